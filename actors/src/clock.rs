@@ -1,0 +1,104 @@
+//! Time and randomness, as things that are handed in.
+//!
+//! Nothing in this crate reads the wall clock or draws random bytes by itself: a decision gets `now` and its ids as
+//! arguments, and whoever runs decisions holds a [`Clock`] and an [`Entropy`]. Tests hand in ones they control.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct Millis(#[n(0)] pub u64);
+
+impl Millis {
+    /// This time and `millis` more; the last representable time when that overflows.
+    #[must_use]
+    pub fn plus(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// How many milliseconds have passed from `earlier` to `self`; 0 when `earlier` is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}ms", self.0)
+    }
+}
+
+/// Where the time comes from.
+pub trait Clock: Send + Sync + 'static {
+    /// The wall-clock time.
+    fn now(&self) -> Millis;
+}
+
+/// The machine's clock.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Millis {
+        // A clock before 1970 is a broken machine; 0 keeps every deadline in the future instead of firing them all.
+        Millis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
+    }
+}
+
+/// A clock that stands still until it is told to move.
+#[derive(Debug, Default)]
+pub struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    /// A clock that shows `now`.
+    #[must_use]
+    pub fn at(now: Millis) -> Self {
+        Self(AtomicU64::new(now.0))
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, millis: u64) {
+        self.0.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// Sets the clock, backwards too.
+    pub fn set(&self, now: Millis) {
+        self.0.store(now.0, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Millis {
+        Millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Where unpredictable bytes come from: a keyed counter, so that it costs one hash and never blocks.
+///
+/// The seed is 32 bytes of the operating system's randomness in production and a constant in tests. The bytes are
+/// good enough for ids; secrets are drawn from the operating system where they are made.
+#[derive(Debug)]
+pub struct Entropy {
+    seed: [u8; 32],
+    drawn: AtomicU64,
+}
+
+impl Entropy {
+    /// A source that yields the same bytes for the same seed.
+    #[must_use]
+    pub fn seeded(seed: [u8; 32]) -> Self {
+        Self { seed, drawn: AtomicU64::new(0) }
+    }
+
+    /// The next 16 bytes.
+    pub fn draw(&self) -> [u8; 16] {
+        let n = self.drawn.fetch_add(1, Ordering::Relaxed);
+        let mut out = [0; 16];
+        out.copy_from_slice(&blake3::keyed_hash(&self.seed, &n.to_le_bytes()).as_bytes()[..16]);
+        out
+    }
+}

@@ -1,0 +1,381 @@
+//! Ids: where a thing lives, and what a client sees.
+//!
+//! An [`Address`] is 80 bits. Entities that a retry must find again (a contact by its identifier, a conversation by
+//! an idempotency key) derive theirs by hashing what the retry also knows, so no table of claims is needed.
+//! What a client sees carries the time of creation in front, so ids sort by time, and, for things inside an entity,
+//! the entity's address and a number, so that `msg_…` alone says where to look: no index, and no index that lags.
+//! The time is compared when the thing is found; an id that was made up by changing it names nothing.
+
+use std::fmt;
+
+use crate::clock::Millis;
+
+/// Crockford's alphabet in lower case: ascending, so that text sorts as the bytes do.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// The 80-bit address of an entity within its workspace, or of a workspace within the installation.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(pub [u8; 10]);
+
+impl Address {
+    /// The address that `parts` always lead to. Parts are length-prefixed, so `["ab","c"]` and `["a","bc"]` differ.
+    #[must_use]
+    pub fn derive(domain: &'static str, parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in std::iter::once(domain.as_bytes()).chain(parts.iter().copied()) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Self::from_prefix(hasher.finalize().as_bytes())
+    }
+
+    /// An address from random bytes.
+    #[must_use]
+    pub fn random(bytes: [u8; 16]) -> Self {
+        Self::from_prefix(&bytes)
+    }
+
+    fn from_prefix(bytes: &[u8]) -> Self {
+        let mut out = [0; 10];
+        out.copy_from_slice(&bytes[..10]);
+        Self(out)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl<C> minicbor::Encode<C> for Address {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Address {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let bytes = d.bytes()?;
+        bytes.try_into().map(Self).map_err(|_| minicbor::decode::Error::message("an address has 10 bytes"))
+    }
+}
+
+/// Which state machine an entity runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// The one entity that knows the workspaces and the keys of an installation.
+    Installation = 1,
+    /// Channels, agents and webhook endpoints of one workspace.
+    Workspace = 2,
+    /// One contact.
+    Contact = 3,
+    /// One conversation; a human channel's messages are one too.
+    Conversation = 4,
+}
+
+impl Kind {
+    /// The kind that [`EntityKey::to_bytes`] wrote as this byte.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Installation, Self::Workspace, Self::Contact, Self::Conversation]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// The name of an entity: the unit of atomicity, of order, and of ownership.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntityKey {
+    /// The workspace's address; zero for the installation.
+    pub workspace: Address,
+    /// The state machine.
+    pub kind: Kind,
+    /// The address within the workspace and kind.
+    pub id: Address,
+}
+
+impl EntityKey {
+    /// Length of [`EntityKey::to_bytes`].
+    pub const LEN: usize = 21;
+
+    /// The installation's only entity of its kind.
+    pub const INSTALLATION: Self = Self { workspace: Address([0; 10]), kind: Kind::Installation, id: Address([0; 10]) };
+
+    /// The workspace entity of a workspace.
+    #[must_use]
+    pub fn workspace(workspace: Address) -> Self {
+        Self { workspace, kind: Kind::Workspace, id: Address([0; 10]) }
+    }
+
+    /// A contact.
+    #[must_use]
+    pub fn contact(workspace: Address, id: Address) -> Self {
+        Self { workspace, kind: Kind::Contact, id }
+    }
+
+    /// A conversation.
+    #[must_use]
+    pub fn conversation(workspace: Address, id: Address) -> Self {
+        Self { workspace, kind: Kind::Conversation, id }
+    }
+
+    /// Workspace, kind, id: sorts by workspace first.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut out = [0; Self::LEN];
+        out[..10].copy_from_slice(&self.workspace.0);
+        out[10] = self.kind as u8;
+        out[11..].copy_from_slice(&self.id.0);
+        out
+    }
+
+    /// The inverse of [`EntityKey::to_bytes`]; `None` for anything else.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::LEN] = bytes.try_into().ok()?;
+        Some(Self {
+            workspace: Address::from_prefix(&bytes[..10]),
+            kind: Kind::from_byte(bytes[10])?,
+            id: Address::from_prefix(&bytes[11..]),
+        })
+    }
+}
+
+impl fmt::Debug for EntityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}/{:?}/{:?}", self.workspace, self.kind, self.id)
+    }
+}
+
+/// Writes the 5-bit groups of `bytes`, most significant first, the last one filled with zero bits.
+fn base32(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [0u8; 40];
+    let chars = (bytes.len() * 8).div_ceil(5);
+    for (i, slot) in text.iter_mut().enumerate().take(chars) {
+        let mut group = 0u8;
+        for bit in i * 5..i * 5 + 5 {
+            let set = bytes.get(bit / 8).is_some_and(|byte| byte >> (7 - bit % 8) & 1 == 1);
+            group = group << 1 | u8::from(set);
+        }
+        *slot = ALPHABET[usize::from(group)];
+    }
+    f.write_str(std::str::from_utf8(&text[..chars]).map_err(|_| fmt::Error)?)
+}
+
+/// The inverse of [`base32`] for exactly `N` bytes; refuses any other spelling of the same bits.
+fn unbase32<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.len() != (N * 8).div_ceil(5) {
+        return None;
+    }
+    let mut out = [0u8; N];
+    for (i, char) in text.bytes().enumerate() {
+        let group = ALPHABET.iter().position(|c| *c == char)?;
+        for bit in 0..5 {
+            if group >> (4 - bit) & 1 == 1 {
+                let at = i * 5 + bit;
+                *out.get_mut(at / 8)? |= 1 << (7 - at % 8);
+            }
+        }
+    }
+    Some(out)
+}
+
+fn put_time(out: &mut [u8], at: Millis) {
+    out[..6].copy_from_slice(&at.0.to_be_bytes()[2..]);
+}
+
+fn get_time(bytes: &[u8]) -> Millis {
+    let mut wide = [0; 8];
+    wide[2..].copy_from_slice(&bytes[..6]);
+    Millis(u64::from_be_bytes(wide))
+}
+
+/// An id of the form `prefix_` + 26 characters: 48 bits of time, 80 bits of address.
+macro_rules! entity_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+        pub struct $name {
+            /// When it was made.
+            #[n(0)] pub at: Millis,
+            /// Where it lives.
+            #[n(1)] pub address: Address,
+        }
+
+        impl $name {
+            /// What every id of this type begins with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// An id made at `at` (48 bits of it are kept, which last until the year 10889).
+            #[must_use]
+            pub fn new(at: Millis, address: Address) -> Self {
+                Self { at: Millis(at.0 & 0xffff_ffff_ffff), address }
+            }
+
+            /// Time, then address: sorts as the text does.
+            #[must_use]
+            pub fn to_bytes(self) -> [u8; 16] {
+                let mut out = [0; 16];
+                put_time(&mut out, self.at);
+                out[6..].copy_from_slice(&self.address.0);
+                out
+            }
+
+            /// The inverse of [`Self::to_bytes`].
+            #[must_use]
+            pub fn from_bytes(bytes: &[u8; 16]) -> Self {
+                Self { at: get_time(bytes), address: Address::from_prefix(&bytes[6..]) }
+            }
+
+            /// The id that prints as `text`; `None` for anything else.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                let bytes = unbase32::<16>(text.strip_prefix($prefix)?)?;
+                Some(Self::from_bytes(&bytes))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($prefix)?;
+                base32(&self.to_bytes(), f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+/// An id of the form `prefix_` + 34 characters: 48 bits of time, 80 of the entity, 40 of a number within it.
+macro_rules! item_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+        pub struct $name {
+            /// When it was made.
+            #[n(0)] pub at: Millis,
+            /// The entity it belongs to.
+            #[n(1)] pub entity: Address,
+            /// Its number there.
+            #[n(2)] pub number: u64,
+        }
+
+        impl $name {
+            /// What every id of this type begins with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// The id of the thing numbered `number` of `entity`.
+            #[must_use]
+            pub fn new(at: Millis, entity: Address, number: u64) -> Self {
+                Self { at: Millis(at.0 & 0xffff_ffff_ffff), entity, number: number & 0xff_ffff_ffff }
+            }
+
+            /// The id that prints as `text`; `None` for anything else.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                let bytes = unbase32::<21>(text.strip_prefix($prefix)?)?;
+                let mut number = [0; 8];
+                number[3..].copy_from_slice(&bytes[16..]);
+                Some(Self {
+                    at: get_time(&bytes),
+                    entity: Address::from_prefix(&bytes[6..16]),
+                    number: u64::from_be_bytes(number),
+                })
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut bytes = [0; 21];
+                put_time(&mut bytes, self.at);
+                bytes[6..16].copy_from_slice(&self.entity.0);
+                bytes[16..].copy_from_slice(&self.number.to_be_bytes()[3..]);
+                f.write_str($prefix)?;
+                base32(&bytes, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+entity_id!(/// A conversation.
+    ConversationId, "conv_");
+entity_id!(/// A contact.
+    ContactId, "cont_");
+entity_id!(/// An API key (its name, not the secret).
+    KeyId, "key_");
+entity_id!(/// What stands in front when this side makes the id of a channel, where a client may choose another.
+    ChannelId, "chan_");
+entity_id!(/// What stands in front when this side makes the id of an agent, where a client may choose another.
+    AgentId, "agt_");
+entity_id!(/// What stands in front when this side makes the id of a workspace, where a client may choose another.
+    WorkspaceId, "ws_");
+entity_id!(/// An uploaded or fetched file.
+    AttachmentId, "att_");
+item_id!(/// A message: its conversation and its sequence there.
+    MessageId, "msg_");
+item_id!(/// An event of a conversation's log: its conversation and its sequence there.
+    EventId, "evt_");
+item_id!(/// A turn of an agent: its conversation and which of its turns it is.
+    TurnId, "turn_");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_back_from_its_text() {
+        let address = Address([0xff, 0, 1, 2, 3, 4, 5, 6, 7, 0x80]);
+        let conversation = ConversationId::new(Millis(1_732_000_000_123), address);
+        assert_eq!(conversation.to_string().len(), 31);
+        assert_eq!(ConversationId::parse(&conversation.to_string()), Some(conversation));
+        let message = MessageId::new(Millis(1_732_000_000_123), address, 77);
+        assert_eq!(message.to_string().len(), 38);
+        assert_eq!(MessageId::parse(&message.to_string()), Some(message));
+    }
+
+    #[test]
+    fn ids_sort_as_text_by_time_then_by_number() {
+        let address = Address([9; 10]);
+        let id = |at, n| MessageId::new(Millis(at), address, n).to_string();
+        let sorted = [id(1, 500), id(2, 1), id(2, 2), id(2, 300), id(1 << 40, 0)];
+        assert!(sorted.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn no_other_spelling_of_an_id_is_read() {
+        let id = MessageId::new(Millis(5), Address([1; 10]), 3).to_string();
+        let last_bits_set = format!("{}{}", &id[..id.len() - 1], 'z');
+        for other in [id.to_uppercase(), id.replace("msg_", "evt_"), format!("{id}0"), last_bits_set, String::new()] {
+            assert_eq!(MessageId::parse(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_derived_address_do_not_run_together() {
+        assert_ne!(Address::derive("x", &[b"ab", b"c"]), Address::derive("x", &[b"a", b"bc"]));
+        assert_ne!(Address::derive("x", &[b"a"]), Address::derive("y", &[b"a"]));
+    }
+
+    #[test]
+    fn an_entity_key_is_read_back_from_its_bytes() {
+        let key = EntityKey::contact(Address([1; 10]), Address([2; 10]));
+        assert_eq!(EntityKey::from_bytes(&key.to_bytes()), Some(key));
+        assert_eq!(EntityKey::from_bytes(&[0; EntityKey::LEN]), None);
+    }
+}

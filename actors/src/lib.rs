@@ -1,0 +1,6 @@
+//! The domain: conversations and contacts as durable actors.
+
+pub mod clock;
+pub mod id;
+pub mod limits;
+pub mod store;

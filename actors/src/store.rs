@@ -1,0 +1,294 @@
+//! The port to what keeps the actors' state.
+//!
+//! The contract is the weaker of two worlds, one machine's log-structured store and a CQL cluster: atomicity only
+//! inside one entity, outcomes that may be unknown, lists that may lag behind, alarms that may be spurious.
+//! Code above this port must be right with exactly that; a store may always give more.
+//!
+//! An entity is a chain of commits. Each commit names the [`Head`] it was decided on and succeeds only if the entity
+//! still stands there, so two writers that both believe they own an entity cost a [`Outcome::Conflict`], never a
+//! lost or doubled record (DESIGN invariant I6). A new store is written by implementing [`Store`] and passing
+//! `store::conformance` (feature `test-support`).
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::clock::Millis;
+use crate::id::{Address, EntityKey};
+
+#[cfg(any(test, feature = "test-support"))]
+pub mod conformance;
+#[cfg(any(test, feature = "test-support"))]
+pub mod faulty;
+pub mod memory;
+
+/// Where an entity stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Head {
+    /// Sequence of its newest event; 0 before the first.
+    pub seq: u64,
+    /// How many commits made it, from 1.
+    pub commit: u64,
+}
+
+/// The name of one attempt to commit: the same on every resend, so that an unknown outcome can be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CommitId(pub [u8; 16]);
+
+/// A record to append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRecord {
+    /// `true`: an event, which takes the next sequence. `false`: a mark, which changes the state but is no event and
+    /// leaves no gap.
+    pub event: bool,
+    /// Its encoding; opaque to a store.
+    pub payload: Bytes,
+}
+
+/// A record of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Its sequence; a mark has that of the newest event before it.
+    pub seq: u64,
+    /// Whether it is an event (see [`NewRecord::event`]).
+    pub event: bool,
+    /// Its encoding.
+    pub payload: Bytes,
+}
+
+/// Which list of an entity's keyed rows a row belongs to. Numbers are stored; never reuse one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Table(pub u8);
+
+/// A keyed row to put (`Some`) or to delete (`None`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowWrite {
+    /// The list.
+    pub table: Table,
+    /// The key within the list, at most [`crate::limits::ROW_KEY_BYTES`]; rows sort by it.
+    pub key: Bytes,
+    /// What to put there.
+    pub value: Option<Bytes>,
+}
+
+/// A keyed row as read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Bytes,
+}
+
+/// Which list of a whole workspace an entry belongs to. Numbers are stored; never reuse one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct View(pub u8);
+
+/// An entry of a workspace's list to put or delete. Lists are projections: they may lag behind the entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewWrite {
+    /// The list, in the workspace of the committing entity.
+    pub view: View,
+    /// The key within the list; entries sort by it.
+    pub key: Bytes,
+    /// What to put there.
+    pub value: Option<Bytes>,
+}
+
+/// The hash of an idempotency key, scoped to an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyHash(pub [u8; 16]);
+
+/// What an idempotency key has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// The request it came with.
+    pub fingerprint: [u8; 16],
+    /// First event of its effect.
+    pub first: u64,
+    /// Last event of its effect.
+    pub last: u64,
+    /// When; it is forgotten [`crate::limits::KEY_KEPT_MILLIS`] later.
+    pub at: Millis,
+}
+
+/// The change of an entity's one durable alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlarmChange {
+    /// What was durable before.
+    pub previous: Option<Millis>,
+    /// What shall be durable no later than the commit (DESIGN invariant I5).
+    pub next: Option<Millis>,
+}
+
+/// Everything that becomes true together, or not at all.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The entity.
+    pub entity: EntityKey,
+    /// Where it must stand; `None`: it must not exist.
+    pub expected: Option<Head>,
+    /// This commit's name.
+    pub id: CommitId,
+    /// When it was decided.
+    pub at: Millis,
+    /// Appended in this order.
+    pub records: Vec<NewRecord>,
+    /// Idempotency keys that had their effect here.
+    pub keys: Vec<(KeyHash, KeyRow)>,
+    /// Keyed rows, in order; a later write of the same key wins.
+    pub rows: Vec<RowWrite>,
+    /// List entries.
+    pub views: Vec<ViewWrite>,
+    /// The state after `records`, when it is due (see [`Store::snapshot_every`]).
+    pub state: Option<Bytes>,
+    /// `None`: the alarm stays as it is.
+    pub alarm: Option<AlarmChange>,
+}
+
+impl Commit {
+    /// Where the entity stands once this is applied.
+    #[must_use]
+    pub fn next_head(&self) -> Head {
+        let (seq, commit) = self.expected.map_or((0, 0), |head| (head.seq, head.commit));
+        let events = self.records.iter().filter(|record| record.event).count() as u64;
+        Head { seq: seq + events, commit: commit + 1 }
+    }
+}
+
+/// How a commit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Durable.
+    Committed(Head),
+    /// Not applied, and never will be: the entity stood elsewhere.
+    Conflict,
+}
+
+/// Called exactly once, from any thread, with how the commit ended. It must be quick and must not block.
+pub type Done = Box<dyn FnOnce(Result<Outcome, StoreError>) + Send>;
+
+/// What an entity's activation starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Where it stands.
+    pub head: Head,
+    /// The newest stored state, if there is one.
+    pub state: Option<Bytes>,
+    /// The records since that state (all of them where there is none), in order.
+    pub tail: Vec<LogRecord>,
+    /// The durable alarm.
+    pub alarm: Option<Millis>,
+}
+
+/// How settled a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fresh {
+    /// Sees every acknowledged commit.
+    Acknowledged,
+    /// Also decides every commit whose outcome was unknown: after this read it is either seen or can never apply.
+    Settled,
+}
+
+/// Which way a list is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Ascending.
+    Asc,
+    /// Descending.
+    Desc,
+}
+
+/// A stretch of keys, both ends exclusive; `None` is open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRange {
+    /// Only keys greater than this.
+    pub after: Option<Bytes>,
+    /// Only keys less than this.
+    pub before: Option<Bytes>,
+}
+
+/// A due alarm. `(at, entity)` is also the cursor behind which to read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// When it is due.
+    pub at: Millis,
+    /// Whose it is.
+    pub entity: EntityKey,
+}
+
+/// Why a store could not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The commit may or may not have been applied, now or later.
+    #[error("the outcome is unknown: {0}")]
+    Indeterminate(String),
+    /// Nothing was applied and nothing was read; trying later may help.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The commit is larger than this store takes.
+    #[error("a commit of {bytes} bytes is over the store's limit of {max}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// What was read back is not what was written.
+    #[error("stored data is damaged: {0}")]
+    Corrupt(String),
+}
+
+/// A durable store of entities. See the module's text for what may be relied on.
+pub trait Store: Send + Sync + 'static {
+    /// An entity as it stands; `None` if it does not exist.
+    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
+
+    /// Applies a commit if the entity stands where it expects. Sending the same commit (the same
+    /// [`CommitId`]) again is safe: if it was applied, the answer is `Committed` as long as it is the newest.
+    fn commit(&self, commit: Commit, done: Done);
+
+    /// What an idempotency key has done in this entity. A row past its time may or may not still be found.
+    fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>>;
+
+    /// Up to `limit` events with `from <= seq <= to`. Marks are left out.
+    fn read_log(
+        &self,
+        entity: EntityKey,
+        from: u64,
+        to: u64,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>>;
+
+    /// One keyed row.
+    fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>>;
+
+    /// Up to `limit` keyed rows.
+    fn rows(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
+
+    /// Up to `limit` entries of a workspace's list.
+    fn view(
+        &self,
+        workspace: Address,
+        view: View,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
+
+    /// Up to `limit` alarms due at or before `upto`, earliest first, behind `after`.
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>>;
+
+    /// After how many commits of an entity the host should hand in its state. 1: with every commit.
+    fn snapshot_every(&self) -> u64;
+
+    /// Ends the store: what was acknowledged is durable, later calls fail as `Unavailable`.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
