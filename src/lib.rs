@@ -1,1 +1,3 @@
-//! The front door.
+//! The front door: HTTP, wire types, configuration, wiring.
+
+pub mod http;

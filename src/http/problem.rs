@@ -1,0 +1,128 @@
+//! Errors as clients see them: `application/problem+json` (RFC 9457), with every fault of a request at once.
+//!
+//! A handler returns a [`Problem`]; it travels in the response's extensions to the outermost layer, which knows the
+//! request id and path and writes the body. So every error of every layer has the same form, and nothing of a cause
+//! that is not meant for clients can leak through a `Display`.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+/// One thing that is wrong in the request's data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// JSON Pointer (RFC 6901) into the body; for a query parameter or header its name behind `?` or `@`.
+    pub pointer: String,
+    /// What is wrong, for programs.
+    pub code: &'static str,
+    /// What is wrong and what would be right, for people.
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault at `pointer`.
+    pub fn new(pointer: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), code, message: message.into() }
+    }
+}
+
+/// An error answer.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// Which error this is, for programs; stable, with a page in `docs/errors/`.
+    pub code: &'static str,
+    /// What happened, for people.
+    pub detail: String,
+    /// Every fault of the request's data; empty for other errors.
+    pub faults: Vec<Fault>,
+    /// Headers that belong to this error.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Members beside the standard ones, for example the state that a conflict is about.
+    pub extra: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Problem {
+    /// An error without faults.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            faults: Vec::new(),
+            headers: Vec::new(),
+            extra: serde_json::Map::new(),
+        }
+    }
+
+    /// 400 with everything that is wrong in the request's data. Where all faults have one code it is the problem's
+    /// code too, otherwise that is `invalid_request`.
+    pub fn invalid(faults: Vec<Fault>) -> Self {
+        let code = match faults.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|fault| fault.code == first.code) => first.code,
+            _ => "invalid_request",
+        };
+        let detail = match faults.as_slice() {
+            [only] => only.message.clone(),
+            several => format!("{} faults in the request's data; see errors", several.len()),
+        };
+        Self { faults, ..Self::new(StatusCode::BAD_REQUEST, code, detail) }
+    }
+
+    /// 400 with one fault.
+    pub fn fault(pointer: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
+        Self::invalid(vec![Fault::new(pointer, code, message)])
+    }
+
+    /// 404.
+    pub fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, detail)
+    }
+
+    /// 409.
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// 503 with `Retry-After` in seconds.
+    pub fn unavailable(code: &'static str, detail: impl Into<String>, retry_after: u32) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(retry_after)
+    }
+
+    /// 429 with `Retry-After` in seconds.
+    pub fn too_many(code: &'static str, detail: impl Into<String>, retry_after: u32) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail).retry_after(retry_after)
+    }
+
+    /// The same with a `Retry-After` in seconds.
+    #[must_use]
+    pub fn retry_after(self, seconds: u32) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The same with one more member in the body.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: serde_json::Value) -> Self {
+        self.extra.insert(name.to_owned(), value);
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
