@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod id;
 pub mod limits;
+pub mod message;
 pub mod store;

@@ -1,0 +1,391 @@
+//! A message, as all three APIs store it.
+//!
+//! One form serves the channel message (API 2.1), the conversation message (2.2) and the contact message (3); the
+//! front door renders the view that its reader asked for. Members that a client owns (`metadata`, payloads, tool
+//! calls) are kept as the JSON text that came in: their digits and member order are the client's.
+
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::id::{AttachmentId, ConversationId, MessageId, TurnId};
+
+/// JSON text that was checked at the door and is passed on as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Json(Arc<str>);
+
+impl Json {
+    /// Wraps text that is known to be one valid JSON value.
+    #[must_use]
+    pub fn from_checked(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<C> Encode<C> for Json {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.str(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Json {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        d.str().map(|text| Self(text.into()))
+    }
+}
+
+/// What kind of party sent a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum SenderKind {
+    /// An agent: a program that posts through a channel, or the AI that answers.
+    #[n(0)]
+    Agent,
+    /// A person with a key of their own.
+    #[n(1)]
+    User,
+    /// A contact, through an api channel.
+    #[n(2)]
+    Contact,
+}
+
+/// Who sent a message.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Sender {
+    /// What they are.
+    #[n(0)]
+    pub kind: SenderKind,
+    /// Their id; free text in conversation messages.
+    #[n(1)]
+    pub id: String,
+}
+
+/// How urgent a channel message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+#[expect(missing_docs, reason = "the names are the contract's own")]
+pub enum Severity {
+    #[n(0)]
+    Info,
+    #[n(1)]
+    Success,
+    #[n(2)]
+    Warning,
+    #[n(3)]
+    Error,
+}
+
+/// What a message carries beside text when it came through an api channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+#[expect(missing_docs, reason = "the names are the contract's own")]
+pub enum MediaKind {
+    #[n(0)]
+    Text,
+    #[n(1)]
+    Image,
+    #[n(2)]
+    Audio,
+    #[n(3)]
+    Video,
+    #[n(4)]
+    Document,
+}
+
+/// A file that belongs to a message.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Attachment {
+    /// Its id.
+    #[n(0)]
+    pub id: AttachmentId,
+    /// The name it was given, without directories.
+    #[n(1)]
+    pub filename: String,
+    /// Its media type.
+    #[n(2)]
+    pub mime_type: String,
+    /// Bytes.
+    #[n(3)]
+    pub size: u64,
+    /// Where the bytes lie; opaque to clients.
+    #[n(4)]
+    pub storage_key: String,
+}
+
+/// An HTTP request to make when a review is over.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Callback {
+    /// Where to.
+    #[n(0)]
+    pub url: String,
+    /// `POST`, `PUT` or `PATCH`.
+    #[n(1)]
+    pub method: String,
+    /// Headers to send: secrets, never shown again.
+    #[n(2)]
+    pub headers: Vec<(String, String)>,
+}
+
+/// How many must agree before a review is completed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Quorum {
+    /// So many different principals with the same response.
+    #[n(0)]
+    pub of: u32,
+    /// Only these may answer; empty: anyone with the scope.
+    #[n(1)]
+    pub allowed: Vec<String>,
+}
+
+/// A question to people that a message asks.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Review {
+    /// `approval`, `selection`, `form`, `text-input`, or a word of the client's own.
+    #[n(0)]
+    pub kind: String,
+    /// What is asked, with the defaults of its type filled in by the reader, not here.
+    #[n(1)]
+    pub payload: Option<Json>,
+    /// Whom to tell.
+    #[n(2)]
+    pub callback: Option<Callback>,
+    /// From this time on no answer is accepted.
+    #[n(3)]
+    pub expires_at: Millis,
+    /// The response that stands when nobody answered in time.
+    #[n(4)]
+    pub on_expire: Option<Json>,
+    /// Who has to agree.
+    #[n(5)]
+    pub quorum: Option<Quorum>,
+}
+
+/// What a message says; immutable once accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Content {
+    /// `user`, `assistant`, `system`, `tool`, `developer` or a word of the client's own.
+    #[n(0)]
+    pub role: String,
+    /// Who sent it.
+    #[n(1)]
+    pub sender: Sender,
+    /// The text; `None` where the client gave none.
+    #[n(2)]
+    pub text: Option<String>,
+    /// How urgent it is.
+    #[n(3)]
+    pub severity: Option<Severity>,
+    /// The client's own object (`metadata`, `meta_data`).
+    #[n(4)]
+    pub metadata: Option<Json>,
+    /// The question it asks.
+    #[n(5)]
+    pub review: Option<Review>,
+    /// Where every event of this message is sent.
+    #[n(6)]
+    pub webhook_url: Option<String>,
+    /// Files that belong to it.
+    #[n(7)]
+    pub attachments: Vec<Attachment>,
+    /// The earlier message that it revises.
+    #[n(8)]
+    pub iteration_of: Option<MessageId>,
+    /// The conversation API's `message_type`.
+    #[n(9)]
+    pub message_type: String,
+    /// Calls of tools, an array of objects.
+    #[n(10)]
+    pub tool_calls: Option<Json>,
+    /// The conversation API's `attachments` as they were given, an array of objects.
+    #[n(11)]
+    pub references: Option<Json>,
+    /// Words to find it by.
+    #[n(12)]
+    pub tags: Option<Vec<String>>,
+    /// When an imported message was sent, by its client's word; never used for order.
+    #[n(13)]
+    pub sent_at: Option<Millis>,
+    /// What it carries; `Text` unless it came through an api channel with media.
+    #[n(14)]
+    pub media: MediaKind,
+    /// The api channel's `content` object as it was given, for media.
+    #[n(15)]
+    pub media_content: Option<Json>,
+    /// Whether memories shall be drawn from it.
+    #[n(16)]
+    pub memories: bool,
+}
+
+impl Content {
+    /// A plain text.
+    #[must_use]
+    pub fn text(role: &str, sender: Sender, text: impl Into<String>) -> Self {
+        Self {
+            role: role.to_owned(),
+            sender,
+            text: Some(text.into()),
+            severity: None,
+            metadata: None,
+            review: None,
+            webhook_url: None,
+            attachments: Vec::new(),
+            iteration_of: None,
+            message_type: "text".to_owned(),
+            tool_calls: None,
+            references: None,
+            tags: None,
+            sent_at: None,
+            media: MediaKind::Text,
+            media_content: None,
+            memories: false,
+        }
+    }
+
+    /// About how many bytes it takes in a commit.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let json = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_str().len());
+        200 + self.text.as_ref().map_or(0, String::len)
+            + json(&self.metadata)
+            + json(&self.tool_calls)
+            + json(&self.references)
+            + json(&self.media_content)
+            + self.review.as_ref().map_or(0, |review| 100 + json(&review.payload) + json(&review.on_expire))
+    }
+}
+
+/// The message that a new one answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// One that exists.
+    Message(MessageId),
+    /// An earlier one of the same batch, by its place there.
+    Item(usize),
+}
+
+/// A message that a client asks to append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMessage {
+    /// What it says.
+    pub content: Arc<Content>,
+    /// What it answers.
+    pub parent: Option<Parent>,
+}
+
+/// An accepted message. Its sequence is `id.number`, the time of its acceptance `id.at`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its id.
+    pub id: MessageId,
+    /// Where it stands.
+    pub conversation: ConversationId,
+    /// The conversation's owner when it was accepted.
+    pub owner: Option<String>,
+    /// What it answers.
+    pub parent: Option<MessageId>,
+    /// The turn that it asked for or that it is the outcome of.
+    pub turn: Option<TurnId>,
+    /// What it says.
+    pub content: Arc<Content>,
+}
+
+/// How a review stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ReviewStatus {
+    /// Nobody has decided, and the time is not over.
+    #[n(0)]
+    Pending,
+    /// Decided.
+    #[n(1)]
+    Completed,
+    /// The time is over and nobody decided.
+    #[n(2)]
+    Expired,
+    /// Taken back by its sender, or overtaken by a newer iteration.
+    #[n(3)]
+    Cancelled,
+}
+
+/// One principal's vote in a review with a quorum.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Vote {
+    /// Whose.
+    #[n(0)]
+    pub principal: String,
+    /// What they said.
+    #[n(1)]
+    pub response: Json,
+    /// Their words about it.
+    #[n(2)]
+    pub feedback: Option<String>,
+    /// When.
+    #[n(3)]
+    pub at: Millis,
+}
+
+/// How a review ended, or how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReviewState {
+    /// How it stands.
+    #[n(0)]
+    pub status: ReviewStatus,
+    /// The response that decided it.
+    #[n(1)]
+    pub response: Option<Json>,
+    /// The decider's words about it.
+    #[n(2)]
+    pub feedback: Option<String>,
+    /// Who decided; `system` where the time did.
+    #[n(3)]
+    pub decided_by: Option<String>,
+    /// When it ended.
+    #[n(4)]
+    pub completed_at: Option<Millis>,
+    /// Votes so far, where there is a quorum.
+    #[n(5)]
+    pub votes: Vec<Vote>,
+}
+
+/// What has become of a message since it was accepted: the current values of what can change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Overlay {
+    /// The newest edit's text, where an edit gave one.
+    #[n(0)]
+    pub text: Option<String>,
+    /// The newest edit's metadata.
+    #[n(1)]
+    pub metadata: Option<Json>,
+    /// The newest edit's tags.
+    #[n(2)]
+    pub tags: Option<Vec<String>>,
+    /// When it was last edited.
+    #[n(3)]
+    pub updated_at: Option<Millis>,
+    /// Its content is gone on request; its place stays.
+    #[n(4)]
+    pub deleted: bool,
+    /// Its content is gone because its contact was erased.
+    #[n(5)]
+    pub erased: bool,
+    /// Its review.
+    #[n(6)]
+    pub review: Option<ReviewState>,
+    /// When it was acknowledged as delivered.
+    #[n(7)]
+    pub delivered_at: Option<Millis>,
+    /// When it was acknowledged as read.
+    #[n(8)]
+    pub read_at: Option<Millis>,
+}
