@@ -1,7 +1,37 @@
-//! The domain: conversations and contacts as durable actors.
+//! The domain: conversations and contacts as durable actors, without HTTP and without a database.
+//!
+//! # What it promises
+//!
+//! - **Acknowledged means durable.** An answer leaves an actor only after its commit.
+//! - **One order.** A conversation's events have gapless sequences from 1.
+//! - **One effect per idempotency key**, one outcome per review, at most one reply per turn.
+//! - **No timer lost.** A deadline's alarm is durable no later than the deadline itself.
+//!
+//! # Where to look
+//!
+//! A message comes in through [`node::Node::conversation`], finds its actor in the [`directory`], is decided by the
+//! pure [`conversation`] machine, run by the one generic `host`, and stored through the [`store`] port.
+//! [`limits`] holds every bound.
 
+pub mod agent;
+pub mod alarms;
+pub mod catalog;
+pub mod channel;
 pub mod clock;
+pub mod codec;
+pub mod contact;
+pub mod conversation;
+pub mod directory;
+mod host;
 pub mod id;
+pub mod key;
 pub mod limits;
+pub mod machine;
 pub mod message;
+pub mod node;
+pub mod registry;
 pub mod store;
+pub mod subscriptions;
+pub mod trace;
+pub mod turns;
+pub mod workspace;

@@ -24,8 +24,8 @@ pub const PASSIVATE_AFTER_MILLIS: u64 = 120_000;
 pub const RESIDENT_ENTITIES: usize = 100_000;
 /// How long one command may take from admission to its answer; then the outcome is unknown to its caller.
 pub const COMMAND_MILLIS: u64 = 10_000;
-/// Turns of one conversation that may wait behind the running one.
-pub const QUEUED_TURNS: usize = 64;
+/// Turns of one conversation that may wait behind the running one; they are part of its state.
+pub const QUEUED_TURNS: usize = 32;
 /// Model calls running at once in the node.
 pub const RUNNING_TURNS: usize = 256;
 /// Channels one contact may have an open conversation on; they are part of its state.

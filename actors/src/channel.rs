@@ -1,0 +1,71 @@
+//! Channels: where messages come in, and who answers there.
+
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::conversation::BusyPolicy;
+use crate::id::{Address, EntityKey};
+use crate::message::Json;
+use crate::store::Table;
+
+/// Channels of a workspace by id.
+pub const CHANNELS: Table = Table(16);
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ChannelKind {
+    /// People read it; agents post to it and ask for reviews.
+    #[n(0)]
+    Human,
+    /// Contacts write to it; an agent answers.
+    #[n(1)]
+    Api,
+}
+
+/// A channel.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Channel {
+    /// Its id, chosen by the client or made here.
+    #[n(0)]
+    pub id: String,
+    /// What people call it.
+    #[n(1)]
+    pub name: String,
+    /// Who is at the other end.
+    #[n(2)]
+    pub kind: ChannelKind,
+    /// Who answers on it.
+    #[n(3)]
+    pub agent: Option<String>,
+    /// What a new message does while a turn runs.
+    #[n(4)]
+    pub busy_policy: BusyPolicy,
+    /// Whether it takes messages.
+    #[n(5)]
+    pub enabled: bool,
+    /// Where all its events are sent.
+    #[n(6)]
+    pub webhook_url: Option<String>,
+    /// Signs what is sent; shown once.
+    #[n(7)]
+    pub webhook_secret: String,
+    /// Defaults of the reviews asked for on it, as given.
+    #[n(8)]
+    pub review_defaults: Option<Json>,
+    /// How long its reviews stay open where their message does not say, in seconds.
+    #[n(9)]
+    pub review_seconds: Option<u64>,
+    /// When it was made.
+    #[n(10)]
+    pub created_at: Millis,
+    /// When it was last changed.
+    #[n(11)]
+    pub updated_at: Option<Millis>,
+}
+
+/// Where the conversation of a human channel lives.
+#[must_use]
+pub fn conversation_of(workspace: Address, channel: &str) -> EntityKey {
+    EntityKey::conversation(workspace, Address::derive("channel", &[&workspace.0, channel.as_bytes()]))
+}

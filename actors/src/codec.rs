@@ -1,0 +1,73 @@
+//! How records and states are written: CBOR maps with numbered fields behind a version byte, so that fields can be
+//! added and old bytes stay readable. `tests/golden.rs` keeps an example of every type.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::machine::Record;
+use crate::store::StoreError;
+use crate::trace::TraceContext;
+
+/// The version in front of every encoding.
+const VERSION: u8 = 1;
+
+/// [`Stored`] without owning the event; the same bytes.
+#[derive(Encode)]
+struct StoredRef<'a, E> {
+    #[n(0)]
+    at: Millis,
+    #[n(1)]
+    event: &'a E,
+    #[n(2)]
+    trace: Option<TraceContext>,
+}
+
+#[derive(Decode)]
+struct Stored<E> {
+    #[n(0)]
+    at: Millis,
+    #[n(1)]
+    event: E,
+    #[n(2)]
+    trace: Option<TraceContext>,
+}
+
+/// The bytes of `value`.
+pub fn encode<T: Encode<()>>(value: &T) -> Bytes {
+    let mut out = Vec::with_capacity(256);
+    out.push(VERSION);
+    // Writing to a Vec cannot fail, and no Encode of ours refuses a value.
+    if let Err(error) = minicbor::encode(value, &mut out) {
+        unreachable!("encoding into memory failed: {error}");
+    }
+    out.into()
+}
+
+/// The value that `bytes` were made from.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if they were not made by [`encode`] of such a type.
+pub fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, StoreError> {
+    match bytes {
+        [VERSION, rest @ ..] => minicbor::decode(rest).map_err(|error| StoreError::Corrupt(error.to_string())),
+        [other, ..] => Err(StoreError::Corrupt(format!("encoding version {other} is not known"))),
+        [] => Err(StoreError::Corrupt("an encoding is empty".to_owned())),
+    }
+}
+
+/// The bytes of a record; its sequence is the store's to keep.
+pub fn encode_record<E: Encode<()>>(record: &Record<E>) -> Bytes {
+    encode(&StoredRef { at: record.at, event: &record.event, trace: record.trace })
+}
+
+/// The record that was stored as `bytes` under `seq`.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] as [`decode`].
+pub fn decode_record<E: for<'b> Decode<'b, ()>>(seq: u64, bytes: &[u8]) -> Result<Record<E>, StoreError> {
+    let Stored { at, event, trace } = decode(bytes)?;
+    Ok(Record { seq, at, trace, event })
+}

@@ -1,0 +1,526 @@
+//! A conversation: messages in one order, turns of an agent one after the other, reviews decided once.
+//!
+//! A human channel's messages are a conversation too, the channel's own. Operations stand in files of their own:
+//! [`post`], [`turn`], [`update`], [`review`]. The state stays small; what grows (reviews, turns, edits) is rows.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId, TurnId};
+use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::message::{Content, Message, ReviewState};
+use crate::node::Node;
+use crate::store::{Table, View};
+
+pub mod post;
+pub mod review;
+pub mod turn;
+pub mod update;
+
+pub use post::{BusyPolicy, Post, TurnRequest};
+pub use turn::{Failure, Finish, Turn, TurnStatus, Usage};
+pub use update::{Details, Update};
+
+/// What has become of messages, by sequence.
+pub const OVERLAYS: Table = Table(1);
+/// Pending reviews by deadline and sequence.
+pub const DEADLINES: Table = Table(2);
+/// Turns by number.
+pub const TURNS: Table = Table(3);
+/// Title, summary and metadata, under the empty key.
+pub const DETAILS: Table = Table(4);
+
+/// Conversations of a workspace by id, without those of human channels.
+pub const CONVERSATIONS: View = View(1);
+/// Conversations by contact id and conversation id.
+pub const CONTACT_CONVERSATIONS: View = View(3);
+/// Reviews by message id.
+pub const REVIEWS: View = View(4);
+/// Pending reviews by message id.
+pub const PENDING_REVIEWS: View = View(5);
+
+/// Rows sort by number.
+#[must_use]
+pub fn number_key(number: u64) -> Bytes {
+    Bytes::copy_from_slice(&number.to_be_bytes())
+}
+
+/// Where a conversation comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Origin {
+    /// It is a human channel's.
+    #[n(0)]
+    Human {
+        /// The channel.
+        #[n(0)]
+        channel: String,
+    },
+    /// A contact's, on an api channel.
+    #[n(1)]
+    Api {
+        /// The channel.
+        #[n(0)]
+        channel: String,
+        /// The contact.
+        #[n(1)]
+        contact: ContactId,
+        /// The channel's agent when it was opened.
+        #[n(2)]
+        agent: String,
+    },
+    /// The conversation API's.
+    #[n(2)]
+    Store,
+}
+
+/// How a conversation begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Its id.
+    pub id: ConversationId,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whose it is.
+    pub owner: Option<String>,
+    /// Title and the like.
+    pub details: Details,
+}
+
+/// What decisions need to know of a conversation.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct State {
+    /// Its id; the time in it is that of its creation.
+    #[n(0)]
+    pub id: ConversationId,
+    /// Where it comes from.
+    #[n(1)]
+    pub origin: Origin,
+    /// Whose it is.
+    #[n(2)]
+    pub owner: Option<String>,
+    /// Nothing may be appended by clients any more.
+    #[n(3)]
+    pub closed: bool,
+    /// When anything of it last changed.
+    #[n(4)]
+    pub updated_at: Millis,
+    /// When the newest message was accepted.
+    #[n(5)]
+    pub last_message_at: Option<Millis>,
+    /// How many messages it has.
+    #[n(6)]
+    pub messages: u64,
+    /// How many turns were asked for.
+    #[n(7)]
+    pub turns: u64,
+    /// The turn that runs.
+    #[n(8)]
+    pub running: Option<Turn>,
+    /// The turns that wait, oldest first.
+    #[n(9)]
+    pub queued: Vec<Turn>,
+    /// No review is due before this.
+    #[n(10)]
+    pub next_deadline: Option<Millis>,
+    /// Sequence of the newest event.
+    #[n(11)]
+    pub last_seq: u64,
+}
+
+/// A message's acceptance, as it is logged.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Accepted {
+    /// Its conversation.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// What it says.
+    #[cbor(n(1), with = "shared")]
+    pub content: Arc<Content>,
+    /// What it answers.
+    #[n(2)]
+    pub parent: Option<MessageId>,
+    /// The conversation's owner at the time.
+    #[n(3)]
+    pub owner: Option<String>,
+    /// The turn that it asked for or that it is the outcome of.
+    #[n(4)]
+    pub turn: Option<TurnId>,
+}
+
+/// Encoding of content that a command and its record share.
+mod shared {
+    use std::sync::Arc;
+
+    use minicbor::encode::Write;
+    use minicbor::{Decode, Decoder, Encode, Encoder};
+
+    use crate::message::Content;
+
+    pub(super) fn encode<C, W: Write>(
+        content: &Arc<Content>,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        content.as_ref().encode(e, ctx)
+    }
+
+    pub(super) fn decode<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Arc<Content>, minicbor::decode::Error> {
+        Content::decode(d, ctx).map(Arc::new)
+    }
+}
+
+/// How a review ended, as it is logged.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReviewEnd {
+    /// The message that asked.
+    #[n(0)]
+    pub message: MessageId,
+    /// How it stands now.
+    #[n(1)]
+    pub state: ReviewState,
+}
+
+/// What happens in a conversation.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Event {
+    /// It began.
+    #[n(0)]
+    ConversationCreated {
+        /// Its id.
+        #[n(0)]
+        id: ConversationId,
+        /// Where it comes from.
+        #[n(1)]
+        origin: Origin,
+        /// Whose it is.
+        #[n(2)]
+        owner: Option<String>,
+        /// Title and the like.
+        #[n(3)]
+        details: Details,
+    },
+    /// Title, owner or the like changed.
+    #[n(1)]
+    ConversationUpdated {
+        /// Whose it is now.
+        #[n(0)]
+        owner: Option<String>,
+        /// What they are now.
+        #[n(1)]
+        details: Details,
+        /// It was opened again.
+        #[n(2)]
+        reopened: bool,
+    },
+    /// It was closed.
+    #[n(2)]
+    ConversationClosed,
+    /// A message was accepted.
+    #[n(3)]
+    MessageCreated(#[n(0)] Accepted),
+    /// A message asks for a review.
+    #[n(4)]
+    ReviewRequested {
+        /// The message.
+        #[n(0)]
+        message: MessageId,
+        /// Its deadline.
+        #[n(1)]
+        expires_at: Millis,
+    },
+    /// A review was decided.
+    #[n(5)]
+    ReviewCompleted(#[n(0)] ReviewEnd),
+    /// A review's time was over.
+    #[n(6)]
+    ReviewExpired(#[n(0)] ReviewEnd),
+    /// A review was taken back.
+    #[n(7)]
+    ReviewCancelled(#[n(0)] ReviewEnd),
+    /// A turn waits; a mark.
+    #[n(8)]
+    TurnQueued(#[n(0)] Turn),
+    /// A turn's attempt began.
+    #[n(9)]
+    TurnStarted(#[n(0)] Turn),
+    /// A turn ended with its replies.
+    #[n(10)]
+    TurnCompleted(#[n(0)] Turn),
+    /// A turn ended without.
+    #[n(11)]
+    TurnFailed(#[n(0)] Turn),
+    /// A turn was cancelled.
+    #[n(12)]
+    TurnCancelled(#[n(0)] Turn),
+    /// The earliest deadline was worked off; a mark.
+    #[n(13)]
+    DeadlineMoved {
+        /// The next one.
+        #[n(0)]
+        next: Option<Millis>,
+    },
+}
+
+impl Event {
+    /// The event's name on the wire; `None` for a mark.
+    #[must_use]
+    pub fn name(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::ConversationCreated { .. } => "conversation.created",
+            Self::ConversationUpdated { .. } => "conversation.updated",
+            Self::ConversationClosed => "conversation.closed",
+            Self::MessageCreated(_) => "message.created",
+            Self::ReviewRequested { .. } => "review.requested",
+            Self::ReviewCompleted(_) => "review.completed",
+            Self::ReviewExpired(_) => "review.expired",
+            Self::ReviewCancelled(_) => "review.cancelled",
+            Self::TurnStarted(_) => "turn.started",
+            Self::TurnCompleted(_) => "turn.completed",
+            Self::TurnFailed(_) => "turn.failed",
+            Self::TurnCancelled(_) => "turn.cancelled",
+            Self::TurnQueued(_) | Self::DeadlineMoved { .. } => return None,
+        })
+    }
+}
+
+/// What a conversation can be asked.
+#[derive(Debug)]
+pub enum Command {
+    /// Begin, without a message.
+    Open(Opening),
+    /// Append messages, and perhaps let an agent answer.
+    Post(Post),
+    /// Change title, owner, status and the like.
+    Update(Update),
+    /// Let an agent take a turn.
+    StartTurn {
+        /// The agent.
+        agent: String,
+    },
+    /// Try a failed turn again.
+    RetryTurn {
+        /// Its number.
+        number: u64,
+    },
+    /// A turn's attempt has ended.
+    FinishTurn(Finish),
+    /// Stop a turn.
+    CancelTurn {
+        /// Its number.
+        number: u64,
+    },
+    /// The alarm is due.
+    Wake {
+        /// The running turn's attempt is alive in this process.
+        turn_alive: bool,
+    },
+}
+
+/// What a conversation answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// It stands so now.
+    Conversation(Box<State>, Details),
+    /// The messages are accepted.
+    Posted {
+        /// They, in order.
+        messages: Vec<Message>,
+        /// The turn that was asked for.
+        turn: Option<Turn>,
+    },
+    /// The turn stands so now.
+    Turn(Box<Turn>),
+    /// There was nothing to do.
+    Nothing,
+}
+
+/// Why a conversation refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// There is no such conversation.
+    NotFound,
+    /// It is closed.
+    Closed,
+    /// An item's parent is not a message of this conversation.
+    ParentNotFound {
+        /// Which item of the batch.
+        item: usize,
+    },
+    /// The message to revise is not one of this conversation.
+    IterationNotFound,
+    /// A turn runs, and the policy is to refuse.
+    TurnInProgress,
+    /// Too many turns wait.
+    TooManyTurns,
+    /// There is no such turn.
+    TurnNotFound,
+    /// The turn is over, or not in a state in which this can be done.
+    TurnNotPossible(TurnStatus),
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Conversation;
+
+impl Machine for Conversation {
+    type State = State;
+    type Event = Event;
+    type Command = Command;
+    type Reply = Reply;
+    type Rejection = Rejection;
+
+    fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
+        match command {
+            Command::Post(post) => post.needs(state),
+            Command::Update(_) => vec![Need::Row(DETAILS, Bytes::new())],
+            Command::RetryTurn { number } | Command::CancelTurn { number } => {
+                vec![Need::Row(TURNS, number_key(*number))]
+            }
+            Command::Wake { .. } => review::needs(state),
+            Command::Open(_) | Command::StartTurn { .. } | Command::FinishTurn(_) => Vec::new(),
+        }
+    }
+
+    fn decide(
+        state: Option<&State>,
+        command: &Command,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Self>, Missing> {
+        match (command, state) {
+            (Command::Open(opening), state) => Ok(post::open(state, opening, moment)),
+            (Command::Post(post), state) => post.decide(state, moment, found),
+            (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
+            (Command::Update(update), Some(state)) => update.decide(state, moment, found),
+            (Command::StartTurn { agent }, Some(state)) => Ok(turn::start(state, agent, moment)),
+            (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
+            (Command::FinishTurn(finish), Some(state)) => Ok(turn::finish(state, finish, moment)),
+            (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
+            (Command::Wake { turn_alive }, Some(state)) => review::wake(state, *turn_alive, moment, found),
+        }
+    }
+
+    fn apply(state: &mut Option<State>, record: &Record<Event>) {
+        if let Event::ConversationCreated { id, origin, owner, .. } = &record.event {
+            *state = Some(State {
+                id: *id,
+                origin: origin.clone(),
+                owner: owner.clone(),
+                closed: false,
+                updated_at: record.at,
+                last_message_at: None,
+                messages: 0,
+                turns: 0,
+                running: None,
+                queued: Vec::new(),
+                next_deadline: None,
+                last_seq: record.seq,
+            });
+        } else if let Some(state) = state {
+            state.last_seq = record.seq;
+            state.take(record);
+        }
+    }
+
+    fn is_event(event: &Event) -> bool {
+        event.name().is_some()
+    }
+
+    fn alarm(state: &State) -> Option<Millis> {
+        let turn = state.running.as_ref().map(Turn::look_at);
+        [turn, state.next_deadline].into_iter().flatten().min()
+    }
+
+    fn on_alarm(node: &Node, entity: EntityKey, state: &State) -> Command {
+        let turn_alive = state.running.as_ref().is_some_and(|turn| node.turns.is_alive(entity, turn));
+        Command::Wake { turn_alive }
+    }
+
+    fn weight(command: &Command) -> usize {
+        match command {
+            Command::Post(post) => post.messages.iter().map(|message| message.content.weight()).sum(),
+            Command::FinishTurn(finish) => finish.weight(),
+            _ => 200,
+        }
+    }
+
+    fn committed(node: &Arc<Node>, entity: EntityKey, _: &State, records: &[Arc<Record<Event>>]) {
+        for record in records {
+            match &record.event {
+                Event::TurnStarted(turn) => node.turns.start(node, entity, turn, record.trace),
+                Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
+                _ => {}
+            }
+            if Self::is_event(&record.event) {
+                node.subscriptions.publish(entity, record);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Takes a record other than the first into the state.
+    fn take(&mut self, record: &Record<Event>) {
+        match &record.event {
+            Event::ConversationCreated { .. } | Event::ReviewCompleted(_) | Event::ReviewExpired(_) => {}
+            Event::ReviewCancelled(_) => {}
+            Event::ConversationUpdated { owner, reopened, .. } => {
+                self.owner.clone_from(owner);
+                self.closed &= !reopened;
+                self.updated_at = record.at;
+            }
+            Event::ConversationClosed => {
+                self.closed = true;
+                self.updated_at = record.at;
+            }
+            Event::MessageCreated(_) => {
+                self.messages += 1;
+                self.last_message_at = Some(record.at);
+                self.updated_at = record.at;
+            }
+            Event::ReviewRequested { expires_at, .. } => {
+                self.next_deadline = Some(self.next_deadline.map_or(*expires_at, |next| next.min(*expires_at)));
+            }
+            Event::DeadlineMoved { next } => self.next_deadline = *next,
+            Event::TurnQueued(turn) => {
+                self.turns = self.turns.max(turn.id.number);
+                self.queued.retain(|queued| queued.id != turn.id);
+                self.queued.push(turn.clone());
+            }
+            Event::TurnStarted(turn) => {
+                self.turns = self.turns.max(turn.id.number);
+                self.queued.retain(|queued| queued.id != turn.id);
+                self.running = Some(turn.clone());
+            }
+            Event::TurnCompleted(turn) | Event::TurnFailed(turn) | Event::TurnCancelled(turn) => {
+                self.queued.retain(|queued| queued.id != turn.id);
+                if self.running.as_ref().is_some_and(|running| running.id == turn.id) {
+                    self.running = None;
+                }
+            }
+        }
+    }
+
+    /// The entity of this conversation in its workspace.
+    #[must_use]
+    pub fn entity(&self, workspace: Address) -> EntityKey {
+        EntityKey::conversation(workspace, self.id.address)
+    }
+}
+
+/// The message that a record of a conversation's log accepted, if that is what the record says.
+#[must_use]
+pub fn message_of(record: &Record<Event>) -> Option<Message> {
+    let Event::MessageCreated(accepted) = &record.event else { return None };
+    Some(Message {
+        id: MessageId::new(record.at, accepted.conversation.address, record.seq),
+        conversation: accepted.conversation,
+        owner: accepted.owner.clone(),
+        parent: accepted.parent,
+        turn: accepted.turn,
+        content: Arc::clone(&accepted.content),
+    })
+}

@@ -1,0 +1,412 @@
+//! Appending messages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::turn::Turn;
+use super::{
+    Accepted, CONTACT_CONVERSATIONS, CONVERSATIONS, Conversation, DEADLINES, DETAILS, Event, OVERLAYS, Opening, Origin,
+    PENDING_REVIEWS, REVIEWS, Rejection, Reply, ReviewEnd, State, number_key,
+};
+use crate::clock::Millis;
+use crate::codec;
+use crate::id::{ConversationId, MessageId};
+use crate::limits;
+use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::message::{Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
+use crate::store::{RowWrite, ViewWrite};
+
+/// What a new message does while a turn runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum BusyPolicy {
+    /// It gets a turn of its own, after those that wait.
+    #[default]
+    #[n(0)]
+    Queue,
+    /// It is answered together with the others that wait, in the next turn.
+    #[n(1)]
+    Merge,
+    /// It gets the next turn; older ones that wait get none.
+    #[n(2)]
+    Latest,
+    /// It is refused.
+    #[n(3)]
+    Reject,
+    /// It ends the running turn and gets the next one.
+    #[n(4)]
+    Interrupt,
+}
+
+/// An agent shall answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnRequest {
+    /// Which.
+    pub agent: String,
+    /// What to do while a turn runs.
+    pub policy: BusyPolicy,
+}
+
+/// Messages to append, all or none.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// How the conversation begins where it does not exist; `None`: it must exist.
+    pub opening: Option<Opening>,
+    /// The messages, in order.
+    pub messages: Vec<NewMessage>,
+    /// The turn that the last of them asks for.
+    pub turn: Option<TurnRequest>,
+}
+
+/// What a post has become, piece by piece.
+struct Posting<'a> {
+    moment: &'a Moment,
+    conversation: ConversationId,
+    owner: Option<String>,
+    events: Vec<Event>,
+    rows: Vec<RowWrite>,
+    views: Vec<ViewWrite>,
+    next_seq: u64,
+    messages: Vec<Message>,
+}
+
+/// A view entry that says no more than its key.
+fn entry(view: crate::store::View, key: impl Into<Bytes>) -> ViewWrite {
+    ViewWrite { view, key: key.into(), value: Some(Bytes::new()) }
+}
+
+/// What is written when a conversation begins.
+fn begin(opening: &Opening) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
+    let event = Event::ConversationCreated {
+        id: opening.id,
+        origin: opening.origin.clone(),
+        owner: opening.owner.clone(),
+        details: opening.details.clone(),
+    };
+    let mut rows = Vec::new();
+    if opening.details != super::Details::default() {
+        rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: Some(codec::encode(&opening.details)) });
+    }
+    let id = opening.id.to_bytes();
+    let views = match &opening.origin {
+        Origin::Human { .. } => Vec::new(),
+        Origin::Store => vec![entry(CONVERSATIONS, id.to_vec())],
+        Origin::Api { contact, .. } => {
+            vec![entry(CONVERSATIONS, id.to_vec()), entry(CONTACT_CONVERSATIONS, [contact.to_bytes(), id].concat())]
+        }
+    };
+    (event, rows, views)
+}
+
+/// Begins a conversation without a message; one that exists is answered as it stands.
+pub(super) fn open(state: Option<&State>, opening: &Opening, moment: &Moment) -> Decision<Conversation> {
+    if let Some(state) = state {
+        return Decision::Answer(Reply::Conversation(Box::new(state.clone()), opening.details.clone()));
+    }
+    let (event, rows, views) = begin(opening);
+    let mut state = None;
+    let record = crate::machine::Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
+    <Conversation as crate::machine::Machine>::apply(&mut state, &record);
+    match state {
+        Some(state) => Decision::Change(Change {
+            events: vec![event],
+            rows,
+            views,
+            reply: Reply::Conversation(Box::new(state), opening.details.clone()),
+        }),
+        None => Decision::Reject(Rejection::NotFound),
+    }
+}
+
+impl Post {
+    pub(super) fn needs(&self, state: Option<&State>) -> Vec<Need> {
+        let Some(state) = state else { return Vec::new() };
+        let mut needs = Vec::new();
+        for message in &self.messages {
+            if let Some(Parent::Message(id)) = message.parent
+                && is_within(state, id)
+            {
+                needs.push(Need::Event(id.number));
+            }
+            if let Some(id) = message.content.iteration_of
+                && is_within(state, id)
+            {
+                needs.extend([Need::Event(id.number), Need::Row(OVERLAYS, number_key(id.number))]);
+            }
+        }
+        needs
+    }
+
+    pub(super) fn decide(
+        &self,
+        state: Option<&State>,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Conversation>, Missing> {
+        let (conversation, owner) = match (state, &self.opening) {
+            (Some(state), _) if state.closed => return Ok(Decision::Reject(Rejection::Closed)),
+            (Some(state), _) => (state.id, state.owner.clone()),
+            (None, Some(opening)) => (opening.id, opening.owner.clone()),
+            (None, None) => return Ok(Decision::Reject(Rejection::NotFound)),
+        };
+        if let Some(rejection) = self.check(state, found)? {
+            return Ok(Decision::Reject(rejection));
+        }
+        if let (Some(request), Some(state)) = (&self.turn, state)
+            && let Some(rejection) = refuse_turn(request, state)
+        {
+            return Ok(Decision::Reject(rejection));
+        }
+        let mut posting = Posting {
+            moment,
+            conversation,
+            owner,
+            events: Vec::new(),
+            rows: Vec::new(),
+            views: Vec::new(),
+            next_seq: moment.next_seq,
+            messages: Vec::new(),
+        };
+        if let (None, Some(opening)) = (state, &self.opening) {
+            let (event, rows, views) = begin(opening);
+            posting.event(event);
+            posting.rows = rows;
+            posting.views = views;
+        }
+        let turn = self.turn.as_ref().map(|request| posting.request(state, request));
+        for message in &self.messages {
+            posting.append(message, turn.as_ref().map(|(turn, _)| turn));
+            if let Some(id) = message.content.iteration_of {
+                posting.supersede(id, found)?;
+            }
+        }
+        let turn = turn.map(|(turn, how)| posting.schedule(state, turn, how));
+        Ok(Decision::Change(Change {
+            events: posting.events,
+            rows: posting.rows,
+            views: posting.views,
+            reply: Reply::Posted { messages: posting.messages, turn },
+        }))
+    }
+
+    /// Whether what the messages refer to is there.
+    fn check(&self, state: Option<&State>, found: &Found) -> Result<Option<Rejection>, Missing> {
+        for (item, message) in self.messages.iter().enumerate() {
+            let parent_found = match message.parent {
+                None => true,
+                Some(Parent::Item(earlier)) => earlier < item,
+                Some(Parent::Message(id)) => is_message(state, id, found)?,
+            };
+            if !parent_found {
+                return Ok(Some(Rejection::ParentNotFound { item }));
+            }
+            if let Some(id) = message.content.iteration_of
+                && !is_message(state, id, found)?
+            {
+                return Ok(Some(Rejection::IterationNotFound));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether the log reaches as far as `id` claims to be.
+fn is_within(state: &State, id: MessageId) -> bool {
+    id.entity == state.id.address && (1..=state.last_seq).contains(&id.number)
+}
+
+/// Whether `id` names a message of this conversation.
+fn is_message(state: Option<&State>, id: MessageId, found: &Found) -> Result<bool, Missing> {
+    if !state.is_some_and(|state| is_within(state, id)) {
+        return Ok(false);
+    }
+    let Some(bytes) = found.event(id.number)? else { return Ok(false) };
+    let record = codec::decode_record::<Event>(id.number, bytes);
+    Ok(record.is_ok_and(|record| record.at == id.at && matches!(record.event, Event::MessageCreated(_))))
+}
+
+/// Whether the busy policy refuses another turn now.
+fn refuse_turn(request: &TurnRequest, state: &State) -> Option<Rejection> {
+    let busy = state.running.is_some();
+    match request.policy {
+        BusyPolicy::Reject if busy => Some(Rejection::TurnInProgress),
+        BusyPolicy::Queue if state.queued.len() >= limits::QUEUED_TURNS => Some(Rejection::TooManyTurns),
+        _ => None,
+    }
+}
+
+/// How a requested turn takes its place.
+enum Place {
+    /// It begins now.
+    Start,
+    /// It waits.
+    Wait,
+    /// It waits already; the message joins it.
+    Join,
+    /// It waits, and those that waited get no turn.
+    Replace,
+    /// It begins now, and the running one ends.
+    Interrupt,
+}
+
+impl Posting<'_> {
+    fn event(&mut self, event: Event) -> u64 {
+        let seq = self.next_seq;
+        if event.name().is_some() {
+            self.next_seq += 1;
+        }
+        self.events.push(event);
+        seq
+    }
+
+    /// The turn that is asked for, and how it takes its place.
+    fn request(&self, state: Option<&State>, request: &TurnRequest) -> (Turn, Place) {
+        let waiting = state.and_then(|state| state.queued.last());
+        let place = match (state.is_some_and(|state| state.running.is_some()), request.policy) {
+            (false, _) => Place::Start,
+            (true, BusyPolicy::Merge) if waiting.is_some() => Place::Join,
+            (true, BusyPolicy::Latest) => Place::Replace,
+            (true, BusyPolicy::Interrupt) => Place::Interrupt,
+            (true, _) => Place::Wait,
+        };
+        let turn = match (&place, waiting) {
+            (Place::Join, Some(waiting)) => waiting.clone(),
+            _ => {
+                let number = state.map_or(0, |state| state.turns) + 1;
+                Turn::requested(self.moment.now, self.conversation, number, &request.agent)
+            }
+        };
+        (turn, place)
+    }
+
+    /// One message, with its review.
+    fn append(&mut self, message: &NewMessage, turn: Option<&Turn>) {
+        let parent = match message.parent {
+            Some(Parent::Message(id)) => Some(id),
+            Some(Parent::Item(earlier)) => self.messages.get(earlier).map(|message| message.id),
+            None => None,
+        };
+        let accepted = Accepted {
+            conversation: self.conversation,
+            content: Arc::clone(&message.content),
+            parent,
+            owner: self.owner.clone(),
+            turn: turn.map(|turn| turn.id),
+        };
+        let seq = self.event(Event::MessageCreated(accepted));
+        let id = MessageId::new(self.moment.now, self.conversation.address, seq);
+        self.messages.push(Message {
+            id,
+            conversation: self.conversation,
+            owner: self.owner.clone(),
+            parent,
+            turn: turn.map(|turn| turn.id),
+            content: Arc::clone(&message.content),
+        });
+        if let Some(review) = &message.content.review {
+            let expires_at = review.expires_at;
+            self.event(Event::ReviewRequested { message: id, expires_at });
+            let key = id_key(id);
+            self.rows.push(RowWrite {
+                table: DEADLINES,
+                key: deadline_key(expires_at, id.number),
+                value: Some(Bytes::new()),
+            });
+            self.views.extend([entry(REVIEWS, key.clone()), entry(PENDING_REVIEWS, key)]);
+        }
+    }
+
+    /// The message `id` is revised: its pending review is cancelled.
+    fn supersede(&mut self, id: MessageId, found: &Found) -> Result<(), Missing> {
+        let overlay = overlay_of(id.number, found)?;
+        let Some(bytes) = found.event(id.number)? else { return Ok(()) };
+        let Ok(record) = codec::decode_record::<Event>(id.number, bytes) else { return Ok(()) };
+        let Some(review) = super::message_of(&record).and_then(|message| message.content.review.clone()) else {
+            return Ok(());
+        };
+        let pending = overlay.review.as_ref().is_none_or(|review| review.status == ReviewStatus::Pending);
+        if !pending || self.moment.now >= review.expires_at {
+            return Ok(());
+        }
+        let votes = overlay.review.as_ref().map(|review| review.votes.clone()).unwrap_or_default();
+        let state = ReviewState {
+            status: ReviewStatus::Cancelled,
+            response: None,
+            feedback: None,
+            decided_by: None,
+            completed_at: Some(self.moment.now),
+            votes,
+        };
+        let (rows, views) = review_ended(id, review.expires_at, overlay, &state);
+        self.rows.extend(rows);
+        self.views.extend(views);
+        self.event(Event::ReviewCancelled(ReviewEnd { message: id, state }));
+        Ok(())
+    }
+
+    /// Gives the requested turn its place.
+    fn schedule(&mut self, state: Option<&State>, turn: Turn, place: Place) -> Turn {
+        let trigger = self.messages.last().map(|message| message.id.number);
+        let turn = Turn { trigger, ..turn };
+        let waiting = state.map(|state| state.queued.as_slice()).unwrap_or_default();
+        let running = state.and_then(|state| state.running.as_ref());
+        let ended: Vec<&Turn> = match place {
+            Place::Replace => waiting.iter().collect(),
+            Place::Interrupt => running.into_iter().chain(waiting).collect(),
+            Place::Start | Place::Wait | Place::Join => Vec::new(),
+        };
+        for turn in ended {
+            let cancelled = turn.cancelled(self.moment.now);
+            self.rows.push(cancelled.row());
+            self.event(Event::TurnCancelled(cancelled));
+        }
+        let turn = match place {
+            Place::Start | Place::Interrupt => turn.started(self.moment.now),
+            Place::Wait | Place::Join | Place::Replace => turn,
+        };
+        self.rows.push(turn.row());
+        self.event(match place {
+            Place::Start | Place::Interrupt => Event::TurnStarted(turn.clone()),
+            Place::Wait | Place::Join | Place::Replace => Event::TurnQueued(turn.clone()),
+        });
+        turn
+    }
+}
+
+/// The key of a message in a workspace's lists: sorts by time.
+#[must_use]
+pub fn id_key(id: MessageId) -> Bytes {
+    let mut key = Vec::with_capacity(26);
+    key.extend_from_slice(&id.at.0.to_be_bytes());
+    key.extend_from_slice(&id.entity.0);
+    key.extend_from_slice(&id.number.to_be_bytes());
+    key.into()
+}
+
+/// The key of a pending review among the deadlines.
+pub(super) fn deadline_key(expires_at: Millis, seq: u64) -> Bytes {
+    [expires_at.0.to_be_bytes(), seq.to_be_bytes()].concat().into()
+}
+
+/// What has become of the message with this sequence.
+pub(super) fn overlay_of(seq: u64, found: &Found) -> Result<Overlay, Missing> {
+    let row = found.row(OVERLAYS, number_key(seq))?;
+    // An overlay that does not decode would be refused by the store's checksum first.
+    Ok(row.and_then(|bytes| codec::decode(bytes).ok()).unwrap_or_default())
+}
+
+/// What is written when a review ends.
+pub(super) fn review_ended(
+    id: MessageId,
+    expires_at: Millis,
+    overlay: Overlay,
+    state: &ReviewState,
+) -> (Vec<RowWrite>, Vec<ViewWrite>) {
+    let overlay = Overlay { review: Some(state.clone()), ..overlay };
+    let rows = vec![
+        RowWrite { table: OVERLAYS, key: number_key(id.number), value: Some(codec::encode(&overlay)) },
+        RowWrite { table: DEADLINES, key: deadline_key(expires_at, id.number), value: None },
+    ];
+    (rows, vec![ViewWrite { view: PENDING_REVIEWS, key: id_key(id), value: None }])
+}

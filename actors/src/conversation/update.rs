@@ -1,0 +1,80 @@
+//! Changing what a conversation is called, whose it is, and whether it is open.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::{Conversation, DETAILS, Event, Reply, State};
+use crate::codec;
+use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
+use crate::message::Json;
+use crate::store::RowWrite;
+
+/// Words about a conversation; a row of its own, so that they do not weigh on every decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Details {
+    /// Its title.
+    #[n(0)]
+    pub title: Option<String>,
+    /// What it is about.
+    #[n(1)]
+    pub summary: Option<String>,
+    /// The client's own object.
+    #[n(2)]
+    pub metadata: Option<Json>,
+}
+
+/// A change. Outer `None`: stays as it is; inner `None`: is taken away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// The title.
+    pub title: Option<Option<String>>,
+    /// The summary.
+    pub summary: Option<Option<String>>,
+    /// The metadata, as a whole.
+    pub metadata: Option<Option<Json>>,
+    /// The owner.
+    pub owner: Option<Option<String>>,
+    /// `true`: closed, `false`: open.
+    pub closed: Option<bool>,
+}
+
+impl Update {
+    pub(super) fn decide(
+        &self,
+        state: &State,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Conversation>, Missing> {
+        let row = found.row(DETAILS, Bytes::new())?;
+        let before: Details = row.and_then(|bytes| codec::decode(bytes).ok()).unwrap_or_default();
+        let details = Details {
+            title: self.title.clone().unwrap_or_else(|| before.title.clone()),
+            summary: self.summary.clone().unwrap_or_else(|| before.summary.clone()),
+            metadata: self.metadata.clone().unwrap_or_else(|| before.metadata.clone()),
+        };
+        let owner = self.owner.clone().unwrap_or_else(|| state.owner.clone());
+        let mut events = Vec::new();
+        let mut rows = Vec::new();
+        let reopened = state.closed && self.closed == Some(false);
+        if details != before || owner != state.owner || reopened {
+            events.push(Event::ConversationUpdated { owner, details: details.clone(), reopened });
+        }
+        if details != before {
+            rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: Some(codec::encode(&details)) });
+        }
+        if !state.closed && self.closed == Some(true) {
+            events.push(Event::ConversationClosed);
+        }
+        let mut after = Some(state.clone());
+        for (i, event) in events.iter().enumerate() {
+            let seq = moment.next_seq + i as u64;
+            Conversation::apply(&mut after, &Record { seq, at: moment.now, trace: None, event: event.clone() });
+        }
+        let reply = Reply::Conversation(Box::new(after.unwrap_or_else(|| state.clone())), details);
+        Ok(if events.is_empty() {
+            Decision::Answer(reply)
+        } else {
+            Decision::Change(Change { rows, ..Change::new(events, reply) })
+        })
+    }
+}

@@ -1,0 +1,401 @@
+//! Finds or starts the actor of an entity, and lets it go again: the only place that spawns entities.
+//!
+//! Every race of activation and passivation ends here:
+//!
+//! | race | how it ends |
+//! |---|---|
+//! | two tasks activate at once | one map entry, one synchronous spawn under its lock |
+//! | a command right before the actor drains | decided, or handed back as [`Refusal::Moved`] and sent again |
+//! | a command right after | the mailbox refuses it; wait for the old incarnation to end, then activate anew |
+//! | a new incarnation while the old one commits | an actor drains only when nothing is in flight |
+//! | an actor that panicked | its guard removes the slot; its callers are told that the outcome is unknown |
+//! | loading fails | everybody who waits is told; the next command activates afresh |
+//! | idle actor, due alarm | the alarm activates it again |
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use ractor::{ActorId, ActorRef, ActorRuntime, ActorStatus};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::clock::Millis;
+use crate::host::{Host, Mail, Start};
+use crate::id::EntityKey;
+use crate::limits;
+use crate::machine::Machine;
+use crate::node::Node;
+use crate::store::{KeyHash, StoreError};
+use crate::trace::TraceContext;
+
+/// The idempotency key that a command came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The key, hashed with its scope.
+    pub hash: KeyHash,
+    /// The request, hashed.
+    pub fingerprint: [u8; 16],
+}
+
+/// What a command comes with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Circumstances {
+    /// Its idempotency key.
+    pub key: Option<KeyUse>,
+    /// The trace it belongs to.
+    pub trace: Option<TraceContext>,
+}
+
+/// How a command was answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer<R> {
+    /// It was decided now.
+    Done(R),
+    /// Its idempotency key had its effect before: these events of the log.
+    Repeat {
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
+    },
+}
+
+/// Why a command was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal<M: Machine> {
+    /// The entity refused, healthily.
+    #[error("rejected: {0:?}")]
+    Rejected(M::Rejection),
+    /// The idempotency key came with another request before.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// Too many commands wait for this entity. Nothing was stored.
+    #[error("too many commands wait for this entity")]
+    Backlog,
+    /// The node has too much to do. Nothing was stored.
+    #[error("the node has too much to do")]
+    Overloaded,
+    /// The node is stopping. Nothing was stored.
+    #[error("the node is stopping")]
+    Draining,
+    /// The store could not do it. Nothing was stored.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It may or may not have been done, now or later.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+    /// The actor is leaving; ask its successor.
+    #[error("the actor is leaving")]
+    Moved,
+}
+
+impl<M: Machine> Clone for Refusal<M> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Rejected(rejection) => Self::Rejected(rejection.clone()),
+            Self::KeyReused => Self::KeyReused,
+            Self::Backlog => Self::Backlog,
+            Self::Overloaded => Self::Overloaded,
+            Self::Draining => Self::Draining,
+            Self::Unavailable(why) => Self::Unavailable(why.clone()),
+            Self::Unknown(why) => Self::Unknown(why.clone()),
+            Self::Moved => Self::Moved,
+        }
+    }
+}
+
+impl<M: Machine> Refusal<M> {
+    /// For a store error after which nothing was applied.
+    pub(crate) fn unavailable(error: &StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// The answer to a command, or why there is none.
+pub type Reply<M> = Result<Answer<<M as Machine>::Reply>, Refusal<M>>;
+
+/// A command on its way, with its place in the queues and its way back.
+pub(crate) struct Envelope<M: Machine> {
+    pub(crate) command: Arc<M::Command>,
+    pub(crate) key: Option<KeyUse>,
+    pub(crate) trace: Option<TraceContext>,
+    reply: Option<oneshot::Sender<Reply<M>>>,
+    /// Held until the answer: a caller that hangs up does not free a place that is still taken.
+    _permit: Option<Permit>,
+}
+
+impl<M: Machine> Envelope<M> {
+    /// A command that the entity asks itself.
+    pub(crate) fn internal(command: Arc<M::Command>) -> Self {
+        Self { command, key: None, trace: None, reply: None, _permit: None }
+    }
+
+    /// Answers. Nobody listening is no error: the caller may have hung up.
+    pub(crate) fn answer(self, reply: Reply<M>) {
+        if let Some(sender) = self.reply {
+            let _ = sender.send(reply);
+        }
+    }
+}
+
+/// How much the node has to do, counted before anything is queued.
+#[derive(Debug, Default)]
+pub struct Admission {
+    commands: AtomicUsize,
+    closed: AtomicBool,
+}
+
+impl Admission {
+    /// Commands admitted and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.commands.load(Ordering::Relaxed)
+    }
+
+    /// Admits nothing any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Admission::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+}
+
+/// A place in the entity's queue and in the node's.
+struct Permit {
+    entity: Arc<AtomicUsize>,
+    node: Arc<Admission>,
+}
+
+impl Permit {
+    fn take<M: Machine>(entity: &Arc<AtomicUsize>, node: &Arc<Admission>) -> Result<Self, Refusal<M>> {
+        if node.commands.fetch_add(1, Ordering::Relaxed) >= limits::NODE_COMMANDS {
+            node.commands.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refusal::Overloaded);
+        }
+        if entity.fetch_add(1, Ordering::Relaxed) >= limits::ENTITY_COMMANDS {
+            entity.fetch_sub(1, Ordering::Relaxed);
+            node.commands.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refusal::Backlog);
+        }
+        Ok(Self { entity: Arc::clone(entity), node: Arc::clone(node) })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.entity.fetch_sub(1, Ordering::Relaxed);
+        self.node.commands.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An incarnation of an entity.
+struct Slot<M: Machine> {
+    actor: ActorRef<Mail<M>>,
+    pending: Arc<AtomicUsize>,
+    used_at: AtomicU64,
+}
+
+/// The resident entities of one kind.
+pub struct Directory<M: Machine> {
+    slots: Arc<DashMap<EntityKey, Slot<M>>>,
+}
+
+impl<M: Machine> Clone for Directory<M> {
+    fn clone(&self) -> Self {
+        Self { slots: Arc::clone(&self.slots) }
+    }
+}
+
+impl<M: Machine> std::fmt::Debug for Directory<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directory").field("resident", &self.slots.len()).finish()
+    }
+}
+
+impl<M: Machine> Default for Directory<M> {
+    fn default() -> Self {
+        Self { slots: Arc::default() }
+    }
+}
+
+/// Removes an incarnation's slot when dropped, and no other's.
+pub(crate) struct Occupancy<M: Machine> {
+    directory: Directory<M>,
+    entity: EntityKey,
+    actor: ActorId,
+}
+
+impl<M: Machine> Drop for Occupancy<M> {
+    fn drop(&mut self) {
+        self.directory.vacate(self.entity, self.actor);
+    }
+}
+
+/// An actor and the count of the commands that wait for it.
+type Incarnation<M> = (ActorRef<Mail<M>>, Arc<AtomicUsize>);
+
+/// How an attempt to hand a command over went.
+enum Handed<M: Machine> {
+    Waiting(oneshot::Receiver<Reply<M>>),
+    /// The incarnation is ending; wait for it.
+    Ending(ractor::ActorCell),
+}
+
+impl<M: Machine> Directory<M> {
+    /// Asks an entity, activating it if need be.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`]; after any but `Unknown` nothing was stored.
+    pub async fn ask(
+        &self,
+        node: &Arc<Node>,
+        entity: EntityKey,
+        command: impl Into<Arc<M::Command>>,
+        with: Circumstances,
+    ) -> Reply<M> {
+        let command = command.into();
+        let deadline = Instant::now() + Duration::from_millis(limits::COMMAND_MILLIS);
+        loop {
+            if node.admission.is_closed() {
+                return Err(Refusal::Draining);
+            }
+            match self.hand_over(node, entity, &command, with)? {
+                Handed::Waiting(reply) => match timeout_at(deadline, reply).await {
+                    Ok(Ok(Err(Refusal::Moved))) => {}
+                    Ok(Ok(reply)) => return reply,
+                    Ok(Err(_)) => return Err(Refusal::Unknown("the actor failed".to_owned())),
+                    Err(_) => return Err(Refusal::Unknown("no answer in time".to_owned())),
+                },
+                Handed::Ending(cell) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if cell.wait(Some(left)).await.is_err() {
+                        return Err(Refusal::Unavailable("the entity is still being passivated".to_owned()));
+                    }
+                    self.vacate(entity, cell.get_id());
+                }
+            }
+        }
+    }
+
+    /// One attempt. No await happens while the map's lock is held.
+    fn hand_over(
+        &self,
+        node: &Arc<Node>,
+        entity: EntityKey,
+        command: &Arc<M::Command>,
+        with: Circumstances,
+    ) -> Result<Handed<M>, Refusal<M>> {
+        let now = node.clock.now().0;
+        let (actor, pending) = match self.slots.entry(entity) {
+            Entry::Occupied(slot) => {
+                let slot = slot.get();
+                slot.used_at.store(now, Ordering::Relaxed);
+                (slot.actor.clone(), Arc::clone(&slot.pending))
+            }
+            Entry::Vacant(place) => {
+                let (actor, pending) = self.activate(node, entity)?;
+                let slot = Slot { actor: actor.clone(), pending: Arc::clone(&pending), used_at: AtomicU64::new(now) };
+                place.insert(slot);
+                (actor, pending)
+            }
+        };
+        if actor.get_status() >= ActorStatus::Draining {
+            return Ok(Handed::Ending(actor.get_cell()));
+        }
+        let permit = Permit::take(&pending, &node.admission)?;
+        let (sender, receiver) = oneshot::channel();
+        let envelope = Envelope {
+            command: Arc::clone(command),
+            key: with.key,
+            trace: with.trace,
+            reply: Some(sender),
+            _permit: Some(permit),
+        };
+        match actor.cast(Mail::Do(envelope)) {
+            Ok(()) => Ok(Handed::Waiting(receiver)),
+            Err(_) => Ok(Handed::Ending(actor.get_cell())),
+        }
+    }
+
+    fn activate(&self, node: &Arc<Node>, entity: EntityKey) -> Result<Incarnation<M>, Refusal<M>> {
+        let start = Start { node: Arc::clone(node), directory: self.clone(), entity };
+        // Unlinked: links take a lock of the whole process, and a slot is removed by the actor's own guard.
+        let (actor, _starting) = ActorRuntime::<Host<M>>::spawn_instant(None, Host::new(), start)
+            .map_err(|error| Refusal::Unavailable(format!("the actor did not start: {error}")))?;
+        Ok((actor, Arc::default()))
+    }
+
+    /// Wakes an entity for its alarm, activating it if need be. `false`: it could not be told now; try again.
+    pub(crate) fn wake(&self, node: &Arc<Node>, entity: EntityKey) -> bool {
+        let actor = match self.slots.entry(entity) {
+            Entry::Occupied(slot) => slot.get().actor.clone(),
+            Entry::Vacant(place) => {
+                let Ok((actor, pending)) = self.activate(node, entity) else { return false };
+                place.insert(Slot { actor: actor.clone(), pending, used_at: AtomicU64::new(node.clock.now().0) });
+                actor
+            }
+        };
+        actor.get_status() < ActorStatus::Draining && actor.cast(Mail::Alarm).is_ok()
+    }
+
+    /// The guard that an incarnation holds as long as it lives.
+    pub(crate) fn occupancy(&self, entity: EntityKey, actor: &ActorRef<Mail<M>>) -> Occupancy<M> {
+        Occupancy { directory: self.clone(), entity, actor: actor.get_id() }
+    }
+
+    fn vacate(&self, entity: EntityKey, actor: ActorId) {
+        self.slots.remove_if(&entity, |_, slot| slot.actor.get_id() == actor);
+    }
+
+    /// How many entities are resident.
+    pub fn resident(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Asks idle entities to leave: those unused for `idle_millis`, and the longest unused ones beyond `cap`.
+    pub fn sweep(&self, now: Millis, idle_millis: u64, cap: usize) {
+        let mut idle: Vec<(u64, ActorRef<Mail<M>>)> = self
+            .slots
+            .iter()
+            .filter(|slot| slot.pending.load(Ordering::Relaxed) == 0)
+            .map(|slot| (slot.used_at.load(Ordering::Relaxed), slot.actor.clone()))
+            .collect();
+        let excess = self.slots.len().saturating_sub(cap);
+        idle.sort_unstable_by_key(|(used_at, _)| *used_at);
+        for (place, (used_at, actor)) in idle.into_iter().enumerate() {
+            if place >= excess && now.0.saturating_sub(used_at) < idle_millis {
+                break;
+            }
+            // One that is ending already needs no telling.
+            let _ = actor.cast(Mail::Passivate);
+        }
+    }
+
+    /// Lets every entity finish what it has and leave; returns when all are gone or `deadline` has come.
+    pub async fn drain(&self, deadline: Instant) {
+        loop {
+            let actors: Vec<_> = self.slots.iter().map(|slot| slot.actor.clone()).collect();
+            if actors.is_empty() {
+                return;
+            }
+            for actor in &actors {
+                let _ = actor.cast(Mail::Passivate);
+            }
+            for actor in &actors {
+                let left = deadline.saturating_duration_since(Instant::now());
+                // One that is busy stays; it is asked again in the next round.
+                let _ = actor.get_cell().wait(Some(left.min(Duration::from_millis(100)))).await;
+            }
+            self.slots.retain(|_, slot| slot.actor.get_status() < ActorStatus::Stopped);
+            if Instant::now() >= deadline {
+                return;
+            }
+        }
+    }
+}

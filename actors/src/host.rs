@@ -1,0 +1,432 @@
+//! The actor that runs any [`Machine`]: commands in, one commit at a time out.
+//!
+//! ```text
+//! queue ──► take a batch ──► read what it needs ──► decide on a copy ──► store.commit
+//!   ▲                                                                        │ the mailbox stays live
+//!   └── Conflict: adopt what the store holds, decide again ◄─────────────────┤
+//!            Committed: swap the state, answer all, tell subscribers, next batch
+//!            Indeterminate: tell all, forget the state, reload it settled
+//! ```
+//!
+//! A batch grows while a commit is in flight, so group commit needs no timer. No handler awaits I/O: reads and
+//! commits come back as mail. A refusal is a reply; `Err` would end the actor.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::clock::Millis;
+use crate::codec;
+use crate::directory::{Directory, Envelope, Occupancy, Refusal};
+use crate::id::EntityKey;
+use crate::limits;
+use crate::machine::{Found, Machine, Missing, Need, Record};
+use crate::node::Node;
+use crate::store::{AlarmChange, Commit, CommitId, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
+
+mod draft;
+mod keys;
+mod reader;
+
+use draft::Draft;
+use keys::KeyCache;
+
+/// What lies in an entity's mailbox.
+pub(crate) enum Mail<M: Machine> {
+    /// A command from outside.
+    Do(Envelope<M>),
+    /// What the batch needed has been read.
+    Read(Result<Found, StoreError>),
+    /// The commit in flight has ended.
+    Ended(Result<Outcome, StoreError>),
+    /// The entity as the store holds it.
+    Reloaded(Result<Option<Loaded>, StoreError>),
+    /// The entity's alarm is due.
+    Alarm,
+    /// Nobody has asked for a while; leave if that is still so.
+    Passivate,
+}
+
+/// What the actor is waiting for.
+enum Phase<M: Machine> {
+    /// The next command.
+    Idle,
+    /// A read for these commands.
+    Reading(Vec<Envelope<M>>),
+    /// The commit of this draft.
+    Committing(Box<Draft<M>>),
+    /// A settled reload.
+    Reloading,
+    /// Nothing more: it drains, and hands back what still comes.
+    Leaving,
+}
+
+/// Starts an entity; see the module's text.
+pub(crate) struct Host<M>(std::marker::PhantomData<fn() -> M>);
+
+impl<M> Host<M> {
+    pub(crate) fn new() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+/// What an actor is started with.
+pub(crate) struct Start<M: Machine> {
+    pub(crate) node: Arc<Node>,
+    pub(crate) directory: Directory<M>,
+    pub(crate) entity: EntityKey,
+}
+
+/// An entity in memory.
+pub(crate) struct Resident<M: Machine> {
+    node: Arc<Node>,
+    entity: EntityKey,
+    myself: ActorRef<Mail<M>>,
+    head: Option<Head>,
+    state: Option<M::State>,
+    /// The time of the newest record: time never runs backwards within an entity.
+    last_at: Millis,
+    /// What is durable.
+    alarm: Option<Millis>,
+    commits_since_snapshot: u64,
+    keys: KeyCache,
+    queue: VecDeque<Envelope<M>>,
+    phase: Phase<M>,
+    conflicts: u32,
+    /// Why it cannot serve.
+    failed: Option<StoreError>,
+    /// Removes the directory's slot when the actor is gone, however it went.
+    _occupancy: Occupancy<M>,
+}
+
+/// A snapshot: the state and the time of the newest record in it.
+#[derive(minicbor::Encode, minicbor::Decode)]
+struct Snapshot<S> {
+    #[n(0)]
+    at: Millis,
+    #[n(1)]
+    state: S,
+}
+
+/// In how many conflicts in a row a batch is given up; each means that somebody else got ahead.
+const CONFLICTS_MAX: u32 = 16;
+
+impl<M: Machine> Actor for Host<M> {
+    type Msg = Mail<M>;
+    type State = Resident<M>;
+    type Arguments = Start<M>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        start: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let occupancy = start.directory.occupancy(start.entity, &myself);
+        let loaded = start.node.store.load(start.entity, Fresh::Acknowledged).await;
+        let mut resident = Resident {
+            keys: KeyCache::new(matches!(loaded, Ok(None))),
+            node: start.node,
+            entity: start.entity,
+            myself,
+            head: None,
+            state: None,
+            last_at: Millis(0),
+            alarm: None,
+            commits_since_snapshot: 0,
+            queue: VecDeque::new(),
+            phase: Phase::Idle,
+            conflicts: 0,
+            failed: None,
+            _occupancy: occupancy,
+        };
+        if let Err(error) = loaded.and_then(|loaded| resident.adopt(loaded)) {
+            resident.fail(error);
+        }
+        Ok(resident)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        mail: Self::Msg,
+        resident: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match mail {
+            Mail::Do(envelope) if matches!(resident.phase, Phase::Leaving) => {
+                let failed = resident.failed.as_ref();
+                envelope.answer(Err(failed.map_or(Refusal::Moved, Refusal::unavailable)));
+            }
+            Mail::Do(envelope) => {
+                resident.queue.push_back(envelope);
+                resident.step();
+            }
+            Mail::Read(found) => resident.read(found),
+            Mail::Ended(outcome) => resident.ended(outcome),
+            Mail::Reloaded(loaded) => resident.reloaded(loaded),
+            Mail::Alarm => resident.wake(),
+            Mail::Passivate => {
+                if matches!(resident.phase, Phase::Idle) && resident.queue.is_empty() {
+                    resident.leave();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M: Machine> Resident<M> {
+    /// Takes over what the store holds.
+    fn adopt(&mut self, loaded: Option<Loaded>) -> Result<(), StoreError> {
+        self.head = loaded.as_ref().map(|loaded| loaded.head);
+        self.alarm = loaded.as_ref().and_then(|loaded| loaded.alarm);
+        (self.last_at, self.state) = (Millis(0), None);
+        self.commits_since_snapshot = 0;
+        let Some(loaded) = loaded else { return Ok(()) };
+        let (at, state) = replay::<M>(&loaded)?;
+        (self.last_at, self.state) = (at, state);
+        // How many commits the tail holds is the store's to know; the number of records is close enough for deciding
+        // when the next snapshot is due.
+        self.commits_since_snapshot = loaded.tail.len() as u64;
+        if let Some(at) = self.alarm {
+            self.node.alarms.set(self.entity, Some(at), self.node.clock.now());
+        }
+        Ok(())
+    }
+
+    /// Goes on if nothing is in flight: decides and commits the next batch, until the queue is empty.
+    fn step(&mut self) {
+        while matches!(self.phase, Phase::Idle) && !self.queue.is_empty() {
+            let batch = self.take_batch();
+            self.decide(batch, Found::default());
+        }
+    }
+
+    /// The commands of the next commit, oldest first.
+    fn take_batch(&mut self) -> Vec<Envelope<M>> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = self.queue.front() {
+            bytes += M::weight(&next.command);
+            if batch.len() == limits::BATCH_COMMANDS || (bytes > limits::BATCH_BYTES && !batch.is_empty()) {
+                break;
+            }
+            batch.extend(self.queue.pop_front());
+        }
+        batch
+    }
+
+    /// Decides a batch, reading first what it needs.
+    fn decide(&mut self, batch: Vec<Envelope<M>>, mut found: Found) {
+        let mut needs = HashSet::new();
+        for envelope in &batch {
+            needs.extend(M::needs(self.state.as_ref(), &envelope.command).into_iter().filter(|need| !found.has(need)));
+        }
+        let keys: Vec<KeyHash> = batch
+            .iter()
+            .filter_map(|envelope| envelope.key.map(|key| key.hash))
+            .filter(|key| self.keys.get(*key).is_none() && found.key(*key).is_none())
+            .collect();
+        if needs.is_empty() && keys.is_empty() {
+            match Draft::decide(self, &batch, &mut found) {
+                Ok(draft) => return self.commit(draft, batch),
+                Err(Missing(more)) => {
+                    found.forget_writes();
+                    needs.extend(more);
+                }
+            }
+        }
+        self.fetch(batch, found, needs, keys);
+    }
+
+    /// Reads, at once where the store can, else as mail to itself.
+    fn fetch(&mut self, batch: Vec<Envelope<M>>, found: Found, needs: HashSet<Need>, keys: Vec<KeyHash>) {
+        let store = Arc::clone(&self.node.store);
+        let reading = reader::read(store, self.entity, found, needs, keys);
+        self.phase = Phase::Reading(batch);
+        let myself = self.myself.clone();
+        reader::now_or_later(
+            reading,
+            |found| self.read(found),
+            move |found| {
+                // A mailbox that refuses belongs to an actor that is gone, and so are its callers.
+                let _ = myself.cast(Mail::Read(found));
+            },
+        );
+    }
+
+    fn read(&mut self, found: Result<Found, StoreError>) {
+        let Phase::Reading(batch) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        match found {
+            Ok(found) => {
+                self.decide(batch, found);
+                self.step();
+            }
+            Err(error) => {
+                for envelope in batch {
+                    envelope.answer(Err(Refusal::unavailable(&error)));
+                }
+                self.step();
+            }
+        }
+    }
+
+    /// Sends a draft to the store, or answers at once where nothing changes.
+    fn commit(&mut self, mut draft: Draft<M>, batch: Vec<Envelope<M>>) {
+        draft.batch = batch;
+        let alarm = draft.state.as_ref().and_then(M::alarm);
+        let moved = alarm != self.alarm && draft.state.is_some();
+        if draft.is_empty() && !moved {
+            return draft.answer();
+        }
+        let random = self.node.entropy.draw();
+        let state = (self.commits_since_snapshot + 1 >= self.node.store.snapshot_every())
+            .then(|| draft.state.as_ref().map(|state| codec::encode(&Snapshot { at: draft.last_at, state })))
+            .flatten();
+        draft.snapshot = state.is_some();
+        draft.alarm = alarm;
+        let commit = Commit {
+            entity: self.entity,
+            expected: self.head,
+            id: CommitId(random),
+            at: draft.last_at,
+            records: std::mem::take(&mut draft.encoded),
+            keys: draft.keys.clone(),
+            rows: std::mem::take(&mut draft.rows),
+            views: std::mem::take(&mut draft.views),
+            state,
+            alarm: moved.then_some(AlarmChange { previous: self.alarm, next: alarm }),
+        };
+        self.phase = Phase::Committing(Box::new(draft));
+        let myself = self.myself.clone();
+        self.node.store.commit(
+            commit,
+            Box::new(move |outcome| {
+                let _ = myself.cast(Mail::Ended(outcome));
+            }),
+        );
+    }
+
+    fn ended(&mut self, outcome: Result<Outcome, StoreError>) {
+        let Phase::Committing(draft) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        match outcome {
+            Ok(Outcome::Committed(head)) => self.committed(head, *draft),
+            Ok(Outcome::Conflict) => {
+                self.conflicts += 1;
+                if self.conflicts > CONFLICTS_MAX {
+                    self.conflicts = 0;
+                    draft.refuse(&Refusal::Unavailable("the entity is being changed elsewhere".to_owned()));
+                } else {
+                    for envelope in draft.batch.into_iter().rev() {
+                        self.queue.push_front(envelope);
+                    }
+                }
+                return self.reload();
+            }
+            Err(error @ StoreError::Indeterminate(_)) => {
+                draft.refuse(&Refusal::Unknown(error.to_string()));
+                return self.reload();
+            }
+            Err(error) => draft.refuse(&Refusal::unavailable(&error)),
+        }
+        self.step();
+    }
+
+    fn committed(&mut self, head: Head, draft: Draft<M>) {
+        self.conflicts = 0;
+        self.head = Some(head);
+        self.last_at = draft.last_at;
+        self.commits_since_snapshot = if draft.snapshot { 0 } else { self.commits_since_snapshot + 1 };
+        for (key, row) in &draft.keys {
+            self.keys.insert(*key, *row);
+        }
+        if draft.alarm != self.alarm {
+            self.alarm = draft.alarm;
+            self.node.alarms.set(self.entity, self.alarm, draft.last_at);
+        }
+        self.state.clone_from(&draft.state);
+        let records = draft.answer_committed();
+        if let Some(state) = &self.state {
+            M::committed(&self.node, self.entity, state, &records);
+        }
+    }
+
+    /// Forgets what is in memory and loads the entity settled.
+    fn reload(&mut self) {
+        self.phase = Phase::Reloading;
+        self.keys = KeyCache::new(false);
+        let store = Arc::clone(&self.node.store);
+        let entity = self.entity;
+        let loading = async move { store.load(entity, Fresh::Settled).await };
+        let myself = self.myself.clone();
+        reader::now_or_later(
+            Box::pin(loading),
+            |loaded| self.reloaded(loaded),
+            move |loaded| {
+                let _ = myself.cast(Mail::Reloaded(loaded));
+            },
+        );
+    }
+
+    fn reloaded(&mut self, loaded: Result<Option<Loaded>, StoreError>) {
+        let Phase::Reloading = self.phase else { return };
+        self.phase = Phase::Idle;
+        match loaded.and_then(|loaded| self.adopt(loaded)) {
+            Ok(()) => self.step(),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Without a state nothing can be decided: refuses all and leaves. Whoever asks next activates the entity afresh.
+    fn fail(&mut self, error: StoreError) {
+        tracing::warn!(entity = ?self.entity, %error, "an entity could not be loaded");
+        for envelope in self.queue.drain(..) {
+            envelope.answer(Err(Refusal::unavailable(&error)));
+        }
+        self.failed = Some(error);
+        self.leave();
+    }
+
+    /// The alarm is due: ask the machine what that means now.
+    fn wake(&mut self) {
+        let Some(state) = &self.state else { return };
+        if matches!(self.phase, Phase::Leaving) {
+            return;
+        }
+        let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
+        self.queue.push_back(Envelope::internal(command));
+        self.step();
+        // An alarm that is past and still stands watches something that goes on in this process: the service wakes
+        // again by itself. One that was moved in the meantime is put right.
+        let now = self.node.clock.now();
+        if self.alarm.is_none_or(|at| at > now) {
+            self.node.alarms.set(self.entity, self.alarm, now);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.phase = Phase::Leaving;
+        let _ = self.myself.get_cell().drain();
+    }
+}
+
+/// The state that a loaded entity stands in, and the time of its newest record.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if it does not decode.
+pub(crate) fn replay<M: Machine>(loaded: &Loaded) -> Result<(Millis, Option<M::State>), StoreError> {
+    let (mut at, mut state) = match &loaded.state {
+        Some(bytes) => {
+            let snapshot: Snapshot<M::State> = codec::decode(bytes)?;
+            (snapshot.at, Some(snapshot.state))
+        }
+        None => (Millis(0), None),
+    };
+    for stored in &loaded.tail {
+        let record: Record<M::Event> = codec::decode_record(stored.seq, &stored.payload)?;
+        at = record.at;
+        M::apply(&mut state, &record);
+    }
+    Ok((at, state))
+}

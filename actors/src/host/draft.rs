@@ -1,0 +1,135 @@
+//! A batch decided on a copy of the state, before anything of it is true.
+
+use std::sync::Arc;
+
+use crate::clock::Millis;
+use crate::codec;
+use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
+use crate::limits;
+use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
+use crate::store::{KeyHash, KeyRow, NewRecord, RowWrite, ViewWrite};
+
+use super::Resident;
+
+/// See the module's text.
+pub(crate) struct Draft<M: Machine> {
+    pub(crate) batch: Vec<Envelope<M>>,
+    /// One for each command of the batch.
+    replies: Vec<Reply<M>>,
+    pub(crate) state: Option<M::State>,
+    pub(crate) records: Vec<Arc<Record<M::Event>>>,
+    pub(crate) encoded: Vec<NewRecord>,
+    pub(crate) rows: Vec<RowWrite>,
+    pub(crate) views: Vec<ViewWrite>,
+    pub(crate) keys: Vec<(KeyHash, KeyRow)>,
+    pub(crate) last_at: Millis,
+    /// Whether the commit carries the state.
+    pub(crate) snapshot: bool,
+    /// The alarm that is durable once this is.
+    pub(crate) alarm: Option<Millis>,
+    next_seq: u64,
+}
+
+impl<M: Machine> Draft<M> {
+    /// Decides `batch` in order, each command on the state that those before it lead to.
+    pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Missing> {
+        let mut draft = Self {
+            batch: Vec::new(),
+            replies: Vec::with_capacity(batch.len()),
+            state: resident.state.clone(),
+            records: Vec::new(),
+            encoded: Vec::new(),
+            rows: Vec::new(),
+            views: Vec::new(),
+            keys: Vec::new(),
+            last_at: resident.last_at,
+            snapshot: false,
+            alarm: None,
+            next_seq: resident.head.map_or(0, |head| head.seq) + 1,
+        };
+        let now = resident.node.clock.now().max(resident.last_at);
+        for envelope in batch {
+            let known = envelope.key.and_then(|key| {
+                let known = found.key(key.hash).or_else(|| resident.keys.get(key.hash)).flatten();
+                known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).map(|row| (key, row))
+            });
+            let reply = match known {
+                Some((key, row)) if key.fingerprint == row.fingerprint => {
+                    Ok(Answer::Repeat { first: row.first, last: row.last })
+                }
+                Some(_) => Err(Refusal::KeyReused),
+                None => {
+                    let moment = Moment {
+                        entity: resident.entity,
+                        now,
+                        next_seq: draft.next_seq,
+                        random: resident.node.entropy.draw(),
+                    };
+                    match M::decide(draft.state.as_ref(), &envelope.command, &moment, found)? {
+                        Decision::Answer(reply) => Ok(Answer::Done(reply)),
+                        Decision::Reject(rejection) => Err(Refusal::Rejected(rejection)),
+                        Decision::Change(change) => Ok(Answer::Done(draft.take(change, envelope, now, found))),
+                    }
+                }
+            };
+            draft.replies.push(reply);
+        }
+        Ok(draft)
+    }
+
+    /// Takes a change into the draft.
+    fn take(&mut self, change: Change<M>, envelope: &Envelope<M>, now: Millis, found: &mut Found) -> M::Reply {
+        let first = self.next_seq;
+        for event in change.events {
+            let is_event = M::is_event(&event);
+            let seq = if is_event { self.next_seq } else { self.next_seq - 1 };
+            let record = Record { seq, at: now, trace: envelope.trace, event };
+            M::apply(&mut self.state, &record);
+            let payload = codec::encode_record(&record);
+            if is_event {
+                found.write_event(seq, payload.clone());
+                self.next_seq += 1;
+            }
+            self.encoded.push(NewRecord { event: is_event, payload });
+            self.records.push(Arc::new(record));
+        }
+        for row in change.rows {
+            found.write_row(&row);
+            self.rows.push(row);
+        }
+        self.views.extend(change.views);
+        self.last_at = now;
+        if let Some(KeyUse { hash, fingerprint }) = envelope.key {
+            let row = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
+            found.write_key(hash, row);
+            self.keys.push((hash, row));
+        }
+        change.reply
+    }
+
+    /// Nothing would change.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.encoded.is_empty() && self.rows.is_empty() && self.views.is_empty() && self.keys.is_empty()
+    }
+
+    /// Gives everybody their answer.
+    pub(crate) fn answer(self) {
+        for (envelope, reply) in self.batch.into_iter().zip(self.replies) {
+            envelope.answer(reply);
+        }
+    }
+
+    /// Gives everybody their answer, and what has become true to the caller.
+    pub(crate) fn answer_committed(mut self) -> Vec<Arc<Record<M::Event>>> {
+        let records = std::mem::take(&mut self.records);
+        self.answer();
+        records
+    }
+
+    /// Tells everybody the same refusal.
+    pub(crate) fn refuse(self, refusal: &Refusal<M>) {
+        for envelope in self.batch {
+            envelope.answer(Err(refusal.clone()));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What an entity is: a pure state machine.
+//!
+//! [`Machine::decide`] looks at a state and a command and says what should happen; [`Machine::apply`] takes a record
+//! into the state. Neither awaits, reads a clock, draws randomness or does I/O, so a decision is tested as a value
+//! and repeated at will: after a conflict the same command is simply decided again on what the store holds.
+//! Everything else (batching, storing, answering, alarms) is the [`host`](crate::host)'s and the same for all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::clock::Millis;
+use crate::id::EntityKey;
+use crate::node::Node;
+use crate::store::{KeyHash, KeyRow, Row, RowWrite, Table, ViewWrite};
+use crate::trace::TraceContext;
+
+/// A fact of an entity's log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record<E> {
+    /// Its sequence; a mark has that of the newest event before it.
+    pub seq: u64,
+    /// When it was decided. Never earlier than the record before it.
+    pub at: Millis,
+    /// The request that caused it, for traces that go on hours later.
+    pub trace: Option<TraceContext>,
+    /// What happened.
+    pub event: E,
+}
+
+/// The circumstances of a decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The entity that decides.
+    pub entity: EntityKey,
+    /// The time: never earlier than that of the newest record.
+    pub now: Millis,
+    /// The sequence that its first event will have.
+    pub next_seq: u64,
+    /// 16 unpredictable bytes of its own.
+    pub random: [u8; 16],
+}
+
+/// Something that must be read from the store before a command can be decided.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// One keyed row.
+    Row(Table, Bytes),
+    /// The first rows of a list, ascending: up to `limit` of them.
+    First(Table, usize),
+    /// The event with this sequence.
+    Event(u64),
+}
+
+/// What was read for a batch of commands, with the batch's own writes laid over it.
+#[derive(Debug, Default)]
+pub struct Found {
+    read: Layer,
+    written: Layer,
+    /// How many rows of a list were read from its start.
+    firsts: HashMap<Table, usize>,
+}
+
+#[derive(Debug, Default)]
+struct Layer {
+    rows: BTreeMap<(Table, Bytes), Option<Bytes>>,
+    events: HashMap<u64, Option<Bytes>>,
+    keys: HashMap<KeyHash, Option<KeyRow>>,
+}
+
+/// A decision asked for something that had not been read; the host reads it and asks again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing(pub Vec<Need>);
+
+impl Found {
+    /// A keyed row, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if it was not read.
+    pub fn row(&self, table: Table, key: impl Into<Bytes>) -> Result<Option<&Bytes>, Missing> {
+        let key = (table, key.into());
+        match self.written.rows.get(&key).or_else(|| self.read.rows.get(&key)) {
+            Some(row) => Ok(row.as_ref()),
+            None => Err(Missing(vec![Need::Row(key.0, key.1)])),
+        }
+    }
+
+    /// The first rows of a list, ascending; possibly fewer than `limit` when the batch has deleted some.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if they were not read.
+    pub fn first(&self, table: Table, limit: usize) -> Result<Vec<(&Bytes, &Bytes)>, Missing> {
+        if self.firsts.get(&table).is_none_or(|read| *read < limit) {
+            return Err(Missing(vec![Need::First(table, limit)]));
+        }
+        let mut merged = BTreeMap::new();
+        for layer in [&self.read, &self.written] {
+            let rows = layer.rows.range((table, Bytes::new())..).take_while(|((t, _), _)| *t == table);
+            merged.extend(rows.map(|((_, key), value)| (key, value.as_ref())));
+        }
+        Ok(merged.into_iter().filter_map(|(key, value)| Some((key, value?))).take(limit).collect())
+    }
+
+    /// The stored encoding of the event with this sequence, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if it was not read.
+    pub fn event(&self, seq: u64) -> Result<Option<&Bytes>, Missing> {
+        let event = self.written.events.get(&seq).or_else(|| self.read.events.get(&seq));
+        event.map(Option::as_ref).ok_or_else(|| Missing(vec![Need::Event(seq)]))
+    }
+
+    /// What an idempotency key has done; `None`: it was not read.
+    pub(crate) fn key(&self, key: KeyHash) -> Option<Option<KeyRow>> {
+        self.written.keys.get(&key).or_else(|| self.read.keys.get(&key)).copied()
+    }
+
+    pub(crate) fn has(&self, need: &Need) -> bool {
+        match need {
+            Need::Row(table, key) => self.row(*table, key.clone()).is_ok(),
+            Need::First(table, limit) => self.firsts.get(table).is_some_and(|read| read >= limit),
+            Need::Event(seq) => self.event(*seq).is_ok(),
+        }
+    }
+
+    pub(crate) fn add_row(&mut self, table: Table, key: Bytes, row: Option<Bytes>) {
+        self.read.rows.insert((table, key), row);
+    }
+
+    pub(crate) fn add_first(&mut self, table: Table, limit: usize, rows: Vec<Row>) {
+        self.read.rows.extend(rows.into_iter().map(|row| ((table, row.key), Some(row.value))));
+        self.firsts.insert(table, limit);
+    }
+
+    pub(crate) fn add_event(&mut self, seq: u64, event: Option<Bytes>) {
+        self.read.events.insert(seq, event);
+    }
+
+    pub(crate) fn add_key(&mut self, key: KeyHash, row: Option<KeyRow>) {
+        self.read.keys.insert(key, row);
+    }
+
+    pub(crate) fn write_row(&mut self, write: &RowWrite) {
+        self.written.rows.insert((write.table, write.key.clone()), write.value.clone());
+    }
+
+    pub(crate) fn write_event(&mut self, seq: u64, event: Bytes) {
+        self.written.events.insert(seq, Some(event));
+    }
+
+    pub(crate) fn write_key(&mut self, key: KeyHash, row: KeyRow) {
+        self.written.keys.insert(key, Some(row));
+    }
+
+    /// Takes back the batch's own writes, so that it can be decided afresh.
+    pub(crate) fn forget_writes(&mut self) {
+        self.written = Layer::default();
+    }
+}
+
+/// What a state machine chose to do.
+#[derive(Debug)]
+pub enum Decision<M: Machine> {
+    /// Nothing changes.
+    Answer(M::Reply),
+    /// A healthy refusal; nothing changes.
+    Reject(M::Rejection),
+    /// These things become true together, and then this is answered.
+    Change(Change<M>),
+}
+
+/// What becomes true by one command.
+#[derive(Debug)]
+pub struct Change<M: Machine> {
+    /// Appended to the log.
+    pub events: Vec<M::Event>,
+    /// Keyed rows.
+    pub rows: Vec<RowWrite>,
+    /// List entries.
+    pub views: Vec<ViewWrite>,
+    /// The answer once all of it is durable.
+    pub reply: M::Reply,
+}
+
+impl<M: Machine> Change<M> {
+    /// A change that only appends.
+    pub fn new(events: Vec<M::Event>, reply: M::Reply) -> Self {
+        Self { events, rows: Vec::new(), views: Vec::new(), reply }
+    }
+}
+
+/// A pure state machine; see the module's text.
+pub trait Machine: Sized + Debug + Send + Sync + 'static {
+    /// What a decision needs to know; at most [`crate::limits::STATE_BYTES`] encoded, and cheap to clone.
+    type State: Clone + Debug + Send + Sync + minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>;
+    /// What a record says.
+    type Event: Clone + Debug + Send + Sync + minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>;
+    /// What it can be asked.
+    type Command: Debug + Send + Sync;
+    /// What it answers.
+    type Reply: Clone + Debug + Send + Sync;
+    /// Why it refuses.
+    type Rejection: Clone + Debug + Send + Sync;
+
+    /// What `command` will want to read, as far as that is known beforehand.
+    fn needs(state: Option<&Self::State>, command: &Self::Command) -> Vec<Need>;
+
+    /// What should happen. `state` is `None` for an entity that does not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] when it needs something that has not been read.
+    fn decide(
+        state: Option<&Self::State>,
+        command: &Self::Command,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Self>, Missing>;
+
+    /// Takes a record into the state. The first record of an entity creates it.
+    fn apply(state: &mut Option<Self::State>, record: &Record<Self::Event>);
+
+    /// Whether a record takes a sequence of its own, that is, whether clients see it as an event.
+    fn is_event(event: &Self::Event) -> bool;
+
+    /// The earliest time at which the entity wants to be woken.
+    fn alarm(state: &Self::State) -> Option<Millis>;
+
+    /// What to ask it when that time has come.
+    fn on_alarm(node: &Node, entity: EntityKey, state: &Self::State) -> Self::Command;
+
+    /// About how many bytes `command` adds to a commit.
+    fn weight(command: &Self::Command) -> usize;
+
+    /// Called in order, after the records are durable: the only place from which anything leaves an actor beside the
+    /// answers (DESIGN invariant I1). It must not block.
+    fn committed(node: &Arc<Node>, entity: EntityKey, state: &Self::State, records: &[Arc<Record<Self::Event>>]);
+}

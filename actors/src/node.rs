@@ -1,0 +1,308 @@
+//! One running process: everything its actors share, and the only surface that the front door calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::agent::Models;
+use crate::alarms::{self, Alarms};
+use crate::catalog::Catalog;
+use crate::clock::{Clock, Entropy, Millis};
+use crate::codec;
+use crate::contact::{self, Contact};
+use crate::conversation::{self, Conversation, OVERLAYS, TURNS, Turn, number_key};
+use crate::directory::{Admission, Circumstances, Directory, Reply};
+use crate::host;
+use crate::id::{Address, EntityKey, Kind};
+use crate::limits;
+use crate::machine::{Machine, Record};
+use crate::message::Overlay;
+use crate::registry::{self, Registry};
+use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, Order, Row, Store, StoreError, Table, View};
+use crate::subscriptions::{Subscription, Subscriptions};
+use crate::turns::Turns;
+
+/// How often idle entities are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// See the module's text. Cheap to share; one a process, as many as wanted in tests.
+pub struct Node {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Entropy,
+    pub(crate) models: Arc<dyn Models>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) alarms: Alarms,
+    pub(crate) catalog: Catalog,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) turns: Turns,
+    pub(crate) conversations: Directory<Conversation>,
+    pub(crate) contacts: Directory<Contact>,
+    pub(crate) workspaces: Directory<Registry>,
+    pub(crate) installation: Directory<Registry>,
+    pub(crate) stopping: Notify,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("resident", &self.resident()).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Starts the services of a node; must be called within a Tokio runtime.
+    #[must_use]
+    pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Entropy, models: Arc<dyn Models>) -> Arc<Self> {
+        let node = Arc::new(Self {
+            store,
+            clock,
+            entropy,
+            models,
+            admission: Arc::default(),
+            alarms: Alarms::default(),
+            catalog: Catalog::default(),
+            subscriptions: Arc::default(),
+            turns: Turns::default(),
+            conversations: Directory::default(),
+            contacts: Directory::default(),
+            workspaces: Directory::default(),
+            installation: Directory::default(),
+            stopping: Notify::new(),
+        });
+        tokio::spawn(alarms::run(Arc::clone(&node)));
+        tokio::spawn(sweep(Arc::clone(&node)));
+        node
+    }
+
+    /// The time.
+    pub fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    /// 16 unpredictable bytes, good for ids.
+    pub fn random(&self) -> [u8; 16] {
+        self.entropy.draw()
+    }
+
+    /// How many entities are resident.
+    pub fn resident(&self) -> usize {
+        self.conversations.resident()
+            + self.contacts.resident()
+            + self.workspaces.resident()
+            + self.installation.resident()
+    }
+
+    /// What the node has to do.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// How many turns are running.
+    pub fn running_turns(&self) -> usize {
+        self.turns.running()
+    }
+
+    /// Asks a conversation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn conversation(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: conversation::Command,
+        with: Circumstances,
+    ) -> Reply<Conversation> {
+        self.conversations.ask(self, entity, command, with).await
+    }
+
+    /// Asks a contact.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn contact(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: contact::Command,
+        with: Circumstances,
+    ) -> Reply<Contact> {
+        self.contacts.ask(self, entity, command, with).await
+    }
+
+    /// Asks the configuration of a workspace or of the installation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn registry(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: registry::Command,
+        with: Circumstances,
+    ) -> Reply<Registry> {
+        let directory = match entity.kind {
+            Kind::Installation => &self.installation,
+            _ => &self.workspaces,
+        };
+        directory.ask(self, entity, command, with).await
+    }
+
+    /// A row of configuration, decoded once.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn configured<T>(&self, entity: EntityKey, table: Table, key: &[u8]) -> Result<Option<Arc<T>>, StoreError>
+    where
+        T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,
+    {
+        self.catalog.get(self.store.as_ref(), entity, table, key).await
+    }
+
+    /// The state of an entity as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
+        match self.store.load(entity, Fresh::Acknowledged).await? {
+            Some(loaded) => Ok(host::replay::<M>(&loaded)?.1),
+            None => Ok(None),
+        }
+    }
+
+    /// Up to `limit` events of an entity's log with `from <= seq <= to`.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn events<M: Machine>(
+        &self,
+        entity: EntityKey,
+        (from, to): (u64, u64),
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Record<M::Event>>, StoreError> {
+        let stored = self.store.read_log(entity, from, to, order, limit).await?;
+        stored.iter().map(|record| codec::decode_record(record.seq, &record.payload)).collect()
+    }
+
+    /// What has become of the messages with `from <= seq <= to`.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn overlays(&self, entity: EntityKey, (from, to): (u64, u64)) -> Result<Vec<(u64, Overlay)>, StoreError> {
+        let range = KeyRange {
+            after: Some(number_key(from.saturating_sub(1))),
+            before: Some(number_key(to.saturating_add(1))),
+        };
+        let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).saturating_add(1);
+        let rows = self.store.rows(entity, OVERLAYS, range, Order::Asc, limit).await?;
+        let overlay = |row: &Row| {
+            let key =
+                row.key.as_ref().try_into().map_err(|_| StoreError::Corrupt("a row's key is damaged".to_owned()))?;
+            Ok((u64::from_be_bytes(key), codec::decode(&row.value)?))
+        };
+        rows.iter().map(overlay).collect()
+    }
+
+    /// A turn of a conversation.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn turn(&self, entity: EntityKey, number: u64) -> Result<Option<Turn>, StoreError> {
+        let row = self.store.row(entity, TURNS, number_key(number)).await?;
+        row.map(|bytes| codec::decode(&bytes)).transpose()
+    }
+
+    /// A keyed row of an entity.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<Bytes>, StoreError> {
+        self.store.row(entity, table, key).await
+    }
+
+    /// Keyed rows of an entity.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn rows(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.store.rows(entity, table, range, order, limit).await
+    }
+
+    /// Entries of a workspace's list.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn view(
+        &self,
+        workspace: Address,
+        view: View,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.store.view(workspace, view, range, order, limit).await
+    }
+
+    /// What an idempotency key has done in an entity, if it is still remembered.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn key(&self, entity: EntityKey, key: KeyHash) -> Result<Option<KeyRow>, StoreError> {
+        let row = self.store.find_key(entity, key).await?;
+        Ok(row.filter(|row| self.now().since(row.at) < limits::KEY_KEPT_MILLIS))
+    }
+
+    /// Listens to a conversation from now on.
+    #[must_use]
+    pub fn subscribe(&self, entity: EntityKey) -> Subscription {
+        self.subscriptions.subscribe(entity)
+    }
+
+    /// Stops: lets turns and commands end, entities leave and the store close, by `deadline`. What is cut off then
+    /// was not acknowledged, or goes on in the next process.
+    pub async fn drain(self: &Arc<Self>, deadline: Instant) {
+        let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        self.turns.drain(half).await;
+        self.admission.close();
+        self.stopping.notify_waiters();
+        self.conversations.drain(deadline).await;
+        self.contacts.drain(deadline).await;
+        self.workspaces.drain(deadline).await;
+        self.installation.drain(deadline).await;
+        self.store.close().await;
+    }
+}
+
+/// Lets idle entities go, until the node stops.
+async fn sweep(node: Arc<Node>) {
+    while !node.admission.is_closed() {
+        tokio::select! {
+            () = node.stopping.notified() => {}
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        let (now, idle, cap) = (node.clock.now(), limits::PASSIVATE_AFTER_MILLIS, limits::RESIDENT_ENTITIES);
+        node.conversations.sweep(now, idle, cap);
+        node.contacts.sweep(now, idle, cap);
+        node.workspaces.sweep(now, idle, cap);
+    }
+}

@@ -1,0 +1,151 @@
+//! Configuration that is changed rarely and read always: channels and agents of a workspace, workspaces and API keys
+//! of the installation.
+//!
+//! One entity holds them as keyed rows. A change names what it expects to find, and is refused if that is no longer
+//! so; what it means is the caller's. Reads do not come here: see [`catalog`](crate::catalog).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::id::EntityKey;
+use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::node::Node;
+use crate::store::{RowWrite, Table};
+
+/// One row's change.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RowChange {
+    /// The list.
+    #[n(0)]
+    table: u8,
+    /// The row.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    key: Vec<u8>,
+    /// What it shall be; `None`: gone.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    value: Option<Vec<u8>>,
+}
+
+impl RowChange {
+    /// A row to put.
+    #[must_use]
+    pub fn put(table: Table, key: &[u8], value: &Bytes) -> Self {
+        Self { table: table.0, key: key.to_vec(), value: Some(value.to_vec()) }
+    }
+
+    /// A row to delete.
+    #[must_use]
+    pub fn delete(table: Table, key: &[u8]) -> Self {
+        Self { table: table.0, key: key.to_vec(), value: None }
+    }
+
+    /// The list.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        Table(self.table)
+    }
+
+    /// The row's key.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// What it shall be.
+    #[must_use]
+    pub fn value(&self) -> Option<&[u8]> {
+        self.value.as_deref()
+    }
+}
+
+/// The state: everything else is rows.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct State {
+    /// When it last changed.
+    #[n(0)]
+    pub updated_at: Millis,
+}
+
+/// What happens: rows change together.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Event {
+    /// The rows.
+    #[n(0)]
+    pub changes: Vec<RowChange>,
+}
+
+/// Rows to change together, if each row in `expected` is as it says.
+#[derive(Debug)]
+pub struct Command {
+    /// What must be there (`None`: nothing).
+    pub expected: Vec<(Table, Bytes, Option<Bytes>)>,
+    /// What shall be.
+    pub changes: Vec<RowChange>,
+}
+
+/// A row was not as expected: which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unexpected(pub usize);
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Registry;
+
+impl Machine for Registry {
+    type State = State;
+    type Event = Event;
+    type Command = Command;
+    type Reply = ();
+    type Rejection = Unexpected;
+
+    fn needs(_: Option<&State>, command: &Command) -> Vec<Need> {
+        command.expected.iter().map(|(table, key, _)| Need::Row(*table, key.clone())).collect()
+    }
+
+    fn decide(_: Option<&State>, command: &Command, _: &Moment, found: &Found) -> Result<Decision<Self>, Missing> {
+        for (i, (table, key, expected)) in command.expected.iter().enumerate() {
+            if found.row(*table, key.clone())? != expected.as_ref() {
+                return Ok(Decision::Reject(Unexpected(i)));
+            }
+        }
+        let rows = command.changes.iter().map(|change| RowWrite {
+            table: change.table(),
+            key: Bytes::copy_from_slice(&change.key),
+            value: change.value().map(Bytes::copy_from_slice),
+        });
+        let event = Event { changes: command.changes.clone() };
+        Ok(Decision::Change(Change { rows: rows.collect(), ..Change::new(vec![event], ()) }))
+    }
+
+    fn apply(state: &mut Option<State>, record: &Record<Event>) {
+        *state = Some(State { updated_at: record.at });
+    }
+
+    fn is_event(_: &Event) -> bool {
+        true
+    }
+
+    fn alarm(_: &State) -> Option<Millis> {
+        None
+    }
+
+    fn on_alarm(_: &Node, _: EntityKey, _: &State) -> Command {
+        Command { expected: Vec::new(), changes: Vec::new() }
+    }
+
+    fn weight(command: &Command) -> usize {
+        let size = |change: &RowChange| 100 + change.value.as_ref().map_or(0, Vec::len);
+        command.changes.iter().map(size).sum()
+    }
+
+    fn committed(node: &Arc<Node>, entity: EntityKey, _: &State, records: &[Arc<Record<Event>>]) {
+        for record in records {
+            for change in &record.event.changes {
+                node.catalog.forget(entity, change.table(), &change.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Workspaces: what may see what.
+
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::id::Address;
+use crate::store::Table;
+
+/// Workspaces of the installation by id.
+pub const WORKSPACES: Table = Table(32);
+/// What belongs to the installation as a whole, by name.
+pub const SETTINGS: Table = Table(35);
+
+/// A workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Workspace {
+    /// Its id, chosen by the client or made here.
+    #[n(0)]
+    pub id: String,
+    /// What people call it.
+    #[n(1)]
+    pub name: String,
+    /// When it was made.
+    #[n(2)]
+    pub created_at: Millis,
+}
+
+/// Where everything of the workspace with this id lives.
+#[must_use]
+pub fn address_of(workspace: &str) -> Address {
+    Address::derive("workspace", &[workspace.as_bytes()])
+}
