@@ -1,1 +1,1 @@
-//! A store in memory.
+//! A store that fails.
