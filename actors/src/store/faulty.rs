@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::{
-    Commit, CommitId, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Outcome, Row, Store,
-    StoreError, Table, View,
+    Commit, CommitId, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError,
+    Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -324,9 +324,9 @@ impl<S: Store> Store for FaultyStore<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Head;
     use crate::store::conformance::{self, commit, events};
     use crate::store::memory::MemoryStore;
+    use crate::store::{Head, Outcome};
 
     const ENTITY: EntityKey = EntityKey::INSTALLATION;
 
