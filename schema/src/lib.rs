@@ -1,1 +1,3 @@
-//! The tables.
+//! The tables: everything that knows a storage engine.
+
+pub mod embedded;

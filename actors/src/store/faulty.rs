@@ -1,1 +1,419 @@
-//! A store in memory.
+//! A store that fails on purpose, as the port allows stores to fail.
+//!
+//! What is above the port must be right on a store that says `Unavailable`, that loses its answers, that applies a
+//! commit later than it said, and that has other writers. This wrapper makes any store into one, by a seed: the same
+//! calls in the same order meet the same faults. "Later" means with a later call; nothing here sleeps.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use super::{
+    Commit, CommitId, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError,
+    Table, View,
+};
+use crate::clock::Millis;
+use crate::id::{Address, EntityKey};
+
+/// How often which fault is injected, each in 1,000 calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// A commit is refused before anything happened.
+    pub refused: u16,
+    /// A commit is carried out, but its outcome is not told.
+    pub unanswered: u16,
+    /// A commit's outcome is not told, and it is carried out with a later call, or never.
+    pub late: u16,
+    /// Another writer's commit without content comes first, so that the commit meets a conflict. Only where the
+    /// entity exists: a competitor never creates one.
+    pub competed: u16,
+    /// A read fails.
+    pub unread: u16,
+}
+
+impl Rates {
+    /// Each fault in about one of twenty calls.
+    pub const OFTEN: Self = Self { refused: 50, unanswered: 50, late: 50, competed: 50, unread: 50 };
+}
+
+/// How often which fault was injected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Injected {
+    /// See [`Rates::refused`].
+    pub refused: u64,
+    /// See [`Rates::unanswered`].
+    pub unanswered: u64,
+    /// See [`Rates::late`].
+    pub late: u64,
+    /// Late commits that were handed to the store after all.
+    pub late_applied: u64,
+    /// Late commits that never will be.
+    pub late_dropped: u64,
+    /// See [`Rates::competed`].
+    pub competed: u64,
+    /// See [`Rates::unread`].
+    pub unread: u64,
+}
+
+/// A [`Store`] that injects faults into another one.
+#[derive(Debug)]
+pub struct FaultyStore<S> {
+    store: S,
+    plan: Mutex<Plan>,
+}
+
+#[derive(Debug)]
+struct Plan {
+    random: u64,
+    rates: Rates,
+    injected: Injected,
+    late: BTreeMap<EntityKey, Vec<Commit>>,
+}
+
+/// What happens to one commit.
+enum Fate {
+    Refused,
+    Unanswered,
+    Late,
+    Competed(CommitId),
+    Passed,
+}
+
+impl<S: Store> FaultyStore<S> {
+    /// `store`, with faults by `seed` at these rates.
+    pub fn new(store: S, seed: u64, rates: Rates) -> Self {
+        let plan = Plan { random: seed, rates, injected: Injected::default(), late: BTreeMap::new() };
+        Self { store, plan: Mutex::new(plan) }
+    }
+
+    /// From now on other rates.
+    pub fn set_rates(&self, rates: Rates) {
+        self.plan().rates = rates;
+    }
+
+    /// From now on no new faults. Late commits are still decided by the next settled load of their entity.
+    pub fn calm(&self) {
+        self.set_rates(Rates::default());
+    }
+
+    /// What was injected so far.
+    pub fn injected(&self) -> Injected {
+        self.plan().injected
+    }
+
+    /// The store inside, which has no faults.
+    pub fn inner(&self) -> &S {
+        &self.store
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails some reads.
+    fn reading(&self) -> Result<(), StoreError> {
+        let mut plan = self.plan();
+        let rate = plan.rates.unread;
+        if !plan.chance(rate) {
+            return Ok(());
+        }
+        plan.injected.unread += 1;
+        Err(StoreError::Unavailable("injected: the read failed".to_owned()))
+    }
+
+    /// Hands the late commits of an entity that are carried out now to the store, and waits for them.
+    async fn carry_out_late(&self, entity: EntityKey, all: bool) {
+        let apply = self.plan().due_now(entity, all);
+        for commit in apply {
+            let (answer, answered) = oneshot::channel();
+            self.store.commit(commit, Box::new(move |_| _ = answer.send(())));
+            // Its writer has its answer already, and what it did shows in the load that follows.
+            drop(answered.await);
+        }
+    }
+}
+
+impl Plan {
+    /// The next number of a splitmix64 sequence.
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn chance(&mut self, per_mille: u16) -> bool {
+        self.draw() % 1_000 < u64::from(per_mille)
+    }
+
+    fn fate(&mut self, commit: &Commit) -> Fate {
+        let rates = self.rates;
+        let drawn = (self.draw() % 1_000) as u16;
+        let edges = [rates.refused, rates.unanswered, rates.late, rates.competed].map(u32::from);
+        let edge = |n: usize| u32::from(drawn) < edges[..=n].iter().sum();
+        if edge(0) {
+            self.injected.refused += 1;
+            Fate::Refused
+        } else if edge(1) {
+            self.injected.unanswered += 1;
+            Fate::Unanswered
+        } else if edge(2) {
+            self.injected.late += 1;
+            self.late.entry(commit.entity).or_default().push(commit.clone());
+            Fate::Late
+        } else if edge(3) && commit.expected.is_some() {
+            self.injected.competed += 1;
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&self.draw().to_le_bytes());
+            id[8..].copy_from_slice(&self.draw().to_le_bytes());
+            Fate::Competed(CommitId(id))
+        } else {
+            Fate::Passed
+        }
+    }
+
+    /// Takes the late commits of an entity that are carried out with this call: with `all`, every one is either
+    /// carried out or dropped for good; else a coin says whether the oldest one is.
+    fn due_now(&mut self, entity: EntityKey, all: bool) -> Vec<Commit> {
+        let Some(mut waiting) = self.late.remove(&entity) else { return Vec::new() };
+        let (mut apply, mut dropped) = (Vec::new(), 0_u64);
+        let now = if all { waiting.len() } else { usize::from(self.draw().is_multiple_of(4)).min(waiting.len()) };
+        for commit in waiting.drain(..now) {
+            if all && self.draw().is_multiple_of(2) {
+                dropped += 1;
+            } else {
+                apply.push(commit);
+            }
+        }
+        if !waiting.is_empty() {
+            self.late.insert(entity, waiting);
+        }
+        self.injected.late_applied += apply.len() as u64;
+        self.injected.late_dropped += dropped;
+        apply
+    }
+}
+
+/// A commit of another writer that changes nothing but the head.
+fn competitor(commit: &Commit, id: CommitId) -> Commit {
+    Commit {
+        entity: commit.entity,
+        expected: commit.expected,
+        id,
+        at: commit.at,
+        records: Vec::new(),
+        keys: Vec::new(),
+        rows: Vec::new(),
+        views: Vec::new(),
+        state: None,
+        alarm: None,
+    }
+}
+
+fn unknown() -> StoreError {
+    StoreError::Indeterminate("injected: the answer was lost".to_owned())
+}
+
+impl<S: Store> Store for FaultyStore<S> {
+    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.carry_out_late(entity, fresh == Fresh::Settled).await;
+            self.store.load(entity, fresh).await
+        })
+    }
+
+    fn commit(&self, commit: Commit, done: Done) {
+        let (late, fate) = {
+            let mut plan = self.plan();
+            (plan.due_now(commit.entity, false), plan.fate(&commit))
+        };
+        for earlier in late {
+            self.store.commit(earlier, Box::new(drop));
+        }
+        match fate {
+            Fate::Refused => done(Err(StoreError::Unavailable("injected: the commit was refused".to_owned()))),
+            Fate::Late => done(Err(unknown())),
+            Fate::Unanswered => {
+                self.store.commit(commit, Box::new(move |outcome| done(outcome.and_then(|_| Err(unknown())))));
+            }
+            Fate::Competed(id) => {
+                self.store.commit(competitor(&commit, id), Box::new(drop));
+                self.store.commit(commit, done);
+            }
+            Fate::Passed => self.store.commit(commit, done),
+        }
+    }
+
+    fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.find_key(entity, key).await
+        })
+    }
+
+    fn read_log(
+        &self,
+        entity: EntityKey,
+        from: u64,
+        to: u64,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.read_log(entity, from, to, order, limit).await
+        })
+    }
+
+    fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.row(entity, table, key).await
+        })
+    }
+
+    fn rows(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.rows(entity, table, range, order, limit).await
+        })
+    }
+
+    fn view(
+        &self,
+        workspace: Address,
+        view: View,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.view(workspace, view, range, order, limit).await
+        })
+    }
+
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.due(after, upto, limit).await
+        })
+    }
+
+    fn snapshot_every(&self) -> u64 {
+        self.store.snapshot_every()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.store.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::{self, commit, events};
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Head, Outcome};
+
+    const ENTITY: EntityKey = EntityKey::INSTALLATION;
+
+    fn faulty(seed: u64, rates: Rates) -> FaultyStore<MemoryStore> {
+        FaultyStore::new(MemoryStore::default(), seed, rates)
+    }
+
+    /// Appends `writes` events as a careful writer does; the payloads that it knows to be committed.
+    async fn write_through_faults(store: &FaultyStore<MemoryStore>, writes: usize) -> Vec<String> {
+        let mut known = Vec::new();
+        let mut settled = false;
+        while known.len() < writes {
+            let fresh = if settled { Fresh::Settled } else { Fresh::Acknowledged };
+            let Ok(loaded) = store.load(ENTITY, fresh).await else { continue };
+            let name = format!("event {}", known.len());
+            if loaded.as_ref().is_some_and(|l| l.tail.iter().any(|record| record.payload == name)) {
+                known.push(name);
+                continue;
+            }
+            match commit(store, events(ENTITY, loaded.map(|l| l.head), &[&name])).await {
+                Ok(Outcome::Committed(_)) => known.push(name),
+                Ok(Outcome::Conflict) => {}
+                Err(StoreError::Indeterminate(_)) => settled = true,
+                Err(_) => {}
+            }
+        }
+        known
+    }
+
+    #[tokio::test]
+    async fn a_calm_store_keeps_every_promise() {
+        conformance::run(async || faulty(1, Rates::default()), 2).await;
+    }
+
+    #[tokio::test]
+    async fn a_careful_writer_writes_each_event_once_through_every_fault() {
+        for seed in 0..50 {
+            let store = faulty(seed, Rates::OFTEN);
+            let known = write_through_faults(&store, 40).await;
+            store.calm();
+            let loaded = store.load(ENTITY, Fresh::Settled).await.unwrap().unwrap();
+            let found: Vec<_> = loaded.tail.iter().map(|record| record.payload.clone()).collect();
+            assert_eq!(found, known, "seed {seed}, {:?}", store.injected());
+            assert_eq!(loaded.head.seq, 40, "seed {seed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_fault_is_injected_and_the_same_seed_injects_the_same() {
+        let run = async |seed| {
+            let store = faulty(seed, Rates::OFTEN);
+            write_through_faults(&store, 400).await;
+            store.injected()
+        };
+        let injected = run(7).await;
+        let Injected { refused, unanswered, late, late_applied, late_dropped, competed, unread } = injected;
+        for count in [refused, unanswered, late, late_applied, late_dropped, competed, unread] {
+            assert!(count > 0, "{injected:?}");
+        }
+        assert_eq!(run(7).await, injected);
+        assert_ne!(run(8).await, injected);
+    }
+
+    #[tokio::test]
+    async fn after_a_settled_load_a_late_commit_is_decided_for_good() {
+        let (mut seen, mut unseen) = (0, 0);
+        for seed in 0..40 {
+            let store = faulty(seed, Rates { late: 1_000, ..Rates::default() });
+            let outcome = commit(&store, events(ENTITY, None, &["late"])).await;
+            assert!(matches!(outcome, Err(StoreError::Indeterminate(_))));
+            let first = store.load(ENTITY, Fresh::Settled).await.unwrap();
+            for _ in 0..20 {
+                assert_eq!(store.load(ENTITY, Fresh::Settled).await.unwrap(), first, "seed {seed}");
+            }
+            if first.is_some() { seen += 1 } else { unseen += 1 }
+        }
+        assert!(seen > 5 && unseen > 5, "both ends happen: {seen} applied, {unseen} never");
+    }
+
+    #[tokio::test]
+    async fn an_injected_conflict_is_a_real_one() {
+        let store = faulty(3, Rates::default());
+        assert!(commit(&store, events(ENTITY, None, &["a"])).await.is_ok());
+        store.set_rates(Rates { competed: 1_000, ..Rates::default() });
+        let head = Head { seq: 1, commit: 1 };
+        assert_eq!(commit(&store, events(ENTITY, Some(head), &["b"])).await.unwrap(), Outcome::Conflict);
+        let loaded = store.load(ENTITY, Fresh::Acknowledged).await.unwrap().unwrap();
+        assert_eq!((loaded.head, loaded.tail.len()), (Head { seq: 1, commit: 2 }, 1));
+    }
+}

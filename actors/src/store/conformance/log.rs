@@ -1,0 +1,105 @@
+//! Cases about records and states.
+
+use super::*;
+use crate::store::LogRecord;
+
+async fn read<S: Store>(place: &Place<S>, from: u64, to: u64, order: Order, limit: usize) -> Vec<u64> {
+    let records = place.store.read_log(place.entity(1), from, to, order, limit).await.expect("a read");
+    for record in &records {
+        assert!(record.event, "marks are left out");
+        assert_eq!(record.payload, format!("event {}", record.seq), "the payload belongs to the sequence");
+    }
+    records.iter().map(|record| record.seq).collect()
+}
+
+/// Nine events in commits of three, two, none, one and three; the fourth commit also holds marks.
+async fn nine_events<S: Store>(place: &Place<S>) -> Head {
+    let entity = place.entity(1);
+    let head = place.put(events(entity, None, &["event 1", "event 2", "event 3"])).await;
+    let head = place.put(events(entity, Some(head), &["event 4", "event 5"])).await;
+    let head = place.put(on(entity, Some(head), "nothing")).await;
+    let mut marked = on(entity, Some(head), "marked");
+    marked.records = vec![record(false, "mark"), record(true, "event 6"), record(false, "mark")];
+    let head = place.put(marked).await;
+    place.put(events(entity, Some(head), &["event 7", "event 8", "event 9"])).await
+}
+
+/// One numbering over all commits.
+pub async fn sequences_have_no_gaps<S: Store>(place: &Place<S>) {
+    let head = nine_events(place).await;
+    assert_eq!(head, Head { seq: 9, commit: 5 });
+    assert_eq!(read(place, 0, u64::MAX, Order::Asc, 100).await, (1..=9).collect::<Vec<_>>());
+}
+
+/// A mark changes the state but takes no sequence.
+pub async fn marks_are_loaded_but_are_no_events<S: Store>(place: &Place<S>) {
+    nine_events(place).await;
+    let tail = place.load(place.entity(1)).await.tail;
+    assert_eq!(tail.len(), 11);
+    let mark = |seq| LogRecord { seq, event: false, payload: bytes("mark") };
+    assert_eq!((&tail[5], &tail[7]), (&mark(5), &mark(6)));
+    assert_eq!(read(place, 5, 6, Order::Asc, 100).await, [5, 6]);
+}
+
+/// What a host replays after a restart is the whole, wherever the state was taken.
+pub async fn a_state_and_the_records_since_it_make_the_whole<S: Store>(place: &Place<S>) {
+    for taken in 1..=6_u64 {
+        let entity = place.entity(taken);
+        let mut head = None;
+        let mut whole = String::new();
+        for commit in 1..=6_u64 {
+            let names = [format!("{commit}a."), format!("{commit}b.")];
+            let mut next = events(entity, head, &[&names[0], &names[1]]);
+            next.records[1].event = commit % 2 == 0;
+            whole += &names.concat();
+            next.state = (commit == taken).then(|| bytes(&whole));
+            head = Some(place.put(next).await);
+        }
+        let loaded = place.load(entity).await;
+        let mut replayed = loaded.state.map_or_else(Vec::new, |state| state.to_vec());
+        loaded.tail.iter().for_each(|record| replayed.extend_from_slice(&record.payload));
+        assert_eq!(replayed, whole.as_bytes(), "state taken with commit {taken}");
+        assert_eq!(Some(loaded.head), head);
+        assert_eq!(loaded.tail.len() as u64, 2 * (6 - taken), "the records before the state are not loaded");
+    }
+}
+
+/// Only the newest state counts.
+pub async fn a_state_is_replaced_by_a_newer_one<S: Store>(place: &Place<S>) {
+    let entity = place.entity(1);
+    let mut head = None;
+    for state in ["one", "two", "three"] {
+        let mut next = events(entity, head, &[state]);
+        next.state = Some(bytes(state));
+        head = Some(place.put(next).await);
+    }
+    let head = place.put(events(entity, head, &["since"])).await;
+    let loaded = place.load(entity).await;
+    assert_eq!((loaded.head, loaded.state), (head, Some(bytes("three"))));
+    assert_eq!(loaded.tail, [LogRecord { seq: 4, event: true, payload: bytes("since") }]);
+}
+
+/// Ranges may begin and end in the middle of a commit, and outside the log.
+pub async fn the_log_is_read_from_and_to_any_sequence<S: Store>(place: &Place<S>) {
+    nine_events(place).await;
+    for from in 0..=11 {
+        for to in 0..=11 {
+            let mut expected: Vec<u64> = (from.max(1)..=to.min(9)).collect();
+            assert_eq!(read(place, from, to, Order::Asc, 100).await, expected, "{from}..={to}");
+            expected.reverse();
+            assert_eq!(read(place, from, to, Order::Desc, 100).await, expected, "{from}..={to} descending");
+        }
+    }
+    assert_eq!(read(place, u64::MAX, u64::MAX, Order::Asc, 100).await, Vec::<u64>::new());
+}
+
+/// A limit keeps the first ones in the order asked for.
+pub async fn the_log_is_read_in_both_orders_up_to_a_limit<S: Store>(place: &Place<S>) {
+    nine_events(place).await;
+    for limit in 0..=10 {
+        let ascending: Vec<u64> = (2..=8).take(limit).collect();
+        let descending: Vec<u64> = (2..=8).rev().take(limit).collect();
+        assert_eq!(read(place, 2, 8, Order::Asc, limit).await, ascending);
+        assert_eq!(read(place, 2, 8, Order::Desc, limit).await, descending);
+    }
+}

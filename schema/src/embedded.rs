@@ -1,0 +1,434 @@
+//! The embedded store: durable conversations on one machine, in one directory.
+//!
+//! Files: `LOCK` (who has the directory), `HEAD` (which batch was the newest durable one, see `head_file`) and
+//! `engine/`, a log-structured merge tree that `fjall` keeps. One thread writes (see `writer`), everybody reads.
+//! What the engine alone would lose without a word is found: at open by the HEAD file and an inspection of the
+//! journals, at every read by checksums and links between log rows, and over everything by [`verify`].
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actors::clock::{Clock, Millis};
+use actors::id::{Address, EntityKey};
+use actors::store::{
+    Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError, Table, View,
+};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+mod chain;
+mod engine;
+mod filter;
+mod head_file;
+mod heads;
+mod journal;
+mod layout;
+mod lock;
+mod log_row;
+mod open;
+mod read;
+mod verify;
+mod writer;
+
+pub use open::OpenError;
+pub use verify::{Fault, Report, verify};
+
+use engine::Engine;
+use lock::DirectoryLock;
+use writer::{Job, QUEUE_BYTES, QUEUE_COMMITS};
+
+/// After how many commits of an entity its state is stored. Replaying a record costs less than a microsecond, so
+/// this trades little at activation for a thirtieth of the writes.
+const SNAPSHOT_EVERY: u64 = 32;
+/// Rows that a read visits before it moves off the caller's thread: some tens of microseconds.
+const INLINE_ROWS: usize = 64;
+/// A commit larger than this is refused: it would be a batch of its own, and a batch is held in memory.
+pub const COMMIT_BYTES: usize = 16 * 1024 * 1024;
+/// The HEAD file is synced at most this often. It bounds what a power cut together with damage could hide.
+const HEAD_SYNC_EVERY: Duration = Duration::from_millis(50);
+
+/// How to open an [`EmbeddedStore`].
+pub struct Options {
+    clock: Arc<dyn Clock>,
+    on_fatal: OnFatal,
+    accept_loss: bool,
+    cache_bytes: u64,
+    before_write: Option<writer::BeforeWrite>,
+}
+
+/// Called once, with the reason, when the store can acknowledge nothing any more.
+pub type OnFatal = Box<dyn Fn(String) + Send + Sync>;
+
+impl Options {
+    /// The defaults: nothing lost is accepted, 128 MiB of block cache.
+    ///
+    /// `clock` says when idempotency keys are past their time. `on_fatal` is called when a write or sync failed:
+    /// what is on disk is then uncertain, the store refuses everything, and the process should end with that reason.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Self {
+        Self { clock, on_fatal, accept_loss: false, cache_bytes: 128 * 1024 * 1024, before_write: None }
+    }
+
+    /// Opens although acknowledged data is missing or the HEAD file is, and goes on from what is there.
+    #[must_use]
+    pub fn accept_loss(mut self, accept: bool) -> Self {
+        self.accept_loss = accept;
+        self
+    }
+
+    /// How much memory blocks that were read may take.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Calls `hook` with every batch's number before it is written; an error stands for a failed write.
+    #[cfg(any(test, feature = "test-support"))]
+    #[must_use]
+    pub fn before_write(mut self, hook: impl Fn(u64) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        self.before_write = Some(Box::new(hook));
+        self
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("accept_loss", &self.accept_loss).finish_non_exhaustive()
+    }
+}
+
+/// A [`Store`] in a directory. Clones are the same store; it ends with [`Store::close`] or with the last clone.
+#[derive(Clone, Debug)]
+pub struct EmbeddedStore {
+    inner: Arc<Inner>,
+}
+
+/// What the writer and its callers share.
+struct Shared {
+    /// Why nothing is accepted any more.
+    ended: OnceLock<String>,
+    queued_bytes: AtomicUsize,
+    on_fatal: OnFatal,
+    batches: AtomicU64,
+    commits: AtomicU64,
+    sync_nanos: AtomicU64,
+}
+
+/// What the writer has done since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Durable batches.
+    pub batches: u64,
+    /// Commits in them.
+    pub commits: u64,
+    /// Time spent on writing and syncing them.
+    pub syncing: Duration,
+}
+
+struct Inner {
+    engine: Engine,
+    shared: Arc<Shared>,
+    /// `None` only while the store is being dropped.
+    jobs: Option<SyncSender<Job>>,
+    writer: Option<JoinHandle<()>>,
+    dir: PathBuf,
+    /// Last, so that the directory is free only when everything else is gone.
+    _lock: DirectoryLock,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("dir", &self.dir).field("ended", &self.shared.ended.get()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn new(on_fatal: OnFatal) -> Self {
+        Self {
+            ended: OnceLock::new(),
+            queued_bytes: AtomicUsize::new(0),
+            on_fatal,
+            batches: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            sync_nanos: AtomicU64::new(0),
+        }
+    }
+
+    fn usable(&self) -> Result<(), StoreError> {
+        self.ended.get().map_or(Ok(()), |reason| Err(StoreError::Unavailable(reason.clone())))
+    }
+
+    /// Ends the store because of a failure.
+    fn fail(&self, reason: &str) {
+        if self.ended.set(reason.to_owned()).is_ok() {
+            tracing::error!(reason, "the store accepts nothing any more");
+            (self.on_fatal)(reason.to_owned());
+        }
+    }
+
+    fn taken(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn counted(&self, commits: u64) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.commits.fetch_add(commits, Ordering::Relaxed);
+    }
+
+    fn synced(&self, took: Duration) {
+        self.sync_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    fn enqueue(&self, job: Job) -> Result<(), (Job, &'static str)> {
+        let Some(jobs) = &self.jobs else { return Err((job, "the store is closed")) };
+        jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) => (job, "too many commits are waiting"),
+            TrySendError::Disconnected(job) => (job, "the store is closed"),
+        })
+    }
+
+    /// Waits until everything that was asked of the writer before has been answered.
+    async fn settle(&self) -> Result<(), StoreError> {
+        let (reached, wait) = oneshot::channel();
+        self.enqueue(Job::Barrier(reached)).map_err(|(_, why)| StoreError::Unavailable(why.to_owned()))?;
+        wait.await.map_err(|_| StoreError::Unavailable("the store is closed".to_owned()))?;
+        self.shared.usable()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        // The last clone may be dropped by an answer's callback, on the writer's own thread: it ends by itself then.
+        if let Some(writer) = self.writer.take()
+            && writer.thread().id() != std::thread::current().id()
+            && writer.join().is_err()
+        {
+            tracing::error!("the writer panicked");
+        }
+    }
+}
+
+impl EmbeddedStore {
+    /// Opens the store in `dir`, or creates it where there is none.
+    ///
+    /// This replays what the engine's journals hold and reads nothing else, however much is stored.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. In doubt it refuses: nothing that was acknowledged goes missing without being named.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        let opened = open::open(dir, options.accept_loss, options.cache_bytes, Arc::clone(&options.clock))?;
+        let shared = Arc::new(Shared::new(options.on_fatal));
+        let head_file = Arc::new(opened.head_file);
+        let (wake_syncer, woken) = sync_channel::<()>(1);
+        let syncing = (Arc::clone(&head_file), Arc::clone(&shared));
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|e| OpenError::io(dir, e))
+        };
+        // It ends when the writer, which wakes it, has ended.
+        spawn(
+            "store-head",
+            Box::new(move || {
+                let (head_file, shared) = syncing;
+                while woken.recv().is_ok() {
+                    if let Err(error) = head_file.sync() {
+                        shared.fail(&format!("the HEAD file could not be synced: {error}"));
+                    }
+                    std::thread::sleep(HEAD_SYNC_EVERY);
+                }
+            }),
+        )?;
+        let (jobs, received) = sync_channel(QUEUE_COMMITS);
+        let writer = writer::Writer::new(
+            opened.engine.clone(),
+            opened.chain,
+            head_file,
+            wake_syncer,
+            Arc::clone(&shared),
+            options.before_write,
+        );
+        let writer = spawn("store-writer", Box::new(move || writer.run(&received)))?;
+        let inner = Inner {
+            engine: opened.engine,
+            shared,
+            jobs: Some(jobs),
+            writer: Some(writer),
+            dir: dir.to_owned(),
+            _lock: opened.lock,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What the writer has done so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let shared = &self.inner.shared;
+        Counts {
+            batches: read(&shared.batches),
+            commits: read(&shared.commits),
+            syncing: Duration::from_nanos(read(&shared.sync_nanos)),
+        }
+    }
+
+    /// Writes what is in memory to tables, as passing time would.
+    ///
+    /// # Errors
+    /// What the engine says.
+    #[cfg(any(test, feature = "test-support"))]
+    pub fn flush(&self) -> Result<(), String> {
+        self.inner.engine.flush()
+    }
+
+    /// Writes everything to tables and compacts them, as passing time would.
+    ///
+    /// # Errors
+    /// What the engine says.
+    #[cfg(any(test, feature = "test-support"))]
+    pub fn compact(&self) -> Result<(), String> {
+        self.inner.engine.flush()?;
+        self.inner.engine.compact()
+    }
+
+    /// Reads a few rows at once; a read that visits more goes to a thread that may block.
+    async fn scan<T, R>(&self, read: R) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        R: Fn(&Engine, usize) -> Result<Option<T>, StoreError> + Send + 'static,
+    {
+        self.inner.shared.usable()?;
+        if let Some(found) = read(&self.inner.engine, INLINE_ROWS)? {
+            return Ok(found);
+        }
+        let store = self.clone();
+        let whole = move || match read(&store.inner.engine, usize::MAX) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => Err(StoreError::Unavailable("a read did not end".to_owned())),
+            Err(error) => Err(error),
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return whole() };
+        runtime.spawn_blocking(whole).await.unwrap_or_else(|e| Err(StoreError::Unavailable(e.to_string())))
+    }
+}
+
+/// The bytes of a commit, and whether they and its keys are within bounds.
+fn measure(commit: &Commit) -> Result<usize, StoreError> {
+    let keys = commit.rows.iter().map(|row| &row.key).chain(commit.views.iter().map(|entry| &entry.key));
+    let longest = keys.map(Bytes::len).max().unwrap_or(0);
+    if longest > actors::limits::ROW_KEY_BYTES {
+        return Err(StoreError::TooLarge { bytes: longest, max: actors::limits::ROW_KEY_BYTES });
+    }
+    let rows = commit.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Bytes::len));
+    let views = commit.views.iter().map(|entry| entry.key.len() + entry.value.as_ref().map_or(0, Bytes::len));
+    let bytes = log_row::encoded_len(&commit.records)
+        + commit.keys.len() * 64
+        + rows.chain(views).sum::<usize>()
+        + commit.state.as_ref().map_or(0, Bytes::len);
+    if bytes > COMMIT_BYTES { Err(StoreError::TooLarge { bytes, max: COMMIT_BYTES }) } else { Ok(bytes) }
+}
+
+impl Store for EmbeddedStore {
+    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        Box::pin(async move {
+            if fresh == Fresh::Settled {
+                self.inner.settle().await?;
+            }
+            self.scan(move |engine, budget| engine.load(entity, budget)).await
+        })
+    }
+
+    fn commit(&self, commit: Commit, done: Done) {
+        let shared = &self.inner.shared;
+        let bytes = match shared.usable().and_then(|()| measure(&commit)) {
+            Ok(bytes) => bytes,
+            Err(error) => return done(Err(error)),
+        };
+        if shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES {
+            shared.taken(bytes);
+            return done(Err(StoreError::Unavailable("too many bytes are waiting".to_owned())));
+        }
+        if let Err((Job::Commit(_, bytes, done), why)) = self.inner.enqueue(Job::Commit(Box::new(commit), bytes, done))
+        {
+            shared.taken(bytes);
+            done(Err(StoreError::Unavailable(why.to_owned())));
+        }
+    }
+
+    fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
+        Box::pin(async move { self.scan(move |engine, _| engine.find_key(entity, key).map(Some)).await })
+    }
+
+    fn read_log(
+        &self,
+        entity: EntityKey,
+        from: u64,
+        to: u64,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        Box::pin(self.scan(move |engine, budget| engine.read_log(entity, (from, to), order, limit, budget)))
+    }
+
+    fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.scan(move |engine, _| engine.row(entity, table, &key).map(Some)))
+    }
+
+    fn rows(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(self.scan(move |engine, budget| engine.rows(entity, table, &range, order, limit, budget)))
+    }
+
+    fn view(
+        &self,
+        workspace: Address,
+        view: View,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(self.scan(move |engine, budget| engine.view(workspace, view, &range, order, limit, budget)))
+    }
+
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+        Box::pin(self.scan(move |engine, budget| engine.due(after, upto, limit, budget)))
+    }
+
+    fn snapshot_every(&self) -> u64 {
+        SNAPSHOT_EVERY
+    }
+
+    /// Ends the writer and syncs. The directory stays locked until the last clone is dropped.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let (closed, wait) = oneshot::channel();
+            let mut job = Job::Close(closed);
+            // A full queue drains as fast as the disk syncs; commits that come meanwhile are refused.
+            while let Err((again, _)) = self.inner.enqueue(job) {
+                if self.inner.shared.ended.get().is_some() {
+                    return;
+                }
+                job = again;
+                tokio::task::yield_now().await;
+            }
+            // An error means that the writer has ended already, which is what was asked for.
+            _ = wait.await;
+            _ = self.inner.shared.ended.set("the store is closed".to_owned());
+        })
+    }
+}

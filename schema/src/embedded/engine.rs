@@ -1,0 +1,124 @@
+//! The keyspaces and how the engine under them is set up.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use actors::clock::Clock;
+use actors::id::EntityKey;
+use actors::store::StoreError;
+use fjall::config::{BlockSizePolicy, FilterPolicy};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
+
+use super::chain::Chain;
+use super::filter::Forgetting;
+use super::layout::{self, corrupt};
+use super::log_row::{LogRow, Standing};
+
+const MIB: u64 = 1024 * 1024;
+/// Journals kept before the engine flushes stragglers. An open replays at most about this much.
+const JOURNAL_BYTES: u64 = 256 * MIB;
+/// One thread to flush, one to compact; both sleep most of the time.
+const WORKERS: usize = 2;
+/// Room in memory before a keyspace is flushed. The log gets most: most bytes go there.
+const LOG_MEMTABLE: u64 = 32 * MIB;
+const KEYS_MEMTABLE: u64 = 16 * MIB;
+const OTHER_MEMTABLE: u64 = 8 * MIB;
+
+/// The open engine.
+#[derive(Clone)]
+pub(super) struct Engine {
+    db: Database,
+    pub(super) log: Keyspace,
+    pub(super) rows: Keyspace,
+    pub(super) keys: Keyspace,
+    pub(super) index: Keyspace,
+}
+
+impl Engine {
+    /// Opens or creates the engine's files in `dir`.
+    pub(super) fn open(dir: &Path, cache_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        // Damage that the engine did not foresee ends in a panic there; here it is an error like the others.
+        catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(dir, cache_bytes, clock)))
+            .unwrap_or_else(|_| Err("the engine gave up on what it read".to_owned()))
+    }
+
+    fn open_unguarded(dir: &Path, cache_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let forgetting = Arc::new(Forgetting::new(clock));
+        let db = Database::builder(dir)
+            .cache_size(cache_bytes)
+            .worker_threads(WORKERS)
+            .max_journaling_size(JOURNAL_BYTES)
+            .with_compaction_filter_factories(Arc::new(move |name| match name {
+                "keys" => Some(forgetting.clone()),
+                _ => None,
+            }))
+            .open()
+            .map_err(|error| error.to_string())?;
+        let keyspace = |name: &str, options: fn() -> KeyspaceCreateOptions| {
+            db.keyspace(name, options).map_err(|error| error.to_string())
+        };
+        Ok(Self {
+            // Only ranges of the log are read, which filters cannot help.
+            log: keyspace("log", || {
+                KeyspaceCreateOptions::default()
+                    .max_memtable_size(LOG_MEMTABLE)
+                    .data_block_size_policy(BlockSizePolicy::all(8 * 1024))
+                    .filter_policy(FilterPolicy::disabled())
+            })?,
+            rows: keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(OTHER_MEMTABLE))?,
+            // Most keys that are asked for are new: filters on every level answer without a read.
+            keys: keyspace("keys", || {
+                KeyspaceCreateOptions::default().max_memtable_size(KEYS_MEMTABLE).expect_point_read_hits(false)
+            })?,
+            index: keyspace("index", || KeyspaceCreateOptions::default().max_memtable_size(OTHER_MEMTABLE))?,
+            db,
+        })
+    }
+
+    /// An empty batch with room for `items` writes.
+    pub(super) fn batch(&self, items: usize) -> OwnedWriteBatch {
+        OwnedWriteBatch::with_capacity(self.db.clone(), items)
+    }
+
+    /// A view of all keyspaces at one moment.
+    pub(super) fn snapshot(&self) -> fjall::Snapshot {
+        self.db.snapshot()
+    }
+
+    /// The chain as stored; `None` before the first batch.
+    pub(super) fn chain(&self) -> Result<Option<Chain>, String> {
+        let row = self.index.get(layout::META).map_err(|error| error.to_string())?;
+        row.map(|row| Chain::decode(&row).ok_or_else(|| "the chain's row is damaged".to_owned())).transpose()
+    }
+
+    /// Where an entity stands.
+    pub(super) fn standing(&self, entity: EntityKey) -> Result<Option<Standing>, StoreError> {
+        guarded(entity, || {
+            let Some(newest) = self.log.prefix(entity.to_bytes()).next_back() else { return Ok(None) };
+            let (key, value) = newest.into_inner().map_err(|error| corrupt(entity, error))?;
+            let row = LogRow::decode(&key, &value).ok_or_else(|| corrupt(entity, "its newest log row is damaged"))?;
+            Ok(Some(row.standing()))
+        })
+    }
+
+    /// Writes every keyspace's memory to its tables, as passing time would.
+    pub(super) fn flush(&self) -> Result<(), String> {
+        [&self.log, &self.rows, &self.keys, &self.index]
+            .into_iter()
+            .try_for_each(|keyspace| keyspace.rotate_memtable_and_wait().map_err(|error| error.to_string()))
+    }
+
+    /// Compacts every keyspace.
+    #[cfg(any(test, feature = "test-support"))]
+    pub(super) fn compact(&self) -> Result<(), String> {
+        [&self.log, &self.rows, &self.keys, &self.index]
+            .into_iter()
+            .try_for_each(|keyspace| keyspace.major_compact().map_err(|error| error.to_string()))
+    }
+}
+
+/// Runs a read of an entity's data; damage that the engine did not foresee, and panics on, is an error too.
+pub(super) fn guarded<T>(entity: EntityKey, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(corrupt(entity, "the engine gave up on what it read")))
+}

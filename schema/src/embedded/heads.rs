@@ -1,0 +1,78 @@
+//! The writer's memory of where entities stand.
+
+use std::collections::HashMap;
+
+use actors::id::EntityKey;
+
+use super::log_row::Standing;
+
+/// A bounded map that forgets what was not asked for in a while: two generations, of which the older one is dropped
+/// when the younger one is full. Every operation is one or two look-ups, and there is no list to maintain.
+#[derive(Debug)]
+pub(super) struct Heads {
+    young: HashMap<EntityKey, Standing>,
+    old: HashMap<EntityKey, Standing>,
+    generation: usize,
+}
+
+impl Heads {
+    /// Remembers at least the last `capacity` entities, and at most twice as many.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), generation: capacity.max(1) }
+    }
+
+    /// What is remembered of an entity.
+    pub(super) fn get(&mut self, entity: EntityKey) -> Option<Standing> {
+        if let Some(standing) = self.young.get(&entity) {
+            return Some(*standing);
+        }
+        let standing = self.old.remove(&entity)?;
+        self.put(entity, standing);
+        Some(standing)
+    }
+
+    /// Remembers where an entity stands now.
+    pub(super) fn put(&mut self, entity: EntityKey, standing: Standing) {
+        if self.young.len() >= self.generation && !self.young.contains_key(&entity) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(entity, standing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::id::Address;
+    use actors::store::{CommitId, Head};
+
+    use super::*;
+
+    fn entity(n: u64) -> EntityKey {
+        EntityKey::conversation(Address([1; 10]), Address::derive("heads", &[&n.to_le_bytes()]))
+    }
+
+    fn standing(seq: u64) -> Standing {
+        Standing { head: Head { seq, commit: seq }, id: CommitId([0; 16]), hash: [0; 16], alarm: None, state_commit: 0 }
+    }
+
+    #[test]
+    fn it_is_bounded_and_never_tells_an_outdated_standing() {
+        let mut heads = Heads::new(10);
+        for n in 0..1_000 {
+            heads.put(entity(n % 37), standing(n));
+            if let Some(found) = heads.get(entity(n % 37 / 2)) {
+                assert_eq!(found.head.seq % 37, n % 37 / 2);
+                assert!(found.head.seq + 37 > n, "the newest of its entity");
+            }
+            assert!(heads.young.len() + heads.old.len() <= 20);
+            assert_eq!(heads.get(entity(n % 37)), Some(standing(n)));
+        }
+    }
+
+    #[test]
+    fn the_last_ones_are_remembered() {
+        let mut heads = Heads::new(10);
+        (0..100).for_each(|n| heads.put(entity(n), standing(n)));
+        assert!((90..100).all(|n| heads.get(entity(n)).is_some()));
+    }
+}

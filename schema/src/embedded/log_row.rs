@@ -1,0 +1,191 @@
+//! One row of the log: everything one commit appended.
+//!
+//! ```text
+//! version 1 ‖ flags ‖ batch ‖ commit id 16 ‖ previous hash 16 ‖ state commit ‖ at ‖ [alarm] ‖ records… ‖ hash 16
+//! record = (length << 1 | event) 4 ‖ payload
+//! ```
+//! The hash is of key and value, so it is the row's checksum, its link in the entity's chain, and its share of the
+//! store's sum in one. The newest row of an entity is its head; there is no other.
+
+use actors::clock::Millis;
+use actors::id::EntityKey;
+use actors::store::{CommitId, Head, LogRecord, NewRecord};
+use bytes::Bytes;
+
+use super::layout::{Fields, LOG_KEY};
+
+const VERSION: u8 = 1;
+const HAS_ALARM: u8 = 1;
+/// Everything but the alarm and the records.
+const FIXED: usize = 1 + 1 + 8 + 16 + 16 + 8 + 8 + 16;
+
+/// The hash of a log row.
+pub(super) type RowHash = [u8; 16];
+
+/// Where an entity stands, as its newest log row says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) head: Head,
+    pub(super) id: CommitId,
+    pub(super) hash: RowHash,
+    pub(super) alarm: Option<Millis>,
+    /// The commit that wrote the newest state; 0 if there is none.
+    pub(super) state_commit: u64,
+}
+
+/// What a log row is made of besides its key, its records and its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) batch: u64,
+    pub(super) id: CommitId,
+    pub(super) previous: RowHash,
+    pub(super) state_commit: u64,
+    pub(super) at: Millis,
+    pub(super) alarm: Option<Millis>,
+}
+
+/// How large the row of these records will be.
+pub(super) fn encoded_len(records: &[NewRecord]) -> usize {
+    FIXED + 8 + records.iter().map(|record| 4 + record.payload.len()).sum::<usize>()
+}
+
+/// Writes a row into `out`, which is cleared first; its hash.
+pub(super) fn encode(key: &[u8; LOG_KEY], facts: &Facts, records: &[NewRecord], out: &mut Vec<u8>) -> RowHash {
+    out.clear();
+    out.reserve(encoded_len(records));
+    out.extend_from_slice(&[VERSION, if facts.alarm.is_some() { HAS_ALARM } else { 0 }]);
+    out.extend_from_slice(&facts.batch.to_le_bytes());
+    out.extend_from_slice(&facts.id.0);
+    out.extend_from_slice(&facts.previous);
+    out.extend_from_slice(&facts.state_commit.to_le_bytes());
+    out.extend_from_slice(&facts.at.0.to_le_bytes());
+    if let Some(alarm) = facts.alarm {
+        out.extend_from_slice(&alarm.0.to_le_bytes());
+    }
+    for record in records {
+        // A payload is far below 2^31: commits are bounded before they get here.
+        let tag = (record.payload.len() as u32) << 1 | u32::from(record.event);
+        out.extend_from_slice(&tag.to_le_bytes());
+        out.extend_from_slice(&record.payload);
+    }
+    let hash = hash(key, out);
+    out.extend_from_slice(&hash);
+    hash
+}
+
+fn hash(key: &[u8], value: &[u8]) -> RowHash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(key);
+    hasher.update(value);
+    let mut short = [0; 16];
+    short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    short
+}
+
+/// A row as read; its hash was right.
+#[derive(Debug)]
+pub(super) struct LogRow {
+    pub(super) entity: EntityKey,
+    pub(super) head: Head,
+    pub(super) facts: Facts,
+    pub(super) hash: RowHash,
+    /// How many of the records are events.
+    pub(super) events: u64,
+    records: Bytes,
+}
+
+impl LogRow {
+    /// Reads the row that stands under `key`; `None` when it is not what was written there.
+    pub(super) fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
+        let (entity, head) = super::layout::read_log_key(key)?;
+        let (body, stored) = value.split_last_chunk::<16>()?;
+        if hash(key, body) != *stored {
+            return None;
+        }
+        let mut fields = Fields(body);
+        let (VERSION, flags) = (fields.u8()?, fields.u8()?) else { return None };
+        let facts = Facts {
+            batch: fields.u64()?,
+            id: CommitId(fields.bytes()?),
+            previous: fields.bytes()?,
+            state_commit: fields.u64()?,
+            at: Millis(fields.u64()?),
+            alarm: if flags & HAS_ALARM == 0 { None } else { Some(Millis(fields.u64()?)) },
+        };
+        let records = fields.0;
+        let mut events = 0;
+        while !fields.end() {
+            let tag = fields.u32()?;
+            fields.slice((tag >> 1) as usize)?;
+            events += u64::from(tag & 1);
+        }
+        head.seq.checked_sub(events)?;
+        Some(Self { entity, head, facts, hash: *stored, events, records: Bytes::copy_from_slice(records) })
+    }
+
+    /// Where the entity stands after this row.
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            head: self.head,
+            id: self.facts.id,
+            hash: self.hash,
+            alarm: self.facts.alarm,
+            state_commit: self.facts.state_commit,
+        }
+    }
+
+    /// Its records in order, marks too. They share one allocation.
+    pub(super) fn records(&self) -> impl Iterator<Item = LogRecord> + '_ {
+        let mut seq = self.head.seq - self.events;
+        let mut fields = Fields(&self.records);
+        std::iter::from_fn(move || {
+            let tag = fields.u32()?;
+            let payload = fields.slice((tag >> 1) as usize)?;
+            let event = tag & 1 == 1;
+            seq += u64::from(event);
+            Some(LogRecord { seq, event, payload: self.records.slice_ref(payload) })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::layout::log_key;
+    use super::*;
+
+    fn any_records() -> impl Strategy<Value = Vec<NewRecord>> {
+        let record = (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..40))
+            .prop_map(|(event, payload)| NewRecord { event, payload: payload.into() });
+        proptest::collection::vec(record, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_is_read_back_and_any_changed_bit_is_noticed(
+            records in any_records(),
+            alarm in proptest::option::of(any::<u64>()),
+            flip in any::<prop::sample::Index>(),
+        ) {
+            let events = records.iter().filter(|record| record.event).count() as u64;
+            let facts = Facts {
+                batch: 9, id: CommitId([1; 16]), previous: [2; 16], state_commit: 3, at: Millis(4),
+                alarm: alarm.map(Millis),
+            };
+            let key = log_key(EntityKey::INSTALLATION, Head { seq: 100 + events, commit: 50 });
+            let mut value = Vec::new();
+            let hash = encode(&key, &facts, &records, &mut value);
+            let row = LogRow::decode(&key, &value).expect("a row");
+            prop_assert_eq!((row.facts, row.hash, row.events), (facts, hash, events));
+            let read: Vec<_> = row.records().map(|r| NewRecord { event: r.event, payload: r.payload }).collect();
+            prop_assert_eq!(read, records);
+            let sequences: Vec<_> = row.records().filter(|r| r.event).map(|r| r.seq).collect();
+            prop_assert_eq!(sequences, (101..=100 + events).collect::<Vec<_>>());
+
+            let bit = flip.index(value.len() * 8);
+            value[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(LogRow::decode(&key, &value).is_none());
+        }
+    }
+}

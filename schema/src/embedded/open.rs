@@ -1,0 +1,180 @@
+//! Opening: what is there must be what was acknowledged.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use actors::clock::Clock;
+
+use super::chain::Chain;
+use super::engine::Engine;
+use super::head_file::{Found, HeadFile, Mark};
+use super::journal;
+use super::lock::{Attempt, DirectoryLock};
+
+const LOCK: &str = "LOCK";
+const HEAD: &str = "HEAD";
+const ENGINE: &str = "engine";
+/// The engine's last file when it creates a database; without it there is none.
+const ENGINE_MARKER: &str = "version";
+
+/// Why a store was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or directory could not be used.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another opener has the directory.
+    #[error("{} is in use by process {}", dir.display(), holder.map_or_else(|| "unknown".to_owned(), |p| p.to_string()))]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// The opener's process id, unless it has just begun.
+        holder: Option<u32>,
+    },
+    /// The store came back with less than was acknowledged.
+    #[error("acknowledged data is missing: batches {from} to {to}")]
+    AcknowledgedDataMissing {
+        /// The first missing batch.
+        from: u64,
+        /// The last missing batch.
+        to: u64,
+    },
+    /// There is a database but no HEAD file, so nobody can say whether the database is complete.
+    #[error("the HEAD file is missing")]
+    HeadMissing,
+    /// Neither half of the HEAD file can be read.
+    #[error("the HEAD file is damaged")]
+    HeadDamaged,
+    /// The store and the HEAD file name different contents for the same batch.
+    #[error("batch {batch} is not the one that was acknowledged")]
+    ChainMismatch {
+        /// The batch.
+        batch: u64,
+    },
+    /// Something other than the torn end of the newest journal cannot be read.
+    #[error("a journal is damaged: {0}")]
+    JournalDamaged(String),
+    /// The engine could not open its files.
+    #[error("the engine cannot open its files: {0}")]
+    Engine(String),
+}
+
+impl OpenError {
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    /// Whether `accept_loss` lets it pass.
+    fn is_loss(&self) -> bool {
+        !matches!(self, Self::Io { .. } | Self::InUse { .. } | Self::Engine(_))
+    }
+}
+
+/// An open store before its threads run.
+pub(super) struct Opened {
+    pub(super) lock: DirectoryLock,
+    pub(super) engine: Engine,
+    pub(super) chain: Chain,
+    pub(super) head_file: HeadFile,
+}
+
+/// Passes a loss that was accepted, and says so.
+fn judge<T: Default>(found: Result<T, OpenError>, accept_loss: bool) -> Result<T, OpenError> {
+    match found {
+        Err(loss) if accept_loss && loss.is_loss() => {
+            tracing::warn!(%loss, "accepted");
+            Ok(T::default())
+        }
+        other => other,
+    }
+}
+
+pub(super) fn open(
+    dir: &Path,
+    accept_loss: bool,
+    cache_bytes: u64,
+    clock: Arc<dyn Clock>,
+) -> Result<Opened, OpenError> {
+    std::fs::create_dir_all(dir).map_err(|error| OpenError::io(dir, error))?;
+    let (lock_path, head_path, engine_dir) = (dir.join(LOCK), dir.join(HEAD), dir.join(ENGINE));
+    let lock = match DirectoryLock::attempt(&lock_path).map_err(|error| OpenError::io(&lock_path, error))? {
+        Attempt::Locked(lock) => lock,
+        Attempt::Held(holder) => return Err(OpenError::InUse { dir: dir.to_owned(), holder }),
+    };
+    let acknowledged = judge(acknowledged(dir, &head_path, &engine_dir), accept_loss)?;
+    let in_journals = judge(inspect_journals(&engine_dir, acknowledged), accept_loss)?;
+    let engine = Engine::open(&engine_dir, cache_bytes, clock).map_err(OpenError::Engine)?;
+    let chain = match engine.chain() {
+        Ok(chain) => chain.unwrap_or_default(),
+        Err(_) if accept_loss => Chain::default(),
+        Err(error) => return Err(OpenError::Engine(error)),
+    };
+    judge(compare(&chain, acknowledged, in_journals), accept_loss)?;
+    if accept_loss {
+        // What could not be read of sealed journals goes with them once everything else is in tables.
+        engine.flush().map_err(OpenError::Engine)?;
+    }
+    let head_file = HeadFile::create(&head_path, (&chain).into()).map_err(|error| OpenError::io(&head_path, error))?;
+    Ok(Opened { lock, engine, chain, head_file })
+}
+
+/// What the HEAD file says was acknowledged. Where nothing was ever, what an interrupted creation left is removed.
+fn acknowledged(dir: &Path, head_path: &Path, engine_dir: &Path) -> Result<Mark, OpenError> {
+    let database = engine_dir.join(ENGINE_MARKER).exists();
+    match HeadFile::read(head_path).map_err(|error| OpenError::io(head_path, error))? {
+        Found::Missing if database => Err(OpenError::HeadMissing),
+        Found::Damaged => Err(OpenError::HeadDamaged),
+        Found::Mark(mark) if database => Ok(mark),
+        Found::Mark(mark) if mark.batch > 0 => Err(OpenError::AcknowledgedDataMissing { from: 1, to: mark.batch }),
+        Found::Mark(_) | Found::Missing => {
+            begin(dir, head_path, engine_dir)?;
+            Ok(Mark::default())
+        }
+    }
+}
+
+/// Puts the HEAD file there before the database, so that there is never a database without one.
+fn begin(dir: &Path, head_path: &Path, engine_dir: &Path) -> Result<(), OpenError> {
+    if engine_dir.exists() {
+        std::fs::remove_dir_all(engine_dir).map_err(|error| OpenError::io(engine_dir, error))?;
+    }
+    let fresh = head_path.with_extension("new");
+    HeadFile::create(&fresh, Mark::default()).map_err(|error| OpenError::io(&fresh, error))?;
+    std::fs::rename(&fresh, head_path).map_err(|error| OpenError::io(head_path, error))?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| OpenError::io(dir, error))
+}
+
+/// The newest batch in the journals, looked at before the engine may cut them.
+fn inspect_journals(engine_dir: &Path, acknowledged: Mark) -> Result<Option<u64>, OpenError> {
+    if !engine_dir.exists() {
+        return Ok(None);
+    }
+    let journals = journal::inspect(engine_dir).map_err(|fault| match fault {
+        journal::Fault::Io(error) => OpenError::io(engine_dir, error),
+        journal::Fault::Damaged(what) => OpenError::JournalDamaged(what),
+    })?;
+    match journals.newest {
+        Some(newest) if newest < acknowledged.batch => {
+            Err(OpenError::AcknowledgedDataMissing { from: newest + 1, to: acknowledged.batch })
+        }
+        newest => Ok(newest),
+    }
+}
+
+fn compare(chain: &Chain, acknowledged: Mark, in_journals: Option<u64>) -> Result<(), OpenError> {
+    let known = acknowledged.batch.max(in_journals.unwrap_or(0));
+    if chain.batch < known {
+        return Err(OpenError::AcknowledgedDataMissing { from: chain.batch + 1, to: known });
+    }
+    if chain.batch == acknowledged.batch && chain.hash != acknowledged.hash {
+        return Err(OpenError::ChainMismatch { batch: chain.batch });
+    }
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! Reading. Everything that is read is checked: a row against its checksum, a log row also against its neighbours.
+
+use std::ops::Bound;
+
+use actors::clock::Millis;
+use actors::id::{Address, EntityKey};
+use actors::store::{Due, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, StoreError, Table, View};
+use bytes::Bytes;
+use fjall::{Guard, Iter, Readable};
+
+use super::engine::{Engine, guarded};
+use super::layout::{self, StateRow, corrupt};
+use super::log_row::{LogRow, RowHash};
+
+type Found<T> = Result<T, StoreError>;
+
+/// Where a walk along an entity's log stands; each row must be the one that follows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    pub(super) head: Head,
+    pub(super) hash: RowHash,
+}
+
+impl Walk {
+    /// Before the first row.
+    pub(super) const START: Self = Self { head: Head { seq: 0, commit: 0 }, hash: [0; 16] };
+
+    /// After `row`.
+    pub(super) fn at(row: &LogRow) -> Self {
+        Self { head: row.head, hash: row.hash }
+    }
+
+    /// Goes on to `row`; what is wrong if it is not the next one.
+    pub(super) fn step(&mut self, row: &LogRow) -> Result<(), &'static str> {
+        let follows = row.head.commit == self.head.commit + 1 && row.head.seq == self.head.seq + row.events;
+        if !follows {
+            return Err("a log row is missing");
+        }
+        if row.facts.previous != self.hash {
+            return Err("a log row does not follow the one before it");
+        }
+        *self = Self::at(row);
+        Ok(())
+    }
+}
+
+fn log_row(entity: EntityKey, guard: Guard) -> Found<LogRow> {
+    let (key, value) = guard.into_inner().map_err(|error| corrupt(entity, error))?;
+    LogRow::decode(&key, &value).ok_or_else(|| corrupt(entity, "a log row is damaged"))
+}
+
+/// The value of a row outside the log.
+fn value(entity: EntityKey, key: &[u8], sealed: &[u8]) -> Found<Bytes> {
+    let value = layout::unseal(key, sealed).ok_or_else(|| corrupt(entity, "a row is damaged"))?;
+    Ok(Bytes::copy_from_slice(value))
+}
+
+impl Engine {
+    pub(super) fn load(&self, entity: EntityKey, budget: usize) -> Found<Option<Option<Loaded>>> {
+        guarded(entity, || {
+            let snapshot = self.snapshot();
+            let Some(newest) = snapshot.prefix(&self.log, entity.to_bytes()).next_back() else { return Ok(Some(None)) };
+            let newest = log_row(entity, newest)?;
+            let (mut walk, mut state) = (Walk::START, None);
+            if newest.facts.state_commit > 0 {
+                let key = layout::state_key(entity);
+                let found = snapshot.get(&self.rows, key).map_err(|error| corrupt(entity, error))?;
+                let value = value(entity, &key, &found.ok_or_else(|| corrupt(entity, "its state is missing"))?)?;
+                let row = StateRow::decode(&value)
+                    .filter(|row| row.head.commit == newest.facts.state_commit)
+                    .ok_or_else(|| corrupt(entity, "its state is not the newest one"))?;
+                walk = Walk { head: row.head, hash: row.hash };
+                state = Some(value.slice_ref(row.state));
+            }
+            let mut tail = Vec::new();
+            let since = Bound::Excluded(layout::log_key(entity, walk.head));
+            let until = Bound::Included(layout::log_key(entity, newest.head));
+            if walk.head != newest.head {
+                for (n, guard) in snapshot.range(&self.log, (since, until)).enumerate() {
+                    if n >= budget {
+                        return Ok(None);
+                    }
+                    let row = log_row(entity, guard)?;
+                    walk.step(&row).map_err(|what| corrupt(entity, what))?;
+                    tail.extend(row.records());
+                }
+            }
+            if (walk.head, walk.hash) != (newest.head, newest.hash) {
+                return Err(corrupt(entity, "its log does not end at its newest row"));
+            }
+            Ok(Some(Some(Loaded { head: newest.head, state, tail, alarm: newest.facts.alarm })))
+        })
+    }
+
+    pub(super) fn find_key(&self, entity: EntityKey, name: KeyHash) -> Found<Option<KeyRow>> {
+        guarded(entity, || {
+            let key = layout::idempotency_key(entity, name);
+            let Some(found) = self.keys.get(key).map_err(|error| corrupt(entity, error))? else { return Ok(None) };
+            let row = layout::unseal(&key, &found).and_then(layout::read_key_row);
+            row.map(Some).ok_or_else(|| corrupt(entity, "an idempotency key is damaged"))
+        })
+    }
+
+    pub(super) fn read_log(
+        &self,
+        entity: EntityKey,
+        (from, to): (u64, u64),
+        order: Order,
+        limit: usize,
+        budget: usize,
+    ) -> Found<Option<Vec<LogRecord>>> {
+        let from = from.max(1);
+        if from > to || limit == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        guarded(entity, || match order {
+            Order::Asc => self.read_ascending(entity, from, to, limit, budget),
+            Order::Desc => self.read_descending(entity, from, to, limit, budget),
+        })
+    }
+
+    /// The log rows from the first that may hold `from` on.
+    fn rows_from(&self, snapshot: &fjall::Snapshot, entity: EntityKey, from: u64) -> Iter {
+        let first = layout::log_key(entity, Head { seq: from, commit: 0 });
+        let last = layout::log_key(entity, Head { seq: u64::MAX, commit: u64::MAX });
+        snapshot.range(&self.log, first..=last)
+    }
+
+    fn read_ascending(
+        &self,
+        entity: EntityKey,
+        from: u64,
+        to: u64,
+        limit: usize,
+        budget: usize,
+    ) -> Found<Option<Vec<LogRecord>>> {
+        let (mut found, mut walk) = (Vec::new(), None);
+        for (n, guard) in self.rows_from(&self.snapshot(), entity, from).enumerate() {
+            if n >= budget {
+                return Ok(None);
+            }
+            let row = log_row(entity, guard)?;
+            match &mut walk {
+                None if row.head.seq - row.events >= from => return Err(corrupt(entity, "a log row is missing")),
+                None => walk = Some(Walk::at(&row)),
+                Some(walk) => walk.step(&row).map_err(|what| corrupt(entity, what))?,
+            }
+            let inside = row.records().filter(|record| record.event && (from..=to).contains(&record.seq));
+            found.extend(inside.take(limit - found.len()));
+            if found.len() == limit || row.head.seq >= to {
+                break;
+            }
+        }
+        Ok(Some(found))
+    }
+
+    fn read_descending(
+        &self,
+        entity: EntityKey,
+        from: u64,
+        to: u64,
+        limit: usize,
+        budget: usize,
+    ) -> Found<Option<Vec<LogRecord>>> {
+        let snapshot = self.snapshot();
+        // The row that holds `to` ends at or behind it; without such a row the log ends before.
+        let top = match self.rows_from(&snapshot, entity, to).next() {
+            Some(guard) => log_row(entity, guard)?.head,
+            None => Head { seq: u64::MAX, commit: u64::MAX },
+        };
+        let range = layout::log_key(entity, Head { seq: from, commit: 0 })..=layout::log_key(entity, top);
+        let (mut found, mut later) = (Vec::<LogRecord>::new(), None::<LogRow>);
+        for (n, guard) in snapshot.range(&self.log, range).rev().enumerate() {
+            if n >= budget {
+                return Ok(None);
+            }
+            let row = log_row(entity, guard)?;
+            if let Some(later) = &later {
+                Walk::at(&row).step(later).map_err(|what| corrupt(entity, what))?;
+            }
+            let inside = |record: &LogRecord| record.event && (from..=to).contains(&record.seq);
+            let mut records: Vec<_> = row.records().filter(inside).collect();
+            records.reverse();
+            records.truncate(limit - found.len());
+            found.append(&mut records);
+            if found.len() == limit {
+                return Ok(Some(found));
+            }
+            later = Some(row);
+        }
+        if later.is_some_and(|row| row.head.seq - row.events >= from) {
+            return Err(corrupt(entity, "a log row is missing"));
+        }
+        Ok(Some(found))
+    }
+
+    pub(super) fn row(&self, entity: EntityKey, table: Table, key: &[u8]) -> Found<Option<Bytes>> {
+        guarded(entity, || {
+            let key = layout::row_key(entity, table, key);
+            let found = self.rows.get(&key).map_err(|error| corrupt(entity, error))?;
+            found.map(|sealed| value(entity, &key, &sealed)).transpose()
+        })
+    }
+
+    pub(super) fn rows(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        range: &KeyRange,
+        order: Order,
+        limit: usize,
+        budget: usize,
+    ) -> Found<Option<Vec<Row>>> {
+        let prefix = layout::row_key(entity, table, &[]);
+        guarded(entity, || list(entity, &self.rows, prefix, range, order, limit, budget))
+    }
+
+    pub(super) fn view(
+        &self,
+        workspace: Address,
+        view: View,
+        range: &KeyRange,
+        order: Order,
+        limit: usize,
+        budget: usize,
+    ) -> Found<Option<Vec<Row>>> {
+        let (entity, prefix) = (EntityKey::workspace(workspace), layout::view_key(workspace, view, &[]));
+        guarded(entity, || list(entity, &self.index, prefix, range, order, limit, budget))
+    }
+
+    pub(super) fn due(&self, after: Option<Due>, upto: Millis, limit: usize, budget: usize) -> Found<Option<Vec<Due>>> {
+        guarded(EntityKey::INSTALLATION, || {
+            let from = after.map_or(Bound::Included(layout::DUE_FIRST), |due| Bound::Excluded(layout::due_key(due)));
+            let to = Bound::Included(layout::due_key(Due { at: upto, entity: layout::LAST_ENTITY }));
+            let mut found = Vec::new();
+            if after.is_some_and(|due| due.at > upto) {
+                return Ok(Some(found));
+            }
+            for guard in self.index.range((from, to)).take(limit) {
+                if found.len() >= budget {
+                    return Ok(None);
+                }
+                let key = guard.key().map_err(|error| StoreError::Corrupt(format!("the due alarms: {error}")))?;
+                let due = layout::read_due_key(&key)
+                    .ok_or_else(|| StoreError::Corrupt("a due alarm's key is damaged".to_owned()))?;
+                found.push(due);
+            }
+            Ok(Some(found))
+        })
+    }
+}
+
+/// The rows under `prefix` within `range`, whose keys begin behind the prefix.
+fn list(
+    entity: EntityKey,
+    keyspace: &fjall::Keyspace,
+    prefix: Vec<u8>,
+    range: &KeyRange,
+    order: Order,
+    limit: usize,
+    budget: usize,
+) -> Found<Option<Vec<Row>>> {
+    if let (Some(after), Some(before)) = (&range.after, &range.before)
+        && after >= before
+    {
+        return Ok(Some(Vec::new()));
+    }
+    let skip = prefix.len();
+    let full = |key: &Bytes| [&prefix, &key[..]].concat();
+    let from = range.after.as_ref().map_or_else(|| Bound::Included(prefix.clone()), |key| Bound::Excluded(full(key)));
+    let to = Bound::Excluded(range.before.as_ref().map_or_else(|| behind(&prefix), full));
+    let mut found = Vec::new();
+    let mut iter = keyspace.range((from, to));
+    while found.len() < limit {
+        let next = if order == Order::Asc { iter.next() } else { iter.next_back() };
+        let Some(guard) = next else { break };
+        if found.len() >= budget {
+            return Ok(None);
+        }
+        let (key, sealed) = guard.into_inner().map_err(|error| corrupt(entity, error))?;
+        let value = value(entity, &key, &sealed)?;
+        found.push(Row { key: Bytes::copy_from_slice(&key[skip..]), value });
+    }
+    Ok(Some(found))
+}
+
+/// The first key behind all that begin with `prefix`.
+fn behind(prefix: &[u8]) -> Vec<u8> {
+    let mut next = prefix.to_vec();
+    while let Some(last) = next.pop() {
+        if last < u8::MAX {
+            next.push(last + 1);
+            break;
+        }
+    }
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_a_prefix_come_only_keys_that_do_not_begin_with_it() {
+        assert_eq!(behind(&[1, 2]), [1, 3]);
+        assert_eq!(behind(&[1, 255, 255]), [2]);
+        assert!(behind(&[1, 255]) > vec![1, 255, 255, 255]);
+    }
+}

@@ -1,0 +1,286 @@
+//! The one writer: takes what waits, makes one durable batch of it, answers.
+//!
+//! Group commit needs no timer here: while one batch is being synced the next one gathers in the queue, and it is
+//! taken as soon as the sync returned.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Instant;
+
+use actors::store::{Commit, Done, Due, Outcome, StoreError};
+use fjall::{OwnedWriteBatch, PersistMode};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::chain::{Chain, Link};
+use super::engine::Engine;
+use super::head_file::HeadFile;
+use super::heads::Heads;
+use super::layout::{self, META, StateRow};
+use super::log_row::{self, Facts, Standing};
+
+/// Commits that may wait for the writer: half of all commands of a node, because a commit holds at least one.
+pub(super) const QUEUE_COMMITS: usize = actors::limits::NODE_COMMANDS / 2;
+/// Bytes that may wait for the writer: about a second of what a disk takes.
+pub(super) const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// Commits in one batch. By then the sync is a small part of the cost, and more only delays the first one's answer.
+const BATCH_COMMITS: usize = 1_024;
+/// Bytes in one batch, for the same reason; a single larger commit still goes alone.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Entities whose standing the writer remembers: all that may be resident.
+const HEADS: usize = actors::limits::RESIDENT_ENTITIES;
+/// Batches between two heartbeats: a keyspace that is never written pins the engine's journals (its issue 288).
+const HEARTBEAT: u64 = 1_024;
+
+/// What the writer is asked to do.
+pub(super) enum Job {
+    /// Commit, then call back.
+    Commit(Box<Commit>, usize, Done),
+    /// Say when everything that was asked for before has been answered.
+    Barrier(oneshot::Sender<()>),
+    /// Do what was asked for before, then end.
+    Close(oneshot::Sender<()>),
+}
+
+/// A hook that is called with a batch's number before it is written; its error stands for a failed write.
+pub(super) type BeforeWrite = Box<dyn Fn(u64) -> io::Result<()> + Send + Sync>;
+
+/// The writer's state; it lives on its thread.
+pub(super) struct Writer {
+    engine: Engine,
+    chain: Chain,
+    heads: Heads,
+    head_file: Arc<HeadFile>,
+    wake_syncer: SyncSender<()>,
+    shared: Arc<Shared>,
+    before_write: Option<BeforeWrite>,
+    /// Where log rows are encoded, again and again.
+    scratch: Vec<u8>,
+    /// Writes outside the log of the batch being built, in the order they were asked for.
+    writes: Vec<Write>,
+}
+
+/// A keyspace besides the log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Space {
+    Rows,
+    Keys,
+    Index,
+}
+
+struct Write {
+    space: Space,
+    key: Vec<u8>,
+    /// Without its checksum; `None` deletes.
+    value: Option<Vec<u8>>,
+}
+
+/// A commit that was decided and waits for the batch to be durable.
+type Decided = (Result<Outcome, StoreError>, Done);
+
+impl Writer {
+    pub(super) fn new(
+        engine: Engine,
+        chain: Chain,
+        head_file: Arc<HeadFile>,
+        wake_syncer: SyncSender<()>,
+        shared: Arc<Shared>,
+        before_write: Option<BeforeWrite>,
+    ) -> Self {
+        let heads = Heads::new(HEADS);
+        let (scratch, writes) = (Vec::new(), Vec::new());
+        Self { engine, chain, heads, head_file, wake_syncer, shared, before_write, scratch, writes }
+    }
+
+    /// Works until it is told to close or nobody can ask any more.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        let mut decided = Vec::new();
+        while let Ok(first) = jobs.recv() {
+            let mut batch = Building::new(&self.engine, &self.chain);
+            let (mut barriers, mut close) = (Vec::new(), None);
+            let mut next = Some(first);
+            while let Some(job) = next.take() {
+                match job {
+                    Job::Commit(commit, bytes, done) => {
+                        self.shared.taken(bytes);
+                        batch.bytes += bytes;
+                        decided.push((self.decide(*commit, &mut batch), done));
+                    }
+                    Job::Barrier(reached) => barriers.push(reached),
+                    Job::Close(closed) => {
+                        close = Some(closed);
+                        break;
+                    }
+                }
+                if decided.len() < BATCH_COMMITS && batch.bytes < BATCH_BYTES {
+                    next = jobs.try_recv().ok();
+                }
+            }
+            self.conclude(batch, &mut decided);
+            // Whoever waits may have gone away; that is fine.
+            barriers.into_iter().for_each(|reached| _ = reached.send(()));
+            if let Some(closed) = close {
+                self.end();
+                _ = closed.send(());
+                return;
+            }
+        }
+        self.end();
+    }
+
+    /// What becomes of a commit; its writes are added to the batch if it applies.
+    fn decide(&mut self, commit: Commit, batch: &mut Building) -> Result<Outcome, StoreError> {
+        self.shared.usable()?;
+        let before = match self.heads.get(commit.entity) {
+            Some(standing) => Some(standing),
+            None => self.engine.standing(commit.entity)?,
+        };
+        if let Some(standing) = before.filter(|standing| standing.id == commit.id) {
+            return Ok(Outcome::Committed(standing.head));
+        }
+        if before.map(|standing| standing.head) != commit.expected {
+            return Ok(Outcome::Conflict);
+        }
+        let head = commit.next_head();
+        self.stage(commit, before, batch);
+        Ok(Outcome::Committed(head))
+    }
+
+    fn stage(&mut self, commit: Commit, before: Option<Standing>, batch: &mut Building) {
+        let head = commit.next_head();
+        let alarm_before = before.and_then(|standing| standing.alarm);
+        let facts = Facts {
+            batch: batch.link.batch(),
+            id: commit.id,
+            previous: before.map_or([0; 16], |standing| standing.hash),
+            state_commit: if commit.state.is_some() { head.commit } else { before.map_or(0, |b| b.state_commit) },
+            at: commit.at,
+            alarm: commit.alarm.map_or(alarm_before, |change| change.next),
+        };
+        let key = layout::log_key(commit.entity, head);
+        let hash = log_row::encode(&key, &facts, &commit.records, &mut self.scratch);
+        batch.items.insert(&self.engine.log, key, self.scratch.as_slice());
+        batch.link.log_row(hash);
+        let Facts { id, alarm, state_commit, .. } = facts;
+        self.heads.put(commit.entity, Standing { head, id, hash, alarm, state_commit });
+
+        for (name, row) in &commit.keys {
+            let key = layout::idempotency_key(commit.entity, *name).to_vec();
+            self.writes.push(Write { space: Space::Keys, key, value: Some(layout::key_row(*row)) });
+        }
+        if let Some(state) = &commit.state {
+            let value = StateRow { head, hash, state }.encode();
+            self.writes.push(Write {
+                space: Space::Rows,
+                key: layout::state_key(commit.entity).to_vec(),
+                value: Some(value),
+            });
+        }
+        for write in &commit.rows {
+            let key = layout::row_key(commit.entity, write.table, &write.key);
+            self.writes.push(Write {
+                space: Space::Rows,
+                key,
+                value: write.value.as_ref().map(|value| value.to_vec()),
+            });
+        }
+        for write in &commit.views {
+            let key = layout::view_key(commit.entity.workspace, write.view, &write.key);
+            self.writes.push(Write {
+                space: Space::Index,
+                key,
+                value: write.value.as_ref().map(|value| value.to_vec()),
+            });
+        }
+        if alarm != alarm_before {
+            let due = |at| layout::due_key(Due { at, entity: commit.entity }).to_vec();
+            self.writes.extend(alarm_before.map(|at| Write { space: Space::Index, key: due(at), value: None }));
+            self.writes.extend(alarm.map(|at| Write { space: Space::Index, key: due(at), value: Some(Vec::new()) }));
+        }
+    }
+
+    /// Makes a batch durable and answers its commits.
+    fn conclude(&mut self, batch: Building, decided: &mut Vec<Decided>) {
+        let commits = batch.items.len() as u64;
+        if commits > 0 && self.shared.usable().is_ok() {
+            if let Err(error) = self.persist(batch) {
+                self.writes.clear();
+                self.shared.fail(&format!("a batch could not be made durable: {error}"));
+                let unknown = || StoreError::Indeterminate(error.to_string());
+                decided.drain(..).for_each(|(_, done)| done(Err(unknown())));
+                return;
+            }
+            self.shared.counted(commits);
+        }
+        decided.drain(..).for_each(|(outcome, done)| done(outcome));
+    }
+
+    fn persist(&mut self, mut batch: Building) -> Result<(), Box<dyn std::error::Error>> {
+        let number = batch.link.batch();
+        // The engine gives all writes of a batch one sequence, so of two on one key only the later may be in it.
+        // The sort is stable: equal keys stay in the order they were asked for.
+        self.writes.sort_by(|a, b| (a.space, &a.key).cmp(&(b.space, &b.key)));
+        let mut writes = self.writes.drain(..).peekable();
+        while let Some(Write { space, key, value }) = writes.next() {
+            if writes.peek().is_some_and(|later| later.space == space && later.key == key) {
+                continue;
+            }
+            let keyspace = match space {
+                Space::Rows => &self.engine.rows,
+                Space::Keys => &self.engine.keys,
+                Space::Index => &self.engine.index,
+            };
+            match value {
+                Some(value) => {
+                    let (sealed, sum) = layout::seal(&key, value);
+                    batch.link.other(sum);
+                    batch.items.insert(keyspace, key, sealed);
+                }
+                None => {
+                    batch.link.other(!layout::checksum(&key, &[]));
+                    batch.items.remove(keyspace, key);
+                }
+            }
+        }
+        drop(writes);
+        if number % HEARTBEAT == 1 {
+            for keyspace in [&self.engine.log, &self.engine.rows, &self.engine.keys] {
+                batch.items.insert(keyspace, META, number.to_le_bytes());
+            }
+        }
+        let chain = batch.link.close();
+        batch.items.insert(&self.engine.index, META, chain.encode());
+        let begun = Instant::now();
+        if let Some(before_write) = &self.before_write {
+            before_write(number)?;
+        }
+        batch.items.durability(Some(PersistMode::SyncData)).commit()?;
+        self.shared.synced(begun.elapsed());
+        self.chain = chain;
+        // Before any answer: after the end of the process it must say at least what was acknowledged.
+        self.head_file.write((&chain).into())?;
+        // Full means that a sync is due anyway.
+        _ = self.wake_syncer.try_send(());
+        Ok(())
+    }
+
+    fn end(&self) {
+        if let Err(error) = self.head_file.sync() {
+            self.shared.fail(&format!("the HEAD file could not be synced: {error}"));
+        }
+    }
+}
+
+/// A batch while it is gathered.
+struct Building {
+    items: OwnedWriteBatch,
+    link: Link,
+    bytes: usize,
+}
+
+impl Building {
+    fn new(engine: &Engine, chain: &Chain) -> Self {
+        Self { items: engine.batch(256), link: chain.link(), bytes: 0 }
+    }
+}

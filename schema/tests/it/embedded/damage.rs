@@ -1,0 +1,1 @@
+//! Flipped bits and cut files.

@@ -1,0 +1,167 @@
+//! Restarts, the lock, and the HEAD file.
+
+use std::os::unix::fs::FileExt;
+
+use schema::embedded::verify;
+
+use super::*;
+
+const ENTITIES: u64 = 20;
+
+/// Ten commits each in twenty entities; half of them in tables, half in the journal only.
+async fn fill(dir: &Path) {
+    let store = open(dir);
+    let mut heads = vec![None; ENTITIES as usize];
+    for event in 0..10 {
+        for n in 0..ENTITIES {
+            let head = append(&store, entity(n), heads[n as usize], &format!("{n}/{event}")).await;
+            heads[n as usize] = Some(head);
+        }
+        if event == 4 {
+            store.flush().unwrap();
+        }
+    }
+    store.close().await;
+}
+
+async fn assert_full(store: &EmbeddedStore) {
+    for n in 0..ENTITIES {
+        let expected: Vec<_> = (0..10).map(|event| format!("{n}/{event}")).collect();
+        assert_eq!(payloads(store, entity(n)).await, expected);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path()).await;
+    for _ in 0..3 {
+        let store = open(dir.path());
+        assert_full(&store).await;
+    }
+    let report = verify(dir.path()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.entities, report.commits, report.events), (ENTITIES, ENTITIES * 10, ENTITIES * 10));
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_who_has_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let error = refused(dir.path());
+    assert!(matches!(error, OpenError::InUse { holder: Some(pid), .. } if pid == std::process::id()), "{error}");
+    assert!(error.to_string().contains(&std::process::id().to_string()));
+    append(&store, entity(1), None, "goes on").await;
+    drop(store);
+    open(dir.path());
+}
+
+#[tokio::test]
+async fn a_store_that_is_behind_its_head_file_names_the_missing_batches() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, old) = (dir.path().join("live"), dir.path().join("old"));
+    fill(&live).await;
+    copy(&live, &old);
+    let store = open(&live);
+    for n in 100..107 {
+        append(&store, entity(n), None, "more").await;
+    }
+    drop(store);
+    std::fs::copy(live.join("HEAD"), old.join("HEAD")).unwrap();
+    for _ in 0..2 {
+        let error = refused(&old);
+        assert!(matches!(error, OpenError::AcknowledgedDataMissing { from: 201, to: 207 }), "{error}");
+    }
+    assert!(verify(&old).is_err());
+    let store = EmbeddedStore::open(&old, options().accept_loss(true)).unwrap();
+    assert_full(&store).await;
+    append(&store, entity(200), None, "after the loss").await;
+    drop(store);
+    assert_full(&open(&old)).await;
+    assert!(verify(&old).unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn a_store_that_is_ahead_of_its_head_file_is_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let head = append(&store, entity(1), None, "first").await;
+    let before = std::fs::read(dir.path().join("HEAD")).unwrap();
+    append(&store, entity(1), Some(head), "second").await;
+    drop(store);
+    std::fs::write(dir.path().join("HEAD"), before).unwrap();
+    assert_eq!(payloads(&open(dir.path()), entity(1)).await, ["first", "second"]);
+    assert!(verify(dir.path()).unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn a_damaged_slot_is_replaced_by_the_other_one_and_two_are_too_many() {
+    for (slots, opens) in [(&[0_u64][..], true), (&[2_048][..], true), (&[0, 2_048][..], false)] {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path()).await;
+        slots.iter().for_each(|at| overwrite(&dir.path().join("HEAD"), at + 10, b"damage"));
+        if opens {
+            assert_full(&open(dir.path())).await;
+            continue;
+        }
+        assert!(matches!(refused(dir.path()), OpenError::HeadDamaged));
+        let store = EmbeddedStore::open(dir.path(), options().accept_loss(true)).unwrap();
+        assert_full(&store).await;
+        drop(store);
+        assert_full(&open(dir.path())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_without_a_head_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path()).await;
+    std::fs::remove_file(dir.path().join("HEAD")).unwrap();
+    assert!(matches!(refused(dir.path()), OpenError::HeadMissing));
+    assert_full(&EmbeddedStore::open(dir.path(), options().accept_loss(true)).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_head_file_without_a_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path()).await;
+    std::fs::remove_dir_all(dir.path().join("engine")).unwrap();
+    assert!(matches!(refused(dir.path()), OpenError::AcknowledgedDataMissing { from: 1, to: 200 }));
+}
+
+#[tokio::test]
+async fn another_history_of_the_same_length_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    for (path, payload) in [(&one, "one"), (&other, "other")] {
+        append(&open(path), entity(1), None, payload).await;
+    }
+    std::fs::copy(one.join("HEAD"), other.join("HEAD")).unwrap();
+    assert!(matches!(refused(&other), OpenError::ChainMismatch { batch: 1 }));
+}
+
+#[tokio::test]
+async fn an_interrupted_creation_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    std::fs::remove_file(dir.path().join("engine/version")).unwrap();
+    append(&open(dir.path()), entity(1), None, "works").await;
+    std::fs::write(dir.path().join("HEAD.new"), b"left over").unwrap();
+    assert_eq!(payloads(&open(dir.path()), entity(1)).await, ["works"]);
+}
