@@ -1,3 +1,4 @@
 //! The front door: HTTP, wire types, configuration, wiring.
 
+pub mod config;
 pub mod http;
