@@ -2,3 +2,6 @@
 
 pub mod config;
 pub mod http;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;
