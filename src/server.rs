@@ -1,6 +1,7 @@
 //! Serving a router over TCP: HTTP/1.1, bounded in connections, in header size and in time.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,7 +9,6 @@ use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -119,12 +119,9 @@ struct Server {
 impl Server {
     /// The next connection and its place; a failed accept is not the end.
     async fn accept(&self, listener: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
-        let place = loop {
-            // The semaphore is never closed; if it were, nobody could be served anyway.
-            match Arc::clone(&self.places).acquire_owned().await {
-                Ok(place) => break place,
-                Err(_) => std::future::pending().await,
-            }
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+            // Only a closed semaphore refuses, and nobody closes this one.
+            return std::future::pending().await;
         };
         loop {
             match listener.accept().await {

@@ -1,6 +1,5 @@
 //! Networks in CIDR notation.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -58,12 +57,6 @@ impl FromStr for Cidr {
             return Err(format!("{} ({text} has bits set behind its prefix)", allowed()));
         }
         Ok(Self { address, prefix })
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 

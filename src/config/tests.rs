@@ -220,3 +220,18 @@ fn the_defaults_explain_exactly_the_settings_there_are() {
     let values = DEFAULTS.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();
     assert_eq!(values, SETTINGS.len());
 }
+
+#[test]
+fn the_help_names_the_environment_and_the_default_of_each_flag() {
+    let defaults = load(&[], &[], None).unwrap();
+    let command = <ConfigArgs as clap::Args>::augment_args(clap::Command::new("tertulia"));
+    for setting in &SETTINGS {
+        let Some(flag) = setting.flag else { continue };
+        let arg = command.get_arguments().find(|arg| arg.get_long() == flag.strip_prefix("--")).unwrap();
+        let help = arg.get_help().unwrap().to_string();
+        assert!(help.contains(&format!("[env: {}]", setting.env)), "{flag}: {help}");
+        let default = &defaults.settings.get(setting.key).unwrap().text;
+        let needs_none = default.is_empty() || default == "false";
+        assert!(needs_none || help.contains(&format!("[default: {default}]")), "{flag}: {help}");
+    }
+}

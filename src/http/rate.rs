@@ -46,7 +46,7 @@ impl RateLimiter {
     /// Counts one request of the meter's key at `now`.
     pub fn count(&self, meter: &Meter, now: Millis) -> Verdict {
         let seconds = now.0 / 1000;
-        let window = seconds / u64::from(WINDOW_SECONDS) & u64::from(u32::MAX);
+        let window = (seconds / u64::from(WINDOW_SECONDS)) & u64::from(u32::MAX);
         // At most WINDOW_SECONDS, so it fits.
         let reset = WINDOW_SECONDS - (seconds % u64::from(WINDOW_SECONDS)) as u32;
         let mut known = meter.0.load(Ordering::Relaxed);
