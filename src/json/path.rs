@@ -13,7 +13,7 @@ enum Step {
 }
 
 /// A place in the body: a copy on the stack, spelled out only where there is a fault to report.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
     steps: [Step; MAX_STEPS],
     len: usize,
