@@ -47,8 +47,7 @@ impl ContactPost {
         let kind = fields.required(report, "type").and_then(|value| value.choice(report, &KINDS));
         let identifier = identifier(&mut fields, report);
         let contact_name = fields.string(report, "contactName", Length::chars(0, MAX_NAME_CHARS));
-        let content =
-            fields.required(report, "content").and_then(|value| content::read(&value, kind, rules, report));
+        let content = fields.required(report, "content").and_then(|value| content::read(&value, kind, rules, report));
         fields.finish(report);
         Self {
             normalized_identifier: normalize_identifier(&identifier),

@@ -6,8 +6,8 @@ use actors::message::{Content, Json, MediaKind, Parent, Sender};
 
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::path::Path;
-use crate::json::report::Report;
 use crate::json::raw;
+use crate::json::report::Report;
 use crate::wire::{Rules, time};
 
 /// The longest content, in bytes of UTF-8.
@@ -54,10 +54,7 @@ impl ConversationItem {
         let mut fields = value.object(report)?;
         let tool_calls = fields.optional("tool_calls");
         let attachments = fields.optional("attachments");
-        let has_more = [tool_calls, attachments]
-            .iter()
-            .flatten()
-            .any(|value| raw::compact(value.raw.get()) != "[]");
+        let has_more = [tool_calls, attachments].iter().flatten().any(|value| raw::compact(value.raw.get()) != "[]");
         let (references, reference_ids) = attachments.map(|value| references(&value, report)).unwrap_or_default();
         let item = Self {
             path: value.path,

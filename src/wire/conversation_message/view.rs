@@ -110,7 +110,11 @@ impl<'a> Current<'a> {
 
 /// The message as the conversation API shows it: as it was accepted with an empty overlay, as it is now with its own.
 #[must_use]
-pub fn conversation_view<'a>(workspace_id: &'a str, message: &'a Message, overlay: &'a Overlay) -> ConversationView<'a> {
+pub fn conversation_view<'a>(
+    workspace_id: &'a str,
+    message: &'a Message,
+    overlay: &'a Overlay,
+) -> ConversationView<'a> {
     let content = &message.content;
     let current = Current::of(message, overlay);
     let sent_at = Time(content.sent_at.unwrap_or(message.id.at));
