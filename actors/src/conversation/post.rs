@@ -53,6 +53,8 @@ pub struct TurnRequest {
 pub struct Post {
     /// How the conversation begins where it does not exist; `None`: it must exist.
     pub opening: Option<Opening>,
+    /// The id that the client named; one with the same address and another time names nothing.
+    pub expected: Option<ConversationId>,
     /// The messages, in order.
     pub messages: Vec<NewMessage>,
     /// The turn that the last of them asks for.
@@ -145,6 +147,9 @@ impl Post {
         found: &Found,
     ) -> Result<Decision<Conversation>, Missing> {
         let (conversation, owner) = match (state, &self.opening) {
+            (Some(state), _) if self.expected.is_some_and(|expected| expected != state.id) => {
+                return Ok(Decision::Reject(Rejection::NotFound));
+            }
             (Some(state), _) if state.closed => return Ok(Decision::Reject(Rejection::Closed)),
             (Some(state), _) => (state.id, state.owner.clone()),
             (None, Some(opening)) => (opening.id, opening.owner.clone()),
