@@ -8,7 +8,7 @@ use actors::clock::Millis;
 use actors::id::MessageId;
 use actors::message::{Attachment, Content, Json, MediaKind, Sender, SenderKind, Severity};
 
-use crate::json::fields::{Fields, Length, Value};
+use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::{Object, raw};
@@ -75,7 +75,10 @@ impl ChannelPost {
             .optional("metadata")
             .and_then(|value| value.free_object(report, MAX_METADATA_BYTES, MAX_METADATA_DEPTH));
         post.webhook_url = fields.optional("webhookUrl").and_then(|value| url::read(&value, report, rules.allow));
-        post.attachment_ids = attachments.map(|value| attachment_ids(&value, report)).unwrap_or_default();
+        post.attachment_ids = attachments
+            .and_then(|value| few_items(&value, MAX_ATTACHMENTS, report))
+            .map(|items| unique_strings(&items, report))
+            .unwrap_or_default();
         post.iteration_of =
             fields.string(report, "iterationOf", Length::chars(1, usize::MAX)).map(std::borrow::Cow::into_owned);
         // A member that is there but wrong has its own fault; saying that it is missing too would mislead.
@@ -158,20 +161,10 @@ fn client_id(value: &Value<'_>, report: &mut Report) -> Option<String> {
     Some(bare.to_owned())
 }
 
-fn attachment_ids(value: &Value<'_>, report: &mut Report) -> Vec<String> {
-    let Some(items) = value.array(report) else { return Vec::new() };
-    if items.len() > MAX_ATTACHMENTS {
-        let message = format!("must have at most {MAX_ATTACHMENTS} items, has {}", items.len());
-        report.fault(&value.path, "too_many", message);
-        return Vec::new();
-    }
-    unique_strings(&items, report)
-}
-
 /// The strings of an array in which none may be empty or stand twice.
-fn unique_strings(items: &[Value<'_>], report: &mut Report) -> Vec<String> {
+fn unique_strings(items: &Items<'_>, report: &mut Report) -> Vec<String> {
     let mut out: Vec<String> = Vec::with_capacity(items.len());
-    for item in items {
+    for item in items.iter() {
         let Some(text) = item.string(report, Length::chars(1, usize::MAX)) else { continue };
         if out.iter().any(|known| *known == text) {
             report.fault(&item.path, "duplicate_value", format!("{text:?} stands here twice"));
@@ -180,6 +173,16 @@ fn unique_strings(items: &[Value<'_>], report: &mut Report) -> Vec<String> {
         }
     }
     out
+}
+
+/// The items of an array that must have at most `max`.
+fn few_items<'a>(value: &Value<'a>, max: usize, report: &mut Report) -> Option<Items<'a>> {
+    let items = value.array(report)?;
+    if items.len() > max {
+        report.fault(&value.path, "too_many", format!("must have at most {max} items, has {}", items.len()));
+        return None;
+    }
+    Some(items)
 }
 
 #[cfg(test)]

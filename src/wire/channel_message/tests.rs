@@ -366,10 +366,11 @@ fn a_deadline_in_the_past_is_judged_after_the_key() {
     for past in
         ["2025-01-01T00:00:00Z", "2024-12-31T23:59:59.999Z", "1960-01-01T00:00:00Z", "2025-01-01T00:30:00+01:00"]
     {
-        let (_, report) = read(&review(json!({ "expiresAt": past })));
+        let (_, mut report) = read(&review(json!({ "expiresAt": past })));
         assert!(report.faults.is_empty(), "{past}");
         assert_eq!(named(&report.late), ["expiry_in_past /review/expiresAt"], "{past}");
-        assert_eq!(report.check().unwrap_err().code, "expiry_in_past");
+        assert!(report.refuse().is_ok());
+        assert_eq!(report.refuse_late().unwrap_err().code, "expiry_in_past");
     }
 }
 
