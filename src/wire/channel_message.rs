@@ -44,8 +44,8 @@ pub struct ChannelPost {
     pub metadata: Option<Json>,
     /// Where every event of this message goes.
     pub webhook_url: Option<String>,
-    /// Uploads to link; their pointers are `/attachmentIds/0` and so on, see [`ChannelPost::attachment_path`].
-    pub attachment_ids: Vec<String>,
+    /// Uploads to link, each with its place, for a fault that only the store can tell.
+    pub attachment_ids: Vec<(Path, String)>,
     /// The earlier message that this one revises, as text; its pointer is `/iterationOf`.
     pub iteration_of: Option<String>,
 }
@@ -77,10 +77,9 @@ impl ChannelPost {
         post.webhook_url = fields.optional("webhookUrl").and_then(|value| url::read(&value, report, rules.allow));
         post.attachment_ids = attachments
             .and_then(|value| few_items(&value, MAX_ATTACHMENTS, report))
-            .map(|items| unique_strings(&items, report))
+            .map(|items| unique_strings(&items, 0, report))
             .unwrap_or_default();
-        post.iteration_of =
-            fields.string(report, "iterationOf", Length::chars(1, usize::MAX)).map(std::borrow::Cow::into_owned);
+        post.iteration_of = fields.string(report, "iterationOf", Length::ANY).map(std::borrow::Cow::into_owned);
         // A member that is there but wrong has its own fault; saying that it is missing too would mislead.
         let says_something = text.is_some_and(|value| value.raw.get() != "\"\"")
             || status.is_some()
@@ -92,12 +91,6 @@ impl ChannelPost {
         }
         fields.finish(report);
         post
-    }
-
-    /// Where an attachment's id stands in the body, for a fault that only the store can tell.
-    #[must_use]
-    pub fn attachment_path(index: usize) -> Path {
-        Path::ROOT.name("attachmentIds").index(index)
     }
 
     /// The message to store, with what the store said filled in. `default_expiry` is how many milliseconds a review
@@ -161,15 +154,15 @@ fn client_id(value: &Value<'_>, report: &mut Report) -> Option<String> {
     Some(bare.to_owned())
 }
 
-/// The strings of an array in which none may be empty or stand twice.
-fn unique_strings(items: &Items<'_>, report: &mut Report) -> Vec<String> {
-    let mut out: Vec<String> = Vec::with_capacity(items.len());
+/// The strings of an array in which none may stand twice or have fewer than `min` characters.
+fn unique_strings(items: &Items<'_>, min: usize, report: &mut Report) -> Vec<(Path, String)> {
+    let mut out: Vec<(Path, String)> = Vec::with_capacity(items.len());
     for item in items.iter() {
-        let Some(text) = item.string(report, Length::chars(1, usize::MAX)) else { continue };
-        if out.iter().any(|known| *known == text) {
+        let Some(text) = item.string(report, Length::chars(min, usize::MAX)) else { continue };
+        if out.iter().any(|(_, known)| *known == text) {
             report.fault(&item.path, "duplicate_value", format!("{text:?} stands here twice"));
         } else {
-            out.push(text.into_owned());
+            out.push((item.path, text.into_owned()));
         }
     }
     out

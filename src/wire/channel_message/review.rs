@@ -208,7 +208,8 @@ fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
     };
     let allowed = fields.optional("allowed").and_then(|value| {
         let items = few_items(&value, MAX_ALLOWED, report)?;
-        Some((value.path, items.len(), unique_strings(&items, report)))
+        let names = unique_strings(&items, 1, report).into_iter().map(|(_, name)| name).collect();
+        Some((value.path, items.len(), names))
     });
     fields.finish(report);
     let of = u32::try_from(of?).ok()?;

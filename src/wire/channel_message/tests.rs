@@ -172,3 +172,10 @@ fn the_sample_as_it_stands_in_the_documentation_gets_each_placeholder_named() {
         ]
     );
 }
+
+#[test]
+fn uploads_keep_their_places_beside_faulty_ones() {
+    let (post, _) = read(&with(json!({"attachmentIds": ["a", "a", 5, ""]})));
+    let places: Vec<_> = post.attachment_ids.iter().map(|(path, id)| (path.pointer(), id.as_str())).collect();
+    assert_eq!(places, [("/attachmentIds/0".to_owned(), "a"), ("/attachmentIds/3".to_owned(), "")]);
+}
