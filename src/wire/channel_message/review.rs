@@ -4,7 +4,7 @@ use actors::clock::Millis;
 use actors::message::{Callback, Json, Quorum, Review};
 use http::{HeaderName, HeaderValue};
 
-use super::{payload, unique_strings};
+use super::{few_items, payload, unique_strings};
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::number::MAX_SAFE;
 use crate::json::report::Report;
@@ -17,6 +17,8 @@ pub const MAX_EXPIRY_SECONDS: u64 = 365 * 24 * 60 * 60;
 pub const MAX_CALLBACK_HEADERS: usize = 20;
 /// Principals who may have to agree.
 pub const MAX_QUORUM: i64 = 100;
+/// Principals who may be allowed to answer.
+pub const MAX_ALLOWED: usize = 1_000;
 
 /// When nobody's answer is accepted any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -205,8 +207,9 @@ fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
         None => Some(1),
     };
     let allowed = fields.optional("allowed").and_then(|value| {
-        let items = value.array(report)?;
-        Some((value.path, items.len(), unique_strings(&items, report)))
+        let items = few_items(&value, MAX_ALLOWED, report)?;
+        let names = unique_strings(&items, 1, report).into_iter().map(|(_, name)| name).collect();
+        Some((value.path, items.len(), names))
     });
     fields.finish(report);
     let of = u32::try_from(of?).ok()?;
