@@ -511,6 +511,14 @@ impl State {
     }
 }
 
+/// The state that a conversation had right after it began, by the record of its beginning.
+#[must_use]
+pub fn begun(record: &Record<Event>) -> Option<State> {
+    let mut state = None;
+    Conversation::apply(&mut state, record);
+    state
+}
+
 /// The message that a record of a conversation's log accepted, if that is what the record says.
 #[must_use]
 pub fn message_of(record: &Record<Event>) -> Option<Message> {

@@ -17,7 +17,7 @@ use super::caller::{Allowed, Caller, Write};
 use super::context::RequestContext;
 use super::headers::idempotency_key;
 use super::idempotency;
-use super::problem::{Fault, Problem};
+use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{key_reused, store_problem};
 use crate::app::App;
@@ -34,6 +34,8 @@ mod exchange;
 mod list;
 mod one;
 
+pub(super) use conversation::new_address;
+pub(super) use exchange::{replies, trigger, turn_of};
 pub use list::{Filter, page_of};
 
 /// The routes of this module.
@@ -42,10 +44,7 @@ pub fn routes() -> Router<App> {
         .route("/messages", post(post_message).get(list::get))
         .route("/messages/{id}", get(one::get))
         .route("/channels/{channel}/messages", post(post_to_channel))
-        .route(
-            "/conversations/{conversation}/messages",
-            post(post_to_conversation).get(list::of_conversation),
-        )
+        .route("/conversations/{conversation}/messages", post(post_to_conversation).get(list::of_conversation))
 }
 
 /// A request that carries a message, before its body's shape is known.
@@ -81,8 +80,7 @@ impl<'a> Inbound<'a> {
         let may_be_keyed = self.body.has("clientId")
             || self.headers.contains_key("idempotency-key")
             || self.headers.contains_key("x-idempotency-key");
-        let print =
-            may_be_keyed.then(|| fingerprint(self.context.method.as_str(), self.context.path(), &self.body));
+        let print = may_be_keyed.then(|| fingerprint(self.context.method.as_str(), self.context.path(), &self.body));
         let app = self.app;
         let allow = |address| app.egress_allow().contains(address);
         let rules = Rules { now: app.now(), allow: &allow };
@@ -121,18 +119,6 @@ struct Accepting<'a> {
 }
 
 impl Accepting<'_> {
-    /// Refuses what is wrong with the data whatever the time.
-    fn check(&mut self) -> Result<(), Problem> {
-        let faults = std::mem::take(&mut self.report.faults);
-        if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(with_late(faults, &mut self.report))) }
-    }
-
-    /// Refuses what is wrong only because time has passed.
-    fn check_late(&mut self) -> Result<(), Problem> {
-        let late = std::mem::take(&mut self.report.late);
-        if late.is_empty() { Ok(()) } else { Err(Problem::invalid(late)) }
-    }
-
     fn circumstances(&self, scope: &str) -> Circumstances {
         Circumstances {
             key: self.keyed.as_ref().map(|keyed| keyed.used(scope)),
@@ -142,11 +128,7 @@ impl Accepting<'_> {
 
     /// The events that the request's key has led to in an entity, if it was used there; for the cases in which that
     /// has to be known before the entity is asked.
-    async fn earlier_effect(
-        &self,
-        entity: EntityKey,
-        scope: &str,
-    ) -> Result<Option<Vec<Record<Event>>>, Problem> {
+    async fn earlier_effect(&self, entity: EntityKey, scope: &str) -> Result<Option<Vec<Record<Event>>>, Problem> {
         let Some(used) = self.keyed.as_ref().map(|keyed| keyed.used(scope)) else { return Ok(None) };
         let row = self.app.node().key(entity, used.hash).await.map_err(|error| store_problem(&error))?;
         match row {
@@ -170,11 +152,6 @@ impl Accepting<'_> {
         let response = answer::ignoring(answer::json(status, value), &self.report.ignored);
         if replay { answer::replayed(response) } else { response }
     }
-}
-
-fn with_late(mut faults: Vec<Fault>, report: &mut Report) -> Vec<Fault> {
-    faults.append(&mut report.late);
-    faults
 }
 
 async fn post_message(
@@ -216,7 +193,8 @@ async fn post_to_channel(
     let inbound = Inbound::new(&app, &caller, &context, &headers, &bytes)?;
     let known = find_channel(&app, &caller, &channel).await?;
     let of_contact = ["type", "contactIdentifier", "content"].iter().any(|name| inbound.body.has(name));
-    let of_channel = ["channelId", "text", "status", "review", "attachmentIds"].iter().any(|name| inbound.body.has(name));
+    let of_channel =
+        ["channelId", "text", "status", "review", "attachmentIds"].iter().any(|name| inbound.body.has(name));
     let as_contact = match known.as_deref().map(|channel| channel.kind) {
         Some(ChannelKind::Api) => !of_channel || of_contact,
         Some(ChannelKind::Human) | None => of_contact && !of_channel,
@@ -229,11 +207,7 @@ async fn post_to_channel(
 }
 
 /// A channel of the caller's workspace.
-async fn find_channel(
-    app: &App,
-    caller: &Caller,
-    channel: &str,
-) -> Result<Option<std::sync::Arc<Channel>>, Problem> {
+async fn find_channel(app: &App, caller: &Caller, channel: &str) -> Result<Option<std::sync::Arc<Channel>>, Problem> {
     let row = app.node().configured::<Channel>(caller.registry(), CHANNELS, channel.as_bytes()).await;
     row.map_err(|error| store_problem(&error))
 }
@@ -244,7 +218,7 @@ pub(super) fn channel_not_found() -> Problem {
 }
 
 /// 404 for a conversation that does not exist, here or at all.
-pub(super) fn conversation_not_found() -> Problem {
+pub(in crate::http) fn conversation_not_found() -> Problem {
     Problem::not_found("conversation_not_found", "there is no such conversation")
 }
 
@@ -252,7 +226,9 @@ pub(super) fn conversation_not_found() -> Problem {
 fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Problem {
     let message = match kind {
         ChannelKind::Human => "this is a human channel: it takes channel messages with text, review or status",
-        ChannelKind::Api => "this is an api channel: it takes messages of contacts with type, contactIdentifier and content",
+        ChannelKind::Api => {
+            "this is an api channel: it takes messages of contacts with type, contactIdentifier and content"
+        }
     };
     Problem::fault(pointer, "channel_kind_mismatch", message)
 }
@@ -262,7 +238,7 @@ fn channel_disabled() -> Problem {
 }
 
 /// What a conversation's refusals mean to clients.
-pub(super) fn rejected(rejection: Rejection) -> Problem {
+pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
     match rejection {
         Rejection::NotFound => conversation_not_found(),
         Rejection::Closed => Problem::conflict("conversation_closed", "this conversation is closed"),

@@ -10,12 +10,10 @@ use actors::message::{Message, NewMessage, Overlay, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{
-    Accepting, Inbound, channel_disabled, channel_not_found, find_channel, kind_mismatch, rejected,
-};
+use super::{Accepting, Inbound, channel_disabled, channel_not_found, find_channel, kind_mismatch, rejected};
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
-use crate::http::problem::{Fault, Problem};
+use crate::http::problem::Problem;
 use crate::http::refusal::problem_of;
 use crate::wire::channel_message::ChannelPost;
 use crate::wire::channel_message::view::channel_view;
@@ -32,12 +30,10 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         |body, rules, report| ChannelPost::read(body, path_channel, rules, report),
         |post| post.client_id.as_deref(),
     );
-    for (i, _) in post.attachment_ids.iter().enumerate() {
-        let pointer = ChannelPost::attachment_path(i).pointer();
-        let fault = Fault::new(pointer, "attachment_not_found", "is no upload of this workspace");
-        accepting.report.faults.push(fault);
+    for (path, _) in &post.attachment_ids {
+        accepting.report.fault(path, "attachment_not_found", "is no upload of this workspace");
     }
-    accepting.check()?;
+    accepting.report.refuse()?;
     let channel =
         find_channel(accepting.app, accepting.caller, &post.channel_id).await?.ok_or_else(channel_not_found)?;
     if channel.kind != ChannelKind::Human {
@@ -50,7 +46,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
             let message = events.iter().find_map(message_of).ok_or_else(internal_error)?;
             return Ok(accepted(&accepting, &channel, &message, true));
         }
-        accepting.check_late()?;
+        accepting.report.refuse_late()?;
         return Err(channel_disabled());
     }
     let iteration_of = post.iteration_of.as_deref().map(iteration_id).transpose()?;
@@ -68,8 +64,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
     };
     let messages = vec![NewMessage { content: Arc::new(content), parent: None }];
     let command = Command::Post(Post { opening: Some(opening), expected: None, messages, turn: None });
-    let answer =
-        accepting.app.node().conversation(entity, command, accepting.circumstances(SCOPE)).await;
+    let answer = accepting.app.node().conversation(entity, command, accepting.circumstances(SCOPE)).await;
     match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Posted { messages, .. }) => {
             let message = messages.first().ok_or_else(internal_error)?;

@@ -39,7 +39,7 @@ pub(super) async fn post(
     channel: Option<Arc<Channel>>,
 ) -> Result<Response, Problem> {
     let (post, mut accepting) = inbound.read(ContactPost::read, |_| None);
-    accepting.check()?;
+    accepting.report.refuse()?;
     let channel = channel.ok_or_else(channel_not_found)?;
     if channel.kind != ChannelKind::Api {
         return Err(kind_mismatch("", channel.kind));
@@ -57,9 +57,10 @@ pub(super) async fn post(
         let message = "media cannot be fetched by this server yet";
         return Err(Problem::fault(media.url_pointer(), "media_unreachable", message));
     }
-    let agent = channel.agent.clone().ok_or_else(|| {
-        Problem::conflict("channel_has_no_agent", "this channel has no agent that could answer")
-    })?;
+    let agent = channel
+        .agent
+        .clone()
+        .ok_or_else(|| Problem::conflict("channel_has_no_agent", "this channel has no agent that could answer"))?;
     exchange.deliver(post.identifier, post.contact_name, content, agent).await
 }
 
@@ -222,15 +223,17 @@ impl Exchange<'_> {
             .map_err(|error| store_problem(&error))?;
         drop(events);
         if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
-            let detail = format!("the agent failed: {}; the message is stored, and a retry with the same idempotency key tries the turn again", failure.detail);
+            let detail = format!(
+                "the agent failed: {}; the message is stored, and a retry with the same idempotency key tries the turn again",
+                failure.detail
+            );
             let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "agent_failed", detail)
                 .with("reason", failure.code.clone().into())
                 .with("messageId", delivered.message.id.to_string().into())
                 .with("turnId", turn.id.to_string().into());
             return Err(problem);
         }
-        let replies =
-            exchange::replies(node, delivered.entity, &turn).await.map_err(|error| store_problem(&error))?;
+        let replies = exchange::replies(node, delivered.entity, &turn).await.map_err(|error| store_problem(&error))?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
         let parts = ContactParts {
             contact: delivered.contact,
@@ -242,12 +245,7 @@ impl Exchange<'_> {
             last_message_at: changed_at,
             message: delivered.message.id,
             replies: &replies,
-            usage: turn.usage.as_ref().map_or_else(Usage::default, |usage| Usage {
-                credits: usage.millicredits as f64 / 1000.0,
-                input_tokens: usage.input_tokens,
-                output_tokens: usage.output_tokens,
-                model: Some(&usage.model),
-            }),
+            usage: turn.usage.as_ref().map(Usage::of).unwrap_or_default(),
             turn: turn.id,
             turn_status: turn_status(turn.status),
         };

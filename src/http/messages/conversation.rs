@@ -11,7 +11,7 @@ use http::StatusCode;
 
 use super::{Accepting, Inbound, conversation_not_found, rejected};
 use crate::http::context::render::internal_error;
-use crate::http::problem::{Fault, Problem};
+use crate::http::problem::Problem;
 use crate::http::refusal::problem_of;
 use crate::wire::conversation_message::view::conversation_view;
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
@@ -22,15 +22,12 @@ const SCOPE: &str = "conversation";
 
 /// Accepts the messages.
 pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) -> Result<Response, Problem> {
-    let (post, mut accepting) = inbound.read(
-        |body, rules, report| ConversationPost::read(body, path_conversation, rules, report),
-        |_| None,
-    );
+    let (post, mut accepting) =
+        inbound.read(|body, rules, report| ConversationPost::read(body, path_conversation, rules, report), |_| None);
     for (path, _) in post.messages.iter().flat_map(|item| &item.reference_ids) {
-        let fault = Fault::new(path.pointer(), "attachment_not_found", "is no upload of this workspace");
-        accepting.report.faults.push(fault);
+        accepting.report.fault(path, "attachment_not_found", "is no upload of this workspace");
     }
-    accepting.check()?;
+    accepting.report.refuse()?;
     let target = target(&accepting, post.conversation_id.as_deref())?;
     let entity = EntityKey::conversation(accepting.caller.address, target.id.address);
     let batch = post.batch;
@@ -71,7 +68,7 @@ fn target(accepting: &Accepting<'_>, named: Option<&str>) -> Result<Target, Prob
 }
 
 /// Where the conversation lives that a key asks for: a retry finds it without any table of claims.
-pub(crate) fn new_address(workspace: Address, key: Option<&str>) -> Option<Address> {
+pub(in crate::http) fn new_address(workspace: Address, key: Option<&str>) -> Option<Address> {
     key.map(|key| Address::derive("keyed-conversation", &[&workspace.0, key.as_bytes()]))
 }
 
@@ -83,17 +80,15 @@ fn new_message(accepting: &Accepting<'_>, item: ConversationItem, memories: bool
     let principal = &accepting.caller.key.principal;
     let kind = if principal.is_agent || item.role == "assistant" { SenderKind::Agent } else { SenderKind::User };
     let sender = Sender { kind, id: item.sender_id.clone().unwrap_or_else(|| principal.id.clone()) };
-    let parent = item.parent;
-    NewMessage { content: Arc::new(item.into_content(sender, memories)), parent }
+    let (content, parent) = item.into_content(sender, memories);
+    NewMessage { content: Arc::new(content), parent }
 }
 
 /// 200 with the messages as they were accepted, always an array.
 fn accepted(accepting: &Accepting<'_>, messages: &[Message], replay: bool) -> Response {
     let overlay = Overlay::default();
-    let views: Vec<_> = messages
-        .iter()
-        .map(|message| conversation_view(&accepting.caller.workspace, message, &overlay))
-        .collect();
+    let views: Vec<_> =
+        messages.iter().map(|message| conversation_view(&accepting.caller.workspace, message, &overlay)).collect();
     accepting.answer(StatusCode::OK, &views, replay)
 }
 

@@ -172,13 +172,7 @@ pub(super) async fn of_conversation(
     conversation_page(&app, &caller, &context.uri, &query, &conversation).await
 }
 
-async fn of_channel(
-    app: &App,
-    caller: &Caller,
-    uri: &Uri,
-    query: &Query,
-    channel: &str,
-) -> Result<Response, Problem> {
+async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channel: &str) -> Result<Response, Problem> {
     let list = format!("channels/{}/{channel}/messages", caller.workspace);
     let request = PageRequest::from_query(query, &list)?;
     let filter = Filter::from_query(query)?;

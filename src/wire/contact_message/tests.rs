@@ -259,7 +259,7 @@ fn the_answer_has_the_members_of_the_contract_in_their_order() {
         last_message_at: NOW.plus(2),
         message: inbound,
         replies: &replies,
-        usage: Usage { credits: 1, input_tokens: 2, output_tokens: 3, model: Some("echo") },
+        usage: Usage { credits: 1.0, input_tokens: 2, output_tokens: 3, model: Some("echo") },
         turn,
         turn_status: "completed",
     };
