@@ -1,13 +1,13 @@
 //! What every request handler shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::node::Node;
 use axum::extract::FromRef;
 use dashmap::DashMap;
+use tokio::sync::watch;
 
 use crate::config::{CidrList, Config};
 use crate::http::body::MaxBodyBytes;
@@ -27,7 +27,8 @@ struct Shared {
     egress_allow: CidrList,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
-    ready: AtomicBool,
+    sample_new_traces: bool,
+    leaving: watch::Sender<bool>,
 }
 
 impl App {
@@ -42,7 +43,8 @@ impl App {
             egress_allow: config.egress_allow.clone(),
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
-            ready: AtomicBool::new(true),
+            sample_new_traces: config.otlp_endpoint.is_some(),
+            leaving: watch::Sender::new(false),
         }))
     }
 
@@ -91,15 +93,29 @@ impl App {
         self.0.wait_budget
     }
 
+    /// Whether a trace that begins here is recorded.
+    #[must_use]
+    pub fn samples_new_traces(&self) -> bool {
+        self.0.sample_new_traces
+    }
+
     /// Whether requests are welcome.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.ready.load(Ordering::SeqCst)
+        !*self.0.leaving.borrow()
     }
 
-    /// From now on `readyz` fails, so that no new requests are sent here.
+    /// From now on `readyz` fails, so that no new requests are sent here, and whatever waits for [`App::left`] ends.
     pub fn leave(&self) {
-        self.0.ready.store(false, Ordering::SeqCst);
+        self.0.leaving.send_replace(true);
+    }
+
+    /// Completes when the server begins to stop. Requests that would go on for long (event streams, long polls)
+    /// end with it.
+    pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut leaving = self.0.leaving.subscribe();
+        // The sender lives as long as the app; where even that is gone, the server has stopped.
+        async move { drop(leaving.wait_for(|leaving| *leaving).await) }
     }
 }
 
