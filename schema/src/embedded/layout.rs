@@ -12,8 +12,9 @@
 //!        1 ‖ at ‖ entity                 a due alarm
 //!        2 ‖ workspace ‖ view ‖ key      an entry of a workspace's list
 //! ```
-//! An entity is written as id ‖ kind ‖ workspace (but in due alarms, which are read in the order of `Due`): nothing reads a workspace's entities together, ids differ in
-//! their first bytes while workspaces do not, and the engine compares first bytes without following a pointer.
+//! An entity is written as id ‖ kind ‖ workspace: nothing reads a workspace's entities together, ids differ in their
+//! first bytes while workspaces do not, and the engine compares first bytes without following a pointer. Only due
+//! alarms have the workspace first, because they are read in the order of `Due`.
 //! Numbers in keys are big-endian, so that bytes sort as numbers do; numbers in values are little-endian.
 //! An entity's key has 21 bytes, so the one-byte keys collide with nothing and sort outside of every entity.
 //! Values outside the log end in a CRC-32C of key and value: a row that stands under another's key is noticed too.
