@@ -47,6 +47,12 @@ pub(crate) fn node_on(store: impl Store) -> Arc<Node> {
     Node::start(Arc::new(store), clock(), entropy(), Arc::new(NoModels))
 }
 
+/// Shares a store with its node, to look into it or to change it meanwhile.
+pub(crate) fn node_over<S: Store>(store: &Arc<S>) -> Arc<Node> {
+    let store: Arc<S> = Arc::clone(store);
+    Node::start(store, clock(), entropy(), Arc::new(NoModels))
+}
+
 /// A clock that goes with Tokio's, so that paused time drives both.
 pub(crate) struct TokioClock(tokio::time::Instant);
 
@@ -321,7 +327,19 @@ impl Store for Gate {
         self.inner.snapshot_every()
     }
 
+    /// What is in it outlives the process that closes it.
     fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
+        Box::pin(async {})
+    }
+}
+
+/// A seeded sequence for tests that do many things in a random order.
+#[derive(Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
     }
 }
