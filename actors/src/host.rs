@@ -334,7 +334,10 @@ impl<M: Machine> Resident<M> {
         for (key, row) in &draft.keys {
             self.keys.insert(*key, *row);
         }
-        if draft.alarm != self.alarm {
+        // A wake that did a part of what is due leaves the alarm where it stands, and goes on at once.
+        let goes_on =
+            draft.batch.iter().any(Envelope::is_internal) && draft.alarm.is_some_and(|at| at <= draft.last_at);
+        if draft.alarm != self.alarm || goes_on {
             self.alarm = draft.alarm;
             self.node.alarms.set(self.entity, self.alarm, draft.last_at);
         }
