@@ -222,7 +222,7 @@ async fn check(world: &World, known: &BTreeMap<(u64, String), Known>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
 
     #[test]
     fn i1_to_i7_hold_through_any_faults(
