@@ -63,11 +63,12 @@ impl Alarms {
         }
     }
 
-    /// Takes note of an alarm that was found stored. One that was just rung, and is noted to be rung again, stays so.
-    pub(crate) fn note(&self, entity: EntityKey, at: Millis, now: Millis) {
-        let noted = self.lock().by_entity.get(&entity).copied();
-        if noted.is_none_or(|noted| noted > at.max(now.plus(AGAIN_MILLIS))) {
-            self.set(entity, Some(at), now);
+    /// Takes note of an entity's alarm as it was found stored. One that is due and was just rung for is noted to be
+    /// rung for again, and stays so: else an entity that cannot do its work would be woken without a pause.
+    pub(crate) fn note(&self, entity: EntityKey, at: Option<Millis>, now: Millis) {
+        let rung = |near: &Near| near.by_entity.get(&entity).is_some_and(|noted| *noted <= now.plus(AGAIN_MILLIS));
+        if at.is_none_or(|at| at > now) || !rung(&self.lock()) {
+            self.set(entity, at, now);
         }
     }
 

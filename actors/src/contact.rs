@@ -260,3 +260,6 @@ impl Machine for Contact {
 
     fn adopted(_: &Arc<Node>, _: EntityKey) {}
 }
+
+#[cfg(test)]
+mod tests;

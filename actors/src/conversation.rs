@@ -538,3 +538,6 @@ pub fn message_of(record: &Record<Event>) -> Option<Message> {
         content: Arc::clone(&accepted.content),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,15 +189,13 @@ impl<M: Machine> Resident<M> {
         self.alarm = loaded.as_ref().and_then(|loaded| loaded.alarm);
         (self.last_at, self.state) = (Millis(0), None);
         self.commits_since_snapshot = 0;
+        self.node.alarms.note(self.entity, self.alarm, self.node.clock.now());
         let Some(loaded) = loaded else { return Ok(()) };
         let (at, state) = replay::<M>(&loaded)?;
         (self.last_at, self.state) = (at, state);
         // How many commits the tail holds is the store's to know; the number of records is close enough for deciding
         // when the next snapshot is due.
         self.commits_since_snapshot = loaded.tail.len() as u64;
-        if let Some(at) = self.alarm {
-            self.node.alarms.note(self.entity, at, self.node.clock.now());
-        }
         Ok(())
     }
 
@@ -334,7 +332,10 @@ impl<M: Machine> Resident<M> {
         for (key, row) in &draft.keys {
             self.keys.insert(*key, *row);
         }
-        if draft.alarm != self.alarm {
+        // A wake that did a part of what is due leaves the alarm where it stands, and goes on at once.
+        let goes_on =
+            draft.batch.iter().any(Envelope::is_internal) && draft.alarm.is_some_and(|at| at <= draft.last_at);
+        if draft.alarm != self.alarm || goes_on {
             self.alarm = draft.alarm;
             self.node.alarms.set(self.entity, self.alarm, draft.last_at);
         }
@@ -382,21 +383,26 @@ impl<M: Machine> Resident<M> {
 
     /// The alarm is due: ask the machine what that means now.
     fn wake(&mut self) {
-        let Some(state) = &self.state else { return };
         if matches!(self.phase, Phase::Leaving) {
             return;
         }
-        // One that waits already will look at the same state, and while a slow commit is in flight none must pile up.
-        if !self.queue.iter().any(Envelope::is_internal) {
-            let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
-            self.queue.push_back(Envelope::internal(command));
-        }
-        self.step();
-        // An alarm that is past and still stands watches something that goes on in this process: the service wakes
-        // again by itself. One that was moved in the meantime is put right.
-        let now = self.node.clock.now();
-        if self.alarm.is_none_or(|at| at > now) {
-            self.node.alarms.set(self.entity, self.alarm, now);
+        let now = self.node.clock.now().max(self.last_at);
+        match &self.state {
+            Some(state) if self.alarm.is_some_and(|at| at <= now) => {
+                // One that waits already will do, and while a slow commit is in flight none must pile up.
+                if !self.queue.iter().any(Envelope::is_internal) {
+                    let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
+                    self.queue.push_back(Envelope::internal(command));
+                }
+                self.step();
+            }
+            // Nothing is due as far as is known here. The ring is late, or somebody else has changed the entity.
+            _ if matches!(self.phase, Phase::Idle) => {
+                self.reload();
+                self.step();
+            }
+            // What is in flight will tell; the service rings again.
+            _ => {}
         }
     }
 

@@ -262,3 +262,6 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// told of: those of a commit whose outcome was unknown, or of another process. It must not block.
     fn adopted(node: &Arc<Node>, entity: EntityKey);
 }
+
+#[cfg(test)]
+pub(crate) mod sim;

@@ -153,3 +153,6 @@ impl Machine for Registry {
         node.catalog.forget_all();
     }
 }
+
+#[cfg(test)]
+mod tests;
