@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod http;
+pub mod models;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
