@@ -190,7 +190,7 @@ async fn open_some(address: SocketAddr, key: String, next: Arc<AtomicU32>, count
         let body = &answer[response.body];
         let id = serde_json::from_slice::<serde_json::Value>(body).ok();
         let id = id.as_ref().and_then(|body| body[0]["conversation_id"].as_str());
-        let Some(id) = id.filter(|_| response.status == 200) else {
+        let Some(id) = id.filter(|_| matches!(response.status, 200..=299)) else {
             let body = String::from_utf8_lossy(body);
             return Err(format!("a conversation was not opened: status {}: {body}", response.status).into());
         };

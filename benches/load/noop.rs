@@ -37,7 +37,7 @@ struct Message {
 /// The answer's form; the values that a real server makes are constants of the same length.
 #[derive(Serialize)]
 struct Appended {
-    conversation_id: Option<String>,
+    conversation_id: String,
     sender_id: Option<String>,
     content: String,
     workspace_id: &'static str,
@@ -82,7 +82,8 @@ async fn append(State(key): State<Arc<str>>, headers: HeaderMap, body: axum::bod
         return StatusCode::BAD_REQUEST.into_response();
     };
     let appended = Appended {
-        conversation_id,
+        // As the real one, it names the conversation that it would have opened.
+        conversation_id: conversation_id.unwrap_or_else(|| "conv_0123456789abcdefghjkmnpqrs".to_owned()),
         sender_id: content.sender_id,
         content: content.content,
         workspace_id: "default",
