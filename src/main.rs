@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tertulia::config::{Config, ConfigArgs};
+use tertulia::serve;
 
 /// A durable, actor-based runtime for conversations between people, contacts and AI agents.
 #[derive(Parser)]
@@ -19,6 +20,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs the server until it is told to stop (SIGTERM or Ctrl-C)
+    Serve,
     /// Prints the whole effective configuration with explanations, secrets masked
     Config,
 }
@@ -58,8 +61,18 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let config = Config::from_process(&cli.settings).map_err(Failure::usage)?;
     match cli.command {
+        Command::Serve => block_on(serve::run(&config)),
         Command::Config => print(&config.effective()),
     }
+}
+
+/// Runs a command that needs the runtime.
+fn block_on<E: Display>(work: impl Future<Output = Result<(), E>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let done = runtime.block_on(work).map_err(Failure::failed);
+    // What still runs was given its time; it must not keep the process.
+    runtime.shutdown_background();
+    done
 }
 
 /// The command's answer, on standard output.

@@ -31,3 +31,20 @@ pub fn signal() -> io::Result<impl Future<Output = &'static str>> {
         })
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn either_signal_completes_it_and_is_named() {
+        for (flag, name) in [("TERM", "SIGTERM"), ("INT", "SIGINT")] {
+            let asked = signal().unwrap();
+            let kill = format!("kill -{flag} {}", std::process::id());
+            assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+            assert_eq!(asked.await, name);
+        }
+    }
+}

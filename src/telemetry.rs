@@ -53,13 +53,35 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
+pub(crate) mod tests {
+    use std::sync::{Arc, LazyLock, Mutex};
+
+    use tracing::Dispatch;
+    use tracing_subscriber::registry;
 
     use super::*;
 
+    /// While a process has one subscriber only, a line that another thread meets first is judged by that thread's
+    /// own subscriber, so by none, and is then off for all. Two that live as long as the process prevent that.
+    static KEPT: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [Dispatch::new(registry()), Dispatch::new(registry())]);
+
+    /// Log lines kept for a test to read.
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        /// What logs to these lines.
+        pub(crate) fn subscriber(&self, filter: &str, format: LogFormat) -> Box<dyn Subscriber + Send + Sync> {
+            LazyLock::force(&KEPT);
+            let writer = self.clone();
+            subscriber(filter, format, move || writer.clone()).unwrap()
+        }
+
+        /// What was logged so far.
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -72,9 +94,8 @@ mod tests {
 
     fn logged(filter: &str, format: LogFormat, log: impl FnOnce()) -> String {
         let lines = Lines::default();
-        let writer = lines.clone();
-        tracing::subscriber::with_default(subscriber(filter, format, move || writer.clone()).unwrap(), log);
-        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+        tracing::subscriber::with_default(lines.subscriber(filter, format), log);
+        lines.text()
     }
 
     #[test]

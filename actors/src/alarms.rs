@@ -63,6 +63,14 @@ impl Alarms {
         }
     }
 
+    /// Takes note of an alarm that was found stored. One that was just rung, and is noted to be rung again, stays so.
+    pub(crate) fn note(&self, entity: EntityKey, at: Millis, now: Millis) {
+        let noted = self.lock().by_entity.get(&entity).copied();
+        if noted.is_none_or(|noted| noted > at.max(now.plus(AGAIN_MILLIS))) {
+            self.set(entity, Some(at), now);
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Near> {
         // Nothing panics while it is held, and a half-done change would only cost a spurious wake.
         self.near.lock().unwrap_or_else(PoisonError::into_inner)

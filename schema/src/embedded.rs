@@ -32,6 +32,7 @@ mod journal;
 mod layout;
 mod lock;
 mod log_row;
+mod manifest;
 mod open;
 mod read;
 mod verify;
@@ -179,7 +180,7 @@ impl Shared {
     }
 
     fn counted(&self, commits: u64) {
-        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.batches.fetch_add(u64::from(commits > 0), Ordering::Relaxed);
         self.commits.fetch_add(commits, Ordering::Relaxed);
     }
 

@@ -53,6 +53,8 @@ pub struct TurnRequest {
 pub struct Post {
     /// How the conversation begins where it does not exist; `None`: it must exist.
     pub opening: Option<Opening>,
+    /// The id that the client named; one with the same address and another time names nothing.
+    pub expected: Option<ConversationId>,
     /// The messages, in order.
     pub messages: Vec<NewMessage>,
     /// The turn that the last of them asks for.
@@ -100,15 +102,21 @@ fn begin(opening: &Opening) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
 }
 
 /// Begins a conversation without a message; one that exists is answered as it stands.
-pub(super) fn open(state: Option<&State>, opening: &Opening, moment: &Moment) -> Decision<Conversation> {
+pub(super) fn open(
+    state: Option<&State>,
+    opening: &Opening,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
     if let Some(state) = state {
-        return Decision::Answer(Reply::Conversation(Box::new(state.clone()), opening.details.clone()));
+        let details = super::Details::stored(found)?;
+        return Ok(Decision::Answer(Reply::Conversation(Box::new(state.clone()), details)));
     }
     let (event, rows, views) = begin(opening);
     let mut state = None;
     let record = crate::machine::Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
     <Conversation as crate::machine::Machine>::apply(&mut state, &record);
-    match state {
+    Ok(match state {
         Some(state) => Decision::Change(Change {
             events: vec![event],
             rows,
@@ -116,7 +124,7 @@ pub(super) fn open(state: Option<&State>, opening: &Opening, moment: &Moment) ->
             reply: Reply::Conversation(Box::new(state), opening.details.clone()),
         }),
         None => Decision::Reject(Rejection::NotFound),
-    }
+    })
 }
 
 impl Post {
@@ -145,6 +153,9 @@ impl Post {
         found: &Found,
     ) -> Result<Decision<Conversation>, Missing> {
         let (conversation, owner) = match (state, &self.opening) {
+            (Some(state), _) if self.expected.is_some_and(|expected| expected != state.id) => {
+                return Ok(Decision::Reject(Rejection::NotFound));
+            }
             (Some(state), _) if state.closed => return Ok(Decision::Reject(Rejection::Closed)),
             (Some(state), _) => (state.id, state.owner.clone()),
             (None, Some(opening)) => (opening.id, opening.owner.clone()),
@@ -319,6 +330,10 @@ impl Posting<'_> {
 
     /// The message `id` is revised: its pending review is cancelled.
     fn supersede(&mut self, id: MessageId, found: &Found) -> Result<(), Missing> {
+        let by_this_post = |event: &Event| matches!(event, Event::ReviewCancelled(end) if end.message == id);
+        if self.events.iter().any(by_this_post) {
+            return Ok(());
+        }
         let overlay = overlay_of(id.number, found)?;
         let Some(bytes) = found.event(id.number)? else { return Ok(()) };
         let Ok(record) = codec::decode_record::<Event>(id.number, bytes) else { return Ok(()) };

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::config::LogFormat;
 use crate::http::problem::Fault;
+use crate::telemetry::tests::Lines;
 
 /// The layer over routes that end in every way a route can end.
 fn app() -> Router {
@@ -217,4 +219,31 @@ async fn head_has_the_headers_of_get_and_no_body() {
         assert!(response.headers()[header::CONTENT_LENGTH].to_str().unwrap().starts_with(length));
         assert_eq!(text(response).await, "");
     }
+}
+
+#[tokio::test]
+async fn every_request_is_one_line_at_debug_and_a_failure_at_any_level() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.subscriber("warn,tertulia::http=debug", LogFormat::Json));
+    for path in ["/who/7", "/busy", "/plain/500"] {
+        let request = Request::get(path).header(REQUEST_ID, "mine").body(Body::empty()).unwrap();
+        ask(request).await;
+    }
+    let text = lines.text();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen: Vec<_> = lines
+        .iter()
+        .map(|line| (line["level"].as_str(), line["http.status_code"].as_u64(), line["http.route"].as_str()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (Some("DEBUG"), Some(200), Some("/who/{id}")),
+            (Some("WARN"), Some(503), Some("/busy")),
+            (Some("ERROR"), Some(500), Some("/plain/{status}")),
+        ]
+    );
+    assert!(lines.iter().all(|line| line["request.id"] == "mine" && line["http.method"] == "GET"));
+    assert!(lines.iter().all(|line| line["trace.id"].as_str().is_some_and(|id| id.len() == 32)));
+    assert!(lines.iter().all(|line| line["duration_ms"].is_f64()));
 }
