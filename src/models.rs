@@ -58,7 +58,7 @@ pub enum OpenAiError {
 /// Calls of chat-completions endpoints, over connections that are kept for the next call.
 pub struct OpenAi {
     client: Client,
-    entropy: Arc<Entropy>,
+    entropy: Entropy,
     retries: Retries,
     answer_bytes: usize,
 }
@@ -76,7 +76,7 @@ impl OpenAi {
     ///
     /// # Errors
     /// When TLS or the client cannot be configured.
-    pub fn new(entropy: Arc<Entropy>) -> Result<Self, OpenAiError> {
+    pub fn new(entropy: Entropy) -> Result<Self, OpenAiError> {
         let client = Client::builder()
             .tls_backend_preconfigured(tls()?)
             // With one call a connection, a call that is dropped takes its socket with it, and the endpoint stops

@@ -20,7 +20,7 @@ const AMPLE: Duration = Duration::from_secs(30);
 const SECRET: &str = "sk-7f3a-never-shown";
 
 fn client() -> OpenAi {
-    let mut client = OpenAi::new(Arc::new(Entropy::seeded([7; 32]))).unwrap();
+    let mut client = OpenAi::new(Entropy::seeded([7; 32])).unwrap();
     client.retries.usual = Duration::ZERO;
     client
 }
