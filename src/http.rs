@@ -1,8 +1,11 @@
 //! The front door.
 
+pub mod agents;
 pub mod answer;
+pub mod api_keys;
 pub mod body;
 pub mod caller;
+pub mod channels;
 pub mod contacts;
 pub mod context;
 pub mod conversations;
@@ -15,13 +18,15 @@ pub mod problem;
 pub mod query;
 pub mod rate;
 pub mod refusal;
+mod resource;
 pub mod trace;
 pub mod turns;
+pub mod workspaces;
 
 use std::sync::Arc;
 
 use actors::clock::Entropy;
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 
 use crate::app::App;
@@ -54,4 +59,13 @@ pub fn router(app: App) -> Router {
 /// Channels, agents, keys and workspaces.
 pub fn config_routes() -> Router<App> {
     Router::new()
+        .route("/channels", get(channels::list).post(channels::create))
+        .route("/channels/{id}", get(channels::get).patch(channels::change).delete(channels::delete))
+        .route("/channels/{id}/rotate-secret", post(channels::rotate_secret))
+        .route("/agents", get(agents::list).post(agents::create))
+        .route("/agents/{id}", get(agents::get).patch(agents::change).delete(agents::delete))
+        .route("/api-keys", get(api_keys::list).post(api_keys::create))
+        .route("/api-keys/{id}", delete(api_keys::delete))
+        .route("/workspaces", get(workspaces::list).post(workspaces::create))
+        .route("/workspaces/{id}", get(workspaces::get))
 }

@@ -35,8 +35,8 @@ use crate::wire::time::Time;
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/contacts", get(list))
-        .route("/contacts/{contact}", get(one).patch(update))
-        .route("/contacts/{contact}/conversations", get(conversations_of))
+        .route("/contacts/{id}", get(one).patch(update))
+        .route("/contacts/{id}/conversations", get(conversations_of))
 }
 
 /// A contact as clients see it.

@@ -44,9 +44,7 @@ const SCANNED_MAX: usize = 1_000;
 
 /// The routes of this module.
 pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/conversations", get(list).post(create))
-        .route("/conversations/{conversation}", get(one).patch(update))
+    Router::new().route("/conversations", get(list).post(create)).route("/conversations/{id}", get(one).patch(update))
 }
 
 /// A conversation as clients see it.

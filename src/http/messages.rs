@@ -43,8 +43,8 @@ pub fn routes() -> Router<App> {
     Router::new()
         .route("/messages", post(post_message).get(list::get))
         .route("/messages/{id}", get(one::get))
-        .route("/channels/{channel}/messages", post(post_to_channel))
-        .route("/conversations/{conversation}/messages", post(post_to_conversation).get(list::of_conversation))
+        .route("/channels/{id}/messages", post(post_to_channel))
+        .route("/conversations/{id}/messages", post(post_to_conversation).get(list::of_conversation))
 }
 
 /// A request that carries a message, before its body's shape is known.

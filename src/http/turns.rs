@@ -35,9 +35,9 @@ use crate::wire::time::Time;
 /// The routes of this module.
 pub fn routes() -> Router<App> {
     Router::new()
-        .route("/turns/{turn}", get(one))
-        .route("/turns/{turn}/cancel", post(cancel))
-        .route("/conversations/{conversation}/turns", post(start))
+        .route("/turns/{id}", get(one))
+        .route("/turns/{id}/cancel", post(cancel))
+        .route("/conversations/{id}/turns", post(start))
 }
 
 /// A turn as clients see it.

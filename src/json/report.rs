@@ -61,6 +61,16 @@ impl Report {
         }
     }
 
+    /// The members that were ignored, where nothing is wrong with the data: for requests whose data time cannot spoil.
+    ///
+    /// # Errors
+    /// 400 with all faults.
+    pub fn check(mut self) -> Result<Vec<String>, Problem> {
+        self.refuse()?;
+        self.refuse_late()?;
+        Ok(self.ignored)
+    }
+
     /// Refuses data that was wrong from the start: judged before the idempotency key is looked up.
     ///
     /// # Errors
