@@ -7,6 +7,7 @@ pub mod http;
 pub mod json;
 pub mod keys;
 pub mod metrics;
+pub mod operators;
 pub mod secret;
 pub mod serve;
 pub mod server;
