@@ -153,3 +153,6 @@ fn say(line: &str) -> io::Result<()> {
     writeln!(stdout, "{line}")?;
     stdout.flush()
 }
+
+#[cfg(test)]
+mod tests;
