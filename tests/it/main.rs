@@ -6,6 +6,7 @@ mod agents;
 mod api_keys;
 mod auth;
 mod bootstrap;
+mod channel_messages;
 mod channels;
 mod seeds;
 mod smoke;
