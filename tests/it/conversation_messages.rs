@@ -200,6 +200,7 @@ async fn faults_are_judged_in_their_order() {
     let app = TestApp::new().await;
     let id = opened(&app).await;
     let message = post(&app, json!({"conversation_id": id, "content": {"content": "x"}})).await.expect(200);
+    let foreign = post(&app, item(json!({}))).await.expect(200)[0]["id"].clone();
     let keyed = |body: Value| app.post("/api/v1/messages").idempotency_key("k").json(body);
     keyed(json!({"conversation_id": id, "content": {"content": "x"}})).await.expect(200);
     let path = format!("/api/v1/conversations/{id}");
@@ -216,7 +217,7 @@ async fn faults_are_judged_in_their_order() {
         (to(&unknown, json!({})), 404, "conversation_not_found"),
         (to("", json!({})), 404, "conversation_not_found"),
         (to(&id, json!({"role": "!"})), 400, "invalid_role"),
-        (to(&id, json!({"parent_message_id": unknown_message(&message[0]["id"])})), 400, "parent_not_found"),
+        (to(&id, json!({"parent_message_id": foreign})), 400, "parent_not_found"),
         (to(&id, json!({})), 409, "conversation_closed"),
     ] {
         let answer = post(&app, body.clone()).await;
@@ -228,13 +229,6 @@ async fn faults_are_judged_in_their_order() {
     assert_eq!((replay.status, replay.header("idempotent-replayed")), (200, "true"));
     app.patch(&path).json(json!({"status": "open"})).await.expect(200);
     post(&app, to(&id, json!({"parent_message_id": message[0]["id"]}))).await.expect(200);
-}
-
-/// An id of the same form that names nothing.
-fn unknown_message(id: &Value) -> String {
-    let id = id.as_str().unwrap();
-    let last = if id.ends_with('2') { '3' } else { '2' };
-    format!("{}{last}", &id[..id.len() - 1])
 }
 
 #[tokio::test]

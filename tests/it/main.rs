@@ -11,6 +11,7 @@ mod channel_messages;
 mod channels;
 mod contact_messages;
 mod conversation_messages;
+mod idempotency;
 mod seeds;
 mod smoke;
 mod support;
