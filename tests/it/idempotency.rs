@@ -286,6 +286,14 @@ async fn a_key_is_forgotten_after_two_days() {
         conversations.push(page["messageCount"].clone());
     }
     conversations.sort_by_key(Value::to_string);
+    for _ in 0..3 {
+        let open = || app.post("/api/v1/conversations").idempotency_key("o").json(json!({}));
+        let first = open().await;
+        assert_eq!((first.status, first.header("idempotent-replayed")), (201, ""));
+        assert_replay(&open().await, &first);
+        app.clock.advance(48 * 3_600_000);
+    }
+    assert_eq!(app.get("/api/v1/conversations").await.expect(200)["data"].as_array().unwrap().len(), 6);
     assert_eq!(conversations, [1, 1, 4], "a null conversation is a new one again; the contact's goes on");
 }
 
