@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use crate::alarms::Wake;
 use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Directory, Envelope, Occupancy, Refusal};
@@ -44,7 +45,7 @@ pub(crate) enum Mail<M: Machine> {
     /// The entity as the store holds it.
     Reloaded(Result<Option<Loaded>, StoreError>),
     /// The entity's alarm is due.
-    Alarm,
+    Alarm(Wake),
     /// Nobody has asked for a while; leave if that is still so.
     Passivate,
 }
@@ -171,7 +172,7 @@ impl<M: Machine> Actor for Host<M> {
                 resident.reloaded(loaded);
                 resident.step();
             }
-            Mail::Alarm => resident.wake(),
+            Mail::Alarm(_waking) => resident.wake(),
             Mail::Passivate => {
                 if matches!(resident.phase, Phase::Idle) && resident.queue.is_empty() {
                     resident.leave();
