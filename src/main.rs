@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tertulia::config::{Config, ConfigArgs};
+use tertulia::operators::{self, NewKey, OperatorError};
 use tertulia::serve;
 
 /// A durable, actor-based runtime for conversations between people, contacts and AI agents.
@@ -24,6 +25,40 @@ enum Command {
     Serve,
     /// Prints the whole effective configuration with explanations, secrets masked
     Config,
+    /// Makes, lists and revokes API keys in the store of a server that is not running
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Reads everything in the store of a server that is not running and says whether it is what was written
+    Verify,
+}
+
+#[derive(Subcommand)]
+enum Keys {
+    /// Makes a key and prints it, this once
+    Create {
+        /// What people call it
+        #[arg(long)]
+        name: String,
+        /// What it may do: messages:write, messages:read, reviews:respond, admin
+        #[arg(long, value_delimiter = ',', required = true, value_name = "SCOPE,...")]
+        scopes: Vec<String>,
+        /// Where it is valid
+        #[arg(long, default_value = operators::DEFAULT_WORKSPACE)]
+        workspace: String,
+        /// Whose it is: an agent's (a program) or a user's (a person)
+        #[arg(long, default_value = "agent", value_parser = ["agent", "user"])]
+        principal_type: String,
+        /// The id of whom it is [default: the key's own id]
+        #[arg(long)]
+        principal_id: Option<String>,
+    },
+    /// Prints every key, one a line: id, workspace, scopes, whose, creation, name
+    List,
+    /// Revokes a key
+    Revoke {
+        /// The key's id, key_…
+        id: String,
+    },
 }
 
 /// Why the process ends without success.
@@ -63,6 +98,20 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve => block_on(serve::run(&config)),
         Command::Config => print(&config.effective()),
+        Command::Keys(keys) => block_on(run_keys(&config, keys)),
+        Command::Verify => print(&operators::verify(&config).map_err(Failure::failed)?),
+    }
+}
+
+async fn run_keys(config: &Config, keys: Keys) -> Result<(), OperatorError> {
+    match keys {
+        Keys::Create { name, scopes, workspace, principal_type, principal_id } => {
+            let is_user = principal_type == "user";
+            let new = NewKey { name, scopes, workspace, is_user, principal: principal_id };
+            operators::create_key(config, new, |key| write(&format!("{key}\n"))).await
+        }
+        Keys::List => Ok(write(&operators::list_keys(config).await?)?),
+        Keys::Revoke { id } => operators::revoke_key(config, &id).await,
     }
 }
 
@@ -77,5 +126,11 @@ fn block_on<E: Display>(work: impl Future<Output = Result<(), E>>) -> Result<(),
 
 /// The command's answer, on standard output.
 fn print(answer: &str) -> Result<(), Failure> {
-    io::stdout().lock().write_all(answer.as_bytes()).map_err(Failure::failed)
+    write(answer).map_err(Failure::failed)
+}
+
+fn write(answer: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(answer.as_bytes())?;
+    stdout.flush()
 }

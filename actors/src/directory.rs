@@ -22,6 +22,7 @@ use ractor::{ActorId, ActorRef, ActorRuntime, ActorStatus};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use crate::alarms::Wake;
 use crate::clock::Millis;
 use crate::host::{Host, Mail, Start};
 use crate::id::EntityKey;
@@ -337,7 +338,7 @@ impl<M: Machine> Directory<M> {
     }
 
     /// Wakes an entity for its alarm, activating it if need be. `false`: it could not be told now; try again.
-    pub(crate) fn wake(&self, node: &Arc<Node>, entity: EntityKey) -> bool {
+    pub(crate) fn wake(&self, node: &Arc<Node>, entity: EntityKey, waking: Wake) -> bool {
         let actor = match self.slots.entry(entity) {
             Entry::Occupied(slot) => slot.get().actor.clone(),
             Entry::Vacant(place) => {
@@ -346,7 +347,7 @@ impl<M: Machine> Directory<M> {
                 actor
             }
         };
-        actor.get_status() < ActorStatus::Draining && actor.cast(Mail::Alarm).is_ok()
+        actor.get_status() < ActorStatus::Draining && actor.cast(Mail::Alarm(waking)).is_ok()
     }
 
     /// The guard that an incarnation holds as long as it lives.

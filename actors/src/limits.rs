@@ -22,6 +22,10 @@ pub const KEYS_CACHED: usize = 128;
 pub const PASSIVATE_AFTER_MILLIS: u64 = 120_000;
 /// Resident entities; past it the longest idle ones are passivated early. An actor costs about 9 KiB.
 pub const RESIDENT_ENTITIES: usize = 100_000;
+/// Alarms kept in memory, about 100 bytes each; later ones are read from the store once there is room again.
+pub const NEAR_ALARMS: usize = 100_000;
+/// Entities being woken at once, so that a node that starts with many overdue alarms still answers.
+pub const WAKES: usize = 1_024;
 /// How long one command may take from admission to its answer; then the outcome is unknown to its caller.
 pub const COMMAND_MILLIS: u64 = 10_000;
 /// Turns of one conversation that may wait behind the running one; they are part of its state.

@@ -14,7 +14,7 @@ use crate::codec;
 use crate::id::{ConversationId, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
-use crate::message::{Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
+use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
 use crate::store::{RowWrite, ViewWrite};
 
 /// What a new message does while a turn runs.
@@ -298,9 +298,10 @@ impl Posting<'_> {
             Some(Parent::Item(earlier)) => self.messages.get(earlier).map(|message| message.id),
             None => None,
         };
+        let content = content_at(message, self.moment.now);
         let accepted = Accepted {
             conversation: self.conversation,
-            content: Arc::clone(&message.content),
+            content: Arc::clone(&content),
             parent,
             owner: self.owner.clone(),
             turn: turn.map(|turn| turn.id),
@@ -313,9 +314,9 @@ impl Posting<'_> {
             owner: self.owner.clone(),
             parent,
             turn: turn.map(|turn| turn.id),
-            content: Arc::clone(&message.content),
+            content: Arc::clone(&content),
         });
-        if let Some(review) = &message.content.review {
+        if let Some(review) = &content.review {
             let expires_at = review.expires_at;
             self.event(Event::ReviewRequested { message: id, expires_at });
             let key = id_key(id);
@@ -387,6 +388,18 @@ impl Posting<'_> {
         });
         turn
     }
+}
+
+/// What a message says when it is accepted at `now`: a review that stays open for a while ends so much later.
+fn content_at(message: &NewMessage, now: Millis) -> Arc<Content> {
+    let mut content = Arc::clone(&message.content);
+    if let Some(millis) = message.review_millis
+        && content.review.is_some()
+        && let Some(review) = &mut Arc::make_mut(&mut content).review
+    {
+        review.expires_at = now.plus(millis);
+    }
+    content
 }
 
 /// The key of a message in a workspace's lists: sorts by time.

@@ -55,7 +55,7 @@ fn message_sender() -> crate::message::Sender {
 }
 
 fn say(content: Content) -> NewMessage {
-    NewMessage { content: Arc::new(content), parent: None }
+    NewMessage { content: Arc::new(content), parent: None, review_millis: None }
 }
 
 fn review(expires_at: Millis, on_expire: Option<&str>) -> Review {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actors::clock::Millis;
-use actors::conversation::{Conversation, message_of};
+use actors::conversation::{Command, Conversation, Rejection, Update, message_of};
 use actors::directory::{Answer, Circumstances, Directory, Refusal};
 use actors::id::{EntityKey, Kind};
 use actors::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
@@ -58,6 +58,27 @@ async fn i6_two_owners_of_one_entity_lose_and_double_nothing() {
     acknowledged.sort();
     assert_eq!(texts(&nodes[0], e).await, acknowledged);
     assert_eq!(nodes[0].state::<Conversation>(e).await.unwrap().unwrap().messages, 640);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i6_a_refusal_is_told_only_if_no_other_owner_has_made_it_untrue() {
+    let store = Arc::new(MemoryStore::default().shared());
+    let nodes = [node_over(&store), node_over(&store)];
+    let e = entity(1);
+    let close = |closed| Command::Update(Update { closed: Some(closed), ..Update::default() });
+    nodes[0].conversation(e, post(e, "a"), Circumstances::default()).await.unwrap();
+    nodes[0].conversation(e, close(true), Circumstances::default()).await.unwrap();
+    for node in &nodes {
+        let refused = node.conversation(e, post(e, "b"), key(1, 1)).await;
+        assert!(matches!(refused, Err(Refusal::Rejected(Rejection::Closed))));
+    }
+    nodes[1].conversation(e, close(false), Circumstances::default()).await.unwrap();
+    nodes[1].conversation(e, post(e, "b"), key(1, 1)).await.unwrap();
+    nodes[1].conversation(e, close(true), Circumstances::default()).await.unwrap();
+    let again = nodes[0].conversation(e, post(e, "b"), key(1, 1)).await;
+    assert!(matches!(again, Ok(Answer::Repeat { .. })), "the other owner has done it: {again:?}");
+    nodes[1].conversation(e, close(false), Circumstances::default()).await.unwrap();
+    assert!(nodes[0].conversation(e, post(e, "c"), Circumstances::default()).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -87,7 +87,7 @@ pub(crate) fn content(text: &str) -> Content {
 }
 
 pub(crate) fn post_of(entity: EntityKey, content: Content) -> Command {
-    let message = NewMessage { content: Arc::new(content), parent: None };
+    let message = NewMessage { content: Arc::new(content), parent: None, review_millis: None };
     Command::Post(Post { opening: Some(opening(entity)), expected: None, messages: vec![message], turn: None })
 }
 

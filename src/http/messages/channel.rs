@@ -50,11 +50,14 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         return Err(channel_disabled());
     }
     let iteration_of = post.iteration_of.as_deref().map(iteration_id).transpose()?;
-    let content = {
-        let now = accepting.app.now();
-        let sender = sender(accepting.caller, &channel);
-        let review_millis = channel.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000));
-        post.into_content(sender, Vec::new(), iteration_of, now, review_millis)
+    let review_millis = channel.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000));
+    let message = NewMessage {
+        review_millis: post.review.as_ref().and_then(|review| review.expires_in(review_millis)),
+        parent: None,
+        content: {
+            let sender = sender(accepting.caller, &channel);
+            Arc::new(post.into_content(sender, Vec::new(), iteration_of, accepting.app.now(), review_millis))
+        },
     };
     let opening = Opening {
         id: ConversationId::new(accepting.app.now(), entity.id),
@@ -62,8 +65,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         owner: None,
         details: Details::default(),
     };
-    let messages = vec![NewMessage { content: Arc::new(content), parent: None }];
-    let command = Command::Post(Post { opening: Some(opening), expected: None, messages, turn: None });
+    let command = Command::Post(Post { opening: Some(opening), expected: None, messages: vec![message], turn: None });
     let answer = accepting.app.node().conversation(entity, command, accepting.circumstances(SCOPE)).await;
     match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Posted { messages, .. }) => {

@@ -127,7 +127,7 @@ impl Exchange<'_> {
             let post = Post {
                 opening: Some(self.opening(open.id, contact, &agent)),
                 expected: Some(open.id),
-                messages: vec![NewMessage { content: Arc::clone(&content), parent: None }],
+                messages: vec![NewMessage { content: Arc::clone(&content), parent: None, review_millis: None }],
                 turn: Some(TurnRequest { agent: agent.clone(), policy: self.channel.busy_policy }),
             };
             let with = self.accepting.circumstances(&self.scope);

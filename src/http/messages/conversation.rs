@@ -81,7 +81,7 @@ fn new_message(accepting: &Accepting<'_>, item: ConversationItem, memories: bool
     let kind = if principal.is_agent || item.role == "assistant" { SenderKind::Agent } else { SenderKind::User };
     let sender = Sender { kind, id: item.sender_id.clone().unwrap_or_else(|| principal.id.clone()) };
     let (content, parent) = item.into_content(sender, memories);
-    NewMessage { content: Arc::new(content), parent }
+    NewMessage { content: Arc::new(content), parent, review_millis: None }
 }
 
 /// 200 with the messages as they were accepted, always an array.

@@ -26,6 +26,8 @@ pub enum Expiry {
     /// The message does not say; the channel's default decides.
     #[default]
     Default,
+    /// So many milliseconds after the message was accepted.
+    In(u64),
     /// At this time.
     At(Millis),
 }
@@ -61,11 +63,22 @@ impl ReviewPost {
         Some(review)
     }
 
+    /// How many milliseconds after its acceptance the review ends; `None` where its end is a fixed time.
+    #[must_use]
+    pub fn expires_in(&self, default_expiry: u64) -> Option<u64> {
+        match self.expiry {
+            Expiry::Default => Some(default_expiry),
+            Expiry::In(millis) => Some(millis),
+            Expiry::At(_) => None,
+        }
+    }
+
     /// The review to store. `default_expiry` is in milliseconds.
     #[must_use]
     pub fn into_review(self, now: Millis, default_expiry: u64) -> Review {
         let expires_at = match self.expiry {
             Expiry::Default => now.plus(default_expiry),
+            Expiry::In(millis) => now.plus(millis),
             Expiry::At(at) => at,
         };
         Review {
@@ -107,7 +120,7 @@ fn expiry(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Expiry {
             report.fault(&value.path, "expiry_too_far", too_far);
             return Expiry::Default;
         }
-        return Expiry::At(now.plus(seconds.unsigned_abs() * 1000));
+        return Expiry::In(seconds.unsigned_abs() * 1000);
     }
     // A time before 1970 is as past as 1970 itself.
     let Some((path, at)) = at.map(|(path, at)| (path, Millis(u64::try_from(at).unwrap_or(0)))) else {
