@@ -6,7 +6,6 @@
 //! journals, at every read by checksums and links between log rows, and over everything by [`verify`].
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
