@@ -6,9 +6,12 @@ pub mod api_keys;
 pub mod body;
 pub mod caller;
 pub mod channels;
+pub mod contacts;
 pub mod context;
+pub mod conversations;
 pub mod headers;
 pub mod idempotency;
+pub mod messages;
 pub mod paging;
 pub mod probes;
 pub mod problem;
@@ -17,6 +20,7 @@ pub mod rate;
 pub mod refusal;
 mod resource;
 pub mod trace;
+pub mod turns;
 pub mod workspaces;
 
 use std::sync::Arc;
@@ -37,7 +41,13 @@ pub fn router(app: App) -> Router {
     let context = context::ContextLayer::new(Arc::new(Entropy::seeded(seed)), app.samples_new_traces());
     let authenticated = middleware::from_fn_with_state(app.clone(), caller::authenticate);
     // The layer is around the fallback too: without a key nobody learns which paths there are.
-    let api = config_routes().fallback(|| async { http::StatusCode::NOT_FOUND }).layer(authenticated);
+    let api = config_routes()
+        .merge(messages::routes())
+        .merge(conversations::routes())
+        .merge(contacts::routes())
+        .merge(turns::routes())
+        .fallback(|| async { http::StatusCode::NOT_FOUND })
+        .layer(authenticated);
     Router::new()
         .nest("/api/v1", api)
         .route("/healthz", get(probes::healthz))

@@ -101,17 +101,18 @@ impl<'a> Object<'a> {
     #[must_use]
     pub fn repeated(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
+        let mut named = HashSet::new();
         let mut repeated = Vec::new();
         // Few members are the rule, and comparing them with each other is cheaper than hashing.
         let few = self.members.len() <= 24;
         for (i, member) in self.members.iter().enumerate() {
             let name = member.name.as_ref();
             let known = if few { self.members[..i].iter().any(|other| other.name == name) } else { !seen.insert(name) };
-            if known && !repeated.contains(&name) {
+            if known && named.insert(name) {
                 repeated.push(name);
-                if repeated.len() == report::MAX_FAULTS {
-                    break;
-                }
+            }
+            if repeated.len() == report::MAX_FAULTS {
+                break;
             }
         }
         repeated

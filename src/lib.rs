@@ -7,6 +7,7 @@ pub mod http;
 pub mod json;
 pub mod keys;
 pub mod metrics;
+pub mod models;
 pub mod operators;
 pub mod secret;
 pub mod serve;

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::agent::NoModels;
 use actors::clock::{Entropy, SystemClock};
 use actors::node::Node;
 use tokio::net::TcpListener;
@@ -15,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::App;
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::{Config, Secret};
+use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
 use crate::server::{ServerOptions, serve};
 use crate::stores::{self, StoresError};
@@ -55,6 +55,9 @@ pub enum ServeError {
     /// No ids can be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+    /// Model endpoints cannot be called.
+    #[error(transparent)]
+    Models(#[from] OpenAiError),
     /// The installation could not be made or read.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -73,7 +76,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let (failed, failure) = mpsc::channel(1);
     // Only the first reason counts, and only somebody who still listens needs it.
     let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why))))?;
-    let node = Node::start(store, Arc::new(SystemClock), entropy()?, Arc::new(NoModels));
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, Arc::new(OpenAi::new(entropy()?)?));
     let served = serve_node(&node, config, asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.

@@ -35,7 +35,7 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { max_connections: 10_000, header_read_timeout: Duration::from_secs(10), drain: Duration::from_secs(20) }
+        Self { max_connections: 10_000, header_read_timeout: Duration::from_secs(30), drain: Duration::from_secs(20) }
     }
 }
 

@@ -25,3 +25,6 @@ pub struct Rules<'f> {
     /// Which addresses may be reached although they are not public.
     pub allow: &'f dyn Fn(IpAddr) -> bool,
 }
+
+#[cfg(test)]
+mod tests;

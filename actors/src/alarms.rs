@@ -63,6 +63,15 @@ impl Alarms {
         }
     }
 
+    /// Takes note of an entity's alarm as it was found stored. One that is due and was just rung for is noted to be
+    /// rung for again, and stays so: else an entity that cannot do its work would be woken without a pause.
+    pub(crate) fn note(&self, entity: EntityKey, at: Option<Millis>, now: Millis) {
+        let rung = |near: &Near| near.by_entity.get(&entity).is_some_and(|noted| *noted <= now.plus(AGAIN_MILLIS));
+        if at.is_none_or(|at| at > now) || !rung(&self.lock()) {
+            self.set(entity, at, now);
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Near> {
         // Nothing panics while it is held, and a half-done change would only cost a spurious wake.
         self.near.lock().unwrap_or_else(PoisonError::into_inner)

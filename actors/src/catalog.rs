@@ -59,12 +59,19 @@ impl Catalog {
         if self.rows.len() >= limits::CATALOG_ROWS {
             self.rows.clear();
         }
-        self.rows.insert(name, Arc::clone(&row) as Arc<dyn Any + Send + Sync>);
-        if self.version.load(Ordering::SeqCst) != version {
-            // Something changed while this was read; perhaps this.
-            self.rows.remove(&name);
+        // The entry's lock is held while the version is compared: a change comes either before, and is seen, or after,
+        // and removes what is put here.
+        let place = self.rows.entry(name);
+        if self.version.load(Ordering::SeqCst) == version {
+            place.insert(Arc::clone(&row) as Arc<dyn Any + Send + Sync>);
         }
         Ok(Some(row))
+    }
+
+    /// Rows may have changed, nobody knows which.
+    pub(crate) fn forget_all(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.rows.clear();
     }
 
     /// A row has changed.

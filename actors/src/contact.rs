@@ -257,4 +257,9 @@ impl Machine for Contact {
     }
 
     fn committed(_: &Arc<Node>, _: EntityKey, _: &State, _: &[Arc<Record<Event>>]) {}
+
+    fn adopted(_: &Arc<Node>, _: EntityKey) {}
 }
+
+#[cfg(test)]
+mod tests;

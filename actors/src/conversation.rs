@@ -21,7 +21,7 @@ pub mod turn;
 pub mod update;
 
 pub use post::{BusyPolicy, Post, TurnRequest};
-pub use turn::{Failure, Finish, Turn, TurnStatus, Usage};
+pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
 
 /// What has become of messages, by sequence.
@@ -314,8 +314,9 @@ pub enum Command {
     },
     /// The alarm is due.
     Wake {
-        /// The running turn's attempt is alive in this process.
-        turn_alive: bool,
+        /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
+        /// another one may run by the time this is decided.
+        lost: Option<Attempt>,
     },
 }
 
@@ -375,12 +376,13 @@ impl Machine for Conversation {
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
             Command::Post(post) => post.needs(state),
-            Command::Update(_) => vec![Need::Row(DETAILS, Bytes::new())],
+            Command::Open(_) if state.is_none() => Vec::new(),
+            Command::Open(_) | Command::Update(_) => vec![Need::Row(DETAILS, Bytes::new())],
             Command::RetryTurn { number } | Command::CancelTurn { number } => {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
             Command::Wake { .. } => review::needs(state),
-            Command::Open(_) | Command::StartTurn { .. } | Command::FinishTurn(_) => Vec::new(),
+            Command::StartTurn { .. } | Command::FinishTurn(_) => Vec::new(),
         }
     }
 
@@ -391,7 +393,7 @@ impl Machine for Conversation {
         found: &Found,
     ) -> Result<Decision<Self>, Missing> {
         match (command, state) {
-            (Command::Open(opening), state) => Ok(post::open(state, opening, moment)),
+            (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
@@ -399,7 +401,7 @@ impl Machine for Conversation {
             (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
             (Command::FinishTurn(finish), Some(state)) => Ok(turn::finish(state, finish, moment)),
             (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
-            (Command::Wake { turn_alive }, Some(state)) => review::wake(state, *turn_alive, moment, found),
+            (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
         }
     }
 
@@ -435,8 +437,8 @@ impl Machine for Conversation {
     }
 
     fn on_alarm(node: &Node, entity: EntityKey, state: &State) -> Command {
-        let turn_alive = state.running.as_ref().is_some_and(|turn| node.turns.is_alive(entity, turn));
-        Command::Wake { turn_alive }
+        let lost = state.running.as_ref().filter(|turn| !node.turns.is_alive(entity, turn)).map(Turn::current);
+        Command::Wake { lost }
     }
 
     fn weight(command: &Command) -> usize {
@@ -458,6 +460,10 @@ impl Machine for Conversation {
                 node.subscriptions.publish(entity, record);
             }
         }
+    }
+
+    fn adopted(node: &Arc<Node>, entity: EntityKey) {
+        node.subscriptions.interrupt(entity);
     }
 }
 
@@ -511,6 +517,14 @@ impl State {
     }
 }
 
+/// The state that a conversation had right after it began, by the record of its beginning.
+#[must_use]
+pub fn begun(record: &Record<Event>) -> Option<State> {
+    let mut state = None;
+    Conversation::apply(&mut state, record);
+    state
+}
+
 /// The message that a record of a conversation's log accepted, if that is what the record says.
 #[must_use]
 pub fn message_of(record: &Record<Event>) -> Option<Message> {
@@ -524,3 +538,6 @@ pub fn message_of(record: &Record<Event>) -> Option<Message> {
         content: Arc::clone(&accepted.content),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,6 +133,11 @@ impl<M: Machine> Envelope<M> {
         Self { command, key: None, trace: None, reply: None, _permit: None }
     }
 
+    /// Whether the entity asks it itself.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.reply.is_none()
+    }
+
     /// Answers. Nobody listening is no error: the caller may have hung up.
     pub(crate) fn answer(self, reply: Reply<M>) {
         if let Some(sender) = self.reply {

@@ -31,6 +31,7 @@ mod reader;
 
 use draft::Draft;
 use keys::KeyCache;
+use reader::News;
 
 /// What lies in an entity's mailbox.
 pub(crate) enum Mail<M: Machine> {
@@ -161,9 +162,15 @@ impl<M: Machine> Actor for Host<M> {
                 resident.queue.push_back(envelope);
                 resident.step();
             }
-            Mail::Read(found) => resident.read(found),
+            Mail::Read(found) => {
+                resident.read(found);
+                resident.step();
+            }
             Mail::Ended(outcome) => resident.ended(outcome),
-            Mail::Reloaded(loaded) => resident.reloaded(loaded),
+            Mail::Reloaded(loaded) => {
+                resident.reloaded(loaded);
+                resident.step();
+            }
             Mail::Alarm => resident.wake(),
             Mail::Passivate => {
                 if matches!(resident.phase, Phase::Idle) && resident.queue.is_empty() {
@@ -182,19 +189,18 @@ impl<M: Machine> Resident<M> {
         self.alarm = loaded.as_ref().and_then(|loaded| loaded.alarm);
         (self.last_at, self.state) = (Millis(0), None);
         self.commits_since_snapshot = 0;
+        self.node.alarms.note(self.entity, self.alarm, self.node.clock.now());
         let Some(loaded) = loaded else { return Ok(()) };
         let (at, state) = replay::<M>(&loaded)?;
         (self.last_at, self.state) = (at, state);
         // How many commits the tail holds is the store's to know; the number of records is close enough for deciding
         // when the next snapshot is due.
         self.commits_since_snapshot = loaded.tail.len() as u64;
-        if let Some(at) = self.alarm {
-            self.node.alarms.set(self.entity, Some(at), self.node.clock.now());
-        }
         Ok(())
     }
 
-    /// Goes on if nothing is in flight: decides and commits the next batch, until the queue is empty.
+    /// Goes on if nothing is in flight: decides and commits the next batch, until the queue is empty. Only the handler
+    /// of mail calls it, so that a long queue of refusals is a loop and not a recursion.
     fn step(&mut self) {
         while matches!(self.phase, Phase::Idle) && !self.queue.is_empty() {
             let batch = self.take_batch();
@@ -244,29 +250,19 @@ impl<M: Machine> Resident<M> {
         let store = Arc::clone(&self.node.store);
         let reading = reader::read(store, self.entity, found, needs, keys);
         self.phase = Phase::Reading(batch);
-        let myself = self.myself.clone();
-        reader::now_or_later(
-            reading,
-            |found| self.read(found),
-            move |found| {
-                // A mailbox that refuses belongs to an actor that is gone, and so are its callers.
-                let _ = myself.cast(Mail::Read(found));
-            },
-        );
+        if let Some(found) = reader::now_or_later(reading, &self.myself, Mail::Read) {
+            self.read(found);
+        }
     }
 
     fn read(&mut self, found: Result<Found, StoreError>) {
         let Phase::Reading(batch) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         match found {
-            Ok(found) => {
-                self.decide(batch, found);
-                self.step();
-            }
+            Ok(found) => self.decide(batch, found),
             Err(error) => {
                 for envelope in batch {
                     envelope.answer(Err(Refusal::unavailable(&error)));
                 }
-                self.step();
             }
         }
     }
@@ -298,13 +294,9 @@ impl<M: Machine> Resident<M> {
             alarm: moved.then_some(AlarmChange { previous: self.alarm, next: alarm }),
         };
         self.phase = Phase::Committing(Box::new(draft));
-        let myself = self.myself.clone();
-        self.node.store.commit(
-            commit,
-            Box::new(move |outcome| {
-                let _ = myself.cast(Mail::Ended(outcome));
-            }),
-        );
+        let lost = || StoreError::Indeterminate("the store gave no answer".to_owned());
+        let news = News::new(&self.myself, Mail::Ended, lost);
+        self.node.store.commit(commit, Box::new(move |outcome| news.tell(outcome)));
     }
 
     fn ended(&mut self, outcome: Result<Outcome, StoreError>) {
@@ -321,11 +313,11 @@ impl<M: Machine> Resident<M> {
                         self.queue.push_front(envelope);
                     }
                 }
-                return self.reload();
+                self.reload();
             }
             Err(error @ StoreError::Indeterminate(_)) => {
                 draft.refuse(&Refusal::Unknown(error.to_string()));
-                return self.reload();
+                self.reload();
             }
             Err(error) => draft.refuse(&Refusal::unavailable(&error)),
         }
@@ -340,40 +332,42 @@ impl<M: Machine> Resident<M> {
         for (key, row) in &draft.keys {
             self.keys.insert(*key, *row);
         }
-        if draft.alarm != self.alarm {
+        // A wake that did a part of what is due leaves the alarm where it stands, and goes on at once.
+        let goes_on =
+            draft.batch.iter().any(Envelope::is_internal) && draft.alarm.is_some_and(|at| at <= draft.last_at);
+        if draft.alarm != self.alarm || goes_on {
             self.alarm = draft.alarm;
             self.node.alarms.set(self.entity, self.alarm, draft.last_at);
         }
         self.state.clone_from(&draft.state);
-        let records = draft.answer_committed();
         if let Some(state) = &self.state {
-            M::committed(&self.node, self.entity, state, &records);
+            M::committed(&self.node, self.entity, state, &draft.records);
         }
+        draft.answer();
     }
 
-    /// Forgets what is in memory and loads the entity settled.
+    /// Forgets what is in memory and loads the entity settled. Whoever calls this goes on with [`Resident::step`].
     fn reload(&mut self) {
         self.phase = Phase::Reloading;
         self.keys = KeyCache::new(false);
         let store = Arc::clone(&self.node.store);
         let entity = self.entity;
-        let loading = async move { store.load(entity, Fresh::Settled).await };
-        let myself = self.myself.clone();
-        reader::now_or_later(
-            Box::pin(loading),
-            |loaded| self.reloaded(loaded),
-            move |loaded| {
-                let _ = myself.cast(Mail::Reloaded(loaded));
-            },
-        );
+        let loading = Box::pin(async move { store.load(entity, Fresh::Settled).await });
+        if let Some(loaded) = reader::now_or_later(loading, &self.myself, Mail::Reloaded) {
+            self.reloaded(loaded);
+        }
     }
 
     fn reloaded(&mut self, loaded: Result<Option<Loaded>, StoreError>) {
         let Phase::Reloading = self.phase else { return };
         self.phase = Phase::Idle;
-        match loaded.and_then(|loaded| self.adopt(loaded)) {
-            Ok(()) => self.step(),
-            Err(error) => self.fail(error),
+        let before = self.head;
+        let adopted = loaded.and_then(|loaded| self.adopt(loaded));
+        if adopted.is_err() || self.head != before {
+            M::adopted(&self.node, self.entity);
+        }
+        if let Err(error) = adopted {
+            self.fail(error);
         }
     }
 
@@ -389,18 +383,26 @@ impl<M: Machine> Resident<M> {
 
     /// The alarm is due: ask the machine what that means now.
     fn wake(&mut self) {
-        let Some(state) = &self.state else { return };
         if matches!(self.phase, Phase::Leaving) {
             return;
         }
-        let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
-        self.queue.push_back(Envelope::internal(command));
-        self.step();
-        // An alarm that is past and still stands watches something that goes on in this process: the service wakes
-        // again by itself. One that was moved in the meantime is put right.
-        let now = self.node.clock.now();
-        if self.alarm.is_none_or(|at| at > now) {
-            self.node.alarms.set(self.entity, self.alarm, now);
+        let now = self.node.clock.now().max(self.last_at);
+        match &self.state {
+            Some(state) if self.alarm.is_some_and(|at| at <= now) => {
+                // One that waits already will do, and while a slow commit is in flight none must pile up.
+                if !self.queue.iter().any(Envelope::is_internal) {
+                    let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
+                    self.queue.push_back(Envelope::internal(command));
+                }
+                self.step();
+            }
+            // Nothing is due as far as is known here. The ring is late, or somebody else has changed the entity.
+            _ if matches!(self.phase, Phase::Idle) => {
+                self.reload();
+                self.step();
+            }
+            // What is in flight will tell; the service rings again.
+            _ => {}
         }
     }
 

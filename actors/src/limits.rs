@@ -28,8 +28,8 @@ pub const COMMAND_MILLIS: u64 = 10_000;
 pub const QUEUED_TURNS: usize = 32;
 /// Model calls running at once in the node.
 pub const RUNNING_TURNS: usize = 256;
-/// Channels one contact may have an open conversation on; they are part of its state.
-pub const CONTACT_CHANNELS: usize = 64;
+/// Channels one contact may have an open conversation on; they are part of its state, at most 180 bytes each.
+pub const CONTACT_CHANNELS: usize = 32;
 /// Events kept for a subscriber that reads slowly; past it the subscriber reads on from the store.
 pub const SUBSCRIBER_EVENTS: usize = 256;
 /// Messages of a conversation handed to a model, newest first.

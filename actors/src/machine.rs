@@ -59,8 +59,16 @@ pub enum Need {
 pub struct Found {
     read: Layer,
     written: Layer,
-    /// How many rows of a list were read from its start.
-    firsts: HashMap<Table, usize>,
+    firsts: HashMap<Table, First>,
+}
+
+/// How far a list was read from its start.
+#[derive(Debug)]
+struct First {
+    /// How many rows were asked for.
+    limit: usize,
+    /// Beyond this row the list is unknown; `None`: it was read to its end.
+    upto: Option<Bytes>,
 }
 
 #[derive(Debug, Default)]
@@ -88,21 +96,29 @@ impl Found {
         }
     }
 
-    /// The first rows of a list, ascending; possibly fewer than `limit` when the batch has deleted some.
+    /// The first rows of a list, ascending: fewer than `limit` only where the list has no more.
     ///
     /// # Errors
     ///
-    /// [`Missing`] if they were not read.
+    /// [`Missing`] if they were not read, or if the batch has deleted so many of them that more must be read.
     pub fn first(&self, table: Table, limit: usize) -> Result<Vec<(&Bytes, &Bytes)>, Missing> {
-        if self.firsts.get(&table).is_none_or(|read| *read < limit) {
+        let Some(first) = self.firsts.get(&table).filter(|first| first.limit >= limit) else {
             return Err(Missing(vec![Need::First(table, limit)]));
-        }
+        };
         let mut merged = BTreeMap::new();
+        let mut deleted = 0;
         for layer in [&self.read, &self.written] {
             let rows = layer.rows.range((table, Bytes::new())..).take_while(|((t, _), _)| *t == table);
-            merged.extend(rows.map(|((_, key), value)| (key, value.as_ref())));
+            for ((_, key), value) in rows.filter(|((_, key), _)| first.upto.as_ref().is_none_or(|upto| key <= upto)) {
+                deleted += usize::from(value.is_none());
+                merged.insert(key, value.as_ref());
+            }
         }
-        Ok(merged.into_iter().filter_map(|(key, value)| Some((key, value?))).take(limit).collect())
+        let rows: Vec<_> = merged.into_iter().filter_map(|(key, value)| Some((key, value?))).take(limit).collect();
+        if rows.len() < limit && first.upto.is_some() {
+            return Err(Missing(vec![Need::First(table, first.limit.max(limit) + deleted)]));
+        }
+        Ok(rows)
     }
 
     /// The stored encoding of the event with this sequence, if there is one.
@@ -123,7 +139,7 @@ impl Found {
     pub(crate) fn has(&self, need: &Need) -> bool {
         match need {
             Need::Row(table, key) => self.row(*table, key.clone()).is_ok(),
-            Need::First(table, limit) => self.firsts.get(table).is_some_and(|read| read >= limit),
+            Need::First(table, limit) => self.firsts.get(table).is_some_and(|first| first.limit >= *limit),
             Need::Event(seq) => self.event(*seq).is_ok(),
         }
     }
@@ -133,8 +149,9 @@ impl Found {
     }
 
     pub(crate) fn add_first(&mut self, table: Table, limit: usize, rows: Vec<Row>) {
+        let upto = rows.last().filter(|_| rows.len() >= limit).map(|row| row.key.clone());
         self.read.rows.extend(rows.into_iter().map(|row| ((table, row.key), Some(row.value))));
-        self.firsts.insert(table, limit);
+        self.firsts.insert(table, First { limit, upto });
     }
 
     pub(crate) fn add_event(&mut self, seq: u64, event: Option<Bytes>) {
@@ -237,7 +254,14 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// About how many bytes `command` adds to a commit.
     fn weight(command: &Self::Command) -> usize;
 
-    /// Called in order, after the records are durable: the only place from which anything leaves an actor beside the
-    /// answers (DESIGN invariant I1). It must not block.
+    /// Called in order, after the records are durable and before their commands are answered: the only place from
+    /// which anything leaves an actor beside the answers (DESIGN invariant I1). It must not block.
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &Self::State, records: &[Arc<Record<Self::Event>>]);
+
+    /// Called when the entity was taken over from the store and may hold records that [`Machine::committed`] was not
+    /// told of: those of a commit whose outcome was unknown, or of another process. It must not block.
+    fn adopted(node: &Arc<Node>, entity: EntityKey);
 }
+
+#[cfg(test)]
+pub(crate) mod sim;

@@ -148,4 +148,11 @@ impl Machine for Registry {
             }
         }
     }
+
+    fn adopted(node: &Arc<Node>, _: EntityKey) {
+        node.catalog.forget_all();
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! Who wants to hear of a conversation's events as they become durable.
 //!
 //! A subscriber that reads too slowly is told that it has missed some ([`broadcast::error::RecvError::Lagged`]) and
-//! reads on from the store; nothing grows.
+//! reads on from the store; nothing grows. One whose conversation was changed in a way that this node has not seen (by
+//! a commit whose outcome was unknown, or by another node) is cut off ([`broadcast::error::RecvError::Closed`]): it
+//! subscribes again and reads on from the store.
 
 use std::sync::Arc;
 
@@ -28,14 +30,19 @@ pub struct Subscriptions {
 pub struct Subscription {
     /// What happens from now on.
     pub events: broadcast::Receiver<Notice>,
+    /// Dropped after `events`, so that the last one to leave sees that nobody is left.
+    _leave: Leave,
+}
+
+#[derive(Debug)]
+struct Leave {
     entity: EntityKey,
     all: Arc<Subscriptions>,
 }
 
-impl Drop for Subscription {
+impl Drop for Leave {
     fn drop(&mut self) {
-        // This receiver is still counted: the last one to leave closes the door.
-        self.all.channels.remove_if(&self.entity, |_, sender| sender.receiver_count() <= 1);
+        self.all.channels.remove_if(&self.entity, |_, sender| sender.receiver_count() == 0);
     }
 }
 
@@ -51,7 +58,17 @@ impl Subscriptions {
                 events
             }
         };
-        Subscription { events, entity, all: Arc::clone(self) }
+        Subscription { events, _leave: Leave { entity, all: Arc::clone(self) } }
+    }
+
+    /// Cuts off the subscribers of a conversation, since they have missed something.
+    pub(crate) fn interrupt(&self, entity: EntityKey) {
+        self.channels.remove(&entity);
+    }
+
+    /// How many conversations are listened to.
+    pub fn listened_to(&self) -> usize {
+        self.channels.len()
     }
 
     pub(crate) fn publish(&self, entity: EntityKey, record: &Notice) {

@@ -67,8 +67,8 @@ impl Turns {
         let task = tokio::spawn(async move {
             // The attempt must be known to be alive before it can end.
             let _ = go.await;
+            let _alive = Alive { node: &task_node, key, attempt };
             run(&task_node, entity, &turn, trace).await;
-            task_node.turns.alive.remove_if(&key, |_, alive| alive.0 == turn.attempt);
         });
         if let Some((_, older)) = self.alive.insert(key, (attempt, task.abort_handle())) {
             older.abort();
@@ -92,6 +92,19 @@ impl Turns {
             task.abort();
             false
         });
+    }
+}
+
+/// Takes an attempt off the list when it ends, however it ends: one that panicked must not count as alive for ever.
+struct Alive<'a> {
+    node: &'a Node,
+    key: (EntityKey, u64),
+    attempt: u32,
+}
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        self.node.turns.alive.remove_if(&self.key, |_, alive| alive.0 == self.attempt);
     }
 }
 

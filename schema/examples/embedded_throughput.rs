@@ -4,6 +4,7 @@
 //!
 //! A driver thread keeps a number of commits in flight over 10,000 entities; each is one event of 300 bytes and one
 //! idempotency key. The limit is a loop that writes the same bytes in batches of the same size and syncs each.
+#![expect(clippy::print_stdout, reason = "its figures are what it is for")]
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -49,7 +50,7 @@ fn measure(store: &EmbeddedStore, heads: &mut [Option<Head>], in_flight: usize, 
     let (answer, answers) = mpsc::channel();
     let payload = Bytes::from(vec![b'x'; PAYLOAD]);
     let (before, cpu, begun) = (store.counts(), cpu_seconds(), Instant::now());
-    let mut slowest = Duration::ZERO;
+    let mut latencies = Vec::new();
     let (mut next, mut running) = (0, 0);
     loop {
         while running < in_flight && begun.elapsed() < lasting {
@@ -65,17 +66,24 @@ fn measure(store: &EmbeddedStore, heads: &mut [Option<Head>], in_flight: usize, 
         let Ok((slot, outcome, sent)) = answers.recv() else { break };
         let Ok(Outcome::Committed(head)) = outcome else { panic!("{outcome:?}") };
         heads[slot] = Some(head);
-        slowest = slowest.max(sent.elapsed());
+        latencies.push(sent.elapsed().as_micros());
         running -= 1;
     }
     let (took, cpu, counts) = (begun.elapsed(), cpu_seconds() - cpu, store.counts());
     let (commits, batches) = (counts.commits - before.commits, counts.batches - before.batches);
     let batch = commits / batches.max(1);
+    latencies.sort_unstable();
+    let quantile = |per_mille: usize| latencies[(latencies.len() - 1) * per_mille / 1_000];
     println!(
-        "{in_flight:>4} in flight: {:>7.0} commits/s, {:>5.1} µs CPU a commit, {batch} a batch, {:.0} µs a sync, slowest {slowest:?}",
+        "{in_flight:>4} in flight: {:>7.0} commits/s, {:>5.1} µs CPU a commit, {batch} a batch, {:.0} µs a sync, \
+         p50 {} p99 {} p99.9 {} max {} µs",
         commits as f64 / took.as_secs_f64(),
         cpu * 1e6 / commits as f64,
         (counts.syncing - before.syncing).as_micros() as f64 / batches as f64,
+        quantile(500),
+        quantile(990),
+        quantile(999),
+        quantile(1_000),
     );
     batch.max(1) as usize
 }

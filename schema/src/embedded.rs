@@ -32,6 +32,7 @@ mod journal;
 mod layout;
 mod lock;
 mod log_row;
+mod manifest;
 mod open;
 mod read;
 mod verify;

@@ -103,7 +103,7 @@ fn scopes(value: &Value<'_>, report: &mut Report) -> Option<Vec<Scope>> {
     }
     let words = Scope::ALL.map(|scope| (scope.name(), scope));
     let mut scopes = Vec::with_capacity(items.len().min(words.len()));
-    for item in items {
+    for item in items.iter() {
         match item.choice(report, &words) {
             Some(scope) if scopes.contains(&scope) => {
                 report.fault(&item.path, "duplicate_value", format!("{} stands here twice", scope.name()));

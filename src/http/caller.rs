@@ -136,7 +136,7 @@ impl Needs for Look {
 /// A caller whose key has what the route needs. Stands before the body among a handler's arguments, so that a body
 /// is not even read for somebody who may not send it.
 #[derive(Clone, Debug)]
-pub struct Allowed<N>(pub Caller, PhantomData<N>);
+pub struct Allowed<N>(pub Caller, pub PhantomData<N>);
 
 impl<N: Needs, S: Sync> FromRequestParts<S> for Allowed<N> {
     type Rejection = Problem;

@@ -131,13 +131,13 @@ impl<'a> Value<'a> {
     }
 
     /// The items of an array; `null` items included.
-    pub fn array(&self, report: &mut Report) -> Option<Vec<Value<'a>>> {
-        if !self.raw.get().starts_with('[') {
+    pub fn array(&self, report: &mut Report) -> Option<Items<'a>> {
+        if !self.is_array() {
             self.wrong_type(report, "an array");
             return None;
         }
-        let items: Vec<&'a RawValue> = serde_json::from_str(self.raw.get()).unwrap_or_default();
-        Some(items.into_iter().enumerate().map(|(i, raw)| Value { raw, path: self.path.index(i) }).collect())
+        let raws = serde_json::from_str(self.raw.get()).unwrap_or_default();
+        Some(Items { raws, path: self.path })
     }
 
     /// An object whose members this service knows.
@@ -152,7 +152,7 @@ impl<'a> Value<'a> {
     /// An object of the client's own, compact, of at most `max_bytes` bytes in that form and `max_depth` levels, its
     /// own included.
     pub fn free_object(&self, report: &mut Report, max_bytes: usize, max_depth: usize) -> Option<Json> {
-        if !self.raw.get().starts_with('{') {
+        if !self.is_object() {
             self.wrong_type(report, "an object");
             return None;
         }
@@ -180,10 +180,42 @@ impl<'a> Value<'a> {
         self.raw.get().starts_with('{')
     }
 
+    /// Whether the value is an array.
+    #[must_use]
+    pub fn is_array(&self) -> bool {
+        self.raw.get().starts_with('[')
+    }
+
     /// Whether the value is a string.
     #[must_use]
     pub fn is_string(&self) -> bool {
         self.raw.get().starts_with('"')
+    }
+}
+
+/// The items of an array. A body can hold millions, so each gets its place only when it is looked at.
+#[derive(Clone, Debug)]
+pub struct Items<'a> {
+    raws: Vec<&'a RawValue>,
+    path: Path,
+}
+
+impl<'a> Items<'a> {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.raws.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.raws.is_empty()
+    }
+
+    /// Each with its place.
+    pub fn iter(&self) -> impl Iterator<Item = Value<'a>> {
+        self.raws.iter().enumerate().map(|(i, raw)| Value { raw, path: self.path.index(i) })
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::http::problem::{Fault, Problem};
 use crate::json::path::Path;
 
-/// Faults reported at once. A body of many small items could have thousands, and nobody reads those.
-pub const MAX_FAULTS: usize = 100;
+/// Faults reported at once: more than a full batch can reasonably have, and far fewer than a body could be made to
+/// have.
+pub const MAX_FAULTS: usize = 1_000;
 /// Unknown members named at once.
 pub const MAX_IGNORED: usize = 64;
 
@@ -60,12 +61,34 @@ impl Report {
         }
     }
 
-    /// The members that were ignored, where nothing is wrong with the data.
+    /// The members that were ignored, where nothing is wrong with the data: for requests whose data time cannot spoil.
     ///
     /// # Errors
-    /// 400 with all faults, those that depend on the time included.
+    /// 400 with all faults.
     pub fn check(mut self) -> Result<Vec<String>, Problem> {
-        self.faults.append(&mut self.late);
-        if self.faults.is_empty() { Ok(self.ignored) } else { Err(Problem::invalid(self.faults)) }
+        self.refuse()?;
+        self.refuse_late()?;
+        Ok(self.ignored)
+    }
+
+    /// Refuses data that was wrong from the start: judged before the idempotency key is looked up.
+    ///
+    /// # Errors
+    /// 400 with all faults, those that depend on the time included, where there is one that does not.
+    pub fn refuse(&mut self) -> Result<(), Problem> {
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        let mut faults = std::mem::take(&mut self.faults);
+        faults.append(&mut self.late);
+        Err(Problem::invalid(faults))
+    }
+
+    /// Refuses data that only became wrong with time: judged once the request is known to be no retry.
+    ///
+    /// # Errors
+    /// 400 with those faults.
+    pub fn refuse_late(&mut self) -> Result<(), Problem> {
+        if self.late.is_empty() { Ok(()) } else { Err(Problem::invalid(std::mem::take(&mut self.late))) }
     }
 }

@@ -1,6 +1,7 @@
 use std::future::{pending, ready};
 use std::io::ErrorKind;
 
+use actors::agent::NoModels;
 use actors::store::memory::MemoryStore;
 use actors::store::{Store, StoreError, Table};
 use actors::{clock::ManualClock, id::EntityKey};

@@ -8,7 +8,7 @@ use actors::clock::Millis;
 use actors::id::MessageId;
 use actors::message::{Attachment, Content, Json, MediaKind, Sender, SenderKind, Severity};
 
-use crate::json::fields::{Fields, Length, Value};
+use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::{Object, raw};
@@ -44,8 +44,8 @@ pub struct ChannelPost {
     pub metadata: Option<Json>,
     /// Where every event of this message goes.
     pub webhook_url: Option<String>,
-    /// Uploads to link; their pointers are `/attachmentIds/0` and so on, see [`ChannelPost::attachment_path`].
-    pub attachment_ids: Vec<String>,
+    /// Uploads to link, each with its place, for a fault that only the store can tell.
+    pub attachment_ids: Vec<(Path, String)>,
     /// The earlier message that this one revises, as text; its pointer is `/iterationOf`.
     pub iteration_of: Option<String>,
 }
@@ -75,9 +75,11 @@ impl ChannelPost {
             .optional("metadata")
             .and_then(|value| value.free_object(report, MAX_METADATA_BYTES, MAX_METADATA_DEPTH));
         post.webhook_url = fields.optional("webhookUrl").and_then(|value| url::read(&value, report, rules.allow));
-        post.attachment_ids = attachments.map(|value| attachment_ids(&value, report)).unwrap_or_default();
-        post.iteration_of =
-            fields.string(report, "iterationOf", Length::chars(1, usize::MAX)).map(std::borrow::Cow::into_owned);
+        post.attachment_ids = attachments
+            .and_then(|value| few_items(&value, MAX_ATTACHMENTS, report))
+            .map(|items| unique_strings(&items, 0, report))
+            .unwrap_or_default();
+        post.iteration_of = fields.string(report, "iterationOf", Length::ANY).map(std::borrow::Cow::into_owned);
         // A member that is there but wrong has its own fault; saying that it is missing too would mislead.
         let says_something = text.is_some_and(|value| value.raw.get() != "\"\"")
             || status.is_some()
@@ -89,12 +91,6 @@ impl ChannelPost {
         }
         fields.finish(report);
         post
-    }
-
-    /// Where an attachment's id stands in the body, for a fault that only the store can tell.
-    #[must_use]
-    pub fn attachment_path(index: usize) -> Path {
-        Path::ROOT.name("attachmentIds").index(index)
     }
 
     /// The message to store, with what the store said filled in. `default_expiry` is how many milliseconds a review
@@ -158,28 +154,28 @@ fn client_id(value: &Value<'_>, report: &mut Report) -> Option<String> {
     Some(bare.to_owned())
 }
 
-fn attachment_ids(value: &Value<'_>, report: &mut Report) -> Vec<String> {
-    let Some(items) = value.array(report) else { return Vec::new() };
-    if items.len() > MAX_ATTACHMENTS {
-        let message = format!("must have at most {MAX_ATTACHMENTS} items, has {}", items.len());
-        report.fault(&value.path, "too_many", message);
-        return Vec::new();
-    }
-    unique_strings(&items, report)
-}
-
-/// The strings of an array in which none may be empty or stand twice.
-fn unique_strings(items: &[Value<'_>], report: &mut Report) -> Vec<String> {
-    let mut out: Vec<String> = Vec::with_capacity(items.len());
-    for item in items {
-        let Some(text) = item.string(report, Length::chars(1, usize::MAX)) else { continue };
-        if out.iter().any(|known| *known == text) {
+/// The strings of an array in which none may stand twice or have fewer than `min` characters.
+fn unique_strings(items: &Items<'_>, min: usize, report: &mut Report) -> Vec<(Path, String)> {
+    let mut out: Vec<(Path, String)> = Vec::with_capacity(items.len());
+    for item in items.iter() {
+        let Some(text) = item.string(report, Length::chars(min, usize::MAX)) else { continue };
+        if out.iter().any(|(_, known)| *known == text) {
             report.fault(&item.path, "duplicate_value", format!("{text:?} stands here twice"));
         } else {
-            out.push(text.into_owned());
+            out.push((item.path, text.into_owned()));
         }
     }
     out
+}
+
+/// The items of an array that must have at most `max`.
+fn few_items<'a>(value: &Value<'a>, max: usize, report: &mut Report) -> Option<Items<'a>> {
+    let items = value.array(report)?;
+    if items.len() > max {
+        report.fault(&value.path, "too_many", format!("must have at most {max} items, has {}", items.len()));
+        return None;
+    }
+    Some(items)
 }
 
 #[cfg(test)]

@@ -58,11 +58,11 @@ fn items(value: &Value<'_>, rules: Rules<'_>, report: &mut Report) -> (Vec<Conve
     if value.is_object() {
         return (ConversationItem::read(value, 0, rules, report).into_iter().collect(), false);
     }
-    if !value.raw.get().starts_with('[') {
+    if !value.is_array() {
         value.wrong_type(report, "an object or an array of objects");
         return (Vec::new(), false);
     }
-    let values = value.array(report).unwrap_or_default();
+    let Some(values) = value.array(report) else { return (Vec::new(), true) };
     if values.is_empty() {
         report.fault(&value.path, "empty_batch", "must have at least 1 message");
     } else if values.len() > MAX_BATCH {
@@ -70,7 +70,7 @@ fn items(value: &Value<'_>, rules: Rules<'_>, report: &mut Report) -> (Vec<Conve
         report.fault(&value.path, "batch_too_large", message);
         return (Vec::new(), true);
     }
-    let items = values.iter().enumerate().filter_map(|(i, value)| ConversationItem::read(value, i, rules, report));
+    let items = values.iter().enumerate().filter_map(|(i, value)| ConversationItem::read(&value, i, rules, report));
     (items.collect(), true)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use actors::conversation::TurnStatus;
 use actors::message::{Json, ReviewStatus, SenderKind, Severity};
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
@@ -46,6 +47,19 @@ pub fn review_status(status: ReviewStatus) -> &'static str {
         ReviewStatus::Completed => "completed",
         ReviewStatus::Expired => "expired",
         ReviewStatus::Cancelled => "cancelled",
+    }
+}
+
+/// The word for a turn's status.
+#[must_use]
+pub fn turn_status(status: TurnStatus) -> &'static str {
+    match status {
+        TurnStatus::Queued => "queued",
+        TurnStatus::Running => "running",
+        TurnStatus::AwaitingReview => "awaiting_review",
+        TurnStatus::Completed => "completed",
+        TurnStatus::Failed => "failed",
+        TurnStatus::Cancelled => "cancelled",
     }
 }
 

@@ -14,7 +14,7 @@ use crate::codec;
 use crate::id::{ConversationId, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
-use crate::message::{Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
+use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
 use crate::store::{RowWrite, ViewWrite};
 
 /// What a new message does while a turn runs.
@@ -53,6 +53,8 @@ pub struct TurnRequest {
 pub struct Post {
     /// How the conversation begins where it does not exist; `None`: it must exist.
     pub opening: Option<Opening>,
+    /// The id that the client named; one with the same address and another time names nothing.
+    pub expected: Option<ConversationId>,
     /// The messages, in order.
     pub messages: Vec<NewMessage>,
     /// The turn that the last of them asks for.
@@ -100,15 +102,21 @@ fn begin(opening: &Opening) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
 }
 
 /// Begins a conversation without a message; one that exists is answered as it stands.
-pub(super) fn open(state: Option<&State>, opening: &Opening, moment: &Moment) -> Decision<Conversation> {
+pub(super) fn open(
+    state: Option<&State>,
+    opening: &Opening,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
     if let Some(state) = state {
-        return Decision::Answer(Reply::Conversation(Box::new(state.clone()), opening.details.clone()));
+        let details = super::Details::stored(found)?;
+        return Ok(Decision::Answer(Reply::Conversation(Box::new(state.clone()), details)));
     }
     let (event, rows, views) = begin(opening);
     let mut state = None;
     let record = crate::machine::Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
     <Conversation as crate::machine::Machine>::apply(&mut state, &record);
-    match state {
+    Ok(match state {
         Some(state) => Decision::Change(Change {
             events: vec![event],
             rows,
@@ -116,7 +124,7 @@ pub(super) fn open(state: Option<&State>, opening: &Opening, moment: &Moment) ->
             reply: Reply::Conversation(Box::new(state), opening.details.clone()),
         }),
         None => Decision::Reject(Rejection::NotFound),
-    }
+    })
 }
 
 impl Post {
@@ -145,6 +153,9 @@ impl Post {
         found: &Found,
     ) -> Result<Decision<Conversation>, Missing> {
         let (conversation, owner) = match (state, &self.opening) {
+            (Some(state), _) if self.expected.is_some_and(|expected| expected != state.id) => {
+                return Ok(Decision::Reject(Rejection::NotFound));
+            }
             (Some(state), _) if state.closed => return Ok(Decision::Reject(Rejection::Closed)),
             (Some(state), _) => (state.id, state.owner.clone()),
             (None, Some(opening)) => (opening.id, opening.owner.clone()),
@@ -287,9 +298,10 @@ impl Posting<'_> {
             Some(Parent::Item(earlier)) => self.messages.get(earlier).map(|message| message.id),
             None => None,
         };
+        let content = content_at(message, self.moment.now);
         let accepted = Accepted {
             conversation: self.conversation,
-            content: Arc::clone(&message.content),
+            content: Arc::clone(&content),
             parent,
             owner: self.owner.clone(),
             turn: turn.map(|turn| turn.id),
@@ -302,9 +314,9 @@ impl Posting<'_> {
             owner: self.owner.clone(),
             parent,
             turn: turn.map(|turn| turn.id),
-            content: Arc::clone(&message.content),
+            content: Arc::clone(&content),
         });
-        if let Some(review) = &message.content.review {
+        if let Some(review) = &content.review {
             let expires_at = review.expires_at;
             self.event(Event::ReviewRequested { message: id, expires_at });
             let key = id_key(id);
@@ -319,6 +331,10 @@ impl Posting<'_> {
 
     /// The message `id` is revised: its pending review is cancelled.
     fn supersede(&mut self, id: MessageId, found: &Found) -> Result<(), Missing> {
+        let by_this_post = |event: &Event| matches!(event, Event::ReviewCancelled(end) if end.message == id);
+        if self.events.iter().any(by_this_post) {
+            return Ok(());
+        }
         let overlay = overlay_of(id.number, found)?;
         let Some(bytes) = found.event(id.number)? else { return Ok(()) };
         let Ok(record) = codec::decode_record::<Event>(id.number, bytes) else { return Ok(()) };
@@ -372,6 +388,18 @@ impl Posting<'_> {
         });
         turn
     }
+}
+
+/// What a message says when it is accepted at `now`: a review that stays open for a while ends so much later.
+fn content_at(message: &NewMessage, now: Millis) -> Arc<Content> {
+    let mut content = Arc::clone(&message.content);
+    if let Some(millis) = message.review_millis
+        && content.review.is_some()
+        && let Some(review) = &mut Arc::make_mut(&mut content).review
+    {
+        review.expires_at = now.plus(millis);
+    }
+    content
 }
 
 /// The key of a message in a workspace's lists: sorts by time.

@@ -24,12 +24,12 @@ pub(super) fn needs(state: Option<&State>) -> Vec<Need> {
 /// The alarm is due: ends the reviews whose time is over, and recovers a turn that was lost with its process.
 pub(super) fn wake(
     state: &State,
-    turn_alive: bool,
+    lost: Option<turn::Attempt>,
     moment: &Moment,
     found: &Found,
 ) -> Result<Decision<Conversation>, Missing> {
     let mut change = Change::new(Vec::new(), Reply::Nothing);
-    turn::recover(state, turn_alive, moment, &mut change.events, &mut change.rows);
+    turn::recover(state, lost, moment, &mut change.events, &mut change.rows);
     if state.next_deadline.is_some_and(|next| next <= moment.now) {
         let mut deadlines = Vec::new();
         for (key, _) in found.first(DEADLINES, EXPIRED_AT_ONCE + 1)? {

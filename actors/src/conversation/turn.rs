@@ -106,6 +106,15 @@ pub struct Turn {
     pub failure: Option<Failure>,
 }
 
+/// One attempt at one turn of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The turn.
+    pub number: u64,
+    /// The attempt.
+    pub attempt: u32,
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug)]
 pub struct Finish {
@@ -141,6 +150,14 @@ impl Turn {
         }
     }
 
+    /// The turn as it was when it was asked for and had to wait.
+    #[must_use]
+    pub fn requested_again(turn: &Self) -> Self {
+        let status = TurnStatus::Queued;
+        let (attempt, started_at, ended_at, replies, usage, failure) = (0, None, None, None, None, None);
+        Self { status, attempt, started_at, ended_at, replies, usage, failure, ..turn.clone() }
+    }
+
     /// The same with its next attempt begun.
     #[must_use]
     pub(super) fn started(&self, at: Millis) -> Self {
@@ -166,6 +183,11 @@ impl Turn {
         matches!(self.status, TurnStatus::Completed | TurnStatus::Failed | TurnStatus::Cancelled)
     }
 
+    /// Its newest attempt.
+    pub(super) fn current(&self) -> Attempt {
+        Attempt { number: self.id.number, attempt: self.attempt }
+    }
+
     /// When to look whether it still runs.
     pub(super) fn look_at(&self) -> Millis {
         self.started_at.unwrap_or(self.id.at).plus(LOOK_AFTER_MILLIS)
@@ -188,11 +210,8 @@ fn start_next(state: &State, moment: &Moment, events: &mut Vec<Event>, rows: &mu
 
 /// An agent shall answer what is there.
 pub(super) fn start(state: &State, agent: &str, moment: &Moment) -> Decision<Conversation> {
-    if state.closed {
-        return Decision::Reject(Rejection::Closed);
-    }
-    if state.queued.len() >= limits::QUEUED_TURNS {
-        return Decision::Reject(Rejection::TooManyTurns);
+    if let Some(rejection) = refuse(state) {
+        return Decision::Reject(rejection);
     }
     let turn = Turn { trigger: Some(state.last_seq), ..Turn::requested(moment.now, state.id, state.turns + 1, agent) };
     enqueue(state, turn, moment)
@@ -224,12 +243,27 @@ pub(super) fn retry(
 ) -> Result<Decision<Conversation>, Missing> {
     let Some(turn) = stored(number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
     Ok(match turn.status {
-        TurnStatus::Failed => enqueue(state, turn, moment),
+        TurnStatus::Failed => again(state, turn, moment),
         TurnStatus::Queued | TurnStatus::Running | TurnStatus::AwaitingReview => {
             Decision::Answer(Reply::Turn(Box::new(turn)))
         }
         TurnStatus::Completed | TurnStatus::Cancelled => Decision::Reject(Rejection::TurnNotPossible(turn.status)),
     })
+}
+
+/// A failed turn takes its place as a new one would, and within the same bounds.
+fn again(state: &State, turn: Turn, moment: &Moment) -> Decision<Conversation> {
+    match refuse(state) {
+        Some(rejection) => Decision::Reject(rejection),
+        // What it waits with is part of the state; how it ended before is told by the log.
+        None => enqueue(state, Turn { ended_at: None, failure: None, ..turn }, moment),
+    }
+}
+
+/// Whether no turn may be asked for now.
+fn refuse(state: &State) -> Option<Rejection> {
+    let full = state.queued.len() >= limits::QUEUED_TURNS;
+    if state.closed { Some(Rejection::Closed) } else { full.then_some(Rejection::TooManyTurns) }
 }
 
 /// A turn is stopped; the next one begins.
@@ -298,9 +332,16 @@ fn reply(state: &State, turn: &Turn, text: &str) -> Event {
     })
 }
 
-/// What a due alarm means for the running turn: nothing if its attempt is alive, else the next attempt or the end.
-pub(super) fn recover(state: &State, alive: bool, moment: &Moment, events: &mut Vec<Event>, rows: &mut Vec<RowWrite>) {
-    let Some(turn) = state.running.as_ref().filter(|turn| !alive && moment.now >= turn.look_at()) else { return };
+/// What a due alarm means for the running turn: the next attempt or the end if it is the one that was lost.
+pub(super) fn recover(
+    state: &State,
+    lost: Option<Attempt>,
+    moment: &Moment,
+    events: &mut Vec<Event>,
+    rows: &mut Vec<RowWrite>,
+) {
+    let running = state.running.as_ref().filter(|turn| lost == Some(turn.current()));
+    let Some(turn) = running.filter(|turn| moment.now >= turn.look_at()) else { return };
     if turn.attempt < limits::TURN_ATTEMPTS {
         let again = turn.started(moment.now);
         rows.push(again.row());

@@ -38,6 +38,14 @@ pub struct Update {
     pub closed: Option<bool>,
 }
 
+impl Details {
+    /// As they are now.
+    pub(super) fn stored(found: &Found) -> Result<Self, Missing> {
+        let row = found.row(DETAILS, Bytes::new())?;
+        Ok(row.and_then(|bytes| codec::decode(bytes).ok()).unwrap_or_default())
+    }
+}
+
 impl Update {
     pub(super) fn decide(
         &self,
@@ -45,8 +53,7 @@ impl Update {
         moment: &Moment,
         found: &Found,
     ) -> Result<Decision<Conversation>, Missing> {
-        let row = found.row(DETAILS, Bytes::new())?;
-        let before: Details = row.and_then(|bytes| codec::decode(bytes).ok()).unwrap_or_default();
+        let before = Details::stored(found)?;
         let details = Details {
             title: self.title.clone().unwrap_or_else(|| before.title.clone()),
             summary: self.summary.clone().unwrap_or_else(|| before.summary.clone()),

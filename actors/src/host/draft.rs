@@ -119,13 +119,6 @@ impl<M: Machine> Draft<M> {
         }
     }
 
-    /// Gives everybody their answer, and what has become true to the caller.
-    pub(crate) fn answer_committed(mut self) -> Vec<Arc<Record<M::Event>>> {
-        let records = std::mem::take(&mut self.records);
-        self.answer();
-        records
-    }
-
     /// Tells everybody the same refusal.
     pub(crate) fn refuse(self, refusal: &Refusal<M>) {
         for envelope in self.batch {

@@ -12,8 +12,9 @@
 //!        1 ‖ at ‖ entity                 a due alarm
 //!        2 ‖ workspace ‖ view ‖ key      an entry of a workspace's list
 //! ```
-//! An entity is written as id ‖ kind ‖ workspace here: nothing reads a workspace's entities together, ids differ in
-//! their first bytes while workspaces do not, and the engine compares first bytes without following a pointer.
+//! An entity is written as id ‖ kind ‖ workspace: nothing reads a workspace's entities together, ids differ in their
+//! first bytes while workspaces do not, and the engine compares first bytes without following a pointer. Only due
+//! alarms have the workspace first, because they are read in the order of `Due`.
 //! Numbers in keys are big-endian, so that bytes sort as numbers do; numbers in values are little-endian.
 //! An entity's key has 21 bytes, so the one-byte keys collide with nothing and sort outside of every entity.
 //! Values outside the log end in a CRC-32C of key and value: a row that stands under another's key is noticed too.
@@ -99,7 +100,7 @@ pub(super) const DUE_KEY: usize = 1 + 8 + EntityKey::LEN;
 pub(super) fn due_key(due: Due) -> [u8; DUE_KEY] {
     let mut key = [DUE; DUE_KEY];
     key[1..9].copy_from_slice(&due.at.0.to_be_bytes());
-    key[9..].copy_from_slice(&entity_key(due.entity));
+    key[9..].copy_from_slice(&due.entity.to_bytes());
     key
 }
 
@@ -116,7 +117,7 @@ pub(super) const LAST_ENTITY: EntityKey =
 /// The inverse of [`due_key`].
 pub(super) fn read_due_key(key: &[u8]) -> Option<Due> {
     let (at, entity) = key.strip_prefix(&[DUE])?.split_at_checked(8)?;
-    Some(Due { at: Millis(u64::from_be_bytes(at.try_into().ok()?)), entity: read_entity_key(entity)? })
+    Some(Due { at: Millis(u64::from_be_bytes(at.try_into().ok()?)), entity: EntityKey::from_bytes(entity)? })
 }
 
 /// The checksum of a row outside the log.

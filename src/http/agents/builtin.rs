@@ -59,7 +59,7 @@ fn script(value: &Value<'_>, report: &mut Report) -> Option<Vec<ScriptEntry>> {
         report.fault(&value.path, "too_many", message);
         return None;
     }
-    Some(items.iter().filter_map(|item| entry(item, report)).collect())
+    Some(items.iter().filter_map(|item| entry(&item, report)).collect())
 }
 
 fn entry(value: &Value<'_>, report: &mut Report) -> Option<ScriptEntry> {

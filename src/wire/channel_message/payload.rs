@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use actors::message::Json;
 use serde_json::value::RawValue;
 
-use crate::json::fields::{Fields, Length, Value};
+use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::number::MAX_SAFE;
 use crate::json::report::Report;
 
@@ -33,8 +33,8 @@ pub(super) fn read(review: &mut Fields<'_>, kind: &str, report: &mut Report) -> 
 fn approval(fields: &mut Fields<'_>, report: &mut Report) {
     if let Some(items) = fields.optional("options").and_then(|value| some_items(&value, report)) {
         let mut known = HashSet::new();
-        for item in &items {
-            choice(item, &mut known, true, report);
+        for item in items.iter() {
+            choice(&item, &mut known, true, report);
         }
     }
     if let Some(value) = fields.optional("allowComment") {
@@ -46,17 +46,17 @@ fn selection(fields: &mut Fields<'_>, report: &mut Report) {
     if let Some(value) = fields.optional("mode") {
         value.choice(report, &[("single", ()), ("multi", ())]);
     }
-    let items = fields.required(report, "items").and_then(|value| some_items(&value, report)).unwrap_or_default();
+    let items = fields.required(report, "items").and_then(|value| some_items(&value, report));
     let mut known = HashSet::new();
-    for item in &items {
-        choice(item, &mut known, false, report);
+    for item in items.iter().flat_map(Items::iter) {
+        choice(&item, &mut known, false, report);
     }
 }
 
 fn form(fields: &mut Fields<'_>, report: &mut Report) {
-    let items = fields.required(report, "fields").and_then(|value| some_items(&value, report)).unwrap_or_default();
+    let items = fields.required(report, "fields").and_then(|value| some_items(&value, report));
     let mut known = HashSet::new();
-    for item in &items {
+    for item in items.iter().flat_map(Items::iter) {
         let Some(mut field) = item.object(report) else { continue };
         unique(&mut field, "name", &mut known, report);
         field.string(report, "label", Length::ANY);
@@ -64,10 +64,10 @@ fn form(fields: &mut Fields<'_>, report: &mut Report) {
         if let Some(value) = field.optional("required") {
             value.boolean(report);
         }
-        let options = field.optional("options").and_then(|value| value.array(report)).unwrap_or_default();
+        let options = field.optional("options").and_then(|value| value.array(report));
         let mut known = HashSet::new();
-        for option in &options {
-            form_option(option, &mut known, report);
+        for option in options.iter().flat_map(Items::iter) {
+            form_option(&option, &mut known, report);
         }
     }
 }
@@ -101,7 +101,7 @@ fn text_input(fields: &mut Fields<'_>, report: &mut Report) {
 }
 
 /// The items of an array that must have one at least.
-fn some_items<'a>(value: &Value<'a>, report: &mut Report) -> Option<Vec<Value<'a>>> {
+fn some_items<'a>(value: &Value<'a>, report: &mut Report) -> Option<Items<'a>> {
     let items = value.array(report)?;
     if items.is_empty() {
         report.fault(&value.path, "too_few", "must have at least 1 item");

@@ -4,7 +4,7 @@ use actors::clock::Millis;
 use actors::message::{Callback, Json, Quorum, Review};
 use http::{HeaderName, HeaderValue};
 
-use super::{payload, unique_strings};
+use super::{few_items, payload, unique_strings};
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::number::MAX_SAFE;
 use crate::json::report::Report;
@@ -17,6 +17,8 @@ pub const MAX_EXPIRY_SECONDS: u64 = 365 * 24 * 60 * 60;
 pub const MAX_CALLBACK_HEADERS: usize = 20;
 /// Principals who may have to agree.
 pub const MAX_QUORUM: i64 = 100;
+/// Principals who may be allowed to answer.
+pub const MAX_ALLOWED: usize = 1_000;
 
 /// When nobody's answer is accepted any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Expiry {
     /// The message does not say; the channel's default decides.
     #[default]
     Default,
+    /// So many milliseconds after the message was accepted.
+    In(u64),
     /// At this time.
     At(Millis),
 }
@@ -59,11 +63,22 @@ impl ReviewPost {
         Some(review)
     }
 
+    /// How many milliseconds after its acceptance the review ends; `None` where its end is a fixed time.
+    #[must_use]
+    pub fn expires_in(&self, default_expiry: u64) -> Option<u64> {
+        match self.expiry {
+            Expiry::Default => Some(default_expiry),
+            Expiry::In(millis) => Some(millis),
+            Expiry::At(_) => None,
+        }
+    }
+
     /// The review to store. `default_expiry` is in milliseconds.
     #[must_use]
     pub fn into_review(self, now: Millis, default_expiry: u64) -> Review {
         let expires_at = match self.expiry {
             Expiry::Default => now.plus(default_expiry),
+            Expiry::In(millis) => now.plus(millis),
             Expiry::At(at) => at,
         };
         Review {
@@ -105,7 +120,7 @@ fn expiry(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Expiry {
             report.fault(&value.path, "expiry_too_far", too_far);
             return Expiry::Default;
         }
-        return Expiry::At(now.plus(seconds.unsigned_abs() * 1000));
+        return Expiry::In(seconds.unsigned_abs() * 1000);
     }
     // A time before 1970 is as past as 1970 itself.
     let Some((path, at)) = at.map(|(path, at)| (path, Millis(u64::try_from(at).unwrap_or(0)))) else {
@@ -205,8 +220,9 @@ fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
         None => Some(1),
     };
     let allowed = fields.optional("allowed").and_then(|value| {
-        let items = value.array(report)?;
-        Some((value.path, items.len(), unique_strings(&items, report)))
+        let items = few_items(&value, MAX_ALLOWED, report)?;
+        let names = unique_strings(&items, 1, report).into_iter().map(|(_, name)| name).collect();
+        Some((value.path, items.len(), names))
     });
     fields.finish(report);
     let of = u32::try_from(of?).ok()?;

@@ -141,7 +141,8 @@ fn each_fault_has_its_code_and_pointer() {
 fn all_faults_are_named_at_once() {
     let expected = ["required /type", "required /contactIdentifier", "required /content"];
     assert_eq!(named(&read(&json!({})).1), expected);
-    let body = json!({"type": "X", "contactIdentifier": " ", "contactName": 1, "content": {"image": {"url": "x", "caption": 1}}});
+    let body = json!({"type": "X", "contactIdentifier": " ", "contactName": 1, "content": {"image": {"url": "x",
+        "caption": 1}}});
     let expected = [
         "invalid_enum /type",
         "required /contactIdentifier",
@@ -195,7 +196,8 @@ fn a_document_has_its_own_name_or_that_of_its_url_and_never_a_directory() {
 
 #[test]
 fn media_keep_what_was_given_and_say_where_their_url_stands() {
-    let body = r#"{"type":"IMAGE","contactIdentifier":"u","content":{ "image": {"url":"https://example.com/i.png", "caption":"c"} }}"#;
+    let body = r#"{"type":"IMAGE","contactIdentifier":"u",
+        "content":{ "image": {"url":"https://example.com/i.png", "caption":"c"} }}"#;
     let Some(ContactContent::Media(media)) = read_text(body, true).0.content else { panic!() };
     assert_eq!(media.given.as_str(), r#"{"image":{"url":"https://example.com/i.png","caption":"c"}}"#);
     assert_eq!(media.url_pointer(), "/content/image/url");
@@ -205,7 +207,8 @@ fn media_keep_what_was_given_and_say_where_their_url_stands() {
 
 #[test]
 fn a_sound_has_no_caption_and_unknown_members_are_named() {
-    let body = r#"{"type":"AUDIO","contactIdentifier":"u","x":1,"content":{"audio":{"url":"https://example.com/a.mp3","caption":5},"y":1}}"#;
+    let body = r#"{"type":"AUDIO","contactIdentifier":"u","x":1,
+        "content":{"audio":{"url":"https://example.com/a.mp3","caption":5},"y":1}}"#;
     assert_eq!(read_text(body, false).1.ignored, ["content.audio.caption", "content.y", "x"]);
     let expected = ["unknown_field /content/audio/caption", "unknown_field /content/y", "unknown_field /x"];
     assert_eq!(named(&read_text(body, true).1), expected);
@@ -216,11 +219,16 @@ fn a_sound_has_no_caption_and_unknown_members_are_named() {
 #[test]
 fn the_samples_of_the_documentation_are_accepted() {
     for body in [
-        r#"{"content":{"text":{"body":"Hello, how can I help you?"}},"type":"TEXT","contactIdentifier":"user@example.com","contactName":"User Name"}"#,
-        r#"{"content":{"image":{"url":"https://example.com/image.jpg","caption":"Image caption"}},"type":"IMAGE","contactIdentifier":"user@example.com"}"#,
-        r#"{"content":{"audio":{"url":"https://example.com/audio.mp3"}},"type":"AUDIO","contactIdentifier":"user@example.com"}"#,
-        r#"{"content":{"video":{"url":"https://example.com/video.mp4","caption":"Video caption"}},"type":"VIDEO","contactIdentifier":"user@example.com"}"#,
-        r#"{"content":{"document":{"url":"https://example.com/document.pdf","filename":"document.pdf","caption":"Document description"}},"type":"DOCUMENT","contactIdentifier":"user@example.com"}"#,
+        r#"{"content":{"text":{"body":"Hello, how can I help you?"}},"type":"TEXT",
+            "contactIdentifier":"user@example.com","contactName":"User Name"}"#,
+        r#"{"content":{"image":{"url":"https://example.com/image.jpg","caption":"Image caption"}},
+            "type":"IMAGE","contactIdentifier":"user@example.com"}"#,
+        r#"{"content":{"audio":{"url":"https://example.com/audio.mp3"}},"type":"AUDIO",
+            "contactIdentifier":"user@example.com"}"#,
+        r#"{"content":{"video":{"url":"https://example.com/video.mp4","caption":"Video caption"}},
+            "type":"VIDEO","contactIdentifier":"user@example.com"}"#,
+        r#"{"content":{"document":{"url":"https://example.com/document.pdf","filename":"document.pdf",
+            "caption":"Document description"}},"type":"DOCUMENT","contactIdentifier":"user@example.com"}"#,
     ] {
         assert!(named(&read_text(body, true).1).is_empty(), "{body}");
     }
@@ -251,17 +259,20 @@ fn the_answer_has_the_members_of_the_contract_in_their_order() {
         last_message_at: NOW.plus(2),
         message: inbound,
         replies: &replies,
-        usage: Usage { credits: 1, input_tokens: 2, output_tokens: 3, model: Some("echo") },
+        usage: Usage { credits: 1.0, input_tokens: 2, output_tokens: 3, model: Some("echo") },
         turn,
         turn_status: "completed",
     };
     let reply_id = replies[0].id;
     let expected = format!(
-        "{{\"success\":true,\"contactId\":\"{contact}\",\"conversationId\":\"{conversation}\",\"messageId\":\"{inbound}\",\
-         \"conversation\":{{\"id\":\"{conversation}\",\"status\":\"open\",\"channelId\":\"demo-api\",\"contactId\":\"{contact}\",\
+        "{{\"success\":true,\"contactId\":\"{contact}\",\"conversationId\":\"{conversation}\",\
+         \"messageId\":\"{inbound}\",\
+         \"conversation\":{{\"id\":\"{conversation}\",\"status\":\"open\",\"channelId\":\"demo-api\",\
+         \"contactId\":\"{contact}\",\
          \"assignment\":{{\"type\":\"AI_AGENT\",\"agentId\":\"echo\"}},\"createdAt\":\"2025-01-01T00:00:00.000Z\",\
          \"updatedAt\":\"2025-01-01T00:00:00.002Z\",\"lastMessageAt\":\"2025-01-01T00:00:00.002Z\"}},\
-         \"aiMessages\":[{{\"id\":\"{reply_id}\",\"type\":\"TEXT\",\"content\":{{\"text\":{{\"body\":\"hi \\\"you\\\"\"}}}},\
+         \"aiMessages\":[{{\"id\":\"{reply_id}\",\"type\":\"TEXT\",\
+         \"content\":{{\"text\":{{\"body\":\"hi \\\"you\\\"\"}}}},\
          \"createdAt\":\"2025-01-01T00:00:00.002Z\"}}],\"usage\":{{\"credits\":1,\"inputTokens\":2,\"outputTokens\":3,\
          \"model\":\"echo\"}},\"turn\":{{\"id\":\"{turn}\",\"status\":\"completed\"}}}}"
     );

@@ -1,6 +1,7 @@
 //! The answer to a contact's message.
 
 use actors::clock::Millis;
+use actors::conversation;
 use actors::id::{ContactId, ConversationId, MessageId, TurnId};
 use actors::message::{Content, MediaKind, Message};
 use serde::ser::SerializeMap;
@@ -43,14 +44,27 @@ pub struct ContactParts<'a> {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage<'a> {
-    /// Credits of the workspace.
-    pub credits: u64,
+    /// Credits of the workspace; a thousandth is the smallest part.
+    pub credits: f64,
     /// Tokens that the model read.
     pub input_tokens: u64,
     /// Tokens that the model wrote.
     pub output_tokens: u64,
     /// The model; `null` before one was called.
     pub model: Option<&'a str>,
+}
+
+impl<'a> Usage<'a> {
+    /// What a turn has cost.
+    #[must_use]
+    pub fn of(usage: &'a conversation::Usage) -> Self {
+        Self {
+            credits: usage.millicredits as f64 / 1000.0,
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            model: Some(&usage.model),
+        }
+    }
 }
 
 /// The answer; see [`contact_view`].
@@ -94,9 +108,10 @@ struct TurnSummary<'a> {
     status: &'a str,
 }
 
+/// One message of an agent.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ReplyView<'a> {
+pub struct ReplyView<'a> {
     id: Shown<MessageId>,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -147,7 +162,9 @@ pub fn contact_view<'a>(parts: &'a ContactParts<'a>) -> ContactView<'a> {
     }
 }
 
-fn reply_view(message: &Message) -> ReplyView<'_> {
+/// See [`ReplyView`].
+#[must_use]
+pub fn reply_view(message: &Message) -> ReplyView<'_> {
     ReplyView {
         id: Shown(message.id),
         kind: word(message.content.media),

@@ -4,7 +4,7 @@ use actors::clock::Millis;
 use actors::id::MessageId;
 use actors::message::{Content, Json, MediaKind, Parent, Sender};
 
-use crate::json::fields::{Fields, Length, Value};
+use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
 use crate::json::raw;
 use crate::json::report::Report;
@@ -16,6 +16,8 @@ pub const MAX_CONTENT_BYTES: usize = 256 * 1024;
 pub const MAX_META_BYTES: usize = 16 * 1024;
 /// Tags of one message, after those that are equal became one.
 pub const MAX_TAGS: usize = 32;
+/// Attachments of one message that name an upload; each costs a look-up.
+pub const MAX_UPLOADS: usize = 100;
 /// How far ahead of this side's clock an imported message may be, in milliseconds.
 pub const MAX_AHEAD_MILLIS: u64 = 5 * 60 * 1000;
 
@@ -145,7 +147,7 @@ fn sent_at(value: &Value<'_>, now: Millis, report: &mut Report) -> Option<Millis
 }
 
 /// The items of an array, each of which must be an object.
-fn objects<'a>(value: &Value<'a>, report: &mut Report) -> Option<Vec<Value<'a>>> {
+fn objects<'a>(value: &Value<'a>, report: &mut Report) -> Option<Items<'a>> {
     let items = value.array(report)?;
     for item in items.iter().filter(|item| !item.is_object()) {
         item.wrong_type(report, "an object");
@@ -156,12 +158,16 @@ fn objects<'a>(value: &Value<'a>, report: &mut Report) -> Option<Vec<Value<'a>>>
 fn references(value: &Value<'_>, report: &mut Report) -> (Option<Json>, Vec<(Path, String)>) {
     let Some(items) = objects(value, report) else { return (None, Vec::new()) };
     let mut ids = Vec::new();
-    for item in &items {
+    for item in items.iter() {
         let id = crate::json::Object::from_raw(item.raw).and_then(|object| object.get("id"));
         let Some(raw) = id.filter(|raw| raw.get() != "null") else { continue };
         let id = Value { raw, path: item.path.name("id") };
         if let Some(text) = id.string(report, Length::ANY) {
             ids.push((id.path, text.into_owned()));
+        }
+        if ids.len() > MAX_UPLOADS {
+            report.fault(&value.path, "too_many", format!("must name at most {MAX_UPLOADS} uploads"));
+            break;
         }
     }
     (Some(value.json()), ids)
@@ -189,7 +195,7 @@ fn tags(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
     let mut tags: Vec<String> = Vec::with_capacity(items.len().min(MAX_TAGS));
     // A tag too many is counted, not compared, so that a long array costs no more than its length.
     let mut beyond = 0;
-    for item in &items {
+    for item in items.iter() {
         let Some(text) = item.string(report, Length::ANY) else { continue };
         let tag = text.trim();
         if !Length::chars(1, 64).check(report, &item.path, tag) || tags.iter().any(|known| known == tag) {

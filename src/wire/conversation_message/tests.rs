@@ -85,7 +85,8 @@ fn what_the_contract_allows_is_accepted() {
         with(json!({"meta_data": {"k": "x".repeat(16_376)}})),
         with(json!({"meta_data": deep})),
         with(json!({"parent_message_id": parent_id()})),
-        json!({"content": [{"content": "a"}, {"content": "b", "parent_message_id": "#0"}, {"content": "c", "parent_message_id": "#1"}]}),
+        json!({"content": [{"content": "a"}, {"content": "b", "parent_message_id": "#0"}, {"content": "c",
+            "parent_message_id": "#1"}]}),
         with(json!({"sender_id": null, "created_at": null, "role": null, "message_type": null, "tool_calls": null,
                     "parent_message_id": null, "tags": null, "meta_data": null, "attachments": null})),
     ] {
@@ -182,7 +183,8 @@ fn each_fault_has_its_code_and_pointer() {
 #[test]
 fn all_faults_of_all_items_are_named_at_once() {
     let body = json!({
-        "content": [{"content": "", "role": "X"}, {"content": "ok"}, {"content": 1, "tags": ["", "a"], "parent_message_id": "#2"}],
+        "content": [{"content": "", "role": "X"}, {"content": "ok"}, {"content": 1, "tags": ["", "a"],
+            "parent_message_id": "#2"}],
         "enable_memories": 0, "conversation_id": [],
     });
     let expected = [
@@ -214,7 +216,8 @@ fn tags_are_trimmed_and_each_is_kept_once_in_order() {
 
 #[test]
 fn client_json_is_kept_compact_and_otherwise_untouched() {
-    let body = r#"{"content":{"content":"x","tool_calls":[ {"n": 1.0} , {} ],"attachments":[{"b":1, "id":"att_1"},{"id":"y"}],
+    let body = r#"{"content":{"content":"x","tool_calls":[ {"n": 1.0} , {} ],"attachments":[{"b":1,
+        "id":"att_1"},{"id":"y"}],
         "meta_data":{ "z": 12345678901234567890, "a":1e5 }}}"#;
     let (post, report) = read_text(body, true);
     assert!(report.faults.is_empty());
@@ -226,8 +229,17 @@ fn client_json_is_kept_compact_and_otherwise_untouched() {
 }
 
 #[test]
+fn at_most_a_hundred_uploads_are_named_while_other_references_are_free() {
+    let of = |n: usize, reference: Any| named(&read(&with(json!({ "attachments": vec![reference; n] }))).1);
+    assert!(of(100, json!({"id": "att_1"})).is_empty());
+    assert_eq!(of(101, json!({"id": "att_1"})), ["too_many /content/attachments"]);
+    assert!(of(1_000, json!({"url": "x"})).is_empty());
+}
+
+#[test]
 fn parents_are_messages_or_earlier_items() {
-    let body = json!({"content": [{"content": "a", "parent_message_id": parent_id()}, {"content": "b", "parent_message_id": "#0"}]});
+    let body = json!({"content": [{"content": "a", "parent_message_id": parent_id()}, {"content": "b",
+        "parent_message_id": "#0"}]});
     let (post, _) = read(&body);
     assert_eq!(post.messages[1].parent, Some(Parent::Item(0)));
     let parents: Vec<_> = post.parents().map(|(path, id)| (path.pointer(), id.to_string())).collect();
@@ -236,7 +248,8 @@ fn parents_are_messages_or_earlier_items() {
 
 #[test]
 fn what_is_not_known_is_named() {
-    let body = r#"{"content":[{"content":"a"},{"content":"b","x":1,"meta_data":{"free":1},"tool_calls":[{"free":1}]}],"clientId":"k"}"#;
+    let body = r#"{"content":[{"content":"a"},{"content":"b","x":1,"meta_data":{"free":1},
+        "tool_calls":[{"free":1}]}],"clientId":"k"}"#;
     assert_eq!(read_text(body, false).1.ignored, ["content.1.x", "clientId"]);
     assert_eq!(named(&read_text(body, true).1), ["unknown_field /content/1/x", "unknown_field /clientId"]);
     let twice =
@@ -266,7 +279,8 @@ fn the_alias_takes_the_conversation_of_its_path() {
 
 #[test]
 fn the_sample_as_it_stands_in_the_documentation_has_only_its_parent_missing() {
-    let sample = r#"{"content":{"content":"<string>","sender_id":"<string>","created_at":"2023-11-07T05:31:56Z","role":"user",
+    let sample = r#"{"content":{"content":"<string>","sender_id":"<string>","created_at":"2023-11-07T05:31:56Z",
+        "role":"user",
       "message_type":"text","tool_calls":[{}],"parent_message_id":"<string>","tags":["<string>"],"meta_data":{},
       "attachments":[{}]},"conversation_id":"<string>","enable_memories":false}"#;
     assert_eq!(named(&read_text(sample, true).1), ["parent_not_found /content/parent_message_id"]);
@@ -306,7 +320,8 @@ fn the_answer_has_the_seventeen_members_in_their_order() {
     let (id, conversation) = (message.id, message.conversation);
     let checksum = checksum(&message, &Overlay::default());
     let expected = format!(
-        "{{\"conversation_id\":\"{conversation}\",\"sender_id\":\"me\",\"content\":\"hello\",\"workspace_id\":\"default\",\
+        "{{\"conversation_id\":\"{conversation}\",\"sender_id\":\"me\",\"content\":\"hello\",\
+         \"workspace_id\":\"default\",\
          \"created_at\":\"2025-01-01T00:00:00.000Z\",\"updated_at\":null,\"id\":\"{id}\",\"role\":\"user\",\
          \"tool_calls\":null,\"message_type\":\"text\",\"tags\":null,\"checksum\":\"{checksum}\",\"attachments\":null,\
          \"parent_message_id\":null,\"meta_data\":{{}},\"sent_at\":\"2025-01-01T00:00:00.000Z\",\"owner_id\":null}}"
@@ -330,7 +345,8 @@ fn a_client_can_compute_the_checksum_from_the_answer() {
         assert_eq!(etag(&message, &Overlay::default()), format!("\"{}\"", recomputed(&view)));
     }
     let known = message(item(json!({"sender_id": "s"})));
-    let canonical = br#"{"attachments":null,"content":"hello","message_type":"text","parent_message_id":null,"role":"user","sender_id":"s","tool_calls":null}"#;
+    let canonical = "{\"attachments\":null,\"content\":\"hello\",\"message_type\":\"text\",\"parent_message_id\":null,\
+                     \"role\":\"user\",\"sender_id\":\"s\",\"tool_calls\":null}";
     let hash: String = Sha256::digest(canonical).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(checksum(&known, &Overlay::default()), format!("sha256:{hash}"));
 }

@@ -1,7 +1,5 @@
 //! A message as the conversation API shows it, and its checksum.
 
-use std::fmt::Write;
-
 use actors::message::{Attachment, Message, Overlay};
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
@@ -186,8 +184,9 @@ fn checksum_of(message: &Message, current: &Current<'_>) -> String {
     let mut out = String::with_capacity(71);
     out.push_str("sha256:");
     for byte in hasher.finalize() {
-        // Writing to a string cannot fail.
-        _ = write!(out, "{byte:02x}");
+        for digit in [byte >> 4, byte & 15] {
+            out.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
     }
     out
 }

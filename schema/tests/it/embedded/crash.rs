@@ -25,7 +25,8 @@ async fn child_that_writes_until_it_is_killed() {
             let store = store.clone();
             tokio::spawn(async move {
                 let mut head = store.load(entity(n), Fresh::Settled).await.unwrap().map(|loaded| loaded.head);
-                loop {
+                // More than any round waits for.
+                for _ in 0..1_000_000 {
                     let payload = format!("{n}/{}", head.map_or(0, |head| head.seq) + 1);
                     let next = append(&store, entity(n), head, &payload).await;
                     // One write call, so that lines of tasks do not mix and none is left in a buffer.

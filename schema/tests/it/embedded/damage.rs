@@ -15,6 +15,9 @@ use super::*;
 
 const ENTITIES: u64 = 24;
 const COMMITS: u64 = 12;
+const JOURNAL: &str = "engine/0.jnl";
+/// What a batch ends with in a journal.
+const BATCH_END: &[u8] = b"FJL\x03";
 
 /// A file as it was when the store was closed: its length and everything before its final zeros.
 struct Original {
@@ -140,14 +143,17 @@ fn draw(random: &mut u64) -> u64 {
 /// Changes one bit of one file, or cuts it; says what was done.
 fn damage(files: &[Original], dir: &Path, random: &mut u64) -> String {
     loop {
-        let file = &files[(draw(random) % files.len() as u64) as usize];
+        // A third in the journal: one file of many, and the one that the engine would cut.
+        let journal = files.iter().find(|file| file.path == Path::new(JOURNAL)).unwrap();
+        let any = &files[(draw(random) % files.len() as u64) as usize];
+        let file = if draw(random).is_multiple_of(3) { journal } else { any };
         let locks = file.path.ends_with("LOCK") || file.path.ends_with("lock");
         if file.content.is_empty() || locks {
             continue;
         }
         let path = dir.join(&file.path);
         let at = draw(random) % file.content.len() as u64;
-        if draw(random) % 3 == 0 {
+        if draw(random).is_multiple_of(3) {
             std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(at).unwrap();
             return format!("{} cut to {at} of {}", file.path.display(), file.len);
         }
@@ -200,8 +206,6 @@ fn no_damage_goes_unnoticed() {
     let mut files = Vec::new();
     snapshot(&original, &original, &mut files);
     let mut endings = BTreeMap::new();
-    // What the engine panics on is turned into errors; its messages would hide this test's own.
-    std::panic::set_hook(Box::new(|_| {}));
     let failure = (first..first + flips).find_map(|seed| {
         let copy = dir.path().join(format!("{seed}"));
         restore(&files, &copy);
@@ -225,8 +229,80 @@ fn no_damage_goes_unnoticed() {
             }
         }
     });
-    drop(std::panic::take_hook());
     assert_eq!(failure, None);
     println!("{endings:?}");
     assert!(endings.len() >= 2, "the damages are of several kinds: {endings:?}");
+}
+
+/// A built store as files, and where the batches in its journal end.
+fn built(dir: &Path) -> (Vec<Original>, Vec<usize>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(build(dir));
+    let mut files = Vec::new();
+    snapshot(dir, dir, &mut files);
+    let journal = &files.iter().find(|file| file.path == Path::new(JOURNAL)).unwrap().content;
+    let ends = journal.windows(BATCH_END.len()).enumerate().filter(|(_, window)| *window == BATCH_END);
+    let ends: Vec<_> = ends.map(|(at, _)| at + BATCH_END.len()).collect();
+    assert_eq!(ends.len() as u64, ENTITIES * COMMITS, "a commit was a batch");
+    (files, ends)
+}
+
+/// The journal's first `sealed` bytes as an older journal, cut to `kept`, and the rest as the newest one.
+fn split(files: &[Original], dir: &Path, sealed: usize, kept: usize) {
+    restore(files, dir);
+    let journal = std::fs::read(dir.join(JOURNAL)).unwrap();
+    std::fs::write(dir.join(JOURNAL), &journal[..kept]).unwrap();
+    std::fs::write(dir.join("engine/1.jnl"), &journal[sealed..]).unwrap();
+}
+
+#[test]
+fn a_cut_in_an_older_journal_is_refused_even_between_two_batches() {
+    let dir = tempfile::tempdir().unwrap();
+    let (files, ends) = built(&dir.path().join("original"));
+    let sealed = ends[200];
+    let whole = dir.path().join("whole");
+    split(&files, &whole, sealed, sealed);
+    assert!(verify(&whole).unwrap().is_clean());
+    for kept in [0, 1, ends[10], ends[199], ends[100] + 7, sealed - 1] {
+        let cut = dir.path().join(format!("{kept}"));
+        split(&files, &cut, sealed, kept);
+        let before = std::fs::read(cut.join(JOURNAL)).unwrap();
+        assert!(matches!(refused(&cut), OpenError::JournalDamaged(_)), "cut to {kept} of {sealed}");
+        assert!(matches!(verify(&cut), Err(OpenError::JournalDamaged(_))), "cut to {kept} of {sealed}");
+        assert_eq!(std::fs::read(cut.join(JOURNAL)).unwrap(), before, "nothing is changed by looking");
+    }
+}
+
+#[test]
+fn a_changed_engine_sequence_is_refused_although_no_checksum_covers_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (files, ends) = built(&dir.path().join("original"));
+    for (n, bit) in [(3, 0), (100, 1), (150, 2), (250, 3), (280, 9), (286, 63)] {
+        let copy = dir.path().join(format!("{n}"));
+        restore(&files, &copy);
+        let mut journal = std::fs::read(copy.join(JOURNAL)).unwrap();
+        // A batch begins with a tag and the number of its items.
+        journal[ends[n] + 5 + bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(copy.join(JOURNAL), journal).unwrap();
+        assert!(matches!(refused(&copy), OpenError::JournalDamaged(_)), "batch {n}, bit {bit}");
+    }
+}
+
+#[test]
+fn a_manifest_that_is_not_the_newest_one_is_refused_and_costs_no_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let (files, _) = built(&dir.path().join("original"));
+    let tables = |dir: &Path| std::fs::read_dir(dir.join("engine/keyspaces/1/tables")).unwrap().count();
+    let copy = dir.path().join("copy");
+    restore(&files, &copy);
+    let current = copy.join("engine/keyspaces/1/current");
+    let mut content = std::fs::read(&current).unwrap();
+    content[0] -= 1;
+    std::fs::write(&current, content).unwrap();
+    let before = tables(&copy);
+    for accept_loss in [false, true] {
+        let refused = EmbeddedStore::open(&copy, options().accept_loss(accept_loss)).map(drop);
+        assert!(matches!(refused, Err(OpenError::ManifestDamaged(_))), "{refused:?}");
+    }
+    assert_eq!(tables(&copy), before);
 }

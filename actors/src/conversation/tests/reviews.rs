@@ -1,0 +1,86 @@
+//! Reviews and their deadlines.
+
+use super::*;
+use crate::machine::{Found, Moment};
+use crate::message::{Overlay, ReviewStatus};
+
+fn wake(sim: &mut Sim<Conversation>) -> Vec<Event> {
+    let known = sim.log.len();
+    sim.run(&Command::Wake { lost: None }).unwrap();
+    sim.since(known).into_iter().cloned().collect()
+}
+
+fn alarm(sim: &Sim<Conversation>) -> Option<Millis> {
+    Conversation::alarm(sim.state.as_ref().unwrap())
+}
+
+#[test]
+fn a_review_expires_at_its_deadline_and_not_a_millisecond_before() {
+    let mut sim = nothing();
+    let deadline = NOW.plus(1_000);
+    posted(sim.run(&post(vec![ask(deadline, None)])));
+    assert_eq!(alarm(&sim), Some(deadline));
+    sim.now = Millis(deadline.0 - 1);
+    assert_eq!(wake(&mut sim), []);
+    sim.now = deadline;
+    let events = wake(&mut sim);
+    let Event::ReviewExpired(end) = &events[0] else { panic!("{events:?}") };
+    assert_eq!((end.state.status, end.state.completed_at), (ReviewStatus::Expired, Some(deadline)));
+    assert_eq!(events[1], Event::DeadlineMoved { next: None });
+    assert_eq!(alarm(&sim), None);
+    assert_eq!(wake(&mut sim), [], "one outcome");
+}
+
+#[test]
+fn a_review_with_a_default_is_completed_by_the_system() {
+    let mut sim = nothing();
+    posted(sim.run(&post(vec![ask(NOW.plus(5), Some("{\"a\":1}"))])));
+    sim.now = NOW.plus(5);
+    let events = wake(&mut sim);
+    let Event::ReviewCompleted(end) = &events[0] else { panic!("{events:?}") };
+    assert_eq!(end.state.decided_by.as_deref(), Some("system"));
+    assert_eq!(end.state.response.as_ref().map(|json| json.as_str()), Some("{\"a\":1}"));
+    let overlay: Overlay = codec_decode(&sim.rows[&(OVERLAYS, number_key(2))]);
+    assert_eq!(overlay.review, Some(end.state.clone()), "the row tells what the log tells");
+}
+
+fn codec_decode<T: for<'b> minicbor::Decode<'b, ()>>(bytes: &[u8]) -> T {
+    crate::codec::decode(bytes).unwrap()
+}
+
+#[test]
+fn more_due_reviews_than_one_wake_ends_are_ended_by_the_next_ones() {
+    let mut sim = nothing();
+    let asks = (0..150).map(|i| ask(NOW.plus(1_000 + i), None)).collect();
+    posted(sim.run(&post(asks)));
+    posted(sim.run(&post(vec![ask(NOW.plus(9_000), None)])));
+    sim.now = NOW.plus(5_000);
+    for (expired, next) in [(64, 1_064), (64, 1_128), (22, 9_000), (0, 9_000)] {
+        let events = wake(&mut sim);
+        assert_eq!(events.iter().filter(|event| matches!(event, Event::ReviewExpired(_))).count(), expired);
+        assert_eq!(alarm(&sim), Some(NOW.plus(next)), "the alarm stands at the next one");
+    }
+}
+
+/// Two commands decided in one batch: the second sees what the first has written.
+#[test]
+fn a_wake_behind_another_in_one_batch_loses_no_review() {
+    let mut sim = nothing();
+    let asks = (0..150).map(|i| ask(NOW.plus(1_000 + i), None)).collect();
+    posted(sim.run(&post(asks)));
+    sim.now = NOW.plus(5_000);
+    // The host reads before it decides, and lays the batch's writes over what it read.
+    let deadlines = sim.rows.iter().filter(|((table, _), _)| *table == DEADLINES);
+    let deadlines: Vec<_> = deadlines.map(|((_, key), value)| (key.clone(), value.clone())).collect();
+    let mut found = Found::default();
+    let rows =
+        deadlines.iter().take(65).map(|(key, value)| crate::store::Row { key: key.clone(), value: value.clone() });
+    found.add_first(DEADLINES, 65, rows.collect());
+    for (key, _) in deadlines.iter().take(64) {
+        found.write_row(&crate::store::RowWrite { table: DEADLINES, key: key.clone(), value: None });
+    }
+    let moment = Moment { entity: entity(), now: sim.now, next_seq: 1_000, random: [0; 16] };
+    let decision = Conversation::decide(sim.state.as_ref(), &Command::Wake { lost: None }, &moment, &found);
+    let missing = decision.unwrap_err();
+    assert_eq!(missing.0, [Need::First(DEADLINES, 65 + 64)], "it reads on behind what was deleted");
+}

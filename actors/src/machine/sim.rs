@@ -1,0 +1,129 @@
+//! Runs decisions as values: what the host does, without an actor, a store or a clock.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::clock::Millis;
+use crate::codec;
+use crate::id::EntityKey;
+use crate::limits;
+use crate::store::{Row, Table, View};
+
+/// An entity as a list of records, rows and list entries.
+pub(crate) struct Sim<M: Machine> {
+    pub(crate) entity: EntityKey,
+    pub(crate) now: Millis,
+    pub(crate) state: Option<M::State>,
+    /// Every record, marks too, with its encoding.
+    pub(crate) log: Vec<(Record<M::Event>, Bytes)>,
+    pub(crate) rows: BTreeMap<(Table, Bytes), Bytes>,
+    pub(crate) views: BTreeMap<(View, Bytes), Bytes>,
+    /// How many events there are.
+    pub(crate) seq: u64,
+}
+
+impl<M: Machine> Sim<M> {
+    pub(crate) fn new(entity: EntityKey, now: Millis) -> Self {
+        Self { entity, now, state: None, log: Vec::new(), rows: BTreeMap::new(), views: BTreeMap::new(), seq: 0 }
+    }
+
+    /// Decides a command, reading whatever it asks for.
+    pub(crate) fn decide(&self, command: &M::Command) -> Decision<M> {
+        let mut found = Found::default();
+        for need in M::needs(self.state.as_ref(), command) {
+            self.read(need, &mut found);
+        }
+        let moment = Moment { entity: self.entity, now: self.now, next_seq: self.seq + 1, random: [7; 16] };
+        for _ in 0..8 {
+            match M::decide(self.state.as_ref(), command, &moment, &found) {
+                Ok(decision) => return decision,
+                Err(Missing(needs)) => {
+                    assert!(needs.iter().any(|need| !found.has(need)), "it asks for what it has: {needs:?}");
+                    needs.into_iter().for_each(|need| self.read(need, &mut found));
+                }
+            }
+        }
+        panic!("it never has enough for {command:?}");
+    }
+
+    fn read(&self, need: Need, found: &mut Found) {
+        match need {
+            Need::Row(table, key) => {
+                let row = self.rows.get(&(table, key.clone())).cloned();
+                found.add_row(table, key, row);
+            }
+            Need::First(table, limit) => {
+                let rows = self.rows.iter().filter(|((of, _), _)| *of == table).take(limit);
+                let rows = rows.map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
+                found.add_first(table, limit, rows.collect());
+            }
+            Need::Event(seq) => {
+                let mut events = self.log.iter().filter(|(record, _)| M::is_event(&record.event) && record.seq == seq);
+                found.add_event(seq, events.next().map(|(_, bytes)| bytes.clone()));
+            }
+        }
+    }
+
+    /// Takes a change, as the host does, and checks what every change must keep.
+    pub(crate) fn take(&mut self, change: Change<M>) -> M::Reply {
+        for event in change.events {
+            let seq = self.seq + u64::from(M::is_event(&event));
+            let record = Record { seq, at: self.now, trace: None, event };
+            M::apply(&mut self.state, &record);
+            let bytes = codec::encode_record(&record);
+            self.log.push((record, bytes));
+            self.seq = seq;
+        }
+        for write in change.rows {
+            assert!(write.key.len() <= limits::ROW_KEY_BYTES);
+            match write.value {
+                Some(value) => self.rows.insert((write.table, write.key), value),
+                None => self.rows.remove(&(write.table, write.key)),
+            };
+        }
+        for write in change.views {
+            match write.value {
+                Some(value) => self.views.insert((write.view, write.key), value),
+                None => self.views.remove(&(write.view, write.key)),
+            };
+        }
+        self.check();
+        change.reply
+    }
+
+    /// The state is what the encoded log leads to, survives its own encoding, and is small.
+    pub(crate) fn check(&self) {
+        let mut replayed = None;
+        let mut seq = 0;
+        for (record, bytes) in &self.log {
+            seq += u64::from(M::is_event(&record.event));
+            assert_eq!(record.seq, seq, "sequences have no gaps");
+            let decoded: Record<M::Event> = codec::decode_record(record.seq, bytes).unwrap();
+            assert_eq!(format!("{decoded:?}"), format!("{record:?}"));
+            M::apply(&mut replayed, &decoded);
+        }
+        assert_eq!(format!("{replayed:?}"), format!("{:?}", self.state));
+        if let Some(state) = &self.state {
+            let bytes = codec::encode(state);
+            assert!(bytes.len() <= limits::STATE_BYTES, "the state takes {} bytes", bytes.len());
+            let decoded: M::State = codec::decode(&bytes).unwrap();
+            assert_eq!(format!("{decoded:?}"), format!("{state:?}"));
+        }
+    }
+
+    /// Decides and takes; the reply.
+    pub(crate) fn run(&mut self, command: &M::Command) -> Result<M::Reply, M::Rejection> {
+        match self.decide(command) {
+            Decision::Answer(reply) => Ok(reply),
+            Decision::Reject(rejection) => Err(rejection),
+            Decision::Change(change) => Ok(self.take(change)),
+        }
+    }
+
+    /// The newest records, oldest first: those after the first `known`.
+    pub(crate) fn since(&self, known: usize) -> Vec<&M::Event> {
+        self.log[known..].iter().map(|(record, _)| &record.event).collect()
+    }
+}

@@ -1,0 +1,163 @@
+//! I5: no timer is lost, and none is early.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::agent::NoModels;
+use actors::clock::{Clock, Millis};
+use actors::conversation::{Command, Event};
+use actors::directory::Circumstances;
+use actors::id::EntityKey;
+use actors::message::{Content, Review};
+use actors::node::Node;
+use actors::store::Store;
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::store::memory::MemoryStore;
+use tokio::time::{Instant, sleep};
+
+use crate::support::*;
+
+/// How late an alarm may be while its node runs.
+const LATE_MILLIS: u64 = 50;
+
+fn ask(e: EntityKey, expires_at: Millis) -> Command {
+    let review = Review {
+        kind: "approval".to_owned(),
+        payload: None,
+        callback: None,
+        expires_at,
+        on_expire: None,
+        quorum: None,
+    };
+    post_of(e, Content { review: Some(review), ..content("may I?") })
+}
+
+fn start<S: Store>(store: &Arc<S>, clock: &Arc<TokioClock>) -> Arc<Node> {
+    let store: Arc<S> = Arc::clone(store);
+    let clock: Arc<TokioClock> = Arc::clone(clock);
+    Node::start(store, clock, entropy(), Arc::new(NoModels))
+}
+
+/// When the reviews of a conversation expired.
+async fn expired(node: &Node, e: EntityKey) -> Vec<Millis> {
+    let log = log(node, e).await.into_iter();
+    log.filter(|record| matches!(record.event, Event::ReviewExpired(_))).map(|record| record.at).collect()
+}
+
+async fn due(store: &impl Store) -> usize {
+    store.due(None, Millis(u64::MAX), 1_000).await.unwrap().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_reviews_expire_on_time_and_never_early_near_and_far() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), TokioClock::start());
+    let node = start(&store, &clock);
+    let mut random = Random(3);
+    let mut deadlines = Vec::new();
+    for n in 0..5 {
+        let mut of = Vec::new();
+        for _ in 0..20 {
+            // Some are beyond what is kept in memory, and beyond the time after which an idle entity leaves.
+            let deadline = clock.now().plus(1 + random.below(600_000));
+            node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+            of.push(deadline);
+            sleep(Duration::from_millis(random.below(50))).await;
+        }
+        of.sort();
+        deadlines.push(of);
+    }
+    for _ in 0..61 {
+        sleep(Duration::from_secs(10)).await;
+        for (n, of) in (0..).zip(&deadlines) {
+            let past = of.iter().filter(|at| at.plus(LATE_MILLIS) < clock.now()).count();
+            assert!(expired(&node, entity(n)).await.len() >= past);
+        }
+    }
+    for (n, of) in (0..).zip(&deadlines) {
+        let expired = expired(&node, entity(n)).await;
+        assert_eq!(expired.len(), of.len());
+        for (at, deadline) in expired.iter().zip(of) {
+            assert!(at >= deadline, "early by {} ms", deadline.since(*at));
+            assert!(at.since(*deadline) <= LATE_MILLIS, "late by {} ms", at.since(*deadline));
+        }
+    }
+    assert_eq!(due(store.as_ref()).await, 0, "nothing is left to wake for");
+    sleep(Duration::from_secs(200)).await;
+    assert_eq!(node.resident(), 0, "and nobody is woken any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_an_alarm_rings_in_the_next_process_overdue_or_not() {
+    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let node = start(&gate, &clock);
+    let [overdue, ahead] = [clock.now().plus(5_000), clock.now().plus(300_000)];
+    for (n, deadline) in [(1, overdue), (2, ahead)] {
+        node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+    }
+    node.drain(Instant::now() + Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(expired(&node, entity(1)).await, [], "a stopped node wakes nobody");
+    let next = start(&gate, &clock);
+    sleep(Duration::from_millis(LATE_MILLIS)).await;
+    assert_eq!(expired(&next, entity(1)).await.len(), 1);
+    sleep(Duration::from_secs(300)).await;
+    let expired = expired(&next, entity(2)).await;
+    assert!(expired.len() == 1 && expired[0] >= ahead && expired[0].since(ahead) <= LATE_MILLIS);
+    assert_eq!(due(gate.as_ref()).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_overdue_reviews_of_many_entities_are_all_worked_off() {
+    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let node = start(&gate, &clock);
+    for n in 0..1_500 {
+        let deadline = clock.now().plus(10_000 + n);
+        node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+    }
+    // More than one wake ends at once, in one entity.
+    for _ in 0..199 {
+        node.conversation(entity(0), ask(entity(0), clock.now().plus(9_000)), Circumstances::default()).await.unwrap();
+    }
+    node.drain(Instant::now() + Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(60)).await;
+    let next = start(&gate, &clock);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(due(gate.as_ref()).await, 0);
+    assert_eq!(expired(&next, entity(0)).await.len(), 200);
+    assert_eq!(expired(&next, entity(1_499)).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn scans_wakes_and_commits_that_fail_are_repeated_until_they_succeed() {
+    let clock = TokioClock::start();
+    let store = Arc::new(FaultyStore::new(MemoryStore::default(), 11, Rates::default()));
+    let node = start(&store, &clock);
+    let deadline = clock.now().plus(200_000);
+    for n in 0..10 {
+        node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+    }
+    let broken = Rates { refused: 300, unanswered: 300, late: 300, unread: 900, competed: 0 };
+    store.set_rates(broken);
+    sleep(Duration::from_secs(230)).await;
+    store.calm();
+    sleep(Duration::from_secs(5)).await;
+    for n in 0..10 {
+        assert_eq!(expired(&node, entity(n)).await.len(), 1, "entity {n}, {:?}", store.injected());
+    }
+    assert_eq!(due(store.inner()).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wakes_do_not_pile_up_behind_a_slow_commit() {
+    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let node = start(&gate, &clock);
+    let e = entity(1);
+    node.conversation(e, ask(e, clock.now().plus(1_000)), Circumstances::default()).await.unwrap();
+    gate.rule(Rule::Hold);
+    sleep(Duration::from_secs(600)).await;
+    let commits = gate.commits();
+    gate.rule(Rule::Pass);
+    settle().await;
+    assert_eq!(expired(&node, e).await.len(), 1);
+    assert!(gate.commits() <= commits + 1);
+}

@@ -1,0 +1,246 @@
+//! What happens when the store, another process or a machine itself goes wrong.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actors::clock::Millis;
+use actors::conversation::{Conversation, message_of};
+use actors::directory::{Answer, Circumstances, Directory, Refusal};
+use actors::id::{EntityKey, Kind};
+use actors::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use actors::node::Node;
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::store::memory::MemoryStore;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::support::*;
+
+fn faulty(rates: Rates) -> Arc<FaultyStore<MemoryStore>> {
+    Arc::new(FaultyStore::new(MemoryStore::default(), 5, rates))
+}
+
+const NEVER_ANSWERED: Rates = Rates { refused: 0, unanswered: 1_000, late: 0, competed: 0, unread: 0 };
+const NEVER_READ: Rates = Rates { refused: 0, unanswered: 0, late: 0, competed: 0, unread: 1_000 };
+const REFUSED: Rates = Rates { refused: 1_000, unanswered: 0, late: 0, competed: 0, unread: 0 };
+const LATE: Rates = Rates { refused: 0, unanswered: 0, late: 1_000, competed: 0, unread: 0 };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn i6_two_owners_of_one_entity_lose_and_double_nothing() {
+    let store = Arc::new(MemoryStore::default());
+    let nodes = [node_over(&store), node_over(&store)];
+    let e = entity(1);
+    let writers: Vec<_> = (0..16_u64)
+        .map(|writer| {
+            let node = Arc::clone(&nodes[writer as usize % 2]);
+            tokio::spawn(async move {
+                let mut acknowledged = Vec::new();
+                for i in 0..40 {
+                    let text = format!("{writer} {i}");
+                    let with = key(writer * 1_000 + i, 0);
+                    let seq = loop {
+                        match node.conversation(e, post(e, &text), with).await {
+                            Ok(Answer::Repeat { last, .. }) => break last,
+                            Ok(answer) => break messages(answer)[0].id.number,
+                            Err(Refusal::Unavailable(_)) => {}
+                            Err(other) => panic!("{other}"),
+                        }
+                    };
+                    acknowledged.push((seq, text));
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        acknowledged.extend(writer.await.unwrap());
+    }
+    acknowledged.sort();
+    assert_eq!(texts(&nodes[0], e).await, acknowledged);
+    assert_eq!(nodes[0].state::<Conversation>(e).await.unwrap().unwrap().messages, 640);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_unknown_and_the_retry_finds_what_was_done() {
+    let store = faulty(Rates::default());
+    let node = node_over(&store);
+    let e = entity(1);
+    node.conversation(e, post(e, "first"), Circumstances::default()).await.unwrap();
+    let mut subscription = node.subscribe(e);
+    store.set_rates(NEVER_ANSWERED);
+    let unknown = node.conversation(e, post(e, "a"), key(1, 1)).await;
+    assert!(matches!(unknown, Err(Refusal::Unknown(_))));
+    store.calm();
+    assert!(matches!(subscription.events.recv().await, Err(RecvError::Closed)), "it has missed something");
+    let again = node.conversation(e, post(e, "a"), key(1, 1)).await;
+    assert!(matches!(again, Ok(Answer::Repeat { first: 3, last: 3 })));
+    assert_eq!(texts(&node, e).await.len(), 2);
+    let mut subscription = node.subscribe(e);
+    node.conversation(e, post(e, "b"), Circumstances::default()).await.unwrap();
+    assert_eq!(message_of(&subscription.events.recv().await.unwrap()).unwrap().content.text.as_deref(), Some("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_commit_and_its_retry_have_one_effect() {
+    for seed in 0..30 {
+        let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
+        let node = node_over(&store);
+        let e = entity(1);
+        store.set_rates(LATE);
+        let unknown = node.conversation(e, post(e, "a"), key(1, 1)).await;
+        assert!(matches!(unknown, Err(Refusal::Unknown(_))));
+        store.calm();
+        let again = node.conversation(e, post(e, "a"), key(1, 1)).await;
+        assert!(again.is_ok(), "seed {seed}");
+        node.conversation(e, post(e, "b"), key(2, 2)).await.unwrap();
+        let found = texts(&node, e).await;
+        assert_eq!(found, [(2, "a".to_owned()), (3, "b".to_owned())], "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_commit_changes_nothing_and_the_next_one_goes_through() {
+    let store = faulty(REFUSED);
+    let node = node_over(&store);
+    let e = entity(1);
+    let refused = node.conversation(e, post(e, "a"), Circumstances::default()).await;
+    assert!(matches!(refused, Err(Refusal::Unavailable(_))));
+    store.calm();
+    node.conversation(e, post(e, "b"), Circumstances::default()).await.unwrap();
+    assert_eq!(texts(&node, e).await, [(2, "b".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entity_that_cannot_be_loaded_is_unavailable_until_it_can() {
+    let store = faulty(NEVER_READ);
+    let node = node_over(&store);
+    let e = entity(1);
+    for _ in 0..3 {
+        let asked: Vec<_> = (0..10)
+            .map(|_| {
+                let node = Arc::clone(&node);
+                tokio::spawn(async move { node.conversation(e, post(e, "a"), Circumstances::default()).await })
+            })
+            .collect();
+        for asked in asked {
+            assert!(matches!(asked.await.unwrap(), Err(Refusal::Unavailable(_))));
+        }
+    }
+    settle().await;
+    assert_eq!((node.resident(), node.admission().in_flight()), (0, 0));
+    store.calm();
+    node.conversation(e, post(e, "b"), Circumstances::default()).await.unwrap();
+    assert_eq!(texts(&node, e).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entity_that_cannot_be_reloaded_leaves_and_comes_back() {
+    let store = faulty(Rates::default());
+    let node = node_over(&store);
+    let e = entity(1);
+    node.conversation(e, post(e, "a"), Circumstances::default()).await.unwrap();
+    store.set_rates(Rates { unread: 1_000, ..LATE });
+    let unknown = node.conversation(e, post(e, "b"), Circumstances::default()).await;
+    assert!(matches!(unknown, Err(Refusal::Unknown(_))));
+    settle().await;
+    assert_eq!(node.resident(), 0);
+    store.calm();
+    node.conversation(e, post(e, "c"), Circumstances::default()).await.unwrap();
+    let found = texts(&node, e).await;
+    assert_eq!((found[0].1.as_str(), found[found.len() - 1].1.as_str()), ("a", "c"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_the_store_never_gives_is_unknown_and_stalls_nobody() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    let e = entity(1);
+    gate.rule(Rule::Swallow);
+    let before = tokio::time::Instant::now();
+    let unknown = node.conversation(e, post(e, "a"), key(1, 1)).await;
+    assert!(matches!(unknown, Err(Refusal::Unknown(_))));
+    assert!(before.elapsed().as_secs() < 1, "it is told at once");
+    gate.rule(Rule::Pass);
+    assert!(matches!(node.conversation(e, post(e, "a"), key(1, 1)).await, Ok(Answer::Repeat { first: 1, last: 2 })));
+}
+
+/// A machine that counts, and panics when it is told to.
+#[derive(Debug)]
+struct Bomb;
+
+#[derive(Clone, Debug, PartialEq, minicbor::Encode, minicbor::Decode)]
+struct Count(#[n(0)] u64);
+
+/// How many records the machine was told to be durable.
+static COMMITTED: AtomicU64 = AtomicU64::new(0);
+
+impl Machine for Bomb {
+    type State = Count;
+    type Event = Count;
+    type Command = Option<u64>;
+    type Reply = u64;
+    type Rejection = ();
+
+    fn needs(_: Option<&Count>, _: &Option<u64>) -> Vec<Need> {
+        Vec::new()
+    }
+
+    fn decide(state: Option<&Count>, command: &Option<u64>, _: &Moment, _: &Found) -> Result<Decision<Self>, Missing> {
+        let add = command.expect("told to panic");
+        let count = state.map_or(0, |count| count.0) + add;
+        Ok(Decision::Change(Change::new(vec![Count(count)], count)))
+    }
+
+    fn apply(state: &mut Option<Count>, record: &Record<Count>) {
+        *state = Some(record.event.clone());
+    }
+
+    fn is_event(_: &Count) -> bool {
+        true
+    }
+
+    fn alarm(_: &Count) -> Option<Millis> {
+        None
+    }
+
+    fn on_alarm(_: &Node, _: EntityKey, _: &Count) -> Option<u64> {
+        Some(0)
+    }
+
+    fn weight(_: &Option<u64>) -> usize {
+        1
+    }
+
+    fn committed(_: &Arc<Node>, _: EntityKey, _: &Count, records: &[Arc<Record<Count>>]) {
+        COMMITTED.fetch_add(records.len() as u64, Ordering::SeqCst);
+    }
+
+    fn adopted(_: &Arc<Node>, _: EntityKey) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_unknown_to_those_who_wait_and_the_next_command_works() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    let directory = Directory::<Bomb>::default();
+    let e = EntityKey { kind: Kind::Contact, ..entity(1) };
+    let ask = |command: Option<u64>| {
+        let (node, directory) = (Arc::clone(&node), directory.clone());
+        tokio::spawn(async move { directory.ask(&node, e, command, Circumstances::default()).await })
+    };
+    assert_eq!(ask(Some(1)).await.unwrap().unwrap(), Answer::Done(1));
+    gate.rule(Rule::Hold);
+    let in_flight = ask(Some(2));
+    settle().await;
+    let waiting = [ask(None), ask(Some(4))];
+    settle().await;
+    gate.rule(Rule::Pass);
+    assert_eq!(in_flight.await.unwrap().unwrap(), Answer::Done(3), "its commit ended before the panic");
+    for waiting in waiting {
+        assert!(matches!(waiting.await.unwrap(), Err(Refusal::Unknown(_))));
+    }
+    settle().await;
+    assert_eq!((directory.resident(), node.admission().in_flight()), (0, 0));
+    assert_eq!(ask(Some(8)).await.unwrap().unwrap(), Answer::Done(11));
+    assert_eq!(COMMITTED.load(Ordering::SeqCst), 3);
+}

@@ -1,0 +1,387 @@
+//! Stored bytes stay readable: an example of every stored type, as it was written once.
+//!
+//! A test that fails here has found a change that old data would not survive. Where the change is meant and old bytes
+//! are still read, `GOLDEN=write cargo test -p actors golden` writes the examples anew.
+
+use std::fmt::{Debug, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actors::agent::builtin::{Behaviour, Builtin, ScriptEntry};
+use actors::agent::{Agent, Provider};
+use actors::channel::{Channel, ChannelKind};
+use actors::clock::Millis;
+use actors::codec;
+use actors::conversation::{
+    self, Accepted, BusyPolicy, Conversation, Details, Event, Failure, Origin, ReviewEnd, Turn, TurnStatus, Usage,
+};
+use actors::directory::Circumstances;
+use actors::id::{Address, AttachmentId, ContactId, ConversationId, KeyId, MessageId, TurnId};
+use actors::key::{ApiKey, Principal, Scope};
+use actors::machine::Record;
+use actors::message::{
+    Attachment, Callback, Content, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
+    SenderKind, Severity, Vote,
+};
+use actors::registry::RowChange;
+use actors::store::memory::MemoryStore;
+use actors::store::{Fresh, Store, StoreError, Table};
+use actors::trace::TraceContext;
+use actors::workspace::Workspace;
+use actors::{contact, registry};
+use bytes::Bytes;
+
+use crate::support::*;
+
+const AT: Millis = Millis(1_732_000_000_123);
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+fn json(text: &str) -> Json {
+    Json::from_checked(text)
+}
+
+fn address() -> Address {
+    Address([0, 1, 2, 3, 4, 5, 6, 7, 8, 255])
+}
+
+fn conversation() -> ConversationId {
+    ConversationId::new(AT, address())
+}
+
+fn contact_id() -> ContactId {
+    ContactId::new(AT, address())
+}
+
+fn message(number: u64) -> MessageId {
+    MessageId::new(AT, address(), number)
+}
+
+fn turn(number: u64) -> Turn {
+    Turn {
+        id: TurnId::new(AT, address(), number),
+        agent: text("echo"),
+        trigger: Some(2),
+        status: TurnStatus::Completed,
+        attempt: 3,
+        started_at: Some(AT),
+        ended_at: Some(AT.plus(5)),
+        replies: Some((3, 4)),
+        usage: Some(Usage { input_tokens: 1, output_tokens: 300, millicredits: 70_000, model: text("m") }),
+        failure: Some(Failure { code: text("agent_timeout"), detail: text("too slow") }),
+    }
+}
+
+fn details() -> Details {
+    Details { title: Some(text("a title")), summary: Some(text("a summary")), metadata: Some(json("{\"a\":1.50}")) }
+}
+
+fn review_state() -> ReviewState {
+    let vote = Vote { principal: text("ana"), response: json("{}"), feedback: Some(text("fine")), at: AT };
+    ReviewState {
+        status: ReviewStatus::Completed,
+        response: Some(json("{\"selectedOption\":\"approve\"}")),
+        feedback: Some(text("go")),
+        decided_by: Some(text("ana")),
+        completed_at: Some(AT),
+        votes: vec![vote],
+    }
+}
+
+/// A message in which everything is given.
+fn content() -> Content {
+    let review = Review {
+        kind: text("approval"),
+        payload: Some(json("{\"options\":[]}")),
+        callback: Some(Callback {
+            url: text("https://example.com/cb"),
+            method: text("PUT"),
+            headers: vec![(text("x-a"), text("b"))],
+        }),
+        expires_at: AT.plus(86_400_000),
+        on_expire: Some(json("{\"selectedOption\":\"reject\"}")),
+        quorum: Some(Quorum { of: 2, allowed: vec![text("ana"), text("bob")] }),
+    };
+    let attachment = Attachment {
+        id: AttachmentId::new(AT, address()),
+        filename: text("a.png"),
+        mime_type: text("image/png"),
+        size: 10_485_760,
+        storage_key: text("k"),
+    };
+    Content {
+        role: text("assistant"),
+        sender: Sender { kind: SenderKind::Contact, id: text("c") },
+        text: Some(text("h\u{e9}llo \u{1f44b}")),
+        severity: Some(Severity::Warning),
+        metadata: Some(json("{\"n\":12345678901234567890}")),
+        review: Some(review),
+        webhook_url: Some(text("https://example.com/hook")),
+        attachments: vec![attachment],
+        iteration_of: Some(message(2)),
+        message_type: text("text"),
+        tool_calls: Some(json("[{}]")),
+        references: Some(json("[]")),
+        tags: Some(vec![text("t")]),
+        sent_at: Some(AT),
+        media: MediaKind::Document,
+        media_content: Some(json("{}")),
+        memories: true,
+    }
+}
+
+fn accepted(content: Content) -> Accepted {
+    Accepted {
+        conversation: conversation(),
+        content: Arc::new(content),
+        parent: Some(message(1)),
+        owner: Some(text("ana")),
+        turn: Some(turn(1).id),
+    }
+}
+
+fn trace() -> TraceContext {
+    TraceContext { trace_id: [0xab; 16], span_id: [0xcd; 8], flags: 1 }
+}
+
+fn open_conversation() -> contact::OpenConversation {
+    contact::OpenConversation {
+        channel: text("shop"),
+        generation: 2,
+        id: conversation(),
+        earlier: vec![conversation()],
+    }
+}
+
+/// What is wrong with each example.
+#[derive(Default)]
+struct Golden(Vec<String>);
+
+impl Golden {
+    fn check(&mut self, name: &str, bytes: &Bytes) -> Option<Bytes> {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name).with_extension("hex");
+        let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        }) + "\n";
+        if std::env::var_os("GOLDEN").is_some_and(|how| how == "write") {
+            std::fs::write(&path, &hex).unwrap();
+        }
+        let Ok(golden) = std::fs::read_to_string(&path) else {
+            self.0.push(format!("{name}: there is no example"));
+            return None;
+        };
+        if golden != hex {
+            self.0.push(format!("{name}: it is written as\n  {hex}and not as\n  {golden}"));
+        }
+        let digits: Vec<char> = golden.trim().chars().collect();
+        let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+        Some(digits.chunks(2).map(byte).collect())
+    }
+
+    fn read<T: Debug + PartialEq>(&mut self, name: &str, value: &T, read: Result<T, StoreError>) {
+        match read {
+            Ok(read) if read == *value => {}
+            other => self.0.push(format!("{name}: it is read as {other:?}")),
+        }
+    }
+
+    fn value<T>(&mut self, name: &str, value: &T)
+    where
+        T: Debug + PartialEq + minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
+    {
+        if let Some(golden) = self.check(name, &codec::encode(value)) {
+            self.read(name, value, codec::decode(&golden));
+        }
+    }
+
+    fn record<E>(&mut self, name: &str, trace: Option<TraceContext>, event: E)
+    where
+        E: Debug + PartialEq + minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
+    {
+        let record = Record { seq: 7, at: AT, trace, event };
+        if let Some(golden) = self.check(name, &codec::encode_record(&record)) {
+            self.read(name, &record, codec::decode_record(7, &golden));
+        }
+    }
+
+    fn done(self) {
+        assert!(self.0.is_empty(), "{}", self.0.join("\n"));
+    }
+}
+
+#[test]
+fn golden_records_of_a_conversation() {
+    let mut golden = Golden::default();
+    let api = Origin::Api { channel: text("shop"), contact: contact_id(), agent: text("echo") };
+    let created = |origin| Event::ConversationCreated {
+        id: conversation(),
+        origin,
+        owner: Some(text("ana")),
+        details: details(),
+    };
+    let end = || ReviewEnd { message: message(2), state: review_state() };
+    let plain = Content::text("user", Sender { kind: SenderKind::User, id: text("ana") }, "hi");
+    let bare = Accepted { parent: None, owner: None, turn: None, ..accepted(plain) };
+    golden.record("conversation-created-human", None, created(Origin::Human { channel: text("demo") }));
+    golden.record("conversation-created-api", Some(trace()), created(api));
+    golden.record("conversation-created-store", None, created(Origin::Store));
+    golden.record(
+        "conversation-updated",
+        None,
+        Event::ConversationUpdated { owner: None, details: details(), reopened: true },
+    );
+    golden.record("conversation-closed", None, Event::ConversationClosed);
+    golden.record("message-created", Some(trace()), Event::MessageCreated(accepted(content())));
+    golden.record("message-created-plain", None, Event::MessageCreated(bare));
+    golden.record("review-requested", None, Event::ReviewRequested { message: message(2), expires_at: AT });
+    golden.record("review-completed", None, Event::ReviewCompleted(end()));
+    golden.record("review-expired", None, Event::ReviewExpired(end()));
+    golden.record("review-cancelled", None, Event::ReviewCancelled(end()));
+    golden.record("turn-queued", None, Event::TurnQueued(turn(1)));
+    golden.record("turn-started", None, Event::TurnStarted(turn(1)));
+    golden.record("turn-completed", None, Event::TurnCompleted(turn(1)));
+    golden.record("turn-failed", None, Event::TurnFailed(turn(1)));
+    golden.record("turn-cancelled", None, Event::TurnCancelled(turn(1)));
+    golden.record("deadline-moved", None, Event::DeadlineMoved { next: Some(AT) });
+    golden.record("deadline-moved-away", None, Event::DeadlineMoved { next: None });
+    golden.done();
+}
+
+#[test]
+fn golden_records_of_contacts_and_registries() {
+    let mut golden = Golden::default();
+    let created = contact::Event::ContactCreated {
+        id: contact_id(),
+        identifier: text("Ana@example.com"),
+        name: Some(text("Ana")),
+    };
+    golden.record("contact-created", None, created);
+    golden.record("conversation-assigned", None, contact::Event::ConversationAssigned(open_conversation()));
+    golden.record("contact-updated", None, contact::Event::ContactUpdated { name: None });
+    let changes =
+        vec![RowChange::put(Table(17), b"key", &Bytes::from_static(b"value")), RowChange::delete(Table(18), b"other")];
+    golden.record("registry-changed", None, registry::Event { changes });
+    golden.done();
+}
+
+#[test]
+fn golden_states() {
+    let mut golden = Golden::default();
+    let running = Turn { status: TurnStatus::Running, usage: None, failure: None, ..turn(1) };
+    let state = conversation::State {
+        id: conversation(),
+        origin: Origin::Store,
+        owner: Some(text("ana")),
+        closed: true,
+        updated_at: AT,
+        last_message_at: Some(AT),
+        messages: 3,
+        turns: 2,
+        running: Some(running),
+        queued: vec![turn(2)],
+        next_deadline: Some(AT),
+        last_seq: 9,
+    };
+    golden.value("conversation-state", &state);
+    let contact = contact::State {
+        id: contact_id(),
+        identifier: text("Ana@example.com"),
+        name: Some(text("Ana")),
+        updated_at: AT,
+        open: vec![open_conversation()],
+    };
+    golden.value("contact-state", &contact);
+    golden.value("registry-state", &registry::State { updated_at: AT });
+    golden.done();
+}
+
+#[test]
+fn golden_rows() {
+    let mut golden = Golden::default();
+    let channel = Channel {
+        id: text("shop"),
+        name: text("The shop"),
+        kind: ChannelKind::Api,
+        agent: Some(text("echo")),
+        busy_policy: BusyPolicy::Interrupt,
+        enabled: true,
+        webhook_url: Some(text("https://example.com/hook")),
+        webhook_secret: text("whsec_x"),
+        review_defaults: Some(json("{}")),
+        review_seconds: Some(86_400),
+        created_at: AT,
+        updated_at: Some(AT),
+    };
+    golden.value("channel", &channel);
+    let script = vec![ScriptEntry { on: text("price"), reply: vec![text("5")], tool_call: Some(json("{}")) }];
+    let builtin = Builtin { behaviour: Behaviour::Scripted, script, latency_ms: 5, split: 2, fail_every: 3 };
+    let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: Some(text("secret")) };
+    for (name, provider) in [("agent-builtin", Provider::Builtin(builtin)), ("agent-openai", remote)] {
+        let agent = Agent {
+            id: text("bot"),
+            name: text("Bot"),
+            provider,
+            model: Some(text("m")),
+            system_prompt: Some(text("be kind")),
+            temperature_milli: Some(700),
+            max_output_tokens: Some(1_000),
+            timeout_seconds: 120,
+            tools: Some(json("[]")),
+            created_at: AT,
+            updated_at: None,
+        };
+        golden.value(name, &agent);
+    }
+    let key = ApiKey {
+        id: KeyId::new(AT, address()),
+        name: text("ci"),
+        scopes: Scope::ALL.to_vec(),
+        workspace: text("default"),
+        principal: Principal { is_agent: true, id: text("bot") },
+        hash: [0xee; 32],
+        created_at: AT,
+    };
+    golden.value("api-key", &key);
+    golden.value("workspace", &Workspace { id: text("default"), name: text("Default"), created_at: AT });
+    let overlay = Overlay {
+        text: Some(text("edited")),
+        metadata: Some(json("{}")),
+        tags: Some(vec![text("t")]),
+        updated_at: Some(AT),
+        deleted: true,
+        erased: true,
+        review: Some(review_state()),
+        delivered_at: Some(AT),
+        read_at: Some(AT),
+    };
+    golden.value("overlay", &overlay);
+    golden.value("overlay-empty", &Overlay::default());
+    golden.value("turn", &turn(1));
+    golden.value("details", &details());
+    golden.value("trace-context", &trace());
+    golden.done();
+}
+
+#[tokio::test(start_paused = true)]
+async fn golden_snapshot() {
+    let store = MemoryStore::new(1);
+    let node = node_on(store.clone());
+    let e = entity(1);
+    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    let loaded = store.load(e, Fresh::Acknowledged).await.unwrap().unwrap();
+    assert_eq!(loaded.tail, [], "the state is all there is to load");
+    let mut golden = Golden::default();
+    golden.check("conversation-snapshot", &loaded.state.unwrap());
+    golden.done();
+    assert_eq!(node.state::<Conversation>(e).await.unwrap().unwrap().messages, 1);
+}
+
+#[test]
+fn what_is_not_an_encoding_of_ours_is_damaged_and_never_a_value() {
+    for bytes in [&[][..], &[0], &[2, 0x80], &[1], &[1, 0xff], &[1, 0x82, 0x01]] {
+        assert!(matches!(codec::decode::<Details>(bytes), Err(StoreError::Corrupt(_))), "{bytes:?}");
+    }
+}

@@ -1,0 +1,163 @@
+//! One entity: acknowledged means durable, one order, batches, time.
+
+use std::sync::Arc;
+
+use actors::conversation::{Command, Conversation, State, Update};
+use actors::directory::{Circumstances, Directory, Refusal};
+use actors::machine::Machine;
+use actors::node::Node;
+use actors::store::memory::MemoryStore;
+use actors::store::{Fresh, Store};
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn i1_nothing_is_told_before_it_is_durable() {
+    let (gate, puppet) = (Gate::new(), Puppet::new(true));
+    let node = Node::start(Arc::new(gate.clone()), clock(), entropy(), Arc::new(Strings(Arc::clone(&puppet))));
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    let mut subscription = node.subscribe(e);
+    gate.rule(Rule::Hold);
+    let answer = tokio::spawn({
+        let node = Arc::clone(&node);
+        async move { node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await }
+    });
+    settle().await;
+    assert!(!answer.is_finished(), "no answer");
+    assert!(subscription.events.try_recv().is_err(), "no notice");
+    assert_eq!((puppet.asked(), node.running_turns()), (0, 0), "no model call");
+    gate.rule(Rule::Pass);
+    answer.await.unwrap().unwrap();
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        told.push(subscription.events.recv().await.unwrap().event.name().unwrap());
+    }
+    assert_eq!(told, ["conversation.created", "message.created", "turn.started", "message.created", "turn.completed"]);
+    assert_eq!(puppet.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_that_come_while_a_commit_is_in_flight_share_the_next_one() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    let e = entity(1);
+    gate.rule(Rule::Hold);
+    let mut answers = Vec::new();
+    for i in 0..65 {
+        let node = Arc::clone(&node);
+        answers.push(tokio::spawn(async move {
+            node.conversation(e, post(e, &format!("{i}")), Circumstances::default()).await
+        }));
+        if i == 0 {
+            settle().await;
+        }
+    }
+    settle().await;
+    assert_eq!(gate.commits(), 1, "one commit at a time");
+    gate.rule(Rule::Pass);
+    let mut seqs = Vec::new();
+    for answer in answers {
+        seqs.push(messages(answer.await.unwrap().unwrap())[0].id.number);
+    }
+    assert_eq!(gate.commits(), 2);
+    assert_eq!(seqs, (2..67).collect::<Vec<_>>(), "in the order in which they came");
+    assert_eq!(texts(&node, e).await.len(), 65);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_too_heavy_for_a_shared_commit_goes_alone() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    let e = entity(1);
+    let text = "x".repeat(actors::limits::BATCH_BYTES + 1);
+    gate.rule(Rule::Hold);
+    let ask = |text: &str| {
+        let (node, text) = (Arc::clone(&node), text.to_owned());
+        tokio::spawn(async move { node.conversation(e, post(e, &text), Circumstances::default()).await })
+    };
+    let mut answers = vec![ask("first")];
+    settle().await;
+    answers.extend([ask("a"), ask(&text), ask(&text), ask("b"), ask("c")]);
+    settle().await;
+    gate.rule(Rule::Pass);
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(gate.commits(), 5, "first; a; heavy; heavy; b and c");
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_never_runs_backwards_within_an_entity() {
+    let clock = clock();
+    let store = MemoryStore::default();
+    let node = Node::start(Arc::new(store.clone()), clock.clone(), entropy(), Arc::new(actors::agent::NoModels));
+    let e = entity(1);
+    for back in [0, 10, 5_000, 1, 3_600_000] {
+        clock.set(actors::clock::Millis(NOW.0 - back));
+        node.conversation(e, post(e, "x"), Circumstances::default()).await.unwrap();
+    }
+    assert!(log(&node, e).await.iter().all(|record| record.at == NOW));
+    let other = Node::start(Arc::new(store), clock, entropy(), Arc::new(actors::agent::NoModels));
+    other.conversation(e, post(e, "from another process"), Circumstances::default()).await.unwrap();
+    assert_eq!(log(&node, e).await.last().unwrap().at, NOW);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_from_a_snapshot_is_the_state_from_the_whole_log() {
+    for snapshot_every in [1, 2, 3, 16, 1_000] {
+        let store = MemoryStore::new(snapshot_every);
+        let node = node_on(store.clone());
+        let (directory, e) = (Directory::<Conversation>::default(), entity(1));
+        for i in 0..40 {
+            let command = match i % 5 {
+                3 => Command::Update(Update { closed: Some(i % 2 == 0), ..Update::default() }),
+                4 => Command::Update(Update { closed: Some(false), ..Update::default() }),
+                _ => post(e, "x"),
+            };
+            directory.ask(&node, e, command, Circumstances::default()).await.unwrap();
+            if i % 7 == 0 {
+                directory.sweep(node.now(), 0, 0);
+                settle().await;
+                assert_eq!(directory.resident(), 0);
+            }
+        }
+        let mut replayed: Option<State> = None;
+        for record in log(&node, e).await {
+            Conversation::apply(&mut replayed, &record);
+        }
+        assert_eq!(node.state::<Conversation>(e).await.unwrap(), replayed);
+        let loaded = store.load(e, Fresh::Acknowledged).await.unwrap().unwrap();
+        assert!(loaded.tail.len() as u64 <= 2 * snapshot_every, "a load reads few records");
+    }
+}
+
+/// Refusals are answered without a commit, so nothing but the stack limits how many batches follow each other at once.
+#[tokio::test(start_paused = true)]
+async fn a_long_queue_of_refusals_is_a_loop_and_not_a_recursion() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    let e = entity(1);
+    node.conversation(e, post(e, "x"), Circumstances::default()).await.unwrap();
+    let text = "x".repeat(actors::limits::BATCH_BYTES);
+    gate.rule(Rule::Hold);
+    let closing = tokio::spawn({
+        let node = Arc::clone(&node);
+        let close = Command::Update(Update { closed: Some(true), ..Update::default() });
+        async move { node.conversation(e, close, Circumstances::default()).await }
+    });
+    settle().await;
+    let refused: Vec<_> = (0..255)
+        .map(|i| {
+            let (node, command) = (Arc::clone(&node), post(e, &text));
+            // Keys that were evicted or never seen are read from the store, batch by batch.
+            tokio::spawn(async move { node.conversation(e, command, key(i, i)).await })
+        })
+        .collect();
+    settle().await;
+    gate.rule(Rule::Pass);
+    closing.await.unwrap().unwrap();
+    for refused in refused {
+        assert!(matches!(refused.await.unwrap(), Err(Refusal::Rejected(_))));
+    }
+}

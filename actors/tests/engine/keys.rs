@@ -1,0 +1,117 @@
+//! I3: one effect per idempotency key.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use actors::clock::Millis;
+use actors::conversation::{Command, Conversation, Rejection, Update};
+use actors::directory::{Answer, Circumstances, Directory, Refusal};
+use actors::limits;
+use actors::node::Node;
+use actors::store::memory::MemoryStore;
+
+use crate::support::*;
+
+/// The range of the log that a keyed command is known to have had as its effect.
+fn range(answer: Answer<actors::conversation::Reply>) -> (u64, u64) {
+    match answer {
+        Answer::Repeat { first, last } => (first, last),
+        done => {
+            let messages = messages(done);
+            let first = messages[0].id.number;
+            // A first post also opens the conversation.
+            (if first == 2 { 1 } else { first }, messages[messages.len() - 1].id.number)
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn i3_racing_commands_with_one_key_have_one_effect_and_one_answer() {
+    let node = node_on(MemoryStore::default());
+    for e in (0..20).map(entity) {
+        let racing: Vec<_> = (0..64)
+            .map(|_| {
+                let node = Arc::clone(&node);
+                tokio::spawn(async move { node.conversation(e, post(e, "once"), key(1, 1)).await })
+            })
+            .collect();
+        let (mut done, mut ranges) = (0, HashSet::new());
+        for answer in racing {
+            let answer = answer.await.unwrap().unwrap();
+            done += u32::from(matches!(answer, Answer::Done(_)));
+            ranges.insert(range(answer));
+        }
+        assert_eq!((done, ranges), (1, HashSet::from([(1, 2)])));
+        assert_eq!(texts(&node, e).await.len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_with_another_request_is_refused_and_changes_nothing() {
+    let node = node_on(MemoryStore::default());
+    let e = entity(1);
+    node.conversation(e, post(e, "a"), key(1, 1)).await.unwrap();
+    let other = node.conversation(e, post(e, "b"), key(1, 2)).await;
+    assert!(matches!(other, Err(Refusal::KeyReused)));
+    assert_eq!(texts(&node, e).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_command_does_not_burn_its_key() {
+    let node = node_on(MemoryStore::default());
+    let e = entity(1);
+    let close = |closed| Command::Update(Update { closed: Some(closed), ..Update::default() });
+    node.conversation(e, post(e, "a"), Circumstances::default()).await.unwrap();
+    node.conversation(e, close(true), Circumstances::default()).await.unwrap();
+    let refused = node.conversation(e, post(e, "b"), key(1, 1)).await;
+    assert!(matches!(refused, Err(Refusal::Rejected(Rejection::Closed))));
+    node.conversation(e, close(false), Circumstances::default()).await.unwrap();
+    // Even another request may use it now.
+    assert!(matches!(node.conversation(e, post(e, "c"), key(1, 2)).await, Ok(Answer::Done(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_kept_for_its_time_and_then_forgotten() {
+    let clock = clock();
+    let store = MemoryStore::default();
+    let node = Node::start(Arc::new(store.clone()), clock.clone(), entropy(), Arc::new(actors::agent::NoModels));
+    let e = entity(1);
+    node.conversation(e, post(e, "a"), key(1, 1)).await.unwrap();
+    clock.set(NOW.plus(limits::KEY_KEPT_MILLIS - 1));
+    assert!(matches!(node.conversation(e, post(e, "a"), key(1, 1)).await, Ok(Answer::Repeat { first: 1, last: 2 })));
+    assert!(node.key(e, key(1, 1).key.unwrap().hash).await.unwrap().is_some());
+    clock.set(NOW.plus(limits::KEY_KEPT_MILLIS));
+    assert!(node.key(e, key(1, 1).key.unwrap().hash).await.unwrap().is_none());
+    assert!(matches!(node.conversation(e, post(e, "b"), key(1, 2)).await, Ok(Answer::Done(_))));
+    assert!(matches!(node.conversation(e, post(e, "b"), key(1, 2)).await, Ok(Answer::Repeat { first: 3, last: 3 })));
+    // The same in a process that reads it from the store.
+    clock.set(Millis(NOW.0 + 2 * limits::KEY_KEPT_MILLIS));
+    let other = Node::start(Arc::new(store), clock, entropy(), Arc::new(actors::agent::NoModels));
+    assert!(matches!(other.conversation(e, post(e, "c"), key(1, 3)).await, Ok(Answer::Done(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_found_after_passivation_and_behind_many_others() {
+    let node = node_on(MemoryStore::default());
+    let (directory, e) = (Directory::<Conversation>::default(), entity(1));
+    let keys = limits::KEYS_CACHED as u64 * 2 + 3;
+    let mut first = Vec::new();
+    for i in 0..keys {
+        first.push(range(directory.ask(&node, e, post(e, "x"), key(i, i)).await.unwrap()));
+    }
+    for passivated in [false, true] {
+        if passivated {
+            directory.sweep(node.now(), 0, 0);
+            settle().await;
+            assert_eq!(directory.resident(), 0);
+        }
+        for i in 0..keys {
+            let again = directory.ask(&node, e, post(e, "x"), key(i, i)).await.unwrap();
+            assert!(matches!(again, Answer::Repeat { .. }));
+            assert_eq!(range(again), first[i as usize]);
+            let other = directory.ask(&node, e, post(e, "y"), key(i, i + 1)).await;
+            assert!(matches!(other, Err(Refusal::KeyReused)));
+        }
+    }
+    assert_eq!(texts(&node, e).await.len() as u64, keys);
+}

@@ -1,0 +1,106 @@
+//! I7: past a bound the caller is told before anything is stored.
+
+use std::sync::Arc;
+
+use actors::directory::{Circumstances, Refusal};
+use actors::limits::{ENTITY_COMMANDS, NODE_COMMANDS};
+use actors::node::Node;
+use tokio::task::JoinHandle;
+
+use crate::support::*;
+
+type Waiting = JoinHandle<actors::directory::Reply<actors::conversation::Conversation>>;
+
+/// As many waiting commands as an entity takes.
+async fn fill(node: &Arc<Node>, n: u64) -> Vec<Waiting> {
+    let e = entity(n);
+    let ask = |i: usize| {
+        let node = Arc::clone(node);
+        tokio::spawn(async move { node.conversation(e, post(e, &i.to_string()), Circumstances::default()).await })
+    };
+    let waiting = (0..ENTITY_COMMANDS).map(ask).collect();
+    settle().await;
+    waiting
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_full_entity_refuses_and_stores_nothing() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    gate.rule(Rule::Hold);
+    let waiting = fill(&node, 1).await;
+    assert_eq!(node.admission().in_flight(), ENTITY_COMMANDS);
+    let e = entity(1);
+    let refused = node.conversation(e, post(e, "too many"), Circumstances::default()).await;
+    assert!(matches!(refused, Err(Refusal::Backlog)));
+    let other = entity(2);
+    let elsewhere = tokio::spawn({
+        let node = Arc::clone(&node);
+        async move { node.conversation(other, post(other, "x"), Circumstances::default()).await }
+    });
+    settle().await;
+    gate.rule(Rule::Pass);
+    elsewhere.await.unwrap().unwrap();
+    for waiting in waiting {
+        waiting.await.unwrap().unwrap();
+    }
+    assert!(texts(&node, e).await.iter().all(|(_, text)| text != "too many"));
+    assert_eq!(texts(&node, e).await.len(), ENTITY_COMMANDS);
+    assert_eq!(node.admission().in_flight(), 0, "every place is free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_full_node_refuses_and_stores_nothing() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    gate.rule(Rule::Hold);
+    let mut waiting = Vec::new();
+    let entities = (NODE_COMMANDS / ENTITY_COMMANDS) as u64;
+    for n in 0..entities {
+        waiting.extend(fill(&node, n).await);
+    }
+    let e = entity(entities);
+    let refused = node.conversation(e, post(e, "too many"), Circumstances::default()).await;
+    assert!(matches!(refused, Err(Refusal::Overloaded)));
+    gate.rule(Rule::Pass);
+    for waiting in waiting {
+        waiting.await.unwrap().unwrap();
+    }
+    assert_eq!(node.admission().in_flight(), 0);
+    assert_eq!(log(&node, e).await, []);
+    node.conversation(e, post(e, "now"), Circumstances::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_hangs_up_does_not_free_a_place_that_is_taken() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    gate.rule(Rule::Hold);
+    for waiting in fill(&node, 1).await {
+        waiting.abort();
+    }
+    settle().await;
+    assert_eq!(node.admission().in_flight(), ENTITY_COMMANDS);
+    let e = entity(1);
+    let refused = node.conversation(e, post(e, "too many"), Circumstances::default()).await;
+    assert!(matches!(refused, Err(Refusal::Backlog)));
+    gate.rule(Rule::Pass);
+    settle().await;
+    assert_eq!(node.admission().in_flight(), 0);
+    assert_eq!(texts(&node, e).await.len(), ENTITY_COMMANDS, "what was admitted is done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_without_an_answer_in_time_is_unknown_to_its_caller() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    gate.rule(Rule::Hold);
+    let e = entity(1);
+    let unknown = node.conversation(e, post(e, "slow"), key(1, 1)).await;
+    let unknown: ConversationRefusal = unknown.unwrap_err();
+    assert!(matches!(unknown, Refusal::Unknown(_)), "{unknown}");
+    gate.rule(Rule::Pass);
+    settle().await;
+    let again = node.conversation(e, post(e, "slow"), key(1, 1)).await;
+    assert!(matches!(again, Ok(actors::directory::Answer::Repeat { first: 1, last: 2 })));
+}

@@ -1,0 +1,15 @@
+//! The engine as its users see it: commands to a node, and what its store holds afterwards.
+
+mod alarms;
+mod catalog;
+mod drain;
+mod faults;
+mod golden;
+mod host;
+mod keys;
+mod limits;
+mod passivation;
+mod properties;
+mod subscriptions;
+mod support;
+mod turns;

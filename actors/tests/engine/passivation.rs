@@ -1,0 +1,109 @@
+//! Entities that leave and come back while commands come from everywhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::conversation::Conversation;
+use actors::directory::{Answer, Circumstances, Directory};
+use actors::limits;
+use actors::store::memory::MemoryStore;
+use tokio::time::Instant;
+
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commands_that_race_with_passivation_are_neither_lost_nor_doubled() {
+    const ENTITIES: u64 = 4;
+    const TASKS: u64 = 16;
+    const STEPS: u64 = 400;
+    let node = node_on(MemoryStore::default());
+    let directory = Directory::<Conversation>::default();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let (node, directory) = (Arc::clone(&node), directory.clone());
+            tokio::spawn(async move {
+                let mut random = Random(task);
+                let mut acknowledged = Vec::new();
+                for step in 0..STEPS {
+                    match random.below(10) {
+                        0 => directory.sweep(node.now(), 0, 0),
+                        1 => directory.drain(Instant::now() + Duration::from_millis(random.below(3))).await,
+                        2 => tokio::task::yield_now().await,
+                        _ => {
+                            let (n, text) = (random.below(ENTITIES), format!("{task} {step}"));
+                            let with = if random.below(2) == 0 { key(task * STEPS + step, 0) } else { <_>::default() };
+                            let answer = directory.ask(&node, entity(n), post(entity(n), &text), with).await;
+                            let message = messages(answer.expect("every command is done")).remove(0);
+                            acknowledged.push((n, message.id.number, text));
+                        }
+                    }
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    let mut acknowledged = Vec::new();
+    for task in tasks {
+        acknowledged.extend(task.await.expect("the tasks are seeded with 0 to 15"));
+    }
+    acknowledged.sort();
+    let mut found = Vec::new();
+    for n in 0..ENTITIES {
+        found.extend(texts(&node, entity(n)).await.into_iter().map(|(seq, text)| (n, seq, text)));
+    }
+    assert_eq!(found, acknowledged);
+    directory.drain(Instant::now() + Duration::from_secs(5)).await;
+    assert_eq!((directory.resident(), node.admission().in_flight()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_entity_leaves_after_its_time_and_a_used_one_stays() {
+    let clock = TokioClock::start();
+    let node = actors::node::Node::start(
+        Arc::new(MemoryStore::default()),
+        clock,
+        entropy(),
+        Arc::new(actors::agent::NoModels),
+    );
+    let (idle, used) = (entity(1), entity(2));
+    node.conversation(idle, post(idle, "a"), Circumstances::default()).await.unwrap();
+    for _ in 0..limits::PASSIVATE_AFTER_MILLIS / 10_000 + 2 {
+        assert!(node.resident() >= 1);
+        node.conversation(used, post(used, "b"), Circumstances::default()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(node.resident(), 1);
+    let answer = node.conversation(idle, post(idle, "c"), Circumstances::default()).await;
+    assert!(matches!(answer, Ok(Answer::Done(_))));
+    assert_eq!(texts(&node, idle).await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_cap_the_longest_idle_entities_leave_first_and_busy_ones_never() {
+    let gate = Gate::new();
+    let clock = clock();
+    let node =
+        actors::node::Node::start(Arc::new(gate.clone()), clock.clone(), entropy(), Arc::new(actors::agent::NoModels));
+    let directory = Directory::<Conversation>::default();
+    for n in 0..10 {
+        clock.advance(1);
+        directory.ask(&node, entity(n), post(entity(n), "a"), Circumstances::default()).await.unwrap();
+    }
+    gate.rule(Rule::Hold);
+    let busy = tokio::spawn({
+        let (node, directory) = (Arc::clone(&node), directory.clone());
+        async move { directory.ask(&node, entity(0), post(entity(0), "b"), Circumstances::default()).await }
+    });
+    settle().await;
+    directory.sweep(node.now(), u64::MAX, 4);
+    settle().await;
+    assert_eq!(directory.resident(), 4);
+    gate.rule(Rule::Pass);
+    busy.await.unwrap().unwrap();
+    let commits = gate.commits();
+    for n in [0, 7, 8, 9] {
+        directory.ask(&node, entity(n), post(entity(n), "c"), Circumstances::default()).await.unwrap();
+        assert_eq!(directory.resident(), 4, "{n} had stayed");
+    }
+    assert_eq!(gate.commits(), commits + 4);
+}

@@ -1,0 +1,345 @@
+//! What the tests share: nodes, commands, and stores and models that do as they are told.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider};
+use actors::clock::{Clock, Entropy, ManualClock, Millis};
+use actors::codec;
+use actors::conversation::{
+    BusyPolicy, Command, Conversation, Event, Opening, Origin, Post, Reply, TurnRequest, Usage, message_of,
+};
+use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
+use actors::id::{Address, ConversationId, EntityKey};
+use actors::machine::Record;
+use actors::message::{Content, Message, NewMessage, Sender, SenderKind};
+use actors::node::Node;
+use actors::registry::{self, RowChange};
+use actors::store::memory::MemoryStore;
+use actors::store::{
+    Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError, Table, View,
+};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+pub(crate) const NOW: Millis = Millis(1_763_000_000_000);
+pub(crate) const WORKSPACE: Address = Address([1; 10]);
+
+pub(crate) type ConversationRefusal = Refusal<Conversation>;
+
+pub(crate) fn entity(n: u64) -> EntityKey {
+    EntityKey::conversation(WORKSPACE, Address::derive("test", &[&n.to_le_bytes()]))
+}
+
+pub(crate) fn entropy() -> Entropy {
+    static NODES: AtomicUsize = AtomicUsize::new(0);
+    let mut seed = [7; 32];
+    seed[..8].copy_from_slice(&(NODES.fetch_add(1, Ordering::SeqCst) as u64).to_le_bytes());
+    Entropy::seeded(seed)
+}
+
+pub(crate) fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::at(NOW))
+}
+
+pub(crate) fn node_on(store: impl Store) -> Arc<Node> {
+    Node::start(Arc::new(store), clock(), entropy(), Arc::new(NoModels))
+}
+
+/// Shares a store with its node, to look into it or to change it meanwhile.
+pub(crate) fn node_over<S: Store>(store: &Arc<S>) -> Arc<Node> {
+    let store: Arc<S> = Arc::clone(store);
+    Node::start(store, clock(), entropy(), Arc::new(NoModels))
+}
+
+/// A clock that goes with Tokio's, so that paused time drives both.
+pub(crate) struct TokioClock(tokio::time::Instant);
+
+impl TokioClock {
+    pub(crate) fn start() -> Arc<Self> {
+        Arc::new(Self(tokio::time::Instant::now()))
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Millis {
+        NOW.plus(self.0.elapsed().as_millis() as u64)
+    }
+}
+
+/// Lets everything happen that can happen by itself; time must be paused.
+pub(crate) async fn settle() {
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+}
+
+pub(crate) fn opening(entity: EntityKey) -> Opening {
+    Opening {
+        id: ConversationId::new(NOW, entity.id),
+        origin: Origin::Store,
+        owner: None,
+        details: actors::conversation::Details::default(),
+    }
+}
+
+pub(crate) fn content(text: &str) -> Content {
+    Content::text("user", Sender { kind: SenderKind::User, id: "ana".to_owned() }, text)
+}
+
+pub(crate) fn post_of(entity: EntityKey, content: Content) -> Command {
+    let message = NewMessage { content: Arc::new(content), parent: None, review_millis: None };
+    Command::Post(Post { opening: Some(opening(entity)), expected: None, messages: vec![message], turn: None })
+}
+
+pub(crate) fn post(entity: EntityKey, text: &str) -> Command {
+    post_of(entity, content(text))
+}
+
+pub(crate) fn post_with_turn(entity: EntityKey, text: &str) -> Command {
+    let Command::Post(post) = post(entity, text) else { unreachable!() };
+    Command::Post(Post { turn: Some(TurnRequest { agent: "bot".to_owned(), policy: BusyPolicy::Queue }), ..post })
+}
+
+pub(crate) fn key(key: u64, request: u64) -> Circumstances {
+    let bytes = |n: u64| {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&n.to_le_bytes());
+        bytes
+    };
+    Circumstances { key: Some(KeyUse { hash: KeyHash(bytes(key)), fingerprint: bytes(request) }), trace: None }
+}
+
+/// The messages of an answer.
+pub(crate) fn messages(answer: Answer<Reply>) -> Vec<Message> {
+    match answer {
+        Answer::Done(Reply::Posted { messages, .. }) => messages,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The whole log, checked for gaps and for time that runs backwards.
+pub(crate) async fn log(node: &Node, entity: EntityKey) -> Vec<Record<Event>> {
+    let records = node.events::<Conversation>(entity, (1, u64::MAX), Order::Asc, 1_000_000).await.unwrap();
+    for (i, record) in records.iter().enumerate() {
+        assert_eq!(record.seq, i as u64 + 1, "I2: sequences have no gaps");
+    }
+    assert!(records.windows(2).all(|pair| pair[0].at <= pair[1].at), "time does not run backwards");
+    records
+}
+
+/// The texts of the log with their sequences.
+pub(crate) async fn texts(node: &Node, entity: EntityKey) -> Vec<(u64, String)> {
+    let messages = log(node, entity).await.into_iter().filter_map(|record| message_of(&record));
+    messages.map(|message| (message.id.number, message.content.text.clone().unwrap())).collect()
+}
+
+/// Makes the agent `bot`, which the model answers for.
+pub(crate) async fn make_agent(node: &Arc<Node>, provider: Provider) {
+    let agent = Agent {
+        id: "bot".to_owned(),
+        name: "Bot".to_owned(),
+        provider,
+        model: None,
+        system_prompt: None,
+        temperature_milli: None,
+        max_output_tokens: None,
+        timeout_seconds: 120,
+        tools: None,
+        created_at: NOW,
+        updated_at: None,
+    };
+    put(node, actors::agent::AGENTS, b"bot", codec::encode(&agent)).await;
+}
+
+pub(crate) async fn put(node: &Arc<Node>, table: Table, key: &[u8], value: Bytes) {
+    let changes = vec![RowChange::put(table, key, &value)];
+    let command = registry::Command { expected: Vec::new(), changes };
+    node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+}
+
+pub(crate) fn remote() -> Provider {
+    Provider::OpenAi { base_url: "https://api.example.com/v1".to_owned(), api_key: None }
+}
+
+/// A model that answers when it is told to.
+#[derive(Debug)]
+pub(crate) struct Puppet {
+    pub(crate) asked: AtomicUsize,
+    may_answer: watch::Sender<bool>,
+}
+
+impl Puppet {
+    pub(crate) fn new(may_answer: bool) -> Arc<Self> {
+        Arc::new(Self { asked: AtomicUsize::new(0), may_answer: watch::Sender::new(may_answer) })
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn may_answer(&self) {
+        self.may_answer.send_replace(true);
+    }
+}
+
+/// [`Models`] needs a type of its own: the puppet is shared with the test.
+#[derive(Debug)]
+pub(crate) struct Strings(pub(crate) Arc<Puppet>);
+
+impl Models for Strings {
+    fn complete(&self, prompt: Prompt) -> BoxFuture<'_, Completion> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        let mut may_answer = self.0.may_answer.subscribe();
+        Box::pin(async move {
+            let _ = may_answer.wait_for(|may| *may).await;
+            let last = prompt.messages.last().map(|message| message.text.clone()).unwrap_or_default();
+            assert_ne!(last, "make the model panic");
+            let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "puppet".to_owned() };
+            Ok((vec![format!("re: {last}")], usage))
+        })
+    }
+}
+
+/// What a [`Gate`] does with commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    Pass,
+    /// They wait.
+    Hold,
+    /// They are carried out, and the answer is thrown away without a word.
+    Swallow,
+}
+
+#[derive(Debug)]
+struct Gated {
+    rule: Rule,
+    held: Vec<Held>,
+    commits: usize,
+}
+
+struct Held(Commit, Done);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A store whose commits happen when they are told to.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    pub(crate) inner: MemoryStore,
+    gated: Arc<Mutex<Gated>>,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        let gated = Gated { rule: Rule::Pass, held: Vec::new(), commits: 0 };
+        Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)) }
+    }
+
+    /// From now on this happens to commits; those held before are let go if it is not to hold.
+    pub(crate) fn rule(&self, rule: Rule) {
+        let held = {
+            let mut gated = self.gated.lock().unwrap();
+            gated.rule = rule;
+            if rule == Rule::Hold { Vec::new() } else { std::mem::take(&mut gated.held) }
+        };
+        for Held(commit, done) in held {
+            self.inner.commit(commit, done);
+        }
+    }
+
+    /// How many commits were asked for so far.
+    pub(crate) fn commits(&self) -> usize {
+        self.gated.lock().unwrap().commits
+    }
+}
+
+impl Store for Gate {
+    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        self.inner.load(entity, fresh)
+    }
+
+    fn commit(&self, commit: Commit, done: Done) {
+        let mut gated = self.gated.lock().unwrap();
+        gated.commits += 1;
+        match gated.rule {
+            Rule::Hold => gated.held.push(Held(commit, done)),
+            Rule::Pass => {
+                drop(gated);
+                self.inner.commit(commit, done);
+            }
+            Rule::Swallow => {
+                drop(gated);
+                self.inner.commit(commit, Box::new(drop));
+                drop(done);
+            }
+        }
+    }
+
+    fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
+        self.inner.find_key(entity, key)
+    }
+
+    fn read_log(
+        &self,
+        entity: EntityKey,
+        from: u64,
+        to: u64,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        self.inner.read_log(entity, from, to, order, limit)
+    }
+
+    fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        self.inner.row(entity, table, key)
+    }
+
+    fn rows(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.rows(entity, table, range, order, limit)
+    }
+
+    fn view(
+        &self,
+        workspace: Address,
+        view: View,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.view(workspace, view, range, order, limit)
+    }
+
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+        self.inner.due(after, upto, limit)
+    }
+
+    fn snapshot_every(&self) -> u64 {
+        self.inner.snapshot_every()
+    }
+
+    /// What is in it outlives the process that closes it.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// A seeded sequence for tests that do many things in a random order.
+#[derive(Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}

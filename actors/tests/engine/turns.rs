@@ -1,0 +1,200 @@
+//! Turns as they run: one model call, one outcome, whatever gets lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actors::agent::builtin::Builtin;
+use actors::agent::{Completion, Models, NoModels, Prompt, Provider};
+use actors::conversation::{Command, Conversation, Event, TurnStatus};
+use actors::directory::{Answer, Circumstances, Refusal};
+use actors::id::EntityKey;
+use actors::limits;
+use actors::node::Node;
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::store::memory::MemoryStore;
+use futures_util::future::BoxFuture;
+use tokio::time::sleep;
+
+use crate::support::*;
+
+async fn with_puppet(puppet: &Arc<Puppet>) -> Arc<Node> {
+    let models = Arc::new(Strings(Arc::clone(puppet)));
+    let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), models);
+    make_agent(&node, remote()).await;
+    node
+}
+
+async fn status(node: &Node, e: EntityKey, number: u64) -> (TurnStatus, u32) {
+    let turn = node.turn(e, number).await.unwrap().unwrap();
+    (turn.status, turn.attempt)
+}
+
+/// How many replies and how many outcomes of turns the log has.
+async fn outcomes(node: &Node, e: EntityKey) -> (usize, usize) {
+    let log = log(node, e).await;
+    let reply = |event: &Event| matches!(event, Event::MessageCreated(message) if message.content.role == "assistant");
+    let over = |event: &Event| matches!(event, Event::TurnCompleted(_) | Event::TurnFailed(_));
+    let count = |is: &dyn Fn(&Event) -> bool| log.iter().filter(|record| is(&record.event)).count();
+    (count(&reply), count(&over))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_turn_that_is_alive_is_not_started_again() {
+    let puppet = Puppet::new(false);
+    let node = with_puppet(&puppet).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!((puppet.asked(), status(&node, e, 1).await), (1, (TurnStatus::Running, 1)));
+    puppet.may_answer();
+    settle().await;
+    assert_eq!(status(&node, e, 1).await, (TurnStatus::Completed, 1));
+    assert_eq!((outcomes(&node, e).await, node.running_turns()), ((1, 1), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_behind_slow_commits_is_not_taken_for_lost() {
+    let (gate, puppet) = (Gate::new(), Puppet::new(false));
+    let models = Arc::new(Strings(Arc::clone(&puppet)));
+    let node = Node::start(Arc::new(gate.clone()), TokioClock::start(), entropy(), models);
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    for text in ["a", "b"] {
+        node.conversation(e, post_with_turn(e, text), Circumstances::default()).await.unwrap();
+    }
+    sleep(Duration::from_millis(1_500)).await;
+    for _ in 0..2 {
+        gate.rule(Rule::Hold);
+        puppet.may_answer();
+        sleep(Duration::from_millis(5_500)).await;
+        gate.rule(Rule::Pass);
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!((puppet.asked(), outcomes(&node, e).await), (2, (2, 2)));
+    assert_eq!(
+        (status(&node, e, 1).await, status(&node, e, 2).await),
+        ((TurnStatus::Completed, 1), (TurnStatus::Completed, 1))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_does_not_answer_in_time_fails_its_turn() {
+    let puppet = Puppet::new(false);
+    let node = with_puppet(&puppet).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    sleep(Duration::from_secs(121)).await;
+    let turn = node.turn(e, 1).await.unwrap().unwrap();
+    assert_eq!((turn.status, turn.failure.unwrap().code), (TurnStatus::Failed, "agent_timeout".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_turn_stops_and_the_next_one_runs() {
+    let puppet = Puppet::new(false);
+    let node = with_puppet(&puppet).await;
+    let e = entity(1);
+    for text in ["a", "b"] {
+        node.conversation(e, post_with_turn(e, text), Circumstances::default()).await.unwrap();
+    }
+    settle().await;
+    node.conversation(e, Command::CancelTurn { number: 1 }, Circumstances::default()).await.unwrap();
+    settle().await;
+    assert_eq!((puppet.asked(), node.running_turns()), (2, 1));
+    puppet.may_answer();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(status(&node, e, 1).await, (TurnStatus::Cancelled, 1));
+    assert_eq!(status(&node, e, 2).await, (TurnStatus::Completed, 1));
+    assert_eq!(outcomes(&node, e).await, (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_panics_is_lost_and_not_alive_for_ever() {
+    let puppet = Puppet::new(true);
+    let node = with_puppet(&puppet).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "make the model panic"), Circumstances::default()).await.unwrap();
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(status(&node, e, 1).await, (TurnStatus::Failed, limits::TURN_ATTEMPTS));
+    assert_eq!((puppet.asked(), node.running_turns()), (limits::TURN_ATTEMPTS as usize, 0));
+}
+
+/// Counts how many calls run at once.
+#[derive(Debug, Default)]
+struct Crowd {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Models for Crowd {
+    fn complete(&self, _: Prompt) -> BoxFuture<'_, Completion> {
+        Box::pin(async {
+            let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            sleep(Duration::from_secs(1)).await;
+            self.now.fetch_sub(1, Ordering::SeqCst);
+            let usage = actors::conversation::Usage {
+                input_tokens: 0,
+                output_tokens: 0,
+                millicredits: 0,
+                model: "crowd".to_owned(),
+            };
+            Ok((vec!["ok".to_owned()], usage))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_only_so_many_models_are_called_at_once_and_the_others_wait() {
+    let crowd = Arc::new(Crowd::default());
+    let models: Arc<Crowd> = Arc::clone(&crowd);
+    let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), models);
+    make_agent(&node, remote()).await;
+    let turns = limits::RUNNING_TURNS as u64 * 3;
+    for e in (0..turns).map(entity) {
+        node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    }
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(crowd.most.load(Ordering::SeqCst), limits::RUNNING_TURNS);
+    for e in (0..turns).map(entity) {
+        assert_eq!(status(&node, e, 1).await, (TurnStatus::Completed, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_has_at_most_one_outcome_through_every_fault() {
+    for seed in 0..12 {
+        let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
+        let shared: Arc<FaultyStore<MemoryStore>> = Arc::clone(&store);
+        let node = Node::start(shared, TokioClock::start(), entropy(), Arc::new(NoModels));
+        make_agent(&node, Provider::Builtin(Builtin::default())).await;
+        store.set_rates(Rates::OFTEN);
+        for n in 0..5 {
+            let e = entity(n);
+            for turn in 0..4 {
+                loop {
+                    match node.conversation(e, post_with_turn(e, "hi"), key(turn, 0)).await {
+                        Ok(Answer::Done(_) | Answer::Repeat { .. }) => break,
+                        Err(Refusal::Unavailable(_) | Refusal::Unknown(_)) => {}
+                        Err(other) => panic!("seed {seed}: {other}"),
+                    }
+                }
+            }
+        }
+        sleep(Duration::from_secs(100)).await;
+        store.calm();
+        sleep(Duration::from_secs(100)).await;
+        for e in (0..5).map(entity) {
+            let (replies, over) = outcomes(&node, e).await;
+            assert_eq!(over, 4, "seed {seed}: every turn ends, once");
+            let state = node.state::<Conversation>(e).await.unwrap().unwrap();
+            assert!(state.running.is_none() && state.queued.is_empty(), "seed {seed}");
+            let mut completed = 0;
+            for number in 1..=4 {
+                completed += usize::from(status(&node, e, number).await.0 == TurnStatus::Completed);
+            }
+            assert_eq!(replies, completed, "seed {seed}");
+            assert!(completed >= 3, "seed {seed}: few are given up");
+        }
+    }
+}
