@@ -133,8 +133,17 @@ async fn a_state_from_a_snapshot_is_the_state_from_the_whole_log() {
 }
 
 /// Refusals are answered without a commit, so nothing but the stack limits how many batches follow each other at once.
-#[tokio::test(start_paused = true)]
-async fn a_long_queue_of_refusals_is_a_loop_and_not_a_recursion() {
+#[test]
+fn a_long_queue_of_refusals_is_a_loop_and_not_a_recursion() {
+    let small_stack = std::thread::Builder::new().stack_size(384 * 1024);
+    let thread = small_stack.spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(refuse_a_long_queue());
+    });
+    thread.unwrap().join().unwrap();
+}
+
+async fn refuse_a_long_queue() {
     let (gate, e) = (Gate::new(), entity(1));
     node_on(gate.clone()).conversation(e, post(e, "x"), Circumstances::default()).await.unwrap();
     // This one has not seen the conversation begin, so it reads every key from the store; two do not fit a batch.
