@@ -3,6 +3,8 @@
 //! The deadline is compared inside the decision, with the decision's own time; the alarm only announces what has
 //! become true by then (DESIGN invariant I4).
 
+use bytes::Bytes;
+
 use super::post::{overlay_of, review_ended};
 use super::{
     Conversation, DEADLINES, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key, turn,
@@ -10,6 +12,7 @@ use super::{
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::MessageId;
+use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
 use crate::message::{Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
 use crate::store::RowWrite;
@@ -17,7 +20,7 @@ use crate::store::RowWrite;
 /// Who decides when nobody has in time.
 pub const SYSTEM: &str = "system";
 
-/// Reviews that one wake-up ends; more are ended by the next, at once.
+/// Reviews that one wake-up ends, or fewer if they are too much for a commit; more are ended by the next, at once.
 const EXPIRED_AT_ONCE: usize = 64;
 
 pub(super) fn needs(state: Option<&State>) -> Vec<Need> {
@@ -50,12 +53,22 @@ pub(super) fn wake(
         if !missing.is_empty() {
             return Err(Missing(missing));
         }
+        let mut ended = 0;
         for (_, seq) in &due {
             expire(*seq, moment, found, &mut change)?;
+            ended += 1;
+            if weight(&change) > limits::BATCH_BYTES {
+                break;
+            }
         }
-        change.events.push(Event::DeadlineMoved { next: deadlines.get(due.len()).map(|(at, _)| *at) });
+        change.events.push(Event::DeadlineMoved { next: deadlines.get(ended).map(|(at, _)| *at) });
     }
     Ok(if change.events.is_empty() { Decision::Answer(Reply::Nothing) } else { Decision::Change(change) })
+}
+
+/// About how many bytes ended reviews take: each outcome stands in a row and in an event.
+fn weight(change: &Change<Conversation>) -> usize {
+    change.rows.iter().map(|row| 2 * row.value.as_ref().map_or(0, Bytes::len)).sum()
 }
 
 fn parse_deadline(key: &[u8]) -> Option<(Millis, u64)> {
