@@ -19,6 +19,7 @@ pub mod query;
 pub mod rate;
 pub mod refusal;
 mod resource;
+pub mod reviews;
 pub mod trace;
 pub mod turns;
 pub mod workspaces;
@@ -46,6 +47,7 @@ pub fn router(app: App) -> Router {
         .merge(conversations::routes())
         .merge(contacts::routes())
         .merge(turns::routes())
+        .merge(reviews::routes())
         .fallback(|| async { http::StatusCode::NOT_FOUND })
         .layer(authenticated);
     Router::new()

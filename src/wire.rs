@@ -9,6 +9,7 @@ pub mod contact_message;
 pub mod conversation_message;
 pub mod fingerprint;
 pub mod json_view;
+pub mod review_response;
 pub mod shape;
 pub mod time;
 pub mod url;

@@ -5,6 +5,7 @@ use actors::conversation::{Event, Rejection};
 use actors::directory::{Circumstances, KeyUse};
 use actors::id::EntityKey;
 use actors::machine::Record;
+use actors::message::{Json, ReviewState};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -25,14 +26,16 @@ use crate::json::Object;
 use crate::json::report::Report;
 use crate::wire::Rules;
 use crate::wire::fingerprint::fingerprint;
+use crate::wire::json_view::review_status;
 use crate::wire::shape::{self, Shape};
+use crate::wire::time;
 
 mod channel;
 mod contact;
 mod conversation;
 mod exchange;
 mod list;
-mod one;
+pub(super) mod one;
 
 pub(super) use conversation::new_address;
 pub(super) use exchange::{replies, trigger, turn_of};
@@ -237,6 +240,23 @@ fn channel_disabled() -> Problem {
     Problem::conflict("channel_disabled", "this channel is disabled and takes no messages")
 }
 
+/// 404 for a review that does not exist, here or at all.
+pub(in crate::http) fn review_not_found() -> Problem {
+    Problem::not_found("review_not_found", "there is no such review")
+}
+
+/// How a review ended, beside the refusal of another end.
+fn review_state(state: &ReviewState) -> serde_json::Value {
+    let json = |json: &Json| serde_json::from_str::<serde_json::Value>(json.as_str()).unwrap_or_default();
+    serde_json::json!({
+        "status": review_status(state.status),
+        "response": state.response.as_ref().map(json),
+        "feedback": state.feedback,
+        "decidedBy": state.decided_by,
+        "completedAt": state.completed_at.map(|at| time::format(at).as_str().to_owned()),
+    })
+}
+
 /// What a conversation's refusals mean to clients.
 pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
     match rejection {
@@ -254,6 +274,21 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
         Rejection::TooManyTurns => {
             Problem::too_many("conversation_backlog", "too many turns wait in this conversation", 1)
         }
+        Rejection::ReviewNotFound => review_not_found(),
+        Rejection::ReviewOver(state) => {
+            Problem::conflict("review_already_completed", "this review is over; see review for how it ended")
+                .with("review", review_state(&state))
+        }
+        Rejection::ReviewExpired(state) => {
+            Problem::conflict("review_expired", "the time to answer this review is over")
+                .with("review", review_state(&state))
+        }
+        Rejection::AlreadyVoted => Problem::conflict("already_voted", "this principal has answered this review before"),
+        Rejection::NotAllowed => Problem::new(
+            StatusCode::FORBIDDEN,
+            "responder_not_allowed",
+            "this principal is not among those who may answer this review",
+        ),
         Rejection::TurnNotFound => Problem::not_found("turn_not_found", "there is no such turn"),
         Rejection::TurnNotPossible(_) => Problem::conflict("turn_over", "this turn is over"),
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::clock::Millis;
 use crate::codec;
-use crate::id::{ConversationId, MessageId};
+use crate::id::{Address, ConversationId, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
 use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
@@ -410,6 +410,16 @@ pub fn id_key(id: MessageId) -> Bytes {
     key.extend_from_slice(&id.entity.0);
     key.extend_from_slice(&id.number.to_be_bytes());
     key.into()
+}
+
+/// The inverse of [`id_key`].
+#[must_use]
+pub fn parse_id_key(key: &[u8]) -> Option<MessageId> {
+    let (at, rest) = key.split_at_checked(8)?;
+    let (entity, number) = rest.split_at_checked(10)?;
+    let at = Millis(u64::from_be_bytes(at.try_into().ok()?));
+    let number = u64::from_be_bytes(number.try_into().ok()?);
+    Some(MessageId::new(at, Address(entity.try_into().ok()?), number))
 }
 
 /// The key of a pending review among the deadlines.

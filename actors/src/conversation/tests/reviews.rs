@@ -62,6 +62,19 @@ fn more_due_reviews_than_one_wake_ends_are_ended_by_the_next_ones() {
     }
 }
 
+#[test]
+fn a_wake_ends_no_more_than_fits_a_commit() {
+    let mut sim = nothing();
+    let response = format!("\"{}\"", "x".repeat(50_000));
+    posted(sim.run(&post((0..5).map(|_| ask(NOW.plus(1_000), Some(&response))).collect())));
+    sim.now = NOW.plus(1_000);
+    for ended in [2, 2, 1] {
+        let events = wake(&mut sim);
+        assert_eq!(events.iter().filter(|event| matches!(event, Event::ReviewCompleted(_))).count(), ended);
+    }
+    assert_eq!(alarm(&sim), None);
+}
+
 /// Two commands decided in one batch: the second sees what the first has written.
 #[test]
 fn a_wake_behind_another_in_one_batch_loses_no_review() {
