@@ -9,4 +9,5 @@ mod bootstrap;
 mod channels;
 mod smoke;
 mod support;
+mod tidy;
 mod workspaces;
