@@ -1,2 +1,136 @@
-//! Tertulia.
-fn main() {}
+//! The command line.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tertulia::config::{Config, ConfigArgs};
+use tertulia::operators::{self, NewKey, OperatorError};
+use tertulia::serve;
+
+/// A durable, actor-based runtime for conversations between people, contacts and AI agents.
+#[derive(Parser)]
+#[command(name = "tertulia", version, about, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    settings: ConfigArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the server until it is told to stop (SIGTERM or Ctrl-C)
+    Serve,
+    /// Prints the whole effective configuration with explanations, secrets masked
+    Config,
+    /// Makes, lists and revokes API keys in the store of a server that is not running
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Reads everything in the store of a server that is not running and says whether it is what was written
+    Verify,
+}
+
+#[derive(Subcommand)]
+enum Keys {
+    /// Makes a key and prints it, this once
+    Create {
+        /// What people call it
+        #[arg(long)]
+        name: String,
+        /// What it may do: messages:write, messages:read, reviews:respond, admin
+        #[arg(long, value_delimiter = ',', required = true, value_name = "SCOPE,...")]
+        scopes: Vec<String>,
+        /// Where it is valid
+        #[arg(long, default_value = operators::DEFAULT_WORKSPACE)]
+        workspace: String,
+        /// Whose it is: an agent's (a program) or a user's (a person)
+        #[arg(long, default_value = "agent", value_parser = ["agent", "user"])]
+        principal_type: String,
+        /// The id of whom it is [default: the key's own id]
+        #[arg(long)]
+        principal_id: Option<String>,
+    },
+    /// Prints every key, one a line: id, workspace, scopes, whose, creation, name
+    List,
+    /// Revokes a key
+    Revoke {
+        /// The key's id, key_…
+        id: String,
+    },
+}
+
+/// Why the process ends without success.
+enum Failure {
+    /// The command line or the configuration is wrong: exit code 2, as for wrong flags.
+    Usage(String),
+    /// What was asked for did not succeed: exit code 1.
+    Failed(String),
+}
+
+impl Failure {
+    fn usage(error: impl Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+
+    fn failed(error: impl Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let (code, words) = match run(Cli::parse()) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(words)) => (2, words),
+        Err(Failure::Failed(words)) => (1, words),
+    };
+    let mut stderr = io::stderr().lock();
+    for line in words.lines() {
+        // Where nobody reads standard error, the exit code still tells.
+        let _ = writeln!(stderr, "tertulia: {line}");
+    }
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let config = Config::from_process(&cli.settings).map_err(Failure::usage)?;
+    match cli.command {
+        Command::Serve => block_on(serve::run(&config)),
+        Command::Config => print(&config.effective()),
+        Command::Keys(keys) => block_on(run_keys(&config, keys)),
+        Command::Verify => print(&operators::verify(&config).map_err(Failure::failed)?),
+    }
+}
+
+async fn run_keys(config: &Config, keys: Keys) -> Result<(), OperatorError> {
+    match keys {
+        Keys::Create { name, scopes, workspace, principal_type, principal_id } => {
+            let is_user = principal_type == "user";
+            let new = NewKey { name, scopes, workspace, is_user, principal: principal_id };
+            operators::create_key(config, new, |key| write(&format!("{key}\n"))).await
+        }
+        Keys::List => Ok(write(&operators::list_keys(config).await?)?),
+        Keys::Revoke { id } => operators::revoke_key(config, &id).await,
+    }
+}
+
+/// Runs a command that needs the runtime.
+fn block_on<E: Display>(work: impl Future<Output = Result<(), E>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let done = runtime.block_on(work).map_err(Failure::failed);
+    // What still runs was given its time; it must not keep the process.
+    runtime.shutdown_background();
+    done
+}
+
+/// The command's answer, on standard output.
+fn print(answer: &str) -> Result<(), Failure> {
+    write(answer).map_err(Failure::failed)
+}
+
+fn write(answer: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(answer.as_bytes())?;
+    stdout.flush()
+}

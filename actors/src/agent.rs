@@ -1,5 +1,6 @@
 //! Agents: who answers, and with which model.
 
+use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ pub mod builtin;
 pub const AGENTS: Table = Table(17);
 
 /// Where an agent's words come from.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Provider {
     /// From this program, the same every time.
     #[n(0)]
@@ -32,6 +33,19 @@ pub enum Provider {
         #[n(1)]
         api_key: Option<String>,
     },
+}
+
+/// A log line that shows an agent does not show its key.
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin(builtin) => f.debug_tuple("Builtin").field(builtin).finish(),
+            Self::OpenAi { base_url, api_key } => {
+                let api_key = api_key.as_ref().map(|_| "***");
+                f.debug_struct("OpenAi").field("base_url", base_url).field("api_key", &api_key).finish()
+            }
+        }
+    }
 }
 
 /// An agent.

@@ -312,6 +312,13 @@ pub enum Command {
         /// Its number.
         number: u64,
     },
+    /// Answer a review.
+    Respond(review::Response),
+    /// Take a review back.
+    CancelReview {
+        /// The message that asked.
+        message: MessageId,
+    },
     /// The alarm is due.
     Wake {
         /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
@@ -334,6 +341,8 @@ pub enum Reply {
     },
     /// The turn stands so now.
     Turn(Box<Turn>),
+    /// The review stands so now.
+    Review(Box<ReviewState>),
     /// There was nothing to do.
     Nothing,
 }
@@ -356,6 +365,16 @@ pub enum Rejection {
     TurnInProgress,
     /// Too many turns wait.
     TooManyTurns,
+    /// There is no such review.
+    ReviewNotFound,
+    /// It was decided, or taken back, before.
+    ReviewOver(Box<ReviewState>),
+    /// Its time is over.
+    ReviewExpired(Box<ReviewState>),
+    /// This principal has voted.
+    AlreadyVoted,
+    /// This principal is not among those who may answer.
+    NotAllowed,
     /// There is no such turn.
     TurnNotFound,
     /// The turn is over, or not in a state in which this can be done.
@@ -382,6 +401,8 @@ impl Machine for Conversation {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
             Command::Wake { .. } => review::needs(state),
+            Command::Respond(response) => review::needs_of(state, response.message),
+            Command::CancelReview { message } => review::needs_of(state, *message),
             Command::StartTurn { .. } | Command::FinishTurn(_) => Vec::new(),
         }
     }
@@ -400,6 +421,8 @@ impl Machine for Conversation {
             (Command::StartTurn { agent }, Some(state)) => Ok(turn::start(state, agent, moment)),
             (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
             (Command::FinishTurn(finish), Some(state)) => Ok(turn::finish(state, finish, moment)),
+            (Command::Respond(response), Some(state)) => review::respond(state, response, moment, found),
+            (Command::CancelReview { message }, Some(state)) => review::cancel(state, *message, moment, found),
             (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
         }
@@ -515,6 +538,14 @@ impl State {
     pub fn entity(&self, workspace: Address) -> EntityKey {
         EntityKey::conversation(workspace, self.id.address)
     }
+}
+
+/// The state that a conversation had right after it began, by the record of its beginning.
+#[must_use]
+pub fn begun(record: &Record<Event>) -> Option<State> {
+    let mut state = None;
+    Conversation::apply(&mut state, record);
+    state
 }
 
 /// The message that a record of a conversation's log accepted, if that is what the record says.

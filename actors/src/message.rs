@@ -281,6 +281,8 @@ pub struct NewMessage {
     pub content: Arc<Content>,
     /// What it answers.
     pub parent: Option<Parent>,
+    /// How long its review stays open, in milliseconds from its acceptance; `None`: until the time in `content`.
+    pub review_millis: Option<u64>,
 }
 
 /// An accepted message. Its sequence is `id.number`, the time of its acceptance `id.at`.

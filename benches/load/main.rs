@@ -1,2 +1,55 @@
-//! Load.
-fn main() {}
+//! Load: what a message costs, beside what the machine can do.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod append;
+mod generator;
+mod noop;
+mod proc_stat;
+mod report;
+mod request;
+mod response;
+mod server;
+
+/// Anything that stops a run.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Load programs for Tertulia; everything runs on the loopback address of this machine.
+#[derive(Parser)]
+#[command(name = "load", about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Durable keyed appends over many conversations, beside a server that does nothing (L0)
+    Append(append::Options),
+    /// The server that does nothing; `append` starts it
+    #[command(hide = true)]
+    NoopServer,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Append(options) => append::run(&options),
+        Command::NoopServer => noop::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where nobody reads standard error, the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A line of the program's answer.
+fn say(line: &str) -> Result<(), Error> {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}

@@ -6,7 +6,6 @@
 //! journals, at every read by checksums and links between log rows, and over everything by [`verify`].
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -32,6 +31,7 @@ mod journal;
 mod layout;
 mod lock;
 mod log_row;
+mod manifest;
 mod open;
 mod read;
 mod verify;
@@ -93,7 +93,7 @@ impl Options {
     /// Calls `hook` with every batch's number before it is written; an error stands for a failed write.
     #[cfg(any(test, feature = "test-support"))]
     #[must_use]
-    pub fn before_write(mut self, hook: impl Fn(u64) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    pub fn before_write(mut self, hook: impl Fn(u64) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
         self.before_write = Some(Box::new(hook));
         self
     }
@@ -179,7 +179,7 @@ impl Shared {
     }
 
     fn counted(&self, commits: u64) {
-        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.batches.fetch_add(u64::from(commits > 0), Ordering::Relaxed);
         self.commits.fetch_add(commits, Ordering::Relaxed);
     }
 

@@ -1,1 +1,12 @@
-//! Tests.
+//! Tests of the front door: the router in the same process, and one of the program itself.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails ends its test, which is what it is for")]
+
+mod agents;
+mod api_keys;
+mod auth;
+mod bootstrap;
+mod channels;
+mod smoke;
+mod support;
+mod workspaces;

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::clock::Millis;
 use crate::codec;
-use crate::id::{ConversationId, MessageId};
+use crate::id::{Address, ConversationId, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
-use crate::message::{Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
+use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
 use crate::store::{RowWrite, ViewWrite};
 
 /// What a new message does while a turn runs.
@@ -53,6 +53,8 @@ pub struct TurnRequest {
 pub struct Post {
     /// How the conversation begins where it does not exist; `None`: it must exist.
     pub opening: Option<Opening>,
+    /// The id that the client named; one with the same address and another time names nothing.
+    pub expected: Option<ConversationId>,
     /// The messages, in order.
     pub messages: Vec<NewMessage>,
     /// The turn that the last of them asks for.
@@ -151,6 +153,9 @@ impl Post {
         found: &Found,
     ) -> Result<Decision<Conversation>, Missing> {
         let (conversation, owner) = match (state, &self.opening) {
+            (Some(state), _) if self.expected.is_some_and(|expected| expected != state.id) => {
+                return Ok(Decision::Reject(Rejection::NotFound));
+            }
             (Some(state), _) if state.closed => return Ok(Decision::Reject(Rejection::Closed)),
             (Some(state), _) => (state.id, state.owner.clone()),
             (None, Some(opening)) => (opening.id, opening.owner.clone()),
@@ -293,9 +298,10 @@ impl Posting<'_> {
             Some(Parent::Item(earlier)) => self.messages.get(earlier).map(|message| message.id),
             None => None,
         };
+        let content = content_at(message, self.moment.now);
         let accepted = Accepted {
             conversation: self.conversation,
-            content: Arc::clone(&message.content),
+            content: Arc::clone(&content),
             parent,
             owner: self.owner.clone(),
             turn: turn.map(|turn| turn.id),
@@ -308,9 +314,9 @@ impl Posting<'_> {
             owner: self.owner.clone(),
             parent,
             turn: turn.map(|turn| turn.id),
-            content: Arc::clone(&message.content),
+            content: Arc::clone(&content),
         });
-        if let Some(review) = &message.content.review {
+        if let Some(review) = &content.review {
             let expires_at = review.expires_at;
             self.event(Event::ReviewRequested { message: id, expires_at });
             let key = id_key(id);
@@ -384,6 +390,18 @@ impl Posting<'_> {
     }
 }
 
+/// What a message says when it is accepted at `now`: a review that stays open for a while ends so much later.
+fn content_at(message: &NewMessage, now: Millis) -> Arc<Content> {
+    let mut content = Arc::clone(&message.content);
+    if let Some(millis) = message.review_millis
+        && content.review.is_some()
+        && let Some(review) = &mut Arc::make_mut(&mut content).review
+    {
+        review.expires_at = now.plus(millis);
+    }
+    content
+}
+
 /// The key of a message in a workspace's lists: sorts by time.
 #[must_use]
 pub fn id_key(id: MessageId) -> Bytes {
@@ -392,6 +410,16 @@ pub fn id_key(id: MessageId) -> Bytes {
     key.extend_from_slice(&id.entity.0);
     key.extend_from_slice(&id.number.to_be_bytes());
     key.into()
+}
+
+/// The inverse of [`id_key`].
+#[must_use]
+pub fn parse_id_key(key: &[u8]) -> Option<MessageId> {
+    let (at, rest) = key.split_at_checked(8)?;
+    let (entity, number) = rest.split_at_checked(10)?;
+    let at = Millis(u64::from_be_bytes(at.try_into().ok()?));
+    let number = u64::from_be_bytes(number.try_into().ok()?);
+    Some(MessageId::new(at, Address(entity.try_into().ok()?), number))
 }
 
 /// The key of a pending review among the deadlines.

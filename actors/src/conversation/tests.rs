@@ -55,7 +55,7 @@ fn message_sender() -> crate::message::Sender {
 }
 
 fn say(content: Content) -> NewMessage {
-    NewMessage { content: Arc::new(content), parent: None }
+    NewMessage { content: Arc::new(content), parent: None, review_millis: None }
 }
 
 fn review(expires_at: Millis, on_expire: Option<&str>) -> Review {
@@ -74,12 +74,12 @@ fn ask(expires_at: Millis, on_expire: Option<&str>) -> NewMessage {
 }
 
 fn post(messages: Vec<NewMessage>) -> Command {
-    Command::Post(Post { opening: Some(opening()), messages, turn: None })
+    Command::Post(Post { opening: Some(opening()), expected: None, messages, turn: None })
 }
 
 fn post_with_turn(text: &str, policy: BusyPolicy) -> Command {
     let turn = Some(TurnRequest { agent: AGENT.to_owned(), policy });
-    Command::Post(Post { opening: Some(opening()), messages: vec![say(content(text))], turn })
+    Command::Post(Post { opening: Some(opening()), expected: None, messages: vec![say(content(text))], turn })
 }
 
 /// The messages that a post was answered with, and its turn.
@@ -118,7 +118,7 @@ fn failed(number: u64, attempt: u32) -> Command {
 #[test]
 fn what_needs_a_conversation_is_not_found_without_one() {
     let commands = [
-        Command::Post(Post { opening: None, messages: vec![say(content("hi"))], turn: None }),
+        Command::Post(Post { opening: None, expected: None, messages: vec![say(content("hi"))], turn: None }),
         Command::Update(Update::default()),
         Command::StartTurn { agent: AGENT.to_owned() },
         Command::RetryTurn { number: 1 },

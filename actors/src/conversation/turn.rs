@@ -150,6 +150,14 @@ impl Turn {
         }
     }
 
+    /// The turn as it was when it was asked for and had to wait.
+    #[must_use]
+    pub fn requested_again(turn: &Self) -> Self {
+        let status = TurnStatus::Queued;
+        let (attempt, started_at, ended_at, replies, usage, failure) = (0, None, None, None, None, None);
+        Self { status, attempt, started_at, ended_at, replies, usage, failure, ..turn.clone() }
+    }
+
     /// The same with its next attempt begun.
     #[must_use]
     pub(super) fn started(&self, at: Millis) -> Self {

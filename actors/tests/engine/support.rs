@@ -87,8 +87,8 @@ pub(crate) fn content(text: &str) -> Content {
 }
 
 pub(crate) fn post_of(entity: EntityKey, content: Content) -> Command {
-    let message = NewMessage { content: Arc::new(content), parent: None };
-    Command::Post(Post { opening: Some(opening(entity)), messages: vec![message], turn: None })
+    let message = NewMessage { content: Arc::new(content), parent: None, review_millis: None };
+    Command::Post(Post { opening: Some(opening(entity)), expected: None, messages: vec![message], turn: None })
 }
 
 pub(crate) fn post(entity: EntityKey, text: &str) -> Command {

@@ -16,8 +16,9 @@ use super::layout::{self, corrupt};
 use super::log_row::{LogRow, Standing};
 
 const MIB: u64 = 1024 * 1024;
-/// Journals kept before the engine flushes stragglers. An open replays at most about this much.
-const JOURNAL_BYTES: u64 = 256 * MIB;
+/// Sealed journals kept before the engine flushes the keyspaces that hold them back (the least it takes). An open
+/// replays about this much and the newest journal.
+const JOURNAL_BYTES: u64 = 64 * MIB;
 /// One thread to flush, one to compact; both sleep most of the time.
 const WORKERS: usize = 2;
 /// Room in memory before a keyspace is flushed. The log gets most: most bytes go there.
@@ -95,7 +96,7 @@ impl Engine {
     /// Where an entity stands.
     pub(super) fn standing(&self, entity: EntityKey) -> Result<Option<Standing>, StoreError> {
         guarded(entity, || {
-            let Some(newest) = self.log.prefix(entity.to_bytes()).next_back() else { return Ok(None) };
+            let Some(newest) = self.log.prefix(layout::entity_key(entity)).next_back() else { return Ok(None) };
             let (key, value) = newest.into_inner().map_err(|error| corrupt(entity, error))?;
             let row = LogRow::decode(&key, &value).ok_or_else(|| corrupt(entity, "its newest log row is damaged"))?;
             Ok(Some(row.standing()))

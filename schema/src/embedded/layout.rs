@@ -12,6 +12,9 @@
 //!        1 ‖ at ‖ entity                 a due alarm
 //!        2 ‖ workspace ‖ view ‖ key      an entry of a workspace's list
 //! ```
+//! An entity is written as id ‖ kind ‖ workspace: nothing reads a workspace's entities together, ids differ in their
+//! first bytes while workspaces do not, and the engine compares first bytes without following a pointer. Only due
+//! alarms have the workspace first, because they are read in the order of `Due`.
 //! Numbers in keys are big-endian, so that bytes sort as numbers do; numbers in values are little-endian.
 //! An entity's key has 21 bytes, so the one-byte keys collide with nothing and sort outside of every entity.
 //! Values outside the log end in a CRC-32C of key and value: a row that stands under another's key is noticed too.
@@ -27,13 +30,30 @@ const VIEW: u8 = 2;
 const STATE: u8 = 0;
 const ROW: u8 = 1;
 
+/// An entity as the beginning of a key.
+pub(super) fn entity_key(entity: EntityKey) -> [u8; EntityKey::LEN] {
+    let mut key = [0; EntityKey::LEN];
+    key[..10].copy_from_slice(&entity.id.0);
+    key[10] = entity.kind as u8;
+    key[11..].copy_from_slice(&entity.workspace.0);
+    key
+}
+
+/// The inverse of [`entity_key`].
+pub(super) fn read_entity_key(key: &[u8]) -> Option<EntityKey> {
+    let mut fields = Fields(key);
+    let (id, kind, workspace) = (fields.bytes()?, fields.u8()?, fields.bytes()?);
+    let entity = EntityKey { workspace: Address(workspace), kind: Kind::from_byte(kind)?, id: Address(id) };
+    fields.end().then_some(entity)
+}
+
 /// Length of a key in `log`.
 pub(super) const LOG_KEY: usize = EntityKey::LEN + 16;
 
 /// The key of the log row that led to `head`.
 pub(super) fn log_key(entity: EntityKey, head: Head) -> [u8; LOG_KEY] {
     let mut key = [0; LOG_KEY];
-    key[..EntityKey::LEN].copy_from_slice(&entity.to_bytes());
+    key[..EntityKey::LEN].copy_from_slice(&entity_key(entity));
     key[EntityKey::LEN..][..8].copy_from_slice(&head.seq.to_be_bytes());
     key[EntityKey::LEN + 8..].copy_from_slice(&head.commit.to_be_bytes());
     key
@@ -45,25 +65,25 @@ pub(super) fn read_log_key(key: &[u8]) -> Option<(EntityKey, Head)> {
     let (seq, commit) = rest.split_at_checked(8)?;
     let head =
         Head { seq: u64::from_be_bytes(seq.try_into().ok()?), commit: u64::from_be_bytes(commit.try_into().ok()?) };
-    Some((EntityKey::from_bytes(entity)?, head))
+    Some((read_entity_key(entity)?, head))
 }
 
 /// The key of an entity's state in `rows`.
 pub(super) fn state_key(entity: EntityKey) -> [u8; EntityKey::LEN + 1] {
     let mut key = [STATE; EntityKey::LEN + 1];
-    key[..EntityKey::LEN].copy_from_slice(&entity.to_bytes());
+    key[..EntityKey::LEN].copy_from_slice(&entity_key(entity));
     key
 }
 
 /// The key of a keyed row in `rows`; with an empty `key`, what all keys of the table begin with.
 pub(super) fn row_key(entity: EntityKey, table: Table, key: &[u8]) -> Vec<u8> {
-    [&entity.to_bytes()[..], &[ROW, table.0], key].concat()
+    [&entity_key(entity)[..], &[ROW, table.0], key].concat()
 }
 
 /// The key of what an idempotency key has done in `keys`.
 pub(super) fn idempotency_key(entity: EntityKey, hash: KeyHash) -> [u8; EntityKey::LEN + 16] {
     let mut key = [0; EntityKey::LEN + 16];
-    key[..EntityKey::LEN].copy_from_slice(&entity.to_bytes());
+    key[..EntityKey::LEN].copy_from_slice(&entity_key(entity));
     key[EntityKey::LEN..].copy_from_slice(&hash.0);
     key
 }
@@ -213,6 +233,9 @@ mod tests {
         let head = Head { seq: 7, commit: u64::MAX };
         assert_eq!(read_log_key(&log_key(ENTITY, head)), Some((ENTITY, head)));
         assert_eq!(read_log_key(&META), None);
+        let contact = EntityKey::contact(Address([1; 10]), Address([2; 10]));
+        assert_eq!(read_entity_key(&entity_key(contact)), Some(contact));
+        assert_eq!(read_entity_key(&[0; EntityKey::LEN]), None);
         let due = Due { at: Millis(1 << 40), entity: ENTITY };
         assert_eq!(read_due_key(&due_key(due)), Some(due));
         assert_eq!(read_due_key(&view_key(Address([0; 10]), View(1), b"")), None);

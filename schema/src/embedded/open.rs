@@ -12,6 +12,7 @@ use super::engine::Engine;
 use super::head_file::{Found, HeadFile, Mark};
 use super::journal;
 use super::lock::{Attempt, DirectoryLock};
+use super::manifest;
 
 const LOCK: &str = "LOCK";
 const HEAD: &str = "HEAD";
@@ -61,6 +62,10 @@ pub enum OpenError {
     /// Something other than the torn end of the newest journal cannot be read.
     #[error("a journal is damaged: {0}")]
     JournalDamaged(String),
+    /// The engine's list of tables is damaged or missing. Opened like this it would delete tables, so that this is
+    /// refused even where a loss is accepted.
+    #[error("a manifest is damaged: {0}")]
+    ManifestDamaged(String),
     /// The engine could not open its files.
     #[error("the engine cannot open its files: {0}")]
     Engine(String),
@@ -73,7 +78,7 @@ impl OpenError {
 
     /// Whether `accept_loss` lets it pass.
     fn is_loss(&self) -> bool {
-        !matches!(self, Self::Io { .. } | Self::InUse { .. } | Self::Engine(_))
+        !matches!(self, Self::Io { .. } | Self::InUse { .. } | Self::ManifestDamaged(_) | Self::Engine(_))
     }
 }
 
@@ -109,6 +114,7 @@ pub(super) fn open(
         Attempt::Held(holder) => return Err(OpenError::InUse { dir: dir.to_owned(), holder }),
     };
     let acknowledged = judge(acknowledged(dir, &head_path, &engine_dir), accept_loss)?;
+    inspect_manifests(&engine_dir, acknowledged)?;
     let in_journals = judge(inspect_journals(&engine_dir, acknowledged), accept_loss)?;
     let engine = Engine::open(&engine_dir, cache_bytes, clock).map_err(OpenError::Engine)?;
     let chain = match engine.chain() {
@@ -149,6 +155,16 @@ fn begin(dir: &Path, head_path: &Path, engine_dir: &Path) -> Result<(), OpenErro
     HeadFile::create(&fresh, Mark::default()).map_err(|error| OpenError::io(&fresh, error))?;
     std::fs::rename(&fresh, head_path).map_err(|error| OpenError::io(head_path, error))?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| OpenError::io(dir, error))
+}
+
+fn inspect_manifests(engine_dir: &Path, acknowledged: Mark) -> Result<(), OpenError> {
+    if !engine_dir.join(ENGINE_MARKER).exists() {
+        return Ok(());
+    }
+    manifest::inspect(engine_dir, acknowledged.batch > 0).map_err(|fault| match fault {
+        journal::Fault::Io(error) => OpenError::io(engine_dir, error),
+        journal::Fault::Damaged(what) => OpenError::ManifestDamaged(what),
+    })
 }
 
 /// The newest batch in the journals, looked at before the engine may cut them.

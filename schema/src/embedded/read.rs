@@ -59,7 +59,9 @@ impl Engine {
     pub(super) fn load(&self, entity: EntityKey, budget: usize) -> Found<Option<Option<Loaded>>> {
         guarded(entity, || {
             let snapshot = self.snapshot();
-            let Some(newest) = snapshot.prefix(&self.log, entity.to_bytes()).next_back() else { return Ok(Some(None)) };
+            let Some(newest) = snapshot.prefix(&self.log, layout::entity_key(entity)).next_back() else {
+                return Ok(Some(None));
+            };
             let newest = log_row(entity, newest)?;
             let (mut walk, mut state) = (Walk::START, None);
             if newest.facts.state_commit > 0 {

@@ -136,7 +136,7 @@ fn verify_rows(engine: &Engine, report: &mut Report) {
         let idempotency = keyspace.name() == engine.keys.name();
         scan(keyspace, report, |key, value, report| {
             report.rows += 1;
-            let entity = key.get(..EntityKey::LEN).and_then(EntityKey::from_bytes);
+            let entity = key.get(..EntityKey::LEN).and_then(layout::read_entity_key);
             let state = key.len() == EntityKey::LEN + 1;
             let sound = layout::unseal(key, value).is_some_and(|value| match (idempotency, state) {
                 (true, _) => layout::read_key_row(value).is_some(),

@@ -4,6 +4,7 @@
 //! taken as soon as the sync returned.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
@@ -203,17 +204,29 @@ impl Writer {
     /// Makes a batch durable and answers its commits.
     fn conclude(&mut self, batch: Building, decided: &mut Vec<Decided>) {
         let commits = batch.items.len() as u64;
-        if commits > 0 && self.shared.usable().is_ok() {
-            if let Err(error) = self.persist(batch) {
-                self.writes.clear();
-                self.shared.fail(&format!("a batch could not be made durable: {error}"));
-                let unknown = || StoreError::Indeterminate(error.to_string());
-                decided.drain(..).for_each(|(_, done)| done(Err(unknown())));
-                return;
+        let durable = match self.shared.usable() {
+            Ok(()) if commits == 0 => Ok(()),
+            Ok(()) => self.persist_or_fail(batch),
+            Err(ended) => Err(ended),
+        };
+        match durable {
+            Ok(()) => {
+                self.shared.counted(commits);
+                decided.drain(..).for_each(|(outcome, done)| done(outcome));
             }
-            self.shared.counted(commits);
+            // Conflicts too: they may be conflicts with a commit of this batch.
+            Err(error) => decided.drain(..).for_each(|(_, done)| done(Err(error.clone()))),
         }
-        decided.drain(..).for_each(|(outcome, done)| done(outcome));
+    }
+
+    /// Makes a batch durable; where that fails, nothing is ever acknowledged again.
+    fn persist_or_fail(&mut self, batch: Building) -> Result<(), StoreError> {
+        // Should the engine panic, everybody who waits must still be answered.
+        let persisted = catch_unwind(AssertUnwindSafe(|| self.persist(batch).map_err(|error| error.to_string())));
+        persisted.unwrap_or_else(|_| Err("the engine gave up".to_owned())).map_err(|error| {
+            self.shared.fail(&format!("a batch could not be made durable: {error}"));
+            StoreError::Indeterminate(error)
+        })
     }
 
     fn persist(&mut self, mut batch: Building) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,0 +1,229 @@
+//! The first start on an empty store: what must be there before anybody can ask for anything.
+//!
+//! Three commits, each refused if somebody else was faster, and each harmless to do again: the installation's secret,
+//! the workspace `default` and its admin key; an agent and two channels to try things with; and last the mark that
+//! the first start is over. With the mark nothing here is ever made again: a deleted channel stays deleted.
+
+use std::io;
+use std::sync::Arc;
+
+use actors::agent::builtin::Builtin;
+use actors::agent::{AGENTS, Agent, Provider, TIMEOUT_SECONDS};
+use actors::channel::{CHANNELS, Channel, ChannelKind};
+use actors::clock::Millis;
+use actors::codec;
+use actors::conversation::BusyPolicy;
+use actors::directory::{Circumstances, Refusal};
+use actors::id::EntityKey;
+use actors::key::{ApiKey, Principal, Scope};
+use actors::node::Node;
+use actors::registry::{Command, RowChange};
+use actors::store::{StoreError, Table};
+use actors::workspace::{SETTINGS, WORKSPACES, Workspace, address_of};
+use bytes::Bytes;
+
+use crate::http::caller::OPERATORS;
+use crate::keys;
+use crate::secret::{NoRandomness, Pepper, random, webhook_secret};
+
+/// The secret under which keys are hashed.
+const PEPPER: &[u8] = b"pepper";
+/// The hash of the admin key, until the first start is over.
+const FIRST_KEY: &[u8] = b"first_key";
+/// The mark that the first start is over.
+const BOOTSTRAPPED: &[u8] = b"bootstrapped";
+/// How often another process may be faster. Each time it has done a commit, and there are three.
+const ATTEMPTS: usize = 8;
+
+/// Why an installation could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The store failed.
+    #[error("the installation cannot be read: {0}")]
+    Store(#[from] StoreError),
+    /// A commit was not done.
+    #[error("the installation cannot be made: {0}")]
+    Refused(String),
+    /// No secret can be made.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The generated key could not be shown; the next start makes another one.
+    #[error("the generated key cannot be printed: {0}")]
+    Announce(io::Error),
+    /// Other processes kept making the same installation.
+    #[error("other processes are making this installation; start again")]
+    Contended,
+}
+
+/// One step's outcome.
+enum Step {
+    Done,
+    /// Somebody else was faster: look again.
+    Overtaken,
+}
+
+/// Makes the installation where there is none, and returns its secret.
+///
+/// On the first start the admin key is `configured` if there is one, else it is generated and handed to `announce`
+/// before the first start counts as over: a start that ends before leaves a key that nobody saw to be replaced by the
+/// next. On later starts `configured` has no effect.
+///
+/// # Errors
+/// See [`BootstrapError`].
+pub async fn run(
+    node: &Arc<Node>,
+    configured: Option<&str>,
+    mut announce: impl FnMut(&str) -> io::Result<()>,
+) -> Result<Pepper, BootstrapError> {
+    for _ in 0..ATTEMPTS {
+        if setting(node, BOOTSTRAPPED).await?.is_some() {
+            let missing = || StoreError::Corrupt("the installation has no pepper".to_owned());
+            return Ok(pepper(node).await?.ok_or_else(missing)?);
+        }
+        let (pepper, key, step) = installation(node, configured).await?;
+        if let Step::Overtaken = step {
+            continue;
+        }
+        if let Step::Overtaken = first_workspace(node).await? {
+            continue;
+        }
+        if configured.is_none() {
+            announce(&key).map_err(BootstrapError::Announce)?;
+        }
+        let hash = Bytes::copy_from_slice(&pepper.hash(&key));
+        let expected = vec![row(SETTINGS, BOOTSTRAPPED, None), row(SETTINGS, FIRST_KEY, Some(hash))];
+        let mark = Bytes::copy_from_slice(&node.now().0.to_be_bytes());
+        let changes = vec![RowChange::put(SETTINGS, BOOTSTRAPPED, &mark), RowChange::delete(SETTINGS, FIRST_KEY)];
+        if let Step::Done = submit(node, EntityKey::INSTALLATION, Command { expected, changes }).await? {
+            return Ok(pepper);
+        }
+    }
+    Err(BootstrapError::Contended)
+}
+
+/// The secret of an installation; `None` where there is no installation yet.
+///
+/// # Errors
+/// What the store says.
+pub async fn pepper(node: &Node) -> Result<Option<Pepper>, StoreError> {
+    let Some(bytes) = setting(node, PEPPER).await? else { return Ok(None) };
+    let bytes: [u8; 32] =
+        bytes.as_ref().try_into().map_err(|_| StoreError::Corrupt("the pepper has 32 bytes".to_owned()))?;
+    Ok(Some(Pepper::new(bytes)))
+}
+
+async fn setting(node: &Node, name: &'static [u8]) -> Result<Option<Bytes>, StoreError> {
+    node.row(EntityKey::INSTALLATION, SETTINGS, Bytes::from_static(name)).await
+}
+
+fn row(table: Table, key: &[u8], value: Option<Bytes>) -> (Table, Bytes, Option<Bytes>) {
+    (table, Bytes::copy_from_slice(key), value)
+}
+
+async fn submit(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result<Step, BootstrapError> {
+    match node.registry(entity, command, Circumstances::default()).await {
+        Ok(_) => Ok(Step::Done),
+        Err(Refusal::Rejected(_)) => Ok(Step::Overtaken),
+        Err(refusal) => Err(BootstrapError::Refused(refusal.to_string())),
+    }
+}
+
+/// The first commit: the pepper, the workspace, and the admin key in the place of one that an unfinished start left.
+async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pepper, String, Step), BootstrapError> {
+    let workspace_row = node.row(EntityKey::INSTALLATION, WORKSPACES, Bytes::from_static(OPERATORS.as_bytes())).await?;
+    let (pepper_row, left) = (setting(node, PEPPER).await?, setting(node, FIRST_KEY).await?);
+    let now = node.now();
+    let mut expected = vec![
+        row(SETTINGS, BOOTSTRAPPED, None),
+        row(SETTINGS, PEPPER, pepper_row.clone()),
+        row(SETTINGS, FIRST_KEY, left.clone()),
+        row(WORKSPACES, OPERATORS.as_bytes(), workspace_row.clone()),
+    ];
+    let mut changes = Vec::new();
+    let pepper = match pepper(node).await? {
+        Some(pepper) => pepper,
+        None => {
+            let bytes = random()?;
+            changes.push(RowChange::put(SETTINGS, PEPPER, &Bytes::copy_from_slice(&bytes)));
+            Pepper::new(bytes)
+        }
+    };
+    if workspace_row.is_none() {
+        let workspace = Workspace { id: OPERATORS.to_owned(), name: "Default".to_owned(), created_at: now };
+        changes.push(RowChange::put(WORKSPACES, OPERATORS.as_bytes(), &codec::encode(&workspace)));
+    }
+    if let Some(hash) = left
+        && let Some((bytes, key)) = keys::of_row(node, &hash).await?
+    {
+        expected.push((actors::key::KEYS_BY_HASH, keys::hash_key(&key.hash), Some(bytes)));
+        changes.extend(keys::delete(&key));
+    }
+    let id = keys::new_id(node, now);
+    let text = configured.map_or_else(|| pepper.key(id, None), |key| Ok(key.to_owned()))?;
+    let key = ApiKey {
+        id,
+        name: "admin".to_owned(),
+        scopes: Scope::ALL.to_vec(),
+        workspace: OPERATORS.to_owned(),
+        principal: Principal { is_agent: true, id: "admin".to_owned() },
+        hash: pepper.hash(&text),
+        created_at: now,
+    };
+    changes.extend(keys::put(&key));
+    changes.push(RowChange::put(SETTINGS, FIRST_KEY, &Bytes::copy_from_slice(&key.hash)));
+    let step = submit(node, EntityKey::INSTALLATION, Command { expected, changes }).await?;
+    Ok((pepper, text, step))
+}
+
+/// The second commit: something to try things with.
+async fn first_workspace(node: &Arc<Node>) -> Result<Step, BootstrapError> {
+    let entity = EntityKey::workspace(address_of(OPERATORS));
+    let now = node.now();
+    let rows = [
+        (AGENTS, "echo", codec::encode(&echo(now))),
+        (CHANNELS, "demo", codec::encode(&channel("demo", "Demo", ChannelKind::Human, now)?)),
+        (CHANNELS, "demo-api", codec::encode(&channel("demo-api", "Demo API", ChannelKind::Api, now)?)),
+    ];
+    let (mut expected, mut changes) = (Vec::new(), Vec::new());
+    for (table, id, value) in rows {
+        // An unfinished start may have come so far.
+        if node.row(entity, table, Bytes::from_static(id.as_bytes())).await?.is_none() {
+            expected.push(row(table, id.as_bytes(), None));
+            changes.push(RowChange::put(table, id.as_bytes(), &value));
+        }
+    }
+    if changes.is_empty() { Ok(Step::Done) } else { submit(node, entity, Command { expected, changes }).await }
+}
+
+fn echo(now: Millis) -> Agent {
+    Agent {
+        id: "echo".to_owned(),
+        name: "Echo".to_owned(),
+        provider: Provider::Builtin(Builtin::default()),
+        model: None,
+        system_prompt: None,
+        temperature_milli: None,
+        max_output_tokens: None,
+        timeout_seconds: TIMEOUT_SECONDS,
+        tools: None,
+        created_at: now,
+        updated_at: None,
+    }
+}
+
+fn channel(id: &str, name: &str, kind: ChannelKind, now: Millis) -> Result<Channel, NoRandomness> {
+    Ok(Channel {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        kind,
+        agent: (kind == ChannelKind::Api).then(|| "echo".to_owned()),
+        busy_policy: BusyPolicy::default(),
+        enabled: true,
+        webhook_url: None,
+        webhook_secret: webhook_secret()?,
+        review_defaults: None,
+        review_seconds: None,
+        created_at: now,
+        updated_at: None,
+    })
+}

@@ -1,0 +1,206 @@
+//! The configuration: every setting from its flag, its environment variable, its place in a file, or its default, in
+//! this order. What each one means stands in `config.default.toml`, which is compiled in and is the only list of
+//! defaults. All wrong settings are reported at once, each by the name under which it was given.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub mod args;
+pub mod cidr;
+mod error;
+mod parse;
+mod print;
+mod sources;
+
+pub use args::ConfigArgs;
+pub use cidr::{Cidr, CidrList};
+pub use error::{ConfigError, Wrong};
+use sources::{Given, Settings};
+
+/// The settings with their defaults and explanations.
+const DEFAULTS: &str = include_str!("config.default.toml");
+
+/// Which store keeps everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// A directory of this machine.
+    Embedded,
+    /// ScyllaDB or Cassandra.
+    Cql,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value, for the one who must use it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(print::MASK)
+    }
+}
+
+/// The whole effective configuration; checked, so whoever uses a value need not doubt it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the API is served.
+    pub listen: SocketAddr,
+    /// Where `/metrics` is served; another address or port than `listen`.
+    pub metrics_listen: SocketAddr,
+    /// Connections open at once; at least 1.
+    pub max_connections: usize,
+    /// The largest JSON body, in bytes.
+    pub max_body_bytes: usize,
+    /// The longest a request waits for an agent's reply.
+    pub wait_budget: Duration,
+    /// Requests per key in one window; at least 1.
+    pub rate_limit: u32,
+    /// Which store.
+    pub store: StoreKind,
+    /// The directory of the embedded store.
+    pub data_dir: PathBuf,
+    /// Whether to start although acknowledged data is missing.
+    pub accept_loss: bool,
+    /// Contact points of the cluster, `host:port` each; not empty when the store is [`StoreKind::Cql`].
+    pub cql_nodes: Vec<String>,
+    /// The keyspace.
+    pub cql_keyspace: String,
+    /// Whether pending migrations are applied at the start.
+    pub migrate: bool,
+    /// Networks that users' URLs may reach although they are not public.
+    pub egress_allow: CidrList,
+    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log_filter: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// Where traces are sent; `None`: nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// The admin key of the first start; `None`: generate one.
+    pub bootstrap_api_key: Option<Secret>,
+    /// What was given and where; secrets are masked already.
+    settings: Settings,
+}
+
+impl Config {
+    /// Reads the process's environment and the file that is named there or in `args`.
+    ///
+    /// # Errors
+    /// Every setting that is wrong.
+    pub fn from_process(args: &ConfigArgs) -> Result<Self, ConfigError> {
+        // What is not Unicode cannot be right, and is reported as the value that it is nearest to.
+        let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Self::load(args, &env, &|path| std::fs::read_to_string(path))
+    }
+
+    /// The same with the environment and the file system handed in.
+    ///
+    /// # Errors
+    /// Every setting that is wrong.
+    pub fn load(
+        args: &ConfigArgs,
+        env: &dyn Fn(&str) -> Option<String>,
+        read: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<Self, ConfigError> {
+        let (settings, mut wrong) = sources::collect(args, env, read);
+        let config = build(settings, &mut wrong);
+        config.filter(|_| wrong.is_empty()).ok_or(ConfigError(wrong))
+    }
+
+    /// The whole configuration as TOML with its explanations, each value that is no default with where it came from.
+    /// Secrets are masked.
+    #[must_use]
+    pub fn effective(&self) -> String {
+        print::effective(&self.settings)
+    }
+}
+
+/// `None` where `wrong` says why.
+fn build(mut settings: Settings, wrong: &mut Vec<Wrong>) -> Option<Config> {
+    let mut values = Values { settings: &settings, wrong };
+    let listen = values.read("server.listen", parse::address);
+    let metrics_listen = values.read("server.metrics_listen", parse::address);
+    let max_connections = values.read("server.max_connections", |text| parse::number(text, 1..=1_000_000));
+    let max_body_bytes = values.read("server.max_body_bytes", |text| parse::number(text, 1024..=64 * 1024 * 1024));
+    let wait_seconds = values.read("server.wait_seconds", |text| parse::number(text, 1..=300));
+    let rate_limit = values.read("server.rate_limit", |text| parse::number(text, 1..=u64::from(u32::MAX)));
+    let store = values.read("store.kind", parse::store);
+    let data_dir = values.read("store.data_dir", parse::path);
+    let accept_loss = values.read("store.accept_loss", parse::boolean);
+    let cql_nodes = values.read("cql.nodes", parse::nodes);
+    let cql_keyspace = values.read("cql.keyspace", parse::keyspace);
+    let migrate = values.read("cql.migrate", parse::boolean);
+    let egress_allow = values.read("egress.allow", str::parse);
+    let log_filter = values.read("log.filter", parse::filter);
+    let log_format = values.read("log.format", parse::log_format);
+    let otlp_endpoint = values.read("telemetry.otlp_endpoint", parse::endpoint);
+    let bootstrap_api_key = values.read("bootstrap.api_key", parse::api_key);
+
+    if store == Some(StoreKind::Cql) && cql_nodes.as_ref().is_some_and(Vec::is_empty) {
+        values
+            .wrong
+            .push(Wrong::missing("--cql-nodes or TERTULIA_CQL_NODES", "host:port of a node, as the store is cql"));
+    }
+    if listen.is_some_and(|listen| listen.port() != 0) && listen == metrics_listen {
+        values.refuse("server.metrics_listen", "another address or port than that of the API");
+    }
+    settings.mask_secrets();
+    Some(Config {
+        listen: listen?,
+        metrics_listen: metrics_listen?,
+        max_connections: usize::try_from(max_connections?).ok()?,
+        max_body_bytes: usize::try_from(max_body_bytes?).ok()?,
+        wait_budget: Duration::from_secs(wait_seconds?),
+        rate_limit: u32::try_from(rate_limit?).ok()?,
+        store: store?,
+        data_dir: data_dir?,
+        accept_loss: accept_loss?,
+        cql_nodes: cql_nodes?,
+        cql_keyspace: cql_keyspace?,
+        migrate: migrate?,
+        egress_allow: egress_allow?,
+        log_filter: log_filter?,
+        log_format: log_format?,
+        otlp_endpoint: otlp_endpoint?,
+        bootstrap_api_key: bootstrap_api_key?,
+        settings,
+    })
+}
+
+/// Reads values and gathers what is wrong with them.
+struct Values<'a> {
+    settings: &'a Settings,
+    wrong: &'a mut Vec<Wrong>,
+}
+
+impl Values<'_> {
+    fn read<T>(&mut self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        // A key that is not in the defaults was reported when they were collected.
+        let Given { text, .. } = self.settings.get(key)?;
+        parse(text.trim()).map_err(|allowed| self.refuse(key, allowed)).ok()
+    }
+
+    fn refuse(&mut self, key: &'static str, allowed: impl Into<String>) {
+        self.wrong.extend(self.settings.refused(key, allowed.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

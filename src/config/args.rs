@@ -1,0 +1,50 @@
+//! The flags that stand for settings; the same ones for every subcommand.
+
+use std::path::PathBuf;
+
+/// Settings as flags. Values are text here: they are checked together with those of the other sources, so that all
+/// wrong ones are reported at once and in one form.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct ConfigArgs {
+    /// Reads settings from this TOML file [env: TERTULIA_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Serves the API here [env: TERTULIA_LISTEN] [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Serves /metrics here [env: TERTULIA_METRICS_LISTEN] [default: 127.0.0.1:9464]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<String>,
+    /// Keeps the embedded store here [env: TERTULIA_DATA_DIR] [default: ./data]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    pub data_dir: Option<String>,
+    /// Chooses the store: embedded or cql [env: TERTULIA_STORE] [default: embedded]
+    #[arg(long, global = true, value_name = "STORE")]
+    pub store: Option<String>,
+    /// Reaches the CQL cluster through these [env: TERTULIA_CQL_NODES]
+    #[arg(long, global = true, value_name = "HOST:PORT,...")]
+    pub cql_nodes: Option<String>,
+    /// Starts although acknowledged data is missing [env: TERTULIA_ACCEPT_LOSS]
+    #[arg(long, global = true)]
+    pub accept_loss: bool,
+    /// Applies pending CQL migrations at the start [env: TERTULIA_MIGRATE]
+    #[arg(long, global = true)]
+    pub migrate: bool,
+}
+
+impl ConfigArgs {
+    /// What was given for a flag; `None` for flags that are not here.
+    pub(super) fn get(&self, flag: &str) -> Option<&str> {
+        let set = |given: bool| given.then_some("true");
+        match flag {
+            "--listen" => self.listen.as_deref(),
+            "--metrics-listen" => self.metrics_listen.as_deref(),
+            "--data-dir" => self.data_dir.as_deref(),
+            "--store" => self.store.as_deref(),
+            "--cql-nodes" => self.cql_nodes.as_deref(),
+            "--accept-loss" => set(self.accept_loss),
+            "--migrate" => set(self.migrate),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Wrong settings, as they are told to whoever starts the server.
+
+use std::fmt;
+
+/// One setting that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// The name as it was given: a flag, an environment variable, or a key and its file.
+    pub name: String,
+    /// What was given; `None` where nothing was, or where it is or might be a secret.
+    pub value: Option<String>,
+    /// What would be right.
+    pub allowed: String,
+}
+
+impl Wrong {
+    /// A setting that is needed and not there, or whose value is not to be shown.
+    pub(super) fn missing(name: impl Into<String>, allowed: impl Into<String>) -> Self {
+        Self { name: name.into(), value: None, allowed: allowed.into() }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            // Quoted and escaped, so that a value cannot pass for another line.
+            Some(value) => write!(f, "{} is {value:?}; allowed: {}", self.name, self.allowed),
+            None => write!(f, "{}; allowed: {}", self.name, self.allowed),
+        }
+    }
+}
+
+/// Every setting that is wrong; never empty. Displays as one line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(pub Vec<Wrong>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, wrong) in self.0.iter().enumerate() {
+            if nth > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{wrong}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}

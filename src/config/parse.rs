@@ -1,0 +1,115 @@
+//! From text to values. An error is a phrase that says what is allowed.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{LogFormat, Secret, StoreKind};
+
+/// Shortest bootstrap key: 32 characters of even a small alphabet cannot be guessed.
+const API_KEY_MIN: usize = 32;
+/// Longest; what a request may present.
+const API_KEY_MAX: usize = 512;
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
+}
+
+pub(super) fn number(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse()
+        .ok()
+        .filter(|number| digits && allowed.contains(number))
+        .ok_or_else(|| format!("a whole number from {} to {}", allowed.start(), allowed.end()))
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
+}
+
+pub(super) fn store(text: &str) -> Result<StoreKind, String> {
+    match text {
+        "embedded" => Ok(StoreKind::Embedded),
+        "cql" => Ok(StoreKind::Cql),
+        _ => Err("embedded or cql".to_owned()),
+    }
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') { Err("a directory".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+pub(super) fn nodes(text: &str) -> Result<Vec<String>, String> {
+    let nodes: Vec<String> =
+        text.split(',').map(str::trim).filter(|node| !node.is_empty()).map(str::to_owned).collect();
+    if nodes.iter().all(|node| is_node(node)) {
+        Ok(nodes)
+    } else {
+        Err("host:port of each node, comma-separated, such as db-1:9042,[2001:db8::2]:9042".to_owned())
+    }
+}
+
+fn is_node(node: &str) -> bool {
+    let Some((host, port)) = node.rsplit_once(':') else { return false };
+    let host_is_fine = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)),
+    };
+    host_is_fine && number(port, 1..=65_535).is_ok()
+}
+
+pub(super) fn keyspace(text: &str) -> Result<String, String> {
+    let is_name = text.len() <= 48
+        && text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_name { Ok(text.to_owned()) } else { Err("a letter, then letters, digits and _, at most 48".to_owned()) }
+}
+
+pub(super) fn filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    // The parser takes a misspelt level for the name of a target and turns on everything there.
+    let levels_are_known = text.split(',').map(str::trim).all(|directive| {
+        directive.contains(['=', '[']) || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive))
+    });
+    if levels_are_known && EnvFilter::try_new(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a level ({}) or target=level, comma-separated", LEVELS.join(", ")))
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err("json or text".to_owned()),
+    }
+}
+
+pub(super) fn endpoint(text: &str) -> Result<Option<String>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match url::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(Some(text.to_owned())),
+        _ => Err("an http or https URL, such as http://localhost:4317".to_owned()),
+    }
+}
+
+pub(super) fn api_key(text: &str) -> Result<Option<Secret>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_key = (API_KEY_MIN..=API_KEY_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_key {
+        Ok(Some(Secret(text.to_owned())))
+    } else {
+        Err(format!("{API_KEY_MIN} to {API_KEY_MAX} visible ASCII characters; the value is not shown"))
+    }
+}

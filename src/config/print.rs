@@ -1,0 +1,72 @@
+//! The effective configuration, for people to read.
+
+use super::sources::{Given, Kind, Origin, SETTINGS, Settings};
+
+/// Stands for a secret.
+pub(super) const MASK: &str = "***";
+
+/// The defaults' own text with the values that count, so that no setting is printed without its explanation.
+pub(super) fn effective(settings: &Settings) -> String {
+    let mut out = String::with_capacity(super::DEFAULTS.len() + 256);
+    let mut table = "";
+    for line in super::DEFAULTS.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            table = name;
+        }
+        let value = line.split_once(" = ").filter(|_| !line.starts_with('#')).and_then(|(name, _)| {
+            let key = format!("{table}.{name}");
+            let setting = SETTINGS.iter().find(|setting| setting.key == key)?;
+            Some((name, setting.kind, settings.get(setting.key)?))
+        });
+        match value {
+            Some((name, kind, given)) => push_value(&mut out, name, kind, given),
+            None => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn push_value(out: &mut String, name: &str, kind: Kind, given: &Given) {
+    out.push_str(name);
+    out.push_str(" = ");
+    let text = given.text.trim();
+    match kind {
+        Kind::Text => push_string(out, text),
+        Kind::Boolean => out.push_str(if matches!(text, "true" | "1") { "true" } else { "false" }),
+        // TOML knows no leading zeros.
+        Kind::Integer => out.push_str(text.trim_start_matches('0')),
+        Kind::List => {
+            out.push('[');
+            for (nth, item) in text.split(',').map(str::trim).filter(|item| !item.is_empty()).enumerate() {
+                if nth > 0 {
+                    out.push_str(", ");
+                }
+                push_string(out, item);
+            }
+            out.push(']');
+        }
+    }
+    if given.origin != Origin::Default {
+        // A path may hold a line break; a comment may not.
+        let origin = given.origin.to_string().replace(char::is_control, " ");
+        out.push_str("  # from ");
+        out.push_str(&origin);
+    }
+}
+
+fn push_string(out: &mut String, text: &str) {
+    use std::fmt::Write as _;
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}

@@ -1,0 +1,233 @@
+//! Where a setting's value comes from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::args::ConfigArgs;
+use super::error::Wrong;
+use super::print::MASK;
+
+/// The TOML type of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Integer,
+    Boolean,
+    /// Strings; comma-separated in flags and the environment.
+    List,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Integer => "an integer",
+            Self::Boolean => "true or false",
+            Self::List => "an array of strings",
+        }
+    }
+}
+
+/// A setting's names and form.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// Table and key in a file.
+    pub(super) key: &'static str,
+    pub(super) flag: Option<&'static str>,
+    pub(super) env: &'static str,
+    pub(super) kind: Kind,
+    pub(super) secret: bool,
+}
+
+const fn setting(key: &'static str, flag: Option<&'static str>, env: &'static str, kind: Kind) -> Setting {
+    Setting { key, flag, env, kind, secret: false }
+}
+
+/// Every setting there is; a test holds them against `config.default.toml`.
+pub(super) static SETTINGS: [Setting; 17] = [
+    setting("server.listen", Some("--listen"), "TERTULIA_LISTEN", Kind::Text),
+    setting("server.metrics_listen", Some("--metrics-listen"), "TERTULIA_METRICS_LISTEN", Kind::Text),
+    setting("server.max_connections", None, "TERTULIA_MAX_CONNECTIONS", Kind::Integer),
+    setting("server.max_body_bytes", None, "TERTULIA_MAX_BODY_BYTES", Kind::Integer),
+    setting("server.wait_seconds", None, "TERTULIA_WAIT_SECONDS", Kind::Integer),
+    setting("server.rate_limit", None, "TERTULIA_RATE_LIMIT", Kind::Integer),
+    setting("store.kind", Some("--store"), "TERTULIA_STORE", Kind::Text),
+    setting("store.data_dir", Some("--data-dir"), "TERTULIA_DATA_DIR", Kind::Text),
+    setting("store.accept_loss", Some("--accept-loss"), "TERTULIA_ACCEPT_LOSS", Kind::Boolean),
+    setting("cql.nodes", Some("--cql-nodes"), "TERTULIA_CQL_NODES", Kind::List),
+    setting("cql.keyspace", None, "TERTULIA_CQL_KEYSPACE", Kind::Text),
+    setting("cql.migrate", Some("--migrate"), "TERTULIA_MIGRATE", Kind::Boolean),
+    setting("egress.allow", None, "TERTULIA_EGRESS_ALLOW", Kind::List),
+    setting("log.filter", None, "TERTULIA_LOG", Kind::Text),
+    setting("log.format", None, "TERTULIA_LOG_FORMAT", Kind::Text),
+    setting("telemetry.otlp_endpoint", None, "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Text),
+    Setting { secret: true, ..setting("bootstrap.api_key", None, "TERTULIA_BOOTSTRAP_API_KEY", Kind::Text) },
+];
+
+fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// Who gave a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Default,
+    File { key: &'static str, path: PathBuf },
+    Environment(&'static str),
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { key, path } => write!(f, "{key} in {}", path.display()),
+            Self::Environment(name) | Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The value that counts, as text, and who gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) text: String,
+    pub(super) origin: Origin,
+}
+
+/// The value that counts of every setting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings(BTreeMap<&'static str, Given>);
+
+impl Settings {
+    pub(super) fn get(&self, key: &str) -> Option<&Given> {
+        self.0.get(key)
+    }
+
+    /// The setting's value is wrong.
+    pub(super) fn refused(&self, key: &str, allowed: String) -> Option<Wrong> {
+        let (setting, given) = (find(key)?, self.get(key)?);
+        let value = (!setting.secret).then(|| given.text.clone());
+        Some(Wrong { name: given.origin.to_string(), value, allowed })
+    }
+
+    /// From here on nobody can print a secret by mistake.
+    pub(super) fn mask_secrets(&mut self) {
+        for setting in SETTINGS.iter().filter(|setting| setting.secret) {
+            if let Some(given) = self.0.get_mut(setting.key).filter(|given| !given.text.is_empty()) {
+                MASK.clone_into(&mut given.text);
+            }
+        }
+    }
+}
+
+/// Asks every source, and says what could not be read at all.
+pub(super) fn collect(
+    args: &ConfigArgs,
+    env: &dyn Fn(&str) -> Option<String>,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+) -> (Settings, Vec<Wrong>) {
+    let mut wrong = Vec::new();
+    let env = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+    let named = match &args.config {
+        Some(path) => Some(("--config", path.clone())),
+        None => env("TERTULIA_CONFIG").map(|path| ("TERTULIA_CONFIG", PathBuf::from(path))),
+    };
+    let mut settings = BTreeMap::new();
+    parse_file(super::DEFAULTS, None, &mut settings, &mut wrong);
+    if let Some((name, path)) = named {
+        match read(&path) {
+            Ok(text) => parse_file(&text, Some(&path), &mut settings, &mut wrong),
+            Err(error) => wrong.push(Wrong {
+                name: name.to_owned(),
+                value: Some(path.display().to_string()),
+                allowed: format!("a file that can be read ({error})"),
+            }),
+        }
+    }
+    for setting in &SETTINGS {
+        let from_flag =
+            setting.flag.and_then(|flag| Some(Given { text: args.get(flag)?.to_owned(), origin: Origin::Flag(flag) }));
+        let from_env = || Some(Given { text: env(setting.env)?, origin: Origin::Environment(setting.env) });
+        if let Some(given) = from_flag.or_else(from_env) {
+            settings.insert(setting.key, given);
+        }
+    }
+    (Settings(settings), wrong)
+}
+
+/// Puts a file's values over those already there; `path` is `None` for the defaults.
+fn parse_file(text: &str, path: Option<&Path>, settings: &mut BTreeMap<&'static str, Given>, wrong: &mut Vec<Wrong>) {
+    let shown = path.map_or_else(|| "the defaults".to_owned(), |path| path.display().to_string());
+    let table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        Err(error) => {
+            // The error's own text quotes the line, which may hold a secret.
+            let error: toml::de::Error = error;
+            let line = error.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());
+            wrong.push(Wrong::missing(format!("{shown}, line {line}"), format!("TOML ({})", error.message())));
+            return;
+        }
+    };
+    let mut leaves = Vec::new();
+    flatten(String::new(), table, &mut leaves);
+    for (key, value) in leaves {
+        let Some(setting) = find(&key) else {
+            let known: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
+            // The value is not shown: this may be a secret's misspelt name.
+            wrong.push(Wrong::missing(format!("{key} in {shown} is no setting"), known.join(", ")));
+            continue;
+        };
+        match as_text(setting.kind, &value) {
+            Some(text) if text.is_empty() && path.is_some() => {}
+            Some(text) => {
+                let origin = match path {
+                    None => Origin::Default,
+                    Some(path) => Origin::File { key: setting.key, path: path.to_owned() },
+                };
+                settings.insert(setting.key, Given { text, origin });
+            }
+            None => wrong.push(Wrong {
+                name: format!("{key} in {shown}"),
+                value: (!setting.secret).then(|| shown_value(&value)),
+                allowed: setting.kind.name().to_owned(),
+            }),
+        }
+    }
+}
+
+fn flatten(prefix: String, table: toml::Table, leaves: &mut Vec<(String, toml::Value)>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        match value {
+            toml::Value::Table(table) if find(&key).is_none() => flatten(key, table, leaves),
+            value => leaves.push((key, value)),
+        }
+    }
+}
+
+/// A value of the wrong type, as far as one line can show it.
+fn shown_value(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => number.to_string(),
+        toml::Value::Boolean(truth) => truth.to_string(),
+        other => other.type_str().to_owned(),
+    }
+}
+
+/// `None` where the value has another type.
+fn as_text(kind: Kind, value: &toml::Value) -> Option<String> {
+    match (kind, value) {
+        (Kind::Text, toml::Value::String(text)) => Some(text.trim().to_owned()),
+        (Kind::Integer, toml::Value::Integer(number)) => Some(number.to_string()),
+        (Kind::Boolean, toml::Value::Boolean(truth)) => Some(truth.to_string()),
+        (Kind::List, toml::Value::Array(items)) => {
+            let items: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
+            items.map(|items| items.join(","))
+        }
+        _ => None,
+    }
+}

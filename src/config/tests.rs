@@ -1,0 +1,237 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use super::sources::SETTINGS;
+use super::*;
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// Loads from what is written here and nothing else; the file is always `t.toml`.
+fn load(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Config, Vec<String>> {
+    use clap::Parser as _;
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: ConfigArgs,
+    }
+    let file_args = file.map(|_| ["--config", "t.toml"]).into_iter().flatten();
+    let cli = Cli::try_parse_from(["tertulia"].into_iter().chain(args.iter().copied()).chain(file_args)).unwrap();
+    let env: BTreeMap<_, _> = env.iter().copied().collect();
+    let env = |name: &str| env.get(name).map(|value| (*value).to_owned());
+    let read = |path: &Path| match file {
+        Some(text) if path == Path::new("t.toml") => Ok(text.to_owned()),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    };
+    Config::load(&cli.args, &env, &read).map_err(|error| error.0.iter().map(ToString::to_string).collect())
+}
+
+fn refused(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<String> {
+    load(args, env, file).unwrap_err()
+}
+
+#[test]
+fn without_any_setting_the_defaults_of_the_contract_hold() {
+    let config = load(&[], &[], None).unwrap();
+    assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.metrics_listen, "127.0.0.1:9464".parse().unwrap());
+    assert_eq!((config.store, config.data_dir.as_path()), (StoreKind::Embedded, Path::new("./data")));
+    assert_eq!((config.max_body_bytes, config.rate_limit), (4 * 1024 * 1024, 6_000_000));
+    assert_eq!(config.wait_budget, Duration::from_secs(60));
+    assert_eq!((config.log_filter.as_str(), config.log_format), ("info", LogFormat::Json));
+    assert!(config.egress_allow.is_empty() && config.cql_nodes.is_empty());
+    assert!(config.bootstrap_api_key.is_none() && config.otlp_endpoint.is_none());
+    assert!(!config.accept_loss && !config.migrate);
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_and_the_environment_before_the_file() {
+    let file = Some("[server]\nlisten = '127.0.0.1:3'\nmetrics_listen = '127.0.0.1:3'\nwait_seconds = 3");
+    let env = [("TERTULIA_LISTEN", "127.0.0.1:2"), ("TERTULIA_METRICS_LISTEN", "127.0.0.1:2")];
+    let config = load(&["--listen", "127.0.0.1:1"], &env, file).unwrap();
+    assert_eq!((config.listen.port(), config.metrics_listen.port()), (1, 2));
+    assert_eq!(config.wait_budget, Duration::from_secs(3));
+}
+
+#[test]
+fn an_empty_value_counts_as_absent() {
+    let config = load(&[], &[("TERTULIA_LISTEN", ""), ("TERTULIA_CONFIG", " ")], Some("[log]\nfilter = ''")).unwrap();
+    assert_eq!((config.listen.port(), config.log_filter.as_str()), (8080, "info"));
+}
+
+#[test]
+fn a_file_may_be_named_in_the_environment() {
+    let named = load(&[], &[("TERTULIA_CONFIG", "missing.toml")], None);
+    let lines = named.unwrap_err();
+    assert!(lines[0].starts_with("TERTULIA_CONFIG is \"missing.toml\"; allowed: a file that can be read"), "{lines:?}");
+}
+
+#[test]
+fn every_setting_can_be_given_in_the_environment() {
+    let env = [
+        ("TERTULIA_STORE", "cql"),
+        ("TERTULIA_CQL_NODES", "db-1:9042, [::1]:9043"),
+        ("TERTULIA_CQL_KEYSPACE", "other"),
+        ("TERTULIA_DATA_DIR", "/var/lib/t"),
+        ("TERTULIA_EGRESS_ALLOW", "10.0.0.0/8,::1"),
+        ("TERTULIA_LOG", "warn,tertulia::http=debug"),
+        ("TERTULIA_LOG_FORMAT", "text"),
+        ("TERTULIA_BOOTSTRAP_API_KEY", KEY),
+        ("TERTULIA_ACCEPT_LOSS", "1"),
+        ("TERTULIA_MIGRATE", "true"),
+        ("TERTULIA_RATE_LIMIT", "0100"),
+        ("TERTULIA_WAIT_SECONDS", "5"),
+        ("TERTULIA_MAX_BODY_BYTES", "2048"),
+        ("TERTULIA_MAX_CONNECTIONS", "9"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317"),
+    ];
+    let config = load(&[], &env, None).unwrap();
+    assert_eq!(
+        (config.store, config.cql_nodes.as_slice()),
+        (StoreKind::Cql, &["db-1:9042", "[::1]:9043"].map(String::from)[..])
+    );
+    assert_eq!((config.cql_keyspace.as_str(), config.data_dir.as_path()), ("other", Path::new("/var/lib/t")));
+    assert!(config.egress_allow.contains("10.1.2.3".parse().unwrap()));
+    assert_eq!((config.log_filter.as_str(), config.log_format), ("warn,tertulia::http=debug", LogFormat::Text));
+    assert_eq!(config.bootstrap_api_key.as_ref().map(Secret::expose), Some(KEY));
+    assert!(config.accept_loss && config.migrate);
+    assert_eq!((config.rate_limit, config.max_body_bytes, config.max_connections), (100, 2048, 9));
+    assert_eq!(config.otlp_endpoint.as_deref(), Some("http://localhost:4317"));
+}
+
+#[test]
+fn a_wrong_value_is_named_as_it_was_given_with_what_is_allowed() {
+    let file = Some("[server]\nwait_seconds = 0");
+    let lines = refused(&["--store", "sqlite"], &[("TERTULIA_LISTEN", "localhost")], file);
+    assert_eq!(
+        lines,
+        [
+            "TERTULIA_LISTEN is \"localhost\"; allowed: an IP address and a port, such as 127.0.0.1:8080 or [::]:8080",
+            "server.wait_seconds in t.toml is \"0\"; allowed: a whole number from 1 to 300",
+            "--store is \"sqlite\"; allowed: embedded or cql",
+        ]
+    );
+}
+
+#[test]
+fn every_value_out_of_its_bounds_is_refused() {
+    for (name, values) in [
+        ("TERTULIA_LISTEN", &["8080", ":8080", "127.0.0.1", "127.0.0.1:65536"][..]),
+        ("TERTULIA_MAX_CONNECTIONS", &["0", "-1", "+1", "1000001", "many"]),
+        ("TERTULIA_MAX_BODY_BYTES", &["1023", "67108865"]),
+        ("TERTULIA_RATE_LIMIT", &["0", "4294967296", "99999999999999999999999"]),
+        ("TERTULIA_CQL_NODES", &["db", "db:0", ":9042", "db:9042;x", "a b:9042", "[::z]:9042"]),
+        ("TERTULIA_CQL_KEYSPACE", &["1a", "a-b", "a;drop"]),
+        ("TERTULIA_EGRESS_ALLOW", &["10.0.0.1/8", "everything"]),
+        ("TERTULIA_LOG", &["loud", "info,loud", "tertulia=loud"]),
+        ("TERTULIA_LOG_FORMAT", &["xml"]),
+        ("TERTULIA_MIGRATE", &["yes please"]),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &["localhost:4317", "ftp://x"]),
+    ] {
+        for value in values {
+            let lines = refused(&[], &[(name, value)], None);
+            assert!(lines.len() == 1 && lines[0].starts_with(&format!("{name} is {value:?}")), "{lines:?}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_never_printed() {
+    let short = "hunter2";
+    let in_file = format!("[bootstrap]\napi_key = '{short}'");
+    let misspelt = format!("[bootstrap]\napi_kye = '{short}'");
+    let broken = format!("[bootstrap]\napi_key = '{short}");
+    let of_another_type = format!("[bootstrap]\napi_key = ['{short}']");
+    for lines in [
+        refused(&[], &[("TERTULIA_BOOTSTRAP_API_KEY", short)], None),
+        refused(&[], &[], Some(&in_file)),
+        refused(&[], &[], Some(&misspelt)),
+        refused(&[], &[], Some(&broken)),
+        refused(&[], &[], Some(&of_another_type)),
+    ] {
+        assert_eq!(lines.len(), 1);
+        assert!(!lines[0].contains(short), "{lines:?}");
+    }
+    let config = load(&[], &[("TERTULIA_BOOTSTRAP_API_KEY", KEY)], None).unwrap();
+    assert!(!format!("{config:?}").contains(KEY));
+    assert!(!config.effective().contains(KEY));
+    assert!(config.effective().contains("api_key = \"***\"  # from TERTULIA_BOOTSTRAP_API_KEY"));
+}
+
+#[test]
+fn a_file_may_hold_nothing_unknown_and_nothing_of_another_type() {
+    let file = "port = 1\n[server]\nlistne = 'x'\nlisten = 8080\n[cql]\nnodes = [1]\n[cql.keyspace]\na = 1";
+    let lines = refused(&[], &[], Some(file));
+    let starts = lines.iter().map(|line| line.split("; allowed").next().unwrap()).collect::<BTreeSet<_>>();
+    for start in [
+        "port in t.toml is no setting",
+        "server.listne in t.toml is no setting",
+        "server.listen in t.toml is \"8080\"",
+        "cql.nodes in t.toml is \"array\"",
+    ] {
+        assert!(starts.contains(start), "{start}: {lines:?}");
+    }
+    assert_eq!(lines.len(), 5, "{lines:?}");
+}
+
+#[test]
+fn broken_toml_is_reported_with_its_line() {
+    let lines = refused(&[], &[], Some("[server]\nlisten = "));
+    assert!(lines.len() == 1 && lines[0].starts_with("t.toml, line 2; allowed: TOML"), "{lines:?}");
+}
+
+#[test]
+fn settings_that_do_not_fit_together_are_refused() {
+    let lines = refused(&["--store", "cql", "--metrics-listen", "127.0.0.1:8080"], &[], None);
+    assert!(lines[0].starts_with("--cql-nodes or TERTULIA_CQL_NODES; allowed: host:port"), "{lines:?}");
+    assert!(lines[1].starts_with("--metrics-listen is \"127.0.0.1:8080\"; allowed: another"), "{lines:?}");
+    assert!(load(&["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"], &[], None).is_ok());
+}
+
+#[test]
+fn what_is_printed_is_a_file_that_says_the_same() {
+    let env = [
+        ("TERTULIA_EGRESS_ALLOW", "10.0.0.0/8, ::1"),
+        ("TERTULIA_DATA_DIR", "C:\\a \"b\""),
+        ("TERTULIA_MAX_BODY_BYTES", "0002048"),
+        ("TERTULIA_MIGRATE", "1"),
+    ];
+    let first = load(&["--listen", "0.0.0.0:80"], &env, None).unwrap();
+    let printed = first.effective();
+    assert!(printed.contains("listen = \"0.0.0.0:80\"  # from --listen"), "{printed}");
+    let second = load(&[], &[], Some(&printed)).unwrap();
+    assert_eq!(
+        (first.listen, first.migrate, first.max_body_bytes),
+        (second.listen, second.migrate, second.max_body_bytes)
+    );
+    assert_eq!((first.egress_allow, first.data_dir), (second.egress_allow, second.data_dir));
+    assert_eq!(load(&[], &[], None).unwrap().effective(), DEFAULTS);
+}
+
+#[test]
+fn the_defaults_explain_exactly_the_settings_there_are() {
+    for setting in &SETTINGS {
+        let name = setting.key.rsplit('.').next().unwrap();
+        let at = DEFAULTS.find(&format!("\n{name} = ")).unwrap_or_else(|| panic!("{} has no default", setting.key));
+        let explained = &DEFAULTS[..at];
+        let names = &explained[explained.rfind('\n').unwrap()..];
+        assert!(names.contains(setting.env), "{} is explained without {}", setting.key, setting.env);
+        assert!(setting.flag.is_none_or(|flag| names.contains(flag)), "{} is explained without its flag", setting.key);
+    }
+    let values = DEFAULTS.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();
+    assert_eq!(values, SETTINGS.len());
+}
+
+#[test]
+fn the_help_names_the_environment_and_the_default_of_each_flag() {
+    let defaults = load(&[], &[], None).unwrap();
+    let command = <ConfigArgs as clap::Args>::augment_args(clap::Command::new("tertulia"));
+    for setting in &SETTINGS {
+        let Some(flag) = setting.flag else { continue };
+        let arg = command.get_arguments().find(|arg| arg.get_long() == flag.strip_prefix("--")).unwrap();
+        let help = arg.get_help().unwrap().to_string();
+        assert!(help.contains(&format!("[env: {}]", setting.env)), "{flag}: {help}");
+        let default = &defaults.settings.get(setting.key).unwrap().text;
+        let needs_none = default.is_empty() || default == "false";
+        assert!(needs_none || help.contains(&format!("[default: {default}]")), "{flag}: {help}");
+    }
+}

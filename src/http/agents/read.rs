@@ -1,0 +1,210 @@
+//! An agent as a client describes it.
+
+use actors::agent::builtin::Builtin;
+use actors::agent::{Agent, Provider, TIMEOUT_SECONDS};
+use actors::clock::Millis;
+use actors::message::Json;
+
+use super::super::resource::{self, Incoming, given};
+use super::builtin;
+use crate::json::fields::{Fields, Length, Value};
+use crate::json::report::Report;
+use crate::wire::url;
+
+/// The longest system prompt, in bytes of UTF-8.
+const MAX_PROMPT_BYTES: usize = 64 * 1024;
+/// The tools of an agent together, in bytes of compact JSON.
+const MAX_TOOLS_BYTES: usize = 64 * 1024;
+/// Tools of one agent; models take no more.
+const MAX_TOOLS: usize = 128;
+/// The longest time an attempt may take, in seconds.
+const MAX_TIMEOUT_SECONDS: i64 = 600;
+
+/// Which provider.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Builtin,
+    OpenAi,
+}
+
+const PROVIDERS: [(&str, Which); 2] = [("builtin", Which::Builtin), ("openai", Which::OpenAi)];
+
+/// Reads the body of `POST /agents`: the id, where the client chose one, and everything but the id and the time.
+pub(super) fn new_agent(incoming: &mut Incoming<'_>) -> (Option<String>, Agent) {
+    let mut fields = incoming.fields();
+    let report = &mut incoming.report;
+    let id = fields.optional("id").and_then(|value| resource::chosen_id(&value, report));
+    let agent = read(nothing(), true, &mut fields, report);
+    fields.finish(report);
+    (id, agent)
+}
+
+/// Reads the body of `PATCH /agents/{id}` over what is stored. Where nothing is, only faults come of it.
+pub(super) fn changed_agent(stored: Option<&Agent>, incoming: &mut Incoming<'_>) -> Agent {
+    let mut fields = incoming.fields();
+    let report = &mut incoming.report;
+    resource::immutable(&mut fields, report, "id", stored.map(|agent| agent.id.as_str()));
+    let before = stored.cloned().unwrap_or_else(|| Agent { name: "unknown".to_owned(), ..nothing() });
+    let agent = read(before, false, &mut fields, report);
+    fields.finish(report);
+    agent
+}
+
+fn nothing() -> Agent {
+    Agent {
+        id: String::new(),
+        name: String::new(),
+        provider: Provider::Builtin(Builtin::default()),
+        model: None,
+        system_prompt: None,
+        temperature_milli: None,
+        max_output_tokens: None,
+        timeout_seconds: TIMEOUT_SECONDS,
+        tools: None,
+        created_at: Millis(0),
+        updated_at: None,
+    }
+}
+
+/// Reads what may be set at any time over `agent`; `null` takes a member back to what it is when it was never given.
+/// Members of another provider are left unread, so that they are reported as having no effect.
+fn read(mut agent: Agent, new: bool, fields: &mut Fields<'_>, report: &mut Report) -> Agent {
+    resource::read_name(&mut agent.name, fields, report);
+    if let Some(value) = given(fields, "model") {
+        agent.model = value.and_then(|value| value.string(report, Length::chars(1, 255))).map(Into::into);
+    }
+    agent.provider = provider(agent.provider, new, fields, report);
+    let model_is_wrong = fields.object().get("model").is_some_and(|model| model.get() != "null");
+    if matches!(agent.provider, Provider::OpenAi { .. }) && agent.model.is_none() && !model_is_wrong {
+        fields.missing(report, "model");
+    }
+    if let Some(value) = given(fields, "systemPrompt") {
+        agent.system_prompt =
+            value.and_then(|value| value.string(report, Length::bytes(0, MAX_PROMPT_BYTES))).map(Into::into);
+    }
+    if let Some(value) = given(fields, "temperature") {
+        agent.temperature_milli = value.and_then(|value| temperature(&value, report));
+    }
+    if let Some(value) = given(fields, "maxOutputTokens") {
+        let tokens = value.and_then(|value| value.integer(report, 1..=i64::from(i32::MAX)));
+        agent.max_output_tokens = tokens.and_then(|tokens| u32::try_from(tokens).ok());
+    }
+    if let Some(value) = given(fields, "timeoutSeconds") {
+        let seconds = value.and_then(|value| value.integer(report, 1..=MAX_TIMEOUT_SECONDS));
+        agent.timeout_seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(TIMEOUT_SECONDS);
+    }
+    if let Some(value) = given(fields, "tools") {
+        agent.tools = value.and_then(|value| tools(&value, report));
+    }
+    agent
+}
+
+/// The provider and its own members, over those there are where it stays the same one.
+fn provider(before: Provider, new: bool, fields: &mut Fields<'_>, report: &mut Report) -> Provider {
+    let which = match given(fields, "provider") {
+        Some(Some(value)) => value.choice(report, &PROVIDERS),
+        None if !new => Some(which(&before)),
+        None | Some(None) => {
+            fields.missing(report, "provider");
+            None
+        }
+    };
+    match which {
+        Some(Which::Builtin) => {
+            let mut builtin = match before {
+                Provider::Builtin(builtin) => builtin,
+                Provider::OpenAi { .. } => Builtin::default(),
+            };
+            if let Some(value) = given(fields, "builtin") {
+                builtin = value.map(|value| builtin::read(builtin, &value, report)).unwrap_or_default();
+            }
+            Provider::Builtin(builtin)
+        }
+        Some(Which::OpenAi) => openai(before, fields, report),
+        None => {
+            // Which members belong to it cannot be told, so none of them is called unknown.
+            for name in ["builtin", "baseUrl", "apiKey"] {
+                fields.optional(name);
+            }
+            before
+        }
+    }
+}
+
+fn which(provider: &Provider) -> Which {
+    match provider {
+        Provider::Builtin(_) => Which::Builtin,
+        Provider::OpenAi { .. } => Which::OpenAi,
+    }
+}
+
+fn openai(before: Provider, fields: &mut Fields<'_>, report: &mut Report) -> Provider {
+    let (mut base_url, mut api_key) = match before {
+        Provider::OpenAi { base_url, api_key } => (Some(base_url), api_key),
+        Provider::Builtin(_) => (None, None),
+    };
+    match given(fields, "baseUrl") {
+        None if base_url.is_some() => {}
+        None | Some(None) => fields.missing(report, "baseUrl"),
+        Some(Some(value)) => base_url = model_url(&value, report),
+    }
+    if let Some(value) = given(fields, "apiKey") {
+        api_key = value.and_then(|value| secret(&value, report));
+    }
+    Provider::OpenAi { base_url: base_url.unwrap_or_default(), api_key }
+}
+
+/// An absolute http(s) URL without userinfo. Unlike other users' URLs it may name a private host: only an admin gives
+/// it, and models often run next door.
+fn model_url(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    let text = value.string(report, Length::ANY)?;
+    match url::check(&text, &|_| true) {
+        Ok(_) => return Some(text.into_owned()),
+        // It is well-formed, and its name is that of a neighbour.
+        Err(("blocked_url", _)) if ::url::Url::parse(&text).is_ok() => return Some(text.into_owned()),
+        Err(("blocked_url", message)) => report.fault(&value.path, "invalid_url", message),
+        Err((code, message)) => report.fault(&value.path, code, message),
+    }
+    None
+}
+
+/// What is sent as a bearer token.
+fn secret(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    let text = value.string(report, Length::chars(1, 4096))?;
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(text.into_owned());
+    }
+    report.fault(&value.path, "invalid_characters", "must be visible ASCII characters");
+    None
+}
+
+/// In thousandths.
+fn temperature(value: &Value<'_>, report: &mut Report) -> Option<u32> {
+    let text = value.raw.get();
+    let number = Some(text).filter(|text| text.starts_with(|c: char| c == '-' || c.is_ascii_digit()));
+    match number.and_then(|text| text.parse::<f64>().ok()) {
+        // At most 2000, so the cast loses nothing but what is finer than a thousandth.
+        Some(number) if (0.0..=2.0).contains(&number) => return Some((number * 1000.0).round() as u32),
+        Some(_) => report.fault(&value.path, "out_of_range", "must be a number from 0 to 2"),
+        None => value.wrong_type(report, "a number"),
+    }
+    None
+}
+
+fn tools(value: &Value<'_>, report: &mut Report) -> Option<Json> {
+    let items = value.array(report)?;
+    let before = report.faults.len();
+    if items.len() > MAX_TOOLS {
+        let message = format!("must have at most {MAX_TOOLS} items, has {}", items.len());
+        report.fault(&value.path, "too_many", message);
+    }
+    for item in items.iter().take(MAX_TOOLS).filter(|item| !item.is_object()) {
+        item.wrong_type(report, "an object");
+    }
+    let json = value.json();
+    if json.as_str().len() > MAX_TOOLS_BYTES {
+        let message = format!("must have at most {MAX_TOOLS_BYTES} bytes as compact JSON, has {}", json.as_str().len());
+        report.fault(&value.path, "too_large", message);
+    }
+    (report.faults.len() == before).then_some(json)
+}

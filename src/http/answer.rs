@@ -1,0 +1,70 @@
+//! Answers, and what several handlers add to them.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use super::context::render::internal_error;
+use super::query::Query;
+
+/// Names the members of a body that were not known and had no effect.
+pub const X_IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-ignored-fields");
+/// Says that this is the answer of an earlier request with the same idempotency key.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// `value` as JSON.
+pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => {
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = status;
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            internal_error().into_response()
+        }
+    }
+}
+
+/// The same, naming what was ignored in the request.
+#[must_use]
+pub fn ignoring(mut response: Response, ignored: &[String]) -> Response {
+    if !ignored.is_empty() {
+        let names: Vec<String> = ignored.iter().map(|name| header_safe(name)).collect();
+        if let Ok(value) = HeaderValue::try_from(names.join(", ")) {
+            response.headers_mut().insert(X_IGNORED_FIELDS, value);
+        }
+    }
+    response
+}
+
+/// Clients may use any name for a member; a header may not, and a comma would make two names of one.
+fn header_safe(name: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_graphic() && !matches!(byte, b',' | b'%') {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// The same, marked as a replay.
+#[must_use]
+pub fn replayed(mut response: Response) -> Response {
+    response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    response
+}
+
+/// Whether `?strict=true` makes unknown members faults.
+#[must_use]
+pub fn strict(query: &Query) -> bool {
+    query.get("strict").is_some_and(|value| matches!(value, "true" | "1" | ""))
+}

@@ -1,0 +1,237 @@
+//! `/api-keys`: who may do what, where.
+
+use actors::id::{EntityKey, KeyId};
+use actors::key::{ApiKey, KEYS_BY_HASH, KEYS_BY_ID, Principal, Scope};
+use actors::registry::Command;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use super::answer::{ignoring, json, replayed};
+use super::body::JsonBytes;
+use super::caller::{Admin, Allowed, Caller};
+use super::context::RequestContext;
+use super::context::render::internal_error;
+use super::headers::auth::workspace_forbidden;
+use super::paging::{Page, PageRequest};
+use super::problem::Problem;
+use super::query::Query;
+use super::refusal::store_problem;
+use super::resource::{self, ATTEMPTS, Incoming, Submitted, without_key};
+use super::workspaces::{find, workspace_not_found};
+use crate::app::App;
+use crate::json::fields::{Fields, Length, Value};
+use crate::json::report::Report;
+use crate::keys;
+use crate::wire::json_view::Shown;
+use crate::wire::time::Time;
+
+/// Names of principals; those of messages' senders have the same bound.
+const PRINCIPAL_ID: Length = Length::chars(1, 255);
+const PRINCIPALS: [(&str, bool); 2] = [("agent", true), ("user", false)];
+
+/// 404: no such key in the workspace.
+#[must_use]
+pub fn key_not_found() -> Problem {
+    Problem::not_found("key_not_found", "this workspace has no such key")
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyView<'a> {
+    id: Shown<KeyId>,
+    name: &'a str,
+    scopes: Vec<&'static str>,
+    workspace_id: &'a str,
+    principal: PrincipalView<'a>,
+    created_at: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct PrincipalView<'a> {
+    r#type: &'static str,
+    id: &'a str,
+}
+
+impl<'a> KeyView<'a> {
+    fn new(key: &'a ApiKey) -> Self {
+        let r#type = if key.principal.is_agent { "agent" } else { "user" };
+        Self {
+            id: Shown(key.id),
+            name: &key.name,
+            scopes: key.scopes.iter().map(|scope| scope.name()).collect(),
+            workspace_id: &key.workspace,
+            principal: PrincipalView { r#type, id: &key.principal.id },
+            created_at: Time(key.created_at),
+            key: None,
+        }
+    }
+
+    fn with_key(key: &'a ApiKey, text: &'a str) -> Self {
+        Self { key: Some(text), ..Self::new(key) }
+    }
+}
+
+/// A key to be made.
+struct NewKey {
+    name: String,
+    scopes: Vec<Scope>,
+    workspace: Option<String>,
+    principal: Option<Principal>,
+}
+
+fn read(incoming: &mut Incoming<'_>) -> NewKey {
+    let mut fields = incoming.fields();
+    let report = &mut incoming.report;
+    let mut name = String::new();
+    resource::read_name(&mut name, &mut fields, report);
+    let scopes = fields.required(report, "scopes").and_then(|value| scopes(&value, report)).unwrap_or_default();
+    let workspace = fields.string(report, "workspaceId", Length::ANY).map(Into::into);
+    let principal = fields.optional("principal").and_then(|value| principal(&value, report));
+    fields.finish(report);
+    NewKey { name, scopes, workspace, principal }
+}
+
+fn scopes(value: &Value<'_>, report: &mut Report) -> Option<Vec<Scope>> {
+    let items = value.array(report)?;
+    if items.is_empty() {
+        report.fault(&value.path, "too_few", "must name at least 1 scope");
+    }
+    let words = Scope::ALL.map(|scope| (scope.name(), scope));
+    let mut scopes = Vec::with_capacity(items.len().min(words.len()));
+    for item in items.iter() {
+        match item.choice(report, &words) {
+            Some(scope) if scopes.contains(&scope) => {
+                report.fault(&item.path, "duplicate_value", format!("{} stands here twice", scope.name()));
+            }
+            scope => scopes.extend(scope),
+        }
+    }
+    Some(scopes)
+}
+
+fn principal(value: &Value<'_>, report: &mut Report) -> Option<Principal> {
+    let mut fields: Fields<'_> = value.object(report)?;
+    let is_agent = fields.required(report, "type").and_then(|value| value.choice(report, &PRINCIPALS));
+    let id = fields.required_string(report, "id", PRINCIPAL_ID);
+    fields.finish(report);
+    Some(Principal { is_agent: is_agent?, id: id?.into_owned() })
+}
+
+/// `POST /api-keys`. The key stands in this answer and nowhere else; a retry with the same idempotency key gets it
+/// again. Without a principal the key speaks for an agent that has the key's id.
+///
+/// # Errors
+/// 400, 403 `workspace_forbidden`, 404 `workspace_not_found`, 422.
+pub async fn create(
+    State(app): State<App>,
+    allowed: Allowed<Admin>,
+    context: RequestContext,
+    headers: HeaderMap,
+    JsonBytes(body): JsonBytes,
+) -> Result<Response, Problem> {
+    let caller = allowed.0;
+    let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
+    let with = incoming.circumstances(&context, &caller.workspace);
+    let new = read(&mut incoming);
+    let other = new.workspace.filter(|workspace| **workspace != *caller.workspace);
+    if other.is_some() && !caller.is_operator() {
+        return Err(workspace_forbidden());
+    }
+    let ignored = incoming.report.check()?;
+    if let Some(changes) = resource::repeated(&app, EntityKey::INSTALLATION, &with).await? {
+        return answer(&app, &resource::put_into(&changes, KEYS_BY_HASH)?, incoming.key, &ignored).map(replayed);
+    }
+    if let Some(other) = &other {
+        find(&app, other).await?.ok_or_else(workspace_not_found)?;
+    }
+    let now = app.now();
+    let id = keys::new_id(app.node(), now);
+    let text = secret(&app, id, incoming.key)?;
+    let key = ApiKey {
+        id,
+        name: new.name,
+        scopes: new.scopes,
+        workspace: other.unwrap_or_else(|| caller.workspace.to_string()),
+        principal: new.principal.unwrap_or_else(|| Principal { is_agent: true, id: id.to_string() }),
+        hash: app.pepper().hash(&text),
+        created_at: now,
+    };
+    let expected = vec![(KEYS_BY_HASH, keys::hash_key(&key.hash), None)];
+    let command = Command { expected, changes: keys::put(&key).into() };
+    match resource::submit(&app, EntityKey::INSTALLATION, command, with).await? {
+        Submitted::Done => Ok(ignoring(json(StatusCode::CREATED, &KeyView::with_key(&key, &text)), &ignored)),
+        Submitted::Repeat(changes) => {
+            answer(&app, &resource::put_into(&changes, KEYS_BY_HASH)?, incoming.key, &ignored).map(replayed)
+        }
+        // Another key with the same 128 bits of hash: as good as never.
+        Submitted::Unexpected(_) => Err(resource::contended()),
+    }
+}
+
+fn secret(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String, Problem> {
+    app.pepper().key(id, idempotency_key).map_err(|error| {
+        tracing::error!(%error, "no key can be made");
+        internal_error()
+    })
+}
+
+/// The answer that shows the key, made again for a retry.
+fn answer(app: &App, key: &ApiKey, idempotency_key: Option<&str>, ignored: &[String]) -> Result<Response, Problem> {
+    let text = secret(app, key.id, idempotency_key)?;
+    Ok(ignoring(json(StatusCode::CREATED, &KeyView::with_key(key, &text)), ignored))
+}
+
+/// `GET /api-keys`: those of the workspace, oldest first, without their secrets.
+///
+/// # Errors
+/// 400 for a wrong page.
+pub async fn list(
+    State(app): State<App>,
+    allowed: Allowed<Admin>,
+    context: RequestContext,
+    query: Query,
+) -> Result<Response, Problem> {
+    let caller: Caller = allowed.0;
+    let list = format!("workspaces/{}/api-keys", caller.workspace);
+    let request = PageRequest::from_query(&query, &list)?;
+    let (rows, next) = resource::page(&app, EntityKey::INSTALLATION, KEYS_BY_ID, &caller.address.0, &request).await?;
+    let mut keys = Vec::with_capacity(rows.len());
+    for row in rows {
+        let key = keys::of_row(app.node(), &row.value).await.map_err(|error| store_problem(&error))?;
+        keys.extend(key.map(|(_, key)| key));
+    }
+    Ok(Page { data: keys.iter().map(KeyView::new).collect(), next }.into_response(&list, &context.uri))
+}
+
+/// `DELETE /api-keys/{id}`: the key is refused from now on.
+///
+/// # Errors
+/// 404 `key_not_found`.
+pub async fn delete(
+    State(app): State<App>,
+    allowed: Allowed<Admin>,
+    Path(id): Path<String>,
+    context: RequestContext,
+) -> Result<Response, Problem> {
+    let caller = allowed.0;
+    let id = KeyId::parse(&id).ok_or_else(key_not_found)?;
+    let by_id = keys::id_key(&caller.workspace, id);
+    for _ in 0..ATTEMPTS {
+        let hash = app.node().row(EntityKey::INSTALLATION, KEYS_BY_ID, by_id.clone()).await;
+        let hash: Bytes = hash.map_err(|error| store_problem(&error))?.ok_or_else(key_not_found)?;
+        let found = keys::of_row(app.node(), &hash).await.map_err(|error| store_problem(&error))?;
+        let (row, key) = found.ok_or_else(key_not_found)?;
+        let expected = vec![(KEYS_BY_HASH, keys::hash_key(&key.hash), Some(row))];
+        let command = Command { expected, changes: keys::delete(&key).into() };
+        let done = resource::submit(&app, EntityKey::INSTALLATION, command, without_key(&context)).await?;
+        if let Submitted::Done = done {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+    }
+    Err(resource::contended())
+}

@@ -1,0 +1,166 @@
+//! Reading a JSON body as bytes, within bounds.
+//!
+//! Parsing is the handler's: it knows the type, and reports every fault with its pointer. Here it is only decided
+//! whether there is a body to parse: 415 for what is not plain JSON, 413 for what is too large, in that order.
+
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRef, FromRequest};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::BodyExt;
+
+use super::problem::Problem;
+
+/// How long a body may take to arrive in all: 4 MiB in it is 70 kB/s. A client that sends a byte now and then must
+/// not hold a connection for ever.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
+
+/// First reservation for a body that comes in pieces. A length that is only announced reserves no more than this.
+const FIRST_RESERVATION: usize = 64 * 1024;
+
+/// The largest body that is read, in bytes; larger ones are answered with 413. Part of the router's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxBodyBytes(pub usize);
+
+/// The bytes of a body that claims to be JSON; not parsed, perhaps empty.
+///
+/// Rejected with 415 `unsupported_media_type` where the content type is not `application/json` or
+/// `application/…+json` in UTF-8, or the body is compressed; with 413 `body_too_large` above [`MaxBodyBytes`]; with
+/// 408 `request_timeout` where the body does not arrive in a minute; with 400 `incomplete_body` where it breaks off.
+#[derive(Clone, Debug)]
+pub struct JsonBytes(pub Bytes);
+
+/// As [`JsonBytes`], but `None` where the request has neither a body nor a content type.
+#[derive(Clone, Debug)]
+pub struct OptionalJsonBytes(pub Option<Bytes>);
+
+impl<S> FromRequest<S> for JsonBytes
+where
+    S: Send + Sync,
+    MaxBodyBytes: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
+        check_media_type(request.headers())?;
+        read(request.into_body(), MaxBodyBytes::from_ref(state)).await.map(Self)
+    }
+}
+
+impl<S> FromRequest<S> for OptionalJsonBytes
+where
+    S: Send + Sync,
+    MaxBodyBytes: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
+        if request.headers().contains_key(header::CONTENT_TYPE) {
+            check_media_type(request.headers())?;
+            let bytes = read(request.into_body(), MaxBodyBytes::from_ref(state)).await?;
+            return Ok(Self(Some(bytes).filter(|bytes| !bytes.is_empty())));
+        }
+        // A chunked body tells its length only at its end, so an empty one has to be read to be known as such.
+        let bytes = read(request.into_body(), MaxBodyBytes::from_ref(state)).await?;
+        if bytes.is_empty() { Ok(Self(None)) } else { Err(not_json("the body has no Content-Type")) }
+    }
+}
+
+/// Whether the headers announce uncompressed JSON in UTF-8.
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Err(not_json("the request has no Content-Type"));
+    };
+    let text = value.to_str().map_err(|_| not_json("the Content-Type is not text"))?;
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    if !is_json(essence) {
+        return Err(not_json("the Content-Type is another one"));
+    }
+    let charset = parts
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
+        .map(|(_, charset)| charset.trim().trim_matches('"'));
+    if charset.is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8") && !charset.eq_ignore_ascii_case("utf8")) {
+        return Err(not_json("the charset is another one"));
+    }
+    let encoded = headers.get_all(header::CONTENT_ENCODING).iter();
+    if encoded.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(not_json("the body has a Content-Encoding"));
+    }
+    Ok(())
+}
+
+fn is_json(essence: &str) -> bool {
+    let Some((kind, subtype)) = essence.split_once('/') else { return false };
+    let suffix = subtype.len().checked_sub(5).and_then(|at| subtype.get(at..));
+    kind.eq_ignore_ascii_case("application")
+        && (subtype.eq_ignore_ascii_case("json")
+            || (subtype.len() > 5 && suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"))))
+}
+
+fn not_json(what: &str) -> Problem {
+    let detail = format!("{what}; send application/json in UTF-8, not compressed");
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+}
+
+/// The whole body, refused as soon as it is known to be above `max`.
+///
+/// # Errors
+/// 413 `body_too_large`, 408 `request_timeout`, 400 `incomplete_body`; see [`JsonBytes`].
+pub async fn read(body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
+    // The announced length spares reading what would be refused anyway; it is never trusted to be the real one.
+    if body.size_hint().lower() > max.0 as u64 {
+        return Err(too_large(max));
+    }
+    match tokio::time::timeout(ARRIVES_WITHIN, collect(body, max)).await {
+        Ok(read) => read,
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            format!("the body did not arrive within {} s", ARRIVES_WITHIN.as_secs()),
+        )),
+    }
+}
+
+async fn collect(mut body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
+    let Some(first) = next_data(&mut body, max, 0).await? else { return Ok(Bytes::new()) };
+    // Most bodies come in one piece, which is handed on without a copy.
+    let Some(second) = next_data(&mut body, max, first.len()).await? else { return Ok(first) };
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut all = BytesMut::with_capacity(first.len() + second.len() + announced.min(FIRST_RESERVATION));
+    all.extend_from_slice(&first);
+    all.extend_from_slice(&second);
+    while let Some(data) = next_data(&mut body, max, all.len()).await? {
+        all.extend_from_slice(&data);
+    }
+    Ok(all.freeze())
+}
+
+/// The next piece that is not empty; `None` at the end. `before` is how many bytes came already.
+async fn next_data(body: &mut Body, max: MaxBodyBytes, before: usize) -> Result<Option<Bytes>, Problem> {
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body broke off before its end")
+        })?;
+        match frame.into_data() {
+            Ok(data) if data.len() > max.0 - before.min(max.0) => return Err(too_large(max)),
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => return Ok(Some(data)),
+            // Trailers say nothing about the body.
+            Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+fn too_large(max: MaxBodyBytes) -> Problem {
+    let detail = format!("the body is above {} bytes", max.0);
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! `/channels`: where messages come in, and who answers there.
+
+use actors::agent::AGENTS;
+use actors::channel::{CHANNELS, Channel, ChannelKind};
+use actors::clock::Millis;
+use actors::codec;
+use actors::id::{Address, ChannelId};
+use actors::registry::{Command, RowChange};
+use actors::store::Table;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::answer::{ignoring, json, replayed};
+use super::body::{JsonBytes, OptionalJsonBytes};
+use super::caller::{Admin, Allowed, Caller, Look};
+use super::context::RequestContext;
+use super::context::render::internal_error;
+use super::paging::{Page, PageRequest};
+use super::problem::Problem;
+use super::query::Query;
+use super::resource::{self, ATTEMPTS, Incoming, Submitted, without_key};
+use crate::app::App;
+use crate::json::path::Path as JsonPath;
+use crate::json::report::Report;
+use crate::secret::webhook_secret;
+
+mod read;
+mod view;
+
+use view::ChannelView;
+
+/// A row that must be as it was read.
+type Expected = (Table, Bytes, Option<Bytes>);
+
+/// 404: no such channel in the workspace.
+#[must_use]
+pub fn channel_not_found() -> Problem {
+    Problem::not_found("channel_not_found", "this workspace has no such channel")
+}
+
+/// `POST /channels`.
+///
+/// # Errors
+/// 400, 409 `channel_exists`, 422.
+pub async fn create(
+    State(app): State<App>,
+    allowed: Allowed<Admin>,
+    context: RequestContext,
+    headers: HeaderMap,
+    JsonBytes(body): JsonBytes,
+) -> Result<Response, Problem> {
+    let caller = allowed.0;
+    let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
+    let with = incoming.circumstances(&context, "");
+    let new = read::new_channel(&mut incoming, &|ip| app.egress_allow().contains(ip));
+    if incoming.report.faults.is_empty()
+        && let Some(changes) = resource::repeated(&app, caller.registry(), &with).await?
+    {
+        return repeat(StatusCode::CREATED, &changes, incoming.report);
+    }
+    let now = app.now();
+    let channel = Channel {
+        id: new.id.clone().unwrap_or_else(|| made_id(&app, now)),
+        webhook_secret: secret()?,
+        created_at: now,
+        ..new.channel
+    };
+    for _ in 0..ATTEMPTS {
+        let mut report = incoming.report.clone();
+        let agent = expect_agent(&app, &caller, channel.agent.as_deref(), &mut report).await?;
+        let ignored = report.check()?;
+        let key = Bytes::copy_from_slice(channel.id.as_bytes());
+        let changes = vec![RowChange::put(CHANNELS, &key, &codec::encode(&channel))];
+        let expected = std::iter::once((CHANNELS, key, None)).chain(agent).collect();
+        match resource::submit(&app, caller.registry(), Command { expected, changes }, with).await? {
+            Submitted::Done => {
+                return Ok(ignoring(json(StatusCode::CREATED, &ChannelView::with_secret(&channel)), &ignored));
+            }
+            Submitted::Repeat(changes) => return repeat(StatusCode::CREATED, &changes, incoming.report),
+            Submitted::Unexpected(0) => {
+                let detail = format!("the workspace has a channel {} already", channel.id);
+                return Err(Problem::conflict("channel_exists", detail));
+            }
+            // The agent was changed or deleted since it was looked at.
+            Submitted::Unexpected(_) => {}
+        }
+    }
+    Err(resource::contended())
+}
+
+fn made_id(app: &App, now: Millis) -> String {
+    ChannelId::new(now, Address::random(app.node().random())).to_string()
+}
+
+fn secret() -> Result<String, Problem> {
+    webhook_secret().map_err(|error| {
+        tracing::error!(%error, "no secret can be made");
+        internal_error()
+    })
+}
+
+/// The answer that was given before, secret included: it belongs to that answer.
+fn repeat(status: StatusCode, changes: &[RowChange], report: Report) -> Result<Response, Problem> {
+    let channel: Channel = resource::put_into(changes, CHANNELS)?;
+    let ignored = report.check()?;
+    Ok(ignoring(replayed(json(status, &ChannelView::with_secret(&channel))), &ignored))
+}
+
+/// The agent's row, which must still be there when the channel is stored; a fault where it is not there now.
+async fn expect_agent(
+    app: &App,
+    caller: &Caller,
+    agent: Option<&str>,
+    report: &mut Report,
+) -> Result<Option<Expected>, Problem> {
+    let Some(agent) = agent else { return Ok(None) };
+    let row = resource::row(app, caller.registry(), AGENTS, agent).await?;
+    if row.is_none() {
+        report.fault(&JsonPath::ROOT.name("agentId"), "agent_not_found", "this workspace has no such agent");
+    }
+    Ok(row.map(|row| (AGENTS, Bytes::copy_from_slice(agent.as_bytes()), Some(row))))
+}
+
+/// `GET /channels`.
+///
+/// # Errors
+/// 400 for a wrong page.
+pub async fn list(
+    State(app): State<App>,
+    allowed: Allowed<Look>,
+    context: RequestContext,
+    query: Query,
+) -> Result<Response, Problem> {
+    let caller = allowed.0;
+    let list = format!("workspaces/{}/channels", caller.workspace);
+    let request = PageRequest::from_query(&query, &list)?;
+    let (rows, next) = resource::page(&app, caller.registry(), CHANNELS, b"", &request).await?;
+    let channels: Vec<Channel> = rows.iter().map(|row| resource::decode(&row.value)).collect::<Result<_, _>>()?;
+    Ok(Page { data: channels.iter().map(ChannelView::new).collect(), next }.into_response(&list, &context.uri))
+}
+
+/// `GET /channels/{id}`.
+///
+/// # Errors
+/// 404 `channel_not_found`.
+pub async fn get(State(app): State<App>, allowed: Allowed<Look>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let row = resource::row(&app, allowed.0.registry(), CHANNELS, &id).await?;
+    let channel: Channel = resource::decode(&row.ok_or_else(channel_not_found)?)?;
+    Ok(json(StatusCode::OK, &ChannelView::new(&channel)))
+}
+
+/// `PATCH /channels/{id}`: what is given changes.
+///
+/// # Errors
+/// 400, 404 `channel_not_found`.
+pub async fn change(
+    State(app): State<App>,
+    allowed: Allowed<Admin>,
+    Path(id): Path<String>,
+    context: RequestContext,
+    headers: HeaderMap,
+    JsonBytes(body): JsonBytes,
+) -> Result<Response, Problem> {
+    let caller = allowed.0;
+    for _ in 0..ATTEMPTS {
+        let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
+        let row = resource::row(&app, caller.registry(), CHANNELS, &id).await?;
+        let stored: Option<Channel> = row.as_ref().map(|row| resource::decode(row)).transpose()?;
+        let allow = |ip| app.egress_allow().contains(ip);
+        let mut channel = read::changed_channel(stored.as_ref(), &mut incoming, &allow);
+        let changed_agent = channel.agent.as_deref().filter(|_| incoming.object.has("agentId"));
+        let agent = expect_agent(&app, &caller, changed_agent, &mut incoming.report).await?;
+        let ignored = incoming.report.check()?;
+        let (Some(row), Some(stored)) = (row, stored) else { return Err(channel_not_found()) };
+        if channel == stored {
+            return Ok(ignoring(json(StatusCode::OK, &ChannelView::new(&channel)), &ignored));
+        }
+        channel.updated_at = Some(app.now());
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        let changes = vec![RowChange::put(CHANNELS, &key, &codec::encode(&channel))];
+        let expected = std::iter::once((CHANNELS, key, Some(row))).chain(agent).collect();
+        let with = without_key(&context);
+        if let Submitted::Done = resource::submit(&app, caller.registry(), Command { expected, changes }, with).await? {
+            return Ok(ignoring(json(StatusCode::OK, &ChannelView::new(&channel)), &ignored));
+        }
+    }
+    Err(resource::contended())
+}
+
+/// `DELETE /channels/{id}`. Its messages stay stored, but are reachable through it no more.
+///
+/// # Errors
+/// 404 `channel_not_found`.
+pub async fn delete(
+    State(app): State<App>,
+    allowed: Allowed<Admin>,
+    Path(id): Path<String>,
+    context: RequestContext,
+) -> Result<Response, Problem> {
+    let entity = allowed.0.registry();
+    for _ in 0..ATTEMPTS {
+        let row = resource::row(&app, entity, CHANNELS, &id).await?.ok_or_else(channel_not_found)?;
+        let expected = vec![(CHANNELS, Bytes::copy_from_slice(id.as_bytes()), Some(row))];
+        let changes = vec![RowChange::delete(CHANNELS, id.as_bytes())];
+        let with = without_key(&context);
+        if let Submitted::Done = resource::submit(&app, entity, Command { expected, changes }, with).await? {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+    }
+    Err(resource::contended())
+}
+
+/// `POST /channels/{id}/rotate-secret`: a new webhook secret, shown in this answer only.
+///
+/// # Errors
+/// 404 `channel_not_found`, 422.
+pub async fn rotate_secret(
+    State(app): State<App>,
+    allowed: Allowed<Admin>,
+    Path(id): Path<String>,
+    context: RequestContext,
+    headers: HeaderMap,
+    OptionalJsonBytes(body): OptionalJsonBytes,
+) -> Result<Response, Problem> {
+    let entity = allowed.0.registry();
+    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
+    let with = incoming.circumstances(&context, "");
+    incoming.fields().finish(&mut incoming.report);
+    let ignored = incoming.report.clone().check()?;
+    if let Some(changes) = resource::repeated(&app, entity, &with).await? {
+        return repeat(StatusCode::OK, &changes, incoming.report);
+    }
+    for _ in 0..ATTEMPTS {
+        let row = resource::row(&app, entity, CHANNELS, &id).await?.ok_or_else(channel_not_found)?;
+        let stored: Channel = resource::decode(&row)?;
+        let channel = Channel { webhook_secret: secret()?, updated_at: Some(app.now()), ..stored };
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        let changes = vec![RowChange::put(CHANNELS, &key, &codec::encode(&channel))];
+        let expected = vec![(CHANNELS, key, Some(row))];
+        match resource::submit(&app, entity, Command { expected, changes }, with).await? {
+            Submitted::Done => {
+                return Ok(ignoring(json(StatusCode::OK, &ChannelView::with_secret(&channel)), &ignored));
+            }
+            Submitted::Repeat(changes) => return repeat(StatusCode::OK, &changes, incoming.report),
+            Submitted::Unexpected(_) => {}
+        }
+    }
+    Err(resource::contended())
+}
+
+/// The word for a kind.
+#[must_use]
+pub fn kind_name(kind: ChannelKind) -> &'static str {
+    match kind {
+        ChannelKind::Human => "human",
+        ChannelKind::Api => "api",
+    }
+}

@@ -1,0 +1,155 @@
+//! Contacts: the people behind api channels.
+
+use actors::contact::{self, CONTACTS, Contact, entity_of};
+use actors::conversation::CONTACT_CONVERSATIONS;
+use actors::directory::Answer;
+use actors::id::{ContactId, EntityKey};
+use actors::store::Order;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::get;
+use http::StatusCode;
+use serde::Serialize;
+
+use super::answer::{ignoring, json, strict};
+use super::body::JsonBytes;
+use super::caller::{Allowed, Caller, Read, Write};
+use super::context::RequestContext;
+use super::context::render::internal_error;
+use super::conversations::{self, range_behind};
+use super::idempotency::circumstances;
+use super::paging::{self, Page, PageRequest};
+use super::problem::Problem;
+use super::query::Query;
+use super::refusal::{problem_of, store_problem};
+use crate::app::App;
+use crate::json::Object;
+use crate::json::fields::{Fields, Length};
+use crate::json::report::Report;
+use crate::wire::contact_message::{MAX_NAME_CHARS, normalize_identifier};
+use crate::wire::json_view::Shown;
+use crate::wire::time::Time;
+
+/// The routes of this module.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/contacts", get(list))
+        .route("/contacts/{id}", get(one).patch(update))
+        .route("/contacts/{id}/conversations", get(conversations_of))
+}
+
+/// A contact as clients see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ContactView<'a> {
+    id: Shown<ContactId>,
+    identifier: &'a str,
+    name: Option<&'a str>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+fn view(state: &contact::State) -> ContactView<'_> {
+    ContactView {
+        id: Shown(state.id),
+        identifier: &state.identifier,
+        name: state.name.as_deref(),
+        created_at: Time(state.id.at),
+        updated_at: Time(state.updated_at),
+    }
+}
+
+fn contact_not_found() -> Problem {
+    Problem::not_found("contact_not_found", "there is no such contact")
+}
+
+async fn load(app: &App, entity: EntityKey) -> Result<Option<contact::State>, Problem> {
+    app.node().state::<Contact>(entity).await.map_err(|error| store_problem(&error))
+}
+
+/// A contact of the caller's workspace.
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<contact::State, Problem> {
+    let id = ContactId::parse(id).ok_or_else(contact_not_found)?;
+    let state = load(app, EntityKey::contact(caller.address, id.address)).await?;
+    state.filter(|state| state.id == id).ok_or_else(contact_not_found)
+}
+
+async fn one(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    Ok(json(StatusCode::OK, &view(&find(&app, &caller, &id).await?)))
+}
+
+async fn update(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let body = Object::parse(&bytes)?;
+    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
+    let mut fields = Fields::root(body, &mut report);
+    let given = fields.object().has("name");
+    let name = fields.string(&mut report, "name", Length::chars(0, MAX_NAME_CHARS)).map(std::borrow::Cow::into_owned);
+    fields.finish(&mut report);
+    report.refuse()?;
+    let state = find(&app, &caller, &id).await?;
+    let entity = EntityKey::contact(caller.address, state.id.address);
+    let command = contact::Command::Update { name: if given { name } else { state.name.clone() } };
+    let with = circumstances(&context, "", None, &Object::default());
+    match app.node().contact(entity, command, with).await {
+        Ok(Answer::Done(contact::Reply::Contact(state))) => {
+            Ok(ignoring(json(StatusCode::OK, &view(&state)), &report.ignored))
+        }
+        Ok(_) => Err(internal_error()),
+        Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
+    }
+}
+
+async fn list(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    query: Query,
+) -> Result<Response, Problem> {
+    let list = format!("contacts/{}", caller.workspace);
+    let request = PageRequest::from_query(&query, &list)?;
+    if let Some(identifier) = query.get("identifier") {
+        let identifier = normalize_identifier(identifier.trim());
+        let found = load(&app, entity_of(caller.address, &identifier)).await?;
+        let data = found.iter().map(view).collect();
+        return Ok(Page { data, next: None }.into_response(&list, &context.uri));
+    }
+    let order = if request.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
+    let range = range_behind(&[], request.cursor.as_deref(), order);
+    let rows = app.node().view(caller.address, CONTACTS, range, order, request.limit + 1).await;
+    let rows = rows.map_err(|error| store_problem(&error))?;
+    let mut states = Vec::with_capacity(rows.len());
+    for row in rows.iter().take(request.limit) {
+        let id = row.key.as_ref().try_into().map_err(|_| internal_error())?;
+        let entity = EntityKey::contact(caller.address, ContactId::from_bytes(id).address);
+        states.extend(load(&app, entity).await?);
+    }
+    let next = (rows.len() > request.limit).then(|| rows[request.limit - 1].key.to_vec());
+    Ok(Page { data: states.iter().map(view).collect(), next }.into_response(&list, &context.uri))
+}
+
+async fn conversations_of(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<Response, Problem> {
+    let list = format!("contacts/{}/{id}/conversations", caller.workspace);
+    let request = PageRequest::from_query(&query, &list)?;
+    let contact = find(&app, &caller, &id).await?;
+    let prefix = contact.id.to_bytes();
+    let page = conversations::page(&app, &caller, &request, &prefix, CONTACT_CONVERSATIONS, None).await?;
+    let data = page.data.iter().map(|(state, details)| conversations::view(state, details)).collect();
+    Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
+}

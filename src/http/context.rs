@@ -1,0 +1,242 @@
+//! The outermost layer: what every request and every response has, whatever its route does.
+//!
+//! A request gets an id and a place in a trace, as a [`RequestContext`] in its extensions; its response carries both.
+//! Every error becomes one `application/problem+json` form (see [`render`]), a panic too, and one log line says how
+//! the request ended. Put it on the whole router with `Router::layer`, so that the log line knows the route's pattern.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use actors::clock::Entropy;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, MatchedPath};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use tower::{Layer, Service};
+
+use super::problem::Problem;
+use super::trace::{SAMPLED, TRACEPARENT, TraceContext, hex_into};
+
+pub mod render;
+
+/// The header that names a request, in both directions.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest request id that is taken over from a client, in bytes.
+const REQUEST_ID_MAX: usize = 128;
+
+/// The name of a request: the client's own where it sent a sane one, else `req_` and 32 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The id as text; at most 128 characters of visible ASCII.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Both ways to make one let only ASCII in.
+        self.0.to_str().unwrap_or_default()
+    }
+
+    fn from_client(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(&REQUEST_ID).into_iter();
+        let value = values.next().filter(|value| {
+            (1..=REQUEST_ID_MAX).contains(&value.len())
+                && value.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"_.:/+=-".contains(byte))
+        })?;
+        values.next().is_none().then(|| Self(value.clone()))
+    }
+
+    fn generated(random: &[u8; 16]) -> Self {
+        let mut text = *b"req_00000000000000000000000000000000";
+        hex_into(random, &mut text[4..]);
+        Self(HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("req_")))
+    }
+}
+
+/// What is known of a request before any route has looked at it. An extractor, and an extension of the request.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    /// The request's name.
+    pub request_id: RequestId,
+    /// The request's place in its trace.
+    pub trace: TraceContext,
+    /// The method as it came.
+    pub method: Method,
+    /// The target as it came, before any router has stripped a prefix.
+    pub uri: Uri,
+    /// The pattern of the route that answers, for example `/api/v1/messages/{id}`; `None` where no route matches.
+    pub route: Option<MatchedPath>,
+}
+
+impl RequestContext {
+    /// The path of the target, without the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestContext {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // Missing only where a router was put together without the layer.
+        parts.extensions.get::<Self>().cloned().ok_or_else(render::internal_error)
+    }
+}
+
+/// Puts [`ContextService`] around a service.
+#[derive(Clone, Debug)]
+pub struct ContextLayer {
+    entropy: Arc<Entropy>,
+    new_flags: u8,
+}
+
+impl ContextLayer {
+    /// Ids are drawn from `entropy`. `sample_new` says whether a trace that begins here is recorded; a trace that the
+    /// client began keeps the client's choice.
+    #[must_use]
+    pub fn new(entropy: Arc<Entropy>, sample_new: bool) -> Self {
+        Self { entropy, new_flags: if sample_new { SAMPLED } else { 0 } }
+    }
+
+    fn context<B>(&self, request: &Request<B>) -> RequestContext {
+        let random = self.entropy.draw();
+        let mut span_id = [0; 8];
+        span_id.copy_from_slice(&random[..8]);
+        let trace = TraceContext::continued(request.headers(), span_id).unwrap_or_else(|| TraceContext {
+            trace_id: self.entropy.draw(),
+            span_id,
+            parent_span_id: None,
+            flags: self.new_flags,
+        });
+        RequestContext {
+            request_id: RequestId::from_client(request.headers()).unwrap_or_else(|| RequestId::generated(&random)),
+            trace,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+        }
+    }
+}
+
+impl<S> Layer<S> for ContextLayer {
+    type Service = ContextService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ContextService { inner, layer: self.clone() }
+    }
+}
+
+/// The layer at work; see the module.
+#[derive(Clone, Debug)]
+pub struct ContextService<S> {
+    inner: S,
+    layer: ContextLayer,
+}
+
+impl<S> Service<Request<Body>> for ContextService<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
+    S::Future: Unpin,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = ContextFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let started = Instant::now();
+        let context = self.layer.context(&request);
+        request.extensions_mut().insert(context.clone());
+        let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+        ContextFuture { inner, context, started }
+    }
+}
+
+/// The answer of a [`ContextService`].
+#[derive(Debug)]
+pub struct ContextFuture<F> {
+    /// The running handler, or what it panicked with before it ran.
+    inner: Result<F, Box<dyn Any + Send>>,
+    context: RequestContext,
+    started: Instant,
+}
+
+impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for ContextFuture<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let polled = match &mut this.inner {
+            // A handler that panicked is never polled again: this future ends with it.
+            Ok(inner) => catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll(cx))),
+            Err(panic) => Err(std::mem::replace(panic, Box::new(()))),
+        };
+        let response = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(response))) => response,
+            Err(panic) => after_panic(&this.context, panic.as_ref()),
+        };
+        Poll::Ready(Ok(finish(&this.context, response, this.started.elapsed())))
+    }
+}
+
+/// The panic's words are for the log; the client learns only that it was not its fault.
+fn after_panic(context: &RequestContext, panic: &(dyn Any + Send)) -> Response {
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(
+        panic = words.unwrap_or("not text"),
+        request.id = context.request_id.as_str(),
+        trace.id = %context.trace.trace_id_hex(),
+        "a request handler panicked"
+    );
+    render::internal_error().into_response()
+}
+
+fn finish(context: &RequestContext, response: Response, took: Duration) -> Response {
+    let mut response = render::render(context, response);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, context.request_id.0.clone());
+    headers.insert(TRACEPARENT, context.trace.traceparent());
+    log(context, response.status(), took);
+    response
+}
+
+/// One line a request: `debug` for answers, `warn` where the node refuses, `error` where it failed.
+fn log(context: &RequestContext, status: StatusCode, took: Duration) {
+    macro_rules! line {
+        ($level:expr) => {
+            tracing::event!(
+                target: "tertulia::http",
+                $level,
+                http.method = context.method.as_str(),
+                http.route = context.route.as_ref().map_or("", MatchedPath::as_str),
+                http.status_code = status.as_u16(),
+                duration_ms = took.as_secs_f64() * 1e3,
+                request.id = context.request_id.as_str(),
+                trace.id = %context.trace.trace_id_hex(),
+                "request"
+            )
+        };
+    }
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        line!(tracing::Level::ERROR);
+    } else if status.is_server_error() {
+        line!(tracing::Level::WARN);
+    } else {
+        line!(tracing::Level::DEBUG);
+    }
+}
+
+#[cfg(test)]
+mod tests;

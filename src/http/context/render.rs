@@ -1,0 +1,117 @@
+//! How an error looks on the wire.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderValue, Method, StatusCode, header};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::RequestContext;
+use crate::http::problem::Problem;
+
+/// The media type of every error's body.
+pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// 500, saying nothing of the cause.
+#[must_use]
+pub fn internal_error() -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the server failed to answer this request")
+}
+
+/// Gives an error its body; other responses pass through. An error without a [`Problem`] (of the router, of an
+/// extractor) becomes one by its status and keeps its headers, so that no second form of error exists.
+pub(super) fn render(context: &RequestContext, mut response: Response) -> Response {
+    let problem = match response.extensions_mut().remove::<Problem>() {
+        Some(problem) => problem,
+        None if !is_error(response.status()) => return response,
+        None if response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON) => return response,
+        None => by_status(response.status()),
+    };
+    let shown = Shown { problem: &problem, context, type_uri: format!("/docs/errors/{}", problem.code) };
+    // Only numbers, text and JSON values go in; an empty body would still carry the right status.
+    let body = serde_json::to_vec(&shown).unwrap_or_default();
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    if matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        // A refusal for now always says when to come again.
+        response.headers_mut().entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
+    }
+    *response.body_mut() = Body::from(body);
+    response
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+/// What the layers below said by status alone.
+fn by_status(status: StatusCode) -> Problem {
+    let (code, detail) = match status {
+        StatusCode::BAD_REQUEST => ("invalid_request", "the request is not valid"),
+        StatusCode::UNAUTHORIZED => ("unauthenticated", "this needs a valid key"),
+        StatusCode::FORBIDDEN => ("forbidden", "this key may not do that"),
+        StatusCode::NOT_FOUND => ("not_found", "nothing is at this path"),
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path has other methods; see Allow"),
+        StatusCode::NOT_ACCEPTABLE => ("not_acceptable", "this cannot be answered in an accepted form"),
+        StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request did not arrive in time"),
+        StatusCode::CONFLICT => ("conflict", "the request does not fit the present state"),
+        StatusCode::PRECONDITION_FAILED => ("precondition_failed", "a condition of the request does not hold"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is too large"),
+        StatusCode::URI_TOO_LONG => ("uri_too_long", "the target is too long"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ("unsupported_media_type", "the body must be JSON"),
+        StatusCode::RANGE_NOT_SATISFIABLE => ("range_not_satisfiable", "the range lies outside of the content"),
+        StatusCode::UNPROCESSABLE_ENTITY => ("invalid_request", "the request is not valid"),
+        StatusCode::TOO_MANY_REQUESTS => ("rate_limited", "too many requests"),
+        StatusCode::NOT_IMPLEMENTED => ("not_implemented", "this method is not known"),
+        StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "the service cannot answer now"),
+        status if status.is_server_error() => return Problem { status, ..internal_error() },
+        _ => ("request_failed", "the request was refused"),
+    };
+    Problem::new(status, code, detail)
+}
+
+/// The code in words: the title must be the same for each occurrence of an error, and so must the code.
+fn title(code: &str) -> String {
+    let mut title = code.replace('_', " ");
+    if let Some(first) = title.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    title
+}
+
+/// Whether the request goes to the family of the API whose answers all say `success`.
+fn says_success(context: &RequestContext) -> bool {
+    let channel = context.path().strip_prefix("/api/v1/channels/").and_then(|rest| rest.strip_suffix("/messages"));
+    context.method == Method::POST && channel.is_some_and(|id| !id.is_empty() && !id.contains('/'))
+}
+
+/// Members that an error has anyway, so none beside them may use the name.
+const STANDARD: [&str; 9] = ["type", "title", "status", "detail", "instance", "code", "requestId", "errors", "success"];
+
+struct Shown<'a> {
+    problem: &'a Problem,
+    context: &'a RequestContext,
+    type_uri: String,
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if says_success(self.context) {
+            map.serialize_entry("success", &false)?;
+        }
+        map.serialize_entry("type", &self.type_uri)?;
+        map.serialize_entry("title", &title(self.problem.code))?;
+        map.serialize_entry("status", &self.problem.status.as_u16())?;
+        map.serialize_entry("detail", &self.problem.detail)?;
+        map.serialize_entry("instance", self.context.path())?;
+        map.serialize_entry("code", self.problem.code)?;
+        map.serialize_entry("requestId", self.context.request_id.as_str())?;
+        if !self.problem.faults.is_empty() {
+            map.serialize_entry("errors", &self.problem.faults)?;
+        }
+        for (name, value) in self.problem.extra.iter().filter(|(name, _)| !STANDARD.contains(&name.as_str())) {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}

@@ -1,0 +1,249 @@
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use http::header;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::config::LogFormat;
+use crate::http::problem::Fault;
+use crate::telemetry::tests::Lines;
+
+/// The layer over routes that end in every way a route can end.
+fn app() -> Router {
+    async fn faulty() -> Problem {
+        Problem::invalid(vec![Fault::new("/text", "too_long", "text is too long")])
+    }
+    async fn busy() -> Problem {
+        Problem::unavailable("node_full", "the node is full", 7)
+            .with("state", json!("kept"))
+            .with("status", json!("not this one"))
+    }
+    async fn panics() {
+        panic!("the secret of the cause");
+    }
+    async fn who(context: RequestContext) -> String {
+        format!("{} {:?}", context.request_id.as_str(), context.route.as_ref().map(MatchedPath::as_str))
+    }
+    Router::new()
+        .route("/ok", get(async || "ok"))
+        .route("/who/{id}", get(who))
+        .route("/faulty", post(faulty))
+        .route("/busy", get(busy))
+        .route("/panics", get(panics))
+        .route(
+            "/plain/{status}",
+            get(async |axum::extract::Path(status): axum::extract::Path<u16>| {
+                (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, "text/plain")], "internal words")
+            }),
+        )
+        .route("/api/v1/channels/{id}/messages", post(faulty).get(faulty))
+        .layer(ContextLayer::new(Arc::new(Entropy::seeded([7; 32])), true))
+}
+
+async fn ask(request: Request<Body>) -> Response {
+    app().oneshot(request).await.unwrap()
+}
+
+async fn get_path(path: &str) -> Response {
+    ask(Request::get(path).body(Body::empty()).unwrap()).await
+}
+
+async fn body(response: Response) -> Value {
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+    let length: usize = response.headers()[header::CONTENT_LENGTH].to_str().unwrap().parse().unwrap();
+    let bytes = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+    assert_eq!(bytes.len(), length);
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+async fn text(response: Response) -> String {
+    String::from_utf8(axum::body::to_bytes(response.into_body(), 4096).await.unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn every_response_carries_a_request_id_and_a_trace() {
+    for path in ["/ok", "/nowhere", "/panics", "/busy"] {
+        let response = get_path(path).await;
+        let id = response.headers()[REQUEST_ID].to_str().unwrap();
+        assert!(id.starts_with("req_") && id.len() == 36, "{path}: {id}");
+        let traceparent = response.headers()[TRACEPARENT].to_str().unwrap();
+        assert!(traceparent.starts_with("00-") && traceparent.ends_with("-01"), "{path}: {traceparent}");
+        assert_eq!(traceparent.len(), 55);
+    }
+}
+
+#[tokio::test]
+async fn a_clients_own_sane_request_id_is_kept_and_another_replaced() {
+    for (given, kept) in [
+        ("abc-1_2.3:/+=", true),
+        (&"x".repeat(128), true),
+        (&"x".repeat(129), false),
+        ("", false),
+        ("a b", false),
+        ("<script>", false),
+        ("é", false),
+    ] {
+        let request = Request::get("/ok").header(REQUEST_ID, HeaderValue::from_bytes(given.as_bytes()).unwrap());
+        let response = ask(request.body(Body::empty()).unwrap()).await;
+        let id = response.headers()[REQUEST_ID].to_str().unwrap();
+        assert_eq!(id == given, kept, "{given:?} became {id:?}");
+        assert!(kept || id.starts_with("req_"));
+    }
+    let twice = Request::get("/ok").header(REQUEST_ID, "a").header(REQUEST_ID, "b").body(Body::empty()).unwrap();
+    assert!(ask(twice).await.headers()[REQUEST_ID].to_str().unwrap().starts_with("req_"));
+}
+
+#[tokio::test]
+async fn two_requests_never_share_a_span() {
+    let app = app();
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let request = Request::get("/ok").body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        seen.push((response.headers()[REQUEST_ID].clone(), response.headers()[TRACEPARENT].clone()));
+    }
+    assert_ne!(seen[0].0, seen[1].0);
+    assert_ne!(seen[0].1, seen[1].1);
+}
+
+#[tokio::test]
+async fn a_clients_trace_goes_on() {
+    let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let request = Request::get("/ok").header(TRACEPARENT, given).body(Body::empty()).unwrap();
+    let response = ask(request).await;
+    let answered = response.headers()[TRACEPARENT].to_str().unwrap();
+    assert!(answered.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && answered.ends_with("-00"), "{answered}");
+    assert!(!answered.contains("b7ad6b7169203331"), "{answered}");
+}
+
+#[tokio::test]
+async fn a_handler_sees_the_id_and_the_route() {
+    let request = Request::get("/who/7").header(REQUEST_ID, "mine").body(Body::empty()).unwrap();
+    assert_eq!(text(ask(request).await).await, "mine Some(\"/who/{id}\")");
+}
+
+#[tokio::test]
+async fn a_problem_is_written_with_all_its_members() {
+    let request = Request::post("/faulty?x=1").header(REQUEST_ID, "mine").body(Body::empty()).unwrap();
+    let response = ask(request).await;
+    assert_eq!(response.status(), 400);
+    assert_eq!(
+        body(response).await,
+        json!({
+            "type": "/docs/errors/too_long", "title": "Too long", "status": 400, "detail": "text is too long",
+            "instance": "/faulty", "code": "too_long", "requestId": "mine",
+            "errors": [{"pointer": "/text", "code": "too_long", "message": "text is too long"}],
+        })
+    );
+}
+
+#[tokio::test]
+async fn extra_members_and_headers_come_along_but_replace_nothing() {
+    let response = get_path("/busy").await;
+    assert_eq!(response.headers()[header::RETRY_AFTER], "7");
+    let body = body(response).await;
+    assert_eq!((&body["state"], &body["status"]), (&json!("kept"), &json!(503)));
+    assert!(body.get("errors").is_none() && body.get("success").is_none());
+}
+
+#[tokio::test]
+async fn only_a_post_to_a_channels_messages_says_success_false() {
+    let path = "/api/v1/channels/demo-api/messages";
+    let posted = ask(Request::post(path).body(Body::empty()).unwrap()).await;
+    assert_eq!(body(posted).await["success"], json!(false));
+    assert!(body(get_path(path).await).await.get("success").is_none());
+    // Also where the handler was never reached.
+    let elsewhere = ask(Request::post("/api/v1/channels/a/b/messages").body(Body::empty()).unwrap()).await;
+    assert!(body(elsewhere).await.get("success").is_none());
+}
+
+#[tokio::test]
+async fn errors_of_the_router_have_the_same_form_and_keep_their_headers() {
+    let missing = get_path("/nowhere").await;
+    assert_eq!(missing.status(), 404);
+    assert_eq!(body(missing).await["code"], "not_found");
+    let response = ask(Request::delete("/ok").body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), 405);
+    assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
+    assert_eq!(body(response).await["code"], "method_not_allowed");
+}
+
+#[tokio::test]
+async fn an_error_by_status_alone_loses_its_own_words() {
+    for (status, code) in [
+        (413, "body_too_large"),
+        (415, "unsupported_media_type"),
+        (418, "request_failed"),
+        (429, "rate_limited"),
+        (500, "internal_error"),
+        (503, "unavailable"),
+        (599, "internal_error"),
+    ] {
+        let response = get_path(&format!("/plain/{status}")).await;
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers().contains_key(header::RETRY_AFTER), matches!(status, 429 | 503), "{status}");
+        let body = body(response).await;
+        assert_eq!((&body["code"], &body["status"]), (&json!(code), &json!(status)));
+        assert!(!body.to_string().contains("internal words"));
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_500_and_leaks_nothing() {
+    let response = get_path("/panics").await;
+    assert_eq!(response.status(), 500);
+    let body = body(response).await;
+    assert_eq!(body["code"], "internal_error");
+    assert!(!body.to_string().contains("secret"));
+}
+
+#[tokio::test]
+async fn a_panic_before_the_first_poll_is_500_too() {
+    let service = tower::service_fn(|_: Request<Body>| -> std::future::Ready<Result<Response, Infallible>> {
+        panic!("at once");
+    });
+    let layer = ContextLayer::new(Arc::new(Entropy::seeded([7; 32])), false);
+    let response = layer.layer(service).oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 500);
+    assert!(response.headers()[TRACEPARENT].to_str().unwrap().ends_with("-00"), "not sampled unless asked");
+}
+
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body() {
+    for (path, status, length) in [("/ok", 200, "2"), ("/busy", 503, "")] {
+        let response = ask(Request::head(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), status);
+        assert!(response.headers()[header::CONTENT_LENGTH].to_str().unwrap().starts_with(length));
+        assert_eq!(text(response).await, "");
+    }
+}
+
+#[tokio::test]
+async fn every_request_is_one_line_at_debug_and_a_failure_at_any_level() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.subscriber("warn,tertulia::http=debug", LogFormat::Json));
+    for path in ["/who/7", "/busy", "/plain/500"] {
+        let request = Request::get(path).header(REQUEST_ID, "mine").body(Body::empty()).unwrap();
+        ask(request).await;
+    }
+    let text = lines.text();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen: Vec<_> = lines
+        .iter()
+        .map(|line| (line["level"].as_str(), line["http.status_code"].as_u64(), line["http.route"].as_str()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (Some("DEBUG"), Some(200), Some("/who/{id}")),
+            (Some("WARN"), Some(503), Some("/busy")),
+            (Some("ERROR"), Some(500), Some("/plain/{status}")),
+        ]
+    );
+    assert!(lines.iter().all(|line| line["request.id"] == "mine" && line["http.method"] == "GET"));
+    assert!(lines.iter().all(|line| line["trace.id"].as_str().is_some_and(|id| id.len() == 32)));
+    assert!(lines.iter().all(|line| line["duration_ms"].is_f64()));
+}

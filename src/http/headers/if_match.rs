@@ -1,0 +1,140 @@
+//! `If-Match` (RFC 9110): change it only if it is still what I saw.
+
+use http::{HeaderMap, StatusCode, header};
+
+use crate::http::problem::Problem;
+
+/// The condition of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IfMatch {
+    /// `*`: whatever exists.
+    Any,
+    /// One of these strong tags, without their quotes. Weak tags never match and are not kept.
+    Tags(Vec<String>),
+}
+
+impl IfMatch {
+    /// Whether the condition holds for what has this strong tag, written without quotes.
+    #[must_use]
+    pub fn holds(&self, tag: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Tags(tags) => tags.iter().any(|known| known == tag),
+        }
+    }
+
+    /// Goes on where the condition holds for `tag`.
+    ///
+    /// # Errors
+    /// 412 `precondition_failed`.
+    pub fn check(&self, tag: &str) -> Result<(), Problem> {
+        if self.holds(tag) {
+            return Ok(());
+        }
+        let detail = "it was changed since; read it again and decide anew";
+        Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail))
+    }
+}
+
+/// Reads every `If-Match` header as one list; `None` where there is none. A tag without quotes counts as a strong one,
+/// because clients copy a message's `checksum` as it stands.
+///
+/// # Errors
+/// 400 `invalid_header` for what is no list of tags.
+pub fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
+    let mut tags = Vec::new();
+    let mut present = false;
+    for value in headers.get_all(header::IF_MATCH) {
+        present = true;
+        let text = value.to_str().map_err(|_| malformed())?.trim();
+        if text == "*" {
+            return Ok(Some(IfMatch::Any));
+        }
+        read_list(text, &mut tags).ok_or_else(malformed)?;
+    }
+    Ok(present.then_some(IfMatch::Tags(tags)))
+}
+
+/// Tags may hold commas, so the list is read from its front. `None` where it is malformed.
+fn read_list(mut rest: &str, tags: &mut Vec<String>) -> Option<()> {
+    let mut found = false;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        if rest.is_empty() {
+            return found.then_some(());
+        }
+        found = true;
+        let weak = rest.strip_prefix("W/");
+        if let Some(opened) = weak.unwrap_or(rest).strip_prefix('"') {
+            let (tag, after) = opened.split_once('"')?;
+            if weak.is_none() {
+                tags.push(tag.to_owned());
+            }
+            rest = after.trim_start_matches([' ', '\t']);
+        } else {
+            let end = rest.find([' ', '\t', ',']).unwrap_or(rest.len());
+            let (tag, after) = rest.split_at(end);
+            if tag.contains('"') || tag == "*" || weak.is_some() {
+                return None;
+            }
+            tags.push(tag.to_owned());
+            rest = after.trim_start_matches([' ', '\t']);
+        }
+        if !rest.is_empty() && !rest.starts_with(',') {
+            return None;
+        }
+    }
+}
+
+fn malformed() -> Problem {
+    Problem::fault("@If-Match", "invalid_header", "If-Match is * or a list of entity tags such as \"abc\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read(values: &[&'static str]) -> Result<Option<IfMatch>, Problem> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::IF_MATCH, HeaderValue::from_static(value));
+        }
+        if_match(&headers)
+    }
+
+    #[test]
+    fn a_list_of_tags_holds_for_each_strong_one() {
+        for (values, tags) in [
+            (&["\"a\""][..], &["a"][..]),
+            (&["\"a\", \"b,c\" ,\"\""], &["a", "b,c", ""]),
+            (&["\"a\"", "\"b\""], &["a", "b"]),
+            (&["W/\"a\", \"b\""], &["b"]),
+            (&["W/\"a\""], &[]),
+            (&["sha256:0f , \"b\""], &["sha256:0f", "b"]),
+            (&[",\"a\",,"], &["a"]),
+        ] {
+            let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+            assert_eq!(read(values).unwrap(), Some(IfMatch::Tags(tags)), "{values:?}");
+        }
+        let condition = read(&["W/\"a\", \"b\""]).unwrap().unwrap();
+        assert!(condition.holds("b") && !condition.holds("a"));
+        assert_eq!(condition.check("a").unwrap_err().status, 412);
+    }
+
+    #[test]
+    fn a_star_holds_for_everything_and_no_header_is_no_condition() {
+        assert_eq!(read(&["*"]).unwrap(), Some(IfMatch::Any));
+        assert!(IfMatch::Any.check("whatever").is_ok());
+        assert_eq!(read(&[]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_malformed_list_is_refused() {
+        for values in [&[""][..], &[","], &["\"a"], &["\"a\" \"b\""], &["a\"b"], &["*, \"a\""], &["W/a"]] {
+            let problem = read(values).unwrap_err();
+            assert_eq!((problem.status.as_u16(), problem.code), (400, "invalid_header"), "{values:?}");
+        }
+    }
+}

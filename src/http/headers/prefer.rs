@@ -1,0 +1,98 @@
+//! `Prefer` (RFC 7240): how long a client wants to wait.
+
+use http::{HeaderMap, HeaderName};
+
+/// The header that carries preferences.
+pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// The preferences that this service knows. Others, and malformed ones, are ignored, as the RFC asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prefer {
+    /// The longest a synchronous answer may take, in seconds; not bounded here.
+    pub wait: Option<u32>,
+    /// Whether the client wants 202 at once.
+    pub respond_async: bool,
+}
+
+/// Reads every `Prefer` header as one list. Where a preference is repeated, the first counts.
+#[must_use]
+pub fn prefer(headers: &HeaderMap) -> Prefer {
+    let mut prefer = Prefer::default();
+    let mut wait_seen = false;
+    for value in headers.get_all(&PREFER).iter().filter_map(|value| value.to_str().ok()) {
+        for preference in split_unquoted(value, ',') {
+            // What follows a semicolon are parameters; neither preference has any.
+            let Some(preference) = split_unquoted(preference, ';').next() else { continue };
+            let (name, word) = preference.split_once('=').unwrap_or((preference, ""));
+            let (name, word) = (name.trim(), unquoted(word.trim()));
+            if name.eq_ignore_ascii_case("respond-async") {
+                prefer.respond_async = true;
+            } else if name.eq_ignore_ascii_case("wait") && !wait_seen {
+                wait_seen = true;
+                prefer.wait = seconds(word);
+            }
+        }
+    }
+    prefer
+}
+
+/// Digits only: `parse` alone would let a sign in. More seconds than fit are as good as the most that do.
+fn seconds(word: &str) -> Option<u32> {
+    let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| word.parse().unwrap_or(u32::MAX))
+}
+
+fn unquoted(word: &str) -> &str {
+    word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(word)
+}
+
+/// Splits at a separator that stands outside of quotes.
+fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        c == separator && !quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn known_preferences_are_read_and_everything_else_is_ignored() {
+        for (values, wait, respond_async) in [
+            (&[][..], None, false),
+            (&["wait=10"], Some(10), false),
+            (&["respond-async"], None, true),
+            (&["respond-async, wait=10"], Some(10), true),
+            (&["Respond-Async", "WAIT = 5"], Some(5), true),
+            (&["wait=\"7\""], Some(7), false),
+            (&["wait=0"], Some(0), false),
+            (&["wait=3; foo=\"a;b\""], Some(3), false),
+            (&["foo=\"x, wait=1\", wait=2"], Some(2), false),
+            (&["foo=\"\\\", wait=1\", wait=2"], Some(2), false),
+            (&["wait=99999999999"], Some(u32::MAX), false),
+            (&["wait=4", "wait=5"], Some(4), false),
+            (&["wait=+4"], None, false),
+            (&["wait=1.5"], None, false),
+            (&["wait"], None, false),
+            (&["wait=soon"], None, false),
+            (&["return=minimal; respond-async, handling=lenient"], None, false),
+            (&[",,;=,"], None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(PREFER, HeaderValue::from_static(value));
+            }
+            assert_eq!(prefer(&headers), Prefer { wait, respond_async }, "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Messages: one path for two shapes, the channel routes that share it, and reading them back.
+
+use actors::channel::{CHANNELS, Channel, ChannelKind};
+use actors::conversation::{Event, Rejection};
+use actors::directory::{Circumstances, KeyUse};
+use actors::id::EntityKey;
+use actors::machine::Record;
+use actors::message::{Json, ReviewState};
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::{HeaderMap, StatusCode};
+
+use super::answer;
+use super::body::JsonBytes;
+use super::caller::{Allowed, Caller, Write};
+use super::context::RequestContext;
+use super::headers::idempotency_key;
+use super::idempotency;
+use super::problem::Problem;
+use super::query::Query;
+use super::refusal::{key_reused, store_problem};
+use crate::app::App;
+use crate::json::Object;
+use crate::json::report::Report;
+use crate::wire::Rules;
+use crate::wire::fingerprint::fingerprint;
+use crate::wire::json_view::review_status;
+use crate::wire::shape::{self, Shape};
+use crate::wire::time;
+
+mod channel;
+mod contact;
+mod conversation;
+mod exchange;
+mod list;
+pub(super) mod one;
+
+pub(super) use conversation::new_address;
+pub(super) use exchange::{replies, trigger, turn_of};
+pub use list::{Filter, page_of};
+
+/// The routes of this module.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/messages", post(post_message).get(list::get))
+        .route("/messages/{id}", get(one::get))
+        .route("/channels/{id}/messages", post(post_to_channel))
+        .route("/conversations/{id}/messages", post(post_to_conversation).get(list::of_conversation))
+}
+
+/// A request that carries a message, before its body's shape is known.
+struct Inbound<'a> {
+    app: &'a App,
+    caller: &'a Caller,
+    context: &'a RequestContext,
+    headers: &'a HeaderMap,
+    body: Object<'a>,
+    report: Report,
+}
+
+impl<'a> Inbound<'a> {
+    fn new(
+        app: &'a App,
+        caller: &'a Caller,
+        context: &'a RequestContext,
+        headers: &'a HeaderMap,
+        bytes: &'a [u8],
+    ) -> Result<Self, Problem> {
+        let body = Object::parse(bytes)?;
+        let strict = answer::strict(&Query::parse(context.uri.query())?);
+        Ok(Self { app, caller, context, headers, body, report: Report::new(strict) })
+    }
+
+    /// Reads the body as one shape; the rest of the request goes on without it.
+    fn read<T>(
+        mut self,
+        read: impl FnOnce(Object<'a>, Rules<'_>, &mut Report) -> T,
+        client_id: impl FnOnce(&T) -> Option<&str>,
+    ) -> (T, Accepting<'a>) {
+        // Hashing a body is only worth it where somebody may ask for it again.
+        let may_be_keyed = self.body.has("clientId")
+            || self.headers.contains_key("idempotency-key")
+            || self.headers.contains_key("x-idempotency-key");
+        let print = may_be_keyed.then(|| fingerprint(self.context.method.as_str(), self.context.path(), &self.body));
+        let app = self.app;
+        let allow = |address| app.egress_allow().contains(address);
+        let rules = Rules { now: app.now(), allow: &allow };
+        let post = read(self.body, rules, &mut self.report);
+        let mut key = None;
+        match idempotency_key(self.headers, client_id(&post)) {
+            Ok(found) => key = found.map(str::to_owned),
+            Err(faults) => self.report.faults.extend(faults),
+        }
+        let keyed = key.zip(print).map(|(key, fingerprint)| Keyed { key, fingerprint });
+        let Self { caller, context, headers, report, .. } = self;
+        (post, Accepting { app, caller, context, headers, report, keyed })
+    }
+}
+
+/// An idempotency key and the request that it came with.
+struct Keyed {
+    key: String,
+    fingerprint: [u8; 16],
+}
+
+impl Keyed {
+    fn used(&self, scope: &str) -> KeyUse {
+        KeyUse { hash: idempotency::key_hash(scope, &self.key), fingerprint: self.fingerprint }
+    }
+}
+
+/// A request whose body has been read.
+struct Accepting<'a> {
+    app: &'a App,
+    caller: &'a Caller,
+    context: &'a RequestContext,
+    headers: &'a HeaderMap,
+    report: Report,
+    keyed: Option<Keyed>,
+}
+
+impl Accepting<'_> {
+    fn circumstances(&self, scope: &str) -> Circumstances {
+        Circumstances {
+            key: self.keyed.as_ref().map(|keyed| keyed.used(scope)),
+            trace: Some(idempotency::trace(self.context)),
+        }
+    }
+
+    /// The events that the request's key has led to in an entity, if it was used there; for the cases in which that
+    /// has to be known before the entity is asked.
+    async fn earlier_effect(&self, entity: EntityKey, scope: &str) -> Result<Option<Vec<Record<Event>>>, Problem> {
+        let Some(used) = self.keyed.as_ref().map(|keyed| keyed.used(scope)) else { return Ok(None) };
+        let row = self.app.node().key(entity, used.hash).await.map_err(|error| store_problem(&error))?;
+        match row {
+            None => Ok(None),
+            Some(row) if row.fingerprint != used.fingerprint => Err(key_reused()),
+            Some(row) => self.effect(entity, row.first, row.last).await.map(Some),
+        }
+    }
+
+    /// The events with these sequences.
+    async fn effect(&self, entity: EntityKey, first: u64, last: u64) -> Result<Vec<Record<Event>>, Problem> {
+        let limit = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
+        let order = actors::store::Order::Asc;
+        let events =
+            self.app.node().events::<actors::conversation::Conversation>(entity, (first, last), order, limit).await;
+        events.map_err(|error| store_problem(&error))
+    }
+
+    /// Finishes an answer.
+    fn answer<T: serde::Serialize>(&self, status: StatusCode, value: &T, replay: bool) -> Response {
+        let response = answer::ignoring(answer::json(status, value), &self.report.ignored);
+        if replay { answer::replayed(response) } else { response }
+    }
+}
+
+async fn post_message(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let inbound = Inbound::new(&app, &caller, &context, &headers, &bytes)?;
+    let schema = headers.get("x-message-schema").map(|value| value.to_str().unwrap_or("?"));
+    match shape::choose(&inbound.body, schema)? {
+        Shape::Channel => channel::post(inbound, None).await,
+        Shape::Conversation => conversation::post(inbound, None).await,
+    }
+}
+
+async fn post_to_conversation(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(conversation): Path<String>,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let inbound = Inbound::new(&app, &caller, &context, &headers, &bytes)?;
+    conversation::post(inbound, Some(&conversation)).await
+}
+
+/// The channel's kind says whose route this is; where the channel is unknown, the body does.
+async fn post_to_channel(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(channel): Path<String>,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let inbound = Inbound::new(&app, &caller, &context, &headers, &bytes)?;
+    let known = find_channel(&app, &caller, &channel).await?;
+    let of_contact = ["type", "contactIdentifier", "content"].iter().any(|name| inbound.body.has(name));
+    let of_channel =
+        ["channelId", "text", "status", "review", "attachmentIds"].iter().any(|name| inbound.body.has(name));
+    let as_contact = match known.as_deref().map(|channel| channel.kind) {
+        Some(ChannelKind::Api) => !of_channel || of_contact,
+        Some(ChannelKind::Human) | None => of_contact && !of_channel,
+    };
+    if as_contact {
+        contact::post(inbound, &channel, known).await
+    } else {
+        channel::post(inbound, Some(&channel)).await
+    }
+}
+
+/// A channel of the caller's workspace.
+async fn find_channel(app: &App, caller: &Caller, channel: &str) -> Result<Option<std::sync::Arc<Channel>>, Problem> {
+    let row = app.node().configured::<Channel>(caller.registry(), CHANNELS, channel.as_bytes()).await;
+    row.map_err(|error| store_problem(&error))
+}
+
+/// 404 for a channel that does not exist, here or at all.
+pub(super) fn channel_not_found() -> Problem {
+    Problem::not_found("channel_not_found", "there is no such channel")
+}
+
+/// 404 for a conversation that does not exist, here or at all.
+pub(in crate::http) fn conversation_not_found() -> Problem {
+    Problem::not_found("conversation_not_found", "there is no such conversation")
+}
+
+/// 400 for a channel of the other kind.
+fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Problem {
+    let message = match kind {
+        ChannelKind::Human => "this is a human channel: it takes channel messages with text, review or status",
+        ChannelKind::Api => {
+            "this is an api channel: it takes messages of contacts with type, contactIdentifier and content"
+        }
+    };
+    Problem::fault(pointer, "channel_kind_mismatch", message)
+}
+
+fn channel_disabled() -> Problem {
+    Problem::conflict("channel_disabled", "this channel is disabled and takes no messages")
+}
+
+/// 404 for a review that does not exist, here or at all.
+pub(in crate::http) fn review_not_found() -> Problem {
+    Problem::not_found("review_not_found", "there is no such review")
+}
+
+/// How a review ended, beside the refusal of another end.
+fn review_state(state: &ReviewState) -> serde_json::Value {
+    let json = |json: &Json| serde_json::from_str::<serde_json::Value>(json.as_str()).unwrap_or_default();
+    serde_json::json!({
+        "status": review_status(state.status),
+        "response": state.response.as_ref().map(json),
+        "feedback": state.feedback,
+        "decidedBy": state.decided_by,
+        "completedAt": state.completed_at.map(|at| time::format(at).as_str().to_owned()),
+    })
+}
+
+/// What a conversation's refusals mean to clients.
+pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
+    match rejection {
+        Rejection::NotFound => conversation_not_found(),
+        Rejection::Closed => Problem::conflict("conversation_closed", "this conversation is closed"),
+        Rejection::ParentNotFound { .. } => {
+            Problem::fault("/content/parent_message_id", "parent_not_found", "is no message of this conversation")
+        }
+        Rejection::IterationNotFound => {
+            Problem::fault("/iterationOf", "message_not_found", "is no earlier message of this channel")
+        }
+        Rejection::TurnInProgress => {
+            Problem::conflict("turn_in_progress", "a turn is running, and this channel takes no message meanwhile")
+        }
+        Rejection::TooManyTurns => {
+            Problem::too_many("conversation_backlog", "too many turns wait in this conversation", 1)
+        }
+        Rejection::ReviewNotFound => review_not_found(),
+        Rejection::ReviewOver(state) => {
+            Problem::conflict("review_already_completed", "this review is over; see review for how it ended")
+                .with("review", review_state(&state))
+        }
+        Rejection::ReviewExpired(state) => {
+            Problem::conflict("review_expired", "the time to answer this review is over")
+                .with("review", review_state(&state))
+        }
+        Rejection::AlreadyVoted => Problem::conflict("already_voted", "this principal has answered this review before"),
+        Rejection::NotAllowed => Problem::new(
+            StatusCode::FORBIDDEN,
+            "responder_not_allowed",
+            "this principal is not among those who may answer this review",
+        ),
+        Rejection::TurnNotFound => Problem::not_found("turn_not_found", "there is no such turn"),
+        Rejection::TurnNotPossible(_) => Problem::conflict("turn_over", "this turn is over"),
+    }
+}

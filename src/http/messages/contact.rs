@@ -1,0 +1,269 @@
+//! B: a contact's message on an api channel, answered by the channel's agent in the same call (API section 3).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::channel::{Channel, ChannelKind};
+use actors::contact::{self, OpenConversation, entity_of};
+use actors::conversation::{
+    Command, Details, Event, Opening, Origin, Post, Rejection, Reply, Turn, TurnRequest, TurnStatus, message_of,
+};
+use actors::directory::{Answer, Refusal};
+use actors::id::{ContactId, ConversationId, EntityKey};
+use actors::machine::Record;
+use actors::message::{Message, NewMessage};
+use actors::subscriptions::Subscription;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use tokio::time::Instant;
+
+use super::exchange;
+use super::{Accepting, Inbound, channel_disabled, channel_not_found, kind_mismatch, rejected};
+use crate::http::context::render::internal_error;
+use crate::http::headers::prefer;
+use crate::http::problem::Problem;
+use crate::http::refusal::{problem_of, store_problem};
+use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
+use crate::wire::contact_message::{ContactContent, ContactPost};
+use crate::wire::json_view::turn_status;
+
+/// The longest wait that a client may ask for, in seconds.
+const WAIT_MAX: u32 = 120;
+/// How often a contact's conversation may turn out to be closed while a message is on its way to it.
+const REOPENED_MAX: usize = 4;
+
+/// Accepts the message, and answers with the agent's reply or with where it will be found.
+pub(super) async fn post(
+    inbound: Inbound<'_>,
+    channel_id: &str,
+    channel: Option<Arc<Channel>>,
+) -> Result<Response, Problem> {
+    let (post, mut accepting) = inbound.read(ContactPost::read, |_| None);
+    accepting.report.refuse()?;
+    let channel = channel.ok_or_else(channel_not_found)?;
+    if channel.kind != ChannelKind::Api {
+        return Err(kind_mismatch("", channel.kind));
+    }
+    let contact = entity_of(accepting.caller.address, &post.normalized_identifier);
+    let exchange = Exchange { accepting: &accepting, channel: &channel, contact, scope: scope(channel_id, contact) };
+    if let Some(response) = exchange.earlier().await? {
+        return Ok(response);
+    }
+    if !channel.enabled {
+        return Err(channel_disabled());
+    }
+    let Some(content) = post.content else { return Err(internal_error()) };
+    if let ContactContent::Media(media) = &content {
+        let message = "media cannot be fetched by this server yet";
+        return Err(Problem::fault(media.url_pointer(), "media_unreachable", message));
+    }
+    let agent = channel
+        .agent
+        .clone()
+        .ok_or_else(|| Problem::conflict("channel_has_no_agent", "this channel has no agent that could answer"))?;
+    exchange.deliver(post.identifier, post.contact_name, content, agent).await
+}
+
+/// Idempotency keys of contact messages belong to the channel and the contact.
+fn scope(channel: &str, contact: EntityKey) -> String {
+    format!("contact/{channel}/{:?}", contact.id)
+}
+
+/// One message of a contact, and its answer.
+struct Exchange<'a> {
+    accepting: &'a Accepting<'a>,
+    channel: &'a Channel,
+    contact: EntityKey,
+    scope: String,
+}
+
+/// A message that has been accepted, now or before.
+struct Delivered {
+    entity: EntityKey,
+    contact: ContactId,
+    conversation: ConversationId,
+    message: Message,
+    turn: Turn,
+    replay: bool,
+}
+
+impl Exchange<'_> {
+    fn conversation(&self, id: ConversationId) -> EntityKey {
+        EntityKey::conversation(self.contact.workspace, id.address)
+    }
+
+    /// The answer of an earlier request with the same key, wherever among the contact's conversations it was.
+    async fn earlier(&self) -> Result<Option<Response>, Problem> {
+        if self.accepting.keyed.is_none() {
+            return Ok(None);
+        }
+        let node = self.accepting.app.node();
+        let state = node.state::<contact::Contact>(self.contact).await.map_err(|error| store_problem(&error))?;
+        let Some(state) = state else { return Ok(None) };
+        let Some(open) = state.open.iter().find(|open| open.channel == self.channel.id) else { return Ok(None) };
+        for id in std::iter::once(&open.id).chain(&open.earlier) {
+            let entity = self.conversation(*id);
+            if let Some(events) = self.accepting.earlier_effect(entity, &self.scope).await? {
+                return self.repeat(entity, state.id, &events).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Resolves contact and conversation, appends the message, and waits for the turn.
+    async fn deliver(
+        &self,
+        identifier: String,
+        name: Option<String>,
+        content: ContactContent,
+        agent: String,
+    ) -> Result<Response, Problem> {
+        let node = self.accepting.app.node();
+        let (mut contact, mut open) = self.resolve(&identifier, name.as_ref(), None).await?;
+        let content = Arc::new(content.into_content(contact.to_string(), Vec::new()));
+        for _ in 0..REOPENED_MAX {
+            let entity = self.conversation(open.id);
+            let events = node.subscribe(entity);
+            let post = Post {
+                opening: Some(self.opening(open.id, contact, &agent)),
+                expected: Some(open.id),
+                messages: vec![NewMessage { content: Arc::clone(&content), parent: None, review_millis: None }],
+                turn: Some(TurnRequest { agent: agent.clone(), policy: self.channel.busy_policy }),
+            };
+            let with = self.accepting.circumstances(&self.scope);
+            match node.conversation(entity, Command::Post(post), with).await {
+                Ok(Answer::Done(Reply::Posted { messages, turn: Some(turn) })) => {
+                    let message = messages.into_iter().next().ok_or_else(internal_error)?;
+                    let conversation = open.id;
+                    let delivered = Delivered { entity, contact, conversation, message, turn, replay: false };
+                    return self.answer(delivered, events).await;
+                }
+                Ok(Answer::Done(_)) => return Err(internal_error()),
+                Ok(Answer::Repeat { first, last }) => {
+                    let effect = self.accepting.effect(entity, first, last).await?;
+                    return self.repeat(entity, contact, &effect).await;
+                }
+                Err(Refusal::Rejected(Rejection::Closed)) => {
+                    (contact, open) = self.resolve(&identifier, name.as_ref(), Some(open.id)).await?;
+                }
+                Err(refusal) => return Err(problem_of(refusal, rejected)),
+            }
+        }
+        Err(Problem::conflict("conversation_closed", "the conversation is being closed again and again"))
+    }
+
+    async fn resolve(
+        &self,
+        identifier: &str,
+        name: Option<&String>,
+        closed: Option<ConversationId>,
+    ) -> Result<(ContactId, OpenConversation), Problem> {
+        let command = contact::Command::Resolve {
+            identifier: identifier.to_owned(),
+            name: name.cloned(),
+            channel: self.channel.id.clone(),
+            closed,
+        };
+        // No key: the same person always resolves to the same contact.
+        let with = actors::directory::Circumstances { key: None, ..self.accepting.circumstances("") };
+        match self.accepting.app.node().contact(self.contact, command, with).await {
+            Ok(Answer::Done(contact::Reply::Resolved { contact, conversation })) => Ok((contact, conversation)),
+            Ok(_) => Err(internal_error()),
+            Err(refusal) => Err(problem_of(refusal, |rejection| match rejection {
+                contact::Rejection::NotFound => Problem::not_found("contact_not_found", "there is no such contact"),
+                contact::Rejection::TooManyChannels => {
+                    Problem::conflict("too_many_channels", "this contact has conversations on too many channels")
+                }
+            })),
+        }
+    }
+
+    fn opening(&self, id: ConversationId, contact: ContactId, agent: &str) -> Opening {
+        let channel = self.channel.id.clone();
+        let origin = Origin::Api { channel, contact, agent: agent.to_owned() };
+        Opening { id, origin, owner: None, details: Details::default() }
+    }
+
+    /// Answers a retry: joins the turn, or tries a failed one again. The message is not appended again.
+    async fn repeat(
+        &self,
+        entity: EntityKey,
+        contact: ContactId,
+        effect: &[Record<Event>],
+    ) -> Result<Response, Problem> {
+        let node = self.accepting.app.node();
+        let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
+        let number = message.turn.ok_or_else(internal_error)?.number;
+        let events = node.subscribe(entity);
+        let turn = node.turn(entity, number).await.map_err(|error| store_problem(&error))?;
+        let mut turn = turn.ok_or_else(internal_error)?;
+        if turn.status == TurnStatus::Failed {
+            let with = actors::directory::Circumstances { key: None, ..self.accepting.circumstances("") };
+            turn = match node.conversation(entity, Command::RetryTurn { number }, with).await {
+                Ok(Answer::Done(Reply::Turn(turn))) => *turn,
+                Ok(_) => return Err(internal_error()),
+                // Somebody else's retry has ended it in the meantime.
+                Err(Refusal::Rejected(Rejection::TurnNotPossible(_))) => {
+                    let turn = node.turn(entity, number).await.map_err(|error| store_problem(&error))?;
+                    turn.ok_or_else(internal_error)?
+                }
+                Err(refusal) => return Err(problem_of(refusal, rejected)),
+            };
+        }
+        let conversation = message.conversation;
+        self.answer(Delivered { entity, contact, conversation, message, turn, replay: true }, events).await
+    }
+
+    /// Waits for the turn as long as the client and this side are willing to.
+    async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
+        let node = self.accepting.app.node();
+        let deadline = Instant::now() + self.budget();
+        let turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn, deadline)
+            .await
+            .map_err(|error| store_problem(&error))?;
+        drop(events);
+        if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
+            let detail = format!(
+                "the agent failed: {}; the message is stored, and a retry with the same idempotency key tries the turn again",
+                failure.detail
+            );
+            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "agent_failed", detail)
+                .with("reason", failure.code.clone().into())
+                .with("messageId", delivered.message.id.to_string().into())
+                .with("turnId", turn.id.to_string().into());
+            return Err(problem);
+        }
+        let replies = exchange::replies(node, delivered.entity, &turn).await.map_err(|error| store_problem(&error))?;
+        let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
+        let parts = ContactParts {
+            contact: delivered.contact,
+            conversation: delivered.conversation,
+            conversation_status: "open",
+            channel_id: &self.channel.id,
+            agent_id: &turn.agent,
+            updated_at: changed_at,
+            last_message_at: changed_at,
+            message: delivered.message.id,
+            replies: &replies,
+            usage: turn.usage.as_ref().map(Usage::of).unwrap_or_default(),
+            turn: turn.id,
+            turn_status: turn_status(turn.status),
+        };
+        let status = if turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
+        let mut response = self.accepting.answer(status, &contact_view(&parts), delivered.replay && turn.is_over());
+        if let (StatusCode::ACCEPTED, Ok(location)) =
+            (status, HeaderValue::try_from(format!("/api/v1/turns/{}", turn.id)))
+        {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        Ok(response)
+    }
+
+    fn budget(&self) -> Duration {
+        let prefer = prefer(self.accepting.headers);
+        if prefer.respond_async {
+            return Duration::ZERO;
+        }
+        prefer.wait.map_or(self.accepting.app.wait_budget(), |wait| Duration::from_secs(wait.min(WAIT_MAX).into()))
+    }
+}

@@ -1,0 +1,209 @@
+//! Reading messages in pages, by sequence.
+
+use std::collections::HashMap;
+
+use actors::channel::{ChannelKind, conversation_of};
+use actors::conversation::{Conversation, message_of};
+use actors::id::{ConversationId, EntityKey};
+use actors::message::{Message, Overlay};
+use actors::node::Node;
+use actors::store::{Order, StoreError};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::Uri;
+
+use super::{channel_not_found, conversation_not_found, find_channel, kind_mismatch};
+use crate::app::App;
+use crate::http::caller::{Allowed, Caller, Read};
+use crate::http::context::RequestContext;
+use crate::http::paging::{self, Page, PageRequest};
+use crate::http::problem::{Fault, Problem};
+use crate::http::query::Query;
+use crate::http::refusal::store_problem;
+use crate::wire::channel_message::view::channel_view;
+use crate::wire::conversation_message::view::conversation_view;
+
+/// Events looked at for one page. A filter that matches little gives a short page with a cursor behind it instead of
+/// a request without bound.
+const SCANNED_MAX: usize = 5_000;
+/// Events read at once.
+const CHUNK: usize = 256;
+
+/// Which messages are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Their text has this, in any case.
+    search: Option<String>,
+    sender: Option<String>,
+    role: Option<String>,
+    tag: Option<String>,
+    has_attachments: Option<bool>,
+}
+
+impl Filter {
+    /// Reads a query.
+    ///
+    /// # Errors
+    ///
+    /// 400 `invalid_type` where `hasAttachments` is neither `true` nor `false`.
+    pub fn from_query(query: &Query) -> Result<Self, Problem> {
+        let text = |name| query.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
+        let has_attachments = match query.get("hasAttachments") {
+            None => None,
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => return Err(Problem::fault("?hasAttachments", "invalid_type", "must be true or false")),
+        };
+        Ok(Self {
+            search: text("search").map(|search| search.to_lowercase()),
+            sender: text("senderId"),
+            role: text("role"),
+            tag: text("tag"),
+            has_attachments,
+        })
+    }
+
+    fn wants(&self, message: &Message, overlay: &Overlay) -> bool {
+        let content = &message.content;
+        let gone = overlay.deleted || overlay.erased;
+        let has = |search: &String| {
+            let text = overlay.text.as_ref().or(content.text.as_ref());
+            !gone && text.is_some_and(|text| text.to_lowercase().contains(search))
+        };
+        let tags = overlay.tags.as_ref().or(content.tags.as_ref());
+        let tagged = |tag: &String| !gone && tags.is_some_and(|tags| tags.contains(tag));
+        let attached = !gone
+            && (!content.attachments.is_empty()
+                || content.references.as_ref().is_some_and(|references| references.as_str() != "[]"));
+        self.search.as_ref().is_none_or(has)
+            && self.sender.as_ref().is_none_or(|sender| content.sender.id == *sender)
+            && self.role.as_ref().is_none_or(|role| content.role == *role)
+            && self.tag.as_ref().is_none_or(tagged)
+            && self.has_attachments.is_none_or(|wanted| wanted == attached)
+    }
+}
+
+/// One page of a conversation's messages.
+///
+/// # Errors
+///
+/// What the store says.
+pub async fn page_of(
+    node: &Node,
+    entity: EntityKey,
+    request: &PageRequest,
+    filter: &Filter,
+) -> Result<Page<(Message, Overlay)>, StoreError> {
+    let cursor = request.cursor.as_deref().and_then(|cursor| cursor.try_into().ok()).map(u64::from_be_bytes);
+    let order = if request.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
+    let mut data = Vec::new();
+    let mut scanned = 0;
+    let mut at = cursor;
+    loop {
+        let range = match (order, at) {
+            (_, None) => (1, u64::MAX),
+            (Order::Asc, Some(at)) => (at.saturating_add(1), u64::MAX),
+            (Order::Desc, Some(at)) => (1, at.saturating_sub(1)),
+        };
+        let chunk = CHUNK.min(request.limit * 2 + 2);
+        let events = node.events::<Conversation>(entity, range, order, chunk).await?;
+        let (Some(first), Some(last)) = (events.first(), events.last()) else {
+            return Ok(Page { data, next: None });
+        };
+        let span = (first.seq.min(last.seq), first.seq.max(last.seq));
+        let mut overlays: HashMap<u64, Overlay> = node.overlays(entity, span).await?.into_iter().collect();
+        let complete = events.len() < chunk;
+        for event in &events {
+            let Some(message) = message_of(event) else {
+                at = Some(event.seq);
+                continue;
+            };
+            let overlay = overlays.remove(&event.seq).unwrap_or_default();
+            if filter.wants(&message, &overlay) {
+                if data.len() == request.limit {
+                    return Ok(Page { data, next: at.map(|at| at.to_be_bytes().to_vec()) });
+                }
+                data.push((message, overlay));
+            }
+            at = Some(event.seq);
+        }
+        scanned += events.len();
+        if complete {
+            return Ok(Page { data, next: None });
+        }
+        if scanned >= SCANNED_MAX {
+            return Ok(Page { data, next: at.map(|at| at.to_be_bytes().to_vec()) });
+        }
+    }
+}
+
+/// `GET /messages`: of a channel in its shape, of a conversation in its own.
+pub(super) async fn get(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    query: Query,
+) -> Result<Response, Problem> {
+    let given = |name| query.get(name).filter(|value| !value.is_empty());
+    match (given("channelId"), given("conversationId")) {
+        (Some(channel), None) => of_channel(&app, &caller, &context.uri, &query, channel).await,
+        (None, Some(conversation)) => conversation_page(&app, &caller, &context.uri, &query, conversation).await,
+        (Some(_), Some(_)) => {
+            Err(Problem::fault("?conversationId", "invalid_query", "give channelId or conversationId, not both"))
+        }
+        (None, None) => {
+            let message = "channelId or conversationId is required";
+            Err(Problem::invalid(vec![
+                Fault::new("?channelId", "required", message),
+                Fault::new("?conversationId", "required", message),
+            ]))
+        }
+    }
+}
+
+/// `GET /conversations/{id}/messages`.
+pub(super) async fn of_conversation(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    Path(conversation): Path<String>,
+    query: Query,
+) -> Result<Response, Problem> {
+    conversation_page(&app, &caller, &context.uri, &query, &conversation).await
+}
+
+async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channel: &str) -> Result<Response, Problem> {
+    let list = format!("channels/{}/{channel}/messages", caller.workspace);
+    let request = PageRequest::from_query(query, &list)?;
+    let filter = Filter::from_query(query)?;
+    let channel = find_channel(app, caller, channel).await?.ok_or_else(channel_not_found)?;
+    if channel.kind != ChannelKind::Human {
+        return Err(kind_mismatch("?channelId", channel.kind));
+    }
+    let entity = conversation_of(caller.address, &channel.id);
+    let page = page_of(app.node(), entity, &request, &filter).await.map_err(|error| store_problem(&error))?;
+    let data = page.data.iter().map(|(message, overlay)| channel_view(&channel.id, message, overlay)).collect();
+    Ok(Page { data, next: page.next }.into_response(&list, uri))
+}
+
+async fn conversation_page(
+    app: &App,
+    caller: &Caller,
+    uri: &Uri,
+    query: &Query,
+    conversation: &str,
+) -> Result<Response, Problem> {
+    let list = format!("conversations/{}/{conversation}/messages", caller.workspace);
+    let request = PageRequest::from_query(query, &list)?;
+    let filter = Filter::from_query(query)?;
+    let id = ConversationId::parse(conversation).ok_or_else(conversation_not_found)?;
+    let entity = EntityKey::conversation(caller.address, id.address);
+    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    if state.is_none_or(|state| state.id != id) {
+        return Err(conversation_not_found());
+    }
+    let page = page_of(app.node(), entity, &request, &filter).await.map_err(|error| store_problem(&error))?;
+    let data =
+        page.data.iter().map(|(message, overlay)| conversation_view(&caller.workspace, message, overlay)).collect();
+    Ok(Page { data, next: page.next }.into_response(&list, uri))
+}

@@ -1,0 +1,188 @@
+//! Lists in pages: `?limit=`, `?cursor=`, `?order=`, and what answers them.
+//!
+//! A cursor is opaque to clients. It carries a position that only its list understands, a version, and a checksum
+//! over both and the list's name, so that a cursor of another list, of another release or of somebody's own making
+//! is refused instead of being read as some position. It is no secret and grants nothing: the list's own checks hold.
+
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderValue, Uri, header};
+use serde::Serialize;
+
+use super::context::render::internal_error;
+use super::problem::{Fault, Problem};
+use super::query::Query;
+
+/// Items in a page where the client does not say.
+pub const DEFAULT_LIMIT: usize = 50;
+/// Most items in a page: 200 messages of the largest kind still fit into memory many times over.
+pub const MAX_LIMIT: usize = 200;
+
+/// The encoding of cursors; a new one makes old cursors invalid.
+const VERSION: u8 = 1;
+/// Bytes of the checksum.
+const SUM: usize = 8;
+
+/// Which way a list is read; always by sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Oldest first.
+    #[default]
+    Asc,
+    /// Newest first.
+    Desc,
+}
+
+/// Which page a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Items at most; 1 to [`MAX_LIMIT`].
+    pub limit: usize,
+    /// The position after which the page begins, as [`Page::next`] gave it; `None` for the first page.
+    pub cursor: Option<Vec<u8>>,
+    /// Which way.
+    pub order: Order,
+}
+
+impl PageRequest {
+    /// Reads the page that `query` asks of `list`. The list's name says all that its positions depend on, for example
+    /// `conversations/conv_…/messages`; a cursor made under another name is refused.
+    ///
+    /// # Errors
+    /// 400 with every fault: `invalid_type` or `out_of_range` at `?limit`, `invalid_cursor` at `?cursor`,
+    /// `invalid_enum` at `?order`.
+    pub fn from_query(query: &Query, list: &str) -> Result<Self, Problem> {
+        let mut faults = Vec::new();
+        let limit = query.get("limit").map_or(Ok(DEFAULT_LIMIT), limit).map_err(|fault| faults.push(fault));
+        let cursor = match query.get("cursor") {
+            None => Ok(None),
+            Some(text) => decode(text, list).map(Some).ok_or_else(|| {
+                let words = "cursor must be the nextCursor of a page of this list";
+                faults.push(Fault::new("?cursor", "invalid_cursor", words));
+            }),
+        };
+        let order = match query.get("order") {
+            None | Some("asc") => Ok(Order::Asc),
+            Some("desc") => Ok(Order::Desc),
+            Some(_) => {
+                faults.push(Fault::new("?order", "invalid_enum", "order must be one of asc, desc"));
+                Err(())
+            }
+        };
+        match (limit, cursor, order) {
+            (Ok(limit), Ok(cursor), Ok(order)) => Ok(Self { limit, cursor, order }),
+            _ => Err(Problem::invalid(faults)),
+        }
+    }
+}
+
+fn limit(text: &str) -> Result<usize, Fault> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Fault::new("?limit", "invalid_type", "limit must be a whole number"));
+    }
+    // A number too long for the machine is out of range too.
+    match text.parse() {
+        Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
+        _ => Err(Fault::new("?limit", "out_of_range", format!("limit must be from 1 to {MAX_LIMIT}"))),
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items, in the list's order.
+    pub data: Vec<T>,
+    /// The position after the last item; `None` at the end of the list.
+    pub next: Option<Vec<u8>>,
+}
+
+impl<T: Serialize> Page<T> {
+    /// The answer: `{data, nextCursor, hasMore}`, and a `Link` to the next page with the same query otherwise. `uri`
+    /// is the request's own target and `list` the name that [`PageRequest::from_query`] was given.
+    #[must_use]
+    pub fn into_response(self, list: &str, uri: &Uri) -> Response {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shown<'a, T> {
+            data: &'a [T],
+            next_cursor: Option<&'a str>,
+            has_more: bool,
+        }
+        let cursor = self.next.as_deref().map(|position| encode(position, list));
+        let shown = Shown { data: &self.data, next_cursor: cursor.as_deref(), has_more: cursor.is_some() };
+        let body = match serde_json::to_vec(&shown) {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::error!(%error, list, "a page cannot be written as JSON");
+                return internal_error().into_response();
+            }
+        };
+        let mut response =
+            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response();
+        if let Some(link) = cursor.and_then(|cursor| link(uri, &cursor)) {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
+    }
+}
+
+/// `<path?query>; rel="next"`, relative to the server, because only the client knows by which name it reached it.
+fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
+    let mut link = String::from("<");
+    push_ascii(&mut link, uri.path());
+    let mut before = '?';
+    for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        if pair.split('=').next() == Some("cursor") {
+            continue;
+        }
+        link.push(before);
+        push_ascii(&mut link, pair);
+        before = '&';
+    }
+    link.push(before);
+    link.push_str("cursor=");
+    link.push_str(cursor);
+    link.push_str(">; rel=\"next\"");
+    HeaderValue::try_from(link).ok()
+}
+
+/// Targets may hold raw UTF-8; a header may not. `<` and `>` would end the reference early.
+fn push_ascii(out: &mut String, text: &str) {
+    use std::fmt::Write as _;
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"') {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+fn encode(position: &[u8], list: &str) -> String {
+    let mut bytes = Vec::with_capacity(1 + SUM + position.len());
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&sum(position, list));
+    bytes.extend_from_slice(position);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn decode(text: &str, list: &str) -> Option<Vec<u8>> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (version, rest) = bytes.split_first()?;
+    let (given, position) = rest.split_at_checked(SUM)?;
+    (*version == VERSION && given == sum(position, list)).then(|| position.to_vec())
+}
+
+fn sum(position: &[u8], list: &str) -> [u8; SUM] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[VERSION]).update(&(list.len() as u64).to_le_bytes()).update(list.as_bytes()).update(position);
+    let mut out = [0; SUM];
+    out.copy_from_slice(&hasher.finalize().as_bytes()[..SUM]);
+    out
+}
+
+#[cfg(test)]
+mod tests;

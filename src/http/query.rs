@@ -1,0 +1,115 @@
+//! The query of a request, decoded once.
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use super::problem::{Fault, Problem};
+
+/// A request's query parameters, decoded as forms are (`+` is a space); each name at most once.
+///
+/// Rejected with 400 `invalid_query` where a name comes twice or a percent-encoding is broken or not UTF-8.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads the part of a target behind `?`.
+    ///
+    /// # Errors
+    /// 400 `invalid_query` with one fault per parameter that cannot be read.
+    pub fn parse(raw: Option<&str>) -> Result<Self, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        let mut faults = Vec::new();
+        for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (Some(decoded), Some(value)) = (decode(name), decode(value)) else {
+                let name = decode(name).unwrap_or_else(|| name.to_owned());
+                let words = format!("{name} is not percent-encoded UTF-8");
+                faults.push(Fault::new(format!("?{name}"), "invalid_query", words));
+                continue;
+            };
+            if pairs.iter().any(|(known, _)| *known == decoded) {
+                let words = format!("{decoded} may be given once");
+                faults.push(Fault::new(format!("?{decoded}"), "invalid_query", words));
+            } else {
+                pairs.push((decoded, value));
+            }
+        }
+        if faults.is_empty() { Ok(Self(pairs)) } else { Err(Problem::invalid(faults)) }
+    }
+
+    /// The value of `name`; empty where it came without one.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Every name and value, in the order they came.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::parse(parts.uri.query())
+    }
+}
+
+fn decode(text: &str) -> Option<String> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Some(text.to_owned());
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = match (*first, tail) {
+            (b'%', [high, low, after @ ..]) => {
+                let value = char::from(*high).to_digit(16)? << 4 | char::from(*low).to_digit(16)?;
+                out.push(u8::try_from(value).ok()?);
+                after
+            }
+            (b'%', _) => return None,
+            (b'+', _) => {
+                out.push(b' ');
+                tail
+            }
+            (byte, _) => {
+                out.push(byte);
+                tail
+            }
+        };
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_as_forms_are() {
+        let query = Query::parse(Some("search=a+b%20%C3%A9&&flag&empty=&eq=a=b")).unwrap();
+        assert_eq!(query.iter().collect::<Vec<_>>(), [("search", "a b é"), ("flag", ""), ("empty", ""), ("eq", "a=b")]);
+        assert_eq!(query.get("flag"), Some(""));
+        assert_eq!(query.get("other"), None);
+        assert_eq!(Query::parse(None).unwrap(), Query::default());
+    }
+
+    #[test]
+    fn a_parameter_that_comes_twice_is_refused_by_name() {
+        let problem = Query::parse(Some("limit=1&order=asc&%6cimit=2")).unwrap_err();
+        assert_eq!((problem.status.as_u16(), problem.code), (400, "invalid_query"));
+        assert_eq!(problem.faults.len(), 1);
+        assert_eq!(problem.faults[0].pointer, "?limit");
+    }
+
+    #[test]
+    fn every_parameter_that_is_not_percent_encoded_utf8_is_refused() {
+        let problem = Query::parse(Some("a=%ff&b=%4&c=%zz&d=ok&%ff=1")).unwrap_err();
+        let pointers: Vec<_> = problem.faults.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(pointers, ["?a", "?b", "?c", "?%ff"]);
+        assert!(problem.faults.iter().all(|fault| fault.code == "invalid_query"));
+    }
+}

@@ -1,0 +1,61 @@
+//! What the actors and the store refuse, as clients see it.
+
+use actors::directory::Refusal;
+use actors::machine::Machine;
+use actors::store::StoreError;
+use http::StatusCode;
+
+use super::context::render::internal_error;
+use super::problem::Problem;
+
+/// Seconds after which a node that has too much to do is worth another try.
+const RETRY_SOON: u32 = 1;
+
+/// What reading the store failed with. Only damage is this side's fault; the rest passes.
+#[must_use]
+pub fn store_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Corrupt(_) | StoreError::TooLarge { .. } => {
+            tracing::error!(%error, "the store failed");
+            internal_error()
+        }
+        StoreError::Indeterminate(_) | StoreError::Unavailable(_) => {
+            tracing::warn!(%error, "the store is unavailable");
+            Problem::unavailable("store_unavailable", "the store cannot be reached now; try again", RETRY_SOON)
+        }
+    }
+}
+
+/// Any refusal; `rejected` says what the entity's own rejections mean.
+pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Rejection) -> Problem) -> Problem {
+    match refusal {
+        Refusal::Rejected(rejection) => rejected(rejection),
+        Refusal::KeyReused => key_reused(),
+        Refusal::Backlog => {
+            let detail = "too many requests wait for this conversation; nothing was stored";
+            Problem::too_many("conversation_backlog", detail, RETRY_SOON)
+        }
+        Refusal::Overloaded => {
+            Problem::unavailable("overloaded", "the node has too much to do; nothing was stored", RETRY_SOON)
+        }
+        Refusal::Draining => Problem::unavailable("stopping", "the node is stopping; nothing was stored", RETRY_SOON),
+        Refusal::Unavailable(why) => {
+            tracing::warn!(why, "a command could not be stored");
+            Problem::unavailable("store_unavailable", "nothing was stored; try again", RETRY_SOON)
+        }
+        Refusal::Unknown(why) => {
+            tracing::warn!(why, "the outcome of a command is unknown");
+            let detail = "the request may or may not have been stored; with an idempotency key a retry is safe";
+            Problem::unavailable("outcome_unknown", detail, RETRY_SOON)
+        }
+        // The directory asks the successor by itself.
+        Refusal::Moved => Problem::unavailable("store_unavailable", "nothing was stored; try again", RETRY_SOON),
+    }
+}
+
+/// 422: the idempotency key came with another request before.
+#[must_use]
+pub fn key_reused() -> Problem {
+    let detail = "this idempotency key was used for another request; a key belongs to one request for 48 hours";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+}

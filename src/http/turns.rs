@@ -1,0 +1,190 @@
+//! Turns: how an agent's answer stands.
+
+use actors::agent::{AGENTS, Agent};
+use actors::conversation::{Command, Conversation, Reply, State as ConversationState, Turn};
+use actors::directory::Answer;
+use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
+use actors::message::Message;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use super::answer::{ignoring, json, replayed, strict};
+use super::body::{JsonBytes, OptionalJsonBytes};
+use super::caller::{Allowed, Caller, Read, Write};
+use super::context::RequestContext;
+use super::context::render::internal_error;
+use super::conversations;
+use super::headers::idempotency_key;
+use super::idempotency::circumstances;
+use super::messages::rejected;
+use super::problem::Problem;
+use super::query::Query;
+use super::refusal::{problem_of, store_problem};
+use crate::app::App;
+use crate::json::Object;
+use crate::json::fields::{Fields, Length};
+use crate::json::report::Report;
+use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
+use crate::wire::json_view::{Shown, turn_status};
+use crate::wire::time::Time;
+
+/// The routes of this module.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/turns/{id}", get(one))
+        .route("/turns/{id}/cancel", post(cancel))
+        .route("/conversations/{id}/turns", post(start))
+}
+
+/// A turn as clients see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TurnView<'a> {
+    id: Shown<TurnId>,
+    conversation_id: Shown<ConversationId>,
+    agent_id: &'a str,
+    status: &'static str,
+    attempt: u32,
+    trigger_message_id: Option<Shown<MessageId>>,
+    created_at: Time,
+    started_at: Option<Time>,
+    ended_at: Option<Time>,
+    ai_messages: Vec<ReplyView<'a>>,
+    usage: Option<Usage<'a>>,
+    error: Option<ErrorView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorView<'a> {
+    code: &'a str,
+    detail: &'a str,
+}
+
+fn view<'a>(
+    conversation: ConversationId,
+    turn: &'a Turn,
+    replies: &'a [Message],
+    trigger: Option<MessageId>,
+) -> TurnView<'a> {
+    TurnView {
+        id: Shown(turn.id),
+        conversation_id: Shown(conversation),
+        agent_id: &turn.agent,
+        status: turn_status(turn.status),
+        attempt: turn.attempt,
+        trigger_message_id: trigger.map(Shown),
+        created_at: Time(turn.id.at),
+        started_at: turn.started_at.map(Time),
+        ended_at: turn.ended_at.map(Time),
+        ai_messages: replies.iter().map(reply_view).collect(),
+        usage: turn.usage.as_ref().map(Usage::of),
+        error: turn.failure.as_ref().map(|failure| ErrorView { code: &failure.code, detail: &failure.detail }),
+    }
+}
+
+fn turn_not_found() -> Problem {
+    Problem::not_found("turn_not_found", "there is no such turn")
+}
+
+/// A turn of the caller's workspace, and its conversation.
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<(ConversationState, Turn), Problem> {
+    let id = TurnId::parse(id).ok_or_else(turn_not_found)?;
+    let entity = EntityKey::conversation(caller.address, id.entity);
+    let turn = app.node().turn(entity, id.number).await.map_err(|error| store_problem(&error))?;
+    let turn = turn.filter(|turn| turn.id == id).ok_or_else(turn_not_found)?;
+    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    Ok((state.ok_or_else(turn_not_found)?, turn))
+}
+
+/// The whole view of a turn.
+async fn shown(
+    app: &App,
+    caller: &Caller,
+    conversation: ConversationId,
+    turn: &Turn,
+    status: StatusCode,
+) -> Result<Response, Problem> {
+    let entity = EntityKey::conversation(caller.address, conversation.address);
+    let replies = super::messages::replies(app.node(), entity, turn).await.map_err(|error| store_problem(&error))?;
+    let trigger = super::messages::trigger(app.node(), entity, turn).await.map_err(|error| store_problem(&error))?;
+    Ok(json(status, &view(conversation, turn, &replies, trigger)))
+}
+
+async fn one(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let (conversation, turn) = find(&app, &caller, &id).await?;
+    shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await
+}
+
+async fn cancel(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    OptionalJsonBytes(_): OptionalJsonBytes,
+) -> Result<Response, Problem> {
+    let (conversation, turn) = find(&app, &caller, &id).await?;
+    let entity = conversation.entity(caller.address);
+    let command = Command::CancelTurn { number: turn.id.number };
+    let with = circumstances(&context, "", None, &Object::default());
+    match app.node().conversation(entity, command, with).await.map_err(|refusal| problem_of(refusal, rejected))? {
+        Answer::Done(Reply::Turn(turn)) => shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await,
+        _ => Err(internal_error()),
+    }
+}
+
+/// Lets an agent answer a conversation: 202, the reply comes later.
+async fn start(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(conversation): Path<String>,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let body = Object::parse(&bytes)?;
+    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
+    let mut fields = Fields::root(body.clone(), &mut report);
+    let agent = fields.required_string(&mut report, "agentId", Length::chars(1, usize::MAX));
+    fields.finish(&mut report);
+    let key = match idempotency_key(&headers, None) {
+        Ok(key) => key,
+        Err(faults) => {
+            report.faults.extend(faults);
+            None
+        }
+    };
+    if let Some(agent) = &agent {
+        let row = app.node().configured::<Agent>(caller.registry(), AGENTS, agent.as_bytes()).await;
+        if row.map_err(|error| store_problem(&error))?.is_none() {
+            let path = crate::json::path::Path::ROOT.name("agentId");
+            report.fault(&path, "agent_not_found", "is no agent of this workspace");
+        }
+    }
+    report.refuse()?;
+    let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
+    let (state, _) = conversations::find(&app, &caller, &conversation).await?;
+    let entity = state.entity(caller.address);
+    let with = circumstances(&context, "turn", key, &body);
+    let answer = app.node().conversation(entity, Command::StartTurn { agent: agent.clone() }, with).await;
+    let (turn, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+        Answer::Done(Reply::Turn(turn)) => (*turn, false),
+        Answer::Done(_) => return Err(internal_error()),
+        Answer::Repeat { first, last } => {
+            let turn = super::messages::turn_of(app.node(), entity, (first, last), &agent).await;
+            (turn.map_err(|error| store_problem(&error))?.ok_or_else(internal_error)?, true)
+        }
+    };
+    let mut response = ignoring(shown(&app, &caller, state.id, &turn, StatusCode::ACCEPTED).await?, &report.ignored);
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/turns/{}", turn.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(if replay { replayed(response) } else { response })
+}

@@ -1,0 +1,56 @@
+//! API keys as rows of the installation: by their hash, for authentication, and by workspace and id, for lists.
+
+use actors::clock::Millis;
+use actors::codec;
+use actors::id::{Address, EntityKey, KeyId};
+use actors::key::{ApiKey, KEYS_BY_HASH, KEYS_BY_ID};
+use actors::node::Node;
+use actors::registry::RowChange;
+use actors::store::StoreError;
+use actors::workspace::address_of;
+use bytes::Bytes;
+
+/// A new key's id.
+pub fn new_id(node: &Node, now: Millis) -> KeyId {
+    KeyId::new(now, Address::random(node.random()))
+}
+
+/// What a key is found by when it is presented.
+#[must_use]
+pub fn hash_key(hash: &[u8; 32]) -> Bytes {
+    Bytes::copy_from_slice(&hash[..16])
+}
+
+/// What a key is found by when it is named: its workspace's keys stand together, oldest first.
+#[must_use]
+pub fn id_key(workspace: &str, id: KeyId) -> Bytes {
+    [address_of(workspace).0.as_slice(), &id.to_bytes()].concat().into()
+}
+
+/// The rows that make a key valid.
+#[must_use]
+pub fn put(key: &ApiKey) -> [RowChange; 2] {
+    [
+        RowChange::put(KEYS_BY_HASH, &hash_key(&key.hash), &codec::encode(key)),
+        RowChange::put(KEYS_BY_ID, &id_key(&key.workspace, key.id), &Bytes::copy_from_slice(&key.hash)),
+    ]
+}
+
+/// The rows to delete so that it is no key any more.
+#[must_use]
+pub fn delete(key: &ApiKey) -> [RowChange; 2] {
+    [
+        RowChange::delete(KEYS_BY_HASH, &hash_key(&key.hash)),
+        RowChange::delete(KEYS_BY_ID, &id_key(&key.workspace, key.id)),
+    ]
+}
+
+/// The key that a row of the list by id stands for; `None` where it was revoked meanwhile.
+///
+/// # Errors
+/// What the store says.
+pub async fn of_row(node: &Node, hash: &[u8]) -> Result<Option<(Bytes, ApiKey)>, StoreError> {
+    let hash: [u8; 32] = hash.try_into().map_err(|_| StoreError::Corrupt("a key's hash has 32 bytes".to_owned()))?;
+    let row = node.row(EntityKey::INSTALLATION, KEYS_BY_HASH, hash_key(&hash)).await?;
+    row.map(|row| codec::decode(&row).map(|key| (row, key))).transpose()
+}

@@ -1,0 +1,92 @@
+//! What can go wrong in a call, each with a code of its own and words that quote nothing of the endpoint's.
+
+use std::time::Duration;
+
+use actors::conversation::Failure;
+use http::StatusCode;
+use thiserror::Error;
+
+use super::endpoint::InvalidBaseUrl;
+
+/// Why a call brought no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum Fault {
+    #[error("the agent's provider is not an endpoint")]
+    Provider,
+    #[error("the base URL {0}")]
+    BaseUrl(#[from] InvalidBaseUrl),
+    #[error("the API key cannot be sent in a header")]
+    ApiKey,
+    #[error("the model's endpoint could not be reached")]
+    Connect,
+    #[error("the model did not answer in time")]
+    Timeout,
+    #[error("the model's endpoint answered 429")]
+    RateLimited,
+    #[error("the model's endpoint answered {}", .0.as_u16())]
+    Upstream(StatusCode),
+    #[error("the model's endpoint answered {}", .0.as_u16())]
+    Unauthorized(StatusCode),
+    #[error("the model's endpoint answered {}", .0.as_u16())]
+    BadRequest(StatusCode),
+    #[error("the model's endpoint answered {}; redirects are not followed", .0.as_u16())]
+    Redirect(StatusCode),
+    #[error("the model's endpoint answered with something that is not JSON")]
+    NotJson,
+    #[error("the model's answer is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("the model said nothing")]
+    EmptyReply,
+    #[error("the model endpoint's answer {0}")]
+    InvalidReply(&'static str),
+    #[error("the model's endpoint withheld the reply by its content filter")]
+    Filtered,
+}
+
+impl Fault {
+    /// The failure's code, for programs.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Provider => "provider_unavailable",
+            Self::BaseUrl(_) => "invalid_base_url",
+            Self::ApiKey => "invalid_api_key",
+            Self::Connect => "connect_failed",
+            Self::Timeout => "timeout",
+            Self::RateLimited => "rate_limited",
+            Self::Upstream(_) => "upstream_error",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::BadRequest(_) => "bad_request",
+            Self::Redirect(_) => "unexpected_redirect",
+            Self::NotJson => "not_json",
+            Self::TooLarge(_) => "too_large",
+            Self::EmptyReply => "empty_reply",
+            Self::InvalidReply(_) => "invalid_reply",
+            Self::Filtered => "content_filtered",
+        }
+    }
+
+    /// Whether the same call may well succeed a moment later.
+    pub(super) fn passes(self) -> bool {
+        matches!(self, Self::Connect | Self::RateLimited | Self::Upstream(_))
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self { code: fault.code().to_owned(), detail: fault.to_string() }
+    }
+}
+
+/// A failed exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) fault: Fault,
+    /// How long the endpoint asked to be left alone.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self { fault, retry_after: None }
+    }
+}

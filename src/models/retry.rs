@@ -1,0 +1,117 @@
+//! Whether a failed exchange is tried again, and when.
+
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+
+use super::fault::Refused;
+
+/// How long to wait before the second and last try.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Retries {
+    /// Where the endpoint does not say: a restarting process is often back by then.
+    pub(super) usual: Duration,
+    /// The longest wait. An endpoint that asks for more is not asked again, as it would only refuse again.
+    pub(super) longest: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { usual: Duration::from_millis(500), longest: Duration::from_secs(10) }
+    }
+}
+
+impl Retries {
+    /// The pause before the second try; `None` where none is made, with `left` of the call's time to go.
+    pub(super) fn pause(&self, refused: &Refused, left: Duration) -> Option<Duration> {
+        let pause = refused.retry_after.unwrap_or(self.usual);
+        (refused.fault.passes() && pause <= self.longest && pause < left).then_some(pause)
+    }
+}
+
+/// What `Retry-After` asks for, in either of its forms. A date is held against the answer's own `Date`, so the two
+/// machines' clocks need not agree.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More seconds than fit in the number are still more than anybody waits.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let until = date(value)?;
+    let now = date(headers.get(header::DATE)?.to_str().ok()?)?;
+    Some(Duration::from_secs(u64::try_from(until.as_second() - now.as_second()).unwrap_or(0)))
+}
+
+fn date(text: &str) -> Option<Timestamp> {
+    DateTimeParser::new().parse_timestamp(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, StatusCode};
+
+    use super::super::fault::Fault;
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn pause(fault: Fault, retry_after: Option<u64>, left: Duration) -> Option<Duration> {
+        let refused = Refused { fault, retry_after: retry_after.map(Duration::from_secs) };
+        Retries::default().pause(&refused, left)
+    }
+
+    fn asked(retry_after_value: &'static str, date: Option<&'static str>) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(retry_after_value));
+        if let Some(date) = date {
+            headers.insert(header::DATE, HeaderValue::from_static(date));
+        }
+        retry_after(&headers)
+    }
+
+    #[test]
+    fn only_what_passes_is_tried_again() {
+        let usual = Some(Retries::default().usual);
+        for fault in [Fault::Connect, Fault::RateLimited, Fault::Upstream(StatusCode::BAD_GATEWAY)] {
+            assert_eq!(pause(fault, None, MINUTE), usual, "{fault:?}");
+        }
+        for fault in [
+            Fault::Timeout,
+            Fault::Unauthorized(StatusCode::FORBIDDEN),
+            Fault::BadRequest(StatusCode::NOT_FOUND),
+            Fault::Redirect(StatusCode::FOUND),
+            Fault::NotJson,
+            Fault::TooLarge(1),
+            Fault::InvalidReply("broke off"),
+        ] {
+            assert_eq!(pause(fault, Some(0), MINUTE), None, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_honoured_up_to_the_longest_and_as_far_as_the_time_goes() {
+        let second = Duration::from_secs(1);
+        assert_eq!(pause(Fault::RateLimited, Some(0), MINUTE), Some(Duration::ZERO));
+        assert_eq!(pause(Fault::RateLimited, Some(10), MINUTE), Some(10 * second));
+        assert_eq!(pause(Fault::RateLimited, Some(11), MINUTE), None);
+        assert_eq!(pause(Fault::RateLimited, Some(3), 4 * second), Some(3 * second));
+        assert_eq!(pause(Fault::RateLimited, Some(4), 4 * second), None);
+        assert_eq!(pause(Fault::Connect, None, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_as_a_date() {
+        let now = Some("Wed, 21 Oct 2015 07:28:00 GMT");
+        assert_eq!(asked("7", None), Some(Duration::from_secs(7)));
+        assert_eq!(asked(" 0 ", None), Some(Duration::ZERO));
+        assert_eq!(asked("99999999999999999999", None), Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(asked("Wed, 21 Oct 2015 07:28:05 GMT", now), Some(Duration::from_secs(5)));
+        assert_eq!(asked("Wed, 21 Oct 2015 07:27:05 GMT", now), Some(Duration::ZERO));
+        assert_eq!(asked("Wed, 21 Oct 2015 07:28:05 GMT", None), None);
+        for unreadable in ["", "-1", "1.5", "soon"] {
+            assert_eq!(asked(unreadable, now), None, "{unreadable:?}");
+        }
+    }
+}

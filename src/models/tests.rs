@@ -1,0 +1,83 @@
+//! Calls over real sockets on the loopback address; each endpoint here plays a script of answers.
+
+use std::time::Duration;
+
+use actors::agent::{Agent, ChatMessage, Models as _, Prompt, Provider};
+use actors::clock::{Entropy, Millis};
+use actors::conversation::{Failure, Usage};
+use serde_json::{Value, json};
+
+use self::stub::{Act, Stub, answer, json_answer};
+use super::*;
+
+mod calls;
+mod replies;
+mod secrets;
+mod stub;
+
+/// More than any exchange on the loopback address takes.
+const AMPLE: Duration = Duration::from_secs(30);
+const SECRET: &str = "sk-7f3a-never-shown";
+
+fn client() -> OpenAi {
+    let mut client = OpenAi::new(Entropy::seeded([7; 32])).unwrap();
+    client.retries.usual = Duration::ZERO;
+    client
+}
+
+fn agent(base_url: String) -> Agent {
+    Agent {
+        id: "agt_1".to_owned(),
+        name: "Clara".to_owned(),
+        provider: Provider::OpenAi { base_url, api_key: Some(SECRET.to_owned()) },
+        model: Some("small".to_owned()),
+        system_prompt: None,
+        temperature_milli: Some(700),
+        max_output_tokens: Some(64),
+        timeout_seconds: 30,
+        tools: None,
+        created_at: Millis(0),
+        updated_at: None,
+    }
+}
+
+fn said(role: &str, text: &str) -> ChatMessage {
+    ChatMessage { role: role.to_owned(), text: text.to_owned() }
+}
+
+fn prompt_of(agent: Agent) -> Prompt {
+    let messages = vec![said("system", "Be kind."), said("user", "Good morning")];
+    let trace = actors::trace::TraceContext { trace_id: [0xab; 16], span_id: [0xcd; 8], flags: 1 };
+    Prompt { agent: Arc::new(agent), messages, trace: Some(trace) }
+}
+
+fn prompt(base_url: String) -> Prompt {
+    prompt_of(agent(base_url))
+}
+
+/// Asks an endpoint that plays `script`, and returns the requests it got.
+async fn ask(script: Vec<Act>) -> (Result<(String, Usage), Fault>, Vec<String>) {
+    let stub = Stub::start(script).await;
+    let outcome = client().ask(&prompt(stub.base_url()), AMPLE).await;
+    (outcome, stub.requests())
+}
+
+/// What is wrong with one answer that is not tried again.
+async fn fault(answer: String) -> &'static str {
+    let (outcome, requests) = ask(vec![Act::Say(answer)]).await;
+    assert_eq!(requests.len(), 1, "asked once");
+    outcome.unwrap_err().code()
+}
+
+/// An answer whose only choice says `content`.
+fn completion(content: Value) -> Value {
+    json!({
+        "model": "small-2025",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
+    })
+}
+
+fn good() -> Act {
+    Act::Say(json_answer(&completion(json!("Good morning!"))))
+}

@@ -1,0 +1,69 @@
+//! What must not leave: the key, and the endpoint's own words.
+
+use std::io;
+use std::sync::Mutex;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::*;
+
+/// What the endpoint says in its errors; it may quote the conversation or the key.
+const VERBATIM: &str = "verbatim-words-of-the-endpoint";
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn neither_the_key_nor_the_endpoints_words_stand_in_a_failure_or_in_the_log() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let reason = format!("x-reason: {VERBATIM} {SECRET}");
+    let body = format!("{{\"error\":{{\"message\":\"{VERBATIM} {SECRET}\"}}}}");
+    for (line, code) in [
+        ("400 verbatim-words-of-the-endpoint", "bad_request"),
+        ("401 Unauthorized", "unauthorized"),
+        ("302 Found", "unexpected_redirect"),
+        ("500 Internal Server Error", "upstream_error"),
+        ("200 OK", "invalid_reply"),
+    ] {
+        let said = answer(line, &["content-type: application/json", &reason], &body);
+        let stub = Stub::start(vec![Act::Say(said.clone()), Act::Say(said)]).await;
+        let Err(Failure { code: got, detail }) = client().complete(prompt(stub.base_url())).await else {
+            panic!("{line} is no reply")
+        };
+        assert_eq!(got, code);
+        assert!(!detail.contains(VERBATIM) && !detail.contains(SECRET), "{detail}");
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("a model call failed") && log.contains("upstream_error"), "the log was caught: {log}");
+    assert!(!log.contains(SECRET), "{log}");
+    assert!(!log.contains(VERBATIM), "{log}");
+}
+
+#[test]
+fn neither_a_client_nor_a_prompt_shows_the_key_when_it_is_printed() {
+    let prompt = prompt("http://127.0.0.1:9".to_owned());
+    let shown = format!("{:?} {prompt:?}", client());
+    assert!(shown.contains("127.0.0.1:9"), "{shown}");
+    assert!(!shown.contains(SECRET), "{shown}");
+}

@@ -1,0 +1,275 @@
+//! The operators' commands that work on the store itself, without a server.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use actors::agent::NoModels;
+use actors::clock::SystemClock;
+use actors::directory::Circumstances;
+use actors::id::{EntityKey, KeyId};
+use actors::key::{ApiKey, KEYS_BY_HASH, KEYS_BY_ID, Principal, Scope};
+use actors::node::Node;
+use actors::registry::Command;
+use actors::store::{KeyRange, Order, StoreError};
+use actors::workspace::{WORKSPACES, Workspace};
+use bytes::Bytes;
+use schema::embedded;
+use tokio::time::{Duration, Instant};
+
+use crate::bootstrap;
+use crate::config::{Config, StoreKind};
+use crate::http::caller::OPERATORS;
+use crate::keys;
+use crate::secret::{NoRandomness, Pepper};
+use crate::stores::{self, StoresError};
+use crate::wire::time;
+
+/// Keys read at once.
+const KEYS_AT_ONCE: usize = 500;
+/// How long the store may take to close.
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why a command did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// There is no store in the data directory.
+    #[error("{0} holds no store; start the server once, or name another --data-dir")]
+    NoStore(String),
+    /// The store was not opened.
+    #[error(transparent)]
+    Stores(#[from] StoresError),
+    /// The store was not opened for verification.
+    #[error("the store was not opened: {0}")]
+    Open(#[from] embedded::OpenError),
+    /// The store has not seen its first start.
+    #[error("this store has no installation yet; start the server once")]
+    NoInstallation,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A change was not stored.
+    #[error("nothing was stored: {0}")]
+    Refused(String),
+    /// There is no such workspace.
+    #[error("there is no workspace {0}")]
+    NoWorkspace(String),
+    /// There is no such key.
+    #[error("there is no key {0}")]
+    NoKey(String),
+    /// A value is not what it must be.
+    #[error("{0}")]
+    Invalid(String),
+    /// No secret can be made.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The answer could not be written.
+    #[error("the answer cannot be written: {0}")]
+    Output(#[from] io::Error),
+    /// The store is damaged; everything that was found is named.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// A key to be made.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// What people call it; 1 to 255 characters.
+    pub name: String,
+    /// Names of scopes; at least one.
+    pub scopes: Vec<String>,
+    /// Where it is valid.
+    pub workspace: String,
+    /// A person, or a program.
+    pub is_user: bool,
+    /// Whose it is; `None`: the key's own id.
+    pub principal: Option<String>,
+}
+
+/// Makes a key and hands it to `show` once it is stored. It is valid at once, and the server must not be running:
+/// the store has one user at a time.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn create_key(
+    config: &Config,
+    new: NewKey,
+    show: impl FnOnce(&str) -> io::Result<()>,
+) -> Result<(), OperatorError> {
+    let bounds = |what: &str, text: &str| match text.chars().count() {
+        1..=255 => Ok(()),
+        _ => Err(OperatorError::Invalid(format!("{what} must have 1 to 255 characters"))),
+    };
+    bounds("--name", &new.name)?;
+    if let Some(principal) = &new.principal {
+        bounds("--principal-id", principal)?;
+    }
+    let scopes = scopes(&new.scopes)?;
+    let (node, pepper) = open(config).await?;
+    let made = store_key(&node, &pepper, scopes, new).await;
+    close(&node).await;
+    Ok(show(&made?)?)
+}
+
+async fn store_key(
+    node: &Arc<Node>,
+    pepper: &Pepper,
+    scopes: Vec<Scope>,
+    new: NewKey,
+) -> Result<String, OperatorError> {
+    let workspace = Bytes::copy_from_slice(new.workspace.as_bytes());
+    let workspace = node.configured::<Workspace>(EntityKey::INSTALLATION, WORKSPACES, &workspace).await?;
+    let workspace = workspace.ok_or(OperatorError::NoWorkspace(new.workspace))?;
+    let id = keys::new_id(node, node.now());
+    let text = pepper.key(id, None)?;
+    let key = ApiKey {
+        id,
+        name: new.name,
+        scopes,
+        workspace: workspace.id.clone(),
+        principal: Principal { is_agent: !new.is_user, id: new.principal.unwrap_or_else(|| id.to_string()) },
+        hash: pepper.hash(&text),
+        created_at: node.now(),
+    };
+    let expected = vec![(KEYS_BY_HASH, keys::hash_key(&key.hash), None)];
+    change(node, Command { expected, changes: keys::put(&key).into() }).await?;
+    Ok(text)
+}
+
+fn scopes(names: &[String]) -> Result<Vec<Scope>, OperatorError> {
+    let mut scopes = Vec::new();
+    for name in names {
+        let Some(scope) = Scope::ALL.into_iter().find(|scope| scope.name() == name.trim()) else {
+            let known = Scope::ALL.map(Scope::name).join(", ");
+            return Err(OperatorError::Invalid(format!("{name:?} is no scope; allowed: {known}")));
+        };
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    if scopes.is_empty() { Err(OperatorError::Invalid("a key needs a scope".to_owned())) } else { Ok(scopes) }
+}
+
+/// Every key of the installation, one a line: id, workspace, scopes, principal, creation, name; never the key itself.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn list_keys(config: &Config) -> Result<String, OperatorError> {
+    let (node, _) = open(config).await?;
+    let keys = every_key(&node).await;
+    close(&node).await;
+    let mut out = String::new();
+    for key in keys? {
+        let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
+        let kind = if key.principal.is_agent { "agent" } else { "user" };
+        let made = time::format(key.created_at);
+        // Writing to a string cannot fail. Names are the clients' own, so what could break the line is escaped.
+        let _ = writeln!(
+            out,
+            "{}\t{}\t{}\t{kind}:{}\t{}\t{}",
+            key.id,
+            key.workspace,
+            scopes.join(","),
+            key.principal.id.escape_debug(),
+            made.as_str(),
+            key.name.escape_debug()
+        );
+    }
+    Ok(out)
+}
+
+async fn every_key(node: &Node) -> Result<Vec<ApiKey>, OperatorError> {
+    let mut keys = Vec::new();
+    let mut after = None;
+    loop {
+        let range = KeyRange { after: after.take(), before: None };
+        let rows = node.rows(EntityKey::INSTALLATION, KEYS_BY_ID, range, Order::Asc, KEYS_AT_ONCE).await?;
+        for row in &rows {
+            keys.extend(keys::of_row(node, &row.value).await?.map(|(_, key)| key));
+        }
+        match rows.last() {
+            Some(last) if rows.len() == KEYS_AT_ONCE => after = Some(last.key.clone()),
+            _ => return Ok(keys),
+        }
+    }
+}
+
+/// Revokes the key with this id, of whichever workspace.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn revoke_key(config: &Config, id: &str) -> Result<(), OperatorError> {
+    let id = KeyId::parse(id).ok_or_else(|| OperatorError::NoKey(id.to_owned()))?;
+    let (node, _) = open(config).await?;
+    let revoked = async {
+        let keys = every_key(&node).await?;
+        let key = keys.iter().find(|key| key.id == id).ok_or_else(|| OperatorError::NoKey(id.to_string()))?;
+        change(&node, Command { expected: Vec::new(), changes: keys::delete(key).into() }).await
+    };
+    let revoked = revoked.await;
+    close(&node).await;
+    revoked
+}
+
+async fn change(node: &Arc<Node>, command: Command) -> Result<(), OperatorError> {
+    let done = node.registry(EntityKey::INSTALLATION, command, Circumstances::default()).await;
+    done.map(|_| ()).map_err(|refusal| OperatorError::Refused(refusal.to_string()))
+}
+
+/// Opens the store of an installation that has seen its first start.
+async fn open(config: &Config) -> Result<(Arc<Node>, Pepper), OperatorError> {
+    if config.store == StoreKind::Embedded {
+        there(&config.data_dir)?;
+    }
+    // A store that fails says so in the answer to the one change that is asked of it.
+    let store = stores::open(config, Box::new(|_| {}))?;
+    let node = Node::start(store, Arc::new(SystemClock), crate::serve::entropy()?, Arc::new(NoModels));
+    match bootstrap::pepper(&node).await {
+        Ok(Some(pepper)) => Ok((node, pepper)),
+        other => {
+            close(&node).await;
+            Err(other.err().map_or(OperatorError::NoInstallation, OperatorError::Store))
+        }
+    }
+}
+
+async fn close(node: &Arc<Node>) {
+    node.drain(Instant::now() + CLOSED_WITHIN).await;
+}
+
+/// Opening would make a store where there is none, which is not what somebody who looks for one wants.
+fn there(dir: &Path) -> Result<(), OperatorError> {
+    let empty = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
+    if empty { Err(OperatorError::NoStore(dir.display().to_string())) } else { Ok(()) }
+}
+
+/// Reads everything in the store and compares it with what was written; what there is, in words.
+///
+/// # Errors
+/// [`OperatorError::Damaged`] with every fault, a line each; what keeps the store from being opened.
+pub fn verify(config: &Config) -> Result<String, OperatorError> {
+    if config.store == StoreKind::Cql {
+        return Err(StoresError::NoCql.into());
+    }
+    let dir = &config.data_dir;
+    there(dir)?;
+    let report = embedded::verify(dir)?;
+    if report.is_clean() {
+        let embedded::Report { batches, entities, commits, events, rows, .. } = report;
+        return Ok(format!(
+            "{} is sound: {batches} batches, {entities} entities, {commits} commits, {events} events, {rows} rows\n",
+            dir.display()
+        ));
+    }
+    let mut out = format!("{} is damaged: {} faults", dir.display(), report.fault_count);
+    for fault in &report.faults {
+        let entity = fault.entity.map_or_else(String::new, |entity| format!("{entity:?}: "));
+        // Writing to a string cannot fail.
+        let _ = write!(out, "\n{entity}{}", fault.what);
+    }
+    Err(OperatorError::Damaged(out))
+}
+
+/// The workspace that keys belong to where nobody says.
+pub const DEFAULT_WORKSPACE: &str = OPERATORS;

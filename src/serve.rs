@@ -1,0 +1,161 @@
+//! The life of a server, from its start to its end.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::clock::{Entropy, SystemClock};
+use actors::node::Node;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::app::App;
+use crate::bootstrap::{self, BootstrapError};
+use crate::config::{Config, Secret};
+use crate::models::{OpenAi, OpenAiError};
+use crate::secret::{NoRandomness, random};
+use crate::server::{ServerOptions, serve};
+use crate::stores::{self, StoresError};
+use crate::telemetry::{self, TelemetryError};
+use crate::{http, metrics, shutdown};
+
+/// How long running requests may take once the server was asked to stop.
+const REQUESTS: Duration = Duration::from_secs(10);
+/// When turns and commands must have ended and the store be closed, counted from the same moment.
+const DRAINED: Duration = Duration::from_secs(17);
+/// When the process gives up waiting for that; with what is left to do it ends within the promised 20 seconds.
+const GIVEN_UP: Duration = Duration::from_secs(19);
+/// Scrapers of metrics at once.
+const METRICS_CONNECTIONS: usize = 64;
+
+/// Why a server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Logging could not be set up.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The store was not opened.
+    #[error(transparent)]
+    Store(#[from] StoresError),
+    /// An address could not be listened on.
+    #[error("{address} cannot be listened on for {purpose}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What for.
+        purpose: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The operating system lets no signal be waited for.
+    #[error("signals cannot be waited for: {0}")]
+    Signals(io::Error),
+    /// No ids can be made.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// Model endpoints cannot be called.
+    #[error(transparent)]
+    Models(#[from] OpenAiError),
+    /// The installation could not be made or read.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// The store can keep nothing any more. What was acknowledged is safe.
+    #[error("the store failed: {0}")]
+    StoreFailed(String),
+}
+
+/// Serves until the process is asked to stop.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn run(config: &Config) -> Result<(), ServeError> {
+    telemetry::init(config)?;
+    let asked = shutdown::signal().map_err(ServeError::Signals)?;
+    let (failed, failure) = mpsc::channel(1);
+    // Only the first reason counts, and only somebody who still listens needs it.
+    let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why))))?;
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, Arc::new(OpenAi::new(entropy()?)?));
+    let served = serve_node(&node, config, asked, failure).await;
+    if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
+        // The start failed: whatever was begun ends in order.
+        node.drain(Instant::now() + Duration::from_secs(1)).await;
+    }
+    served.map(|Stopped| ())
+}
+
+/// A source of ids, seeded by the operating system.
+///
+/// # Errors
+/// [`NoRandomness`].
+pub fn entropy() -> Result<Entropy, NoRandomness> {
+    random().map(Entropy::seeded)
+}
+
+/// The node was drained.
+struct Stopped;
+
+async fn serve_node(
+    node: &Arc<Node>,
+    config: &Config,
+    asked: impl Future<Output = &'static str>,
+    mut failure: mpsc::Receiver<String>,
+) -> Result<Stopped, ServeError> {
+    let (api, address) = bind(config.listen, "the API").await?;
+    let (scraped, metrics_address) = bind(config.metrics_listen, "metrics").await?;
+    let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
+    let pepper = bootstrap::run(node, configured, |key| {
+        say(&format!("tertulia made an admin API key, shown only this once: {key}"))
+    })
+    .await?;
+    let app = App::new(Arc::clone(node), pepper, config);
+    let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
+    let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
+    let serving = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));
+    tokio::spawn(serve(scraped, metrics::router(Arc::clone(node)), of_metrics, app.left()));
+    tracing::info!(%address, %metrics_address, "ready");
+    if let Err(error) = say(&format!("tertulia is ready on http://{address}")) {
+        tracing::warn!(%error, "standard output cannot be written");
+    }
+    tokio::select! {
+        signal = asked => tracing::info!(signal, "stopping"),
+        Some(why) = failure.recv() => return Err(ServeError::StoreFailed(why)),
+    }
+    let begun = Instant::now();
+    app.leave();
+    let stopping = async {
+        // An error here is a panic that was logged already.
+        let cut_off = serving.await.map_or(0, |drained| drained.cut_off);
+        node.drain(begun + DRAINED).await;
+        tracing::info!(cut_off, "stopped");
+    };
+    tokio::select! {
+        ended = timeout_at(begun + GIVEN_UP, stopping) => {
+            if ended.is_err() {
+                tracing::error!("the store did not close in time");
+            }
+            Ok(Stopped)
+        }
+        Some(why) = failure.recv() => Err(ServeError::StoreFailed(why)),
+    }
+}
+
+async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|source| ServeError::Bind { address, purpose, source })
+}
+
+/// One line on standard output, for whoever started this.
+fn say(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
+#[cfg(test)]
+mod tests;

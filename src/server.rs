@@ -1,0 +1,163 @@
+//! Serving a router over TCP: HTTP/1.1, bounded in connections, in header size and in time.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+use tower::Service;
+
+/// Bytes of a request's head; the largest known cookie and token habits fit, and a connection cannot cost more.
+const HEADER_BYTES: usize = 32 * 1024;
+
+/// Pause after an accept that failed for want of descriptors or memory: it would fail again at once, and a connection
+/// that ends in the meantime is what helps.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How to serve.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerOptions {
+    /// Connections open at once; at least 1. Further ones wait in the listener's backlog.
+    pub max_connections: usize,
+    /// The longest that a request's head may take to arrive, and so also how long an idle connection is kept.
+    pub header_read_timeout: Duration,
+    /// The longest that running requests may take after the shutdown has begun.
+    pub drain: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { max_connections: 10_000, header_read_timeout: Duration::from_secs(30), drain: Duration::from_secs(20) }
+    }
+}
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections with a request still running when the time was over; they were cut off.
+    pub cut_off: usize,
+}
+
+/// Serves `router` on `listener` until `shutdown` completes: then nothing new is accepted, idle connections are closed,
+/// running requests end within [`ServerOptions::drain`], and the rest is cut off. Requests that wait for long (event
+/// streams, long polls) should watch the same signal and end by themselves.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: ServerOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Drained {
+    let server = Server {
+        http: http(options.header_read_timeout),
+        // Done once here instead of in each request.
+        router: router.with_state(()),
+        places: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+    };
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let (stream, place) = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = server.accept(&listener) => accepted,
+        };
+        // What has ended is forgotten here, so the set stays as small as the number of open connections.
+        while connections.try_join_next().is_some() {}
+        connections.spawn(server.clone().connection(stream, graceful.watcher(), place));
+    }
+    // A closed listener refuses; a kept one would let clients wait in its backlog for nobody.
+    drop(listener);
+    drain(graceful, connections, options.drain).await
+}
+
+/// Lets connections end until the time is over, then ends them.
+async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>, within: Duration) -> Drained {
+    let deadline = Instant::now() + within;
+    let ended = timeout_at(deadline, async {
+        graceful.shutdown().await;
+        while connections.join_next().await.is_some() {}
+    });
+    if ended.await.is_ok() {
+        return Drained { cut_off: 0 };
+    }
+    while connections.try_join_next().is_some() {}
+    let cut_off = connections.len();
+    tracing::warn!(cut_off, "requests were still running when the time to stop was over");
+    connections.shutdown().await;
+    Drained { cut_off }
+}
+
+fn http(header_read_timeout: Duration) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(header_read_timeout)
+        .max_header_size(HEADER_BYTES)
+        .keep_alive(true)
+        // A client that has closed its side is taken as gone, so that what runs for it is cancelled.
+        .half_close(false)
+        // Gathering answers would keep one back while half of the next request has arrived.
+        .pipeline_flush(false);
+    http
+}
+
+#[derive(Clone)]
+struct Server {
+    http: http1::Builder,
+    router: Router,
+    places: Arc<Semaphore>,
+}
+
+impl Server {
+    /// The next connection and its place; a failed accept is not the end.
+    async fn accept(&self, listener: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+            // Only a closed semaphore refuses, and nobody closes this one.
+            return std::future::pending().await;
+        };
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return (stream, place),
+                Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "a connection ended early"),
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self, stream: TcpStream, watcher: Watcher, place: OwnedSemaphorePermit) {
+        // Answers are small and complete; waiting to fill a packet would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY cannot be set");
+        }
+        let router = self.router;
+        let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            // A router is always ready; its clone is one reference count.
+            router.clone().call(request.map(Body::new))
+        });
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%error, "a connection broke");
+        }
+        drop(place);
+    }
+}
+
+/// Whether the error is that of the connection that would have been accepted, so that the next may be tried at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+use std::net::SocketAddr;
+
+use axum::routing::{get, post};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// A server on a port of its own, with a route that waits until it is told to answer.
+struct Running {
+    address: SocketAddr,
+    entered: Arc<Notify>,
+    answer: Arc<Notify>,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Drained>,
+}
+
+async fn start(options: ServerOptions) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (entered, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (entered_inside, answer_inside) = (Arc::clone(&entered), Arc::clone(&answer));
+    let router = Router::new().route("/ok", get(async || "ok")).route("/echo", post(async |body: String| body)).route(
+        "/slow",
+        get(move || async move {
+            entered_inside.notify_one();
+            answer_inside.notified().await;
+            "slow"
+        }),
+    );
+    let (stop, stopped) = oneshot::channel();
+    let ended = tokio::spawn(serve(listener, router, options, async move {
+        let _ = stopped.await;
+    }));
+    Running { address, entered, answer, stop, ended }
+}
+
+async fn send(address: SocketAddr, request: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Everything until the server closes.
+async fn rest(mut stream: TcpStream) -> String {
+    let mut all = Vec::new();
+    // A reset after the answer is a close too.
+    let _ = stream.read_to_end(&mut all).await;
+    String::from_utf8(all).unwrap()
+}
+
+fn request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_request_is_answered_and_so_is_the_next_on_the_same_connection() {
+    let server = start(ServerOptions::default()).await;
+    let first = "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nping";
+    let answers = rest(send(server.address, &format!("{first}{}", request("/ok"))).await).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+    assert!(answers.contains("ping") && answers.ends_with("ok"), "{answers}");
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_a_running_request_end_and_accepts_no_other() {
+    let server = start(ServerOptions::default()).await;
+    let running = send(server.address, &request("/slow")).await;
+    server.entered.notified().await;
+    server.stop.send(()).unwrap();
+    // Refused once the listener is closed; until then the backlog may take it.
+    while TcpStream::connect(server.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    server.answer.notify_one();
+    assert!(rest(running).await.ends_with("slow"));
+    assert_eq!(server.ended.await.unwrap(), Drained { cut_off: 0 });
+}
+
+#[tokio::test]
+async fn a_shutdown_closes_idle_connections_at_once() {
+    // Longer than the drain, so that it is not the timeout that closes the connection.
+    let header_read_timeout = Duration::from_secs(3600);
+    let server = start(ServerOptions { header_read_timeout, ..ServerOptions::default() }).await;
+    let mut idle = send(server.address, "GET /ok HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    server.stop.send(()).unwrap();
+    assert!(rest(idle).await.ends_with("ok"));
+    assert_eq!(server.ended.await.unwrap(), Drained { cut_off: 0 });
+}
+
+#[tokio::test]
+async fn a_request_that_outlasts_the_shutdown_is_cut_off() {
+    let server = start(ServerOptions { drain: Duration::ZERO, ..ServerOptions::default() }).await;
+    let running = send(server.address, &request("/slow")).await;
+    server.entered.notified().await;
+    server.stop.send(()).unwrap();
+    assert_eq!(server.ended.await.unwrap(), Drained { cut_off: 1 });
+    assert_eq!(rest(running).await, "");
+}
+
+#[tokio::test]
+async fn a_connection_above_the_cap_waits_until_one_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server =
+        Server { http: http(Duration::from_secs(1)), router: Router::new(), places: Arc::new(Semaphore::new(1)) };
+    let _clients = [
+        TcpStream::connect(address).await.unwrap(),
+        TcpStream::connect(address).await.unwrap(),
+        TcpStream::connect(address).await.unwrap(),
+    ];
+    let (_, place) = server.accept(&listener).await;
+    let mut waiting = std::pin::pin!(server.accept(&listener));
+    // The listener itself has more to give, so what waits, waits for the place.
+    tokio::select! {
+        biased;
+        _ = &mut waiting => panic!("a second connection was accepted"),
+        more = listener.accept() => drop(more.unwrap()),
+    }
+    drop(place);
+    drop(waiting.await);
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_given_up() {
+    let options = ServerOptions { header_read_timeout: Duration::from_millis(1), ..ServerOptions::default() };
+    let server = start(options).await;
+    let answer = rest(send(server.address, "GET /ok HTTP/1.1\r\nHost: t\r\nX-Slow: ").await).await;
+    assert!(!answer.contains("200 OK"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_above_the_bound_is_refused() {
+    let server = start(ServerOptions::default()).await;
+    let long = "x".repeat(HEADER_BYTES);
+    let stream = send(server.address, &format!("GET /ok HTTP/1.1\r\nHost: t\r\nX-Long: {long}\r\n\r\n")).await;
+    // The server closes with bytes of the head unread, so its 431 may be lost on the way.
+    let answer = rest(stream).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[test]
+fn only_errors_of_one_connection_are_tried_again_at_once() {
+    assert!(is_of_one_connection(&io::ErrorKind::ConnectionAborted.into()));
+    // EMFILE: trying again at once would spin.
+    assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)));
+}

@@ -1,0 +1,31 @@
+//! The wire types of the three message APIs: bytes to checked requests, stored messages to JSON answers.
+//!
+//! Everything here is pure: no I/O, no clock. What only a store can say (whether a channel, a parent or an attachment
+//! exists) is left to the handler, which adds its faults to the [`Report`](crate::json::report::Report) that it gets
+//! from here, so that a client sees all of them at once.
+
+pub mod channel_message;
+pub mod contact_message;
+pub mod conversation_message;
+pub mod fingerprint;
+pub mod json_view;
+pub mod review_response;
+pub mod shape;
+pub mod time;
+pub mod url;
+
+use std::net::IpAddr;
+
+use actors::clock::Millis;
+
+/// What a check needs to know beside the body.
+#[derive(Clone, Copy)]
+pub struct Rules<'f> {
+    /// The time of the request.
+    pub now: Millis,
+    /// Which addresses may be reached although they are not public.
+    pub allow: &'f dyn Fn(IpAddr) -> bool,
+}
+
+#[cfg(test)]
+mod tests;

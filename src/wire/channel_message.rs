@@ -1,0 +1,182 @@
+//! A: a message to a human channel, with or without a question (API 2.1).
+
+pub mod payload;
+pub mod review;
+pub mod view;
+
+use actors::clock::Millis;
+use actors::id::MessageId;
+use actors::message::{Attachment, Content, Json, MediaKind, Sender, SenderKind, Severity};
+
+use crate::json::fields::{Fields, Items, Length, Value};
+use crate::json::path::Path;
+use crate::json::report::Report;
+use crate::json::{Object, raw};
+use crate::wire::channel_message::review::ReviewPost;
+use crate::wire::{Rules, url};
+
+/// The longest text, in bytes of UTF-8.
+pub const MAX_TEXT_BYTES: usize = 64 * 1024;
+/// The largest metadata, in bytes of compact JSON.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+/// The deepest metadata; the object itself is the first level.
+pub const MAX_METADATA_DEPTH: usize = 8;
+/// Files of one message.
+pub const MAX_ATTACHMENTS: usize = 20;
+/// The longest idempotency key, in characters.
+pub const MAX_KEY_CHARS: usize = 255;
+
+/// A request to post to a channel, checked as far as the body alone allows. Where the report has faults, members
+/// that were wrong are left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChannelPost {
+    /// The channel's id; empty where the body had none.
+    pub channel_id: String,
+    /// The idempotency key in the body, quotes stripped.
+    pub client_id: Option<String>,
+    /// The text.
+    pub text: Option<String>,
+    /// How urgent it is.
+    pub status: Option<Severity>,
+    /// The question it asks.
+    pub review: Option<ReviewPost>,
+    /// The client's own object.
+    pub metadata: Option<Json>,
+    /// Where every event of this message goes.
+    pub webhook_url: Option<String>,
+    /// Uploads to link, each with its place, for a fault that only the store can tell.
+    pub attachment_ids: Vec<(Path, String)>,
+    /// The earlier message that this one revises, as text; its pointer is `/iterationOf`.
+    pub iteration_of: Option<String>,
+}
+
+/// Words for a severity and what they mean.
+const SEVERITIES: [(&str, Severity); 4] = [
+    ("info", Severity::Info),
+    ("success", Severity::Success),
+    ("warning", Severity::Warning),
+    ("error", Severity::Error),
+];
+
+impl ChannelPost {
+    /// Reads a body. `path_channel` is the channel of the route, where the route names one.
+    pub fn read(body: Object<'_>, path_channel: Option<&str>, rules: Rules<'_>, report: &mut Report) -> Self {
+        let mut fields = Fields::root(body, report);
+        let mut post = Self { channel_id: channel_id(&mut fields, path_channel, report), ..Self::default() };
+        post.client_id = fields.optional("clientId").and_then(|value| client_id(&value, report));
+        let text = fields.optional("text");
+        let status = fields.optional("status");
+        let review = fields.optional("review");
+        let attachments = fields.optional("attachmentIds");
+        post.text = text.and_then(|value| value.string(report, Length::bytes(0, MAX_TEXT_BYTES))).map(Into::into);
+        post.status = status.and_then(|value| value.choice(report, &SEVERITIES));
+        post.review = review.and_then(|value| ReviewPost::read(&value, rules, report));
+        post.metadata = fields
+            .optional("metadata")
+            .and_then(|value| value.free_object(report, MAX_METADATA_BYTES, MAX_METADATA_DEPTH));
+        post.webhook_url = fields.optional("webhookUrl").and_then(|value| url::read(&value, report, rules.allow));
+        post.attachment_ids = attachments
+            .and_then(|value| few_items(&value, MAX_ATTACHMENTS, report))
+            .map(|items| unique_strings(&items, 0, report))
+            .unwrap_or_default();
+        post.iteration_of = fields.string(report, "iterationOf", Length::ANY).map(std::borrow::Cow::into_owned);
+        // A member that is there but wrong has its own fault; saying that it is missing too would mislead.
+        let says_something = text.is_some_and(|value| value.raw.get() != "\"\"")
+            || status.is_some()
+            || review.is_some()
+            || attachments.is_some_and(|value| raw::compact(value.raw.get()) != "[]");
+        if !says_something {
+            let message = "at least one of text, review, status and attachmentIds must be given";
+            report.fault(&Path::ROOT, "empty_message", message);
+        }
+        fields.finish(report);
+        post
+    }
+
+    /// The message to store, with what the store said filled in. `default_expiry` is how many milliseconds a review
+    /// without a deadline of its own has.
+    #[must_use]
+    pub fn into_content(
+        self,
+        sender: Sender,
+        attachments: Vec<Attachment>,
+        iteration_of: Option<MessageId>,
+        now: Millis,
+        default_expiry: u64,
+    ) -> Content {
+        let role = if sender.kind == SenderKind::Agent { "assistant" } else { "user" };
+        Content {
+            role: role.to_owned(),
+            sender,
+            text: self.text,
+            severity: self.status,
+            metadata: self.metadata,
+            review: self.review.map(|review| review.into_review(now, default_expiry)),
+            webhook_url: self.webhook_url,
+            attachments,
+            iteration_of,
+            message_type: "text".to_owned(),
+            tool_calls: None,
+            references: None,
+            tags: None,
+            sent_at: None,
+            media: MediaKind::Text,
+            media_content: None,
+            memories: false,
+        }
+    }
+}
+
+fn channel_id(fields: &mut Fields<'_>, path_channel: Option<&str>, report: &mut Report) -> String {
+    let Some(of_path) = path_channel else {
+        let id = fields.required_string(report, "channelId", Length::chars(1, usize::MAX));
+        return id.map(Into::into).unwrap_or_default();
+    };
+    if let Some(value) = fields.optional("channelId")
+        && let Some(of_body) = value.string(report, Length::ANY)
+        && of_body != of_path
+    {
+        report.fault(&value.path, "channel_id_mismatch", "must be the channel that the path names");
+    }
+    of_path.to_owned()
+}
+
+fn client_id(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    let text = value.string(report, Length::ANY)?;
+    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&text);
+    if !Length::chars(1, MAX_KEY_CHARS).check(report, &value.path, bare) {
+        return None;
+    }
+    if !bare.bytes().all(|byte| byte.is_ascii_graphic()) {
+        report.fault(&value.path, "invalid_idempotency_key", "must consist of visible ASCII characters");
+        return None;
+    }
+    Some(bare.to_owned())
+}
+
+/// The strings of an array in which none may stand twice or have fewer than `min` characters.
+fn unique_strings(items: &Items<'_>, min: usize, report: &mut Report) -> Vec<(Path, String)> {
+    let mut out: Vec<(Path, String)> = Vec::with_capacity(items.len());
+    for item in items.iter() {
+        let Some(text) = item.string(report, Length::chars(min, usize::MAX)) else { continue };
+        if out.iter().any(|(_, known)| *known == text) {
+            report.fault(&item.path, "duplicate_value", format!("{text:?} stands here twice"));
+        } else {
+            out.push((item.path, text.into_owned()));
+        }
+    }
+    out
+}
+
+/// The items of an array that must have at most `max`.
+fn few_items<'a>(value: &Value<'a>, max: usize, report: &mut Report) -> Option<Items<'a>> {
+    let items = value.array(report)?;
+    if items.len() > max {
+        report.fault(&value.path, "too_many", format!("must have at most {max} items, has {}", items.len()));
+        return None;
+    }
+    Some(items)
+}
+
+#[cfg(test)]
+mod tests;

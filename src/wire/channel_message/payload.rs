@@ -1,0 +1,152 @@
+//! What a review asks, checked for the types of review that this service knows. It is kept as it was sent.
+
+use std::collections::HashSet;
+
+use actors::message::Json;
+use serde_json::value::RawValue;
+
+use crate::json::fields::{Fields, Items, Length, Value};
+use crate::json::number::MAX_SAFE;
+use crate::json::report::Report;
+
+const NAME: Length = Length::chars(1, usize::MAX);
+
+/// Reads `payload` of a review of type `kind`.
+pub(super) fn read(review: &mut Fields<'_>, kind: &str, report: &mut Report) -> Option<Json> {
+    let needed = matches!(kind, "selection" | "form");
+    let value = if needed { review.required(report, "payload") } else { review.optional("payload") }?;
+    let mut fields = value.object(report)?;
+    match kind {
+        "approval" => approval(&mut fields, report),
+        "selection" => selection(&mut fields, report),
+        "form" => form(&mut fields, report),
+        "text-input" => text_input(&mut fields, report),
+        _ => {}
+    }
+    if let Some(schema) = fields.optional("responseSchema") {
+        response_schema(&schema, report);
+    }
+    // The rest is the client's own: it is shown to whoever answers, so it is neither ignored nor unknown.
+    Some(value.json())
+}
+
+fn approval(fields: &mut Fields<'_>, report: &mut Report) {
+    if let Some(items) = fields.optional("options").and_then(|value| some_items(&value, report)) {
+        let mut known = HashSet::new();
+        for item in items.iter() {
+            choice(&item, &mut known, true, report);
+        }
+    }
+    if let Some(value) = fields.optional("allowComment") {
+        value.boolean(report);
+    }
+}
+
+fn selection(fields: &mut Fields<'_>, report: &mut Report) {
+    if let Some(value) = fields.optional("mode") {
+        value.choice(report, &[("single", ()), ("multi", ())]);
+    }
+    let items = fields.required(report, "items").and_then(|value| some_items(&value, report));
+    let mut known = HashSet::new();
+    for item in items.iter().flat_map(Items::iter) {
+        choice(&item, &mut known, false, report);
+    }
+}
+
+fn form(fields: &mut Fields<'_>, report: &mut Report) {
+    let items = fields.required(report, "fields").and_then(|value| some_items(&value, report));
+    let mut known = HashSet::new();
+    for item in items.iter().flat_map(Items::iter) {
+        let Some(mut field) = item.object(report) else { continue };
+        unique(&mut field, "name", &mut known, report);
+        field.string(report, "label", Length::ANY);
+        field.required_string(report, "type", NAME);
+        if let Some(value) = field.optional("required") {
+            value.boolean(report);
+        }
+        let options = field.optional("options").and_then(|value| value.array(report));
+        let mut known = HashSet::new();
+        for option in options.iter().flat_map(Items::iter) {
+            form_option(&option, &mut known, report);
+        }
+    }
+}
+
+/// An option of a form's field: a string, or an object with id and label.
+fn form_option(option: &Value<'_>, known: &mut HashSet<String>, report: &mut Report) {
+    if option.is_object() {
+        choice(option, known, false, report);
+    } else if !option.is_string() {
+        option.wrong_type(report, "a string or an object with id and label");
+    } else if let Some(text) = option.string(report, NAME)
+        && !known.insert(text.to_string())
+    {
+        report.fault(&option.path, "duplicate_value", format!("{text:?} stands here twice"));
+    }
+}
+
+fn text_input(fields: &mut Fields<'_>, report: &mut Report) {
+    let mut length = |fields: &mut Fields<'_>, name| {
+        fields.optional(name).and_then(|value| Some((value.path, value.integer(report, 0..=MAX_SAFE)?)))
+    };
+    let (min, max) = (length(fields, "minLength"), length(fields, "maxLength"));
+    if let (Some((path, min)), Some((_, max))) = (min, max)
+        && min > max
+    {
+        report.fault(&path, "out_of_range", format!("must not be more than maxLength, {max}"));
+    }
+    for name in ["placeholder", "prefill"] {
+        fields.string(report, name, Length::ANY);
+    }
+}
+
+/// The items of an array that must have one at least.
+fn some_items<'a>(value: &Value<'a>, report: &mut Report) -> Option<Items<'a>> {
+    let items = value.array(report)?;
+    if items.is_empty() {
+        report.fault(&value.path, "too_few", "must have at least 1 item");
+    }
+    Some(items)
+}
+
+/// Something that can be chosen: `{id, label}`, with a style where there is one.
+fn choice(item: &Value<'_>, known: &mut HashSet<String>, styled: bool, report: &mut Report) {
+    let Some(mut fields) = item.object(report) else { return };
+    unique(&mut fields, "id", known, report);
+    fields.required_string(report, "label", Length::ANY);
+    if styled {
+        fields.string(report, "style", Length::ANY);
+    }
+}
+
+/// A name by which an answer will refer to this item, so it must not stand twice.
+fn unique(fields: &mut Fields<'_>, name: &'static str, known: &mut HashSet<String>, report: &mut Report) {
+    let Some(text) = fields.required_string(report, name, NAME) else { return };
+    if !known.insert(text.to_string()) {
+        report.fault(&fields.path().name(name), "duplicate_value", format!("{text:?} stands here twice"));
+    }
+}
+
+fn response_schema(value: &Value<'_>, report: &mut Report) {
+    if !value.is_object() {
+        value.wrong_type(report, "an object");
+    } else if let Err(why) = compile(value.raw) {
+        report.fault(&value.path, "invalid_schema", format!("is not a JSON Schema (2020-12): {why}"));
+    }
+}
+
+/// Makes a validator of a schema that stands by itself: nothing outside it is ever fetched.
+///
+/// # Errors
+/// A sentence about what is wrong with the schema.
+pub fn compile(schema: &RawValue) -> Result<jsonschema::Validator, String> {
+    let schema: serde_json::Value = serde_json::from_str(schema.get()).map_err(|error| error.to_string())?;
+    jsonschema::draft202012::options().offline().build(&schema).map_err(|error| {
+        let mut why = error.to_string();
+        // A message may quote the whole schema.
+        if let Some((at, _)) = why.char_indices().nth(300) {
+            why.truncate(at);
+        }
+        why
+    })
+}

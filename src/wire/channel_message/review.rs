@@ -1,0 +1,234 @@
+//! The question that a channel message asks.
+
+use actors::clock::Millis;
+use actors::message::{Callback, Json, Quorum, Review};
+use http::{HeaderName, HeaderValue};
+
+use super::{few_items, payload, unique_strings};
+use crate::json::fields::{Fields, Length, Value};
+use crate::json::number::MAX_SAFE;
+use crate::json::report::Report;
+use crate::json::{self, Object};
+use crate::wire::{Rules, time, url};
+
+/// The longest time a review may stay open: one year of 365 days, in seconds.
+pub const MAX_EXPIRY_SECONDS: u64 = 365 * 24 * 60 * 60;
+/// Headers of one callback.
+pub const MAX_CALLBACK_HEADERS: usize = 20;
+/// Principals who may have to agree.
+pub const MAX_QUORUM: i64 = 100;
+/// Principals who may be allowed to answer.
+pub const MAX_ALLOWED: usize = 1_000;
+
+/// When nobody's answer is accepted any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    /// The message does not say; the channel's default decides.
+    #[default]
+    Default,
+    /// So many milliseconds after the message was accepted.
+    In(u64),
+    /// At this time.
+    At(Millis),
+}
+
+/// A review as it was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReviewPost {
+    /// `approval`, `selection`, `form`, `text-input`, or a word of the client's own.
+    pub kind: String,
+    /// What is asked, as it was sent.
+    pub payload: Option<Json>,
+    /// Whom to tell.
+    pub callback: Option<Callback>,
+    /// Its deadline.
+    pub expiry: Expiry,
+    /// The response that stands when nobody answered in time.
+    pub on_expire: Option<Json>,
+    /// Who has to agree.
+    pub quorum: Option<Quorum>,
+}
+
+impl ReviewPost {
+    /// Reads `review`; `None` only where it is not an object.
+    pub fn read(value: &Value<'_>, rules: Rules<'_>, report: &mut Report) -> Option<Self> {
+        let mut fields = value.object(report)?;
+        let mut review = Self { kind: kind(&mut fields, report).unwrap_or_default(), ..Self::default() };
+        review.payload = payload::read(&mut fields, &review.kind, report);
+        review.callback = fields.optional("callback").and_then(|value| callback(&value, rules, report));
+        review.expiry = expiry(&mut fields, rules.now, report);
+        review.on_expire = fields.optional("onExpire").and_then(|value| on_expire(&value, report));
+        review.quorum = fields.optional("quorum").and_then(|value| quorum(&value, report));
+        fields.finish(report);
+        Some(review)
+    }
+
+    /// How many milliseconds after its acceptance the review ends; `None` where its end is a fixed time.
+    #[must_use]
+    pub fn expires_in(&self, default_expiry: u64) -> Option<u64> {
+        match self.expiry {
+            Expiry::Default => Some(default_expiry),
+            Expiry::In(millis) => Some(millis),
+            Expiry::At(_) => None,
+        }
+    }
+
+    /// The review to store. `default_expiry` is in milliseconds.
+    #[must_use]
+    pub fn into_review(self, now: Millis, default_expiry: u64) -> Review {
+        let expires_at = match self.expiry {
+            Expiry::Default => now.plus(default_expiry),
+            Expiry::In(millis) => now.plus(millis),
+            Expiry::At(at) => at,
+        };
+        Review {
+            kind: self.kind,
+            payload: self.payload,
+            callback: self.callback,
+            expires_at,
+            on_expire: self.on_expire,
+            quorum: self.quorum,
+        }
+    }
+}
+
+fn kind(fields: &mut Fields<'_>, report: &mut Report) -> Option<String> {
+    let value = fields.required(report, "type")?;
+    let text = value.string(report, Length::chars(0, 64))?;
+    if text.is_empty() {
+        report.fault(&value.path, "required", "type must not be empty");
+        return None;
+    }
+    Some(text.into_owned())
+}
+
+fn expiry(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Expiry {
+    let too_far = format!("a review may stay open for at most {MAX_EXPIRY_SECONDS} seconds (365 days)");
+    let absolute = fields.optional("expiresAt");
+    let relative = fields.optional("expiresInSeconds");
+    let at = absolute.and_then(|value| {
+        let at = time::parse(&value.string(report, Length::ANY)?);
+        if at.is_none() {
+            let message = "must be an RFC 3339 date-time with an offset, as 2025-01-01T00:00:00Z";
+            report.fault(&value.path, "invalid_datetime", message);
+        }
+        at.map(|at| (value.path, at))
+    });
+    if let Some(value) = relative {
+        let Some(seconds) = value.integer(report, 1..=MAX_SAFE) else { return Expiry::Default };
+        if seconds.unsigned_abs() > MAX_EXPIRY_SECONDS {
+            report.fault(&value.path, "expiry_too_far", too_far);
+            return Expiry::Default;
+        }
+        return Expiry::In(seconds.unsigned_abs() * 1000);
+    }
+    // A time before 1970 is as past as 1970 itself.
+    let Some((path, at)) = at.map(|(path, at)| (path, Millis(u64::try_from(at).unwrap_or(0)))) else {
+        return Expiry::Default;
+    };
+    if at > now.plus(MAX_EXPIRY_SECONDS * 1000) {
+        report.fault(&path, "expiry_too_far", too_far);
+    } else if at <= now {
+        report.late(&path, "expiry_in_past", "must be in the future");
+    }
+    Expiry::At(at)
+}
+
+fn callback(value: &Value<'_>, rules: Rules<'_>, report: &mut Report) -> Option<Callback> {
+    const METHODS: [(&str, &str); 3] = [("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH")];
+    let mut fields = value.object(report)?;
+    let url = fields.required(report, "url").and_then(|value| url::read(&value, report, rules.allow));
+    let method = match fields.optional("method") {
+        Some(value) => value.choice(report, &METHODS),
+        None => Some("POST"),
+    };
+    let headers = fields.optional("headers").map(|value| headers(&value, report)).unwrap_or_default();
+    fields.finish(report);
+    Some(Callback { url: url?, method: method?.to_owned(), headers })
+}
+
+/// Whether a callback may not set this header: those that frame the request or speak for one hop, and those that
+/// sign it. `name` is in lower case.
+fn is_forbidden(name: &str) -> bool {
+    const FRAMING: [&str; 10] = [
+        "host",
+        "content-length",
+        "connection",
+        "transfer-encoding",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+    ];
+    FRAMING.contains(&name) || name.starts_with("webhook-")
+}
+
+fn headers(value: &Value<'_>, report: &mut Report) -> Vec<(String, String)> {
+    let Some(object) = Object::from_raw(value.raw) else {
+        value.wrong_type(report, "an object of strings");
+        return Vec::new();
+    };
+    for name in object.repeated() {
+        let message = format!("the header {name:?} stands here twice");
+        report.fault_at(value.path.member(name), "duplicate_field", message);
+    }
+    if object.members().len() > MAX_CALLBACK_HEADERS {
+        let message = format!("must have at most {MAX_CALLBACK_HEADERS} headers, has {}", object.members().len());
+        report.fault(&value.path, "too_many", message);
+        return Vec::new();
+    }
+    let mut out = Vec::with_capacity(object.members().len());
+    for member in object.members().iter().filter(|member| member.value.get() != "null") {
+        let name = member.name.as_ref();
+        let Some(text) = json::string(member.value) else {
+            report.fault_at(value.path.member(name), "invalid_type", "a header's value must be a string");
+            continue;
+        };
+        let refusal = match HeaderName::from_bytes(name.as_bytes()) {
+            Err(_) => Some("is not a name that a header can have"),
+            Ok(known) if is_forbidden(known.as_str()) => Some("is a header that a callback must not set"),
+            Ok(_) if HeaderValue::from_str(&text).is_err() => Some("has a value that a header cannot have"),
+            Ok(_) => None,
+        };
+        match refusal {
+            Some(why) => report.fault_at(value.path.member(name), "forbidden_header", format!("{name:?} {why}")),
+            None => out.push((name.to_owned(), text.into_owned())),
+        }
+    }
+    out
+}
+
+fn on_expire(value: &Value<'_>, report: &mut Report) -> Option<Json> {
+    let mut fields = value.object(report)?;
+    let response = fields.required(report, "response").and_then(|response| {
+        if !response.is_object() {
+            response.wrong_type(report, "an object");
+            return None;
+        }
+        Some(response.json())
+    });
+    fields.finish(report);
+    response
+}
+
+fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
+    let mut fields = value.object(report)?;
+    let of = match fields.optional("of") {
+        Some(value) => value.integer(report, 1..=MAX_QUORUM),
+        None => Some(1),
+    };
+    let allowed = fields.optional("allowed").and_then(|value| {
+        let items = few_items(&value, MAX_ALLOWED, report)?;
+        let names = unique_strings(&items, 1, report).into_iter().map(|(_, name)| name).collect();
+        Some((value.path, items.len(), names))
+    });
+    fields.finish(report);
+    let of = u32::try_from(of?).ok()?;
+    let Some((path, given, allowed)) = allowed else { return Some(Quorum { of, allowed: Vec::new() }) };
+    if given < of as usize {
+        report.fault(&path, "too_few", format!("must name at least the {of} principals that have to agree"));
+    }
+    Some(Quorum { of, allowed })
+}

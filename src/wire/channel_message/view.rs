@@ -1,0 +1,147 @@
+//! A message as the channel API shows it.
+
+use actors::message::{Attachment, Message, Overlay, Review, ReviewState, ReviewStatus, Vote};
+use serde::Serialize;
+
+use crate::wire::json_view::{Raw, Shown, review_status, sender_type, severity};
+use crate::wire::time::Time;
+
+/// A message in the channel API's form; see [`channel_view`].
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelView<'a> {
+    id: Shown<actors::id::MessageId>,
+    channel_id: &'a str,
+    sender_type: &'static str,
+    sender_id: &'a str,
+    created_at: Time,
+    attachments: Vec<AttachmentView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    review: Option<ReviewView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Raw<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iteration_of: Option<Shown<actors::id::MessageId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivered_at: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_at: Option<Time>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
+}
+
+/// A file in the channel API's form.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttachmentView<'a> {
+    id: Shown<actors::id::AttachmentId>,
+    message_id: Option<Shown<actors::id::MessageId>>,
+    plugin_type: &'static str,
+    filename: &'a str,
+    mime_type: &'a str,
+    size: u64,
+    storage_key: &'a str,
+    created_at: Time,
+}
+
+/// A review in the channel API's form; see [`review_view`].
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReviewView<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    status: &'static str,
+    payload: Option<Raw<'a>>,
+    expires_at: Time,
+    response: Option<Raw<'a>>,
+    feedback: Option<&'a str>,
+    decided_by: Option<&'a str>,
+    completed_at: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    votes: Option<Vec<VoteView<'a>>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct VoteView<'a> {
+    principal: &'a str,
+    response: Raw<'a>,
+    feedback: Option<&'a str>,
+    at: Time,
+}
+
+/// The message as the channel API shows it: as it was accepted with an empty overlay, as it is now with its own.
+#[must_use]
+pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a Overlay) -> ChannelView<'a> {
+    let content = &message.content;
+    let gone = overlay.deleted || overlay.erased;
+    let attachments = if gone { &[][..] } else { &content.attachments };
+    ChannelView {
+        id: Shown(message.id),
+        channel_id,
+        sender_type: sender_type(content.sender.kind),
+        sender_id: &content.sender.id,
+        created_at: Time(message.id.at),
+        attachments: attachments.iter().map(|file| attachment_view(file, Some(message.id))).collect(),
+        text: overlay.text.as_deref().or(content.text.as_deref()).filter(|_| !gone),
+        status: content.severity.map(severity),
+        review: content.review.as_ref().map(|review| review_view(review, overlay.review.as_ref(), gone)),
+        metadata: overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| !gone).map(Raw),
+        iteration_of: content.iteration_of.map(Shown),
+        updated_at: overlay.updated_at.map(Time),
+        delivered_at: overlay.delivered_at.map(Time),
+        read_at: overlay.read_at.map(Time),
+        deleted: gone,
+        erased: overlay.erased,
+    }
+}
+
+/// A file as the channel API shows it; an upload that no message has yet shows `messageId: null`.
+#[must_use]
+pub fn attachment_view(file: &Attachment, message: Option<actors::id::MessageId>) -> AttachmentView<'_> {
+    AttachmentView {
+        id: Shown(file.id),
+        message_id: message.map(Shown),
+        plugin_type: "file",
+        filename: &file.filename,
+        mime_type: &file.mime_type,
+        size: file.size,
+        storage_key: &file.storage_key,
+        created_at: Time(file.id.at),
+    }
+}
+
+/// A review as the channel API shows it; `state` is absent while nothing has happened to it. The callback is never
+/// shown. With `gone` (the message was deleted) neither the question nor the words of the answers are.
+#[must_use]
+pub fn review_view<'a>(review: &'a Review, state: Option<&'a ReviewState>, gone: bool) -> ReviewView<'a> {
+    let said = state.filter(|_| !gone);
+    let votes = review.quorum.as_ref().map(|_| said.map_or(&[][..], |state| &state.votes));
+    ReviewView {
+        kind: &review.kind,
+        status: review_status(state.map_or(ReviewStatus::Pending, |state| state.status)),
+        payload: review.payload.as_ref().filter(|_| !gone).map(Raw),
+        expires_at: Time(review.expires_at),
+        response: said.and_then(|state| state.response.as_ref()).map(Raw),
+        feedback: said.and_then(|state| state.feedback.as_deref()),
+        decided_by: state.and_then(|state| state.decided_by.as_deref()),
+        completed_at: state.and_then(|state| state.completed_at).map(Time),
+        votes: votes.map(|votes| votes.iter().map(vote_view).collect()),
+    }
+}
+
+fn vote_view(vote: &Vote) -> VoteView<'_> {
+    VoteView {
+        principal: &vote.principal,
+        response: Raw(&vote.response),
+        feedback: vote.feedback.as_deref(),
+        at: Time(vote.at),
+    }
+}

@@ -1,0 +1,92 @@
+//! B: a contact's message on an api channel, answered by its agent in the same call (API section 3).
+
+pub mod content;
+pub mod identifier;
+pub mod view;
+
+use actors::message::{Attachment, Content, MediaKind, Sender, SenderKind};
+
+pub use crate::wire::contact_message::content::{ContactContent, Media};
+pub use crate::wire::contact_message::identifier::normalize_identifier;
+
+use crate::json::Object;
+use crate::json::fields::{Fields, Length};
+use crate::json::report::Report;
+use crate::wire::Rules;
+
+/// The longest identifier or name of a contact, in characters.
+pub const MAX_NAME_CHARS: usize = 255;
+
+/// Words for what a message carries.
+pub const KINDS: [(&str, MediaKind); 5] = [
+    ("TEXT", MediaKind::Text),
+    ("IMAGE", MediaKind::Image),
+    ("AUDIO", MediaKind::Audio),
+    ("VIDEO", MediaKind::Video),
+    ("DOCUMENT", MediaKind::Document),
+];
+
+/// A contact's message, checked as far as the body alone allows. Where the report has faults, members that were wrong
+/// are left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContactPost {
+    /// Whose message it is: trimmed, as it was written.
+    pub identifier: String,
+    /// The identifier by which contacts are compared.
+    pub normalized_identifier: String,
+    /// The name for a contact that is created by this message.
+    pub contact_name: Option<String>,
+    /// What it says; `None` only where the report has faults.
+    pub content: Option<ContactContent>,
+}
+
+impl ContactPost {
+    /// Reads a body.
+    pub fn read(body: Object<'_>, rules: Rules<'_>, report: &mut Report) -> Self {
+        let mut fields = Fields::root(body, report);
+        let kind = fields.required(report, "type").and_then(|value| value.choice(report, &KINDS));
+        let identifier = identifier(&mut fields, report);
+        let contact_name = fields.string(report, "contactName", Length::chars(0, MAX_NAME_CHARS));
+        let content = fields.required(report, "content").and_then(|value| content::read(&value, kind, rules, report));
+        fields.finish(report);
+        Self {
+            normalized_identifier: normalize_identifier(&identifier),
+            identifier,
+            contact_name: contact_name.filter(|name| !name.trim().is_empty()).map(Into::into),
+            content,
+        }
+    }
+}
+
+fn identifier(fields: &mut Fields<'_>, report: &mut Report) -> String {
+    let Some(value) = fields.required(report, "contactIdentifier") else { return String::new() };
+    let Some(text) = value.string(report, Length::ANY) else { return String::new() };
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        report.fault(&value.path, "required", "contactIdentifier must not be blank");
+    } else {
+        Length::chars(1, MAX_NAME_CHARS).check(report, &value.path, trimmed);
+    }
+    trimmed.to_owned()
+}
+
+impl ContactContent {
+    /// The message to store; `contact_id` is its sender, `attachments` what was fetched for it.
+    #[must_use]
+    pub fn into_content(self, contact_id: String, attachments: Vec<Attachment>) -> Content {
+        let sender = Sender { kind: SenderKind::Contact, id: contact_id };
+        match self {
+            Self::Text(text) => Content::text("user", sender, text),
+            Self::Media(media) => Content {
+                text: media.caption,
+                attachments,
+                media: media.kind,
+                media_content: Some(media.given),
+                ..Content::text("user", sender, "")
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

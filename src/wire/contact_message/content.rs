@@ -1,0 +1,166 @@
+//! What a contact's message says: a text, or a file by its URL.
+
+use actors::message::{Json, MediaKind};
+use url::Url;
+
+use crate::json::fields::{Fields, Length, Value};
+use crate::json::report::Report;
+use crate::wire::{Rules, url as wire_url};
+
+/// The longest text, in bytes of UTF-8.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The longest caption, in characters.
+pub const MAX_CAPTION_CHARS: usize = 1_024;
+/// The longest filename, in characters.
+pub const MAX_FILENAME_CHARS: usize = 255;
+
+/// The member of `content` that each type names.
+const MEMBERS: [(&str, MediaKind); 5] = [
+    ("text", MediaKind::Text),
+    ("image", MediaKind::Image),
+    ("audio", MediaKind::Audio),
+    ("video", MediaKind::Video),
+    ("document", MediaKind::Document),
+];
+
+/// What a contact's message says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContactContent {
+    /// A text.
+    Text(String),
+    /// A file to fetch.
+    Media(Media),
+}
+
+/// A file to fetch before the message is accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Media {
+    /// What it must turn out to be.
+    pub kind: MediaKind,
+    /// Where it lies; its pointer is `/content/image/url` and so on, see [`Media::url_pointer`].
+    pub url: String,
+    /// Words beside it.
+    pub caption: Option<String>,
+    /// The name that a document was given, else the last part of the URL's path, where it has one.
+    pub filename: Option<String>,
+    /// The `content` object as it was given.
+    pub given: Json,
+}
+
+impl Media {
+    /// Where the URL stands in the body, for a fault that only fetching can tell.
+    #[must_use]
+    pub fn url_pointer(&self) -> String {
+        format!("/content/{}/url", member_of(self.kind))
+    }
+}
+
+/// The member of `content` that a type names.
+pub(super) fn member_of(kind: MediaKind) -> &'static str {
+    MEMBERS.iter().find(|(_, known)| *known == kind).map_or("text", |(name, _)| name)
+}
+
+/// Reads `content`, which must have the member that `kind` names and no other. Without a known type each member that
+/// is there is checked by its own name.
+pub(super) fn read(
+    value: &Value<'_>,
+    kind: Option<MediaKind>,
+    rules: Rules<'_>,
+    report: &mut Report,
+) -> Option<ContactContent> {
+    let mut fields = value.object(report)?;
+    let mut content = None;
+    let mut mismatch = false;
+    for (name, member_kind) in MEMBERS {
+        let Some(member) = fields.optional(name) else { continue };
+        match kind {
+            Some(kind) if kind != member_kind => {
+                let message = format!("type asks for content.{} and nothing else", member_of(kind));
+                report.fault(&member.path, "content_type_mismatch", message);
+                mismatch = true;
+            }
+            _ => content = read_member(&member, member_kind, value, rules, report),
+        }
+    }
+    if let Some(kind) = kind
+        && !mismatch
+    {
+        fields.required(report, member_of(kind));
+    }
+    fields.finish(report);
+    content
+}
+
+fn read_member(
+    member: &Value<'_>,
+    kind: MediaKind,
+    content: &Value<'_>,
+    rules: Rules<'_>,
+    report: &mut Report,
+) -> Option<ContactContent> {
+    let mut fields = member.object(report)?;
+    let read = match kind {
+        MediaKind::Text => body(&mut fields, report).map(ContactContent::Text),
+        _ => media(&mut fields, kind, content, rules, report).map(ContactContent::Media),
+    };
+    fields.finish(report);
+    read
+}
+
+fn body(fields: &mut Fields<'_>, report: &mut Report) -> Option<String> {
+    let value = fields.required(report, "body")?;
+    let text = value.string(report, Length::bytes(0, MAX_BODY_BYTES))?;
+    if text.trim().is_empty() {
+        report.fault(&value.path, "required", "body must have more than blanks");
+        return None;
+    }
+    Some(text.into_owned())
+}
+
+fn media(
+    fields: &mut Fields<'_>,
+    kind: MediaKind,
+    content: &Value<'_>,
+    rules: Rules<'_>,
+    report: &mut Report,
+) -> Option<Media> {
+    let url = fields.required(report, "url").and_then(|value| wire_url::read(&value, report, rules.allow));
+    // A sound has no caption in the contract; one that is sent is unknown like any other member.
+    let caption = match kind {
+        MediaKind::Audio => None,
+        _ => fields.string(report, "caption", Length::chars(0, MAX_CAPTION_CHARS)),
+    };
+    let filename = match kind {
+        MediaKind::Document => fields.string(report, "filename", Length::chars(0, MAX_FILENAME_CHARS)),
+        _ => None,
+    };
+    let url = url?;
+    let filename = filename.as_deref().and_then(basename).or_else(|| filename_from_url(&url));
+    Some(Media { kind, filename, caption: caption.map(Into::into), url, given: content.json() })
+}
+
+/// The last part of a name, which must not lead anywhere: directories go, and so do control characters.
+fn basename(name: &str) -> Option<String> {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let clean: String = last.chars().filter(|c| !c.is_control()).collect();
+    let clean = clean.trim();
+    (!matches!(clean, "" | "." | "..")).then(|| clean.to_owned())
+}
+
+/// The name that the path of a URL ends with, without its percent escapes; `None` where it has none.
+fn filename_from_url(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    let last = url.path_segments()?.next_back()?.as_bytes();
+    let mut bytes = Vec::with_capacity(last.len());
+    let mut at = 0;
+    while let Some(byte) = last.get(at) {
+        let escaped = last
+            .get(at + 1..at + 3)
+            .filter(|_| *byte == b'%')
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        bytes.push(escaped.unwrap_or(*byte));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    let name = basename(&String::from_utf8_lossy(&bytes))?;
+    Some(name.chars().take(MAX_FILENAME_CHARS).collect())
+}

@@ -1,0 +1,214 @@
+//! One message of a conversation request.
+
+use actors::clock::Millis;
+use actors::id::MessageId;
+use actors::message::{Content, Json, MediaKind, Parent, Sender};
+
+use crate::json::fields::{Fields, Items, Length, Value};
+use crate::json::path::Path;
+use crate::json::raw;
+use crate::json::report::Report;
+use crate::wire::{Rules, time};
+
+/// The longest content, in bytes of UTF-8.
+pub const MAX_CONTENT_BYTES: usize = 256 * 1024;
+/// The largest `meta_data`, in bytes of compact JSON.
+pub const MAX_META_BYTES: usize = 16 * 1024;
+/// Tags of one message, after those that are equal became one.
+pub const MAX_TAGS: usize = 32;
+/// Attachments of one message that name an upload; each costs a look-up.
+pub const MAX_UPLOADS: usize = 100;
+/// How far ahead of this side's clock an imported message may be, in milliseconds.
+pub const MAX_AHEAD_MILLIS: u64 = 5 * 60 * 1000;
+
+/// One message, with every default but its sender.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConversationItem {
+    /// Where it stands in the body: `/content` or `/content/3`.
+    pub path: Path,
+    /// Who says it.
+    pub role: String,
+    /// The sender it names; without one the key's principal, or the agent where the role is `assistant`.
+    pub sender_id: Option<String>,
+    /// What it says; may be empty.
+    pub text: String,
+    /// Its type.
+    pub message_type: String,
+    /// Calls of tools, an array of objects.
+    pub tool_calls: Option<Json>,
+    /// Attachments as they were given, an array of objects.
+    pub references: Option<Json>,
+    /// Those of them that name an upload: its id and its place, `/content/attachments/0/id`.
+    pub reference_ids: Vec<(Path, String)>,
+    /// Words to find it by.
+    pub tags: Option<Vec<String>>,
+    /// The client's own object.
+    pub meta_data: Option<Json>,
+    /// When it was sent, by its client's word.
+    pub sent_at: Option<Millis>,
+    /// What it answers.
+    pub parent: Option<Parent>,
+}
+
+impl ConversationItem {
+    /// Reads the item `index` of the batch; `None` only where it is not an object.
+    pub(super) fn read(value: &Value<'_>, index: usize, rules: Rules<'_>, report: &mut Report) -> Option<Self> {
+        let mut fields = value.object(report)?;
+        let tool_calls = fields.optional("tool_calls");
+        let attachments = fields.optional("attachments");
+        let has_more = [tool_calls, attachments].iter().flatten().any(|value| raw::compact(value.raw.get()) != "[]");
+        let (references, reference_ids) = attachments.map(|value| references(&value, report)).unwrap_or_default();
+        let item = Self {
+            path: value.path,
+            text: text(&mut fields, has_more, report),
+            sender_id: fields.string(report, "sender_id", Length::chars(1, 255)).map(Into::into),
+            sent_at: fields.optional("created_at").and_then(|value| sent_at(&value, rules.now, report)),
+            role: role(&mut fields, report),
+            message_type: fields
+                .string(report, "message_type", Length::chars(1, 64))
+                .map_or_else(|| "text".to_owned(), Into::into),
+            tool_calls: tool_calls.and_then(|value| objects(&value, report).map(|_| value.json())),
+            parent: fields.optional("parent_message_id").and_then(|value| parent(&value, index, report)),
+            tags: fields.optional("tags").and_then(|value| tags(&value, report)),
+            meta_data: fields
+                .optional("meta_data")
+                .and_then(|value| value.free_object(report, MAX_META_BYTES, crate::json::MAX_DEPTH)),
+            references,
+            reference_ids,
+        };
+        fields.finish(report);
+        Some(item)
+    }
+
+    /// The message to store and what it answers.
+    #[must_use]
+    pub fn into_content(self, sender: Sender, memories: bool) -> (Content, Option<Parent>) {
+        let content = Content {
+            role: self.role,
+            sender,
+            text: Some(self.text),
+            severity: None,
+            metadata: self.meta_data,
+            review: None,
+            webhook_url: None,
+            attachments: Vec::new(),
+            iteration_of: None,
+            message_type: self.message_type,
+            tool_calls: self.tool_calls,
+            references: self.references,
+            tags: self.tags,
+            sent_at: self.sent_at,
+            media: MediaKind::Text,
+            media_content: None,
+            memories,
+        };
+        (content, self.parent)
+    }
+}
+
+/// The text. With tool calls or attachments it may be empty, and then clients of model APIs send `null`.
+fn text(fields: &mut Fields<'_>, has_more: bool, report: &mut Report) -> String {
+    let Some(value) = fields.optional("content") else {
+        if !has_more {
+            fields.missing(report, "content");
+        }
+        return String::new();
+    };
+    let Some(text) = value.string(report, Length::bytes(0, MAX_CONTENT_BYTES)) else { return String::new() };
+    if text.is_empty() && !has_more {
+        report.fault(&value.path, "required", "content may be empty only with tool_calls or attachments");
+    }
+    text.into_owned()
+}
+
+fn role(fields: &mut Fields<'_>, report: &mut Report) -> String {
+    let Some(value) = fields.optional("role") else { return "user".to_owned() };
+    let Some(text) = value.string(report, Length::ANY) else { return String::new() };
+    let fits = (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
+    if !fits {
+        let message = "must be one of user, assistant, system, tool, developer, or 1 to 32 of a-z and _";
+        report.fault(&value.path, "invalid_role", message);
+    }
+    text.into_owned()
+}
+
+fn sent_at(value: &Value<'_>, now: Millis, report: &mut Report) -> Option<Millis> {
+    let text = value.string(report, Length::ANY)?;
+    let refusal = match time::parse(&text) {
+        None => "must be an RFC 3339 date-time with an offset, as 2025-01-01T00:00:00Z",
+        Some(at) => match u64::try_from(at).map(Millis) {
+            Ok(at) if at <= now.plus(MAX_AHEAD_MILLIS) => return Some(at),
+            Ok(_) => "must not be more than 5 minutes ahead",
+            Err(_) => "must not be before 1970-01-01T00:00:00Z",
+        },
+    };
+    report.fault(&value.path, "invalid_datetime", refusal);
+    None
+}
+
+/// The items of an array, each of which must be an object.
+fn objects<'a>(value: &Value<'a>, report: &mut Report) -> Option<Items<'a>> {
+    let items = value.array(report)?;
+    for item in items.iter().filter(|item| !item.is_object()) {
+        item.wrong_type(report, "an object");
+    }
+    Some(items)
+}
+
+fn references(value: &Value<'_>, report: &mut Report) -> (Option<Json>, Vec<(Path, String)>) {
+    let Some(items) = objects(value, report) else { return (None, Vec::new()) };
+    let mut ids = Vec::new();
+    for item in items.iter() {
+        let id = crate::json::Object::from_raw(item.raw).and_then(|object| object.get("id"));
+        let Some(raw) = id.filter(|raw| raw.get() != "null") else { continue };
+        let id = Value { raw, path: item.path.name("id") };
+        if let Some(text) = id.string(report, Length::ANY) {
+            ids.push((id.path, text.into_owned()));
+        }
+        if ids.len() > MAX_UPLOADS {
+            report.fault(&value.path, "too_many", format!("must name at most {MAX_UPLOADS} uploads"));
+            break;
+        }
+    }
+    (Some(value.json()), ids)
+}
+
+/// A message by its id, or by `#n` an earlier one of the same batch. What cannot be either names no message.
+fn parent(value: &Value<'_>, index: usize, report: &mut Report) -> Option<Parent> {
+    let text = value.string(report, Length::ANY)?;
+    let found = match text.strip_prefix('#') {
+        Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            number.parse().ok().filter(|number| *number < index).map(Parent::Item)
+        }
+        Some(_) => None,
+        None => MessageId::parse(&text).map(Parent::Message),
+    };
+    if found.is_none() {
+        let message = "names no message of this conversation and, as #0 and so on, no earlier item of this batch";
+        report.fault(&value.path, "parent_not_found", message);
+    }
+    found
+}
+
+fn tags(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
+    let items = value.array(report)?;
+    let mut tags: Vec<String> = Vec::with_capacity(items.len().min(MAX_TAGS));
+    // A tag too many is counted, not compared, so that a long array costs no more than its length.
+    let mut beyond = 0;
+    for item in items.iter() {
+        let Some(text) = item.string(report, Length::ANY) else { continue };
+        let tag = text.trim();
+        if !Length::chars(1, 64).check(report, &item.path, tag) || tags.iter().any(|known| known == tag) {
+            continue;
+        }
+        if tags.len() == MAX_TAGS {
+            beyond += 1;
+        } else {
+            tags.push(tag.to_owned());
+        }
+    }
+    if beyond > 0 {
+        report.fault(&value.path, "too_many", format!("must have at most {MAX_TAGS} different tags"));
+    }
+    Some(tags)
+}

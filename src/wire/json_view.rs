@@ -1,0 +1,83 @@
+//! Small pieces that answers are made of.
+
+use std::fmt::Display;
+
+use actors::conversation::TurnStatus;
+use actors::message::{Json, ReviewStatus, SenderKind, Severity};
+use serde::ser::Error;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// Stored JSON, written out as it was kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a>(pub &'a Json);
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::from_str::<&RawValue>(self.0.as_str()).map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+/// Anything that prints, as a JSON string: ids.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<T>(pub T);
+
+impl<T: Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// The word for a severity.
+#[must_use]
+pub fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Success => "success",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    }
+}
+
+/// The word for how a review stands.
+#[must_use]
+pub fn review_status(status: ReviewStatus) -> &'static str {
+    match status {
+        ReviewStatus::Pending => "pending",
+        ReviewStatus::Completed => "completed",
+        ReviewStatus::Expired => "expired",
+        ReviewStatus::Cancelled => "cancelled",
+    }
+}
+
+/// The word for a turn's status.
+#[must_use]
+pub fn turn_status(status: TurnStatus) -> &'static str {
+    match status {
+        TurnStatus::Queued => "queued",
+        TurnStatus::Running => "running",
+        TurnStatus::AwaitingReview => "awaiting_review",
+        TurnStatus::Completed => "completed",
+        TurnStatus::Failed => "failed",
+        TurnStatus::Cancelled => "cancelled",
+    }
+}
+
+/// The word for a sender in the channel view, which knows agents and everybody else.
+#[must_use]
+pub fn sender_type(kind: SenderKind) -> &'static str {
+    match kind {
+        SenderKind::Agent => "agent",
+        SenderKind::User | SenderKind::Contact => "user",
+    }
+}
+
+/// One answer as JSON text.
+///
+/// # Errors
+/// Only where stored JSON is damaged.
+pub fn to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
+    let mut out = Vec::with_capacity(512);
+    serde_json::to_writer(&mut out, value)?;
+    Ok(out)
+}

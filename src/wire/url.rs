@@ -1,0 +1,124 @@
+//! The one rule for every URL that a user gives.
+//!
+//! What can be seen in the URL itself is refused here, in the request; what a name resolves to is checked when the
+//! URL is used, with the same [`is_public`].
+
+pub mod address;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use url::{Host, Url};
+
+use crate::json::fields::Value;
+use crate::json::report::Report;
+pub use crate::wire::url::address::is_public;
+
+/// The longest URL, in characters.
+pub const MAX_CHARS: usize = 2_048;
+
+/// Names that end so never leave the local network.
+const LOCAL_SUFFIXES: [&str; 6] = ["localhost", "local", "internal", "home.arpa", "lan", "localdomain"];
+
+/// Whether an address that is not public may be reached all the same (`TERTULIA_EGRESS_ALLOW`).
+pub type Allow<'f> = &'f dyn Fn(IpAddr) -> bool;
+
+/// What is wrong with a URL: a code and a sentence.
+pub type UrlFault = (&'static str, String);
+
+/// Checks one URL: absolute http or https, with a host, without user and password, not longer than [`MAX_CHARS`], and
+/// not naming an address or a host that is not public unless `allow` lets the address pass.
+///
+/// # Errors
+/// `too_long`, `invalid_url` or `blocked_url`.
+pub fn check(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
+    let chars = text.chars().count();
+    if chars > MAX_CHARS {
+        return Err(("too_long", format!("must have at most {MAX_CHARS} characters, has {chars}")));
+    }
+    let authority = authority(text)?;
+    if authority.contains('@') {
+        return Err(invalid("must not hold a user or password"));
+    }
+    if let Some(zoned) = authority.strip_prefix('[').and_then(|rest| rest.split_once('%'))
+        && zoned.0.parse::<Ipv6Addr>().is_ok()
+    {
+        return Err(blocked("an address with a zone is one of the local network"));
+    }
+    let url = Url::parse(text).map_err(|error| invalid(&format!("is not a URL: {error}")))?;
+    match url.host() {
+        None => return Err(invalid("must name a host")),
+        Some(Host::Ipv4(ip)) => check_address(ip.into(), allow)?,
+        Some(Host::Ipv6(ip)) => check_address(ip.into(), allow)?,
+        Some(Host::Domain(name)) => check_name(name, allow)?,
+    }
+    Ok(url)
+}
+
+/// Checks a URL of a body and reports what is wrong with it; the text as it was given where nothing is.
+pub fn read(value: &Value<'_>, report: &mut Report, allow: Allow<'_>) -> Option<String> {
+    let text = value.string(report, crate::json::fields::Length::ANY)?;
+    match check(&text, allow) {
+        Ok(_) => Some(text.into_owned()),
+        Err((code, message)) => {
+            report.fault(&value.path, code, message);
+            None
+        }
+    }
+}
+
+fn invalid(message: &str) -> UrlFault {
+    ("invalid_url", message.to_owned())
+}
+
+fn blocked(message: &str) -> UrlFault {
+    ("blocked_url", message.to_owned())
+}
+
+/// The text between `://` and the path. The `url` crate repairs what browsers repair (missing or turned slashes,
+/// spaces, line breaks); a URL that is stored and sent by a server must not need that.
+fn authority(text: &str) -> Result<&str, UrlFault> {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
+        return Err(invalid("must not hold spaces, control characters or backslashes"));
+    }
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| invalid("must be an absolute http or https URL"))?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(invalid("must be an absolute http or https URL"));
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.is_empty() || authority.starts_with(':') {
+        return Err(invalid("must name a host"));
+    }
+    Ok(authority)
+}
+
+fn check_address(ip: IpAddr, allow: Allow<'_>) -> Result<(), UrlFault> {
+    let mapped = match ip {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),
+        IpAddr::V4(_) => None,
+    };
+    if is_public(ip) || allow(ip) || mapped.is_some_and(allow) {
+        Ok(())
+    } else {
+        Err(blocked(&format!("{ip} is not a public address")))
+    }
+}
+
+/// `name` is in lower case and ASCII: the `url` crate made it so.
+fn check_name(name: &str, allow: Allow<'_>) -> Result<(), UrlFault> {
+    let bare = name.strip_suffix('.').unwrap_or(name);
+    if bare.is_empty() || bare.split('.').any(str::is_empty) {
+        return Err(invalid("must name a host"));
+    }
+    let under = |suffix: &str| bare.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let loopback_allowed = || allow(Ipv4Addr::LOCALHOST.into()) || allow(Ipv6Addr::LOCALHOST.into());
+    if under("localhost") && loopback_allowed() {
+        return Ok(());
+    }
+    if !bare.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| under(suffix)) {
+        return Err(blocked(&format!("{bare} is a name of the local network")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! The whole API in this process, without sockets, disk or wall clock.
+
+use std::fmt::Display;
+use std::future::{Future, IntoFuture};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actors::agent::NoModels;
+use actors::clock::{Entropy, ManualClock, Millis};
+use actors::node::Node;
+use actors::store::Store;
+use actors::store::memory::MemoryStore;
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tertulia::app::App;
+use tertulia::config::{Config, ConfigArgs};
+use tertulia::{bootstrap, http as front};
+use tower::ServiceExt;
+
+/// The admin key of every [`TestApp`].
+pub(crate) const ADMIN_KEY: &str = "test-admin-key-of-the-default-workspace";
+/// When every [`TestApp`] begins: 2025-01-01T00:00:00.000Z.
+pub(crate) const BEGIN: Millis = Millis(1_735_689_600_000);
+
+/// The configuration with these environment variables and nothing else.
+pub(crate) fn config(env: &[(&str, &str)]) -> Config {
+    let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    Config::load(&ConfigArgs::default(), &env, &|_| Err(io::ErrorKind::NotFound.into())).unwrap()
+}
+
+/// A server after its first start: the workspace `default` with the agent `echo` and the channels `demo` and
+/// `demo-api`. Requests carry the admin key unless they say otherwise.
+pub(crate) struct TestApp {
+    pub(crate) app: App,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: MemoryStore,
+    router: Router,
+}
+
+impl TestApp {
+    /// On an empty store.
+    pub(crate) async fn new() -> Self {
+        Self::start(MemoryStore::default(), &[]).await
+    }
+
+    /// On an empty store, with these environment variables.
+    pub(crate) async fn with_env(env: &[(&str, &str)]) -> Self {
+        Self::start(MemoryStore::default(), env).await
+    }
+
+    /// On `store`, as a server that starts again.
+    pub(crate) async fn start(store: MemoryStore, env: &[(&str, &str)]) -> Self {
+        Self::behind(store, |store| store, env).await
+    }
+
+    /// After its first start on an empty store, with one that `wrap` makes of it and that may fail.
+    pub(crate) async fn with_store<S: Store>(wrap: impl FnOnce(MemoryStore) -> S) -> Self {
+        Self::behind(MemoryStore::default(), wrap, &[]).await
+    }
+
+    async fn behind<S: Store>(store: MemoryStore, wrap: impl FnOnce(MemoryStore) -> S, env: &[(&str, &str)]) -> Self {
+        let clock = Arc::new(ManualClock::at(BEGIN));
+        let first = node(store.clone(), Arc::clone(&clock));
+        let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };
+        let pepper = bootstrap::run(&first, Some(ADMIN_KEY), announce).await.unwrap();
+        let app = App::new(node(wrap(store.clone()), Arc::clone(&clock)), pepper, &config(env));
+        Self { router: front::router(app.clone()), app, clock, store }
+    }
+
+    pub(crate) fn get(&self, path: impl Display) -> Request {
+        self.request(Method::GET, path)
+    }
+
+    pub(crate) fn post(&self, path: impl Display) -> Request {
+        self.request(Method::POST, path)
+    }
+
+    pub(crate) fn patch(&self, path: impl Display) -> Request {
+        self.request(Method::PATCH, path)
+    }
+
+    pub(crate) fn delete(&self, path: impl Display) -> Request {
+        self.request(Method::DELETE, path)
+    }
+
+    /// A request with the admin key. Nothing happens before it is awaited.
+    pub(crate) fn request(&self, method: Method, path: impl Display) -> Request {
+        let mut request = http::Request::new(Body::empty());
+        *request.method_mut() = method;
+        *request.uri_mut() = path.to_string().parse().unwrap();
+        Request { router: self.router.clone(), request }.key(ADMIN_KEY)
+    }
+
+    /// Makes a workspace and a key with all scopes in it; returns the key.
+    pub(crate) async fn workspace(&self, id: &str) -> String {
+        self.post("/api/v1/workspaces").json(json!({"id": id, "name": id})).await.expect(201);
+        self.key(json!({"name": "all", "workspaceId": id, "scopes": ALL_SCOPES})).await
+    }
+
+    /// Makes a key of the workspace `default` with these scopes.
+    pub(crate) async fn key_with(&self, scopes: &[&str]) -> String {
+        self.key(json!({"name": scopes.join(" "), "scopes": scopes})).await
+    }
+
+    /// Makes the key that `body` describes; returns the secret.
+    pub(crate) async fn key(&self, body: Value) -> String {
+        let made = self.post("/api/v1/api-keys").json(body).await.expect(201);
+        made["key"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Every scope.
+pub(crate) const ALL_SCOPES: [&str; 4] = ["messages:write", "messages:read", "reviews:respond", "admin"];
+
+/// A node on `store`, as a process of its own: it draws other ids than every other node. Two nodes with the same ids
+/// on one store would take each other's commits for their own.
+pub(crate) fn node(store: impl Store, clock: Arc<ManualClock>) -> Arc<Node> {
+    static NODES: AtomicU64 = AtomicU64::new(0);
+    let mut seed = [7; 32];
+    seed[..8].copy_from_slice(&NODES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    Node::start(Arc::new(store), clock, Entropy::seeded(seed), Arc::new(NoModels))
+}
+
+/// A request; await it to send it.
+pub(crate) struct Request {
+    router: Router,
+    request: http::Request<Body>,
+}
+
+impl Request {
+    /// With this key instead of the admin's.
+    pub(crate) fn key(self, key: &str) -> Self {
+        self.header("x-api-key", key)
+    }
+
+    /// Without any key.
+    pub(crate) fn no_key(mut self) -> Self {
+        self.request.headers_mut().remove("x-api-key");
+        self
+    }
+
+    /// With this header in the place of one of the same name.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        let name: HeaderName = name.parse().unwrap();
+        self.request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
+        self
+    }
+
+    /// With an idempotency key.
+    pub(crate) fn idempotency_key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+
+    /// With a JSON body.
+    pub(crate) fn json(self, body: Value) -> Self {
+        self.body("application/json", body.to_string())
+    }
+
+    /// With these bytes as a body.
+    pub(crate) fn body(self, content_type: &str, body: impl Into<Body>) -> Self {
+        let mut this = self.header("content-type", content_type);
+        *this.request.body_mut() = body.into();
+        this
+    }
+
+    /// Sends it.
+    pub(crate) async fn send(self) -> Answer {
+        let shown = format!("{} {}", self.request.method(), self.request.uri());
+        let response = self.router.oneshot(self.request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes().to_vec();
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { request: shown, status: parts.status.as_u16(), headers: parts.headers, bytes, json }
+    }
+}
+
+impl IntoFuture for Request {
+    type Output = Answer;
+    type IntoFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    request: String,
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+    /// `null` where the body is no JSON.
+    pub(crate) json: Value,
+}
+
+impl Answer {
+    /// The body of an answer that must have this status.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}: {}", self.request, String::from_utf8_lossy(&self.bytes));
+        self.json
+    }
+
+    /// The body of a problem that must have this status and code.
+    #[track_caller]
+    pub(crate) fn problem(self, status: u16, code: &str) -> Value {
+        let shown = format!("{}: {}", self.request, String::from_utf8_lossy(&self.bytes));
+        assert_eq!(self.header("content-type"), "application/problem+json", "{shown}");
+        assert_eq!((self.status, self.json["code"].as_str()), (status, Some(code)), "{shown}");
+        self.json
+    }
+
+    /// The faults of a 400, each as `code pointer`.
+    #[track_caller]
+    pub(crate) fn faults(self) -> Vec<String> {
+        let body = self.expect(400);
+        let text = |fault: &Value, name: &str| fault[name].as_str().unwrap().to_owned();
+        let faults = body["errors"].as_array().expect("a 400 of the data names its faults");
+        faults.iter().map(|fault| format!("{} {}", text(fault, "code"), text(fault, "pointer"))).collect()
+    }
+
+    /// A header's value; empty where it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
