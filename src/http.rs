@@ -9,6 +9,7 @@ pub mod channels;
 pub mod contacts;
 pub mod context;
 pub mod conversations;
+pub mod events;
 pub mod headers;
 pub mod idempotency;
 pub mod messages;
@@ -48,6 +49,7 @@ pub fn router(app: App) -> Router {
         .merge(contacts::routes())
         .merge(turns::routes())
         .merge(reviews::routes())
+        .merge(events::routes())
         .fallback(|| async { http::StatusCode::NOT_FOUND })
         .layer(authenticated);
     Router::new()

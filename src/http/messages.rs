@@ -30,6 +30,7 @@ use crate::wire::json_view::review_status;
 use crate::wire::shape::{self, Shape};
 use crate::wire::time;
 
+mod change;
 mod channel;
 mod contact;
 mod conversation;
@@ -45,7 +46,9 @@ pub use list::{Filter, page_of};
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/messages", post(post_message).get(list::get))
-        .route("/messages/{id}", get(one::get))
+        .route("/messages/{id}", get(one::get).patch(change::edit).delete(change::delete))
+        .route("/messages/{id}/iterations", get(one::iterations))
+        .route("/messages/{id}/ack", post(change::acknowledge))
         .route("/channels/{id}/messages", post(post_to_channel))
         .route("/conversations/{id}/messages", post(post_to_conversation).get(list::of_conversation))
 }
@@ -210,13 +213,17 @@ async fn post_to_channel(
 }
 
 /// A channel of the caller's workspace.
-async fn find_channel(app: &App, caller: &Caller, channel: &str) -> Result<Option<std::sync::Arc<Channel>>, Problem> {
+pub(in crate::http) async fn find_channel(
+    app: &App,
+    caller: &Caller,
+    channel: &str,
+) -> Result<Option<std::sync::Arc<Channel>>, Problem> {
     let row = app.node().configured::<Channel>(caller.registry(), CHANNELS, channel.as_bytes()).await;
     row.map_err(|error| store_problem(&error))
 }
 
 /// 404 for a channel that does not exist, here or at all.
-pub(super) fn channel_not_found() -> Problem {
+pub(in crate::http) fn channel_not_found() -> Problem {
     Problem::not_found("channel_not_found", "there is no such channel")
 }
 
@@ -226,7 +233,7 @@ pub(in crate::http) fn conversation_not_found() -> Problem {
 }
 
 /// 400 for a channel of the other kind.
-fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Problem {
+pub(in crate::http) fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Problem {
     let message = match kind {
         ChannelKind::Human => "this is a human channel: it takes channel messages with text, review or status",
         ChannelKind::Api => {
@@ -238,6 +245,12 @@ fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Problem {
 
 fn channel_disabled() -> Problem {
     Problem::conflict("channel_disabled", "this channel is disabled and takes no messages")
+}
+
+/// 412: the message is not what the client saw.
+pub(in crate::http) fn precondition_failed() -> Problem {
+    let detail = "the message is not the one that If-Match names any more; read it again";
+    Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
 }
 
 /// 404 for a review that does not exist, here or at all.
@@ -274,6 +287,9 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
         Rejection::TooManyTurns => {
             Problem::too_many("conversation_backlog", "too many turns wait in this conversation", 1)
         }
+        Rejection::MessageNotFound => one::message_not_found(),
+        Rejection::MessageDeleted => Problem::conflict("message_deleted", "this message was deleted"),
+        Rejection::MessageChanged => precondition_failed(),
         Rejection::ReviewNotFound => review_not_found(),
         Rejection::ReviewOver(state) => {
             Problem::conflict("review_already_completed", "this review is over; see review for how it ended")
