@@ -11,4 +11,5 @@ mod channels;
 mod seeds;
 mod smoke;
 mod support;
+mod tidy;
 mod workspaces;

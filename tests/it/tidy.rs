@@ -173,7 +173,10 @@ fn every_source_file_is_compiled() {
         }
     }
     let dead: Vec<_> = all.iter().map(|file| file.path.clone()).filter(|path| !reached.contains(path)).collect();
-    refuse(&dead, "no `mod` line leads to these files, so nothing in them is compiled or tested. Declare or delete them.");
+    refuse(
+        &dead,
+        "no `mod` line leads to these files, so nothing in them is compiled or tested. Declare or delete them.",
+    );
 }
 
 #[test]
@@ -315,7 +318,8 @@ fn every_name_of_code_in_the_map_is_in_the_code() {
 fn the_one_test_command_is_the_same_everywhere() {
     let places = files(&["README.md", ".ci/run", "docs/CONTRIBUTING.md"], &["README.md", "run", "CONTRIBUTING.md"]);
     assert_eq!(places.len(), 3, "one of README.md, .ci/run and docs/CONTRIBUTING.md is missing");
-    let silent: Vec<_> = places.iter().filter(|file| !file.text.contains(TEST_COMMAND)).map(|f| f.path.clone()).collect();
+    let silent: Vec<_> =
+        places.iter().filter(|file| !file.text.contains(TEST_COMMAND)).map(|f| f.path.clone()).collect();
     refuse(&silent, &format!("say `{TEST_COMMAND}` there, or change TEST_COMMAND here and all of them."));
 }
 
