@@ -40,7 +40,7 @@ fn at(name: &str) -> String {
 }
 
 /// The `id`s of a list of choices, each an object with `id` or the text itself.
-fn ids<'a>(choices: Option<&'a Value>) -> Vec<&'a str> {
+fn ids(choices: Option<&Value>) -> Vec<&str> {
     let choices = choices.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     choices.iter().filter_map(|choice| choice.get("id").unwrap_or(choice).as_str()).collect()
 }
