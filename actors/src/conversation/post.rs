@@ -156,13 +156,16 @@ impl Post {
             (Some(state), _) if self.expected.is_some_and(|expected| expected != state.id) => {
                 return Ok(Decision::Reject(Rejection::NotFound));
             }
-            (Some(state), _) if state.closed => return Ok(Decision::Reject(Rejection::Closed)),
             (Some(state), _) => (state.id, state.owner.clone()),
             (None, Some(opening)) => (opening.id, opening.owner.clone()),
             (None, None) => return Ok(Decision::Reject(Rejection::NotFound)),
         };
         if let Some(rejection) = self.check(state, found)? {
             return Ok(Decision::Reject(rejection));
+        }
+        // What is wrong with the messages themselves is told first: no later moment would make it right.
+        if state.is_some_and(|state| state.closed) {
+            return Ok(Decision::Reject(Rejection::Closed));
         }
         if let (Some(request), Some(state)) = (&self.turn, state)
             && let Some(rejection) = refuse_turn(request, state)
