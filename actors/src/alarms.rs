@@ -8,10 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Millis;
 use crate::id::{EntityKey, Kind};
+use crate::limits;
 use crate::node::Node;
 use crate::store::{Due, StoreError};
 
@@ -24,17 +25,30 @@ const PAGE: usize = 1_000;
 /// After which an alarm that is still due is looked at again, or one that could not be delivered is sent again.
 const AGAIN_MILLIS: u64 = 1_000;
 
+/// Held while an entity is being woken.
+pub(crate) type Wake = OwnedSemaphorePermit;
+
 /// The near alarms of this node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Alarms {
     near: Mutex<Near>,
     earlier: Notify,
+    wakes: Arc<Semaphore>,
+}
+
+impl Default for Alarms {
+    fn default() -> Self {
+        let wakes = Arc::new(Semaphore::new(limits::WAKES));
+        Self { near: Mutex::default(), earlier: Notify::new(), wakes }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Near {
     ordered: BTreeSet<(Millis, EntityKey)>,
     by_entity: HashMap<EntityKey, Millis>,
+    /// Some had no room here and stand in the store's index only.
+    left_out: bool,
 }
 
 impl Near {
@@ -46,6 +60,21 @@ impl Near {
             self.by_entity.insert(entity, at);
             self.ordered.insert((at, entity));
         }
+        if self.ordered.len() > limits::NEAR_ALARMS
+            && let Some((_, latest)) = self.ordered.pop_last()
+        {
+            self.by_entity.remove(&latest);
+            self.left_out = true;
+        }
+    }
+
+    /// Takes note of an alarm as it was found stored. One that is due and was just rung for is noted to be rung for
+    /// again, and stays so: else an entity that cannot do its work would be woken without a pause.
+    fn found(&mut self, entity: EntityKey, at: Millis, now: Millis) {
+        let rung = self.by_entity.get(&entity).is_some_and(|noted| *noted <= now.plus(AGAIN_MILLIS));
+        if at > now || !rung {
+            self.set(entity, Some(at));
+        }
     }
 }
 
@@ -53,22 +82,26 @@ impl Alarms {
     /// Takes note of an entity's alarm, as it is durable now. One beyond the horizon is left to the scan.
     pub(crate) fn set(&self, entity: EntityKey, at: Option<Millis>, now: Millis) {
         let at = at.filter(|at| *at <= now.plus(HORIZON_MILLIS));
+        self.change(|near| near.set(entity, at));
+    }
+
+    /// Takes note of an entity's alarm as it was loaded.
+    pub(crate) fn note(&self, entity: EntityKey, at: Option<Millis>, now: Millis) {
+        match at.filter(|at| *at <= now.plus(HORIZON_MILLIS)) {
+            Some(at) => self.change(|near| near.found(entity, at, now)),
+            None => self.change(|near| near.set(entity, None)),
+        }
+    }
+
+    /// Changes the near alarms, and tells the service if one of them is now earlier than all were before.
+    fn change(&self, change: impl FnOnce(&mut Near)) {
         let mut near = self.lock();
         let first_before = near.ordered.first().copied();
-        near.set(entity, at);
+        change(&mut near);
         let first = near.ordered.first().copied();
         drop(near);
         if first < first_before || first_before.is_none() {
             self.earlier.notify_one();
-        }
-    }
-
-    /// Takes note of an entity's alarm as it was found stored. One that is due and was just rung for is noted to be
-    /// rung for again, and stays so: else an entity that cannot do its work would be woken without a pause.
-    pub(crate) fn note(&self, entity: EntityKey, at: Option<Millis>, now: Millis) {
-        let rung = |near: &Near| near.by_entity.get(&entity).is_some_and(|noted| *noted <= now.plus(AGAIN_MILLIS));
-        if at.is_none_or(|at| at > now) || !rung(&self.lock()) {
-            self.set(entity, at, now);
         }
     }
 
@@ -77,12 +110,20 @@ impl Alarms {
         self.near.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the alarms that are due, and tells when the next one is.
+    /// Whether there is room again for what was left out.
+    fn has_room(&self) -> bool {
+        let mut near = self.lock();
+        let room = near.left_out && near.ordered.len() <= limits::NEAR_ALARMS / 2;
+        near.left_out &= !room;
+        room
+    }
+
+    /// Takes alarms that are due, as many as may be rung at once, and tells when the next one is.
     fn take_due(&self, now: Millis) -> (Vec<EntityKey>, Option<Millis>) {
         let mut near = self.lock();
         let mut due = Vec::new();
         while let Some((at, entity)) = near.ordered.first().copied() {
-            if at > now {
+            if at > now || due.len() == limits::WAKES {
                 return (due, Some(at));
             }
             // It stays noted, a little later, until the entity says that it is done with it: a wake that gets lost
@@ -94,21 +135,23 @@ impl Alarms {
     }
 }
 
-/// Reads the due index up to the horizon.
+/// Reads the due index up to the horizon, as far as there is room for it.
 async fn scan(node: &Arc<Node>) -> Result<(), StoreError> {
     let upto = node.clock.now().plus(HORIZON_MILLIS);
     let mut after: Option<Due> = None;
     loop {
         let page = node.store.due(after, upto, PAGE).await?;
+        let now = node.clock.now();
         let mut near = node.alarms.lock();
         for due in &page {
-            if near.by_entity.get(&due.entity).is_none_or(|at| due.at < *at) {
-                near.set(due.entity, Some(due.at));
-            }
+            near.found(due.entity, due.at, now);
         }
+        // The index is in order of time, so what was left out now is later than all that is here.
+        let full = near.ordered.len() >= limits::NEAR_ALARMS;
+        near.left_out |= full;
         drop(near);
         match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(*last),
+            Some(last) if page.len() == PAGE && !full => after = Some(*last),
             _ => return Ok(()),
         }
     }
@@ -116,36 +159,103 @@ async fn scan(node: &Arc<Node>) -> Result<(), StoreError> {
 
 /// Runs the service until the node is told to stop.
 pub(crate) async fn run(node: Arc<Node>) {
+    node.stopping.run_until_cancelled(serve(&node)).await;
+}
+
+async fn serve(node: &Arc<Node>) {
     let mut next_scan = node.clock.now();
-    while !node.admission.is_closed() {
+    loop {
         let now = node.clock.now();
-        if now >= next_scan {
+        if now >= next_scan || node.alarms.has_room() {
             next_scan = now.plus(SCAN_EVERY_MILLIS);
-            if let Err(error) = scan(&node).await {
+            if let Err(error) = scan(node).await {
                 tracing::warn!(%error, "the due alarms could not be read; trying again");
                 next_scan = now.plus(AGAIN_MILLIS);
             }
         }
         let (due, next) = node.alarms.take_due(node.clock.now());
         for entity in due {
-            wake(&node, entity);
+            // The semaphore is never closed.
+            let Ok(waking) = Arc::clone(&node.alarms.wakes).acquire_owned().await else { return };
+            wake(node, entity, waking);
         }
         let next = next.map_or(next_scan, |next| next.min(next_scan));
         let wait = Duration::from_millis(next.since(node.clock.now()).max(1));
         tokio::select! {
             () = node.alarms.earlier.notified() => {}
-            () = node.stopping.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
-fn wake(node: &Arc<Node>, entity: EntityKey) {
+fn wake(node: &Arc<Node>, entity: EntityKey, waking: Wake) {
     // A wake that fails is repeated: the alarm stays noted.
     let _told = match entity.kind {
-        Kind::Conversation => node.conversations.wake(node, entity),
-        Kind::Contact => node.contacts.wake(node, entity),
-        Kind::Workspace => node.workspaces.wake(node, entity),
-        Kind::Installation => node.installation.wake(node, entity),
+        Kind::Conversation => node.conversations.wake(node, entity, waking),
+        Kind::Contact => node.contacts.wake(node, entity, waking),
+        Kind::Workspace => node.workspaces.wake(node, entity, waking),
+        Kind::Installation => node.installation.wake(node, entity, waking),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Address;
+
+    const NOW: Millis = Millis(1_000_000);
+
+    fn entity(n: usize) -> EntityKey {
+        EntityKey::conversation(Address([1; 10]), Address::derive("test", &[&n.to_le_bytes()]))
+    }
+
+    #[test]
+    fn of_more_alarms_than_there_is_room_for_the_earliest_are_kept() {
+        let alarms = Alarms::default();
+        let later = 10;
+        for n in (0..limits::NEAR_ALARMS + later).rev() {
+            alarms.set(entity(n), Some(NOW.plus(n as u64 / 100)), NOW);
+        }
+        assert_eq!(alarms.lock().ordered.len(), limits::NEAR_ALARMS);
+        assert_eq!(alarms.lock().by_entity.len(), limits::NEAR_ALARMS);
+        assert!((0..limits::NEAR_ALARMS - 100).step_by(997).all(|n| alarms.lock().by_entity.contains_key(&entity(n))));
+        assert!(!alarms.has_room());
+        for n in 0..limits::NEAR_ALARMS / 2 {
+            alarms.set(entity(n), None, NOW);
+        }
+        assert!(alarms.has_room(), "now what was left out is read");
+        assert!(!alarms.has_room(), "once");
+    }
+
+    #[test]
+    fn due_alarms_are_taken_in_order_so_many_at_once_and_noted_again() {
+        let alarms = Alarms::default();
+        let due = limits::WAKES + 5;
+        for n in 0..due {
+            alarms.set(entity(n), Some(Millis(n as u64)), NOW);
+        }
+        alarms.set(entity(due), Some(NOW.plus(1)), NOW);
+        let (first, next) = alarms.take_due(NOW);
+        assert_eq!(first, (0..limits::WAKES).map(entity).collect::<Vec<_>>());
+        assert_eq!(next, Some(Millis(limits::WAKES as u64)));
+        let (rest, next) = alarms.take_due(NOW);
+        assert_eq!((rest.len(), next), (5, Some(NOW.plus(1))), "one that is not due is not taken");
+        assert_eq!(alarms.take_due(NOW).0, []);
+        assert_eq!(alarms.take_due(NOW.plus(AGAIN_MILLIS)).0.len(), limits::WAKES, "nobody has said to be done");
+    }
+
+    #[test]
+    fn an_alarm_just_rung_for_is_not_rung_again_by_being_found_stored() {
+        let alarms = Alarms::default();
+        let rings = |now| alarms.take_due(now).0.len();
+        alarms.note(entity(1), Some(NOW), NOW);
+        assert_eq!(rings(NOW), 1);
+        alarms.note(entity(1), Some(NOW), NOW);
+        assert_eq!(rings(NOW.plus(AGAIN_MILLIS - 1)), 0);
+        assert_eq!(rings(NOW.plus(AGAIN_MILLIS)), 1);
+        alarms.note(entity(1), Some(NOW.plus(5_000)), NOW);
+        assert_eq!((rings(NOW.plus(4_999)), rings(NOW.plus(5_000))), (0, 1), "one that was moved rings then");
+        alarms.note(entity(1), None, NOW);
+        assert_eq!(rings(NOW.plus(100_000)), 0, "one that was cleared does not");
+    }
 }

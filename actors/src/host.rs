@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use crate::alarms::Wake;
 use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Directory, Envelope, Occupancy, Refusal};
@@ -41,10 +42,12 @@ pub(crate) enum Mail<M: Machine> {
     Read(Result<Found, StoreError>),
     /// The commit in flight has ended.
     Ended(Result<Outcome, StoreError>),
+    /// The entity as the store holds it, to compare with what a refusal was decided on.
+    Compared(Result<Option<Loaded>, StoreError>),
     /// The entity as the store holds it.
     Reloaded(Result<Option<Loaded>, StoreError>),
     /// The entity's alarm is due.
-    Alarm,
+    Alarm(Wake),
     /// Nobody has asked for a while; leave if that is still so.
     Passivate,
 }
@@ -55,6 +58,8 @@ enum Phase<M: Machine> {
     Idle,
     /// A read for these commands.
     Reading(Vec<Envelope<M>>),
+    /// The comparison of what this draft was decided on with the store.
+    Comparing(Box<Draft<M>>),
     /// The commit of this draft.
     Committing(Box<Draft<M>>),
     /// A settled reload.
@@ -166,12 +171,16 @@ impl<M: Machine> Actor for Host<M> {
                 resident.read(found);
                 resident.step();
             }
+            Mail::Compared(loaded) => {
+                resident.compared(loaded);
+                resident.step();
+            }
             Mail::Ended(outcome) => resident.ended(outcome),
             Mail::Reloaded(loaded) => {
                 resident.reloaded(loaded);
                 resident.step();
             }
-            Mail::Alarm => resident.wake(),
+            Mail::Alarm(_waking) => resident.wake(),
             Mail::Passivate => {
                 if matches!(resident.phase, Phase::Idle) && resident.queue.is_empty() {
                     resident.leave();
@@ -273,7 +282,7 @@ impl<M: Machine> Resident<M> {
         let alarm = draft.state.as_ref().and_then(M::alarm);
         let moved = alarm != self.alarm && draft.state.is_some();
         if draft.is_empty() && !moved {
-            return draft.answer();
+            return self.tell(draft);
         }
         let random = self.node.entropy.draw();
         let state = (self.commits_since_snapshot + 1 >= self.node.store.snapshot_every())
@@ -299,22 +308,52 @@ impl<M: Machine> Resident<M> {
         self.node.store.commit(commit, Box::new(move |outcome| news.tell(outcome)));
     }
 
+    /// Answers a batch that changes nothing. A commit proves what it was decided on; here nothing does, so where others
+    /// write too, a refusal is told only if the entity still stands where it did.
+    fn tell(&mut self, draft: Draft<M>) {
+        if !self.node.store.is_shared() || !draft.rejects() {
+            return draft.answer();
+        }
+        let store = Arc::clone(&self.node.store);
+        let entity = self.entity;
+        self.phase = Phase::Comparing(Box::new(draft));
+        let loading = Box::pin(async move { store.load(entity, Fresh::Acknowledged).await });
+        if let Some(loaded) = reader::now_or_later(loading, &self.myself, Mail::Compared) {
+            self.compared(loaded);
+        }
+    }
+
+    fn compared(&mut self, loaded: Result<Option<Loaded>, StoreError>) {
+        let Phase::Comparing(draft) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        match loaded {
+            Ok(loaded) if loaded.as_ref().map(|loaded| loaded.head) == self.head => {
+                self.conflicts = 0;
+                draft.answer();
+            }
+            Ok(_) => self.conflict(*draft),
+            Err(error) => draft.refuse(&Refusal::unavailable(&error)),
+        }
+    }
+
+    /// Somebody else got ahead: the batch is decided again on what the store holds, unless that happens without end.
+    fn conflict(&mut self, draft: Draft<M>) {
+        self.conflicts += 1;
+        if self.conflicts > CONFLICTS_MAX {
+            self.conflicts = 0;
+            draft.refuse(&Refusal::Unavailable("the entity is being changed elsewhere".to_owned()));
+        } else {
+            for envelope in draft.batch.into_iter().rev() {
+                self.queue.push_front(envelope);
+            }
+        }
+        self.reload();
+    }
+
     fn ended(&mut self, outcome: Result<Outcome, StoreError>) {
         let Phase::Committing(draft) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         match outcome {
             Ok(Outcome::Committed(head)) => self.committed(head, *draft),
-            Ok(Outcome::Conflict) => {
-                self.conflicts += 1;
-                if self.conflicts > CONFLICTS_MAX {
-                    self.conflicts = 0;
-                    draft.refuse(&Refusal::Unavailable("the entity is being changed elsewhere".to_owned()));
-                } else {
-                    for envelope in draft.batch.into_iter().rev() {
-                        self.queue.push_front(envelope);
-                    }
-                }
-                self.reload();
-            }
+            Ok(Outcome::Conflict) => self.conflict(*draft),
             Err(error @ StoreError::Indeterminate(_)) => {
                 draft.refuse(&Refusal::Unknown(error.to_string()));
                 self.reload();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::Models;
 use crate::alarms::{self, Alarms};
@@ -27,6 +27,8 @@ use crate::turns::Turns;
 
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often the number of resident entities is compared with its bound.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module's text. Cheap to share; one a process, as many as wanted in tests.
 pub struct Node {
@@ -43,7 +45,7 @@ pub struct Node {
     pub(crate) contacts: Directory<Contact>,
     pub(crate) workspaces: Directory<Registry>,
     pub(crate) installation: Directory<Registry>,
-    pub(crate) stopping: Notify,
+    pub(crate) stopping: CancellationToken,
 }
 
 impl std::fmt::Debug for Node {
@@ -70,7 +72,7 @@ impl Node {
             contacts: Directory::default(),
             workspaces: Directory::default(),
             installation: Directory::default(),
-            stopping: Notify::new(),
+            stopping: CancellationToken::new(),
         });
         tokio::spawn(alarms::run(Arc::clone(&node)));
         tokio::spawn(sweep(Arc::clone(&node)));
@@ -284,7 +286,7 @@ impl Node {
         let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
         self.turns.drain(half).await;
         self.admission.close();
-        self.stopping.notify_waiters();
+        self.stopping.cancel();
         self.conversations.drain(deadline).await;
         self.contacts.drain(deadline).await;
         self.workspaces.drain(deadline).await;
@@ -295,12 +297,14 @@ impl Node {
 
 /// Lets idle entities go, until the node stops.
 async fn sweep(node: Arc<Node>) {
-    while !node.admission.is_closed() {
-        tokio::select! {
-            () = node.stopping.notified() => {}
-            () = tokio::time::sleep(SWEEP_EVERY) => {}
+    let (idle, cap) = (limits::PASSIVATE_AFTER_MILLIS, limits::RESIDENT_ENTITIES);
+    let mut next = Instant::now() + SWEEP_EVERY;
+    while node.stopping.run_until_cancelled(tokio::time::sleep(COUNT_EVERY)).await.is_some() {
+        if Instant::now() < next && node.resident() <= cap {
+            continue;
         }
-        let (now, idle, cap) = (node.clock.now(), limits::PASSIVATE_AFTER_MILLIS, limits::RESIDENT_ENTITIES);
+        next = Instant::now() + SWEEP_EVERY;
+        let now = node.clock.now();
         node.conversations.sweep(now, idle, cap);
         node.contacts.sweep(now, idle, cap);
         node.workspaces.sweep(now, idle, cap);

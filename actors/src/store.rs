@@ -289,6 +289,12 @@ pub trait Store: Send + Sync + 'static {
     /// After how many commits of an entity the host should hand in its state. 1: with every commit.
     fn snapshot_every(&self) -> u64;
 
+    /// Whether other processes may commit to the same entities. Then a refusal that was decided on what is in memory is
+    /// compared with the store before it is told.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Ends the store: what was acknowledged is durable, later calls fail as `Unavailable`.
     fn close(&self) -> BoxFuture<'_, ()>;
 }

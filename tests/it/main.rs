@@ -19,4 +19,5 @@ mod paging;
 mod seeds;
 mod smoke;
 mod support;
+mod tidy;
 mod workspaces;

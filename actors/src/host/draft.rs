@@ -112,6 +112,11 @@ impl<M: Machine> Draft<M> {
         self.encoded.is_empty() && self.rows.is_empty() && self.views.is_empty() && self.keys.is_empty()
     }
 
+    /// Somebody is told that their command cannot be done as things stand.
+    pub(crate) fn rejects(&self) -> bool {
+        self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_))))
+    }
+
     /// Gives everybody their answer.
     pub(crate) fn answer(self) {
         for (envelope, reply) in self.batch.into_iter().zip(self.replies) {

@@ -316,6 +316,10 @@ impl<S: Store> Store for FaultyStore<S> {
         self.store.snapshot_every()
     }
 
+    fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.store.close()
     }

@@ -25,6 +25,7 @@ const SNAPSHOT_EVERY: u64 = 16;
 pub struct MemoryStore {
     content: Arc<Mutex<Content>>,
     snapshot_every: u64,
+    shared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +60,13 @@ impl MemoryStore {
     /// An empty store that asks for a state every `snapshot_every` commits (at least 1).
     #[must_use]
     pub fn new(snapshot_every: u64) -> Self {
-        Self { content: Arc::default(), snapshot_every: snapshot_every.max(1) }
+        Self { content: Arc::default(), snapshot_every: snapshot_every.max(1), shared: false }
+    }
+
+    /// The same content for several nodes (see [`Store::is_shared`]).
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { shared: true, ..self }
     }
 
     /// The content, unless the store was closed.
@@ -251,6 +258,10 @@ impl Store for MemoryStore {
 
     fn snapshot_every(&self) -> u64 {
         self.snapshot_every
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
