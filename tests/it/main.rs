@@ -5,6 +5,7 @@
 mod agents;
 mod api_keys;
 mod auth;
+mod bodies;
 mod bootstrap;
 mod busy;
 mod channel_messages;
