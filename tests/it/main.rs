@@ -7,6 +7,7 @@ mod api_keys;
 mod auth;
 mod bootstrap;
 mod channels;
+mod openapi;
 mod smoke;
 mod support;
 mod workspaces;
