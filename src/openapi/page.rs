@@ -88,21 +88,24 @@ fn grouped(document: &OpenApi) -> Vec<Group<'_>> {
         .collect()
 }
 
-/// The operations of a path, each with its method.
+/// The operations of a path, each with its method; what makes things first.
 fn methods(item: &PathItem) -> Vec<(&'static str, &Operation)> {
-    [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("PATCH", &item.patch), ("DELETE", &item.delete)]
+    [("POST", &item.post), ("GET", &item.get), ("PUT", &item.put), ("PATCH", &item.patch), ("DELETE", &item.delete)]
         .into_iter()
         .filter_map(|(method, operation)| operation.as_ref().map(|operation| (method, operation)))
         .collect()
 }
 
 fn navigation(groups: &[Group<'_>]) -> String {
-    let mut out = String::from("<nav aria-label=\"Contents\"><details open><summary>Tertulia API</summary>\n");
+    // On a small screen the list is folded; a box to tick opens it without a script.
+    let mut out = String::from(
+        "<nav aria-label=\"Contents\"><input type=\"checkbox\" id=\"menu\"><label for=\"menu\">Tertulia API</label>\n<div>\n",
+    );
     for (tag, _, operations) in groups {
         out += &format!("<p><a href=\"#{}\">{}</a></p>\n<ul>\n", anchor(tag), escape(tag));
         for (_, method, operation) in operations {
             out += &format!(
-                "<li><a href=\"#{}\"><span class=\"verb {}\">{}</span> {}</a></li>\n",
+                "<li><a href=\"#{}\"><span class=\"verb {}\">{}</span> <span>{}</span></a></li>\n",
                 escape(operation.operation_id.as_deref().unwrap_or_default()),
                 method.to_ascii_lowercase(),
                 method,
@@ -111,7 +114,7 @@ fn navigation(groups: &[Group<'_>]) -> String {
         }
         out += "</ul>\n";
     }
-    out + "<p><a href=\"#shapes\">Shapes</a></p>\n<p><a href=\"#errors\">Errors</a></p>\n</details></nav>"
+    out + "<p><a href=\"#shapes\">Shapes</a></p>\n<p><a href=\"#errors\">Errors</a></p>\n</div></nav>"
 }
 
 fn errors() -> String {

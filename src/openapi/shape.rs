@@ -144,6 +144,8 @@ pub(super) trait Detailed {
     fn pattern(self, pattern: &str) -> Self;
     /// Only sent, never shown.
     fn write_only(self) -> Self;
+    /// An example of it.
+    fn like(self, example: &str) -> Self;
 }
 
 impl Detailed for Object {
@@ -154,6 +156,11 @@ impl Detailed for Object {
 
     fn write_only(mut self) -> Self {
         self.write_only = Some(true);
+        self
+    }
+
+    fn like(mut self, example: &str) -> Self {
+        self.examples = vec![example.into()];
         self
     }
 }

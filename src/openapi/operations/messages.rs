@@ -4,7 +4,7 @@ use utoipa::openapi::HttpMethod::{Get, Post};
 
 use super::super::examples;
 use super::super::operation::Op;
-use super::super::shape::{any_of, boolean, named, one_of, text};
+use super::super::shape::{Detailed as _, any_of, boolean, named, one_of, text};
 use super::{READ, WRITE, id};
 
 /// Codes of a channel message's data.
@@ -180,7 +180,7 @@ fn list() -> Op {
          conversation messages, by sequence. Exactly one of `channelId` and `conversationId` must be given. A filter \
          that matches little may give a short page with a cursor behind it.",
     )
-    .query("channelId", "A human channel.", text(""))
+    .query("channelId", "A human channel.", text("").like("demo"))
     .query("conversationId", "A conversation.", text(""));
     filtered(op)
         .answers(

@@ -30,7 +30,8 @@ pub(super) fn operations() -> Vec<Op> {
         )
         .path("code", "The error's `code`.", id())
         .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])
-        .with_headers(&["Cache-Control"])
+        .with_headers(&["ETag", "Cache-Control"])
+        .answers_nothing(304, "It is still what `If-None-Match` names.")
         .refused(404, &["not_found"]),
     ]
 }

@@ -2,14 +2,15 @@
 
 use serde_json::Value;
 use utoipa::openapi::example::Example;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::{Content, RefOr};
+use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::{Content, RefOr, Schema};
 
 use super::html::escape;
 
 /// The request, once for each example of its body.
 pub(super) fn requests(path: &str, method: &str, operation: &Operation) -> String {
     let needs_key = operation.security.as_ref().is_some_and(|security| !security.is_empty());
+    let query = query(operation);
     let mut bodies = Vec::new();
     if let Some(RefOr::T(body)) = &operation.request_body {
         for content in body.content.values() {
@@ -18,11 +19,11 @@ pub(super) fn requests(path: &str, method: &str, operation: &Operation) -> Strin
         }
     }
     if bodies.is_empty() {
-        return block("", &command(path, method, needs_key, None));
+        return block("", &command(path, &query, method, needs_key, None));
     }
     let several = bodies.len() > 1;
     let one = |(name, value): (&str, &Value)| {
-        let command = command(path, method, needs_key, Some(value));
+        let command = command(path, &query, method, needs_key, Some(value));
         block(if several { name } else { "" }, &command)
     };
     bodies.into_iter().map(one).collect()
@@ -33,6 +34,18 @@ pub(super) fn examples(status: &str, content: &Content) -> String {
     values(content).map(|(name, value)| block(&format!("{status} {name}"), &pretty(value))).collect()
 }
 
+/// The query parameters that have an example.
+fn query(operation: &Operation) -> String {
+    let parameters = operation.parameters.iter().flatten().filter_map(|parameter| {
+        let RefOr::T(parameter) = parameter else { return None };
+        let Some(RefOr::T(Schema::Object(shape))) = &parameter.schema else { return None };
+        let in_query = matches!(parameter.parameter_in, ParameterIn::Query);
+        in_query.then(|| Some(format!("{}={}", parameter.name, shape.examples.first()?.as_str()?))).flatten()
+    });
+    let parameters: Vec<_> = parameters.collect();
+    if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) }
+}
+
 fn values(content: &Content) -> impl Iterator<Item = (&str, &Value)> {
     content.examples.iter().filter_map(|(name, example)| match example {
         RefOr::T(Example { value: Some(value), .. }) => Some((name.as_str(), value)),
@@ -40,13 +53,14 @@ fn values(content: &Content) -> impl Iterator<Item = (&str, &Value)> {
     })
 }
 
-fn command(path: &str, method: &str, needs_key: bool, body: Option<&Value>) -> String {
+fn command(path: &str, query: &str, method: &str, needs_key: bool, body: Option<&Value>) -> String {
     let mut out = match method {
         "GET" => "curl".to_owned(),
         method => format!("curl -X {method}"),
     };
-    // Ids in braces are for the reader to fill in; a shell must not read them.
-    out += &format!(" \"$TERTULIA{path}\"");
+    // What the reader fills in is a variable of the shell, as the server and the key are.
+    let path = path.replace("{id}", "$ID").replace("{code}", "$CODE");
+    out += &format!(" \"$TERTULIA{path}{query}\"");
     if needs_key {
         out += " \\\n  -H \"Authorization: Bearer $TERTULIA_KEY\"";
     }

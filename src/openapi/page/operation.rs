@@ -86,15 +86,13 @@ fn alternatives(document: &OpenApi, content: &Content) -> String {
         Some(RefOr::T(Schema::OneOf(one))) => one.items,
         _ => vec![schema.clone()],
     };
-    let mut out = String::new();
-    for shape in &several {
-        let Some(found) = find(shape) else { continue };
-        let table = shapes::table(&found);
-        if matches!(shape, RefOr::Ref(_)) {
-            out += &format!("<details><summary>{}</summary>{table}</details>\n", shapes::kind(shape));
-        }
-    }
-    out
+    let named = several.iter().filter(|shape| matches!(shape, RefOr::Ref(_)));
+    let tables = named.filter_map(|shape| Some((shapes::kind(shape), shapes::table(&find(shape)?))));
+    let open = |at| if at == 0 { " open" } else { "" };
+    tables
+        .enumerate()
+        .map(|(at, (kind, table))| format!("<details{}><summary>{kind}</summary>{table}</details>\n", open(at)))
+        .collect()
 }
 
 fn answers(document: &OpenApi, operation: &Operation) -> String {

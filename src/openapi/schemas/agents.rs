@@ -78,7 +78,7 @@ fn builtin_settings() -> RefOr<Schema> {
         .may("split", integer("Into how many messages it splits its answer.", 1, Some(20)).or(1).nullable())
         .may(
             "failEvery",
-            integer("Every so manieth turn fails; 0 is never.", 0, Some(i64::from(i32::MAX))).or(0).nullable(),
+            integer("With n, every n-th turn fails; 0 is never.", 0, Some(i64::from(i32::MAX))).or(0).nullable(),
         )
         .done()
 }
@@ -120,6 +120,6 @@ fn builtin() -> RefOr<Schema> {
         .must("script", list("What it answers to what.", named("ScriptEntry")))
         .must("latencyMs", integer("How long it takes to answer, in milliseconds.", 0, None))
         .must("split", integer("Into how many messages it splits its answer.", 1, None))
-        .must("failEvery", integer("Every so manieth turn fails; 0 is never.", 0, None))
+        .must("failEvery", integer("With n, every n-th turn fails; 0 is never.", 0, None))
         .done()
 }
