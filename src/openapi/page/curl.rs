@@ -19,19 +19,19 @@ pub(super) fn requests(path: &str, method: &str, operation: &Operation) -> Strin
         }
     }
     if bodies.is_empty() {
-        return block("", &command(path, &query, method, needs_key, None));
+        return block(&command(path, &query, method, needs_key, None));
     }
     let several = bodies.len() > 1;
-    let one = |(name, value): (&str, &Value)| {
+    let one = |(at, (name, value)): (usize, (&str, &Value))| {
         let command = command(path, &query, method, needs_key, Some(value));
-        block(if several { name } else { "" }, &command)
+        if several { folded(name, &command, at == 0) } else { block(&command) }
     };
-    bodies.into_iter().map(one).collect()
+    bodies.into_iter().enumerate().map(one).collect()
 }
 
 /// The examples of an answer.
 pub(super) fn examples(status: &str, content: &Content) -> String {
-    values(content).map(|(name, value)| block(&format!("{status} {name}"), &pretty(value))).collect()
+    values(content).map(|(name, value)| folded(&format!("{status} {name}"), &pretty(value), false)).collect()
 }
 
 /// The query parameters that have an example.
@@ -75,8 +75,13 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-/// A block of code; with a name it is folded.
-fn block(name: &str, text: &str) -> String {
-    let code = format!("<pre tabindex=\"0\"><code>{}</code></pre>\n", escape(text));
-    if name.is_empty() { code } else { format!("<details><summary>{}</summary>{code}</details>\n", escape(name)) }
+/// A block of code.
+fn block(text: &str) -> String {
+    format!("<pre tabindex=\"0\"><code>{}</code></pre>\n", escape(text))
+}
+
+/// The same behind its name, shown at once where it is `open`.
+fn folded(name: &str, text: &str, open: bool) -> String {
+    let open = if open { " open" } else { "" };
+    format!("<details{open}><summary>{}</summary>{}</details>\n", escape(name), block(text))
 }

@@ -114,7 +114,9 @@ pub(super) fn kind(schema: &RefOr<Schema>) -> String {
             words
         }
         RefOr::T(Schema::Array(array)) => match &array.items {
-            ArrayItems::RefOrSchema(items) => format!("{} of {}", type_words(&array.schema_type), kind(items)),
+            ArrayItems::RefOrSchema(items) => {
+                type_words(&array.schema_type).replacen("array", &format!("array of {}", kind(items)), 1)
+            }
             ArrayItems::False => type_words(&array.schema_type),
         },
         RefOr::T(Schema::OneOf(one)) => one.items.iter().map(kind).collect::<Vec<_>>().join(" or "),
@@ -146,6 +148,7 @@ pub(super) fn bounds(schema: &RefOr<Schema>) -> String {
     let mut between = |min: Option<String>, max: Option<String>, unit: &str| {
         let text = match (min, max) {
             (None, None) => return,
+            (Some(min), None) if min == "1" => format!("at least 1{}", unit.trim_end_matches('s')),
             (Some(min), None) => format!("at least {min}{unit}"),
             (None, Some(max)) => format!("at most {max}{unit}"),
             (Some(min), Some(max)) => format!("{min} to {max}{unit}"),
