@@ -18,6 +18,7 @@ mod idempotency;
 mod isolation;
 mod paging;
 mod seeds;
+mod openapi;
 mod smoke;
 mod support;
 mod tidy;
