@@ -9,6 +9,7 @@ pub mod channels;
 pub mod contacts;
 pub mod context;
 pub mod conversations;
+pub mod events;
 pub mod headers;
 pub mod idempotency;
 pub mod messages;
@@ -19,6 +20,7 @@ pub mod query;
 pub mod rate;
 pub mod refusal;
 mod resource;
+pub mod reviews;
 pub mod trace;
 pub mod turns;
 pub mod workspaces;
@@ -46,6 +48,8 @@ pub fn router(app: App) -> Router {
         .merge(conversations::routes())
         .merge(contacts::routes())
         .merge(turns::routes())
+        .merge(reviews::routes())
+        .merge(events::routes())
         .fallback(|| async { http::StatusCode::NOT_FOUND })
         .layer(authenticated);
     Router::new()

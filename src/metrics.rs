@@ -35,3 +35,35 @@ fn text(node: &Node) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use actors::agent::NoModels;
+    use actors::clock::{Entropy, ManualClock};
+    use actors::store::memory::MemoryStore;
+    use axum::body::Body;
+    use http::Request;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_metric_has_its_help_its_type_and_a_number() {
+        let entropy = Entropy::seeded([1; 32]);
+        let clock = Arc::new(ManualClock::default());
+        let node = Node::start(Arc::new(MemoryStore::default()), clock, entropy, Arc::new(NoModels));
+        let request = Request::get("/metrics").body(Body::empty()).unwrap();
+        let response = router(node).oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], TEXT_FORMAT);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(text.ends_with('\n') && text.contains("\ntertulia_up 1\n"), "{text}");
+        for lines in text.lines().collect::<Vec<_>>().chunks(3) {
+            let name = lines[2].split_once(' ').unwrap().0;
+            assert!(lines[0].starts_with(&format!("# HELP {name} ")), "{lines:?}");
+            assert_eq!(lines[1], format!("# TYPE {name} gauge"));
+            assert!(lines[2].rsplit(' ').next().unwrap().parse::<f64>().is_ok());
+        }
+    }
+}

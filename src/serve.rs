@@ -156,3 +156,6 @@ fn say(line: &str) -> io::Result<()> {
     writeln!(stdout, "{line}")?;
     stdout.flush()
 }
+
+#[cfg(test)]
+mod tests;

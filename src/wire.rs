@@ -7,8 +7,10 @@
 pub mod channel_message;
 pub mod contact_message;
 pub mod conversation_message;
+pub mod event;
 pub mod fingerprint;
 pub mod json_view;
+pub mod review_response;
 pub mod shape;
 pub mod time;
 pub mod url;

@@ -27,6 +27,12 @@ pub fn entity_of(workspace: Address, normalised: &str) -> EntityKey {
     EntityKey::contact(workspace, Address::derive("contact", &[&workspace.0, normalised.as_bytes()]))
 }
 
+/// The contact's conversation of this generation on a channel, whether it was ever used or not.
+#[must_use]
+pub fn conversation_of(contact: EntityKey, channel: &str, generation: u32) -> EntityKey {
+    EntityKey::conversation(contact.workspace, conversation_address(contact, channel, generation))
+}
+
 /// The conversation that is open with a contact on a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct OpenConversation {

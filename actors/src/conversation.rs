@@ -11,10 +11,11 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId, TurnId};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
-use crate::message::{Content, Message, ReviewState};
+use crate::message::{Content, Message, Overlay, ReviewState};
 use crate::node::Node;
 use crate::store::{Table, View};
 
+pub mod amend;
 pub mod post;
 pub mod review;
 pub mod turn;
@@ -255,6 +256,34 @@ pub enum Event {
     /// A turn was cancelled.
     #[n(12)]
     TurnCancelled(#[n(0)] Turn),
+    /// A message was edited.
+    #[n(14)]
+    MessageUpdated {
+        /// Which.
+        #[n(0)]
+        message: MessageId,
+    },
+    /// A message's content was taken away.
+    #[n(15)]
+    MessageDeleted {
+        /// Which.
+        #[n(0)]
+        message: MessageId,
+    },
+    /// A message has arrived.
+    #[n(16)]
+    MessageDelivered {
+        /// Which.
+        #[n(0)]
+        message: MessageId,
+    },
+    /// A message was read.
+    #[n(17)]
+    MessageRead {
+        /// Which.
+        #[n(0)]
+        message: MessageId,
+    },
     /// The earliest deadline was worked off; a mark.
     #[n(13)]
     DeadlineMoved {
@@ -273,6 +302,10 @@ impl Event {
             Self::ConversationUpdated { .. } => "conversation.updated",
             Self::ConversationClosed => "conversation.closed",
             Self::MessageCreated(_) => "message.created",
+            Self::MessageUpdated { .. } => "message.updated",
+            Self::MessageDeleted { .. } => "message.deleted",
+            Self::MessageDelivered { .. } => "message.delivered",
+            Self::MessageRead { .. } => "message.read",
             Self::ReviewRequested { .. } => "review.requested",
             Self::ReviewCompleted(_) => "review.completed",
             Self::ReviewExpired(_) => "review.expired",
@@ -312,6 +345,20 @@ pub enum Command {
         /// Its number.
         number: u64,
     },
+    /// Edit a message, take it away, or note how far it has come.
+    Amend {
+        /// Which.
+        message: MessageId,
+        /// What to do with it.
+        amendment: amend::Amendment,
+    },
+    /// Answer a review.
+    Respond(review::Response),
+    /// Take a review back.
+    CancelReview {
+        /// The message that asked.
+        message: MessageId,
+    },
     /// The alarm is due.
     Wake {
         /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
@@ -334,6 +381,10 @@ pub enum Reply {
     },
     /// The turn stands so now.
     Turn(Box<Turn>),
+    /// The message is so now.
+    Amended(Box<Overlay>),
+    /// The review stands so now.
+    Review(Box<ReviewState>),
     /// There was nothing to do.
     Nothing,
 }
@@ -356,6 +407,22 @@ pub enum Rejection {
     TurnInProgress,
     /// Too many turns wait.
     TooManyTurns,
+    /// There is no such message.
+    MessageNotFound,
+    /// Its content is gone.
+    MessageDeleted,
+    /// It is not what the client saw any more.
+    MessageChanged,
+    /// There is no such review.
+    ReviewNotFound,
+    /// It was decided, or taken back, before.
+    ReviewOver(Box<ReviewState>),
+    /// Its time is over.
+    ReviewExpired(Box<ReviewState>),
+    /// This principal has voted.
+    AlreadyVoted,
+    /// This principal is not among those who may answer.
+    NotAllowed,
     /// There is no such turn.
     TurnNotFound,
     /// The turn is over, or not in a state in which this can be done.
@@ -382,6 +449,9 @@ impl Machine for Conversation {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
             Command::Wake { .. } => review::needs(state),
+            Command::Amend { message, .. } => review::needs_of(state, *message),
+            Command::Respond(response) => review::needs_of(state, response.message),
+            Command::CancelReview { message } => review::needs_of(state, *message),
             Command::StartTurn { .. } | Command::FinishTurn(_) => Vec::new(),
         }
     }
@@ -400,6 +470,11 @@ impl Machine for Conversation {
             (Command::StartTurn { agent }, Some(state)) => Ok(turn::start(state, agent, moment)),
             (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
             (Command::FinishTurn(finish), Some(state)) => Ok(turn::finish(state, finish, moment)),
+            (Command::Amend { message, amendment }, Some(state)) => {
+                amend::amend(state, *message, amendment, moment, found)
+            }
+            (Command::Respond(response), Some(state)) => review::respond(state, response, moment, found),
+            (Command::CancelReview { message }, Some(state)) => review::cancel(state, *message, moment, found),
             (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
         }
@@ -472,6 +547,10 @@ impl State {
     fn take(&mut self, record: &Record<Event>) {
         match &record.event {
             Event::ConversationCreated { .. } | Event::ReviewCompleted(_) | Event::ReviewExpired(_) => {}
+            Event::MessageUpdated { .. }
+            | Event::MessageDeleted { .. }
+            | Event::MessageDelivered { .. }
+            | Event::MessageRead { .. } => {}
             Event::ReviewCancelled(_) => {}
             Event::ConversationUpdated { owner, reopened, .. } => {
                 self.owner.clone_from(owner);

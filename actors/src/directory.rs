@@ -147,17 +147,47 @@ impl<M: Machine> Envelope<M> {
     }
 }
 
+/// Commands that wait or run, and the bytes of their content.
+#[derive(Debug, Default)]
+struct Load {
+    commands: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Load {
+    /// Adds a command unless there are too many, or it is too much together with others.
+    fn add(&self, bytes: usize, (max_commands, max_bytes): (usize, usize)) -> bool {
+        let commands = self.commands.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = commands < max_commands && (before == 0 || before.saturating_add(bytes) <= max_bytes);
+        if !fits {
+            self.remove(bytes);
+        }
+        fits
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.commands.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// How much the node has to do, counted before anything is queued.
 #[derive(Debug, Default)]
 pub struct Admission {
-    commands: AtomicUsize,
+    load: Load,
     closed: AtomicBool,
 }
 
 impl Admission {
     /// Commands admitted and not answered yet.
     pub fn in_flight(&self) -> usize {
-        self.commands.load(Ordering::Relaxed)
+        self.load.commands.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of their content.
+    pub fn bytes_in_flight(&self) -> usize {
+        self.load.bytes.load(Ordering::Relaxed)
     }
 
     /// Admits nothing any more.
@@ -173,36 +203,35 @@ impl Admission {
 
 /// A place in the entity's queue and in the node's.
 struct Permit {
-    entity: Arc<AtomicUsize>,
+    entity: Arc<Load>,
     node: Arc<Admission>,
+    bytes: usize,
 }
 
 impl Permit {
-    fn take<M: Machine>(entity: &Arc<AtomicUsize>, node: &Arc<Admission>) -> Result<Self, Refusal<M>> {
-        if node.commands.fetch_add(1, Ordering::Relaxed) >= limits::NODE_COMMANDS {
-            node.commands.fetch_sub(1, Ordering::Relaxed);
+    fn take<M: Machine>(entity: &Arc<Load>, node: &Arc<Admission>, bytes: usize) -> Result<Self, Refusal<M>> {
+        if !node.load.add(bytes, (limits::NODE_COMMANDS, limits::NODE_BYTES)) {
             return Err(Refusal::Overloaded);
         }
-        if entity.fetch_add(1, Ordering::Relaxed) >= limits::ENTITY_COMMANDS {
-            entity.fetch_sub(1, Ordering::Relaxed);
-            node.commands.fetch_sub(1, Ordering::Relaxed);
+        if !entity.add(bytes, (limits::ENTITY_COMMANDS, limits::ENTITY_BYTES)) {
+            node.load.remove(bytes);
             return Err(Refusal::Backlog);
         }
-        Ok(Self { entity: Arc::clone(entity), node: Arc::clone(node) })
+        Ok(Self { entity: Arc::clone(entity), node: Arc::clone(node), bytes })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.entity.fetch_sub(1, Ordering::Relaxed);
-        self.node.commands.fetch_sub(1, Ordering::Relaxed);
+        self.entity.remove(self.bytes);
+        self.node.load.remove(self.bytes);
     }
 }
 
 /// An incarnation of an entity.
 struct Slot<M: Machine> {
     actor: ActorRef<Mail<M>>,
-    pending: Arc<AtomicUsize>,
+    pending: Arc<Load>,
     used_at: AtomicU64,
 }
 
@@ -243,7 +272,7 @@ impl<M: Machine> Drop for Occupancy<M> {
 }
 
 /// An actor and the count of the commands that wait for it.
-type Incarnation<M> = (ActorRef<Mail<M>>, Arc<AtomicUsize>);
+type Incarnation<M> = (ActorRef<Mail<M>>, Arc<Load>);
 
 /// How an attempt to hand a command over went.
 enum Handed<M: Machine> {
@@ -314,7 +343,7 @@ impl<M: Machine> Directory<M> {
         if actor.get_status() >= ActorStatus::Draining {
             return Ok(Handed::Ending(actor.get_cell()));
         }
-        let permit = Permit::take(&pending, &node.admission)?;
+        let permit = Permit::take(&pending, &node.admission, M::weight(command))?;
         let (sender, receiver) = oneshot::channel();
         let envelope = Envelope {
             command: Arc::clone(command),
@@ -339,11 +368,16 @@ impl<M: Machine> Directory<M> {
 
     /// Wakes an entity for its alarm, activating it if need be. `false`: it could not be told now; try again.
     pub(crate) fn wake(&self, node: &Arc<Node>, entity: EntityKey, waking: Wake) -> bool {
+        let now = node.clock.now().0;
         let actor = match self.slots.entry(entity) {
-            Entry::Occupied(slot) => slot.get().actor.clone(),
+            Entry::Occupied(slot) => {
+                // One that rings again and again, as during a long turn, would only be loaded again at once.
+                slot.get().used_at.store(now, Ordering::Relaxed);
+                slot.get().actor.clone()
+            }
             Entry::Vacant(place) => {
                 let Ok((actor, pending)) = self.activate(node, entity) else { return false };
-                place.insert(Slot { actor: actor.clone(), pending, used_at: AtomicU64::new(node.clock.now().0) });
+                place.insert(Slot { actor: actor.clone(), pending, used_at: AtomicU64::new(now) });
                 actor
             }
         };
@@ -369,7 +403,7 @@ impl<M: Machine> Directory<M> {
         let mut idle: Vec<(u64, ActorRef<Mail<M>>)> = self
             .slots
             .iter()
-            .filter(|slot| slot.pending.load(Ordering::Relaxed) == 0)
+            .filter(|slot| slot.pending.commands.load(Ordering::Relaxed) == 0)
             .map(|slot| (slot.used_at.load(Ordering::Relaxed), slot.actor.clone()))
             .collect();
         let excess = self.slots.len().saturating_sub(cap);

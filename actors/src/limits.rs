@@ -3,8 +3,12 @@
 
 /// Commands waiting or running in one entity. One caller with many connections fills it first and is told 429.
 pub const ENTITY_COMMANDS: usize = 256;
+/// Bytes of content of those commands; four of the largest requests. A single larger command is still taken.
+pub const ENTITY_BYTES: usize = 16 * 1024 * 1024;
 /// Commands waiting or running in the node. At 20 µs each this is 0.1 s of work, so a refusal comes while it helps.
 pub const NODE_COMMANDS: usize = 8_192;
+/// Bytes of content of those commands. Without it the node's largest requests could take 32 GiB.
+pub const NODE_BYTES: usize = 256 * 1024 * 1024;
 /// Commands decided into one commit. A trace span takes 128 links; half of that keeps one commit readable.
 pub const BATCH_COMMANDS: usize = 64;
 /// Bytes of content decided into one commit, after which the next command waits for the next one. ScyllaDB warns

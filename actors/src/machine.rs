@@ -3,7 +3,7 @@
 //! [`Machine::decide`] looks at a state and a command and says what should happen; [`Machine::apply`] takes a record
 //! into the state. Neither awaits, reads a clock, draws randomness or does I/O, so a decision is tested as a value
 //! and repeated at will: after a conflict the same command is simply decided again on what the store holds.
-//! Everything else (batching, storing, answering, alarms) is the [`host`](crate::host)'s and the same for all.
+//! Everything else (batching, storing, answering, alarms) is the host's and the same for all.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;

@@ -390,4 +390,7 @@ pub struct Overlay {
     /// When it was acknowledged as read.
     #[n(8)]
     pub read_at: Option<Millis>,
+    /// The newest message that revises it.
+    #[n(9)]
+    pub superseded_by: Option<MessageId>,
 }

@@ -6,7 +6,6 @@
 //! journals, at every read by checksums and links between log rows, and over everything by [`verify`].
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -94,7 +93,7 @@ impl Options {
     /// Calls `hook` with every batch's number before it is written; an error stands for a failed write.
     #[cfg(any(test, feature = "test-support"))]
     #[must_use]
-    pub fn before_write(mut self, hook: impl Fn(u64) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    pub fn before_write(mut self, hook: impl Fn(u64) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
         self.before_write = Some(Box::new(hook));
         self
     }

@@ -142,7 +142,8 @@ pub async fn change(
 /// `DELETE /agents/{id}`.
 ///
 /// A channel is stored only while its agent is there, so once the agent is gone no channel can begin to use it. One
-/// that began between the search and the deletion is found by a second search, and the agent is put back.
+/// that began between the search and the deletion is found by a second search, and the agent is put back. (A process
+/// that dies right there leaves a channel whose agent is unknown; its turns fail until it gets another agent.)
 ///
 /// # Errors
 /// 404 `agent_not_found`, 409 `agent_in_use`.

@@ -21,7 +21,7 @@ use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::headers::idempotency_key;
 use super::idempotency::circumstances;
-use super::messages::{conversation_not_found, new_address, rejected};
+use super::messages::{LIVES_MAX, NEW_SCOPE, conversation_not_found, new_address, rejected};
 use super::paging::{self, Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
@@ -147,37 +147,43 @@ async fn create(
     };
     report.refuse()?;
     let node = app.node();
-    let address = new_address(caller.address, key).unwrap_or_else(|| Address::random(node.random()));
-    let entity = EntityKey::conversation(caller.address, address);
+    let with = circumstances(&context, NEW_SCOPE, key, &body);
     let details =
         Details { title: asked.title.flatten(), summary: asked.summary.flatten(), metadata: asked.metadata.flatten() };
-    let opening = Opening {
-        id: ConversationId::new(node.now(), address),
-        origin: Origin::Store,
-        owner: asked.owner.flatten(),
-        details,
-    };
-    let with = circumstances(&context, "conversation", key, &body);
-    let answer = node.conversation(entity, Command::Open(opening), with).await;
-    let created = |state: &conversation::State, details: &Details| {
-        let mut response = ignoring(json(StatusCode::CREATED, &view(state, details)), &report.ignored);
-        if let Ok(location) = HeaderValue::try_from(format!("/api/v1/conversations/{}", state.id)) {
-            response.headers_mut().insert(header::LOCATION, location);
-        }
-        response
-    };
-    match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Conversation(state, details)) => Ok(created(&state, &details)),
-        Answer::Done(_) => Err(internal_error()),
-        Answer::Repeat { first, .. } => {
-            let events = node.events::<Conversation>(entity, (first, first), Order::Asc, 1).await;
-            let event = events.map_err(|error| store_problem(&error))?.into_iter().next().ok_or_else(internal_error)?;
-            let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
-            let details = details.clone();
-            let state = conversation::begun(&event).ok_or_else(internal_error)?;
-            Ok(replayed(created(&state, &details)))
+    let owner = asked.owner.flatten();
+    for life in 0..LIVES_MAX {
+        let address = new_address(caller.address, key, life).unwrap_or_else(|| Address::random(node.random()));
+        let id = ConversationId::new(node.now(), address);
+        let opening = Opening { id, origin: Origin::Store, owner: owner.clone(), details: details.clone() };
+        let entity = EntityKey::conversation(caller.address, address);
+        let answer = node.conversation(entity, Command::Open(opening), with.clone()).await;
+        match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+            // The key opened this one so long ago that it is forgotten.
+            Answer::Done(Reply::Conversation(state, _)) if state.id != id => {}
+            Answer::Done(Reply::Conversation(state, details)) => return Ok(created(&state, &details, &report)),
+            Answer::Done(_) => break,
+            Answer::Repeat { first, .. } => return opened_before(&app, entity, first, &report).await,
         }
     }
+    Err(internal_error())
+}
+
+/// 201 with a conversation as it was opened.
+fn created(state: &conversation::State, details: &Details, report: &Report) -> Response {
+    let mut response = ignoring(json(StatusCode::CREATED, &view(state, details)), &report.ignored);
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/conversations/{}", state.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// The same for a retry, from the event that opened it.
+async fn opened_before(app: &App, entity: EntityKey, first: u64, report: &Report) -> Result<Response, Problem> {
+    let events = app.node().events::<Conversation>(entity, (first, first), Order::Asc, 1).await;
+    let event = events.map_err(|error| store_problem(&error))?.into_iter().next().ok_or_else(internal_error)?;
+    let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
+    let state = conversation::begun(&event).ok_or_else(internal_error)?;
+    Ok(replayed(created(&state, details, report)))
 }
 
 async fn one(

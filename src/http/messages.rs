@@ -5,6 +5,7 @@ use actors::conversation::{Event, Rejection};
 use actors::directory::{Circumstances, KeyUse};
 use actors::id::EntityKey;
 use actors::machine::Record;
+use actors::message::{Json, ReviewState};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -25,16 +26,19 @@ use crate::json::Object;
 use crate::json::report::Report;
 use crate::wire::Rules;
 use crate::wire::fingerprint::fingerprint;
+use crate::wire::json_view::review_status;
 use crate::wire::shape::{self, Shape};
+use crate::wire::time;
 
+mod change;
 mod channel;
 mod contact;
 mod conversation;
 mod exchange;
 mod list;
-mod one;
+pub(super) mod one;
 
-pub(super) use conversation::new_address;
+pub(super) use conversation::{LIVES_MAX, NEW_SCOPE, new_address};
 pub(super) use exchange::{replies, trigger, turn_of};
 pub use list::{Filter, page_of};
 
@@ -42,7 +46,9 @@ pub use list::{Filter, page_of};
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/messages", post(post_message).get(list::get))
-        .route("/messages/{id}", get(one::get))
+        .route("/messages/{id}", get(one::get).patch(change::edit).delete(change::delete))
+        .route("/messages/{id}/iterations", get(one::iterations))
+        .route("/messages/{id}/ack", post(change::acknowledge))
         .route("/channels/{id}/messages", post(post_to_channel))
         .route("/conversations/{id}/messages", post(post_to_conversation).get(list::of_conversation))
 }
@@ -207,13 +213,17 @@ async fn post_to_channel(
 }
 
 /// A channel of the caller's workspace.
-async fn find_channel(app: &App, caller: &Caller, channel: &str) -> Result<Option<std::sync::Arc<Channel>>, Problem> {
+pub(in crate::http) async fn find_channel(
+    app: &App,
+    caller: &Caller,
+    channel: &str,
+) -> Result<Option<std::sync::Arc<Channel>>, Problem> {
     let row = app.node().configured::<Channel>(caller.registry(), CHANNELS, channel.as_bytes()).await;
     row.map_err(|error| store_problem(&error))
 }
 
 /// 404 for a channel that does not exist, here or at all.
-pub(super) fn channel_not_found() -> Problem {
+pub(in crate::http) fn channel_not_found() -> Problem {
     Problem::not_found("channel_not_found", "there is no such channel")
 }
 
@@ -223,7 +233,7 @@ pub(in crate::http) fn conversation_not_found() -> Problem {
 }
 
 /// 400 for a channel of the other kind.
-fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Problem {
+pub(in crate::http) fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Problem {
     let message = match kind {
         ChannelKind::Human => "this is a human channel: it takes channel messages with text, review or status",
         ChannelKind::Api => {
@@ -235,6 +245,29 @@ fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Problem {
 
 fn channel_disabled() -> Problem {
     Problem::conflict("channel_disabled", "this channel is disabled and takes no messages")
+}
+
+/// 412: the message is not what the client saw.
+pub(in crate::http) fn precondition_failed() -> Problem {
+    let detail = "the message is not the one that If-Match names any more; read it again";
+    Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
+}
+
+/// 404 for a review that does not exist, here or at all.
+pub(in crate::http) fn review_not_found() -> Problem {
+    Problem::not_found("review_not_found", "there is no such review")
+}
+
+/// How a review ended, beside the refusal of another end.
+fn review_state(state: &ReviewState) -> serde_json::Value {
+    let json = |json: &Json| serde_json::from_str::<serde_json::Value>(json.as_str()).unwrap_or_default();
+    serde_json::json!({
+        "status": review_status(state.status),
+        "response": state.response.as_ref().map(json),
+        "feedback": state.feedback,
+        "decidedBy": state.decided_by,
+        "completedAt": state.completed_at.map(|at| time::format(at).as_str().to_owned()),
+    })
 }
 
 /// What a conversation's refusals mean to clients.
@@ -254,6 +287,24 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
         Rejection::TooManyTurns => {
             Problem::too_many("conversation_backlog", "too many turns wait in this conversation", 1)
         }
+        Rejection::MessageNotFound => one::message_not_found(),
+        Rejection::MessageDeleted => Problem::conflict("message_deleted", "this message was deleted"),
+        Rejection::MessageChanged => precondition_failed(),
+        Rejection::ReviewNotFound => review_not_found(),
+        Rejection::ReviewOver(state) => {
+            Problem::conflict("review_already_completed", "this review is over; see review for how it ended")
+                .with("review", review_state(&state))
+        }
+        Rejection::ReviewExpired(state) => {
+            Problem::conflict("review_expired", "the time to answer this review is over")
+                .with("review", review_state(&state))
+        }
+        Rejection::AlreadyVoted => Problem::conflict("already_voted", "this principal has answered this review before"),
+        Rejection::NotAllowed => Problem::new(
+            StatusCode::FORBIDDEN,
+            "responder_not_allowed",
+            "this principal is not among those who may answer this review",
+        ),
         Rejection::TurnNotFound => Problem::not_found("turn_not_found", "there is no such turn"),
         Rejection::TurnNotPossible(_) => Problem::conflict("turn_over", "this turn is over"),
     }

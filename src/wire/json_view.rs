@@ -50,6 +50,16 @@ pub fn review_status(status: ReviewStatus) -> &'static str {
     }
 }
 
+/// Stored JSON that the answer owns.
+#[derive(Clone, Debug)]
+pub struct RawOwned(pub Json);
+
+impl Serialize for RawOwned {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Raw(&self.0).serialize(serializer)
+    }
+}
+
 /// The word for a turn's status.
 #[must_use]
 pub fn turn_status(status: TurnStatus) -> &'static str {

@@ -1,3 +1,4 @@
+use actors::store::faulty::{FaultyStore, Rates};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp};
@@ -258,6 +259,30 @@ async fn many_equal_requests_with_one_key_make_one_channel() {
     assert!(answers.iter().all(|answer| answer.status == 201 && answer.bytes == answers[0].bytes));
     assert_eq!(answers.iter().filter(|answer| answer.header("idempotent-replayed").is_empty()).count(), 1);
     assert_eq!(app.get("/api/v1/channels").await.expect(200)["data"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn on_a_store_that_fails_a_retried_request_has_one_effect_and_every_refusal_says_when_to_retry() {
+    for seed in 0..40 {
+        let app = TestApp::with_store(|store| FaultyStore::new(store, seed, Rates::OFTEN)).await;
+        for n in 0..5 {
+            let body = json!({"name": format!("c{n}"), "kind": "api", "agentId": "echo"});
+            for attempt in 0.. {
+                assert!(attempt < 100, "seed {seed}: it is never done");
+                let answer = app.post("/api/v1/channels").idempotency_key(&format!("k{n}")).json(body.clone()).await;
+                if answer.status == 201 {
+                    break;
+                }
+                assert!(answer.status == 503 && !answer.header("retry-after").is_empty(), "seed {seed}: {answer:?}");
+            }
+        }
+        let sound = TestApp::start(app.store.clone(), &[]).await;
+        let listed = sound.get("/api/v1/channels").await.expect(200);
+        let mut names: Vec<_> =
+            listed["data"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["Demo", "Demo API", "c0", "c1", "c2", "c3", "c4"], "seed {seed}");
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use actors::agent::NoModels;
 use actors::clock::{Entropy, ManualClock, Millis};
 use actors::node::Node;
+use actors::store::Store;
 use actors::store::memory::MemoryStore;
 use axum::Router;
 use axum::body::Body;
@@ -54,11 +55,20 @@ impl TestApp {
 
     /// On `store`, as a server that starts again.
     pub(crate) async fn start(store: MemoryStore, env: &[(&str, &str)]) -> Self {
+        Self::behind(store, |store| store, env).await
+    }
+
+    /// After its first start on an empty store, with one that `wrap` makes of it and that may fail.
+    pub(crate) async fn with_store<S: Store>(wrap: impl FnOnce(MemoryStore) -> S) -> Self {
+        Self::behind(MemoryStore::default(), wrap, &[]).await
+    }
+
+    async fn behind<S: Store>(store: MemoryStore, wrap: impl FnOnce(MemoryStore) -> S, env: &[(&str, &str)]) -> Self {
         let clock = Arc::new(ManualClock::at(BEGIN));
-        let node = node(store.clone(), Arc::clone(&clock));
+        let first = node(store.clone(), Arc::clone(&clock));
         let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };
-        let pepper = bootstrap::run(&node, Some(ADMIN_KEY), announce).await.unwrap();
-        let app = App::new(node, pepper, &config(env));
+        let pepper = bootstrap::run(&first, Some(ADMIN_KEY), announce).await.unwrap();
+        let app = App::new(node(wrap(store.clone()), Arc::clone(&clock)), pepper, &config(env));
         Self { router: front::router(app.clone()), app, clock, store }
     }
 
@@ -109,7 +119,7 @@ pub(crate) const ALL_SCOPES: [&str; 4] = ["messages:write", "messages:read", "re
 
 /// A node on `store`, as a process of its own: it draws other ids than every other node. Two nodes with the same ids
 /// on one store would take each other's commits for their own.
-pub(crate) fn node(store: impl actors::store::Store, clock: Arc<ManualClock>) -> Arc<Node> {
+pub(crate) fn node(store: impl Store, clock: Arc<ManualClock>) -> Arc<Node> {
     static NODES: AtomicU64 = AtomicU64::new(0);
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&NODES.fetch_add(1, Ordering::Relaxed).to_le_bytes());

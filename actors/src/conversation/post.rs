@@ -11,7 +11,7 @@ use super::{
 };
 use crate::clock::Millis;
 use crate::codec;
-use crate::id::{ConversationId, MessageId};
+use crate::id::{Address, ConversationId, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
 use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
@@ -156,13 +156,16 @@ impl Post {
             (Some(state), _) if self.expected.is_some_and(|expected| expected != state.id) => {
                 return Ok(Decision::Reject(Rejection::NotFound));
             }
-            (Some(state), _) if state.closed => return Ok(Decision::Reject(Rejection::Closed)),
             (Some(state), _) => (state.id, state.owner.clone()),
             (None, Some(opening)) => (opening.id, opening.owner.clone()),
             (None, None) => return Ok(Decision::Reject(Rejection::NotFound)),
         };
         if let Some(rejection) = self.check(state, found)? {
             return Ok(Decision::Reject(rejection));
+        }
+        // What is wrong with the messages themselves is told first: no later moment would make it right.
+        if state.is_some_and(|state| state.closed) {
+            return Ok(Decision::Reject(Rejection::Closed));
         }
         if let (Some(request), Some(state)) = (&self.turn, state)
             && let Some(rejection) = refuse_turn(request, state)
@@ -228,7 +231,7 @@ fn is_within(state: &State, id: MessageId) -> bool {
 }
 
 /// Whether `id` names a message of this conversation.
-fn is_message(state: Option<&State>, id: MessageId, found: &Found) -> Result<bool, Missing> {
+pub(super) fn is_message(state: Option<&State>, id: MessageId, found: &Found) -> Result<bool, Missing> {
     if !state.is_some_and(|state| is_within(state, id)) {
         return Ok(false);
     }
@@ -329,31 +332,27 @@ impl Posting<'_> {
         }
     }
 
-    /// The message `id` is revised: its pending review is cancelled.
+    /// The message `id` is revised by the one just appended: its pending review is cancelled.
     fn supersede(&mut self, id: MessageId, found: &Found) -> Result<(), Missing> {
         let by_this_post = |event: &Event| matches!(event, Event::ReviewCancelled(end) if end.message == id);
         if self.events.iter().any(by_this_post) {
             return Ok(());
         }
-        let overlay = overlay_of(id.number, found)?;
-        let Some(bytes) = found.event(id.number)? else { return Ok(()) };
-        let Ok(record) = codec::decode_record::<Event>(id.number, bytes) else { return Ok(()) };
-        let Some(review) = super::message_of(&record).and_then(|message| message.content.review.clone()) else {
+        let superseded_by = self.messages.last().map(|message| message.id);
+        let overlay = Overlay { superseded_by, ..overlay_of(id.number, found)? };
+        let record = found.event(id.number)?.map(|bytes| codec::decode_record::<Event>(id.number, bytes));
+        let original = record.and_then(Result::ok).as_ref().and_then(super::message_of);
+        let pending = original.and_then(|original| original.content.review.clone()).and_then(|review| {
+            let standing = super::review::standing(&review, overlay.review.as_ref(), self.moment.now);
+            (standing.status == ReviewStatus::Pending).then_some((review, standing))
+        });
+        let Some((review, standing)) = pending else {
+            let value = Some(codec::encode(&overlay));
+            self.rows.push(RowWrite { table: OVERLAYS, key: number_key(id.number), value });
             return Ok(());
         };
-        let pending = overlay.review.as_ref().is_none_or(|review| review.status == ReviewStatus::Pending);
-        if !pending || self.moment.now >= review.expires_at {
-            return Ok(());
-        }
-        let votes = overlay.review.as_ref().map(|review| review.votes.clone()).unwrap_or_default();
-        let state = ReviewState {
-            status: ReviewStatus::Cancelled,
-            response: None,
-            feedback: None,
-            decided_by: None,
-            completed_at: Some(self.moment.now),
-            votes,
-        };
+        let completed_at = Some(self.moment.now);
+        let state = ReviewState { status: ReviewStatus::Cancelled, completed_at, ..standing };
         let (rows, views) = review_ended(id, review.expires_at, overlay, &state);
         self.rows.extend(rows);
         self.views.extend(views);
@@ -410,6 +409,16 @@ pub fn id_key(id: MessageId) -> Bytes {
     key.extend_from_slice(&id.entity.0);
     key.extend_from_slice(&id.number.to_be_bytes());
     key.into()
+}
+
+/// The inverse of [`id_key`].
+#[must_use]
+pub fn parse_id_key(key: &[u8]) -> Option<MessageId> {
+    let (at, rest) = key.split_at_checked(8)?;
+    let (entity, number) = rest.split_at_checked(10)?;
+    let at = Millis(u64::from_be_bytes(at.try_into().ok()?));
+    let number = u64::from_be_bytes(number.try_into().ok()?);
+    Some(MessageId::new(at, Address(entity.try_into().ok()?), number))
 }
 
 /// The key of a pending review among the deadlines.

@@ -3,15 +3,24 @@
 //! The deadline is compared inside the decision, with the decision's own time; the alarm only announces what has
 //! become true by then (DESIGN invariant I4).
 
+use bytes::Bytes;
+
 use super::post::{overlay_of, review_ended};
-use super::{Conversation, DEADLINES, Event, OVERLAYS, Reply, ReviewEnd, State, message_of, number_key, turn};
+use super::{
+    Conversation, DEADLINES, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key, turn,
+};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::MessageId;
+use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
-use crate::message::{Review, ReviewState, ReviewStatus};
+use crate::message::{Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
+use crate::store::RowWrite;
 
-/// Reviews that one wake-up ends; more are ended by the next, at once.
+/// Who decides when nobody has in time.
+pub const SYSTEM: &str = "system";
+
+/// Reviews that one wake-up ends, or fewer if they are too much for a commit; more are ended by the next, at once.
 const EXPIRED_AT_ONCE: usize = 64;
 
 pub(super) fn needs(state: Option<&State>) -> Vec<Need> {
@@ -44,12 +53,22 @@ pub(super) fn wake(
         if !missing.is_empty() {
             return Err(Missing(missing));
         }
+        let mut ended = 0;
         for (_, seq) in &due {
             expire(*seq, moment, found, &mut change)?;
+            ended += 1;
+            if weight(&change) > limits::BATCH_BYTES {
+                break;
+            }
         }
-        change.events.push(Event::DeadlineMoved { next: deadlines.get(due.len()).map(|(at, _)| *at) });
+        change.events.push(Event::DeadlineMoved { next: deadlines.get(ended).map(|(at, _)| *at) });
     }
     Ok(if change.events.is_empty() { Decision::Answer(Reply::Nothing) } else { Decision::Change(change) })
+}
+
+/// About how many bytes ended reviews take: each outcome stands in a row and in an event.
+fn weight(change: &Change<Conversation>) -> usize {
+    change.rows.iter().map(|row| 2 * row.value.as_ref().map_or(0, Bytes::len)).sum()
 }
 
 fn parse_deadline(key: &[u8]) -> Option<(Millis, u64)> {
@@ -61,22 +80,158 @@ fn parse_deadline(key: &[u8]) -> Option<(Millis, u64)> {
 fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversation>) -> Result<(), Missing> {
     let Some((id, review)) = asked(seq, found)? else { return Ok(()) };
     let overlay = overlay_of(seq, found)?;
-    let votes = overlay.review.as_ref().map(|review| review.votes.clone()).unwrap_or_default();
-    let by_default = review.on_expire.is_some();
-    let state = ReviewState {
-        status: if by_default { ReviewStatus::Completed } else { ReviewStatus::Expired },
-        response: review.on_expire,
-        feedback: None,
-        decided_by: by_default.then(|| "system".to_owned()),
-        completed_at: Some(moment.now),
-        votes,
-    };
+    let state = standing(&review, overlay.review.as_ref(), moment.now);
     let (rows, views) = review_ended(id, review.expires_at, overlay, &state);
     change.rows.extend(rows);
     change.views.extend(views);
+    let by_default = state.status == ReviewStatus::Completed;
     let end = ReviewEnd { message: id, state };
     change.events.push(if by_default { Event::ReviewCompleted(end) } else { Event::ReviewExpired(end) });
     Ok(())
+}
+
+/// How a review stands at `now`, whether or not the end of its time was announced already.
+#[must_use]
+pub fn standing(review: &Review, stored: Option<&ReviewState>, now: Millis) -> ReviewState {
+    if let Some(stored) = stored.filter(|stored| stored.status != ReviewStatus::Pending || now < review.expires_at) {
+        return stored.clone();
+    }
+    let votes = stored.map(|stored| stored.votes.clone()).unwrap_or_default();
+    let over = now >= review.expires_at;
+    let by_default = over && review.on_expire.is_some();
+    ReviewState {
+        status: match (over, by_default) {
+            (false, _) => ReviewStatus::Pending,
+            (true, true) => ReviewStatus::Completed,
+            (true, false) => ReviewStatus::Expired,
+        },
+        response: review.on_expire.clone().filter(|_| by_default),
+        feedback: None,
+        decided_by: by_default.then(|| SYSTEM.to_owned()),
+        // The deadline itself, not the moment at which somebody noticed: so every reader sees the same.
+        completed_at: over.then_some(review.expires_at),
+        votes,
+    }
+}
+
+/// Somebody answers a review.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The message that asked.
+    pub message: MessageId,
+    /// The answer, checked for the review's type. Where votes are counted it is in canonical form, so that equal
+    /// answers are equal texts.
+    pub response: Json,
+    /// Words about it.
+    pub feedback: Option<String>,
+    /// Who answers.
+    pub principal: String,
+}
+
+/// The review of `message` and how it stands; or why nothing can be decided about it.
+fn pending(
+    state: &State,
+    message: MessageId,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Result<(Review, ReviewState), Rejection>, Missing> {
+    if message.entity != state.id.address || !(1..=state.last_seq).contains(&message.number) {
+        return Ok(Err(Rejection::ReviewNotFound));
+    }
+    let Some((_, review)) = asked(message.number, found)?.filter(|(id, _)| *id == message) else {
+        return Ok(Err(Rejection::ReviewNotFound));
+    };
+    let standing = standing(&review, overlay_of(message.number, found)?.review.as_ref(), moment.now);
+    Ok(match standing.status {
+        ReviewStatus::Pending => Ok((review, standing)),
+        // Who comes after the time is too late, whatever was to happen by default.
+        ReviewStatus::Completed if standing.decided_by.as_deref() == Some(SYSTEM) => {
+            Err(Rejection::ReviewExpired(Box::new(standing)))
+        }
+        ReviewStatus::Expired => Err(Rejection::ReviewExpired(Box::new(standing))),
+        ReviewStatus::Completed | ReviewStatus::Cancelled => Err(Rejection::ReviewOver(Box::new(standing))),
+    })
+}
+
+/// The first decision wins; where several must agree, it is a vote.
+pub(super) fn respond(
+    state: &State,
+    given: &Response,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    let (review, standing) = match pending(state, given.message, moment, found)? {
+        Ok(pending) => pending,
+        Err(rejection) => return Ok(Decision::Reject(rejection)),
+    };
+    let mut after = standing;
+    let mut needed = 1;
+    if let Some(quorum) = &review.quorum {
+        if !quorum.allowed.is_empty() && !quorum.allowed.contains(&given.principal) {
+            return Ok(Decision::Reject(Rejection::NotAllowed));
+        }
+        if after.votes.iter().any(|vote| vote.principal == given.principal) {
+            return Ok(Decision::Reject(Rejection::AlreadyVoted));
+        }
+        let (principal, response) = (given.principal.clone(), given.response.clone());
+        after.votes.push(Vote { principal, response, feedback: given.feedback.clone(), at: moment.now });
+        needed = quorum.of as usize;
+    }
+    let agreed = after.votes.iter().filter(|vote| vote.response == given.response).count().max(1);
+    if agreed < needed {
+        return Ok(Decision::Change(voted(given.message, after, found)?));
+    }
+    after.status = ReviewStatus::Completed;
+    after.response = Some(given.response.clone());
+    after.feedback.clone_from(&given.feedback);
+    after.decided_by = Some(given.principal.clone());
+    after.completed_at = Some(moment.now);
+    Ok(Decision::Change(ended(given.message, &review, after, found, Event::ReviewCompleted)?))
+}
+
+/// A review is taken back.
+pub(super) fn cancel(
+    state: &State,
+    message: MessageId,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    let (review, standing) = match pending(state, message, moment, found)? {
+        Ok(pending) => pending,
+        Err(rejection) => return Ok(Decision::Reject(rejection)),
+    };
+    let after = ReviewState { status: ReviewStatus::Cancelled, completed_at: Some(moment.now), ..standing };
+    Ok(Decision::Change(ended(message, &review, after, found, Event::ReviewCancelled)?))
+}
+
+/// A vote that decides nothing yet.
+fn voted(message: MessageId, after: ReviewState, found: &Found) -> Result<Change<Conversation>, Missing> {
+    let overlay = Overlay { review: Some(after.clone()), ..overlay_of(message.number, found)? };
+    let row = RowWrite { table: OVERLAYS, key: number_key(message.number), value: Some(codec::encode(&overlay)) };
+    Ok(Change { rows: vec![row], ..Change::new(Vec::new(), Reply::Review(Box::new(after))) })
+}
+
+fn ended(
+    message: MessageId,
+    review: &Review,
+    after: ReviewState,
+    found: &Found,
+    event: fn(ReviewEnd) -> Event,
+) -> Result<Change<Conversation>, Missing> {
+    let overlay = overlay_of(message.number, found)?;
+    let (rows, views) = review_ended(message, review.expires_at, overlay, &after);
+    let events = vec![event(ReviewEnd { message, state: after.clone() })];
+    Ok(Change { rows, views, ..Change::new(events, Reply::Review(Box::new(after))) })
+}
+
+/// What a command about one review will want to read.
+pub(super) fn needs_of(state: Option<&State>, message: MessageId) -> Vec<Need> {
+    match state {
+        Some(state) if (1..=state.last_seq).contains(&message.number) => {
+            vec![Need::Event(message.number), Need::Row(OVERLAYS, number_key(message.number))]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The review that the message with this sequence asks for.

@@ -356,6 +356,7 @@ fn golden_rows() {
         review: Some(review_state()),
         delivered_at: Some(AT),
         read_at: Some(AT),
+        superseded_by: None,
     };
     golden.value("overlay", &overlay);
     golden.value("overlay-empty", &Overlay::default());

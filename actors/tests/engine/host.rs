@@ -133,13 +133,22 @@ async fn a_state_from_a_snapshot_is_the_state_from_the_whole_log() {
 }
 
 /// Refusals are answered without a commit, so nothing but the stack limits how many batches follow each other at once.
-#[tokio::test(start_paused = true)]
-async fn a_long_queue_of_refusals_is_a_loop_and_not_a_recursion() {
-    let gate = Gate::new();
+#[test]
+fn a_long_queue_of_refusals_is_a_loop_and_not_a_recursion() {
+    let small_stack = std::thread::Builder::new().stack_size(384 * 1024);
+    let thread = small_stack.spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(refuse_a_long_queue());
+    });
+    thread.unwrap().join().unwrap();
+}
+
+async fn refuse_a_long_queue() {
+    let (gate, e) = (Gate::new(), entity(1));
+    node_on(gate.clone()).conversation(e, post(e, "x"), Circumstances::default()).await.unwrap();
+    // This one has not seen the conversation begin, so it reads every key from the store; two do not fit a batch.
     let node = node_on(gate.clone());
-    let e = entity(1);
-    node.conversation(e, post(e, "x"), Circumstances::default()).await.unwrap();
-    let text = "x".repeat(actors::limits::BATCH_BYTES);
+    let text = "x".repeat(actors::limits::BATCH_BYTES / 2);
     gate.rule(Rule::Hold);
     let closing = tokio::spawn({
         let node = Arc::clone(&node);
@@ -150,7 +159,6 @@ async fn a_long_queue_of_refusals_is_a_loop_and_not_a_recursion() {
     let refused: Vec<_> = (0..255)
         .map(|i| {
             let (node, command) = (Arc::clone(&node), post(e, &text));
-            // Keys that were evicted or never seen are read from the store, batch by batch.
             tokio::spawn(async move { node.conversation(e, command, key(i, i)).await })
         })
         .collect();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use actors::directory::{Circumstances, Refusal};
-use actors::limits::{ENTITY_COMMANDS, NODE_COMMANDS};
+use actors::directory::{Circumstances, Directory, Refusal};
+use actors::limits::{ENTITY_BYTES, ENTITY_COMMANDS, NODE_BYTES, NODE_COMMANDS};
 use actors::node::Node;
 use tokio::task::JoinHandle;
 
@@ -69,6 +69,31 @@ async fn i7_a_full_node_refuses_and_stores_nothing() {
     assert_eq!(node.admission().in_flight(), 0);
     assert_eq!(log(&node, e).await, []);
     node.conversation(e, post(e, "now"), Circumstances::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_bytes_are_bounded_as_commands_are_and_a_single_large_command_is_taken() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    gate.rule(Rule::Hold);
+    let directory = Directory::<Bomb>::default();
+    let ask = |n: u64, bytes: usize| {
+        let (node, directory) = (Arc::clone(&node), directory.clone());
+        tokio::spawn(async move { directory.ask(&node, entity(n), Some(bytes as u64), Circumstances::default()).await })
+    };
+    let mut waiting = vec![ask(0, ENTITY_BYTES + 1)];
+    settle().await;
+    assert!(matches!(ask(0, 1).await.unwrap(), Err(Refusal::Backlog)));
+    for n in 1..(NODE_BYTES / ENTITY_BYTES) as u64 {
+        waiting.push(ask(n, ENTITY_BYTES));
+        settle().await;
+    }
+    assert!(matches!(waiting.pop().unwrap().await.unwrap(), Err(Refusal::Overloaded)));
+    gate.rule(Rule::Pass);
+    for waiting in waiting {
+        waiting.await.unwrap().unwrap();
+    }
+    assert_eq!((node.admission().in_flight(), node.admission().bytes_in_flight()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use actors::conversation::{
 };
 use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey};
-use actors::machine::Record;
+use actors::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
 use actors::message::{Content, Message, NewMessage, Sender, SenderKind};
 use actors::node::Node;
 use actors::registry::{self, RowChange};
@@ -342,4 +342,53 @@ impl Random {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
+}
+
+/// A machine that adds numbers, which are also what a command weighs, and panics where there is none.
+#[derive(Debug)]
+pub(crate) struct Bomb;
+
+#[derive(Clone, Debug, PartialEq, minicbor::Encode, minicbor::Decode)]
+pub(crate) struct Count(#[n(0)] pub(crate) u64);
+
+impl Machine for Bomb {
+    type State = Count;
+    type Event = Count;
+    type Command = Option<u64>;
+    type Reply = u64;
+    type Rejection = ();
+
+    fn needs(_: Option<&Count>, _: &Option<u64>) -> Vec<Need> {
+        Vec::new()
+    }
+
+    fn decide(state: Option<&Count>, command: &Option<u64>, _: &Moment, _: &Found) -> Result<Decision<Self>, Missing> {
+        let add = command.expect("told to panic");
+        let count = state.map_or(0, |count| count.0) + add;
+        Ok(Decision::Change(Change::new(vec![Count(count)], count)))
+    }
+
+    fn apply(state: &mut Option<Count>, record: &Record<Count>) {
+        *state = Some(record.event.clone());
+    }
+
+    fn is_event(_: &Count) -> bool {
+        true
+    }
+
+    fn alarm(_: &Count) -> Option<Millis> {
+        None
+    }
+
+    fn on_alarm(_: &Node, _: EntityKey, _: &Count) -> Option<u64> {
+        Some(0)
+    }
+
+    fn weight(command: &Option<u64>) -> usize {
+        command.unwrap_or_default() as usize
+    }
+
+    fn committed(_: &Arc<Node>, _: EntityKey, _: &Count, _: &[Arc<Record<Count>>]) {}
+
+    fn adopted(_: &Arc<Node>, _: EntityKey) {}
 }

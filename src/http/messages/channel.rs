@@ -15,6 +15,8 @@ use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::problem::Problem;
 use crate::http::refusal::problem_of;
+use crate::json::path::Path;
+use crate::json::report::Report;
 use crate::wire::channel_message::ChannelPost;
 use crate::wire::channel_message::view::channel_view;
 
@@ -33,6 +35,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
     for (path, _) in &post.attachment_ids {
         accepting.report.fault(path, "attachment_not_found", "is no upload of this workspace");
     }
+    let iteration_of = iteration_id(post.iteration_of.as_deref(), &mut accepting.report);
     accepting.report.refuse()?;
     let channel =
         find_channel(accepting.app, accepting.caller, &post.channel_id).await?.ok_or_else(channel_not_found)?;
@@ -49,7 +52,6 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         accepting.report.refuse_late()?;
         return Err(channel_disabled());
     }
-    let iteration_of = post.iteration_of.as_deref().map(iteration_id).transpose()?;
     let review_millis = channel.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000));
     let message = NewMessage {
         review_millis: post.review.as_ref().and_then(|review| review.expires_in(review_millis)),
@@ -97,6 +99,11 @@ fn sender(caller: &Caller, channel: &Channel) -> Sender {
     }
 }
 
-fn iteration_id(text: &str) -> Result<MessageId, Problem> {
-    MessageId::parse(text).ok_or_else(|| rejected(actors::conversation::Rejection::IterationNotFound))
+/// The message that is revised. What cannot be an id names none, and is a fault among the others.
+fn iteration_id(text: Option<&str>, report: &mut Report) -> Option<MessageId> {
+    let id = MessageId::parse(text?);
+    if id.is_none() {
+        report.fault(&Path::ROOT.name("iterationOf"), "message_not_found", "is no earlier message of this channel");
+    }
+    id
 }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::channel::{Channel, ChannelKind};
+use actors::clock::Millis;
 use actors::contact::{self, OpenConversation, entity_of};
 use actors::conversation::{
-    Command, Details, Event, Opening, Origin, Post, Rejection, Reply, Turn, TurnRequest, TurnStatus, message_of,
+    Command, Conversation, Details, Event, Opening, Origin, Post, Rejection, Reply, Turn, TurnRequest, TurnStatus,
+    message_of,
 };
 use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, ConversationId, EntityKey};
@@ -101,13 +103,30 @@ impl Exchange<'_> {
         let state = node.state::<contact::Contact>(self.contact).await.map_err(|error| store_problem(&error))?;
         let Some(state) = state else { return Ok(None) };
         let Some(open) = state.open.iter().find(|open| open.channel == self.channel.id) else { return Ok(None) };
-        for id in std::iter::once(&open.id).chain(&open.earlier) {
-            let entity = self.conversation(*id);
+        let mut earlier = open.earlier.iter();
+        let mut began = open.id.at;
+        for generation in (1..=open.generation).rev() {
+            let entity = contact::conversation_of(self.contact, &self.channel.id, generation);
             if let Some(events) = self.accepting.earlier_effect(entity, &self.scope).await? {
                 return self.repeat(entity, state.id, &events).await.map(Some);
             }
+            // What came before was closed when this one began, so its keys are as old at least.
+            if node.now().since(began) >= actors::limits::KEY_KEPT_MILLIS || generation == 1 {
+                break;
+            }
+            began = match earlier.next() {
+                Some(id) => id.at,
+                None => self.began(contact::conversation_of(self.contact, &self.channel.id, generation - 1)).await?,
+            };
         }
         Ok(None)
+    }
+
+    /// When a conversation began; now, where it was assigned and never used.
+    async fn began(&self, entity: EntityKey) -> Result<Millis, Problem> {
+        let node = self.accepting.app.node();
+        let state = node.state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+        Ok(state.map_or_else(|| node.now(), |state| state.id.at))
     }
 
     /// Resolves contact and conversation, appends the message, and waits for the turn.
@@ -120,6 +139,12 @@ impl Exchange<'_> {
     ) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
         let (mut contact, mut open) = self.resolve(&identifier, name.as_ref(), None).await?;
+        // The conversation may have changed since it was looked for, with another attempt of this request in the old one.
+        if open.generation > 1
+            && let Some(response) = self.earlier().await?
+        {
+            return Ok(response);
+        }
         let content = Arc::new(content.into_content(contact.to_string(), Vec::new()));
         for _ in 0..REOPENED_MAX {
             let entity = self.conversation(open.id);
@@ -145,6 +170,10 @@ impl Exchange<'_> {
                 }
                 Err(Refusal::Rejected(Rejection::Closed)) => {
                     (contact, open) = self.resolve(&identifier, name.as_ref(), Some(open.id)).await?;
+                    // Another attempt of this very request may have got into the closed one, or into one since.
+                    if let Some(response) = self.earlier().await? {
+                        return Ok(response);
+                    }
                 }
                 Err(refusal) => return Err(problem_of(refusal, rejected)),
             }

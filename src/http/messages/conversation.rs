@@ -16,9 +16,12 @@ use crate::http::refusal::problem_of;
 use crate::wire::conversation_message::view::conversation_view;
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
 
-/// Idempotency keys of conversation messages belong to the conversation, or to the workspace where a new one is
-/// asked for.
+/// Idempotency keys of messages to a known conversation belong to it.
 const SCOPE: &str = "conversation";
+/// Those of requests for a new conversation, with or without messages, belong to the workspace.
+pub(in crate::http) const NEW_SCOPE: &str = "workspace";
+/// How many conversations one key may open in all its lives; each life is 48 hours at least.
+pub(in crate::http) const LIVES_MAX: u32 = 1_000;
 
 /// Accepts the messages.
 pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) -> Result<Response, Problem> {
@@ -28,48 +31,55 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
         accepting.report.fault(path, "attachment_not_found", "is no upload of this workspace");
     }
     accepting.report.refuse()?;
-    let target = target(&accepting, post.conversation_id.as_deref())?;
-    let entity = EntityKey::conversation(accepting.caller.address, target.id.address);
     let batch = post.batch;
     let memories = post.enable_memories;
-    let messages = post.messages.into_iter().map(|item| new_message(&accepting, item, memories)).collect();
-    let command = Command::Post(Post {
-        opening: target.is_new.then(|| opening(target.id)),
-        expected: (!target.is_new).then_some(target.id),
-        messages,
-        turn: None,
-    });
-    let answer = accepting.app.node().conversation(entity, command, accepting.circumstances(SCOPE)).await;
-    match answer.map_err(|refusal| refused(refusal, batch))? {
-        Answer::Done(Reply::Posted { messages, .. }) => Ok(accepted(&accepting, &messages, false)),
-        Answer::Done(_) => Err(internal_error()),
-        Answer::Repeat { first, last } => {
-            let events = accepting.effect(entity, first, last).await?;
-            let messages: Vec<_> = events.iter().filter_map(message_of).collect();
-            Ok(accepted(&accepting, &messages, true))
+    let messages: Vec<_> = post.messages.into_iter().map(|item| new_message(&accepting, item, memories)).collect();
+    if let Some(named) = &post.conversation_id {
+        let id = ConversationId::parse(named).ok_or_else(conversation_not_found)?;
+        let post = Post { opening: None, expected: Some(id), messages, turn: None };
+        return append(&accepting, id, post, SCOPE).await.map_err(|refusal| refused(refusal, batch))?;
+    }
+    for life in 0..LIVES_MAX {
+        let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
+        let address = new_address(accepting.caller.address, key, life)
+            .unwrap_or_else(|| Address::random(accepting.app.node().random()));
+        let id = ConversationId::new(accepting.app.now(), address);
+        let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };
+        match append(&accepting, id, post, NEW_SCOPE).await {
+            // The key opened this one so long ago that it is forgotten.
+            Err(Refusal::Rejected(Rejection::NotFound)) if key.is_some() => {}
+            answer => return answer.map_err(|refusal| refused(refusal, batch))?,
         }
     }
+    Err(internal_error())
 }
 
-/// The conversation that is meant.
-struct Target {
+/// Appends, and answers with what was appended, now or by this key before.
+async fn append(
+    accepting: &Accepting<'_>,
     id: ConversationId,
-    is_new: bool,
+    post: Post,
+    scope: &str,
+) -> Result<Result<Response, Problem>, Refusal<Conversation>> {
+    let entity = EntityKey::conversation(accepting.caller.address, id.address);
+    let with = accepting.circumstances(scope);
+    Ok(match accepting.app.node().conversation(entity, Command::Post(post), with).await? {
+        Answer::Done(Reply::Posted { messages, .. }) => Ok(accepted(accepting, &messages, false)),
+        Answer::Done(_) => Err(internal_error()),
+        Answer::Repeat { first, last } => accepting.effect(entity, first, last).await.map(|events| {
+            let messages: Vec<_> = events.iter().filter_map(message_of).collect();
+            accepted(accepting, &messages, true)
+        }),
+    })
 }
 
-fn target(accepting: &Accepting<'_>, named: Option<&str>) -> Result<Target, Problem> {
-    if let Some(named) = named {
-        let id = ConversationId::parse(named).ok_or_else(conversation_not_found)?;
-        return Ok(Target { id, is_new: false });
-    }
-    let address = new_address(accepting.caller.address, accepting.keyed.as_ref().map(|keyed| keyed.key.as_str()))
-        .unwrap_or_else(|| Address::random(accepting.app.node().random()));
-    Ok(Target { id: ConversationId::new(accepting.app.now(), address), is_new: true })
-}
-
-/// Where the conversation lives that a key asks for: a retry finds it without any table of claims.
-pub(in crate::http) fn new_address(workspace: Address, key: Option<&str>) -> Option<Address> {
-    key.map(|key| Address::derive("keyed-conversation", &[&workspace.0, key.as_bytes()]))
+/// Where the conversation lives that a key asks for: a retry finds it without any table of claims. A key that was
+/// forgotten and is used again begins another life, with another conversation.
+pub(in crate::http) fn new_address(workspace: Address, key: Option<&str>, life: u32) -> Option<Address> {
+    key.map(|key| match life {
+        0 => Address::derive("keyed-conversation", &[&workspace.0, key.as_bytes()]),
+        _ => Address::derive("keyed-conversation-again", &[&workspace.0, key.as_bytes(), &life.to_be_bytes()]),
+    })
 }
 
 fn opening(id: ConversationId) -> Opening {

@@ -11,6 +11,8 @@ use http::{HeaderValue, StatusCode, header};
 use crate::app::App;
 use crate::http::answer::json;
 use crate::http::caller::{Allowed, Caller, Read};
+use crate::http::context::RequestContext;
+use crate::http::paging::Page;
 use crate::http::problem::Problem;
 use crate::http::refusal::store_problem;
 use crate::wire::channel_message::view::channel_view;
@@ -43,21 +45,61 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Found, 
     Ok(Found { message, overlay, conversation: state.ok_or_else(message_not_found)? })
 }
 
-/// In the form of the API that it belongs to.
+/// The message in the form of the API that it belongs to.
+pub(super) fn shown(caller: &Caller, found: &Found) -> Response {
+    let Found { message, overlay, conversation } = found;
+    let mut response = match &conversation.origin {
+        Origin::Human { channel } => json(StatusCode::OK, &channel_view(channel, message, overlay)),
+        Origin::Api { .. } | Origin::Store => {
+            json(StatusCode::OK, &conversation_view(&caller.workspace, message, overlay))
+        }
+    };
+    if let Ok(etag) = HeaderValue::try_from(etag(message, overlay)) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}
+
+/// `GET /messages/{id}`.
 pub(super) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let Found { message, overlay, conversation } = find(&app, &caller, &id).await?;
-    let mut response = match &conversation.origin {
-        Origin::Human { channel } => json(StatusCode::OK, &channel_view(channel, &message, &overlay)),
-        Origin::Api { .. } | Origin::Store => {
-            json(StatusCode::OK, &conversation_view(&caller.workspace, &message, &overlay))
-        }
-    };
-    if let Ok(etag) = HeaderValue::try_from(etag(&message, &overlay)) {
-        response.headers_mut().insert(header::ETAG, etag);
+    Ok(shown(&caller, &find(&app, &caller, &id).await?))
+}
+
+/// Revisions of one message that are followed; a longer chain is shown from its middle.
+const ITERATIONS_MAX: usize = 200;
+
+/// `GET /messages/{id}/iterations`: the revision chain that the message is part of, oldest first.
+pub(super) async fn iterations(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let asked = find(&app, &caller, &id).await?;
+    let mut earlier = Vec::new();
+    let mut next = asked.message.content.iteration_of;
+    while let Some(id) = next.filter(|_| earlier.len() < ITERATIONS_MAX / 2) {
+        let found = find(&app, &caller, &id.to_string()).await?;
+        next = found.message.content.iteration_of;
+        earlier.push(found);
     }
-    Ok(response)
+    let mut chain: Vec<Found> = earlier.into_iter().rev().collect();
+    next = asked.overlay.superseded_by;
+    chain.push(asked);
+    while let Some(id) = next.filter(|_| chain.len() < ITERATIONS_MAX) {
+        let found = find(&app, &caller, &id.to_string()).await?;
+        next = found.overlay.superseded_by;
+        chain.push(found);
+    }
+    let list = format!("iterations/{id}");
+    let channel = match chain.first().map(|found| &found.conversation.origin) {
+        Some(Origin::Human { channel }) => channel.clone(),
+        _ => String::new(),
+    };
+    let data = chain.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
+    Ok(Page { data, next: None }.into_response(&list, &context.uri))
 }

@@ -273,7 +273,7 @@ fn the_answer_has_the_members_of_the_contract_in_their_order() {
          \"updatedAt\":\"2025-01-01T00:00:00.002Z\",\"lastMessageAt\":\"2025-01-01T00:00:00.002Z\"}},\
          \"aiMessages\":[{{\"id\":\"{reply_id}\",\"type\":\"TEXT\",\
          \"content\":{{\"text\":{{\"body\":\"hi \\\"you\\\"\"}}}},\
-         \"createdAt\":\"2025-01-01T00:00:00.002Z\"}}],\"usage\":{{\"credits\":1,\"inputTokens\":2,\"outputTokens\":3,\
+         \"createdAt\":\"2025-01-01T00:00:00.002Z\"}}],\"usage\":{{\"credits\":1.0,\"inputTokens\":2,\"outputTokens\":3,\
          \"model\":\"echo\"}},\"turn\":{{\"id\":\"{turn}\",\"status\":\"completed\"}}}}"
     );
     assert_eq!(String::from_utf8(to_vec(&contact_view(&parts)).unwrap()).unwrap(), expected);

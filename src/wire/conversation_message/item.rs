@@ -69,7 +69,7 @@ impl ConversationItem {
                 .map_or_else(|| "text".to_owned(), Into::into),
             tool_calls: tool_calls.and_then(|value| objects(&value, report).map(|_| value.json())),
             parent: fields.optional("parent_message_id").and_then(|value| parent(&value, index, report)),
-            tags: fields.optional("tags").and_then(|value| tags(&value, report)),
+            tags: fields.optional("tags").and_then(|value| read_tags(&value, report)),
             meta_data: fields
                 .optional("meta_data")
                 .and_then(|value| value.free_object(report, MAX_META_BYTES, crate::json::MAX_DEPTH)),
@@ -190,7 +190,8 @@ fn parent(value: &Value<'_>, index: usize, report: &mut Report) -> Option<Parent
     found
 }
 
-fn tags(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
+/// Tags: trimmed, each once, in the order they came.
+pub fn read_tags(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
     let items = value.array(report)?;
     let mut tags: Vec<String> = Vec::with_capacity(items.len().min(MAX_TAGS));
     // A tag too many is counted, not compared, so that a long array costs no more than its length.

@@ -16,6 +16,8 @@ enum Step {
     Cancel(u64),
     Retry(u64),
     Wake { lost: bool },
+    Respond(u64),
+    Withdraw(u64),
     Close(bool),
     Pass(u64),
 }
@@ -42,6 +44,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1_u64..12).prop_map(Step::Cancel),
         2 => (1_u64..12).prop_map(Step::Retry),
         3 => any::<bool>().prop_map(|lost| Step::Wake { lost }),
+        2 => (1_u64..30).prop_map(Step::Respond),
+        1 => (1_u64..30).prop_map(Step::Withdraw),
         1 => prop::bool::weighted(0.3).prop_map(Step::Close),
         3 => (0_u64..3_000).prop_map(Step::Pass),
     ]
@@ -75,6 +79,13 @@ fn command(sim: &Sim<Conversation>, step: &Step) -> Command {
         Step::Cancel(number) => Command::CancelTurn { number: *number },
         Step::Retry(number) => Command::RetryTurn { number: *number },
         Step::Wake { lost } => Command::Wake { lost: running.filter(|_| *lost) },
+        Step::Respond(seq) => Command::Respond(review::Response {
+            message: id(*seq),
+            response: crate::message::Json::from_checked("{}"),
+            feedback: None,
+            principal: "ana".to_owned(),
+        }),
+        Step::Withdraw(seq) => Command::CancelReview { message: id(*seq) },
         Step::Close(closed) => Command::Update(Update { closed: Some(*closed), ..Update::default() }),
         Step::Pass(_) => Command::Wake { lost: None },
     }

@@ -62,6 +62,19 @@ fn more_due_reviews_than_one_wake_ends_are_ended_by_the_next_ones() {
     }
 }
 
+#[test]
+fn a_wake_ends_no_more_than_fits_a_commit() {
+    let mut sim = nothing();
+    let response = format!("\"{}\"", "x".repeat(50_000));
+    posted(sim.run(&post((0..5).map(|_| ask(NOW.plus(1_000), Some(&response))).collect())));
+    sim.now = NOW.plus(1_000);
+    for ended in [2, 2, 1] {
+        let events = wake(&mut sim);
+        assert_eq!(events.iter().filter(|event| matches!(event, Event::ReviewCompleted(_))).count(), ended);
+    }
+    assert_eq!(alarm(&sim), None);
+}
+
 /// Two commands decided in one batch: the second sees what the first has written.
 #[test]
 fn a_wake_behind_another_in_one_batch_loses_no_review() {
@@ -83,4 +96,52 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
     let decision = Conversation::decide(sim.state.as_ref(), &Command::Wake { lost: None }, &moment, &found);
     let missing = decision.unwrap_err();
     assert_eq!(missing.0, [Need::First(DEADLINES, 65 + 64)], "it reads on behind what was deleted");
+}
+
+fn respond(message: MessageId, principal: &str, response: &str) -> Command {
+    let (response, principal) = (crate::message::Json::from_checked(response), principal.to_owned());
+    Command::Respond(review::Response { message, response, feedback: None, principal })
+}
+
+#[test]
+fn i4_the_first_decision_wins_and_none_is_taken_at_the_deadline() {
+    let mut sim = nothing();
+    let deadline = NOW.plus(1_000);
+    let messages = posted(sim.run(&post(vec![ask(deadline, None), ask(deadline, Some("{}"))]))).0;
+    sim.now = Millis(deadline.0 - 1);
+    sim.run(&respond(messages[0].id, "ana", "1")).unwrap();
+    for late in [respond(messages[0].id, "bob", "2"), Command::CancelReview { message: messages[0].id }] {
+        assert!(
+            matches!(sim.run(&late), Err(Rejection::ReviewOver(state)) if state.decided_by.as_deref() == Some("ana"))
+        );
+    }
+    sim.now = deadline;
+    // Nobody has announced that the second one is over; it is over all the same.
+    for late in [respond(messages[1].id, "bob", "2"), Command::CancelReview { message: messages[1].id }] {
+        assert!(matches!(sim.run(&late), Err(Rejection::ReviewExpired(_))));
+    }
+    let events = wake(&mut sim);
+    assert_eq!(names(&events.iter().collect::<Vec<_>>()), ["review.completed", "mark"]);
+    let elsewhere = MessageId { at: messages[0].id.at.plus(1), ..messages[0].id };
+    assert_eq!(sim.run(&respond(elsewhere, "ana", "1")), Err(Rejection::ReviewNotFound));
+}
+
+#[test]
+fn where_several_must_agree_votes_are_counted_once_a_principal() {
+    let mut sim = nothing();
+    let quorum = Some(crate::message::Quorum { of: 2, allowed: vec!["a".into(), "b".into(), "c".into()] });
+    let asks = say(Content { review: Some(Review { quorum, ..review(NOW.plus(1_000), None) }), ..content("?") });
+    let id = posted(sim.run(&post(vec![asks]))).0[0].id;
+    assert_eq!(sim.run(&respond(id, "eve", "1")), Err(Rejection::NotAllowed));
+    let known = sim.log.len();
+    for (principal, response) in [("a", "1"), ("b", "2")] {
+        let reply = sim.run(&respond(id, principal, response)).unwrap();
+        assert!(matches!(reply, Reply::Review(state) if state.status == ReviewStatus::Pending));
+    }
+    assert_eq!(sim.run(&respond(id, "a", "2")), Err(Rejection::AlreadyVoted));
+    assert_eq!(sim.log.len(), known, "votes are no outcome");
+    sim.run(&respond(id, "c", "2")).unwrap();
+    assert_eq!(names(&sim.since(known)), ["review.completed"]);
+    sim.now = NOW.plus(1_000);
+    assert_eq!(wake(&mut sim), [Event::DeadlineMoved { next: None }], "and nothing is left to expire");
 }

@@ -11,6 +11,9 @@ fn busy() -> Sim<Conversation> {
     sim
 }
 
+/// A policy; the events of a second and of a third message; who runs and who waits then.
+type Case<'a> = (BusyPolicy, &'a [&'a str], &'a [&'a str], u64, &'a [u64]);
+
 fn queued(sim: &Sim<Conversation>) -> Vec<u64> {
     sim.state.as_ref().unwrap().queued.iter().map(|turn| turn.id.number).collect()
 }
@@ -40,9 +43,8 @@ fn a_message_starts_a_turn_where_none_runs_whatever_the_policy() {
 
 #[test]
 fn every_policy_does_what_it_says_while_a_turn_runs() {
-    // Policy; the events of a second and of a third message; who runs and who waits then.
     let message_queued = ["message.created", "mark"];
-    let table: [(BusyPolicy, &[&str], &[&str], u64, &[u64]); 4] = [
+    let table: [Case<'_>; 4] = [
         (BusyPolicy::Queue, &message_queued, &message_queued, 1, &[2, 3]),
         (BusyPolicy::Merge, &message_queued, &message_queued, 1, &[2]),
         (BusyPolicy::Latest, &message_queued, &["message.created", "turn.cancelled", "mark"], 1, &[3]),

@@ -1,0 +1,143 @@
+//! What becomes of a message after it was accepted: edited, taken away, delivered, read.
+//!
+//! The record of its acceptance never changes; an overlay row says what is different now.
+
+use super::post::{is_message, overlay_of, review_ended};
+use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key};
+use crate::codec;
+use crate::id::MessageId;
+use crate::machine::{Change, Decision, Found, Missing, Moment};
+use crate::message::{Json, Overlay, ReviewState, ReviewStatus};
+use crate::store::RowWrite;
+
+/// New values. Outer `None`: stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// The text.
+    pub text: Option<String>,
+    /// The client's own object.
+    pub metadata: Option<Json>,
+    /// The words to find it by.
+    pub tags: Option<Vec<String>>,
+    /// What the client saw; the edit is refused if that is no longer so.
+    pub seen: Option<Box<Overlay>>,
+}
+
+/// How far a message has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It has arrived.
+    Delivered,
+    /// It was read.
+    Read,
+}
+
+/// What to do with a message.
+#[derive(Clone, Debug)]
+pub enum Amendment {
+    /// Give it new content.
+    Edit(Edit),
+    /// Take its content away; its place stays.
+    Delete,
+    /// Note how far it has come.
+    Acknowledge(Receipt),
+}
+
+/// Whether two overlays show the same content.
+fn same_content(one: &Overlay, other: &Overlay) -> bool {
+    let content = |overlay: &Overlay| {
+        let Overlay { text, metadata, tags, deleted, erased, .. } = overlay.clone();
+        (text, metadata, tags, deleted, erased)
+    };
+    content(one) == content(other)
+}
+
+pub(super) fn amend(
+    state: &State,
+    message: MessageId,
+    amendment: &Amendment,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    if !is_message(Some(state), message, found)? {
+        return Ok(Decision::Reject(Rejection::MessageNotFound));
+    }
+    let before = overlay_of(message.number, found)?;
+    if before.deleted || before.erased {
+        return Ok(match amendment {
+            Amendment::Delete => Decision::Answer(Reply::Amended(Box::new(before))),
+            Amendment::Edit(_) | Amendment::Acknowledge(_) => Decision::Reject(Rejection::MessageDeleted),
+        });
+    }
+    let mut after = before.clone();
+    let mut change = Change::new(Vec::new(), Reply::Nothing);
+    match amendment {
+        Amendment::Edit(edit) => {
+            if edit.seen.as_ref().is_some_and(|seen| !same_content(seen, &before)) {
+                return Ok(Decision::Reject(Rejection::MessageChanged));
+            }
+            after.text = edit.text.clone().or(after.text);
+            after.metadata = edit.metadata.clone().or(after.metadata);
+            after.tags = edit.tags.clone().or(after.tags);
+            if after != before {
+                after.updated_at = Some(moment.now);
+                change.events.push(Event::MessageUpdated { message });
+            }
+        }
+        Amendment::Delete => {
+            end_review(message, &mut after, moment, found, &mut change)?;
+            let (review, votes) = (after.review.take(), Vec::new());
+            after = Overlay {
+                deleted: true,
+                updated_at: Some(moment.now),
+                review: review.map(|review| ReviewState { response: None, feedback: None, votes, ..review }),
+                superseded_by: after.superseded_by,
+                ..Overlay::default()
+            };
+            change.events.push(Event::MessageDeleted { message });
+        }
+        Amendment::Acknowledge(Receipt::Delivered) if after.delivered_at.is_none() => {
+            after.delivered_at = Some(moment.now);
+            change.events.push(Event::MessageDelivered { message });
+        }
+        Amendment::Acknowledge(Receipt::Read) if after.read_at.is_none() => {
+            after.read_at = Some(moment.now);
+            change.events.push(Event::MessageRead { message });
+        }
+        Amendment::Acknowledge(_) => {}
+    }
+    change.reply = Reply::Amended(Box::new(after.clone()));
+    if change.events.is_empty() {
+        return Ok(Decision::Answer(change.reply));
+    }
+    // Last, so that it holds whatever a review's end has written for the same message.
+    let value = Some(codec::encode(&after));
+    change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
+    Ok(Decision::Change(change))
+}
+
+/// A deleted message asks nothing any more.
+fn end_review(
+    message: MessageId,
+    after: &mut Overlay,
+    moment: &Moment,
+    found: &Found,
+    change: &mut Change<Conversation>,
+) -> Result<(), Missing> {
+    let Some(bytes) = found.event(message.number)? else { return Ok(()) };
+    let asked = codec::decode_record::<Event>(message.number, bytes).ok();
+    let Some(review) = asked.as_ref().and_then(message_of).and_then(|message| message.content.review.clone()) else {
+        return Ok(());
+    };
+    let standing = super::review::standing(&review, after.review.as_ref(), moment.now);
+    if standing.status != ReviewStatus::Pending {
+        return Ok(());
+    }
+    let state = ReviewState { status: ReviewStatus::Cancelled, completed_at: Some(moment.now), ..standing };
+    let (rows, views) = review_ended(message, review.expires_at, after.clone(), &state);
+    change.rows.extend(rows);
+    change.views.extend(views);
+    change.events.push(Event::ReviewCancelled(ReviewEnd { message, state: state.clone() }));
+    after.review = Some(state);
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! The event log of a conversation or a human channel: in pages, or live.
+//!
+//! A stream sends every event once, in order: what is announced while it was reading is compared with the sequence
+//! that comes next, and what was missed is read from the store. So a slow reader costs reads, never memory, and a
+//! reader that comes back with `Last-Event-ID` goes on where it was.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::channel::{ChannelKind, conversation_of};
+use actors::conversation::{Conversation, Event as Happened, Origin};
+use actors::id::EntityKey;
+use actors::machine::Record;
+use actors::store::Order;
+use actors::subscriptions::Subscription;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, header};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::caller::{Allowed, Read};
+use super::context::RequestContext;
+use super::context::render::internal_error;
+use super::messages::{channel_not_found, find_channel, kind_mismatch};
+use super::paging::{self, Page, PageRequest};
+use super::problem::Problem;
+use super::query::Query;
+use super::refusal::store_problem;
+use super::{caller, conversations};
+use crate::app::App;
+use crate::wire::event::{Source, event_json, event_value};
+use crate::wire::json_view::RawOwned;
+
+/// Events read at once.
+const CHUNK: usize = 128;
+/// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The routes of this module.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/conversations/{id}/events", get(of_conversation))
+        .route("/channels/{id}/events", get(of_channel))
+}
+
+async fn of_conversation(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    query: Query,
+) -> Result<Response, Problem> {
+    let asked = Asked::of(&headers, &query)?;
+    let list = format!("conversations/{}/{id}/events", caller.workspace);
+    let page = PageRequest::from_query(&query, &list)?;
+    let (state, _) = conversations::find(&app, &caller, &id).await?;
+    let entity = state.entity(caller.address);
+    let channel = match state.origin {
+        Origin::Human { channel } => Some(channel),
+        Origin::Api { .. } | Origin::Store => None,
+    };
+    let source = source(&caller, entity, channel);
+    answer(&app, &context, Log { entity, source, newest: state.last_seq }, asked, page, &list).await
+}
+
+async fn of_channel(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    query: Query,
+) -> Result<Response, Problem> {
+    let asked = Asked::of(&headers, &query)?;
+    let list = format!("channels/{}/{id}/events", caller.workspace);
+    let page = PageRequest::from_query(&query, &list)?;
+    let channel = find_channel(&app, &caller, &id).await?.ok_or_else(channel_not_found)?;
+    if channel.kind != ChannelKind::Human {
+        return Err(kind_mismatch("", channel.kind));
+    }
+    let entity = conversation_of(caller.address, &channel.id);
+    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    let newest = state.map_or(0, |state| state.last_seq);
+    let source = source(&caller, entity, Some(channel.id.clone()));
+    answer(&app, &context, Log { entity, source, newest }, asked, page, &list).await
+}
+
+fn source(caller: &caller::Caller, entity: EntityKey, channel: Option<String>) -> Source {
+    Source { workspace: caller.workspace.to_string(), conversation: entity.id, channel }
+}
+
+/// A log to read.
+struct Log {
+    entity: EntityKey,
+    source: Source,
+    /// Its newest sequence when the request came.
+    newest: u64,
+}
+
+/// What a request wants of a log.
+struct Asked {
+    live: bool,
+    /// Only what comes after this sequence.
+    after: Option<u64>,
+}
+
+impl Asked {
+    fn of(headers: &HeaderMap, query: &Query) -> Result<Self, Problem> {
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let live = accept.split(',').any(|kind| kind.trim().starts_with("text/event-stream"));
+        let number = |text: &str, pointer: &str| {
+            let message = "must be the sequence of an event, an integer from 0";
+            text.parse::<u64>().map_err(|_| Problem::fault(pointer, "invalid_type", message))
+        };
+        let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).filter(|_| live);
+        let after = match (last.filter(|last| !last.is_empty()), query.get("after")) {
+            (Some(last), _) => Some(number(last.trim(), "@Last-Event-ID")?),
+            (None, Some(after)) => Some(number(after, "?after")?),
+            (None, None) => None,
+        };
+        Ok(Self { live, after })
+    }
+}
+
+async fn answer(
+    app: &App,
+    context: &RequestContext,
+    log: Log,
+    asked: Asked,
+    page: PageRequest,
+    list: &str,
+) -> Result<Response, Problem> {
+    if asked.live {
+        return Ok(follow(app.clone(), log, asked.after));
+    }
+    let order = if page.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
+    let cursor = page.cursor.as_deref().and_then(|cursor| cursor.try_into().ok()).map(u64::from_be_bytes);
+    let first = asked.after.map_or(1, |after| after.saturating_add(1));
+    let range = match (order, cursor) {
+        (_, None) => (first, u64::MAX),
+        (Order::Asc, Some(at)) => (first.max(at.saturating_add(1)), u64::MAX),
+        (Order::Desc, Some(at)) => (first, at.saturating_sub(1)),
+    };
+    let events = read(app, log.entity, range, order, page.limit + 1).await?;
+    let next = (events.len() > page.limit).then(|| events[page.limit - 1].seq.to_be_bytes().to_vec());
+    let mut data = Vec::with_capacity(events.len().min(page.limit));
+    for event in events.iter().take(page.limit) {
+        let value = event_value(event, &log.source).map_err(|_| internal_error())?;
+        data.extend(value.map(RawOwned));
+    }
+    Ok(Page { data, next }.into_response(list, &context.uri))
+}
+
+async fn read(
+    app: &App,
+    entity: EntityKey,
+    range: (u64, u64),
+    order: Order,
+    limit: usize,
+) -> Result<Vec<Record<Happened>>, Problem> {
+    let events = app.node().events::<Conversation>(entity, range, order, limit).await;
+    events.map_err(|error| store_problem(&error))
+}
+
+/// A reader of a live log.
+struct Follower {
+    app: App,
+    log: Log,
+    subscription: Subscription,
+    /// The sequence that comes next.
+    next: u64,
+    /// Read and not sent yet.
+    ready: std::collections::VecDeque<Arc<Record<Happened>>>,
+    /// There is more in the store than was read.
+    behind: bool,
+}
+
+impl Follower {
+    /// The next event; `None` when the stream ends: the node stops, or the store fails. The reader comes back.
+    async fn next(&mut self) -> Option<Arc<Record<Happened>>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                if event.seq >= self.next {
+                    self.next = event.seq + 1;
+                    return Some(event);
+                }
+                continue;
+            }
+            if self.behind {
+                let range = (self.next, u64::MAX);
+                let events = read(&self.app, self.log.entity, range, Order::Asc, CHUNK).await.ok()?;
+                self.behind = events.len() == CHUNK;
+                self.ready.extend(events.into_iter().map(Arc::new));
+                continue;
+            }
+            let heard = tokio::select! {
+                heard = self.subscription.events.recv() => heard,
+                () = self.app.left() => return None,
+            };
+            match heard {
+                Ok(event) if event.seq == self.next => self.ready.push_back(event),
+                Ok(event) => self.behind = event.seq > self.next,
+                Err(RecvError::Lagged(_)) => self.behind = true,
+                // Cut off for missing something: listen anew, and read what was missed.
+                Err(RecvError::Closed) => {
+                    self.subscription = self.app.node().subscribe(self.log.entity);
+                    self.behind = true;
+                }
+            }
+        }
+    }
+}
+
+fn follow(app: App, log: Log, after: Option<u64>) -> Response {
+    let subscription = app.node().subscribe(log.entity);
+    let next = after.unwrap_or(log.newest) + 1;
+    // Something may have happened between the look at the log and the subscription.
+    let follower = Follower { app, log, subscription, next, ready: std::collections::VecDeque::new(), behind: true };
+    let events = stream::unfold(follower, |mut follower| async move {
+        loop {
+            let record = follower.next().await?;
+            let written = event_json(&record, &follower.log.source).ok().flatten();
+            let Some(text) = written.and_then(|bytes| String::from_utf8(bytes).ok()) else { continue };
+            let name = record.event.name().unwrap_or_default();
+            let event = Event::default().id(record.seq.to_string()).event(name).data(text);
+            return Some((Ok::<_, Infallible>(event), follower));
+        }
+    });
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}

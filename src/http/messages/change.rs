@@ -1,0 +1,132 @@
+//! Changing what has become of a message: editing, deleting, acknowledging.
+
+use actors::conversation::Command;
+use actors::conversation::amend::{Amendment, Edit, Receipt};
+use actors::conversation::{Origin, Reply};
+use actors::directory::{Answer, Circumstances};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+
+use super::one::{Found, find, shown};
+use super::rejected;
+use crate::app::App;
+use crate::http::answer::{ignoring, replayed, strict};
+use crate::http::body::JsonBytes;
+use crate::http::caller::{Allowed, Caller, Write};
+use crate::http::context::RequestContext;
+use crate::http::context::render::internal_error;
+use crate::http::headers::{idempotency_key, if_match};
+use crate::http::idempotency::circumstances;
+use crate::http::problem::Problem;
+use crate::http::query::Query;
+use crate::http::refusal::problem_of;
+use crate::json::Object;
+use crate::json::fields::{Fields, Length};
+use crate::json::report::Report;
+use crate::wire::channel_message::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES};
+use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
+use crate::wire::conversation_message::view::checksum;
+
+/// New content, by the names of either API.
+fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edit {
+    let text = Length::bytes(0, if channel { MAX_TEXT_BYTES } else { MAX_CONTENT_BYTES });
+    let in_channel = fields.string(report, "text", text);
+    let text = in_channel.or_else(|| fields.string(report, "content", text)).map(std::borrow::Cow::into_owned);
+    let own = fields.optional("metadata").or_else(|| fields.optional("meta_data"));
+    let metadata = own.and_then(|value| value.free_object(report, MAX_METADATA_BYTES, MAX_METADATA_DEPTH));
+    let tags = fields.optional("tags").and_then(|value| read_tags(&value, report));
+    Edit { text, metadata, tags, seen: None }
+}
+
+/// `PATCH /messages/{id}`.
+pub(super) async fn edit(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let body = Object::parse(&bytes)?;
+    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
+    let mut fields = Fields::root(body, &mut report);
+    let wanted = if_match(&headers)?;
+    let known = find(&app, &caller, &id).await;
+    let channel = known.as_ref().is_ok_and(|found| matches!(found.conversation.origin, Origin::Human { .. }));
+    let mut edit = read_edit(&mut fields, channel, &mut report);
+    fields.finish(&mut report);
+    report.refuse()?;
+    let found = known?;
+    if let Some(wanted) = wanted {
+        wanted.check(&checksum(&found.message, &found.overlay))?;
+        edit.seen = Some(Box::new(found.overlay.clone()));
+    }
+    let with = circumstances(&context, "", None, &Object::default());
+    let found = amend(&app, &caller, found, Amendment::Edit(edit), with).await?.0;
+    Ok(ignoring(shown(&caller, &found), &report.ignored))
+}
+
+/// `DELETE /messages/{id}`: the content goes, the place stays.
+pub(super) async fn delete(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let wanted = if_match(&headers)?;
+    let found = find(&app, &caller, &id).await?;
+    if let Some(wanted) = wanted {
+        wanted.check(&checksum(&found.message, &found.overlay))?;
+    }
+    let with = circumstances(&context, "", None, &Object::default());
+    amend(&app, &caller, found, Amendment::Delete, with).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /messages/{id}/ack`.
+pub(super) async fn acknowledge(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let body = Object::parse(&bytes)?;
+    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
+    let mut fields = Fields::root(body.clone(), &mut report);
+    let choices = [("delivered", Receipt::Delivered), ("read", Receipt::Read)];
+    let receipt = fields.required(&mut report, "status").and_then(|value| value.choice(&mut report, &choices));
+    fields.finish(&mut report);
+    let key = idempotency_key(&headers, None).unwrap_or_else(|faults| {
+        report.faults.extend(faults);
+        None
+    });
+    report.refuse()?;
+    let receipt = receipt.ok_or_else(internal_error)?;
+    let found = find(&app, &caller, &id).await?;
+    let with = circumstances(&context, "ack", key, &body);
+    let (found, replay) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), with).await?;
+    let response = ignoring(shown(&caller, &found), &report.ignored);
+    Ok(if replay { replayed(response) } else { response })
+}
+
+/// Asks the conversation. True: the key had its effect before.
+async fn amend(
+    app: &App,
+    caller: &Caller,
+    found: Found,
+    amendment: Amendment,
+    with: Circumstances,
+) -> Result<(Found, bool), Problem> {
+    let entity = found.conversation.entity(caller.address);
+    let command = Command::Amend { message: found.message.id, amendment };
+    match app.node().conversation(entity, command, with).await.map_err(|refusal| problem_of(refusal, rejected))? {
+        Answer::Done(Reply::Amended(overlay)) => Ok((Found { overlay: *overlay, ..found }, false)),
+        Answer::Done(_) => Err(internal_error()),
+        // What it led to stands in the overlay.
+        Answer::Repeat { .. } => Ok((find(app, caller, &found.message.id.to_string()).await?, true)),
+    }
+}

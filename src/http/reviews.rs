@@ -1,0 +1,338 @@
+//! Reviews: the inbox, waiting for an outcome, and deciding.
+
+use std::time::Duration;
+
+use actors::channel::conversation_of;
+use actors::conversation::review::{Response as Given, standing};
+use actors::conversation::{Command, Event, Origin, PENDING_REVIEWS, REVIEWS, Reply};
+use actors::directory::Answer;
+use actors::id::MessageId;
+use actors::message::{Json, Message, Review, ReviewState, ReviewStatus};
+use actors::store::Order;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::{ignoring, json, replayed, strict};
+use super::body::{JsonBytes, OptionalJsonBytes};
+use super::caller::{Allowed, Caller, Read, Respond, Write};
+use super::context::RequestContext;
+use super::context::render::internal_error;
+use super::conversations::range_behind;
+use super::headers::idempotency_key;
+use super::idempotency::circumstances;
+use super::messages::one::{Found, find as find_message};
+use super::messages::{rejected, review_not_found};
+use super::paging::{self, Page, PageRequest};
+use super::problem::Problem;
+use super::query::Query;
+use super::refusal::{problem_of, store_problem};
+use crate::app::App;
+use crate::json::Object;
+use crate::json::canonical::canonical;
+use crate::json::fields::{Fields, Length};
+use crate::json::report::Report;
+use crate::wire::channel_message::view::{ReviewView, review_view};
+use crate::wire::json_view::{Shown, sender_type};
+use crate::wire::review_response;
+use crate::wire::time::Time;
+
+/// The longest wait for an outcome and the usual one, in seconds.
+const WAIT: (u64, u64) = (55, 30);
+/// How often the store is asked while nothing is heard: the review may be decided in another process.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// The longest feedback, in bytes of UTF-8.
+const FEEDBACK_BYTES: usize = 16 * 1024;
+/// The largest response, in bytes of compact JSON.
+const RESPONSE: (usize, usize) = (64 * 1024, crate::json::MAX_DEPTH - 1);
+/// Reviews looked at for one page with a filter.
+const SCANNED_MAX: usize = 2_000;
+
+/// The routes of this module.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/reviews", get(list))
+        .route("/reviews/{id}", get(one))
+        .route("/reviews/{id}/wait", get(wait))
+        .route("/reviews/{id}/respond", post(respond))
+        .route("/reviews/{id}/cancel", post(cancel))
+}
+
+/// A review as whoever answers it sees it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InboxView<'a> {
+    id: Shown<MessageId>,
+    message_id: Shown<MessageId>,
+    channel_id: Option<&'a str>,
+    sender_type: &'static str,
+    sender_id: &'a str,
+    created_at: Time,
+    text: Option<&'a str>,
+    #[serde(flatten)]
+    review: ReviewView<'a>,
+}
+
+/// A review with its message.
+struct Asked {
+    found: Found,
+    review: Review,
+    state: ReviewState,
+}
+
+impl Asked {
+    fn of(found: Found, app: &App) -> Option<Self> {
+        let review = found.message.content.review.clone()?;
+        let state = standing(&review, found.overlay.review.as_ref(), app.now());
+        Some(Self { found, review, state })
+    }
+
+    fn message(&self) -> &Message {
+        &self.found.message
+    }
+
+    fn view(&self) -> InboxView<'_> {
+        let Found { message, overlay, conversation } = &self.found;
+        let gone = overlay.deleted || overlay.erased;
+        InboxView {
+            id: Shown(message.id),
+            message_id: Shown(message.id),
+            channel_id: match &conversation.origin {
+                Origin::Human { channel } | Origin::Api { channel, .. } => Some(channel),
+                Origin::Store => None,
+            },
+            sender_type: sender_type(message.content.sender.kind),
+            sender_id: &message.content.sender.id,
+            created_at: Time(message.id.at),
+            text: overlay.text.as_deref().or(message.content.text.as_deref()).filter(|_| !gone),
+            review: review_view(&self.review, Some(&self.state), gone),
+        }
+    }
+}
+
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<Asked, Problem> {
+    let found = find_message(app, caller, id).await.map_err(|problem| match problem.status {
+        StatusCode::NOT_FOUND => review_not_found(),
+        _ => problem,
+    })?;
+    Asked::of(found, app).ok_or_else(review_not_found)
+}
+
+async fn one(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    Ok(json(StatusCode::OK, &find(&app, &caller, &id).await?.view()))
+}
+
+/// The status that a list is asked for.
+fn status_filter(query: &Query) -> Result<Option<ReviewStatus>, Problem> {
+    Ok(Some(match query.get("status") {
+        None | Some("") => return Ok(None),
+        Some("pending") => ReviewStatus::Pending,
+        Some("completed") => ReviewStatus::Completed,
+        Some("expired") => ReviewStatus::Expired,
+        Some("cancelled") => ReviewStatus::Cancelled,
+        Some(_) => {
+            let message = "must be one of pending, completed, expired, cancelled";
+            return Err(Problem::fault("?status", "invalid_enum", message));
+        }
+    }))
+}
+
+async fn list(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    query: Query,
+) -> Result<Response, Problem> {
+    let list = format!("reviews/{}", caller.workspace);
+    let request = PageRequest::from_query(&query, &list)?;
+    let status = status_filter(&query)?;
+    let channel = query.get("channelId").filter(|channel| !channel.is_empty());
+    let channel = channel.map(|channel| conversation_of(caller.address, channel).id);
+    let view = if status == Some(ReviewStatus::Pending) { PENDING_REVIEWS } else { REVIEWS };
+    let order = if request.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
+    let (mut at, mut data, mut scanned) = (request.cursor.clone(), Vec::new(), 0);
+    let next = loop {
+        let range = range_behind(&[], at.as_deref(), order);
+        let chunk = request.limit + 1;
+        let rows = app.node().view(caller.address, view, range, order, chunk).await;
+        let rows = rows.map_err(|error| store_problem(&error))?;
+        let mut full = false;
+        for row in &rows {
+            let id = actors::conversation::post::parse_id_key(&row.key).ok_or_else(internal_error)?;
+            let wanted = channel.is_none_or(|channel| id.entity == channel);
+            if wanted
+                && let Ok(asked) = find(&app, &caller, &id.to_string()).await
+                && status.is_none_or(|status| asked.state.status == status)
+            {
+                full = data.len() == request.limit;
+                if full {
+                    break;
+                }
+                data.push(asked);
+            }
+            at = Some(row.key.to_vec());
+        }
+        scanned += rows.len();
+        if full || (scanned >= SCANNED_MAX && rows.len() == chunk) {
+            break at;
+        }
+        if rows.len() < chunk {
+            break None;
+        }
+    };
+    let data = data.iter().map(Asked::view).collect();
+    Ok(Page { data, next }.into_response(&list, &context.uri))
+}
+
+/// How long a wait may last.
+fn wait_seconds(query: &Query) -> Result<u64, Problem> {
+    let Some(text) = query.get("timeout") else { return Ok(WAIT.1) };
+    match text.parse::<i64>() {
+        Ok(seconds) => u64::try_from(seconds)
+            .ok()
+            .filter(|seconds| *seconds <= WAIT.0)
+            .ok_or_else(|| Problem::fault("?timeout", "out_of_range", format!("must be from 0 to {} seconds", WAIT.0))),
+        Err(_) => Err(Problem::fault("?timeout", "invalid_type", "must be an integer")),
+    }
+}
+
+/// Answers with the outcome as soon as there is one, or with how it stands when the time is over.
+async fn wait(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<Response, Problem> {
+    let deadline = Instant::now() + Duration::from_secs(wait_seconds(&query)?);
+    let asked = find(&app, &caller, &id).await?;
+    let mut events = app.node().subscribe(asked.found.conversation.entity(caller.address));
+    // From here on nothing can be missed; what happened before the subscription is seen by looking again.
+    let mut asked = find(&app, &caller, &id).await?;
+    while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline && app.is_ready() {
+        let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
+        let until = deadline.min(Instant::now() + ASK_AGAIN.min(left));
+        let heard = timeout_at(until, events.events.recv()).await;
+        let about_this = match &heard {
+            Ok(Ok(record)) => match &record.event {
+                Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
+                    end.message == asked.message().id
+                }
+                _ => false,
+            },
+            Ok(Err(_)) | Err(_) => true,
+        };
+        if about_this {
+            asked = find(&app, &caller, &id).await?;
+        }
+    }
+    Ok(json(StatusCode::OK, &asked.view()))
+}
+
+/// What a body says as an answer.
+fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, Option<String>) {
+    let response = fields.required(report, "response");
+    let response = response.and_then(|value| value.free_object(report, RESPONSE.0, RESPONSE.1));
+    let feedback = fields.string(report, "feedback", Length::bytes(0, FEEDBACK_BYTES));
+    (response, feedback.map(std::borrow::Cow::into_owned))
+}
+
+async fn respond(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Respond>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let body = Object::parse(&bytes)?;
+    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
+    let mut fields = Fields::root(body.clone(), &mut report);
+    let (response, feedback) = read_answer(&mut fields, &mut report);
+    fields.finish(&mut report);
+    let key = idempotency_key(&headers, None).unwrap_or_else(|faults| {
+        report.faults.extend(faults);
+        None
+    });
+    report.refuse()?;
+    let response = response.ok_or_else(internal_error)?;
+    let asked = find(&app, &caller, &id).await?;
+    let value = serde_json::from_str(response.as_str()).map_err(|_| internal_error())?;
+    let faults = review_response::faults(&asked.review, &value);
+    if !faults.is_empty() {
+        return Err(Problem::invalid(faults));
+    }
+    let response = match &asked.review.quorum {
+        Some(_) => Json::from_checked(canonical(response.as_str()).into_owned()),
+        None => response,
+    };
+    let principal = caller.key.principal.id.clone();
+    let command = Command::Respond(Given { message: asked.message().id, response, feedback, principal });
+    let with = circumstances(&context, "respond", key, &body);
+    let answered = decide(&app, &caller, asked, command, with).await?;
+    Ok(ignoring(answered, &report.ignored))
+}
+
+async fn cancel(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    OptionalJsonBytes(_): OptionalJsonBytes,
+) -> Result<Response, Problem> {
+    let key = idempotency_key(&headers, None).map_err(Problem::invalid)?;
+    let asked = find(&app, &caller, &id).await?;
+    let principal = &caller.key.principal;
+    let channel = match &asked.found.conversation.origin {
+        Origin::Human { channel } => channel.as_str(),
+        Origin::Api { .. } | Origin::Store => "",
+    };
+    let sender = &asked.message().content.sender.id;
+    // An agent is its channel; a person is who the key says.
+    let is_sender = if principal.is_agent { sender == channel } else { *sender == principal.id };
+    if !is_sender {
+        let detail = "only its sender may cancel a review";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
+    }
+    let command = Command::CancelReview { message: asked.message().id };
+    let with = circumstances(&context, "cancel", key, &Object::default());
+    decide(&app, &caller, asked, command, with).await
+}
+
+/// Asks the conversation, and shows how the review stands then.
+async fn decide(
+    app: &App,
+    caller: &Caller,
+    asked: Asked,
+    command: Command,
+    with: actors::directory::Circumstances,
+) -> Result<Response, Problem> {
+    let entity = asked.found.conversation.entity(caller.address);
+    let answer = app.node().conversation(entity, command, with).await;
+    match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+        Answer::Done(Reply::Review(state)) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
+        Answer::Done(_) => Err(internal_error()),
+        Answer::Repeat { first, last } => {
+            let limit = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
+            let range = (first, last);
+            let events =
+                app.node().events::<actors::conversation::Conversation>(entity, range, Order::Asc, limit).await;
+            let events = events.map_err(|error| store_problem(&error))?;
+            let ended = events.into_iter().find_map(|record| match record.event {
+                Event::ReviewCompleted(end) | Event::ReviewCancelled(end) => Some(end.state),
+                _ => None,
+            });
+            // A vote that decided nothing is no event: the review is shown as it stands now.
+            let state = ended.unwrap_or_else(|| asked.state.clone());
+            Ok(replayed(json(StatusCode::OK, &Asked { state, ..asked }.view())))
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Events as clients see them: the same in lists, in streams and in webhooks.
+
+use actors::conversation::{Event, Origin, Turn, message_of};
+use actors::id::{Address, ConversationId, EventId, MessageId, TurnId};
+use actors::machine::Record;
+use actors::message::{Json, Overlay, ReviewState};
+use serde::Serialize;
+
+use crate::wire::channel_message::view::channel_view;
+use crate::wire::contact_message::view::Usage;
+use crate::wire::conversation_message::view::conversation_view;
+use crate::wire::json_view::{Raw, Shown, review_status, turn_status};
+use crate::wire::time::Time;
+
+/// Where an event comes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The workspace's id.
+    pub workspace: String,
+    /// The conversation's address.
+    pub conversation: Address,
+    /// The human channel whose conversation it is.
+    pub channel: Option<String>,
+}
+
+#[derive(Serialize)]
+struct EventView<'a, T> {
+    id: Shown<EventId>,
+    sequence: u64,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    timestamp: Time,
+    data: T,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfMessage {
+    message_id: Shown<MessageId>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfReview<'a> {
+    message_id: Shown<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel_id: Option<&'a str>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<Raw<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feedback: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed_at: Option<Time>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfTurn<'a> {
+    turn_id: Shown<TurnId>,
+    agent_id: &'a str,
+    status: &'static str,
+    attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfConversation<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversation_id: Option<Shown<ConversationId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Raw<'a>>,
+}
+
+fn of_review<'a>(message: MessageId, source: &'a Source, state: &'a ReviewState) -> OfReview<'a> {
+    OfReview {
+        message_id: Shown(message),
+        channel_id: source.channel.as_deref(),
+        status: review_status(state.status),
+        expires_at: None,
+        response: state.response.as_ref().map(Raw),
+        feedback: state.feedback.as_deref(),
+        decided_by: state.decided_by.as_deref(),
+        completed_at: state.completed_at.map(Time),
+    }
+}
+
+fn of_turn(turn: &Turn) -> OfTurn<'_> {
+    OfTurn {
+        turn_id: Shown(turn.id),
+        agent_id: &turn.agent,
+        status: turn_status(turn.status),
+        attempt: turn.attempt,
+        usage: turn.usage.as_ref().map(Usage::of),
+        error: turn.failure.as_ref().map(|failure| failure.code.as_str()),
+    }
+}
+
+/// The event that a record is, as compact JSON; `None` for a mark.
+///
+/// # Errors
+///
+/// What cannot be written as JSON, which nothing stored is.
+pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<u8>>, serde_json::Error> {
+    let Some(kind) = record.event.name() else { return Ok(None) };
+    let show = Shower { kind, record, source };
+    let channel = source.channel.as_deref();
+    let written = match &record.event {
+        Event::MessageCreated(_) => {
+            let Some(message) = message_of(record) else { return Ok(None) };
+            let overlay = Overlay::default();
+            match channel {
+                Some(channel) => show.with(channel_view(channel, &message, &overlay)),
+                None => show.with(conversation_view(&source.workspace, &message, &overlay)),
+            }
+        }
+        Event::MessageUpdated { message }
+        | Event::MessageDeleted { message }
+        | Event::MessageDelivered { message }
+        | Event::MessageRead { message } => show.with(OfMessage { message_id: Shown(*message) }),
+        Event::ReviewRequested { message, expires_at } => show.with(OfReview {
+            expires_at: Some(Time(*expires_at)),
+            message_id: Shown(*message),
+            channel_id: channel,
+            status: "pending",
+            response: None,
+            feedback: None,
+            decided_by: None,
+            completed_at: None,
+        }),
+        Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
+            show.with(of_review(end.message, source, &end.state))
+        }
+        Event::TurnStarted(turn)
+        | Event::TurnCompleted(turn)
+        | Event::TurnFailed(turn)
+        | Event::TurnCancelled(turn) => show.with(of_turn(turn)),
+        Event::ConversationCreated { id, origin, owner, details } => show.with(OfConversation {
+            conversation_id: Some(Shown(*id)),
+            channel_id: match origin {
+                Origin::Human { channel } | Origin::Api { channel, .. } => Some(channel),
+                Origin::Store => None,
+            },
+            owner_id: owner.as_deref(),
+            title: details.title.as_deref(),
+            summary: details.summary.as_deref(),
+            metadata: details.metadata.as_ref().map(Raw),
+        }),
+        Event::ConversationUpdated { owner, details, .. } => show.with(OfConversation {
+            conversation_id: None,
+            channel_id: channel,
+            owner_id: owner.as_deref(),
+            title: details.title.as_deref(),
+            summary: details.summary.as_deref(),
+            metadata: details.metadata.as_ref().map(Raw),
+        }),
+        Event::ConversationClosed => show.with(serde_json::Map::new()),
+        Event::TurnQueued(_) | Event::DeadlineMoved { .. } => return Ok(None),
+    };
+    written.map(Some)
+}
+
+/// What is the same for every type of event.
+struct Shower<'a> {
+    kind: &'static str,
+    record: &'a Record<Event>,
+    source: &'a Source,
+}
+
+impl Shower<'_> {
+    fn with<T: Serialize>(&self, data: T) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&EventView {
+            id: Shown(EventId::new(self.record.at, self.source.conversation, self.record.seq)),
+            sequence: self.record.seq,
+            kind: self.kind,
+            timestamp: Time(self.record.at),
+            data,
+        })
+    }
+}
+
+/// An event's JSON as stored text, for answers that hold several.
+///
+/// # Errors
+///
+/// As [`event_json`].
+pub fn event_value(record: &Record<Event>, source: &Source) -> Result<Option<Json>, serde_json::Error> {
+    let bytes = event_json(record, source)?;
+    // What serde_json writes is UTF-8.
+    Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(Json::from_checked))
+}

@@ -1,0 +1,264 @@
+//! Answers to reviews: whether they fit what was asked (API section 4).
+//!
+//! Each type of review has a form of answer of its own; a type that this service does not know takes any object. A
+//! `responseSchema` in the payload is checked beside it. Every fault is `invalid_response` with its place.
+
+use actors::message::Review;
+use serde_json::{Map, Value};
+
+use crate::http::problem::Fault;
+use crate::json::path::escape;
+
+/// What an approval offers where its payload names no options.
+const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
+
+/// Every fault of `response` as an answer to `review`; none where it fits.
+#[must_use]
+pub fn faults(review: &Review, response: &Value) -> Vec<Fault> {
+    let payload = review.payload.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());
+    let payload: Map<String, Value> = payload.unwrap_or_default();
+    let Some(given) = response.as_object() else { return vec![fault("/response", "must be an object")] };
+    let mut faults = match review.kind.as_str() {
+        "approval" => approval(&payload, given),
+        "selection" => selection(&payload, given),
+        "form" => form(&payload, given),
+        "text-input" => text_input(&payload, given),
+        _ => Vec::new(),
+    };
+    if let Some(schema) = payload.get("responseSchema") {
+        faults.extend(by_schema(schema, response));
+    }
+    faults
+}
+
+fn fault(pointer: impl Into<String>, message: impl Into<String>) -> Fault {
+    Fault::new(pointer, "invalid_response", message)
+}
+
+fn at(name: &str) -> String {
+    format!("/response/{}", escape(name))
+}
+
+/// The `id`s of a list of choices, each an object with `id` or the text itself.
+fn ids(choices: Option<&Value>) -> Vec<&str> {
+    let choices = choices.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    choices.iter().filter_map(|choice| choice.get("id").unwrap_or(choice).as_str()).collect()
+}
+
+fn only(given: &Map<String, Value>, known: &[&str], faults: &mut Vec<Fault>) {
+    for name in given.keys().filter(|name| !known.contains(&name.as_str())) {
+        faults.push(fault(at(name), format!("is no part of this answer; it has {}", known.join(", "))));
+    }
+}
+
+fn approval(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    only(given, &["selectedOption", "comment"], &mut faults);
+    let mut options = ids(payload.get("options"));
+    if options.is_empty() {
+        options = APPROVAL_OPTIONS.to_vec();
+    }
+    match given.get("selectedOption").map(Value::as_str) {
+        Some(Some(option)) if options.contains(&option) => {}
+        _ => faults.push(fault(at("selectedOption"), format!("must be one of {}", options.join(", ")))),
+    }
+    match given.get("comment") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(_)) if payload.get("allowComment") != Some(&Value::Bool(false)) => {}
+        Some(Value::String(_)) => faults.push(fault(at("comment"), "this review takes no comment")),
+        Some(_) => faults.push(fault(at("comment"), "must be a string")),
+    }
+    faults
+}
+
+fn selection(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    only(given, &["selectedIds"], &mut faults);
+    let items = ids(payload.get("items"));
+    let Some(selected) = given.get("selectedIds").and_then(Value::as_array) else {
+        faults.push(fault(at("selectedIds"), "must be an array of ids"));
+        return faults;
+    };
+    for (i, id) in selected.iter().enumerate() {
+        let pointer = format!("/response/selectedIds/{i}");
+        match id.as_str() {
+            Some(known) if !items.contains(&known) => {
+                faults.push(fault(pointer, format!("must be one of {}", items.join(", "))));
+            }
+            Some(_) if selected[..i].contains(id) => faults.push(fault(pointer, "stands here twice")),
+            Some(_) => {}
+            None => faults.push(fault(pointer, "must be a string")),
+        }
+    }
+    if payload.get("mode").and_then(Value::as_str) == Some("single") && selected.len() != 1 {
+        faults.push(fault(at("selectedIds"), "must have exactly one id"));
+    }
+    faults
+}
+
+fn form(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let fields = payload.get("fields").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let name = |field: &'_ Value| field.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let names: Vec<String> = fields.iter().map(name).collect();
+    only(given, &names.iter().map(String::as_str).collect::<Vec<_>>(), &mut faults);
+    for (field, name) in fields.iter().zip(&names) {
+        match given.get(name) {
+            None | Some(Value::Null) if field.get("required") == Some(&Value::Bool(true)) => {
+                faults.push(fault(at(name), "is required"));
+            }
+            None | Some(Value::Null) => {}
+            Some(value) => faults.extend(form_value(field, value).map(|message| fault(at(name), message))),
+        }
+    }
+    faults
+}
+
+/// What is wrong with a field's value; types that this service does not know take any.
+fn form_value(field: &Value, value: &Value) -> Option<String> {
+    let kind = field.get("type").and_then(Value::as_str).unwrap_or_default();
+    let options = ids(field.get("options"));
+    let wrong = match kind {
+        "number" => (!value.is_number()).then_some("a number"),
+        "integer" => (!(value.is_i64() || value.is_u64())).then_some("an integer"),
+        "boolean" | "checkbox" | "switch" if options.is_empty() => (!value.is_boolean()).then_some("a boolean"),
+        "text" | "string" | "textarea" | "email" | "url" | "date" | "select" | "radio" => {
+            (!value.is_string()).then_some("a string")
+        }
+        _ => None,
+    };
+    if let Some(expected) = wrong {
+        return Some(format!("must be {expected}"));
+    }
+    let is_option = |value: &Value| value.as_str().is_some_and(|value| options.contains(&value));
+    let fits = match value {
+        _ if options.is_empty() => true,
+        Value::Array(values) => values.iter().all(is_option),
+        value => is_option(value),
+    };
+    (!fits).then(|| format!("must be one of {}", options.join(", ")))
+}
+
+fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    only(given, &["text"], &mut faults);
+    let Some(text) = given.get("text").and_then(Value::as_str) else {
+        faults.push(fault(at("text"), "must be a string"));
+        return faults;
+    };
+    let chars = text.chars().count() as u64;
+    let bound = |name| payload.get(name).and_then(Value::as_u64);
+    if let Some(min) = bound("minLength").filter(|min| chars < *min) {
+        faults.push(fault(at("text"), format!("must have at least {min} characters")));
+    }
+    if let Some(max) = bound("maxLength").filter(|max| chars > *max) {
+        faults.push(fault(at("text"), format!("must have at most {max} characters")));
+    }
+    faults
+}
+
+/// Faults by the client's own schema. It was compiled when the review was asked for, so it compiles again.
+fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
+    let Ok(validator) = jsonschema::draft202012::new(schema) else { return Vec::new() };
+    let faults = validator.iter_errors(response).take(crate::json::report::MAX_FAULTS);
+    faults.map(|error| fault(format!("/response{}", error.instance_path()), error.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::clock::Millis;
+    use actors::message::Json;
+    use serde_json::json;
+
+    use super::*;
+
+    fn pointers(kind: &str, payload: Value, response: Value) -> Vec<String> {
+        let review = Review {
+            kind: kind.to_owned(),
+            payload: Some(Json::from_checked(payload.to_string())),
+            callback: None,
+            expires_at: Millis(1),
+            on_expire: None,
+            quorum: None,
+        };
+        let faults = faults(&review, &response);
+        assert!(faults.iter().all(|fault| fault.code == "invalid_response"));
+        faults.into_iter().map(|fault| fault.pointer).collect()
+    }
+
+    #[test]
+    fn an_approval_takes_one_of_its_options_and_a_comment_where_it_may() {
+        let own = json!({"options": [{"id": "yes", "label": "Yes"}], "allowComment": false});
+        for (payload, response, wrong) in [
+            (json!({}), json!({"selectedOption": "approve"}), &[][..]),
+            (json!({}), json!({"selectedOption": "reject", "comment": "no"}), &[]),
+            (json!({}), json!({"selectedOption": "yes"}), &["/response/selectedOption"]),
+            (json!({}), json!({}), &["/response/selectedOption"]),
+            (json!({}), json!({"selectedOption": "approve", "comment": 5}), &["/response/comment"]),
+            (json!({}), json!({"selectedOption": "approve", "other": 5}), &["/response/other"]),
+            (own.clone(), json!({"selectedOption": "yes"}), &[]),
+            (own.clone(), json!({"selectedOption": "approve"}), &["/response/selectedOption"]),
+            (own, json!({"selectedOption": "yes", "comment": "x"}), &["/response/comment"]),
+            (json!({}), json!("approve"), &["/response"]),
+        ] {
+            assert_eq!(pointers("approval", payload, response.clone()), wrong, "{response}");
+        }
+    }
+
+    #[test]
+    fn a_selection_takes_ids_of_its_items_and_one_of_them_where_it_is_single() {
+        let items = json!([{"id": "a", "label": "A"}, {"id": "b", "label": "B"}]);
+        let multi = json!({"mode": "multi", "items": items});
+        let single = json!({"mode": "single", "items": items});
+        for (payload, response, wrong) in [
+            (&multi, json!({"selectedIds": ["a", "b"]}), &[][..]),
+            (&multi, json!({"selectedIds": []}), &[]),
+            (&multi, json!({"selectedIds": ["a", "a"]}), &["/response/selectedIds/1"]),
+            (&multi, json!({"selectedIds": ["c", 1]}), &["/response/selectedIds/0", "/response/selectedIds/1"]),
+            (&multi, json!({}), &["/response/selectedIds"]),
+            (&single, json!({"selectedIds": ["b"]}), &[]),
+            (&single, json!({"selectedIds": ["a", "b"]}), &["/response/selectedIds"]),
+            (&single, json!({"selectedIds": []}), &["/response/selectedIds"]),
+        ] {
+            assert_eq!(pointers("selection", payload.clone(), response.clone()), wrong, "{response}");
+        }
+    }
+
+    #[test]
+    fn a_form_takes_a_fitting_value_for_each_of_its_fields() {
+        let payload = json!({"fields": [
+            {"name": "who", "type": "text", "required": true},
+            {"name": "n", "type": "number"},
+            {"name": "size", "type": "select", "options": ["s", {"id": "m", "label": "M"}]},
+            {"name": "free", "type": "signature"},
+        ]});
+        for (response, wrong) in [
+            (json!({"who": "ana"}), &[][..]),
+            (json!({"who": "ana", "n": 5, "size": "m", "free": {"x": 1}}), &[]),
+            (json!({}), &["/response/who"]),
+            (json!({"who": null}), &["/response/who"]),
+            (
+                json!({"who": 1, "n": "5", "size": "l", "x": 1}),
+                &["/response/x", "/response/who", "/response/n", "/response/size"],
+            ),
+        ] {
+            assert_eq!(pointers("form", payload.clone(), response.clone()), wrong, "{response}");
+        }
+    }
+
+    #[test]
+    fn a_text_has_a_length_in_characters() {
+        let payload = json!({"minLength": 2, "maxLength": 3});
+        for (text, right) in [("é", false), ("éé", true), ("ééé", true), ("éééé", false)] {
+            assert_eq!(pointers("text-input", payload.clone(), json!({"text": text})).is_empty(), right, "{text}");
+        }
+        assert_eq!(pointers("text-input", payload, json!({})), ["/response/text"]);
+    }
+
+    #[test]
+    fn a_schema_of_the_clients_own_is_checked_for_any_type() {
+        let payload = json!({"responseSchema": {"type": "object", "properties": {"score": {"maximum": 5}}}});
+        assert!(pointers("rating", payload.clone(), json!({"score": 5})).is_empty());
+        assert_eq!(pointers("rating", payload, json!({"score": 6})), ["/response/score"]);
+    }
+}

@@ -1,0 +1,145 @@
+//! What a contact's message does while a turn runs (API section 3), with a slow agent and Tokio's clock paused.
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, TestApp};
+
+const PATH: &str = "/api/v1/channels/demo-api/messages";
+
+async fn busy(policy: &str) -> TestApp {
+    let app = TestApp::new().await;
+    app.patch("/api/v1/agents/echo").json(json!({"builtin": {"latencyMs": 10_000}})).await.expect(200);
+    app.patch("/api/v1/channels/demo-api").json(json!({"busyPolicy": policy})).await.expect(200);
+    app
+}
+
+async fn send(app: &TestApp, words: &str, prefer: &str) -> Answer {
+    let body = json!({"type": "TEXT", "contactIdentifier": "a", "content": {"text": {"body": words}}});
+    app.post(PATH).idempotency_key(words).header("prefer", prefer).json(body).await
+}
+
+/// Sends `one`, `two` and `three` without waiting, then asks for each answer: status, replies, turn.
+async fn three(app: &TestApp) -> Vec<(u16, Vec<String>, String, String)> {
+    for words in ["one", "two", "three"] {
+        assert_eq!(send(app, words, "wait=0").await.status, 202);
+    }
+    let mut out = Vec::new();
+    for words in ["one", "two", "three"] {
+        let answer = send(app, words, "wait=100").await;
+        let shown = |m: &Value| m["content"]["text"]["body"].as_str().unwrap().to_owned();
+        let replies = answer.json["aiMessages"].as_array().unwrap().iter().map(shown).collect();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let turn = &answer.json["turn"];
+        out.push((answer.status, replies, text(&turn["status"]), text(&turn["id"])));
+    }
+    out
+}
+
+async fn roles(app: &TestApp) -> Vec<String> {
+    let list = app.get("/api/v1/conversations").await.expect(200);
+    let id = list["data"][0]["id"].as_str().unwrap();
+    let page = app.get(format!("/api/v1/conversations/{id}/messages")).await.expect(200);
+    page["data"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_queue_each_message_gets_its_own_turn_in_order() {
+    let app = busy("queue").await;
+    let answers = three(&app).await;
+    for ((status, replies, turn, _), words) in answers.iter().zip(["one", "two", "three"]) {
+        assert_eq!((*status, replies.as_slice(), turn.as_str()), (200, &[words.to_owned()][..], "completed"));
+    }
+    assert_ne!(answers[0].3, answers[1].3);
+    assert_eq!(roles(&app).await, ["user", "user", "user", "assistant", "assistant", "assistant"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_merge_those_that_wait_are_answered_together() {
+    let app = busy("merge").await;
+    let answers = three(&app).await;
+    assert_eq!(answers[0].1, ["one"]);
+    assert_eq!(answers[1].3, answers[2].3, "both have the same turn");
+    assert_eq!((&answers[1].1, answers[1].0), (&answers[2].1, 200));
+    assert!(answers[1].1.concat().contains("two") && answers[1].1.concat().contains("three"), "{answers:?}");
+    assert_eq!(roles(&app).await, ["user", "user", "user", "assistant", "assistant"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_latest_only_the_newest_that_waits_gets_a_turn() {
+    let app = busy("latest").await;
+    let answers = three(&app).await;
+    let shown: Vec<_> =
+        answers.iter().map(|(status, replies, turn, _)| (*status, replies.concat(), turn.as_str())).collect();
+    assert_eq!(
+        shown,
+        [(200, "one".into(), "completed"), (200, String::new(), "cancelled"), (200, "three".into(), "completed")]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_interrupt_the_newest_ends_the_running_turn() {
+    let app = busy("interrupt").await;
+    let answers = three(&app).await;
+    let shown: Vec<_> =
+        answers.iter().map(|(status, replies, turn, _)| (*status, replies.concat(), turn.as_str())).collect();
+    assert_eq!(
+        shown,
+        [(200, String::new(), "cancelled"), (200, String::new(), "cancelled"), (200, "three".into(), "completed")]
+    );
+    assert_eq!(roles(&app).await, ["user", "user", "user", "assistant"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_reject_a_message_is_refused_while_a_turn_runs_and_its_key_is_not_burned() {
+    let app = busy("reject").await;
+    assert_eq!(send(&app, "one", "wait=0").await.status, 202);
+    let refused = send(&app, "two", "wait=0").await;
+    assert_eq!(refused.json["success"], false);
+    refused.problem(409, "turn_in_progress");
+    assert_eq!(send(&app, "one", "wait=100").await.status, 200);
+    assert_eq!(send(&app, "two", "wait=100").await.status, 200);
+    assert_eq!(roles(&app).await, ["user", "assistant", "user", "assistant"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_turn_ends_at_once_and_its_waiting_client_is_told() {
+    let app = busy("queue").await;
+    let early = send(&app, "one", "wait=0").await.expect(202);
+    let path = format!("/api/v1/turns/{}", early["turn"]["id"].as_str().unwrap());
+    let begun = tokio::time::Instant::now();
+    let (waiting, cancelled) = tokio::join!(send(&app, "one", "wait=100"), app.post(format!("{path}/cancel")).send());
+    assert_eq!(cancelled.expect(200)["status"], "cancelled");
+    assert_eq!(waiting.expect(200)["turn"]["status"], "cancelled");
+    assert!(begun.elapsed().as_secs() < 2);
+    app.post(format!("{path}/cancel")).await.problem(409, "turn_over");
+    assert_eq!(roles(&app).await, ["user"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_may_be_asked_to_answer_any_conversation() {
+    let app = busy("queue").await;
+    let body = json!({"content": [{"content": "hello"}, {"content": "there"}]});
+    let made = app.post("/api/v1/messages").json(body).await.expect(200);
+    let path = format!("/api/v1/conversations/{}/turns", made[0]["conversation_id"].as_str().unwrap());
+    let start = || app.post(&path).idempotency_key("k").json(json!({"agentId": "echo"}));
+    let started = start().await;
+    let location = started.header("location").to_owned();
+    let turn = started.expect(202);
+    assert_eq!(
+        (&turn["status"], location),
+        (&json!("running"), format!("/api/v1/turns/{}", turn["id"].as_str().unwrap()))
+    );
+    let again = start().await;
+    assert_eq!((again.header("idempotent-replayed"), &again.json["id"]), ("true", &turn["id"]));
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    let ended = app.get(format!("/api/v1/turns/{}", turn["id"].as_str().unwrap())).await.expect(200);
+    assert_eq!((&ended["status"], ended["aiMessages"].as_array().unwrap().len()), (&json!("completed"), 1));
+    assert_eq!(app.post(&path).json(json!({})).await.faults(), ["required /agentId"]);
+    assert_eq!(app.post(&path).json(json!({"agentId": "nobody"})).await.faults(), ["agent_not_found /agentId"]);
+    let unknown = "/api/v1/conversations/conv_x/turns";
+    app.post(unknown).json(json!({"agentId": "echo"})).await.problem(404, "conversation_not_found");
+    for path in ["/api/v1/turns/turn_x", "/api/v1/turns/x"] {
+        app.get(path).await.problem(404, "turn_not_found");
+        app.post(format!("{path}/cancel")).await.problem(404, "turn_not_found");
+    }
+}
