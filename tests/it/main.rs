@@ -14,6 +14,7 @@ mod client;
 mod contact_messages;
 mod conversation_messages;
 mod crash;
+mod faults;
 mod idempotency;
 mod isolation;
 mod paging;
