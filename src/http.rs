@@ -12,6 +12,7 @@ pub mod conversations;
 pub mod events;
 pub mod headers;
 pub mod idempotency;
+mod incoming;
 pub mod messages;
 pub mod paging;
 pub mod probes;
@@ -56,6 +57,7 @@ pub fn router(app: App) -> Router {
         .nest("/api/v1", api)
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
+        .merge(crate::openapi::routes())
         .with_state(app)
         .layer(context)
 }

@@ -17,6 +17,7 @@ mod crash;
 mod faults;
 mod idempotency;
 mod isolation;
+mod openapi;
 mod paging;
 mod seeds;
 mod smoke;
