@@ -7,6 +7,7 @@ mod api_keys;
 mod auth;
 mod bodies;
 mod bootstrap;
+mod bursts;
 mod busy;
 mod channel_messages;
 mod channels;
