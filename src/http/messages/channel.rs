@@ -10,8 +10,9 @@ use actors::message::{Message, NewMessage, Overlay, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{Accepting, Inbound, channel_disabled, channel_not_found, find_channel, kind_mismatch, rejected};
+use super::{Accepting, Inbound, channel_disabled, find_channel, kind_mismatch, rejected};
 use crate::http::caller::Caller;
+use crate::http::channels::channel_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::problem::Problem;
 use crate::http::refusal::problem_of;
