@@ -59,6 +59,7 @@ pub fn router(app: App) -> Router {
         .nest("/api/v1", api)
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
+        .merge(crate::openapi::routes())
         .with_state(app)
         .layer(context)
 }

@@ -8,6 +8,7 @@ pub mod json;
 pub mod keys;
 pub mod metrics;
 pub mod models;
+pub mod openapi;
 pub mod operators;
 pub mod secret;
 pub mod serve;

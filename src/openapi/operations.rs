@@ -1,0 +1,43 @@
+//! Every route: what it does, what it takes and what it answers.
+
+use utoipa::openapi::HttpMethod;
+use utoipa::openapi::Object;
+use utoipa::openapi::path::OperationBuilder;
+
+use super::operation::Op;
+use super::shape::{Bounded as _, text};
+
+mod configuration;
+mod conversations;
+mod messages;
+mod service;
+
+/// Tags in the order of the page, and what each is about.
+pub(super) const TAGS: [(&str, &str); 9] = [
+    ("Messages", "Sending and reading messages: one path for channel messages and conversation messages."),
+    ("Contact messages", "A contact's message on an api channel, answered by its agent in the same call."),
+    ("Conversations", "Opening, reading and changing conversations."),
+    ("Turns", "How an agent's answer stands."),
+    ("Contacts", "Who writes to api channels."),
+    ("Channels", "Where messages come in, and who answers there."),
+    ("Agents", "Who answers, and with which model."),
+    ("Keys and workspaces", "Who may do what, and where."),
+    ("Service", "Whether the process lives, and this documentation. Needs no key."),
+];
+
+const READ: &[&str] = &["messages:read"];
+const WRITE: &[&str] = &["messages:write"];
+const ADMIN: &[&str] = &["admin"];
+const LOOK: &[&str] = &["admin", "messages:read"];
+
+/// Every operation with its path and method.
+pub(super) fn all() -> Vec<(&'static str, HttpMethod, OperationBuilder)> {
+    let operations =
+        [messages::operations(), conversations::operations(), configuration::operations(), service::operations()];
+    operations.into_iter().flatten().map(Op::done).collect()
+}
+
+/// An id in the path.
+fn id() -> Object {
+    text("").least(1)
+}

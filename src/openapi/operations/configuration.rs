@@ -1,0 +1,202 @@
+//! Channels, agents, keys and workspaces.
+
+use utoipa::openapi::HttpMethod::{Delete, Get, Patch, Post};
+
+use super::super::examples;
+use super::super::operation::{Example, Op};
+use super::super::shape::named;
+use super::{ADMIN, LOOK, id};
+
+const CHANNEL_DATA: &[&str] = &[
+    "too_short",
+    "too_long",
+    "invalid_id",
+    "invalid_enum",
+    "invalid_url",
+    "blocked_url",
+    "out_of_range",
+    "expiry_too_far",
+    "agent_not_found",
+];
+const AGENT_DATA: &[&str] = &[
+    "too_short",
+    "too_long",
+    "too_many",
+    "too_few",
+    "too_large",
+    "too_deep",
+    "invalid_id",
+    "invalid_enum",
+    "invalid_url",
+    "invalid_characters",
+    "out_of_range",
+];
+
+pub(super) fn operations() -> Vec<Op> {
+    let mut all = channels();
+    all.extend(agents());
+    all.extend(keys());
+    all.extend(workspaces());
+    all
+}
+
+fn channels() -> Vec<Op> {
+    let tag = "Channels";
+    let rotate = "A new webhook secret, shown in this answer only. For a while deliveries carry signatures of both.";
+    vec![
+        create("/api/v1/channels", ("createChannel", "Make a channel"), tag, "ChannelNew", &examples::CHANNELS)
+            .answers(201, "It was made.", named("ChannelWithSecret"), &[])
+            .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+            .refused(400, CHANNEL_DATA)
+            .refused(409, &["channel_exists"]),
+        list("/api/v1/channels", ("listChannels", "List channels"), tag, LOOK, "ChannelPage"),
+        get("/api/v1/channels/{id}", ("getChannel", "Read a channel"), tag, LOOK, "Channel")
+            .refused(404, &["channel_not_found"]),
+        change("/api/v1/channels/{id}", ("changeChannel", "Change a channel"), tag, "ChannelChange", examples::DISABLE)
+            .answers(200, "The channel as it is now.", named("Channel"), &[])
+            .with_headers(&["X-Ignored-Fields"])
+            .refused(400, CHANNEL_DATA)
+            .refused(400, &["immutable_field"])
+            .refused(404, &["channel_not_found"]),
+        delete("/api/v1/channels/{id}", ("deleteChannel", "Delete a channel"), tag)
+            .refused(404, &["channel_not_found"]),
+        Op::new(
+            Post,
+            "/api/v1/channels/{id}/rotate-secret",
+            ("rotateChannelSecret", "Make a new webhook secret"),
+            tag,
+            ADMIN,
+            rotate,
+        )
+        .path("id", "The channel.", id())
+        .keyed()
+        .empty_body()
+        .answers(200, "The channel with its new secret.", named("ChannelWithSecret"), &[])
+        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .refused(404, &["channel_not_found"])
+        .refused(503, &["contended"]),
+    ]
+}
+
+fn agents() -> Vec<Op> {
+    let tag = "Agents";
+    vec![
+        create("/api/v1/agents", ("createAgent", "Make an agent"), tag, "AgentNew", &examples::AGENTS)
+            .answers(201, "It was made.", named("Agent"), &[])
+            .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+            .refused(400, AGENT_DATA)
+            .refused(409, &["agent_exists"]),
+        list("/api/v1/agents", ("listAgents", "List agents"), tag, LOOK, "AgentPage"),
+        get("/api/v1/agents/{id}", ("getAgent", "Read an agent"), tag, LOOK, "Agent")
+            .refused(404, &["agent_not_found"]),
+        change("/api/v1/agents/{id}", ("changeAgent", "Change an agent"), tag, "AgentChange", examples::PROMPT)
+            .answers(
+                200,
+                "The agent as it is now. A turn that runs goes on with the agent as it was.",
+                named("Agent"),
+                &[],
+            )
+            .with_headers(&["X-Ignored-Fields"])
+            .refused(400, AGENT_DATA)
+            .refused(400, &["immutable_field"])
+            .refused(404, &["agent_not_found"]),
+        delete("/api/v1/agents/{id}", ("deleteAgent", "Delete an agent"), tag)
+            .refused(404, &["agent_not_found"])
+            .refused(409, &["agent_in_use"]),
+    ]
+}
+
+fn keys() -> Vec<Op> {
+    let tag = "Keys and workspaces";
+    vec![
+        create("/api/v1/api-keys", ("createApiKey", "Make a key"), tag, "ApiKeyNew", &[examples::KEY])
+            .answers(201, "The key; its secret stands in this answer only.", named("ApiKeyWithSecret"), &[])
+            .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+            .refused(400, &["too_short", "too_long", "too_few", "invalid_enum", "duplicate_value"])
+            .refused(404, &["workspace_not_found"]),
+        list("/api/v1/api-keys", ("listApiKeys", "List keys"), tag, ADMIN, "ApiKeyPage"),
+        delete("/api/v1/api-keys/{id}", ("deleteApiKey", "Revoke a key"), tag).refused(404, &["key_not_found"]),
+    ]
+}
+
+fn workspaces() -> Vec<Op> {
+    let tag = "Keys and workspaces";
+    vec![
+        create(
+            "/api/v1/workspaces",
+            ("createWorkspace", "Make a workspace"),
+            tag,
+            "WorkspaceNew",
+            &[examples::WORKSPACE],
+        )
+        .answers(201, "It was made. Only operators may: admins of the workspace `default`.", named("Workspace"), &[])
+        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .refused(400, &["too_short", "too_long", "invalid_id"])
+        .refused(409, &["workspace_exists"]),
+        list("/api/v1/workspaces", ("listWorkspaces", "List workspaces"), tag, ADMIN, "WorkspacePage"),
+        get("/api/v1/workspaces/{id}", ("getWorkspace", "Read a workspace"), tag, ADMIN, "Workspace")
+            .refused(404, &["workspace_not_found"]),
+    ]
+}
+
+fn create(
+    path: &'static str,
+    named_so: (&'static str, &'static str),
+    tag: &'static str,
+    schema: &str,
+    bodies: &[Example],
+) -> Op {
+    Op::new(Post, path, named_so, tag, ADMIN, "A retry with the same idempotency key gets the same answer.")
+        .keyed()
+        .body(named(schema), "What is to be made.", bodies)
+        .refused(503, &["contended"])
+}
+
+fn list(
+    path: &'static str,
+    named_so: (&'static str, &'static str),
+    tag: &'static str,
+    scopes: &[&'static str],
+    schema: &str,
+) -> Op {
+    Op::new(Get, path, named_so, tag, scopes, "Those of the workspace.")
+        .paged()
+        .answers(200, "A page of them.", named(schema), &[])
+        .with_headers(&["Link"])
+}
+
+fn get(
+    path: &'static str,
+    named_so: (&'static str, &'static str),
+    tag: &'static str,
+    scopes: &[&'static str],
+    schema: &str,
+) -> Op {
+    Op::new(Get, path, named_so, tag, scopes, "As it is now.").path("id", "Its id.", id()).answers(
+        200,
+        "As it is now.",
+        named(schema),
+        &[],
+    )
+}
+
+fn change(
+    path: &'static str,
+    named_so: (&'static str, &'static str),
+    tag: &'static str,
+    schema: &str,
+    body: Example,
+) -> Op {
+    Op::new(Patch, path, named_so, tag, ADMIN, "What is given changes; `null` takes a member back to its default.")
+        .path("id", "Its id.", id())
+        .keyed()
+        .body(named(schema), "What is to change.", &[body])
+        .refused(503, &["contended"])
+}
+
+fn delete(path: &'static str, named_so: (&'static str, &'static str), tag: &'static str) -> Op {
+    Op::new(Delete, path, named_so, tag, ADMIN, "It is gone at once.")
+        .path("id", "Its id.", id())
+        .answers_nothing(204, "It is gone.")
+        .refused(503, &["contended", "outcome_unknown"])
+}

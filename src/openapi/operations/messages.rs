@@ -1,0 +1,231 @@
+//! Messages.
+
+use utoipa::openapi::HttpMethod::{Get, Post};
+
+use super::super::examples;
+use super::super::operation::Op;
+use super::super::shape::{Detailed as _, any_of, boolean, named, one_of, text};
+use super::{READ, WRITE, id};
+
+/// Codes of a channel message's data.
+const CHANNEL_DATA: &[&str] = &[
+    "empty_message",
+    "too_short",
+    "too_long",
+    "too_many",
+    "too_few",
+    "too_large",
+    "too_deep",
+    "invalid_enum",
+    "invalid_url",
+    "blocked_url",
+    "forbidden_header",
+    "invalid_datetime",
+    "expiry_in_past",
+    "expiry_too_far",
+    "out_of_range",
+    "duplicate_value",
+    "invalid_schema",
+    "attachment_not_found",
+    "message_not_found",
+    "channel_kind_mismatch",
+];
+/// Codes of a conversation message's data.
+const CONVERSATION_DATA: &[&str] = &[
+    "empty_batch",
+    "batch_too_large",
+    "too_short",
+    "too_long",
+    "too_many",
+    "too_large",
+    "too_deep",
+    "invalid_role",
+    "invalid_datetime",
+    "parent_not_found",
+    "attachment_not_found",
+];
+/// Codes of a contact message's data.
+const CONTACT_DATA: &[&str] = &[
+    "content_type_mismatch",
+    "too_long",
+    "invalid_enum",
+    "invalid_url",
+    "blocked_url",
+    "channel_kind_mismatch",
+    "media_unreachable",
+];
+
+pub(super) fn operations() -> Vec<Op> {
+    vec![send(), list(), get(), send_to_channel(), send_to_conversation(), list_of_conversation()]
+}
+
+fn send() -> Op {
+    let about = "One path, two shapes. A body with `channelId` and no `content` is a message to a human channel and \
+                 is answered with 201 and one object. A body whose `content` is an object or an array, without \
+                 `channelId`, is one or more messages of a conversation and is answered with 200 and an array. The \
+                 header `X-Message-Schema` overrides the choice.\n\nThe idempotency key belongs to the channel, to \
+                 the conversation, or, where a new conversation is asked for, to the workspace.";
+    let body =
+        one_of("A channel message or conversation messages.", [named("ChannelMessage"), named("ConversationMessage")]);
+    let bodies = [examples::NOTICE, examples::REVIEW, examples::SAID, examples::SAID_BATCH];
+    Op::new(Post, "/api/v1/messages", ("sendMessage", "Send a message"), "Messages", WRITE, about)
+        .shared("XMessageSchema")
+        .keyed()
+        .body(body, "The shape is chosen by the members that are present.", &bodies)
+        .answers(
+            200,
+            "The messages of a conversation were appended.",
+            named("ConversationMessageList"),
+            &[examples::SAID_VIEW],
+        )
+        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .answers(201, "The channel message was sent.", named("ChannelMessageView"), &[examples::REVIEW_VIEW])
+        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .refused(400, &["ambiguous_message_shape", "unknown_message_shape"])
+        .refused(400, CHANNEL_DATA)
+        .refused(400, CONVERSATION_DATA)
+        .refused(404, &["channel_not_found", "conversation_not_found"])
+        .refused(409, &["channel_disabled", "conversation_closed"])
+        .refused(429, &["conversation_backlog"])
+}
+
+fn send_to_channel() -> Op {
+    let about = "On a channel of kind `api` a contact's message: the contact is created or found, the message is \
+                 appended to the open conversation of contact and channel, the channel's agent takes its turn, and \
+                 the reply comes in the same call. Where the agent takes longer than the wait budget, or `Prefer` \
+                 asks for it, the answer is 202 with `Location`; the reply is kept, and a retry with the same key \
+                 joins the same turn. Human hand-off is not available on api channels.\n\nOn a channel of kind \
+                 `human` a channel message, as on `POST /messages`.\n\nThe idempotency key belongs to the channel \
+                 and the contact, or to the channel.";
+    let body = one_of(
+        "A contact's message on an api channel, a channel message on a human one.",
+        [named("ContactMessage"), named("ChannelMessageOnChannel")],
+    );
+    let bodies: Vec<_> = examples::CONTACT.into_iter().chain([examples::NOTICE]).collect();
+    Op::new(
+        Post,
+        "/api/v1/channels/{id}/messages",
+        ("sendChannelMessage", "Send a message to a channel and get the agent's reply"),
+        "Contact messages",
+        WRITE,
+        about,
+    )
+    .says_success()
+    .path("id", "The channel.", id())
+    .shared("Prefer")
+    .keyed()
+    .body(body, "The kind of the channel says which.", &bodies)
+    .answers(200, "The agent has answered.", named("ContactAnswer"), &[examples::CONTACT_ANSWER])
+    .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+    .answers(201, "The channel message was sent.", named("ChannelMessageView"), &[examples::REVIEW_VIEW])
+    .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+    .answers(
+        202,
+        "The message is stored, and the agent has not answered yet.",
+        named("ContactAnswer"),
+        &[examples::CONTACT_WAITING],
+    )
+    .with_headers(&["Location", "X-Ignored-Fields"])
+    .refused(400, CONTACT_DATA)
+    .refused(400, CHANNEL_DATA)
+    .refused(400, &["channel_id_mismatch"])
+    .refused(404, &["channel_not_found"])
+    .refused(
+        409,
+        &["channel_disabled", "channel_has_no_agent", "conversation_closed", "turn_in_progress", "too_many_channels"],
+    )
+    .refused(429, &["conversation_backlog"])
+    .refused(500, &["agent_failed"])
+}
+
+fn send_to_conversation() -> Op {
+    Op::new(
+        Post,
+        "/api/v1/conversations/{id}/messages",
+        ("appendMessages", "Append messages to a conversation"),
+        "Messages",
+        WRITE,
+        "The same as conversation messages on `POST /messages`, to the conversation that the path names.",
+    )
+    .path("id", "The conversation.", id())
+    .keyed()
+    .body(named("ConversationMessage"), "A message or several.", &[examples::SAID])
+    .answers(200, "The messages were appended.", named("ConversationMessageList"), &[examples::SAID_VIEW])
+    .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+    .refused(400, CONVERSATION_DATA)
+    .refused(400, &["conversation_id_mismatch"])
+    .refused(404, &["conversation_not_found"])
+    .refused(409, &["conversation_closed"])
+    .refused(429, &["conversation_backlog"])
+}
+
+/// What narrows a list of messages.
+fn filtered(op: Op) -> Op {
+    op.query("search", "Their text has this, in any case.", text(""))
+        .query("senderId", "They are from this sender.", text(""))
+        .query("role", "They have this role.", text(""))
+        .query("tag", "They have this tag.", text(""))
+        .query("hasAttachments", "They have files, or have none.", boolean(""))
+        .paged()
+}
+
+fn list() -> Op {
+    let op = Op::new(
+        Get,
+        "/api/v1/messages",
+        ("listMessages", "List messages"),
+        "Messages",
+        READ,
+        "The messages of a channel in the shape of channel messages, or those of a conversation in the shape of \
+         conversation messages, by sequence. Exactly one of `channelId` and `conversationId` must be given. A filter \
+         that matches little may give a short page with a cursor behind it.",
+    )
+    .query("channelId", "A human channel.", text("").like("demo"))
+    .query("conversationId", "A conversation.", text(""));
+    filtered(op)
+        .answers(
+            200,
+            "A page of messages.",
+            any_of("By what was asked for.", [named("ChannelMessagePage"), named("ConversationMessagePage")]),
+            &[],
+        )
+        .with_headers(&["Link"])
+        .refused(400, &["required", "channel_kind_mismatch"])
+        .refused(404, &["channel_not_found", "conversation_not_found"])
+}
+
+fn list_of_conversation() -> Op {
+    let op = Op::new(
+        Get,
+        "/api/v1/conversations/{id}/messages",
+        ("listConversationMessages", "List a conversation's messages"),
+        "Messages",
+        READ,
+        "The messages of a conversation, by sequence.",
+    )
+    .path("id", "The conversation.", id());
+    filtered(op)
+        .answers(200, "A page of messages.", named("ConversationMessagePage"), &[])
+        .with_headers(&["Link"])
+        .refused(404, &["conversation_not_found"])
+}
+
+fn get() -> Op {
+    Op::new(
+        Get,
+        "/api/v1/messages/{id}",
+        ("getMessage", "Read a message"),
+        "Messages",
+        READ,
+        "A message as it is now, in the shape of the API that it belongs to.",
+    )
+    .path("id", "The message.", id())
+    .answers(
+        200,
+        "The message.",
+        one_of("By where it was sent.", [named("ChannelMessageView"), named("ConversationMessageView")]),
+        &[examples::REVIEW_VIEW],
+    )
+    .with_headers(&["ETag"])
+    .refused(404, &["message_not_found"])
+}

@@ -1,0 +1,37 @@
+//! Probes and this documentation.
+
+use super::super::operation::Op;
+use super::super::shape::{free, named, text};
+use super::id;
+
+pub(super) fn operations() -> Vec<Op> {
+    vec![
+        Op::public("/healthz", ("getHealth", "Whether the process lives"), "Answers as long as the process does.")
+            .answers(200, "It lives.", named("Status"), &[]),
+        Op::public(
+            "/readyz",
+            ("getReadiness", "Whether it takes requests"),
+            "Refuses from the moment the process begins to stop.",
+        )
+        .answers(200, "It takes requests.", named("Status"), &[])
+        .refused(503, &["stopping"]),
+        Op::public("/openapi.json", ("getOpenApi", "This document"), "OpenAPI 3.1, generated from the code.")
+            .answers(200, "The document.", free("An OpenAPI document.").into(), &[])
+            .with_headers(&["ETag", "Cache-Control"])
+            .answers_nothing(304, "It is still what `If-None-Match` names."),
+        Op::public("/docs", ("getDocs", "This document as a page"), "A page that loads nothing from elsewhere.")
+            .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])
+            .with_headers(&["ETag", "Cache-Control"])
+            .answers_nothing(304, "It is still what `If-None-Match` names."),
+        Op::public(
+            "/docs/errors/{code}",
+            ("getErrorDocs", "What an error means"),
+            "The page that a problem's `type` names.",
+        )
+        .path("code", "The error's `code`.", id())
+        .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])
+        .with_headers(&["ETag", "Cache-Control"])
+        .answers_nothing(304, "It is still what `If-None-Match` names.")
+        .refused(404, &["not_found"]),
+    ]
+}

@@ -1,0 +1,108 @@
+//! Parameters and headers that many routes share, as components of the document.
+
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{Header, Object};
+
+use super::shape::{Bounded as _, Detailed as _, boolean, integer, text, word};
+use crate::http::paging::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::wire::channel_message::MAX_KEY_CHARS;
+
+/// How long an idempotency key is kept, in hours.
+pub const KEY_HOURS: u32 = 48;
+
+/// A parameter that is not required.
+pub(super) fn parameter(place: ParameterIn, name: &str, about: &str, shape: Object) -> Parameter {
+    ParameterBuilder::new().name(name).parameter_in(place).description(Some(about)).schema(Some(shape)).build()
+}
+
+/// Every shared parameter, by the name of its component.
+pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
+    let key = format!(
+        "Makes a retry safe: the same key with the same request gets the same answer and has one effect, however many \
+         retries race. Kept for {KEY_HOURS} hours. Quotes around it are no part of it."
+    );
+    let old_key = "The same as `Idempotency-Key`, under the name that callers of api channels know. Two different keys \
+                   in one request are refused.";
+    let key_shape = || text("").least(1).longest(MAX_KEY_CHARS).pattern("^[!-~]+$");
+    let workspace = "The workspace that the request is about. Absent, empty or `null` is the key's own; another one only \
+                     for operators.";
+    let limit = integer("", 1, i64::try_from(MAX_LIMIT).ok()).or(DEFAULT_LIMIT);
+    let (header, query) = (|| ParameterIn::Header, || ParameterIn::Query);
+    vec![
+        ("IdempotencyKey", parameter(header(), "Idempotency-Key", &key, key_shape())),
+        ("XIdempotencyKey", parameter(header(), "X-Idempotency-Key", old_key, key_shape())),
+        ("XWorkspaceId", parameter(header(), "X-Workspace-Id", workspace, text("").longest(64))),
+        (
+            "XRequestId",
+            parameter(
+                header(),
+                "X-Request-Id",
+                "A name for this request; made where it is absent or odd.",
+                text("").longest(128),
+            ),
+        ),
+        (
+            "Traceparent",
+            parameter(header(), "traceparent", "The trace that the request belongs to (W3C Trace Context).", text("")),
+        ),
+        (
+            "Prefer",
+            parameter(
+                header(),
+                "Prefer",
+                "`wait=N` bounds the wait for the agent, in seconds; `respond-async` answers 202 at once (RFC 7240).",
+                text(""),
+            ),
+        ),
+        (
+            "XMessageSchema",
+            parameter(
+                header(),
+                "X-Message-Schema",
+                "Says which of the two shapes the body has, whatever members it has.",
+                word("", &["channel", "conversation"]),
+            ),
+        ),
+        ("Strict", parameter(query(), "strict", "`true` makes unknown members a fault.", boolean("").or(false))),
+        ("Limit", parameter(query(), "limit", "Items in a page, at most.", limit)),
+        ("Cursor", parameter(query(), "cursor", "The `nextCursor` of the page before; opaque.", text(""))),
+        (
+            "Order",
+            parameter(query(), "order", "Oldest or newest first, by sequence.", word("", &["asc", "desc"]).or("asc")),
+        ),
+    ]
+}
+
+/// Every response header, by its name; its component has the name without hyphens.
+pub(super) const HEADERS: [(&str, &str); 12] = [
+    ("X-Request-Id", "The request: the client's own name for it, else a new one."),
+    ("traceparent", "The request's place in its trace (W3C Trace Context)."),
+    ("RateLimit-Policy", "How many requests the key may make, and in how many seconds: `\"default\";q=…;w=60`."),
+    ("RateLimit", "How many are left, and for how many seconds: `\"default\";r=…;t=…`."),
+    ("Idempotent-Replayed", "`true` where this is the answer of an earlier request with the same idempotency key."),
+    ("Location", "Where the thing is."),
+    ("Link", "The next page: `<…>; rel=\"next\"`."),
+    ("X-Ignored-Fields", "Members of the body that are not known and had no effect."),
+    ("Retry-After", "Seconds after which another try is worth it."),
+    ("WWW-Authenticate", "How to authenticate: `Bearer`."),
+    ("ETag", "The message's checksum, or the version of the document, in quotes."),
+    ("Cache-Control", "How long it may be kept."),
+];
+
+/// The name of a header's component.
+pub(super) fn header_component(name: &str) -> String {
+    name.split('-').map(|part| part[..1].to_uppercase() + &part[1..]).collect()
+}
+
+/// Every response header as a component.
+pub(super) fn headers() -> Vec<(String, Header)> {
+    let seconds = |name| if name == "Retry-After" { integer("", 0, None) } else { text("") };
+    HEADERS
+        .iter()
+        .map(|(name, about)| {
+            let header = HeaderBuilder::new().schema(Some(seconds(*name))).description(Some(*about)).build();
+            (header_component(name), header)
+        })
+        .collect()
+}

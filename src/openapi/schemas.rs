@@ -1,0 +1,41 @@
+//! The shapes of requests and answers, as components of the document.
+//!
+//! They say what the readers under `wire` and `http` accept and what their views write; where a reader has a constant
+//! for a bound, the same constant stands here.
+
+use utoipa::openapi::{RefOr, Schema};
+
+mod agents;
+mod channel_message;
+mod configuration;
+mod contact_message;
+mod conversation_message;
+mod conversations;
+mod problem;
+
+/// A component: its name and its shape.
+pub(super) type Component = (&'static str, RefOr<Schema>);
+
+/// Every component.
+pub(super) fn all() -> Vec<Component> {
+    [
+        channel_message::schemas(),
+        conversation_message::schemas(),
+        contact_message::schemas(),
+        conversations::schemas(),
+        configuration::schemas(),
+        agents::schemas(),
+        problem::schemas(),
+    ]
+    .concat()
+}
+
+/// A page of a list: its data, and where the next page begins.
+fn page(about: &str, item: RefOr<Schema>) -> RefOr<Schema> {
+    use super::shape::{Bounded as _, Members, boolean, list, text};
+    Members::new(about)
+        .must("data", list("The items, in the order that was asked for.", item).longest(crate::http::paging::MAX_LIMIT))
+        .must("nextCursor", text("Give it as `cursor` for the next page; `null` at the end.").nullable())
+        .must("hasMore", boolean("Whether there is another page."))
+        .done()
+}

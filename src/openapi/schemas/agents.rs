@@ -1,0 +1,125 @@
+//! Agents: who answers, and with which model.
+
+use super::super::shape::{
+    Bounded as _, Detailed as _, Members, boolean, chosen_id, free, integer, list, named, nullable, number, text, time,
+    url, word,
+};
+use super::{Component, page};
+use actors::agent::TIMEOUT_SECONDS;
+use utoipa::openapi::{RefOr, Schema};
+
+const PROVIDERS: [&str; 2] = ["builtin", "openai"];
+const BEHAVIOURS: [&str; 2] = ["echo", "scripted"];
+
+pub(super) fn schemas() -> Vec<Component> {
+    vec![
+        ("AgentNew", settings("An agent to be made.", true)),
+        ("AgentChange", settings("What is to change; what is absent stays, `null` takes the default.", false)),
+        ("BuiltinNew", builtin_settings()),
+        ("Agent", agent()),
+        ("Builtin", builtin()),
+        ("ScriptEntry", entry()),
+        ("AgentPage", page("A page of agents.", named("Agent"))),
+    ]
+}
+
+fn settings(about: &str, new: bool) -> RefOr<Schema> {
+    let name = text("For people.").least(1).longest(255);
+    let provider = word(
+        "The deterministic agent that is part of the product, or a model behind the OpenAI chat-completions protocol.",
+        &PROVIDERS,
+    );
+    let members = Members::new(about).may(
+        "id",
+        chosen_id(if new { "Your own id; made where it is absent." } else { "The id it has; another one is refused." }),
+    );
+    let members = if new {
+        members.must("name", name).must("provider", provider)
+    } else {
+        members.may("name", name).may("provider", provider)
+    };
+    members
+        .may("model", text("The model; required for `openai`.").least(1).longest(255).nullable())
+        .may("baseUrl", url("`openai`: where the model is; required there. May be a private host.").nullable())
+        .may(
+            "apiKey",
+            text("`openai`: the key for it. Only sent, never shown.").least(1).longest(4096).nullable().write_only(),
+        )
+        .may(
+            "systemPrompt",
+            text("What the model is told first; at most 65536 bytes of UTF-8.").longest(64 * 1024).nullable(),
+        )
+        .may("temperature", number("How freely it answers.", 0, Some(2)).nullable())
+        .may("maxOutputTokens", integer("The longest answer, in tokens.", 1, Some(i64::from(i32::MAX))).nullable())
+        .may("timeoutSeconds", integer("The longest time of one attempt.", 1, Some(600)).or(TIMEOUT_SECONDS).nullable())
+        .may(
+            "tools",
+            list("Tools in the form of the chat-completions protocol; together at most 65536 bytes.", free(""))
+                .longest(128)
+                .nullable(),
+        )
+        .may("builtin", nullable("BuiltinNew", "`builtin`: how it behaves."))
+        .done()
+}
+
+fn builtin_settings() -> RefOr<Schema> {
+    Members::new("How the deterministic agent behaves.")
+        .may("behaviour", word("Repeat the text, or answer from the script.", &BEHAVIOURS).or("echo").nullable())
+        .may(
+            "script",
+            list(
+                "What it answers to what; the first entry that matches counts, else it repeats the text.",
+                named("ScriptEntry"),
+            )
+            .longest(100)
+            .nullable(),
+        )
+        .may("latencyMs", integer("How long it takes to answer, in milliseconds.", 0, Some(600_000)).or(0).nullable())
+        .may("split", integer("Into how many messages it splits its answer.", 1, Some(20)).or(1).nullable())
+        .may(
+            "failEvery",
+            integer("With n, every n-th turn fails; 0 is never.", 0, Some(i64::from(i32::MAX))).or(0).nullable(),
+        )
+        .done()
+}
+
+fn entry() -> RefOr<Schema> {
+    let call = Members::new("A tool that is called instead of an answer.")
+        .must("name", text("Its name.").least(1).longest(64))
+        .may("arguments", free("What it is given.").nullable())
+        .done();
+    Members::new("One line of a script. `reply` or `toolCall` must be given.")
+        .must("match", text("Stands in the text, in any case.").least(1).longest(1_000))
+        .may("reply", list("The answer, one message each.", text("").least(1).longest(64 * 1024)).longest(20))
+        .may("toolCall", call)
+        .done()
+}
+
+fn agent() -> RefOr<Schema> {
+    Members::new("An agent. Its API key is never shown.")
+        .must("id", chosen_id("The agent."))
+        .must("name", text("For people."))
+        .must("provider", word("Who answers.", &PROVIDERS))
+        .must("model", text("The model.").nullable())
+        .must("baseUrl", text("Where the model is.").nullable())
+        .must("apiKeySet", boolean("Whether it has an API key."))
+        .must("systemPrompt", text("What the model is told first.").nullable())
+        .must("temperature", number("How freely it answers.", 0, Some(2)).nullable())
+        .must("maxOutputTokens", integer("The longest answer, in tokens.", 1, None).nullable())
+        .must("timeoutSeconds", integer("The longest time of one attempt.", 1, Some(600)))
+        .must("tools", list("Its tools.", free("")).nullable())
+        .must("builtin", nullable("Builtin", "How the deterministic agent behaves."))
+        .must("createdAt", time("When it was made."))
+        .must("updatedAt", time("When it was changed.").nullable())
+        .done()
+}
+
+fn builtin() -> RefOr<Schema> {
+    Members::new("How the deterministic agent behaves.")
+        .must("behaviour", word("Repeat the text, or answer from the script.", &BEHAVIOURS))
+        .must("script", list("What it answers to what.", named("ScriptEntry")))
+        .must("latencyMs", integer("How long it takes to answer, in milliseconds.", 0, None))
+        .must("split", integer("Into how many messages it splits its answer.", 1, None))
+        .must("failEvery", integer("With n, every n-th turn fails; 0 is never.", 0, None))
+        .done()
+}

@@ -1,0 +1,92 @@
+//! Conversations, contacts and turns.
+
+use super::super::shape::{
+    Bounded as _, Members, component, free, integer, list, made_id, named, one_of, text, time, word,
+};
+use super::contact_message::nullable_usage;
+use super::{Component, page};
+use crate::wire::contact_message::MAX_NAME_CHARS;
+use utoipa::openapi::{Object, RefOr, Schema, Type};
+
+/// How a turn can stand.
+pub(super) const TURN_STATUSES: [&str; 6] =
+    ["queued", "running", "awaiting_review", "completed", "failed", "cancelled"];
+
+pub(super) fn schemas() -> Vec<Component> {
+    vec![
+        ("ConversationNew", details("A conversation to be opened.").done()),
+        (
+            "ConversationChange",
+            details("What is to change; what is absent stays, `null` takes a member away.")
+                .may("status", word("Open or closed.", &["open", "closed"]).nullable())
+                .done(),
+        ),
+        ("Conversation", conversation()),
+        ("ConversationPage", page("A page of conversations.", named("Conversation"))),
+        ("ContactChange", contact_change()),
+        ("Contact", contact()),
+        ("ContactPage", page("A page of contacts.", named("Contact"))),
+        ("TurnNew", Members::new("Which agent shall answer.").must("agentId", text("The agent.").least(1)).done()),
+        ("Turn", turn()),
+    ]
+}
+
+fn details(about: &str) -> Members {
+    Members::new(about)
+        .may("title", text("For people.").longest(255).nullable())
+        .may("summary", text("What it is about; at most 16384 bytes of UTF-8.").longest(16 * 1024).nullable())
+        .may("ownerId", text("Who owns it.").least(1).longest(255).nullable())
+        .may("metadata", free("An object of your own: at most 16384 bytes as compact JSON and 8 levels.").nullable())
+}
+
+fn conversation() -> RefOr<Schema> {
+    Members::new("A conversation.")
+        .must("id", made_id("The conversation.", "conv_", 26))
+        .must("title", text("For people.").nullable())
+        .must("status", word("How it stands.", &["open", "closed"]))
+        .must("summary", text("What it is about.").nullable())
+        .must("metadata", free("As it was given.").nullable())
+        .must("ownerId", text("Who owns it.").nullable())
+        .must("channelId", text("The channel that it belongs to.").nullable())
+        .must("contactId", made_id("The contact that it is with.", "cont_", 26).nullable())
+        .must("createdAt", time("When it was opened."))
+        .must("updatedAt", time("When it last changed."))
+        .must("lastMessageAt", time("When its newest message was accepted.").nullable())
+        .must("messageCount", integer("Messages in it.", 0, None))
+        .done()
+}
+
+fn contact_change() -> RefOr<Schema> {
+    Members::new("What is to change; what is absent stays, `null` takes a member away.")
+        .may("name", text("The contact's name.").longest(MAX_NAME_CHARS).nullable())
+        .done()
+}
+
+fn contact() -> RefOr<Schema> {
+    Members::new("Somebody who writes to api channels.")
+        .must("id", made_id("The contact.", "cont_", 26))
+        .must("identifier", text("As it was first written."))
+        .must("name", text("The contact's name.").nullable())
+        .must("createdAt", time("When the contact first wrote."))
+        .must("updatedAt", time("When the contact last changed."))
+        .done()
+}
+
+fn turn() -> RefOr<Schema> {
+    let error =
+        Members::new("What went wrong.").must("code", text("For programs.")).must("detail", text("For people.")).done();
+    Members::new("An agent's answer to a conversation, from the wish to its end.")
+        .must("id", made_id("The turn.", "turn_", 34))
+        .must("conversationId", made_id("The conversation.", "conv_", 26))
+        .must("agentId", text("The agent."))
+        .must("status", component("TurnStatus", "How it stands."))
+        .must("attempt", integer("Which attempt this is; a retry is another one.", 0, None))
+        .must("triggerMessageId", made_id("The message that it answers.", "msg_", 34).nullable())
+        .must("createdAt", time("When it was asked for."))
+        .must("startedAt", time("When it began.").nullable())
+        .must("endedAt", time("When it was over.").nullable())
+        .must("aiMessages", list("The agent's messages, earliest first.", named("AgentMessage")))
+        .must("usage", nullable_usage())
+        .must("error", one_of("Why it failed.", [error, Object::with_type(Type::Null).into()]))
+        .done()
+}

@@ -1,0 +1,255 @@
+//! Small words to describe JSON with, over the builders of the OpenAPI crate.
+//!
+//! Bounds are given as numbers, so that a description can name the very constant that the check uses.
+
+use serde_json::Value;
+use utoipa::openapi::schema::{
+    AdditionalProperties, AnyOfBuilder, Array, ArrayBuilder, KnownFormat, OneOfBuilder, SchemaFormat, SchemaType, Type,
+};
+use utoipa::openapi::{Object, Ref, RefOr, Schema};
+
+/// How dates look: RFC 3339, UTC, milliseconds.
+const TIME: &str = "2025-01-01T00:00:00.000Z";
+/// Characters of an id that the service makes.
+const ID_CHARS: &str = "[0-9a-hjkmnp-tv-z]";
+
+fn of(kind: Type, about: &str) -> Object {
+    let mut object = Object::with_type(kind);
+    object.description = Some(about.to_owned()).filter(|about| !about.is_empty());
+    object
+}
+
+/// A string.
+pub(super) fn text(about: &str) -> Object {
+    of(Type::String, about)
+}
+
+/// A string that is one of `words`.
+pub(super) fn word(about: &str, words: &[&str]) -> Object {
+    let mut object = text(about);
+    object.enum_values = Some(words.iter().map(|word| Value::from(*word)).collect());
+    object
+}
+
+/// A point in time as answers show it.
+pub(super) fn time(about: &str) -> Object {
+    let mut object = text(about);
+    object.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
+    object.examples = vec![TIME.into()];
+    object
+}
+
+/// An id that the service makes: a prefix and so many characters.
+pub(super) fn made_id(about: &str, prefix: &str, chars: usize) -> Object {
+    text(about).pattern(&format!("^{prefix}{ID_CHARS}{{{chars}}}$"))
+}
+
+/// An id that a client may choose.
+pub(super) fn chosen_id(about: &str) -> Object {
+    text(about).pattern("^[A-Za-z0-9_-]{1,64}$")
+}
+
+/// An absolute http or https URL.
+pub(super) fn url(about: &str) -> Object {
+    let mut object = text(about).longest(crate::wire::url::MAX_CHARS);
+    object.format = Some(SchemaFormat::Custom("uri".to_owned()));
+    object
+}
+
+/// An integer within bounds.
+pub(super) fn integer(about: &str, min: i64, max: Option<i64>) -> Object {
+    let mut object = of(Type::Integer, about);
+    object.minimum = Some(min.into());
+    object.maximum = max.map(Into::into);
+    object
+}
+
+/// A number, at least `min`.
+pub(super) fn number(about: &str, min: i64, max: Option<i64>) -> Object {
+    let mut object = integer(about, min, max);
+    object.schema_type = Type::Number.into();
+    object
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(about: &str) -> Object {
+    of(Type::Boolean, about)
+}
+
+/// An object of the client's own.
+pub(super) fn free(about: &str) -> Object {
+    let mut object = of(Type::Object, about);
+    object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(true)));
+    object
+}
+
+/// An object whose values all have one shape.
+pub(super) fn map(about: &str, values: Object) -> Object {
+    let mut object = of(Type::Object, about);
+    object.additional_properties = Some(Box::new(Schema::from(values).into()));
+    object
+}
+
+/// Bounds of a shape.
+pub(super) trait Bounded: Sized {
+    /// `null` is a value too.
+    fn nullable(self) -> Self;
+    /// At least so many characters or items.
+    fn least(self, min: usize) -> Self;
+    /// At most so many characters, items or members.
+    fn longest(self, max: usize) -> Self;
+    /// What it is where it is absent.
+    fn or(self, default: impl Into<Value>) -> Self;
+}
+
+fn with_null(kind: SchemaType) -> SchemaType {
+    match kind {
+        SchemaType::Type(kind) => SchemaType::Array(vec![kind, Type::Null]),
+        other => other,
+    }
+}
+
+impl Bounded for Object {
+    fn nullable(mut self) -> Self {
+        self.schema_type = with_null(self.schema_type);
+        if let Some(words) = &mut self.enum_values {
+            words.push(Value::Null);
+        }
+        self
+    }
+
+    fn least(mut self, min: usize) -> Self {
+        self.min_length = Some(min);
+        self
+    }
+
+    fn longest(mut self, max: usize) -> Self {
+        if self.additional_properties.is_some() {
+            self.max_properties = Some(max);
+        } else {
+            self.max_length = Some(max);
+        }
+        self
+    }
+
+    fn or(mut self, default: impl Into<Value>) -> Self {
+        self.default = Some(default.into());
+        self
+    }
+}
+
+/// What only strings and objects have.
+pub(super) trait Detailed {
+    /// The regular expression that a string matches.
+    fn pattern(self, pattern: &str) -> Self;
+    /// Only sent, never shown.
+    fn write_only(self) -> Self;
+    /// An example of it.
+    fn like(self, example: &str) -> Self;
+}
+
+impl Detailed for Object {
+    fn pattern(mut self, pattern: &str) -> Self {
+        self.pattern = Some(pattern.to_owned());
+        self
+    }
+
+    fn write_only(mut self) -> Self {
+        self.write_only = Some(true);
+        self
+    }
+
+    fn like(mut self, example: &str) -> Self {
+        self.examples = vec![example.into()];
+        self
+    }
+}
+
+impl Bounded for Array {
+    fn nullable(mut self) -> Self {
+        self.schema_type = with_null(self.schema_type);
+        self
+    }
+
+    fn least(mut self, min: usize) -> Self {
+        self.min_items = Some(min);
+        self
+    }
+
+    fn longest(mut self, max: usize) -> Self {
+        self.max_items = Some(max);
+        self
+    }
+
+    fn or(mut self, default: impl Into<Value>) -> Self {
+        self.default = Some(default.into());
+        self
+    }
+}
+
+/// An array.
+pub(super) fn list(about: &str, items: impl Into<RefOr<Schema>>) -> Array {
+    let about = Some(about).filter(|about| !about.is_empty());
+    ArrayBuilder::new().items(items.into()).description(about).build()
+}
+
+/// An array in which nothing stands twice.
+pub(super) fn set(about: &str, items: impl Into<RefOr<Schema>>) -> Array {
+    let mut array = list(about, items);
+    array.unique_items = true;
+    array
+}
+
+/// The component with this name.
+pub(super) fn named(name: &str) -> RefOr<Schema> {
+    Ref::from_schema_name(name).into()
+}
+
+/// The component with this name, and what it is here.
+pub(super) fn component(name: &str, about: &str) -> RefOr<Schema> {
+    let mut reference = Ref::from_schema_name(name);
+    reference.description = about.to_owned();
+    reference.into()
+}
+
+/// The component with this name, or `null`.
+pub(super) fn nullable(name: &str, about: &str) -> RefOr<Schema> {
+    OneOfBuilder::new().description(Some(about)).item(named(name)).item(Object::with_type(Type::Null)).into()
+}
+
+/// Exactly one of the shapes.
+pub(super) fn one_of(about: &str, shapes: impl IntoIterator<Item = RefOr<Schema>>) -> RefOr<Schema> {
+    shapes.into_iter().fold(OneOfBuilder::new().description(Some(about)), OneOfBuilder::item).into()
+}
+
+/// At least one of the shapes.
+pub(super) fn any_of(about: &str, shapes: impl IntoIterator<Item = RefOr<Schema>>) -> RefOr<Schema> {
+    shapes.into_iter().fold(AnyOfBuilder::new().description(Some(about)), AnyOfBuilder::item).into()
+}
+
+/// An object, member by member.
+pub(super) struct Members(Object);
+
+impl Members {
+    /// An object without members yet.
+    pub(super) fn new(about: &str) -> Self {
+        Self(of(Type::Object, about))
+    }
+
+    /// A member that is always there.
+    pub(super) fn must(mut self, name: &str, shape: impl Into<RefOr<Schema>>) -> Self {
+        self.0.required.push(name.to_owned());
+        self.may(name, shape)
+    }
+
+    /// A member that may be absent.
+    pub(super) fn may(mut self, name: &str, shape: impl Into<RefOr<Schema>>) -> Self {
+        self.0.properties.insert(name.to_owned(), shape.into());
+        self
+    }
+
+    /// The object.
+    pub(super) fn done(self) -> RefOr<Schema> {
+        self.0.into()
+    }
+}

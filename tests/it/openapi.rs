@@ -1,0 +1,497 @@
+//! The document and the service agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tertulia::http::paging::MAX_LIMIT;
+use tertulia::openapi::{ERRORS, KEY_HOURS};
+use tertulia::wire::channel_message::review::{MAX_ALLOWED, MAX_CALLBACK_HEADERS, MAX_QUORUM};
+use tertulia::wire::channel_message::{MAX_ATTACHMENTS, MAX_KEY_CHARS, MAX_TEXT_BYTES};
+use tertulia::wire::contact_message::MAX_NAME_CHARS;
+use tertulia::wire::contact_message::content::{MAX_BODY_BYTES, MAX_CAPTION_CHARS, MAX_FILENAME_CHARS};
+use tertulia::wire::conversation_message::MAX_BATCH;
+use tertulia::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS};
+
+use crate::support::TestApp;
+
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+async fn document(app: &TestApp) -> Value {
+    app.get("/openapi.json").no_key().await.expect(200)
+}
+
+/// Every operation: path, method, and what the document says.
+fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    let each = paths.iter().flat_map(|(path, item)| {
+        METHODS.iter().filter_map(move |method| Some((path.clone(), (*method).to_owned(), item.get(method)?)))
+    });
+    each.collect()
+}
+
+/// Checks values against shapes of the document, which may name its components.
+fn validator(document: &Value, schema: &Value) -> jsonschema::Validator {
+    // The shape's own references begin at the document's root.
+    let mut root = schema.clone();
+    root["components"] = document["components"].clone();
+    jsonschema::draft202012::options().should_validate_formats(true).build(&root).unwrap()
+}
+
+#[track_caller]
+fn assert_valid(document: &Value, schema: &Value, value: &Value, what: &str) {
+    let validator = validator(document, schema);
+    let errors: Vec<_> =
+        validator.iter_errors(value).map(|error| format!("{} {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{what}: {errors:#?}\n{value:#}");
+}
+
+fn component(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+#[tokio::test]
+async fn every_documented_route_is_answered_by_its_handler() {
+    let app = TestApp::new().await;
+    for (path, method, _) in operations(&document(&app).await) {
+        let asked = path.replace("{id}", "nothing-of-this-name").replace("{code}", "rate_limited");
+        let answer = app.request(method.to_uppercase().parse().unwrap(), &asked).await;
+        assert_ne!(answer.status, 405, "{method} {path}");
+        // Handlers have a code of their own for what they do not find.
+        assert!(answer.status != 404 || answer.json["code"] != "not_found", "{method} {path}: {}", answer.json);
+        assert!(answer.status < 500, "{method} {path}: {}", answer.json);
+    }
+}
+
+#[tokio::test]
+async fn what_a_request_without_key_body_or_known_id_is_answered_is_documented() {
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    for (path, method, operation) in operations(&document) {
+        let asked = path.replace("{id}", "nothing-of-this-name").replace("{code}", "rate_limited");
+        for key in [true, false] {
+            let request = app.request(method.to_uppercase().parse().unwrap(), &asked);
+            let answer = if key { request.await } else { request.no_key().await };
+            let said = &operation["responses"][answer.status.to_string()];
+            assert!(said.is_object(), "{method} {path} answers {} {}", answer.status, answer.json);
+            if let Some(schema) = said["content"].get(answer.header("content-type")).map(|content| &content["schema"]) {
+                assert_valid(&document, schema, &answer.json, &format!("{method} {path}"));
+            }
+            if let Some(code) = answer.json["code"].as_str() {
+                let listed = said["description"].as_str().unwrap().contains(&format!("`{code}`"));
+                assert!(listed, "{method} {path} answers {code}, and the document does not say so");
+            }
+            // The others depend on the request.
+            let always = ["X-Request-Id", "traceparent", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "ETag"];
+            for name in always.iter().filter(|name| said["headers"].get(**name).is_some()) {
+                assert_ne!(answer.header(&name.to_lowercase()), "", "{method} {path}: {name}");
+            }
+        }
+    }
+}
+
+/// The sources of a directory, tests left out.
+fn sources(under: &Path, out: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(under).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, out);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let code: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            out.push((path, code.join("\n")));
+        }
+    }
+}
+
+fn all_sources(roots: &[&str]) -> Vec<(PathBuf, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut out = Vec::new();
+    for root in roots {
+        let path = src.join(root);
+        if path.is_dir() {
+            sources(&path, &mut out);
+        } else {
+            out.push((path.clone(), fs::read_to_string(path).unwrap()));
+        }
+    }
+    out.retain(|(path, _)| !path.components().any(|part| part.as_os_str() == "tests"));
+    out
+}
+
+/// `.route("path", get(…).post(…))` in a source: the path and its methods.
+fn routes_of(code: &str) -> Vec<(String, Vec<&'static str>)> {
+    let mut out = Vec::new();
+    for (at, _) in code.match_indices(".route(") {
+        let rest = &code[at + ".route(".len()..];
+        let mut depth = 1;
+        let end = rest.char_indices().find_map(|(i, c)| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            (depth == 0).then_some(i)
+        });
+        let arguments = &rest[..end.unwrap()];
+        let (path, handlers) = arguments.trim_start().strip_prefix('"').unwrap().split_once('"').unwrap();
+        let has =
+            |method: &&&str| [" ", ".", "::"].iter().any(|before| handlers.contains(&format!("{before}{method}(")));
+        out.push((path.to_owned(), METHODS.iter().filter(has).copied().collect()));
+    }
+    out
+}
+
+#[tokio::test]
+async fn every_route_of_the_router_is_documented() {
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    let mut found = 0;
+    for (file, code) in all_sources(&["http.rs", "http", "openapi.rs"]) {
+        for (path, methods) in routes_of(&code) {
+            assert!(!methods.is_empty(), "{}: no method of {path} is seen", file.display());
+            for method in methods {
+                let said = |path: &str| document["paths"][path][method].is_object();
+                let known = said(&path) || said(&format!("/api/v1{path}"));
+                assert!(known, "{}: {method} {path} is not documented", file.display());
+                found += 1;
+            }
+        }
+    }
+    assert_eq!(found, operations(&document).len(), "the document has routes that no source has");
+}
+
+#[tokio::test]
+async fn every_operation_says_what_a_client_needs() {
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+    assert_eq!(document["servers"], json!([{"url": "/"}]));
+    assert!(document["components"]["securitySchemes"]["bearer"].is_object());
+    assert_eq!(document["components"]["securitySchemes"]["apiKey"]["name"], "X-API-Key");
+    let tags: BTreeSet<_> = document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].to_string()).collect();
+    let mut ids = BTreeSet::new();
+    for (path, method, operation) in operations(&document) {
+        let what = format!("{method} {path}");
+        for member in ["summary", "description", "operationId"] {
+            assert!(operation[member].as_str().is_some_and(|text| !text.is_empty()), "{what}: {member}");
+        }
+        assert!(ids.insert(operation["operationId"].to_string()), "{what}: its id is taken");
+        assert!(tags.contains(&operation["tags"][0].to_string()), "{what}: its tag is unknown");
+        let responses = operation["responses"].as_object().unwrap();
+        assert!(responses.keys().any(|status| status.starts_with('2')), "{what}");
+        let needed: &[&str] = if path.starts_with("/api/") { &["401", "403", "429", "500", "503"] } else { &[] };
+        let with_body: &[&str] = if operation["requestBody"].is_object() { &["408", "413", "415"] } else { &[] };
+        for status in needed.iter().chain(with_body) {
+            assert!(responses.contains_key(*status), "{what}: {status}");
+        }
+        let in_path = path.matches('{').count();
+        let parameters = operation["parameters"].as_array().unwrap();
+        let named = parameters.iter().filter(|parameter| parameter["in"] == "path" && parameter["required"] == true);
+        assert_eq!(named.count(), in_path, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn every_reference_leads_somewhere_and_every_component_is_used() {
+    fn references(value: &Value, out: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(members) => {
+                out.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                members.values().for_each(|value| references(value, out));
+            }
+            Value::Array(items) => items.iter().for_each(|value| references(value, out)),
+            _ => {}
+        }
+    }
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    let mut used = BTreeSet::new();
+    references(&document, &mut used);
+    for reference in &used {
+        let pointer = reference.strip_prefix('#').expect("references stay within the document");
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+    for kind in ["schemas", "parameters", "headers"] {
+        for name in document["components"][kind].as_object().unwrap().keys() {
+            let reference = format!("#/components/{kind}/{name}");
+            assert!(used.contains(&reference), "{reference} is used nowhere");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_example_fits_its_shape() {
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    let mut seen = 0;
+    let mut check = |content: &Value, what: &str| {
+        for media in content.as_object().into_iter().flat_map(|content| content.values()) {
+            for (name, example) in media["examples"].as_object().into_iter().flatten() {
+                assert!(example["value"].is_object() || example["value"].is_array(), "{what} {name} is no JSON");
+                assert_valid(&document, &media["schema"], &example["value"], &format!("{what} {name}"));
+                seen += 1;
+            }
+        }
+    };
+    for (path, method, operation) in operations(&document) {
+        check(&operation["requestBody"]["content"], &format!("{method} {path}"));
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            check(&response["content"], &format!("{method} {path} {status}"));
+        }
+    }
+    assert!(seen >= 20, "{seen}");
+}
+
+/// What a request is about, for the examples that need something to be there.
+async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
+    let said = app.post("/api/v1/messages").json(json!({"content": {"content": "Hello"}})).await.expect(200);
+    let conversation = said[0]["conversation_id"].as_str().unwrap().to_owned();
+    let answer = app
+        .post("/api/v1/channels/demo-api/messages")
+        .json(json!({"type": "TEXT", "contactIdentifier": "ana@example.com", "content": {"text": {"body": "Hi"}}}))
+        .await
+        .expect(200);
+    let text = |pointer: &str| answer.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+    BTreeMap::from([
+        ("/api/v1/conversations", conversation),
+        ("/api/v1/messages", said[0]["id"].as_str().unwrap().to_owned()),
+        ("/api/v1/contacts", text("/contactId")),
+        ("/api/v1/turns", text("/turn/id")),
+        ("/api/v1/channels", "demo".to_owned()),
+        ("/api/v1/agents", "echo".to_owned()),
+        ("/api/v1/workspaces", "default".to_owned()),
+    ])
+}
+
+#[tokio::test]
+async fn what_the_service_answers_fits_what_the_document_says() {
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    let ids = prepared(&app).await;
+    for (path, method, operation) in operations(&document) {
+        if method != "get" {
+            continue;
+        }
+        let known = ids.iter().find(|(before, _)| path.starts_with(**before));
+        let asked = known.map_or(path.clone(), |(_, id)| path.replace("{id}", id)).replace("{code}", "rate_limited");
+        let asked = if path == "/api/v1/messages" { "/api/v1/messages?channelId=demo".to_owned() } else { asked };
+        let answer = app.get(&asked).await;
+        assert_eq!(answer.status, 200, "{asked}: {}", answer.json);
+        let content = &operation["responses"]["200"]["content"];
+        if let Some(schema) = content.get("application/json").map(|content| &content["schema"]) {
+            assert_valid(&document, schema, &answer.json, &asked);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_requests_are_accepted_and_their_answers_fit() {
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    let ids = prepared(&app).await;
+    for (path, method, operation) in operations(&document) {
+        let examples = &operation["requestBody"]["content"]["application/json"]["examples"];
+        for (name, example) in examples.as_object().into_iter().flatten() {
+            let mut body = example["value"].clone();
+            // What an example names has to be there.
+            if body["conversation_id"].is_string() {
+                body["conversation_id"] = ids["/api/v1/conversations"].clone().into();
+            }
+            let known = ids.iter().find(|(before, _)| path.starts_with(**before));
+            let mut asked = known.map_or(path.clone(), |(_, id)| path.replace("{id}", id));
+            if body.get("contactIdentifier").is_some() {
+                asked = asked.replace("/demo/", "/demo-api/");
+            }
+            if path == "/api/v1/agents/{id}" || path == "/api/v1/conversations/{id}" {
+                asked = asked.replace("/echo", "/greeter");
+            }
+            // Nothing is fetched in a test, and a conversation that is closed takes no other example.
+            if ["IMAGE", "AUDIO", "VIDEO", "DOCUMENT", "close", "disable"].contains(&name.as_str()) {
+                continue;
+            }
+            let method = method.to_uppercase().parse().unwrap();
+            let answer = app.request(method, format!("{asked}?strict=true")).json(body).await;
+            let what = format!("{asked} {name}");
+            assert!((200..300).contains(&answer.status), "{what}: {}", answer.json);
+            let said = &operation["responses"][answer.status.to_string()]["content"]["application/json"]["schema"];
+            assert!(said.is_object(), "{what} answers {}", answer.status);
+            assert_valid(&document, said, &answer.json, &what);
+        }
+    }
+}
+
+#[tokio::test]
+async fn bounds_in_the_document_are_those_of_the_checks() {
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    let at = |path: &str| {
+        let found = document.pointer(&format!("/components/{path}"));
+        found.and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} is no number")) as usize
+    };
+    for (path, bound) in [
+        ("schemas/ChannelMessage/properties/text/maxLength", MAX_TEXT_BYTES),
+        ("schemas/ChannelMessage/properties/attachmentIds/maxItems", MAX_ATTACHMENTS),
+        ("schemas/ChannelMessage/properties/clientId/maxLength", MAX_KEY_CHARS),
+        ("schemas/ChannelMessage/properties/channelId/minLength", 1),
+        ("schemas/ReviewRequest/properties/type/maxLength", 64),
+        ("schemas/ReviewCallback/properties/headers/maxProperties", MAX_CALLBACK_HEADERS),
+        ("schemas/ReviewQuorum/properties/of/maximum", MAX_QUORUM as usize),
+        ("schemas/ReviewQuorum/properties/allowed/maxItems", MAX_ALLOWED),
+        ("schemas/ConversationMessage/properties/content/oneOf/1/maxItems", MAX_BATCH),
+        ("schemas/ConversationMessage/properties/content/oneOf/1/minItems", 1),
+        ("schemas/MessageContent/properties/content/maxLength", MAX_CONTENT_BYTES),
+        ("schemas/MessageContent/properties/tags/maxItems", MAX_TAGS),
+        ("schemas/ContactText/properties/contactIdentifier/maxLength", MAX_NAME_CHARS),
+        ("schemas/ContactText/properties/content/properties/text/properties/body/maxLength", MAX_BODY_BYTES),
+        ("schemas/ContactImage/properties/content/properties/image/properties/caption/maxLength", MAX_CAPTION_CHARS),
+        (
+            "schemas/ContactDocument/properties/content/properties/document/properties/filename/maxLength",
+            MAX_FILENAME_CHARS,
+        ),
+        ("parameters/Limit/schema/maximum", MAX_LIMIT),
+        ("parameters/IdempotencyKey/schema/maxLength", MAX_KEY_CHARS),
+    ] {
+        assert_eq!(at(path), bound, "{path}");
+    }
+    for (name, required) in [
+        ("ChannelMessage", json!(["channelId"])),
+        ("ReviewRequest", json!(["type"])),
+        ("ConversationMessage", json!(["content"])),
+        ("ContactText", json!(["type", "contactIdentifier", "content"])),
+        ("ChannelNew", json!(["name", "kind"])),
+        ("AgentNew", json!(["name", "provider"])),
+        ("ApiKeyNew", json!(["name", "scopes"])),
+        ("WorkspaceNew", json!(["name"])),
+        ("TurnNew", json!(["agentId"])),
+    ] {
+        assert_eq!(document["components"]["schemas"][name]["required"], required, "{name}");
+    }
+    let key = document["components"]["parameters"]["IdempotencyKey"]["description"].as_str().unwrap();
+    assert!(key.contains(&format!("{KEY_HOURS} hours")) && KEY_HOURS == 48, "{key}");
+}
+
+#[tokio::test]
+async fn what_the_document_refuses_the_service_refuses_too() {
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    let long = "x".repeat(MAX_TEXT_BYTES + 1);
+    for (path, schema, body) in [
+        ("/api/v1/messages", "ChannelMessage", json!({"channelId": "demo", "text": long})),
+        ("/api/v1/messages", "ChannelMessage", json!({"channelId": "demo", "status": "loud"})),
+        ("/api/v1/messages", "ChannelMessage", json!({"channelId": "", "text": "x"})),
+        ("/api/v1/messages", "ChannelMessage", json!({"channelId": "demo", "review": {}})),
+        ("/api/v1/messages", "ChannelMessage", json!({"channelId": "demo", "attachmentIds": ["a", "a"]})),
+        ("/api/v1/messages", "ConversationMessage", json!({"content": []})),
+        ("/api/v1/messages", "ConversationMessage", json!({"content": vec![json!({"content": "x"}); MAX_BATCH + 1]})),
+        ("/api/v1/messages", "ConversationMessage", json!({"content": {"content": "x", "role": "X"}})),
+        ("/api/v1/channels/demo-api/messages", "ContactMessage", json!({"type": "TEXT", "content": {}})),
+        (
+            "/api/v1/channels/demo-api/messages",
+            "ContactMessage",
+            json!({"type": "TEXT", "contactIdentifier": "a", "content": {"image": {"url": "https://example.com/a"}}}),
+        ),
+        ("/api/v1/channels", "ChannelNew", json!({"name": "x", "kind": "other"})),
+        ("/api/v1/agents", "AgentNew", json!({"name": "x", "provider": "builtin", "temperature": 3})),
+        ("/api/v1/api-keys", "ApiKeyNew", json!({"name": "x", "scopes": []})),
+        ("/api/v1/workspaces", "WorkspaceNew", json!({"id": "a b", "name": "x"})),
+    ] {
+        assert!(!validator(&document, &component(schema)).is_valid(&body), "{schema} accepts {body}");
+        app.post(path).json(body).await.expect(400);
+    }
+}
+
+#[tokio::test]
+async fn the_document_and_the_page_are_public_named_by_a_tag_and_answer_head() {
+    let app = TestApp::new().await;
+    for (path, media) in [("/openapi.json", "application/json"), ("/docs", "text/html; charset=utf-8")] {
+        let answer = app.get(path).no_key().await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, media), "{path}");
+        assert!(answer.header("cache-control").contains("max-age"), "{path}");
+        let etag = answer.header("etag").to_owned();
+        let again = app.get(path).no_key().header("if-none-match", &etag).await;
+        assert_eq!((again.status, again.bytes.len(), again.header("etag")), (304, 0, etag.as_str()), "{path}");
+        let head = app.request(http::Method::HEAD, path).no_key().await;
+        assert_eq!((head.status, head.bytes.len(), head.header("etag")), (200, 0, etag.as_str()), "{path}");
+        assert_eq!(head.header("content-length"), answer.bytes.len().to_string(), "{path}");
+        assert!(!answer.header("x-request-id").is_empty() && !answer.header("traceparent").is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_loads_and_runs_nothing_and_links_to_what_is_there() {
+    let app = TestApp::new().await;
+    let answer = app.get("/docs").no_key().await;
+    let policy = answer.header("content-security-policy").to_owned();
+    assert!(policy.starts_with("default-src 'none'; style-src 'unsafe-inline'"), "{policy}");
+    let page = String::from_utf8(answer.bytes).unwrap();
+    for forbidden in ["<script", "<link", "<img", "<iframe", "src=", "@import", "url(", " onclick", "javascript:"] {
+        assert!(!page.contains(forbidden), "the page has {forbidden}");
+    }
+    let ids: BTreeSet<&str> = page.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    for target in page.split(" href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        match target.strip_prefix('#') {
+            Some(id) => assert!(ids.contains(id), "#{id} is nowhere on the page"),
+            None => {
+                let status = app.get(target).no_key().await.status;
+                assert_eq!(status, 200, "{target}");
+            }
+        }
+    }
+    for (path, _, operation) in operations(&document(&app).await) {
+        assert!(ids.contains(operation["operationId"].as_str().unwrap()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_type_of_every_problem_is_a_page() {
+    let app = TestApp::new().await;
+    let problem = app.get("/api/v1/channels/none").await.problem(404, "channel_not_found");
+    let page = app.get(problem["type"].as_str().unwrap()).no_key().await;
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(String::from_utf8(page.bytes).unwrap().contains("channel_not_found"));
+    app.get("/docs/errors/no_such_code").no_key().await.problem(404, "not_found");
+    let codes: BTreeSet<_> = ERRORS.iter().map(|error| error.code).collect();
+    assert_eq!(codes.len(), ERRORS.len(), "a code stands in the table twice");
+    // Codes that no refusal has yet are found where refusals are written.
+    let mut seen = BTreeSet::new();
+    for (file, code) in all_sources(&["http", "wire", "json"]) {
+        for used in codes_in(&code) {
+            assert!(codes.contains(used), "{}: the code {used} has no page", file.display());
+            seen.insert(used.to_owned());
+        }
+    }
+    assert!(seen.len() > 50, "only {} codes are seen in the sources: {seen:?}", seen.len());
+    for (path, method, operation) in operations(&document(&app).await) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            for code in response["description"].as_str().unwrap().split("(/docs/errors/").skip(1) {
+                let code = code.split(')').next().unwrap();
+                assert!(codes.contains(code), "{method} {path} {status}: {code} has no page");
+            }
+        }
+    }
+}
+
+/// The codes that a source refuses with, as far as they can be seen: the first word in quotes behind what makes a
+/// problem or a fault.
+fn codes_in(code: &str) -> Vec<&str> {
+    let makers = [
+        "Problem::new(",
+        "not_found(",
+        "conflict(",
+        "unavailable(",
+        "too_many(",
+        "Fault::new(",
+        "::fault(",
+        ".fault(",
+        ".fault_at(",
+    ];
+    let is_code = |word: &&str| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let behind = makers.iter().flat_map(|maker| code.split(maker).skip(1));
+    let call = behind.filter_map(|rest| rest.split(';').next());
+    call.filter_map(|call| {
+        call.split('"').skip(1).step_by(2).take(2).find(|word| is_code(word) && !FIELDS.contains(word))
+    })
+    .collect()
+}
+
+/// Members that faults point at, which look like codes.
+const FIELDS: [&str; 1] = ["parent_message_id"];
