@@ -39,6 +39,7 @@ mod exchange;
 mod list;
 pub(super) mod one;
 
+pub(super) use channel::sender;
 pub(super) use conversation::{LIVES_MAX, NEW_SCOPE, new_address};
 pub(super) use exchange::{replies, trigger, turn_of};
 pub use list::{Filter, page_of};

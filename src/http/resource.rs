@@ -142,6 +142,27 @@ pub(super) fn decode<T: for<'b> minicbor::Decode<'b, ()>>(value: &[u8]) -> Resul
     codec::decode(value).map_err(|error| store_problem(&error))
 }
 
+/// What rows hold.
+///
+/// # Errors
+/// 500 where one is damaged.
+pub(super) fn values<T: for<'b> minicbor::Decode<'b, ()>>(rows: &[Row]) -> Result<Vec<T>, Problem> {
+    rows.iter().map(|row| decode(&row.value)).collect()
+}
+
+/// What the row of an id holds now.
+///
+/// # Errors
+/// What the store says.
+pub(super) async fn find<T: for<'b> minicbor::Decode<'b, ()>>(
+    app: &App,
+    entity: EntityKey,
+    table: Table,
+    id: &str,
+) -> Result<Option<T>, Problem> {
+    row(app, entity, table, id).await?.map(|row| decode(&row)).transpose()
+}
+
 /// A row as it is stored now.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log;
 use super::messages::one::{Found, find as find_message};
-use super::messages::{rejected, review_not_found};
+use super::messages::{rejected, review_not_found, sender};
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
@@ -259,15 +259,11 @@ async fn cancel(
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers, None).map_err(Problem::invalid)?;
     let asked = find(&app, &caller, &id).await?;
-    let principal = &caller.key.principal;
     let channel = match &asked.found.conversation.origin {
         Origin::Human { channel } => channel.as_str(),
         Origin::Api { .. } | Origin::Store => "",
     };
-    let sender = &asked.message().content.sender.id;
-    // An agent is its channel; a person is who the key says.
-    let is_sender = if principal.is_agent { sender == channel } else { *sender == principal.id };
-    if !is_sender {
+    if sender(&caller, channel).id != asked.message().content.sender.id {
         let detail = "only its sender may cancel a review";
         return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
     }
