@@ -13,6 +13,8 @@ pub mod events;
 pub mod headers;
 pub mod idempotency;
 mod incoming;
+mod listing;
+mod log;
 pub mod messages;
 pub mod paging;
 pub mod probes;

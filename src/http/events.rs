@@ -24,10 +24,12 @@ use http::{HeaderMap, HeaderValue, header};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::caller::{Allowed, Read};
+use super::channels::channel_not_found;
 use super::context::RequestContext;
 use super::context::render::internal_error;
-use super::messages::{channel_not_found, find_channel, kind_mismatch};
-use super::paging::{self, Page, PageRequest};
+use super::log::behind;
+use super::messages::{find_channel, kind_mismatch};
+use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
@@ -139,15 +141,9 @@ async fn answer(
     if asked.live {
         return Ok(follow(app.clone(), log, asked.after));
     }
-    let order = if page.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
-    let cursor = page.cursor.as_deref().and_then(|cursor| cursor.try_into().ok()).map(u64::from_be_bytes);
     let first = asked.after.map_or(1, |after| after.saturating_add(1));
-    let range = match (order, cursor) {
-        (_, None) => (first, u64::MAX),
-        (Order::Asc, Some(at)) => (first.max(at.saturating_add(1)), u64::MAX),
-        (Order::Desc, Some(at)) => (first, at.saturating_sub(1)),
-    };
-    let events = read(app, log.entity, range, order, page.limit + 1).await?;
+    let range = behind(first, page.seq(), page.order);
+    let events = read(app, log.entity, range, page.order, page.limit + 1).await?;
     let next = (events.len() > page.limit).then(|| events[page.limit - 1].seq.to_be_bytes().to_vec());
     let mut data = Vec::with_capacity(events.len().min(page.limit));
     for event in events.iter().take(page.limit) {

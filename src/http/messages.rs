@@ -19,6 +19,7 @@ use super::context::RequestContext;
 use super::headers::idempotency_key;
 use super::idempotency;
 use super::incoming::report;
+use super::log;
 use super::problem::Problem;
 use super::refusal::{key_reused, store_problem};
 use crate::app::App;
@@ -38,6 +39,7 @@ mod exchange;
 mod list;
 pub(super) mod one;
 
+pub(super) use channel::sender;
 pub(super) use conversation::{LIVES_MAX, NEW_SCOPE, new_address};
 pub(super) use exchange::{replies, trigger, turn_of};
 pub use list::{Filter, page_of};
@@ -143,11 +145,7 @@ impl Accepting<'_> {
 
     /// The events with these sequences.
     async fn effect(&self, entity: EntityKey, first: u64, last: u64) -> Result<Vec<Record<Event>>, Problem> {
-        let limit = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
-        let order = actors::store::Order::Asc;
-        let events =
-            self.app.node().events::<actors::conversation::Conversation>(entity, (first, last), order, limit).await;
-        events.map_err(|error| store_problem(&error))
+        log::between(self.app.node(), entity, (first, last)).await.map_err(|error| store_problem(&error))
     }
 
     /// Finishes an answer.
@@ -217,11 +215,6 @@ pub(in crate::http) async fn find_channel(
 ) -> Result<Option<std::sync::Arc<Channel>>, Problem> {
     let row = app.node().configured::<Channel>(caller.registry(), CHANNELS, channel.as_bytes()).await;
     row.map_err(|error| store_problem(&error))
-}
-
-/// 404 for a channel that does not exist, here or at all.
-pub(in crate::http) fn channel_not_found() -> Problem {
-    Problem::not_found("channel_not_found", "there is no such channel")
 }
 
 /// 404 for a conversation that does not exist, here or at all.

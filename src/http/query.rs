@@ -43,6 +43,20 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// What the word given as `name` stands for; `None` where there is none, or an empty one.
+    ///
+    /// # Errors
+    /// 400 `invalid_enum` for a word that is not among `words`.
+    pub fn choice<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
+        let Some(given) = self.get(name).filter(|given| !given.is_empty()) else { return Ok(None) };
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == given) {
+            return Ok(Some(*meaning));
+        }
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        let message = format!("must be one of {}", words.join(", "));
+        Err(Problem::fault(format!("?{name}"), "invalid_enum", message))
+    }
+
     /// Every name and value, in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))

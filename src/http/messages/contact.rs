@@ -20,8 +20,10 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::exchange;
-use super::{Accepting, Inbound, channel_disabled, channel_not_found, kind_mismatch, rejected};
+use super::{Accepting, Inbound, channel_disabled, kind_mismatch, rejected};
 use crate::http::answer::located;
+use crate::http::channels::channel_not_found;
+use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
 use crate::http::idempotency::without_key;
@@ -201,7 +203,7 @@ impl Exchange<'_> {
             Ok(Answer::Done(contact::Reply::Resolved { contact, conversation })) => Ok((contact, conversation)),
             Ok(_) => Err(internal_error()),
             Err(refusal) => Err(problem_of(refusal, |rejection| match rejection {
-                contact::Rejection::NotFound => Problem::not_found("contact_not_found", "there is no such contact"),
+                contact::Rejection::NotFound => contact_not_found(),
                 contact::Rejection::TooManyChannels => {
                     Problem::conflict("too_many_channels", "this contact has conversations on too many channels")
                 }

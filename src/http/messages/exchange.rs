@@ -13,6 +13,8 @@ use actors::subscriptions::Subscription;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
+use crate::http::log;
+
 /// How often the store is asked while nothing is heard: the turn may be running in another process.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -59,8 +61,7 @@ pub(super) async fn wait(
 /// What the store says.
 pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
     let Some((first, last)) = turn.replies else { return Ok(Vec::new()) };
-    let limit = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
-    let events = node.events::<Conversation>(entity, (first, last), Order::Asc, limit).await?;
+    let events = log::between(node, entity, (first, last)).await?;
     Ok(events.iter().filter_map(message_of).collect())
 }
 
@@ -75,7 +76,7 @@ pub(in crate::http) async fn trigger(
     turn: &Turn,
 ) -> Result<Option<MessageId>, StoreError> {
     let Some(seq) = turn.trigger else { return Ok(None) };
-    let events = node.events::<Conversation>(entity, (seq, seq), Order::Asc, 1).await?;
+    let events = log::between(node, entity, (seq, seq)).await?;
     Ok(events.iter().find_map(message_of).map(|message| message.id))
 }
 

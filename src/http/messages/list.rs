@@ -7,16 +7,18 @@ use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
 use actors::node::Node;
-use actors::store::{Order, StoreError};
+use actors::store::StoreError;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::Uri;
 
-use super::{channel_not_found, conversation_not_found, find_channel, kind_mismatch};
+use super::{conversation_not_found, find_channel, kind_mismatch};
 use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
+use crate::http::channels::channel_not_found;
 use crate::http::context::RequestContext;
-use crate::http::paging::{self, Page, PageRequest};
+use crate::http::log::behind;
+use crate::http::paging::{Page, PageRequest};
 use crate::http::problem::{Fault, Problem};
 use crate::http::query::Query;
 use crate::http::refusal::store_problem;
@@ -94,19 +96,13 @@ pub async fn page_of(
     request: &PageRequest,
     filter: &Filter,
 ) -> Result<Page<(Message, Overlay)>, StoreError> {
-    let cursor = request.cursor.as_deref().and_then(|cursor| cursor.try_into().ok()).map(u64::from_be_bytes);
-    let order = if request.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
     let mut data = Vec::new();
     let mut scanned = 0;
-    let mut at = cursor;
+    let mut at = request.seq();
     loop {
-        let range = match (order, at) {
-            (_, None) => (1, u64::MAX),
-            (Order::Asc, Some(at)) => (at.saturating_add(1), u64::MAX),
-            (Order::Desc, Some(at)) => (1, at.saturating_sub(1)),
-        };
+        let range = behind(1, at, request.order);
         let chunk = CHUNK.min(request.limit * 2 + 2);
-        let events = node.events::<Conversation>(entity, range, order, chunk).await?;
+        let events = node.events::<Conversation>(entity, range, request.order, chunk).await?;
         let (Some(first), Some(last)) = (events.first(), events.last()) else {
             return Ok(Page { data, next: None });
         };

@@ -3,7 +3,6 @@
 use actors::conversation::{Conversation, Origin, State as ConversationState, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::{Message, Overlay};
-use actors::store::Order;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
@@ -12,6 +11,7 @@ use crate::app::App;
 use crate::http::answer::json;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
+use crate::http::log;
 use crate::http::paging::Page;
 use crate::http::problem::Problem;
 use crate::http::refusal::store_problem;
@@ -35,7 +35,7 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Found, 
     let id = MessageId::parse(id).ok_or_else(message_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.entity);
     let range = (id.number, id.number);
-    let events = app.node().events::<Conversation>(entity, range, Order::Asc, 1).await;
+    let events = log::between(app.node(), entity, range).await;
     let events = events.map_err(|error| store_problem(&error))?;
     let message = events.iter().find_map(message_of).filter(|message| message.id == id);
     let message = message.ok_or_else(message_not_found)?;
