@@ -12,6 +12,7 @@ pub mod conversations;
 pub mod events;
 pub mod headers;
 pub mod idempotency;
+mod incoming;
 pub mod messages;
 pub mod paging;
 pub mod probes;

@@ -15,11 +15,13 @@ use super::answer::{ignoring, json, replayed};
 use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Look};
 use super::context::RequestContext;
+use super::idempotency::without_key;
+use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
-use super::resource::{self, ATTEMPTS, Incoming, Submitted, without_key};
+use super::resource::{self, ATTEMPTS, Submitted};
 use crate::app::App;
 use crate::json::report::Report;
 

@@ -63,6 +63,15 @@ pub fn replayed(mut response: Response) -> Response {
     response
 }
 
+/// The same, saying where what was made is found: a path behind `/api/v1`.
+#[must_use]
+pub fn located(mut response: Response, path: &str) -> Response {
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1{path}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
 /// Whether `?strict=true` makes unknown members faults.
 #[must_use]
 pub fn strict(query: &Query) -> bool {

@@ -12,21 +12,20 @@ use axum::routing::get;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::answer::{ignoring, json, strict};
+use super::answer::{ignoring, json};
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::conversations::{self, range_behind};
-use super::idempotency::circumstances;
+use super::idempotency::without_key;
+use super::incoming::Incoming;
 use super::paging::{self, Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
-use crate::json::Object;
-use crate::json::fields::{Fields, Length};
-use crate::json::report::Report;
+use crate::json::fields::Length;
 use crate::wire::contact_message::{MAX_NAME_CHARS, normalize_identifier};
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
@@ -90,21 +89,18 @@ async fn update(
     Path(id): Path<String>,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    let body = Object::parse(&bytes)?;
-    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
-    let mut fields = Fields::root(body, &mut report);
+    let mut incoming = Incoming::unkeyed(&context, &bytes)?;
+    let mut fields = incoming.fields();
+    let report = &mut incoming.report;
     let given = fields.object().has("name");
-    let name = fields.string(&mut report, "name", Length::chars(0, MAX_NAME_CHARS)).map(std::borrow::Cow::into_owned);
-    fields.finish(&mut report);
-    report.refuse()?;
+    let name = fields.string(report, "name", Length::chars(0, MAX_NAME_CHARS)).map(std::borrow::Cow::into_owned);
+    fields.finish(report);
+    let ignored = incoming.report.check()?;
     let state = find(&app, &caller, &id).await?;
     let entity = EntityKey::contact(caller.address, state.id.address);
     let command = contact::Command::Update { name: if given { name } else { state.name.clone() } };
-    let with = circumstances(&context, "", None, &Object::default());
-    match app.node().contact(entity, command, with).await {
-        Ok(Answer::Done(contact::Reply::Contact(state))) => {
-            Ok(ignoring(json(StatusCode::OK, &view(&state)), &report.ignored))
-        }
+    match app.node().contact(entity, command, without_key(&context)).await {
+        Ok(Answer::Done(contact::Reply::Contact(state))) => Ok(ignoring(json(StatusCode::OK, &view(&state)), &ignored)),
         Ok(_) => Err(internal_error()),
         Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
     }

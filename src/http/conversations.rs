@@ -11,23 +11,22 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{ignoring, json, replayed, strict};
+use super::answer::{ignoring, json, located, replayed};
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
-use super::headers::idempotency_key;
-use super::idempotency::circumstances;
+use super::idempotency::without_key;
+use super::incoming::Incoming;
 use super::messages::{LIVES_MAX, NEW_SCOPE, conversation_not_found, new_address, rejected};
 use super::paging::{self, Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
-use crate::json::Object;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 use crate::wire::json_view::{Raw, Shown};
@@ -39,6 +38,8 @@ const TITLE_CHARS: usize = 255;
 const SUMMARY_BYTES: usize = 16 * 1024;
 /// The largest metadata, in bytes of compact JSON, and its depth.
 const METADATA: (usize, usize) = (16 * 1024, 8);
+/// Whether a conversation is closed, by its word.
+const STATUSES: [(&str, bool); 2] = [("open", false), ("closed", true)];
 /// Conversations looked at for one page with a filter.
 const SCANNED_MAX: usize = 1_000;
 
@@ -133,21 +134,14 @@ async fn create(
     headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    let body = Object::parse(&bytes)?;
-    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
-    let mut fields = Fields::root(body.clone(), &mut report);
-    let asked = read_update(&mut fields, &mut report);
-    fields.finish(&mut report);
-    let key = match idempotency_key(&headers, None) {
-        Ok(key) => key,
-        Err(faults) => {
-            report.faults.extend(faults);
-            None
-        }
-    };
-    report.refuse()?;
+    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
+    let with = incoming.circumstances(&context, NEW_SCOPE);
+    let key = incoming.key;
+    let mut fields = incoming.fields();
+    let asked = read_update(&mut fields, &mut incoming.report);
+    fields.finish(&mut incoming.report);
+    let ignored = incoming.report.check()?;
     let node = app.node();
-    let with = circumstances(&context, NEW_SCOPE, key, &body);
     let details =
         Details { title: asked.title.flatten(), summary: asked.summary.flatten(), metadata: asked.metadata.flatten() };
     let owner = asked.owner.flatten();
@@ -160,30 +154,27 @@ async fn create(
         match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key opened this one so long ago that it is forgotten.
             Answer::Done(Reply::Conversation(state, _)) if state.id != id => {}
-            Answer::Done(Reply::Conversation(state, details)) => return Ok(created(&state, &details, &report)),
+            Answer::Done(Reply::Conversation(state, details)) => return Ok(created(&state, &details, &ignored)),
             Answer::Done(_) => break,
-            Answer::Repeat { first, .. } => return opened_before(&app, entity, first, &report).await,
+            Answer::Repeat { first, .. } => return opened_before(&app, entity, first, &ignored).await,
         }
     }
     Err(internal_error())
 }
 
 /// 201 with a conversation as it was opened.
-fn created(state: &conversation::State, details: &Details, report: &Report) -> Response {
-    let mut response = ignoring(json(StatusCode::CREATED, &view(state, details)), &report.ignored);
-    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/conversations/{}", state.id)) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
+fn created(state: &conversation::State, details: &Details, ignored: &[String]) -> Response {
+    let response = ignoring(json(StatusCode::CREATED, &view(state, details)), ignored);
+    located(response, &format!("/conversations/{}", state.id))
 }
 
 /// The same for a retry, from the event that opened it.
-async fn opened_before(app: &App, entity: EntityKey, first: u64, report: &Report) -> Result<Response, Problem> {
+async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
     let events = app.node().events::<Conversation>(entity, (first, first), Order::Asc, 1).await;
     let event = events.map_err(|error| store_problem(&error))?.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
     let state = conversation::begun(&event).ok_or_else(internal_error)?;
-    Ok(replayed(created(&state, details, report)))
+    Ok(replayed(created(&state, details, ignored)))
 }
 
 async fn one(
@@ -202,21 +193,19 @@ async fn update(
     Path(id): Path<String>,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    let body = Object::parse(&bytes)?;
-    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
-    let mut fields = Fields::root(body, &mut report);
-    let mut asked = read_update(&mut fields, &mut report);
-    asked.closed =
-        fields.optional("status").and_then(|value| value.choice(&mut report, &[("open", false), ("closed", true)]));
-    fields.finish(&mut report);
-    report.refuse()?;
+    let mut incoming = Incoming::unkeyed(&context, &bytes)?;
+    let mut fields = incoming.fields();
+    let report = &mut incoming.report;
+    let mut asked = read_update(&mut fields, report);
+    asked.closed = fields.optional("status").and_then(|value| value.choice(report, &STATUSES));
+    fields.finish(report);
+    let ignored = incoming.report.check()?;
     let (state, _) = find(&app, &caller, &id).await?;
-    let with = circumstances(&context, "", None, &Object::default());
     let entity = state.entity(caller.address);
-    let answer = app.node().conversation(entity, Command::Update(asked), with).await;
+    let answer = app.node().conversation(entity, Command::Update(asked), without_key(&context)).await;
     match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Conversation(state, details)) => {
-            Ok(ignoring(json(StatusCode::OK, &view(&state, &details)), &report.ignored))
+            Ok(ignoring(json(StatusCode::OK, &view(&state, &details)), &ignored))
         }
         Answer::Done(_) | Answer::Repeat { .. } => Err(internal_error()),
     }

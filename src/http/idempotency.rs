@@ -28,6 +28,12 @@ pub fn circumstances(context: &RequestContext, scope: &str, key: Option<&str>, b
     Circumstances { key, trace: Some(trace(context)) }
 }
 
+/// What a command without idempotency key comes with.
+#[must_use]
+pub fn without_key(context: &RequestContext) -> Circumstances {
+    Circumstances { key: None, trace: Some(trace(context)) }
+}
+
 /// The request's place in its trace, as actors pass it on.
 #[must_use]
 pub fn trace(context: &RequestContext) -> TraceContext {

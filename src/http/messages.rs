@@ -18,8 +18,8 @@ use super::caller::{Allowed, Caller, Write};
 use super::context::RequestContext;
 use super::headers::idempotency_key;
 use super::idempotency;
+use super::incoming::report;
 use super::problem::Problem;
-use super::query::Query;
 use super::refusal::{key_reused, store_problem};
 use crate::app::App;
 use crate::json::Object;
@@ -72,8 +72,7 @@ impl<'a> Inbound<'a> {
         bytes: &'a [u8],
     ) -> Result<Self, Problem> {
         let body = Object::parse(bytes)?;
-        let strict = answer::strict(&Query::parse(context.uri.query())?);
-        Ok(Self { app, caller, context, headers, body, report: Report::new(strict) })
+        Ok(Self { app, caller, context, headers, body, report: report(context) })
     }
 
     /// Reads the body as one shape; the rest of the request goes on without it.
@@ -126,10 +125,8 @@ struct Accepting<'a> {
 
 impl Accepting<'_> {
     fn circumstances(&self, scope: &str) -> Circumstances {
-        Circumstances {
-            key: self.keyed.as_ref().map(|keyed| keyed.used(scope)),
-            trace: Some(idempotency::trace(self.context)),
-        }
+        let key = self.keyed.as_ref().map(|keyed| keyed.used(scope));
+        Circumstances { key, ..idempotency::without_key(self.context) }
     }
 
     /// The events that the request's key has led to in an entity, if it was used there; for the cases in which that

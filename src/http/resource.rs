@@ -1,4 +1,4 @@
-//! What the configured resources (channels, agents, keys, workspaces) have in common: reading a request, changing the
+//! What the configured resources (channels, agents, keys, workspaces) have in common: reading members, changing the
 //! rows of a registry, answering a retry, and paging through rows.
 
 use actors::codec;
@@ -7,19 +7,12 @@ use actors::id::EntityKey;
 use actors::registry::{Command, Registry, RowChange};
 use actors::store::{self, KeyRange, Row, Table};
 use bytes::Bytes;
-use http::HeaderMap;
 
-use super::context::RequestContext;
 use super::context::render::internal_error;
-use super::headers::key::idempotency_key;
-use super::idempotency::{circumstances, trace};
 use super::paging::{Order, PageRequest};
 use super::problem::Problem;
-use super::query::Query;
 use super::refusal::{problem_of, store_problem};
-use super::{answer, refusal};
 use crate::app::App;
-use crate::json::Object;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 
@@ -29,55 +22,6 @@ pub(super) const ATTEMPTS: usize = 16;
 const NAME: Length = Length::chars(1, 255);
 /// The longest id that a client may choose.
 const MAX_ID: usize = 64;
-
-/// A request that changes configuration, before its members are looked at.
-pub(super) struct Incoming<'a> {
-    /// The body.
-    pub(super) object: Object<'a>,
-    /// What is wrong so far: the query and the idempotency key have been judged.
-    pub(super) report: Report,
-    /// The idempotency key.
-    pub(super) key: Option<&'a str>,
-}
-
-impl<'a> Incoming<'a> {
-    /// Splits the body and reads what stands around it. `None`: the request has no body and needs none.
-    ///
-    /// # Errors
-    /// 400 where the body is no JSON object.
-    pub(super) fn read(
-        context: &RequestContext,
-        headers: &'a HeaderMap,
-        body: Option<&'a Bytes>,
-    ) -> Result<Self, Problem> {
-        let object = body.map_or_else(|| Ok(Object::default()), |body| Object::parse(body))?;
-        let query = Query::parse(context.uri.query());
-        let mut report = Report::new(query.as_ref().is_ok_and(answer::strict));
-        if let Err(problem) = query {
-            report.faults.extend(problem.faults);
-        }
-        let key = idempotency_key(headers, None).unwrap_or_else(|faults| {
-            report.faults.extend(faults);
-            None
-        });
-        Ok(Self { object, report, key })
-    }
-
-    /// The body's members.
-    pub(super) fn fields(&mut self) -> Fields<'a> {
-        Fields::root(self.object.clone(), &mut self.report)
-    }
-
-    /// What the command comes with. `scope` is the part of the key's scope that its entity is not.
-    pub(super) fn circumstances(&self, context: &RequestContext, scope: &str) -> Circumstances {
-        circumstances(context, scope, self.key, &self.object)
-    }
-}
-
-/// What a command without idempotency key comes with.
-pub(super) fn without_key(context: &RequestContext) -> Circumstances {
-    Circumstances { key: None, trace: Some(trace(context)) }
-}
 
 /// A member that was given: its value, or that it was `null`. The outer `None`: it was not given.
 pub(super) fn given<'a>(fields: &mut Fields<'a>, name: &'static str) -> Option<Option<Value<'a>>> {
@@ -194,7 +138,7 @@ pub(super) fn put_into<T: for<'b> minicbor::Decode<'b, ()>>(changes: &[RowChange
 /// # Errors
 /// 500 where it is damaged.
 pub(super) fn decode<T: for<'b> minicbor::Decode<'b, ()>>(value: &[u8]) -> Result<T, Problem> {
-    codec::decode(value).map_err(|error| refusal::store_problem(&error))
+    codec::decode(value).map_err(|error| store_problem(&error))
 }
 
 /// A row as it is stored now.

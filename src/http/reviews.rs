@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{ignoring, json, replayed, strict};
+use super::answer::{ignoring, json, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Respond, Write};
 use super::context::RequestContext;
@@ -25,6 +25,7 @@ use super::context::render::internal_error;
 use super::conversations::range_behind;
 use super::headers::idempotency_key;
 use super::idempotency::circumstances;
+use super::incoming::Incoming;
 use super::messages::one::{Found, find as find_message};
 use super::messages::{rejected, review_not_found};
 use super::paging::{self, Page, PageRequest};
@@ -252,16 +253,12 @@ async fn respond(
     headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    let body = Object::parse(&bytes)?;
-    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
-    let mut fields = Fields::root(body.clone(), &mut report);
-    let (response, feedback) = read_answer(&mut fields, &mut report);
-    fields.finish(&mut report);
-    let key = idempotency_key(&headers, None).unwrap_or_else(|faults| {
-        report.faults.extend(faults);
-        None
-    });
-    report.refuse()?;
+    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
+    let with = incoming.circumstances(&context, "respond");
+    let mut fields = incoming.fields();
+    let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
+    fields.finish(&mut incoming.report);
+    let ignored = incoming.report.check()?;
     let response = response.ok_or_else(internal_error)?;
     let asked = find(&app, &caller, &id).await?;
     let value = serde_json::from_str(response.as_str()).map_err(|_| internal_error())?;
@@ -275,9 +272,8 @@ async fn respond(
     };
     let principal = caller.key.principal.id.clone();
     let command = Command::Respond(Given { message: asked.message().id, response, feedback, principal });
-    let with = circumstances(&context, "respond", key, &body);
     let answered = decide(&app, &caller, asked, command, with).await?;
-    Ok(ignoring(answered, &report.ignored))
+    Ok(ignoring(answered, &ignored))
 }
 
 async fn cancel(

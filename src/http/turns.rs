@@ -9,25 +9,22 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{ignoring, json, replayed, strict};
+use super::answer::{ignoring, json, located, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::conversations;
-use super::headers::idempotency_key;
-use super::idempotency::circumstances;
+use super::idempotency::without_key;
+use super::incoming::Incoming;
 use super::messages::rejected;
 use super::problem::Problem;
-use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
-use crate::json::Object;
-use crate::json::fields::{Fields, Length};
-use crate::json::report::Report;
+use crate::json::fields::Length;
 use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
 use crate::wire::json_view::{Shown, turn_status};
 use crate::wire::time::Time;
@@ -133,8 +130,8 @@ async fn cancel(
     let (conversation, turn) = find(&app, &caller, &id).await?;
     let entity = conversation.entity(caller.address);
     let command = Command::CancelTurn { number: turn.id.number };
-    let with = circumstances(&context, "", None, &Object::default());
-    match app.node().conversation(entity, command, with).await.map_err(|refusal| problem_of(refusal, rejected))? {
+    let answer = app.node().conversation(entity, command, without_key(&context)).await;
+    match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Turn(turn)) => shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await,
         _ => Err(internal_error()),
     }
@@ -149,18 +146,12 @@ async fn start(
     headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    let body = Object::parse(&bytes)?;
-    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
-    let mut fields = Fields::root(body.clone(), &mut report);
-    let agent = fields.required_string(&mut report, "agentId", Length::chars(1, usize::MAX));
-    fields.finish(&mut report);
-    let key = match idempotency_key(&headers, None) {
-        Ok(key) => key,
-        Err(faults) => {
-            report.faults.extend(faults);
-            None
-        }
-    };
+    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
+    let with = incoming.circumstances(&context, "turn");
+    let mut fields = incoming.fields();
+    let report = &mut incoming.report;
+    let agent = fields.required_string(report, "agentId", Length::chars(1, usize::MAX));
+    fields.finish(report);
     if let Some(agent) = &agent {
         let row = app.node().configured::<Agent>(caller.registry(), AGENTS, agent.as_bytes()).await;
         if row.map_err(|error| store_problem(&error))?.is_none() {
@@ -168,11 +159,10 @@ async fn start(
             report.fault(&path, "agent_not_found", "is no agent of this workspace");
         }
     }
-    report.refuse()?;
+    let ignored = incoming.report.check()?;
     let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
     let (state, _) = conversations::find(&app, &caller, &conversation).await?;
     let entity = state.entity(caller.address);
-    let with = circumstances(&context, "turn", key, &body);
     let answer = app.node().conversation(entity, Command::StartTurn { agent: agent.clone() }, with).await;
     let (turn, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Turn(turn)) => (*turn, false),
@@ -182,9 +172,7 @@ async fn start(
             (turn.map_err(|error| store_problem(&error))?.ok_or_else(internal_error)?, true)
         }
     };
-    let mut response = ignoring(shown(&app, &caller, state.id, &turn, StatusCode::ACCEPTED).await?, &report.ignored);
-    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/turns/{}", turn.id)) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
+    let response = ignoring(shown(&app, &caller, state.id, &turn, StatusCode::ACCEPTED).await?, &ignored);
+    let response = located(response, &format!("/turns/{}", turn.id));
     Ok(if replay { replayed(response) } else { response })
 }

@@ -15,10 +15,11 @@ use super::answer::{ignoring, json, replayed};
 use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
+use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
-use super::resource::{self, Incoming, Submitted};
+use super::resource::{self, Submitted};
 use crate::app::App;
 use crate::wire::time::Time;
 

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::ADMIN_KEY;
 
 /// The program, not yet run, with nothing of this process's environment that could change what it does.
-fn program(data_dir: &Path) -> Command {
+pub(crate) fn program(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tertulia"));
     command.env_clear().arg("--data-dir").arg(data_dir);
     command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
@@ -17,15 +17,15 @@ fn program(data_dir: &Path) -> Command {
 }
 
 /// A running server; killed where a test forgets it.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     /// What it printed up to the ready line, that included.
     printed: Vec<String>,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
-    fn start(data_dir: &Path, env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(data_dir: &Path, env: &[(&str, &str)]) -> Self {
         let mut command = program(data_dir);
         command.arg("serve").envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
@@ -51,7 +51,7 @@ impl Server {
     }
 
     /// Asks it to stop; its exit code.
-    fn terminate(mut self) -> Option<i32> {
+    pub(crate) fn terminate(mut self) -> Option<i32> {
         let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         self.child.wait().unwrap().code()

@@ -5,7 +5,8 @@ use actors::agent::{Agent, Provider, TIMEOUT_SECONDS};
 use actors::clock::Millis;
 use actors::message::Json;
 
-use super::super::resource::{self, Incoming, given};
+use super::super::incoming::Incoming;
+use super::super::resource::{self, given};
 use super::builtin;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;

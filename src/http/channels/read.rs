@@ -5,7 +5,8 @@ use actors::clock::Millis;
 use actors::conversation::BusyPolicy;
 use actors::message::Json;
 
-use super::super::resource::{self, Incoming, given};
+use super::super::incoming::Incoming;
+use super::super::resource::{self, given};
 use super::kind_name;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::number::MAX_SAFE;

@@ -11,17 +11,16 @@ use http::{HeaderMap, StatusCode};
 use super::one::{Found, find, shown};
 use super::rejected;
 use crate::app::App;
-use crate::http::answer::{ignoring, replayed, strict};
+use crate::http::answer::{ignoring, replayed};
 use crate::http::body::JsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
-use crate::http::headers::{idempotency_key, if_match};
-use crate::http::idempotency::circumstances;
+use crate::http::headers::if_match;
+use crate::http::idempotency::without_key;
+use crate::http::incoming::Incoming;
 use crate::http::problem::Problem;
-use crate::http::query::Query;
 use crate::http::refusal::problem_of;
-use crate::json::Object;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 use crate::wire::channel_message::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES};
@@ -48,23 +47,21 @@ pub(super) async fn edit(
     headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    let body = Object::parse(&bytes)?;
-    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
-    let mut fields = Fields::root(body, &mut report);
+    let mut incoming = Incoming::unkeyed(&context, &bytes)?;
+    let mut fields = incoming.fields();
     let wanted = if_match(&headers)?;
     let known = find(&app, &caller, &id).await;
     let channel = known.as_ref().is_ok_and(|found| matches!(found.conversation.origin, Origin::Human { .. }));
-    let mut edit = read_edit(&mut fields, channel, &mut report);
-    fields.finish(&mut report);
-    report.refuse()?;
+    let mut edit = read_edit(&mut fields, channel, &mut incoming.report);
+    fields.finish(&mut incoming.report);
+    let ignored = incoming.report.check()?;
     let found = known?;
     if let Some(wanted) = wanted {
         wanted.check(&checksum(&found.message, &found.overlay))?;
         edit.seen = Some(Box::new(found.overlay.clone()));
     }
-    let with = circumstances(&context, "", None, &Object::default());
-    let found = amend(&app, &caller, found, Amendment::Edit(edit), with).await?.0;
-    Ok(ignoring(shown(&caller, &found), &report.ignored))
+    let found = amend(&app, &caller, found, Amendment::Edit(edit), without_key(&context)).await?.0;
+    Ok(ignoring(shown(&caller, &found), &ignored))
 }
 
 /// `DELETE /messages/{id}`: the content goes, the place stays.
@@ -80,8 +77,7 @@ pub(super) async fn delete(
     if let Some(wanted) = wanted {
         wanted.check(&checksum(&found.message, &found.overlay))?;
     }
-    let with = circumstances(&context, "", None, &Object::default());
-    amend(&app, &caller, found, Amendment::Delete, with).await?;
+    amend(&app, &caller, found, Amendment::Delete, without_key(&context)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -94,22 +90,18 @@ pub(super) async fn acknowledge(
     headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    let body = Object::parse(&bytes)?;
-    let mut report = Report::new(strict(&Query::parse(context.uri.query())?));
-    let mut fields = Fields::root(body.clone(), &mut report);
+    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
+    let with = incoming.circumstances(&context, "ack");
+    let mut fields = incoming.fields();
+    let report = &mut incoming.report;
     let choices = [("delivered", Receipt::Delivered), ("read", Receipt::Read)];
-    let receipt = fields.required(&mut report, "status").and_then(|value| value.choice(&mut report, &choices));
-    fields.finish(&mut report);
-    let key = idempotency_key(&headers, None).unwrap_or_else(|faults| {
-        report.faults.extend(faults);
-        None
-    });
-    report.refuse()?;
+    let receipt = fields.required(report, "status").and_then(|value| value.choice(report, &choices));
+    fields.finish(report);
+    let ignored = incoming.report.check()?;
     let receipt = receipt.ok_or_else(internal_error)?;
     let found = find(&app, &caller, &id).await?;
-    let with = circumstances(&context, "ack", key, &body);
     let (found, replay) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), with).await?;
-    let response = ignoring(shown(&caller, &found), &report.ignored);
+    let response = ignoring(shown(&caller, &found), &ignored);
     Ok(if replay { replayed(response) } else { response })
 }
 

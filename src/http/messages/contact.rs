@@ -16,13 +16,15 @@ use actors::machine::Record;
 use actors::message::{Message, NewMessage};
 use actors::subscriptions::Subscription;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::exchange;
 use super::{Accepting, Inbound, channel_disabled, channel_not_found, kind_mismatch, rejected};
+use crate::http::answer::located;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
+use crate::http::idempotency::without_key;
 use crate::http::problem::Problem;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
@@ -194,7 +196,7 @@ impl Exchange<'_> {
             closed,
         };
         // No key: the same person always resolves to the same contact.
-        let with = actors::directory::Circumstances { key: None, ..self.accepting.circumstances("") };
+        let with = without_key(self.accepting.context);
         match self.accepting.app.node().contact(self.contact, command, with).await {
             Ok(Answer::Done(contact::Reply::Resolved { contact, conversation })) => Ok((contact, conversation)),
             Ok(_) => Err(internal_error()),
@@ -227,7 +229,7 @@ impl Exchange<'_> {
         let turn = node.turn(entity, number).await.map_err(|error| store_problem(&error))?;
         let mut turn = turn.ok_or_else(internal_error)?;
         if turn.status == TurnStatus::Failed {
-            let with = actors::directory::Circumstances { key: None, ..self.accepting.circumstances("") };
+            let with = without_key(self.accepting.context);
             turn = match node.conversation(entity, Command::RetryTurn { number }, with).await {
                 Ok(Answer::Done(Reply::Turn(turn))) => *turn,
                 Ok(_) => return Err(internal_error()),
@@ -279,13 +281,8 @@ impl Exchange<'_> {
             turn_status: turn_status(turn.status),
         };
         let status = if turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-        let mut response = self.accepting.answer(status, &contact_view(&parts), delivered.replay && turn.is_over());
-        if let (StatusCode::ACCEPTED, Ok(location)) =
-            (status, HeaderValue::try_from(format!("/api/v1/turns/{}", turn.id)))
-        {
-            response.headers_mut().insert(header::LOCATION, location);
-        }
-        Ok(response)
+        let response = self.accepting.answer(status, &contact_view(&parts), delivered.replay && turn.is_over());
+        Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
     }
 
     fn budget(&self) -> Duration {

@@ -1,0 +1,73 @@
+//! A request that changes something, before its members are looked at.
+
+use actors::directory::Circumstances;
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::answer;
+use super::context::RequestContext;
+use super::headers::idempotency_key;
+use super::idempotency::circumstances;
+use super::problem::Problem;
+use super::query::Query;
+use crate::json::Object;
+use crate::json::fields::Fields;
+use crate::json::report::Report;
+
+/// A body and what stands around it.
+pub(super) struct Incoming<'a> {
+    /// The body.
+    pub(super) object: Object<'a>,
+    /// What is wrong so far: the query and the idempotency key have been judged.
+    pub(super) report: Report,
+    /// The idempotency key.
+    pub(super) key: Option<&'a str>,
+}
+
+impl<'a> Incoming<'a> {
+    /// Splits the body and reads what stands around it. `None`: the request has no body and needs none.
+    ///
+    /// # Errors
+    /// 400 where the body is no JSON object.
+    pub(super) fn read(
+        context: &RequestContext,
+        headers: &'a HeaderMap,
+        body: Option<&'a Bytes>,
+    ) -> Result<Self, Problem> {
+        let object = body.map_or_else(|| Ok(Object::default()), |body| Object::parse(body))?;
+        let mut report = report(context);
+        let key = idempotency_key(headers, None).unwrap_or_else(|faults| {
+            report.faults.extend(faults);
+            None
+        });
+        Ok(Self { object, report, key })
+    }
+
+    /// The same for a request that has the same effect however often it comes, and so needs no key.
+    ///
+    /// # Errors
+    /// 400 where the body is no JSON object.
+    pub(super) fn unkeyed(context: &RequestContext, body: &'a Bytes) -> Result<Self, Problem> {
+        Ok(Self { object: Object::parse(body)?, report: report(context), key: None })
+    }
+
+    /// The body's members.
+    pub(super) fn fields(&mut self) -> Fields<'a> {
+        Fields::root(self.object.clone(), &mut self.report)
+    }
+
+    /// What the command comes with. `scope` is the part of the key's scope that its entity is not.
+    pub(super) fn circumstances(&self, context: &RequestContext, scope: &str) -> Circumstances {
+        circumstances(context, scope, self.key, &self.object)
+    }
+}
+
+/// A report that the body's faults can join: what is wrong with the query stands in it.
+pub(super) fn report(context: &RequestContext) -> Report {
+    let query = Query::parse(context.uri.query());
+    let mut report = Report::new(query.as_ref().is_ok_and(answer::strict));
+    if let Err(problem) = query {
+        report.faults.extend(problem.faults);
+    }
+    report
+}

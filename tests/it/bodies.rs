@@ -1,0 +1,176 @@
+//! Bodies and headers as hostile or careless clients send them, for each message API.
+
+use serde_json::json;
+
+use crate::support::TestApp;
+
+const PATHS: [&str; 3] = ["/api/v1/messages", "/api/v1/channels/demo-api/messages", "/api/v1/channels/demo/messages"];
+
+#[tokio::test]
+async fn what_is_not_one_json_object_is_malformed() {
+    let app = TestApp::new().await;
+    let deep = "[".repeat(100_000);
+    let nested = format!("{{\"channelId\":\"demo\",\"metadata\":{}{}}}", "{\"a\":".repeat(5_000), "1");
+    let bodies: [&[u8]; 22] = [
+        b"",
+        b" ",
+        b"{",
+        b"}",
+        b"nul",
+        b"{\"a\":1,}",
+        b"{'a':1}",
+        b"{\"a\":01}",
+        b"{\"a\":NaN}",
+        b"{\"a\":1}{}",
+        b"{\"a\":1} x",
+        b"\xef\xbb\xbf{",
+        b"{\"a\":\"\xff\"}",
+        b"{\"a\":\"\\ud800\"}",
+        b"{\"a\":\"\n\"}",
+        b"{\"a\" 1}",
+        b"{\"a\":+1}",
+        b"{\"a\":.5}",
+        b"{\"a\":\"\\x\"}",
+        b"{a:1}",
+        deep.as_bytes(),
+        nested.as_bytes(),
+    ];
+    for path in PATHS {
+        for body in bodies {
+            let answer = app.post(path).body("application/json", body.to_vec()).await;
+            let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+            assert_eq!(answer.status, 400, "{path} {shown}");
+            assert_eq!(answer.json["code"], "malformed_json", "{path} {shown} {}", answer.json);
+            let detail = answer.json["detail"].as_str().unwrap();
+            assert!(detail.contains("line") && detail.contains("column"), "{detail}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn json_of_another_kind_is_a_fault_of_the_whole_body() {
+    let app = TestApp::new().await;
+    for path in PATHS {
+        for body in ["[]", "null", "5", "\"x\"", "[{\"channelId\":\"demo\",\"text\":\"x\"}]"] {
+            let answer = app.post(path).body("application/json", body).await;
+            assert_eq!(answer.status, 400, "{path} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_stands_twice_is_refused_by_its_name() {
+    let app = TestApp::new().await;
+    for (path, body, fault) in [
+        (PATHS[0], r#"{"channelId":"demo","text":"a","text":"b"}"#, "duplicate_field /text"),
+        (PATHS[0], r#"{"channelId":"demo","review":{"type":"a","type":"b"}}"#, "duplicate_field /review/type"),
+        (PATHS[0], r#"{"content":{"content":"a","role":"user","role":"tool"}}"#, "duplicate_field /content/role"),
+        (
+            PATHS[1],
+            r#"{"type":"TEXT","contactIdentifier":"a","contactIdentifier":"b","content":{"text":{"body":"x"}}}"#,
+            "duplicate_field /contactIdentifier",
+        ),
+    ] {
+        assert_eq!(app.post(path).body("application/json", body).await.faults(), [fault], "{body}");
+    }
+}
+
+#[tokio::test]
+async fn only_json_in_utf8_is_read() {
+    let app = TestApp::new().await;
+    let body = r#"{"channelId":"demo","text":"x"}"#;
+    for (content_type, status) in [
+        ("application/json", 201),
+        ("application/json; charset=utf-8", 201),
+        ("Application/JSON;charset=\"UTF-8\"", 201),
+        ("application/vnd.tertulia+json", 201),
+        ("application/json; charset=latin1", 415),
+        ("text/json", 415),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("application/jsonp", 415),
+        ("", 415),
+    ] {
+        assert_eq!(app.post(PATHS[0]).body(content_type, body).await.status, status, "{content_type}");
+    }
+    let packed = app.post(PATHS[0]).header("content-encoding", "gzip").body("application/json", body).await;
+    packed.problem(415, "unsupported_media_type");
+}
+
+#[tokio::test]
+async fn the_largest_body_is_read_and_one_byte_more_is_not() {
+    let app = TestApp::new().await;
+    let fill = |length: usize| {
+        let head = r#"{"channelId":"demo","text":"x","pad":""#;
+        format!("{head}{}\"}}", "p".repeat(length - head.len() - 2))
+    };
+    let limit = 4 << 20;
+    let answer = app.post(PATHS[0]).body("application/json", fill(limit)).await;
+    assert_eq!((answer.status, answer.header("x-ignored-fields")), (201, "pad"));
+    app.post(PATHS[0]).body("application/json", fill(limit + 1)).await.problem(413, "body_too_large");
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_requests_name_and_a_place_in_its_trace() {
+    let app = TestApp::new().await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let send = |body: serde_json::Value| {
+        app.post(PATHS[0]).header("x-request-id", "my-id.1").header("traceparent", parent).json(body)
+    };
+    for answer in [send(json!({"channelId": "demo", "text": "x"})).await, send(json!({})).await] {
+        assert_eq!(answer.header("x-request-id"), "my-id.1");
+        assert!(answer.header("traceparent").starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+        assert!(!answer.header("ratelimit").is_empty() && !answer.header("ratelimit-policy").is_empty());
+        if answer.status == 400 {
+            assert_eq!(answer.json["requestId"], "my-id.1");
+        }
+    }
+    for wild in ["a b", "é", &"x".repeat(200), "<script>"] {
+        let request = app.get("/api/v1/contacts");
+        let answer = request.header("x-request-id", wild).await;
+        assert!(answer.header("x-request-id").starts_with("req_"), "{wild}");
+    }
+}
+
+#[tokio::test]
+async fn a_problem_has_every_member_and_only_faults_of_the_data_have_errors() {
+    let app = TestApp::new().await;
+    let problem = app.post(PATHS[0]).json(json!({"channelId": "demo"})).await.problem(400, "empty_message");
+    for name in ["type", "title", "status", "detail", "instance", "code", "requestId", "errors"] {
+        assert!(problem.get(name).is_some(), "{name}: {problem}");
+    }
+    assert_eq!((&problem["status"], &problem["instance"]), (&json!(400), &json!(PATHS[0])));
+    assert!(problem.get("success").is_none());
+    let missing = app.post(PATHS[0]).json(json!({"channelId": "none", "text": "x"})).await;
+    assert!(missing.problem(404, "channel_not_found").get("errors").is_none());
+}
+
+#[tokio::test]
+async fn ids_of_any_form_in_a_path_are_unknown_and_nothing_worse() {
+    let app = TestApp::new().await;
+    let long = "x".repeat(5_000);
+    for id in [
+        "..",
+        "%2e%2e",
+        "%00",
+        "a%2Fb",
+        "conv_",
+        "%F0%9F%92%A9",
+        "-",
+        "*",
+        &long,
+        "msg_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
+    ] {
+        for path in ["messages", "conversations", "contacts", "turns", "channels", "agents"] {
+            let answer = app.get(format!("/api/v1/{path}/{id}")).await;
+            assert_eq!(answer.status, 404, "{path} {id:.40} {}", answer.json);
+        }
+        let body = json!({"content": {"text": {"body": "x"}}, "type": "TEXT", "contactIdentifier": "a"});
+        let answer = app.post(format!("/api/v1/channels/{id}/messages")).json(body).await;
+        assert_eq!(answer.status, 404, "{id:.40}");
+    }
+    for id in ["%ff", "%C3"] {
+        let status = app.get(format!("/api/v1/messages/{id}")).await.status;
+        assert!(matches!(status, 400 | 404), "{id}: {status}");
+    }
+}

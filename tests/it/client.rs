@@ -1,0 +1,76 @@
+//! A blocking HTTP/1.1 client for tests that talk to the program itself: one connection, JSON only.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::ADMIN_KEY;
+
+/// A connection that is kept.
+pub(crate) struct Client(BufReader<TcpStream>);
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+    pub(crate) replayed: bool,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+impl Client {
+    /// Connects. A server that says nothing for half a minute is taken for dead.
+    pub(crate) fn connect(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Sends a request with the admin key and reads the whole answer; an error where the connection broke before.
+    pub(crate) fn send(&mut self, method: &str, path: &str, key: Option<&str>, body: &str) -> io::Result<Reply> {
+        let key = key.map_or_else(String::new, |key| format!("Idempotency-Key: {key}\r\n"));
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: test\r\nX-API-Key: {ADMIN_KEY}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n{key}\r\n",
+            body.len()
+        );
+        self.0.get_mut().write_all(format!("{head}{body}").as_bytes())?;
+        self.read()
+    }
+
+    fn read(&mut self) -> io::Result<Reply> {
+        let broken = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let first = self.line()?;
+        let status = first.get(9..12).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
+        let (mut length, mut replayed) = (None, false);
+        loop {
+            let line = self.line()?.to_ascii_lowercase();
+            match line.split_once(": ") {
+                Some(("content-length", value)) => length = value.parse().ok(),
+                Some(("idempotent-replayed", value)) => replayed = value == "true",
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut body = vec![0; length.ok_or_else(broken)?];
+        self.0.read_exact(&mut body)?;
+        Ok(Reply { status, body, replayed })
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        match line.strip_suffix("\r\n") {
+            Some(line) => Ok(line.to_owned()),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}

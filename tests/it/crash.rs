@@ -1,0 +1,272 @@
+//! The program is killed again and again while it is written to: what it acknowledged is there, once, in order.
+//!
+//! `TERTULIA_CRASH_ROUNDS` and `TERTULIA_CRASH_SEED` choose how often and when. A kill comes after a seeded number of
+//! acknowledgements, so no test waits for any time to pass.
+#![cfg(unix)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use actors::id::MessageId;
+use serde_json::{Value, json};
+
+use crate::client::{Client, Reply};
+use crate::smoke::{Server, program};
+use crate::support::ADMIN_KEY;
+
+const WRITERS: usize = 32;
+/// Acknowledgements before a kill.
+const ACKNOWLEDGED_MAX: u64 = 160;
+
+/// Which API a writer uses, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Channel(String),
+    Contact(String),
+    Conversation(String),
+    /// Every message opens one.
+    New,
+}
+
+/// One client that sends numbered messages, each with its own key, one after the other.
+struct Writer {
+    name: String,
+    place: Place,
+    /// The answers, by number.
+    answers: Vec<Reply>,
+    /// Whether the next number was sent already, and its answer never arrived.
+    in_flight: bool,
+}
+
+impl Writer {
+    fn request(&self, number: usize) -> (String, String, String) {
+        let text = format!("{} {number}", self.name);
+        let (path, body) = match &self.place {
+            Place::Channel(channel) => ("/api/v1/messages".to_owned(), json!({"channelId": channel, "text": text})),
+            Place::Contact(contact) => (
+                "/api/v1/channels/demo-api/messages".to_owned(),
+                json!({"type": "TEXT", "contactIdentifier": contact, "content": {"text": {"body": text}}}),
+            ),
+            Place::Conversation(id) => {
+                ("/api/v1/messages".to_owned(), json!({"conversation_id": id, "content": {"content": text}}))
+            }
+            Place::New => ("/api/v1/messages".to_owned(), json!({"content": [{"content": text}, {"content": text}]})),
+        };
+        (path, format!("{}-{number}", self.name), body.to_string())
+    }
+
+    fn send(&self, client: &mut Client, number: usize) -> io::Result<Reply> {
+        let (path, key, body) = self.request(number);
+        let reply = client.send("POST", &path, Some(&key), &body)?;
+        let expected = if matches!(self.place, Place::Channel(_)) { 201 } else { 200 };
+        assert_eq!(reply.status, expected, "{key}: {}", String::from_utf8_lossy(&reply.body));
+        Ok(reply)
+    }
+
+    /// Sends a message that was answered before; the answer must be the same.
+    fn retry(&self, client: &mut Client, number: usize) -> io::Result<()> {
+        let again = self.send(client, number)?;
+        let first = &self.answers[number];
+        assert!(again.replayed, "{} {number} had an effect again", self.name);
+        assert_eq!(String::from_utf8_lossy(&again.body), String::from_utf8_lossy(&first.body));
+        Ok(())
+    }
+
+    /// Writes until the server is gone.
+    fn write(&mut self, address: &str, random: &mut Random, acknowledged: &Sender<()>) -> io::Result<()> {
+        let mut client = Client::connect(address)?;
+        if !self.answers.is_empty() {
+            self.retry(&mut client, self.answers.len() - 1)?;
+            self.retry(&mut client, random.below(self.answers.len() as u64) as usize)?;
+        }
+        loop {
+            let number = self.answers.len();
+            let was_in_flight = std::mem::replace(&mut self.in_flight, true);
+            let reply = self.send(&mut client, number)?;
+            assert!(was_in_flight || !reply.replayed, "{} {number} was sent for the first time", self.name);
+            self.answers.push(reply);
+            self.in_flight = false;
+            if was_in_flight {
+                self.retry(&mut client, number)?;
+            }
+            // Nobody counts any more once the kill is on its way.
+            _ = acknowledged.send(());
+        }
+    }
+}
+
+/// A small generator: the same seed, the same numbers.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// Told only where the test fails.
+#[expect(clippy::print_stderr, reason = "the seed and the round are what a failure is repeated with")]
+fn say(words: &str) {
+    eprintln!("{words}");
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// Everything in a list, page by page.
+fn all(client: &mut Client, path: &str) -> Vec<Value> {
+    let (mut data, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let page = client.send("GET", &format!("{path}{joint}limit=200{cursor}"), None, "").unwrap();
+        assert_eq!(page.status, 200, "{path}");
+        let page = page.json();
+        data.extend(page["data"].as_array().unwrap().iter().cloned());
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return data,
+        }
+    }
+}
+
+/// The messages of a place as `(id, role, text)`, in order.
+fn history(client: &mut Client, place: &Place) -> Vec<(MessageId, String, String)> {
+    let path = match place {
+        Place::Channel(channel) => format!("/api/v1/messages?channelId={channel}"),
+        Place::Conversation(id) => format!("/api/v1/conversations/{id}/messages"),
+        Place::Contact(identifier) => {
+            let contacts = client.send("GET", &format!("/api/v1/contacts?identifier={identifier}"), None, "");
+            let contacts = contacts.unwrap().json();
+            let Some(contact) = contacts["data"][0]["id"].as_str() else { return Vec::new() };
+            let conversations = all(client, &format!("/api/v1/contacts/{contact}/conversations"));
+            assert!(conversations.len() <= 1, "a contact has one conversation: {conversations:?}");
+            let Some(conversation) = conversations.first() else { return Vec::new() };
+            format!("/api/v1/conversations/{}/messages", conversation["id"].as_str().unwrap())
+        }
+        Place::New => return Vec::new(),
+    };
+    let shown = |message: &Value| {
+        let text = message.get("text").or_else(|| message.get("content")).unwrap().as_str().unwrap().to_owned();
+        let role = message["role"].as_str().unwrap_or("user").to_owned();
+        (MessageId::parse(message["id"].as_str().unwrap()).unwrap(), role, text)
+    };
+    all(client, &path).iter().map(shown).collect()
+}
+
+/// What was acknowledged is there once and in its order, and nothing else but what is in flight.
+fn check(client: &mut Client, writers: &[Writer]) {
+    let mut places: BTreeMap<&Place, Vec<&Writer>> = BTreeMap::new();
+    for writer in writers {
+        places.entry(&writer.place).or_default().push(writer);
+    }
+    for (place, writers) in places.iter().filter(|(place, _)| ***place != Place::New) {
+        let history = history(client, place);
+        let numbers: Vec<_> = history.iter().map(|(id, ..)| id.number).collect();
+        if matches!(place, Place::Contact(_)) {
+            assert!(numbers.is_sorted_by(|a, b| a < b), "{place:?}");
+        } else {
+            // The first event is the conversation's beginning; each message is the next one.
+            assert!(numbers.iter().copied().eq(2..2 + numbers.len() as u64), "{place:?}: {numbers:?}");
+        }
+        for writer in writers {
+            let of = |wanted: &str| -> Vec<&str> {
+                let mine = history.iter().filter(|(_, role, _)| role == wanted);
+                mine.filter_map(|(.., text)| text.strip_prefix(&format!("{} ", writer.name))).collect()
+            };
+            let acknowledged: Vec<_> = (0..=writer.answers.len()).map(|number| number.to_string()).collect();
+            let certain = writer.answers.len();
+            let said = of("user");
+            let there = said == acknowledged[..certain] || (writer.in_flight && said == acknowledged);
+            assert!(there, "{}: {certain} acknowledged, there is {said:?}", writer.name);
+            if matches!(place, Place::Contact(_)) {
+                let heard = of("assistant");
+                let there = heard == acknowledged[..certain] || (writer.in_flight && heard == acknowledged);
+                assert!(there, "{}: {certain} answered, there is {heard:?}", writer.name);
+            }
+        }
+    }
+    let expected: usize = writers.iter().filter(|w| w.place == Place::New).map(|w| w.answers.len()).sum();
+    let possible = writers.iter().filter(|w| w.place == Place::New && w.in_flight).count();
+    let opened = all(client, "/api/v1/conversations");
+    let opened = opened.iter().filter(|c| c["channelId"].is_null() && c["messageCount"] == 2 && c["title"].is_null());
+    let opened = opened.count();
+    assert!((expected..=expected + possible).contains(&opened), "{opened} were opened, {expected} acknowledged");
+}
+
+/// Channels and conversations for the writers, and a writer for each place and more.
+fn writers(server: &Server) -> Vec<Writer> {
+    let mut client = Client::connect(&server.address).unwrap();
+    let mut places = Vec::new();
+    for n in 0..4 {
+        let body = json!({"id": format!("c{n}"), "name": "c", "kind": "human"}).to_string();
+        assert_eq!(client.send("POST", "/api/v1/channels", None, &body).unwrap().status, 201);
+        let body = json!({"title": "shared"}).to_string();
+        let made = client.send("POST", "/api/v1/conversations", None, &body).unwrap().json();
+        places.push(Place::Channel(format!("c{n}")));
+        places.push(Place::Contact(format!("contact{n}@example.com")));
+        places.push(Place::Conversation(made["id"].as_str().unwrap().to_owned()));
+        places.push(if n == 0 { Place::New } else { Place::Contact(format!("alone{n}")) });
+    }
+    let writer = |n: usize| Writer {
+        name: format!("w{n}"),
+        place: places[n % places.len()].clone(),
+        answers: Vec::new(),
+        in_flight: false,
+    };
+    (0..WRITERS).map(writer).collect()
+}
+
+#[test]
+fn what_was_acknowledged_survives_every_kill_once_and_in_order() {
+    let (rounds, seed) = (setting("TERTULIA_CRASH_ROUNDS", 20), setting("TERTULIA_CRASH_SEED", 1));
+    let mut random = Random(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let start = || Server::start(&data, &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
+    let mut server = start();
+    let mut writers = writers(&server);
+    for round in 0..rounds {
+        let kill_after = random.below(ACKNOWLEDGED_MAX);
+        say(&format!("seed {seed}, round {round}: killed after {kill_after} acknowledgements"));
+        thread::scope(|scope| {
+            let (acknowledged, counted) = mpsc::channel();
+            let address = server.address.clone();
+            for writer in &mut writers {
+                let (acknowledged, address) = (acknowledged.clone(), address.clone());
+                let mut random = Random(random.below(u64::MAX >> 33));
+                scope.spawn(move || writer.write(&address, &mut random, &acknowledged).unwrap_err());
+            }
+            drop(acknowledged);
+            let seen = counted.iter().take(kill_after as usize).count() as u64;
+            assert_eq!(seen, kill_after, "the server ended by itself");
+            // Dropping a server kills it.
+            drop(server);
+        });
+        server = start();
+        check(&mut Client::connect(&server.address).unwrap(), &writers);
+    }
+    finish(&server, &mut writers);
+    assert_eq!(server.terminate(), Some(0));
+    let verified = program(&data).arg("verify").output().unwrap();
+    let words = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.status.success() && words.contains("is sound"), "seed {seed}: {verified:?}");
+}
+
+/// Every message in flight is sent again, so that nothing is uncertain, and every answer is asked for again.
+fn finish(server: &Server, writers: &mut [Writer]) {
+    let mut client = Client::connect(&server.address).unwrap();
+    for writer in &mut *writers {
+        if std::mem::take(&mut writer.in_flight) {
+            let reply = writer.send(&mut client, writer.answers.len()).unwrap();
+            writer.answers.push(reply);
+        }
+        for number in 0..writer.answers.len() {
+            writer.retry(&mut client, number).unwrap();
+        }
+    }
+    check(&mut client, writers);
+}

@@ -1,0 +1,239 @@
+//! Lists in pages (API section 1), for every list of messages, conversations and contacts.
+
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+
+/// A channel with seven messages, a conversation with seven, seven contacts, each with a conversation.
+struct World {
+    app: TestApp,
+    conversation: String,
+    contact: String,
+}
+
+async fn world() -> World {
+    let app = TestApp::new().await;
+    let made = app.post("/api/v1/conversations").json(json!({"title": "first"})).await.expect(201);
+    let conversation = made["id"].as_str().unwrap().to_owned();
+    let mut contact = String::new();
+    for n in 0..7 {
+        // The clock goes backwards: order must not come from it.
+        app.clock.set(actors::clock::Millis(crate::support::BEGIN.0 - n * 1_000));
+        app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": format!("m{n}")})).await.expect(201);
+        let body = json!({"conversation_id": conversation, "content": {"content": format!("m{n}")}});
+        app.post("/api/v1/messages").json(body).await.expect(200);
+        let body = json!({"type": "TEXT", "contactIdentifier": format!("c{n}"), "content": {"text": {"body": "x"}}});
+        let said = app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200);
+        contact = said["contactId"].as_str().unwrap().to_owned();
+    }
+    World { app, conversation, contact }
+}
+
+impl World {
+    /// Every list, and how many it has.
+    fn lists(&self) -> [(String, usize); 6] {
+        [
+            ("/api/v1/messages?channelId=demo".to_owned(), 7),
+            (format!("/api/v1/messages?conversationId={}", self.conversation), 7),
+            (format!("/api/v1/conversations/{}/messages?", self.conversation), 7),
+            ("/api/v1/conversations?".to_owned(), 8),
+            ("/api/v1/contacts?".to_owned(), 7),
+            (format!("/api/v1/contacts/{}/conversations?", self.contact), 1),
+        ]
+    }
+
+    /// All pages of a list: the ids on each.
+    async fn pages(&self, list: &str, limit: usize, order: &str) -> Vec<Vec<String>> {
+        let mut pages = Vec::new();
+        let mut path = format!("{list}&limit={limit}&order={order}");
+        loop {
+            let answer = self.app.get(&path).await;
+            let link = answer.header("link").to_owned();
+            let page = answer.expect(200);
+            let ids = page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned());
+            pages.push(ids.collect());
+            assert_eq!(page.as_object().unwrap().len(), 3, "data, nextCursor and hasMore: {page}");
+            let Some(cursor) = page["nextCursor"].as_str() else {
+                assert_eq!((&page["hasMore"], &page["nextCursor"], link.as_str()), (&json!(false), &json!(null), ""));
+                return pages;
+            };
+            assert_eq!(page["hasMore"], true);
+            let next = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).unwrap();
+            assert!(next.contains(cursor) && next.contains(&format!("limit={limit}")), "{next}");
+            path = next.to_owned();
+            assert!(pages.len() < 50, "{list} never ends");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_the_same_in_pages_of_every_size_and_in_both_orders() {
+    let world = world().await;
+    for (list, length) in world.lists() {
+        let whole = world.pages(&list, 200, "asc").await;
+        assert_eq!((whole.len(), whole[0].len()), (1, length), "{list}");
+        let mut backwards = whole[0].clone();
+        backwards.reverse();
+        for (order, expected) in [("asc", &whole[0]), ("desc", &backwards)] {
+            for limit in 1..=length + 1 {
+                let pages = world.pages(&list, limit, order).await;
+                assert_eq!(&pages.concat(), expected, "{list} {limit} {order}");
+                assert_eq!(pages.len(), length.div_ceil(limit), "{list} {limit} {order}: no page is empty");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn messages_stand_in_the_order_of_their_acceptance_whatever_the_clock_says() {
+    let world = world().await;
+    for (path, name) in [
+        ("/api/v1/messages?channelId=demo".to_owned(), "text"),
+        (format!("/api/v1/conversations/{}/messages", world.conversation), "content"),
+    ] {
+        let page = world.app.get(path).await.expect(200);
+        let texts: Vec<_> = page["data"].as_array().unwrap().iter().map(|m| m[name].as_str().unwrap()).collect();
+        assert_eq!(texts, ["m0", "m1", "m2", "m3", "m4", "m5", "m6"]);
+    }
+}
+
+#[tokio::test]
+async fn wrong_limits_orders_and_cursors_are_told_at_once() {
+    let world = world().await;
+    for (list, _) in world.lists() {
+        for (query, faults) in [
+            ("limit=0", vec!["out_of_range ?limit"]),
+            ("limit=201", vec!["out_of_range ?limit"]),
+            ("limit=-1", vec!["out_of_range ?limit"]),
+            ("limit=99999999999999999999", vec!["out_of_range ?limit"]),
+            ("limit=ten", vec!["invalid_type ?limit"]),
+            ("limit=", vec!["invalid_type ?limit"]),
+            ("order=up", vec!["invalid_enum ?order"]),
+            ("cursor=abc", vec!["invalid_cursor ?cursor"]),
+            ("cursor=", vec!["invalid_cursor ?cursor"]),
+            ("limit=x&order=y&cursor=z", vec!["invalid_type ?limit", "invalid_cursor ?cursor", "invalid_enum ?order"]),
+            ("limit=1&limit=2", vec!["invalid_query ?limit"]),
+        ] {
+            assert_eq!(world.app.get(format!("{list}&{query}")).await.faults(), faults, "{list}&{query}");
+        }
+        assert_eq!(world.app.get(format!("{list}&limit=200")).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_is_good_for_its_own_list_only_and_cannot_be_made_up() {
+    let world = world().await;
+    let mut cursors = Vec::new();
+    for (list, length) in world.lists().into_iter().filter(|(_, length)| *length > 1) {
+        let page = world.app.get(format!("{list}&limit=1")).await.expect(200);
+        let cursor = page["nextCursor"].as_str().unwrap().to_owned();
+        for at in 0..cursor.len() {
+            let mut bytes = cursor.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let tampered = String::from_utf8(bytes).unwrap();
+            let answer = world.app.get(format!("{list}&cursor={tampered}")).await;
+            answer.problem(400, "invalid_cursor");
+        }
+        cursors.push((list, cursor, length));
+    }
+    let other = world.app.post("/api/v1/conversations").json(json!({})).await.expect(201);
+    cursors.push((format!("/api/v1/conversations/{}/messages?", other["id"].as_str().unwrap()), String::new(), 0));
+    for (list, ..) in &cursors {
+        for (of, cursor, _) in cursors.iter().filter(|(of, cursor, _)| of != list && !cursor.is_empty()) {
+            // Both are the one list of the conversation's messages.
+            if list.contains(&world.conversation) && of.contains(&world.conversation) {
+                continue;
+            }
+            let answer = world.app.get(format!("{list}&cursor={cursor}")).await;
+            assert_eq!(answer.status, 400, "{list} with a cursor of {of}");
+            answer.problem(400, "invalid_cursor");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_added_meanwhile_neither_repeats_nor_hides_anything() {
+    let world = world().await;
+    let path = "/api/v1/messages?channelId=demo&limit=3&order=desc";
+    let first = world.app.get(path).await.expect(200);
+    world.app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "new"})).await.expect(201);
+    let cursor = first["nextCursor"].as_str().unwrap();
+    let second = world.app.get(format!("{path}&cursor={cursor}")).await.expect(200);
+    let texts: Vec<_> = second["data"].as_array().unwrap().iter().map(|m| m["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["m3", "m2", "m1"]);
+}
+
+#[tokio::test]
+async fn filters_narrow_a_list_and_its_pages_stay_exact() {
+    let app = TestApp::new().await;
+    let batch = json!({"content": [
+        {"content": "Hello World", "role": "user", "sender_id": "ana", "tags": ["Red", "blue"]},
+        {"content": "ÉTÉ", "role": "assistant", "sender_id": "bot", "attachments": [{"url": "u"}]},
+        {"content": "hello again", "role": "user", "sender_id": "bob", "tags": ["red"], "attachments": []},
+        {"content": "nothing", "role": "tool", "sender_id": "ana", "tags": []},
+    ]});
+    let made = app.post("/api/v1/messages").json(batch).await.expect(200);
+    let id = made[0]["conversation_id"].as_str().unwrap().to_owned();
+    for (query, expected) in [
+        ("search=hello", vec![0, 2]),
+        ("search=HELLO%20w", vec![0]),
+        ("search=%C3%A9t%C3%A9", vec![1]),
+        ("search=absent", vec![]),
+        ("search=", vec![0, 1, 2, 3]),
+        ("senderId=ana", vec![0, 3]),
+        ("senderId=an", vec![]),
+        ("role=user", vec![0, 2]),
+        ("role=system", vec![]),
+        ("tag=red", vec![2]),
+        ("tag=Red", vec![0]),
+        ("hasAttachments=true", vec![1]),
+        ("hasAttachments=false", vec![0, 2, 3]),
+        ("search=hello&senderId=bob&role=user&tag=red&hasAttachments=false", vec![2]),
+        ("search=hello&senderId=bot", vec![]),
+    ] {
+        for list in [format!("/api/v1/conversations/{id}/messages?"), format!("/api/v1/messages?conversationId={id}&")]
+        {
+            let whole = app.get(format!("{list}{query}")).await.expect(200);
+            let expected: Vec<Value> = expected.iter().map(|n: &usize| made[*n].clone()).collect();
+            assert_eq!(whole["data"], json!(expected), "{query}");
+            if expected.is_empty() {
+                continue;
+            }
+            let exact = app.get(format!("{list}{query}&limit={}", expected.len())).await.expect(200);
+            assert_eq!((&exact["data"], &exact["hasMore"]), (&whole["data"], &json!(false)), "{query}");
+            let one = app.get(format!("{list}{query}&limit=1&order=desc")).await.expect(200);
+            assert_eq!((&one["data"][0], one["hasMore"] == true), (expected.last().unwrap(), expected.len() > 1));
+        }
+    }
+    let faults = app.get(format!("/api/v1/conversations/{id}/messages?hasAttachments=yes")).await.faults();
+    assert_eq!(faults, ["invalid_type ?hasAttachments"]);
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "Hello"})).await.expect(201);
+    for (query, length) in
+        [("search=hello", 1), ("search=bye", 0), ("hasAttachments=true", 0), ("hasAttachments=false", 1)]
+    {
+        let page = app.get(format!("/api/v1/messages?channelId=demo&{query}")).await.expect(200);
+        assert_eq!(page["data"].as_array().unwrap().len(), length, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_messages_needs_to_know_whose() {
+    let world = world().await;
+    assert_eq!(world.app.get("/api/v1/messages").await.faults(), ["required ?channelId", "required ?conversationId"]);
+    let both = format!("/api/v1/messages?channelId=demo&conversationId={}", world.conversation);
+    world.app.get(both).await.problem(400, "invalid_query");
+    world.app.get("/api/v1/messages?channelId=none").await.problem(404, "channel_not_found");
+    world.app.get("/api/v1/messages?conversationId=none").await.problem(404, "conversation_not_found");
+}
+
+#[tokio::test]
+async fn conversations_are_listed_by_their_status() {
+    let world = world().await;
+    let path = format!("/api/v1/conversations/{}", world.conversation);
+    world.app.patch(path).json(json!({"status": "closed"})).await.expect(200);
+    for (status, length) in [("closed", 1), ("open", 7)] {
+        let pages = world.pages(&format!("/api/v1/conversations?status={status}"), 3, "asc").await;
+        assert_eq!(pages.concat().len(), length, "{status}");
+    }
+    assert_eq!(world.app.get("/api/v1/conversations?status=x").await.faults(), ["invalid_enum ?status"]);
+}
