@@ -5,10 +5,8 @@ use actors::conversation::{
 };
 use actors::directory::Answer;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -41,11 +39,6 @@ const SUMMARY_BYTES: usize = 16 * 1024;
 const METADATA: (usize, usize) = (16 * 1024, 8);
 /// Whether a conversation is closed, by its word.
 const STATUSES: [(&str, bool); 2] = [("open", false), ("closed", true)];
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new().route("/conversations", get(list).post(create)).route("/conversations/{id}", get(one).patch(update))
-}
 
 /// A conversation as clients see it.
 #[derive(Debug, Serialize)]
@@ -126,7 +119,7 @@ fn read_update(fields: &mut Fields<'_>, report: &mut Report) -> Update {
     Update { title, summary, metadata, owner, closed: None }
 }
 
-async fn create(
+pub(super) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -176,7 +169,7 @@ async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[Stri
     Ok(replayed(created(&state, details, ignored)))
 }
 
-async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -185,7 +178,7 @@ async fn one(
     Ok(json(StatusCode::OK, &view(&state, &details)))
 }
 
-async fn update(
+pub(super) async fn update(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -210,7 +203,7 @@ async fn update(
     }
 }
 
-async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,

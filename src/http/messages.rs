@@ -6,10 +6,8 @@ use actors::directory::{Circumstances, KeyUse};
 use actors::id::EntityKey;
 use actors::machine::Record;
 use actors::message::{Json, ReviewState};
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode};
 
 use super::answer;
@@ -31,29 +29,17 @@ use crate::wire::json_view::review_status;
 use crate::wire::shape::{self, Shape};
 use crate::wire::time;
 
-mod change;
+pub(super) mod change;
 mod channel;
 mod contact;
 mod conversation;
 mod exchange;
-mod list;
+pub(super) mod list;
 pub(super) mod one;
 
 pub(super) use channel::sender;
 pub(super) use conversation::{LIVES_MAX, NEW_SCOPE, new_address};
 pub(super) use exchange::{replies, trigger, turn_of};
-pub use list::{Filter, page_of};
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/messages", post(post_message).get(list::get))
-        .route("/messages/{id}", get(one::get).patch(change::edit).delete(change::delete))
-        .route("/messages/{id}/iterations", get(one::iterations))
-        .route("/messages/{id}/ack", post(change::acknowledge))
-        .route("/channels/{id}/messages", post(post_to_channel))
-        .route("/conversations/{id}/messages", post(post_to_conversation).get(list::of_conversation))
-}
 
 /// A request that carries a message, before its body's shape is known.
 struct Inbound<'a> {
@@ -155,7 +141,7 @@ impl Accepting<'_> {
     }
 }
 
-async fn post_message(
+pub(super) async fn post_message(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -170,7 +156,7 @@ async fn post_message(
     }
 }
 
-async fn post_to_conversation(
+pub(super) async fn post_to_conversation(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -183,7 +169,7 @@ async fn post_to_conversation(
 }
 
 /// The channel's kind says whose route this is; where the channel is unknown, the body does.
-async fn post_to_channel(
+pub(super) async fn post_to_channel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,

@@ -5,10 +5,8 @@ use actors::conversation::{Command, Conversation, Reply, State as ConversationSt
 use actors::directory::Answer;
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
@@ -28,14 +26,6 @@ use crate::json::fields::Length;
 use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
 use crate::wire::json_view::{Shown, turn_status};
 use crate::wire::time::Time;
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/turns/{id}", get(one))
-        .route("/turns/{id}/cancel", post(cancel))
-        .route("/conversations/{id}/turns", post(start))
-}
 
 /// A turn as clients see it.
 #[derive(Debug, Serialize)]
@@ -111,7 +101,7 @@ async fn shown(
     Ok(json(status, &view(conversation, turn, &replies, trigger)))
 }
 
-async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -120,7 +110,7 @@ async fn one(
     shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await
 }
 
-async fn cancel(
+pub(super) async fn cancel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -138,7 +128,7 @@ async fn cancel(
 }
 
 /// Lets an agent answer a conversation: 202, the reply comes later.
-async fn start(
+pub(super) async fn start(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,

@@ -33,7 +33,7 @@ const CHUNK: usize = 256;
 
 /// Which messages are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+struct Filter {
     /// Their text has this, in any case.
     search: Option<String>,
     sender: Option<String>,
@@ -48,7 +48,7 @@ impl Filter {
     /// # Errors
     ///
     /// 400 `invalid_type` where `hasAttachments` is neither `true` nor `false`.
-    pub fn from_query(query: &Query) -> Result<Self, Problem> {
+    fn from_query(query: &Query) -> Result<Self, Problem> {
         let text = |name| query.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
         let has_attachments = match query.get("hasAttachments") {
             None => None,
@@ -90,7 +90,7 @@ impl Filter {
 /// # Errors
 ///
 /// What the store says.
-pub async fn page_of(
+async fn page_of(
     node: &Node,
     entity: EntityKey,
     request: &PageRequest,
@@ -134,7 +134,7 @@ pub async fn page_of(
 }
 
 /// `GET /messages`: of a channel in its shape, of a conversation in its own.
-pub(super) async fn get(
+pub(in crate::http) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -158,7 +158,7 @@ pub(super) async fn get(
 }
 
 /// `GET /conversations/{id}/messages`.
-pub(super) async fn of_conversation(
+pub(in crate::http) async fn of_conversation(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,

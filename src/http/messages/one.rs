@@ -61,7 +61,7 @@ pub(super) fn shown(caller: &Caller, found: &Found) -> Response {
 }
 
 /// `GET /messages/{id}`.
-pub(super) async fn get(
+pub(in crate::http) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -73,7 +73,7 @@ pub(super) async fn get(
 const ITERATIONS_MAX: usize = 200;
 
 /// `GET /messages/{id}/iterations`: the revision chain that the message is part of, oldest first.
-pub(super) async fn iterations(
+pub(in crate::http) async fn iterations(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
