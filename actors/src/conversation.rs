@@ -520,7 +520,15 @@ impl Machine for Conversation {
         match command {
             Command::Post(post) => post.messages.iter().map(|message| message.content.weight()).sum(),
             Command::FinishTurn(finish) => finish.weight(),
-            _ => 200,
+            Command::Open(opening) => 200 + opening.details.weight(),
+            Command::Update(update) => update.weight(),
+            Command::Amend { amendment, .. } => amendment.weight(),
+            Command::Respond(response) => response.weight(),
+            Command::StartTurn { .. }
+            | Command::RetryTurn { .. }
+            | Command::CancelTurn { .. }
+            | Command::CancelReview { .. }
+            | Command::Wake { .. } => 200,
         }
     }
 

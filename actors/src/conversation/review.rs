@@ -128,6 +128,13 @@ pub struct Response {
     pub principal: String,
 }
 
+impl Response {
+    /// About how many bytes it adds to a commit, where it stands in a row and in an event.
+    pub(super) fn weight(&self) -> usize {
+        200 + 2 * (self.response.as_str().len() + self.feedback.as_ref().map_or(0, String::len))
+    }
+}
+
 /// The review of `message` and how it stands; or why nothing can be decided about it.
 fn pending(
     state: &State,

@@ -192,3 +192,25 @@ fn an_update_changes_what_it_names_and_an_empty_one_nothing() {
     assert_eq!((state.owner.as_deref(), details.title.as_deref(), state.closed), (None, None, true));
     assert_eq!(*state, *sim.state.as_ref().unwrap(), "the answer is the state as it is then");
 }
+
+#[test]
+fn i7_every_command_weighs_at_least_what_its_words_take() {
+    let words = "x".repeat(1_000);
+    let json = crate::message::Json::from_checked(format!("{{\"a\":\"{words}\"}}"));
+    let message = MessageId::new(NOW, entity().id, 1);
+    let details = Details { title: Some(words.clone()), ..Details::default() };
+    let commands = [
+        Command::Open(Opening { details, ..opening() }),
+        Command::Post(Post { opening: None, expected: None, messages: vec![say(content(&words))], turn: None }),
+        Command::Update(Update { summary: Some(Some(words.clone())), ..Update::default() }),
+        Command::Update(Update { metadata: Some(Some(json.clone())), ..Update::default() }),
+        Command::Amend {
+            message,
+            amendment: amend::Amendment::Edit(amend::Edit { text: Some(words), ..amend::Edit::default() }),
+        },
+        Command::Respond(review::Response { message, response: json, feedback: None, principal: "ana".to_owned() }),
+    ];
+    for command in &commands {
+        assert!(Conversation::weight(command) >= 1_000, "{command:?}");
+    }
+}

@@ -35,14 +35,11 @@ pub(super) async fn wait(
     while !turn.is_over() && Instant::now() < deadline {
         let until = deadline.min(Instant::now() + ASK_AGAIN);
         match timeout_at(until, events.events.recv()).await {
-            Ok(Ok(record)) => match &record.event {
-                Event::TurnCompleted(ended) | Event::TurnFailed(ended) | Event::TurnCancelled(ended)
-                    if ended.id == turn.id =>
-                {
+            Ok(Ok(record)) => {
+                if let Some(ended) = end_of(&turn, &record.event) {
                     turn = ended.clone();
                 }
-                _ => {}
-            },
+            }
             Ok(Err(RecvError::Lagged(_))) | Err(_) => {
                 if let Some(stored) = node.turn(entity, turn.id.number).await? {
                     turn = stored;
@@ -52,6 +49,16 @@ pub(super) async fn wait(
         }
     }
     Ok(turn)
+}
+
+/// How `turn` ended, if that is what the event says. The end of an earlier attempt may be heard after a later one began.
+fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
+    match event {
+        Event::TurnCompleted(ended) | Event::TurnFailed(ended) | Event::TurnCancelled(ended) => {
+            (ended.id == turn.id && ended.attempt >= turn.attempt).then_some(ended)
+        }
+        _ => None,
+    }
 }
 
 /// The replies of a turn that is over, in order.
@@ -109,4 +116,30 @@ pub(in crate::http) async fn turn_of(
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::clock::Millis;
+    use actors::conversation::TurnStatus;
+    use actors::id::{Address, ConversationId};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_earlier_attempt_or_of_another_turn_is_not_the_end_of_this_one() {
+        let conversation = ConversationId::new(Millis(1), Address([1; 10]));
+        let at =
+            |number, attempt, status| Turn { attempt, status, ..Turn::requested(Millis(1), conversation, number, "a") };
+        let running = at(1, 2, TurnStatus::Running);
+        for other in [at(1, 1, TurnStatus::Failed), at(2, 2, TurnStatus::Failed)] {
+            assert_eq!(end_of(&running, &Event::TurnFailed(other)), None);
+        }
+        for attempt in [2, 3] {
+            let ended = at(1, attempt, TurnStatus::Completed);
+            assert_eq!(end_of(&running, &Event::TurnCompleted(ended.clone())), Some(&ended));
+        }
+        let waiting = at(1, 0, TurnStatus::Queued);
+        assert!(end_of(&waiting, &Event::TurnCancelled(waiting.clone())).is_some());
+    }
 }

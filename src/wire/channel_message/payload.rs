@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use actors::message::Json;
-use serde_json::value::RawValue;
 
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::number::MAX_SAFE;
 use crate::json::report::Report;
+use crate::wire::response_schema;
 
 const NAME: Length = Length::chars(1, usize::MAX);
 
@@ -130,23 +130,10 @@ fn unique(fields: &mut Fields<'_>, name: &'static str, known: &mut HashSet<Strin
 fn response_schema(value: &Value<'_>, report: &mut Report) {
     if !value.is_object() {
         value.wrong_type(report, "an object");
-    } else if let Err(why) = compile(value.raw) {
+    } else if let Err(why) = serde_json::from_str(value.raw.get())
+        .map_err(|error| error.to_string())
+        .and_then(|schema| response_schema::compile(&schema))
+    {
         report.fault(&value.path, "invalid_schema", format!("is not a JSON Schema (2020-12): {why}"));
     }
-}
-
-/// Makes a validator of a schema that stands by itself: nothing outside it is ever fetched.
-///
-/// # Errors
-/// A sentence about what is wrong with the schema.
-pub fn compile(schema: &RawValue) -> Result<jsonschema::Validator, String> {
-    let schema: serde_json::Value = serde_json::from_str(schema.get()).map_err(|error| error.to_string())?;
-    jsonschema::draft202012::options().offline().build(&schema).map_err(|error| {
-        let mut why = error.to_string();
-        // A message may quote the whole schema.
-        if let Some((at, _)) = why.char_indices().nth(300) {
-            why.truncate(at);
-        }
-        why
-    })
 }
