@@ -56,7 +56,7 @@ pub(super) fn contact_not_found() -> Problem {
 }
 
 async fn load(app: &App, entity: EntityKey) -> Result<Option<contact::State>, Problem> {
-    app.node().state::<Contact>(entity).await.map_err(|error| store_problem(&error))
+    app.node().state::<Contact>(entity).await.map_err(store_problem)
 }
 
 /// A contact of the caller's workspace.

@@ -89,17 +89,26 @@ pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<(conver
 }
 
 /// The same by its id.
-pub(super) async fn load(
+async fn load(
     app: &App,
     workspace: Address,
     id: ConversationId,
 ) -> Result<Option<(conversation::State, Details)>, Problem> {
     let entity = EntityKey::conversation(workspace, id.address);
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
-    let Some(state) = state.filter(|state| state.id == id) else { return Ok(None) };
-    let row = app.node().row(entity, DETAILS, Bytes::new()).await.map_err(|error| store_problem(&error))?;
+    let Some(state) = state(app, entity, id).await? else { return Ok(None) };
+    let row = app.node().row(entity, DETAILS, Bytes::new()).await.map_err(store_problem)?;
     let details = row.map(|bytes| actors::codec::decode(&bytes)).transpose();
-    Ok(Some((state, details.map_err(|error| store_problem(&error))?.unwrap_or_default())))
+    Ok(Some((state, details.map_err(store_problem)?.unwrap_or_default())))
+}
+
+/// A conversation without its details.
+pub(super) async fn state(
+    app: &App,
+    entity: EntityKey,
+    id: ConversationId,
+) -> Result<Option<conversation::State>, Problem> {
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+    Ok(state.filter(|state| state.id == id))
 }
 
 /// What a body says about a conversation. Outer `None`: nothing.
@@ -163,7 +172,7 @@ fn created(state: &conversation::State, details: &Details, ignored: &[String]) -
 /// The same for a retry, from the event that opened it.
 async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
     let events = log::between(app.node(), entity, (first, first)).await;
-    let event = events.map_err(|error| store_problem(&error))?.into_iter().next().ok_or_else(internal_error)?;
+    let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
     let state = conversation::begun(&event).ok_or_else(internal_error)?;
     Ok(replayed(created(&state, details, ignored)))

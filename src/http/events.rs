@@ -78,7 +78,7 @@ pub(super) async fn of_channel(
         return Err(kind_mismatch("", channel.kind));
     }
     let entity = conversation_of(caller.address, &channel.id);
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     let newest = state.map_or(0, |state| state.last_seq);
     let source = source(&caller, entity, Some(channel.id.clone()));
     answer(&app, &context, Log { entity, source, newest }, asked, page, &list).await
@@ -152,7 +152,7 @@ async fn read(
     limit: usize,
 ) -> Result<Vec<Record<Happened>>, Problem> {
     let events = app.node().events::<Conversation>(entity, range, order, limit).await;
-    events.map_err(|error| store_problem(&error))
+    events.map_err(store_problem)
 }
 
 /// A reader of a live log.

@@ -121,7 +121,7 @@ impl Accepting<'_> {
     /// has to be known before the entity is asked.
     async fn earlier_effect(&self, entity: EntityKey, scope: &str) -> Result<Option<Vec<Record<Event>>>, Problem> {
         let Some(used) = self.keyed.as_ref().map(|keyed| keyed.used(scope)) else { return Ok(None) };
-        let row = self.app.node().key(entity, used.hash).await.map_err(|error| store_problem(&error))?;
+        let row = self.app.node().key(entity, used.hash).await.map_err(store_problem)?;
         match row {
             None => Ok(None),
             Some(row) if row.fingerprint != used.fingerprint => Err(key_reused()),
@@ -131,7 +131,7 @@ impl Accepting<'_> {
 
     /// The events with these sequences.
     async fn effect(&self, entity: EntityKey, first: u64, last: u64) -> Result<Vec<Record<Event>>, Problem> {
-        log::between(self.app.node(), entity, (first, last)).await.map_err(|error| store_problem(&error))
+        log::between(self.app.node(), entity, (first, last)).await.map_err(store_problem)
     }
 
     /// Finishes an answer.
@@ -200,7 +200,7 @@ pub(in crate::http) async fn find_channel(
     channel: &str,
 ) -> Result<Option<std::sync::Arc<Channel>>, Problem> {
     let row = app.node().configured::<Channel>(caller.registry(), CHANNELS, channel.as_bytes()).await;
-    row.map_err(|error| store_problem(&error))
+    row.map_err(store_problem)
 }
 
 /// 404 for a conversation that does not exist, here or at all.

@@ -274,8 +274,7 @@ async fn decide(
         Answer::Done(Reply::Review(state)) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
         Answer::Done(_) => Err(internal_error()),
         Answer::Repeat { first, last } => {
-            let events =
-                log::between(app.node(), entity, (first, last)).await.map_err(|error| store_problem(&error))?;
+            let events = log::between(app.node(), entity, (first, last)).await.map_err(store_problem)?;
             let ended = events.into_iter().find_map(|record| match record.event {
                 Event::ReviewCompleted(end) | Event::ReviewCancelled(end) => Some(end.state),
                 _ => None,

@@ -81,9 +81,9 @@ fn turn_not_found() -> Problem {
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<(ConversationState, Turn), Problem> {
     let id = TurnId::parse(id).ok_or_else(turn_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.entity);
-    let turn = app.node().turn(entity, id.number).await.map_err(|error| store_problem(&error))?;
+    let turn = app.node().turn(entity, id.number).await.map_err(store_problem)?;
     let turn = turn.filter(|turn| turn.id == id).ok_or_else(turn_not_found)?;
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     Ok((state.ok_or_else(turn_not_found)?, turn))
 }
 
@@ -96,8 +96,8 @@ async fn shown(
     status: StatusCode,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::conversation(caller.address, conversation.address);
-    let replies = super::messages::replies(app.node(), entity, turn).await.map_err(|error| store_problem(&error))?;
-    let trigger = super::messages::trigger(app.node(), entity, turn).await.map_err(|error| store_problem(&error))?;
+    let replies = super::messages::replies(app.node(), entity, turn).await.map_err(store_problem)?;
+    let trigger = super::messages::trigger(app.node(), entity, turn).await.map_err(store_problem)?;
     Ok(json(status, &view(conversation, turn, &replies, trigger)))
 }
 
@@ -144,7 +144,7 @@ pub(super) async fn start(
     fields.finish(report);
     if let Some(agent) = &agent {
         let row = app.node().configured::<Agent>(caller.registry(), AGENTS, agent.as_bytes()).await;
-        if row.map_err(|error| store_problem(&error))?.is_none() {
+        if row.map_err(store_problem)?.is_none() {
             let path = crate::json::path::Path::ROOT.name("agentId");
             report.fault(&path, "agent_not_found", "is no agent of this workspace");
         }
@@ -159,7 +159,7 @@ pub(super) async fn start(
         Answer::Done(_) => return Err(internal_error()),
         Answer::Repeat { first, last } => {
             let turn = super::messages::turn_of(app.node(), entity, (first, last), &agent).await;
-            (turn.map_err(|error| store_problem(&error))?.ok_or_else(internal_error)?, true)
+            (turn.map_err(store_problem)?.ok_or_else(internal_error)?, true)
         }
     };
     let response = ignoring(shown(&app, &caller, state.id, &turn, StatusCode::ACCEPTED).await?, &ignored);

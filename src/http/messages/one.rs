@@ -36,12 +36,12 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Found, 
     let entity = EntityKey::conversation(caller.address, id.entity);
     let range = (id.number, id.number);
     let events = log::between(app.node(), entity, range).await;
-    let events = events.map_err(|error| store_problem(&error))?;
+    let events = events.map_err(store_problem)?;
     let message = events.iter().find_map(message_of).filter(|message| message.id == id);
     let message = message.ok_or_else(message_not_found)?;
-    let overlays = app.node().overlays(entity, range).await.map_err(|error| store_problem(&error))?;
+    let overlays = app.node().overlays(entity, range).await.map_err(store_problem)?;
     let overlay = overlays.into_iter().next().map(|(_, overlay)| overlay).unwrap_or_default();
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     Ok(Found { message, overlay, conversation: state.ok_or_else(message_not_found)? })
 }
 
