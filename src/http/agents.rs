@@ -185,7 +185,7 @@ async fn user_of(app: &App, entity: EntityKey, agent: &str) -> Result<Option<Str
     loop {
         let range = KeyRange { after: after.take(), before: None };
         let rows = app.node().rows(entity, CHANNELS, range, Order::Asc, CHANNELS_AT_ONCE).await;
-        let rows = rows.map_err(|error| store_problem(&error))?;
+        let rows = rows.map_err(store_problem)?;
         for row in &rows {
             let channel: Channel = resource::decode(&row.value)?;
             if channel.agent.as_deref() == Some(agent) {

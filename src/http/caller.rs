@@ -76,7 +76,7 @@ pub async fn authenticate(State(app): State<App>, mut request: Request, next: Ne
 async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
     let hash = app.pepper().hash(presented_key(headers)?);
     let row = app.node().configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &hash[..16]).await;
-    let key = row.map_err(|error| store_problem(&error))?;
+    let key = row.map_err(store_problem)?;
     key.filter(|key| Pepper::same(&hash, &key.hash)).ok_or_else(|| unauthenticated("this key is not known"))
 }
 
@@ -88,7 +88,7 @@ async fn workspace_of(app: &App, headers: &HeaderMap, key: &ApiKey) -> Result<Ar
         return Err(workspace_forbidden());
     }
     let row = app.node().configured::<Workspace>(EntityKey::INSTALLATION, WORKSPACES, chosen.as_bytes()).await;
-    let known = row.map_err(|error| store_problem(&error))?;
+    let known = row.map_err(store_problem)?;
     known.map(|workspace| workspace.id.as_str().into()).ok_or_else(workspace_forbidden)
 }
 

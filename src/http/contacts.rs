@@ -4,10 +4,8 @@ use actors::contact::{self, CONTACTS, Contact, entity_of};
 use actors::conversation::CONTACT_CONVERSATIONS;
 use actors::directory::Answer;
 use actors::id::{ContactId, EntityKey};
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::get;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
@@ -30,14 +28,6 @@ use crate::json::fields::Length;
 use crate::wire::contact_message::{MAX_NAME_CHARS, normalize_identifier};
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/contacts", get(list))
-        .route("/contacts/{id}", get(one).patch(update))
-        .route("/contacts/{id}/conversations", get(conversations_of))
-}
 
 /// A contact as clients see it.
 #[derive(Debug, Serialize)]
@@ -66,7 +56,7 @@ pub(super) fn contact_not_found() -> Problem {
 }
 
 async fn load(app: &App, entity: EntityKey) -> Result<Option<contact::State>, Problem> {
-    app.node().state::<Contact>(entity).await.map_err(|error| store_problem(&error))
+    app.node().state::<Contact>(entity).await.map_err(store_problem)
 }
 
 /// A contact of the caller's workspace.
@@ -76,7 +66,7 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<contact::State, Pr
     state.filter(|state| state.id == id).ok_or_else(contact_not_found)
 }
 
-async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -84,7 +74,7 @@ async fn one(
     Ok(json(StatusCode::OK, &view(&find(&app, &caller, &id).await?)))
 }
 
-async fn update(
+pub(super) async fn update(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -108,7 +98,7 @@ async fn update(
     }
 }
 
-async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -131,7 +121,7 @@ async fn list(
     Ok(Page { data: page.data.iter().map(view).collect(), next: page.next }.into_response(&list, &context.uri))
 }
 
-async fn conversations_of(
+pub(super) async fn conversations_of(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,

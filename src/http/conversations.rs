@@ -5,10 +5,8 @@ use actors::conversation::{
 };
 use actors::directory::Answer;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -41,11 +39,6 @@ const SUMMARY_BYTES: usize = 16 * 1024;
 const METADATA: (usize, usize) = (16 * 1024, 8);
 /// Whether a conversation is closed, by its word.
 const STATUSES: [(&str, bool); 2] = [("open", false), ("closed", true)];
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new().route("/conversations", get(list).post(create)).route("/conversations/{id}", get(one).patch(update))
-}
 
 /// A conversation as clients see it.
 #[derive(Debug, Serialize)]
@@ -96,17 +89,26 @@ pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<(conver
 }
 
 /// The same by its id.
-pub(super) async fn load(
+async fn load(
     app: &App,
     workspace: Address,
     id: ConversationId,
 ) -> Result<Option<(conversation::State, Details)>, Problem> {
     let entity = EntityKey::conversation(workspace, id.address);
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
-    let Some(state) = state.filter(|state| state.id == id) else { return Ok(None) };
-    let row = app.node().row(entity, DETAILS, Bytes::new()).await.map_err(|error| store_problem(&error))?;
+    let Some(state) = state(app, entity, id).await? else { return Ok(None) };
+    let row = app.node().row(entity, DETAILS, Bytes::new()).await.map_err(store_problem)?;
     let details = row.map(|bytes| actors::codec::decode(&bytes)).transpose();
-    Ok(Some((state, details.map_err(|error| store_problem(&error))?.unwrap_or_default())))
+    Ok(Some((state, details.map_err(store_problem)?.unwrap_or_default())))
+}
+
+/// A conversation without its details.
+pub(super) async fn state(
+    app: &App,
+    entity: EntityKey,
+    id: ConversationId,
+) -> Result<Option<conversation::State>, Problem> {
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+    Ok(state.filter(|state| state.id == id))
 }
 
 /// What a body says about a conversation. Outer `None`: nothing.
@@ -126,7 +128,7 @@ fn read_update(fields: &mut Fields<'_>, report: &mut Report) -> Update {
     Update { title, summary, metadata, owner, closed: None }
 }
 
-async fn create(
+pub(super) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -170,13 +172,13 @@ fn created(state: &conversation::State, details: &Details, ignored: &[String]) -
 /// The same for a retry, from the event that opened it.
 async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
     let events = log::between(app.node(), entity, (first, first)).await;
-    let event = events.map_err(|error| store_problem(&error))?.into_iter().next().ok_or_else(internal_error)?;
+    let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
     let state = conversation::begun(&event).ok_or_else(internal_error)?;
     Ok(replayed(created(&state, details, ignored)))
 }
 
-async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -185,7 +187,7 @@ async fn one(
     Ok(json(StatusCode::OK, &view(&state, &details)))
 }
 
-async fn update(
+pub(super) async fn update(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -210,7 +212,7 @@ async fn update(
     }
 }
 
-async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,

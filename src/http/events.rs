@@ -14,11 +14,9 @@ use actors::id::EntityKey;
 use actors::machine::Record;
 use actors::store::Order;
 use actors::subscriptions::Subscription;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, header};
 use tokio::sync::broadcast::error::RecvError;
@@ -43,14 +41,7 @@ const CHUNK: usize = 128;
 /// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/conversations/{id}/events", get(of_conversation))
-        .route("/channels/{id}/events", get(of_channel))
-}
-
-async fn of_conversation(
+pub(super) async fn of_conversation(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -71,7 +62,7 @@ async fn of_conversation(
     answer(&app, &context, Log { entity, source, newest: state.last_seq }, asked, page, &list).await
 }
 
-async fn of_channel(
+pub(super) async fn of_channel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -87,7 +78,7 @@ async fn of_channel(
         return Err(kind_mismatch("", channel.kind));
     }
     let entity = conversation_of(caller.address, &channel.id);
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     let newest = state.map_or(0, |state| state.last_seq);
     let source = source(&caller, entity, Some(channel.id.clone()));
     answer(&app, &context, Log { entity, source, newest }, asked, page, &list).await
@@ -161,7 +152,7 @@ async fn read(
     limit: usize,
 ) -> Result<Vec<Record<Happened>>, Problem> {
     let events = app.node().events::<Conversation>(entity, range, order, limit).await;
-    events.map_err(|error| store_problem(&error))
+    events.map_err(store_problem)
 }
 
 /// A reader of a live log.

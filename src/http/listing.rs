@@ -45,7 +45,7 @@ impl Listing<'_> {
         loop {
             let range = range_behind(self.prefix, at.as_deref(), request.order);
             let rows = app.node().view(self.workspace, self.view, range, request.order, chunk).await;
-            let rows = rows.map_err(|error| store_problem(&error))?;
+            let rows = rows.map_err(store_problem)?;
             for row in &rows {
                 if let Some(found) = load(row.key.slice(self.prefix.len().min(row.key.len())..)).await? {
                     if data.len() == request.limit {

@@ -109,7 +109,7 @@ pub(super) async fn repeated(
     with: &Circumstances,
 ) -> Result<Option<Vec<RowChange>>, Problem> {
     let Some(used) = with.key else { return Ok(None) };
-    let row = app.node().key(entity, used.hash).await.map_err(|error| store_problem(&error))?;
+    let row = app.node().key(entity, used.hash).await.map_err(store_problem)?;
     match row.filter(|row| row.fingerprint == used.fingerprint) {
         Some(row) => changes(app, entity, row.first).await.map(Some),
         None => Ok(None),
@@ -118,7 +118,7 @@ pub(super) async fn repeated(
 
 async fn changes(app: &App, entity: EntityKey, seq: u64) -> Result<Vec<RowChange>, Problem> {
     let events = app.node().events::<Registry>(entity, (seq, seq), Order::Asc, 1).await;
-    let events = events.map_err(|error| store_problem(&error))?;
+    let events = events.map_err(store_problem)?;
     events.into_iter().next().map(|record| record.event.changes).ok_or_else(|| {
         tracing::error!(?entity, seq, "an idempotency key names an event that is not there");
         internal_error()
@@ -139,7 +139,7 @@ pub(super) fn put_into<T: for<'b> minicbor::Decode<'b, ()>>(changes: &[RowChange
 /// # Errors
 /// 500 where it is damaged.
 pub(super) fn decode<T: for<'b> minicbor::Decode<'b, ()>>(value: &[u8]) -> Result<T, Problem> {
-    codec::decode(value).map_err(|error| store_problem(&error))
+    codec::decode(value).map_err(store_problem)
 }
 
 /// What rows hold.
@@ -172,7 +172,7 @@ pub(super) async fn row(app: &App, entity: EntityKey, table: Table, key: &str) -
         return Ok(None);
     }
     let row = app.node().row(entity, table, Bytes::copy_from_slice(key.as_bytes())).await;
-    row.map_err(|error| store_problem(&error))
+    row.map_err(store_problem)
 }
 
 /// 503: others kept changing the same thing.
@@ -197,7 +197,7 @@ pub(super) async fn page(
     }
     let range = range_behind(prefix, request.cursor.as_deref(), request.order);
     let rows = app.node().rows(entity, table, range, request.order, request.limit + 1).await;
-    let mut rows = rows.map_err(|error| store_problem(&error))?;
+    let mut rows = rows.map_err(store_problem)?;
     let more = rows.len() > request.limit;
     rows.truncate(request.limit);
     let next = rows.last().filter(|_| more).map(|row| row.key.to_vec());

@@ -9,10 +9,8 @@ use actors::conversation::{Command, Event, Origin, PENDING_REVIEWS, REVIEWS, Rep
 use actors::directory::{Answer, Circumstances};
 use actors::id::MessageId;
 use actors::message::{Json, Message, Review, ReviewState, ReviewStatus};
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -59,16 +57,6 @@ const STATUSES: [(&str, ReviewStatus); 4] = [
     ("expired", ReviewStatus::Expired),
     ("cancelled", ReviewStatus::Cancelled),
 ];
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/reviews", get(list))
-        .route("/reviews/{id}", get(one))
-        .route("/reviews/{id}/wait", get(wait))
-        .route("/reviews/{id}/respond", post(respond))
-        .route("/reviews/{id}/cancel", post(cancel))
-}
 
 /// A review as whoever answers it sees it.
 #[derive(Debug, Serialize)]
@@ -130,7 +118,7 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<Asked, Problem> {
     Asked::of(found, app).ok_or_else(review_not_found)
 }
 
-async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -138,7 +126,7 @@ async fn one(
     Ok(json(StatusCode::OK, &find(&app, &caller, &id).await?.view()))
 }
 
-async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -179,7 +167,7 @@ fn wait_seconds(query: &Query) -> Result<u64, Problem> {
 }
 
 /// Answers with the outcome as soon as there is one, or with how it stands when the time is over.
-async fn wait(
+pub(super) async fn wait(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -218,7 +206,7 @@ fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, O
     (response, feedback.map(std::borrow::Cow::into_owned))
 }
 
-async fn respond(
+pub(super) async fn respond(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Respond>,
     context: RequestContext,
@@ -249,7 +237,7 @@ async fn respond(
     Ok(ignoring(answered, &ignored))
 }
 
-async fn cancel(
+pub(super) async fn cancel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -286,8 +274,7 @@ async fn decide(
         Answer::Done(Reply::Review(state)) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
         Answer::Done(_) => Err(internal_error()),
         Answer::Repeat { first, last } => {
-            let events =
-                log::between(app.node(), entity, (first, last)).await.map_err(|error| store_problem(&error))?;
+            let events = log::between(app.node(), entity, (first, last)).await.map_err(store_problem)?;
             let ended = events.into_iter().find_map(|record| match record.event {
                 Event::ReviewCompleted(end) | Event::ReviewCancelled(end) => Some(end.state),
                 _ => None,

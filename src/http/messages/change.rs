@@ -39,7 +39,7 @@ fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edi
 }
 
 /// `PATCH /messages/{id}`.
-pub(super) async fn edit(
+pub(in crate::http) async fn edit(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -65,7 +65,7 @@ pub(super) async fn edit(
 }
 
 /// `DELETE /messages/{id}`: the content goes, the place stays.
-pub(super) async fn delete(
+pub(in crate::http) async fn delete(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -82,7 +82,7 @@ pub(super) async fn delete(
 }
 
 /// `POST /messages/{id}/ack`.
-pub(super) async fn acknowledge(
+pub(in crate::http) async fn acknowledge(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,

@@ -104,7 +104,7 @@ impl Exchange<'_> {
             return Ok(None);
         }
         let node = self.accepting.app.node();
-        let state = node.state::<contact::Contact>(self.contact).await.map_err(|error| store_problem(&error))?;
+        let state = node.state::<contact::Contact>(self.contact).await.map_err(store_problem)?;
         let Some(state) = state else { return Ok(None) };
         let Some(open) = state.open.iter().find(|open| open.channel == self.channel.id) else { return Ok(None) };
         let mut earlier = open.earlier.iter();
@@ -129,7 +129,7 @@ impl Exchange<'_> {
     /// When a conversation began; now, where it was assigned and never used.
     async fn began(&self, entity: EntityKey) -> Result<Millis, Problem> {
         let node = self.accepting.app.node();
-        let state = node.state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+        let state = node.state::<Conversation>(entity).await.map_err(store_problem)?;
         Ok(state.map_or_else(|| node.now(), |state| state.id.at))
     }
 
@@ -228,7 +228,7 @@ impl Exchange<'_> {
         let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
         let number = message.turn.ok_or_else(internal_error)?.number;
         let events = node.subscribe(entity);
-        let turn = node.turn(entity, number).await.map_err(|error| store_problem(&error))?;
+        let turn = node.turn(entity, number).await.map_err(store_problem)?;
         let mut turn = turn.ok_or_else(internal_error)?;
         if turn.status == TurnStatus::Failed {
             let with = without_key(self.accepting.context);
@@ -237,7 +237,7 @@ impl Exchange<'_> {
                 Ok(_) => return Err(internal_error()),
                 // Somebody else's retry has ended it in the meantime.
                 Err(Refusal::Rejected(Rejection::TurnNotPossible(_))) => {
-                    let turn = node.turn(entity, number).await.map_err(|error| store_problem(&error))?;
+                    let turn = node.turn(entity, number).await.map_err(store_problem)?;
                     turn.ok_or_else(internal_error)?
                 }
                 Err(refusal) => return Err(problem_of(refusal, rejected)),
@@ -253,7 +253,7 @@ impl Exchange<'_> {
         let deadline = Instant::now() + self.budget();
         let turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn, deadline)
             .await
-            .map_err(|error| store_problem(&error))?;
+            .map_err(store_problem)?;
         drop(events);
         if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
             let detail = format!(
@@ -266,7 +266,7 @@ impl Exchange<'_> {
                 .with("turnId", turn.id.to_string().into());
             return Err(problem);
         }
-        let replies = exchange::replies(node, delivered.entity, &turn).await.map_err(|error| store_problem(&error))?;
+        let replies = exchange::replies(node, delivered.entity, &turn).await.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
         let parts = ContactParts {
             contact: delivered.contact,

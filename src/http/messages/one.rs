@@ -36,12 +36,12 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Found, 
     let entity = EntityKey::conversation(caller.address, id.entity);
     let range = (id.number, id.number);
     let events = log::between(app.node(), entity, range).await;
-    let events = events.map_err(|error| store_problem(&error))?;
+    let events = events.map_err(store_problem)?;
     let message = events.iter().find_map(message_of).filter(|message| message.id == id);
     let message = message.ok_or_else(message_not_found)?;
-    let overlays = app.node().overlays(entity, range).await.map_err(|error| store_problem(&error))?;
+    let overlays = app.node().overlays(entity, range).await.map_err(store_problem)?;
     let overlay = overlays.into_iter().next().map(|(_, overlay)| overlay).unwrap_or_default();
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     Ok(Found { message, overlay, conversation: state.ok_or_else(message_not_found)? })
 }
 
@@ -61,7 +61,7 @@ pub(super) fn shown(caller: &Caller, found: &Found) -> Response {
 }
 
 /// `GET /messages/{id}`.
-pub(super) async fn get(
+pub(in crate::http) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -73,7 +73,7 @@ pub(super) async fn get(
 const ITERATIONS_MAX: usize = 200;
 
 /// `GET /messages/{id}/iterations`: the revision chain that the message is part of, oldest first.
-pub(super) async fn iterations(
+pub(in crate::http) async fn iterations(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,

@@ -24,8 +24,6 @@ pub const MAX_AHEAD_MILLIS: u64 = 5 * 60 * 1000;
 /// One message, with every default but its sender.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConversationItem {
-    /// Where it stands in the body: `/content` or `/content/3`.
-    pub path: Path,
     /// Who says it.
     pub role: String,
     /// The sender it names; without one the key's principal, or the agent where the role is `assistant`.
@@ -59,7 +57,6 @@ impl ConversationItem {
         let has_more = [tool_calls, attachments].iter().flatten().any(|value| raw::compact(value.raw.get()) != "[]");
         let (references, reference_ids) = attachments.map(|value| references(&value, report)).unwrap_or_default();
         let item = Self {
-            path: value.path,
             text: text(&mut fields, has_more, report),
             sender_id: fields.string(report, "sender_id", Length::chars(1, 255)).map(Into::into),
             sent_at: fields.optional("created_at").and_then(|value| sent_at(&value, rules.now, report)),
