@@ -1,7 +1,8 @@
 //! A conversation: messages in one order, turns of an agent one after the other, reviews decided once.
 //!
-//! A human channel's messages are a conversation too, the channel's own. Operations stand in files of their own:
-//! [`event`], [`post`], [`turn`], [`update`], [`review`]. The state stays small; what grows (reviews, turns, edits) is rows.
+//! A human channel's messages are a conversation too, the channel's own. What happens stands in [`event`], operations
+//! in files of their own: [`post`], [`turn`], [`update`], [`review`], [`amend`]. The state stays small; what grows (reviews,
+//! turns, edits) is rows.
 
 use std::sync::Arc;
 
