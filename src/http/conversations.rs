@@ -156,7 +156,7 @@ async fn create(
         let id = ConversationId::new(node.now(), address);
         let opening = Opening { id, origin: Origin::Store, owner: owner.clone(), details: details.clone() };
         let entity = EntityKey::conversation(caller.address, address);
-        let answer = node.conversation(entity, Command::Open(opening), with.clone()).await;
+        let answer = node.conversation(entity, Command::Open(opening), with).await;
         match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key opened this one so long ago that it is forgotten.
             Answer::Done(Reply::Conversation(state, _)) if state.id != id => {}
