@@ -13,7 +13,7 @@ use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId, TurnId
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::message::{Content, Message, Overlay, ReviewState};
 use crate::node::Node;
-use crate::store::{Table, View};
+use crate::store::{KeyHash, Table, View};
 
 pub mod amend;
 pub mod post;
@@ -33,6 +33,9 @@ pub const DEADLINES: Table = Table(2);
 pub const TURNS: Table = Table(3);
 /// Title, summary and metadata, under the empty key.
 pub const DETAILS: Table = Table(4);
+/// Numbers of turns that had to wait, by the idempotency key that they were asked for with: such a turn is no event
+/// that the key could name.
+pub const ASKED_TURNS: Table = Table(5);
 
 /// Conversations of a workspace by id, without those of human channels.
 pub const CONVERSATIONS: View = View(1);
@@ -332,6 +335,8 @@ pub enum Command {
     StartTurn {
         /// The agent.
         agent: String,
+        /// The idempotency key of the request.
+        key: Option<KeyHash>,
     },
     /// Try a failed turn again.
     RetryTurn {
@@ -467,7 +472,7 @@ impl Machine for Conversation {
             (Command::Post(post), state) => post.decide(state, moment, found),
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
-            (Command::StartTurn { agent }, Some(state)) => Ok(turn::start(state, agent, moment)),
+            (Command::StartTurn { agent, key }, Some(state)) => Ok(turn::start(state, agent, *key, moment)),
             (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
             (Command::FinishTurn(finish), Some(state)) => Ok(turn::finish(state, finish, moment)),
             (Command::Amend { message, amendment }, Some(state)) => {

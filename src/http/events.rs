@@ -206,7 +206,7 @@ impl Follower {
 
 fn follow(app: App, log: Log, after: Option<u64>) -> Response {
     let subscription = app.node().subscribe(log.entity);
-    let next = after.unwrap_or(log.newest) + 1;
+    let next = after.unwrap_or(log.newest).saturating_add(1);
     // Something may have happened between the look at the log and the subscription.
     let follower = Follower { app, log, subscription, next, ready: std::collections::VecDeque::new(), behind: true };
     let events = stream::unfold(follower, |mut follower| async move {

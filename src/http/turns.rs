@@ -153,12 +153,14 @@ pub(super) async fn start(
     let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
     let (state, _) = conversations::find(&app, &caller, &conversation).await?;
     let entity = state.entity(caller.address);
-    let answer = app.node().conversation(entity, Command::StartTurn { agent: agent.clone() }, with).await;
+    let key = with.key.map(|key| key.hash);
+    let answer = app.node().conversation(entity, Command::StartTurn { agent, key }, with).await;
     let (turn, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Turn(turn)) => (*turn, false),
         Answer::Done(_) => return Err(internal_error()),
         Answer::Repeat { first, last } => {
-            let turn = super::messages::turn_of(app.node(), entity, (first, last), &agent).await;
+            let key = key.ok_or_else(internal_error)?;
+            let turn = super::messages::turn_of(app.node(), entity, (first, last), key).await;
             (turn.map_err(store_problem)?.ok_or_else(internal_error)?, true)
         }
     };

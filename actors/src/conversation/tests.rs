@@ -120,7 +120,7 @@ fn what_needs_a_conversation_is_not_found_without_one() {
     let commands = [
         Command::Post(Post { opening: None, expected: None, messages: vec![say(content("hi"))], turn: None }),
         Command::Update(Update::default()),
-        Command::StartTurn { agent: AGENT.to_owned() },
+        Command::StartTurn { agent: AGENT.to_owned(), key: None },
         Command::RetryTurn { number: 1 },
         done(1, 1, &[]),
         Command::CancelTurn { number: 1 },
@@ -160,7 +160,7 @@ fn origins_are_listed_where_they_belong() {
 fn a_closed_conversation_takes_nothing_from_clients_until_it_is_opened_again() {
     let mut sim = closed();
     assert_eq!(sim.run(&post(vec![say(content("hi"))])), Err(Rejection::Closed));
-    assert_eq!(sim.run(&Command::StartTurn { agent: AGENT.to_owned() }), Err(Rejection::Closed));
+    assert_eq!(sim.run(&Command::StartTurn { agent: AGENT.to_owned(), key: None }), Err(Rejection::Closed));
     sim.run(&Command::Update(Update { closed: Some(false), ..Update::default() })).unwrap();
     assert!(!sim.state.as_ref().unwrap().closed);
     posted(sim.run(&post(vec![say(content("hi"))])));

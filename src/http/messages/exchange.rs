@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use actors::codec;
-use actors::conversation::{Conversation, Event, TURNS, Turn, message_of};
+use actors::conversation::{ASKED_TURNS, Conversation, Event, Turn, message_of};
 use actors::id::{EntityKey, MessageId};
-use actors::limits;
 use actors::message::Message;
 use actors::node::Node;
-use actors::store::{KeyRange, Order, StoreError};
+use actors::store::{KeyHash, Order, StoreError};
 use actors::subscriptions::Subscription;
+use bytes::Bytes;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
@@ -87,9 +86,7 @@ pub(in crate::http) async fn trigger(
     Ok(events.iter().find_map(message_of).map(|message| message.id))
 }
 
-/// The turn that an idempotency key asked for, by the key's range of events.
-///
-/// A turn that had to wait began no event of its own; it is known by what it shall answer: everything before.
+/// The turn that an idempotency key asked for, as it was answered first, by the key's range of events.
 ///
 /// # Errors
 ///
@@ -98,7 +95,7 @@ pub(in crate::http) async fn turn_of(
     node: &Node,
     entity: EntityKey,
     (first, last): (u64, u64),
-    agent: &str,
+    key: KeyHash,
 ) -> Result<Option<Turn>, StoreError> {
     if first <= last {
         let events = node.events::<Conversation>(entity, (first, last), Order::Asc, 1).await?;
@@ -107,15 +104,13 @@ pub(in crate::http) async fn turn_of(
             _ => None,
         }));
     }
-    let newest = node.rows(entity, TURNS, KeyRange::default(), Order::Desc, limits::QUEUED_TURNS * 4).await?;
-    for row in newest {
-        let turn: Turn = codec::decode(&row.value)?;
-        if turn.trigger == Some(last) && turn.agent == agent {
-            // As it was answered first: waiting.
-            return Ok(Some(Turn::requested_again(&turn)));
-        }
-    }
-    Ok(None)
+    // It had to wait, which is no event. What it shall answer may have become more since.
+    let row = node.row(entity, ASKED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
+    let Some(number) = row.and_then(|row| row.as_ref().try_into().ok()).map(u64::from_be_bytes) else {
+        return Ok(None);
+    };
+    let turn = node.turn(entity, number).await?;
+    Ok(turn.map(|turn| Turn { trigger: Some(last), ..Turn::requested_again(&turn) }))
 }
 
 #[cfg(test)]
