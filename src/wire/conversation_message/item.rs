@@ -2,7 +2,7 @@
 
 use actors::clock::Millis;
 use actors::id::MessageId;
-use actors::message::{Content, Json, MediaKind, Parent, Sender};
+use actors::message::{Content, Json, Parent, Sender};
 
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
@@ -81,23 +81,14 @@ impl ConversationItem {
     #[must_use]
     pub fn into_content(self, sender: Sender, memories: bool) -> (Content, Option<Parent>) {
         let content = Content {
-            role: self.role,
-            sender,
-            text: Some(self.text),
-            severity: None,
             metadata: self.meta_data,
-            review: None,
-            webhook_url: None,
-            attachments: Vec::new(),
-            iteration_of: None,
             message_type: self.message_type,
             tool_calls: self.tool_calls,
             references: self.references,
             tags: self.tags,
             sent_at: self.sent_at,
-            media: MediaKind::Text,
-            media_content: None,
             memories,
+            ..Content::text(&self.role, sender, self.text)
         };
         (content, self.parent)
     }
