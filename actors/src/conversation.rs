@@ -241,6 +241,8 @@ pub enum Rejection {
     ReviewExpired(Box<ReviewState>),
     /// This principal has voted.
     AlreadyVoted,
+    /// The votes so far leave no room for another.
+    TooManyVotes,
     /// This principal is not among those who may answer.
     NotAllowed,
     /// There is no such turn.

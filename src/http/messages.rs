@@ -276,6 +276,9 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
                 .with("review", review_state(&state))
         }
         Rejection::AlreadyVoted => Problem::conflict("already_voted", "this principal has answered this review before"),
+        Rejection::TooManyVotes => {
+            Problem::conflict("too_many_votes", "the votes on this review leave no room for another one")
+        }
         Rejection::NotAllowed => Problem::new(
             StatusCode::FORBIDDEN,
             "responder_not_allowed",

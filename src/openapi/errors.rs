@@ -117,6 +117,7 @@ pub const ERRORS: &[ErrorPage] = pages! {
     "too_long"
     "too_many"
     "too_many_channels"
+    "too_many_votes"
     "too_short"
     "turn_in_progress"
     "turn_not_found"

@@ -12,6 +12,7 @@ use actors::conversation::{
 };
 use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, ConversationId, EntityKey};
+use actors::limits;
 use actors::machine::Record;
 use actors::message::{Message, NewMessage};
 use actors::subscriptions::Subscription;
@@ -144,6 +145,9 @@ impl Exchange<'_> {
         agent: String,
     ) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
+        if node.running_turns() >= limits::ALIVE_TURNS {
+            return Err(problem_of(Refusal::<actors::conversation::Conversation>::Overloaded, rejected));
+        }
         let (mut contact, mut open) = self.resolve(&identifier, name.as_ref(), None).await?;
         // The conversation may have changed since it was looked for, with another attempt of this request in the old one.
         if open.generation > 1

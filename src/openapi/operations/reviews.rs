@@ -60,7 +60,10 @@ fn respond() -> Op {
         .refused(400, &["invalid_response", "too_long", "too_large", "too_deep"])
         .refused(403, &["responder_not_allowed"])
         .refused(404, &["review_not_found"])
-        .refused(409, &["review_already_completed", "review_expired", "already_voted", "message_deleted"])
+        .refused(
+            409,
+            &["review_already_completed", "review_expired", "already_voted", "too_many_votes", "message_deleted"],
+        )
         .refused(429, &["conversation_backlog"])
 }
 
