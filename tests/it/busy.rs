@@ -162,6 +162,19 @@ async fn a_retry_for_a_turn_that_had_to_wait_is_told_of_that_turn_and_no_other()
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_when_the_server_stops_is_told_where_the_reply_will_be() {
+    let app = busy("queue").await;
+    app.app.leave();
+    let begun = tokio::time::Instant::now();
+    let answer = send(&app, "one", "wait=100").await;
+    assert!(begun.elapsed().as_secs() < 8, "within what a stopping server gives its requests");
+    let location = answer.header("location").to_owned();
+    assert_eq!(answer.expect(202)["turn"]["status"], "running");
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    assert_eq!(app.get(location).await.expect(200)["status"], "completed");
+}
+
 #[tokio::test]
 async fn a_stream_behind_the_last_sequence_there_can_be_is_no_fault() {
     let app = TestApp::new().await;

@@ -1,5 +1,7 @@
 //! Decisions as data: no runtime, no store.
 
+use crate::id::TurnId;
+use crate::message::Content;
 use std::sync::Arc;
 
 use super::*;

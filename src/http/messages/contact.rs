@@ -37,6 +37,8 @@ use crate::wire::json_view::turn_status;
 const WAIT_MAX: u32 = 120;
 /// How often a contact's conversation may turn out to be closed while a message is on its way to it.
 const REOPENED_MAX: usize = 4;
+/// How long a stopping server still waits for a reply; well within what running requests are given then.
+const STOPPING: Duration = Duration::from_secs(5);
 
 /// Accepts the message, and answers with the agent's reply or with where it will be found.
 pub(super) async fn post(
@@ -251,9 +253,17 @@ impl Exchange<'_> {
     async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
         let deadline = Instant::now() + self.budget();
-        let turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn, deadline)
-            .await
-            .map_err(store_problem)?;
+        // Whoever waits when the server stops is told where the reply will be, instead of being cut off.
+        let stopped = async {
+            self.accepting.app.left().await;
+            tokio::time::sleep(STOPPING).await;
+        };
+        let turn = tokio::select! {
+            turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), deadline) => {
+                turn.map_err(store_problem)?
+            }
+            () = stopped => delivered.turn,
+        };
         drop(events);
         if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
             let detail = format!(

@@ -106,6 +106,19 @@ async fn every_commit_in_a_failed_batch_is_unknown_and_those_behind_it_are_refus
 }
 
 #[tokio::test]
+async fn a_writer_that_panics_ends_the_store_and_the_process_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (on_fatal, reasons) = fatal();
+    let store = EmbeddedStore::open(dir.path(), Options::new(Arc::new(SystemClock), on_fatal)).unwrap();
+    store.commit(events(entity(1), None, &["x"]), Box::new(|_| panic!("a caller's mistake")));
+    let head = Some(Head { seq: 1, commit: 1 });
+    while commit(&store, events(entity(1), head, &["y"])).await.is_ok() {}
+    drop(store);
+    assert_eq!(*reasons.lock().unwrap(), ["the writer panicked"]);
+    assert_eq!(payloads(&open(dir.path()), entity(1)).await[0], "x");
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_at_once_and_loses_nothing_that_it_took() {
     let dir = tempfile::tempdir().unwrap();
     // The first batch waits until the queue was seen full.
