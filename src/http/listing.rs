@@ -84,3 +84,28 @@ fn successor(prefix: &[u8]) -> Option<Bytes> {
     next[kept] += 1;
     Some(next.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(bytes: &[u8]) -> Option<Bytes> {
+        Some(Bytes::copy_from_slice(bytes))
+    }
+
+    #[test]
+    fn a_range_holds_what_begins_with_the_prefix_and_nothing_else() {
+        let range = range_behind(b"a\xff", None, Order::Asc);
+        assert_eq!((range.after, range.before), (bytes(b"a\xff"), bytes(b"b")));
+        assert_eq!(range_behind(b"", None, Order::Desc), KeyRange::default());
+        assert_eq!(range_behind(b"\xff\xff", None, Order::Asc).before, None);
+    }
+
+    #[test]
+    fn a_cursor_cuts_off_what_was_shown() {
+        let ascending = range_behind(b"a", Some(b"a3"), Order::Asc);
+        assert_eq!((ascending.after, ascending.before), (bytes(b"a3"), bytes(b"b")));
+        let descending = range_behind(b"a", Some(b"a3"), Order::Desc);
+        assert_eq!((descending.after, descending.before), (bytes(b"a"), bytes(b"a3")));
+    }
+}

@@ -27,3 +27,17 @@ pub(super) fn behind(first: u64, at: Option<u64>, order: Order) -> (u64, u64) {
         (Order::Desc, Some(at)) => (first, at.saturating_sub(1)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_behind_a_place_depends_on_the_order_and_never_comes_before_the_first() {
+        assert_eq!(behind(3, None, Order::Desc), (3, u64::MAX));
+        assert_eq!(behind(3, Some(7), Order::Asc), (8, u64::MAX));
+        assert_eq!(behind(3, Some(1), Order::Asc), (3, u64::MAX));
+        assert_eq!(behind(3, Some(7), Order::Desc), (3, 6));
+        assert_eq!(behind(1, Some(u64::MAX), Order::Asc), (u64::MAX, u64::MAX));
+    }
+}

@@ -120,6 +120,15 @@ mod tests {
     }
 
     #[test]
+    fn a_word_stands_for_what_the_list_says_and_another_one_is_refused_with_the_list() {
+        let of = |query| Query::parse(Some(query)).unwrap().choice("status", &[("open", 1), ("closed", 2)]);
+        assert_eq!(of("status=closed").unwrap(), Some(2));
+        assert_eq!((of("status=").unwrap(), of("").unwrap()), (None, None));
+        let problem = of("status=Open").unwrap_err();
+        assert_eq!((problem.code, problem.detail.as_str()), ("invalid_enum", "must be one of open, closed"));
+    }
+
+    #[test]
     fn every_parameter_that_is_not_percent_encoded_utf8_is_refused() {
         let problem = Query::parse(Some("a=%ff&b=%4&c=%zz&d=ok&%ff=1")).unwrap_err();
         let pointers: Vec<_> = problem.faults.iter().map(|fault| fault.pointer.as_str()).collect();
