@@ -31,8 +31,8 @@ pub mod workspaces;
 use std::sync::Arc;
 
 use actors::clock::Entropy;
+use axum::Router;
 use axum::routing::{delete, get, post};
-use axum::{Router, middleware};
 
 use crate::app::App;
 
@@ -44,7 +44,7 @@ pub fn router(app: App) -> Router {
     seed[..16].copy_from_slice(&app.node().random());
     seed[16..].copy_from_slice(&app.node().random());
     let context = context::ContextLayer::new(Arc::new(Entropy::seeded(seed)), app.samples_new_traces());
-    let authenticated = middleware::from_fn_with_state(app.clone(), caller::authenticate);
+    let authenticated = caller::Authentication(app.clone());
     // The layer is around the fallback too: without a key nobody learns which paths there are.
     let api = talking().merge(configuring()).fallback(|| async { http::StatusCode::NOT_FOUND }).layer(authenticated);
     Router::new()
