@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test, which is what it is for")]
 
 mod agents;
+mod amendments;
 mod api_keys;
 mod auth;
 mod bodies;

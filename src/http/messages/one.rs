@@ -95,10 +95,12 @@ pub(in crate::http) async fn iterations(
         next = found.overlay.superseded_by;
         chain.push(found);
     }
-    let list = format!("iterations/{id}");
-    let channel = match chain.first().map(|found| &found.conversation.origin) {
-        Some(Origin::Human { channel }) => channel.clone(),
-        _ => String::new(),
+    let list = format!("iterations/{}/{id}", caller.workspace);
+    let origin = chain.first().map(|found| found.conversation.origin.clone());
+    let Some(Origin::Human { channel }) = origin else {
+        let workspace = &caller.workspace;
+        let data = chain.iter().map(|found| conversation_view(workspace, &found.message, &found.overlay)).collect();
+        return Ok(Page { data, next: None }.into_response(&list, &context.uri));
     };
     let data = chain.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
     Ok(Page { data, next: None }.into_response(&list, &context.uri))
