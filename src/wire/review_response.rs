@@ -15,8 +15,10 @@ const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
 /// Every fault of `response` as an answer to `review`; none where it fits.
 #[must_use]
 pub fn faults(review: &Review, response: &Value) -> Vec<Fault> {
-    let payload = review.payload.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());
-    let payload: Map<String, Value> = payload.unwrap_or_default();
+    let payload = review.payload.as_ref().map(|json| serde_json::from_str::<Map<String, Value>>(json.as_str()));
+    // A payload that cannot be read asks for something that no answer can be compared with.
+    let Ok(payload) = payload.transpose() else { return vec![fault("/response", "cannot be checked")] };
+    let payload = payload.unwrap_or_default();
     let Some(given) = response.as_object() else { return vec![fault("/response", "must be an object")] };
     let mut faults = match review.kind.as_str() {
         "approval" => approval(&payload, given),

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use actors::message::Json;
-use serde_json::value::RawValue;
 
+use super::schema;
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::number::MAX_SAFE;
 use crate::json::report::Report;
@@ -25,6 +25,10 @@ pub(super) fn read(review: &mut Fields<'_>, kind: &str, report: &mut Report) -> 
     }
     if let Some(schema) = fields.optional("responseSchema") {
         response_schema(&schema, report);
+    }
+    // Every answer is compared with the payload, so it has to be readable as values, not only as text.
+    if let Err(error) = serde_json::from_str::<serde_json::Value>(value.raw.get()) {
+        report.fault(&value.path, "out_of_range", format!("cannot be compared with answers: {error}"));
     }
     // The rest is the client's own: it is shown to whoever answers, so it is neither ignored nor unknown.
     Some(value.json())
@@ -130,23 +134,7 @@ fn unique(fields: &mut Fields<'_>, name: &'static str, known: &mut HashSet<Strin
 fn response_schema(value: &Value<'_>, report: &mut Report) {
     if !value.is_object() {
         value.wrong_type(report, "an object");
-    } else if let Err(why) = compile(value.raw) {
+    } else if let Err(why) = schema::compile(value.raw) {
         report.fault(&value.path, "invalid_schema", format!("is not a JSON Schema (2020-12): {why}"));
     }
-}
-
-/// Makes a validator of a schema that stands by itself: nothing outside it is ever fetched.
-///
-/// # Errors
-/// A sentence about what is wrong with the schema.
-pub fn compile(schema: &RawValue) -> Result<jsonschema::Validator, String> {
-    let schema: serde_json::Value = serde_json::from_str(schema.get()).map_err(|error| error.to_string())?;
-    jsonschema::draft202012::options().offline().build(&schema).map_err(|error| {
-        let mut why = error.to_string();
-        // A message may quote the whole schema.
-        if let Some((at, _)) = why.char_indices().nth(300) {
-            why.truncate(at);
-        }
-        why
-    })
 }
