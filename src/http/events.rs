@@ -106,7 +106,7 @@ struct Asked {
 impl Asked {
     fn of(headers: &HeaderMap, query: &Query) -> Result<Self, Problem> {
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let live = accept.split(',').any(|kind| kind.trim().starts_with("text/event-stream"));
+        let live = accept.split(',').any(is_event_stream);
         let number = |text: &str, pointer: &str| {
             let message = "must be the sequence of an event, an integer from 0";
             text.parse::<u64>().map_err(|_| Problem::fault(pointer, "invalid_type", message))
@@ -119,6 +119,14 @@ impl Asked {
         };
         Ok(Self { live, after })
     }
+}
+
+/// Whether this part of an `Accept` asks for a stream; a weight of 0 says that it must not be one.
+fn is_event_stream(kind: &str) -> bool {
+    let mut parts = kind.split(';').map(str::trim);
+    let named = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("text/event-stream"));
+    let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    named && weight.and_then(|weight| weight.trim().parse::<f32>().ok()).is_none_or(|weight| weight > 0.0)
 }
 
 async fn answer(

@@ -29,7 +29,7 @@ use super::log;
 use super::messages::one::{Found, find as find_message};
 use super::messages::{rejected, review_not_found, sender};
 use super::paging::{Page, PageRequest};
-use super::problem::Problem;
+use super::problem::{Fault, Problem};
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
@@ -222,8 +222,11 @@ pub(super) async fn respond(
     let ignored = incoming.report.check()?;
     let response = response.ok_or_else(internal_error)?;
     let asked = find(&app, &caller, &id).await?;
-    let value = serde_json::from_str(response.as_str()).map_err(|_| internal_error())?;
-    let faults = review_response::faults(&asked.review, &value);
+    let faults = match serde_json::from_str(response.as_str()) {
+        Ok(value) => review_response::faults(&asked.review, &value),
+        // It is JSON, so what cannot be read is a number beyond the doubles.
+        Err(error) => vec![Fault::new("/response", "invalid_response", format!("cannot be read: {error}"))],
+    };
     if !faults.is_empty() {
         return Err(Problem::invalid(faults));
     }
@@ -260,6 +263,21 @@ pub(super) async fn cancel(
     decide(&app, &caller, asked, command, with).await
 }
 
+/// How the review stood after this principal's vote, which did not decide it; as it stands where there is none.
+fn after_vote(now: &ReviewState, principal: &str) -> ReviewState {
+    match now.votes.iter().position(|vote| vote.principal == principal) {
+        Some(at) => ReviewState {
+            status: ReviewStatus::Pending,
+            response: None,
+            feedback: None,
+            decided_by: None,
+            completed_at: None,
+            votes: now.votes[..=at].to_vec(),
+        },
+        None => now.clone(),
+    }
+}
+
 /// Asks the conversation, and shows how the review stands then.
 async fn decide(
     app: &App,
@@ -279,8 +297,8 @@ async fn decide(
                 Event::ReviewCompleted(end) | Event::ReviewCancelled(end) => Some(end.state),
                 _ => None,
             });
-            // A vote that decided nothing is no event: the review is shown as it stands now.
-            let state = ended.unwrap_or_else(|| asked.state.clone());
+            // A vote that decided nothing is no event: it is found among the votes.
+            let state = ended.unwrap_or_else(|| after_vote(&asked.state, &caller.key.principal.id));
             Ok(replayed(json(StatusCode::OK, &Asked { state, ..asked }.view())))
         }
     }

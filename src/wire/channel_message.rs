@@ -2,6 +2,7 @@
 
 pub mod payload;
 pub mod review;
+pub mod schema;
 pub mod view;
 
 use actors::clock::Millis;

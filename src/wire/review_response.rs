@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::http::problem::Fault;
 use crate::json::path::escape;
-use crate::wire::response_schema;
+use crate::wire::channel_message::schema;
 
 /// What an approval offers where its payload names no options.
 const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
@@ -16,8 +16,10 @@ const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
 /// Every fault of `response` as an answer to `review`; none where it fits.
 #[must_use]
 pub fn faults(review: &Review, response: &Value) -> Vec<Fault> {
-    let payload = review.payload.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());
-    let payload: Map<String, Value> = payload.unwrap_or_default();
+    let payload = review.payload.as_ref().map(|json| serde_json::from_str::<Map<String, Value>>(json.as_str()));
+    // A payload that cannot be read asks for something that no answer can be compared with.
+    let Ok(payload) = payload.transpose() else { return vec![fault("/response", "cannot be checked")] };
+    let payload = payload.unwrap_or_default();
     let Some(given) = response.as_object() else { return vec![fault("/response", "must be an object")] };
     let mut faults = match review.kind.as_str() {
         "approval" => approval(&payload, given),
@@ -160,7 +162,7 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
 
 /// Faults by the client's own schema. It was compiled when the review was asked for, so it compiles again.
 fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
-    let Ok(validator) = response_schema::compile(schema) else { return Vec::new() };
+    let Ok(validator) = schema::compile(schema) else { return Vec::new() };
     let faults = validator.iter_errors(response).take(crate::json::report::MAX_FAULTS);
     faults.map(|error| fault(format!("/response{}", error.instance_path()), error.to_string())).collect()
 }

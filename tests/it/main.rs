@@ -21,6 +21,7 @@ mod idempotency;
 mod isolation;
 mod openapi;
 mod paging;
+mod review_answers;
 mod seeds;
 mod smoke;
 mod support;

@@ -168,6 +168,12 @@ impl Request {
         this
     }
 
+    /// Sends it, and leaves the body, which may never end.
+    pub(crate) async fn media_type(self) -> String {
+        let response = self.router.oneshot(self.request).await.unwrap();
+        response.headers()["content-type"].to_str().unwrap().to_owned()
+    }
+
     /// Sends it.
     pub(crate) async fn send(self) -> Answer {
         let shown = format!("{} {}", self.request.method(), self.request.uri());

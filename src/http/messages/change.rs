@@ -4,6 +4,7 @@ use actors::conversation::Command;
 use actors::conversation::amend::{Amendment, Edit, Receipt};
 use actors::conversation::{Origin, Reply};
 use actors::directory::{Answer, Circumstances};
+use actors::message::{Content, Json};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -19,7 +20,7 @@ use crate::http::context::render::internal_error;
 use crate::http::headers::if_match;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
-use crate::http::problem::Problem;
+use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::problem_of;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
@@ -38,6 +39,21 @@ fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edi
     Edit { text, metadata, tags, seen: None }
 }
 
+/// A message that would say nothing without its text keeps one, as when it was sent.
+fn needs_text(content: &Content, channel: bool, report: &mut Report) {
+    let has_files = !content.attachments.is_empty();
+    let filled = |list: Option<&Json>| list.is_some_and(|list| list.as_str() != "[]");
+    if channel {
+        if !has_files && content.review.is_none() && content.severity.is_none() {
+            let message = "the message has neither a review nor a status nor files, so it needs a text";
+            report.faults.push(Fault::new("", "empty_message", message));
+        }
+    } else if !has_files && !filled(content.tool_calls.as_ref()) && !filled(content.references.as_ref()) {
+        let message = "must not be empty: the message has neither tool_calls nor attachments";
+        report.faults.push(Fault::new("/content", "required", message));
+    }
+}
+
 /// `PATCH /messages/{id}`.
 pub(in crate::http) async fn edit(
     State(app): State<App>,
@@ -54,6 +70,11 @@ pub(in crate::http) async fn edit(
     let channel = known.as_ref().is_ok_and(|found| matches!(found.conversation.origin, Origin::Human { .. }));
     let mut edit = read_edit(&mut fields, channel, &mut incoming.report);
     fields.finish(&mut incoming.report);
+    if edit.text.as_deref() == Some("")
+        && let Ok(found) = &known
+    {
+        needs_text(&found.message.content, channel, &mut incoming.report);
+    }
     let ignored = incoming.report.check()?;
     let found = known?;
     if let Some(wanted) = wanted {

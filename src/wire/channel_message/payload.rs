@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use actors::message::Json;
 
+use super::schema;
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::number::MAX_SAFE;
 use crate::json::report::Report;
-use crate::wire::response_schema;
 
 const NAME: Length = Length::chars(1, usize::MAX);
 
@@ -25,6 +25,10 @@ pub(super) fn read(review: &mut Fields<'_>, kind: &str, report: &mut Report) -> 
     }
     if let Some(schema) = fields.optional("responseSchema") {
         response_schema(&schema, report);
+    }
+    // Every answer is compared with the payload, so it has to be readable as values, not only as text.
+    if let Err(error) = serde_json::from_str::<serde_json::Value>(value.raw.get()) {
+        report.fault(&value.path, "out_of_range", format!("cannot be compared with answers: {error}"));
     }
     // The rest is the client's own: it is shown to whoever answers, so it is neither ignored nor unknown.
     Some(value.json())
@@ -132,7 +136,7 @@ fn response_schema(value: &Value<'_>, report: &mut Report) {
         value.wrong_type(report, "an object");
     } else if let Err(why) = serde_json::from_str(value.raw.get())
         .map_err(|error| error.to_string())
-        .and_then(|schema| response_schema::compile(&schema))
+        .and_then(|schema| schema::compile(&schema))
     {
         report.fault(&value.path, "invalid_schema", format!("is not a JSON Schema (2020-12): {why}"));
     }

@@ -1,0 +1,193 @@
+//! `responseSchema`: a JSON Schema of the client's own, by which every answer to its review is checked.
+
+use serde_json::Value;
+
+use crate::json::MAX_DEPTH;
+
+/// Subschemas that the check of one value may visit on its way down. A few lines of references that fan out ask for
+/// more steps than there is time, and the check cannot be interrupted.
+pub const MAX_STEPS: usize = 4_000;
+
+/// Where the schemas of JSON Schema itself are.
+const DRAFTS: &str = "https://json-schema.org/draft/2020-12/";
+
+/// Schemas beside each other, for the same value.
+const SAME_VALUE_LISTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
+const SAME_VALUE_MAPS: [&str; 1] = ["dependentSchemas"];
+const SAME_VALUE: [&str; 4] = ["not", "if", "then", "else"];
+/// Schemas for what is in the value.
+const INNER_LISTS: [&str; 1] = ["prefixItems"];
+const INNER_MAPS: [&str; 2] = ["properties", "patternProperties"];
+const INNER: [&str; 6] =
+    ["additionalProperties", "propertyNames", "items", "contains", "unevaluatedProperties", "unevaluatedItems"];
+
+/// Makes a validator of a schema that stands by itself: nothing outside it is ever fetched.
+///
+/// # Errors
+/// A sentence about what is wrong with the schema.
+pub fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
+    check_steps(schema)?;
+    // Patterns are matched in linear time; one that cannot be is refused.
+    let patterns = jsonschema::PatternOptions::regex();
+    jsonschema::draft202012::options().offline().with_pattern_options(patterns).build(schema).map_err(|error| {
+        let mut why = error.to_string();
+        // A message may quote the whole schema.
+        if let Some((at, _)) = why.char_indices().nth(300) {
+            why.truncate(at);
+        }
+        why
+    })
+}
+
+/// Follows every way that a check can take, until it is through or has gone too far.
+fn check_steps(root: &Value) -> Result<(), String> {
+    // A second base would give references a meaning that is not followed here.
+    if root.as_object().is_some_and(|root| root.values().any(has_id)) {
+        return Err("an $id below its top is not supported".to_owned());
+    }
+    let mut steps = 0;
+    // No answer is nested deeper, so a schema that refers to itself is followed no further.
+    let mut ahead = vec![(root, MAX_DEPTH)];
+    while let Some((schema, depth)) = ahead.pop() {
+        steps += 1;
+        if steps > MAX_STEPS {
+            return Err(format!("checking an answer by it may take more than {MAX_STEPS} steps"));
+        }
+        let Some(members) = schema.as_object() else { continue };
+        // What is unevaluated is found by asking the schemas beside it once more.
+        let again = members.keys().any(|name| name.starts_with("unevaluated"));
+        let named = targets(root, schema)?;
+        for _ in 0..=usize::from(again) {
+            let beside = for_same_value(schema).chain(named.iter().copied());
+            ahead.extend(beside.map(|beside| (beside, depth)));
+        }
+        if let Some(depth) = depth.checked_sub(1) {
+            let inner = subschemas(schema, &INNER, &INNER_LISTS, &INNER_MAPS);
+            ahead.extend(inner.map(|inner| (inner, depth)));
+        }
+    }
+    Ok(())
+}
+
+/// The schemas that are asked about the same value as this one, by name.
+fn for_same_value(schema: &Value) -> impl Iterator<Item = &Value> {
+    subschemas(schema, &SAME_VALUE, &SAME_VALUE_LISTS, &SAME_VALUE_MAPS)
+}
+
+/// What the references of a schema can mean; none where one leads nowhere, which the compiler says.
+///
+/// # Errors
+/// A reference whose meaning is not followed here.
+fn targets<'a>(root: &'a Value, schema: &Value) -> Result<Vec<&'a Value>, String> {
+    let mut found = Vec::new();
+    for reference in ["$ref", "$dynamicRef"].into_iter().filter_map(|name| schema.get(name)?.as_str()) {
+        match reference.strip_prefix('#') {
+            Some(place) if place.is_empty() || place.starts_with('/') => found.extend(root.pointer(place)),
+            Some(anchor) => anchored(root, anchor, &mut found),
+            // The drafts' own schemas are known, and ask about a value and its parts once each.
+            None if reference.starts_with(DRAFTS) => {}
+            None => return Err(format!("the reference {reference:?} is not supported; one may begin with #")),
+        }
+    }
+    Ok(found)
+}
+
+/// The subschemas under these names: single ones, in lists, and in maps.
+fn subschemas<'a>(
+    schema: &'a Value,
+    single: &'a [&str],
+    lists: &'a [&str],
+    maps: &'a [&str],
+) -> impl Iterator<Item = &'a Value> {
+    let get = |name: &&str| schema.get(*name);
+    let listed = lists.iter().filter_map(get).filter_map(Value::as_array).flatten();
+    let mapped = maps.iter().filter_map(get).filter_map(Value::as_object).flat_map(|map| map.values());
+    single.iter().filter_map(get).chain(listed).chain(mapped)
+}
+
+fn has_id(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.get("$id").is_some_and(Value::is_string) || members.values().any(has_id),
+        Value::Array(items) => items.iter().any(has_id),
+        _ => false,
+    }
+}
+
+fn anchored<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(members) => {
+            let is = |key| members.get(key).and_then(Value::as_str) == Some(name);
+            if is("$anchor") || is("$dynamicAnchor") {
+                found.push(value);
+            }
+            members.values().for_each(|member| anchored(member, name, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| anchored(item, name, found)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn is_taken(schema: &Value) -> bool {
+        compile(schema).is_ok()
+    }
+
+    /// Definitions that each name the next one `ways` times.
+    fn fan(levels: usize, ways: usize) -> Value {
+        let to = |n: usize| json!({"$ref": format!("#/$defs/d{n}")});
+        let mut defs = serde_json::Map::new();
+        for n in 0..levels {
+            defs.insert(format!("d{n}"), json!({"anyOf": vec![to(n + 1); ways]}));
+        }
+        defs.insert(format!("d{levels}"), json!({"type": "string"}));
+        json!({"$defs": defs, "$ref": "#/$defs/d0"})
+    }
+
+    #[test]
+    fn a_schema_whose_check_could_take_too_long_is_refused() {
+        let deep_unevaluated = (0..40)
+            .fold(json!({"type": "object"}), |inner, _| json!({"allOf": [inner], "unevaluatedProperties": false}));
+        for schema in [
+            fan(14, 8),
+            json!({"$ref": "#"}),
+            json!({"anyOf": [{"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}]}),
+            json!({"$dynamicAnchor": "x", "allOf": [{"$dynamicRef": "#x"}]}),
+            json!({"$anchor": "x", "allOf": [{"$ref": "#x"}]}),
+            deep_unevaluated,
+            json!({"$defs": {"a": {"$id": "http://example.com/a", "$ref": "#"}}, "$ref": "http://example.com/a"}),
+            json!({"$id": "http://example.com/s", "$ref": "http://example.com/s"}),
+            json!({"allOf": [{"$ref": ""}]}),
+        ] {
+            assert!(!is_taken(&schema), "{schema}");
+        }
+    }
+
+    #[test]
+    fn a_schema_may_refer_to_its_own_parts() {
+        for schema in [
+            json!({}),
+            json!({"type": "object", "required": ["q"], "properties": {"q": {"type": "integer"}}}),
+            json!({"$id": "http://example.com/s", "$defs": {"a": {"type": "string"}}, "items": {"$ref": "#/$defs/a"}}),
+            json!({"$defs": {"a": {"$anchor": "text", "type": "string"}}, "items": {"$ref": "#text"}}),
+            // A list of lists, as deep as it likes.
+            json!({"properties": {"children": {"type": "array", "items": {"$ref": "#"}}}}),
+            json!({"properties": {"$id": {"type": "string"}}}),
+            json!({"$ref": "https://json-schema.org/draft/2020-12/schema"}),
+            fan(4, 3),
+        ] {
+            assert!(is_taken(&schema), "{schema}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_matched_in_linear_time_or_refused() {
+        let slow = format!("{}b", "a".repeat(50_000));
+        assert!(!compile(&json!({"pattern": "^(a+)+$"})).unwrap().is_valid(&json!(slow)));
+        assert!(!is_taken(&json!({"pattern": "(?=a)a"})));
+    }
+}

@@ -1,0 +1,115 @@
+//! What an answer to a review is compared with, and what a repeated answer says (API section 4).
+
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+
+const MESSAGES: &str = "/api/v1/messages";
+
+async fn asked(app: &TestApp, review: Value) -> String {
+    let made = app.post(MESSAGES).json(json!({"channelId": "demo", "review": review})).await.expect(201);
+    format!("/api/v1/reviews/{}", made["id"].as_str().unwrap())
+}
+
+fn with_schema(schema: &Value) -> Value {
+    let payload = json!({"responseSchema": schema});
+    json!({"channelId": "demo", "review": {"type": "rating", "payload": payload}})
+}
+
+async fn voter(app: &TestApp, name: &str) -> String {
+    let principal = json!({"type": "user", "id": name});
+    app.key(json!({"name": name, "scopes": ["reviews:respond"], "principal": principal})).await
+}
+
+#[tokio::test]
+async fn a_schema_that_fans_out_by_references_is_refused_before_it_can_stop_the_server() {
+    let app = TestApp::new().await;
+    let level = |n: usize| json!({"anyOf": vec![json!({"$ref": format!("#/$defs/d{}", n + 1)}); 8]});
+    let mut defs: serde_json::Map<_, _> = (0..14).map(|n| (format!("d{n}"), level(n))).collect();
+    defs.insert("d14".to_owned(), json!({"type": "string"}));
+    let schema = json!({"$defs": defs, "$ref": "#/$defs/d0"});
+    let refused = app.post(MESSAGES).json(with_schema(&schema)).await.faults();
+    assert_eq!(refused, ["invalid_schema /review/payload/responseSchema"]);
+}
+
+#[tokio::test]
+async fn a_number_beyond_the_doubles_is_a_fault_of_the_answer() {
+    let app = TestApp::new().await;
+    let review = asked(&app, json!({"type": "free"})).await;
+    let response = app.post(format!("{review}/respond")).body("application/json", r#"{"response":{"a":1e400}}"#).await;
+    assert_eq!(response.faults(), ["invalid_response /response"]);
+}
+
+#[tokio::test]
+async fn a_payload_that_no_answer_can_be_compared_with_is_refused() {
+    let app = TestApp::new().await;
+    let options = r#"{"options":[{"id":"yes","label":"Yes"}],"weight":1e400}"#;
+    let body = format!(r#"{{"channelId":"demo","review":{{"type":"approval","payload":{options}}}}}"#);
+    let refused = app.post(MESSAGES).body("application/json", body).await;
+    assert_eq!(refused.faults(), ["out_of_range /review/payload"]);
+}
+
+#[tokio::test]
+async fn a_repeated_vote_gets_its_first_answer_after_others_have_voted() {
+    let app = TestApp::new().await;
+    let review = asked(&app, json!({"type": "approval", "quorum": {"of": 2}})).await;
+    let (ana, bob, cid) = (voter(&app, "ana").await, voter(&app, "bob").await, voter(&app, "cid").await);
+    let vote = |key: &str, option: &str| {
+        let body = json!({"response": {"selectedOption": option}});
+        app.post(format!("{review}/respond")).key(key).idempotency_key("vote-1").json(body)
+    };
+    let first = vote(&ana, "approve").await;
+    assert_eq!(first.status, 200);
+    let other = json!({"response": {"selectedOption": "reject"}});
+    app.post(format!("{review}/respond")).key(&bob).json(other).await.expect(200);
+    let again = vote(&ana, "approve").await;
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    assert_eq!(again.bytes, first.bytes);
+    // Also once a later vote has decided the review.
+    let last = json!({"response": {"selectedOption": "approve"}});
+    let decided = app.post(format!("{review}/respond")).key(&cid).json(last).await.expect(200);
+    assert_eq!(decided["status"], "completed");
+    assert_eq!(vote(&ana, "approve").await.bytes, first.bytes);
+}
+
+#[tokio::test]
+async fn an_edit_cannot_leave_a_message_that_says_nothing() {
+    let app = TestApp::new().await;
+    let plain = app.post(MESSAGES).json(json!({"channelId": "demo", "text": "x"})).await.expect(201);
+    let plain = format!("{MESSAGES}/{}", plain["id"].as_str().unwrap());
+    assert_eq!(app.patch(&plain).json(json!({"text": ""})).await.faults(), ["empty_message "]);
+    let status = app.post(MESSAGES).json(json!({"channelId": "demo", "text": "x", "status": "info"})).await.expect(201);
+    let status = format!("{MESSAGES}/{}", status["id"].as_str().unwrap());
+    app.patch(&status).json(json!({"text": ""})).await.expect(200);
+    for (content, refused) in [
+        (json!({"content": "x"}), true),
+        (json!({"content": "x", "tool_calls": []}), true),
+        (json!({"content": "x", "tool_calls": [{}]}), false),
+        (json!({"content": "x", "attachments": [{"url": "a"}]}), false),
+    ] {
+        let made = app.post(MESSAGES).json(json!({"content": content})).await.expect(200);
+        let path = format!("{MESSAGES}/{}", made[0]["id"].as_str().unwrap());
+        let answer = app.patch(path).json(json!({"content": ""})).await;
+        if refused {
+            assert_eq!(answer.faults(), ["required /content"], "{content}");
+        } else {
+            answer.expect(200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_only_for_those_who_ask_for_one() {
+    let app = TestApp::new().await;
+    for (accept, live) in [
+        ("text/event-stream", true),
+        ("Text/Event-Stream; q=0.5", true),
+        ("application/json, text/event-stream;q=0", false),
+        ("text/event-streams", false),
+        ("*/*", false),
+    ] {
+        let path = "/api/v1/channels/demo/events";
+        let media = app.get(path).header("accept", accept).media_type().await;
+        assert_eq!(media == "text/event-stream", live, "{accept}: {media}");
+    }
+}
