@@ -245,6 +245,15 @@ fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, O
     (response, feedback.map(std::borrow::Cow::into_owned))
 }
 
+/// Every fault of an answer to this review.
+fn faults_of(review: &Review, response: &Json) -> Vec<Fault> {
+    match serde_json::from_str(response.as_str()) {
+        Ok(value) => review_response::faults(review, &value),
+        // It is JSON, so what cannot be read is a number beyond the doubles.
+        Err(error) => vec![Fault::new("/response", "invalid_response", format!("cannot be read: {error}"))],
+    }
+}
+
 async fn respond(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Respond>,
@@ -261,11 +270,9 @@ async fn respond(
     let ignored = incoming.report.check()?;
     let response = response.ok_or_else(internal_error)?;
     let asked = find(&app, &caller, &id).await?;
-    let faults = match serde_json::from_str(response.as_str()) {
-        Ok(value) => review_response::faults(&asked.review, &value),
-        // It is JSON, so what cannot be read is a number beyond the doubles.
-        Err(error) => vec![Fault::new("/response", "invalid_response", format!("cannot be read: {error}"))],
-    };
+    let (review, given) = (asked.review.clone(), response.clone());
+    // A client's own schema and a long answer may take a while; nobody else waits for it.
+    let faults = tokio::task::spawn_blocking(move || faults_of(&review, &given)).await.map_err(|_| internal_error())?;
     if !faults.is_empty() {
         return Err(Problem::invalid(faults));
     }

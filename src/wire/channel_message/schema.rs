@@ -7,7 +7,7 @@ use crate::json::MAX_DEPTH;
 
 /// Subschemas that the check of one value may visit on its way down. A few lines of references that fan out ask for
 /// more steps than there is time, and the check cannot be interrupted.
-pub const MAX_STEPS: usize = 4_000;
+pub const MAX_STEPS: usize = 2_000;
 
 /// Where the schemas of JSON Schema itself are.
 const DRAFTS: &str = "https://json-schema.org/draft/2020-12/";
