@@ -13,6 +13,8 @@ pub mod events;
 pub mod headers;
 pub mod idempotency;
 mod incoming;
+mod listing;
+mod log;
 pub mod messages;
 pub mod paging;
 pub mod probes;
@@ -29,8 +31,8 @@ pub mod workspaces;
 use std::sync::Arc;
 
 use actors::clock::Entropy;
+use axum::Router;
 use axum::routing::{delete, get, post};
-use axum::{Router, middleware};
 
 use crate::app::App;
 
@@ -42,17 +44,9 @@ pub fn router(app: App) -> Router {
     seed[..16].copy_from_slice(&app.node().random());
     seed[16..].copy_from_slice(&app.node().random());
     let context = context::ContextLayer::new(Arc::new(Entropy::seeded(seed)), app.samples_new_traces());
-    let authenticated = middleware::from_fn_with_state(app.clone(), caller::authenticate);
+    let authenticated = caller::Authentication(app.clone());
     // The layer is around the fallback too: without a key nobody learns which paths there are.
-    let api = config_routes()
-        .merge(messages::routes())
-        .merge(conversations::routes())
-        .merge(contacts::routes())
-        .merge(turns::routes())
-        .merge(reviews::routes())
-        .merge(events::routes())
-        .fallback(|| async { http::StatusCode::NOT_FOUND })
-        .layer(authenticated);
+    let api = talking().merge(configuring()).fallback(|| async { http::StatusCode::NOT_FOUND }).layer(authenticated);
     Router::new()
         .nest("/api/v1", api)
         .route("/healthz", get(probes::healthz))
@@ -62,8 +56,37 @@ pub fn router(app: App) -> Router {
         .layer(context)
 }
 
-/// Channels, agents, keys and workspaces.
-pub fn config_routes() -> Router<App> {
+/// What is said, by whom, and what becomes of it.
+fn talking() -> Router<App> {
+    Router::new()
+        .route("/messages", get(messages::list::get).post(messages::post_message))
+        .route("/messages/{id}", get(messages::one::get).patch(messages::change::edit).delete(messages::change::delete))
+        .route("/messages/{id}/ack", post(messages::change::acknowledge))
+        .route("/messages/{id}/iterations", get(messages::one::iterations))
+        .route("/channels/{id}/messages", post(messages::post_to_channel))
+        .route("/channels/{id}/events", get(events::of_channel))
+        .route("/conversations", get(conversations::list).post(conversations::create))
+        .route("/conversations/{id}", get(conversations::one).patch(conversations::update))
+        .route(
+            "/conversations/{id}/messages",
+            get(messages::list::of_conversation).post(messages::post_to_conversation),
+        )
+        .route("/conversations/{id}/turns", post(turns::start))
+        .route("/conversations/{id}/events", get(events::of_conversation))
+        .route("/turns/{id}", get(turns::one))
+        .route("/turns/{id}/cancel", post(turns::cancel))
+        .route("/reviews", get(reviews::list))
+        .route("/reviews/{id}", get(reviews::one))
+        .route("/reviews/{id}/wait", get(reviews::wait))
+        .route("/reviews/{id}/respond", post(reviews::respond))
+        .route("/reviews/{id}/cancel", post(reviews::cancel))
+        .route("/contacts", get(contacts::list))
+        .route("/contacts/{id}", get(contacts::one).patch(contacts::update))
+        .route("/contacts/{id}/conversations", get(contacts::conversations_of))
+}
+
+/// Where it is said, who answers, and who may.
+fn configuring() -> Router<App> {
     Router::new()
         .route("/channels", get(channels::list).post(channels::create))
         .route("/channels/{id}", get(channels::get).patch(channels::change).delete(channels::delete))

@@ -35,8 +35,6 @@ mod retry;
 #[cfg(test)]
 mod tests;
 
-pub use endpoint::{InvalidBaseUrl, endpoint};
-
 /// Resolving, connecting and the TLS handshake together; a model thinks long, but a socket opens soon or never.
 const CONNECT: Duration = Duration::from_secs(5);
 /// An answer's body: a reply of the longest kind, a few times over for its envelope and escapes.

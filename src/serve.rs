@@ -27,6 +27,8 @@ const REQUESTS: Duration = Duration::from_secs(10);
 const DRAINED: Duration = Duration::from_secs(17);
 /// When the process gives up waiting for that; with what is left to do it ends within the promised 20 seconds.
 const GIVEN_UP: Duration = Duration::from_secs(19);
+/// Where metrics are served unless somebody says otherwise.
+const USUAL_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 /// Scrapers of metrics at once.
 const METRICS_CONNECTIONS: usize = 64;
 
@@ -103,7 +105,7 @@ async fn serve_node(
     mut failure: mpsc::Receiver<String>,
 ) -> Result<Stopped, ServeError> {
     let (api, address) = bind(config.listen, "the API").await?;
-    let (scraped, metrics_address) = bind(config.metrics_listen, "metrics").await?;
+    let (scraped, metrics_address) = bind_metrics(config.metrics_listen).await?;
     let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
     let pepper = bootstrap::run(node, configured, |key| {
         say(&format!("tertulia made an admin API key, shown only this once: {key}"))
@@ -138,6 +140,21 @@ async fn serve_node(
             Ok(Stopped)
         }
         Some(why) = failure.recv() => Err(ServeError::StoreFailed(why)),
+    }
+}
+
+/// A second server on one machine must not fail over metrics that nobody asked for: where the usual port is taken it
+/// serves them on any other, and says so.
+async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    match bind(address, "metrics").await {
+        Err(ServeError::Bind { source, .. })
+            if source.kind() == io::ErrorKind::AddrInUse && address == USUAL_METRICS =>
+        {
+            let bound = bind(SocketAddr::new(address.ip(), 0), "metrics").await?;
+            tracing::warn!(taken = %address, instead = %bound.1, "the usual port for metrics is taken");
+            Ok(bound)
+        }
+        bound => bound,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod conversation_message;
 pub mod event;
 pub mod fingerprint;
 pub mod json_view;
+pub mod response_schema;
 pub mod review_response;
 pub mod shape;
 pub mod time;

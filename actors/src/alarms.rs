@@ -166,7 +166,9 @@ async fn serve(node: &Arc<Node>) {
     let mut next_scan = node.clock.now();
     loop {
         let now = node.clock.now();
-        if now >= next_scan || node.alarms.has_room() {
+        // A clock that was set back must not put off the next look by as much.
+        let set_back = next_scan.since(now) > SCAN_EVERY_MILLIS;
+        if now >= next_scan || set_back || node.alarms.has_room() {
             next_scan = now.plus(SCAN_EVERY_MILLIS);
             if let Err(error) = scan(node).await {
                 tracing::warn!(%error, "the due alarms could not be read; trying again");
@@ -180,7 +182,8 @@ async fn serve(node: &Arc<Node>) {
             wake(node, entity, waking);
         }
         let next = next.map_or(next_scan, |next| next.min(next_scan));
-        let wait = Duration::from_millis(next.since(node.clock.now()).max(1));
+        // No longer than between two looks: the clock may be set while this sleeps.
+        let wait = Duration::from_millis(next.since(node.clock.now()).clamp(1, SCAN_EVERY_MILLIS));
         tokio::select! {
             () = node.alarms.earlier.notified() => {}
             () = tokio::time::sleep(wait) => {}

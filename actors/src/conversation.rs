@@ -1,7 +1,8 @@
 //! A conversation: messages in one order, turns of an agent one after the other, reviews decided once.
 //!
-//! A human channel's messages are a conversation too, the channel's own. Operations stand in files of their own:
-//! [`post`], [`turn`], [`update`], [`review`]. The state stays small; what grows (reviews, turns, edits) is rows.
+//! A human channel's messages are a conversation too, the channel's own. What happens stands in [`event`], operations
+//! in files of their own: [`post`], [`turn`], [`update`], [`review`], [`amend`]. The state stays small; what grows (reviews,
+//! turns, edits) is rows.
 
 use std::sync::Arc;
 
@@ -9,18 +10,20 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId, TurnId};
+use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
-use crate::message::{Content, Message, Overlay, ReviewState};
+use crate::message::{Message, Overlay, ReviewState};
 use crate::node::Node;
-use crate::store::{Table, View};
+use crate::store::{KeyHash, Table, View};
 
 pub mod amend;
+pub mod event;
 pub mod post;
 pub mod review;
 pub mod turn;
 pub mod update;
 
+pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use post::{BusyPolicy, Post, TurnRequest};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
@@ -33,6 +36,9 @@ pub const DEADLINES: Table = Table(2);
 pub const TURNS: Table = Table(3);
 /// Title, summary and metadata, under the empty key.
 pub const DETAILS: Table = Table(4);
+/// Numbers of turns that had to wait, by the idempotency key that they were asked for with: such a turn is no event
+/// that the key could name.
+pub const ASKED_TURNS: Table = Table(5);
 
 /// Conversations of a workspace by id, without those of human channels.
 pub const CONVERSATIONS: View = View(1);
@@ -131,194 +137,6 @@ pub struct State {
     pub last_seq: u64,
 }
 
-/// A message's acceptance, as it is logged.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Accepted {
-    /// Its conversation.
-    #[n(0)]
-    pub conversation: ConversationId,
-    /// What it says.
-    #[cbor(n(1), with = "shared")]
-    pub content: Arc<Content>,
-    /// What it answers.
-    #[n(2)]
-    pub parent: Option<MessageId>,
-    /// The conversation's owner at the time.
-    #[n(3)]
-    pub owner: Option<String>,
-    /// The turn that it asked for or that it is the outcome of.
-    #[n(4)]
-    pub turn: Option<TurnId>,
-}
-
-/// Encoding of content that a command and its record share.
-mod shared {
-    use std::sync::Arc;
-
-    use minicbor::encode::Write;
-    use minicbor::{Decode, Decoder, Encode, Encoder};
-
-    use crate::message::Content;
-
-    pub(super) fn encode<C, W: Write>(
-        content: &Arc<Content>,
-        e: &mut Encoder<W>,
-        ctx: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        content.as_ref().encode(e, ctx)
-    }
-
-    pub(super) fn decode<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Arc<Content>, minicbor::decode::Error> {
-        Content::decode(d, ctx).map(Arc::new)
-    }
-}
-
-/// How a review ended, as it is logged.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct ReviewEnd {
-    /// The message that asked.
-    #[n(0)]
-    pub message: MessageId,
-    /// How it stands now.
-    #[n(1)]
-    pub state: ReviewState,
-}
-
-/// What happens in a conversation.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
-pub enum Event {
-    /// It began.
-    #[n(0)]
-    ConversationCreated {
-        /// Its id.
-        #[n(0)]
-        id: ConversationId,
-        /// Where it comes from.
-        #[n(1)]
-        origin: Origin,
-        /// Whose it is.
-        #[n(2)]
-        owner: Option<String>,
-        /// Title and the like.
-        #[n(3)]
-        details: Details,
-    },
-    /// Title, owner or the like changed.
-    #[n(1)]
-    ConversationUpdated {
-        /// Whose it is now.
-        #[n(0)]
-        owner: Option<String>,
-        /// What they are now.
-        #[n(1)]
-        details: Details,
-        /// It was opened again.
-        #[n(2)]
-        reopened: bool,
-    },
-    /// It was closed.
-    #[n(2)]
-    ConversationClosed,
-    /// A message was accepted.
-    #[n(3)]
-    MessageCreated(#[n(0)] Accepted),
-    /// A message asks for a review.
-    #[n(4)]
-    ReviewRequested {
-        /// The message.
-        #[n(0)]
-        message: MessageId,
-        /// Its deadline.
-        #[n(1)]
-        expires_at: Millis,
-    },
-    /// A review was decided.
-    #[n(5)]
-    ReviewCompleted(#[n(0)] ReviewEnd),
-    /// A review's time was over.
-    #[n(6)]
-    ReviewExpired(#[n(0)] ReviewEnd),
-    /// A review was taken back.
-    #[n(7)]
-    ReviewCancelled(#[n(0)] ReviewEnd),
-    /// A turn waits; a mark.
-    #[n(8)]
-    TurnQueued(#[n(0)] Turn),
-    /// A turn's attempt began.
-    #[n(9)]
-    TurnStarted(#[n(0)] Turn),
-    /// A turn ended with its replies.
-    #[n(10)]
-    TurnCompleted(#[n(0)] Turn),
-    /// A turn ended without.
-    #[n(11)]
-    TurnFailed(#[n(0)] Turn),
-    /// A turn was cancelled.
-    #[n(12)]
-    TurnCancelled(#[n(0)] Turn),
-    /// A message was edited.
-    #[n(14)]
-    MessageUpdated {
-        /// Which.
-        #[n(0)]
-        message: MessageId,
-    },
-    /// A message's content was taken away.
-    #[n(15)]
-    MessageDeleted {
-        /// Which.
-        #[n(0)]
-        message: MessageId,
-    },
-    /// A message has arrived.
-    #[n(16)]
-    MessageDelivered {
-        /// Which.
-        #[n(0)]
-        message: MessageId,
-    },
-    /// A message was read.
-    #[n(17)]
-    MessageRead {
-        /// Which.
-        #[n(0)]
-        message: MessageId,
-    },
-    /// The earliest deadline was worked off; a mark.
-    #[n(13)]
-    DeadlineMoved {
-        /// The next one.
-        #[n(0)]
-        next: Option<Millis>,
-    },
-}
-
-impl Event {
-    /// The event's name on the wire; `None` for a mark.
-    #[must_use]
-    pub fn name(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::ConversationCreated { .. } => "conversation.created",
-            Self::ConversationUpdated { .. } => "conversation.updated",
-            Self::ConversationClosed => "conversation.closed",
-            Self::MessageCreated(_) => "message.created",
-            Self::MessageUpdated { .. } => "message.updated",
-            Self::MessageDeleted { .. } => "message.deleted",
-            Self::MessageDelivered { .. } => "message.delivered",
-            Self::MessageRead { .. } => "message.read",
-            Self::ReviewRequested { .. } => "review.requested",
-            Self::ReviewCompleted(_) => "review.completed",
-            Self::ReviewExpired(_) => "review.expired",
-            Self::ReviewCancelled(_) => "review.cancelled",
-            Self::TurnStarted(_) => "turn.started",
-            Self::TurnCompleted(_) => "turn.completed",
-            Self::TurnFailed(_) => "turn.failed",
-            Self::TurnCancelled(_) => "turn.cancelled",
-            Self::TurnQueued(_) | Self::DeadlineMoved { .. } => return None,
-        })
-    }
-}
-
 /// What a conversation can be asked.
 #[derive(Debug)]
 pub enum Command {
@@ -332,6 +150,8 @@ pub enum Command {
     StartTurn {
         /// The agent.
         agent: String,
+        /// The idempotency key of the request.
+        key: Option<KeyHash>,
     },
     /// Try a failed turn again.
     RetryTurn {
@@ -421,6 +241,8 @@ pub enum Rejection {
     ReviewExpired(Box<ReviewState>),
     /// This principal has voted.
     AlreadyVoted,
+    /// The votes so far leave no room for another.
+    TooManyVotes,
     /// This principal is not among those who may answer.
     NotAllowed,
     /// There is no such turn.
@@ -467,7 +289,7 @@ impl Machine for Conversation {
             (Command::Post(post), state) => post.decide(state, moment, found),
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
-            (Command::StartTurn { agent }, Some(state)) => Ok(turn::start(state, agent, moment)),
+            (Command::StartTurn { agent, key }, Some(state)) => Ok(turn::start(state, agent, *key, moment)),
             (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
             (Command::FinishTurn(finish), Some(state)) => Ok(turn::finish(state, finish, moment)),
             (Command::Amend { message, amendment }, Some(state)) => {
@@ -520,7 +342,15 @@ impl Machine for Conversation {
         match command {
             Command::Post(post) => post.messages.iter().map(|message| message.content.weight()).sum(),
             Command::FinishTurn(finish) => finish.weight(),
-            _ => 200,
+            Command::Open(opening) => 200 + opening.details.weight(),
+            Command::Update(update) => update.weight(),
+            Command::Amend { amendment, .. } => amendment.weight(),
+            Command::Respond(response) => response.weight(),
+            Command::StartTurn { .. }
+            | Command::RetryTurn { .. }
+            | Command::CancelTurn { .. }
+            | Command::CancelReview { .. }
+            | Command::Wake { .. } => 200,
         }
     }
 
@@ -602,20 +432,6 @@ pub fn begun(record: &Record<Event>) -> Option<State> {
     let mut state = None;
     Conversation::apply(&mut state, record);
     state
-}
-
-/// The message that a record of a conversation's log accepted, if that is what the record says.
-#[must_use]
-pub fn message_of(record: &Record<Event>) -> Option<Message> {
-    let Event::MessageCreated(accepted) = &record.event else { return None };
-    Some(Message {
-        id: MessageId::new(record.at, accepted.conversation.address, record.seq),
-        conversation: accepted.conversation,
-        owner: accepted.owner.clone(),
-        parent: accepted.parent,
-        turn: accepted.turn,
-        content: Arc::clone(&accepted.content),
-    })
 }
 
 #[cfg(test)]

@@ -48,3 +48,8 @@ pub const CONTEXT_CHARS: usize = 32_000;
 pub const CATALOG_ROWS: usize = 100_000;
 /// Attempts at one turn across failures and restarts, after which it is failed.
 pub const TURN_ATTEMPTS: u32 = 5;
+/// Attempts at turns that are alive in the node, running or waiting for a place. Each is a task and a commit to come
+/// back to; past it messages that ask for another are refused.
+pub const ALIVE_TURNS: usize = 10_000;
+/// Bytes of all votes on one review. They are written twice when it is decided, and that must fit a commit.
+pub const VOTE_BYTES: usize = 1024 * 1024;

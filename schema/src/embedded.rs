@@ -6,6 +6,7 @@
 //! journals, at every read by checksums and links between log rows, and over everything by [`verify`].
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -257,7 +258,14 @@ impl EmbeddedStore {
             Arc::clone(&shared),
             options.before_write,
         );
-        let writer = spawn("store-writer", Box::new(move || writer.run(&received)))?;
+        let failing = Arc::clone(&shared);
+        let work = move || {
+            // Without its writer the store acknowledges nothing any more; somebody must be told why.
+            if catch_unwind(AssertUnwindSafe(|| writer.run(&received))).is_err() {
+                failing.fail("the writer panicked");
+            }
+        };
+        let writer = spawn("store-writer", Box::new(work))?;
         let inner = Inner {
             engine: opened.engine,
             shared,

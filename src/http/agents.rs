@@ -23,7 +23,6 @@ use super::query::Query;
 use super::refusal::store_problem;
 use super::resource::{self, ATTEMPTS, Submitted};
 use crate::app::App;
-use crate::json::report::Report;
 
 mod builtin;
 mod read;
@@ -55,7 +54,7 @@ pub async fn create(
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
     let with = incoming.circumstances(&context, "");
     let (id, agent) = read::new_agent(&mut incoming);
-    let ignored = incoming.report.clone().check()?;
+    let ignored = incoming.report.check()?;
     let now = app.now();
     let id = id.unwrap_or_else(|| AgentId::new(now, Address::random(app.node().random())).to_string());
     let agent = Agent { id, created_at: now, ..agent };
@@ -64,7 +63,7 @@ pub async fn create(
     let command = Command { expected: vec![(AGENTS, key, None)], changes };
     match resource::submit(&app, entity, command, with).await? {
         Submitted::Done => Ok(ignoring(json(StatusCode::CREATED, &AgentView::new(&agent)), &ignored)),
-        Submitted::Repeat(changes) => repeat(&changes, incoming.report),
+        Submitted::Repeat(changes) => repeat(&changes, &ignored),
         Submitted::Unexpected(_) => {
             let detail = format!("the workspace has an agent {} already", agent.id);
             Err(Problem::conflict("agent_exists", detail))
@@ -73,10 +72,9 @@ pub async fn create(
 }
 
 /// The answer that was given before.
-fn repeat(changes: &[RowChange], report: Report) -> Result<Response, Problem> {
+fn repeat(changes: &[RowChange], ignored: &[String]) -> Result<Response, Problem> {
     let agent: Agent = resource::put_into(changes, AGENTS)?;
-    let ignored = report.check()?;
-    Ok(ignoring(replayed(json(StatusCode::CREATED, &AgentView::new(&agent))), &ignored))
+    Ok(ignoring(replayed(json(StatusCode::CREATED, &AgentView::new(&agent))), ignored))
 }
 
 /// `GET /agents`.
@@ -93,7 +91,7 @@ pub async fn list(
     let list = format!("workspaces/{}/agents", caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
     let (rows, next) = resource::page(&app, caller.registry(), AGENTS, b"", &request).await?;
-    let agents: Vec<Agent> = rows.iter().map(|row| resource::decode(&row.value)).collect::<Result<_, _>>()?;
+    let agents: Vec<Agent> = resource::values(&rows)?;
     Ok(Page { data: agents.iter().map(AgentView::new).collect(), next }.into_response(&list, &context.uri))
 }
 
@@ -102,8 +100,8 @@ pub async fn list(
 /// # Errors
 /// 404 `agent_not_found`.
 pub async fn get(State(app): State<App>, allowed: Allowed<Look>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let row = resource::row(&app, allowed.0.registry(), AGENTS, &id).await?;
-    let agent: Agent = resource::decode(&row.ok_or_else(agent_not_found)?)?;
+    let agent: Option<Agent> = resource::find(&app, allowed.0.registry(), AGENTS, &id).await?;
+    let agent = agent.ok_or_else(agent_not_found)?;
     Ok(json(StatusCode::OK, &AgentView::new(&agent)))
 }
 
@@ -187,7 +185,7 @@ async fn user_of(app: &App, entity: EntityKey, agent: &str) -> Result<Option<Str
     loop {
         let range = KeyRange { after: after.take(), before: None };
         let rows = app.node().rows(entity, CHANNELS, range, Order::Asc, CHANNELS_AT_ONCE).await;
-        let rows = rows.map_err(|error| store_problem(&error))?;
+        let rows = rows.map_err(store_problem)?;
         for row in &rows {
             let channel: Channel = resource::decode(&row.value)?;
             if channel.agent.as_deref() == Some(agent) {

@@ -204,7 +204,7 @@ pub async fn list(
     let (rows, next) = resource::page(&app, EntityKey::INSTALLATION, KEYS_BY_ID, &caller.address.0, &request).await?;
     let mut keys = Vec::with_capacity(rows.len());
     for row in rows {
-        let key = keys::of_row(app.node(), &row.value).await.map_err(|error| store_problem(&error))?;
+        let key = keys::of_row(app.node(), &row.value).await.map_err(store_problem)?;
         keys.extend(key.map(|(_, key)| key));
     }
     Ok(Page { data: keys.iter().map(KeyView::new).collect(), next }.into_response(&list, &context.uri))
@@ -225,8 +225,8 @@ pub async fn delete(
     let by_id = keys::id_key(&caller.workspace, id);
     for _ in 0..ATTEMPTS {
         let hash = app.node().row(EntityKey::INSTALLATION, KEYS_BY_ID, by_id.clone()).await;
-        let hash: Bytes = hash.map_err(|error| store_problem(&error))?.ok_or_else(key_not_found)?;
-        let found = keys::of_row(app.node(), &hash).await.map_err(|error| store_problem(&error))?;
+        let hash: Bytes = hash.map_err(store_problem)?.ok_or_else(key_not_found)?;
+        let found = keys::of_row(app.node(), &hash).await.map_err(store_problem)?;
         let (row, key) = found.ok_or_else(key_not_found)?;
         let expected = vec![(KEYS_BY_HASH, keys::hash_key(&key.hash), Some(row))];
         let command = Command { expected, changes: keys::delete(&key).into() };

@@ -1,20 +1,25 @@
 //! Who asks: authentication, workspace, scope and rate, before a handler or a body is looked at.
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use actors::id::{Address, EntityKey};
 use actors::key::{ApiKey, KEYS_BY_HASH, Scope};
 use actors::workspace::{WORKSPACES, Workspace, address_of};
-use axum::extract::{FromRequestParts, Request, State};
-use axum::middleware::Next;
+use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use tower::{Layer, Service};
 
 use super::context::render::internal_error;
 use super::headers::auth::{presented_key, unauthenticated, workspace_forbidden, workspace_id};
 use super::problem::Problem;
+use super::rate::Verdict;
 use super::refusal::store_problem;
 use crate::app::App;
 use crate::secret::Pepper;
@@ -51,32 +56,139 @@ fn is_operator(key: &ApiKey) -> bool {
     key.workspace == OPERATORS && key.scopes.contains(&Scope::Admin)
 }
 
-/// The middleware of every route under `/api/v1`.
-pub async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let key = match key_of(&app, request.headers()).await {
-        Ok(key) => key,
-        Err(problem) => return problem.into_response(),
-    };
+/// Puts [`Authenticated`] around every route under `/api/v1`.
+#[derive(Clone, Debug)]
+pub struct Authentication(pub App);
+
+impl<S> Layer<S> for Authentication {
+    type Service = Authenticated<S>;
+
+    fn layer(&self, inner: S) -> Authenticated<S> {
+        Authenticated { app: self.0.clone(), inner }
+    }
+}
+
+/// Lets requests through whose key is known and has requests left, and tells every caller what is left.
+///
+/// A key is nearly always in memory, so who asks is known without waiting and the request goes on as it is; only where
+/// the store has to be asked does it take a future of its own.
+#[derive(Clone, Debug)]
+pub struct Authenticated<S> {
+    app: App,
+    inner: S,
+}
+
+impl<S> Service<Request> for Authenticated<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + Unpin,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Authenticating<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if let Some(identity) = identify(&self.app, request.headers()).now_or_never() {
+            return match admit(&self.app, identity, request) {
+                Ok((request, verdict)) => {
+                    let inner = self.inner.call(request);
+                    Authenticating::Admitted { inner, app: self.app.clone(), verdict }
+                }
+                Err(refused) => Authenticating::Refused(Some(refused)),
+            };
+        }
+        let (app, mut inner) = (self.app.clone(), self.inner.clone());
+        Authenticating::Asking(Box::pin(async move {
+            let identity = identify(&app, request.headers()).await;
+            let (mut response, verdict) = match admit(&app, identity, request) {
+                Ok((request, verdict)) => (inner.call(request).await?, verdict),
+                Err(refused) => return Ok(refused),
+            };
+            app.limiter().write(verdict, response.headers_mut());
+            Ok(response)
+        }))
+    }
+}
+
+/// The answer of an [`Authenticated`] service.
+pub enum Authenticating<F> {
+    /// The request goes on.
+    Admitted {
+        /// Its answer.
+        inner: F,
+        /// Who writes what is left.
+        app: App,
+        /// What is left.
+        verdict: Verdict,
+    },
+    /// It does not.
+    Refused(Option<Response>),
+    /// The store is being asked.
+    Asking(Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>),
+}
+
+impl<F> std::fmt::Debug for Authenticating<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Admitted { .. } => "Admitted",
+            Self::Refused(_) => "Refused",
+            Self::Asking(_) => "Asking",
+        })
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for Authenticating<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Admitted { inner, app, verdict } => Pin::new(inner).poll(cx).map_ok(|mut response| {
+                app.limiter().write(*verdict, response.headers_mut());
+                response
+            }),
+            // A future that is polled again after its end has nothing to say.
+            Self::Refused(refused) => refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Ok(refused))),
+            Self::Asking(asking) => asking.as_mut().poll(cx),
+        }
+    }
+}
+
+/// Who asks, and where; a workspace that they may not use is a fault of its own, after the key's.
+type Identity = Result<(Arc<ApiKey>, Result<Arc<str>, Problem>), Problem>;
+
+async fn identify(app: &App, headers: &HeaderMap) -> Identity {
+    let key = key_of(app, headers).await?;
+    let workspace = workspace_of(app, headers, &key).await;
+    Ok((key, workspace))
+}
+
+/// Counts the request and hands the caller on with it, or says why not.
+#[expect(clippy::result_large_err, reason = "the error is the answer, and is moved once")]
+fn admit(app: &App, identity: Identity, mut request: Request) -> Result<(Request, Verdict), Response> {
+    let (key, workspace) = identity.map_err(IntoResponse::into_response)?;
     let verdict = app.limiter().count(&app.meter(key.id), app.now());
-    let mut response = match verdict.admit() {
-        Err(problem) => problem.into_response(),
-        Ok(()) => match workspace_of(&app, request.headers(), &key).await {
-            Err(problem) => problem.into_response(),
-            Ok(workspace) => {
-                let address = address_of(&workspace);
-                request.extensions_mut().insert(Caller { key, workspace, address });
-                next.run(request).await
-            }
-        },
-    };
-    app.limiter().write(verdict, response.headers_mut());
-    response
+    match verdict.admit().and(workspace) {
+        Ok(workspace) => {
+            let address = address_of(&workspace);
+            request.extensions_mut().insert(Caller { key, workspace, address });
+            Ok((request, verdict))
+        }
+        Err(problem) => {
+            let mut refused = problem.into_response();
+            app.limiter().write(verdict, refused.headers_mut());
+            Err(refused)
+        }
+    }
 }
 
 async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
     let hash = app.pepper().hash(presented_key(headers)?);
     let row = app.node().configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &hash[..16]).await;
-    let key = row.map_err(|error| store_problem(&error))?;
+    let key = row.map_err(store_problem)?;
     key.filter(|key| Pepper::same(&hash, &key.hash)).ok_or_else(|| unauthenticated("this key is not known"))
 }
 
@@ -88,7 +200,7 @@ async fn workspace_of(app: &App, headers: &HeaderMap, key: &ApiKey) -> Result<Ar
         return Err(workspace_forbidden());
     }
     let row = app.node().configured::<Workspace>(EntityKey::INSTALLATION, WORKSPACES, chosen.as_bytes()).await;
-    let known = row.map_err(|error| store_problem(&error))?;
+    let known = row.map_err(store_problem)?;
     known.map(|workspace| workspace.id.as_str().into()).ok_or_else(workspace_forbidden)
 }
 

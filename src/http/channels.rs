@@ -60,7 +60,7 @@ pub async fn create(
     if incoming.report.faults.is_empty()
         && let Some(changes) = resource::repeated(&app, caller.registry(), &with).await?
     {
-        return repeat(StatusCode::CREATED, &changes, incoming.report);
+        return repeat(StatusCode::CREATED, &changes, &incoming.report.ignored);
     }
     let now = app.now();
     let channel = Channel {
@@ -80,7 +80,7 @@ pub async fn create(
             Submitted::Done => {
                 return Ok(ignoring(json(StatusCode::CREATED, &ChannelView::with_secret(&channel)), &ignored));
             }
-            Submitted::Repeat(changes) => return repeat(StatusCode::CREATED, &changes, incoming.report),
+            Submitted::Repeat(changes) => return repeat(StatusCode::CREATED, &changes, &ignored),
             Submitted::Unexpected(0) => {
                 let detail = format!("the workspace has a channel {} already", channel.id);
                 return Err(Problem::conflict("channel_exists", detail));
@@ -104,10 +104,9 @@ fn secret() -> Result<String, Problem> {
 }
 
 /// The answer that was given before, secret included: it belongs to that answer.
-fn repeat(status: StatusCode, changes: &[RowChange], report: Report) -> Result<Response, Problem> {
+fn repeat(status: StatusCode, changes: &[RowChange], ignored: &[String]) -> Result<Response, Problem> {
     let channel: Channel = resource::put_into(changes, CHANNELS)?;
-    let ignored = report.check()?;
-    Ok(ignoring(replayed(json(status, &ChannelView::with_secret(&channel))), &ignored))
+    Ok(ignoring(replayed(json(status, &ChannelView::with_secret(&channel))), ignored))
 }
 
 /// The agent's row, which must still be there when the channel is stored; a fault where it is not there now.
@@ -139,7 +138,7 @@ pub async fn list(
     let list = format!("workspaces/{}/channels", caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
     let (rows, next) = resource::page(&app, caller.registry(), CHANNELS, b"", &request).await?;
-    let channels: Vec<Channel> = rows.iter().map(|row| resource::decode(&row.value)).collect::<Result<_, _>>()?;
+    let channels: Vec<Channel> = resource::values(&rows)?;
     Ok(Page { data: channels.iter().map(ChannelView::new).collect(), next }.into_response(&list, &context.uri))
 }
 
@@ -148,8 +147,8 @@ pub async fn list(
 /// # Errors
 /// 404 `channel_not_found`.
 pub async fn get(State(app): State<App>, allowed: Allowed<Look>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let row = resource::row(&app, allowed.0.registry(), CHANNELS, &id).await?;
-    let channel: Channel = resource::decode(&row.ok_or_else(channel_not_found)?)?;
+    let channel: Option<Channel> = resource::find(&app, allowed.0.registry(), CHANNELS, &id).await?;
+    let channel = channel.ok_or_else(channel_not_found)?;
     Ok(json(StatusCode::OK, &ChannelView::new(&channel)))
 }
 
@@ -230,9 +229,9 @@ pub async fn rotate_secret(
     let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
     let with = incoming.circumstances(&context, "");
     incoming.fields().finish(&mut incoming.report);
-    let ignored = incoming.report.clone().check()?;
+    let ignored = incoming.report.check()?;
     if let Some(changes) = resource::repeated(&app, entity, &with).await? {
-        return repeat(StatusCode::OK, &changes, incoming.report);
+        return repeat(StatusCode::OK, &changes, &ignored);
     }
     for _ in 0..ATTEMPTS {
         let row = resource::row(&app, entity, CHANNELS, &id).await?.ok_or_else(channel_not_found)?;
@@ -245,7 +244,7 @@ pub async fn rotate_secret(
             Submitted::Done => {
                 return Ok(ignoring(json(StatusCode::OK, &ChannelView::with_secret(&channel)), &ignored));
             }
-            Submitted::Repeat(changes) => return repeat(StatusCode::OK, &changes, incoming.report),
+            Submitted::Repeat(changes) => return repeat(StatusCode::OK, &changes, &ignored),
             Submitted::Unexpected(_) => {}
         }
     }

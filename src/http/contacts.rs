@@ -4,11 +4,9 @@ use actors::contact::{self, CONTACTS, Contact, entity_of};
 use actors::conversation::CONTACT_CONVERSATIONS;
 use actors::directory::Answer;
 use actors::id::{ContactId, EntityKey};
-use actors::store::Order;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::get;
+use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 
@@ -17,10 +15,11 @@ use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
-use super::conversations::{self, range_behind};
+use super::conversations;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::paging::{self, Page, PageRequest};
+use super::listing::Listing;
+use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
@@ -29,14 +28,6 @@ use crate::json::fields::Length;
 use crate::wire::contact_message::{MAX_NAME_CHARS, normalize_identifier};
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/contacts", get(list))
-        .route("/contacts/{id}", get(one).patch(update))
-        .route("/contacts/{id}/conversations", get(conversations_of))
-}
 
 /// A contact as clients see it.
 #[derive(Debug, Serialize)]
@@ -59,12 +50,13 @@ fn view(state: &contact::State) -> ContactView<'_> {
     }
 }
 
-fn contact_not_found() -> Problem {
+/// 404 for a contact that does not exist, here or at all.
+pub(super) fn contact_not_found() -> Problem {
     Problem::not_found("contact_not_found", "there is no such contact")
 }
 
 async fn load(app: &App, entity: EntityKey) -> Result<Option<contact::State>, Problem> {
-    app.node().state::<Contact>(entity).await.map_err(|error| store_problem(&error))
+    app.node().state::<Contact>(entity).await.map_err(store_problem)
 }
 
 /// A contact of the caller's workspace.
@@ -74,7 +66,7 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<contact::State, Pr
     state.filter(|state| state.id == id).ok_or_else(contact_not_found)
 }
 
-async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -82,7 +74,7 @@ async fn one(
     Ok(json(StatusCode::OK, &view(&find(&app, &caller, &id).await?)))
 }
 
-async fn update(
+pub(super) async fn update(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -106,7 +98,7 @@ async fn update(
     }
 }
 
-async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -120,21 +112,16 @@ async fn list(
         let data = found.iter().map(view).collect();
         return Ok(Page { data, next: None }.into_response(&list, &context.uri));
     }
-    let order = if request.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
-    let range = range_behind(&[], request.cursor.as_deref(), order);
-    let rows = app.node().view(caller.address, CONTACTS, range, order, request.limit + 1).await;
-    let rows = rows.map_err(|error| store_problem(&error))?;
-    let mut states = Vec::with_capacity(rows.len());
-    for row in rows.iter().take(request.limit) {
-        let id = row.key.as_ref().try_into().map_err(|_| internal_error())?;
-        let entity = EntityKey::contact(caller.address, ContactId::from_bytes(id).address);
-        states.extend(load(&app, entity).await?);
-    }
-    let next = (rows.len() > request.limit).then(|| rows[request.limit - 1].key.to_vec());
-    Ok(Page { data: states.iter().map(view).collect(), next }.into_response(&list, &context.uri))
+    let load = async |key: Bytes| {
+        let id = ContactId::from_bytes(key.as_ref().try_into().map_err(|_| internal_error())?);
+        load(&app, EntityKey::contact(caller.address, id.address)).await
+    };
+    let listing = Listing { workspace: caller.address, view: CONTACTS, prefix: b"" };
+    let page = listing.page(&app, &request, load).await?;
+    Ok(Page { data: page.data.iter().map(view).collect(), next: page.next }.into_response(&list, &context.uri))
 }
 
-async fn conversations_of(
+pub(super) async fn conversations_of(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -145,7 +132,8 @@ async fn conversations_of(
     let request = PageRequest::from_query(&query, &list)?;
     let contact = find(&app, &caller, &id).await?;
     let prefix = contact.id.to_bytes();
-    let page = conversations::page(&app, &caller, &request, &prefix, CONTACT_CONVERSATIONS, None).await?;
+    let listing = Listing { workspace: caller.address, view: CONTACT_CONVERSATIONS, prefix: &prefix };
+    let page = conversations::page(&app, listing, &request, None).await?;
     let data = page.data.iter().map(|(state, details)| conversations::view(state, details)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
 }

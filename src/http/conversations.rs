@@ -5,11 +5,8 @@ use actors::conversation::{
 };
 use actors::directory::Answer;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
-use actors::store::{KeyRange, Order};
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -21,8 +18,10 @@ use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
+use super::listing::Listing;
+use super::log;
 use super::messages::{LIVES_MAX, NEW_SCOPE, conversation_not_found, new_address, rejected};
-use super::paging::{self, Page, PageRequest};
+use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
@@ -40,13 +39,6 @@ const SUMMARY_BYTES: usize = 16 * 1024;
 const METADATA: (usize, usize) = (16 * 1024, 8);
 /// Whether a conversation is closed, by its word.
 const STATUSES: [(&str, bool); 2] = [("open", false), ("closed", true)];
-/// Conversations looked at for one page with a filter.
-const SCANNED_MAX: usize = 1_000;
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new().route("/conversations", get(list).post(create)).route("/conversations/{id}", get(one).patch(update))
-}
 
 /// A conversation as clients see it.
 #[derive(Debug, Serialize)]
@@ -97,17 +89,26 @@ pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<(conver
 }
 
 /// The same by its id.
-pub(super) async fn load(
+async fn load(
     app: &App,
     workspace: Address,
     id: ConversationId,
 ) -> Result<Option<(conversation::State, Details)>, Problem> {
     let entity = EntityKey::conversation(workspace, id.address);
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
-    let Some(state) = state.filter(|state| state.id == id) else { return Ok(None) };
-    let row = app.node().row(entity, DETAILS, Bytes::new()).await.map_err(|error| store_problem(&error))?;
+    let Some(state) = state(app, entity, id).await? else { return Ok(None) };
+    let row = app.node().row(entity, DETAILS, Bytes::new()).await.map_err(store_problem)?;
     let details = row.map(|bytes| actors::codec::decode(&bytes)).transpose();
-    Ok(Some((state, details.map_err(|error| store_problem(&error))?.unwrap_or_default())))
+    Ok(Some((state, details.map_err(store_problem)?.unwrap_or_default())))
+}
+
+/// A conversation without its details.
+pub(super) async fn state(
+    app: &App,
+    entity: EntityKey,
+    id: ConversationId,
+) -> Result<Option<conversation::State>, Problem> {
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+    Ok(state.filter(|state| state.id == id))
 }
 
 /// What a body says about a conversation. Outer `None`: nothing.
@@ -127,7 +128,7 @@ fn read_update(fields: &mut Fields<'_>, report: &mut Report) -> Update {
     Update { title, summary, metadata, owner, closed: None }
 }
 
-async fn create(
+pub(super) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -150,7 +151,7 @@ async fn create(
         let id = ConversationId::new(node.now(), address);
         let opening = Opening { id, origin: Origin::Store, owner: owner.clone(), details: details.clone() };
         let entity = EntityKey::conversation(caller.address, address);
-        let answer = node.conversation(entity, Command::Open(opening), with.clone()).await;
+        let answer = node.conversation(entity, Command::Open(opening), with).await;
         match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key opened this one so long ago that it is forgotten.
             Answer::Done(Reply::Conversation(state, _)) if state.id != id => {}
@@ -170,14 +171,14 @@ fn created(state: &conversation::State, details: &Details, ignored: &[String]) -
 
 /// The same for a retry, from the event that opened it.
 async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
-    let events = app.node().events::<Conversation>(entity, (first, first), Order::Asc, 1).await;
-    let event = events.map_err(|error| store_problem(&error))?.into_iter().next().ok_or_else(internal_error)?;
+    let events = log::between(app.node(), entity, (first, first)).await;
+    let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
     let state = conversation::begun(&event).ok_or_else(internal_error)?;
     Ok(replayed(created(&state, details, ignored)))
 }
 
-async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -186,7 +187,7 @@ async fn one(
     Ok(json(StatusCode::OK, &view(&state, &details)))
 }
 
-async fn update(
+pub(super) async fn update(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -211,17 +212,7 @@ async fn update(
     }
 }
 
-/// What a list of conversations is asked for.
-fn status_filter(query: &Query) -> Result<Option<bool>, Problem> {
-    match query.get("status") {
-        None | Some("") => Ok(None),
-        Some("open") => Ok(Some(false)),
-        Some("closed") => Ok(Some(true)),
-        Some(_) => Err(Problem::fault("?status", "invalid_enum", "must be one of open, closed")),
-    }
-}
-
-async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -229,60 +220,24 @@ async fn list(
 ) -> Result<Response, Problem> {
     let list = format!("conversations/{}", caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
-    let closed = status_filter(&query)?;
-    let page = page(&app, &caller, &request, &[], CONVERSATIONS, closed).await?;
+    let closed = query.choice("status", &STATUSES)?;
+    let listing = Listing { workspace: caller.address, view: CONVERSATIONS, prefix: b"" };
+    let page = page(&app, listing, &request, closed).await?;
     let data = page.data.iter().map(|(state, details)| view(state, details)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
 }
 
-/// One page of the conversations whose ids stand behind `prefix` in a list of the workspace.
+/// One page of the conversations whose ids stand in a list; `closed`: only those that are, or are not.
 pub(super) async fn page(
     app: &App,
-    caller: &Caller,
+    listing: Listing<'_>,
     request: &PageRequest,
-    prefix: &[u8],
-    view: actors::store::View,
     closed: Option<bool>,
 ) -> Result<Page<(conversation::State, Details)>, Problem> {
-    let order = if request.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
-    let mut at = request.cursor.clone();
-    let mut data = Vec::new();
-    let mut scanned = 0;
-    loop {
-        let range = range_behind(prefix, at.as_deref(), order);
-        let chunk = request.limit + 1;
-        let rows = app.node().view(caller.address, view, range, order, chunk).await;
-        let rows = rows.map_err(|error| store_problem(&error))?;
-        for row in &rows {
-            let id = row.key.get(prefix.len()..).and_then(|id| id.try_into().ok());
-            let id = ConversationId::from_bytes(id.ok_or_else(internal_error)?);
-            let found = load(app, caller.address, id).await?;
-            if let Some(found) = found.filter(|(state, _)| closed.is_none_or(|closed| state.closed == closed)) {
-                if data.len() == request.limit {
-                    return Ok(Page { data, next: at });
-                }
-                data.push(found);
-            }
-            at = Some(row.key.to_vec());
-        }
-        scanned += rows.len();
-        if rows.len() < chunk {
-            return Ok(Page { data, next: None });
-        }
-        if scanned >= SCANNED_MAX {
-            return Ok(Page { data, next: at });
-        }
-    }
-}
-
-/// The keys that begin with `prefix` and stand behind the cursor.
-pub(super) fn range_behind(prefix: &[u8], cursor: Option<&[u8]>, order: Order) -> KeyRange {
-    let start = (!prefix.is_empty()).then(|| Bytes::copy_from_slice(prefix));
-    // Keys behind a prefix are shorter than this.
-    let end = (!prefix.is_empty()).then(|| Bytes::from([prefix, &[0xff; 32]].concat()));
-    let cursor = cursor.map(Bytes::copy_from_slice);
-    match order {
-        Order::Asc => KeyRange { after: cursor.or(start), before: end },
-        Order::Desc => KeyRange { after: start, before: cursor.or(end) },
-    }
+    let load = async |key: Bytes| {
+        let id = ConversationId::from_bytes(key.as_ref().try_into().map_err(|_| internal_error())?);
+        let found = load(app, listing.workspace, id).await?;
+        Ok(found.filter(|(state, _)| closed.is_none_or(|closed| state.closed == closed)))
+    };
+    listing.page(app, request, load).await
 }

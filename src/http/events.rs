@@ -14,20 +14,20 @@ use actors::id::EntityKey;
 use actors::machine::Record;
 use actors::store::Order;
 use actors::subscriptions::Subscription;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, header};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::caller::{Allowed, Read};
+use super::channels::channel_not_found;
 use super::context::RequestContext;
 use super::context::render::internal_error;
-use super::messages::{channel_not_found, find_channel, kind_mismatch};
-use super::paging::{self, Page, PageRequest};
+use super::log::behind;
+use super::messages::{find_channel, kind_mismatch};
+use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
@@ -41,14 +41,7 @@ const CHUNK: usize = 128;
 /// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/conversations/{id}/events", get(of_conversation))
-        .route("/channels/{id}/events", get(of_channel))
-}
-
-async fn of_conversation(
+pub(super) async fn of_conversation(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -69,7 +62,7 @@ async fn of_conversation(
     answer(&app, &context, Log { entity, source, newest: state.last_seq }, asked, page, &list).await
 }
 
-async fn of_channel(
+pub(super) async fn of_channel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -85,7 +78,7 @@ async fn of_channel(
         return Err(kind_mismatch("", channel.kind));
     }
     let entity = conversation_of(caller.address, &channel.id);
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     let newest = state.map_or(0, |state| state.last_seq);
     let source = source(&caller, entity, Some(channel.id.clone()));
     answer(&app, &context, Log { entity, source, newest }, asked, page, &list).await
@@ -147,15 +140,9 @@ async fn answer(
     if asked.live {
         return Ok(follow(app.clone(), log, asked.after));
     }
-    let order = if page.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
-    let cursor = page.cursor.as_deref().and_then(|cursor| cursor.try_into().ok()).map(u64::from_be_bytes);
     let first = asked.after.map_or(1, |after| after.saturating_add(1));
-    let range = match (order, cursor) {
-        (_, None) => (first, u64::MAX),
-        (Order::Asc, Some(at)) => (first.max(at.saturating_add(1)), u64::MAX),
-        (Order::Desc, Some(at)) => (first, at.saturating_sub(1)),
-    };
-    let events = read(app, log.entity, range, order, page.limit + 1).await?;
+    let range = behind(first, page.seq(), page.order);
+    let events = read(app, log.entity, range, page.order, page.limit + 1).await?;
     let next = (events.len() > page.limit).then(|| events[page.limit - 1].seq.to_be_bytes().to_vec());
     let mut data = Vec::with_capacity(events.len().min(page.limit));
     for event in events.iter().take(page.limit) {
@@ -173,7 +160,7 @@ async fn read(
     limit: usize,
 ) -> Result<Vec<Record<Happened>>, Problem> {
     let events = app.node().events::<Conversation>(entity, range, order, limit).await;
-    events.map_err(|error| store_problem(&error))
+    events.map_err(store_problem)
 }
 
 /// A reader of a live log.
@@ -227,7 +214,7 @@ impl Follower {
 
 fn follow(app: App, log: Log, after: Option<u64>) -> Response {
     let subscription = app.node().subscribe(log.entity);
-    let next = after.unwrap_or(log.newest) + 1;
+    let next = after.unwrap_or(log.newest).saturating_add(1);
     // Something may have happened between the look at the log and the subscription.
     let follower = Follower { app, log, subscription, next, ready: std::collections::VecDeque::new(), behind: true };
     let events = stream::unfold(follower, |mut follower| async move {

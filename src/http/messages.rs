@@ -6,10 +6,8 @@ use actors::directory::{Circumstances, KeyUse};
 use actors::id::EntityKey;
 use actors::machine::Record;
 use actors::message::{Json, ReviewState};
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode};
 
 use super::answer;
@@ -19,6 +17,7 @@ use super::context::RequestContext;
 use super::headers::idempotency_key;
 use super::idempotency;
 use super::incoming::report;
+use super::log;
 use super::problem::Problem;
 use super::refusal::{key_reused, store_problem};
 use crate::app::App;
@@ -30,28 +29,17 @@ use crate::wire::json_view::review_status;
 use crate::wire::shape::{self, Shape};
 use crate::wire::time;
 
-mod change;
+pub(super) mod change;
 mod channel;
 mod contact;
 mod conversation;
 mod exchange;
-mod list;
+pub(super) mod list;
 pub(super) mod one;
 
+pub(super) use channel::sender;
 pub(super) use conversation::{LIVES_MAX, NEW_SCOPE, new_address};
 pub(super) use exchange::{replies, trigger, turn_of};
-pub use list::{Filter, page_of};
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/messages", post(post_message).get(list::get))
-        .route("/messages/{id}", get(one::get).patch(change::edit).delete(change::delete))
-        .route("/messages/{id}/iterations", get(one::iterations))
-        .route("/messages/{id}/ack", post(change::acknowledge))
-        .route("/channels/{id}/messages", post(post_to_channel))
-        .route("/conversations/{id}/messages", post(post_to_conversation).get(list::of_conversation))
-}
 
 /// A request that carries a message, before its body's shape is known.
 struct Inbound<'a> {
@@ -133,7 +121,7 @@ impl Accepting<'_> {
     /// has to be known before the entity is asked.
     async fn earlier_effect(&self, entity: EntityKey, scope: &str) -> Result<Option<Vec<Record<Event>>>, Problem> {
         let Some(used) = self.keyed.as_ref().map(|keyed| keyed.used(scope)) else { return Ok(None) };
-        let row = self.app.node().key(entity, used.hash).await.map_err(|error| store_problem(&error))?;
+        let row = self.app.node().key(entity, used.hash).await.map_err(store_problem)?;
         match row {
             None => Ok(None),
             Some(row) if row.fingerprint != used.fingerprint => Err(key_reused()),
@@ -143,11 +131,7 @@ impl Accepting<'_> {
 
     /// The events with these sequences.
     async fn effect(&self, entity: EntityKey, first: u64, last: u64) -> Result<Vec<Record<Event>>, Problem> {
-        let limit = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
-        let order = actors::store::Order::Asc;
-        let events =
-            self.app.node().events::<actors::conversation::Conversation>(entity, (first, last), order, limit).await;
-        events.map_err(|error| store_problem(&error))
+        log::between(self.app.node(), entity, (first, last)).await.map_err(store_problem)
     }
 
     /// Finishes an answer.
@@ -157,7 +141,7 @@ impl Accepting<'_> {
     }
 }
 
-async fn post_message(
+pub(super) async fn post_message(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -172,7 +156,7 @@ async fn post_message(
     }
 }
 
-async fn post_to_conversation(
+pub(super) async fn post_to_conversation(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -185,7 +169,7 @@ async fn post_to_conversation(
 }
 
 /// The channel's kind says whose route this is; where the channel is unknown, the body does.
-async fn post_to_channel(
+pub(super) async fn post_to_channel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -216,12 +200,7 @@ pub(in crate::http) async fn find_channel(
     channel: &str,
 ) -> Result<Option<std::sync::Arc<Channel>>, Problem> {
     let row = app.node().configured::<Channel>(caller.registry(), CHANNELS, channel.as_bytes()).await;
-    row.map_err(|error| store_problem(&error))
-}
-
-/// 404 for a channel that does not exist, here or at all.
-pub(in crate::http) fn channel_not_found() -> Problem {
-    Problem::not_found("channel_not_found", "there is no such channel")
+    row.map_err(store_problem)
 }
 
 /// 404 for a conversation that does not exist, here or at all.
@@ -297,6 +276,9 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
                 .with("review", review_state(&state))
         }
         Rejection::AlreadyVoted => Problem::conflict("already_voted", "this principal has answered this review before"),
+        Rejection::TooManyVotes => {
+            Problem::conflict("too_many_votes", "the votes on this review leave no room for another one")
+        }
         Rejection::NotAllowed => Problem::new(
             StatusCode::FORBIDDEN,
             "responder_not_allowed",

@@ -4,6 +4,7 @@
 //! over both and the list's name, so that a cursor of another list, of another release or of somebody's own making
 //! is refused instead of being read as some position. It is no secret and grants nothing: the list's own checks hold.
 
+use actors::store::Order;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -24,16 +25,6 @@ const VERSION: u8 = 1;
 /// Bytes of the checksum.
 const SUM: usize = 8;
 
-/// Which way a list is read; always by sequence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Oldest first.
-    #[default]
-    Asc,
-    /// Newest first.
-    Desc,
-}
-
 /// Which page a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
@@ -41,7 +32,7 @@ pub struct PageRequest {
     pub limit: usize,
     /// The position after which the page begins, as [`Page::next`] gave it; `None` for the first page.
     pub cursor: Option<Vec<u8>>,
-    /// Which way.
+    /// Which way; ascending is oldest first.
     pub order: Order,
 }
 
@@ -74,6 +65,12 @@ impl PageRequest {
             (Ok(limit), Ok(cursor), Ok(order)) => Ok(Self { limit, cursor, order }),
             _ => Err(Problem::invalid(faults)),
         }
+    }
+
+    /// The position of a list whose positions are sequences.
+    #[must_use]
+    pub fn seq(&self) -> Option<u64> {
+        self.cursor.as_deref().and_then(|cursor| cursor.try_into().ok()).map(u64::from_be_bytes)
     }
 }
 

@@ -43,6 +43,20 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// What the word given as `name` stands for; `None` where there is none, or an empty one.
+    ///
+    /// # Errors
+    /// 400 `invalid_enum` for a word that is not among `words`.
+    pub fn choice<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
+        let Some(given) = self.get(name).filter(|given| !given.is_empty()) else { return Ok(None) };
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == given) {
+            return Ok(Some(*meaning));
+        }
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        let message = format!("must be one of {}", words.join(", "));
+        Err(Problem::fault(format!("?{name}"), "invalid_enum", message))
+    }
+
     /// Every name and value, in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
@@ -103,6 +117,15 @@ mod tests {
         assert_eq!((problem.status.as_u16(), problem.code), (400, "invalid_query"));
         assert_eq!(problem.faults.len(), 1);
         assert_eq!(problem.faults[0].pointer, "?limit");
+    }
+
+    #[test]
+    fn a_word_stands_for_what_the_list_says_and_another_one_is_refused_with_the_list() {
+        let of = |query| Query::parse(Some(query)).unwrap().choice("status", &[("open", 1), ("closed", 2)]);
+        assert_eq!(of("status=closed").unwrap(), Some(2));
+        assert_eq!((of("status=").unwrap(), of("").unwrap()), (None, None));
+        let problem = of("status=Open").unwrap_err();
+        assert_eq!((problem.code, problem.detail.as_str()), ("invalid_enum", "must be one of open, closed"));
     }
 
     #[test]

@@ -51,8 +51,10 @@ impl RateLimiter {
         let reset = WINDOW_SECONDS - (seconds % u64::from(WINDOW_SECONDS)) as u32;
         let mut known = meter.0.load(Ordering::Relaxed);
         loop {
-            // A clock that steps back goes on in the later window, or every step would grant a new quota.
-            let (current, used) = if known >> 32 >= window { (known >> 32, known as u32) } else { (window, 0) };
+            // A clock that steps back a little goes on in the later window, or every step would grant a new quota. One
+            // that was far ahead for a moment must not shut a key out until the time has come to where it was.
+            let goes_on = known >> 32 == window || known >> 32 == window + 1;
+            let (current, used) = if goes_on { (known >> 32, known as u32) } else { (window, 0) };
             if used >= self.quota {
                 return Verdict { allowed: false, remaining: 0, reset };
             }
@@ -122,6 +124,14 @@ mod tests {
         assert!(!limiter.count(&meter, Millis(540_000)).allowed);
         assert!(!limiter.count(&meter, Millis(600_001)).allowed);
         assert!(limiter.count(&meter, Millis(660_000)).allowed);
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_for_a_moment_shuts_nobody_out() {
+        let (limiter, meter) = (RateLimiter::new(1), Meter::default());
+        assert!(limiter.count(&meter, Millis(600_000 + 86_400_000)).allowed);
+        assert!(limiter.count(&meter, Millis(600_000)).allowed);
+        assert!(!limiter.count(&meter, Millis(600_001)).allowed);
     }
 
     #[test]

@@ -13,7 +13,7 @@ const RETRY_SOON: u32 = 1;
 
 /// What reading the store failed with. Only damage is this side's fault; the rest passes.
 #[must_use]
-pub fn store_problem(error: &StoreError) -> Problem {
+pub fn store_problem(error: StoreError) -> Problem {
     match error {
         StoreError::Corrupt(_) | StoreError::TooLarge { .. } => {
             tracing::error!(%error, "the store failed");

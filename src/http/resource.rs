@@ -5,11 +5,12 @@ use actors::codec;
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::EntityKey;
 use actors::registry::{Command, Registry, RowChange};
-use actors::store::{self, KeyRange, Row, Table};
+use actors::store::{Order, Row, Table};
 use bytes::Bytes;
 
 use super::context::render::internal_error;
-use super::paging::{Order, PageRequest};
+use super::listing::range_behind;
+use super::paging::PageRequest;
 use super::problem::Problem;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
@@ -108,7 +109,7 @@ pub(super) async fn repeated(
     with: &Circumstances,
 ) -> Result<Option<Vec<RowChange>>, Problem> {
     let Some(used) = with.key else { return Ok(None) };
-    let row = app.node().key(entity, used.hash).await.map_err(|error| store_problem(&error))?;
+    let row = app.node().key(entity, used.hash).await.map_err(store_problem)?;
     match row.filter(|row| row.fingerprint == used.fingerprint) {
         Some(row) => changes(app, entity, row.first).await.map(Some),
         None => Ok(None),
@@ -116,8 +117,8 @@ pub(super) async fn repeated(
 }
 
 async fn changes(app: &App, entity: EntityKey, seq: u64) -> Result<Vec<RowChange>, Problem> {
-    let events = app.node().events::<Registry>(entity, (seq, seq), store::Order::Asc, 1).await;
-    let events = events.map_err(|error| store_problem(&error))?;
+    let events = app.node().events::<Registry>(entity, (seq, seq), Order::Asc, 1).await;
+    let events = events.map_err(store_problem)?;
     events.into_iter().next().map(|record| record.event.changes).ok_or_else(|| {
         tracing::error!(?entity, seq, "an idempotency key names an event that is not there");
         internal_error()
@@ -138,7 +139,28 @@ pub(super) fn put_into<T: for<'b> minicbor::Decode<'b, ()>>(changes: &[RowChange
 /// # Errors
 /// 500 where it is damaged.
 pub(super) fn decode<T: for<'b> minicbor::Decode<'b, ()>>(value: &[u8]) -> Result<T, Problem> {
-    codec::decode(value).map_err(|error| store_problem(&error))
+    codec::decode(value).map_err(store_problem)
+}
+
+/// What rows hold.
+///
+/// # Errors
+/// 500 where one is damaged.
+pub(super) fn values<T: for<'b> minicbor::Decode<'b, ()>>(rows: &[Row]) -> Result<Vec<T>, Problem> {
+    rows.iter().map(|row| decode(&row.value)).collect()
+}
+
+/// What the row of an id holds now.
+///
+/// # Errors
+/// What the store says.
+pub(super) async fn find<T: for<'b> minicbor::Decode<'b, ()>>(
+    app: &App,
+    entity: EntityKey,
+    table: Table,
+    id: &str,
+) -> Result<Option<T>, Problem> {
+    row(app, entity, table, id).await?.map(|row| decode(&row)).transpose()
 }
 
 /// A row as it is stored now.
@@ -150,7 +172,7 @@ pub(super) async fn row(app: &App, entity: EntityKey, table: Table, key: &str) -
         return Ok(None);
     }
     let row = app.node().row(entity, table, Bytes::copy_from_slice(key.as_bytes())).await;
-    row.map_err(|error| store_problem(&error))
+    row.map_err(store_problem)
 }
 
 /// 503: others kept changing the same thing.
@@ -173,25 +195,11 @@ pub(super) async fn page(
         let words = "cursor must be the nextCursor of a page of this list";
         return Err(Problem::fault("?cursor", "invalid_cursor", words));
     }
-    let cursor = request.cursor.clone().map(Bytes::from);
-    let whole =
-        KeyRange { after: (!prefix.is_empty()).then(|| Bytes::copy_from_slice(prefix)), before: successor(prefix) };
-    let (range, order) = match request.order {
-        Order::Asc => (KeyRange { after: cursor.or(whole.after), ..whole }, store::Order::Asc),
-        Order::Desc => (KeyRange { before: cursor.or(whole.before), ..whole }, store::Order::Desc),
-    };
-    let rows = app.node().rows(entity, table, range, order, request.limit + 1).await;
-    let mut rows = rows.map_err(|error| store_problem(&error))?;
+    let range = range_behind(prefix, request.cursor.as_deref(), request.order);
+    let rows = app.node().rows(entity, table, range, request.order, request.limit + 1).await;
+    let mut rows = rows.map_err(store_problem)?;
     let more = rows.len() > request.limit;
     rows.truncate(request.limit);
     let next = rows.last().filter(|_| more).map(|row| row.key.to_vec());
     Ok((rows, next))
-}
-
-/// The first key that does not begin with `prefix` any more.
-fn successor(prefix: &[u8]) -> Option<Bytes> {
-    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
-    let mut next = prefix[..=kept].to_vec();
-    next[kept] += 1;
-    Some(next.into())
 }

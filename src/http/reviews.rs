@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use actors::channel::conversation_of;
+use actors::conversation::post::parse_id_key;
 use actors::conversation::review::{Response as Given, standing};
 use actors::conversation::{Command, Event, Origin, PENDING_REVIEWS, REVIEWS, Reply};
-use actors::directory::Answer;
+use actors::directory::{Answer, Circumstances};
 use actors::id::MessageId;
 use actors::message::{Json, Message, Review, ReviewState, ReviewStatus};
-use actors::store::Order;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
@@ -22,13 +21,14 @@ use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Respond, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
-use super::conversations::range_behind;
 use super::headers::idempotency_key;
 use super::idempotency::circumstances;
 use super::incoming::Incoming;
+use super::listing::Listing;
+use super::log;
 use super::messages::one::{Found, find as find_message};
-use super::messages::{rejected, review_not_found};
-use super::paging::{self, Page, PageRequest};
+use super::messages::{rejected, review_not_found, sender};
+use super::paging::{Page, PageRequest};
 use super::problem::{Fault, Problem};
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
@@ -50,18 +50,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 const FEEDBACK_BYTES: usize = 16 * 1024;
 /// The largest response, in bytes of compact JSON.
 const RESPONSE: (usize, usize) = (64 * 1024, crate::json::MAX_DEPTH - 1);
-/// Reviews looked at for one page with a filter.
-const SCANNED_MAX: usize = 2_000;
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/reviews", get(list))
-        .route("/reviews/{id}", get(one))
-        .route("/reviews/{id}/wait", get(wait))
-        .route("/reviews/{id}/respond", post(respond))
-        .route("/reviews/{id}/cancel", post(cancel))
-}
+/// How a review stands, by its word.
+const STATUSES: [(&str, ReviewStatus); 4] = [
+    ("pending", ReviewStatus::Pending),
+    ("completed", ReviewStatus::Completed),
+    ("expired", ReviewStatus::Expired),
+    ("cancelled", ReviewStatus::Cancelled),
+];
 
 /// A review as whoever answers it sees it.
 #[derive(Debug, Serialize)]
@@ -123,7 +118,7 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<Asked, Problem> {
     Asked::of(found, app).ok_or_else(review_not_found)
 }
 
-async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -131,22 +126,7 @@ async fn one(
     Ok(json(StatusCode::OK, &find(&app, &caller, &id).await?.view()))
 }
 
-/// The status that a list is asked for.
-fn status_filter(query: &Query) -> Result<Option<ReviewStatus>, Problem> {
-    Ok(Some(match query.get("status") {
-        None | Some("") => return Ok(None),
-        Some("pending") => ReviewStatus::Pending,
-        Some("completed") => ReviewStatus::Completed,
-        Some("expired") => ReviewStatus::Expired,
-        Some("cancelled") => ReviewStatus::Cancelled,
-        Some(_) => {
-            let message = "must be one of pending, completed, expired, cancelled";
-            return Err(Problem::fault("?status", "invalid_enum", message));
-        }
-    }))
-}
-
-async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -154,43 +134,24 @@ async fn list(
 ) -> Result<Response, Problem> {
     let list = format!("reviews/{}", caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
-    let status = status_filter(&query)?;
+    let status = query.choice("status", &STATUSES)?;
     let channel = query.get("channelId").filter(|channel| !channel.is_empty());
     let channel = channel.map(|channel| conversation_of(caller.address, channel).id);
     let view = if status == Some(ReviewStatus::Pending) { PENDING_REVIEWS } else { REVIEWS };
-    let order = if request.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
-    let (mut at, mut data, mut scanned) = (request.cursor.clone(), Vec::new(), 0);
-    let next = loop {
-        let range = range_behind(&[], at.as_deref(), order);
-        let chunk = request.limit + 1;
-        let rows = app.node().view(caller.address, view, range, order, chunk).await;
-        let rows = rows.map_err(|error| store_problem(&error))?;
-        let mut full = false;
-        for row in &rows {
-            let id = actors::conversation::post::parse_id_key(&row.key).ok_or_else(internal_error)?;
-            let wanted = channel.is_none_or(|channel| id.entity == channel);
-            if wanted
-                && let Ok(asked) = find(&app, &caller, &id.to_string()).await
-                && status.is_none_or(|status| asked.state.status == status)
-            {
-                full = data.len() == request.limit;
-                if full {
-                    break;
-                }
-                data.push(asked);
-            }
-            at = Some(row.key.to_vec());
+    let load = async |key: Bytes| {
+        let id = parse_id_key(&key).ok_or_else(internal_error)?;
+        if channel.is_some_and(|channel| id.entity != channel) {
+            return Ok(None);
         }
-        scanned += rows.len();
-        if full || (scanned >= SCANNED_MAX && rows.len() == chunk) {
-            break at;
-        }
-        if rows.len() < chunk {
-            break None;
+        match find(&app, &caller, &id.to_string()).await {
+            Ok(asked) => Ok(Some(asked).filter(|asked| status.is_none_or(|status| asked.state.status == status))),
+            Err(problem) if problem.status == StatusCode::NOT_FOUND => Ok(None),
+            Err(problem) => Err(problem),
         }
     };
-    let data = data.iter().map(Asked::view).collect();
-    Ok(Page { data, next }.into_response(&list, &context.uri))
+    let page = Listing { workspace: caller.address, view, prefix: b"" }.page(&app, &request, load).await?;
+    let data = page.data.iter().map(Asked::view).collect();
+    Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
 }
 
 /// How long a wait may last.
@@ -206,7 +167,7 @@ fn wait_seconds(query: &Query) -> Result<u64, Problem> {
 }
 
 /// Answers with the outcome as soon as there is one, or with how it stands when the time is over.
-async fn wait(
+pub(super) async fn wait(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -254,7 +215,7 @@ fn faults_of(review: &Review, response: &Json) -> Vec<Fault> {
     }
 }
 
-async fn respond(
+pub(super) async fn respond(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Respond>,
     context: RequestContext,
@@ -286,7 +247,7 @@ async fn respond(
     Ok(ignoring(answered, &ignored))
 }
 
-async fn cancel(
+pub(super) async fn cancel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -296,15 +257,11 @@ async fn cancel(
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers, None).map_err(Problem::invalid)?;
     let asked = find(&app, &caller, &id).await?;
-    let principal = &caller.key.principal;
     let channel = match &asked.found.conversation.origin {
         Origin::Human { channel } => channel.as_str(),
         Origin::Api { .. } | Origin::Store => "",
     };
-    let sender = &asked.message().content.sender.id;
-    // An agent is its channel; a person is who the key says.
-    let is_sender = if principal.is_agent { sender == channel } else { *sender == principal.id };
-    if !is_sender {
+    if sender(&caller, channel).id != asked.message().content.sender.id {
         let detail = "only its sender may cancel a review";
         return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
     }
@@ -334,7 +291,7 @@ async fn decide(
     caller: &Caller,
     asked: Asked,
     command: Command,
-    with: actors::directory::Circumstances,
+    with: Circumstances,
 ) -> Result<Response, Problem> {
     let entity = asked.found.conversation.entity(caller.address);
     let answer = app.node().conversation(entity, command, with).await;
@@ -342,11 +299,7 @@ async fn decide(
         Answer::Done(Reply::Review(state)) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
         Answer::Done(_) => Err(internal_error()),
         Answer::Repeat { first, last } => {
-            let limit = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
-            let range = (first, last);
-            let events =
-                app.node().events::<actors::conversation::Conversation>(entity, range, Order::Asc, limit).await;
-            let events = events.map_err(|error| store_problem(&error))?;
+            let events = log::between(app.node(), entity, (first, last)).await.map_err(store_problem)?;
             let ended = events.into_iter().find_map(|record| match record.event {
                 Event::ReviewCompleted(end) | Event::ReviewCancelled(end) => Some(end.state),
                 _ => None,

@@ -39,12 +39,6 @@ impl TraceContext {
         Some(Self { trace_id, span_id, parent_span_id: Some(parent), flags: flags & SAMPLED })
     }
 
-    /// Whether the trace is recorded.
-    #[must_use]
-    pub fn is_sampled(&self) -> bool {
-        self.flags & SAMPLED != 0
-    }
-
     /// The `traceparent` that names this span, for the response and for calls made on the request's behalf.
     #[must_use]
     pub fn traceparent(&self) -> HeaderValue {
@@ -60,12 +54,6 @@ impl TraceContext {
     #[must_use]
     pub fn trace_id_hex(&self) -> Hex<'_> {
         Hex(&self.trace_id)
-    }
-
-    /// The span id as it is written in logs.
-    #[must_use]
-    pub fn span_id_hex(&self) -> Hex<'_> {
-        Hex(&self.span_id)
     }
 }
 
@@ -141,7 +129,7 @@ mod tests {
         let trace = continued(&[GIVEN]).unwrap();
         assert_eq!(trace.trace_id_hex().to_string(), "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(Hex(&trace.parent_span_id.unwrap()).to_string(), "b7ad6b7169203331");
-        assert!(trace.is_sampled());
+        assert_eq!(trace.flags, SAMPLED);
         assert_eq!(trace.traceparent(), "00-0af7651916cd43dd8448eb211c80319c-0707070707070707-01");
     }
 

@@ -5,10 +5,8 @@ use actors::conversation::{Command, Conversation, Reply, State as ConversationSt
 use actors::directory::Answer;
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
@@ -28,14 +26,6 @@ use crate::json::fields::Length;
 use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
 use crate::wire::json_view::{Shown, turn_status};
 use crate::wire::time::Time;
-
-/// The routes of this module.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/turns/{id}", get(one))
-        .route("/turns/{id}/cancel", post(cancel))
-        .route("/conversations/{id}/turns", post(start))
-}
 
 /// A turn as clients see it.
 #[derive(Debug, Serialize)]
@@ -91,9 +81,9 @@ fn turn_not_found() -> Problem {
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<(ConversationState, Turn), Problem> {
     let id = TurnId::parse(id).ok_or_else(turn_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.entity);
-    let turn = app.node().turn(entity, id.number).await.map_err(|error| store_problem(&error))?;
+    let turn = app.node().turn(entity, id.number).await.map_err(store_problem)?;
     let turn = turn.filter(|turn| turn.id == id).ok_or_else(turn_not_found)?;
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     Ok((state.ok_or_else(turn_not_found)?, turn))
 }
 
@@ -106,12 +96,12 @@ async fn shown(
     status: StatusCode,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::conversation(caller.address, conversation.address);
-    let replies = super::messages::replies(app.node(), entity, turn).await.map_err(|error| store_problem(&error))?;
-    let trigger = super::messages::trigger(app.node(), entity, turn).await.map_err(|error| store_problem(&error))?;
+    let replies = super::messages::replies(app.node(), entity, turn).await.map_err(store_problem)?;
+    let trigger = super::messages::trigger(app.node(), entity, turn).await.map_err(store_problem)?;
     Ok(json(status, &view(conversation, turn, &replies, trigger)))
 }
 
-async fn one(
+pub(super) async fn one(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -120,7 +110,7 @@ async fn one(
     shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await
 }
 
-async fn cancel(
+pub(super) async fn cancel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -138,7 +128,7 @@ async fn cancel(
 }
 
 /// Lets an agent answer a conversation: 202, the reply comes later.
-async fn start(
+pub(super) async fn start(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -154,7 +144,7 @@ async fn start(
     fields.finish(report);
     if let Some(agent) = &agent {
         let row = app.node().configured::<Agent>(caller.registry(), AGENTS, agent.as_bytes()).await;
-        if row.map_err(|error| store_problem(&error))?.is_none() {
+        if row.map_err(store_problem)?.is_none() {
             let path = crate::json::path::Path::ROOT.name("agentId");
             report.fault(&path, "agent_not_found", "is no agent of this workspace");
         }
@@ -163,13 +153,15 @@ async fn start(
     let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
     let (state, _) = conversations::find(&app, &caller, &conversation).await?;
     let entity = state.entity(caller.address);
-    let answer = app.node().conversation(entity, Command::StartTurn { agent: agent.clone() }, with).await;
+    let key = with.key.map(|key| key.hash);
+    let answer = app.node().conversation(entity, Command::StartTurn { agent, key }, with).await;
     let (turn, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Turn(turn)) => (*turn, false),
         Answer::Done(_) => return Err(internal_error()),
         Answer::Repeat { first, last } => {
-            let turn = super::messages::turn_of(app.node(), entity, (first, last), &agent).await;
-            (turn.map_err(|error| store_problem(&error))?.ok_or_else(internal_error)?, true)
+            let key = key.ok_or_else(internal_error)?;
+            let turn = super::messages::turn_of(app.node(), entity, (first, last), key).await;
+            (turn.map_err(store_problem)?.ok_or_else(internal_error)?, true)
         }
     };
     let response = ignoring(shown(&app, &caller, state.id, &turn, StatusCode::ACCEPTED).await?, &ignored);

@@ -111,10 +111,9 @@ pub async fn list(
     let caller = allowed.0;
     let list = if caller.is_operator() { "workspaces".to_owned() } else { format!("workspaces/{}", caller.workspace) };
     let request = PageRequest::from_query(&query, &list)?;
-    let (workspaces, next) = if caller.is_operator() {
+    let (workspaces, next): (Vec<Workspace>, _) = if caller.is_operator() {
         let (rows, next) = resource::page(&app, EntityKey::INSTALLATION, WORKSPACES, b"", &request).await?;
-        let workspaces = rows.iter().map(|row| resource::decode(&row.value)).collect::<Result<Vec<Workspace>, _>>()?;
-        (workspaces, next)
+        (resource::values(&rows)?, next)
     } else {
         (find(&app, &caller.workspace).await?.into_iter().collect(), None)
     };
@@ -136,6 +135,5 @@ pub async fn get(State(app): State<App>, allowed: Allowed<Admin>, Path(id): Path
 
 /// The workspace with this id.
 pub(super) async fn find(app: &App, id: &str) -> Result<Option<Workspace>, Problem> {
-    let row = resource::row(app, EntityKey::INSTALLATION, WORKSPACES, id).await?;
-    row.map(|row| resource::decode(&row)).transpose()
+    resource::find(app, EntityKey::INSTALLATION, WORKSPACES, id).await
 }

@@ -5,7 +5,7 @@ use url::Url;
 
 /// Why a base URL cannot be used. The words follow on the name of the setting and do not repeat its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum InvalidBaseUrl {
+pub(super) enum InvalidBaseUrl {
     /// It cannot be read.
     #[error("is not an absolute URL")]
     Malformed,
@@ -24,7 +24,7 @@ pub enum InvalidBaseUrl {
 ///
 /// # Errors
 /// Where `base_url` is no absolute `http` or `https` URL with a host and without user information.
-pub fn endpoint(base_url: &str) -> Result<Url, InvalidBaseUrl> {
+pub(super) fn endpoint(base_url: &str) -> Result<Url, InvalidBaseUrl> {
     let mut url = Url::parse(base_url).map_err(|error| match error {
         url::ParseError::EmptyHost => InvalidBaseUrl::Host,
         _ => InvalidBaseUrl::Malformed,

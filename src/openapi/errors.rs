@@ -1,377 +1,134 @@
-//! Every error that a client can see, with what it means and what to do.
+//! Every error that a client can see, and the page that explains it.
 
 /// The page of one error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorPage {
     /// The `code` of the problem or of one of its faults.
     pub code: &'static str,
-    /// The status it comes with; a fault comes with 400 too.
-    pub status: u16,
-    /// What it means.
-    pub meaning: &'static str,
-    /// What to do.
-    pub remedy: &'static str,
+    /// The page as it stands in `docs/errors`: Markdown.
+    pub text: &'static str,
 }
 
-const fn page(code: &'static str, status: u16, meaning: &'static str, remedy: &'static str) -> ErrorPage {
-    ErrorPage { code, status, meaning, remedy }
+impl ErrorPage {
+    /// The heading, without the code.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        let heading = self.text.lines().next().unwrap_or_default();
+        heading.split_once(": ").map_or(heading, |(_, title)| title)
+    }
+
+    /// The status it comes with, in words.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        self.text.lines().find_map(|line| line.strip_prefix("Status: ")).unwrap_or_default()
+    }
 }
 
-/// By status; every code once.
-pub const ERRORS: &[ErrorPage] = &[
-    page(
-        "malformed_json",
-        400,
-        "The body is not JSON.",
-        "Send one JSON object in UTF-8; `detail` names line and column of what cannot be read.",
-    ),
-    page("incomplete_body", 400, "The body broke off before its end.", "Send the request again."),
-    page(
-        "invalid_request",
-        400,
-        "Several things are wrong in the request's data.",
-        "Look at `errors`: each has a pointer, a code and a sentence.",
-    ),
-    page(
-        "required",
-        400,
-        "Something that must be given is missing, `null` or blank.",
-        "Give the member or parameter that `pointer` names.",
-    ),
-    page("invalid_type", 400, "A value has another type than it must have.", "Send the type that the message names."),
-    page("duplicate_field", 400, "A member stands twice in one object.", "Send each member once."),
-    page(
-        "unknown_field",
-        400,
-        "With `?strict=true`: the body has a member that is not known.",
-        "Correct its name, or leave `strict` out; it is then ignored and named in `X-Ignored-Fields`.",
-    ),
-    page(
-        "invalid_query",
-        400,
-        "A query parameter comes twice, does not go with another one, or is not percent-encoded UTF-8.",
-        "Send each parameter once, percent-encoded.",
-    ),
-    page("invalid_header", 400, "A header cannot be read.", "Correct the header that `pointer` names."),
-    page(
-        "invalid_cursor",
-        400,
-        "The cursor is none of this list.",
-        "Give the `nextCursor` of a page of the same list, or begin again without a cursor.",
-    ),
-    page(
-        "invalid_enum",
-        400,
-        "A value is none of those that are known.",
-        "Send one of the values that the message lists.",
-    ),
-    page(
-        "invalid_id",
-        400,
-        "An id that you may choose has characters that it cannot have, or too many.",
-        "Use 1 to 64 of the characters A-Z, a-z, 0-9, _ and -.",
-    ),
-    page("invalid_characters", 400, "A text has characters that it cannot have.", "Send visible ASCII."),
-    page(
-        "immutable_field",
-        400,
-        "A member that keeps its value was given with another one.",
-        "Leave it out, or make a new resource.",
-    ),
-    page(
-        "out_of_range",
-        400,
-        "A number is too small or too large.",
-        "Send a number within the bounds that the message names.",
-    ),
-    page("too_short", 400, "A text is too short.", "Send at least as much as the message asks for."),
-    page("too_long", 400, "A text is too long.", "Send at most as much as the message allows."),
-    page("too_few", 400, "An array has too few items.", "Send at least as many as the message asks for."),
-    page("too_many", 400, "An array or object has too many items.", "Send at most as many as the message allows."),
-    page(
-        "too_large",
-        400,
-        "An object of your own is too large.",
-        "Send at most as many bytes as the message allows, counted as compact JSON.",
-    ),
-    page(
-        "too_deep",
-        400,
-        "An object of your own is nested too deeply.",
-        "Flatten it to the levels that the message allows.",
-    ),
-    page("duplicate_value", 400, "Something stands twice where each may stand once.", "Send it once."),
-    page(
-        "ambiguous_message_shape",
-        400,
-        "The body has members of both shapes of a message.",
-        "Send `channelId` or `content`, not both, or say which is meant with `X-Message-Schema`.",
-    ),
-    page(
-        "unknown_message_shape",
-        400,
-        "The body has the members of neither shape of a message.",
-        "A channel message has `channelId`; a conversation message has `content`, an object or an array.",
-    ),
-    page(
-        "empty_message",
-        400,
-        "The message says nothing.",
-        "Give at least one of `text`, `review`, `status` and `attachmentIds`.",
-    ),
-    page("empty_batch", 400, "The batch has no message.", "Send at least one message."),
-    page("batch_too_large", 400, "The batch has too many messages.", "Send at most 100 at once."),
-    page(
-        "channel_kind_mismatch",
-        400,
-        "The channel is of the other kind.",
-        "Human channels take channel messages, api channels take contact messages.",
-    ),
-    page(
-        "channel_id_mismatch",
-        400,
-        "The body names another channel than the path.",
-        "Leave `channelId` out, or name the same one.",
-    ),
-    page(
-        "conversation_id_mismatch",
-        400,
-        "The body names another conversation than the path.",
-        "Leave `conversation_id` out, or name the same one.",
-    ),
-    page(
-        "content_type_mismatch",
-        400,
-        "`content` has another member than `type` names.",
-        "Send exactly the member that `type` names.",
-    ),
-    page("invalid_role", 400, "The role cannot be one.", "Send a known role, or 1 to 32 of a-z and _."),
-    page(
-        "parent_not_found",
-        400,
-        "`parent_message_id` names no message of this conversation.",
-        "Name one of its messages, or with `#0` an earlier one of the same batch.",
-    ),
-    page(
-        "message_not_found",
-        400,
-        "No message has this id here.",
-        "Check the id. As an answer with 404 the path names no message of this workspace.",
-    ),
-    page(
-        "invalid_datetime",
-        400,
-        "A time cannot be read, or is too far ahead.",
-        "Send RFC 3339 with an offset, as 2025-01-01T00:00:00Z.",
-    ),
-    page("expiry_in_past", 400, "The review would be over already.", "Give a time in the future."),
-    page("expiry_too_far", 400, "The review would stay open for too long.", "Give at most 365 days."),
-    page("invalid_url", 400, "A URL cannot be used.", "Send an absolute http or https URL without user and password."),
-    page(
-        "blocked_url",
-        400,
-        "A URL leads to an address that is not public.",
-        "Use a public host, or let the operator allow the network.",
-    ),
-    page(
-        "forbidden_header",
-        400,
-        "A callback's header cannot be set.",
-        "Leave out headers that frame or sign a request.",
-    ),
-    page(
-        "invalid_schema",
-        400,
-        "`responseSchema` is no JSON Schema (2020-12).",
-        "Correct the schema; it must stand by itself.",
-    ),
-    page(
-        "attachment_not_found",
-        400,
-        "No upload of this workspace has this id.",
-        "Upload the file first, in this workspace.",
-    ),
-    page(
-        "invalid_response",
-        400,
-        "The answer does not fit the review.",
-        "Send what the review's type or schema asks for.",
-    ),
-    page(
-        "media_unreachable",
-        400,
-        "The file cannot be fetched.",
-        "Check that its URL can be reached without a login and in at most 3 redirects.",
-    ),
-    page("media_too_large", 400, "The file is too large.", "Send at most 10485760 bytes."),
-    page("media_timeout", 400, "The file did not arrive in time.", "Serve it within 30 seconds."),
-    page("media_type_mismatch", 400, "The file is not what `type` says.", "Send the type that the file has."),
-    page(
-        "invalid_idempotency_key",
-        400,
-        "The idempotency key cannot be one.",
-        "Send 1 to 255 visible ASCII characters.",
-    ),
-    page(
-        "idempotency_key_conflict",
-        400,
-        "The request names two different idempotency keys.",
-        "Send one key, or the same one everywhere.",
-    ),
-    page(
-        "unauthenticated",
-        401,
-        "No key, a malformed key, two different keys, or one that is not known or was revoked.",
-        "Send `Authorization: Bearer <key>` or `X-API-Key: <key>`.",
-    ),
-    page(
-        "insufficient_scope",
-        403,
-        "The key does not have the scope that this needs.",
-        "Use a key with the scope that `detail` names.",
-    ),
-    page(
-        "workspace_forbidden",
-        403,
-        "The key may not use that workspace; unknown ones answer the same.",
-        "Leave `X-Workspace-Id` out, or use a key of that workspace.",
-    ),
-    page("forbidden", 403, "The key may not do that.", "Use another key."),
-    page("not_found", 404, "Nothing is at this path.", "Check the path and its version."),
-    page(
-        "channel_not_found",
-        404,
-        "The workspace has no such channel.",
-        "Check the id, and in which workspace the key is.",
-    ),
-    page(
-        "conversation_not_found",
-        404,
-        "The workspace has no such conversation.",
-        "Check the id, and in which workspace the key is.",
-    ),
-    page(
-        "contact_not_found",
-        404,
-        "The workspace has no such contact.",
-        "Check the id, and in which workspace the key is.",
-    ),
-    page("turn_not_found", 404, "The workspace has no such turn.", "Check the id, and in which workspace the key is."),
-    page(
-        "agent_not_found",
-        404,
-        "The workspace has no such agent; as a fault with 400 the body names it.",
-        "Check the id, and in which workspace the key is.",
-    ),
-    page("key_not_found", 404, "The workspace has no such key.", "Check the id, and in which workspace the key is."),
-    page("workspace_not_found", 404, "This key knows no such workspace.", "Check the id."),
-    page("review_not_found", 404, "The workspace has no such review.", "A review has its message's id."),
-    page("method_not_allowed", 405, "This path has other methods.", "Use one of those that `Allow` names."),
-    page("not_acceptable", 406, "This cannot be answered in an accepted form.", "Accept `application/json`."),
-    page("request_timeout", 408, "The request did not arrive in time.", "Send it again, faster."),
-    page("channel_disabled", 409, "The channel takes no messages.", "Let an admin enable it."),
-    page("channel_has_no_agent", 409, "The channel has no agent that could answer.", "Let an admin give it one."),
-    page(
-        "channel_exists",
-        409,
-        "There is a channel with this id.",
-        "Choose another id, or change the channel there is.",
-    ),
-    page("agent_exists", 409, "There is an agent with this id.", "Choose another id, or change the agent there is."),
-    page("workspace_exists", 409, "There is a workspace with this id.", "Choose another id."),
-    page("agent_in_use", 409, "A channel has this agent.", "Give the channel another agent first."),
-    page("conversation_closed", 409, "The conversation is closed.", "Open it again, or begin a new one."),
-    page(
-        "turn_in_progress",
-        409,
-        "A turn runs, and the channel takes no message meanwhile.",
-        "Wait for the turn, or let an admin choose another `busyPolicy`.",
-    ),
-    page("turn_over", 409, "The turn is over.", "Nothing is left to do."),
-    page(
-        "too_many_channels",
-        409,
-        "The contact has conversations on too many channels.",
-        "Use fewer channels for one contact.",
-    ),
-    page("attachment_already_linked", 409, "Another message has this upload.", "Upload the file again."),
-    page(
-        "review_already_completed",
-        409,
-        "The review was decided.",
-        "Read the review; its state stands in the answer.",
-    ),
-    page("review_expired", 409, "The deadline has passed.", "Ask again with a new message."),
-    page("review_cancelled", 409, "The review was cancelled.", "Ask again with a new message."),
-    page("already_voted", 409, "This principal has answered already.", "Wait for the others."),
-    page(
-        "idempotency_in_progress",
-        409,
-        "Another request with this key is still running.",
-        "Try again after the seconds that `Retry-After` names.",
-    ),
-    page("conflict", 409, "The request does not fit the present state.", "Read it again and decide anew."),
-    page("precondition_failed", 412, "It was changed since it was read.", "Read it again, and send the new `ETag`."),
-    page("body_too_large", 413, "The body is too large.", "Send at most 4 MiB, or what the operator has set."),
-    page("attachment_too_large", 413, "The file is too large.", "Send at most 10485760 bytes."),
-    page("uri_too_long", 414, "The target is too long.", "Shorten the query."),
-    page(
-        "unsupported_media_type",
-        415,
-        "The body does not claim to be plain JSON.",
-        "Send `Content-Type: application/json`, UTF-8, not compressed.",
-    ),
-    page("range_not_satisfiable", 416, "The range lies outside of the content.", "Ask for a range within it."),
-    page(
-        "idempotency_key_reused",
-        422,
-        "This idempotency key came with another request before.",
-        "Use a new key for each new request; a key belongs to one request for 48 hours.",
-    ),
-    page(
-        "rate_limited",
-        429,
-        "The key has used its requests.",
-        "Wait for the seconds that `Retry-After` names; `RateLimit` says what is left.",
-    ),
-    page(
-        "conversation_backlog",
-        429,
-        "Too many requests or turns wait in this conversation. Nothing was stored.",
-        "Wait for the seconds that `Retry-After` names.",
-    ),
-    page(
-        "internal_error",
-        500,
-        "The server failed.",
-        "Try again; with an idempotency key that is safe. Tell the operator the `requestId`.",
-    ),
-    page(
-        "agent_failed",
-        500,
-        "The agent failed. The contact's message stays stored.",
-        "Send the same request with the same idempotency key: it tries the turn again, not the message.",
-    ),
-    page("not_implemented", 501, "This method is not known.", "Use one that the documentation names."),
-    page(
-        "overloaded",
-        503,
-        "The node has too much to do. Nothing was stored.",
-        "Wait for the seconds that `Retry-After` names.",
-    ),
-    page("stopping", 503, "The server is stopping. Nothing was stored.", "Try again; another one takes over."),
-    page(
-        "store_unavailable",
-        503,
-        "The store cannot be reached. Nothing was stored.",
-        "Wait for the seconds that `Retry-After` names.",
-    ),
-    page(
-        "outcome_unknown",
-        503,
-        "The request may or may not have been stored.",
-        "Send it again with the same idempotency key; without one, read first.",
-    ),
-    page("contended", 503, "Others keep changing the same thing. Nothing was stored.", "Try again."),
-    page("unavailable", 503, "The service cannot answer now.", "Wait for the seconds that `Retry-After` names."),
-];
+/// A page for each name; a file that is not there is no build.
+macro_rules! pages {
+    ($($code:literal)*) => {
+        &[$(ErrorPage { code: $code, text: include_str!(concat!("../../docs/errors/", $code, ".md")) }),*]
+    };
+}
+
+/// By code. A test compares it with the directory.
+pub const ERRORS: &[ErrorPage] = pages! {
+    "agent_exists"
+    "agent_failed"
+    "agent_in_use"
+    "agent_not_found"
+    "already_voted"
+    "ambiguous_message_shape"
+    "attachment_not_found"
+    "batch_too_large"
+    "blocked_url"
+    "body_too_large"
+    "channel_disabled"
+    "channel_exists"
+    "channel_has_no_agent"
+    "channel_id_mismatch"
+    "channel_kind_mismatch"
+    "channel_not_found"
+    "conflict"
+    "contact_not_found"
+    "contended"
+    "content_type_mismatch"
+    "conversation_backlog"
+    "conversation_closed"
+    "conversation_id_mismatch"
+    "conversation_not_found"
+    "duplicate_field"
+    "duplicate_value"
+    "empty_batch"
+    "empty_message"
+    "expiry_in_past"
+    "expiry_too_far"
+    "forbidden"
+    "forbidden_header"
+    "idempotency_key_conflict"
+    "idempotency_key_reused"
+    "immutable_field"
+    "incomplete_body"
+    "insufficient_scope"
+    "internal_error"
+    "invalid_characters"
+    "invalid_cursor"
+    "invalid_datetime"
+    "invalid_enum"
+    "invalid_header"
+    "invalid_id"
+    "invalid_idempotency_key"
+    "invalid_query"
+    "invalid_request"
+    "invalid_response"
+    "invalid_role"
+    "invalid_schema"
+    "invalid_type"
+    "invalid_url"
+    "key_not_found"
+    "malformed_json"
+    "media_unreachable"
+    "message_deleted"
+    "message_not_found"
+    "method_not_allowed"
+    "not_acceptable"
+    "not_found"
+    "not_implemented"
+    "not_the_sender"
+    "out_of_range"
+    "outcome_unknown"
+    "overloaded"
+    "parent_not_found"
+    "precondition_failed"
+    "range_not_satisfiable"
+    "rate_limited"
+    "request_failed"
+    "request_timeout"
+    "required"
+    "responder_not_allowed"
+    "review_already_completed"
+    "review_expired"
+    "review_not_found"
+    "stopping"
+    "store_unavailable"
+    "too_deep"
+    "too_few"
+    "too_large"
+    "too_long"
+    "too_many"
+    "too_many_channels"
+    "too_many_votes"
+    "too_short"
+    "turn_in_progress"
+    "turn_not_found"
+    "turn_over"
+    "unauthenticated"
+    "unavailable"
+    "unknown_field"
+    "unknown_message_shape"
+    "unsupported_media_type"
+    "uri_too_long"
+    "workspace_exists"
+    "workspace_forbidden"
+    "workspace_not_found"
+};

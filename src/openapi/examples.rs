@@ -306,3 +306,12 @@ pub(super) const KEY: Example = (
 );
 /// `POST /workspaces`.
 pub(super) const WORKSPACE: Example = ("workspace", "{\n  \"id\": \"acme\",\n  \"name\": \"Acme\"\n}");
+/// `POST /reviews/{id}/respond`.
+pub(super) const ANSWER: Example = (
+    "approve",
+    "{\n  \"response\": {\"selectedOption\": \"approve\", \"comment\": \"Go ahead.\"},\n  \"feedback\": \"Looks good.\"\n}",
+);
+/// `PATCH /messages/{id}`.
+pub(super) const EDIT: Example = ("edit", "{\n  \"content\": \"My name is Ana.\",\n  \"tags\": [\"travel\"]\n}");
+/// `POST /messages/{id}/ack`.
+pub(super) const RECEIPT: Example = ("read", "{\n  \"status\": \"read\"\n}");

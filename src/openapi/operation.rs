@@ -61,6 +61,7 @@ struct Answer {
     schema: Option<RefOr<Schema>>,
     headers: Vec<&'static str>,
     examples: Vec<Example>,
+    also: Option<(&'static str, RefOr<Schema>)>,
 }
 
 impl Op {
@@ -186,7 +187,23 @@ impl Op {
         schema: Option<RefOr<Schema>>,
         examples: &[Example],
     ) -> Self {
-        self.answers.push(Answer { status, about, media, schema, headers: Vec::new(), examples: examples.to_vec() });
+        self.answers.push(Answer {
+            status,
+            about,
+            media,
+            schema,
+            headers: Vec::new(),
+            examples: examples.to_vec(),
+            also: None,
+        });
+        self
+    }
+
+    /// The answer described last may come in this media type too.
+    pub(super) fn also(mut self, media: &'static str, schema: RefOr<Schema>) -> Self {
+        if let Some(answer) = self.answers.last_mut() {
+            answer.also = Some((media, schema));
+        }
         self
     }
 
@@ -225,6 +242,9 @@ impl Op {
                 let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(read(&answer.examples));
                 response = response.content(answer.media, content.build());
             }
+            if let Some((media, schema)) = answer.also {
+                response = response.content(media, ContentBuilder::new().schema(Some(schema)).build());
+            }
             self.building = self.building.response(answer.status.to_string(), response);
         }
         self.codes.sort_by_key(|(status, _)| *status);
@@ -257,7 +277,7 @@ fn refusal(status: u16, codes: &[&str], problem: &str, everywhere: &[&str]) -> R
 }
 
 /// What a status says.
-pub(super) fn reason(status: u16) -> &'static str {
+fn reason(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
 }
 

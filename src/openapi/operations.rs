@@ -7,17 +7,21 @@ use utoipa::openapi::path::OperationBuilder;
 use super::operation::Op;
 use super::shape::{Bounded as _, text};
 
+mod amendments;
 mod configuration;
 mod conversations;
 mod messages;
+mod reviews;
 mod service;
 
 /// Tags in the order of the page, and what each is about.
-pub(super) const TAGS: [(&str, &str); 9] = [
+pub(super) const TAGS: [(&str, &str); 11] = [
     ("Messages", "Sending and reading messages: one path for channel messages and conversation messages."),
     ("Contact messages", "A contact's message on an api channel, answered by its agent in the same call."),
+    ("Reviews", "Questions to people: the inbox, waiting for an outcome, deciding."),
     ("Conversations", "Opening, reading and changing conversations."),
     ("Turns", "How an agent's answer stands."),
+    ("Events", "What happened, in pages or live."),
     ("Contacts", "Who writes to api channels."),
     ("Channels", "Where messages come in, and who answers there."),
     ("Agents", "Who answers, and with which model."),
@@ -32,8 +36,15 @@ const LOOK: &[&str] = &["admin", "messages:read"];
 
 /// Every operation with its path and method.
 pub(super) fn all() -> Vec<(&'static str, HttpMethod, OperationBuilder)> {
-    let operations =
-        [messages::operations(), conversations::operations(), configuration::operations(), service::operations()];
+    let operations = [
+        messages::operations(),
+        amendments::messages(),
+        reviews::operations(),
+        conversations::operations(),
+        amendments::events(),
+        configuration::operations(),
+        service::operations(),
+    ];
     operations.into_iter().flatten().map(Op::done).collect()
 }
 

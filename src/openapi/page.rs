@@ -6,11 +6,11 @@ use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use super::errors::{ERRORS, ErrorPage};
-use super::operation::reason;
 use html::{escape, prose};
 
 mod curl;
 mod html;
+mod markdown;
 mod operation;
 mod shapes;
 
@@ -31,19 +31,10 @@ fn whole(title: &str, navigation: &str, content: &str) -> String {
 
 /// The page of one error.
 pub(super) fn error(error: &ErrorPage) -> String {
-    let mut content = format!(
-        "<p class=\"crumbs\"><a href=\"/docs\">Tertulia API</a> / <a href=\"/docs#errors\">Errors</a></p>\n\
-         <h1><code>{}</code></h1>\n<p><span class=\"status s{}\">{} {}</span></p>\n",
-        escape(error.code),
-        error.status / 100,
-        error.status,
-        escape(reason(error.status))
+    let content = format!(
+        "<p class=\"crumbs\"><a href=\"/docs\">Tertulia API</a> / <a href=\"/docs#errors\">Errors</a></p>\n{}",
+        markdown::html(error.text)
     );
-    content += &format!("<h2>What it means</h2>\n{}\n", prose(error.meaning));
-    content += &format!("<h2>What to do</h2>\n{}\n", prose(error.remedy));
-    content += "<p class=\"quiet\">Every error is <code>application/problem+json</code>; its <code>code</code> is \
-                stable, its <code>detail</code> is for people. Faults of the request's data stand in \
-                <code>errors</code>, each with a pointer, a code of its own and a sentence.</p>\n";
     whole(&format!("{} · Tertulia API", error.code), "", &content)
 }
 
@@ -120,14 +111,14 @@ fn navigation(groups: &[Group<'_>]) -> String {
 fn errors() -> String {
     let mut out = String::from(
         "<section><h2 id=\"errors\">Errors</h2>\n<div class=\"scroll\"><table><thead><tr><th>Code</th><th>Status</th>\
-         <th>What it means</th></tr></thead><tbody>\n",
+         <th>What happened</th></tr></thead><tbody>\n",
     );
     for error in ERRORS {
         out += &format!(
             "<tr><td><a href=\"/docs/errors/{0}\"><code>{0}</code></a></td><td>{1}</td><td>{2}</td></tr>\n",
             escape(error.code),
-            error.status,
-            html::inline(error.meaning)
+            escape(error.status()),
+            html::inline(error.title())
         );
     }
     out + "</tbody></table></div></section>\n"

@@ -64,6 +64,14 @@ pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
                 word("", &["channel", "conversation"]),
             ),
         ),
+        (
+            "IfMatch",
+            parameter(header(), "If-Match", "The `ETag` or `checksum` that the message must still have.", text("")),
+        ),
+        (
+            "LastEventId",
+            parameter(header(), "Last-Event-ID", "The sequence of the last event that was seen.", text("")),
+        ),
         ("Strict", parameter(query(), "strict", "`true` makes unknown members a fault.", boolean("").or(false))),
         ("Limit", parameter(query(), "limit", "Items in a page, at most.", limit)),
         ("Cursor", parameter(query(), "cursor", "The `nextCursor` of the page before; opaque.", text(""))),

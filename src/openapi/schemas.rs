@@ -12,6 +12,7 @@ mod contact_message;
 mod conversation_message;
 mod conversations;
 mod problem;
+mod reviews;
 
 /// A component: its name and its shape.
 pub(super) type Component = (&'static str, RefOr<Schema>);
@@ -23,6 +24,7 @@ pub(super) fn all() -> Vec<Component> {
         conversation_message::schemas(),
         contact_message::schemas(),
         conversations::schemas(),
+        reviews::schemas(),
         configuration::schemas(),
         agents::schemas(),
         problem::schemas(),

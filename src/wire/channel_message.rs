@@ -2,12 +2,11 @@
 
 pub mod payload;
 pub mod review;
-pub mod schema;
 pub mod view;
 
 use actors::clock::Millis;
 use actors::id::MessageId;
-use actors::message::{Attachment, Content, Json, MediaKind, Sender, SenderKind, Severity};
+use actors::message::{Attachment, Content, Json, Sender, SenderKind, Severity};
 
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
@@ -107,8 +106,6 @@ impl ChannelPost {
     ) -> Content {
         let role = if sender.kind == SenderKind::Agent { "assistant" } else { "user" };
         Content {
-            role: role.to_owned(),
-            sender,
             text: self.text,
             severity: self.status,
             metadata: self.metadata,
@@ -116,14 +113,7 @@ impl ChannelPost {
             webhook_url: self.webhook_url,
             attachments,
             iteration_of,
-            message_type: "text".to_owned(),
-            tool_calls: None,
-            references: None,
-            tags: None,
-            sent_at: None,
-            media: MediaKind::Text,
-            media_content: None,
-            memories: false,
+            ..Content::text(role, sender, "")
         }
     }
 }

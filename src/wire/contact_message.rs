@@ -6,7 +6,7 @@ pub mod view;
 
 use actors::message::{Attachment, Content, MediaKind, Sender, SenderKind};
 
-pub use crate::wire::contact_message::content::{ContactContent, Media};
+pub use crate::wire::contact_message::content::ContactContent;
 pub use crate::wire::contact_message::identifier::normalize_identifier;
 
 use crate::json::Object;

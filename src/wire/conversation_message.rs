@@ -3,13 +3,10 @@
 pub mod item;
 pub mod view;
 
-use actors::message::Parent;
-
 pub use crate::wire::conversation_message::item::ConversationItem;
 
 use crate::json::Object;
 use crate::json::fields::{Fields, Length, Value};
-use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::wire::Rules;
 
@@ -43,14 +40,6 @@ impl ConversationPost {
             fields.optional("enable_memories").and_then(|value| value.boolean(report)).unwrap_or_default();
         fields.finish(report);
         post
-    }
-
-    /// Parents that are messages of their own, with the place of each, for a fault that only the store can tell.
-    pub fn parents(&self) -> impl Iterator<Item = (Path, actors::id::MessageId)> {
-        self.messages.iter().filter_map(|item| match item.parent {
-            Some(Parent::Message(id)) => Some((item.path.name("parent_message_id"), id)),
-            _ => None,
-        })
     }
 }
 

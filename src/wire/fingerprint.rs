@@ -1,33 +1,63 @@
 //! What makes a retry the same request: a hash of method, path and the body's value.
 
-use crate::json::canonical::canonical;
-use crate::json::{self, Object};
+use serde_json::value::RawValue;
+
+use crate::json::{self, Member, Object};
 
 /// The fingerprint of a request that carries an idempotency key. Member order, white space, and how numbers and
 /// strings are written make no difference; a top-level `clientId` is the key itself and does not count.
+///
+/// The value is hashed as it is walked through; a canonical text of it would be made only to be thrown away.
 #[must_use]
 pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
-    let mut members: Vec<_> = body.members().iter().filter(|member| member.name != "clientId").collect();
-    members.sort_by(|a, b| a.name.cmp(&b.name));
     let mut hasher = blake3::Hasher::new();
-    // A length in front of each part keeps two parts from running together.
-    let mut part = |tag: u8, bytes: &[u8]| {
-        hasher.update(&[tag]);
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    part(b'm', method.as_bytes());
-    part(b'p', path.as_bytes());
-    for member in members {
-        part(b'n', member.name.as_bytes());
-        match json::string(member.value) {
-            Some(text) => part(b's', text.as_bytes()),
-            None => part(b'v', canonical(member.value.get()).as_bytes()),
-        }
-    }
+    part(&mut hasher, b'm', method.as_bytes());
+    part(&mut hasher, b'p', path.as_bytes());
+    members(&mut hasher, body.members().iter().filter(|member| member.name != "clientId").collect());
     let mut out = [0; 16];
     out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     out
+}
+
+/// A length in front of each part keeps two parts from running together.
+fn part(hasher: &mut blake3::Hasher, tag: u8, bytes: &[u8]) {
+    let mut head = [tag; 9];
+    head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(&head).update(bytes);
+}
+
+fn members(hasher: &mut blake3::Hasher, mut members: Vec<&Member<'_>>) {
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    part(hasher, b'o', &(members.len() as u64).to_le_bytes());
+    for member in members {
+        part(hasher, b'n', member.name.as_bytes());
+        value(hasher, member.value);
+    }
+}
+
+fn value(hasher: &mut blake3::Hasher, raw: &RawValue) {
+    let text = raw.get();
+    match text.as_bytes().first() {
+        Some(b'"') => match json::string(raw) {
+            Some(string) => part(hasher, b's', string.as_bytes()),
+            None => part(hasher, b'v', text.as_bytes()),
+        },
+        Some(b'{') => match Object::from_raw(raw) {
+            Some(object) => members(hasher, object.members().iter().collect()),
+            None => part(hasher, b'v', text.as_bytes()),
+        },
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
+            part(hasher, b'a', &(items.len() as u64).to_le_bytes());
+            items.into_iter().for_each(|item| value(hasher, item));
+        }
+        // Numbers are compared as RFC 8785 does, as doubles: `1` and `1.0` are one number, and so are `0` and `-0`.
+        Some(b'-' | b'0'..=b'9') => match text.parse::<f64>() {
+            Ok(number) if number.is_finite() => part(hasher, b'd', &(number + 0.0).to_bits().to_le_bytes()),
+            _ => part(hasher, b'v', text.as_bytes()),
+        },
+        _ => part(hasher, b'v', text.as_bytes()),
+    }
 }
 
 #[cfg(test)]

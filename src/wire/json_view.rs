@@ -81,13 +81,3 @@ pub fn sender_type(kind: SenderKind) -> &'static str {
         SenderKind::User | SenderKind::Contact => "user",
     }
 }
-
-/// One answer as JSON text.
-///
-/// # Errors
-/// Only where stored JSON is damaged.
-pub fn to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
-    let mut out = Vec::with_capacity(512);
-    serde_json::to_writer(&mut out, value)?;
-    Ok(out)
-}

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::http::problem::Fault;
 use crate::json::path::escape;
+use crate::wire::response_schema;
 
 /// What an approval offers where its payload names no options.
 const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
@@ -161,7 +162,7 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
 
 /// Faults by the client's own schema. It was compiled when the review was asked for, so it compiles again.
 fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
-    let Ok(validator) = jsonschema::draft202012::new(schema) else { return Vec::new() };
+    let Ok(validator) = response_schema::compile(schema) else { return Vec::new() };
     let faults = validator.iter_errors(response).take(crate::json::report::MAX_FAULTS);
     faults.map(|error| fault(format!("/response{}", error.instance_path()), error.to_string())).collect()
 }

@@ -143,3 +143,44 @@ async fn an_agent_may_be_asked_to_answer_any_conversation() {
         app.post(format!("{path}/cancel")).await.problem(404, "turn_not_found");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_for_a_turn_that_had_to_wait_is_told_of_that_turn_and_no_other() {
+    let app = busy("merge").await;
+    assert_eq!(send(&app, "one", "wait=0").await.status, 202);
+    let list = app.get("/api/v1/conversations").await.expect(200);
+    let path = format!("/api/v1/conversations/{}/turns", list["data"][0]["id"].as_str().unwrap());
+    let start = |key: &str| app.post(&path).idempotency_key(key).json(json!({"agentId": "echo"}));
+    let (first, second) = (start("a").await, start("b").await);
+    assert_eq!((first.status, second.status), (202, 202));
+    assert_ne!(first.json["id"], second.json["id"]);
+    // It joins the turn that waits last, which answers more from now on.
+    assert_eq!(send(&app, "two", "wait=0").await.status, 202);
+    for (key, before) in [("a", &first), ("b", &second)] {
+        let again = start(key).await;
+        assert_eq!((again.header("idempotent-replayed"), &again.json), ("true", &before.json));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_when_the_server_stops_is_told_where_the_reply_will_be() {
+    let app = busy("queue").await;
+    app.app.leave();
+    let begun = tokio::time::Instant::now();
+    let answer = send(&app, "one", "wait=100").await;
+    assert!(begun.elapsed().as_secs() < 8, "within what a stopping server gives its requests");
+    let location = answer.header("location").to_owned();
+    assert_eq!(answer.expect(202)["turn"]["status"], "running");
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    assert_eq!(app.get(location).await.expect(200)["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_stream_behind_the_last_sequence_there_can_be_is_no_fault() {
+    let app = TestApp::new().await;
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "x"})).await.expect(201);
+    let path = format!("/api/v1/channels/demo/events?after={}", u64::MAX);
+    app.app.leave();
+    let answer = app.get(path).header("accept", "text/event-stream").await;
+    assert_eq!((answer.status, answer.bytes.as_slice()), (200, &b""[..]));
+}

@@ -59,7 +59,11 @@ impl Writer {
 
     fn send(&self, client: &mut Client, number: usize) -> io::Result<Reply> {
         let (path, key, body) = self.request(number);
-        let reply = client.send("POST", &path, Some(&key), &body)?;
+        let mut reply = client.send("POST", &path, Some(&key), &body)?;
+        // A turn that was killed too often is given up; the retry begins it again.
+        while reply.status == 500 && reply.json()["code"] == "agent_failed" {
+            reply = client.send("POST", &path, Some(&key), &body)?;
+        }
         let expected = if matches!(self.place, Place::Channel(_)) { 201 } else { 200 };
         assert_eq!(reply.status, expected, "{key}: {}", String::from_utf8_lossy(&reply.body));
         Ok(reply)
@@ -200,6 +204,9 @@ fn check(client: &mut Client, writers: &[Writer]) {
 /// Channels and conversations for the writers, and a writer for each place and more.
 fn writers(server: &Server) -> Vec<Writer> {
     let mut client = Client::connect(&server.address).unwrap();
+    // Slow enough that most kills come while turns run.
+    let slow = json!({"builtin": {"latencyMs": 15}}).to_string();
+    assert_eq!(client.send("PATCH", "/api/v1/agents/echo", None, &slow).unwrap().status, 200);
     let mut places = Vec::new();
     for n in 0..4 {
         let body = json!({"id": format!("c{n}"), "name": "c", "kind": "human"}).to_string();

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test, which is what it is for")]
 
 mod agents;
+mod amendments;
 mod api_keys;
 mod auth;
 mod bodies;
 mod bootstrap;
+mod bursts;
 mod busy;
 mod channel_messages;
 mod channels;
@@ -14,6 +16,7 @@ mod client;
 mod contact_messages;
 mod conversation_messages;
 mod crash;
+mod faults;
 mod idempotency;
 mod isolation;
 mod openapi;

@@ -250,10 +250,13 @@ async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
         .json(json!({"type": "TEXT", "contactIdentifier": "ana@example.com", "content": {"text": {"body": "Hi"}}}))
         .await
         .expect(200);
+    let review = json!({"channelId": "demo", "text": "Deploy?", "review": {"type": "approval"}});
+    let review = app.post("/api/v1/messages").json(review).await.expect(201);
     let text = |pointer: &str| answer.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     BTreeMap::from([
         ("/api/v1/conversations", conversation),
         ("/api/v1/messages", said[0]["id"].as_str().unwrap().to_owned()),
+        ("/api/v1/reviews", review["id"].as_str().unwrap().to_owned()),
         ("/api/v1/contacts", text("/contactId")),
         ("/api/v1/turns", text("/turn/id")),
         ("/api/v1/channels", "demo".to_owned()),
@@ -274,6 +277,7 @@ async fn what_the_service_answers_fits_what_the_document_says() {
         let known = ids.iter().find(|(before, _)| path.starts_with(**before));
         let asked = known.map_or(path.clone(), |(_, id)| path.replace("{id}", id)).replace("{code}", "rate_limited");
         let asked = if path == "/api/v1/messages" { "/api/v1/messages?channelId=demo".to_owned() } else { asked };
+        let asked = asked.replace("/wait", "/wait?timeout=0");
         let answer = app.get(&asked).await;
         assert_eq!(answer.status, 200, "{asked}: {}", answer.json);
         let content = &operation["responses"]["200"]["content"];
@@ -451,15 +455,15 @@ async fn the_type_of_every_problem_is_a_page() {
     app.get("/docs/errors/no_such_code").no_key().await.problem(404, "not_found");
     let codes: BTreeSet<_> = ERRORS.iter().map(|error| error.code).collect();
     assert_eq!(codes.len(), ERRORS.len(), "a code stands in the table twice");
-    // Codes that no refusal has yet are found where refusals are written.
-    let mut seen = BTreeSet::new();
-    for (file, code) in all_sources(&["http", "wire", "json"]) {
-        for used in codes_in(&code) {
-            assert!(codes.contains(used), "{}: the code {used} has no page", file.display());
-            seen.insert(used.to_owned());
-        }
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors");
+    let pages = fs::read_dir(pages).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let pages: BTreeSet<_> = pages.filter(|name| name != "README.md").collect();
+    let served: BTreeSet<_> = codes.iter().map(|code| format!("{code}.md")).collect();
+    assert_eq!(pages, served, "docs/errors has other pages than src/openapi/errors.rs names");
+    for error in ERRORS {
+        assert!(error.text.starts_with(&format!("# `{}`: ", error.code)), "{}", error.code);
+        assert!(!error.title().is_empty() && !error.status().is_empty(), "{}", error.code);
     }
-    assert!(seen.len() > 50, "only {} codes are seen in the sources: {seen:?}", seen.len());
     for (path, method, operation) in operations(&document(&app).await) {
         for (status, response) in operation["responses"].as_object().unwrap() {
             for code in response["description"].as_str().unwrap().split("(/docs/errors/").skip(1) {
@@ -469,29 +473,3 @@ async fn the_type_of_every_problem_is_a_page() {
         }
     }
 }
-
-/// The codes that a source refuses with, as far as they can be seen: the first word in quotes behind what makes a
-/// problem or a fault.
-fn codes_in(code: &str) -> Vec<&str> {
-    let makers = [
-        "Problem::new(",
-        "not_found(",
-        "conflict(",
-        "unavailable(",
-        "too_many(",
-        "Fault::new(",
-        "::fault(",
-        ".fault(",
-        ".fault_at(",
-    ];
-    let is_code = |word: &&str| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    let behind = makers.iter().flat_map(|maker| code.split(maker).skip(1));
-    let call = behind.filter_map(|rest| rest.split(';').next());
-    call.filter_map(|call| {
-        call.split('"').skip(1).step_by(2).take(2).find(|word| is_code(word) && !FIELDS.contains(word))
-    })
-    .collect()
-}
-
-/// Members that faults point at, which look like codes.
-const FIELDS: [&str; 1] = ["parent_message_id"];

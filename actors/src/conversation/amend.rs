@@ -43,6 +43,16 @@ pub enum Amendment {
     Acknowledge(Receipt),
 }
 
+impl Amendment {
+    /// About how many bytes it adds to a commit.
+    pub(super) fn weight(&self) -> usize {
+        let Self::Edit(edit) = self else { return 200 };
+        200 + edit.text.as_ref().map_or(0, String::len)
+            + edit.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len())
+            + edit.tags.iter().flatten().map(String::len).sum::<usize>()
+    }
+}
+
 /// Whether two overlays show the same content.
 fn same_content(one: &Overlay, other: &Overlay) -> bool {
     let content = |overlay: &Overlay| {

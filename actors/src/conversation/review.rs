@@ -128,6 +128,13 @@ pub struct Response {
     pub principal: String,
 }
 
+impl Response {
+    /// About how many bytes it adds to a commit, where it stands in a row and in an event.
+    pub(super) fn weight(&self) -> usize {
+        200 + 2 * (self.response.as_str().len() + self.feedback.as_ref().map_or(0, String::len))
+    }
+}
+
 /// The review of `message` and how it stands; or why nothing can be decided about it.
 fn pending(
     state: &State,
@@ -172,6 +179,13 @@ pub(super) fn respond(
         }
         if after.votes.iter().any(|vote| vote.principal == given.principal) {
             return Ok(Decision::Reject(Rejection::AlreadyVoted));
+        }
+        let size = |response: &Json, feedback: &Option<String>| {
+            100 + response.as_str().len() + feedback.as_ref().map_or(0, String::len)
+        };
+        let before: usize = after.votes.iter().map(|vote| size(&vote.response, &vote.feedback)).sum();
+        if before + size(&given.response, &given.feedback) > limits::VOTE_BYTES {
+            return Ok(Decision::Reject(Rejection::TooManyVotes));
         }
         let (principal, response) = (given.principal.clone(), given.response.clone());
         after.votes.push(Vote { principal, response, feedback: given.feedback.clone(), at: moment.now });

@@ -1,5 +1,7 @@
 //! Decisions as data: no runtime, no store.
 
+use crate::id::TurnId;
+use crate::message::Content;
 use std::sync::Arc;
 
 use super::*;
@@ -120,7 +122,7 @@ fn what_needs_a_conversation_is_not_found_without_one() {
     let commands = [
         Command::Post(Post { opening: None, expected: None, messages: vec![say(content("hi"))], turn: None }),
         Command::Update(Update::default()),
-        Command::StartTurn { agent: AGENT.to_owned() },
+        Command::StartTurn { agent: AGENT.to_owned(), key: None },
         Command::RetryTurn { number: 1 },
         done(1, 1, &[]),
         Command::CancelTurn { number: 1 },
@@ -160,7 +162,7 @@ fn origins_are_listed_where_they_belong() {
 fn a_closed_conversation_takes_nothing_from_clients_until_it_is_opened_again() {
     let mut sim = closed();
     assert_eq!(sim.run(&post(vec![say(content("hi"))])), Err(Rejection::Closed));
-    assert_eq!(sim.run(&Command::StartTurn { agent: AGENT.to_owned() }), Err(Rejection::Closed));
+    assert_eq!(sim.run(&Command::StartTurn { agent: AGENT.to_owned(), key: None }), Err(Rejection::Closed));
     sim.run(&Command::Update(Update { closed: Some(false), ..Update::default() })).unwrap();
     assert!(!sim.state.as_ref().unwrap().closed);
     posted(sim.run(&post(vec![say(content("hi"))])));
@@ -191,4 +193,26 @@ fn an_update_changes_what_it_names_and_an_empty_one_nothing() {
     assert_eq!(names(&sim.since(known)), ["conversation.updated", "conversation.closed"]);
     assert_eq!((state.owner.as_deref(), details.title.as_deref(), state.closed), (None, None, true));
     assert_eq!(*state, *sim.state.as_ref().unwrap(), "the answer is the state as it is then");
+}
+
+#[test]
+fn i7_every_command_weighs_at_least_what_its_words_take() {
+    let words = "x".repeat(1_000);
+    let json = crate::message::Json::from_checked(format!("{{\"a\":\"{words}\"}}"));
+    let message = MessageId::new(NOW, entity().id, 1);
+    let details = Details { title: Some(words.clone()), ..Details::default() };
+    let commands = [
+        Command::Open(Opening { details, ..opening() }),
+        Command::Post(Post { opening: None, expected: None, messages: vec![say(content(&words))], turn: None }),
+        Command::Update(Update { summary: Some(Some(words.clone())), ..Update::default() }),
+        Command::Update(Update { metadata: Some(Some(json.clone())), ..Update::default() }),
+        Command::Amend {
+            message,
+            amendment: amend::Amendment::Edit(amend::Edit { text: Some(words), ..amend::Edit::default() }),
+        },
+        Command::Respond(review::Response { message, response: json, feedback: None, principal: "ana".to_owned() }),
+    ];
+    for command in &commands {
+        assert!(Conversation::weight(command) >= 1_000, "{command:?}");
+    }
 }

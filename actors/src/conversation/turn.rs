@@ -5,16 +5,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Accepted, Conversation, Event, Rejection, Reply, State, TURNS, number_key};
+use super::{ASKED_TURNS, Accepted, Conversation, Event, Rejection, Reply, State, TURNS, number_key};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{ConversationId, TurnId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment};
 use crate::message::{Content, Sender, SenderKind};
-use crate::store::RowWrite;
+use crate::store::{KeyHash, RowWrite};
 
 /// After which a running turn is looked at: one that was lost with its process is started again then.
 const LOOK_AFTER_MILLIS: u64 = 1_000;
@@ -209,24 +210,26 @@ fn start_next(state: &State, moment: &Moment, events: &mut Vec<Event>, rows: &mu
 }
 
 /// An agent shall answer what is there.
-pub(super) fn start(state: &State, agent: &str, moment: &Moment) -> Decision<Conversation> {
+pub(super) fn start(state: &State, agent: &str, key: Option<KeyHash>, moment: &Moment) -> Decision<Conversation> {
     if let Some(rejection) = refuse(state) {
         return Decision::Reject(rejection);
     }
     let turn = Turn { trigger: Some(state.last_seq), ..Turn::requested(moment.now, state.id, state.turns + 1, agent) };
-    enqueue(state, turn, moment)
+    let mut change = enqueue(state, turn, moment);
+    if let (Some(key), Some(_)) = (key, &state.running) {
+        let value = Some(number_key(state.turns + 1));
+        change.rows.push(RowWrite { table: ASKED_TURNS, key: Bytes::copy_from_slice(&key.0), value });
+    }
+    Decision::Change(change)
 }
 
 /// Begins `turn`, or lets it wait where one runs.
-fn enqueue(state: &State, turn: Turn, moment: &Moment) -> Decision<Conversation> {
+fn enqueue(state: &State, turn: Turn, moment: &Moment) -> Change<Conversation> {
     let (turn, event): (Turn, fn(Turn) -> Event) = match &state.running {
         None => (turn.started(moment.now), Event::TurnStarted),
         Some(_) => (Turn { status: TurnStatus::Queued, ..turn }, Event::TurnQueued),
     };
-    Decision::Change(Change {
-        rows: vec![turn.row()],
-        ..Change::new(vec![event(turn.clone())], Reply::Turn(Box::new(turn)))
-    })
+    Change { rows: vec![turn.row()], ..Change::new(vec![event(turn.clone())], Reply::Turn(Box::new(turn))) }
 }
 
 /// A stored turn.
@@ -256,7 +259,7 @@ fn again(state: &State, turn: Turn, moment: &Moment) -> Decision<Conversation> {
     match refuse(state) {
         Some(rejection) => Decision::Reject(rejection),
         // What it waits with is part of the state; how it ended before is told by the log.
-        None => enqueue(state, Turn { ended_at: None, failure: None, ..turn }, moment),
+        None => Decision::Change(enqueue(state, Turn { ended_at: None, failure: None, ..turn }, moment)),
     }
 }
 

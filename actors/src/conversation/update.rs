@@ -38,7 +38,17 @@ pub struct Update {
     pub closed: Option<bool>,
 }
 
+/// The bytes of a text that may not be there.
+fn len(text: Option<&str>) -> usize {
+    text.map_or(0, str::len)
+}
+
 impl Details {
+    /// About how many bytes they take in a commit, where they stand in an event and in a row.
+    pub(super) fn weight(&self) -> usize {
+        2 * (len(self.title.as_deref()) + len(self.summary.as_deref()) + len(self.metadata.as_ref().map(Json::as_str)))
+    }
+
     /// As they are now.
     pub(super) fn stored(found: &Found) -> Result<Self, Missing> {
         let row = found.row(DETAILS, Bytes::new())?;
@@ -47,6 +57,16 @@ impl Details {
 }
 
 impl Update {
+    /// About how many bytes it adds to a commit.
+    pub(super) fn weight(&self) -> usize {
+        let details = Details {
+            title: self.title.clone().flatten(),
+            summary: self.summary.clone().flatten(),
+            metadata: self.metadata.clone().flatten(),
+        };
+        200 + details.weight() + len(self.owner.as_ref().and_then(Option::as_deref))
+    }
+
     pub(super) fn decide(
         &self,
         state: &State,

@@ -161,3 +161,29 @@ async fn wakes_do_not_pile_up_behind_a_slow_commit() {
     assert_eq!(expired(&node, e).await.len(), 1);
     assert!(gate.commits() <= commits + 1);
 }
+
+/// A clock that goes with Tokio's and can be set.
+struct SetClock {
+    inner: Arc<TokioClock>,
+    back: std::sync::atomic::AtomicU64,
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Millis {
+        Millis(self.inner.now().0 - self.back.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_clock_that_is_set_back_puts_no_later_alarm_off() {
+    let hour = 3_600_000;
+    let clock = Arc::new(SetClock { inner: TokioClock::start(), back: 0.into() });
+    let node = Node::start(Arc::new(MemoryStore::default()), clock.clone(), entropy(), Arc::new(NoModels));
+    sleep(Duration::from_secs(1)).await;
+    clock.back.store(hour, std::sync::atomic::Ordering::SeqCst);
+    // Beyond what is kept in memory, so that it must be found in the store.
+    let deadline = clock.now().plus(300_000);
+    node.conversation(entity(1), ask(entity(1), deadline), Circumstances::default()).await.unwrap();
+    sleep(Duration::from_millis(300_000 + LATE_MILLIS)).await;
+    assert_eq!(expired(&node, entity(1)).await.len(), 1);
+}

@@ -1,4 +1,7 @@
 //! Reading. Everything that is read is checked: a row against its checksum, a log row also against its neighbours.
+//!
+//! Everything is read from a snapshot. The engine's own reads also see what it has applied so far of a batch that is
+//! not whole yet: a key could be found before the log that it points to.
 
 use std::ops::Bound;
 
@@ -97,7 +100,8 @@ impl Engine {
     pub(super) fn find_key(&self, entity: EntityKey, name: KeyHash) -> Found<Option<KeyRow>> {
         guarded(entity, || {
             let key = layout::idempotency_key(entity, name);
-            let Some(found) = self.keys.get(key).map_err(|error| corrupt(entity, error))? else { return Ok(None) };
+            let found = self.snapshot().get(&self.keys, key).map_err(|error| corrupt(entity, error))?;
+            let Some(found) = found else { return Ok(None) };
             let row = layout::unseal(&key, &found).and_then(layout::read_key_row);
             row.map(Some).ok_or_else(|| corrupt(entity, "an idempotency key is damaged"))
         })
@@ -199,7 +203,7 @@ impl Engine {
     pub(super) fn row(&self, entity: EntityKey, table: Table, key: &[u8]) -> Found<Option<Bytes>> {
         guarded(entity, || {
             let key = layout::row_key(entity, table, key);
-            let found = self.rows.get(&key).map_err(|error| corrupt(entity, error))?;
+            let found = self.snapshot().get(&self.rows, &key).map_err(|error| corrupt(entity, error))?;
             found.map(|sealed| value(entity, &key, &sealed)).transpose()
         })
     }
@@ -214,7 +218,7 @@ impl Engine {
         budget: usize,
     ) -> Found<Option<Vec<Row>>> {
         let prefix = layout::row_key(entity, table, &[]);
-        guarded(entity, || list(entity, &self.rows, prefix, range, order, limit, budget))
+        guarded(entity, || list(entity, (&self.snapshot(), &self.rows), prefix, range, order, limit, budget))
     }
 
     pub(super) fn view(
@@ -227,7 +231,7 @@ impl Engine {
         budget: usize,
     ) -> Found<Option<Vec<Row>>> {
         let (entity, prefix) = (EntityKey::workspace(workspace), layout::view_key(workspace, view, &[]));
-        guarded(entity, || list(entity, &self.index, prefix, range, order, limit, budget))
+        guarded(entity, || list(entity, (&self.snapshot(), &self.index), prefix, range, order, limit, budget))
     }
 
     pub(super) fn due(&self, after: Option<Due>, upto: Millis, limit: usize, budget: usize) -> Found<Option<Vec<Due>>> {
@@ -238,7 +242,7 @@ impl Engine {
             if after.is_some_and(|due| due.at > upto) {
                 return Ok(Some(found));
             }
-            for guard in self.index.range((from, to)).take(limit) {
+            for guard in self.snapshot().range(&self.index, (from, to)).take(limit) {
                 if found.len() >= budget {
                     return Ok(None);
                 }
@@ -255,7 +259,7 @@ impl Engine {
 /// The rows under `prefix` within `range`, whose keys begin behind the prefix.
 fn list(
     entity: EntityKey,
-    keyspace: &fjall::Keyspace,
+    (snapshot, keyspace): (&fjall::Snapshot, &fjall::Keyspace),
     prefix: Vec<u8>,
     range: &KeyRange,
     order: Order,
@@ -272,7 +276,7 @@ fn list(
     let from = range.after.as_ref().map_or_else(|| Bound::Included(prefix.clone()), |key| Bound::Excluded(full(key)));
     let to = Bound::Excluded(range.before.as_ref().map_or_else(|| behind(&prefix), full));
     let mut found = Vec::new();
-    let mut iter = keyspace.range((from, to));
+    let mut iter = snapshot.range(keyspace, (from, to));
     while found.len() < limit {
         let next = if order == Order::Asc { iter.next() } else { iter.next_back() };
         let Some(guard) = next else { break };

@@ -55,7 +55,7 @@ fn needs_text(content: &Content, channel: bool, report: &mut Report) {
 }
 
 /// `PATCH /messages/{id}`.
-pub(super) async fn edit(
+pub(in crate::http) async fn edit(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -86,7 +86,7 @@ pub(super) async fn edit(
 }
 
 /// `DELETE /messages/{id}`: the content goes, the place stays.
-pub(super) async fn delete(
+pub(in crate::http) async fn delete(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
@@ -103,7 +103,7 @@ pub(super) async fn delete(
 }
 
 /// `POST /messages/{id}/ack`.
-pub(super) async fn acknowledge(
+pub(in crate::http) async fn acknowledge(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,

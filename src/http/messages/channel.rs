@@ -10,8 +10,9 @@ use actors::message::{Message, NewMessage, Overlay, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{Accepting, Inbound, channel_disabled, channel_not_found, find_channel, kind_mismatch, rejected};
+use super::{Accepting, Inbound, channel_disabled, find_channel, kind_mismatch, rejected};
 use crate::http::caller::Caller;
+use crate::http::channels::channel_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::problem::Problem;
 use crate::http::refusal::problem_of;
@@ -57,7 +58,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         review_millis: post.review.as_ref().and_then(|review| review.expires_in(review_millis)),
         parent: None,
         content: {
-            let sender = sender(accepting.caller, &channel);
+            let sender = sender(accepting.caller, &channel.id);
             Arc::new(post.into_content(sender, Vec::new(), iteration_of, accepting.app.now(), review_millis))
         },
     };
@@ -90,10 +91,10 @@ fn accepted(accepting: &Accepting<'_>, channel: &Channel, message: &Message, rep
 }
 
 /// An agent is its channel; a person is who the key says.
-fn sender(caller: &Caller, channel: &Channel) -> Sender {
+pub(in crate::http) fn sender(caller: &Caller, channel: &str) -> Sender {
     let principal = &caller.key.principal;
     if principal.is_agent {
-        Sender { kind: SenderKind::Agent, id: channel.id.clone() }
+        Sender { kind: SenderKind::Agent, id: channel.to_owned() }
     } else {
         Sender { kind: SenderKind::User, id: principal.id.clone() }
     }

@@ -12,6 +12,7 @@ use actors::conversation::{
 };
 use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, ConversationId, EntityKey};
+use actors::limits;
 use actors::machine::Record;
 use actors::message::{Message, NewMessage};
 use actors::subscriptions::Subscription;
@@ -20,8 +21,10 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::exchange;
-use super::{Accepting, Inbound, channel_disabled, channel_not_found, kind_mismatch, rejected};
+use super::{Accepting, Inbound, channel_disabled, kind_mismatch, rejected};
 use crate::http::answer::located;
+use crate::http::channels::channel_not_found;
+use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
 use crate::http::idempotency::without_key;
@@ -35,6 +38,8 @@ use crate::wire::json_view::turn_status;
 const WAIT_MAX: u32 = 120;
 /// How often a contact's conversation may turn out to be closed while a message is on its way to it.
 const REOPENED_MAX: usize = 4;
+/// How long a stopping server still waits for a reply; well within what running requests are given then.
+const STOPPING: Duration = Duration::from_secs(5);
 
 /// Accepts the message, and answers with the agent's reply or with where it will be found.
 pub(super) async fn post(
@@ -102,7 +107,7 @@ impl Exchange<'_> {
             return Ok(None);
         }
         let node = self.accepting.app.node();
-        let state = node.state::<contact::Contact>(self.contact).await.map_err(|error| store_problem(&error))?;
+        let state = node.state::<contact::Contact>(self.contact).await.map_err(store_problem)?;
         let Some(state) = state else { return Ok(None) };
         let Some(open) = state.open.iter().find(|open| open.channel == self.channel.id) else { return Ok(None) };
         let mut earlier = open.earlier.iter();
@@ -127,7 +132,7 @@ impl Exchange<'_> {
     /// When a conversation began; now, where it was assigned and never used.
     async fn began(&self, entity: EntityKey) -> Result<Millis, Problem> {
         let node = self.accepting.app.node();
-        let state = node.state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+        let state = node.state::<Conversation>(entity).await.map_err(store_problem)?;
         Ok(state.map_or_else(|| node.now(), |state| state.id.at))
     }
 
@@ -140,6 +145,9 @@ impl Exchange<'_> {
         agent: String,
     ) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
+        if node.running_turns() >= limits::ALIVE_TURNS {
+            return Err(problem_of(Refusal::<actors::conversation::Conversation>::Overloaded, rejected));
+        }
         let (mut contact, mut open) = self.resolve(&identifier, name.as_ref(), None).await?;
         // The conversation may have changed since it was looked for, with another attempt of this request in the old one.
         if open.generation > 1
@@ -201,7 +209,7 @@ impl Exchange<'_> {
             Ok(Answer::Done(contact::Reply::Resolved { contact, conversation })) => Ok((contact, conversation)),
             Ok(_) => Err(internal_error()),
             Err(refusal) => Err(problem_of(refusal, |rejection| match rejection {
-                contact::Rejection::NotFound => Problem::not_found("contact_not_found", "there is no such contact"),
+                contact::Rejection::NotFound => contact_not_found(),
                 contact::Rejection::TooManyChannels => {
                     Problem::conflict("too_many_channels", "this contact has conversations on too many channels")
                 }
@@ -226,7 +234,7 @@ impl Exchange<'_> {
         let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
         let number = message.turn.ok_or_else(internal_error)?.number;
         let events = node.subscribe(entity);
-        let turn = node.turn(entity, number).await.map_err(|error| store_problem(&error))?;
+        let turn = node.turn(entity, number).await.map_err(store_problem)?;
         let mut turn = turn.ok_or_else(internal_error)?;
         if turn.status == TurnStatus::Failed {
             let with = without_key(self.accepting.context);
@@ -235,7 +243,7 @@ impl Exchange<'_> {
                 Ok(_) => return Err(internal_error()),
                 // Somebody else's retry has ended it in the meantime.
                 Err(Refusal::Rejected(Rejection::TurnNotPossible(_))) => {
-                    let turn = node.turn(entity, number).await.map_err(|error| store_problem(&error))?;
+                    let turn = node.turn(entity, number).await.map_err(store_problem)?;
                     turn.ok_or_else(internal_error)?
                 }
                 Err(refusal) => return Err(problem_of(refusal, rejected)),
@@ -249,9 +257,17 @@ impl Exchange<'_> {
     async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
         let deadline = Instant::now() + self.budget();
-        let turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn, deadline)
-            .await
-            .map_err(|error| store_problem(&error))?;
+        // Whoever waits when the server stops is told where the reply will be, instead of being cut off.
+        let stopped = async {
+            self.accepting.app.left().await;
+            tokio::time::sleep(STOPPING).await;
+        };
+        let turn = tokio::select! {
+            turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), deadline) => {
+                turn.map_err(store_problem)?
+            }
+            () = stopped => delivered.turn,
+        };
         drop(events);
         if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
             let detail = format!(
@@ -264,7 +280,7 @@ impl Exchange<'_> {
                 .with("turnId", turn.id.to_string().into());
             return Err(problem);
         }
-        let replies = exchange::replies(node, delivered.entity, &turn).await.map_err(|error| store_problem(&error))?;
+        let replies = exchange::replies(node, delivered.entity, &turn).await.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
         let parts = ContactParts {
             contact: delivered.contact,

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use actors::codec;
-use actors::conversation::{Conversation, Event, TURNS, Turn, message_of};
+use actors::conversation::{ASKED_TURNS, Conversation, Event, Turn, message_of};
 use actors::id::{EntityKey, MessageId};
-use actors::limits;
 use actors::message::Message;
 use actors::node::Node;
-use actors::store::{KeyRange, Order, StoreError};
+use actors::store::{KeyHash, Order, StoreError};
 use actors::subscriptions::Subscription;
+use bytes::Bytes;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
+
+use crate::http::log;
 
 /// How often the store is asked while nothing is heard: the turn may be running in another process.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -33,14 +34,11 @@ pub(super) async fn wait(
     while !turn.is_over() && Instant::now() < deadline {
         let until = deadline.min(Instant::now() + ASK_AGAIN);
         match timeout_at(until, events.events.recv()).await {
-            Ok(Ok(record)) => match &record.event {
-                Event::TurnCompleted(ended) | Event::TurnFailed(ended) | Event::TurnCancelled(ended)
-                    if ended.id == turn.id =>
-                {
+            Ok(Ok(record)) => {
+                if let Some(ended) = end_of(&turn, &record.event) {
                     turn = ended.clone();
                 }
-                _ => {}
-            },
+            }
             Ok(Err(RecvError::Lagged(_))) | Err(_) => {
                 if let Some(stored) = node.turn(entity, turn.id.number).await? {
                     turn = stored;
@@ -52,6 +50,16 @@ pub(super) async fn wait(
     Ok(turn)
 }
 
+/// How `turn` ended, if that is what the event says. The end of an earlier attempt may be heard after a later one began.
+fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
+    match event {
+        Event::TurnCompleted(ended) | Event::TurnFailed(ended) | Event::TurnCancelled(ended) => {
+            (ended.id == turn.id && ended.attempt >= turn.attempt).then_some(ended)
+        }
+        _ => None,
+    }
+}
+
 /// The replies of a turn that is over, in order.
 ///
 /// # Errors
@@ -59,8 +67,7 @@ pub(super) async fn wait(
 /// What the store says.
 pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
     let Some((first, last)) = turn.replies else { return Ok(Vec::new()) };
-    let limit = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
-    let events = node.events::<Conversation>(entity, (first, last), Order::Asc, limit).await?;
+    let events = log::between(node, entity, (first, last)).await?;
     Ok(events.iter().filter_map(message_of).collect())
 }
 
@@ -75,13 +82,11 @@ pub(in crate::http) async fn trigger(
     turn: &Turn,
 ) -> Result<Option<MessageId>, StoreError> {
     let Some(seq) = turn.trigger else { return Ok(None) };
-    let events = node.events::<Conversation>(entity, (seq, seq), Order::Asc, 1).await?;
+    let events = log::between(node, entity, (seq, seq)).await?;
     Ok(events.iter().find_map(message_of).map(|message| message.id))
 }
 
-/// The turn that an idempotency key asked for, by the key's range of events.
-///
-/// A turn that had to wait began no event of its own; it is known by what it shall answer: everything before.
+/// The turn that an idempotency key asked for, as it was answered first, by the key's range of events.
 ///
 /// # Errors
 ///
@@ -90,7 +95,7 @@ pub(in crate::http) async fn turn_of(
     node: &Node,
     entity: EntityKey,
     (first, last): (u64, u64),
-    agent: &str,
+    key: KeyHash,
 ) -> Result<Option<Turn>, StoreError> {
     if first <= last {
         let events = node.events::<Conversation>(entity, (first, last), Order::Asc, 1).await?;
@@ -99,13 +104,37 @@ pub(in crate::http) async fn turn_of(
             _ => None,
         }));
     }
-    let newest = node.rows(entity, TURNS, KeyRange::default(), Order::Desc, limits::QUEUED_TURNS * 4).await?;
-    for row in newest {
-        let turn: Turn = codec::decode(&row.value)?;
-        if turn.trigger == Some(last) && turn.agent == agent {
-            // As it was answered first: waiting.
-            return Ok(Some(Turn::requested_again(&turn)));
+    // It had to wait, which is no event. What it shall answer may have become more since.
+    let row = node.row(entity, ASKED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
+    let Some(number) = row.and_then(|row| row.as_ref().try_into().ok()).map(u64::from_be_bytes) else {
+        return Ok(None);
+    };
+    let turn = node.turn(entity, number).await?;
+    Ok(turn.map(|turn| Turn { trigger: Some(last), ..Turn::requested_again(&turn) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::clock::Millis;
+    use actors::conversation::TurnStatus;
+    use actors::id::{Address, ConversationId};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_earlier_attempt_or_of_another_turn_is_not_the_end_of_this_one() {
+        let conversation = ConversationId::new(Millis(1), Address([1; 10]));
+        let at =
+            |number, attempt, status| Turn { attempt, status, ..Turn::requested(Millis(1), conversation, number, "a") };
+        let running = at(1, 2, TurnStatus::Running);
+        for other in [at(1, 1, TurnStatus::Failed), at(2, 2, TurnStatus::Failed)] {
+            assert_eq!(end_of(&running, &Event::TurnFailed(other)), None);
         }
+        for attempt in [2, 3] {
+            let ended = at(1, attempt, TurnStatus::Completed);
+            assert_eq!(end_of(&running, &Event::TurnCompleted(ended.clone())), Some(&ended));
+        }
+        let waiting = at(1, 0, TurnStatus::Queued);
+        assert!(end_of(&waiting, &Event::TurnCancelled(waiting.clone())).is_some());
     }
-    Ok(None)
 }

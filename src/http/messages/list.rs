@@ -7,16 +7,19 @@ use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
 use actors::node::Node;
-use actors::store::{Order, StoreError};
+use actors::store::StoreError;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::Uri;
 
-use super::{channel_not_found, conversation_not_found, find_channel, kind_mismatch};
+use super::{conversation_not_found, find_channel, kind_mismatch};
 use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
+use crate::http::channels::channel_not_found;
 use crate::http::context::RequestContext;
-use crate::http::paging::{self, Page, PageRequest};
+use crate::http::conversations;
+use crate::http::log::behind;
+use crate::http::paging::{Page, PageRequest};
 use crate::http::problem::{Fault, Problem};
 use crate::http::query::Query;
 use crate::http::refusal::store_problem;
@@ -31,7 +34,7 @@ const CHUNK: usize = 256;
 
 /// Which messages are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+struct Filter {
     /// Their text has this, in any case.
     search: Option<String>,
     sender: Option<String>,
@@ -46,7 +49,7 @@ impl Filter {
     /// # Errors
     ///
     /// 400 `invalid_type` where `hasAttachments` is neither `true` nor `false`.
-    pub fn from_query(query: &Query) -> Result<Self, Problem> {
+    fn from_query(query: &Query) -> Result<Self, Problem> {
         let text = |name| query.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
         let has_attachments = match query.get("hasAttachments") {
             None => None,
@@ -88,25 +91,19 @@ impl Filter {
 /// # Errors
 ///
 /// What the store says.
-pub async fn page_of(
+async fn page_of(
     node: &Node,
     entity: EntityKey,
     request: &PageRequest,
     filter: &Filter,
 ) -> Result<Page<(Message, Overlay)>, StoreError> {
-    let cursor = request.cursor.as_deref().and_then(|cursor| cursor.try_into().ok()).map(u64::from_be_bytes);
-    let order = if request.order == paging::Order::Asc { Order::Asc } else { Order::Desc };
     let mut data = Vec::new();
     let mut scanned = 0;
-    let mut at = cursor;
+    let mut at = request.seq();
     loop {
-        let range = match (order, at) {
-            (_, None) => (1, u64::MAX),
-            (Order::Asc, Some(at)) => (at.saturating_add(1), u64::MAX),
-            (Order::Desc, Some(at)) => (1, at.saturating_sub(1)),
-        };
+        let range = behind(1, at, request.order);
         let chunk = CHUNK.min(request.limit * 2 + 2);
-        let events = node.events::<Conversation>(entity, range, order, chunk).await?;
+        let events = node.events::<Conversation>(entity, range, request.order, chunk).await?;
         let (Some(first), Some(last)) = (events.first(), events.last()) else {
             return Ok(Page { data, next: None });
         };
@@ -138,7 +135,7 @@ pub async fn page_of(
 }
 
 /// `GET /messages`: of a channel in its shape, of a conversation in its own.
-pub(super) async fn get(
+pub(in crate::http) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -162,7 +159,7 @@ pub(super) async fn get(
 }
 
 /// `GET /conversations/{id}/messages`.
-pub(super) async fn of_conversation(
+pub(in crate::http) async fn of_conversation(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -181,7 +178,7 @@ async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channe
         return Err(kind_mismatch("?channelId", channel.kind));
     }
     let entity = conversation_of(caller.address, &channel.id);
-    let page = page_of(app.node(), entity, &request, &filter).await.map_err(|error| store_problem(&error))?;
+    let page = page_of(app.node(), entity, &request, &filter).await.map_err(store_problem)?;
     let data = page.data.iter().map(|(message, overlay)| channel_view(&channel.id, message, overlay)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, uri))
 }
@@ -198,11 +195,8 @@ async fn conversation_page(
     let filter = Filter::from_query(query)?;
     let id = ConversationId::parse(conversation).ok_or_else(conversation_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.address);
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
-    if state.is_none_or(|state| state.id != id) {
-        return Err(conversation_not_found());
-    }
-    let page = page_of(app.node(), entity, &request, &filter).await.map_err(|error| store_problem(&error))?;
+    conversations::state(app, entity, id).await?.ok_or_else(conversation_not_found)?;
+    let page = page_of(app.node(), entity, &request, &filter).await.map_err(store_problem)?;
     let data =
         page.data.iter().map(|(message, overlay)| conversation_view(&caller.workspace, message, overlay)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, uri))

@@ -3,7 +3,6 @@
 use actors::conversation::{Conversation, Origin, State as ConversationState, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::{Message, Overlay};
-use actors::store::Order;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
@@ -12,6 +11,7 @@ use crate::app::App;
 use crate::http::answer::json;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
+use crate::http::log;
 use crate::http::paging::Page;
 use crate::http::problem::Problem;
 use crate::http::refusal::store_problem;
@@ -35,13 +35,13 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Found, 
     let id = MessageId::parse(id).ok_or_else(message_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.entity);
     let range = (id.number, id.number);
-    let events = app.node().events::<Conversation>(entity, range, Order::Asc, 1).await;
-    let events = events.map_err(|error| store_problem(&error))?;
+    let events = log::between(app.node(), entity, range).await;
+    let events = events.map_err(store_problem)?;
     let message = events.iter().find_map(message_of).filter(|message| message.id == id);
     let message = message.ok_or_else(message_not_found)?;
-    let overlays = app.node().overlays(entity, range).await.map_err(|error| store_problem(&error))?;
+    let overlays = app.node().overlays(entity, range).await.map_err(store_problem)?;
     let overlay = overlays.into_iter().next().map(|(_, overlay)| overlay).unwrap_or_default();
-    let state = app.node().state::<Conversation>(entity).await.map_err(|error| store_problem(&error))?;
+    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     Ok(Found { message, overlay, conversation: state.ok_or_else(message_not_found)? })
 }
 
@@ -61,7 +61,7 @@ pub(super) fn shown(caller: &Caller, found: &Found) -> Response {
 }
 
 /// `GET /messages/{id}`.
-pub(super) async fn get(
+pub(in crate::http) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -73,7 +73,7 @@ pub(super) async fn get(
 const ITERATIONS_MAX: usize = 200;
 
 /// `GET /messages/{id}/iterations`: the revision chain that the message is part of, oldest first.
-pub(super) async fn iterations(
+pub(in crate::http) async fn iterations(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
@@ -95,10 +95,12 @@ pub(super) async fn iterations(
         next = found.overlay.superseded_by;
         chain.push(found);
     }
-    let list = format!("iterations/{id}");
-    let channel = match chain.first().map(|found| &found.conversation.origin) {
-        Some(Origin::Human { channel }) => channel.clone(),
-        _ => String::new(),
+    let list = format!("iterations/{}/{id}", caller.workspace);
+    let origin = chain.first().map(|found| found.conversation.origin.clone());
+    let Some(Origin::Human { channel }) = origin else {
+        let workspace = &caller.workspace;
+        let data = chain.iter().map(|found| conversation_view(workspace, &found.message, &found.overlay)).collect();
+        return Ok(Page { data, next: None }.into_response(&list, &context.uri));
     };
     let data = chain.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
     Ok(Page { data, next: None }.into_response(&list, &context.uri))

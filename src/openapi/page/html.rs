@@ -16,7 +16,7 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// Paragraphs of the little Markdown that descriptions use: `code`, **strong** and [links](/to).
+/// Paragraphs of the little Markdown that descriptions use: `code`, **strong**, *stressed* and [links](/to).
 pub(super) fn prose(text: &str) -> String {
     let paragraphs = text.split("\n\n").filter(|text| !text.trim().is_empty());
     paragraphs.map(|text| format!("<p>{}</p>", inline(text))).collect()
@@ -52,6 +52,10 @@ fn marked(text: &str) -> Option<(String, &str)> {
     if let Some((strong, after)) = text.strip_prefix("**").and_then(|text| text.split_once("**")) {
         return Some((format!("<strong>{}</strong>", inline(strong)), after));
     }
+    let stressed = text.strip_prefix('*').filter(|text| text.starts_with(|c: char| c.is_alphanumeric()));
+    if let Some((stressed, after)) = stressed.and_then(|text| text.split_once('*')) {
+        return Some((format!("<em>{}</em>", inline(stressed)), after));
+    }
     let (words, after) = text.strip_prefix('[')?.split_once("](")?;
     let (target, after) = after.split_once(')')?;
     // Only pages of this server are ever linked.
@@ -69,6 +73,7 @@ mod tests {
             ("<script>alert(\"1\")</script>", "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;"),
             ("`<b>` & 'x'", "<code>&lt;b&gt;</code> &amp; &#39;x&#39;"),
             ("**a `b`**", "<strong>a <code>b</code></strong>"),
+            ("a *b* c", "a <em>b</em> c"),
             ("[a](/b)", "<a href=\"/b\">a</a>"),
             ("[a](//b)", "[a](//b)"),
             ("[a](https://b)", "[a](https://b)"),

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use actors::message::Json;
 
-use super::schema;
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::number::MAX_SAFE;
 use crate::json::report::Report;
+use crate::wire::response_schema;
 
 const NAME: Length = Length::chars(1, usize::MAX);
 
@@ -134,7 +134,10 @@ fn unique(fields: &mut Fields<'_>, name: &'static str, known: &mut HashSet<Strin
 fn response_schema(value: &Value<'_>, report: &mut Report) {
     if !value.is_object() {
         value.wrong_type(report, "an object");
-    } else if let Err(why) = schema::compile(value.raw) {
+    } else if let Err(why) = serde_json::from_str(value.raw.get())
+        .map_err(|error| error.to_string())
+        .and_then(|schema| response_schema::compile(&schema))
+    {
         report.fault(&value.path, "invalid_schema", format!("is not a JSON Schema (2020-12): {why}"));
     }
 }

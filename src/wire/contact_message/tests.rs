@@ -5,9 +5,9 @@ use actors::id::{Address, ContactId, ConversationId, MessageId, TurnId};
 use actors::message::Message;
 use serde_json::{Value as Any, json};
 
+use super::content::Media;
 use super::*;
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
-use crate::wire::json_view::to_vec;
 
 const NOW: Millis = Millis(1_735_689_600_000);
 
@@ -276,9 +276,9 @@ fn the_answer_has_the_members_of_the_contract_in_their_order() {
          \"createdAt\":\"2025-01-01T00:00:00.002Z\"}}],\"usage\":{{\"credits\":1.0,\"inputTokens\":2,\"outputTokens\":3,\
          \"model\":\"echo\"}},\"turn\":{{\"id\":\"{turn}\",\"status\":\"completed\"}}}}"
     );
-    assert_eq!(String::from_utf8(to_vec(&contact_view(&parts)).unwrap()).unwrap(), expected);
+    assert_eq!(String::from_utf8(serde_json::to_vec(&contact_view(&parts)).unwrap()).unwrap(), expected);
     (parts.replies, parts.turn_status, parts.usage) = (&[], "running", Usage::default());
-    let view: Any = serde_json::from_slice(&to_vec(&contact_view(&parts)).unwrap()).unwrap();
+    let view: Any = serde_json::from_slice(&serde_json::to_vec(&contact_view(&parts)).unwrap()).unwrap();
     assert_eq!(
         (&view["aiMessages"], &view["turn"]["status"], &view["usage"]["model"]),
         (&json!([]), &json!("running"), &Any::Null)

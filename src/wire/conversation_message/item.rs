@@ -2,7 +2,7 @@
 
 use actors::clock::Millis;
 use actors::id::MessageId;
-use actors::message::{Content, Json, MediaKind, Parent, Sender};
+use actors::message::{Content, Json, Parent, Sender};
 
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
@@ -24,8 +24,6 @@ pub const MAX_AHEAD_MILLIS: u64 = 5 * 60 * 1000;
 /// One message, with every default but its sender.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConversationItem {
-    /// Where it stands in the body: `/content` or `/content/3`.
-    pub path: Path,
     /// Who says it.
     pub role: String,
     /// The sender it names; without one the key's principal, or the agent where the role is `assistant`.
@@ -59,7 +57,6 @@ impl ConversationItem {
         let has_more = [tool_calls, attachments].iter().flatten().any(|value| raw::compact(value.raw.get()) != "[]");
         let (references, reference_ids) = attachments.map(|value| references(&value, report)).unwrap_or_default();
         let item = Self {
-            path: value.path,
             text: text(&mut fields, has_more, report),
             sender_id: fields.string(report, "sender_id", Length::chars(1, 255)).map(Into::into),
             sent_at: fields.optional("created_at").and_then(|value| sent_at(&value, rules.now, report)),
@@ -84,23 +81,14 @@ impl ConversationItem {
     #[must_use]
     pub fn into_content(self, sender: Sender, memories: bool) -> (Content, Option<Parent>) {
         let content = Content {
-            role: self.role,
-            sender,
-            text: Some(self.text),
-            severity: None,
             metadata: self.meta_data,
-            review: None,
-            webhook_url: None,
-            attachments: Vec::new(),
-            iteration_of: None,
             message_type: self.message_type,
             tool_calls: self.tool_calls,
             references: self.references,
             tags: self.tags,
             sent_at: self.sent_at,
-            media: MediaKind::Text,
-            media_content: None,
             memories,
+            ..Content::text(&self.role, sender, self.text)
         };
         (content, self.parent)
     }

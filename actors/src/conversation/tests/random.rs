@@ -70,7 +70,7 @@ fn command(sim: &Sim<Conversation>, step: &Step) -> Command {
             post(messages)
         }
         Step::Turn(policy) => post_with_turn("hi", *policy),
-        Step::Start => Command::StartTurn { agent: AGENT.to_owned() },
+        Step::Start => Command::StartTurn { agent: AGENT.to_owned(), key: None },
         Step::Finish { ok, stale, replies } => {
             let Attempt { number, attempt } = running.unwrap_or(Attempt { number: 1, attempt: 1 });
             let attempt = attempt - u32::from(*stale);
@@ -158,11 +158,11 @@ fn the_largest_state_is_within_its_bound() {
     sim.run(&Command::Open(Opening { origin, owner: Some(long), details, ..opening() })).unwrap();
     let agent = "a".repeat(64);
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {
-        turned(sim.run(&Command::StartTurn { agent: agent.clone() }));
+        turned(sim.run(&Command::StartTurn { agent: agent.clone(), key: None }));
         let failure = Failure { code: "c".repeat(64), detail: "d".repeat(2_000) };
         turned(sim.run(&Command::FinishTurn(Finish { number, attempt: 1, outcome: Err(failure) })));
     }
-    turned(sim.run(&Command::StartTurn { agent }));
+    turned(sim.run(&Command::StartTurn { agent, key: None }));
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {
         turned(sim.run(&Command::RetryTurn { number }));
     }

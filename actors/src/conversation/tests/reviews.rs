@@ -145,3 +145,17 @@ fn where_several_must_agree_votes_are_counted_once_a_principal() {
     sim.now = NOW.plus(1_000);
     assert_eq!(wake(&mut sim), [Event::DeadlineMoved { next: None }], "and nothing is left to expire");
 }
+
+#[test]
+fn votes_that_would_not_fit_a_commit_are_refused_before_they_are_stored() {
+    let mut sim = nothing();
+    let quorum = Some(crate::message::Quorum { of: 100, allowed: Vec::new() });
+    let asks = say(Content { review: Some(Review { quorum, ..review(NOW.plus(1_000), None) }), ..content("?") });
+    let id = posted(sim.run(&post(vec![asks]))).0[0].id;
+    let words = "x".repeat(crate::limits::VOTE_BYTES / 4);
+    let voters = (0..4).map(|voter| sim.run(&respond(id, &format!("p{voter}"), &words)));
+    let taken: Vec<bool> = voters.map(|vote| vote.is_ok()).collect();
+    assert_eq!(taken, [true, true, true, false]);
+    assert_eq!(sim.run(&respond(id, "late", &words)), Err(Rejection::TooManyVotes));
+    assert!(sim.run(&respond(id, "brief", "1")).is_ok());
+}

@@ -127,7 +127,7 @@ fn as_many_turns_wait_as_the_limit_says() {
         posted(sim.run(&post_with_turn("more", BusyPolicy::Queue)));
     }
     assert_eq!(sim.run(&post_with_turn("more", BusyPolicy::Queue)), Err(Rejection::TooManyTurns));
-    assert_eq!(sim.run(&Command::StartTurn { agent: AGENT.to_owned() }), Err(Rejection::TooManyTurns));
+    assert_eq!(sim.run(&Command::StartTurn { agent: AGENT.to_owned(), key: None }), Err(Rejection::TooManyTurns));
     posted(sim.run(&post_with_turn("joins", BusyPolicy::Merge)));
     assert_eq!(queued(&sim).len(), limits::QUEUED_TURNS);
 }
@@ -137,7 +137,7 @@ fn turns_that_are_tried_again_wait_within_the_same_limit() {
     let mut sim = opened();
     let turns = limits::QUEUED_TURNS as u64 + 2;
     for number in 1..=turns {
-        turned(sim.run(&Command::StartTurn { agent: AGENT.to_owned() }));
+        turned(sim.run(&Command::StartTurn { agent: AGENT.to_owned(), key: None }));
         turned(sim.run(&failed(number, 1)));
     }
     for number in 1..turns {

@@ -106,6 +106,19 @@ async fn every_commit_in_a_failed_batch_is_unknown_and_those_behind_it_are_refus
 }
 
 #[tokio::test]
+async fn a_writer_that_panics_ends_the_store_and_the_process_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (on_fatal, reasons) = fatal();
+    let store = EmbeddedStore::open(dir.path(), Options::new(Arc::new(SystemClock), on_fatal)).unwrap();
+    store.commit(events(entity(1), None, &["x"]), Box::new(|_| panic!("a caller's mistake")));
+    let head = Some(Head { seq: 1, commit: 1 });
+    while commit(&store, events(entity(1), head, &["y"])).await.is_ok() {}
+    drop(store);
+    assert_eq!(*reasons.lock().unwrap(), ["the writer panicked"]);
+    assert_eq!(payloads(&open(dir.path()), entity(1)).await[0], "x");
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_at_once_and_loses_nothing_that_it_took() {
     let dir = tempfile::tempdir().unwrap();
     // The first batch waits until the queue was seen full.
@@ -210,5 +223,47 @@ async fn keys_past_their_time_are_forgotten_by_compaction_and_no_others() {
     assert_eq!(store.find_key(entity(1), KeyHash([1; 16])).await.unwrap(), None);
     for kept in [2, 3] {
         assert_eq!(store.find_key(entity(1), KeyHash([kept; 16])).await.unwrap(), Some(row(5_000)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_sees_one_row_of_a_commit_sees_all_of_it() {
+    use actors::clock::Millis;
+    use actors::store::{KeyHash, KeyRow, View, ViewWrite};
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let key = KeyHash([1; 16]);
+    for n in 0..10 {
+        let row_key = || Bytes::from_static(b"k");
+        let mut next = events(entity(n), None, &["x"]);
+        next.keys = vec![(key, KeyRow { fingerprint: [1; 16], first: 1, last: 1, at: Millis(1_000) })];
+        next.rows = vec![RowWrite { table: Table(1), key: row_key(), value: Some(Bytes::from_static(b"v")) }];
+        // Many entries take a while to become visible, one after the other.
+        let entry = |i: u32| ViewWrite {
+            view: View(1),
+            key: Bytes::copy_from_slice(&i.to_be_bytes()),
+            value: Some(Bytes::new()),
+        };
+        next.views = (0..20_000).map(entry).collect();
+        let looking = store.clone();
+        let looker = tokio::spawn(async move {
+            while looking.row(entity(n), Table(1), row_key()).await.unwrap().is_none() {}
+            assert!(looking.load(entity(n), Fresh::Acknowledged).await.unwrap().is_some(), "a row without its log");
+            assert!(looking.find_key(entity(n), key).await.unwrap().is_some(), "a row without its key");
+        });
+        let listing = store.clone();
+        let lister = tokio::spawn(async move {
+            let rows = async || {
+                let range = actors::store::KeyRange::default();
+                listing.rows(entity(n), Table(1), range, actors::store::Order::Asc, 1).await.unwrap()
+            };
+            while rows().await.is_empty() {}
+            let log = listing.read_log(entity(n), 1, 1, actors::store::Order::Asc, 1).await.unwrap();
+            assert_eq!(log.len(), 1, "a listed row without its log");
+            assert!(listing.row(entity(n), Table(1), row_key()).await.unwrap().is_some());
+        });
+        assert!(matches!(commit(&store, next).await, Ok(Outcome::Committed(_))));
+        looker.await.unwrap();
+        lister.await.unwrap();
     }
 }

@@ -5,7 +5,6 @@ use actors::message::{Message, Overlay, Quorum, ReviewState, ReviewStatus, Vote}
 
 use super::*;
 use crate::wire::channel_message::view::channel_view;
-use crate::wire::json_view::to_vec;
 
 fn message(post: ChannelPost, kind: SenderKind) -> Message {
     let id = MessageId::new(NOW, Address([1; 10]), 1);
@@ -23,7 +22,7 @@ fn message(post: ChannelPost, kind: SenderKind) -> Message {
 }
 
 fn shown(message: &Message, overlay: &Overlay) -> String {
-    String::from_utf8(to_vec(&channel_view("demo", message, overlay)).unwrap()).unwrap()
+    String::from_utf8(serde_json::to_vec(&channel_view("demo", message, overlay)).unwrap()).unwrap()
 }
 
 #[test]

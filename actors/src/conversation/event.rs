@@ -1,0 +1,214 @@
+//! What happens in a conversation, as its log keeps it. Numbers of variants and fields are stored; never reuse one.
+
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+
+use super::turn::Turn;
+use super::{Details, Origin};
+use crate::clock::Millis;
+use crate::id::{ConversationId, MessageId, TurnId};
+use crate::machine::Record;
+use crate::message::{Content, Message, ReviewState};
+
+/// A message's acceptance, as it is logged.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Accepted {
+    /// Its conversation.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// What it says.
+    #[cbor(n(1), with = "shared")]
+    pub content: Arc<Content>,
+    /// What it answers.
+    #[n(2)]
+    pub parent: Option<MessageId>,
+    /// The conversation's owner at the time.
+    #[n(3)]
+    pub owner: Option<String>,
+    /// The turn that it asked for or that it is the outcome of.
+    #[n(4)]
+    pub turn: Option<TurnId>,
+}
+
+/// Encoding of content that a command and its record share.
+mod shared {
+    use std::sync::Arc;
+
+    use minicbor::encode::Write;
+    use minicbor::{Decode, Decoder, Encode, Encoder};
+
+    use crate::message::Content;
+
+    pub(super) fn encode<C, W: Write>(
+        content: &Arc<Content>,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        content.as_ref().encode(e, ctx)
+    }
+
+    pub(super) fn decode<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Arc<Content>, minicbor::decode::Error> {
+        Content::decode(d, ctx).map(Arc::new)
+    }
+}
+
+/// How a review ended, as it is logged.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReviewEnd {
+    /// The message that asked.
+    #[n(0)]
+    pub message: MessageId,
+    /// How it stands now.
+    #[n(1)]
+    pub state: ReviewState,
+}
+
+/// What happens in a conversation.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Event {
+    /// It began.
+    #[n(0)]
+    ConversationCreated {
+        /// Its id.
+        #[n(0)]
+        id: ConversationId,
+        /// Where it comes from.
+        #[n(1)]
+        origin: Origin,
+        /// Whose it is.
+        #[n(2)]
+        owner: Option<String>,
+        /// Title and the like.
+        #[n(3)]
+        details: Details,
+    },
+    /// Title, owner or the like changed.
+    #[n(1)]
+    ConversationUpdated {
+        /// Whose it is now.
+        #[n(0)]
+        owner: Option<String>,
+        /// What they are now.
+        #[n(1)]
+        details: Details,
+        /// It was opened again.
+        #[n(2)]
+        reopened: bool,
+    },
+    /// It was closed.
+    #[n(2)]
+    ConversationClosed,
+    /// A message was accepted.
+    #[n(3)]
+    MessageCreated(#[n(0)] Accepted),
+    /// A message asks for a review.
+    #[n(4)]
+    ReviewRequested {
+        /// The message.
+        #[n(0)]
+        message: MessageId,
+        /// Its deadline.
+        #[n(1)]
+        expires_at: Millis,
+    },
+    /// A review was decided.
+    #[n(5)]
+    ReviewCompleted(#[n(0)] ReviewEnd),
+    /// A review's time was over.
+    #[n(6)]
+    ReviewExpired(#[n(0)] ReviewEnd),
+    /// A review was taken back.
+    #[n(7)]
+    ReviewCancelled(#[n(0)] ReviewEnd),
+    /// A turn waits; a mark.
+    #[n(8)]
+    TurnQueued(#[n(0)] Turn),
+    /// A turn's attempt began.
+    #[n(9)]
+    TurnStarted(#[n(0)] Turn),
+    /// A turn ended with its replies.
+    #[n(10)]
+    TurnCompleted(#[n(0)] Turn),
+    /// A turn ended without.
+    #[n(11)]
+    TurnFailed(#[n(0)] Turn),
+    /// A turn was cancelled.
+    #[n(12)]
+    TurnCancelled(#[n(0)] Turn),
+    /// A message was edited.
+    #[n(14)]
+    MessageUpdated {
+        /// Which.
+        #[n(0)]
+        message: MessageId,
+    },
+    /// A message's content was taken away.
+    #[n(15)]
+    MessageDeleted {
+        /// Which.
+        #[n(0)]
+        message: MessageId,
+    },
+    /// A message has arrived.
+    #[n(16)]
+    MessageDelivered {
+        /// Which.
+        #[n(0)]
+        message: MessageId,
+    },
+    /// A message was read.
+    #[n(17)]
+    MessageRead {
+        /// Which.
+        #[n(0)]
+        message: MessageId,
+    },
+    /// The earliest deadline was worked off; a mark.
+    #[n(13)]
+    DeadlineMoved {
+        /// The next one.
+        #[n(0)]
+        next: Option<Millis>,
+    },
+}
+
+impl Event {
+    /// The event's name on the wire; `None` for a mark.
+    #[must_use]
+    pub fn name(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::ConversationCreated { .. } => "conversation.created",
+            Self::ConversationUpdated { .. } => "conversation.updated",
+            Self::ConversationClosed => "conversation.closed",
+            Self::MessageCreated(_) => "message.created",
+            Self::MessageUpdated { .. } => "message.updated",
+            Self::MessageDeleted { .. } => "message.deleted",
+            Self::MessageDelivered { .. } => "message.delivered",
+            Self::MessageRead { .. } => "message.read",
+            Self::ReviewRequested { .. } => "review.requested",
+            Self::ReviewCompleted(_) => "review.completed",
+            Self::ReviewExpired(_) => "review.expired",
+            Self::ReviewCancelled(_) => "review.cancelled",
+            Self::TurnStarted(_) => "turn.started",
+            Self::TurnCompleted(_) => "turn.completed",
+            Self::TurnFailed(_) => "turn.failed",
+            Self::TurnCancelled(_) => "turn.cancelled",
+            Self::TurnQueued(_) | Self::DeadlineMoved { .. } => return None,
+        })
+    }
+}
+
+/// The message that a record of a conversation's log accepted, if that is what the record says.
+#[must_use]
+pub fn message_of(record: &Record<Event>) -> Option<Message> {
+    let Event::MessageCreated(accepted) = &record.event else { return None };
+    Some(Message {
+        id: MessageId::new(record.at, accepted.conversation.address, record.seq),
+        conversation: accepted.conversation,
+        owner: accepted.owner.clone(),
+        parent: accepted.parent,
+        turn: accepted.turn,
+        content: Arc::clone(&accepted.content),
+    })
+}

@@ -1,0 +1,111 @@
+//! Pages of what stands in the lists of a workspace: contacts, conversations, reviews.
+
+use std::future::Future;
+
+use actors::id::Address;
+use actors::store::{KeyRange, Order, View};
+use bytes::Bytes;
+
+use super::paging::{Page, PageRequest};
+use super::problem::Problem;
+use super::refusal::store_problem;
+use crate::app::App;
+
+/// Entries looked at for one page. A filter that matches little gives a short page with a cursor behind it instead of
+/// a request without bound.
+const SCANNED_MAX: usize = 2_000;
+
+/// A list, or the part of it that stands behind a prefix.
+pub(super) struct Listing<'a> {
+    pub(super) workspace: Address,
+    pub(super) view: View,
+    /// Empty for the whole list.
+    pub(super) prefix: &'a [u8],
+}
+
+impl Listing<'_> {
+    /// One page. `load` gets an entry's key without the prefix and says what it stands for; `None`: not wanted, or not
+    /// there any more.
+    ///
+    /// # Errors
+    /// What the store says, and what `load` says.
+    pub(super) async fn page<T, F>(
+        &self,
+        app: &App,
+        request: &PageRequest,
+        load: impl Fn(Bytes) -> F,
+    ) -> Result<Page<T>, Problem>
+    where
+        F: Future<Output = Result<Option<T>, Problem>>,
+    {
+        let chunk = request.limit + 1;
+        let mut at = request.cursor.clone();
+        let mut data = Vec::new();
+        let mut scanned = 0;
+        loop {
+            let range = range_behind(self.prefix, at.as_deref(), request.order);
+            let rows = app.node().view(self.workspace, self.view, range, request.order, chunk).await;
+            let rows = rows.map_err(store_problem)?;
+            for row in &rows {
+                if let Some(found) = load(row.key.slice(self.prefix.len().min(row.key.len())..)).await? {
+                    if data.len() == request.limit {
+                        return Ok(Page { data, next: at });
+                    }
+                    data.push(found);
+                }
+                at = Some(row.key.to_vec());
+            }
+            scanned += rows.len();
+            if rows.len() < chunk {
+                return Ok(Page { data, next: None });
+            }
+            if scanned >= SCANNED_MAX {
+                return Ok(Page { data, next: at });
+            }
+        }
+    }
+}
+
+/// The keys that begin with `prefix` and stand behind the cursor.
+pub(super) fn range_behind(prefix: &[u8], cursor: Option<&[u8]>, order: Order) -> KeyRange {
+    let after = (!prefix.is_empty()).then(|| Bytes::copy_from_slice(prefix));
+    let before = successor(prefix);
+    let cursor = cursor.map(Bytes::copy_from_slice);
+    match order {
+        Order::Asc => KeyRange { after: cursor.or(after), before },
+        Order::Desc => KeyRange { after, before: cursor.or(before) },
+    }
+}
+
+/// The first key that does not begin with `prefix` any more.
+fn successor(prefix: &[u8]) -> Option<Bytes> {
+    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut next = prefix[..=kept].to_vec();
+    next[kept] += 1;
+    Some(next.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(bytes: &[u8]) -> Option<Bytes> {
+        Some(Bytes::copy_from_slice(bytes))
+    }
+
+    #[test]
+    fn a_range_holds_what_begins_with_the_prefix_and_nothing_else() {
+        let range = range_behind(b"a\xff", None, Order::Asc);
+        assert_eq!((range.after, range.before), (bytes(b"a\xff"), bytes(b"b")));
+        assert_eq!(range_behind(b"", None, Order::Desc), KeyRange::default());
+        assert_eq!(range_behind(b"\xff\xff", None, Order::Asc).before, None);
+    }
+
+    #[test]
+    fn a_cursor_cuts_off_what_was_shown() {
+        let ascending = range_behind(b"a", Some(b"a3"), Order::Asc);
+        assert_eq!((ascending.after, ascending.before), (bytes(b"a3"), bytes(b"b")));
+        let descending = range_behind(b"a", Some(b"a3"), Order::Desc);
+        assert_eq!((descending.after, descending.before), (bytes(b"a"), bytes(b"a3")));
+    }
+}

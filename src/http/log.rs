@@ -1,0 +1,43 @@
+//! Stretches of a conversation's log, as several handlers read them.
+
+use actors::conversation::{Conversation, Event};
+use actors::id::EntityKey;
+use actors::machine::Record;
+use actors::node::Node;
+use actors::store::{Order, StoreError};
+
+/// The events from one sequence to another, both included.
+///
+/// # Errors
+/// What the store says.
+pub(super) async fn between(
+    node: &Node,
+    entity: EntityKey,
+    (first, last): (u64, u64),
+) -> Result<Vec<Record<Event>>, StoreError> {
+    let limit = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
+    node.events::<Conversation>(entity, (first, last), Order::Asc, limit).await
+}
+
+/// The sequences from `first` on that stand behind `at` in this order.
+pub(super) fn behind(first: u64, at: Option<u64>, order: Order) -> (u64, u64) {
+    match (order, at) {
+        (_, None) => (first, u64::MAX),
+        (Order::Asc, Some(at)) => (first.max(at.saturating_add(1)), u64::MAX),
+        (Order::Desc, Some(at)) => (first, at.saturating_sub(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_behind_a_place_depends_on_the_order_and_never_comes_before_the_first() {
+        assert_eq!(behind(3, None, Order::Desc), (3, u64::MAX));
+        assert_eq!(behind(3, Some(7), Order::Asc), (8, u64::MAX));
+        assert_eq!(behind(3, Some(1), Order::Asc), (3, u64::MAX));
+        assert_eq!(behind(3, Some(7), Order::Desc), (3, 6));
+        assert_eq!(behind(1, Some(u64::MAX), Order::Asc), (u64::MAX, u64::MAX));
+    }
+}

@@ -1,0 +1,108 @@
+//! What becomes of a message, and the log of what happened.
+
+use utoipa::openapi::HttpMethod::{Delete, Get, Patch, Post};
+
+use super::super::examples;
+use super::super::operation::Op;
+use super::super::shape::{Bounded as _, integer, named, one_of, text};
+use super::{READ, WRITE, id};
+
+pub(super) fn messages() -> Vec<Op> {
+    vec![edit(), delete(), iterations(), acknowledge()]
+}
+
+pub(super) fn events() -> Vec<Op> {
+    vec![
+        log(
+            "/api/v1/conversations/{id}/events",
+            ("listConversationEvents", "Follow a conversation"),
+            "conversation_not_found",
+        ),
+        log("/api/v1/channels/{id}/events", ("listChannelEvents", "Follow a human channel"), "channel_not_found")
+            .refused(400, &["channel_kind_mismatch"]),
+    ]
+}
+
+fn view() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+    one_of("By where it was sent.", [named("ChannelMessageView"), named("ConversationMessageView")])
+}
+
+fn edit() -> Op {
+    let about = "What is given changes. With `If-Match` only where the message is still the one that its tag names.";
+    Op::new(Patch, "/api/v1/messages/{id}", ("changeMessage", "Change a message"), "Messages", WRITE, about)
+        .path("id", "The message.", id())
+        .shared("IfMatch")
+        .body(named("MessageChange"), "What is to change.", &[examples::EDIT])
+        .answers(200, "The message as it is now.", view(), &[])
+        .with_headers(&["ETag", "X-Ignored-Fields"])
+        .refused(400, &["invalid_header", "too_short", "too_long", "too_many", "too_large", "too_deep"])
+        .refused(404, &["message_not_found"])
+        .refused(409, &["message_deleted"])
+        .refused(412, &["precondition_failed"])
+        .refused(429, &["conversation_backlog"])
+        .refused(503, &["outcome_unknown"])
+}
+
+fn delete() -> Op {
+    let about = "The content goes, the place in the conversation stays.";
+    Op::new(Delete, "/api/v1/messages/{id}", ("deleteMessage", "Delete a message"), "Messages", WRITE, about)
+        .path("id", "The message.", id())
+        .shared("IfMatch")
+        .answers_nothing(204, "Its content is gone.")
+        .refused(400, &["invalid_header"])
+        .refused(404, &["message_not_found"])
+        .refused(412, &["precondition_failed"])
+        .refused(429, &["conversation_backlog"])
+        .refused(503, &["outcome_unknown"])
+}
+
+fn iterations() -> Op {
+    let about = "The chain of revisions that the message is part of, oldest first; at most 200.";
+    Op::new(
+        Get,
+        "/api/v1/messages/{id}/iterations",
+        ("listIterations", "List a message's revisions"),
+        "Messages",
+        READ,
+        about,
+    )
+    .path("id", "A message of the chain.", id())
+    .answers(200, "The chain, in one page.", named("ChannelMessagePage"), &[])
+    .refused(404, &["message_not_found"])
+}
+
+fn acknowledge() -> Op {
+    let about = "Says that a message was delivered, or read.";
+    Op::new(
+        Post,
+        "/api/v1/messages/{id}/ack",
+        ("acknowledgeMessage", "Acknowledge a message"),
+        "Messages",
+        WRITE,
+        about,
+    )
+    .path("id", "The message.", id())
+    .keyed()
+    .body(named("Receipt"), "How far it came.", &[examples::RECEIPT])
+    .answers(200, "The message as it is now.", view(), &[])
+    .with_headers(&["ETag", "Idempotent-Replayed", "X-Ignored-Fields"])
+    .refused(400, &["invalid_enum"])
+    .refused(404, &["message_not_found"])
+    .refused(409, &["message_deleted"])
+    .refused(429, &["conversation_backlog"])
+}
+
+fn log(path: &'static str, named_so: (&'static str, &'static str), unknown: &'static str) -> Op {
+    let about = "A page of what happened, by sequence. With `Accept: text/event-stream` the same live: each event has \
+                 `id:` its sequence, the stream goes on behind `Last-Event-ID` or `after`, and without either it \
+                 begins at the live end. Comments keep the connection alive.";
+    Op::new(Get, path, named_so, "Events", READ, about)
+        .path("id", "Whose log.", id())
+        .shared("LastEventId")
+        .query("after", "Only what comes after this sequence.", integer("", 0, None))
+        .paged()
+        .answers(200, "A page of events, or a stream of them.", named("EventPage"), &[])
+        .also("text/event-stream", text("Events as server-sent events.").least(0).into())
+        .with_headers(&["Link"])
+        .refused(404, &[unknown])
+}

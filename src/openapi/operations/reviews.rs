@@ -1,0 +1,82 @@
+//! Reviews and events.
+
+use utoipa::openapi::HttpMethod::{Get, Post};
+
+use super::super::examples;
+use super::super::operation::Op;
+use super::super::shape::{Bounded as _, integer, named, text, word};
+use super::{READ, WRITE, id};
+
+const RESPOND: &[&str] = &["reviews:respond"];
+
+pub(super) fn operations() -> Vec<Op> {
+    vec![list(), get(), wait(), respond(), cancel()]
+}
+
+fn list() -> Op {
+    let statuses = word("", &["pending", "completed", "expired", "cancelled"]);
+    Op::new(
+        Get,
+        "/api/v1/reviews",
+        ("listReviews", "List reviews"),
+        "Reviews",
+        READ,
+        "The inbox, by when they were asked.",
+    )
+    .query("status", "Only those that stand so.", statuses)
+    .query("channelId", "Only those of this channel.", text(""))
+    .paged()
+    .answers(200, "A page of reviews.", named("InboxReviewPage"), &[])
+    .with_headers(&["Link"])
+}
+
+fn get() -> Op {
+    Op::new(Get, "/api/v1/reviews/{id}", ("getReview", "Read a review"), "Reviews", READ, "How it stands.")
+        .path("id", "The review: its message's id.", id())
+        .answers(200, "The review.", named("InboxReview"), &[])
+        .refused(404, &["review_not_found"])
+}
+
+fn wait() -> Op {
+    let about =
+        "Answers as soon as the review is over, or with how it stands when the time is: then it is still `pending`.";
+    Op::new(Get, "/api/v1/reviews/{id}/wait", ("waitForReview", "Wait for a review's outcome"), "Reviews", READ, about)
+        .path("id", "The review.", id())
+        .query("timeout", "How long to wait, in seconds.", integer("", 0, Some(55)).or(30))
+        .answers(200, "The outcome, or that there is none yet.", named("InboxReview"), &[])
+        .refused(400, &["out_of_range", "invalid_type", "invalid_query"])
+        .refused(404, &["review_not_found"])
+}
+
+fn respond() -> Op {
+    let about = "The first decision wins, or the quorum's. At or after the deadline every answer is refused, even \
+                 where the expiry was not announced yet.";
+    Op::new(Post, "/api/v1/reviews/{id}/respond", ("respondToReview", "Answer a review"), "Reviews", RESPOND, about)
+        .path("id", "The review.", id())
+        .keyed()
+        .body(named("ReviewAnswer"), "The answer.", &[examples::ANSWER])
+        .answers(200, "The review as it stands now.", named("InboxReview"), &[])
+        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .refused(400, &["invalid_response", "too_long", "too_large", "too_deep"])
+        .refused(403, &["responder_not_allowed"])
+        .refused(404, &["review_not_found"])
+        .refused(
+            409,
+            &["review_already_completed", "review_expired", "already_voted", "too_many_votes", "message_deleted"],
+        )
+        .refused(429, &["conversation_backlog"])
+}
+
+fn cancel() -> Op {
+    let about = "Takes the question back. Only its sender may.";
+    Op::new(Post, "/api/v1/reviews/{id}/cancel", ("cancelReview", "Cancel a review"), "Reviews", WRITE, about)
+        .path("id", "The review.", id())
+        .keyed()
+        .empty_body()
+        .answers(200, "The review as it stands now.", named("InboxReview"), &[])
+        .with_headers(&["Idempotent-Replayed"])
+        .refused(403, &["not_the_sender"])
+        .refused(404, &["review_not_found"])
+        .refused(409, &["review_already_completed", "review_expired", "message_deleted"])
+        .refused(429, &["conversation_backlog"])
+}

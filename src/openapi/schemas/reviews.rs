@@ -1,0 +1,103 @@
+//! Reviews in the inbox, changes of messages, and events.
+
+use super::super::shape::{Bounded as _, Members, free, integer, list, made_id, named, text, time, word};
+use super::{Component, page};
+use crate::wire::channel_message::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH};
+use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS};
+use utoipa::openapi::{RefOr, Schema};
+
+/// Every type of event.
+const EVENTS: [&str; 16] = [
+    "message.created",
+    "message.updated",
+    "message.deleted",
+    "message.delivered",
+    "message.read",
+    "review.requested",
+    "review.completed",
+    "review.expired",
+    "review.cancelled",
+    "turn.started",
+    "turn.completed",
+    "turn.failed",
+    "turn.cancelled",
+    "conversation.created",
+    "conversation.updated",
+    "conversation.closed",
+];
+
+pub(super) fn schemas() -> Vec<Component> {
+    vec![
+        ("ReviewAnswer", answer()),
+        ("InboxReview", inbox()),
+        ("InboxReviewPage", page("A page of reviews.", named("InboxReview"))),
+        ("MessageChange", change()),
+        (
+            "Receipt",
+            Members::new("What became of a message.")
+                .must("status", word("How far it came.", &["delivered", "read"]))
+                .done(),
+        ),
+        ("Event", event()),
+        ("EventPage", page("A page of events.", named("Event"))),
+    ]
+}
+
+fn answer() -> RefOr<Schema> {
+    Members::new("An answer to a review.")
+        .must(
+            "response",
+            free(
+                "By the type of the review: approval `{selectedOption, comment?}`, selection `{selectedIds: []}`, form \
+                 an object with a member for each field, text-input `{text}`, else any object. At most 65536 bytes as \
+                 compact JSON. Must match `payload.responseSchema` where there is one.",
+            ),
+        )
+        .may("feedback", text("Words beside it; at most 16384 bytes of UTF-8.").longest(16 * 1024).nullable())
+        .done()
+}
+
+fn inbox() -> RefOr<Schema> {
+    Members::new("A review as whoever answers it sees it.")
+        .must("id", made_id("The review: its message's id.", "msg_", 34))
+        .must("messageId", made_id("The message that asks.", "msg_", 34))
+        .must("channelId", text("The channel.").nullable())
+        .must("senderType", word("Who asks.", &["agent", "user"]))
+        .must("senderId", text("Who asks."))
+        .must("createdAt", time("When it was asked."))
+        .must("text", text("The message's words.").nullable())
+        .must("type", text("The type of the review."))
+        .must("status", word("How it stands.", &["pending", "completed", "expired", "cancelled"]))
+        .must("payload", free("What is asked.").nullable())
+        .must("expiresAt", time("When nobody's answer is accepted any more."))
+        .must("response", free("The response that was decided.").nullable())
+        .must("feedback", text("Words beside it.").nullable())
+        .must("decidedBy", text("Who decided; `system` where `onExpire` did.").nullable())
+        .must("completedAt", time("When it was over.").nullable())
+        .may("votes", list("What was said so far, where there is a quorum.", named("ReviewVote")))
+        .done()
+}
+
+fn change() -> RefOr<Schema> {
+    let own = format!(
+        "An object of your own: at most {MAX_METADATA_BYTES} bytes as compact JSON and {MAX_METADATA_DEPTH} levels."
+    );
+    let words = |about: &str| text(about).longest(MAX_CONTENT_BYTES).nullable();
+    Members::new("What is to change; what is absent stays.")
+        .may("text", words("New words, in channel messages; there at most 65536 bytes of UTF-8."))
+        .may("content", words("The same under its name in conversation messages; at most 262144 bytes of UTF-8."))
+        .may("metadata", free(&own).nullable())
+        .may("meta_data", free("The same under its name in conversation messages.").nullable())
+        .may("tags", list("Words to find it by.", text("").least(1).longest(64)).longest(MAX_TAGS).nullable())
+        .done()
+}
+
+fn event() -> RefOr<Schema> {
+    Members::new("Something that happened; the same in lists, in streams and in webhooks.")
+        .must("id", made_id("The event; in webhooks `webhook-id`.", "evt_", 34))
+        .must("sequence", integer("Its place in its log, without gaps among what is kept.", 1, None))
+        .must("type", word("What happened.", &EVENTS))
+        .must("timestamp", time("When."))
+        .must("data", free("What it is about: the message as its API shows it, or ids and what changed."))
+        .done()
+}

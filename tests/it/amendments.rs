@@ -1,0 +1,113 @@
+//! What becomes of a message, its review and its revisions, and the log of it, through HTTP.
+
+use serde_json::json;
+
+use crate::support::TestApp;
+
+/// A message on the human channel, and its id.
+async fn message(app: &TestApp, body: serde_json::Value) -> String {
+    let answer = app.post("/api/v1/messages").json(body).await.expect(201);
+    answer["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_edit_needs_the_message_that_was_seen_and_shows_at_once() {
+    let app = TestApp::new().await;
+    let id = message(&app, json!({"channelId": "demo", "text": "one"})).await;
+    let path = format!("/api/v1/messages/{id}");
+    let etag = app.get(&path).await.header("etag").to_owned();
+    let edited = app.patch(&path).header("if-match", &etag).json(json!({"text": "two"})).await.expect(200);
+    assert_eq!((&edited["text"], &edited["id"]), (&json!("two"), &json!(id)));
+    assert!(edited["updatedAt"].is_string());
+    let stale = app.patch(&path).header("if-match", &etag).json(json!({"text": "three"})).await;
+    stale.problem(412, "precondition_failed");
+    assert_eq!(app.get(&path).await.expect(200)["text"], "two");
+}
+
+#[tokio::test]
+async fn a_deleted_message_keeps_its_place_and_loses_its_words() {
+    let app = TestApp::new().await;
+    let id = message(&app, json!({"channelId": "demo", "text": "secret", "review": {"type": "approval"}})).await;
+    app.delete(&format!("/api/v1/messages/{id}")).await.expect(204);
+    let shown = app.get("/api/v1/messages?channelId=demo").await.expect(200);
+    assert_eq!(shown["data"][0]["id"], json!(id));
+    assert!(!shown.to_string().contains("secret"));
+    let review = app.get(&format!("/api/v1/reviews/{id}")).await.expect(200);
+    assert_eq!(review["status"], "cancelled");
+    app.patch(&format!("/api/v1/messages/{id}")).json(json!({"text": "x"})).await.problem(409, "message_deleted");
+    app.delete(&format!("/api/v1/messages/{id}")).await.expect(204);
+}
+
+#[tokio::test]
+async fn a_revision_is_part_of_one_chain_whichever_message_is_asked() {
+    let app = TestApp::new().await;
+    let first = message(&app, json!({"channelId": "demo", "text": "1", "review": {"type": "approval"}})).await;
+    let second = message(&app, json!({"channelId": "demo", "text": "2", "iterationOf": first})).await;
+    let third = message(&app, json!({"channelId": "demo", "text": "3", "iterationOf": second})).await;
+    for id in [&first, &second, &third] {
+        let chain = app.get(&format!("/api/v1/messages/{id}/iterations")).await.expect(200);
+        let texts: Vec<_> = chain["data"].as_array().unwrap().iter().map(|one| one["text"].clone()).collect();
+        assert_eq!(texts, ["1", "2", "3"]);
+    }
+    let review = app.get(&format!("/api/v1/reviews/{first}")).await.expect(200);
+    assert_eq!(review["status"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_message_is_delivered_and_read_once() {
+    let app = TestApp::new().await;
+    let id = message(&app, json!({"channelId": "demo", "text": "x"})).await;
+    let path = format!("/api/v1/messages/{id}/ack");
+    let delivered = app.post(&path).json(json!({"status": "delivered"})).await.expect(200);
+    let again = app.post(&path).json(json!({"status": "delivered"})).await.expect(200);
+    assert_eq!(delivered["deliveredAt"], again["deliveredAt"]);
+    assert!(app.post(&path).json(json!({"status": "read"})).await.expect(200)["readAt"].is_string());
+    app.post(&path).json(json!({"status": "lost"})).await.problem(400, "invalid_enum");
+    let events = app.get("/api/v1/channels/demo/events").await.expect(200);
+    let types: Vec<_> = events["data"].as_array().unwrap().iter().map(|one| one["type"].clone()).collect();
+    assert_eq!(types, ["conversation.created", "message.created", "message.delivered", "message.read"]);
+}
+
+#[tokio::test]
+async fn the_first_decision_of_a_review_stands_and_everybody_is_told_of_it() {
+    let app = TestApp::new().await;
+    let id = message(&app, json!({"channelId": "demo", "text": "?", "review": {"type": "approval"}})).await;
+    let path = format!("/api/v1/reviews/{id}");
+    let wrong = app.post(&format!("{path}/respond")).json(json!({"response": {"selectedOption": "maybe"}})).await;
+    wrong.problem(400, "invalid_response");
+    let decision = json!({"response": {"selectedOption": "approve"}, "feedback": "fine"});
+    let waiting = app.get(&format!("{path}/wait?timeout=20"));
+    let deciding = app.post(&format!("{path}/respond")).json(decision.clone()).idempotency_key("k");
+    let (waited, decided) = tokio::join!(async { waiting.await }, async { deciding.await });
+    let (waited, decided) = (waited.expect(200), decided.expect(200));
+    for shown in [&waited, &decided] {
+        assert_eq!((&shown["status"], &shown["feedback"]), (&json!("completed"), &json!("fine")));
+    }
+    let replay = app.post(&format!("{path}/respond")).json(decision).idempotency_key("k").await.expect(200);
+    assert_eq!(replay, decided);
+    let late = app.post(&format!("{path}/respond")).json(json!({"response": {"selectedOption": "reject"}})).await;
+    let late = late.problem(409, "review_already_completed");
+    assert_eq!(late["review"]["response"], json!({"selectedOption": "approve"}));
+    app.post(&format!("{path}/cancel")).await.problem(409, "review_already_completed");
+    assert_eq!(app.get("/api/v1/reviews?status=pending").await.expect(200)["data"], json!([]));
+    assert_eq!(app.get("/api/v1/reviews?channelId=demo").await.expect(200)["data"][0]["id"], json!(id));
+    app.get(&format!("{path}/wait?timeout=56")).await.problem(400, "out_of_range");
+}
+
+#[tokio::test]
+async fn events_have_gapless_sequences_and_pages_of_them_add_up() {
+    let app = TestApp::new().await;
+    for text in ["a", "b", "c"] {
+        message(&app, json!({"channelId": "demo", "text": text, "review": {"type": "approval"}})).await;
+    }
+    let all = app.get("/api/v1/channels/demo/events?limit=200").await.expect(200);
+    let sequences: Vec<u64> =
+        all["data"].as_array().unwrap().iter().map(|event| event["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, (1..=7).collect::<Vec<_>>());
+    let after = app.get("/api/v1/channels/demo/events?after=5").await.expect(200);
+    assert_eq!(after["data"].as_array().unwrap().len(), 2);
+    let first = app.get("/api/v1/channels/demo/events?limit=3").await.expect(200);
+    let cursor = first["nextCursor"].as_str().unwrap();
+    let next = app.get(&format!("/api/v1/channels/demo/events?limit=3&cursor={cursor}")).await.expect(200);
+    assert_eq!(next["data"][0], all["data"][3]);
+}

@@ -1,0 +1,137 @@
+//! The message APIs on a store that fails, on two nodes at once, and after a restart: one effect per key, in order.
+
+use actors::store::faulty::{FaultyStore, Rates};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, TestApp};
+
+/// A request of each API: path, key and body.
+fn requests(conversation: &str, n: usize) -> [(&'static str, String, Value); 4] {
+    let text = format!("m{n}");
+    [
+        ("/api/v1/messages", format!("a{n}"), json!({"channelId": "demo", "text": text})),
+        (
+            "/api/v1/channels/demo-api/messages",
+            format!("b{n}"),
+            json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": text}}}),
+        ),
+        ("/api/v1/messages", format!("c{n}"), json!({"conversation_id": conversation, "content": {"content": text}})),
+        ("/api/v1/messages", format!("n{n}"), json!({"content": [{"content": text}, {"content": text}]})),
+    ]
+}
+
+/// Sends until it is done; every refusal until then must be one that invites a retry.
+async fn until_done(app: &TestApp, (path, key, body): (&str, String, Value), seed: u64) -> Answer {
+    for _ in 0..200 {
+        let answer = app.post(path).idempotency_key(&key).json(body.clone()).await;
+        match answer.status {
+            200 | 201 => return answer,
+            // A turn that was lost is looked for by the clock, which stands still here while the client waits.
+            202 => app.clock.advance(2_000),
+            503 => assert!(!answer.header("retry-after").is_empty(), "seed {seed}"),
+            500 => assert_eq!(answer.json["code"], "agent_failed", "seed {seed}: {}", answer.json),
+            status => panic!("seed {seed}: {key}: {status} {}", answer.json),
+        }
+    }
+    let last = app.post(path).idempotency_key(&key).json(body.clone()).await;
+    panic!("seed {seed}: {key} is never done: {} {}", last.status, last.json);
+}
+
+/// What is there at the end: the texts of the channel, of the contact's conversation by role, of the conversation, and
+/// how many conversations were opened with two messages.
+async fn outcome(app: &TestApp, conversation: &str) -> [Vec<String>; 5] {
+    let list = async |path: String, name: &str| -> Vec<String> {
+        let page = app.get(path).await.expect(200);
+        page["data"].as_array().unwrap().iter().map(|item| item[name].as_str().unwrap().to_owned()).collect()
+    };
+    let page = app.get("/api/v1/conversations?limit=200").await.expect(200);
+    let conversations = page["data"].as_array().unwrap();
+    let of_contact: Vec<_> = conversations.iter().filter(|c| c["contactId"].is_string()).collect();
+    assert_eq!(of_contact.len(), 1);
+    let contact = format!("/api/v1/conversations/{}/messages?limit=200", of_contact[0]["id"].as_str().unwrap());
+    let opened = conversations.iter().filter(|c| c["contactId"].is_null() && c["id"] != conversation);
+    [
+        list("/api/v1/messages?channelId=demo&limit=200".to_owned(), "text").await,
+        list(format!("{contact}&role=user"), "content").await,
+        list(format!("{contact}&role=assistant"), "content").await,
+        list(format!("/api/v1/conversations/{conversation}/messages?limit=200"), "content").await,
+        opened.map(|c| c["messageCount"].to_string()).collect(),
+    ]
+}
+
+/// What has to be there after `n` requests of each API, one after the other.
+fn expected(n: usize) -> [Vec<String>; 5] {
+    let texts: Vec<_> = (0..n).map(|n| format!("m{n}")).collect();
+    [texts.clone(), texts.clone(), texts.clone(), texts, vec!["2".to_owned(); n]]
+}
+
+/// A conversation made before anything fails.
+async fn opened(app: &TestApp) -> String {
+    let body = json!({"title": "t"});
+    let made = until_done(app, ("/api/v1/conversations", "open".to_owned(), body), 0).await;
+    made.json["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_store_that_fails_a_retried_message_has_one_effect_and_one_answer() {
+    for seed in 0..25 {
+        let app = TestApp::with_store(|store| FaultyStore::new(store, seed, Rates::OFTEN)).await;
+        let conversation = opened(&app).await;
+        let mut answers = Vec::new();
+        for n in 0..6 {
+            for request in requests(&conversation, n) {
+                answers.push((request.clone(), until_done(&app, request, seed).await));
+            }
+        }
+        let sound = TestApp::start(app.store.clone(), &[]).await;
+        for (request, first) in answers {
+            let again = until_done(&sound, request, seed).await;
+            assert_eq!(again.header("idempotent-replayed"), "true", "seed {seed}");
+            assert_eq!(String::from_utf8_lossy(&again.bytes), String::from_utf8_lossy(&first.bytes), "seed {seed}");
+        }
+        assert_eq!(outcome(&sound, &conversation).await, expected(6), "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_that_both_take_a_message_for_theirs_give_it_one_effect() {
+    for round in 0..10 {
+        let one = TestApp::new().await;
+        let two = TestApp::start(one.store.clone(), &[]).await;
+        let conversation = opened(&one).await;
+        for n in 0..6 {
+            for request in requests(&conversation, n) {
+                let nodes = if (n + round) % 2 == 0 { [&one, &two] } else { [&two, &one] };
+                let tries = nodes.into_iter().cycle().take(6).map(|node| until_done(node, request.clone(), 0));
+                let answers = join_all(tries).await;
+                for answer in &answers {
+                    assert_eq!(String::from_utf8_lossy(&answer.bytes), String::from_utf8_lossy(&answers[0].bytes));
+                }
+            }
+        }
+        assert_eq!(outcome(&one, &conversation).await, expected(6));
+        assert_eq!(outcome(&two, &conversation).await, expected(6));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_a_stopped_process_left_behind_is_ended_by_the_next_one() {
+    let before = TestApp::new().await;
+    before.patch("/api/v1/agents/echo").json(json!({"builtin": {"latencyMs": 10_000}})).await.expect(200);
+    let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "x"}}});
+    let path = "/api/v1/channels/demo-api/messages";
+    let send = |app: &TestApp| app.post(path).idempotency_key("k").json(body.clone());
+    let early = send(&before).header("prefer", "wait=0").await.expect(202);
+    let after = TestApp::start(before.store.clone(), &[]).await;
+    let last = send(&after).await.expect(200);
+    assert_eq!((&last["messageId"], &last["turn"]["id"]), (&early["messageId"], &early["turn"]["id"]));
+    assert_eq!(last["aiMessages"].as_array().unwrap().len(), 1);
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    for app in [&before, &after] {
+        assert_eq!(send(app).await.expect(200), last);
+        let conversation = last["conversationId"].as_str().unwrap();
+        let page = app.get(format!("/api/v1/conversations/{conversation}/messages")).await.expect(200);
+        assert_eq!(page["data"].as_array().unwrap().len(), 2, "one reply, although both have run the turn");
+    }
+}
