@@ -10,6 +10,8 @@ use serde_json::Value;
 pub const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 /// Parts of a schema with all its references followed.
 const MAX_PARTS: usize = 10_000;
+/// Schemas with `unevaluatedProperties` or `unevaluatedItems` inside each other: each asks all those in it again.
+const MAX_UNEVALUATED: usize = 4;
 /// How long a description of what is wrong may be, in characters; the library's may quote the whole schema.
 const MAX_WORDS: usize = 300;
 
@@ -23,18 +25,19 @@ pub fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
         return Err(format!("it has more than {MAX_SCHEMA_BYTES} bytes"));
     }
     let mut parts = 0;
-    count(schema, schema, &mut Vec::new(), &mut parts)?;
+    count(schema, schema, &mut Vec::new(), 0, &mut parts)?;
     let patterns = jsonschema::PatternOptions::regex();
     let options = jsonschema::draft202012::options().offline().with_pattern_options(patterns);
     options.build(schema).map_err(|error| error.to_string().chars().take(MAX_WORDS).collect())
 }
 
 /// Counts the parts of `schema`, those behind references each time they are referred to. `following` holds the
-/// references that lead here.
+/// references that lead here, `unevaluated` is how many schemas around it ask about what is unevaluated.
 fn count<'a>(
     root: &'a Value,
     schema: &'a Value,
     following: &mut Vec<&'a str>,
+    unevaluated: usize,
     parts: &mut usize,
 ) -> Result<(), String> {
     *parts += 1;
@@ -42,15 +45,20 @@ fn count<'a>(
         return Err(format!("with its references followed it has more than {MAX_PARTS} parts"));
     }
     match schema {
-        Value::Array(items) => items.iter().try_for_each(|item| count(root, item, following, parts)),
+        Value::Array(items) => items.iter().try_for_each(|item| count(root, item, following, unevaluated, parts)),
         Value::Object(members) => {
+            let asks_again = members.contains_key("unevaluatedProperties") || members.contains_key("unevaluatedItems");
+            let unevaluated = unevaluated + usize::from(asks_again);
+            if unevaluated > MAX_UNEVALUATED {
+                return Err(format!("unevaluated parts stand in more than {MAX_UNEVALUATED} of each other"));
+            }
             for (name, value) in members {
                 match (name.as_str(), value.as_str()) {
-                    ("$ref", Some(reference)) => follow(root, reference, following, parts)?,
+                    ("$ref", Some(reference)) => follow(root, reference, following, unevaluated, parts)?,
                     ("$dynamicRef" | "$recursiveRef" | "$id", Some(_)) => {
                         return Err(format!("{name} is not supported here"));
                     }
-                    _ => count(root, value, following, parts)?,
+                    _ => count(root, value, following, unevaluated, parts)?,
                 }
             }
             Ok(())
@@ -63,6 +71,7 @@ fn follow<'a>(
     root: &'a Value,
     reference: &'a str,
     following: &mut Vec<&'a str>,
+    unevaluated: usize,
     parts: &mut usize,
 ) -> Result<(), String> {
     if following.contains(&reference) {
@@ -74,7 +83,7 @@ fn follow<'a>(
         return Err(format!("the reference {reference:.100} does not lead to a part of this schema"));
     };
     following.push(reference);
-    count(root, target, following, parts)?;
+    count(root, target, following, unevaluated, parts)?;
     following.pop();
     Ok(())
 }
@@ -110,6 +119,7 @@ mod tests {
             json!({"$defs": {"a": any("#/$defs/a")}, "$ref": "#/$defs/a"}),
             json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
             json!({"$defs": doubling, "$ref": "#/$defs/d0"}),
+            (0..5).fold(json!({}), |inner, _| json!({"oneOf": [inner], "unevaluatedProperties": false})),
             json!({"$dynamicRef": "#a"}),
             json!({"$ref": "https://example.com/schema"}),
             json!({"type": "object", "description": "x".repeat(MAX_SCHEMA_BYTES)}),
