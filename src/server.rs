@@ -102,8 +102,8 @@ fn http(header_read_timeout: Duration) -> http1::Builder {
         .header_read_timeout(header_read_timeout)
         .max_header_size(HEADER_BYTES)
         .keep_alive(true)
-        // A client that has closed its side is taken as gone, so that what runs for it is cancelled.
-        .half_close(false)
+        // A client may close its side as soon as it has sent its request; it still reads the answer.
+        .half_close(true)
         // Gathering answers would keep one back while half of the next request has arrived.
         .pipeline_flush(false);
     http

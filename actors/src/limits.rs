@@ -33,7 +33,7 @@ pub const WAKES: usize = 1_024;
 /// How long one command may take from admission to its answer; then the outcome is unknown to its caller.
 pub const COMMAND_MILLIS: u64 = 10_000;
 /// Turns of one conversation that may wait behind the running one; they are part of its state.
-pub const QUEUED_TURNS: usize = 32;
+pub const QUEUED_TURNS: usize = 64;
 /// Model calls running at once in the node.
 pub const RUNNING_TURNS: usize = 256;
 /// Channels one contact may have an open conversation on; they are part of its state, at most 180 bytes each.

@@ -49,7 +49,7 @@ async fn a_burst_of_one_contact_makes_one_contact_and_one_conversation() {
 async fn more_messages_than_may_wait_are_refused_before_they_are_stored_and_may_be_sent_again() {
     let app = TestApp::new().await;
     behave(&app, json!({"latencyMs": 100})).await;
-    let mut open: Vec<_> = (0..60).map(|n| format!("k{n}")).collect();
+    let mut open: Vec<_> = (0..2 * actors::limits::QUEUED_TURNS).map(|n| format!("k{n}")).collect();
     let mut refused = 0;
     while !open.is_empty() {
         let answers = join_all(open.iter().map(|key| send(&app, "c", key))).await;
@@ -74,7 +74,7 @@ async fn more_messages_than_may_wait_are_refused_before_they_are_stored_and_may_
         let mut of: Vec<_> = said.iter().filter(|text| text.starts_with(role)).collect();
         of.sort();
         of.dedup();
-        assert_eq!(of.len(), 60, "{role}");
+        assert_eq!(of.len(), 2 * actors::limits::QUEUED_TURNS, "{role}");
     }
     assert_eq!(said.len(), 120);
 }

@@ -82,9 +82,8 @@ fn entry(value: &Value<'_>, report: &mut Report) -> Option<ScriptEntry> {
 
 fn replies(value: &Value<'_>, report: &mut Report) -> Vec<String> {
     let Some(items) = value.array(report) else { return Vec::new() };
-    if items.is_empty() {
-        report.fault(&value.path, "too_few", "must have at least 1 reply");
-    } else if items.len() as u64 > MAX_REPLIES.unsigned_abs() {
+    // None at all is an answer too: the agent has nothing to say to that.
+    if items.len() as u64 > MAX_REPLIES.unsigned_abs() {
         report.fault(&value.path, "too_many", format!("must have at most {MAX_REPLIES} replies, has {}", items.len()));
     }
     let texts = items.iter().filter_map(|item| item.string(report, Length::bytes(1, MAX_REPLY_BYTES)));

@@ -4,7 +4,7 @@ use utoipa::openapi::HttpMethod::{Delete, Get, Patch, Post};
 
 use super::super::examples;
 use super::super::operation::Op;
-use super::super::shape::{Bounded as _, integer, named, one_of, text};
+use super::super::shape::{Bounded as _, any_of, integer, named, one_of, text};
 use super::{READ, WRITE, id};
 
 pub(super) fn messages() -> Vec<Op> {
@@ -67,7 +67,12 @@ fn iterations() -> Op {
         about,
     )
     .path("id", "A message of the chain.", id())
-    .answers(200, "The chain, in one page.", named("ChannelMessagePage"), &[])
+    .answers(
+        200,
+        "The chain, in one page.",
+        any_of("By where they were sent.", [named("ChannelMessagePage"), named("ConversationMessagePage")]),
+        &[],
+    )
     .refused(404, &["message_not_found"])
 }
 
