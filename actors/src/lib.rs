@@ -29,6 +29,7 @@ pub mod limits;
 pub mod machine;
 pub mod message;
 pub mod node;
+pub mod ports;
 pub mod registry;
 pub mod store;
 pub mod subscriptions;

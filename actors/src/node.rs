@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::Models;
 use crate::alarms::{self, Alarms};
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy, Millis};
@@ -20,6 +19,7 @@ use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
 use crate::machine::{Machine, Record};
 use crate::message::Overlay;
+use crate::ports::Ports;
 use crate::registry::{self, Registry};
 use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, Order, Row, Store, StoreError, Table, View};
 use crate::subscriptions::{Subscription, Subscriptions};
@@ -35,7 +35,7 @@ pub struct Node {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
-    pub(crate) models: Arc<dyn Models>,
+    pub(crate) ports: Ports,
     pub(crate) admission: Arc<Admission>,
     pub(crate) alarms: Alarms,
     pub(crate) catalog: Catalog,
@@ -57,12 +57,12 @@ impl std::fmt::Debug for Node {
 impl Node {
     /// Starts the services of a node; must be called within a Tokio runtime.
     #[must_use]
-    pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Entropy, models: Arc<dyn Models>) -> Arc<Self> {
+    pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Entropy, ports: impl Into<Ports>) -> Arc<Self> {
         let node = Arc::new(Self {
             store,
             clock,
             entropy,
-            models,
+            ports: ports.into(),
             admission: Arc::default(),
             alarms: Alarms::default(),
             catalog: Catalog::default(),
