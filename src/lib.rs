@@ -16,4 +16,5 @@ pub mod server;
 pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
+pub mod tools;
 pub mod wire;

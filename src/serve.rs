@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actors::clock::{Entropy, SystemClock};
 use actors::node::Node;
+use actors::ports::Ports;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -19,6 +20,7 @@ use crate::secret::{NoRandomness, random};
 use crate::server::{ServerOptions, serve};
 use crate::stores::{self, StoresError};
 use crate::telemetry::{self, TelemetryError};
+use crate::tools::AgentTools;
 use crate::{http, metrics, shutdown};
 
 /// How long running requests may take once the server was asked to stop.
@@ -78,7 +80,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let (failed, failure) = mpsc::channel(1);
     // Only the first reason counts, and only somebody who still listens needs it.
     let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why))))?;
-    let node = Node::start(store, Arc::new(SystemClock), entropy()?, Arc::new(OpenAi::new(entropy()?)?));
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports()?);
     let served = serve_node(&node, config, asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
@@ -165,6 +167,12 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener
         Ok((listener, address))
     };
     bound.await.map_err(|source| ServeError::Bind { address, purpose, source })
+}
+
+/// The node's ways outside.
+fn ports() -> Result<Ports, ServeError> {
+    let tools = AgentTools::new(Arc::new(SystemClock));
+    Ok(Ports { models: Arc::new(OpenAi::new(entropy()?)?), tools: Arc::new(tools) })
 }
 
 /// One line on standard output, for whoever started this.

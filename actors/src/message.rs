@@ -10,6 +10,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::{AttachmentId, ConversationId, MessageId, TurnId};
+use crate::tool::Asker;
 
 /// JSON text that was checked at the door and is passed on as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +170,9 @@ pub struct Review {
     /// Who has to agree.
     #[n(5)]
     pub quorum: Option<Quorum>,
+    /// The turn that waits for the outcome.
+    #[n(8)]
+    pub asker: Option<Asker>,
 }
 
 /// What a message says; immutable once accepted.

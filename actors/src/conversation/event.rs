@@ -10,6 +10,7 @@ use crate::clock::Millis;
 use crate::id::{ConversationId, MessageId, TurnId};
 use crate::machine::Record;
 use crate::message::{Content, Message, ReviewState};
+use crate::tool::Asker;
 
 /// A message's acceptance, as it is logged.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -62,6 +63,9 @@ pub struct ReviewEnd {
     /// How it stands now.
     #[n(1)]
     pub state: ReviewState,
+    /// The turn that waits for it.
+    #[n(2)]
+    pub asker: Option<Asker>,
 }
 
 /// What happens in a conversation.
@@ -171,6 +175,16 @@ pub enum Event {
         #[n(0)]
         next: Option<Millis>,
     },
+    /// The turn that runs has called tools, has results of them, or waits; a mark.
+    #[n(21)]
+    TurnMoved(#[n(0)] Turn),
+    /// There are errands to other conversations, or none any more; a mark.
+    #[n(22)]
+    ErrandsDue {
+        /// When they are run again, if they have to be.
+        #[n(0)]
+        at: Option<Millis>,
+    },
 }
 
 impl Event {
@@ -194,8 +208,19 @@ impl Event {
             Self::TurnCompleted(_) => "turn.completed",
             Self::TurnFailed(_) => "turn.failed",
             Self::TurnCancelled(_) => "turn.cancelled",
-            Self::TurnQueued(_) | Self::DeadlineMoved { .. } => return None,
+            Self::TurnQueued(_) | Self::TurnMoved(_) | Self::DeadlineMoved { .. } | Self::ErrandsDue { .. } => {
+                return None;
+            }
         })
+    }
+
+    /// Whether there are errands because of it.
+    pub(crate) fn makes_errands(&self) -> bool {
+        match self {
+            Self::ReviewCompleted(end) | Self::ReviewExpired(end) | Self::ReviewCancelled(end) => end.asker.is_some(),
+            Self::ErrandsDue { at } => at.is_some(),
+            _ => false,
+        }
     }
 }
 

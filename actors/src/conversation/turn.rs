@@ -1,21 +1,25 @@
 //! Turns: an agent answers, one turn at a time.
 //!
 //! A turn's attempt is committed before the model is called, and its outcome is accepted only from that attempt. So
-//! after a crash a model may be called twice, but at most one reply is ever appended.
+//! after a crash a model may be called twice, but at most one reply is ever appended. What an attempt does on the way,
+//! it does in [`calls`].
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{ASKED_TURNS, Accepted, Conversation, Event, Rejection, Reply, State, TURNS, number_key};
+use super::{ASKED_TURNS, Accepted, Conversation, Event, Rejection, Reply, State, TURNS, errand, number_key};
 use crate::clock::Millis;
 use crate::codec;
-use crate::id::{ConversationId, TurnId};
+use crate::id::{ConversationId, MessageId, TurnId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment};
 use crate::message::{Content, Sender, SenderKind};
-use crate::store::{KeyHash, RowWrite};
+use crate::store::{KeyHash, RowWrite, ViewWrite};
+use crate::usage;
+
+pub mod calls;
 
 /// After which a running turn is looked at: one that was lost with its process is started again then.
 const LOOK_AFTER_MILLIS: u64 = 1_000;
@@ -59,6 +63,21 @@ pub struct Usage {
     /// The model.
     #[n(3)]
     pub model: String,
+}
+
+impl Usage {
+    /// This and what was used before; the model is the newest one.
+    #[must_use]
+    pub fn on_top_of(&self, before: Option<&Self>) -> Self {
+        let (input, output, credits) =
+            before.map_or((0, 0, 0), |before| (before.input_tokens, before.output_tokens, before.millicredits));
+        Self {
+            input_tokens: self.input_tokens.saturating_add(input),
+            output_tokens: self.output_tokens.saturating_add(output),
+            millicredits: self.millicredits.saturating_add(credits),
+            model: self.model.clone(),
+        }
+    }
 }
 
 /// Why a turn failed.
@@ -105,6 +124,21 @@ pub struct Turn {
     /// Why it failed.
     #[n(9)]
     pub failure: Option<Failure>,
+    /// How many times it has called tools since it was asked for, or tried again.
+    #[n(10)]
+    pub rounds: Option<u32>,
+    /// How many of its calls have no result; they stand in a row.
+    #[n(11)]
+    pub open_calls: Option<u32>,
+    /// The attempt before the first of those that count as one series: only losses within one series use it up.
+    #[n(12)]
+    pub series_after: Option<u32>,
+    /// While it waits: when to look after what it waits for.
+    #[n(13)]
+    pub look_at: Option<Millis>,
+    /// While it waits: since when.
+    #[n(14)]
+    pub waits_since: Option<Millis>,
 }
 
 /// One attempt at one turn of a conversation.
@@ -125,6 +159,8 @@ pub struct Finish {
     pub attempt: u32,
     /// Replies and cost, or why there are none.
     pub outcome: Result<(Vec<String>, Usage), Failure>,
+    /// What the first reply answers, where the conversation is a tree.
+    pub branch: Option<MessageId>,
 }
 
 impl Finish {
@@ -148,15 +184,44 @@ impl Turn {
             replies: None,
             usage: None,
             failure: None,
+            rounds: None,
+            open_calls: None,
+            series_after: None,
+            look_at: None,
+            waits_since: None,
         }
     }
 
     /// The turn as it was when it was asked for and had to wait.
     #[must_use]
     pub fn requested_again(turn: &Self) -> Self {
-        let status = TurnStatus::Queued;
-        let (attempt, started_at, ended_at, replies, usage, failure) = (0, None, None, None, None, None);
-        Self { status, attempt, started_at, ended_at, replies, usage, failure, ..turn.clone() }
+        let requested = Self { id: turn.id, agent: turn.agent.clone(), trigger: turn.trigger, ..turn.bare() };
+        Self { status: TurnStatus::Queued, attempt: 0, series_after: None, ..requested }
+    }
+
+    /// The same without what came of it.
+    fn bare(&self) -> Self {
+        let (started_at, ended_at, replies, usage, failure) = (None, None, None, None, None);
+        let (rounds, open_calls, look_at, waits_since) = (None, None, None, None);
+        let agent = self.agent.clone();
+        let Self { id, trigger, status, attempt, series_after, .. } = *self;
+        Self {
+            id,
+            agent,
+            trigger,
+            status,
+            attempt,
+            started_at,
+            ended_at,
+            replies,
+            usage,
+            failure,
+            rounds,
+            open_calls,
+            series_after,
+            look_at,
+            waits_since,
+        }
     }
 
     /// The same with its next attempt begun.
@@ -168,14 +233,38 @@ impl Turn {
             started_at: Some(at),
             ended_at: None,
             failure: None,
+            look_at: None,
+            waits_since: None,
             ..self.clone()
         }
+    }
+
+    /// The same as the first attempt of a new series: it has come further, so what was lost before does not count.
+    fn with_new_series(self) -> Self {
+        Self { series_after: Some(self.attempt.saturating_sub(1)), ..self }
+    }
+
+    /// How many attempts of its series there are.
+    fn attempts(&self) -> u32 {
+        self.attempt - self.series_after.unwrap_or(0)
+    }
+
+    /// How many times it has called tools.
+    #[must_use]
+    pub fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(0)
+    }
+
+    /// The same, over with this status.
+    #[must_use]
+    fn ended(&self, status: TurnStatus, at: Millis) -> Self {
+        Self { status, ended_at: Some(at), look_at: None, waits_since: None, ..self.clone() }
     }
 
     /// The same, ended by somebody's wish.
     #[must_use]
     pub(super) fn cancelled(&self, at: Millis) -> Self {
-        Self { status: TurnStatus::Cancelled, ended_at: Some(at), ..self.clone() }
+        self.ended(TurnStatus::Cancelled, at)
     }
 
     /// Whether it has ended.
@@ -189,9 +278,11 @@ impl Turn {
         Attempt { number: self.id.number, attempt: self.attempt }
     }
 
-    /// When to look whether it still runs.
-    pub(super) fn look_at(&self) -> Millis {
-        self.started_at.unwrap_or(self.id.at).plus(LOOK_AFTER_MILLIS)
+    /// When to look whether it still runs, or what has become of what it waits for.
+    #[must_use]
+    pub(crate) fn look_at(&self) -> Millis {
+        let running = self.started_at.unwrap_or(self.id.at).plus(LOOK_AFTER_MILLIS);
+        self.look_at.filter(|_| self.status == TurnStatus::AwaitingReview).unwrap_or(running)
     }
 
     /// Its row.
@@ -246,7 +337,7 @@ pub(super) fn retry(
 ) -> Result<Decision<Conversation>, Missing> {
     let Some(turn) = stored(number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
     Ok(match turn.status {
-        TurnStatus::Failed => again(state, turn, moment),
+        TurnStatus::Failed => again(state, &turn, moment),
         TurnStatus::Queued | TurnStatus::Running | TurnStatus::AwaitingReview => {
             Decision::Answer(Reply::Turn(Box::new(turn)))
         }
@@ -255,11 +346,14 @@ pub(super) fn retry(
 }
 
 /// A failed turn takes its place as a new one would, and within the same bounds.
-fn again(state: &State, turn: Turn, moment: &Moment) -> Decision<Conversation> {
+fn again(state: &State, turn: &Turn, moment: &Moment) -> Decision<Conversation> {
     match refuse(state) {
         Some(rejection) => Decision::Reject(rejection),
         // What it waits with is part of the state; how it ended before is told by the log.
-        None => Decision::Change(enqueue(state, Turn { ended_at: None, failure: None, ..turn }, moment)),
+        None => {
+            let again = Turn { series_after: Some(turn.attempt), ..turn.bare() };
+            Decision::Change(enqueue(state, again, moment))
+        }
     }
 }
 
@@ -280,56 +374,93 @@ pub(super) fn cancel(
     if turn.is_over() {
         return Ok(Decision::Reject(Rejection::TurnNotPossible(turn.status)));
     }
-    let turn = turn.cancelled(moment.now);
-    let mut rows = vec![turn.row()];
-    let mut events = vec![Event::TurnCancelled(turn.clone())];
-    if state.running.as_ref().is_some_and(|running| running.id == turn.id) {
-        start_next(state, moment, &mut events, &mut rows);
+    let is_running = state.running.as_ref().is_some_and(|running| running.id == turn.id);
+    let mut change = Change::new(Vec::new(), Reply::Nothing);
+    let turn = end_as(state, &turn, Turn::cancelled, moment, found, &mut change)?;
+    change.rows.push(turn.row());
+    change.events.push(Event::TurnCancelled(turn.clone()));
+    if is_running {
+        start_next(state, moment, &mut change.events, &mut change.rows);
     }
-    Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
+    Ok(Decision::Change(Change { reply: Reply::Turn(Box::new(turn)), ..change }))
+}
+
+/// The turn as it ends, with what its end does to its calls; its row is the caller's to write. `how` is given the
+/// moment's time.
+pub(super) fn end_as(
+    state: &State,
+    turn: &Turn,
+    how: impl FnOnce(&Turn, Millis) -> Turn,
+    moment: &Moment,
+    found: &Found,
+    change: &mut Change<Conversation>,
+) -> Result<Turn, Missing> {
+    let closed = calls::close(state, turn, moment, found)?;
+    change.events.extend(closed.events);
+    if closed.errands {
+        change.events.push(errand::due(moment.now));
+    }
+    change.rows.extend(closed.rows);
+    Ok(how(&closed.turn, moment.now))
 }
 
 /// An attempt has ended. Of an attempt that is not the current one nothing is kept.
-pub(super) fn finish(state: &State, finish: &Finish, moment: &Moment) -> Decision<Conversation> {
-    let running = state.running.as_ref();
+pub(super) fn finish(
+    state: &State,
+    finish: &Finish,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
     let Some(turn) = running.filter(|turn| turn.id.number == finish.number && turn.attempt == finish.attempt) else {
-        return Decision::Answer(Reply::Nothing);
+        return Ok(Decision::Answer(Reply::Nothing));
     };
-    let mut events = Vec::new();
+    let mut change = Change::new(Vec::new(), Reply::Nothing);
     let ended = match &finish.outcome {
         Ok((replies, usage)) => {
-            events.extend(replies.iter().map(|text| reply(state, turn, text)));
-            let last = moment.next_seq + replies.len() as u64;
-            Turn {
-                status: TurnStatus::Completed,
-                ended_at: Some(moment.now),
-                replies: (!replies.is_empty()).then_some((moment.next_seq, last - 1)),
-                usage: Some(usage.clone()),
-                ..turn.clone()
-            }
+            let completed = |turn: &Turn, at| turn.ended(TurnStatus::Completed, at);
+            let ended = end_as(state, turn, completed, moment, found, &mut change)?;
+            let first = moment.next_seq + change.events.iter().filter(|event| event.name().is_some()).count() as u64;
+            let id_at = |seq| MessageId::new(moment.now, state.id.address, seq);
+            change.events.extend((first..).zip(replies).map(|(seq, text)| {
+                let before = if seq == first { finish.branch } else { finish.branch.map(|_| id_at(seq - 1)) };
+                reply(state, turn, text, before)
+            }));
+            let replies = (!replies.is_empty()).then_some((first, first + replies.len() as u64 - 1));
+            let ended = Turn { replies, usage: Some(usage.on_top_of(turn.usage.as_ref())), ..ended };
+            change.rows.push(ended.row());
+            change.views.push(usage_entry(&ended, usage, true, moment));
+            change.events.push(Event::TurnCompleted(ended.clone()));
+            ended
         }
-        Err(failure) => failed(turn, failure.clone(), moment.now),
+        Err(failure) => {
+            let failed = |turn: &Turn, at| failed(turn, failure.clone(), at);
+            let ended = end_as(state, turn, failed, moment, found, &mut change)?;
+            change.rows.push(ended.row());
+            change.events.push(Event::TurnFailed(ended.clone()));
+            ended
+        }
     };
-    let mut rows = vec![ended.row()];
-    events.push(match ended.status {
-        TurnStatus::Completed => Event::TurnCompleted(ended.clone()),
-        _ => Event::TurnFailed(ended.clone()),
-    });
-    start_next(state, moment, &mut events, &mut rows);
-    Decision::Change(Change { rows, ..Change::new(events, Reply::Turn(Box::new(ended))) })
+    start_next(state, moment, &mut change.events, &mut change.rows);
+    Ok(Decision::Change(Change { reply: Reply::Turn(Box::new(ended)), ..change }))
+}
+
+/// What a call of a model has used, in the workspace's list. `last`: it ended its turn.
+fn usage_entry(turn: &Turn, used: &Usage, last: bool, moment: &Moment) -> ViewWrite {
+    usage::Entry { agent: turn.agent.clone(), usage: used.clone(), last }.write(moment)
 }
 
 fn failed(turn: &Turn, failure: Failure, at: Millis) -> Turn {
-    Turn { status: TurnStatus::Failed, ended_at: Some(at), failure: Some(failure), ..turn.clone() }
+    Turn { failure: Some(failure), ..turn.ended(TurnStatus::Failed, at) }
 }
 
 /// A reply of the turn's agent.
-fn reply(state: &State, turn: &Turn, text: &str) -> Event {
+fn reply(state: &State, turn: &Turn, text: &str, parent: Option<MessageId>) -> Event {
     let sender = Sender { kind: SenderKind::Agent, id: turn.agent.clone() };
     Event::MessageCreated(Accepted {
         conversation: state.id,
         content: Arc::new(Content::text("assistant", sender, text)),
-        parent: None,
+        parent,
         owner: state.owner.clone(),
         turn: Some(turn.id),
     })
@@ -340,23 +471,29 @@ pub(super) fn recover(
     state: &State,
     lost: Option<Attempt>,
     moment: &Moment,
-    events: &mut Vec<Event>,
-    rows: &mut Vec<RowWrite>,
-) {
+    found: &Found,
+    change: &mut Change<Conversation>,
+) -> Result<(), Missing> {
     let running = state.running.as_ref().filter(|turn| lost == Some(turn.current()));
-    let Some(turn) = running.filter(|turn| moment.now >= turn.look_at()) else { return };
-    if turn.attempt < limits::TURN_ATTEMPTS {
-        let again = turn.started(moment.now);
-        rows.push(again.row());
-        events.push(Event::TurnStarted(again));
+    let running = running.filter(|turn| turn.status == TurnStatus::Running && moment.now >= turn.look_at());
+    let Some(turn) = running else { return Ok(()) };
+    if turn.attempts() < limits::TURN_ATTEMPTS {
+        let interrupted = calls::interrupt(state, turn, moment, found)?;
+        let again = interrupted.turn.started(moment.now);
+        change.events.extend(interrupted.events);
+        change.rows.push(again.row());
+        change.rows.extend(interrupted.rows);
+        change.events.push(Event::TurnStarted(again));
     } else {
         let failure = Failure {
             code: "attempts_exhausted".to_owned(),
-            detail: format!("the turn was interrupted {} times", turn.attempt),
+            detail: format!("the turn was interrupted {} times", turn.attempts()),
         };
-        let failed = failed(turn, failure, moment.now);
-        rows.push(failed.row());
-        events.push(Event::TurnFailed(failed));
-        start_next(state, moment, events, rows);
+        let failed = |turn: &Turn, at| failed(turn, failure, at);
+        let failed = end_as(state, turn, failed, moment, found, change)?;
+        change.rows.push(failed.row());
+        change.events.push(Event::TurnFailed(failed));
+        start_next(state, moment, &mut change.events, &mut change.rows);
     }
+    Ok(())
 }

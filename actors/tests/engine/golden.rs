@@ -71,6 +71,11 @@ fn turn(number: u64) -> Turn {
         replies: Some((3, 4)),
         usage: Some(Usage { input_tokens: 1, output_tokens: 300, millicredits: 70_000, model: text("m") }),
         failure: Some(Failure { code: text("agent_timeout"), detail: text("too slow") }),
+        rounds: None,
+        open_calls: None,
+        series_after: None,
+        look_at: None,
+        waits_since: None,
     }
 }
 
@@ -103,6 +108,7 @@ fn content() -> Content {
         expires_at: AT.plus(86_400_000),
         on_expire: Some(json("{\"selectedOption\":\"reject\"}")),
         quorum: Some(Quorum { of: 2, allowed: vec![text("ana"), text("bob")] }),
+        asker: None,
     };
     let attachment = Attachment {
         id: AttachmentId::new(AT, address()),
@@ -222,7 +228,7 @@ fn golden_records_of_a_conversation() {
         owner: Some(text("ana")),
         details: details(),
     };
-    let end = || ReviewEnd { message: message(2), state: review_state() };
+    let end = || ReviewEnd { message: message(2), state: review_state(), asker: None };
     let plain = Content::text("user", Sender { kind: SenderKind::User, id: text("ana") }, "hi");
     let bare = Accepted { parent: None, owner: None, turn: None, ..accepted(plain) };
     golden.record("conversation-created-human", None, created(Origin::Human { channel: text("demo") }));
@@ -284,6 +290,7 @@ fn golden_states() {
         queued: vec![turn(2)],
         next_deadline: Some(AT),
         last_seq: 9,
+        errands_at: None,
     };
     golden.value("conversation-state", &state);
     let contact = contact::State {
@@ -321,17 +328,13 @@ fn golden_rows() {
     let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: Some(text("secret")) };
     for (name, provider) in [("agent-builtin", Provider::Builtin(builtin)), ("agent-openai", remote)] {
         let agent = Agent {
-            id: text("bot"),
-            name: text("Bot"),
-            provider,
             model: Some(text("m")),
             system_prompt: Some(text("be kind")),
             temperature_milli: Some(700),
             max_output_tokens: Some(1_000),
             timeout_seconds: 120,
             tools: Some(json("[]")),
-            created_at: AT,
-            updated_at: None,
+            ..Agent::new("bot", "Bot", provider, AT)
         };
         golden.value(name, &agent);
     }

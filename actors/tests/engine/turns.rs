@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actors::agent::builtin::Builtin;
-use actors::agent::{Completion, Models, NoModels, Prompt, Provider};
+use actors::agent::{Completion, Models, NoModels, Prompt, Provider, Said};
 use actors::conversation::{Command, Conversation, Event, TurnStatus};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::EntityKey;
@@ -139,7 +139,7 @@ impl Models for Crowd {
                 millicredits: 0,
                 model: "crowd".to_owned(),
             };
-            Ok((vec!["ok".to_owned()], usage))
+            Ok(Said { replies: vec!["ok".to_owned()], calls: Vec::new(), usage })
         })
     }
 }

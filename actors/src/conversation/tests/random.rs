@@ -160,7 +160,7 @@ fn the_largest_state_is_within_its_bound() {
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {
         turned(sim.run(&Command::StartTurn { agent: agent.clone(), key: None }));
         let failure = Failure { code: "c".repeat(64), detail: "d".repeat(2_000) };
-        turned(sim.run(&Command::FinishTurn(Finish { number, attempt: 1, outcome: Err(failure) })));
+        turned(sim.run(&Command::FinishTurn(Finish { number, attempt: 1, outcome: Err(failure), branch: None })));
     }
     turned(sim.run(&Command::StartTurn { agent, key: None }));
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {
