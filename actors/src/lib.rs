@@ -28,6 +28,7 @@ pub mod key;
 pub mod limits;
 pub mod machine;
 pub mod message;
+pub mod metrics;
 pub mod node;
 pub mod ports;
 pub mod registry;

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use crate::agent::{Models, NoModels};
+use crate::trace::Traces;
 
 /// The outside of a node. What is not given is not there, and says so when it is asked.
 #[derive(Clone)]
 pub struct Ports {
     /// The way to models.
     pub models: Arc<dyn Models>,
+    /// Where spans go.
+    pub traces: Traces,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { models: Arc::new(NoModels) }
+        Self { models: Arc::new(NoModels), traces: Traces::default() }
     }
 }
 
@@ -26,13 +29,13 @@ impl std::fmt::Debug for Ports {
 /// Models and nothing else.
 impl<M: Models> From<Arc<M>> for Ports {
     fn from(models: Arc<M>) -> Self {
-        Self { models }
+        Self { models, ..Self::default() }
     }
 }
 
 /// Models and nothing else.
 impl From<Arc<dyn Models>> for Ports {
     fn from(models: Arc<dyn Models>) -> Self {
-        Self { models }
+        Self { models, ..Self::default() }
     }
 }
