@@ -224,8 +224,7 @@ fn accept_head(response: &Response) -> Result<Form, Refused> {
 fn form(response: &Response) -> Option<Form> {
     let value = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())?;
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let is_json =
-        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
     match essence.as_str() {
         "text/event-stream" => Some(Form::Stream),
         _ => is_json.then_some(Form::Whole),

@@ -172,7 +172,7 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener
 /// The node's ways outside.
 fn ports() -> Result<Ports, ServeError> {
     let tools = AgentTools::new(Arc::new(SystemClock));
-    Ok(Ports { models: Arc::new(OpenAi::new(entropy()?)?), tools: Arc::new(tools) })
+    Ok(Ports { models: Arc::new(OpenAi::new(entropy()?)?), tools: Arc::new(tools), ..Ports::default() })
 }
 
 /// One line on standard output, for whoever started this.

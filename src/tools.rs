@@ -113,8 +113,7 @@ fn refused(error: &str, detail: &str, faults: &[Fault]) -> Plan {
 fn arguments(called: &Called) -> Result<Object<'_>, Plan> {
     // Models write nothing where a tool has no parameters.
     let text = if called.arguments.trim().is_empty() { "{}" } else { called.arguments.as_str() };
-    Object::parse(text.as_bytes())
-        .map_err(|_| refused("invalid_arguments", "the arguments are not a JSON object", &[]))
+    Object::parse(text.as_bytes()).map_err(|_| refused("invalid_arguments", "the arguments are not a JSON object", &[]))
 }
 
 impl Tools for AgentTools {

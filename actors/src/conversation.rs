@@ -10,13 +10,13 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId};
+use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
-use crate::message::{Message, Overlay, ReviewState};
 use crate::node::Node;
-use crate::store::{KeyHash, Table, View};
+use crate::store::{Table, View};
 
 pub mod amend;
+pub mod command;
 pub mod errand;
 pub mod event;
 pub mod post;
@@ -24,9 +24,10 @@ pub mod review;
 pub mod turn;
 pub mod update;
 
+pub use command::{Command, Rejection, Reply};
+pub use errand::Errand;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use post::{BusyPolicy, Post, TurnRequest};
-pub use errand::Errand;
 pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
@@ -46,6 +47,9 @@ pub const ASKED_TURNS: Table = Table(5);
 pub const CALLS: Table = Table(10);
 /// Errands to other conversations.
 pub const ERRANDS: Table = Table(11);
+/// What answers to keyed requests showed of a message, by the idempotency key: an [`Overlay`] as it was then. The log
+/// cannot tell, because edited words stay out of it.
+pub const SHOWN: Table = Table(20);
 
 /// Conversations of a workspace by id, without those of human channels.
 pub const CONVERSATIONS: View = View(1);
@@ -147,136 +151,6 @@ pub struct State {
     pub errands_at: Option<Millis>,
 }
 
-/// What a conversation can be asked.
-#[derive(Debug)]
-pub enum Command {
-    /// Begin, without a message.
-    Open(Opening),
-    /// Append messages, and perhaps let an agent answer.
-    Post(Post),
-    /// Change title, owner, status and the like.
-    Update(Update),
-    /// Let an agent take a turn.
-    StartTurn {
-        /// The agent.
-        agent: String,
-        /// The idempotency key of the request.
-        key: Option<KeyHash>,
-    },
-    /// Try a failed turn again.
-    RetryTurn {
-        /// Its number.
-        number: u64,
-    },
-    /// A turn's attempt has ended.
-    FinishTurn(Finish),
-    /// A turn's model has called tools.
-    StepTurn(Step),
-    /// Calls of a turn have results, or have become reviews.
-    AnswerCalls(Answers),
-    /// A review that a turn's call waits for is over.
-    EndWait(EndWait),
-    /// A turn that waits has looked after its reviews: they are still open.
-    KeepWaiting {
-        /// Its number.
-        number: u64,
-    },
-    /// Errands have been run.
-    ErrandsRun {
-        /// Their keys.
-        keys: Vec<Bytes>,
-    },
-    /// Stop a turn.
-    CancelTurn {
-        /// Its number.
-        number: u64,
-    },
-    /// Edit a message, take it away, or note how far it has come.
-    Amend {
-        /// Which.
-        message: MessageId,
-        /// What to do with it.
-        amendment: amend::Amendment,
-    },
-    /// Answer a review.
-    Respond(review::Response),
-    /// Take a review back.
-    CancelReview {
-        /// The message that asked.
-        message: MessageId,
-    },
-    /// The alarm is due.
-    Wake {
-        /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
-        /// another one may run by the time this is decided.
-        lost: Option<Attempt>,
-    },
-}
-
-/// What a conversation answers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// It stands so now.
-    Conversation(Box<State>, Details),
-    /// The messages are accepted.
-    Posted {
-        /// They, in order.
-        messages: Vec<Message>,
-        /// The turn that was asked for.
-        turn: Option<Turn>,
-    },
-    /// The turn stands so now.
-    Turn(Box<Turn>),
-    /// The message is so now.
-    Amended(Box<Overlay>),
-    /// The review stands so now.
-    Review(Box<ReviewState>),
-    /// There was nothing to do.
-    Nothing,
-}
-
-/// Why a conversation refuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// There is no such conversation.
-    NotFound,
-    /// It is closed.
-    Closed,
-    /// An item's parent is not a message of this conversation.
-    ParentNotFound {
-        /// Which item of the batch.
-        item: usize,
-    },
-    /// The message to revise is not one of this conversation.
-    IterationNotFound,
-    /// A turn runs, and the policy is to refuse.
-    TurnInProgress,
-    /// Too many turns wait.
-    TooManyTurns,
-    /// There is no such message.
-    MessageNotFound,
-    /// Its content is gone.
-    MessageDeleted,
-    /// It is not what the client saw any more.
-    MessageChanged,
-    /// There is no such review.
-    ReviewNotFound,
-    /// It was decided, or taken back, before.
-    ReviewOver(Box<ReviewState>),
-    /// Its time is over.
-    ReviewExpired(Box<ReviewState>),
-    /// This principal has voted.
-    AlreadyVoted,
-    /// The votes so far leave no room for another.
-    TooManyVotes,
-    /// This principal is not among those who may answer.
-    NotAllowed,
-    /// There is no such turn.
-    TurnNotFound,
-    /// The turn is over, or not in a state in which this can be done.
-    TurnNotPossible(TurnStatus),
-}
-
 /// The state machine.
 #[derive(Debug)]
 pub struct Conversation;
@@ -328,9 +202,7 @@ impl Machine for Conversation {
             (Command::StepTurn(step), Some(state)) => turn::calls::step(state, step, moment, found),
             (Command::AnswerCalls(answers), Some(state)) => turn::calls::answer(state, answers, moment, found),
             (Command::EndWait(end), Some(state)) => turn::calls::end_wait(state, end, moment, found),
-            (Command::KeepWaiting { number }, Some(state)) => {
-                turn::calls::keep_waiting(state, *number, moment, found)
-            }
+            (Command::KeepWaiting { number }, Some(state)) => turn::calls::keep_waiting(state, *number, moment, found),
             (Command::ErrandsRun { keys }, Some(state)) => errand::done(state, keys, moment, found),
             (Command::Amend { message, amendment }, Some(state)) => {
                 amend::amend(state, *message, amendment, moment, found)
@@ -391,6 +263,10 @@ impl Machine for Conversation {
         Command::Wake { lost }
     }
 
+    fn public_id(state: &State) -> Option<String> {
+        Some(state.id.to_string())
+    }
+
     fn weight(command: &Command) -> usize {
         match command {
             Command::Post(post) => post.messages.iter().map(|message| message.content.weight()).sum(),
@@ -428,6 +304,26 @@ impl Machine for Conversation {
 
     fn adopted(node: &Arc<Node>, entity: EntityKey) {
         node.subscriptions.interrupt(entity);
+    }
+}
+
+impl Origin {
+    /// The channel that the conversation belongs to.
+    #[must_use]
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Human { channel } | Self::Api { channel, .. } => Some(channel),
+            Self::Store => None,
+        }
+    }
+
+    /// The human channel whose messages these are.
+    #[must_use]
+    pub fn human_channel(&self) -> Option<&str> {
+        match self {
+            Self::Human { channel } => Some(channel),
+            Self::Api { .. } | Self::Store => None,
+        }
     }
 }
 

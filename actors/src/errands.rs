@@ -12,7 +12,9 @@ use tokio::sync::Semaphore;
 use crate::channel::conversation_of;
 use crate::codec;
 use crate::conversation::review::standing;
-use crate::conversation::{CALLS, Calls, Command, Conversation, ERRANDS, EndWait, Errand, Turn, message_of, number_key};
+use crate::conversation::{
+    CALLS, Calls, Command, Conversation, ERRANDS, EndWait, Errand, Turn, message_of, number_key,
+};
 use crate::directory::{Circumstances, KeyUse, Refusal};
 use crate::id::{Address, EntityKey, MessageId, TurnId};
 use crate::limits;

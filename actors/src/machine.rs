@@ -41,6 +41,8 @@ pub struct Moment {
     pub next_seq: u64,
     /// 16 unpredictable bytes of its own.
     pub random: [u8; 16],
+    /// The idempotency key that the command came with.
+    pub key: Option<KeyHash>,
 }
 
 /// Something that must be read from the store before a command can be decided.
@@ -251,6 +253,11 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// What to ask it when that time has come. What must be looked up elsewhere first is started here; it must not
     /// block.
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &Self::State) -> Self::Command;
+
+    /// The id that clients know the entity by, for traces.
+    fn public_id(_: &Self::State) -> Option<String> {
+        None
+    }
 
     /// About how many bytes `command` adds to a commit.
     fn weight(command: &Self::Command) -> usize;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::agent::{Models, NoModels};
 use crate::tool::{NoTools, Tools};
+use crate::trace::Traces;
 
 /// The outside of a node. What is not given is not there, and says so when it is asked.
 #[derive(Clone)]
@@ -12,11 +13,13 @@ pub struct Ports {
     pub models: Arc<dyn Models>,
     /// What agents call.
     pub tools: Arc<dyn Tools>,
+    /// Where spans go.
+    pub traces: Traces,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { models: Arc::new(NoModels), tools: Arc::new(NoTools) }
+        Self { models: Arc::new(NoModels), tools: Arc::new(NoTools), traces: Traces::default() }
     }
 }
 

@@ -1,9 +1,7 @@
 //! Turns: how an agent's answer stands.
 
 use actors::agent::{AGENTS, Agent};
-use actors::conversation::{
-    Call, Calls, Command, Conversation, Reply, State as ConversationState, Turn, TurnStatus,
-};
+use actors::conversation::{Call, Calls, Command, Conversation, Reply, State as ConversationState, Turn, TurnStatus};
 use actors::directory::Answer;
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;

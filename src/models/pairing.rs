@@ -160,10 +160,7 @@ mod tests {
     fn an_id_that_is_used_twice_is_answered_twice() {
         let messages =
             [calling("", &["1"]), result("1", "first"), calling("", &["1"]), result("1", "second"), said("user", "a")];
-        assert_eq!(
-            shown(&messages),
-            ["assistant - 1", "tool first 1", "assistant - 1", "tool second 1", "user a"]
-        );
+        assert_eq!(shown(&messages), ["assistant - 1", "tool first 1", "assistant - 1", "tool second 1", "user a"]);
         let second_only = [calling("", &["1"]), calling("", &["1"]), result("1", "second")];
         assert!(shown(&second_only)[1].contains("no_result"));
     }

@@ -44,11 +44,7 @@ struct Events {
 
 impl Events {
     /// Takes bytes, and gives every event that they end to `take`, until it says that this was the last one.
-    fn feed(
-        &mut self,
-        bytes: &[u8],
-        take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>,
-    ) -> Result<bool, Fault> {
+    fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>) -> Result<bool, Fault> {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(piece);
             if self.line.len() + self.data.len() > EVENT_BYTES {

@@ -268,6 +268,20 @@ pub(super) const CHANNELS: [Example; 2] = [
 ];
 /// `PATCH /channels/{id}`.
 pub(super) const DISABLE: Example = ("disable", "{\n  \"enabled\": false\n}");
+/// `POST /webhook-endpoints`.
+pub(super) const ENDPOINT: Example = (
+    "endpoint",
+    r#"{
+  "url": "https://ops.example.com/hooks/tertulia",
+  "events": ["review.*", "message.created"],
+  "channelId": "demo",
+  "format": "standard"
+}"#,
+);
+
+/// `PATCH /webhook-endpoints/{id}`.
+pub(super) const ENDPOINT_CHANGE: Example = ("events", "{\n  \"events\": [\"review.*\"]\n}");
+
 /// `POST /agents`.
 pub(super) const AGENTS: [Example; 2] = [
     (
@@ -293,7 +307,17 @@ pub(super) const AGENTS: [Example; 2] = [
   "apiKey": "sk-example",
   "systemPrompt": "You are a friendly travel agent.",
   "temperature": 0.2,
-  "maxOutputTokens": 800
+  "maxOutputTokens": 800,
+  "tools": [
+    {"name": "request_review"},
+    {
+      "name": "find_booking",
+      "description": "Finds a booking by its number.",
+      "parameters": {"type": "object", "required": ["number"], "properties": {"number": {"type": "string"}}},
+      "url": "https://bookings.example.com/find",
+      "headers": {"Authorization": "Bearer example"}
+    }
+  ]
 }"#,
     ),
 ];

@@ -165,7 +165,8 @@ pub fn shown(tools: &Json) -> Json {
             let name = quoted(&member.name);
             match Object::from_raw(member.value).filter(|_| member.name == "headers") {
                 Some(headers) => {
-                    let hidden = headers.members().iter().map(|header| format!("{}:\"{HIDDEN}\"", quoted(&header.name)));
+                    let hidden =
+                        headers.members().iter().map(|header| format!("{}:\"{HIDDEN}\"", quoted(&header.name)));
                     format!("{name}:{{{}}}", hidden.collect::<Vec<_>>().join(","))
                 }
                 None => format!("{name}:{}", member.value.get()),
@@ -204,8 +205,10 @@ mod tests {
 
     #[test]
     fn a_headers_value_is_never_shown_and_nothing_else_changes() {
-        let tools = r#"[{"name":"a","parameters":{"b":1.50,"a":2},"headers":{"Authorization":"Bearer s","x\"":"t"}},{"z":1}]"#;
-        let expected = r#"[{"name":"a","parameters":{"b":1.50,"a":2},"headers":{"Authorization":"***","x\"":"***"}},{"z":1}]"#;
+        let tools =
+            r#"[{"name":"a","parameters":{"b":1.50,"a":2},"headers":{"Authorization":"Bearer s","x\"":"t"}},{"z":1}]"#;
+        let expected =
+            r#"[{"name":"a","parameters":{"b":1.50,"a":2},"headers":{"Authorization":"***","x\"":"***"}},{"z":1}]"#;
         assert_eq!(shown(&Json::from_checked(tools)).as_str(), expected);
     }
 }

@@ -26,4 +26,6 @@ mod seeds;
 mod smoke;
 mod support;
 mod tidy;
+mod tools;
+mod webhook_endpoints;
 mod workspaces;

@@ -1,13 +1,14 @@
 //! Decisions as data: no runtime, no store.
 
-use crate::id::TurnId;
-use crate::message::Content;
+use crate::id::{MessageId, TurnId};
+use crate::message::{Content, Message};
 use std::sync::Arc;
 
 use super::*;
 use crate::machine::sim::Sim;
 use crate::message::{NewMessage, Parent, Review, SenderKind};
 
+mod calls;
 mod posts;
 mod random;
 mod reviews;

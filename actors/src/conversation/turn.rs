@@ -7,12 +7,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use minicbor::{Decode, Encode};
 
 use super::{ASKED_TURNS, Accepted, Conversation, Event, Rejection, Reply, State, TURNS, errand, number_key};
 use crate::clock::Millis;
 use crate::codec;
-use crate::id::{ConversationId, MessageId, TurnId};
+use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment};
 use crate::message::{Content, Sender, SenderKind};
@@ -20,126 +19,9 @@ use crate::store::{KeyHash, RowWrite, ViewWrite};
 use crate::usage;
 
 pub mod calls;
+pub mod record;
 
-/// After which a running turn is looked at: one that was lost with its process is started again then.
-const LOOK_AFTER_MILLIS: u64 = 1_000;
-
-/// How a turn stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum TurnStatus {
-    /// It waits for the one before it.
-    #[n(0)]
-    Queued,
-    /// The agent is at it.
-    #[n(1)]
-    Running,
-    /// It waits for a person's answer.
-    #[n(2)]
-    AwaitingReview,
-    /// Its replies are appended.
-    #[n(3)]
-    Completed,
-    /// It ended without.
-    #[n(4)]
-    Failed,
-    /// It was stopped.
-    #[n(5)]
-    Cancelled,
-}
-
-/// What a turn cost.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Usage {
-    /// Tokens read by the model.
-    #[n(0)]
-    pub input_tokens: u64,
-    /// Tokens written by it.
-    #[n(1)]
-    pub output_tokens: u64,
-    /// Thousandths of a credit.
-    #[n(2)]
-    pub millicredits: u64,
-    /// The model.
-    #[n(3)]
-    pub model: String,
-}
-
-impl Usage {
-    /// This and what was used before; the model is the newest one.
-    #[must_use]
-    pub fn on_top_of(&self, before: Option<&Self>) -> Self {
-        let (input, output, credits) =
-            before.map_or((0, 0, 0), |before| (before.input_tokens, before.output_tokens, before.millicredits));
-        Self {
-            input_tokens: self.input_tokens.saturating_add(input),
-            output_tokens: self.output_tokens.saturating_add(output),
-            millicredits: self.millicredits.saturating_add(credits),
-            model: self.model.clone(),
-        }
-    }
-}
-
-/// Why a turn failed.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Failure {
-    /// For programs.
-    #[n(0)]
-    pub code: String,
-    /// For people; nothing that the model's endpoint said verbatim.
-    #[n(1)]
-    pub detail: String,
-}
-
-/// A turn.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Turn {
-    /// Its id: the time it was asked for, its conversation, its number there from 1.
-    #[n(0)]
-    pub id: TurnId,
-    /// Which agent.
-    #[n(1)]
-    pub agent: String,
-    /// Sequence of the newest message that it answers.
-    #[n(2)]
-    pub trigger: Option<u64>,
-    /// How it stands.
-    #[n(3)]
-    pub status: TurnStatus,
-    /// Which attempt, from 1; 0 before the first.
-    #[n(4)]
-    pub attempt: u32,
-    /// When the attempt began.
-    #[n(5)]
-    pub started_at: Option<Millis>,
-    /// When it ended.
-    #[n(6)]
-    pub ended_at: Option<Millis>,
-    /// First and last sequence of its replies.
-    #[n(7)]
-    pub replies: Option<(u64, u64)>,
-    /// What it cost.
-    #[n(8)]
-    pub usage: Option<Usage>,
-    /// Why it failed.
-    #[n(9)]
-    pub failure: Option<Failure>,
-    /// How many times it has called tools since it was asked for, or tried again.
-    #[n(10)]
-    pub rounds: Option<u32>,
-    /// How many of its calls have no result; they stand in a row.
-    #[n(11)]
-    pub open_calls: Option<u32>,
-    /// The attempt before the first of those that count as one series: only losses within one series use it up.
-    #[n(12)]
-    pub series_after: Option<u32>,
-    /// While it waits: when to look after what it waits for.
-    #[n(13)]
-    pub look_at: Option<Millis>,
-    /// While it waits: since when.
-    #[n(14)]
-    pub waits_since: Option<Millis>,
-}
+pub use record::{Failure, Turn, TurnStatus, Usage};
 
 /// One attempt at one turn of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,128 +48,6 @@ pub struct Finish {
 impl Finish {
     pub(super) fn weight(&self) -> usize {
         self.outcome.as_ref().map_or(200, |(replies, _)| 200 + replies.iter().map(String::len).sum::<usize>())
-    }
-}
-
-impl Turn {
-    /// A turn that was asked for.
-    #[must_use]
-    pub fn requested(at: Millis, conversation: ConversationId, number: u64, agent: &str) -> Self {
-        Self {
-            id: TurnId::new(at, conversation.address, number),
-            agent: agent.to_owned(),
-            trigger: None,
-            status: TurnStatus::Queued,
-            attempt: 0,
-            started_at: None,
-            ended_at: None,
-            replies: None,
-            usage: None,
-            failure: None,
-            rounds: None,
-            open_calls: None,
-            series_after: None,
-            look_at: None,
-            waits_since: None,
-        }
-    }
-
-    /// The turn as it was when it was asked for and had to wait.
-    #[must_use]
-    pub fn requested_again(turn: &Self) -> Self {
-        let requested = Self { id: turn.id, agent: turn.agent.clone(), trigger: turn.trigger, ..turn.bare() };
-        Self { status: TurnStatus::Queued, attempt: 0, series_after: None, ..requested }
-    }
-
-    /// The same without what came of it.
-    fn bare(&self) -> Self {
-        let (started_at, ended_at, replies, usage, failure) = (None, None, None, None, None);
-        let (rounds, open_calls, look_at, waits_since) = (None, None, None, None);
-        let agent = self.agent.clone();
-        let Self { id, trigger, status, attempt, series_after, .. } = *self;
-        Self {
-            id,
-            agent,
-            trigger,
-            status,
-            attempt,
-            started_at,
-            ended_at,
-            replies,
-            usage,
-            failure,
-            rounds,
-            open_calls,
-            series_after,
-            look_at,
-            waits_since,
-        }
-    }
-
-    /// The same with its next attempt begun.
-    #[must_use]
-    pub(super) fn started(&self, at: Millis) -> Self {
-        Self {
-            status: TurnStatus::Running,
-            attempt: self.attempt + 1,
-            started_at: Some(at),
-            ended_at: None,
-            failure: None,
-            look_at: None,
-            waits_since: None,
-            ..self.clone()
-        }
-    }
-
-    /// The same as the first attempt of a new series: it has come further, so what was lost before does not count.
-    fn with_new_series(self) -> Self {
-        Self { series_after: Some(self.attempt.saturating_sub(1)), ..self }
-    }
-
-    /// How many attempts of its series there are.
-    fn attempts(&self) -> u32 {
-        self.attempt - self.series_after.unwrap_or(0)
-    }
-
-    /// How many times it has called tools.
-    #[must_use]
-    pub fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(0)
-    }
-
-    /// The same, over with this status.
-    #[must_use]
-    fn ended(&self, status: TurnStatus, at: Millis) -> Self {
-        Self { status, ended_at: Some(at), look_at: None, waits_since: None, ..self.clone() }
-    }
-
-    /// The same, ended by somebody's wish.
-    #[must_use]
-    pub(super) fn cancelled(&self, at: Millis) -> Self {
-        self.ended(TurnStatus::Cancelled, at)
-    }
-
-    /// Whether it has ended.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        matches!(self.status, TurnStatus::Completed | TurnStatus::Failed | TurnStatus::Cancelled)
-    }
-
-    /// Its newest attempt.
-    pub(super) fn current(&self) -> Attempt {
-        Attempt { number: self.id.number, attempt: self.attempt }
-    }
-
-    /// When to look whether it still runs, or what has become of what it waits for.
-    #[must_use]
-    pub(crate) fn look_at(&self) -> Millis {
-        let running = self.started_at.unwrap_or(self.id.at).plus(LOOK_AFTER_MILLIS);
-        self.look_at.filter(|_| self.status == TurnStatus::AwaitingReview).unwrap_or(running)
-    }
-
-    /// Its row.
-    pub(super) fn row(&self) -> RowWrite {
-        RowWrite { table: TURNS, key: number_key(self.id.number), value: Some(codec::encode(self)) }
     }
 }
 
@@ -345,9 +105,10 @@ pub(super) fn retry(
     })
 }
 
-/// A failed turn takes its place as a new one would, and within the same bounds.
+/// A failed turn takes its place as a new one would, and within the same bounds. That its conversation was closed since
+/// is no reason to refuse: the message that it answers was accepted before.
 fn again(state: &State, turn: &Turn, moment: &Moment) -> Decision<Conversation> {
-    match refuse(state) {
+    match refuse_more(state) {
         Some(rejection) => Decision::Reject(rejection),
         // What it waits with is part of the state; how it ended before is told by the log.
         None => {
@@ -359,8 +120,12 @@ fn again(state: &State, turn: &Turn, moment: &Moment) -> Decision<Conversation> 
 
 /// Whether no turn may be asked for now.
 fn refuse(state: &State) -> Option<Rejection> {
-    let full = state.queued.len() >= limits::QUEUED_TURNS;
-    if state.closed { Some(Rejection::Closed) } else { full.then_some(Rejection::TooManyTurns) }
+    if state.closed { Some(Rejection::Closed) } else { refuse_more(state) }
+}
+
+/// Whether as many turns wait as there is room for.
+fn refuse_more(state: &State) -> Option<Rejection> {
+    (state.queued.len() >= limits::QUEUED_TURNS).then_some(Rejection::TooManyTurns)
 }
 
 /// A turn is stopped; the next one begins.

@@ -61,13 +61,7 @@ struct Attempt<'a> {
 }
 
 /// Runs an attempt that began with the event of sequence `began`.
-pub(super) async fn run(
-    node: &Arc<Node>,
-    entity: EntityKey,
-    turn: Turn,
-    began: u64,
-    trace: Option<TraceContext>,
-) {
+pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, turn: Turn, began: u64, trace: Option<TraceContext>) {
     let id = turn.id;
     if let Err(Lost::Unavailable(why)) = go(node, entity, turn, began, trace).await {
         tracing::warn!(?entity, turn = %id, why, "a turn could not go on; it is tried again");
@@ -93,10 +87,8 @@ async fn go(
             return attempt.offer(Command::FinishTurn(finish)).await.map(drop);
         }
         None => {
-            let failure = Failure {
-                code: "agent_not_found".to_owned(),
-                detail: format!("agent {} does not exist", turn.agent),
-            };
+            let failure =
+                Failure { code: "agent_not_found".to_owned(), detail: format!("agent {} does not exist", turn.agent) };
             Finish { number, attempt, outcome: Err(failure), branch: None }
         }
     };
@@ -299,8 +291,7 @@ impl Attempt<'_> {
 
     fn question(&self, channel: &Channel, entity: EntityKey, call: &str, ask: Ask) -> Post {
         let mut content = ask.content;
-        let asker =
-            Asker { conversation: self.entity.id, turn: self.turn.id.number, call: call.to_owned() };
+        let asker = Asker { conversation: self.entity.id, turn: self.turn.id.number, call: call.to_owned() };
         // An agent is its channel, as everywhere on a human channel.
         content.sender = Sender { kind: SenderKind::Agent, id: channel.id.clone() };
         if let Some(review) = &mut content.review {

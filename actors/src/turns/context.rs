@@ -1,7 +1,7 @@
 //! What a turn knows of its conversation: the newest messages that fit, in the order that a model wants them.
 
-use crate::agent::{Agent, ChatMessage};
 use crate::agent::builtin;
+use crate::agent::{Agent, ChatMessage};
 use crate::codec;
 use crate::conversation::{Event, OVERLAYS, Turn, message_of, number_key};
 use crate::id::{EntityKey, MessageId};

@@ -13,10 +13,11 @@ use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{
-    self, Accepted, BusyPolicy, Conversation, Details, Event, Failure, Origin, ReviewEnd, Turn, TurnStatus, Usage,
+    self, Accepted, BusyPolicy, Call, Calls, Conversation, Details, Errand, Event, Failure, Origin, ReviewEnd, Turn,
+    TurnStatus, Usage, Wait,
 };
 use actors::directory::Circumstances;
-use actors::id::{Address, AttachmentId, ContactId, ConversationId, KeyId, MessageId, TurnId};
+use actors::id::{Address, AttachmentId, ContactId, ConversationId, EndpointId, KeyId, MessageId, TurnId};
 use actors::key::{ApiKey, Principal, Scope};
 use actors::machine::Record;
 use actors::message::{
@@ -26,7 +27,10 @@ use actors::message::{
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
 use actors::store::{Fresh, Store, StoreError, Table};
+use actors::tool::{Ask, Asker};
 use actors::trace::TraceContext;
+use actors::usage;
+use actors::webhook::{DisabledReason, Format, RetiredSecret, WebhookEndpoint};
 use actors::workspace::Workspace;
 use actors::{contact, registry};
 use bytes::Bytes;
@@ -256,6 +260,46 @@ fn golden_records_of_a_conversation() {
     golden.done();
 }
 
+/// Turns that call tools and wait for people, and what leads from one conversation to another.
+#[test]
+fn golden_calls_and_errands() {
+    let mut golden = Golden::default();
+    let asker = Asker { conversation: address(), turn: 3, call: text("call_3_1_1_0") };
+    let waiting = Turn {
+        status: TurnStatus::AwaitingReview,
+        rounds: Some(2),
+        open_calls: Some(1),
+        series_after: Some(1),
+        look_at: Some(AT.plus(60_000)),
+        waits_since: Some(AT),
+        ..turn(1)
+    };
+    let review = content().review.map(|review| Review { asker: Some(asker.clone()), ..review });
+    let asking = Content { review, ..content() };
+    let end = ReviewEnd { message: message(2), state: review_state(), asker: Some(asker.clone()) };
+    golden.record("turn-moved", None, Event::TurnMoved(waiting));
+    golden.record("errands-due", None, Event::ErrandsDue { at: Some(AT) });
+    golden.record("errands-run", None, Event::ErrandsDue { at: None });
+    golden.record("message-created-asking", None, Event::MessageCreated(accepted(asking.clone())));
+    golden.record("review-completed-asked", None, Event::ReviewCompleted(end));
+    let ask = Ask { channel: text("demo"), content: asking, review_millis: Some(600_000) };
+    let wait = Wait { review: message(2), expires_at: AT };
+    let open = Call { id: text("c0"), name: text("request_review"), ask: Some(ask), wait: Some(wait), answered: false };
+    let answered = Call { id: text("c1"), name: text("find"), ask: None, wait: None, answered: true };
+    golden.value("calls", &Calls { calls: vec![open, answered], branch: Some(message(5)) });
+    golden.value("errand-tell", &Errand::Tell { asker, message: message(2) });
+    let (channel, call) = (text("demo"), text("c0"));
+    let withdraw = Errand::Withdraw { channel, turn: turn(1).id, call, review: Some(message(2)), since: AT };
+    golden.value("errand-withdraw", &withdraw);
+    let usage = Usage { input_tokens: 1, output_tokens: 300, millicredits: 70_000, model: text("m") };
+    golden.value("usage-entry", &usage::Entry { agent: text("echo"), usage, last: true });
+    let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: None };
+    let (concurrency, input_price, output_price) = (Some(4), Some(500), Some(1_500));
+    let agent = Agent::new("bot", "Bot", remote, AT);
+    golden.value("agent-priced", &Agent { concurrency, input_price, output_price, whole_answers: Some(true), ..agent });
+    golden.done();
+}
+
 #[test]
 fn golden_records_of_contacts_and_registries() {
     let mut golden = Golden::default();
@@ -317,12 +361,28 @@ fn golden_rows() {
         enabled: true,
         webhook_url: Some(text("https://example.com/hook")),
         webhook_secret: text("whsec_x"),
+        retired_secret: None,
         review_defaults: Some(json("{}")),
         review_seconds: Some(86_400),
         created_at: AT,
         updated_at: Some(AT),
     };
     golden.value("channel", &channel);
+    let retired = RetiredSecret { secret: text("whsec_y"), until: AT.plus(9) };
+    golden.value("channel-rotated", &Channel { retired_secret: Some(retired.clone()), ..channel });
+    let endpoint = WebhookEndpoint {
+        id: EndpointId::new(AT, address()),
+        url: text("https://example.com/hook"),
+        events: vec![text("review.*"), text("turn.failed")],
+        channel: Some(text("shop")),
+        format: Format::CloudEvents,
+        disabled: Some(DisabledReason::Gone),
+        secret: text("whsec_x"),
+        retired_secret: Some(retired),
+        since: AT,
+        updated_at: Some(AT.plus(1)),
+    };
+    golden.value("webhook-endpoint", &endpoint);
     let script = vec![ScriptEntry { on: text("price"), reply: vec![text("5")], tool_call: Some(json("{}")) }];
     let builtin = Builtin { behaviour: Behaviour::Scripted, script, latency_ms: 5, split: 2, fail_every: 3 };
     let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: Some(text("secret")) };

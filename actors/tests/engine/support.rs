@@ -96,8 +96,12 @@ pub(crate) fn post(entity: EntityKey, text: &str) -> Command {
 }
 
 pub(crate) fn post_with_turn(entity: EntityKey, text: &str) -> Command {
+    post_with_turn_of(entity, text, "bot")
+}
+
+pub(crate) fn post_with_turn_of(entity: EntityKey, text: &str, agent: &str) -> Command {
     let Command::Post(post) = post(entity, text) else { unreachable!() };
-    Command::Post(Post { turn: Some(TurnRequest { agent: "bot".to_owned(), policy: BusyPolicy::Queue }), ..post })
+    Command::Post(Post { turn: Some(TurnRequest { agent: agent.to_owned(), policy: BusyPolicy::Queue }), ..post })
 }
 
 pub(crate) fn key(key: u64, request: u64) -> Circumstances {

@@ -112,10 +112,10 @@ async fn a_filtered_reply_is_a_failure_even_if_it_has_words() {
 
 #[tokio::test]
 async fn json_that_is_no_chat_completion_is_an_invalid_reply() {
-    for answer in [json!({}), json!([]), json!({"choices": [{}]}), completion(json!(7)), json!({"error": {"code": 1}})]
-    {
+    for answer in [json!({}), json!([]), json!({"choices": [{}]}), completion(json!(7)), json!({"error": null})] {
         assert_eq!(reply(answer.clone()).await, Err("invalid_reply"), "{answer}");
     }
+    assert_eq!(reply(json!({"error": {"code": 1}})).await, Err("reported_error"), "an error with a good status");
 }
 
 #[tokio::test]
