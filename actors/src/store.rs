@@ -44,6 +44,15 @@ pub struct NewRecord {
     pub payload: Bytes,
 }
 
+/// An earlier event whose payload is replaced, because what it said must go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redaction {
+    /// Its sequence; one that is not there is passed over.
+    pub seq: u64,
+    /// What it says from now on.
+    pub payload: Bytes,
+}
+
 /// A record of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord {
@@ -143,6 +152,10 @@ pub struct Commit {
     pub state: Option<Bytes>,
     /// `None`: the alarm stays as it is.
     pub alarm: Option<AlarmChange>,
+    /// Earlier events to be read with other payloads once this is committed; none of this commit's own. They are the
+    /// one part that need not be atomic with the rest: a store may apply them before it knows that the commit
+    /// conflicts. So only what has to go in any case may be asked for.
+    pub redactions: Vec<Redaction>,
 }
 
 impl Commit {

@@ -89,6 +89,11 @@ impl<M: Machine> Sim<M> {
                 None => self.views.remove(&(write.view, write.key)),
             };
         }
+        for record in change.redactions {
+            let (seq, bytes) = (record.seq, codec::encode_record(&record));
+            let mut events = self.log.iter_mut().filter(|(known, _)| M::is_event(&known.event));
+            *events.find(|(known, _)| known.seq == seq).expect("what is redacted is there") = (record, bytes);
+        }
         self.check();
         change.reply
     }

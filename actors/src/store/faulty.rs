@@ -211,6 +211,7 @@ fn competitor(commit: &Commit, id: CommitId) -> Commit {
         views: Vec::new(),
         state: None,
         alarm: None,
+        redactions: Vec::new(),
     }
 }
 
