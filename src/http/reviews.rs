@@ -93,7 +93,7 @@ impl Asked {
 
     fn view(&self) -> InboxView<'_> {
         let Found { message, overlay, conversation } = &self.found;
-        let gone = overlay.deleted || overlay.erased;
+        let gone = message.gone(overlay).is_some();
         InboxView {
             id: Shown(message.id),
             message_id: Shown(message.id),

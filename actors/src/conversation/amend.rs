@@ -1,13 +1,14 @@
 //! What becomes of a message after it was accepted: edited, taken away, delivered, read.
 //!
-//! The record of its acceptance never changes; an overlay row says what is different now.
+//! The record of its acceptance stays as it is while the message is edited: an overlay row says what is different now.
+//! When the message is deleted its words leave the record too.
 
 use super::post::{is_message, overlay_of, review_ended};
 use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key};
 use crate::codec;
 use crate::id::MessageId;
-use crate::machine::{Change, Decision, Found, Missing, Moment};
-use crate::message::{Json, Overlay, ReviewState, ReviewStatus};
+use crate::machine::{Change, Decision, Found, Missing, Moment, Record};
+use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus};
 use crate::store::RowWrite;
 
 /// New values. Outer `None`: stays as it is.
@@ -73,7 +74,7 @@ pub(super) fn amend(
         return Ok(Decision::Reject(Rejection::MessageNotFound));
     }
     let before = overlay_of(message.number, found)?;
-    if before.deleted || before.erased {
+    if before.deleted || before.erased || state.erasure.is_some() {
         return Ok(match amendment {
             Amendment::Delete => Decision::Answer(Reply::Amended(Box::new(before))),
             Amendment::Edit(_) | Amendment::Acknowledge(_) => Decision::Reject(Rejection::MessageDeleted),
@@ -96,14 +97,8 @@ pub(super) fn amend(
         }
         Amendment::Delete => {
             end_review(message, &mut after, moment, found, &mut change)?;
-            let (review, votes) = (after.review.take(), Vec::new());
-            after = Overlay {
-                deleted: true,
-                updated_at: Some(moment.now),
-                review: review.map(|review| ReviewState { response: None, feedback: None, votes, ..review }),
-                superseded_by: after.superseded_by,
-                ..Overlay::default()
-            };
+            after = Overlay { updated_at: Some(moment.now), ..after.without_words(Gone::Deleted) };
+            change.redactions.extend(redaction(message.number, Gone::Deleted, found)?);
             change.events.push(Event::MessageDeleted { message });
         }
         Amendment::Acknowledge(Receipt::Delivered) if after.delivered_at.is_none() => {
@@ -126,8 +121,15 @@ pub(super) fn amend(
     Ok(Decision::Change(change))
 }
 
+/// The event with this sequence without its words, if it has any.
+pub(super) fn redaction(seq: u64, gone: Gone, found: &Found) -> Result<Option<Record<Event>>, Missing> {
+    // An event that does not decode would be refused by the store's checksum first.
+    let record = found.event(seq)?.and_then(|bytes| codec::decode_record::<Event>(seq, bytes).ok());
+    Ok(record.and_then(|record| record.event.without_words(gone).map(|event| Record { event, ..record })))
+}
+
 /// A deleted message asks nothing any more.
-fn end_review(
+pub(super) fn end_review(
     message: MessageId,
     after: &mut Overlay,
     moment: &Moment,

@@ -195,11 +195,7 @@ impl Post {
         }
         let turn = turn.map(|(turn, how)| posting.schedule(state, turn, how));
         let reply = Reply::Posted { messages: posting.messages, turn };
-        Ok(Decision::Change(Change {
-            rows: posting.rows,
-            views: posting.views,
-            ..Change::new(posting.events, reply)
-        }))
+        Ok(Decision::Change(Change { rows: posting.rows, views: posting.views, ..Change::new(posting.events, reply) }))
     }
 
     /// Whether what the messages refer to is there.

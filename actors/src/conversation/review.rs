@@ -142,6 +142,9 @@ fn pending(
     moment: &Moment,
     found: &Found,
 ) -> Result<Result<(Review, ReviewState), Rejection>, Missing> {
+    if state.erasure.is_some() {
+        return Ok(Err(Rejection::Erased));
+    }
     if message.entity != state.id.address || !(1..=state.last_seq).contains(&message.number) {
         return Ok(Err(Rejection::ReviewNotFound));
     }

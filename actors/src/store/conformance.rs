@@ -7,8 +7,7 @@ use bytes::Bytes;
 
 use super::{
     Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome, Redaction, RowWrite,
-    Store,
-    StoreError, Table, View, ViewWrite,
+    Store, StoreError, Table, View, ViewWrite,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};

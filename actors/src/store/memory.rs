@@ -11,9 +11,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::{
-    Commit, CommitId, Done, Due, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Outcome, Redaction, Row,
-    Store,
-    StoreError, Table, View,
+    Commit, CommitId, Done, Due, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Outcome, Redaction,
+    Row, Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
