@@ -29,4 +29,5 @@ mod seeds;
 mod smoke;
 mod support;
 mod tidy;
+mod webhook_endpoints;
 mod workspaces;
