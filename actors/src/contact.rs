@@ -375,6 +375,10 @@ impl Machine for Contact {
         }
     }
 
+    fn public_id(state: &State) -> Option<String> {
+        Some(state.id.to_string())
+    }
+
     fn committed(node: &Arc<Node>, entity: EntityKey, _: &State, records: &[Arc<Record<Event>>]) {
         // Whoever erases a contact does so at once; one that is put off was left behind by a process that ended.
         let put_off = |record: &Arc<Record<Event>>| matches!(&record.event, Event::ErasureMoved(Some(erasing)) if erasing.put_off > 0);

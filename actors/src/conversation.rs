@@ -24,6 +24,7 @@ pub mod review;
 pub mod turn;
 pub mod update;
 
+pub use amend::{SHOWN, shown_key};
 pub use erase::Erasure;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use post::{BusyPolicy, Post, TurnRequest};
@@ -358,6 +359,10 @@ impl Machine for Conversation {
         Command::Wake { lost }
     }
 
+    fn public_id(state: &State) -> Option<String> {
+        Some(state.id.to_string())
+    }
+
     fn weight(command: &Command) -> usize {
         match command {
             Command::Post(post) => post.messages.iter().map(|message| message.content.weight()).sum(),
@@ -390,6 +395,26 @@ impl Machine for Conversation {
 
     fn adopted(node: &Arc<Node>, entity: EntityKey) {
         node.subscriptions.interrupt(entity);
+    }
+}
+
+impl Origin {
+    /// The channel that the conversation belongs to.
+    #[must_use]
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Human { channel } | Self::Api { channel, .. } => Some(channel),
+            Self::Store => None,
+        }
+    }
+
+    /// The human channel whose messages these are.
+    #[must_use]
+    pub fn human_channel(&self) -> Option<&str> {
+        match self {
+            Self::Human { channel } => Some(channel),
+            Self::Api { .. } | Self::Store => None,
+        }
     }
 }
 

@@ -9,11 +9,16 @@
 //! lost or doubled record (DESIGN invariant I6). A new store is written by implementing [`Store`] and passing
 //! `store::conformance` (feature `test-support`).
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
+use crate::metrics::StoreMetrics;
+use crate::trace::TraceContext;
 
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
@@ -156,6 +161,29 @@ pub struct Commit {
     /// one part that need not be atomic with the rest: a store may apply them before it knows that the commit
     /// conflicts. So only what has to go in any case may be asked for.
     pub redactions: Vec<Redaction>,
+    /// Where a commit that is traced is told about; `None`: nobody looks.
+    pub watch: Option<Arc<CommitWatch>>,
+}
+
+/// What a store tells of a commit while it makes it durable, for the trace of it. A store tells what it knows.
+#[derive(Debug)]
+pub struct CommitWatch {
+    /// The commit's own span, for calls that carry a trace.
+    pub context: TraceContext,
+    /// Commits that were made durable together with it; 0: not told.
+    pub batch_commits: AtomicU64,
+    /// Nanoseconds that making them durable took (write and sync, or the cluster's answer); 0: not told.
+    pub sync_nanos: AtomicU64,
+    /// Times it was sent; 0: not told.
+    pub attempts: AtomicU64,
+}
+
+impl CommitWatch {
+    /// Nothing told yet.
+    #[must_use]
+    pub fn new(context: TraceContext) -> Self {
+        Self { context, batch_commits: AtomicU64::new(0), sync_nanos: AtomicU64::new(0), attempts: AtomicU64::new(0) }
+    }
 }
 
 impl Commit {
@@ -218,6 +246,23 @@ pub struct KeyRange {
     pub after: Option<Bytes>,
     /// Only keys less than this.
     pub before: Option<Bytes>,
+}
+
+impl KeyRange {
+    /// The keys that begin with `prefix` and go on behind it.
+    #[must_use]
+    pub fn under(prefix: &[u8]) -> Self {
+        let after = (!prefix.is_empty()).then(|| Bytes::copy_from_slice(prefix));
+        Self { after, before: successor(prefix) }
+    }
+}
+
+/// The first key that does not begin with `prefix` any more.
+fn successor(prefix: &[u8]) -> Option<Bytes> {
+    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut next = prefix[..=kept].to_vec();
+    next[kept] += 1;
+    Some(next.into())
 }
 
 /// A due alarm. `(at, entity)` is also the cursor behind which to read on.
@@ -306,6 +351,16 @@ pub trait Store: Send + Sync + 'static {
     /// compared with the store before it is told.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// What kind of store it is, as `db.system.name` of a span.
+    fn system(&self) -> &'static str {
+        "memory"
+    }
+
+    /// What the store has counted and timed, if it does.
+    fn metrics(&self) -> Option<&StoreMetrics> {
+        None
     }
 
     /// Ends the store: what was acknowledged is durable, later calls fail as `Unavailable`.

@@ -105,6 +105,7 @@ fn commit(slot: usize, expected: Option<Head>, number: u64, payload: Bytes) -> C
         state: None,
         alarm: None,
         redactions: Vec::new(),
+        watch: None,
     }
 }
 

@@ -33,7 +33,7 @@ async fn a_key_is_shown_once_and_works_until_it_is_revoked() {
 async fn a_key_is_nowhere_in_what_is_stored() {
     let app = TestApp::new().await;
     let key = app.key(json!({"name": "continuous-integration", "scopes": ["admin"]})).await;
-    let stored = format!("{:?}", app.store);
+    let stored = app.store.configuration().await;
     assert!(stored.contains("continuous-integration"), "what is stored can be searched");
     assert!(!stored.contains(&key) && !stored.contains(ADMIN_KEY));
 }
@@ -76,6 +76,9 @@ async fn a_principal_is_kept() {
     let principal = json!({"type": "user", "id": "bob"});
     let body = json!({"name": "bob", "scopes": ["reviews:respond"], "principal": principal, "workspaceId": null});
     assert_eq!(post(&app, body).await.expect(201)["principal"], principal);
+    // Nobody can be taken for the service, which decides where nobody has in time.
+    let body = json!({"name": "x", "scopes": ["admin"], "principal": {"type": "user", "id": "system"}});
+    assert_eq!(post(&app, body).await.faults(), ["invalid_id /principal/id"]);
 }
 
 #[tokio::test]

@@ -3,13 +3,25 @@
 //! The record of its acceptance stays as it is while the message is edited: an overlay row says what is different now.
 //! When the message is deleted its words leave the record too.
 
+use bytes::Bytes;
+
 use super::post::{is_message, overlay_of, review_ended};
 use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key};
 use crate::codec;
 use crate::id::MessageId;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Record};
 use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus};
-use crate::store::RowWrite;
+use crate::store::{KeyHash, RowWrite, Table};
+
+/// What answers to keyed requests showed of a message, by its sequence and the idempotency key (see [`shown_key`]): an
+/// [`Overlay`] as it was then. The log cannot tell, because edited words stay out of it.
+pub const SHOWN: Table = Table(20);
+
+/// The key of what an answer showed of the message with this sequence.
+#[must_use]
+pub fn shown_key(seq: u64, key: KeyHash) -> Bytes {
+    [&seq.to_be_bytes()[..], &key.0].concat().into()
+}
 
 /// New values. Outer `None`: stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,12 +51,23 @@ pub enum Amendment {
     /// Give it new content.
     Edit(Edit),
     /// Take its content away; its place stays.
-    Delete,
+    Delete {
+        /// What the client saw; the message stays if that is no longer so.
+        seen: Option<Box<Overlay>>,
+    },
     /// Note how far it has come.
     Acknowledge(Receipt),
 }
 
 impl Amendment {
+    /// What the client saw, where it wants no other message changed.
+    fn seen(&self) -> Option<&Overlay> {
+        match self {
+            Self::Edit(Edit { seen, .. }) | Self::Delete { seen } => seen.as_deref(),
+            Self::Acknowledge(_) => None,
+        }
+    }
+
     /// About how many bytes it adds to a commit.
     pub(super) fn weight(&self) -> usize {
         let Self::Edit(edit) = self else { return 200 };
@@ -76,17 +99,17 @@ pub(super) fn amend(
     let before = overlay_of(message.number, found)?;
     if before.deleted || before.erased || state.erasure.is_some() {
         return Ok(match amendment {
-            Amendment::Delete => Decision::Answer(Reply::Amended(Box::new(before))),
+            Amendment::Delete { .. } => Decision::Answer(Reply::Amended(Box::new(before))),
             Amendment::Edit(_) | Amendment::Acknowledge(_) => Decision::Reject(Rejection::MessageDeleted),
         });
+    }
+    if amendment.seen().is_some_and(|seen| !same_content(seen, &before)) {
+        return Ok(Decision::Reject(Rejection::MessageChanged));
     }
     let mut after = before.clone();
     let mut change = Change::new(Vec::new(), Reply::Nothing);
     match amendment {
         Amendment::Edit(edit) => {
-            if edit.seen.as_ref().is_some_and(|seen| !same_content(seen, &before)) {
-                return Ok(Decision::Reject(Rejection::MessageChanged));
-            }
             after.text = edit.text.clone().or(after.text);
             after.metadata = edit.metadata.clone().or(after.metadata);
             after.tags = edit.tags.clone().or(after.tags);
@@ -95,9 +118,10 @@ pub(super) fn amend(
                 change.events.push(Event::MessageUpdated { message });
             }
         }
-        Amendment::Delete => {
+        Amendment::Delete { .. } => {
             end_review(message, &mut after, moment, found, &mut change)?;
             after = Overlay { updated_at: Some(moment.now), ..after.without_words(Gone::Deleted) };
+            change.rows.extend(unshow(message.number, found)?);
             change.redactions.extend(redaction(message.number, Gone::Deleted, found)?);
             change.events.push(Event::MessageDeleted { message });
         }
@@ -118,7 +142,14 @@ pub(super) fn amend(
     // Last, so that it holds whatever a review's end has written for the same message.
     let value = Some(codec::encode(&after));
     change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
+    change.rows.extend(shown(message.number, &after, moment));
     Ok(Decision::Change(change))
+}
+
+/// What answers showed of the message is not kept any longer: a retry is answered with what there is.
+pub(super) fn unshow(seq: u64, found: &Found) -> Result<Vec<RowWrite>, Missing> {
+    let keys = found.under(SHOWN, &number_key(seq))?;
+    Ok(keys.into_iter().map(|key| RowWrite { table: SHOWN, key: key.clone(), value: None }).collect())
 }
 
 /// The event with this sequence without its words, if it has any.
@@ -126,6 +157,12 @@ pub(super) fn redaction(seq: u64, gone: Gone, found: &Found) -> Result<Option<Re
     // An event that does not decode would be refused by the store's checksum first.
     let record = found.event(seq)?.and_then(|bytes| codec::decode_record::<Event>(seq, bytes).ok());
     Ok(record.and_then(|record| record.event.without_words(gone).map(|event| Record { event, ..record })))
+}
+
+/// Keeps what the answer shows for a retry of a request that came with an idempotency key.
+pub(super) fn shown(seq: u64, overlay: &Overlay, moment: &Moment) -> Option<RowWrite> {
+    let key = shown_key(seq, moment.key?);
+    Some(RowWrite { table: SHOWN, key, value: Some(codec::encode(overlay)) })
 }
 
 /// A deleted message asks nothing any more.

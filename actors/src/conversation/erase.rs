@@ -7,9 +7,9 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::amend::{end_review, redaction};
+use super::amend::{end_review, redaction, unshow};
 use super::post::overlay_of;
-use super::{Conversation, DETAILS, Event, OVERLAYS, Opening, Reply, State, number_key};
+use super::{Conversation, DETAILS, Event, OVERLAYS, Opening, Reply, SHOWN, State, number_key};
 use crate::clock::Millis;
 use crate::codec;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Need, Record};
@@ -45,7 +45,10 @@ impl Erasure {
 pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Decision<Conversation>, Missing> {
     let Some(erasure) = &state.erasure else { return Ok(Decision::Change(begin(state, moment))) };
     let Some((first, last)) = erasure.step() else { return Ok(Decision::Answer(Reply::Erasing(*erasure))) };
-    let needs = (first..=last).flat_map(|seq| [Need::Event(seq), Need::Row(OVERLAYS, number_key(seq))]);
+    let needs = (first..=last).flat_map(|seq| {
+        let key = number_key(seq);
+        [Need::Event(seq), Need::Row(OVERLAYS, key.clone()), Need::Under(SHOWN, key)]
+    });
     let missing: Vec<Need> = needs.filter(|need| !found.has(need)).collect();
     if !missing.is_empty() {
         return Err(Missing(missing));
@@ -69,6 +72,7 @@ fn take_overlay(
     change: &mut Change<Conversation>,
 ) -> Result<(), Missing> {
     let Some(message) = super::message_of(record) else { return Ok(()) };
+    change.rows.extend(unshow(record.seq, found)?);
     let mut after = overlay_of(record.seq, found)?;
     end_review(message.id, &mut after, moment, found, change)?;
     if after != Overlay::default() {

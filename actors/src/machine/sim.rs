@@ -35,7 +35,7 @@ impl<M: Machine> Sim<M> {
         for need in M::needs(self.state.as_ref(), command) {
             self.read(need, &mut found);
         }
-        let moment = Moment { entity: self.entity, now: self.now, next_seq: self.seq + 1, random: [7; 16] };
+        let moment = Moment { entity: self.entity, now: self.now, next_seq: self.seq + 1, random: [7; 16], key: None };
         for _ in 0..8 {
             match M::decide(self.state.as_ref(), command, &moment, &found) {
                 Ok(decision) => return decision,
@@ -58,6 +58,11 @@ impl<M: Machine> Sim<M> {
                 let rows = self.rows.iter().filter(|((of, _), _)| *of == table).take(limit);
                 let rows = rows.map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
                 found.add_first(table, limit, rows.collect());
+            }
+            Need::Under(table, prefix) => {
+                let rows = self.rows.iter().filter(|((of, key), _)| *of == table && key.starts_with(&prefix));
+                let rows = rows.map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
+                found.add_under(table, prefix.clone(), rows.collect());
             }
             Need::Event(seq) => {
                 let mut events = self.log.iter().filter(|(record, _)| M::is_event(&record.event) && record.seq == seq);

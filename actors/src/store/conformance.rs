@@ -156,6 +156,7 @@ pub fn on(entity: EntityKey, expected: Option<Head>, name: &str) -> Commit {
         state: None,
         alarm: None,
         redactions: Vec::new(),
+        watch: None,
     }
 }
 

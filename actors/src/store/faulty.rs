@@ -17,6 +17,7 @@ use super::{
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
+use crate::metrics::StoreMetrics;
 
 /// How often which fault is injected, each in 1,000 calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,6 +213,7 @@ fn competitor(commit: &Commit, id: CommitId) -> Commit {
         state: None,
         alarm: None,
         redactions: Vec::new(),
+        watch: None,
     }
 }
 
@@ -319,6 +321,14 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn is_shared(&self) -> bool {
         self.store.is_shared()
+    }
+
+    fn system(&self) -> &'static str {
+        self.store.system()
+    }
+
+    fn metrics(&self) -> Option<&StoreMetrics> {
+        self.store.metrics()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

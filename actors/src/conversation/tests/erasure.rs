@@ -45,7 +45,7 @@ fn the_words_of_a_deleted_message_are_in_no_record() {
     let (messages, _) = posted(sim.run(&post(vec![say(content("secret one")), say(content("kept"))])));
     sim.run(&amend(messages[0].id, edit("secret two"))).unwrap();
     assert_eq!(found(&sim, "secret").len(), 2);
-    sim.run(&amend(messages[0].id, Amendment::Delete)).unwrap();
+    sim.run(&amend(messages[0].id, Amendment::Delete { seen: None })).unwrap();
     assert_eq!(found(&sim, "secret"), [""; 0]);
     assert_eq!(found(&sim, "kept").len(), 1);
     let record = sim.log.iter().map(|(record, _)| record).find(|record| record.seq == messages[0].id.number);
