@@ -17,6 +17,7 @@ use crate::store::{Table, View};
 
 pub mod amend;
 pub mod command;
+pub mod erase;
 pub mod errand;
 pub mod event;
 pub mod post;
@@ -24,7 +25,9 @@ pub mod review;
 pub mod turn;
 pub mod update;
 
+pub use amend::{SHOWN, shown_key};
 pub use command::{Command, Rejection, Reply};
+pub use erase::Erasure;
 pub use errand::Errand;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use post::{BusyPolicy, Post, TurnRequest};
@@ -47,9 +50,6 @@ pub const ASKED_TURNS: Table = Table(5);
 pub const CALLS: Table = Table(10);
 /// Errands to other conversations.
 pub const ERRANDS: Table = Table(11);
-/// What answers to keyed requests showed of a message, by the idempotency key: an [`Overlay`] as it was then. The log
-/// cannot tell, because edited words stay out of it.
-pub const SHOWN: Table = Table(20);
 
 /// Conversations of a workspace by id, without those of human channels.
 pub const CONVERSATIONS: View = View(1);
@@ -149,6 +149,9 @@ pub struct State {
     /// There are errands, and they are run again then.
     #[n(15)]
     pub errands_at: Option<Millis>,
+    /// Its words are being taken away, or are.
+    #[n(18)]
+    pub erasure: Option<Erasure>,
 }
 
 /// The state machine.
@@ -177,7 +180,7 @@ impl Machine for Conversation {
             Command::Amend { message, .. } => review::needs_of(state, *message),
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
-            Command::StartTurn { .. } | Command::StepTurn(_) => Vec::new(),
+            Command::StartTurn { .. } | Command::StepTurn(_) | Command::Erase { .. } => Vec::new(),
             Command::FinishTurn(_) | Command::AnswerCalls(_) | Command::EndWait(_) | Command::KeepWaiting { .. } => {
                 turn::calls::needs(state)
             }
@@ -194,7 +197,12 @@ impl Machine for Conversation {
         match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
+            (Command::Erase { unused: Some(opening) }, None) => {
+                Ok(Decision::Change(erase::close_unused(opening, moment)))
+            }
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
+            (Command::Erase { .. }, Some(state)) => erase::erase(state, moment, found),
+            (Command::Update(_), Some(state)) if state.erasure.is_some() => Ok(Decision::Reject(Rejection::Erased)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
             (Command::StartTurn { agent, key }, Some(state)) => Ok(turn::start(state, agent, *key, moment)),
             (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
@@ -230,6 +238,7 @@ impl Machine for Conversation {
                 next_deadline: None,
                 last_seq: record.seq,
                 errands_at: None,
+                erasure: None,
             });
         } else if let Some(state) = state {
             state.last_seq = record.seq;
@@ -278,6 +287,7 @@ impl Machine for Conversation {
             Command::Update(update) => update.weight(),
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
+            Command::Erase { .. } => crate::limits::BATCH_BYTES,
             Command::StartTurn { .. }
             | Command::RetryTurn { .. }
             | Command::CancelTurn { .. }
@@ -357,6 +367,16 @@ impl State {
                 self.messages += 1;
                 self.last_message_at = Some(record.at);
                 self.updated_at = record.at;
+            }
+            Event::ConversationErased => {
+                self.closed = true;
+                self.updated_at = record.at;
+                self.erasure = Some(Erasure { since: record.at, next: Some(1), last: record.seq - 1 });
+            }
+            Event::ErasureMoved { next } => {
+                if let Some(erasure) = &mut self.erasure {
+                    erasure.next = *next;
+                }
             }
             Event::ReviewRequested { expires_at, .. } => {
                 self.next_deadline = Some(self.next_deadline.map_or(*expires_at, |next| next.min(*expires_at)));

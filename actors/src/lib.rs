@@ -23,6 +23,7 @@ pub mod contact;
 pub mod conversation;
 pub mod deltas;
 pub mod directory;
+pub mod erasure;
 mod errands;
 mod host;
 pub mod id;

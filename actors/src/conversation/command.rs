@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    Answers, Attempt, Details, EndWait, Finish, Opening, Post, State, Step, Turn, TurnStatus, Update, amend, review,
+    Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, State, Step, Turn, TurnStatus, Update, amend,
+    review,
 };
 use crate::id::MessageId;
 use crate::message::{Message, Overlay, ReviewState};
@@ -67,6 +68,11 @@ pub enum Command {
         /// The message that asked.
         message: MessageId,
     },
+    /// Take all words away, a step at a time; ask again until it is done.
+    Erase {
+        /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
+        unused: Option<Opening>,
+    },
     /// The alarm is due.
     Wake {
         /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
@@ -93,6 +99,8 @@ pub enum Reply {
     Amended(Box<Overlay>),
     /// The review stands so now.
     Review(Box<ReviewState>),
+    /// So far the words have been taken away.
+    Erasing(Erasure),
     /// There was nothing to do.
     Nothing,
 }
@@ -104,6 +112,8 @@ pub enum Rejection {
     NotFound,
     /// It is closed.
     Closed,
+    /// Its contact was erased, and it with them.
+    Erased,
     /// An item's parent is not a message of this conversation.
     ParentNotFound {
         /// Which item of the batch.

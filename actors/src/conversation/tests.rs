@@ -9,6 +9,7 @@ use crate::machine::sim::Sim;
 use crate::message::{NewMessage, Parent, Review, SenderKind};
 
 mod calls;
+mod erasure;
 mod posts;
 mod random;
 mod reviews;

@@ -185,7 +185,7 @@ pub(super) fn finish(
         Ok((replies, usage)) => {
             let completed = |turn: &Turn, at| turn.ended(TurnStatus::Completed, at);
             let ended = end_as(state, turn, completed, moment, found, &mut change)?;
-            let first = moment.next_seq + change.events.iter().filter(|event| event.name().is_some()).count() as u64;
+            let first = moment.next_seq + Event::sequences(&change.events);
             let id_at = |seq| MessageId::new(moment.now, state.id.address, seq);
             change.events.extend((first..).zip(replies).map(|(seq, text)| {
                 let before = if seq == first { finish.branch } else { finish.branch.map(|_| id_at(seq - 1)) };

@@ -162,6 +162,9 @@ impl Reader<'_> {
 
 /// The message as it was last edited; `None` where its words are gone.
 fn as_it_is(mut message: Message, overlay: Option<&Overlay>) -> Option<Message> {
+    if message.content.gone.is_some() {
+        return None;
+    }
     let Some(overlay) = overlay else { return Some(message) };
     if overlay.deleted || overlay.erased {
         return None;

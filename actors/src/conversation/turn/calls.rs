@@ -261,7 +261,7 @@ pub(in crate::conversation) fn step(
     let rows = vec![turn.row(), calls.row(step.number)];
     let views = vec![super::usage_entry(&turn, &step.usage, false, moment)];
     let events = vec![Event::MessageCreated(accepted), Event::TurnMoved(turn.clone())];
-    Ok(Decision::Change(Change { events, rows, views, reply: Reply::Turn(Box::new(turn)) }))
+    Ok(Decision::Change(Change { rows, views, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
 }
 
 /// Results have come; where a review is still open, the turn waits from now on.
