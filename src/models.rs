@@ -157,7 +157,7 @@ impl Models for OpenAi {
 }
 
 /// TLS with a provider of its own, so that no process-wide default must be installed first.
-fn tls() -> Result<ClientConfig, rustls::Error> {
+pub(crate) fn tls() -> Result<ClientConfig, rustls::Error> {
     let builder = || {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()

@@ -25,5 +25,6 @@ mod review_answers;
 mod seeds;
 mod smoke;
 mod support;
+mod telemetry;
 mod tidy;
 mod workspaces;
