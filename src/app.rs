@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use tokio::sync::watch;
 
 use crate::config::{CidrList, Config};
+use crate::egress::Egress;
 use crate::http::body::MaxBodyBytes;
 use crate::http::context::Door;
 use crate::http::rate::{Meter, RateLimiter};
@@ -27,6 +28,7 @@ struct Shared {
     limiter: RateLimiter,
     meters: DashMap<actors::id::KeyId, Arc<Meter>>,
     egress_allow: CidrList,
+    egress: Egress,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
     door: Arc<Door>,
@@ -36,7 +38,7 @@ struct Shared {
 impl App {
     /// The handlers' view of a running node.
     #[must_use]
-    pub fn new(node: Arc<Node>, pepper: Pepper, config: &Config) -> Self {
+    pub fn new(node: Arc<Node>, pepper: Pepper, egress: Egress, config: &Config) -> Self {
         let traces = node.traces().clone();
         Self(Arc::new(Shared {
             node,
@@ -44,6 +46,7 @@ impl App {
             limiter: RateLimiter::new(config.rate_limit),
             meters: DashMap::new(),
             egress_allow: config.egress_allow.clone(),
+            egress,
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
             door: Arc::new(Door::new(Sampling::new(config), traces)),
@@ -88,6 +91,12 @@ impl App {
     #[must_use]
     pub fn egress_allow(&self) -> &CidrList {
         &self.0.egress_allow
+    }
+
+    /// Calls users' URLs.
+    #[must_use]
+    pub fn egress(&self) -> &Egress {
+        &self.0.egress
     }
 
     /// The longest a request waits for an agent's reply.

@@ -99,6 +99,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, ConfigArgs};
+    use crate::egress::Egress;
     use crate::secret::Pepper;
 
     async fn scraped(accept: &str) -> (String, String) {
@@ -107,7 +108,8 @@ mod tests {
         let node = Node::start(Arc::new(MemoryStore::default()), clock, entropy, Arc::new(NoModels));
         let config = Config::load(&ConfigArgs::default(), &|_| None, &|_| Err(ErrorKind::NotFound.into())).unwrap();
         let spans = Some(Arc::new(Waiting::new(config.otel.batching)));
-        let app = App::new(node, Pepper::new([1; 32]), &config);
+        let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap();
+        let app = App::new(node, Pepper::new([1; 32]), egress, &config);
         let request = Request::get("/metrics").header(header::ACCEPT, accept).body(Body::empty()).unwrap();
         let response = router(Sources { app, spans }).oneshot(request).await.unwrap();
         let content_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();

@@ -111,7 +111,7 @@ fn exporter(receiver: &Receiver, resource: &Resource, within: Duration) -> Resul
 
 fn client(within: Duration) -> Result<reqwest::Client, ExportError> {
     Ok(reqwest::Client::builder()
-        .tls_backend_preconfigured(crate::models::tls()?)
+        .tls_backend_preconfigured(crate::tls::client()?)
         .timeout(within)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())

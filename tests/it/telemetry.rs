@@ -213,7 +213,7 @@ fn a_dead_slow_refusing_or_lying_receiver_costs_nothing_but_the_spans() {
         Receiver::http(Manner::Refuses),
     ];
     // Nobody listens where somebody has just stopped.
-    let dead = Receiver::grpc(Manner::Takes).endpoint.clone();
+    let dead = Receiver::grpc(Manner::Takes).endpoint;
     let endpoints = bad.iter().map(|receiver| receiver.endpoint.clone()).chain([dead]);
     for (nth, endpoint) in endpoints.enumerate() {
         let protocol = if (3..5).contains(&nth) { "http/protobuf" } else { "grpc" };
