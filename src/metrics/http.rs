@@ -43,7 +43,7 @@ struct Timed {
 
 impl HttpMetrics {
     /// The instruments of a route; keep them, so that they are looked up once.
-    pub fn route(&self, route: &str, method: &'static str) -> Arc<Route> {
+    pub fn of(&self, route: &str, method: &'static str) -> Arc<Route> {
         let made = || Route { route: route.into(), method, classes: Default::default() };
         Arc::clone(&self.routes.entry((route.into(), method)).or_insert_with(|| Arc::new(made())))
     }
@@ -150,11 +150,11 @@ mod tests {
     #[test]
     fn requests_are_counted_by_route_method_and_class() {
         let metrics = HttpMetrics::default();
-        let route = metrics.route("/api/v1/messages/{id}", "GET");
+        let route = metrics.of("/api/v1/messages/{id}", "GET");
         let exemplar = Exemplar { trace_id: [1; 16], span_id: [2; 8], value: 0.003, at_millis: 5 };
         route.observe(Some(StatusCode::OK), Duration::from_millis(3), || Some(exemplar));
         route.observe(Some(StatusCode::NOT_FOUND), Duration::from_millis(3), || None);
-        metrics.route("/api/v1/messages/{id}", "GET").observe(None, Duration::from_millis(3), || None);
+        metrics.of("/api/v1/messages/{id}", "GET").observe(None, Duration::from_millis(3), || None);
         metrics.problem("message_not_found");
         metrics.problem("message_not_found");
         let mut page = Page::new(Format::OpenMetrics);

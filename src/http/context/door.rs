@@ -85,7 +85,7 @@ impl Door {
     /// One service answers one route, and nearly always by one method: `HEAD` goes where `GET` goes.
     fn instruments(&self, context: &RequestContext, known: &Known) -> Arc<Route> {
         let method = method_name(&context.method);
-        let find = || self.metrics.route(context.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str), method);
+        let find = || self.metrics.of(context.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str), method);
         let route = known.get_or_init(find);
         if route.method() == method { Arc::clone(route) } else { find() }
     }
