@@ -26,4 +26,5 @@ mod seeds;
 mod smoke;
 mod support;
 mod tidy;
+mod webhook_endpoints;
 mod workspaces;
