@@ -258,6 +258,10 @@ impl Machine for Contact {
         Command::Update { name: state.name.clone() }
     }
 
+    fn public_id(state: &State) -> Option<String> {
+        Some(state.id.to_string())
+    }
+
     fn weight(_: &Command) -> usize {
         300
     }

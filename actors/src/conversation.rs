@@ -338,6 +338,10 @@ impl Machine for Conversation {
         Command::Wake { lost }
     }
 
+    fn public_id(state: &State) -> Option<String> {
+        Some(state.id.to_string())
+    }
+
     fn weight(command: &Command) -> usize {
         match command {
             Command::Post(post) => post.messages.iter().map(|message| message.content.weight()).sum(),

@@ -28,9 +28,10 @@ use crate::host::{Host, Mail, Start};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::Machine;
+use crate::metrics::TurnedAway;
 use crate::node::Node;
 use crate::store::{KeyHash, StoreError};
-use crate::trace::TraceContext;
+use crate::trace::{Span, TraceContext};
 
 /// The idempotency key that a command came with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,17 @@ impl<M: Machine> Refusal<M> {
     pub(crate) fn unavailable(error: &StoreError) -> Self {
         Self::Unavailable(error.to_string())
     }
+
+    /// Why nothing was stored, where that is not the entity's own word.
+    fn turned_away(&self) -> Option<TurnedAway> {
+        match self {
+            Self::Backlog => Some(TurnedAway::Backlog),
+            Self::Overloaded => Some(TurnedAway::Overloaded),
+            Self::Draining => Some(TurnedAway::Draining),
+            Self::Unavailable(_) | Self::Moved => Some(TurnedAway::Unavailable),
+            Self::Rejected(_) | Self::KeyReused | Self::Unknown(_) => None,
+        }
+    }
 }
 
 /// The answer to a command, or why there is none.
@@ -123,15 +135,20 @@ pub(crate) struct Envelope<M: Machine> {
     pub(crate) command: Arc<M::Command>,
     pub(crate) key: Option<KeyUse>,
     pub(crate) trace: Option<TraceContext>,
+    /// When it was put into the mailbox, until somebody has told how long it waited.
+    pub(crate) admitted: Option<std::time::Instant>,
     reply: Option<oneshot::Sender<Reply<M>>>,
+    /// What it is a stage of, where the entity asks it itself; ends with the answer.
+    _span: Span,
     /// Held until the answer: a caller that hangs up does not free a place that is still taken.
     _permit: Option<Permit>,
 }
 
 impl<M: Machine> Envelope<M> {
     /// A command that the entity asks itself.
-    pub(crate) fn internal(command: Arc<M::Command>) -> Self {
-        Self { command, key: None, trace: None, reply: None, _permit: None }
+    pub(crate) fn internal(command: Arc<M::Command>, span: Span) -> Self {
+        let trace = span.context();
+        Self { command, key: None, trace, admitted: None, reply: None, _span: span, _permit: None }
     }
 
     /// Whether the entity asks it itself.
@@ -294,7 +311,22 @@ impl<M: Machine> Directory<M> {
         command: impl Into<Arc<M::Command>>,
         with: Circumstances,
     ) -> Reply<M> {
-        let command = command.into();
+        let reply = self.asked(node, entity, command.into(), with).await;
+        if let Err(refusal) = &reply
+            && let Some(reason) = refusal.turned_away()
+        {
+            node.metrics.turned_away.of(reason).inc();
+        }
+        reply
+    }
+
+    async fn asked(
+        &self,
+        node: &Arc<Node>,
+        entity: EntityKey,
+        command: Arc<M::Command>,
+        with: Circumstances,
+    ) -> Reply<M> {
         let deadline = Instant::now() + Duration::from_millis(limits::COMMAND_MILLIS);
         loop {
             if node.admission.is_closed() {
@@ -349,7 +381,9 @@ impl<M: Machine> Directory<M> {
             command: Arc::clone(command),
             key: with.key,
             trace: with.trace,
+            admitted: Some(std::time::Instant::now()),
             reply: Some(sender),
+            _span: Span::default(),
             _permit: Some(permit),
         };
         match actor.cast(Mail::Do(envelope)) {

@@ -13,6 +13,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -21,18 +22,25 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Directory, Envelope, Occupancy, Refusal};
 use crate::id::EntityKey;
-use crate::limits;
-use crate::machine::{Found, Machine, Missing, Need, Record};
+use crate::machine::{Found, Machine, Missing, Need};
 use crate::node::Node;
 use crate::store::{AlarmChange, Commit, CommitId, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
+use crate::trace::{Span, SpanKind, names};
 
+mod batch;
 mod draft;
 mod keys;
 mod reader;
+mod replay;
+mod timing;
 
+use batch::Batch;
 use draft::Draft;
 use keys::KeyCache;
 use reader::News;
+use replay::Snapshot;
+pub(crate) use replay::replay;
+use timing::Timing;
 
 /// What lies in an entity's mailbox.
 pub(crate) enum Mail<M: Machine> {
@@ -57,11 +65,11 @@ enum Phase<M: Machine> {
     /// The next command.
     Idle,
     /// A read for these commands.
-    Reading(Vec<Envelope<M>>),
+    Reading(Batch<M>),
     /// The comparison of what this draft was decided on with the store.
     Comparing(Box<Draft<M>>),
     /// The commit of this draft.
-    Committing(Box<Draft<M>>),
+    Committing(Box<Draft<M>>, Timing),
     /// A settled reload.
     Reloading,
     /// Nothing more: it drains, and hands back what still comes.
@@ -106,15 +114,6 @@ pub(crate) struct Resident<M: Machine> {
     _occupancy: Occupancy<M>,
 }
 
-/// A snapshot: the state and the time of the newest record in it.
-#[derive(minicbor::Encode, minicbor::Decode)]
-struct Snapshot<S> {
-    #[n(0)]
-    at: Millis,
-    #[n(1)]
-    state: S,
-}
-
 /// In how many conflicts in a row a batch is given up; each means that somebody else got ahead.
 const CONFLICTS_MAX: u32 = 16;
 
@@ -146,7 +145,9 @@ impl<M: Machine> Actor for Host<M> {
             failed: None,
             _occupancy: occupancy,
         };
+        resident.node.metrics.activations.of(resident.entity.kind).inc();
         if let Err(error) = loaded.and_then(|loaded| resident.adopt(loaded)) {
+            resident.node.metrics.activations_failed.inc();
             resident.fail(error);
         }
         Ok(resident)
@@ -212,38 +213,25 @@ impl<M: Machine> Resident<M> {
     /// of mail calls it, so that a long queue of refusals is a loop and not a recursion.
     fn step(&mut self) {
         while matches!(self.phase, Phase::Idle) && !self.queue.is_empty() {
-            let batch = self.take_batch();
+            let batch = Batch::take(&self.node, self.entity, &mut self.queue);
             self.decide(batch, Found::default());
         }
     }
 
-    /// The commands of the next commit, oldest first.
-    fn take_batch(&mut self) -> Vec<Envelope<M>> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while let Some(next) = self.queue.front() {
-            bytes += M::weight(&next.command);
-            if batch.len() == limits::BATCH_COMMANDS || (bytes > limits::BATCH_BYTES && !batch.is_empty()) {
-                break;
-            }
-            batch.extend(self.queue.pop_front());
-        }
-        batch
-    }
-
     /// Decides a batch, reading first what it needs.
-    fn decide(&mut self, batch: Vec<Envelope<M>>, mut found: Found) {
+    fn decide(&mut self, batch: Batch<M>, mut found: Found) {
         let mut needs = HashSet::new();
-        for envelope in &batch {
+        for envelope in &batch.envelopes {
             needs.extend(M::needs(self.state.as_ref(), &envelope.command).into_iter().filter(|need| !found.has(need)));
         }
         let keys: Vec<KeyHash> = batch
+            .envelopes
             .iter()
             .filter_map(|envelope| envelope.key.map(|key| key.hash))
             .filter(|key| self.keys.get(*key).is_none() && found.key(*key).is_none())
             .collect();
         if needs.is_empty() && keys.is_empty() {
-            match Draft::decide(self, &batch, &mut found) {
+            match Draft::decide(self, &batch.envelopes, &mut found) {
                 Ok(draft) => return self.commit(draft, batch),
                 Err(Missing(more)) => {
                     found.forget_writes();
@@ -255,7 +243,7 @@ impl<M: Machine> Resident<M> {
     }
 
     /// Reads, at once where the store can, else as mail to itself.
-    fn fetch(&mut self, batch: Vec<Envelope<M>>, found: Found, needs: HashSet<Need>, keys: Vec<KeyHash>) {
+    fn fetch(&mut self, batch: Batch<M>, found: Found, needs: HashSet<Need>, keys: Vec<KeyHash>) {
         let store = Arc::clone(&self.node.store);
         let reading = reader::read(store, self.entity, found, needs, keys);
         self.phase = Phase::Reading(batch);
@@ -269,7 +257,7 @@ impl<M: Machine> Resident<M> {
         match found {
             Ok(found) => self.decide(batch, found),
             Err(error) => {
-                for envelope in batch {
+                for envelope in batch.envelopes {
                     envelope.answer(Err(Refusal::unavailable(&error)));
                 }
             }
@@ -277,8 +265,9 @@ impl<M: Machine> Resident<M> {
     }
 
     /// Sends a draft to the store, or answers at once where nothing changes.
-    fn commit(&mut self, mut draft: Draft<M>, batch: Vec<Envelope<M>>) {
-        draft.batch = batch;
+    fn commit(&mut self, mut draft: Draft<M>, batch: Batch<M>) {
+        draft.batch = batch.envelopes;
+        draft.takes_over(batch.span);
         let alarm = draft.state.as_ref().and_then(M::alarm);
         let moved = alarm != self.alarm && draft.state.is_some();
         if draft.is_empty() && !moved {
@@ -290,7 +279,7 @@ impl<M: Machine> Resident<M> {
             .flatten();
         draft.snapshot = state.is_some();
         draft.alarm = alarm;
-        let commit = Commit {
+        let mut commit = Commit {
             entity: self.entity,
             expected: self.head,
             id: CommitId(random),
@@ -301,8 +290,10 @@ impl<M: Machine> Resident<M> {
             views: std::mem::take(&mut draft.views),
             state,
             alarm: moved.then_some(AlarmChange { previous: self.alarm, next: alarm }),
+            watch: None,
         };
-        self.phase = Phase::Committing(Box::new(draft));
+        let timing = Timing::begin(&self.node, draft.span.context(), &mut commit);
+        self.phase = Phase::Committing(Box::new(draft), timing);
         let lost = || StoreError::Indeterminate("the store gave no answer".to_owned());
         let news = News::new(&self.myself, Mail::Ended, lost);
         self.node.store.commit(commit, Box::new(move |outcome| news.tell(outcome)));
@@ -350,7 +341,8 @@ impl<M: Machine> Resident<M> {
     }
 
     fn ended(&mut self, outcome: Result<Outcome, StoreError>) {
-        let Phase::Committing(draft) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        let Phase::Committing(draft, timing) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        timing.end(&self.node, &outcome);
         match outcome {
             Ok(Outcome::Committed(head)) => self.committed(head, *draft),
             Ok(Outcome::Conflict) => self.conflict(*draft),
@@ -431,7 +423,7 @@ impl<M: Machine> Resident<M> {
                 // One that waits already will do, and while a slow commit is in flight none must pile up.
                 if !self.queue.iter().any(Envelope::is_internal) {
                     let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
-                    self.queue.push_back(Envelope::internal(command));
+                    self.queue.push_back(Envelope::internal(command, self.rung(now)));
                 }
                 self.step();
             }
@@ -445,29 +437,17 @@ impl<M: Machine> Resident<M> {
         }
     }
 
+    /// Takes note of how late the alarm rings; the span is that of what is done about it.
+    fn rung(&self, now: Millis) -> Span {
+        let late = self.alarm.map_or(0, |at| now.since(at));
+        self.node.metrics.alarm_lateness.observe(Duration::from_millis(late));
+        let mut span = self.node.root_span(names::alarm(self.entity.kind), SpanKind::Internal, Vec::new());
+        span.set(names::LATE_MS, late);
+        span
+    }
+
     fn leave(&mut self) {
         self.phase = Phase::Leaving;
         let _ = self.myself.get_cell().drain();
     }
-}
-
-/// The state that a loaded entity stands in, and the time of its newest record.
-///
-/// # Errors
-///
-/// [`StoreError::Corrupt`] if it does not decode.
-pub(crate) fn replay<M: Machine>(loaded: &Loaded) -> Result<(Millis, Option<M::State>), StoreError> {
-    let (mut at, mut state) = match &loaded.state {
-        Some(bytes) => {
-            let snapshot: Snapshot<M::State> = codec::decode(bytes)?;
-            (snapshot.at, Some(snapshot.state))
-        }
-        None => (Millis(0), None),
-    };
-    for stored in &loaded.tail {
-        let record: Record<M::Event> = codec::decode_record(stored.seq, &stored.payload)?;
-        at = record.at;
-        M::apply(&mut state, &record);
-    }
-    Ok((at, state))
 }

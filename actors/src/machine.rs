@@ -251,6 +251,11 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// What to ask it when that time has come.
     fn on_alarm(node: &Node, entity: EntityKey, state: &Self::State) -> Self::Command;
 
+    /// The id that clients know the entity by, for traces.
+    fn public_id(_: &Self::State) -> Option<String> {
+        None
+    }
+
     /// About how many bytes `command` adds to a commit.
     fn weight(command: &Self::Command) -> usize;
 

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::Models;
 use crate::alarms::{self, Alarms};
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy, Millis};
@@ -20,9 +19,12 @@ use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
 use crate::machine::{Machine, Record};
 use crate::message::Overlay;
+use crate::metrics::{Metrics, StoreMetrics};
+use crate::ports::Ports;
 use crate::registry::{self, Registry};
 use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, Order, Row, Store, StoreError, Table, View};
 use crate::subscriptions::{Subscription, Subscriptions};
+use crate::trace::{Span, SpanKind, TraceContext, Traces};
 use crate::turns::Turns;
 
 /// How often idle entities are looked for.
@@ -35,7 +37,8 @@ pub struct Node {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
-    pub(crate) models: Arc<dyn Models>,
+    pub(crate) ports: Ports,
+    pub(crate) metrics: Metrics,
     pub(crate) admission: Arc<Admission>,
     pub(crate) alarms: Alarms,
     pub(crate) catalog: Catalog,
@@ -57,12 +60,13 @@ impl std::fmt::Debug for Node {
 impl Node {
     /// Starts the services of a node; must be called within a Tokio runtime.
     #[must_use]
-    pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Entropy, models: Arc<dyn Models>) -> Arc<Self> {
+    pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Entropy, ports: impl Into<Ports>) -> Arc<Self> {
         let node = Arc::new(Self {
             store,
             clock,
             entropy,
-            models,
+            ports: ports.into(),
+            metrics: Metrics::default(),
             admission: Arc::default(),
             alarms: Alarms::default(),
             catalog: Catalog::default(),
@@ -95,6 +99,31 @@ impl Node {
             + self.contacts.resident()
             + self.workspaces.resident()
             + self.installation.resident()
+    }
+
+    /// What the node has counted and timed.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What its store has, if that counts.
+    pub fn store_metrics(&self) -> Option<&StoreMetrics> {
+        self.store.metrics()
+    }
+
+    /// Where spans go.
+    pub fn traces(&self) -> &Traces {
+        &self.ports.traces
+    }
+
+    /// A stage of what `parent` is the whole of; see [`Traces::child`].
+    pub fn span(&self, name: &'static str, kind: SpanKind, parent: Option<TraceContext>) -> Span {
+        self.ports.traces.child(&self.entropy, name, kind, parent)
+    }
+
+    /// A trace of its own that goes back to `causes`; see [`Traces::root`].
+    pub fn root_span(&self, name: &'static str, kind: SpanKind, causes: Vec<TraceContext>) -> Span {
+        self.ports.traces.root(&self.entropy, name, kind, causes)
     }
 
     /// What the node has to do.

@@ -9,11 +9,16 @@
 //! lost or doubled record (DESIGN invariant I6). A new store is written by implementing [`Store`] and passing
 //! `store::conformance` (feature `test-support`).
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
+use crate::metrics::StoreMetrics;
+use crate::trace::TraceContext;
 
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
@@ -143,6 +148,29 @@ pub struct Commit {
     pub state: Option<Bytes>,
     /// `None`: the alarm stays as it is.
     pub alarm: Option<AlarmChange>,
+    /// Where a commit that is traced is told about; `None`: nobody looks.
+    pub watch: Option<Arc<CommitWatch>>,
+}
+
+/// What a store tells of a commit while it makes it durable, for the trace of it. A store tells what it knows.
+#[derive(Debug)]
+pub struct CommitWatch {
+    /// The commit's own span, for calls that carry a trace.
+    pub context: TraceContext,
+    /// Commits that were made durable together with it; 0: not told.
+    pub batch_commits: AtomicU64,
+    /// Nanoseconds that making them durable took (write and sync, or the cluster's answer); 0: not told.
+    pub sync_nanos: AtomicU64,
+    /// Times it was sent; 0: not told.
+    pub attempts: AtomicU64,
+}
+
+impl CommitWatch {
+    /// Nothing told yet.
+    #[must_use]
+    pub fn new(context: TraceContext) -> Self {
+        Self { context, batch_commits: AtomicU64::new(0), sync_nanos: AtomicU64::new(0), attempts: AtomicU64::new(0) }
+    }
 }
 
 impl Commit {
@@ -293,6 +321,16 @@ pub trait Store: Send + Sync + 'static {
     /// compared with the store before it is told.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// What kind of store it is, as `db.system.name` of a span.
+    fn system(&self) -> &'static str {
+        "memory"
+    }
+
+    /// What the store has counted and timed, if it does.
+    fn metrics(&self) -> Option<&StoreMetrics> {
+        None
     }
 
     /// Ends the store: what was acknowledged is durable, later calls fail as `Unavailable`.

@@ -1,17 +1,374 @@
-//! The trace a command belongs to, as it travels through mailboxes and rows: 25 bytes, no open span.
+//! The trace that something belongs to, and the stages of a message's life as spans of it.
+//!
+//! A [`TraceContext`] is 25 bytes of data: it travels in commands, is stored with records and goes out with calls, and
+//! holds nothing open. A [`Span`] is a stage that is being timed; when it is dropped it goes to the [`Tracer`], which
+//! the front door implements. Where the trace is not sampled there is no span, only an empty shell that costs nothing:
+//! the choice is made once, at the door. See `docs/TELEMETRY.md` for every span there is.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
 
 use minicbor::{Decode, Encode};
 
+use crate::clock::Entropy;
+
+pub mod current;
+pub mod names;
+
+/// The bit of [`TraceContext::flags`] that says the trace is recorded.
+pub const SAMPLED: u8 = 0x01;
+
 /// W3C trace context of the request that caused something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct TraceContext {
-    /// The trace.
+    /// The trace; never all zero.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub trace_id: [u8; 16],
-    /// The span that caused it.
+    /// The span that caused it; never all zero.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub span_id: [u8; 8],
     /// Trace flags; bit 0: sampled.
     #[n(2)]
     pub flags: u8,
+}
+
+impl TraceContext {
+    /// Whether the trace is recorded.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+}
+
+/// Whose side of an exchange a span is, as OpenTelemetry knows kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanKind {
+    /// Within the process.
+    Internal,
+    /// It answers somebody.
+    Server,
+    /// It asks somebody.
+    Client,
+    /// It takes what was queued.
+    Consumer,
+}
+
+/// An attribute's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Text.
+    Text(Cow<'static, str>),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Float(f64),
+    /// Yes or no.
+    Truth(bool),
+}
+
+impl From<&'static str> for Value {
+    fn from(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<usize> for Value {
+    fn from(number: usize) -> Self {
+        Self::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<u32> for Value {
+    fn from(number: u32) -> Self {
+        Self::Integer(number.into())
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Self {
+        Self::Float(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Truth(truth)
+    }
+}
+
+/// A span that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// What was done, of few different words: never an id.
+    pub name: Cow<'static, str>,
+    /// Whose side it is.
+    pub kind: SpanKind,
+    /// Its own place.
+    pub context: TraceContext,
+    /// The span that it is a part of.
+    pub parent: Option<[u8; 8]>,
+    /// What else caused it.
+    pub links: Vec<TraceContext>,
+    /// When it began.
+    pub began: Instant,
+    /// When it ended.
+    pub ended: Instant,
+    /// What is to be known of it.
+    pub attributes: Vec<(&'static str, Value)>,
+    /// Why it failed: a word of few, as `error.type`.
+    pub error: Option<Cow<'static, str>>,
+}
+
+/// Where spans go: the port to whatever exports them. It must be quick and must not block.
+pub trait Tracer: Send + Sync + 'static {
+    /// Takes a span. One that cannot be kept is dropped and counted.
+    fn record(&self, span: Finished);
+
+    /// Whether a trace is recorded that begins within the node, where no request has decided.
+    fn samples(&self, trace_id: [u8; 16]) -> bool;
+}
+
+/// The spans of a node.
+#[derive(Clone, Default)]
+pub struct Traces {
+    tracer: Option<Arc<dyn Tracer>>,
+}
+
+impl fmt::Debug for Traces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Traces").field("recorded", &self.tracer.is_some()).finish()
+    }
+}
+
+impl Traces {
+    /// Spans that go to `tracer`.
+    #[must_use]
+    pub fn to(tracer: Arc<dyn Tracer>) -> Self {
+        Self { tracer: Some(tracer) }
+    }
+
+    /// Where spans of this trace go, if it is recorded.
+    fn tracer(&self, context: Option<TraceContext>) -> Option<(&Arc<dyn Tracer>, TraceContext)> {
+        Some((self.tracer.as_ref()?, context.filter(TraceContext::is_sampled)?))
+    }
+
+    /// Whether spans of this trace are recorded.
+    #[must_use]
+    pub fn records(&self, context: Option<TraceContext>) -> bool {
+        self.tracer(context).is_some()
+    }
+
+    /// A stage of what `parent` is the whole of; empty where that is not recorded.
+    pub fn child(&self, entropy: &Entropy, name: &'static str, kind: SpanKind, parent: Option<TraceContext>) -> Span {
+        let Some((tracer, parent)) = self.tracer(parent) else { return Span::default() };
+        let context = TraceContext { span_id: span_id(&entropy.draw()), ..parent };
+        Span::open(tracer, name, kind, context, Some(parent.span_id), Vec::new())
+    }
+
+    /// A trace of its own that goes back to `causes`: what a batch, an alarm or a delivery does, now or hours later.
+    /// It is recorded where one of them is; where there is none, the tracer decides.
+    pub fn root(&self, entropy: &Entropy, name: &'static str, kind: SpanKind, mut causes: Vec<TraceContext>) -> Span {
+        let Some(tracer) = &self.tracer else { return Span::default() };
+        let caused = !causes.is_empty();
+        causes.retain(TraceContext::is_sampled);
+        if caused && causes.is_empty() {
+            return Span::default();
+        }
+        let trace_id = entropy.draw();
+        if !caused && !tracer.samples(trace_id) {
+            return Span::default();
+        }
+        let context = TraceContext { trace_id, span_id: span_id(&entropy.draw()), flags: SAMPLED };
+        Span::open(tracer, name, kind, context, None, causes)
+    }
+}
+
+/// A span's id of random bytes.
+fn span_id(random: &[u8; 16]) -> [u8; 8] {
+    let mut id = [0; 8];
+    id.copy_from_slice(&random[..8]);
+    id
+}
+
+/// A stage while it lasts; it ends when it is dropped. Empty where its trace is not recorded: then nothing that is
+/// done with it costs anything.
+#[derive(Default)]
+#[must_use = "a span that is dropped has ended"]
+pub struct Span(Option<Box<Open>>);
+
+struct Open {
+    tracer: Arc<dyn Tracer>,
+    finished: Finished,
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Span").field(&self.0.as_ref().map(|open| &open.finished)).finish()
+    }
+}
+
+impl Span {
+    fn open(
+        tracer: &Arc<dyn Tracer>,
+        name: &'static str,
+        kind: SpanKind,
+        context: TraceContext,
+        parent: Option<[u8; 8]>,
+        links: Vec<TraceContext>,
+    ) -> Self {
+        let began = Instant::now();
+        let finished = Finished {
+            name: Cow::Borrowed(name),
+            kind,
+            context,
+            parent,
+            links,
+            began,
+            ended: began,
+            attributes: Vec::new(),
+            error: None,
+        };
+        Self(Some(Box::new(Open { tracer: Arc::clone(tracer), finished })))
+    }
+
+    /// Whether it is recorded; ask before working out what is only for it.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Its place, for what it causes.
+    #[must_use]
+    pub fn context(&self) -> Option<TraceContext> {
+        self.0.as_ref().map(|open| open.finished.context)
+    }
+
+    /// Its place, or where it is not recorded that of what caused it, so that the trace goes on all the same.
+    #[must_use]
+    pub fn context_or(&self, cause: Option<TraceContext>) -> Option<TraceContext> {
+        self.context().or(cause)
+    }
+
+    /// Says something of it.
+    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        if let Some(open) = &mut self.0 {
+            open.finished.attributes.push((key, value.into()));
+        }
+    }
+
+    /// Calls it by the word and what it was done with, for example a model: of few different words too.
+    pub fn name(&mut self, name: impl FnOnce() -> String) {
+        if let Some(open) = &mut self.0 {
+            open.finished.name = Cow::Owned(name());
+        }
+    }
+
+    /// It began before it was opened.
+    pub fn began(&mut self, at: Instant) {
+        if let Some(open) = &mut self.0 {
+            open.finished.began = at;
+        }
+    }
+
+    /// Something else caused it too. What is not recorded is not linked to.
+    pub fn link(&mut self, cause: TraceContext) {
+        if let Some(open) = self.0.as_mut().filter(|_| cause.is_sampled()) {
+            open.finished.links.push(cause);
+        }
+    }
+
+    /// It fails, with a word of few.
+    pub fn fail(&mut self, error: impl Into<Cow<'static, str>>) {
+        if let Some(open) = &mut self.0 {
+            open.finished.error = Some(error.into());
+        }
+    }
+
+    /// It never was.
+    pub fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        if let Some(open) = self.0.take() {
+            let Open { tracer, mut finished } = *open;
+            finished.ended = Instant::now();
+            tracer.record(finished);
+        }
+    }
+}
+
+#[cfg(any(test, feature = "test-support"))]
+pub mod kept;
+
+#[cfg(test)]
+mod tests {
+    use super::kept::Kept;
+    use super::*;
+
+    const ASKED: TraceContext = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: SAMPLED };
+    const UNASKED: TraceContext = TraceContext { flags: 0, ..ASKED };
+
+    fn traces() -> (Traces, Arc<Kept>, Entropy) {
+        let kept = Arc::new(Kept::default());
+        (Traces::to(kept.clone()), kept, Entropy::seeded([3; 32]))
+    }
+
+    #[test]
+    fn a_stage_is_recorded_when_it_ends_as_a_part_of_its_parent() {
+        let (traces, kept, entropy) = traces();
+        let mut span = traces.child(&entropy, "wait", SpanKind::Internal, Some(ASKED));
+        span.set("size", 3_usize);
+        let context = span.context().unwrap();
+        assert!(kept.spans().is_empty());
+        drop(span);
+        let [span] = &kept.spans()[..] else { panic!("one span") };
+        assert_eq!((span.context, span.parent), (context, Some(ASKED.span_id)));
+        assert_eq!((span.context.trace_id, &span.attributes[..]), (ASKED.trace_id, &[("size", Value::Integer(3))][..]));
+        assert_ne!(span.context.span_id, ASKED.span_id);
+    }
+
+    #[test]
+    fn what_is_not_sampled_makes_no_span_and_still_goes_on() {
+        let (traces, kept, entropy) = traces();
+        for parent in [None, Some(UNASKED)] {
+            let span = traces.child(&entropy, "wait", SpanKind::Internal, parent);
+            assert!(!span.is_recorded() && !traces.records(parent));
+            assert_eq!(span.context_or(parent), parent);
+        }
+        assert!(!Traces::default().child(&entropy, "wait", SpanKind::Internal, Some(ASKED)).is_recorded());
+        drop(traces.root(&entropy, "process", SpanKind::Consumer, vec![UNASKED]));
+        traces.child(&entropy, "wait", SpanKind::Internal, Some(ASKED)).forget();
+        assert!(kept.spans().is_empty());
+    }
+
+    #[test]
+    fn a_trace_of_its_own_is_linked_to_its_sampled_causes() {
+        let (traces, kept, entropy) = traces();
+        let mut span = traces.root(&entropy, "deliver", SpanKind::Client, vec![UNASKED, ASKED]);
+        span.link(UNASKED);
+        span.fail("timeout");
+        drop(span);
+        drop(traces.root(&entropy, "alarm", SpanKind::Internal, Vec::new()));
+        let [caused, uncaused] = &kept.spans()[..] else { panic!("two spans") };
+        assert_eq!((&caused.links[..], caused.parent), (&[ASKED][..], None));
+        assert_eq!(caused.error.as_deref(), Some("timeout"));
+        assert!(uncaused.links.is_empty() && uncaused.context.trace_id != caused.context.trace_id);
+    }
 }

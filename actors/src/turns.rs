@@ -162,7 +162,7 @@ async fn attempt(
             }
             Provider::OpenAi { .. } => {
                 let messages = context.prompt(&agent);
-                node.models.complete(Prompt { agent: Arc::clone(&agent), messages, trace }).await
+                node.ports.models.complete(Prompt { agent: Arc::clone(&agent), messages, trace }).await
             }
         }
     };

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
+use actors::metrics::StoreMetrics;
 use actors::store::{
     Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError, Table, View,
 };
@@ -121,6 +122,7 @@ struct Shared {
     batches: AtomicU64,
     commits: AtomicU64,
     sync_nanos: AtomicU64,
+    metrics: StoreMetrics,
 }
 
 /// What the writer has done since the store was opened.
@@ -160,6 +162,7 @@ impl Shared {
             batches: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             sync_nanos: AtomicU64::new(0),
+            metrics: StoreMetrics::default(),
         }
     }
 
@@ -175,17 +178,32 @@ impl Shared {
         }
     }
 
+    /// A commit of so many bytes is to be queued; `false`: there are too many bytes already.
+    fn queue(&self, bytes: usize) -> bool {
+        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.metrics.queued_commits.add(1);
+        self.metrics.queued_bytes.add(signed(bytes));
+        before <= QUEUE_BYTES
+    }
+
+    /// It has left the queue.
     fn taken(&self, bytes: usize) {
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.metrics.queued_commits.add(-1);
+        self.metrics.queued_bytes.add(-signed(bytes));
     }
 
     fn counted(&self, commits: u64) {
-        self.batches.fetch_add(u64::from(commits > 0), Ordering::Relaxed);
+        if commits > 0 {
+            self.batches.fetch_add(1, Ordering::Relaxed);
+            self.metrics.batch_commits.record(commits);
+        }
         self.commits.fetch_add(commits, Ordering::Relaxed);
     }
 
     fn synced(&self, took: Duration) {
         self.sync_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        self.metrics.sync.observe(took);
     }
 }
 
@@ -329,6 +347,10 @@ impl EmbeddedStore {
     }
 }
 
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 /// The bytes of a commit, and whether they and its keys are within bounds.
 fn measure(commit: &Commit) -> Result<usize, StoreError> {
     let keys = commit.rows.iter().map(|row| &row.key).chain(commit.views.iter().map(|entry| &entry.key));
@@ -361,7 +383,7 @@ impl Store for EmbeddedStore {
             Ok(bytes) => bytes,
             Err(error) => return done(Err(error)),
         };
-        if shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES {
+        if !shared.queue(bytes) {
             shared.taken(bytes);
             return done(Err(StoreError::Unavailable("too many bytes are waiting".to_owned())));
         }
@@ -419,6 +441,14 @@ impl Store for EmbeddedStore {
 
     fn snapshot_every(&self) -> u64 {
         SNAPSHOT_EVERY
+    }
+
+    fn system(&self) -> &'static str {
+        "fjall"
+    }
+
+    fn metrics(&self) -> Option<&StoreMetrics> {
+        Some(&self.inner.shared.metrics)
     }
 
     /// Ends the writer and syncs. The directory stays locked until the last clone is dropped.

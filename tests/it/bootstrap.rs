@@ -3,19 +3,18 @@ use std::sync::Arc;
 
 use actors::clock::ManualClock;
 use actors::store::faulty::{FaultyStore, Rates};
-use actors::store::memory::MemoryStore;
 use serde_json::json;
 use tertulia::bootstrap::{self, BootstrapError};
 use tertulia::secret::Pepper;
 
-use crate::support::{ADMIN_KEY, BEGIN, TestApp, node};
+use crate::support::{ADMIN_KEY, BEGIN, TestApp, TestStore, node};
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(BEGIN))
 }
 
 /// Starts on `store` without a configured key; the keys that were announced, and how it went.
-async fn start(store: MemoryStore) -> (Vec<String>, Result<Pepper, BootstrapError>) {
+async fn start(store: TestStore) -> (Vec<String>, Result<Pepper, BootstrapError>) {
     let mut announced = Vec::new();
     let node = node(store, clock());
     let started = bootstrap::run(&node, None, |key| {
@@ -46,7 +45,7 @@ async fn the_first_start_makes_a_workspace_an_admin_key_an_agent_and_two_channel
 
 #[tokio::test]
 async fn a_generated_key_is_announced_once_and_works() {
-    let store = MemoryStore::default();
+    let store = TestStore::new().await;
     let (announced, pepper) = start(store.clone()).await;
     assert_eq!(announced.len(), 1);
     assert!(announced[0].starts_with("tert_") && announced[0].len() >= 32);
@@ -73,7 +72,7 @@ async fn what_was_deleted_does_not_come_back_at_the_next_start() {
 
 #[tokio::test]
 async fn a_key_that_could_not_be_shown_is_replaced_by_the_next_start() {
-    let store = MemoryStore::default();
+    let store = TestStore::new().await;
     let mut unseen = String::new();
     let first = node(store.clone(), clock());
     let started = bootstrap::run(&first, None, |key| {
@@ -92,7 +91,7 @@ async fn a_key_that_could_not_be_shown_is_replaced_by_the_next_start() {
 #[tokio::test]
 async fn a_first_start_that_is_broken_off_anywhere_is_finished_by_a_later_one() {
     for seed in 0..60 {
-        let store = MemoryStore::default();
+        let store = TestStore::new().await;
         let mut announced = Vec::new();
         let rates = Rates { refused: 300, unanswered: 200, unread: 60, ..Rates::default() };
         let mut starts = 0;

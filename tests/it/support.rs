@@ -1,4 +1,4 @@
-//! The whole API in this process, without sockets, disk or wall clock.
+//! The whole API in this process, without sockets or wall clock, on the store that the run is about.
 
 use std::fmt::Display;
 use std::future::{Future, IntoFuture};
@@ -11,7 +11,6 @@ use actors::agent::NoModels;
 use actors::clock::{Entropy, ManualClock, Millis};
 use actors::node::Node;
 use actors::store::Store;
-use actors::store::memory::MemoryStore;
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -21,6 +20,10 @@ use tertulia::app::App;
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::{bootstrap, http as front};
 use tower::ServiceExt;
+
+pub(crate) use store::TestStore;
+
+mod store;
 
 /// The admin key of every [`TestApp`].
 pub(crate) const ADMIN_KEY: &str = "test-admin-key-of-the-default-workspace";
@@ -38,32 +41,32 @@ pub(crate) fn config(env: &[(&str, &str)]) -> Config {
 pub(crate) struct TestApp {
     pub(crate) app: App,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) store: MemoryStore,
+    pub(crate) store: TestStore,
     router: Router,
 }
 
 impl TestApp {
     /// On an empty store.
     pub(crate) async fn new() -> Self {
-        Self::start(MemoryStore::default(), &[]).await
+        Self::start(TestStore::new().await, &[]).await
     }
 
     /// On an empty store, with these environment variables.
     pub(crate) async fn with_env(env: &[(&str, &str)]) -> Self {
-        Self::start(MemoryStore::default(), env).await
+        Self::start(TestStore::new().await, env).await
     }
 
     /// On `store`, as a server that starts again.
-    pub(crate) async fn start(store: MemoryStore, env: &[(&str, &str)]) -> Self {
-        Self::behind(store, |store| store, env).await
+    pub(crate) async fn start(store: impl Into<TestStore>, env: &[(&str, &str)]) -> Self {
+        Self::behind(store.into(), |store| store, env).await
     }
 
     /// After its first start on an empty store, with one that `wrap` makes of it and that may fail.
-    pub(crate) async fn with_store<S: Store>(wrap: impl FnOnce(MemoryStore) -> S) -> Self {
-        Self::behind(MemoryStore::default(), wrap, &[]).await
+    pub(crate) async fn with_store<S: Store>(wrap: impl FnOnce(TestStore) -> S) -> Self {
+        Self::behind(TestStore::new().await, wrap, &[]).await
     }
 
-    async fn behind<S: Store>(store: MemoryStore, wrap: impl FnOnce(MemoryStore) -> S, env: &[(&str, &str)]) -> Self {
+    async fn behind<S: Store>(store: TestStore, wrap: impl FnOnce(TestStore) -> S, env: &[(&str, &str)]) -> Self {
         let clock = Arc::new(ManualClock::at(BEGIN));
         let first = node(store.clone(), Arc::clone(&clock));
         let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };

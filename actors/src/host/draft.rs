@@ -8,12 +8,15 @@ use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
 use crate::store::{KeyHash, KeyRow, NewRecord, RowWrite, ViewWrite};
+use crate::trace::{Span, names};
 
 use super::Resident;
 
 /// See the module's text.
 pub(crate) struct Draft<M: Machine> {
     pub(crate) batch: Vec<Envelope<M>>,
+    /// Of the batch, until it is answered.
+    pub(crate) span: Span,
     /// One for each command of the batch.
     replies: Vec<Reply<M>>,
     pub(crate) state: Option<M::State>,
@@ -35,6 +38,7 @@ impl<M: Machine> Draft<M> {
     pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Missing> {
         let mut draft = Self {
             batch: Vec::new(),
+            span: Span::default(),
             replies: Vec::with_capacity(batch.len()),
             state: resident.state.clone(),
             records: Vec::new(),
@@ -105,6 +109,16 @@ impl<M: Machine> Draft<M> {
             self.keys.push((hash, row));
         }
         change.reply
+    }
+
+    /// Goes on with the batch's span, and says in it whose draft it is.
+    pub(crate) fn takes_over(&mut self, span: Span) {
+        self.span = span;
+        if self.span.is_recorded()
+            && let Some(id) = self.state.as_ref().and_then(M::public_id)
+        {
+            self.span.set(names::ENTITY_ID, id);
+        }
     }
 
     /// Nothing would change.

@@ -153,6 +153,7 @@ pub fn on(entity: EntityKey, expected: Option<Head>, name: &str) -> Commit {
         views: Vec::new(),
         state: None,
         alarm: None,
+        watch: None,
     }
 }
 

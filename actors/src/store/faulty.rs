@@ -17,6 +17,7 @@ use super::{
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
+use crate::metrics::StoreMetrics;
 
 /// How often which fault is injected, each in 1,000 calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -211,6 +212,7 @@ fn competitor(commit: &Commit, id: CommitId) -> Commit {
         views: Vec::new(),
         state: None,
         alarm: None,
+        watch: None,
     }
 }
 
@@ -318,6 +320,14 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn is_shared(&self) -> bool {
         self.store.is_shared()
+    }
+
+    fn system(&self) -> &'static str {
+        self.store.system()
+    }
+
+    fn metrics(&self) -> Option<&StoreMetrics> {
+        self.store.metrics()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -13,4 +13,5 @@ mod passivation;
 mod properties;
 mod subscriptions;
 mod support;
+mod traces;
 mod turns;

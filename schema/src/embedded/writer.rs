@@ -6,10 +6,11 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use actors::store::{Commit, Done, Due, Outcome, StoreError};
+use actors::store::{Commit, CommitWatch, Done, Due, Outcome, StoreError};
 use fjall::{OwnedWriteBatch, PersistMode};
 use tokio::sync::oneshot;
 
@@ -78,7 +79,11 @@ struct Write {
 }
 
 /// A commit that was decided and waits for the batch to be durable.
-type Decided = (Result<Outcome, StoreError>, Done);
+struct Decided {
+    outcome: Result<Outcome, StoreError>,
+    done: Done,
+    watch: Option<Arc<CommitWatch>>,
+}
 
 impl Writer {
     pub(super) fn new(
@@ -106,7 +111,8 @@ impl Writer {
                     Job::Commit(commit, bytes, done) => {
                         self.shared.taken(bytes);
                         batch.bytes += bytes;
-                        decided.push((self.decide(*commit, &mut batch), done));
+                        let watch = commit.watch.clone();
+                        decided.push(Decided { outcome: self.decide(*commit, &mut batch), done, watch });
                     }
                     Job::Barrier(reached) => barriers.push(reached),
                     Job::Close(closed) => {
@@ -204,6 +210,7 @@ impl Writer {
     /// Makes a batch durable and answers its commits.
     fn conclude(&mut self, batch: Building, decided: &mut Vec<Decided>) {
         let commits = batch.items.len() as u64;
+        let begun = Instant::now();
         let durable = match self.shared.usable() {
             Ok(()) if commits == 0 => Ok(()),
             Ok(()) => self.persist_or_fail(batch),
@@ -212,10 +219,11 @@ impl Writer {
         match durable {
             Ok(()) => {
                 self.shared.counted(commits);
-                decided.drain(..).for_each(|(outcome, done)| done(outcome));
+                tell(decided, begun.elapsed());
+                decided.drain(..).for_each(|decided| (decided.done)(decided.outcome));
             }
             // Conflicts too: they may be conflicts with a commit of this batch.
-            Err(error) => decided.drain(..).for_each(|(_, done)| done(Err(error.clone()))),
+            Err(error) => decided.drain(..).for_each(|decided| (decided.done)(Err(error.clone()))),
         }
     }
 
@@ -282,6 +290,14 @@ impl Writer {
         if let Err(error) = self.head_file.sync() {
             self.shared.fail(&format!("the HEAD file could not be synced: {error}"));
         }
+    }
+}
+
+/// Tells the traced ones among a batch's commits how it went.
+fn tell(decided: &[Decided], took: Duration) {
+    for watch in decided.iter().filter_map(|decided| decided.watch.as_ref()) {
+        watch.batch_commits.store(decided.len() as u64, Ordering::Relaxed);
+        watch.sync_nanos.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 

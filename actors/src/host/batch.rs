@@ -1,0 +1,77 @@
+//! Commands taken together, and what is told of them: how long each waited, and the span of their decision.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::directory::Envelope;
+use crate::id::EntityKey;
+use crate::limits;
+use crate::machine::Machine;
+use crate::node::Node;
+use crate::trace::{Span, SpanKind, TraceContext, names};
+
+/// The commands of one commit, oldest first.
+pub(crate) struct Batch<M: Machine> {
+    pub(crate) envelopes: Vec<Envelope<M>>,
+    /// From here until they are answered.
+    pub(crate) span: Span,
+}
+
+impl<M: Machine> Batch<M> {
+    /// Takes from the queue what goes into one commit.
+    pub(crate) fn take(node: &Node, entity: EntityKey, queue: &mut VecDeque<Envelope<M>>) -> Self {
+        let mut envelopes = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = queue.front() {
+            bytes += M::weight(&next.command);
+            if envelopes.len() == limits::BATCH_COMMANDS || (bytes > limits::BATCH_BYTES && !envelopes.is_empty()) {
+                break;
+            }
+            envelopes.extend(queue.pop_front());
+        }
+        let span = process_span(node, entity, &envelopes);
+        node.metrics.batch_commands.record(envelopes.len() as u64);
+        waited(node, entity, &mut envelopes, &span);
+        Self { envelopes, span }
+    }
+}
+
+/// The span of a batch: a part of the one recorded command in it, or with several a trace of its own that is linked to
+/// all of them.
+fn process_span<M: Machine>(node: &Node, entity: EntityKey, envelopes: &[Envelope<M>]) -> Span {
+    let mut recorded =
+        envelopes.iter().filter_map(|envelope| envelope.trace).filter(|t| node.traces().records(Some(*t)));
+    let Some(first) = recorded.next() else { return Span::default() };
+    let rest: Vec<TraceContext> = recorded.collect();
+    let mut span = if rest.is_empty() {
+        node.span(names::process(entity.kind), SpanKind::Consumer, Some(first))
+    } else {
+        let causes = std::iter::once(first).chain(rest).collect();
+        node.root_span(names::process(entity.kind), SpanKind::Consumer, causes)
+    };
+    span.set(names::MESSAGING_SYSTEM, names::SYSTEM);
+    span.set(names::MESSAGING_OPERATION, "process");
+    span.set(names::MESSAGING_OPERATION_TYPE, "process");
+    if envelopes.len() > 1 {
+        span.set(names::BATCH_COUNT, envelopes.len());
+    }
+    span
+}
+
+/// Tells how long each command waited. One that comes back after a conflict was told of before.
+fn waited<M: Machine>(node: &Node, entity: EntityKey, envelopes: &mut [Envelope<M>], span: &Span) {
+    let now = Instant::now();
+    let together = span.context();
+    for envelope in envelopes {
+        let Some(admitted) = envelope.admitted.take() else { continue };
+        node.metrics.mailbox_wait.of(entity.kind).observe(now.saturating_duration_since(admitted));
+        let mut wait = node.span(names::WAIT, SpanKind::Internal, envelope.trace);
+        wait.began(admitted);
+        // Where the batch is not a part of this command's trace, this is the way to it.
+        if let (Some(batch), Some(own)) = (together, envelope.trace)
+            && batch.trace_id != own.trace_id
+        {
+            wait.link(batch);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The numbers of a node: what it counts, measures and times, always, traced or not.
+//!
+//! [`Metrics`] is the table of all of them. A new one is a line there, `node.metrics.<name>.inc()` (or `add`, `set`,
+//! `observe`) where it happens, and a line in `docs/TELEMETRY.md`; the front door shows what the table holds without
+//! knowing its lines. What a store counts stands in [`StoreMetrics`], which the store keeps and the node shows.
+//!
+//! Labels are enums, so nobody can make a series for each conversation, key or URL.
+
+mod instrument;
+
+pub use instrument::{
+    Buckets, By, Counter, Gauge, Histogram, Label, LabelPair, Long, Metric, MetricKind, Sample, Short, Sizes, Snapshot,
+};
+
+use crate::id::Kind;
+
+/// A metric's name and meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// As Prometheus knows it; durations are in seconds.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// Its kind.
+    pub kind: MetricKind,
+}
+
+/// Takes a metric with all its samples.
+pub type Visitor<'a> = dyn FnMut(Described, &[(Option<LabelPair>, Sample)]) + 'a;
+
+/// Makes a struct of instruments, and the way to show all of them. The first line of a field's text is what
+/// Prometheus is told.
+macro_rules! table {
+    (
+        $(#[$meta:meta])*
+        pub struct $table:ident {
+            $( #[doc = $help:literal] $(#[doc = $more:literal])* pub $field:ident: $kind:ty = $name:literal, )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Default)]
+        pub struct $table {
+            $( #[doc = $help] $(#[doc = $more])* pub $field: $kind, )*
+        }
+
+        impl $table {
+            /// Hands out every metric in the order of the table.
+            pub fn visit(&self, visitor: &mut Visitor<'_>) {
+                $({
+                    let mut samples = Vec::new();
+                    self.$field.read(&mut |label, sample| samples.push((label, sample)));
+                    visitor(Described { name: $name, help: $help.trim_ascii(), kind: <$kind>::KIND }, &samples);
+                })*
+            }
+        }
+    };
+}
+
+/// Makes a label of an enum.
+macro_rules! label {
+    (
+        $(#[$meta:meta])*
+        pub enum $label:ident = $name:literal { $( $(#[$each:meta])* $variant:ident = $value:literal, )* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $label { $( $(#[$each])* $variant, )* }
+
+        impl Label for $label {
+            const NAME: &'static str = $name;
+            const VALUES: &'static [&'static str] = &[$($value),*];
+
+            fn place(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+impl Label for Kind {
+    const NAME: &'static str = "entity";
+    const VALUES: &'static [&'static str] = &["installation", "workspace", "contact", "conversation"];
+
+    fn place(self) -> usize {
+        match self {
+            Self::Installation => 0,
+            Self::Workspace => 1,
+            Self::Contact => 2,
+            Self::Conversation => 3,
+        }
+    }
+}
+
+label! {
+    /// Why a command was turned away before anything was stored.
+    pub enum TurnedAway = "reason" {
+        /// Too many wait for the entity.
+        Backlog = "backlog",
+        /// The node has too much to do.
+        Overloaded = "overloaded",
+        /// The node is stopping.
+        Draining = "draining",
+        /// The store could not take it.
+        Unavailable = "unavailable",
+    }
+}
+
+label! {
+    /// How an attempt at a turn ended.
+    pub enum TurnEnd = "outcome" {
+        /// With a reply.
+        Completed = "completed",
+        /// Without one.
+        Failed = "failed",
+        /// Its outcome was not wanted any more, or could not be brought back.
+        Dropped = "dropped",
+    }
+}
+
+label! {
+    /// Which way tokens went.
+    pub enum TokenType = "type" {
+        /// To the model.
+        Input = "input",
+        /// From the model.
+        Output = "output",
+    }
+}
+
+label! {
+    /// How a commit ended.
+    pub enum CommitEnd = "outcome" {
+        /// Durable.
+        Committed = "committed",
+        /// Somebody else got ahead.
+        Conflict = "conflict",
+        /// Nobody knows yet.
+        Indeterminate = "indeterminate",
+        /// Not applied.
+        Failed = "failed",
+    }
+}
+
+table! {
+    /// What a node counts and times.
+    pub struct Metrics {
+        /// Time from admission of a command until its batch was taken.
+        pub mailbox_wait: By<Kind, Histogram<Short>> = "tertulia_mailbox_wait_seconds",
+        /// Commands decided together.
+        pub batch_commands: Histogram<Sizes> = "tertulia_batch_commands",
+        /// Time from handing a commit to the store until its outcome was known.
+        pub commit: By<CommitEnd, Histogram<Short>> = "tertulia_commit_seconds",
+        /// Commands turned away before anything was stored.
+        pub turned_away: By<TurnedAway, Counter> = "tertulia_commands_turned_away_total",
+        /// Entities loaded into memory.
+        pub activations: By<Kind, Counter> = "tertulia_activations_total",
+        /// Entities that could not be loaded.
+        pub activations_failed: Counter = "tertulia_activations_failed_total",
+        /// How late an entity was woken for its alarm.
+        pub alarm_lateness: Histogram<Short> = "tertulia_alarm_lateness_seconds",
+        /// Time from the start of an attempt at a turn until its outcome was known.
+        pub turn: By<TurnEnd, Histogram<Long>> = "tertulia_turn_seconds",
+        /// Time until a model's first piece of an answer.
+        pub first_token: Histogram<Long> = "tertulia_time_to_first_token_seconds",
+        /// Tokens that models have read and written.
+        pub tokens: By<TokenType, Counter> = "tertulia_tokens_total",
+    }
+}
+
+table! {
+    /// What a store counts and times. A store leaves at zero what it does not have.
+    pub struct StoreMetrics {
+        /// Commits that wait for the store.
+        pub queued_commits: Gauge = "tertulia_store_queued_commits",
+        /// Bytes of the commits that wait for the store.
+        pub queued_bytes: Gauge = "tertulia_store_queued_bytes",
+        /// Commits made durable together.
+        pub batch_commits: Histogram<Sizes> = "tertulia_store_batch_commits",
+        /// Time to make a batch durable: write and sync, or one round of the cluster.
+        pub sync: Histogram<Short> = "tertulia_store_sync_seconds",
+        /// Times a commit or read was sent to the store again.
+        pub retries: Counter = "tertulia_store_retries_total",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_metric_is_shown_with_its_help_and_every_value_of_its_label() {
+        let metrics = Metrics::default();
+        metrics.turned_away.of(TurnedAway::Overloaded).add(2);
+        metrics.turn.of(TurnEnd::Failed).observe(Duration::from_secs(2));
+        let mut seen = Vec::new();
+        metrics.visit(&mut |described, samples| {
+            assert!(described.help.ends_with('.') && !described.help.starts_with(' '), "{described:?}");
+            let is_total = described.name.ends_with("_total");
+            assert_eq!(is_total, described.kind == MetricKind::Counter, "{described:?}");
+            seen.push((described.name, samples.to_vec()));
+        });
+        let of = |name: &str| &seen.iter().find(|(seen, _)| *seen == name).unwrap().1;
+        let overloaded = (Some(("reason", "overloaded")), Sample::Counter(2));
+        assert!(of("tertulia_commands_turned_away_total").contains(&overloaded));
+        let Sample::Histogram(failed) = &of("tertulia_turn_seconds")[1].1 else { panic!("a histogram") };
+        assert_eq!(failed.count(), 1);
+    }
+}

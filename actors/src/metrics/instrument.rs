@@ -1,0 +1,323 @@
+//! What a number is kept in: atomics, so that counting never waits and costs some nanoseconds.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Something that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// `n` more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// How many so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Something that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// It is `value` now.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// It is `change` more, or less.
+    pub fn add(&self, change: i64) {
+        self.0.fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// What it is.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The limits of a histogram's buckets, and what is measured.
+pub trait Buckets: Send + Sync + 'static {
+    /// The upper limits, ascending and inclusive; what is above the last one is counted too.
+    const LIMITS: &'static [u64];
+    /// How many of what is recorded make one of what is shown.
+    const PER_UNIT: f64;
+}
+
+const MICRO: u64 = 1_000;
+const MILLI: u64 = 1_000 * MICRO;
+const SECOND: u64 = 1_000 * MILLI;
+
+/// Recorded in nanoseconds and shown in seconds, from 50 µs to 10 s: what happens within a request.
+#[derive(Debug)]
+pub struct Short;
+
+impl Buckets for Short {
+    const LIMITS: &'static [u64] = &[
+        50 * MICRO,
+        100 * MICRO,
+        250 * MICRO,
+        500 * MICRO,
+        MILLI,
+        2_500 * MICRO,
+        5 * MILLI,
+        10 * MILLI,
+        25 * MILLI,
+        50 * MILLI,
+        100 * MILLI,
+        250 * MILLI,
+        500 * MILLI,
+        SECOND,
+        2_500 * MILLI,
+        5 * SECOND,
+        10 * SECOND,
+    ];
+    const PER_UNIT: f64 = 1e9;
+}
+
+/// Recorded in nanoseconds and shown in seconds, from 10 ms to 5 minutes: what waits for somebody else.
+#[derive(Debug)]
+pub struct Long;
+
+impl Buckets for Long {
+    const LIMITS: &'static [u64] = &[
+        10 * MILLI,
+        50 * MILLI,
+        100 * MILLI,
+        250 * MILLI,
+        500 * MILLI,
+        SECOND,
+        2_500 * MILLI,
+        5 * SECOND,
+        10 * SECOND,
+        30 * SECOND,
+        60 * SECOND,
+        120 * SECOND,
+        300 * SECOND,
+    ];
+    const PER_UNIT: f64 = 1e9;
+}
+
+/// How many of something go together, from 1 to 1,024.
+#[derive(Debug)]
+pub struct Sizes;
+
+impl Buckets for Sizes {
+    const LIMITS: &'static [u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
+    const PER_UNIT: f64 = 1.0;
+}
+
+/// How often something was how large.
+pub struct Histogram<B> {
+    /// One for each limit, and one for what is above; not cumulated.
+    counts: Box<[AtomicU64]>,
+    sum: AtomicU64,
+    buckets: PhantomData<fn() -> B>,
+}
+
+impl<B: Buckets> Default for Histogram<B> {
+    fn default() -> Self {
+        let counts = (0..=B::LIMITS.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { counts, sum: AtomicU64::new(0), buckets: PhantomData }
+    }
+}
+
+impl<B> fmt::Debug for Histogram<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Histogram").field("sum", &self.sum).finish_non_exhaustive()
+    }
+}
+
+impl<B: Buckets> Histogram<B> {
+    /// Takes a value in what is recorded, and says which bucket it fell into.
+    pub fn record(&self, value: u64) -> usize {
+        let bucket = B::LIMITS.partition_point(|limit| *limit < value);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
+        bucket
+    }
+
+    /// Takes a duration.
+    pub fn observe(&self, took: Duration) -> usize {
+        self.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// What was recorded so far. While others record, its sum may be a little behind its counts.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            limits: B::LIMITS,
+            per_unit: B::PER_UNIT,
+            counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
+            sum: self.sum.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A histogram as it stood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The buckets' upper limits, as recorded.
+    pub limits: &'static [u64],
+    /// How many of what is recorded make one of what is shown.
+    pub per_unit: f64,
+    /// How many fell into each bucket; one more than there are limits.
+    pub counts: Vec<u64>,
+    /// All values together, as recorded.
+    pub sum: u64,
+}
+
+impl Snapshot {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+/// A label of which every value is known when the program is built, so that there are never more series than that.
+pub trait Label: Copy + Send + Sync + 'static {
+    /// The label's name.
+    const NAME: &'static str;
+    /// All values.
+    const VALUES: &'static [&'static str];
+
+    /// Which of them this is.
+    fn place(self) -> usize;
+}
+
+/// One instrument for each value of a label.
+pub struct By<L, I> {
+    each: Box<[I]>,
+    label: PhantomData<fn(L)>,
+}
+
+impl<L: Label, I: Default> Default for By<L, I> {
+    fn default() -> Self {
+        Self { each: L::VALUES.iter().map(|_| I::default()).collect(), label: PhantomData }
+    }
+}
+
+impl<L, I: fmt::Debug> fmt::Debug for By<L, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.each).finish()
+    }
+}
+
+impl<L: Label, I> By<L, I> {
+    /// The one for this value.
+    pub fn of(&self, value: L) -> &I {
+        &self.each[value.place()]
+    }
+}
+
+/// The kind of a metric, as Prometheus knows kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// It only grows; its name ends in `_total`.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// It counts by size.
+    Histogram,
+}
+
+/// What a metric says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sample {
+    /// Of a counter.
+    Counter(u64),
+    /// Of a gauge.
+    Gauge(i64),
+    /// Of a histogram.
+    Histogram(Snapshot),
+}
+
+/// A label's name and value.
+pub type LabelPair = (&'static str, &'static str);
+
+/// What can be shown as a metric.
+pub trait Metric {
+    /// Its kind.
+    const KIND: MetricKind;
+
+    /// Hands out what it says now, once for each value of its label.
+    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample));
+}
+
+impl Metric for Counter {
+    const KIND: MetricKind = MetricKind::Counter;
+
+    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample)) {
+        take(None, Sample::Counter(self.get()));
+    }
+}
+
+impl Metric for Gauge {
+    const KIND: MetricKind = MetricKind::Gauge;
+
+    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample)) {
+        take(None, Sample::Gauge(self.get()));
+    }
+}
+
+impl<B: Buckets> Metric for Histogram<B> {
+    const KIND: MetricKind = MetricKind::Histogram;
+
+    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample)) {
+        take(None, Sample::Histogram(self.snapshot()));
+    }
+}
+
+impl<L: Label, I: Metric> Metric for By<L, I> {
+    const KIND: MetricKind = I::KIND;
+
+    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample)) {
+        for (value, each) in L::VALUES.iter().zip(&self.each) {
+            each.read(&mut |_, sample| take(Some((L::NAME, value)), sample));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_falls_into_the_first_bucket_that_it_does_not_exceed() {
+        let sizes = Histogram::<Sizes>::default();
+        for value in [0, 1, 2, 3, 1_024, 1_025, 9_999] {
+            sizes.record(value);
+        }
+        let snapshot = sizes.snapshot();
+        assert_eq!(snapshot.counts, [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!((snapshot.count(), snapshot.sum), (7, 12_054));
+    }
+
+    #[test]
+    fn durations_are_nanoseconds_shown_as_seconds() {
+        let short = Histogram::<Short>::default();
+        assert_eq!(short.observe(Duration::from_micros(50)), 0);
+        assert_eq!(short.observe(Duration::from_micros(51)), 1);
+        assert_eq!(short.observe(Duration::from_secs(11)), Short::LIMITS.len());
+        assert_eq!(short.snapshot().sum as f64 / Short::PER_UNIT, 11.000_101);
+        assert_eq!(short.observe(Duration::MAX), Short::LIMITS.len(), "and never overflows on the way in");
+    }
+
+    #[test]
+    fn every_limit_is_above_the_one_before() {
+        for limits in [Short::LIMITS, Long::LIMITS, Sizes::LIMITS] {
+            assert!(limits.is_sorted_by(|a, b| a < b), "{limits:?}");
+        }
+    }
+}

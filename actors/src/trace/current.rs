@@ -1,0 +1,82 @@
+//! The trace that the running code works for, so that a log line can say so. It is data on the side: nothing is
+//! opened, entered or kept by it, sampled or not.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::TraceContext;
+
+thread_local! {
+    static CURRENT: Cell<Option<TraceContext>> = const { Cell::new(None) };
+}
+
+/// The trace that this thread works for now.
+#[must_use]
+pub fn get() -> Option<TraceContext> {
+    CURRENT.get()
+}
+
+/// Works for `trace` until it is dropped, on this thread and not across an await.
+#[derive(Debug)]
+#[must_use = "dropped at once it does nothing"]
+pub struct Entered {
+    before: Option<TraceContext>,
+    /// It belongs to the thread that it was made on.
+    _here: std::marker::PhantomData<*const ()>,
+}
+
+/// Works for `trace` from now on.
+pub fn enter(trace: Option<TraceContext>) -> Entered {
+    Entered { before: CURRENT.replace(trace), _here: std::marker::PhantomData }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.before);
+    }
+}
+
+/// A future that works for a trace whenever it is polled.
+#[derive(Debug)]
+pub struct Within<F> {
+    trace: Option<TraceContext>,
+    inner: Pin<Box<F>>,
+}
+
+/// Has `work` done for `trace`.
+pub fn within<F: Future>(trace: Option<TraceContext>, work: F) -> Within<F> {
+    Within { trace, inner: Box::pin(work) }
+}
+
+impl<F: Future> Future for Within<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _entered = enter(self.trace);
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: TraceContext = TraceContext { trace_id: [1; 16], span_id: [1; 8], flags: 0 };
+
+    #[tokio::test]
+    async fn a_future_works_for_its_trace_and_nobody_else_does() {
+        let inside = within(Some(ONE), async {
+            assert_eq!(get(), Some(ONE));
+            tokio::task::yield_now().await;
+            assert_eq!(within(None, async { get() }).await, None, "one inside for its own");
+            get()
+        });
+        let beside = async {
+            tokio::task::yield_now().await;
+            get()
+        };
+        assert_eq!(tokio::join!(inside, beside), (Some(ONE), None));
+        assert_eq!(get(), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! What spans and their attributes are called, in one place.
+//!
+//! Names follow OpenTelemetry's semantic conventions (HTTP stable; messaging, database and generative AI in
+//! development as of version 1.44), and where those have none they begin with `tertulia.`. Each is described in
+//! `docs/TELEMETRY.md`; a test compares.
+
+use crate::id::Kind;
+
+// Spans.
+
+/// A command's wait in its entity's mailbox.
+pub const WAIT: &str = "wait";
+/// A commit on its way to the store and back.
+pub const COMMIT: &str = "commit";
+
+/// Commands of an entity that were decided together.
+#[must_use]
+pub fn process(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Installation => "process installation",
+        Kind::Workspace => "process workspace",
+        Kind::Contact => "process contact",
+        Kind::Conversation => "process conversation",
+    }
+}
+
+/// An entity woken because something is due.
+#[must_use]
+pub fn alarm(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Installation => "alarm installation",
+        Kind::Workspace => "alarm workspace",
+        Kind::Contact => "alarm contact",
+        Kind::Conversation => "alarm conversation",
+    }
+}
+
+// Attributes.
+
+/// What queues messages: this program.
+pub const MESSAGING_SYSTEM: &str = "messaging.system";
+/// What is done with a message.
+pub const MESSAGING_OPERATION: &str = "messaging.operation.name";
+/// The kind of that.
+pub const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
+/// How many commands were decided together; only where there were several.
+pub const BATCH_COUNT: &str = "messaging.batch.message_count";
+/// The store.
+pub const DB_SYSTEM: &str = "db.system.name";
+/// What it is asked to do.
+pub const DB_OPERATION: &str = "db.operation.name";
+/// Records, rows, keys and list entries in a commit.
+pub const DB_BATCH_SIZE: &str = "db.operation.batch.size";
+/// A word of few for what went wrong.
+pub const ERROR_TYPE: &str = "error.type";
+/// The entity by the id that clients know.
+pub const ENTITY_ID: &str = "tertulia.entity.id";
+/// How something ended.
+pub const OUTCOME: &str = "tertulia.outcome";
+/// Commits that were made durable together.
+pub const STORE_BATCH: &str = "tertulia.store.batch_commits";
+/// Milliseconds that making them durable took.
+pub const STORE_SYNC_MS: &str = "tertulia.store.sync_ms";
+/// Times a commit was sent to the store.
+pub const STORE_ATTEMPTS: &str = "tertulia.store.attempts";
+/// How late an alarm rang, in milliseconds.
+pub const LATE_MS: &str = "tertulia.alarm.late_ms";
+
+/// The value of [`MESSAGING_SYSTEM`].
+pub const SYSTEM: &str = "tertulia";

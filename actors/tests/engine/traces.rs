@@ -1,0 +1,172 @@
+//! What a trace shows of a command: its wait, the decision it was a part of, and the commit.
+
+use std::sync::Arc;
+
+use actors::agent::NoModels;
+use actors::conversation::{Command, Update};
+use actors::directory::Circumstances;
+use actors::metrics::{CommitEnd, Sample, TurnedAway};
+use actors::node::Node;
+use actors::ports::Ports;
+use actors::store::Store;
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::store::memory::MemoryStore;
+use actors::trace::kept::Kept;
+use actors::trace::{Finished, SAMPLED, SpanKind, TraceContext, Traces, Value};
+
+use crate::support::*;
+
+/// A node whose spans are kept.
+fn traced(store: impl Store) -> (Arc<Node>, Arc<Kept>) {
+    let kept = Arc::new(Kept::default());
+    let ports = Ports { models: Arc::new(NoModels), traces: Traces::to(kept.clone()) };
+    (Node::start(Arc::new(store), clock(), entropy(), ports), kept)
+}
+
+/// The circumstances of a request in trace `n`.
+fn asked(n: u8) -> Circumstances {
+    Circumstances { key: None, trace: Some(TraceContext { trace_id: [n; 16], span_id: [n; 8], flags: SAMPLED }) }
+}
+
+/// One span of this name.
+#[track_caller]
+fn one<'a>(spans: &'a [Finished], name: &str) -> &'a Finished {
+    let mut found = spans.iter().filter(|span| span.name == name);
+    let span = found.next().unwrap_or_else(|| panic!("no span {name} in {spans:?}"));
+    assert!(found.next().is_none(), "several spans {name}");
+    span
+}
+
+fn attribute<'a>(span: &'a Finished, key: &str) -> Option<&'a Value> {
+    span.attributes.iter().find(|(known, _)| *known == key).map(|(_, value)| value)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commands_wait_decision_and_commit_are_parts_of_its_trace() {
+    let (node, kept) = traced(MemoryStore::default());
+    let e = entity(1);
+    let with = asked(1);
+    node.conversation(e, post(e, "hi"), with).await.unwrap();
+    settle().await;
+    let spans = kept.spans();
+    let trace = with.trace.unwrap();
+    assert_eq!(spans.len(), 3, "{spans:?}");
+    assert!(spans.iter().all(|span| span.context.trace_id == trace.trace_id && span.links.is_empty()));
+    let (wait, process) = (one(&spans, "wait"), one(&spans, "process conversation"));
+    let commit = one(&spans, "commit");
+    assert_eq!((wait.parent, process.parent), (Some(trace.span_id), Some(trace.span_id)));
+    assert_eq!(commit.parent, Some(process.context.span_id));
+    assert!(wait.began <= wait.ended && wait.ended <= process.ended);
+    assert!(process.began <= commit.began && commit.ended <= process.ended);
+    assert_eq!((process.kind, commit.kind), (SpanKind::Consumer, SpanKind::Client));
+    assert_eq!(attribute(process, "tertulia.entity.id"), Some(&opening(e).id.to_string().into()));
+    assert_eq!(attribute(process, "messaging.batch.message_count"), None, "one is no batch");
+    assert_eq!(attribute(commit, "tertulia.outcome"), Some(&"committed".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_commands_share_a_trace_that_is_linked_to_each_of_theirs() {
+    let gate = Gate::new();
+    let (node, kept) = traced(gate.clone());
+    let e = entity(1);
+    gate.rule(Rule::Hold);
+    let answers: Vec<_> = (1..=4)
+        .map(|n| {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { node.conversation(e, post(e, "hi"), asked(n)).await })
+        })
+        .collect();
+    settle().await;
+    gate.rule(Rule::Pass);
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    settle().await;
+    let spans = kept.spans();
+    let batch = spans.iter().find(|span| !span.links.is_empty() && span.name == "process conversation").unwrap();
+    assert_eq!(batch.parent, None);
+    assert_eq!(attribute(batch, "messaging.batch.message_count"), Some(&Value::Integer(3)));
+    let linked: Vec<u8> = batch.links.iter().map(|link| link.trace_id[0]).collect();
+    assert_eq!(linked, [2, 3, 4]);
+    let waits: Vec<&Finished> = spans.iter().filter(|span| span.links.contains(&batch.context)).collect();
+    assert_eq!(waits.len(), 3, "and each of theirs leads there");
+    assert!(waits.iter().all(|wait| wait.name == "wait" && linked.contains(&wait.context.trace_id[0])));
+    let commit = spans.iter().find(|span| span.context.trace_id == batch.context.trace_id && span.name == "commit");
+    assert_eq!(commit.unwrap().parent, Some(batch.context.span_id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_only_recorded_command_of_a_batch_has_the_batch_in_its_trace() {
+    let gate = Gate::new();
+    let (node, kept) = traced(gate.clone());
+    let e = entity(1);
+    gate.rule(Rule::Hold);
+    let unsampled = Circumstances { trace: asked(9).trace.map(|trace| TraceContext { flags: 0, ..trace }), key: None };
+    let answers: Vec<_> = [Circumstances::default(), unsampled, asked(2), unsampled]
+        .map(|with| {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { node.conversation(e, post(e, "hi"), with).await })
+        })
+        .into();
+    settle().await;
+    assert_eq!(kept.spans().len(), 0, "what is not sampled makes no spans");
+    gate.rule(Rule::Pass);
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    settle().await;
+    let spans = kept.spans();
+    assert!(spans.iter().all(|span| span.context.trace_id == [2; 16]), "{spans:?}");
+    let process = one(&spans, "process conversation");
+    assert_eq!(process.parent, Some([2; 8]));
+    assert_eq!(attribute(process, "messaging.batch.message_count"), Some(&Value::Integer(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_shows_a_decision_without_a_commit() {
+    let (node, kept) = traced(MemoryStore::default());
+    let e = entity(1);
+    let update = Command::Update(Update { closed: Some(true), ..Update::default() });
+    node.conversation(e, update, asked(1)).await.unwrap_err();
+    settle().await;
+    let spans = kept.spans();
+    assert_eq!(spans.len(), 2);
+    one(&spans, "wait");
+    one(&spans, "process conversation");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_wrong_in_the_store_is_seen_and_counted() {
+    let rates = Rates { refused: 0, unanswered: 1_000, late: 0, competed: 0, unread: 0 };
+    let (node, kept) = traced(FaultyStore::new(MemoryStore::default(), 5, rates));
+    let e = entity(1);
+    node.conversation(e, post(e, "hi"), asked(1)).await.unwrap_err();
+    settle().await;
+    let spans = kept.spans();
+    let commit = one(&spans, "commit");
+    assert_eq!(commit.error.as_deref(), Some("indeterminate"));
+    assert_eq!(node.metrics().commit.of(CommitEnd::Indeterminate).snapshot().count(), 1);
+    let mut entities = Vec::new();
+    node.metrics().visit(&mut |metric, samples| {
+        if metric.name == "tertulia_activations_total" {
+            entities.extend(samples.iter().map(|(_, sample)| sample.clone()));
+        }
+    });
+    assert_eq!(entities[3], Sample::Counter(1), "one conversation");
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_are_timed_and_counted_without_any_trace() {
+    let node = node_on(MemoryStore::default());
+    let e = entity(1);
+    for _ in 0..3 {
+        node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    }
+    node.admission().close();
+    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap_err();
+    let metrics = node.metrics();
+    assert_eq!(metrics.mailbox_wait.of(e.kind).snapshot().count(), 3);
+    assert_eq!((metrics.batch_commands.snapshot().count(), metrics.batch_commands.snapshot().sum), (3, 3));
+    assert_eq!(metrics.commit.of(CommitEnd::Committed).snapshot().count(), 3);
+    assert_eq!(metrics.turned_away.of(TurnedAway::Draining).get(), 1);
+}

@@ -1,0 +1,198 @@
+//! A page of metrics in one of the two text formats of Prometheus.
+
+use std::fmt::{Display, Write as _};
+
+use actors::metrics::{MetricKind, Sample, Snapshot};
+
+use super::exemplar::Exemplar;
+
+/// How a page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' own, version 0.0.4.
+    Text,
+    /// `OpenMetrics`, which has exemplars.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What the answer's `Content-Type` says.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// The one that an `Accept` header asks for.
+    #[must_use]
+    pub fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Text }
+    }
+}
+
+/// A page while it is written. Writing to a string cannot fail, so what `write!` returns is not looked at.
+pub struct Page {
+    out: String,
+    format: Format,
+    name: &'static str,
+}
+
+impl Page {
+    /// An empty page.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self { out: String::with_capacity(64 * 1024), format, name: "" }
+    }
+
+    /// The samples that follow are of this metric. A counter's name ends in `_total`.
+    pub fn metric(&mut self, name: &'static str, help: &str, kind: MetricKind) {
+        self.name = name;
+        let family = match (self.format, kind) {
+            (Format::OpenMetrics, MetricKind::Counter) => name.strip_suffix("_total").unwrap_or(name),
+            _ => name,
+        };
+        let kind = match kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        };
+        let _ = write!(self.out, "# HELP {family} {help}\n# TYPE {family} {kind}\n");
+    }
+
+    /// A sample of a counter or gauge.
+    pub fn value(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.series("", labels, None);
+        let _ = writeln!(self.out, " {value}");
+    }
+
+    /// A sample of a histogram; `exemplars` is empty or has one place for each bucket.
+    pub fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot, exemplars: &[Option<Exemplar>]) {
+        let mut cumulated = 0;
+        for (bucket, count) in snapshot.counts.iter().enumerate() {
+            cumulated += count;
+            match snapshot.limits.get(bucket) {
+                Some(limit) => {
+                    let limit = (*limit as f64 / snapshot.per_unit).to_string();
+                    self.series("_bucket", labels, Some(("le", &limit)));
+                }
+                None => self.series("_bucket", labels, Some(("le", "+Inf"))),
+            }
+            let _ = write!(self.out, " {cumulated}");
+            if let (Format::OpenMetrics, Some(Some(exemplar))) = (self.format, exemplars.get(bucket)) {
+                let _ = write!(self.out, " {exemplar}");
+            }
+            self.out.push('\n');
+        }
+        self.series("_sum", labels, None);
+        let _ = writeln!(self.out, " {}", snapshot.sum as f64 / snapshot.per_unit);
+        self.series("_count", labels, None);
+        let _ = writeln!(self.out, " {cumulated}");
+    }
+
+    /// Whatever was sampled.
+    pub fn sample(&mut self, labels: &[(&str, &str)], sample: &Sample) {
+        match sample {
+            Sample::Counter(value) => self.value(labels, value),
+            Sample::Gauge(value) => self.value(labels, value),
+            Sample::Histogram(snapshot) => self.histogram(labels, snapshot, &[]),
+        }
+    }
+
+    /// The whole page.
+    #[must_use]
+    pub fn finish(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.out.push_str("# EOF\n");
+        }
+        self.out
+    }
+
+    fn series(&mut self, suffix: &str, labels: &[(&str, &str)], last: Option<(&str, &str)>) {
+        self.out.push_str(self.name);
+        self.out.push_str(suffix);
+        let mut opening = '{';
+        for (name, value) in labels.iter().copied().chain(last) {
+            self.out.push(opening);
+            opening = ',';
+            let _ = write!(self.out, "{name}=\"");
+            escape(&mut self.out, value);
+            self.out.push('"');
+        }
+        if opening == ',' {
+            self.out.push('}');
+        }
+    }
+}
+
+fn escape(out: &mut String, value: &str) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::metrics::{Histogram, Short};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn page(format: Format) -> String {
+        let mut page = Page::new(format);
+        page.metric("things_total", "Things.", MetricKind::Counter);
+        page.value(&[("kind", "a \"b\"\\\n")], 3);
+        page.metric("took_seconds", "How long.", MetricKind::Histogram);
+        let took = Histogram::<Short>::default();
+        let exemplar = Exemplar { trace_id: [1; 16], span_id: [2; 8], value: 0.000_06, at_millis: 1_735_689_600_000 };
+        let mut exemplars = vec![None; Short::limits_and_above()];
+        exemplars[took.observe(Duration::from_micros(60))] = Some(exemplar);
+        page.histogram(&[], &took.snapshot(), &exemplars);
+        page.finish()
+    }
+
+    trait Buckets {
+        fn limits_and_above() -> usize;
+    }
+
+    impl Buckets for Short {
+        fn limits_and_above() -> usize {
+            <Short as actors::metrics::Buckets>::LIMITS.len() + 1
+        }
+    }
+
+    #[test]
+    fn the_plain_format_has_cumulated_buckets_and_no_exemplars() {
+        let text = page(Format::Text);
+        assert!(text.starts_with("# HELP things_total Things.\n# TYPE things_total counter\n"), "{text}");
+        assert!(text.contains("things_total{kind=\"a \\\"b\\\"\\\\\\n\"} 3\n"), "{text}");
+        assert!(
+            text.contains("took_seconds_bucket{le=\"0.00005\"} 0\ntook_seconds_bucket{le=\"0.0001\"} 1\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("took_seconds_bucket{le=\"+Inf\"} 1\ntook_seconds_sum 0.00006\ntook_seconds_count 1\n"));
+    }
+
+    #[test]
+    fn openmetrics_names_counters_without_their_suffix_and_shows_exemplars() {
+        let text = page(Format::OpenMetrics);
+        assert!(text.starts_with("# HELP things Things.\n# TYPE things counter\nthings_total{"), "{text}");
+        let exemplar =
+            "# {trace_id=\"01010101010101010101010101010101\",span_id=\"0202020202020202\"} 0.00006 1735689600";
+        assert!(text.contains(&format!("took_seconds_bucket{{le=\"0.0001\"}} 1 {exemplar}\n")), "{text}");
+        assert!(text.ends_with("\n# EOF\n"));
+    }
+
+    #[test]
+    fn the_format_is_the_one_that_is_asked_for() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
+        assert_eq!(Format::accepted(prometheus), Format::OpenMetrics);
+        assert_eq!(Format::accepted("*/*"), Format::Text);
+    }
+}
