@@ -12,15 +12,18 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
+use actors::metrics::StoreMetrics;
 use actors::store::{
     Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 mod batch;
@@ -61,6 +64,8 @@ const BUCKET_ROWS: i32 = 4_000;
 const BUCKET_BYTES: i64 = 16 * 1024 * 1024;
 /// Commits on their way at once. More of them only wait in the cluster instead of here, and time out there.
 const IN_FLIGHT: usize = 512;
+/// How long a commit waits for its turn.
+const PLACE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the store was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +121,7 @@ struct Inner {
     in_flight: Semaphore,
     tasks: TaskTracker,
     closed: AtomicBool,
+    metrics: StoreMetrics,
 }
 
 impl fmt::Debug for CqlStore {
@@ -148,6 +154,7 @@ impl CqlStore {
             in_flight: Semaphore::new(IN_FLIGHT),
             tasks: TaskTracker::new(),
             closed: AtomicBool::new(false),
+            metrics: StoreMetrics::default(),
         })))
     }
 
@@ -171,6 +178,10 @@ impl CqlStore {
 
     fn slots(&self) -> &Slots {
         &self.0.slots
+    }
+
+    fn metrics_of(&self) -> &StoreMetrics {
+        &self.0.metrics
     }
 
     fn bucket_size(&self) -> BucketSize {
@@ -208,12 +219,14 @@ impl Store for CqlStore {
         }
         let store = self.clone();
         self.spawn(async move {
-            let outcome = match store.0.in_flight.acquire().await {
-                Ok(_place) => store.committed(&commit).await,
-                // Nobody closes it.
-                Err(error) => Err(StoreError::Unavailable(error.to_string())),
-            };
-            done(outcome);
+            store.0.metrics.queued_commits.add(1);
+            let place = timeout(PLACE_WITHIN, store.0.in_flight.acquire()).await;
+            store.0.metrics.queued_commits.add(-1);
+            done(match place {
+                Ok(Ok(_place)) => store.committed(&commit).await,
+                // Nobody closes the semaphore.
+                _ => Err(StoreError::Unavailable("too many commits are waiting".to_owned())),
+            });
         });
     }
 
@@ -286,6 +299,15 @@ impl Store for CqlStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn system(&self) -> &'static str {
+        // There is no name of its own for ScyllaDB among OpenTelemetry's.
+        "cassandra"
+    }
+
+    fn metrics(&self) -> Option<&StoreMetrics> {
+        Some(&self.0.metrics)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -217,7 +217,7 @@ impl<'a> Attempt<'a> {
         let prepared = prepared.into_iter().map(|statement| BatchStatement::from(statement.clone())).collect();
         let mut batch = Batch::new_with_statements(BatchType::Unlogged, prepared);
         batch.set_execution_profile_handle(Some(db.profiles.conditional.clone().into_handle()));
-        let result = db.session.batch(&batch, values).await?;
+        let result = Box::pin(db.session.batch(&batch, values)).await?;
         Ok(outcome(result))
     }
 }

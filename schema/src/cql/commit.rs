@@ -1,5 +1,6 @@
 //! Committing: what must be durable before, the conditional batch, and what follows from it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actors::id::EntityKey;
@@ -176,10 +177,16 @@ impl CqlStore {
         let mut settle = Settle::new(plan.expected, plan.standing.head);
         let mut step = Step::Send;
         let mut pause = PAUSE;
+        let mut sent = 0;
+        let began = Instant::now();
         let ended = loop {
             let heard = match step {
                 Step::Send => {
                     count(&counters.conditional);
+                    sent += 1;
+                    if sent > 1 {
+                        self.metrics_of().retries.add(1);
+                    }
                     self.send(attempt).await
                 }
                 Step::Look => self.look(commit, plan).await,
@@ -195,8 +202,15 @@ impl CqlStore {
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         };
+        let took = began.elapsed();
+        self.metrics_of().sync.observe(took);
+        if let Some(watch) = &commit.watch {
+            watch.attempts.store(sent, Ordering::Relaxed);
+            watch.sync_nanos.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         if ended == Ended::Committed {
             count(&counters.applied);
+            self.metrics_of().batch_commits.record(1);
         }
         if settle.in_doubt() && !matches!(ended, Ended::Indeterminate(_)) {
             count(&counters.settled);
@@ -231,13 +245,7 @@ impl CqlStore {
     }
 
     /// Whether the commit that leads to `next` is the one with this id.
-    async fn is_in_log(
-        &self,
-        entity: EntityKey,
-        id: CommitId,
-        bucket: i32,
-        next: Head,
-    ) -> Result<bool, StoreError> {
+    async fn is_in_log(&self, entity: EntityKey, id: CommitId, bucket: i32, next: Head) -> Result<bool, StoreError> {
         let (n, k) = (signed(next.seq), commit_k(next.commit));
         let name = entity_bytes(entity);
         let values = (&name[..], bucket, n, &k[..]);

@@ -80,7 +80,9 @@ impl Db {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<QueryRowsResult, StoreError> {
-        let result = self.session.execute_unpaged(statement, values).await.map_err(|error| unavailable(&error))?;
+        // The driver's futures are large, and several of them are run together.
+        let running = Box::pin(self.session.execute_unpaged(statement, values));
+        let result = running.await.map_err(|error| unavailable(&error))?;
         result.into_rows_result().map_err(|error| corrupt(&error))
     }
 
@@ -119,7 +121,7 @@ impl Db {
         values: impl SerializeRow,
     ) -> Result<(), StoreError> {
         count(&self.counters.writes);
-        self.session.execute_unpaged(statement, values).await.map(drop).map_err(|error| unavailable(&error))
+        Box::pin(self.session.execute_unpaged(statement, values)).await.map(drop).map_err(|error| unavailable(&error))
     }
 
     /// Runs plain writes to one partition together.
@@ -133,7 +135,7 @@ impl Db {
         let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
         batch.set_is_idempotent(true);
         batch.set_execution_profile_handle(Some(self.profiles.plain.clone().into_handle()));
-        self.session.batch(&batch, values).await.map(drop).map_err(|error| unavailable(&error))
+        Box::pin(self.session.batch(&batch, values)).await.map(drop).map_err(|error| unavailable(&error))
     }
 }
 

@@ -15,7 +15,9 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use scylla::DeserializeRow;
 
 use super::CqlStore;
-use super::layout::{DueKind, DueRow, SHARDS, entity_bytes, entity_of, shard, signed, sixteen, slot, slot_end, unsigned};
+use super::layout::{
+    DueKind, DueRow, SHARDS, entity_bytes, entity_of, shard, signed, sixteen, slot, slot_end, unsigned,
+};
 
 /// A row that is overdue for this long is looked into: its commit may have come to nothing.
 const OVERDUE_MILLIS: u64 = 60_000;

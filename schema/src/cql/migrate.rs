@@ -115,7 +115,8 @@ fn failed(what: &str) -> impl FnOnce(ExecutionError) -> MigrateError + '_ {
 
 /// The statements of a file: comments removed, one at a time.
 fn statements(text: &str) -> Vec<String> {
-    let code: String = text.lines().map(|line| line.split("--").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+    let code: String =
+        text.lines().map(|line| line.split("--").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
     code.split(';').map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
 }
 
@@ -125,7 +126,9 @@ type Applied = BTreeMap<i32, (String, String)>;
 /// The migrations that are to be applied to a keyspace where these are.
 fn pending(keyspace: &str, applied: &Applied, known: &[Migration]) -> Result<Vec<Migration>, MigrateError> {
     let newest = known.last();
-    if let Some((_, (name, _))) = applied.last_key_value().filter(|(number, _)| newest.is_none_or(|newest| **number > newest.number)) {
+    if let Some((_, (name, _))) =
+        applied.last_key_value().filter(|(number, _)| newest.is_none_or(|newest| **number > newest.number))
+    {
         let known = newest.map_or("none", |newest| newest.name);
         return Err(MigrateError::Newer { keyspace: keyspace.to_owned(), found: name.clone(), known });
     }
@@ -242,7 +245,8 @@ async fn apply(session: &Session, keyspace: &str, owner: &str) -> Result<Vec<&'s
     let mut done = Vec::new();
     // Another process may have applied them while this one waited for the lock.
     for migration in pending(keyspace, &applied(session, keyspace).await?, MIGRATIONS)? {
-        let renew = format!("UPDATE migration_lock USING TTL {LOCK_SECONDS} SET owner = ? WHERE id = 'schema' IF owner = ?");
+        let renew =
+            format!("UPDATE migration_lock USING TTL {LOCK_SECONDS} SET owner = ? WHERE id = 'schema' IF owner = ?");
         if !conditional(session, &renew, (owner, owner)).await? {
             return Err(MigrateError::Locked(keyspace.to_owned()));
         }
@@ -328,10 +332,8 @@ fn create_keyspace(session: &Session, keyspace: &str, replication: Option<&[(Str
     // Only ScyllaDB's nodes have shards that the driver knows of, and only it knows tablets.
     let is_scylla = nodes.iter().any(|node| node.sharder().is_some());
     let tablets = if is_scylla { " AND tablets = {'enabled': true}" } else { "" };
-    let copies: Vec<_> = copies
-        .iter()
-        .map(|(datacenter, copies)| format!("'{}': {copies}", datacenter.replace('\'', "''")))
-        .collect();
+    let copies: Vec<_> =
+        copies.iter().map(|(datacenter, copies)| format!("'{}': {copies}", datacenter.replace('\'', "''"))).collect();
     format!(
         "CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = \
          {{'class': 'NetworkTopologyStrategy', {}}}{tablets}",

@@ -82,8 +82,8 @@ pub(super) fn plan(
     let nowhere = Head { seq: 0, commit: 0 };
     let before = standing.map_or(nowhere, |standing| standing.head);
     // Its own rows: the head, its records, its keys and its keyed rows.
-    let rows = i32::try_from(1 + commit.records.len().max(1) + commit.keys.len() + commit.rows.len())
-        .unwrap_or(i32::MAX);
+    let rows =
+        i32::try_from(1 + commit.records.len().max(1) + commit.keys.len() + commit.rows.len()).unwrap_or(i32::MAX);
     let bytes = i64::try_from(batch).unwrap_or(i64::MAX);
     let opens = standing.is_none_or(|standing| standing.closed);
     let (bucket, base, filled) = match standing {
@@ -146,6 +146,7 @@ mod tests {
             views: Vec::new(),
             state: None,
             alarm: None,
+            watch: None,
         }
     }
 

@@ -88,7 +88,11 @@ enum Place {
 
 impl Source<'_> {
     /// The next row, which stays there.
-    async fn peek(&mut self, store: &CqlStore, entity: EntityKey) -> Result<Option<&(Bytes, Option<Bytes>)>, StoreError> {
+    async fn peek(
+        &mut self,
+        store: &CqlStore,
+        entity: EntityKey,
+    ) -> Result<Option<&(Bytes, Option<Bytes>)>, StoreError> {
         if self.read.is_empty()
             && let Some(stretch) = self.rest.take()
         {

@@ -82,9 +82,9 @@ impl CqlStore {
 
     async fn keep_keys(&self, entity: EntityKey, part: i8, keys: &[(StoredKey, i32)]) -> Result<(), StoreError> {
         let name = entity_bytes(entity);
-        let values = keys.iter().map(|(key, ttl)| {
-            (&name[..], part, &key.k[..], &key.fingerprint[..], key.first, key.last, key.at, *ttl)
-        });
+        let values = keys
+            .iter()
+            .map(|(key, ttl)| (&name[..], part, &key.k[..], &key.fingerprint[..], key.first, key.last, key.at, *ttl));
         let statements = vec![&self.db().statements.put_old_key; keys.len()];
         self.db().write_together(statements, values.collect()).await
     }

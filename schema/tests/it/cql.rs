@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use ::schema::cql::{Contact, CqlStore, Options, Quorum, migrate};
 use actors::clock::{Clock, ManualClock, Millis, SystemClock};
 use actors::store::conformance;
-use schema::cql::{Contact, CqlStore, Options, Quorum, migrate};
+
+mod schema;
 
 /// A time at which nothing that the suite writes is past its time.
 const SUITE_BEGINS: Millis = Millis(2_000);
