@@ -85,6 +85,8 @@ pub struct Config {
     pub cql: Cql,
     /// Networks that users' URLs may reach although they are not public.
     pub egress_allow: CidrList,
+    /// Where the names in such URLs are looked up; empty: as the system's configuration says.
+    pub egress_name_servers: Vec<SocketAddr>,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
     /// How it is logged.
@@ -144,6 +146,7 @@ fn build(mut settings: Settings, wrong: &mut Vec<Wrong>) -> Option<Config> {
     let accept_loss = values.read("store.accept_loss", parse::boolean);
     let cql = cql::read(&mut values, store == Some(StoreKind::Cql));
     let egress_allow = values.read("egress.allow", str::parse);
+    let egress_name_servers = values.read("egress.name_servers", parse::addresses);
     let log_filter = values.read("log.filter", parse::filter);
     let log_format = values.read("log.format", parse::log_format);
     let otlp_endpoint = values.read("telemetry.otlp_endpoint", parse::endpoint);
@@ -165,6 +168,7 @@ fn build(mut settings: Settings, wrong: &mut Vec<Wrong>) -> Option<Config> {
         accept_loss: accept_loss?,
         cql: cql?,
         egress_allow: egress_allow?,
+        egress_name_servers: egress_name_servers?,
         log_filter: log_filter?,
         log_format: log_format?,
         otlp_endpoint: otlp_endpoint?,

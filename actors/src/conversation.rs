@@ -39,6 +39,9 @@ pub const DETAILS: Table = Table(4);
 /// Numbers of turns that had to wait, by the idempotency key that they were asked for with: such a turn is no event
 /// that the key could name.
 pub const ASKED_TURNS: Table = Table(5);
+/// What answers to keyed requests showed of a message, by the idempotency key: an [`Overlay`] as it was then. The log
+/// cannot tell, because edited words stay out of it.
+pub const SHOWN: Table = Table(20);
 
 /// Conversations of a workspace by id, without those of human channels.
 pub const CONVERSATIONS: View = View(1);
@@ -373,6 +376,26 @@ impl Machine for Conversation {
 
     fn adopted(node: &Arc<Node>, entity: EntityKey) {
         node.subscriptions.interrupt(entity);
+    }
+}
+
+impl Origin {
+    /// The channel that the conversation belongs to.
+    #[must_use]
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Human { channel } | Self::Api { channel, .. } => Some(channel),
+            Self::Store => None,
+        }
+    }
+
+    /// The human channel whose messages these are.
+    #[must_use]
+    pub fn human_channel(&self) -> Option<&str> {
+        match self {
+            Self::Human { channel } => Some(channel),
+            Self::Api { .. } | Self::Store => None,
+        }
     }
 }
 

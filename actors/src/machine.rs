@@ -41,6 +41,8 @@ pub struct Moment {
     pub next_seq: u64,
     /// 16 unpredictable bytes of its own.
     pub random: [u8; 16],
+    /// The idempotency key that the command came with.
+    pub key: Option<KeyHash>,
 }
 
 /// Something that must be read from the store before a command can be decided.

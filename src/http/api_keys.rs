@@ -1,5 +1,6 @@
 //! `/api-keys`: who may do what, where.
 
+use actors::conversation::review::SYSTEM;
 use actors::id::{EntityKey, KeyId};
 use actors::key::{ApiKey, KEYS_BY_HASH, KEYS_BY_ID, Principal, Scope};
 use actors::registry::Command;
@@ -120,6 +121,9 @@ fn principal(value: &Value<'_>, report: &mut Report) -> Option<Principal> {
     let mut fields: Fields<'_> = value.object(report)?;
     let is_agent = fields.required(report, "type").and_then(|value| value.choice(report, &PRINCIPALS));
     let id = fields.required_string(report, "id", PRINCIPAL_ID);
+    if id.as_deref() == Some(SYSTEM) {
+        report.fault(&fields.path().name("id"), "invalid_id", "system is who decides where nobody has in time");
+    }
     fields.finish(report);
     Some(Principal { is_agent: is_agent?, id: id?.into_owned() })
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::answer::{ignoring, json, located, replayed};
-use super::body::JsonBytes;
+use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
@@ -61,10 +61,9 @@ pub struct ConversationView<'a> {
 /// See [`ConversationView`].
 #[must_use]
 pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> ConversationView<'a> {
-    let (channel_id, contact_id) = match &state.origin {
-        Origin::Human { channel } => (Some(channel.as_str()), None),
-        Origin::Api { channel, contact, .. } => (Some(channel.as_str()), Some(Shown(*contact))),
-        Origin::Store => (None, None),
+    let contact_id = match &state.origin {
+        Origin::Api { contact, .. } => Some(Shown(*contact)),
+        Origin::Human { .. } | Origin::Store => None,
     };
     ConversationView {
         id: Shown(state.id),
@@ -73,7 +72,7 @@ pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> Convers
         summary: details.summary.as_deref(),
         metadata: details.metadata.as_ref().map(Raw),
         owner_id: state.owner.as_deref(),
-        channel_id,
+        channel_id: state.origin.channel(),
         contact_id,
         created_at: Time(state.id.at),
         updated_at: Time(state.updated_at),
@@ -133,9 +132,9 @@ pub(super) async fn create(
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
     headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    OptionalJsonBytes(bytes): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
+    let mut incoming = Incoming::read(&context, &headers, bytes.as_ref())?;
     let with = incoming.circumstances(&context, NEW_SCOPE);
     let key = incoming.key;
     let mut fields = incoming.fields();

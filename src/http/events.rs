@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::channel::{ChannelKind, conversation_of};
-use actors::conversation::{Conversation, Event as Happened, Origin};
+use actors::conversation::{Conversation, Event as Happened};
 use actors::id::EntityKey;
 use actors::machine::Record;
 use actors::store::Order;
@@ -54,10 +54,7 @@ pub(super) async fn of_conversation(
     let page = PageRequest::from_query(&query, &list)?;
     let (state, _) = conversations::find(&app, &caller, &id).await?;
     let entity = state.entity(caller.address);
-    let channel = match state.origin {
-        Origin::Human { channel } => Some(channel),
-        Origin::Api { .. } | Origin::Store => None,
-    };
+    let channel = state.origin.human_channel().map(str::to_owned);
     let source = source(&caller, entity, channel);
     answer(&app, &context, Log { entity, source, newest: state.last_seq }, asked, page, &list).await
 }

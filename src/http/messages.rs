@@ -37,6 +37,7 @@ mod exchange;
 pub(super) mod list;
 pub(super) mod one;
 
+pub(super) use change::shown_to;
 pub(super) use channel::sender;
 pub(super) use conversation::{LIVES_MAX, NEW_SCOPE, new_address};
 pub(super) use exchange::{replies, trigger, turn_of};

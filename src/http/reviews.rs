@@ -5,10 +5,10 @@ use std::time::Duration;
 use actors::channel::conversation_of;
 use actors::conversation::post::parse_id_key;
 use actors::conversation::review::{Response as Given, standing};
-use actors::conversation::{Command, Event, Origin, PENDING_REVIEWS, REVIEWS, Reply};
+use actors::conversation::{Command, Event, PENDING_REVIEWS, REVIEWS, Reply};
 use actors::directory::{Answer, Circumstances};
 use actors::id::MessageId;
-use actors::message::{Json, Message, Review, ReviewState, ReviewStatus};
+use actors::message::{Json, Message, Overlay, Review, ReviewState, ReviewStatus};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log;
 use super::messages::one::{Found, find as find_message};
-use super::messages::{rejected, review_not_found, sender};
+use super::messages::{rejected, review_not_found, sender, shown_to};
 use super::paging::{Page, PageRequest};
 use super::problem::{Fault, Problem};
 use super::query::Query;
@@ -97,10 +97,7 @@ impl Asked {
         InboxView {
             id: Shown(message.id),
             message_id: Shown(message.id),
-            channel_id: match &conversation.origin {
-                Origin::Human { channel } | Origin::Api { channel, .. } => Some(channel),
-                Origin::Store => None,
-            },
+            channel_id: conversation.origin.channel(),
             sender_type: sender_type(message.content.sender.kind),
             sender_id: &message.content.sender.id,
             created_at: Time(message.id.at),
@@ -257,10 +254,7 @@ pub(super) async fn cancel(
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers, None).map_err(Problem::invalid)?;
     let asked = find(&app, &caller, &id).await?;
-    let channel = match &asked.found.conversation.origin {
-        Origin::Human { channel } => channel.as_str(),
-        Origin::Api { .. } | Origin::Store => "",
-    };
+    let channel = asked.found.conversation.origin.human_channel().unwrap_or_default();
     if sender(&caller, channel).id != asked.message().content.sender.id {
         let detail = "only its sender may cancel a review";
         return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
@@ -294,6 +288,7 @@ async fn decide(
     with: Circumstances,
 ) -> Result<Response, Problem> {
     let entity = asked.found.conversation.entity(caller.address);
+    let key = with.key.map(|key| key.hash);
     let answer = app.node().conversation(entity, command, with).await;
     match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Review(state)) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
@@ -306,7 +301,11 @@ async fn decide(
             });
             // A vote that decided nothing is no event: it is found among the votes.
             let state = ended.unwrap_or_else(|| after_vote(&asked.state, &caller.key.principal.id));
-            Ok(replayed(json(StatusCode::OK, &Asked { state, ..asked }.view())))
+            // The words as they were then: edited before, or as accepted. Only what was erased stays gone.
+            let overlay = shown_to(app, entity, key).await?.unwrap_or_default();
+            let overlay = Overlay { erased: asked.found.overlay.erased, ..overlay };
+            let found = Found { overlay, ..asked.found };
+            Ok(replayed(json(StatusCode::OK, &Asked { state, found, ..asked }.view())))
         }
     }
 }

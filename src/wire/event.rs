@@ -1,6 +1,6 @@
 //! Events as clients see them: the same in lists, in streams and in webhooks.
 
-use actors::conversation::{Event, Origin, Turn, message_of};
+use actors::conversation::{Event, Turn, message_of};
 use actors::id::{Address, ConversationId, EventId, MessageId, TurnId};
 use actors::machine::Record;
 use actors::message::{Json, Overlay, ReviewState};
@@ -153,10 +153,7 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
         | Event::TurnCancelled(turn) => show.with(of_turn(turn)),
         Event::ConversationCreated { id, origin, owner, details } => show.with(OfConversation {
             conversation_id: Some(Shown(*id)),
-            channel_id: match origin {
-                Origin::Human { channel } | Origin::Api { channel, .. } => Some(channel),
-                Origin::Store => None,
-            },
+            channel_id: origin.channel(),
             owner_id: owner.as_deref(),
             title: details.title.as_deref(),
             summary: details.summary.as_deref(),

@@ -106,11 +106,12 @@ fn form(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fault> 
     let names: Vec<String> = fields.iter().map(name).collect();
     only(given, &names.iter().map(String::as_str).collect::<Vec<_>>(), &mut faults);
     for (field, name) in fields.iter().zip(&names) {
-        match given.get(name) {
-            None | Some(Value::Null) if field.get("required") == Some(&Value::Bool(true)) => {
-                faults.push(fault(at(name), "is required"));
-            }
-            None | Some(Value::Null) => {}
+        let required = field.get("required") == Some(&Value::Bool(true));
+        match given.get(name).filter(|value| !value.is_null()) {
+            // As in a form on a page, an empty text is no answer to a question that needs one.
+            None if required => faults.push(fault(at(name), "is required")),
+            Some(Value::String(text)) if required && text.is_empty() => faults.push(fault(at(name), "is required")),
+            None => {}
             Some(value) => faults.extend(form_value(field, value).map(|message| fault(at(name), message))),
         }
     }
@@ -240,6 +241,8 @@ mod tests {
             (json!({"who": "ana", "n": 5, "size": "m", "free": {"x": 1}}), &[]),
             (json!({}), &["/response/who"]),
             (json!({"who": null}), &["/response/who"]),
+            (json!({"who": ""}), &["/response/who"]),
+            (json!({"who": "ana", "size": null}), &[]),
             (
                 json!({"who": 1, "n": "5", "size": "l", "x": 1}),
                 &["/response/x", "/response/who", "/response/n", "/response/size"],

@@ -111,3 +111,59 @@ async fn events_have_gapless_sequences_and_pages_of_them_add_up() {
     let next = app.get(format!("/api/v1/channels/demo/events?limit=3&cursor={cursor}")).await.expect(200);
     assert_eq!(next["data"][0], all["data"][3]);
 }
+
+#[tokio::test]
+async fn a_deletion_that_names_what_it_saw_spares_a_message_that_was_edited_since() {
+    let app = TestApp::new().await;
+    let id = message(&app, json!({"channelId": "demo", "text": "one"})).await;
+    let path = format!("/api/v1/messages/{id}");
+    let etag = app.get(&path).await.header("etag").to_owned();
+    app.patch(&path).json(json!({"text": "two"})).await.expect(200);
+    app.delete(&path).header("if-match", &etag).await.problem(412, "precondition_failed");
+    assert_eq!(app.get(&path).await.expect(200)["text"], "two");
+    let etag = app.get(&path).await.header("etag").to_owned();
+    app.delete(&path).header("if-match", &etag).await.expect(204);
+}
+
+#[tokio::test]
+async fn a_repeated_receipt_shows_the_message_as_it_was_then() {
+    let app = TestApp::new().await;
+    let id = message(&app, json!({"channelId": "demo", "text": "one"})).await;
+    let path = format!("/api/v1/messages/{id}");
+    app.patch(&path).json(json!({"text": "two"})).await.expect(200);
+    let receipt =
+        || app.post(format!("{path}/ack")).idempotency_key("receipt").json(json!({"status": "delivered"})).send();
+    let first = receipt().await;
+    assert_eq!((first.status, &first.json["text"]), (200, &json!("two")));
+    app.post(format!("{path}/ack")).json(json!({"status": "read"})).await.expect(200);
+    app.patch(&path).json(json!({"text": "three"})).await.expect(200);
+    let again = receipt().await;
+    assert_eq!((again.header("idempotent-replayed"), &again.bytes), ("true", &first.bytes));
+}
+
+#[tokio::test]
+async fn a_chain_of_revisions_is_a_list_like_every_other() {
+    let app = TestApp::new().await;
+    let mut ids = vec![message(&app, json!({"channelId": "demo", "text": "0"})).await];
+    for n in 1..5 {
+        let body = json!({"channelId": "demo", "text": n.to_string(), "iterationOf": ids.last()});
+        ids.push(message(&app, body).await);
+    }
+    let chain = format!("/api/v1/messages/{}/iterations", ids[2]);
+    for (order, expected) in [("asc", ids.clone()), ("desc", ids.iter().rev().cloned().collect())] {
+        let (mut seen, mut path) = (Vec::new(), format!("{chain}?limit=2&order={order}"));
+        while !path.is_empty() {
+            let page = app.get(&path).await;
+            path = page.header("link").split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+            let page = page.expect(200);
+            assert_eq!(page["hasMore"], json!(!path.is_empty()));
+            seen.extend(page["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+        }
+        assert_eq!(seen, expected);
+    }
+    assert_eq!(
+        app.get(format!("{chain}?limit=0&order=x")).await.faults(),
+        ["out_of_range ?limit", "invalid_enum ?order"]
+    );
+    app.get(format!("{chain}?cursor=x")).await.problem(400, "invalid_cursor");
+}

@@ -76,6 +76,9 @@ async fn a_principal_is_kept() {
     let principal = json!({"type": "user", "id": "bob"});
     let body = json!({"name": "bob", "scopes": ["reviews:respond"], "principal": principal, "workspaceId": null});
     assert_eq!(post(&app, body).await.expect(201)["principal"], principal);
+    // Nobody can be taken for the service, which decides where nobody has in time.
+    let body = json!({"name": "x", "scopes": ["admin"], "principal": {"type": "user", "id": "system"}});
+    assert_eq!(post(&app, body).await.faults(), ["invalid_id /principal/id"]);
 }
 
 #[tokio::test]

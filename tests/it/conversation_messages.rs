@@ -176,6 +176,23 @@ async fn a_sender_is_the_principal_unless_it_is_named() {
 }
 
 #[tokio::test]
+async fn an_assistant_without_a_name_is_the_agent_of_the_conversation() {
+    let app = TestApp::new().await;
+    let body = json!({"type": "TEXT", "contactIdentifier": "a", "content": {"text": {"body": "x"}}});
+    let made = app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200);
+    let path = format!("/api/v1/conversations/{}/messages", made["conversationId"].as_str().unwrap());
+    let content = json!([
+        {"content": "x", "role": "assistant"},
+        {"content": "x", "role": "assistant", "sender_id": "bob"},
+        {"content": "x"},
+    ]);
+    let said = app.post(&path).json(json!({"content": content})).await.expect(200);
+    assert_eq!([&said[0]["sender_id"], &said[1]["sender_id"], &said[2]["sender_id"]], ["echo", "bob", "admin"]);
+    let alone = post(&app, json!({"content": {"content": "x", "role": "assistant"}})).await.expect(200);
+    assert_eq!(alone[0]["sender_id"], "admin");
+}
+
+#[tokio::test]
 async fn the_checksum_is_what_a_client_computes_and_the_etag_of_the_message() {
     use sha2::{Digest, Sha256};
     let app = TestApp::new().await;
@@ -270,6 +287,7 @@ async fn unknown_members_are_named_and_with_strict_refused() {
 #[tokio::test]
 async fn a_conversation_is_made_read_and_changed() {
     let app = TestApp::new().await;
+    assert_eq!(app.post("/api/v1/conversations").await.expect(201)["title"], Value::Null);
     let body = json!({"title": "T", "summary": "S", "metadata": {"a": 1.50}, "ownerId": "ana"});
     let answer = app.post("/api/v1/conversations").json(body).await;
     let location = answer.header("location").to_owned();

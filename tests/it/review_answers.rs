@@ -113,3 +113,35 @@ async fn a_stream_is_only_for_those_who_ask_for_one() {
         assert_eq!(media == "text/event-stream", live, "{accept}: {media}");
     }
 }
+
+#[tokio::test]
+async fn a_repeated_decision_shows_the_message_as_it_was_then() {
+    let app = TestApp::new().await;
+    for edited_before in [false, true] {
+        let review = asked(&app, json!({"type": "approval"})).await;
+        let message = review.replace("reviews", "messages");
+        if edited_before {
+            app.patch(&message).json(json!({"text": "before"})).await.expect(200);
+        }
+        let body = json!({"response": {"selectedOption": "approve"}});
+        let key = format!("decide-{edited_before}");
+        let decide = || app.post(format!("{review}/respond")).idempotency_key(&key).json(body.clone()).send();
+        let first = decide().await;
+        assert_eq!(first.status, 200);
+        app.patch(&message).json(json!({"text": "after"})).await.expect(200);
+        assert_eq!(decide().await.bytes, first.bytes);
+        app.delete(&message).await.expect(204);
+        let again = decide().await;
+        assert_eq!((again.header("idempotent-replayed"), &again.bytes), ("true", &first.bytes));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_a_form_needs_is_not_empty() {
+    let app = TestApp::new().await;
+    let fields = json!([{"name": "why", "type": "text", "required": true}, {"name": "more", "type": "text"}]);
+    let review = asked(&app, json!({"type": "form", "payload": {"fields": fields}})).await;
+    let answer = |response: Value| app.post(format!("{review}/respond")).json(json!({"response": response}));
+    assert_eq!(answer(json!({"why": ""})).await.faults(), ["invalid_response /response/why"]);
+    answer(json!({"why": "x", "more": ""})).await.expect(200);
+}

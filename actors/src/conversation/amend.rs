@@ -2,8 +2,10 @@
 //!
 //! The record of its acceptance never changes; an overlay row says what is different now.
 
+use bytes::Bytes;
+
 use super::post::{is_message, overlay_of, review_ended};
-use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key};
+use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, SHOWN, State, message_of, number_key};
 use crate::codec;
 use crate::id::MessageId;
 use crate::machine::{Change, Decision, Found, Missing, Moment};
@@ -38,12 +40,23 @@ pub enum Amendment {
     /// Give it new content.
     Edit(Edit),
     /// Take its content away; its place stays.
-    Delete,
+    Delete {
+        /// What the client saw; the message stays if that is no longer so.
+        seen: Option<Box<Overlay>>,
+    },
     /// Note how far it has come.
     Acknowledge(Receipt),
 }
 
 impl Amendment {
+    /// What the client saw, where it wants no other message changed.
+    fn seen(&self) -> Option<&Overlay> {
+        match self {
+            Self::Edit(Edit { seen, .. }) | Self::Delete { seen } => seen.as_deref(),
+            Self::Acknowledge(_) => None,
+        }
+    }
+
     /// About how many bytes it adds to a commit.
     pub(super) fn weight(&self) -> usize {
         let Self::Edit(edit) = self else { return 200 };
@@ -75,17 +88,17 @@ pub(super) fn amend(
     let before = overlay_of(message.number, found)?;
     if before.deleted || before.erased {
         return Ok(match amendment {
-            Amendment::Delete => Decision::Answer(Reply::Amended(Box::new(before))),
+            Amendment::Delete { .. } => Decision::Answer(Reply::Amended(Box::new(before))),
             Amendment::Edit(_) | Amendment::Acknowledge(_) => Decision::Reject(Rejection::MessageDeleted),
         });
+    }
+    if amendment.seen().is_some_and(|seen| !same_content(seen, &before)) {
+        return Ok(Decision::Reject(Rejection::MessageChanged));
     }
     let mut after = before.clone();
     let mut change = Change::new(Vec::new(), Reply::Nothing);
     match amendment {
         Amendment::Edit(edit) => {
-            if edit.seen.as_ref().is_some_and(|seen| !same_content(seen, &before)) {
-                return Ok(Decision::Reject(Rejection::MessageChanged));
-            }
             after.text = edit.text.clone().or(after.text);
             after.metadata = edit.metadata.clone().or(after.metadata);
             after.tags = edit.tags.clone().or(after.tags);
@@ -94,7 +107,7 @@ pub(super) fn amend(
                 change.events.push(Event::MessageUpdated { message });
             }
         }
-        Amendment::Delete => {
+        Amendment::Delete { .. } => {
             end_review(message, &mut after, moment, found, &mut change)?;
             let (review, votes) = (after.review.take(), Vec::new());
             after = Overlay {
@@ -123,7 +136,14 @@ pub(super) fn amend(
     // Last, so that it holds whatever a review's end has written for the same message.
     let value = Some(codec::encode(&after));
     change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
+    change.rows.extend(shown(&after, moment));
     Ok(Decision::Change(change))
+}
+
+/// Keeps what the answer shows for a retry of a request that came with an idempotency key.
+pub(super) fn shown(overlay: &Overlay, moment: &Moment) -> Option<RowWrite> {
+    let key = Bytes::copy_from_slice(&moment.key?.0);
+    Some(RowWrite { table: SHOWN, key, value: Some(codec::encode(overlay)) })
 }
 
 /// A deleted message asks nothing any more.

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::amend::shown;
 use super::post::{overlay_of, review_ended};
 use super::{
     Conversation, DEADLINES, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key, turn,
@@ -151,8 +152,8 @@ fn pending(
     let standing = standing(&review, overlay_of(message.number, found)?.review.as_ref(), moment.now);
     Ok(match standing.status {
         ReviewStatus::Pending => Ok((review, standing)),
-        // Who comes after the time is too late, whatever was to happen by default.
-        ReviewStatus::Completed if standing.decided_by.as_deref() == Some(SYSTEM) => {
+        // Who comes after the time is too late, whatever was to happen by default. People answer before it.
+        ReviewStatus::Completed if standing.completed_at >= Some(review.expires_at) => {
             Err(Rejection::ReviewExpired(Box::new(standing)))
         }
         ReviewStatus::Expired => Err(Rejection::ReviewExpired(Box::new(standing))),
@@ -193,14 +194,14 @@ pub(super) fn respond(
     }
     let agreed = after.votes.iter().filter(|vote| vote.response == given.response).count().max(1);
     if agreed < needed {
-        return Ok(Decision::Change(voted(given.message, after, found)?));
+        return Ok(Decision::Change(voted(given.message, after, moment, found)?));
     }
     after.status = ReviewStatus::Completed;
     after.response = Some(given.response.clone());
     after.feedback.clone_from(&given.feedback);
     after.decided_by = Some(given.principal.clone());
     after.completed_at = Some(moment.now);
-    Ok(Decision::Change(ended(given.message, &review, after, found, Event::ReviewCompleted)?))
+    Ok(Decision::Change(ended((given.message, &review), after, moment, found, Event::ReviewCompleted)?))
 }
 
 /// A review is taken back.
@@ -215,25 +216,41 @@ pub(super) fn cancel(
         Err(rejection) => return Ok(Decision::Reject(rejection)),
     };
     let after = ReviewState { status: ReviewStatus::Cancelled, completed_at: Some(moment.now), ..standing };
-    Ok(Decision::Change(ended(message, &review, after, found, Event::ReviewCancelled)?))
+    Ok(Decision::Change(ended((message, &review), after, moment, found, Event::ReviewCancelled)?))
 }
 
 /// A vote that decides nothing yet.
-fn voted(message: MessageId, after: ReviewState, found: &Found) -> Result<Change<Conversation>, Missing> {
-    let overlay = Overlay { review: Some(after.clone()), ..overlay_of(message.number, found)? };
-    let row = RowWrite { table: OVERLAYS, key: number_key(message.number), value: Some(codec::encode(&overlay)) };
-    Ok(Change { rows: vec![row], ..Change::new(Vec::new(), Reply::Review(Box::new(after))) })
+fn voted(
+    message: MessageId,
+    after: ReviewState,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Change<Conversation>, Missing> {
+    let overlay = overlay_of(message.number, found)?;
+    let mut rows: Vec<_> = shown_text(&overlay, moment).into_iter().collect();
+    let overlay = Overlay { review: Some(after.clone()), ..overlay };
+    rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value: Some(codec::encode(&overlay)) });
+    Ok(Change { rows, ..Change::new(Vec::new(), Reply::Review(Box::new(after))) })
+}
+
+/// Keeps the text that the answer shows where it is not the one that was accepted. How the review stood is told by its
+/// events and votes.
+fn shown_text(overlay: &Overlay, moment: &Moment) -> Option<RowWrite> {
+    let text = Some(overlay.text.clone()?);
+    shown(&Overlay { text, ..Overlay::default() }, moment)
 }
 
 fn ended(
-    message: MessageId,
-    review: &Review,
+    (message, review): (MessageId, &Review),
     after: ReviewState,
+    moment: &Moment,
     found: &Found,
     event: fn(ReviewEnd) -> Event,
 ) -> Result<Change<Conversation>, Missing> {
     let overlay = overlay_of(message.number, found)?;
-    let (rows, views) = review_ended(message, review.expires_at, overlay, &after);
+    let text = shown_text(&overlay, moment);
+    let (mut rows, views) = review_ended(message, review.expires_at, overlay, &after);
+    rows.extend(text);
     let events = vec![event(ReviewEnd { message, state: after.clone() })];
     Ok(Change { rows, views, ..Change::new(events, Reply::Review(Box::new(after))) })
 }

@@ -254,9 +254,10 @@ pub(super) fn retry(
     })
 }
 
-/// A failed turn takes its place as a new one would, and within the same bounds.
+/// A failed turn takes its place as a new one would, and within the same bounds. That its conversation was closed since
+/// is no reason to refuse: the message that it answers was accepted before.
 fn again(state: &State, turn: Turn, moment: &Moment) -> Decision<Conversation> {
-    match refuse(state) {
+    match refuse_more(state) {
         Some(rejection) => Decision::Reject(rejection),
         // What it waits with is part of the state; how it ended before is told by the log.
         None => Decision::Change(enqueue(state, Turn { ended_at: None, failure: None, ..turn }, moment)),
@@ -265,8 +266,12 @@ fn again(state: &State, turn: Turn, moment: &Moment) -> Decision<Conversation> {
 
 /// Whether no turn may be asked for now.
 fn refuse(state: &State) -> Option<Rejection> {
-    let full = state.queued.len() >= limits::QUEUED_TURNS;
-    if state.closed { Some(Rejection::Closed) } else { full.then_some(Rejection::TooManyTurns) }
+    if state.closed { Some(Rejection::Closed) } else { refuse_more(state) }
+}
+
+/// Whether as many turns wait as there is room for.
+fn refuse_more(state: &State) -> Option<Rejection> {
+    (state.queued.len() >= limits::QUEUED_TURNS).then_some(Rejection::TooManyTurns)
 }
 
 /// A turn is stopped; the next one begins.

@@ -68,6 +68,7 @@ impl<M: Machine> Draft<M> {
                         now,
                         next_seq: draft.next_seq,
                         random: resident.node.entropy.draw(),
+                        key: envelope.key.map(|key| key.hash),
                     };
                     match M::decide(draft.state.as_ref(), &envelope.command, &moment, found)? {
                         Decision::Answer(reply) => Ok(Answer::Done(reply)),

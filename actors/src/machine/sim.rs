@@ -35,7 +35,7 @@ impl<M: Machine> Sim<M> {
         for need in M::needs(self.state.as_ref(), command) {
             self.read(need, &mut found);
         }
-        let moment = Moment { entity: self.entity, now: self.now, next_seq: self.seq + 1, random: [7; 16] };
+        let moment = Moment { entity: self.entity, now: self.now, next_seq: self.seq + 1, random: [7; 16], key: None };
         for _ in 0..8 {
             match M::decide(self.state.as_ref(), command, &moment, &found) {
                 Ok(decision) => return decision,

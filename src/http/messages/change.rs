@@ -2,11 +2,14 @@
 
 use actors::conversation::Command;
 use actors::conversation::amend::{Amendment, Edit, Receipt};
-use actors::conversation::{Origin, Reply};
+use actors::conversation::{Reply, SHOWN};
 use actors::directory::{Answer, Circumstances};
-use actors::message::{Content, Json};
+use actors::id::EntityKey;
+use actors::message::{Content, Json, Overlay};
+use actors::store::KeyHash;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::one::{Found, find, shown};
@@ -21,7 +24,7 @@ use crate::http::headers::if_match;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::problem::{Fault, Problem};
-use crate::http::refusal::problem_of;
+use crate::http::refusal::{problem_of, store_problem};
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 use crate::wire::channel_message::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES};
@@ -67,7 +70,7 @@ pub(in crate::http) async fn edit(
     let mut fields = incoming.fields();
     let wanted = if_match(&headers)?;
     let known = find(&app, &caller, &id).await;
-    let channel = known.as_ref().is_ok_and(|found| matches!(found.conversation.origin, Origin::Human { .. }));
+    let channel = known.as_ref().is_ok_and(|found| found.conversation.origin.human_channel().is_some());
     let mut edit = read_edit(&mut fields, channel, &mut incoming.report);
     fields.finish(&mut incoming.report);
     if edit.text.as_deref() == Some("")
@@ -95,10 +98,12 @@ pub(in crate::http) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let wanted = if_match(&headers)?;
     let found = find(&app, &caller, &id).await?;
+    let mut seen = None;
     if let Some(wanted) = wanted {
         wanted.check(&checksum(&found.message, &found.overlay))?;
+        seen = Some(Box::new(found.overlay.clone()));
     }
-    amend(&app, &caller, found, Amendment::Delete, without_key(&context)).await?;
+    amend(&app, &caller, found, Amendment::Delete { seen }, without_key(&context)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -135,11 +140,26 @@ async fn amend(
     with: Circumstances,
 ) -> Result<(Found, bool), Problem> {
     let entity = found.conversation.entity(caller.address);
+    let key = with.key.map(|key| key.hash);
     let command = Command::Amend { message: found.message.id, amendment };
     match app.node().conversation(entity, command, with).await.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Amended(overlay)) => Ok((Found { overlay: *overlay, ..found }, false)),
         Answer::Done(_) => Err(internal_error()),
-        // What it led to stands in the overlay.
-        Answer::Repeat { .. } => Ok((find(app, caller, &found.message.id.to_string()).await?, true)),
+        Answer::Repeat { .. } => {
+            let now = find(app, caller, &found.message.id.to_string()).await?;
+            let shown = shown_to(app, entity, key).await?.filter(|_| !now.overlay.erased);
+            Ok((Found { overlay: shown.unwrap_or_else(|| now.overlay.clone()), ..now }, true))
+        }
     }
+}
+
+/// What a message looked like in the answer to the request with this idempotency key, where that was kept.
+pub(in crate::http) async fn shown_to(
+    app: &App,
+    entity: EntityKey,
+    key: Option<KeyHash>,
+) -> Result<Option<Overlay>, Problem> {
+    let Some(key) = key else { return Ok(None) };
+    let row = app.node().row(entity, SHOWN, Bytes::copy_from_slice(&key.0)).await.map_err(store_problem)?;
+    row.map(|row| actors::codec::decode(&row)).transpose().map_err(store_problem)
 }

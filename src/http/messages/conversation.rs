@@ -10,9 +10,10 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::{Accepting, Inbound, conversation_not_found, rejected};
+use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::problem::Problem;
-use crate::http::refusal::problem_of;
+use crate::http::refusal::{problem_of, store_problem};
 use crate::wire::conversation_message::view::conversation_view;
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
 
@@ -33,9 +34,15 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     accepting.report.refuse()?;
     let batch = post.batch;
     let memories = post.enable_memories;
-    let messages: Vec<_> = post.messages.into_iter().map(|item| new_message(&accepting, item, memories)).collect();
-    if let Some(named) = &post.conversation_id {
-        let id = ConversationId::parse(named).ok_or_else(conversation_not_found)?;
+    let named = post.conversation_id.as_deref().map(ConversationId::parse);
+    let named = named.map(|id| id.ok_or_else(conversation_not_found)).transpose()?;
+    let agent = match named {
+        Some(id) if post.messages.iter().any(speaks_for_an_agent) => agent_of(&accepting, id).await?,
+        _ => None,
+    };
+    let new_message = |item| new_message(accepting.caller, agent.as_deref(), item, memories);
+    let messages: Vec<_> = post.messages.into_iter().map(new_message).collect();
+    if let Some(id) = named {
         let post = Post { opening: None, expected: Some(id), messages, turn: None };
         return append(&accepting, id, post, SCOPE).await.map_err(|refusal| refused(refusal, batch))?;
     }
@@ -86,10 +93,26 @@ fn opening(id: ConversationId) -> Opening {
     Opening { id, origin: Origin::Store, owner: None, details: Details::default() }
 }
 
-fn new_message(accepting: &Accepting<'_>, item: ConversationItem, memories: bool) -> NewMessage {
-    let principal = &accepting.caller.key.principal;
+/// Whether an item that names no sender is said by the conversation's agent.
+fn speaks_for_an_agent(item: &ConversationItem) -> bool {
+    item.role == "assistant" && item.sender_id.is_none()
+}
+
+/// The agent that answers in a conversation, where it has one of its own.
+async fn agent_of(accepting: &Accepting<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
+    let entity = EntityKey::conversation(accepting.caller.address, id.address);
+    let state = accepting.app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+    Ok(state.and_then(|state| match state.origin {
+        Origin::Api { agent, .. } => Some(agent),
+        Origin::Human { .. } | Origin::Store => None,
+    }))
+}
+
+fn new_message(caller: &Caller, agent: Option<&str>, item: ConversationItem, memories: bool) -> NewMessage {
+    let principal = &caller.key.principal;
     let kind = if principal.is_agent || item.role == "assistant" { SenderKind::Agent } else { SenderKind::User };
-    let sender = Sender { kind, id: item.sender_id.clone().unwrap_or_else(|| principal.id.clone()) };
+    let default = agent.filter(|_| speaks_for_an_agent(&item)).unwrap_or(&principal.id);
+    let sender = Sender { kind, id: item.sender_id.clone().unwrap_or_else(|| default.to_owned()) };
     let (content, parent) = item.into_content(sender, memories);
     NewMessage { content: Arc::new(content), parent, review_millis: None }
 }

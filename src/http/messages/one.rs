@@ -1,8 +1,9 @@
 //! Reading one message.
 
-use actors::conversation::{Conversation, Origin, State as ConversationState, message_of};
+use actors::conversation::{Conversation, State as ConversationState, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::{Message, Overlay};
+use actors::store::Order;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
@@ -12,8 +13,9 @@ use crate::http::answer::json;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
 use crate::http::log;
-use crate::http::paging::Page;
+use crate::http::paging::{Page, PageRequest};
 use crate::http::problem::Problem;
+use crate::http::query::Query;
 use crate::http::refusal::store_problem;
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::{conversation_view, etag};
@@ -48,11 +50,9 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Found, 
 /// The message in the form of the API that it belongs to.
 pub(super) fn shown(caller: &Caller, found: &Found) -> Response {
     let Found { message, overlay, conversation } = found;
-    let mut response = match &conversation.origin {
-        Origin::Human { channel } => json(StatusCode::OK, &channel_view(channel, message, overlay)),
-        Origin::Api { .. } | Origin::Store => {
-            json(StatusCode::OK, &conversation_view(&caller.workspace, message, overlay))
-        }
+    let mut response = match conversation.origin.human_channel() {
+        Some(channel) => json(StatusCode::OK, &channel_view(channel, message, overlay)),
+        None => json(StatusCode::OK, &conversation_view(&caller.workspace, message, overlay)),
     };
     if let Ok(etag) = HeaderValue::try_from(etag(message, overlay)) {
         response.headers_mut().insert(header::ETAG, etag);
@@ -72,18 +72,35 @@ pub(in crate::http) async fn get(
 /// Revisions of one message that are followed; a longer chain is shown from its middle.
 const ITERATIONS_MAX: usize = 200;
 
-/// `GET /messages/{id}/iterations`: the revision chain that the message is part of, oldest first.
+/// `GET /messages/{id}/iterations`: the revision chain that the message is part of, in the order of the channel.
 pub(in crate::http) async fn iterations(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
     Path(id): Path<String>,
+    query: Query,
 ) -> Result<Response, Problem> {
-    let asked = find(&app, &caller, &id).await?;
+    let list = format!("iterations/{}/{id}", caller.workspace);
+    let request = PageRequest::from_query(&query, &list)?;
+    let chain = chain(&app, &caller, &id).await?;
+    let channel = chain.first().and_then(|found| found.conversation.origin.human_channel()).map(str::to_owned);
+    let Page { data, next } = page_of(chain, &request);
+    if let Some(channel) = channel {
+        let data = data.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
+        return Ok(Page { data, next }.into_response(&list, &context.uri));
+    }
+    let workspace = &caller.workspace;
+    let data = data.iter().map(|found| conversation_view(workspace, &found.message, &found.overlay)).collect();
+    Ok(Page { data, next }.into_response(&list, &context.uri))
+}
+
+/// The chain of revisions around a message, oldest first.
+async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<Found>, Problem> {
+    let asked = find(app, caller, id).await?;
     let mut earlier = Vec::new();
     let mut next = asked.message.content.iteration_of;
     while let Some(id) = next.filter(|_| earlier.len() < ITERATIONS_MAX / 2) {
-        let found = find(&app, &caller, &id.to_string()).await?;
+        let found = find(app, caller, &id.to_string()).await?;
         next = found.message.content.iteration_of;
         earlier.push(found);
     }
@@ -91,17 +108,26 @@ pub(in crate::http) async fn iterations(
     next = asked.overlay.superseded_by;
     chain.push(asked);
     while let Some(id) = next.filter(|_| chain.len() < ITERATIONS_MAX) {
-        let found = find(&app, &caller, &id.to_string()).await?;
+        let found = find(app, caller, &id.to_string()).await?;
         next = found.overlay.superseded_by;
         chain.push(found);
     }
-    let list = format!("iterations/{}/{id}", caller.workspace);
-    let origin = chain.first().map(|found| found.conversation.origin.clone());
-    let Some(Origin::Human { channel }) = origin else {
-        let workspace = &caller.workspace;
-        let data = chain.iter().map(|found| conversation_view(workspace, &found.message, &found.overlay)).collect();
-        return Ok(Page { data, next: None }.into_response(&list, &context.uri));
-    };
-    let data = chain.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
-    Ok(Page { data, next: None }.into_response(&list, &context.uri))
+    Ok(chain)
+}
+
+/// The page of a chain that is asked for; a position is the number of the message before it.
+fn page_of(mut chain: Vec<Found>, request: &PageRequest) -> Page<Found> {
+    if request.order == Order::Desc {
+        chain.reverse();
+    }
+    if let Some(seen) = request.seq() {
+        chain.retain(|found| match request.order {
+            Order::Asc => found.message.id.number > seen,
+            Order::Desc => found.message.id.number < seen,
+        });
+    }
+    let more = chain.len() > request.limit;
+    chain.truncate(request.limit);
+    let next = chain.last().filter(|_| more).map(|found| found.message.id.number.to_be_bytes().to_vec());
+    Page { data: chain, next }
 }

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{few_items, payload, unique_strings};
 use crate::json::fields::{Fields, Length, Value};
-use crate::json::number::MAX_SAFE;
+use crate::json::number::{self, Integer, MAX_SAFE};
 use crate::json::report::Report;
 use crate::json::{self, Object};
 use crate::wire::{Rules, time, url};
@@ -115,12 +115,7 @@ fn expiry(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Expiry {
         at.map(|at| (value.path, at))
     });
     if let Some(value) = relative {
-        let Some(seconds) = value.integer(report, 1..=MAX_SAFE) else { return Expiry::Default };
-        if seconds.unsigned_abs() > MAX_EXPIRY_SECONDS {
-            report.fault(&value.path, "expiry_too_far", too_far);
-            return Expiry::Default;
-        }
-        return Expiry::In(seconds.unsigned_abs() * 1000);
+        return relative_expiry(&value, too_far, report);
     }
     // A time before 1970 is as past as 1970 itself.
     let Some((path, at)) = at.map(|(path, at)| (path, Millis(u64::try_from(at).unwrap_or(0)))) else {
@@ -132,6 +127,18 @@ fn expiry(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Expiry {
         report.late(&path, "expiry_in_past", "must be in the future");
     }
     Expiry::At(at)
+}
+
+fn relative_expiry(value: &Value<'_>, too_far: String, report: &mut Report) -> Expiry {
+    // A number beyond what any reader keeps exactly is too far all the more.
+    let beyond = number::integer(value.raw.get()) == Integer::Beyond && !value.raw.get().starts_with('-');
+    let seconds = if beyond { Some(MAX_SAFE) } else { value.integer(report, 1..=MAX_SAFE) };
+    let Some(seconds) = seconds.map(i64::unsigned_abs) else { return Expiry::Default };
+    if seconds > MAX_EXPIRY_SECONDS {
+        report.fault(&value.path, "expiry_too_far", too_far);
+        return Expiry::Default;
+    }
+    Expiry::In(seconds * 1000)
 }
 
 fn callback(value: &Value<'_>, rules: Rules<'_>, report: &mut Report) -> Option<Callback> {

@@ -84,8 +84,10 @@ pub(super) fn read(
     }
     if let Some(kind) = kind
         && !mismatch
+        && fields.optional(member_of(kind)).is_none()
     {
-        fields.required(report, member_of(kind));
+        let message = format!("type asks for content.{}, which is missing", member_of(kind));
+        report.fault(&value.path, "content_type_mismatch", message);
     }
     fields.finish(report);
     content
