@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::operators::{self, NewKey, OperatorError};
-use tertulia::serve;
+use tertulia::{serve, stores};
 
 /// Messages are allocated by one thread and freed by another; the system's allocator spends a third of a message's
 /// CPU on that.
@@ -28,6 +28,8 @@ struct Cli {
 enum Command {
     /// Runs the server until it is told to stop (SIGTERM or Ctrl-C)
     Serve,
+    /// Makes the CQL keyspace where there is none and applies pending migrations
+    Migrate,
     /// Prints the whole effective configuration with explanations, secrets masked
     Config,
     /// Makes, lists and revokes API keys in the store of a server that is not running
@@ -66,6 +68,15 @@ enum Keys {
     },
 }
 
+/// Why nothing was migrated, or nobody heard of it.
+#[derive(Debug, thiserror::Error)]
+enum MigrateFailure {
+    #[error(transparent)]
+    Stores(#[from] stores::StoresError),
+    #[error("the answer cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
 /// Why the process ends without success.
 enum Failure {
     /// The command line or the configuration is wrong: exit code 2, as for wrong flags.
@@ -102,6 +113,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let config = Config::from_process(&cli.settings).map_err(Failure::usage)?;
     match cli.command {
         Command::Serve => block_on(serve::run(&config)),
+        Command::Migrate => block_on(async { Ok::<_, MigrateFailure>(write(&stores::migrate(&config).await?)?) }),
         Command::Config => print(&config.effective()),
         Command::Keys(keys) => block_on(run_keys(&config, keys)),
         Command::Verify => print(&operators::verify(&config).map_err(Failure::failed)?),

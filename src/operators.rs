@@ -43,6 +43,11 @@ pub enum OperatorError {
     /// The store was not opened for verification.
     #[error("the store was not opened: {0}")]
     Open(#[from] embedded::OpenError),
+    /// Only the embedded store is verified from outside.
+    #[error(
+        "a CQL cluster checks what it keeps by itself (`nodetool scrub`, `nodetool repair`); choose --store embedded"
+    )]
+    NotEmbedded,
     /// The store has not seen its first start.
     #[error("this store has no installation yet; start the server once")]
     NoInstallation,
@@ -223,7 +228,7 @@ async fn open(config: &Config) -> Result<(Arc<Node>, Pepper), OperatorError> {
         there(&config.data_dir)?;
     }
     // A store that fails says so in the answer to the one change that is asked of it.
-    let store = stores::open(config, Box::new(|_| {}))?;
+    let store = stores::open(config, Box::new(|_| {})).await?;
     let node = Node::start(store, Arc::new(SystemClock), crate::serve::entropy()?, Arc::new(NoModels));
     match bootstrap::pepper(&node).await {
         Ok(Some(pepper)) => Ok((node, pepper)),
@@ -250,7 +255,7 @@ fn there(dir: &Path) -> Result<(), OperatorError> {
 /// [`OperatorError::Damaged`] with every fault, a line each; what keeps the store from being opened.
 pub fn verify(config: &Config) -> Result<String, OperatorError> {
     if config.store == StoreKind::Cql {
-        return Err(StoresError::NoCql.into());
+        return Err(OperatorError::NotEmbedded);
     }
     let dir = &config.data_dir;
     there(dir)?;

@@ -81,7 +81,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let asked = shutdown::signal().map_err(ServeError::Signals)?;
     let (failed, failure) = mpsc::channel(1);
     // Only the first reason counts, and only somebody who still listens needs it.
-    let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why))))?;
+    let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why)))).await?;
     let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?;
     let node = Node::start(store, Arc::new(SystemClock), entropy()?, Arc::new(OpenAi::new(entropy()?)?));
     let served = serve_node(&node, egress, config, asked, failure).await;
