@@ -28,11 +28,20 @@ const VERSION: u32 = 1;
 pub(crate) fn run_dir(size: Size) -> PathBuf {
     let user = fs::metadata("/proc/self").or_else(|_| fs::metadata(cassandra::cache_dir())).map_or(0, |of| of.uid());
     let whose = match size {
-        Size::One => "shared".to_owned(),
+        // Keyspaces have names that another checkout's tests, with other tables, may use as well.
+        Size::One => format!("{:08x}", checkout()),
         // Its tests break it, so each process has its own.
         Size::Three => std::process::id().to_string(),
     };
     std::env::temp_dir().join(format!("tertulia-bed-{VERSION}-{user}-{whose}"))
+}
+
+/// A number for the folder that this was built in.
+fn checkout() -> u32 {
+    // FNV-1a: the same in every binary, whatever compiled it.
+    env!("CARGO_MANIFEST_DIR")
+        .bytes()
+        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// What runs for the clients.

@@ -9,7 +9,7 @@
 //!
 //! Without any of them a test is skipped by name, and fails where `CI` is set.
 //!
-//! A server is started by a process of its own, the *keeper*, which all test binaries of a user share. Each holds a
+//! A server is started by a process of its own, the *keeper*, which all test binaries of a checkout share. Each holds a
 //! connection to it for as long as it lives, however it ends; once the last one is gone the keeper waits for the next
 //! binary of the same run ([`LINGER`]), then stops the server and removes its files. If the keeper itself is killed,
 //! so are its servers.
