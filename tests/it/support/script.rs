@@ -56,9 +56,10 @@ impl<'a> Script<'a> {
     /// Sends one; the answer's body.
     async fn step(&mut self, method: Method, path: impl Into<String>, key: Option<&str>, body: Value) -> Value {
         let (path, key) = (path.into(), key.map(str::to_owned));
+        // Before, so that what a request has set going has no time to be overtaken by it.
+        self.app.clock.advance(1_001);
         let answer = send(self.app, &method, &path, key.as_deref(), &body).await;
         assert!(answer.status < 300, "{method} {path}: {}", answer.json);
-        self.app.clock.advance(1_001);
         let json = answer.json.clone();
         self.sent.push(Sent { method, path, key, body, answer });
         json
