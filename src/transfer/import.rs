@@ -267,6 +267,7 @@ fn commit(step: Step, id: CommitId, at: Millis, expected: Option<Head>) -> Optio
         views: step.views.into_iter().map(entry).collect(),
         state: step.state.map(|Blob(state)| state),
         alarm: step.alarm.map(|at| AlarmChange { previous: None, next: Some(Millis(at)) }),
+        redactions: Vec::new(),
         watch: None,
     })
 }
@@ -334,6 +335,7 @@ fn registry(expected: Option<Head>, rows: BTreeMap<(Table, Bytes), Bytes>, at: M
         views: Vec::new(),
         state: None,
         alarm: None,
+        redactions: Vec::new(),
         watch: None,
     }
 }
