@@ -71,6 +71,8 @@ pub(super) static SETTINGS: [Setting; 25] = [
     setting("log.filter", None, "TERTULIA_LOG", Kind::Text),
     setting("log.format", None, "TERTULIA_LOG_FORMAT", Kind::Text),
     setting("telemetry.otlp_endpoint", None, "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Text),
+    setting("telemetry.remote_traces_per_second", None, "TERTULIA_REMOTE_TRACES_PER_SECOND", Kind::Integer),
+    setting("telemetry.slow_millis", None, "TERTULIA_SLOW_MILLIS", Kind::Integer),
     Setting { secret: true, ..setting("bootstrap.api_key", None, "TERTULIA_BOOTSTRAP_API_KEY", Kind::Text) },
 ];
 

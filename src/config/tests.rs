@@ -39,7 +39,7 @@ fn without_any_setting_the_defaults_of_the_contract_hold() {
     assert_eq!(config.wait_budget, Duration::from_secs(60));
     assert_eq!((config.log_filter.as_str(), config.log_format), ("info", LogFormat::Json));
     assert!(config.egress_allow.is_empty() && config.cql.nodes.is_empty());
-    assert!(config.bootstrap_api_key.is_none() && config.otlp_endpoint.is_none());
+    assert!(config.bootstrap_api_key.is_none() && config.otel.receiver.is_none());
     assert!(!config.accept_loss && !config.cql.migrate);
 }
 
@@ -95,7 +95,7 @@ fn every_setting_can_be_given_in_the_environment() {
     assert_eq!(config.bootstrap_api_key.as_ref().map(Secret::expose), Some(KEY));
     assert!(config.accept_loss && config.cql.migrate);
     assert_eq!((config.rate_limit, config.max_body_bytes, config.max_connections), (100, 2048, 9));
-    assert_eq!(config.otlp_endpoint.as_deref(), Some("http://localhost:4317"));
+    assert_eq!(config.otel.receiver.unwrap().endpoint, "http://localhost:4317/");
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod same_bytes;
 mod seeds;
 mod smoke;
 mod support;
+mod telemetry;
 mod tidy;
 mod transfer;
 mod webhook_endpoints;
