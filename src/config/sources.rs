@@ -46,7 +46,7 @@ const fn setting(key: &'static str, flag: Option<&'static str>, env: &'static st
 }
 
 /// Every setting there is; a test holds them against `config.default.toml`.
-pub(super) static SETTINGS: [Setting; 25] = [
+pub(super) static SETTINGS: [Setting; 27] = [
     setting("server.listen", Some("--listen"), "TERTULIA_LISTEN", Kind::Text),
     setting("server.metrics_listen", Some("--metrics-listen"), "TERTULIA_METRICS_LISTEN", Kind::Text),
     setting("server.max_connections", None, "TERTULIA_MAX_CONNECTIONS", Kind::Integer),
