@@ -19,6 +19,7 @@ pub mod stores;
 pub mod telemetry;
 pub mod tls;
 pub mod tools;
+pub mod transfer;
 pub mod wire;
 
 /// What calls to other servers say of who makes them.
