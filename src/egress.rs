@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -93,7 +93,7 @@ impl std::fmt::Debug for Egress {
 /// A request with a body of a known size.
 #[derive(Clone, Debug)]
 pub struct Outgoing<'a> {
-    /// POST, PUT or PATCH.
+    /// Its method.
     pub method: Method,
     /// The URL as the user gave it.
     pub url: &'a str,
@@ -110,7 +110,7 @@ pub struct Reply {
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
-    /// The beginning of its body, at most [`EXCERPT_BYTES`].
+    /// The beginning of its body, at most [`EXCERPT_BYTES`]; of a [`call`](Egress::call), all of it.
     pub excerpt: Bytes,
 }
 
@@ -149,6 +149,27 @@ impl Egress {
         let (head, body) = response.into_parts();
         let patience = deadline.min(Instant::now() + EXCERPT_WAIT);
         Ok(Reply { status: head.status, headers: head.headers, excerpt: excerpt(body, patience).await })
+    }
+
+    /// Sends a request and reads its whole answer within `within`, of at most `at_most` bytes. Otherwise as
+    /// [`send`](Self::send).
+    ///
+    /// # Errors
+    /// Where no answer came, or none that is whole; see [`Fault`].
+    pub async fn call(&self, outgoing: Outgoing<'_>, within: Duration, at_most: usize) -> Result<Reply, Fault> {
+        let deadline = Instant::now() + within;
+        let url = self.guard.check(outgoing.url)?;
+        let mut request = Request::new(Full::new(outgoing.body));
+        *request.method_mut() = outgoing.method;
+        *request.headers_mut() = outgoing.headers;
+        let (head, body) = self.exchange(&url, request, deadline).await?.into_parts();
+        let reading = timeout_at(deadline, Limited::new(body, at_most).collect()).await;
+        let read =
+            reading.map_err(|_| Fault::Timeout)?.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+                Some(_) => Fault::TooLarge(at_most as u64),
+                None => Fault::of(error.as_ref()),
+            });
+        Ok(Reply { status: head.status, headers: head.headers, excerpt: read?.to_bytes() })
     }
 
     /// One request and the head of its answer.

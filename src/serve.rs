@@ -95,7 +95,7 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     // Only the first reason counts, and only somebody who still listens needs it.
     let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why)))).await?;
     let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?;
-    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(telemetry)?);
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(telemetry, &egress)?);
     let served = serve_node(&node, egress, config, telemetry.waiting().cloned(), asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
@@ -187,9 +187,9 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener
 }
 
 /// The node's ways outside.
-fn ports(telemetry: &Telemetry) -> Result<Ports, ServeError> {
+fn ports(telemetry: &Telemetry, egress: &Egress) -> Result<Ports, ServeError> {
     let models = Arc::new(OpenAi::new(entropy()?)?);
-    let tools = Arc::new(AgentTools::new(Arc::new(SystemClock)));
+    let tools = Arc::new(AgentTools::new(Arc::new(SystemClock), egress.clone()));
     Ok(Ports { models, tools, traces: telemetry.traces() })
 }
 

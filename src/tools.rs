@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::egress::Egress;
 use crate::http::problem::Fault;
 use crate::json::Object;
 use crate::json::report::Report;
@@ -20,6 +21,7 @@ use crate::wire::json_view::{Raw, review_status};
 use crate::wire::time::Time;
 
 pub mod definition;
+mod fetch;
 mod memories;
 mod review;
 
@@ -31,6 +33,7 @@ const MAX_FAULTS: usize = 10;
 /// The tools of this program's agents.
 pub struct AgentTools {
     clock: Arc<dyn Clock>,
+    egress: Egress,
 }
 
 impl std::fmt::Debug for AgentTools {
@@ -40,10 +43,24 @@ impl std::fmt::Debug for AgentTools {
 }
 
 impl AgentTools {
-    /// Tools that judge times by this clock.
+    /// Tools that judge times by this clock, and make their calls through this client.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock }
+    pub fn new(clock: Arc<dyn Clock>, egress: Egress) -> Self {
+        Self { clock, egress }
+    }
+
+    /// A call of a tool that the agent declares.
+    fn declared(&self, invocation: &Invocation) -> Plan {
+        let called = &invocation.called;
+        let tools = invocation.agent.tools.as_ref().map(Definition::of_agent).unwrap_or_default();
+        let Some(mut tool) = tools.into_iter().find(|tool| tool.name == called.name) else {
+            return Plan::Answer(refusal("unknown_tool", "there is no such tool", &[]));
+        };
+        let Some(url) = tool.url.take() else {
+            return Plan::Answer(refusal("tool_unavailable", "nobody answers this tool", &[]));
+        };
+        let arguments = value(text_of(called)).unwrap_or_default();
+        fetch::plan(self.egress.clone(), tool, url, arguments, invocation)
     }
 }
 
@@ -103,43 +120,32 @@ fn written(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
 }
 
-/// A call that is answered with what is wrong with it.
-fn refused(error: &str, detail: &str, faults: &[Fault]) -> Plan {
+/// A result that says what is wrong with the call.
+fn refusal(error: &str, detail: &str, faults: &[Fault]) -> String {
     let faults = &faults[..faults.len().min(MAX_FAULTS)];
-    Plan::Answer(written(&Failed { error, detail, faults }))
+    written(&Failed { error, detail, faults })
 }
 
-/// The arguments, or the answer that they are none.
-fn arguments(called: &Called) -> Result<Object<'_>, Plan> {
-    // Models write nothing where a tool has no parameters.
-    let text = if called.arguments.trim().is_empty() { "{}" } else { called.arguments.as_str() };
-    Object::parse(text.as_bytes()).map_err(|_| refused("invalid_arguments", "the arguments are not a JSON object", &[]))
+/// The arguments as they were written; models write nothing where a tool has no parameters.
+fn text_of(called: &Called) -> &str {
+    if called.arguments.trim().is_empty() { "{}" } else { &called.arguments }
 }
 
 impl Tools for AgentTools {
     fn plan(&self, invocation: &Invocation) -> Plan {
         let called = &invocation.called;
-        let object = match arguments(called) {
-            Ok(object) => object,
-            Err(refused) => return refused,
+        let Ok(arguments) = Object::parse(text_of(called).as_bytes()) else {
+            return Plan::Answer(refusal("invalid_arguments", "the arguments are not a JSON object", &[]));
         };
         let mut report = Report::new(false);
         let plan = match called.name.as_str() {
-            REQUEST_REVIEW => review::plan(object, self.clock.now(), &mut report),
-            SEARCH_MEMORIES => memories::plan(object, &mut report),
-            name => {
-                let tools = invocation.agent.tools.as_ref().map(Definition::of_agent).unwrap_or_default();
-                match tools.into_iter().find(|tool| tool.name == name) {
-                    Some(_) => Some(refused("tool_unavailable", "the tool has no URL", &[])),
-                    None => Some(refused("unknown_tool", "there is no such tool", &[])),
-                }
-            }
+            REQUEST_REVIEW => review::plan(arguments, self.clock.now(), &mut report),
+            SEARCH_MEMORIES => memories::plan(arguments, &mut report),
+            _ => return self.declared(invocation),
         };
         report.faults.append(&mut report.late);
-        match plan {
-            Some(plan) if report.faults.is_empty() => plan,
-            _ => refused("invalid_arguments", "the arguments do not fit the tool", &report.faults),
-        }
+        let refused = || refusal("invalid_arguments", "the arguments do not fit the tool", &report.faults);
+        plan.filter(|_| report.faults.is_empty()).unwrap_or_else(|| Plan::Answer(refused()))
     }
 
     fn recorded(&self, calls: &[Invocation]) -> Json {

@@ -125,7 +125,8 @@ struct Attempt {
 
 impl Saying {
     /// For an attempt whose newest event has the sequence `after`.
-    pub(crate) fn new(to: &Arc<Deltas>, entity: EntityKey, (turn, attempt): (TurnId, u32), after: u64) -> Self {
+    #[must_use]
+    pub fn new(to: &Arc<Deltas>, entity: EntityKey, (turn, attempt): (TurnId, u32), after: u64) -> Self {
         let (after, to) = (AtomicU64::new(after), Arc::clone(to));
         let (messages, number) = (AtomicU32::new(0), AtomicU64::new(0));
         Self(Arc::new(Attempt { to, entity, turn, attempt, after, messages, number }))

@@ -15,6 +15,7 @@ use super::*;
 mod calls;
 mod replies;
 mod secrets;
+mod streams;
 mod stub;
 
 /// More than any exchange on the loopback address takes.

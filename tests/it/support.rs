@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tertulia::app::App;
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::egress::Egress;
+use tertulia::models::OpenAi;
 use tertulia::tools::AgentTools;
 use tertulia::{bootstrap, http as front};
 use tower::ServiceExt;
@@ -61,22 +62,35 @@ impl TestApp {
 
     /// On `store`, as a server that starts again.
     pub(crate) async fn start(store: impl Into<TestStore>, env: &[(&str, &str)]) -> Self {
-        Self::behind(store.into(), |store| store, env).await
+        Self::behind(store.into(), |store| store, env, Ports::default()).await
     }
 
     /// After its first start on an empty store, with one that `wrap` makes of it and that may fail.
     pub(crate) async fn with_store<S: Store>(wrap: impl FnOnce(TestStore) -> S) -> Self {
-        Self::behind(TestStore::new().await, wrap, &[]).await
+        Self::behind(TestStore::new().await, wrap, &[], Ports::default()).await
     }
 
-    async fn behind<S: Store>(store: TestStore, wrap: impl FnOnce(TestStore) -> S, env: &[(&str, &str)]) -> Self {
+    /// On an empty store, with agents that call the models they name.
+    pub(crate) async fn with_models() -> Self {
+        let models = OpenAi::new(Entropy::seeded([1; 32])).unwrap();
+        Self::behind(TestStore::new().await, |store| store, &[], Arc::new(models).into()).await
+    }
+
+    async fn behind<S: Store>(
+        store: TestStore,
+        wrap: impl FnOnce(TestStore) -> S,
+        env: &[(&str, &str)],
+        ports: Ports,
+    ) -> Self {
         let clock = Arc::new(ManualClock::at(BEGIN));
-        let first = node(store.clone(), Arc::clone(&clock));
+        let first = node(store.clone(), Arc::clone(&clock), Ports::default());
         let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };
         let pepper = bootstrap::run(&first, Some(ADMIN_KEY), announce).await.unwrap();
         let config = config(env);
         let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap();
-        let app = App::new(node(wrap(store.clone()), Arc::clone(&clock)), pepper, egress, &config);
+        let tools = Arc::new(AgentTools::new(clock.clone(), egress.clone()));
+        let node = node(wrap(store.clone()), Arc::clone(&clock), Ports { tools, ..ports });
+        let app = App::new(node, pepper, egress, &config);
         Self { router: front::router(app.clone()), app, clock, store }
     }
 
@@ -127,12 +141,11 @@ pub(crate) const ALL_SCOPES: [&str; 4] = ["messages:write", "messages:read", "re
 
 /// A node on `store`, as a process of its own: it draws other ids than every other node. Two nodes with the same ids
 /// on one store would take each other's commits for their own.
-pub(crate) fn node(store: impl Store, clock: Arc<ManualClock>) -> Arc<Node> {
+fn node(store: impl Store, clock: Arc<ManualClock>, ports: Ports) -> Arc<Node> {
     static NODES: AtomicU64 = AtomicU64::new(0);
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&NODES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    let tools = Arc::new(AgentTools::new(clock.clone()));
-    Node::start(Arc::new(store), clock, Entropy::seeded(seed), Ports { tools, ..Ports::default() })
+    Node::start(Arc::new(store), clock, Entropy::seeded(seed), ports)
 }
 
 /// A request; await it to send it.

@@ -14,6 +14,12 @@ pub(super) enum Act {
     Say(String),
     /// It sends these bytes and then nothing more until the other side closes.
     Hold(String),
+    /// It sends these one after the other, each on its way before the next, and closes.
+    Pieces(Vec<Vec<u8>>),
+    /// The same, and then resets the connection.
+    Reset(Vec<Vec<u8>>),
+    /// It sends the first once and the second again and again until the other side closes.
+    Drip(String, String),
 }
 
 /// What the endpoint has seen.
@@ -50,12 +56,8 @@ impl Stub {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let request = request(&mut stream).await;
                 heard.lock().unwrap().push(request);
-                let (bytes, held) = match act {
-                    Act::Say(bytes) => (bytes, false),
-                    Act::Hold(bytes) => (bytes, true),
-                };
                 // A client that has had enough may close in the middle of a large answer.
-                let _ = stream.write_all(bytes.as_bytes()).await;
+                let held = play(&mut stream, act).await.unwrap_or(false);
                 let _ = saw.send(Seen::Request).await;
                 if held {
                     // Both a proper end and a reset are an end.
@@ -75,6 +77,39 @@ impl Stub {
     pub(super) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
+}
+
+/// Plays an act; `true`: the connection is to be held.
+async fn play(stream: &mut TcpStream, act: Act) -> std::io::Result<bool> {
+    stream.set_nodelay(true)?;
+    match act {
+        Act::Say(bytes) => stream.write_all(bytes.as_bytes()).await?,
+        Act::Hold(bytes) => {
+            stream.write_all(bytes.as_bytes()).await?;
+            return Ok(true);
+        }
+        Act::Pieces(pieces) => send(stream, pieces).await?,
+        Act::Reset(pieces) => {
+            send(stream, pieces).await?;
+            stream.set_zero_linger()?;
+        }
+        Act::Drip(first, again) => {
+            stream.write_all(first.as_bytes()).await?;
+            loop {
+                stream.write_all(again.as_bytes()).await?;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    Ok(false)
+}
+
+async fn send(stream: &mut TcpStream, pieces: Vec<Vec<u8>>) -> std::io::Result<()> {
+    for piece in pieces {
+        stream.write_all(&piece).await?;
+        tokio::task::yield_now().await;
+    }
+    Ok(())
 }
 
 /// One request, up to the end of its body.

@@ -1,0 +1,156 @@
+//! A tool that is an HTTP request to somebody's URL, made through the guarded client.
+
+use std::time::Duration;
+
+use actors::limits;
+use actors::tool::{Invocation, Plan};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::definition::Definition;
+use super::{MAX_FAULTS, refusal, written};
+use crate::egress::{Egress, Fault, Outgoing, Reply};
+use crate::http::problem::Fault as DataFault;
+use crate::http::trace::{TRACEPARENT, TraceContext};
+use crate::wire::channel_message::schema;
+
+/// A call that was answered, and not with what it is for.
+#[derive(Serialize)]
+struct Unsuccessful<'a> {
+    error: &'static str,
+    detail: String,
+    body: &'a str,
+}
+
+/// Calls `tool` with these arguments once they fit its schema.
+pub(super) fn plan(egress: Egress, tool: Definition, url: String, arguments: Value, invocation: &Invocation) -> Plan {
+    let headers = headers(&tool, invocation);
+    Plan::Fetch(Box::pin(async move {
+        // A schema of a client's own may take a while; nobody else waits for it.
+        let parameters = tool.parameters.clone();
+        let checking = tokio::task::spawn_blocking(move || {
+            let faults = parameters.map(|schema| faults(&schema, &arguments)).unwrap_or_default();
+            (faults, arguments)
+        });
+        let Ok((faults, arguments)) = checking.await else {
+            return refusal("invalid_arguments", "the arguments cannot be checked", &[]);
+        };
+        if !faults.is_empty() {
+            return refusal("invalid_arguments", "the arguments do not fit the tool", &faults);
+        }
+        call(&egress, &tool.method, url, headers, &arguments).await
+    }))
+}
+
+/// What of the arguments does not fit.
+fn faults(schema: &Value, arguments: &Value) -> Vec<DataFault> {
+    let Ok(validator) = schema::compile(schema) else {
+        return vec![DataFault::new("", "invalid_schema", "the tool's parameters cannot be read")];
+    };
+    let fault = |error: jsonschema::ValidationError<'_>| {
+        DataFault::new(error.instance_path().to_string(), "invalid_value", error.to_string())
+    };
+    validator.iter_errors(arguments).take(MAX_FAULTS).map(fault).collect()
+}
+
+/// The tool's own headers, and what makes a repetition of this very call recognizable.
+fn headers(tool: &Definition, invocation: &Invocation) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut put = |name: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    put(HeaderName::from_static("idempotency-key"), &format!("{}.{}", invocation.turn, invocation.id));
+    put(header::ACCEPT, "application/json, text/*;q=0.9, */*;q=0.1");
+    for (name, value) in &tool.headers {
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            put(name, value);
+        }
+    }
+    if let Some(trace) = invocation.trace {
+        let (trace_id, span_id, flags) = (trace.trace_id, trace.span_id, trace.flags);
+        let trace = TraceContext { trace_id, span_id, parent_span_id: None, flags };
+        headers.insert(TRACEPARENT, trace.traceparent());
+    }
+    headers
+}
+
+async fn call(egress: &Egress, method: &str, url: String, mut headers: HeaderMap, arguments: &Value) -> String {
+    // It was one of five when the agent was stored.
+    let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::POST);
+    let in_query = matches!(method, Method::GET | Method::DELETE);
+    let (url, body) = if in_query {
+        (with_query(&url, arguments.as_object()), Bytes::new())
+    } else {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        (url, Bytes::from(arguments.to_string()))
+    };
+    let outgoing = Outgoing { method, url: &url, headers, body };
+    let within = Duration::from_millis(limits::TOOL_MILLIS);
+    match egress.call(outgoing, within, limits::RESULT_BYTES).await {
+        Ok(reply) => result(&reply),
+        Err(fault) => {
+            // Its words may name addresses, which are nobody's business but the operator's.
+            tracing::debug!(%fault, "a tool could not be called");
+            let detail = match fault {
+                Fault::Timeout => "the tool did not answer in time",
+                Fault::TooLarge(_) => "the tool answered more than a result may have",
+                _ => "the tool could not be called",
+            };
+            refusal(fault.code(), detail, &[])
+        }
+    }
+}
+
+/// The URL with the arguments as its query: texts as they are, other values as JSON.
+fn with_query(url: &str, arguments: Option<&Map<String, Value>>) -> String {
+    let Ok(mut with_query) = ::url::Url::parse(url) else { return url.to_owned() };
+    if arguments.is_some_and(|arguments| !arguments.is_empty()) {
+        let mut pairs = with_query.query_pairs_mut();
+        for (name, value) in arguments.into_iter().flatten() {
+            match value {
+                Value::String(text) => pairs.append_pair(name, text),
+                other => pairs.append_pair(name, &other.to_string()),
+            };
+        }
+    }
+    with_query.into()
+}
+
+fn result(reply: &Reply) -> String {
+    let body = String::from_utf8_lossy(&reply.excerpt);
+    if reply.status.is_success() {
+        return if body.trim().is_empty() { "{}".to_owned() } else { body.into_owned() };
+    }
+    let detail = format!("the tool answered {}", reply.status.as_u16());
+    written(&Unsuccessful { error: "unexpected_status", detail, body: &body })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn arguments_become_a_query_behind_the_one_that_is_there() {
+        let with = |url: &str, arguments: Value| with_query(url, arguments.as_object());
+        assert_eq!(with("https://a.example/x", json!({})), "https://a.example/x");
+        assert_eq!(
+            with("https://a.example/x?k=1", json!({"q": "a b&c", "n": [1, 2]})),
+            "https://a.example/x?k=1&n=%5B1%2C2%5D&q=a+b%26c"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_with_its_place() {
+        let schema = json!({"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}, "n": {"maximum": 3}}});
+        let of = |arguments: Value| faults(&schema, &arguments).into_iter().map(|f| f.pointer).collect::<Vec<_>>();
+        assert_eq!(of(json!({"id": "a", "n": 3})), Vec::<String>::new());
+        assert_eq!(of(json!({"id": 1, "n": 4})), ["/id", "/n"]);
+        assert_eq!(of(json!({})), [""]);
+    }
+}
