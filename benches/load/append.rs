@@ -13,7 +13,7 @@ use crate::server::{Server, build, noop, tertulia};
 use crate::{Error, report, say};
 
 /// The key that both servers are started with; it never leaves the loopback address.
-const KEY: &str = "load-0123456789abcdef0123456789abcdef";
+pub(crate) const KEY: &str = "load-0123456789abcdef0123456789abcdef";
 
 /// How to run.
 #[derive(Args)]
@@ -82,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let mut servers = Vec::new();
     for target in &options.targets {
         let server = match (target, &program) {
-            (Target::Tertulia, Some(program)) => tertulia(program, options.data_dir.as_deref(), KEY)?,
+            (Target::Tertulia, Some(program)) => tertulia(program, options.data_dir.as_deref(), KEY, &[])?,
             _ => noop(KEY)?,
         };
         let appends = runtime.block_on(prepare(*target, &server, options.conversations))?;
