@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub mod args;
 pub mod cidr;
+pub mod cql;
 mod error;
 pub mod otel;
 mod parse;
@@ -17,6 +18,7 @@ mod sources;
 
 pub use args::ConfigArgs;
 pub use cidr::{Cidr, CidrList};
+pub use cql::Cql;
 pub use error::{ConfigError, Wrong};
 use otel::Otel;
 use sources::{Given, Settings};
@@ -81,12 +83,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Whether to start although acknowledged data is missing.
     pub accept_loss: bool,
-    /// Contact points of the cluster, `host:port` each; not empty when the store is [`StoreKind::Cql`].
-    pub cql_nodes: Vec<String>,
-    /// The keyspace.
-    pub cql_keyspace: String,
-    /// Whether pending migrations are applied at the start.
-    pub migrate: bool,
+    /// The CQL cluster.
+    pub cql: Cql,
     /// Networks that users' URLs may reach although they are not public.
     pub egress_allow: CidrList,
     /// Where the names in such URLs are looked up; empty: as the system's configuration says.
@@ -152,9 +150,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
     let store = values.read("store.kind", parse::store);
     let data_dir = values.read("store.data_dir", parse::path);
     let accept_loss = values.read("store.accept_loss", parse::boolean);
-    let cql_nodes = values.read("cql.nodes", parse::nodes);
-    let cql_keyspace = values.read("cql.keyspace", parse::keyspace);
-    let migrate = values.read("cql.migrate", parse::boolean);
+    let cql = cql::read(&mut values, store == Some(StoreKind::Cql));
     let egress_allow = values.read("egress.allow", str::parse);
     let egress_name_servers = values.read("egress.name_servers", parse::addresses);
     let log_filter = values.read("log.filter", parse::filter);
@@ -164,11 +160,6 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
     let slow_millis = values.read("telemetry.slow_millis", |text| parse::number(text, 1..=3_600_000));
     let bootstrap_api_key = values.read("bootstrap.api_key", parse::api_key);
 
-    if store == Some(StoreKind::Cql) && cql_nodes.as_ref().is_some_and(Vec::is_empty) {
-        values
-            .wrong
-            .push(Wrong::missing("--cql-nodes or TERTULIA_CQL_NODES", "host:port of a node, as the store is cql"));
-    }
     if listen.is_some_and(|listen| listen.port() != 0) && listen == metrics_listen {
         values.refuse("server.metrics_listen", "another address or port than that of the API");
     }
@@ -183,9 +174,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
         store: store?,
         data_dir: data_dir?,
         accept_loss: accept_loss?,
-        cql_nodes: cql_nodes?,
-        cql_keyspace: cql_keyspace?,
-        migrate: migrate?,
+        cql: cql?,
         egress_allow: egress_allow?,
         egress_name_servers: egress_name_servers?,
         log_filter: log_filter?,

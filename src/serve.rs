@@ -92,7 +92,7 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     let asked = shutdown::signal().map_err(ServeError::Signals)?;
     let (failed, failure) = mpsc::channel(1);
     // Only the first reason counts, and only somebody who still listens needs it.
-    let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why))))?;
+    let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why)))).await?;
     let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?;
     let ports = Ports { models: Arc::new(OpenAi::new(entropy()?)?), traces: telemetry.traces() };
     let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports);

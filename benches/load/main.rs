@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod append;
+mod cql;
 mod generator;
 mod noop;
 mod proc_stat;
@@ -33,6 +34,8 @@ enum Command {
     Append(append::Options),
     /// The CPU of a message with traces off, at 1 %, at 100 % and with a dead receiver
     Tracing(tracing::Options),
+    /// Durable keyed appends on a CQL server, beside the driver alone doing the same conditional batches there
+    Cql(cql::Options),
     /// The server that does nothing; `append` starts it
     #[command(hide = true)]
     NoopServer,
@@ -45,9 +48,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // The same program is the keeper of the CQL server that it starts.
+    if bed::keep() {
+        return ExitCode::SUCCESS;
+    }
     let outcome = match Cli::parse().command {
         Command::Append(options) => append::run(&options),
         Command::Tracing(options) => tracing::run(&options),
+        Command::Cql(options) => cql::run(&options),
         Command::NoopServer => noop::run(),
         Command::Sink { protocol } => sink::run(protocol),
     };
