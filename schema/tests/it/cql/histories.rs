@@ -219,6 +219,7 @@ impl World {
             expires_at: actors::clock::Clock::now(&SystemClock).plus(3_600_000),
             on_expire: None,
             quorum: None,
+            asker: None,
         };
         let seq = self.surely(random, conversation, text, Some(&review), history).await;
         let message = self.message(conversation, seq).await;
