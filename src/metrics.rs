@@ -1,4 +1,4 @@
-//! `GET /metrics` in the text formats of Prometheus, on a listener of its own.
+//! `GET /metrics` in the text formats of Prometheus, and `GET /admin/runtime`, on a listener of their own.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 
+mod census;
 pub mod exemplar;
 pub mod http;
 pub mod page;
@@ -29,7 +30,7 @@ pub struct Sources {
 
 /// The routes of the metrics listener.
 pub fn router(sources: Sources) -> Router {
-    Router::new().route("/metrics", get(metrics)).with_state(sources)
+    Router::new().route("/metrics", get(metrics)).route("/admin/runtime", get(census::runtime)).with_state(sources)
 }
 
 async fn metrics(
@@ -102,7 +103,7 @@ mod tests {
     use crate::egress::Egress;
     use crate::secret::Pepper;
 
-    async fn scraped(accept: &str) -> (String, String) {
+    fn sources() -> Sources {
         let entropy = Entropy::seeded([1; 32]);
         let clock = Arc::new(ManualClock::default());
         let node = Node::start(Arc::new(MemoryStore::default()), clock, entropy, Arc::new(NoModels));
@@ -110,8 +111,12 @@ mod tests {
         let spans = Some(Arc::new(Waiting::new(config.otel.batching)));
         let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap();
         let app = App::new(node, Pepper::new([1; 32]), egress, &config);
+        Sources { app, spans }
+    }
+
+    async fn scraped(accept: &str) -> (String, String) {
         let request = Request::get("/metrics").header(header::ACCEPT, accept).body(Body::empty()).unwrap();
-        let response = router(Sources { app, spans }).oneshot(request).await.unwrap();
+        let response = router(sources()).oneshot(request).await.unwrap();
         let content_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (content_type, String::from_utf8(body.to_vec()).unwrap())
@@ -140,5 +145,19 @@ mod tests {
         let (content_type, text) = scraped("application/openmetrics-text; version=1.0.0").await;
         assert_eq!(content_type, Format::OpenMetrics.content_type());
         assert!(text.ends_with("# EOF\n"));
+    }
+    #[tokio::test]
+    async fn somebody_who_looks_in_sees_what_waits_and_where() {
+        let request = Request::get("/admin/runtime").body(Body::empty()).unwrap();
+        let response = router(sources()).oneshot(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["ready"], &body["mailboxes"]), (&true.into(), &serde_json::json!([])));
+        assert_eq!(body["resident"]["conversation"], 0);
+        for (group, member) in [("commands", "inFlight"), ("turns", "alive"), ("tasks", "alive"), ("spans", "waiting")]
+        {
+            assert!(body[group][member].is_u64(), "{group}.{member}: {body}");
+        }
+        assert_eq!(body["alarms"]["overdueMillis"], 0);
     }
 }

@@ -93,6 +93,12 @@ impl Alarms {
         }
     }
 
+    /// How many are noted, and when the earliest of them is due.
+    pub(crate) fn near(&self) -> (usize, Option<Millis>) {
+        let near = self.lock();
+        (near.ordered.len(), near.ordered.first().map(|(at, _)| *at))
+    }
+
     /// Changes the near alarms, and tells the service if one of them is now earlier than all were before.
     fn change(&self, change: impl FnOnce(&mut Near)) {
         let mut near = self.lock();

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use dashmap::mapref::multiple::RefMulti;
 use ractor::{ActorId, ActorRef, ActorRuntime, ActorStatus};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -30,6 +31,7 @@ use crate::limits;
 use crate::machine::Machine;
 use crate::metrics::TurnedAway;
 use crate::node::Node;
+use crate::node::census::Mailbox;
 use crate::store::{KeyHash, StoreError};
 use crate::trace::{Span, TraceContext};
 
@@ -430,6 +432,19 @@ impl<M: Machine> Directory<M> {
     /// How many entities are resident.
     pub fn resident(&self) -> usize {
         self.slots.len()
+    }
+
+    /// The entities for which the most commands wait or run, at most `limit` of those for which any does.
+    pub(crate) fn deepest(&self, limit: usize) -> Vec<Mailbox> {
+        let mailbox = |slot: RefMulti<'_, EntityKey, Slot<M>>| {
+            let load = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+            let (commands, bytes) = (load(&slot.pending.commands), load(&slot.pending.bytes));
+            (commands > 0).then(|| Mailbox { entity: *slot.key(), id: None, commands, bytes })
+        };
+        let mut deepest: Vec<Mailbox> = self.slots.iter().filter_map(mailbox).collect();
+        deepest.sort_unstable_by_key(|mailbox| std::cmp::Reverse((mailbox.commands, mailbox.bytes)));
+        deepest.truncate(limit);
+        deepest
     }
 
     /// Asks idle entities to leave: those unused for `idle_millis`, and the longest unused ones beyond `cap`.

@@ -30,6 +30,8 @@ use crate::trace::{Span, SpanKind, TraceContext, Traces};
 use crate::turns::Turns;
 use crate::usage::{Day, Used, UsedDays};
 
+pub mod census;
+
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How often the number of resident entities is compared with its bound.

@@ -82,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let mut servers = Vec::new();
     for target in &options.targets {
         let server = match (target, &program) {
-            (Target::Tertulia, Some(program)) => tertulia(program, options.data_dir.as_deref(), KEY)?,
+            (Target::Tertulia, Some(program)) => tertulia(program, options.data_dir.as_deref(), KEY, &[])?,
             _ => noop(KEY)?,
         };
         let appends = runtime.block_on(prepare(*target, &server, options.conversations))?;

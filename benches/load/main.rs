@@ -14,6 +14,8 @@ mod report;
 mod request;
 mod response;
 mod server;
+mod sink;
+mod tracing;
 
 /// Anything that stops a run.
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -30,11 +32,19 @@ struct Cli {
 enum Command {
     /// Durable keyed appends over many conversations, beside a server that does nothing (L0)
     Append(append::Options),
+    /// The CPU of a message with traces off, at 1 %, at 100 % and with a dead receiver
+    Tracing(tracing::Options),
     /// Durable keyed appends on a CQL server, beside the driver alone doing the same conditional batches there
     Cql(cql::Options),
     /// The server that does nothing; `append` starts it
     #[command(hide = true)]
     NoopServer,
+    /// The receiver that throws traces away; `tracing` starts it
+    #[command(hide = true)]
+    Sink {
+        /// How traces travel
+        protocol: sink::Protocol,
+    },
 }
 
 fn main() -> ExitCode {
@@ -44,8 +54,10 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse().command {
         Command::Append(options) => append::run(&options),
+        Command::Tracing(options) => tracing::run(&options),
         Command::Cql(options) => cql::run(&options),
         Command::NoopServer => noop::run(),
+        Command::Sink { protocol } => sink::run(protocol),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ impl Measured {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
-    fn server_micros(&self) -> f64 {
+    pub(crate) fn server_micros(&self) -> f64 {
         self.server.as_secs_f64() * 1e6 / self.latencies.len().max(1) as f64
     }
 
@@ -35,7 +35,7 @@ impl Measured {
         f64::from(self.latencies.get(at).copied().unwrap_or(0)) / 1e3
     }
 
-    fn errors(&self) -> u64 {
+    pub(crate) fn errors(&self) -> u64 {
         self.errors.values().sum()
     }
 }

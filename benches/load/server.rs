@@ -5,9 +5,11 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::sink::Protocol;
 use crate::{Error, noop};
 
 /// How long a server may take to say where it listens.
@@ -55,13 +57,33 @@ pub(crate) fn noop(key: &str) -> Result<Server, Error> {
     start(command, key, None)
 }
 
-/// The real server on an empty store.
-pub(crate) fn tertulia(program: &Path, data_dir: Option<&Path>, key: &str) -> Result<Server, Error> {
+/// The receiver that throws traces away: this program again.
+pub(crate) fn sink(protocol: Protocol) -> Result<Server, Error> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([
+        "sink",
+        match protocol {
+            Protocol::Http => "http",
+            Protocol::Grpc => "grpc",
+        },
+    ]);
+    start(command, "", None)
+}
+
+/// The real server on an empty store, with these environment variables too.
+pub(crate) fn tertulia(
+    program: &Path,
+    data_dir: Option<&Path>,
+    key: &str,
+    env: &[(String, String)],
+) -> Result<Server, Error> {
     let (data, made) = match data_dir {
         Some(dir) => (dir.to_owned(), None),
         None => {
             // Not the system's temporary directory: it is often in memory, where a durable write costs nothing.
-            let dir = release_dir()?.join(format!("load-data-{}", std::process::id()));
+            static MADE: AtomicU32 = AtomicU32::new(0);
+            let nth = MADE.fetch_add(1, Ordering::Relaxed);
+            let dir = release_dir()?.join(format!("load-data-{}-{nth}", std::process::id()));
             (dir.clone(), Some(dir))
         }
     };
@@ -71,7 +93,7 @@ pub(crate) fn tertulia(program: &Path, data_dir: Option<&Path>, key: &str) -> Re
     }
     let mut command = Command::new(program);
     command.args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
-    command.env("TERTULIA_LOG", "warn");
+    command.env("TERTULIA_LOG", "warn").envs(env.iter().map(|(name, value)| (name, value)));
     start(command, key, made)
 }
 

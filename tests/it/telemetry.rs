@@ -14,6 +14,7 @@ use crate::smoke::{Server, program};
 use crate::support::ADMIN_KEY;
 
 pub(crate) mod receiver;
+mod tables;
 
 use receiver::{Got, Manner, Receiver};
 
@@ -112,6 +113,7 @@ fn every_acknowledged_request_has_one_complete_trace_under_load_and_at_the_end()
     assert!(spans.iter().any(|span| span.links.len() > 1 && span.kind == CONSUMER), "some were decided together");
     assert!(spans.iter().all(|span| span.service == "tertulia" && span.began <= span.ended));
     says_nothing(&spans);
+    tables::describes(&spans);
 }
 
 #[test]

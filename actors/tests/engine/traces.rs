@@ -170,3 +170,27 @@ async fn commands_are_timed_and_counted_without_any_trace() {
     assert_eq!(metrics.commit.of(CommitEnd::Committed).snapshot().count(), 3);
     assert_eq!(metrics.turned_away.of(TurnedAway::Draining).get(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_deepest_mailboxes_are_told_with_the_ids_that_clients_know() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    let (quiet, busy) = (entity(1), entity(2));
+    for e in [quiet, busy] {
+        node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    }
+    gate.rule(Rule::Hold);
+    for e in [quiet, busy, busy, busy] {
+        let node = Arc::clone(&node);
+        tokio::spawn(async move { node.conversation(e, post(e, "hi"), Circumstances::default()).await });
+    }
+    settle().await;
+    let census = node.census(10).await;
+    let seen: Vec<_> = census.mailboxes.iter().map(|mailbox| (mailbox.entity, mailbox.commands)).collect();
+    assert_eq!(seen, [(busy, 3), (quiet, 1)]);
+    assert_eq!(census.mailboxes[0].id, Some(opening(busy).id.to_string()));
+    assert_eq!(node.census(1).await.mailboxes.len(), 1);
+    gate.rule(Rule::Pass);
+    settle().await;
+    assert!(node.census(10).await.mailboxes.is_empty(), "what is answered does not wait");
+}

@@ -1,0 +1,130 @@
+//! What tracing costs: the same appends to servers that differ in nothing but where their traces go.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::runtime;
+
+use crate::append::KEY;
+use crate::generator::{self, Measured};
+use crate::request::Appends;
+use crate::server::{Server, build, sink, tertulia};
+use crate::sink::Protocol;
+use crate::{Error, say};
+
+/// How to run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Clients; every one keeps one connection and one request in flight
+    #[arg(long, default_value_t = 64)]
+    clients: u32,
+    /// Conversations that the messages are spread over
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    conversations: u32,
+    /// Seconds measured in each case
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Rounds over all cases; they take turns, so that all see the same minutes of the machine
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+    rounds: u32,
+    /// How traces travel
+    #[arg(long, default_value = "http")]
+    protocol: Protocol,
+    /// The server's program; it is built when this is not given
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// A program to compare with, for example one of an earlier version; its traces go nowhere
+    #[arg(long)]
+    baseline: Option<PathBuf>,
+}
+
+/// A server under load, and what it has needed in each round.
+struct Case {
+    name: &'static str,
+    server: Server,
+    appends: Arc<Appends>,
+    rounds: Vec<Measured>,
+}
+
+/// Where nobody listens: the port is not given out, and the address answers at once that it is closed.
+const DEAD: &str = "http://127.0.0.1:1";
+
+/// Runs every case and prints what was measured.
+pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let program = match &options.server {
+        Some(program) => program.clone(),
+        None => build()?,
+    };
+    let receiver = sink(options.protocol)?;
+    let live = format!("http://{}", receiver.address);
+    let to = |endpoint: &str, more: &[(&str, &str)]| {
+        let mut env = vec![
+            ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), endpoint.to_owned()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), options.protocol.name().to_owned()),
+        ];
+        env.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        env
+    };
+    let share = [("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.01")];
+    let mut planned = vec![
+        ("off", program.clone(), Vec::new()),
+        ("1 %", program.clone(), to(&live, &share)),
+        ("100 %", program.clone(), to(&live, &[])),
+        ("100 %, dead receiver", program, to(DEAD, &[])),
+    ];
+    planned.extend(options.baseline.clone().map(|program| ("baseline", program, Vec::new())));
+    let mut cases = Vec::new();
+    for (name, program, env) in planned {
+        let server = tertulia(&program, None, KEY, &env)?;
+        let ids = runtime.block_on(generator::open_conversations(server.address, KEY, options.conversations))?;
+        let appends = Arc::new(Appends::new(server.address, KEY, ids));
+        cases.push(Case { name, server, appends, rounds: Vec::new() });
+    }
+    for _ in 0..options.rounds {
+        for case in &mut cases {
+            let load = generator::Load {
+                clients: options.clients,
+                warm_up: Duration::from_secs(1),
+                measured: Duration::from_secs(options.seconds.into()),
+            };
+            let measured = runtime.block_on(generator::drive(&case.server, &case.appends, load))?;
+            case.server.alive()?;
+            case.rounds.push(measured);
+        }
+    }
+    tell(options, &cases)
+}
+
+/// Each case beside the first, by the rounds' medians; a round's neighbours on the machine are the same for all.
+fn tell(options: &Options, cases: &[Case]) -> Result<(), Error> {
+    let Options { clients, conversations, seconds, rounds, protocol, .. } = options;
+    say(&format!(
+        "{clients} clients, {conversations} conversations, {rounds} rounds of {seconds} s, {}\n\n\
+         | traces | server CPU µs/message, of each round | median | beside off | requests/s | p99 ms | errors |\n\
+         |---|---|---:|---:|---:|---:|---:|",
+        protocol.name()
+    ))?;
+    let medians: Vec<f64> = cases.iter().map(|case| median(case, Measured::server_micros)).collect();
+    for (case, median_of) in cases.iter().zip(&medians) {
+        let each: Vec<String> = case.rounds.iter().map(|round| format!("{:.1}", round.server_micros())).collect();
+        say(&format!(
+            "| {} | {} | {median_of:.1} | {:+.1} % | {:.0} | {:.1} | {} |",
+            case.name,
+            each.join(" "),
+            (median_of / medians[0] - 1.0) * 100.0,
+            median(case, Measured::per_second),
+            median(case, |round| round.quantile(0.99)),
+            case.rounds.iter().map(Measured::errors).sum::<u64>(),
+        ))?;
+    }
+    Ok(())
+}
+
+fn median(case: &Case, of: impl Fn(&Measured) -> f64) -> f64 {
+    let mut values: Vec<f64> = case.rounds.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

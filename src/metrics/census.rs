@@ -1,0 +1,67 @@
+//! `GET /admin/runtime`: what is going on in the process now, for somebody who has been woken by an alert.
+//!
+//! It stands on the metrics listener: that one answers while the API is overloaded, and is loopback unless somebody
+//! decides otherwise. It shows counts, ids and times, never what is said.
+
+use actors::id::Kind;
+use actors::metrics::Label as _;
+use actors::node::census::{Census, Mailbox};
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
+
+use super::Sources;
+use crate::wire::time;
+
+/// Mailboxes that are shown.
+const MAILBOXES: usize = 20;
+
+/// The process as it stands.
+pub(super) async fn runtime(State(sources): State<Sources>) -> Json<Value> {
+    let node = sources.app.node();
+    let now = node.now();
+    let census = node.census(MAILBOXES).await;
+    let tasks = Handle::current().metrics();
+    let store = node
+        .store_metrics()
+        .map(|store| json!({ "queuedCommits": store.queued_commits.get(), "queuedBytes": store.queued_bytes.get() }));
+    let spans = sources.spans.as_ref().map(|spans| {
+        let counts = spans.counts();
+        let dropped = json!({ "queueFull": counts.overflowed.get(), "refused": counts.refused.get() });
+        json!({ "waiting": spans.len(), "exported": counts.exported.get(), "dropped": dropped })
+    });
+    Json(json!({
+        "at": time::format(now).as_str(),
+        "ready": sources.app.is_ready(),
+        "resident": resident(&census),
+        "commands": { "inFlight": node.admission().in_flight(), "bytes": node.admission().bytes_in_flight() },
+        "mailboxes": census.mailboxes.iter().map(mailbox).collect::<Vec<_>>(),
+        "alarms": {
+            "near": census.near_alarms,
+            "earliest": census.earliest_alarm.map(|at| time::format(at).as_str().to_owned()),
+            "overdueMillis": census.earliest_alarm.map_or(0, |at| now.since(at)),
+        },
+        "turns": { "alive": census.turns },
+        "store": store,
+        "spans": spans,
+        "tasks": { "alive": tasks.num_alive_tasks(), "waiting": tasks.global_queue_depth() },
+    }))
+}
+
+fn resident(census: &Census) -> Map<String, Value> {
+    census.resident.iter().map(|(kind, count)| (name(*kind).to_owned(), (*count).into())).collect()
+}
+
+fn mailbox(mailbox: &Mailbox) -> Value {
+    json!({
+        "entity": name(mailbox.entity.kind),
+        "id": mailbox.id,
+        "commands": mailbox.commands,
+        "bytes": mailbox.bytes,
+    })
+}
+
+fn name(kind: Kind) -> &'static str {
+    Kind::VALUES[kind.place()]
+}
