@@ -37,6 +37,7 @@ mod log;
 mod migrate;
 mod plan;
 mod read;
+mod redact;
 mod roll;
 mod session;
 mod settle;

@@ -146,6 +146,7 @@ mod tests {
             views: Vec::new(),
             state: None,
             alarm: None,
+            redactions: Vec::new(),
             watch: None,
         }
     }
