@@ -46,7 +46,7 @@ const fn setting(key: &'static str, flag: Option<&'static str>, env: &'static st
 }
 
 /// Every setting there is; a test holds them against `config.default.toml`.
-pub(super) static SETTINGS: [Setting; 25] = [
+pub(super) static SETTINGS: &[Setting] = &[
     setting("server.listen", Some("--listen"), "TERTULIA_LISTEN", Kind::Text),
     setting("server.metrics_listen", Some("--metrics-listen"), "TERTULIA_METRICS_LISTEN", Kind::Text),
     setting("server.max_connections", None, "TERTULIA_MAX_CONNECTIONS", Kind::Integer),
@@ -71,6 +71,8 @@ pub(super) static SETTINGS: [Setting; 25] = [
     setting("log.filter", None, "TERTULIA_LOG", Kind::Text),
     setting("log.format", None, "TERTULIA_LOG_FORMAT", Kind::Text),
     setting("telemetry.otlp_endpoint", None, "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Text),
+    setting("telemetry.remote_traces_per_second", None, "TERTULIA_REMOTE_TRACES_PER_SECOND", Kind::Integer),
+    setting("telemetry.slow_millis", None, "TERTULIA_SLOW_MILLIS", Kind::Integer),
     Setting { secret: true, ..setting("bootstrap.api_key", None, "TERTULIA_BOOTSTRAP_API_KEY", Kind::Text) },
 ];
 
@@ -154,7 +156,7 @@ pub(super) fn collect(
             }),
         }
     }
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         let from_flag =
             setting.flag.and_then(|flag| Some(Given { text: args.get(flag)?.to_owned(), origin: Origin::Flag(flag) }));
         let from_env = || Some(Given { text: env(setting.env)?, origin: Origin::Environment(setting.env) });

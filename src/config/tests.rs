@@ -39,7 +39,7 @@ fn without_any_setting_the_defaults_of_the_contract_hold() {
     assert_eq!(config.wait_budget, Duration::from_secs(60));
     assert_eq!((config.log_filter.as_str(), config.log_format), ("info", LogFormat::Json));
     assert!(config.egress_allow.is_empty() && config.cql.nodes.is_empty());
-    assert!(config.bootstrap_api_key.is_none() && config.otlp_endpoint.is_none());
+    assert!(config.bootstrap_api_key.is_none() && config.otel.receiver.is_none());
     assert!(!config.accept_loss && !config.cql.migrate);
 }
 
@@ -95,7 +95,7 @@ fn every_setting_can_be_given_in_the_environment() {
     assert_eq!(config.bootstrap_api_key.as_ref().map(Secret::expose), Some(KEY));
     assert!(config.accept_loss && config.cql.migrate);
     assert_eq!((config.rate_limit, config.max_body_bytes, config.max_connections), (100, 2048, 9));
-    assert_eq!(config.otlp_endpoint.as_deref(), Some("http://localhost:4317"));
+    assert_eq!(config.otel.receiver.unwrap().endpoint, "http://localhost:4317/");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn what_is_printed_is_a_file_that_says_the_same() {
 
 #[test]
 fn the_defaults_explain_exactly_the_settings_there_are() {
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         let name = setting.key.rsplit('.').next().unwrap();
         let at = DEFAULTS.find(&format!("\n{name} = ")).unwrap_or_else(|| panic!("{} has no default", setting.key));
         let explained = &DEFAULTS[..at];
@@ -226,7 +226,7 @@ fn the_defaults_explain_exactly_the_settings_there_are() {
 fn the_help_names_the_environment_and_the_default_of_each_flag() {
     let defaults = load(&[], &[], None).unwrap();
     let command = <ConfigArgs as clap::Args>::augment_args(clap::Command::new("tertulia"));
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         let Some(flag) = setting.flag else { continue };
         let arg = command.get_arguments().find(|arg| arg.get_long() == flag.strip_prefix("--")).unwrap();
         let help = arg.get_help().unwrap().to_string();

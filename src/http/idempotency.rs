@@ -2,7 +2,6 @@
 
 use actors::directory::{Circumstances, KeyUse};
 use actors::store::KeyHash;
-use actors::trace::TraceContext;
 
 use super::context::RequestContext;
 use crate::json::Object;
@@ -25,18 +24,11 @@ pub fn circumstances(context: &RequestContext, scope: &str, key: Option<&str>, b
         hash: key_hash(scope, key),
         fingerprint: fingerprint(context.method.as_str(), context.path(), body),
     });
-    Circumstances { key, trace: Some(trace(context)) }
+    Circumstances { key, trace: Some((&context.trace).into()) }
 }
 
 /// What a command without idempotency key comes with.
 #[must_use]
 pub fn without_key(context: &RequestContext) -> Circumstances {
-    Circumstances { key: None, trace: Some(trace(context)) }
-}
-
-/// The request's place in its trace, as actors pass it on.
-#[must_use]
-pub fn trace(context: &RequestContext) -> TraceContext {
-    let trace = &context.trace;
-    TraceContext { trace_id: trace.trace_id, span_id: trace.span_id, flags: trace.flags }
+    Circumstances { key: None, trace: Some((&context.trace).into()) }
 }

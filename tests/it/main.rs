@@ -29,6 +29,7 @@ mod review_answers;
 mod seeds;
 mod smoke;
 mod support;
+mod telemetry;
 mod tidy;
 mod webhook_endpoints;
 mod workspaces;
