@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::clock::SystemClock;
-use actors::store::Store;
+use actors::store::inventory::Inventory;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -59,7 +59,7 @@ impl StoresError {
 ///
 /// # Errors
 /// See [`StoresError`].
-pub async fn open(config: &Config, on_fatal: OnFatal) -> Result<Arc<dyn Store>, StoresError> {
+pub async fn open(config: &Config, on_fatal: OnFatal) -> Result<Arc<dyn Inventory>, StoresError> {
     match config.store {
         StoreKind::Embedded => {
             let options = embedded::Options::new(Arc::new(SystemClock), on_fatal).accept_loss(config.accept_loss);

@@ -31,6 +31,7 @@ mod commit;
 mod db;
 mod due;
 mod heads;
+mod inventory;
 mod layout;
 mod lists;
 mod log;

@@ -34,7 +34,7 @@ struct StoredRow {
     value: Option<Bytes>,
 }
 
-fn key_row(fingerprint: &[u8], first: i64, last: i64, at: i64) -> Result<KeyRow, StoreError> {
+pub(super) fn key_row(fingerprint: &[u8], first: i64, last: i64, at: i64) -> Result<KeyRow, StoreError> {
     Ok(KeyRow {
         fingerprint: sixteen(fingerprint)?,
         first: unsigned(first),

@@ -130,6 +130,17 @@ statements! {
     /// All keys of a bucket.
     bucket_keys: Plain, "SELECT k, fingerprint, first, last, at FROM KS.entity WHERE entity = ? AND bucket = ? \
         AND kind = 2 AND n = 0 AND k > ? LIMIT ?";
+    /// Keys of closed buckets.
+    old_keys: Plain, "SELECT hash, fingerprint, first, last, at FROM KS.entity_key WHERE entity = ? AND part = ? \
+        AND hash > ? LIMIT ?";
+    /// The first table from a number on that has rows in a bucket.
+    row_table: Plain, "SELECT n FROM KS.entity WHERE entity = ? AND bucket = ? AND (kind, n, k) >= (3, ?, ?) \
+        AND (kind, n, k) < (?, 0, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
+    /// The first buckets of all.
+    partitions: Plain, "SELECT DISTINCT entity, bucket FROM KS.entity LIMIT ?";
+    /// Buckets behind one, in the order of the ring.
+    partitions_behind: Plain, "SELECT DISTINCT entity, bucket FROM KS.entity \
+        WHERE token(entity, bucket) > token(?, ?) LIMIT ?";
     /// All keyed rows of a bucket.
     bucket_rows: Plain, "SELECT n, k, value FROM KS.entity WHERE entity = ? AND bucket = ? \
         AND (kind, n, k) > (3, ?, ?) LIMIT ?";

@@ -2,26 +2,24 @@
 
 use std::sync::Arc;
 
-use ::schema::cql::{Contact, CqlStore, MigrateError, Options, Quorum, migrate};
+use ::schema::cql::{Contact, CqlStore, MigrateError, Options, migrate};
 use actors::clock::{Clock, ManualClock, Millis, SystemClock};
 use actors::store::conformance;
 use scylla::client::session_builder::SessionBuilder;
 
+mod cluster;
+mod counting;
+mod faults;
+mod histories;
 mod schema;
+mod support;
 
 /// A time at which nothing that the suite writes is past its time.
 const SUITE_BEGINS: Millis = Millis(2_000);
 
+/// How to reach this keyspace; `None`: there is no server, and the test is skipped.
 fn contact(keyspace: &str) -> Option<Contact> {
-    let nodes = std::env::var("TERTULIA_TEST_CQL_NODES").ok()?;
-    Some(Contact {
-        nodes: nodes.split(',').map(str::to_owned).collect(),
-        keyspace: keyspace.to_owned(),
-        datacenter: None,
-        quorum: Quorum::Local,
-        user: None,
-        tls: None,
-    })
+    bed::server().map(|server| support::contact_at(server.nodes(), keyspace))
 }
 
 /// A store in a keyspace of its own.
@@ -41,6 +39,7 @@ async fn it_keeps_every_promise_of_the_port() {
     let salt = SystemClock.now().0;
     let Some(store) = open("cql_conformance", Arc::new(SystemClock), |options| options).await else { return };
     conformance::run(async || store.clone(), salt).await;
+    conformance::run_inventory(async || store.clone(), salt).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,4 +48,5 @@ async fn it_keeps_every_promise_across_buckets() {
     let clock = Arc::new(ManualClock::at(SUITE_BEGINS));
     let Some(store) = open("cql_conformance_buckets", clock, |options| options.bucket_rows(3)).await else { return };
     conformance::run(async || store.clone(), salt).await;
+    conformance::run_inventory(async || store.clone(), salt).await;
 }

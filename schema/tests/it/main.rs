@@ -3,3 +3,4 @@
 
 mod cql;
 mod embedded;
+mod keeper;
