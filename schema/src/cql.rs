@@ -38,6 +38,7 @@ mod log;
 mod migrate;
 mod plan;
 mod read;
+mod redact;
 mod roll;
 mod session;
 mod settle;

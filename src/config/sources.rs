@@ -46,7 +46,7 @@ const fn setting(key: &'static str, flag: Option<&'static str>, env: &'static st
 }
 
 /// Every setting there is; a test holds them against `config.default.toml`.
-pub(super) static SETTINGS: [Setting; 27] = [
+pub(super) static SETTINGS: &[Setting] = &[
     setting("server.listen", Some("--listen"), "TERTULIA_LISTEN", Kind::Text),
     setting("server.metrics_listen", Some("--metrics-listen"), "TERTULIA_METRICS_LISTEN", Kind::Text),
     setting("server.max_connections", None, "TERTULIA_MAX_CONNECTIONS", Kind::Integer),
@@ -156,7 +156,7 @@ pub(super) fn collect(
             }),
         }
     }
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         let from_flag =
             setting.flag.and_then(|flag| Some(Given { text: args.get(flag)?.to_owned(), origin: Origin::Flag(flag) }));
         let from_env = || Some(Given { text: env(setting.env)?, origin: Origin::Environment(setting.env) });

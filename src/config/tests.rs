@@ -210,7 +210,7 @@ fn what_is_printed_is_a_file_that_says_the_same() {
 
 #[test]
 fn the_defaults_explain_exactly_the_settings_there_are() {
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         let name = setting.key.rsplit('.').next().unwrap();
         let at = DEFAULTS.find(&format!("\n{name} = ")).unwrap_or_else(|| panic!("{} has no default", setting.key));
         let explained = &DEFAULTS[..at];
@@ -226,7 +226,7 @@ fn the_defaults_explain_exactly_the_settings_there_are() {
 fn the_help_names_the_environment_and_the_default_of_each_flag() {
     let defaults = load(&[], &[], None).unwrap();
     let command = <ConfigArgs as clap::Args>::augment_args(clap::Command::new("tertulia"));
-    for setting in &SETTINGS {
+    for setting in SETTINGS {
         let Some(flag) = setting.flag else { continue };
         let arg = command.get_arguments().find(|arg| arg.get_long() == flag.strip_prefix("--")).unwrap();
         let help = arg.get_help().unwrap().to_string();

@@ -65,8 +65,19 @@ struct Advance<'a> {
     was_commit: i64,
 }
 
-type CommitValues<'a> =
-    (&'a [u8], i32, i64, &'a [u8], &'a [u8], i64, i64, MaybeUnset<&'a [u8]>, MaybeUnset<i32>, MaybeUnset<&'a [u8]>);
+type CommitValues<'a> = (
+    &'a [u8],
+    i32,
+    i64,
+    &'a [u8],
+    &'a [u8],
+    i64,
+    i64,
+    MaybeUnset<&'a [u8]>,
+    MaybeUnset<i32>,
+    MaybeUnset<&'a [u8]>,
+    MaybeUnset<&'a [u8]>,
+);
 
 /// The values of one statement of the batch.
 enum Values<'a> {
@@ -203,6 +214,7 @@ impl<'a> Attempt<'a> {
             signed(self.commit.at.0),
             self.payload.as_ref().map_or(MaybeUnset::Unset, |payload| MaybeUnset::Set(&payload[..])),
             self.plan.chunks.map_or(MaybeUnset::Unset, MaybeUnset::Set),
+            set_if(self.plan.chunks.is_some(), &self.commit.id.0[..]),
             self.lists.as_ref().map_or(MaybeUnset::Unset, |lists| MaybeUnset::Set(&lists[..])),
         )));
         for (hash, row) in &self.commit.keys {

@@ -13,7 +13,7 @@ use super::batch::Attempt;
 use super::db::count;
 use super::heads::HeadRow;
 use super::layout::{DueKind, DueRow, commit_k, encode_records, entity_bytes, signed};
-use super::plan::{CHUNK_BYTES, Plan, plan};
+use super::plan::{Plan, plan};
 use super::session::was_not_begun;
 use super::settle::{Ended, Heard, Look, Settle, Standpoint, Step};
 use super::standing::Standing;
@@ -152,23 +152,20 @@ impl CqlStore {
             Some(row) => self.put_due(commit.entity, kind, row).await,
             None => Ok(()),
         };
-        let (alarm, lists, chunks) = tokio::join!(
+        let (alarm, lists, chunks, redacted) = tokio::join!(
             put(DueKind::Alarm, plan.alarm),
             put(DueKind::Lists, plan.lists),
             self.put_chunks(commit, plan),
+            self.redact(commit.entity, &commit.redactions),
         );
-        alarm.and(lists).and(chunks)
+        alarm.and(lists).and(chunks).and(redacted)
     }
 
     async fn put_chunks(&self, commit: &Commit, plan: &Plan) -> Result<(), StoreError> {
         if plan.chunks.is_none() {
             return Ok(());
         }
-        let name = entity_bytes(commit.entity);
-        for (n, chunk) in (0_i32..).zip(encode_records(&commit.records).chunks(CHUNK_BYTES)) {
-            self.db().write(&self.db().statements.put_chunk, (&name[..], &commit.id.0[..], n, chunk)).await?;
-        }
-        Ok(())
+        self.write_chunks(commit.entity, commit.id, &encode_records(&commit.records)).await
     }
 
     /// Sends the batch until it is known how that ended.

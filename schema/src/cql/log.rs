@@ -24,19 +24,26 @@ struct Stored {
     id: Bytes,
     payload: Option<Bytes>,
     chunks: Option<i32>,
+    chunk_id: Option<Bytes>,
+    revision: i32,
 }
 
 /// A commit, as the log has it.
 #[derive(Debug)]
-struct StoredCommit {
+pub(super) struct StoredCommit {
     /// Where it leads.
-    head: Head,
-    records: Vec<LogRecord>,
+    pub(super) head: Head,
+    pub(super) id: CommitId,
+    pub(super) records: Vec<LogRecord>,
+    /// Where its records stand, if not in its row.
+    pub(super) chunks: Option<CommitId>,
+    /// How often something was taken out of them.
+    pub(super) revision: i32,
 }
 
 /// The way through a bucket's commits: from here on in ascending order, or down from here (exclusive).
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
+pub(super) struct Stretch {
     order: Order,
     /// Least place.
     from: (i64, [u8; 8]),
@@ -48,6 +55,11 @@ struct Stretch {
 const END: (i64, [u8; 8]) = (i64::MAX, [0xff; 8]);
 
 impl Stretch {
+    /// From the commit that holds the event `seq` on.
+    pub(super) fn from_event(seq: u64) -> Self {
+        Self { order: Order::Asc, from: (signed(seq), [0; 8]), until: END }
+    }
+
     fn behind(self, head: Head) -> Self {
         let (n, k) = commit_row(head);
         match self.order {
@@ -112,14 +124,14 @@ impl CqlStore {
     }
 
     /// The bucket that the event `seq` is in, if it is anywhere.
-    async fn bucket_of(&self, entity: EntityKey, seq: u64) -> Result<i32, StoreError> {
+    pub(super) async fn bucket_of(&self, entity: EntityKey, seq: u64) -> Result<i32, StoreError> {
         let values = (&entity_bytes(entity)[..], signed(seq), 1);
         let buckets: Vec<(i32, i64)> = self.db().select(&self.db().statements.buckets_before, values).await?;
         Ok(buckets.first().map_or(0, |(bucket, _)| *bucket))
     }
 
     /// Commits of a bucket, whole.
-    async fn commits(
+    pub(super) async fn commits(
         &self,
         entity: EntityKey,
         bucket: i32,
@@ -141,12 +153,15 @@ impl CqlStore {
         let mut commits = Vec::with_capacity(rows.len());
         for row in rows {
             let head = Head { seq: unsigned(row.n), commit: commit_of(&row.k)? };
-            let payload = match (row.payload, row.chunks) {
+            let chunks = row.chunk_id.as_ref().map(|id| sixteen(id).map(CommitId)).transpose()?;
+            let payload = match (row.payload, chunks) {
                 (Some(payload), _) => payload,
-                (None, Some(chunks)) => self.chunks(entity, CommitId(sixteen(&row.id)?), chunks).await?,
+                (None, Some(id)) => self.chunks(entity, id, row.chunks.unwrap_or(0)).await?,
                 (None, None) => Bytes::new(),
             };
-            commits.push(StoredCommit { head, records: decode_records(&payload, head.seq)? });
+            let records = decode_records(&payload, head.seq)?;
+            let id = CommitId(sixteen(&row.id)?);
+            commits.push(StoredCommit { head, id, records, chunks, revision: row.revision });
         }
         Ok(commits)
     }
@@ -230,7 +245,7 @@ impl CqlStore {
         found: &mut Vec<LogRecord>,
     ) -> Result<bool, StoreError> {
         let mut stretch = match order {
-            Order::Asc => Stretch { order, from: (signed(from), [0; 8]), until: END },
+            Order::Asc => Stretch::from_event(from),
             Order::Desc => {
                 let until = self.behind_event(entity, bucket, to).await?;
                 Stretch { order, from: (signed(from), [0; 8]), until }
@@ -275,9 +290,8 @@ impl CqlStore {
         if seq >= LAST_SEQ {
             return Ok(END);
         }
-        let ascending = Stretch { order: Order::Asc, from: (signed(seq), [0; 8]), until: END };
+        let Stretch { from, until, .. } = Stretch::from_event(seq);
         let name = entity_bytes(entity);
-        let (from, until) = (ascending.from, ascending.until);
         let values = (&name[..], bucket, from.0, &from.1[..], until.0, &until.1[..], 1);
         let row: Option<(i64, Bytes)> = self.db().select_one(&self.db().statements.log_place, values).await?;
         match row {

@@ -26,7 +26,7 @@ enum Run {
 const HEAD: &str = "SELECT seq, commit, id, stamp, closed, listed, records, bytes, base_seq, base_commit, state, \
     state_seq, state_commit, alarm, alarm_slot, alarm_id FROM KS.entity \
     WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
-const LOG: &str = "SELECT n, k, id, payload, chunks FROM KS.entity WHERE entity = ? AND bucket = ? \
+const LOG: &str = "SELECT n, k, id, payload, chunks, chunk_id, revision FROM KS.entity WHERE entity = ? AND bucket = ? \
     AND (kind, n, k) >= (1, ?, ?) AND (kind, n, k) < (1, ?, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
 
 macro_rules! statements {
@@ -80,8 +80,11 @@ statements! {
         alarm_id = :alarm_id WHERE entity = :entity AND bucket = :bucket AND kind = 0 AND n = 0 AND k = 0x00 \
         IF seq = :was_seq AND commit = :was_commit AND closed = false";
     /// A commit's own row.
-    put_commit: Conditional, "INSERT INTO KS.entity (entity, bucket, kind, n, k, id, stamp, at, payload, chunks, lists) \
-        VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)";
+    put_commit: Conditional, "INSERT INTO KS.entity (entity, bucket, kind, n, k, id, stamp, at, payload, chunks, \
+        chunk_id, lists, revision) VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)";
+    /// Takes something out of a commit's records.
+    redact: Conditional, "UPDATE KS.entity SET payload = ?, chunks = ?, chunk_id = ?, revision = ? WHERE entity = ? \
+        AND bucket = ? AND kind = 1 AND n = ? AND k = ? IF revision = ?";
     /// An idempotency key.
     put_key: Conditional, format!("INSERT INTO KS.entity (entity, bucket, kind, n, k, fingerprint, first, last, at) \
         VALUES (?, ?, 2, 0, ?, ?, ?, ?, ?) USING TTL {KEY_TTL}");
@@ -119,7 +122,7 @@ statements! {
     /// The same, and decides what is in flight.
     settling_log: Settling, LOG;
     /// Commits of a bucket, newest first.
-    log_desc: Plain, "SELECT n, k, id, payload, chunks FROM KS.entity WHERE entity = ? AND bucket = ? \
+    log_desc: Plain, "SELECT n, k, id, payload, chunks, chunk_id, revision FROM KS.entity WHERE entity = ? AND bucket = ? \
         AND (kind, n, k) >= (1, ?, ?) AND (kind, n, k) < (1, ?, ?) ORDER BY kind DESC, n DESC, k DESC LIMIT ?";
     /// Places of commits of a bucket.
     log_place: Plain, "SELECT n, k FROM KS.entity WHERE entity = ? AND bucket = ? \

@@ -1,0 +1,122 @@
+//! Taking what must go out of the log.
+//!
+//! A commit's row is in a bucket that may be closed long since, so this cannot be part of a conditional batch in the open
+//! one. It is a conditional write of its own, before that batch: only what has to go whatever becomes of the commit is
+//! asked for. The condition is the row's revision, so that of two that take out different words neither brings back the
+//! other's.
+
+use std::collections::BTreeMap;
+
+use actors::id::EntityKey;
+use actors::store::{CommitId, Fresh, NewRecord, Redaction, StoreError};
+use bytes::Bytes;
+use scylla::value::{CqlValue, Row};
+
+use super::CqlStore;
+use super::db::count;
+use super::layout::{commit_row, encode_records, entity_bytes};
+use super::log::{StoredCommit, Stretch};
+use super::plan::{CHUNK_BYTES, INLINE_BYTES};
+
+/// How often a row is tried, while others change it or outcomes are unknown.
+const ATTEMPTS: usize = 8;
+
+impl CqlStore {
+    /// Replaces the payloads of events, wherever they stand.
+    pub(super) async fn redact(&self, entity: EntityKey, redactions: &[Redaction]) -> Result<(), StoreError> {
+        // Of several of one event the last one counts.
+        let mut left: BTreeMap<u64, &Bytes> = redactions.iter().map(|one| (one.seq, &one.payload)).collect();
+        while let Some((&seq, _)) = left.first_key_value() {
+            let Some(last) = self.redact_one(entity, seq, &left).await? else { return Ok(()) };
+            left = left.split_off(&last.max(seq).saturating_add(1));
+        }
+        Ok(())
+    }
+
+    /// Replaces payloads in the commit that holds the event `seq`; its last event. `None`: there is no such commit.
+    async fn redact_one(
+        &self,
+        entity: EntityKey,
+        seq: u64,
+        payloads: &BTreeMap<u64, &Bytes>,
+    ) -> Result<Option<u64>, StoreError> {
+        let bucket = self.bucket_of(entity, seq).await?;
+        let mut why = String::from("others kept changing it");
+        for _ in 0..ATTEMPTS {
+            let found = self.commits(entity, bucket, Stretch::from_event(seq), 1, Fresh::Acknowledged).await?;
+            let Some(commit) = found.into_iter().next() else { return Ok(None) };
+            match self.replace(entity, bucket, &commit, payloads).await {
+                Ok(true) => return Ok(Some(commit.head.seq)),
+                Ok(false) => {}
+                // It may have been done or not; doing it again is the same.
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(StoreError::Unavailable(format!("what must go could not be taken out of the log: {why}")))
+    }
+
+    /// Writes a commit's row with other payloads, unless somebody else has changed it since it was read.
+    async fn replace(
+        &self,
+        entity: EntityKey,
+        bucket: i32,
+        commit: &StoredCommit,
+        payloads: &BTreeMap<u64, &Bytes>,
+    ) -> Result<bool, StoreError> {
+        let records: Vec<NewRecord> = commit
+            .records
+            .iter()
+            .map(|record| {
+                let other = payloads.get(&record.seq).filter(|_| record.event);
+                NewRecord { event: record.event, payload: other.map_or(&record.payload, |other| *other).clone() }
+            })
+            .collect();
+        let encoded = encode_records(&records);
+        let revision = commit.revision + 1;
+        let name = entity_bytes(entity);
+        let (n, k) = commit_row(commit.head);
+        let place = (encoded.len() > INLINE_BYTES).then(|| chunk_id(commit, revision));
+        let mut chunks = None;
+        if let Some(id) = place {
+            self.write_chunks(entity, id, &encoded).await?;
+            chunks = Some(i32::try_from(encoded.len().div_ceil(CHUNK_BYTES)).unwrap_or(i32::MAX));
+        }
+        let payload = place.is_none().then_some(&encoded[..]);
+        let id = place.as_ref().map(|id| &id.0[..]);
+        let values = (payload, chunks, id, revision, &name[..], bucket, n, &k[..], commit.revision);
+        count(&self.db().counters.conditional);
+        let rows: Vec<Row> = self.db().select(&self.db().statements.redact, values).await?;
+        let is_done = rows.first().is_some_and(|row| row.columns.first() == Some(&Some(CqlValue::Boolean(true))));
+        // Where the words stood in chunks they must go there too. A row that was changed before may have been so by an
+        // attempt that ended between the two.
+        if is_done && (commit.chunks.is_some() || commit.revision > 0) {
+            for old in 0..revision {
+                let id = chunk_id(commit, old);
+                self.db().write(&self.db().statements.delete_chunks, (&name[..], &id.0[..])).await?;
+            }
+        }
+        Ok(is_done)
+    }
+
+    /// Writes large records where a commit's row refers to them.
+    pub(super) async fn write_chunks(&self, entity: EntityKey, id: CommitId, encoded: &[u8]) -> Result<(), StoreError> {
+        let name = entity_bytes(entity);
+        for (n, chunk) in (0_i32..).zip(encoded.chunks(CHUNK_BYTES)) {
+            self.db().write(&self.db().statements.put_chunk, (&name[..], &id.0[..], n, chunk)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the chunks of a commit's records stand, if they do, at this revision of them: a place of its own each, so that
+/// nobody reads half of one and half of the other.
+fn chunk_id(commit: &StoredCommit, revision: i32) -> CommitId {
+    if revision == 0 {
+        return commit.id;
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&commit.id.0).update(&revision.to_le_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    CommitId(id)
+}
