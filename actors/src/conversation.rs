@@ -355,8 +355,13 @@ impl Machine for Conversation {
     }
 
     fn on_alarm(node: &Node, entity: EntityKey, state: &State) -> Command {
-        let lost = state.running.as_ref().filter(|turn| !node.turns.is_alive(entity, turn)).map(Turn::current);
+        let lost = state.running.as_ref().filter(|turn| !node.is_at_work(entity, turn)).map(Turn::current);
         Command::Wake { lost }
+    }
+
+    fn is_done_elsewhere(node: &Node, state: &State, now: Millis) -> bool {
+        let is_due = |at: Option<Millis>| at.is_some_and(|at| at <= now);
+        state.running.as_ref().is_some_and(|turn| node.is_at_work_elsewhere(turn)) && !is_due(state.next_deadline)
     }
 
     fn public_id(state: &State) -> Option<String> {

@@ -15,7 +15,7 @@ use crate::id::{ConversationId, TurnId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment};
 use crate::message::{Content, Sender, SenderKind};
-use crate::store::{KeyHash, RowWrite};
+use crate::store::{KeyHash, NodeId, RowWrite};
 
 /// After which a running turn is looked at: one that was lost with its process is started again then.
 const LOOK_AFTER_MILLIS: u64 = 1_000;
@@ -105,6 +105,9 @@ pub struct Turn {
     /// Why it failed.
     #[n(9)]
     pub failure: Option<Failure>,
+    /// The process that its newest attempt runs in. It is asked for again only when that is gone.
+    #[n(15)]
+    pub runner: Option<NodeId>,
 }
 
 /// One attempt at one turn of a conversation.
@@ -148,6 +151,7 @@ impl Turn {
             replies: None,
             usage: None,
             failure: None,
+            runner: None,
         }
     }
 
@@ -156,16 +160,17 @@ impl Turn {
     pub fn requested_again(turn: &Self) -> Self {
         let status = TurnStatus::Queued;
         let (attempt, started_at, ended_at, replies, usage, failure) = (0, None, None, None, None, None);
-        Self { status, attempt, started_at, ended_at, replies, usage, failure, ..turn.clone() }
+        Self { status, attempt, started_at, ended_at, replies, usage, failure, runner: None, ..turn.clone() }
     }
 
     /// The same with its next attempt begun.
     #[must_use]
-    pub(super) fn started(&self, at: Millis) -> Self {
+    pub(super) fn started(&self, moment: &Moment) -> Self {
         Self {
             status: TurnStatus::Running,
             attempt: self.attempt + 1,
-            started_at: Some(at),
+            started_at: Some(moment.now),
+            runner: Some(moment.node),
             ended_at: None,
             failure: None,
             ..self.clone()
@@ -203,7 +208,7 @@ impl Turn {
 /// The first waiting turn begins.
 fn start_next(state: &State, moment: &Moment, events: &mut Vec<Event>, rows: &mut Vec<RowWrite>) {
     if let Some(next) = state.queued.first() {
-        let next = next.started(moment.now);
+        let next = next.started(moment);
         rows.push(next.row());
         events.push(Event::TurnStarted(next));
     }
@@ -226,8 +231,8 @@ pub(super) fn start(state: &State, agent: &str, key: Option<KeyHash>, moment: &M
 /// Begins `turn`, or lets it wait where one runs.
 fn enqueue(state: &State, turn: Turn, moment: &Moment) -> Change<Conversation> {
     let (turn, event): (Turn, fn(Turn) -> Event) = match &state.running {
-        None => (turn.started(moment.now), Event::TurnStarted),
-        Some(_) => (Turn { status: TurnStatus::Queued, ..turn }, Event::TurnQueued),
+        None => (turn.started(moment), Event::TurnStarted),
+        Some(_) => (Turn { status: TurnStatus::Queued, runner: None, ..turn }, Event::TurnQueued),
     };
     Change { rows: vec![turn.row()], ..Change::new(vec![event(turn.clone())], Reply::Turn(Box::new(turn))) }
 }
@@ -351,7 +356,7 @@ pub(super) fn recover(
     let running = state.running.as_ref().filter(|turn| lost == Some(turn.current()));
     let Some(turn) = running.filter(|turn| moment.now >= turn.look_at()) else { return };
     if turn.attempt < limits::TURN_ATTEMPTS {
-        let again = turn.started(moment.now);
+        let again = turn.started(moment);
         rows.push(again.row());
         events.push(Event::TurnStarted(again));
     } else {

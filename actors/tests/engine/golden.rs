@@ -25,7 +25,7 @@ use actors::message::{
 };
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
-use actors::store::{Fresh, Store, StoreError, Table};
+use actors::store::{Fresh, NodeId, Store, StoreError, Table};
 use actors::trace::TraceContext;
 use actors::webhook::{DisabledReason, Format, RetiredSecret, WebhookEndpoint};
 use actors::workspace::Workspace;
@@ -72,6 +72,7 @@ fn turn(number: u64) -> Turn {
         replies: Some((3, 4)),
         usage: Some(Usage { input_tokens: 1, output_tokens: 300, millicredits: 70_000, model: text("m") }),
         failure: Some(Failure { code: text("agent_timeout"), detail: text("too slow") }),
+        runner: None,
     }
 }
 
@@ -253,6 +254,8 @@ fn golden_records_of_a_conversation() {
     golden.record("review-cancelled", None, Event::ReviewCancelled(end()));
     golden.record("turn-queued", None, Event::TurnQueued(turn(1)));
     golden.record("turn-started", None, Event::TurnStarted(turn(1)));
+    let running = Turn { runner: Some(NodeId([5; 16])), ..turn(1) };
+    golden.record("turn-started-somewhere", None, Event::TurnStarted(running));
     golden.record("turn-completed", None, Event::TurnCompleted(turn(1)));
     golden.record("turn-failed", None, Event::TurnFailed(turn(1)));
     golden.record("turn-cancelled", None, Event::TurnCancelled(turn(1)));
