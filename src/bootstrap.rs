@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use actors::agent::builtin::Builtin;
-use actors::agent::{AGENTS, Agent, Provider, TIMEOUT_SECONDS};
+use actors::agent::{AGENTS, Agent, Provider};
 use actors::channel::{CHANNELS, Channel, ChannelKind};
 use actors::clock::Millis;
 use actors::codec;
@@ -196,19 +196,7 @@ async fn first_workspace(node: &Arc<Node>) -> Result<Step, BootstrapError> {
 }
 
 fn echo(now: Millis) -> Agent {
-    Agent {
-        id: "echo".to_owned(),
-        name: "Echo".to_owned(),
-        provider: Provider::Builtin(Builtin::default()),
-        model: None,
-        system_prompt: None,
-        temperature_milli: None,
-        max_output_tokens: None,
-        timeout_seconds: TIMEOUT_SECONDS,
-        tools: None,
-        created_at: now,
-        updated_at: None,
-    }
+    Agent::new("echo", "Echo", Provider::Builtin(Builtin::default()), now)
 }
 
 fn channel(id: &str, name: &str, kind: ChannelKind, now: Millis) -> Result<Channel, NoRandomness> {

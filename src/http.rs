@@ -26,6 +26,7 @@ mod resource;
 pub mod reviews;
 pub mod trace;
 pub mod turns;
+pub mod usage;
 pub mod webhooks;
 pub mod workspaces;
 
@@ -101,6 +102,7 @@ fn configuring() -> Router<App> {
         .route("/agents/{id}", get(agents::get).patch(agents::change).delete(agents::delete))
         .route("/api-keys", get(api_keys::list).post(api_keys::create))
         .route("/api-keys/{id}", delete(api_keys::delete))
+        .route("/usage", get(usage::get))
         .route("/workspaces", get(workspaces::list).post(workspaces::create))
         .route("/workspaces/{id}", get(workspaces::get))
 }

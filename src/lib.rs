@@ -18,6 +18,7 @@ pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
 pub mod tls;
+pub mod tools;
 pub mod transfer;
 pub mod wire;
 

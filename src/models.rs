@@ -1,7 +1,7 @@
 //! Models that are not part of this program: endpoints that speak the chat-completions protocol.
 //!
-//! A call is one bounded exchange: one connection, one answer read up to a limit, one second try where a first one
-//! failed in a way that passes. Nothing that the endpoint says reaches a client but the reply itself; failures name the
+//! A call is one bounded exchange: one connection, one answer read up to a limit, whole or as a stream, and one second
+//! try where a first one failed in a way that passes before anything of an answer came. Nothing that the endpoint says reaches a client but the reply itself; failures name the
 //! status and no more. The endpoint's address is an operator's setting and may be private, so it is not guarded as the
 //! URLs are that users give.
 
@@ -9,9 +9,8 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use actors::agent::{Completion, Models, Prompt};
+use actors::agent::{Completion, Models, Prompt, Said};
 use actors::clock::Entropy;
-use actors::conversation::Usage;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, StatusCode, header};
@@ -19,22 +18,30 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use self::answer::Answered;
 use self::fault::{Fault, Refused};
 use self::request::Call;
 use self::retry::Retries;
+use self::stream::Patience;
 use crate::http::trace::{TRACEPARENT, TraceContext};
 
 mod answer;
 mod endpoint;
 mod fault;
+mod pairing;
 mod request;
 mod retry;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 /// Resolving, connecting and the TLS handshake together; a model thinks long, but a socket opens soon or never.
 const CONNECT: Duration = Duration::from_secs(5);
-/// An answer's body: a reply of the longest kind, a few times over for its envelope and escapes.
+/// Up to the first words of a stream. A model that thinks for longer is asked for whole answers (`stream: false`).
+const FIRST_TOKEN: Duration = Duration::from_secs(60);
+/// Between two pieces of a stream; models pause to think, and connections that died are silent for ever.
+const STALL: Duration = Duration::from_secs(30);
+/// A whole answer's body: a reply of the longest kind, a few times over for its envelope and escapes.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// Unused connections are closed after this long, before the usual servers close them under a request.
 const IDLE: Duration = Duration::from_secs(4);
@@ -56,6 +63,8 @@ pub struct OpenAi {
     entropy: Entropy,
     retries: Retries,
     answer_bytes: usize,
+    first_token: Duration,
+    stall: Duration,
 }
 
 impl fmt::Debug for OpenAi {
@@ -86,16 +95,17 @@ impl OpenAi {
             .retry(reqwest::retry::never())
             .user_agent(crate::USER_AGENT)
             .build()?;
-        Ok(Self { client, entropy, retries: Retries::default(), answer_bytes: ANSWER_BYTES })
+        let (retries, answer_bytes) = (Retries::default(), ANSWER_BYTES);
+        Ok(Self { client, entropy, retries, answer_bytes, first_token: FIRST_TOKEN, stall: STALL })
     }
 
     /// Asks within `within`, trying a second time where [`Retries`] says so.
-    async fn ask(&self, prompt: &Prompt, within: Duration) -> Result<(String, Usage), Fault> {
+    async fn ask(&self, prompt: &Prompt, within: Duration) -> Result<Said, Fault> {
         let deadline = Instant::now() + within;
         let call = Call::of(prompt)?;
-        let body = timeout_at(deadline, async {
+        let answered = timeout_at(deadline, async {
             let refused = match self.attempt(&call, prompt).await {
-                Ok(body) => return Ok(body),
+                Ok(answered) => return Ok(answered),
                 Err(refused) => refused,
             };
             let left = deadline.saturating_duration_since(Instant::now());
@@ -104,17 +114,17 @@ impl OpenAi {
             sleep(pause).await;
             self.attempt(&call, prompt).await.map_err(|refused| refused.fault)
         });
-        let body = body.await.unwrap_or(Err(Fault::Timeout))?;
-        answer::read(&body, prompt)
+        answer::said(answered.await.unwrap_or(Err(Fault::Timeout))?, prompt)
     }
 
-    /// One exchange, up to the bytes of a successful answer.
-    async fn attempt(&self, call: &Call, prompt: &Prompt) -> Result<Bytes, Refused> {
+    /// One exchange, up to a whole answer.
+    async fn attempt(&self, call: &Call, prompt: &Prompt) -> Result<Answered, Refused> {
+        let accept = if call.streams { "text/event-stream, application/json" } else { "application/json" };
         let mut request = self
             .client
             .post(call.url.clone())
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, accept)
             .body(call.body.clone());
         if let Some(authorization) = &call.authorization {
             request = request.header(header::AUTHORIZATION, authorization.clone());
@@ -122,9 +132,18 @@ impl OpenAi {
         if let Some(traceparent) = self.traceparent(prompt) {
             request = request.header(TRACEPARENT, traceparent);
         }
-        let response = request.send().await.map_err(unsent)?;
-        accept(&response)?;
-        Ok(read(response, self.answer_bytes).await?)
+        let first = Instant::now() + self.first_token;
+        let sent = request.send();
+        let response = match call.streams {
+            true => timeout_at(first, sent).await.map_err(|_| Refused::from(Fault::FirstToken))?,
+            false => sent.await,
+        };
+        let response = response.map_err(unsent)?;
+        match accept_head(&response)? {
+            // A server that knows no streams answers whole.
+            Form::Whole => Ok(answer::read(&read(response, self.answer_bytes).await?)?),
+            Form::Stream => Ok(stream::read(response, prompt, Patience { first, stall: self.stall }).await?),
+        }
     }
 
     /// The prompt's trace with a span for this exchange.
@@ -143,7 +162,7 @@ impl Models for OpenAi {
         Box::pin(async move {
             let within = Duration::from_secs(u64::from(prompt.agent.timeout_seconds));
             match self.ask(&prompt, within).await {
-                Ok((reply, usage)) => Ok((vec![reply], usage)),
+                Ok(said) => Ok(said),
                 Err(fault) => {
                     tracing::warn!(agent = %prompt.agent.id, code = fault.code(), detail = %fault, "a model call failed");
                     Err(fault.into())
@@ -163,11 +182,17 @@ fn unsent(error: reqwest::Error) -> Fault {
     if speaks_otherwise { Fault::InvalidReply("is not HTTP") } else { Fault::Connect }
 }
 
-/// Whether the answer's head promises a reply.
-fn accept(response: &Response) -> Result<(), Refused> {
+/// How an answer comes.
+enum Form {
+    Whole,
+    Stream,
+}
+
+/// What the answer's head promises.
+fn accept_head(response: &Response) -> Result<Form, Refused> {
     let status = response.status();
     let fault = match status {
-        _ if status.is_success() => return is_json(response).then_some(()).ok_or(Fault::NotJson.into()),
+        _ if status.is_success() => return form(response).ok_or(Fault::NotJson.into()),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Fault::Unauthorized(status),
         StatusCode::TOO_MANY_REQUESTS => Fault::RateLimited,
         _ if status.is_redirection() => Fault::Redirect(status),
@@ -178,12 +203,14 @@ fn accept(response: &Response) -> Result<(), Refused> {
     Err(Refused { fault, retry_after: retry::retry_after(response.headers()) })
 }
 
-fn is_json(response: &Response) -> bool {
-    let value = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    essence.is_some_and(|essence| {
-        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
-    })
+fn form(response: &Response) -> Option<Form> {
+    let value = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())?;
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    match essence.as_str() {
+        "text/event-stream" => Some(Form::Stream),
+        _ => is_json.then_some(Form::Whole),
+    }
 }
 
 /// The body, counted while it comes: what a header says of its length is not believed.

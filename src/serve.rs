@@ -23,6 +23,7 @@ use crate::server::{ServerOptions, serve};
 use crate::stores::{self, StoresError};
 use crate::telemetry::waiting::Waiting;
 use crate::telemetry::{self, Telemetry, TelemetryError};
+use crate::tools::AgentTools;
 use crate::{http, metrics, shutdown};
 
 /// How long running requests may take once the server was asked to stop.
@@ -94,8 +95,7 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     // Only the first reason counts, and only somebody who still listens needs it.
     let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why)))).await?;
     let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?;
-    let ports = Ports { models: Arc::new(OpenAi::new(entropy()?)?), traces: telemetry.traces() };
-    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports);
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(telemetry)?);
     let served = serve_node(&node, egress, config, telemetry.waiting().cloned(), asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
@@ -184,6 +184,13 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener
         Ok((listener, address))
     };
     bound.await.map_err(|source| ServeError::Bind { address, purpose, source })
+}
+
+/// The node's ways outside.
+fn ports(telemetry: &Telemetry) -> Result<Ports, ServeError> {
+    let models = Arc::new(OpenAi::new(entropy()?)?);
+    let tools = Arc::new(AgentTools::new(Arc::new(SystemClock)));
+    Ok(Ports { models, tools, traces: telemetry.traces() })
 }
 
 /// One line on standard output, for whoever started this.

@@ -8,8 +8,12 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::conversation::{Failure, Usage};
+use crate::deltas::Saying;
+#[cfg(doc)]
+use crate::limits;
 use crate::message::Json;
 use crate::store::Table;
+use crate::tool::Called;
 use crate::trace::TraceContext;
 
 pub mod builtin;
@@ -84,6 +88,54 @@ pub struct Agent {
     /// When it was last changed.
     #[n(10)]
     pub updated_at: Option<Millis>,
+    /// Turns of it that may run at once; `None`: [`limits::AGENT_TURNS`].
+    #[n(11)]
+    pub concurrency: Option<u32>,
+    /// What a thousand tokens that it reads cost, in thousandths of a credit; `None`: a credit.
+    #[n(12)]
+    pub input_price: Option<u32>,
+    /// What a thousand tokens that it writes cost, in thousandths of a credit; `None`: a credit.
+    #[n(13)]
+    pub output_price: Option<u32>,
+    /// Its endpoint is asked for whole answers and not for streams.
+    #[n(14)]
+    pub whole_answers: Option<bool>,
+}
+
+/// What a thousand tokens cost where the agent does not say, in thousandths of a credit.
+pub const PRICE: u32 = 1_000;
+
+impl Agent {
+    /// An agent with nothing set that need not be.
+    #[must_use]
+    pub fn new(id: impl Into<String>, name: impl Into<String>, provider: Provider, created_at: Millis) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            provider,
+            model: None,
+            system_prompt: None,
+            temperature_milli: None,
+            max_output_tokens: None,
+            timeout_seconds: TIMEOUT_SECONDS,
+            tools: None,
+            created_at,
+            updated_at: None,
+            concurrency: None,
+            input_price: None,
+            output_price: None,
+            whole_answers: None,
+        }
+    }
+
+    /// What so many tokens cost, a fraction of a thousandth of a credit counted as one.
+    #[must_use]
+    pub fn usage(&self, input_tokens: u64, output_tokens: u64, model: impl Into<String>) -> Usage {
+        let cost = |tokens: u64, price: Option<u32>| u128::from(tokens) * u128::from(price.unwrap_or(PRICE));
+        let cost = cost(input_tokens, self.input_price) + cost(output_tokens, self.output_price);
+        let millicredits = u64::try_from(cost.div_ceil(1_000)).unwrap_or(u64::MAX);
+        Usage { input_tokens, output_tokens, millicredits, model: model.into() }
+    }
 }
 
 /// How long an attempt may take where the agent does not say.
@@ -96,6 +148,18 @@ pub struct ChatMessage {
     pub role: String,
     /// The words.
     pub text: String,
+    /// The calls of tools that an assistant's message makes, as they are recorded.
+    pub tool_calls: Option<Json>,
+    /// The message's own object; that of a tool's message names the call that it answers.
+    pub metadata: Option<Json>,
+}
+
+impl ChatMessage {
+    /// Words alone.
+    #[must_use]
+    pub fn words(role: &str, text: impl Into<String>) -> Self {
+        Self { role: role.to_owned(), text: text.into(), tool_calls: None, metadata: None }
+    }
 }
 
 /// What a model is asked.
@@ -107,10 +171,23 @@ pub struct Prompt {
     pub messages: Vec<ChatMessage>,
     /// The trace of the request that asked for the turn.
     pub trace: Option<TraceContext>,
+    /// Where it says what it says before it is through.
+    pub saying: Saying,
+}
+
+/// What a model said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its words: the replies, or what it says along with its calls.
+    pub replies: Vec<String>,
+    /// The tools that it calls. Where it calls any, it is asked again with their results.
+    pub calls: Vec<Called>,
+    /// What it cost.
+    pub usage: Usage,
 }
 
 /// What a model said, or why it did not.
-pub type Completion = Result<(Vec<String>, Usage), Failure>;
+pub type Completion = Result<Said, Failure>;
 
 /// The way to models that are not part of this program.
 pub trait Models: Send + Sync + 'static {

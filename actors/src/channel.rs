@@ -68,6 +68,17 @@ pub struct Channel {
     pub retired_secret: Option<RetiredSecret>,
 }
 
+/// How long a review stays open where neither its message nor its channel says: 24 hours, as the contract promises.
+const REVIEW_MILLIS: u64 = 24 * 60 * 60 * 1000;
+
+impl Channel {
+    /// How long its reviews stay open where their message does not say, in milliseconds.
+    #[must_use]
+    pub fn review_millis(&self) -> u64 {
+        self.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000))
+    }
+}
+
 /// Where the conversation of a human channel lives.
 #[must_use]
 pub fn conversation_of(workspace: Address, channel: &str) -> EntityKey {

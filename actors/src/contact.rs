@@ -364,7 +364,7 @@ impl Machine for Contact {
         state.erasing.map(|erasing| erasing.look_at)
     }
 
-    fn on_alarm(_: &Node, _: EntityKey, _: &State) -> Command {
+    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &State) -> Command {
         Command::GoOn(erase::Step::PutOff)
     }
 

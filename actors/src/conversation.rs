@@ -1,8 +1,8 @@
 //! A conversation: messages in one order, turns of an agent one after the other, reviews decided once.
 //!
 //! A human channel's messages are a conversation too, the channel's own. What happens stands in [`event`], operations
-//! in files of their own: [`post`], [`turn`], [`update`], [`review`], [`amend`]. The state stays small; what grows (reviews,
-//! turns, edits) is rows.
+//! in files of their own: [`post`], [`turn`], [`update`], [`review`], [`amend`]. What one conversation has to tell another is
+//! an [`errand`]. The state stays small; what grows (reviews, turns, edits) is rows.
 
 use std::sync::Arc;
 
@@ -10,14 +10,15 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId};
+use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
-use crate::message::{Message, Overlay, ReviewState};
 use crate::node::Node;
-use crate::store::{KeyHash, Table, View};
+use crate::store::{Table, View};
 
 pub mod amend;
+pub mod command;
 pub mod erase;
+pub mod errand;
 pub mod event;
 pub mod post;
 pub mod review;
@@ -25,9 +26,12 @@ pub mod turn;
 pub mod update;
 
 pub use amend::{SHOWN, shown_key};
+pub use command::{Command, Rejection, Reply};
 pub use erase::Erasure;
+pub use errand::Errand;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use post::{BusyPolicy, Post, TurnRequest};
+pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
 
@@ -42,6 +46,10 @@ pub const DETAILS: Table = Table(4);
 /// Numbers of turns that had to wait, by the idempotency key that they were asked for with: such a turn is no event
 /// that the key could name.
 pub const ASKED_TURNS: Table = Table(5);
+/// Calls of tools by the number of their turn, while one of them has no result.
+pub const CALLS: Table = Table(10);
+/// Errands to other conversations.
+pub const ERRANDS: Table = Table(11);
 
 /// Conversations of a workspace by id, without those of human channels.
 pub const CONVERSATIONS: View = View(1);
@@ -138,132 +146,12 @@ pub struct State {
     /// Sequence of the newest event.
     #[n(11)]
     pub last_seq: u64,
+    /// There are errands, and they are run again then.
+    #[n(15)]
+    pub errands_at: Option<Millis>,
     /// Its words are being taken away, or are.
     #[n(18)]
     pub erasure: Option<Erasure>,
-}
-
-/// What a conversation can be asked.
-#[derive(Debug)]
-pub enum Command {
-    /// Begin, without a message.
-    Open(Opening),
-    /// Append messages, and perhaps let an agent answer.
-    Post(Post),
-    /// Change title, owner, status and the like.
-    Update(Update),
-    /// Let an agent take a turn.
-    StartTurn {
-        /// The agent.
-        agent: String,
-        /// The idempotency key of the request.
-        key: Option<KeyHash>,
-    },
-    /// Try a failed turn again.
-    RetryTurn {
-        /// Its number.
-        number: u64,
-    },
-    /// A turn's attempt has ended.
-    FinishTurn(Finish),
-    /// Stop a turn.
-    CancelTurn {
-        /// Its number.
-        number: u64,
-    },
-    /// Edit a message, take it away, or note how far it has come.
-    Amend {
-        /// Which.
-        message: MessageId,
-        /// What to do with it.
-        amendment: amend::Amendment,
-    },
-    /// Answer a review.
-    Respond(review::Response),
-    /// Take a review back.
-    CancelReview {
-        /// The message that asked.
-        message: MessageId,
-    },
-    /// Take all words away, a step at a time; ask again until it is done.
-    Erase {
-        /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
-        unused: Option<Opening>,
-    },
-    /// The alarm is due.
-    Wake {
-        /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
-        /// another one may run by the time this is decided.
-        lost: Option<Attempt>,
-    },
-}
-
-/// What a conversation answers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// It stands so now.
-    Conversation(Box<State>, Details),
-    /// The messages are accepted.
-    Posted {
-        /// They, in order.
-        messages: Vec<Message>,
-        /// The turn that was asked for.
-        turn: Option<Turn>,
-    },
-    /// The turn stands so now.
-    Turn(Box<Turn>),
-    /// The message is so now.
-    Amended(Box<Overlay>),
-    /// The review stands so now.
-    Review(Box<ReviewState>),
-    /// So far the words have been taken away.
-    Erasing(Erasure),
-    /// There was nothing to do.
-    Nothing,
-}
-
-/// Why a conversation refuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// There is no such conversation.
-    NotFound,
-    /// It is closed.
-    Closed,
-    /// Its contact was erased, and it with them.
-    Erased,
-    /// An item's parent is not a message of this conversation.
-    ParentNotFound {
-        /// Which item of the batch.
-        item: usize,
-    },
-    /// The message to revise is not one of this conversation.
-    IterationNotFound,
-    /// A turn runs, and the policy is to refuse.
-    TurnInProgress,
-    /// Too many turns wait.
-    TooManyTurns,
-    /// There is no such message.
-    MessageNotFound,
-    /// Its content is gone.
-    MessageDeleted,
-    /// It is not what the client saw any more.
-    MessageChanged,
-    /// There is no such review.
-    ReviewNotFound,
-    /// It was decided, or taken back, before.
-    ReviewOver(Box<ReviewState>),
-    /// Its time is over.
-    ReviewExpired(Box<ReviewState>),
-    /// This principal has voted.
-    AlreadyVoted,
-    /// The votes so far leave no room for another.
-    TooManyVotes,
-    /// This principal is not among those who may answer.
-    NotAllowed,
-    /// There is no such turn.
-    TurnNotFound,
-    /// The turn is over, or not in a state in which this can be done.
-    TurnNotPossible(TurnStatus),
 }
 
 /// The state machine.
@@ -285,11 +173,18 @@ impl Machine for Conversation {
             Command::RetryTurn { number } | Command::CancelTurn { number } => {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
-            Command::Wake { .. } => review::needs(state),
+            Command::Wake { lost } => {
+                let calls = lost.map(|_| turn::calls::needs(state)).unwrap_or_default();
+                review::needs(state).into_iter().chain(calls).collect()
+            }
             Command::Amend { message, .. } => review::needs_of(state, *message),
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
-            Command::StartTurn { .. } | Command::FinishTurn(_) | Command::Erase { .. } => Vec::new(),
+            Command::StartTurn { .. } | Command::StepTurn(_) | Command::Erase { .. } => Vec::new(),
+            Command::FinishTurn(_) | Command::AnswerCalls(_) | Command::EndWait(_) | Command::KeepWaiting { .. } => {
+                turn::calls::needs(state)
+            }
+            Command::ErrandsRun { .. } => errand::needs(),
         }
     }
 
@@ -311,7 +206,12 @@ impl Machine for Conversation {
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
             (Command::StartTurn { agent, key }, Some(state)) => Ok(turn::start(state, agent, *key, moment)),
             (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
-            (Command::FinishTurn(finish), Some(state)) => Ok(turn::finish(state, finish, moment)),
+            (Command::FinishTurn(finish), Some(state)) => turn::finish(state, finish, moment, found),
+            (Command::StepTurn(step), Some(state)) => turn::calls::step(state, step, moment, found),
+            (Command::AnswerCalls(answers), Some(state)) => turn::calls::answer(state, answers, moment, found),
+            (Command::EndWait(end), Some(state)) => turn::calls::end_wait(state, end, moment, found),
+            (Command::KeepWaiting { number }, Some(state)) => turn::calls::keep_waiting(state, *number, moment, found),
+            (Command::ErrandsRun { keys }, Some(state)) => errand::done(state, keys, moment, found),
             (Command::Amend { message, amendment }, Some(state)) => {
                 amend::amend(state, *message, amendment, moment, found)
             }
@@ -337,6 +237,7 @@ impl Machine for Conversation {
                 queued: Vec::new(),
                 next_deadline: None,
                 last_seq: record.seq,
+                errands_at: None,
                 erasure: None,
             });
         } else if let Some(state) = state {
@@ -351,17 +252,31 @@ impl Machine for Conversation {
 
     fn alarm(state: &State) -> Option<Millis> {
         let turn = state.running.as_ref().map(Turn::look_at);
-        [turn, state.next_deadline].into_iter().flatten().min()
+        [turn, state.next_deadline, state.errands_at].into_iter().flatten().min()
     }
 
-    fn on_alarm(node: &Node, entity: EntityKey, state: &State) -> Command {
-        let lost = state.running.as_ref().filter(|turn| !node.is_at_work(entity, turn)).map(Turn::current);
+    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
+        let now = node.now();
+        if state.errands_at.is_some_and(|at| at <= now) {
+            node.errands.run(node, entity);
+        }
+        let running = state.running.as_ref().filter(|turn| turn.look_at() <= now);
+        let (waiting, running): (Option<&Turn>, Option<&Turn>) = match running {
+            Some(turn) if turn.status == TurnStatus::AwaitingReview => (Some(turn), None),
+            running => (None, running),
+        };
+        if let Some(turn) = waiting {
+            node.errands.look_after(node, entity, turn);
+        }
+        let lost = running.filter(|turn| !node.is_at_work(entity, turn)).map(Turn::current);
         Command::Wake { lost }
     }
 
     fn is_done_elsewhere(node: &Node, state: &State, now: Millis) -> bool {
         let is_due = |at: Option<Millis>| at.is_some_and(|at| at <= now);
-        state.running.as_ref().is_some_and(|turn| node.is_at_work_elsewhere(turn)) && !is_due(state.next_deadline)
+        let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
+        let elsewhere = running.is_some_and(|turn| node.is_at_work_elsewhere(turn));
+        elsewhere && !is_due(state.next_deadline) && !is_due(state.errands_at)
     }
 
     fn public_id(state: &State) -> Option<String> {
@@ -372,6 +287,9 @@ impl Machine for Conversation {
         match command {
             Command::Post(post) => post.messages.iter().map(|message| message.content.weight()).sum(),
             Command::FinishTurn(finish) => finish.weight(),
+            Command::StepTurn(step) => step.weight(),
+            Command::AnswerCalls(answers) => answers.weight(),
+            Command::EndWait(end) => 200 + end.result.len(),
             Command::Open(opening) => 200 + opening.details.weight(),
             Command::Update(update) => update.weight(),
             Command::Amend { amendment, .. } => amendment.weight(),
@@ -381,6 +299,8 @@ impl Machine for Conversation {
             | Command::RetryTurn { .. }
             | Command::CancelTurn { .. }
             | Command::CancelReview { .. }
+            | Command::KeepWaiting { .. }
+            | Command::ErrandsRun { .. }
             | Command::Wake { .. } => 200,
         }
     }
@@ -388,8 +308,9 @@ impl Machine for Conversation {
     fn committed(node: &Arc<Node>, entity: EntityKey, _: &State, records: &[Arc<Record<Event>>]) {
         for record in records {
             match &record.event {
-                Event::TurnStarted(turn) => node.turns.start(node, entity, turn, record.trace),
+                Event::TurnStarted(turn) => node.turns.start(node, entity, turn, record),
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
+                event if event.makes_errands() => node.errands.run(node, entity),
                 _ => {}
             }
             if Self::is_event(&record.event) {
@@ -427,12 +348,19 @@ impl State {
     /// Takes a record other than the first into the state.
     fn take(&mut self, record: &Record<Event>) {
         match &record.event {
-            Event::ConversationCreated { .. } | Event::ReviewCompleted(_) | Event::ReviewExpired(_) => {}
+            Event::ConversationCreated { .. } => {}
+            Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
+                if end.asker.is_some()
+                    && let Event::ErrandsDue { at } = errand::due(record.at)
+                {
+                    self.errands_at = at;
+                }
+            }
+            Event::ErrandsDue { at } => self.errands_at = *at,
             Event::MessageUpdated { .. }
             | Event::MessageDeleted { .. }
             | Event::MessageDelivered { .. }
             | Event::MessageRead { .. } => {}
-            Event::ReviewCancelled(_) => {}
             Event::ConversationUpdated { owner, reopened, .. } => {
                 self.owner.clone_from(owner);
                 self.closed &= !reopened;
@@ -471,6 +399,7 @@ impl State {
                 self.queued.retain(|queued| queued.id != turn.id);
                 self.running = Some(turn.clone());
             }
+            Event::TurnMoved(turn) => self.running = Some(turn.clone()),
             Event::TurnCompleted(turn) | Event::TurnFailed(turn) | Event::TurnCancelled(turn) => {
                 self.queued.retain(|queued| queued.id != turn.id);
                 if self.running.as_ref().is_some_and(|running| running.id == turn.id) {

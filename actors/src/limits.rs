@@ -36,6 +36,28 @@ pub const COMMAND_MILLIS: u64 = 10_000;
 pub const QUEUED_TURNS: usize = 64;
 /// Model calls running at once in the node.
 pub const RUNNING_TURNS: usize = 256;
+/// Turns of one agent running at once where it does not say: a quarter of the places, so that a slow model leaves the
+/// others theirs.
+pub const AGENT_TURNS: usize = 64;
+/// Rounds of tool calls in one turn, after which it fails: a model that never comes to an end costs its owner money.
+pub const TOOL_ROUNDS: u32 = 16;
+/// Tools that one message of a model may call. Further calls are as if they had not been made: the model makes them
+/// again once it has the results of these.
+pub const ROUND_CALLS: usize = 8;
+/// Bytes of one call's arguments; a model that writes more has lost its way.
+pub const CALL_BYTES: usize = 64 * 1024;
+/// Bytes of one call's result; what is longer is cut. Results stand in the conversation and in every later prompt.
+pub const RESULT_BYTES: usize = 32 * 1024;
+/// How long one call of a tool may take. It holds a turn's place meanwhile.
+pub const TOOL_MILLIS: u64 = 30_000;
+/// Errands of one conversation that are run in one go; the rest follows.
+pub const ERRANDS: usize = 64;
+/// Conversations whose errands are run at once.
+pub const RUNNING_ERRANDS: usize = 256;
+/// Agents whose turns are counted to make every so-manyth fail; past it the counts begin anew.
+pub const COUNTED_AGENTS: usize = 10_000;
+/// Days of workspaces whose usage is kept summed up, some hundred bytes each.
+pub const USED_DAYS: usize = 4_096;
 /// Channels one contact may have an open conversation on; they are part of its state, at most 180 bytes each.
 pub const CONTACT_CHANNELS: usize = 32;
 /// Events kept for a subscriber that reads slowly; past it the subscriber reads on from the store.

@@ -289,8 +289,9 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// The earliest time at which the entity wants to be woken.
     fn alarm(state: &Self::State) -> Option<Millis>;
 
-    /// What to ask it when that time has come.
-    fn on_alarm(node: &Node, entity: EntityKey, state: &Self::State) -> Self::Command;
+    /// What to ask it when that time has come. What must be looked up elsewhere first is started here; it must not
+    /// block.
+    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &Self::State) -> Self::Command;
 
     /// The id that clients know the entity by, for traces.
     fn public_id(_: &Self::State) -> Option<String> {

@@ -10,6 +10,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::{AttachmentId, ConversationId, MessageId, TurnId};
+use crate::tool::Asker;
 
 /// JSON text that was checked at the door and is passed on as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +170,9 @@ pub struct Review {
     /// Who has to agree.
     #[n(5)]
     pub quorum: Option<Quorum>,
+    /// The turn that waits for the outcome.
+    #[n(8)]
+    pub asker: Option<Asker>,
 }
 
 /// Why a message says nothing any more. Its words are in no record then.
@@ -268,8 +272,8 @@ impl Content {
         }
     }
 
-    /// The same without what anybody has said or sent: who, when and to whom stays, and so does what a review's
-    /// callback still has to be told.
+    /// The same without what anybody has said or sent: who, when and to whom stays, and so does whom a
+    /// review's outcome still has to be told.
     #[must_use]
     pub fn without_words(&self, gone: Gone) -> Self {
         let review = self.review.as_ref().map(|review| Review {
@@ -279,6 +283,7 @@ impl Content {
             expires_at: review.expires_at,
             on_expire: None,
             quorum: None,
+            asker: review.asker.clone(),
         });
         Self {
             role: self.role.clone(),

@@ -12,8 +12,10 @@ use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy, Millis};
 use crate::codec;
 use crate::contact::{self, Contact};
-use crate::conversation::{self, Conversation, OVERLAYS, TURNS, Turn, number_key};
+use crate::conversation::{self, CALLS, Calls, Conversation, OVERLAYS, TURNS, Turn, number_key};
+use crate::deltas::{Deltas, Listener};
 use crate::directory::{Admission, Circumstances, Directory, Reply};
+use crate::errands::Errands;
 use crate::host;
 use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
@@ -27,6 +29,7 @@ use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, NodeId, Order, Row, Store, 
 use crate::subscriptions::{self, Subscription, Subscriptions};
 use crate::trace::{Span, SpanKind, TraceContext, Traces};
 use crate::turns::Turns;
+use crate::usage::{Day, Used, UsedDays};
 
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -45,7 +48,10 @@ pub struct Node {
     pub(crate) catalog: Catalog,
     pub(crate) members: Members,
     pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) deltas: Arc<Deltas>,
     pub(crate) turns: Turns,
+    pub(crate) errands: Errands,
+    pub(crate) used_days: UsedDays,
     pub(crate) conversations: Directory<Conversation>,
     pub(crate) contacts: Directory<Contact>,
     pub(crate) workspaces: Directory<Registry>,
@@ -75,7 +81,10 @@ impl Node {
             catalog: Catalog::default(),
             members,
             subscriptions: Arc::default(),
+            deltas: Arc::default(),
             turns: Turns::default(),
+            errands: Errands::default(),
+            used_days: UsedDays::default(),
             conversations: Directory::default(),
             contacts: Directory::default(),
             workspaces: Directory::default(),
@@ -338,6 +347,31 @@ impl Node {
         self.admission.close();
         self.stopping.cancel();
         self.turns.drain(Instant::now()).await;
+    }
+
+    /// Listens to what agents are saying in a conversation, from now on.
+    #[must_use]
+    pub fn listen(&self, entity: EntityKey) -> Listener {
+        self.deltas.listen(entity)
+    }
+
+    /// The calls of a turn that has some without a result.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn calls(&self, entity: EntityKey, number: u64) -> Result<Calls, StoreError> {
+        let row = self.store.row(entity, CALLS, number_key(number)).await?;
+        Ok(row.map(|bytes| codec::decode(&bytes)).transpose()?.unwrap_or_default())
+    }
+
+    /// What models have used in a workspace on a day, by agent.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn used(&self, workspace: Address, day: Day) -> Result<Arc<Used>, StoreError> {
+        self.used_days.get(self.store.as_ref(), workspace, day, self.now()).await
     }
 
     /// Stops: lets turns and commands end, entities leave and the store close, by `deadline`. What is cut off then

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
+use crate::agent::AGENTS;
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
@@ -132,7 +133,7 @@ impl Machine for Registry {
         None
     }
 
-    fn on_alarm(_: &Node, _: EntityKey, _: &State) -> Command {
+    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &State) -> Command {
         Command { expected: Vec::new(), changes: Vec::new() }
     }
 
@@ -145,6 +146,9 @@ impl Machine for Registry {
         for record in records {
             for change in &record.event.changes {
                 node.catalog.forget(entity, change.table(), &change.key);
+                if change.table() == AGENTS && change.value.is_none() {
+                    node.turns.counter.forget(entity.workspace, &String::from_utf8_lossy(&change.key));
+                }
             }
         }
     }

@@ -53,7 +53,7 @@ pub async fn create(
     let entity = allowed.0.registry();
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
     let with = incoming.circumstances(&context, "");
-    let (id, agent) = read::new_agent(&mut incoming);
+    let (id, agent) = read::new_agent(&mut incoming, &|ip| app.egress_allow().contains(ip));
     let ignored = incoming.report.check()?;
     let now = app.now();
     let id = id.unwrap_or_else(|| AgentId::new(now, Address::random(app.node().random())).to_string());
@@ -122,7 +122,7 @@ pub async fn change(
         let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
         let row = resource::row(&app, entity, AGENTS, &id).await?;
         let stored: Option<Agent> = row.as_ref().map(|row| resource::decode(row)).transpose()?;
-        let mut agent = read::changed_agent(stored.as_ref(), &mut incoming);
+        let mut agent = read::changed_agent(stored.as_ref(), &mut incoming, &|ip| app.egress_allow().contains(ip));
         let ignored = incoming.report.check()?;
         let (Some(row), Some(stored)) = (row, stored) else { return Err(agent_not_found()) };
         if agent == stored {

@@ -3,6 +3,9 @@
 //! A stream sends every event once, in order: what is announced while it was reading is compared with the sequence
 //! that comes next, and what was missed is read from the store. So a slow reader costs reads, never memory, and a
 //! reader that comes back with `Last-Event-ID` goes on where it was.
+//!
+//! Between the events a stream tells what agents are saying (`turn.delta`). These pieces are no events: they have no
+//! `id`, so the last event's id stays what it was, and whoever missed them gets the reply as an event.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,7 +13,8 @@ use std::time::Duration;
 
 use actors::channel::{ChannelKind, conversation_of};
 use actors::conversation::{Conversation, Event as Happened};
-use actors::id::EntityKey;
+use actors::deltas::{Delta, Listener};
+use actors::id::{EntityKey, TurnId};
 use actors::machine::Record;
 use actors::store::Order;
 use actors::subscriptions::Subscription;
@@ -33,7 +37,7 @@ use super::query::Query;
 use super::refusal::store_problem;
 use super::{caller, conversations};
 use crate::app::App;
-use crate::wire::event::{Source, event_json, event_value};
+use crate::wire::event::{DELTA, Source, delta_json, event_json, event_value};
 use crate::wire::json_view::RawOwned;
 
 /// Events read at once.
@@ -171,16 +175,32 @@ struct Follower {
     ready: std::collections::VecDeque<Arc<Record<Happened>>>,
     /// There is more in the store than was read.
     behind: bool,
+    /// What agents are saying.
+    listener: Listener,
+    /// A piece whose turn has not come.
+    piece: Option<Arc<Delta>>,
+    /// The attempt that was told last to be over: what is still heard of it comes too late.
+    over: Option<(TurnId, u32)>,
+}
+
+/// What a stream tells.
+enum Told {
+    Event(Arc<Record<Happened>>),
+    Piece(Arc<Delta>),
 }
 
 impl Follower {
-    /// The next event; `None` when the stream ends: the node stops, or the store fails. The reader comes back.
-    async fn next(&mut self) -> Option<Arc<Record<Happened>>> {
+    /// What comes next; `None` when the stream ends: the node stops, or the store fails. The reader comes back.
+    async fn next(&mut self) -> Option<Told> {
         loop {
+            if let Some(piece) = self.due_piece() {
+                return Some(Told::Piece(piece));
+            }
             if let Some(event) = self.ready.pop_front() {
                 if event.seq >= self.next {
                     self.next = event.seq + 1;
-                    return Some(event);
+                    self.over = ended(&event.event).or(self.over);
+                    return Some(Told::Event(event));
                 }
                 continue;
             }
@@ -193,6 +213,10 @@ impl Follower {
             }
             let heard = tokio::select! {
                 heard = self.subscription.events.recv() => heard,
+                piece = self.listener.recv(), if self.piece.is_none() => {
+                    self.piece = Some(piece);
+                    continue;
+                }
                 () = self.app.left() => return None,
             };
             match heard {
@@ -209,20 +233,65 @@ impl Follower {
     }
 }
 
-fn follow(app: App, log: Log, after: Option<u64>) -> Response {
-    let subscription = app.node().subscribe(log.entity);
-    let next = after.unwrap_or(log.newest).saturating_add(1);
-    // Something may have happened between the look at the log and the subscription.
-    let follower = Follower { app, log, subscription, next, ready: std::collections::VecDeque::new(), behind: true };
-    let events = stream::unfold(follower, |mut follower| async move {
+impl Follower {
+    fn new(app: App, log: Log, after: Option<u64>) -> Self {
+        let subscription = app.node().subscribe(log.entity);
+        let listener = app.node().listen(log.entity);
+        let next = after.unwrap_or(log.newest).saturating_add(1);
+        let ready = std::collections::VecDeque::new();
+        // Something may have happened between the look at the log and the subscription.
+        Self { app, log, subscription, next, ready, behind: true, listener, piece: None, over: None }
+    }
+
+    /// A piece before which every event has been told. Those before the next event come before it.
+    fn due_piece(&mut self) -> Option<Arc<Delta>> {
         loop {
-            let record = follower.next().await?;
-            let written = event_json(&record, &follower.log.source).ok().flatten();
-            let Some(text) = written.and_then(|bytes| String::from_utf8(bytes).ok()) else { continue };
-            let name = record.event.name().unwrap_or_default();
-            let event = Event::default().id(record.seq.to_string()).event(name).data(text);
-            return Some((Ok::<_, Infallible>(event), follower));
+            let piece = self.piece.take().or_else(|| self.listener.try_recv())?;
+            let is_over = self.over.is_some_and(|(turn, attempt)| turn == piece.turn && piece.attempt <= attempt);
+            if is_over {
+                continue;
+            }
+            if piece.after < self.next {
+                return Some(piece);
+            }
+            self.piece = Some(piece);
+            return None;
         }
+    }
+
+    /// What is written next.
+    async fn write(&mut self) -> Option<Event> {
+        loop {
+            let (written, event) = match self.next().await? {
+                Told::Event(record) => {
+                    let event = Event::default().id(record.seq.to_string());
+                    let name = record.event.name().unwrap_or_default();
+                    (event_json(&record, &self.log.source).ok().flatten(), event.event(name))
+                }
+                Told::Piece(piece) => (delta_json(&piece, self.app.now()).ok(), Event::default().event(DELTA)),
+            };
+            if let Some(text) = written.and_then(|bytes| String::from_utf8(bytes).ok()) {
+                return Some(event.data(text));
+            }
+        }
+    }
+}
+
+/// The attempt that an event ends.
+fn ended(event: &Happened) -> Option<(TurnId, u32)> {
+    match event {
+        Happened::TurnCompleted(turn) | Happened::TurnFailed(turn) | Happened::TurnCancelled(turn) => {
+            Some((turn.id, turn.attempt))
+        }
+        _ => None,
+    }
+}
+
+fn follow(app: App, log: Log, after: Option<u64>) -> Response {
+    let follower = Follower::new(app, log, after);
+    let events = stream::unfold(follower, |mut follower| async move {
+        let event = follower.write().await?;
+        Some((Ok::<_, Infallible>(event), follower))
     });
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));

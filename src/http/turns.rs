@@ -1,7 +1,7 @@
 //! Turns: how an agent's answer stands.
 
 use actors::agent::{AGENTS, Agent};
-use actors::conversation::{Command, Conversation, Reply, State as ConversationState, Turn};
+use actors::conversation::{Call, Calls, Command, Conversation, Reply, State as ConversationState, Turn, TurnStatus};
 use actors::directory::Answer;
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;
@@ -43,6 +43,25 @@ struct TurnView<'a> {
     ai_messages: Vec<ReplyView<'a>>,
     usage: Option<Usage<'a>>,
     error: Option<ErrorView<'a>>,
+    waits_for: Vec<WaitView<'a>>,
+}
+
+/// A review that a turn waits for.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WaitView<'a> {
+    call_id: &'a str,
+    review_id: Shown<MessageId>,
+    channel_id: &'a str,
+    expires_at: Time,
+}
+
+impl<'a> WaitView<'a> {
+    fn of(call: &'a Call) -> Option<Self> {
+        let (wait, ask) = (call.wait.as_ref().filter(|_| !call.answered)?, call.ask.as_ref()?);
+        let (review_id, channel_id, expires_at) = (Shown(wait.review), ask.channel.as_str(), Time(wait.expires_at));
+        Some(Self { call_id: &call.id, review_id, channel_id, expires_at })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -56,6 +75,7 @@ fn view<'a>(
     turn: &'a Turn,
     replies: &'a [Message],
     trigger: Option<MessageId>,
+    calls: &'a Calls,
 ) -> TurnView<'a> {
     TurnView {
         id: Shown(turn.id),
@@ -70,6 +90,7 @@ fn view<'a>(
         ai_messages: replies.iter().map(reply_view).collect(),
         usage: turn.usage.as_ref().map(Usage::of),
         error: turn.failure.as_ref().map(|failure| ErrorView { code: &failure.code, detail: &failure.detail }),
+        waits_for: calls.calls.iter().filter_map(WaitView::of).collect(),
     }
 }
 
@@ -98,7 +119,11 @@ async fn shown(
     let entity = EntityKey::conversation(caller.address, conversation.address);
     let replies = super::messages::replies(app.node(), entity, turn).await.map_err(store_problem)?;
     let trigger = super::messages::trigger(app.node(), entity, turn).await.map_err(store_problem)?;
-    Ok(json(status, &view(conversation, turn, &replies, trigger)))
+    let calls = match turn.status {
+        TurnStatus::AwaitingReview => app.node().calls(entity, turn.id.number).await.map_err(store_problem)?,
+        _ => Calls::default(),
+    };
+    Ok(json(status, &view(conversation, turn, &replies, trigger, &calls)))
 }
 
 pub(super) async fn one(

@@ -1,21 +1,40 @@
-//! What is read of an answer: the first choice's words and what they cost.
+//! What is read of an answer: the first choice's words and calls, and what they cost.
 
-use actors::agent::Prompt;
-use actors::conversation::Usage;
+use actors::agent::{Prompt, Said};
+use actors::limits;
+use actors::tool::Called;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::fault::Fault;
 
 /// A reply has the bound of a conversation's message.
-const REPLY_BYTES: usize = 256 * 1024;
+pub(super) const REPLY_BYTES: usize = 256 * 1024;
+/// Calls of one answer that are kept while it comes; only [`limits::ROUND_CALLS`] of them are made.
+pub(super) const CALLS: usize = 64;
 /// A model's name is kept with every turn, so it may not be an essay.
 const MODEL_CHARS: usize = 128;
+/// The longest name of a tool, in bytes; what is longer names none.
+const NAME_BYTES: usize = 256;
+
+/// An answer, whole or put together from a stream.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    /// The words, where there are any.
+    pub(super) text: String,
+    /// The calls.
+    pub(super) calls: Vec<Called>,
+    /// Why it ended.
+    pub(super) finish_reason: Option<String>,
+    /// Anything but a number in it counts as absent: a reply is not lost for its bill.
+    pub(super) usage: Value,
+    /// The model's name.
+    pub(super) model: Value,
+}
 
 #[derive(Deserialize)]
 struct Answer {
     choices: Vec<Choice>,
-    /// Anything but a number in it counts as absent: a reply is not lost for its bill.
     #[serde(default)]
     usage: Value,
     #[serde(default)]
@@ -31,24 +50,39 @@ struct Choice {
 #[derive(Deserialize)]
 struct Message {
     content: Option<Content>,
+    tool_calls: Option<Vec<Call>>,
 }
 
 #[derive(Deserialize)]
+struct Call {
+    function: Function,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    name: String,
+    /// A text by the protocol; some servers send the object itself.
+    #[serde(default)]
+    arguments: Value,
+}
+
+/// What a model says, in either of the protocol's forms.
+#[derive(Deserialize)]
 #[serde(untagged)]
-enum Content {
+pub(super) enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
 /// A part of a reply. Parts of other kinds (pictures, sounds) have no words and are passed over.
 #[derive(Deserialize)]
-struct Part {
+pub(super) struct Part {
     #[serde(default)]
     text: Option<String>,
 }
 
 impl Content {
-    fn words(self) -> String {
+    pub(super) fn words(self) -> String {
         match self {
             Self::Text(text) => text,
             Self::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
@@ -56,29 +90,63 @@ impl Content {
     }
 }
 
-/// The first choice's words, and the usage, estimated where the endpoint does not count.
-pub(super) fn read(body: &[u8], prompt: &Prompt) -> Result<(String, Usage), Fault> {
+/// Reads a whole answer.
+pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
     let answer: Answer = serde_json::from_slice(body).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data if is_error(body) => Fault::Reported,
         serde_json::error::Category::Data => Fault::InvalidReply("is not a chat completion"),
         _ => Fault::NotJson,
     })?;
-    let usage = |name: &str, estimate: u64| answer.usage.get(name).and_then(Value::as_u64).unwrap_or(estimate);
     let Some(choice) = answer.choices.into_iter().next() else { return Err(Fault::EmptyReply) };
-    if choice.finish_reason.as_deref() == Some("content_filter") {
+    let calls = choice.message.tool_calls.unwrap_or_default().into_iter().map(|Call { function }| Called {
+        name: function.name,
+        arguments: match function.arguments {
+            Value::String(text) => text,
+            Value::Null => String::new(),
+            other => other.to_string(),
+        },
+    });
+    Ok(Answered {
+        text: choice.message.content.map(Content::words).unwrap_or_default(),
+        calls: calls.collect(),
+        finish_reason: choice.finish_reason,
+        usage: answer.usage,
+        model: answer.model,
+    })
+}
+
+/// Whether it is an error's object with a status that says that all is well.
+pub(super) fn is_error(body: &[u8]) -> bool {
+    let value: Option<Value> = serde_json::from_slice(body).ok();
+    value.is_some_and(|value| value.get("error").is_some_and(|error| !error.is_null()))
+}
+
+/// What the model said by an answer, with the usage, estimated where the endpoint does not count.
+pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
+    let Answered { text, calls, finish_reason, usage, model } = answered;
+    if finish_reason.as_deref() == Some("content_filter") {
         return Err(Fault::Filtered);
     }
-    let reply = choice.message.content.map(Content::words).filter(|words| !words.trim().is_empty());
-    let reply = reply.ok_or(Fault::EmptyReply)?;
-    if reply.len() > REPLY_BYTES {
+    if text.trim().is_empty() && calls.is_empty() {
+        return Err(Fault::EmptyReply);
+    }
+    if text.len() > REPLY_BYTES {
         return Err(Fault::TooLarge(REPLY_BYTES));
     }
-    let input_tokens = usage("prompt_tokens", prompt.messages.iter().map(|said| tokens(&said.text)).sum());
-    let output_tokens = usage("completion_tokens", tokens(&reply));
-    let model = answer.model.as_str().filter(|model| !model.is_empty()).or(prompt.agent.model.as_deref());
-    let model = model.unwrap_or("unknown").chars().take(MODEL_CHARS).collect();
-    // A credit is a thousand tokens.
-    let millicredits = input_tokens.saturating_add(output_tokens);
-    Ok((reply, Usage { input_tokens, output_tokens, millicredits, model }))
+    if calls.len() > CALLS || calls.iter().any(|call| call.name.len() > NAME_BYTES) {
+        return Err(Fault::InvalidReply("calls tools that cannot be"));
+    }
+    if calls.iter().any(|call| call.arguments.len() > limits::CALL_BYTES) {
+        return Err(Fault::TooLarge(limits::CALL_BYTES));
+    }
+    let count = |name: &str, estimate: u64| usage.get(name).and_then(Value::as_u64).unwrap_or(estimate);
+    let written = tokens(&text) + calls.iter().map(|call| tokens(&call.name) + tokens(&call.arguments)).sum::<u64>();
+    let input_tokens = count("prompt_tokens", prompt.messages.iter().map(|said| tokens(&said.text)).sum());
+    let output_tokens = count("completion_tokens", written);
+    let model = model.as_str().filter(|model| !model.is_empty()).or(prompt.agent.model.as_deref());
+    let model: String = model.unwrap_or("unknown").chars().take(MODEL_CHARS).collect();
+    let replies = if text.trim().is_empty() { Vec::new() } else { vec![text] };
+    Ok(Said { replies, calls, usage: prompt.agent.usage(input_tokens, output_tokens, model) })
 }
 
 /// About how many tokens a text is: four characters each, rounded up.

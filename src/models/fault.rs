@@ -21,6 +21,10 @@ pub(super) enum Fault {
     Connect,
     #[error("the model did not answer in time")]
     Timeout,
+    #[error("the model did not begin to answer in time")]
+    FirstToken,
+    #[error("the model stopped in the middle of its answer")]
+    Stalled,
     #[error("the model's endpoint answered 429")]
     RateLimited,
     #[error("the model's endpoint answered {}", .0.as_u16())]
@@ -31,7 +35,9 @@ pub(super) enum Fault {
     BadRequest(StatusCode),
     #[error("the model's endpoint answered {}; redirects are not followed", .0.as_u16())]
     Redirect(StatusCode),
-    #[error("the model's endpoint answered with something that is not JSON")]
+    #[error("the model's endpoint reported an error in its answer")]
+    Reported,
+    #[error("the model's endpoint answered with something that is neither JSON nor a stream of events")]
     NotJson,
     #[error("the model's answer is larger than {0} bytes")]
     TooLarge(usize),
@@ -52,6 +58,9 @@ impl Fault {
             Self::ApiKey => "invalid_api_key",
             Self::Connect => "connect_failed",
             Self::Timeout => "timeout",
+            Self::FirstToken => "first_token_timeout",
+            Self::Stalled => "stalled",
+            Self::Reported => "reported_error",
             Self::RateLimited => "rate_limited",
             Self::Upstream(_) => "upstream_error",
             Self::Unauthorized(_) => "unauthorized",

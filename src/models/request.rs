@@ -4,10 +4,13 @@ use actors::agent::{Prompt, Provider};
 use bytes::Bytes;
 use http::HeaderValue;
 use serde::Serialize;
+use serde_json::Value;
 use url::Url;
 
 use super::endpoint::endpoint;
 use super::fault::Fault;
+use super::pairing::{Line, lines};
+use crate::tools::definition::Definition;
 
 /// A prompt as it goes over the wire; made once, sent at most twice.
 pub(super) struct Call {
@@ -15,6 +18,8 @@ pub(super) struct Call {
     /// Marked sensitive, so that no layer below prints it.
     pub(super) authorization: Option<HeaderValue>,
     pub(super) body: Bytes,
+    /// Whether a stream is asked for.
+    pub(super) streams: bool,
 }
 
 impl Call {
@@ -23,8 +28,10 @@ impl Call {
         let Provider::OpenAi { base_url, api_key } = &prompt.agent.provider else { return Err(Fault::Provider) };
         let url = endpoint(base_url)?;
         let authorization = api_key.as_deref().map(bearer).transpose()?;
-        let body = serde_json::to_vec(&Body::of(prompt)).map_err(|_| Fault::Provider)?;
-        Ok(Self { url, authorization, body: body.into() })
+        let body = Body::of(prompt);
+        let streams = body.stream;
+        let body = serde_json::to_vec(&body).map_err(|_| Fault::Provider)?;
+        Ok(Self { url, authorization, body: body.into(), streams })
     }
 }
 
@@ -39,29 +46,59 @@ struct Body<'a> {
     /// Servers of a single model do without.
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a str>,
-    messages: Vec<Said<'a>>,
+    messages: Vec<Line<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
     /// Deprecated by its inventor, but the one name that every server of this protocol knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u32>,
     stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
 }
 
 #[derive(Serialize)]
-struct Said<'a> {
-    role: &'a str,
-    content: &'a str,
+struct StreamOptions {
+    include_usage: bool,
+}
+
+#[derive(Serialize)]
+struct Tool {
+    r#type: &'static str,
+    function: Function,
+}
+
+#[derive(Serialize)]
+struct Function {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Value>,
+}
+
+impl From<Definition> for Tool {
+    fn from(tool: Definition) -> Self {
+        let Definition { name, description, parameters, .. } = tool;
+        Self { r#type: "function", function: Function { name, description, parameters } }
+    }
 }
 
 impl<'a> Body<'a> {
     fn of(prompt: &'a Prompt) -> Self {
+        let agent = &prompt.agent;
+        let stream = agent.whole_answers != Some(true);
+        let tools = agent.tools.as_ref().map(Definition::of_agent).unwrap_or_default();
         Self {
-            model: prompt.agent.model.as_deref(),
-            messages: prompt.messages.iter().map(|said| Said { role: &said.role, content: &said.text }).collect(),
-            temperature: prompt.agent.temperature_milli.map(|milli| f64::from(milli) / 1000.0),
-            max_tokens: prompt.agent.max_output_tokens,
-            stream: false,
+            model: agent.model.as_deref(),
+            messages: lines(&prompt.messages),
+            tools: tools.into_iter().map(Tool::from).collect(),
+            temperature: agent.temperature_milli.map(|milli| f64::from(milli) / 1000.0),
+            max_tokens: agent.max_output_tokens,
+            stream,
+            stream_options: stream.then_some(StreamOptions { include_usage: true }),
         }
     }
 }

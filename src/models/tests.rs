@@ -6,6 +6,7 @@ use std::time::Duration;
 use actors::agent::{Agent, ChatMessage, Models as _, Prompt, Provider};
 use actors::clock::{Entropy, Millis};
 use actors::conversation::{Failure, Usage};
+use actors::deltas::Saying;
 use serde_json::{Value, json};
 
 use self::stub::{Act, Stub, answer, json_answer};
@@ -27,29 +28,24 @@ fn client() -> OpenAi {
 }
 
 fn agent(base_url: String) -> Agent {
+    let provider = Provider::OpenAi { base_url, api_key: Some(SECRET.to_owned()) };
     Agent {
-        id: "agt_1".to_owned(),
-        name: "Clara".to_owned(),
-        provider: Provider::OpenAi { base_url, api_key: Some(SECRET.to_owned()) },
         model: Some("small".to_owned()),
-        system_prompt: None,
         temperature_milli: Some(700),
         max_output_tokens: Some(64),
         timeout_seconds: 30,
-        tools: None,
-        created_at: Millis(0),
-        updated_at: None,
+        ..Agent::new("agt_1", "Clara", provider, Millis(0))
     }
 }
 
 fn said(role: &str, text: &str) -> ChatMessage {
-    ChatMessage { role: role.to_owned(), text: text.to_owned() }
+    ChatMessage::words(role, text)
 }
 
 fn prompt_of(agent: Agent) -> Prompt {
     let messages = vec![said("system", "Be kind."), said("user", "Good morning")];
     let trace = actors::trace::TraceContext { trace_id: [0xab; 16], span_id: [0xcd; 8], flags: 1 };
-    Prompt { agent: Arc::new(agent), messages, trace: Some(trace) }
+    Prompt { agent: Arc::new(agent), messages, trace: Some(trace), saying: Saying::silent() }
 }
 
 fn prompt(base_url: String) -> Prompt {
@@ -60,7 +56,13 @@ fn prompt(base_url: String) -> Prompt {
 async fn ask(script: Vec<Act>) -> (Result<(String, Usage), Fault>, Vec<String>) {
     let stub = Stub::start(script).await;
     let outcome = client().ask(&prompt(stub.base_url()), AMPLE).await;
-    (outcome, stub.requests())
+    (outcome.map(words), stub.requests())
+}
+
+/// The one reply and what it cost.
+fn words(said: Said) -> (String, Usage) {
+    assert_eq!((said.replies.len(), said.calls.len()), (1, 0), "{said:?}");
+    (said.replies.concat(), said.usage)
 }
 
 /// What is wrong with one answer that is not tried again.

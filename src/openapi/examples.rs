@@ -315,7 +315,17 @@ pub(super) const AGENTS: [Example; 2] = [
   "apiKey": "sk-example",
   "systemPrompt": "You are a friendly travel agent.",
   "temperature": 0.2,
-  "maxOutputTokens": 800
+  "maxOutputTokens": 800,
+  "tools": [
+    {"name": "request_review"},
+    {
+      "name": "find_booking",
+      "description": "Finds a booking by its number.",
+      "parameters": {"type": "object", "required": ["number"], "properties": {"number": {"type": "string"}}},
+      "url": "https://bookings.example.com/find",
+      "headers": {"Authorization": "Bearer example"}
+    }
+  ]
 }"#,
     ),
 ];

@@ -1,6 +1,8 @@
 //! Events as clients see them: the same in lists, in streams and in webhooks.
 
+use actors::clock::Millis;
 use actors::conversation::{Event, Turn, message_of};
+use actors::deltas::Delta;
 use actors::id::{Address, ConversationId, EventId, MessageId, TurnId};
 use actors::machine::Record;
 use actors::message::{Json, Overlay, ReviewState};
@@ -174,9 +176,50 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
         }),
         Event::ConversationErased => show.with(OfErasure { erased: true }),
         Event::ConversationClosed => show.with(serde_json::Map::new()),
-        Event::TurnQueued(_) | Event::DeadlineMoved { .. } | Event::ErasureMoved { .. } => return Ok(None),
+        Event::TurnQueued(_)
+        | Event::TurnMoved(_)
+        | Event::DeadlineMoved { .. }
+        | Event::ErrandsDue { .. }
+        | Event::ErasureMoved { .. } => return Ok(None),
     };
     written.map(Some)
+}
+
+/// The name of a piece of what an agent is saying.
+pub const DELTA: &str = "turn.delta";
+
+#[derive(Serialize)]
+struct DeltaView<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: Time,
+    data: OfDelta<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfDelta<'a> {
+    turn_id: Shown<TurnId>,
+    attempt: u32,
+    message: u32,
+    chunk: u64,
+    text: &'a str,
+}
+
+/// A piece of what an agent is saying. It is told in streams only, and is no event: it has neither id nor sequence.
+///
+/// # Errors
+///
+/// As [`event_json`].
+pub fn delta_json(delta: &Delta, at: Millis) -> Result<Vec<u8>, serde_json::Error> {
+    let data = OfDelta {
+        turn_id: Shown(delta.turn),
+        attempt: delta.attempt,
+        message: delta.message,
+        chunk: delta.number,
+        text: &delta.text,
+    };
+    serde_json::to_vec(&DeltaView { kind: DELTA, timestamp: Time(at), data })
 }
 
 /// What is the same for every type of event.

@@ -184,6 +184,7 @@ mod tests {
             expires_at: Millis(1),
             on_expire: None,
             quorum: None,
+            asker: None,
         };
         let faults = faults(&review, &response);
         assert!(faults.iter().all(|fault| fault.code == "invalid_response"));

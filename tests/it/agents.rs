@@ -15,7 +15,7 @@ async fn an_agent_is_answered_as_it_was_described_with_its_defaults() {
         made,
         json!({"id": made["id"], "name": "Bot", "provider": "builtin", "model": null, "baseUrl": null,
             "apiKeySet": false, "systemPrompt": null, "temperature": null, "maxOutputTokens": null,
-            "timeoutSeconds": 120, "tools": null,
+            "timeoutSeconds": 120, "tools": null, "maxConcurrentTurns": 64, "inputPrice": 1.0, "outputPrice": 1.0,
             "builtin": {"behaviour": "echo", "script": [], "latencyMs": 0, "split": 1, "failEvery": 0},
             "createdAt": "2025-01-01T00:00:00.000Z", "updatedAt": null})
     );
@@ -57,6 +57,78 @@ async fn a_models_key_is_taken_and_never_shown() {
     }
     assert_eq!(app.get(path).await.expect(200)["apiKeySet"], true);
     assert_eq!(app.patch(path).json(json!({"apiKey": null})).await.expect(200)["apiKeySet"], false);
+}
+
+#[tokio::test]
+async fn a_tools_headers_are_taken_and_never_shown() {
+    let app = TestApp::new().await;
+    let tool = json!({"name": "find", "url": "https://example.com/find", "method": "GET",
+        "headers": {"Authorization": "Bearer very-secret"}});
+    let body = json!({"id": "a", "name": "A", "provider": "builtin", "tools": [tool, {"name": "request_review"}]});
+    let made = post(&app, body).await;
+    assert!(!String::from_utf8_lossy(&made.bytes).contains("secret"));
+    let made = made.expect(201);
+    assert_eq!(made["tools"][0]["headers"], json!({"Authorization": "***"}));
+    let shown = app.patch("/api/v1/agents/a").json(json!({"tools": made["tools"]})).await.faults();
+    assert_eq!(shown, ["forbidden_header /tools/0/headers/Authorization"], "what is shown is not the secret");
+}
+
+#[tokio::test]
+async fn how_many_turns_run_and_what_they_cost_can_be_set() {
+    let app = TestApp::new().await;
+    let all = json!({"maxConcurrentTurns": 2, "inputPrice": 0.25, "outputPrice": 1000, "stream": false});
+    let mut body = json!({"id": "gpt", "name": "G", "provider": "openai", "model": "m", "baseUrl": "http://a.b/"});
+    body.as_object_mut().unwrap().extend(all.as_object().unwrap().clone());
+    let made = post(&app, body).await.expect(201);
+    for (name, value) in all.as_object().unwrap() {
+        assert_eq!(made[name].as_f64(), value.as_f64(), "{name}");
+    }
+    assert_eq!(made["stream"], false);
+    let reset = json!({"maxConcurrentTurns": null, "inputPrice": null, "stream": null});
+    let after = app.patch("/api/v1/agents/gpt").json(reset).await.expect(200);
+    assert_eq!(
+        (&after["maxConcurrentTurns"], &after["inputPrice"], &after["stream"]),
+        (&json!(64), &json!(1.0), &json!(true))
+    );
+    let faults = app.patch("/api/v1/agents/gpt");
+    let wrong = json!({"maxConcurrentTurns": 257, "inputPrice": -1, "outputPrice": "1", "stream": 1});
+    assert_eq!(
+        faults.json(wrong).await.faults(),
+        [
+            "out_of_range /maxConcurrentTurns",
+            "out_of_range /inputPrice",
+            "invalid_type /outputPrice",
+            "invalid_type /stream"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn every_fault_of_a_tool_is_named() {
+    let app = TestApp::new().await;
+    let tools = json!([
+        {}, {"name": "a b"}, {"name": "x", "parameters": {"type": 7}}, {"name": "x", "description": 1},
+        {"type": "web", "function": {"parameters": 1}}, {"name": "y", "url": "http://10.0.0.1/", "method": "HEAD"},
+        {"name": "z", "headers": {"Host": "a"}}, {"name": "v", "url": "x"}
+    ]);
+    let faults = post(&app, json!({"name": "x", "provider": "builtin", "tools": tools})).await.faults();
+    assert_eq!(
+        faults,
+        [
+            "required /tools/0/name",
+            "invalid_characters /tools/1/name",
+            "invalid_schema /tools/2/parameters",
+            "invalid_type /tools/3/description",
+            "duplicate_value /tools/3",
+            "invalid_enum /tools/4/type",
+            "required /tools/4/function/name",
+            "invalid_type /tools/4/function/parameters",
+            "blocked_url /tools/5/url",
+            "invalid_enum /tools/5/method",
+            "forbidden_header /tools/6/headers/Host",
+            "invalid_url /tools/7/url",
+        ]
+    );
 }
 
 #[tokio::test]

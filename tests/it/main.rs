@@ -33,6 +33,7 @@ mod smoke;
 mod support;
 mod telemetry;
 mod tidy;
+mod tools;
 mod transfer;
 mod webhook_endpoints;
 mod workspaces;

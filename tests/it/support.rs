@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actors::agent::NoModels;
 use actors::clock::{Entropy, ManualClock, Millis};
 use actors::node::Node;
+use actors::ports::Ports;
 use actors::store::Store;
 use axum::Router;
 use axum::body::Body;
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tertulia::app::App;
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::egress::Egress;
+use tertulia::tools::AgentTools;
 use tertulia::{bootstrap, http as front};
 use tower::ServiceExt;
 
@@ -130,7 +131,8 @@ pub(crate) fn node(store: impl Store, clock: Arc<ManualClock>) -> Arc<Node> {
     static NODES: AtomicU64 = AtomicU64::new(0);
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&NODES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    Node::start(Arc::new(store), clock, Entropy::seeded(seed), Arc::new(NoModels))
+    let tools = Arc::new(AgentTools::new(clock.clone()));
+    Node::start(Arc::new(store), clock, Entropy::seeded(seed), Ports { tools, ..Ports::default() })
 }
 
 /// A request; await it to send it.

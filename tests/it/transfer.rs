@@ -1,6 +1,9 @@
 //! Export and import: what was moved answers the same bytes, and an import that was broken off is finished by another.
+#![cfg(unix)]
 
 use std::io::{Cursor, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use actors::store::inventory::Inventory;
@@ -8,6 +11,8 @@ use actors::store::memory::MemoryStore;
 use serde_json::{Value, json};
 use tertulia::transfer::{Imported, Options, TransferError, export, export_to_file, import};
 
+use crate::client::Client;
+use crate::smoke::{Server, program};
 use crate::support::script::{Script, Sent, everything};
 use crate::support::{BEGIN, TestApp, TestStore};
 
@@ -136,6 +141,41 @@ async fn an_import_that_was_broken_off_anywhere_is_finished_by_the_next() {
     assert_eq!(done.commits, 0, "each line but the last was done by one of those before");
     assert_eq!(contents(&exported(&*target, None).await), contents(&file));
     says_the_same(&before, &sent, TestStore::over(target)).await;
+}
+
+#[tokio::test]
+async fn the_program_imports_what_it_was_killed_over_and_exports_it_again() {
+    let (before, store, _) = lived_in().await;
+    let file = exported(&store, None).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (data, path) = (dir.path().join("data"), dir.path().join("export.jsonl"));
+    std::fs::write(&path, &file).unwrap();
+    let lines: Vec<&[u8]> = file.split_inclusive(|byte| *byte == b'\n').collect();
+    for half in [lines.len() / 3, 2 * lines.len() / 3] {
+        let mut import = program(&data).arg("import").stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = import.stdin.take().unwrap();
+        input.write_all(&lines[..half].concat()).unwrap();
+        // It may be anywhere in what it has read so far.
+        import.kill().unwrap();
+        import.wait().unwrap();
+    }
+    let whole = program(&data).arg("import").arg(&path).output().unwrap();
+    let words = String::from_utf8_lossy(&whole.stdout).into_owned();
+    assert!(whole.status.success() && words.contains("entities"), "{whole:?}");
+    let verified = program(&data).arg("verify").output().unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+    let again = dir.path().join("again.jsonl");
+    let export = program(&data).args(["export", "--out"]).arg(&again).output().unwrap();
+    assert!(export.status.success(), "{export:?}");
+    assert_eq!(contents(&std::fs::read(&again).unwrap()), contents(&file));
+    assert_eq!(std::fs::metadata(&again).unwrap().permissions().mode() & 0o777, 0o600, "it holds secrets");
+    let server = Server::start(&data, &[]);
+    let mut client = Client::connect(&server.address).unwrap();
+    // By the program's own clock the reviews are over; conversations know no time.
+    let path = "/api/v1/conversations";
+    let there = client.send("GET", path, None, "").unwrap();
+    assert_eq!(String::from_utf8_lossy(&there.body), String::from_utf8_lossy(&before.get(path).await.bytes));
+    assert_eq!(server.terminate(), Some(0));
 }
 
 #[tokio::test]

@@ -5,10 +5,13 @@ use std::time::Duration;
 use dashmap::DashMap;
 use minicbor::{Decode, Encode};
 
-use super::{Agent, Completion};
-use crate::conversation::{Failure, Usage};
+use super::{Agent, Completion, Said};
+use crate::conversation::Failure;
+use crate::deltas::Saying;
 use crate::id::Address;
+use crate::limits;
 use crate::message::Json;
+use crate::tool::Tools;
 
 /// What it does with what it hears.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -57,16 +60,29 @@ pub struct Builtin {
     pub fail_every: u32,
 }
 
-/// Counts each agent's turns, for `fail_every`. The count begins anew with the process.
+/// Counts the turns of agents of which every so-manyth fails. The counts begin anew with the process, when the agent is
+/// deleted, and when there are more than [`limits::COUNTED_AGENTS`].
 #[derive(Debug, Default)]
 pub struct TurnCounter(DashMap<(Address, String), u64>);
 
 impl TurnCounter {
-    /// This turn's number among the agent's, from 1.
-    fn next(&self, workspace: Address, agent: &str) -> u64 {
-        let mut count = self.0.entry((workspace, agent.to_owned())).or_default();
+    /// Counts a turn and says whether it is one of those that fail.
+    pub(crate) fn fails(&self, workspace: Address, agent: &Agent, every: u32) -> bool {
+        if every == 0 {
+            return false;
+        }
+        let key = (workspace, agent.id.clone());
+        if self.0.len() >= limits::COUNTED_AGENTS && !self.0.contains_key(&key) {
+            self.0.clear();
+        }
+        let mut count = self.0.entry(key).or_default();
         *count += 1;
-        *count
+        count.is_multiple_of(u64::from(every))
+    }
+
+    /// The agent is gone.
+    pub(crate) fn forget(&self, workspace: Address, agent: &str) {
+        self.0.remove(&(workspace, agent.to_owned()));
     }
 }
 
@@ -75,15 +91,49 @@ fn tokens(text: &str) -> u64 {
     (text.chars().count() as u64).div_ceil(4)
 }
 
-/// What `builtin` replies to `text`.
+/// What a builtin agent does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It replies.
+    Reply(Vec<String>),
+    /// It calls a tool, as its script says.
+    Call(Json),
+}
+
+/// What `builtin` does about `text`, after its calls of tools so far had these results.
+///
+/// After a call it gives the replies of the entry that called. Where that entry has none, it answers the result as if
+/// that had been said to it: so a script can go different ways by what people decide.
 #[must_use]
-pub fn replies(builtin: &Builtin, text: &str) -> Vec<String> {
+pub fn next(builtin: &Builtin, text: &str, results: &[&str]) -> Next {
+    let mut heard = text;
+    let mut results = results.iter();
+    loop {
+        let entry = match builtin.behaviour {
+            Behaviour::Echo => None,
+            Behaviour::Scripted => find(&builtin.script, heard),
+        };
+        let called = entry.and_then(|entry| Some((entry, entry.tool_call.as_ref()?)));
+        match (called, results.next()) {
+            (Some((_, call)), None) => return Next::Call(call.clone()),
+            (Some((entry, _)), Some(result)) if entry.reply.is_empty() => heard = result,
+            (Some((entry, _)), Some(_)) => return Next::Reply(in_parts(builtin, entry.reply.clone())),
+            (None, _) => {
+                let replies = entry.map_or_else(|| vec![heard.to_owned()], |entry| entry.reply.clone());
+                return Next::Reply(in_parts(builtin, replies));
+            }
+        }
+    }
+}
+
+/// The first entry that matches.
+fn find<'a>(script: &'a [ScriptEntry], text: &str) -> Option<&'a ScriptEntry> {
     let heard = text.to_lowercase();
-    let entry = match builtin.behaviour {
-        Behaviour::Echo => None,
-        Behaviour::Scripted => builtin.script.iter().find(|entry| heard.contains(&entry.on.to_lowercase())),
-    };
-    let replies = entry.map_or_else(|| vec![text.to_owned()], |entry| entry.reply.clone());
+    script.iter().find(|entry| heard.contains(&entry.on.to_lowercase()))
+}
+
+/// A single reply in as many messages as the agent speaks.
+fn in_parts(builtin: &Builtin, replies: Vec<String>) -> Vec<String> {
     match replies.as_slice() {
         [only] if builtin.split > 1 => split(only, builtin.split as usize),
         _ => replies,
@@ -114,28 +164,45 @@ fn split(text: &str, parts: usize) -> Vec<String> {
     pieces
 }
 
-/// One turn of a builtin agent.
-pub(crate) async fn complete(
-    (counter, workspace): (&TurnCounter, Address),
-    agent: &Agent,
-    builtin: &Builtin,
-    text: &str,
-    heard: u64,
-) -> Completion {
+/// What a builtin agent is asked.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    /// The agent.
+    pub(crate) agent: &'a Agent,
+    /// How it behaves.
+    pub(crate) builtin: &'a Builtin,
+    /// The words to be answered.
+    pub(crate) text: &'a str,
+    /// Results of its calls so far.
+    pub(crate) results: &'a [&'a str],
+    /// About how many tokens a model would read.
+    pub(crate) heard: u64,
+    /// It is to fail.
+    pub(crate) fails: bool,
+}
+
+/// What a builtin agent says to it.
+pub(crate) async fn complete(asked: &Asked<'_>, tools: &dyn Tools, saying: &Saying) -> Completion {
+    let Asked { agent, builtin, text, results, heard, fails } = asked;
     if builtin.latency_ms > 0 {
         tokio::time::sleep(Duration::from_millis(builtin.latency_ms)).await;
     }
-    let fails =
-        builtin.fail_every > 0 && counter.next(workspace, &agent.id).is_multiple_of(u64::from(builtin.fail_every));
-    if fails {
+    if *fails {
         let detail = format!("the builtin agent fails every {} turns", builtin.fail_every);
         return Err(Failure { code: "builtin_failure".to_owned(), detail });
     }
-    let replies = replies(builtin, text);
-    let output_tokens = replies.iter().map(|reply| tokens(reply)).sum();
-    let model = agent.model.clone().unwrap_or_else(|| "builtin".to_owned());
-    let usage = Usage { input_tokens: heard, output_tokens, millicredits: heard + output_tokens, model };
-    Ok((replies, usage))
+    let (replies, calls) = match next(builtin, text, results) {
+        Next::Reply(replies) => (replies, Vec::new()),
+        Next::Call(call) => (Vec::new(), vec![tools.scripted(&call)]),
+    };
+    for (message, reply) in (0..).zip(&replies) {
+        // As a model would: a word at a time.
+        reply.split_inclusive(char::is_whitespace).for_each(|word| saying.say(message, word));
+    }
+    let said = replies.iter().map(|reply| tokens(reply)).sum::<u64>();
+    let called = calls.iter().map(|call| tokens(&call.arguments)).sum::<u64>();
+    let usage = agent.usage(*heard, said + called, agent.model.as_deref().unwrap_or("builtin"));
+    Ok(Said { replies, calls, usage })
 }
 
 /// About how many tokens these texts are together.
@@ -146,11 +213,19 @@ pub(crate) fn tokens_of<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Millis;
 
     fn scripted(on: &str, reply: &[&str]) -> Builtin {
         let reply = reply.iter().map(|&reply| reply.to_owned()).collect();
         let script = vec![ScriptEntry { on: on.to_owned(), reply, tool_call: None }];
         Builtin { behaviour: Behaviour::Scripted, script, ..Builtin::default() }
+    }
+
+    fn replies(builtin: &Builtin, text: &str) -> Vec<String> {
+        match next(builtin, text, &[]) {
+            Next::Reply(replies) => replies,
+            Next::Call(call) => panic!("{call:?}"),
+        }
     }
 
     #[test]
@@ -163,6 +238,45 @@ mod tests {
         let builtin = scripted("PRICE", &["It is 5.", "Anything else?"]);
         assert_eq!(replies(&builtin, "what is the price?"), ["It is 5.", "Anything else?"]);
         assert_eq!(replies(&builtin, "hello"), ["hello"]);
+    }
+
+    #[test]
+    fn a_script_calls_its_tool_once_and_goes_on_with_its_reply_or_with_the_result() {
+        let entry = |on: &str, reply: &[&str], call: Option<&str>| ScriptEntry {
+            on: on.to_owned(),
+            reply: reply.iter().map(|&reply| reply.to_owned()).collect(),
+            tool_call: call.map(Json::from_checked),
+        };
+        let script = vec![
+            entry("refund", &["Done."], Some("{\"name\":\"a\"}")),
+            entry("ship", &[], Some("{\"name\":\"b\"}")),
+            entry("approve", &["Shipped."], None),
+        ];
+        let builtin = Builtin { behaviour: Behaviour::Scripted, script, ..Builtin::default() };
+        let reply = |text: &str| Next::Reply(vec![text.to_owned()]);
+        assert_eq!(next(&builtin, "Refund me", &[]), Next::Call(Json::from_checked("{\"name\":\"a\"}")));
+        assert_eq!(next(&builtin, "Refund me", &["anything"]), reply("Done."));
+        assert_eq!(next(&builtin, "ship it", &["{\"selectedOption\":\"approve\"}"]), reply("Shipped."));
+        assert_eq!(next(&builtin, "ship it", &["no"]), reply("no"), "what no entry matches is repeated");
+        let again = next(&builtin, "ship it", &["refund"]);
+        assert_eq!(again, Next::Call(Json::from_checked("{\"name\":\"a\"}")), "a result may lead to a next call");
+        assert_eq!(next(&builtin, "ship it", &["refund", "ok"]), reply("Done."));
+    }
+
+    #[test]
+    fn of_so_many_turns_one_fails_and_counts_are_kept_for_so_many_agents() {
+        let counter = TurnCounter::default();
+        let agent = |id: String| Agent::new(id, "x", super::super::Provider::Builtin(Builtin::default()), Millis(0));
+        let (bot, workspace) = (agent("bot".to_owned()), Address([1; 10]));
+        let failed: Vec<bool> = (0..6).map(|_| counter.fails(workspace, &bot, 3)).collect();
+        assert_eq!(failed, [false, false, true, false, false, true]);
+        assert!(!counter.fails(workspace, &bot, 0));
+        counter.forget(workspace, "bot");
+        assert!(counter.0.is_empty());
+        for n in 0..limits::COUNTED_AGENTS * 2 {
+            counter.fails(workspace, &agent(n.to_string()), 2);
+            assert!(counter.0.len() <= limits::COUNTED_AGENTS);
+        }
     }
 
     #[test]

@@ -183,10 +183,11 @@ pub(super) fn end_review(
         return Ok(());
     }
     let state = ReviewState { status: ReviewStatus::Cancelled, completed_at: Some(moment.now), ..standing };
-    let (rows, views) = review_ended(message, review.expires_at, after.clone(), &state);
+    let (rows, views) = review_ended(message, &review, after.clone(), &state);
     change.rows.extend(rows);
     change.views.extend(views);
-    change.events.push(Event::ReviewCancelled(ReviewEnd { message, state: state.clone() }));
+    let asker = review.asker.clone();
+    change.events.push(Event::ReviewCancelled(ReviewEnd { message, state: state.clone(), asker }));
     after.review = Some(state);
     Ok(())
 }

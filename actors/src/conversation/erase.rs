@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 
 use super::amend::{end_review, redaction, unshow};
 use super::post::overlay_of;
-use super::{Conversation, DETAILS, Event, OVERLAYS, Opening, Reply, SHOWN, State, number_key};
+use super::{Conversation, DETAILS, Event, OVERLAYS, Opening, Reply, SHOWN, State, Turn, number_key, turn};
 use crate::clock::Millis;
 use crate::codec;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Need, Record};
@@ -43,7 +43,7 @@ impl Erasure {
 
 /// Begins, or goes one step further.
 pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Decision<Conversation>, Missing> {
-    let Some(erasure) = &state.erasure else { return Ok(Decision::Change(begin(state, moment))) };
+    let Some(erasure) = &state.erasure else { return Ok(Decision::Change(begin(state, moment, found)?)) };
     let Some((first, last)) = erasure.step() else { return Ok(Decision::Answer(Reply::Erasing(*erasure))) };
     let needs = (first..=last).flat_map(|seq| {
         let key = number_key(seq);
@@ -82,20 +82,21 @@ fn take_overlay(
     Ok(())
 }
 
-/// Nothing is said here any more.
-fn begin(state: &State, moment: &Moment) -> Change<Conversation> {
-    let mut events = vec![Event::ConversationErased];
-    let mut rows = vec![RowWrite { table: DETAILS, key: Bytes::new(), value: None }];
+/// Nothing is said here any more. What turns were about to ask or do stands in rows, and goes with them.
+fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Conversation>, Missing> {
+    let erasure = Erasure { since: moment.now, next: Some(1), last: moment.next_seq - 1 };
+    let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));
+    change.rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: None });
     for turn in state.running.iter().chain(&state.queued) {
-        let cancelled = turn.cancelled(moment.now);
-        rows.push(cancelled.row());
-        events.push(Event::TurnCancelled(cancelled));
+        let moment = Moment { next_seq: moment.next_seq + Event::sequences(&change.events), ..*moment };
+        let cancelled = turn::end_as(state, turn, Turn::cancelled, &moment, found, &mut change)?;
+        change.rows.push(cancelled.row());
+        change.events.push(Event::TurnCancelled(cancelled));
     }
     if !state.closed {
-        events.push(Event::ConversationClosed);
+        change.events.push(Event::ConversationClosed);
     }
-    let erasure = Erasure { since: moment.now, next: Some(1), last: moment.next_seq - 1 };
-    Change { rows, ..Change::new(events, Reply::Erasing(erasure)) }
+    Ok(change)
 }
 
 /// A conversation that nobody has used is there and closed, so that nobody will. It stands in no list.

@@ -10,6 +10,7 @@ use crate::clock::Millis;
 use crate::id::{ConversationId, MessageId, TurnId};
 use crate::machine::Record;
 use crate::message::{Content, Gone, Message, ReviewState};
+use crate::tool::Asker;
 
 /// A message's acceptance, as it is logged.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -62,6 +63,9 @@ pub struct ReviewEnd {
     /// How it stands now.
     #[n(1)]
     pub state: ReviewState,
+    /// The turn that waits for it.
+    #[n(2)]
+    pub asker: Option<Asker>,
 }
 
 /// What happens in a conversation. What people or agents say stands in events, never in marks: a mark cannot lose it.
@@ -181,13 +185,23 @@ pub enum Event {
         #[n(0)]
         next: Option<Millis>,
     },
+    /// The turn that runs has called tools, has results of them, or waits; a mark.
+    #[n(21)]
+    TurnMoved(#[n(0)] Turn),
+    /// There are errands to other conversations, or none any more; a mark.
+    #[n(22)]
+    ErrandsDue {
+        /// When they are run again, if they have to be.
+        #[n(0)]
+        at: Option<Millis>,
+    },
 }
 
 impl Event {
     /// The same without what people or agents have said; `None` where it has none of that. It leads to the same state.
     #[must_use]
     pub fn without_words(&self, gone: Gone) -> Option<Self> {
-        let end = |end: &ReviewEnd| ReviewEnd { message: end.message, state: end.state.without_words() };
+        let end = |end: &ReviewEnd| ReviewEnd { state: end.state.without_words(), ..end.clone() };
         Some(match self {
             Self::MessageCreated(accepted) if accepted.content.gone != Some(gone) => Self::MessageCreated(Accepted {
                 content: Arc::new(accepted.content.without_words(gone)),
@@ -217,6 +231,8 @@ impl Event {
             | Self::TurnCompleted(_)
             | Self::TurnFailed(_)
             | Self::TurnCancelled(_)
+            | Self::TurnMoved(_)
+            | Self::ErrandsDue { .. }
             | Self::ConversationErased
             | Self::ErasureMoved { .. }
             | Self::DeadlineMoved { .. } => return None,
@@ -243,8 +259,26 @@ impl Event {
             Self::TurnCompleted(_) => "turn.completed",
             Self::TurnFailed(_) => "turn.failed",
             Self::TurnCancelled(_) => "turn.cancelled",
-            Self::TurnQueued(_) | Self::DeadlineMoved { .. } | Self::ErasureMoved { .. } => return None,
+            Self::TurnQueued(_)
+            | Self::TurnMoved(_)
+            | Self::DeadlineMoved { .. }
+            | Self::ErrandsDue { .. }
+            | Self::ErasureMoved { .. } => return None,
         })
+    }
+
+    /// How many of these take a sequence of their own.
+    pub(super) fn sequences(events: &[Self]) -> u64 {
+        events.iter().filter(|event| event.name().is_some()).count() as u64
+    }
+
+    /// Whether there are errands because of it.
+    pub(crate) fn makes_errands(&self) -> bool {
+        match self {
+            Self::ReviewCompleted(end) | Self::ReviewExpired(end) | Self::ReviewCancelled(end) => end.asker.is_some(),
+            Self::ErrandsDue { at } => at.is_some(),
+            _ => false,
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::turn::Turn;
+use super::errand::Errand;
+use super::turn::{self, Turn};
 use super::{
     Accepted, CONTACT_CONVERSATIONS, CONVERSATIONS, Conversation, DEADLINES, DETAILS, Event, OVERLAYS, Opening, Origin,
     PENDING_REVIEWS, REVIEWS, Rejection, Reply, ReviewEnd, State, number_key,
@@ -14,7 +15,7 @@ use crate::codec;
 use crate::id::{Address, ConversationId, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
-use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
+use crate::message::{Content, Message, NewMessage, Overlay, Parent, Review, ReviewState, ReviewStatus};
 use crate::store::{RowWrite, ViewWrite};
 
 /// What a new message does while a turn runs.
@@ -193,7 +194,7 @@ impl Post {
                 posting.supersede(id, found)?;
             }
         }
-        let turn = turn.map(|(turn, how)| posting.schedule(state, turn, how));
+        let turn = turn.map(|(turn, how)| posting.schedule(state, turn, how, found)).transpose()?;
         let reply = Reply::Posted { messages: posting.messages, turn };
         Ok(Decision::Change(Change { rows: posting.rows, views: posting.views, ..Change::new(posting.events, reply) }))
     }
@@ -347,28 +348,23 @@ impl Posting<'_> {
         };
         let completed_at = Some(self.moment.now);
         let state = ReviewState { status: ReviewStatus::Cancelled, completed_at, ..standing };
-        let (rows, views) = review_ended(id, review.expires_at, overlay, &state);
+        let (rows, views) = review_ended(id, &review, overlay, &state);
         self.rows.extend(rows);
         self.views.extend(views);
-        self.event(Event::ReviewCancelled(ReviewEnd { message: id, state }));
+        self.event(Event::ReviewCancelled(ReviewEnd { message: id, state, asker: review.asker }));
         Ok(())
     }
 
     /// Gives the requested turn its place.
-    fn schedule(&mut self, state: Option<&State>, turn: Turn, place: Place) -> Turn {
+    fn schedule(&mut self, state: Option<&State>, turn: Turn, place: Place, found: &Found) -> Result<Turn, Missing> {
         let trigger = self.messages.last().map(|message| message.id.number);
         let turn = Turn { trigger, ..turn };
-        let waiting = state.map(|state| state.queued.as_slice()).unwrap_or_default();
-        let running = state.and_then(|state| state.running.as_ref());
-        let ended: Vec<&Turn> = match place {
-            Place::Replace => waiting.iter().collect(),
-            Place::Interrupt => running.into_iter().chain(waiting).collect(),
-            Place::Start | Place::Wait | Place::Join => Vec::new(),
-        };
-        for turn in ended {
-            let cancelled = turn.cancelled(self.moment.now);
-            self.rows.push(cancelled.row());
-            self.event(Event::TurnCancelled(cancelled));
+        if let Some(state) = state {
+            let running = state.running.iter().filter(|_| matches!(place, Place::Interrupt));
+            let waiting = state.queued.iter().filter(|_| matches!(place, Place::Interrupt | Place::Replace));
+            for turn in running.chain(waiting) {
+                self.cancel(state, turn, found)?;
+            }
         }
         let turn = match place {
             Place::Start | Place::Interrupt => turn.started(self.moment),
@@ -379,7 +375,20 @@ impl Posting<'_> {
             Place::Start | Place::Interrupt => Event::TurnStarted(turn.clone()),
             Place::Wait | Place::Join | Place::Replace => Event::TurnQueued(turn.clone()),
         });
-        turn
+        Ok(turn)
+    }
+
+    /// A turn makes room for the one that is asked for.
+    fn cancel(&mut self, state: &State, turn: &Turn, found: &Found) -> Result<(), Missing> {
+        let moment = Moment { next_seq: self.next_seq, ..*self.moment };
+        let mut change = Change::new(Vec::new(), Reply::Nothing);
+        let cancelled = turn::end_as(state, turn, Turn::cancelled, &moment, found, &mut change)?;
+        self.rows.push(cancelled.row());
+        self.rows.extend(change.rows);
+        for event in change.events.into_iter().chain([Event::TurnCancelled(cancelled)]) {
+            self.event(event);
+        }
+        Ok(())
     }
 }
 
@@ -430,14 +439,15 @@ pub(super) fn overlay_of(seq: u64, found: &Found) -> Result<Overlay, Missing> {
 /// What is written when a review ends.
 pub(super) fn review_ended(
     id: MessageId,
-    expires_at: Millis,
+    review: &Review,
     overlay: Overlay,
     state: &ReviewState,
 ) -> (Vec<RowWrite>, Vec<ViewWrite>) {
     let overlay = Overlay { review: Some(state.clone()), ..overlay };
-    let rows = vec![
+    let mut rows = vec![
         RowWrite { table: OVERLAYS, key: number_key(id.number), value: Some(codec::encode(&overlay)) },
-        RowWrite { table: DEADLINES, key: deadline_key(expires_at, id.number), value: None },
+        RowWrite { table: DEADLINES, key: deadline_key(review.expires_at, id.number), value: None },
     ];
+    rows.extend(review.asker.clone().map(|asker| Errand::Tell { asker, message: id }.row()));
     (rows, vec![ViewWrite { view: PENDING_REVIEWS, key: id_key(id), value: None }])
 }

@@ -39,7 +39,7 @@ pub(super) fn wake(
     found: &Found,
 ) -> Result<Decision<Conversation>, Missing> {
     let mut change = Change::new(Vec::new(), Reply::Nothing);
-    turn::recover(state, lost, moment, &mut change.events, &mut change.rows);
+    turn::recover(state, lost, moment, found, &mut change)?;
     if state.next_deadline.is_some_and(|next| next <= moment.now) {
         let mut deadlines = Vec::new();
         for (key, _) in found.first(DEADLINES, EXPIRED_AT_ONCE + 1)? {
@@ -82,11 +82,11 @@ fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversa
     let Some((id, review)) = asked(seq, found)? else { return Ok(()) };
     let overlay = overlay_of(seq, found)?;
     let state = standing(&review, overlay.review.as_ref(), moment.now);
-    let (rows, views) = review_ended(id, review.expires_at, overlay, &state);
+    let (rows, views) = review_ended(id, &review, overlay, &state);
     change.rows.extend(rows);
     change.views.extend(views);
     let by_default = state.status == ReviewStatus::Completed;
-    let end = ReviewEnd { message: id, state };
+    let end = ReviewEnd { message: id, state, asker: review.asker };
     change.events.push(if by_default { Event::ReviewCompleted(end) } else { Event::ReviewExpired(end) });
     Ok(())
 }
@@ -252,9 +252,9 @@ fn ended(
 ) -> Result<Change<Conversation>, Missing> {
     let overlay = overlay_of(message.number, found)?;
     let text = shown_text(message.number, &overlay, moment);
-    let (mut rows, views) = review_ended(message, review.expires_at, overlay, &after);
+    let (mut rows, views) = review_ended(message, review, overlay, &after);
     rows.extend(text);
-    let events = vec![event(ReviewEnd { message, state: after.clone() })];
+    let events = vec![event(ReviewEnd { message, state: after.clone(), asker: review.asker.clone() })];
     Ok(Change { rows, views, ..Change::new(events, Reply::Review(Box::new(after))) })
 }
 

@@ -1,13 +1,14 @@
 //! Decisions as data: no runtime, no store.
 
-use crate::id::TurnId;
-use crate::message::Content;
+use crate::id::{MessageId, TurnId};
+use crate::message::{Content, Message};
 use std::sync::Arc;
 
 use super::*;
 use crate::machine::sim::Sim;
 use crate::message::{NewMessage, Parent, Review, SenderKind};
 
+mod calls;
 mod erasure;
 mod posts;
 mod random;
@@ -69,6 +70,7 @@ fn review(expires_at: Millis, on_expire: Option<&str>) -> Review {
         expires_at,
         on_expire: on_expire.map(crate::message::Json::from_checked),
         quorum: None,
+        asker: None,
     }
 }
 
@@ -110,12 +112,12 @@ fn usage() -> Usage {
 
 fn done(number: u64, attempt: u32, replies: &[&str]) -> Command {
     let replies = replies.iter().map(|&reply| reply.to_owned()).collect();
-    Command::FinishTurn(Finish { number, attempt, outcome: Ok((replies, usage())) })
+    Command::FinishTurn(Finish { number, attempt, outcome: Ok((replies, usage())), branch: None })
 }
 
 fn failed(number: u64, attempt: u32) -> Command {
     let failure = Failure { code: "x".to_owned(), detail: "y".to_owned() };
-    Command::FinishTurn(Finish { number, attempt, outcome: Err(failure) })
+    Command::FinishTurn(Finish { number, attempt, outcome: Err(failure), branch: None })
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn ask(e: EntityKey, expires_at: Millis) -> Command {
         expires_at,
         on_expire: None,
         quorum: None,
+        asker: None,
     };
     post_of(e, Content { review: Some(review), ..content("may I?") })
 }

@@ -13,7 +13,8 @@ use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{
-    self, Accepted, BusyPolicy, Conversation, Details, Event, Failure, Origin, ReviewEnd, Turn, TurnStatus, Usage,
+    self, Accepted, BusyPolicy, Call, Calls, Conversation, Details, Errand, Event, Failure, Origin, ReviewEnd, Turn,
+    TurnStatus, Usage, Wait,
 };
 use actors::directory::Circumstances;
 use actors::id::{Address, AttachmentId, ContactId, ConversationId, EndpointId, KeyId, MessageId, TurnId};
@@ -26,7 +27,9 @@ use actors::message::{
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
 use actors::store::{Fresh, NodeId, Store, StoreError, Table};
+use actors::tool::{Ask, Asker};
 use actors::trace::TraceContext;
+use actors::usage;
 use actors::webhook::{DisabledReason, Format, RetiredSecret, WebhookEndpoint};
 use actors::workspace::Workspace;
 use actors::{contact, registry};
@@ -72,6 +75,11 @@ fn turn(number: u64) -> Turn {
         replies: Some((3, 4)),
         usage: Some(Usage { input_tokens: 1, output_tokens: 300, millicredits: 70_000, model: text("m") }),
         failure: Some(Failure { code: text("agent_timeout"), detail: text("too slow") }),
+        rounds: None,
+        open_calls: None,
+        series_after: None,
+        look_at: None,
+        waits_since: None,
         runner: None,
     }
 }
@@ -105,6 +113,7 @@ fn content() -> Content {
         expires_at: AT.plus(86_400_000),
         on_expire: Some(json("{\"selectedOption\":\"reject\"}")),
         quorum: Some(Quorum { of: 2, allowed: vec![text("ana"), text("bob")] }),
+        asker: None,
     };
     let attachment = Attachment {
         id: AttachmentId::new(AT, address()),
@@ -230,7 +239,7 @@ fn golden_records_of_a_conversation() {
         owner: Some(text("ana")),
         details: details(),
     };
-    let end = || ReviewEnd { message: message(2), state: review_state() };
+    let end = || ReviewEnd { message: message(2), state: review_state(), asker: None };
     let plain = Content::text("user", Sender { kind: SenderKind::User, id: text("ana") }, "hi");
     let bare = Accepted { parent: None, owner: None, turn: None, ..accepted(plain) };
     golden.record("conversation-created-human", None, created(Origin::Human { channel: text("demo") }));
@@ -261,6 +270,46 @@ fn golden_records_of_a_conversation() {
     golden.record("turn-cancelled", None, Event::TurnCancelled(turn(1)));
     golden.record("deadline-moved", None, Event::DeadlineMoved { next: Some(AT) });
     golden.record("deadline-moved-away", None, Event::DeadlineMoved { next: None });
+    golden.done();
+}
+
+/// Turns that call tools and wait for people, and what leads from one conversation to another.
+#[test]
+fn golden_calls_and_errands() {
+    let mut golden = Golden::default();
+    let asker = Asker { conversation: address(), turn: 3, call: text("call_3_1_1_0") };
+    let waiting = Turn {
+        status: TurnStatus::AwaitingReview,
+        rounds: Some(2),
+        open_calls: Some(1),
+        series_after: Some(1),
+        look_at: Some(AT.plus(60_000)),
+        waits_since: Some(AT),
+        ..turn(1)
+    };
+    let review = content().review.map(|review| Review { asker: Some(asker.clone()), ..review });
+    let asking = Content { review, ..content() };
+    let end = ReviewEnd { message: message(2), state: review_state(), asker: Some(asker.clone()) };
+    golden.record("turn-moved", None, Event::TurnMoved(waiting));
+    golden.record("errands-due", None, Event::ErrandsDue { at: Some(AT) });
+    golden.record("errands-run", None, Event::ErrandsDue { at: None });
+    golden.record("message-created-asking", None, Event::MessageCreated(accepted(asking.clone())));
+    golden.record("review-completed-asked", None, Event::ReviewCompleted(end));
+    let ask = Ask { channel: text("demo"), content: asking, review_millis: Some(600_000) };
+    let wait = Wait { review: message(2), expires_at: AT };
+    let open = Call { id: text("c0"), name: text("request_review"), ask: Some(ask), wait: Some(wait), answered: false };
+    let answered = Call { id: text("c1"), name: text("find"), ask: None, wait: None, answered: true };
+    golden.value("calls", &Calls { calls: vec![open, answered], branch: Some(message(5)) });
+    golden.value("errand-tell", &Errand::Tell { asker, message: message(2) });
+    let (channel, call) = (text("demo"), text("c0"));
+    let withdraw = Errand::Withdraw { channel, turn: turn(1).id, call, review: Some(message(2)), since: AT };
+    golden.value("errand-withdraw", &withdraw);
+    let usage = Usage { input_tokens: 1, output_tokens: 300, millicredits: 70_000, model: text("m") };
+    golden.value("usage-entry", &usage::Entry { agent: text("echo"), usage, last: true });
+    let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: None };
+    let (concurrency, input_price, output_price) = (Some(4), Some(500), Some(1_500));
+    let agent = Agent::new("bot", "Bot", remote, AT);
+    golden.value("agent-priced", &Agent { concurrency, input_price, output_price, whole_answers: Some(true), ..agent });
     golden.done();
 }
 
@@ -301,6 +350,7 @@ fn golden_states() {
         queued: vec![turn(2)],
         next_deadline: Some(AT),
         last_seq: 9,
+        errands_at: None,
         erasure: None,
     };
     golden.value("conversation-state", &state);
@@ -368,17 +418,13 @@ fn golden_rows() {
     let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: Some(text("secret")) };
     for (name, provider) in [("agent-builtin", Provider::Builtin(builtin)), ("agent-openai", remote)] {
         let agent = Agent {
-            id: text("bot"),
-            name: text("Bot"),
-            provider,
             model: Some(text("m")),
             system_prompt: Some(text("be kind")),
             temperature_milli: Some(700),
             max_output_tokens: Some(1_000),
             timeout_seconds: 120,
             tools: Some(json("[]")),
-            created_at: AT,
-            updated_at: None,
+            ..Agent::new("bot", "Bot", provider, AT)
         };
         golden.value(name, &agent);
     }

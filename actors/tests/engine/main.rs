@@ -15,5 +15,6 @@ mod passivation;
 mod properties;
 mod subscriptions;
 mod support;
+mod tools;
 mod traces;
 mod turns;

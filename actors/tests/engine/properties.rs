@@ -111,6 +111,7 @@ impl World {
             expires_at: self.clock.now().plus(millis),
             on_expire: None,
             quorum: None,
+            asker: None,
         });
         let command = post_of(e, Content { review, ..content(text) });
         match self.owners[ask.owner].ask(&self.node, e, command, with).await {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider};
+use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider, Said};
 use actors::clock::{Clock, Entropy, ManualClock, Millis};
 use actors::codec;
 use actors::conversation::{
@@ -96,8 +96,12 @@ pub(crate) fn post(entity: EntityKey, text: &str) -> Command {
 }
 
 pub(crate) fn post_with_turn(entity: EntityKey, text: &str) -> Command {
+    post_with_turn_of(entity, text, "bot")
+}
+
+pub(crate) fn post_with_turn_of(entity: EntityKey, text: &str, agent: &str) -> Command {
     let Command::Post(post) = post(entity, text) else { unreachable!() };
-    Command::Post(Post { turn: Some(TurnRequest { agent: "bot".to_owned(), policy: BusyPolicy::Queue }), ..post })
+    Command::Post(Post { turn: Some(TurnRequest { agent: agent.to_owned(), policy: BusyPolicy::Queue }), ..post })
 }
 
 pub(crate) fn key(key: u64, request: u64) -> Circumstances {
@@ -135,19 +139,7 @@ pub(crate) async fn texts(node: &Node, entity: EntityKey) -> Vec<(u64, String)> 
 
 /// Makes the agent `bot`, which the model answers for.
 pub(crate) async fn make_agent(node: &Arc<Node>, provider: Provider) {
-    let agent = Agent {
-        id: "bot".to_owned(),
-        name: "Bot".to_owned(),
-        provider,
-        model: None,
-        system_prompt: None,
-        temperature_milli: None,
-        max_output_tokens: None,
-        timeout_seconds: 120,
-        tools: None,
-        created_at: NOW,
-        updated_at: None,
-    };
+    let agent = Agent::new("bot", "Bot", provider, NOW);
     put(node, actors::agent::AGENTS, b"bot", codec::encode(&agent)).await;
 }
 
@@ -195,7 +187,7 @@ impl Models for Strings {
             let last = prompt.messages.last().map(|message| message.text.clone()).unwrap_or_default();
             assert_ne!(last, "make the model panic");
             let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "puppet".to_owned() };
-            Ok((vec![format!("re: {last}")], usage))
+            Ok(Said { replies: vec![format!("re: {last}")], calls: Vec::new(), usage })
         })
     }
 }
@@ -380,7 +372,7 @@ impl Machine for Bomb {
         None
     }
 
-    fn on_alarm(_: &Node, _: EntityKey, _: &Count) -> Option<u64> {
+    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &Count) -> Option<u64> {
         Some(0)
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actors::agent::builtin::Builtin;
-use actors::agent::{Completion, Models, NoModels, Prompt, Provider};
+use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider, Said};
 use actors::conversation::{Command, Conversation, Event, TurnStatus};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::EntityKey;
@@ -139,26 +139,42 @@ impl Models for Crowd {
                 millicredits: 0,
                 model: "crowd".to_owned(),
             };
-            Ok((vec!["ok".to_owned()], usage))
+            Ok(Said { replies: vec!["ok".to_owned()], calls: Vec::new(), usage })
         })
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn i7_only_so_many_models_are_called_at_once_and_the_others_wait() {
+/// Asks for so many turns of each of so many agents at once; how many models were called at once at most.
+async fn crowd(agents: usize, turns: u64, concurrency: Option<u32>) -> usize {
     let crowd = Arc::new(Crowd::default());
     let models: Arc<Crowd> = Arc::clone(&crowd);
     let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), models);
-    make_agent(&node, remote()).await;
-    let turns = limits::RUNNING_TURNS as u64 * 3;
-    for e in (0..turns).map(entity) {
-        node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    let mut asked = Vec::new();
+    for agent in (0..agents).map(|n| format!("bot{n}")) {
+        let bot = Agent { concurrency, ..Agent::new(agent.clone(), "Bot", remote(), NOW) };
+        put(&node, actors::agent::AGENTS, agent.as_bytes(), actors::codec::encode(&bot)).await;
+        for _ in 0..turns {
+            let e = entity(asked.len() as u64);
+            node.conversation(e, post_with_turn_of(e, "hi", &agent), Circumstances::default()).await.unwrap();
+            asked.push(e);
+        }
     }
-    sleep(Duration::from_secs(10)).await;
-    assert_eq!(crowd.most.load(Ordering::SeqCst), limits::RUNNING_TURNS);
-    for e in (0..turns).map(entity) {
+    sleep(Duration::from_secs(20)).await;
+    for e in asked {
         assert_eq!(status(&node, e, 1).await, (TurnStatus::Completed, 1));
     }
+    crowd.most.load(Ordering::SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_only_so_many_models_are_called_at_once_and_the_others_wait() {
+    assert_eq!(crowd(8, limits::AGENT_TURNS as u64, None).await, limits::RUNNING_TURNS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_slow_agent_takes_no_more_places_than_its_own() {
+    assert_eq!(crowd(1, limits::AGENT_TURNS as u64 * 3, None).await, limits::AGENT_TURNS);
+    assert_eq!(crowd(1, 6, Some(2)).await, 2);
 }
 
 #[tokio::test(start_paused = true)]

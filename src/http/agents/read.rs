@@ -1,8 +1,11 @@
 //! An agent as a client describes it.
 
+use std::collections::HashSet;
+
 use actors::agent::builtin::Builtin;
 use actors::agent::{Agent, Provider, TIMEOUT_SECONDS};
 use actors::clock::Millis;
+use actors::limits;
 use actors::message::Json;
 
 use super::super::incoming::Incoming;
@@ -10,7 +13,8 @@ use super::super::resource::{self, given};
 use super::builtin;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
-use crate::wire::url;
+use crate::tools::definition;
+use crate::wire::url::{self, Allow};
 
 /// The longest system prompt, in bytes of UTF-8.
 const MAX_PROMPT_BYTES: usize = 64 * 1024;
@@ -18,6 +22,10 @@ const MAX_PROMPT_BYTES: usize = 64 * 1024;
 const MAX_TOOLS_BYTES: usize = 64 * 1024;
 /// Tools of one agent; models take no more.
 const MAX_TOOLS: usize = 128;
+/// The highest temperature.
+const MAX_TEMPERATURE: u32 = 2;
+/// The highest price of a thousand tokens, in credits.
+const MAX_PRICE: u32 = 1_000;
 /// The longest time an attempt may take, in seconds.
 const MAX_TIMEOUT_SECONDS: i64 = 600;
 
@@ -31,45 +39,33 @@ enum Which {
 const PROVIDERS: [(&str, Which); 2] = [("builtin", Which::Builtin), ("openai", Which::OpenAi)];
 
 /// Reads the body of `POST /agents`: the id, where the client chose one, and everything but the id and the time.
-pub(super) fn new_agent(incoming: &mut Incoming<'_>) -> (Option<String>, Agent) {
+pub(super) fn new_agent(incoming: &mut Incoming<'_>, allow: Allow<'_>) -> (Option<String>, Agent) {
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let id = fields.optional("id").and_then(|value| resource::chosen_id(&value, report));
-    let agent = read(nothing(), true, &mut fields, report);
+    let agent = read(nothing(), true, &mut fields, allow, report);
     fields.finish(report);
     (id, agent)
 }
 
 /// Reads the body of `PATCH /agents/{id}` over what is stored. Where nothing is, only faults come of it.
-pub(super) fn changed_agent(stored: Option<&Agent>, incoming: &mut Incoming<'_>) -> Agent {
+pub(super) fn changed_agent(stored: Option<&Agent>, incoming: &mut Incoming<'_>, allow: Allow<'_>) -> Agent {
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     resource::immutable(&mut fields, report, "id", stored.map(|agent| agent.id.as_str()));
     let before = stored.cloned().unwrap_or_else(|| Agent { name: "unknown".to_owned(), ..nothing() });
-    let agent = read(before, false, &mut fields, report);
+    let agent = read(before, false, &mut fields, allow, report);
     fields.finish(report);
     agent
 }
 
 fn nothing() -> Agent {
-    Agent {
-        id: String::new(),
-        name: String::new(),
-        provider: Provider::Builtin(Builtin::default()),
-        model: None,
-        system_prompt: None,
-        temperature_milli: None,
-        max_output_tokens: None,
-        timeout_seconds: TIMEOUT_SECONDS,
-        tools: None,
-        created_at: Millis(0),
-        updated_at: None,
-    }
+    Agent::new("", "", Provider::Builtin(Builtin::default()), Millis(0))
 }
 
 /// Reads what may be set at any time over `agent`; `null` takes a member back to what it is when it was never given.
 /// Members of another provider are left unread, so that they are reported as having no effect.
-fn read(mut agent: Agent, new: bool, fields: &mut Fields<'_>, report: &mut Report) -> Agent {
+fn read(mut agent: Agent, new: bool, fields: &mut Fields<'_>, allow: Allow<'_>, report: &mut Report) -> Agent {
     resource::read_name(&mut agent.name, fields, report);
     if let Some(value) = given(fields, "model") {
         agent.model = value.and_then(|value| value.string(report, Length::chars(1, 255))).map(Into::into);
@@ -84,7 +80,7 @@ fn read(mut agent: Agent, new: bool, fields: &mut Fields<'_>, report: &mut Repor
             value.and_then(|value| value.string(report, Length::bytes(0, MAX_PROMPT_BYTES))).map(Into::into);
     }
     if let Some(value) = given(fields, "temperature") {
-        agent.temperature_milli = value.and_then(|value| temperature(&value, report));
+        agent.temperature_milli = value.and_then(|value| thousandths(&value, MAX_TEMPERATURE, report));
     }
     if let Some(value) = given(fields, "maxOutputTokens") {
         let tokens = value.and_then(|value| value.integer(report, 1..=i64::from(i32::MAX)));
@@ -95,9 +91,28 @@ fn read(mut agent: Agent, new: bool, fields: &mut Fields<'_>, report: &mut Repor
         agent.timeout_seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(TIMEOUT_SECONDS);
     }
     if let Some(value) = given(fields, "tools") {
-        agent.tools = value.and_then(|value| tools(&value, report));
+        agent.tools = value.and_then(|value| tools(&value, allow, report));
     }
+    running(&mut agent, fields, report);
     agent
+}
+
+/// How many of its turns run at once, what they cost, and whether its endpoint streams.
+fn running(agent: &mut Agent, fields: &mut Fields<'_>, report: &mut Report) {
+    if let Some(value) = given(fields, "maxConcurrentTurns") {
+        let turns = value.and_then(|value| value.integer(report, 1..=limits::RUNNING_TURNS as i64));
+        agent.concurrency = turns.and_then(|turns| u32::try_from(turns).ok());
+    }
+    for (name, price) in [("inputPrice", &mut agent.input_price), ("outputPrice", &mut agent.output_price)] {
+        if let Some(value) = given(fields, name) {
+            *price = value.and_then(|value| thousandths(&value, MAX_PRICE, report));
+        }
+    }
+    if matches!(agent.provider, Provider::OpenAi { .. })
+        && let Some(value) = given(fields, "stream")
+    {
+        agent.whole_answers = value.and_then(|value| value.boolean(report)).map(|streams| !streams);
+    }
 }
 
 /// The provider and its own members, over those there are where it stays the same one.
@@ -179,28 +194,33 @@ fn secret(value: &Value<'_>, report: &mut Report) -> Option<String> {
     None
 }
 
-/// In thousandths.
-fn temperature(value: &Value<'_>, report: &mut Report) -> Option<u32> {
+/// A number from 0 to `max`, in thousandths.
+fn thousandths(value: &Value<'_>, max: u32, report: &mut Report) -> Option<u32> {
     let text = value.raw.get();
     let number = Some(text).filter(|text| text.starts_with(|c: char| c == '-' || c.is_ascii_digit()));
     match number.and_then(|text| text.parse::<f64>().ok()) {
-        // At most 2000, so the cast loses nothing but what is finer than a thousandth.
-        Some(number) if (0.0..=2.0).contains(&number) => return Some((number * 1000.0).round() as u32),
-        Some(_) => report.fault(&value.path, "out_of_range", "must be a number from 0 to 2"),
+        // Far below what fits, so the cast loses nothing but what is finer than a thousandth.
+        Some(number) if (0.0..=f64::from(max)).contains(&number) => return Some((number * 1000.0).round() as u32),
+        Some(_) => report.fault(&value.path, "out_of_range", format!("must be a number from 0 to {max}")),
         None => value.wrong_type(report, "a number"),
     }
     None
 }
 
-fn tools(value: &Value<'_>, report: &mut Report) -> Option<Json> {
+fn tools(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option<Json> {
     let items = value.array(report)?;
     let before = report.faults.len();
     if items.len() > MAX_TOOLS {
         let message = format!("must have at most {MAX_TOOLS} items, has {}", items.len());
         report.fault(&value.path, "too_many", message);
     }
-    for item in items.iter().take(MAX_TOOLS).filter(|item| !item.is_object()) {
-        item.wrong_type(report, "an object");
+    let mut names = HashSet::new();
+    for item in items.iter().take(MAX_TOOLS) {
+        if let Some(name) = definition::check(&item, allow, report)
+            && !names.insert(name.clone())
+        {
+            report.fault(&item.path, "duplicate_value", format!("there is another tool named {name:?}"));
+        }
     }
     let json = value.json();
     if json.as_str().len() > MAX_TOOLS_BYTES {

@@ -1,11 +1,13 @@
 //! An agent as clients see it: everything but its API key.
 
 use actors::agent::builtin::{Builtin, ScriptEntry};
-use actors::agent::{Agent, Provider};
+use actors::agent::{Agent, PRICE, Provider};
+use actors::limits;
 use serde::Serialize;
 
 use super::builtin::BEHAVIOURS;
-use crate::wire::json_view::Raw;
+use crate::tools::definition;
+use crate::wire::json_view::{Raw, RawOwned};
 use crate::wire::time::Time;
 
 /// An agent's answer.
@@ -22,7 +24,12 @@ pub(super) struct AgentView<'a> {
     temperature: Option<f64>,
     max_output_tokens: Option<u32>,
     timeout_seconds: u32,
-    tools: Option<Raw<'a>>,
+    tools: Option<RawOwned>,
+    max_concurrent_turns: u32,
+    input_price: f64,
+    output_price: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<bool>,
     builtin: Option<BuiltinView<'a>>,
     created_at: Time,
     updated_at: Option<Time>,
@@ -64,12 +71,21 @@ impl<'a> AgentView<'a> {
             temperature: agent.temperature_milli.map(|milli| f64::from(milli) / 1000.0),
             max_output_tokens: agent.max_output_tokens,
             timeout_seconds: agent.timeout_seconds,
-            tools: agent.tools.as_ref().map(Raw),
+            tools: agent.tools.as_ref().map(|tools| RawOwned(definition::shown(tools))),
+            max_concurrent_turns: agent.concurrency.unwrap_or(limits::AGENT_TURNS as u32),
+            input_price: credits(agent.input_price),
+            output_price: credits(agent.output_price),
+            stream: builtin.is_none().then(|| agent.whole_answers != Some(true)),
             builtin,
             created_at: Time(agent.created_at),
             updated_at: agent.updated_at.map(Time),
         }
     }
+}
+
+/// A price in credits.
+fn credits(price: Option<u32>) -> f64 {
+    f64::from(price.unwrap_or(PRICE)) / 1000.0
 }
 
 impl<'a> BuiltinView<'a> {

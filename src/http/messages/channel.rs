@@ -21,9 +21,6 @@ use crate::json::report::Report;
 use crate::wire::channel_message::ChannelPost;
 use crate::wire::channel_message::view::channel_view;
 
-/// How long a review stays open where neither its message nor its channel says: 24 hours, as the contract promises.
-const REVIEW_MILLIS: u64 = 24 * 60 * 60 * 1000;
-
 /// Idempotency keys of channel messages belong to the channel.
 const SCOPE: &str = "channel";
 
@@ -53,7 +50,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         accepting.report.refuse_late()?;
         return Err(channel_disabled());
     }
-    let review_millis = channel.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000));
+    let review_millis = channel.review_millis();
     let message = NewMessage {
         review_millis: post.review.as_ref().and_then(|review| review.expires_in(review_millis)),
         parent: None,

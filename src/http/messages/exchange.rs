@@ -47,7 +47,11 @@ pub(super) async fn wait(
             Ok(Err(RecvError::Closed)) => return Ok(turn),
         }
     }
-    Ok(turn)
+    if turn.is_over() {
+        return Ok(turn);
+    }
+    // That it waits for people is no event.
+    Ok(node.turn(entity, turn.id.number).await?.unwrap_or(turn))
 }
 
 /// How `turn` ended, if that is what the event says. The end of an earlier attempt may be heard after a later one began.

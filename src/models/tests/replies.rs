@@ -22,8 +22,9 @@ async fn the_prompt_is_posted_with_the_key_the_settings_and_the_trace() {
     assert!(!trace.contains("cdcdcdcdcdcdcdcd"), "the call is a span of its own: {trace}");
     let body: Value = serde_json::from_str(body).unwrap();
     let messages = json!([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Good morning"}]);
-    let expected =
-        json!({"model": "small", "messages": messages, "temperature": 0.7, "max_tokens": 64, "stream": false});
+    let mut expected = json!({"model": "small", "messages": messages, "temperature": 0.7, "max_tokens": 64});
+    expected["stream"] = json!(true);
+    expected["stream_options"] = json!({"include_usage": true});
     assert_eq!(body, expected);
 }
 
@@ -44,8 +45,9 @@ async fn what_the_agent_does_not_set_is_not_sent() {
 #[tokio::test]
 async fn a_reply_comes_with_its_usage_and_the_model_that_gave_it() {
     let stub = Stub::start(vec![good()]).await;
-    let (replies, usage) = client().complete(prompt(stub.base_url())).await.unwrap();
-    assert_eq!(replies, ["Good morning!"]);
+    let said = client().complete(prompt(stub.base_url())).await.unwrap();
+    assert_eq!(said.replies, ["Good morning!"]);
+    let usage = said.usage;
     let expected = Usage { input_tokens: 11, output_tokens: 3, millicredits: 14, model: "small-2025".to_owned() };
     assert_eq!(usage, expected);
 }
@@ -110,10 +112,10 @@ async fn a_filtered_reply_is_a_failure_even_if_it_has_words() {
 
 #[tokio::test]
 async fn json_that_is_no_chat_completion_is_an_invalid_reply() {
-    for answer in [json!({}), json!([]), json!({"choices": [{}]}), completion(json!(7)), json!({"error": {"code": 1}})]
-    {
+    for answer in [json!({}), json!([]), json!({"choices": [{}]}), completion(json!(7)), json!({"error": null})] {
         assert_eq!(reply(answer.clone()).await, Err("invalid_reply"), "{answer}");
     }
+    assert_eq!(reply(json!({"error": {"code": 1}})).await, Err("reported_error"), "an error with a good status");
 }
 
 #[tokio::test]

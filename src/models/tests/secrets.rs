@@ -44,7 +44,7 @@ async fn neither_the_key_nor_the_endpoints_words_stand_in_a_failure_or_in_the_lo
         ("401 Unauthorized", "unauthorized"),
         ("302 Found", "unexpected_redirect"),
         ("500 Internal Server Error", "upstream_error"),
-        ("200 OK", "invalid_reply"),
+        ("200 OK", "reported_error"),
     ] {
         let said = answer(line, &["content-type: application/json", &reason], &body);
         let stub = Stub::start(vec![Act::Say(said.clone()), Act::Say(said)]).await;

@@ -30,6 +30,10 @@ const AGENT_DATA: &[&str] = &[
     "invalid_url",
     "invalid_characters",
     "out_of_range",
+    "duplicate_value",
+    "blocked_url",
+    "forbidden_header",
+    "invalid_schema",
 ];
 
 pub(super) fn operations() -> Vec<Op> {

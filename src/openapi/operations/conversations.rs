@@ -4,13 +4,13 @@ use utoipa::openapi::HttpMethod::{Get, Patch, Post};
 
 use super::super::examples;
 use super::super::operation::Op;
-use super::super::shape::{named, word};
-use super::{READ, WRITE, id};
+use super::super::shape::{named, text, word};
+use super::{LOOK, READ, WRITE, id};
 
 const DATA: &[&str] = &["too_short", "too_long", "too_large", "too_deep"];
 
 pub(super) fn operations() -> Vec<Op> {
-    vec![open(), list(), get(), change(), start_turn(), get_turn(), cancel_turn()]
+    vec![open(), list(), get(), change(), start_turn(), get_turn(), cancel_turn(), get_usage()]
 }
 
 fn open() -> Op {
@@ -108,4 +108,14 @@ fn cancel_turn() -> Op {
         .refused(409, &["turn_over"])
         .refused(429, &["conversation_backlog"])
         .refused(503, &["outcome_unknown"])
+}
+
+fn get_usage() -> Op {
+    let about =
+        "Tokens and credits by day and agent. A call of a model counts on the day on which its answer was kept.";
+    Op::new(Get, "/api/v1/usage", ("getUsage", "What models have used"), "Turns", LOOK, about)
+        .query("from", "The first day, as `2025-01-31`, in UTC; default 29 days before `to`.", text(""))
+        .query("to", "The last day, at most 365 after `from`; default today.", text(""))
+        .answers(200, "Days with use, and all of it.", named("UsageOfDays"), &[])
+        .refused(400, &["invalid_datetime", "out_of_range"])
 }

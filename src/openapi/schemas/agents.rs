@@ -1,11 +1,12 @@
 //! Agents: who answers, and with which model.
 
 use super::super::shape::{
-    Bounded as _, Detailed as _, Members, boolean, chosen_id, free, integer, list, named, nullable, number, text, time,
-    url, word,
+    Bounded as _, Detailed as _, Members, boolean, chosen_id, free, integer, list, map, named, nullable, number, text,
+    time, url, word,
 };
 use super::{Component, page};
 use actors::agent::TIMEOUT_SECONDS;
+use actors::limits::{AGENT_TURNS, RUNNING_TURNS};
 use utoipa::openapi::{RefOr, Schema};
 
 const PROVIDERS: [&str; 2] = ["builtin", "openai"];
@@ -19,6 +20,7 @@ pub(super) fn schemas() -> Vec<Component> {
         ("Agent", agent()),
         ("Builtin", builtin()),
         ("ScriptEntry", entry()),
+        ("Tool", tool()),
         ("AgentPage", page("A page of agents.", named("Agent"))),
     ]
 }
@@ -54,12 +56,45 @@ fn settings(about: &str, new: bool) -> RefOr<Schema> {
         .may("timeoutSeconds", integer("The longest time of one attempt.", 1, Some(600)).or(TIMEOUT_SECONDS).nullable())
         .may(
             "tools",
-            list("Tools in the form of the chat-completions protocol; together at most 65536 bytes.", free(""))
+            list("What a model may call, each with a name of its own; together at most 65536 bytes.", named("Tool"))
                 .longest(128)
                 .nullable(),
         )
+        .may(
+            "maxConcurrentTurns",
+            integer("Its turns that run at once; further ones wait.", 1, Some(RUNNING_TURNS as i64))
+                .or(AGENT_TURNS)
+                .nullable(),
+        )
+        .may("inputPrice", number("Credits for a thousand tokens that it reads.", 0, Some(1_000)).or(1).nullable())
+        .may("outputPrice", number("Credits for a thousand tokens that it writes.", 0, Some(1_000)).or(1).nullable())
+        .may("stream", boolean("`openai`: its endpoint is asked for a stream.").or(true).nullable())
         .may("builtin", nullable("BuiltinNew", "`builtin`: how it behaves."))
         .done()
+}
+
+fn tool() -> RefOr<Schema> {
+    let called = || {
+        Members::new("What the model is told: the protocol's own form of a tool.")
+            .must("name", text("Its name.").least(1).longest(64))
+            .may("description", text("What it does.").longest(4_096))
+            .may("parameters", free("A JSON Schema of its arguments, by which every call is checked."))
+            .done()
+    };
+    Members::new(
+        "A tool, in this form or with `function`. `request_review` and `search_memories` are declared by their name; \
+         another one is an HTTP request to `url`, with the arguments as its JSON body or, for GET and DELETE, as its \
+         query.",
+    )
+    .may("name", text("Its name: letters, digits, `_` and `-`.").least(1).longest(64))
+    .may("description", text("What it does.").longest(4_096))
+    .may("parameters", free("A JSON Schema of its arguments, by which every call is checked."))
+    .may("url", url("Where it is called."))
+    .may("method", word("How.", &["GET", "POST", "PUT", "PATCH", "DELETE"]).or("POST"))
+    .may("headers", map("Headers of the request: secrets, shown as `***`.", text("")))
+    .may("type", word("", &["function"]))
+    .may("function", called())
+    .done()
 }
 
 fn builtin_settings() -> RefOr<Schema> {
@@ -107,7 +142,11 @@ fn agent() -> RefOr<Schema> {
         .must("temperature", number("How freely it answers.", 0, Some(2)).nullable())
         .must("maxOutputTokens", integer("The longest answer, in tokens.", 1, None).nullable())
         .must("timeoutSeconds", integer("The longest time of one attempt.", 1, Some(600)))
-        .must("tools", list("Its tools.", free("")).nullable())
+        .must("tools", list("Its tools; the values of their headers are hidden.", named("Tool")).nullable())
+        .must("maxConcurrentTurns", integer("Its turns that run at once.", 1, Some(RUNNING_TURNS as i64)))
+        .must("inputPrice", number("Credits for a thousand tokens that it reads.", 0, Some(1_000)))
+        .must("outputPrice", number("Credits for a thousand tokens that it writes.", 0, Some(1_000)))
+        .may("stream", boolean("`openai`: its endpoint is asked for a stream."))
         .must("builtin", nullable("Builtin", "How the deterministic agent behaves."))
         .must("createdAt", time("When it was made."))
         .must("updatedAt", time("When it was changed.").nullable())

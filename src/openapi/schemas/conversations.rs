@@ -1,7 +1,7 @@
 //! Conversations, contacts and turns.
 
 use super::super::shape::{
-    Bounded as _, Members, boolean, component, free, integer, list, made_id, named, one_of, text, time, word,
+    Bounded as _, Members, boolean, component, free, integer, list, made_id, named, number, one_of, text, time, word,
 };
 use super::contact_message::nullable_usage;
 use super::{Component, page};
@@ -43,6 +43,7 @@ pub(super) fn schemas() -> Vec<Component> {
         ("ContactPage", page("A page of contacts.", named("Contact"))),
         ("TurnNew", Members::new("Which agent shall answer.").must("agentId", text("The agent.").least(1)).done()),
         ("Turn", turn()),
+        ("UsageOfDays", usage_of_days()),
     ]
 }
 
@@ -112,5 +113,37 @@ fn turn() -> RefOr<Schema> {
         .must("aiMessages", list("The agent's messages, earliest first.", named("AgentMessage")))
         .must("usage", nullable_usage())
         .must("error", one_of("Why it failed.", [error, Object::with_type(Type::Null).into()]))
+        .must("waitsFor", list("While it is `awaiting_review`: the reviews that it waits for.", wait()))
+        .done()
+}
+
+fn wait() -> RefOr<Schema> {
+    Members::new("A review that a turn waits for.")
+        .must("callId", text("The call of the model that asked for it."))
+        .must("reviewId", made_id("The review.", "msg_", 34))
+        .must("channelId", text("The channel whose people are asked."))
+        .must("expiresAt", time("When nobody's answer is accepted any more."))
+        .done()
+}
+
+fn sum(members: Members) -> Members {
+    members
+        .must("turns", integer("Turns that were completed.", 0, None))
+        .must("modelCalls", integer("Calls of models.", 0, None))
+        .must("inputTokens", integer("Tokens read.", 0, None))
+        .must("outputTokens", integer("Tokens written.", 0, None))
+        .must("credits", number("What they cost by the agents' prices.", 0, None))
+}
+
+fn usage_of_days() -> RefOr<Schema> {
+    let agent = sum(Members::new("What one agent used.").must("agentId", text("The agent."))).done();
+    let day = sum(Members::new("A day.").must("date", text("The day, in UTC.")))
+        .must("agents", list("By agent.", agent))
+        .done();
+    Members::new("What models have used.")
+        .must("from", text("The first day that was asked for."))
+        .must("to", text("The last one."))
+        .must("data", list("Days with use, earliest first.", day))
+        .must("total", sum(Members::new("All of it.")).done())
         .done()
 }

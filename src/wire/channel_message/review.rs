@@ -63,6 +63,15 @@ impl ReviewPost {
         Some(review)
     }
 
+    /// Reads what is asked and until when, without whom to tell and who has to agree.
+    pub fn question(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Self {
+        let mut review = Self { kind: kind(fields, report).unwrap_or_default(), ..Self::default() };
+        review.payload = payload::read(fields, &review.kind, report);
+        review.expiry = expiry(fields, now, report);
+        review.on_expire = fields.optional("onExpire").and_then(|value| on_expire(&value, report));
+        review
+    }
+
     /// How many milliseconds after its acceptance the review ends; `None` where its end is a fixed time.
     #[must_use]
     pub fn expires_in(&self, default_expiry: u64) -> Option<u64> {
@@ -88,6 +97,7 @@ impl ReviewPost {
             expires_at,
             on_expire: self.on_expire,
             quorum: self.quorum,
+            asker: None,
         }
     }
 }
@@ -149,12 +159,22 @@ fn callback(value: &Value<'_>, rules: Rules<'_>, report: &mut Report) -> Option<
         Some(value) => value.choice(report, &METHODS),
         None => Some("POST"),
     };
-    let headers = fields.optional("headers").map(|value| headers(&value, report)).unwrap_or_default();
+    let headers = fields.optional("headers").map(|value| headers(&value, Headers::OfCallback, report));
+    let headers = headers.unwrap_or_default();
     fields.finish(report);
     Some(Callback { url: url?, method: method?.to_owned(), headers })
 }
 
-/// Whether a callback may not set this header: those that frame the request or speak for one hop, and those that
+/// Whose headers they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headers {
+    /// A review's callback.
+    OfCallback,
+    /// A tool of an agent.
+    OfTool,
+}
+
+/// Whether a client may not set this header: those that frame the request or speak for one hop, and those that
 /// sign it. `name` is in lower case.
 fn is_forbidden(name: &str) -> bool {
     const FRAMING: [&str; 10] = [
@@ -172,7 +192,8 @@ fn is_forbidden(name: &str) -> bool {
     FRAMING.contains(&name) || name.starts_with("webhook-")
 }
 
-fn headers(value: &Value<'_>, report: &mut Report) -> Vec<(String, String)> {
+/// Headers that a client wants to have sent: at most [`MAX_CALLBACK_HEADERS`], none that is not the client's to set.
+pub fn headers(value: &Value<'_>, of: Headers, report: &mut Report) -> Vec<(String, String)> {
     let Some(object) = Object::from_raw(value.raw) else {
         value.wrong_type(report, "an object of strings");
         return Vec::new();
@@ -195,7 +216,10 @@ fn headers(value: &Value<'_>, report: &mut Report) -> Vec<(String, String)> {
         };
         let refusal = match HeaderName::from_bytes(name.as_bytes()) {
             Err(_) => Some("is not a name that a header can have"),
-            Ok(known) if is_forbidden(known.as_str()) => Some("is a header that a callback must not set"),
+            Ok(known) if is_forbidden(known.as_str()) => Some(match of {
+                Headers::OfCallback => "is a header that a callback must not set",
+                Headers::OfTool => "is a header that a tool must not set",
+            }),
             Ok(_) if HeaderValue::from_str(&text).is_err() => Some("has a value that a header cannot have"),
             Ok(_) => None,
         };

@@ -119,8 +119,11 @@ impl<'a> Script<'a> {
         let id = made[0]["conversation_id"].as_str().unwrap().to_owned();
         let import = json!({"conversation_id": id, "enable_memories": true, "content":
             {"content": "I live in Lisbon", "created_at": "2020-02-29T12:00:00+02:00", "sender_id": "u1"}});
-        let more = self.post("/api/v1/messages", Some("c2"), import).await;
-        let gone = format!("/api/v1/messages/{}", more[0]["id"].as_str().unwrap());
+        self.post("/api/v1/messages", Some("c2"), import).await;
+        // Without a key: what was taken away is no part of a repeated answer any more.
+        let gone = json!({"conversation_id": id, "content": {"content": "to be taken away"}});
+        let gone = self.post("/api/v1/messages", None, gone).await;
+        let gone = format!("/api/v1/messages/{}", gone[0]["id"].as_str().unwrap());
         self.app.delete(gone).await.expect(204);
         let titled = json!({"title": "Titled", "metadata": {"n": 1}});
         let titled = self.post("/api/v1/conversations", Some("c3"), titled).await;

@@ -13,6 +13,11 @@ enum Step {
     Turn(BusyPolicy),
     Start,
     Finish { ok: bool, stale: bool, replies: usize },
+    Call { asks: Vec<bool> },
+    Answer { waits: bool },
+    EndWait,
+    Look,
+    Errands,
     Cancel(u64),
     Retry(u64),
     Wake { lost: bool },
@@ -41,6 +46,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Start),
         3 => (any::<bool>(), prop::bool::weighted(0.2), 0_usize..3)
             .prop_map(|(ok, stale, replies)| Step::Finish { ok, stale, replies }),
+        3 => prop::collection::vec(any::<bool>(), 1..4).prop_map(|asks| Step::Call { asks }),
+        4 => any::<bool>().prop_map(|waits| Step::Answer { waits }),
+        3 => Just(Step::EndWait),
+        1 => Just(Step::Look),
+        1 => Just(Step::Errands),
         1 => (1_u64..12).prop_map(Step::Cancel),
         2 => (1_u64..12).prop_map(Step::Retry),
         3 => any::<bool>().prop_map(|lost| Step::Wake { lost }),
@@ -76,6 +86,7 @@ fn command(sim: &Sim<Conversation>, step: &Step) -> Command {
             let attempt = attempt - u32::from(*stale);
             if *ok { done(number, attempt, &["reply"; 3][..*replies]) } else { failed(number, attempt) }
         }
+        Step::Call { .. } | Step::Answer { .. } | Step::EndWait | Step::Look | Step::Errands => tools(sim, step),
         Step::Cancel(number) => Command::CancelTurn { number: *number },
         Step::Retry(number) => Command::RetryTurn { number: *number },
         Step::Wake { lost } => Command::Wake { lost: running.filter(|_| *lost) },
@@ -91,12 +102,74 @@ fn command(sim: &Sim<Conversation>, step: &Step) -> Command {
     }
 }
 
+/// The calls of the turn that runs, and the turn.
+fn calls(sim: &Sim<Conversation>) -> (Attempt, Calls) {
+    let running = sim.state.as_ref().and_then(|state| state.running.as_ref()).map(Turn::current);
+    let running = running.unwrap_or(Attempt { number: 1, attempt: 1 });
+    let row = sim.rows.get(&(CALLS, number_key(running.number)));
+    (running, row.map(|row| crate::codec::decode(row).unwrap()).unwrap_or_default())
+}
+
+fn tools(sim: &Sim<Conversation>, step: &Step) -> Command {
+    let (Attempt { number, attempt }, calls) = calls(sim);
+    let open = || calls.calls.iter().filter(|call| !call.answered);
+    match step {
+        Step::Call { asks } => {
+            let ask = crate::tool::Ask { channel: "d".to_owned(), content: content("?"), review_millis: None };
+            let call = |(place, asks): (usize, &bool)| Call {
+                id: format!("c{}_{place}", sim.log.len()),
+                name: "t".to_owned(),
+                ask: asks.then(|| ask.clone()),
+                wait: None,
+                answered: false,
+            };
+            let message = Arc::new(Content::text("assistant", message_sender(), ""));
+            let calls = asks.iter().enumerate().map(call).collect();
+            Command::StepTurn(super::Step { number, attempt, message, calls, branch: None, usage: usage() })
+        }
+        Step::Answer { waits } => {
+            let (asking, other): (Vec<&Call>, Vec<&Call>) = open().partition(|call| call.ask.is_some() && *waits);
+            let wait = Wait { review: MessageId::new(NOW, Address([9; 10]), 2), expires_at: NOW.plus(9_000) };
+            let waits = asking.iter().map(|call| (call.id.clone(), wait.clone())).collect();
+            let results = other.iter().map(|call| (call.id.clone(), "ok".to_owned())).collect();
+            Command::AnswerCalls(Answers { number, attempt, results, waits })
+        }
+        Step::EndWait => {
+            let call = open().find(|call| call.ask.is_some()).map_or_else(String::new, |call| call.id.clone());
+            Command::EndWait(EndWait { number, call, result: "decided".to_owned() })
+        }
+        Step::Look => Command::KeepWaiting { number },
+        _ => {
+            let errands = sim.rows.keys().filter(|(table, _)| *table == ERRANDS);
+            Command::ErrandsRun { keys: errands.map(|(_, key)| key.clone()).collect() }
+        }
+    }
+}
+
+/// What must be so of calls after any command.
+fn check_calls(sim: &Sim<Conversation>, state: &State) {
+    let open = state.running.as_ref().and_then(|turn| turn.open_calls).unwrap_or(0);
+    let (_, calls) = calls(sim);
+    assert_eq!(calls.calls.iter().filter(|call| !call.answered).count() as u32, open, "the row is what the turn says");
+    let rows = sim.rows.keys().filter(|(table, _)| *table == CALLS).count();
+    assert_eq!(rows, usize::from(open > 0), "no turn that is over leaves a call open");
+    let mut answered = std::collections::HashSet::new();
+    let messages = sim.log.iter().filter_map(|(record, _)| message_of(record));
+    for metadata in messages.filter(|message| message.content.role == "tool").filter_map(|m| m.content.metadata.clone())
+    {
+        assert!(answered.insert(metadata.as_str().to_owned()), "a call has one result");
+    }
+    let errands = sim.rows.keys().any(|(table, _)| *table == ERRANDS);
+    assert!(!errands || state.errands_at.is_some(), "no errand is forgotten");
+}
+
 /// What must be so after any command.
 fn check(sim: &Sim<Conversation>) {
     let Some(state) = &sim.state else { return };
     assert!(state.queued.is_empty() || state.running.is_some(), "nothing waits behind nothing");
     assert!(state.queued.len() <= crate::limits::QUEUED_TURNS);
     assert_eq!(state.last_seq, sim.seq);
+    check_calls(sim, state);
     let deadlines = sim.rows.keys().filter(|(table, _)| *table == DEADLINES);
     let first = deadlines.map(|(_, key)| u64::from_be_bytes(key[..8].try_into().unwrap())).min();
     assert!(first.is_none_or(|first| state.next_deadline.is_some_and(|next| next.0 <= first)), "no timer is lost");
@@ -160,7 +233,7 @@ fn the_largest_state_is_within_its_bound() {
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {
         turned(sim.run(&Command::StartTurn { agent: agent.clone(), key: None }));
         let failure = Failure { code: "c".repeat(64), detail: "d".repeat(2_000) };
-        turned(sim.run(&Command::FinishTurn(Finish { number, attempt: 1, outcome: Err(failure) })));
+        turned(sim.run(&Command::FinishTurn(Finish { number, attempt: 1, outcome: Err(failure), branch: None })));
     }
     turned(sim.run(&Command::StartTurn { agent, key: None }));
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {

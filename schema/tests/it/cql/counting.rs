@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actors::agent::builtin::Builtin;
-use actors::agent::{AGENTS, Agent, Provider, TIMEOUT_SECONDS};
+use actors::agent::{AGENTS, Agent, Provider};
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{BusyPolicy, Command, Conversation, Event, Post, TurnRequest};
@@ -20,19 +20,7 @@ const KEYSPACE: &str = "cql_counting";
 const MESSAGES: u64 = 10;
 
 async fn make_agent(node: &Arc<Node>, workspace: EntityKey) {
-    let agent = Agent {
-        id: "bot".to_owned(),
-        name: "Bot".to_owned(),
-        provider: Provider::Builtin(Builtin::default()),
-        model: None,
-        system_prompt: None,
-        temperature_milli: None,
-        max_output_tokens: None,
-        timeout_seconds: TIMEOUT_SECONDS,
-        tools: None,
-        created_at: Millis(1),
-        updated_at: None,
-    };
+    let agent = Agent::new("bot", "Bot", Provider::Builtin(Builtin::default()), Millis(1));
     let changes = vec![RowChange::put(AGENTS, b"bot", &codec::encode(&agent))];
     let command = registry::Command { expected: Vec::new(), changes };
     node.registry(workspace, command, Circumstances::default()).await.unwrap();

@@ -219,6 +219,7 @@ impl World {
             expires_at: actors::clock::Clock::now(&SystemClock).plus(3_600_000),
             on_expire: None,
             quorum: None,
+            asker: None,
         };
         let seq = self.surely(random, conversation, text, Some(&review), history).await;
         let message = self.message(conversation, seq).await;
@@ -405,7 +406,7 @@ pub(super) fn summary(histories: &[History], messages: usize) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn through_any_faults_what_was_acknowledged_is_there_once_in_order_without_gaps() {
     let Some(server) = bed::server() else { return };
-    let (rounds, seed) = (setting("TERTULIA_HISTORY_ROUNDS", 2), setting("TERTULIA_HISTORY_SEED", 1));
+    let (rounds, seed) = (setting("TERTULIA_HISTORY_ROUNDS", 1), setting("TERTULIA_HISTORY_SEED", 1));
     migrated(server.nodes(), KEYSPACE).await;
     for seed in seed..seed + rounds {
         say(&history(&server.nodes()[0], KEYSPACE, seed).await);

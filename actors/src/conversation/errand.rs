@@ -1,0 +1,107 @@
+//! Errands: what a conversation has to tell another one, kept until it is told.
+//!
+//! Two conversations cannot change in one commit. So the one that knows writes an errand together with what it knows,
+//! and an alarm behind it; running the errand changes the other one, and only then it is struck off. It may be run
+//! twice, which the other one does not mind, and it is never forgotten.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::{Conversation, ERRANDS, Event, Reply, State};
+use crate::clock::Millis;
+use crate::codec;
+use crate::id::{MessageId, TurnId};
+use crate::limits;
+use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::store::RowWrite;
+use crate::tool::Asker;
+
+/// After which errands that are still there are run again.
+const AGAIN_MILLIS: u64 = 1_000;
+/// How long a review that was not found is looked for: whoever was asking for it has been answered by then, or is gone
+/// with its process.
+const LOOKED_FOR_MILLIS: u64 = limits::COMMAND_MILLIS + 5_000;
+
+/// An errand.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Errand {
+    /// Tell the turn that asked that a review of this conversation is over.
+    #[n(0)]
+    Tell {
+        /// Whose question it was.
+        #[n(0)]
+        asker: Asker,
+        /// The message that asked.
+        #[n(1)]
+        message: MessageId,
+    },
+    /// Take back the review that a call of this conversation's turn has asked for, or was about to.
+    #[n(1)]
+    Withdraw {
+        /// On which channel.
+        #[n(0)]
+        channel: String,
+        /// The turn.
+        #[n(1)]
+        turn: TurnId,
+        /// The call.
+        #[n(2)]
+        call: String,
+        /// The review, where it is known.
+        #[n(3)]
+        review: Option<MessageId>,
+        /// When the turn ended.
+        #[n(4)]
+        since: Millis,
+    },
+}
+
+impl Errand {
+    /// Its key: one for each review, one for each call.
+    fn key(&self) -> Bytes {
+        match self {
+            Self::Tell { message, .. } => [b"t".as_slice(), &message.number.to_be_bytes()].concat().into(),
+            Self::Withdraw { call, .. } => [b"w", call.as_bytes()].concat().into(),
+        }
+    }
+
+    /// Its row.
+    pub(super) fn row(&self) -> RowWrite {
+        RowWrite { table: ERRANDS, key: self.key(), value: Some(codec::encode(self)) }
+    }
+
+    /// Whether a review that is not to be found at `now` will never be there.
+    pub(crate) fn is_hopeless(&self, now: Millis) -> bool {
+        match self {
+            Self::Tell { .. } => true,
+            Self::Withdraw { since, .. } => now.since(*since) > LOOKED_FOR_MILLIS,
+        }
+    }
+}
+
+/// When errands that are there from now on are run again, if they have to be.
+pub(super) fn due(now: Millis) -> Event {
+    Event::ErrandsDue { at: Some(now.plus(AGAIN_MILLIS)) }
+}
+
+/// What [`done`] will want to read.
+pub(super) fn needs() -> Vec<Need> {
+    vec![Need::First(ERRANDS, limits::ERRANDS + 1)]
+}
+
+/// These errands have been run: they are struck off.
+pub(super) fn done(
+    state: &State,
+    keys: &[Bytes],
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    let there = found.first(ERRANDS, limits::ERRANDS + 1)?;
+    let (done, left): (Vec<_>, Vec<_>) = there.into_iter().partition(|(key, _)| keys.contains(key));
+    if done.is_empty() && (state.errands_at.is_none() || !left.is_empty()) {
+        return Ok(Decision::Answer(Reply::Nothing));
+    }
+    let rows = done.iter().map(|(key, _)| RowWrite { table: ERRANDS, key: (*key).clone(), value: None }).collect();
+    let event = if left.is_empty() { Event::ErrandsDue { at: None } } else { due(moment.now) };
+    Ok(Decision::Change(Change { rows, ..Change::new(vec![event], Reply::Nothing) }))
+}

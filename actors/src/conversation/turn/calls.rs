@@ -1,0 +1,388 @@
+//! A turn's calls of tools: recorded before anything of them happens, each with one result, no half of one left behind.
+//!
+//! The assistant's message with its calls and a tool's message for each result stand in the log in the order that a
+//! model wants them. While calls have no result the turn has a row of them. A call that asks people may stay open for a
+//! year: the turn waits, and nothing of it runs anywhere. Whatever ends the turn before gives every open call a result
+//! that says so.
+
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+
+use super::{Turn, TurnStatus};
+use crate::clock::Millis;
+use crate::codec;
+use crate::conversation::errand::Errand;
+use crate::conversation::{Accepted, CALLS, Conversation, Event, Reply, State, Usage, number_key};
+use crate::id::MessageId;
+use crate::limits;
+use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::message::{Content, Json, Sender, SenderKind};
+use crate::store::RowWrite;
+use crate::tool::Ask;
+
+/// The result of a call that was lost with its process: whether it had an effect nobody knows.
+const INTERRUPTED: &str =
+    r#"{"error":"interrupted","detail":"the call was interrupted; it may or may not have had its effect"}"#;
+/// The result of a call whose turn was ended.
+const TURN_ENDED: &str = r#"{"error":"turn_ended","detail":"the turn was ended before the call had a result"}"#;
+
+/// The shortest time after which a turn that waits looks by itself whether its reviews are over. They tell it, so this
+/// is for the case that they could not.
+const LOOK_MIN_MILLIS: u64 = 60_000;
+/// The longest.
+const LOOK_MAX_MILLIS: u64 = 60 * 60 * 1000;
+
+/// The review that a call waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Wait {
+    /// The message that asks, in its channel's conversation.
+    #[n(0)]
+    pub review: MessageId,
+    /// When nobody's answer is accepted any more.
+    #[n(1)]
+    pub expires_at: Millis,
+}
+
+/// A call and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Call {
+    /// Its id: visible ASCII, unique in the conversation.
+    #[n(0)]
+    pub id: String,
+    /// The tool.
+    #[n(1)]
+    pub name: String,
+    /// What people are asked, where it asks people.
+    #[n(2)]
+    pub ask: Option<Ask>,
+    /// The review that it has become.
+    #[n(3)]
+    pub wait: Option<Wait>,
+    /// Its result is in the log.
+    #[n(4)]
+    pub answered: bool,
+}
+
+/// The calls of a turn's newest round, while one of them has no result.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Calls {
+    /// They, in the model's order.
+    #[n(0)]
+    pub calls: Vec<Call>,
+    /// What the next result answers, where the conversation is a tree: the newest message of the turn.
+    #[n(1)]
+    pub branch: Option<MessageId>,
+}
+
+/// A model has called tools.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The turn.
+    pub number: u64,
+    /// The attempt.
+    pub attempt: u32,
+    /// The assistant's message with its calls.
+    pub message: Arc<Content>,
+    /// The calls.
+    pub calls: Vec<Call>,
+    /// What the message answers, where the conversation is a tree.
+    pub branch: Option<MessageId>,
+    /// What the model's call cost.
+    pub usage: Usage,
+}
+
+/// Results of calls, and reviews that others have become.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// The turn.
+    pub number: u64,
+    /// The attempt.
+    pub attempt: u32,
+    /// Results by call.
+    pub results: Vec<(String, String)>,
+    /// Reviews by call.
+    pub waits: Vec<(String, Wait)>,
+}
+
+/// The outcome of a review that a call waits for.
+#[derive(Clone, Debug)]
+pub struct EndWait {
+    /// The turn.
+    pub number: u64,
+    /// The call.
+    pub call: String,
+    /// What came of it, as the call's result.
+    pub result: String,
+}
+
+impl Step {
+    pub(in crate::conversation) fn weight(&self) -> usize {
+        let asks = self.calls.iter().map(|call| 200 + call.ask.as_ref().map_or(0, |ask| ask.content.weight()));
+        self.message.weight() + asks.sum::<usize>()
+    }
+}
+
+impl Answers {
+    pub(in crate::conversation) fn weight(&self) -> usize {
+        200 + self.results.iter().map(|(_, result)| 200 + result.len()).sum::<usize>()
+    }
+}
+
+impl Calls {
+    /// How many have no result.
+    fn open(&self) -> u32 {
+        self.calls.iter().filter(|call| !call.answered).count() as u32
+    }
+
+    /// As they are stored for the turn with this number.
+    fn stored(number: u64, found: &Found) -> Result<Self, Missing> {
+        let row = found.row(CALLS, number_key(number))?;
+        Ok(row.and_then(|bytes| codec::decode(bytes).ok()).unwrap_or_default())
+    }
+
+    fn row(&self, number: u64) -> RowWrite {
+        let value = (self.open() > 0).then(|| codec::encode(self));
+        RowWrite { table: CALLS, key: number_key(number), value }
+    }
+
+    /// When a turn that waits since `since` looks after them by itself.
+    fn look_at(&self, since: Millis, now: Millis) -> Millis {
+        let waits = self.calls.iter().filter(|call| !call.answered).filter_map(|call| call.wait.as_ref());
+        let regular = now.plus(now.since(since).clamp(LOOK_MIN_MILLIS, LOOK_MAX_MILLIS));
+        // Once the first is over by the clock, it should have been heard of.
+        let expected = waits.map(|wait| wait.expires_at.plus(LOOK_MIN_MILLIS)).filter(|at| *at > now).min();
+        expected.map_or(regular, |expected| expected.min(regular))
+    }
+}
+
+/// The row of the open calls of the turn that runs, if it has any.
+pub(in crate::conversation) fn needs(state: Option<&State>) -> Vec<Need> {
+    let running = state.and_then(|state| state.running.as_ref()).filter(|turn| turn.open_calls.is_some());
+    running.map(|turn| Need::Row(CALLS, number_key(turn.id.number))).into_iter().collect()
+}
+
+/// What results become: messages of tools, and the row and the turn as they stand then.
+struct Answering<'a> {
+    state: &'a State,
+    moment: &'a Moment,
+    turn: Turn,
+    calls: Calls,
+    events: Vec<Event>,
+}
+
+impl<'a> Answering<'a> {
+    fn of(state: &'a State, turn: &Turn, moment: &'a Moment, found: &Found) -> Result<Self, Missing> {
+        let calls = if turn.open_calls.is_some() { Calls::stored(turn.id.number, found)? } else { Calls::default() };
+        Ok(Self { state, moment, turn: turn.clone(), calls, events: Vec::new() })
+    }
+
+    /// Gives the call its result, unless it has one.
+    fn answer(&mut self, id: &str, result: &str) {
+        let Some(call) = self.calls.calls.iter_mut().find(|call| call.id == id && !call.answered) else { return };
+        call.answered = true;
+        let sender = Sender { kind: SenderKind::Agent, id: call.name.clone() };
+        // Ids are made of letters, digits and `_`.
+        let metadata = Json::from_checked(format!(r#"{{"tool_call_id":"{}"}}"#, call.id));
+        let content = Content { metadata: Some(metadata), ..Content::text("tool", sender, cut(result)) };
+        let seq = self.moment.next_seq + self.events.len() as u64;
+        let parent = self.calls.branch;
+        self.calls.branch = parent.map(|_| MessageId::new(self.moment.now, self.state.id.address, seq));
+        self.events.push(Event::MessageCreated(Accepted {
+            conversation: self.state.id,
+            content: Arc::new(content),
+            parent,
+            owner: self.state.owner.clone(),
+            turn: Some(self.turn.id),
+        }));
+    }
+
+    /// Gives every call that has no result, and that `which` says, this one.
+    fn answer_all(&mut self, result: &str, which: impl Fn(&Call) -> bool) {
+        let open: Vec<String> =
+            self.calls.calls.iter().filter(|call| !call.answered && which(call)).map(|call| call.id.clone()).collect();
+        open.iter().for_each(|id| self.answer(id, result));
+    }
+
+    /// The turn with the number of its open calls, and the row of them.
+    fn settle(&mut self) -> RowWrite {
+        self.turn.open_calls = Some(self.calls.open()).filter(|open| *open > 0);
+        self.calls.row(self.turn.id.number)
+    }
+}
+
+/// At most [`limits::RESULT_BYTES`] of a result.
+fn cut(result: &str) -> String {
+    if result.len() <= limits::RESULT_BYTES {
+        return result.to_owned();
+    }
+    format!("{}…", &result[..result.floor_char_boundary(limits::RESULT_BYTES)])
+}
+
+/// The turn that runs, if it is this attempt of this turn.
+fn current(state: &State, number: u64, attempt: u32) -> Option<&Turn> {
+    let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
+    running.filter(|turn| turn.id.number == number && turn.attempt == attempt)
+}
+
+/// A model has called tools: the calls are recorded, once.
+pub(in crate::conversation) fn step(
+    state: &State,
+    step: &Step,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    let Some(turn) = current(state, step.number, step.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
+    if turn.open_calls.is_some() {
+        // Its attempt says it again where it did not hear that it was heard.
+        let known = Calls::stored(step.number, found)?;
+        let again = known.calls.first().map(|call| &call.id) == step.calls.first().map(|call| &call.id);
+        let reply = if again { Reply::Turn(Box::new(turn.clone())) } else { Reply::Nothing };
+        return Ok(Decision::Answer(reply));
+    }
+    if turn.rounds() >= limits::TOOL_ROUNDS {
+        return Ok(Decision::Answer(Reply::Nothing));
+    }
+    let accepted = Accepted {
+        conversation: state.id,
+        content: Arc::clone(&step.message),
+        parent: step.branch,
+        owner: state.owner.clone(),
+        turn: Some(turn.id),
+    };
+    let branch = step.branch.map(|_| MessageId::new(moment.now, state.id.address, moment.next_seq));
+    let calls = Calls { calls: step.calls.clone(), branch };
+    let turn = Turn {
+        rounds: Some(turn.rounds() + 1),
+        open_calls: Some(calls.open()),
+        usage: Some(step.usage.on_top_of(turn.usage.as_ref())),
+        ..turn.clone()
+    };
+    let rows = vec![turn.row(), calls.row(step.number)];
+    let views = vec![super::usage_entry(&turn, &step.usage, false, moment)];
+    let events = vec![Event::MessageCreated(accepted), Event::TurnMoved(turn.clone())];
+    Ok(Decision::Change(Change { rows, views, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
+}
+
+/// Results have come; where a review is still open, the turn waits from now on.
+pub(in crate::conversation) fn answer(
+    state: &State,
+    answers: &Answers,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    let turn = current(state, answers.number, answers.attempt);
+    let Some(turn) = turn else { return Ok(Decision::Answer(Reply::Nothing)) };
+    if turn.open_calls.is_none() {
+        // Said again, or every review was over before its attempt knew that it had been asked for.
+        return Ok(Decision::Answer(Reply::Turn(Box::new(turn.clone()))));
+    }
+    let mut answering = Answering::of(state, turn, moment, found)?;
+    for (id, result) in &answers.results {
+        answering.answer(id, result);
+    }
+    for (id, wait) in &answers.waits {
+        if let Some(call) = answering.calls.calls.iter_mut().find(|call| call.id == *id) {
+            call.wait = Some(wait.clone());
+        }
+    }
+    // A call that nobody speaks of any more would be waited for without end.
+    answering.answer_all(INTERRUPTED, |call| call.wait.is_none());
+    let row = answering.settle();
+    let mut turn = answering.turn.with_new_series();
+    if turn.open_calls.is_some() {
+        turn.status = TurnStatus::AwaitingReview;
+        turn.look_at = Some(answering.calls.look_at(moment.now, moment.now));
+        turn.waits_since = Some(moment.now);
+    }
+    let mut events = answering.events;
+    events.push(Event::TurnMoved(turn.clone()));
+    let rows = vec![turn.row(), row];
+    Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
+}
+
+/// A review that a call waits for is over; where it was the last one, the turn goes on.
+pub(in crate::conversation) fn end_wait(
+    state: &State,
+    end: &EndWait,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    let running = state.running.as_ref().filter(|turn| turn.id.number == end.number && turn.open_calls.is_some());
+    let Some(turn) = running else { return Ok(Decision::Answer(Reply::Nothing)) };
+    let mut answering = Answering::of(state, turn, moment, found)?;
+    answering.answer(&end.call, &end.result);
+    if answering.events.is_empty() {
+        return Ok(Decision::Answer(Reply::Nothing));
+    }
+    let row = answering.settle();
+    let (turn, mut events) = (answering.turn, answering.events);
+    // Where the attempt that asked is still at it, it finds the result by itself.
+    let goes_on = turn.status == TurnStatus::AwaitingReview && turn.open_calls.is_none();
+    let turn = if goes_on { turn.started(moment).with_new_series() } else { turn };
+    events.push(if goes_on { Event::TurnStarted(turn.clone()) } else { Event::TurnMoved(turn.clone()) });
+    let rows = vec![turn.row(), row];
+    Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
+}
+
+/// A turn has looked after its reviews, and they are still open: when to look again.
+pub(in crate::conversation) fn keep_waiting(
+    state: &State,
+    number: u64,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    let running = state.running.as_ref().filter(|turn| turn.id.number == number);
+    let waiting = running.filter(|turn| turn.status == TurnStatus::AwaitingReview && turn.look_at() <= moment.now);
+    let Some(turn) = waiting else { return Ok(Decision::Answer(Reply::Nothing)) };
+    let calls = Calls::stored(number, found)?;
+    let look_at = Some(calls.look_at(turn.waits_since.unwrap_or(moment.now), moment.now));
+    let turn = Turn { look_at, ..turn.clone() };
+    let rows = vec![turn.row()];
+    Ok(Decision::Change(Change { rows, ..Change::new(vec![Event::TurnMoved(turn)], Reply::Nothing) }))
+}
+
+/// A turn with what became of its calls, where it went on without them.
+pub(in crate::conversation) struct Closed {
+    /// As it stands now.
+    pub(in crate::conversation) turn: Turn,
+    /// The results that were missing.
+    pub(in crate::conversation) events: Vec<Event>,
+    /// Calls, and errands to take reviews back.
+    pub(in crate::conversation) rows: Vec<RowWrite>,
+    /// Whether there are errands among them.
+    pub(in crate::conversation) errands: bool,
+}
+
+/// The turn ends: every open call gets a result that says so, and reviews that it asked for are taken back.
+pub(in crate::conversation) fn close(
+    state: &State,
+    turn: &Turn,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Closed, Missing> {
+    let mut answering = Answering::of(state, turn, moment, found)?;
+    let asked = answering.calls.calls.iter().filter(|call| !call.answered);
+    let mut rows: Vec<RowWrite> = asked.filter_map(|call| withdrawal(turn, call, moment)).collect();
+    let errands = !rows.is_empty();
+    answering.answer_all(TURN_ENDED, |_| true);
+    if turn.open_calls.is_some() {
+        rows.push(answering.settle());
+    }
+    Ok(Closed { turn: answering.turn, events: answering.events, rows, errands })
+}
+
+fn withdrawal(turn: &Turn, call: &Call, moment: &Moment) -> Option<RowWrite> {
+    let channel = call.ask.as_ref()?.channel.clone();
+    let review = call.wait.as_ref().map(|wait| wait.review);
+    let errand = Errand::Withdraw { channel, turn: turn.id, call: call.id.clone(), review, since: moment.now };
+    Some(errand.row())
+}
+
+/// The attempt was lost: calls that ran with it have no result any more; those that ask people are asked again.
+pub(super) fn interrupt(state: &State, turn: &Turn, moment: &Moment, found: &Found) -> Result<Closed, Missing> {
+    let mut answering = Answering::of(state, turn, moment, found)?;
+    answering.answer_all(INTERRUPTED, |call| call.ask.is_none());
+    let rows = if turn.open_calls.is_some() { vec![answering.settle()] } else { Vec::new() };
+    Ok(Closed { turn: answering.turn, events: answering.events, rows, errands: false })
+}

@@ -1,0 +1,259 @@
+//! A turn as it is stored: how it stands, what it cost, why it failed.
+
+use minicbor::{Decode, Encode};
+
+use super::Attempt;
+use crate::clock::Millis;
+use crate::codec;
+use crate::conversation::{TURNS, number_key};
+use crate::id::{ConversationId, TurnId};
+use crate::machine::Moment;
+use crate::store::{NodeId, RowWrite};
+
+/// After which a running turn is looked at: one that was lost with its process is started again then.
+const LOOK_AFTER_MILLIS: u64 = 1_000;
+
+/// How a turn stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum TurnStatus {
+    /// It waits for the one before it.
+    #[n(0)]
+    Queued,
+    /// The agent is at it.
+    #[n(1)]
+    Running,
+    /// It waits for a person's answer.
+    #[n(2)]
+    AwaitingReview,
+    /// Its replies are appended.
+    #[n(3)]
+    Completed,
+    /// It ended without.
+    #[n(4)]
+    Failed,
+    /// It was stopped.
+    #[n(5)]
+    Cancelled,
+}
+
+/// What a turn cost.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Usage {
+    /// Tokens read by the model.
+    #[n(0)]
+    pub input_tokens: u64,
+    /// Tokens written by it.
+    #[n(1)]
+    pub output_tokens: u64,
+    /// Thousandths of a credit.
+    #[n(2)]
+    pub millicredits: u64,
+    /// The model.
+    #[n(3)]
+    pub model: String,
+}
+
+impl Usage {
+    /// This and what was used before; the model is the newest one.
+    #[must_use]
+    pub fn on_top_of(&self, before: Option<&Self>) -> Self {
+        let (input, output, credits) =
+            before.map_or((0, 0, 0), |before| (before.input_tokens, before.output_tokens, before.millicredits));
+        Self {
+            input_tokens: self.input_tokens.saturating_add(input),
+            output_tokens: self.output_tokens.saturating_add(output),
+            millicredits: self.millicredits.saturating_add(credits),
+            model: self.model.clone(),
+        }
+    }
+}
+
+/// Why a turn failed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Failure {
+    /// For programs.
+    #[n(0)]
+    pub code: String,
+    /// For people; nothing that the model's endpoint said verbatim.
+    #[n(1)]
+    pub detail: String,
+}
+
+/// A turn.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Turn {
+    /// Its id: the time it was asked for, its conversation, its number there from 1.
+    #[n(0)]
+    pub id: TurnId,
+    /// Which agent.
+    #[n(1)]
+    pub agent: String,
+    /// Sequence of the newest message that it answers.
+    #[n(2)]
+    pub trigger: Option<u64>,
+    /// How it stands.
+    #[n(3)]
+    pub status: TurnStatus,
+    /// Which attempt, from 1; 0 before the first.
+    #[n(4)]
+    pub attempt: u32,
+    /// When the attempt began.
+    #[n(5)]
+    pub started_at: Option<Millis>,
+    /// When it ended.
+    #[n(6)]
+    pub ended_at: Option<Millis>,
+    /// First and last sequence of its replies.
+    #[n(7)]
+    pub replies: Option<(u64, u64)>,
+    /// What it cost.
+    #[n(8)]
+    pub usage: Option<Usage>,
+    /// Why it failed.
+    #[n(9)]
+    pub failure: Option<Failure>,
+    /// How many times it has called tools since it was asked for, or tried again.
+    #[n(10)]
+    pub rounds: Option<u32>,
+    /// How many of its calls have no result; they stand in a row.
+    #[n(11)]
+    pub open_calls: Option<u32>,
+    /// The attempt before the first of those that count as one series: only losses within one series use it up.
+    #[n(12)]
+    pub series_after: Option<u32>,
+    /// While it waits: when to look after what it waits for.
+    #[n(13)]
+    pub look_at: Option<Millis>,
+    /// While it waits: since when.
+    #[n(14)]
+    pub waits_since: Option<Millis>,
+    /// The process that its newest attempt runs in. It is asked for again only when that is gone.
+    #[n(15)]
+    pub runner: Option<NodeId>,
+}
+
+impl Turn {
+    /// A turn that was asked for.
+    #[must_use]
+    pub fn requested(at: Millis, conversation: ConversationId, number: u64, agent: &str) -> Self {
+        Self {
+            id: TurnId::new(at, conversation.address, number),
+            agent: agent.to_owned(),
+            trigger: None,
+            status: TurnStatus::Queued,
+            attempt: 0,
+            started_at: None,
+            ended_at: None,
+            replies: None,
+            usage: None,
+            failure: None,
+            rounds: None,
+            open_calls: None,
+            series_after: None,
+            look_at: None,
+            waits_since: None,
+            runner: None,
+        }
+    }
+
+    /// The turn as it was when it was asked for and had to wait.
+    #[must_use]
+    pub fn requested_again(turn: &Self) -> Self {
+        let requested = Self { id: turn.id, agent: turn.agent.clone(), trigger: turn.trigger, ..turn.bare() };
+        Self { status: TurnStatus::Queued, attempt: 0, series_after: None, ..requested }
+    }
+
+    /// The same without what came of it.
+    pub(super) fn bare(&self) -> Self {
+        let (started_at, ended_at, replies, usage, failure) = (None, None, None, None, None);
+        let (rounds, open_calls, look_at, waits_since) = (None, None, None, None);
+        let agent = self.agent.clone();
+        let Self { id, trigger, status, attempt, series_after, .. } = *self;
+        Self {
+            id,
+            agent,
+            trigger,
+            status,
+            attempt,
+            started_at,
+            ended_at,
+            replies,
+            usage,
+            failure,
+            rounds,
+            open_calls,
+            series_after,
+            look_at,
+            waits_since,
+            runner: None,
+        }
+    }
+
+    /// The same with its next attempt begun.
+    #[must_use]
+    pub(in crate::conversation) fn started(&self, moment: &Moment) -> Self {
+        Self {
+            status: TurnStatus::Running,
+            attempt: self.attempt + 1,
+            started_at: Some(moment.now),
+            runner: Some(moment.node),
+            ended_at: None,
+            failure: None,
+            look_at: None,
+            waits_since: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same as the first attempt of a new series: it has come further, so what was lost before does not count.
+    pub(super) fn with_new_series(self) -> Self {
+        Self { series_after: Some(self.attempt.saturating_sub(1)), ..self }
+    }
+
+    /// How many attempts of its series there are.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempt - self.series_after.unwrap_or(0)
+    }
+
+    /// How many times it has called tools.
+    #[must_use]
+    pub fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(0)
+    }
+
+    /// The same, over with this status.
+    #[must_use]
+    pub(super) fn ended(&self, status: TurnStatus, at: Millis) -> Self {
+        Self { status, ended_at: Some(at), look_at: None, waits_since: None, ..self.clone() }
+    }
+
+    /// The same, ended by somebody's wish.
+    #[must_use]
+    pub(in crate::conversation) fn cancelled(&self, at: Millis) -> Self {
+        self.ended(TurnStatus::Cancelled, at)
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.status, TurnStatus::Completed | TurnStatus::Failed | TurnStatus::Cancelled)
+    }
+
+    /// Its newest attempt.
+    pub(in crate::conversation) fn current(&self) -> Attempt {
+        Attempt { number: self.id.number, attempt: self.attempt }
+    }
+
+    /// When to look whether it still runs, or what has become of what it waits for.
+    #[must_use]
+    pub(crate) fn look_at(&self) -> Millis {
+        let running = self.started_at.unwrap_or(self.id.at).plus(LOOK_AFTER_MILLIS);
+        self.look_at.filter(|_| self.status == TurnStatus::AwaitingReview).unwrap_or(running)
+    }
+
+    /// Its row.
+    pub(in crate::conversation) fn row(&self) -> RowWrite {
+        RowWrite { table: TURNS, key: number_key(self.id.number), value: Some(codec::encode(self)) }
+    }
+}

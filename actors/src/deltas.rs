@@ -1,0 +1,205 @@
+//! What an agent is saying, while it says it: pieces of a reply that is not durable yet.
+//!
+//! They are no events: they have no sequence, are in no log, and whoever missed some has lost nothing but the sight of
+//! it, because the reply itself comes as an event. So nothing waits for a listener, and nothing is kept for one beyond
+//! [`limits::SUBSCRIBER_EVENTS`] pieces.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+use crate::clock::Millis;
+use crate::id::{EntityKey, TurnId};
+use crate::limits;
+
+/// A piece of what an agent says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// The turn.
+    pub turn: TurnId,
+    /// Its attempt.
+    pub attempt: u32,
+    /// The sequence of the newest event that came before it: a reader that tells events and pieces in order tells it
+    /// after that one, and before any later one.
+    pub after: u64,
+    /// Which of the attempt's messages it belongs to, from 0.
+    pub message: u32,
+    /// Which piece of the attempt it is, from 0; a gap tells that some were missed.
+    pub number: u64,
+    /// The piece.
+    pub text: String,
+}
+
+/// Who listens.
+#[derive(Debug, Default)]
+pub struct Deltas {
+    channels: DashMap<EntityKey, broadcast::Sender<Arc<Delta>>>,
+}
+
+/// A place among the listeners of one conversation, given up when dropped.
+#[derive(Debug)]
+pub struct Listener {
+    receiver: broadcast::Receiver<Arc<Delta>>,
+    /// Dropped after the receiver, so that the last one to leave sees that nobody is left.
+    _leave: Leave,
+}
+
+#[derive(Debug)]
+struct Leave {
+    entity: EntityKey,
+    all: Arc<Deltas>,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.all.channels.remove_if(&self.entity, |_, sender| sender.receiver_count() == 0);
+    }
+}
+
+impl Listener {
+    /// The next piece, passing over those that were missed. Cancelling loses none; where nothing can come any more it
+    /// never returns.
+    pub async fn recv(&mut self) -> Arc<Delta> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(delta) => return delta,
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The next piece, if there is one already.
+    pub fn try_recv(&mut self) -> Option<Arc<Delta>> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(delta) => return Some(delta),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+impl Deltas {
+    /// Listens to a conversation from now on.
+    #[must_use]
+    pub fn listen(self: &Arc<Self>, entity: EntityKey) -> Listener {
+        let receiver = match self.channels.entry(entity) {
+            Entry::Occupied(sender) => sender.get().subscribe(),
+            Entry::Vacant(place) => {
+                let (sender, receiver) = broadcast::channel(limits::SUBSCRIBER_EVENTS);
+                place.insert(sender);
+                receiver
+            }
+        };
+        Listener { receiver, _leave: Leave { entity, all: Arc::clone(self) } }
+    }
+
+    fn publish(&self, entity: EntityKey, delta: Delta) {
+        if let Some(sender) = self.channels.get(&entity) {
+            // Nobody listening any more is no error.
+            let _ = sender.send(Arc::new(delta));
+        }
+    }
+}
+
+/// Where an attempt says what it says. Clones say it for the same attempt.
+#[derive(Clone, Debug)]
+pub struct Saying(Arc<Attempt>);
+
+#[derive(Debug)]
+struct Attempt {
+    to: Arc<Deltas>,
+    entity: EntityKey,
+    turn: TurnId,
+    attempt: u32,
+    after: AtomicU64,
+    messages: AtomicU32,
+    number: AtomicU64,
+}
+
+impl Saying {
+    /// For an attempt whose newest event has the sequence `after`.
+    pub(crate) fn new(to: &Arc<Deltas>, entity: EntityKey, (turn, attempt): (TurnId, u32), after: u64) -> Self {
+        let (after, to) = (AtomicU64::new(after), Arc::clone(to));
+        let (messages, number) = (AtomicU32::new(0), AtomicU64::new(0));
+        Self(Arc::new(Attempt { to, entity, turn, attempt, after, messages, number }))
+    }
+
+    /// For nobody.
+    #[must_use]
+    pub fn silent() -> Self {
+        let nowhere = EntityKey::INSTALLATION;
+        Self::new(&Arc::default(), nowhere, (TurnId::new(Millis(0), nowhere.id, 0), 0), 0)
+    }
+
+    /// What was said so far has become a message, and what is said now comes after the event with this sequence.
+    pub(crate) fn goes_on(&self, after: u64) {
+        self.0.after.fetch_max(after, Ordering::Relaxed);
+        self.0.messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says a piece of a message, counted from those that are to come now.
+    pub fn say(&self, message: u32, text: &str) {
+        let of = &self.0;
+        if text.is_empty() || !of.to.channels.contains_key(&of.entity) {
+            return;
+        }
+        let delta = Delta {
+            turn: of.turn,
+            attempt: of.attempt,
+            after: of.after.load(Ordering::Relaxed),
+            message: of.messages.load(Ordering::Relaxed) + message,
+            number: of.number.fetch_add(1, Ordering::Relaxed),
+            text: text.to_owned(),
+        };
+        of.to.publish(of.entity, delta);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Address;
+
+    fn entity() -> EntityKey {
+        EntityKey::conversation(Address([1; 10]), Address([2; 10]))
+    }
+
+    fn saying(deltas: &Arc<Deltas>) -> Saying {
+        Saying::new(deltas, entity(), (TurnId::new(Millis(1), entity().id, 1), 1), 5)
+    }
+
+    #[tokio::test]
+    async fn a_listener_hears_pieces_in_order_with_their_place() {
+        let deltas = Arc::<Deltas>::default();
+        let saying = saying(&deltas);
+        saying.say(0, "nobody hears this");
+        let mut listener = deltas.listen(entity());
+        saying.say(0, "one");
+        saying.say(0, "");
+        saying.goes_on(9);
+        saying.say(1, "two");
+        let place = |delta: &Delta| (delta.text.clone(), delta.number, delta.message, delta.after);
+        assert_eq!(place(&listener.recv().await.clone()), ("one".to_owned(), 0, 0, 5));
+        assert_eq!(listener.try_recv().map(|delta| place(&delta)), Some(("two".to_owned(), 1, 2, 9)));
+        assert_eq!(listener.try_recv(), None);
+        drop(listener);
+        assert!(deltas.channels.is_empty(), "nothing is kept for nobody");
+    }
+
+    #[test]
+    fn i7_a_listener_that_is_too_slow_misses_pieces_and_holds_nothing_up() {
+        let deltas = Arc::<Deltas>::default();
+        let (saying, mut listener) = (saying(&deltas), deltas.listen(entity()));
+        let said = limits::SUBSCRIBER_EVENTS as u64 * 3;
+        (0..said).for_each(|n| saying.say(0, &n.to_string()));
+        let heard: Vec<u64> = std::iter::from_fn(|| listener.try_recv()).map(|delta| delta.number).collect();
+        assert!(heard.len() <= limits::SUBSCRIBER_EVENTS && heard.last() == Some(&(said - 1)), "{heard:?}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Running errands: what one conversation has to tell another (see [`crate::conversation::errand`]).
+//!
+//! Nothing here is durable, and nothing needs to be: an errand is struck off once it has been run, and the alarm of its
+//! conversation rings for those that were not.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use tokio::sync::Semaphore;
+
+use crate::channel::conversation_of;
+use crate::codec;
+use crate::conversation::review::standing;
+use crate::conversation::{
+    CALLS, Calls, Command, Conversation, ERRANDS, EndWait, Errand, Turn, message_of, number_key,
+};
+use crate::directory::{Circumstances, KeyUse, Refusal};
+use crate::id::{Address, EntityKey, MessageId, TurnId};
+use crate::limits;
+use crate::message::{ReviewState, ReviewStatus};
+use crate::node::Node;
+use crate::store::{KeyHash, KeyRange, Order, StoreError};
+
+/// The errands that are being run in this process.
+#[derive(Debug)]
+pub(crate) struct Errands {
+    /// By conversation; `true`: there is more since.
+    running: DashMap<EntityKey, bool>,
+    /// Conversations whose turn looks after its reviews.
+    looking: DashMap<EntityKey, bool>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Errands {
+    fn default() -> Self {
+        let places = Arc::new(Semaphore::new(limits::RUNNING_ERRANDS));
+        Self { running: DashMap::new(), looking: DashMap::new(), places }
+    }
+}
+
+/// Takes a conversation off a list when its task ends, however it ends.
+struct Listed<'a>(&'a DashMap<EntityKey, bool>, EntityKey);
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.0.remove(&self.1);
+    }
+}
+
+/// Puts a conversation on the list; `false`: it is there, and will know that there is more.
+fn enlist(list: &DashMap<EntityKey, bool>, entity: EntityKey) -> bool {
+    match list.entry(entity) {
+        Entry::Occupied(mut listed) => {
+            listed.insert(true);
+            false
+        }
+        Entry::Vacant(place) => {
+            place.insert(false);
+            true
+        }
+    }
+}
+
+impl Errands {
+    /// Runs the errands of a conversation.
+    pub(crate) fn run(&self, node: &Arc<Node>, entity: EntityKey) {
+        if !enlist(&self.running, entity) {
+            return;
+        }
+        let node = Arc::clone(node);
+        tokio::spawn(async move {
+            let _listed = Listed(&node.errands.running, entity);
+            loop {
+                // The semaphore is never closed.
+                let Ok(_place) = Arc::clone(&node.errands.places).acquire_owned().await else { return };
+                if let Err(error) = run_all(&node, entity).await {
+                    tracing::warn!(?entity, %error, "errands could not be run; trying again");
+                }
+                let more = node.errands.running.get_mut(&entity).is_some_and(|mut more| std::mem::take(&mut *more));
+                if !more {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Looks whether the reviews that a turn waits for are over. They tell it themselves; this is for the case that
+    /// they could not.
+    pub(crate) fn look_after(&self, node: &Arc<Node>, entity: EntityKey, turn: &Turn) {
+        if !enlist(&self.looking, entity) {
+            return;
+        }
+        let (node, number) = (Arc::clone(node), turn.id.number);
+        tokio::spawn(async move {
+            let _listed = Listed(&node.errands.looking, entity);
+            let Ok(_place) = Arc::clone(&node.errands.places).acquire_owned().await else { return };
+            if let Err(error) = look(&node, entity, number).await {
+                tracing::warn!(?entity, %error, "reviews could not be looked after; trying again");
+            }
+        });
+    }
+}
+
+/// Runs what is there, until nothing more can be.
+async fn run_all(node: &Arc<Node>, entity: EntityKey) -> Result<(), StoreError> {
+    loop {
+        let rows = node.store.rows(entity, ERRANDS, KeyRange::default(), Order::Asc, limits::ERRANDS).await?;
+        let mut keys = Vec::new();
+        for row in rows {
+            if run(node, entity, &codec::decode(&row.value)?).await? {
+                keys.push(row.key);
+            }
+        }
+        if keys.is_empty() || !ask(node, entity, Command::ErrandsRun { keys }).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Runs an errand; `false`: it could not be done now.
+async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<bool, StoreError> {
+    match errand {
+        Errand::Tell { asker, message } => {
+            let Some(state) = review_of(node, entity, *message).await? else { return Ok(true) };
+            let result = node.ports.tools.reviewed(&state);
+            let end = EndWait { number: asker.turn, call: asker.call.clone(), result };
+            let to = EntityKey::conversation(entity.workspace, asker.conversation);
+            Ok(ask(node, to, Command::EndWait(end)).await)
+        }
+        Errand::Withdraw { channel, turn, call, review, .. } => {
+            let from = conversation_of(entity.workspace, channel);
+            let message = match review {
+                Some(review) => Some(*review),
+                None => asked(node, from, review_key(entity.workspace, *turn, call)).await?,
+            };
+            match message {
+                Some(message) => Ok(ask(node, from, Command::CancelReview { message }).await),
+                None => Ok(errand.is_hopeless(node.now())),
+            }
+        }
+    }
+}
+
+async fn look(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), StoreError> {
+    let Some(row) = node.store.row(entity, CALLS, number_key(number)).await? else { return Ok(()) };
+    let calls: Calls = codec::decode(&row)?;
+    for call in calls.calls.iter().filter(|call| !call.answered) {
+        let Some(wait) = &call.wait else { continue };
+        let channel = EntityKey::conversation(entity.workspace, wait.review.entity);
+        let result = match review_of(node, channel, wait.review).await? {
+            Some(state) if state.status == ReviewStatus::Pending => continue,
+            Some(state) => node.ports.tools.reviewed(&state),
+            None => node.ports.tools.failed("review_not_found", "the review is gone"),
+        };
+        ask(node, entity, Command::EndWait(EndWait { number, call: call.id.clone(), result })).await;
+    }
+    ask(node, entity, Command::KeepWaiting { number }).await;
+    Ok(())
+}
+
+/// How a review stands now.
+async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
+    let range = (message.number, message.number);
+    let events = node.events::<Conversation>(entity, range, Order::Asc, 1).await?;
+    let asked = events.iter().find_map(message_of).filter(|found| found.id == message);
+    let Some(review) = asked.and_then(|asked| asked.content.review.clone()) else { return Ok(None) };
+    let overlays = node.overlays(entity, range).await?;
+    let stored = overlays.first().and_then(|(_, overlay)| overlay.review.as_ref());
+    Ok(Some(standing(&review, stored, node.now())))
+}
+
+/// The idempotency key that a call's review is posted with: the same however often the call is gone on with.
+pub(crate) fn review_key(workspace: Address, turn: TurnId, call: &str) -> KeyUse {
+    let parts: [&[u8]; 4] = [&workspace.0, &turn.entity.0, &turn.number.to_be_bytes(), call.as_bytes()];
+    let mut hasher = blake3::Hasher::new_derive_key("tertulia: the review that a turn's call asks for");
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    KeyUse { hash: KeyHash(hash), fingerprint: hash }
+}
+
+/// The message that was posted with this key, if it was.
+async fn asked(node: &Node, entity: EntityKey, key: KeyUse) -> Result<Option<MessageId>, StoreError> {
+    let Some(row) = node.key(entity, key.hash).await? else { return Ok(None) };
+    let events = node.events::<Conversation>(entity, (row.first, row.last), Order::Asc, 4).await?;
+    Ok(events.iter().find_map(message_of).map(|message| message.id))
+}
+
+/// Whether the conversation has heard it; a refusal is a hearing too.
+async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command) -> bool {
+    let heard = node.conversations.ask(node, entity, command, Circumstances::default()).await;
+    matches!(heard, Ok(_) | Err(Refusal::Rejected(_)))
+}

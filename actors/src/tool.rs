@@ -1,0 +1,154 @@
+//! Tools: what an agent can do beside talking.
+//!
+//! What a call asks for is read by the port [`Tools`], because it is JSON; what is done about it is decided here. A
+//! call is recorded before anything of it happens, and its result before the model goes on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use minicbor::{Decode, Encode};
+
+use crate::agent::Agent;
+use crate::id::{Address, TurnId};
+use crate::message::{Content, Json, ReviewState};
+use crate::recall::Remembered;
+use crate::trace::TraceContext;
+
+/// The tool that asks people.
+pub const REQUEST_REVIEW: &str = "request_review";
+/// The tool that looks into what is remembered.
+pub const SEARCH_MEMORIES: &str = "search_memories";
+
+/// A call as a model makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// The tool's name.
+    pub name: String,
+    /// Its arguments: the model's words, which should be a JSON object.
+    pub arguments: String,
+}
+
+/// A call with the id that its result is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// The id: visible ASCII, unique in the conversation.
+    pub id: String,
+    /// What is called.
+    pub called: Called,
+    /// By which agent.
+    pub agent: Arc<Agent>,
+    /// In which turn.
+    pub turn: TurnId,
+    /// The trace of the request that asked for the turn.
+    pub trace: Option<TraceContext>,
+}
+
+/// A question for the people of a human channel.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Ask {
+    /// The channel.
+    #[n(0)]
+    pub channel: String,
+    /// The message that asks.
+    #[n(1)]
+    pub content: Content,
+    /// How long the review stays open, in milliseconds from its acceptance; `None`: as its channel says.
+    #[n(2)]
+    pub review_millis: Option<u64>,
+}
+
+/// Whose question a review is: the call of a turn that waits for its outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Asker {
+    /// The turn's conversation.
+    #[n(0)]
+    pub conversation: Address,
+    /// The turn's number there.
+    #[n(1)]
+    pub turn: u64,
+    /// The call's id.
+    #[n(2)]
+    pub call: String,
+}
+
+/// What a call amounts to.
+pub enum Plan {
+    /// Nothing is to be done: this is the result.
+    Answer(String),
+    /// People are asked; the turn waits.
+    Ask(Box<Ask>),
+    /// Memories are looked through.
+    Recall {
+        /// For what.
+        query: String,
+        /// As many at most.
+        limit: usize,
+    },
+    /// Something outside is called; the result is what comes of it. Dropping it cancels the call.
+    Fetch(BoxFuture<'static, String>),
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer(result) => f.debug_tuple("Answer").field(result).finish(),
+            Self::Ask(ask) => f.debug_tuple("Ask").field(ask).finish(),
+            Self::Recall { query, limit } => {
+                f.debug_struct("Recall").field("query", query).field("limit", limit).finish()
+            }
+            Self::Fetch(_) => f.debug_tuple("Fetch").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// Reads what calls ask for and writes what came of them, both as JSON.
+pub trait Tools: Send + Sync + 'static {
+    /// What a call amounts to. It must be quick; what takes time is in [`Plan::Fetch`].
+    fn plan(&self, invocation: &Invocation) -> Plan;
+
+    /// The calls as the `tool_calls` of a message.
+    fn recorded(&self, calls: &[Invocation]) -> Json;
+
+    /// The call that a script says, a JSON object with `name` and `arguments`.
+    fn scripted(&self, call: &Json) -> Called;
+
+    /// A review's outcome as a result.
+    fn reviewed(&self, state: &ReviewState) -> String;
+
+    /// Memories as a result.
+    fn remembered(&self, memories: &[Remembered]) -> String;
+
+    /// What went wrong, as a result.
+    fn failed(&self, code: &str, detail: &str) -> String;
+}
+
+/// No tools: a call of one is answered so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTools;
+
+impl Tools for NoTools {
+    fn plan(&self, _: &Invocation) -> Plan {
+        Plan::Answer(r#"{"error":"tools_unavailable"}"#.to_owned())
+    }
+
+    fn recorded(&self, _: &[Invocation]) -> Json {
+        Json::from_checked("[]")
+    }
+
+    fn scripted(&self, _: &Json) -> Called {
+        Called { name: String::new(), arguments: "{}".to_owned() }
+    }
+
+    fn reviewed(&self, _: &ReviewState) -> String {
+        "{}".to_owned()
+    }
+
+    fn remembered(&self, _: &[Remembered]) -> String {
+        "{}".to_owned()
+    }
+
+    fn failed(&self, _: &str, _: &str) -> String {
+        "{}".to_owned()
+    }
+}

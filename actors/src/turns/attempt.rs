@@ -1,0 +1,355 @@
+//! One attempt at a turn, from its first call of a model to its outcome, or to where it has to wait for people.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::context::Context;
+use crate::agent::builtin;
+use crate::agent::{AGENTS, Agent, Completion, Prompt, Provider, Said};
+use crate::channel::{CHANNELS, Channel, ChannelKind, conversation_of};
+use crate::codec;
+use crate::conversation::{
+    Answers, CALLS, Call, Calls, Command, Conversation, Details, Failure, Finish, Opening, Origin, Post, Reply, Step,
+    Turn, TurnStatus, Wait, message_of, number_key,
+};
+use crate::deltas::Saying;
+use crate::directory::{Answer, Circumstances, Refusal};
+use crate::errands::review_key;
+use crate::id::{ConversationId, EntityKey};
+use crate::limits;
+use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
+use crate::node::Node;
+use crate::recall::recall;
+use crate::store::{Order, StoreError};
+use crate::tool::{Ask, Asker, Called, Invocation, Plan};
+use crate::trace::TraceContext;
+
+/// How long something is offered to a conversation that cannot take it; after that the alarm has the turn run again.
+const OFFERED: Duration = Duration::from_secs(30);
+/// Memories that a model is told unasked.
+const TOLD_MEMORIES: usize = 8;
+
+/// Why an attempt came to no outcome.
+enum Lost {
+    /// Another attempt is the current one, or the turn is over.
+    Stale,
+    /// The turn waits for people.
+    Waits,
+    /// The store or a conversation could not do its part; the alarm has the turn run again.
+    Unavailable(String),
+}
+
+impl From<StoreError> for Lost {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// What an attempt works with.
+struct Attempt<'a> {
+    node: &'a Arc<Node>,
+    entity: EntityKey,
+    agent: Arc<Agent>,
+    turn: Turn,
+    saying: Saying,
+    trace: Option<TraceContext>,
+    /// Rounds of calls that this attempt has made, for the calls' ids.
+    round: u32,
+}
+
+/// Runs an attempt that began with the event of sequence `began`.
+pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, turn: Turn, began: u64, trace: Option<TraceContext>) {
+    let id = turn.id;
+    if let Err(Lost::Unavailable(why)) = go(node, entity, turn, began, trace).await {
+        tracing::warn!(?entity, turn = %id, why, "a turn could not go on; it is tried again");
+    }
+}
+
+async fn go(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    turn: Turn,
+    began: u64,
+    trace: Option<TraceContext>,
+) -> Result<(), Lost> {
+    let workspace = EntityKey::workspace(entity.workspace);
+    let agent = node.catalog.get::<Agent>(node.store.as_ref(), workspace, AGENTS, turn.agent.as_bytes()).await?;
+    let (number, attempt) = (turn.id.number, turn.attempt);
+    let finish = match agent {
+        Some(agent) => {
+            let _place = node.turns.place(entity.workspace, &agent).await;
+            let saying = Saying::new(&node.deltas, entity, (turn.id, attempt), began);
+            let mut attempt = Attempt { node, entity, agent, turn, saying, trace, round: 0 };
+            let finish = attempt.finish().await?;
+            return attempt.offer(Command::FinishTurn(finish)).await.map(drop);
+        }
+        None => {
+            let failure =
+                Failure { code: "agent_not_found".to_owned(), detail: format!("agent {} does not exist", turn.agent) };
+            Finish { number, attempt, outcome: Err(failure), branch: None }
+        }
+    };
+    offer(node, entity, Command::FinishTurn(finish), trace).await.map(drop)
+}
+
+impl Attempt<'_> {
+    /// Rounds of a model and its tools, up to the outcome.
+    async fn finish(&mut self) -> Result<Finish, Lost> {
+        if self.turn.open_calls.is_some() {
+            self.go_on_with_calls().await?;
+        }
+        loop {
+            let context = Context::read(self.node.store.as_ref(), self.entity, &self.turn).await?;
+            if self.round > 0 {
+                self.saying.goes_on(context.newest);
+            }
+            let branch = context.branch();
+            let (number, attempt) = (self.turn.id.number, self.turn.attempt);
+            let said = match self.ask_model(&context).await {
+                Ok(said) if said.calls.is_empty() => {
+                    return Ok(Finish { number, attempt, outcome: Ok((said.replies, said.usage)), branch });
+                }
+                Ok(said) if self.turn.rounds() >= limits::TOOL_ROUNDS => {
+                    let detail = format!("the agent still calls tools after {} rounds", limits::TOOL_ROUNDS);
+                    tracing::debug!(turn = %self.turn.id, calls = said.calls.len(), "too many rounds");
+                    Err(Failure { code: "too_many_tool_rounds".to_owned(), detail })
+                }
+                said => said,
+            };
+            match said {
+                Ok(said) => self.call(said, branch).await?,
+                Err(failure) => return Ok(Finish { number, attempt, outcome: Err(failure), branch }),
+            }
+        }
+    }
+
+    async fn ask_model(&self, context: &Context) -> Completion {
+        let agent = &self.agent;
+        let allowed = Duration::from_secs(u64::from(agent.timeout_seconds));
+        let call = async {
+            match &agent.provider {
+                Provider::Builtin(builtin) => {
+                    let fails = self.turn.rounds() == 0
+                        && self.node.turns.counter.fails(self.entity.workspace, agent, builtin.fail_every);
+                    let asked = builtin::Asked {
+                        agent,
+                        builtin,
+                        text: &context.asked(),
+                        results: &context.results(),
+                        heard: context.tokens(agent),
+                        fails,
+                    };
+                    builtin::complete(&asked, self.node.ports.tools.as_ref(), &self.saying).await
+                }
+                Provider::OpenAi { .. } => {
+                    let memories = self.recall(&context.asked(), TOLD_MEMORIES).await;
+                    let messages = context.prompt(agent, &memories);
+                    let (trace, saying) = (self.trace, self.saying.clone());
+                    let prompt = Prompt { agent: Arc::clone(agent), messages, trace, saying };
+                    self.node.ports.models.complete(prompt).await
+                }
+            }
+        };
+        timeout(allowed, call).await.unwrap_or_else(|_| {
+            let detail = format!("the agent did not answer within {} s", agent.timeout_seconds);
+            Err(Failure { code: "agent_timeout".to_owned(), detail })
+        })
+    }
+
+    /// What is remembered; nothing where that cannot be told, since nobody's answer hangs on it.
+    async fn recall(&self, query: &str, limit: usize) -> Vec<crate::recall::Remembered> {
+        let remembered = async {
+            match self.node.state::<Conversation>(self.entity).await? {
+                Some(state) => recall(self.node, self.entity, &state, query, limit).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        remembered.await.unwrap_or_else(|error| {
+            tracing::warn!(entity = ?self.entity, %error, "memories could not be recalled");
+            Vec::new()
+        })
+    }
+
+    /// Records the calls of a model, makes them, and records their results.
+    async fn call(&mut self, said: Said, branch: Option<crate::id::MessageId>) -> Result<(), Lost> {
+        self.round += 1;
+        let tools = &self.node.ports.tools;
+        let calls = said.calls.into_iter().take(limits::ROUND_CALLS).enumerate();
+        let invocations: Vec<Invocation> = calls.map(|(place, called)| self.invocation(place, called)).collect();
+        let mut plans: Vec<(String, Plan)> = Vec::with_capacity(invocations.len());
+        let mut recorded = Vec::with_capacity(invocations.len());
+        for invocation in &invocations {
+            let plan = if invocation.called.arguments.len() > limits::CALL_BYTES {
+                Plan::Answer(tools.failed("too_large", "the arguments are too large"))
+            } else {
+                tools.plan(invocation)
+            };
+            let ask = match &plan {
+                Plan::Ask(ask) => Some(ask.as_ref().clone()),
+                _ => None,
+            };
+            let (id, name) = (invocation.id.clone(), invocation.called.name.clone());
+            recorded.push(Call { id: id.clone(), name, ask, wait: None, answered: false });
+            plans.push((id, plan));
+        }
+        let sender = Sender { kind: SenderKind::Agent, id: self.turn.agent.clone() };
+        let text = said.replies.join("\n");
+        let tool_calls = Some(tools.recorded(&invocations));
+        let step = Step {
+            number: self.turn.id.number,
+            attempt: self.turn.attempt,
+            message: Arc::new(Content { tool_calls, ..Content::text("assistant", sender, text) }),
+            calls: recorded,
+            branch,
+            usage: said.usage,
+        };
+        self.turn = self.offer(Command::StepTurn(step)).await?;
+        self.make(plans).await
+    }
+
+    fn invocation(&self, place: usize, called: Called) -> Invocation {
+        let (number, attempt, round) = (self.turn.id.number, self.turn.attempt, self.round);
+        let id = format!("call_{number}_{attempt}_{round}_{place}");
+        Invocation { id, called, agent: Arc::clone(&self.agent), turn: self.turn.id, trace: self.trace }
+    }
+
+    /// What was asked of people by an attempt that was lost is asked again, or found asked.
+    async fn go_on_with_calls(&mut self) -> Result<(), Lost> {
+        let row = self.node.store.row(self.entity, CALLS, number_key(self.turn.id.number)).await?;
+        let calls: Calls = row.map(|row| codec::decode(&row)).transpose()?.unwrap_or_default();
+        let open = calls.calls.into_iter().filter(|call| !call.answered);
+        self.make(open.filter_map(|call| Some((call.id, Plan::Ask(Box::new(call.ask?))))).collect()).await
+    }
+
+    /// Makes calls that have been recorded, all at once, and records what came of them.
+    async fn make(&mut self, plans: Vec<(String, Plan)>) -> Result<(), Lost> {
+        let outcomes = join_all(plans.into_iter().map(|(id, plan)| self.one(id, plan))).await;
+        let (mut results, mut waits) = (Vec::new(), Vec::new());
+        for (id, outcome) in outcomes {
+            match outcome? {
+                Ok(result) => results.push((id, result)),
+                Err(wait) => waits.push((id, wait)),
+            }
+        }
+        let (number, attempt) = (self.turn.id.number, self.turn.attempt);
+        self.turn = self.offer(Command::AnswerCalls(Answers { number, attempt, results, waits })).await?;
+        if self.turn.status == TurnStatus::AwaitingReview { Err(Lost::Waits) } else { Ok(()) }
+    }
+
+    /// One call's result, or the review that it has become.
+    async fn one(&self, id: String, plan: Plan) -> (String, Result<Result<String, Wait>, Lost>) {
+        let tools = &self.node.ports.tools;
+        let outcome = match plan {
+            Plan::Answer(result) => Ok(Ok(result)),
+            Plan::Recall { query, limit } => Ok(Ok(tools.remembered(&self.recall(&query, limit).await))),
+            Plan::Fetch(call) => {
+                let result = timeout(Duration::from_millis(limits::TOOL_MILLIS), call).await;
+                Ok(Ok(result.unwrap_or_else(|_| tools.failed("timeout", "the tool did not answer in time"))))
+            }
+            Plan::Ask(ask) => self.ask(&id, *ask).await,
+        };
+        (id, outcome)
+    }
+
+    /// Asks the people of a channel, once, however often it is called for the same call.
+    async fn ask(&self, call: &str, ask: Ask) -> Result<Result<String, Wait>, Lost> {
+        let (node, workspace) = (self.node, EntityKey::workspace(self.entity.workspace));
+        let failed = |code: &str, detail: &str| Ok(Ok(node.ports.tools.failed(code, detail)));
+        let key = ask.channel.as_bytes();
+        let channel = node.catalog.get::<Channel>(node.store.as_ref(), workspace, CHANNELS, key).await?;
+        let Some(channel) = channel else { return failed("channel_not_found", "there is no such channel") };
+        if channel.kind != ChannelKind::Human {
+            return failed("channel_kind_mismatch", "people do not read that channel");
+        }
+        if !channel.enabled {
+            return failed("channel_disabled", "the channel takes no messages");
+        }
+        let entity = conversation_of(self.entity.workspace, &channel.id);
+        let command = Arc::new(Command::Post(self.question(&channel, entity, call, ask)));
+        let key = Some(review_key(self.entity.workspace, self.turn.id, call));
+        let with = Circumstances { key, trace: self.trace };
+        let message = match persist(node, entity, &command, with).await? {
+            Ok(Answer::Done(Reply::Posted { messages, .. })) => messages.into_iter().next(),
+            Ok(Answer::Repeat { first, last }) => {
+                let events = node.events::<Conversation>(entity, (first, last), Order::Asc, 4).await?;
+                events.iter().find_map(message_of)
+            }
+            Ok(Answer::Done(_)) | Err(_) => None,
+        };
+        let wait = |message: Message| {
+            let expires_at = message.content.review.as_ref()?.expires_at;
+            Some(Wait { review: message.id, expires_at })
+        };
+        match message.and_then(wait) {
+            Some(wait) => Ok(Err(wait)),
+            None => failed("review_not_raised", "the channel did not take the question"),
+        }
+    }
+
+    fn question(&self, channel: &Channel, entity: EntityKey, call: &str, ask: Ask) -> Post {
+        let mut content = ask.content;
+        let asker = Asker { conversation: self.entity.id, turn: self.turn.id.number, call: call.to_owned() };
+        // An agent is its channel, as everywhere on a human channel.
+        content.sender = Sender { kind: SenderKind::Agent, id: channel.id.clone() };
+        if let Some(review) = &mut content.review {
+            review.asker = Some(asker);
+        }
+        let review_millis = ask.review_millis.or(Some(channel.review_millis()));
+        Post {
+            opening: Some(Opening {
+                id: ConversationId::new(self.node.now(), entity.id),
+                origin: Origin::Human { channel: channel.id.clone() },
+                owner: None,
+                details: Details::default(),
+            }),
+            expected: None,
+            messages: vec![NewMessage { content: Arc::new(content), parent: None, review_millis }],
+            turn: None,
+        }
+    }
+
+    /// Tells the conversation how far the turn has come; the turn as it stands then.
+    async fn offer(&self, command: Command) -> Result<Turn, Lost> {
+        offer(self.node, self.entity, command, self.trace).await
+    }
+}
+
+/// Tells the turn's conversation something, and how the turn stands then.
+async fn offer(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    command: Command,
+    trace: Option<TraceContext>,
+) -> Result<Turn, Lost> {
+    match persist(node, entity, &Arc::new(command), Circumstances { key: None, trace }).await? {
+        Ok(Answer::Done(Reply::Turn(turn))) => Ok(*turn),
+        Ok(_) | Err(_) => Err(Lost::Stale),
+    }
+}
+
+/// Asks a conversation until it has answered or refused. Asking again after an unknown outcome is harmless: what was
+/// heard is heard once.
+async fn persist(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    command: &Arc<Command>,
+    with: Circumstances,
+) -> Result<crate::directory::Reply<Conversation>, Lost> {
+    let until = Instant::now() + OFFERED;
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let why = match node.conversations.ask(node, entity, Arc::clone(command), with).await {
+            Err(Refusal::Draining) => return Err(Lost::Unavailable("the node is stopping".to_owned())),
+            heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused)) => return Ok(heard),
+            Err(other) => other.to_string(),
+        };
+        if Instant::now() >= until {
+            return Err(Lost::Unavailable(why));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,181 @@
+//! What a turn knows of its conversation: the newest messages that fit, in the order that a model wants them.
+
+use crate::agent::builtin;
+use crate::agent::{Agent, ChatMessage};
+use crate::codec;
+use crate::conversation::{Event, OVERLAYS, Turn, message_of, number_key};
+use crate::id::{EntityKey, MessageId};
+use crate::limits;
+use crate::machine::Record;
+use crate::message::{Message, Overlay};
+use crate::recall::Remembered;
+use crate::store::{KeyRange, Order, Store, StoreError};
+
+/// Events of one read.
+const PAGE: usize = 300;
+/// Events that are looked at in all. A turn that waited while more than that happened has lost sight of its question.
+const LOOKED_AT: usize = 3_000;
+
+/// See the module's text. Every list is oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    /// Before the question.
+    before: Vec<Message>,
+    /// What is to be answered.
+    question: Vec<Message>,
+    /// What the turn has done so far: calls of tools and their results.
+    steps: Vec<Message>,
+    /// The sequence of the newest event that was there.
+    pub(super) newest: u64,
+    /// Whether a message on the way names its parent.
+    is_tree: bool,
+}
+
+/// Reads a log backwards.
+struct Reader<'a> {
+    turn: &'a Turn,
+    context: Context,
+    chars: usize,
+    /// Only this message, or one that is older, belongs to the way: the parent of the one before.
+    wanted: Option<u64>,
+}
+
+impl Context {
+    pub(super) async fn read(store: &dyn Store, entity: EntityKey, turn: &Turn) -> Result<Self, StoreError> {
+        let mut reader = Reader { turn, context: Self::default(), chars: 0, wanted: None };
+        let (mut upto, mut looked_at) = (u64::MAX, 0);
+        while looked_at < LOOKED_AT {
+            let page = store.read_log(entity, 1, upto, Order::Desc, PAGE).await?;
+            let (Some(first), Some(last)) = (page.first(), page.last()) else { break };
+            looked_at += page.len();
+            reader.context.newest = reader.context.newest.max(first.seq);
+            let range = KeyRange { after: Some(number_key(last.seq - 1)), before: Some(number_key(first.seq + 1)) };
+            let overlays = store.rows(entity, OVERLAYS, range, Order::Asc, PAGE).await?;
+            let mut through = last.seq == 1;
+            for stored in &page {
+                let record: Record<Event> = codec::decode_record(stored.seq, &stored.payload)?;
+                through |= reader.is_through(&record);
+                let key = number_key(stored.seq);
+                let overlay = overlays.iter().find(|row| row.key == key).map(|row| codec::decode(&row.value));
+                let overlay: Option<Overlay> = overlay.transpose()?;
+                if let Some(message) = message_of(&record) {
+                    reader.take(message, overlay.as_ref());
+                }
+            }
+            if through {
+                break;
+            }
+            upto = last.seq - 1;
+        }
+        Ok(reader.context.turned_round())
+    }
+
+    fn turned_round(mut self) -> Self {
+        for list in [&mut self.before, &mut self.question, &mut self.steps] {
+            list.reverse();
+        }
+        self
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Message> {
+        self.before.iter().chain(&self.question).chain(&self.steps)
+    }
+
+    /// What the next message answers, where the conversation is a tree.
+    pub(super) fn branch(&self) -> Option<MessageId> {
+        self.all().last().filter(|_| self.is_tree).map(|message| message.id)
+    }
+
+    /// The words to be answered.
+    pub(super) fn asked(&self) -> String {
+        let messages = if self.question.is_empty() {
+            let last = self.before.iter().rposition(|message| message.content.role == "user");
+            last.map(|last| &self.before[last..=last]).unwrap_or_default()
+        } else {
+            &self.question
+        };
+        let texts: Vec<&str> = messages.iter().map(words).collect();
+        texts.join("\n")
+    }
+
+    /// Results of the tools that the turn has called, in order.
+    pub(super) fn results(&self) -> Vec<&str> {
+        self.steps.iter().filter(|step| step.content.role == "tool").map(words).collect()
+    }
+
+    /// About how many tokens the model would read.
+    pub(super) fn tokens(&self, agent: &Agent) -> u64 {
+        builtin::tokens_of(agent.system_prompt.as_deref().into_iter().chain(self.all().map(words)))
+    }
+
+    /// What the model is asked.
+    pub(super) fn prompt(&self, agent: &Agent, memories: &[Remembered]) -> Vec<ChatMessage> {
+        let prompt = agent.system_prompt.iter().map(|text| ChatMessage::words("system", text.clone()));
+        let known: Vec<String> = memories.iter().map(|memory| format!("- {}", memory.text)).collect();
+        let known = (!known.is_empty()).then(|| format!("What is known about the user:\n{}", known.join("\n")));
+        let known = known.into_iter().map(|text| ChatMessage::words("system", text));
+        let messages = self.all().map(|message| ChatMessage {
+            role: message.content.role.clone(),
+            text: words(message).to_owned(),
+            tool_calls: message.content.tool_calls.clone(),
+            metadata: message.content.metadata.clone(),
+        });
+        prompt.chain(known).chain(messages).collect()
+    }
+}
+
+impl Reader<'_> {
+    /// Whether nothing of what is still older can belong here.
+    fn is_through(&self, record: &Record<Event>) -> bool {
+        let full = self.chars > limits::CONTEXT_CHARS || self.context.before.len() >= limits::CONTEXT_MESSAGES;
+        full && record.at < self.turn.id.at
+    }
+
+    fn take(&mut self, message: Message, overlay: Option<&Overlay>) {
+        let own = message.turn == Some(self.turn.id);
+        if !own && message.turn.is_some_and(|of| of.number > self.turn.id.number) {
+            return;
+        }
+        let is_step = own && matches!(message.content.role.as_str(), "assistant" | "tool");
+        if !own && self.wanted.is_some_and(|wanted| message.id.number > wanted) {
+            return;
+        }
+        if !is_step {
+            self.wanted = message.parent.map(|parent| parent.number);
+        }
+        self.context.is_tree |= message.parent.is_some();
+        let Some(message) = as_it_is(message, overlay) else { return };
+        // Roles of the client's own are not for models.
+        if !matches!(message.content.role.as_str(), "user" | "assistant" | "system" | "developer" | "tool") {
+            return;
+        }
+        let full = self.chars > limits::CONTEXT_CHARS || self.context.before.len() >= limits::CONTEXT_MESSAGES;
+        self.chars += words(&message).len();
+        match (is_step, own, full) {
+            (true, ..) => self.context.steps.push(message),
+            (false, true, _) => self.context.question.push(message),
+            (false, false, false) => self.context.before.push(message),
+            (false, false, true) => {}
+        }
+    }
+}
+
+/// The message as it was last edited; `None` where its words are gone.
+fn as_it_is(mut message: Message, overlay: Option<&Overlay>) -> Option<Message> {
+    if message.content.gone.is_some() {
+        return None;
+    }
+    let Some(overlay) = overlay else { return Some(message) };
+    if overlay.deleted || overlay.erased {
+        return None;
+    }
+    if let Some(text) = &overlay.text {
+        std::sync::Arc::make_mut(&mut message.content).text = Some(text.clone());
+    }
+    Some(message)
+}
+
+/// The words of a message; what a picture or a recording has for words is its caption.
+fn words(message: &Message) -> &str {
+    message.content.text.as_deref().unwrap_or_default()
+}

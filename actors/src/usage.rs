@@ -1,0 +1,157 @@
+//! What models have used, by workspace and day.
+//!
+//! Every call of a model that came to an end is an entry of its workspace's list, written with what the call brought.
+//! A day's sum is made by reading its entries; the sums of days that are over are kept in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::codec;
+use crate::conversation::Usage;
+use crate::id::Address;
+use crate::limits;
+use crate::machine::Moment;
+use crate::store::{KeyRange, Order, Store, StoreError, View, ViewWrite};
+
+/// Calls of models by day, conversation and sequence.
+pub const USED: View = View(15);
+
+/// Milliseconds of a day.
+const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
+/// How long after its end a day may still get entries: clocks of several nodes differ, and a commit takes its time.
+const LATE_MILLIS: u64 = 60 * 60 * 1000;
+/// Entries of one read.
+const PAGE: usize = 1_000;
+
+/// A day, counted from 1970-01-01 in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(pub u32);
+
+impl Day {
+    /// The day of a moment.
+    #[must_use]
+    pub fn of(at: Millis) -> Self {
+        Self(u32::try_from(at.0 / DAY_MILLIS).unwrap_or(u32::MAX))
+    }
+
+    /// Whether it is over and gets no entries any more.
+    fn is_closed(self, now: Millis) -> bool {
+        now.0 > (u64::from(self.0) + 1) * DAY_MILLIS + LATE_MILLIS
+    }
+}
+
+/// A call of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Entry {
+    /// Whose.
+    #[n(0)]
+    pub agent: String,
+    /// What it used.
+    #[n(1)]
+    pub usage: Usage,
+    /// Whether it was the last of its turn.
+    #[n(2)]
+    pub last: bool,
+}
+
+impl Entry {
+    /// The entry, at its place in the list.
+    pub(crate) fn write(&self, moment: &Moment) -> ViewWrite {
+        let day = Day::of(moment.now).0.to_be_bytes();
+        let key = [day.as_slice(), &moment.entity.id.0, &moment.next_seq.to_be_bytes()].concat();
+        ViewWrite { view: USED, key: key.into(), value: Some(codec::encode(self)) }
+    }
+}
+
+/// A sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Turns that were completed.
+    pub turns: u64,
+    /// Calls of models.
+    pub calls: u64,
+    /// Tokens read.
+    pub input_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+    /// Thousandths of a credit.
+    pub millicredits: u64,
+}
+
+impl Sum {
+    /// This and the other one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            turns: self.turns.saturating_add(other.turns),
+            calls: self.calls.saturating_add(other.calls),
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            millicredits: self.millicredits.saturating_add(other.millicredits),
+        }
+    }
+}
+
+/// What was used on one day, by agent.
+pub type Used = BTreeMap<String, Sum>;
+
+/// Sums of days that are over.
+#[derive(Debug, Default)]
+pub struct UsedDays(DashMap<(Address, Day), Arc<Used>>);
+
+impl UsedDays {
+    /// What a workspace used on a day.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn get(
+        &self,
+        store: &dyn Store,
+        workspace: Address,
+        day: Day,
+        now: Millis,
+    ) -> Result<Arc<Used>, StoreError> {
+        if let Some(known) = self.0.get(&(workspace, day)) {
+            return Ok(Arc::clone(&known));
+        }
+        let used = Arc::new(read(store, workspace, day).await?);
+        if day.is_closed(now) {
+            if self.0.len() >= limits::USED_DAYS {
+                self.0.clear();
+            }
+            self.0.insert((workspace, day), Arc::clone(&used));
+        }
+        Ok(used)
+    }
+}
+
+async fn read(store: &dyn Store, workspace: Address, day: Day) -> Result<Used, StoreError> {
+    let mut used = Used::new();
+    let edge = |day: u32| Some(Bytes::copy_from_slice(&day.to_be_bytes()));
+    let mut range = KeyRange { after: edge(day.0), before: day.0.checked_add(1).and_then(edge) };
+    loop {
+        let page = store.view(workspace, USED, range.clone(), Order::Asc, PAGE).await?;
+        for row in &page {
+            let entry: Entry = codec::decode(&row.value)?;
+            let sum = Sum {
+                turns: u64::from(entry.last),
+                calls: 1,
+                input_tokens: entry.usage.input_tokens,
+                output_tokens: entry.usage.output_tokens,
+                millicredits: entry.usage.millicredits,
+            };
+            let before = used.entry(entry.agent).or_default();
+            *before = before.and(sum);
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => range.after = Some(last.key.clone()),
+            _ => return Ok(used),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! An answer that comes in pieces, as server-sent events.
+//!
+//! Bytes become lines, lines events, events pieces of the one answer. A chunk may end anywhere, in the middle of a
+//! character too; everything that is kept of what comes has a bound.
+
+use std::time::Duration;
+
+use actors::agent::Prompt;
+use actors::limits;
+use actors::tool::Called;
+use reqwest::Response;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::{Answered, CALLS, Content, REPLY_BYTES, is_error};
+use super::fault::Fault;
+
+/// The longest event, in bytes: a reply in one piece, with every character escaped.
+const EVENT_BYTES: usize = 2 * 1024 * 1024;
+/// The whole stream, in bytes: a reply of the longest kind a few characters at a time, with some hundred bytes around
+/// each piece.
+const STREAM_BYTES: usize = 32 * 1024 * 1024;
+/// What follows the end is read for so long, so that the connection can be used again.
+const REST: Duration = Duration::from_millis(20);
+
+/// How long a stream may be silent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// The first words or calls come until then.
+    pub(super) first: Instant,
+    /// Between two pieces.
+    pub(super) stall: Duration,
+}
+
+/// Lines of server-sent events, from bytes.
+#[derive(Debug, Default)]
+struct Events {
+    /// What came of a line that has not ended.
+    line: Vec<u8>,
+    /// The data of an event that has not ended.
+    data: Vec<u8>,
+}
+
+impl Events {
+    /// Takes bytes, and gives every event that they end to `take`, until it says that this was the last one.
+    fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>) -> Result<bool, Fault> {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if self.line.len() + self.data.len() > EVENT_BYTES {
+                return Err(Fault::TooLarge(EVENT_BYTES));
+            }
+            if piece.last() == Some(&b'\n') && self.end_line(take)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Nothing more comes: an event whose empty line is missing is one all the same.
+    fn end(&mut self, take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>) -> Result<bool, Fault> {
+        Ok((!self.line.is_empty() && self.end_line(take)?) || self.end_event(take)?)
+    }
+
+    fn end_line(&mut self, take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>) -> Result<bool, Fault> {
+        let line = std::mem::take(&mut self.line);
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.is_empty() {
+            return self.end_event(take);
+        }
+        // Comments, names and ids say nothing about a completion.
+        if let Some(data) = text.strip_prefix(b"data:") {
+            if !self.data.is_empty() {
+                self.data.push(b'\n');
+            }
+            self.data.extend_from_slice(data.strip_prefix(b" ").unwrap_or(data));
+        }
+        Ok(false)
+    }
+
+    fn end_event(&mut self, take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>) -> Result<bool, Fault> {
+        let data = std::mem::take(&mut self.data);
+        if data.is_empty() { Ok(false) } else { take(&data) }
+    }
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Value,
+    #[serde(default)]
+    model: Value,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    index: u64,
+    delta: Option<Delta>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Delta {
+    content: Option<Content>,
+    tool_calls: Option<Vec<CallPiece>>,
+}
+
+#[derive(Deserialize)]
+struct CallPiece {
+    index: Option<u64>,
+    id: Option<String>,
+    function: Option<FunctionPiece>,
+}
+
+#[derive(Deserialize)]
+struct FunctionPiece {
+    name: Option<String>,
+    arguments: Option<String>,
+}
+
+/// An answer as far as it has come.
+struct Assembly<'a> {
+    prompt: &'a Prompt,
+    answered: Answered,
+    /// The stream's own number of each call.
+    numbers: Vec<u64>,
+    /// Whether words or calls have come.
+    begun: bool,
+}
+
+impl Assembly<'_> {
+    /// Takes an event; `true`: it was the last one.
+    fn take(&mut self, data: &[u8]) -> Result<bool, Fault> {
+        if data.trim_ascii() == b"[DONE]" {
+            return Ok(true);
+        }
+        let chunk: Chunk = serde_json::from_slice(data).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => Fault::InvalidReply("has a piece that is not of a chat completion"),
+            _ => Fault::InvalidReply("has a piece that is not JSON"),
+        })?;
+        if chunk.choices.is_empty() && is_error(data) {
+            return Err(Fault::Reported);
+        }
+        if !chunk.usage.is_null() {
+            self.answered.usage = chunk.usage;
+        }
+        if self.answered.model.is_null() {
+            self.answered.model = chunk.model;
+        }
+        for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
+            if let Some(delta) = choice.delta {
+                self.words(delta.content.map(Content::words).unwrap_or_default())?;
+                delta.tool_calls.unwrap_or_default().into_iter().try_for_each(|piece| self.call(piece))?;
+            }
+            if choice.finish_reason.is_some() {
+                self.answered.finish_reason = choice.finish_reason;
+            }
+        }
+        Ok(false)
+    }
+
+    fn words(&mut self, words: String) -> Result<(), Fault> {
+        if words.is_empty() {
+            return Ok(());
+        }
+        if self.answered.text.len() + words.len() > REPLY_BYTES {
+            return Err(Fault::TooLarge(REPLY_BYTES));
+        }
+        self.begun = true;
+        self.answered.text.push_str(&words);
+        self.prompt.saying.say(0, &words);
+        Ok(())
+    }
+
+    fn call(&mut self, piece: CallPiece) -> Result<(), Fault> {
+        self.begun = true;
+        let begins = piece.id.as_ref().is_some_and(|id| !id.is_empty());
+        // Servers that do not number their calls begin each with its id.
+        let number = piece.index.unwrap_or_else(|| {
+            let last = self.numbers.last();
+            last.map_or(0, |last| if begins { last.saturating_add(1) } else { *last })
+        });
+        let place = self.numbers.iter().position(|known| *known == number).unwrap_or_else(|| {
+            self.numbers.push(number);
+            self.answered.calls.push(Called { name: String::new(), arguments: String::new() });
+            self.numbers.len() - 1
+        });
+        if self.numbers.len() > CALLS {
+            return Err(Fault::InvalidReply("calls tools that cannot be"));
+        }
+        let call = &mut self.answered.calls[place];
+        if let Some(function) = piece.function {
+            call.name.push_str(&function.name.unwrap_or_default());
+            call.arguments.push_str(&function.arguments.unwrap_or_default());
+        }
+        if call.arguments.len() + call.name.len() > limits::CALL_BYTES {
+            return Err(Fault::TooLarge(limits::CALL_BYTES));
+        }
+        Ok(())
+    }
+}
+
+/// Reads a stream to its end, saying what comes as it comes.
+pub(super) async fn read(mut response: Response, prompt: &Prompt, patience: Patience) -> Result<Answered, Fault> {
+    let mut events = Events::default();
+    let mut assembly = Assembly { prompt, answered: Answered::default(), numbers: Vec::new(), begun: false };
+    let mut bytes = 0;
+    loop {
+        let until = if assembly.begun { Instant::now() + patience.stall } else { patience.first };
+        let late = if assembly.begun { Fault::Stalled } else { Fault::FirstToken };
+        let chunk = timeout_at(until, response.chunk()).await.map_err(|_| late)?;
+        let is_last = match chunk {
+            Ok(Some(chunk)) => {
+                bytes += chunk.len();
+                if bytes > STREAM_BYTES {
+                    return Err(Fault::TooLarge(STREAM_BYTES));
+                }
+                events.feed(&chunk, &mut |data| assembly.take(data))?
+            }
+            // A stream that has said why it ends may forget to say that it has ended.
+            Ok(None) if events.end(&mut |data| assembly.take(data))? || assembly.answered.finish_reason.is_some() => {
+                return Ok(assembly.answered);
+            }
+            Ok(None) | Err(_) => return Err(Fault::InvalidReply("broke off")),
+        };
+        if is_last {
+            // What comes behind the end is none of ours; most often it is the end of the body.
+            let _ = timeout_at(Instant::now() + REST, response.chunk()).await;
+            return Ok(assembly.answered);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Tools of agents: what a call asks for, and what came of it, both as JSON.
+//!
+//! Two tools are the program's own and can be called by every agent: `request_review` and `search_memories`. Others are
+//! HTTP requests that the agent's `tools` describe. A model is offered what the agent declares.
+
+use std::sync::Arc;
+
+use actors::clock::Clock;
+use actors::message::{Json, ReviewState};
+use actors::recall::Remembered;
+use actors::tool::{Called, Invocation, Plan, REQUEST_REVIEW, SEARCH_MEMORIES, Tools};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::http::problem::Fault;
+use crate::json::Object;
+use crate::json::report::Report;
+use crate::wire::json_view::{Raw, review_status};
+use crate::wire::time::Time;
+
+pub mod definition;
+mod memories;
+mod review;
+
+use definition::Definition;
+
+/// Faults of a call's arguments that a model is told; more help nobody.
+const MAX_FAULTS: usize = 10;
+
+/// The tools of this program's agents.
+pub struct AgentTools {
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for AgentTools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentTools").finish_non_exhaustive()
+    }
+}
+
+impl AgentTools {
+    /// Tools that judge times by this clock.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock }
+    }
+}
+
+/// A call as a message of an assistant shows it.
+#[derive(Serialize)]
+struct Recorded<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: Function<'a>,
+}
+
+#[derive(Serialize)]
+struct Function<'a> {
+    name: &'a str,
+    /// A text that should be JSON: the protocol has it so.
+    arguments: &'a str,
+}
+
+/// A review's outcome.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Reviewed<'a> {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<Raw<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feedback: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed_at: Option<Time>,
+}
+
+#[derive(Serialize)]
+struct Memories<'a> {
+    memories: Vec<Memory<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Memory<'a> {
+    text: &'a str,
+    created_at: Time,
+}
+
+/// What went wrong.
+#[derive(Serialize)]
+struct Failed<'a> {
+    error: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    faults: &'a [Fault],
+}
+
+fn written(value: &impl Serialize) -> String {
+    // Only a map with keys that are no strings cannot be written, and there is none.
+    serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// A call that is answered with what is wrong with it.
+fn refused(error: &str, detail: &str, faults: &[Fault]) -> Plan {
+    let faults = &faults[..faults.len().min(MAX_FAULTS)];
+    Plan::Answer(written(&Failed { error, detail, faults }))
+}
+
+/// The arguments, or the answer that they are none.
+fn arguments(called: &Called) -> Result<Object<'_>, Plan> {
+    // Models write nothing where a tool has no parameters.
+    let text = if called.arguments.trim().is_empty() { "{}" } else { called.arguments.as_str() };
+    Object::parse(text.as_bytes()).map_err(|_| refused("invalid_arguments", "the arguments are not a JSON object", &[]))
+}
+
+impl Tools for AgentTools {
+    fn plan(&self, invocation: &Invocation) -> Plan {
+        let called = &invocation.called;
+        let object = match arguments(called) {
+            Ok(object) => object,
+            Err(refused) => return refused,
+        };
+        let mut report = Report::new(false);
+        let plan = match called.name.as_str() {
+            REQUEST_REVIEW => review::plan(object, self.clock.now(), &mut report),
+            SEARCH_MEMORIES => memories::plan(object, &mut report),
+            name => {
+                let tools = invocation.agent.tools.as_ref().map(Definition::of_agent).unwrap_or_default();
+                match tools.into_iter().find(|tool| tool.name == name) {
+                    Some(_) => Some(refused("tool_unavailable", "the tool has no URL", &[])),
+                    None => Some(refused("unknown_tool", "there is no such tool", &[])),
+                }
+            }
+        };
+        report.faults.append(&mut report.late);
+        match plan {
+            Some(plan) if report.faults.is_empty() => plan,
+            _ => refused("invalid_arguments", "the arguments do not fit the tool", &report.faults),
+        }
+    }
+
+    fn recorded(&self, calls: &[Invocation]) -> Json {
+        let calls: Vec<Recorded<'_>> = calls
+            .iter()
+            .map(|call| Recorded {
+                id: &call.id,
+                r#type: "function",
+                function: Function { name: &call.called.name, arguments: &call.called.arguments },
+            })
+            .collect();
+        Json::from_checked(written(&calls))
+    }
+
+    fn scripted(&self, call: &Json) -> Called {
+        #[derive(serde::Deserialize)]
+        struct Scripted<'a> {
+            name: String,
+            #[serde(borrow)]
+            arguments: Option<&'a RawValue>,
+        }
+        // It was checked when the agent was stored.
+        let read = serde_json::from_str::<Scripted<'_>>(call.as_str()).ok();
+        let arguments = read.as_ref().and_then(|call| call.arguments).map_or("{}", RawValue::get).to_owned();
+        Called { name: read.map(|call| call.name).unwrap_or_default(), arguments }
+    }
+
+    fn reviewed(&self, state: &ReviewState) -> String {
+        written(&Reviewed {
+            status: review_status(state.status),
+            response: state.response.as_ref().map(Raw),
+            feedback: state.feedback.as_deref(),
+            decided_by: state.decided_by.as_deref(),
+            completed_at: state.completed_at.map(Time),
+        })
+    }
+
+    fn remembered(&self, memories: &[Remembered]) -> String {
+        let shown = memories.iter().map(|memory| Memory { text: &memory.text, created_at: Time(memory.at) });
+        written(&Memories { memories: shown.collect() })
+    }
+
+    fn failed(&self, code: &str, detail: &str) -> String {
+        written(&Failed { error: code, detail, faults: &[] })
+    }
+}
+
+/// A JSON text as a value; `None` where it is none.
+fn value(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok()
+}

@@ -1,0 +1,214 @@
+//! The tools that an agent declares: their form, their check, and how a model is told of them.
+//!
+//! A tool is `{name, description?, parameters?, url?, method?, headers?}`, or the protocol's own
+//! `{type: "function", function: {name, description?, parameters?}}` with `url`, `method` and `headers` beside it. One of
+//! the program's own tools is declared by its name alone.
+
+use actors::message::Json;
+use actors::tool::{REQUEST_REVIEW, SEARCH_MEMORIES};
+use serde::Deserialize;
+use serde_json::Value as JsonValue;
+use serde_json::value::RawValue;
+
+use crate::json::Object;
+use crate::json::fields::{Fields, Length, Value};
+use crate::json::report::Report;
+use crate::wire::channel_message::review::{Headers, headers};
+use crate::wire::channel_message::schema;
+use crate::wire::url::{self, Allow};
+
+/// The longest description, in characters; it stands in every prompt.
+const MAX_DESCRIPTION_CHARS: usize = 4_096;
+/// Methods that a tool may use.
+const METHODS: [(&str, &str); 5] =
+    [("GET", "GET"), ("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH"), ("DELETE", "DELETE")];
+/// What stands for a header's value wherever an agent is shown.
+pub const HIDDEN: &str = "***";
+
+/// What `request_review` takes.
+const REVIEW_PARAMETERS: &str = r#"{"type":"object","required":["channelId","type"],"properties":{
+"channelId":{"type":"string","description":"The channel whose people are asked."},
+"text":{"type":"string","description":"The question, in Markdown."},
+"type":{"type":"string","description":"approval, selection, form, text-input, or a word of your own."},
+"payload":{"type":"object","description":"What can be answered, as the type wants it."},
+"expiresInSeconds":{"type":"integer","minimum":1,"description":"How long an answer is waited for."}}}"#;
+/// What `search_memories` takes.
+const MEMORIES_PARAMETERS: &str = r#"{"type":"object","required":["query"],"properties":{
+"query":{"type":"string","description":"What to look for."},
+"limit":{"type":"integer","minimum":1,"maximum":20}}}"#;
+
+/// A declared tool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// Its name.
+    pub name: String,
+    /// What the model is told of it.
+    pub description: Option<String>,
+    /// The JSON Schema of its arguments.
+    pub parameters: Option<JsonValue>,
+    /// Where it is called.
+    pub url: Option<String>,
+    /// How.
+    pub method: String,
+    /// With which headers.
+    pub headers: Vec<(String, String)>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    #[serde(flatten)]
+    named: Named,
+    url: Option<String>,
+    method: Option<String>,
+    headers: Option<serde_json::Map<String, JsonValue>>,
+    function: Option<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: Option<String>,
+    description: Option<String>,
+    parameters: Option<JsonValue>,
+}
+
+impl Definition {
+    /// The tools that an agent declares, as they were checked when it was stored.
+    #[must_use]
+    pub fn of_agent(tools: &Json) -> Vec<Self> {
+        let stored: Vec<Stored> = serde_json::from_str(tools.as_str()).unwrap_or_default();
+        stored.into_iter().filter_map(Self::of).collect()
+    }
+
+    fn of(stored: Stored) -> Option<Self> {
+        let Stored { named, url, method, headers, function } = stored;
+        let named = function.unwrap_or(named);
+        let name = named.name?;
+        let own = own(&name);
+        let headers = headers.unwrap_or_default().into_iter();
+        Some(Self {
+            description: named.description.or_else(|| own.map(|own| own.0.to_owned())),
+            parameters: named.parameters.or_else(|| super::value(own?.1)),
+            url,
+            method: method.unwrap_or_else(|| "POST".to_owned()),
+            headers: headers.filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect(),
+            name,
+        })
+    }
+}
+
+/// Description and parameters of a tool of the program's own.
+fn own(name: &str) -> Option<(&'static str, &'static str)> {
+    match name {
+        REQUEST_REVIEW => Some(("Asks people on a channel and waits for their answer.", REVIEW_PARAMETERS)),
+        SEARCH_MEMORIES => Some(("Searches what is remembered of the user.", MEMORIES_PARAMETERS)),
+        _ => None,
+    }
+}
+
+/// Reports what is wrong with a declared tool; its name, where it has one.
+pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option<String> {
+    let mut fields = value.object(report)?;
+    if let Some(kind) = fields.optional("type") {
+        kind.choice(report, &[("function", ())]);
+    }
+    let name = match fields.optional("function") {
+        Some(function) => named(&mut function.object(report)?, report),
+        None => named(&mut fields, report),
+    };
+    if let Some(value) = fields.optional("url") {
+        url::read(&value, report, allow);
+    }
+    if let Some(value) = fields.optional("method") {
+        value.choice(report, &METHODS);
+    }
+    if let Some(value) = fields.optional("headers") {
+        for (name, _) in headers(&value, Headers::OfTool, report).iter().filter(|(_, value)| value == HIDDEN) {
+            let message = format!("{name:?} has the value that hidden ones are shown with; give its own");
+            report.fault_at(value.path.member(name), "forbidden_header", message);
+        }
+    }
+    name
+}
+
+fn named(fields: &mut Fields<'_>, report: &mut Report) -> Option<String> {
+    let name = fields.required(report, "name").and_then(|value| {
+        let text = value.string(report, Length::chars(1, 64))?;
+        if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+            return Some(text.into_owned());
+        }
+        report.fault(&value.path, "invalid_characters", "must consist of letters, digits, _ and -");
+        None
+    });
+    fields.string(report, "description", Length::chars(0, MAX_DESCRIPTION_CHARS));
+    if let Some(value) = fields.optional("parameters") {
+        parameters(&value, report);
+    }
+    name
+}
+
+fn parameters(value: &Value<'_>, report: &mut Report) {
+    if !value.is_object() {
+        return value.wrong_type(report, "an object");
+    }
+    let compiled = super::value(value.raw.get()).ok_or_else(|| "it cannot be read".to_owned());
+    if let Err(why) = compiled.and_then(|schema| schema::compile(&schema).map(drop)) {
+        report.fault(&value.path, "invalid_schema", format!("is not a JSON Schema: {why}"));
+    }
+}
+
+/// The tools as they are shown: headers' values are secrets.
+#[must_use]
+pub fn shown(tools: &Json) -> Json {
+    let hidden = |item: &&RawValue| {
+        let Some(object) = Object::from_raw(item) else { return item.get().to_owned() };
+        let members = object.members().iter().map(|member| {
+            let name = quoted(&member.name);
+            match Object::from_raw(member.value).filter(|_| member.name == "headers") {
+                Some(headers) => {
+                    let hidden =
+                        headers.members().iter().map(|header| format!("{}:\"{HIDDEN}\"", quoted(&header.name)));
+                    format!("{name}:{{{}}}", hidden.collect::<Vec<_>>().join(","))
+                }
+                None => format!("{name}:{}", member.value.get()),
+            }
+        });
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    };
+    match serde_json::from_str::<Vec<&RawValue>>(tools.as_str()) {
+        Ok(items) => Json::from_checked(format!("[{}]", items.iter().map(hidden).collect::<Vec<_>>().join(","))),
+        Err(_) => tools.clone(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    JsonValue::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_are_read_and_own_tools_need_only_their_name() {
+        let tools = r#"[{"name":"a","url":"https://x.example/","headers":{"x-key":"s"},"method":"GET"},
+            {"type":"function","function":{"name":"b","description":"B","parameters":{"type":"object"}}},
+            {"name":"request_review"},{"nothing":1}]"#;
+        let tools = Definition::of_agent(&Json::from_checked(tools));
+        let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "request_review"]);
+        assert_eq!((tools[0].method.as_str(), tools[0].headers.len()), ("GET", 1));
+        assert_eq!((tools[1].description.as_deref(), tools[1].method.as_str()), (Some("B"), "POST"));
+        let parameters = tools[2].parameters.as_ref().unwrap();
+        assert_eq!(parameters["required"], serde_json::json!(["channelId", "type"]));
+        assert!(super::super::value(MEMORIES_PARAMETERS).is_some());
+    }
+
+    #[test]
+    fn a_headers_value_is_never_shown_and_nothing_else_changes() {
+        let tools =
+            r#"[{"name":"a","parameters":{"b":1.50,"a":2},"headers":{"Authorization":"Bearer s","x\"":"t"}},{"z":1}]"#;
+        let expected =
+            r#"[{"name":"a","parameters":{"b":1.50,"a":2},"headers":{"Authorization":"***","x\"":"***"}},{"z":1}]"#;
+        assert_eq!(shown(&Json::from_checked(tools)).as_str(), expected);
+    }
+}
