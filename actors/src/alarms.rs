@@ -20,6 +20,8 @@ use crate::store::{Due, StoreError};
 const HORIZON_MILLIS: u64 = 120_000;
 /// How often it is read.
 const SCAN_EVERY_MILLIS: u64 = 15_000;
+/// After which an alarm that another process looks after, and that is still due, is rung by whoever finds it.
+const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
 /// Rows of one read.
 const PAGE: usize = 1_000;
 /// After which an alarm that is still due is looked at again, or one that could not be delivered is sent again.
@@ -150,7 +152,10 @@ async fn scan(node: &Arc<Node>) -> Result<(), StoreError> {
         let now = node.clock.now();
         let mut near = node.alarms.lock();
         for due in &page {
-            near.found(due.entity, due.at, now);
+            // An alarm that another process is to ring is rung here too once it seems to have been forgotten.
+            if node.members.looks_after(due.entity) || now.since(due.at) >= FORGOTTEN_AFTER_MILLIS {
+                near.found(due.entity, due.at, now);
+            }
         }
         // The index is in order of time, so what was left out now is later than all that is here.
         let full = near.ordered.len() >= limits::NEAR_ALARMS;

@@ -2,24 +2,56 @@
 //!
 //! A row read before a change must not be cached after it. So every change raises a version, and what was read is
 //! kept only if the version is still that from before the read.
+//!
+//! Where other processes may change a registry too, its rows count only as long as it stands where it stood: that is
+//! looked at every [`LOOK_AFTER`], so a key that was revoked anywhere is refused everywhere within [`STALE_AT_MOST`].
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::codec;
 use crate::id::EntityKey;
 use crate::limits;
-use crate::store::{Store, StoreError, Table};
+use crate::store::{Fresh, Head, Store, StoreError, Table};
+
+/// After this long a registry that others may change is looked at before a row of it is believed.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// While one look is under way, others go on for this long with what they have.
+const STALE_AT_MOST: Duration = Duration::from_secs(2);
+
+/// A decoded row, and how often its registry had been seen to move when it was read.
+type Kept = (u64, Arc<dyn Any + Send + Sync>);
 
 /// Decoded rows of this node.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    rows: DashMap<[u8; 16], Arc<dyn Any + Send + Sync>>,
+    rows: DashMap<[u8; 16], Kept>,
     version: AtomicU64,
+    registries: DashMap<EntityKey, Arc<Registry>>,
+}
+
+/// A registry that others may change.
+#[derive(Debug, Default)]
+struct Registry {
+    seen: std::sync::Mutex<Option<Seen>>,
+    /// Held by the one who looks.
+    looking: Mutex<()>,
+}
+
+/// How a registry was last seen.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Instant,
+    head: Option<Head>,
+    /// How often it was seen to have moved.
+    moves: u64,
 }
 
 /// One name for a row of any entity, without keeping its parts.
@@ -29,6 +61,21 @@ fn name(entity: EntityKey, table: Table, key: &[u8]) -> [u8; 16] {
     let mut name = [0; 16];
     name.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     name
+}
+
+impl Registry {
+    fn seen_within(&self, age: Duration) -> Option<Seen> {
+        // Nothing panics while it is held.
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.filter(|seen| seen.at.elapsed() < age)
+    }
+
+    fn saw(&self, at: Instant, head: Option<Head>) -> u64 {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let moves = seen.map_or(0, |before| before.moves + u64::from(before.head != head));
+        *seen = Some(Seen { at, head, moves });
+        moves
+    }
 }
 
 impl Catalog {
@@ -47,9 +94,11 @@ impl Catalog {
     where
         T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,
     {
+        let moves = if store.is_shared() { self.moves(store, entity).await? } else { 0 };
         let name = name(entity, table, key);
-        if let Some(row) = self.rows.get(&name)
-            && let Ok(row) = Arc::clone(&row).downcast::<T>()
+        if let Some(kept) = self.rows.get(&name)
+            && kept.0 == moves
+            && let Ok(row) = Arc::clone(&kept.1).downcast::<T>()
         {
             return Ok(Some(row));
         }
@@ -63,9 +112,37 @@ impl Catalog {
         // and removes what is put here.
         let place = self.rows.entry(name);
         if self.version.load(Ordering::SeqCst) == version {
-            place.insert(Arc::clone(&row) as Arc<dyn Any + Send + Sync>);
+            place.insert((moves, Arc::clone(&row) as Arc<dyn Any + Send + Sync>));
         }
         Ok(Some(row))
+    }
+
+    /// How often a registry was seen to have moved, as of at most [`STALE_AT_MOST`] ago.
+    async fn moves(&self, store: &dyn Store, entity: EntityKey) -> Result<u64, StoreError> {
+        let registry = match self.registries.get(&entity) {
+            Some(registry) => Arc::clone(&registry),
+            None => Arc::clone(&self.registries.entry(entity).or_default()),
+        };
+        if let Some(seen) = registry.seen_within(LOOK_AFTER) {
+            return Ok(seen.moves);
+        }
+        let looking = match registry.looking.try_lock() {
+            Ok(looking) => looking,
+            Err(_) => match registry.seen_within(STALE_AT_MOST) {
+                Some(seen) => return Ok(seen.moves),
+                None => registry.looking.lock().await,
+            },
+        };
+        // Somebody else may have looked while this one waited.
+        if let Some(seen) = registry.seen_within(LOOK_AFTER) {
+            return Ok(seen.moves);
+        }
+        // The moment before the look: what changes after it is not seen by it.
+        let at = Instant::now();
+        let head = store.load(entity, Fresh::Acknowledged).await?.map(|loaded| loaded.head);
+        let moves = registry.saw(at, head);
+        drop(looking);
+        Ok(moves)
     }
 
     /// Rows may have changed, nobody knows which.

@@ -268,8 +268,15 @@ impl Machine for Conversation {
         if let Some(turn) = waiting {
             node.errands.look_after(node, entity, turn);
         }
-        let lost = running.filter(|turn| !node.turns.is_alive(entity, turn)).map(Turn::current);
+        let lost = running.filter(|turn| !node.is_at_work(entity, turn)).map(Turn::current);
         Command::Wake { lost }
+    }
+
+    fn is_done_elsewhere(node: &Node, state: &State, now: Millis) -> bool {
+        let is_due = |at: Option<Millis>| at.is_some_and(|at| at <= now);
+        let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
+        let elsewhere = running.is_some_and(|turn| node.is_at_work_elsewhere(turn));
+        elsewhere && !is_due(state.next_deadline) && !is_due(state.errands_at)
     }
 
     fn public_id(state: &State) -> Option<String> {

@@ -108,6 +108,8 @@ pub(crate) struct Resident<M: Machine> {
     queue: VecDeque<Envelope<M>>,
     phase: Phase<M>,
     conflicts: u32,
+    /// Another process is at work on it, so what is known here is to be loaded again before it is acted upon.
+    is_stale: bool,
     /// Why it cannot serve.
     failed: Option<StoreError>,
     /// Removes the directory's slot when the actor is gone, however it went.
@@ -142,6 +144,7 @@ impl<M: Machine> Actor for Host<M> {
             queue: VecDeque::new(),
             phase: Phase::Idle,
             conflicts: 0,
+            is_stale: false,
             failed: None,
             _occupancy: occupancy,
         };
@@ -383,6 +386,7 @@ impl<M: Machine> Resident<M> {
     /// Forgets what is in memory and loads the entity settled. Whoever calls this goes on with [`Resident::step`].
     fn reload(&mut self) {
         self.phase = Phase::Reloading;
+        self.is_stale = false;
         self.keys = KeyCache::new(false);
         let store = Arc::clone(&self.node.store);
         let entity = self.entity;
@@ -421,7 +425,16 @@ impl<M: Machine> Resident<M> {
             return;
         }
         let now = self.node.clock.now().max(self.last_at);
+        if self.is_stale && matches!(self.phase, Phase::Idle) && self.queue.is_empty() {
+            self.reload();
+            return self.step();
+        }
         match &self.state {
+            // The index rings again after a while; then what stands here may be history.
+            Some(state) if self.alarm.is_some() && M::is_done_elsewhere(&self.node, state, now) => {
+                self.is_stale = true;
+                self.node.alarms.set(self.entity, None, now);
+            }
             Some(state) if self.alarm.is_some_and(|at| at <= now) => {
                 // One that waits already will do, and while a slow commit is in flight none must pile up.
                 if !self.queue.iter().any(Envelope::is_internal) {

@@ -30,6 +30,7 @@ pub mod id;
 pub mod key;
 pub mod limits;
 pub mod machine;
+pub mod members;
 pub mod message;
 pub mod metrics;
 pub mod node;

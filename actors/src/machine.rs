@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::node::Node;
-use crate::store::{KeyHash, KeyRow, Row, RowWrite, Table, ViewWrite};
+use crate::store::{KeyHash, KeyRow, NodeId, Row, RowWrite, Table, ViewWrite};
 use crate::trace::TraceContext;
 
 /// A fact of an entity's log.
@@ -41,6 +41,8 @@ pub struct Moment {
     pub next_seq: u64,
     /// 16 unpredictable bytes of its own.
     pub random: [u8; 16],
+    /// The process that decides.
+    pub node: NodeId,
     /// The idempotency key that the command came with.
     pub key: Option<KeyHash>,
 }
@@ -294,6 +296,11 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// The id that clients know the entity by, for traces.
     fn public_id(_: &Self::State) -> Option<String> {
         None
+    }
+
+    /// Whether all that is due is being done by another process, which lives. Then nothing is done about it here.
+    fn is_done_elsewhere(_node: &Node, _state: &Self::State, _now: Millis) -> bool {
+        false
     }
 
     /// About how many bytes `command` adds to a commit.

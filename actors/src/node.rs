@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::alarms::{self, Alarms};
@@ -20,12 +20,13 @@ use crate::host;
 use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
 use crate::machine::{Machine, Record};
+use crate::members::{self, Members};
 use crate::message::Overlay;
 use crate::metrics::{Metrics, StoreMetrics};
 use crate::ports::Ports;
 use crate::registry::{self, Registry};
-use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, Order, Row, Store, StoreError, Table, View};
-use crate::subscriptions::{Subscription, Subscriptions};
+use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, NodeId, Order, Row, Store, StoreError, Table, View};
+use crate::subscriptions::{self, Subscription, Subscriptions};
 use crate::trace::{Span, SpanKind, TraceContext, Traces};
 use crate::turns::Turns;
 use crate::usage::{Day, Used, UsedDays};
@@ -47,6 +48,7 @@ pub struct Node {
     pub(crate) admission: Arc<Admission>,
     pub(crate) alarms: Alarms,
     pub(crate) catalog: Catalog,
+    pub(crate) members: Members,
     pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) deltas: Arc<Deltas>,
     pub(crate) turns: Turns,
@@ -69,6 +71,7 @@ impl Node {
     /// Starts the services of a node; must be called within a Tokio runtime.
     #[must_use]
     pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Entropy, ports: impl Into<Ports>) -> Arc<Self> {
+        let members = Members::new(NodeId(entropy.draw()), store.is_shared());
         let node = Arc::new(Self {
             store,
             clock,
@@ -78,6 +81,7 @@ impl Node {
             admission: Arc::default(),
             alarms: Alarms::default(),
             catalog: Catalog::default(),
+            members,
             subscriptions: Arc::default(),
             deltas: Arc::default(),
             turns: Turns::default(),
@@ -91,6 +95,10 @@ impl Node {
         });
         tokio::spawn(alarms::run(Arc::clone(&node)));
         tokio::spawn(sweep(Arc::clone(&node)));
+        if node.store.is_shared() {
+            tokio::spawn(members::run(Arc::clone(&node)));
+            tokio::spawn(subscriptions::watch(Arc::clone(&node)));
+        }
         node
     }
 
@@ -135,6 +143,21 @@ impl Node {
     /// A trace of its own that goes back to `causes`; see [`Traces::root`].
     pub fn root_span(&self, name: &'static str, kind: SpanKind, causes: Vec<TraceContext>) -> Span {
         self.ports.traces.root(&self.entropy, name, kind, causes)
+    }
+
+    /// The processes that serve the same store.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Whether an attempt at a turn runs in this process, or in another one that lives.
+    pub(crate) fn is_at_work(&self, entity: EntityKey, turn: &Turn) -> bool {
+        self.turns.is_alive(entity, turn) || self.is_at_work_elsewhere(turn)
+    }
+
+    /// Whether an attempt at a turn was begun by another process, which lives.
+    pub(crate) fn is_at_work_elsewhere(&self, turn: &Turn) -> bool {
+        turn.runner.is_some_and(|runner| runner != self.members.me() && self.members.is_live(runner))
     }
 
     /// What the node has to do.
@@ -320,6 +343,14 @@ impl Node {
         self.subscriptions.subscribe(entity)
     }
 
+    /// Ends its services and turns at once and tells nobody, as a process that is killed.
+    #[cfg(any(test, feature = "test-support"))]
+    pub async fn halt(&self) {
+        self.admission.close();
+        self.stopping.cancel();
+        self.turns.drain(Instant::now()).await;
+    }
+
     /// Listens to what agents are saying in a conversation, from now on.
     #[must_use]
     pub fn listen(&self, entity: EntityKey) -> Listener {
@@ -356,6 +387,9 @@ impl Node {
         self.contacts.drain(deadline).await;
         self.workspaces.drain(deadline).await;
         self.installation.drain(deadline).await;
+        if !matches!(timeout_at(deadline, self.store.leave(self.members.me())).await, Ok(Ok(()))) {
+            tracing::debug!("others will miss this process only after a while");
+        }
         self.store.close().await;
     }
 }

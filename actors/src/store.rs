@@ -9,6 +9,7 @@
 //! lost or doubled record (DESIGN invariant I6). A new store is written by implementing [`Store`] and passing
 //! `store::conformance` (feature `test-support`).
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -275,6 +276,26 @@ pub struct Due {
     pub entity: EntityKey,
 }
 
+/// The name of one process, drawn when it starts.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct NodeId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What a process says of itself, again and again, as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// Who.
+    pub node: NodeId,
+    /// How often it has said so; one that stays the same is from a process that is gone, or cannot write.
+    pub count: u64,
+}
+
 /// Why a store could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -352,6 +373,17 @@ pub trait Store: Send + Sync + 'static {
     /// compared with the store before it is told.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// Says that a process lives, and who else has said so lately; `me` is among them. What is older than a minute may
+    /// be left out. Only a store that is shared needs to ask anybody.
+    fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+        Box::pin(async move { Ok(vec![me]) })
+    }
+
+    /// Says that a process is about to end.
+    fn leave(&self, _node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
     }
 
     /// What kind of store it is, as `db.system.name` of a span.

@@ -4,25 +4,45 @@
 //! is one that reads too slowly, and one whose conversation was changed in a way that this node has not seen: by a
 //! commit whose outcome was unknown, or by another node.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::time::sleep;
 
 use crate::conversation::Event;
 use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::Record;
+use crate::node::Node;
+use crate::store::Fresh;
 
 /// An event of a conversation.
 pub type Notice = Arc<Record<Event>>;
 
+/// How often a conversation that is listened to here is looked at, where others may change it elsewhere.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Conversations looked at at the same time.
+const LOOKS: usize = 16;
+
 /// The subscribers of this node.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
-    channels: DashMap<EntityKey, broadcast::Sender<Notice>>,
+    channels: DashMap<EntityKey, Channel>,
+}
+
+/// The way to the subscribers of one conversation.
+#[derive(Debug)]
+struct Channel {
+    sender: broadcast::Sender<Notice>,
+    /// Sequence of the newest event that they were told of.
+    told: AtomicU64,
 }
 
 /// A place among the subscribers of one conversation, given up when dropped.
@@ -85,7 +105,7 @@ struct Leave {
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.all.channels.remove_if(&self.entity, |_, sender| sender.receiver_count() == 0);
+        self.all.channels.remove_if(&self.entity, |_, channel| channel.sender.receiver_count() == 0);
     }
 }
 
@@ -99,10 +119,10 @@ impl Subscriptions {
 
     fn receiver(&self, entity: EntityKey) -> broadcast::Receiver<Notice> {
         match self.channels.entry(entity) {
-            Entry::Occupied(sender) => sender.get().subscribe(),
+            Entry::Occupied(channel) => channel.get().sender.subscribe(),
             Entry::Vacant(place) => {
                 let (sender, receiver) = broadcast::channel(limits::SUBSCRIBER_EVENTS);
-                place.insert(sender);
+                place.insert(Channel { sender, told: AtomicU64::new(0) });
                 receiver
             }
         }
@@ -119,9 +139,38 @@ impl Subscriptions {
     }
 
     pub(crate) fn publish(&self, entity: EntityKey, record: &Notice) {
-        if let Some(sender) = self.channels.get(&entity) {
+        if let Some(channel) = self.channels.get(&entity) {
+            channel.told.fetch_max(record.seq, Ordering::Relaxed);
             // Nobody listening any more is no error.
-            let _ = sender.send(Arc::clone(record));
+            let _ = channel.sender.send(Arc::clone(record));
+        }
+    }
+
+    /// Conversations that are listened to, with the newest event told of each.
+    fn listened(&self) -> Vec<(EntityKey, u64)> {
+        self.channels.iter().map(|channel| (*channel.key(), channel.told.load(Ordering::Relaxed))).collect()
+    }
+}
+
+/// Where others may change a conversation elsewhere, its subscribers here are told so within a second or two; until the
+/// node stops.
+pub(crate) async fn watch(node: Arc<Node>) {
+    let mut seen: HashMap<EntityKey, u64> = HashMap::new();
+    while node.stopping.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
+        let listened = node.subscriptions.listened();
+        let looks = stream::iter(listened).map(async |(entity, told)| {
+            let loaded = node.store.load(entity, Fresh::Acknowledged).await;
+            // A store that fails is looked at again; whoever listens asks by himself in the meantime or waits.
+            (entity, told, loaded.ok().flatten().map_or(0, |loaded| loaded.head.seq))
+        });
+        let looks: Vec<_> = looks.buffer_unordered(LOOKS).collect().await;
+        let before = std::mem::take(&mut seen);
+        for (entity, told, seq) in looks {
+            // At the first look nobody knows whether the subscriber has read what is there.
+            if seq > told && before.get(&entity) != Some(&seq) {
+                node.subscriptions.interrupt(entity);
+            }
+            seen.insert(entity, seq);
         }
     }
 }

@@ -18,7 +18,8 @@ use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
-    Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError, Table, View,
+    Beat, Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, NodeId, Order, Row, Store,
+    StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -199,6 +200,16 @@ impl CqlStore {
         self.0.tasks.spawn(work);
     }
 
+    async fn beaten(&self, me: Beat) -> Result<Vec<Beat>, StoreError> {
+        let statements = &self.db().statements;
+        self.db().write(&statements.put_node, (&me.node.0[..], layout::signed(me.count))).await?;
+        let rows: Vec<(Bytes, i64)> = self.db().select(&statements.nodes, ()).await?;
+        let beat = |(id, count): (Bytes, i64)| {
+            Ok(Beat { node: NodeId(layout::sixteen(&id)?), count: layout::unsigned(count) })
+        };
+        rows.into_iter().map(beat).collect()
+    }
+
     fn open_still(&self) -> Result<(), StoreError> {
         if self.0.closed.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("the store is closed".to_owned()));
@@ -301,6 +312,17 @@ impl Store for CqlStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+        Box::pin(async move {
+            self.open_still()?;
+            self.beaten(me).await
+        })
+    }
+
+    fn leave(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.db().write(&self.db().statements.delete_node, (&node.0[..],)).await })
     }
 
     fn system(&self) -> &'static str {

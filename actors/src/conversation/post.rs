@@ -367,7 +367,7 @@ impl Posting<'_> {
             }
         }
         let turn = match place {
-            Place::Start | Place::Interrupt => turn.started(self.moment.now),
+            Place::Start | Place::Interrupt => turn.started(self.moment),
             Place::Wait | Place::Join | Place::Replace => turn,
         };
         self.rows.push(turn.row());

@@ -54,7 +54,7 @@ impl Finish {
 /// The first waiting turn begins.
 fn start_next(state: &State, moment: &Moment, events: &mut Vec<Event>, rows: &mut Vec<RowWrite>) {
     if let Some(next) = state.queued.first() {
-        let next = next.started(moment.now);
+        let next = next.started(moment);
         rows.push(next.row());
         events.push(Event::TurnStarted(next));
     }
@@ -77,8 +77,8 @@ pub(super) fn start(state: &State, agent: &str, key: Option<KeyHash>, moment: &M
 /// Begins `turn`, or lets it wait where one runs.
 fn enqueue(state: &State, turn: Turn, moment: &Moment) -> Change<Conversation> {
     let (turn, event): (Turn, fn(Turn) -> Event) = match &state.running {
-        None => (turn.started(moment.now), Event::TurnStarted),
-        Some(_) => (Turn { status: TurnStatus::Queued, ..turn }, Event::TurnQueued),
+        None => (turn.started(moment), Event::TurnStarted),
+        Some(_) => (Turn { status: TurnStatus::Queued, runner: None, ..turn }, Event::TurnQueued),
     };
     Change { rows: vec![turn.row()], ..Change::new(vec![event(turn.clone())], Reply::Turn(Box::new(turn))) }
 }
@@ -244,7 +244,7 @@ pub(super) fn recover(
     let Some(turn) = running else { return Ok(()) };
     if turn.attempts() < limits::TURN_ATTEMPTS {
         let interrupted = calls::interrupt(state, turn, moment, found)?;
-        let again = interrupted.turn.started(moment.now);
+        let again = interrupted.turn.started(moment);
         change.events.extend(interrupted.events);
         change.rows.push(again.row());
         change.rows.extend(interrupted.rows);

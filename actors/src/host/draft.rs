@@ -70,6 +70,7 @@ impl<M: Machine> Draft<M> {
                         now,
                         next_seq: draft.next_seq,
                         random: resident.node.entropy.draw(),
+                        node: resident.node.members.me(),
                         key: envelope.key.map(|key| key.hash),
                     };
                     match M::decide(draft.state.as_ref(), &envelope.command, &moment, found)? {

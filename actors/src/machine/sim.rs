@@ -9,7 +9,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::id::EntityKey;
 use crate::limits;
-use crate::store::{Row, Table, View};
+use crate::store::{NodeId, Row, Table, View};
 
 /// An entity as a list of records, rows and list entries.
 pub(crate) struct Sim<M: Machine> {
@@ -35,7 +35,14 @@ impl<M: Machine> Sim<M> {
         for need in M::needs(self.state.as_ref(), command) {
             self.read(need, &mut found);
         }
-        let moment = Moment { entity: self.entity, now: self.now, next_seq: self.seq + 1, random: [7; 16], key: None };
+        let moment = Moment {
+            entity: self.entity,
+            now: self.now,
+            next_seq: self.seq + 1,
+            random: [7; 16],
+            node: NodeId([1; 16]),
+            key: None,
+        };
         for _ in 0..8 {
             match M::decide(self.state.as_ref(), command, &moment, &found) {
                 Ok(decision) => return decision,

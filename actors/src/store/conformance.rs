@@ -66,6 +66,7 @@ pub async fn run<S: Store, F: AsyncFn() -> S>(make: F, salt: u64) {
         alarms_come_in_order_of_time,
         reading_on_behind_a_due_alarm_skips_none,
         an_alarm_is_loaded_with_its_entity,
+        every_process_of_a_shared_store_is_seen_until_it_leaves,
     ];
 }
 

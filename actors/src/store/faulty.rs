@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::{
-    Commit, CommitId, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError,
-    Table, View,
+    Beat, Commit, CommitId, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, NodeId, Order, Row, Store,
+    StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -321,6 +321,17 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn is_shared(&self) -> bool {
         self.store.is_shared()
+    }
+
+    fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.beat(me).await
+        })
+    }
+
+    fn leave(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.leave(node)
     }
 
     fn system(&self) -> &'static str {

@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 
 use super::inventory::Inventory;
 use super::{
-    Commit, CommitId, Done, Due, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Outcome, Redaction,
-    Row, Store, StoreError, Table, View,
+    Beat, Commit, CommitId, Done, Due, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, NodeId, Order,
+    Outcome, Redaction, Row, Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -34,6 +34,7 @@ struct Content {
     entities: BTreeMap<EntityKey, Entity>,
     views: BTreeMap<(Address, View), BTreeMap<Bytes, Bytes>>,
     due: BTreeSet<Due>,
+    beats: BTreeMap<NodeId, u64>,
     closed: bool,
 }
 
@@ -271,6 +272,21 @@ impl Store for MemoryStore {
 
     fn is_shared(&self) -> bool {
         self.shared
+    }
+
+    fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+        Box::pin(async move {
+            let mut content = self.open()?;
+            content.beats.insert(me.node, me.count);
+            Ok(content.beats.iter().map(|(node, count)| Beat { node: *node, count: *count }).collect())
+        })
+    }
+
+    fn leave(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.open()?.beats.remove(&node);
+            Ok(())
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

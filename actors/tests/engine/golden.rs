@@ -26,7 +26,7 @@ use actors::message::{
 };
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
-use actors::store::{Fresh, Store, StoreError, Table};
+use actors::store::{Fresh, NodeId, Store, StoreError, Table};
 use actors::tool::{Ask, Asker};
 use actors::trace::TraceContext;
 use actors::usage;
@@ -80,6 +80,7 @@ fn turn(number: u64) -> Turn {
         series_after: None,
         look_at: None,
         waits_since: None,
+        runner: None,
     }
 }
 
@@ -262,6 +263,8 @@ fn golden_records_of_a_conversation() {
     golden.record("review-cancelled", None, Event::ReviewCancelled(end()));
     golden.record("turn-queued", None, Event::TurnQueued(turn(1)));
     golden.record("turn-started", None, Event::TurnStarted(turn(1)));
+    let running = Turn { runner: Some(NodeId([5; 16])), ..turn(1) };
+    golden.record("turn-started-somewhere", None, Event::TurnStarted(running));
     golden.record("turn-completed", None, Event::TurnCompleted(turn(1)));
     golden.record("turn-failed", None, Event::TurnFailed(turn(1)));
     golden.record("turn-cancelled", None, Event::TurnCancelled(turn(1)));

@@ -3,6 +3,7 @@
 use super::*;
 use crate::machine::{Found, Moment};
 use crate::message::{Overlay, ReviewStatus};
+use crate::store::NodeId;
 
 fn wake(sim: &mut Sim<Conversation>) -> Vec<Event> {
     let known = sim.log.len();
@@ -92,7 +93,8 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
     for (key, _) in deadlines.iter().take(64) {
         found.write_row(&crate::store::RowWrite { table: DEADLINES, key: key.clone(), value: None });
     }
-    let moment = Moment { entity: entity(), now: sim.now, next_seq: 1_000, random: [0; 16], key: None };
+    let moment =
+        Moment { entity: entity(), now: sim.now, next_seq: 1_000, random: [0; 16], node: NodeId([1; 16]), key: None };
     let decision = Conversation::decide(sim.state.as_ref(), &Command::Wake { lost: None }, &moment, &found);
     let missing = decision.unwrap_err();
     assert_eq!(missing.0, [Need::First(DEADLINES, 65 + 64)], "it reads on behind what was deleted");

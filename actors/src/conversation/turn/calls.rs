@@ -319,7 +319,7 @@ pub(in crate::conversation) fn end_wait(
     let (turn, mut events) = (answering.turn, answering.events);
     // Where the attempt that asked is still at it, it finds the result by itself.
     let goes_on = turn.status == TurnStatus::AwaitingReview && turn.open_calls.is_none();
-    let turn = if goes_on { turn.started(moment.now).with_new_series() } else { turn };
+    let turn = if goes_on { turn.started(moment).with_new_series() } else { turn };
     events.push(if goes_on { Event::TurnStarted(turn.clone()) } else { Event::TurnMoved(turn.clone()) });
     let rows = vec![turn.row(), row];
     Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Turn(Box::new(turn))) }))

@@ -7,7 +7,8 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::conversation::{TURNS, number_key};
 use crate::id::{ConversationId, TurnId};
-use crate::store::RowWrite;
+use crate::machine::Moment;
+use crate::store::{NodeId, RowWrite};
 
 /// After which a running turn is looked at: one that was lost with its process is started again then.
 const LOOK_AFTER_MILLIS: u64 = 1_000;
@@ -127,6 +128,9 @@ pub struct Turn {
     /// While it waits: since when.
     #[n(14)]
     pub waits_since: Option<Millis>,
+    /// The process that its newest attempt runs in. It is asked for again only when that is gone.
+    #[n(15)]
+    pub runner: Option<NodeId>,
 }
 
 impl Turn {
@@ -149,6 +153,7 @@ impl Turn {
             series_after: None,
             look_at: None,
             waits_since: None,
+            runner: None,
         }
     }
 
@@ -181,16 +186,18 @@ impl Turn {
             series_after,
             look_at,
             waits_since,
+            runner: None,
         }
     }
 
     /// The same with its next attempt begun.
     #[must_use]
-    pub(in crate::conversation) fn started(&self, at: Millis) -> Self {
+    pub(in crate::conversation) fn started(&self, moment: &Moment) -> Self {
         Self {
             status: TurnStatus::Running,
             attempt: self.attempt + 1,
-            started_at: Some(at),
+            started_at: Some(moment.now),
+            runner: Some(moment.node),
             ended_at: None,
             failure: None,
             look_at: None,

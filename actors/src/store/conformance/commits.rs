@@ -1,7 +1,7 @@
 //! Cases about the chain of commits: conditional, repeatable, all or nothing.
 
 use super::*;
-use crate::store::AlarmChange;
+use crate::store::{AlarmChange, Beat, NodeId};
 
 /// Nothing is read from nowhere.
 pub async fn an_entity_that_was_never_written_does_not_exist<S: Store>(place: &Place<S>) {
@@ -133,4 +133,24 @@ pub async fn many_writers_that_retry_lose_no_record<S: Store>(place: &Place<S>) 
     let mut found: Vec<_> = loaded.tail.iter().map(|record| record.payload.clone()).collect();
     found.sort();
     assert_eq!(found, names);
+}
+
+/// With what it said last. A store that is one process's own has nobody to tell of.
+pub async fn every_process_of_a_shared_store_is_seen_until_it_leaves<S: Store>(place: &Place<S>) {
+    let beat = |n: u64, count| {
+        let mut id = [0; 16];
+        id[..10].copy_from_slice(&place.entity(n).id.0);
+        Beat { node: NodeId(id), count }
+    };
+    let store = &place.store;
+    assert!(store.beat(beat(1, 1)).await.expect("a beat").contains(&beat(1, 1)));
+    let seen = store.beat(beat(2, 7)).await.expect("a beat");
+    assert!(seen.contains(&beat(2, 7)));
+    assert!(!store.is_shared() || seen.contains(&beat(1, 1)));
+    let seen = store.beat(beat(1, 2)).await.expect("a beat");
+    assert_eq!((seen.contains(&beat(1, 2)), seen.contains(&beat(1, 1))), (true, false));
+    store.leave(beat(1, 2).node).await.expect("a farewell");
+    let seen = store.beat(beat(2, 8)).await.expect("a beat");
+    assert!(seen.contains(&beat(2, 8)) && seen.iter().all(|seen| seen.node != beat(1, 0).node));
+    store.leave(beat(2, 8).node).await.expect("a farewell");
 }

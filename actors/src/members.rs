@@ -1,0 +1,188 @@
+//! Which processes serve the same store, as far as this one knows.
+//!
+//! Each says in the store that it lives, some seconds apart; a process whose word has not changed for a while, on the
+//! reader's own clock, is taken for gone. No clocks are compared, and nothing here has to be right: who is in charge of
+//! an entity saves work, and a commit names the head that it was decided on (DESIGN invariant I6).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::id::EntityKey;
+use crate::node::Node;
+use crate::store::{Beat, NodeId, StoreError};
+
+/// How often a process says that it lives.
+const BEAT_EVERY: Duration = Duration::from_secs(3);
+/// After which without a word a process is taken for gone: four beats, so that a slow store or a pause of some seconds
+/// is not an end.
+const GONE_AFTER: Duration = Duration::from_secs(12);
+/// Beats in a row that failed, after which the store counts as lost.
+const FAILURES: u32 = 3;
+
+/// What was heard of a process.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    count: u64,
+    since: Instant,
+}
+
+/// The processes of this store.
+#[derive(Debug)]
+pub struct Members {
+    me: NodeId,
+    /// Others may commit to the same entities.
+    is_shared: bool,
+    others: Mutex<Option<HashMap<NodeId, Heard>>>,
+    failures: AtomicU32,
+}
+
+impl Members {
+    pub(crate) fn new(me: NodeId, is_shared: bool) -> Self {
+        Self { me, is_shared, others: Mutex::default(), failures: AtomicU32::new(0) }
+    }
+
+    /// This process.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// Whether the store was reached lately. A process that cannot reach it should not be asked.
+    pub fn is_connected(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) < FAILURES
+    }
+
+    /// Whether a process lives, as far as is known: before the first word from the store, all do.
+    pub(crate) fn is_live(&self, node: NodeId) -> bool {
+        if node == self.me {
+            return true;
+        }
+        self.is_shared && self.with(|others| others.is_none_or(|others| others.get(&node).is_some_and(Heard::is_live)))
+    }
+
+    /// Whether this process is the one to look after an entity. While views differ, none or two may think so.
+    pub(crate) fn looks_after(&self, entity: EntityKey) -> bool {
+        if !self.is_shared {
+            return true;
+        }
+        let mine = score(self.me, entity);
+        self.with(|others| {
+            let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_live());
+            others.map(|(node, _)| score(*node, entity)).all(|score| score < mine)
+        })
+    }
+
+    fn with<T>(&self, read: impl FnOnce(Option<&HashMap<NodeId, Heard>>) -> T) -> T {
+        // Nothing panics while it is held.
+        read(self.others.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
+    }
+
+    /// Takes note of what the store says.
+    fn heard(&self, beats: &[Beat]) {
+        let now = Instant::now();
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = others.take().unwrap_or_default();
+        let heard = |beat: &Beat| {
+            let before = known.get(&beat.node).filter(|before| before.count == beat.count);
+            (beat.node, Heard { count: beat.count, since: before.map_or(now, |before| before.since) })
+        };
+        *others = Some(beats.iter().filter(|beat| beat.node != self.me).map(heard).collect());
+    }
+}
+
+impl Heard {
+    fn is_live(&self) -> bool {
+        self.since.elapsed() < GONE_AFTER
+    }
+}
+
+/// Each process has its score for each entity; the highest one looks after it. A process that comes or goes moves only
+/// the entities that it gets or had.
+fn score(node: NodeId, entity: EntityKey) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&node.0).update(&entity.to_bytes());
+    let mut score = [0; 8];
+    score.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    score
+}
+
+/// Says that this process lives, and hears of the others, until the node stops.
+pub(crate) async fn run(node: Arc<Node>) {
+    let mut count = 0;
+    loop {
+        count += 1;
+        let beat = Beat { node: node.members.me, count };
+        let answer = tokio::time::timeout(GONE_AFTER, node.store.beat(beat)).await;
+        match answer.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer".to_owned()))) {
+            Ok(beats) => {
+                node.members.failures.store(0, Ordering::Relaxed);
+                node.members.heard(&beats);
+            }
+            Err(error) => {
+                let failures = node.members.failures.fetch_add(1, Ordering::Relaxed) + 1;
+                tracing::warn!(%error, failures, "the store does not hear that this process lives");
+            }
+        }
+        if node.stopping.run_until_cancelled(tokio::time::sleep(BEAT_EVERY)).await.is_none() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Address;
+
+    const ME: NodeId = NodeId([1; 16]);
+    const OTHER: NodeId = NodeId([2; 16]);
+
+    fn entity(n: u64) -> EntityKey {
+        EntityKey::conversation(Address([1; 10]), Address::derive("test", &[&n.to_le_bytes()]))
+    }
+
+    fn beat(node: NodeId, count: u64) -> Beat {
+        Beat { node, count }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_whose_word_does_not_change_is_gone_after_a_while() {
+        let members = Members::new(ME, true);
+        assert!(members.is_live(OTHER), "nothing was heard yet");
+        members.heard(&[beat(ME, 1)]);
+        assert!(!members.is_live(OTHER));
+        members.heard(&[beat(ME, 2), beat(OTHER, 7)]);
+        tokio::time::advance(GONE_AFTER - Duration::from_secs(1)).await;
+        members.heard(&[beat(OTHER, 7)]);
+        assert!(members.is_live(OTHER));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!members.is_live(OTHER));
+        members.heard(&[beat(OTHER, 8)]);
+        assert!(members.is_live(OTHER), "it was only slow");
+        assert!(members.is_live(ME));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_entity_is_looked_after_by_one_of_the_living() {
+        let views = [ME, OTHER].map(|me| {
+            let members = Members::new(me, true);
+            members.heard(&[beat(ME, 1), beat(OTHER, 1)]);
+            members
+        });
+        let mine = (0..1_000).filter(|n| views[0].looks_after(entity(*n))).count();
+        assert!((400..600).contains(&mine), "{mine}");
+        assert!((0..1_000).all(|n| views[0].looks_after(entity(n)) != views[1].looks_after(entity(n))));
+        tokio::time::advance(GONE_AFTER).await;
+        assert!((0..1_000).all(|n| views[0].looks_after(entity(n))), "alone");
+    }
+
+    #[test]
+    fn where_nothing_is_shared_nobody_else_lives() {
+        let members = Members::new(ME, false);
+        assert!(!members.is_live(OTHER));
+        assert!(members.looks_after(entity(1)));
+    }
+}

@@ -1,0 +1,107 @@
+//! Several nodes on one store, each of which takes everything for its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::clock::Millis;
+use actors::codec;
+use actors::conversation::{Event, TurnStatus};
+use actors::directory::Circumstances;
+use actors::id::EntityKey;
+use actors::node::Node;
+use actors::store::Table;
+use actors::store::memory::MemoryStore;
+use tokio::time::sleep;
+
+use crate::support::*;
+
+const T: Table = Table(99);
+
+/// A node with a name and a clock of its own.
+fn node(store: &MemoryStore, seed: u8, puppet: &Arc<Puppet>) -> Arc<Node> {
+    let entropy = actors::clock::Entropy::seeded([seed; 32]);
+    Node::start(Arc::new(store.clone()), TokioClock::start(), entropy, Arc::new(Strings(Arc::clone(puppet))))
+}
+
+/// Two nodes that have heard of each other, and the models that each asks.
+async fn two() -> ([Arc<Node>; 2], [Arc<Puppet>; 2]) {
+    let store = MemoryStore::default().shared();
+    let puppets = [Puppet::new(false), Puppet::new(false)];
+    let nodes = [node(&store, 1, &puppets[0]), node(&store, 2, &puppets[1])];
+    make_agent(&nodes[0], remote()).await;
+    sleep(Duration::from_secs(4)).await;
+    (nodes, puppets)
+}
+
+async fn status(node: &Node, e: EntityKey) -> (TurnStatus, u32) {
+    let turn = node.turn(e, 1).await.unwrap().unwrap();
+    (turn.status, turn.attempt)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_runs_in_another_living_process_is_left_to_it() {
+    let (nodes, puppets) = two().await;
+    for n in 0..8 {
+        nodes[0].conversation(entity(n), post_with_turn(entity(n), "hi"), Circumstances::default()).await.unwrap();
+    }
+    sleep(Duration::from_secs(90)).await;
+    assert_eq!((puppets[0].asked(), puppets[1].asked()), (8, 0));
+    for _ in 0..8 {
+        puppets[0].may_answer();
+    }
+    settle().await;
+    for n in 0..8 {
+        assert_eq!(status(&nodes[1], entity(n)).await, (TurnStatus::Completed, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_was_lost_with_another_process_is_started_again_here() {
+    let store = MemoryStore::default().shared();
+    let (lost, puppet) = (Puppet::new(false), Puppet::new(true));
+    let other = node(&store, 1, &lost);
+    make_agent(&other, remote()).await;
+    let here = node(&store, 2, &puppet);
+    sleep(Duration::from_secs(4)).await;
+    let e = entity(1);
+    other.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(status(&here, e).await, (TurnStatus::Running, 1));
+    // It stops saying that it lives, and does nothing any more; what it held is lost.
+    other.halt().await;
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!((status(&here, e).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_configuration_elsewhere_is_seen_within_two_seconds() {
+    let (nodes, _) = two().await;
+    let workspace = EntityKey::workspace(WORKSPACE);
+    let read = async |node: &Arc<Node>| node.configured::<Millis>(workspace, T, b"row").await.unwrap().map(|row| *row);
+    put(&nodes[0], T, b"row", codec::encode(&Millis(1))).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!((read(&nodes[0]).await, read(&nodes[1]).await), (Some(Millis(1)), Some(Millis(1))));
+    put(&nodes[0], T, b"row", codec::encode(&Millis(2))).await;
+    assert_eq!(read(&nodes[0]).await, Some(Millis(2)), "at once where it was changed");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(read(&nodes[1]).await, Some(Millis(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_hears_of_what_was_posted_elsewhere() {
+    let (nodes, _) = two().await;
+    let e = entity(1);
+    nodes[0].conversation(e, post(e, "first"), Circumstances::default()).await.unwrap();
+    let mut events = nodes[1].subscribe(e).events;
+    sleep(Duration::from_secs(2)).await;
+    // What it may have missed between its read and the first look.
+    assert!(events.recv().await.is_err());
+    nodes[0].conversation(e, post(e, "second"), Circumstances::default()).await.unwrap();
+    assert!(events.recv().await.is_err(), "it is told to look");
+    assert_eq!(texts(&nodes[1], e).await.len(), 2);
+    nodes[1].conversation(e, post(e, "third"), Circumstances::default()).await.unwrap();
+    assert!(
+        matches!(&events.recv().await.unwrap().event, Event::MessageCreated(_)),
+        "what is posted here comes itself"
+    );
+}
