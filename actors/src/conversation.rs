@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
+use crate::claims::{Claim, Claiming};
 use crate::clock::Millis;
 use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
@@ -42,6 +43,8 @@ pub const ASKED_TURNS: Table = Table(5);
 /// What answers to keyed requests showed of a message, by the idempotency key: an [`Overlay`] as it was then. The log
 /// cannot tell, because edited words stay out of it.
 pub const SHOWN: Table = Table(20);
+/// Who holds an idempotency key of the whole workspace, by the key; see [`claims`](crate::claims).
+pub const CLAIMS: Table = Table(21);
 
 /// Conversations of a workspace by id, without those of human channels.
 pub const CONVERSATIONS: View = View(1);
@@ -182,6 +185,8 @@ pub enum Command {
         /// The message that asked.
         message: MessageId,
     },
+    /// Hold an idempotency key for a request whose effect is elsewhere.
+    Claim(Claiming),
     /// The alarm is due.
     Wake {
         /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
@@ -208,6 +213,8 @@ pub enum Reply {
     Amended(Box<Overlay>),
     /// The review stands so now.
     Review(Box<ReviewState>),
+    /// The key is held so now.
+    Claimed(Claim),
     /// There was nothing to do.
     Nothing,
 }
@@ -273,6 +280,7 @@ impl Machine for Conversation {
             Command::RetryTurn { number } | Command::CancelTurn { number } => {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
+            Command::Claim(claiming) => claiming.needs(),
             Command::Wake { .. } => review::needs(state),
             Command::Amend { message, .. } => review::needs_of(state, *message),
             Command::Respond(response) => review::needs_of(state, response.message),
@@ -290,6 +298,7 @@ impl Machine for Conversation {
         match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
+            (Command::Claim(claiming), state) => claiming.decide(state, found),
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
             (Command::StartTurn { agent, key }, Some(state)) => Ok(turn::start(state, agent, *key, moment)),
@@ -357,6 +366,7 @@ impl Machine for Conversation {
             | Command::RetryTurn { .. }
             | Command::CancelTurn { .. }
             | Command::CancelReview { .. }
+            | Command::Claim(_)
             | Command::Wake { .. } => 200,
         }
     }

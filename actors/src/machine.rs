@@ -202,6 +202,8 @@ pub struct Change<M: Machine> {
     pub rows: Vec<RowWrite>,
     /// List entries.
     pub views: Vec<ViewWrite>,
+    /// The idempotency key is only held by this, up to so many claims; see [`claims`](crate::claims).
+    pub holds: Option<u64>,
     /// The answer once all of it is durable.
     pub reply: M::Reply,
 }
@@ -209,7 +211,7 @@ pub struct Change<M: Machine> {
 impl<M: Machine> Change<M> {
     /// A change that only appends.
     pub fn new(events: Vec<M::Event>, reply: M::Reply) -> Self {
-        Self { events, rows: Vec::new(), views: Vec::new(), reply }
+        Self { events, rows: Vec::new(), views: Vec::new(), holds: None, reply }
     }
 }
 

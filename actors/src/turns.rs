@@ -129,7 +129,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey, turn: &Turn, trace: Option<Tra
             Err(
                 Refusal::Backlog | Refusal::Overloaded | Refusal::Unavailable(_) | Refusal::Unknown(_) | Refusal::Moved,
             ) => sleep(pause).await,
-            Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::Draining) => return,
+            Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld | Refusal::Draining) => return,
         }
         pause = (pause * 2).min(Duration::from_secs(2));
     }

@@ -55,7 +55,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, "");
+    let with = incoming.circumstances(&context, &caller);
     let new = read::new_channel(&mut incoming, &|ip| app.egress_allow().contains(ip));
     if incoming.report.faults.is_empty()
         && let Some(changes) = resource::repeated(&app, caller.registry(), &with).await?
@@ -225,9 +225,10 @@ pub async fn rotate_secret(
     headers: HeaderMap,
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let entity = allowed.0.registry();
+    let caller = allowed.0;
+    let entity = caller.registry();
     let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
-    let with = incoming.circumstances(&context, "");
+    let with = incoming.circumstances(&context, &caller);
     incoming.fields().finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
     if let Some(changes) = resource::repeated(&app, entity, &with).await? {

@@ -221,7 +221,7 @@ pub(super) async fn respond(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, "respond");
+    let with = incoming.circumstances(&context, &caller);
     let mut fields = incoming.fields();
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
@@ -260,7 +260,7 @@ pub(super) async fn cancel(
         return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
     }
     let command = Command::CancelReview { message: asked.message().id };
-    let with = circumstances(&context, "cancel", key, &Object::default());
+    let with = circumstances(&context, &caller, key, &Object::default());
     decide(&app, &caller, asked, command, with).await
 }
 

@@ -118,10 +118,9 @@ pub(super) fn open(
     <Conversation as crate::machine::Machine>::apply(&mut state, &record);
     Ok(match state {
         Some(state) => Decision::Change(Change {
-            events: vec![event],
             rows,
             views,
-            reply: Reply::Conversation(Box::new(state), opening.details.clone()),
+            ..Change::new(vec![event], Reply::Conversation(Box::new(state), opening.details.clone()))
         }),
         None => Decision::Reject(Rejection::NotFound),
     })
@@ -196,12 +195,9 @@ impl Post {
             }
         }
         let turn = turn.map(|(turn, how)| posting.schedule(state, turn, how));
-        Ok(Decision::Change(Change {
-            events: posting.events,
-            rows: posting.rows,
-            views: posting.views,
-            reply: Reply::Posted { messages: posting.messages, turn },
-        }))
+        let reply = Reply::Posted { messages: posting.messages, turn };
+        let change = Change::new(posting.events, reply);
+        Ok(Decision::Change(Change { rows: posting.rows, views: posting.views, ..change }))
     }
 
     /// Whether what the messages refer to is there.

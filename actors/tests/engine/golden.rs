@@ -10,13 +10,14 @@ use std::sync::Arc;
 use actors::agent::builtin::{Behaviour, Builtin, ScriptEntry};
 use actors::agent::{Agent, Provider};
 use actors::channel::{Channel, ChannelKind};
+use actors::claims::Claim;
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{
     self, Accepted, BusyPolicy, Conversation, Details, Event, Failure, Origin, ReviewEnd, Turn, TurnStatus, Usage,
 };
 use actors::directory::Circumstances;
-use actors::id::{Address, AttachmentId, ContactId, ConversationId, KeyId, MessageId, TurnId};
+use actors::id::{Address, AttachmentId, ContactId, ConversationId, EntityKey, KeyId, MessageId, TurnId};
 use actors::key::{ApiKey, Principal, Scope};
 use actors::machine::Record;
 use actors::message::{
@@ -363,6 +364,8 @@ fn golden_rows() {
     golden.value("turn", &turn(1));
     golden.value("details", &details());
     golden.value("trace-context", &trace());
+    let target = EntityKey::workspace(Address([1; 10]));
+    golden.value("claim", &Claim { number: 2, fingerprint: [3; 16], target });
     golden.done();
 }
 

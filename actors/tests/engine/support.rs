@@ -106,7 +106,7 @@ pub(crate) fn key(key: u64, request: u64) -> Circumstances {
         bytes[..8].copy_from_slice(&n.to_le_bytes());
         bytes
     };
-    Circumstances { key: Some(KeyUse { hash: KeyHash(bytes(key)), fingerprint: bytes(request) }), trace: None }
+    Circumstances { key: Some(KeyUse::within(KeyHash(bytes(key)), bytes(request))), trace: None }
 }
 
 /// The messages of an answer.
