@@ -10,6 +10,7 @@ use axum::extract::FromRef;
 use tokio::sync::watch;
 
 use crate::config::{CidrList, Config};
+use crate::egress::Egress;
 use crate::http::body::MaxBodyBytes;
 use crate::http::idempotency::InProgress;
 use crate::http::rate::{Meter, Meters, RateLimiter};
@@ -27,6 +28,7 @@ struct Shared {
     meters: Meters,
     in_progress: InProgress,
     egress_allow: CidrList,
+    egress: Egress,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
     sample_new_traces: bool,
@@ -36,7 +38,7 @@ struct Shared {
 impl App {
     /// The handlers' view of a running node.
     #[must_use]
-    pub fn new(node: Arc<Node>, pepper: Pepper, config: &Config) -> Self {
+    pub fn new(node: Arc<Node>, pepper: Pepper, egress: Egress, config: &Config) -> Self {
         Self(Arc::new(Shared {
             node,
             pepper,
@@ -44,6 +46,7 @@ impl App {
             meters: Meters::default(),
             in_progress: InProgress::default(),
             egress_allow: config.egress_allow.clone(),
+            egress,
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
             sample_new_traces: config.otlp_endpoint.is_some(),
@@ -96,6 +99,12 @@ impl App {
     #[must_use]
     pub fn egress_allow(&self) -> &CidrList {
         &self.0.egress_allow
+    }
+
+    /// Calls users' URLs.
+    #[must_use]
+    pub fn egress(&self) -> &Egress {
+        &self.0.egress
     }
 
     /// The longest a request waits for an agent's reply.

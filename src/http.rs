@@ -26,6 +26,7 @@ mod resource;
 pub mod reviews;
 pub mod trace;
 pub mod turns;
+pub mod webhooks;
 pub mod workspaces;
 
 use std::sync::Arc;
@@ -91,6 +92,9 @@ fn configuring() -> Router<App> {
         .route("/channels", get(channels::list).post(channels::create))
         .route("/channels/{id}", get(channels::get).patch(channels::change).delete(channels::delete))
         .route("/channels/{id}/rotate-secret", post(channels::rotate_secret))
+        .route("/webhook-endpoints", get(webhooks::list).post(webhooks::create))
+        .route("/webhook-endpoints/{id}", get(webhooks::get).patch(webhooks::change).delete(webhooks::delete))
+        .route("/webhook-endpoints/{id}/rotate-secret", post(webhooks::rotate_secret))
         .route("/agents", get(agents::list).post(agents::create))
         .route("/agents/{id}", get(agents::get).patch(agents::change).delete(agents::delete))
         .route("/api-keys", get(api_keys::list).post(api_keys::create))

@@ -7,6 +7,7 @@ use crate::conversation::BusyPolicy;
 use crate::id::{Address, EntityKey};
 use crate::message::Json;
 use crate::store::Table;
+use crate::webhook::RetiredSecret;
 
 /// Channels of a workspace by id.
 pub const CHANNELS: Table = Table(16);
@@ -62,6 +63,9 @@ pub struct Channel {
     /// When it was last changed.
     #[n(11)]
     pub updated_at: Option<Millis>,
+    /// The secret before this one, while it still signs too.
+    #[n(12)]
+    pub retired_secret: Option<RetiredSecret>,
 }
 
 /// Where the conversation of a human channel lives.

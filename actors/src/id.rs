@@ -343,6 +343,8 @@ entity_id!(/// What stands in front when this side makes the id of a workspace, 
     WorkspaceId, "ws_");
 entity_id!(/// An uploaded or fetched file.
     AttachmentId, "att_");
+entity_id!(/// A webhook endpoint.
+    EndpointId, "wh_");
 item_id!(/// A message: its conversation and its sequence there.
     MessageId, "msg_");
 item_id!(/// An event of a conversation's log: its conversation and its sequence there.

@@ -37,4 +37,5 @@ pub mod store;
 pub mod subscriptions;
 pub mod trace;
 pub mod turns;
+pub mod webhook;
 pub mod workspace;

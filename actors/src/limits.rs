@@ -51,5 +51,7 @@ pub const TURN_ATTEMPTS: u32 = 5;
 /// Attempts at turns that are alive in the node, running or waiting for a place. Each is a task and a commit to come
 /// back to; past it messages that ask for another are refused.
 pub const ALIVE_TURNS: usize = 10_000;
+/// Webhook endpoints of one workspace. All of them are looked at for each event.
+pub const WEBHOOK_ENDPOINTS: usize = 100;
 /// Bytes of all votes on one review. They are written twice when it is decided, and that must fit a commit.
 pub const VOTE_BYTES: usize = 1024 * 1024;

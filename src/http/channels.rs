@@ -7,6 +7,7 @@ use actors::codec;
 use actors::id::{Address, ChannelId};
 use actors::registry::{Command, RowChange};
 use actors::store::Table;
+use actors::webhook::RetiredSecret;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -96,7 +97,7 @@ fn made_id(app: &App, now: Millis) -> String {
     ChannelId::new(now, Address::random(app.node().random())).to_string()
 }
 
-fn secret() -> Result<String, Problem> {
+pub(super) fn secret() -> Result<String, Problem> {
     webhook_secret().map_err(|error| {
         tracing::error!(%error, "no secret can be made");
         internal_error()
@@ -237,7 +238,9 @@ pub async fn rotate_secret(
     for _ in 0..ATTEMPTS {
         let row = resource::row(&app, entity, CHANNELS, &id).await?.ok_or_else(channel_not_found)?;
         let stored: Channel = resource::decode(&row)?;
-        let channel = Channel { webhook_secret: secret()?, updated_at: Some(app.now()), ..stored };
+        let now = app.now();
+        let retired_secret = Some(RetiredSecret::at(now, stored.webhook_secret));
+        let channel = Channel { webhook_secret: secret()?, retired_secret, updated_at: Some(now), ..stored };
         let key = Bytes::copy_from_slice(id.as_bytes());
         let changes = vec![RowChange::put(CHANNELS, &key, &codec::encode(&channel))];
         let expected = vec![(CHANNELS, key, Some(row))];

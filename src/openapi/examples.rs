@@ -268,6 +268,20 @@ pub(super) const CHANNELS: [Example; 2] = [
 ];
 /// `PATCH /channels/{id}`.
 pub(super) const DISABLE: Example = ("disable", "{\n  \"enabled\": false\n}");
+/// `POST /webhook-endpoints`.
+pub(super) const ENDPOINT: Example = (
+    "endpoint",
+    r#"{
+  "url": "https://ops.example.com/hooks/tertulia",
+  "events": ["review.*", "message.created"],
+  "channelId": "demo",
+  "format": "standard"
+}"#,
+);
+
+/// `PATCH /webhook-endpoints/{id}`.
+pub(super) const ENDPOINT_CHANGE: Example = ("events", "{\n  \"events\": [\"review.*\"]\n}");
+
 /// `POST /agents`.
 pub(super) const AGENTS: [Example; 2] = [
     (

@@ -13,9 +13,10 @@ mod conversations;
 mod messages;
 mod reviews;
 mod service;
+mod webhooks;
 
 /// Tags in the order of the page, and what each is about.
-pub(super) const TAGS: [(&str, &str); 11] = [
+pub(super) const TAGS: [(&str, &str); 12] = [
     ("Messages", "Sending and reading messages: one path for channel messages and conversation messages."),
     ("Contact messages", "A contact's message on an api channel, answered by its agent in the same call."),
     ("Reviews", "Questions to people: the inbox, waiting for an outcome, deciding."),
@@ -25,6 +26,7 @@ pub(super) const TAGS: [(&str, &str); 11] = [
     ("Contacts", "Who writes to api channels."),
     ("Channels", "Where messages come in, and who answers there."),
     ("Agents", "Who answers, and with which model."),
+    ("Webhooks", "Who is told of events, and what became of each delivery."),
     ("Keys and workspaces", "Who may do what, and where."),
     ("Service", "Whether the process lives, and this documentation. Needs no key."),
 ];
@@ -43,6 +45,7 @@ pub(super) fn all() -> Vec<(&'static str, HttpMethod, OperationBuilder)> {
         conversations::operations(),
         amendments::events(),
         configuration::operations(),
+        webhooks::operations(),
         service::operations(),
     ];
     operations.into_iter().flatten().map(Op::done).collect()

@@ -13,6 +13,7 @@ mod conversation_message;
 mod conversations;
 mod problem;
 mod reviews;
+mod webhooks;
 
 /// A component: its name and its shape.
 pub(super) type Component = (&'static str, RefOr<Schema>);
@@ -27,6 +28,7 @@ pub(super) fn all() -> Vec<Component> {
         reviews::schemas(),
         configuration::schemas(),
         agents::schemas(),
+        webhooks::schemas(),
         problem::schemas(),
     ]
     .concat()

@@ -252,6 +252,8 @@ async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
         .expect(200);
     let review = json!({"channelId": "demo", "text": "Deploy?", "review": {"type": "approval"}});
     let review = app.post("/api/v1/messages").json(review).await.expect(201);
+    let endpoint = json!({"url": "https://example.com/", "channelId": "demo-api"});
+    let endpoint = app.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);
     let text = |pointer: &str| answer.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     BTreeMap::from([
         ("/api/v1/conversations", conversation),
@@ -260,6 +262,7 @@ async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
         ("/api/v1/contacts", text("/contactId")),
         ("/api/v1/turns", text("/turn/id")),
         ("/api/v1/channels", "demo".to_owned()),
+        ("/api/v1/webhook-endpoints", endpoint["id"].as_str().unwrap().to_owned()),
         ("/api/v1/agents", "echo".to_owned()),
         ("/api/v1/workspaces", "default".to_owned()),
     ])

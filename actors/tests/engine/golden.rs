@@ -17,7 +17,7 @@ use actors::conversation::{
     self, Accepted, BusyPolicy, Conversation, Details, Event, Failure, Origin, ReviewEnd, Turn, TurnStatus, Usage,
 };
 use actors::directory::Circumstances;
-use actors::id::{Address, AttachmentId, ContactId, ConversationId, EntityKey, KeyId, MessageId, TurnId};
+use actors::id::{Address, AttachmentId, ContactId, ConversationId, EndpointId, EntityKey, KeyId, MessageId, TurnId};
 use actors::key::{ApiKey, Principal, Scope};
 use actors::machine::Record;
 use actors::message::{
@@ -28,6 +28,7 @@ use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
 use actors::store::{Fresh, Store, StoreError, Table};
 use actors::trace::TraceContext;
+use actors::webhook::{DisabledReason, Format, RetiredSecret, WebhookEndpoint};
 use actors::workspace::Workspace;
 use actors::{contact, registry};
 use bytes::Bytes;
@@ -311,12 +312,28 @@ fn golden_rows() {
         enabled: true,
         webhook_url: Some(text("https://example.com/hook")),
         webhook_secret: text("whsec_x"),
+        retired_secret: None,
         review_defaults: Some(json("{}")),
         review_seconds: Some(86_400),
         created_at: AT,
         updated_at: Some(AT),
     };
     golden.value("channel", &channel);
+    let retired = RetiredSecret { secret: text("whsec_y"), until: AT.plus(9) };
+    golden.value("channel-rotated", &Channel { retired_secret: Some(retired.clone()), ..channel });
+    let endpoint = WebhookEndpoint {
+        id: EndpointId::new(AT, address()),
+        url: text("https://example.com/hook"),
+        events: vec![text("review.*"), text("turn.failed")],
+        channel: Some(text("shop")),
+        format: Format::CloudEvents,
+        disabled: Some(DisabledReason::Gone),
+        secret: text("whsec_x"),
+        retired_secret: Some(retired),
+        since: AT,
+        updated_at: Some(AT.plus(1)),
+    };
+    golden.value("webhook-endpoint", &endpoint);
     let script = vec![ScriptEntry { on: text("price"), reply: vec![text("5")], tool_call: Some(json("{}")) }];
     let builtin = Builtin { behaviour: Behaviour::Scripted, script, latency_ms: 5, split: 2, fail_every: 3 };
     let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: Some(text("secret")) };

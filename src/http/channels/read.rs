@@ -67,6 +67,7 @@ fn nothing() -> Channel {
         enabled: true,
         webhook_url: None,
         webhook_secret: String::new(),
+        retired_secret: None,
         review_defaults: None,
         review_seconds: None,
         created_at: Millis(0),

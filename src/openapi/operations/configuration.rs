@@ -139,7 +139,7 @@ fn workspaces() -> Vec<Op> {
     ]
 }
 
-fn create(
+pub(super) fn create(
     path: &'static str,
     named_so: (&'static str, &'static str),
     tag: &'static str,
@@ -152,7 +152,7 @@ fn create(
         .refused(503, &["contended"])
 }
 
-fn list(
+pub(super) fn list(
     path: &'static str,
     named_so: (&'static str, &'static str),
     tag: &'static str,
@@ -165,7 +165,7 @@ fn list(
         .with_headers(&["Link"])
 }
 
-fn get(
+pub(super) fn get(
     path: &'static str,
     named_so: (&'static str, &'static str),
     tag: &'static str,
@@ -180,7 +180,7 @@ fn get(
     )
 }
 
-fn change(
+pub(super) fn change(
     path: &'static str,
     named_so: (&'static str, &'static str),
     tag: &'static str,
@@ -194,7 +194,7 @@ fn change(
         .refused(503, &["contended"])
 }
 
-fn delete(path: &'static str, named_so: (&'static str, &'static str), tag: &'static str) -> Op {
+pub(super) fn delete(path: &'static str, named_so: (&'static str, &'static str), tag: &'static str) -> Op {
     Op::new(Delete, path, named_so, tag, ADMIN, "It is gone at once.")
         .path("id", "Its id.", id())
         .answers_nothing(204, "It is gone.")

@@ -1,0 +1,199 @@
+//! Webhook endpoints of a workspace: who wants to hear what, where, and in which form.
+
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::id::EndpointId;
+use crate::store::Table;
+
+/// Webhook endpoints of a workspace by id.
+pub const WEBHOOK_ENDPOINTS: Table = Table(45);
+
+/// Everything that an endpoint can subscribe to.
+pub const EVENT_TYPES: [&str; 18] = [
+    "message.created",
+    "message.updated",
+    "message.deleted",
+    "message.delivered",
+    "message.read",
+    "review.requested",
+    "review.completed",
+    "review.expired",
+    "review.cancelled",
+    "turn.started",
+    "turn.completed",
+    "turn.failed",
+    "turn.cancelled",
+    "memory.created",
+    "contact.created",
+    "conversation.created",
+    "conversation.updated",
+    "conversation.closed",
+];
+
+/// The pattern that every type matches.
+pub const EVERYTHING: &str = "*";
+
+/// How long a replaced secret signs beside the new one, so that receivers can be changed without losing anything.
+pub const ROTATION_MILLIS: u64 = 24 * 60 * 60 * 1000;
+
+/// What an event looks like to its receiver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Format {
+    /// Standard Webhooks: `{type, timestamp, data}`.
+    #[default]
+    #[n(0)]
+    Standard,
+    /// CloudEvents 1.0 in structured mode.
+    #[n(1)]
+    CloudEvents,
+}
+
+/// Why nothing is sent to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum DisabledReason {
+    /// Somebody wanted it so.
+    #[n(0)]
+    Manual,
+    /// The receiver answered 410.
+    #[n(1)]
+    Gone,
+}
+
+/// A secret that was replaced.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RetiredSecret {
+    /// It.
+    #[n(0)]
+    pub secret: String,
+    /// It signs before this time.
+    #[n(1)]
+    pub until: Millis,
+}
+
+/// A log line that shows a secret's owner does not show the secret.
+impl std::fmt::Debug for RetiredSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RetiredSecret").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+impl RetiredSecret {
+    /// `secret`, replaced at `now`.
+    #[must_use]
+    pub fn at(now: Millis, secret: String) -> Self {
+        Self { secret, until: now.plus(ROTATION_MILLIS) }
+    }
+}
+
+/// The secrets that sign at `now`, the current one first.
+#[must_use]
+pub fn signing(current: &str, retired: Option<&RetiredSecret>, now: Millis) -> Vec<String> {
+    let retired = retired.filter(|retired| now < retired.until).map(|retired| retired.secret.clone());
+    std::iter::once(current.to_owned()).chain(retired).collect()
+}
+
+/// Who wants to hear of a workspace's events.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct WebhookEndpoint {
+    /// Its id.
+    #[n(0)]
+    pub id: EndpointId,
+    /// Where to.
+    #[n(1)]
+    pub url: String,
+    /// Of which types: exact, `family.*` or [`EVERYTHING`].
+    #[n(2)]
+    pub events: Vec<String>,
+    /// Only what happens on this channel.
+    #[n(3)]
+    pub channel: Option<String>,
+    /// In which form.
+    #[n(4)]
+    pub format: Format,
+    /// Why nothing is sent to it; `None`: it is enabled.
+    #[n(5)]
+    pub disabled: Option<DisabledReason>,
+    /// Signs what is sent; shown once.
+    #[n(6)]
+    pub secret: String,
+    /// The secret before it, while that still signs too.
+    #[n(7)]
+    pub retired_secret: Option<RetiredSecret>,
+    /// Since when it is enabled. What happened before is not sent to it.
+    #[n(8)]
+    pub since: Millis,
+    /// When it was last changed.
+    #[n(9)]
+    pub updated_at: Option<Millis>,
+}
+
+/// A log line that shows an endpoint does not show its secret.
+impl std::fmt::Debug for WebhookEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebhookEndpoint").field("id", &self.id).field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl WebhookEndpoint {
+    /// Whether it subscribed to events of this type on this channel.
+    #[must_use]
+    pub fn subscribes(&self, event: &str, channel: Option<&str>) -> bool {
+        let here = self.channel.is_none() || self.channel.as_deref() == channel;
+        here && self.events.iter().any(|pattern| matches(pattern, event))
+    }
+
+    /// The secrets that sign at `now`.
+    #[must_use]
+    pub fn signing(&self, now: Millis) -> Vec<String> {
+        signing(&self.secret, self.retired_secret.as_ref(), now)
+    }
+}
+
+/// Whether an event of this type is meant by `pattern`.
+#[must_use]
+pub fn matches(pattern: &str, event: &str) -> bool {
+    let family = || pattern.strip_suffix('*').is_some_and(|family| family.ends_with('.') && event.starts_with(family));
+    pattern == EVERYTHING || pattern == event || family()
+}
+
+/// Whether some event can ever match `pattern`.
+#[must_use]
+pub fn is_pattern(pattern: &str) -> bool {
+    EVENT_TYPES.iter().any(|event| matches(pattern, event))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_means_one_type_a_family_or_everything() {
+        for (pattern, event, meant) in [
+            ("*", "turn.failed", true),
+            ("review.*", "review.completed", true),
+            ("review.*", "reviewer.completed", false),
+            ("review.*", "message.created", false),
+            ("review.completed", "review.completed", true),
+            ("review.completed", "review.expired", false),
+            ("review*", "review.completed", false),
+            ("", "review.completed", false),
+        ] {
+            assert_eq!(matches(pattern, event), meant, "{pattern} {event}");
+        }
+        for wrong in ["", "review", "review.", "*.created", "review.*.x", "Review.*", ".*", "**", "review.decided"] {
+            assert!(!is_pattern(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_replaced_secret_signs_beside_the_new_one_for_a_day() {
+        let retired = RetiredSecret::at(Millis(1_000), "old".to_owned());
+        let end = 1_000 + ROTATION_MILLIS;
+        assert_eq!(signing("new", Some(&retired), Millis(end - 1)), ["new", "old"]);
+        assert_eq!(signing("new", Some(&retired), Millis(end)), ["new"]);
+        assert!(!format!("{retired:?}").contains("old"));
+    }
+}

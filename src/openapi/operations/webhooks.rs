@@ -1,0 +1,59 @@
+//! Webhook endpoints.
+
+use utoipa::openapi::HttpMethod::Post;
+
+use super::super::examples;
+use super::super::operation::Op;
+use super::super::shape::named;
+use super::configuration::{change, create, delete, get, list};
+use super::{ADMIN, id};
+
+const DATA: &[&str] = &["too_short", "too_long", "too_few", "too_many", "invalid_enum", "duplicate_value"];
+const URL: &[&str] = &["invalid_url", "blocked_url"];
+
+pub(super) fn operations() -> Vec<Op> {
+    let tag = "Webhooks";
+    let rotate = "A new secret, shown in this answer only. For 24 hours deliveries carry signatures of both.";
+    let (all, one) = ("/api/v1/webhook-endpoints", "/api/v1/webhook-endpoints/{id}");
+    vec![
+        create(all, ("createWebhookEndpoint", "Make an endpoint"), tag, "WebhookEndpointNew", &[examples::ENDPOINT])
+            .answers(201, "It was made.", named("WebhookEndpointWithSecret"), &[])
+            .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+            .refused(400, DATA)
+            .refused(400, URL)
+            .refused(404, &["channel_not_found"])
+            .refused(409, &["too_many_endpoints"]),
+        list(all, ("listWebhookEndpoints", "List endpoints"), tag, ADMIN, "WebhookEndpointPage"),
+        get(one, ("getWebhookEndpoint", "Read an endpoint"), tag, ADMIN, "WebhookEndpoint")
+            .refused(404, &["endpoint_not_found"]),
+        change(
+            one,
+            ("changeWebhookEndpoint", "Change an endpoint"),
+            tag,
+            "WebhookEndpointChange",
+            examples::ENDPOINT_CHANGE,
+        )
+        .answers(200, "The endpoint as it is now; what still waits goes there.", named("WebhookEndpoint"), &[])
+        .with_headers(&["X-Ignored-Fields"])
+        .refused(400, DATA)
+        .refused(400, URL)
+        .refused(400, &["immutable_field"])
+        .refused(404, &["endpoint_not_found", "channel_not_found"]),
+        delete(one, ("deleteWebhookEndpoint", "Delete an endpoint"), tag).refused(404, &["endpoint_not_found"]),
+        Op::new(
+            Post,
+            "/api/v1/webhook-endpoints/{id}/rotate-secret",
+            ("rotateWebhookEndpointSecret", "Make a new secret"),
+            tag,
+            ADMIN,
+            rotate,
+        )
+        .path("id", "The endpoint.", id())
+        .keyed()
+        .empty_body()
+        .answers(200, "The endpoint with its new secret.", named("WebhookEndpointWithSecret"), &[])
+        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .refused(404, &["endpoint_not_found"])
+        .refused(503, &["contended"]),
+    ]
+}

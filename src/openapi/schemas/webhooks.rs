@@ -1,0 +1,51 @@
+//! Webhook endpoints.
+
+use super::super::shape::{Bounded as _, Members, boolean, list, made_id, named, set, text, time, url, word};
+use super::{Component, page};
+use crate::http::webhooks::MAX_PATTERNS;
+
+const FORMATS: [&str; 2] = ["standard", "cloudevents"];
+
+pub(super) fn schemas() -> Vec<Component> {
+    vec![
+        ("WebhookEndpointNew", settings("An endpoint to be made.", true).done()),
+        (
+            "WebhookEndpointChange",
+            settings("What is to change; what is absent stays, `null` takes the default.", false).done(),
+        ),
+        ("WebhookEndpoint", endpoint().done()),
+        (
+            "WebhookEndpointWithSecret",
+            endpoint().must("secret", text("`whsec_…`; signs deliveries. Shown in this answer only.")).done(),
+        ),
+        ("WebhookEndpointPage", page("A page of endpoints.", named("WebhookEndpoint"))),
+    ]
+}
+
+fn settings(about: &str, new: bool) -> Members {
+    let address = url("Where events are sent. http or https, a public host.");
+    let members = Members::new(about);
+    let members = if new { members.must("url", address) } else { members.may("url", address) };
+    let pattern = text("`*`, a family such as `review.*`, or one type.");
+    members
+        .may("events", set("Which types of events; all by default.", pattern).least(1).longest(MAX_PATTERNS).nullable())
+        .may("channelId", text("Only what happens on this channel.").least(1).nullable())
+        .may("format", word("Standard Webhooks, or CloudEvents 1.0.", &FORMATS).or("standard").nullable())
+        .may("enabled", boolean("Whether anything is sent. What happens meanwhile is not.").or(true).nullable())
+}
+
+fn endpoint() -> Members {
+    Members::new("Who is told of a workspace's events.")
+        .must("id", made_id("The endpoint.", "wh_", 26))
+        .must("url", text("Where events are sent."))
+        .must("events", list("Which types of events.", text("")))
+        .must("channelId", text("Only what happens on this channel.").nullable())
+        .must("format", word("What an event looks like.", &FORMATS))
+        .must("enabled", boolean("Whether anything is sent."))
+        .must(
+            "disabledReason",
+            word("Why not: somebody wanted it so, or the receiver answered 410.", &["manual", "gone"]).nullable(),
+        )
+        .must("createdAt", time("When it was made."))
+        .must("updatedAt", time("When it was changed.").nullable())
+}
