@@ -81,8 +81,10 @@ fn talking() -> Router<App> {
         .route("/reviews/{id}/wait", get(reviews::wait))
         .route("/reviews/{id}/respond", post(reviews::respond))
         .route("/reviews/{id}/cancel", post(reviews::cancel))
-        .route("/contacts", get(contacts::list))
-        .route("/contacts/{id}", get(contacts::one).patch(contacts::update))
+        .route("/contacts", get(contacts::list).post(contacts::save::one))
+        .route("/contacts/bulk", post(contacts::save::bulk))
+        .route("/contacts/{id}", get(contacts::one).patch(contacts::update).delete(contacts::erase))
+        .route("/contacts/{id}/events", get(contacts::events))
         .route("/contacts/{id}/conversations", get(contacts::conversations_of))
 }
 

@@ -76,9 +76,10 @@ pub struct Circumstances {
 }
 
 impl Circumstances {
-    /// The same for a command to the home of its key, where it needs no claim.
+    /// The same for a command that needs no claim: because its entity is the home of its key, or because what it is a part
+    /// of was claimed before.
     #[must_use]
-    pub fn at_home(self) -> Self {
+    pub fn without_claim(self) -> Self {
         Self { key: self.key.map(|key| KeyUse { home: None, ..key }), ..self }
     }
 }

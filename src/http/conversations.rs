@@ -138,7 +138,7 @@ pub(super) async fn create(
     let mut incoming = Incoming::read(&context, &headers, bytes.as_ref())?;
     let key = incoming.key;
     // The conversation that the key opens is its home, so it needs no claim there.
-    let with = incoming.circumstances(&context, &caller).at_home();
+    let with = incoming.circumstances(&context, &caller).without_claim();
     let mut fields = incoming.fields();
     let asked = read_update(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);

@@ -55,6 +55,7 @@ pub const ERRORS: &[ErrorPage] = pages! {
     "content_type_mismatch"
     "conversation_backlog"
     "conversation_closed"
+    "conversation_erased"
     "conversation_id_mismatch"
     "conversation_not_found"
     "duplicate_field"

@@ -9,6 +9,7 @@ use super::shape::{Bounded as _, text};
 
 mod amendments;
 mod configuration;
+mod contacts;
 mod conversations;
 mod messages;
 mod reviews;
@@ -43,6 +44,7 @@ pub(super) fn all() -> Vec<(&'static str, HttpMethod, OperationBuilder)> {
         amendments::messages(),
         reviews::operations(),
         conversations::operations(),
+        contacts::operations(),
         amendments::events(),
         configuration::operations(),
         webhooks::operations(),

@@ -117,11 +117,10 @@ pub(super) fn open(
     let record = crate::machine::Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
     <Conversation as crate::machine::Machine>::apply(&mut state, &record);
     Ok(match state {
-        Some(state) => Decision::Change(Change {
-            rows,
-            views,
-            ..Change::new(vec![event], Reply::Conversation(Box::new(state), opening.details.clone()))
-        }),
+        Some(state) => {
+            let reply = Reply::Conversation(Box::new(state), opening.details.clone());
+            Decision::Change(Change { rows, views, ..Change::new(vec![event], reply) })
+        }
         None => Decision::Reject(Rejection::NotFound),
     })
 }
@@ -196,8 +195,7 @@ impl Post {
         }
         let turn = turn.map(|(turn, how)| posting.schedule(state, turn, how));
         let reply = Reply::Posted { messages: posting.messages, turn };
-        let change = Change::new(posting.events, reply);
-        Ok(Decision::Change(Change { rows: posting.rows, views: posting.views, ..change }))
+        Ok(Decision::Change(Change { rows: posting.rows, views: posting.views, ..Change::new(posting.events, reply) }))
     }
 
     /// Whether what the messages refer to is there.

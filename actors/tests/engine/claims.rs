@@ -38,7 +38,7 @@ fn target(key: u64, request: u64) -> EntityKey {
 /// Sends a request once.
 async fn send(node: &Arc<Node>, key: u64, request: u64) -> Result<Answer<()>, ConversationRefusal> {
     let e = target(key, request);
-    let with = if request == 0 { across(key, request).at_home() } else { across(key, request) };
+    let with = if request == 0 { across(key, request).without_claim() } else { across(key, request) };
     let answer = node.conversation(e, post(e, "effect"), with).await?;
     Ok(match answer {
         Answer::Done(_) => Answer::Done(()),

@@ -21,7 +21,7 @@ use actors::id::{Address, AttachmentId, ContactId, ConversationId, EndpointId, E
 use actors::key::{ApiKey, Principal, Scope};
 use actors::machine::Record;
 use actors::message::{
-    Attachment, Callback, Content, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
+    Attachment, Callback, Content, Gone, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
     SenderKind, Severity, Vote,
 };
 use actors::registry::RowChange;
@@ -131,6 +131,7 @@ fn content() -> Content {
         media: MediaKind::Document,
         media_content: Some(json("{}")),
         memories: true,
+        gone: None,
     }
 }
 
@@ -154,7 +155,12 @@ fn open_conversation() -> contact::OpenConversation {
         generation: 2,
         id: conversation(),
         earlier: vec![conversation()],
+        first: None,
     }
+}
+
+fn erasing() -> contact::Erasing {
+    contact::Erasing { next: Some(2), last: 9, look_at: AT, put_off: 1, id: contact_id() }
 }
 
 /// What is wrong with each example.
@@ -238,6 +244,10 @@ fn golden_records_of_a_conversation() {
     golden.record("conversation-closed", None, Event::ConversationClosed);
     golden.record("message-created", Some(trace()), Event::MessageCreated(accepted(content())));
     golden.record("message-created-plain", None, Event::MessageCreated(bare));
+    let gone = accepted(content().without_words(Gone::Erased));
+    golden.record("message-created-erased", None, Event::MessageCreated(gone));
+    golden.record("conversation-erased", None, Event::ConversationErased);
+    golden.record("erasure-moved", None, Event::ErasureMoved { next: Some(65) });
     golden.record("review-requested", None, Event::ReviewRequested { message: message(2), expires_at: AT });
     golden.record("review-completed", None, Event::ReviewCompleted(end()));
     golden.record("review-expired", None, Event::ReviewExpired(end()));
@@ -263,6 +273,9 @@ fn golden_records_of_contacts_and_registries() {
     golden.record("contact-created", None, created);
     golden.record("conversation-assigned", None, contact::Event::ConversationAssigned(open_conversation()));
     golden.record("contact-updated", None, contact::Event::ContactUpdated { name: None });
+    golden.record("contact-erased", None, contact::Event::ContactErased);
+    golden.record("contact-erasure-moved", None, contact::Event::ErasureMoved(Some(erasing())));
+    golden.record("contact-erasure-done", None, contact::Event::ErasureMoved(None));
     let changes =
         vec![RowChange::put(Table(17), b"key", &Bytes::from_static(b"value")), RowChange::delete(Table(18), b"other")];
     golden.record("registry-changed", None, registry::Event { changes });
@@ -286,16 +299,30 @@ fn golden_states() {
         queued: vec![turn(2)],
         next_deadline: Some(AT),
         last_seq: 9,
+        erasure: None,
     };
     golden.value("conversation-state", &state);
+    let erasure = Some(conversation::Erasure { since: AT, next: Some(65), last: 99 });
+    golden.value("conversation-state-erased", &conversation::State { erasure, ..state });
     let contact = contact::State {
         id: contact_id(),
         identifier: text("Ana@example.com"),
         name: Some(text("Ana")),
         updated_at: AT,
         open: vec![open_conversation()],
+        erased_at: None,
+        erasing: None,
+        first_seq: None,
     };
     golden.value("contact-state", &contact);
+    let erased = contact::State {
+        erased_at: Some(AT),
+        erasing: Some(erasing()),
+        first_seq: Some(7),
+        open: vec![contact::OpenConversation { first: Some(3), ..open_conversation() }],
+        ..contact
+    };
+    golden.value("contact-state-erased", &erased);
     golden.value("registry-state", &registry::State { updated_at: AT });
     golden.done();
 }

@@ -5,6 +5,7 @@ mod alarms;
 mod catalog;
 mod claims;
 mod drain;
+mod erasure;
 mod faults;
 mod golden;
 mod host;
