@@ -25,13 +25,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use crate::conversation::{CLAIMS, Command, Conversation, Reply as Answered, State};
+use crate::conversation::{Command, Conversation, Reply as Answered, State};
 use crate::directory::{Answer, Circumstances, Directory, KeyUse, Refusal, Reply};
 use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Need};
 use crate::node::Node;
-use crate::store::{KeyHash, RowWrite};
+use crate::store::{KeyHash, RowWrite, Table};
+
+/// Who holds an idempotency key of the whole workspace, by the key.
+pub const CLAIMS: Table = Table(21);
 
 /// How often a claim is lost to another request before it is given up. Each time that one was as far as this one.
 const ROUNDS: usize = 8;

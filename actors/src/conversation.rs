@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 
 use crate::claims::{Claim, Claiming};
 use crate::clock::Millis;
-use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId};
+use crate::id::{Address, ConversationId, EntityKey, MessageId};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::message::{Message, Overlay, ReviewState};
 use crate::node::Node;
@@ -20,6 +20,7 @@ use crate::store::{KeyHash, Table, View};
 pub mod amend;
 pub mod erase;
 pub mod event;
+mod origin;
 pub mod post;
 pub mod review;
 pub mod turn;
@@ -28,6 +29,7 @@ pub mod update;
 pub use amend::{SHOWN, shown_key};
 pub use erase::Erasure;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
+pub use origin::Origin;
 pub use post::{BusyPolicy, Post, TurnRequest};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
@@ -43,8 +45,6 @@ pub const DETAILS: Table = Table(4);
 /// Numbers of turns that had to wait, by the idempotency key that they were asked for with: such a turn is no event
 /// that the key could name.
 pub const ASKED_TURNS: Table = Table(5);
-/// Who holds an idempotency key of the whole workspace, by the key; see [`claims`](crate::claims).
-pub const CLAIMS: Table = Table(21);
 
 /// Conversations of a workspace by id, without those of human channels.
 pub const CONVERSATIONS: View = View(1);
@@ -59,34 +59,6 @@ pub const PENDING_REVIEWS: View = View(5);
 #[must_use]
 pub fn number_key(number: u64) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
-}
-
-/// Where a conversation comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Origin {
-    /// It is a human channel's.
-    #[n(0)]
-    Human {
-        /// The channel.
-        #[n(0)]
-        channel: String,
-    },
-    /// A contact's, on an api channel.
-    #[n(1)]
-    Api {
-        /// The channel.
-        #[n(0)]
-        channel: String,
-        /// The contact.
-        #[n(1)]
-        contact: ContactId,
-        /// The channel's agent when it was opened.
-        #[n(2)]
-        agent: String,
-    },
-    /// The conversation API's.
-    #[n(2)]
-    Store,
 }
 
 /// How a conversation begins.
@@ -405,26 +377,6 @@ impl Machine for Conversation {
 
     fn adopted(node: &Arc<Node>, entity: EntityKey) {
         node.subscriptions.interrupt(entity);
-    }
-}
-
-impl Origin {
-    /// The channel that the conversation belongs to.
-    #[must_use]
-    pub fn channel(&self) -> Option<&str> {
-        match self {
-            Self::Human { channel } | Self::Api { channel, .. } => Some(channel),
-            Self::Store => None,
-        }
-    }
-
-    /// The human channel whose messages these are.
-    #[must_use]
-    pub fn human_channel(&self) -> Option<&str> {
-        match self {
-            Self::Human { channel } => Some(channel),
-            Self::Api { .. } | Self::Store => None,
-        }
     }
 }
 

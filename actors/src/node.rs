@@ -127,6 +127,11 @@ impl Node {
         self.ports.traces.root(&self.entropy, name, kind, causes)
     }
 
+    /// Whether other processes may change what this one serves, without telling.
+    pub fn shares_its_store(&self) -> bool {
+        self.store.is_shared()
+    }
+
     /// What the node has to do.
     pub fn admission(&self) -> &Admission {
         &self.admission

@@ -1,6 +1,6 @@
 //! Decisions as data: no runtime, no store.
 
-use crate::id::TurnId;
+use crate::id::{ContactId, TurnId};
 use crate::message::Content;
 use std::sync::Arc;
 

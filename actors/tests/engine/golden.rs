@@ -340,6 +340,7 @@ fn golden_rows() {
         webhook_url: Some(text("https://example.com/hook")),
         webhook_secret: text("whsec_x"),
         retired_secret: None,
+        life: None,
         review_defaults: Some(json("{}")),
         review_seconds: Some(86_400),
         created_at: AT,

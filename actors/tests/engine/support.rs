@@ -215,6 +215,8 @@ struct Gated {
     rule: Rule,
     held: Vec<Held>,
     commits: usize,
+    last: Option<Commit>,
+    reads: usize,
 }
 
 struct Held(Commit, Done);
@@ -234,7 +236,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        let gated = Gated { rule: Rule::Pass, held: Vec::new(), commits: 0 };
+        let gated = Gated { rule: Rule::Pass, held: Vec::new(), commits: 0, last: None, reads: 0 };
         Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)) }
     }
 
@@ -250,6 +252,17 @@ impl Gate {
         }
     }
 
+    /// The newest commit that was asked for, and how many reads have been since the last time somebody looked here.
+    pub(crate) fn last(&self) -> (Commit, usize) {
+        let mut gated = self.gated.lock().unwrap();
+        (gated.last.clone().unwrap(), std::mem::take(&mut gated.reads))
+    }
+
+    fn read(&self) -> &MemoryStore {
+        self.gated.lock().unwrap().reads += 1;
+        &self.inner
+    }
+
     /// How many commits were asked for so far.
     pub(crate) fn commits(&self) -> usize {
         self.gated.lock().unwrap().commits
@@ -258,12 +271,13 @@ impl Gate {
 
 impl Store for Gate {
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        self.inner.load(entity, fresh)
+        self.read().load(entity, fresh)
     }
 
     fn commit(&self, commit: Commit, done: Done) {
         let mut gated = self.gated.lock().unwrap();
         gated.commits += 1;
+        gated.last = Some(commit.clone());
         match gated.rule {
             Rule::Hold => gated.held.push(Held(commit, done)),
             Rule::Pass => {
@@ -279,7 +293,7 @@ impl Store for Gate {
     }
 
     fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
-        self.inner.find_key(entity, key)
+        self.read().find_key(entity, key)
     }
 
     fn read_log(
@@ -290,11 +304,11 @@ impl Store for Gate {
         order: Order,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
-        self.inner.read_log(entity, from, to, order, limit)
+        self.read().read_log(entity, from, to, order, limit)
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
-        self.inner.row(entity, table, key)
+        self.read().row(entity, table, key)
     }
 
     fn rows(
@@ -305,7 +319,7 @@ impl Store for Gate {
         order: Order,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.inner.rows(entity, table, range, order, limit)
+        self.read().rows(entity, table, range, order, limit)
     }
 
     fn view(
@@ -316,7 +330,7 @@ impl Store for Gate {
         order: Order,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.inner.view(workspace, view, range, order, limit)
+        self.read().view(workspace, view, range, order, limit)
     }
 
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
