@@ -12,9 +12,11 @@ use tokio::sync::watch;
 use crate::config::{CidrList, Config};
 use crate::egress::Egress;
 use crate::http::body::MaxBodyBytes;
+use crate::http::context::Door;
 use crate::http::idempotency::InProgress;
 use crate::http::rate::{Meter, Meters, RateLimiter};
 use crate::secret::Pepper;
+use crate::telemetry::sampling::Sampling;
 
 /// Cheap to clone; one a server.
 #[derive(Clone, Debug)]
@@ -31,7 +33,7 @@ struct Shared {
     egress: Egress,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
-    sample_new_traces: bool,
+    door: Arc<Door>,
     leaving: watch::Sender<bool>,
 }
 
@@ -39,6 +41,7 @@ impl App {
     /// The handlers' view of a running node.
     #[must_use]
     pub fn new(node: Arc<Node>, pepper: Pepper, egress: Egress, config: &Config) -> Self {
+        let traces = node.traces().clone();
         Self(Arc::new(Shared {
             node,
             pepper,
@@ -49,7 +52,7 @@ impl App {
             egress,
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
-            sample_new_traces: config.otlp_endpoint.is_some(),
+            door: Arc::new(Door::new(Sampling::new(config), traces)),
             leaving: watch::Sender::new(false),
         }))
     }
@@ -113,10 +116,10 @@ impl App {
         self.0.wait_budget
     }
 
-    /// Whether a trace that begins here is recorded.
+    /// What decides which requests are recorded, and what is told of all of them.
     #[must_use]
-    pub fn samples_new_traces(&self) -> bool {
-        self.0.sample_new_traces
+    pub fn door(&self) -> &Arc<Door> {
+        &self.0.door
     }
 
     /// Whether requests are welcome.

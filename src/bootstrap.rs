@@ -27,11 +27,11 @@ use crate::keys;
 use crate::secret::{NoRandomness, Pepper, random, webhook_secret};
 
 /// The secret under which keys are hashed.
-const PEPPER: &[u8] = b"pepper";
+pub(crate) const PEPPER: &[u8] = b"pepper";
 /// The hash of the admin key, until the first start is over.
 const FIRST_KEY: &[u8] = b"first_key";
 /// The mark that the first start is over.
-const BOOTSTRAPPED: &[u8] = b"bootstrapped";
+pub(crate) const BOOTSTRAPPED: &[u8] = b"bootstrapped";
 /// How often another process may be faster. Each time it has done a commit, and there are three.
 const ATTEMPTS: usize = 8;
 

@@ -9,14 +9,18 @@ use std::time::Duration;
 
 pub mod args;
 pub mod cidr;
+pub mod cql;
 mod error;
+pub mod otel;
 mod parse;
 mod print;
 mod sources;
 
 pub use args::ConfigArgs;
 pub use cidr::{Cidr, CidrList};
+pub use cql::Cql;
 pub use error::{ConfigError, Wrong};
+use otel::Otel;
 use sources::{Given, Settings};
 
 /// The settings with their defaults and explanations.
@@ -79,12 +83,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Whether to start although acknowledged data is missing.
     pub accept_loss: bool,
-    /// Contact points of the cluster, `host:port` each; not empty when the store is [`StoreKind::Cql`].
-    pub cql_nodes: Vec<String>,
-    /// The keyspace.
-    pub cql_keyspace: String,
-    /// Whether pending migrations are applied at the start.
-    pub migrate: bool,
+    /// The CQL cluster.
+    pub cql: Cql,
     /// Networks that users' URLs may reach although they are not public.
     pub egress_allow: CidrList,
     /// Where the names in such URLs are looked up; empty: as the system's configuration says.
@@ -93,8 +93,12 @@ pub struct Config {
     pub log_filter: String,
     /// How it is logged.
     pub log_format: LogFormat,
-    /// Where traces are sent; `None`: nowhere.
-    pub otlp_endpoint: Option<String>,
+    /// Which traces are recorded and where they are sent.
+    pub otel: Otel,
+    /// Sampled traces of callers that are followed in a second.
+    pub remote_traces_per_second: u32,
+    /// A request that takes longer is recorded even if it was not sampled.
+    pub slow_request: Duration,
     /// The admin key of the first start; `None`: generate one.
     pub bootstrap_api_key: Option<Secret>,
     /// What was given and where; secrets are masked already.
@@ -122,7 +126,7 @@ impl Config {
         read: &dyn Fn(&Path) -> io::Result<String>,
     ) -> Result<Self, ConfigError> {
         let (settings, mut wrong) = sources::collect(args, env, read);
-        let config = build(settings, &mut wrong);
+        let config = build(settings, env, &mut wrong);
         config.filter(|_| wrong.is_empty()).ok_or(ConfigError(wrong))
     }
 
@@ -135,7 +139,7 @@ impl Config {
 }
 
 /// `None` where `wrong` says why.
-fn build(mut settings: Settings, wrong: &mut Vec<Wrong>) -> Option<Config> {
+fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &mut Vec<Wrong>) -> Option<Config> {
     let mut values = Values { settings: &settings, wrong };
     let listen = values.read("server.listen", parse::address);
     let metrics_listen = values.read("server.metrics_listen", parse::address);
@@ -146,21 +150,16 @@ fn build(mut settings: Settings, wrong: &mut Vec<Wrong>) -> Option<Config> {
     let store = values.read("store.kind", parse::store);
     let data_dir = values.read("store.data_dir", parse::path);
     let accept_loss = values.read("store.accept_loss", parse::boolean);
-    let cql_nodes = values.read("cql.nodes", parse::nodes);
-    let cql_keyspace = values.read("cql.keyspace", parse::keyspace);
-    let migrate = values.read("cql.migrate", parse::boolean);
+    let cql = cql::read(&mut values, store == Some(StoreKind::Cql));
     let egress_allow = values.read("egress.allow", str::parse);
     let egress_name_servers = values.read("egress.name_servers", parse::addresses);
     let log_filter = values.read("log.filter", parse::filter);
     let log_format = values.read("log.format", parse::log_format);
     let otlp_endpoint = values.read("telemetry.otlp_endpoint", parse::endpoint);
+    let remote_traces = values.read("telemetry.remote_traces_per_second", |text| parse::number(text, 0..=1_000_000));
+    let slow_millis = values.read("telemetry.slow_millis", |text| parse::number(text, 1..=3_600_000));
     let bootstrap_api_key = values.read("bootstrap.api_key", parse::api_key);
 
-    if store == Some(StoreKind::Cql) && cql_nodes.as_ref().is_some_and(Vec::is_empty) {
-        values
-            .wrong
-            .push(Wrong::missing("--cql-nodes or TERTULIA_CQL_NODES", "host:port of a node, as the store is cql"));
-    }
     if listen.is_some_and(|listen| listen.port() != 0) && listen == metrics_listen {
         values.refuse("server.metrics_listen", "another address or port than that of the API");
     }
@@ -175,14 +174,14 @@ fn build(mut settings: Settings, wrong: &mut Vec<Wrong>) -> Option<Config> {
         store: store?,
         data_dir: data_dir?,
         accept_loss: accept_loss?,
-        cql_nodes: cql_nodes?,
-        cql_keyspace: cql_keyspace?,
-        migrate: migrate?,
+        cql: cql?,
         egress_allow: egress_allow?,
         egress_name_servers: egress_name_servers?,
         log_filter: log_filter?,
         log_format: log_format?,
-        otlp_endpoint: otlp_endpoint?,
+        otel: Otel::read(env, otlp_endpoint?.as_deref()),
+        remote_traces_per_second: u32::try_from(remote_traces?).ok()?,
+        slow_request: Duration::from_millis(slow_millis?),
         bootstrap_api_key: bootstrap_api_key?,
         settings,
     })

@@ -44,7 +44,7 @@ pub fn router(app: App) -> Router {
     let mut seed = [0; 32];
     seed[..16].copy_from_slice(&app.node().random());
     seed[16..].copy_from_slice(&app.node().random());
-    let context = context::ContextLayer::new(Arc::new(Entropy::seeded(seed)), app.samples_new_traces());
+    let context = context::ContextLayer::new(Arc::new(Entropy::seeded(seed)), Arc::clone(app.door()));
     let authenticated = caller::Authentication(app.clone());
     // The layer is around the fallback too: without a key nobody learns which paths there are.
     let api = talking().merge(configuring()).fallback(|| async { http::StatusCode::NOT_FOUND }).layer(authenticated);

@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::operators::{self, NewKey, OperatorError};
-use tertulia::serve;
+use tertulia::{serve, stores, transfer};
 
 /// Messages are allocated by one thread and freed by another; the system's allocator spends a third of a message's
 /// CPU on that.
@@ -28,11 +29,30 @@ struct Cli {
 enum Command {
     /// Runs the server until it is told to stop (SIGTERM or Ctrl-C)
     Serve,
+    /// Makes the CQL keyspace where there is none and applies pending migrations
+    Migrate,
     /// Prints the whole effective configuration with explanations, secrets masked
     Config,
     /// Makes, lists and revokes API keys in the store of a server that is not running
     #[command(subcommand)]
     Keys(Keys),
+    /// Writes a workspace, or everything, as JSON lines; holds secrets as the store does
+    Export {
+        /// Only this workspace and its keys [default: everything]
+        #[arg(long)]
+        workspace: Option<String>,
+        /// Writes to this file, and goes on where an export to it was broken off [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Reads an export into a store that has not seen its first start, or not this workspace; may be run again
+    Import {
+        /// The export [default: standard input]
+        file: Option<PathBuf>,
+        /// Leaves out the API keys: an installation hashes them under a secret of its own
+        #[arg(long)]
+        without_keys: bool,
+    },
     /// Reads everything in the store of a server that is not running and says whether it is what was written
     Verify,
 }
@@ -64,6 +84,15 @@ enum Keys {
         /// The key's id, key_…
         id: String,
     },
+}
+
+/// Why nothing was migrated, or nobody heard of it.
+#[derive(Debug, thiserror::Error)]
+enum MigrateFailure {
+    #[error(transparent)]
+    Stores(#[from] stores::StoresError),
+    #[error("the answer cannot be written: {0}")]
+    Output(#[from] io::Error),
 }
 
 /// Why the process ends without success.
@@ -102,8 +131,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let config = Config::from_process(&cli.settings).map_err(Failure::usage)?;
     match cli.command {
         Command::Serve => block_on(serve::run(&config)),
+        Command::Migrate => block_on(async { Ok::<_, MigrateFailure>(write(&stores::migrate(&config).await?)?) }),
         Command::Config => print(&config.effective()),
         Command::Keys(keys) => block_on(run_keys(&config, keys)),
+        Command::Export { workspace, out } => block_on(async {
+            // Standard output may be the export itself.
+            tell(&operators::export(&config, workspace.as_deref(), out.as_deref()).await?);
+            Ok::<_, OperatorError>(())
+        }),
+        Command::Import { file, without_keys } => block_on(async {
+            let options = transfer::Options { without_keys };
+            Ok::<_, OperatorError>(write(&operators::import(&config, file.as_deref(), options).await?)?)
+        }),
         Command::Verify => print(&operators::verify(&config).map_err(Failure::failed)?),
     }
 }
@@ -127,6 +166,12 @@ fn block_on<E: Display>(work: impl Future<Output = Result<(), E>>) -> Result<(),
     // What still runs was given its time; it must not keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// What was done, on standard error.
+fn tell(words: &str) {
+    // The exit code tells as well.
+    let _ = io::stderr().lock().write_all(words.as_bytes());
 }
 
 /// The command's answer, on standard output.

@@ -2,33 +2,47 @@
 
 use std::sync::Arc;
 
+use ::http::{HeaderMap, header};
 use actors::metrics::{Described, LabelPair, MetricKind, Sample};
-use actors::node::Node;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use http::{HeaderMap, header};
 
 pub mod exemplar;
+pub mod http;
 pub mod page;
+mod process;
+mod runtime;
 
+use crate::app::App;
+use crate::telemetry::waiting::Waiting;
 use page::{Format, Page};
 
+/// What the metrics listener looks at.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// What handlers share.
+    pub app: App,
+    /// The spans that wait to be sent, where they are sent.
+    pub spans: Option<Arc<Waiting>>,
+}
+
 /// The routes of the metrics listener.
-pub fn router(node: Arc<Node>) -> Router {
-    Router::new().route("/metrics", get(metrics)).with_state(node)
+pub fn router(sources: Sources) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(sources)
 }
 
 async fn metrics(
-    State(node): State<Arc<Node>>,
+    State(sources): State<Sources>,
     headers: HeaderMap,
 ) -> ([(header::HeaderName, &'static str); 1], String) {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::accepted(accept);
-    ([(header::CONTENT_TYPE, format.content_type())], text(&node, format))
+    ([(header::CONTENT_TYPE, format.content_type())], text(&sources, format))
 }
 
-fn text(node: &Node, format: Format) -> String {
+fn text(sources: &Sources, format: Format) -> String {
+    let node = sources.app.node();
     let mut page = Page::new(format);
     let gauges = [
         ("tertulia_up", "Whether the process serves.", 1),
@@ -50,27 +64,54 @@ fn text(node: &Node, format: Format) -> String {
     if let Some(store) = node.store_metrics() {
         store.visit(&mut show);
     }
+    sources.app.door().metrics().write(&mut page);
+    if let Some(spans) = &sources.spans {
+        write_spans(&mut page, spans);
+    }
+    runtime::write(&mut page);
+    process::write(&mut page);
     page.finish()
+}
+
+fn write_spans(page: &mut Page, spans: &Waiting) {
+    page.metric("tertulia_spans_waiting", "Spans that wait to be sent.", MetricKind::Gauge);
+    page.value(&[], spans.len());
+    let counts = spans.counts();
+    page.metric("tertulia_spans_exported_total", "Spans that the receiver took.", MetricKind::Counter);
+    page.value(&[], counts.exported.get());
+    page.metric("tertulia_spans_dropped_total", "Spans that were dropped.", MetricKind::Counter);
+    page.value(&[("reason", "queue_full")], counts.overflowed.get());
+    page.value(&[("reason", "refused")], counts.refused.get());
 }
 
 #[cfg(test)]
 mod tests {
     use actors::agent::NoModels;
+    use std::io::ErrorKind;
+
+    use ::http::Request;
     use actors::clock::{Entropy, ManualClock};
+    use actors::node::Node;
     use actors::store::memory::MemoryStore;
     use axum::body::Body;
-    use http::Request;
     use http_body_util::BodyExt;
     use tower::ServiceExt;
 
     use super::*;
+    use crate::config::{Config, ConfigArgs};
+    use crate::egress::Egress;
+    use crate::secret::Pepper;
 
     async fn scraped(accept: &str) -> (String, String) {
         let entropy = Entropy::seeded([1; 32]);
         let clock = Arc::new(ManualClock::default());
         let node = Node::start(Arc::new(MemoryStore::default()), clock, entropy, Arc::new(NoModels));
+        let config = Config::load(&ConfigArgs::default(), &|_| None, &|_| Err(ErrorKind::NotFound.into())).unwrap();
+        let spans = Some(Arc::new(Waiting::new(config.otel.batching)));
+        let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap();
+        let app = App::new(node, Pepper::new([1; 32]), egress, &config);
         let request = Request::get("/metrics").header(header::ACCEPT, accept).body(Body::empty()).unwrap();
-        let response = router(node).oneshot(request).await.unwrap();
+        let response = router(Sources { app, spans }).oneshot(request).await.unwrap();
         let content_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (content_type, String::from_utf8(body.to_vec()).unwrap())

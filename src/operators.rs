@@ -1,17 +1,19 @@
 //! The operators' commands that work on the store itself, without a server.
 
 use std::fmt::Write as _;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
 use actors::agent::NoModels;
-use actors::clock::SystemClock;
+use actors::clock::{Clock as _, SystemClock};
 use actors::directory::Circumstances;
 use actors::id::{EntityKey, KeyId};
 use actors::key::{ApiKey, KEYS_BY_HASH, KEYS_BY_ID, Principal, Scope};
 use actors::node::Node;
 use actors::registry::Command;
+use actors::store::inventory::Inventory;
 use actors::store::{KeyRange, Order, StoreError};
 use actors::workspace::{WORKSPACES, Workspace};
 use bytes::Bytes;
@@ -24,6 +26,7 @@ use crate::http::caller::OPERATORS;
 use crate::keys;
 use crate::secret::{NoRandomness, Pepper};
 use crate::stores::{self, StoresError};
+use crate::transfer::{self, TransferError};
 use crate::wire::time;
 
 /// Keys read at once.
@@ -43,6 +46,11 @@ pub enum OperatorError {
     /// The store was not opened for verification.
     #[error("the store was not opened: {0}")]
     Open(#[from] embedded::OpenError),
+    /// Only the embedded store is verified from outside.
+    #[error(
+        "a CQL cluster checks what it keeps by itself (`nodetool scrub`, `nodetool repair`); choose --store embedded"
+    )]
+    NotEmbedded,
     /// The store has not seen its first start.
     #[error("this store has no installation yet; start the server once")]
     NoInstallation,
@@ -67,6 +75,9 @@ pub enum OperatorError {
     /// The answer could not be written.
     #[error("the answer cannot be written: {0}")]
     Output(#[from] io::Error),
+    /// An export or an import ended early.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// The store is damaged; everything that was found is named.
     #[error("{0}")]
     Damaged(String),
@@ -223,7 +234,7 @@ async fn open(config: &Config) -> Result<(Arc<Node>, Pepper), OperatorError> {
         there(&config.data_dir)?;
     }
     // A store that fails says so in the answer to the one change that is asked of it.
-    let store = stores::open(config, Box::new(|_| {}))?;
+    let store = stores::open(config, Box::new(|_| {})).await?;
     let node = Node::start(store, Arc::new(SystemClock), crate::serve::entropy()?, Arc::new(NoModels));
     match bootstrap::pepper(&node).await {
         Ok(Some(pepper)) => Ok((node, pepper)),
@@ -244,13 +255,63 @@ fn there(dir: &Path) -> Result<(), OperatorError> {
     if empty { Err(OperatorError::NoStore(dir.display().to_string())) } else { Ok(()) }
 }
 
+/// Writes a workspace, or everything, as JSON lines: to a file, where an export that was broken off goes on, or to
+/// standard output. What was written, in words.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn export(config: &Config, workspace: Option<&str>, to: Option<&Path>) -> Result<String, OperatorError> {
+    if config.store == StoreKind::Embedded {
+        there(&config.data_dir)?;
+    }
+    let store = stores::open(config, Box::new(|_| {})).await?;
+    let now = SystemClock.now();
+    let exported = match to {
+        Some(path) => {
+            let file = secret_file(path)?;
+            let done = transfer::export_to_file(&*store, workspace, now, &file).await;
+            file.sync_all()?;
+            done
+        }
+        None => transfer::export(&*store, workspace, now, io::BufWriter::new(io::stdout())).await,
+    };
+    store.close().await;
+    let transfer::Exported { entities, lines, resumed } = exported?;
+    Ok(format!("exported {entities} entities in {lines} lines, {resumed} of them by an earlier export\n"))
+}
+
+/// Opens a file for reading and writing that only its owner may read: it will hold secrets.
+fn secret_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Does what an export says, from a file or from standard input, as far as it is not done; what was done, in words.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn import(config: &Config, from: Option<&Path>, options: transfer::Options) -> Result<String, OperatorError> {
+    let lines: Box<dyn BufRead> = match from {
+        Some(path) => Box::new(BufReader::new(File::open(path)?)),
+        None => Box::new(BufReader::new(io::stdin())),
+    };
+    let store = stores::open(config, Box::new(|_| {})).await?;
+    let imported = transfer::import(Arc::<dyn Inventory>::clone(&store), options, lines).await;
+    store.close().await;
+    let transfer::Imported { entities, commits, skipped } = imported?;
+    Ok(format!("imported {entities} entities: {commits} commits now, {skipped} were there\n"))
+}
+
 /// Reads everything in the store and compares it with what was written; what there is, in words.
 ///
 /// # Errors
 /// [`OperatorError::Damaged`] with every fault, a line each; what keeps the store from being opened.
 pub fn verify(config: &Config) -> Result<String, OperatorError> {
     if config.store == StoreKind::Cql {
-        return Err(StoresError::NoCql.into());
+        return Err(OperatorError::NotEmbedded);
     }
     let dir = &config.data_dir;
     there(dir)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actors::clock::{Entropy, SystemClock};
 use actors::node::Node;
+use actors::ports::Ports;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -15,19 +16,23 @@ use crate::app::App;
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::{Config, Secret};
 use crate::egress::{Egress, EgressError};
+use crate::metrics::Sources;
 use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
 use crate::server::{ServerOptions, serve};
 use crate::stores::{self, StoresError};
-use crate::telemetry::{self, TelemetryError};
+use crate::telemetry::waiting::Waiting;
+use crate::telemetry::{self, Telemetry, TelemetryError};
 use crate::{http, metrics, shutdown};
 
 /// How long running requests may take once the server was asked to stop.
 const REQUESTS: Duration = Duration::from_secs(10);
 /// When turns and commands must have ended and the store be closed, counted from the same moment.
 const DRAINED: Duration = Duration::from_secs(17);
+/// How long spans that still wait may take to be sent.
+const SPANS: Duration = Duration::from_millis(900);
 /// When the process gives up waiting for that; with what is left to do it ends within the promised 20 seconds.
-const GIVEN_UP: Duration = Duration::from_secs(19);
+const GIVEN_UP: Duration = Duration::from_millis(18_500);
 /// Where metrics are served unless somebody says otherwise.
 const USUAL_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 /// Scrapers of metrics at once.
@@ -77,14 +82,21 @@ pub enum ServeError {
 /// # Errors
 /// See [`ServeError`].
 pub async fn run(config: &Config) -> Result<(), ServeError> {
-    telemetry::init(config)?;
+    let telemetry = telemetry::init(config)?;
+    let served = run_traced(config, &telemetry).await;
+    telemetry.finish(SPANS).await;
+    served
+}
+
+async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeError> {
     let asked = shutdown::signal().map_err(ServeError::Signals)?;
     let (failed, failure) = mpsc::channel(1);
     // Only the first reason counts, and only somebody who still listens needs it.
-    let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why))))?;
+    let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why)))).await?;
     let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?;
-    let node = Node::start(store, Arc::new(SystemClock), entropy()?, Arc::new(OpenAi::new(entropy()?)?));
-    let served = serve_node(&node, egress, config, asked, failure).await;
+    let ports = Ports { models: Arc::new(OpenAi::new(entropy()?)?), traces: telemetry.traces() };
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports);
+    let served = serve_node(&node, egress, config, telemetry.waiting().cloned(), asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
         node.drain(Instant::now() + Duration::from_secs(1)).await;
@@ -107,6 +119,7 @@ async fn serve_node(
     node: &Arc<Node>,
     egress: Egress,
     config: &Config,
+    spans: Option<Arc<Waiting>>,
     asked: impl Future<Output = &'static str>,
     mut failure: mpsc::Receiver<String>,
 ) -> Result<Stopped, ServeError> {
@@ -121,7 +134,7 @@ async fn serve_node(
     let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
     let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
     let serving = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));
-    tokio::spawn(serve(scraped, metrics::router(Arc::clone(node)), of_metrics, app.left()));
+    tokio::spawn(serve(scraped, metrics::router(Sources { app: app.clone(), spans }), of_metrics, app.left()));
     tracing::info!(%address, %metrics_address, "ready");
     if let Err(error) = say(&format!("tertulia is ready on http://{address}")) {
         tracing::warn!(%error, "standard output cannot be written");

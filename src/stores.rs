@@ -1,34 +1,127 @@
 //! Which store keeps everything, and opening it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::clock::SystemClock;
-use actors::store::Store;
-use schema::embedded::{EmbeddedStore, OnFatal, OpenError, Options};
+use actors::store::inventory::Inventory;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use schema::cql::{self, ConnectError, Contact, CqlStore, MigrateError, Quorum};
+use schema::embedded::{self, EmbeddedStore, OnFatal};
 
-use crate::config::{Config, StoreKind};
+use crate::config::cql::Consistency;
+use crate::config::{Config, Cql, Secret, StoreKind};
 
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoresError {
     /// The embedded store was not opened.
     #[error("the store was not opened: {0}")]
-    Embedded(#[from] OpenError),
-    /// This program has no CQL store.
-    #[error("the store cql is not part of this program; choose --store embedded")]
-    NoCql,
+    Embedded(#[from] embedded::OpenError),
+    /// The CQL store was not opened.
+    #[error("the store was not opened: {0}")]
+    Cql(#[from] cql::OpenError),
+    /// The CQL keyspace was not made or brought up to date.
+    #[error("the keyspace was not migrated: {0}")]
+    Migrate(#[from] MigrateError),
+    /// The cluster's certificates cannot be checked.
+    #[error("{0} cannot be used as the certificates that sign those of the CQL nodes: {1}")]
+    CaFile(PathBuf, String),
+    /// TLS cannot be used.
+    #[error("TLS cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
+    /// Only a CQL store has migrations.
+    #[error("the store is embedded and needs no migrations; choose --store cql")]
+    NoMigrations,
+}
+
+impl StoresError {
+    /// Whether it may pass without anybody's doing: the cluster cannot be reached now, or its schema is on its way.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Cql(cql::OpenError::Connect(ConnectError::Unreachable(_))) => true,
+            Self::Migrate(error) | Self::Cql(cql::OpenError::Schema(error)) => matches!(
+                error,
+                MigrateError::Connect(ConnectError::Unreachable(_))
+                    | MigrateError::Failed { .. }
+                    | MigrateError::Locked(_)
+            ),
+            _ => false,
+        }
+    }
 }
 
 /// Opens the store that `config` names. `on_fatal` is called with the reason when it can keep nothing any more.
 ///
 /// # Errors
 /// See [`StoresError`].
-pub fn open(config: &Config, on_fatal: OnFatal) -> Result<Arc<dyn Store>, StoresError> {
+pub async fn open(config: &Config, on_fatal: OnFatal) -> Result<Arc<dyn Inventory>, StoresError> {
     match config.store {
         StoreKind::Embedded => {
-            let options = Options::new(Arc::new(SystemClock), on_fatal).accept_loss(config.accept_loss);
+            let options = embedded::Options::new(Arc::new(SystemClock), on_fatal).accept_loss(config.accept_loss);
             Ok(Arc::new(EmbeddedStore::open(&config.data_dir, options)?))
         }
-        StoreKind::Cql => Err(StoresError::NoCql),
+        StoreKind::Cql => {
+            let contact = contact(&config.cql)?;
+            if config.cql.migrate {
+                cql::migrate(&contact, replication(&config.cql)).await?;
+            }
+            Ok(Arc::new(CqlStore::open(cql::Options::new(contact, Arc::new(SystemClock))).await?))
+        }
     }
+}
+
+/// Brings the keyspace up to date; what was applied, in words.
+///
+/// # Errors
+/// See [`StoresError`].
+pub async fn migrate(config: &Config) -> Result<String, StoresError> {
+    if config.store == StoreKind::Embedded {
+        return Err(StoresError::NoMigrations);
+    }
+    let applied = cql::migrate(&contact(&config.cql)?, replication(&config.cql)).await?;
+    let keyspace = &config.cql.keyspace;
+    if applied.is_empty() {
+        return Ok(format!("the keyspace {keyspace} is up to date\n"));
+    }
+    Ok(format!("applied to the keyspace {keyspace}: {}\n", applied.join(", ")))
+}
+
+fn replication(cql: &Cql) -> Option<&[(String, u32)]> {
+    (!cql.replication.is_empty()).then_some(&cql.replication[..])
+}
+
+fn contact(cql: &Cql) -> Result<Contact, StoresError> {
+    Ok(Contact {
+        nodes: cql.nodes.clone(),
+        keyspace: cql.keyspace.clone(),
+        datacenter: cql.datacenter.clone(),
+        quorum: match cql.consistency {
+            Consistency::LocalQuorum => Quorum::Local,
+            Consistency::Quorum => Quorum::Global,
+        },
+        user: cql.user.as_ref().map(|(name, password)| (name.clone(), Secret::expose(password).to_owned())),
+        tls: if cql.tls { Some(Arc::new(tls(cql.ca_file.as_deref())?)) } else { None },
+    })
+}
+
+/// Trusts the certificates in `ca_file`, or those that the platform trusts.
+fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, StoresError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let Some(path) = ca_file else { return Ok(builder.with_platform_verifier()?.with_no_client_auth()) };
+    let refused = |why: String| StoresError::CaFile(path.to_owned(), why);
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refused(error.to_string()))? {
+        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(refused("it has none".to_owned()));
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

@@ -1,12 +1,40 @@
-//! Log lines: to standard error, as JSON or as text.
+//! What this program tells of itself: log lines on standard error, and traces by OTLP where a receiver is named.
+//!
+//! Spans come in two kinds. A *stage* of a message's life crosses mailboxes, batches and processes and is known when it
+//! has ended: the actors and the door tell it whole (`actors::trace`). A *piece of code*, such as a call of a model or
+//! the start of the server, is a span of `tracing` and comes through `tracing-opentelemetry`. Both wait in the same
+//! bounded place ([`waiting`]) and are sent by the same thread ([`export`]). See `docs/TELEMETRY.md`.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
+use actors::trace::Traces;
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::{EnvFilter, filter, fmt, registry};
 
 use crate::config::{Config, LogFormat};
+use crate::secret::{NoRandomness, random};
+
+mod code;
+mod convert;
+pub mod export;
+mod log;
+pub mod sampling;
+pub mod waiting;
+
+pub use code::{child_of, place_of};
+use export::{Export, ExportError};
+use sampling::Sampling;
+use waiting::{Recorder, Waiting};
+
+/// The target of `tracing` spans that are exported; others are not.
+pub const SPANS: &str = "tertulia::span";
 
 /// Why no log could be set up.
 #[derive(Debug, thiserror::Error)]
@@ -17,39 +45,130 @@ pub enum TelemetryError {
     /// Somebody in this process has set one up already.
     #[error("logging is set up already")]
     Twice(#[from] tracing::subscriber::SetGlobalDefaultError),
+    /// Traces were asked for and cannot be sent.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// This process cannot be told from others.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
 }
 
-/// Sends the log lines of the whole process to standard error, and panics too, so that no line has another form.
+/// The running telemetry of a process.
+#[derive(Debug)]
+pub struct Telemetry {
+    sampling: Arc<Sampling>,
+    exporting: Option<(Export, Arc<Waiting>)>,
+}
+
+/// Sends the log lines of the whole process to standard error, panics too, so that no line has another form, and traces
+/// to their receiver.
 ///
 /// # Errors
 /// See [`TelemetryError`].
-pub fn init(config: &Config) -> Result<(), TelemetryError> {
-    tracing::subscriber::set_global_default(subscriber(&config.log_filter, config.log_format, io::stderr)?)?;
+pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
+    let (telemetry, provider) = Telemetry::start(config)?;
+    let spans = provider.as_ref().map(code::layer);
+    let subscriber = subscriber(&config.log_filter, config.log_format, io::stderr, spans)?;
+    tracing::subscriber::set_global_default(subscriber)?;
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
         let words = panic.payload_as_str().unwrap_or("not text");
         tracing::error!(panic = words, at, "panicked");
     }));
-    Ok(())
+    for complaint in &config.otel.complaints {
+        tracing::warn!("{complaint}");
+    }
+    if let Some(receiver) = &config.otel.receiver {
+        let sampler = format!("{:?}", config.otel.sampler);
+        tracing::info!(protocol = ?receiver.protocol, sampler, "traces are exported");
+    }
+    Ok(telemetry)
 }
 
-/// What turns events into lines. Fields stay fields, so `request.id` and `trace.id` can be searched for.
+impl Telemetry {
+    /// Starts the export, where there is a receiver; the provider is for spans of `tracing`.
+    ///
+    /// # Errors
+    /// See [`TelemetryError`].
+    fn start(config: &Config) -> Result<(Self, Option<SdkTracerProvider>), TelemetryError> {
+        let sampling = Arc::new(Sampling::new(config));
+        let Some(receiver) = &config.otel.receiver else {
+            return Ok((Self { sampling, exporting: None }, None));
+        };
+        let waiting = Arc::new(Waiting::new(config.otel.batching));
+        let resource = resource(&random()?[..16]);
+        let export = Export::start(receiver, resource, Arc::clone(&waiting))?;
+        let provider = code::provider(Arc::clone(&waiting));
+        Ok((Self { sampling, exporting: Some((export, waiting)) }, Some(provider)))
+    }
+
+    /// Where the actors' spans go.
+    #[must_use]
+    pub fn traces(&self) -> Traces {
+        match &self.exporting {
+            None => Traces::default(),
+            Some((_, waiting)) => {
+                let recorder = Recorder { waiting: Arc::clone(waiting), sampling: Arc::clone(&self.sampling) };
+                Traces::to(Arc::new(recorder))
+            }
+        }
+    }
+
+    /// The spans that wait to be sent, where they are sent.
+    #[must_use]
+    pub fn waiting(&self) -> Option<&Arc<Waiting>> {
+        self.exporting.as_ref().map(|(_, waiting)| waiting)
+    }
+
+    /// Sends what still waits, within this time.
+    pub async fn finish(self, within: Duration) {
+        if let Some((export, _)) = self.exporting {
+            export.finish(within).await;
+        }
+    }
+}
+
+/// What this process is, as every span of it says. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` add to it and go
+/// before.
+fn resource(instance: &[u8]) -> Resource {
+    let from_environment = Resource::builder().build();
+    let named = from_environment
+        .get_ref(&opentelemetry::Key::from_static_str("service.name"))
+        .is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+    let id: String = crate::http::trace::Hex(instance).to_string();
+    let mut attributes =
+        vec![KeyValue::new("service.version", env!("CARGO_PKG_VERSION")), KeyValue::new("service.instance.id", id)];
+    if !named {
+        attributes.push(KeyValue::new("service.name", "tertulia"));
+    }
+    attributes.retain(|own| named_otherwise(&from_environment, own));
+    Resource::builder().with_attributes(attributes).build()
+}
+
+/// Whether the environment does not say it already; the name is decided on before.
+fn named_otherwise(resource: &Resource, own: &KeyValue) -> bool {
+    own.key.as_str() == "service.name" || resource.get_ref(&own.key).is_none()
+}
+
+/// What turns events into lines, and spans into those that are exported.
 ///
 /// # Errors
 /// Where the filter is none.
-pub fn subscriber<W>(
+pub fn subscriber<W, L>(
     filter: &str,
     format: LogFormat,
     writer: W,
+    spans: Option<L>,
 ) -> Result<Box<dyn Subscriber + Send + Sync>, tracing_subscriber::filter::ParseError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    L: Layer<registry::Registry> + Send + Sync,
 {
-    let builder = fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(writer).with_ansi(false);
-    Ok(match format {
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_span_list(false).finish()),
-        LogFormat::Text => Box::new(builder.finish()),
-    })
+    let lines = fmt::layer().event_format(format).with_writer(writer).with_ansi(false);
+    // A span of an exported call is no concern of the log; asking about it would cost each of them.
+    let lines =
+        lines.with_filter(EnvFilter::try_new(filter)?).with_filter(filter::filter_fn(|metadata| metadata.is_event()));
+    Ok(Box::new(registry().with(spans).with(lines)))
 }
 
 #[cfg(test)]
@@ -57,13 +176,21 @@ pub(crate) mod tests {
     use std::sync::{Arc, LazyLock, Mutex};
 
     use tracing::Dispatch;
+    use tracing::level_filters::LevelFilter;
     use tracing_subscriber::registry;
 
     use super::*;
+    use crate::config::ConfigArgs;
 
     /// While a process has one subscriber only, a line that another thread meets first is judged by that thread's
     /// own subscriber, so by none, and is then off for all. Two that live as long as the process prevent that.
     static KEPT: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [Dispatch::new(registry()), Dispatch::new(registry())]);
+
+    /// The configuration with these environment variables and nothing else.
+    pub(crate) fn config(env: &[(&str, &str)]) -> Config {
+        let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Config::load(&ConfigArgs::default(), &env, &|_| Err(io::ErrorKind::NotFound.into())).unwrap()
+    }
 
     /// Log lines kept for a test to read.
     #[derive(Clone, Default)]
@@ -74,7 +201,7 @@ pub(crate) mod tests {
         pub(crate) fn subscriber(&self, filter: &str, format: LogFormat) -> Box<dyn Subscriber + Send + Sync> {
             LazyLock::force(&KEPT);
             let writer = self.clone();
-            subscriber(filter, format, move || writer.clone()).unwrap()
+            subscriber(filter, format, move || writer.clone(), None::<LevelFilter>).unwrap()
         }
 
         /// What was logged so far.

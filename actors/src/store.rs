@@ -24,6 +24,7 @@ use crate::trace::TraceContext;
 pub mod conformance;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
+pub mod inventory;
 pub mod memory;
 
 /// Where an entity stands.

@@ -166,6 +166,13 @@ impl Traces {
         Some((self.tracer.as_ref()?, context.filter(TraceContext::is_sampled)?))
     }
 
+    /// Records a span that somebody has timed himself.
+    pub fn record(&self, span: Finished) {
+        if let Some(tracer) = &self.tracer {
+            tracer.record(span);
+        }
+    }
+
     /// Whether spans of this trace are recorded.
     #[must_use]
     pub fn records(&self, context: Option<TraceContext>) -> bool {

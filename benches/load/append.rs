@@ -13,7 +13,7 @@ use crate::server::{Server, build, noop, tertulia};
 use crate::{Error, report, say};
 
 /// The key that both servers are started with; it never leaves the loopback address.
-const KEY: &str = "load-0123456789abcdef0123456789abcdef";
+pub(crate) const KEY: &str = "load-0123456789abcdef0123456789abcdef";
 
 /// How to run.
 #[derive(Args)]

@@ -42,9 +42,9 @@ pub(crate) struct Measured {
     pub(crate) machine: Duration,
 }
 
-const WARMING: u8 = 0;
-const MEASURING: u8 = 1;
-const STOPPED: u8 = 2;
+pub(crate) const WARMING: u8 = 0;
+pub(crate) const MEASURING: u8 = 1;
+pub(crate) const STOPPED: u8 = 2;
 
 #[derive(Default)]
 struct Tally {
@@ -158,7 +158,7 @@ async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn micros(duration: Duration) -> u32 {
+pub(crate) fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 

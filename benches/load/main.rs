@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod append;
+mod cql;
 mod generator;
 mod noop;
 mod proc_stat;
@@ -29,14 +30,21 @@ struct Cli {
 enum Command {
     /// Durable keyed appends over many conversations, beside a server that does nothing (L0)
     Append(append::Options),
+    /// Durable keyed appends on a CQL server, beside the driver alone doing the same conditional batches there
+    Cql(cql::Options),
     /// The server that does nothing; `append` starts it
     #[command(hide = true)]
     NoopServer,
 }
 
 fn main() -> ExitCode {
+    // The same program is the keeper of the CQL server that it starts.
+    if bed::keep() {
+        return ExitCode::SUCCESS;
+    }
     let outcome = match Cli::parse().command {
         Command::Append(options) => append::run(&options),
+        Command::Cql(options) => cql::run(&options),
         Command::NoopServer => noop::run(),
     };
     match outcome {

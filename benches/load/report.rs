@@ -9,7 +9,7 @@ const GENERATOR_LIMIT: f64 = 0.9;
 const OTHERS_LIMIT: f64 = 0.1;
 
 impl Measured {
-    fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
@@ -29,7 +29,7 @@ impl Measured {
     }
 
     /// The latency that this share of the answers did not exceed, in milliseconds.
-    fn quantile(&self, share: f64) -> f64 {
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
         let rank = (share * self.latencies.len() as f64).ceil() as usize;
         let at = rank.clamp(1, self.latencies.len().max(1)) - 1;
         f64::from(self.latencies.get(at).copied().unwrap_or(0)) / 1e3

@@ -75,6 +75,15 @@ pub(crate) fn tertulia(program: &Path, data_dir: Option<&Path>, key: &str) -> Re
     start(command, key, made)
 }
 
+/// The real server on a keyspace that is there.
+pub(crate) fn tertulia_on_cql(program: &Path, nodes: &[String], keyspace: &str, key: &str) -> Result<Server, Error> {
+    let mut command = Command::new(program);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--store", "cql"]);
+    command.args(["--cql-nodes", &nodes.join(",")]).env("TERTULIA_CQL_KEYSPACE", keyspace);
+    command.env("TERTULIA_LOG", "warn");
+    start(command, key, None)
+}
+
 /// Builds the real server and returns its path.
 pub(crate) fn build() -> Result<PathBuf, Error> {
     let release = release_dir()?;

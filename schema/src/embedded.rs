@@ -29,6 +29,7 @@ mod engine;
 mod filter;
 mod head_file;
 mod heads;
+mod inventory;
 mod journal;
 mod layout;
 mod lock;

@@ -46,7 +46,7 @@ const fn setting(key: &'static str, flag: Option<&'static str>, env: &'static st
 }
 
 /// Every setting there is; a test holds them against `config.default.toml`.
-pub(super) static SETTINGS: [Setting; 18] = [
+pub(super) static SETTINGS: [Setting; 27] = [
     setting("server.listen", Some("--listen"), "TERTULIA_LISTEN", Kind::Text),
     setting("server.metrics_listen", Some("--metrics-listen"), "TERTULIA_METRICS_LISTEN", Kind::Text),
     setting("server.max_connections", None, "TERTULIA_MAX_CONNECTIONS", Kind::Integer),
@@ -59,11 +59,20 @@ pub(super) static SETTINGS: [Setting; 18] = [
     setting("cql.nodes", Some("--cql-nodes"), "TERTULIA_CQL_NODES", Kind::List),
     setting("cql.keyspace", None, "TERTULIA_CQL_KEYSPACE", Kind::Text),
     setting("cql.migrate", Some("--migrate"), "TERTULIA_MIGRATE", Kind::Boolean),
+    setting("cql.user", None, "TERTULIA_CQL_USER", Kind::Text),
+    Setting { secret: true, ..setting("cql.password", None, "TERTULIA_CQL_PASSWORD", Kind::Text) },
+    setting("cql.tls", None, "TERTULIA_CQL_TLS", Kind::Boolean),
+    setting("cql.ca_file", None, "TERTULIA_CQL_CA_FILE", Kind::Text),
+    setting("cql.datacenter", None, "TERTULIA_CQL_DATACENTER", Kind::Text),
+    setting("cql.consistency", None, "TERTULIA_CQL_CONSISTENCY", Kind::Text),
+    setting("cql.replication", None, "TERTULIA_CQL_REPLICATION", Kind::List),
     setting("egress.allow", None, "TERTULIA_EGRESS_ALLOW", Kind::List),
     setting("egress.name_servers", None, "TERTULIA_EGRESS_DNS", Kind::List),
     setting("log.filter", None, "TERTULIA_LOG", Kind::Text),
     setting("log.format", None, "TERTULIA_LOG_FORMAT", Kind::Text),
     setting("telemetry.otlp_endpoint", None, "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Text),
+    setting("telemetry.remote_traces_per_second", None, "TERTULIA_REMOTE_TRACES_PER_SECOND", Kind::Integer),
+    setting("telemetry.slow_millis", None, "TERTULIA_SLOW_MILLIS", Kind::Integer),
     Setting { secret: true, ..setting("bootstrap.api_key", None, "TERTULIA_BOOTSTRAP_API_KEY", Kind::Text) },
 ];
 

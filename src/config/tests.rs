@@ -38,9 +38,9 @@ fn without_any_setting_the_defaults_of_the_contract_hold() {
     assert_eq!((config.max_body_bytes, config.rate_limit), (4 * 1024 * 1024, 6_000_000));
     assert_eq!(config.wait_budget, Duration::from_secs(60));
     assert_eq!((config.log_filter.as_str(), config.log_format), ("info", LogFormat::Json));
-    assert!(config.egress_allow.is_empty() && config.cql_nodes.is_empty());
-    assert!(config.bootstrap_api_key.is_none() && config.otlp_endpoint.is_none());
-    assert!(!config.accept_loss && !config.migrate);
+    assert!(config.egress_allow.is_empty() && config.cql.nodes.is_empty());
+    assert!(config.bootstrap_api_key.is_none() && config.otel.receiver.is_none());
+    assert!(!config.accept_loss && !config.cql.migrate);
 }
 
 #[test]
@@ -86,16 +86,16 @@ fn every_setting_can_be_given_in_the_environment() {
     ];
     let config = load(&[], &env, None).unwrap();
     assert_eq!(
-        (config.store, config.cql_nodes.as_slice()),
+        (config.store, config.cql.nodes.as_slice()),
         (StoreKind::Cql, &["db-1:9042", "[::1]:9043"].map(String::from)[..])
     );
-    assert_eq!((config.cql_keyspace.as_str(), config.data_dir.as_path()), ("other", Path::new("/var/lib/t")));
+    assert_eq!((config.cql.keyspace.as_str(), config.data_dir.as_path()), ("other", Path::new("/var/lib/t")));
     assert!(config.egress_allow.contains("10.1.2.3".parse().unwrap()));
     assert_eq!((config.log_filter.as_str(), config.log_format), ("warn,tertulia::http=debug", LogFormat::Text));
     assert_eq!(config.bootstrap_api_key.as_ref().map(Secret::expose), Some(KEY));
-    assert!(config.accept_loss && config.migrate);
+    assert!(config.accept_loss && config.cql.migrate);
     assert_eq!((config.rate_limit, config.max_body_bytes, config.max_connections), (100, 2048, 9));
-    assert_eq!(config.otlp_endpoint.as_deref(), Some("http://localhost:4317"));
+    assert_eq!(config.otel.receiver.unwrap().endpoint, "http://localhost:4317/");
 }
 
 #[test]
@@ -201,8 +201,8 @@ fn what_is_printed_is_a_file_that_says_the_same() {
     assert!(printed.contains("listen = \"0.0.0.0:80\"  # from --listen"), "{printed}");
     let second = load(&[], &[], Some(&printed)).unwrap();
     assert_eq!(
-        (first.listen, first.migrate, first.max_body_bytes),
-        (second.listen, second.migrate, second.max_body_bytes)
+        (first.listen, first.cql.migrate, first.max_body_bytes),
+        (second.listen, second.cql.migrate, second.max_body_bytes)
     );
     assert_eq!((first.egress_allow, first.data_dir), (second.egress_allow, second.data_dir));
     assert_eq!(load(&[], &[], None).unwrap().effective(), DEFAULTS);

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actors::clock::Entropy;
+use actors::trace::current;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::response::{IntoResponse, Response};
@@ -21,9 +22,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri}
 use tower::{Layer, Service};
 
 use super::problem::Problem;
-use super::trace::{SAMPLED, TRACEPARENT, TraceContext, hex_into};
+use super::trace::{TRACEPARENT, TraceContext, hex_into};
 
+mod door;
 pub mod render;
+
+pub use door::Door;
+use door::{End, Known};
 
 /// The header that names a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -95,27 +100,28 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
 #[derive(Clone, Debug)]
 pub struct ContextLayer {
     entropy: Arc<Entropy>,
-    new_flags: u8,
+    door: Arc<Door>,
 }
 
 impl ContextLayer {
-    /// Ids are drawn from `entropy`. `sample_new` says whether a trace that begins here is recorded; a trace that the
-    /// client began keeps the client's choice.
+    /// Ids are drawn from `entropy`; `door` decides which requests are recorded, and hears of all of them.
     #[must_use]
-    pub fn new(entropy: Arc<Entropy>, sample_new: bool) -> Self {
-        Self { entropy, new_flags: if sample_new { SAMPLED } else { 0 } }
+    pub fn new(entropy: Arc<Entropy>, door: Arc<Door>) -> Self {
+        Self { entropy, door }
     }
 
-    fn context<B>(&self, request: &Request<B>) -> RequestContext {
+    fn context<B>(&self, request: &Request<B>, now: Instant) -> RequestContext {
         let random = self.entropy.draw();
         let mut span_id = [0; 8];
         span_id.copy_from_slice(&random[..8]);
-        let trace = TraceContext::continued(request.headers(), span_id).unwrap_or_else(|| TraceContext {
+        let caller = TraceContext::continued(request.headers(), span_id);
+        let mut trace = caller.unwrap_or_else(|| TraceContext {
             trace_id: self.entropy.draw(),
             span_id,
             parent_span_id: None,
-            flags: self.new_flags,
+            flags: 0,
         });
+        trace.flags = self.door.flags(&trace.trace_id, caller.map(|caller| caller.flags), now);
         RequestContext {
             request_id: RequestId::from_client(request.headers()).unwrap_or_else(|| RequestId::generated(&random)),
             trace,
@@ -130,7 +136,7 @@ impl<S> Layer<S> for ContextLayer {
     type Service = ContextService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ContextService { inner, layer: self.clone() }
+        ContextService { inner, layer: self.clone(), known: Known::default() }
     }
 }
 
@@ -139,6 +145,7 @@ impl<S> Layer<S> for ContextLayer {
 pub struct ContextService<S> {
     inner: S,
     layer: ContextLayer,
+    known: Known,
 }
 
 impl<S> Service<Request<Body>> for ContextService<S>
@@ -155,11 +162,40 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let started = Instant::now();
-        let context = self.layer.context(&request);
+        let began = Instant::now();
+        let context = self.layer.context(&request, began);
+        let _entered = current::enter(Some((&context.trace).into()));
+        self.layer.door.begun();
+        let (door, known) = (Arc::clone(&self.layer.door), Arc::clone(&self.known));
         request.extensions_mut().insert(context.clone());
+        let running = Running { door, known, context, began, ended: false };
         let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
-        ContextFuture { inner, context, started }
+        ContextFuture { inner, running }
+    }
+}
+
+/// A request that is being answered. Where it is dropped before, its client has left.
+#[derive(Debug)]
+struct Running {
+    door: Arc<Door>,
+    known: Known,
+    context: RequestContext,
+    began: Instant,
+    ended: bool,
+}
+
+impl Running {
+    fn end(&mut self, end: Option<End>) {
+        self.ended = true;
+        self.door.ended(&self.context, &self.known, self.began, end);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(None);
+        }
     }
 }
 
@@ -168,8 +204,7 @@ where
 pub struct ContextFuture<F> {
     /// The running handler, or what it panicked with before it ran.
     inner: Result<F, Box<dyn Any + Send>>,
-    context: RequestContext,
-    started: Instant,
+    running: Running,
 }
 
 impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for ContextFuture<F> {
@@ -177,6 +212,7 @@ impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for Contex
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        let _entered = current::enter(Some((&this.running.context.trace).into()));
         let polled = match &mut this.inner {
             // A handler that panicked is never polled again: this future ends with it.
             Ok(inner) => catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll(cx))),
@@ -185,9 +221,9 @@ impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for Contex
         let response = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(response))) => response,
-            Err(panic) => after_panic(&this.context, panic.as_ref()),
+            Err(panic) => after_panic(&this.running.context, panic.as_ref()),
         };
-        Poll::Ready(Ok(finish(&this.context, response, this.started.elapsed())))
+        Poll::Ready(Ok(finish(&mut this.running, response)))
     }
 }
 
@@ -197,18 +233,19 @@ fn after_panic(context: &RequestContext, panic: &(dyn Any + Send)) -> Response {
     tracing::error!(
         panic = words.unwrap_or("not text"),
         request.id = context.request_id.as_str(),
-        trace.id = %context.trace.trace_id_hex(),
         "a request handler panicked"
     );
     render::internal_error().into_response()
 }
 
-fn finish(context: &RequestContext, response: Response, took: Duration) -> Response {
-    let mut response = render::render(context, response);
+fn finish(running: &mut Running, response: Response) -> Response {
+    let context = &running.context;
+    let (mut response, code) = render::render(context, response);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, context.request_id.0.clone());
     headers.insert(TRACEPARENT, context.trace.traceparent());
-    log(context, response.status(), took);
+    log(context, response.status(), running.began.elapsed());
+    running.end(Some(End { status: response.status(), code }));
     response
 }
 
@@ -219,12 +256,11 @@ fn log(context: &RequestContext, status: StatusCode, took: Duration) {
             tracing::event!(
                 target: "tertulia::http",
                 $level,
-                http.method = context.method.as_str(),
+                http.request.method = context.method.as_str(),
                 http.route = context.route.as_ref().map_or("", MatchedPath::as_str),
-                http.status_code = status.as_u16(),
+                http.response.status_code = status.as_u16(),
                 duration_ms = took.as_secs_f64() * 1e3,
                 request.id = context.request_id.as_str(),
-                trace.id = %context.trace.trace_id_hex(),
                 "request"
             )
         };

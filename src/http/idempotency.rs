@@ -4,7 +4,6 @@ use actors::claims;
 use actors::directory::{Circumstances, KeyUse};
 use actors::id::{Address, EntityKey};
 use actors::store::KeyHash;
-use actors::trace::TraceContext;
 use dashmap::DashMap;
 
 use super::caller::Caller;
@@ -48,7 +47,7 @@ pub fn circumstances(context: &RequestContext, caller: &Caller, key: Option<&str
         let home = claims::home(caller.address, key.as_bytes(), 0);
         KeyUse::across(workspace_key_hash(caller.address, key), print, home)
     });
-    Circumstances { key, trace: Some(trace(context)) }
+    Circumstances { key, trace: Some((&context.trace).into()) }
 }
 
 /// Requests with idempotency keys that wait for their answers in this process, by where the key is remembered. There
@@ -92,12 +91,5 @@ pub fn in_progress() -> Problem {
 /// What a command without idempotency key comes with.
 #[must_use]
 pub fn without_key(context: &RequestContext) -> Circumstances {
-    Circumstances { key: None, trace: Some(trace(context)) }
-}
-
-/// The request's place in its trace, as actors pass it on.
-#[must_use]
-pub fn trace(context: &RequestContext) -> TraceContext {
-    let trace = &context.trace;
-    TraceContext { trace_id: trace.trace_id, span_id: trace.span_id, flags: trace.flags }
+    Circumstances { key: None, trace: Some((&context.trace).into()) }
 }

@@ -7,8 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// The header that carries a trace context, in both directions.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The bit of [`TraceContext::flags`] that says the trace is recorded.
-pub const SAMPLED: u8 = 0x01;
+pub use actors::trace::SAMPLED;
 
 /// Length of a `traceparent` of version 00.
 const LEN: usize = 55;
@@ -54,6 +53,13 @@ impl TraceContext {
     #[must_use]
     pub fn trace_id_hex(&self) -> Hex<'_> {
         Hex(&self.trace_id)
+    }
+}
+
+/// As actors pass it on.
+impl From<&TraceContext> for actors::trace::TraceContext {
+    fn from(trace: &TraceContext) -> Self {
+        Self { trace_id: trace.trace_id, span_id: trace.span_id, flags: trace.flags }
     }
 }
 

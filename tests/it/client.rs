@@ -17,6 +17,8 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
     pub(crate) replayed: bool,
+    /// Where the answer says that the request stands in its trace.
+    pub(crate) traceparent: String,
 }
 
 impl Reply {
@@ -62,19 +64,20 @@ impl Client {
         let broken = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let first = self.line()?;
         let status = first.get(9..12).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
-        let (mut length, mut replayed) = (None, false);
+        let (mut length, mut replayed, mut traceparent) = (None, false, String::new());
         loop {
             let line = self.line()?.to_ascii_lowercase();
             match line.split_once(": ") {
                 Some(("content-length", value)) => length = value.parse().ok(),
                 Some(("idempotent-replayed", value)) => replayed = value == "true",
+                Some(("traceparent", value)) => value.clone_into(&mut traceparent),
                 Some(_) => {}
                 None => break,
             }
         }
         let mut body = vec![0; length.ok_or_else(broken)?];
         self.0.read_exact(&mut body)?;
-        Ok(Reply { status, body, replayed })
+        Ok(Reply { status, body, replayed, traceparent })
     }
 
     fn line(&mut self) -> io::Result<String> {

@@ -6,13 +6,25 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::ADMIN_KEY;
+use crate::support::{ADMIN_KEY, Kind};
 
 /// The program, not yet run, with nothing of this process's environment that could change what it does.
 pub(crate) fn program(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tertulia"));
     command.env_clear().arg("--data-dir").arg(data_dir);
     command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
+    command
+}
+
+/// The same, on the store that this run of the tests is about: for a directory that is always the same one.
+pub(crate) fn program_on_store(data_dir: &Path) -> Command {
+    let mut command = program(data_dir);
+    if Kind::chosen() == Kind::Cql {
+        let server = bed::server().expect("TERTULIA_TEST_STORE asks for a CQL server");
+        let name = blake3::hash(data_dir.to_string_lossy().as_bytes()).to_hex();
+        command.args(["--store", "cql", "--migrate", "--cql-nodes", &server.nodes().join(",")]);
+        command.env("TERTULIA_CQL_KEYSPACE", format!("program_{}", &name[..16]));
+    }
     command
 }
 
@@ -26,7 +38,15 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(data_dir: &Path, env: &[(&str, &str)]) -> Self {
-        let mut command = program(data_dir);
+        Self::run(program(data_dir), env)
+    }
+
+    /// On the store that this run of the tests is about.
+    pub(crate) fn start_on_store(data_dir: &Path, env: &[(&str, &str)]) -> Self {
+        Self::run(program_on_store(data_dir), env)
+    }
+
+    fn run(mut command: Command, env: &[(&str, &str)]) -> Self {
         command.arg("serve").envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut printed = Vec::new();

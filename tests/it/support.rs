@@ -22,8 +22,9 @@ use tertulia::egress::Egress;
 use tertulia::{bootstrap, http as front};
 use tower::ServiceExt;
 
-pub(crate) use store::TestStore;
+pub(crate) use store::{Kind, TestStore};
 
+pub(crate) mod script;
 mod store;
 
 /// The admin key of every [`TestApp`].

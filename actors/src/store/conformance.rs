@@ -14,11 +14,13 @@ use crate::id::{Address, EntityKey};
 
 mod alarms;
 mod commits;
+mod inventory;
 mod lists;
 mod log;
 
 pub use alarms::*;
 pub use commits::*;
+pub use inventory::run_inventory;
 pub use lists::*;
 pub use log::*;
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use super::inventory::Inventory;
 use super::{
     Commit, CommitId, Done, Due, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Outcome, Redaction,
     Row, Store, StoreError, Table, View,
@@ -277,6 +278,46 @@ impl Store for MemoryStore {
     }
 }
 
+impl Inventory for MemoryStore {
+    fn entities(&self, after: Option<EntityKey>, limit: usize) -> BoxFuture<'_, Result<Vec<EntityKey>, StoreError>> {
+        Box::pin(async move {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let content = self.open()?;
+            Ok(content.entities.range((from, Bound::Unbounded)).take(limit).map(|(entity, _)| *entity).collect())
+        })
+    }
+
+    fn keys(
+        &self,
+        entity: EntityKey,
+        after: Option<KeyHash>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(KeyHash, KeyRow)>, StoreError>> {
+        Box::pin(async move {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            self.of(entity, |entity| {
+                entity.keys.range((from, Bound::Unbounded)).take(limit).map(|(hash, row)| (*hash, *row)).collect()
+            })
+        })
+    }
+
+    fn tables(&self, entity: EntityKey) -> BoxFuture<'_, Result<Vec<Table>, StoreError>> {
+        Box::pin(async move {
+            self.of(entity, |entity| {
+                entity.rows.iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, _)| *table).collect()
+            })
+        })
+    }
+
+    fn views(&self, workspace: Address) -> BoxFuture<'_, Result<Vec<View>, StoreError>> {
+        Box::pin(async move {
+            let content = self.open()?;
+            let of = content.views.iter().filter(|((of, _), entries)| *of == workspace && !entries.is_empty());
+            Ok(of.map(|((_, view), _)| *view).collect())
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,6 +326,7 @@ mod tests {
     #[tokio::test]
     async fn it_keeps_every_promise_of_the_port() {
         conformance::run(async || MemoryStore::default(), 0).await;
+        conformance::run_inventory(async || MemoryStore::default(), 0).await;
     }
 
     #[tokio::test]

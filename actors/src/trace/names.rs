@@ -37,6 +37,23 @@ pub fn alarm(kind: Kind) -> &'static str {
 
 // Attributes.
 
+/// The method of a request, of those that HTTP knows.
+pub const HTTP_METHOD: &str = "http.request.method";
+/// The pattern that a request's path fits.
+pub const HTTP_ROUTE: &str = "http.route";
+/// The status of the answer.
+pub const HTTP_STATUS: &str = "http.response.status_code";
+/// The path of a request; never its query.
+pub const URL_PATH: &str = "url.path";
+/// The scheme of a request.
+pub const URL_SCHEME: &str = "url.scheme";
+/// What the client calls the request, or what it was told to call it.
+pub const REQUEST_ID: &str = "tertulia.request.id";
+/// The code of the error that a request was answered with.
+pub const PROBLEM: &str = "tertulia.problem.code";
+/// Why a request is recorded that was not sampled: `error` or `slow`.
+pub const KEPT: &str = "tertulia.kept";
+
 /// What queues messages: this program.
 pub const MESSAGING_SYSTEM: &str = "messaging.system";
 /// What is done with a message.

@@ -60,4 +60,5 @@ async fn it_keeps_every_promise_of_the_port() {
     conformance::run(async || store.clone(), 1).await;
     store.flush().unwrap();
     conformance::run(async || store.clone(), 2).await;
+    conformance::run_inventory(async || store.clone(), 3).await;
 }

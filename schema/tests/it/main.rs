@@ -1,4 +1,6 @@
 //! The stores, from outside.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
+mod cql;
 mod embedded;
+mod keeper;

@@ -19,11 +19,11 @@ pub fn internal_error() -> Problem {
 
 /// Gives an error its body; other responses pass through. An error without a [`Problem`] (of the router, of an
 /// extractor) becomes one by its status and keeps its headers, so that no second form of error exists.
-pub(super) fn render(context: &RequestContext, mut response: Response) -> Response {
+pub(super) fn render(context: &RequestContext, mut response: Response) -> (Response, Option<&'static str>) {
     let problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
-        None if !is_error(response.status()) => return response,
-        None if response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON) => return response,
+        None if !is_error(response.status()) => return (response, None),
+        None if response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON) => return (response, None),
         None => by_status(response.status()),
     };
     let shown = Shown { problem: &problem, context, type_uri: format!("/docs/errors/{}", problem.code) };
@@ -36,7 +36,7 @@ pub(super) fn render(context: &RequestContext, mut response: Response) -> Respon
         response.headers_mut().entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
     }
     *response.body_mut() = Body::from(body);
-    response
+    (response, Some(problem.code))
 }
 
 fn is_error(status: StatusCode) -> bool {

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
+use actors::trace::kept::Kept;
+use actors::trace::{SpanKind, Traces};
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::post;
 use http::header;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -9,10 +11,28 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::config::LogFormat;
 use crate::http::problem::Fault;
-use crate::telemetry::tests::Lines;
+use crate::metrics::page::{Format, Page};
+use crate::telemetry::sampling::Sampling;
+use crate::telemetry::tests::{Lines, config};
+
+/// Somebody takes the traces.
+const EXPORTED: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317");
+
+/// A door with these environment variables and nothing else.
+fn door(env: &[(&str, &str)], traces: Traces) -> Arc<Door> {
+    Arc::new(Door::new(Sampling::new(&config(env)), traces))
+}
+
+fn layer(door: Arc<Door>) -> ContextLayer {
+    ContextLayer::new(Arc::new(Entropy::seeded([7; 32])), door)
+}
 
 /// The layer over routes that end in every way a route can end.
 fn app() -> Router {
+    behind(door(&[EXPORTED], Traces::default()))
+}
+
+fn behind(door: Arc<Door>) -> Router {
     async fn faulty() -> Problem {
         Problem::invalid(vec![Fault::new("/text", "too_long", "text is too long")])
     }
@@ -28,19 +48,19 @@ fn app() -> Router {
         format!("{} {:?}", context.request_id.as_str(), context.route.as_ref().map(MatchedPath::as_str))
     }
     Router::new()
-        .route("/ok", get(async || "ok"))
-        .route("/who/{id}", get(who))
+        .route("/ok", axum::routing::get(async || "ok"))
+        .route("/who/{id}", axum::routing::get(who))
         .route("/faulty", post(faulty))
-        .route("/busy", get(busy))
-        .route("/panics", get(panics))
+        .route("/busy", axum::routing::get(busy))
+        .route("/panics", axum::routing::get(panics))
         .route(
             "/plain/{status}",
-            get(async |axum::extract::Path(status): axum::extract::Path<u16>| {
+            axum::routing::get(async |axum::extract::Path(status): axum::extract::Path<u16>| {
                 (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, "text/plain")], "internal words")
             }),
         )
         .route("/api/v1/channels/{id}/messages", post(faulty).get(faulty))
-        .layer(ContextLayer::new(Arc::new(Entropy::seeded([7; 32])), true))
+        .layer(layer(door))
 }
 
 async fn ask(request: Request<Body>) -> Response {
@@ -205,7 +225,7 @@ async fn a_panic_before_the_first_poll_is_500_too() {
     let service = tower::service_fn(|_: Request<Body>| -> std::future::Ready<Result<Response, Infallible>> {
         panic!("at once");
     });
-    let layer = ContextLayer::new(Arc::new(Entropy::seeded([7; 32])), false);
+    let layer = layer(door(&[], Traces::default()));
     let response = layer.layer(service).oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 500);
     assert!(response.headers()[TRACEPARENT].to_str().unwrap().ends_with("-00"), "not sampled unless asked");
@@ -233,7 +253,7 @@ async fn every_request_is_one_line_at_debug_and_a_failure_at_any_level() {
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let seen: Vec<_> = lines
         .iter()
-        .map(|line| (line["level"].as_str(), line["http.status_code"].as_u64(), line["http.route"].as_str()))
+        .map(|line| (line["level"].as_str(), line["http.response.status_code"].as_u64(), line["http.route"].as_str()))
         .collect();
     assert_eq!(
         seen,
@@ -243,7 +263,102 @@ async fn every_request_is_one_line_at_debug_and_a_failure_at_any_level() {
             (Some("ERROR"), Some(500), Some("/plain/{status}")),
         ]
     );
-    assert!(lines.iter().all(|line| line["request.id"] == "mine" && line["http.method"] == "GET"));
-    assert!(lines.iter().all(|line| line["trace.id"].as_str().is_some_and(|id| id.len() == 32)));
+    assert!(lines.iter().all(|line| line["request.id"] == "mine" && line["http.request.method"] == "GET"));
+    assert!(lines.iter().all(|line| line["trace_id"].as_str().is_some_and(|id| id.len() == 32)));
+    assert!(lines.iter().all(|line| line["span_id"].as_str().is_some_and(|id| id.len() == 16)));
     assert!(lines.iter().all(|line| line["duration_ms"].is_f64()));
+}
+
+/// A door whose spans are kept.
+fn kept(env: &[(&str, &str)]) -> (Arc<Door>, Arc<Kept>) {
+    let kept = Arc::new(Kept::default());
+    let mut env = env.to_vec();
+    env.push(EXPORTED);
+    (door(&env, Traces::to(kept.clone())), kept)
+}
+
+fn get(path: &str) -> Request<Body> {
+    Request::get(path).header(REQUEST_ID, "mine").body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn a_recorded_request_is_a_span_with_the_names_of_the_conventions() {
+    let (door, kept) = kept(&[]);
+    let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut request = get("/who/7?search=secret");
+    request.headers_mut().insert(TRACEPARENT, HeaderValue::from_static(given));
+    let response = behind(Arc::clone(&door)).oneshot(request).await.unwrap();
+    let [span] = &kept.spans()[..] else { panic!("one span") };
+    assert_eq!((span.name.as_ref(), span.kind), ("GET /who/{id}", SpanKind::Server));
+    assert_eq!(span.parent, Some([0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]));
+    assert_eq!(crate::http::trace::Hex(&span.context.trace_id).to_string(), &given[3..35]);
+    let own = crate::http::trace::Hex(&span.context.span_id).to_string();
+    assert!(response.headers()[TRACEPARENT].to_str().unwrap().contains(&own), "the answer names this span");
+    let mut attributes = span.attributes.clone();
+    attributes.sort_by_key(|(name, _)| *name);
+    assert_eq!(
+        attributes,
+        [
+            ("http.request.method", "GET".into()),
+            ("http.response.status_code", 200_u32.into()),
+            ("http.route", "/who/{id}".into()),
+            ("tertulia.request.id", "mine".into()),
+            ("url.path", "/who/7".into()),
+            ("url.scheme", "http".into()),
+        ]
+    );
+    assert_eq!(span.error, None);
+}
+
+#[tokio::test]
+async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() {
+    let (door, kept) = kept(&[("OTEL_TRACES_SAMPLER", "always_off")]);
+    let app = behind(door);
+    for path in ["/ok", "/plain/404", "/busy", "/nowhere"] {
+        let response = app.clone().oneshot(get(path)).await.unwrap();
+        assert!(response.headers()[TRACEPARENT].to_str().unwrap().ends_with("-00"));
+    }
+    let [span] = &kept.spans()[..] else { panic!("one span: {:?}", kept.spans()) };
+    assert_eq!((span.name.as_ref(), span.error.as_deref()), ("GET /busy", Some("node_full")));
+    assert!(span.attributes.contains(&("tertulia.kept", "error".into())) && span.context.is_sampled());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_seen_and_counted() {
+    let (door, kept) = kept(&[]);
+    let never = Router::new().route("/never", axum::routing::get(std::future::pending::<&str>));
+    let app = never.layer(layer(Arc::clone(&door)));
+    let mut waiting = std::pin::pin!(app.oneshot(get("/never")));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    assert!(kept.spans().is_empty());
+    waiting.set(Router::new().oneshot(get("/")));
+    assert_eq!(kept.spans()[0].error.as_deref(), Some("client_left"));
+    let mut page = Page::new(Format::Text);
+    door.metrics().write(&mut page);
+    let text = page.finish();
+    assert!(text.contains("{http_route=\"/never\",http_request_method=\"GET\",status=\"aborted\"} 1\n"), "{text}");
+    assert!(text.contains("\nhttp_server_active_requests 0\n"), "{text}");
+}
+
+#[tokio::test]
+async fn methods_and_paths_of_clients_make_no_series_of_their_own() {
+    let (door, _) = kept(&[]);
+    let app = behind(Arc::clone(&door));
+    for (method, path) in [("GET", "/who/1"), ("GET", "/who/2"), ("HEAD", "/who/3"), ("BREW", "/a"), ("TEA", "/b")] {
+        let mut request = get(path);
+        *request.method_mut() = method.parse().unwrap();
+        app.clone().oneshot(request).await.unwrap();
+    }
+    let mut page = Page::new(Format::Text);
+    door.metrics().write(&mut page);
+    let text = page.finish();
+    let counts: Vec<_> = text.lines().filter(|line| line.contains("duration_seconds_count")).collect();
+    assert_eq!(
+        counts,
+        [
+            "http_server_request_duration_seconds_count{http_route=\"/who/{id}\",http_request_method=\"GET\",status=\"2xx\"} 2",
+            "http_server_request_duration_seconds_count{http_route=\"/who/{id}\",http_request_method=\"HEAD\",status=\"2xx\"} 1",
+            "http_server_request_duration_seconds_count{http_route=\"unmatched\",http_request_method=\"_OTHER\",status=\"4xx\"} 2",
+        ]
+    );
 }

@@ -1,4 +1,4 @@
-//! The store under a test's server: `TERTULIA_TEST_STORE` says which, `memory` (the default) or `embedded`.
+//! The store under a test's server: `TERTULIA_TEST_STORE` says which, `memory` (the default), `embedded` or `cql`.
 //!
 //! The durable ones run on a runtime of their own, which outlives each test's: they have connections and threads that
 //! many tests share. While one of them works, the clock of a test that paused it stands still, so that a disk or a
@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use actors::clock::{Millis, SystemClock};
 use actors::id::{Address, EntityKey};
+use actors::store::inventory::Inventory;
 use actors::store::memory::MemoryStore;
 use actors::store::{
     Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError, Table, View,
@@ -20,7 +21,9 @@ use futures_util::future::BoxFuture;
 use schema::embedded::{EmbeddedStore, Options};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
+
+use super::config;
 
 /// Where the durable stores live.
 static RUNTIME: LazyLock<Runtime> =
@@ -31,6 +34,7 @@ static RUNTIME: LazyLock<Runtime> =
 pub(crate) enum Kind {
     Memory,
     Embedded,
+    Cql,
 }
 
 impl Kind {
@@ -39,7 +43,8 @@ impl Kind {
         match std::env::var("TERTULIA_TEST_STORE").as_deref() {
             Ok("memory") | Err(_) => Self::Memory,
             Ok("embedded") => Self::Embedded,
-            Ok(other) => panic!("TERTULIA_TEST_STORE is {other}; it may be memory or embedded"),
+            Ok("cql") => Self::Cql,
+            Ok(other) => panic!("TERTULIA_TEST_STORE is {other}; it may be memory, embedded or cql"),
         }
     }
 }
@@ -65,7 +70,6 @@ struct Apart {
 }
 
 impl Apart {
-    #[expect(dead_code, reason = "the store that many tests share comes with the CQL store")]
     fn new() -> Self {
         let random = || RandomState::new().build_hasher().finish().to_le_bytes();
         let mut salt = [0; 10];
@@ -97,15 +101,46 @@ impl TestStore {
         match kind {
             Kind::Memory => Self::from(MemoryStore::default()),
             Kind::Embedded => Self::embedded(),
+            Kind::Cql => Self::cql().await,
         }
     }
 
     fn embedded() -> Self {
+        Self::embedded_inventory().0
+    }
+
+    /// An empty embedded store, and a view of everything in it.
+    pub(crate) fn embedded_inventory() -> (Self, Arc<dyn Inventory>) {
         let dir = tempfile::tempdir().unwrap();
         let fatal = |reason| panic!("the embedded store failed: {reason}");
         let options = Options::new(Arc::new(SystemClock), Box::new(fatal)).cache_bytes(4 << 20);
         let store = EmbeddedStore::open(dir.path(), options).unwrap();
-        Self { inner: Arc::new(store), apart: None, waits: true, _ground: Some(Arc::new(dir)) }
+        let inventory: Arc<dyn Inventory> = Arc::new(store);
+        let ground = Some(Arc::new(dir));
+        (Self { _ground: ground, ..Self::over(Arc::<dyn Inventory>::clone(&inventory)) }, inventory)
+    }
+
+    /// A store that is there.
+    pub(crate) fn over(inner: Arc<dyn Inventory>) -> Self {
+        Self { inner, apart: None, waits: true, _ground: None }
+    }
+
+    /// Every test's part of one keyspace: making one takes seconds.
+    async fn cql() -> Self {
+        static SHARED: OnceCell<Arc<dyn Inventory>> = OnceCell::const_new();
+        let inner = Arc::clone(SHARED.get_or_init(|| keyspace("front_door".to_owned())).await);
+        Self { apart: Some(Apart::new()), ..Self::over(inner) }
+    }
+
+    /// An empty keyspace of its own, and a view of everything in it.
+    pub(crate) async fn cql_inventory() -> (Self, Arc<dyn Inventory>) {
+        let inventory = keyspace(format!("moved_{:016x}", RandomState::new().build_hasher().finish())).await;
+        (Self::over(Arc::<dyn Inventory>::clone(&inventory)), inventory)
+    }
+
+    /// Does something with a store that lives on the stores' runtime.
+    pub(crate) async fn within<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+        RUNTIME.spawn(work).await.unwrap()
     }
 
     /// What the configuration is made of, as text that can be searched.
@@ -144,6 +179,19 @@ impl TestStore {
             done.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
         })
     }
+}
+
+/// The store in a keyspace, which is made where there is none.
+async fn keyspace(name: String) -> Arc<dyn Inventory> {
+    let server = bed::server().expect("a CQL server was asked for");
+    let config = config(&[
+        ("TERTULIA_STORE", "cql"),
+        ("TERTULIA_CQL_NODES", &server.nodes().join(",")),
+        ("TERTULIA_CQL_KEYSPACE", &name),
+        ("TERTULIA_MIGRATE", "true"),
+    ]);
+    let fatal = |reason| panic!("the CQL store failed: {reason}");
+    TestStore::within(async move { tertulia::stores::open(&config, Box::new(fatal)).await }).await.unwrap()
 }
 
 impl From<MemoryStore> for TestStore {

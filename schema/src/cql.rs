@@ -1,0 +1,321 @@
+//! The CQL store: durable conversations on ScyllaDB or Apache Cassandra, for many machines.
+//!
+//! An entity is a chain of partitions of one table (`entity`), and a commit is one conditional batch in the newest of
+//! them: the head moves if it stands where the commit expects it, and with it come the commit's records, idempotency
+//! keys and keyed rows. That is one round of consensus, however many rows there are. Everything else is plain reads
+//! and writes that may be done twice: what must be there before a commit (alarms, large records) is written before it,
+//! what follows from it (lists) after it.
+//!
+//! Start with `commit` (the life of a commit), `settle` (unknown outcomes), `plan` (what is written where).
+//! `docs/SCYLLADB.md` says what each table is for.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actors::clock::{Clock, Millis};
+use actors::id::{Address, EntityKey};
+use actors::metrics::StoreMetrics;
+use actors::store::{
+    Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError, Table, View,
+};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+mod batch;
+mod commit;
+mod db;
+mod due;
+mod heads;
+mod inventory;
+mod layout;
+mod lists;
+mod log;
+mod migrate;
+mod plan;
+mod read;
+mod roll;
+mod session;
+mod settle;
+mod standing;
+mod statements;
+
+pub use db::Counts;
+pub use migrate::{MIGRATIONS, MigrateError, Migration, migrate};
+pub use session::{ConnectError, Contact, Quorum};
+
+use db::Db;
+use due::Slots;
+use lists::Parts;
+use plan::BucketSize;
+use session::Profiles;
+use standing::Standings;
+use statements::Statements;
+
+/// After how many commits of an entity its state is stored: with each, so that an activation is one read. It is some
+/// hundred bytes beside rounds of consensus.
+const SNAPSHOT_EVERY: u64 = 1;
+/// Rows after which a bucket is closed. With a key each that is 2,000 records; a server warns above 100,000 rows.
+const BUCKET_ROWS: i32 = 4_000;
+/// Bytes after which a bucket is closed; a server begins to suffer above 100 MiB a partition.
+const BUCKET_BYTES: i64 = 16 * 1024 * 1024;
+/// Commits on their way at once. More of them only wait in the cluster instead of here, and time out there.
+const IN_FLIGHT: usize = 512;
+/// How long a commit waits for its turn.
+const PLACE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Why the store was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no session.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The keyspace is not what this program works with.
+    #[error(transparent)]
+    Schema(#[from] MigrateError),
+}
+
+/// How to open a [`CqlStore`].
+pub struct Options {
+    contact: Contact,
+    clock: Arc<dyn Clock>,
+    size: BucketSize,
+}
+
+impl Options {
+    /// The defaults. `clock` says when something is due.
+    #[must_use]
+    pub fn new(contact: Contact, clock: Arc<dyn Clock>) -> Self {
+        Self { contact, clock, size: BucketSize { records: BUCKET_ROWS, bytes: BUCKET_BYTES } }
+    }
+
+    /// Closes buckets after so many rows.
+    #[cfg(any(test, feature = "test-support"))]
+    #[must_use]
+    pub fn bucket_rows(mut self, rows: i32) -> Self {
+        self.size.records = rows;
+        self
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("contact", &self.contact).finish_non_exhaustive()
+    }
+}
+
+/// A [`Store`] in a keyspace. Clones are the same store.
+#[derive(Clone)]
+pub struct CqlStore(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    clock: Arc<dyn Clock>,
+    size: BucketSize,
+    standings: Standings,
+    parts: Parts,
+    slots: Slots,
+    in_flight: Semaphore,
+    tasks: TaskTracker,
+    closed: AtomicBool,
+    metrics: StoreMetrics,
+}
+
+impl fmt::Debug for CqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CqlStore").field("db", &self.0.db).finish_non_exhaustive()
+    }
+}
+
+impl CqlStore {
+    /// Opens the store in a keyspace that is up to date; see [`migrate`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let Options { contact, clock, size } = options;
+        let profiles = Profiles::new(&contact);
+        let session = session::connect(&contact, &profiles).await?;
+        migrate::check(&session, &contact.keyspace).await?;
+        let statements = Statements::prepare(&session, &contact.keyspace, &profiles, contact.quorum)
+            .await
+            .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+        let db = Db { session, statements, counters: db::Counters::default(), profiles };
+        Ok(Self(Arc::new(Inner {
+            db,
+            clock,
+            size,
+            standings: Standings::default(),
+            parts: Parts::default(),
+            slots: Slots::default(),
+            in_flight: Semaphore::new(IN_FLIGHT),
+            tasks: TaskTracker::new(),
+            closed: AtomicBool::new(false),
+            metrics: StoreMetrics::default(),
+        })))
+    }
+
+    /// What was asked of the cluster so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.0.db.counters.read()
+    }
+
+    fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    fn standings(&self) -> &Standings {
+        &self.0.standings
+    }
+
+    fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
+    fn slots(&self) -> &Slots {
+        &self.0.slots
+    }
+
+    fn metrics_of(&self) -> &StoreMetrics {
+        &self.0.metrics
+    }
+
+    fn bucket_size(&self) -> BucketSize {
+        self.0.size
+    }
+
+    fn now(&self) -> Millis {
+        self.0.clock.now()
+    }
+
+    /// Does something that nobody waits for, but the store's end.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(work);
+    }
+
+    fn open_still(&self) -> Result<(), StoreError> {
+        if self.0.closed.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("the store is closed".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Store for CqlStore {
+    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        Box::pin(async move {
+            self.open_still()?;
+            self.loaded(entity, fresh).await
+        })
+    }
+
+    fn commit(&self, commit: Commit, done: Done) {
+        if let Err(error) = self.open_still() {
+            return done(Err(error));
+        }
+        let store = self.clone();
+        self.spawn(async move {
+            store.0.metrics.queued_commits.add(1);
+            let place = timeout(PLACE_WITHIN, store.0.in_flight.acquire()).await;
+            store.0.metrics.queued_commits.add(-1);
+            done(match place {
+                Ok(Ok(_place)) => store.committed(&commit).await,
+                // Nobody closes the semaphore.
+                _ => Err(StoreError::Unavailable("too many commits are waiting".to_owned())),
+            });
+        });
+    }
+
+    fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
+        Box::pin(async move {
+            self.open_still()?;
+            self.key(entity, key).await
+        })
+    }
+
+    fn read_log(
+        &self,
+        entity: EntityKey,
+        from: u64,
+        to: u64,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        Box::pin(async move {
+            self.open_still()?;
+            self.log(entity, from, to, order, limit).await
+        })
+    }
+
+    fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async move {
+            self.open_still()?;
+            self.keyed_row(entity, table, &key).await
+        })
+    }
+
+    fn rows(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(async move {
+            self.open_still()?;
+            self.keyed_rows(entity, table, &range, order, limit).await
+        })
+    }
+
+    fn view(
+        &self,
+        workspace: Address,
+        view: View,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(async move {
+            self.open_still()?;
+            self.list(workspace, view, &range, order, limit).await
+        })
+    }
+
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+        Box::pin(async move {
+            self.open_still()?;
+            self.due_alarms(after, upto, limit).await
+        })
+    }
+
+    fn snapshot_every(&self) -> u64 {
+        SNAPSHOT_EVERY
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn system(&self) -> &'static str {
+        // There is no name of its own for ScyllaDB among OpenTelemetry's.
+        "cassandra"
+    }
+
+    fn metrics(&self) -> Option<&StoreMetrics> {
+        Some(&self.0.metrics)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.0.closed.store(true, Ordering::SeqCst);
+            self.0.tasks.close();
+            self.0.tasks.wait().await;
+        })
+    }
+}

@@ -1,0 +1,251 @@
+//! The one conditional batch of a commit.
+
+use std::collections::BTreeMap;
+
+use actors::store::{Commit, Head, RowWrite};
+use bytes::Bytes;
+use scylla::SerializeRow;
+use scylla::errors::ExecutionError;
+use scylla::response::query_result::QueryResult;
+use scylla::serialize::SerializationError;
+use scylla::serialize::row::{RowSerializationContext, SerializeRow};
+use scylla::serialize::writers::RowWriter;
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+use scylla::value::{CqlValue, MaybeUnset, Row};
+
+use super::db::Db;
+use super::layout::{commit_row, encode_lists, encode_records, entity_bytes, signed, unsigned};
+use super::plan::Plan;
+use super::settle::Standpoint;
+use super::standing::Standing;
+
+/// Opens a bucket.
+#[derive(SerializeRow)]
+struct Open<'a> {
+    entity: &'a [u8],
+    bucket: i32,
+    seq: i64,
+    commit: i64,
+    id: &'a [u8],
+    stamp: i64,
+    closed: bool,
+    listed: bool,
+    records: i32,
+    bytes: i64,
+    base_seq: i64,
+    base_commit: i64,
+    state: Option<&'a [u8]>,
+    state_seq: Option<i64>,
+    state_commit: Option<i64>,
+    alarm: Option<i64>,
+    alarm_slot: Option<i64>,
+    alarm_id: Option<&'a [u8]>,
+}
+
+/// Moves a head. What is not set stays as it is.
+#[derive(SerializeRow)]
+struct Advance<'a> {
+    entity: &'a [u8],
+    bucket: i32,
+    seq: i64,
+    commit: i64,
+    id: &'a [u8],
+    stamp: i64,
+    closed: bool,
+    listed: bool,
+    records: i32,
+    bytes: i64,
+    state: MaybeUnset<&'a [u8]>,
+    state_seq: MaybeUnset<i64>,
+    state_commit: MaybeUnset<i64>,
+    alarm: MaybeUnset<Option<i64>>,
+    alarm_slot: MaybeUnset<Option<i64>>,
+    alarm_id: MaybeUnset<Option<&'a [u8]>>,
+    was_seq: i64,
+    was_commit: i64,
+}
+
+type CommitValues<'a> =
+    (&'a [u8], i32, i64, &'a [u8], &'a [u8], i64, i64, MaybeUnset<&'a [u8]>, MaybeUnset<i32>, MaybeUnset<&'a [u8]>);
+
+/// The values of one statement of the batch.
+enum Values<'a> {
+    Open(Open<'a>),
+    Advance(Advance<'a>),
+    Commit(CommitValues<'a>),
+    Key((&'a [u8], i32, &'a [u8], &'a [u8], i64, i64, i64)),
+    Row((&'a [u8], i32, i64, &'a [u8], Option<&'a [u8]>)),
+}
+
+impl SerializeRow for Values<'_> {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter<'_>,
+    ) -> Result<(), SerializationError> {
+        match self {
+            Self::Open(values) => values.serialize(context, writer),
+            Self::Advance(values) => values.serialize(context, writer),
+            Self::Commit(values) => values.serialize(context, writer),
+            Self::Key(values) => values.serialize(context, writer),
+            Self::Row(values) => values.serialize(context, writer),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// A commit's batch, the same on every attempt.
+pub(super) struct Attempt<'a> {
+    commit: &'a Commit,
+    plan: &'a Plan,
+    entity: [u8; actors::id::EntityKey::LEN],
+    k: [u8; 8],
+    /// The state to write: the commit's own, or the one that is carried into a new bucket.
+    state: Option<&'a Bytes>,
+    payload: Option<Vec<u8>>,
+    lists: Option<Vec<u8>>,
+    /// Of several writes of one row the last one.
+    rows: BTreeMap<(i64, &'a Bytes), &'a RowWrite>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(commit: &'a Commit, plan: &'a Plan, carried: Option<&'a Bytes>) -> Self {
+        Self {
+            commit,
+            plan,
+            entity: entity_bytes(commit.entity),
+            k: commit_row(plan.standing.head).1,
+            state: commit.state.as_ref().or(carried),
+            payload: plan.chunks.is_none().then(|| encode_records(&commit.records)),
+            lists: plan.standing.listed.then(|| encode_lists(&commit.views)),
+            rows: commit.rows.iter().map(|row| ((i64::from(row.table.0), &row.key), row)).collect(),
+        }
+    }
+
+    fn head(&self) -> Values<'_> {
+        let Standing { bucket, head, stamp, closed, listed, records, bytes, base, state, alarm, .. } =
+            self.plan.standing;
+        let (entity, id) = (&self.entity[..], &self.commit.id.0[..]);
+        let (seq, commit) = (signed(head.seq), signed(head.commit));
+        // The id of an alarm that is kept is that of an earlier commit.
+        let alarm_id = self.plan.standing.alarm.as_ref().map(|alarm| &alarm.id.0[..]);
+        let alarm_slot = alarm.map(|alarm| alarm.slot);
+        let alarm = alarm.map(|alarm| signed(alarm.at.0));
+        match self.plan.expected {
+            None => Values::Open(Open {
+                entity,
+                bucket,
+                seq,
+                commit,
+                id,
+                stamp,
+                closed,
+                listed,
+                records,
+                bytes,
+                base_seq: signed(base.seq),
+                base_commit: signed(base.commit),
+                state: self.state.map(|state| &state[..]),
+                state_seq: state.map(|at| signed(at.seq)),
+                state_commit: state.map(|at| signed(at.commit)),
+                alarm,
+                alarm_slot,
+                alarm_id,
+            }),
+            Some(was) => {
+                let has_state = self.commit.state.is_some();
+                let moves_alarm = self.commit.alarm.is_some();
+                Values::Advance(Advance {
+                    entity,
+                    bucket,
+                    seq,
+                    commit,
+                    id,
+                    stamp,
+                    closed,
+                    listed,
+                    records,
+                    bytes,
+                    state: self.state.map_or(MaybeUnset::Unset, |state| MaybeUnset::Set(&state[..])),
+                    state_seq: set_if(has_state, seq),
+                    state_commit: set_if(has_state, commit),
+                    alarm: set_if(moves_alarm, alarm),
+                    alarm_slot: set_if(moves_alarm, alarm_slot),
+                    alarm_id: set_if(moves_alarm, alarm_id),
+                    was_seq: signed(was.seq),
+                    was_commit: signed(was.commit),
+                })
+            }
+        }
+    }
+
+    /// Sends it. `Ok(None)`: it was applied; else where the head stands.
+    pub(super) async fn send(&self, db: &Db) -> Result<Option<Option<Standpoint>>, ExecutionError> {
+        let statements = &db.statements;
+        let standing = &self.plan.standing;
+        let (entity, bucket) = (&self.entity[..], standing.bucket);
+        let count = 2 + self.commit.keys.len() + self.rows.len();
+        let (mut prepared, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        // The head comes first: its partition key decides which node is asked.
+        prepared.push(if self.plan.expected.is_none() { &statements.open } else { &statements.advance });
+        values.push(self.head());
+        prepared.push(&statements.put_commit);
+        values.push(Values::Commit((
+            entity,
+            bucket,
+            signed(standing.head.seq),
+            &self.k[..],
+            &self.commit.id.0[..],
+            standing.stamp,
+            signed(self.commit.at.0),
+            self.payload.as_ref().map_or(MaybeUnset::Unset, |payload| MaybeUnset::Set(&payload[..])),
+            self.plan.chunks.map_or(MaybeUnset::Unset, MaybeUnset::Set),
+            self.lists.as_ref().map_or(MaybeUnset::Unset, |lists| MaybeUnset::Set(&lists[..])),
+        )));
+        for (hash, row) in &self.commit.keys {
+            prepared.push(&statements.put_key);
+            let (first, last, at) = (signed(row.first), signed(row.last), signed(row.at.0));
+            values.push(Values::Key((entity, bucket, &hash.0[..], &row.fingerprint[..], first, last, at)));
+        }
+        for ((table, key), row) in &self.rows {
+            prepared.push(&statements.put_row);
+            values.push(Values::Row((entity, bucket, *table, &key[..], row.value.as_ref().map(|value| &value[..]))));
+        }
+        let prepared = prepared.into_iter().map(|statement| BatchStatement::from(statement.clone())).collect();
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, prepared);
+        batch.set_execution_profile_handle(Some(db.profiles.conditional.clone().into_handle()));
+        let result = Box::pin(db.session.batch(&batch, values)).await?;
+        Ok(outcome(result))
+    }
+}
+
+fn set_if<T>(condition: bool, value: T) -> MaybeUnset<T> {
+    if condition { MaybeUnset::Set(value) } else { MaybeUnset::Unset }
+}
+
+/// What a conditional batch answers: `None`: applied. Servers differ in which columns come with the answer, and
+/// whether any do when it was applied; so they are looked for by name.
+fn outcome(result: QueryResult) -> Option<Option<Standpoint>> {
+    let Ok(rows) = result.into_rows_result() else { return Some(None) };
+    let names: Vec<String> = rows.column_specs().iter().map(|spec| spec.name().to_owned()).collect();
+    let Ok(rows) = rows.rows::<Row>() else { return Some(None) };
+    let mut found = None;
+    for row in rows.flatten() {
+        let column = |name: &str| {
+            let at = names.iter().position(|known| known == name)?;
+            row.columns.get(at)?.as_ref()
+        };
+        if column("[applied]") == Some(&CqlValue::Boolean(true)) {
+            return None;
+        }
+        let number = |name: &str| column(name).and_then(CqlValue::as_bigint);
+        if let (Some(seq), Some(commit)) = (number("seq"), number("commit")) {
+            let head = Head { seq: unsigned(seq), commit: unsigned(commit) };
+            found = Some(Standpoint { head, closed: column("closed") == Some(&CqlValue::Boolean(true)) });
+        }
+    }
+    Some(found)
+}

@@ -1,0 +1,334 @@
+//! Committing: what must be durable before, the conditional batch, and what follows from it.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actors::id::EntityKey;
+use actors::store::{Commit, CommitId, Fresh, Head, Outcome, StoreError};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::CqlStore;
+use super::batch::Attempt;
+use super::db::count;
+use super::heads::HeadRow;
+use super::layout::{DueKind, DueRow, commit_k, encode_records, entity_bytes, signed};
+use super::plan::{CHUNK_BYTES, Plan, plan};
+use super::session::was_not_begun;
+use super::settle::{Ended, Heard, Look, Settle, Standpoint, Step};
+use super::standing::Standing;
+
+/// How long a commit is tried before its outcome is told to be unknown. Below the time that a command has, so that the
+/// answer still comes.
+const WITHIN: Duration = Duration::from_secs(6);
+/// Pause before the second step after a failed one; doubled after each.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How often a commit is planned again because its bucket turned out to be closed.
+const PLANS: usize = 3;
+/// How long the answer to a commit waits for its list entries.
+const LISTS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How a planned commit ended.
+enum Tried {
+    Committed,
+    Conflict,
+    /// It must be planned again, on what is there now.
+    Again,
+}
+
+impl CqlStore {
+    /// See `Store::commit`.
+    pub(super) async fn committed(&self, commit: &Commit) -> Result<Outcome, StoreError> {
+        let deadline = Instant::now() + WITHIN;
+        for _ in 0..PLANS {
+            let standing = match self.expected(commit).await? {
+                Expected::Here(standing) => standing,
+                Expected::Done(head) => return Ok(Outcome::Committed(head)),
+                Expected::Elsewhere => {
+                    count(&self.db().counters.conflicts);
+                    return Ok(Outcome::Conflict);
+                }
+            };
+            let plan = plan(standing.as_ref(), commit, self.bucket_size(), self.now())?;
+            match self.attempt(commit, standing.as_ref(), &plan, deadline).await {
+                Ok(Tried::Committed) => return Ok(Outcome::Committed(plan.standing.head)),
+                Ok(Tried::Conflict) => {
+                    count(&self.db().counters.conflicts);
+                    self.standings().forget(commit.entity);
+                    self.withdraw(commit, &plan);
+                    return Ok(Outcome::Conflict);
+                }
+                Ok(Tried::Again) => self.standings().forget(commit.entity),
+                Err(error) => {
+                    self.standings().forget(commit.entity);
+                    return Err(error);
+                }
+            }
+        }
+        Err(StoreError::Unavailable("the entity's bucket kept changing".to_owned()))
+    }
+
+    /// The entity as the commit expects it, from memory or read.
+    async fn expected(&self, commit: &Commit) -> Result<Expected, StoreError> {
+        if commit.expected.is_none() {
+            // The condition says whether it exists; a read would say the same one round trip earlier.
+            return Ok(Expected::Here(None));
+        }
+        let known = self.standings().get(commit.entity).filter(|known| Some(known.head) == commit.expected);
+        let standing = match known {
+            Some(known) => known,
+            None => match self.newest_head(commit.entity, Fresh::Acknowledged).await? {
+                Some(HeadRow { standing, .. }) => standing,
+                None => return Ok(Expected::Elsewhere),
+            },
+        };
+        if standing.id == commit.id {
+            if !standing.projected {
+                self.project_again(commit.entity, &standing).await?;
+            }
+            return Ok(Expected::Done(standing.head));
+        }
+        if Some(standing.head) != commit.expected {
+            return Ok(Expected::Elsewhere);
+        }
+        // Nobody goes on from a commit whose list entries may be missing.
+        if !standing.projected {
+            self.project_again(commit.entity, &standing).await?;
+        }
+        Ok(Expected::Here(Some(standing)))
+    }
+
+    async fn attempt(
+        &self,
+        commit: &Commit,
+        standing: Option<&Standing>,
+        plan: &Plan,
+        deadline: Instant,
+    ) -> Result<Tried, StoreError> {
+        // All of this may be done in vain: nothing of it counts before the batch is applied.
+        let before = async {
+            let carried = self.carried(commit, standing, plan);
+            let (carried, prepared) = tokio::join!(carried, self.prepare(commit, plan));
+            prepared?;
+            carried
+        };
+        let carried = timeout_at(deadline, before)
+            .await
+            .map_err(|_| StoreError::Unavailable("what comes before a commit took too long".to_owned()))??;
+        let attempt = Attempt::new(commit, plan, carried.as_ref());
+        match self.settle(commit, plan, &attempt, deadline).await {
+            Ended::Committed => {}
+            Ended::Conflict => return Ok(Tried::Conflict),
+            Ended::Closed => return Ok(Tried::Again),
+            Ended::Unavailable(why) => return Err(StoreError::Unavailable(why)),
+            Ended::Indeterminate(why) => return Err(StoreError::Indeterminate(why)),
+        }
+        self.follow_up(commit, standing, plan).await;
+        Ok(Tried::Committed)
+    }
+
+    /// The state to take into a new bucket, if the commit brings none; and the closed bucket's content is moved.
+    async fn carried(
+        &self,
+        commit: &Commit,
+        standing: Option<&Standing>,
+        plan: &Plan,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let (Some(standing), Some(closed)) = (standing, plan.follows) else { return Ok(None) };
+        self.leave_bucket(commit.entity, closed, standing.head).await?;
+        if commit.state.is_some() || standing.state.is_none() {
+            return Ok(None);
+        }
+        let values = (&entity_bytes(commit.entity)[..], closed);
+        let row: Option<(Option<Bytes>,)> = self.db().select_one(&self.db().statements.state, values).await?;
+        Ok(row.and_then(|(state,)| state))
+    }
+
+    /// Makes durable what must not be missing once the batch is applied.
+    async fn prepare(&self, commit: &Commit, plan: &Plan) -> Result<(), StoreError> {
+        let put = async |kind, row: Option<DueRow>| match row {
+            Some(row) => self.put_due(commit.entity, kind, row).await,
+            None => Ok(()),
+        };
+        let (alarm, lists, chunks) = tokio::join!(
+            put(DueKind::Alarm, plan.alarm),
+            put(DueKind::Lists, plan.lists),
+            self.put_chunks(commit, plan),
+        );
+        alarm.and(lists).and(chunks)
+    }
+
+    async fn put_chunks(&self, commit: &Commit, plan: &Plan) -> Result<(), StoreError> {
+        if plan.chunks.is_none() {
+            return Ok(());
+        }
+        let name = entity_bytes(commit.entity);
+        for (n, chunk) in (0_i32..).zip(encode_records(&commit.records).chunks(CHUNK_BYTES)) {
+            self.db().write(&self.db().statements.put_chunk, (&name[..], &commit.id.0[..], n, chunk)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the batch until it is known how that ended.
+    async fn settle(&self, commit: &Commit, plan: &Plan, attempt: &Attempt<'_>, deadline: Instant) -> Ended {
+        let counters = &self.db().counters;
+        let mut settle = Settle::new(plan.expected, plan.standing.head);
+        let mut step = Step::Send;
+        let mut pause = PAUSE;
+        let mut sent = 0;
+        let began = Instant::now();
+        let ended = loop {
+            let heard = match step {
+                Step::Send => {
+                    count(&counters.conditional);
+                    sent += 1;
+                    if sent > 1 {
+                        self.metrics_of().retries.add(1);
+                    }
+                    self.send(attempt).await
+                }
+                Step::Look => self.look(commit, plan).await,
+                Step::End(ended) => break ended,
+            };
+            if matches!(heard, Heard::Unknown(_)) && !settle.in_doubt() {
+                count(&counters.unknown);
+            }
+            let failed = matches!(heard, Heard::Unknown(_) | Heard::NotLooked(_) | Heard::NotBegun(_));
+            step = settle.hear(heard, Instant::now() + pause < deadline);
+            if failed && !matches!(step, Step::End(_)) {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        };
+        let took = began.elapsed();
+        self.metrics_of().sync.observe(took);
+        if let Some(watch) = &commit.watch {
+            watch.attempts.store(sent, Ordering::Relaxed);
+            watch.sync_nanos.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        if ended == Ended::Committed {
+            count(&counters.applied);
+            self.metrics_of().batch_commits.record(1);
+        }
+        if settle.in_doubt() && !matches!(ended, Ended::Indeterminate(_)) {
+            count(&counters.settled);
+        }
+        ended
+    }
+
+    async fn send(&self, attempt: &Attempt<'_>) -> Heard {
+        match attempt.send(self.db()).await {
+            Ok(None) => Heard::Applied,
+            Ok(Some(found)) => Heard::NotApplied(found),
+            Err(error) if was_not_begun(&error) => Heard::NotBegun(error.to_string()),
+            Err(error) => Heard::Unknown(error.to_string()),
+        }
+    }
+
+    /// Reads the batch's partition at serial consistency.
+    async fn look(&self, commit: &Commit, plan: &Plan) -> Heard {
+        let found = async {
+            let (bucket, next) = (plan.standing.bucket, plan.standing.head);
+            let Some(HeadRow { standing, .. }) = self.head_of(commit.entity, bucket, Fresh::Settled).await? else {
+                return Ok(Look { head: None, mine: false });
+            };
+            let mine = match standing.head.commit.cmp(&next.commit) {
+                std::cmp::Ordering::Less => false,
+                std::cmp::Ordering::Equal => standing.id == commit.id,
+                std::cmp::Ordering::Greater => self.is_in_log(commit.entity, commit.id, bucket, next).await?,
+            };
+            Ok::<_, StoreError>(Look { head: Some(Standpoint { head: standing.head, closed: standing.closed }), mine })
+        };
+        found.await.map_or_else(|error| Heard::NotLooked(error.to_string()), Heard::Looked)
+    }
+
+    /// Whether the commit that leads to `next` is the one with this id.
+    async fn is_in_log(&self, entity: EntityKey, id: CommitId, bucket: i32, next: Head) -> Result<bool, StoreError> {
+        let (n, k) = (signed(next.seq), commit_k(next.commit));
+        let name = entity_bytes(entity);
+        let values = (&name[..], bucket, n, &k[..]);
+        let row: Option<(Bytes,)> = self.db().select_one(&self.db().statements.settling_commit_id, values).await?;
+        Ok(row.is_some_and(|(found,)| found[..] == id.0))
+    }
+
+    /// What follows from an applied commit. If it fails or its process ends here, it is made good by whoever comes
+    /// next to the entity, or by the scan of the due index.
+    async fn follow_up(&self, commit: &Commit, before: Option<&Standing>, plan: &Plan) {
+        let mut standing = plan.standing;
+        if standing.listed {
+            let lists = self.project(commit.entity, standing.stamp, &commit.views);
+            match timeout_at(Instant::now() + LISTS_WITHIN, lists).await {
+                Ok(Ok(())) => standing.projected = true,
+                Ok(Err(error)) => tracing::warn!(%error, "list entries are made later"),
+                Err(_) => tracing::warn!("list entries are made later: they took too long"),
+            }
+        }
+        self.standings().note(commit.entity, standing);
+        let lists = plan.lists.filter(|_| standing.projected);
+        let alarm = before.and_then(|before| before.alarm).filter(|_| commit.alarm.is_some());
+        self.forget_later(commit.entity, [(DueKind::Lists, lists), (DueKind::Alarm, alarm)]);
+    }
+
+    /// A commit that will never be applied takes back what was written for it.
+    fn withdraw(&self, commit: &Commit, plan: &Plan) {
+        if plan.chunks.is_none() && plan.lists.is_none() && plan.alarm.is_none() {
+            return;
+        }
+        let store = self.clone();
+        let (entity, id, plan) = (commit.entity, commit.id, plan.clone());
+        self.spawn(async move {
+            let place = (plan.standing.bucket, plan.standing.head);
+            // One that was applied long ago and is sent again is refused too, and what it wrote is in use.
+            let took = match store.is_in_log(entity, id, place.0, place.1).await {
+                Ok(false) => store.take_back(entity, id, &plan).await,
+                Ok(true) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = took {
+                tracing::debug!(%error, "what was written for a commit that was not applied stays");
+            }
+        });
+    }
+
+    async fn take_back(&self, entity: EntityKey, id: CommitId, plan: &Plan) -> Result<(), StoreError> {
+        for (kind, row) in [(DueKind::Lists, plan.lists), (DueKind::Alarm, plan.alarm)] {
+            if let Some(row) = row {
+                self.forget_due(entity, kind, row).await?;
+            }
+        }
+        if plan.chunks.is_some() {
+            let statement = &self.db().statements.delete_chunks;
+            self.db().write(statement, (&entity_bytes(entity)[..], &id.0[..])).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes rows of the due index when nobody waits for it. One that stays is found by the scan.
+    fn forget_later(&self, entity: EntityKey, rows: [(DueKind, Option<DueRow>); 2]) {
+        if rows.iter().all(|(_, row)| row.is_none()) {
+            return;
+        }
+        let store = self.clone();
+        self.spawn(async move {
+            for (kind, row) in rows {
+                if let Some(row) = row
+                    && let Err(error) = store.forget_due(entity, kind, row).await
+                {
+                    tracing::debug!(%error, "a row of the due index stays until it is found");
+                }
+            }
+        });
+    }
+}
+
+/// What was found of an entity that is to be committed to.
+enum Expected {
+    /// It stands where it must (`None`: it must not exist, which the condition will tell).
+    Here(Option<Standing>),
+    /// This very commit is its newest.
+    Done(Head),
+    /// It stands elsewhere.
+    Elsewhere,
+}

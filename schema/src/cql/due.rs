@@ -1,0 +1,218 @@
+//! The due index: what is to happen later, by quarter of an hour and shard.
+//!
+//! A row is written before the commit that needs it, so it may be there without one: alarms may be spurious. It is
+//! deleted after the commit that makes it needless, or, if that was not done, when it is found long overdue. A slot
+//! that is over and empty is forgotten, so that no read crosses what was deleted in it.
+
+use std::collections::VecDeque;
+
+use actors::clock::Millis;
+use actors::id::EntityKey;
+use actors::store::{CommitId, Due, Fresh, StoreError};
+use bytes::Bytes;
+use dashmap::DashSet;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use scylla::DeserializeRow;
+
+use super::CqlStore;
+use super::layout::{
+    DueKind, DueRow, SHARDS, entity_bytes, entity_of, shard, signed, sixteen, slot, slot_end, unsigned,
+};
+
+/// A row that is overdue for this long is looked into: its commit may have come to nothing.
+const OVERDUE_MILLIS: u64 = 60_000;
+/// A slot may be written to for this long after it is over: clocks differ, and writes are late.
+const SLOT_OPEN_MILLIS: u64 = 600_000;
+/// Slots of a shard that are read at once.
+const SLOTS: i32 = 1_000;
+/// Rows of one read of a slot.
+const PAGE: i32 = 64;
+/// Slots read at the same time.
+const AT_ONCE: usize = 16;
+/// Slots known to be there; forgotten all at once where there are more.
+const SLOTS_KNOWN: usize = 100_000;
+
+/// Slots that are known to be there, so that they need not be written again.
+#[derive(Debug, Default)]
+pub(super) struct Slots(DashSet<(i8, i64)>);
+
+#[derive(Debug, DeserializeRow)]
+struct Stored {
+    at: i64,
+    entity: Bytes,
+    kind: i8,
+    id: Bytes,
+}
+
+/// A row of the index as found.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    due: Due,
+    is_alarm: bool,
+    row: DueRow,
+}
+
+/// A slot, read page by page in order of time.
+#[derive(Debug)]
+struct Source {
+    shard: i8,
+    slot: i64,
+    upto: Millis,
+    /// Behind which row to read on; `None`: it was read to its end.
+    rest: Option<(i64, Vec<u8>, i8, Vec<u8>)>,
+    read: VecDeque<Found>,
+}
+
+impl Source {
+    fn new(shard: i8, slot: i64, after: Option<Due>, upto: Millis) -> Self {
+        let rest = match after {
+            Some(Due { at, entity }) => (signed(at.0), entity.to_bytes().to_vec(), i8::MAX, Vec::new()),
+            None => (-1, vec![0], 0, Vec::new()),
+        };
+        Self { shard, slot, upto, rest: Some(rest), read: VecDeque::new() }
+    }
+}
+
+impl CqlStore {
+    /// Makes a row durable.
+    pub(super) async fn put_due(&self, entity: EntityKey, kind: DueKind, row: DueRow) -> Result<(), StoreError> {
+        let statements = &self.db().statements;
+        let shard = shard(entity);
+        let known = &self.slots().0;
+        if !known.contains(&(shard, row.slot)) {
+            self.db().write(&statements.put_slot, (shard, row.slot)).await?;
+            if known.len() >= SLOTS_KNOWN {
+                known.clear();
+            }
+            known.insert((shard, row.slot));
+        }
+        let name = entity_bytes(entity);
+        let values = (shard, row.slot, signed(row.at.0), &name[..], kind as i8, &row.id.0[..]);
+        self.db().write(&statements.put_due, values).await
+    }
+
+    /// Deletes a row.
+    pub(super) async fn forget_due(&self, entity: EntityKey, kind: DueKind, row: DueRow) -> Result<(), StoreError> {
+        let name = entity_bytes(entity);
+        let values = (shard(entity), row.slot, signed(row.at.0), &name[..], kind as i8, &row.id.0[..]);
+        self.db().write(&self.db().statements.delete_due, values).await
+    }
+
+    /// See `Store::due`.
+    pub(super) async fn due_alarms(
+        &self,
+        after: Option<Due>,
+        upto: Millis,
+        limit: usize,
+    ) -> Result<Vec<Due>, StoreError> {
+        let now = self.now();
+        // A row that was overdue when it was written stands in the slot of that time.
+        let newest = slot(upto.max(now));
+        let slots = stream::iter((0..SHARDS).map(|shard| self.slots_of(shard, newest)));
+        let slots: Vec<Vec<(i8, i64)>> = slots.buffer_unordered(AT_ONCE).try_collect().await?;
+        let reads = slots.into_iter().flatten().map(async |(shard, slot)| {
+            let mut source = Source::new(shard, slot, after, upto);
+            self.refill(&mut source).await?;
+            if after.is_none() && upto >= now {
+                self.close_slot(&source, now).await?;
+            }
+            Ok::<_, StoreError>(source)
+        });
+        let mut sources: Vec<Source> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
+        let mut due: Vec<Due> = Vec::new();
+        while due.len() < limit {
+            let next = self.take_first(&mut sources, limit - due.len()).await?;
+            if next.is_empty() {
+                break;
+            }
+            let looked = next.clone().into_iter().map(|found| self.is_needed(found, now));
+            let needed: Vec<bool> = stream::iter(looked).buffered(AT_ONCE).try_collect().await?;
+            let alarms = next.iter().zip(needed).filter(|(found, needed)| *needed && found.is_alarm);
+            due.extend(alarms.map(|(found, _)| found.due));
+            // One alarm may have been written by several commits, of which one came to be.
+            due.dedup();
+        }
+        Ok(due)
+    }
+
+    async fn slots_of(&self, shard: i8, newest: i64) -> Result<Vec<(i8, i64)>, StoreError> {
+        let rows: Vec<(i64,)> = self.db().select(&self.db().statements.slots, (shard, newest, SLOTS)).await?;
+        Ok(rows.into_iter().map(|(slot,)| (shard, slot)).collect())
+    }
+
+    /// Takes up to `count` rows, the earliest of all sources first.
+    async fn take_first(&self, sources: &mut [Source], count: usize) -> Result<Vec<Found>, StoreError> {
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let first = sources.iter_mut().filter(|source| !source.read.is_empty());
+            let Some(first) = first.min_by_key(|source| source.read.front().map(|found| found.due)) else { break };
+            taken.extend(first.read.pop_front());
+            if first.read.is_empty() {
+                self.refill(first).await?;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Reads on in a slot of which everything that was read is taken.
+    async fn refill(&self, source: &mut Source) -> Result<(), StoreError> {
+        let Some((at, entity, kind, id)) = source.rest.take() else { return Ok(()) };
+        let Source { shard, slot, upto, .. } = *source;
+        let values = (shard, slot, at, &entity[..], kind, &id[..], signed(upto.0), PAGE);
+        let rows: Vec<Stored> = self.db().select(&self.db().statements.due, values).await?;
+        if rows.len() == PAGE as usize
+            && let Some(last) = rows.last()
+        {
+            source.rest = Some((last.at, last.entity.to_vec(), last.kind, last.id.to_vec()));
+        }
+        source.read = rows.into_iter().map(|row| row.read(slot)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Forgets a slot that is empty, and over for so long that nothing is written to it any more.
+    async fn close_slot(&self, source: &Source, now: Millis) -> Result<(), StoreError> {
+        if source.read.is_empty() && now > slot_end(source.slot).plus(SLOT_OPEN_MILLIS) {
+            let slot = (source.shard, source.slot);
+            self.slots().0.remove(&slot);
+            self.db().write(&self.db().statements.delete_slot, slot).await?;
+            self.db().write(&self.db().statements.forget_slot, slot).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a row stands for something. One that is long overdue and does not is deleted; list entries that are
+    /// overdue are made.
+    async fn is_needed(&self, found: Found, now: Millis) -> Result<bool, StoreError> {
+        let Found { due: Due { at, entity }, row, is_alarm } = found;
+        if now.since(at) < OVERDUE_MILLIS && (is_alarm || at > now) {
+            return Ok(true);
+        }
+        let newest = self.newest_head(entity, Fresh::Acknowledged).await?;
+        let standing = newest.map(|head| head.standing);
+        if !is_alarm {
+            // Behind the newest commit all entries are there: nobody goes on without making them.
+            if let Some(standing) = standing.filter(|standing| standing.id == row.id) {
+                self.project_again(entity, &standing).await?;
+            } else if now.since(at) < OVERDUE_MILLIS {
+                // Its commit may be under way.
+                return Ok(true);
+            }
+        } else if standing.is_some_and(|standing| standing.alarm == Some(row)) {
+            return Ok(true);
+        }
+        let kind = if is_alarm { DueKind::Alarm } else { DueKind::Lists };
+        self.forget_due(entity, kind, row).await?;
+        Ok(false)
+    }
+}
+
+impl Stored {
+    fn read(self, slot: i64) -> Result<Found, StoreError> {
+        let at = Millis(unsigned(self.at));
+        Ok(Found {
+            due: Due { at, entity: entity_of(&self.entity)? },
+            is_alarm: self.kind == DueKind::Alarm as i8,
+            row: DueRow { at, slot, id: CommitId(sixteen(&self.id)?) },
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! Finding where an entity stands.
+
+use actors::clock::Millis;
+use actors::id::EntityKey;
+use actors::store::{CommitId, Fresh, Head, StoreError};
+use bytes::Bytes;
+use scylla::DeserializeRow;
+
+use super::CqlStore;
+use super::layout::{DueRow, entity_bytes, sixteen, unsigned};
+use super::standing::Standing;
+
+/// A head row as it is stored.
+#[derive(Debug, DeserializeRow)]
+struct Stored {
+    seq: i64,
+    commit: i64,
+    id: Bytes,
+    stamp: i64,
+    closed: bool,
+    listed: bool,
+    records: i32,
+    bytes: i64,
+    base_seq: i64,
+    base_commit: i64,
+    state: Option<Bytes>,
+    state_seq: Option<i64>,
+    state_commit: Option<i64>,
+    alarm: Option<i64>,
+    alarm_slot: Option<i64>,
+    alarm_id: Option<Bytes>,
+}
+
+/// A head: where the entity stands, and its newest state.
+#[derive(Debug)]
+pub(super) struct HeadRow {
+    pub(super) standing: Standing,
+    pub(super) state: Option<Bytes>,
+}
+
+impl Stored {
+    fn read(self, bucket: i32) -> Result<HeadRow, StoreError> {
+        let at = |seq, commit| Head { seq: unsigned(seq), commit: unsigned(commit) };
+        let alarm = match (self.alarm, self.alarm_slot, &self.alarm_id) {
+            (Some(at), Some(slot), Some(id)) => {
+                Some(DueRow { at: Millis(unsigned(at)), slot, id: CommitId(sixteen(id)?) })
+            }
+            _ => None,
+        };
+        let standing = Standing {
+            bucket,
+            head: at(self.seq, self.commit),
+            id: CommitId(sixteen(&self.id)?),
+            stamp: self.stamp,
+            closed: self.closed,
+            listed: self.listed,
+            projected: !self.listed,
+            records: self.records,
+            bytes: self.bytes,
+            base: at(self.base_seq, self.base_commit),
+            state: self.state_seq.zip(self.state_commit).map(|(seq, commit)| at(seq, commit)),
+            alarm,
+        };
+        Ok(HeadRow { standing, state: self.state })
+    }
+}
+
+impl CqlStore {
+    /// The head of a bucket.
+    pub(super) async fn head_of(
+        &self,
+        entity: EntityKey,
+        bucket: i32,
+        fresh: Fresh,
+    ) -> Result<Option<HeadRow>, StoreError> {
+        let statements = &self.db().statements;
+        let statement = match fresh {
+            Fresh::Acknowledged => &statements.head,
+            Fresh::Settled => &statements.settling_head,
+        };
+        let stored: Option<Stored> = self.db().select_one(statement, (&entity_bytes(entity)[..], bucket)).await?;
+        stored.map(|stored| stored.read(bucket)).transpose()
+    }
+
+    /// The entity's newest head; `None` where there is no such entity. Where its newest bucket is closed and the next
+    /// one not opened yet, that is the closed one.
+    pub(super) async fn newest_head(&self, entity: EntityKey, fresh: Fresh) -> Result<Option<HeadRow>, StoreError> {
+        let known = self.standings().get(entity).map(|known| known.bucket);
+        let mut head = match self.head_of(entity, known.unwrap_or(0), fresh).await? {
+            Some(head) => head,
+            // What was known cannot be wrong in this, unless the keyspace was made anew under a running process.
+            None if known.is_some_and(|bucket| bucket > 0) => match self.head_of(entity, 0, fresh).await? {
+                Some(head) => head,
+                None => return Ok(None),
+            },
+            None => return Ok(None),
+        };
+        if head.standing.closed && known.is_none() {
+            // Without a hint the way along the chain may be long.
+            let newest: Option<(i32,)> =
+                self.db().select_one(&self.db().statements.newest_bucket, (&entity_bytes(entity)[..],)).await?;
+            // The newest may not be opened yet; the one before it is.
+            for bucket in newest.into_iter().flat_map(|(newest,)| [newest, newest - 1]) {
+                if bucket <= head.standing.bucket {
+                    break;
+                }
+                if let Some(later) = self.head_of(entity, bucket, fresh).await? {
+                    head = later;
+                    break;
+                }
+            }
+        }
+        while head.standing.closed {
+            match self.head_of(entity, head.standing.bucket + 1, fresh).await? {
+                Some(next) => head = next,
+                None => break,
+            }
+        }
+        Ok(Some(head))
+    }
+
+    /// The bucket that the entity is in now; `None` where there is no such entity.
+    pub(super) async fn bucket(&self, entity: EntityKey) -> Result<Option<i32>, StoreError> {
+        if let Some(known) = self.standings().get(entity) {
+            return Ok(Some(known.bucket));
+        }
+        let Some(head) = self.newest_head(entity, Fresh::Acknowledged).await? else { return Ok(None) };
+        self.standings().note(entity, head.standing);
+        Ok(Some(head.standing.bucket))
+    }
+
+    /// The bucket after `bucket`, which is closed, if it was opened; takes note of it.
+    pub(super) async fn next_bucket(&self, entity: EntityKey, bucket: i32) -> Result<Option<i32>, StoreError> {
+        let next = self.head_of(entity, bucket + 1, Fresh::Acknowledged).await?;
+        if let Some(next) = &next {
+            self.standings().note(entity, next.standing);
+        }
+        Ok(next.map(|next| next.standing.bucket))
+    }
+}

@@ -1,0 +1,308 @@
+//! What columns hold: numbers of kinds, names of places, and the encodings of blobs.
+
+use actors::clock::Millis;
+use actors::id::EntityKey;
+use actors::store::{CommitId, Head, KeyHash, LogRecord, NewRecord, StoreError, View, ViewWrite};
+use bytes::Bytes;
+
+/// Shards of the due index: enough that its newest slot is written by many nodes of the cluster.
+pub(super) const SHARDS: i8 = 64;
+/// A slot of the due index: a quarter of an hour, so that a slot is a partition of some thousand rows.
+const SLOT_MILLIS: u64 = 15 * 60 * 1000;
+/// Bits of a list entry's key that choose its part. Keys begin with a time of 48 bits in milliseconds, so a part is
+/// three days.
+const PART_BITS: u32 = 20;
+
+/// Bytes of an entity's name.
+pub(super) fn entity_bytes(entity: EntityKey) -> [u8; EntityKey::LEN] {
+    entity.to_bytes()
+}
+
+/// The entity of a name that was stored.
+pub(super) fn entity_of(bytes: &[u8]) -> Result<EntityKey, StoreError> {
+    EntityKey::from_bytes(bytes).ok_or_else(|| StoreError::Corrupt("an entity's name is damaged".to_owned()))
+}
+
+/// Signed, as CQL has it. What does not fit is beyond everything that is stored.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The inverse of [`signed`]; nothing stored is negative.
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// Sixteen bytes that were stored.
+pub(super) fn sixteen(bytes: &[u8]) -> Result<[u8; 16], StoreError> {
+    bytes.try_into().map_err(|_| StoreError::Corrupt("an id or a hash has not its length".to_owned()))
+}
+
+/// Where a commit stands among those of its bucket, beside its sequence.
+pub(super) fn commit_k(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// The inverse of [`commit_k`].
+pub(super) fn commit_of(k: &[u8]) -> Result<u64, StoreError> {
+    let bytes = k.try_into().map_err(|_| StoreError::Corrupt("a commit's number is damaged".to_owned()))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// Part of the keys of closed buckets that a hash belongs to.
+pub(super) fn key_part(hash: KeyHash) -> i8 {
+    (hash.0[0] & 0x0f) as i8
+}
+
+/// Part of a list that a key belongs to. Keys in ascending order are in parts in ascending order.
+pub(super) fn list_part(key: &[u8]) -> i32 {
+    let mut first = [0; 4];
+    for (to, from) in first[1..].iter_mut().zip(key) {
+        *to = *from;
+    }
+    (u32::from_be_bytes(first) >> (24 - PART_BITS)) as i32
+}
+
+/// No key of a part before `part` is at or after this, and none of it before this but its own beginnings; `None`: there
+/// is no such part.
+pub(super) fn part_begin(part: i32) -> Option<Vec<u8>> {
+    let part = u32::try_from(part).ok().filter(|part| *part < 1 << PART_BITS)?;
+    Some((part << (24 - PART_BITS)).to_be_bytes()[1..].to_vec())
+}
+
+/// Which shard of the due index an entity is in.
+pub(super) fn shard(entity: EntityKey) -> i8 {
+    // An address is a hash or random, but the one of a workspace's registry is all zeros.
+    let [a, b, ..] = entity.id.0;
+    let [c, d, ..] = entity.workspace.0;
+    ((a ^ b.rotate_left(3) ^ c ^ d.rotate_left(5)) % SHARDS as u8) as i8
+}
+
+/// The slot of a time.
+pub(super) fn slot(at: Millis) -> i64 {
+    signed(at.0 / SLOT_MILLIS)
+}
+
+/// When a slot is over.
+pub(super) fn slot_end(slot: i64) -> Millis {
+    Millis(unsigned(slot).saturating_add(1).saturating_mul(SLOT_MILLIS))
+}
+
+/// A key that is greater than every key that may be written.
+pub(super) const BEYOND: [u8; actors::limits::ROW_KEY_BYTES + 1] = [0xff; actors::limits::ROW_KEY_BYTES + 1];
+
+/// The least key greater than `key`.
+pub(super) fn after(key: &[u8]) -> Vec<u8> {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    next
+}
+
+/// Bytes of [`encode_records`].
+pub(super) fn records_len(records: &[NewRecord]) -> usize {
+    records.iter().map(|record| 4 + record.payload.len()).sum()
+}
+
+/// All records of one commit: `(length << 1 | event) 4 ‖ payload` each.
+pub(super) fn encode_records(records: &[NewRecord]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(records_len(records));
+    for record in records {
+        // A payload is far below 2^31: commits are bounded before they get here.
+        let tag = (record.payload.len() as u32) << 1 | u32::from(record.event);
+        out.extend_from_slice(&tag.to_le_bytes());
+        out.extend_from_slice(&record.payload);
+    }
+    out
+}
+
+/// The records of the commit that led to `last`, in order, marks too. They share one allocation.
+pub(super) fn decode_records(payload: &Bytes, last: u64) -> Result<Vec<LogRecord>, StoreError> {
+    let damaged = || StoreError::Corrupt("a commit's records are damaged".to_owned());
+    let mut records = Vec::new();
+    let mut rest = payload.clone();
+    while !rest.is_empty() {
+        if rest.len() < 4 {
+            return Err(damaged());
+        }
+        let tag = rest.split_to(4);
+        let tag = u32::from_le_bytes([tag[0], tag[1], tag[2], tag[3]]);
+        let len = (tag >> 1) as usize;
+        if rest.len() < len {
+            return Err(damaged());
+        }
+        records.push(LogRecord { seq: 0, event: tag & 1 == 1, payload: rest.split_to(len) });
+    }
+    let events = records.iter().filter(|record| record.event).count() as u64;
+    let mut seq = last.checked_sub(events).ok_or_else(damaged)?;
+    for record in &mut records {
+        seq += u64::from(record.event);
+        record.seq = seq;
+    }
+    Ok(records)
+}
+
+/// Changes of lists: `list 1 ‖ key length 2 ‖ key ‖ (0 | 1 ‖ value length 4 ‖ value)` each.
+pub(super) fn encode_lists(writes: &[ViewWrite]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for write in writes {
+        out.push(write.view.0);
+        out.extend_from_slice(&(write.key.len() as u16).to_le_bytes());
+        out.extend_from_slice(&write.key);
+        match &write.value {
+            Some(value) => {
+                out.push(1);
+                out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+                out.extend_from_slice(value);
+            }
+            None => out.push(0),
+        }
+    }
+    out
+}
+
+/// The inverse of [`encode_lists`].
+pub(super) fn decode_lists(bytes: &Bytes) -> Result<Vec<ViewWrite>, StoreError> {
+    let damaged = || StoreError::Corrupt("a commit's list entries are damaged".to_owned());
+    let mut rest = bytes.clone();
+    let take = |rest: &mut Bytes, len: usize| if rest.len() < len { Err(damaged()) } else { Ok(rest.split_to(len)) };
+    let mut writes = Vec::new();
+    while !rest.is_empty() {
+        let fixed = take(&mut rest, 3)?;
+        let key = take(&mut rest, usize::from(u16::from_le_bytes([fixed[1], fixed[2]])))?;
+        let value = if take(&mut rest, 1)?[0] == 0 {
+            None
+        } else {
+            let len = take(&mut rest, 4)?;
+            Some(take(&mut rest, u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize)?)
+        };
+        writes.push(ViewWrite { view: View(fixed[0]), key, value });
+    }
+    Ok(writes)
+}
+
+/// A row of the due index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DueRow {
+    /// When it is due.
+    pub(super) at: Millis,
+    /// The slot it stands in: that of `at`, or of the time when it was written, if that was later.
+    pub(super) slot: i64,
+    /// The commit that wrote it.
+    pub(super) id: CommitId,
+}
+
+impl DueRow {
+    /// A row written at `now`. A past slot may be gone already, so a row never goes into one.
+    pub(super) fn new(at: Millis, id: CommitId, now: Millis) -> Self {
+        Self { at, slot: slot(at.max(now)), id }
+    }
+}
+
+/// What a row of the due index is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub(super) enum DueKind {
+    /// The entity wants to be woken.
+    Alarm = 0,
+    /// The commit's list entries must be there by then, or are made again.
+    Lists = 1,
+}
+
+/// Where a commit leads, as the sequence and number that name its row.
+pub(super) fn commit_row(head: Head) -> (i64, [u8; 8]) {
+    (signed(head.seq), commit_k(head.commit))
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::id::Address;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn records_are_read_back_with_their_sequences(
+            records in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..8),
+        ) {
+            let records: Vec<_> =
+                records.into_iter().map(|(event, payload)| NewRecord { event, payload: payload.into() }).collect();
+            let events = records.iter().filter(|record| record.event).count() as u64;
+            let encoded = Bytes::from(encode_records(&records));
+            prop_assert_eq!(encoded.len(), records_len(&records));
+            let read = decode_records(&encoded, 100 + events).expect("records");
+            let sequences: Vec<_> = read.iter().filter(|record| record.event).map(|record| record.seq).collect();
+            prop_assert_eq!(sequences, (101..=100 + events).collect::<Vec<_>>());
+            let back: Vec<_> =
+                read.into_iter().map(|record| NewRecord { event: record.event, payload: record.payload }).collect();
+            prop_assert_eq!(back, records);
+        }
+
+        #[test]
+        fn list_changes_are_read_back(
+            writes in proptest::collection::vec(
+                (any::<u8>(), proptest::collection::vec(any::<u8>(), 0..130),
+                 proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40))), 0..8),
+        ) {
+            let writes: Vec<_> = writes
+                .into_iter()
+                .map(|(view, key, value)| ViewWrite { view: View(view), key: key.into(), value: value.map(Bytes::from) })
+                .collect();
+            prop_assert_eq!(decode_lists(&Bytes::from(encode_lists(&writes))).expect("lists"), writes);
+        }
+
+        #[test]
+        fn cut_encodings_are_refused_or_shorter(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            // Neither panics, whatever it is given.
+            let bytes = Bytes::from(bytes);
+            let _ = decode_lists(&bytes);
+            let _ = decode_records(&bytes, 3);
+        }
+
+        #[test]
+        fn parts_ascend_with_keys(a in proptest::collection::vec(any::<u8>(), 0..6),
+                                  b in proptest::collection::vec(any::<u8>(), 0..6)) {
+            let (low, high) = if a <= b { (a, b) } else { (b, a) };
+            prop_assert!(list_part(&low) <= list_part(&high));
+        }
+
+        #[test]
+        fn a_part_begins_behind_all_keys_of_those_before_it(key in proptest::collection::vec(any::<u8>(), 0..6)) {
+            let part = list_part(&key);
+            prop_assert!(part_begin(part + 1).is_none_or(|next| key < next));
+            prop_assert_eq!(part_begin(part).map(|begin| list_part(&begin)), Some(part));
+        }
+
+        #[test]
+        fn the_next_key_has_none_before_it(key in proptest::collection::vec(any::<u8>(), 0..6),
+                                           other in proptest::collection::vec(any::<u8>(), 0..6)) {
+            prop_assert_eq!(other > key, other >= after(&key));
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_list_in_order_of_time_is_some_days() {
+        let (day, begin) = (24 * 60 * 60 * 1000_u64, 6_500_u64 << 28);
+        let part = |at: u64| list_part(&at.to_be_bytes()[2..]);
+        assert_eq!(part(begin + 3 * day), part(begin));
+        assert_eq!(part(begin + 4 * day), part(begin) + 1);
+    }
+
+    #[test]
+    fn a_due_row_is_never_put_into_a_past_slot() {
+        let now = Millis(10 * SLOT_MILLIS + 5);
+        assert_eq!(DueRow::new(Millis(7), CommitId([0; 16]), now).slot, 10);
+        assert_eq!(DueRow::new(Millis(12 * SLOT_MILLIS), CommitId([0; 16]), now).slot, 12);
+        assert!(slot_end(10) > now && slot_end(9) <= now);
+    }
+
+    #[test]
+    fn shards_are_within_bounds_and_many() {
+        let shards: std::collections::BTreeSet<_> = (0..1000_u64)
+            .map(|n| shard(EntityKey::conversation(Address([1; 10]), Address::derive("test", &[&n.to_le_bytes()]))))
+            .collect();
+        assert_eq!(shards.len(), SHARDS as usize);
+        assert!(shards.iter().all(|shard| (0..SHARDS).contains(shard)));
+    }
+}

@@ -1,0 +1,168 @@
+//! Lists of a workspace: projections of commits, written after them.
+//!
+//! A commit's list entries are in its own row too. Whoever commits writes them before it goes on with the entity, and
+//! whoever loads an entity whose newest commit may lack them writes them again; so at most the newest commit's are
+//! missing. For the case that nobody comes, a row of the due index was written before the commit. Writing them again
+//! changes nothing: each carries the write time that the commit was given, which ascends within an entity.
+
+use std::collections::BTreeMap;
+
+use actors::clock::Millis;
+use actors::id::{Address, EntityKey};
+use actors::store::{KeyRange, Order, Row, StoreError, View, ViewWrite};
+use bytes::Bytes;
+use dashmap::DashSet;
+
+use super::CqlStore;
+use super::layout::{DueKind, DueRow, commit_row, decode_lists, entity_bytes, list_part, part_begin, slot, unsigned};
+use super::plan::LISTS_AFTER_MILLIS;
+use super::read::Stretch;
+use super::standing::Standing;
+
+/// Parts known to be there; forgotten all at once where there are more.
+const PARTS_KNOWN: usize = 100_000;
+/// Parts asked for at once.
+const PARTS: i32 = 8;
+
+/// A part of a list of a workspace.
+type Part = (Address, u8, i32);
+
+/// Parts of lists that are known to be there, so that they need not be written again.
+#[derive(Debug, Default)]
+pub(super) struct Parts(DashSet<Part>);
+
+impl CqlStore {
+    /// Writes the list entries of a commit.
+    pub(super) async fn project(&self, entity: EntityKey, stamp: i64, writes: &[ViewWrite]) -> Result<(), StoreError> {
+        // Of several writes of one entry the last one counts; with equal write times the store would choose.
+        let mut parts: BTreeMap<(u8, i32), BTreeMap<&Bytes, &Option<Bytes>>> = BTreeMap::new();
+        for write in writes {
+            let part = (write.view.0, list_part(&write.key));
+            parts.entry(part).or_default().insert(&write.key, &write.value);
+        }
+        let writing = parts.into_iter().map(|((list, part), entries)| async move {
+            self.part(entity.workspace, list, part).await?;
+            let statements = &self.db().statements;
+            let workspace = &entity.workspace.0[..];
+            for (key, value) in entries {
+                let (list, key) = (i16::from(list), &key[..]);
+                match value {
+                    Some(value) => {
+                        let values = (workspace, list, part, key, &value[..], stamp);
+                        self.db().write(&statements.put_entry, values).await?;
+                    }
+                    None => {
+                        let values = (stamp, workspace, list, part, key);
+                        self.db().write(&statements.delete_entry, values).await?;
+                    }
+                }
+            }
+            Ok(())
+        });
+        futures_util::future::try_join_all(writing).await.map(drop)
+    }
+
+    /// Makes sure that a part of a list is known to be there.
+    async fn part(&self, workspace: Address, list: u8, part: i32) -> Result<(), StoreError> {
+        let known = &self.parts().0;
+        if known.contains(&(workspace, list, part)) {
+            return Ok(());
+        }
+        self.db().write(&self.db().statements.put_part, (&workspace.0[..], i16::from(list), part)).await?;
+        if known.len() >= PARTS_KNOWN {
+            known.clear();
+        }
+        known.insert((workspace, list, part));
+        Ok(())
+    }
+
+    /// Writes the list entries of the newest commit, which may lack them, and ends the watch over them.
+    pub(super) async fn project_again(&self, entity: EntityKey, standing: &Standing) -> Result<(), StoreError> {
+        let (n, k) = commit_row(standing.head);
+        let values = (&entity_bytes(entity)[..], standing.bucket, n, &k[..]);
+        let row: Option<(i64, i64, Option<Bytes>)> = self.db().select_one(&self.db().statements.lists, values).await?;
+        let Some((stamp, at, Some(lists))) = row else {
+            return Err(StoreError::Corrupt("a commit that changes lists has none".to_owned()));
+        };
+        self.project(entity, stamp, &decode_lists(&lists)?).await?;
+        let at = Millis(unsigned(at)).plus(LISTS_AFTER_MILLIS);
+        // The slot is that of its time unless it was written very late; such a row is found by the scan.
+        self.forget_due(entity, DueKind::Lists, DueRow { at, slot: slot(at), id: standing.id }).await
+    }
+
+    /// See `Store::view`.
+    pub(super) async fn list(
+        &self,
+        workspace: Address,
+        view: View,
+        range: &KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let Some(mut stretch) = Stretch::new(range).filter(|_| limit > 0) else { return Ok(Vec::new()) };
+        let mut rows = Vec::new();
+        loop {
+            let parts = self.parts_of(workspace, view, &stretch, order).await?;
+            let Some(last) = parts.last().copied() else { return Ok(rows) };
+            for part in &parts {
+                let left = limit - rows.len();
+                rows.extend(self.entries(workspace, view, *part, &stretch, order, left).await?);
+                if rows.len() == limit {
+                    return Ok(rows);
+                }
+            }
+            if parts.len() < PARTS as usize {
+                return Ok(rows);
+            }
+            // On with the parts behind the last one.
+            let Some(rest) = behind_part(&stretch, last, order) else { return Ok(rows) };
+            stretch = rest;
+        }
+    }
+
+    async fn parts_of(
+        &self,
+        workspace: Address,
+        view: View,
+        stretch: &Stretch,
+        order: Order,
+    ) -> Result<Vec<i32>, StoreError> {
+        let statement = match order {
+            Order::Asc => &self.db().statements.parts_asc,
+            Order::Desc => &self.db().statements.parts_desc,
+        };
+        let (from, until) = (list_part(&stretch.from), list_part(&stretch.until));
+        let values = (&workspace.0[..], i16::from(view.0), from, until, PARTS);
+        let parts: Vec<(i32,)> = self.db().select(statement, values).await?;
+        Ok(parts.into_iter().map(|(part,)| part).collect())
+    }
+
+    async fn entries(
+        &self,
+        workspace: Address,
+        view: View,
+        part: i32,
+        stretch: &Stretch,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let statement = match order {
+            Order::Asc => &self.db().statements.entries_asc,
+            Order::Desc => &self.db().statements.entries_desc,
+        };
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let values = (&workspace.0[..], i16::from(view.0), part, &stretch.from, &stretch.until, limit);
+        let rows: Vec<(Bytes, Bytes)> = self.db().select(statement, values).await?;
+        Ok(rows.into_iter().map(|(key, value)| Row { key, value }).collect())
+    }
+}
+
+/// What is left of a stretch of keys behind a part.
+fn behind_part(stretch: &Stretch, part: i32, order: Order) -> Option<Stretch> {
+    let mut rest = stretch.clone();
+    match order {
+        Order::Asc => rest.from = part_begin(part + 1)?,
+        Order::Desc => rest.until = part_begin(part)?,
+    }
+    (rest.from < rest.until).then_some(rest)
+}

@@ -1,0 +1,288 @@
+//! Reading commits: for an activation, and stretches of the log.
+
+use actors::id::EntityKey;
+use actors::store::{CommitId, Fresh, Head, Loaded, LogRecord, Order, StoreError};
+use bytes::Bytes;
+use scylla::DeserializeRow;
+
+use super::CqlStore;
+use super::heads::HeadRow;
+use super::layout::{commit_k, commit_of, commit_row, decode_records, entity_bytes, signed, sixteen, unsigned};
+use super::standing::Standing;
+
+/// Commits of one read.
+const PAGE: usize = 64;
+/// Buckets looked at to find the one that a commit is in. More than one is needed only where buckets hold no events.
+const BUCKETS: i32 = 1_000;
+/// The greatest sequence that can be stored.
+const LAST_SEQ: u64 = i64::MAX.unsigned_abs();
+
+#[derive(Debug, DeserializeRow)]
+struct Stored {
+    n: i64,
+    k: Bytes,
+    id: Bytes,
+    payload: Option<Bytes>,
+    chunks: Option<i32>,
+}
+
+/// A commit, as the log has it.
+#[derive(Debug)]
+struct StoredCommit {
+    /// Where it leads.
+    head: Head,
+    records: Vec<LogRecord>,
+}
+
+/// The way through a bucket's commits: from here on in ascending order, or down from here (exclusive).
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    order: Order,
+    /// Least place.
+    from: (i64, [u8; 8]),
+    /// Greatest place, exclusive.
+    until: (i64, [u8; 8]),
+}
+
+/// Behind every commit.
+const END: (i64, [u8; 8]) = (i64::MAX, [0xff; 8]);
+
+impl Stretch {
+    fn behind(self, head: Head) -> Self {
+        let (n, k) = commit_row(head);
+        match self.order {
+            Order::Asc => Self { from: (n, commit_k(head.commit + 1)), ..self },
+            Order::Desc => Self { until: (n, k), ..self },
+        }
+    }
+}
+
+impl CqlStore {
+    /// See `Store::load`.
+    pub(super) async fn loaded(&self, entity: EntityKey, fresh: Fresh) -> Result<Option<Loaded>, StoreError> {
+        let Some(HeadRow { mut standing, state }) = self.newest_head(entity, fresh).await? else { return Ok(None) };
+        if self.standings().get(entity).is_some_and(|known| known.id == standing.id && known.projected) {
+            standing.projected = true;
+        }
+        // What is loaded may be decided on, so the lists must not stay behind it if its process is gone.
+        if !standing.projected {
+            self.project_again(entity, &standing).await?;
+            standing.projected = true;
+        }
+        let from = standing.state.unwrap_or(Head { seq: 0, commit: 0 });
+        let tail = if from == standing.head { Vec::new() } else { self.tail(entity, from, &standing, fresh).await? };
+        self.standings().note(entity, standing);
+        Ok(Some(Loaded { head: standing.head, state, tail, alarm: standing.alarm_at() }))
+    }
+
+    /// Every record behind `from`, up to the end of the bucket that the entity stands in.
+    async fn tail(
+        &self,
+        entity: EntityKey,
+        from: Head,
+        standing: &Standing,
+        fresh: Fresh,
+    ) -> Result<Vec<LogRecord>, StoreError> {
+        let is_near = standing.base.commit <= from.commit;
+        let first = if is_near { standing.bucket } else { self.bucket_behind(entity, from).await? };
+        let mut tail = Vec::new();
+        for bucket in first..=standing.bucket {
+            let mut stretch =
+                Stretch { order: Order::Asc, from: (signed(from.seq), commit_k(from.commit + 1)), until: END };
+            loop {
+                let page = self.commits(entity, bucket, stretch, PAGE, fresh).await?;
+                let is_last = page.len() < PAGE;
+                if let Some(last) = page.last() {
+                    stretch = stretch.behind(last.head);
+                }
+                tail.extend(page.into_iter().flat_map(|commit| commit.records));
+                if is_last {
+                    break;
+                }
+            }
+        }
+        Ok(tail)
+    }
+
+    /// The bucket of the first commit behind `from`.
+    async fn bucket_behind(&self, entity: EntityKey, from: Head) -> Result<i32, StoreError> {
+        let values = (&entity_bytes(entity)[..], signed(from.seq.saturating_add(1)), BUCKETS);
+        let buckets: Vec<(i32, i64)> = self.db().select(&self.db().statements.buckets_before, values).await?;
+        Ok(buckets.iter().find(|(_, base)| unsigned(*base) <= from.commit).map_or(0, |(bucket, _)| *bucket))
+    }
+
+    /// The bucket that the event `seq` is in, if it is anywhere.
+    async fn bucket_of(&self, entity: EntityKey, seq: u64) -> Result<i32, StoreError> {
+        let values = (&entity_bytes(entity)[..], signed(seq), 1);
+        let buckets: Vec<(i32, i64)> = self.db().select(&self.db().statements.buckets_before, values).await?;
+        Ok(buckets.first().map_or(0, |(bucket, _)| *bucket))
+    }
+
+    /// Commits of a bucket, whole.
+    async fn commits(
+        &self,
+        entity: EntityKey,
+        bucket: i32,
+        stretch: Stretch,
+        limit: usize,
+        fresh: Fresh,
+    ) -> Result<Vec<StoredCommit>, StoreError> {
+        let statements = &self.db().statements;
+        let statement = match (stretch.order, fresh) {
+            (Order::Asc, Fresh::Acknowledged) => &statements.log_asc,
+            (Order::Asc, Fresh::Settled) => &statements.settling_log,
+            (Order::Desc, _) => &statements.log_desc,
+        };
+        let name = entity_bytes(entity);
+        let (from, until) = (stretch.from, stretch.until);
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let values = (&name[..], bucket, from.0, &from.1[..], until.0, &until.1[..], limit);
+        let rows: Vec<Stored> = self.db().select(statement, values).await?;
+        let mut commits = Vec::with_capacity(rows.len());
+        for row in rows {
+            let head = Head { seq: unsigned(row.n), commit: commit_of(&row.k)? };
+            let payload = match (row.payload, row.chunks) {
+                (Some(payload), _) => payload,
+                (None, Some(chunks)) => self.chunks(entity, CommitId(sixteen(&row.id)?), chunks).await?,
+                (None, None) => Bytes::new(),
+            };
+            commits.push(StoredCommit { head, records: decode_records(&payload, head.seq)? });
+        }
+        Ok(commits)
+    }
+
+    async fn chunks(&self, entity: EntityKey, id: CommitId, chunks: i32) -> Result<Bytes, StoreError> {
+        let mut whole = Vec::new();
+        for n in 0..chunks {
+            let values = (&entity_bytes(entity)[..], &id.0[..], n);
+            let chunk: Option<(Bytes,)> = self.db().select_one(&self.db().statements.chunk, values).await?;
+            let (data,) = chunk.ok_or_else(|| StoreError::Corrupt("a part of a large record is missing".to_owned()))?;
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole.into())
+    }
+
+    /// See `Store::read_log`.
+    pub(super) async fn log(
+        &self,
+        entity: EntityKey,
+        from: u64,
+        to: u64,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<LogRecord>, StoreError> {
+        if limit == 0 || from > to || from > LAST_SEQ {
+            return Ok(Vec::new());
+        }
+        let Some(newest) = self.newest_bucket_now(entity).await? else { return Ok(Vec::new()) };
+        let first = if newest == 0 { 0 } else { self.first_bucket(entity, newest, from, to, order).await? };
+        let mut bucket = first;
+        let mut found = Vec::new();
+        loop {
+            let ended = self.log_of(entity, bucket, (from, to), order, limit, &mut found).await?;
+            bucket = match order {
+                _ if ended => return Ok(found),
+                Order::Asc if bucket < newest => bucket + 1,
+                Order::Desc if bucket > 0 => bucket - 1,
+                _ => return Ok(found),
+            };
+        }
+    }
+
+    async fn first_bucket(
+        &self,
+        entity: EntityKey,
+        newest: i32,
+        from: u64,
+        to: u64,
+        order: Order,
+    ) -> Result<i32, StoreError> {
+        let bucket = match order {
+            Order::Asc => self.bucket_of(entity, from.max(1)).await?,
+            // Most often the newest page is asked for.
+            Order::Desc if to >= LAST_SEQ => newest,
+            Order::Desc => self.bucket_of(entity, to).await?,
+        };
+        Ok(bucket.min(newest))
+    }
+
+    /// The newest bucket as of now, and not as of some time ago.
+    async fn newest_bucket_now(&self, entity: EntityKey) -> Result<Option<i32>, StoreError> {
+        let Some(mut bucket) = self.bucket(entity).await? else { return Ok(None) };
+        loop {
+            let values = (&entity_bytes(entity)[..], bucket);
+            let closed: Option<(bool,)> = self.db().select_one(&self.db().statements.closed, values).await?;
+            match if closed == Some((true,)) { self.next_bucket(entity, bucket).await? } else { None } {
+                Some(next) => bucket = next,
+                None => return Ok(Some(bucket)),
+            }
+        }
+    }
+
+    /// Adds what a bucket holds of a stretch of events; whether no other bucket is needed.
+    async fn log_of(
+        &self,
+        entity: EntityKey,
+        bucket: i32,
+        (from, to): (u64, u64),
+        order: Order,
+        limit: usize,
+        found: &mut Vec<LogRecord>,
+    ) -> Result<bool, StoreError> {
+        let mut stretch = match order {
+            Order::Asc => Stretch { order, from: (signed(from), [0; 8]), until: END },
+            Order::Desc => {
+                let until = self.behind_event(entity, bucket, to).await?;
+                Stretch { order, from: (signed(from), [0; 8]), until }
+            }
+        };
+        loop {
+            let page = (limit - found.len()).min(PAGE);
+            let commits = self.commits(entity, bucket, stretch, page, Fresh::Acknowledged).await?;
+            let is_last = commits.len() < page;
+            if let Some(last) = commits.last() {
+                stretch = stretch.behind(last.head);
+            }
+            for commit in commits {
+                let mut events: Vec<_> = commit.records.into_iter().filter(|record| record.event).collect();
+                if order == Order::Desc {
+                    events.reverse();
+                }
+                for event in events {
+                    let beyond = match order {
+                        Order::Asc => event.seq > to,
+                        Order::Desc => event.seq < from,
+                    };
+                    if beyond || found.len() == limit {
+                        return Ok(true);
+                    }
+                    if (from..=to).contains(&event.seq) {
+                        found.push(event);
+                    }
+                }
+            }
+            if found.len() == limit {
+                return Ok(true);
+            }
+            if is_last {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// The place right behind the commit that holds the event `seq`.
+    async fn behind_event(&self, entity: EntityKey, bucket: i32, seq: u64) -> Result<(i64, [u8; 8]), StoreError> {
+        if seq >= LAST_SEQ {
+            return Ok(END);
+        }
+        let ascending = Stretch { order: Order::Asc, from: (signed(seq), [0; 8]), until: END };
+        let name = entity_bytes(entity);
+        let (from, until) = (ascending.from, ascending.until);
+        let values = (&name[..], bucket, from.0, &from.1[..], until.0, &until.1[..], 1);
+        let row: Option<(i64, Bytes)> = self.db().select_one(&self.db().statements.log_place, values).await?;
+        match row {
+            Some((n, k)) => Ok((n, commit_k(commit_of(&k)? + 1))),
+            None => Ok(END),
+        }
+    }
+}

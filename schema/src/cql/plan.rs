@@ -1,0 +1,230 @@
+//! What a commit writes, and where: a pure decision.
+
+use actors::clock::Millis;
+use actors::store::{Commit, Head, StoreError};
+
+use super::layout::{self, DueRow};
+use super::standing::Standing;
+
+/// When a bucket is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BucketSize {
+    /// Rows of commits, keys and lists in it.
+    pub(super) records: i32,
+    /// Bytes in it.
+    pub(super) bytes: i64,
+}
+
+/// Records of more bytes than this stand in chunks of their own: a conditional batch is written four times.
+pub(super) const INLINE_BYTES: usize = 128 * 1024;
+/// The largest sum of everything else in one conditional batch. A server takes half a segment of its commit log at
+/// once, which is 8 MiB where segments have 16 MiB.
+pub(super) const BATCH_BYTES: usize = 6 * 1024 * 1024;
+/// The largest commit, chunks included; that of the embedded store.
+pub(super) const COMMIT_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of one chunk.
+pub(super) const CHUNK_BYTES: usize = 512 * 1024;
+/// After how long somebody looks whether a commit's list entries were made.
+pub(super) const LISTS_AFTER_MILLIS: u64 = 60_000;
+
+/// What a commit writes, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Where the entity stands once it is applied.
+    pub(super) standing: Standing,
+    /// Where the head of its partition must stand; `None`: it must not be there.
+    pub(super) expected: Option<Head>,
+    /// The bucket that this one follows, whose content must be found elsewhere from now on.
+    pub(super) follows: Option<i32>,
+    /// How many chunks hold the records; `None`: they are in the batch.
+    pub(super) chunks: Option<i32>,
+    /// Rows of the due index that must be durable before.
+    pub(super) alarm: Option<DueRow>,
+    /// As `alarm`, so that its list entries are looked after.
+    pub(super) lists: Option<DueRow>,
+}
+
+/// Bytes of a commit, in the batch and in all.
+fn measure(commit: &Commit, inline: bool) -> Result<(usize, usize), StoreError> {
+    let keys = commit.rows.iter().map(|row| &row.key).chain(commit.views.iter().map(|entry| &entry.key));
+    let longest = keys.map(bytes::Bytes::len).max().unwrap_or(0);
+    if longest > actors::limits::ROW_KEY_BYTES {
+        return Err(StoreError::TooLarge { bytes: longest, max: actors::limits::ROW_KEY_BYTES });
+    }
+    let rows = commit.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, bytes::Bytes::len));
+    let views = commit.views.iter().map(|entry| entry.key.len() + entry.value.as_ref().map_or(0, bytes::Bytes::len));
+    let records = layout::records_len(&commit.records);
+    let others =
+        rows.chain(views).sum::<usize>() + commit.state.as_ref().map_or(0, bytes::Bytes::len) + commit.keys.len() * 64;
+    let batch = if inline { others + records } else { others };
+    for (bytes, max) in [(batch, BATCH_BYTES), (others + records, COMMIT_BYTES)] {
+        if bytes > max {
+            return Err(StoreError::TooLarge { bytes, max });
+        }
+    }
+    Ok((batch, others + records))
+}
+
+/// Plans `commit` for an entity that stands at `standing` (`None`: it does not exist), at the time `now`.
+///
+/// # Errors
+/// [`StoreError::TooLarge`].
+pub(super) fn plan(
+    standing: Option<&Standing>,
+    commit: &Commit,
+    size: BucketSize,
+    now: Millis,
+) -> Result<Plan, StoreError> {
+    let records = layout::records_len(&commit.records);
+    let inline = records <= INLINE_BYTES;
+    let (batch, _) = measure(commit, inline)?;
+    let head = commit.next_head();
+    let nowhere = Head { seq: 0, commit: 0 };
+    let before = standing.map_or(nowhere, |standing| standing.head);
+    // Its own rows: the head, its records, its keys and its keyed rows.
+    let rows =
+        i32::try_from(1 + commit.records.len().max(1) + commit.keys.len() + commit.rows.len()).unwrap_or(i32::MAX);
+    let bytes = i64::try_from(batch).unwrap_or(i64::MAX);
+    let opens = standing.is_none_or(|standing| standing.closed);
+    let (bucket, base, filled) = match standing {
+        Some(standing) if opens => (standing.bucket + 1, before, (0, 0)),
+        Some(standing) => (standing.bucket, standing.base, (standing.records, standing.bytes)),
+        None => (0, before, (0, 0)),
+    };
+    let (filled_records, filled_bytes) = (filled.0 + rows, filled.1 + bytes);
+    let alarm = match commit.alarm {
+        Some(change) => change.next.map(|at| DueRow::new(at, commit.id, now)),
+        None => standing.and_then(|standing| standing.alarm),
+    };
+    let stamp = layout::signed(commit.at.0.saturating_mul(1000)).max(standing.map_or(0, |standing| standing.stamp) + 1);
+    let listed = !commit.views.is_empty();
+    Ok(Plan {
+        standing: Standing {
+            bucket,
+            head,
+            id: commit.id,
+            stamp,
+            closed: filled_records >= size.records || filled_bytes >= size.bytes,
+            listed,
+            projected: !listed,
+            records: filled_records,
+            bytes: filled_bytes,
+            base,
+            state: if commit.state.is_some() { Some(head) } else { standing.and_then(|standing| standing.state) },
+            alarm,
+        },
+        expected: standing.filter(|_| !opens).map(|standing| standing.head),
+        follows: standing.filter(|_| opens).map(|standing| standing.bucket),
+        chunks: (!inline).then(|| i32::try_from(records.div_ceil(CHUNK_BYTES)).unwrap_or(i32::MAX)),
+        alarm: commit.alarm.and(alarm),
+        lists: listed.then(|| DueRow::new(commit.at.plus(LISTS_AFTER_MILLIS), commit.id, now)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::id::EntityKey;
+    use actors::store::{AlarmChange, CommitId, NewRecord, View, ViewWrite};
+    use bytes::Bytes;
+
+    use super::super::standing::standing;
+    use super::*;
+
+    const SIZE: BucketSize = BucketSize { records: 10, bytes: 1_000_000 };
+    const NOW: Millis = Millis(1_735_689_600_000);
+
+    fn commit(expected: Option<Head>, payloads: &[usize]) -> Commit {
+        let record = |len: &usize| NewRecord { event: true, payload: Bytes::from(vec![0; *len]) };
+        Commit {
+            entity: EntityKey::INSTALLATION,
+            expected,
+            id: CommitId([9; 16]),
+            at: NOW,
+            records: payloads.iter().map(record).collect(),
+            keys: Vec::new(),
+            rows: Vec::new(),
+            views: Vec::new(),
+            state: None,
+            alarm: None,
+            redactions: Vec::new(),
+            watch: None,
+        }
+    }
+
+    #[test]
+    fn the_first_commit_opens_the_first_bucket() {
+        let plan = plan(None, &commit(None, &[1, 1]), SIZE, NOW).expect("a plan");
+        assert_eq!((plan.standing.bucket, plan.expected, plan.follows), (0, None, None));
+        assert_eq!(plan.standing.head, Head { seq: 2, commit: 1 });
+        assert_eq!((plan.standing.records, plan.standing.closed), (3, false));
+    }
+
+    #[test]
+    fn a_commit_goes_on_in_its_bucket_and_closes_it_when_it_is_full() {
+        let before = Standing { records: 7, ..standing(4, 3) };
+        let plan = plan(Some(&before), &commit(Some(before.head), &[1, 1]), SIZE, NOW).expect("a plan");
+        assert_eq!((plan.standing.bucket, plan.expected, plan.follows), (0, Some(before.head), None));
+        assert!(plan.standing.closed, "it may overshoot: a commit is in one bucket");
+    }
+
+    #[test]
+    fn bytes_close_a_bucket_too() {
+        let before = Standing { bytes: 999_990, ..standing(4, 3) };
+        assert!(!plan(Some(&before), &commit(Some(before.head), &[1]), SIZE, NOW).expect("a plan").standing.closed);
+        assert!(plan(Some(&before), &commit(Some(before.head), &[6]), SIZE, NOW).expect("a plan").standing.closed);
+    }
+
+    #[test]
+    fn behind_a_closed_bucket_the_next_one_is_opened() {
+        let before = Standing { records: 70, closed: true, bucket: 4, ..standing(4, 3) };
+        let plan = plan(Some(&before), &commit(Some(before.head), &[1]), SIZE, NOW).expect("a plan");
+        assert_eq!((plan.standing.bucket, plan.expected, plan.follows), (5, None, Some(4)));
+        assert_eq!((plan.standing.base, plan.standing.records), (before.head, 2));
+    }
+
+    #[test]
+    fn write_times_of_lists_ascend_although_the_clock_stands() {
+        let before = Standing { stamp: 1_735_689_600_000_007, ..standing(4, 3) };
+        let next = |commit: &Commit| plan(Some(&before), commit, SIZE, NOW).expect("a plan").standing.stamp;
+        assert_eq!(next(&commit(Some(before.head), &[])), 1_735_689_600_000_008);
+        let later = Commit { at: NOW.plus(1), ..commit(Some(before.head), &[]) };
+        assert_eq!(next(&later), 1_735_689_600_001_000);
+    }
+
+    #[test]
+    fn large_records_stand_in_chunks_and_too_large_ones_are_refused() {
+        let chunks = |payloads: &[usize]| plan(None, &commit(None, payloads), SIZE, NOW).map(|plan| plan.chunks);
+        assert_eq!(chunks(&[100_000]).expect("a plan"), None);
+        assert_eq!(chunks(&[CHUNK_BYTES]).expect("a plan"), Some(2), "with the records' frames");
+        assert!(matches!(chunks(&[COMMIT_BYTES]), Err(StoreError::TooLarge { .. })));
+        let mut wide = commit(None, &[]);
+        wide.state = Some(Bytes::from(vec![0; BATCH_BYTES + 1]));
+        assert!(matches!(plan(None, &wide, SIZE, NOW), Err(StoreError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn an_alarm_stays_is_moved_or_is_cleared() {
+        let alarm = DueRow::new(NOW.plus(5), CommitId([1; 16]), NOW);
+        let before = Standing { alarm: Some(alarm), ..standing(4, 3) };
+        let next = |change| {
+            let commit = Commit { alarm: change, ..commit(Some(before.head), &[]) };
+            let plan = plan(Some(&before), &commit, SIZE, NOW).expect("a plan");
+            (plan.standing.alarm, plan.alarm)
+        };
+        assert_eq!(next(None), (Some(alarm), None));
+        let moved = DueRow::new(NOW.plus(9), CommitId([9; 16]), NOW);
+        let change = AlarmChange { previous: Some(alarm.at), next: Some(moved.at) };
+        assert_eq!(next(Some(change)), (Some(moved), Some(moved)));
+        assert_eq!(next(Some(AlarmChange { next: None, ..change })), (None, None));
+    }
+
+    #[test]
+    fn only_a_commit_that_changes_lists_is_looked_after() {
+        let mut listed = commit(None, &[]);
+        assert_eq!(plan(None, &listed, SIZE, NOW).expect("a plan").lists, None);
+        listed.views = vec![ViewWrite { view: View(1), key: Bytes::from_static(b"k"), value: None }];
+        let plan = plan(None, &listed, SIZE, NOW).expect("a plan");
+        assert_eq!(plan.lists.map(|row| row.at), Some(NOW.plus(LISTS_AFTER_MILLIS)));
+        assert!(plan.standing.listed && !plan.standing.projected);
+    }
+}

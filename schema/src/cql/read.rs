@@ -1,0 +1,307 @@
+//! Reading keys and keyed rows: those of the bucket that the entity is in, and over it nothing; below it those of all
+//! closed buckets, which were moved together when the next one was opened. So a read asks two places at most.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use actors::clock::Millis;
+use actors::id::EntityKey;
+use actors::store::{KeyHash, KeyRange, KeyRow, Order, Row, StoreError, Table};
+use bytes::Bytes;
+use scylla::DeserializeRow;
+use scylla::statement::prepared::PreparedStatement;
+
+use super::CqlStore;
+use super::layout::{BEYOND, after, entity_bytes, key_part, sixteen, unsigned};
+
+/// Rows of one read of a list.
+const PAGE: usize = 200;
+
+#[derive(DeserializeRow)]
+struct StoredKey {
+    kind: i8,
+    closed: Option<bool>,
+    fingerprint: Option<Bytes>,
+    first: Option<i64>,
+    last: Option<i64>,
+    at: Option<i64>,
+}
+
+#[derive(DeserializeRow)]
+struct StoredRow {
+    kind: i8,
+    closed: Option<bool>,
+    value: Option<Bytes>,
+}
+
+pub(super) fn key_row(fingerprint: &[u8], first: i64, last: i64, at: i64) -> Result<KeyRow, StoreError> {
+    Ok(KeyRow {
+        fingerprint: sixteen(fingerprint)?,
+        first: unsigned(first),
+        last: unsigned(last),
+        at: Millis(unsigned(at)),
+    })
+}
+
+/// A stretch of keys: the first one in it and the first one behind it.
+#[derive(Clone, Debug)]
+pub(super) struct Stretch {
+    pub(super) from: Vec<u8>,
+    pub(super) until: Vec<u8>,
+}
+
+impl Stretch {
+    /// `None` where no key can be in it.
+    pub(super) fn new(range: &KeyRange) -> Option<Self> {
+        let from = range.after.as_ref().map_or_else(Vec::new, |key| after(key));
+        let until = range.before.as_ref().map_or_else(|| BEYOND.to_vec(), |key| key.to_vec());
+        (from < until).then_some(Self { from, until })
+    }
+
+    /// What is left of it behind `key`.
+    pub(super) fn behind(&self, key: &[u8], order: Order) -> Option<Self> {
+        let rest = match order {
+            Order::Asc => Self { from: after(key), until: self.until.clone() },
+            Order::Desc => Self { from: self.from.clone(), until: key.to_vec() },
+        };
+        (rest.from < rest.until).then_some(rest)
+    }
+}
+
+/// One place that rows of a list are read from, page by page.
+struct Source<'a> {
+    statement: &'a PreparedStatement,
+    place: Place,
+    order: Order,
+    page: usize,
+    /// What is not read yet.
+    rest: Option<Stretch>,
+    read: VecDeque<(Bytes, Option<Bytes>)>,
+}
+
+/// Which rows a [`Source`] is of.
+#[derive(Clone, Copy)]
+enum Place {
+    Bucket(i32, i64),
+    Closed(i16),
+}
+
+impl Source<'_> {
+    /// The next row, which stays there.
+    async fn peek(
+        &mut self,
+        store: &CqlStore,
+        entity: EntityKey,
+    ) -> Result<Option<&(Bytes, Option<Bytes>)>, StoreError> {
+        if self.read.is_empty()
+            && let Some(stretch) = self.rest.take()
+        {
+            let entity = entity_bytes(entity);
+            let limit = i32::try_from(self.page).unwrap_or(i32::MAX);
+            let Stretch { from, until } = &stretch;
+            let rows: Vec<(Bytes, Option<Bytes>)> = match self.place {
+                Place::Bucket(bucket, n) => {
+                    let values = (&entity[..], bucket, n, from, n, until, limit);
+                    store.db().select(self.statement, values).await?
+                }
+                Place::Closed(list) => {
+                    store.db().select(self.statement, (&entity[..], list, from, until, limit)).await?
+                }
+            };
+            if rows.len() == self.page {
+                self.rest = rows.last().and_then(|(key, _)| stretch.behind(key, self.order));
+            }
+            self.read = rows.into();
+        }
+        Ok(self.read.front())
+    }
+}
+
+impl CqlStore {
+    /// See `Store::find_key`.
+    pub(super) async fn key(&self, entity: EntityKey, key: KeyHash) -> Result<Option<KeyRow>, StoreError> {
+        let Some(mut bucket) = self.bucket(entity).await? else { return Ok(None) };
+        loop {
+            let name = entity_bytes(entity);
+            let newest = self.db().select::<StoredKey>(&self.db().statements.key, (&name[..], bucket, &key.0[..]));
+            let (newest, old) = tokio::join!(newest, self.old_key(entity, key, bucket > 0));
+            let (mut found, mut closed) = (None, false);
+            for row in newest? {
+                if row.kind == 0 {
+                    closed = row.closed.unwrap_or(false);
+                } else if let (Some(fingerprint), Some(first), Some(last), Some(at)) =
+                    (row.fingerprint, row.first, row.last, row.at)
+                {
+                    found = Some(key_row(&fingerprint, first, last, at)?);
+                }
+            }
+            if found.is_some() {
+                return Ok(found);
+            }
+            match if closed { self.next_bucket(entity, bucket).await? } else { None } {
+                Some(next) => bucket = next,
+                None => return old,
+            }
+        }
+    }
+
+    async fn old_key(&self, entity: EntityKey, key: KeyHash, is_any: bool) -> Result<Option<KeyRow>, StoreError> {
+        if !is_any {
+            return Ok(None);
+        }
+        let name = entity_bytes(entity);
+        let values = (&name[..], key_part(key), &key.0[..]);
+        let row: Option<(Bytes, i64, i64, i64)> = self.db().select_one(&self.db().statements.old_key, values).await?;
+        row.map(|(fingerprint, first, last, at)| key_row(&fingerprint, first, last, at)).transpose()
+    }
+
+    /// See `Store::row`.
+    pub(super) async fn keyed_row(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
+        let Some(mut bucket) = self.bucket(entity).await? else { return Ok(None) };
+        loop {
+            let name = entity_bytes(entity);
+            let values = (&name[..], bucket, i64::from(table.0), key);
+            let newest = self.db().select::<StoredRow>(&self.db().statements.row, values);
+            let (newest, old) = tokio::join!(newest, self.old_row(entity, table, key, bucket > 0));
+            let (mut found, mut closed) = (None, false);
+            for row in newest? {
+                if row.kind == 0 {
+                    closed = row.closed.unwrap_or(false);
+                } else {
+                    found = Some(row.value);
+                }
+            }
+            match if closed { self.next_bucket(entity, bucket).await? } else { None } {
+                Some(next) => bucket = next,
+                None => return found.map_or(old, Ok),
+            }
+        }
+    }
+
+    async fn old_row(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        key: &[u8],
+        is_any: bool,
+    ) -> Result<Option<Bytes>, StoreError> {
+        if !is_any {
+            return Ok(None);
+        }
+        let name = entity_bytes(entity);
+        let values = (&name[..], i16::from(table.0), key);
+        let row: Option<(Option<Bytes>,)> = self.db().select_one(&self.db().statements.old_row, values).await?;
+        Ok(row.and_then(|(value,)| value))
+    }
+
+    /// See `Store::rows`.
+    pub(super) async fn keyed_rows(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        range: &KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let Some(stretch) = Stretch::new(range).filter(|_| limit > 0) else { return Ok(Vec::new()) };
+        let Some(mut bucket) = self.bucket(entity).await? else { return Ok(Vec::new()) };
+        loop {
+            let name = entity_bytes(entity);
+            let closed = self.db().select_one::<(bool,)>(&self.db().statements.closed, (&name[..], bucket));
+            let merged = self.merged(entity, table, &stretch, order, limit, bucket);
+            let (closed, merged) = tokio::join!(closed, merged);
+            match if closed? == Some((true,)) { self.next_bucket(entity, bucket).await? } else { None } {
+                Some(next) => bucket = next,
+                None => return merged,
+            }
+        }
+    }
+
+    /// The rows of a bucket laid over those of all buckets before it.
+    async fn merged(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        stretch: &Stretch,
+        order: Order,
+        limit: usize,
+        bucket: i32,
+    ) -> Result<Vec<Row>, StoreError> {
+        let statements = &self.db().statements;
+        let (of_bucket, of_closed) = match order {
+            Order::Asc => (&statements.rows_asc, &statements.old_rows_asc),
+            Order::Desc => (&statements.rows_desc, &statements.old_rows_desc),
+        };
+        let source = |statement, place, rest| Source {
+            statement,
+            place,
+            order,
+            page: limit.min(PAGE),
+            rest,
+            read: VecDeque::new(),
+        };
+        let mut newer = source(of_bucket, Place::Bucket(bucket, i64::from(table.0)), Some(stretch.clone()));
+        let older_stretch = (bucket > 0).then(|| stretch.clone());
+        let mut older = source(of_closed, Place::Closed(i16::from(table.0)), older_stretch);
+        let mut rows = Vec::new();
+        while rows.len() < limit {
+            let (new, old) = tokio::join!(newer.peek(self, entity), older.peek(self, entity));
+            let (new, old) = (new?, old?);
+            let first = match (new, old) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((new, _)), Some((old, _))) => match order {
+                    Order::Asc => new.cmp(old),
+                    Order::Desc => old.cmp(new),
+                },
+            };
+            let taken = match first {
+                Ordering::Greater => older.read.pop_front(),
+                Ordering::Less => newer.read.pop_front(),
+                Ordering::Equal => {
+                    older.read.pop_front();
+                    newer.read.pop_front()
+                }
+            };
+            // A row without a value was deleted, and hides what is below it.
+            if let Some((key, Some(value))) = taken {
+                rows.push(Row { key, value });
+            }
+        }
+        Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(after: Option<&'static str>, before: Option<&'static str>) -> KeyRange {
+        KeyRange { after: after.map(Bytes::from), before: before.map(Bytes::from) }
+    }
+
+    #[test]
+    fn a_stretch_excludes_both_ends_and_is_none_where_it_is_empty() {
+        let stretch = Stretch::new(&range(Some("a"), Some("c"))).expect("a stretch");
+        assert_eq!((&stretch.from[..], &stretch.until[..]), (&b"a\0"[..], &b"c"[..]));
+        for empty in [range(Some("c"), Some("c")), range(Some("d"), Some("a")), range(Some("a"), Some("a\0"))] {
+            assert!(Stretch::new(&empty).is_none(), "{empty:?}");
+        }
+        let all = Stretch::new(&KeyRange::default()).expect("a stretch");
+        assert!(all.from.is_empty() && all.until[..] > [0xff; actors::limits::ROW_KEY_BYTES][..]);
+    }
+
+    #[test]
+    fn what_is_behind_a_key_begins_after_it_or_ends_before_it() {
+        let all = Stretch::new(&KeyRange::default()).expect("a stretch");
+        assert_eq!(all.behind(b"m", Order::Asc).expect("a rest").from, b"m\0");
+        assert_eq!(all.behind(b"m", Order::Desc).expect("a rest").until, b"m");
+        assert!(all.behind(b"", Order::Desc).is_none());
+    }
+}

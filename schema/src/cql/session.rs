@@ -1,0 +1,191 @@
+//! Reaching the cluster: addresses, user, TLS, and how its answers are waited for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use scylla::client::PoolSize;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::{Session, TlsContext};
+use scylla::client::session_builder::SessionBuilder;
+use scylla::errors::{DbError, MetadataError, NewSessionError, RequestAttemptError};
+use scylla::policies::load_balancing::DefaultPolicy;
+use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy};
+use scylla::statement::{Consistency, SerialConsistency};
+
+/// How long one attempt of a conditional batch may take. Longer than the server's own bound (2 s unless it was
+/// changed), so that what comes back is the server's word and the coordinator has given up when this side looks.
+const CONDITIONAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a plain statement may take, its retries included.
+const PLAIN_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How many nodes must have a write, and which of them decide a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quorum {
+    /// A majority in this data centre. Every process that serves a workspace must name the same one.
+    Local,
+    /// A majority of all nodes, wherever they stand.
+    Global,
+}
+
+impl Quorum {
+    pub(super) fn consistency(self) -> Consistency {
+        match self {
+            Self::Local => Consistency::LocalQuorum,
+            Self::Global => Consistency::Quorum,
+        }
+    }
+
+    pub(super) fn serial(self) -> SerialConsistency {
+        match self {
+            Self::Local => SerialConsistency::LocalSerial,
+            Self::Global => SerialConsistency::Serial,
+        }
+    }
+
+    /// Of a read that decides what is in flight.
+    pub(super) fn settling(self) -> Consistency {
+        match self {
+            Self::Local => Consistency::LocalSerial,
+            Self::Global => Consistency::Serial,
+        }
+    }
+}
+
+/// How to reach a cluster.
+#[derive(Clone)]
+pub struct Contact {
+    /// `host:port` each; the other nodes are found through them.
+    pub nodes: Vec<String>,
+    /// Where everything is kept: a letter, then letters, digits and `_`.
+    pub keyspace: String,
+    /// The data centre whose nodes are asked; `None`: any.
+    pub datacenter: Option<String>,
+    /// How many nodes must agree.
+    pub quorum: Quorum,
+    /// Name and password; `None`: the cluster asks for none.
+    pub user: Option<(String, String)>,
+    /// How connections are encrypted; `None`: they are not.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+impl std::fmt::Debug for Contact {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither the password nor keys.
+        f.debug_struct("Contact")
+            .field("nodes", &self.nodes)
+            .field("keyspace", &self.keyspace)
+            .field("datacenter", &self.datacenter)
+            .field("quorum", &self.quorum)
+            .field("tls", &self.tls.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No node answered as one does. Trying later may help.
+    #[error("no CQL node can be reached: {0}")]
+    Unreachable(String),
+    /// A node answered, and will not have this side.
+    #[error("the CQL cluster refuses this user: {0}")]
+    Refused(String),
+}
+
+/// The two ways in which statements are run.
+#[derive(Clone, Debug)]
+pub(super) struct Profiles {
+    /// Conditional batches and the reads that settle them: one attempt each, and its outcome is told as it is. The
+    /// driver's own retries would hide an unknown outcome.
+    pub(super) conditional: ExecutionProfile,
+    /// Everything else; it may be done twice.
+    pub(super) plain: ExecutionProfile,
+}
+
+impl Profiles {
+    pub(super) fn new(contact: &Contact) -> Self {
+        let mut policy = DefaultPolicy::builder().token_aware(true);
+        if let Some(datacenter) = &contact.datacenter {
+            policy = policy.prefer_datacenter(datacenter.clone());
+        }
+        let policy = policy.build();
+        let profile = || {
+            ExecutionProfile::builder()
+                .consistency(contact.quorum.consistency())
+                .serial_consistency(Some(contact.quorum.serial()))
+                .load_balancing_policy(Arc::clone(&policy))
+                .speculative_execution_policy(None)
+        };
+        Self {
+            conditional: profile()
+                .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
+                .request_timeout(Some(CONDITIONAL_TIMEOUT))
+                .build(),
+            plain: profile()
+                .retry_policy(Arc::new(DefaultRetryPolicy::new()))
+                .request_timeout(Some(PLAIN_TIMEOUT))
+                .build(),
+        }
+    }
+}
+
+/// Opens a session that outlives lost nodes and connections.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub(super) async fn connect(contact: &Contact, profiles: &Profiles) -> Result<Session, ConnectError> {
+    let mut builder = SessionBuilder::new()
+        .known_nodes(&contact.nodes)
+        .default_execution_profile_handle(profiles.plain.clone().into_handle())
+        .connection_timeout(CONNECT_TIMEOUT)
+        .keepalive_interval(Duration::from_secs(5))
+        .keepalive_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .pool_size(PoolSize::default())
+        .tls_context(contact.tls.clone().map(TlsContext::from));
+    if let Some((name, password)) = &contact.user {
+        builder = builder.user(name, password);
+    }
+    builder.build().await.map_err(|error| classify(&error))
+}
+
+fn classify(error: &NewSessionError) -> ConnectError {
+    let text = error.to_string();
+    let refused = match error {
+        NewSessionError::MetadataError(MetadataError::ConnectionPoolError(_)) => {
+            text.contains("Authentication") || text.contains("authentication")
+        }
+        _ => false,
+    };
+    if refused { ConnectError::Refused(text) } else { ConnectError::Unreachable(text) }
+}
+
+/// Whether a statement that failed so was surely not begun.
+pub(super) fn was_not_begun(error: &scylla::errors::ExecutionError) -> bool {
+    use scylla::errors::ExecutionError as E;
+    match error {
+        E::BadQuery(_) | E::EmptyPlan | E::PrepareError(_) | E::ConnectionPoolError(_) => true,
+        E::LastAttemptError(attempt) => match attempt {
+            RequestAttemptError::SerializationError(_)
+            | RequestAttemptError::CqlRequestSerialization(_)
+            | RequestAttemptError::UnableToAllocStreamId => true,
+            RequestAttemptError::DbError(db, _) => match db {
+                DbError::SyntaxError
+                | DbError::Invalid
+                | DbError::Unauthorized
+                | DbError::ConfigError
+                | DbError::IsBootstrapping
+                | DbError::Unprepared { .. } => true,
+                // With a consistency that is not serial it is about what follows the decision.
+                DbError::Unavailable { consistency, .. } => consistency.is_serial(),
+                DbError::RateLimitReached { rejected_by_coordinator, .. } => *rejected_by_coordinator,
+                _ => false,
+            },
+            _ => false,
+        },
+        _ => false,
+    }
+}

@@ -1,0 +1,240 @@
+//! What to do about a conditional batch whose outcome is not known: a pure decision.
+//!
+//! A batch names the exact head that it goes on from, so it applies at most once, however often it is sent. The server
+//! may say that it does not know whether it did (a write that timed out after it was proposed), or say nothing (a
+//! connection that broke). Then the head is read at serial consistency, which completes or kills what is half done;
+//! what stands there tells whether this commit is in the chain. If not, the *same* batch is sent again.
+//!
+//! An unknown outcome never becomes a refusal: it ends as known, or as [`Ended::Indeterminate`].
+
+use actors::store::Head;
+
+/// What an attempt or a look has told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// The attempt was applied.
+    Applied,
+    /// The attempt was not applied: the head stands here (`None`: the row is not there).
+    NotApplied(Option<Standpoint>),
+    /// The attempt surely did not begin.
+    NotBegun(String),
+    /// The attempt may be applied, now or later.
+    Unknown(String),
+    /// The partition, read at serial consistency.
+    Looked(Look),
+    /// It could not be read so.
+    NotLooked(String),
+}
+
+/// Where a head stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standpoint {
+    pub(super) head: Head,
+    /// The next commit opens the next bucket.
+    pub(super) closed: bool,
+}
+
+/// What is in the partition that the batch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    /// `None`: nothing.
+    pub(super) head: Option<Standpoint>,
+    /// The commit with the number that this one would have is this one.
+    pub(super) mine: bool,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Send the same batch.
+    Send,
+    /// Read the partition at serial consistency.
+    Look,
+    /// It is over.
+    End(Ended),
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// In the chain.
+    Committed,
+    /// Not in the chain, and never will be: another commit stands in its place.
+    Conflict,
+    /// Not in the chain. The bucket is closed, so it belongs into the next one.
+    Closed,
+    /// Not in the chain, and no attempt has begun that could put it there.
+    Unavailable(String),
+    /// Nobody knows.
+    Indeterminate(String),
+}
+
+/// The state of one commit's attempts.
+#[derive(Clone, Debug)]
+pub(super) struct Settle {
+    /// Where the partition's head must stand; `None`: it must not be there.
+    expected: Option<Head>,
+    /// Where it stands once this is applied.
+    next: Head,
+    /// Why an attempt's outcome is not known.
+    doubt: Option<String>,
+}
+
+impl Settle {
+    pub(super) fn new(expected: Option<Head>, next: Head) -> Self {
+        Self { expected, next, doubt: None }
+    }
+
+    /// Whether an attempt's outcome is not known.
+    pub(super) fn in_doubt(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// What to do after `heard`. `in_time`: there is time for another step.
+    pub(super) fn hear(&mut self, heard: Heard, in_time: bool) -> Step {
+        match heard {
+            Heard::Applied => Step::End(Ended::Committed),
+            // Whose commit it is that stands where this one would is not told by the refusal. And in doubt an earlier
+            // attempt may be the reason why this one was refused.
+            Heard::NotApplied(found) if self.in_doubt() || found.is_some_and(|found| found.head == self.next) => {
+                self.look(in_time, "another commit or an earlier attempt stands in its place")
+            }
+            Heard::NotApplied(Some(found)) if self.expected == Some(found.head) && found.closed => {
+                Step::End(Ended::Closed)
+            }
+            Heard::NotApplied(_) => Step::End(Ended::Conflict),
+            Heard::NotBegun(why) if self.in_doubt() => self.look(in_time, &why),
+            Heard::NotBegun(why) => Step::End(Ended::Unavailable(why)),
+            Heard::Unknown(why) => {
+                self.doubt = Some(why.clone());
+                self.look(in_time, &why)
+            }
+            Heard::NotLooked(why) => self.look(in_time, &why),
+            Heard::Looked(look) => self.looked(look, in_time),
+        }
+    }
+
+    fn look(&self, in_time: bool, why: &str) -> Step {
+        if in_time { Step::Look } else { Step::End(Ended::Indeterminate(why.to_owned())) }
+    }
+
+    fn looked(&mut self, look: Look, in_time: bool) -> Step {
+        if look.mine {
+            return Step::End(Ended::Committed);
+        }
+        if look.head.map(|found| found.head) != self.expected {
+            return Step::End(Ended::Conflict);
+        }
+        if look.head.is_some_and(|found| found.closed) {
+            return Step::End(Ended::Closed);
+        }
+        // The read at serial consistency has killed what was in flight. An attempt whose coordinator was held up for
+        // longer than all its time-outs may still come; so the doubt stays, and a refusal is looked into.
+        if in_time {
+            return Step::Send;
+        }
+        Step::End(match self.doubt.take() {
+            Some(why) => Ended::Indeterminate(why),
+            None => Ended::Unavailable("there was no time to send it".to_owned()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: Head = Head { seq: 3, commit: 2 };
+    const MINE: Head = Head { seq: 5, commit: 3 };
+
+    fn settle() -> Settle {
+        Settle::new(Some(BEFORE), MINE)
+    }
+
+    fn at(head: Head) -> Option<Standpoint> {
+        Some(Standpoint { head, closed: false })
+    }
+
+    fn closed(head: Head) -> Option<Standpoint> {
+        Some(Standpoint { head, closed: true })
+    }
+
+    fn looked(head: Option<Standpoint>, mine: bool) -> Heard {
+        Heard::Looked(Look { head, mine })
+    }
+
+    fn doubtful() -> Settle {
+        let mut settle = settle();
+        assert_eq!(settle.hear(Heard::Unknown("timeout".to_owned()), true), Step::Look);
+        settle
+    }
+
+    #[test]
+    fn an_attempt_that_was_applied_or_refused_is_over() {
+        assert_eq!(settle().hear(Heard::Applied, false), Step::End(Ended::Committed));
+        let elsewhere = at(Head { seq: 9, commit: 7 });
+        assert_eq!(settle().hear(Heard::NotApplied(elsewhere), true), Step::End(Ended::Conflict));
+        assert_eq!(settle().hear(Heard::NotApplied(None), true), Step::End(Ended::Conflict));
+        assert_eq!(settle().hear(Heard::NotApplied(closed(BEFORE)), true), Step::End(Ended::Closed));
+    }
+
+    #[test]
+    fn a_head_where_this_commit_would_stand_is_looked_at() {
+        let mut settle = settle();
+        assert_eq!(settle.hear(Heard::NotApplied(at(MINE)), true), Step::Look);
+        assert_eq!(settle.clone().hear(looked(at(MINE), true), true), Step::End(Ended::Committed));
+        assert_eq!(settle.hear(looked(at(MINE), false), true), Step::End(Ended::Conflict));
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_looked_at_and_the_same_batch_sent_again() {
+        let mut settle = doubtful();
+        assert_eq!(settle.hear(looked(at(BEFORE), false), true), Step::Send);
+        assert_eq!(settle.hear(Heard::Applied, true), Step::End(Ended::Committed));
+    }
+
+    #[test]
+    fn an_unknown_outcome_behind_which_others_went_on_is_still_known_by_its_row() {
+        let on = at(Head { seq: 8, commit: 5 });
+        assert_eq!(doubtful().hear(looked(on, true), true), Step::End(Ended::Committed));
+        assert_eq!(doubtful().hear(looked(on, false), true), Step::End(Ended::Conflict));
+    }
+
+    #[test]
+    fn in_doubt_a_refusal_is_not_believed() {
+        let mut settle = doubtful();
+        assert_eq!(settle.hear(looked(at(BEFORE), false), true), Step::Send);
+        let on = at(Head { seq: 8, commit: 5 });
+        assert_eq!(settle.hear(Heard::NotApplied(on), true), Step::Look, "the first attempt may be below it");
+        assert_eq!(settle.hear(looked(on, true), true), Step::End(Ended::Committed));
+    }
+
+    #[test]
+    fn without_time_a_doubt_is_told_and_never_turned_into_a_refusal() {
+        let unknown = || Heard::Unknown("timeout".to_owned());
+        let told = |step| matches!(step, Step::End(Ended::Indeterminate(_)));
+        assert!(told(settle().hear(unknown(), false)));
+        assert!(told(doubtful().hear(Heard::NotLooked("no quorum".to_owned()), false)));
+        assert!(told(doubtful().hear(Heard::NotBegun("no node".to_owned()), false)));
+        assert!(told(doubtful().hear(looked(at(BEFORE), false), false)));
+    }
+
+    #[test]
+    fn what_surely_did_not_begin_is_unavailable() {
+        let step = settle().hear(Heard::NotBegun("no node".to_owned()), true);
+        assert_eq!(step, Step::End(Ended::Unavailable("no node".to_owned())));
+    }
+
+    #[test]
+    fn a_creation_is_settled_by_the_absence_of_the_row() {
+        let mut settle = Settle::new(None, Head { seq: 1, commit: 1 });
+        assert_eq!(settle.hear(Heard::Unknown("timeout".to_owned()), true), Step::Look);
+        assert_eq!(settle.clone().hear(looked(None, false), true), Step::Send);
+        assert_eq!(settle.hear(looked(at(Head { seq: 1, commit: 1 }), false), true), Step::End(Ended::Conflict));
+    }
+
+    #[test]
+    fn a_closed_bucket_is_known_by_looking_too() {
+        assert_eq!(doubtful().hear(looked(closed(BEFORE), false), true), Step::End(Ended::Closed));
+    }
+}

@@ -1,0 +1,215 @@
+//! Every statement, prepared once.
+//!
+//! Names of markers are names of columns, so that values are bound by name where there are many.
+
+use scylla::client::session::Session;
+use scylla::errors::PrepareError;
+use scylla::statement::prepared::PreparedStatement;
+use scylla::statement::unprepared::Statement;
+
+use super::session::{Profiles, Quorum};
+
+/// How long an idempotency key is kept, in seconds.
+const KEY_TTL: u64 = actors::limits::KEY_KEPT_MILLIS / 1000;
+
+/// How a statement is run.
+#[derive(Clone, Copy)]
+enum Run {
+    /// As part of a conditional batch.
+    Conditional,
+    /// As a read that decides what is in flight.
+    Settling,
+    /// Alone, and more than once if need be.
+    Plain,
+}
+
+const HEAD: &str = "SELECT seq, commit, id, stamp, closed, listed, records, bytes, base_seq, base_commit, state, \
+    state_seq, state_commit, alarm, alarm_slot, alarm_id FROM KS.entity \
+    WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
+const LOG: &str = "SELECT n, k, id, payload, chunks FROM KS.entity WHERE entity = ? AND bucket = ? \
+    AND (kind, n, k) >= (1, ?, ?) AND (kind, n, k) < (1, ?, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident: $run:ident, $text:expr;)*) => {
+        /// See the module's text.
+        #[derive(Debug)]
+        pub(super) struct Statements {
+            $($(#[$doc])* pub(super) $name: PreparedStatement,)*
+        }
+
+        impl Statements {
+            /// Prepares every statement on the tables of `keyspace`.
+            pub(super) async fn prepare(
+                session: &Session,
+                keyspace: &str,
+                profiles: &Profiles,
+                quorum: Quorum,
+            ) -> Result<Self, PrepareError> {
+                let prepare = async |text: String, run: Run| {
+                    let mut statement = Statement::new(text.replace("KS.", &format!("\"{keyspace}\".")));
+                    let profile = match run {
+                        Run::Conditional | Run::Settling => &profiles.conditional,
+                        Run::Plain => &profiles.plain,
+                    };
+                    statement.set_execution_profile_handle(Some(profile.clone().into_handle()));
+                    if matches!(run, Run::Settling) {
+                        statement.set_consistency(quorum.settling());
+                    }
+                    statement.set_is_idempotent(matches!(run, Run::Plain));
+                    session.prepare(statement).await
+                };
+                $(let $name = prepare(($text).to_owned(), Run::$run).await?;)*
+                Ok(Self {
+                    $($name,)*
+                })
+            }
+        }
+    };
+}
+
+statements! {
+    /// Opens a bucket.
+    open: Conditional, "INSERT INTO KS.entity (entity, bucket, kind, n, k, seq, commit, id, stamp, closed, listed, \
+        records, bytes, base_seq, base_commit, state, state_seq, state_commit, alarm, alarm_slot, alarm_id) \
+        VALUES (:entity, :bucket, 0, 0, 0x00, :seq, :commit, :id, :stamp, :closed, :listed, :records, :bytes, \
+        :base_seq, :base_commit, :state, :state_seq, :state_commit, :alarm, :alarm_slot, :alarm_id) IF NOT EXISTS";
+    /// Moves a head.
+    advance: Conditional, "UPDATE KS.entity SET seq = :seq, commit = :commit, id = :id, stamp = :stamp, \
+        closed = :closed, listed = :listed, records = :records, bytes = :bytes, state = :state, \
+        state_seq = :state_seq, state_commit = :state_commit, alarm = :alarm, alarm_slot = :alarm_slot, \
+        alarm_id = :alarm_id WHERE entity = :entity AND bucket = :bucket AND kind = 0 AND n = 0 AND k = 0x00 \
+        IF seq = :was_seq AND commit = :was_commit AND closed = false";
+    /// A commit's own row.
+    put_commit: Conditional, "INSERT INTO KS.entity (entity, bucket, kind, n, k, id, stamp, at, payload, chunks, lists) \
+        VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)";
+    /// An idempotency key.
+    put_key: Conditional, format!("INSERT INTO KS.entity (entity, bucket, kind, n, k, fingerprint, first, last, at) \
+        VALUES (?, ?, 2, 0, ?, ?, ?, ?, ?) USING TTL {KEY_TTL}");
+    /// A keyed row.
+    put_row: Conditional, "INSERT INTO KS.entity (entity, bucket, kind, n, k, value) VALUES (?, ?, 3, ?, ?, ?)";
+
+    /// A bucket's head.
+    head: Plain, HEAD;
+    /// The same, and decides what is in flight.
+    settling_head: Settling, HEAD;
+    /// Whether a bucket is closed, and nothing else of its head.
+    closed: Plain, "SELECT closed FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
+    /// The state in a bucket's head.
+    state: Plain, "SELECT state FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
+    /// The id of a commit, and decides what is in flight.
+    settling_commit_id: Settling, "SELECT id FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 1 AND n = ? \
+        AND k = ?";
+    /// The lists that a commit changes.
+    lists: Plain, "SELECT stamp, at, lists FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 1 AND n = ? \
+        AND k = ?";
+    /// A bucket's head, and a key in it.
+    key: Plain, "SELECT kind, closed, fingerprint, first, last, at FROM KS.entity WHERE entity = ? AND bucket = ? \
+        AND (kind, n, k) IN ((0, 0, 0x00), (2, 0, ?))";
+    /// A bucket's head, and a keyed row in it.
+    row: Plain, "SELECT kind, closed, value FROM KS.entity WHERE entity = ? AND bucket = ? \
+        AND (kind, n, k) IN ((0, 0, 0x00), (3, ?, ?))";
+    /// Keyed rows of a bucket.
+    rows_asc: Plain, "SELECT k, value FROM KS.entity WHERE entity = ? AND bucket = ? AND (kind, n, k) >= (3, ?, ?) \
+        AND (kind, n, k) < (3, ?, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
+    /// The same, greatest first.
+    rows_desc: Plain, "SELECT k, value FROM KS.entity WHERE entity = ? AND bucket = ? AND (kind, n, k) >= (3, ?, ?) \
+        AND (kind, n, k) < (3, ?, ?) ORDER BY kind DESC, n DESC, k DESC LIMIT ?";
+    /// Commits of a bucket.
+    log_asc: Plain, LOG;
+    /// The same, and decides what is in flight.
+    settling_log: Settling, LOG;
+    /// Commits of a bucket, newest first.
+    log_desc: Plain, "SELECT n, k, id, payload, chunks FROM KS.entity WHERE entity = ? AND bucket = ? \
+        AND (kind, n, k) >= (1, ?, ?) AND (kind, n, k) < (1, ?, ?) ORDER BY kind DESC, n DESC, k DESC LIMIT ?";
+    /// Places of commits of a bucket.
+    log_place: Plain, "SELECT n, k FROM KS.entity WHERE entity = ? AND bucket = ? \
+        AND (kind, n, k) >= (1, ?, ?) AND (kind, n, k) < (1, ?, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
+    /// All keys of a bucket.
+    bucket_keys: Plain, "SELECT k, fingerprint, first, last, at FROM KS.entity WHERE entity = ? AND bucket = ? \
+        AND kind = 2 AND n = 0 AND k > ? LIMIT ?";
+    /// Keys of closed buckets.
+    old_keys: Plain, "SELECT hash, fingerprint, first, last, at FROM KS.entity_key WHERE entity = ? AND part = ? \
+        AND hash > ? LIMIT ?";
+    /// The first table from a number on that has rows in a bucket.
+    row_table: Plain, "SELECT n FROM KS.entity WHERE entity = ? AND bucket = ? AND (kind, n, k) >= (3, ?, ?) \
+        AND (kind, n, k) < (?, 0, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
+    /// The first buckets of all.
+    partitions: Plain, "SELECT DISTINCT entity, bucket FROM KS.entity LIMIT ?";
+    /// Buckets behind one, in the order of the ring.
+    partitions_behind: Plain, "SELECT DISTINCT entity, bucket FROM KS.entity \
+        WHERE token(entity, bucket) > token(?, ?) LIMIT ?";
+    /// All keyed rows of a bucket.
+    bucket_rows: Plain, "SELECT n, k, value FROM KS.entity WHERE entity = ? AND bucket = ? \
+        AND (kind, n, k) > (3, ?, ?) LIMIT ?";
+
+    /// The newest bucket that may be there.
+    newest_bucket: Plain, "SELECT bucket FROM KS.entity_bucket WHERE entity = ? \
+        ORDER BY base_seq DESC, bucket DESC LIMIT 1";
+    /// Buckets that begin before a sequence, latest first.
+    buckets_before: Plain, "SELECT bucket, base_commit FROM KS.entity_bucket WHERE entity = ? AND base_seq < ? \
+        ORDER BY base_seq DESC, bucket DESC LIMIT ?";
+    /// Says where a bucket begins.
+    put_bucket: Plain, "INSERT INTO KS.entity_bucket (entity, base_seq, bucket, base_commit) VALUES (?, ?, ?, ?)";
+    /// A key of a closed bucket.
+    old_key: Plain, "SELECT fingerprint, first, last, at FROM KS.entity_key WHERE entity = ? AND part = ? AND hash = ?";
+    /// Keeps a key of a closed bucket.
+    put_old_key: Plain, "INSERT INTO KS.entity_key (entity, part, hash, fingerprint, first, last, at) \
+        VALUES (?, ?, ?, ?, ?, ?, ?) USING TTL ?";
+    /// A keyed row of closed buckets.
+    old_row: Plain, "SELECT value FROM KS.entity_row WHERE entity = ? AND list = ? AND key = ?";
+    /// Keyed rows of closed buckets.
+    old_rows_asc: Plain, "SELECT key, value FROM KS.entity_row WHERE entity = ? AND list = ? AND key >= ? AND key < ? \
+        ORDER BY key ASC LIMIT ?";
+    /// The same, greatest first.
+    old_rows_desc: Plain, "SELECT key, value FROM KS.entity_row WHERE entity = ? AND list = ? AND key >= ? AND key < ? \
+        ORDER BY key DESC LIMIT ?";
+    /// Keeps a keyed row of a closed bucket.
+    put_old_row: Plain, "INSERT INTO KS.entity_row (entity, list, key, value) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
+    /// Deletes a keyed row of closed buckets.
+    delete_old_row: Plain, "DELETE FROM KS.entity_row USING TIMESTAMP ? WHERE entity = ? AND list = ? AND key = ?";
+
+    /// Keeps a part of large records.
+    put_chunk: Plain, "INSERT INTO KS.chunk (entity, id, n, data) VALUES (?, ?, ?, ?)";
+    /// A part of large records.
+    chunk: Plain, "SELECT data FROM KS.chunk WHERE entity = ? AND id = ? AND n = ?";
+    /// Deletes large records that no commit refers to.
+    delete_chunks: Plain, "DELETE FROM KS.chunk WHERE entity = ? AND id = ?";
+
+    /// Puts a list entry.
+    put_entry: Plain, "INSERT INTO KS.list_entry (workspace, list, part, key, value) VALUES (?, ?, ?, ?, ?) \
+        USING TIMESTAMP ?";
+    /// Deletes a list entry.
+    delete_entry: Plain, "DELETE FROM KS.list_entry USING TIMESTAMP ? WHERE workspace = ? AND list = ? AND part = ? \
+        AND key = ?";
+    /// Entries of a part of a list.
+    entries_asc: Plain, "SELECT key, value FROM KS.list_entry WHERE workspace = ? AND list = ? AND part = ? \
+        AND key >= ? AND key < ? ORDER BY key ASC LIMIT ?";
+    /// The same, greatest first.
+    entries_desc: Plain, "SELECT key, value FROM KS.list_entry WHERE workspace = ? AND list = ? AND part = ? \
+        AND key >= ? AND key < ? ORDER BY key DESC LIMIT ?";
+    /// Says that there is a part of a list.
+    put_part: Plain, "INSERT INTO KS.list_part (workspace, list, part) VALUES (?, ?, ?)";
+    /// Parts of a list.
+    parts_asc: Plain, "SELECT part FROM KS.list_part WHERE workspace = ? AND list = ? AND part >= ? AND part <= ? \
+        ORDER BY part ASC LIMIT ?";
+    /// The same, latest first.
+    parts_desc: Plain, "SELECT part FROM KS.list_part WHERE workspace = ? AND list = ? AND part >= ? AND part <= ? \
+        ORDER BY part DESC LIMIT ?";
+
+    /// Puts a row of the due index.
+    put_due: Plain, "INSERT INTO KS.due (shard, slot, at, entity, kind, id) VALUES (?, ?, ?, ?, ?, ?)";
+    /// Deletes a row of the due index.
+    delete_due: Plain, "DELETE FROM KS.due WHERE shard = ? AND slot = ? AND at = ? AND entity = ? AND kind = ? \
+        AND id = ?";
+    /// Rows of a slot from a place on.
+    due: Plain, "SELECT at, entity, kind, id FROM KS.due WHERE shard = ? AND slot = ? \
+        AND (at, entity, kind, id) > (?, ?, ?, ?) AND (at) <= (?) LIMIT ?";
+    /// Deletes a slot.
+    delete_slot: Plain, "DELETE FROM KS.due WHERE shard = ? AND slot = ?";
+    /// Says that there is a slot.
+    put_slot: Plain, "INSERT INTO KS.due_slot (shard, slot) VALUES (?, ?)";
+    /// Slots of a shard.
+    slots: Plain, "SELECT slot FROM KS.due_slot WHERE shard = ? AND slot <= ? LIMIT ?";
+    /// Forgets a slot.
+    forget_slot: Plain, "DELETE FROM KS.due_slot WHERE shard = ? AND slot = ?";
+}

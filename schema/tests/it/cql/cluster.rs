@@ -1,0 +1,74 @@
+//! Three nodes, one of which hangs or dies while it is written to.
+//!
+//! Three servers are much for a small machine, beside other tests too much, so this runs by itself, where
+//! `TERTULIA_TEST_CLUSTER` is set.
+
+use std::sync::Arc;
+
+use super::histories::{OPERATIONS_IN_ALL, World, node, summary};
+use super::support::{Random, contact_at, say, setting, store_at};
+
+const KEYSPACE: &str = "cql_cluster";
+
+/// What happens to the cluster, one after the other.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    Pause(usize),
+    Resume(usize),
+    Kill(usize),
+    Start(usize),
+}
+
+/// A node hangs, goes on, another dies, and comes back; never two at once.
+const TROUBLES: [Trouble; 6] =
+    [Trouble::Pause(0), Trouble::Resume(0), Trouble::Kill(1), Trouble::Start(1), Trouble::Pause(2), Trouble::Resume(2)];
+
+async fn trouble(cluster: &'static bed::Server, trouble: Trouble) {
+    // Starting a node takes half a minute.
+    let happens = tokio::task::spawn_blocking(move || match trouble {
+        Trouble::Pause(node) => cluster.pause(node),
+        Trouble::Resume(node) => cluster.resume(node),
+        Trouble::Kill(node) => cluster.kill(node),
+        Trouble::Start(node) => cluster.start(node),
+    });
+    happens.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_hangs_and_one_that_dies_lose_double_and_reorder_nothing() {
+    if std::env::var_os("TERTULIA_TEST_CLUSTER").is_none() {
+        return say("skipped: cql::cluster: three nodes are started where TERTULIA_TEST_CLUSTER is set");
+    }
+    let Some(cluster) = bed::cluster() else { return };
+    let replication = [("datacenter1".to_owned(), 3)];
+    ::schema::cql::migrate(&contact_at(cluster.nodes(), KEYSPACE), Some(&replication)).await.unwrap();
+    let seed = setting("TERTULIA_HISTORY_SEED", 1);
+    let salt = Random::unforeseen();
+    let stores = [store_at(cluster.nodes(), KEYSPACE).await, store_at(cluster.nodes(), KEYSPACE).await];
+    let world = Arc::new(World::new(salt, [node(&stores[0], salt), node(&stores[1], salt + 1)]));
+    let troubled = Arc::clone(&world);
+    let troubles = tokio::spawn(async move {
+        // Spread over the first three quarters of what the clients do, so that every trouble is over before the end.
+        for (n, what) in (1..).zip(TROUBLES) {
+            troubled.until(OPERATIONS_IN_ALL * 3 / 4 * n / TROUBLES.len() as u64).await;
+            trouble(cluster, what).await;
+        }
+    });
+    let histories = world.play(&mut Random(seed)).await;
+    troubles.await.unwrap();
+    let reader = node(&store_at(cluster.nodes(), KEYSPACE).await, salt + 2);
+    let messages = world.check(&reader, &histories).await;
+    say(&format!(
+        "cluster: seed {seed}: {TROUBLES:?} of 3 nodes: {}; stores {:?} and {:?}",
+        summary(&histories, messages),
+        stores[0].counts(),
+        stores[1].counts()
+    ));
+
+    // Without a majority nothing is acknowledged; with it everything goes on.
+    trouble(cluster, Trouble::Kill(0)).await;
+    trouble(cluster, Trouble::Kill(2)).await;
+    world.is_refused("without a majority").await;
+    trouble(cluster, Trouble::Start(0)).await;
+    world.is_accepted("with a majority again").await;
+}

@@ -1,0 +1,186 @@
+//! A proxy between driver and server that drops, delays and forges by a seeded plan.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use scylla::errors::{DbError, WriteType};
+use scylla::statement::Consistency;
+use scylla_proxy::{
+    Condition, Node, Proxy, Reaction as _, RequestFrame, RequestOpcode, RequestReaction, RequestRule, ResponseFrame,
+    ResponseOpcode, ResponseReaction, ResponseRule, RunningProxy, ShardAwareness, TargetShard,
+};
+use tokio::sync::mpsc;
+
+use super::support::Random;
+
+/// Longer than the store waits for a commit, so that one that is held so long arrives when its outcome was settled.
+const LATE: Duration = Duration::from_millis(3_500);
+const SLOW: Duration = Duration::from_millis(150);
+
+/// What may happen to a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    /// A commit never arrives; the server's word is a CAS timeout.
+    TimedOutBefore,
+    /// A commit is done; the server's word is a CAS timeout.
+    TimedOutAfter,
+    /// A commit never arrives, and nobody says so.
+    Lost,
+    /// A commit is done, and nobody says so.
+    Unanswered,
+    /// A commit arrives when nobody waits for it any more.
+    Late,
+    /// A commit takes long.
+    Slow,
+    /// A commit is refused by a node that has too much to do.
+    Overloaded,
+    /// The connection breaks instead of a commit.
+    BrokenBefore,
+    /// The connection breaks instead of an answer.
+    BrokenAfter,
+    /// A read times out, also one that settles.
+    Unread,
+}
+
+impl Fault {
+    pub(super) const ALL: [Self; 10] = [
+        Self::TimedOutBefore,
+        Self::TimedOutAfter,
+        Self::Lost,
+        Self::Unanswered,
+        Self::Late,
+        Self::Slow,
+        Self::Overloaded,
+        Self::BrokenBefore,
+        Self::BrokenAfter,
+        Self::Unread,
+    ];
+
+    /// How many of 1,000 frames of its sort it happens to. CAS timeouts are what a loaded cluster really does; the
+    /// ones that cost seconds are rarer.
+    fn per_mille(self) -> u64 {
+        match self {
+            Self::TimedOutBefore | Self::TimedOutAfter => 40,
+            Self::Slow | Self::Overloaded => 15,
+            Self::BrokenBefore | Self::BrokenAfter => 8,
+            Self::Lost | Self::Unanswered | Self::Late => 4,
+            Self::Unread => 10,
+        }
+    }
+}
+
+impl Fault {
+    /// Which frames it happens to.
+    fn frames(self) -> Condition {
+        match self {
+            // Only what a condition was part of has this column, and reads have none of their own.
+            Self::TimedOutAfter | Self::Unanswered | Self::BrokenAfter => Condition::and(
+                Condition::ResponseOpcode(ResponseOpcode::Result),
+                Condition::BodyContainsCaseSensitive(Box::from(&b"[applied]"[..])),
+            ),
+            Self::Unread => Condition::RequestOpcode(RequestOpcode::Execute),
+            _ => Condition::RequestOpcode(RequestOpcode::Batch),
+        }
+    }
+
+    fn of_request(self) -> Option<RequestReaction> {
+        match self {
+            Self::TimedOutBefore => Some(RequestReaction::forge_with_error(cas_timeout())),
+            Self::Lost => Some(RequestReaction::drop_frame()),
+            Self::Late => Some(RequestReaction::delay(LATE)),
+            Self::Slow => Some(RequestReaction::delay(SLOW)),
+            Self::Overloaded => Some(RequestReaction::forge_with_error(DbError::Overloaded)),
+            Self::BrokenBefore => Some(RequestReaction::drop_connection()),
+            Self::Unread => Some(RequestReaction::forge_with_error(read_timeout())),
+            Self::TimedOutAfter | Self::Unanswered | Self::BrokenAfter => None,
+        }
+    }
+
+    fn of_answer(self) -> Option<ResponseReaction> {
+        match self {
+            Self::TimedOutAfter => Some(ResponseReaction::transform_frame(Arc::new(|answer| {
+                ResponseFrame::forged_error(answer.params, cas_timeout(), None).unwrap()
+            }))),
+            Self::Unanswered => Some(ResponseReaction::drop_frame()),
+            Self::BrokenAfter => Some(ResponseReaction::drop_connection()),
+            _ => None,
+        }
+    }
+}
+
+fn cas_timeout() -> DbError {
+    let (consistency, write_type) = (Consistency::LocalSerial, WriteType::Cas);
+    DbError::WriteTimeout { consistency, received: 1, required: 2, write_type }
+}
+
+fn read_timeout() -> DbError {
+    DbError::ReadTimeout { consistency: Consistency::LocalSerial, received: 1, required: 2, data_present: false }
+}
+
+/// True for one frame only, when `before` were asked about it and it was true for none of them.
+fn once(of: Condition, before: usize) -> Condition {
+    of.and(Condition::not(Condition::TrueForLimitedTimes(before)).and(Condition::TrueForLimitedTimes(1)))
+}
+
+/// Frames that something happened to.
+type Touched<F> = Vec<(Fault, mpsc::UnboundedReceiver<(F, Option<TargetShard>)>)>;
+
+/// A running proxy in front of one node, and what it did.
+pub(super) struct FaultyWay {
+    proxy: RunningProxy,
+    pub(super) address: String,
+    requests: Touched<RequestFrame>,
+    answers: Touched<ResponseFrame>,
+}
+
+impl FaultyWay {
+    /// To the node at `server`, with no faults yet.
+    pub(super) async fn to(server: &str) -> Self {
+        let real: SocketAddr = server.parse().unwrap();
+        // A driver takes every node to have the port that it was told: the address must be the node's own.
+        let free = TcpListener::bind((real.ip(), 0)).unwrap().local_addr().unwrap();
+        let node = Node::builder().proxy_address(free).real_address(real).shard_awareness(ShardAwareness::Unaware);
+        let proxy = Proxy::builder().with_node(node.build()).build().run().await.unwrap();
+        Self { proxy, address: free.to_string(), requests: Vec::new(), answers: Vec::new() }
+    }
+
+    /// From now on faults by this seed, among as many frames of each sort.
+    pub(super) fn begin(&mut self, random: &mut Random, frames: u64) {
+        let mut plan: Vec<(u64, Fault)> = Vec::new();
+        for fault in Fault::ALL {
+            let times = (frames * fault.per_mille()).div_ceil(1_000);
+            plan.extend((0..times).map(|_| (random.below(frames), fault)));
+        }
+        plan.sort();
+        let (mut requests, mut answers) = (Vec::new(), Vec::new());
+        for (at, fault) in plan {
+            let at = usize::try_from(at).unwrap();
+            if let Some(reaction) = fault.of_request() {
+                let (touched, seen) = mpsc::unbounded_channel();
+                self.requests.push((fault, seen));
+                requests.push(RequestRule(once(fault.frames(), at), reaction.with_feedback_when_performed(touched)));
+            } else if let Some(reaction) = fault.of_answer() {
+                let (touched, seen) = mpsc::unbounded_channel();
+                self.answers.push((fault, seen));
+                answers.push(ResponseRule(once(fault.frames(), at), reaction.with_feedback_when_performed(touched)));
+            }
+        }
+        self.proxy.running_nodes[0].change_request_rules(Some(requests));
+        self.proxy.running_nodes[0].change_response_rules(Some(answers));
+    }
+
+    /// From now on no faults.
+    pub(super) fn end(&mut self) {
+        self.proxy.turn_off_rules();
+    }
+
+    /// How often which fault happened.
+    pub(super) fn done(&self) -> BTreeMap<Fault, usize> {
+        let mut done = BTreeMap::new();
+        self.requests.iter().for_each(|(fault, seen)| *done.entry(*fault).or_default() += seen.len());
+        self.answers.iter().for_each(|(fault, seen)| *done.entry(*fault).or_default() += seen.len());
+        done
+    }
+}

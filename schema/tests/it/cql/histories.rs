@@ -1,0 +1,413 @@
+//! Many clients on few conversations, on two processes that both take everything for theirs, through a network that
+//! lies: what was acknowledged is there once, in order, without gaps.
+//!
+//! `TERTULIA_HISTORY_ROUNDS` and `TERTULIA_HISTORY_SEED` choose how often and how. A round's line says what happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ::schema::cql::CqlStore;
+use actors::agent::NoModels;
+use actors::clock::{Entropy, SystemClock};
+use actors::conversation::review::Response;
+use actors::conversation::{Command, Conversation, Details, Event, Opening, Origin, Post, Reply, message_of};
+use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
+use actors::id::{Address, ConversationId, EntityKey, MessageId};
+use actors::message::{Content, Json, NewMessage, Review, Sender, SenderKind};
+use actors::node::Node;
+use actors::store::{KeyHash, Order};
+use futures_util::future::join_all;
+use tokio::sync::watch;
+
+use super::faults::FaultyWay;
+use super::support::{Random, migrated, say, setting, store_at};
+
+const KEYSPACE: &str = "cql_histories";
+const CLIENTS: u64 = 24;
+const CONVERSATIONS: u64 = 4;
+/// Of each client.
+const OPERATIONS: u64 = 16;
+/// Of all clients.
+pub(super) const OPERATIONS_IN_ALL: u64 = CLIENTS * OPERATIONS;
+/// Commits that each process makes at least, with what it sends again; faults are spread over so many.
+const FRAMES: u64 = 200;
+/// How often a client asks again before it is taken for a defect that it gets no answer.
+const ATTEMPTS: usize = 40;
+
+/// One process with its own way to the server.
+struct Process {
+    way: FaultyWay,
+    store: CqlStore,
+    node: Arc<Node>,
+}
+
+impl Process {
+    async fn start(server: &str, keyspace: &str, seed: u64) -> Self {
+        let way = FaultyWay::to(server).await;
+        let store = store_at(&[way.address.clone()], keyspace).await;
+        let node = node(&store, seed);
+        Self { way, store, node }
+    }
+}
+
+/// Ids differ between processes, and between runs on the same keyspace.
+pub(super) fn node(store: &CqlStore, seed: u64) -> Arc<Node> {
+    let mut bytes = [7; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    Node::start(Arc::new(store.clone()), Arc::new(SystemClock), Entropy::seeded(bytes), Arc::new(NoModels))
+}
+
+/// What a client did and what it knows of it.
+#[derive(Debug)]
+struct Done {
+    conversation: u64,
+    text: String,
+    began: Instant,
+    ended: Instant,
+    known: Known,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It is in the log, here.
+    At(u64),
+    /// It is in the log once or not at all.
+    Perhaps,
+    /// It is not in the log.
+    No,
+}
+
+/// A review that was asked for, and the only outcome that anybody was told.
+#[derive(Debug)]
+struct Decided {
+    conversation: u64,
+    message: MessageId,
+    response: Option<String>,
+}
+
+/// The clients' common view.
+pub(super) struct World {
+    salt: u64,
+    nodes: [Arc<Node>; 2],
+    /// How many operations have ended.
+    ended: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+pub(super) struct History {
+    done: Vec<Done>,
+    decided: Vec<Decided>,
+    unknown: u64,
+}
+
+pub(super) fn post(entity: EntityKey, text: &str, review: Option<Review>) -> Command {
+    let sender = Sender { kind: SenderKind::User, id: "ana".to_owned() };
+    let content = Content { review, ..Content::text("user", sender, text) };
+    let opening = Opening {
+        id: ConversationId::new(actors::clock::Millis(1), entity.id),
+        origin: Origin::Store,
+        owner: None,
+        details: Details::default(),
+    };
+    let message = NewMessage { content: Arc::new(content), parent: None, review_millis: None };
+    Command::Post(Post { opening: Some(opening), expected: None, messages: vec![message], turn: None })
+}
+
+impl World {
+    /// Clients of these two processes, whose conversations no other run has.
+    pub(super) fn new(salt: u64, nodes: [Arc<Node>; 2]) -> Self {
+        Self { salt, nodes, ended: watch::Sender::new(0) }
+    }
+
+    /// Waits until so many operations have ended.
+    pub(super) async fn until(&self, operations: u64) {
+        self.ended.subscribe().wait_for(|ended| *ended >= operations).await.unwrap();
+    }
+
+    /// Everything that the clients do.
+    pub(super) async fn play(self: &Arc<Self>, random: &mut Random) -> Vec<History> {
+        let clients = (0..CLIENTS).map(|number| {
+            let random = Random(random.below(u64::MAX >> 33));
+            tokio::spawn(Arc::clone(self).client(number, random))
+        });
+        let clients: Vec<_> = clients.collect();
+        join_all(clients).await.into_iter().map(|client| client.unwrap_or_else(|error| panic!("{error}"))).collect()
+    }
+
+    /// Compares all that is there with what the clients know; how many messages there are. `node` has no part in it.
+    pub(super) async fn check(&self, node: &Arc<Node>, histories: &[History]) -> usize {
+        let after = Self::new(self.salt, [Arc::clone(node), Arc::clone(node)]);
+        let mut messages = 0;
+        for conversation in 0..CONVERSATIONS {
+            // A last message settles what was late.
+            let text = format!("the last of {conversation}");
+            after.surely(&mut Random(0), conversation, &text, None, &mut History::default()).await;
+            let read = read(node, after.entity(conversation)).await;
+            check(conversation, &read, histories);
+            messages += read.texts.len();
+        }
+        messages
+    }
+
+    pub(super) fn entity(&self, conversation: u64) -> EntityKey {
+        let parts = [&self.salt.to_le_bytes()[..], &conversation.to_le_bytes()];
+        EntityKey::conversation(Address::derive("history", &parts[..1]), Address::derive("history", &parts))
+    }
+
+    pub(super) fn key(&self, text: &str) -> Circumstances {
+        let hash = Address::derive("key", &[&self.salt.to_le_bytes(), text.as_bytes()]);
+        let mut bytes = [0; 16];
+        bytes[..10].copy_from_slice(&hash.0);
+        Circumstances { key: Some(KeyUse::within(KeyHash(bytes), bytes)), trace: None }
+    }
+
+    /// Sends once: where the message is, or what that means where it is not known.
+    async fn once(
+        &self,
+        node: usize,
+        conversation: u64,
+        text: &str,
+        review: Option<Review>,
+        with: Circumstances,
+    ) -> Known {
+        let entity = self.entity(conversation);
+        let reviewed = u64::from(review.is_some());
+        match self.nodes[node].conversation(entity, post(entity, text, review), with).await {
+            Ok(Answer::Done(Reply::Posted { messages, .. })) => Known::At(messages[0].id.number),
+            Ok(Answer::Repeat { last, .. }) => Known::At(last - reviewed),
+            Err(Refusal::Unknown(_)) => Known::Perhaps,
+            Err(Refusal::Unavailable(_) | Refusal::Backlog | Refusal::Overloaded) => Known::No,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    /// Sends with a key until it is known where the message is, to any node, or to both at once.
+    async fn surely(
+        &self,
+        random: &mut Random,
+        conversation: u64,
+        text: &str,
+        review: Option<&Review>,
+        history: &mut History,
+    ) -> u64 {
+        for _ in 0..ATTEMPTS {
+            let nodes: &[usize] = match random.below(3) {
+                0 => &[0],
+                1 => &[1],
+                _ => &[0, 1],
+            };
+            let tries = nodes.iter().map(|node| self.once(*node, conversation, text, review.cloned(), self.key(text)));
+            let known = join_all(tries).await;
+            history.unknown += known.iter().filter(|known| **known == Known::Perhaps).count() as u64;
+            let places: BTreeSet<u64> =
+                known.iter().filter_map(|known| if let Known::At(seq) = known { Some(*seq) } else { None }).collect();
+            assert!(places.len() <= 1, "{text}: one key, {places:?}");
+            if let Some(place) = places.first() {
+                return *place;
+            }
+        }
+        panic!("{text} is never answered");
+    }
+
+    /// Asks for a review, and lets both nodes decide it at once, each otherwise.
+    async fn review(&self, random: &mut Random, conversation: u64, text: &str, history: &mut History) -> u64 {
+        let review = Review {
+            kind: "approval".to_owned(),
+            payload: None,
+            callback: None,
+            expires_at: actors::clock::Clock::now(&SystemClock).plus(3_600_000),
+            on_expire: None,
+            quorum: None,
+        };
+        let seq = self.surely(random, conversation, text, Some(&review), history).await;
+        let message = self.message(conversation, seq).await;
+        let mut told: BTreeSet<String> = BTreeSet::new();
+        for _ in 0..ATTEMPTS {
+            let answers = [0, 1].map(|node| self.respond(node, conversation, message, text));
+            for answer in join_all(answers).await {
+                match answer {
+                    Ok(response) => drop(told.insert(response)),
+                    Err(is_unknown) => history.unknown += u64::from(is_unknown),
+                }
+            }
+            if !told.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(told.len(), 1, "I4: {text}: everybody is told the same outcome, {told:?}");
+        history.decided.push(Decided { conversation, message, response: told.pop_first() });
+        seq
+    }
+
+    /// Its id, from the log.
+    async fn message(&self, conversation: u64, seq: u64) -> MessageId {
+        for _ in 0..ATTEMPTS {
+            let read = self.nodes[0].events::<Conversation>(self.entity(conversation), (seq, seq), Order::Asc, 1).await;
+            if let Some(record) = read.ok().and_then(|records| records.into_iter().next()) {
+                return message_of(&record).unwrap().id;
+            }
+        }
+        panic!("{seq} is never read");
+    }
+
+    /// The outcome that this decision met with; an error where there is none yet, `true` if that is unknown.
+    async fn respond(&self, node: usize, conversation: u64, message: MessageId, text: &str) -> Result<String, bool> {
+        let response = Response {
+            message,
+            response: Json::from_checked(format!("{{\"selectedOption\":\"{node}\"}}")),
+            feedback: None,
+            principal: format!("decider {node}"),
+        };
+        let entity = self.entity(conversation);
+        match self.nodes[node].conversation(entity, Command::Respond(response), Circumstances::default()).await {
+            Ok(Answer::Done(Reply::Review(state))) => Ok(state.response.unwrap().as_str().to_owned()),
+            Err(Refusal::Rejected(actors::conversation::Rejection::ReviewOver(state))) => {
+                Ok(state.response.unwrap().as_str().to_owned())
+            }
+            Err(Refusal::Unknown(_)) => Err(true),
+            Err(Refusal::Unavailable(_) | Refusal::Backlog | Refusal::Overloaded) => Err(false),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    /// Nothing that is sent now is acknowledged, and the sender is told to try again later.
+    pub(super) async fn is_refused(&self, text: &str) {
+        for conversation in 0..CONVERSATIONS {
+            let known = self.once(0, conversation, text, None, self.key(text)).await;
+            assert!(!matches!(known, Known::At(_)), "{known:?}");
+        }
+    }
+
+    /// What is sent now is acknowledged, in the end.
+    pub(super) async fn is_accepted(&self, text: &str) {
+        for conversation in 0..CONVERSATIONS {
+            self.surely(&mut Random(1), conversation, text, None, &mut History::default()).await;
+        }
+    }
+
+    async fn client(self: Arc<Self>, number: u64, mut random: Random) -> History {
+        let mut history = History::default();
+        for operation in 0..OPERATIONS {
+            let (conversation, text) = (random.below(CONVERSATIONS), format!("client {number}, message {operation}"));
+            let began = Instant::now();
+            let known = match random.below(8) {
+                0 => self.once(random.below(2) as usize, conversation, &text, None, Circumstances::default()).await,
+                1 => Known::At(self.review(&mut random, conversation, &text, &mut history).await),
+                _ => Known::At(self.surely(&mut random, conversation, &text, None, &mut history).await),
+            };
+            history.unknown += u64::from(known == Known::Perhaps);
+            history.done.push(Done { conversation, text, began, ended: Instant::now(), known });
+            self.ended.send_modify(|ended| *ended += 1);
+        }
+        history
+    }
+}
+
+/// Everything that a conversation holds at the end, read by somebody who had no part in it.
+struct Final {
+    /// Texts by sequence.
+    texts: BTreeMap<u64, String>,
+    /// Responses by review, each as often as it was made.
+    outcomes: Vec<(MessageId, String)>,
+}
+
+async fn read(node: &Node, entity: EntityKey) -> Final {
+    let records = node.events::<Conversation>(entity, (1, u64::MAX), Order::Asc, 1_000_000).await.unwrap();
+    let mut read = Final { texts: BTreeMap::new(), outcomes: Vec::new() };
+    for (seq, record) in (1..).zip(&records) {
+        assert_eq!(record.seq, seq, "I2: {entity:?} has no gaps");
+        if let Some(message) = message_of(record) {
+            read.texts.insert(seq, message.content.text.clone().unwrap());
+        }
+        if let Event::ReviewCompleted(end) = &record.event {
+            read.outcomes.push((end.message, end.state.response.as_ref().unwrap().as_str().to_owned()));
+        }
+    }
+    read
+}
+
+/// What is there is what the clients know, and in an order that fits what they saw.
+fn check(conversation: u64, read: &Final, histories: &[History]) {
+    let distinct: BTreeSet<&String> = read.texts.values().collect();
+    assert_eq!(distinct.len(), read.texts.len(), "I3: nothing is doubled");
+    let places: BTreeMap<&String, u64> = read.texts.iter().map(|(seq, text)| (text, *seq)).collect();
+    let done: Vec<&Done> =
+        histories.iter().flat_map(|history| &history.done).filter(|done| done.conversation == conversation).collect();
+    for done in &done {
+        let found = places.get(&done.text).copied();
+        match done.known {
+            Known::At(seq) => assert_eq!(found, Some(seq), "I1: {}", done.text),
+            Known::No => assert_eq!(found, None, "I7: {}", done.text),
+            Known::Perhaps => {}
+        }
+    }
+    // Linearizable: what began after something else had been acknowledged stands behind it.
+    let mut by_end: Vec<(Instant, u64)> =
+        done.iter().filter_map(|done| at(done).map(|seq| (done.ended, seq))).collect();
+    by_end.sort();
+    let mut by_begin = done.clone();
+    by_begin.sort_by_key(|done| done.began);
+    let (mut ended, mut newest) = (by_end.into_iter().peekable(), 0);
+    for done in by_begin {
+        while let Some((_, seq)) = ended.next_if(|(end, _)| *end < done.began) {
+            newest = newest.max(seq);
+        }
+        assert!(at(done).is_none_or(|seq| seq > newest), "{} stands before what came first", done.text);
+    }
+    for decided in histories.iter().flat_map(|history| &history.decided).filter(|d| d.conversation == conversation) {
+        let outcomes: Vec<&String> =
+            read.outcomes.iter().filter(|(of, _)| *of == decided.message).map(|(_, response)| response).collect();
+        assert_eq!(outcomes, decided.response.iter().collect::<Vec<_>>(), "I4: one outcome, the one that was told");
+    }
+}
+
+fn at(done: &Done) -> Option<u64> {
+    if let Known::At(seq) = done.known { Some(seq) } else { None }
+}
+
+/// One history; its line.
+async fn history(server: &str, keyspace: &str, seed: u64) -> String {
+    let mut random = Random(seed);
+    // Whatever ran on this keyspace before is in other conversations.
+    let salt = Random::unforeseen();
+    let mut processes =
+        [Process::start(server, keyspace, salt).await, Process::start(server, keyspace, salt + 1).await];
+    for process in &mut processes {
+        process.way.begin(&mut random, FRAMES);
+    }
+    let nodes = [Arc::clone(&processes[0].node), Arc::clone(&processes[1].node)];
+    let world = Arc::new(World::new(salt, nodes));
+    let histories = world.play(&mut random).await;
+    for process in &mut processes {
+        process.way.end();
+    }
+    let reader = node(&store_at(&[server.to_owned()], keyspace).await, salt + 2);
+    let messages = world.check(&reader, &histories).await;
+    let mut line = format!("history: seed {seed}: {};", summary(&histories, messages));
+    for (process, name) in processes.iter().zip(["one", "other"]) {
+        line +=
+            &format!(" faults on the way of {name} {:?}, its store {:?};", process.way.done(), process.store.counts());
+    }
+    line
+}
+
+/// What was done and found, once it was checked.
+pub(super) fn summary(histories: &[History], messages: usize) -> String {
+    let unknown: u64 = histories.iter().map(|history| history.unknown).sum();
+    let reviews: usize = histories.iter().map(|history| history.decided.len()).sum();
+    format!(
+        "{CLIENTS} clients, 2 processes, {CONVERSATIONS} conversations, {OPERATIONS_IN_ALL} operations, {messages} \
+         messages, {reviews} reviews, {unknown} answers unknown to clients and all settled: 0 lost, 0 doubled, 0 gaps"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn through_any_faults_what_was_acknowledged_is_there_once_in_order_without_gaps() {
+    let Some(server) = bed::server() else { return };
+    let (rounds, seed) = (setting("TERTULIA_HISTORY_ROUNDS", 1), setting("TERTULIA_HISTORY_SEED", 1));
+    migrated(server.nodes(), KEYSPACE).await;
+    for seed in seed..seed + rounds {
+        say(&history(&server.nodes()[0], KEYSPACE, seed).await);
+    }
+}

@@ -1,0 +1,56 @@
+//! What tests of the CQL store share.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::Write as _;
+use std::sync::Arc;
+
+use ::schema::cql::{Contact, CqlStore, Options, Quorum, migrate};
+use actors::clock::SystemClock;
+
+/// How to reach `keyspace` through these nodes.
+pub(super) fn contact_at(nodes: &[String], keyspace: &str) -> Contact {
+    Contact {
+        nodes: nodes.to_vec(),
+        keyspace: keyspace.to_owned(),
+        datacenter: None,
+        quorum: Quorum::Local,
+        user: None,
+        tls: None,
+    }
+}
+
+/// Makes the keyspace, or brings it up to date.
+pub(super) async fn migrated(nodes: &[String], keyspace: &str) {
+    migrate(&contact_at(nodes, keyspace), None).await.unwrap();
+}
+
+/// A store in a keyspace that is there.
+pub(super) async fn store_at(nodes: &[String], keyspace: &str) -> CqlStore {
+    CqlStore::open(Options::new(contact_at(nodes, keyspace), Arc::new(SystemClock))).await.unwrap()
+}
+
+/// A number from the environment.
+pub(super) fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
+}
+
+/// Writes a line where the runner shows it, although the test passes.
+pub(super) fn say(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// A seeded sequence.
+#[derive(Clone, Debug)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+
+    /// A number that no other run has.
+    pub(super) fn unforeseen() -> u64 {
+        RandomState::new().build_hasher().finish()
+    }
+}

@@ -1,0 +1,291 @@
+//! The `OTEL_` variables, as OpenTelemetry defines them: a value that makes no sense is told and then counts as absent,
+//! so that a wrong variable of somebody's environment never keeps the server from starting.
+//!
+//! What only concerns the way to the receiver (headers, timeout, compression, certificates) and what describes this
+//! process (service name, resource attributes) is read by OpenTelemetry's own libraries.
+
+use std::time::Duration;
+
+/// How spans travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC.
+    Grpc,
+    /// HTTP with protobuf bodies.
+    Http,
+}
+
+/// Whether a trace that begins here is recorded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Root {
+    /// Each.
+    Always,
+    /// None.
+    Never,
+    /// This share of them, 0 to 1, chosen by the trace's id.
+    Ratio(f64),
+}
+
+/// `OTEL_TRACES_SAMPLER` and its argument.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampler {
+    /// For traces that begin here, or for all where the caller's choice does not count.
+    pub root: Root,
+    /// The choice of a caller counts.
+    pub parent_based: bool,
+}
+
+/// Bounds and pace of the way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// Spans that may wait; further ones are dropped.
+    pub queue: usize,
+    /// Spans that are sent together at most.
+    pub batch: usize,
+    /// How long a span waits for others.
+    pub delay: Duration,
+    /// How long sending a batch may take, with every retry.
+    pub timeout: Duration,
+}
+
+/// A receiver of traces, and how to reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// The whole URL.
+    pub endpoint: String,
+    /// How.
+    pub protocol: Protocol,
+}
+
+/// Everything about the export of traces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Otel {
+    /// Where traces are sent; `None`: nowhere, and nothing is recorded.
+    pub receiver: Option<Receiver>,
+    /// Which traces are recorded.
+    pub sampler: Sampler,
+    /// Bounds and pace.
+    pub batching: Batching,
+    /// What of the variables was not understood, a sentence each.
+    pub complaints: Vec<String>,
+}
+
+/// A node at full speed makes this many spans in half a second; about 400 bytes each.
+const QUEUE: usize = 32_768;
+/// With 64 links each, this many spans stay below the 4 MiB that receivers take at once.
+const BATCH: usize = 1_024;
+/// Shorter than OpenTelemetry's 5 s, so that a trace is there when somebody goes to look for it.
+const DELAY: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The port that is registered for OTLP over gRPC.
+const GRPC_PORT: u16 = 4317;
+
+impl Otel {
+    /// Reads the variables; `endpoint` is the setting that has a place in files too.
+    #[must_use]
+    pub fn read(env: &dyn Fn(&str) -> Option<String>, endpoint: Option<&str>) -> Self {
+        let mut reader = Reader { env, complaints: Vec::new() };
+        let sampler = reader.sampler();
+        let batching = reader.batching();
+        let receiver = if reader.exports() { reader.receiver(endpoint) } else { None };
+        Self { receiver, sampler, batching, complaints: reader.complaints }
+    }
+}
+
+struct Reader<'a> {
+    env: &'a dyn Fn(&str) -> Option<String>,
+    complaints: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        (self.env)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn complain(&mut self, name: &str, value: &str, instead: &str) {
+        self.complaints.push(format!("{name} is {value:?}; {instead}"));
+    }
+
+    fn exports(&mut self) -> bool {
+        if self.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            return false;
+        }
+        let Some(exporters) = self.get("OTEL_TRACES_EXPORTER") else { return true };
+        for exporter in exporters.split(',').map(str::trim) {
+            match exporter {
+                "otlp" => return true,
+                "none" => {}
+                other => self.complain("OTEL_TRACES_EXPORTER", other, "only otlp and none are known"),
+            }
+        }
+        false
+    }
+
+    fn receiver(&mut self, endpoint: Option<&str>) -> Option<Receiver> {
+        let own = self.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        let given = own.as_deref().or(endpoint)?;
+        let Some(mut url) = url::Url::parse(given).ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
+            self.complain("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", given, "an http or https URL is needed");
+            return None;
+        };
+        let protocol = self.protocol(&url);
+        // What is meant for traces alone is the whole URL; the general one is where every signal's path begins.
+        if protocol == Protocol::Http && own.is_none() {
+            let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
+            url.set_path(&path);
+        }
+        Some(Receiver { endpoint: url.into(), protocol })
+    }
+
+    fn protocol(&mut self, url: &url::Url) -> Protocol {
+        for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+            match self.get(name).as_deref() {
+                None => {}
+                Some("grpc") => return Protocol::Grpc,
+                Some("http/protobuf") => return Protocol::Http,
+                Some(other) => self.complain(name, other, "only grpc and http/protobuf are known"),
+            }
+        }
+        if url.port() == Some(GRPC_PORT) { Protocol::Grpc } else { Protocol::Http }
+    }
+
+    fn sampler(&mut self) -> Sampler {
+        let usual = Sampler { root: Root::Always, parent_based: true };
+        let Some(name) = self.get("OTEL_TRACES_SAMPLER") else { return usual };
+        let (name, parent_based) = match name.strip_prefix("parentbased_") {
+            Some(name) => (name.to_owned(), true),
+            None => (name, false),
+        };
+        let root = match name.as_str() {
+            "always_on" => Root::Always,
+            "always_off" => Root::Never,
+            "traceidratio" => Root::Ratio(self.ratio()),
+            other => {
+                self.complain("OTEL_TRACES_SAMPLER", other, "parentbased_always_on is used");
+                return usual;
+            }
+        };
+        Sampler { root, parent_based }
+    }
+
+    fn ratio(&mut self) -> f64 {
+        let Some(text) = self.get("OTEL_TRACES_SAMPLER_ARG") else { return 1.0 };
+        match text.parse::<f64>() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
+            _ => {
+                self.complain("OTEL_TRACES_SAMPLER_ARG", &text, "a number from 0 to 1 is needed; 1 is used");
+                1.0
+            }
+        }
+    }
+
+    fn batching(&mut self) -> Batching {
+        let queue = self.number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE as u64, 1) as usize;
+        let batch = self.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH as u64, 1) as usize;
+        let delay = self.number("OTEL_BSP_SCHEDULE_DELAY", DELAY.as_millis() as u64, 0);
+        let timeout = self.number("OTEL_BSP_EXPORT_TIMEOUT", TIMEOUT.as_millis() as u64, 1);
+        Batching {
+            queue: queue.min(1 << 24),
+            batch: batch.min(queue),
+            delay: Duration::from_millis(delay),
+            timeout: Duration::from_millis(timeout),
+        }
+    }
+
+    fn number(&mut self, name: &str, usual: u64, least: u64) -> u64 {
+        let Some(text) = self.get(name) else { return usual };
+        match text.parse::<u64>() {
+            Ok(number) if number >= least => number,
+            _ => {
+                self.complain(name, &text, &format!("a number is needed; {usual} is used"));
+                usual
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(env: &[(&str, &str)], endpoint: Option<&str>) -> Otel {
+        let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Otel::read(&env, endpoint)
+    }
+
+    fn receiver(env: &[(&str, &str)], endpoint: Option<&str>) -> Option<(String, Protocol)> {
+        read(env, endpoint).receiver.map(|receiver| (receiver.endpoint, receiver.protocol))
+    }
+
+    #[test]
+    fn without_an_endpoint_nothing_is_exported() {
+        assert_eq!(receiver(&[], None), None);
+        for off in [("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_TRACES_EXPORTER", "none")] {
+            assert_eq!(receiver(&[off], Some("http://localhost:4317")), None, "{off:?}");
+        }
+        let console = read(&[("OTEL_TRACES_EXPORTER", "console")], Some("http://localhost:4317"));
+        assert_eq!((console.receiver, console.complaints.len()), (None, 1));
+    }
+
+    #[test]
+    fn the_path_of_the_signal_is_added_to_the_general_endpoint_only() {
+        let http = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+        let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://otel.example/in/traces");
+        for (env, endpoint, expected) in [
+            (&[http][..], "http://localhost:4318", "http://localhost:4318/v1/traces"),
+            (&[http], "http://localhost:4318/", "http://localhost:4318/v1/traces"),
+            (&[http], "https://otel.example/otlp", "https://otel.example/otlp/v1/traces"),
+            (&[http, whole], "http://localhost:4318", "https://otel.example/in/traces"),
+            (&[], "http://localhost:9999", "http://localhost:9999/v1/traces"),
+        ] {
+            assert_eq!(receiver(env, Some(endpoint)), Some((expected.to_owned(), Protocol::Http)));
+        }
+    }
+
+    #[test]
+    fn the_port_of_grpc_means_grpc_where_no_protocol_is_named() {
+        let local = "http://localhost:4317";
+        let grpc = Some(("http://localhost:4317/".to_owned(), Protocol::Grpc));
+        assert_eq!(receiver(&[], Some(local)), grpc);
+        assert_eq!(receiver(&[("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")], Some(local)), grpc);
+        let named = [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
+        assert_eq!(receiver(&named, Some(local)).map(|found| found.1), Some(Protocol::Http));
+        let unknown = read(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")], Some(local));
+        assert_eq!((unknown.receiver.map(|r| r.protocol), unknown.complaints.len()), (Some(Protocol::Grpc), 1));
+    }
+
+    #[test]
+    fn samplers_are_those_of_opentelemetry() {
+        for (name, arg, root, parent_based) in [
+            ("always_on", "", Root::Always, false),
+            ("always_off", "", Root::Never, false),
+            ("traceidratio", "0.25", Root::Ratio(0.25), false),
+            ("traceidratio", "", Root::Ratio(1.0), false),
+            ("parentbased_always_on", "", Root::Always, true),
+            ("parentbased_always_off", "", Root::Never, true),
+            ("parentbased_traceidratio", "0.01", Root::Ratio(0.01), true),
+        ] {
+            let otel = read(&[("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", arg)], None);
+            assert_eq!((otel.sampler, otel.complaints.len()), (Sampler { root, parent_based }, 0), "{name}");
+        }
+        assert_eq!(read(&[], None).sampler, Sampler { root: Root::Always, parent_based: true });
+    }
+
+    #[test]
+    fn a_value_without_sense_is_told_and_the_usual_one_used() {
+        let otel = read(
+            &[
+                ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+                ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+                ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"),
+                ("OTEL_BSP_SCHEDULE_DELAY", "250"),
+            ],
+            Some("http://localhost:4318"),
+        );
+        assert_eq!(otel.complaints.len(), 3, "{:?}", otel.complaints);
+        assert_eq!((otel.batching.queue, otel.batching.batch), (QUEUE, BATCH));
+        assert_eq!(otel.batching.delay, Duration::from_millis(250));
+        let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
+        assert_eq!(read(&ratio, None).sampler.root, Root::Ratio(1.0));
+    }
+}

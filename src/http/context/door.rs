@@ -1,0 +1,138 @@
+//! What is told of every request at the door: its numbers always, its span where its trace is recorded.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use actors::clock::Millis;
+use actors::trace::{Finished, SAMPLED, SpanKind, TraceContext, Traces, Value, names};
+use axum::extract::MatchedPath;
+use http::StatusCode;
+
+use super::RequestContext;
+use crate::metrics::exemplar::Exemplar;
+use crate::metrics::http::{HttpMetrics, Route, UNMATCHED, method_name};
+use crate::telemetry::sampling::Sampling;
+
+/// Requests that wait because they were asked to: they are not slow.
+const WAITING: &str = "/api/v1/reviews/{id}/wait";
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Door {
+    sampling: Sampling,
+    traces: Traces,
+    metrics: HttpMetrics,
+    /// The time as people read it, for exemplars.
+    now: fn() -> Millis,
+}
+
+/// The instruments of the route that a service was made for, found at its first request.
+pub(super) type Known = Arc<OnceLock<Arc<Route>>>;
+
+impl Door {
+    /// Spans go to `traces` where `sampling` says so.
+    #[must_use]
+    pub fn new(sampling: Sampling, traces: Traces) -> Self {
+        let now = || actors::clock::Clock::now(&actors::clock::SystemClock);
+        Self { sampling, traces, metrics: HttpMetrics::default(), now }
+    }
+
+    /// The numbers.
+    pub fn metrics(&self) -> &HttpMetrics {
+        &self.metrics
+    }
+
+    /// The flags of a request's trace; `caller` are those that it came with.
+    pub(super) fn flags(&self, trace_id: &[u8; 16], caller: Option<u8>, now: Instant) -> u8 {
+        let parent = caller.map(|flags| flags & SAMPLED != 0);
+        if self.sampling.decide(trace_id, parent, now) { SAMPLED } else { 0 }
+    }
+
+    /// A request has begun.
+    pub(super) fn begun(&self) {
+        self.metrics.begun();
+    }
+
+    /// A request has ended: with an answer, or (`None`) because its client left.
+    pub(super) fn ended(&self, context: &RequestContext, known: &Known, began: Instant, end: Option<End>) {
+        self.metrics.ended();
+        let ended = Instant::now();
+        let took = ended.saturating_duration_since(began);
+        let own = TraceContext::from(&context.trace);
+        let recorded = self.traces.records(Some(own));
+        let status = end.map(|end| end.status);
+        self.instruments(context, known).observe(status, took, || {
+            let at_millis = recorded.then(self.now)?.0;
+            Some(Exemplar { trace_id: own.trace_id, span_id: own.span_id, value: took.as_secs_f64(), at_millis })
+        });
+        if let Some(code) = end.and_then(|end| end.code) {
+            self.metrics.problem(code);
+        }
+        if recorded {
+            return self.traces.record(span(context, own, (began, ended), end));
+        }
+        let failed = status.is_some_and(|status| status.is_server_error());
+        let waits = context.route.as_ref().is_some_and(|route| route.as_str() == WAITING);
+        if let Some(why) = self.sampling.keep(failed, took, waits, ended) {
+            let own = TraceContext { flags: own.flags | SAMPLED, ..own };
+            let mut span = span(context, own, (began, ended), end);
+            span.attributes.push((names::KEPT, Value::from(why.word())));
+            self.traces.record(span);
+        }
+    }
+
+    /// One service answers one route, and nearly always by one method: `HEAD` goes where `GET` goes.
+    fn instruments(&self, context: &RequestContext, known: &Known) -> Arc<Route> {
+        let method = method_name(&context.method);
+        let find = || self.metrics.of(context.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str), method);
+        let route = known.get_or_init(find);
+        if route.method() == method { Arc::clone(route) } else { find() }
+    }
+}
+
+/// How a request was answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) status: StatusCode,
+    /// The error's code, where it is one.
+    pub(super) code: Option<&'static str>,
+}
+
+/// The span of a request. The query is left out: it may hold what people look for.
+fn span(context: &RequestContext, own: TraceContext, (began, ended): (Instant, Instant), end: Option<End>) -> Finished {
+    let method = method_name(&context.method);
+    let route = context.route.as_ref().map(MatchedPath::as_str);
+    let name = match route {
+        Some(route) => [method, " ", route].concat(),
+        None => method.to_owned(),
+    };
+    let mut attributes = Vec::with_capacity(8);
+    attributes.push((names::HTTP_METHOD, Value::from(method)));
+    attributes.push((names::URL_PATH, Value::from(context.path().to_owned())));
+    attributes.push((names::URL_SCHEME, Value::from("http")));
+    attributes.push((names::REQUEST_ID, Value::from(context.request_id.as_str().to_owned())));
+    attributes.extend(route.map(|route| (names::HTTP_ROUTE, Value::from(route.to_owned()))));
+    let mut error = None;
+    match end {
+        Some(End { status, code }) => {
+            attributes.push((names::HTTP_STATUS, Value::from(u32::from(status.as_u16()))));
+            attributes.extend(code.map(|code| (names::PROBLEM, Value::from(code))));
+            if status.is_server_error() {
+                error = Some(Cow::Borrowed(code.unwrap_or("internal_error")));
+            }
+        }
+        None => error = Some(Cow::Borrowed("client_left")),
+    }
+    Finished {
+        name: Cow::Owned(name),
+        kind: SpanKind::Server,
+        context: own,
+        parent: context.trace.parent_span_id,
+        links: Vec::new(),
+        began,
+        ended,
+        attributes,
+        error,
+    }
+}

@@ -1,0 +1,99 @@
+//! What the process uses, under the names that Prometheus clients share. Read from `/proc`, so on Linux only.
+
+use std::fs;
+
+use actors::metrics::MetricKind;
+
+use super::page::Page;
+
+/// Units of the times in `/proc/self/stat`: Linux shows hundredths of a second to programs, whatever it counts in.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// Bytes of a page, on every machine that this is built for.
+const PAGE_BYTES: u64 = 4_096;
+
+/// Writes what can be read; where nothing can, nothing is written.
+pub(super) fn write(page: &mut Page) {
+    let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Stat::parse) else { return };
+    page.metric("process_cpu_seconds_total", "CPU time used, in the program and for it.", MetricKind::Counter);
+    page.value(&[], stat.cpu_ticks as f64 / TICKS_PER_SECOND);
+    let gauges = [
+        ("process_resident_memory_bytes", "Memory in use.", stat.resident_pages * PAGE_BYTES),
+        ("process_virtual_memory_bytes", "Memory asked for.", stat.virtual_bytes),
+        ("process_threads", "Threads.", stat.threads),
+    ];
+    for (name, help, value) in gauges {
+        page.metric(name, help, MetricKind::Gauge);
+        page.value(&[], value);
+    }
+    if let Some(started) = started(&stat) {
+        page.metric("process_start_time_seconds", "When it started, in seconds since 1970.", MetricKind::Gauge);
+        page.value(&[], started);
+    }
+    if let Ok(open) = fs::read_dir("/proc/self/fd") {
+        page.metric("process_open_fds", "Open file descriptors.", MetricKind::Gauge);
+        // One of them is this look.
+        page.value(&[], open.count().saturating_sub(1));
+    }
+    if let Some(most) = fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(open_files) {
+        page.metric("process_max_fds", "File descriptors that may be open.", MetricKind::Gauge);
+        page.value(&[], most);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    cpu_ticks: u64,
+    threads: u64,
+    start_ticks: u64,
+    virtual_bytes: u64,
+    resident_pages: u64,
+}
+
+impl Stat {
+    /// The second field is the program's name in parentheses, which may hold anything; the third comes behind the last
+    /// of them.
+    fn parse(text: &str) -> Option<Self> {
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        Some(Self {
+            cpu_ticks: field(14)? + field(15)?,
+            threads: field(20)?,
+            start_ticks: field(22)?,
+            virtual_bytes: field(23)?,
+            resident_pages: field(24)?,
+        })
+    }
+}
+
+/// Seconds since 1970: the machine's start and the process's, after it.
+fn started(stat: &Stat) -> Option<f64> {
+    let machine = fs::read_to_string("/proc/stat").ok()?;
+    let boot: f64 = machine.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot + stat.start_ticks as f64 / TICKS_PER_SECOND)
+}
+
+fn open_files(limits: &str) -> Option<u64> {
+    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_may_be_called_anything() {
+        let text = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 5 0 1234 900000 321 18446744073709551615";
+        let stat = Stat { cpu_ticks: 300, threads: 5, start_ticks: 1234, virtual_bytes: 900_000, resident_pages: 321 };
+        assert_eq!(Stat::parse(text), Some(stat));
+        assert_eq!(Stat::parse("7 (a)"), None);
+    }
+
+    #[test]
+    fn the_limit_is_the_soft_one() {
+        assert_eq!(
+            open_files("Max cpu time  unlimited\nMax open files            1024      4096      files\n"),
+            Some(1024)
+        );
+        assert_eq!(open_files("Max open files            unlimited\n"), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! Which traces are recorded. The choice is made once, at the door: what is not recorded makes no spans at all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::config::otel::{Otel, Root, Sampler};
+
+/// Requests that failed or were slow and are kept although they were not sampled, a second: a storm of errors must not
+/// become a storm of spans.
+const KEPT_PER_SECOND: u32 = 100;
+
+/// Why a request was recorded although nobody had chosen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It failed on this side.
+    Error,
+    /// It took long.
+    Slow,
+}
+
+impl Kept {
+    /// As an attribute says it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// The sampler at the door.
+#[derive(Debug)]
+pub struct Sampling {
+    /// Traces go somewhere.
+    exported: bool,
+    sampler: Sampler,
+    /// What a caller's choice may cost.
+    remote: Budget,
+    kept: Budget,
+    slow: Duration,
+    began: Instant,
+}
+
+impl Sampling {
+    /// As configured. Callers' sampled traces are followed up to so many a second; past that this side's own sampler
+    /// decides, so that a client cannot have everything recorded.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self::of(&config.otel, config.remote_traces_per_second, config.slow_request)
+    }
+
+    fn of(otel: &Otel, remote_per_second: u32, slow: Duration) -> Self {
+        Self {
+            exported: otel.receiver.is_some(),
+            sampler: otel.sampler,
+            remote: Budget::new(remote_per_second),
+            kept: Budget::new(KEPT_PER_SECOND),
+            slow,
+            began: Instant::now(),
+        }
+    }
+
+    /// Whether the request is recorded; `parent` is the caller's choice, where it made one.
+    pub fn decide(&self, trace_id: &[u8; 16], parent: Option<bool>, now: Instant) -> bool {
+        if !self.exported {
+            // Nothing is recorded here; whoever comes behind may still follow the caller's choice.
+            return parent == Some(true);
+        }
+        match parent.filter(|_| self.sampler.parent_based) {
+            Some(false) => false,
+            Some(true) if self.remote.take(self.second(now)) => true,
+            _ => self.begins(trace_id),
+        }
+    }
+
+    /// Whether a trace that begins here is recorded.
+    pub fn begins(&self, trace_id: &[u8; 16]) -> bool {
+        self.exported
+            && match self.sampler.root {
+                Root::Always => true,
+                Root::Never => false,
+                Root::Ratio(ratio) => chosen(trace_id, ratio),
+            }
+    }
+
+    /// Whether a request that was not sampled is recorded after all, by itself, and why. `waits`: taking long is what
+    /// it is for.
+    pub fn keep(&self, failed: bool, took: Duration, waits: bool, now: Instant) -> Option<Kept> {
+        let why = if failed {
+            Kept::Error
+        } else if took > self.slow && !waits {
+            Kept::Slow
+        } else {
+            return None;
+        };
+        (self.exported && self.kept.take(self.second(now))).then_some(why)
+    }
+
+    fn second(&self, now: Instant) -> u32 {
+        // 136 years.
+        now.saturating_duration_since(self.began).as_secs() as u32
+    }
+}
+
+/// The choice of OpenTelemetry's `TraceIdRatioBased`, so that every service that takes the same share takes the same
+/// traces.
+fn chosen(trace_id: &[u8; 16], ratio: f64) -> bool {
+    if ratio >= 1.0 {
+        return true;
+    }
+    let bound = (ratio.max(0.0) * (1_u64 << 63) as f64) as u64;
+    let mut low = [0; 8];
+    low.copy_from_slice(&trace_id[8..]);
+    u64::from_be_bytes(low) >> 1 < bound
+}
+
+/// So many a second and no more.
+#[derive(Debug)]
+struct Budget {
+    per_second: u32,
+    /// The second, and how many were taken in it.
+    used: AtomicU64,
+}
+
+impl Budget {
+    fn new(per_second: u32) -> Self {
+        Self { per_second, used: AtomicU64::new(0) }
+    }
+
+    fn take(&self, second: u32) -> bool {
+        let taken = self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            let taken = if used >> 32 == u64::from(second) { used & u64::from(u32::MAX) } else { 0 };
+            (taken < u64::from(self.per_second)).then_some((u64::from(second) << 32) | (taken + 1))
+        });
+        taken.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::{SpanKind, TraceId};
+    use opentelemetry_sdk::trace::{SamplingDecision, ShouldSample as _};
+
+    use super::*;
+
+    fn sampling(env: &[(&str, &str)], remote: u32) -> Sampling {
+        let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Sampling::of(&Otel::read(&env, Some("http://localhost:4318")), remote, Duration::from_secs(1))
+    }
+
+    fn ids() -> impl Iterator<Item = [u8; 16]> {
+        let entropy = actors::clock::Entropy::seeded([5; 32]);
+        std::iter::repeat_with(move || entropy.draw())
+    }
+
+    #[test]
+    fn a_share_takes_the_traces_that_opentelemetry_takes() {
+        for ratio in [0.0, 0.01, 0.25, 0.5, 0.999, 1.0] {
+            let sdk = opentelemetry_sdk::trace::Sampler::TraceIdRatioBased(ratio);
+            for id in ids().take(2_000) {
+                let theirs = sdk.should_sample(None, TraceId::from_bytes(id), "", &SpanKind::Server, &[], &[]);
+                assert_eq!(chosen(&id, ratio), theirs.decision == SamplingDecision::RecordAndSample, "{ratio}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_caller_that_does_not_sample_is_followed_and_one_that_does_up_to_a_bound() {
+        let sampling = sampling(&[("OTEL_TRACES_SAMPLER", "parentbased_always_off")], 3);
+        let now = Instant::now();
+        let taken = ids().take(10).filter(|id| sampling.decide(id, Some(true), now)).count();
+        assert_eq!(taken, 3, "past the bound this side's own sampler decides");
+        let later = now + Duration::from_secs(1);
+        assert!(sampling.decide(&[1; 16], Some(true), later), "in the next second there is room again");
+        assert!(!sampling.decide(&[1; 16], Some(false), later) && !sampling.decide(&[1; 16], None, later));
+    }
+
+    #[test]
+    fn a_sampler_without_parents_asks_no_caller() {
+        let never = sampling(&[("OTEL_TRACES_SAMPLER", "always_off")], 100);
+        assert!(!never.decide(&[1; 16], Some(true), Instant::now()));
+        let always = sampling(&[("OTEL_TRACES_SAMPLER", "always_on")], 100);
+        assert!(always.decide(&[1; 16], Some(false), Instant::now()));
+    }
+
+    #[test]
+    fn where_nothing_is_exported_a_callers_choice_is_passed_on_and_nothing_begins() {
+        let sampling = Sampling::of(&Otel::read(&|_| None, None), 0, Duration::ZERO);
+        let now = Instant::now();
+        assert!(sampling.decide(&[1; 16], Some(true), now) && !sampling.decide(&[1; 16], None, now));
+        assert_eq!(sampling.keep(true, Duration::MAX, false, now), None);
+    }
+
+    #[test]
+    fn failures_and_slow_requests_are_kept_but_never_a_storm_of_them() {
+        let sampling = sampling(&[("OTEL_TRACES_SAMPLER", "always_off")], 0);
+        let now = Instant::now();
+        let (quick, slow) = (Duration::from_millis(2), Duration::from_secs(2));
+        assert_eq!(sampling.keep(true, quick, false, now), Some(Kept::Error));
+        assert_eq!(sampling.keep(false, slow, false, now), Some(Kept::Slow));
+        assert_eq!(sampling.keep(false, slow, true, now), None, "what is meant to wait is not slow");
+        assert_eq!(sampling.keep(false, quick, false, now), None);
+        let kept = (0..1_000).filter(|_| sampling.keep(true, quick, false, now).is_some()).count();
+        assert_eq!(kept as u32, KEPT_PER_SECOND - 2);
+    }
+}

@@ -1,0 +1,62 @@
+//! Moving a workspace, or a whole installation, from one store to another: `tertulia export` writes it as JSON lines,
+//! `tertulia import` reads them.
+//!
+//! It works on what the port `Store` has, so it is the same for every pair of stores, and what is moved answers the
+//! same bytes: ids, times, sequences, idempotency keys and configuration. The file holds what the data directory holds,
+//! secrets too; guard it as one.
+//!
+//! Each line of an entity is one commit, numbered from 1, and an import does exactly these. So an import that was
+//! broken off is just run again: what an entity has is counted, its newest commit is sent once more (which tells
+//! whether it came from this file), and the rest follows.
+
+mod export;
+mod import;
+mod line;
+mod resume;
+
+pub use export::{Exported, export};
+pub use import::{Imported, Options, import};
+pub use resume::export_to_file;
+
+use actors::id::EntityKey;
+use actors::store::StoreError;
+
+/// Why an export or an import ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The store failed.
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] StoreError),
+    /// The file could not be read or written.
+    #[error("the export cannot be read or written: {0}")]
+    Io(#[from] std::io::Error),
+    /// There is no such workspace.
+    #[error("there is no workspace {0}")]
+    NoWorkspace(String),
+    /// The store holds no installation.
+    #[error("the store holds no installation")]
+    NoInstallation,
+    /// Somebody wrote to it meanwhile.
+    #[error("{0:?} was written to while it was exported; stop the servers and run the export again")]
+    Moved(EntityKey),
+    /// The file is not an export, or not one that this program reads.
+    #[error("line {line} of the export: {what}")]
+    Malformed {
+        /// Which line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The target has something else in the same place.
+    #[error("{0:?} is in the store already, and not from this export; import into an empty store or workspace")]
+    Occupied(EntityKey),
+    /// The target has this workspace already.
+    #[error("the workspace {0} is in the store already; import before the first start, or into another store")]
+    WorkspaceTaken(String),
+    /// Keys are hashed under a secret that is not the target's.
+    #[error(
+        "this installation hashes API keys under another secret, so those of the export would never be accepted; \
+         import with --without-keys and make new ones"
+    )]
+    OtherPepper,
+}

@@ -1,0 +1,343 @@
+//! Writing.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use actors::clock::Millis;
+use actors::id::{Address, EntityKey, Kind};
+use actors::key::{KEYS_BY_HASH, KEYS_BY_ID};
+use actors::store::inventory::Inventory;
+use actors::store::{Fresh, KeyRange, Loaded, LogRecord, Order, Row, Table, View};
+use actors::workspace::{SETTINGS, WORKSPACES, address_of};
+use bytes::Bytes;
+
+use super::TransferError;
+use super::line::{Blob, FORMAT, Key, Line, Name, Step, VERSION};
+use crate::bootstrap::{BOOTSTRAPPED, PEPPER};
+use crate::http::caller::OPERATORS;
+
+/// Rows, records or names of one read, and at most in one line.
+const PAGE: usize = 200;
+/// Bytes after which a line is full; a commit of that size is one that every store takes at once.
+const LINE_BYTES: usize = 128 * 1024;
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Conversations, contacts and configurations.
+    pub entities: u64,
+    /// Lines, the first and the last included.
+    pub lines: u64,
+    /// Entities that an earlier export had written to the file already.
+    pub resumed: u64,
+}
+
+/// Where lines go.
+pub(super) struct Out<W> {
+    pub(super) to: W,
+    pub(super) hasher: blake3::Hasher,
+    pub(super) done: Exported,
+    /// The entity whose lines were the last.
+    pub(super) newest: Option<EntityKey>,
+    /// Workspaces of which something was written, and whether that brought their lists.
+    pub(super) workspaces: BTreeMap<Address, bool>,
+}
+
+impl<W: Write> Out<W> {
+    pub(super) fn new(to: W) -> Self {
+        Self { to, hasher: blake3::Hasher::new(), done: Exported::default(), newest: None, workspaces: BTreeMap::new() }
+    }
+
+    fn line(&mut self, line: &Line) -> Result<(), TransferError> {
+        let mut text = serde_json::to_vec(line).map_err(io::Error::from)?;
+        text.push(b'\n');
+        self.to.write_all(&text)?;
+        self.count(&text);
+        Ok(())
+    }
+
+    pub(super) fn count(&mut self, text: &[u8]) {
+        self.hasher.update(text);
+        self.done.lines += 1;
+    }
+
+    /// An entity is written whole.
+    pub(super) fn entity(&mut self, entity: EntityKey) {
+        self.newest = Some(entity);
+        self.done.entities += 1;
+        *self.workspaces.entry(entity.workspace).or_default() |= entity.kind == Kind::Workspace;
+    }
+}
+
+/// Writes a workspace, or everything, to `to`.
+///
+/// # Errors
+/// See [`TransferError`].
+pub async fn export(
+    store: &dyn Inventory,
+    workspace: Option<&str>,
+    now: Millis,
+    to: impl Write,
+) -> Result<Exported, TransferError> {
+    let mut out = Out::new(to);
+    let header = Line::Header {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        workspace: workspace.map(str::to_owned),
+        at: now.0,
+    };
+    out.line(&header)?;
+    installation(store, workspace, &mut out).await?;
+    entities(store, workspace, out).await
+}
+
+/// The rows of the installation that belong to it.
+async fn installation<W: Write>(
+    store: &dyn Inventory,
+    workspace: Option<&str>,
+    out: &mut Out<W>,
+) -> Result<(), TransferError> {
+    let all = KeyRange::default;
+    let Some(workspace) = workspace else {
+        if store.load(EntityKey::INSTALLATION, Fresh::Settled).await?.is_none() {
+            return Err(TransferError::NoInstallation);
+        }
+        for table in store.tables(EntityKey::INSTALLATION).await? {
+            installation_rows(store, table, all(), out).await?;
+        }
+        return Ok(());
+    };
+    let row = async |table, key: &[u8]| store.row(EntityKey::INSTALLATION, table, Bytes::copy_from_slice(key)).await;
+    let Some(itself) = row(WORKSPACES, workspace.as_bytes()).await? else {
+        return Err(TransferError::NoWorkspace(workspace.to_owned()));
+    };
+    let mut rows = vec![(WORKSPACES, Bytes::copy_from_slice(workspace.as_bytes()), itself)];
+    // That the first start is over is part of what it has made.
+    let settings = [Some(PEPPER), (workspace == OPERATORS).then_some(BOOTSTRAPPED)];
+    for name in settings.into_iter().flatten() {
+        rows.extend(row(SETTINGS, name).await?.map(|value| (SETTINGS, Bytes::from_static(name), value)));
+    }
+    out.line(&Line::Installation { rows: rows.into_iter().map(line_row).collect() })?;
+    // Keys of a workspace stand together, by its address.
+    let address = address_of(workspace);
+    let range =
+        KeyRange { after: before_all_of(address), before: Some([&address.0[..], &[u8::MAX; 17]].concat().into()) };
+    let mut after = range.after.clone();
+    loop {
+        let range = KeyRange { after: after.clone(), ..range.clone() };
+        let ids = store.rows(EntityKey::INSTALLATION, KEYS_BY_ID, range, Order::Asc, PAGE).await?;
+        let Some(last) = ids.last() else { return Ok(()) };
+        after = Some(last.key.clone());
+        let mut rows = Vec::new();
+        for id in ids {
+            if let Some(key) = row(KEYS_BY_HASH, &id.value[..id.value.len().min(16)]).await? {
+                rows.push((KEYS_BY_HASH, id.value.slice(..16), key));
+            }
+            rows.push((KEYS_BY_ID, id.key, id.value));
+        }
+        out.line(&Line::Installation { rows: rows.into_iter().map(line_row).collect() })?;
+    }
+}
+
+/// A key less than all that begin with `address`, unless that is all zeros.
+fn before_all_of(address: Address) -> Option<Bytes> {
+    let mut bytes = address.0;
+    for byte in bytes.iter_mut().rev() {
+        if *byte > 0 {
+            *byte -= 1;
+            return Some([&bytes[..], &[u8::MAX; 64]].concat().into());
+        }
+        *byte = u8::MAX;
+    }
+    None
+}
+
+fn line_row((table, key, value): (Table, Bytes, Bytes)) -> (u8, Blob, Blob) {
+    (table.0, Blob(key), Blob(value))
+}
+
+async fn installation_rows<W: Write>(
+    store: &dyn Inventory,
+    table: Table,
+    mut range: KeyRange,
+    out: &mut Out<W>,
+) -> Result<(), TransferError> {
+    loop {
+        let rows = store.rows(EntityKey::INSTALLATION, table, range.clone(), Order::Asc, PAGE).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        range.after = Some(last.key.clone());
+        let rows = rows.into_iter().map(|row| line_row((table, row.key, row.value)));
+        out.line(&Line::Installation { rows: rows.collect() })?;
+    }
+}
+
+/// Every entity behind the newest that was written, and the end.
+pub(super) async fn entities<W: Write>(
+    store: &dyn Inventory,
+    workspace: Option<&str>,
+    mut out: Out<W>,
+) -> Result<Exported, TransferError> {
+    let within = workspace.map(address_of);
+    let mut after = out.newest;
+    loop {
+        let page = store.entities(after, PAGE).await?;
+        after = page.last().copied();
+        for entity in page.iter().copied() {
+            // The installation's own are rows: the target has one too.
+            if entity.kind != Kind::Installation && within.is_none_or(|within| entity.workspace == within) {
+                one(store, entity, &mut out).await?;
+            }
+        }
+        if page.len() < PAGE {
+            break;
+        }
+    }
+    // A workspace that was never configured has lists all the same.
+    let left: Vec<Address> = out.workspaces.iter().filter(|(_, brought)| !**brought).map(|(at, _)| *at).collect();
+    for workspace in left {
+        let mut steps = Steps { step: blank(EntityKey::workspace(workspace), 1), bytes: 0, out: &mut out };
+        views(store, workspace, &mut steps).await?;
+        steps.end()?;
+    }
+    let hash = out.hasher.finalize().to_hex().to_string();
+    out.line(&Line::End { lines: out.done.lines, hash })?;
+    out.to.flush()?;
+    Ok(out.done)
+}
+
+/// An entity's lines on their way.
+struct Steps<'a, W> {
+    out: &'a mut Out<W>,
+    step: Step,
+    bytes: usize,
+}
+
+impl<W: Write> Steps<'_, W> {
+    /// Counts what was put into the line, and begins the next one where it is full.
+    fn put(&mut self, bytes: usize) -> Result<(), TransferError> {
+        self.bytes += bytes + 64;
+        let step = &self.step;
+        let items = step.records.len() + step.keys.len() + step.rows.len() + step.views.len();
+        if self.bytes >= LINE_BYTES || items >= PAGE { self.next() } else { Ok(()) }
+    }
+
+    fn next(&mut self) -> Result<(), TransferError> {
+        self.bytes = 0;
+        let next = blank(self.step.entity.0, self.step.number + 1);
+        self.out.line(&Line::Commit(std::mem::replace(&mut self.step, next)))
+    }
+
+    fn end(mut self) -> Result<(), TransferError> {
+        self.step.last = true;
+        self.next()?;
+        self.out.entity(self.step.entity.0);
+        Ok(())
+    }
+
+    fn records(&mut self, records: Vec<LogRecord>) -> Result<(), TransferError> {
+        for record in records {
+            let bytes = record.payload.len();
+            self.step.records.push((record.event, Blob(record.payload)));
+            self.put(bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn blank(entity: EntityKey, number: u64) -> Step {
+    Step {
+        entity: Name(entity),
+        number,
+        records: Vec::new(),
+        state: None,
+        keys: Vec::new(),
+        rows: Vec::new(),
+        views: Vec::new(),
+        alarm: None,
+        last: false,
+    }
+}
+
+async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W>) -> Result<(), TransferError> {
+    let Some(loaded) = store.load(entity, Fresh::Settled).await? else { return Ok(()) };
+    let mut steps = Steps { out, step: blank(entity, 1), bytes: 0 };
+    log(store, entity, &loaded, &mut steps).await?;
+    for table in store.tables(entity).await? {
+        let mut range = KeyRange::default();
+        loop {
+            let rows = store.rows(entity, table, range.clone(), Order::Asc, PAGE).await?;
+            let Some(last) = rows.last() else { break };
+            range.after = Some(last.key.clone());
+            for Row { key, value } in rows {
+                let bytes = key.len() + value.len();
+                steps.step.rows.push((table.0, Blob(key), Blob(value)));
+                steps.put(bytes)?;
+            }
+        }
+    }
+    let mut after = None;
+    loop {
+        let keys = store.keys(entity, after, PAGE).await?;
+        let Some((last, _)) = keys.last() else { break };
+        after = Some(*last);
+        for (hash, row) in keys {
+            steps.step.keys.push(Key::new(hash, row));
+            steps.put(48)?;
+        }
+    }
+    if entity.kind == Kind::Workspace {
+        views(store, entity.workspace, &mut steps).await?;
+    }
+    if store.load(entity, Fresh::Settled).await?.map(|now| now.head) != Some(loaded.head) {
+        return Err(TransferError::Moved(entity));
+    }
+    steps.step.alarm = loaded.alarm.map(|at| at.0);
+    steps.end()
+}
+
+/// The log in its order: the events up to the newest state with that, then what came since, marks too.
+async fn log<W: Write>(
+    store: &dyn Inventory,
+    entity: EntityKey,
+    loaded: &Loaded,
+    steps: &mut Steps<'_, W>,
+) -> Result<(), TransferError> {
+    let since = loaded.tail.iter().filter(|record| record.event).count() as u64;
+    let before = loaded.head.seq - since;
+    if let Some(state) = &loaded.state {
+        let mut from = 1;
+        while from <= before {
+            let page = store.read_log(entity, from, before, Order::Asc, PAGE).await?;
+            from = page.last().map_or(before, |record| record.seq) + 1;
+            steps.records(page)?;
+        }
+        steps.step.state = Some(Blob(state.clone()));
+        // What follows is no part of the state, so it must be another commit.
+        if !loaded.tail.is_empty() {
+            steps.next()?;
+        }
+    }
+    steps.records(loaded.tail.clone())
+}
+
+/// The lists of the whole workspace. They belong to no entity; its configuration brings them.
+async fn views<W: Write>(
+    store: &dyn Inventory,
+    workspace: Address,
+    steps: &mut Steps<'_, W>,
+) -> Result<(), TransferError> {
+    for View(view) in store.views(workspace).await? {
+        let mut range = KeyRange::default();
+        loop {
+            let entries = store.view(workspace, View(view), range.clone(), Order::Asc, PAGE).await?;
+            let Some(last) = entries.last() else { break };
+            range.after = Some(last.key.clone());
+            for Row { key, value } in entries {
+                let bytes = key.len() + value.len();
+                steps.step.views.push((view, Blob(key), Blob(value)));
+                steps.put(bytes)?;
+            }
+        }
+    }
+    Ok(())
+}

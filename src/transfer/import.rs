@@ -1,0 +1,341 @@
+//! Reading.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::clock::Millis;
+use actors::codec;
+use actors::id::EntityKey;
+use actors::key::{KEYS_BY_HASH, KEYS_BY_ID};
+use actors::machine::Record;
+use actors::registry::{Event, RowChange};
+use actors::store::{
+    AlarmChange, Commit, CommitId, Fresh, Head, NewRecord, Outcome, RowWrite, Store, StoreError, Table, View, ViewWrite,
+};
+use actors::workspace::{SETTINGS, WORKSPACES};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::TransferError;
+use super::line::{Blob, FORMAT, Line, Step, VERSION};
+use crate::bootstrap::{BOOTSTRAPPED, PEPPER};
+
+/// Entities written at once: each waits for the store, and the store takes commits of many together.
+const WORKERS: usize = 32;
+/// Lines that wait for one of them, at most about 256 KiB each.
+const LINES: usize = 2;
+/// How often a commit is sent while the store is not there or does not say what came of it.
+const ATTEMPTS: u32 = 8;
+/// The pause before the second attempt; it doubles with each.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What to leave out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The API keys, because the target hashes keys under another secret.
+    pub without_keys: bool,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Entities that the export has.
+    pub entities: u64,
+    /// Commits that were done now.
+    pub commits: u64,
+    /// Commits that an earlier import had done.
+    pub skipped: u64,
+}
+
+impl Imported {
+    fn add(&mut self, other: Self) {
+        self.entities += other.entities;
+        self.commits += other.commits;
+        self.skipped += other.skipped;
+    }
+}
+
+/// Does what an export says, as far as it is not done already.
+///
+/// # Errors
+/// See [`TransferError`]. Whatever was done stays; the import can be run again.
+pub async fn import(store: Arc<dyn Store>, options: Options, from: impl BufRead) -> Result<Imported, TransferError> {
+    let mut workers = Workers::start(&store);
+    let read = read(&store, options, from, &mut workers).await;
+    let worked = workers.end().await;
+    // The first cause is a worker's: a worker that fails stops the reading.
+    let mut done = worked?;
+    done.add(read?);
+    Ok(done)
+}
+
+async fn read(
+    store: &Arc<dyn Store>,
+    options: Options,
+    mut from: impl BufRead,
+    workers: &mut Workers,
+) -> Result<Imported, TransferError> {
+    let mut hasher = blake3::Hasher::new();
+    let (mut text, mut number, mut began) = (Vec::new(), 0, Millis(0));
+    loop {
+        text.clear();
+        from.read_until(b'\n', &mut text)?;
+        let malformed = |what: String| TransferError::Malformed { line: number + 1, what };
+        if text.last() != Some(&b'\n') {
+            return Err(malformed("the export ends here, without its last line; import the whole file".to_owned()));
+        }
+        let line: Line = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+        match line {
+            Line::Header { format, version, at, .. } if number == 0 => {
+                if format != FORMAT || version != VERSION {
+                    return Err(malformed(format!("{format} {version} is not {FORMAT} {VERSION}")));
+                }
+                began = Millis(at);
+            }
+            _ if number == 0 => return Err(malformed("this is not the beginning of an export".to_owned())),
+            Line::Header { .. } => return Err(malformed("a second beginning".to_owned())),
+            Line::Installation { rows } => installation(store, options, rows, began).await?,
+            Line::Commit(step) => {
+                let id = commit_id(&text);
+                // A worker that is gone has failed; its error is told at the end.
+                if !workers.hand(step, id, began, number + 1).await {
+                    return Ok(Imported::default());
+                }
+            }
+            Line::End { lines, hash } => {
+                if lines != number || hash != hasher.finalize().to_hex().to_string() {
+                    return Err(malformed("lines are missing or were changed".to_owned()));
+                }
+                return Ok(Imported::default());
+            }
+        }
+        hasher.update(&text);
+        number += 1;
+    }
+}
+
+/// The same line is the same commit, however often it is sent.
+fn commit_id(line: &[u8]) -> CommitId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::hash(line).as_bytes()[..16]);
+    CommitId(id)
+}
+
+/// A line for a worker.
+struct Work {
+    step: Step,
+    id: CommitId,
+    at: Millis,
+    line: u64,
+}
+
+/// Tasks that each write some of the entities, every entity in the order of its lines.
+struct Workers {
+    hands: Vec<mpsc::Sender<Work>>,
+    tasks: JoinSet<Result<Imported, TransferError>>,
+}
+
+impl Workers {
+    fn start(store: &Arc<dyn Store>) -> Self {
+        let mut tasks = JoinSet::new();
+        let hands = (0..WORKERS).map(|_| {
+            let (hand, work) = mpsc::channel(LINES);
+            tasks.spawn(write(Arc::clone(store), work));
+            hand
+        });
+        Self { hands: hands.collect(), tasks }
+    }
+
+    /// Whether there is somebody to do it.
+    async fn hand(&mut self, step: Step, id: CommitId, at: Millis, line: u64) -> bool {
+        let name = blake3::hash(&step.entity.0.to_bytes());
+        let worker = &self.hands[usize::from(name.as_bytes()[0]) % WORKERS];
+        worker.send(Work { step, id, at, line }).await.is_ok()
+    }
+
+    async fn end(mut self) -> Result<Imported, TransferError> {
+        self.hands.clear();
+        let (mut done, mut failed) = (Imported::default(), None);
+        while let Some(ended) = self.tasks.join_next().await {
+            match ended {
+                Ok(Ok(part)) => done.add(part),
+                Ok(Err(error)) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    let lost = StoreError::Unavailable(error.to_string());
+                    failed = failed.or(Some(TransferError::Store(lost)));
+                }
+            }
+        }
+        failed.map_or(Ok(done), Err)
+    }
+}
+
+/// Where the entity stands that a worker is at.
+struct Standing {
+    entity: EntityKey,
+    /// After the lines so far.
+    head: Option<Head>,
+    /// What the store had before.
+    found: Option<Head>,
+}
+
+async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<Imported, TransferError> {
+    let mut done = Imported::default();
+    let mut standing: Option<Standing> = None;
+    while let Some(Work { step, id, at, line }) = work.recv().await {
+        let malformed = |what: &str| TransferError::Malformed { line, what: what.to_owned() };
+        let entity = step.entity.0;
+        let last = step.last;
+        let mut at_hand = match standing.take() {
+            Some(standing) if standing.entity == entity => standing,
+            Some(_) => return Err(malformed("an entity ends before its last line")),
+            None => {
+                let loaded = patiently(|| store.load(entity, Fresh::Settled)).await?;
+                Standing { entity, head: None, found: loaded.map(|loaded| loaded.head) }
+            }
+        };
+        let before = at_hand.head.map_or(0, |head| head.commit);
+        if step.number != before + 1 {
+            return Err(malformed("an entity's lines are not in order"));
+        }
+        let commit = commit(step, id, at, at_hand.head).ok_or_else(|| malformed("a hash has not its length"))?;
+        let next = commit.next_head();
+        let has = at_hand.found.map_or(0, |head| head.commit);
+        if next.commit < has {
+            done.skipped += 1;
+        } else {
+            // The newest one that is there already is sent too: the store knows whether it is this one.
+            send(&*store, commit).await?;
+            if next.commit == has { done.skipped += 1 } else { done.commits += 1 }
+        }
+        at_hand.head = Some(next);
+        if !last {
+            standing = Some(at_hand);
+            continue;
+        }
+        if has > next.commit {
+            return Err(TransferError::Occupied(entity));
+        }
+        done.entities += 1;
+    }
+    Ok(done)
+}
+
+/// Commits what must be the next thing that happens to its entity, or has happened.
+async fn send(store: &dyn Store, commit: Commit) -> Result<(), TransferError> {
+    let entity = commit.entity;
+    let sent = patiently(|| async {
+        let (answer, answered) = oneshot::channel();
+        store.commit(commit.clone(), Box::new(move |outcome| drop(answer.send(outcome))));
+        answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("no answer came".to_owned())))
+    });
+    match sent.await? {
+        Outcome::Committed(_) => Ok(()),
+        Outcome::Conflict => Err(TransferError::Occupied(entity)),
+    }
+}
+
+/// Asks again while the store is not there: what was sent twice is done once.
+async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(ask: impl Fn() -> F) -> Result<T, StoreError> {
+    let mut pause = PAUSE;
+    for _ in 1..ATTEMPTS {
+        match ask().await {
+            Err(StoreError::Unavailable(_) | StoreError::Indeterminate(_)) => tokio::time::sleep(pause).await,
+            other => return other,
+        }
+        pause *= 2;
+    }
+    ask().await
+}
+
+/// `None` where a key's hash has not its length.
+fn commit(step: Step, id: CommitId, at: Millis, expected: Option<Head>) -> Option<Commit> {
+    let records = step.records.into_iter().map(|(event, Blob(payload))| NewRecord { event, payload });
+    let row = |(table, Blob(key), Blob(value))| RowWrite { table: Table(table), key, value: Some(value) };
+    let entry = |(view, Blob(key), Blob(value))| ViewWrite { view: View(view), key, value: Some(value) };
+    Some(Commit {
+        entity: step.entity.0,
+        expected,
+        id,
+        at,
+        records: records.collect(),
+        keys: step.keys.iter().map(super::line::Key::read).collect::<Option<_>>()?,
+        rows: step.rows.into_iter().map(row).collect(),
+        views: step.views.into_iter().map(entry).collect(),
+        state: step.state.map(|Blob(state)| state),
+        alarm: step.alarm.map(|at| AlarmChange { previous: None, next: Some(Millis(at)) }),
+        redactions: Vec::new(),
+        watch: None,
+    })
+}
+
+/// Puts rows of the installation where there are none.
+async fn installation(
+    store: &Arc<dyn Store>,
+    options: Options,
+    rows: Vec<(u8, Blob, Blob)>,
+    at: Millis,
+) -> Result<(), TransferError> {
+    // Somebody else may change the installation meanwhile; each time they do, they are done with something.
+    for _ in 0..ATTEMPTS {
+        let loaded = patiently(|| store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
+        let mut changes = BTreeMap::new();
+        for (table, Blob(key), Blob(value)) in &rows {
+            let table = Table(*table);
+            let is_key = [KEYS_BY_HASH, KEYS_BY_ID].contains(&table);
+            let is_pepper = (table, &key[..]) == (SETTINGS, PEPPER);
+            if options.without_keys && is_key {
+                continue;
+            }
+            match patiently(|| store.row(EntityKey::INSTALLATION, table, key.clone())).await? {
+                None => {
+                    changes.insert((table, key.clone()), value.clone());
+                }
+                Some(found) if found == *value => {}
+                Some(_) if is_pepper && options.without_keys => {}
+                Some(_) if is_pepper => return Err(TransferError::OtherPepper),
+                Some(_) if table == WORKSPACES => {
+                    return Err(TransferError::WorkspaceTaken(String::from_utf8_lossy(key).into_owned()));
+                }
+                // The first start of either is over.
+                Some(_) if (table, &key[..]) == (SETTINGS, BOOTSTRAPPED) => {}
+                Some(_) => return Err(TransferError::Occupied(EntityKey::INSTALLATION)),
+            }
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let head = loaded.map(|loaded| loaded.head);
+        match send(&**store, registry(head, changes, at)).await {
+            Err(TransferError::Occupied(_)) => {}
+            other => return other,
+        }
+    }
+    Err(TransferError::Occupied(EntityKey::INSTALLATION))
+}
+
+/// The commit by which the installation's own machine would change these rows.
+fn registry(expected: Option<Head>, rows: BTreeMap<(Table, Bytes), Bytes>, at: Millis) -> Commit {
+    let changes = rows.iter().map(|((table, key), value)| RowChange::put(*table, key, value)).collect();
+    let seq = expected.map_or(0, |head| head.seq) + 1;
+    let payload = codec::encode_record(&Record { seq, at, trace: None, event: Event { changes } });
+    let rows = rows.into_iter().map(|((table, key), value)| RowWrite { table, key, value: Some(value) });
+    let place = [&payload[..], &expected.map_or(0, |head| head.commit).to_le_bytes()].concat();
+    Commit {
+        entity: EntityKey::INSTALLATION,
+        expected,
+        id: commit_id(&place),
+        at,
+        records: vec![NewRecord { event: true, payload }],
+        keys: Vec::new(),
+        rows: rows.collect(),
+        views: Vec::new(),
+        state: None,
+        alarm: None,
+        redactions: Vec::new(),
+        watch: None,
+    }
+}

@@ -1,0 +1,139 @@
+//! The lines of an export.
+
+use actors::clock::Millis;
+use actors::id::EntityKey;
+use actors::store::{KeyHash, KeyRow};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What the first line of every export says.
+pub(super) const FORMAT: &str = "tertulia-export";
+/// The form of the lines; another one is refused.
+pub(super) const VERSION: u32 = 1;
+
+/// Bytes, as base64.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Blob(pub(super) Bytes);
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
+        STANDARD.decode(text.as_bytes()).map(|bytes| Self(bytes.into())).map_err(D::Error::custom)
+    }
+}
+
+/// An entity, as base64 of workspace, kind and address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name(pub(super) EntityKey);
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(self.0.to_bytes()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Blob(bytes) = Blob::deserialize(deserializer)?;
+        EntityKey::from_bytes(&bytes).map(Self).ok_or_else(|| D::Error::custom("this names no entity"))
+    }
+}
+
+/// What an idempotency key has done: its hash, the fingerprint, first and last event, when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Key(Blob, Blob, u64, u64, u64);
+
+impl Key {
+    pub(super) fn new(hash: KeyHash, row: KeyRow) -> Self {
+        let blob = |bytes: &[u8]| Blob(Bytes::copy_from_slice(bytes));
+        Self(blob(&hash.0), blob(&row.fingerprint), row.first, row.last, row.at.0)
+    }
+
+    /// `None` where a hash has not its length.
+    pub(super) fn read(&self) -> Option<(KeyHash, KeyRow)> {
+        let sixteen = |blob: &Blob| <[u8; 16]>::try_from(&blob.0[..]).ok();
+        let row = KeyRow { fingerprint: sixteen(&self.1)?, first: self.2, last: self.3, at: Millis(self.4) };
+        Some((KeyHash(sixteen(&self.0)?), row))
+    }
+}
+
+/// One commit of an entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Step {
+    pub(super) entity: Name,
+    /// Which commit, from 1.
+    pub(super) number: u64,
+    /// Records in order; `true`: an event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) records: Vec<(bool, Blob)>,
+    /// The state after them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) state: Option<Blob>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) keys: Vec<Key>,
+    /// Table, key, value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) rows: Vec<(u8, Blob, Blob)>,
+    /// Entries of the workspace's lists: view, key, value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) views: Vec<(u8, Blob, Blob)>,
+    /// When the entity wants to be woken; only with its last commit, so that nobody is woken before all is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) alarm: Option<u64>,
+    /// Nothing of this entity follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) last: bool,
+}
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "camelCase")]
+pub(super) enum Line {
+    /// The first.
+    Header {
+        format: String,
+        version: u32,
+        /// `None`: everything.
+        workspace: Option<String>,
+        /// When the export was begun, in milliseconds since 1970.
+        at: u64,
+    },
+    /// Rows of the installation: table, key, value.
+    Installation { rows: Vec<(u8, Blob, Blob)> },
+    /// A commit of an entity.
+    Commit(Step),
+    /// The last: how many lines stand before it, and BLAKE3 over them, ends of lines included.
+    End { lines: u64, hash: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_back_and_leave_out_what_is_empty() {
+        let step = Step {
+            entity: Name(EntityKey::INSTALLATION),
+            number: 3,
+            records: vec![(true, Blob(Bytes::from_static(b"\xff")))],
+            state: None,
+            keys: vec![Key::new(KeyHash([1; 16]), KeyRow { fingerprint: [2; 16], first: 1, last: 2, at: Millis(9) })],
+            rows: Vec::new(),
+            views: Vec::new(),
+            alarm: None,
+            last: true,
+        };
+        let text = serde_json::to_string(&Line::Commit(step.clone())).unwrap();
+        assert!(text.starts_with(r#"{"line":"commit","entity":"AAAA"#) && !text.contains("rows"), "{text}");
+        assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), Line::Commit(step));
+    }
+}

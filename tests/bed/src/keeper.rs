@@ -1,0 +1,229 @@
+//! The process that starts a server, watches who needs it, and stops it.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::node::Node;
+use crate::{Size, cassandra, docker};
+
+/// How long a server that nobody uses waits for the next user. `TERTULIA_BED_LINGER` (seconds) overrides it.
+pub const LINGER: Duration = Duration::from_secs(60);
+/// How long a keeper waits for whoever started it.
+const FIRST_CLIENT: Duration = Duration::from_secs(30);
+/// Set in the environment of a keeper: what it keeps.
+pub(crate) const KEEP: &str = "TERTULIA_BED_KEEP";
+/// And where.
+pub(crate) const KEEP_IN: &str = "TERTULIA_BED_KEEP_IN";
+/// The form of what keepers and clients say to each other; another one is another keeper.
+const VERSION: u32 = 1;
+
+/// Where a keeper and its servers have their files. In the folder for temporary files, since the path of a socket must
+/// be short, and with the user's number, since others must not share it.
+pub(crate) fn run_dir(size: Size) -> PathBuf {
+    let user = fs::metadata("/proc/self").or_else(|_| fs::metadata(cassandra::cache_dir())).map_or(0, |of| of.uid());
+    let whose = match size {
+        // Keyspaces have names that another checkout's tests, with other tables, may use as well.
+        Size::One => format!("{:08x}", checkout()),
+        // Its tests break it, so each process has its own.
+        Size::Three => std::process::id().to_string(),
+    };
+    std::env::temp_dir().join(format!("tertulia-bed-{VERSION}-{user}-{whose}"))
+}
+
+/// A number for the folder that this was built in.
+fn checkout() -> u32 {
+    // FNV-1a: the same in every binary, whatever compiled it.
+    env!("CARGO_MANIFEST_DIR")
+        .bytes()
+        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// What runs for the clients.
+pub(crate) struct Running {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) addresses: Vec<String>,
+}
+
+/// What all threads of a keeper know.
+#[derive(Default)]
+struct Shared {
+    known: Mutex<Known>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Said while the server is made, for those who wait.
+    notes: Vec<String>,
+    /// `None`: it is being made.
+    made: Option<Result<Running, String>>,
+    clients: usize,
+    /// Since when there are none; for how long that may be.
+    empty_since: Option<Instant>,
+    patience: Duration,
+    /// Nobody is let in any more.
+    ending: bool,
+}
+
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.known());
+        self.changed.notify_all();
+    }
+}
+
+/// Makes this process a keeper if it was started as one, until nobody needs it; whether it was. Every test binary that
+/// uses this crate calls it in an ignored test named `keeper::keep`.
+pub fn keep() -> bool {
+    let Some(size) = std::env::var(KEEP).ok().as_deref().and_then(Size::named) else { return false };
+    let dir = std::env::var_os(KEEP_IN).map_or_else(|| run_dir(size), PathBuf::from);
+    let lock = fs::create_dir_all(&dir).and_then(|()| File::create(dir.join("lock")));
+    let lock = lock.unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    // Another keeper is there, or about to be gone.
+    if lock.try_lock().is_err() {
+        return true;
+    }
+    let socket = dir.join("socket");
+    // Left by a keeper that was killed.
+    _ = fs::remove_file(&socket);
+    let listener = UnixListener::bind(&socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
+    let shared = Arc::new(Shared::default());
+    shared.change(|known| (known.empty_since, known.patience) = (Some(Instant::now()), FIRST_CLIENT));
+
+    let maker = Arc::clone(&shared);
+    let files = dir.join("files");
+    // Left by a keeper that was killed, too.
+    _ = fs::remove_dir_all(&files);
+    let made_in = files.clone();
+    thread::spawn(move || {
+        let note = |text: String| maker.change(|known| known.notes.push(text));
+        let made = make(size, &made_in, &note);
+        maker.change(|known| known.made = Some(made));
+    });
+    let door = Arc::clone(&shared);
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let shared = Arc::clone(&door);
+            thread::spawn(move || attend(&shared, client, linger(size)));
+        }
+    });
+    wait_until_unused(&shared);
+    _ = fs::remove_file(&socket);
+    // Nodes are killed when they are dropped, and cost nobody anything: what they hold is thrown away.
+    drop(shared.known().made.take());
+    _ = fs::remove_dir_all(&files);
+    if size == Size::Three {
+        _ = fs::remove_dir_all(&dir);
+    }
+    true
+}
+
+/// How long an unused server of this size waits.
+fn linger(size: Size) -> Duration {
+    if size == Size::Three {
+        // Nobody else can ask for it.
+        return Duration::ZERO;
+    }
+    let asked = std::env::var("TERTULIA_BED_LINGER").ok().and_then(|seconds| seconds.parse().ok());
+    asked.map_or(LINGER, Duration::from_secs)
+}
+
+fn wait_until_unused(shared: &Shared) {
+    let mut known = shared.known();
+    loop {
+        let left = known.empty_since.map(|since| known.patience.checked_sub(since.elapsed()));
+        known = match left {
+            None => shared.changed.wait(known).unwrap_or_else(PoisonError::into_inner),
+            Some(Some(left)) => shared.changed.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner).0,
+            Some(None) => break,
+        };
+    }
+    known.ending = true;
+}
+
+/// The first kind of server that can be had.
+fn make(size: Size, files: &std::path::Path, note: &dyn Fn(String)) -> Result<Running, String> {
+    let docker = match size {
+        Size::One => docker::start(note),
+        Size::Three => Err("clusters are made of Cassandra".to_owned()),
+    };
+    docker.or_else(|no_docker| {
+        let made = cassandra::start(size, files, note);
+        made.map_err(|no_cassandra| format!("docker: {no_docker}; Cassandra: {no_cassandra}"))
+    })
+}
+
+/// Serves one client until it is gone.
+fn attend(shared: &Shared, client: UnixStream, linger: Duration) {
+    {
+        let mut known = shared.known();
+        if known.ending {
+            return;
+        }
+        known.clients += 1;
+        known.empty_since = None;
+    }
+    // An error is the client's end, and so is the end of what it says.
+    _ = converse(shared, client);
+    shared.change(|known| {
+        known.clients -= 1;
+        (known.empty_since, known.patience) = ((known.clients == 0).then(Instant::now), linger);
+    });
+}
+
+fn converse(shared: &Shared, mut client: UnixStream) -> io::Result<()> {
+    greet(shared, &mut client)?;
+    for line in BufReader::new(client.try_clone()?).lines() {
+        let answer = obey(shared, &line?).map_or_else(|why| why, |()| "done".to_owned());
+        client.write_all(format!("{}\n", answer.replace('\n', " ")).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Tells a client what it may use, and, while that is being made, what is going on.
+fn greet(shared: &Shared, client: &mut UnixStream) -> io::Result<()> {
+    let mut told = 0;
+    let mut known = shared.known();
+    loop {
+        let notes: Vec<String> = known.notes[told..].iter().map(|note| format!("note {note}\n")).collect();
+        told = known.notes.len();
+        let answer = known.made.as_ref().map(|made| match made {
+            Ok(running) => format!("ready {}\n", running.addresses.join(",")),
+            Err(why) => format!("none {}\n", why.replace('\n', " ")),
+        });
+        drop(known);
+        client.write_all(notes.concat().as_bytes())?;
+        if let Some(answer) = answer {
+            return client.write_all(answer.as_bytes());
+        }
+        known = shared.known();
+        if known.made.is_none() && known.notes.len() == told {
+            known = shared.changed.wait(known).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn obey(shared: &Shared, line: &str) -> Result<(), String> {
+    let (what, number) = line.split_once(' ').ok_or("an order is a word and a number")?;
+    let number: usize = number.parse().map_err(|_| "a node is a number")?;
+    let mut known = shared.known();
+    let Some(Ok(running)) = &mut known.made else { return Err("nothing runs".to_owned()) };
+    let node = running.nodes.get_mut(number).ok_or("there is no such node")?;
+    match what {
+        "pause" => node.signal("STOP"),
+        "resume" => node.signal("CONT"),
+        "kill" => node.kill(),
+        "start" => node.start(),
+        _ => Err(format!("there is no order {what}")),
+    }
+}

@@ -1,0 +1,51 @@
+//! Real CQL servers for tests.
+//!
+//! A test asks for [`server`] (one node, for any use) or [`cluster`] (three nodes that it may stop and kill). What is
+//! there decides what it gets, in this order:
+//!
+//! 1. the nodes that `TERTULIA_TEST_CQL_NODES` names (`host:port`, comma-separated; not for clusters);
+//! 2. ScyllaDB by `docker run`, where a Docker daemon answers (not for clusters);
+//! 3. Apache Cassandra, fetched once with Maven into the user's cache, on a JDK 17.
+//!
+//! Without any of them a test is skipped by name, and fails where `CI` is set.
+//!
+//! A server is started by a process of its own, the *keeper*, which all test binaries of a checkout share. Each holds a
+//! connection to it for as long as it lives, however it ends; once the last one is gone the keeper waits for the next
+//! binary of the same run ([`LINGER`]), then stops the server and removes its files. If the keeper itself is killed,
+//! so are its servers.
+
+mod cassandra;
+mod client;
+mod docker;
+mod keeper;
+mod node;
+
+pub use client::{NoServer, Server, cluster, server};
+pub use keeper::{LINGER, keep};
+
+/// What a keeper can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Size {
+    One,
+    Three,
+}
+
+impl Size {
+    fn name(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::Three => "three",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        [Self::One, Self::Three].into_iter().find(|size| size.name() == name)
+    }
+}
+
+/// Writes a line where neither the test runner nor a test's capture hides it.
+fn say(line: &str) {
+    use std::io::Write as _;
+    // A closed standard error is nobody's fault here.
+    _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}

@@ -1,0 +1,230 @@
+//! What leaves the program about itself: every acknowledged request as one complete trace, and nothing else hurt when
+//! the receiver is not what one would wish.
+#![cfg(unix)]
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::client::{Client, Reply};
+use crate::smoke::{Server, program};
+use crate::support::ADMIN_KEY;
+
+pub(crate) mod receiver;
+
+use receiver::{Got, Manner, Receiver};
+
+const SERVER: i32 = 2;
+const CONSUMER: i32 = 5;
+
+/// A server that sends its traces to this receiver.
+fn traced(data: &std::path::Path, receiver: &Receiver, env: &[(&str, &str)]) -> Server {
+    let mut all = vec![
+        ("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ];
+    all.extend(env);
+    Server::start(data, &all)
+}
+
+const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+
+fn conversation(client: &mut Client) -> String {
+    let reply = client.send("POST", "/api/v1/conversations", None, "{}").unwrap();
+    assert_eq!(reply.status, 201);
+    reply.json()["id"].as_str().unwrap().to_owned()
+}
+
+fn append(client: &mut Client, conversation: &str, key: &str) -> Reply {
+    let body = json!({"conversation_id": conversation, "content": {"content": "the secret word"}}).to_string();
+    client.send("POST", "/api/v1/messages", Some(key), &body).unwrap()
+}
+
+/// The trace and span of the server's answer.
+fn place(reply: &Reply) -> (String, String) {
+    let parts: Vec<&str> = reply.traceparent.split('-').collect();
+    (parts[1].to_owned(), parts[2].to_owned())
+}
+
+/// Fails unless the answer has exactly one server span, a wait below it, and a decision and a commit below that, or in
+/// a trace that the wait leads to.
+fn complete(spans: &[Got], reply: &Reply) {
+    let (trace, id) = place(reply);
+    let own: Vec<&Got> = spans.iter().filter(|span| span.trace == trace).collect();
+    let servers: Vec<&&Got> = own.iter().filter(|span| span.kind == SERVER).collect();
+    assert_eq!(servers.len(), 1, "one request, one span: {own:#?}");
+    assert_eq!(servers[0].id, id, "and it is the one that the answer names");
+    let wait = own.iter().find(|span| span.name == "wait" && span.parent == id).expect("it waited");
+    let process = match wait.links.first() {
+        Some(link) => spans.iter().find(|span| format!("{}-{}", span.trace, span.id) == *link),
+        None => own.iter().find(|span| span.kind == CONSUMER && span.parent == id).copied(),
+    };
+    let process = process.expect("it was decided");
+    let here = format!("{trace}-{id}");
+    assert!(process.parent == id || process.links.contains(&here), "the decision leads back to it");
+    let commits: Vec<&Got> =
+        spans.iter().filter(|span| span.name == "commit" && span.parent == process.id && !span.failed).collect();
+    assert_eq!(commits.len(), 1, "it was stored: {own:#?}");
+    assert!(process.began <= commits[0].began && commits[0].ended <= process.ended);
+    assert!(servers[0].began <= wait.began && wait.ended <= process.ended);
+}
+
+/// What stands in a span and must not: what people say, and who they are.
+fn says_nothing(spans: &[Got]) {
+    for span in spans {
+        for (name, value) in &span.attributes {
+            assert!(!value.contains("secret") && !value.contains(ADMIN_KEY), "{name} of {} is {value}", span.name);
+        }
+    }
+}
+
+#[test]
+fn every_acknowledged_request_has_one_complete_trace_under_load_and_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::grpc(Manner::Takes);
+    let server = traced(&dir.path().join("data"), &receiver, &[GRPC]);
+    let shared = conversation(&mut Client::connect(&server.address).unwrap());
+    let writers: Vec<_> = (0..16)
+        .map(|writer| {
+            let (address, shared) = (server.address.clone(), shared.clone());
+            thread::spawn(move || {
+                let mut client = Client::connect(&address).unwrap();
+                let own = conversation(&mut client);
+                // Half of them write to one conversation, so that many are decided together.
+                let target = if writer % 2 == 0 { shared } else { own };
+                (0..40).map(|n| append(&mut client, &target, &format!("{writer}-{n}"))).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let replies: Vec<Reply> = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+    assert_eq!(server.terminate(), Some(0));
+    let spans = receiver.spans();
+    for reply in &replies {
+        assert_eq!(reply.status, 200);
+        complete(&spans, reply);
+    }
+    let ids: BTreeSet<&str> = spans.iter().map(|span| span.id.as_str()).collect();
+    assert_eq!(ids.len(), spans.len(), "no span came twice");
+    assert!(spans.iter().any(|span| span.links.len() > 1 && span.kind == CONSUMER), "some were decided together");
+    assert!(spans.iter().all(|span| span.service == "tertulia" && span.began <= span.ended));
+    says_nothing(&spans);
+}
+
+#[test]
+fn traces_go_over_http_too_with_the_headers_and_the_name_of_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::http(Manner::Takes);
+    let env = [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=seven"),
+        ("OTEL_SERVICE_NAME", "chat"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+    ];
+    let server = traced(&dir.path().join("data"), &receiver, &env);
+    let mut client = Client::connect(&server.address).unwrap();
+    let id = conversation(&mut client);
+    let reply = append(&mut client, &id, "a");
+    assert_eq!(server.terminate(), Some(0));
+    let spans = receiver.spans();
+    complete(&spans, &reply);
+    assert!(spans.iter().all(|span| span.service == "chat"));
+    assert_eq!(receiver.headers()["x-tenant"], "seven");
+}
+
+#[test]
+fn a_server_that_was_killed_traces_what_it_does_after_its_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let receiver = Receiver::grpc(Manner::Takes);
+    let server = traced(&data, &receiver, &[GRPC]);
+    let mut client = Client::connect(&server.address).unwrap();
+    let id = conversation(&mut client);
+    append(&mut client, &id, "a");
+    drop(server);
+    let server = traced(&data, &receiver, &[GRPC]);
+    let mut client = Client::connect(&server.address).unwrap();
+    let replies: Vec<Reply> = (0..20).map(|n| append(&mut client, &id, &format!("b{n}"))).collect();
+    let repeated = append(&mut client, &id, "a");
+    assert_eq!(server.terminate(), Some(0));
+    let spans = receiver.spans();
+    replies.iter().for_each(|reply| complete(&spans, reply));
+    assert!(repeated.replayed);
+    let (trace, _) = place(&repeated);
+    let names: BTreeSet<&str> = spans.iter().filter(|span| span.trace == trace).map(|span| &*span.name).collect();
+    let expected = ["POST /api/v1/messages", "process conversation", "wait"];
+    assert_eq!(names, expected.into(), "a repeated answer stores nothing");
+}
+
+#[test]
+fn what_is_not_sampled_leaves_nothing_but_its_failures() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::grpc(Manner::Takes);
+    let env = [GRPC, ("OTEL_TRACES_SAMPLER", "always_off"), ("TERTULIA_SLOW_MILLIS", "3600000")];
+    let server = traced(&dir.path().join("data"), &receiver, &env);
+    let mut client = Client::connect(&server.address).unwrap();
+    let id = conversation(&mut client);
+    assert!(append(&mut client, &id, "a").traceparent.ends_with("-00"));
+    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(receiver.spans().len(), 0);
+}
+
+/// How long so many requests took with a receiver of this manner, and how many lines the program has logged.
+fn burdened(env: &[(&str, &str)]) -> (Duration, usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program(&dir.path().join("data"));
+    command.arg("serve").env("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY).envs(env.iter().copied());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let address = line.trim().strip_prefix("tertulia is ready on http://").unwrap().to_owned();
+    let begun = Instant::now();
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let address = address.clone();
+            thread::spawn(move || {
+                let mut client = Client::connect(&address).unwrap();
+                let id = conversation(&mut client);
+                for n in 0..100 {
+                    assert_eq!(append(&mut client, &id, &format!("{writer}-{n}")).status, 200);
+                }
+            })
+        })
+        .collect();
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    let took = begun.elapsed();
+    let kill = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    (took, String::from_utf8(output.stderr).unwrap().lines().count())
+}
+
+#[test]
+fn a_dead_slow_refusing_or_lying_receiver_costs_nothing_but_the_spans() {
+    let bad = [
+        Receiver::grpc(Manner::Hangs),
+        Receiver::grpc(Manner::Refuses),
+        Receiver::grpc(Manner::Lies),
+        Receiver::http(Manner::Hangs),
+        Receiver::http(Manner::Refuses),
+    ];
+    // Nobody listens where somebody has just stopped.
+    let dead = Receiver::grpc(Manner::Takes).endpoint;
+    let endpoints = bad.iter().map(|receiver| receiver.endpoint.clone()).chain([dead]);
+    for (nth, endpoint) in endpoints.enumerate() {
+        let protocol = if (3..5).contains(&nth) { "http/protobuf" } else { "grpc" };
+        let (took, lines) = burdened(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+            // So few that they overflow.
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
+        ]);
+        assert!(took < Duration::from_secs(30), "receiver {nth}: {took:?}");
+        assert!(lines < 12, "receiver {nth}: {lines} lines");
+    }
+}

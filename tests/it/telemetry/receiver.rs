@@ -1,0 +1,205 @@
+//! A receiver of traces in this process, as a collector would be one: over gRPC, over HTTP, and with bad manners.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::routing::post;
+use http::{HeaderMap, StatusCode};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1::{Span, status};
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+/// What a receiver does with what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Takes it.
+    Takes,
+    /// Says that it cannot now.
+    Refuses,
+    /// Never answers.
+    Hangs,
+    /// Says yes, and that it has thrown everything away.
+    Lies,
+}
+
+/// A span as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    pub(crate) trace: String,
+    pub(crate) id: String,
+    pub(crate) parent: String,
+    pub(crate) name: String,
+    pub(crate) kind: i32,
+    pub(crate) links: Vec<String>,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) failed: bool,
+    pub(crate) began: u64,
+    pub(crate) ended: u64,
+    pub(crate) service: String,
+}
+
+#[derive(Debug)]
+struct Shared {
+    manner: Manner,
+    spans: Mutex<Vec<Got>>,
+    headers: Mutex<HeaderMap>,
+}
+
+/// A running receiver; it ends when it is dropped.
+pub(crate) struct Receiver {
+    pub(crate) endpoint: String,
+    shared: Arc<Shared>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Receiver {
+    /// One that speaks gRPC.
+    pub(crate) fn grpc(manner: Manner) -> Self {
+        Self::start(manner, |listener, shared, stop| {
+            let service = TraceServiceServer::new(Grpc(shared)).max_decoding_message_size(64 * 1024 * 1024);
+            let server = tonic::transport::Server::builder().add_service(service);
+            async move {
+                let stopped = async { drop(stop.await) };
+                server.serve_with_incoming_shutdown(TcpIncoming::from(listener), stopped).await.unwrap();
+            }
+        })
+    }
+
+    /// One that speaks HTTP.
+    pub(crate) fn http(manner: Manner) -> Self {
+        Self::start(manner, |listener, shared, stop| async move {
+            let app = Router::new().route("/v1/traces", post(over_http)).with_state(shared);
+            let stopped = async { drop(stop.await) };
+            axum::serve(listener, app).with_graceful_shutdown(stopped).await.unwrap();
+        })
+    }
+
+    fn start<F: Future<Output = ()>>(
+        manner: Manner,
+        serve: impl FnOnce(TcpListener, Arc<Shared>, oneshot::Receiver<()>) -> F + Send + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared { manner, spans: Mutex::default(), headers: Mutex::default() });
+        let (stop, stopped) = oneshot::channel();
+        let (bound, address) = std::sync::mpsc::channel::<SocketAddr>();
+        let serving = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                bound.send(listener.local_addr().unwrap()).unwrap();
+                serve(listener, serving, stopped).await;
+            });
+        });
+        let endpoint = format!("http://{}", address.recv().unwrap());
+        Self { endpoint, shared, _stop: stop }
+    }
+
+    /// What has arrived so far.
+    pub(crate) fn spans(&self) -> Vec<Got> {
+        self.shared.spans.lock().unwrap().clone()
+    }
+
+    /// The headers of the last request.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        self.shared.headers.lock().unwrap().clone()
+    }
+}
+
+impl Shared {
+    fn take(&self, request: ExportTraceServiceRequest) {
+        let mut spans = self.spans.lock().unwrap();
+        for resource in request.resource_spans {
+            let described = resource.resource.unwrap_or_default().attributes;
+            let service = attributes(&described).remove("service.name").unwrap_or_default();
+            for scope in resource.scope_spans {
+                spans.extend(scope.spans.iter().map(|span| got(span, &service)));
+            }
+        }
+    }
+
+    fn answer(&self, count: usize) -> ExportTraceServiceResponse {
+        let lie = ExportTracePartialSuccess { rejected_spans: count as i64, error_message: "no".to_owned() };
+        ExportTraceServiceResponse { partial_success: (self.manner == Manner::Lies).then_some(lie) }
+    }
+}
+
+struct Grpc(Arc<Shared>);
+
+#[tonic::async_trait]
+impl TraceService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        match self.0.manner {
+            Manner::Hangs => std::future::pending().await,
+            Manner::Refuses => Err(Status::unavailable("busy")),
+            Manner::Takes | Manner::Lies => {
+                *self.0.headers.lock().unwrap() = request.metadata().clone().into_headers();
+                let request = request.into_inner();
+                let answer = self.0.answer(request.resource_spans.len());
+                self.0.take(request);
+                Ok(Response::new(answer))
+            }
+        }
+    }
+}
+
+async fn over_http(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> (StatusCode, Vec<u8>) {
+    match shared.manner {
+        Manner::Hangs => std::future::pending().await,
+        Manner::Refuses => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
+        Manner::Takes | Manner::Lies => {
+            *shared.headers.lock().unwrap() = headers;
+            let request = ExportTraceServiceRequest::decode(body).unwrap();
+            let answer = shared.answer(request.resource_spans.len());
+            shared.take(request);
+            (StatusCode::OK, answer.encode_to_vec())
+        }
+    }
+}
+
+fn got(span: &Span, service: &str) -> Got {
+    let failed = span.status.as_ref().is_some_and(|status| status.code() == status::StatusCode::Error);
+    Got {
+        trace: hex(&span.trace_id),
+        id: hex(&span.span_id),
+        parent: hex(&span.parent_span_id),
+        name: span.name.clone(),
+        kind: span.kind,
+        links: span.links.iter().map(|link| format!("{}-{}", hex(&link.trace_id), hex(&link.span_id))).collect(),
+        attributes: attributes(&span.attributes),
+        failed,
+        began: span.start_time_unix_nano,
+        ended: span.end_time_unix_nano,
+        service: service.to_owned(),
+    }
+}
+
+fn attributes(given: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |value: &any_value::Value| match value {
+        any_value::Value::StringValue(text) => text.clone(),
+        any_value::Value::IntValue(number) => number.to_string(),
+        any_value::Value::DoubleValue(number) => number.to_string(),
+        any_value::Value::BoolValue(truth) => truth.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let value = |pair: &KeyValue| text(pair.value.as_ref().unwrap().value.as_ref().unwrap());
+    given.iter().map(|pair| (pair.key.clone(), value(pair))).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,223 @@
+//! Export and import: what was moved answers the same bytes, and an import that was broken off is finished by another.
+
+use std::io::{Cursor, Read as _, Seek as _, SeekFrom, Write as _};
+use std::sync::Arc;
+
+use actors::store::inventory::Inventory;
+use actors::store::memory::MemoryStore;
+use serde_json::{Value, json};
+use tertulia::transfer::{Imported, Options, TransferError, export, export_to_file, import};
+
+use crate::support::script::{Script, Sent, everything};
+use crate::support::{BEGIN, TestApp, TestStore};
+
+/// An installation in which much has happened, and what was sent to it.
+async fn lived_in() -> (TestApp, MemoryStore, Vec<Sent>) {
+    let store = MemoryStore::default();
+    let app = TestApp::start(store.clone(), &[]).await;
+    let sent = Script::play(&app).await;
+    (app, store, sent)
+}
+
+async fn exported(store: &dyn Inventory, workspace: Option<&str>) -> Vec<u8> {
+    let mut out = Vec::new();
+    export(store, workspace, BEGIN, &mut out).await.unwrap();
+    out
+}
+
+async fn imported(store: &Arc<dyn Inventory>, file: &[u8]) -> Result<Imported, TransferError> {
+    import(Arc::<dyn Inventory>::clone(store), Options::default(), Cursor::new(file)).await
+}
+
+fn memory() -> Arc<dyn Inventory> {
+    Arc::new(MemoryStore::default())
+}
+
+/// Lines of an export but the first, which says when it was made, and the last, which sums them up; in any order.
+fn contents(file: &[u8]) -> Vec<String> {
+    let mut lines: Vec<_> = String::from_utf8(file.to_vec()).unwrap().lines().map(str::to_owned).collect();
+    lines.pop();
+    lines.remove(0);
+    lines.sort();
+    lines
+}
+
+/// A server on what was moved says the same as the one before.
+async fn says_the_same(before: &TestApp, sent: &[Sent], moved: TestStore) {
+    let after = TestApp::start(moved, &[]).await;
+    after.clock.set(actors::clock::Clock::now(&*before.clock));
+    for (path, was) in everything(before).await {
+        let is = after.get(&path).await;
+        assert_eq!(String::from_utf8_lossy(&is.bytes), String::from_utf8_lossy(&was.bytes), "{path}");
+        assert_eq!((is.status, is.header("etag")), (was.status, was.header("etag")), "{path}");
+    }
+    for sent in sent.iter().filter(|sent| sent.is_kept()) {
+        let again = sent.again(&after).await;
+        assert_eq!(again.header("idempotent-replayed"), "true");
+        assert_eq!(String::from_utf8_lossy(&again.bytes), String::from_utf8_lossy(&sent.answer.bytes));
+    }
+    // And it goes on where the other one stood.
+    let body = json!({"channelId": "desk", "text": "after the move"});
+    let next = after.post("/api/v1/messages").json(body).await.expect(201);
+    let listed = after.get("/api/v1/messages?channelId=desk&order=desc&limit=1").await.expect(200);
+    assert_eq!(listed["data"][0]["id"], next["id"]);
+}
+
+#[tokio::test]
+async fn what_was_moved_to_the_embedded_store_answers_the_same_bytes() {
+    let (before, store, sent) = lived_in().await;
+    let file = exported(&store, None).await;
+    let (moved, inventory) = TestStore::embedded_inventory();
+    let done = imported(&inventory, &file).await.unwrap();
+    assert!(done.skipped == 0 && done.entities >= 8, "{done:?}");
+    assert_eq!(contents(&exported(&*inventory, None).await), contents(&file));
+    says_the_same(&before, &sent, moved).await;
+}
+
+#[tokio::test]
+async fn what_was_moved_from_the_embedded_store_to_cql_and_back_answers_the_same_bytes() {
+    if bed::server().is_none() {
+        return;
+    }
+    let (from, inventory) = TestStore::embedded_inventory();
+    let before = TestApp::start(from, &[]).await;
+    let sent = Script::play(&before).await;
+    let file = exported(&*inventory, None).await;
+    let (moved, cql) = TestStore::cql_inventory().await;
+    TestStore::within({
+        let (cql, file) = (Arc::clone(&cql), file.clone());
+        async move { imported(&cql, &file).await.unwrap() }
+    })
+    .await;
+    let again = TestStore::within(async move { exported(&*cql, None).await }).await;
+    assert_eq!(contents(&again), contents(&file));
+    says_the_same(&before, &sent, moved).await;
+}
+
+#[tokio::test]
+async fn one_workspace_is_moved_with_its_keys_and_nothing_of_another() {
+    let (before, store, _) = lived_in().await;
+    let key = before.key(json!({"name": "moved", "workspaceId": "other", "scopes": ["messages:read"]})).await;
+    let file = exported(&store, Some("other")).await;
+    let target = memory();
+    imported(&target, &file).await.unwrap();
+    // The first start of the target makes what the export does not have.
+    let after = TestApp::start(TestStore::over(target), &[]).await;
+    let here = before.get("/api/v1/conversations").key(&key).await;
+    let there = after.get("/api/v1/conversations").key(&key).await;
+    assert_eq!(String::from_utf8_lossy(&here.bytes), String::from_utf8_lossy(&there.bytes));
+    assert_eq!(there.json["data"].as_array().unwrap().len(), 1);
+    assert_eq!(after.get("/api/v1/conversations").await.expect(200)["data"], json!([]));
+    assert_eq!(after.get("/api/v1/channels").await.expect(200)["data"].as_array().unwrap().len(), 2);
+    let missing = export(&store, Some("nowhere"), BEGIN, Vec::new()).await;
+    assert!(matches!(missing, Err(TransferError::NoWorkspace(name)) if name == "nowhere"));
+}
+
+#[tokio::test]
+async fn an_import_that_was_broken_off_anywhere_is_finished_by_the_next() {
+    let (before, store, sent) = lived_in().await;
+    let file = exported(&store, None).await;
+    let lines = file.iter().filter(|byte| **byte == b'\n').count();
+    let ends: Vec<usize> = file.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+    let target = memory();
+    let mut last = 0;
+    // Each import gets a line further, every third one breaks off within a line.
+    for n in 1..lines {
+        let end = ends[n - 1] + usize::from(n % 3 == 0) * (ends[n] - ends[n - 1]) / 2;
+        let broken = imported(&target, &file[..end]).await;
+        assert!(
+            matches!(broken, Err(TransferError::Malformed { line, .. }) if line == n as u64 + 1),
+            "{n}: {broken:?}"
+        );
+        last = n;
+    }
+    assert_eq!(last, lines - 1);
+    let done = imported(&target, &file).await.unwrap();
+    assert_eq!(done.commits, 0, "each line but the last was done by one of those before");
+    assert_eq!(contents(&exported(&*target, None).await), contents(&file));
+    says_the_same(&before, &sent, TestStore::over(target)).await;
+}
+
+#[tokio::test]
+async fn an_export_to_a_file_goes_on_behind_the_last_entity_that_is_whole() {
+    let (_, store, _) = lived_in().await;
+    let mut file = tempfile::tempfile().unwrap();
+    let first = export_to_file(&store, None, BEGIN, &file).await.unwrap();
+    assert_eq!(first.resumed, 0);
+    let mut whole = Vec::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_end(&mut whole).unwrap();
+    for cut in (0..=whole.len()).step_by(997).chain([whole.len()]) {
+        let header = whole.iter().position(|byte| *byte == b'\n').unwrap();
+        if (1..=header).contains(&cut) {
+            continue;
+        }
+        file.set_len(cut as u64).unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        let done = export_to_file(&store, None, BEGIN, &file).await.unwrap();
+        assert_eq!(done.entities, first.entities, "cut at {cut}");
+        let mut now = Vec::new();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_to_end(&mut now).unwrap();
+        assert!(now == whole, "cut at {cut}");
+    }
+    // What is no export stays as it is.
+    file.set_len(0).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.write_all(b"my notes\n").unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    let refused = export_to_file(&store, None, BEGIN, &file).await;
+    assert!(matches!(refused, Err(TransferError::Malformed { line: 1, .. })));
+    assert_eq!(file.metadata().unwrap().len(), 9);
+}
+
+#[tokio::test]
+async fn what_is_not_the_export_or_stands_in_its_way_is_refused_by_name() {
+    let (_, store, _) = lived_in().await;
+    let file = exported(&store, None).await;
+    let text = String::from_utf8(file.clone()).unwrap();
+    let header = text.lines().next().unwrap();
+    let refused = async |text: &str| imported(&memory(), text.as_bytes()).await.unwrap_err().to_string();
+    let newer = text.replacen("\"version\":1", "\"version\":2", 1);
+    assert!(refused(&newer).await.contains("line 1 of the export: tertulia-export 2 is not"));
+    assert!(refused("{}\n").await.starts_with("line 1 of the export:"));
+    assert!(refused(&text[header.len() + 1..]).await.contains("not the beginning"));
+    // One line twice, and one left out.
+    let second = text.lines().nth(1).unwrap();
+    let doubled = text.replacen(second, &format!("{second}\n{second}"), 1);
+    assert!(refused(&doubled).await.contains("lines are missing or were changed"));
+    let commits: Vec<&str> = text.lines().filter(|line| line.contains("\"line\":\"commit\"")).collect();
+    let missing = text.replacen(&format!("{}\n", commits[0]), "", 1);
+    assert!(refused(&missing).await.contains("line"));
+
+    // A target that has had its first start, and one that has gone on since.
+    let started = MemoryStore::default();
+    TestApp::start(started.clone(), &[]).await;
+    let started: Arc<dyn Inventory> = Arc::new(started);
+    let other_pepper = imported(&started, &file).await.unwrap_err();
+    assert!(matches!(other_pepper, TransferError::OtherPepper | TransferError::WorkspaceTaken(_)), "{other_pepper}");
+    let target = memory();
+    imported(&target, &file).await.unwrap();
+    let gone_on = TestApp::start(TestStore::over(Arc::<dyn Inventory>::clone(&target)), &[]).await;
+    gone_on.post("/api/v1/messages").json(json!({"channelId": "desk", "text": "since"})).await.expect(201);
+    assert!(matches!(imported(&target, &file).await, Err(TransferError::Occupied(_))));
+}
+
+#[tokio::test]
+async fn a_workspace_is_taken_without_its_keys_where_they_would_never_be_accepted() {
+    let (before, store, _) = lived_in().await;
+    let key = before.key(json!({"name": "left", "workspaceId": "other", "scopes": ["messages:read"]})).await;
+    let file = exported(&store, Some("other")).await;
+    let target = MemoryStore::default();
+    let after = TestApp::start(target.clone(), &[]).await;
+    let target: Arc<dyn Inventory> = Arc::new(target);
+    assert!(matches!(imported(&target, &file).await, Err(TransferError::OtherPepper)));
+    let options = Options { without_keys: true };
+    import(Arc::<dyn Inventory>::clone(&target), options, Cursor::new(&file)).await.unwrap();
+    let answer: Value = after.get("/api/v1/workspaces/other").await.expect(200);
+    assert_eq!(answer["id"], "other");
+    after.get("/api/v1/conversations").key(&key).await.problem(401, "unauthenticated");
+    let fresh = after.key(json!({"name": "new", "workspaceId": "other", "scopes": ["messages:read"]})).await;
+    let listed = after.get("/api/v1/conversations").key(&fresh).await.expect(200);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+}
