@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::clock::Millis;
+use actors::id::KeyId;
 use actors::node::Node;
 use axum::extract::FromRef;
-use dashmap::DashMap;
 use tokio::sync::watch;
 
 use crate::config::{CidrList, Config};
 use crate::egress::Egress;
 use crate::http::body::MaxBodyBytes;
 use crate::http::context::Door;
-use crate::http::rate::{Meter, RateLimiter};
+use crate::http::idempotency::InProgress;
+use crate::http::rate::{Meter, Meters, RateLimiter};
 use crate::secret::Pepper;
 use crate::telemetry::sampling::Sampling;
 
@@ -26,7 +27,8 @@ struct Shared {
     node: Arc<Node>,
     pepper: Pepper,
     limiter: RateLimiter,
-    meters: DashMap<actors::id::KeyId, Arc<Meter>>,
+    meters: Meters,
+    in_progress: InProgress,
     egress_allow: CidrList,
     egress: Egress,
     wait_budget: Duration,
@@ -44,7 +46,8 @@ impl App {
             node,
             pepper,
             limiter: RateLimiter::new(config.rate_limit),
-            meters: DashMap::new(),
+            meters: Meters::default(),
+            in_progress: InProgress::default(),
             egress_allow: config.egress_allow.clone(),
             egress,
             wait_budget: config.wait_budget,
@@ -80,11 +83,19 @@ impl App {
 
     /// What a key has used of it.
     #[must_use]
-    pub fn meter(&self, key: actors::id::KeyId) -> Arc<Meter> {
-        match self.0.meters.get(&key) {
-            Some(meter) => Arc::clone(&meter),
-            None => Arc::clone(&self.0.meters.entry(key).or_default()),
-        }
+    pub fn meter(&self, key: KeyId) -> Arc<Meter> {
+        self.0.meters.of(key, self.now())
+    }
+
+    /// A key was revoked, so it uses nothing any more.
+    pub fn forget_meter(&self, key: KeyId) {
+        self.0.meters.forget(key);
+    }
+
+    /// Requests with idempotency keys that wait for their answers.
+    #[must_use]
+    pub fn in_progress(&self) -> &InProgress {
+        &self.0.in_progress
     }
 
     /// Networks that users' URLs may reach although they are not public.

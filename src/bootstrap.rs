@@ -210,6 +210,7 @@ fn channel(id: &str, name: &str, kind: ChannelKind, now: Millis) -> Result<Chann
         webhook_url: None,
         webhook_secret: webhook_secret()?,
         retired_secret: None,
+        life: None,
         review_defaults: None,
         review_seconds: None,
         created_at: now,

@@ -22,6 +22,9 @@ const HORIZON_MILLIS: u64 = 120_000;
 const SCAN_EVERY_MILLIS: u64 = 15_000;
 /// After which an alarm that another process looks after, and that is still due, is rung by whoever finds it.
 const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
+/// How long the service sleeps at most. Sleeping follows another clock than deadlines do: one that is set forward, or a
+/// machine that was suspended, makes them due at once, and nobody tells.
+const SLEEP_MILLIS: u64 = 1_000;
 /// Rows of one read.
 const PAGE: usize = 1_000;
 /// After which an alarm that is still due is looked at again, or one that could not be delivered is sent again.
@@ -193,8 +196,7 @@ async fn serve(node: &Arc<Node>) {
             wake(node, entity, waking);
         }
         let next = next.map_or(next_scan, |next| next.min(next_scan));
-        // No longer than between two looks: the clock may be set while this sleeps.
-        let wait = Duration::from_millis(next.since(node.clock.now()).clamp(1, SCAN_EVERY_MILLIS));
+        let wait = Duration::from_millis(next.since(node.clock.now()).clamp(1, SLEEP_MILLIS));
         tokio::select! {
             () = node.alarms.earlier.notified() => {}
             () = tokio::time::sleep(wait) => {}

@@ -11,6 +11,8 @@ use crate::webhook::RetiredSecret;
 
 /// Channels of a workspace by id.
 pub const CHANNELS: Table = Table(16);
+/// Ids of channels that were deleted, with the life of the one that had it last.
+pub const DELETED_CHANNELS: Table = Table(56);
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -66,6 +68,9 @@ pub struct Channel {
     /// The secret before this one, while it still signs too.
     #[n(12)]
     pub retired_secret: Option<RetiredSecret>,
+    /// How many channels have had its id before it; `None`: it is the first.
+    #[n(13)]
+    pub life: Option<u32>,
 }
 
 /// How long a review stays open where neither its message nor its channel says: 24 hours, as the contract promises.
@@ -77,10 +82,21 @@ impl Channel {
     pub fn review_millis(&self) -> u64 {
         self.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000))
     }
+
+    /// Where its conversation lives, if it is a human channel.
+    #[must_use]
+    pub fn conversation(&self, workspace: Address) -> EntityKey {
+        conversation_of(workspace, &self.id, self.life.unwrap_or_default())
+    }
 }
 
-/// Where the conversation of a human channel lives.
+/// Where the conversation of a human channel lives. One that is made again with the id of a deleted one is another
+/// channel, and does not have its messages.
 #[must_use]
-pub fn conversation_of(workspace: Address, channel: &str) -> EntityKey {
-    EntityKey::conversation(workspace, Address::derive("channel", &[&workspace.0, channel.as_bytes()]))
+pub fn conversation_of(workspace: Address, channel: &str, life: u32) -> EntityKey {
+    let address = match life {
+        0 => Address::derive("channel", &[&workspace.0, channel.as_bytes()]),
+        _ => Address::derive("channel-again", &[&workspace.0, channel.as_bytes(), &life.to_be_bytes()]),
+    };
+    EntityKey::conversation(workspace, address)
 }

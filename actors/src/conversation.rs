@@ -10,7 +10,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::id::{Address, ContactId, ConversationId, EntityKey};
+use crate::id::{Address, ConversationId, EntityKey};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::node::Node;
 use crate::store::{Table, View};
@@ -20,6 +20,7 @@ pub mod command;
 pub mod erase;
 pub mod errand;
 pub mod event;
+mod origin;
 pub mod post;
 pub mod review;
 pub mod turn;
@@ -30,6 +31,7 @@ pub use command::{Command, Rejection, Reply};
 pub use erase::Erasure;
 pub use errand::Errand;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
+pub use origin::Origin;
 pub use post::{BusyPolicy, Post, TurnRequest};
 pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
@@ -64,34 +66,6 @@ pub const PENDING_REVIEWS: View = View(5);
 #[must_use]
 pub fn number_key(number: u64) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
-}
-
-/// Where a conversation comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Origin {
-    /// It is a human channel's.
-    #[n(0)]
-    Human {
-        /// The channel.
-        #[n(0)]
-        channel: String,
-    },
-    /// A contact's, on an api channel.
-    #[n(1)]
-    Api {
-        /// The channel.
-        #[n(0)]
-        channel: String,
-        /// The contact.
-        #[n(1)]
-        contact: ContactId,
-        /// The channel's agent when it was opened.
-        #[n(2)]
-        agent: String,
-    },
-    /// The conversation API's.
-    #[n(2)]
-    Store,
 }
 
 /// How a conversation begins.
@@ -173,6 +147,7 @@ impl Machine for Conversation {
             Command::RetryTurn { number } | Command::CancelTurn { number } => {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
+            Command::Claim(claiming) => claiming.needs(),
             Command::Wake { lost } => {
                 let calls = lost.map(|_| turn::calls::needs(state)).unwrap_or_default();
                 review::needs(state).into_iter().chain(calls).collect()
@@ -197,6 +172,7 @@ impl Machine for Conversation {
         match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
+            (Command::Claim(claiming), state) => claiming.decide(state, found),
             (Command::Erase { unused: Some(opening) }, None) => {
                 Ok(Decision::Change(erase::close_unused(opening, moment)))
             }
@@ -301,6 +277,7 @@ impl Machine for Conversation {
             | Command::CancelReview { .. }
             | Command::KeepWaiting { .. }
             | Command::ErrandsRun { .. }
+            | Command::Claim(_)
             | Command::Wake { .. } => 200,
         }
     }
@@ -321,26 +298,6 @@ impl Machine for Conversation {
 
     fn adopted(node: &Arc<Node>, entity: EntityKey) {
         node.subscriptions.interrupt(entity);
-    }
-}
-
-impl Origin {
-    /// The channel that the conversation belongs to.
-    #[must_use]
-    pub fn channel(&self) -> Option<&str> {
-        match self {
-            Self::Human { channel } | Self::Api { channel, .. } => Some(channel),
-            Self::Store => None,
-        }
-    }
-
-    /// The human channel whose messages these are.
-    #[must_use]
-    pub fn human_channel(&self) -> Option<&str> {
-        match self {
-            Self::Human { channel } => Some(channel),
-            Self::Api { .. } | Self::Store => None,
-        }
     }
 }
 

@@ -13,7 +13,7 @@
 //! | idle actor, due alarm | the alarm activates it again |
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -35,6 +35,11 @@ use crate::node::census::Mailbox;
 use crate::store::{KeyHash, StoreError};
 use crate::trace::{Span, TraceContext};
 
+mod admission;
+
+pub use admission::Admission;
+use admission::{Load, Permit};
+
 /// The idempotency key that a command came with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyUse {
@@ -42,6 +47,25 @@ pub struct KeyUse {
     pub hash: KeyHash,
     /// The request, hashed.
     pub fingerprint: [u8; 16],
+    /// Where the key is claimed first, because its scope is wider than the entity that has the effect; see
+    /// [`claims`](crate::claims).
+    pub home: Option<EntityKey>,
+    /// The claim that the command is covered by; 0 where it needs none.
+    pub(crate) claim: u64,
+}
+
+impl KeyUse {
+    /// A key whose scope lies within the entity that has the effect.
+    #[must_use]
+    pub fn within(hash: KeyHash, fingerprint: [u8; 16]) -> Self {
+        Self { hash, fingerprint, home: None, claim: 0 }
+    }
+
+    /// A key whose scope is wider, and that is claimed at `home` first.
+    #[must_use]
+    pub fn across(hash: KeyHash, fingerprint: [u8; 16], home: EntityKey) -> Self {
+        Self { home: Some(home), ..Self::within(hash, fingerprint) }
+    }
 }
 
 /// What a command comes with.
@@ -51,6 +75,15 @@ pub struct Circumstances {
     pub key: Option<KeyUse>,
     /// The trace it belongs to.
     pub trace: Option<TraceContext>,
+}
+
+impl Circumstances {
+    /// The same for a command that needs no claim: because its entity is the home of its key, or because what it is a part
+    /// of was claimed before.
+    #[must_use]
+    pub fn without_claim(self) -> Self {
+        Self { key: self.key.map(|key| KeyUse { home: None, ..key }), ..self }
+    }
 }
 
 /// How a command was answered.
@@ -76,6 +109,10 @@ pub enum Refusal<M: Machine> {
     /// The idempotency key came with another request before.
     #[error("the idempotency key was used for another request")]
     KeyReused,
+    /// Another request holds the idempotency key, and nobody knows yet whether it will have an effect. Nothing was
+    /// stored.
+    #[error("the idempotency key is held by another request")]
+    KeyHeld,
     /// Too many commands wait for this entity. Nothing was stored.
     #[error("too many commands wait for this entity")]
     Backlog,
@@ -101,6 +138,7 @@ impl<M: Machine> Clone for Refusal<M> {
         match self {
             Self::Rejected(rejection) => Self::Rejected(rejection.clone()),
             Self::KeyReused => Self::KeyReused,
+            Self::KeyHeld => Self::KeyHeld,
             Self::Backlog => Self::Backlog,
             Self::Overloaded => Self::Overloaded,
             Self::Draining => Self::Draining,
@@ -124,7 +162,7 @@ impl<M: Machine> Refusal<M> {
             Self::Overloaded => Some(TurnedAway::Overloaded),
             Self::Draining => Some(TurnedAway::Draining),
             Self::Unavailable(_) | Self::Moved => Some(TurnedAway::Unavailable),
-            Self::Rejected(_) | Self::KeyReused | Self::Unknown(_) => None,
+            Self::Rejected(_) | Self::KeyReused | Self::KeyHeld | Self::Unknown(_) => None,
         }
     }
 }
@@ -134,7 +172,8 @@ pub type Reply<M> = Result<Answer<<M as Machine>::Reply>, Refusal<M>>;
 
 /// A command on its way, with its place in the queues and its way back.
 pub(crate) struct Envelope<M: Machine> {
-    pub(crate) command: Arc<M::Command>,
+    /// What to decide; `None`: only that nothing more is done with `key`, up to its claim.
+    pub(crate) command: Option<Arc<M::Command>>,
     pub(crate) key: Option<KeyUse>,
     pub(crate) trace: Option<TraceContext>,
     /// When it was put into the mailbox, until somebody has told how long it waited.
@@ -150,12 +189,17 @@ impl<M: Machine> Envelope<M> {
     /// A command that the entity asks itself.
     pub(crate) fn internal(command: Arc<M::Command>, span: Span) -> Self {
         let trace = span.context();
-        Self { command, key: None, trace, admitted: None, reply: None, _span: span, _permit: None }
+        Self { command: Some(command), key: None, trace, admitted: None, reply: None, _span: span, _permit: None }
     }
 
     /// Whether the entity asks it itself.
     pub(crate) fn is_internal(&self) -> bool {
         self.reply.is_none()
+    }
+
+    /// About how many bytes it adds to a commit.
+    pub(crate) fn weight(&self) -> usize {
+        weight::<M>(self.command.as_deref())
     }
 
     /// Answers. Nobody listening is no error: the caller may have hung up.
@@ -166,86 +210,12 @@ impl<M: Machine> Envelope<M> {
     }
 }
 
-/// Commands that wait or run, and the bytes of their content.
-#[derive(Debug, Default)]
-struct Load {
-    commands: AtomicUsize,
-    bytes: AtomicUsize,
+fn weight<M: Machine>(command: Option<&M::Command>) -> usize {
+    command.map_or(HOLD_BYTES, M::weight)
 }
 
-impl Load {
-    /// Adds a command unless there are too many, or it is too much together with others.
-    fn add(&self, bytes: usize, (max_commands, max_bytes): (usize, usize)) -> bool {
-        let commands = self.commands.fetch_add(1, Ordering::Relaxed);
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = commands < max_commands && (before == 0 || before.saturating_add(bytes) <= max_bytes);
-        if !fits {
-            self.remove(bytes);
-        }
-        fits
-    }
-
-    fn remove(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.commands.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How much the node has to do, counted before anything is queued.
-#[derive(Debug, Default)]
-pub struct Admission {
-    load: Load,
-    closed: AtomicBool,
-}
-
-impl Admission {
-    /// Commands admitted and not answered yet.
-    pub fn in_flight(&self) -> usize {
-        self.load.commands.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of their content.
-    pub fn bytes_in_flight(&self) -> usize {
-        self.load.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Admits nothing any more.
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-    }
-
-    /// Whether [`Admission::close`] was called.
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-}
-
-/// A place in the entity's queue and in the node's.
-struct Permit {
-    entity: Arc<Load>,
-    node: Arc<Admission>,
-    bytes: usize,
-}
-
-impl Permit {
-    fn take<M: Machine>(entity: &Arc<Load>, node: &Arc<Admission>, bytes: usize) -> Result<Self, Refusal<M>> {
-        if !node.load.add(bytes, (limits::NODE_COMMANDS, limits::NODE_BYTES)) {
-            return Err(Refusal::Overloaded);
-        }
-        if !entity.add(bytes, (limits::ENTITY_COMMANDS, limits::ENTITY_BYTES)) {
-            node.load.remove(bytes);
-            return Err(Refusal::Backlog);
-        }
-        Ok(Self { entity: Arc::clone(entity), node: Arc::clone(node), bytes })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.entity.remove(self.bytes);
-        self.node.load.remove(self.bytes);
-    }
-}
+/// About how many bytes it takes to hold a key.
+const HOLD_BYTES: usize = 100;
 
 /// An incarnation of an entity.
 struct Slot<M: Machine> {
@@ -313,7 +283,7 @@ impl<M: Machine> Directory<M> {
         command: impl Into<Arc<M::Command>>,
         with: Circumstances,
     ) -> Reply<M> {
-        let reply = self.asked(node, entity, command.into(), with).await;
+        let reply = self.asked(node, entity, Some(command.into()), with).await;
         if let Err(refusal) = &reply
             && let Some(reason) = refusal.turned_away()
         {
@@ -322,11 +292,18 @@ impl<M: Machine> Directory<M> {
         reply
     }
 
+    /// Makes sure that up to its claim nothing is done with a key in this entity. It answers with
+    /// [`Refusal::KeyHeld`] where nothing was, and with [`Refusal::KeyReused`] where it is too late.
+    pub(crate) async fn hold(&self, node: &Arc<Node>, entity: EntityKey, with: Circumstances) -> Refusal<M> {
+        // A command that does nothing is answered by a refusal only.
+        self.asked(node, entity, None, with).await.err().unwrap_or(Refusal::KeyReused)
+    }
+
     async fn asked(
         &self,
         node: &Arc<Node>,
         entity: EntityKey,
-        command: Arc<M::Command>,
+        command: Option<Arc<M::Command>>,
         with: Circumstances,
     ) -> Reply<M> {
         let deadline = Instant::now() + Duration::from_millis(limits::COMMAND_MILLIS);
@@ -334,7 +311,7 @@ impl<M: Machine> Directory<M> {
             if node.admission.is_closed() {
                 return Err(Refusal::Draining);
             }
-            match self.hand_over(node, entity, &command, with)? {
+            match self.hand_over(node, entity, command.as_ref(), with)? {
                 Handed::Waiting(reply) => match timeout_at(deadline, reply).await {
                     Ok(Ok(Err(Refusal::Moved))) => {}
                     Ok(Ok(reply)) => return reply,
@@ -357,7 +334,7 @@ impl<M: Machine> Directory<M> {
         &self,
         node: &Arc<Node>,
         entity: EntityKey,
-        command: &Arc<M::Command>,
+        command: Option<&Arc<M::Command>>,
         with: Circumstances,
     ) -> Result<Handed<M>, Refusal<M>> {
         let now = node.clock.now().0;
@@ -377,10 +354,10 @@ impl<M: Machine> Directory<M> {
         if actor.get_status() >= ActorStatus::Draining {
             return Ok(Handed::Ending(actor.get_cell()));
         }
-        let permit = Permit::take(&pending, &node.admission, M::weight(command))?;
+        let permit = Permit::take(&pending, &node.admission, weight::<M>(command.map(Arc::as_ref)))?;
         let (sender, receiver) = oneshot::channel();
         let envelope = Envelope {
-            command: Arc::clone(command),
+            command: command.cloned(),
             key: with.key,
             trace: with.trace,
             admitted: Some(std::time::Instant::now()),
@@ -437,8 +414,7 @@ impl<M: Machine> Directory<M> {
     /// The entities for which the most commands wait or run, at most `limit` of those for which any does.
     pub(crate) fn deepest(&self, limit: usize) -> Vec<Mailbox> {
         let mailbox = |slot: RefMulti<'_, EntityKey, Slot<M>>| {
-            let load = |of: &AtomicUsize| of.load(Ordering::Relaxed);
-            let (commands, bytes) = (load(&slot.pending.commands), load(&slot.pending.bytes));
+            let (commands, bytes) = slot.pending.now();
             (commands > 0).then(|| Mailbox { entity: *slot.key(), id: None, commands, bytes })
         };
         let mut deepest: Vec<Mailbox> = self.slots.iter().filter_map(mailbox).collect();

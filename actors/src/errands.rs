@@ -9,7 +9,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::Semaphore;
 
-use crate::channel::conversation_of;
+use crate::channel::{CHANNELS, Channel};
 use crate::codec;
 use crate::conversation::review::standing;
 use crate::conversation::{
@@ -129,15 +129,13 @@ async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<boo
             Ok(ask(node, to, Command::EndWait(end)).await)
         }
         Errand::Withdraw { channel, turn, call, review, .. } => {
-            let from = conversation_of(entity.workspace, channel);
             let message = match review {
                 Some(review) => Some(*review),
-                None => asked(node, from, review_key(entity.workspace, *turn, call)).await?,
+                None => asked(node, entity.workspace, channel, review_key(entity.workspace, *turn, call)).await?,
             };
-            match message {
-                Some(message) => Ok(ask(node, from, Command::CancelReview { message }).await),
-                None => Ok(errand.is_hopeless(node.now())),
-            }
+            let Some(message) = message else { return Ok(errand.is_hopeless(node.now())) };
+            let from = EntityKey::conversation(entity.workspace, message.entity);
+            Ok(ask(node, from, Command::CancelReview { message }).await)
         }
     }
 }
@@ -179,11 +177,14 @@ pub(crate) fn review_key(workspace: Address, turn: TurnId, call: &str) -> KeyUse
     }
     let mut hash = [0; 16];
     hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    KeyUse { hash: KeyHash(hash), fingerprint: hash }
+    KeyUse::within(KeyHash(hash), hash)
 }
 
-/// The message that was posted with this key, if it was.
-async fn asked(node: &Node, entity: EntityKey, key: KeyUse) -> Result<Option<MessageId>, StoreError> {
+/// The message that was posted to a channel with this key, if it was.
+async fn asked(node: &Node, workspace: Address, channel: &str, key: KeyUse) -> Result<Option<MessageId>, StoreError> {
+    let (store, registry) = (node.store.as_ref(), EntityKey::workspace(workspace));
+    let channel = node.catalog.get::<Channel>(store, registry, CHANNELS, channel.as_bytes()).await?;
+    let Some(entity) = channel.map(|channel| channel.conversation(workspace)) else { return Ok(None) };
     let Some(row) = node.key(entity, key.hash).await? else { return Ok(None) };
     let events = node.events::<Conversation>(entity, (row.first, row.last), Order::Asc, 4).await?;
     Ok(events.iter().find_map(message_of).map(|message| message.id))

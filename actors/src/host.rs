@@ -224,8 +224,8 @@ impl<M: Machine> Resident<M> {
     /// Decides a batch, reading first what it needs.
     fn decide(&mut self, batch: Batch<M>, mut found: Found) {
         let mut needs = HashSet::new();
-        for envelope in &batch.envelopes {
-            needs.extend(M::needs(self.state.as_ref(), &envelope.command).into_iter().filter(|need| !found.has(need)));
+        for command in batch.envelopes.iter().filter_map(|envelope| envelope.command.as_deref()) {
+            needs.extend(M::needs(self.state.as_ref(), command).into_iter().filter(|need| !found.has(need)));
         }
         let keys: Vec<KeyHash> = batch
             .envelopes

@@ -147,6 +147,22 @@ impl EntityKey {
     }
 }
 
+impl<C> minicbor::Encode<C> for EntityKey {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.to_bytes())?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for EntityKey {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::from_bytes(d.bytes()?).ok_or_else(|| minicbor::decode::Error::message("not the name of an entity"))
+    }
+}
+
 impl fmt::Debug for EntityKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}/{:?}/{:?}", self.workspace, self.kind, self.id)

@@ -17,6 +17,7 @@ pub mod agent;
 pub mod alarms;
 pub mod catalog;
 pub mod channel;
+pub mod claims;
 pub mod clock;
 pub mod codec;
 pub mod contact;

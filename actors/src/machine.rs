@@ -241,6 +241,8 @@ pub struct Change<M: Machine> {
     pub views: Vec<ViewWrite>,
     /// Earlier events that say less from now on; each must lead to the same state as before.
     pub redactions: Vec<Record<M::Event>>,
+    /// The idempotency key is only held by this, up to so many claims; see [`claims`](crate::claims).
+    pub holds: Option<u64>,
     /// The answer once all of it is durable.
     pub reply: M::Reply,
 }
@@ -248,7 +250,7 @@ pub struct Change<M: Machine> {
 impl<M: Machine> Change<M> {
     /// A change that only appends.
     pub fn new(events: Vec<M::Event>, reply: M::Reply) -> Self {
-        Self { events, rows: Vec::new(), views: Vec::new(), redactions: Vec::new(), reply }
+        Self { events, rows: Vec::new(), views: Vec::new(), redactions: Vec::new(), holds: None, reply }
     }
 }
 

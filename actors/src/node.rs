@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alarms::{self, Alarms};
 use crate::catalog::Catalog;
+use crate::claims;
 use crate::clock::{Clock, Entropy, Millis};
 use crate::codec;
 use crate::contact::{self, Contact};
@@ -160,6 +161,11 @@ impl Node {
         turn.runner.is_some_and(|runner| runner != self.members.me() && self.members.is_live(runner))
     }
 
+    /// Whether other processes may change what this one serves, without telling.
+    pub fn shares_its_store(&self) -> bool {
+        self.store.is_shared()
+    }
+
     /// What the node has to do.
     pub fn admission(&self) -> &Admission {
         &self.admission
@@ -181,7 +187,7 @@ impl Node {
         command: conversation::Command,
         with: Circumstances,
     ) -> Reply<Conversation> {
-        self.conversations.ask(self, entity, command, with).await
+        claims::ask(self, &self.conversations, entity, Arc::new(command), with).await
     }
 
     /// Asks a contact.
@@ -195,7 +201,7 @@ impl Node {
         command: contact::Command,
         with: Circumstances,
     ) -> Reply<Contact> {
-        self.contacts.ask(self, entity, command, with).await
+        claims::ask(self, &self.contacts, entity, Arc::new(command), with).await
     }
 
     /// Asks the configuration of a workspace or of the installation.
@@ -213,7 +219,7 @@ impl Node {
             Kind::Installation => &self.installation,
             _ => &self.workspaces,
         };
-        directory.ask(self, entity, command, with).await
+        claims::ask(self, directory, entity, Arc::new(command), with).await
     }
 
     /// A row of configuration, decoded once.
@@ -327,13 +333,14 @@ impl Node {
         self.store.view(workspace, view, range, order, limit).await
     }
 
-    /// What an idempotency key has done in an entity, if it is still remembered.
+    /// What an idempotency key has done in an entity, if it has done anything and is still remembered.
     ///
     /// # Errors
     ///
     /// What the store says.
     pub async fn key(&self, entity: EntityKey, key: KeyHash) -> Result<Option<KeyRow>, StoreError> {
         let row = self.store.find_key(entity, key).await?;
+        let row = row.filter(|row| row.held_upto().is_none());
         Ok(row.filter(|row| self.now().since(row.at) < limits::KEY_KEPT_MILLIS))
     }
 

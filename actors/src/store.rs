@@ -127,6 +127,22 @@ pub struct KeyRow {
     pub at: Millis,
 }
 
+impl KeyRow {
+    /// A key that has done nothing, and with which nothing may be done any more by requests up to this claim; see
+    /// [`claims`](crate::claims).
+    #[must_use]
+    pub(crate) fn held(fingerprint: [u8; 16], claim: u64, at: Millis) -> Self {
+        // No event has the sequence 0, so this is no effect.
+        Self { fingerprint, first: 0, last: claim, at }
+    }
+
+    /// Up to which claim the key is held; `None`: it has had its effect.
+    #[must_use]
+    pub fn held_upto(&self) -> Option<u64> {
+        (self.first == 0).then_some(self.last)
+    }
+}
+
 /// The change of an entity's one durable alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlarmChange {

@@ -50,9 +50,10 @@ pub async fn create(
     headers: HeaderMap,
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
-    let entity = allowed.0.registry();
+    let caller = allowed.0;
+    let entity = caller.registry();
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, "");
+    let with = incoming.circumstances(&context, &caller);
     let (id, agent) = read::new_agent(&mut incoming, &|ip| app.egress_allow().contains(ip));
     let ignored = incoming.report.check()?;
     let now = app.now();

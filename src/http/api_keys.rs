@@ -142,7 +142,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, &caller.workspace);
+    let with = incoming.circumstances(&context, &caller);
     let new = read(&mut incoming);
     let other = new.workspace.filter(|workspace| **workspace != *caller.workspace);
     if other.is_some() && !caller.is_operator() {
@@ -236,6 +236,7 @@ pub async fn delete(
         let command = Command { expected, changes: keys::delete(&key).into() };
         let done = resource::submit(&app, EntityKey::INSTALLATION, command, without_key(&context)).await?;
         if let Submitted::Done = done {
+            app.forget_meter(id);
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
     }

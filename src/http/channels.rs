@@ -1,7 +1,7 @@
 //! `/channels`: where messages come in, and who answers there.
 
 use actors::agent::AGENTS;
-use actors::channel::{CHANNELS, Channel, ChannelKind};
+use actors::channel::{CHANNELS, Channel, ChannelKind, DELETED_CHANNELS};
 use actors::clock::Millis;
 use actors::codec;
 use actors::id::{Address, ChannelId};
@@ -56,7 +56,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, "");
+    let with = incoming.circumstances(&context, &caller);
     let new = read::new_channel(&mut incoming, &|ip| app.egress_allow().contains(ip));
     if incoming.report.faults.is_empty()
         && let Some(changes) = resource::repeated(&app, caller.registry(), &with).await?
@@ -64,7 +64,7 @@ pub async fn create(
         return repeat(StatusCode::CREATED, &changes, &incoming.report.ignored);
     }
     let now = app.now();
-    let channel = Channel {
+    let mut channel = Channel {
         id: new.id.clone().unwrap_or_else(|| made_id(&app, now)),
         webhook_secret: secret()?,
         created_at: now,
@@ -75,8 +75,12 @@ pub async fn create(
         let agent = expect_agent(&app, &caller, channel.agent.as_deref(), &mut report).await?;
         let ignored = report.check()?;
         let key = Bytes::copy_from_slice(channel.id.as_bytes());
+        let deleted = resource::row(&app, caller.registry(), DELETED_CHANNELS, &channel.id).await?;
+        let lives: Option<u32> = deleted.as_ref().map(|row| resource::decode(row)).transpose()?;
+        channel.life = lives.map(|before| before.saturating_add(1));
         let changes = vec![RowChange::put(CHANNELS, &key, &codec::encode(&channel))];
-        let expected = std::iter::once((CHANNELS, key, None)).chain(agent).collect();
+        let free = [(CHANNELS, key.clone(), None), (DELETED_CHANNELS, key, deleted)];
+        let expected = free.into_iter().chain(agent).collect();
         match resource::submit(&app, caller.registry(), Command { expected, changes }, with).await? {
             Submitted::Done => {
                 return Ok(ignoring(json(StatusCode::CREATED, &ChannelView::with_secret(&channel)), &ignored));
@@ -86,7 +90,7 @@ pub async fn create(
                 let detail = format!("the workspace has a channel {} already", channel.id);
                 return Err(Problem::conflict("channel_exists", detail));
             }
-            // The agent was changed or deleted since it was looked at.
+            // The agent was changed or deleted since it was looked at, or another channel has had the id meanwhile.
             Submitted::Unexpected(_) => {}
         }
     }
@@ -191,7 +195,8 @@ pub async fn change(
     Err(resource::contended())
 }
 
-/// `DELETE /channels/{id}`. Its messages stay stored, but are reachable through it no more.
+/// `DELETE /channels/{id}`. Its messages stay stored and have their ids, but are reachable through it no more, nor
+/// through another channel that is given its id later.
 ///
 /// # Errors
 /// 404 `channel_not_found`.
@@ -204,8 +209,10 @@ pub async fn delete(
     let entity = allowed.0.registry();
     for _ in 0..ATTEMPTS {
         let row = resource::row(&app, entity, CHANNELS, &id).await?.ok_or_else(channel_not_found)?;
+        let life = resource::decode::<Channel>(&row)?.life.unwrap_or_default();
         let expected = vec![(CHANNELS, Bytes::copy_from_slice(id.as_bytes()), Some(row))];
-        let changes = vec![RowChange::delete(CHANNELS, id.as_bytes())];
+        let deleted = RowChange::put(DELETED_CHANNELS, id.as_bytes(), &codec::encode(&life));
+        let changes = vec![RowChange::delete(CHANNELS, id.as_bytes()), deleted];
         let with = without_key(&context);
         if let Submitted::Done = resource::submit(&app, entity, Command { expected, changes }, with).await? {
             return Ok(StatusCode::NO_CONTENT.into_response());
@@ -226,9 +233,10 @@ pub async fn rotate_secret(
     headers: HeaderMap,
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let entity = allowed.0.registry();
+    let caller = allowed.0;
+    let entity = caller.registry();
     let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
-    let with = incoming.circumstances(&context, "");
+    let with = incoming.circumstances(&context, &caller);
     incoming.fields().finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
     if let Some(changes) = resource::repeated(&app, entity, &with).await? {

@@ -1,5 +1,6 @@
 //! Conversations: opening, reading and changing them.
 
+use actors::claims::LIVES_MAX;
 use actors::conversation::{
     self, CONVERSATIONS, Command, Conversation, DETAILS, Details, Event, Opening, Origin, Reply, Update,
 };
@@ -20,7 +21,7 @@ use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log;
-use super::messages::{LIVES_MAX, NEW_SCOPE, conversation_not_found, new_address, rejected};
+use super::messages::{conversation_not_found, new_address, rejected};
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
@@ -135,8 +136,9 @@ pub(super) async fn create(
     OptionalJsonBytes(bytes): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, bytes.as_ref())?;
-    let with = incoming.circumstances(&context, NEW_SCOPE);
     let key = incoming.key;
+    // The conversation that the key opens is its home, so it needs no claim there.
+    let with = incoming.circumstances(&context, &caller).without_claim();
     let mut fields = incoming.fields();
     let asked = read_update(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
@@ -146,7 +148,7 @@ pub(super) async fn create(
         Details { title: asked.title.flatten(), summary: asked.summary.flatten(), metadata: asked.metadata.flatten() };
     let owner = asked.owner.flatten();
     for life in 0..LIVES_MAX {
-        let address = new_address(caller.address, key, life).unwrap_or_else(|| Address::random(node.random()));
+        let address = new_address(&app, &caller, key, life);
         let id = ConversationId::new(node.now(), address);
         let opening = Opening { id, origin: Origin::Store, owner: owner.clone(), details: details.clone() };
         let entity = EntityKey::conversation(caller.address, address);

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::channel::{ChannelKind, conversation_of};
+use actors::channel::ChannelKind;
 use actors::conversation::{Conversation, Event as Happened};
 use actors::deltas::{Delta, Listener};
 use actors::id::{EntityKey, TurnId};
@@ -78,7 +78,7 @@ pub(super) async fn of_channel(
     if channel.kind != ChannelKind::Human {
         return Err(kind_mismatch("", channel.kind));
     }
-    let entity = conversation_of(caller.address, &channel.id);
+    let entity = channel.conversation(caller.address);
     let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     let newest = state.map_or(0, |state| state.last_seq);
     let source = source(&caller, entity, Some(channel.id.clone()));

@@ -1,30 +1,91 @@
 //! Idempotency keys as commands carry them.
 
+use actors::claims;
 use actors::directory::{Circumstances, KeyUse};
+use actors::id::{Address, EntityKey};
 use actors::store::KeyHash;
+use dashmap::DashMap;
 
+use super::caller::Caller;
 use super::context::RequestContext;
+use super::problem::Problem;
 use crate::json::Object;
 use crate::wire::fingerprint::fingerprint;
+
+/// The scope of keys that belong to the workspace; the contract asks for it wherever it names no smaller one.
+const WORKSPACE: &str = "workspace";
 
 /// The hash under which a key is remembered. The entity that remembers it is part of its scope; `scope` is the rest.
 #[must_use]
 pub fn key_hash(scope: &str, key: &str) -> KeyHash {
+    hash(&[scope.as_bytes(), key.as_bytes()])
+}
+
+/// The hash of a key that belongs to a workspace, the same wherever the key has its effect.
+#[must_use]
+pub fn workspace_key_hash(workspace: Address, key: &str) -> KeyHash {
+    hash(&[WORKSPACE.as_bytes(), &workspace.0, key.as_bytes()])
+}
+
+/// A length in front of each part keeps two parts from running together.
+fn hash(parts: &[&[u8]]) -> KeyHash {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&(scope.len() as u64).to_le_bytes()).update(scope.as_bytes()).update(key.as_bytes());
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
     let mut hash = [0; 16];
     hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     KeyHash(hash)
 }
 
-/// What a command comes with: the request's trace and, where it has one, its idempotency key.
+/// What a command comes with: the request's trace and, where it has one, its idempotency key, which belongs to the
+/// workspace.
 #[must_use]
-pub fn circumstances(context: &RequestContext, scope: &str, key: Option<&str>, body: &Object<'_>) -> Circumstances {
-    let key = key.map(|key| KeyUse {
-        hash: key_hash(scope, key),
-        fingerprint: fingerprint(context.method.as_str(), context.path(), body),
+pub fn circumstances(context: &RequestContext, caller: &Caller, key: Option<&str>, body: &Object<'_>) -> Circumstances {
+    let key = key.map(|key| {
+        let print = fingerprint(context.method.as_str(), context.path(), body);
+        let home = claims::home(caller.address, key.as_bytes(), 0);
+        KeyUse::across(workspace_key_hash(caller.address, key), print, home)
     });
     Circumstances { key, trace: Some((&context.trace).into()) }
+}
+
+/// Requests with idempotency keys that wait for their answers in this process, by where the key is remembered. There
+/// are at most as many as requests.
+#[derive(Debug, Default)]
+pub struct InProgress(DashMap<(EntityKey, KeyHash), ()>);
+
+impl InProgress {
+    /// Whether the first request with this key still waits.
+    #[must_use]
+    pub fn has(&self, entity: EntityKey, key: KeyHash) -> bool {
+        self.0.contains_key(&(entity, key))
+    }
+
+    /// The first request with this key waits from now on, until what is returned is dropped.
+    #[must_use]
+    pub fn begin(&self, entity: EntityKey, key: KeyHash) -> impl Drop + use<'_> {
+        self.0.insert((entity, key), ());
+        Waiting { all: self, request: (entity, key) }
+    }
+}
+
+struct Waiting<'a> {
+    all: &'a InProgress,
+    request: (EntityKey, KeyHash),
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.all.0.remove(&self.request);
+    }
+}
+
+/// 409: the first request with this key still waits for its answer, and this one does not want to wait longer.
+#[must_use]
+pub fn in_progress() -> Problem {
+    let detail = "a request with this idempotency key is in progress; its answer is not there yet";
+    Problem::conflict("idempotency_in_progress", detail).retry_after(1)
 }
 
 /// What a command without idempotency key comes with.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::answer;
+use super::caller::Caller;
 use super::context::RequestContext;
 use super::headers::idempotency_key;
 use super::idempotency::circumstances;
@@ -56,9 +57,9 @@ impl<'a> Incoming<'a> {
         Fields::root(self.object.clone(), &mut self.report)
     }
 
-    /// What the command comes with. `scope` is the part of the key's scope that its entity is not.
-    pub(super) fn circumstances(&self, context: &RequestContext, scope: &str) -> Circumstances {
-        circumstances(context, scope, self.key, &self.object)
+    /// What the command comes with.
+    pub(super) fn circumstances(&self, context: &RequestContext, caller: &Caller) -> Circumstances {
+        circumstances(context, caller, self.key, &self.object)
     }
 }
 

@@ -3,7 +3,7 @@
 use actors::channel::{CHANNELS, Channel, ChannelKind};
 use actors::conversation::{Event, Rejection};
 use actors::directory::{Circumstances, KeyUse};
-use actors::id::EntityKey;
+use actors::id::{Address, EntityKey};
 use actors::machine::Record;
 use actors::message::{Json, ReviewState};
 use axum::extract::{Path, State};
@@ -39,7 +39,7 @@ pub(super) mod one;
 
 pub(super) use change::shown_to;
 pub(super) use channel::sender;
-pub(super) use conversation::{LIVES_MAX, NEW_SCOPE, new_address};
+pub(super) use conversation::new_address;
 pub(super) use exchange::{replies, trigger, turn_of};
 
 /// A request that carries a message, before its body's shape is known.
@@ -98,7 +98,12 @@ struct Keyed {
 
 impl Keyed {
     fn used(&self, scope: &str) -> KeyUse {
-        KeyUse { hash: idempotency::key_hash(scope, &self.key), fingerprint: self.fingerprint }
+        KeyUse::within(idempotency::key_hash(scope, &self.key), self.fingerprint)
+    }
+
+    /// Where the scope is the workspace. The conversation that the key opens is its home, so it needs no claim there.
+    fn used_in(&self, workspace: Address) -> KeyUse {
+        KeyUse::within(idempotency::workspace_key_hash(workspace, &self.key), self.fingerprint)
     }
 }
 
@@ -115,6 +120,11 @@ struct Accepting<'a> {
 impl Accepting<'_> {
     fn circumstances(&self, scope: &str) -> Circumstances {
         let key = self.keyed.as_ref().map(|keyed| keyed.used(scope));
+        Circumstances { key, ..idempotency::without_key(self.context) }
+    }
+
+    fn circumstances_in_workspace(&self) -> Circumstances {
+        let key = self.keyed.as_ref().map(|keyed| keyed.used_in(self.caller.address));
         Circumstances { key, ..idempotency::without_key(self.context) }
     }
 

@@ -96,6 +96,12 @@ pub struct Page<T> {
 }
 
 impl<T: Serialize> Page<T> {
+    /// The one page of a list with nothing in it.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { data: Vec::new(), next: None }
+    }
+
     /// The answer: `{data, nextCursor, hasMore}`, and a `Link` to the next page with the same query otherwise. `uri`
     /// is the request's own target and `list` the name that [`PageRequest::from_query`] was given.
     #[must_use]

@@ -4,9 +4,12 @@
 //! may therefore make up to twice its quota across the edge of two windows; the limit protects the node, which has
 //! its own admission behind it, and a window is what clients can read out of the headers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actors::clock::Millis;
+use actors::id::KeyId;
+use dashmap::DashMap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::problem::Problem;
@@ -25,6 +28,44 @@ pub struct Meter(
     /// The window's number in the upper half, the requests made in it in the lower half.
     AtomicU64,
 );
+
+impl Meter {
+    /// Whether nothing it has counted matters at `now` any more.
+    fn is_idle(&self, now: Millis) -> bool {
+        self.0.load(Ordering::Relaxed) >> 32 < window(now)
+    }
+}
+
+/// The number of the window that `now` lies in.
+fn window(now: Millis) -> u64 {
+    (now.0 / 1000 / u64::from(WINDOW_SECONDS)) & u64::from(u32::MAX)
+}
+
+/// Meters kept before idle ones are looked for; about 100 bytes each.
+const METERS_MAX: usize = 100_000;
+
+/// The meters of all keys that are in use. Only keys that exist have one.
+#[derive(Debug, Default)]
+pub struct Meters(DashMap<KeyId, Arc<Meter>>);
+
+impl Meters {
+    /// The meter of a key.
+    pub fn of(&self, key: KeyId, now: Millis) -> Arc<Meter> {
+        if let Some(meter) = self.0.get(&key) {
+            return Arc::clone(&meter);
+        }
+        if self.0.len() >= METERS_MAX {
+            // One that somebody holds is being counted on.
+            self.0.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle(now));
+        }
+        Arc::clone(&self.0.entry(key).or_default())
+    }
+
+    /// The key was revoked.
+    pub fn forget(&self, key: KeyId) {
+        self.0.remove(&key);
+    }
+}
 
 /// The limit that holds for every key.
 #[derive(Clone, Debug)]
@@ -46,7 +87,7 @@ impl RateLimiter {
     /// Counts one request of the meter's key at `now`.
     pub fn count(&self, meter: &Meter, now: Millis) -> Verdict {
         let seconds = now.0 / 1000;
-        let window = (seconds / u64::from(WINDOW_SECONDS)) & u64::from(u32::MAX);
+        let window = window(now);
         // At most WINDOW_SECONDS, so it fits.
         let reset = WINDOW_SECONDS - (seconds % u64::from(WINDOW_SECONDS)) as u32;
         let mut known = meter.0.load(Ordering::Relaxed);
@@ -132,6 +173,24 @@ mod tests {
         assert!(limiter.count(&meter, Millis(600_000 + 86_400_000)).allowed);
         assert!(limiter.count(&meter, Millis(600_000)).allowed);
         assert!(!limiter.count(&meter, Millis(600_001)).allowed);
+    }
+
+    #[test]
+    fn of_too_many_meters_the_idle_ones_go() {
+        let (limiter, meters) = (RateLimiter::new(1), Meters::default());
+        let key = |n: usize| KeyId::new(Millis(n as u64), actors::id::Address([1; 10]));
+        let now = Millis(600_000);
+        for n in 0..METERS_MAX - 1 {
+            limiter.count(&meters.of(key(n), now), now);
+        }
+        let next = now.plus(60_000);
+        assert!(limiter.count(&meters.of(key(METERS_MAX), next), next).allowed);
+        assert_eq!(meters.0.len(), METERS_MAX);
+        meters.of(key(METERS_MAX + 1), next);
+        assert_eq!(meters.0.len(), 2);
+        assert!(!limiter.count(&meters.of(key(METERS_MAX), next), next).allowed, "one that counts stays");
+        meters.forget(key(METERS_MAX));
+        assert_eq!(meters.0.len(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use actors::store::StoreError;
 use http::StatusCode;
 
 use super::context::render::internal_error;
+use super::idempotency::in_progress;
 use super::problem::Problem;
 
 /// Seconds after which a node that has too much to do is worth another try.
@@ -31,6 +32,7 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
     match refusal {
         Refusal::Rejected(rejection) => rejected(rejection),
         Refusal::KeyReused => key_reused(),
+        Refusal::KeyHeld => in_progress(),
         Refusal::Backlog => {
             let detail = "too many requests wait for this conversation; nothing was stored";
             Problem::too_many("conversation_backlog", detail, RETRY_SOON)

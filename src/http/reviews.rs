@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use actors::channel::conversation_of;
 use actors::conversation::post::parse_id_key;
 use actors::conversation::review::{Response as Given, standing};
 use actors::conversation::{Command, Event, PENDING_REVIEWS, REVIEWS, Reply};
@@ -27,7 +26,7 @@ use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log;
 use super::messages::one::{Found, find as find_message};
-use super::messages::{rejected, review_not_found, sender, shown_to};
+use super::messages::{find_channel, rejected, review_not_found, sender, shown_to};
 use super::paging::{Page, PageRequest};
 use super::problem::{Fault, Problem};
 use super::query::Query;
@@ -44,7 +43,7 @@ use crate::wire::time::Time;
 
 /// The longest wait for an outcome and the usual one, in seconds.
 const WAIT: (u64, u64) = (55, 30);
-/// How often the store is asked while nothing is heard: the review may be decided in another process.
+/// How often the store is asked while nothing is heard, where the review may be decided in another process.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// The longest feedback, in bytes of UTF-8.
 const FEEDBACK_BYTES: usize = 16 * 1024;
@@ -133,7 +132,14 @@ pub(super) async fn list(
     let request = PageRequest::from_query(&query, &list)?;
     let status = query.choice("status", &STATUSES)?;
     let channel = query.get("channelId").filter(|channel| !channel.is_empty());
-    let channel = channel.map(|channel| conversation_of(caller.address, channel).id);
+    let channel = match channel {
+        // A channel that does not exist has no reviews.
+        Some(id) => match find_channel(&app, &caller, id).await? {
+            Some(channel) => Some(channel.conversation(caller.address).id),
+            None => return Ok(Page::<InboxView<'_>>::empty().into_response(&list, &context.uri)),
+        },
+        None => None,
+    };
     let view = if status == Some(ReviewStatus::Pending) { PENDING_REVIEWS } else { REVIEWS };
     let load = async |key: Bytes| {
         let id = parse_id_key(&key).ok_or_else(internal_error)?;
@@ -177,7 +183,8 @@ pub(super) async fn wait(
     let mut asked = find(&app, &caller, &id).await?;
     while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline && app.is_ready() {
         let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
-        let until = deadline.min(Instant::now() + ASK_AGAIN.min(left));
+        let silence = if app.node().shares_its_store() { ASK_AGAIN.min(left) } else { left };
+        let until = deadline.min(Instant::now() + silence);
         let heard = timeout_at(until, events.events.recv()).await;
         let about_this = match &heard {
             Ok(Ok(record)) => match &record.event {
@@ -221,7 +228,7 @@ pub(super) async fn respond(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, "respond");
+    let with = incoming.circumstances(&context, &caller);
     let mut fields = incoming.fields();
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
@@ -260,7 +267,7 @@ pub(super) async fn cancel(
         return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
     }
     let command = Command::CancelReview { message: asked.message().id };
-    let with = circumstances(&context, "cancel", key, &Object::default());
+    let with = circumstances(&context, &caller, key, &Object::default());
     decide(&app, &caller, asked, command, with).await
 }
 

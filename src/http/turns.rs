@@ -16,12 +16,14 @@ use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::conversations;
-use super::idempotency::without_key;
+use super::headers::idempotency_key;
+use super::idempotency::circumstances;
 use super::incoming::Incoming;
 use super::messages::rejected;
 use super::problem::Problem;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
+use crate::json::Object;
 use crate::json::fields::Length;
 use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
 use crate::wire::json_view::{Shown, turn_status};
@@ -140,15 +142,23 @@ pub(super) async fn cancel(
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
     Path(id): Path<String>,
+    headers: HeaderMap,
     OptionalJsonBytes(_): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
+    let key = idempotency_key(&headers, None).map_err(Problem::invalid)?;
     let (conversation, turn) = find(&app, &caller, &id).await?;
     let entity = conversation.entity(caller.address);
     let command = Command::CancelTurn { number: turn.id.number };
-    let answer = app.node().conversation(entity, command, without_key(&context)).await;
+    let with = circumstances(&context, &caller, key, &Object::default());
+    let answer = app.node().conversation(entity, command, with).await;
     match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Turn(turn)) => shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await,
-        _ => Err(internal_error()),
+        Answer::Done(_) => Err(internal_error()),
+        // What was cancelled stays so.
+        Answer::Repeat { .. } => {
+            let (_, turn) = find(&app, &caller, &id).await?;
+            shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await.map(replayed)
+        }
     }
 }
 
@@ -162,7 +172,7 @@ pub(super) async fn start(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, "turn");
+    let with = incoming.circumstances(&context, &caller);
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let agent = fields.required_string(report, "agentId", Length::chars(1, usize::MAX));

@@ -52,7 +52,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, "");
+    let with = incoming.circumstances(&context, &caller);
     let new = read::new_endpoint(&mut incoming, &|ip| app.egress_allow().contains(ip));
     let ignored = incoming.report.check()?;
     if let Some(changes) = resource::repeated(&app, caller.registry(), &with).await? {
@@ -233,7 +233,7 @@ pub async fn rotate_secret(
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
     let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
-    let with = incoming.circumstances(&context, "");
+    let with = incoming.circumstances(&context, &caller);
     incoming.fields().finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
     if let Some(changes) = resource::repeated(&app, caller.registry(), &with).await? {

@@ -72,7 +72,7 @@ pub async fn create(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, &caller.workspace);
+    let with = incoming.circumstances(&context, &caller);
     let mut fields = incoming.fields();
     let id = fields.optional("id").and_then(|value| resource::chosen_id(&value, &mut incoming.report));
     let mut name = String::new();

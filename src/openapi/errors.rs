@@ -67,6 +67,7 @@ pub const ERRORS: &[ErrorPage] = pages! {
     "expiry_too_far"
     "forbidden"
     "forbidden_header"
+    "idempotency_in_progress"
     "idempotency_key_conflict"
     "idempotency_key_reused"
     "immutable_field"

@@ -135,6 +135,7 @@ impl Op {
         self.shared("IdempotencyKey")
             .shared("XIdempotencyKey")
             .refused(400, &["invalid_idempotency_key", "idempotency_key_conflict"])
+            .refused(409, &["idempotency_in_progress"])
             .refused(422, &["idempotency_key_reused"])
             .refused(503, &["outcome_unknown"])
     }

@@ -38,8 +38,8 @@ pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
             parameter(
                 header(),
                 "X-Request-Id",
-                "A name for this request; made where it is absent or odd.",
-                text("").longest(128),
+                "A name for this request: 1 to 128 of `A-Z a-z 0-9 _ . : / + = -`. Made where it is absent or another.",
+                text(""),
             ),
         ),
         (

@@ -336,3 +336,29 @@ async fn a_list_is_read_page_by_page_in_either_order() {
     let wrong = app.get("/api/v1/channels?limit=0&cursor=x&order=up").await;
     assert_eq!(wrong.faults(), ["out_of_range ?limit", "invalid_cursor ?cursor", "invalid_enum ?order"]);
 }
+
+#[tokio::test]
+async fn a_channel_with_the_id_of_a_deleted_one_is_another_channel() {
+    let app = TestApp::new().await;
+    let make = || app.post("/api/v1/channels").json(json!({"id": "h", "name": "h", "kind": "human"})).send();
+    let mut shown = Vec::new();
+    for n in 0..3 {
+        make().await.expect(201);
+        make().await.problem(409, "channel_exists");
+        assert_eq!(app.get("/api/v1/messages?channelId=h").await.expect(200)["data"], json!([]));
+        let body = json!({"channelId": "h", "text": format!("{n}"), "review": {"type": "approval"}});
+        let said = app.post("/api/v1/messages").idempotency_key("k").json(body).await;
+        assert_eq!((said.status, said.header("idempotent-replayed")), (201, ""));
+        let events = app.get("/api/v1/channels/h/events").await.expect(200);
+        assert_eq!(events["data"].as_array().unwrap().len(), 3);
+        assert_eq!(app.get("/api/v1/reviews?channelId=h").await.expect(200)["data"][0]["id"], said.json["id"]);
+        shown.push(said.json["id"].as_str().unwrap().to_owned());
+        app.delete("/api/v1/channels/h").await.expect(204);
+        assert_eq!(app.get("/api/v1/reviews?channelId=h").await.expect(200)["data"], json!([]));
+        app.get("/api/v1/messages?channelId=h").await.problem(404, "channel_not_found");
+    }
+    // What was said keeps its place and its id.
+    for (n, id) in shown.iter().enumerate() {
+        assert_eq!(app.get(format!("/api/v1/messages/{id}")).await.expect(200)["text"], json!(format!("{n}")));
+    }
+}

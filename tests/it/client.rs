@@ -38,9 +38,21 @@ impl Client {
 
     /// Sends a request with the admin key and reads the whole answer; an error where the connection broke before.
     pub(crate) fn send(&mut self, method: &str, path: &str, key: Option<&str>, body: &str) -> io::Result<Reply> {
+        self.send_as(ADMIN_KEY, method, path, key, body)
+    }
+
+    /// The same with another API key.
+    pub(crate) fn send_as(
+        &mut self,
+        api_key: &str,
+        method: &str,
+        path: &str,
+        key: Option<&str>,
+        body: &str,
+    ) -> io::Result<Reply> {
         let key = key.map_or_else(String::new, |key| format!("Idempotency-Key: {key}\r\n"));
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nX-API-Key: {ADMIN_KEY}\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: test\r\nX-API-Key: {api_key}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n{key}\r\n",
             body.len()
         );

@@ -319,3 +319,23 @@ async fn a_reopened_conversation_is_not_mixed_up_with_the_one_that_followed_it()
     app.patch(&path).json(json!({"status": "open"})).await.expect(200);
     assert_eq!(post(&app, text("y")).await.expect(200)["conversationId"], first["conversationId"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_wants_to_wait_less_than_the_first_request_is_told_that_it_is_in_progress() {
+    let app = TestApp::new().await;
+    behave(&app, json!({"latencyMs": 30_000})).await;
+    let send = |prefer: &str| app.post(PATH).idempotency_key("k").header("prefer", prefer).json(text("x")).send();
+    let first = tokio::spawn(send("wait=20"));
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let impatient = send("wait=2").await;
+    assert_eq!(impatient.header("retry-after"), "1");
+    let problem = impatient.problem(409, "idempotency_in_progress");
+    assert_eq!(problem["success"], json!(false));
+    let asynchronous = send("respond-async").await.expect(202);
+    let first = first.await.unwrap().expect(202);
+    assert_eq!(first, asynchronous);
+    // The first has its answer, so a retry waits for the turn as if it were the first.
+    assert_eq!(send("wait=1").await.expect(202), first);
+    let last = send("wait=20").await.expect(200);
+    assert_eq!(said(&last), ["x"]);
+}

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
+use actors::clock::{Clock, SystemClock};
 use actors::id::MessageId;
 use serde_json::{Value, json};
 
@@ -102,27 +103,38 @@ impl Writer {
 }
 
 /// A small generator: the same seed, the same numbers.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for n in (1..items.len()).rev() {
+            items.swap(n, self.below(n as u64 + 1) as usize);
+        }
+    }
+}
+
+/// The time of the machine, which is the program's too.
+pub(crate) fn now() -> u64 {
+    SystemClock.now().0
 }
 
 /// Told only where the test fails.
 #[expect(clippy::print_stderr, reason = "the seed and the round are what a failure is repeated with")]
-fn say(words: &str) {
+pub(crate) fn say(words: &str) {
     eprintln!("{words}");
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
 /// Everything in a list, page by page.
-fn all(client: &mut Client, path: &str) -> Vec<Value> {
+pub(crate) fn all(client: &mut Client, path: &str) -> Vec<Value> {
     let (mut data, mut cursor) = (Vec::new(), String::new());
     loop {
         let joint = if path.contains('?') { '&' } else { '?' };

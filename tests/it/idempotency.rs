@@ -338,3 +338,74 @@ async fn sixty_four_retries_at_once_have_one_effect_and_one_answer() {
     }
     assert_eq!(count(&app).await, 4);
 }
+
+/// A review on the channel `demo`, and the path to answer it.
+async fn asked(app: &TestApp) -> String {
+    let body = json!({"channelId": "demo", "review": {"type": "approval"}});
+    let made = app.post(MESSAGES).json(body).await.expect(201);
+    format!("/api/v1/reviews/{}/respond", made["id"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn every_other_post_shares_the_keys_of_the_workspace() {
+    let app = TestApp::new().await;
+    app.post("/api/v1/channels").json(json!({"id": "h2", "name": "h", "kind": "human"})).await.expect(201);
+    let (one, two) = (opened(&app).await, opened(&app).await);
+    let approve = json!({"response": {"selectedOption": "approve"}});
+    let acknowledged = app.post(MESSAGES).json(channel("x")).await.expect(201);
+    let requests = [
+        (MESSAGES.to_owned(), conversation(None, "x")),
+        ("/api/v1/conversations".to_owned(), json!({"title": "t"})),
+        ("/api/v1/channels".to_owned(), json!({"name": "c", "kind": "human"})),
+        ("/api/v1/channels/h2/rotate-secret".to_owned(), json!({})),
+        ("/api/v1/agents".to_owned(), json!({"name": "a", "provider": "builtin"})),
+        ("/api/v1/api-keys".to_owned(), json!({"name": "k", "scopes": ["messages:read"]})),
+        ("/api/v1/workspaces".to_owned(), json!({"name": "w"})),
+        (format!("/api/v1/conversations/{one}/turns"), json!({"agentId": "echo"})),
+        (format!("/api/v1/conversations/{two}/turns"), json!({"agentId": "echo"})),
+        (format!("/api/v1/messages/{}/ack", acknowledged["id"].as_str().unwrap()), json!({"status": "read"})),
+        (asked(&app).await, approve.clone()),
+        (asked(&app).await, approve),
+        (asked(&app).await.replace("respond", "cancel"), json!({})),
+    ];
+    for (n, (path, body)) in requests.iter().enumerate() {
+        let key = format!("k{n}");
+        let send = |path: &str, body: &Value| app.post(path).idempotency_key(&key).json(body.clone()).send();
+        let first = send(path, body).await;
+        assert!(first.status < 300, "{path}: {}", first.json);
+        assert_replay(&send(path, body).await, &first);
+        for (other, body) in requests.iter().filter(|other| other.0 != *path) {
+            send(other, body).await.problem(422, "idempotency_key_reused");
+        }
+        assert_replay(&send(path, body).await, &first);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_its_key_to_another_one_elsewhere() {
+    let app = TestApp::new().await;
+    let send = |path: &str, body: Value| app.post(path).idempotency_key("k").json(body).send();
+    let (one, two) = (asked(&app).await, asked(&app).await);
+    let approve = json!({"response": {"selectedOption": "approve"}});
+    app.post(&one).json(approve.clone()).await.expect(200);
+    send(&one, approve.clone()).await.problem(409, "review_already_completed");
+    send("/api/v1/channels", json!({"id": "demo", "name": "x", "kind": "human"})).await.problem(409, "channel_exists");
+    let decided = send(&two, approve.clone()).await;
+    assert_eq!(decided.status, 200);
+    send(&one, approve.clone()).await.problem(422, "idempotency_key_reused");
+    send(MESSAGES, conversation(None, "x")).await.problem(422, "idempotency_key_reused");
+    assert_replay(&send(&two, approve).await, &decided);
+}
+
+#[tokio::test]
+async fn a_cancelled_turn_is_cancelled_once_and_a_retry_hears_of_it() {
+    let app = TestApp::new().await;
+    app.patch("/api/v1/agents/echo").json(json!({"builtin": {"latencyMs": 60_000}})).await.expect(200);
+    let path = format!("/api/v1/conversations/{}/turns", opened(&app).await);
+    let turn = app.post(path).json(json!({"agentId": "echo"})).await.expect(202);
+    let cancel = || app.post(format!("/api/v1/turns/{}/cancel", turn["id"].as_str().unwrap()));
+    let first = cancel().idempotency_key("k").await;
+    assert_eq!((first.status, &first.json["status"]), (200, &json!("cancelled")));
+    assert_replay(&cancel().idempotency_key("k").await, &first);
+    cancel().idempotency_key("k2").await.problem(409, "turn_over");
+}

@@ -136,13 +136,14 @@ pub(super) fn amend(
         Amendment::Acknowledge(_) => {}
     }
     change.reply = Reply::Amended(Box::new(after.clone()));
+    change.rows.extend(shown(message.number, &after, moment));
     if change.events.is_empty() {
-        return Ok(Decision::Answer(change.reply));
+        // Nothing happens, and a key remembers even that.
+        return Ok(if change.rows.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) });
     }
     // Last, so that it holds whatever a review's end has written for the same message.
     let value = Some(codec::encode(&after));
     change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
-    change.rows.extend(shown(message.number, &after, moment));
     Ok(Decision::Change(change))
 }
 

@@ -6,6 +6,7 @@ use super::{
     Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, State, Step, Turn, TurnStatus, Update, amend,
     review,
 };
+use crate::claims::{Claim, Claiming};
 use crate::id::MessageId;
 use crate::message::{Message, Overlay, ReviewState};
 use crate::store::KeyHash;
@@ -68,6 +69,8 @@ pub enum Command {
         /// The message that asked.
         message: MessageId,
     },
+    /// Hold an idempotency key for a request whose effect is elsewhere.
+    Claim(Claiming),
     /// Take all words away, a step at a time; ask again until it is done.
     Erase {
         /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
@@ -99,6 +102,8 @@ pub enum Reply {
     Amended(Box<Overlay>),
     /// The review stands so now.
     Review(Box<ReviewState>),
+    /// The key is held so now.
+    Claimed(Claim),
     /// So far the words have been taken away.
     Erasing(Erasure),
     /// There was nothing to do.

@@ -1,6 +1,6 @@
 //! Decisions as data: no runtime, no store.
 
-use crate::id::{MessageId, TurnId};
+use crate::id::{ContactId, MessageId, TurnId};
 use crate::message::{Content, Message};
 use std::sync::Arc;
 

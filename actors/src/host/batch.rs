@@ -23,7 +23,7 @@ impl<M: Machine> Batch<M> {
         let mut envelopes = Vec::new();
         let mut bytes = 0;
         while let Some(next) = queue.front() {
-            bytes += M::weight(&next.command);
+            bytes += next.weight();
             if envelopes.len() == limits::BATCH_COMMANDS || (bytes > limits::BATCH_BYTES && !envelopes.is_empty()) {
                 break;
             }

@@ -12,6 +12,16 @@ use crate::trace::{Span, names};
 
 use super::Resident;
 
+/// What a request is told because of what its key has done before; `None`: it may go on.
+fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
+    match row.held_upto() {
+        Some(claim) if key.claim > claim => None,
+        Some(_) => Some(Err(Refusal::KeyHeld)),
+        None if key.fingerprint == row.fingerprint => Some(Ok(Answer::Repeat { first: row.first, last: row.last })),
+        None => Some(Err(Refusal::KeyReused)),
+    }
+}
+
 /// See the module's text.
 pub(crate) struct Draft<M: Machine> {
     pub(crate) batch: Vec<Envelope<M>>,
@@ -57,14 +67,15 @@ impl<M: Machine> Draft<M> {
         for envelope in batch {
             let known = envelope.key.and_then(|key| {
                 let known = found.key(key.hash).or_else(|| resident.keys.get(key.hash)).flatten();
-                known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).map(|row| (key, row))
+                known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to(key, row))
             });
-            let reply = match known {
-                Some((key, row)) if key.fingerprint == row.fingerprint => {
-                    Ok(Answer::Repeat { first: row.first, last: row.last })
+            let reply = match (known, &envelope.command) {
+                (Some(reply), _) => reply,
+                (None, None) => {
+                    draft.hold(envelope, now, found);
+                    Err(Refusal::KeyHeld)
                 }
-                Some(_) => Err(Refusal::KeyReused),
-                None => {
+                (None, Some(command)) => {
                     let moment = Moment {
                         entity: resident.entity,
                         now,
@@ -73,7 +84,7 @@ impl<M: Machine> Draft<M> {
                         node: resident.node.members.me(),
                         key: envelope.key.map(|key| key.hash),
                     };
-                    match M::decide(draft.state.as_ref(), &envelope.command, &moment, found)? {
+                    match M::decide(draft.state.as_ref(), command, &moment, found)? {
                         Decision::Answer(reply) => Ok(Answer::Done(reply)),
                         Decision::Reject(rejection) => Err(Refusal::Rejected(rejection)),
                         Decision::Change(change) => Ok(Answer::Done(draft.take(change, envelope, now, found))),
@@ -83,6 +94,19 @@ impl<M: Machine> Draft<M> {
             draft.replies.push(reply);
         }
         Ok(draft)
+    }
+
+    /// A key is held, so that nothing is done with it by what its claim has overtaken.
+    fn hold(&mut self, envelope: &Envelope<M>, now: Millis, found: &mut Found) {
+        if let Some(key) = envelope.key {
+            self.last_at = now;
+            self.put_key(key.hash, KeyRow::held(key.fingerprint, key.claim, now), found);
+        }
+    }
+
+    fn put_key(&mut self, hash: KeyHash, row: KeyRow, found: &mut Found) {
+        found.write_key(hash, row);
+        self.keys.push((hash, row));
     }
 
     /// Takes a change into the draft.
@@ -110,10 +134,10 @@ impl<M: Machine> Draft<M> {
             self.redact(record, found);
         }
         self.last_at = now;
-        if let Some(KeyUse { hash, fingerprint }) = envelope.key {
-            let row = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
-            found.write_key(hash, row);
-            self.keys.push((hash, row));
+        if let Some(KeyUse { hash, fingerprint, .. }) = envelope.key {
+            let effect = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
+            let row = change.holds.map_or(effect, |claim| KeyRow::held(fingerprint, claim, now));
+            self.put_key(hash, row, found);
         }
         change.reply
     }

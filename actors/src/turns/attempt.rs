@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::context::Context;
 use crate::agent::builtin;
 use crate::agent::{AGENTS, Agent, Completion, Prompt, Provider, Said};
-use crate::channel::{CHANNELS, Channel, ChannelKind, conversation_of};
+use crate::channel::{CHANNELS, Channel, ChannelKind};
 use crate::codec;
 use crate::conversation::{
     Answers, CALLS, Call, Calls, Command, Conversation, Details, Failure, Finish, Opening, Origin, Post, Reply, Step,
@@ -267,7 +267,7 @@ impl Attempt<'_> {
         if !channel.enabled {
             return failed("channel_disabled", "the channel takes no messages");
         }
-        let entity = conversation_of(self.entity.workspace, &channel.id);
+        let entity = channel.conversation(self.entity.workspace);
         let command = Arc::new(Command::Post(self.question(&channel, entity, call, ask)));
         let key = Some(review_key(self.entity.workspace, self.turn.id, call));
         let with = Circumstances { key, trace: self.trace };

@@ -1,6 +1,7 @@
 //! I5: no timer is lost, and none is early.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actors::agent::NoModels;
@@ -166,25 +167,110 @@ async fn wakes_do_not_pile_up_behind_a_slow_commit() {
 /// A clock that goes with Tokio's and can be set.
 struct SetClock {
     inner: Arc<TokioClock>,
-    back: std::sync::atomic::AtomicU64,
+    back: AtomicU64,
+    forward: AtomicU64,
+}
+
+impl SetClock {
+    fn start() -> Arc<Self> {
+        Arc::new(Self { inner: TokioClock::start(), back: 0.into(), forward: 0.into() })
+    }
 }
 
 impl Clock for SetClock {
     fn now(&self) -> Millis {
-        Millis(self.inner.now().0 - self.back.load(std::sync::atomic::Ordering::SeqCst))
+        Millis(self.inner.now().0 - self.back.load(Ordering::SeqCst) + self.forward.load(Ordering::SeqCst))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_what_a_clock_that_is_set_forward_makes_due_is_announced_within_a_second() {
+    let hour = 3_600_000;
+    let clock = SetClock::start();
+    let node = Node::start(Arc::new(MemoryStore::default()), clock.clone(), entropy(), Arc::new(NoModels));
+    // One that is kept in memory and one that only the store knows.
+    let deadlines = [clock.now().plus(90_000), clock.now().plus(hour / 2)];
+    for (n, deadline) in deadlines.into_iter().enumerate() {
+        let e = entity(n as u64);
+        node.conversation(e, ask(e, deadline), Circumstances::default()).await.unwrap();
+    }
+    sleep(Duration::from_secs(20)).await;
+    clock.forward.store(hour, Ordering::SeqCst);
+    sleep(Duration::from_millis(1_000 + LATE_MILLIS)).await;
+    for n in 0..2 {
+        assert_eq!(expired(&node, entity(n)).await.len(), 1, "{n}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn i5_a_clock_that_is_set_back_puts_no_later_alarm_off() {
     let hour = 3_600_000;
-    let clock = Arc::new(SetClock { inner: TokioClock::start(), back: 0.into() });
+    let clock = SetClock::start();
     let node = Node::start(Arc::new(MemoryStore::default()), clock.clone(), entropy(), Arc::new(NoModels));
     sleep(Duration::from_secs(1)).await;
-    clock.back.store(hour, std::sync::atomic::Ordering::SeqCst);
+    clock.back.store(hour, Ordering::SeqCst);
     // Beyond what is kept in memory, so that it must be found in the store.
     let deadline = clock.now().plus(300_000);
     node.conversation(entity(1), ask(entity(1), deadline), Circumstances::default()).await.unwrap();
     sleep(Duration::from_millis(300_000 + LATE_MILLIS)).await;
     assert_eq!(expired(&node, entity(1)).await.len(), 1);
+}
+
+/// What a commit writes: records, rows, list entries, and bytes of them and of the state; and how many reads it took.
+fn weight((commit, reads): (actors::store::Commit, usize)) -> (usize, usize, usize, usize, usize) {
+    let records = commit.records.iter().map(|record| record.payload.len());
+    let rows = commit.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, |value| value.len()));
+    let views = commit.views.iter().map(|view| view.key.len() + view.value.as_ref().map_or(0, |value| value.len()));
+    let state = commit.state.as_ref().map_or(0, |state| state.len());
+    let bytes = records.chain(rows).chain(views).sum::<usize>() + state;
+    (commit.records.len(), commit.rows.len(), commit.views.len(), bytes, reads)
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_pending_reviews_make_no_commit_of_their_channel_larger() {
+    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let node = start(&gate, &clock);
+    let e = entity(1);
+    let year = 365 * 24 * 3_600_000;
+    let ask_next = |n: u64| {
+        let node = Arc::clone(&node);
+        let deadline = clock.now().plus(year - n);
+        async move { node.conversation(e, ask(e, deadline), Circumstances::default()).await.unwrap() }
+    };
+    let say = || node.conversation(e, post(e, "words"), Circumstances::default());
+    // Numbers in the records take a few bytes more as they grow.
+    let grown_by = |before: (usize, usize, usize, usize, usize), after: (usize, usize, usize, usize, usize)| {
+        assert_eq!((after.0, after.1, after.2, after.4), (before.0, before.1, before.2, before.4));
+        assert!(after.3 <= before.3 + 24, "{before:?} became {after:?}");
+    };
+    let first = messages(ask_next(0).await);
+    gate.last();
+    ask_next(1).await;
+    let asked = weight(gate.last());
+    say().await.unwrap();
+    let said = weight(gate.last());
+    for n in 2..5_000 {
+        ask_next(n).await;
+    }
+    gate.last();
+    ask_next(5_000).await;
+    grown_by(asked, weight(gate.last()));
+    say().await.unwrap();
+    grown_by(said, weight(gate.last()));
+    // One of them is decided without looking at the others.
+    let response = actors::conversation::review::Response {
+        message: first[0].id,
+        response: actors::message::Json::from_checked("{}"),
+        feedback: None,
+        principal: "ana".to_owned(),
+    };
+    node.conversation(e, Command::Respond(response), Circumstances::default()).await.unwrap();
+    let (records, rows, views, bytes, reads) = weight(gate.last());
+    assert!(
+        (records, rows, views) == (1, 2, 1) && bytes < 400 && reads <= 3,
+        "{records} {rows} {views} {bytes} {reads}"
+    );
+    // The largest state that was ever stored is the one of now: nothing in it has grown with them.
+    let stored = gate.load(e, actors::store::Fresh::Acknowledged).await.unwrap().unwrap().state.unwrap();
+    assert!(stored.len() < 200, "{} bytes", stored.len());
 }

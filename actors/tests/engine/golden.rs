@@ -10,6 +10,7 @@ use std::sync::Arc;
 use actors::agent::builtin::{Behaviour, Builtin, ScriptEntry};
 use actors::agent::{Agent, Provider};
 use actors::channel::{Channel, ChannelKind};
+use actors::claims::Claim;
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{
@@ -17,7 +18,7 @@ use actors::conversation::{
     TurnStatus, Usage, Wait,
 };
 use actors::directory::Circumstances;
-use actors::id::{Address, AttachmentId, ContactId, ConversationId, EndpointId, KeyId, MessageId, TurnId};
+use actors::id::{Address, AttachmentId, ContactId, ConversationId, EndpointId, EntityKey, KeyId, MessageId, TurnId};
 use actors::key::{ApiKey, Principal, Scope};
 use actors::machine::Record;
 use actors::message::{
@@ -392,6 +393,7 @@ fn golden_rows() {
         webhook_url: Some(text("https://example.com/hook")),
         webhook_secret: text("whsec_x"),
         retired_secret: None,
+        life: None,
         review_defaults: Some(json("{}")),
         review_seconds: Some(86_400),
         created_at: AT,
@@ -456,6 +458,8 @@ fn golden_rows() {
     golden.value("turn", &turn(1));
     golden.value("details", &details());
     golden.value("trace-context", &trace());
+    let target = EntityKey::workspace(Address([1; 10]));
+    golden.value("claim", &Claim { number: 2, fingerprint: [3; 16], target });
     golden.done();
 }
 

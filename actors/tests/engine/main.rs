@@ -3,6 +3,7 @@
 
 mod alarms;
 mod catalog;
+mod claims;
 mod drain;
 mod erasure;
 mod faults;

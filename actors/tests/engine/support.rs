@@ -110,7 +110,7 @@ pub(crate) fn key(key: u64, request: u64) -> Circumstances {
         bytes[..8].copy_from_slice(&n.to_le_bytes());
         bytes
     };
-    Circumstances { key: Some(KeyUse { hash: KeyHash(bytes(key)), fingerprint: bytes(request) }), trace: None }
+    Circumstances { key: Some(KeyUse::within(KeyHash(bytes(key)), bytes(request))), trace: None }
 }
 
 /// The messages of an answer.
@@ -207,6 +207,8 @@ struct Gated {
     rule: Rule,
     held: Vec<Held>,
     commits: usize,
+    last: Option<Commit>,
+    reads: usize,
 }
 
 struct Held(Commit, Done);
@@ -226,7 +228,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        let gated = Gated { rule: Rule::Pass, held: Vec::new(), commits: 0 };
+        let gated = Gated { rule: Rule::Pass, held: Vec::new(), commits: 0, last: None, reads: 0 };
         Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)) }
     }
 
@@ -242,6 +244,17 @@ impl Gate {
         }
     }
 
+    /// The newest commit that was asked for, and how many reads have been since the last time somebody looked here.
+    pub(crate) fn last(&self) -> (Commit, usize) {
+        let mut gated = self.gated.lock().unwrap();
+        (gated.last.clone().unwrap(), std::mem::take(&mut gated.reads))
+    }
+
+    fn read(&self) -> &MemoryStore {
+        self.gated.lock().unwrap().reads += 1;
+        &self.inner
+    }
+
     /// How many commits were asked for so far.
     pub(crate) fn commits(&self) -> usize {
         self.gated.lock().unwrap().commits
@@ -250,12 +263,13 @@ impl Gate {
 
 impl Store for Gate {
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        self.inner.load(entity, fresh)
+        self.read().load(entity, fresh)
     }
 
     fn commit(&self, commit: Commit, done: Done) {
         let mut gated = self.gated.lock().unwrap();
         gated.commits += 1;
+        gated.last = Some(commit.clone());
         match gated.rule {
             Rule::Hold => gated.held.push(Held(commit, done)),
             Rule::Pass => {
@@ -271,7 +285,7 @@ impl Store for Gate {
     }
 
     fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
-        self.inner.find_key(entity, key)
+        self.read().find_key(entity, key)
     }
 
     fn read_log(
@@ -282,11 +296,11 @@ impl Store for Gate {
         order: Order,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
-        self.inner.read_log(entity, from, to, order, limit)
+        self.read().read_log(entity, from, to, order, limit)
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
-        self.inner.row(entity, table, key)
+        self.read().row(entity, table, key)
     }
 
     fn rows(
@@ -297,7 +311,7 @@ impl Store for Gate {
         order: Order,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.inner.rows(entity, table, range, order, limit)
+        self.read().rows(entity, table, range, order, limit)
     }
 
     fn view(
@@ -308,7 +322,7 @@ impl Store for Gate {
         order: Order,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.inner.view(workspace, view, range, order, limit)
+        self.read().view(workspace, view, range, order, limit)
     }
 
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {

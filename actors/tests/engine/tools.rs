@@ -64,7 +64,7 @@ impl Tools for AskPeople {
 }
 
 fn people() -> EntityKey {
-    conversation_of(WORKSPACE, "people")
+    conversation_of(WORKSPACE, "people", 0)
 }
 
 /// A node whose agent asks people when it hears `ask`, and says `done` then.

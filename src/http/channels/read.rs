@@ -68,6 +68,7 @@ fn nothing() -> Channel {
         webhook_url: None,
         webhook_secret: String::new(),
         retired_secret: None,
+        life: None,
         review_defaults: None,
         review_seconds: None,
         created_at: Millis(0),

@@ -35,8 +35,6 @@ pub const MAX_CONTACTS: usize = 1_000;
 /// Contacts of one request that are written at the same time: enough to share syncs, and a small part of what the node
 /// takes at once.
 const AT_ONCE: usize = 128;
-/// Idempotency keys of these requests belong to the workspace.
-const SCOPE: &str = "contacts";
 
 /// A contact to be written down.
 #[derive(Debug)]
@@ -77,11 +75,11 @@ pub(in crate::http) async fn one(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, SCOPE);
+    let with = incoming.circumstances(&context, &caller);
     let fields = incoming.fields();
     let wanted = Wanted::read(fields, &mut incoming.report);
     let ignored = incoming.report.check()?;
-    claim(&app, &caller, with).await?;
+    let with = claim(&app, &caller, with).await?;
     let Saved { state, created, replay } = save(&app, &caller, wanted, with).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let response = ignoring(json(status, &contact_view(&state)), &ignored);
@@ -109,12 +107,12 @@ pub(in crate::http) async fn bulk(
         data: Vec<SavedView<'a>>,
     }
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, SCOPE);
+    let with = incoming.circumstances(&context, &caller);
     let mut fields = incoming.fields();
     let wanted = read_many(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
-    claim(&app, &caller, with).await?;
+    let with = claim(&app, &caller, with).await?;
     let caller = Arc::new(caller);
     let saving = wanted.into_iter().map(|wanted| {
         let (app, caller) = (app.clone(), Arc::clone(&caller));
@@ -155,15 +153,15 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
     wanted
 }
 
-/// A key belongs to the whole workspace, and each contact is an entity of its own: the workspace remembers which
-/// request the key came with.
-async fn claim(app: &App, caller: &Caller, with: Circumstances) -> Result<(), Problem> {
+/// A request may be about many contacts, and each is an entity of its own: so the key has an effect in the workspace
+/// first, and another one in each contact.
+async fn claim(app: &App, caller: &Caller, with: Circumstances) -> Result<Circumstances, Problem> {
     if with.key.is_none() {
-        return Ok(());
+        return Ok(with);
     }
     let command = registry::Command { expected: Vec::new(), changes: Vec::new() };
     match submit(app, caller.registry(), command, with).await? {
-        Submitted::Done | Submitted::Repeat(_) => Ok(()),
+        Submitted::Done | Submitted::Repeat(_) => Ok(with.without_claim()),
         Submitted::Unexpected(_) => Err(internal_error()),
     }
 }

@@ -116,7 +116,7 @@ pub(in crate::http) async fn acknowledge(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, "ack");
+    let with = incoming.circumstances(&context, &caller);
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let choices = [("delivered", Receipt::Delivered), ("read", Receipt::Read)];

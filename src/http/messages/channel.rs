@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::channel::{Channel, ChannelKind, conversation_of};
+use actors::channel::{Channel, ChannelKind};
 use actors::conversation::{Command, Details, Opening, Origin, Post, Reply, message_of};
 use actors::directory::Answer;
 use actors::id::{ConversationId, MessageId};
@@ -40,7 +40,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
     if channel.kind != ChannelKind::Human {
         return Err(kind_mismatch("/channelId", channel.kind));
     }
-    let entity = conversation_of(accepting.caller.address, &channel.id);
+    let entity = channel.conversation(accepting.caller.address);
     if !accepting.report.late.is_empty() || !channel.enabled {
         // A retry of a message that was accepted in time, on a channel that was enabled then, gets its answer.
         if let Some(events) = accepting.earlier_effect(entity, SCOPE).await? {

@@ -27,7 +27,7 @@ use crate::http::channels::channel_not_found;
 use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
-use crate::http::idempotency::without_key;
+use crate::http::idempotency::{in_progress as in_progress_problem, without_key};
 use crate::http::problem::Problem;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
@@ -253,6 +253,9 @@ impl Exchange<'_> {
     /// Waits for the turn as long as the client and this side are willing to.
     async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
+        let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
+        let in_progress = self.accepting.app.in_progress();
+        let _first = key.filter(|_| !delivered.replay).map(|key| in_progress.begin(delivered.entity, key));
         let deadline = Instant::now() + self.budget();
         // Whoever waits when the server stops is told where the reply will be, instead of being cut off.
         let stopped = async {
@@ -276,6 +279,11 @@ impl Exchange<'_> {
                 .with("messageId", delivered.message.id.to_string().into())
                 .with("turnId", turn.id.to_string().into());
             return Err(problem);
+        }
+        // Whoever asked for 202 gets it; else a retry gets what the first request gets, or is told that there is nothing yet.
+        let waits = delivered.replay && !turn.is_over() && !prefer(self.accepting.headers).respond_async;
+        if waits && key.is_some_and(|key| in_progress.has(delivered.entity, key)) {
+            return Err(in_progress_problem());
         }
         let replies = exchange::replies(node, delivered.entity, &turn).await.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use actors::claims::{self, LIVES_MAX};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, Rejection, Reply, message_of};
-use actors::directory::{Answer, Refusal};
+use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{Address, ConversationId, EntityKey};
 use actors::message::{Message, NewMessage, Overlay, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
 
 use super::{Accepting, Inbound, conversation_not_found, rejected};
+use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::problem::Problem;
@@ -19,10 +21,6 @@ use crate::wire::conversation_message::{ConversationItem, ConversationPost};
 
 /// Idempotency keys of messages to a known conversation belong to it.
 const SCOPE: &str = "conversation";
-/// Those of requests for a new conversation, with or without messages, belong to the workspace.
-pub(in crate::http) const NEW_SCOPE: &str = "workspace";
-/// How many conversations one key may open in all its lives; each life is 48 hours at least.
-pub(in crate::http) const LIVES_MAX: u32 = 1_000;
 
 /// Accepts the messages.
 pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) -> Result<Response, Problem> {
@@ -44,15 +42,15 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     let messages: Vec<_> = post.messages.into_iter().map(new_message).collect();
     if let Some(id) = named {
         let post = Post { opening: None, expected: Some(id), messages, turn: None };
-        return append(&accepting, id, post, SCOPE).await.map_err(|refusal| refused(refusal, batch))?;
+        let with = accepting.circumstances(SCOPE);
+        return append(&accepting, id, post, with).await.map_err(|refusal| refused(refusal, batch))?;
     }
     for life in 0..LIVES_MAX {
         let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
-        let address = new_address(accepting.caller.address, key, life)
-            .unwrap_or_else(|| Address::random(accepting.app.node().random()));
+        let address = new_address(accepting.app, accepting.caller, key, life);
         let id = ConversationId::new(accepting.app.now(), address);
         let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };
-        match append(&accepting, id, post, NEW_SCOPE).await {
+        match append(&accepting, id, post, accepting.circumstances_in_workspace()).await {
             // The key opened this one so long ago that it is forgotten.
             Err(Refusal::Rejected(Rejection::NotFound)) if key.is_some() => {}
             answer => return answer.map_err(|refusal| refused(refusal, batch))?,
@@ -66,10 +64,9 @@ async fn append(
     accepting: &Accepting<'_>,
     id: ConversationId,
     post: Post,
-    scope: &str,
+    with: Circumstances,
 ) -> Result<Result<Response, Problem>, Refusal<Conversation>> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
-    let with = accepting.circumstances(scope);
     Ok(match accepting.app.node().conversation(entity, Command::Post(post), with).await? {
         Answer::Done(Reply::Posted { messages, .. }) => Ok(accepted(accepting, &messages, false)),
         Answer::Done(_) => Err(internal_error()),
@@ -80,13 +77,12 @@ async fn append(
     })
 }
 
-/// Where the conversation lives that a key asks for: a retry finds it without any table of claims. A key that was
-/// forgotten and is used again begins another life, with another conversation.
-pub(in crate::http) fn new_address(workspace: Address, key: Option<&str>, life: u32) -> Option<Address> {
-    key.map(|key| match life {
-        0 => Address::derive("keyed-conversation", &[&workspace.0, key.as_bytes()]),
-        _ => Address::derive("keyed-conversation-again", &[&workspace.0, key.as_bytes(), &life.to_be_bytes()]),
-    })
+/// Where a new conversation lives: at the home of the key that asks for it, so that a retry finds it.
+pub(in crate::http) fn new_address(app: &App, caller: &Caller, key: Option<&str>, life: u32) -> Address {
+    match key {
+        Some(key) => claims::home(caller.address, key.as_bytes(), life).id,
+        None => Address::random(app.node().random()),
+    }
 }
 
 fn opening(id: ConversationId) -> Opening {

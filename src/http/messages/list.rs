@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use actors::channel::{ChannelKind, conversation_of};
+use actors::channel::ChannelKind;
 use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
@@ -177,7 +177,7 @@ async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channe
     if channel.kind != ChannelKind::Human {
         return Err(kind_mismatch("?channelId", channel.kind));
     }
-    let entity = conversation_of(caller.address, &channel.id);
+    let entity = channel.conversation(caller.address);
     let page = page_of(app.node(), entity, &request, &filter).await.map_err(store_problem)?;
     let data = page.data.iter().map(|(message, overlay)| channel_view(&channel.id, message, overlay)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, uri))

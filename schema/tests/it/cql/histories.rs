@@ -159,7 +159,7 @@ impl World {
         let hash = Address::derive("key", &[&self.salt.to_le_bytes(), text.as_bytes()]);
         let mut bytes = [0; 16];
         bytes[..10].copy_from_slice(&hash.0);
-        Circumstances { key: Some(KeyUse { hash: KeyHash(bytes), fingerprint: bytes }), trace: None }
+        Circumstances { key: Some(KeyUse::within(KeyHash(bytes), bytes)), trace: None }
     }
 
     /// Sends once: where the message is, or what that means where it is not known.

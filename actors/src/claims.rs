@@ -1,0 +1,252 @@
+//! Idempotency keys whose scope is the whole workspace, while atomicity ends at one entity.
+//!
+//! What a key has done is written in the commit of its effect. That is enough where all requests that could use the key
+//! go to one entity. Where they do not, two requests with one key could each have an effect in an entity of their own,
+//! so there the key is *claimed* first, in an entity that is derived from workspace and key: its home, which is also
+//! where a conversation lives that the key opens. A claim has a number, says which request it is for and where that
+//! has its effect, and never ends by itself.
+//!
+//! ```text
+//! claim at home ──► it is ours ──► the effect, with the claim's number, in one commit with its key row ──► answer
+//!      ▲                │ it is another request's
+//!      │                ▼
+//!      │        has that had its effect? ── yes ──► the key was used for another request
+//!      │                │ no
+//!      │                ▼
+//!      └── next number  hold the key where that would have its effect: from then on it cannot, by that claim
+//! ```
+//!
+//! So a request that was refused, or whose process died, leaves a claim and burns nothing: the next one takes it over.
+//! Either the effect or the hold comes first in an entity's log, and whoever comes second sees it. Nobody waits for
+//! anybody, and a claim of a dead process needs no clock to be known as such.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::conversation::{Command, Conversation, Reply as Answered, State};
+use crate::directory::{Answer, Circumstances, Directory, KeyUse, Refusal, Reply};
+use crate::id::{Address, EntityKey, Kind};
+use crate::limits;
+use crate::machine::{Change, Decision, Found, Machine, Missing, Need};
+use crate::node::Node;
+use crate::store::{KeyHash, RowWrite, Table};
+
+/// Who holds an idempotency key of the whole workspace, by the key.
+pub const CLAIMS: Table = Table(21);
+
+/// How often a claim is lost to another request before it is given up. Each time that one was as far as this one.
+const ROUNDS: usize = 8;
+
+/// Conversations that one key may open in all its lives; each life is 48 hours at least.
+pub const LIVES_MAX: u32 = 1_000;
+
+/// Where a key is at home: the conversation that it opens. A key that was forgotten and is used again begins another
+/// life, with another conversation.
+#[must_use]
+pub fn home(workspace: Address, key: &[u8], life: u32) -> EntityKey {
+    let first = Address::derive("keyed-conversation", &[&workspace.0, key]);
+    EntityKey::conversation(workspace, live_again(workspace, first, life))
+}
+
+fn live_again(workspace: Address, first: Address, life: u32) -> Address {
+    match life {
+        0 => first,
+        _ => Address::derive("keyed-conversation-again", &[&workspace.0, &first.0, &life.to_be_bytes()]),
+    }
+}
+
+/// A key that is held for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Claim {
+    /// Which claim of this key it is, from 1.
+    #[n(0)]
+    pub number: u64,
+    /// The request.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub fingerprint: [u8; 16],
+    /// Where it has its effect.
+    #[n(2)]
+    pub target: EntityKey,
+}
+
+/// A request that wants to hold a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claiming {
+    /// The key.
+    pub key: KeyHash,
+    /// The request.
+    pub fingerprint: [u8; 16],
+    /// Where it has its effect.
+    pub target: EntityKey,
+    /// The claim that this one may take the place of.
+    pub over: Option<u64>,
+}
+
+impl Claiming {
+    fn row(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.key.0)
+    }
+
+    pub(crate) fn needs(&self) -> Vec<Need> {
+        vec![Need::Row(CLAIMS, self.row())]
+    }
+
+    /// Answers with the claim that stands then, or with nothing where this is no home of the key any more: a
+    /// conversation that was opened so long ago that its key was forgotten.
+    pub(crate) fn decide(&self, state: Option<&State>, found: &Found) -> Result<Decision<Conversation>, Missing> {
+        if state.is_some() {
+            return Ok(Decision::Answer(Answered::Nothing));
+        }
+        let standing = found.row(CLAIMS, self.row())?.and_then(|bytes| crate::codec::decode::<Claim>(bytes).ok());
+        let number = match standing {
+            None => 1,
+            Some(claim) if self.over == Some(claim.number) => claim.number + 1,
+            Some(claim) => return Ok(Decision::Answer(Answered::Claimed(claim))),
+        };
+        let claim = Claim { number, fingerprint: self.fingerprint, target: self.target };
+        let row = RowWrite { table: CLAIMS, key: self.row(), value: Some(crate::codec::encode(&claim)) };
+        let change = Change::new(Vec::new(), Answered::Claimed(claim));
+        Ok(Decision::Change(Change { rows: vec![row], holds: Some(number), ..change }))
+    }
+}
+
+/// Asks an entity, under a claim where the command's key needs one.
+pub(crate) async fn ask<M: Machine>(
+    node: &Arc<Node>,
+    directory: &Directory<M>,
+    entity: EntityKey,
+    command: Arc<M::Command>,
+    with: Circumstances,
+) -> Reply<M> {
+    let Some(key) = with.key else { return directory.ask(node, entity, command, with).await };
+    let request = Request { node, key, target: entity, trace: with };
+    let mut claim = 0;
+    let mut lost = None;
+    for _ in 0..ROUNDS {
+        if key.home.is_some() {
+            claim = request.claim(lost).await?;
+        } else if let Some(number) = lost {
+            // At its home a request needs no claim, only a higher number than those that it finds there.
+            claim = number;
+        }
+        let with = Circumstances { key: Some(KeyUse { claim, ..key }), ..with };
+        match directory.ask(node, entity, Arc::clone(&command), with).await {
+            Err(Refusal::KeyHeld) if key.home.is_some() => lost = Some(claim),
+            Err(Refusal::KeyHeld) => lost = Some(request.overtake(entity).await?),
+            reply => return reply,
+        }
+    }
+    Err(Refusal::KeyHeld)
+}
+
+/// A request with a key.
+struct Request<'a> {
+    node: &'a Arc<Node>,
+    key: KeyUse,
+    target: EntityKey,
+    trace: Circumstances,
+}
+
+impl Request<'_> {
+    /// Holds the key for this request; the number of its claim. `lost` is its claim before, which was overtaken.
+    async fn claim<M: Machine>(&self, lost: Option<u64>) -> Result<u64, Refusal<M>> {
+        let mut over = lost;
+        for _ in 0..ROUNDS {
+            let claim = self.standing(over).await?;
+            let ours = claim.fingerprint == self.key.fingerprint && claim.target == self.target;
+            if ours && lost.is_none_or(|lost| claim.number > lost) {
+                return Ok(claim.number);
+            }
+            if !ours {
+                self.end(claim).await?;
+            }
+            over = Some(claim.number);
+        }
+        Err(Refusal::KeyHeld)
+    }
+
+    /// What holds the key, after this request has asked for it.
+    async fn standing<M: Machine>(&self, over: Option<u64>) -> Result<Claim, Refusal<M>> {
+        let Some(first) = self.key.home else { return Err(Refusal::KeyHeld) };
+        for life in 0..LIVES_MAX {
+            let home = EntityKey { id: live_again(first.workspace, first.id, life), ..first };
+            if let Some(claim) = self.claim_at(home, over).await? {
+                return Ok(claim);
+            }
+        }
+        Err(Refusal::KeyHeld)
+    }
+
+    /// `None`: the key has another home by now.
+    async fn claim_at<M: Machine>(&self, home: EntityKey, over: Option<u64>) -> Result<Option<Claim>, Refusal<M>> {
+        let KeyUse { hash, fingerprint, .. } = self.key;
+        let claiming = Claiming { key: hash, fingerprint, target: self.target, over };
+        // What only holds the key is no reason to refuse a claim: that is what it is about.
+        let key = Some(KeyUse { home: None, claim: u64::MAX, ..self.key });
+        let with = Circumstances { key, ..self.trace };
+        match self.node.conversations.ask(self.node, home, Command::Claim(claiming), with).await {
+            Ok(Answer::Done(Answered::Claimed(claim))) => Ok(Some(claim)),
+            Ok(Answer::Done(_)) => Ok(None),
+            // The key has opened a conversation here, by another request.
+            Ok(Answer::Repeat { .. }) => Err(Refusal::KeyReused),
+            Err(refusal) => Err(without_rejection(refusal)),
+        }
+    }
+
+    /// Another request holds the key at its home, where this one has its effect: ends that one's claim, and says which
+    /// number is above it.
+    async fn overtake<M: Machine>(&self, home: EntityKey) -> Result<u64, Refusal<M>> {
+        match self.claim_at(home, None).await? {
+            Some(claim) => {
+                self.end(claim).await?;
+                Ok(claim.number + 1)
+            }
+            None => Err(Refusal::KeyReused),
+        }
+    }
+
+    /// Makes sure that another request has no effect by its claim.
+    async fn end<M: Machine>(&self, claim: Claim) -> Result<(), Refusal<M>> {
+        let known = self.node.store.find_key(claim.target, self.key.hash).await;
+        let known = known.map_err(|error| Refusal::unavailable(&error))?;
+        let now = self.node.clock.now();
+        let known = known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS);
+        match known.map(|row| row.held_upto()) {
+            Some(None) => return Err(Refusal::KeyReused),
+            Some(Some(number)) if number >= claim.number => return Ok(()),
+            Some(Some(_)) | None => {}
+        }
+        let key = Some(KeyUse { home: None, claim: claim.number, ..self.key });
+        let (node, with) = (self.node, Circumstances { key, ..self.trace });
+        match claim.target.kind {
+            Kind::Conversation => held(node.conversations.hold(node, claim.target, with).await),
+            Kind::Contact => held(node.contacts.hold(node, claim.target, with).await),
+            Kind::Workspace => held(node.workspaces.hold(node, claim.target, with).await),
+            Kind::Installation => held(node.installation.hold(node, claim.target, with).await),
+        }
+    }
+}
+
+fn held<M: Machine, N: Machine>(refusal: Refusal<M>) -> Result<(), Refusal<N>> {
+    match refusal {
+        Refusal::KeyHeld => Ok(()),
+        other => Err(without_rejection(other)),
+    }
+}
+
+/// The refusal of another machine; neither a claim nor a hold is ever rejected.
+fn without_rejection<M: Machine, N: Machine>(refusal: Refusal<M>) -> Refusal<N> {
+    match refusal {
+        Refusal::Rejected(rejection) => Refusal::Unavailable(format!("a claim was rejected: {rejection:?}")),
+        Refusal::KeyReused => Refusal::KeyReused,
+        Refusal::KeyHeld => Refusal::KeyHeld,
+        Refusal::Backlog => Refusal::Backlog,
+        Refusal::Overloaded => Refusal::Overloaded,
+        Refusal::Draining => Refusal::Draining,
+        Refusal::Unavailable(why) => Refusal::Unavailable(why),
+        Refusal::Unknown(why) => Refusal::Unknown(why),
+        Refusal::Moved => Refusal::Moved,
+    }
+}

@@ -1,0 +1,53 @@
+//! Where a conversation comes from.
+
+use minicbor::{Decode, Encode};
+
+use crate::id::ContactId;
+
+/// Where a conversation comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Origin {
+    /// It is a human channel's.
+    #[n(0)]
+    Human {
+        /// The channel.
+        #[n(0)]
+        channel: String,
+    },
+    /// A contact's, on an api channel.
+    #[n(1)]
+    Api {
+        /// The channel.
+        #[n(0)]
+        channel: String,
+        /// The contact.
+        #[n(1)]
+        contact: ContactId,
+        /// The channel's agent when it was opened.
+        #[n(2)]
+        agent: String,
+    },
+    /// The conversation API's.
+    #[n(2)]
+    Store,
+}
+
+impl Origin {
+    /// The channel that the conversation belongs to.
+    #[must_use]
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Human { channel } | Self::Api { channel, .. } => Some(channel),
+            Self::Store => None,
+        }
+    }
+
+    /// The human channel whose messages these are.
+    #[must_use]
+    pub fn human_channel(&self) -> Option<&str> {
+        match self {
+            Self::Human { channel } => Some(channel),
+            Self::Api { .. } | Self::Store => None,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! How much may wait: counted before anything is queued (DESIGN invariant I7).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::Refusal;
+use crate::limits;
+use crate::machine::Machine;
+
+/// Commands that wait or run, and the bytes of their content.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    pub(super) commands: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Load {
+    /// Adds a command unless there are too many, or it is too much together with others.
+    fn add(&self, bytes: usize, (max_commands, max_bytes): (usize, usize)) -> bool {
+        let commands = self.commands.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = commands < max_commands && (before == 0 || before.saturating_add(bytes) <= max_bytes);
+        if !fits {
+            self.remove(bytes);
+        }
+        fits
+    }
+
+    /// How many commands, and how many bytes.
+    pub(super) fn now(&self) -> (usize, usize) {
+        (self.commands.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.commands.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How much the node has to do, counted before anything is queued.
+#[derive(Debug, Default)]
+pub struct Admission {
+    load: Load,
+    closed: AtomicBool,
+}
+
+impl Admission {
+    /// Commands admitted and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.load.commands.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of their content.
+    pub fn bytes_in_flight(&self) -> usize {
+        self.load.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Admits nothing any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Admission::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+}
+
+/// A place in the entity's queue and in the node's.
+pub(super) struct Permit {
+    entity: Arc<Load>,
+    node: Arc<Admission>,
+    bytes: usize,
+}
+
+impl Permit {
+    pub(super) fn take<M: Machine>(
+        entity: &Arc<Load>,
+        node: &Arc<Admission>,
+        bytes: usize,
+    ) -> Result<Self, Refusal<M>> {
+        if !node.load.add(bytes, (limits::NODE_COMMANDS, limits::NODE_BYTES)) {
+            return Err(Refusal::Overloaded);
+        }
+        if !entity.add(bytes, (limits::ENTITY_COMMANDS, limits::ENTITY_BYTES)) {
+            node.load.remove(bytes);
+            return Err(Refusal::Backlog);
+        }
+        Ok(Self { entity: Arc::clone(entity), node: Arc::clone(node), bytes })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.entity.remove(self.bytes);
+        self.node.load.remove(self.bytes);
+    }
+}

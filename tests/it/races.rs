@@ -1,0 +1,239 @@
+//! Reviews are decided once: by whoever comes first, or by the deadline, whatever dies meanwhile.
+//!
+//! Every review has three clients that want it approved, rejected and taken back, and a deadline. They race, the program
+//! is killed in between, and whoever got no answer asks again. `TERTULIA_RACES_REVIEWS` and `TERTULIA_RACES_SEED` choose
+//! how many and in which order.
+#![cfg(unix)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::client::{Client, Reply};
+use crate::crash::{Random, all, now, say, setting};
+use crate::smoke::{Server, program};
+use crate::support::ADMIN_KEY;
+
+const CHANNELS: usize = 8;
+/// The program is killed so often, each time after so many more answers.
+const KILLS: usize = 8;
+
+/// What a client wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Approve,
+    Reject,
+    Cancel,
+}
+
+const WISHES: [Wish; 3] = [Wish::Approve, Wish::Reject, Wish::Cancel];
+
+impl Wish {
+    /// The status that a review has once this wish was the first.
+    fn status(self) -> &'static str {
+        if self == Self::Cancel { "cancelled" } else { "completed" }
+    }
+
+    fn send(self, client: &mut Client, keys: &Keys, review: &str) -> io::Result<Reply> {
+        let answer = |option: &str| json!({"response": {"selectedOption": option}, "feedback": review}).to_string();
+        let (path, body, key) = match self {
+            Self::Approve => ("respond", answer("approve"), &keys.ana),
+            Self::Reject => ("respond", answer("reject"), &keys.bob),
+            Self::Cancel => ("cancel", String::new(), &keys.admin),
+        };
+        let path = format!("/api/v1/reviews/{review}/{path}");
+        client.send_as(key, "POST", &path, Some(&format!("{self:?}-{review}")), &body)
+    }
+}
+
+struct Keys {
+    admin: String,
+    ana: String,
+    bob: String,
+}
+
+/// One review, and what its clients were told.
+struct Race {
+    review: String,
+    channel: usize,
+    /// In milliseconds since 1970.
+    deadline: u64,
+    told: Mutex<HashMap<usize, Reply>>,
+}
+
+/// A key for somebody who answers reviews.
+fn key_of(client: &mut Client, name: &str) -> String {
+    let body = json!({"name": name, "scopes": ["reviews:respond"], "principal": {"type": "user", "id": name}});
+    let made = client.send("POST", "/api/v1/api-keys", None, &body.to_string()).unwrap();
+    made.json()["key"].as_str().unwrap().to_owned()
+}
+
+/// Asks for `count` reviews. A third of them end soon, a third while their clients race, a third much later.
+fn ask(server: &Server, count: usize, random: &mut Random) -> Vec<Race> {
+    let mut client = Client::connect(&server.address).unwrap();
+    (0..count)
+        .map(|n| {
+            let channel = n % CHANNELS;
+            let from_now = match n % 3 {
+                0 => 20 + random.below(200),
+                1 => 200 + random.below(4_000),
+                _ => 3_600_000,
+            };
+            let deadline = now() + from_now;
+            let on_expire = if n % 2 == 0 { json!({"response": {"selectedOption": "reject"}}) } else { Value::Null };
+            let at = tertulia::wire::time::format(actors::clock::Millis(deadline));
+            let review = json!({"type": "approval", "expiresAt": at.as_str(), "onExpire": on_expire});
+            let body = json!({"channelId": format!("r{channel}"), "review": review}).to_string();
+            let made = client.send("POST", "/api/v1/messages", None, &body).unwrap();
+            assert_eq!(made.status, 201, "{}", made.json());
+            let review = made.json()["id"].as_str().unwrap().to_owned();
+            Race { review, channel, deadline, told: Mutex::default() }
+        })
+        .collect()
+}
+
+/// Lets every client that was not answered ask, until all are or the server is gone; kills it after `kill_after` answers.
+fn race(server: Server, races: &[Race], keys: &Keys, kill_after: usize, random: &mut Random) -> Option<Server> {
+    let answered = AtomicUsize::new(0);
+    let address = server.address.clone();
+    let server = Mutex::new(Some(server));
+    thread::scope(|scope| {
+        for (n, wish) in WISHES.iter().copied().enumerate() {
+            for half in 0..2 {
+                let mut order: Vec<&Race> = races.iter().skip(half).step_by(2).collect();
+                random.shuffle(&mut order);
+                let (answered, address, server) = (&answered, &address, &server);
+                scope.spawn(move || {
+                    let Ok(mut client) = Client::connect(address) else { return };
+                    for race in order {
+                        if race.told.lock().unwrap().contains_key(&n) {
+                            continue;
+                        }
+                        let Ok(reply) = wish.send(&mut client, keys, &race.review) else { return };
+                        race.told.lock().unwrap().insert(n, reply);
+                        if answered.fetch_add(1, Ordering::SeqCst) + 1 == kill_after {
+                            // Dropping a server kills it.
+                            drop(server.lock().unwrap().take());
+                        }
+                    }
+                });
+            }
+        }
+    });
+    server.into_inner().unwrap()
+}
+
+/// How a review ended, as everybody must have been told.
+fn outcome(review: &Value) -> Value {
+    json!({"status": review["status"], "response": review["response"], "feedback": review["feedback"],
+        "decidedBy": review["decidedBy"], "completedAt": review["completedAt"]})
+}
+
+/// One outcome, the same for everybody; what had the effect of it, if that was a client.
+fn check(client: &mut Client, keys: &Keys, race: &Race, ends: &BTreeMap<String, Vec<Value>>) -> String {
+    let review = client.send("GET", &format!("/api/v1/reviews/{}", race.review), None, "").unwrap().json();
+    let ended = outcome(&review);
+    let by_time = review["completedAt"] == review["expiresAt"];
+    let told = race.told.lock().unwrap();
+    let mut winners = Vec::new();
+    for (n, wish) in WISHES.iter().enumerate() {
+        let reply = &told[&n];
+        let body = reply.json();
+        match reply.status {
+            200 => {
+                winners.push(wish);
+                assert_eq!(outcome(&body), ended, "{wish:?} was told another outcome: {review}");
+                assert_eq!(review["status"], wish.status());
+                assert!(!by_time, "{wish:?} was accepted at its deadline: {review}");
+                // A retry gets the same answer, and has no effect.
+                let again = wish.send(client, keys, &race.review).unwrap();
+                assert_eq!((again.replayed, &again.body), (true, &reply.body), "{wish:?}: {review}");
+            }
+            409 => {
+                let code = if by_time { "review_expired" } else { "review_already_completed" };
+                assert_eq!(body["code"], code, "{wish:?}: {review}");
+                assert_eq!(outcome(&body["review"]), ended, "{wish:?} was told another outcome: {review}");
+            }
+            _ => panic!("{wish:?}: {body}"),
+        }
+    }
+    assert_eq!(winners.len(), usize::from(!by_time), "{winners:?} have decided {review}");
+    let ends = &ends[&race.review];
+    assert_eq!(ends.len(), 1, "one event says how it ended: {ends:?}");
+    assert_eq!(outcome(&ends[0]["data"]), ended);
+    if by_time {
+        let announced = tertulia::wire::time::parse(ends[0]["timestamp"].as_str().unwrap()).unwrap();
+        assert!(announced >= race.deadline as i64, "announced before its deadline: {ends:?}");
+    }
+    match winners.first() {
+        Some(wish) => format!("{wish:?}"),
+        None => format!("time: {}", review["status"].as_str().unwrap()),
+    }
+}
+
+#[test]
+fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
+    let (count, seed) = (setting("TERTULIA_RACES_REVIEWS", 2_000) as usize, setting("TERTULIA_RACES_SEED", 1));
+    say(&format!("{count} reviews, seed {seed}"));
+    let mut random = Random(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let start = || Server::start(&data, &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
+    let mut server = start();
+    let mut client = Client::connect(&server.address).unwrap();
+    let keys = Keys { ana: key_of(&mut client, "ana"), bob: key_of(&mut client, "bob"), admin: ADMIN_KEY.to_owned() };
+    for n in 0..CHANNELS {
+        let body = json!({"id": format!("r{n}"), "name": "r", "kind": "human"}).to_string();
+        assert_eq!(client.send("POST", "/api/v1/channels", None, &body).unwrap().status, 201);
+    }
+    let mut races = Vec::new();
+    for _ in 0..KILLS {
+        let round = ask(&server, count / KILLS, &mut random);
+        let kill_after = 1 + random.below(3 * round.len() as u64 - 1) as usize;
+        let alive = race(server, &round, &keys, kill_after, &mut random);
+        assert!(alive.is_none(), "the clients were through before the kill");
+        server = start();
+        // Those who were not answered ask again.
+        server = race(server, &round, &keys, usize::MAX, &mut random).unwrap();
+        races.extend(round);
+    }
+    let mut client = Client::connect(&server.address).unwrap();
+    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ends: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    wait_for_deadlines(&mut client, &races);
+    for n in 0..CHANNELS {
+        for event in all(&mut client, &format!("/api/v1/channels/r{n}/events")) {
+            let kind = event["type"].as_str().unwrap();
+            if kind.starts_with("review.") && kind != "review.requested" {
+                let review = event["data"]["messageId"].as_str().unwrap().to_owned();
+                ends.entry(review).or_default().push(event);
+            }
+        }
+    }
+    for race in &races {
+        *outcomes.entry(check(&mut client, &keys, race, &ends)).or_default() += 1;
+    }
+    say(&format!("{outcomes:?}"));
+    assert_eq!(outcomes.values().sum::<usize>(), races.len());
+    for outcome in ["Approve", "Reject", "Cancel", "time: completed", "time: expired"] {
+        assert!(outcomes.contains_key(outcome), "nothing ended by {outcome}: {outcomes:?}");
+    }
+    assert_eq!(server.terminate(), Some(0));
+    assert!(program(&data).arg("verify").output().unwrap().status.success());
+}
+
+/// Waits until the newest of the deadlines that race has passed and was announced.
+fn wait_for_deadlines(client: &mut Client, races: &[Race]) {
+    for channel in 0..CHANNELS {
+        let near = races.iter().filter(|race| race.channel == channel && race.deadline < now() + 60_000);
+        for race in near {
+            let path = format!("/api/v1/reviews/{}/wait?timeout=20", race.review);
+            let review = client.send("GET", &path, None, "").unwrap().json();
+            assert_ne!(review["status"], "pending");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Deadlines are announced, never early and never lost, whatever dies and however long nothing runs.
+//!
+//! `TERTULIA_TIMERS` chooses how many. The program is killed while deadlines come due, and it is down while others do.
+#![cfg(unix)]
+
+use std::collections::HashMap;
+use std::thread;
+
+use serde_json::json;
+
+use crate::client::Client;
+use crate::crash::{Random, all, now, say, setting};
+use crate::smoke::{Server, program};
+use crate::support::ADMIN_KEY;
+
+const CHANNELS: u64 = 200;
+/// How long after it is ready a server has announced what was overdue, in milliseconds. A quiet machine needs less than
+/// one second; here other tests run beside it. `TERTULIA_TIMERS_OVERDUE` chooses another bound.
+const OVERDUE_WITHIN: u64 = 5_000;
+
+/// A deadline.
+#[derive(Clone, Debug)]
+struct Timer {
+    review: String,
+    channel: u64,
+    /// In milliseconds since 1970.
+    at: u64,
+}
+
+/// Sets `count` deadlines: `from` to `to` milliseconds from when, at this `pace`, the last of them will have been set.
+/// Returns them, and how many milliseconds each has taken.
+fn set_all(server: &Server, count: u64, pace: f64, (from, to): (u64, u64), random: &mut Random) -> (Vec<Timer>, f64) {
+    let started = now();
+    let through = started + (count as f64 * pace) as u64;
+    let requests: Vec<_> = (0..count).map(|n| (n % CHANNELS, through + from + random.below(to - from))).collect();
+    let timers = thread::scope(|scope| {
+        let writers: Vec<_> = requests
+            .chunks(requests.len().div_ceil(8))
+            .map(|requests| {
+                scope.spawn(move || {
+                    let mut client = Client::connect(&server.address).unwrap();
+                    requests.iter().map(|(channel, at)| set(&mut client, *channel, *at)).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    });
+    (timers, (now() - started) as f64 / count as f64)
+}
+
+/// Sets a deadline; a later one where this one has passed already on a slow machine.
+fn set(client: &mut Client, channel: u64, mut at: u64) -> Timer {
+    loop {
+        let shown = tertulia::wire::time::format(actors::clock::Millis(at));
+        let review = json!({"type": "free", "expiresAt": shown.as_str()});
+        let body = json!({"channelId": format!("t{channel}"), "review": review}).to_string();
+        let made = client.send("POST", "/api/v1/messages", None, &body).unwrap();
+        if made.status == 400 && made.json()["code"] == "expiry_in_past" {
+            at = now() + 1_000;
+            continue;
+        }
+        assert_eq!(made.status, 201, "{}", made.json());
+        return Timer { review: made.json()["id"].as_str().unwrap().to_owned(), channel, at };
+    }
+}
+
+/// Lets a server work for a second without asking it for anything: it says by itself when the time is over.
+fn leave_alone(client: &mut Client) {
+    let body = json!({"channelId": "demo", "review": {"type": "free", "expiresInSeconds": 1}}).to_string();
+    let asked = client.send("POST", "/api/v1/messages", None, &body).unwrap().json();
+    let path = format!("/api/v1/reviews/{}/wait?timeout=5", asked["id"].as_str().unwrap());
+    assert_eq!(client.send("GET", &path, None, "").unwrap().json()["status"], "expired");
+}
+
+/// When each deadline was announced, once all have been.
+fn announced(server: &Server, timers: &[Timer]) -> HashMap<String, u64> {
+    let mut client = Client::connect(&server.address).unwrap();
+    let mut announced = HashMap::new();
+    let last = timers.iter().map(|timer| timer.at).max().unwrap_or_default();
+    while now() < last + 1_000 {
+        leave_alone(&mut client);
+    }
+    for channel in 0..CHANNELS {
+        let set: Vec<_> = timers.iter().filter(|timer| timer.channel == channel).collect();
+        loop {
+            let mut seen = HashMap::new();
+            for event in all(&mut client, &format!("/api/v1/channels/t{channel}/events")) {
+                if event["type"] == "review.expired" {
+                    let at = tertulia::wire::time::parse(event["timestamp"].as_str().unwrap()).unwrap() as u64;
+                    let review = event["data"]["messageId"].as_str().unwrap().to_owned();
+                    assert_eq!(seen.insert(review.clone(), at), None, "{review} was announced twice");
+                }
+            }
+            let Some(pending) = set.iter().find(|timer| !seen.contains_key(&timer.review)) else {
+                announced.extend(seen);
+                break;
+            };
+            assert!(now() < pending.at + 60_000, "{pending:?} was lost");
+            leave_alone(&mut client);
+        }
+    }
+    announced
+}
+
+/// Lets the time come, without a server.
+fn pass(until: u64) {
+    while now() < until {
+        thread::yield_now();
+    }
+}
+
+fn percentiles(name: &str, mut late: Vec<u64>) -> u64 {
+    late.sort_unstable();
+    let at = |share: f64| late[((late.len() - 1) as f64 * share) as usize];
+    say(&format!(
+        "{name}: {} deadlines, late by p50 {} ms, p90 {} ms, p99 {} ms, at most {} ms",
+        late.len(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    ));
+    at(1.0)
+}
+
+#[test]
+fn i5_no_deadline_is_early_or_lost_across_kills_and_a_stopped_process() {
+    let count = setting("TERTULIA_TIMERS", 10_000);
+    let mut random = Random(setting("TERTULIA_TIMERS_SEED", 1));
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let start = || Server::start(&data, &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
+    let mut server = start();
+    let mut client = Client::connect(&server.address).unwrap();
+    for n in 0..CHANNELS {
+        let body = json!({"id": format!("t{n}"), "name": "t", "kind": "human"}).to_string();
+        assert_eq!(client.send("POST", "/api/v1/channels", None, &body).unwrap().status, 201);
+    }
+    // While it runs.
+    let (mut timers, pace) = set_all(&server, count * 2 / 5, 0.0, (0, 4_000), &mut random);
+    announced(&server, &timers);
+    // While it is killed, again and again.
+    let (more, pace) = set_all(&server, count * 2 / 5, pace, (0, 5_000), &mut random);
+    timers.extend(more);
+    let mut starts = Vec::new();
+    for _ in 0..4 {
+        pass(now() + 500 + random.below(700));
+        drop(server);
+        server = start();
+        starts.push(now());
+    }
+    // While it is down for a while, and then everything is overdue at once.
+    let (more, _) = set_all(&server, count / 5, 1.5 * pace, (500, 1_500), &mut random);
+    timers.extend(more);
+    assert_eq!(server.terminate(), Some(0));
+    pass(timers.iter().map(|timer| timer.at).max().unwrap_or_default() + 1);
+    let server = start();
+    starts.push(now());
+    let seen = announced(&server, &timers);
+    let (mut on_time, mut overdue) = (Vec::new(), Vec::new());
+    for Timer { review, at, .. } in &timers {
+        assert!(seen[review] >= *at, "{review} was announced {} ms early", at - seen[review]);
+        // What came due while nothing ran is late from when a server was ready again.
+        match starts.iter().rfind(|ready| **ready <= seen[review]) {
+            Some(ready) if at < ready => overdue.push(seen[review] - ready),
+            _ => on_time.push(seen[review] - at),
+        }
+    }
+    percentiles("while it ran", on_time);
+    let worst = percentiles("overdue, from when it was ready", overdue);
+    let allowed = setting("TERTULIA_TIMERS_OVERDUE", OVERDUE_WITHIN);
+    assert!(worst <= allowed, "overdue deadlines were announced {worst} ms after the server was ready");
+    assert_eq!(server.terminate(), Some(0));
+    assert!(program(&data).arg("verify").output().unwrap().status.success());
+}
