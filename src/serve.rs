@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use actors::clock::{Entropy, SystemClock};
 use actors::node::Node;
+use actors::ports::Ports;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::app::App;
+use crate::app::{App, Outside, OutsideError};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::{Config, Secret};
-use crate::egress::{Egress, EgressError};
 use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
 use crate::server::{ServerOptions, serve};
@@ -58,9 +58,9 @@ pub enum ServeError {
     /// No ids can be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
-    /// Users' URLs cannot be called.
+    /// Users' URLs cannot be called, or attachments not be kept.
     #[error(transparent)]
-    Egress(#[from] EgressError),
+    Outside(#[from] OutsideError),
     /// Model endpoints cannot be called.
     #[error(transparent)]
     Models(#[from] OpenAiError),
@@ -82,14 +82,20 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let (failed, failure) = mpsc::channel(1);
     // Only the first reason counts, and only somebody who still listens needs it.
     let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why))))?;
-    let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?;
-    let node = Node::start(store, Arc::new(SystemClock), entropy()?, Arc::new(OpenAi::new(entropy()?)?));
-    let served = serve_node(&node, egress, config, asked, failure).await;
+    let outside = Outside::open(config)?;
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(&outside)?);
+    let served = serve_node(&node, outside, config, asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
         node.drain(Instant::now() + Duration::from_secs(1)).await;
     }
     served.map(|Stopped| ())
+}
+
+/// The actors' ways out.
+fn ports(outside: &Outside) -> Result<Ports, ServeError> {
+    let models = Arc::new(OpenAi::new(entropy()?)?);
+    Ok(Ports { models, files: Arc::new(outside.files.clone()), ..Ports::default() })
 }
 
 /// A source of ids, seeded by the operating system.
@@ -105,7 +111,7 @@ struct Stopped;
 
 async fn serve_node(
     node: &Arc<Node>,
-    egress: Egress,
+    outside: Outside,
     config: &Config,
     asked: impl Future<Output = &'static str>,
     mut failure: mpsc::Receiver<String>,
@@ -117,7 +123,7 @@ async fn serve_node(
         say(&format!("tertulia made an admin API key, shown only this once: {key}"))
     })
     .await?;
-    let app = App::new(Arc::clone(node), pepper, egress, config);
+    let app = App::new(Arc::clone(node), pepper, outside, config);
     let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
     let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
     let serving = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));

@@ -10,19 +10,21 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId};
+use crate::id::{Address, AttachmentId, ContactId, ConversationId, EntityKey, MessageId};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::message::{Message, Overlay, ReviewState};
 use crate::node::Node;
 use crate::store::{KeyHash, Table, View};
 
 pub mod amend;
+pub mod attach;
 pub mod event;
 pub mod post;
 pub mod review;
 pub mod turn;
 pub mod update;
 
+pub use attach::{ATTACHED, MENTIONED, file_key};
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use post::{BusyPolicy, Post, TurnRequest};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
@@ -182,6 +184,13 @@ pub enum Command {
         /// The message that asked.
         message: MessageId,
     },
+    /// Say which message has a file by this binding; where none has, see to it that none ever will.
+    Disclaim {
+        /// The file.
+        attachment: Address,
+        /// The number of its binding.
+        number: u32,
+    },
     /// The alarm is due.
     Wake {
         /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
@@ -208,6 +217,8 @@ pub enum Reply {
     Amended(Box<Overlay>),
     /// The review stands so now.
     Review(Box<ReviewState>),
+    /// This message has the file; `None`: none has it by the binding that was named, and none ever will.
+    Attached(Option<MessageId>),
     /// There was nothing to do.
     Nothing,
 }
@@ -226,6 +237,10 @@ pub enum Rejection {
     },
     /// The message to revise is not one of this conversation.
     IterationNotFound,
+    /// Another message has this file.
+    AttachmentLinked(AttachmentId),
+    /// This file's binding was disclaimed meanwhile.
+    AttachmentLost(AttachmentId),
     /// A turn runs, and the policy is to refuse.
     TurnInProgress,
     /// Too many turns wait.
@@ -277,6 +292,7 @@ impl Machine for Conversation {
             Command::Amend { message, .. } => review::needs_of(state, *message),
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
+            Command::Disclaim { attachment, .. } => vec![Need::Row(ATTACHED, file_key(*attachment))],
             Command::StartTurn { .. } | Command::FinishTurn(_) => Vec::new(),
         }
     }
@@ -290,6 +306,7 @@ impl Machine for Conversation {
         match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
+            (Command::Disclaim { attachment, number }, state) => attach::disclaim(state, *attachment, *number, found),
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
             (Command::StartTurn { agent, key }, Some(state)) => Ok(turn::start(state, agent, *key, moment)),
@@ -357,6 +374,7 @@ impl Machine for Conversation {
             | Command::RetryTurn { .. }
             | Command::CancelTurn { .. }
             | Command::CancelReview { .. }
+            | Command::Disclaim { .. }
             | Command::Wake { .. } => 200,
         }
     }
@@ -408,7 +426,7 @@ impl State {
             | Event::MessageDeleted { .. }
             | Event::MessageDelivered { .. }
             | Event::MessageRead { .. } => {}
-            Event::ReviewCancelled(_) => {}
+            Event::ReviewCancelled(_) | Event::AttachmentDisclaimed { .. } => {}
             Event::ConversationUpdated { owner, reopened, .. } => {
                 self.owner.clone_from(owner);
                 self.closed &= !reopened;

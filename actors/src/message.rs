@@ -121,6 +121,9 @@ pub struct Attachment {
     /// Where the bytes lie; opaque to clients.
     #[n(4)]
     pub storage_key: String,
+    /// The number of its binding to the message's conversation; `None`: it was given in another way.
+    #[n(5)]
+    pub claim: Option<u32>,
 }
 
 /// An HTTP request to make when a review is over.
@@ -225,6 +228,9 @@ pub struct Content {
     /// Whether memories shall be drawn from it.
     #[n(16)]
     pub memories: bool,
+    /// Files that its `references` name, for the conversation's own use.
+    #[n(17)]
+    pub mentions: Option<Vec<AttachmentId>>,
 }
 
 impl Content {
@@ -249,6 +255,7 @@ impl Content {
             media: MediaKind::Text,
             media_content: None,
             memories: false,
+            mentions: None,
         }
     }
 
@@ -261,6 +268,8 @@ impl Content {
             + json(&self.tool_calls)
             + json(&self.references)
             + json(&self.media_content)
+            + 200 * self.attachments.len()
+            + 50 * self.mentions.as_ref().map_or(0, Vec::len)
             + self.review.as_ref().map_or(0, |review| 100 + json(&review.payload) + json(&review.on_expire))
     }
 }

@@ -11,6 +11,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
 use super::answer;
+use super::attachments::link::already_linked;
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Write};
 use super::context::RequestContext;
@@ -35,6 +36,7 @@ mod contact;
 mod conversation;
 mod exchange;
 pub(super) mod list;
+pub(crate) mod media;
 pub(super) mod one;
 
 pub(super) use change::shown_to;
@@ -103,10 +105,10 @@ impl Keyed {
 }
 
 /// A request whose body has been read.
-struct Accepting<'a> {
-    app: &'a App,
-    caller: &'a Caller,
-    context: &'a RequestContext,
+pub(in crate::http) struct Accepting<'a> {
+    pub(in crate::http) app: &'a App,
+    pub(in crate::http) caller: &'a Caller,
+    pub(in crate::http) context: &'a RequestContext,
     headers: &'a HeaderMap,
     report: Report,
     keyed: Option<Keyed>,
@@ -258,6 +260,7 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
         Rejection::IterationNotFound => {
             Problem::fault("/iterationOf", "message_not_found", "is no earlier message of this channel")
         }
+        Rejection::AttachmentLinked(id) | Rejection::AttachmentLost(id) => already_linked(id),
         Rejection::TurnInProgress => {
             Problem::conflict("turn_in_progress", "a turn is running, and this channel takes no message meanwhile")
         }

@@ -5,6 +5,7 @@
 mod agents;
 mod amendments;
 mod api_keys;
+mod attachments;
 mod auth;
 mod bodies;
 mod bootstrap;
@@ -21,6 +22,7 @@ mod egress;
 mod faults;
 mod idempotency;
 mod isolation;
+mod media;
 mod openapi;
 mod origin;
 mod paging;

@@ -7,18 +7,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actors::agent::NoModels;
 use actors::clock::{Entropy, ManualClock, Millis};
 use actors::node::Node;
+use actors::ports::{Files, Ports};
 use actors::store::Store;
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tertulia::app::App;
+use tempfile::TempDir;
+use tertulia::app::{App, Outside};
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::egress::Egress;
+use tertulia::files::FileStore;
 use tertulia::{bootstrap, http as front};
 use tower::ServiceExt;
 
@@ -43,6 +45,8 @@ pub(crate) struct TestApp {
     pub(crate) app: App,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: TestStore,
+    /// Where attachments are.
+    pub(crate) files: Arc<TempDir>,
     router: Router,
 }
 
@@ -69,13 +73,19 @@ impl TestApp {
 
     async fn behind<S: Store>(store: TestStore, wrap: impl FnOnce(TestStore) -> S, env: &[(&str, &str)]) -> Self {
         let clock = Arc::new(ManualClock::at(BEGIN));
-        let first = node(store.clone(), Arc::clone(&clock));
+        let config = config(env);
+        let directory = tempfile::tempdir().unwrap();
+        let outside = Outside {
+            egress: Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap(),
+            files: FileStore::directory(directory.path()).unwrap(),
+        };
+        let files: Arc<dyn Files> = Arc::new(outside.files.clone());
+        let first = node(store.clone(), Arc::clone(&clock), Arc::clone(&files));
         let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };
         let pepper = bootstrap::run(&first, Some(ADMIN_KEY), announce).await.unwrap();
-        let config = config(env);
-        let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap();
-        let app = App::new(node(wrap(store.clone()), Arc::clone(&clock)), pepper, egress, &config);
-        Self { router: front::router(app.clone()), app, clock, store }
+        let node = node(wrap(store.clone()), Arc::clone(&clock), files);
+        let app = App::new(node, pepper, outside, &config);
+        Self { router: front::router(app.clone()), app, clock, store, files: Arc::new(directory) }
     }
 
     pub(crate) fn get(&self, path: impl Display) -> Request {
@@ -125,11 +135,12 @@ pub(crate) const ALL_SCOPES: [&str; 4] = ["messages:write", "messages:read", "re
 
 /// A node on `store`, as a process of its own: it draws other ids than every other node. Two nodes with the same ids
 /// on one store would take each other's commits for their own.
-pub(crate) fn node(store: impl Store, clock: Arc<ManualClock>) -> Arc<Node> {
+pub(crate) fn node(store: impl Store, clock: Arc<ManualClock>, files: Arc<dyn Files>) -> Arc<Node> {
     static NODES: AtomicU64 = AtomicU64::new(0);
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&NODES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    Node::start(Arc::new(store), clock, Entropy::seeded(seed), Arc::new(NoModels))
+    let ports = Ports { files, ..Ports::default() };
+    Node::start(Arc::new(store), clock, Entropy::seeded(seed), ports)
 }
 
 /// A request; await it to send it.
@@ -172,6 +183,12 @@ impl Request {
         let mut this = self.header("content-type", content_type);
         *this.request.body_mut() = body.into();
         this
+    }
+
+    /// With these bytes as a body, and nothing said of what they are.
+    pub(crate) fn bare_body(mut self, body: impl Into<Body>) -> Self {
+        *self.request.body_mut() = body.into();
+        self
     }
 
     /// Sends it, and leaves the body, which may never end.

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use super::turn::Turn;
 use super::{Details, Origin};
 use crate::clock::Millis;
-use crate::id::{ConversationId, MessageId, TurnId};
+use crate::id::{Address, ConversationId, MessageId, TurnId};
 use crate::machine::Record;
 use crate::message::{Content, Message, ReviewState};
 
@@ -171,6 +171,16 @@ pub enum Event {
         #[n(0)]
         next: Option<Millis>,
     },
+    /// No message will have a file by this binding; a mark.
+    #[n(31)]
+    AttachmentDisclaimed {
+        /// The file.
+        #[n(0)]
+        attachment: Address,
+        /// The number of its binding.
+        #[n(1)]
+        number: u32,
+    },
 }
 
 impl Event {
@@ -194,7 +204,7 @@ impl Event {
             Self::TurnCompleted(_) => "turn.completed",
             Self::TurnFailed(_) => "turn.failed",
             Self::TurnCancelled(_) => "turn.cancelled",
-            Self::TurnQueued(_) | Self::DeadlineMoved { .. } => return None,
+            Self::TurnQueued(_) | Self::DeadlineMoved { .. } | Self::AttachmentDisclaimed { .. } => return None,
         })
     }
 }

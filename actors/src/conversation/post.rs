@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::attach;
 use super::turn::Turn;
 use super::{
     Accepted, CONTACT_CONVERSATIONS, CONVERSATIONS, Conversation, DEADLINES, DETAILS, Event, OVERLAYS, Opening, Origin,
@@ -132,6 +133,7 @@ impl Post {
         let Some(state) = state else { return Vec::new() };
         let mut needs = Vec::new();
         for message in &self.messages {
+            needs.extend(attach::needs(&message.content));
             if let Some(Parent::Message(id)) = message.parent
                 && is_within(state, id)
             {
@@ -219,6 +221,9 @@ impl Post {
                 && !is_message(state, id, found)?
             {
                 return Ok(Some(Rejection::IterationNotFound));
+            }
+            if let Some(rejection) = attach::check(&message.content, found)? {
+                return Ok(Some(rejection));
             }
         }
         Ok(None)
@@ -319,6 +324,7 @@ impl Posting<'_> {
             turn: turn.map(|turn| turn.id),
             content: Arc::clone(&content),
         });
+        self.rows.extend(self.messages.last().map(attach::rows).unwrap_or_default());
         if let Some(review) = &content.review {
             let expires_at = review.expires_at;
             self.event(Event::ReviewRequested { message: id, expires_at });

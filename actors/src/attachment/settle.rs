@@ -1,0 +1,172 @@
+//! Finding out whether anybody needs a file, and taking away what nobody does.
+//!
+//! One question, asked for three reasons: a day has passed since the file was made, its message may have been deleted,
+//! or its bytes were to go and are not known to be gone. Whatever the reason, the answer comes from the conversation
+//! that may have the file, and ends in one of two commands that hold only if the file is still as it was seen.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{Attachment, Command, Rejection, State};
+use crate::conversation::{self, MENTIONED, file_key};
+use crate::directory::{Answer, Circumstances, Refusal};
+use crate::id::{EntityKey, MessageId};
+use crate::limits;
+use crate::node::Node;
+
+/// Files to look at, each once at a time. What has no room is asked for again by its alarm.
+#[derive(Debug)]
+pub struct Settling {
+    queue: mpsc::Sender<EntityKey>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entities: HashSet<EntityKey>,
+    /// Taken by the one who works them off.
+    queue: Option<mpsc::Receiver<EntityKey>>,
+}
+
+impl Default for Settling {
+    fn default() -> Self {
+        let (queue, receiver) = mpsc::channel(limits::SETTLING_WAITING);
+        Self { queue, waiting: Mutex::new(Waiting { entities: HashSet::new(), queue: Some(receiver) }) }
+    }
+}
+
+impl Settling {
+    /// Has a file looked at.
+    pub(crate) fn wanted(&self, entity: EntityKey) {
+        let mut waiting = self.lock();
+        if waiting.entities.insert(entity) && self.queue.try_send(entity).is_err() {
+            waiting.entities.remove(&entity);
+        }
+    }
+
+    fn done(&self, entity: EntityKey) {
+        self.lock().entities.remove(&entity);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        // Nothing panics while it is held.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs the service until the node is told to stop.
+pub(crate) async fn run(node: Arc<Node>) {
+    let Some(mut queue) = node.settling.lock().queue.take() else { return };
+    let places = Arc::new(Semaphore::new(limits::SETTLING));
+    while let Some(Some(entity)) = node.stopping.run_until_cancelled(queue.recv()).await {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let node = Arc::clone(&node);
+        tokio::spawn(async move {
+            if let Err(why) = settle(&node, entity).await {
+                tracing::warn!(?entity, why, "an attachment could not be looked at; it will be again");
+            }
+            node.settling.done(entity);
+            drop(place);
+        });
+    }
+}
+
+/// Who needs a file.
+enum Need {
+    /// The message that has it.
+    Message(MessageId),
+    /// Messages that mention it.
+    Mention,
+    /// Nobody.
+    Nobody,
+}
+
+async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), String> {
+    let state = node.state::<Attachment>(entity).await.map_err(|error| error.to_string())?;
+    let Some(state) = state.filter(|state| state.check_at.is_some()) else { return Ok(()) };
+    if state.erased {
+        return sweep(node, entity).await;
+    }
+    let seen = Box::new(state.clone());
+    let message = match need(node, entity, &state).await? {
+        Need::Message(message) => Some(message),
+        Need::Mention => None,
+        Need::Nobody => {
+            return match ask(node, entity, Command::Erase { seen }).await? {
+                Asked::Done => sweep(node, entity).await,
+                Asked::Changed => Ok(()),
+            };
+        }
+    };
+    // Attempts to write its bytes that came to nothing may have left some.
+    let kept = state.file.map(|file| file.storage_key);
+    node.ports.files.clear(super::folder(entity), kept).await?;
+    ask(node, entity, Command::Keep { seen, message }).await.map(|_| ())
+}
+
+/// Takes the bytes away, and notes that they are gone.
+async fn sweep(node: &Arc<Node>, entity: EntityKey) -> Result<(), String> {
+    node.ports.files.clear(super::folder(entity), None).await?;
+    ask(node, entity, Command::Swept).await.map(|_| ())
+}
+
+async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need, String> {
+    if state.file.is_none() {
+        return Ok(Need::Nobody);
+    }
+    let owner = match (state.message, state.bound) {
+        (Some(message), _) => Some(message),
+        (None, Some(bound)) => disclaim(node, entity, bound).await?,
+        (None, None) => None,
+    };
+    if let Some(message) = owner {
+        let conversation = EntityKey::conversation(entity.workspace, message.entity);
+        let overlays = node.overlays(conversation, (message.number, message.number)).await;
+        let overlays = overlays.map_err(|error| error.to_string())?;
+        let gone = overlays.iter().any(|(_, overlay)| overlay.deleted || overlay.erased);
+        return Ok(if gone { Need::Nobody } else { Need::Message(message) });
+    }
+    for conversation in &state.mentioned {
+        let conversation = EntityKey::conversation(entity.workspace, *conversation);
+        let row = node.row(conversation, MENTIONED, file_key(entity.id)).await.map_err(|error| error.to_string())?;
+        if row.is_some() {
+            return Ok(Need::Mention);
+        }
+    }
+    Ok(Need::Nobody)
+}
+
+/// The message of a conversation that has a file by this binding; where there is none, there never will be.
+///
+/// # Errors
+/// Why the conversation could not be asked.
+pub async fn disclaim(
+    node: &Arc<Node>,
+    attachment: EntityKey,
+    bound: super::Bound,
+) -> Result<Option<MessageId>, String> {
+    let conversation = EntityKey::conversation(attachment.workspace, bound.conversation);
+    let command = conversation::Command::Disclaim { attachment: attachment.id, number: bound.number };
+    match node.conversation(conversation, command, Circumstances::default()).await {
+        Ok(Answer::Done(conversation::Reply::Attached(message))) => Ok(message),
+        Ok(_) => Err("the conversation answered something else".to_owned()),
+        Err(refusal) => Err(refusal.to_string()),
+    }
+}
+
+enum Asked {
+    Done,
+    /// It is not as it was seen any more; whatever changed it has put off the next look.
+    Changed,
+}
+
+async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result<Asked, String> {
+    match node.attachment(entity, command, Circumstances::default()).await {
+        Ok(_) => Ok(Asked::Done),
+        Err(Refusal::Rejected(Rejection::Changed)) => Ok(Asked::Changed),
+        Err(refusal) => Err(refusal.to_string()),
+    }
+}
