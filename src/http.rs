@@ -85,8 +85,10 @@ fn talking() -> Router<App> {
         .route("/attachments", post(attachments::upload::create))
         .route("/attachments/{id}", get(attachments::one))
         .route("/attachments/{id}/content", get(attachments::content::get))
-        .route("/contacts", get(contacts::list))
-        .route("/contacts/{id}", get(contacts::one).patch(contacts::update))
+        .route("/contacts", get(contacts::list).post(contacts::save::one))
+        .route("/contacts/bulk", post(contacts::save::bulk))
+        .route("/contacts/{id}", get(contacts::one).patch(contacts::update).delete(contacts::erase))
+        .route("/contacts/{id}/events", get(contacts::events))
         .route("/contacts/{id}/conversations", get(contacts::conversations_of))
 }
 

@@ -5,6 +5,7 @@
 //! from here, so that a client sees all of them at once.
 
 pub mod channel_message;
+pub mod contact;
 pub mod contact_message;
 pub mod conversation_message;
 pub mod event;

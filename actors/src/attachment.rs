@@ -16,6 +16,7 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
+use crate::codec;
 use crate::id::{Address, AttachmentId, EntityKey, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
@@ -42,6 +43,14 @@ pub struct File {
     /// Where the bytes lie; opaque to clients.
     #[n(4)]
     pub storage_key: String,
+}
+
+impl File {
+    /// The same without what somebody called it, and without what would confirm a guess at its bytes.
+    #[must_use]
+    fn without_words(&self) -> Self {
+        Self { filename: String::new(), digest: [0; 32], ..self.clone() }
+    }
 }
 
 /// The conversation whose messages may have a file.
@@ -79,9 +88,26 @@ pub struct State {
     /// It is gone, or about to be.
     #[n(6)]
     pub erased: bool,
+    /// The event that says what it is.
+    #[n(7)]
+    pub completed: Option<u64>,
 }
 
 impl State {
+    /// Nothing of it is known yet.
+    fn begun(id: AttachmentId) -> Self {
+        Self {
+            id,
+            file: None,
+            bound: None,
+            message: None,
+            mentioned: Vec::new(),
+            check_at: None,
+            erased: false,
+            completed: None,
+        }
+    }
+
     /// What a client may see and use; `None` where there is no such file, not yet or not any more.
     #[must_use]
     pub fn ready(&self) -> Option<&File> {
@@ -207,7 +233,7 @@ fn begin(state: Option<&State>, id: AttachmentId, moment: &Moment) -> Decision<A
         return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
     }
     let check_at = Some(moment.now.plus(limits::ORPHAN_KEPT_MILLIS));
-    let begun = State { id, file: None, bound: None, message: None, mentioned: Vec::new(), check_at, erased: false };
+    let begun = State { check_at, ..State::begun(id) };
     change(vec![Event::Begun(id), Event::CheckMoved(check_at)], begun)
 }
 
@@ -269,14 +295,24 @@ fn keep(state: &State, seen: &State, message: Option<MessageId>) -> Decision<Att
     change(events, State { message, check_at: None, ..state.clone() })
 }
 
-fn erase(state: &State, seen: &State, moment: &Moment) -> Decision<Attachment> {
+fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<Decision<Attachment>, Missing> {
     if state != seen {
-        return Decision::Reject(Rejection::Changed);
+        return Ok(Decision::Reject(Rejection::Changed));
+    }
+    let mut redactions = Vec::new();
+    if let Some(seq) = state.completed
+        && let Some(bytes) = found.event(seq)?
+        && let Ok(record) = codec::decode_record::<Event>(seq, bytes)
+        && let Event::Completed(file) = &record.event
+    {
+        redactions.push(Record { event: Event::Completed(file.without_words()), ..record });
     }
     // Until its bytes are known to be gone, somebody looks again.
     let check_at = Some(moment.now.plus(limits::SWEEP_AGAIN_MILLIS));
-    let after = State { check_at, erased: true, ..state.clone() };
-    change(vec![Event::Erased, Event::CheckMoved(check_at)], after)
+    let file = state.file.as_ref().map(File::without_words);
+    let after = State { check_at, erased: true, file, ..state.clone() };
+    let events = vec![Event::Erased, Event::CheckMoved(check_at)];
+    Ok(Decision::Change(Change { redactions, ..Change::new(events, Reply::Attachment(Box::new(after))) }))
 }
 
 fn doubt(state: &State, moment: &Moment) -> Decision<Attachment> {
@@ -295,11 +331,19 @@ impl Machine for Attachment {
     type Reply = Reply;
     type Rejection = Rejection;
 
-    fn needs(_: Option<&State>, _: &Command) -> Vec<Need> {
-        Vec::new()
+    fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
+        match command {
+            Command::Erase { .. } => state.and_then(|state| state.completed).map(Need::Event).into_iter().collect(),
+            _ => Vec::new(),
+        }
     }
 
-    fn decide(state: Option<&State>, command: &Command, moment: &Moment, _: &Found) -> Result<Decision<Self>, Missing> {
+    fn decide(
+        state: Option<&State>,
+        command: &Command,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Self>, Missing> {
         let Some(state) = state else {
             return Ok(match command {
                 Command::Begin(id) => begin(None, *id, moment),
@@ -327,7 +371,7 @@ impl Machine for Attachment {
             Command::Mention(conversation) => mention(state, *conversation, moment),
             Command::Doubt => doubt(state, moment),
             Command::Keep { seen, message } => keep(state, seen, *message),
-            Command::Erase { seen } => erase(state, seen, moment),
+            Command::Erase { seen } => return erase(state, seen, moment, found),
             Command::Swept if state.erased && state.check_at.is_some() => {
                 change(vec![Event::CheckMoved(None)], State { check_at: None, ..state.clone() })
             }
@@ -338,22 +382,20 @@ impl Machine for Attachment {
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
         match (&record.event, state) {
             (Event::Begun(id), state) => {
-                *state = Some(State {
-                    id: *id,
-                    file: None,
-                    bound: None,
-                    message: None,
-                    mentioned: Vec::new(),
-                    check_at: None,
-                    erased: false,
-                });
+                *state = Some(State::begun(*id));
             }
-            (Event::Completed(file), Some(state)) => state.file = Some(file.clone()),
+            (Event::Completed(file), Some(state)) => {
+                state.file = Some(file.clone());
+                state.completed = Some(record.seq);
+            }
             (Event::Bound(bound), Some(state)) => state.bound = Some(*bound),
             (Event::Mentioned(conversation), Some(state)) => state.mentioned.push(*conversation),
             (Event::Linked(message), Some(state)) => state.message = Some(*message),
             (Event::CheckMoved(at), Some(state)) => state.check_at = *at,
-            (Event::Erased, Some(state)) => state.erased = true,
+            (Event::Erased, Some(state)) => {
+                state.erased = true;
+                state.file = state.file.as_ref().map(File::without_words);
+            }
             // A log begins with the beginning; the store's checks have seen to that.
             (_, None) => {}
         }
@@ -389,3 +431,6 @@ impl Machine for Attachment {
 
     fn adopted(_: &Arc<Node>, _: EntityKey) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,36 @@
 //! A contact: one person, by the identifier that a client knows them by.
 //!
 //! The entity's address derives from the workspace and the normalised identifier, so every call for the same person
-//! meets in the same actor, and two bursts never make two contacts or two conversations.
+//! meets in the same actor, and two bursts never make two contacts or two conversations. A contact that was erased may
+//! write again: then another contact begins its life at the same address, with another id and other conversations.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
+use crate::conversation::{Details, Opening, Origin};
+use crate::erasure;
 use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::node::Node;
-use crate::store::{View, ViewWrite};
+use crate::store::View;
+
+mod erase;
+mod save;
+
+pub use erase::{Erasing, Step};
 
 /// Contacts of a workspace by id.
 pub const CONTACTS: View = View(2);
+/// Contacts of a workspace by name and id; see [`name_key`].
+pub const CONTACTS_BY_NAME: View = View(17);
 
 /// How many earlier conversations of a channel are remembered, for keys that were used there.
 const EARLIER_MAX: usize = 4;
+/// Bytes of a name by which contacts are sorted; a list entry's key has room for no more.
+const NAME_BYTES: usize = 64;
 
 /// Where the contact of a normalised identifier lives.
 #[must_use]
@@ -31,6 +42,15 @@ pub fn entity_of(workspace: Address, normalised: &str) -> EntityKey {
 #[must_use]
 pub fn conversation_of(contact: EntityKey, channel: &str, generation: u32) -> EntityKey {
     EntityKey::conversation(contact.workspace, conversation_address(contact, channel, generation))
+}
+
+/// What the keys of contacts whose name begins with `name` begin with: lower case, cut at a character so that a key has
+/// room for it.
+#[must_use]
+pub fn name_key(name: &str) -> Vec<u8> {
+    let lower = name.to_lowercase();
+    let end = (0..=NAME_BYTES.min(lower.len())).rev().find(|end| lower.is_char_boundary(*end)).unwrap_or_default();
+    lower.as_bytes()[..end].to_vec()
 }
 
 /// The conversation that is open with a contact on a channel.
@@ -48,6 +68,22 @@ pub struct OpenConversation {
     /// The ones before it, newest first.
     #[n(3)]
     pub earlier: Vec<ConversationId>,
+    /// The generation with which the present life began, if it was not the first. Those before it belong to somebody
+    /// who was erased; where it is the one to come, so does this one.
+    #[n(4)]
+    pub first: Option<u32>,
+}
+
+impl OpenConversation {
+    /// The generation with which the present life began.
+    fn first(&self) -> u32 {
+        self.first.unwrap_or(1)
+    }
+
+    /// Whether it belongs to the present life.
+    fn is_open(&self) -> bool {
+        self.generation >= self.first()
+    }
 }
 
 /// What decisions need to know of a contact.
@@ -56,7 +92,7 @@ pub struct State {
     /// Its id; the time in it is that of its creation.
     #[n(0)]
     pub id: ContactId,
-    /// The identifier as it was first given.
+    /// The identifier as it was first given; empty once erased.
     #[n(1)]
     pub identifier: String,
     /// The name it was created with, or was given since.
@@ -68,12 +104,40 @@ pub struct State {
     /// Its conversations, one a channel.
     #[n(4)]
     pub open: Vec<OpenConversation>,
+    /// When it was erased, if it has not written since.
+    #[n(5)]
+    pub erased_at: Option<Millis>,
+    /// What is left to do of an erasure, of this life or the one before.
+    #[n(6)]
+    pub erasing: Option<Erasing>,
+    /// Sequence of the event with which this life began, if it is not the first.
+    #[n(7)]
+    pub first_seq: Option<u64>,
+}
+
+impl State {
+    /// Every conversation that belongs to somebody who was erased, with what it would begin with if it was assigned and
+    /// not used yet; only the newest one on a channel can be so.
+    pub(crate) fn erased_conversations(
+        &self,
+        contact: EntityKey,
+    ) -> impl Iterator<Item = (EntityKey, Option<Opening>)> + '_ {
+        let id = self.erasing.map_or(self.id, |erasing| erasing.id);
+        self.open.iter().flat_map(move |open| {
+            (1..open.first()).map(move |generation| {
+                let origin = Origin::Api { channel: open.channel.clone(), contact: id, agent: String::new() };
+                let opening = Opening { id: open.id, origin, owner: None, details: Details::default() };
+                let unused = (generation == open.generation).then_some(opening);
+                (conversation_of(contact, &open.channel, generation), unused)
+            })
+        })
+    }
 }
 
 /// What happens to a contact.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Event {
-    /// Somebody wrote for the first time.
+    /// Somebody wrote for the first time, or was written down.
     #[n(0)]
     ContactCreated {
         /// Its id.
@@ -86,7 +150,7 @@ pub enum Event {
         #[n(2)]
         name: Option<String>,
     },
-    /// A conversation was assigned.
+    /// A conversation was assigned; a mark.
     #[n(1)]
     ConversationAssigned(#[n(0)] OpenConversation),
     /// The name changed.
@@ -96,6 +160,25 @@ pub enum Event {
         #[n(0)]
         name: Option<String>,
     },
+    /// Who it was is forgotten.
+    #[n(3)]
+    ContactErased,
+    /// An erasure has come so far, or has to be looked after again; a mark.
+    #[n(4)]
+    ErasureMoved(#[n(0)] Option<Erasing>),
+}
+
+impl Event {
+    /// The event's name on the wire; `None` for a mark.
+    #[must_use]
+    pub fn name(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::ContactCreated { .. } => "contact.created",
+            Self::ContactUpdated { .. } => "contact.updated",
+            Self::ContactErased => "contact.erased",
+            Self::ConversationAssigned(_) | Self::ErasureMoved(_) => return None,
+        })
+    }
 }
 
 /// What a contact can be asked.
@@ -112,11 +195,27 @@ pub enum Command {
         /// The conversation that turned out to be closed.
         closed: Option<ConversationId>,
     },
+    /// Write the contact down if it is not there, and change the name if one is given.
+    Save {
+        /// The identifier, trimmed.
+        identifier: String,
+        /// The name; `None`: stays as it is.
+        name: Option<Option<String>>,
+    },
     /// Change the name.
     Update {
+        /// Of which contact.
+        id: ContactId,
         /// What it shall be.
         name: Option<String>,
     },
+    /// Forget who it was.
+    Erase {
+        /// Which contact.
+        id: ContactId,
+    },
+    /// One step of an erasure.
+    GoOn(erase::Step),
 }
 
 /// What a contact answers.
@@ -130,7 +229,12 @@ pub enum Reply {
         conversation: OpenConversation,
     },
     /// It stands so now.
-    Contact(Box<State>),
+    Contact {
+        /// The contact.
+        state: Box<State>,
+        /// It was not there before.
+        created: bool,
+    },
 }
 
 /// Why a contact refuses.
@@ -154,6 +258,11 @@ fn conversation_address(entity: EntityKey, channel: &str, generation: u32) -> Ad
     )
 }
 
+/// The state, if the contact is there.
+fn living(state: Option<&State>) -> Option<&State> {
+    state.filter(|state| state.erased_at.is_none())
+}
+
 fn resolve(
     state: Option<&State>,
     (identifier, name, channel): (&str, Option<&String>, &str),
@@ -161,7 +270,8 @@ fn resolve(
     moment: &Moment,
 ) -> Decision<Contact> {
     let open = state.and_then(|state| state.open.iter().find(|open| open.channel == channel));
-    if let (Some(state), Some(open)) = (state, open)
+    if let (Some(state), Some(open)) = (living(state), open)
+        && open.is_open()
         && closed != Some(open.id)
     {
         return Decision::Answer(Reply::Resolved { contact: state.id, conversation: open.clone() });
@@ -178,27 +288,16 @@ fn resolve(
         earlier: open
             .map(|open| std::iter::once(open.id).chain(open.earlier.iter().copied()).take(EARLIER_MAX).collect())
             .unwrap_or_default(),
+        first: open.and_then(|open| open.first),
     };
-    let contact = state.map_or_else(|| ContactId::new(moment.now, moment.entity.id), |state| state.id);
-    let mut events = Vec::new();
-    let mut views = Vec::new();
-    if state.is_none() {
-        let identifier = identifier.to_owned();
-        events.push(Event::ContactCreated { id: contact, identifier, name: name.cloned() });
-        let key = Bytes::copy_from_slice(&contact.to_bytes());
-        views.push(ViewWrite { view: CONTACTS, key, value: Some(Bytes::new()) });
+    let mut change = Change::new(Vec::new(), Reply::Resolved { contact: save::id_of(state, moment), conversation });
+    if living(state).is_none() {
+        save::create(state, identifier, name.map(String::as_str), moment, &mut change);
     }
-    events.push(Event::ConversationAssigned(conversation.clone()));
-    Decision::Change(Change { views, ..Change::new(events, Reply::Resolved { contact, conversation }) })
-}
-
-fn update(state: &State, name: Option<&String>, moment: &Moment) -> Decision<Contact> {
-    let after = State { name: name.cloned(), updated_at: moment.now, ..state.clone() };
-    if after.name == state.name {
-        return Decision::Answer(Reply::Contact(Box::new(state.clone())));
+    if let Reply::Resolved { conversation, .. } = &change.reply {
+        change.events.push(Event::ConversationAssigned(conversation.clone()));
     }
-    let event = Event::ContactUpdated { name: name.cloned() };
-    Decision::Change(Change::new(vec![event], Reply::Contact(Box::new(after))))
+    Decision::Change(change)
 }
 
 impl Machine for Contact {
@@ -208,67 +307,113 @@ impl Machine for Contact {
     type Reply = Reply;
     type Rejection = Rejection;
 
-    fn needs(_: Option<&State>, _: &Command) -> Vec<Need> {
-        Vec::new()
+    fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
+        match command {
+            Command::GoOn(step) => step.needs(state),
+            _ => Vec::new(),
+        }
     }
 
-    fn decide(state: Option<&State>, command: &Command, moment: &Moment, _: &Found) -> Result<Decision<Self>, Missing> {
+    fn decide(
+        state: Option<&State>,
+        command: &Command,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Self>, Missing> {
         Ok(match (command, state) {
             (Command::Resolve { identifier, name, channel, closed }, state) => {
                 resolve(state, (identifier, name.as_ref(), channel), *closed, moment)
             }
-            (Command::Update { name }, Some(state)) => update(state, name.as_ref(), moment),
-            (Command::Update { .. }, None) => Decision::Reject(Rejection::NotFound),
+            (Command::Save { identifier, name }, state) => save::save(state, identifier, name.as_ref(), moment),
+            (Command::Update { id, name }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
+                save::update(state, name.as_deref(), moment)
+            }
+            (Command::Erase { id }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
+                Decision::Change(erase::erase(state, moment))
+            }
+            (Command::GoOn(step), Some(state)) => return erase::go_on(state, *step, moment, found),
+            (Command::Update { .. } | Command::Erase { .. }, _) | (Command::GoOn(_), None) => {
+                Decision::Reject(Rejection::NotFound)
+            }
         })
     }
 
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
-        match (&record.event, state) {
-            (Event::ContactCreated { id, identifier, name }, state) => {
-                *state = Some(State {
-                    id: *id,
-                    identifier: identifier.clone(),
-                    name: name.clone(),
-                    updated_at: record.at,
-                    open: Vec::new(),
-                });
-            }
-            (Event::ConversationAssigned(conversation), Some(state)) => {
-                state.open.retain(|open| open.channel != conversation.channel);
-                state.open.push(conversation.clone());
-            }
-            (Event::ContactUpdated { name }, Some(state)) => {
-                state.name.clone_from(name);
-                state.updated_at = record.at;
-            }
-            // A log begins with the creation; the store's checks have seen to that.
-            (_, None) => {}
+        if let Event::ContactCreated { id, identifier, name } = &record.event {
+            let former = state.take();
+            *state = Some(State {
+                id: *id,
+                identifier: identifier.clone(),
+                name: name.clone(),
+                updated_at: record.at,
+                open: former.as_ref().map(|former| former.open.clone()).unwrap_or_default(),
+                erased_at: None,
+                erasing: former.and_then(|former| former.erasing),
+                first_seq: Some(record.seq).filter(|seq| *seq > 1),
+            });
+        } else if let Some(state) = state {
+            state.take(record);
         }
     }
 
-    fn is_event(_: &Event) -> bool {
-        true
+    fn is_event(event: &Event) -> bool {
+        event.name().is_some()
     }
 
-    fn alarm(_: &State) -> Option<Millis> {
-        None
+    fn alarm(state: &State) -> Option<Millis> {
+        state.erasing.map(|erasing| erasing.look_at)
     }
 
-    fn on_alarm(_: &Node, _: EntityKey, state: &State) -> Command {
-        Command::Update { name: state.name.clone() }
+    fn on_alarm(_: &Node, _: EntityKey, _: &State) -> Command {
+        Command::GoOn(erase::Step::PutOff)
+    }
+
+    fn weight(command: &Command) -> usize {
+        match command {
+            Command::GoOn(_) => limits::BATCH_BYTES,
+            _ => 300,
+        }
     }
 
     fn public_id(state: &State) -> Option<String> {
         Some(state.id.to_string())
     }
 
-    fn weight(_: &Command) -> usize {
-        300
+    fn committed(node: &Arc<Node>, entity: EntityKey, _: &State, records: &[Arc<Record<Event>>]) {
+        // Whoever erases a contact does so at once; one that is put off was left behind by a process that ended.
+        let put_off = |record: &Arc<Record<Event>>| matches!(&record.event, Event::ErasureMoved(Some(erasing)) if erasing.put_off > 0);
+        if records.iter().any(put_off) {
+            erasure::resume(node, entity);
+        }
     }
 
-    fn committed(_: &Arc<Node>, _: EntityKey, _: &State, _: &[Arc<Record<Event>>]) {}
-
     fn adopted(_: &Arc<Node>, _: EntityKey) {}
+}
+
+impl State {
+    /// Takes a record other than a creation into the state.
+    fn take(&mut self, record: &Record<Event>) {
+        match &record.event {
+            Event::ContactCreated { .. } => {}
+            Event::ConversationAssigned(conversation) => {
+                self.open.retain(|open| open.channel != conversation.channel);
+                self.open.push(conversation.clone());
+            }
+            Event::ContactUpdated { name } => {
+                self.name.clone_from(name);
+                self.updated_at = record.at;
+            }
+            Event::ContactErased => {
+                self.identifier.clear();
+                self.name = None;
+                self.updated_at = record.at;
+                self.erased_at = Some(record.at);
+                self.open.iter_mut().for_each(|open| open.first = Some(open.generation + 1));
+                self.erasing = Some(Erasing::begun(self.id, record.at, record.seq));
+            }
+            Event::ErasureMoved(erasing) => self.erasing = *erasing,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -18,13 +18,16 @@ use crate::store::{KeyHash, Table, View};
 
 pub mod amend;
 pub mod attach;
+pub mod erase;
 pub mod event;
 pub mod post;
 pub mod review;
 pub mod turn;
 pub mod update;
 
+pub use amend::{SHOWN, shown_key};
 pub use attach::{ATTACHED, MENTIONED, file_key};
+pub use erase::Erasure;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use post::{BusyPolicy, Post, TurnRequest};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
@@ -41,9 +44,6 @@ pub const DETAILS: Table = Table(4);
 /// Numbers of turns that had to wait, by the idempotency key that they were asked for with: such a turn is no event
 /// that the key could name.
 pub const ASKED_TURNS: Table = Table(5);
-/// What answers to keyed requests showed of a message, by the idempotency key: an [`Overlay`] as it was then. The log
-/// cannot tell, because edited words stay out of it.
-pub const SHOWN: Table = Table(20);
 
 /// Conversations of a workspace by id, without those of human channels.
 pub const CONVERSATIONS: View = View(1);
@@ -140,6 +140,9 @@ pub struct State {
     /// Sequence of the newest event.
     #[n(11)]
     pub last_seq: u64,
+    /// Its words are being taken away, or are.
+    #[n(18)]
+    pub erasure: Option<Erasure>,
 }
 
 /// What a conversation can be asked.
@@ -191,6 +194,11 @@ pub enum Command {
         /// The number of its binding.
         number: u32,
     },
+    /// Take all words away, a step at a time; ask again until it is done.
+    Erase {
+        /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
+        unused: Option<Opening>,
+    },
     /// The alarm is due.
     Wake {
         /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
@@ -219,6 +227,8 @@ pub enum Reply {
     Review(Box<ReviewState>),
     /// This message has the file; `None`: none has it by the binding that was named, and none ever will.
     Attached(Option<MessageId>),
+    /// So far the words have been taken away.
+    Erasing(Erasure),
     /// There was nothing to do.
     Nothing,
 }
@@ -230,6 +240,8 @@ pub enum Rejection {
     NotFound,
     /// It is closed.
     Closed,
+    /// Its contact was erased, and it with them.
+    Erased,
     /// An item's parent is not a message of this conversation.
     ParentNotFound {
         /// Which item of the batch.
@@ -293,7 +305,7 @@ impl Machine for Conversation {
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
             Command::Disclaim { attachment, .. } => vec![Need::Row(ATTACHED, file_key(*attachment))],
-            Command::StartTurn { .. } | Command::FinishTurn(_) => Vec::new(),
+            Command::StartTurn { .. } | Command::FinishTurn(_) | Command::Erase { .. } => Vec::new(),
         }
     }
 
@@ -307,7 +319,12 @@ impl Machine for Conversation {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
             (Command::Disclaim { attachment, number }, state) => attach::disclaim(state, *attachment, *number, found),
+            (Command::Erase { unused: Some(opening) }, None) => {
+                Ok(Decision::Change(erase::close_unused(opening, moment)))
+            }
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
+            (Command::Erase { .. }, Some(state)) => erase::erase(state, moment, found),
+            (Command::Update(_), Some(state)) if state.erasure.is_some() => Ok(Decision::Reject(Rejection::Erased)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
             (Command::StartTurn { agent, key }, Some(state)) => Ok(turn::start(state, agent, *key, moment)),
             (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
@@ -337,6 +354,7 @@ impl Machine for Conversation {
                 queued: Vec::new(),
                 next_deadline: None,
                 last_seq: record.seq,
+                erasure: None,
             });
         } else if let Some(state) = state {
             state.last_seq = record.seq;
@@ -370,6 +388,7 @@ impl Machine for Conversation {
             Command::Update(update) => update.weight(),
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
+            Command::Erase { .. } => crate::limits::BATCH_BYTES,
             Command::StartTurn { .. }
             | Command::RetryTurn { .. }
             | Command::CancelTurn { .. }
@@ -440,6 +459,16 @@ impl State {
                 self.messages += 1;
                 self.last_message_at = Some(record.at);
                 self.updated_at = record.at;
+            }
+            Event::ConversationErased => {
+                self.closed = true;
+                self.updated_at = record.at;
+                self.erasure = Some(Erasure { since: record.at, next: Some(1), last: record.seq - 1 });
+            }
+            Event::ErasureMoved { next } => {
+                if let Some(erasure) = &mut self.erasure {
+                    erasure.next = *next;
+                }
             }
             Event::ReviewRequested { expires_at, .. } => {
                 self.next_deadline = Some(self.next_deadline.map_or(*expires_at, |next| next.min(*expires_at)));

@@ -274,7 +274,9 @@ impl<M: Machine> Resident<M> {
             return self.tell(draft);
         }
         let random = self.node.entropy.draw();
-        let state = (self.commits_since_snapshot + 1 >= self.node.store.snapshot_every())
+        // An older snapshot may hold what is being taken out of the log.
+        let due = self.commits_since_snapshot + 1 >= self.node.store.snapshot_every() || !draft.redactions.is_empty();
+        let state = due
             .then(|| draft.state.as_ref().map(|state| codec::encode(&Snapshot { at: draft.last_at, state })))
             .flatten();
         draft.snapshot = state.is_some();
@@ -290,6 +292,7 @@ impl<M: Machine> Resident<M> {
             views: std::mem::take(&mut draft.views),
             state,
             alarm: moved.then_some(AlarmChange { previous: self.alarm, next: alarm }),
+            redactions: std::mem::take(&mut draft.redactions),
             watch: None,
         };
         let timing = Timing::begin(&self.node, draft.span.context(), &mut commit);

@@ -23,6 +23,7 @@ pub mod codec;
 pub mod contact;
 pub mod conversation;
 pub mod directory;
+pub mod erasure;
 mod host;
 pub mod id;
 pub mod key;

@@ -5,7 +5,7 @@
 //! and repeated at will: after a conflict the same command is simply decided again on what the store holds.
 //! Everything else (batching, storing, answering, alarms) is the host's and the same for all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -52,9 +52,14 @@ pub enum Need {
     Row(Table, Bytes),
     /// The first rows of a list, ascending: up to `limit` of them.
     First(Table, usize),
+    /// The rows of a list whose keys begin so, up to [`UNDER`] of them.
+    Under(Table, Bytes),
     /// The event with this sequence.
     Event(u64),
 }
+
+/// Rows under one prefix that a decision looks at: what belongs to one thing is few, and a commit could not take more.
+pub const UNDER: usize = 1_024;
 
 /// What was read for a batch of commands, with the batch's own writes laid over it.
 #[derive(Debug, Default)]
@@ -62,6 +67,7 @@ pub struct Found {
     read: Layer,
     written: Layer,
     firsts: HashMap<Table, First>,
+    unders: HashSet<(Table, Bytes)>,
 }
 
 /// How far a list was read from its start.
@@ -123,6 +129,29 @@ impl Found {
         Ok(rows)
     }
 
+    /// The keys of a list that begin with `prefix`, as far as they were read.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if they were not read.
+    pub fn under(&self, table: Table, prefix: &Bytes) -> Result<BTreeSet<&Bytes>, Missing> {
+        if !self.unders.contains(&(table, prefix.clone())) {
+            return Err(Missing(vec![Need::Under(table, prefix.clone())]));
+        }
+        let mut keys = BTreeSet::new();
+        for layer in [&self.read, &self.written] {
+            let rows = layer.rows.range((table, prefix.clone())..);
+            for ((_, key), value) in rows.take_while(|((of, key), _)| *of == table && key.starts_with(prefix)) {
+                if value.is_some() {
+                    keys.insert(key)
+                } else {
+                    keys.remove(key)
+                };
+            }
+        }
+        Ok(keys)
+    }
+
     /// The stored encoding of the event with this sequence, if there is one.
     ///
     /// # Errors
@@ -142,6 +171,7 @@ impl Found {
         match need {
             Need::Row(table, key) => self.row(*table, key.clone()).is_ok(),
             Need::First(table, limit) => self.firsts.get(table).is_some_and(|first| first.limit >= *limit),
+            Need::Under(table, prefix) => self.unders.contains(&(*table, prefix.clone())),
             Need::Event(seq) => self.event(*seq).is_ok(),
         }
     }
@@ -154,6 +184,11 @@ impl Found {
         let upto = rows.last().filter(|_| rows.len() >= limit).map(|row| row.key.clone());
         self.read.rows.extend(rows.into_iter().map(|row| ((table, row.key), Some(row.value))));
         self.firsts.insert(table, First { limit, upto });
+    }
+
+    pub(crate) fn add_under(&mut self, table: Table, prefix: Bytes, rows: Vec<Row>) {
+        self.read.rows.extend(rows.into_iter().map(|row| ((table, row.key), Some(row.value))));
+        self.unders.insert((table, prefix));
     }
 
     pub(crate) fn add_event(&mut self, seq: u64, event: Option<Bytes>) {
@@ -202,6 +237,8 @@ pub struct Change<M: Machine> {
     pub rows: Vec<RowWrite>,
     /// List entries.
     pub views: Vec<ViewWrite>,
+    /// Earlier events that say less from now on; each must lead to the same state as before.
+    pub redactions: Vec<Record<M::Event>>,
     /// The answer once all of it is durable.
     pub reply: M::Reply,
 }
@@ -209,7 +246,7 @@ pub struct Change<M: Machine> {
 impl<M: Machine> Change<M> {
     /// A change that only appends.
     pub fn new(events: Vec<M::Event>, reply: M::Reply) -> Self {
-        Self { events, rows: Vec::new(), views: Vec::new(), reply }
+        Self { events, rows: Vec::new(), views: Vec::new(), redactions: Vec::new(), reply }
     }
 }
 

@@ -174,7 +174,19 @@ pub struct Review {
     pub quorum: Option<Quorum>,
 }
 
-/// What a message says; immutable once accepted.
+/// Why a message says nothing any more. Its words are in no record then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Gone {
+    /// It was deleted.
+    #[n(0)]
+    Deleted,
+    /// Its contact was erased.
+    #[n(1)]
+    Erased,
+}
+
+/// What a message says; immutable once accepted, until its words are taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Content {
     /// `user`, `assistant`, `system`, `tool`, `developer` or a word of the client's own.
@@ -231,6 +243,9 @@ pub struct Content {
     /// Files that its `references` name, for the conversation's own use.
     #[n(17)]
     pub mentions: Option<Vec<AttachmentId>>,
+    /// Its words were taken away.
+    #[n(18)]
+    pub gone: Option<Gone>,
 }
 
 impl Content {
@@ -256,7 +271,63 @@ impl Content {
             media_content: None,
             memories: false,
             mentions: None,
+            gone: None,
         }
+    }
+
+    /// The same without what anybody has said or sent: who, when and to whom stays, and so does what a review's
+    /// callback still has to be told.
+    #[must_use]
+    pub fn without_words(&self, gone: Gone) -> Self {
+        let review = self.review.as_ref().map(|review| Review {
+            kind: review.kind.clone(),
+            payload: None,
+            callback: review.callback.clone(),
+            expires_at: review.expires_at,
+            on_expire: None,
+            quorum: None,
+        });
+        Self {
+            role: self.role.clone(),
+            sender: self.sender.clone(),
+            text: None,
+            severity: self.severity,
+            metadata: None,
+            review,
+            webhook_url: self.webhook_url.clone(),
+            attachments: Vec::new(),
+            iteration_of: self.iteration_of,
+            message_type: self.message_type.clone(),
+            tool_calls: None,
+            references: None,
+            tags: None,
+            sent_at: self.sent_at,
+            media: self.media,
+            media_content: None,
+            memories: false,
+            mentions: None,
+            gone: Some(gone),
+        }
+    }
+
+    /// Its words; those of a file without a caption are the file's name.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        let said = self.text.as_deref().filter(|text| !text.trim().is_empty());
+        said.or_else(|| self.attachments.first().map(|file| file.filename.as_str())).unwrap_or_default()
+    }
+
+    /// What a model reads: the words, and a line for each file, which it cannot see.
+    #[must_use]
+    pub fn for_a_model(&self) -> String {
+        let mut text = self.text.clone().unwrap_or_default();
+        for file in &self.attachments {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text += &format!("[attached file: {}, {}, {} bytes]", file.filename, file.mime_type, file.size);
+        }
+        text
     }
 
     /// About how many bytes it takes in a commit.
@@ -309,6 +380,17 @@ pub struct Message {
     pub turn: Option<TurnId>,
     /// What it says.
     pub content: Arc<Content>,
+}
+
+impl Message {
+    /// Why it says nothing any more, if that is so.
+    #[must_use]
+    pub fn gone(&self, overlay: &Overlay) -> Option<Gone> {
+        if overlay.erased || self.content.gone == Some(Gone::Erased) {
+            return Some(Gone::Erased);
+        }
+        self.content.gone.or(overlay.deleted.then_some(Gone::Deleted))
+    }
 }
 
 /// How a review stands.
@@ -369,6 +451,14 @@ pub struct ReviewState {
     pub votes: Vec<Vote>,
 }
 
+impl ReviewState {
+    /// How it ended, without the words of those who answered.
+    #[must_use]
+    pub fn without_words(&self) -> Self {
+        Self { response: None, feedback: None, votes: Vec::new(), ..self.clone() }
+    }
+}
+
 /// What has become of a message since it was accepted: the current values of what can change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Overlay {
@@ -402,4 +492,21 @@ pub struct Overlay {
     /// The newest message that revises it.
     #[n(9)]
     pub superseded_by: Option<MessageId>,
+}
+
+impl Overlay {
+    /// What is left of it when the message's words are taken away.
+    #[must_use]
+    pub fn without_words(&self, gone: Gone) -> Self {
+        Self {
+            updated_at: self.updated_at,
+            deleted: gone == Gone::Deleted || self.deleted,
+            erased: gone == Gone::Erased,
+            review: self.review.as_ref().map(ReviewState::without_words),
+            delivered_at: self.delivered_at,
+            read_at: self.read_at,
+            superseded_by: self.superseded_by,
+            ..Self::default()
+        }
+    }
 }

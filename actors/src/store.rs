@@ -49,6 +49,15 @@ pub struct NewRecord {
     pub payload: Bytes,
 }
 
+/// An earlier event whose payload is replaced, because what it said must go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redaction {
+    /// Its sequence; one that is not there is passed over.
+    pub seq: u64,
+    /// What it says from now on.
+    pub payload: Bytes,
+}
+
 /// A record of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord {
@@ -148,6 +157,10 @@ pub struct Commit {
     pub state: Option<Bytes>,
     /// `None`: the alarm stays as it is.
     pub alarm: Option<AlarmChange>,
+    /// Earlier events to be read with other payloads once this is committed; none of this commit's own. They are the
+    /// one part that need not be atomic with the rest: a store may apply them before it knows that the commit
+    /// conflicts. So only what has to go in any case may be asked for.
+    pub redactions: Vec<Redaction>,
     /// Where a commit that is traced is told about; `None`: nobody looks.
     pub watch: Option<Arc<CommitWatch>>,
 }
@@ -233,6 +246,23 @@ pub struct KeyRange {
     pub after: Option<Bytes>,
     /// Only keys less than this.
     pub before: Option<Bytes>,
+}
+
+impl KeyRange {
+    /// The keys that begin with `prefix` and go on behind it.
+    #[must_use]
+    pub fn under(prefix: &[u8]) -> Self {
+        let after = (!prefix.is_empty()).then(|| Bytes::copy_from_slice(prefix));
+        Self { after, before: successor(prefix) }
+    }
+}
+
+/// The first key that does not begin with `prefix` any more.
+fn successor(prefix: &[u8]) -> Option<Bytes> {
+    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut next = prefix[..=kept].to_vec();
+    next[kept] += 1;
+    Some(next.into())
 }
 
 /// A due alarm. `(at, entity)` is also the cursor behind which to read on.

@@ -214,13 +214,13 @@ impl Context {
         } else {
             &self.question
         };
-        let texts: Vec<&str> = messages.iter().map(words).collect();
+        let texts: Vec<&str> = messages.iter().map(|message| message.content.words()).collect();
         texts.join("\n")
     }
 
     /// About how many tokens the model would read.
     fn tokens(&self, agent: &Agent) -> u64 {
-        let texts = self.before.iter().chain(&self.question).map(words);
+        let texts = self.before.iter().chain(&self.question).map(|message| message.content.words());
         builtin::tokens_of(agent.system_prompt.as_deref().into_iter().chain(texts))
     }
 
@@ -232,13 +232,8 @@ impl Context {
             self.before.iter().chain(&self.question).filter(|message| {
                 matches!(message.content.role.as_str(), "user" | "assistant" | "system" | "developer")
             });
-        let messages =
-            messages.map(|message| ChatMessage { role: message.content.role.clone(), text: words(message).to_owned() });
+        let messages = messages
+            .map(|message| ChatMessage { role: message.content.role.clone(), text: message.content.for_a_model() });
         system.chain(messages).collect()
     }
-}
-
-/// The words of a message; what a picture or a recording has for words is its caption.
-fn words(message: &Message) -> &str {
-    message.content.text.as_deref().unwrap_or_default()
 }

@@ -104,6 +104,7 @@ fn commit(slot: usize, expected: Option<Head>, number: u64, payload: Bytes) -> C
         views: Vec::new(),
         state: None,
         alarm: None,
+        redactions: Vec::new(),
         watch: None,
     }
 }

@@ -363,6 +363,7 @@ fn measure(commit: &Commit) -> Result<usize, StoreError> {
     let bytes = log_row::encoded_len(&commit.records)
         + commit.keys.len() * 64
         + rows.chain(views).sum::<usize>()
+        + commit.redactions.iter().map(|redaction| redaction.payload.len()).sum::<usize>()
         + commit.state.as_ref().map_or(0, Bytes::len);
     if bytes > COMMIT_BYTES { Err(StoreError::TooLarge { bytes, max: COMMIT_BYTES }) } else { Ok(bytes) }
 }

@@ -1,6 +1,8 @@
 //! Contacts: the people behind api channels.
 
-use actors::contact::{self, CONTACTS, Contact, entity_of};
+use std::time::Duration;
+
+use actors::contact::{self, CONTACTS, CONTACTS_BY_NAME, Contact, entity_of, name_key};
 use actors::conversation::CONTACT_CONVERSATIONS;
 use actors::directory::Answer;
 use actors::id::{ContactId, EntityKey};
@@ -8,7 +10,6 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
-use serde::Serialize;
 
 use super::answer::{ignoring, json};
 use super::body::JsonBytes;
@@ -19,36 +20,21 @@ use super::conversations;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::listing::Listing;
+use super::log::behind;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
+use super::resource::immutable;
 use crate::app::App;
 use crate::json::fields::Length;
+use crate::wire::contact::{contact_event, contact_view};
 use crate::wire::contact_message::{MAX_NAME_CHARS, normalize_identifier};
-use crate::wire::json_view::Shown;
-use crate::wire::time::Time;
 
-/// A contact as clients see it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ContactView<'a> {
-    id: Shown<ContactId>,
-    identifier: &'a str,
-    name: Option<&'a str>,
-    created_at: Time,
-    updated_at: Time,
-}
+pub mod save;
 
-fn view(state: &contact::State) -> ContactView<'_> {
-    ContactView {
-        id: Shown(state.id),
-        identifier: &state.identifier,
-        name: state.name.as_deref(),
-        created_at: Time(state.id.at),
-        updated_at: Time(state.updated_at),
-    }
-}
+/// How long a request waits until everything of a contact is erased; it goes on after that.
+const ERASING: Duration = Duration::from_secs(20);
 
 /// 404 for a contact that does not exist, here or at all.
 pub(super) fn contact_not_found() -> Problem {
@@ -56,7 +42,8 @@ pub(super) fn contact_not_found() -> Problem {
 }
 
 async fn load(app: &App, entity: EntityKey) -> Result<Option<contact::State>, Problem> {
-    app.node().state::<Contact>(entity).await.map_err(store_problem)
+    let state = app.node().state::<Contact>(entity).await.map_err(store_problem)?;
+    Ok(state.filter(|state| state.erased_at.is_none()))
 }
 
 /// A contact of the caller's workspace.
@@ -71,7 +58,7 @@ pub(super) async fn one(
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &view(&find(&app, &caller, &id).await?)))
+    Ok(json(StatusCode::OK, &contact_view(&find(&app, &caller, &id).await?)))
 }
 
 pub(super) async fn update(
@@ -86,13 +73,18 @@ pub(super) async fn update(
     let report = &mut incoming.report;
     let given = fields.object().has("name");
     let name = fields.string(report, "name", Length::chars(0, MAX_NAME_CHARS)).map(std::borrow::Cow::into_owned);
+    let known = find(&app, &caller, &id).await;
+    // Another identifier is another contact: two people never become one by a change.
+    immutable(&mut fields, report, "identifier", known.as_ref().ok().map(|state| state.identifier.as_str()));
     fields.finish(report);
     let ignored = incoming.report.check()?;
-    let state = find(&app, &caller, &id).await?;
+    let state = known?;
     let entity = EntityKey::contact(caller.address, state.id.address);
-    let command = contact::Command::Update { name: if given { name } else { state.name.clone() } };
+    let command = contact::Command::Update { id: state.id, name: if given { name } else { state.name.clone() } };
     match app.node().contact(entity, command, without_key(&context)).await {
-        Ok(Answer::Done(contact::Reply::Contact(state))) => Ok(ignoring(json(StatusCode::OK, &view(&state)), &ignored)),
+        Ok(Answer::Done(contact::Reply::Contact { state, .. })) => {
+            Ok(ignoring(json(StatusCode::OK, &contact_view(&state)), &ignored))
+        }
         Ok(_) => Err(internal_error()),
         Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
     }
@@ -104,21 +96,34 @@ pub(super) async fn list(
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let list = format!("contacts/{}", caller.workspace);
+    let list = match query.get("name").filter(|name| !name.is_empty()) {
+        Some(name) => format!("contacts/{}?name={name}", caller.workspace),
+        None => format!("contacts/{}", caller.workspace),
+    };
     let request = PageRequest::from_query(&query, &list)?;
     if let Some(identifier) = query.get("identifier") {
         let identifier = normalize_identifier(identifier.trim());
         let found = load(&app, entity_of(caller.address, &identifier)).await?;
-        let data = found.iter().map(view).collect();
+        let data = found.iter().map(contact_view).collect();
         return Ok(Page { data, next: None }.into_response(&list, &context.uri));
     }
+    let named = query.get("name").map(str::to_lowercase).filter(|name| !name.is_empty());
+    let prefix = named.as_deref().map(name_key).unwrap_or_default();
+    // An entry ends in the id; by name, the rest of the name stands before it.
     let load = async |key: Bytes| {
-        let id = ContactId::from_bytes(key.as_ref().try_into().map_err(|_| internal_error())?);
-        load(&app, EntityKey::contact(caller.address, id.address)).await
+        let id = key.last_chunk().ok_or_else(internal_error)?;
+        let id = ContactId::from_bytes(id);
+        let state = load(&app, EntityKey::contact(caller.address, id.address)).await?;
+        let begins = |state: &contact::State| {
+            let name = state.name.as_deref().unwrap_or_default().to_lowercase();
+            named.as_deref().is_none_or(|named| name.starts_with(named))
+        };
+        Ok(state.filter(|state| state.id == id && begins(state)))
     };
-    let listing = Listing { workspace: caller.address, view: CONTACTS, prefix: b"" };
+    let view = if named.is_some() { CONTACTS_BY_NAME } else { CONTACTS };
+    let listing = Listing { workspace: caller.address, view, prefix: &prefix };
     let page = listing.page(&app, &request, load).await?;
-    Ok(Page { data: page.data.iter().map(view).collect(), next: page.next }.into_response(&list, &context.uri))
+    Ok(Page { data: page.data.iter().map(contact_view).collect(), next: page.next }.into_response(&list, &context.uri))
 }
 
 pub(super) async fn conversations_of(
@@ -136,4 +141,47 @@ pub(super) async fn conversations_of(
     let page = conversations::page(&app, listing, &request, None).await?;
     let data = page.data.iter().map(|(state, details)| conversations::view(state, details)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
+}
+
+/// `GET /contacts/{id}/events`: what happened to the contact itself.
+pub(super) async fn events(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<Response, Problem> {
+    let list = format!("contacts/{}/{id}/events", caller.workspace);
+    let request = PageRequest::from_query(&query, &list)?;
+    let state = find(&app, &caller, &id).await?;
+    let contact = state.id;
+    let entity = EntityKey::contact(caller.address, contact.address);
+    let range = behind(state.first_seq.unwrap_or(1), request.seq(), request.order);
+    let events = app.node().events::<Contact>(entity, range, request.order, request.limit + 1).await;
+    let events = events.map_err(store_problem)?;
+    let next = (events.len() > request.limit).then(|| events[request.limit - 1].seq.to_be_bytes().to_vec());
+    let page = events.iter().take(request.limit);
+    let data = page.filter_map(|event| contact_event(event, (entity.id, contact))).collect();
+    Ok(Page { data, next }.into_response(&list, &context.uri))
+}
+
+/// `DELETE /contacts/{id}`: forgets who it was, and what was said with them.
+pub(super) async fn erase(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let id = ContactId::parse(&id).ok_or_else(contact_not_found)?;
+    let entity = EntityKey::contact(caller.address, id.address);
+    let command = contact::Command::Erase { id };
+    let erased = app.node().contact(entity, command, without_key(&context)).await;
+    erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?;
+    // In a task of its own: whoever asked may hang up. What is not done in time, or fails, is resumed by the contact.
+    let node = std::sync::Arc::clone(app.node());
+    let running = tokio::spawn(async move { actors::erasure::run(&node, entity).await });
+    match tokio::time::timeout(ERASING, running).await {
+        Ok(Ok(Ok(()))) => Ok(StatusCode::NO_CONTENT),
+        _ => Ok(StatusCode::ACCEPTED),
+    }
 }

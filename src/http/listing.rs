@@ -68,21 +68,12 @@ impl Listing<'_> {
 
 /// The keys that begin with `prefix` and stand behind the cursor.
 pub(super) fn range_behind(prefix: &[u8], cursor: Option<&[u8]>, order: Order) -> KeyRange {
-    let after = (!prefix.is_empty()).then(|| Bytes::copy_from_slice(prefix));
-    let before = successor(prefix);
+    let KeyRange { after, before } = KeyRange::under(prefix);
     let cursor = cursor.map(Bytes::copy_from_slice);
     match order {
         Order::Asc => KeyRange { after: cursor.or(after), before },
         Order::Desc => KeyRange { after, before: cursor.or(before) },
     }
-}
-
-/// The first key that does not begin with `prefix` any more.
-fn successor(prefix: &[u8]) -> Option<Bytes> {
-    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
-    let mut next = prefix[..=kept].to_vec();
-    next[kept] += 1;
-    Some(next.into())
 }
 
 #[cfg(test)]

@@ -254,6 +254,10 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
     match rejection {
         Rejection::NotFound => conversation_not_found(),
         Rejection::Closed => Problem::conflict("conversation_closed", "this conversation is closed"),
+        Rejection::Erased => Problem::conflict(
+            "conversation_erased",
+            "the contact of this conversation was erased, and its words with it",
+        ),
         Rejection::ParentNotFound { .. } => {
             Problem::fault("/content/parent_message_id", "parent_not_found", "is no message of this conversation")
         }

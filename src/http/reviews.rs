@@ -93,7 +93,7 @@ impl Asked {
 
     fn view(&self) -> InboxView<'_> {
         let Found { message, overlay, conversation } = &self.found;
-        let gone = overlay.deleted || overlay.erased;
+        let gone = message.gone(overlay).is_some();
         InboxView {
             id: Shown(message.id),
             message_id: Shown(message.id),
@@ -302,7 +302,7 @@ async fn decide(
             // A vote that decided nothing is no event: it is found among the votes.
             let state = ended.unwrap_or_else(|| after_vote(&asked.state, &caller.key.principal.id));
             // The words as they were then: edited before, or as accepted. Only what was erased stays gone.
-            let overlay = shown_to(app, entity, key).await?.unwrap_or_default();
+            let overlay = shown_to(app, entity, asked.message().id.number, key).await?.unwrap_or_default();
             let overlay = Overlay { erased: asked.found.overlay.erased, ..overlay };
             let found = Found { overlay, ..asked.found };
             Ok(replayed(json(StatusCode::OK, &Asked { state, found, ..asked }.view())))

@@ -255,6 +255,14 @@ pub(super) const CLOSE: Example =
 pub(super) const TURN: Example = ("turn", "{\n  \"agentId\": \"echo\"\n}");
 /// `PATCH /contacts/{id}`.
 pub(super) const CONTACT_NAME: Example = ("name", "{\n  \"name\": \"Ana\"\n}");
+/// `POST /contacts`.
+pub(super) const CONTACT_NEW: Example =
+    ("contact", "{\n  \"identifier\": \"ana@example.com\",\n  \"name\": \"Ana\"\n}");
+/// `POST /contacts/bulk`.
+pub(super) const CONTACTS_NEW: Example = (
+    "contacts",
+    "{\n  \"contacts\": [{\"identifier\": \"ana@example.com\", \"name\": \"Ana\"}, {\"identifier\": \"+351 912 000 000\"}]\n}",
+);
 /// `POST /channels`.
 pub(super) const CHANNELS: [Example; 2] = [
     (

@@ -45,7 +45,7 @@ impl ContactPost {
     pub fn read(body: Object<'_>, rules: Rules<'_>, report: &mut Report) -> Self {
         let mut fields = Fields::root(body, report);
         let kind = fields.required(report, "type").and_then(|value| value.choice(report, &KINDS));
-        let identifier = identifier(&mut fields, report);
+        let identifier = read_identifier(&mut fields, "contactIdentifier", report);
         let contact_name = fields.string(report, "contactName", Length::chars(0, MAX_NAME_CHARS));
         let content = fields.required(report, "content").and_then(|value| content::read(&value, kind, rules, report));
         fields.finish(report);
@@ -58,12 +58,13 @@ impl ContactPost {
     }
 }
 
-fn identifier(fields: &mut Fields<'_>, report: &mut Report) -> String {
-    let Some(value) = fields.required(report, "contactIdentifier") else { return String::new() };
+/// A contact's identifier, trimmed; empty only where the report has faults.
+pub fn read_identifier(fields: &mut Fields<'_>, name: &'static str, report: &mut Report) -> String {
+    let Some(value) = fields.required(report, name) else { return String::new() };
     let Some(text) = value.string(report, Length::ANY) else { return String::new() };
     let trimmed = text.trim();
     if trimmed.is_empty() {
-        report.fault(&value.path, "required", "contactIdentifier must not be blank");
+        report.fault(&value.path, "required", format!("{name} must not be blank"));
     } else {
         Length::chars(1, MAX_NAME_CHARS).check(report, &value.path, trimmed);
     }

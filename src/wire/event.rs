@@ -88,6 +88,11 @@ struct OfConversation<'a> {
     metadata: Option<Raw<'a>>,
 }
 
+#[derive(Serialize)]
+struct OfErasure {
+    erased: bool,
+}
+
 fn of_review<'a>(message: MessageId, source: &'a Source, state: &'a ReviewState) -> OfReview<'a> {
     OfReview {
         message_id: Shown(message),
@@ -167,8 +172,12 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
             summary: details.summary.as_deref(),
             metadata: details.metadata.as_ref().map(Raw),
         }),
+        Event::ConversationErased => show.with(OfErasure { erased: true }),
         Event::ConversationClosed => show.with(serde_json::Map::new()),
-        Event::TurnQueued(_) | Event::DeadlineMoved { .. } | Event::AttachmentDisclaimed { .. } => return Ok(None),
+        Event::TurnQueued(_)
+        | Event::DeadlineMoved { .. }
+        | Event::ErasureMoved { .. }
+        | Event::AttachmentDisclaimed { .. } => return Ok(None),
     };
     written.map(Some)
 }

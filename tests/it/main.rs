@@ -15,6 +15,7 @@ mod channel_messages;
 mod channels;
 mod client;
 mod contact_messages;
+mod contacts;
 mod conversation_messages;
 mod crash;
 mod dns;

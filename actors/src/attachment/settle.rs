@@ -10,11 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{Attachment, Command, Rejection, State};
-use crate::conversation::{self, MENTIONED, file_key};
+use crate::conversation::attach::{file_of, mention_key};
+use crate::conversation::{self, ATTACHED, Conversation, MENTIONED, message_of};
 use crate::directory::{Answer, Circumstances, Refusal};
-use crate::id::{EntityKey, MessageId};
+use crate::id::{Address, EntityKey, MessageId};
 use crate::limits;
 use crate::node::Node;
+use crate::store::{KeyRange, Order, StoreError};
+
+/// Rows of one read.
+const PAGE: usize = 64;
 
 /// Files to look at, each once at a time. What has no room is asked for again by its alarm.
 #[derive(Debug)]
@@ -124,19 +129,71 @@ async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need
     };
     if let Some(message) = owner {
         let conversation = EntityKey::conversation(entity.workspace, message.entity);
-        let overlays = node.overlays(conversation, (message.number, message.number)).await;
-        let overlays = overlays.map_err(|error| error.to_string())?;
-        let gone = overlays.iter().any(|(_, overlay)| overlay.deleted || overlay.erased);
-        return Ok(if gone { Need::Nobody } else { Need::Message(message) });
+        let here = says_something(node, conversation, message.number).await.map_err(|error| error.to_string())?;
+        return Ok(if here { Need::Message(message) } else { Need::Nobody });
     }
     for conversation in &state.mentioned {
         let conversation = EntityKey::conversation(entity.workspace, *conversation);
-        let row = node.row(conversation, MENTIONED, file_key(entity.id)).await.map_err(|error| error.to_string())?;
-        if row.is_some() {
+        if mentioned(node, conversation, entity.id).await.map_err(|error| error.to_string())? {
             return Ok(Need::Mention);
         }
     }
     Ok(Need::Nobody)
+}
+
+/// Whether a message is there and its content was not taken away.
+async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Result<bool, StoreError> {
+    let events = node.events::<Conversation>(conversation, (seq, seq), Order::Asc, 1).await?;
+    let message = events.first().and_then(message_of);
+    Ok(message.is_some_and(|message| message.content.gone.is_none()))
+}
+
+/// Whether a message of a conversation mentions a file.
+async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) -> Result<bool, StoreError> {
+    let before = mention_key(attachment, u64::MAX);
+    let mut after = mention_key(attachment, 0);
+    loop {
+        let range = KeyRange { after: Some(after), before: Some(before.clone()) };
+        let rows = node.rows(conversation, MENTIONED, range, Order::Asc, PAGE).await?;
+        for row in &rows {
+            let seq = row.key.last_chunk().map(|seq| u64::from_be_bytes(*seq)).unwrap_or_default();
+            if says_something(node, conversation, seq).await? {
+                return Ok(true);
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == PAGE => after = last.key.clone(),
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// Has every file looked at that a conversation's messages have or mention, because they may all have lost their
+/// content. Once this has returned, it happens even if the process dies.
+///
+/// # Errors
+/// Why one of them could not be told; then this must be done again.
+pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), String> {
+    for table in [ATTACHED, MENTIONED] {
+        let mut after = None;
+        loop {
+            let range = KeyRange { after, before: None };
+            let rows = node.rows(conversation, table, range, Order::Asc, PAGE).await;
+            let rows = rows.map_err(|error| error.to_string())?;
+            for attachment in rows.iter().filter_map(|row| file_of(&row.key)) {
+                let entity = EntityKey::attachment(conversation.workspace, attachment);
+                match node.attachment(entity, Command::Doubt, Circumstances::default()).await {
+                    Ok(_) | Err(Refusal::Rejected(_)) => node.settling.wanted(entity),
+                    Err(refusal) => return Err(refusal.to_string()),
+                }
+            }
+            match rows.last() {
+                Some(last) if rows.len() == PAGE => after = Some(last.key.clone()),
+                _ => break,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The message of a conversation that has a file by this binding; where there is none, there never will be.

@@ -31,10 +31,10 @@ fn a_new_contact_is_created_once_with_the_identifier_as_it_was_given() {
     let first = resolved(&mut sim, &resolve("shop", None));
     sim.now = NOW.plus(1_000);
     assert_eq!(resolved(&mut sim, &resolve("shop", None)), first, "a known one is found");
-    assert_eq!(sim.seq, 2);
+    assert_eq!(sim.seq, 1);
     let state = sim.state.as_ref().unwrap();
     assert_eq!((state.identifier.as_str(), state.name.as_deref()), ("Ana@example.com", Some("Ana")));
-    assert_eq!(sim.views.len(), 1);
+    assert_eq!(sim.views.len(), 2, "by id and by name");
 }
 
 #[test]
@@ -82,16 +82,125 @@ fn a_contact_has_conversations_on_as_many_channels_as_the_limit_says_within_a_bo
     resolved(&mut sim, &resolve(&channel(3), None));
 }
 
+fn of(reply: Result<Reply, Rejection>) -> (State, bool) {
+    match reply {
+        Ok(Reply::Contact { state, created }) => (*state, created),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn save(name: Option<Option<&str>>) -> Command {
+    let name = name.map(|name| name.map(str::to_owned));
+    Command::Save { identifier: "ana@example.com".to_owned(), name }
+}
+
+fn names(sim: &Sim<Contact>) -> Vec<String> {
+    let keys = sim.views.keys().filter(|(view, _)| *view == CONTACTS_BY_NAME).map(|(_, key)| key);
+    keys.map(|key| String::from_utf8_lossy(&key[..key.len() - 17]).into_owned()).collect()
+}
+
 #[test]
 fn a_name_changes_when_it_is_another_and_only_a_contacts() {
     let mut sim = nobody();
-    assert_eq!(sim.run(&Command::Update { name: None }), Err(Rejection::NotFound));
-    resolved(&mut sim, &resolve("shop", None));
+    let update = |id, name: Option<&str>| Command::Update { id, name: name.map(str::to_owned) };
+    assert_eq!(sim.run(&update(ContactId::new(NOW, Address([0; 10])), None)), Err(Rejection::NotFound));
+    let (id, _) = resolved(&mut sim, &resolve("shop", None));
     let before = sim.seq;
     sim.now = NOW.plus(5);
-    let Ok(Reply::Contact(same)) = sim.run(&Command::Update { name: Some("Ana".to_owned()) }) else { panic!() };
+    let (same, _) = of(sim.run(&update(id, Some("Ana"))));
     assert_eq!((sim.seq, same.updated_at), (before, NOW));
-    let Ok(Reply::Contact(after)) = sim.run(&Command::Update { name: None }) else { panic!() };
-    assert_eq!(*after, *sim.state.as_ref().unwrap());
+    let (after, _) = of(sim.run(&update(id, None)));
+    assert_eq!(after, *sim.state.as_ref().unwrap());
     assert_eq!((sim.seq, after.name, after.updated_at), (before + 1, None, NOW.plus(5)));
+    let other = ContactId::new(NOW.plus(1), id.address);
+    assert_eq!(sim.run(&update(other, Some("Eve"))), Err(Rejection::NotFound));
+}
+
+#[test]
+fn a_contact_is_written_down_once_and_its_name_is_what_was_given_last() {
+    let mut sim = nobody();
+    let (first, created) = of(sim.run(&save(Some(Some("Ana")))));
+    assert!(created);
+    assert_eq!(first, *sim.state.as_ref().unwrap());
+    assert_eq!(of(sim.run(&save(None))), (first.clone(), false));
+    let (renamed, created) = of(sim.run(&save(Some(Some("\u{c4}nne")))));
+    assert_eq!((renamed.id, renamed.name.as_deref(), created), (first.id, Some("\u{c4}nne"), false));
+    assert_eq!(names(&sim), ["\u{e4}nne"]);
+    of(sim.run(&save(Some(None))));
+    assert_eq!((names(&sim).len(), sim.views.len()), (0, 1));
+}
+
+#[test]
+fn the_key_of_a_long_name_is_cut_between_characters() {
+    let long = "\u{20ac}".repeat(40);
+    assert_eq!(name_key(&long), "\u{20ac}".repeat(21).as_bytes());
+    assert_eq!(name_key("ANA"), b"ana");
+}
+
+fn erased(sim: &mut Sim<Contact>) -> ContactId {
+    let id = sim.state.as_ref().unwrap().id;
+    let (after, _) = of(sim.run(&Command::Erase { id }));
+    assert_eq!(after.erased_at, Some(sim.now));
+    assert_eq!(sim.run(&Command::Erase { id }), Err(Rejection::NotFound), "once");
+    id
+}
+
+#[test]
+fn of_an_erased_contact_nothing_stays_that_says_who_it_was() {
+    let mut sim = nobody();
+    resolved(&mut sim, &resolve("shop", None));
+    for n in 0..200 {
+        of(sim.run(&save(Some(Some(&format!("Ana the {n}th"))))));
+    }
+    erased(&mut sim);
+    assert!(sim.views.is_empty());
+    let mut steps = 0;
+    while sim.state.as_ref().unwrap().erasing.unwrap().next.is_some() {
+        of(sim.run(&Command::GoOn(Step::OwnLog)));
+        steps += 1;
+    }
+    assert_eq!(steps, 4);
+    of(sim.run(&Command::GoOn(Step::Done)));
+    assert_eq!(sim.state.as_ref().unwrap().erasing, None);
+    for (_, bytes) in &sim.log {
+        assert!(!String::from_utf8_lossy(bytes).to_lowercase().contains("ana"), "{bytes:?}");
+    }
+    assert_eq!(Contact::alarm(sim.state.as_ref().unwrap()), None);
+}
+
+#[test]
+fn an_erasure_is_looked_after_until_it_is_done() {
+    let mut sim = nobody();
+    resolved(&mut sim, &resolve("shop", None));
+    erased(&mut sim);
+    of(sim.run(&Command::GoOn(Step::Done)));
+    assert!(sim.state.as_ref().unwrap().erasing.is_some(), "its own log is not gone through yet");
+    let mut last = Millis(0);
+    for _ in 0..40 {
+        let at = Contact::alarm(sim.state.as_ref().unwrap()).unwrap();
+        assert!(at > last && at.since(sim.now) <= 600_000);
+        (last, sim.now) = (at, at);
+        of(sim.run(&Command::GoOn(Step::PutOff)));
+    }
+}
+
+#[test]
+fn whoever_writes_after_an_erasure_is_somebody_new_in_conversations_of_their_own() {
+    let mut sim = nobody();
+    let (_, shop) = resolved(&mut sim, &resolve("shop", None));
+    let (_, help) = resolved(&mut sim, &resolve("help", None));
+    let old = erased(&mut sim);
+    let (new, again) = resolved(&mut sim, &resolve("shop", None));
+    assert_ne!(new, old, "though no time has passed");
+    assert_eq!((again.generation, again.earlier.clone()), (2, vec![shop.id]));
+    assert_eq!(resolved(&mut sim, &resolve("shop", None)).1, again);
+    let state = sim.state.clone().unwrap();
+    let gone: Vec<_> = state.erased_conversations(sim.entity).map(|(conversation, _)| conversation.id).collect();
+    assert_eq!(gone, [help.id.address, shop.id.address]);
+    assert_eq!(sim.run(&Command::Update { id: old, name: None }), Err(Rejection::NotFound));
+    // The second life ends too.
+    erased(&mut sim);
+    let state = sim.state.clone().unwrap();
+    assert_eq!(state.erased_conversations(sim.entity).count(), 3);
+    assert_eq!(resolved(&mut sim, &resolve("shop", None)).1.generation, 3);
 }

@@ -1,16 +1,27 @@
 //! What becomes of a message after it was accepted: edited, taken away, delivered, read.
 //!
-//! The record of its acceptance never changes; an overlay row says what is different now.
+//! The record of its acceptance stays as it is while the message is edited: an overlay row says what is different now.
+//! When the message is deleted its words leave the record too.
 
 use bytes::Bytes;
 
 use super::post::{is_message, overlay_of, review_ended};
-use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, SHOWN, State, message_of, number_key};
+use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key};
 use crate::codec;
 use crate::id::MessageId;
-use crate::machine::{Change, Decision, Found, Missing, Moment};
-use crate::message::{Json, Overlay, ReviewState, ReviewStatus};
-use crate::store::RowWrite;
+use crate::machine::{Change, Decision, Found, Missing, Moment, Record};
+use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus};
+use crate::store::{KeyHash, RowWrite, Table};
+
+/// What answers to keyed requests showed of a message, by its sequence and the idempotency key (see [`shown_key`]): an
+/// [`Overlay`] as it was then. The log cannot tell, because edited words stay out of it.
+pub const SHOWN: Table = Table(20);
+
+/// The key of what an answer showed of the message with this sequence.
+#[must_use]
+pub fn shown_key(seq: u64, key: KeyHash) -> Bytes {
+    [&seq.to_be_bytes()[..], &key.0].concat().into()
+}
 
 /// New values. Outer `None`: stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,7 +97,7 @@ pub(super) fn amend(
         return Ok(Decision::Reject(Rejection::MessageNotFound));
     }
     let before = overlay_of(message.number, found)?;
-    if before.deleted || before.erased {
+    if before.deleted || before.erased || state.erasure.is_some() {
         return Ok(match amendment {
             Amendment::Delete { .. } => Decision::Answer(Reply::Amended(Box::new(before))),
             Amendment::Edit(_) | Amendment::Acknowledge(_) => Decision::Reject(Rejection::MessageDeleted),
@@ -109,14 +120,9 @@ pub(super) fn amend(
         }
         Amendment::Delete { .. } => {
             end_review(message, &mut after, moment, found, &mut change)?;
-            let (review, votes) = (after.review.take(), Vec::new());
-            after = Overlay {
-                deleted: true,
-                updated_at: Some(moment.now),
-                review: review.map(|review| ReviewState { response: None, feedback: None, votes, ..review }),
-                superseded_by: after.superseded_by,
-                ..Overlay::default()
-            };
+            after = Overlay { updated_at: Some(moment.now), ..after.without_words(Gone::Deleted) };
+            change.rows.extend(unshow(message.number, found)?);
+            change.redactions.extend(redaction(message.number, Gone::Deleted, found)?);
             change.events.push(Event::MessageDeleted { message });
         }
         Amendment::Acknowledge(Receipt::Delivered) if after.delivered_at.is_none() => {
@@ -136,18 +142,31 @@ pub(super) fn amend(
     // Last, so that it holds whatever a review's end has written for the same message.
     let value = Some(codec::encode(&after));
     change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
-    change.rows.extend(shown(&after, moment));
+    change.rows.extend(shown(message.number, &after, moment));
     Ok(Decision::Change(change))
 }
 
+/// What answers showed of the message is not kept any longer: a retry is answered with what there is.
+pub(super) fn unshow(seq: u64, found: &Found) -> Result<Vec<RowWrite>, Missing> {
+    let keys = found.under(SHOWN, &number_key(seq))?;
+    Ok(keys.into_iter().map(|key| RowWrite { table: SHOWN, key: key.clone(), value: None }).collect())
+}
+
+/// The event with this sequence without its words, if it has any.
+pub(super) fn redaction(seq: u64, gone: Gone, found: &Found) -> Result<Option<Record<Event>>, Missing> {
+    // An event that does not decode would be refused by the store's checksum first.
+    let record = found.event(seq)?.and_then(|bytes| codec::decode_record::<Event>(seq, bytes).ok());
+    Ok(record.and_then(|record| record.event.without_words(gone).map(|event| Record { event, ..record })))
+}
+
 /// Keeps what the answer shows for a retry of a request that came with an idempotency key.
-pub(super) fn shown(overlay: &Overlay, moment: &Moment) -> Option<RowWrite> {
-    let key = Bytes::copy_from_slice(&moment.key?.0);
+pub(super) fn shown(seq: u64, overlay: &Overlay, moment: &Moment) -> Option<RowWrite> {
+    let key = shown_key(seq, moment.key?);
     Some(RowWrite { table: SHOWN, key, value: Some(codec::encode(overlay)) })
 }
 
 /// A deleted message asks nothing any more.
-fn end_review(
+pub(super) fn end_review(
     message: MessageId,
     after: &mut Overlay,
     moment: &Moment,

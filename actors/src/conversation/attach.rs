@@ -13,13 +13,25 @@ use crate::store::{RowWrite, Table};
 
 /// What the conversation has to do with files that were bound to it, by the file's address.
 pub const ATTACHED: Table = Table(17);
-/// Files that messages mention without having them, by the file's address.
+/// Files that messages mention without having them, by the file's address and the message's sequence.
 pub const MENTIONED: Table = Table(18);
 
 /// The key of a file's row.
 #[must_use]
 pub fn file_key(attachment: Address) -> Bytes {
     Bytes::copy_from_slice(&attachment.0)
+}
+
+/// The key of a message's mention of a file.
+#[must_use]
+pub fn mention_key(attachment: Address, seq: u64) -> Bytes {
+    [&attachment.0[..], &seq.to_be_bytes()].concat().into()
+}
+
+/// The file of a row of either list.
+#[must_use]
+pub fn file_of(key: &[u8]) -> Option<Address> {
+    key.first_chunk().copied().map(Address)
 }
 
 /// What became of a file's binding.
@@ -66,8 +78,8 @@ pub(super) fn rows(message: &Message) -> Vec<RowWrite> {
     });
     let mentioned = message.content.mentions.iter().flatten().map(|id| RowWrite {
         table: MENTIONED,
-        key: file_key(id.address),
-        value: Some(codec::encode(&message.id)),
+        key: mention_key(id.address, message.id.number),
+        value: Some(Bytes::new()),
     });
     attached.chain(mentioned).collect()
 }

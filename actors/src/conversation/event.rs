@@ -9,7 +9,7 @@ use super::{Details, Origin};
 use crate::clock::Millis;
 use crate::id::{Address, ConversationId, MessageId, TurnId};
 use crate::machine::Record;
-use crate::message::{Content, Message, ReviewState};
+use crate::message::{Content, Gone, Message, ReviewState};
 
 /// A message's acceptance, as it is logged.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -64,7 +64,7 @@ pub struct ReviewEnd {
     pub state: ReviewState,
 }
 
-/// What happens in a conversation.
+/// What happens in a conversation. What people or agents say stands in events, never in marks: a mark cannot lose it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Event {
     /// It began.
@@ -164,6 +164,16 @@ pub enum Event {
         #[n(0)]
         message: MessageId,
     },
+    /// Its contact is erased, so nothing is said in it any more, and what was said goes.
+    #[n(26)]
+    ConversationErased,
+    /// The words of some more events are gone; a mark.
+    #[n(27)]
+    ErasureMoved {
+        /// The first event that may still have some.
+        #[n(0)]
+        next: Option<u64>,
+    },
     /// The earliest deadline was worked off; a mark.
     #[n(13)]
     DeadlineMoved {
@@ -184,12 +194,52 @@ pub enum Event {
 }
 
 impl Event {
+    /// The same without what people or agents have said; `None` where it has none of that. It leads to the same state.
+    #[must_use]
+    pub fn without_words(&self, gone: Gone) -> Option<Self> {
+        let end = |end: &ReviewEnd| ReviewEnd { message: end.message, state: end.state.without_words() };
+        Some(match self {
+            Self::MessageCreated(accepted) if accepted.content.gone != Some(gone) => Self::MessageCreated(Accepted {
+                content: Arc::new(accepted.content.without_words(gone)),
+                ..accepted.clone()
+            }),
+            Self::ConversationCreated { id, origin, owner, details } if *details != Details::default() => {
+                let (origin, owner, details) = (origin.clone(), owner.clone(), Details::default());
+                Self::ConversationCreated { id: *id, origin, owner, details }
+            }
+            Self::ConversationUpdated { owner, details, reopened } if *details != Details::default() => {
+                Self::ConversationUpdated { owner: owner.clone(), details: Details::default(), reopened: *reopened }
+            }
+            Self::ReviewCompleted(ended) => Self::ReviewCompleted(end(ended)),
+            Self::ReviewExpired(ended) => Self::ReviewExpired(end(ended)),
+            Self::ReviewCancelled(ended) => Self::ReviewCancelled(end(ended)),
+            Self::ConversationCreated { .. }
+            | Self::ConversationUpdated { .. }
+            | Self::ConversationClosed
+            | Self::MessageCreated(_)
+            | Self::MessageUpdated { .. }
+            | Self::MessageDeleted { .. }
+            | Self::MessageDelivered { .. }
+            | Self::MessageRead { .. }
+            | Self::ReviewRequested { .. }
+            | Self::TurnQueued(_)
+            | Self::TurnStarted(_)
+            | Self::TurnCompleted(_)
+            | Self::TurnFailed(_)
+            | Self::TurnCancelled(_)
+            | Self::ConversationErased
+            | Self::ErasureMoved { .. }
+            | Self::AttachmentDisclaimed { .. }
+            | Self::DeadlineMoved { .. } => return None,
+        })
+    }
+
     /// The event's name on the wire; `None` for a mark.
     #[must_use]
     pub fn name(&self) -> Option<&'static str> {
         Some(match self {
             Self::ConversationCreated { .. } => "conversation.created",
-            Self::ConversationUpdated { .. } => "conversation.updated",
+            Self::ConversationUpdated { .. } | Self::ConversationErased => "conversation.updated",
             Self::ConversationClosed => "conversation.closed",
             Self::MessageCreated(_) => "message.created",
             Self::MessageUpdated { .. } => "message.updated",
@@ -204,7 +254,10 @@ impl Event {
             Self::TurnCompleted(_) => "turn.completed",
             Self::TurnFailed(_) => "turn.failed",
             Self::TurnCancelled(_) => "turn.cancelled",
-            Self::TurnQueued(_) | Self::DeadlineMoved { .. } | Self::AttachmentDisclaimed { .. } => return None,
+            Self::TurnQueued(_)
+            | Self::DeadlineMoved { .. }
+            | Self::ErasureMoved { .. }
+            | Self::AttachmentDisclaimed { .. } => return None,
         })
     }
 }

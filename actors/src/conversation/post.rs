@@ -118,12 +118,10 @@ pub(super) fn open(
     let record = crate::machine::Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
     <Conversation as crate::machine::Machine>::apply(&mut state, &record);
     Ok(match state {
-        Some(state) => Decision::Change(Change {
-            events: vec![event],
-            rows,
-            views,
-            reply: Reply::Conversation(Box::new(state), opening.details.clone()),
-        }),
+        Some(state) => {
+            let reply = Reply::Conversation(Box::new(state), opening.details.clone());
+            Decision::Change(Change { rows, views, ..Change::new(vec![event], reply) })
+        }
         None => Decision::Reject(Rejection::NotFound),
     })
 }
@@ -198,12 +196,8 @@ impl Post {
             }
         }
         let turn = turn.map(|(turn, how)| posting.schedule(state, turn, how));
-        Ok(Decision::Change(Change {
-            events: posting.events,
-            rows: posting.rows,
-            views: posting.views,
-            reply: Reply::Posted { messages: posting.messages, turn },
-        }))
+        let reply = Reply::Posted { messages: posting.messages, turn };
+        Ok(Decision::Change(Change { rows: posting.rows, views: posting.views, ..Change::new(posting.events, reply) }))
     }
 
     /// Whether what the messages refer to is there.

@@ -143,6 +143,9 @@ fn pending(
     moment: &Moment,
     found: &Found,
 ) -> Result<Result<(Review, ReviewState), Rejection>, Missing> {
+    if state.erasure.is_some() {
+        return Ok(Err(Rejection::Erased));
+    }
     if message.entity != state.id.address || !(1..=state.last_seq).contains(&message.number) {
         return Ok(Err(Rejection::ReviewNotFound));
     }
@@ -227,7 +230,7 @@ fn voted(
     found: &Found,
 ) -> Result<Change<Conversation>, Missing> {
     let overlay = overlay_of(message.number, found)?;
-    let mut rows: Vec<_> = shown_text(&overlay, moment).into_iter().collect();
+    let mut rows: Vec<_> = shown_text(message.number, &overlay, moment).into_iter().collect();
     let overlay = Overlay { review: Some(after.clone()), ..overlay };
     rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value: Some(codec::encode(&overlay)) });
     Ok(Change { rows, ..Change::new(Vec::new(), Reply::Review(Box::new(after))) })
@@ -235,9 +238,9 @@ fn voted(
 
 /// Keeps the text that the answer shows where it is not the one that was accepted. How the review stood is told by its
 /// events and votes.
-fn shown_text(overlay: &Overlay, moment: &Moment) -> Option<RowWrite> {
+fn shown_text(seq: u64, overlay: &Overlay, moment: &Moment) -> Option<RowWrite> {
     let text = Some(overlay.text.clone()?);
-    shown(&Overlay { text, ..Overlay::default() }, moment)
+    shown(seq, &Overlay { text, ..Overlay::default() }, moment)
 }
 
 fn ended(
@@ -248,7 +251,7 @@ fn ended(
     event: fn(ReviewEnd) -> Event,
 ) -> Result<Change<Conversation>, Missing> {
     let overlay = overlay_of(message.number, found)?;
-    let text = shown_text(&overlay, moment);
+    let text = shown_text(message.number, &overlay, moment);
     let (mut rows, views) = review_ended(message, review.expires_at, overlay, &after);
     rows.extend(text);
     let events = vec![event(ReviewEnd { message, state: after.clone() })];

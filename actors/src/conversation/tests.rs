@@ -8,6 +8,7 @@ use super::*;
 use crate::machine::sim::Sim;
 use crate::message::{NewMessage, Parent, Review, SenderKind};
 
+mod erasure;
 mod posts;
 mod random;
 mod reviews;

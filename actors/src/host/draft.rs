@@ -7,7 +7,7 @@ use crate::codec;
 use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
-use crate::store::{KeyHash, KeyRow, NewRecord, RowWrite, ViewWrite};
+use crate::store::{KeyHash, KeyRow, NewRecord, Redaction, RowWrite, ViewWrite};
 use crate::trace::{Span, names};
 
 use super::Resident;
@@ -24,6 +24,7 @@ pub(crate) struct Draft<M: Machine> {
     pub(crate) encoded: Vec<NewRecord>,
     pub(crate) rows: Vec<RowWrite>,
     pub(crate) views: Vec<ViewWrite>,
+    pub(crate) redactions: Vec<Redaction>,
     pub(crate) keys: Vec<(KeyHash, KeyRow)>,
     pub(crate) last_at: Millis,
     /// Whether the commit carries the state.
@@ -45,6 +46,7 @@ impl<M: Machine> Draft<M> {
             encoded: Vec::new(),
             rows: Vec::new(),
             views: Vec::new(),
+            redactions: Vec::new(),
             keys: Vec::new(),
             last_at: resident.last_at,
             snapshot: false,
@@ -103,6 +105,9 @@ impl<M: Machine> Draft<M> {
             self.rows.push(row);
         }
         self.views.extend(change.views);
+        for record in change.redactions {
+            self.redact(record, found);
+        }
         self.last_at = now;
         if let Some(KeyUse { hash, fingerprint }) = envelope.key {
             let row = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
@@ -110,6 +115,19 @@ impl<M: Machine> Draft<M> {
             self.keys.push((hash, row));
         }
         change.reply
+    }
+
+    /// An earlier event says less from now on; one of this very draft never says more.
+    fn redact(&mut self, record: Record<M::Event>, found: &mut Found) {
+        let payload = codec::encode_record(&record);
+        found.write_event(record.seq, payload.clone());
+        match self.records.iter().position(|known| known.seq == record.seq && M::is_event(&known.event)) {
+            Some(place) => {
+                self.encoded[place].payload = payload;
+                self.records[place] = Arc::new(record);
+            }
+            None => self.redactions.push(Redaction { seq: record.seq, payload }),
+        }
     }
 
     /// Goes on with the batch's span, and says in it whose draft it is.
@@ -124,7 +142,11 @@ impl<M: Machine> Draft<M> {
 
     /// Nothing would change.
     pub(crate) fn is_empty(&self) -> bool {
-        self.encoded.is_empty() && self.rows.is_empty() && self.views.is_empty() && self.keys.is_empty()
+        self.encoded.is_empty()
+            && self.rows.is_empty()
+            && self.views.is_empty()
+            && self.keys.is_empty()
+            && self.redactions.is_empty()
     }
 
     /// Somebody is told that their command cannot be done as things stand.

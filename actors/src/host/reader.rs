@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use ractor::ActorRef;
 
 use crate::id::EntityKey;
-use crate::machine::{Found, Machine, Need};
+use crate::machine::{Found, Machine, Need, UNDER};
 use crate::store::{KeyHash, KeyRange, Order, Store, StoreError};
 
 use super::Mail;
@@ -66,6 +66,11 @@ pub(crate) fn read(
                 Need::First(table, limit) => {
                     let rows = store.rows(entity, table, KeyRange::default(), Order::Asc, limit).await?;
                     found.add_first(table, limit, rows);
+                }
+                Need::Under(table, prefix) => {
+                    let range = KeyRange::under(&prefix);
+                    let rows = store.rows(entity, table, range, Order::Asc, UNDER).await?;
+                    found.add_under(table, prefix, rows);
                 }
                 Need::Event(seq) => {
                     let events = store.read_log(entity, seq, seq, Order::Asc, 1).await?;

@@ -59,6 +59,11 @@ impl<M: Machine> Sim<M> {
                 let rows = rows.map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
                 found.add_first(table, limit, rows.collect());
             }
+            Need::Under(table, prefix) => {
+                let rows = self.rows.iter().filter(|((of, key), _)| *of == table && key.starts_with(&prefix));
+                let rows = rows.map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
+                found.add_under(table, prefix.clone(), rows.collect());
+            }
             Need::Event(seq) => {
                 let mut events = self.log.iter().filter(|(record, _)| M::is_event(&record.event) && record.seq == seq);
                 found.add_event(seq, events.next().map(|(_, bytes)| bytes.clone()));
@@ -88,6 +93,11 @@ impl<M: Machine> Sim<M> {
                 Some(value) => self.views.insert((write.view, write.key), value),
                 None => self.views.remove(&(write.view, write.key)),
             };
+        }
+        for record in change.redactions {
+            let (seq, bytes) = (record.seq, codec::encode_record(&record));
+            let mut events = self.log.iter_mut().filter(|(known, _)| M::is_event(&known.event));
+            *events.find(|(known, _)| known.seq == seq).expect("what is redacted is there") = (record, bytes);
         }
         self.check();
         change.reply

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome, RowWrite, Store,
-    StoreError, Table, View, ViewWrite,
+    Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome, Redaction, RowWrite,
+    Store, StoreError, Table, View, ViewWrite,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -49,6 +49,8 @@ pub async fn run<S: Store, F: AsyncFn() -> S>(make: F, salt: u64) {
         a_state_is_replaced_by_a_newer_one,
         the_log_is_read_from_and_to_any_sequence,
         the_log_is_read_in_both_orders_up_to_a_limit,
+        what_is_taken_out_of_the_log_is_gone_and_its_place_stays,
+        what_is_taken_out_is_gone_for_whoever_loads_too,
         keys_are_found_in_their_entity_only,
         rows_are_put_overwritten_and_deleted,
         rows_are_listed_between_two_keys_in_both_orders,
@@ -153,6 +155,7 @@ pub fn on(entity: EntityKey, expected: Option<Head>, name: &str) -> Commit {
         views: Vec::new(),
         state: None,
         alarm: None,
+        redactions: Vec::new(),
         watch: None,
     }
 }

@@ -212,6 +212,7 @@ fn competitor(commit: &Commit, id: CommitId) -> Commit {
         views: Vec::new(),
         state: None,
         alarm: None,
+        redactions: Vec::new(),
         watch: None,
     }
 }

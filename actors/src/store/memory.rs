@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::{
-    Commit, CommitId, Done, Due, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Outcome, Row, Store,
-    StoreError, Table, View,
+    Commit, CommitId, Done, Due, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Outcome, Redaction,
+    Row, Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -95,6 +95,7 @@ impl Content {
         let entity = self.entities.entry(commit.entity).or_insert_with(|| Entity::new(commit.id));
         let was = entity.alarm;
         entity.append(head, &commit);
+        commit.redactions.iter().for_each(|redaction| entity.redact(redaction));
         entity.keys.extend(commit.keys);
         for write in commit.rows {
             put(entity.rows.entry(write.table).or_default(), write.key, write.value);
@@ -141,6 +142,13 @@ impl Entity {
         }
         self.head = head;
         self.newest = commit.id;
+    }
+
+    fn redact(&mut self, redaction: &Redaction) {
+        let same = |record: &&mut LogRecord| record.event && record.seq == redaction.seq;
+        for record in self.events.iter_mut().chain(&mut self.tail).filter(same) {
+            record.payload = redaction.payload.clone();
+        }
     }
 
     fn log(&self, from: u64, to: u64, order: Order, limit: usize) -> Vec<LogRecord> {

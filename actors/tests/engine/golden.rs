@@ -20,7 +20,7 @@ use actors::id::{Address, AttachmentId, ContactId, ConversationId, EndpointId, K
 use actors::key::{ApiKey, Principal, Scope};
 use actors::machine::Record;
 use actors::message::{
-    Attachment, Callback, Content, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
+    Attachment, Callback, Content, Gone, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
     SenderKind, Severity, Vote,
 };
 use actors::registry::RowChange;
@@ -29,7 +29,7 @@ use actors::store::{Fresh, Store, StoreError, Table};
 use actors::trace::TraceContext;
 use actors::webhook::{DisabledReason, Format, RetiredSecret, WebhookEndpoint};
 use actors::workspace::Workspace;
-use actors::{contact, registry};
+use actors::{attachment, contact, registry};
 use bytes::Bytes;
 
 use crate::support::*;
@@ -54,6 +54,20 @@ fn conversation() -> ConversationId {
 
 fn contact_id() -> ContactId {
     ContactId::new(AT, address())
+}
+
+fn attachment_id() -> AttachmentId {
+    AttachmentId::new(AT, address())
+}
+
+fn file() -> attachment::File {
+    attachment::File {
+        filename: text("a.png"),
+        mime_type: text("image/png"),
+        size: 10_485_760,
+        digest: [7; 32],
+        storage_key: text("k"),
+    }
 }
 
 fn message(number: u64) -> MessageId {
@@ -106,11 +120,12 @@ fn content() -> Content {
         quorum: Some(Quorum { of: 2, allowed: vec![text("ana"), text("bob")] }),
     };
     let attachment = Attachment {
-        id: AttachmentId::new(AT, address()),
+        id: attachment_id(),
         filename: text("a.png"),
         mime_type: text("image/png"),
         size: 10_485_760,
         storage_key: text("k"),
+        claim: None,
     };
     Content {
         role: text("assistant"),
@@ -130,6 +145,8 @@ fn content() -> Content {
         media: MediaKind::Document,
         media_content: Some(json("{}")),
         memories: true,
+        mentions: None,
+        gone: None,
     }
 }
 
@@ -153,7 +170,12 @@ fn open_conversation() -> contact::OpenConversation {
         generation: 2,
         id: conversation(),
         earlier: vec![conversation()],
+        first: None,
     }
+}
+
+fn erasing() -> contact::Erasing {
+    contact::Erasing { next: Some(2), last: 9, look_at: AT, put_off: 1, id: contact_id() }
 }
 
 /// What is wrong with each example.
@@ -237,6 +259,10 @@ fn golden_records_of_a_conversation() {
     golden.record("conversation-closed", None, Event::ConversationClosed);
     golden.record("message-created", Some(trace()), Event::MessageCreated(accepted(content())));
     golden.record("message-created-plain", None, Event::MessageCreated(bare));
+    let gone = accepted(content().without_words(Gone::Erased));
+    golden.record("message-created-erased", None, Event::MessageCreated(gone));
+    golden.record("conversation-erased", None, Event::ConversationErased);
+    golden.record("erasure-moved", None, Event::ErasureMoved { next: Some(65) });
     golden.record("review-requested", None, Event::ReviewRequested { message: message(2), expires_at: AT });
     golden.record("review-completed", None, Event::ReviewCompleted(end()));
     golden.record("review-expired", None, Event::ReviewExpired(end()));
@@ -248,6 +274,11 @@ fn golden_records_of_a_conversation() {
     golden.record("turn-cancelled", None, Event::TurnCancelled(turn(1)));
     golden.record("deadline-moved", None, Event::DeadlineMoved { next: Some(AT) });
     golden.record("deadline-moved-away", None, Event::DeadlineMoved { next: None });
+    let mut with_file = Content { mentions: Some(vec![attachment_id()]), ..content() };
+    with_file.attachments[0].claim = Some(3);
+    golden.record("message-created-claim", None, Event::MessageCreated(accepted(with_file)));
+    let disclaimed = Event::AttachmentDisclaimed { attachment: address(), number: 3 };
+    golden.record("attachment-disclaimed", None, disclaimed);
     golden.done();
 }
 
@@ -262,9 +293,40 @@ fn golden_records_of_contacts_and_registries() {
     golden.record("contact-created", None, created);
     golden.record("conversation-assigned", None, contact::Event::ConversationAssigned(open_conversation()));
     golden.record("contact-updated", None, contact::Event::ContactUpdated { name: None });
+    golden.record("contact-erased", None, contact::Event::ContactErased);
+    golden.record("contact-erasure-moved", None, contact::Event::ErasureMoved(Some(erasing())));
+    golden.record("contact-erasure-done", None, contact::Event::ErasureMoved(None));
     let changes =
         vec![RowChange::put(Table(17), b"key", &Bytes::from_static(b"value")), RowChange::delete(Table(18), b"other")];
     golden.record("registry-changed", None, registry::Event { changes });
+    golden.done();
+}
+
+#[test]
+fn golden_records_of_attachments() {
+    use attachment::{Bound, Event};
+    let mut golden = Golden::default();
+    golden.record("attachment-begun", Some(trace()), Event::Begun(attachment_id()));
+    golden.record("attachment-completed", None, Event::Completed(file()));
+    golden.record("attachment-bound", None, Event::Bound(Bound { conversation: address(), number: 3 }));
+    golden.record("attachment-mentioned", None, Event::Mentioned(address()));
+    golden.record("attachment-linked", None, Event::Linked(message(2)));
+    golden.record("attachment-check-moved", None, Event::CheckMoved(Some(AT)));
+    golden.record("attachment-check-moved-away", None, Event::CheckMoved(None));
+    golden.record("attachment-erased", None, Event::Erased);
+    let state = attachment::State {
+        id: attachment_id(),
+        file: Some(file()),
+        bound: Some(Bound { conversation: address(), number: 3 }),
+        message: Some(message(2)),
+        mentioned: vec![address()],
+        check_at: Some(AT),
+        erased: true,
+        completed: Some(3),
+    };
+    golden.value("attachment-state", &state);
+    golden.value("attachment-claim", &conversation::attach::Claim { number: 3, message: Some(message(2)) });
+    golden.value("attachment-claim-disclaimed", &conversation::attach::Claim { number: 3, message: None });
     golden.done();
 }
 
@@ -285,16 +347,30 @@ fn golden_states() {
         queued: vec![turn(2)],
         next_deadline: Some(AT),
         last_seq: 9,
+        erasure: None,
     };
     golden.value("conversation-state", &state);
+    let erasure = Some(conversation::Erasure { since: AT, next: Some(65), last: 99 });
+    golden.value("conversation-state-erased", &conversation::State { erasure, ..state });
     let contact = contact::State {
         id: contact_id(),
         identifier: text("Ana@example.com"),
         name: Some(text("Ana")),
         updated_at: AT,
         open: vec![open_conversation()],
+        erased_at: None,
+        erasing: None,
+        first_seq: None,
     };
     golden.value("contact-state", &contact);
+    let erased = contact::State {
+        erased_at: Some(AT),
+        erasing: Some(erasing()),
+        first_seq: Some(7),
+        open: vec![contact::OpenConversation { first: Some(3), ..open_conversation() }],
+        ..contact
+    };
+    golden.value("contact-state-erased", &erased);
     golden.value("registry-state", &registry::State { updated_at: AT });
     golden.done();
 }

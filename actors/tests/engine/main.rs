@@ -4,6 +4,7 @@
 mod alarms;
 mod catalog;
 mod drain;
+mod erasure;
 mod faults;
 mod golden;
 mod host;

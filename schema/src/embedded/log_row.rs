@@ -6,6 +6,10 @@
 //! ```
 //! The hash is of key and value, so it is the row's checksum, its link in the entity's chain, and its share of the
 //! store's sum in one. The newest row of an entity is its head; there is no other.
+//!
+//! Version 2 is a row of which something was taken out. It has the hash that it had before in the place of the commit
+//! id: to its neighbours and to the store's sum it is still the same row. The last hash is its checksum alone. The
+//! commit id was random and is gone, so the old hash confirms no guess at what the row said.
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
@@ -15,6 +19,7 @@ use bytes::Bytes;
 use super::layout::{Fields, LOG_KEY};
 
 const VERSION: u8 = 1;
+const REDACTED: u8 = 2;
 const HAS_ALARM: u8 = 1;
 /// Everything but the alarm and the records.
 const FIXED: usize = 1 + 1 + 8 + 16 + 16 + 8 + 8 + 16;
@@ -53,24 +58,33 @@ pub(super) fn encoded_len(records: &[NewRecord]) -> usize {
 pub(super) fn encode(key: &[u8; LOG_KEY], facts: &Facts, records: &[NewRecord], out: &mut Vec<u8>) -> RowHash {
     out.clear();
     out.reserve(encoded_len(records));
-    out.extend_from_slice(&[VERSION, if facts.alarm.is_some() { HAS_ALARM } else { 0 }]);
+    write(VERSION, facts, facts.id.0, out);
+    for record in records {
+        write_record(record.event, &record.payload, out);
+    }
+    let hash = hash(key, out);
+    out.extend_from_slice(&hash);
+    hash
+}
+
+/// Everything in front of the records.
+fn write(version: u8, facts: &Facts, name: [u8; 16], out: &mut Vec<u8>) {
+    out.extend_from_slice(&[version, if facts.alarm.is_some() { HAS_ALARM } else { 0 }]);
     out.extend_from_slice(&facts.batch.to_le_bytes());
-    out.extend_from_slice(&facts.id.0);
+    out.extend_from_slice(&name);
     out.extend_from_slice(&facts.previous);
     out.extend_from_slice(&facts.state_commit.to_le_bytes());
     out.extend_from_slice(&facts.at.0.to_le_bytes());
     if let Some(alarm) = facts.alarm {
         out.extend_from_slice(&alarm.0.to_le_bytes());
     }
-    for record in records {
-        // A payload is far below 2^31: commits are bounded before they get here.
-        let tag = (record.payload.len() as u32) << 1 | u32::from(record.event);
-        out.extend_from_slice(&tag.to_le_bytes());
-        out.extend_from_slice(&record.payload);
-    }
-    let hash = hash(key, out);
-    out.extend_from_slice(&hash);
-    hash
+}
+
+fn write_record(event: bool, payload: &[u8], out: &mut Vec<u8>) {
+    // A payload is far below 2^31: commits are bounded before they get here.
+    let tag = (payload.len() as u32) << 1 | u32::from(event);
+    out.extend_from_slice(&tag.to_le_bytes());
+    out.extend_from_slice(payload);
 }
 
 fn hash(key: &[u8], value: &[u8]) -> RowHash {
@@ -88,6 +102,7 @@ pub(super) struct LogRow {
     pub(super) entity: EntityKey,
     pub(super) head: Head,
     pub(super) facts: Facts,
+    /// Its hash in the chain.
     pub(super) hash: RowHash,
     /// How many of the records are events.
     pub(super) events: u64,
@@ -103,10 +118,16 @@ impl LogRow {
             return None;
         }
         let mut fields = Fields(body);
-        let (VERSION, flags) = (fields.u8()?, fields.u8()?) else { return None };
+        let (version, flags) = (fields.u8()?, fields.u8()?);
+        let (batch, name) = (fields.u64()?, fields.bytes()?);
+        let (id, hash) = match version {
+            VERSION => (CommitId(name), *stored),
+            REDACTED => (CommitId([0; 16]), name),
+            _ => return None,
+        };
         let facts = Facts {
-            batch: fields.u64()?,
-            id: CommitId(fields.bytes()?),
+            batch,
+            id,
             previous: fields.bytes()?,
             state_commit: fields.u64()?,
             at: Millis(fields.u64()?),
@@ -120,7 +141,20 @@ impl LogRow {
             events += u64::from(tag & 1);
         }
         head.seq.checked_sub(events)?;
-        Some(Self { entity, head, facts, hash: *stored, events, records: Bytes::copy_from_slice(records) })
+        Some(Self { entity, head, facts, hash, events, records: Bytes::copy_from_slice(records) })
+    }
+
+    /// The same row with other payloads for some of its events: what stands under its key from now on.
+    pub(super) fn redacted(&self, key: &[u8], payload: impl Fn(u64) -> Option<Bytes>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(FIXED + 8 + self.records.len());
+        write(REDACTED, &self.facts, self.hash, &mut out);
+        for record in self.records() {
+            let other = if record.event { payload(record.seq) } else { None };
+            write_record(record.event, other.as_ref().unwrap_or(&record.payload), &mut out);
+        }
+        let checksum = hash(key, &out);
+        out.extend_from_slice(&checksum);
+        out
     }
 
     /// Where the entity stands after this row.
@@ -183,9 +217,23 @@ mod tests {
             let sequences: Vec<_> = row.records().filter(|r| r.event).map(|r| r.seq).collect();
             prop_assert_eq!(sequences, (101..=100 + events).collect::<Vec<_>>());
 
-            let bit = flip.index(value.len() * 8);
-            value[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(LogRow::decode(&key, &value).is_none());
+            // What is taken out is gone, and to its neighbours the row is the same.
+            let redacted = row.redacted(&key, |seq| seq.is_multiple_of(2).then(|| Bytes::from_static(b"-")));
+            let again = LogRow::decode(&key, &redacted).expect("a row");
+            prop_assert_eq!((again.head, again.hash, again.events), (row.head, hash, events));
+            prop_assert_eq!(again.facts, Facts { id: CommitId([0; 16]), ..facts });
+            for (before, after) in row.records().zip(again.records()) {
+                let gone = before.event && before.seq.is_multiple_of(2);
+                let payload = if gone { Bytes::from_static(b"-") } else { before.payload };
+                prop_assert_eq!(after, LogRecord { payload, ..before });
+            }
+            prop_assert_eq!(&again.redacted(&key, |_| None), &redacted);
+
+            for mut value in [value, redacted] {
+                let bit = flip.index(value.len() * 8);
+                value[bit / 8] ^= 1 << (bit % 8);
+                prop_assert!(LogRow::decode(&key, &value).is_none());
+            }
         }
     }
 }

@@ -97,6 +97,14 @@ impl Engine {
         })
     }
 
+    /// The log row that holds the event with this sequence.
+    pub(super) fn log_row_of(&self, entity: EntityKey, seq: u64) -> Found<Option<LogRow>> {
+        guarded(entity, || {
+            let row = self.rows_from(&self.snapshot(), entity, seq).next().map(|guard| log_row(entity, guard));
+            Ok(row.transpose()?.filter(|row| row.head.seq - row.events < seq))
+        })
+    }
+
     pub(super) fn find_key(&self, entity: EntityKey, name: KeyHash) -> Found<Option<KeyRow>> {
         guarded(entity, || {
             let key = layout::idempotency_key(entity, name);

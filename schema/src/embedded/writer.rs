@@ -3,6 +3,7 @@
 //! Group commit needs no timer here: while one batch is being synced the next one gathers in the queue, and it is
 //! taken as soon as the sync returned.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use actors::store::{Commit, CommitWatch, Done, Due, Outcome, StoreError};
+use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode};
 use tokio::sync::oneshot;
 
@@ -63,9 +65,11 @@ pub(super) struct Writer {
     writes: Vec<Write>,
 }
 
-/// A keyspace besides the log.
+/// Where something is written besides new rows of the log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Space {
+    /// A row that is there already; it has a checksum of its own.
+    Log,
     Rows,
     Keys,
     Index,
@@ -110,6 +114,11 @@ impl Writer {
                 match job {
                     Job::Commit(commit, bytes, done) => {
                         self.shared.taken(bytes);
+                        // It rewrites rows, which the engine shows only once their own batch is written.
+                        if !commit.redactions.is_empty() && !decided.is_empty() {
+                            self.conclude(batch, &mut decided);
+                            batch = Building::new(&self.engine, &self.chain);
+                        }
                         batch.bytes += bytes;
                         let watch = commit.watch.clone();
                         decided.push(Decided { outcome: self.decide(*commit, &mut batch), done, watch });
@@ -150,8 +159,25 @@ impl Writer {
             return Ok(Outcome::Conflict);
         }
         let head = commit.next_head();
+        self.redact(&commit)?;
         self.stage(commit, before, batch);
         Ok(Outcome::Committed(head))
+    }
+
+    /// Writes the log rows that the commit takes something out of.
+    fn redact(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        let mut seqs: BTreeMap<u64, &Bytes> = BTreeMap::new();
+        seqs.extend(commit.redactions.iter().map(|redaction| (redaction.seq, &redaction.payload)));
+        let mut rewritten = Vec::new();
+        while let Some((&seq, _)) = seqs.first_key_value() {
+            let Some(row) = self.engine.log_row_of(commit.entity, seq)? else { break };
+            let key = layout::log_key(commit.entity, row.head);
+            let value = row.redacted(&key, |seq| seqs.get(&seq).copied().cloned());
+            rewritten.push(Write { space: Space::Log, key: key.to_vec(), value: Some(value) });
+            seqs = seqs.split_off(&row.head.seq.max(seq).saturating_add(1));
+        }
+        self.writes.append(&mut rewritten);
+        Ok(())
     }
 
     fn stage(&mut self, commit: Commit, before: Option<Standing>, batch: &mut Building) {
@@ -248,11 +274,16 @@ impl Writer {
                 continue;
             }
             let keyspace = match space {
+                Space::Log => &self.engine.log,
                 Space::Rows => &self.engine.rows,
                 Space::Keys => &self.engine.keys,
                 Space::Index => &self.engine.index,
             };
             match value {
+                Some(value) if space == Space::Log => {
+                    batch.link.other(layout::checksum(&key, &value));
+                    batch.items.insert(keyspace, key, value);
+                }
                 Some(value) => {
                     let (sealed, sum) = layout::seal(&key, value);
                     batch.link.other(sum);

@@ -12,6 +12,7 @@ use schema::embedded::{EmbeddedStore, OpenError, Options};
 mod crash;
 mod damage;
 mod opening;
+mod redaction;
 mod writing;
 
 fn options() -> Options {

@@ -220,15 +220,17 @@ pub(in crate::http) async fn doubt(
     app: &App,
     caller: &Caller,
     with: Circumstances,
-    files: &[message::Attachment],
+    content: &message::Content,
 ) -> Result<Vec<AttachmentId>, Problem> {
-    for file in files {
-        match app.node().attachment(entity_of(caller, file.id), Command::Doubt, with).await {
+    let had = content.attachments.iter().map(|file| file.id);
+    let files: Vec<_> = had.chain(content.mentions.iter().flatten().copied()).collect();
+    for id in &files {
+        match app.node().attachment(entity_of(caller, *id), Command::Doubt, with).await {
             Ok(_) | Err(Refusal::Rejected(_)) => {}
             Err(refusal) => return Err(problem_of(refusal, |_| internal_error())),
         }
     }
-    Ok(files.iter().map(|file| file.id).collect())
+    Ok(files)
 }
 
 /// 409: another message has it.

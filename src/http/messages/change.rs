@@ -2,14 +2,13 @@
 
 use actors::conversation::Command;
 use actors::conversation::amend::{Amendment, Edit, Receipt};
-use actors::conversation::{Reply, SHOWN};
+use actors::conversation::{Reply, SHOWN, shown_key};
 use actors::directory::{Answer, Circumstances};
 use actors::id::EntityKey;
 use actors::message::{Content, Json, Overlay};
 use actors::store::KeyHash;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::one::{Found, find, shown};
@@ -105,7 +104,7 @@ pub(in crate::http) async fn delete(
         seen = Some(Box::new(found.overlay.clone()));
     }
     let with = without_key(&context);
-    let files = link::doubt(&app, &caller, with, &found.message.content.attachments).await?;
+    let files = link::doubt(&app, &caller, with, &found.message.content).await?;
     amend(&app, &caller, found, Amendment::Delete { seen }, with).await?;
     app.node().settle(caller.address, &files);
     Ok(StatusCode::NO_CONTENT)
@@ -151,7 +150,8 @@ async fn amend(
         Answer::Done(_) => Err(internal_error()),
         Answer::Repeat { .. } => {
             let now = find(app, caller, &found.message.id.to_string()).await?;
-            let shown = shown_to(app, entity, key).await?.filter(|_| !now.overlay.erased);
+            let shown = shown_to(app, entity, now.message.id.number, key).await?;
+            let shown = shown.filter(|_| now.message.gone(&now.overlay).is_none());
             Ok((Found { overlay: shown.unwrap_or_else(|| now.overlay.clone()), ..now }, true))
         }
     }
@@ -161,9 +161,10 @@ async fn amend(
 pub(in crate::http) async fn shown_to(
     app: &App,
     entity: EntityKey,
+    seq: u64,
     key: Option<KeyHash>,
 ) -> Result<Option<Overlay>, Problem> {
     let Some(key) = key else { return Ok(None) };
-    let row = app.node().row(entity, SHOWN, Bytes::copy_from_slice(&key.0)).await.map_err(store_problem)?;
+    let row = app.node().row(entity, SHOWN, shown_key(seq, key)).await.map_err(store_problem)?;
     row.map(|row| actors::codec::decode(&row)).transpose().map_err(store_problem)
 }

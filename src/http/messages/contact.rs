@@ -127,7 +127,7 @@ impl Exchange<'_> {
         for generation in (1..=open.generation).rev() {
             let entity = contact::conversation_of(self.contact, &self.channel.id, generation);
             if let Some(events) = self.accepting.earlier_effect(entity, &self.scope).await? {
-                return self.repeat(entity, state.id, &events).await.map(Some);
+                return self.repeat(entity, &events).await.map(Some);
             }
             // What came before was closed when this one began, so its keys are as old at least.
             if node.now().since(began) >= actors::limits::KEY_KEPT_MILLIS || generation == 1 {
@@ -219,7 +219,7 @@ impl Exchange<'_> {
                 Ok(Answer::Done(_)) => return Err(internal_error()),
                 Ok(Answer::Repeat { first, last }) => {
                     let effect = self.accepting.effect(entity, first, last).await?;
-                    return self.repeat(entity, contact, &effect).await;
+                    return self.repeat(entity, &effect).await;
                 }
                 Err(Refusal::Rejected(Rejection::Closed)) => {
                     (contact, open) = self.resolve(identifier, name.as_ref(), Some(open.id)).await?;
@@ -267,13 +267,10 @@ impl Exchange<'_> {
     }
 
     /// Answers a retry: joins the turn, or tries a failed one again. The message is not appended again.
-    async fn repeat(
-        &self,
-        entity: EntityKey,
-        contact: ContactId,
-        effect: &[Record<Event>],
-    ) -> Result<Response, Problem> {
+    async fn repeat(&self, entity: EntityKey, effect: &[Record<Event>]) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
+        let state = node.state::<Conversation>(entity).await.map_err(store_problem)?;
+        let Some(Origin::Api { contact, .. }) = state.map(|state| state.origin) else { return Err(internal_error()) };
         let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
         let number = message.turn.ok_or_else(internal_error)?.number;
         let events = node.subscribe(entity);

@@ -68,7 +68,7 @@ impl Filter {
 
     fn wants(&self, message: &Message, overlay: &Overlay) -> bool {
         let content = &message.content;
-        let gone = overlay.deleted || overlay.erased;
+        let gone = message.gone(overlay).is_some();
         let has = |search: &String| {
             let text = overlay.text.as_ref().or(content.text.as_ref());
             !gone && text.is_some_and(|text| text.to_lowercase().contains(search))

@@ -1,28 +1,16 @@
-//! Conversations, turns and contacts.
+//! Conversations and turns.
 
 use utoipa::openapi::HttpMethod::{Get, Patch, Post};
 
 use super::super::examples;
 use super::super::operation::Op;
-use super::super::shape::{named, text, word};
+use super::super::shape::{named, word};
 use super::{READ, WRITE, id};
 
 const DATA: &[&str] = &["too_short", "too_long", "too_large", "too_deep"];
 
 pub(super) fn operations() -> Vec<Op> {
-    vec![
-        open(),
-        list(),
-        get(),
-        change(),
-        start_turn(),
-        get_turn(),
-        cancel_turn(),
-        list_contacts(),
-        get_contact(),
-        change_contact(),
-        conversations_of_contact(),
-    ]
+    vec![open(), list(), get(), change(), start_turn(), get_turn(), cancel_turn()]
 }
 
 fn open() -> Op {
@@ -76,6 +64,7 @@ fn change() -> Op {
     .refused(400, DATA)
     .refused(400, &["invalid_enum"])
     .refused(404, &["conversation_not_found"])
+    .refused(409, &["conversation_erased"])
     .refused(429, &["conversation_backlog"])
     .refused(503, &["outcome_unknown"])
 }
@@ -119,56 +108,4 @@ fn cancel_turn() -> Op {
         .refused(409, &["turn_over"])
         .refused(429, &["conversation_backlog"])
         .refused(503, &["outcome_unknown"])
-}
-
-fn list_contacts() -> Op {
-    let named_so = ("listContacts", "List contacts");
-    Op::new(
-        Get,
-        "/api/v1/contacts",
-        named_so,
-        "Contacts",
-        READ,
-        "Those of the workspace, in the order they first wrote.",
-    )
-    .query("identifier", "Only the one with this identifier.", text(""))
-    .paged()
-    .answers(200, "A page of contacts.", named("ContactPage"), &[])
-    .with_headers(&["Link"])
-}
-
-fn get_contact() -> Op {
-    Op::new(Get, "/api/v1/contacts/{id}", ("getContact", "Read a contact"), "Contacts", READ, "Who it is.")
-        .path("id", "The contact.", id())
-        .answers(200, "The contact.", named("Contact"), &[])
-        .refused(404, &["contact_not_found"])
-}
-
-fn change_contact() -> Op {
-    Op::new(
-        Patch,
-        "/api/v1/contacts/{id}",
-        ("changeContact", "Change a contact"),
-        "Contacts",
-        WRITE,
-        "What is given changes.",
-    )
-    .path("id", "The contact.", id())
-    .body(named("ContactChange"), "What is to change.", &[examples::CONTACT_NAME])
-    .answers(200, "The contact as it is now.", named("Contact"), &[])
-    .with_headers(&["X-Ignored-Fields"])
-    .refused(400, &["too_long"])
-    .refused(404, &["contact_not_found"])
-    .refused(429, &["conversation_backlog"])
-    .refused(503, &["outcome_unknown"])
-}
-
-fn conversations_of_contact() -> Op {
-    let named_so = ("listContactConversations", "List a contact's conversations");
-    Op::new(Get, "/api/v1/contacts/{id}/conversations", named_so, "Contacts", READ, "In the order they began.")
-        .path("id", "The contact.", id())
-        .paged()
-        .answers(200, "A page of conversations.", named("ConversationPage"), &[])
-        .with_headers(&["Link"])
-        .refused(404, &["contact_not_found"])
 }

@@ -1,10 +1,11 @@
 //! Conversations, contacts and turns.
 
 use super::super::shape::{
-    Bounded as _, Members, component, free, integer, list, made_id, named, one_of, text, time, word,
+    Bounded as _, Members, boolean, component, free, integer, list, made_id, named, one_of, text, time, word,
 };
 use super::contact_message::nullable_usage;
 use super::{Component, page};
+use crate::http::contacts::save::MAX_CONTACTS;
 use crate::wire::contact_message::MAX_NAME_CHARS;
 use utoipa::openapi::{Object, RefOr, Schema, Type};
 
@@ -23,8 +24,22 @@ pub(super) fn schemas() -> Vec<Component> {
         ),
         ("Conversation", conversation()),
         ("ConversationPage", page("A page of conversations.", named("Conversation"))),
+        ("ContactNew", contact_new()),
+        (
+            "ContactsNew",
+            Members::new("Contacts to be written down.")
+                .must("contacts", list("They.", named("ContactNew")).least(1).longest(MAX_CONTACTS))
+                .done(),
+        ),
+        ("ContactSaved", contact_members().must("created", boolean("It was not there before.")).done()),
+        (
+            "ContactsSaved",
+            Members::new("Contacts that were written down.")
+                .must("data", list("In the order they were given.", named("ContactSaved")))
+                .done(),
+        ),
         ("ContactChange", contact_change()),
-        ("Contact", contact()),
+        ("Contact", contact_members().done()),
         ("ContactPage", page("A page of contacts.", named("Contact"))),
         ("TurnNew", Members::new("Which agent shall answer.").must("agentId", text("The agent.").least(1)).done()),
         ("Turn", turn()),
@@ -62,14 +77,23 @@ fn contact_change() -> RefOr<Schema> {
         .done()
 }
 
-fn contact() -> RefOr<Schema> {
+fn contact_new() -> RefOr<Schema> {
+    Members::new("A contact to be written down.")
+        .must(
+            "identifier",
+            text("What it is known by; e-mail addresses compare without case.").least(1).longest(MAX_NAME_CHARS),
+        )
+        .may("name", text("The contact's name; absent: stays as it is.").longest(MAX_NAME_CHARS).nullable())
+        .done()
+}
+
+fn contact_members() -> Members {
     Members::new("Somebody who writes to api channels.")
         .must("id", made_id("The contact.", "cont_", 26))
         .must("identifier", text("As it was first written."))
         .must("name", text("The contact's name.").nullable())
         .must("createdAt", time("When the contact first wrote."))
         .must("updatedAt", time("When the contact last changed."))
-        .done()
 }
 
 fn turn() -> RefOr<Schema> {

@@ -7,7 +7,7 @@ use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS};
 use utoipa::openapi::{RefOr, Schema};
 
 /// Every type of event.
-const EVENTS: [&str; 16] = [
+const EVENTS: [&str; 18] = [
     "message.created",
     "message.updated",
     "message.deleted",
@@ -24,6 +24,8 @@ const EVENTS: [&str; 16] = [
     "conversation.created",
     "conversation.updated",
     "conversation.closed",
+    "contact.created",
+    "contact.updated",
 ];
 
 pub(super) fn schemas() -> Vec<Component> {

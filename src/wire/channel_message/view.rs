@@ -1,6 +1,6 @@
 //! A message as the channel API shows it.
 
-use actors::message::{Attachment, Message, Overlay, Review, ReviewState, ReviewStatus, Vote};
+use actors::message::{Attachment, Gone, Message, Overlay, Review, ReviewState, ReviewStatus, Vote};
 use serde::Serialize;
 
 use crate::wire::json_view::{Raw, Shown, review_status, sender_type, severity};
@@ -81,7 +81,8 @@ struct VoteView<'a> {
 #[must_use]
 pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a Overlay) -> ChannelView<'a> {
     let content = &message.content;
-    let gone = overlay.deleted || overlay.erased;
+    let why = message.gone(overlay);
+    let gone = why.is_some();
     let attachments = if gone { &[][..] } else { &content.attachments };
     ChannelView {
         id: Shown(message.id),
@@ -99,7 +100,7 @@ pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a 
         delivered_at: overlay.delivered_at.map(Time),
         read_at: overlay.read_at.map(Time),
         deleted: gone,
-        erased: overlay.erased,
+        erased: why == Some(Gone::Erased),
     }
 }
 

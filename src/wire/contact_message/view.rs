@@ -3,7 +3,7 @@
 use actors::clock::Millis;
 use actors::conversation;
 use actors::id::{ContactId, ConversationId, MessageId, TurnId};
-use actors::message::{Content, MediaKind, Message};
+use actors::message::{Content, Gone, MediaKind, Message};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -117,6 +117,10 @@ pub struct ReplyView<'a> {
     kind: &'static str,
     content: ContentView<'a>,
     created_at: Time,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
 }
 
 /// A message's `content` object in the contact API's form.
@@ -170,6 +174,8 @@ pub fn reply_view(message: &Message) -> ReplyView<'_> {
         kind: word(message.content.media),
         content: ContentView(&message.content),
         created_at: Time(message.id.at),
+        deleted: message.content.gone.is_some(),
+        erased: message.content.gone == Some(Gone::Erased),
     }
 }
 

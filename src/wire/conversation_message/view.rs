@@ -1,6 +1,6 @@
 //! A message as the conversation API shows it, and its checksum.
 
-use actors::message::{Attachment, Message, Overlay};
+use actors::message::{Attachment, Gone, Message, Overlay};
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 use sha2::{Digest, Sha256};
@@ -84,7 +84,7 @@ impl Serialize for References<'_> {
 
 /// The members that an edit or a deletion may have changed, as they are now.
 struct Current<'a> {
-    gone: bool,
+    gone: Option<Gone>,
     text: &'a str,
     tool_calls: Option<Raw<'a>>,
     references: Option<References<'a>>,
@@ -93,12 +93,12 @@ struct Current<'a> {
 impl<'a> Current<'a> {
     fn of(message: &'a Message, overlay: &'a Overlay) -> Self {
         let content = &message.content;
-        if overlay.deleted || overlay.erased {
-            return Self { gone: true, text: "", tool_calls: None, references: None };
+        if let Some(gone) = message.gone(overlay) {
+            return Self { gone: Some(gone), text: "", tool_calls: None, references: None };
         }
         let files = Some(References::Files(&content.attachments)).filter(|_| !content.attachments.is_empty());
         Self {
-            gone: false,
+            gone: None,
             text: overlay.text.as_deref().or(content.text.as_deref()).unwrap_or_default(),
             tool_calls: content.tool_calls.as_ref().map(Raw),
             references: content.references.as_ref().map(|json| References::Given(Raw(json))).or(files),
@@ -127,15 +127,17 @@ pub fn conversation_view<'a>(
         role: &content.role,
         tool_calls: current.tool_calls,
         message_type: &content.message_type,
-        tags: overlay.tags.as_deref().or(content.tags.as_deref()).filter(|_| !current.gone),
+        tags: overlay.tags.as_deref().or(content.tags.as_deref()).filter(|_| current.gone.is_none()),
         checksum: checksum_of(message, &current),
         attachments: current.references,
         parent_message_id: message.parent.map(Shown),
-        meta_data: MetaData(overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| !current.gone).map(Raw)),
+        meta_data: MetaData(
+            overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| current.gone.is_none()).map(Raw),
+        ),
         sent_at,
         owner_id: message.owner.as_deref(),
-        deleted: current.gone,
-        erased: overlay.erased,
+        deleted: current.gone.is_some(),
+        erased: current.gone == Some(Gone::Erased),
     }
 }
 

@@ -103,3 +103,57 @@ pub async fn the_log_is_read_in_both_orders_up_to_a_limit<S: Store>(place: &Plac
         assert_eq!(read(place, 2, 8, Order::Desc, limit).await, descending);
     }
 }
+
+fn redact(entity: EntityKey, head: Option<Head>, seqs: &[u64]) -> Commit {
+    let mut commit = on(entity, head, "redact");
+    let redaction = |seq: &u64| Redaction { seq: *seq, payload: bytes(&format!("gone {seq}")) };
+    commit.redactions = seqs.iter().map(redaction).collect();
+    commit
+}
+
+/// Neighbours in the same commit and marks keep what they say; what is not there is passed over.
+pub async fn what_is_taken_out_of_the_log_is_gone_and_its_place_stays<S: Store>(place: &Place<S>) {
+    let entity = place.entity(1);
+    let head = nine_events(place).await;
+    let head = place.put(redact(entity, Some(head), &[2, 6, 8, 9, 77])).await;
+    let head = place.put(redact(entity, Some(head), &[9, 7, 2])).await;
+    assert_eq!(head, Head { seq: 9, commit: 7 });
+    let head = place.put(events(entity, Some(head), &["event 10"])).await;
+    let gone = |seq| [2, 6, 7, 8, 9].contains(&seq);
+    let expected = |seq| LogRecord {
+        seq,
+        event: true,
+        payload: bytes(&format!("{} {seq}", if gone(seq) { "gone" } else { "event" })),
+    };
+    let mut all: Vec<_> = (1..=10).map(expected).collect();
+    assert_eq!(place.store.read_log(entity, 1, u64::MAX, Order::Asc, 100).await.expect("a read"), all);
+    all.reverse();
+    assert_eq!(place.store.read_log(entity, 1, u64::MAX, Order::Desc, 100).await.expect("a read"), all);
+    let loaded = place.load(entity).await;
+    assert_eq!((loaded.head, loaded.tail.len()), (head, 12));
+    let marks = loaded.tail.iter().filter(|record| !record.event);
+    assert!(marks.map(|record| &record.payload).all(|payload| *payload == "mark"));
+}
+
+/// Also where a state was taken before it, in between, or with it.
+pub async fn what_is_taken_out_is_gone_for_whoever_loads_too<S: Store>(place: &Place<S>) {
+    for state_with in 0..4_u64 {
+        let entity = place.entity(state_with);
+        let mut commits = vec![events(entity, None, &["one", "two"]), events(entity, None, &["three"])];
+        commits.push(redact(entity, None, &[1, 3]));
+        let mut head = None;
+        for (n, commit) in commits.into_iter().enumerate() {
+            let state = (n as u64 == state_with).then(|| bytes("state"));
+            head = Some(place.put(Commit { expected: head, state, id: CommitId([n as u8 + 1; 16]), ..commit }).await);
+        }
+        let loaded = place.load(entity).await;
+        let tail: Vec<_> = loaded.tail.iter().map(|record| record.payload.clone()).collect();
+        let expected: &[&str] = match state_with {
+            0 => &["gone 3"],
+            1 | 2 => &[],
+            _ => &["gone 1", "two", "gone 3"],
+        };
+        assert_eq!(tail, expected, "state with commit {state_with}");
+        assert_eq!(loaded.head, Head { seq: 3, commit: 3 });
+    }
+}

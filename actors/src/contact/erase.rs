@@ -1,0 +1,132 @@
+//! Forgetting who a contact was.
+//!
+//! The first commit takes name and identifier out of the state and the lists, and gives up the conversations: a message
+//! that comes later begins another life. Then the contact's own log is gone through in steps, as a conversation's is.
+//! What stands elsewhere is not this entity's to change: [`erasure`](crate::erasure) looks after that, and says here
+//! when it is done. Until then the alarm has it looked after again, whatever process ends meanwhile.
+
+use minicbor::{Decode, Encode};
+
+use super::{Contact, Event, Rejection, Reply, State, save};
+use crate::clock::Millis;
+use crate::codec;
+use crate::id::ContactId;
+use crate::machine::{Change, Decision, Found, Missing, Moment, Need, Record};
+
+/// Events that one step goes through.
+const STEP: u64 = 64;
+/// After which somebody looks whether an erasure is still under way.
+const LOOK_AFTER_MILLIS: u64 = 5_000;
+/// The longest that is waited between two looks.
+const LOOK_AFTER_MAX_MILLIS: u64 = 600_000;
+
+/// An erasure that is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Erasing {
+    /// The first event of the contact's own log that may still name it; `None`: none does.
+    #[n(0)]
+    pub next: Option<u64>,
+    /// The last one that might.
+    #[n(1)]
+    pub last: u64,
+    /// When somebody looks after it again.
+    #[n(2)]
+    pub look_at: Millis,
+    /// How often it had to be.
+    #[n(3)]
+    pub put_off: u32,
+    /// Whose.
+    #[n(4)]
+    pub id: ContactId,
+}
+
+impl Erasing {
+    pub(super) fn begun(id: ContactId, at: Millis, seq: u64) -> Self {
+        let next = Some(1).filter(|next| *next < seq);
+        Self { next, last: seq.saturating_sub(1), look_at: at.plus(LOOK_AFTER_MILLIS), put_off: 0, id }
+    }
+
+    fn put_off(self, now: Millis) -> Self {
+        let after = (LOOK_AFTER_MILLIS << self.put_off.min(16)).min(LOOK_AFTER_MAX_MILLIS);
+        Self { look_at: now.plus(after), put_off: self.put_off + 1, ..self }
+    }
+}
+
+/// What an erasure needs of the contact itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Go through some more of the contact's own log.
+    OwnLog,
+    /// Everything else is done.
+    Done,
+    /// It has to be looked after again, later and now.
+    PutOff,
+}
+
+fn range(erasing: &Erasing) -> Option<(u64, u64)> {
+    erasing.next.map(|next| (next, erasing.last.min(next + STEP - 1)))
+}
+
+impl Step {
+    pub(super) fn needs(self, state: Option<&State>) -> Vec<Need> {
+        let range = state.and_then(|state| state.erasing).as_ref().and_then(range);
+        match (self, range) {
+            (Self::OwnLog, Some((first, last))) => (first..=last).map(Need::Event).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The contact is no more.
+pub(super) fn erase(state: &State, moment: &Moment) -> Change<Contact> {
+    let after = State {
+        identifier: String::new(),
+        name: None,
+        updated_at: moment.now,
+        erased_at: Some(moment.now),
+        ..state.clone()
+    };
+    let reply = Reply::Contact { state: Box::new(after), created: false };
+    let views = save::unlist(state);
+    Change { views, ..Change::new(vec![Event::ContactErased], reply) }
+}
+
+/// The same event without who it was about; `None` where it says nothing of that.
+fn without_words(event: &Event) -> Option<Event> {
+    match event {
+        Event::ContactCreated { id, identifier, .. } if !identifier.is_empty() => {
+            Some(Event::ContactCreated { id: *id, identifier: String::new(), name: None })
+        }
+        Event::ContactUpdated { name: Some(_) } => Some(Event::ContactUpdated { name: None }),
+        Event::ContactCreated { .. }
+        | Event::ContactUpdated { name: None }
+        | Event::ConversationAssigned(_)
+        | Event::ContactErased
+        | Event::ErasureMoved(_) => None,
+    }
+}
+
+pub(super) fn go_on(state: &State, step: Step, moment: &Moment, found: &Found) -> Result<Decision<Contact>, Missing> {
+    let Some(erasing) = state.erasing else { return Ok(Decision::Reject(Rejection::NotFound)) };
+    let mut redactions = Vec::new();
+    let after = match (step, range(&erasing)) {
+        (Step::OwnLog, Some((first, last))) => {
+            for seq in first..=last {
+                let record = found.event(seq)?.and_then(|bytes| codec::decode_record::<Event>(seq, bytes).ok());
+                let redacted =
+                    record.and_then(|record| Some(Record { event: without_words(&record.event)?, ..record }));
+                redactions.extend(redacted);
+            }
+            Some(Erasing { next: Some(last + 1).filter(|next| *next <= erasing.last), put_off: 0, ..erasing })
+        }
+        (Step::PutOff, _) => Some(erasing.put_off(moment.now)),
+        (Step::Done, None) => None,
+        // Its own log is gone through already, or not yet.
+        (Step::OwnLog, None) | (Step::Done, Some(_)) => Some(erasing),
+    };
+    let reply = Reply::Contact { state: Box::new(State { erasing: after, ..state.clone() }), created: false };
+    if after == Some(erasing) {
+        return Ok(Decision::Answer(reply));
+    }
+    Ok(Decision::Change(Change { redactions, ..Change::new(vec![Event::ErasureMoved(after)], reply) }))
+}

@@ -1,0 +1,97 @@
+//! Writing a contact down, and changing its name.
+
+use bytes::Bytes;
+
+use super::{CONTACTS, CONTACTS_BY_NAME, Contact, Event, Reply, State, living, name_key};
+use crate::clock::Millis;
+use crate::id::ContactId;
+use crate::machine::{Change, Decision, Moment};
+use crate::store::ViewWrite;
+
+/// The id of the contact that is there, or of the one that begins now. No two lives at one address share an id, not
+/// even within a millisecond.
+pub(super) fn id_of(state: Option<&State>, moment: &Moment) -> ContactId {
+    match (living(state), state) {
+        (Some(state), _) => state.id,
+        (None, Some(former)) => {
+            ContactId::new(Millis(moment.now.0.max(former.id.at.0.saturating_add(1))), moment.entity.id)
+        }
+        (None, None) => ContactId::new(moment.now, moment.entity.id),
+    }
+}
+
+/// The entry of a contact among the names.
+fn by_name(id: ContactId, name: &str, there: bool) -> ViewWrite {
+    let key = [&name_key(name)[..], &[0], &id.to_bytes()].concat();
+    ViewWrite { view: CONTACTS_BY_NAME, key: key.into(), value: there.then(Bytes::new) }
+}
+
+/// Takes the contact out of the lists.
+pub(super) fn unlist(state: &State) -> Vec<ViewWrite> {
+    let key = Bytes::copy_from_slice(&state.id.to_bytes());
+    let listed = ViewWrite { view: CONTACTS, key, value: None };
+    state.name.iter().map(|name| by_name(state.id, name, false)).chain([listed]).collect()
+}
+
+/// A contact begins.
+pub(super) fn create(
+    state: Option<&State>,
+    identifier: &str,
+    name: Option<&str>,
+    moment: &Moment,
+    change: &mut Change<Contact>,
+) {
+    let id = id_of(state, moment);
+    let (identifier, named) = (identifier.to_owned(), name.map(str::to_owned));
+    change.events.push(Event::ContactCreated { id, identifier, name: named });
+    let key = Bytes::copy_from_slice(&id.to_bytes());
+    change.views.push(ViewWrite { view: CONTACTS, key, value: Some(Bytes::new()) });
+    change.views.extend(name.map(|name| by_name(id, name, true)));
+}
+
+/// The contact is there afterwards, with this name if one is given.
+pub(super) fn save(
+    state: Option<&State>,
+    identifier: &str,
+    name: Option<&Option<String>>,
+    moment: &Moment,
+) -> Decision<Contact> {
+    match (living(state), name) {
+        (Some(state), Some(name)) => update(state, name.as_deref(), moment),
+        (Some(state), None) => Decision::Answer(Reply::Contact { state: Box::new(state.clone()), created: false }),
+        (None, name) => {
+            let name = name.and_then(Option::as_deref);
+            let mut after = State {
+                id: id_of(state, moment),
+                identifier: identifier.to_owned(),
+                name: name.map(str::to_owned),
+                updated_at: moment.now,
+                open: Vec::new(),
+                erased_at: None,
+                erasing: None,
+                first_seq: Some(moment.next_seq).filter(|seq| *seq > 1),
+            };
+            if let Some(former) = state {
+                after.open.clone_from(&former.open);
+                after.erasing = former.erasing;
+            }
+            let mut change = Change::new(Vec::new(), Reply::Contact { state: Box::new(after), created: true });
+            create(state, identifier, name, moment, &mut change);
+            Decision::Change(change)
+        }
+    }
+}
+
+/// Another name, if it is another.
+pub(super) fn update(state: &State, name: Option<&str>, moment: &Moment) -> Decision<Contact> {
+    if state.name.as_deref() == name {
+        return Decision::Answer(Reply::Contact { state: Box::new(state.clone()), created: false });
+    }
+    let named = name.map(str::to_owned);
+    let after = State { name: named.clone(), updated_at: moment.now, ..state.clone() };
+    let reply = Reply::Contact { state: Box::new(after), created: false };
+    let mut change = Change::new(vec![Event::ContactUpdated { name: named }], reply);
+    change.views.extend(state.name.iter().map(|name| by_name(state.id, name, false)));
+    change.views.extend(name.map(|name| by_name(state.id, name, true)));
+    Decision::Change(change)
+}

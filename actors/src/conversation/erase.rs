@@ -1,0 +1,113 @@
+//! Taking a whole conversation's words away, because its contact is erased.
+//!
+//! It begins with one event, by which the conversation is closed for good and its turns end: from then on nothing new
+//! is said. After that the log is gone through in steps, each a commit of its own, so a long conversation never makes
+//! a large one. Whoever asks (see [`erasure`](crate::erasure)) asks again until it is done.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::amend::{end_review, redaction, unshow};
+use super::post::overlay_of;
+use super::{Conversation, DETAILS, Event, OVERLAYS, Opening, Reply, SHOWN, State, number_key};
+use crate::clock::Millis;
+use crate::codec;
+use crate::machine::{Change, Decision, Found, Missing, Moment, Need, Record};
+use crate::message::{Gone, Overlay};
+use crate::store::RowWrite;
+
+/// Events that one step goes through. Their old form is read and a new one is written, with a row for some.
+pub const STEP: u64 = 64;
+
+/// How far the words have been taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Erasure {
+    /// When it began.
+    #[n(0)]
+    pub since: Millis,
+    /// The first event that may still say something; `None`: none does.
+    #[n(1)]
+    pub next: Option<u64>,
+    /// The last one that might.
+    #[n(2)]
+    pub last: u64,
+}
+
+impl Erasure {
+    /// The events that the next step goes through.
+    #[must_use]
+    pub fn step(&self) -> Option<(u64, u64)> {
+        self.next.map(|next| (next, self.last.min(next + STEP - 1)))
+    }
+}
+
+/// Begins, or goes one step further.
+pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Decision<Conversation>, Missing> {
+    let Some(erasure) = &state.erasure else { return Ok(Decision::Change(begin(state, moment))) };
+    let Some((first, last)) = erasure.step() else { return Ok(Decision::Answer(Reply::Erasing(*erasure))) };
+    let needs = (first..=last).flat_map(|seq| {
+        let key = number_key(seq);
+        [Need::Event(seq), Need::Row(OVERLAYS, key.clone()), Need::Under(SHOWN, key)]
+    });
+    let missing: Vec<Need> = needs.filter(|need| !found.has(need)).collect();
+    if !missing.is_empty() {
+        return Err(Missing(missing));
+    }
+    let next = Some(last + 1).filter(|next| *next <= erasure.last);
+    let mut change = Change::new(Vec::new(), Reply::Erasing(Erasure { next, ..*erasure }));
+    for seq in first..=last {
+        let Some(record) = redaction(seq, Gone::Erased, found)? else { continue };
+        take_overlay(&record, moment, found, &mut change)?;
+        change.redactions.push(record);
+    }
+    change.events.push(Event::ErasureMoved { next });
+    Ok(Decision::Change(change))
+}
+
+/// Edits and answers stand in a row of the message that they belong to.
+fn take_overlay(
+    record: &Record<Event>,
+    moment: &Moment,
+    found: &Found,
+    change: &mut Change<Conversation>,
+) -> Result<(), Missing> {
+    let Some(message) = super::message_of(record) else { return Ok(()) };
+    change.rows.extend(unshow(record.seq, found)?);
+    let mut after = overlay_of(record.seq, found)?;
+    end_review(message.id, &mut after, moment, found, change)?;
+    if after != Overlay::default() {
+        let value = Some(codec::encode(&after.without_words(Gone::Erased)));
+        change.rows.push(RowWrite { table: OVERLAYS, key: number_key(record.seq), value });
+    }
+    Ok(())
+}
+
+/// Nothing is said here any more.
+fn begin(state: &State, moment: &Moment) -> Change<Conversation> {
+    let mut events = vec![Event::ConversationErased];
+    let mut rows = vec![RowWrite { table: DETAILS, key: Bytes::new(), value: None }];
+    for turn in state.running.iter().chain(&state.queued) {
+        let cancelled = turn.cancelled(moment.now);
+        rows.push(cancelled.row());
+        events.push(Event::TurnCancelled(cancelled));
+    }
+    if !state.closed {
+        events.push(Event::ConversationClosed);
+    }
+    let erasure = Erasure { since: moment.now, next: Some(1), last: moment.next_seq - 1 };
+    Change { rows, ..Change::new(events, Reply::Erasing(erasure)) }
+}
+
+/// A conversation that nobody has used is there and closed, so that nobody will. It stands in no list.
+pub(super) fn close_unused(opening: &Opening, moment: &Moment) -> Change<Conversation> {
+    let created = Event::ConversationCreated {
+        id: opening.id,
+        origin: opening.origin.clone(),
+        owner: None,
+        details: opening.details.clone(),
+    };
+    let last = moment.next_seq;
+    let erasure = Erasure { since: moment.now, next: Some(1), last };
+    let events = vec![created, Event::ConversationErased, Event::ConversationClosed];
+    Change::new(events, Reply::Erasing(erasure))
+}

@@ -1,0 +1,118 @@
+//! Words that are taken away.
+
+use super::*;
+use crate::conversation::amend::{Amendment, Edit};
+use crate::conversation::review::Response;
+use crate::message::{Gone, Json, Overlay};
+
+/// Whether the words stand in any record or row.
+fn found(sim: &Sim<Conversation>, words: &str) -> Vec<String> {
+    let has = |bytes: &[u8]| bytes.windows(words.len()).any(|part| part == words.as_bytes());
+    let log = sim.log.iter().filter(|(_, bytes)| has(bytes)).map(|(record, _)| format!("{:?}", record.event));
+    let rows = sim.rows.iter().filter(|(_, bytes)| has(bytes)).map(|((table, _), _)| format!("{table:?}"));
+    log.chain(rows).collect()
+}
+
+fn amend(message: MessageId, amendment: Amendment) -> Command {
+    Command::Amend { message, amendment }
+}
+
+fn edit(text: &str) -> Amendment {
+    Amendment::Edit(Edit { text: Some(text.to_owned()), ..Edit::default() })
+}
+
+fn erasing(reply: Result<Reply, Rejection>) -> Erasure {
+    match reply {
+        Ok(Reply::Erasing(erasure)) => erasure,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Erases to the end; in how many steps.
+fn erase(sim: &mut Sim<Conversation>) -> usize {
+    (0..).find(|_| erasing(sim.run(&Command::Erase { unused: None })).next.is_none()).unwrap()
+}
+
+fn answer(message: MessageId) -> Command {
+    let response = Json::from_checked("{\"text\":\"secret\"}");
+    let feedback = Some("secret".to_owned());
+    Command::Respond(Response { message, response, feedback, principal: "bob".to_owned() })
+}
+
+#[test]
+fn the_words_of_a_deleted_message_are_in_no_record() {
+    let mut sim = opened();
+    let (messages, _) = posted(sim.run(&post(vec![say(content("secret one")), say(content("kept"))])));
+    sim.run(&amend(messages[0].id, edit("secret two"))).unwrap();
+    assert_eq!(found(&sim, "secret").len(), 2);
+    sim.run(&amend(messages[0].id, Amendment::Delete { seen: None })).unwrap();
+    assert_eq!(found(&sim, "secret"), [""; 0]);
+    assert_eq!(found(&sim, "kept").len(), 1);
+    let record = sim.log.iter().map(|(record, _)| record).find(|record| record.seq == messages[0].id.number);
+    let shown = message_of(record.unwrap()).unwrap();
+    assert_eq!((shown.id, shown.gone(&Overlay::default())), (messages[0].id, Some(Gone::Deleted)));
+}
+
+#[test]
+fn an_erased_conversation_keeps_its_places_and_says_nothing() {
+    let mut sim = opened();
+    let told = Update { title: Some(Some("secret".to_owned())), ..Update::default() };
+    sim.run(&Command::Update(told)).unwrap();
+    let far = NOW.plus(1_000_000);
+    for n in 0..150 {
+        let asked = Content {
+            tags: Some(vec!["secret".to_owned()]),
+            review: Some(review(far, Some("{\"secret\":1}"))),
+            ..content("secret")
+        };
+        let asked = say(asked);
+        let (messages, _) = posted(sim.run(&post(vec![asked])));
+        match n % 3 {
+            0 => sim.run(&answer(messages[0].id)).unwrap(),
+            1 => sim.run(&amend(messages[0].id, edit("secret, edited"))).unwrap(),
+            _ => sim.run(&Command::CancelReview { message: messages[0].id }).unwrap(),
+        };
+    }
+    let (_, turn) = posted(sim.run(&post_with_turn("secret?", BusyPolicy::Queue)));
+    let before: Vec<_> = sim.log.iter().map(|(record, _)| (record.seq, record.at)).collect();
+    let messages = sim.state.as_ref().unwrap().messages;
+    assert_eq!(erase(&mut sim), before.len().div_ceil(64));
+    assert_eq!(found(&sim, "secret"), [""; 0]);
+    assert_eq!(sim.log.iter().map(|(record, _)| (record.seq, record.at)).collect::<Vec<_>>()[..before.len()], before);
+    let state = sim.state.clone().unwrap();
+    assert_eq!((state.messages, state.closed, state.running.as_ref()), (messages, true, None));
+    assert!(sim.views.keys().all(|(view, _)| *view != PENDING_REVIEWS));
+    // Whatever was on its way finds nobody.
+    let turn = turn.unwrap();
+    assert_eq!(sim.run(&done(turn.id.number, 1, &["secret reply"])), Ok(Reply::Nothing));
+    assert_eq!(sim.run(&post(vec![say(content("secret"))])), Err(Rejection::Closed));
+    let reopened = Update { closed: Some(false), ..Update::default() };
+    assert_eq!(sim.run(&Command::Update(reopened)), Err(Rejection::Erased));
+    let first = MessageId::new(NOW, entity().id, 3);
+    assert_eq!(sim.run(&amend(first, edit("secret"))), Err(Rejection::MessageDeleted));
+    assert_eq!(sim.run(&answer(first)), Err(Rejection::Erased));
+    assert_eq!(erase(&mut sim), 0, "and it is done");
+}
+
+#[test]
+fn between_two_steps_nothing_new_is_said() {
+    let mut sim = opened();
+    posted(sim.run(&post((0..100).map(|_| say(content("secret"))).collect())));
+    let begun = erasing(sim.run(&Command::Erase { unused: None }));
+    assert_eq!((begun.next, begun.last), (Some(1), 101));
+    let last = MessageId::new(NOW, entity().id, 101);
+    assert_eq!(sim.run(&amend(last, edit("secret"))), Err(Rejection::MessageDeleted));
+    assert_eq!(sim.run(&post(vec![say(content("secret"))])), Err(Rejection::Closed));
+    erase(&mut sim);
+    assert_eq!(found(&sim, "secret"), [""; 0]);
+}
+
+#[test]
+fn a_conversation_that_nobody_used_cannot_be_begun_once_it_is_erased() {
+    let mut sim = nothing();
+    assert_eq!(sim.run(&Command::Erase { unused: None }), Err(Rejection::NotFound));
+    erasing(sim.run(&Command::Erase { unused: Some(opening()) }));
+    assert_eq!(sim.run(&post(vec![say(content("secret"))])), Err(Rejection::Closed));
+    erase(&mut sim);
+    assert!(sim.views.is_empty());
+}

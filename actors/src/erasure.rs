@@ -1,0 +1,107 @@
+//! Erasing a contact: everything that stands outside of the contact's own entity.
+//!
+//! The order is: the contact itself (after that nobody finds it), its conversations, the contact's own log, and then
+//! the note that it is done. Each step may be repeated, so whoever comes after a process that ended begins at the
+//! start, and two who do it at once do no harm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::attachment::settle;
+use crate::contact::{self, Contact};
+use crate::conversation::{self, Opening};
+use crate::directory::{Answer, Circumstances, Directory, Refusal};
+use crate::id::EntityKey;
+use crate::machine::Machine;
+use crate::node::Node;
+use crate::store::StoreError;
+
+/// How often one step is asked for before the rest is left to a later run.
+const ATTEMPTS: u32 = 8;
+/// The first pause between two of them; each is twice as long as the one before.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Why an erasure stopped; it is resumed later.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The store could not be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// An entity did not do its part.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Goes through all of it once more, in a task of its own.
+pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let erasing = node.stopping.run_until_cancelled(run(&node, entity)).await;
+        if let Some(Err(error)) = erasing {
+            tracing::warn!(?entity, %error, "an erasure could not be finished; it is tried again");
+        }
+    });
+}
+
+/// Erases what is left of whoever was erased at this contact's address.
+///
+/// # Errors
+///
+/// What stopped it. The contact's alarm has it resumed.
+pub async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
+    let Some(state) = node.state::<Contact>(entity).await? else { return Ok(()) };
+    if state.erasing.is_none() {
+        return Ok(());
+    }
+    for (conversation, unused) in state.erased_conversations(entity) {
+        erase_conversation(node, conversation, unused).await?;
+        settle::release(node, conversation).await.map_err(Stopped::Refused)?;
+    }
+    while go_on(node, entity, contact::Step::OwnLog).await?.is_some_and(|erasing| erasing.next.is_some()) {}
+    go_on(node, entity, contact::Step::Done).await?;
+    Ok(())
+}
+
+/// One step of the contact's own; what is left of it.
+async fn go_on(node: &Arc<Node>, entity: EntityKey, step: contact::Step) -> Result<Option<contact::Erasing>, Stopped> {
+    let command = contact::Command::GoOn(step);
+    match ask(node, &node.contacts, entity, command).await? {
+        Ok(contact::Reply::Contact { state, .. }) => Ok(state.erasing),
+        Ok(other) => Err(Stopped::Refused(format!("{other:?}"))),
+        // Somebody else has finished it.
+        Err(_) => Ok(None),
+    }
+}
+
+/// Takes a conversation's words away, step by step.
+async fn erase_conversation(node: &Arc<Node>, entity: EntityKey, unused: Option<Opening>) -> Result<(), Stopped> {
+    loop {
+        let command = conversation::Command::Erase { unused: unused.clone() };
+        match ask(node, &node.conversations, entity, command).await? {
+            Ok(conversation::Reply::Erasing(erasure)) if erasure.next.is_some() => {}
+            Ok(conversation::Reply::Erasing(_)) | Err(conversation::Rejection::NotFound) => return Ok(()),
+            other => return Err(Stopped::Refused(format!("{other:?}"))),
+        }
+    }
+}
+
+/// Asks until there is an answer; each step may be done twice. What does not pass by itself is left to a later run.
+async fn ask<M: Machine>(
+    node: &Arc<Node>,
+    entities: &Directory<M>,
+    entity: EntityKey,
+    command: M::Command,
+) -> Result<Result<M::Reply, M::Rejection>, Stopped> {
+    let command = Arc::new(command);
+    let mut pause = PAUSE;
+    for _ in 0..ATTEMPTS {
+        match entities.ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
+            Ok(Answer::Done(reply)) => return Ok(Ok(reply)),
+            Err(Refusal::Rejected(rejection)) => return Ok(Err(rejection)),
+            Err(refusal @ Refusal::Draining) => return Err(Stopped::Refused(refusal.to_string())),
+            Ok(Answer::Repeat { .. }) | Err(_) => tokio::time::sleep(pause).await,
+        }
+        pause *= 2;
+    }
+    Err(Stopped::Refused(format!("{entity:?} gave no answer")))
+}

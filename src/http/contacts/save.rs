@@ -1,0 +1,204 @@
+//! Writing contacts down: one, or many at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actors::contact::{self, Contact, Event, entity_of};
+use actors::directory::{Answer, Circumstances};
+use actors::id::EntityKey;
+use actors::registry;
+use actors::store::Order;
+use axum::extract::State;
+use axum::response::Response;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use super::contact_not_found;
+use crate::app::App;
+use crate::http::answer::{ignoring, json, located, replayed};
+use crate::http::body::JsonBytes;
+use crate::http::caller::{Allowed, Caller, Write};
+use crate::http::context::RequestContext;
+use crate::http::context::render::internal_error;
+use crate::http::incoming::Incoming;
+use crate::http::problem::Problem;
+use crate::http::refusal::{problem_of, store_problem};
+use crate::http::resource::{Submitted, submit};
+use crate::json::fields::{Fields, Length};
+use crate::json::report::Report;
+use crate::wire::contact::{ContactView, contact_view};
+use crate::wire::contact_message::{MAX_NAME_CHARS, normalize_identifier, read_identifier};
+
+/// Contacts of one request.
+pub const MAX_CONTACTS: usize = 1_000;
+/// Contacts of one request that are written at the same time: enough to share syncs, and a small part of what the node
+/// takes at once.
+const AT_ONCE: usize = 128;
+/// Idempotency keys of these requests belong to the workspace.
+const SCOPE: &str = "contacts";
+
+/// A contact to be written down.
+#[derive(Debug)]
+struct Wanted {
+    identifier: String,
+    /// Outer `None`: stays as it is.
+    name: Option<Option<String>>,
+}
+
+impl Wanted {
+    fn read(mut fields: Fields<'_>, report: &mut Report) -> Self {
+        let identifier = read_identifier(&mut fields, "identifier", report);
+        let given = fields.object().has("name");
+        let name = fields.string(report, "name", Length::chars(0, MAX_NAME_CHARS));
+        let name = name.filter(|name| !name.trim().is_empty()).map(std::borrow::Cow::into_owned);
+        fields.finish(report);
+        Self { identifier, name: given.then_some(name) }
+    }
+
+    fn entity(&self, caller: &Caller) -> EntityKey {
+        entity_of(caller.address, &normalize_identifier(&self.identifier))
+    }
+}
+
+/// A contact that has been written down.
+struct Saved {
+    state: contact::State,
+    created: bool,
+    replay: bool,
+}
+
+/// `POST /contacts`.
+pub(in crate::http) async fn one(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
+    let with = incoming.circumstances(&context, SCOPE);
+    let fields = incoming.fields();
+    let wanted = Wanted::read(fields, &mut incoming.report);
+    let ignored = incoming.report.check()?;
+    claim(&app, &caller, with).await?;
+    let Saved { state, created, replay } = save(&app, &caller, wanted, with).await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let response = ignoring(json(status, &contact_view(&state)), &ignored);
+    let response = located(response, &format!("/contacts/{}", state.id));
+    Ok(if replay { replayed(response) } else { response })
+}
+
+#[derive(Serialize)]
+struct SavedView<'a> {
+    #[serde(flatten)]
+    contact: ContactView<'a>,
+    created: bool,
+}
+
+/// `POST /contacts/bulk`.
+pub(in crate::http) async fn bulk(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Many<'a> {
+        data: Vec<SavedView<'a>>,
+    }
+    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
+    let with = incoming.circumstances(&context, SCOPE);
+    let mut fields = incoming.fields();
+    let wanted = read_many(&mut fields, &mut incoming.report);
+    fields.finish(&mut incoming.report);
+    let ignored = incoming.report.check()?;
+    claim(&app, &caller, with).await?;
+    let caller = Arc::new(caller);
+    let saving = wanted.into_iter().map(|wanted| {
+        let (app, caller) = (app.clone(), Arc::clone(&caller));
+        async move { save(&app, &caller, wanted, with).await }
+    });
+    // What was written before one of them failed stays: a retry finds it there.
+    let saved: Vec<Saved> = stream::iter(saving).buffered(AT_ONCE).try_collect().await?;
+    let replay = !saved.is_empty() && saved.iter().all(|saved| saved.replay);
+    let data =
+        saved.iter().map(|saved| SavedView { contact: contact_view(&saved.state), created: saved.created }).collect();
+    let response = ignoring(json(StatusCode::OK, &Many { data }), &ignored);
+    Ok(if replay { replayed(response) } else { response })
+}
+
+fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
+    let Some(value) = fields.required(report, "contacts") else { return Vec::new() };
+    let Some(items) = value.array(report) else { return Vec::new() };
+    if items.is_empty() {
+        report.fault(&value.path, "empty_batch", "must have at least 1 contact");
+    } else if items.len() > MAX_CONTACTS {
+        let message = format!("must have at most {MAX_CONTACTS} contacts, has {}", items.len());
+        report.fault(&value.path, "batch_too_large", message);
+        return Vec::new();
+    }
+    let mut seen = HashMap::new();
+    let mut wanted = Vec::with_capacity(items.len());
+    for (i, item) in items.iter().enumerate() {
+        let Some(fields) = item.object(report) else { continue };
+        let one = Wanted::read(fields, report);
+        // Two spellings of one identifier are one contact; which of two names it should have, nobody could say.
+        let first = *seen.entry(normalize_identifier(&one.identifier)).or_insert(i);
+        if first != i && !one.identifier.is_empty() {
+            let message = format!("is the same contact as /contacts/{first}/identifier");
+            report.fault(&item.path.name("identifier"), "duplicate_value", message);
+        }
+        wanted.push(one);
+    }
+    wanted
+}
+
+/// A key belongs to the whole workspace, and each contact is an entity of its own: the workspace remembers which
+/// request the key came with.
+async fn claim(app: &App, caller: &Caller, with: Circumstances) -> Result<(), Problem> {
+    if with.key.is_none() {
+        return Ok(());
+    }
+    let command = registry::Command { expected: Vec::new(), changes: Vec::new() };
+    match submit(app, caller.registry(), command, with).await? {
+        Submitted::Done | Submitted::Repeat(_) => Ok(()),
+        Submitted::Unexpected(_) => Err(internal_error()),
+    }
+}
+
+async fn save(app: &App, caller: &Caller, wanted: Wanted, with: Circumstances) -> Result<Saved, Problem> {
+    let entity = wanted.entity(caller);
+    let command = contact::Command::Save { identifier: wanted.identifier, name: wanted.name };
+    match app.node().contact(entity, command, with).await {
+        Ok(Answer::Done(contact::Reply::Contact { state, created })) => {
+            Ok(Saved { state: *state, created, replay: false })
+        }
+        Ok(Answer::Done(_)) => Err(internal_error()),
+        Ok(Answer::Repeat { first, last }) => saved_before(app, entity, (first, last)).await,
+        Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
+    }
+}
+
+/// The contact as the key's first request left it.
+async fn saved_before(app: &App, entity: EntityKey, range: (u64, u64)) -> Result<Saved, Problem> {
+    let node = app.node();
+    let state = node.state::<Contact>(entity).await.map_err(store_problem)?;
+    let mut state = state.ok_or_else(internal_error)?;
+    let events = node.events::<Contact>(entity, range, Order::Asc, 1).await.map_err(store_problem)?;
+    let event = events.into_iter().next().ok_or_else(internal_error)?;
+    let created = match event.event {
+        Event::ContactCreated { id, identifier, name } => {
+            (state.id, state.identifier, state.name) = (id, identifier, name);
+            true
+        }
+        Event::ContactUpdated { name } => {
+            state.name = name;
+            false
+        }
+        _ => return Err(internal_error()),
+    };
+    state.updated_at = event.at;
+    Ok(Saved { state, created, replay: true })
+}

@@ -1,0 +1,71 @@
+//! A contact as clients see it, and what happens to one.
+
+use actors::contact::{Event, State};
+use actors::id::{Address, ContactId, EventId};
+use actors::machine::Record;
+use serde::Serialize;
+
+use crate::wire::json_view::Shown;
+use crate::wire::time::Time;
+
+/// See [`contact_view`].
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContactView<'a> {
+    id: Shown<ContactId>,
+    identifier: &'a str,
+    name: Option<&'a str>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+/// The contact as it is.
+#[must_use]
+pub fn contact_view(state: &State) -> ContactView<'_> {
+    ContactView {
+        id: Shown(state.id),
+        identifier: &state.identifier,
+        name: state.name.as_deref(),
+        created_at: Time(state.id.at),
+        updated_at: Time(state.updated_at),
+    }
+}
+
+/// See [`contact_event`].
+#[derive(Debug, Serialize)]
+pub struct ContactEvent<'a> {
+    id: Shown<EventId>,
+    sequence: u64,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: Time,
+    data: Data<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    contact_id: Shown<ContactId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identifier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+}
+
+/// The event that a record of a contact's log is; `None` for a mark. `contact` says whose log it is and which contact
+/// it was about before the record's own say.
+#[must_use]
+pub fn contact_event(record: &Record<Event>, (address, contact): (Address, ContactId)) -> Option<ContactEvent<'_>> {
+    let (contact, identifier, name) = match &record.event {
+        Event::ContactCreated { id, identifier, name } => (*id, Some(identifier.as_str()), name.as_deref()),
+        Event::ContactUpdated { name } => (contact, None, name.as_deref()),
+        _ => (contact, None, None),
+    };
+    Some(ContactEvent {
+        id: Shown(EventId::new(record.at, address, record.seq)),
+        sequence: record.seq,
+        kind: record.event.name()?,
+        timestamp: Time(record.at),
+        data: Data { contact_id: Shown(contact), identifier: identifier.filter(|text| !text.is_empty()), name },
+    })
+}

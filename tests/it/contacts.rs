@@ -1,0 +1,244 @@
+//! Contacts: written down, found, changed and erased, through HTTP.
+
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+
+const CONTACTS: &str = "/api/v1/contacts";
+
+async fn save(app: &TestApp, identifier: &str, name: &str) -> Value {
+    app.post(CONTACTS).json(json!({"identifier": identifier, "name": name})).await.expect(201)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+fn names(page: &Value) -> Vec<&str> {
+    page["data"].as_array().unwrap().iter().map(|contact| text(&contact["name"])).collect()
+}
+
+fn said(identifier: &str, words: &str) -> Value {
+    json!({"type": "TEXT", "contactIdentifier": identifier, "contactName": "Ana", "content": {"text": {"body": words}}})
+}
+
+async fn say(app: &TestApp, words: &str) -> Value {
+    app.post("/api/v1/channels/demo-api/messages").json(said("Ana@Example.com", words)).await.expect(200)
+}
+
+#[tokio::test]
+async fn a_contact_is_made_once_and_found_by_its_identifier_in_any_spelling_of_its_address() {
+    let app = TestApp::new().await;
+    let made = app.post(CONTACTS).json(json!({"identifier": " Ana@Example.com ", "name": "Ana"})).await;
+    assert_eq!(made.header("location"), format!("/api/v1/contacts/{}", text(&made.json["id"])));
+    let made = made.expect(201);
+    assert_eq!((text(&made["identifier"]), text(&made["name"])), ("Ana@Example.com", "Ana"));
+    let same = app.post(CONTACTS).json(json!({"identifier": "ana@example.COM"})).await.expect(200);
+    assert_eq!(same, made, "and without a name the name stays");
+    let found = app.get(format!("{CONTACTS}?identifier=ANA@example.com")).await.expect(200);
+    assert_eq!(found["data"], json!([made]));
+    let renamed = app.post(CONTACTS).json(json!({"identifier": "ana@example.com", "name": null})).await.expect(200);
+    assert_eq!((&renamed["id"], &renamed["name"]), (&made["id"], &json!(null)));
+    assert_eq!(say(&app, "hi").await["contactId"], made["id"], "who writes is that contact");
+    let other = app.post(CONTACTS).json(json!({"identifier": "ANA"})).await.expect(201);
+    let another = app.post(CONTACTS).json(json!({"identifier": "ana"})).await.expect(201);
+    assert_ne!(other["id"], another["id"], "only addresses compare without case");
+}
+
+#[tokio::test]
+async fn a_contact_never_becomes_another_one_by_a_change() {
+    let app = TestApp::new().await;
+    let id = save(&app, "ana@example.com", "Ana").await["id"].clone();
+    save(&app, "eve@example.com", "Eve").await;
+    let path = format!("{CONTACTS}/{}", text(&id));
+    let taken = app.patch(&path).json(json!({"identifier": "eve@example.com"})).await;
+    assert_eq!(taken.faults(), ["immutable_field /identifier"]);
+    let same = app.patch(&path).json(json!({"identifier": "ana@example.com", "name": "Anna"})).await.expect(200);
+    assert_eq!(same["name"], "Anna");
+    assert_eq!(names(&app.get(format!("{CONTACTS}?name=an")).await.expect(200)), ["Anna"]);
+}
+
+#[tokio::test]
+async fn contacts_are_found_by_the_beginning_of_their_name_page_by_page() {
+    let app = TestApp::new().await;
+    let long = "\u{c4}nne ".repeat(20);
+    for (n, name) in ["Berta", "ana", "Anabel", "\u{c4}nne", "ANATOL", &long].iter().enumerate() {
+        save(&app, &format!("c{n}"), name).await;
+    }
+    let search = |name: &str| format!("{CONTACTS}?name={name}&limit=2");
+    let first = app.get(search("ana")).await.expect(200);
+    assert_eq!(names(&first), ["ana", "Anabel"]);
+    let rest = app.get(format!("{}&cursor={}", search("ana"), text(&first["nextCursor"]))).await.expect(200);
+    assert_eq!((names(&rest), &rest["hasMore"]), (vec!["ANATOL"], &json!(false)));
+    let other = app.get(format!("{}&cursor={}", search("anab"), text(&first["nextCursor"]))).await;
+    other.problem(400, "invalid_cursor");
+    let all = app.get(format!("{CONTACTS}?name=%C3%A4nne")).await.expect(200);
+    assert_eq!(names(&all).len(), 2);
+    let longer = format!("{CONTACTS}?name={}", "%C3%A4nne+".repeat(15));
+    assert_eq!(names(&app.get(longer).await.expect(200)), [long.as_str()]);
+    assert_eq!(names(&app.get(format!("{CONTACTS}?name=x")).await.expect(200)), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_thousand_contacts_are_written_down_at_once_with_every_fault_at_its_place() {
+    let app = TestApp::new().await;
+    let bulk = format!("{CONTACTS}/bulk");
+    let faulty = json!({"contacts": [
+        {"identifier": "a"}, {"identifier": " "}, {"name": "x"}, 7, {"identifier": "A@b.cd"},
+        {"identifier": "a@B.cd", "name": 5}, {"identifier": "x".repeat(256)},
+    ]});
+    assert_eq!(
+        app.post(&bulk).json(faulty).await.faults(),
+        [
+            "required /contacts/1/identifier",
+            "required /contacts/2/identifier",
+            "invalid_type /contacts/3",
+            "invalid_type /contacts/5/name",
+            "duplicate_value /contacts/5/identifier",
+            "too_long /contacts/6/identifier",
+        ]
+    );
+    assert_eq!(app.get(CONTACTS).await.expect(200)["data"], json!([]), "nothing is half done");
+    assert_eq!(app.post(&bulk).json(json!({"contacts": []})).await.faults(), ["empty_batch /contacts"]);
+    assert_eq!(app.post(&bulk).json(json!({})).await.faults(), ["required /contacts"]);
+    let many = |n: usize| json!({"contacts": (0..n).map(|n| json!({"identifier": format!("c{n}"), "name": "N"})).collect::<Vec<_>>()});
+    assert_eq!(app.post(&bulk).json(many(1_001)).await.faults(), ["batch_too_large /contacts"]);
+    save(&app, "c7", "Seven").await;
+    let made = app.post(&bulk).json(many(1_000)).idempotency_key("k").await.expect(200);
+    let made = made["data"].as_array().unwrap();
+    assert_eq!(made.len(), 1_000);
+    assert!(made.iter().enumerate().all(|(n, one)| one["identifier"] == format!("c{n}") && one["created"] == (n != 7)));
+    app.post(&bulk).json(many(999)).idempotency_key("k").await.problem(422, "idempotency_key_reused");
+    let again = app.post(&bulk).json(many(1_000)).idempotency_key("k").await;
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    assert_eq!(again.expect(200)["data"].as_array().unwrap(), made);
+}
+
+#[tokio::test]
+async fn a_key_belongs_to_one_contact_and_its_retry_shows_what_it_made() {
+    let app = TestApp::new().await;
+    let body = json!({"identifier": "ana", "name": "Ana"});
+    let first = app.post(CONTACTS).json(body.clone()).idempotency_key("k").await.expect(201);
+    app.patch(format!("{CONTACTS}/{}", text(&first["id"]))).json(json!({"name": "Anna"})).await.expect(200);
+    let retry = app.post(CONTACTS).json(body).idempotency_key("k").await;
+    assert_eq!((retry.header("idempotent-replayed"), &retry.json), ("true", &first));
+    retry.expect(201);
+    let other = app.post(CONTACTS).json(json!({"identifier": "eve"})).idempotency_key("k").await;
+    other.problem(422, "idempotency_key_reused");
+}
+
+#[tokio::test]
+async fn what_happens_to_a_contact_stands_in_its_log() {
+    let app = TestApp::new().await;
+    let id = say(&app, "hi").await["contactId"].clone();
+    app.patch(format!("{CONTACTS}/{}", text(&id))).json(json!({"name": "Anna"})).await.expect(200);
+    let events = app.get(format!("{CONTACTS}/{}/events", text(&id))).await.expect(200);
+    let shown: Vec<_> =
+        events["data"].as_array().unwrap().iter().map(|e| (&e["sequence"], &e["type"], &e["data"])).collect();
+    let created = json!({"contactId": id, "identifier": "Ana@Example.com", "name": "Ana"});
+    let updated = json!({"contactId": id, "name": "Anna"});
+    assert_eq!(
+        shown,
+        [(&json!(1), &json!("contact.created"), &created), (&json!(2), &json!("contact.updated"), &updated)]
+    );
+    let first = app.get(format!("{CONTACTS}/{}/events?limit=1", text(&id))).await.expect(200);
+    assert_eq!(first["hasMore"], true);
+}
+
+/// Everything that clients can still see of a conversation.
+async fn everything(app: &TestApp, conversation: &str) -> String {
+    let mut seen = String::new();
+    for path in ["", "/messages", "/events"] {
+        seen += &app.get(format!("/api/v1/conversations/{conversation}{path}")).await.expect(200).to_string();
+    }
+    seen
+}
+
+#[tokio::test]
+async fn an_erased_contact_leaves_places_and_nothing_that_was_said() {
+    let app = TestApp::new().await;
+    let first = say(&app, "secret one").await;
+    say(&app, "secret two").await;
+    let (contact, conversation) = (text(&first["contactId"]), text(&first["conversationId"]));
+    let message = format!("/api/v1/messages/{}", text(&first["messageId"]));
+    app.patch(&message).json(json!({"content": "secret, edited"})).await.expect(200);
+    app.patch(format!("/api/v1/conversations/{conversation}")).json(json!({"title": "secret"})).await.expect(200);
+    let before = app.get(format!("/api/v1/conversations/{conversation}/messages")).await.expect(200);
+    let seen = format!("{:?}", app.store);
+    assert!(seen.contains("secret") && seen.contains("Ana@Example.com"));
+
+    app.delete(format!("{CONTACTS}/{contact}")).await.expect(204);
+    app.get(format!("{CONTACTS}/{contact}")).await.problem(404, "contact_not_found");
+    app.delete(format!("{CONTACTS}/{contact}")).await.problem(404, "contact_not_found");
+    app.patch(format!("{CONTACTS}/{contact}")).json(json!({"name": "x"})).await.problem(404, "contact_not_found");
+    assert_eq!(app.get(CONTACTS).await.expect(200)["data"], json!([]));
+    assert_eq!(app.get(format!("{CONTACTS}?name=a")).await.expect(200)["data"], json!([]));
+    assert_eq!(app.get(format!("{CONTACTS}?identifier=ana@example.com")).await.expect(200)["data"], json!([]));
+
+    let seen = everything(&app, conversation).await.to_lowercase();
+    assert!(!seen.contains("secret") && !seen.contains("ana@"), "{seen}");
+    let after = app.get(format!("/api/v1/conversations/{conversation}/messages")).await.expect(200);
+    let places =
+        |page: &Value| -> Vec<_> { page["data"].as_array().unwrap().iter().map(|m| m["id"].clone()).collect() };
+    assert_eq!(places(&after), places(&before), "places and their order stay");
+    assert!(after["data"].as_array().unwrap().iter().all(|m| m["erased"] == true && m["content"] == ""));
+    app.patch(&message).json(json!({"content": "secret"})).await.problem(409, "message_deleted");
+    let reopen = app.patch(format!("/api/v1/conversations/{conversation}")).json(json!({"status": "open"})).await;
+    reopen.problem(409, "conversation_erased");
+    let stored = format!("{:?}", app.store).to_lowercase();
+    assert!(!stored.contains("secret") && !stored.contains("ana@"), "nor does the store have it");
+}
+
+#[tokio::test]
+async fn a_retry_after_the_erasure_says_nothing_new_and_brings_nothing_back() {
+    let app = TestApp::new().await;
+    let send = || app.post("/api/v1/channels/demo-api/messages").json(said("ana", "secret")).idempotency_key("k");
+    let first = send().await.expect(200);
+    app.delete(format!("{CONTACTS}/{}", text(&first["contactId"]))).await.expect(204);
+    let replay = send().await;
+    assert_eq!(replay.header("idempotent-replayed"), "true");
+    let replay = replay.expect(200);
+    assert!(!replay.to_string().contains("secret"));
+    for member in ["contactId", "conversationId", "messageId", "turn"] {
+        assert_eq!(replay[member], first[member]);
+    }
+    assert_eq!(replay["aiMessages"][0]["erased"], true);
+    let new = app.post("/api/v1/channels/demo-api/messages").json(said("ana", "hello")).await.expect(200);
+    assert_ne!(new["contactId"], first["contactId"], "whoever writes again is somebody new");
+    assert_ne!(new["conversationId"], first["conversationId"]);
+    assert_eq!(send().await.expect(200), replay, "and the retry is still the old one's");
+    let found = app.get(format!("{CONTACTS}?identifier=ana")).await.expect(200);
+    assert_eq!(found["data"][0]["id"], new["contactId"]);
+    let events = app.get(format!("{CONTACTS}/{}/events", text(&new["contactId"]))).await.expect(200);
+    assert_eq!(events["data"].as_array().unwrap().len(), 1, "the one before left nothing in it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_comes_after_the_erasure_is_dropped() {
+    let app = TestApp::new().await;
+    let slow = json!({"builtin": {"behaviour": "echo", "latencyMs": 5_000}});
+    app.patch("/api/v1/agents/echo").json(slow).await.expect(200);
+    let path = "/api/v1/channels/demo-api/messages";
+    let asked = app.post(path).json(said("ana", "secret")).header("prefer", "respond-async").await.expect(202);
+    app.delete(format!("{CONTACTS}/{}", text(&asked["contactId"]))).await.expect(204);
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    let turn = app.get(format!("/api/v1/turns/{}", text(&asked["turn"]["id"]))).await.expect(200);
+    assert_eq!((&turn["status"], &turn["aiMessages"]), (&json!("cancelled"), &json!([])));
+    assert!(!everything(&app, text(&asked["conversationId"])).await.contains("secret"));
+    assert!(!format!("{:?}", app.store).contains("secret"));
+}
+
+#[tokio::test]
+async fn another_workspace_neither_sees_nor_erases_a_contact() {
+    let app = TestApp::new().await;
+    let id = save(&app, "ana", "Ana").await["id"].clone();
+    let key = app.workspace("other").await;
+    let path = format!("{CONTACTS}/{}", text(&id));
+    app.delete(&path).key(&key).await.problem(404, "contact_not_found");
+    app.get(format!("{path}/events")).key(&key).await.problem(404, "contact_not_found");
+    assert_eq!(app.get(format!("{CONTACTS}?name=ana")).key(&key).await.expect(200)["data"], json!([]));
+    let reader = app.key_with(&["messages:read"]).await;
+    app.delete(&path).key(&reader).await.problem(403, "insufficient_scope");
+    app.post(CONTACTS).key(&reader).json(json!({})).await.problem(403, "insufficient_scope");
+    app.get(&path).await.expect(200);
+}
