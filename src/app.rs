@@ -10,13 +10,49 @@ use axum::extract::FromRef;
 use tokio::sync::watch;
 
 use crate::config::{CidrList, Config};
-use crate::egress::Egress;
+use crate::egress::{Egress, EgressError};
+use crate::files::{FileStore, FilesError};
+use crate::http::attachments::link::Queues;
 use crate::http::body::MaxBodyBytes;
 use crate::http::context::Door;
 use crate::http::idempotency::InProgress;
+use crate::http::messages::media::Fetches;
 use crate::http::rate::{Meter, Meters, RateLimiter};
 use crate::secret::Pepper;
 use crate::telemetry::sampling::Sampling;
+
+/// What handlers reach outside of this process.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// Users' URLs.
+    pub egress: Egress,
+    /// The bytes of attachments.
+    pub files: FileStore,
+}
+
+/// Why the outside cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum OutsideError {
+    /// Users' URLs cannot be called.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// Attachments cannot be kept.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+}
+
+impl Outside {
+    /// As it is configured.
+    ///
+    /// # Errors
+    /// [`OutsideError`].
+    pub fn open(config: &Config) -> Result<Self, OutsideError> {
+        Ok(Self {
+            egress: Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?,
+            files: FileStore::open(&config.attachments)?,
+        })
+    }
+}
 
 /// Cheap to clone; one a server.
 #[derive(Clone, Debug)]
@@ -31,6 +67,9 @@ struct Shared {
     in_progress: InProgress,
     egress_allow: CidrList,
     egress: Egress,
+    files: FileStore,
+    link_queues: Queues,
+    fetches: Fetches,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
     door: Arc<Door>,
@@ -40,7 +79,8 @@ struct Shared {
 impl App {
     /// The handlers' view of a running node.
     #[must_use]
-    pub fn new(node: Arc<Node>, pepper: Pepper, egress: Egress, config: &Config) -> Self {
+    pub fn new(node: Arc<Node>, pepper: Pepper, outside: Outside, config: &Config) -> Self {
+        let Outside { egress, files } = outside;
         let traces = node.traces().clone();
         Self(Arc::new(Shared {
             node,
@@ -50,6 +90,9 @@ impl App {
             in_progress: InProgress::default(),
             egress_allow: config.egress_allow.clone(),
             egress,
+            files,
+            link_queues: Queues::default(),
+            fetches: Fetches::default(),
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
             door: Arc::new(Door::new(Sampling::new(config), traces)),
@@ -108,6 +151,24 @@ impl App {
     #[must_use]
     pub fn egress(&self) -> &Egress {
         &self.0.egress
+    }
+
+    /// Where the bytes of attachments are.
+    #[must_use]
+    pub fn files(&self) -> &FileStore {
+        &self.0.files
+    }
+
+    /// Who waits to link which attachments.
+    #[must_use]
+    pub(crate) fn link_queues(&self) -> &Queues {
+        &self.0.link_queues
+    }
+
+    /// Files being fetched for contacts' messages.
+    #[must_use]
+    pub(crate) fn fetches(&self) -> &Fetches {
+        &self.0.fetches
     }
 
     /// The longest a request waits for an agent's reply.

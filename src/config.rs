@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub mod args;
+pub mod attachments;
 pub mod cidr;
 pub mod cql;
 mod error;
@@ -17,6 +18,7 @@ mod print;
 mod sources;
 
 pub use args::ConfigArgs;
+pub use attachments::{AttachmentsConfig, AttachmentsPlace, Bucket};
 pub use cidr::{Cidr, CidrList};
 pub use cql::Cql;
 pub use error::{ConfigError, Wrong};
@@ -89,6 +91,8 @@ pub struct Config {
     pub egress_allow: CidrList,
     /// Where the names in such URLs are looked up; empty: as the system's configuration says.
     pub egress_name_servers: Vec<SocketAddr>,
+    /// Where the bytes of attachments are kept.
+    pub attachments: AttachmentsConfig,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
     /// How it is logged.
@@ -153,6 +157,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
     let cql = cql::read(&mut values, store == Some(StoreKind::Cql));
     let egress_allow = values.read("egress.allow", str::parse);
     let egress_name_servers = values.read("egress.name_servers", parse::addresses);
+    let attachments = attachments::read(&mut values, data_dir.as_deref());
     let log_filter = values.read("log.filter", parse::filter);
     let log_format = values.read("log.format", parse::log_format);
     let otlp_endpoint = values.read("telemetry.otlp_endpoint", parse::endpoint);
@@ -177,6 +182,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
         cql: cql?,
         egress_allow: egress_allow?,
         egress_name_servers: egress_name_servers?,
+        attachments: attachments?,
         log_filter: log_filter?,
         log_format: log_format?,
         otel: Otel::read(env, otlp_endpoint?.as_deref()),

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod answer;
 pub mod api_keys;
+pub(crate) mod attachments;
 pub mod body;
 pub mod caller;
 pub mod channels;
@@ -82,6 +83,9 @@ fn talking() -> Router<App> {
         .route("/reviews/{id}/wait", get(reviews::wait))
         .route("/reviews/{id}/respond", post(reviews::respond))
         .route("/reviews/{id}/cancel", post(reviews::cancel))
+        .route("/attachments", post(attachments::upload::create))
+        .route("/attachments/{id}", get(attachments::one))
+        .route("/attachments/{id}/content", get(attachments::content::get))
         .route("/contacts", get(contacts::list).post(contacts::save::one))
         .route("/contacts/bulk", post(contacts::save::bulk))
         .route("/contacts/{id}", get(contacts::one).patch(contacts::update).delete(contacts::erase))

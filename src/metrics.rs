@@ -99,8 +99,10 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::app::Outside;
     use crate::config::{Config, ConfigArgs};
     use crate::egress::Egress;
+    use crate::files::FileStore;
     use crate::secret::Pepper;
 
     fn sources() -> Sources {
@@ -109,8 +111,11 @@ mod tests {
         let node = Node::start(Arc::new(MemoryStore::default()), clock, entropy, Arc::new(NoModels));
         let config = Config::load(&ConfigArgs::default(), &|_| None, &|_| Err(ErrorKind::NotFound.into())).unwrap();
         let spans = Some(Arc::new(Waiting::new(config.otel.batching)));
-        let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap();
-        let app = App::new(node, Pepper::new([1; 32]), egress, &config);
+        let outside = Outside {
+            egress: Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap(),
+            files: FileStore::directory(tempfile::tempdir().unwrap().path()).unwrap(),
+        };
+        let app = App::new(node, Pepper::new([1; 32]), outside, &config);
         Sources { app, spans }
     }
 

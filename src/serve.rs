@@ -12,10 +12,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::app::App;
+use crate::app::{App, Outside, OutsideError};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::{Config, Secret};
-use crate::egress::{Egress, EgressError};
 use crate::metrics::Sources;
 use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
@@ -64,9 +63,9 @@ pub enum ServeError {
     /// No ids can be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
-    /// Users' URLs cannot be called.
+    /// Users' URLs cannot be called, or attachments not be kept.
     #[error(transparent)]
-    Egress(#[from] EgressError),
+    Outside(#[from] OutsideError),
     /// Model endpoints cannot be called.
     #[error(transparent)]
     Models(#[from] OpenAiError),
@@ -94,9 +93,9 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     let (failed, failure) = mpsc::channel(1);
     // Only the first reason counts, and only somebody who still listens needs it.
     let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why)))).await?;
-    let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?;
-    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(telemetry, &egress)?);
-    let served = serve_node(&node, egress, config, telemetry.waiting().cloned(), asked, failure).await;
+    let outside = Outside::open(config)?;
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(telemetry, &outside)?);
+    let served = serve_node(&node, outside, config, telemetry.waiting().cloned(), asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
         node.drain(Instant::now() + Duration::from_secs(1)).await;
@@ -117,7 +116,7 @@ struct Stopped;
 
 async fn serve_node(
     node: &Arc<Node>,
-    egress: Egress,
+    outside: Outside,
     config: &Config,
     spans: Option<Arc<Waiting>>,
     asked: impl Future<Output = &'static str>,
@@ -130,7 +129,7 @@ async fn serve_node(
         say(&format!("tertulia made an admin API key, shown only this once: {key}"))
     })
     .await?;
-    let app = App::new(Arc::clone(node), pepper, egress, config);
+    let app = App::new(Arc::clone(node), pepper, outside, config);
     let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
     let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
     let serving = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));
@@ -187,10 +186,10 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener
 }
 
 /// The node's ways outside.
-fn ports(telemetry: &Telemetry, egress: &Egress) -> Result<Ports, ServeError> {
+fn ports(telemetry: &Telemetry, outside: &Outside) -> Result<Ports, ServeError> {
     let models = Arc::new(OpenAi::new(entropy()?)?);
-    let tools = Arc::new(AgentTools::new(Arc::new(SystemClock), egress.clone()));
-    Ok(Ports { models, tools, traces: telemetry.traces() })
+    let tools = Arc::new(AgentTools::new(Arc::new(SystemClock), outside.egress.clone()));
+    Ok(Ports { models, tools, traces: telemetry.traces(), files: Arc::new(outside.files.clone()) })
 }
 
 /// One line on standard output, for whoever started this.

@@ -9,6 +9,7 @@ pub mod contact;
 pub mod contact_message;
 pub mod conversation_message;
 pub mod event;
+pub mod filename;
 pub mod fingerprint;
 pub mod json_view;
 pub mod review_response;

@@ -16,6 +16,7 @@ use crate::node::Node;
 use crate::store::{Table, View};
 
 pub mod amend;
+pub mod attach;
 pub mod command;
 pub mod erase;
 pub mod errand;
@@ -27,6 +28,7 @@ pub mod turn;
 pub mod update;
 
 pub use amend::{SHOWN, shown_key};
+pub use attach::{ATTACHED, MENTIONED, file_key};
 pub use command::{Command, Rejection, Reply};
 pub use erase::Erasure;
 pub use errand::Errand;
@@ -155,6 +157,7 @@ impl Machine for Conversation {
             Command::Amend { message, .. } => review::needs_of(state, *message),
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
+            Command::Disclaim { attachment, .. } => vec![Need::Row(ATTACHED, file_key(*attachment))],
             Command::StartTurn { .. } | Command::StepTurn(_) | Command::Erase { .. } => Vec::new(),
             Command::FinishTurn(_) | Command::AnswerCalls(_) | Command::EndWait(_) | Command::KeepWaiting { .. } => {
                 turn::calls::needs(state)
@@ -173,6 +176,7 @@ impl Machine for Conversation {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
             (Command::Claim(claiming), state) => claiming.decide(state, found),
+            (Command::Disclaim { attachment, number }, state) => attach::disclaim(state, *attachment, *number, found),
             (Command::Erase { unused: Some(opening) }, None) => {
                 Ok(Decision::Change(erase::close_unused(opening, moment)))
             }
@@ -278,6 +282,7 @@ impl Machine for Conversation {
             | Command::KeepWaiting { .. }
             | Command::ErrandsRun { .. }
             | Command::Claim(_)
+            | Command::Disclaim { .. }
             | Command::Wake { .. } => 200,
         }
     }
@@ -317,7 +322,8 @@ impl State {
             Event::MessageUpdated { .. }
             | Event::MessageDeleted { .. }
             | Event::MessageDelivered { .. }
-            | Event::MessageRead { .. } => {}
+            | Event::MessageRead { .. }
+            | Event::AttachmentDisclaimed { .. } => {}
             Event::ConversationUpdated { owner, reopened, .. } => {
                 self.owner.clone_from(owner);
                 self.closed &= !reopened;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::attachment::settle;
 use crate::contact::{self, Contact};
 use crate::conversation::{self, Opening};
 use crate::directory::{Answer, Circumstances, Directory, Refusal};
@@ -54,6 +55,7 @@ pub async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
     for (conversation, unused) in state.erased_conversations(entity) {
         erase_conversation(node, conversation, unused).await?;
+        settle::release(node, conversation).await.map_err(Stopped::Refused)?;
     }
     while go_on(node, entity, contact::Step::OwnLog).await?.is_some_and(|erasing| erasing.next.is_some()) {}
     go_on(node, entity, contact::Step::Done).await?;

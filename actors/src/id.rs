@@ -77,13 +77,15 @@ pub enum Kind {
     Contact = 3,
     /// One conversation; a human channel's messages are one too.
     Conversation = 4,
+    /// One uploaded or fetched file.
+    Attachment = 5,
 }
 
 impl Kind {
     /// The kind that [`EntityKey::to_bytes`] wrote as this byte.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Installation, Self::Workspace, Self::Contact, Self::Conversation]
+        [Self::Installation, Self::Workspace, Self::Contact, Self::Conversation, Self::Attachment]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -123,6 +125,12 @@ impl EntityKey {
     #[must_use]
     pub fn conversation(workspace: Address, id: Address) -> Self {
         Self { workspace, kind: Kind::Conversation, id }
+    }
+
+    /// A file.
+    #[must_use]
+    pub fn attachment(workspace: Address, id: Address) -> Self {
+        Self { workspace, kind: Kind::Attachment, id }
     }
 
     /// Workspace, kind, id: sorts by workspace first.

@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod alarms;
+pub mod attachment;
 pub mod catalog;
 pub mod channel;
 pub mod claims;

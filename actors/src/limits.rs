@@ -14,6 +14,21 @@ pub const BATCH_COMMANDS: usize = 64;
 /// Bytes of content decided into one commit, after which the next command waits for the next one. ScyllaDB warns
 /// about batches above this size. A single larger command still goes alone.
 pub const BATCH_BYTES: usize = 128 * 1024;
+/// How long a file that nobody needs is kept: 24 hours, as the contract promises.
+pub const ORPHAN_KEPT_MILLIS: u64 = 24 * 60 * 60 * 1000;
+/// How long a message that wants a file may take to arrive before anybody asks whether it did.
+pub const LINKING_MILLIS: u64 = 60 * 60 * 1000;
+/// After which a file whose message may be about to be deleted is looked at; a command takes 10 seconds at most.
+pub const DOUBT_MILLIS: u64 = 60 * 1000;
+/// After which bytes that were to go, and are not known to be gone, are taken away again.
+pub const SWEEP_AGAIN_MILLIS: u64 = 10 * 60 * 1000;
+/// Conversations that are remembered to mention a file, part of its state; a file mentioned in so many is kept for
+/// ever.
+pub const MENTIONED_IN: usize = 8;
+/// Files that are looked at at once; each takes a few reads and a commit.
+pub const SETTLING: usize = 32;
+/// Files that wait to be looked at; further ones are asked for again by their alarms.
+pub const SETTLING_WAITING: usize = 1_024;
 /// An encoded entity state. What can grow is a keyed row, not state.
 pub const STATE_BYTES: usize = 8 * 1024;
 /// The key of a keyed row or list entry.

@@ -122,6 +122,9 @@ pub struct Attachment {
     /// Where the bytes lie; opaque to clients.
     #[n(4)]
     pub storage_key: String,
+    /// The number of its binding to the message's conversation; `None`: it was given in another way.
+    #[n(5)]
+    pub claim: Option<u32>,
 }
 
 /// An HTTP request to make when a review is over.
@@ -241,6 +244,9 @@ pub struct Content {
     /// Whether memories shall be drawn from it.
     #[n(16)]
     pub memories: bool,
+    /// Files that its `references` name, for the conversation's own use.
+    #[n(17)]
+    pub mentions: Option<Vec<AttachmentId>>,
     /// Its words were taken away.
     #[n(18)]
     pub gone: Option<Gone>,
@@ -268,6 +274,7 @@ impl Content {
             media: MediaKind::Text,
             media_content: None,
             memories: false,
+            mentions: None,
             gone: None,
         }
     }
@@ -303,8 +310,29 @@ impl Content {
             media: self.media,
             media_content: None,
             memories: false,
+            mentions: None,
             gone: Some(gone),
         }
+    }
+
+    /// Its words; those of a file without a caption are the file's name.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        let said = self.text.as_deref().filter(|text| !text.trim().is_empty());
+        said.or_else(|| self.attachments.first().map(|file| file.filename.as_str())).unwrap_or_default()
+    }
+
+    /// What a model reads: the words, and a line for each file, which it cannot see.
+    #[must_use]
+    pub fn for_a_model(&self) -> String {
+        let mut text = self.text.clone().unwrap_or_default();
+        for file in &self.attachments {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text += &format!("[attached file: {}, {}, {} bytes]", file.filename, file.mime_type, file.size);
+        }
+        text
     }
 
     /// About how many bytes it takes in a commit.
@@ -316,6 +344,8 @@ impl Content {
             + json(&self.tool_calls)
             + json(&self.references)
             + json(&self.media_content)
+            + 200 * self.attachments.len()
+            + 50 * self.mentions.as_ref().map_or(0, Vec::len)
             + self.review.as_ref().map_or(0, |review| 100 + json(&review.payload) + json(&review.on_expire))
     }
 }

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::alarms::{self, Alarms};
+use crate::attachment::{self, Attachment, settle, settle::Settling};
 use crate::catalog::Catalog;
 use crate::claims;
 use crate::clock::{Clock, Entropy, Millis};
@@ -18,7 +19,7 @@ use crate::deltas::{Deltas, Listener};
 use crate::directory::{Admission, Circumstances, Directory, Reply};
 use crate::errands::Errands;
 use crate::host;
-use crate::id::{Address, EntityKey, Kind};
+use crate::id::{Address, AttachmentId, EntityKey, Kind};
 use crate::limits;
 use crate::machine::{Machine, Record};
 use crate::members::{self, Members};
@@ -57,6 +58,8 @@ pub struct Node {
     pub(crate) used_days: UsedDays,
     pub(crate) conversations: Directory<Conversation>,
     pub(crate) contacts: Directory<Contact>,
+    pub(crate) attachments: Directory<Attachment>,
+    pub(crate) settling: Settling,
     pub(crate) workspaces: Directory<Registry>,
     pub(crate) installation: Directory<Registry>,
     pub(crate) stopping: CancellationToken,
@@ -90,11 +93,14 @@ impl Node {
             used_days: UsedDays::default(),
             conversations: Directory::default(),
             contacts: Directory::default(),
+            attachments: Directory::default(),
+            settling: Settling::default(),
             workspaces: Directory::default(),
             installation: Directory::default(),
             stopping: CancellationToken::new(),
         });
         tokio::spawn(alarms::run(Arc::clone(&node)));
+        tokio::spawn(settle::run(Arc::clone(&node)));
         tokio::spawn(sweep(Arc::clone(&node)));
         if node.store.is_shared() {
             tokio::spawn(members::run(Arc::clone(&node)));
@@ -117,6 +123,7 @@ impl Node {
     pub fn resident(&self) -> usize {
         self.conversations.resident()
             + self.contacts.resident()
+            + self.attachments.resident()
             + self.workspaces.resident()
             + self.installation.resident()
     }
@@ -202,6 +209,28 @@ impl Node {
         with: Circumstances,
     ) -> Reply<Contact> {
         claims::ask(self, &self.contacts, entity, Arc::new(command), with).await
+    }
+
+    /// Asks a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn attachment(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: attachment::Command,
+        with: Circumstances,
+    ) -> Reply<Attachment> {
+        self.attachments.ask(self, entity, command, with).await
+    }
+
+    /// Has files looked at whose message was deleted or erased a moment ago. Before that, each of them was told to
+    /// [doubt](attachment::Command::Doubt), so that a process that dies in between leaves none behind.
+    pub fn settle(&self, workspace: Address, attachments: &[AttachmentId]) {
+        for id in attachments {
+            self.settling.wanted(EntityKey::attachment(workspace, id.address));
+        }
     }
 
     /// Asks the configuration of a workspace or of the installation.
@@ -392,6 +421,7 @@ impl Node {
         self.stopping.cancel();
         self.conversations.drain(deadline).await;
         self.contacts.drain(deadline).await;
+        self.attachments.drain(deadline).await;
         self.workspaces.drain(deadline).await;
         self.installation.drain(deadline).await;
         if !matches!(timeout_at(deadline, self.store.leave(self.members.me())).await, Ok(Ok(()))) {
@@ -413,6 +443,7 @@ async fn sweep(node: Arc<Node>) {
         let now = node.clock.now();
         node.conversations.sweep(now, idle, cap);
         node.contacts.sweep(now, idle, cap);
+        node.attachments.sweep(now, idle, cap);
         node.workspaces.sweep(now, idle, cap);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::agent::{Models, NoModels};
 use crate::tool::{NoTools, Tools};
 use crate::trace::Traces;
@@ -15,11 +17,35 @@ pub struct Ports {
     pub tools: Arc<dyn Tools>,
     /// Where spans go.
     pub traces: Traces,
+    /// Where the bytes of files are.
+    pub files: Arc<dyn Files>,
+}
+
+/// Where the bytes of files are. The domain only takes them away; they are written and read at the door.
+pub trait Files: Send + Sync + 'static {
+    /// Takes away everything in a folder (see [`folder`](crate::attachment::folder)) `except` for one storage key.
+    /// Nothing there is no error.
+    fn clear(&self, folder: String, except: Option<String>) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// No files anywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct NoFiles;
+
+impl Files for NoFiles {
+    fn clear(&self, _: String, _: Option<String>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { models: Arc::new(NoModels), tools: Arc::new(NoTools), traces: Traces::default() }
+        Self {
+            models: Arc::new(NoModels),
+            tools: Arc::new(NoTools),
+            traces: Traces::default(),
+            files: Arc::new(NoFiles),
+        }
     }
 }
 

@@ -45,6 +45,10 @@ const fn setting(key: &'static str, flag: Option<&'static str>, env: &'static st
     Setting { key, flag, env, kind, secret: false }
 }
 
+const fn secret(key: &'static str, env: &'static str) -> Setting {
+    Setting { key, flag: None, env, kind: Kind::Text, secret: true }
+}
+
 /// Every setting there is; a test holds them against `config.default.toml`.
 pub(super) static SETTINGS: &[Setting] = &[
     setting("server.listen", Some("--listen"), "TERTULIA_LISTEN", Kind::Text),
@@ -68,12 +72,19 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting("cql.replication", None, "TERTULIA_CQL_REPLICATION", Kind::List),
     setting("egress.allow", None, "TERTULIA_EGRESS_ALLOW", Kind::List),
     setting("egress.name_servers", None, "TERTULIA_EGRESS_DNS", Kind::List),
+    setting("attachments.store", None, "TERTULIA_ATTACHMENTS", Kind::Text),
+    setting("attachments.directory", None, "TERTULIA_ATTACHMENTS_DIR", Kind::Text),
+    setting("attachments.s3_bucket", None, "TERTULIA_ATTACHMENTS_S3_BUCKET", Kind::Text),
+    setting("attachments.s3_region", None, "TERTULIA_ATTACHMENTS_S3_REGION", Kind::Text),
+    setting("attachments.s3_endpoint", None, "TERTULIA_ATTACHMENTS_S3_ENDPOINT", Kind::Text),
+    setting("attachments.s3_access_key_id", None, "TERTULIA_ATTACHMENTS_S3_ACCESS_KEY_ID", Kind::Text),
+    secret("attachments.s3_secret_access_key", "TERTULIA_ATTACHMENTS_S3_SECRET_ACCESS_KEY"),
     setting("log.filter", None, "TERTULIA_LOG", Kind::Text),
     setting("log.format", None, "TERTULIA_LOG_FORMAT", Kind::Text),
     setting("telemetry.otlp_endpoint", None, "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Text),
     setting("telemetry.remote_traces_per_second", None, "TERTULIA_REMOTE_TRACES_PER_SECOND", Kind::Integer),
     setting("telemetry.slow_millis", None, "TERTULIA_SLOW_MILLIS", Kind::Integer),
-    Setting { secret: true, ..setting("bootstrap.api_key", None, "TERTULIA_BOOTSTRAP_API_KEY", Kind::Text) },
+    secret("bootstrap.api_key", "TERTULIA_BOOTSTRAP_API_KEY"),
 ];
 
 fn find(key: &str) -> Option<&'static Setting> {

@@ -11,6 +11,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
 use super::answer;
+use super::attachments::link::already_linked;
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Write};
 use super::context::RequestContext;
@@ -35,6 +36,7 @@ mod contact;
 mod conversation;
 mod exchange;
 pub(super) mod list;
+pub(crate) mod media;
 pub(super) mod one;
 
 pub(super) use change::shown_to;
@@ -108,10 +110,10 @@ impl Keyed {
 }
 
 /// A request whose body has been read.
-struct Accepting<'a> {
-    app: &'a App,
-    caller: &'a Caller,
-    context: &'a RequestContext,
+pub(in crate::http) struct Accepting<'a> {
+    pub(in crate::http) app: &'a App,
+    pub(in crate::http) caller: &'a Caller,
+    pub(in crate::http) context: &'a RequestContext,
     headers: &'a HeaderMap,
     report: Report,
     keyed: Option<Keyed>,
@@ -131,7 +133,12 @@ impl Accepting<'_> {
     /// The events that the request's key has led to in an entity, if it was used there; for the cases in which that
     /// has to be known before the entity is asked.
     async fn earlier_effect(&self, entity: EntityKey, scope: &str) -> Result<Option<Vec<Record<Event>>>, Problem> {
-        let Some(used) = self.keyed.as_ref().map(|keyed| keyed.used(scope)) else { return Ok(None) };
+        self.effect_of(entity, self.circumstances(scope)).await
+    }
+
+    /// The same for a key of any scope.
+    async fn effect_of(&self, entity: EntityKey, with: Circumstances) -> Result<Option<Vec<Record<Event>>>, Problem> {
+        let Some(used) = with.key else { return Ok(None) };
         let row = self.app.node().key(entity, used.hash).await.map_err(store_problem)?;
         match row {
             None => Ok(None),
@@ -272,6 +279,7 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
         Rejection::IterationNotFound => {
             Problem::fault("/iterationOf", "message_not_found", "is no earlier message of this channel")
         }
+        Rejection::AttachmentLinked(id) | Rejection::AttachmentLost(id) => already_linked(id),
         Rejection::TurnInProgress => {
             Problem::conflict("turn_in_progress", "a turn is running, and this channel takes no message meanwhile")
         }

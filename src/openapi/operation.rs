@@ -159,6 +159,26 @@ impl Op {
         BODY[1..].iter().fold(with_body, |op, (status, codes)| op.refused(*status, codes))
     }
 
+    /// It takes a file, in a form or by itself.
+    pub(super) fn file(mut self, about: &str) -> Self {
+        let file = || Object::builder().content_media_type("application/octet-stream").build();
+        let form = Object::builder().property("file", file()).required("file");
+        let content = |schema: Object| ContentBuilder::new().schema(Some(RefOr::from(Schema::from(schema)))).build();
+        let body = RequestBodyBuilder::new()
+            .description(Some(about))
+            .required(Some(Required::True))
+            .content("multipart/form-data", content(form.build()))
+            .content("application/octet-stream", content(file()));
+        self.building = self.building.request_body(Some(body.build()));
+        let faults =
+            &["malformed_form", "incomplete_body", "required", "unknown_field", "invalid_query", "invalid_request"];
+        self.shared("Strict")
+            .refused(400, faults)
+            .refused(408, &["request_timeout"])
+            .refused(413, &["attachment_too_large"])
+            .refused(415, &["unsupported_media_type"])
+    }
+
     fn request(mut self, schema: RefOr<Schema>, about: &str, examples: &[Example], required: Required) -> Self {
         let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(read(examples)).build();
         let body = RequestBodyBuilder::new()

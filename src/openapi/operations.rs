@@ -1,13 +1,14 @@
 //! Every route: what it does, what it takes and what it answers.
 
 use utoipa::openapi::HttpMethod;
-use utoipa::openapi::Object;
 use utoipa::openapi::path::OperationBuilder;
+use utoipa::openapi::{Object, RefOr, Schema};
 
 use super::operation::Op;
 use super::shape::{Bounded as _, text};
 
 mod amendments;
+mod attachments;
 mod configuration;
 mod contacts;
 mod conversations;
@@ -17,10 +18,11 @@ mod service;
 mod webhooks;
 
 /// Tags in the order of the page, and what each is about.
-pub(super) const TAGS: [(&str, &str); 12] = [
+pub(super) const TAGS: [(&str, &str); 13] = [
     ("Messages", "Sending and reading messages: one path for channel messages and conversation messages."),
     ("Contact messages", "A contact's message on an api channel, answered by its agent in the same call."),
     ("Reviews", "Questions to people: the inbox, waiting for an outcome, deciding."),
+    ("Attachments", "Files: uploading, linking to a message, reading back."),
     ("Conversations", "Opening, reading and changing conversations."),
     ("Turns", "How an agent's answer stands."),
     ("Events", "What happened, in pages or live."),
@@ -43,6 +45,7 @@ pub(super) fn all() -> Vec<(&'static str, HttpMethod, OperationBuilder)> {
         messages::operations(),
         amendments::messages(),
         reviews::operations(),
+        attachments::operations(),
         conversations::operations(),
         contacts::operations(),
         amendments::events(),
@@ -51,6 +54,11 @@ pub(super) fn all() -> Vec<(&'static str, HttpMethod, OperationBuilder)> {
         service::operations(),
     ];
     operations.into_iter().flatten().map(Op::done).collect()
+}
+
+/// Bytes of any kind.
+fn bytes() -> RefOr<Schema> {
+    Object::new().into()
 }
 
 /// An id in the path.

@@ -68,6 +68,7 @@ pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
             "IfMatch",
             parameter(header(), "If-Match", "The `ETag` or `checksum` that the message must still have.", text("")),
         ),
+        ("Range", parameter(header(), "Range", "The bytes that are wanted, such as `bytes=0-99`.", text(""))),
         (
             "LastEventId",
             parameter(header(), "Last-Event-ID", "The sequence of the last event that was seen.", text("")),
@@ -83,7 +84,7 @@ pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
 }
 
 /// Every response header, by its name; its component has the name without hyphens.
-pub(super) const HEADERS: [(&str, &str); 12] = [
+pub(super) const HEADERS: [(&str, &str); 14] = [
     ("X-Request-Id", "The request: the client's own name for it, else a new one."),
     ("traceparent", "The request's place in its trace (W3C Trace Context)."),
     ("RateLimit-Policy", "How many requests the key may make, and in how many seconds: `\"default\";q=…;w=60`."),
@@ -95,6 +96,8 @@ pub(super) const HEADERS: [(&str, &str); 12] = [
     ("Retry-After", "Seconds after which another try is worth it."),
     ("WWW-Authenticate", "How to authenticate: `Bearer`."),
     ("ETag", "The message's checksum, or the version of the document, in quotes."),
+    ("Content-Disposition", "The file's name, and that it is to be saved and not shown."),
+    ("Content-Range", "Which bytes these are, and of how many: `bytes 0-9/100`."),
     ("Cache-Control", "How long it may be kept."),
 ];
 

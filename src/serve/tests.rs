@@ -9,6 +9,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::{CidrList, ConfigArgs};
+use crate::egress::Egress;
+use crate::files::FileStore;
 
 /// Any free ports, and a configured key, so that nothing is printed but the ready line.
 fn config() -> Config {
@@ -20,8 +22,12 @@ fn config() -> Config {
     Config::load(&ConfigArgs::default(), &env, &|_| Err(ErrorKind::NotFound.into())).unwrap()
 }
 
-fn egress() -> Egress {
-    Egress::new(CidrList::default(), &[]).unwrap()
+/// With a directory of its own for attachments.
+fn outside(directory: &tempfile::TempDir) -> Outside {
+    Outside {
+        egress: Egress::new(CidrList::default(), &[]).unwrap(),
+        files: FileStore::directory(directory.path()).unwrap(),
+    }
 }
 
 fn node(store: &MemoryStore) -> Arc<Node> {
@@ -33,7 +39,8 @@ fn node(store: &MemoryStore) -> Arc<Node> {
 async fn a_server_that_is_asked_to_stop_closes_its_store_and_ends_well() {
     let store = MemoryStore::default();
     let (_failed, failure) = mpsc::channel(1);
-    let served = serve_node(&node(&store), egress(), &config(), None, ready("SIGTERM"), failure).await;
+    let outside = outside(&tempfile::tempdir().unwrap());
+    let served = serve_node(&node(&store), outside, &config(), None, ready("SIGTERM"), failure).await;
     assert!(served.is_ok());
     let read = store.row(EntityKey::INSTALLATION, Table(35), Bytes::new()).await;
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
@@ -43,7 +50,8 @@ async fn a_server_that_is_asked_to_stop_closes_its_store_and_ends_well() {
 async fn a_store_that_fails_ends_the_server_with_its_reason() {
     let (failed, failure) = mpsc::channel(1);
     failed.try_send("no space left".to_owned()).unwrap();
-    let served = serve_node(&node(&MemoryStore::default()), egress(), &config(), None, pending(), failure).await;
+    let (node, outside) = (node(&MemoryStore::default()), outside(&tempfile::tempdir().unwrap()));
+    let served = serve_node(&node, outside, &config(), None, pending(), failure).await;
     let Err(error) = served else { panic!("it ended well") };
     assert_eq!(error.to_string(), "the store failed: no space left");
 }
@@ -54,7 +62,7 @@ async fn without_a_word_from_anybody_it_goes_on() {
     drop(failed);
     let node = node(&MemoryStore::default());
     let config = config();
-    let served = serve_node(&node, egress(), &config, None, pending(), failure);
+    let served = serve_node(&node, outside(&tempfile::tempdir().unwrap()), &config, None, pending(), failure);
     tokio::select! {
         biased;
         _ = served => panic!("nobody asked it to stop"),

@@ -180,6 +180,7 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
         | Event::TurnMoved(_)
         | Event::DeadlineMoved { .. }
         | Event::ErrandsDue { .. }
+        | Event::AttachmentDisclaimed { .. }
         | Event::ErasureMoved { .. } => return Ok(None),
     };
     written.map(Some)

@@ -2,6 +2,7 @@ use std::io;
 use std::sync::Arc;
 
 use actors::clock::ManualClock;
+use actors::ports::Ports;
 use actors::store::faulty::{FaultyStore, Rates};
 use serde_json::json;
 use tertulia::bootstrap::{self, BootstrapError};
@@ -16,7 +17,7 @@ fn clock() -> Arc<ManualClock> {
 /// Starts on `store` without a configured key; the keys that were announced, and how it went.
 async fn start(store: TestStore) -> (Vec<String>, Result<Pepper, BootstrapError>) {
     let mut announced = Vec::new();
-    let node = node(store, clock());
+    let node = node(store, clock(), Ports::default());
     let started = bootstrap::run(&node, None, |key| {
         announced.push(key.to_owned());
         Ok(())
@@ -74,7 +75,7 @@ async fn what_was_deleted_does_not_come_back_at_the_next_start() {
 async fn a_key_that_could_not_be_shown_is_replaced_by_the_next_start() {
     let store = TestStore::new().await;
     let mut unseen = String::new();
-    let first = node(store.clone(), clock());
+    let first = node(store.clone(), clock(), Ports::default());
     let started = bootstrap::run(&first, None, |key| {
         key.clone_into(&mut unseen);
         Err(io::ErrorKind::BrokenPipe.into())
@@ -99,7 +100,7 @@ async fn a_first_start_that_is_broken_off_anywhere_is_finished_by_a_later_one() 
             starts += 1;
             assert!(starts < 200, "seed {seed}: it never ends");
             let faulty = FaultyStore::new(store.clone(), seed * 1_000 + starts, rates);
-            let node = node(faulty, clock());
+            let node = node(faulty, clock(), Ports::default());
             let started = bootstrap::run(&node, None, |key| {
                 announced.push(key.to_owned());
                 Ok(())

@@ -5,6 +5,7 @@
 mod agents;
 mod amendments;
 mod api_keys;
+mod attachments;
 mod auth;
 mod bodies;
 mod bootstrap;
@@ -23,6 +24,7 @@ mod faults;
 mod idempotency;
 mod isolation;
 mod keeper;
+mod media;
 mod openapi;
 mod origin;
 mod paging;

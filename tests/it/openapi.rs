@@ -10,9 +10,10 @@ use tertulia::openapi::{ERRORS, KEY_HOURS};
 use tertulia::wire::channel_message::review::{MAX_ALLOWED, MAX_CALLBACK_HEADERS, MAX_QUORUM};
 use tertulia::wire::channel_message::{MAX_ATTACHMENTS, MAX_KEY_CHARS, MAX_TEXT_BYTES};
 use tertulia::wire::contact_message::MAX_NAME_CHARS;
-use tertulia::wire::contact_message::content::{MAX_BODY_BYTES, MAX_CAPTION_CHARS, MAX_FILENAME_CHARS};
+use tertulia::wire::contact_message::content::{MAX_BODY_BYTES, MAX_CAPTION_CHARS};
 use tertulia::wire::conversation_message::MAX_BATCH;
 use tertulia::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS};
+use tertulia::wire::filename::MAX_FILENAME_CHARS;
 
 use crate::support::TestApp;
 

@@ -36,6 +36,8 @@ pub(crate) enum Part {
     Bytes(Vec<u8>),
     /// So many zeros as one chunk after another of a chunked body.
     Zeros(u64),
+    /// A byte every second, for as long as somebody listens.
+    Drip,
     /// Nothing more, while the connection stays open.
     Silence,
     /// The end of the connection.
@@ -143,6 +145,7 @@ async fn say(stream: &mut BufReader<TcpStream>, parts: Vec<Part>) -> bool {
         let said = match part {
             Part::Bytes(bytes) => stream.write_all(&bytes).await,
             Part::Zeros(count) => zeros(stream, count).await,
+            Part::Drip => drip(stream).await,
             Part::Silence => {
                 // Until the other side gives up.
                 while stream.read_u8().await.is_ok() {}
@@ -155,6 +158,15 @@ async fn say(stream: &mut BufReader<TcpStream>, parts: Vec<Part>) -> bool {
         }
     }
     true
+}
+
+async fn drip(stream: &mut BufReader<TcpStream>) -> std::io::Result<()> {
+    let mut beat = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        beat.tick().await;
+        stream.write_all(b"x").await?;
+        stream.flush().await?;
+    }
 }
 
 async fn zeros(stream: &mut BufReader<TcpStream>, mut count: u64) -> std::io::Result<()> {

@@ -16,9 +16,11 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tertulia::app::App;
+use tempfile::TempDir;
+use tertulia::app::{App, Outside};
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::egress::Egress;
+use tertulia::files::FileStore;
 use tertulia::models::OpenAi;
 use tertulia::tools::AgentTools;
 use tertulia::{bootstrap, http as front};
@@ -46,6 +48,8 @@ pub(crate) struct TestApp {
     pub(crate) app: App,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: TestStore,
+    /// Where attachments are.
+    pub(crate) files: Arc<TempDir>,
     router: Router,
 }
 
@@ -83,15 +87,20 @@ impl TestApp {
         ports: Ports,
     ) -> Self {
         let clock = Arc::new(ManualClock::at(BEGIN));
-        let first = node(store.clone(), Arc::clone(&clock), Ports::default());
+        let config = config(env);
+        let directory = tempfile::tempdir().unwrap();
+        let outside = Outside {
+            egress: Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap(),
+            files: FileStore::directory(directory.path()).unwrap(),
+        };
+        let tools = Arc::new(AgentTools::new(clock.clone(), outside.egress.clone()));
+        let ports = Ports { tools, files: Arc::new(outside.files.clone()), ..ports };
+        let first = node(store.clone(), Arc::clone(&clock), ports.clone());
         let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };
         let pepper = bootstrap::run(&first, Some(ADMIN_KEY), announce).await.unwrap();
-        let config = config(env);
-        let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap();
-        let tools = Arc::new(AgentTools::new(clock.clone(), egress.clone()));
-        let node = node(wrap(store.clone()), Arc::clone(&clock), Ports { tools, ..ports });
-        let app = App::new(node, pepper, egress, &config);
-        Self { router: front::router(app.clone()), app, clock, store }
+        let node = node(wrap(store.clone()), Arc::clone(&clock), ports);
+        let app = App::new(node, pepper, outside, &config);
+        Self { router: front::router(app.clone()), app, clock, store, files: Arc::new(directory) }
     }
 
     pub(crate) fn get(&self, path: impl Display) -> Request {
@@ -141,7 +150,7 @@ pub(crate) const ALL_SCOPES: [&str; 4] = ["messages:write", "messages:read", "re
 
 /// A node on `store`, as a process of its own: it draws other ids than every other node. Two nodes with the same ids
 /// on one store would take each other's commits for their own.
-fn node(store: impl Store, clock: Arc<ManualClock>, ports: Ports) -> Arc<Node> {
+pub(crate) fn node(store: impl Store, clock: Arc<ManualClock>, ports: Ports) -> Arc<Node> {
     static NODES: AtomicU64 = AtomicU64::new(0);
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&NODES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
@@ -188,6 +197,12 @@ impl Request {
         let mut this = self.header("content-type", content_type);
         *this.request.body_mut() = body.into();
         this
+    }
+
+    /// With these bytes as a body, and nothing said of what they are.
+    pub(crate) fn bare_body(mut self, body: impl Into<Body>) -> Self {
+        *self.request.body_mut() = body.into();
+        self
     }
 
     /// Sends it, and leaves the body, which may never end.

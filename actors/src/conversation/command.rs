@@ -7,7 +7,7 @@ use super::{
     review,
 };
 use crate::claims::{Claim, Claiming};
-use crate::id::MessageId;
+use crate::id::{Address, AttachmentId, MessageId};
 use crate::message::{Message, Overlay, ReviewState};
 use crate::store::KeyHash;
 
@@ -69,6 +69,13 @@ pub enum Command {
         /// The message that asked.
         message: MessageId,
     },
+    /// Say which message has a file by this binding; where none has, see to it that none ever will.
+    Disclaim {
+        /// The file.
+        attachment: Address,
+        /// The number of its binding.
+        number: u32,
+    },
     /// Hold an idempotency key for a request whose effect is elsewhere.
     Claim(Claiming),
     /// Take all words away, a step at a time; ask again until it is done.
@@ -102,6 +109,8 @@ pub enum Reply {
     Amended(Box<Overlay>),
     /// The review stands so now.
     Review(Box<ReviewState>),
+    /// This message has the file; `None`: none has it by the binding that was named, and none ever will.
+    Attached(Option<MessageId>),
     /// The key is held so now.
     Claimed(Claim),
     /// So far the words have been taken away.
@@ -126,6 +135,10 @@ pub enum Rejection {
     },
     /// The message to revise is not one of this conversation.
     IterationNotFound,
+    /// Another message has this file.
+    AttachmentLinked(AttachmentId),
+    /// This file's binding was disclaimed meanwhile.
+    AttachmentLost(AttachmentId),
     /// A turn runs, and the policy is to refuse.
     TurnInProgress,
     /// Too many turns wait.

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use super::turn::Turn;
 use super::{Details, Origin};
 use crate::clock::Millis;
-use crate::id::{ConversationId, MessageId, TurnId};
+use crate::id::{Address, ConversationId, MessageId, TurnId};
 use crate::machine::Record;
 use crate::message::{Content, Gone, Message, ReviewState};
 use crate::tool::Asker;
@@ -195,6 +195,16 @@ pub enum Event {
         #[n(0)]
         at: Option<Millis>,
     },
+    /// No message will have a file by this binding; a mark.
+    #[n(31)]
+    AttachmentDisclaimed {
+        /// The file.
+        #[n(0)]
+        attachment: Address,
+        /// The number of its binding.
+        #[n(1)]
+        number: u32,
+    },
 }
 
 impl Event {
@@ -235,6 +245,7 @@ impl Event {
             | Self::ErrandsDue { .. }
             | Self::ConversationErased
             | Self::ErasureMoved { .. }
+            | Self::AttachmentDisclaimed { .. }
             | Self::DeadlineMoved { .. } => return None,
         })
     }
@@ -263,6 +274,7 @@ impl Event {
             | Self::TurnMoved(_)
             | Self::DeadlineMoved { .. }
             | Self::ErrandsDue { .. }
+            | Self::AttachmentDisclaimed { .. }
             | Self::ErasureMoved { .. } => return None,
         })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::attach;
 use super::errand::Errand;
 use super::turn::{self, Turn};
 use super::{
@@ -131,6 +132,7 @@ impl Post {
         let Some(state) = state else { return Vec::new() };
         let mut needs = Vec::new();
         for message in &self.messages {
+            needs.extend(attach::needs(&message.content));
             if let Some(Parent::Message(id)) = message.parent
                 && is_within(state, id)
             {
@@ -214,6 +216,9 @@ impl Post {
                 && !is_message(state, id, found)?
             {
                 return Ok(Some(Rejection::IterationNotFound));
+            }
+            if let Some(rejection) = attach::check(&message.content, found)? {
+                return Ok(Some(rejection));
             }
         }
         Ok(None)
@@ -314,6 +319,7 @@ impl Posting<'_> {
             turn: turn.map(|turn| turn.id),
             content: Arc::clone(&content),
         });
+        self.rows.extend(self.messages.last().map(attach::rows).unwrap_or_default());
         if let Some(review) = &content.review {
             let expires_at = review.expires_at;
             self.event(Event::ReviewRequested { message: id, expires_at });

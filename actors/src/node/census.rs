@@ -1,5 +1,6 @@
 //! Who is there and what waits, for somebody who looks into a running node. Counts and ids, never what is said.
 
+use crate::attachment::Attachment;
 use crate::clock::Millis;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
@@ -42,6 +43,7 @@ impl Node {
         let mut deepest = Vec::new();
         deepest.extend(self.conversations.deepest(mailboxes));
         deepest.extend(self.contacts.deepest(mailboxes));
+        deepest.extend(self.attachments.deepest(mailboxes));
         deepest.extend(self.workspaces.deepest(mailboxes));
         deepest.extend(self.installation.deepest(mailboxes));
         deepest.sort_unstable_by_key(|mailbox| std::cmp::Reverse((mailbox.commands, mailbox.bytes)));
@@ -54,6 +56,7 @@ impl Node {
             resident: vec![
                 (Kind::Conversation, self.conversations.resident()),
                 (Kind::Contact, self.contacts.resident()),
+                (Kind::Attachment, self.attachments.resident()),
                 (Kind::Workspace, self.workspaces.resident()),
                 (Kind::Installation, self.installation.resident()),
             ],
@@ -69,6 +72,7 @@ impl Node {
             // Where the store cannot say it now, the rest of the census still helps.
             Kind::Conversation => Conversation::public_id(&self.state::<Conversation>(entity).await.ok()??),
             Kind::Contact => Contact::public_id(&self.state::<Contact>(entity).await.ok()??),
+            Kind::Attachment => Attachment::public_id(&self.state::<Attachment>(entity).await.ok()??),
             Kind::Workspace | Kind::Installation => None,
         }
     }

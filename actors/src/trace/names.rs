@@ -21,6 +21,7 @@ pub fn process(kind: Kind) -> &'static str {
         Kind::Workspace => "process workspace",
         Kind::Contact => "process contact",
         Kind::Conversation => "process conversation",
+        Kind::Attachment => "process attachment",
     }
 }
 
@@ -32,6 +33,7 @@ pub fn alarm(kind: Kind) -> &'static str {
         Kind::Workspace => "alarm workspace",
         Kind::Contact => "alarm contact",
         Kind::Conversation => "alarm conversation",
+        Kind::Attachment => "alarm attachment",
     }
 }
 

@@ -116,7 +116,7 @@ impl Context {
         let known = known.into_iter().map(|text| ChatMessage::words("system", text));
         let messages = self.all().map(|message| ChatMessage {
             role: message.content.role.clone(),
-            text: words(message).to_owned(),
+            text: message.content.for_a_model(),
             tool_calls: message.content.tool_calls.clone(),
             metadata: message.content.metadata.clone(),
         });

@@ -33,7 +33,7 @@ use actors::trace::TraceContext;
 use actors::usage;
 use actors::webhook::{DisabledReason, Format, RetiredSecret, WebhookEndpoint};
 use actors::workspace::Workspace;
-use actors::{contact, registry};
+use actors::{attachment, contact, registry};
 use bytes::Bytes;
 
 use crate::support::*;
@@ -58,6 +58,20 @@ fn conversation() -> ConversationId {
 
 fn contact_id() -> ContactId {
     ContactId::new(AT, address())
+}
+
+fn attachment_id() -> AttachmentId {
+    AttachmentId::new(AT, address())
+}
+
+fn file() -> attachment::File {
+    attachment::File {
+        filename: text("a.png"),
+        mime_type: text("image/png"),
+        size: 10_485_760,
+        digest: [7; 32],
+        storage_key: text("k"),
+    }
 }
 
 fn message(number: u64) -> MessageId {
@@ -117,11 +131,12 @@ fn content() -> Content {
         asker: None,
     };
     let attachment = Attachment {
-        id: AttachmentId::new(AT, address()),
+        id: attachment_id(),
         filename: text("a.png"),
         mime_type: text("image/png"),
         size: 10_485_760,
         storage_key: text("k"),
+        claim: None,
     };
     Content {
         role: text("assistant"),
@@ -141,6 +156,7 @@ fn content() -> Content {
         media: MediaKind::Document,
         media_content: Some(json("{}")),
         memories: true,
+        mentions: None,
         gone: None,
     }
 }
@@ -271,6 +287,11 @@ fn golden_records_of_a_conversation() {
     golden.record("turn-cancelled", None, Event::TurnCancelled(turn(1)));
     golden.record("deadline-moved", None, Event::DeadlineMoved { next: Some(AT) });
     golden.record("deadline-moved-away", None, Event::DeadlineMoved { next: None });
+    let mut with_file = Content { mentions: Some(vec![attachment_id()]), ..content() };
+    with_file.attachments[0].claim = Some(3);
+    golden.record("message-created-claim", None, Event::MessageCreated(accepted(with_file)));
+    let disclaimed = Event::AttachmentDisclaimed { attachment: address(), number: 3 };
+    golden.record("attachment-disclaimed", None, disclaimed);
     golden.done();
 }
 
@@ -331,6 +352,34 @@ fn golden_records_of_contacts_and_registries() {
     let changes =
         vec![RowChange::put(Table(17), b"key", &Bytes::from_static(b"value")), RowChange::delete(Table(18), b"other")];
     golden.record("registry-changed", None, registry::Event { changes });
+    golden.done();
+}
+
+#[test]
+fn golden_records_of_attachments() {
+    use attachment::{Bound, Event};
+    let mut golden = Golden::default();
+    golden.record("attachment-begun", Some(trace()), Event::Begun(attachment_id()));
+    golden.record("attachment-completed", None, Event::Completed(file()));
+    golden.record("attachment-bound", None, Event::Bound(Bound { conversation: address(), number: 3 }));
+    golden.record("attachment-mentioned", None, Event::Mentioned(address()));
+    golden.record("attachment-linked", None, Event::Linked(message(2)));
+    golden.record("attachment-check-moved", None, Event::CheckMoved(Some(AT)));
+    golden.record("attachment-check-moved-away", None, Event::CheckMoved(None));
+    golden.record("attachment-erased", None, Event::Erased);
+    let state = attachment::State {
+        id: attachment_id(),
+        file: Some(file()),
+        bound: Some(Bound { conversation: address(), number: 3 }),
+        message: Some(message(2)),
+        mentioned: vec![address()],
+        check_at: Some(AT),
+        erased: true,
+        completed: Some(3),
+    };
+    golden.value("attachment-state", &state);
+    golden.value("attachment-claim", &conversation::attach::Claim { number: 3, message: Some(message(2)) });
+    golden.value("attachment-claim-disclaimed", &conversation::attach::Claim { number: 3, message: None });
     golden.done();
 }
 

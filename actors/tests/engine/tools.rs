@@ -92,6 +92,7 @@ async fn configure(node: &Arc<Node>) {
         created_at: NOW,
         updated_at: None,
         retired_secret: None,
+        life: None,
     };
     put(node, CHANNELS, b"people", codec::encode(&channel)).await;
 }

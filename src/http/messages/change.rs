@@ -15,6 +15,7 @@ use super::one::{Found, find, shown};
 use super::rejected;
 use crate::app::App;
 use crate::http::answer::{ignoring, replayed};
+use crate::http::attachments::link;
 use crate::http::body::JsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
@@ -102,7 +103,10 @@ pub(in crate::http) async fn delete(
         wanted.check(&checksum(&found.message, &found.overlay))?;
         seen = Some(Box::new(found.overlay.clone()));
     }
-    amend(&app, &caller, found, Amendment::Delete { seen }, without_key(&context)).await?;
+    let with = without_key(&context);
+    let files = link::doubt(&app, &caller, with, &found.message.content).await?;
+    amend(&app, &caller, found, Amendment::Delete { seen }, with).await?;
+    app.node().settle(caller.address, &files);
     Ok(StatusCode::NO_CONTENT)
 }
 

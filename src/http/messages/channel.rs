@@ -2,24 +2,32 @@
 
 use std::sync::Arc;
 
+use actors::attachment;
 use actors::channel::{Channel, ChannelKind};
-use actors::conversation::{Command, Details, Opening, Origin, Post, Reply, message_of};
-use actors::directory::Answer;
+use actors::conversation::{Command, Details, Event, Opening, Origin, Post, Rejection, Reply, message_of};
+use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, MessageId};
-use actors::message::{Message, NewMessage, Overlay, Sender, SenderKind};
+use actors::machine::Record;
+use actors::message::{Content, Message, NewMessage, Overlay, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
 
 use super::{Accepting, Inbound, channel_disabled, find_channel, kind_mismatch, rejected};
+use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
 use crate::http::channels::channel_not_found;
 use crate::http::context::render::internal_error;
+use crate::http::idempotency::without_key;
 use crate::http::problem::Problem;
 use crate::http::refusal::problem_of;
+use crate::http::resource::contended;
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::wire::channel_message::ChannelPost;
 use crate::wire::channel_message::view::channel_view;
+
+/// How often the binding of a file may be disclaimed while its message is on its way.
+const REBOUND_MAX: usize = 3;
 
 /// Idempotency keys of channel messages belong to the channel.
 const SCOPE: &str = "channel";
@@ -30,61 +38,90 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         |body, rules, report| ChannelPost::read(body, path_channel, rules, report),
         |post| post.client_id.as_deref(),
     );
-    for (path, _) in &post.attachment_ids {
-        accepting.report.fault(path, "attachment_not_found", "is no upload of this workspace");
-    }
+    let files = link::named(accepting.app, accepting.caller, &post.attachment_ids, &mut accepting.report).await?;
     let iteration_of = iteration_id(post.iteration_of.as_deref(), &mut accepting.report);
+    let missing = post.attachment_ids.len() - files.len();
+    if missing > 0
+        && missing == accepting.report.faults.len()
+        && let Some(channel) = find_channel(accepting.app, accepting.caller, &post.channel_id).await?
+        && let Ok(Some(events)) = accepting.earlier_effect(channel.conversation(accepting.caller.address), SCOPE).await
+    {
+        // The message was accepted when its files were there.
+        return repeated(&accepting, &channel.id, &events);
+    }
     accepting.report.refuse()?;
     let channel =
         find_channel(accepting.app, accepting.caller, &post.channel_id).await?.ok_or_else(channel_not_found)?;
+    let entity = channel.conversation(accepting.caller.address);
     if channel.kind != ChannelKind::Human {
         return Err(kind_mismatch("/channelId", channel.kind));
     }
-    let entity = channel.conversation(accepting.caller.address);
     if !accepting.report.late.is_empty() || !channel.enabled {
         // A retry of a message that was accepted in time, on a channel that was enabled then, gets its answer.
         if let Some(events) = accepting.earlier_effect(entity, SCOPE).await? {
-            let message = events.iter().find_map(message_of).ok_or_else(internal_error)?;
-            return Ok(accepted(&accepting, &channel, &message, true));
+            return repeated(&accepting, &channel.id, &events);
         }
         accepting.report.refuse_late()?;
         return Err(channel_disabled());
     }
     let review_millis = channel.review_millis();
-    let message = NewMessage {
-        review_millis: post.review.as_ref().and_then(|review| review.expires_in(review_millis)),
-        parent: None,
-        content: {
-            let sender = sender(accepting.caller, &channel.id);
-            Arc::new(post.into_content(sender, Vec::new(), iteration_of, accepting.app.now(), review_millis))
-        },
-    };
+    let expires_in = post.review.as_ref().and_then(|review| review.expires_in(review_millis));
+    let sender = sender(accepting.caller, &channel.id);
+    let content = post.into_content(sender, Vec::new(), iteration_of, accepting.app.now(), review_millis);
+    append(&accepting, &channel, content, expires_in, files).await
+}
+
+/// Appends the message with its files.
+async fn append(
+    accepting: &Accepting<'_>,
+    channel: &Channel,
+    mut content: Content,
+    review_millis: Option<u64>,
+    files: Vec<attachment::State>,
+) -> Result<Response, Problem> {
+    let (app, caller) = (accepting.app, accepting.caller);
+    let entity = channel.conversation(caller.address);
     let opening = Opening {
-        id: ConversationId::new(accepting.app.now(), entity.id),
+        id: ConversationId::new(app.now(), entity.id),
         origin: Origin::Human { channel: channel.id.clone() },
         owner: None,
         details: Details::default(),
     };
-    let command = Command::Post(Post { opening: Some(opening), expected: None, messages: vec![message], turn: None });
-    let answer = accepting.app.node().conversation(entity, command, accepting.circumstances(SCOPE)).await;
-    match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Posted { messages, .. }) => {
-            let message = messages.first().ok_or_else(internal_error)?;
-            Ok(accepted(&accepting, &channel, message, false))
-        }
-        Answer::Done(_) => Err(internal_error()),
-        Answer::Repeat { first, last } => {
-            let events = accepting.effect(entity, first, last).await?;
-            let message = events.iter().find_map(message_of).ok_or_else(internal_error)?;
-            Ok(accepted(&accepting, &channel, &message, true))
+    let mut linking = Linking::begin(app, caller, without_key(accepting.context), &opening, files).await?;
+    for _ in 0..REBOUND_MAX {
+        content.attachments = linking.attachments();
+        let message = NewMessage { content: Arc::new(content.clone()), parent: None, review_millis };
+        let opening = Some(opening.clone());
+        let command = Command::Post(Post { opening, expected: None, messages: vec![message], turn: None });
+        match app.node().conversation(entity, command, accepting.circumstances(SCOPE)).await {
+            Ok(Answer::Done(Reply::Posted { messages, .. })) => {
+                let message = messages.first().ok_or_else(internal_error)?;
+                // They are told now whose they are, and not in a day when somebody asks.
+                let files: Vec<_> = message.content.attachments.iter().map(|file| file.id).collect();
+                app.node().settle(caller.address, &files);
+                return Ok(accepted(accepting, &channel.id, message, false));
+            }
+            Ok(Answer::Done(_)) => return Err(internal_error()),
+            Ok(Answer::Repeat { first, last }) => {
+                return repeated(accepting, &channel.id, &accepting.effect(entity, first, last).await?);
+            }
+            Err(Refusal::Rejected(Rejection::AttachmentLost(id))) => linking.again(id).await?,
+            Err(refusal) => return Err(problem_of(refusal, rejected)),
         }
     }
+    Err(contended())
 }
 
 /// 201, as the message was accepted, whatever has become of it since.
-fn accepted(accepting: &Accepting<'_>, channel: &Channel, message: &Message, replay: bool) -> Response {
+fn accepted(accepting: &Accepting<'_>, channel: &str, message: &Message, replay: bool) -> Response {
     let overlay = Overlay::default();
-    accepting.answer(StatusCode::CREATED, &channel_view(&channel.id, message, &overlay), replay)
+    accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), replay)
+}
+
+/// The same for a retry, from what its first attempt has done.
+fn repeated(accepting: &Accepting<'_>, channel: &str, effect: &[Record<Event>]) -> Result<Response, Problem> {
+    let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
+    Ok(accepted(accepting, channel, &message, true))
 }
 
 /// An agent is its channel; a person is who the key says.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::attachment;
 use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
 use actors::contact::{self, OpenConversation, entity_of};
@@ -21,8 +22,10 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::exchange;
+use super::media;
 use super::{Accepting, Inbound, channel_disabled, kind_mismatch, rejected};
 use crate::http::answer::located;
+use crate::http::attachments::link;
 use crate::http::channels::channel_not_found;
 use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
@@ -30,6 +33,7 @@ use crate::http::headers::prefer;
 use crate::http::idempotency::{in_progress as in_progress_problem, without_key};
 use crate::http::problem::Problem;
 use crate::http::refusal::{problem_of, store_problem};
+use crate::wire::contact_message::content::Media;
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
 use crate::wire::contact_message::{ContactContent, ContactPost};
 use crate::wire::json_view::turn_status;
@@ -62,15 +66,23 @@ pub(super) async fn post(
         return Err(channel_disabled());
     }
     let Some(content) = post.content else { return Err(internal_error()) };
-    if let ContactContent::Media(media) = &content {
-        let message = "media cannot be fetched by this server yet";
-        return Err(Problem::fault(media.url_pointer(), "media_unreachable", message));
-    }
     let agent = channel
         .agent
         .clone()
         .ok_or_else(|| Problem::conflict("channel_has_no_agent", "this channel has no agent that could answer"))?;
-    exchange.deliver(post.identifier, post.contact_name, content, agent).await
+    let sent = Sent { identifier: post.identifier, name: post.contact_name, content, agent };
+    match &sent.content {
+        ContactContent::Media(media) => exchange.with_file(&sent, media).await,
+        ContactContent::Text(_) => exchange.deliver(&sent, None).await,
+    }
+}
+
+/// What a contact sends, to whom.
+struct Sent {
+    identifier: String,
+    name: Option<String>,
+    content: ContactContent,
+    agent: String,
 }
 
 /// Idempotency keys of contact messages belong to the channel and the contact.
@@ -136,33 +148,64 @@ impl Exchange<'_> {
         Ok(state.map_or_else(|| node.now(), |state| state.id.at))
     }
 
-    /// Resolves contact and conversation, appends the message, and waits for the turn.
-    async fn deliver(
-        &self,
-        identifier: String,
-        name: Option<String>,
-        content: ContactContent,
-        agent: String,
-    ) -> Result<Response, Problem> {
-        let node = self.accepting.app.node();
-        if node.running_turns() >= limits::ALIVE_TURNS {
-            return Err(problem_of(Refusal::<actors::conversation::Conversation>::Overloaded, rejected));
+    /// Fetches the file and delivers the message with it.
+    async fn with_file(&self, sent: &Sent, media: &Media) -> Result<Response, Problem> {
+        self.admit()?;
+        let app = self.accepting.app;
+        let _turn = match &self.accepting.keyed {
+            None => None,
+            Some(keyed) => {
+                let turn = app.fetches().enter(keyed.used(&self.scope).hash).await;
+                if let Some(response) = self.earlier().await? {
+                    return Ok(response);
+                }
+                Some(turn)
+            }
+        };
+        let file = media::fetch(self.accepting, media).await?;
+        let delivered = self.deliver(sent, Some(&file)).await;
+        // It has its message now, or never will.
+        app.node().settle(self.contact.workspace, &[file.id]);
+        delivered
+    }
+
+    /// Refuses what nobody could answer soon.
+    fn admit(&self) -> Result<(), Problem> {
+        if self.accepting.app.node().running_turns() >= limits::ALIVE_TURNS {
+            return Err(problem_of(Refusal::<Conversation>::Overloaded, rejected));
         }
-        let (mut contact, mut open) = self.resolve(&identifier, name.as_ref(), None).await?;
+        Ok(())
+    }
+
+    /// Resolves contact and conversation, appends the message, and waits for the turn.
+    async fn deliver(&self, sent: &Sent, file: Option<&attachment::State>) -> Result<Response, Problem> {
+        let Sent { identifier, name, content, agent } = sent;
+        let node = self.accepting.app.node();
+        self.admit()?;
+        let (mut contact, mut open) = self.resolve(identifier, name.as_ref(), None).await?;
         // The conversation may have changed since it was looked for, with another attempt of this request in the old one.
         if open.generation > 1
             && let Some(response) = self.earlier().await?
         {
             return Ok(response);
         }
-        let content = Arc::new(content.into_content(contact.to_string(), Vec::new()));
+        let mut bound = None;
         for _ in 0..REOPENED_MAX {
             let entity = self.conversation(open.id);
+            let attachments = match file {
+                None => Vec::new(),
+                Some(file) => {
+                    let now = link::bind_new(self.accepting, file, open.id.address, bound).await?;
+                    bound = Some(now);
+                    file.attachment(Some(now.number)).into_iter().collect()
+                }
+            };
+            let content = Arc::new(content.clone().into_content(contact.to_string(), attachments));
             let events = node.subscribe(entity);
             let post = Post {
-                opening: Some(self.opening(open.id, contact, &agent)),
+                opening: Some(self.opening(open.id, contact, agent)),
                 expected: Some(open.id),
-                messages: vec![NewMessage { content: Arc::clone(&content), parent: None, review_millis: None }],
+                messages: vec![NewMessage { content, parent: None, review_millis: None }],
                 turn: Some(TurnRequest { agent: agent.clone(), policy: self.channel.busy_policy }),
             };
             let with = self.accepting.circumstances(&self.scope);
@@ -179,7 +222,7 @@ impl Exchange<'_> {
                     return self.repeat(entity, &effect).await;
                 }
                 Err(Refusal::Rejected(Rejection::Closed)) => {
-                    (contact, open) = self.resolve(&identifier, name.as_ref(), Some(open.id)).await?;
+                    (contact, open) = self.resolve(identifier, name.as_ref(), Some(open.id)).await?;
                     // Another attempt of this very request may have got into the closed one, or into one since.
                     if let Some(response) = self.earlier().await? {
                         return Ok(response);

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use actors::claims::{self, LIVES_MAX};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, Rejection, Reply, message_of};
 use actors::directory::{Answer, Circumstances, Refusal};
-use actors::id::{Address, ConversationId, EntityKey};
+use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
 use actors::message::{Message, NewMessage, Overlay, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
 
 use super::{Accepting, Inbound, conversation_not_found, rejected};
 use crate::app::App;
+use crate::http::attachments::link;
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
+use crate::http::idempotency::without_key;
 use crate::http::problem::Problem;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::wire::conversation_message::view::conversation_view;
@@ -26,10 +28,19 @@ const SCOPE: &str = "conversation";
 pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) -> Result<Response, Problem> {
     let (post, mut accepting) =
         inbound.read(|body, rules, report| ConversationPost::read(body, path_conversation, rules, report), |_| None);
-    for (path, _) in post.messages.iter().flat_map(|item| &item.reference_ids) {
-        accepting.report.fault(path, "attachment_not_found", "is no upload of this workspace");
+    let references: Vec<_> = post.messages.iter().flat_map(|item| item.reference_ids.clone()).collect();
+    let files = link::named(accepting.app, accepting.caller, &references, &mut accepting.report).await?;
+    let missing = references.len() - files.len();
+    if missing > 0
+        && missing == accepting.report.faults.len()
+        && let Some(response) = accepted_before(&accepting, post.conversation_id.as_deref()).await
+    {
+        return Ok(response);
     }
     accepting.report.refuse()?;
+    let mut mentions: Vec<_> = files.iter().map(|file| file.id).collect();
+    mentions.sort_unstable();
+    mentions.dedup();
     let batch = post.batch;
     let memories = post.enable_memories;
     let named = post.conversation_id.as_deref().map(ConversationId::parse);
@@ -43,14 +54,14 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     if let Some(id) = named {
         let post = Post { opening: None, expected: Some(id), messages, turn: None };
         let with = accepting.circumstances(SCOPE);
-        return append(&accepting, id, post, with).await.map_err(|refusal| refused(refusal, batch))?;
+        return append(&accepting, id, post, &mentions, with).await.map_err(|refusal| refused(refusal, batch))?;
     }
     for life in 0..LIVES_MAX {
         let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
         let address = new_address(accepting.app, accepting.caller, key, life);
         let id = ConversationId::new(accepting.app.now(), address);
         let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };
-        match append(&accepting, id, post, accepting.circumstances_in_workspace()).await {
+        match append(&accepting, id, post, &mentions, accepting.circumstances_in_workspace()).await {
             // The key opened this one so long ago that it is forgotten.
             Err(Refusal::Rejected(Rejection::NotFound)) if key.is_some() => {}
             answer => return answer.map_err(|refusal| refused(refusal, batch))?,
@@ -59,14 +70,32 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     Err(internal_error())
 }
 
+/// The answer of an earlier request with the same key, for a retry that names uploads which have gone since.
+async fn accepted_before(accepting: &Accepting<'_>, named: Option<&str>) -> Option<Response> {
+    let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
+    let (address, with) = match named {
+        Some(named) => (ConversationId::parse(named)?.address, accepting.circumstances(SCOPE)),
+        None => (new_address(accepting.app, accepting.caller, key, 0), accepting.circumstances_in_workspace()),
+    };
+    let entity = EntityKey::conversation(accepting.caller.address, address);
+    let events = accepting.effect_of(entity, with).await.ok().flatten()?;
+    let messages: Vec<_> = events.iter().filter_map(message_of).collect();
+    Some(accepted(accepting, &messages, true))
+}
+
 /// Appends, and answers with what was appended, now or by this key before.
 async fn append(
     accepting: &Accepting<'_>,
     id: ConversationId,
     post: Post,
+    mentions: &[AttachmentId],
     with: Circumstances,
 ) -> Result<Result<Response, Problem>, Refusal<Conversation>> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
+    let without_key = without_key(accepting.context);
+    if let Err(gone) = link::mention(accepting.app, accepting.caller, without_key, id.address, mentions).await {
+        return Ok(Err(gone));
+    }
     Ok(match accepting.app.node().conversation(entity, Command::Post(post), with).await? {
         Answer::Done(Reply::Posted { messages, .. }) => Ok(accepted(accepting, &messages, false)),
         Answer::Done(_) => Err(internal_error()),

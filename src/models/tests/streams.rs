@@ -4,6 +4,7 @@ use actors::deltas::Listener;
 use actors::id::{EntityKey, TurnId};
 use actors::tool::Called;
 
+use super::stub::Seen;
 use super::*;
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nconnection: close\r\n\r\n";

@@ -53,6 +53,9 @@ const CONTACT_DATA: &[&str] = &[
     "blocked_url",
     "channel_kind_mismatch",
     "media_unreachable",
+    "media_timeout",
+    "media_too_large",
+    "media_type_mismatch",
 ];
 
 pub(super) fn operations() -> Vec<Op> {
@@ -85,7 +88,7 @@ fn send() -> Op {
         .refused(400, CHANNEL_DATA)
         .refused(400, CONVERSATION_DATA)
         .refused(404, &["channel_not_found", "conversation_not_found"])
-        .refused(409, &["channel_disabled", "conversation_closed"])
+        .refused(409, &["channel_disabled", "conversation_closed", "attachment_already_linked"])
         .refused(429, &["conversation_backlog"])
 }
 
@@ -132,7 +135,14 @@ fn send_to_channel() -> Op {
     .refused(404, &["channel_not_found"])
     .refused(
         409,
-        &["channel_disabled", "channel_has_no_agent", "conversation_closed", "turn_in_progress", "too_many_channels"],
+        &[
+            "channel_disabled",
+            "channel_has_no_agent",
+            "conversation_closed",
+            "turn_in_progress",
+            "too_many_channels",
+            "attachment_already_linked",
+        ],
     )
     .refused(429, &["conversation_backlog"])
     .refused(500, &["agent_failed"])

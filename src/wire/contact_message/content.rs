@@ -1,18 +1,15 @@
 //! What a contact's message says: a text, or a file by its URL.
 
-use actors::message::{Json, MediaKind};
-use url::Url;
-
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
+use crate::wire::filename::{MAX_FILENAME_CHARS, basename, from_url};
 use crate::wire::{Rules, url as wire_url};
+use actors::message::{Json, MediaKind};
 
 /// The longest text, in bytes of UTF-8.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The longest caption, in characters.
 pub const MAX_CAPTION_CHARS: usize = 1_024;
-/// The longest filename, in characters.
-pub const MAX_FILENAME_CHARS: usize = 255;
 
 /// The member of `content` that each type names.
 const MEMBERS: [(&str, MediaKind); 5] = [
@@ -137,32 +134,6 @@ fn media(
         _ => None,
     };
     let url = url?;
-    let filename = filename.as_deref().and_then(basename).or_else(|| filename_from_url(&url));
+    let filename = filename.as_deref().and_then(basename).or_else(|| from_url(&url));
     Some(Media { kind, filename, caption: caption.map(Into::into), url, given: content.json() })
-}
-
-/// The last part of a name, which must not lead anywhere: directories go, and so do control characters.
-fn basename(name: &str) -> Option<String> {
-    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let clean: String = last.chars().filter(|c| !c.is_control()).collect();
-    let clean = clean.trim();
-    (!matches!(clean, "" | "." | "..")).then(|| clean.to_owned())
-}
-
-/// The name that the path of a URL ends with, without its percent escapes; `None` where it has none.
-fn filename_from_url(url: &str) -> Option<String> {
-    let url = Url::parse(url).ok()?;
-    let last = url.path_segments()?.next_back()?.as_bytes();
-    let mut bytes = Vec::with_capacity(last.len());
-    let mut at = 0;
-    while let Some(byte) = last.get(at) {
-        let escaped = last
-            .get(at + 1..at + 3)
-            .filter(|_| *byte == b'%')
-            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        bytes.push(escaped.unwrap_or(*byte));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    let name = basename(&String::from_utf8_lossy(&bytes))?;
-    Some(name.chars().take(MAX_FILENAME_CHARS).collect())
 }

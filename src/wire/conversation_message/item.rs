@@ -1,7 +1,7 @@
 //! One message of a conversation request.
 
 use actors::clock::Millis;
-use actors::id::MessageId;
+use actors::id::{AttachmentId, MessageId};
 use actors::message::{Content, Json, Parent, Sender};
 
 use crate::json::fields::{Fields, Items, Length, Value};
@@ -80,7 +80,9 @@ impl ConversationItem {
     /// The message to store and what it answers.
     #[must_use]
     pub fn into_content(self, sender: Sender, memories: bool) -> (Content, Option<Parent>) {
+        let mentions: Vec<_> = self.reference_ids.iter().filter_map(|(_, id)| AttachmentId::parse(id)).collect();
         let content = Content {
+            mentions: Some(mentions).filter(|mentions| !mentions.is_empty()),
             metadata: self.meta_data,
             message_type: self.message_type,
             tool_calls: self.tool_calls,

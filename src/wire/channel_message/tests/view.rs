@@ -14,6 +14,7 @@ fn message(post: ChannelPost, kind: SenderKind) -> Message {
         mime_type: "application/pdf".to_owned(),
         size: 1024,
         storage_key: "uploads/x/report.pdf".to_owned(),
+        claim: Some(1),
     };
     let files = if post.attachment_ids.is_empty() { vec![] } else { vec![file] };
     let content = post.into_content(Sender { kind, id: "demo".to_owned() }, files, None, NOW, 86_400_000);

@@ -1,0 +1,436 @@
+//! A file: uploaded by a client or fetched for a message, and the one message that it belongs to.
+//!
+//! The bytes lie elsewhere (the port [`Files`](crate::ports::Files)); this is the record of them. It is made before the
+//! first byte is written, so bytes without a record cannot be, and it has an alarm until somebody is known to need it:
+//! what nobody needs is taken away, whenever a process died in between.
+//!
+//! **Linking** crosses entities: a file belongs to one message at most, and a message never has a file that belongs to
+//! another. The message's conversation decides, in the commit that accepts the message; it can, because before that the
+//! file is *bound* to that conversation, and only one at a time. Each binding has a number, which the message carries.
+//! Whoever wants the file elsewhere has the old conversation *disclaim* it first: from then on a message with that
+//! number, however late it comes, is refused there. So nothing depends on clocks, and a process that dies between any
+//! two steps leaves at most a file that is bound and belongs to nobody, which the alarm settles by asking.
+
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::codec;
+use crate::id::{Address, AttachmentId, EntityKey, MessageId};
+use crate::limits;
+use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::message;
+use crate::node::Node;
+
+pub mod settle;
+
+/// What a file is, once its bytes are safe.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct File {
+    /// The name it was given, without directories.
+    #[n(0)]
+    pub filename: String,
+    /// Its media type.
+    #[n(1)]
+    pub mime_type: String,
+    /// Bytes.
+    #[n(2)]
+    pub size: u64,
+    /// A hash of the bytes.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub digest: [u8; 32],
+    /// Where the bytes lie; opaque to clients.
+    #[n(4)]
+    pub storage_key: String,
+}
+
+impl File {
+    /// The same without what somebody called it, and without what would confirm a guess at its bytes.
+    #[must_use]
+    fn without_words(&self) -> Self {
+        Self { filename: String::new(), digest: [0; 32], ..self.clone() }
+    }
+}
+
+/// The conversation whose messages may have a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Bound {
+    /// The conversation.
+    #[n(0)]
+    pub conversation: Address,
+    /// Which of the file's bindings this is, from 1.
+    #[n(1)]
+    pub number: u32,
+}
+
+/// What decisions need to know of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct State {
+    /// Its id; the time in it is that of its creation.
+    #[n(0)]
+    pub id: AttachmentId,
+    /// What it is; `None`: its bytes are not there yet.
+    #[n(1)]
+    pub file: Option<File>,
+    /// Whose messages may have it.
+    #[n(2)]
+    pub bound: Option<Bound>,
+    /// The message that has it, as far as was found out.
+    #[n(3)]
+    pub message: Option<MessageId>,
+    /// Conversations whose messages mention it without having it.
+    #[n(4)]
+    pub mentioned: Vec<Address>,
+    /// When to find out whether anybody needs it; `None`: somebody does.
+    #[n(5)]
+    pub check_at: Option<Millis>,
+    /// It is gone, or about to be.
+    #[n(6)]
+    pub erased: bool,
+    /// The event that says what it is.
+    #[n(7)]
+    pub completed: Option<u64>,
+}
+
+impl State {
+    /// Nothing of it is known yet.
+    fn begun(id: AttachmentId) -> Self {
+        Self {
+            id,
+            file: None,
+            bound: None,
+            message: None,
+            mentioned: Vec::new(),
+            check_at: None,
+            erased: false,
+            completed: None,
+        }
+    }
+
+    /// What a client may see and use; `None` where there is no such file, not yet or not any more.
+    #[must_use]
+    pub fn ready(&self) -> Option<&File> {
+        self.file.as_ref().filter(|_| !self.erased)
+    }
+
+    /// The file as a message has it; `claim` is the number of its binding.
+    #[must_use]
+    pub fn attachment(&self, claim: Option<u32>) -> Option<message::Attachment> {
+        let file = self.ready()?;
+        Some(message::Attachment {
+            id: self.id,
+            filename: file.filename.clone(),
+            mime_type: file.mime_type.clone(),
+            size: file.size,
+            storage_key: file.storage_key.clone(),
+            claim,
+        })
+    }
+}
+
+/// What happens to a file.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Event {
+    /// Its bytes are about to come.
+    #[n(0)]
+    Begun(#[n(0)] AttachmentId),
+    /// They are safe.
+    #[n(1)]
+    Completed(#[n(0)] File),
+    /// Its place is with a conversation.
+    #[n(2)]
+    Bound(#[n(0)] Bound),
+    /// A conversation's message is going to mention it.
+    #[n(3)]
+    Mentioned(#[n(0)] Address),
+    /// It was found out to belong to a message.
+    #[n(4)]
+    Linked(#[n(0)] MessageId),
+    /// When it is looked at next.
+    #[n(5)]
+    CheckMoved(#[n(0)] Option<Millis>),
+    /// Nobody can have it any more; its bytes go.
+    #[n(6)]
+    Erased,
+}
+
+/// What a file can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Its bytes are about to come.
+    Begin(AttachmentId),
+    /// Its bytes are safe.
+    Complete(File),
+    /// A message of this conversation wants to have it.
+    Bind {
+        /// The conversation.
+        conversation: Address,
+        /// The binding that was disclaimed.
+        instead_of: Option<Bound>,
+    },
+    /// A message of this conversation wants to mention it.
+    Mention(Address),
+    /// Its message may be about to lose it, or just has: look soon.
+    Doubt,
+    /// It was looked at as `seen`, and belongs to this message or is mentioned.
+    Keep {
+        /// How it stood.
+        seen: Box<State>,
+        /// The message that has it.
+        message: Option<MessageId>,
+    },
+    /// It was looked at as `seen`, and nobody needs it.
+    Erase {
+        /// How it stood.
+        seen: Box<State>,
+    },
+    /// Its bytes are gone.
+    Swept,
+}
+
+/// What a file answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It stands so now.
+    Attachment(Box<State>),
+    /// It is bound by this number.
+    Bound(u32),
+}
+
+/// Why a file refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// There is no such file.
+    NotFound,
+    /// Its bytes were completed before.
+    Exists,
+    /// It belongs to this message, of another conversation.
+    Linked(MessageId),
+    /// It is bound to another conversation, or by another number.
+    Elsewhere(Bound),
+    /// It is not as it was seen any more.
+    Changed,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Attachment;
+
+/// The folder of a file's bytes, whichever attempt wrote them; storage keys begin with it.
+#[must_use]
+pub fn folder(entity: EntityKey) -> String {
+    format!("{:?}/{:?}", entity.workspace, entity.id)
+}
+
+/// A change after which it stands as `after`.
+fn change(events: Vec<Event>, after: State) -> Decision<Attachment> {
+    Decision::Change(Change::new(events, Reply::Attachment(Box::new(after))))
+}
+
+fn begin(state: Option<&State>, id: AttachmentId, moment: &Moment) -> Decision<Attachment> {
+    if let Some(state) = state {
+        return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
+    }
+    let check_at = Some(moment.now.plus(limits::ORPHAN_KEPT_MILLIS));
+    let begun = State { check_at, ..State::begun(id) };
+    change(vec![Event::Begun(id), Event::CheckMoved(check_at)], begun)
+}
+
+fn bind(state: &State, conversation: Address, instead_of: Option<Bound>, moment: &Moment) -> Decision<Attachment> {
+    let number = match state.bound {
+        None => 1,
+        // The number before it was disclaimed, for whatever reason, so it needs a new one.
+        Some(bound) if instead_of == Some(bound) => bound.number + 1,
+        Some(bound) if bound.conversation == conversation => {
+            return match later(state, moment) {
+                None => Decision::Answer(Reply::Bound(bound.number)),
+                Some(moved) => Decision::Change(Change::new(vec![moved], Reply::Bound(bound.number))),
+            };
+        }
+        Some(bound) => return Decision::Reject(Rejection::Elsewhere(bound)),
+    };
+    let mut events = vec![Event::Bound(Bound { conversation, number })];
+    events.extend(later(state, moment));
+    Decision::Change(Change::new(events, Reply::Bound(number)))
+}
+
+/// A message that is on its way gets the time to arrive before anybody asks whether it did.
+fn later(state: &State, moment: &Moment) -> Option<Event> {
+    let soonest = moment.now.plus(limits::LINKING_MILLIS);
+    let moved = state.check_at.filter(|check_at| *check_at < soonest)?;
+    Some(Event::CheckMoved(Some(moved.max(soonest))))
+}
+
+fn mention(state: &State, conversation: Address, moment: &Moment) -> Decision<Attachment> {
+    let mut events = Vec::new();
+    if state.check_at.is_some() && !state.mentioned.contains(&conversation) {
+        events.push(Event::Mentioned(conversation));
+        if state.mentioned.len() + 1 >= limits::MENTIONED_IN {
+            // With so many it is kept without asking any of them.
+            events.push(Event::CheckMoved(None));
+        }
+    }
+    if events.len() < 2 {
+        events.extend(later(state, moment));
+    }
+    if events.is_empty() {
+        return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
+    }
+    change(events, state.clone())
+}
+
+fn keep(state: &State, seen: &State, message: Option<MessageId>) -> Decision<Attachment> {
+    if state != seen {
+        return Decision::Reject(Rejection::Changed);
+    }
+    let linked = message.filter(|message| state.message != Some(*message)).map(Event::Linked);
+    let mut events: Vec<Event> = linked.into_iter().collect();
+    if state.check_at.is_some() {
+        events.push(Event::CheckMoved(None));
+    }
+    if events.is_empty() {
+        return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
+    }
+    change(events, State { message, check_at: None, ..state.clone() })
+}
+
+fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<Decision<Attachment>, Missing> {
+    if state != seen {
+        return Ok(Decision::Reject(Rejection::Changed));
+    }
+    let mut redactions = Vec::new();
+    if let Some(seq) = state.completed
+        && let Some(bytes) = found.event(seq)?
+        && let Ok(record) = codec::decode_record::<Event>(seq, bytes)
+        && let Event::Completed(file) = &record.event
+    {
+        redactions.push(Record { event: Event::Completed(file.without_words()), ..record });
+    }
+    // Until its bytes are known to be gone, somebody looks again.
+    let check_at = Some(moment.now.plus(limits::SWEEP_AGAIN_MILLIS));
+    let file = state.file.as_ref().map(File::without_words);
+    let after = State { check_at, erased: true, file, ..state.clone() };
+    let events = vec![Event::Erased, Event::CheckMoved(check_at)];
+    Ok(Decision::Change(Change { redactions, ..Change::new(events, Reply::Attachment(Box::new(after))) }))
+}
+
+fn doubt(state: &State, moment: &Moment) -> Decision<Attachment> {
+    let check_at = moment.now.plus(limits::DOUBT_MILLIS);
+    if state.erased || state.check_at.is_some_and(|already| already <= check_at) {
+        return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
+    }
+    let after = State { check_at: Some(check_at), ..state.clone() };
+    change(vec![Event::CheckMoved(Some(check_at))], after)
+}
+
+impl Machine for Attachment {
+    type State = State;
+    type Event = Event;
+    type Command = Command;
+    type Reply = Reply;
+    type Rejection = Rejection;
+
+    fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
+        match command {
+            Command::Erase { .. } => state.and_then(|state| state.completed).map(Need::Event).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn decide(
+        state: Option<&State>,
+        command: &Command,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Self>, Missing> {
+        let Some(state) = state else {
+            return Ok(match command {
+                Command::Begin(id) => begin(None, *id, moment),
+                _ => Decision::Reject(Rejection::NotFound),
+            });
+        };
+        Ok(match command {
+            Command::Begin(id) => begin(Some(state), *id, moment),
+            Command::Complete(_) if state.erased => Decision::Reject(Rejection::NotFound),
+            Command::Complete(_) if state.file.is_some() => Decision::Reject(Rejection::Exists),
+            Command::Complete(file) => {
+                change(vec![Event::Completed(file.clone())], State { file: Some(file.clone()), ..state.clone() })
+            }
+            Command::Bind { .. } | Command::Mention(_) if state.ready().is_none() => {
+                Decision::Reject(Rejection::NotFound)
+            }
+            Command::Bind { conversation, .. }
+                if state.message.is_some_and(|message| message.entity != *conversation) =>
+            {
+                state.message.map_or(Decision::Reject(Rejection::NotFound), |message| {
+                    Decision::Reject(Rejection::Linked(message))
+                })
+            }
+            Command::Bind { conversation, instead_of } => bind(state, *conversation, *instead_of, moment),
+            Command::Mention(conversation) => mention(state, *conversation, moment),
+            Command::Doubt => doubt(state, moment),
+            Command::Keep { seen, message } => keep(state, seen, *message),
+            Command::Erase { seen } => return erase(state, seen, moment, found),
+            Command::Swept if state.erased && state.check_at.is_some() => {
+                change(vec![Event::CheckMoved(None)], State { check_at: None, ..state.clone() })
+            }
+            Command::Swept => Decision::Answer(Reply::Attachment(Box::new(state.clone()))),
+        })
+    }
+
+    fn apply(state: &mut Option<State>, record: &Record<Event>) {
+        match (&record.event, state) {
+            (Event::Begun(id), state) => {
+                *state = Some(State::begun(*id));
+            }
+            (Event::Completed(file), Some(state)) => {
+                state.file = Some(file.clone());
+                state.completed = Some(record.seq);
+            }
+            (Event::Bound(bound), Some(state)) => state.bound = Some(*bound),
+            (Event::Mentioned(conversation), Some(state)) => state.mentioned.push(*conversation),
+            (Event::Linked(message), Some(state)) => state.message = Some(*message),
+            (Event::CheckMoved(at), Some(state)) => state.check_at = *at,
+            (Event::Erased, Some(state)) => {
+                state.erased = true;
+                state.file = state.file.as_ref().map(File::without_words);
+            }
+            // A log begins with the beginning; the store's checks have seen to that.
+            (_, None) => {}
+        }
+    }
+
+    fn is_event(_: &Event) -> bool {
+        true
+    }
+
+    fn alarm(state: &State) -> Option<Millis> {
+        state.check_at
+    }
+
+    /// Looking takes other entities and the bytes' place, so it is a task of its own. The alarm stays until that task has
+    /// an answer, and rings for it again.
+    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
+        node.settling.wanted(entity);
+        Command::Begin(state.id)
+    }
+
+    fn public_id(state: &State) -> Option<String> {
+        Some(state.id.to_string())
+    }
+
+    fn weight(command: &Command) -> usize {
+        match command {
+            Command::Complete(file) => 300 + file.filename.len() + file.mime_type.len() + file.storage_key.len(),
+            _ => 200,
+        }
+    }
+
+    fn committed(_: &Arc<Node>, _: EntityKey, _: &State, _: &[Arc<Record<Event>>]) {}
+
+    fn adopted(_: &Arc<Node>, _: EntityKey) {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! Finding out whether anybody needs a file, and taking away what nobody does.
+//!
+//! One question, asked for three reasons: a day has passed since the file was made, its message may have been deleted,
+//! or its bytes were to go and are not known to be gone. Whatever the reason, the answer comes from the conversation
+//! that may have the file, and ends in one of two commands that hold only if the file is still as it was seen.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{Attachment, Command, Rejection, State};
+use crate::conversation::attach::{file_of, mention_key};
+use crate::conversation::{self, ATTACHED, Conversation, MENTIONED, message_of};
+use crate::directory::{Answer, Circumstances, Refusal};
+use crate::id::{Address, EntityKey, MessageId};
+use crate::limits;
+use crate::node::Node;
+use crate::store::{KeyRange, Order, StoreError};
+
+/// Rows of one read.
+const PAGE: usize = 64;
+
+/// Files to look at, each once at a time. What has no room is asked for again by its alarm.
+#[derive(Debug)]
+pub struct Settling {
+    queue: mpsc::Sender<EntityKey>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entities: HashSet<EntityKey>,
+    /// Taken by the one who works them off.
+    queue: Option<mpsc::Receiver<EntityKey>>,
+}
+
+impl Default for Settling {
+    fn default() -> Self {
+        let (queue, receiver) = mpsc::channel(limits::SETTLING_WAITING);
+        Self { queue, waiting: Mutex::new(Waiting { entities: HashSet::new(), queue: Some(receiver) }) }
+    }
+}
+
+impl Settling {
+    /// Has a file looked at.
+    pub(crate) fn wanted(&self, entity: EntityKey) {
+        let mut waiting = self.lock();
+        if waiting.entities.insert(entity) && self.queue.try_send(entity).is_err() {
+            waiting.entities.remove(&entity);
+        }
+    }
+
+    fn done(&self, entity: EntityKey) {
+        self.lock().entities.remove(&entity);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        // Nothing panics while it is held.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs the service until the node is told to stop.
+pub(crate) async fn run(node: Arc<Node>) {
+    let Some(mut queue) = node.settling.lock().queue.take() else { return };
+    let places = Arc::new(Semaphore::new(limits::SETTLING));
+    while let Some(Some(entity)) = node.stopping.run_until_cancelled(queue.recv()).await {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let node = Arc::clone(&node);
+        tokio::spawn(async move {
+            if let Err(why) = settle(&node, entity).await {
+                tracing::warn!(?entity, why, "an attachment could not be looked at; it will be again");
+            }
+            node.settling.done(entity);
+            drop(place);
+        });
+    }
+}
+
+/// Who needs a file.
+enum Need {
+    /// The message that has it.
+    Message(MessageId),
+    /// Messages that mention it.
+    Mention,
+    /// Nobody.
+    Nobody,
+}
+
+async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), String> {
+    let state = node.state::<Attachment>(entity).await.map_err(|error| error.to_string())?;
+    let Some(state) = state.filter(|state| state.check_at.is_some()) else { return Ok(()) };
+    if state.erased {
+        return sweep(node, entity).await;
+    }
+    let seen = Box::new(state.clone());
+    let message = match need(node, entity, &state).await? {
+        Need::Message(message) => Some(message),
+        Need::Mention => None,
+        Need::Nobody => {
+            return match ask(node, entity, Command::Erase { seen }).await? {
+                Asked::Done => sweep(node, entity).await,
+                Asked::Changed => Ok(()),
+            };
+        }
+    };
+    // Attempts to write its bytes that came to nothing may have left some.
+    let kept = state.file.map(|file| file.storage_key);
+    node.ports.files.clear(super::folder(entity), kept).await?;
+    ask(node, entity, Command::Keep { seen, message }).await.map(|_| ())
+}
+
+/// Takes the bytes away, and notes that they are gone.
+async fn sweep(node: &Arc<Node>, entity: EntityKey) -> Result<(), String> {
+    node.ports.files.clear(super::folder(entity), None).await?;
+    ask(node, entity, Command::Swept).await.map(|_| ())
+}
+
+async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need, String> {
+    if state.file.is_none() {
+        return Ok(Need::Nobody);
+    }
+    let owner = match (state.message, state.bound) {
+        (Some(message), _) => Some(message),
+        (None, Some(bound)) => disclaim(node, entity, bound).await?,
+        (None, None) => None,
+    };
+    if let Some(message) = owner {
+        let conversation = EntityKey::conversation(entity.workspace, message.entity);
+        let here = says_something(node, conversation, message.number).await.map_err(|error| error.to_string())?;
+        return Ok(if here { Need::Message(message) } else { Need::Nobody });
+    }
+    for conversation in &state.mentioned {
+        let conversation = EntityKey::conversation(entity.workspace, *conversation);
+        if mentioned(node, conversation, entity.id).await.map_err(|error| error.to_string())? {
+            return Ok(Need::Mention);
+        }
+    }
+    Ok(Need::Nobody)
+}
+
+/// Whether a message is there and its content was not taken away.
+async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Result<bool, StoreError> {
+    let events = node.events::<Conversation>(conversation, (seq, seq), Order::Asc, 1).await?;
+    let message = events.first().and_then(message_of);
+    Ok(message.is_some_and(|message| message.content.gone.is_none()))
+}
+
+/// Whether a message of a conversation mentions a file.
+async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) -> Result<bool, StoreError> {
+    let before = mention_key(attachment, u64::MAX);
+    let mut after = mention_key(attachment, 0);
+    loop {
+        let range = KeyRange { after: Some(after), before: Some(before.clone()) };
+        let rows = node.rows(conversation, MENTIONED, range, Order::Asc, PAGE).await?;
+        for row in &rows {
+            let seq = row.key.last_chunk().map(|seq| u64::from_be_bytes(*seq)).unwrap_or_default();
+            if says_something(node, conversation, seq).await? {
+                return Ok(true);
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == PAGE => after = last.key.clone(),
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// Has every file looked at that a conversation's messages have or mention, because they may all have lost their
+/// content. Once this has returned, it happens even if the process dies.
+///
+/// # Errors
+/// Why one of them could not be told; then this must be done again.
+pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), String> {
+    for table in [ATTACHED, MENTIONED] {
+        let mut after = None;
+        loop {
+            let range = KeyRange { after, before: None };
+            let rows = node.rows(conversation, table, range, Order::Asc, PAGE).await;
+            let rows = rows.map_err(|error| error.to_string())?;
+            for attachment in rows.iter().filter_map(|row| file_of(&row.key)) {
+                let entity = EntityKey::attachment(conversation.workspace, attachment);
+                match node.attachment(entity, Command::Doubt, Circumstances::default()).await {
+                    Ok(_) | Err(Refusal::Rejected(_)) => node.settling.wanted(entity),
+                    Err(refusal) => return Err(refusal.to_string()),
+                }
+            }
+            match rows.last() {
+                Some(last) if rows.len() == PAGE => after = Some(last.key.clone()),
+                _ => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The message of a conversation that has a file by this binding; where there is none, there never will be.
+///
+/// # Errors
+/// Why the conversation could not be asked.
+pub async fn disclaim(
+    node: &Arc<Node>,
+    attachment: EntityKey,
+    bound: super::Bound,
+) -> Result<Option<MessageId>, String> {
+    let conversation = EntityKey::conversation(attachment.workspace, bound.conversation);
+    let command = conversation::Command::Disclaim { attachment: attachment.id, number: bound.number };
+    match node.conversation(conversation, command, Circumstances::default()).await {
+        Ok(Answer::Done(conversation::Reply::Attached(message))) => Ok(message),
+        Ok(_) => Err("the conversation answered something else".to_owned()),
+        Err(refusal) => Err(refusal.to_string()),
+    }
+}
+
+enum Asked {
+    Done,
+    /// It is not as it was seen any more; whatever changed it has put off the next look.
+    Changed,
+}
+
+async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result<Asked, String> {
+    match node.attachment(entity, command, Circumstances::default()).await {
+        Ok(_) => Ok(Asked::Done),
+        Err(Refusal::Rejected(Rejection::Changed)) => Ok(Asked::Changed),
+        Err(refusal) => Err(refusal.to_string()),
+    }
+}

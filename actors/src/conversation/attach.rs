@@ -1,0 +1,108 @@
+//! Which of its messages has a file, and which mention one. See [`attachment`](crate::attachment) for why it is decided
+//! here.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::{Conversation, Event, Rejection, Reply, State};
+use crate::codec;
+use crate::id::{Address, MessageId};
+use crate::machine::{Change, Decision, Found, Missing, Need};
+use crate::message::{Content, Message};
+use crate::store::{RowWrite, Table};
+
+/// What the conversation has to do with files that were bound to it, by the file's address.
+pub const ATTACHED: Table = Table(17);
+/// Files that messages mention without having them, by the file's address and the message's sequence.
+pub const MENTIONED: Table = Table(18);
+
+/// The key of a file's row.
+#[must_use]
+pub fn file_key(attachment: Address) -> Bytes {
+    Bytes::copy_from_slice(&attachment.0)
+}
+
+/// The key of a message's mention of a file.
+#[must_use]
+pub fn mention_key(attachment: Address, seq: u64) -> Bytes {
+    [&attachment.0[..], &seq.to_be_bytes()].concat().into()
+}
+
+/// The file of a row of either list.
+#[must_use]
+pub fn file_of(key: &[u8]) -> Option<Address> {
+    key.first_chunk().copied().map(Address)
+}
+
+/// What became of a file's binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Claim {
+    /// The binding's number.
+    #[n(0)]
+    pub number: u32,
+    /// The message that has the file; `None`: none has it by this number or an earlier one, and none ever will.
+    #[n(1)]
+    pub message: Option<MessageId>,
+}
+
+/// What must be read before a message with this content can be decided.
+pub(super) fn needs(content: &Content) -> impl Iterator<Item = Need> + '_ {
+    content.attachments.iter().map(|file| Need::Row(ATTACHED, file_key(file.id.address)))
+}
+
+fn claim(attachment: Address, found: &Found) -> Result<Option<Claim>, Missing> {
+    let row = found.row(ATTACHED, file_key(attachment))?;
+    // A row that does not decode would be refused by the store's checksum first.
+    Ok(row.and_then(|bytes| codec::decode(bytes).ok()))
+}
+
+/// Why a message cannot have its files.
+pub(super) fn check(content: &Content, found: &Found) -> Result<Option<Rejection>, Missing> {
+    for file in &content.attachments {
+        match claim(file.id.address, found)? {
+            Some(Claim { message: Some(_), .. }) => return Ok(Some(Rejection::AttachmentLinked(file.id))),
+            Some(Claim { number, .. }) if file.claim.is_none_or(|claim| claim <= number) => {
+                return Ok(Some(Rejection::AttachmentLost(file.id)));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// What is written with a message that has or mentions files.
+pub(super) fn rows(message: &Message) -> Vec<RowWrite> {
+    let attached = message.content.attachments.iter().map(|file| {
+        let claim = Claim { number: file.claim.unwrap_or_default(), message: Some(message.id) };
+        RowWrite { table: ATTACHED, key: file_key(file.id.address), value: Some(codec::encode(&claim)) }
+    });
+    let mentioned = message.content.mentions.iter().flatten().map(|id| RowWrite {
+        table: MENTIONED,
+        key: mention_key(id.address, message.id.number),
+        value: Some(Bytes::new()),
+    });
+    attached.chain(mentioned).collect()
+}
+
+/// Says which message has a file by this binding, and if none has, sees to it that none ever will.
+pub(super) fn disclaim(
+    state: Option<&State>,
+    attachment: Address,
+    number: u32,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    if state.is_none() {
+        // Messages that come with files come to a conversation that was opened before the files were bound to it.
+        return Ok(Decision::Answer(Reply::Attached(None)));
+    }
+    match claim(attachment, found)? {
+        Some(Claim { message: Some(message), .. }) => Ok(Decision::Answer(Reply::Attached(Some(message)))),
+        Some(claim) if claim.number >= number => Ok(Decision::Answer(Reply::Attached(None))),
+        _ => {
+            let value = Some(codec::encode(&Claim { number, message: None }));
+            let rows = vec![RowWrite { table: ATTACHED, key: file_key(attachment), value }];
+            let events = vec![Event::AttachmentDisclaimed { attachment, number }];
+            Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Attached(None)) }))
+        }
+    }
+}

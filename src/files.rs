@@ -1,0 +1,223 @@
+//! Where the bytes of attachments are: a directory of this machine, or a bucket of an S3-compatible store.
+//!
+//! Nothing is held whole: bytes are written in parts as they come and read in pieces as they go. An object exists once
+//! it is complete and, in a directory, on disk; what was begun and not completed leaves nothing that anybody could read.
+//! Which objects somebody needs is the domain's to know ([`actors::attachment`]).
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::ports;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::local::LocalFileSystem;
+use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt as _};
+use tokio::sync::Semaphore;
+
+mod s3;
+mod writer;
+
+pub use self::writer::{Writer, Written};
+use crate::config::{AttachmentsConfig, AttachmentsPlace};
+
+/// Bytes of one read from a file.
+const PIECE: usize = 256 * 1024;
+
+/// Connecting to a bucket, TLS and all.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A bucket that says nothing for so long is not there.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What can go wrong with bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// There is no such object.
+    #[error("there is no such object")]
+    NotFound,
+    /// As many files are being written as may be at once.
+    #[error("too many files are being written")]
+    Busy,
+    /// The place cannot be used.
+    #[error("attachments cannot be kept in {place}: {source}")]
+    Place {
+        /// Which.
+        place: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The store said no.
+    #[error("the store of attachments failed: {0}")]
+    Store(object_store::Error),
+}
+
+impl From<object_store::Error> for FilesError {
+    fn from(error: object_store::Error) -> Self {
+        match error {
+            object_store::Error::NotFound { .. } => Self::NotFound,
+            error => Self::Store(error),
+        }
+    }
+}
+
+/// How a kind of place likes to be written.
+#[derive(Clone, Copy, Debug)]
+struct Manners {
+    /// Bytes of a part. A writer holds two of them at most.
+    part: usize,
+    /// Writers at once.
+    writers: usize,
+}
+
+/// A directory takes any part; with these, all writers together hold 128 MiB at most.
+const DIRECTORY: Manners = Manners { part: 256 * 1024, writers: 256 };
+/// 5 MiB is the smallest part that S3 takes; all writers together hold 640 MiB at most.
+const BUCKET: Manners = Manners { part: 5 * 1024 * 1024, writers: 64 };
+
+/// The place. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    objects: Arc<dyn ObjectStore>,
+    /// The directory, where it is one.
+    root: Option<Arc<Path>>,
+    manners: Manners,
+    places: Arc<Semaphore>,
+}
+
+impl FileStore {
+    /// Opens the place that is configured.
+    ///
+    /// # Errors
+    /// [`FilesError::Place`], or what the store says of its settings.
+    pub fn open(config: &AttachmentsConfig) -> Result<Self, FilesError> {
+        match &config.place {
+            AttachmentsPlace::Directory(directory) => Self::directory(directory),
+            AttachmentsPlace::Bucket(bucket) => Ok(Self::new(Arc::new(s3::open(bucket)?), None, BUCKET)),
+        }
+    }
+
+    /// A directory, made where it does not exist.
+    ///
+    /// # Errors
+    /// [`FilesError::Place`].
+    pub fn directory(directory: &Path) -> Result<Self, FilesError> {
+        let unusable = |source| FilesError::Place { place: directory.display().to_string(), source };
+        std::fs::create_dir_all(directory).map_err(unusable)?;
+        // What is acknowledged is on disk: see the guarantees in README.md.
+        let objects = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
+        Ok(Self::new(Arc::new(objects), Some(directory.into()), DIRECTORY))
+    }
+
+    fn new(objects: Arc<dyn ObjectStore>, root: Option<Arc<Path>>, manners: Manners) -> Self {
+        Self { objects, root, manners, places: Arc::new(Semaphore::new(manners.writers)) }
+    }
+
+    /// Begins an object. Nobody sees it before [`Writer::finish`].
+    ///
+    /// # Errors
+    /// [`FilesError::Busy`].
+    pub fn writer(&self, key: &str) -> Result<Writer, FilesError> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| FilesError::Busy)?;
+        Ok(Writer::new(Arc::clone(&self.objects), key.into(), self.manners.part, place))
+    }
+
+    /// The bytes of an object, or those of a stretch of it, which must not be empty.
+    ///
+    /// # Errors
+    /// [`FilesError::NotFound`], or what the store says.
+    pub async fn read(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<BoxStream<'static, io::Result<Bytes>>, FilesError> {
+        let found = self.objects.get_opts(&key.into(), GetOptions::new().with_range(range)).await?;
+        let range = found.range.clone();
+        Ok(match found.payload {
+            // The store's own pieces are small, and each is a task of its own.
+            GetResultPayload::File(file, _) => pieces(file, range),
+            GetResultPayload::Stream(stream) => stream.map_err(io::Error::other).boxed(),
+        })
+    }
+
+    /// Deletes one object; one that is not there is none.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn delete(&self, key: &str) -> Result<(), FilesError> {
+        match self.objects.delete(&key.into()).await.map_err(FilesError::from) {
+            Err(FilesError::NotFound) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn clear(&self, folder: String, except: Option<String>) -> Result<(), FilesError> {
+        if let Some(root) = &self.root {
+            return clear_directory(root.join(folder), except).await;
+        }
+        let listed = self.objects.list(Some(&folder.into()));
+        let unwanted = listed.try_filter_map(move |object| {
+            let kept = except.as_deref() == Some(object.location.as_ref());
+            std::future::ready(Ok(Some(object.location).filter(|_| !kept)))
+        });
+        let deleted = self.objects.delete_stream(unwanted.boxed());
+        deleted.try_for_each(|_| async { Ok(()) }).await.or_else(|error| match FilesError::from(error) {
+            FilesError::NotFound => Ok(()),
+            error => Err(error),
+        })
+    }
+}
+
+impl ports::Files for FileStore {
+    fn clear(&self, folder: String, except: Option<String>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move { self.clear(folder, except).await.map_err(|error| error.to_string()) })
+    }
+}
+
+/// Beside objects a folder may hold what a process that died was writing, which a listing hides.
+async fn clear_directory(folder: PathBuf, except: Option<String>) -> Result<(), FilesError> {
+    let place = folder.display().to_string();
+    let clear = move || {
+        let kept = except.as_deref().and_then(|key| key.rsplit('/').next());
+        let Some(kept) = kept else { return std::fs::remove_dir_all(&folder) };
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_name() != kept {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    match tokio::task::spawn_blocking(clear).await.map_err(io::Error::other).flatten() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(|source| FilesError::Place { place, source }),
+    }
+}
+
+fn pieces(file: std::fs::File, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
+    use std::os::unix::fs::FileExt as _;
+    let file = Arc::new(file);
+    let next = move |at: u64| {
+        let file = Arc::clone(&file);
+        let end = range.end;
+        async move {
+            if at >= end {
+                return Ok(None);
+            }
+            let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE);
+            let read = move || {
+                let mut piece = BytesMut::zeroed(length);
+                file.read_exact_at(&mut piece, at).map(|()| piece.freeze())
+            };
+            let piece = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten()?;
+            Ok(Some((piece, at + length as u64)))
+        }
+    };
+    stream::try_unfold(range.start, next).boxed()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! A bucket of an S3-compatible store.
+
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::client::{HttpClient, HttpConnector};
+use object_store::{ClientOptions, Error};
+
+use crate::config::{Bucket, Secret};
+
+/// Opens a bucket. Nothing is asked of it yet.
+pub(super) fn open(bucket: &Bucket) -> Result<AmazonS3, Error> {
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(&bucket.name)
+        .with_region(&bucket.region)
+        .with_http_connector(Connector);
+    if let Some(endpoint) = &bucket.endpoint {
+        builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
+    }
+    if let Some((id, secret)) = &bucket.credentials {
+        builder = builder.with_access_key_id(id).with_secret_access_key(Secret::expose(secret));
+    }
+    builder.build()
+}
+
+/// Connects with this program's TLS: the store's own client would look for a provider of the whole process.
+#[derive(Debug)]
+struct Connector;
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> Result<HttpClient, Error> {
+        let failed = |source| Error::Generic { store: "S3", source };
+        let tls = crate::tls::client().map_err(|error| failed(error.into()))?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            // The store has a policy of its own.
+            .retry(reqwest::retry::never())
+            .connect_timeout(super::CONNECT)
+            .read_timeout(super::SILENCE)
+            .user_agent(crate::USER_AGENT)
+            .build();
+        client.map(HttpClient::new).map_err(|error| failed(error.into()))
+    }
+}

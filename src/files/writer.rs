@@ -1,0 +1,114 @@
+//! Writing one object, part by part.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::FilesError;
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes.
+    pub size: u64,
+    /// Their BLAKE3 hash.
+    pub digest: [u8; 32],
+}
+
+/// An object that is being written. Dropped before its end it leaves nothing.
+#[derive(Debug)]
+pub struct Writer {
+    objects: Arc<dyn ObjectStore>,
+    key: Path,
+    part: usize,
+    /// Not written yet; less than a part.
+    pending: Vec<Bytes>,
+    pending_bytes: usize,
+    /// Begun with the first whole part; a small object is written at once.
+    upload: Option<Box<dyn MultipartUpload>>,
+    hasher: blake3::Hasher,
+    size: u64,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Writer {
+    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path, part: usize, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            objects,
+            key,
+            part,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            upload: None,
+            hasher: blake3::Hasher::new(),
+            size: 0,
+            _place: place,
+        }
+    }
+
+    /// Appends bytes. Returns once they are written or there is room for more.
+    ///
+    /// # Errors
+    /// What the store says; the object is lost then.
+    pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), FilesError> {
+        self.hasher.update(&bytes);
+        self.size += bytes.len() as u64;
+        while self.pending_bytes + bytes.len() >= self.part {
+            let rest = bytes.split_off(self.part - self.pending_bytes);
+            self.pending.push(bytes);
+            let part = self.take_pending();
+            let upload = match &mut self.upload {
+                Some(upload) => upload,
+                none => none.insert(self.objects.put_multipart(&self.key).await?),
+            };
+            upload.put_part(part).await?;
+            bytes = rest;
+        }
+        if !bytes.is_empty() {
+            self.pending_bytes += bytes.len();
+            self.pending.push(bytes);
+        }
+        Ok(())
+    }
+
+    fn take_pending(&mut self) -> PutPayload {
+        self.pending_bytes = 0;
+        std::mem::take(&mut self.pending).into_iter().collect()
+    }
+
+    /// Makes the object exist, durably.
+    ///
+    /// # Errors
+    /// What the store says; whether the object exists is unknown then.
+    pub async fn finish(mut self) -> Result<Written, FilesError> {
+        let last = self.take_pending();
+        match &mut self.upload {
+            None => drop(self.objects.put(&self.key, last).await?),
+            Some(upload) => {
+                if last.content_length() > 0 {
+                    upload.put_part(last).await?;
+                }
+                upload.complete().await?;
+            }
+        }
+        self.upload = None;
+        Ok(Written { size: self.size, digest: *self.hasher.finalize().as_bytes() })
+    }
+}
+
+impl Drop for Writer {
+    /// A bucket keeps the parts of what was never completed unless it is told.
+    fn drop(&mut self) {
+        let (Some(mut upload), Ok(runtime)) = (self.upload.take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        runtime.spawn(async move {
+            if let Err(error) = upload.abort().await {
+                tracing::debug!(%error, "an upload that was given up could not be taken back");
+            }
+        });
+    }
+}

@@ -1,0 +1,58 @@
+//! Attachments: files that are uploaded, linked to a message, and read back.
+
+use actors::attachment::{Attachment, State as File};
+use actors::id::{AttachmentId, EntityKey};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+
+use super::answer::json;
+use super::caller::{Allowed, Caller, Read};
+use super::context::render::internal_error;
+use super::problem::Problem;
+use super::refusal::store_problem;
+use crate::app::App;
+use crate::wire::channel_message::view::{AttachmentView, attachment_view};
+
+pub(super) mod arrival;
+pub(super) mod content;
+mod disposition;
+pub(crate) mod link;
+mod range;
+pub(super) mod sniff;
+pub(super) mod upload;
+
+/// The largest file, in bytes.
+pub(super) const MAX_BYTES: u64 = 10 * 1024 * 1024;
+
+/// A file's record in the caller's workspace.
+pub(super) fn entity_of(caller: &Caller, id: AttachmentId) -> EntityKey {
+    EntityKey::attachment(caller.address, id.address)
+}
+
+/// A file of the caller's workspace that can be used; `None` where there is none, here or at all.
+///
+/// # Errors
+/// What the store says.
+pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Option<File>, Problem> {
+    let Some(id) = AttachmentId::parse(id) else { return Ok(None) };
+    let state = app.node().state::<Attachment>(entity_of(caller, id)).await.map_err(store_problem)?;
+    Ok(state.filter(|state| state.id == id && state.ready().is_some()))
+}
+
+fn attachment_not_found() -> Problem {
+    Problem::not_found("attachment_not_found", "there is no such attachment")
+}
+
+/// `GET /attachments/{id}`.
+pub(super) async fn one(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let file = find(&app, &caller, &id).await?.ok_or_else(attachment_not_found)?;
+    let message = link::message_of(&app, &caller, &file).await?;
+    let attachment = file.attachment(None).ok_or_else(internal_error)?;
+    let view: AttachmentView<'_> = attachment_view(&attachment, message);
+    Ok(json(StatusCode::OK, &view))
+}

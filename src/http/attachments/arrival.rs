@@ -1,0 +1,145 @@
+//! A file on its way in: its record first, then its bytes, then what it is. So a process that dies in between leaves a
+//! record that says what to clear away, and never bytes that nobody knows of.
+
+use actors::attachment::{Attachment, Command, Event, File, Rejection, Reply, State, folder};
+use actors::directory::{Answer, Circumstances, Refusal};
+use actors::id::{AttachmentId, EntityKey};
+use actors::store::Order;
+use bytes::Bytes;
+
+use crate::app::App;
+use crate::files::{FilesError, Writer};
+use crate::http::context::render::internal_error;
+use crate::http::problem::Problem;
+use crate::http::refusal::{problem_of, store_problem};
+use crate::http::resource::contended;
+
+/// A file whose bytes are coming.
+pub(in crate::http) struct Arrival {
+    entity: EntityKey,
+    storage_key: String,
+    writer: Writer,
+}
+
+/// What a file is called.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Named {
+    pub(in crate::http) filename: String,
+    pub(in crate::http) mime_type: String,
+}
+
+/// How it arrived.
+pub(in crate::http) enum Arrived {
+    /// It is there now.
+    Done(Box<State>),
+    /// It was there before, by the same idempotency key: the event that says so.
+    Repeat(u64),
+}
+
+/// Makes the record of a file, or finds the one there is.
+///
+/// # Errors
+/// 429 and 503 where nothing was stored.
+pub(in crate::http) async fn begin(app: &App, entity: EntityKey, with: Circumstances) -> Result<State, Problem> {
+    let id = AttachmentId::new(app.now(), entity.id);
+    match app.node().attachment(entity, Command::Begin(id), with).await {
+        Ok(Answer::Done(Reply::Attachment(state))) => Ok(*state),
+        Ok(_) => Err(internal_error()),
+        Err(refusal) => Err(problem_of(refusal, |_| internal_error())),
+    }
+}
+
+/// What a file was when its bytes had arrived, as the event with this sequence says.
+///
+/// # Errors
+/// What the store says.
+pub(in crate::http) async fn arrived_before(app: &App, entity: EntityKey, seq: u64) -> Result<State, Problem> {
+    let events = app.node().events::<Attachment>(entity, (seq, seq), Order::Asc, 1).await.map_err(store_problem)?;
+    let state = app.node().state::<Attachment>(entity).await.map_err(store_problem)?;
+    match (events.into_iter().next().map(|record| record.event), state) {
+        (Some(Event::Completed(file)), Some(state)) => {
+            Ok(State { file: Some(file), message: None, erased: false, ..state })
+        }
+        _ => Err(internal_error()),
+    }
+}
+
+impl Arrival {
+    /// Begins to write the bytes of the file with this record.
+    ///
+    /// # Errors
+    /// 503 where too many files are being written.
+    pub(in crate::http) fn open(app: &App, entity: EntityKey) -> Result<Self, Problem> {
+        let mut storage_key = folder(entity);
+        storage_key.push('/');
+        for byte in &app.node().random()[..8] {
+            use std::fmt::Write as _;
+            // Writing to a string cannot fail.
+            let _ = write!(storage_key, "{byte:02x}");
+        }
+        let writer = app.files().writer(&storage_key).map_err(files_problem)?;
+        Ok(Self { entity, storage_key, writer })
+    }
+
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// 503 where they cannot be kept.
+    pub(in crate::http) async fn write(&mut self, bytes: Bytes) -> Result<(), Problem> {
+        self.writer.write(bytes).await.map_err(files_problem)
+    }
+
+    /// All bytes have come: makes them safe and says what they are. `with` may depend on their hash.
+    ///
+    /// # Errors
+    /// 422 where the idempotency key came with another file, 429 and 503 where nothing was stored.
+    pub(in crate::http) async fn complete(
+        self,
+        app: &App,
+        named: Named,
+        with: impl FnOnce(&Named, &[u8; 32]) -> Circumstances,
+    ) -> Result<Arrived, Problem> {
+        let written = self.writer.finish().await.map_err(files_problem)?;
+        let with = with(&named, &written.digest);
+        let file = File {
+            filename: named.filename,
+            mime_type: named.mime_type,
+            size: written.size,
+            digest: written.digest,
+            storage_key: self.storage_key.clone(),
+        };
+        let answer = app.node().attachment(self.entity, Command::Complete(file), with).await;
+        match answer {
+            Ok(Answer::Done(Reply::Attachment(state))) => return Ok(Arrived::Done(state)),
+            // These bytes may be the file's by now.
+            Err(refusal @ Refusal::Unknown(_)) => return Err(problem_of(refusal, |_| internal_error())),
+            _ => {}
+        }
+        if let Err(error) = app.files().delete(&self.storage_key).await {
+            tracing::warn!(%error, "bytes that are not needed stay until their file is looked at");
+        }
+        match answer {
+            Ok(Answer::Repeat { first, .. }) => Ok(Arrived::Repeat(first)),
+            Ok(Answer::Done(_)) => Err(internal_error()),
+            Err(refusal) => Err(problem_of(refusal, |rejection| match rejection {
+                Rejection::Exists | Rejection::NotFound => contended(),
+                _ => internal_error(),
+            })),
+        }
+    }
+}
+
+/// Why bytes cannot be kept or read.
+pub(in crate::http) fn files_problem(error: FilesError) -> Problem {
+    match error {
+        FilesError::Busy => Problem::unavailable("overloaded", "too many files are on their way; try again", 1),
+        FilesError::NotFound | FilesError::Place { .. } => {
+            tracing::error!(%error, "the bytes of an attachment cannot be had");
+            internal_error()
+        }
+        FilesError::Store(_) => {
+            tracing::warn!(%error, "the store of attachments is unavailable");
+            Problem::unavailable("store_unavailable", "attachments cannot be reached now; try again", 1)
+        }
+    }
+}

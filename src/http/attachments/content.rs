@@ -1,0 +1,124 @@
+//! `GET /attachments/{id}/content`: the bytes, whole or a stretch of them.
+
+use actors::attachment::File;
+use actors::clock::Millis;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::arrival::files_problem;
+use super::range::{Wanted, wanted};
+use super::{attachment_not_found, disposition, find};
+use crate::app::App;
+use crate::http::caller::{Allowed, Read};
+use crate::http::context::render::internal_error;
+use crate::http::problem::Problem;
+
+/// Users upload what they like; a browser that opens it must neither guess what it is nor run it.
+const GUARDS: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    // It may be erased, so nobody keeps it without asking; the ETag makes asking cheap.
+    (header::CACHE_CONTROL, "private, no-cache"),
+    (header::ACCEPT_RANGES, "bytes"),
+];
+
+/// What a client may compare a file with: its bytes never change.
+struct Validators {
+    etag: String,
+    modified: String,
+}
+
+impl Validators {
+    fn of(file: &File, created_at: Millis) -> Self {
+        use std::fmt::Write as _;
+        let mut etag = String::from("\"");
+        for byte in &file.digest[..16] {
+            // Writing to a string cannot fail.
+            let _ = write!(etag, "{byte:02x}");
+        }
+        etag.push('"');
+        Self { etag, modified: http_date(created_at) }
+    }
+
+    /// Whether a list of entity tags names this file; weak ones count where `weak` is set.
+    fn listed(&self, tags: &str, weak: bool) -> bool {
+        tags.trim() == "*"
+            || tags.split(',').map(str::trim).any(|tag| {
+                let tag = if weak { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
+                tag == self.etag
+            })
+    }
+}
+
+/// A time as HTTP writes it; empty where it is past the year 9999.
+fn http_date(at: Millis) -> String {
+    let timestamp = i64::try_from(at.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    let written =
+        timestamp.map(|timestamp| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp));
+    written.and_then(Result::ok).unwrap_or_default()
+}
+
+pub(in crate::http) async fn get(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let state = find(&app, &caller, &id).await?.ok_or_else(attachment_not_found)?;
+    let file = state.ready().ok_or_else(internal_error)?;
+    let validators = Validators::of(file, state.id.at);
+    let given = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if given(header::IF_MATCH).is_some_and(|tags| !validators.listed(tags, false)) {
+        let detail = "the attachment is not the one that If-Match names";
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail));
+    }
+    if given(header::IF_NONE_MATCH).is_some_and(|tags| validators.listed(tags, true)) {
+        return response(StatusCode::NOT_MODIFIED, file, &validators, Body::empty());
+    }
+    // A part is only worth sending to who has the rest of this very file.
+    let same = given(header::IF_RANGE).is_none_or(|tag| tag == validators.etag || tag == validators.modified);
+    let part = match wanted(given(header::RANGE).filter(|_| same), file.size) {
+        Wanted::Whole => None,
+        Wanted::Part(range) => Some(range),
+        Wanted::Nothing => {
+            let detail = format!("the attachment has {} bytes", file.size);
+            let all = HeaderValue::try_from(format!("bytes */{}", file.size)).map_err(|_| internal_error())?;
+            return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail)
+                .header(header::CONTENT_RANGE, all));
+        }
+    };
+    let (status, length) = match &part {
+        None => (StatusCode::OK, file.size),
+        Some(range) => (StatusCode::PARTIAL_CONTENT, range.end - range.start),
+    };
+    let content_range = part.as_ref().map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, file.size));
+    let bytes = app.files().read(&file.storage_key, part).await.map_err(files_problem)?;
+    let mut response = response(status, file, &validators, Body::from_stream(bytes))?;
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    if let Some(content_range) = content_range {
+        let value = HeaderValue::try_from(content_range).map_err(|_| internal_error())?;
+        response.headers_mut().insert(header::CONTENT_RANGE, value);
+    }
+    Ok(response)
+}
+
+fn response(status: StatusCode, file: &File, validators: &Validators, body: Body) -> Result<Response, Problem> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    for (name, value) in GUARDS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    for (name, value) in [
+        (header::CONTENT_TYPE, file.mime_type.as_str()),
+        (header::CONTENT_DISPOSITION, &disposition::attachment(&file.filename)),
+        (header::ETAG, &validators.etag),
+        (header::LAST_MODIFIED, &validators.modified),
+    ] {
+        headers.insert(name, HeaderValue::try_from(value).map_err(|_| internal_error())?);
+    }
+    Ok(response)
+}

@@ -1,0 +1,245 @@
+//! Giving files to messages. What is decided where, and why, stands in [`actors::attachment`].
+
+use std::sync::Arc;
+
+use actors::attachment::{Bound, Command, Rejection, Reply, State, settle};
+use actors::conversation::{self, ATTACHED, Opening, attach, file_key};
+use actors::directory::{Answer, Circumstances, Refusal};
+use actors::id::{Address, AttachmentId, EntityKey, MessageId};
+use actors::message;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{entity_of, find};
+use crate::app::App;
+use crate::http::caller::Caller;
+use crate::http::context::render::internal_error;
+use crate::http::idempotency::without_key;
+use crate::http::messages::{Accepting, rejected};
+use crate::http::problem::Problem;
+use crate::http::refusal::{problem_of, store_problem};
+use crate::json::path::Path;
+use crate::json::report::Report;
+
+/// How often a file is asked for whose binding has just changed hands.
+const ATTEMPTS: usize = 4;
+/// Shares of all files; requests for the same share go one after the other.
+const SHARES: usize = 256;
+
+/// Requests of this process that want the same files go one after the other, so that of two that race one succeeds.
+/// That none of them gets what another has does not depend on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Queues(Arc<[Arc<Mutex<()>>]>);
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self((0..SHARES).map(|_| Arc::default()).collect())
+    }
+}
+
+impl Queues {
+    /// Waits for everybody before who wants one of these files.
+    async fn enter(&self, files: &[State]) -> Vec<OwnedMutexGuard<()>> {
+        let mut shares: Vec<usize> = files.iter().map(|file| usize::from(file.id.address.0[9]) % SHARES).collect();
+        // Everybody in the same order, so that nobody waits for somebody who waits for them.
+        shares.sort_unstable();
+        shares.dedup();
+        let mut guards = Vec::with_capacity(shares.len());
+        for share in shares {
+            if let Some(queue) = self.0.get(share) {
+                guards.push(Arc::clone(queue).lock_owned().await);
+            }
+        }
+        guards
+    }
+}
+
+/// The files that a body names, in its order. What names none is a fault.
+///
+/// # Errors
+/// What the store says.
+pub(in crate::http) async fn named(
+    app: &App,
+    caller: &Caller,
+    ids: &[(Path, String)],
+    report: &mut Report,
+) -> Result<Vec<State>, Problem> {
+    let mut files = Vec::with_capacity(ids.len());
+    for (path, id) in ids {
+        match find(app, caller, id).await? {
+            Some(file) => files.push(file),
+            None => report.fault(path, "attachment_not_found", "is no attachment of this workspace"),
+        }
+    }
+    Ok(files)
+}
+
+/// The message that has a file, whether the file knows it or not.
+///
+/// # Errors
+/// What the store says.
+pub(super) async fn message_of(app: &App, caller: &Caller, file: &State) -> Result<Option<MessageId>, Problem> {
+    let (None, Some(bound)) = (file.message, file.bound) else { return Ok(file.message) };
+    let conversation = EntityKey::conversation(caller.address, bound.conversation);
+    let row = app.node().row(conversation, ATTACHED, file_key(file.id.address)).await.map_err(store_problem)?;
+    let claim = row.map(|row| actors::codec::decode::<attach::Claim>(&row)).transpose().map_err(store_problem)?;
+    Ok(claim.and_then(|claim| claim.message))
+}
+
+/// Files on their way to a message, in the order of the message.
+pub(in crate::http) struct Linking<'a> {
+    app: &'a App,
+    caller: &'a Caller,
+    with: Circumstances,
+    conversation: Address,
+    files: Vec<State>,
+    claims: Vec<u32>,
+    _turn: Vec<OwnedMutexGuard<()>>,
+}
+
+impl<'a> Linking<'a> {
+    /// Binds the files to the conversation of the message to be. `with` is without an idempotency key: the message's
+    /// own is not used up by this.
+    ///
+    /// # Errors
+    /// 409 where a message of another conversation has one of them, 429 and 503 where nothing was stored.
+    pub(in crate::http) async fn begin(
+        app: &'a App,
+        caller: &'a Caller,
+        with: Circumstances,
+        opening: &Opening,
+        files: Vec<State>,
+    ) -> Result<Self, Problem> {
+        let turn = app.link_queues().enter(&files).await;
+        if !files.is_empty() {
+            // A conversation can disclaim a binding only if there is one.
+            let entity = EntityKey::conversation(caller.address, opening.id.address);
+            let opened = app.node().conversation(entity, conversation::Command::Open(opening.clone()), with).await;
+            opened.map_err(|refusal| problem_of(refusal, rejected))?;
+        }
+        let conversation = opening.id.address;
+        let mut linking = Self { app, caller, with, conversation, files, claims: Vec::new(), _turn: turn };
+        for file in linking.files.clone() {
+            let claim = linking.bind(&file, None).await?;
+            linking.claims.push(claim);
+        }
+        Ok(linking)
+    }
+
+    /// The files as the message has them.
+    pub(in crate::http) fn attachments(&self) -> Vec<message::Attachment> {
+        let files = self.files.iter().zip(&self.claims);
+        files.filter_map(|(file, claim)| file.attachment(Some(*claim))).collect()
+    }
+
+    /// Binds a file anew whose binding was disclaimed, because somebody asked what had become of it.
+    ///
+    /// # Errors
+    /// As [`Linking::begin`].
+    pub(in crate::http) async fn again(&mut self, id: AttachmentId) -> Result<(), Problem> {
+        let Some(at) = self.files.iter().position(|file| file.id == id) else { return Err(internal_error()) };
+        let (file, number) = (self.files[at].clone(), self.claims[at]);
+        let lost = Bound { conversation: self.conversation, number };
+        self.claims[at] = self.bind(&file, Some(lost)).await?;
+        Ok(())
+    }
+
+    /// The number of the file's binding to the conversation.
+    async fn bind(&self, file: &State, mut instead_of: Option<Bound>) -> Result<u32, Problem> {
+        let entity = entity_of(self.caller, file.id);
+        for _ in 0..ATTEMPTS {
+            let command = Command::Bind { conversation: self.conversation, instead_of };
+            match self.app.node().attachment(entity, command, self.with).await {
+                Ok(Answer::Done(Reply::Bound(number))) => return Ok(number),
+                Ok(_) => return Err(internal_error()),
+                Err(Refusal::Rejected(Rejection::Elsewhere(bound))) => {
+                    let asked = settle::disclaim(self.app.node(), entity, bound).await;
+                    let message = asked.map_err(|why| {
+                        tracing::warn!(why, "a conversation could not be asked about an attachment");
+                        Problem::unavailable("store_unavailable", "nothing was stored; try again", 1)
+                    })?;
+                    if message.is_some() {
+                        return Err(already_linked(file.id));
+                    }
+                    instead_of = Some(bound);
+                }
+                Err(refusal) => {
+                    return Err(problem_of(refusal, |rejection| match rejection {
+                        Rejection::Linked(_) => already_linked(file.id),
+                        Rejection::NotFound => not_found(file.id),
+                        _ => internal_error(),
+                    }));
+                }
+            }
+        }
+        Err(already_linked(file.id))
+    }
+}
+
+/// Binds a file that nobody else knows of yet to a conversation, perhaps after another one has refused its message.
+///
+/// # Errors
+/// 429 and 503 where nothing was stored.
+pub(in crate::http) async fn bind_new(
+    accepting: &Accepting<'_>,
+    file: &State,
+    conversation: Address,
+    instead_of: Option<Bound>,
+) -> Result<Bound, Problem> {
+    let command = Command::Bind { conversation, instead_of };
+    let (entity, with) = (entity_of(accepting.caller, file.id), without_key(accepting.context));
+    match accepting.app.node().attachment(entity, command, with).await {
+        Ok(Answer::Done(Reply::Bound(number))) => Ok(Bound { conversation, number }),
+        Ok(_) => Err(internal_error()),
+        Err(refusal) => Err(problem_of(refusal, |_| internal_error())),
+    }
+}
+
+/// Notes that messages of a conversation are about to mention these files.
+///
+/// # Errors
+/// 400 where one of them has gone meanwhile, 429 and 503 where nothing was stored.
+pub(in crate::http) async fn mention(
+    app: &App,
+    caller: &Caller,
+    with: Circumstances,
+    conversation: Address,
+    files: &[AttachmentId],
+) -> Result<(), Problem> {
+    for id in files {
+        let answer = app.node().attachment(entity_of(caller, *id), Command::Mention(conversation), with).await;
+        answer.map_err(|refusal| problem_of(refusal, |_| not_found(*id)))?;
+    }
+    Ok(())
+}
+
+/// Takes care that files are looked at soon even if this process dies now: their message is about to be deleted.
+///
+/// # Errors
+/// 429 and 503 where nothing was stored.
+pub(in crate::http) async fn doubt(
+    app: &App,
+    caller: &Caller,
+    with: Circumstances,
+    content: &message::Content,
+) -> Result<Vec<AttachmentId>, Problem> {
+    let had = content.attachments.iter().map(|file| file.id);
+    let files: Vec<_> = had.chain(content.mentions.iter().flatten().copied()).collect();
+    for id in &files {
+        match app.node().attachment(entity_of(caller, *id), Command::Doubt, with).await {
+            Ok(_) | Err(Refusal::Rejected(_)) => {}
+            Err(refusal) => return Err(problem_of(refusal, |_| internal_error())),
+        }
+    }
+    Ok(files)
+}
+
+/// 409: another message has it.
+pub(in crate::http) fn already_linked(id: AttachmentId) -> Problem {
+    let detail = format!("the attachment {id} belongs to another message");
+    Problem::conflict("attachment_already_linked", detail).with("attachmentId", id.to_string().into())
+}
+
+/// 400: it has gone since the request was read.
+fn not_found(id: AttachmentId) -> Problem {
+    Problem::fault("", "attachment_not_found", format!("{id} is no attachment of this workspace any more"))
+}

@@ -1,0 +1,97 @@
+//! What a file is, by its first bytes.
+
+use actors::message::MediaKind;
+use infer::MatcherType;
+
+/// First bytes that are looked at: enough for every form that is known here.
+pub(in crate::http) const HEAD_BYTES: usize = 8 * 1024;
+
+/// The media type of an upload of which its sender says nothing.
+pub(super) fn of_upload(head: &[u8]) -> &'static str {
+    match infer::get(head) {
+        Some(kind) => kind.mime_type(),
+        None if is_text(head) => "text/plain",
+        None => "application/octet-stream",
+    }
+}
+
+/// Whether bytes are the beginning of a text in UTF-8 without control characters that no text has.
+pub(in crate::http) fn is_text(head: &[u8]) -> bool {
+    let control = |byte: &u8| matches!(byte, 0..=8 | 11 | 14..=26 | 28..=31 | 127);
+    if head.is_empty() || head.iter().any(control) {
+        return false;
+    }
+    match str::from_utf8(head) {
+        Ok(_) => true,
+        // The last character may have been cut in two.
+        Err(error) => error.error_len().is_none() && head.len() == HEAD_BYTES,
+    }
+}
+
+/// Documents whose first bytes say so.
+const DOCUMENTS: [&str; 14] = [
+    "application/pdf",
+    "application/rtf",
+    "application/postscript",
+    "application/epub+zip",
+    "application/msword",
+    "application/vnd.ms-excel",
+    "application/vnd.ms-powerpoint",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    "application/vnd.oasis.opendocument.text",
+    "application/vnd.oasis.opendocument.spreadsheet",
+    "application/vnd.oasis.opendocument.presentation",
+    "text/xml",
+];
+/// Packages that documents come in; which document it is, only its sender can say.
+const PACKAGES: [&str; 2] = ["application/zip", "application/x-ole-storage"];
+/// Containers of pictures with sound, which may hold sound alone.
+const FILMS: [&str; 5] = ["video/mp4", "video/x-m4v", "video/webm", "video/x-matroska", "video/quicktime"];
+/// Containers of sound, which may hold pictures.
+const SOUNDS: [&str; 3] = ["audio/ogg", "audio/m4a", "audio/opus"];
+/// Texts with a media type of their own that does not begin with `text/`.
+const TEXTS: [&str; 4] = ["application/json", "application/xml", "application/yaml", "application/x-ndjson"];
+
+/// The media type of a file that must be of this kind, or `None` where it is of another. What its sender declares only
+/// decides where the bytes leave it open.
+pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&str>) -> Option<String> {
+    let found = infer::get(head);
+    let mime_type = found.map(|found| found.mime_type()).unwrap_or_default();
+    let is = |wanted| found.is_some_and(|found| found.matcher_type() == wanted);
+    let declared = declared.unwrap_or_default();
+    let fits = match kind {
+        // Two letters are all that a bitmap begins with.
+        MediaKind::Image => is(MatcherType::Image) && !(mime_type == "image/bmp" && is_text(head)),
+        MediaKind::Audio if FILMS.contains(&mime_type) && declared.starts_with("audio/") => {
+            return Some(declared.to_owned());
+        }
+        MediaKind::Audio => is(MatcherType::Audio),
+        MediaKind::Video if SOUNDS.contains(&mime_type) && declared.starts_with("video/") => {
+            return Some(declared.to_owned());
+        }
+        MediaKind::Video => is(MatcherType::Video),
+        MediaKind::Document if PACKAGES.contains(&mime_type) && DOCUMENTS.contains(&declared) => {
+            return Some(declared.to_owned());
+        }
+        MediaKind::Document if found.is_none() || mime_type == "image/bmp" => return of_text(head, declared),
+        MediaKind::Document => DOCUMENTS.contains(&mime_type),
+        MediaKind::Text => false,
+    };
+    fits.then(|| mime_type.to_owned())
+}
+
+/// A text's media type. One that is not in UTF-8 must be declared as a text; pages and scripts are no documents.
+fn of_text(head: &[u8], declared: &str) -> Option<String> {
+    let as_text = (declared.starts_with("text/") && declared != "text/html") || TEXTS.contains(&declared);
+    match is_text(head) {
+        _ if head.is_empty() || head.contains(&0) => None,
+        true if as_text => Some(declared.to_owned()),
+        true => Some("text/plain".to_owned()),
+        false => as_text.then(|| declared.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! `POST /attachments`: a file, as a form or as it is, streamed to where files are kept.
+
+use std::time::Duration;
+
+use actors::attachment::State as File;
+use actors::claims::LIVES_MAX;
+use actors::directory::{Circumstances, KeyUse};
+use actors::id::{Address, EntityKey};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use tokio::time::timeout;
+
+use super::arrival::{Arrival, Arrived, Named, arrived_before, begin};
+use super::{MAX_BYTES, disposition, sniff};
+use crate::app::App;
+use crate::http::answer::{ignoring, json, located, replayed};
+use crate::http::caller::{Allowed, Caller, Write};
+use crate::http::context::RequestContext;
+use crate::http::context::render::internal_error;
+use crate::http::headers::idempotency_key;
+use crate::http::idempotency::{key_hash, without_key};
+use crate::http::incoming::report;
+use crate::http::problem::{Fault, Problem};
+use crate::http::refusal::{key_reused, store_problem};
+use crate::json::path::Path;
+use crate::json::report::Report;
+use crate::wire::channel_message::view::attachment_view;
+use crate::wire::filename::{MAX_FILENAME_CHARS, basename};
+
+use self::source::{Part, Source};
+
+mod source;
+
+/// How long a file may take to arrive: 10 MiB in it is 70 kB/s, as for other bodies.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(150);
+/// Idempotency keys of uploads belong to the workspace.
+const SCOPE: &str = "attachments";
+
+/// Where a file goes, found out before its bytes are read.
+enum Place {
+    /// Here, as the file of this record.
+    New(Box<Arrival>, EntityKey),
+    /// It is there already, by the same key; this request was hashed then.
+    Known { entity: EntityKey, first: u64, fingerprint: [u8; 16] },
+}
+
+/// An idempotency key, and the request it came with, as far as that is known before the body.
+struct Keyed<'a> {
+    key: &'a str,
+    context: &'a RequestContext,
+}
+
+impl Keyed<'_> {
+    /// The request, hashed: the file and its names, however it was sent.
+    fn used(&self, named: &Named, digest: &[u8; 32]) -> KeyUse {
+        let mut hasher = blake3::Hasher::new();
+        let parts = [self.context.method.as_str(), self.context.path(), &named.filename, &named.mime_type];
+        for part in parts.iter().map(|part| part.as_bytes()).chain([&digest[..]]) {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        KeyUse::within(key_hash(SCOPE, self.key), fingerprint)
+    }
+}
+
+pub(in crate::http) async fn create(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let source = Source::of(&context, &headers, body)?;
+    let mut report = report(&context);
+    let key = idempotency_key(&headers, None).unwrap_or_else(|faults| {
+        report.faults.extend(faults);
+        None
+    });
+    report.refuse()?;
+    let keyed = key.map(|key| Keyed { key, context: &context });
+    let upload = receive(&app, &caller, &context, keyed.as_ref(), source, report);
+    match timeout(ARRIVES_WITHIN, upload).await {
+        Ok(answered) => answered,
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            format!("the file did not arrive within {} s", ARRIVES_WITHIN.as_secs()),
+        )),
+    }
+}
+
+async fn receive(
+    app: &App,
+    caller: &Caller,
+    context: &RequestContext,
+    keyed: Option<&Keyed<'_>>,
+    mut source: Source,
+    mut report: Report,
+) -> Result<Response, Problem> {
+    let Some(mut part) = source.file(&mut report).await? else {
+        report.fault(&Path::ROOT.name("file"), "required", "a form must have a part with a file");
+        return Err(report.check().err().unwrap_or_else(internal_error));
+    };
+    let mut place = find_place(app, caller, without_key(context), keyed).await?;
+    let mut received = Received::default();
+    while let Some(bytes) = part.chunk().await? {
+        received.take(&bytes)?;
+        if let Place::New(arrival, _) = &mut place {
+            arrival.write(bytes).await?;
+        }
+    }
+    let named = name(part, &received.head, &mut report);
+    source.rest(&mut report).await?;
+    if received.size == 0 {
+        report.fault(&Path::ROOT.name("file"), "too_short", "a file has at least one byte");
+    }
+    let ignored = report.check()?;
+    let Some(named) = named else { return Err(internal_error()) };
+    let digest = *received.hasher.finalize().as_bytes();
+    match place {
+        Place::Known { entity, first, fingerprint } => {
+            let same = keyed.is_some_and(|keyed| keyed.used(&named, &digest).fingerprint == fingerprint);
+            if same { again(app, entity, first, &ignored).await } else { Err(key_reused()) }
+        }
+        Place::New(arrival, entity) => {
+            let with = |named: &Named, digest: &[u8; 32]| {
+                let key = keyed.map(|keyed| keyed.used(named, digest));
+                Circumstances { key, ..without_key(context) }
+            };
+            match arrival.complete(app, named, with).await? {
+                Arrived::Done(state) => created(&state, &ignored),
+                Arrived::Repeat(first) => again(app, entity, first, &ignored).await,
+            }
+        }
+    }
+}
+
+/// What has come of a file.
+#[derive(Default)]
+struct Received {
+    size: u64,
+    head: BytesMut,
+    hasher: blake3::Hasher,
+}
+
+impl Received {
+    fn take(&mut self, bytes: &Bytes) -> Result<(), Problem> {
+        self.size += bytes.len() as u64;
+        if self.size > MAX_BYTES {
+            return Err(too_large());
+        }
+        self.hasher.update(bytes);
+        let room = sniff::HEAD_BYTES - self.head.len();
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        Ok(())
+    }
+}
+
+fn too_large() -> Problem {
+    let detail = format!("an attachment has at most {MAX_BYTES} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "attachment_too_large", detail)
+}
+
+/// What the file is called; `None` where the report says what is wrong with it.
+fn name(part: Part, head: &[u8], report: &mut Report) -> Option<Named> {
+    let mime_type = match part.mime_type {
+        Some(given) => match source::essence(&given) {
+            Some(essence) if essence == "application/octet-stream" => sniff::of_upload(head).to_owned(),
+            Some(essence) => essence,
+            None => {
+                let message = "must be a media type such as image/png";
+                report.faults.push(Fault::new(part.type_pointer, "invalid_header", message));
+                return None;
+            }
+        },
+        None => sniff::of_upload(head).to_owned(),
+    };
+    let filename = part.filename.as_deref().and_then(basename).unwrap_or_else(|| "attachment".to_owned());
+    let chars = filename.chars().count();
+    if chars > MAX_FILENAME_CHARS {
+        let message = format!("must have at most {MAX_FILENAME_CHARS} characters, has {chars}");
+        report.faults.push(Fault::new(part.name_pointer, "too_long", message));
+        return None;
+    }
+    Some(Named { filename, mime_type })
+}
+
+/// A keyed file has an address that a retry finds again; a key that was forgotten begins another life.
+async fn find_place(
+    app: &App,
+    caller: &Caller,
+    with: Circumstances,
+    keyed: Option<&Keyed<'_>>,
+) -> Result<Place, Problem> {
+    let node = app.node();
+    let Some(keyed) = keyed else {
+        let entity = EntityKey::attachment(caller.address, Address::random(node.random()));
+        begin(app, entity, with).await?;
+        return Ok(Place::New(Box::new(Arrival::open(app, entity)?), entity));
+    };
+    for life in 0..LIVES_MAX {
+        let parts = [&caller.address.0[..], keyed.key.as_bytes(), &life.to_be_bytes()];
+        let entity = EntityKey::attachment(caller.address, Address::derive("keyed-attachment", &parts));
+        let state = begin(app, entity, with).await?;
+        if state.file.is_none() && !state.erased {
+            return Ok(Place::New(Box::new(Arrival::open(app, entity)?), entity));
+        }
+        let row = node.key(entity, key_hash(SCOPE, keyed.key)).await.map_err(store_problem)?;
+        if let Some(row) = row {
+            return Ok(Place::Known { entity, first: row.first, fingerprint: row.fingerprint });
+        }
+    }
+    Err(internal_error())
+}
+
+/// 201 with the file as it was when it had arrived.
+fn created(state: &File, ignored: &[String]) -> Result<Response, Problem> {
+    let attachment = state.attachment(None).ok_or_else(internal_error)?;
+    let response = ignoring(json(StatusCode::CREATED, &attachment_view(&attachment, None)), ignored);
+    Ok(located(response, &format!("/attachments/{}", attachment.id)))
+}
+
+/// The same for a retry.
+async fn again(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
+    created(&arrived_before(app, entity, first).await?, ignored).map(replayed)
+}

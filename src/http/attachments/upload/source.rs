@@ -1,0 +1,167 @@
+//! The body of an upload: a form with a file in it, or the file itself.
+
+use axum::body::{Body, BodyDataStream, HttpBody as _};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, StatusCode, header};
+use multer::{Constraints, Field, Multipart, SizeLimit};
+
+use super::{MAX_BYTES, disposition, too_large};
+use crate::http::context::RequestContext;
+use crate::http::problem::Problem;
+use crate::http::query::Query;
+use crate::json::path::Path;
+use crate::json::report::Report;
+
+/// What a form may have beside its file: heads and boundaries of its parts, and a few small fields.
+const FORM_BYTES: u64 = 64 * 1024;
+
+/// A body.
+pub(super) enum Source {
+    /// A form.
+    Form(Box<Multipart<'static>>),
+    /// The file.
+    Raw(Option<Box<Part>>),
+}
+
+/// The file in it.
+pub(super) struct Part {
+    data: Data,
+    /// What it is called, as it was given.
+    pub(super) filename: Option<String>,
+    /// Where that was said.
+    pub(super) name_pointer: &'static str,
+    /// What it is, as it was given.
+    pub(super) mime_type: Option<String>,
+    /// Where that was said.
+    pub(super) type_pointer: &'static str,
+}
+
+enum Data {
+    Form(Field<'static>),
+    Raw(BodyDataStream),
+}
+
+impl Source {
+    /// What the headers say that the body is.
+    ///
+    /// # Errors
+    /// 413 where it is said to be too large, 415 where it is compressed, 400 where a form has no boundary.
+    pub(super) fn of(context: &RequestContext, headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        let encoded = headers.get_all(header::CONTENT_ENCODING).iter();
+        if encoded.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            let detail = "the body has a Content-Encoding; send the file as it is";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        }
+        let given = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let content_type = given(header::CONTENT_TYPE);
+        let announced = body.size_hint().lower();
+        if content_type.as_deref().and_then(essence).is_some_and(|essence| essence == "multipart/form-data") {
+            if announced > MAX_BYTES + FORM_BYTES {
+                return Err(too_large());
+            }
+            let boundary = multer::parse_boundary(content_type.unwrap_or_default()).map_err(form_problem)?;
+            let limit = SizeLimit::new().whole_stream(MAX_BYTES + FORM_BYTES);
+            let constraints = Constraints::new().size_limit(limit);
+            let form = Multipart::with_constraints(body.into_data_stream(), boundary, constraints);
+            return Ok(Self::Form(Box::new(form)));
+        }
+        if announced > MAX_BYTES {
+            return Err(too_large());
+        }
+        let query = Query::parse(context.uri.query()).unwrap_or_default();
+        let in_query = query.get("filename").map(str::to_owned);
+        let name_pointer = if in_query.is_some() { "?filename" } else { "@Content-Disposition" };
+        let in_header = || given(header::CONTENT_DISPOSITION).and_then(|value| disposition::filename(&value));
+        Ok(Self::Raw(Some(Box::new(Part {
+            data: Data::Raw(body.into_data_stream()),
+            filename: in_query.or_else(in_header),
+            name_pointer,
+            mime_type: content_type,
+            type_pointer: "@Content-Type",
+        }))))
+    }
+
+    /// The file: of a form, the first part that has a filename or is called `file`. What stands before it is noted.
+    ///
+    /// # Errors
+    /// 400 where the form is broken, 413 where it is too large.
+    pub(super) async fn file(&mut self, report: &mut Report) -> Result<Option<Part>, Problem> {
+        let form = match self {
+            Self::Raw(part) => return Ok(part.take().map(|part| *part)),
+            Self::Form(form) => form,
+        };
+        while let Some(field) = form.next_field().await.map_err(form_problem)? {
+            if field.file_name().is_none() && field.name() != Some("file") {
+                report.unknown(&Path::ROOT, field.name().unwrap_or_default());
+                continue;
+            }
+            // The form's own reading of the head knows no encoded names.
+            let head = field.headers().get(header::CONTENT_DISPOSITION);
+            let head = head.map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let content_type = field.headers().get(header::CONTENT_TYPE);
+            return Ok(Some(Part {
+                filename: head.and_then(|value| disposition::filename(&value)),
+                name_pointer: "/file/filename",
+                mime_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+                type_pointer: "/file/mimeType",
+                data: Data::Form(field),
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Reads what follows the file; a second one is a fault.
+    ///
+    /// # Errors
+    /// 400 where the form is broken, 413 where it is too large.
+    pub(super) async fn rest(&mut self, report: &mut Report) -> Result<(), Problem> {
+        let Self::Form(form) = self else { return Ok(()) };
+        while let Some(field) = form.next_field().await.map_err(form_problem)? {
+            if field.file_name().is_some() || field.name() == Some("file") {
+                report.fault(&Path::ROOT.name("file"), "too_many", "a form has one file; upload others by themselves");
+            } else {
+                report.unknown(&Path::ROOT, field.name().unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Part {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// 400 where the body breaks off, 413 where it is too large.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Problem> {
+        match &mut self.data {
+            Data::Form(field) => field.chunk().await.map_err(form_problem),
+            Data::Raw(stream) => stream.next().await.transpose().map_err(|_| incomplete()),
+        }
+    }
+}
+
+fn incomplete() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body broke off before its end")
+}
+
+fn form_problem(error: multer::Error) -> Problem {
+    match error {
+        multer::Error::StreamSizeExceeded { .. } | multer::Error::FieldSizeExceeded { .. } => too_large(),
+        multer::Error::StreamReadFailed(_)
+        | multer::Error::IncompleteStream
+        | multer::Error::IncompleteHeaders
+        | multer::Error::IncompleteFieldData { .. } => incomplete(),
+        error => Problem::new(StatusCode::BAD_REQUEST, "malformed_form", format!("the form cannot be read: {error}")),
+    }
+}
+
+/// The media type without its parameters, in lower case; `None` where it is none.
+pub(super) fn essence(given: &str) -> Option<String> {
+    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let (kind, subtype) = essence.split_once('/')?;
+    let token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
+    };
+    (essence.len() <= 127 && token(kind) && token(subtype)).then_some(essence)
+}

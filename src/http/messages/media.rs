@@ -1,0 +1,161 @@
+//! Files that contacts send by their URLs, fetched before their message is accepted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::attachment::State as File;
+use actors::id::{Address, EntityKey};
+use actors::store::KeyHash;
+use bytes::{Bytes, BytesMut};
+use dashmap::DashMap;
+use http::header;
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
+
+use super::Accepting;
+use crate::app::App;
+use crate::egress::{Download, Fault, Limits};
+use crate::http::attachments::arrival::{Arrival, Arrived, Named, begin};
+use crate::http::attachments::{MAX_BYTES, sniff};
+use crate::http::context::render::internal_error;
+use crate::http::idempotency::without_key;
+use crate::http::problem::Problem;
+use crate::wire::contact_message::content::Media;
+use crate::wire::filename;
+
+/// The contract's bounds of a download.
+pub(crate) const LIMITS: Limits = Limits { within: Duration::from_secs(30), bytes: MAX_BYTES, redirects: 3 };
+/// Files being fetched at once. One may take 30 seconds of doing nothing, so there are many.
+const FETCHES: usize = 1_024;
+
+/// Files being fetched by this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetches {
+    places: Arc<Semaphore>,
+    keyed: Arc<DashMap<KeyHash, Arc<Mutex<()>>>>,
+}
+
+impl Default for Fetches {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(FETCHES)), keyed: Arc::default() }
+    }
+}
+
+/// Held while a request with an idempotency key fetches.
+pub(super) struct Turn {
+    fetches: Fetches,
+    key: KeyHash,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Fetches {
+    /// Waits for the request before with the same idempotency key: its file need not be fetched twice.
+    pub(super) async fn enter(&self, key: KeyHash) -> Turn {
+        let queue = Arc::clone(&self.keyed.entry(key).or_default());
+        Turn { fetches: self.clone(), key, guard: Some(queue.lock_owned().await) }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.guard = None;
+        // Nobody else waits: the map and this count.
+        self.fetches.keyed.remove_if(&self.key, |_, queue| Arc::strong_count(queue) == 1);
+    }
+}
+
+/// Fetches the file. It is an attachment then that belongs to nobody yet.
+///
+/// # Errors
+/// 400 with why it cannot be had, 503 where nothing more can be fetched or kept now.
+pub(super) async fn fetch(accepting: &Accepting<'_>, media: &Media) -> Result<File, Problem> {
+    let app = accepting.app;
+    let Ok(_place) = app.fetches().places.try_acquire() else {
+        return Err(Problem::unavailable("overloaded", "too many files are being fetched; try again", 1));
+    };
+    let problem = |fault: Fault| problem(media, &fault);
+    let mut download = app.egress().get(&media.url, LIMITS).await.map_err(problem)?;
+    let (first, head) = beginning(&mut download).await.map_err(problem)?;
+    let declared = download.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let declared = declared.map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    let Some(mime_type) = sniff::of_media(media.kind, &head, declared.as_deref()) else {
+        let message = "what is there is not what type says";
+        return Err(Problem::fault(media.url_pointer(), "media_type_mismatch", message));
+    };
+    let entity = EntityKey::attachment(accepting.caller.address, Address::random(app.node().random()));
+    let begun = begin(app, entity, without_key(accepting.context)).await?;
+    let from_url = || filename::from_url(download.url().as_str());
+    let name = media.filename.clone().or_else(from_url).unwrap_or_else(|| "attachment".to_owned());
+    let named = Named { filename: name, mime_type };
+    let kept = keep(accepting, media, entity, named, first, download).await;
+    if kept.is_err() {
+        // What was begun is cleared away now and not in a day.
+        app.node().settle(entity.workspace, &[begun.id]);
+    }
+    kept
+}
+
+/// The first pieces, and so many of their bytes as tell what the file is.
+async fn beginning(download: &mut Download) -> Result<(Vec<Bytes>, BytesMut), Fault> {
+    let (mut first, mut head) = (Vec::new(), BytesMut::new());
+    while head.len() < sniff::HEAD_BYTES {
+        let Some(piece) = download.chunk().await? else { break };
+        let room = sniff::HEAD_BYTES - head.len();
+        head.extend_from_slice(&piece[..piece.len().min(room)]);
+        first.push(piece);
+    }
+    Ok((first, head))
+}
+
+/// Writes the file as it comes.
+async fn keep(
+    accepting: &Accepting<'_>,
+    media: &Media,
+    entity: EntityKey,
+    named: Named,
+    first: Vec<Bytes>,
+    mut download: Download,
+) -> Result<File, Problem> {
+    let app: &App = accepting.app;
+    let mut arrival = Arrival::open(app, entity)?;
+    for piece in first {
+        arrival.write(piece).await?;
+    }
+    while let Some(piece) = download.chunk().await.map_err(|fault| problem(media, &fault))? {
+        arrival.write(piece).await?;
+    }
+    match arrival.complete(app, named, |_, _| without_key(accepting.context)).await? {
+        Arrived::Done(state) => Ok(*state),
+        Arrived::Repeat(_) => Err(internal_error()),
+    }
+}
+
+/// What went wrong, without a word of what this server can see and its user cannot.
+fn problem(media: &Media, fault: &Fault) -> Problem {
+    let pointer = media.url_pointer();
+    tracing::debug!(%fault, "a file could not be fetched");
+    match fault {
+        Fault::Blocked(_) => {
+            let message = "leads, by itself or by a redirect, to where users' URLs may not go";
+            Problem::fault(pointer, "blocked_url", message)
+        }
+        Fault::InvalidUrl(why) => Problem::fault(pointer, "invalid_url", why),
+        Fault::TooLarge(bytes) => {
+            Problem::fault(pointer, "media_too_large", format!("the file has more than {bytes} bytes"))
+        }
+        Fault::Timeout => {
+            let message = format!("the file did not come within {} s", LIMITS.within.as_secs());
+            Problem::fault(pointer, "media_timeout", message)
+        }
+        Fault::Status(status) => {
+            let message = format!("the file cannot be fetched: answered {}", status.as_u16());
+            Problem::fault(pointer, "media_unreachable", message)
+        }
+        Fault::Redirect(_) => {
+            let message = format!("a redirect leads nowhere, or there are more than {}", LIMITS.redirects);
+            Problem::fault(pointer, "media_unreachable", message)
+        }
+        Fault::Resolve(_) | Fault::Connect(_) | Fault::Tls(_) | Fault::Broken(_) => {
+            Problem::fault(pointer, "media_unreachable", "the file cannot be fetched: no whole answer came")
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Files.
+
+use utoipa::openapi::HttpMethod::{Get, Post};
+
+use super::super::operation::Op;
+use super::super::shape::named;
+use super::{READ, WRITE, id};
+use crate::wire::filename::MAX_FILENAME_CHARS;
+
+pub(super) fn operations() -> Vec<Op> {
+    vec![upload(), get(), content()]
+}
+
+fn upload() -> Op {
+    let about = format!(
+        "A file of at most 10 MiB, as a form or as it is. Its name is the form's, or that of `Content-Disposition` or \
+         `?filename`: at most {MAX_FILENAME_CHARS} characters, without directories. Its media type is that of its \
+         part or of the request; where that is missing or `application/octet-stream`, its first bytes say. A file that \
+         no message has within 24 hours is deleted."
+    );
+    Op::new(Post, "/api/v1/attachments", ("upload", "Upload a file"), "Attachments", WRITE, &about)
+        .keyed()
+        .file("The file, or a form with one part that has a filename.")
+        .query("filename", "The file's name, where the body is the file itself.", super::text(""))
+        .answers(201, "It is kept.", named("Attachment"), &[])
+        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .refused(400, &["too_short", "too_long", "too_many", "invalid_header"])
+}
+
+fn get() -> Op {
+    let about = "What is known of a file, and which message has it.";
+    Op::new(Get, "/api/v1/attachments/{id}", ("getAttachment", "Read of a file"), "Attachments", READ, about)
+        .path("id", "The file.", id())
+        .answers(200, "The file.", named("Attachment"), &[])
+        .refused(404, &["attachment_not_found"])
+}
+
+fn content() -> Op {
+    let about = "The bytes, as something to save: `Content-Disposition` is `attachment`, and nothing in them is run. With \
+                 `Range` one stretch of them; several stretches are answered with all. With `If-Range`, `If-None-Match` \
+                 or `If-Match` only where the file is, or is not, that one.";
+    Op::new(
+        Get,
+        "/api/v1/attachments/{id}/content",
+        ("getAttachmentContent", "Read a file"),
+        "Attachments",
+        READ,
+        about,
+    )
+    .path("id", "The file.", id())
+    .shared("Range")
+    .answers_with(200, "The file.", "*/*", Some(super::bytes()), &[])
+    .with_headers(&["Content-Disposition", "ETag", "Cache-Control"])
+    .answers_with(206, "The stretch that was asked for.", "*/*", Some(super::bytes()), &[])
+    .with_headers(&["Content-Disposition", "Content-Range", "ETag", "Cache-Control"])
+    .answers_nothing(304, "The client has it.")
+    .with_headers(&["ETag"])
+    .refused(404, &["attachment_not_found"])
+    .refused(412, &["precondition_failed"])
+    .refused(416, &["range_not_satisfiable"])
+}

@@ -1,0 +1,90 @@
+//! `GET /attachments/{id}/content`.
+
+use super::*;
+
+#[tokio::test]
+async fn a_file_comes_back_with_headers_that_keep_a_browser_from_running_it() {
+    let app = TestApp::new().await;
+    let path = "/api/v1/attachments?filename=b%C3%B6se.html";
+    let made = app.post(path).body("text/html", "<script>alert(1)</script>").await.expect(201);
+    let path = format!("/api/v1/attachments/{}/content", made["id"].as_str().unwrap());
+    let got = app.get(&path).await;
+    for (name, value) in [
+        ("content-type", "text/html"),
+        ("content-length", "25"),
+        ("content-disposition", "attachment; filename=\"b_se.html\"; filename*=UTF-8''b%C3%B6se.html"),
+        ("x-content-type-options", "nosniff"),
+        ("content-security-policy", "default-src 'none'; sandbox"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cache-control", "private, no-cache"),
+        ("accept-ranges", "bytes"),
+        ("last-modified", "Wed, 01 Jan 2025 00:00:00 GMT"),
+    ] {
+        assert_eq!(got.header(name), value, "{name}");
+    }
+    assert!(!got.header("etag").is_empty());
+    assert_eq!(got.bytes, b"<script>alert(1)</script>");
+    app.get(&path).no_key().await.problem(401, "unauthenticated");
+    let writer = app.key_with(&["messages:write"]).await;
+    app.get(&path).key(&writer).await.problem(403, "insufficient_scope");
+}
+
+#[tokio::test]
+async fn a_stretch_of_a_file_is_sent_when_it_is_asked_for() {
+    let app = TestApp::new().await;
+    let path = format!("/api/v1/attachments/{}/content", uploaded(&app, "0123456789").await);
+    for (range, status, body, content_range) in [
+        ("bytes=0-3", 206, "0123", "bytes 0-3/10"),
+        ("bytes=4-", 206, "456789", "bytes 4-9/10"),
+        ("bytes=-2", 206, "89", "bytes 8-9/10"),
+        ("bytes=8-100", 206, "89", "bytes 8-9/10"),
+        ("bytes=0-1,4-5", 200, "0123456789", ""),
+        ("bytes=x", 200, "0123456789", ""),
+    ] {
+        let got = app.get(&path).header("range", range).await;
+        let shown = (got.status, String::from_utf8_lossy(&got.bytes).into_owned());
+        assert_eq!(shown, (status, body.to_owned()), "{range}");
+        assert_eq!(got.header("content-range"), content_range, "{range}");
+        assert_eq!(got.header("content-length"), body.len().to_string(), "{range}");
+    }
+    let refused = app.get(&path).header("range", "bytes=10-").await;
+    assert_eq!(refused.header("content-range"), "bytes */10");
+    refused.problem(416, "range_not_satisfiable");
+}
+
+#[tokio::test]
+async fn a_client_that_has_the_file_gets_it_no_second_time() {
+    let app = TestApp::new().await;
+    let path = format!("/api/v1/attachments/{}/content", uploaded(&app, "0123456789").await);
+    let etag = app.get(&path).await.header("etag").to_owned();
+    for (name, value, status) in [
+        ("if-none-match", etag.as_str(), 304),
+        ("if-none-match", &format!("W/{etag}"), 304),
+        ("if-none-match", &format!("\"x\", {etag}"), 304),
+        ("if-none-match", "*", 304),
+        ("if-none-match", "\"x\"", 200),
+        ("if-match", &etag, 200),
+        ("if-match", "*", 200),
+    ] {
+        let got = app.get(&path).header(name, value).await;
+        assert_eq!((got.status, got.header("etag")), (status, etag.as_str()), "{name}: {value}");
+        assert_eq!(got.bytes.is_empty(), status == 304);
+    }
+    app.get(&path).header("if-match", "\"x\"").await.problem(412, "precondition_failed");
+    for (if_range, status) in [(etag.as_str(), 206), ("Wed, 01 Jan 2025 00:00:00 GMT", 206), ("\"x\"", 200)] {
+        let got = app.get(&path).header("range", "bytes=0-0").header("if-range", if_range).await;
+        assert_eq!(got.status, status, "{if_range}");
+    }
+}
+
+#[tokio::test]
+async fn the_largest_file_comes_back_whole() {
+    let app = TestApp::new().await;
+    let bytes: Vec<u8> = (0..MAX).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let made = app.post("/api/v1/attachments").body("application/pdf", bytes.clone()).await.expect(201);
+    let path = format!("/api/v1/attachments/{}/content", made["id"].as_str().unwrap());
+    assert!(app.get(&path).await.bytes == bytes);
+    let (from, to) = (262_143, 9_000_001);
+    let part = app.get(&path).header("range", &format!("bytes={from}-{to}")).await;
+    assert!(part.bytes == bytes[from..=to]);
+}

@@ -1,0 +1,101 @@
+//! What nobody needs goes, and nothing else.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_nobody_links_goes_after_a_day() {
+    let app = TestApp::new().await;
+    let (orphan, linked, mentioned) =
+        (uploaded(&app, "orphan").await, uploaded(&app, "linked").await, uploaded(&app, "mentioned").await);
+    with_files(&app, "demo", &[&linked]).await.expect(201);
+    let body = json!({"content": {"content": "see", "attachments": [{"id": mentioned}]}});
+    app.post("/api/v1/messages").json(body).await.expect(200);
+    app.clock.advance(DAY - 1_000);
+    app.get(format!("/api/v1/attachments/{orphan}/content")).await.expect(200);
+    app.clock.advance(2_000);
+    until(async || (app.get(format!("/api/v1/attachments/{orphan}")).await.status == 404).then_some(())).await;
+    app.get(format!("/api/v1/attachments/{orphan}/content")).await.problem(404, "attachment_not_found");
+    until(async || recorded(&app, &orphan).await.check_at.is_none().then_some(())).await;
+    until(async || recorded(&app, &mentioned).await.check_at.is_none().then_some(())).await;
+    for (id, text) in [(&linked, "linked"), (&mentioned, "mentioned")] {
+        assert_eq!(app.get(format!("/api/v1/attachments/{id}/content")).await.bytes, text.as_bytes());
+    }
+    assert_eq!(files_below(app.files.path()).len(), 2);
+    let late = with_files(&app, "demo", &[&orphan]).await.faults();
+    assert_eq!(late, ["attachment_not_found /attachmentIds/0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_never_ended_leaves_nothing() {
+    let app = TestApp::new().await;
+    let workspace = address_of("default");
+    let entity = EntityKey::attachment(workspace, actors::id::Address([7; 10]));
+    // What a process leaves that dies while it writes: a record, and a file under a name that no listing shows.
+    let begin = attachment::Command::Begin(AttachmentId::new(app.app.now(), entity.id));
+    app.app.node().attachment(entity, begin, Default::default()).await.unwrap();
+    let folder = app.files.path().join(attachment::folder(entity));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("0123456789abcdef#1"), "half a file").unwrap();
+    std::fs::write(folder.join("fedcba9876543210"), "a whole one that was never recorded").unwrap();
+    app.clock.advance(DAY + 1_000);
+    until(async || files_below(app.files.path()).is_empty().then_some(())).await;
+    let gone = async || app.app.node().state::<Attachment>(entity).await.unwrap().unwrap();
+    until(async || {
+        let state = gone().await;
+        (state.erased && state.check_at.is_none()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_attempt_wrote_goes_and_the_file_stays() {
+    let app = TestApp::new().await;
+    let id = uploaded(&app, "the file").await;
+    with_files(&app, "demo", &[&id]).await.expect(201);
+    until(async || recorded(&app, &id).await.message.filter(|_| true)).await;
+    let other = uploaded(&app, "other").await;
+    let state = recorded(&app, &other).await;
+    let folder = app.files.path().join(&state.file.as_ref().unwrap().storage_key);
+    std::fs::write(folder.with_file_name("ffffffffffffffff"), "a lost attempt").unwrap();
+    let body = json!({"content": {"content": "see", "attachments": [{"id": other}]}});
+    app.post("/api/v1/messages").json(body).await.expect(200);
+    app.clock.advance(DAY + 1_000);
+    until(async || (files_below(app.files.path()).len() == 2).then_some(())).await;
+    assert_eq!(app.get(format!("/api/v1/attachments/{other}/content")).await.bytes, b"other");
+}
+
+#[tokio::test]
+async fn the_files_of_a_deleted_message_go_with_it() {
+    let app = TestApp::new().await;
+    let (a, b) = (uploaded(&app, "a").await, uploaded(&app, "b").await);
+    let sent = with_files(&app, "demo", &[&a]).await.expect(201);
+    let kept = with_files(&app, "demo", &[&b]).await.expect(201);
+    let path = format!("/api/v1/messages/{}", sent["id"].as_str().unwrap());
+    app.delete(&path).header("if-match", "\"sha256:0\"").await.problem(412, "precondition_failed");
+    assert_eq!(app.get(format!("/api/v1/attachments/{a}/content")).await.bytes, b"a");
+    app.delete(&path).await.expect(204);
+    until(async || (files_below(app.files.path()).len() == 1).then_some(())).await;
+    app.get(format!("/api/v1/attachments/{a}/content")).await.problem(404, "attachment_not_found");
+    let shown = app.get(format!("/api/v1/attachments/{b}")).await.expect(200);
+    assert_eq!(shown["messageId"], kept["id"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_between_deleting_and_clearing_leaves_no_bytes() {
+    let app = TestApp::new().await;
+    let a = uploaded(&app, "a").await;
+    let sent = with_files(&app, "demo", &[&a]).await.expect(201);
+    let linked = until(async || recorded(&app, &a).await.message).await;
+    assert_eq!(json!(linked.to_string()), sent["id"]);
+    // Everything that a deletion does but the last step.
+    let workspace = address_of("default");
+    let entity = EntityKey::attachment(workspace, AttachmentId::parse(&a).unwrap().address);
+    app.app.node().attachment(entity, attachment::Command::Doubt, Default::default()).await.unwrap();
+    let conversation = actors::channel::conversation_of(workspace, "demo", 0);
+    let amendment = actors::conversation::amend::Amendment::Delete { seen: None };
+    let delete = actors::conversation::Command::Amend { message: linked, amendment };
+    app.app.node().conversation(conversation, delete, Default::default()).await.unwrap();
+    assert_eq!(files_below(app.files.path()).len(), 1);
+    app.clock.advance(61_000);
+    until(async || files_below(app.files.path()).is_empty().then_some(())).await;
+}

@@ -1,0 +1,177 @@
+//! `POST /attachments`.
+
+use super::*;
+
+/// A form with these parts, each `head` and `body`.
+fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (head, content) in parts {
+        body.extend(b"--bound\r\nContent-Disposition: form-data; ");
+        body.extend(head.as_bytes());
+        body.extend(b"\r\n\r\n");
+        body.extend(*content);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--bound--\r\n");
+    body
+}
+
+fn post_form(app: &TestApp, path: &str, parts: &[(&str, &[u8])]) -> Request {
+    app.post(path).body("multipart/form-data; boundary=bound", form(parts))
+}
+
+#[tokio::test]
+async fn a_file_is_uploaded_as_it_is_or_in_a_form() {
+    let app = TestApp::new().await;
+    let raw = app.post("/api/v1/attachments").header("content-disposition", "attachment; filename=\"a.png\"");
+    let raw = raw.body("image/png", "bytes").await;
+    let location = raw.header("location").to_owned();
+    let raw = raw.expect(201);
+    let part = ("name=\"file\"; filename=\"a.png\"\r\nContent-Type: image/png", b"bytes".as_slice());
+    let formed = post_form(&app, "/api/v1/attachments", &[part]).await.expect(201);
+    assert_eq!(location, format!("/api/v1/attachments/{}", raw["id"].as_str().unwrap()));
+    for made in [&raw, &formed] {
+        let expected = json!({"id": made["id"], "messageId": null, "pluginType": "file", "filename": "a.png",
+            "mimeType": "image/png", "size": 5, "storageKey": made["storageKey"],
+            "createdAt": "2025-01-01T00:00:00.000Z"});
+        assert_eq!(*made, expected);
+        assert!(made["id"].as_str().unwrap().starts_with("att_"));
+        let path = format!("/api/v1/attachments/{}", made["id"].as_str().unwrap());
+        assert_eq!(app.get(&path).await.expect(200), *made);
+        assert_eq!(app.get(format!("{path}/content")).await.bytes, b"bytes");
+    }
+}
+
+#[tokio::test]
+async fn the_largest_file_passes_and_one_byte_more_does_not() {
+    let app = TestApp::new().await;
+    let made = app.post("/api/v1/attachments").body("application/pdf", streamed(MAX)).await.expect(201);
+    assert_eq!(made["size"], MAX);
+    let head = "name=\"file\"; filename=\"a\"";
+    let made = post_form(&app, "/api/v1/attachments", &[(head, &vec![1; MAX])]).await.expect(201);
+    assert_eq!(made["size"], MAX);
+    let kept = files_below(app.files.path()).len();
+    for too_large in [
+        app.post("/api/v1/attachments").body("application/pdf", streamed(MAX + 1)),
+        app.post("/api/v1/attachments").body("application/pdf", vec![0; MAX + 1]),
+        post_form(&app, "/api/v1/attachments", &[(head, &vec![1; MAX + 1])]),
+        post_form(&app, "/api/v1/attachments", &[(head, &vec![1; MAX + 200_000])]),
+    ] {
+        too_large.await.problem(413, "attachment_too_large");
+    }
+    let kept = until(async || (files_below(app.files.path()).len() == kept).then_some(kept)).await;
+    assert_eq!(kept, 2, "nothing is left of what was too large");
+}
+
+#[tokio::test]
+async fn a_name_leads_nowhere_and_a_type_is_what_it_says_or_what_the_bytes_say() {
+    let app = TestApp::new().await;
+    for (disposition, content_type, filename, mime_type) in [
+        ("attachment; filename=\"../../etc/passwd\"", "text/plain", "passwd", "text/plain"),
+        ("attachment; filename=\"C:\\\\\\\\x\\\\\\\\y.txt\"", "text/plain; charset=utf-8", "y.txt", "text/plain"),
+        ("attachment; filename*=UTF-8''gr%C3%B6%C3%9Fe.txt", "TEXT/Plain", "größe.txt", "text/plain"),
+        ("attachment; filename*=UTF-8''a%0D%0Ab%E2%80%AEgpj.exe", "a/b", "abgpj.exe", "a/b"),
+        ("attachment; filename=\"..\"", "text/plain", "attachment", "text/plain"),
+        ("attachment", "application/octet-stream", "attachment", "text/plain"),
+        ("inline; filename=x", "", "x", "text/plain"),
+    ] {
+        let request = app.post("/api/v1/attachments").header("content-disposition", disposition);
+        let request = match content_type {
+            "" => request.bare_body("plain words"),
+            content_type => request.body(content_type, "plain words"),
+        };
+        let made = request.await.expect(201);
+        assert_eq!((&made["filename"], &made["mimeType"]), (&json!(filename), &json!(mime_type)), "{disposition}");
+    }
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".as_slice();
+    let made = post_form(&app, "/api/v1/attachments", &[("name=\"x\"; filename=\"p\"", png)]).await.expect(201);
+    assert_eq!(made["mimeType"], "image/png");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_upload_is_named() {
+    let app = TestApp::new().await;
+    let path = "/api/v1/attachments";
+    let long = format!("{path}?filename={}", "ü".repeat(256));
+    let two = [("name=\"file\"; filename=\"a\"", b"a".as_slice()), ("name=\"file\"; filename=\"b\"", b"b".as_slice())];
+    for (request, expected) in [
+        (app.post(path).body("text/plain", ""), "too_short /file"),
+        (app.post(path).body("text", "x"), "invalid_header @Content-Type"),
+        (app.post(path).body("text/<b>", "x"), "invalid_header @Content-Type"),
+        (app.post(&long).body("text/plain", "x"), "too_long ?filename"),
+        (post_form(&app, path, &[("name=\"note\"", b"x")]), "required /file"),
+        (post_form(&app, path, &[("name=\"file\"; filename=\"a\"", b"")]), "too_short /file"),
+        (post_form(&app, path, &two), "too_many /file"),
+        (post_form(&app, "/api/v1/attachments?strict=true", &[two[0], ("name=\"note\"", b"x")]), "unknown_field /note"),
+        (
+            app.post(path).header("idempotency-key", "a b").body("text/plain", "x"),
+            "invalid_idempotency_key @Idempotency-Key",
+        ),
+    ] {
+        assert_eq!(request.await.faults(), [expected]);
+    }
+    app.post(path).body("multipart/form-data", "x").await.problem(400, "malformed_form");
+    app.post(path).body("multipart/form-data; boundary=bound", "--bound\r\nX").await.problem(400, "incomplete_body");
+    let packed = app.post(path).header("content-encoding", "gzip").body("text/plain", "x").await;
+    packed.problem(415, "unsupported_media_type");
+    let broken = stream::iter([Ok(Bytes::from("x")), Err(std::io::Error::other("gone"))]);
+    app.post(path).body("text/plain", Body::from_stream(broken)).await.problem(400, "incomplete_body");
+    let noted = post_form(&app, path, &[("name=\"note\"", b"x"), two[0]]).await;
+    assert_eq!(noted.header("x-ignored-fields"), "note");
+    noted.expect(201);
+    app.post(path).no_key().body("text/plain", "x").await.problem(401, "unauthenticated");
+    let reader = app.key_with(&["messages:read"]).await;
+    app.post(path).key(&reader).body("text/plain", "x").await.problem(403, "insufficient_scope");
+}
+
+#[tokio::test]
+async fn a_key_has_one_file_however_often_it_is_sent() {
+    let app = TestApp::new().await;
+    let upload = |key: &str, text: &str, name: &str| {
+        let path = format!("/api/v1/attachments?filename={name}");
+        app.post(path).idempotency_key(key).body("text/plain", text.to_owned())
+    };
+    let racing: Vec<Answer> =
+        stream::iter((0..20).map(|_| upload("k", "same", "a").send())).buffered(20).collect().await;
+    let first = racing[0].bytes.clone();
+    let replays = racing.iter().filter(|answer| answer.header("idempotent-replayed") == "true").count();
+    for answer in racing {
+        assert_eq!((answer.status, &answer.bytes), (201, &first));
+    }
+    assert_eq!(replays, 19);
+    until(async || (files_below(app.files.path()).len() == 1).then_some(())).await;
+
+    for (text, name) in [("other", "a"), ("same", "b")] {
+        upload("k", text, name).await.problem(422, "idempotency_key_reused");
+    }
+    let other = app.workspace("other").await;
+    let elsewhere = upload("k", "other", "a").key(&other).await.expect(201);
+    assert_ne!(
+        Some(elsewhere["id"].as_str().unwrap()),
+        serde_json::from_slice::<Value>(&first).unwrap()["id"].as_str()
+    );
+    upload("l", "same", "a").await.expect(201);
+
+    app.clock.advance(2 * DAY + 1);
+    let reborn = upload("k", "other", "a").await;
+    assert_eq!(reborn.header("idempotent-replayed"), "");
+    assert_ne!(reborn.expect(201)["id"], serde_json::from_slice::<Value>(&first).unwrap()["id"]);
+}
+
+#[tokio::test]
+async fn a_foreign_file_is_as_one_that_never_was() {
+    let app = TestApp::new().await;
+    let mine = uploaded(&app, "mine").await;
+    let other = app.workspace("other").await;
+    let strange = AttachmentId::new(Millis(1), actors::id::Address([1; 10])).to_string();
+    for id in [mine.as_str(), &strange, "att_", "msg_x", "%00"] {
+        for path in [format!("/api/v1/attachments/{id}"), format!("/api/v1/attachments/{id}/content")] {
+            app.get(path).key(&other).await.problem(404, "attachment_not_found");
+        }
+    }
+    let body = json!({"channelId": "demo", "text": "x", "attachmentIds": [mine]});
+    let made = json!({"id": "demo", "name": "demo", "kind": "human"});
+    app.post("/api/v1/channels").key(&other).json(made).await.expect(201);
+    let faults = app.post("/api/v1/messages").key(&other).json(body).await.faults();
+    assert_eq!(faults, ["attachment_not_found /attachmentIds/0"]);
+}

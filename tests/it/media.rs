@@ -1,0 +1,281 @@
+//! Files that contacts send by their URLs: fetched before their message is accepted, over real sockets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use crate::attachments::files_below;
+use crate::dns::Dns;
+use crate::egress::notations;
+use crate::origin::{Heard, Origin, Part, bare, ok};
+use crate::support::{Answer, Request, TestApp};
+
+/// The largest file.
+const MAX: u64 = 10 * 1024 * 1024;
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and so on";
+
+async fn app() -> TestApp {
+    TestApp::with_env(&[("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")]).await
+}
+
+fn image(url: &str) -> Value {
+    json!({"type": "IMAGE", "contactIdentifier": "ana", "content": {"image": {"url": url, "caption": "look"}}})
+}
+
+fn send(app: &TestApp, body: Value) -> Request {
+    app.post("/api/v1/channels/demo-api/messages").json(body)
+}
+
+/// A chunked picture of this size.
+fn picture(size: u64) -> Vec<Part> {
+    let mut head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    head.extend(format!("{:x}\r\n", PNG.len()).bytes());
+    head.extend(PNG);
+    head.extend(b"\r\n");
+    vec![Part::Bytes(head), Part::Zeros(size - PNG.len() as u64)]
+}
+
+/// That nothing was stored: no contact, no conversation, no attachment.
+async fn nothing_was_stored(app: &TestApp) {
+    for list in ["contacts", "conversations"] {
+        let listed = app.get(format!("/api/v1/{list}")).await.expect(200);
+        assert_eq!(listed["data"], json!([]), "{list}");
+    }
+    for _ in 0..1_000 {
+        if files_below(app.files.path()).is_empty() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(files_below(app.files.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn every_kind_of_file_becomes_an_attachment_of_its_message() {
+    let answers = |heard: &Heard| match heard.path() {
+        "/a/photo.png?x=1" => ok("image/png", PNG),
+        "/song" => ok("audio/mpeg", b"ID3\x03\0\0\0\0\0\0"),
+        "/film.mp4" => ok("video/mp4", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"),
+        "/report" => ok("text/csv; charset=utf-8", b"a,b\n1,2\n"),
+        path => unreachable!("{path}"),
+    };
+    let origin = Origin::serve(answers).await;
+    let app = app().await;
+    for (kind, content, filename, mime_type, said) in [
+        (
+            "IMAGE",
+            json!({"image": {"url": origin.url("/a/photo.png?x=1"), "caption": "a photo"}}),
+            "photo.png",
+            "image/png",
+            "a photo",
+        ),
+        ("AUDIO", json!({"audio": {"url": origin.url("/song")}}), "song", "audio/mpeg", "song"),
+        ("VIDEO", json!({"video": {"url": origin.url("/film.mp4")}}), "film.mp4", "video/mp4", "film.mp4"),
+        (
+            "DOCUMENT",
+            json!({"document": {"url": origin.url("/report"), "filename": "../r.csv", "caption": "numbers"}}),
+            "r.csv",
+            "text/csv",
+            "numbers",
+        ),
+    ] {
+        let body = json!({"type": kind, "contactIdentifier": "ana", "content": content});
+        let sent = send(&app, body).await.expect(200);
+        assert_eq!(sent["aiMessages"][0]["content"]["text"]["body"], json!(said), "the agent knows of it");
+        let path = format!("/api/v1/messages/{}", sent["messageId"].as_str().unwrap());
+        let message = app.get(path).await.expect(200);
+        let file = &message["attachments"][0];
+        let shown = app.get(format!("/api/v1/attachments/{}", file["id"].as_str().unwrap())).await.expect(200);
+        assert_eq!(shown["messageId"], sent["messageId"]);
+        assert_eq!((&shown["filename"], &shown["mimeType"]), (&json!(filename), &json!(mime_type)), "{kind}");
+        let bytes = app.get(format!("/api/v1/attachments/{}/content", file["id"].as_str().unwrap())).await.bytes;
+        assert_eq!(json!(bytes.len()), shown["size"]);
+    }
+    assert!(origin.requests().iter().all(|heard| heard.line.starts_with("GET ")));
+    let listed = app.get("/api/v1/conversations").await.expect(200);
+    let path = format!("/api/v1/messages?conversationId={}", listed["data"][0]["id"].as_str().unwrap());
+    let with_files = app.get(format!("{path}&hasAttachments=true")).await.expect(200);
+    assert_eq!(with_files["data"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn the_largest_file_passes_and_one_byte_more_does_not() {
+    let origin = Origin::serve(|heard| match heard.path() {
+        "/fits" => picture(MAX),
+        "/one-more" => picture(MAX + 1),
+        "/endless" => picture(u64::MAX),
+        "/says-so" => {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n", MAX + 1);
+            vec![Part::Bytes([head.as_bytes(), PNG].concat()), Part::Silence]
+        }
+        path => unreachable!("{path}"),
+    })
+    .await;
+    let app = app().await;
+    for path in ["/one-more", "/endless", "/says-so"] {
+        let refused = send(&app, image(&origin.url(path))).await;
+        assert_eq!(refused.json["success"], json!(false));
+        assert_eq!(refused.faults(), ["media_too_large /content/image/url"], "{path}");
+    }
+    nothing_was_stored(&app).await;
+    let sent = send(&app, image(&origin.url("/fits"))).await.expect(200);
+    let message = app.get(format!("/api/v1/messages/{}", sent["messageId"].as_str().unwrap())).await.expect(200);
+    assert_eq!(message["attachments"][0]["size"], json!(MAX));
+}
+
+#[tokio::test]
+async fn what_cannot_be_fetched_is_told_and_leaves_nothing() {
+    let canary = Origin::canary("::1".parse().unwrap()).await;
+    let inside = format!("http://[::1]:{}/", canary.address.port());
+    let origin = Origin::serve(move |heard| match heard.path() {
+        "/missing" => bare(404, ""),
+        "/broken" => bare(500, ""),
+        "/empty" => bare(204, ""),
+        "/closes" => vec![Part::Close],
+        "/says-more-than-comes" => {
+            let head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 50000\r\n\r\n";
+            vec![Part::Bytes([&head[..], PNG].concat()), Part::Close]
+        }
+        "/page" => ok("image/png", b"<html><body>Log in</body></html>"),
+        "/sound" => ok("image/png", b"ID3\x03\0\0\0\0\0\0"),
+        "/packed" => ok("image/png", b"\x1f\x8b\x08\0\0\0\0\0\0\x03"),
+        "/into-the-inside" => bare(302, &format!("Location: {inside}\r\n")),
+        "/into-another-scheme" => bare(302, "Location: file:///etc/passwd\r\n"),
+        "/round" => bare(302, "Location: /round\r\n"),
+        path => unreachable!("{path}"),
+    })
+    .await;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let app = app().await;
+    let (unreachable, mismatch, blocked) = ("media_unreachable", "media_type_mismatch", "blocked_url");
+    for (url, code) in [
+        (origin.url("/missing"), unreachable),
+        (origin.url("/broken"), unreachable),
+        (origin.url("/closes"), unreachable),
+        (origin.url("/says-more-than-comes"), unreachable),
+        (origin.url("/round"), unreachable),
+        (format!("http://{closed}/"), unreachable),
+        (origin.url("/empty"), mismatch),
+        (origin.url("/page"), mismatch),
+        (origin.url("/sound"), mismatch),
+        (origin.url("/packed"), mismatch),
+        (origin.url("/into-the-inside"), blocked),
+        (origin.url("/into-another-scheme"), blocked),
+    ] {
+        let refused = send(&app, image(&url)).idempotency_key("k").await;
+        assert_eq!(refused.json["success"], json!(false), "{url}");
+        assert_eq!(refused.faults(), [format!("{code} /content/image/url")], "{url}");
+    }
+    assert_eq!(canary.connections(), 0);
+    nothing_was_stored(&app).await;
+    // Nothing of it has used the key up.
+    let text = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hello"}}});
+    send(&app, text).idempotency_key("k").await.expect(200);
+}
+
+#[tokio::test]
+async fn no_url_of_the_table_opens_a_connection() {
+    let canary = Origin::canary("127.0.0.1".parse().unwrap()).await;
+    let dns = Dns::serve(|_| vec!["127.0.0.1".parse().unwrap(), "8.8.8.8".parse().unwrap()]).await;
+    let app = TestApp::with_env(&[("TERTULIA_EGRESS_DNS", &dns.address.to_string())]).await;
+    let port = canary.address.port();
+    let literal = notations::PRIVATE_V4.iter().flat_map(|ip| notations::of_v4(*ip));
+    let literal = literal.chain(notations::PRIVATE_V6.iter().map(|ip| format!("[{ip}]")));
+    let named = notations::LOCAL_NAMES.iter().map(|name| (*name).to_owned());
+    let urls = literal.chain(named).chain(["rebinding.example.com".to_owned()]);
+    let urls = urls.map(|host| format!("http://{host}:{port}/x"));
+    let urls: Vec<String> =
+        urls.chain(notations::TRICKS.iter().map(|url| url.replace("PORT", &port.to_string()))).collect();
+    assert!(urls.len() > 400, "{}", urls.len());
+    for url in &urls {
+        let refused = send(&app, image(url)).await.faults();
+        let code = refused[0].split(' ').next().unwrap();
+        assert!(matches!(code, "blocked_url" | "invalid_url"), "{url}: {refused:?}");
+        let callback = json!({"channelId": "demo", "text": "x", "webhookUrl": url});
+        let accepted = app.post("/api/v1/messages").json(callback).await;
+        assert!(accepted.status == 400 || url.contains("example.com:"), "{url}");
+    }
+    assert_eq!(canary.connections(), 0);
+    nothing_was_stored(&app).await;
+}
+
+#[tokio::test]
+async fn a_retry_fetches_nothing_again_and_duplicates_that_race_fetch_once() {
+    let fetched = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&fetched);
+    let origin = Origin::serve(move |_| {
+        // What is there changes with each look.
+        let nth = count.fetch_add(1, Ordering::SeqCst);
+        ok("image/png", &[PNG, &[u8::try_from(nth).unwrap()]].concat())
+    })
+    .await;
+    let app = app().await;
+    let url = origin.url("/p.png");
+    let racing = stream::iter((0..10).map(|_| send(&app, image(&url)).idempotency_key("k").send()));
+    let answers: Vec<Answer> = racing.buffered(10).collect().await;
+    let first = answers[0].bytes.clone();
+    for answer in answers {
+        assert_eq!((answer.status, &answer.bytes), (200, &first), "{answer:?}");
+    }
+    let again = send(&app, image(&url)).idempotency_key("k").await;
+    assert_eq!((again.header("idempotent-replayed"), &again.bytes), ("true", &first));
+    assert_eq!(fetched.load(Ordering::SeqCst), 1);
+    send(&app, image(&origin.url("/other.png"))).idempotency_key("k").await.problem(422, "idempotency_key_reused");
+    assert_eq!(fetched.load(Ordering::SeqCst), 1);
+    assert_eq!(files_below(app.files.path()).len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_judged_before_the_file_is_judged_without_fetching_it() {
+    let origin = Origin::serve(|_| ok("image/png", PNG)).await;
+    let app = app().await;
+    let url = origin.url("/p.png");
+    let bare = json!({"id": "quiet", "name": "q", "kind": "api", "agentId": "echo", "enabled": false});
+    app.post("/api/v1/channels").json(bare).await.expect(201);
+    let to = |channel: &str| app.post(format!("/api/v1/channels/{channel}/messages")).json(image(&url));
+    to("nowhere").await.problem(404, "channel_not_found");
+    to("quiet").await.problem(409, "channel_disabled");
+    let mut wrong = image(&url);
+    wrong["contactIdentifier"] = json!("");
+    send(&app, wrong).await.problem(400, "required");
+    let reader = app.key_with(&["messages:read"]).await;
+    send(&app, image(&url)).key(&reader).await.problem(403, "insufficient_scope");
+    assert_eq!(origin.connections(), 0);
+}
+
+#[tokio::test]
+async fn three_redirects_are_followed_to_the_file() {
+    let origin = Origin::serve(|heard| match heard.path() {
+        "/0" => ok("image/png", PNG),
+        path => {
+            let left: u32 = path[1..].parse().unwrap();
+            bare(302, &format!("Location: /{}\r\n", left - 1))
+        }
+    })
+    .await;
+    let app = app().await;
+    send(&app, image(&origin.url("/3"))).await.expect(200);
+    assert_eq!(send(&app, image(&origin.url("/4"))).await.faults(), ["media_unreachable /content/image/url"]);
+}
+
+/// It takes its time: half a minute of the clock on the wall, so it runs where `TERTULIA_TEST_SLOW` is set.
+#[tokio::test]
+async fn a_slow_drip_ends_after_thirty_seconds() {
+    if std::env::var_os("TERTULIA_TEST_SLOW").is_none() {
+        return;
+    }
+    let origin = Origin::serve(|_| {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\n";
+        vec![Part::Bytes([&head[..], PNG].concat()), Part::Drip]
+    })
+    .await;
+    let app = app().await;
+    let begun = std::time::Instant::now();
+    let refused = send(&app, image(&origin.url("/drip"))).await;
+    assert_eq!(refused.faults(), ["media_timeout /content/image/url"]);
+    let took = begun.elapsed().as_secs_f64();
+    assert!((29.9..32.0).contains(&took), "{took} s");
+    nothing_was_stored(&app).await;
+}
