@@ -254,7 +254,7 @@ impl Machine for Contact {
         None
     }
 
-    fn on_alarm(_: &Node, _: EntityKey, state: &State) -> Command {
+    fn on_alarm(_: &Arc<Node>, _: EntityKey, state: &State) -> Command {
         Command::Update { name: state.name.clone() }
     }
 

@@ -14,10 +14,13 @@ use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::message::{Message, Overlay, ReviewState};
 use crate::node::Node;
+use crate::outbox::state::DELIVERIES;
+use crate::outbox::{DeliveryKey, Listeners, Outbox, Receiver, Settlement};
 use crate::store::{KeyHash, Table, View};
 
 pub mod amend;
 pub mod event;
+mod outgoing;
 pub mod post;
 pub mod review;
 pub mod turn;
@@ -138,6 +141,9 @@ pub struct State {
     /// Sequence of the newest event.
     #[n(11)]
     pub last_seq: u64,
+    /// What is still to be sent of it.
+    #[n(12)]
+    pub outbox: Option<Outbox>,
 }
 
 /// What a conversation can be asked.
@@ -181,6 +187,15 @@ pub enum Command {
     CancelReview {
         /// The message that asked.
         message: MessageId,
+    },
+    /// How far sending its events has come.
+    Settle(Settlement),
+    /// A delivery is to be tried now.
+    Redeliver {
+        /// Which event's, to whom.
+        key: DeliveryKey,
+        /// To whom.
+        receiver: Receiver,
     },
     /// The alarm is due.
     Wake {
@@ -277,6 +292,8 @@ impl Machine for Conversation {
             Command::Amend { message, .. } => review::needs_of(state, *message),
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
+            Command::Settle(settlement) => settlement.needs(),
+            Command::Redeliver { key, .. } => vec![Need::Row(DELIVERIES, key.row())],
             Command::StartTurn { .. } | Command::FinishTurn(_) => Vec::new(),
         }
     }
@@ -287,7 +304,7 @@ impl Machine for Conversation {
         moment: &Moment,
         found: &Found,
     ) -> Result<Decision<Self>, Missing> {
-        match (command, state) {
+        let decided = match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
@@ -302,7 +319,19 @@ impl Machine for Conversation {
             (Command::CancelReview { message }, Some(state)) => review::cancel(state, *message, moment, found),
             (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
+            (Command::Settle(settlement), Some(state)) => outgoing::settle(state, settlement, moment, found),
+            (Command::Redeliver { key, receiver }, Some(state)) => {
+                outgoing::again(state, *key, *receiver, moment, found)
+            }
+        };
+        match decided? {
+            Decision::Change(change) => outgoing::marked(state, change, moment, found).map(Decision::Change),
+            decision => Ok(decision),
         }
+    }
+
+    fn listeners(node: &Node, entity: EntityKey, state: Option<&State>, command: &Command) -> Listeners {
+        outgoing::listeners(node, entity, state, command)
     }
 
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
@@ -320,6 +349,7 @@ impl Machine for Conversation {
                 queued: Vec::new(),
                 next_deadline: None,
                 last_seq: record.seq,
+                outbox: None,
             });
         } else if let Some(state) = state {
             state.last_seq = record.seq;
@@ -333,10 +363,14 @@ impl Machine for Conversation {
 
     fn alarm(state: &State) -> Option<Millis> {
         let turn = state.running.as_ref().map(Turn::look_at);
-        [turn, state.next_deadline].into_iter().flatten().min()
+        let outbox = state.outbox.as_ref().map(|outbox| outbox.look_at);
+        [turn, state.next_deadline, outbox].into_iter().flatten().min()
     }
 
-    fn on_alarm(node: &Node, entity: EntityKey, state: &State) -> Command {
+    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
+        if state.outbox.as_ref().is_some_and(|outbox| outbox.look_at <= node.clock.now()) {
+            node.outbox.alarm::<Self>(node, entity, state);
+        }
         let lost = state.running.as_ref().filter(|turn| !node.turns.is_alive(entity, turn)).map(Turn::current);
         Command::Wake { lost }
     }
@@ -353,7 +387,9 @@ impl Machine for Conversation {
             Command::Update(update) => update.weight(),
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
-            Command::StartTurn { .. }
+            Command::Settle(settlement) => settlement.weight(),
+            Command::Redeliver { .. }
+            | Command::StartTurn { .. }
             | Command::RetryTurn { .. }
             | Command::CancelTurn { .. }
             | Command::CancelReview { .. }
@@ -361,7 +397,7 @@ impl Machine for Conversation {
         }
     }
 
-    fn committed(node: &Arc<Node>, entity: EntityKey, _: &State, records: &[Arc<Record<Event>>]) {
+    fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
         for record in records {
             match &record.event {
                 Event::TurnStarted(turn) => node.turns.start(node, entity, turn, record.trace),
@@ -372,6 +408,7 @@ impl Machine for Conversation {
                 node.subscriptions.publish(entity, record);
             }
         }
+        outgoing::committed(node, entity, state, records);
     }
 
     fn adopted(node: &Arc<Node>, entity: EntityKey) {
@@ -426,6 +463,7 @@ impl State {
             Event::ReviewRequested { expires_at, .. } => {
                 self.next_deadline = Some(self.next_deadline.map_or(*expires_at, |next| next.min(*expires_at)));
             }
+            Event::OutboxMoved { outbox } => self.outbox = *outbox,
             Event::DeadlineMoved { next } => self.next_deadline = *next,
             Event::TurnQueued(turn) => {
                 self.turns = self.turns.max(turn.id.number);

@@ -30,6 +30,7 @@ pub mod machine;
 pub mod message;
 pub mod metrics;
 pub mod node;
+pub mod outbox;
 pub mod ports;
 pub mod registry;
 pub mod store;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::node::Node;
+use crate::outbox::Listeners;
 use crate::store::{KeyHash, KeyRow, Row, RowWrite, Table, ViewWrite};
 use crate::trace::TraceContext;
 
@@ -62,6 +63,8 @@ pub struct Found {
     read: Layer,
     written: Layer,
     firsts: HashMap<Table, First>,
+    /// Who wants to hear of what is decided.
+    listeners: Listeners,
 }
 
 /// How far a list was read from its start.
@@ -121,6 +124,16 @@ impl Found {
             return Err(Missing(vec![Need::First(table, first.limit.max(limit) + deleted)]));
         }
         Ok(rows)
+    }
+
+    /// Who wants to hear of the events that are decided.
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// Decides for these listeners from now on.
+    pub fn set_listeners(&mut self, listeners: Listeners) {
+        self.listeners = listeners;
     }
 
     /// The stored encoding of the event with this sequence, if there is one.
@@ -244,6 +257,11 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// Takes a record into the state. The first record of an entity creates it.
     fn apply(state: &mut Option<Self::State>, record: &Record<Self::Event>);
 
+    /// Who listens to the events of an entity, as far as is known without waiting.
+    fn listeners(_: &Node, _: EntityKey, _: Option<&Self::State>, _: &Self::Command) -> Listeners {
+        Listeners::none()
+    }
+
     /// Whether a record takes a sequence of its own, that is, whether clients see it as an event.
     fn is_event(event: &Self::Event) -> bool;
 
@@ -251,7 +269,7 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     fn alarm(state: &Self::State) -> Option<Millis>;
 
     /// What to ask it when that time has come.
-    fn on_alarm(node: &Node, entity: EntityKey, state: &Self::State) -> Self::Command;
+    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &Self::State) -> Self::Command;
 
     /// The id that clients know the entity by, for traces.
     fn public_id(_: &Self::State) -> Option<String> {

@@ -20,6 +20,7 @@ use crate::limits;
 use crate::machine::{Machine, Record};
 use crate::message::Overlay;
 use crate::metrics::{Metrics, StoreMetrics};
+use crate::outbox::Outboxes;
 use crate::ports::Ports;
 use crate::registry::{self, Registry};
 use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, Order, Row, Store, StoreError, Table, View};
@@ -44,6 +45,7 @@ pub struct Node {
     pub(crate) catalog: Catalog,
     pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) turns: Turns,
+    pub(crate) outbox: Outboxes,
     pub(crate) conversations: Directory<Conversation>,
     pub(crate) contacts: Directory<Contact>,
     pub(crate) workspaces: Directory<Registry>,
@@ -72,6 +74,7 @@ impl Node {
             catalog: Catalog::default(),
             subscriptions: Arc::default(),
             turns: Turns::default(),
+            outbox: Outboxes::default(),
             conversations: Directory::default(),
             contacts: Directory::default(),
             workspaces: Directory::default(),
@@ -136,6 +139,11 @@ impl Node {
         self.turns.running()
     }
 
+    /// What sends events to receivers.
+    pub fn outbox(&self) -> &Outboxes {
+        &self.outbox
+    }
+
     /// Asks a conversation.
     ///
     /// # Errors
@@ -147,6 +155,8 @@ impl Node {
         command: conversation::Command,
         with: Circumstances,
     ) -> Reply<Conversation> {
+        // Where the store cannot say who listens now, the decision takes it that somebody does.
+        let _ = self.outbox.prepare(self, entity.workspace).await;
         self.conversations.ask(self, entity, command, with).await
     }
 
@@ -314,6 +324,8 @@ impl Node {
     pub async fn drain(self: &Arc<Self>, deadline: Instant) {
         let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
         self.turns.drain(half).await;
+        // What is under way may take as long as a receiver may; what is cut off is sent again by the next process.
+        self.outbox.drain(half).await;
         self.admission.close();
         self.stopping.cancel();
         self.conversations.drain(deadline).await;
@@ -337,5 +349,6 @@ async fn sweep(node: Arc<Node>) {
         node.conversations.sweep(now, idle, cap);
         node.contacts.sweep(now, idle, cap);
         node.workspaces.sweep(now, idle, cap);
+        node.outbox.sweep();
     }
 }

@@ -14,6 +14,7 @@ use crate::id::EntityKey;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::node::Node;
 use crate::store::{RowWrite, Table};
+use crate::webhook::WEBHOOK_ENDPOINTS;
 
 /// One row's change.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -132,7 +133,7 @@ impl Machine for Registry {
         None
     }
 
-    fn on_alarm(_: &Node, _: EntityKey, _: &State) -> Command {
+    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &State) -> Command {
         Command { expected: Vec::new(), changes: Vec::new() }
     }
 
@@ -145,12 +146,16 @@ impl Machine for Registry {
         for record in records {
             for change in &record.event.changes {
                 node.catalog.forget(entity, change.table(), &change.key);
+                if change.table() == WEBHOOK_ENDPOINTS {
+                    node.outbox.endpoint_changed(node, entity.workspace, &change.key);
+                }
             }
         }
     }
 
     fn adopted(node: &Arc<Node>, _: EntityKey) {
         node.catalog.forget_all();
+        node.outbox.endpoints_changed();
     }
 }
 

@@ -10,6 +10,7 @@ use crate::clock::Millis;
 use crate::id::{ConversationId, MessageId, TurnId};
 use crate::machine::Record;
 use crate::message::{Content, Message, ReviewState};
+use crate::outbox::Outbox;
 
 /// A message's acceptance, as it is logged.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -171,6 +172,13 @@ pub enum Event {
         #[n(0)]
         next: Option<Millis>,
     },
+    /// What is still to be sent changed; a mark.
+    #[n(18)]
+    OutboxMoved {
+        /// What it is now.
+        #[n(0)]
+        outbox: Option<Outbox>,
+    },
 }
 
 impl Event {
@@ -194,7 +202,7 @@ impl Event {
             Self::TurnCompleted(_) => "turn.completed",
             Self::TurnFailed(_) => "turn.failed",
             Self::TurnCancelled(_) => "turn.cancelled",
-            Self::TurnQueued(_) | Self::DeadlineMoved { .. } => return None,
+            Self::TurnQueued(_) | Self::DeadlineMoved { .. } | Self::OutboxMoved { .. } => return None,
         })
     }
 }

@@ -70,6 +70,8 @@ impl<M: Machine> Draft<M> {
                         random: resident.node.entropy.draw(),
                         key: envelope.key.map(|key| key.hash),
                     };
+                    let state = draft.state.as_ref();
+                    found.set_listeners(M::listeners(&resident.node, resident.entity, state, &envelope.command));
                     match M::decide(draft.state.as_ref(), &envelope.command, &moment, found)? {
                         Decision::Answer(reply) => Ok(Answer::Done(reply)),
                         Decision::Reject(rejection) => Err(Refusal::Rejected(rejection)),

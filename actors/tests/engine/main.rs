@@ -9,6 +9,7 @@ mod golden;
 mod host;
 mod keys;
 mod limits;
+mod outbox;
 mod passivation;
 mod properties;
 mod subscriptions;

@@ -380,7 +380,7 @@ impl Machine for Bomb {
         None
     }
 
-    fn on_alarm(_: &Node, _: EntityKey, _: &Count) -> Option<u64> {
+    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &Count) -> Option<u64> {
         Some(0)
     }
 

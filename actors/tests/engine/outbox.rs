@@ -1,0 +1,597 @@
+//! What is sent to receivers: in order, at least once, and nothing of it where nobody listens.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actors::channel::{CHANNELS, Channel, ChannelKind, conversation_of};
+use actors::clock::{Clock, Millis};
+use actors::codec;
+use actors::conversation::amend::{Amendment, Receipt as Came};
+use actors::conversation::review::Response;
+use actors::conversation::{BusyPolicy, Command, Conversation, Opening, Origin, Post};
+use actors::directory::Circumstances;
+use actors::id::{Address, ConversationId, EndpointId, EntityKey, MessageId};
+use actors::limits;
+use actors::message::{Callback, Content, Json, NewMessage, Review};
+use actors::node::Node;
+use actors::outbox::pending::{self, Standing, Status};
+use actors::outbox::state::{ENDED, PENDING, parse_ended_key, parse_pending_key};
+use actors::outbox::{Deliverer, Happened, Parcel, Receipt};
+use actors::ports::Ports;
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::store::memory::MemoryStore;
+use actors::store::{KeyRange, Order, Store};
+use actors::webhook::{DisabledReason, Format, WEBHOOK_ENDPOINTS, WebhookEndpoint};
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep};
+
+use crate::support::*;
+
+/// What a receiver does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Answer(u16),
+    AskForTime(u64),
+    Hang,
+    Refuse,
+}
+
+/// Something that has arrived somewhere.
+#[derive(Clone, Debug)]
+struct Arrived {
+    at: Millis,
+    parcel: Parcel,
+    /// What it was answered.
+    status: Option<u16>,
+}
+
+impl Arrived {
+    fn seq(&self) -> u64 {
+        self.parcel.id.number
+    }
+
+    fn name(&self) -> &'static str {
+        let Happened::Conversation(record) = &self.parcel.event;
+        record.event.name().unwrap()
+    }
+}
+
+/// Every receiver there is.
+struct Sink {
+    clock: Arc<TokioClock>,
+    moods: Mutex<HashMap<String, Mood>>,
+    arrived: Mutex<Vec<Arrived>>,
+}
+
+impl Sink {
+    fn mood(&self, url: &str, mood: Mood) {
+        self.moods.lock().unwrap().insert(url.to_owned(), mood);
+    }
+
+    fn arrived(&self) -> Vec<Arrived> {
+        self.arrived.lock().unwrap().clone()
+    }
+
+    /// What came to `url`, taken or not.
+    fn at(&self, url: &str) -> Vec<Arrived> {
+        self.arrived().into_iter().filter(|arrived| arrived.parcel.url == url).collect()
+    }
+
+    /// The sequences that `url` took.
+    fn taken(&self, url: &str) -> Vec<u64> {
+        let taken = |arrived: &Arrived| arrived.status.is_some_and(|status| (200..300).contains(&status));
+        self.at(url).iter().filter(|arrived| taken(arrived)).map(Arrived::seq).collect()
+    }
+}
+
+/// The port needs a type of its own.
+struct Way(Arc<Sink>);
+
+impl Deliverer for Way {
+    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Receipt> {
+        Box::pin(async move {
+            assert!(!parcel.secrets.is_empty(), "nothing leaves unsigned");
+            let mood = self.0.moods.lock().unwrap().get(&parcel.url).copied().unwrap_or(Mood::Answer(200));
+            let receipt = match mood {
+                Mood::Answer(status) => Receipt { status: Some(status), ..Receipt::default() },
+                Mood::AskForTime(millis) => {
+                    Receipt { status: Some(503), retry_after_millis: Some(millis), ..Receipt::default() }
+                }
+                Mood::Hang => std::future::pending().await,
+                Mood::Refuse => Receipt { error: Some("refused".to_owned()), ..Receipt::default() },
+            };
+            let (at, status) = (self.0.clock.now(), receipt.status);
+            self.0.arrived.lock().unwrap().push(Arrived { at, parcel, status });
+            receipt
+        })
+    }
+}
+
+/// A node, its receivers and its store.
+struct Bench<S> {
+    node: Arc<Node>,
+    sink: Arc<Sink>,
+    store: Arc<S>,
+    clock: Arc<TokioClock>,
+}
+
+impl<S: Store> Bench<S> {
+    fn on(store: S) -> Self {
+        let clock = TokioClock::start();
+        let sink = Arc::new(Sink { clock: Arc::clone(&clock), moods: Mutex::default(), arrived: Mutex::default() });
+        let store = Arc::new(store);
+        Self { node: start(&store, &clock, &sink), sink, store, clock }
+    }
+
+    /// Another process on the same store, which knows nothing but what is stored.
+    fn restart(&mut self) {
+        self.node = start(&self.store, &self.clock, &self.sink);
+    }
+
+    async fn endpoint(&self, n: u8, change: impl FnOnce(&mut WebhookEndpoint)) -> WebhookEndpoint {
+        let now = self.clock.now();
+        let mut endpoint = WebhookEndpoint {
+            id: EndpointId::new(now, Address([n; 10])),
+            url: format!("https://example.com/{n}"),
+            events: vec!["*".to_owned()],
+            channel: None,
+            format: Format::Standard,
+            disabled: None,
+            secret: format!("whsec_{n}"),
+            retired_secret: None,
+            since: now,
+            updated_at: None,
+        };
+        change(&mut endpoint);
+        self.store_endpoint(&endpoint).await;
+        endpoint
+    }
+
+    async fn store_endpoint(&self, endpoint: &WebhookEndpoint) {
+        put(&self.node, WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes(), codec::encode(endpoint)).await;
+    }
+
+    async fn channel(&self, id: &str, webhook_url: Option<&str>) {
+        let channel = Channel {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            kind: ChannelKind::Human,
+            agent: None,
+            busy_policy: BusyPolicy::Queue,
+            enabled: true,
+            webhook_url: webhook_url.map(str::to_owned),
+            webhook_secret: "whsec_channel".to_owned(),
+            review_defaults: None,
+            review_seconds: None,
+            created_at: NOW,
+            updated_at: None,
+            retired_secret: None,
+        };
+        put(&self.node, CHANNELS, id.as_bytes(), codec::encode(&channel)).await;
+    }
+
+    async fn say(&self, n: u64, text: &str) {
+        self.ask(entity(n), post(entity(n), text)).await;
+    }
+
+    async fn ask(&self, entity: EntityKey, command: Command) {
+        self.node.conversation(entity, command, Circumstances::default()).await.unwrap();
+    }
+
+    /// A message on a human channel; answers its id.
+    async fn post_to(&self, channel: &str, content: Content) -> MessageId {
+        let entity = conversation_of(WORKSPACE, channel);
+        let opening = Opening {
+            id: ConversationId::new(self.clock.now(), entity.id),
+            origin: Origin::Human { channel: channel.to_owned() },
+            ..opening(entity)
+        };
+        let message = NewMessage { content: Arc::new(content), parent: None, review_millis: None };
+        let post = Post { opening: Some(opening), expected: None, messages: vec![message], turn: None };
+        let posted = self.node.conversation(entity, Command::Post(post), Circumstances::default()).await.unwrap();
+        messages(posted)[0].id
+    }
+
+    /// Every delivery that has ended, by the time of its event.
+    async fn ended(&self) -> Vec<Standing> {
+        let rows = self.store.view(WORKSPACE, ENDED, KeyRange::default(), Order::Asc, 100_000).await.unwrap();
+        let mut all = Vec::new();
+        for row in rows {
+            let (_, entity, key) = parse_ended_key(WORKSPACE, &row.key).unwrap();
+            all.push(pending::ended(&self.node, entity, key).await.unwrap().expect("a list entry has its row"));
+        }
+        all
+    }
+
+    /// Everything that is still to be sent.
+    async fn pending(&self) -> Vec<Standing> {
+        let rows = self.store.view(WORKSPACE, PENDING, KeyRange::default(), Order::Asc, 100_000).await.unwrap();
+        let mut all = Vec::new();
+        for row in rows {
+            let key = parse_pending_key(WORKSPACE, &row.key).unwrap();
+            let found = pending::pending(&self.node, key, 0, 1_000).await.unwrap();
+            assert_eq!(found.upto, None);
+            all.extend(found.standing.into_iter().map(|(_, standing)| standing));
+        }
+        all
+    }
+
+    /// Nothing is left to be sent or noted.
+    async fn assert_sent(&self) {
+        assert_eq!(self.pending().await, []);
+        assert_eq!((self.node.outbox().active(), self.node.outbox().in_flight()), (0, 0));
+    }
+
+    /// The same, and nothing is left to be woken for.
+    async fn assert_settled(&self) {
+        self.assert_sent().await;
+        assert_eq!(self.store.due(None, Millis(u64::MAX), 10).await.unwrap(), []);
+    }
+}
+
+fn start<S: Store>(store: &Arc<S>, clock: &Arc<TokioClock>, sink: &Arc<Sink>) -> Arc<Node> {
+    let (store, clock): (Arc<S>, Arc<TokioClock>) = (Arc::clone(store), Arc::clone(clock));
+    let ports = Ports { deliverer: Arc::new(Way(Arc::clone(sink))), ..Ports::default() };
+    Node::start(store, clock, entropy(), ports)
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const ONE: &str = "https://example.com/1";
+const TWO: &str = "https://example.com/2";
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_that_nobody_listens_to_pays_nothing() {
+    let gate = Gate::new();
+    let bench = Bench::on(gate.clone());
+    bench.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
+    bench.endpoint(2, |endpoint| endpoint.channel = Some("elsewhere".to_owned())).await;
+    bench.endpoint(3, |endpoint| endpoint.disabled = Some(DisabledReason::Manual)).await;
+    let before = gate.commits();
+    for n in 0..20 {
+        bench.say(1, &format!("{n}")).await;
+    }
+    sleep(secs(60)).await;
+    assert_eq!(gate.commits() - before, 20, "one commit a message and none beside");
+    let state = bench.node.state::<Conversation>(entity(1)).await.unwrap().unwrap();
+    assert_eq!((state.outbox, bench.sink.arrived().len()), (None, 0));
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_subscribed_to_arrives_at_once_in_order_and_is_noted_in_one_commit_a_burst() {
+    let gate = Gate::new();
+    let bench = Bench::on(gate.clone());
+    let endpoint = bench.endpoint(1, |_| {}).await;
+    let before = gate.commits();
+    for n in 0..50 {
+        bench.say(1, &format!("{n}")).await;
+    }
+    settle().await;
+    assert_eq!(bench.sink.taken(ONE), (1..=51).collect::<Vec<_>>(), "the beginning and fifty messages");
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(gate.commits() - before, 51, "fifty messages and a note");
+    bench.assert_settled().await;
+    let ended = bench.ended().await;
+    assert_eq!(ended.len(), 51);
+    for (standing, arrived) in ended.iter().zip(bench.sink.at(ONE)) {
+        assert_eq!((standing.status, standing.event), (Status::Delivered, arrived.parcel.id));
+        assert_eq!((standing.event_type.as_str(), standing.url.as_str()), (arrived.name(), ONE));
+        assert_eq!((standing.attempts.len(), standing.attempts[0].status), (1, Some(200)));
+        assert_eq!(arrived.parcel.secrets, [endpoint.secret.as_str()]);
+        let found = pending::find(&bench.node, WORKSPACE, standing.id).await.unwrap();
+        assert_eq!(found.as_ref(), Some(standing));
+        assert_eq!(pending::find(&bench.node, Address([2; 10]), standing.id).await.unwrap(), None, "elsewhere");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_fails_is_tried_as_published_and_gets_everything_in_order() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |_| {}).await;
+    bench.endpoint(2, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Answer(500));
+    bench.say(1, "a").await;
+    sleep(secs(1)).await;
+    bench.say(1, "b").await;
+    sleep(secs(1)).await;
+    let pending = bench.pending().await;
+    assert_eq!(pending.iter().map(|standing| standing.event.number).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(pending.iter().map(|standing| standing.attempts.len()).collect::<Vec<_>>(), [1, 0, 0]);
+    assert!(pending.iter().all(|standing| standing.status == Status::Pending && standing.next_at.is_some()));
+    for standing in &pending {
+        assert_eq!(pending::find(&bench.node, WORKSPACE, standing.id).await.unwrap().as_ref(), Some(standing));
+    }
+    assert_eq!(bench.sink.taken(TWO), [1, 2, 3], "others get theirs all the same");
+    sleep(secs(200)).await;
+    let tried: Vec<_> =
+        bench.sink.at(ONE).iter().map(|arrived| (arrived.seq(), arrived.at.since(NOW) / 1_000)).collect();
+    let [(1, 0), (1, second), (1, third), (1, fourth)] = tried[..] else { panic!("{tried:?}") };
+    assert!((5..=6).contains(&second) && (35..=42).contains(&third) && (155..=186).contains(&fourth), "{tried:?}");
+    bench.sink.mood(ONE, Mood::Answer(204));
+    sleep(secs(720)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2, 3]);
+    bench.assert_settled().await;
+    let ended = bench.ended().await;
+    let first = ended.iter().find(|standing| standing.url == ONE && standing.event.number == 1).unwrap();
+    let statuses: Vec<_> = first.attempts.iter().map(|attempt| attempt.status).collect();
+    assert_eq!(statuses, [Some(500), Some(500), Some(500), Some(500), Some(204)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_never_answers_is_given_up_after_72_hours_and_the_next_event_gets_its_turn() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Hang);
+    bench.say(1, "a").await;
+    sleep(secs(3_600)).await;
+    bench.say(1, "b").await;
+    sleep(secs(71 * 3_600 - 60)).await;
+    assert_eq!(bench.ended().await.len(), 0);
+    sleep(secs(3_600 + 120)).await;
+    let ended = bench.ended().await;
+    assert!(ended.len() == 3 && ended.iter().all(|standing| standing.status == Status::Failed), "{ended:#?}");
+    assert!(ended[0].attempts.len() > 12 && ended[1].attempts.len() == 1 && ended[2].attempts.len() < 8, "{ended:#?}");
+    let attempt = &ended[0].attempts[0];
+    assert_eq!((attempt.status, attempt.duration_millis), (None, 15_000));
+    assert!(attempt.error.as_ref().unwrap().contains("15 s"));
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_right_after_a_commit_delivers_in_the_next_process() {
+    // Nothing is sent by a node that is as good as dead: its receivers hang.
+    let mut bench = Bench::on(Gate::new());
+    bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Hang);
+    bench.say(1, "a").await;
+    assert_eq!(bench.pending().await.len(), 2, "what was not tried yet is seen too");
+    bench.node.drain(Instant::now()).await;
+    bench.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(10)).await;
+    bench.restart();
+    sleep(secs(1)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2]);
+    sleep(secs(5)).await;
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_when_a_node_stops_is_noted_and_not_sent_again() {
+    let mut bench = Bench::on(Gate::new());
+    bench.endpoint(1, |_| {}).await;
+    bench.say(1, "a").await;
+    bench.node.drain(Instant::now() + secs(10)).await;
+    assert_eq!((bench.node.outbox().active(), bench.sink.taken(ONE)), (0, vec![1, 2]));
+    bench.restart();
+    sleep(secs(60)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2]);
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want_it() {
+    let bench = Bench::on(MemoryStore::default());
+    let (hook, message_hook, callback_url) = ("https://c.example/", "https://m.example/", "https://r.example/");
+    bench.channel("demo", Some(hook)).await;
+    bench.channel("quiet", None).await;
+    bench.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
+    bench.endpoint(2, |endpoint| endpoint.url = hook.to_owned()).await;
+    let review = |url: &str| Review {
+        kind: "approval".to_owned(),
+        payload: None,
+        callback: Some(Callback {
+            url: url.to_owned(),
+            method: "PUT".to_owned(),
+            headers: vec![("X-Run".to_owned(), "7".to_owned())],
+        }),
+        expires_at: NOW.plus(1_000_000),
+        on_expire: None,
+        quorum: None,
+    };
+    let with = |url: &str, hook: &str| Content {
+        review: Some(review(url)),
+        webhook_url: Some(hook.to_owned()),
+        ..content("may I?")
+    };
+    let first = bench.post_to("demo", with(callback_url, message_hook)).await;
+    let second = bench.post_to("quiet", with(message_hook, message_hook)).await;
+    bench.post_to("quiet", content("nobody hears this but endpoint 2")).await;
+    let entities = ["demo", "quiet"].map(|channel| conversation_of(WORKSPACE, channel));
+    for (entity, message) in entities.into_iter().zip([first, second]) {
+        let response = Response {
+            message,
+            response: Json::from_checked("{\"selectedOption\":\"approve\"}"),
+            feedback: None,
+            principal: "ana".to_owned(),
+        };
+        bench.ask(entity, Command::Respond(response)).await;
+        bench.ask(entity, Command::Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
+    }
+    sleep(secs(1)).await;
+    let names = |url: &str, channel: usize| {
+        let of = |arrived: &Arrived| arrived.parcel.entity == entities[channel];
+        let names: Vec<_> = bench.sink.at(url).iter().filter(|arrived| of(arrived)).map(Arrived::name).collect();
+        names
+    };
+    let all = ["conversation.created", "message.created", "review.requested", "review.completed", "message.read"];
+    assert_eq!(names(hook, 0), all, "the channel's and endpoint 2's URL is one");
+    assert_eq!(names(message_hook, 0), &all[1..]);
+    assert_eq!(names(callback_url, 0), ["review.completed"]);
+    assert_eq!(names(ONE, 0), ["review.requested", "review.completed"]);
+    assert_eq!(names(message_hook, 1), &all[1..], "the message's and the callback's URL is one");
+    assert_eq!(names(hook, 1).len(), 6);
+    for arrived in bench.sink.at(callback_url).into_iter().chain(bench.sink.at(message_hook)) {
+        let asked = arrived.name() == "review.completed"
+            && (arrived.parcel.url == callback_url || arrived.parcel.entity == entities[1]);
+        let (method, headers) = if asked { ("PUT", 1) } else { ("POST", 0) };
+        assert_eq!((arrived.parcel.method.as_str(), arrived.parcel.headers.len()), (method, headers));
+        assert_eq!(arrived.parcel.secrets, ["whsec_channel"]);
+    }
+    let ids: Vec<_> =
+        bench.sink.arrived().iter().filter(|a| a.name() == "review.completed").map(|a| a.parcel.id).collect();
+    assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), 2, "one id for all receivers");
+    bench.assert_sent().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_gone_is_disabled_and_told_nothing_more_until_it_is_enabled() {
+    let bench = Bench::on(MemoryStore::default());
+    let endpoint = bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Answer(500));
+    bench.say(1, "a").await;
+    bench.say(2, "b").await;
+    sleep(secs(1)).await;
+    bench.sink.mood(ONE, Mood::Answer(410));
+    sleep(secs(10)).await;
+    let (registry, id) = (EntityKey::workspace(WORKSPACE), endpoint.id.to_string());
+    let row = bench.node.configured::<WebhookEndpoint>(registry, WEBHOOK_ENDPOINTS, id.as_bytes());
+    let off = row.await.unwrap().unwrap();
+    assert_eq!(off.disabled, Some(DisabledReason::Gone));
+    assert!(bench.sink.at(ONE).len() <= 4, "no more than was under way");
+    let ended = bench.ended().await;
+    assert!(ended.len() == 4 && ended.iter().all(|standing| standing.status == Status::Failed), "{ended:#?}");
+    bench.say(1, "nobody hears this").await;
+    sleep(secs(1)).await;
+    let back = WebhookEndpoint { disabled: None, since: bench.clock.now(), ..WebhookEndpoint::clone(&off) };
+    bench.sink.mood(ONE, Mood::Answer(200));
+    bench.store_endpoint(&back).await;
+    bench.say(1, "c").await;
+    sleep(secs(1)).await;
+    assert_eq!(bench.sink.taken(ONE), [4], "what came meanwhile is not sent");
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_once() {
+    let bench = Bench::on(MemoryStore::default());
+    let endpoint = bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Answer(500));
+    bench.say(1, "a").await;
+    sleep(secs(700)).await;
+    let tries = bench.sink.at(ONE).len();
+    bench.sink.mood(ONE, Mood::Answer(200));
+    let waiting = bench.pending().await;
+    let again = async |standing: &Standing| {
+        let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
+        bench.ask(entity, Command::Redeliver { key, receiver: standing.receiver }).await;
+        sleep(secs(2)).await;
+    };
+    again(&waiting[0]).await;
+    assert_eq!((bench.sink.at(ONE).len(), bench.sink.taken(ONE)), (tries + 2, vec![1, 2]));
+    bench.assert_settled().await;
+    // What has arrived is sent once more, beside the others, and may fail and wait like the first time.
+    bench.sink.mood(ONE, Mood::Refuse);
+    let arrived = bench.ended().await;
+    again(&arrived[0]).await;
+    let standing = pending::find(&bench.node, WORKSPACE, arrived[0].id).await.unwrap().unwrap();
+    assert_eq!((standing.status, bench.ended().await.len()), (Status::Pending, 1));
+    assert_eq!(bench.pending().await, [standing.clone()]);
+    assert_eq!(standing.attempts.len(), arrived[0].attempts.len() + 1);
+    bench.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(10)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2, 1]);
+    bench.assert_settled().await;
+    // An endpoint that is deleted takes what waits for it with it.
+    bench.sink.mood(ONE, Mood::Refuse);
+    bench.say(1, "b").await;
+    sleep(secs(1)).await;
+    let changes = vec![actors::registry::RowChange::delete(WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes())];
+    let command = actors::registry::Command { expected: Vec::new(), changes };
+    bench.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+    sleep(secs(1)).await;
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_asks_for_time_gets_it() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::AskForTime(300_000));
+    bench.say(1, "a").await;
+    sleep(secs(1)).await;
+    bench.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(298)).await;
+    assert_eq!(bench.sink.at(ONE).len(), 1);
+    sleep(secs(3)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lost_and_order_is_kept_on_a_store_that_fails_and_with_receivers_that_fail() {
+    for seed in 0..8 {
+        let store = FaultyStore::new(MemoryStore::default(), seed, Rates::default());
+        let mut bench = Bench::on(store);
+        bench.endpoint(1, |_| {}).await;
+        bench.endpoint(2, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+        bench.store.set_rates(Rates::OFTEN);
+        let mut random = Random(seed);
+        for n in 0..60 {
+            let moods = [Mood::Answer(200), Mood::Answer(200), Mood::Answer(500), Mood::Refuse, Mood::Hang];
+            bench.sink.mood(ONE, moods[random.below(5) as usize]);
+            let e = entity(random.below(3));
+            // What is refused or of unknown outcome may or may not be there; the log says.
+            drop(bench.node.conversation(e, post(e, &format!("{n}")), Circumstances::default()).await);
+            sleep(Duration::from_millis(random.below(4_000))).await;
+            if random.below(20) == 0 {
+                bench.restart();
+            }
+        }
+        bench.sink.mood(ONE, Mood::Answer(200));
+        bench.store.calm();
+        sleep(secs(2 * 3_600)).await;
+        for n in 0..3 {
+            let log = log(&bench.node, entity(n)).await;
+            for (url, skip) in [(ONE, 0), (TWO, 1)] {
+                let of = |arrived: &&Arrived| arrived.parcel.entity == entity(n) && arrived.status == Some(200);
+                let mut newest = 0;
+                for arrived in bench.sink.at(url).iter().filter(of) {
+                    assert!(arrived.seq() <= newest + 1 + skip, "seed {seed}: {} after {newest}", arrived.seq());
+                    newest = newest.max(arrived.seq());
+                }
+                assert_eq!(newest, log.len() as u64, "seed {seed}: {:?}", bench.store.injected());
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_time_of_others() {
+    const WAITING: u64 = 100_000;
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |endpoint| endpoint.channel = None).await;
+    bench.sink.mood(ONE, Mood::Hang);
+    for n in 0..WAITING {
+        bench.say(n, "a").await;
+        if n % 500 == 0 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+    let mut most = (0, 0);
+    for _ in 0..120 {
+        sleep(secs(5)).await;
+        most = (most.0.max(bench.node.outbox().active()), most.1.max(bench.node.outbox().in_flight()));
+    }
+    assert!(most.0 <= limits::GATE_WAITING + 64 && most.1 <= limits::GATE_FIRST, "{most:?}");
+    assert_eq!(bench.node.outbox().closed_gates(), 1);
+    // A hundred thousand wait; whoever listens elsewhere hears at once.
+    bench.endpoint(2, |_| {}).await;
+    for n in WAITING..WAITING + 100 {
+        bench.say(n, "b").await;
+        settle().await;
+        let newest = bench.sink.at(TWO).last().unwrap().at;
+        assert!(bench.clock.now().since(newest) <= 5, "late");
+    }
+    // Once it is back, all of them get theirs without waiting for their own time.
+    bench.sink.mood(ONE, Mood::Answer(200));
+    let back = bench.clock.now();
+    while bench.sink.taken(ONE).len() < 2 * WAITING as usize && bench.clock.now().since(back) < 7_200_000 {
+        sleep(secs(5)).await;
+    }
+    assert!(bench.clock.now().since(back) < 600_000, "{} ms", bench.clock.now().since(back));
+    sleep(secs(60)).await;
+    bench.assert_settled().await;
+}
