@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use tokio::sync::watch;
 
 use crate::config::{CidrList, Config};
+use crate::egress::Egress;
 use crate::http::body::MaxBodyBytes;
 use crate::http::rate::{Meter, RateLimiter};
 use crate::secret::Pepper;
@@ -25,6 +26,7 @@ struct Shared {
     limiter: RateLimiter,
     meters: DashMap<actors::id::KeyId, Arc<Meter>>,
     egress_allow: CidrList,
+    egress: Egress,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
     sample_new_traces: bool,
@@ -34,13 +36,14 @@ struct Shared {
 impl App {
     /// The handlers' view of a running node.
     #[must_use]
-    pub fn new(node: Arc<Node>, pepper: Pepper, config: &Config) -> Self {
+    pub fn new(node: Arc<Node>, pepper: Pepper, egress: Egress, config: &Config) -> Self {
         Self(Arc::new(Shared {
             node,
             pepper,
             limiter: RateLimiter::new(config.rate_limit),
             meters: DashMap::new(),
             egress_allow: config.egress_allow.clone(),
+            egress,
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
             sample_new_traces: config.otlp_endpoint.is_some(),
@@ -85,6 +88,12 @@ impl App {
     #[must_use]
     pub fn egress_allow(&self) -> &CidrList {
         &self.0.egress_allow
+    }
+
+    /// Calls users' URLs.
+    #[must_use]
+    pub fn egress(&self) -> &Egress {
+        &self.0.egress
     }
 
     /// The longest a request waits for an agent's reply.

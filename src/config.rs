@@ -87,6 +87,8 @@ pub struct Config {
     pub migrate: bool,
     /// Networks that users' URLs may reach although they are not public.
     pub egress_allow: CidrList,
+    /// Where the names in such URLs are looked up; empty: as the system's configuration says.
+    pub egress_name_servers: Vec<SocketAddr>,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
     /// How it is logged.
@@ -148,6 +150,7 @@ fn build(mut settings: Settings, wrong: &mut Vec<Wrong>) -> Option<Config> {
     let cql_keyspace = values.read("cql.keyspace", parse::keyspace);
     let migrate = values.read("cql.migrate", parse::boolean);
     let egress_allow = values.read("egress.allow", str::parse);
+    let egress_name_servers = values.read("egress.name_servers", parse::addresses);
     let log_filter = values.read("log.filter", parse::filter);
     let log_format = values.read("log.format", parse::log_format);
     let otlp_endpoint = values.read("telemetry.otlp_endpoint", parse::endpoint);
@@ -176,6 +179,7 @@ fn build(mut settings: Settings, wrong: &mut Vec<Wrong>) -> Option<Config> {
         cql_keyspace: cql_keyspace?,
         migrate: migrate?,
         egress_allow: egress_allow?,
+        egress_name_servers: egress_name_servers?,
         log_filter: log_filter?,
         log_format: log_format?,
         otlp_endpoint: otlp_endpoint?,

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod bootstrap;
 pub mod config;
+pub mod egress;
 pub mod http;
 pub mod json;
 pub mod keys;
@@ -16,4 +17,8 @@ pub mod server;
 pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;
+
+/// What calls to other servers say of who makes them.
+pub(crate) const USER_AGENT: &str = concat!("tertulia/", env!("CARGO_PKG_VERSION"));

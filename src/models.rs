@@ -7,7 +7,6 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actors::agent::{Completion, Models, Prompt};
@@ -18,8 +17,6 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, StatusCode, header};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::fault::{Fault, Refused};
@@ -76,7 +73,7 @@ impl OpenAi {
     /// When TLS or the client cannot be configured.
     pub fn new(entropy: Entropy) -> Result<Self, OpenAiError> {
         let client = Client::builder()
-            .tls_backend_preconfigured(tls()?)
+            .tls_backend_preconfigured(crate::tls::client()?)
             // With one call a connection, a call that is dropped takes its socket with it, and the endpoint stops
             // working on an answer that nobody reads.
             .http1_only()
@@ -87,7 +84,7 @@ impl OpenAi {
             .no_proxy()
             // One policy, the one here.
             .retry(reqwest::retry::never())
-            .user_agent(concat!("tertulia/", env!("CARGO_PKG_VERSION")))
+            .user_agent(crate::USER_AGENT)
             .build()?;
         Ok(Self { client, entropy, retries: Retries::default(), answer_bytes: ANSWER_BYTES })
     }
@@ -153,21 +150,6 @@ impl Models for OpenAi {
                 }
             }
         })
-    }
-}
-
-/// TLS with a provider of its own, so that no process-wide default must be installed first.
-fn tls() -> Result<ClientConfig, rustls::Error> {
-    let builder = || {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
-    };
-    match builder()?.with_platform_verifier() {
-        Ok(builder) => Ok(builder.with_no_client_auth()),
-        Err(error) => {
-            tracing::warn!(%error, "no trusted root certificates: models behind https cannot be reached");
-            Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
-        }
     }
 }
 

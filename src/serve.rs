@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::App;
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::{Config, Secret};
+use crate::egress::{Egress, EgressError};
 use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
 use crate::server::{ServerOptions, serve};
@@ -57,6 +58,9 @@ pub enum ServeError {
     /// No ids can be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+    /// Users' URLs cannot be called.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// Model endpoints cannot be called.
     #[error(transparent)]
     Models(#[from] OpenAiError),
@@ -78,8 +82,9 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let (failed, failure) = mpsc::channel(1);
     // Only the first reason counts, and only somebody who still listens needs it.
     let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why))))?;
+    let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?;
     let node = Node::start(store, Arc::new(SystemClock), entropy()?, Arc::new(OpenAi::new(entropy()?)?));
-    let served = serve_node(&node, config, asked, failure).await;
+    let served = serve_node(&node, egress, config, asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
         node.drain(Instant::now() + Duration::from_secs(1)).await;
@@ -100,6 +105,7 @@ struct Stopped;
 
 async fn serve_node(
     node: &Arc<Node>,
+    egress: Egress,
     config: &Config,
     asked: impl Future<Output = &'static str>,
     mut failure: mpsc::Receiver<String>,
@@ -111,7 +117,7 @@ async fn serve_node(
         say(&format!("tertulia made an admin API key, shown only this once: {key}"))
     })
     .await?;
-    let app = App::new(Arc::clone(node), pepper, config);
+    let app = App::new(Arc::clone(node), pepper, egress, config);
     let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
     let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
     let serving = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));

@@ -17,6 +17,14 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
 }
 
+pub(super) fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
+    let addresses = text.split(',').map(str::trim).filter(|address| !address.is_empty());
+    addresses
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|_| "IP addresses with ports, comma-separated, such as 9.9.9.9:53,[2620:fe::fe]:53".to_owned())
+}
+
 pub(super) fn number(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse()

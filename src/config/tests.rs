@@ -122,6 +122,7 @@ fn every_value_out_of_its_bounds_is_refused() {
         ("TERTULIA_CQL_NODES", &["db", "db:0", ":9042", "db:9042;x", "a b:9042", "[::z]:9042"]),
         ("TERTULIA_CQL_KEYSPACE", &["1a", "a-b", "a;drop"]),
         ("TERTULIA_EGRESS_ALLOW", &["10.0.0.1/8", "everything"]),
+        ("TERTULIA_EGRESS_DNS", &["9.9.9.9", "dns.example:53", "9.9.9.9:53;1.1.1.1:53"]),
         ("TERTULIA_LOG", &["loud", "info,loud", "tertulia=loud"]),
         ("TERTULIA_LOG_FORMAT", &["xml"]),
         ("TERTULIA_MIGRATE", &["yes please"]),

@@ -1,5 +1,6 @@
 //! Calls over real sockets on the loopback address; each endpoint here plays a script of answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actors::agent::{Agent, ChatMessage, Models as _, Prompt, Provider};

@@ -8,7 +8,7 @@ use actors::{clock::ManualClock, id::EntityKey};
 use bytes::Bytes;
 
 use super::*;
-use crate::config::ConfigArgs;
+use crate::config::{CidrList, ConfigArgs};
 
 /// Any free ports, and a configured key, so that nothing is printed but the ready line.
 fn config() -> Config {
@@ -20,6 +20,10 @@ fn config() -> Config {
     Config::load(&ConfigArgs::default(), &env, &|_| Err(ErrorKind::NotFound.into())).unwrap()
 }
 
+fn egress() -> Egress {
+    Egress::new(CidrList::default(), &[]).unwrap()
+}
+
 fn node(store: &MemoryStore) -> Arc<Node> {
     let entropy = Entropy::seeded([3; 32]);
     Node::start(Arc::new(store.clone()), Arc::new(ManualClock::default()), entropy, Arc::new(NoModels))
@@ -29,7 +33,7 @@ fn node(store: &MemoryStore) -> Arc<Node> {
 async fn a_server_that_is_asked_to_stop_closes_its_store_and_ends_well() {
     let store = MemoryStore::default();
     let (_failed, failure) = mpsc::channel(1);
-    let served = serve_node(&node(&store), &config(), ready("SIGTERM"), failure).await;
+    let served = serve_node(&node(&store), egress(), &config(), ready("SIGTERM"), failure).await;
     assert!(served.is_ok());
     let read = store.row(EntityKey::INSTALLATION, Table(35), Bytes::new()).await;
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
@@ -39,7 +43,7 @@ async fn a_server_that_is_asked_to_stop_closes_its_store_and_ends_well() {
 async fn a_store_that_fails_ends_the_server_with_its_reason() {
     let (failed, failure) = mpsc::channel(1);
     failed.try_send("no space left".to_owned()).unwrap();
-    let served = serve_node(&node(&MemoryStore::default()), &config(), pending(), failure).await;
+    let served = serve_node(&node(&MemoryStore::default()), egress(), &config(), pending(), failure).await;
     let Err(error) = served else { panic!("it ended well") };
     assert_eq!(error.to_string(), "the store failed: no space left");
 }
@@ -50,7 +54,7 @@ async fn without_a_word_from_anybody_it_goes_on() {
     drop(failed);
     let node = node(&MemoryStore::default());
     let config = config();
-    let served = serve_node(&node, &config, pending(), failure);
+    let served = serve_node(&node, egress(), &config, pending(), failure);
     tokio::select! {
         biased;
         _ = served => panic!("nobody asked it to stop"),

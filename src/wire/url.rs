@@ -7,7 +7,7 @@ pub mod address;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use crate::json::fields::Value;
 use crate::json::report::Report;
@@ -18,6 +18,14 @@ pub const MAX_CHARS: usize = 2_048;
 
 /// Names that end so never leave the local network.
 const LOCAL_SUFFIXES: [&str; 6] = ["localhost", "local", "internal", "home.arpa", "lan", "localdomain"];
+
+/// Ports that no URL may name, by the list of the Fetch standard (whatwg.org, "bad port").
+const BLOCKED_PORTS: [u16; 83] = [
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
+    110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531,
+    532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060,
+    5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+];
 
 /// Whether an address that is not public may be reached all the same (`TERTULIA_EGRESS_ALLOW`).
 pub type Allow<'f> = &'f dyn Fn(IpAddr) -> bool;
@@ -47,9 +55,12 @@ pub fn check(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
     let url = Url::parse(text).map_err(|error| invalid(&format!("is not a URL: {error}")))?;
     match url.host() {
         None => return Err(invalid("must name a host")),
-        Some(Host::Ipv4(ip)) => check_address(ip.into(), allow)?,
-        Some(Host::Ipv6(ip)) => check_address(ip.into(), allow)?,
-        Some(Host::Domain(name)) => check_name(name, allow)?,
+        Some(Host::Ipv4(ip)) => check_address(ip.into(), url.port(), allow)?,
+        Some(Host::Ipv6(ip)) => check_address(ip.into(), url.port(), allow)?,
+        Some(Host::Domain(name)) => check_name(name, url.port(), allow)?,
+    }
+    if url[..Position::AfterQuery].parse::<http::Uri>().is_err() {
+        return Err(invalid("cannot be sent in a request"));
     }
     Ok(url)
 }
@@ -91,20 +102,35 @@ fn authority(text: &str) -> Result<&str, UrlFault> {
     Ok(authority)
 }
 
-fn check_address(ip: IpAddr, allow: Allow<'_>) -> Result<(), UrlFault> {
+/// Whether an address may be reached: it is public, or `allow` lets it pass.
+#[must_use]
+pub fn may_reach(ip: IpAddr, allow: Allow<'_>) -> bool {
     let mapped = match ip {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),
         IpAddr::V4(_) => None,
     };
-    if is_public(ip) || allow(ip) || mapped.is_some_and(allow) {
-        Ok(())
-    } else {
-        Err(blocked(&format!("{ip} is not a public address")))
+    is_public(ip) || allow(ip) || mapped.is_some_and(allow)
+}
+
+/// `port` is `None` where it is the scheme's own. An allowed network is reached at any port.
+fn check_address(ip: IpAddr, port: Option<u16>, allow: Allow<'_>) -> Result<(), UrlFault> {
+    if !may_reach(ip, allow) {
+        return Err(blocked(&format!("{ip} is not a public address")));
+    }
+    if is_public(ip) { check_port(port) } else { Ok(()) }
+}
+
+/// Ports at which other protocols listen that would take a request for something else, mail servers above all: those
+/// that browsers do not call either.
+fn check_port(port: Option<u16>) -> Result<(), UrlFault> {
+    match port {
+        Some(port) if BLOCKED_PORTS.contains(&port) => Err(blocked(&format!("port {port} is not one of a web server"))),
+        _ => Ok(()),
     }
 }
 
 /// `name` is in lower case and ASCII: the `url` crate made it so.
-fn check_name(name: &str, allow: Allow<'_>) -> Result<(), UrlFault> {
+fn check_name(name: &str, port: Option<u16>, allow: Allow<'_>) -> Result<(), UrlFault> {
     let bare = name.strip_suffix('.').unwrap_or(name);
     if bare.is_empty() || bare.split('.').any(str::is_empty) {
         return Err(invalid("must name a host"));
@@ -117,7 +143,7 @@ fn check_name(name: &str, allow: Allow<'_>) -> Result<(), UrlFault> {
     if !bare.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| under(suffix)) {
         return Err(blocked(&format!("{bare} is a name of the local network")));
     }
-    Ok(())
+    check_port(port)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tertulia::app::App;
 use tertulia::config::{Config, ConfigArgs};
+use tertulia::egress::Egress;
 use tertulia::{bootstrap, http as front};
 use tower::ServiceExt;
 
@@ -71,7 +72,9 @@ impl TestApp {
         let first = node(store.clone(), Arc::clone(&clock));
         let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };
         let pepper = bootstrap::run(&first, Some(ADMIN_KEY), announce).await.unwrap();
-        let app = App::new(node(wrap(store.clone()), Arc::clone(&clock)), pepper, &config(env));
+        let config = config(env);
+        let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap();
+        let app = App::new(node(wrap(store.clone()), Arc::clone(&clock)), pepper, egress, &config);
         Self { router: front::router(app.clone()), app, clock, store }
     }
 

@@ -55,7 +55,9 @@ fn public_urls_pass() {
         "http://192.167.255.255",
         "http://192.169.0.0",
         "https://a_b.example.com/",
-        "http://example.com:0/",
+        "http://example.com:8443/",
+        "http://8.8.8.8:49152/",
+        "https://example.com/a|b^c`d\"e{f}",
         "https://hooks.example.test/x",
         "https://example.com/%20x",
         "https://example.com/ü",
@@ -312,4 +314,20 @@ fn every_reserved_network_ends_where_it_should() {
         assert!(bits(first) == 0 || public(bits(first) - 1), "before {first}");
     }
     assert!(!is_public("224.0.0.0".parse().unwrap()) && is_public("223.255.255.255".parse().unwrap()));
+}
+
+#[test]
+fn ports_of_other_protocols_are_blocked_except_in_an_allowed_network() {
+    let loopback = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if ip.is_loopback());
+    for port in [0, 22, 25, 53, 110, 587, 6000, 6697, 10_080] {
+        for host in ["example.com", "8.8.8.8", "[2001:4860:4860::8888]"] {
+            assert_eq!(code_allowing(&format!("https://{host}:{port}/"), &loopback), "blocked_url", "{host}:{port}");
+        }
+        for host in ["127.0.0.1", "localhost"] {
+            assert_eq!(code_allowing(&format!("http://{host}:{port}/"), &loopback), "ok", "{host}:{port}");
+        }
+    }
+    for port in [80, 81, 443, 3000, 6379, 8443, 9000, 65_535] {
+        assert_eq!(code(&format!("https://example.com:{port}/")), "ok", "{port}");
+    }
 }

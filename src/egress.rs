@@ -1,0 +1,191 @@
+//! Calls to URLs that users give: webhooks, callbacks, media.
+//!
+//! Whoever may name a URL must not reach the inside with it. So there is one client for all such calls, and every one
+//! of its sockets is opened in one place, [`connect`], which looks at the address it is about to use and not at the
+//! text that led there: a name is resolved once, refused as a whole if one of its addresses may not be reached, and
+//! the connection goes to an address of that very answer. Before that, the URL itself passes the rule that requests are
+//! held against ([`url::check`](crate::wire::url::check)), again at each redirect.
+//!
+//! Proxy variables are not read. No compressed answer is asked for and none is unpacked, so a byte received is a byte
+//! counted. Everything has an end: a call by its deadline, an answer's head and body by their sizes, look-ups and idle
+//! connections by their number.
+
+mod connect;
+mod download;
+mod fault;
+mod names;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, timeout_at};
+
+use self::connect::Connector;
+pub use self::download::{Download, Limits};
+pub use self::fault::Fault;
+use self::names::Names;
+use crate::config::CidrList;
+use crate::wire::url;
+
+/// Unused connections are closed after this long: long enough for the next event of a busy conversation.
+const IDLE: Duration = Duration::from_secs(15);
+/// Unused connections to one host; more are made when they are needed.
+const IDLE_PER_HOST: usize = 4;
+/// The head of an answer in bytes, and what is buffered of its body beyond what was read.
+const HEAD_BYTES: usize = 32 * 1024;
+/// Headers of an answer.
+const HEADERS: usize = 100;
+/// What is read of the answer to a [`send`](Egress::send), in bytes: enough for a message about an error, and for a
+/// polite answer to be read to its end, so that its connection can be used again.
+const EXCERPT_BYTES: usize = 16 * 1024;
+/// How long the rest of such an answer is waited for once its head has come; the head is what counts.
+const EXCERPT_WAIT: Duration = Duration::from_secs(1);
+
+/// The client could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// The cryptography provider cannot do any TLS version.
+    #[error("TLS cannot be configured: {0}")]
+    Tls(#[from] rustls::Error),
+    /// Names cannot be looked up.
+    #[error("names cannot be looked up: {0}")]
+    Names(String),
+}
+
+/// Which addresses may be reached: public ones, and those of networks that the operator allows.
+#[derive(Clone, Debug, Default)]
+struct Guard(Arc<CidrList>);
+
+impl Guard {
+    fn admits(&self, ip: IpAddr) -> bool {
+        url::may_reach(ip, &|ip| self.0.contains(ip))
+    }
+
+    /// The URL, if it may be called as far as its text can tell.
+    fn check(&self, text: &str) -> Result<::url::Url, Fault> {
+        url::check(text, &|ip| self.0.contains(ip)).map_err(|(code, message)| match code {
+            "blocked_url" => Fault::Blocked(message),
+            _ => Fault::InvalidUrl(message),
+        })
+    }
+}
+
+/// The client. Cheap to clone; the clones share their connections.
+#[derive(Clone)]
+pub struct Egress {
+    client: Client<Connector, Full<Bytes>>,
+    guard: Guard,
+}
+
+impl std::fmt::Debug for Egress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Egress").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
+/// A request with a body of a known size.
+#[derive(Clone, Debug)]
+pub struct Outgoing<'a> {
+    /// POST, PUT or PATCH.
+    pub method: Method,
+    /// The URL as the user gave it.
+    pub url: &'a str,
+    /// Its headers. `Host`, `Content-Length` and `Connection` are the client's own and must not be among them.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// What a receiver answered.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Its status; any, a redirect too.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The beginning of its body, at most [`EXCERPT_BYTES`].
+    pub excerpt: Bytes,
+}
+
+impl Egress {
+    /// A client that reaches public addresses and those of `allow`. Names are looked up at `name_servers`, or, where
+    /// there are none, as the system's configuration says. Needs a running Tokio runtime.
+    ///
+    /// # Errors
+    /// [`EgressError`].
+    pub fn new(allow: CidrList, name_servers: &[SocketAddr]) -> Result<Self, EgressError> {
+        let guard = Guard(Arc::new(allow));
+        let names = Names::new(guard.clone(), name_servers)?;
+        let connector = Connector::new(guard.clone(), names, crate::tls::client()?);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .http1_max_buf_size(HEAD_BYTES)
+            .http1_max_headers(HEADERS)
+            .build(connector);
+        Ok(Self { client, guard })
+    }
+
+    /// Sends a request and tells what was answered within `within`. Redirects are answers like any other. Nothing is
+    /// tried a second time, except on a new connection where a kept one was closed before the request was on its way.
+    ///
+    /// # Errors
+    /// Where no answer came; see [`Fault`].
+    pub async fn send(&self, outgoing: Outgoing<'_>, within: Duration) -> Result<Reply, Fault> {
+        let deadline = Instant::now() + within;
+        let url = self.guard.check(outgoing.url)?;
+        let mut request = Request::new(Full::new(outgoing.body));
+        *request.method_mut() = outgoing.method;
+        *request.headers_mut() = outgoing.headers;
+        let response = self.exchange(&url, request, deadline).await?;
+        let (head, body) = response.into_parts();
+        let patience = deadline.min(Instant::now() + EXCERPT_WAIT);
+        Ok(Reply { status: head.status, headers: head.headers, excerpt: excerpt(body, patience).await })
+    }
+
+    /// One request and the head of its answer.
+    async fn exchange(
+        &self,
+        url: &::url::Url,
+        mut request: Request<Full<Bytes>>,
+        deadline: Instant,
+    ) -> Result<Response<Incoming>, Fault> {
+        *request.uri_mut() = uri(url)?;
+        let headers = request.headers_mut();
+        headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(crate::USER_AGENT));
+        match timeout_at(deadline, self.client.request(request)).await {
+            Ok(answered) => answered.map_err(|error| Fault::of(&error)),
+            Err(_) => Err(Fault::Timeout),
+        }
+    }
+}
+
+/// The URL in the form of the protocol, without its fragment, which is nobody's business but the user's.
+fn uri(url: &::url::Url) -> Result<Uri, Fault> {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    url.as_str().parse().map_err(|error: http::uri::InvalidUri| Fault::InvalidUrl(error.to_string()))
+}
+
+/// What comes of a body until `deadline`, up to [`EXCERPT_BYTES`]. A body that is longer or breaks off loses its
+/// connection and nothing else: the answer has been given.
+async fn excerpt(mut body: Incoming, deadline: Instant) -> Bytes {
+    let mut read = BytesMut::new();
+    while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
+        let Ok(data) = frame.into_data() else { continue };
+        let room = EXCERPT_BYTES - read.len();
+        read.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            break;
+        }
+    }
+    read.freeze()
+}

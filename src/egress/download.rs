@@ -1,0 +1,122 @@
+//! Fetching a file.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::{Egress, Fault};
+
+/// The bounds of a download.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the first look-up to the last byte, redirects and all.
+    pub within: Duration,
+    /// Bytes of the body.
+    pub bytes: u64,
+    /// Redirects that are followed.
+    pub redirects: u32,
+}
+
+/// A file that is coming. Dropping it ends its connection.
+#[derive(Debug)]
+pub struct Download {
+    body: Incoming,
+    headers: HeaderMap,
+    url: Url,
+    received: u64,
+    at_most: u64,
+    deadline: Instant,
+}
+
+impl Egress {
+    /// Begins to fetch what is at `url`, following redirects; each is judged as the first URL was.
+    ///
+    /// # Errors
+    /// [`Fault`], also for an answer without success.
+    pub async fn get(&self, url: &str, limits: Limits) -> Result<Download, Fault> {
+        let deadline = Instant::now() + limits.within;
+        let mut url = self.guard.check(url)?;
+        let mut left = limits.redirects;
+        loop {
+            let mut request = Request::new(Full::default());
+            request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+            request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            let response = self.exchange(&url, request, deadline).await?;
+            let Some(target) = redirect(&response) else { return Download::begin(response, url, limits, deadline) };
+            left = left.checked_sub(1).ok_or(Fault::Redirect("one too many"))?;
+            // What may not be called at all is as good as a way inside.
+            url = self.guard.check(target.of(&url)?.as_str()).map_err(|fault| match fault {
+                Fault::InvalidUrl(why) => Fault::Blocked(format!("redirected to a URL that {why}")),
+                fault => fault,
+            })?;
+        }
+    }
+}
+
+/// Where a redirect leads.
+struct Target(Option<HeaderValue>);
+
+impl Target {
+    fn of(self, base: &Url) -> Result<Url, Fault> {
+        let location = self.0.ok_or(Fault::Redirect("it has no place"))?;
+        let location = str::from_utf8(location.as_bytes()).map_err(|_| Fault::Redirect("its place is no text"))?;
+        base.join(location).map_err(|_| Fault::Redirect("its place is no URL"))
+    }
+}
+
+fn redirect(response: &Response<Incoming>) -> Option<Target> {
+    matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308)
+        .then(|| Target(response.headers().get(header::LOCATION).cloned()))
+}
+
+impl Download {
+    fn begin(response: Response<Incoming>, url: Url, limits: Limits, deadline: Instant) -> Result<Self, Fault> {
+        let (head, body) = response.into_parts();
+        if !head.status.is_success() {
+            return Err(Fault::Status(head.status));
+        }
+        // A file that says itself that it is too large need not come. One that says less than the truth is counted.
+        if body.size_hint().lower() > limits.bytes {
+            return Err(Fault::TooLarge(limits.bytes));
+        }
+        Ok(Self { body, headers: head.headers, url, received: 0, at_most: limits.bytes, deadline })
+    }
+
+    /// Where the file came from in the end.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// What its sender says of it.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Fault::TooLarge`], [`Fault::Timeout`], or [`Fault::Broken`].
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Fault> {
+        loop {
+            let frame = match timeout_at(self.deadline, self.body.frame()).await {
+                Err(_) => return Err(Fault::Timeout),
+                Ok(None) => return Ok(None),
+                Ok(Some(frame)) => frame.map_err(|error| Fault::of(&error))?,
+            };
+            // Trailers say nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            self.received += data.len() as u64;
+            if self.received > self.at_most {
+                return Err(Fault::TooLarge(self.at_most));
+            }
+            return Ok(Some(data));
+        }
+    }
+}

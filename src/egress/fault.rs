@@ -1,0 +1,88 @@
+//! Why a call to a user's URL brought no answer.
+
+use std::error::Error;
+use std::io;
+
+use http::StatusCode;
+
+/// Why there is no answer, or none that counts. The words are for an operator's log: they may name addresses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The text is no URL that may be called, whatever it leads to.
+    #[error("the URL {0}")]
+    InvalidUrl(String),
+    /// It leads to an address, a name or a port that users' URLs may not reach; of the first URL or of a redirect's.
+    #[error("{0}")]
+    Blocked(String),
+    /// The name leads nowhere.
+    #[error("{0}")]
+    Resolve(String),
+    /// Nobody answers at the address.
+    #[error("no connection: {0}")]
+    Connect(String),
+    /// Who answers cannot be trusted, or speaks no TLS.
+    #[error("no secure connection: {0}")]
+    Tls(String),
+    /// The connection ended before its answer did, or what came is not HTTP.
+    #[error("the answer broke off: {0}")]
+    Broken(String),
+    /// The time was up.
+    #[error("the time was up")]
+    Timeout,
+    /// An answer that is not the one that was asked for.
+    #[error("answered {}", .0.as_u16())]
+    Status(StatusCode),
+    /// A redirect too many, or one that leads nowhere.
+    #[error("a redirect that is not followed: {0}")]
+    Redirect(&'static str),
+    /// More bytes than allowed.
+    #[error("has more than {0} bytes")]
+    TooLarge(u64),
+}
+
+impl Fault {
+    /// A word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidUrl(_) => "invalid_url",
+            Self::Blocked(_) => "blocked_url",
+            Self::Resolve(_) => "name_not_resolved",
+            Self::Connect(_) => "connect_failed",
+            Self::Tls(_) => "tls_failed",
+            Self::Broken(_) => "broken_answer",
+            Self::Timeout => "timeout",
+            Self::Status(_) => "unexpected_status",
+            Self::Redirect(_) => "unexpected_redirect",
+            Self::TooLarge(_) => "too_large",
+        }
+    }
+
+    /// What the client says of a request; a fault of connecting comes back as it was.
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        chain(error)
+            .find_map(|cause| cause.downcast_ref::<Self>().cloned())
+            .unwrap_or_else(|| Self::Broken(last(error)))
+    }
+
+    /// What became of connecting.
+    pub(super) fn of_connecting(error: &(dyn Error + 'static)) -> Self {
+        if let Some(fault) = chain(error).find_map(|cause| cause.downcast_ref::<Self>()) {
+            return fault.clone();
+        }
+        let is_tls = chain(error).any(|cause| {
+            let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            inner.is_some_and(|inner| inner.is::<rustls::Error>() || inner.is::<io::Error>())
+        });
+        if is_tls { Self::Tls(last(error)) } else { Self::Connect(last(error)) }
+    }
+}
+
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&cause| cause.source())
+}
+
+/// The words of the innermost cause.
+fn last(error: &(dyn Error + 'static)) -> String {
+    chain(error).last().unwrap_or(error).to_string()
+}

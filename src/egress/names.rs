@@ -1,0 +1,132 @@
+//! From names to addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use std::vec;
+
+use futures_util::future::BoxFuture;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hyper_util::client::legacy::connect::dns::Name;
+use tokio::sync::Semaphore;
+use tower::Service;
+
+use super::{EgressError, Fault, Guard};
+
+/// Look-ups at once. Each may hold sockets for as long as a name server keeps it waiting.
+const LOOKUPS: usize = 256;
+/// How long one name server is waited for, and how often a name is asked for.
+const PATIENCE: Duration = Duration::from_secs(2);
+const ATTEMPTS: usize = 2;
+/// An answer is used at most this long, whatever it says of itself: whoever moves their service waits no longer.
+const MAX_TTL: Duration = Duration::from_secs(300);
+/// A name that is not there is asked for again after this long.
+const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(10);
+/// Answers kept.
+const CACHED: u64 = 8_192;
+/// Where a system without `/etc/resolv.conf` asks, by resolv.conf(5).
+const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
+
+/// Looks names up. An answer in which one address may not be reached is refused as a whole: it is either a mistake or
+/// an attempt to be let in by the others.
+#[derive(Clone)]
+pub(super) struct Names {
+    resolver: TokioResolver,
+    lookups: Arc<Semaphore>,
+    guard: Guard,
+}
+
+impl Names {
+    pub(super) fn new(guard: Guard, servers: &[SocketAddr]) -> Result<Self, EgressError> {
+        let mut builder = if servers.is_empty() {
+            TokioResolver::builder_tokio().unwrap_or_else(|error| {
+                tracing::warn!(%error, asked = %USUAL, "the system's name servers are not known");
+                TokioResolver::builder_with_config(config(&[USUAL]), TokioRuntimeProvider::default())
+            })
+        } else {
+            let mut builder = TokioResolver::builder_with_config(config(servers), TokioRuntimeProvider::default());
+            builder.options_mut().use_hosts_file = ResolveHosts::Never;
+            builder
+        };
+        tune(builder.options_mut());
+        let resolver = builder.build().map_err(|error| EgressError::Names(error.to_string()))?;
+        Ok(Self { resolver, lookups: Arc::new(Semaphore::new(LOOKUPS)), guard })
+    }
+
+    async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Fault> {
+        let bare = name.strip_suffix('.').unwrap_or(name);
+        let found = if is_localhost(bare) { self.loopback() } else { self.ask(bare).await? };
+        match found.iter().find(|ip| !self.guard.admits(**ip)) {
+            Some(ip) => Err(Fault::Blocked(format!("{bare} leads to {ip}, which is not a public address"))),
+            None if found.is_empty() => Err(Fault::Resolve(format!("{bare} has no address"))),
+            None => Ok(found),
+        }
+    }
+
+    /// What the machine calls itself is not a matter of name servers (RFC 6761). Of its two addresses those that may be
+    /// reached, else both, to be refused.
+    fn loopback(&self) -> Vec<IpAddr> {
+        let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let admitted: Vec<IpAddr> = both.into_iter().filter(|ip| self.guard.admits(*ip)).collect();
+        if admitted.is_empty() { both.to_vec() } else { admitted }
+    }
+
+    async fn ask(&self, bare: &str) -> Result<Vec<IpAddr>, Fault> {
+        let unresolved = |error: String| Fault::Resolve(format!("{bare} was not found: {error}"));
+        let _place = self.lookups.acquire().await.map_err(|error| unresolved(error.to_string()))?;
+        // With its final dot the name is looked up as it is, and not below the domains of this machine's network.
+        let answer = self.resolver.lookup_ip(format!("{bare}.")).await;
+        answer.map(|addresses| addresses.iter().collect()).map_err(|error| unresolved(error.to_string()))
+    }
+}
+
+impl Service<Name> for Names {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = Fault;
+    type Future = BoxFuture<'static, Result<Self::Response, Fault>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let names = self.clone();
+        Box::pin(async move {
+            let addresses = names.addresses(name.as_str()).await?;
+            // The connector puts the port of the URL in.
+            let sockets: Vec<SocketAddr> = addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect();
+            Ok(sockets.into_iter())
+        })
+    }
+}
+
+fn is_localhost(bare: &str) -> bool {
+    bare.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
+}
+
+fn config(servers: &[SocketAddr]) -> ResolverConfig {
+    let servers = servers.iter().map(|server| {
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+            connection.port = server.port();
+            connection
+        });
+        NameServerConfig::new(server.ip(), true, connections.into())
+    });
+    ResolverConfig::from_name_servers(servers.collect())
+}
+
+fn tune(options: &mut ResolverOpts) {
+    options.timeout = PATIENCE;
+    options.attempts = ATTEMPTS;
+    // Both families, because all addresses of a name are judged.
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.cache_size = CACHED;
+    options.positive_max_ttl = Some(MAX_TTL);
+    options.negative_max_ttl = Some(MAX_NEGATIVE_TTL);
+    options.max_active_requests = LOOKUPS;
+}

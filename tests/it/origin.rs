@@ -1,0 +1,170 @@
+//! A web server of the tests' own, which answers what a test tells it to, byte for byte.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Answers until its runtime ends.
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<Heard>>>,
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    /// Method, path and version.
+    pub(crate) line: String,
+    /// Everything up to the empty line, in lower case.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Heard {
+    pub(crate) fn path(&self) -> &str {
+        self.line.split(' ').nth(1).unwrap()
+    }
+}
+
+/// A part of an answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    Bytes(Vec<u8>),
+    /// So many zeros as one chunk after another of a chunked body.
+    Zeros(u64),
+    /// Nothing more, while the connection stays open.
+    Silence,
+    /// The end of the connection.
+    Close,
+}
+
+/// A whole answer of status 200.
+pub(crate) fn ok(content_type: &str, body: &[u8]) -> Vec<Part> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n", body.len());
+    vec![Part::Bytes([head.as_bytes(), body].concat())]
+}
+
+/// A whole answer without a body, with these headers.
+pub(crate) fn bare(status: u16, headers: &str) -> Vec<Part> {
+    vec![Part::Bytes(format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: 0\r\n\r\n").into_bytes())]
+}
+
+impl Origin {
+    /// On 127.0.0.1, at any port.
+    pub(crate) async fn serve(answer: impl Fn(&Heard) -> Vec<Part> + Send + Sync + 'static) -> Self {
+        Self::serve_at(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), answer).await
+    }
+
+    /// Somewhere else.
+    pub(crate) async fn serve_at(
+        address: SocketAddr,
+        answer: impl Fn(&Heard) -> Vec<Part> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let origin = Self { address, connections: Arc::default(), requests: Arc::default() };
+        let (connections, requests) = (Arc::clone(&origin.connections), Arc::clone(&origin.requests));
+        let answer = Arc::new(answer);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
+                tokio::spawn(async move {
+                    let mut stream = BufReader::new(stream);
+                    while let Some(heard) = hear(&mut stream).await {
+                        let parts = answer(&heard);
+                        requests.lock().unwrap().push(heard);
+                        if !say(&mut stream, parts).await {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        origin
+    }
+
+    /// Nobody should come here: whoever does is counted and gets an answer that cannot be missed.
+    pub(crate) async fn canary(ip: IpAddr) -> Self {
+        Self::serve_at(SocketAddr::new(ip, 0), |_| ok("text/plain", b"the inside")).await
+    }
+
+    /// Says this to whoever comes, without waiting for a request.
+    pub(crate) async fn greeting(words: &'static [u8]) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let origin =
+            Self { address: listener.local_addr().unwrap(), connections: Arc::default(), requests: Arc::default() };
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                // Whoever hangs up meanwhile has heard enough.
+                drop(stream.write_all(words).await);
+            }
+        });
+        origin
+    }
+
+    /// A URL of it.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Connections so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> Vec<Heard> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+async fn hear(stream: &mut BufReader<TcpStream>) -> Option<Heard> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let text = String::from_utf8(head).unwrap();
+    let line = text.lines().next().unwrap().to_owned();
+    let head = text.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(Heard { line, head, body })
+}
+
+/// Whether the connection goes on.
+async fn say(stream: &mut BufReader<TcpStream>, parts: Vec<Part>) -> bool {
+    for part in parts {
+        let said = match part {
+            Part::Bytes(bytes) => stream.write_all(&bytes).await,
+            Part::Zeros(count) => zeros(stream, count).await,
+            Part::Silence => {
+                // Until the other side gives up.
+                while stream.read_u8().await.is_ok() {}
+                return false;
+            }
+            Part::Close => return false,
+        };
+        if said.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+async fn zeros(stream: &mut BufReader<TcpStream>, mut count: u64) -> std::io::Result<()> {
+    const CHUNK: [u8; 16_384] = [0; 16_384];
+    while count > 0 {
+        let length = usize::try_from(count).unwrap_or(usize::MAX).min(CHUNK.len());
+        stream.write_all(format!("{length:x}\r\n").as_bytes()).await?;
+        stream.write_all(&CHUNK[..length]).await?;
+        stream.write_all(b"\r\n").await?;
+        count -= length as u64;
+    }
+    stream.write_all(b"0\r\n\r\n").await
+}
