@@ -18,6 +18,7 @@ pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
 pub mod tls;
+pub mod webhooks;
 pub mod wire;
 
 /// What calls to other servers say of who makes them.

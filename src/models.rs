@@ -28,7 +28,7 @@ mod answer;
 mod endpoint;
 mod fault;
 mod request;
-mod retry;
+pub(crate) mod retry;
 #[cfg(test)]
 mod tests;
 

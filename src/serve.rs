@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actors::clock::{Entropy, SystemClock};
 use actors::node::Node;
+use actors::ports::Ports;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +21,7 @@ use crate::secret::{NoRandomness, random};
 use crate::server::{ServerOptions, serve};
 use crate::stores::{self, StoresError};
 use crate::telemetry::{self, TelemetryError};
+use crate::webhooks::Webhooks;
 use crate::{http, metrics, shutdown};
 
 /// How long running requests may take once the server was asked to stop.
@@ -83,7 +85,12 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     // Only the first reason counts, and only somebody who still listens needs it.
     let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why))))?;
     let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?;
-    let node = Node::start(store, Arc::new(SystemClock), entropy()?, Arc::new(OpenAi::new(entropy()?)?));
+    let ports = Ports {
+        models: Arc::new(OpenAi::new(entropy()?)?),
+        deliverer: Arc::new(Webhooks::new(egress.clone(), Arc::new(SystemClock), entropy()?)),
+        ..Ports::default()
+    };
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports);
     let served = serve_node(&node, egress, config, asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.

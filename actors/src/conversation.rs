@@ -14,8 +14,7 @@ use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::message::{Message, Overlay, ReviewState};
 use crate::node::Node;
-use crate::outbox::state::DELIVERIES;
-use crate::outbox::{DeliveryKey, Listeners, Outbox, Receiver, Settlement};
+use crate::outbox::{Listeners, Outbox};
 use crate::store::{KeyHash, Table, View};
 
 pub mod amend;
@@ -27,6 +26,7 @@ pub mod turn;
 pub mod update;
 
 pub use event::{Accepted, Event, ReviewEnd, message_of};
+pub use outgoing::Sending;
 pub use post::{BusyPolicy, Post, TurnRequest};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
@@ -188,15 +188,8 @@ pub enum Command {
         /// The message that asked.
         message: MessageId,
     },
-    /// How far sending its events has come.
-    Settle(Settlement),
-    /// A delivery is to be tried now.
-    Redeliver {
-        /// Which event's, to whom.
-        key: DeliveryKey,
-        /// To whom.
-        receiver: Receiver,
-    },
+    /// Something about the sending of its events.
+    Outbox(Sending),
     /// The alarm is due.
     Wake {
         /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
@@ -292,8 +285,7 @@ impl Machine for Conversation {
             Command::Amend { message, .. } => review::needs_of(state, *message),
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
-            Command::Settle(settlement) => settlement.needs(),
-            Command::Redeliver { key, .. } => vec![Need::Row(DELIVERIES, key.row())],
+            Command::Outbox(sending) => sending.needs(),
             Command::StartTurn { .. } | Command::FinishTurn(_) => Vec::new(),
         }
     }
@@ -319,10 +311,7 @@ impl Machine for Conversation {
             (Command::CancelReview { message }, Some(state)) => review::cancel(state, *message, moment, found),
             (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
-            (Command::Settle(settlement), Some(state)) => outgoing::settle(state, settlement, moment, found),
-            (Command::Redeliver { key, receiver }, Some(state)) => {
-                outgoing::again(state, *key, *receiver, moment, found)
-            }
+            (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
         };
         match decided? {
             Decision::Change(change) => outgoing::marked(state, change, moment, found).map(Decision::Change),
@@ -387,9 +376,8 @@ impl Machine for Conversation {
             Command::Update(update) => update.weight(),
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
-            Command::Settle(settlement) => settlement.weight(),
-            Command::Redeliver { .. }
-            | Command::StartTurn { .. }
+            Command::Outbox(sending) => sending.weight(),
+            Command::StartTurn { .. }
             | Command::RetryTurn { .. }
             | Command::CancelTurn { .. }
             | Command::CancelReview { .. }

@@ -168,7 +168,7 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
             metadata: details.metadata.as_ref().map(Raw),
         }),
         Event::ConversationClosed => show.with(serde_json::Map::new()),
-        Event::TurnQueued(_) | Event::DeadlineMoved { .. } => return Ok(None),
+        Event::TurnQueued(_) | Event::DeadlineMoved { .. } | Event::OutboxMoved { .. } => return Ok(None),
     };
     written.map(Some)
 }

@@ -30,4 +30,5 @@ mod smoke;
 mod support;
 mod tidy;
 mod webhook_endpoints;
+mod webhooks;
 mod workspaces;

@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actors::agent::NoModels;
 use actors::clock::{Entropy, ManualClock, Millis};
 use actors::node::Node;
+use actors::ports::Ports;
 use actors::store::Store;
 use axum::Router;
 use axum::body::Body;
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tertulia::app::App;
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::egress::Egress;
+use tertulia::webhooks::Webhooks;
 use tertulia::{bootstrap, http as front};
 use tower::ServiceExt;
 
@@ -74,7 +75,14 @@ impl TestApp {
         let pepper = bootstrap::run(&first, Some(ADMIN_KEY), announce).await.unwrap();
         let config = config(env);
         let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap();
-        let app = App::new(node(wrap(store.clone()), Arc::clone(&clock)), pepper, egress, &config);
+        // Events go out only where a test has somebody to send them to.
+        let mut ports = Ports::default();
+        if env.iter().any(|(name, _)| *name == "TERTULIA_EGRESS_ALLOW") {
+            let clock: Arc<ManualClock> = Arc::clone(&clock);
+            ports.deliverer = Arc::new(Webhooks::new(egress.clone(), clock, Entropy::seeded([8; 32])));
+        }
+        let node = node_with(wrap(store.clone()), Arc::clone(&clock), ports);
+        let app = App::new(node, pepper, egress, &config);
         Self { router: front::router(app.clone()), app, clock, store }
     }
 
@@ -126,10 +134,14 @@ pub(crate) const ALL_SCOPES: [&str; 4] = ["messages:write", "messages:read", "re
 /// A node on `store`, as a process of its own: it draws other ids than every other node. Two nodes with the same ids
 /// on one store would take each other's commits for their own.
 pub(crate) fn node(store: impl Store, clock: Arc<ManualClock>) -> Arc<Node> {
+    node_with(store, clock, Ports::default())
+}
+
+fn node_with(store: impl Store, clock: Arc<ManualClock>, ports: Ports) -> Arc<Node> {
     static NODES: AtomicU64 = AtomicU64::new(0);
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&NODES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    Node::start(Arc::new(store), clock, Entropy::seeded(seed), Arc::new(NoModels))
+    Node::start(Arc::new(store), clock, Entropy::seeded(seed), ports)
 }
 
 /// A request; await it to send it.

@@ -6,11 +6,11 @@ use super::{Command, Conversation, Event, Origin, Reply, State, message_of};
 use crate::codec;
 use crate::directory::Directory;
 use crate::id::EntityKey;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
+use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::message::Content;
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
-use crate::outbox::state::{self, Log, Outbox, Settlement, Written};
+use crate::outbox::state::{self, DELIVERIES, Log, Outbox, Settlement, Written};
 use crate::outbox::{DeliveryKey, Happened, Listeners, Place, Receiver, Sends};
 
 /// The message that an event is about.
@@ -37,13 +37,6 @@ fn is_outcome(event: &Event) -> bool {
 fn hooks_of(content: &Content) -> Hooks {
     let callback = content.review.as_ref().and_then(|review| review.callback.clone());
     Hooks { webhook_url: content.webhook_url.clone(), callback }
-}
-
-fn channel_of(origin: &Origin) -> Option<&str> {
-    match origin {
-        Origin::Human { channel } | Origin::Api { channel, .. } => Some(channel),
-        Origin::Store => None,
-    }
 }
 
 /// Whether somebody wants one of the events that were just decided.
@@ -100,7 +93,7 @@ pub(super) fn marked(
         Event::ConversationCreated { origin, .. } => Some(origin),
         _ => None,
     });
-    let channel = state.map(|state| &state.origin).or(begun).and_then(channel_of);
+    let channel = state.map(|state| &state.origin).or(begun).and_then(Origin::channel);
     if outbox.is_some_and(|outbox| outbox.from.is_some()) || !is_wanted(&change, channel, moment, found)? {
         return Ok(change);
     }
@@ -111,30 +104,53 @@ pub(super) fn marked(
     Ok(change)
 }
 
-/// How far sending has come.
-pub(super) fn settle(
-    state: &State,
-    settlement: &Settlement,
-    moment: &Moment,
-    found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
-    let log = Conversation::log(moment.entity, state);
-    Ok(decision(state::settle(&log, state.outbox.as_ref(), settlement, moment.now, found)?, Reply::Nothing))
+/// What a conversation is asked about the sending of its events.
+#[derive(Debug)]
+pub enum Sending {
+    /// It has come so far.
+    Settle(Settlement),
+    /// A delivery is to be tried now.
+    Again {
+        /// Which event's.
+        key: DeliveryKey,
+        /// To whom.
+        receiver: Receiver,
+    },
 }
 
-/// A delivery is to be tried now.
-pub(super) fn again(
-    state: &State,
-    key: DeliveryKey,
-    receiver: Receiver,
-    moment: &Moment,
-    found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
-    let written = state::again(moment.entity, state.outbox.as_ref(), (key, receiver), moment.now, found)?;
-    Ok(match written {
-        Some(written) => decision(written, Reply::Nothing),
-        None => Decision::Answer(Reply::Nothing),
-    })
+impl Sending {
+    pub(super) fn needs(&self) -> Vec<Need> {
+        match self {
+            Self::Settle(settlement) => settlement.needs(),
+            Self::Again { key, .. } => vec![Need::Row(DELIVERIES, key.row())],
+        }
+    }
+
+    /// About how many bytes it adds to a commit.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Settle(settlement) => settlement.weight(),
+            Self::Again { .. } => 600,
+        }
+    }
+
+    pub(super) fn decide(
+        &self,
+        state: &State,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Conversation>, Missing> {
+        let (outbox, now) = (state.outbox.as_ref(), moment.now);
+        let written = match self {
+            Self::Settle(settlement) => {
+                state::settle(&Conversation::log(moment.entity, state), outbox, settlement, now, found)?
+            }
+            Self::Again { key, receiver } => {
+                state::again(moment.entity, outbox, (*key, *receiver), now, found)?.unwrap_or_default()
+            }
+        };
+        Ok(decision(written, Reply::Nothing))
+    }
 }
 
 fn decision(written: Written, reply: Reply) -> Decision<Conversation> {
@@ -153,7 +169,7 @@ pub(super) fn listeners(node: &Node, entity: EntityKey, state: Option<&State>, c
         _ => None,
     };
     let origin = state.map(|state| &state.origin).or(opening.map(|opening| &opening.origin));
-    node.outbox.listeners(node, entity.workspace, origin.and_then(channel_of))
+    node.outbox.listeners(node, entity.workspace, origin.and_then(Origin::channel))
 }
 
 /// Rings for the courier where there is something new to send.
@@ -178,9 +194,14 @@ impl Sends for Conversation {
     }
 
     fn place(state: &State) -> Place {
+        let path = match &state.origin {
+            Origin::Human { channel } => format!("channels/{channel}"),
+            Origin::Api { .. } | Origin::Store => format!("conversations/{}", state.id),
+        };
         Place {
-            channel: channel_of(&state.origin).map(Into::into),
+            channel: state.origin.channel().map(Into::into),
             is_human: matches!(state.origin, Origin::Human { .. }),
+            path: path.into(),
         }
     }
 
@@ -205,6 +226,6 @@ impl Sends for Conversation {
     }
 
     fn settle(settlement: Settlement) -> Command {
-        Command::Settle(settlement)
+        Command::Outbox(Sending::Settle(settlement))
     }
 }

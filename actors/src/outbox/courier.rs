@@ -248,8 +248,9 @@ impl<M: Sends> Courier<M> {
         match step {
             Step::Found { seqs, upto } => run.found(seqs, upto),
             Step::Later(at) => run.park(at),
-            Step::NotSent(Unsendable::Deleted, _) => run.clear(),
-            Step::NotSent(Unsendable::Off(why), about) => {
+            Step::NotSent(Unsendable::Deleted, _) if lane.again.is_none() => run.clear(),
+            Step::NotSent(why, about) => {
+                let why = if let Unsendable::Off(why) = why { why } else { "receiver_deleted" };
                 if let (Some(seq), Some((at, event))) = (run.pop(), about) {
                     let mut attempts = std::mem::take(&mut run.attempts);
                     keep(&mut attempts, Attempt::not_made(now, why));

@@ -109,15 +109,21 @@ pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<O
     Ok(delivery.map(|delivery| Standing::ended(entity, key, delivery)))
 }
 
-/// What is still to be sent of one entry of the workspace's list, from events behind `after` on, at least `limit` of it
-/// where there is so much.
+/// What is still to be sent of one entry of the workspace's list, by event in this order, from behind the event `after`
+/// on; at least `limit` of it where there is so much.
 ///
 /// # Errors
 ///
 /// What the store says.
-pub async fn pending(node: &Node, of: PendingKey, after: u64, limit: usize) -> Result<Pending, StoreError> {
+pub async fn pending(
+    node: &Node,
+    of: PendingKey,
+    order: Order,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Pending, StoreError> {
     match of.entity.kind {
-        Kind::Conversation => pending_of::<Conversation>(node, of, after, limit).await,
+        Kind::Conversation => pending_of::<Conversation>(node, of, order, after, limit).await,
         Kind::Contact | Kind::Workspace | Kind::Installation => Ok(Pending::default()),
     }
 }
@@ -158,7 +164,13 @@ async fn row(node: &Node, entity: EntityKey, lane: Lane) -> Result<Option<Waitin
     row.map(|bytes| codec::decode(&bytes)).transpose()
 }
 
-async fn pending_of<M: Sends>(node: &Node, of: PendingKey, after: u64, limit: usize) -> Result<Pending, StoreError> {
+async fn pending_of<M: Sends>(
+    node: &Node,
+    of: PendingKey,
+    order: Order,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Pending, StoreError> {
     let Some(source) = source::<M>(node, of.entity).await? else { return Ok(Pending::default()) };
     let row = match of.lane {
         Some(lane) => row(node, of.entity, lane).await?,
@@ -170,18 +182,24 @@ async fn pending_of<M: Sends>(node: &Node, of: PendingKey, after: u64, limit: us
         (None, _) => source.from.map(|from| (from, source.last_seq)),
     };
     let Some((first, last)) = stretch else { return Ok(Pending::default()) };
-    let (mut from, mut found, mut scanned) = (first.max(after + 1), Pending::default(), 0);
-    while from <= last {
-        let records = node.events::<M>(of.entity, (from, last), Order::Asc, PAGE).await?;
+    let (mut found, mut scanned) = (Pending::default(), 0);
+    let behind = |after: Option<u64>| match (order, after) {
+        (_, None) => (first, last),
+        (Order::Asc, Some(after)) => (first.max(after + 1), last),
+        (Order::Desc, Some(after)) => (first, last.min(after.saturating_sub(1))),
+    };
+    let mut range = behind(after);
+    while range.0 <= range.1 {
+        let records = node.events::<M>(of.entity, range, order, PAGE).await?;
         for record in &records {
             for standing in standing::<M>(node, &source, record, of.lane, row.as_ref()).await? {
                 found.standing.push((record.seq, standing));
             }
         }
         let Some(read) = records.last().map(|record| record.seq) else { break };
-        from = read + 1;
+        range = behind(Some(read));
         scanned += records.len();
-        if from <= last && (found.standing.len() >= limit || scanned >= SCANNED_MAX) {
+        if range.0 <= range.1 && (found.standing.len() >= limit || scanned >= SCANNED_MAX) {
             found.upto = Some(read);
             break;
         }

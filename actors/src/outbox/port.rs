@@ -28,8 +28,8 @@ pub struct Parcel {
     pub workspace: Arc<str>,
     /// Whose log it is from.
     pub entity: EntityKey,
-    /// The human channel that the log belongs to.
-    pub human_channel: Option<Arc<str>>,
+    /// Where its events belong.
+    pub place: Arc<Place>,
     /// The event.
     pub event: Happened,
     /// Its id, the same for every attempt and every receiver.
@@ -53,7 +53,7 @@ pub struct Parcel {
 pub struct Receipt {
     /// The status that the receiver answered; `None` where it did not answer.
     pub status: Option<u16>,
-    /// What went wrong, without anything that the receiver said.
+    /// What went wrong, in one word; nothing that the receiver said.
     pub error: Option<String>,
     /// For how long it wants to be left alone.
     pub retry_after_millis: Option<u64>,
@@ -71,18 +71,20 @@ pub struct NoDeliverer;
 
 impl Deliverer for NoDeliverer {
     fn deliver(&self, _: Parcel) -> BoxFuture<'_, Receipt> {
-        let error = Some("this node cannot reach receivers".to_owned());
+        let error = Some("no_way_out".to_owned());
         Box::pin(async { Receipt { error, ..Receipt::default() } })
     }
 }
 
 /// Where the events of a log belong.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The channel.
     pub channel: Option<Arc<str>>,
     /// Whether that is a human one, whose own log it is.
     pub is_human: bool,
+    /// Where clients find the log, behind the API's base path: `channels/demo`.
+    pub path: Arc<str>,
 }
 
 /// A machine whose events are sent to receivers.

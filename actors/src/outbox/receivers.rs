@@ -62,7 +62,7 @@ pub(crate) struct Configured<'a> {
 pub(crate) enum Unsendable {
     /// The receiver is no more; nothing is kept of what waited for it.
     Deleted,
-    /// There is a receiver, and it gets nothing now; what waited for it has failed.
+    /// There is a receiver, and it gets nothing now; what waited for it has failed, for this reason in one word.
     Off(&'static str),
 }
 
@@ -119,8 +119,8 @@ pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Uns
             let endpoint = configured.endpoints.iter().find(|endpoint| endpoint.id == id);
             let Some(endpoint) = endpoint else { return Some(Unsendable::Deleted) };
             endpoint.disabled.map(|reason| match reason {
-                DisabledReason::Gone => Unsendable::Off("the endpoint is disabled: it answered 410"),
-                DisabledReason::Manual => Unsendable::Off("the endpoint is disabled"),
+                DisabledReason::Gone => Unsendable::Off("endpoint_gone"),
+                DisabledReason::Manual => Unsendable::Off("endpoint_disabled"),
             })
         }
         Receiver::Channel => match configured.channel {
@@ -128,8 +128,8 @@ pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Uns
             _ => Some(Unsendable::Deleted),
         },
         Receiver::Message(_) | Receiver::Callback(_) => {
-            let why = Unsendable::Off("the channel was deleted, and with it the secret that signs");
-            configured.channel.is_none().then_some(why)
+            // Its secret would sign.
+            configured.channel.is_none().then_some(Unsendable::Off("channel_deleted"))
         }
     }
 }

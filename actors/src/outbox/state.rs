@@ -92,6 +92,14 @@ pub fn ended_key(at: Millis, entity: EntityKey, key: DeliveryKey) -> [u8; ENDED_
     out
 }
 
+/// What the keys of all deliveries of events at or after a time are greater than.
+#[must_use]
+pub fn ended_from(at: Millis) -> [u8; 6] {
+    let mut out = [0; 6];
+    out.copy_from_slice(&at.0.to_be_bytes()[2..]);
+    out
+}
+
 /// Length of an [`ended_key`].
 pub const ENDED_KEY_BYTES: usize = 26;
 

@@ -157,7 +157,7 @@ async fn send<M: Sends>(
     };
     // Only what is about to be sent is held in memory.
     let Some((record, subject)) = event::<M>(from, seq).await? else {
-        return Ok(Step::NotSent(Unsendable::Deleted, None));
+        return Err(StoreError::Corrupt("an event of the log is not there".to_owned()));
     };
     if let (None, true, Some(message)) = (&hooks, subject.is_outcome, subject.message) {
         hooks = hooks_of::<M>(node, from.entity, message).await?;
@@ -172,7 +172,7 @@ async fn send<M: Sends>(
     let parcel = Parcel {
         workspace: Arc::clone(&from.workspace),
         entity: from.entity,
-        human_channel: from.place.channel.clone().filter(|_| from.place.is_human),
+        place: Arc::clone(&from.place),
         id: EventId::new(record.at, from.entity.id, record.seq),
         trace: record.trace,
         event: M::happened(record),
@@ -184,7 +184,7 @@ async fn send<M: Sends>(
     };
     let began = Instant::now();
     let receipt = timeout(ATTEMPT, node.ports.deliverer.deliver(parcel)).await.unwrap_or_else(|_| {
-        let error = Some(format!("no answer within {} s", ATTEMPT.as_secs()));
+        let error = Some("timeout".to_owned());
         Receipt { error, ..Receipt::default() }
     });
     let duration = began.elapsed();
