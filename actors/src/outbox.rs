@@ -215,6 +215,8 @@ impl Outboxes {
         let Some(outbox) = M::outbox(state) else { return };
         let upto = M::log(entity, state).last_seq;
         match self.couriers.entry(entity) {
+            // It has not noted yet what it does, so the alarm is behind; what is due else it finds before it ends.
+            Entry::Occupied(_) if check => {}
             Entry::Occupied(bell) => bell.get().ring(upto, hasten, check),
             Entry::Vacant(_) if self.active() >= limits::COURIERS || self.is_stopping() => {}
             Entry::Vacant(place) => {

@@ -26,11 +26,13 @@ const FAILURES: u32 = 10;
 const CLOSED_MILLIS: u64 = 5_000;
 /// For how long at most.
 const CLOSED_MAX_MILLIS: u64 = 60_000;
-/// How far apart those come back who found it closed: 40 a second.
+/// How far apart those come back who were sent away: 40 a second, since each costs a commit for nothing.
 const APART_MILLIS: u64 = 25;
+/// The same where the receiver is well and only has too much to take.
+const APART_WELL_MILLIS: u64 = 1;
 /// The furthest that one is sent away; those beyond it come together, which takes 144,000 of them.
 const AWAY_MAX_MILLIS: u64 = 3_600_000;
-/// After which one comes back who found too many before it.
+/// After which the first comes back who found too many before it.
 const CROWDED_MILLIS: u64 = 2_000;
 
 /// The gates of a node.
@@ -82,12 +84,24 @@ struct State {
     waiting: VecDeque<oneshot::Sender<Pass>>,
     /// In a row.
     failures: u32,
+    /// Something has arrived since it was last closed.
+    proven: bool,
     closed: Option<Closed>,
+    /// When the one comes back who was sent away last.
+    last_away: Millis,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { limit: limits::GATE_FIRST, through: 0, waiting: VecDeque::new(), failures: 0, closed: None }
+        Self {
+            limit: limits::GATE_FIRST,
+            through: 0,
+            waiting: VecDeque::new(),
+            failures: 0,
+            proven: false,
+            closed: None,
+            last_away: Millis(0),
+        }
     }
 }
 
@@ -99,8 +113,6 @@ struct Closed {
     millis: u64,
     /// One is trying.
     probing: bool,
-    /// When the one comes back who was sent away last.
-    last_away: Millis,
 }
 
 /// What somebody is told who wants to send.
@@ -167,22 +179,23 @@ impl Gate {
     pub(crate) async fn enter(self: &Arc<Self>, now: Millis, asked_for: bool) -> Admitted {
         let waiting = {
             let mut state = self.lock();
-            if let Some(closed) = &mut state.closed
-                && !asked_for
-            {
-                if now < closed.until || closed.probing {
-                    return Admitted::Later(closed.away(now));
+            let may_enter = match &mut state.closed {
+                Some(closed) if !asked_for => {
+                    let may_try = now >= closed.until && !closed.probing;
+                    closed.probing |= may_try;
+                    if !may_try {
+                        return Admitted::Later(state.away(now));
+                    }
+                    true
                 }
-                closed.probing = true;
-                state.through += 1;
-                return Admitted::Now(self.pass());
-            }
-            if state.through < state.limit {
+                _ => state.through < state.limit,
+            };
+            if may_enter {
                 state.through += 1;
                 return Admitted::Now(self.pass());
             }
             if state.waiting.len() >= limits::GATE_WAITING {
-                return Admitted::Later(now.plus(CROWDED_MILLIS + state.waiting.len() as u64 % CROWDED_MILLIS));
+                return Admitted::Later(state.away(now));
             }
             let (sender, receiver) = oneshot::channel();
             state.waiting.push_back(sender);
@@ -191,7 +204,7 @@ impl Gate {
         match waiting.await {
             Ok(pass) => Admitted::Now(pass),
             // It was closed meanwhile.
-            Err(_) => Admitted::Later(self.lock().closed.as_mut().map_or(now, |closed| closed.away(now))),
+            Err(_) => Admitted::Later(self.lock().away(now)),
         }
     }
 
@@ -205,8 +218,13 @@ impl Gate {
         let back = match health {
             Health::Well => {
                 state.failures = 0;
+                state.proven = true;
                 state.limit = (state.limit + 1).min(limits::GATE_MOST);
-                state.closed.take().is_some()
+                let back = state.closed.take().is_some();
+                if back {
+                    state.last_away = now;
+                }
+                back
             }
             Health::Down => {
                 state.failed(now);
@@ -242,21 +260,24 @@ impl State {
             None if self.failures < FAILURES => return,
             None => CLOSED_MILLIS,
         };
-        let until = now.plus(millis);
-        let last_away = self.closed.as_ref().map_or(until, |closed| closed.last_away);
-        self.closed = Some(Closed { until, millis, probing: false, last_away });
-        self.limit = limits::GATE_FIRST;
+        self.closed = Some(Closed { until: now.plus(millis), millis, probing: false });
+        (self.limit, self.proven) = (limits::GATE_FIRST, false);
         // Dropping them tells them.
         self.waiting.clear();
     }
-}
 
-impl Closed {
     /// When one that comes at `now` shall come again.
     fn away(&mut self, now: Millis) -> Millis {
-        let soonest = self.until.max(now).plus(APART_MILLIS);
-        self.last_away = self.last_away.plus(APART_MILLIS).max(soonest).min(now.plus(AWAY_MAX_MILLIS));
-        self.last_away
+        let soonest = match &self.closed {
+            // While one tries, nobody comes back before that is likely to have ended.
+            Some(closed) if closed.probing => now.plus(closed.millis),
+            Some(closed) => closed.until.max(now),
+            None => now.plus(CROWDED_MILLIS),
+        };
+        let apart = if self.proven { APART_WELL_MILLIS } else { APART_MILLIS };
+        let away = self.last_away.max(soonest).plus(apart).min(now.plus(AWAY_MAX_MILLIS));
+        self.last_away = away;
+        away
     }
 }
 
@@ -348,7 +369,7 @@ mod tests {
         for closed in [2 * CLOSED_MILLIS, 4 * CLOSED_MILLIS, 8 * CLOSED_MILLIS, CLOSED_MAX_MILLIS, CLOSED_MAX_MILLIS] {
             assert!(away(&gate, Millis(until.0 - 1)) > until);
             let probe = pass(&gate, until);
-            assert!(away(&gate, until) > until, "one at a time");
+            assert!(away(&gate, until) > until.plus(CLOSED_MILLIS), "one at a time");
             probe.end(Health::Down, until);
             until = until.plus(closed);
         }
