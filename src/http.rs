@@ -10,6 +10,7 @@ pub mod channels;
 pub mod contacts;
 pub mod context;
 pub mod conversations;
+pub mod deliveries;
 pub mod events;
 pub mod headers;
 pub mod idempotency;
@@ -102,6 +103,9 @@ fn configuring() -> Router<App> {
         .route("/webhook-endpoints", get(webhooks::list).post(webhooks::create))
         .route("/webhook-endpoints/{id}", get(webhooks::get).patch(webhooks::change).delete(webhooks::delete))
         .route("/webhook-endpoints/{id}/rotate-secret", post(webhooks::rotate_secret))
+        .route("/webhook-deliveries", get(deliveries::list))
+        .route("/webhook-deliveries/{id}", get(deliveries::get))
+        .route("/webhook-deliveries/{id}/retry", post(deliveries::retry))
         .route("/agents", get(agents::list).post(agents::create))
         .route("/agents/{id}", get(agents::get).patch(agents::change).delete(agents::delete))
         .route("/api-keys", get(api_keys::list).post(api_keys::create))

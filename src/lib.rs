@@ -21,6 +21,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod tools;
 pub mod transfer;
+pub mod webhooks;
 pub mod wire;
 
 /// What calls to other servers say of who makes them.

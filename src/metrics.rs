@@ -45,11 +45,17 @@ async fn metrics(
 fn text(sources: &Sources, format: Format) -> String {
     let node = sources.app.node();
     let mut page = Page::new(format);
+    let closed = node.outbox().closed_gates();
+    let age = usize::try_from(node.outbox().oldest(node.now()) / 1_000).unwrap_or(usize::MAX);
     let gauges = [
         ("tertulia_up", "Whether the process serves.", 1),
         ("tertulia_resident_entities", "Entities in memory.", node.resident()),
         ("tertulia_commands_in_flight", "Commands admitted and not answered yet.", node.admission().in_flight()),
         ("tertulia_running_turns", "Agents' turns that are running.", node.running_turns()),
+        ("tertulia_outbox_active", "Logs that are being sent from.", node.outbox().active()),
+        ("tertulia_outbox_in_flight", "Events that are being sent.", node.outbox().in_flight()),
+        ("tertulia_outbox_closed_gates", "Receivers that get nothing for now, as nothing arrives there.", closed),
+        ("tertulia_outbox_age_seconds", "For how long the slowest log has had something to send.", age),
     ];
     for (name, help, value) in gauges {
         page.metric(name, help, MetricKind::Gauge);

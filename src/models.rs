@@ -30,7 +30,7 @@ mod endpoint;
 mod fault;
 mod pairing;
 mod request;
-mod retry;
+pub(crate) mod retry;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 /// What every key begins with, so that scanners for leaked secrets know one.
 const KEY_PREFIX: &str = "tert_";
 /// What every webhook secret begins with (Standard Webhooks).
-const WEBHOOK_PREFIX: &str = "whsec_";
+pub(crate) const WEBHOOK_PREFIX: &str = "whsec_";
 
 /// The installation's secret under which keys are hashed.
 #[derive(Clone)]

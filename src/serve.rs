@@ -23,6 +23,7 @@ use crate::stores::{self, StoresError};
 use crate::telemetry::waiting::Waiting;
 use crate::telemetry::{self, Telemetry, TelemetryError};
 use crate::tools::AgentTools;
+use crate::webhooks::Webhooks;
 use crate::{http, metrics, shutdown};
 
 /// How long running requests may take once the server was asked to stop.
@@ -189,7 +190,9 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener
 fn ports(telemetry: &Telemetry, outside: &Outside) -> Result<Ports, ServeError> {
     let models = Arc::new(OpenAi::new(entropy()?)?);
     let tools = Arc::new(AgentTools::new(Arc::new(SystemClock), outside.egress.clone()));
-    Ok(Ports { models, tools, traces: telemetry.traces(), files: Arc::new(outside.files.clone()) })
+    let deliverer = Arc::new(Webhooks::new(outside.egress.clone(), Arc::new(SystemClock), entropy()?));
+    let files = Arc::new(outside.files.clone());
+    Ok(Ports { models, tools, deliverer, traces: telemetry.traces(), files })
 }
 
 /// One line on standard output, for whoever started this.

@@ -145,6 +145,12 @@ impl Catalog {
         Ok(moves)
     }
 
+    /// The row as it was last read, if it is known without waiting.
+    pub(crate) fn peek<T: Send + Sync + 'static>(&self, entity: EntityKey, table: Table, key: &[u8]) -> Option<Arc<T>> {
+        let row = Arc::clone(&self.rows.get(&name(entity, table, key))?.1);
+        row.downcast().ok()
+    }
+
     /// Rows may have changed, nobody knows which.
     pub(crate) fn forget_all(&self) {
         self.version.fetch_add(1, Ordering::SeqCst);

@@ -13,6 +13,7 @@ use crate::clock::Millis;
 use crate::id::{Address, ConversationId, EntityKey};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::node::Node;
+use crate::outbox::{Listeners, Outbox};
 use crate::store::{Table, View};
 
 pub mod amend;
@@ -22,6 +23,7 @@ pub mod erase;
 pub mod errand;
 pub mod event;
 mod origin;
+mod outgoing;
 pub mod post;
 pub mod review;
 pub mod turn;
@@ -34,6 +36,7 @@ pub use erase::Erasure;
 pub use errand::Errand;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use origin::Origin;
+pub use outgoing::Sending;
 pub use post::{BusyPolicy, Post, TurnRequest};
 pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
@@ -128,6 +131,9 @@ pub struct State {
     /// Its words are being taken away, or are.
     #[n(18)]
     pub erasure: Option<Erasure>,
+    /// What is still to be sent of it.
+    #[n(12)]
+    pub outbox: Option<Outbox>,
 }
 
 /// The state machine.
@@ -163,6 +169,7 @@ impl Machine for Conversation {
                 turn::calls::needs(state)
             }
             Command::ErrandsRun { .. } => errand::needs(),
+            Command::Outbox(sending) => sending.needs(),
         }
     }
 
@@ -172,7 +179,7 @@ impl Machine for Conversation {
         moment: &Moment,
         found: &Found,
     ) -> Result<Decision<Self>, Missing> {
-        match (command, state) {
+        let decided = match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
             (Command::Claim(claiming), state) => claiming.decide(state, found),
@@ -199,7 +206,16 @@ impl Machine for Conversation {
             (Command::CancelReview { message }, Some(state)) => review::cancel(state, *message, moment, found),
             (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
+            (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
+        };
+        match decided? {
+            Decision::Change(change) => outgoing::marked(state, change, moment, found).map(Decision::Change),
+            decision => Ok(decision),
         }
+    }
+
+    fn listeners(node: &Node, entity: EntityKey, state: Option<&State>, command: &Command) -> Listeners {
+        outgoing::listeners(node, entity, state, command)
     }
 
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
@@ -219,6 +235,7 @@ impl Machine for Conversation {
                 last_seq: record.seq,
                 errands_at: None,
                 erasure: None,
+                outbox: None,
             });
         } else if let Some(state) = state {
             state.last_seq = record.seq;
@@ -232,13 +249,17 @@ impl Machine for Conversation {
 
     fn alarm(state: &State) -> Option<Millis> {
         let turn = state.running.as_ref().map(Turn::look_at);
-        [turn, state.next_deadline, state.errands_at].into_iter().flatten().min()
+        let outbox = state.outbox.as_ref().map(|outbox| outbox.look_at);
+        [turn, state.next_deadline, state.errands_at, outbox].into_iter().flatten().min()
     }
 
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
         let now = node.now();
         if state.errands_at.is_some_and(|at| at <= now) {
             node.errands.run(node, entity);
+        }
+        if state.outbox.as_ref().is_some_and(|outbox| outbox.look_at <= now) {
+            node.outbox.alarm::<Self>(node, entity, state);
         }
         let running = state.running.as_ref().filter(|turn| turn.look_at() <= now);
         let (waiting, running): (Option<&Turn>, Option<&Turn>) = match running {
@@ -256,7 +277,8 @@ impl Machine for Conversation {
         let is_due = |at: Option<Millis>| at.is_some_and(|at| at <= now);
         let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
         let elsewhere = running.is_some_and(|turn| node.is_at_work_elsewhere(turn));
-        elsewhere && !is_due(state.next_deadline) && !is_due(state.errands_at)
+        let outbox = state.outbox.as_ref().map(|outbox| outbox.look_at);
+        elsewhere && ![state.next_deadline, state.errands_at, outbox].into_iter().any(is_due)
     }
 
     fn public_id(state: &State) -> Option<String> {
@@ -275,6 +297,7 @@ impl Machine for Conversation {
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
             Command::Erase { .. } => crate::limits::BATCH_BYTES,
+            Command::Outbox(sending) => sending.weight(),
             Command::StartTurn { .. }
             | Command::RetryTurn { .. }
             | Command::CancelTurn { .. }
@@ -287,7 +310,7 @@ impl Machine for Conversation {
         }
     }
 
-    fn committed(node: &Arc<Node>, entity: EntityKey, _: &State, records: &[Arc<Record<Event>>]) {
+    fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
         for record in records {
             match &record.event {
                 Event::TurnStarted(turn) => node.turns.start(node, entity, turn, record),
@@ -299,6 +322,7 @@ impl Machine for Conversation {
                 node.subscriptions.publish(entity, record);
             }
         }
+        outgoing::committed(node, entity, state, records);
     }
 
     fn adopted(node: &Arc<Node>, entity: EntityKey) {
@@ -351,6 +375,7 @@ impl State {
             Event::ReviewRequested { expires_at, .. } => {
                 self.next_deadline = Some(self.next_deadline.map_or(*expires_at, |next| next.min(*expires_at)));
             }
+            Event::OutboxMoved { outbox } => self.outbox = *outbox,
             Event::DeadlineMoved { next } => self.next_deadline = *next,
             Event::TurnQueued(turn) => {
                 self.turns = self.turns.max(turn.id.number);

@@ -179,7 +179,7 @@ impl fmt::Debug for EntityKey {
 
 /// Writes the 5-bit groups of `bytes`, most significant first, the last one filled with zero bits.
 fn base32(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut text = [0u8; 40];
+    let mut text = [0u8; 42];
     let chars = (bytes.len() * 8).div_ceil(5);
     for (i, slot) in text.iter_mut().enumerate().take(chars) {
         let mut group = 0u8;
@@ -360,6 +360,34 @@ item_id!(/// An event of a conversation's log: its conversation and its sequence
 item_id!(/// A turn of an agent: its conversation and which of its turns it is.
     TurnId, "turn_");
 
+/// The delivery of an event to a receiver: what leads to it, in the order of [`ended_key`](crate::outbox::state).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(pub [u8; 26]);
+
+impl DeliveryId {
+    /// What every id of this type begins with.
+    pub const PREFIX: &'static str = "del_";
+
+    /// The id that prints as `text`; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        unbase32(text.strip_prefix(Self::PREFIX)?).map(Self)
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::PREFIX)?;
+        base32(&self.0, f)
+    }
+}
+
+impl fmt::Debug for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -373,6 +401,9 @@ mod tests {
         let message = MessageId::new(Millis(1_732_000_000_123), address, 77);
         assert_eq!(message.to_string().len(), 38);
         assert_eq!(MessageId::parse(&message.to_string()), Some(message));
+        let delivery = DeliveryId(std::array::from_fn(|i| 250 - i as u8));
+        assert_eq!(delivery.to_string().len(), 46);
+        assert_eq!(DeliveryId::parse(&delivery.to_string()), Some(delivery));
     }
 
     #[test]

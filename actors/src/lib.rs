@@ -36,6 +36,7 @@ pub mod members;
 pub mod message;
 pub mod metrics;
 pub mod node;
+pub mod outbox;
 pub mod ports;
 pub mod recall;
 pub mod registry;

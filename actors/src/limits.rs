@@ -88,6 +88,22 @@ pub const TURN_ATTEMPTS: u32 = 5;
 /// Attempts at turns that are alive in the node, running or waiting for a place. Each is a task and a commit to come
 /// back to; past it messages that ask for another are refused.
 pub const ALIVE_TURNS: usize = 10_000;
+/// Workspaces whose endpoints are kept in memory; past it all are read again.
+pub const ENDPOINT_WORKSPACES: usize = 10_000;
+/// Logs being sent from at once in the node, each a task of about 3 KiB. Past it a log's alarm comes back to it.
+pub const COURIERS: usize = 8_192;
+/// Lanes of one log moved at once: as many receivers as one log usually has, and a burst of messages with hooks.
+pub const COURIER_LANES: usize = 64;
+/// Events being sent at once in the node, each with its body in memory and a socket.
+pub const DELIVERIES: usize = 256;
+/// Events sent to one receiver at once before it has answered, so that one that hangs holds few sockets.
+pub const GATE_FIRST: usize = 4;
+/// The same once it answers well.
+pub const GATE_MOST: usize = 32;
+/// Deliveries that wait for a place at one receiver; past it they come back later. An eighth of the couriers.
+pub const GATE_WAITING: usize = 1_024;
+/// Receivers whose health is remembered, about 200 bytes each.
+pub const GATES: usize = 10_000;
 /// Webhook endpoints of one workspace. All of them are looked at for each event.
 pub const WEBHOOK_ENDPOINTS: usize = 100;
 /// Bytes of all votes on one review. They are written twice when it is decided, and that must fit a commit.

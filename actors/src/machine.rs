@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::node::Node;
+use crate::outbox::Listeners;
 use crate::store::{KeyHash, KeyRow, NodeId, Row, RowWrite, Table, ViewWrite};
 use crate::trace::TraceContext;
 
@@ -70,6 +71,8 @@ pub struct Found {
     written: Layer,
     firsts: HashMap<Table, First>,
     unders: HashSet<(Table, Bytes)>,
+    /// Who wants to hear of what is decided.
+    listeners: Listeners,
 }
 
 /// How far a list was read from its start.
@@ -152,6 +155,16 @@ impl Found {
             }
         }
         Ok(keys)
+    }
+
+    /// Who wants to hear of the events that are decided.
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// Decides for these listeners from now on.
+    pub fn set_listeners(&mut self, listeners: Listeners) {
+        self.listeners = listeners;
     }
 
     /// The stored encoding of the event with this sequence, if there is one.
@@ -284,6 +297,11 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
 
     /// Takes a record into the state. The first record of an entity creates it.
     fn apply(state: &mut Option<Self::State>, record: &Record<Self::Event>);
+
+    /// Who listens to the events of an entity, as far as is known without waiting.
+    fn listeners(_: &Node, _: EntityKey, _: Option<&Self::State>, _: &Self::Command) -> Listeners {
+        Listeners::none()
+    }
 
     /// Whether a record takes a sequence of its own, that is, whether clients see it as an event.
     fn is_event(event: &Self::Event) -> bool;

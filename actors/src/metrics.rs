@@ -142,6 +142,18 @@ label! {
     }
 }
 
+label! {
+    /// How an attempt to send an event ended.
+    pub enum AttemptEnd = "outcome" {
+        /// The receiver took it.
+        Delivered = "delivered",
+        /// The receiver did not take it, or did not answer.
+        Refused = "refused",
+        /// The receiver wants nothing any more.
+        Gone = "gone",
+    }
+}
+
 table! {
     /// What a node counts and times.
     pub struct Metrics {
@@ -163,6 +175,10 @@ table! {
         pub turn: By<TurnEnd, Histogram<Long>> = "tertulia_turn_seconds",
         /// Time until a model's first piece of an answer.
         pub first_token: Histogram<Long> = "tertulia_time_to_first_token_seconds",
+        /// Time of an attempt to send an event to a receiver.
+        pub webhook_attempts: By<AttemptEnd, Histogram<Long>> = "tertulia_webhook_attempt_seconds",
+        /// Deliveries of events that were given up.
+        pub webhooks_failed: Counter = "tertulia_webhook_deliveries_failed_total",
         /// Tokens that models have read and written.
         pub tokens: By<TokenType, Counter> = "tertulia_tokens_total",
     }

@@ -25,6 +25,7 @@ use crate::machine::{Machine, Record};
 use crate::members::{self, Members};
 use crate::message::Overlay;
 use crate::metrics::{Metrics, StoreMetrics};
+use crate::outbox::Outboxes;
 use crate::ports::Ports;
 use crate::registry::{self, Registry};
 use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, NodeId, Order, Row, Store, StoreError, Table, View};
@@ -56,6 +57,7 @@ pub struct Node {
     pub(crate) turns: Turns,
     pub(crate) errands: Errands,
     pub(crate) used_days: UsedDays,
+    pub(crate) outbox: Outboxes,
     pub(crate) conversations: Directory<Conversation>,
     pub(crate) contacts: Directory<Contact>,
     pub(crate) attachments: Directory<Attachment>,
@@ -91,6 +93,7 @@ impl Node {
             turns: Turns::default(),
             errands: Errands::default(),
             used_days: UsedDays::default(),
+            outbox: Outboxes::default(),
             conversations: Directory::default(),
             contacts: Directory::default(),
             attachments: Directory::default(),
@@ -183,6 +186,11 @@ impl Node {
         self.turns.running()
     }
 
+    /// What sends events to receivers.
+    pub fn outbox(&self) -> &Outboxes {
+        &self.outbox
+    }
+
     /// Asks a conversation.
     ///
     /// # Errors
@@ -194,6 +202,8 @@ impl Node {
         command: conversation::Command,
         with: Circumstances,
     ) -> Reply<Conversation> {
+        // Where the store cannot say who listens now, the decision takes it that somebody does.
+        let _ = self.outbox.prepare(self, entity.workspace).await;
         claims::ask(self, &self.conversations, entity, Arc::new(command), with).await
     }
 
@@ -417,6 +427,8 @@ impl Node {
     pub async fn drain(self: &Arc<Self>, deadline: Instant) {
         let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
         self.turns.drain(half).await;
+        // What is under way may take as long as a receiver may; what is cut off is sent again by the next process.
+        self.outbox.drain(half).await;
         self.admission.close();
         self.stopping.cancel();
         self.conversations.drain(deadline).await;
@@ -445,5 +457,6 @@ async fn sweep(node: Arc<Node>) {
         node.contacts.sweep(now, idle, cap);
         node.attachments.sweep(now, idle, cap);
         node.workspaces.sweep(now, idle, cap);
+        node.outbox.sweep();
     }
 }

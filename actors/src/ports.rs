@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::agent::{Models, NoModels};
+use crate::outbox::{Deliverer, NoDeliverer};
 use crate::tool::{NoTools, Tools};
 use crate::trace::Traces;
 
@@ -15,6 +16,8 @@ pub struct Ports {
     pub models: Arc<dyn Models>,
     /// What agents call.
     pub tools: Arc<dyn Tools>,
+    /// The way to receivers of events.
+    pub deliverer: Arc<dyn Deliverer>,
     /// Where spans go.
     pub traces: Traces,
     /// Where the bytes of files are.
@@ -43,6 +46,7 @@ impl Default for Ports {
         Self {
             models: Arc::new(NoModels),
             tools: Arc::new(NoTools),
+            deliverer: Arc::new(NoDeliverer),
             traces: Traces::default(),
             files: Arc::new(NoFiles),
         }

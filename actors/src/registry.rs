@@ -15,6 +15,7 @@ use crate::id::EntityKey;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::node::Node;
 use crate::store::{RowWrite, Table};
+use crate::webhook::WEBHOOK_ENDPOINTS;
 
 /// One row's change.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -149,12 +150,16 @@ impl Machine for Registry {
                 if change.table() == AGENTS && change.value.is_none() {
                     node.turns.counter.forget(entity.workspace, &String::from_utf8_lossy(&change.key));
                 }
+                if change.table() == WEBHOOK_ENDPOINTS {
+                    node.outbox.endpoint_changed(node, entity.workspace, &change.key);
+                }
             }
         }
     }
 
     fn adopted(node: &Arc<Node>, _: EntityKey) {
         node.catalog.forget_all();
+        node.outbox.endpoints_changed();
     }
 }
 

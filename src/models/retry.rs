@@ -33,7 +33,7 @@ impl Retries {
 
 /// What `Retry-After` asks for, in either of its forms. A date is held against the answer's own `Date`, so the two
 /// machines' clocks need not agree.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More seconds than fit in the number are still more than anybody waits.

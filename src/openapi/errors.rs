@@ -60,6 +60,7 @@ pub const ERRORS: &[ErrorPage] = pages! {
     "conversation_erased"
     "conversation_id_mismatch"
     "conversation_not_found"
+    "delivery_not_found"
     "duplicate_field"
     "duplicate_value"
     "empty_batch"

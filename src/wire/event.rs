@@ -181,6 +181,7 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
         | Event::DeadlineMoved { .. }
         | Event::ErrandsDue { .. }
         | Event::AttachmentDisclaimed { .. }
+        | Event::OutboxMoved { .. }
         | Event::ErasureMoved { .. } => return Ok(None),
     };
     written.map(Some)

@@ -40,4 +40,5 @@ mod timers;
 mod tools;
 mod transfer;
 mod webhook_endpoints;
+mod webhooks;
 mod workspaces;

@@ -244,6 +244,8 @@ async fn every_example_fits_its_shape() {
 
 /// What a request is about, for the examples that need something to be there.
 async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
+    let endpoint = json!({"url": "https://example.com/", "channelId": "demo"});
+    let endpoint = app.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);
     let said = app.post("/api/v1/messages").json(json!({"content": {"content": "Hello"}})).await.expect(200);
     let conversation = said[0]["conversation_id"].as_str().unwrap().to_owned();
     let answer = app
@@ -253,8 +255,7 @@ async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
         .expect(200);
     let review = json!({"channelId": "demo", "text": "Deploy?", "review": {"type": "approval"}});
     let review = app.post("/api/v1/messages").json(review).await.expect(201);
-    let endpoint = json!({"url": "https://example.com/", "channelId": "demo-api"});
-    let endpoint = app.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);
+    let deliveries = app.get("/api/v1/webhook-deliveries").await.expect(200);
     let text = |pointer: &str| answer.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     BTreeMap::from([
         ("/api/v1/conversations", conversation),
@@ -263,6 +264,7 @@ async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
         ("/api/v1/contacts", text("/contactId")),
         ("/api/v1/turns", text("/turn/id")),
         ("/api/v1/channels", "demo".to_owned()),
+        ("/api/v1/webhook-deliveries", deliveries["data"][0]["id"].as_str().unwrap().to_owned()),
         ("/api/v1/webhook-endpoints", endpoint["id"].as_str().unwrap().to_owned()),
         ("/api/v1/agents", "echo".to_owned()),
         ("/api/v1/workspaces", "default".to_owned()),

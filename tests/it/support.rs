@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actors::clock::{Entropy, ManualClock, Millis};
 use actors::node::Node;
+use actors::outbox::Deliverer;
 use actors::ports::Ports;
 use actors::store::Store;
 use axum::Router;
@@ -23,6 +24,7 @@ use tertulia::egress::Egress;
 use tertulia::files::FileStore;
 use tertulia::models::OpenAi;
 use tertulia::tools::AgentTools;
+use tertulia::webhooks::Webhooks;
 use tertulia::{bootstrap, http as front};
 use tower::ServiceExt;
 
@@ -94,7 +96,13 @@ impl TestApp {
             files: FileStore::directory(directory.path()).unwrap(),
         };
         let tools = Arc::new(AgentTools::new(clock.clone(), outside.egress.clone()));
-        let ports = Ports { tools, files: Arc::new(outside.files.clone()), ..ports };
+        // Events go out only where a test has somebody to send them to.
+        let deliverer: Arc<dyn Deliverer> = if env.iter().any(|(name, _)| *name == "TERTULIA_EGRESS_ALLOW") {
+            Arc::new(Webhooks::new(outside.egress.clone(), clock.clone(), Entropy::seeded([8; 32])))
+        } else {
+            Arc::clone(&ports.deliverer)
+        };
+        let ports = Ports { tools, deliverer, files: Arc::new(outside.files.clone()), ..ports };
         let first = node(store.clone(), Arc::clone(&clock), ports.clone());
         let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };
         let pepper = bootstrap::run(&first, Some(ADMIN_KEY), announce).await.unwrap();

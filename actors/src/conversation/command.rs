@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, State, Step, Turn, TurnStatus, Update, amend,
-    review,
+    Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, Sending, State, Step, Turn, TurnStatus, Update,
+    amend, review,
 };
 use crate::claims::{Claim, Claiming};
 use crate::id::{Address, AttachmentId, MessageId};
@@ -76,6 +76,8 @@ pub enum Command {
         /// The number of its binding.
         number: u32,
     },
+    /// Something about the sending of its events.
+    Outbox(Sending),
     /// Hold an idempotency key for a request whose effect is elsewhere.
     Claim(Claiming),
     /// Take all words away, a step at a time; ask again until it is done.

@@ -10,6 +10,7 @@ use crate::clock::Millis;
 use crate::id::{Address, ConversationId, MessageId, TurnId};
 use crate::machine::Record;
 use crate::message::{Content, Gone, Message, ReviewState};
+use crate::outbox::Outbox;
 use crate::tool::Asker;
 
 /// A message's acceptance, as it is logged.
@@ -205,6 +206,13 @@ pub enum Event {
         #[n(1)]
         number: u32,
     },
+    /// What is still to be sent changed; a mark.
+    #[n(18)]
+    OutboxMoved {
+        /// What it is now.
+        #[n(0)]
+        outbox: Option<Outbox>,
+    },
 }
 
 impl Event {
@@ -246,6 +254,7 @@ impl Event {
             | Self::ConversationErased
             | Self::ErasureMoved { .. }
             | Self::AttachmentDisclaimed { .. }
+            | Self::OutboxMoved { .. }
             | Self::DeadlineMoved { .. } => return None,
         })
     }
@@ -275,6 +284,7 @@ impl Event {
             | Self::DeadlineMoved { .. }
             | Self::ErrandsDue { .. }
             | Self::AttachmentDisclaimed { .. }
+            | Self::OutboxMoved { .. }
             | Self::ErasureMoved { .. } => return None,
         })
     }

@@ -84,7 +84,9 @@ impl<M: Machine> Draft<M> {
                         node: resident.node.members.me(),
                         key: envelope.key.map(|key| key.hash),
                     };
-                    match M::decide(draft.state.as_ref(), command, &moment, found)? {
+                    let state = draft.state.as_ref();
+                    found.set_listeners(M::listeners(&resident.node, resident.entity, state, command));
+                    match M::decide(state, command, &moment, found)? {
                         Decision::Answer(reply) => Ok(Answer::Done(reply)),
                         Decision::Reject(rejection) => Err(Refusal::Rejected(rejection)),
                         Decision::Change(change) => Ok(Answer::Done(draft.take(change, envelope, now, found))),

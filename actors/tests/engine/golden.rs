@@ -25,6 +25,7 @@ use actors::message::{
     Attachment, Callback, Content, Gone, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
     SenderKind, Severity, Vote,
 };
+use actors::outbox::{Attempt, Delivery, End, Outbox, Receiver, Waiting};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
 use actors::store::{Fresh, NodeId, Store, StoreError, Table};
@@ -292,6 +293,9 @@ fn golden_records_of_a_conversation() {
     golden.record("message-created-claim", None, Event::MessageCreated(accepted(with_file)));
     let disclaimed = Event::AttachmentDisclaimed { attachment: address(), number: 3 };
     golden.record("attachment-disclaimed", None, disclaimed);
+    let outbox = Some(Outbox { from: None, look_at: AT.plus(5), lanes: 300 });
+    golden.record("outbox-moved", None, Event::OutboxMoved { outbox });
+    golden.record("outbox-settled", None, Event::OutboxMoved { outbox: None });
     golden.done();
 }
 
@@ -402,10 +406,13 @@ fn golden_states() {
         last_seq: 9,
         errands_at: None,
         erasure: None,
+        outbox: None,
     };
     golden.value("conversation-state", &state);
     let erasure = Some(conversation::Erasure { since: AT, next: Some(65), last: 99 });
-    golden.value("conversation-state-erased", &conversation::State { erasure, ..state });
+    golden.value("conversation-state-erased", &conversation::State { erasure, ..state.clone() });
+    let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
+    golden.value("conversation-state-sending", &conversation::State { outbox, ..state });
     let contact = contact::State {
         id: contact_id(),
         identifier: text("Ana@example.com"),
@@ -464,6 +471,25 @@ fn golden_rows() {
         updated_at: Some(AT.plus(1)),
     };
     golden.value("webhook-endpoint", &endpoint);
+    let attempt = Attempt { at: AT, status: Some(500), error: Some(text("500")), duration_millis: 12 };
+    let waiting = Waiting {
+        next: 7,
+        until: 300,
+        attempts: vec![attempt.clone(), Attempt { status: None, ..attempt.clone() }],
+        next_at: AT.plus(5_000),
+        failing_since: Some(AT),
+        not_before: Some(AT.plus(9)),
+        asked_for: true,
+        tries: 3,
+    };
+    golden.value("waiting-lane", &waiting);
+    golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
+    let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];
+    for (name, receiver) in ["delivery-endpoint", "delivery-channel"].into_iter().zip(receivers) {
+        let (url, attempts) = (text("https://example.com/hook"), vec![attempt.clone()]);
+        let event = text("review.completed");
+        golden.value(name, &Delivery { at: AT, event, receiver, url, end: End::Failed, attempts });
+    }
     let script = vec![ScriptEntry { on: text("price"), reply: vec![text("5")], tool_call: Some(json("{}")) }];
     let builtin = Builtin { behaviour: Behaviour::Scripted, script, latency_ms: 5, split: 2, fail_every: 3 };
     let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: Some(text("secret")) };

@@ -12,6 +12,7 @@ mod host;
 mod keys;
 mod limits;
 mod nodes;
+mod outbox;
 mod passivation;
 mod properties;
 mod subscriptions;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use actors::agent::NoModels;
 use actors::conversation::{Command, Update};
 use actors::directory::Circumstances;
 use actors::metrics::{CommitEnd, Sample, TurnedAway};
@@ -19,7 +18,7 @@ use crate::support::*;
 /// A node whose spans are kept.
 fn traced(store: impl Store) -> (Arc<Node>, Arc<Kept>) {
     let kept = Arc::new(Kept::default());
-    let ports = Ports { models: Arc::new(NoModels), traces: Traces::to(kept.clone()), ..Ports::default() };
+    let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::default() };
     (Node::start(Arc::new(store), clock(), entropy(), ports), kept)
 }
 

@@ -1,10 +1,10 @@
-//! Webhook endpoints.
+//! Webhook endpoints and deliveries.
 
-use utoipa::openapi::HttpMethod::Post;
+use utoipa::openapi::HttpMethod::{Get, Post};
 
 use super::super::examples;
 use super::super::operation::Op;
-use super::super::shape::named;
+use super::super::shape::{named, text, word};
 use super::configuration::{change, create, delete, get, list};
 use super::{ADMIN, id};
 
@@ -55,5 +55,39 @@ pub(super) fn operations() -> Vec<Op> {
         .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
         .refused(404, &["endpoint_not_found"])
         .refused(503, &["contended"]),
+        deliveries(tag),
+        get(
+            "/api/v1/webhook-deliveries/{id}",
+            ("getWebhookDelivery", "Read a delivery"),
+            tag,
+            ADMIN,
+            "WebhookDelivery",
+        )
+        .refused(404, &["delivery_not_found"]),
+        retry(tag),
     ]
+}
+
+fn deliveries(tag: &'static str) -> Op {
+    let about = "What became of each event that somebody was to be told of: first those that have ended, by the time of \
+                 their event, kept for 30 days; then what is still to be sent, by endpoint and log.";
+    Op::new(Get, "/api/v1/webhook-deliveries", ("listWebhookDeliveries", "List deliveries"), tag, ADMIN, about)
+        .paged()
+        .query("status", "Only those.", word("", &["pending", "delivered", "failed"]))
+        .query("endpointId", "Only those to this endpoint.", text(""))
+        .refused(400, &["invalid_enum"])
+        .answers(200, "A page of them.", named("WebhookDeliveryPage"), &[])
+        .with_headers(&["Link"])
+}
+
+fn retry(tag: &'static str) -> Op {
+    let about = "One that has ended is sent once more, beside the others and with the same `webhook-id`; one that waits \
+                 is tried now. Asking twice does no harm.";
+    let path = "/api/v1/webhook-deliveries/{id}/retry";
+    Op::new(Post, path, ("retryWebhookDelivery", "Try a delivery now"), tag, ADMIN, about)
+        .path("id", "The delivery.", id())
+        .empty_body()
+        .answers(202, "The delivery, pending again.", named("WebhookDelivery"), &[])
+        .with_headers(&["X-Ignored-Fields"])
+        .refused(404, &["delivery_not_found"])
 }

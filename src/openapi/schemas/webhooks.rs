@@ -1,6 +1,9 @@
-//! Webhook endpoints.
+//! Webhook endpoints and deliveries.
 
-use super::super::shape::{Bounded as _, Members, boolean, list, made_id, named, set, text, time, url, word};
+use actors::outbox::lane::ATTEMPTS_KEPT;
+use utoipa::openapi::{RefOr, Schema};
+
+use super::super::shape::{Bounded as _, Members, boolean, integer, list, made_id, named, set, text, time, url, word};
 use super::{Component, page};
 use crate::http::webhooks::MAX_PATTERNS;
 
@@ -19,6 +22,9 @@ pub(super) fn schemas() -> Vec<Component> {
             endpoint().must("secret", text("`whsec_…`; signs deliveries. Shown in this answer only.")).done(),
         ),
         ("WebhookEndpointPage", page("A page of endpoints.", named("WebhookEndpoint"))),
+        ("WebhookDelivery", delivery()),
+        ("WebhookAttempt", attempt()),
+        ("WebhookDeliveryPage", page("A page of deliveries.", named("WebhookDelivery"))),
     ]
 }
 
@@ -32,6 +38,29 @@ fn settings(about: &str, new: bool) -> Members {
         .may("channelId", text("Only what happens on this channel.").least(1).nullable())
         .may("format", word("Standard Webhooks, or CloudEvents 1.0.", &FORMATS).or("standard").nullable())
         .may("enabled", boolean("Whether anything is sent. What happens meanwhile is not.").or(true).nullable())
+}
+
+fn delivery() -> RefOr<Schema> {
+    Members::new("An event on its way to a receiver.")
+        .must("id", made_id("The delivery.", "del_", 42))
+        .must("endpointId", made_id("The endpoint, if it goes to one.", "wh_", 26).nullable())
+        .must("receiver", word("Whose URL it goes to.", &["endpoint", "channel", "message", "callback"]))
+        .must("eventId", made_id("The event; it is the `webhook-id`.", "evt_", 34))
+        .must("eventType", text("What happened."))
+        .must("url", text("Where it goes, or went at last; empty where nothing was ever sent."))
+        .must("status", word("How it stands.", &["pending", "delivered", "failed"]))
+        .must("attempts", list("What was tried, oldest first.", named("WebhookAttempt")).longest(ATTEMPTS_KEPT))
+        .must("nextAttemptAt", time("When it is tried again; events go one after the other.").nullable())
+        .done()
+}
+
+fn attempt() -> RefOr<Schema> {
+    Members::new("One try to send an event.")
+        .must("at", time("When it began."))
+        .must("statusCode", integer("What the receiver answered.", 100, Some(999)).nullable())
+        .must("error", text("What went wrong, in one word; see `docs/WEBHOOKS.md`.").nullable())
+        .must("durationMs", integer("How long it took.", 0, None))
+        .done()
 }
 
 fn endpoint() -> Members {

@@ -1,0 +1,231 @@
+//! What of a conversation is sent to receivers: the marks that decisions leave for the outbox, and what it notes.
+
+use std::sync::Arc;
+
+use super::{Command, Conversation, Event, Origin, Reply, State, message_of};
+use crate::codec;
+use crate::directory::Directory;
+use crate::id::EntityKey;
+use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::message::Content;
+use crate::node::Node;
+use crate::outbox::receivers::{Hooks, Subject};
+use crate::outbox::state::{self, DELIVERIES, Log, Outbox, Settlement, Written};
+use crate::outbox::{DeliveryKey, Happened, Listeners, Place, Receiver, Sends};
+
+/// The message that an event is about.
+fn message_seq(seq: u64, event: &Event) -> Option<u64> {
+    match event {
+        Event::MessageCreated(_) => Some(seq),
+        Event::MessageUpdated { message }
+        | Event::MessageDeleted { message }
+        | Event::MessageDelivered { message }
+        | Event::MessageRead { message }
+        | Event::ReviewRequested { message, .. } => Some(message.number),
+        Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
+            Some(end.message.number)
+        }
+        _ => None,
+    }
+}
+
+/// Whether an event is the outcome of a review.
+fn is_outcome(event: &Event) -> bool {
+    matches!(event, Event::ReviewCompleted(_) | Event::ReviewExpired(_) | Event::ReviewCancelled(_))
+}
+
+fn hooks_of(content: &Content) -> Hooks {
+    let callback = content.review.as_ref().and_then(|review| review.callback.clone());
+    Hooks { webhook_url: content.webhook_url.clone(), callback }
+}
+
+/// Whether somebody wants one of the events that were just decided.
+fn is_wanted(
+    change: &Change<Conversation>,
+    channel: Option<&str>,
+    moment: &Moment,
+    found: &Found,
+) -> Result<bool, Missing> {
+    let mut seq = moment.next_seq;
+    for event in &change.events {
+        let Some(name) = event.name() else { continue };
+        if found.listeners().want(name, channel) || wants_own(change, seq, event, moment, found)? {
+            return Ok(true);
+        }
+        seq += 1;
+    }
+    Ok(false)
+}
+
+/// Whether the message that an event is about wants it to be sent.
+fn wants_own(
+    change: &Change<Conversation>,
+    seq: u64,
+    event: &Event,
+    moment: &Moment,
+    found: &Found,
+) -> Result<bool, Missing> {
+    let Some(message) = message_seq(seq, event) else { return Ok(false) };
+    let want = |content: &Content| hooks_of(content).want(is_outcome(event));
+    if let Event::MessageCreated(accepted) = event {
+        return Ok(want(&accepted.content));
+    }
+    // A message of this very change is not in the log yet.
+    if let Some(nth) = message.checked_sub(moment.next_seq) {
+        let event = change.events.iter().filter(|event| event.name().is_some()).nth(usize::try_from(nth).unwrap_or(0));
+        return Ok(matches!(event, Some(Event::MessageCreated(accepted)) if want(&accepted.content)));
+    }
+    let Some(bytes) = found.event(message)? else { return Ok(false) };
+    let record = codec::decode_record::<Event>(message, bytes);
+    Ok(record.is_ok_and(|record| message_of(&record).is_some_and(|message| want(&message.content))))
+}
+
+/// Adds to a change what has its events sent, where somebody wants them: a mark in the same commit, and with it the
+/// entity's alarm, so that they are sent also if this process ends right after.
+pub(super) fn marked(
+    state: Option<&State>,
+    mut change: Change<Conversation>,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Change<Conversation>, Missing> {
+    let outbox = state.and_then(|state| state.outbox.as_ref());
+    let begun = change.events.iter().find_map(|event| match event {
+        Event::ConversationCreated { origin, .. } => Some(origin),
+        _ => None,
+    });
+    let channel = state.map(|state| &state.origin).or(begun).and_then(Origin::channel);
+    if outbox.is_some_and(|outbox| outbox.from.is_some()) || !is_wanted(&change, channel, moment, found)? {
+        return Ok(change);
+    }
+    if let Some((outbox, entry)) = state::opened(moment.entity, outbox, moment.next_seq, moment.now) {
+        change.events.push(Event::OutboxMoved { outbox: Some(outbox) });
+        change.views.push(entry);
+    }
+    Ok(change)
+}
+
+/// What a conversation is asked about the sending of its events.
+#[derive(Debug)]
+pub enum Sending {
+    /// It has come so far.
+    Settle(Settlement),
+    /// A delivery is to be tried now.
+    Again {
+        /// Which event's.
+        key: DeliveryKey,
+        /// To whom.
+        receiver: Receiver,
+    },
+}
+
+impl Sending {
+    pub(super) fn needs(&self) -> Vec<Need> {
+        match self {
+            Self::Settle(settlement) => settlement.needs(),
+            Self::Again { key, .. } => vec![Need::Row(DELIVERIES, key.row())],
+        }
+    }
+
+    /// About how many bytes it adds to a commit.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Settle(settlement) => settlement.weight(),
+            Self::Again { .. } => 600,
+        }
+    }
+
+    pub(super) fn decide(
+        &self,
+        state: &State,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Conversation>, Missing> {
+        let (outbox, now) = (state.outbox.as_ref(), moment.now);
+        let written = match self {
+            Self::Settle(settlement) => {
+                state::settle(&Conversation::log(moment.entity, state), outbox, settlement, now, found)?
+            }
+            Self::Again { key, receiver } => {
+                state::again(moment.entity, outbox, (*key, *receiver), now, found)?.unwrap_or_default()
+            }
+        };
+        Ok(decision(written, Reply::Nothing))
+    }
+}
+
+fn decision(written: Written, reply: Reply) -> Decision<Conversation> {
+    let events: Vec<Event> = written.outbox.map(|outbox| Event::OutboxMoved { outbox }).into_iter().collect();
+    if events.is_empty() && written.rows.is_empty() && written.views.is_empty() {
+        return Decision::Answer(reply);
+    }
+    Decision::Change(Change { rows: written.rows, views: written.views, ..Change::new(events, reply) })
+}
+
+/// Who listens to the conversation that a command is for.
+pub(super) fn listeners(node: &Node, entity: EntityKey, state: Option<&State>, command: &Command) -> Listeners {
+    let opening = match command {
+        Command::Open(opening) => Some(opening),
+        Command::Post(post) => post.opening.as_ref(),
+        _ => None,
+    };
+    let origin = state.map(|state| &state.origin).or(opening.map(|opening| &opening.origin));
+    node.outbox.listeners(node, entity.workspace, origin.and_then(Origin::channel))
+}
+
+/// Rings for the courier where there is something new to send.
+pub(super) fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
+    let is_open = state.outbox.as_ref().is_some_and(|outbox| outbox.from.is_some());
+    if is_open && records.iter().any(|record| Conversation::is_event(&record.event)) {
+        node.outbox.ring::<Conversation>(node, entity, state, None);
+    }
+}
+
+impl Sends for Conversation {
+    fn directory(node: &Node) -> &Directory<Self> {
+        &node.conversations
+    }
+
+    fn outbox(state: &State) -> Option<&Outbox> {
+        state.outbox.as_ref()
+    }
+
+    fn log(entity: EntityKey, state: &State) -> Log {
+        Log { entity, began: state.id.at, last_seq: state.last_seq }
+    }
+
+    fn place(state: &State) -> Place {
+        let path = match &state.origin {
+            Origin::Human { channel } => format!("channels/{channel}"),
+            Origin::Api { .. } | Origin::Store => format!("conversations/{}", state.id),
+        };
+        Place {
+            channel: state.origin.channel().map(Into::into),
+            is_human: matches!(state.origin, Origin::Human { .. }),
+            path: path.into(),
+        }
+    }
+
+    fn subject(record: &Record<Event>) -> Option<Subject> {
+        Some(Subject {
+            event: record.event.name()?,
+            at: record.at,
+            message: message_seq(record.seq, &record.event),
+            is_outcome: is_outcome(&record.event),
+        })
+    }
+
+    fn hooks(record: &Record<Event>) -> Option<Hooks> {
+        match &record.event {
+            Event::MessageCreated(accepted) => Some(hooks_of(&accepted.content)),
+            _ => None,
+        }
+    }
+
+    fn happened(record: Arc<Record<Event>>) -> Happened {
+        Happened::Conversation(record)
+    }
+
+    fn settle(settlement: Settlement) -> Command {
+        Command::Outbox(Sending::Settle(settlement))
+    }
+}

@@ -1,0 +1,303 @@
+//! The outbox: events are sent to whoever wants to hear of them, in order for each log and receiver, at least once, and
+//! never before they are durable.
+//!
+//! ```text
+//! a decision makes events ──► somebody listens? ──► a mark in the same commit: from here, look again at the latest then
+//!                                                        │ (durable, with the entity's alarm)
+//!                 committed ──► the log's courier ◄──────┘
+//!                                 │ looks at each event once, puts it on the lanes of its receivers
+//!                                 ├── lane ► gate ► POST ► 2xx ─┐
+//!                                 └── lane ► gate ► POST ► 500 ─┤ one note for as much as was done meanwhile:
+//!                                                               ▼ what arrived, which lanes wait, until when
+//! ```
+//!
+//! The log is the queue (see [`state`]): nothing is copied, and a log without listeners writes nothing. What is sent and
+//! to whom is decided when it is sent, by the configuration as it is then ([`receivers`]). If the process ends, the
+//! alarm finds what was not noted; then something may be sent twice, with the same id, and nothing is lost.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dashmap::mapref::entry::Entry;
+use dashmap::{DashMap, DashSet};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep};
+
+use crate::channel::{CHANNELS, Channel};
+use crate::clock::Millis;
+use crate::codec;
+use crate::id::{Address, EndpointId, EntityKey};
+use crate::limits;
+use crate::node::Node;
+use crate::store::{KeyRange, Order, Store, StoreError};
+use crate::workspace::{WORKSPACES, Workspace, address_of};
+
+mod courier;
+mod gate;
+pub mod lane;
+mod listeners;
+pub mod pending;
+pub(crate) mod port;
+pub mod receivers;
+mod run;
+mod schedule;
+mod settings;
+pub mod state;
+mod step;
+pub(crate) mod stir;
+
+pub use lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
+pub use listeners::Listeners;
+pub(crate) use port::Sends;
+pub use port::{Deliverer, Happened, NoDeliverer, Parcel, Place, Receipt};
+pub use state::{DeliveryKey, Outbox, Settlement};
+pub use step::ATTEMPT;
+
+/// How often is looked whether couriers have ended, when the node stops.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// The couriers of a node, and what they share.
+#[derive(Debug)]
+pub struct Outboxes {
+    couriers: DashMap<EntityKey, Arc<Bell>>,
+    active: AtomicUsize,
+    gates: gate::Gates,
+    places: Arc<Semaphore>,
+    endpoints: listeners::EndpointCache,
+    workspaces: DashMap<Address, Arc<str>>,
+    stirring: DashSet<(Address, EndpointId)>,
+    stopping: AtomicBool,
+}
+
+impl Default for Outboxes {
+    fn default() -> Self {
+        Self {
+            couriers: DashMap::new(),
+            active: AtomicUsize::new(0),
+            gates: gate::Gates::default(),
+            places: Arc::new(Semaphore::new(limits::DELIVERIES)),
+            endpoints: listeners::EndpointCache::default(),
+            workspaces: DashMap::new(),
+            stirring: DashSet::new(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+}
+
+/// How a courier is told that there is more to do.
+#[derive(Debug)]
+struct Bell {
+    /// The first event that its courier has to look at.
+    from: u64,
+    /// The newest event.
+    upto: AtomicU64,
+    is_rung: AtomicBool,
+    /// An alarm rang.
+    check: AtomicBool,
+    /// Lanes that shall not wait for their time.
+    hasten: Mutex<Vec<Lane>>,
+    notify: Notify,
+    /// When the courier began.
+    since: Millis,
+}
+
+/// What was rung for.
+struct Rung {
+    is_rung: bool,
+    check: bool,
+    hasten: Vec<Lane>,
+}
+
+impl Bell {
+    fn ring(&self, upto: u64, why: Option<Lane>, check: bool) {
+        self.upto.fetch_max(upto, Ordering::SeqCst);
+        if let Some(lane) = why {
+            let mut hasten = self.hasten.lock().unwrap_or_else(PoisonError::into_inner);
+            // One that finds no room goes on at its own time.
+            if hasten.len() < limits::COURIER_LANES {
+                hasten.push(lane);
+            }
+        }
+        self.check.fetch_or(check, Ordering::SeqCst);
+        self.is_rung.store(true, Ordering::SeqCst);
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> Rung {
+        let is_rung = self.is_rung.swap(false, Ordering::SeqCst);
+        let check = self.check.swap(false, Ordering::SeqCst);
+        let hasten = std::mem::take(&mut *self.hasten.lock().unwrap_or_else(PoisonError::into_inner));
+        Rung { is_rung, check, hasten }
+    }
+
+    fn is_rung(&self) -> bool {
+        self.is_rung.load(Ordering::SeqCst)
+    }
+
+    fn upto(&self) -> u64 {
+        self.upto.load(Ordering::SeqCst)
+    }
+
+    async fn rung(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Outboxes {
+    /// How many logs are being sent from.
+    pub fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// How many things are being sent.
+    pub fn in_flight(&self) -> usize {
+        limits::DELIVERIES.saturating_sub(self.places.available_permits())
+    }
+
+    /// To how many receivers nothing is sent because nothing arrives there.
+    pub fn closed_gates(&self) -> usize {
+        self.gates.closed()
+    }
+
+    /// For how many milliseconds the longest of the logs that are being sent from has had something to send.
+    pub fn oldest(&self, now: Millis) -> u64 {
+        self.couriers.iter().map(|bell| now.since(bell.since)).max().unwrap_or(0)
+    }
+
+    /// Who listens to a log's events, as far as it is known without waiting.
+    pub(crate) fn listeners(&self, node: &Node, workspace: Address, channel: Option<&str>) -> Listeners {
+        let registry = EntityKey::workspace(workspace);
+        let hook = |channel: &str| {
+            let known = node.catalog.peek::<Channel>(registry, CHANNELS, channel.as_bytes());
+            known.is_none_or(|channel| channel.webhook_url.is_some())
+        };
+        Listeners::new(self.endpoints.peek(workspace), channel.is_some_and(hook))
+    }
+
+    /// Reads who listens, where that is not known.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub(crate) async fn prepare(&self, node: &Node, workspace: Address) -> Result<(), StoreError> {
+        if self.endpoints.is_stale(node.store.as_ref(), workspace, node.clock.now()) {
+            self.endpoints.get(node.store.as_ref(), workspace, node.clock.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// An endpoint's row has changed.
+    pub(crate) fn endpoint_changed(&self, node: &Arc<Node>, workspace: Address, id: &[u8]) {
+        self.endpoints.forget(workspace);
+        if let Some(id) = std::str::from_utf8(id).ok().and_then(EndpointId::parse) {
+            stir::stir(node, workspace, id);
+        }
+    }
+
+    /// Endpoints may have changed, nobody knows whose.
+    pub(crate) fn endpoints_changed(&self) {
+        self.endpoints.forget_all();
+    }
+
+    /// Something is to be sent: tells the log's courier, or starts one. Past the bound nothing is started, and the log's
+    /// alarm comes back to it.
+    pub(crate) fn ring<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, hasten: Option<Lane>) {
+        self.tell::<M>(node, entity, state, hasten, false);
+    }
+
+    /// A log's alarm rang for its outbox.
+    pub(crate) fn alarm<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State) {
+        self.tell::<M>(node, entity, state, None, true);
+    }
+
+    fn tell<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, hasten: Option<Lane>, check: bool) {
+        let Some(outbox) = M::outbox(state) else { return };
+        let upto = M::log(entity, state).last_seq;
+        match self.couriers.entry(entity) {
+            // It has not noted yet what it does, so the alarm is behind; what is due else it finds before it ends.
+            Entry::Occupied(_) if check => {}
+            Entry::Occupied(bell) => bell.get().ring(upto, hasten, check),
+            Entry::Vacant(_) if self.active() >= limits::COURIERS || self.is_stopping() => {}
+            Entry::Vacant(place) => {
+                let bell = Arc::new(Bell {
+                    from: outbox.from.unwrap_or(upto + 1),
+                    upto: AtomicU64::new(upto),
+                    is_rung: AtomicBool::new(false),
+                    check: AtomicBool::new(false),
+                    hasten: Mutex::default(),
+                    notify: Notify::new(),
+                    since: node.clock.now(),
+                });
+                bell.ring(upto, hasten, check);
+                place.insert(Arc::clone(&bell));
+                self.active.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(courier::run::<M>(Arc::clone(node), entity, bell, M::place(state)));
+            }
+        }
+    }
+
+    /// A courier has nothing to do. `false`: it has, since just now.
+    fn leave(&self, entity: EntityKey, bell: &Arc<Bell>) -> bool {
+        // The entry's lock is held: whoever rings comes before, and is seen, or after, and starts another one.
+        let left = self.couriers.remove_if(&entity, |_, own| Arc::ptr_eq(own, bell) && !bell.is_rung());
+        if left.is_some() {
+            self.active.fetch_sub(1, Ordering::Relaxed);
+        }
+        left.is_some()
+    }
+
+    /// A courier has ended, however it did.
+    fn gone(&self, entity: EntityKey, bell: &Arc<Bell>) {
+        if self.couriers.remove_if(&entity, |_, own| Arc::ptr_eq(own, bell)).is_some() {
+            self.active.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Begins nothing any more, and waits until what is under way has ended and is noted, or until `deadline`.
+    pub(crate) async fn drain(&self, deadline: Instant) {
+        self.stopping.store(true, Ordering::SeqCst);
+        while self.active() > 0 && Instant::now() < deadline {
+            sleep(DRAIN_LOOK).await;
+        }
+    }
+
+    /// Forgets gates that nobody needs.
+    pub(crate) fn sweep(&self) {
+        self.gates.sweep();
+    }
+
+    /// The id of the workspace with this address.
+    async fn workspace_id(&self, store: &dyn Store, address: Address) -> Result<Arc<str>, StoreError> {
+        const PAGE: usize = 500;
+        if let Some(known) = self.workspaces.get(&address) {
+            return Ok(Arc::clone(&known));
+        }
+        if self.workspaces.len() >= limits::ENDPOINT_WORKSPACES {
+            self.workspaces.clear();
+        }
+        let mut after = None;
+        // There is no way from an address to its id but to look at all of them, so all are kept that are seen.
+        loop {
+            let range = KeyRange { after, before: None };
+            let rows = store.rows(EntityKey::INSTALLATION, WORKSPACES, range, Order::Asc, PAGE).await?;
+            for row in &rows {
+                let workspace: Workspace = codec::decode(&row.value)?;
+                let (of, id) = (address_of(&workspace.id), Arc::from(workspace.id));
+                self.workspaces.insert(of, Arc::clone(&id));
+                if of == address {
+                    return Ok(id);
+                }
+            }
+            match rows.last() {
+                Some(last) if rows.len() == PAGE => after = Some(last.key.clone()),
+                // One that no installation knows is called by its address.
+                _ => return Ok(format!("{address:?}").into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! A courier: sends what one log has to send, and notes how far it has come.
+//!
+//! There is at most one for a log in a process, and only while it has something to do. It looks at each new event once,
+//! puts it on the lanes of its receivers, moves all lanes at the same time, each in order, and notes what came of it in
+//! one commit for as much as it did meanwhile. A lane whose receiver fails gets a row and an alarm, and leaves memory.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::lane::{Attempt, Delivery, End, Lane, Waiting, keep};
+use super::port::{Place, Sends};
+use super::receivers::{Hooks, Unsendable, receivers};
+use super::run::Run;
+use super::schedule::{Failed, Next, next};
+use super::state::{DeliveryKey, LANE_TIMES, LANES, LaneChange, Settlement};
+use super::step::{Step, Tried, Verdict, hooks_of, step};
+use super::{Bell, settings};
+use crate::clock::Millis;
+use crate::codec;
+use crate::directory::{Circumstances, Refusal};
+use crate::id::EntityKey;
+use crate::limits;
+use crate::node::Node;
+use crate::store::{KeyRange, Order, StoreError};
+
+/// Events looked at together.
+const PAGE: usize = 64;
+/// How long what was done waits for more to be noted with it, when nothing is under way any more.
+const GATHER: Duration = Duration::from_millis(20);
+/// How long at most, while other lanes are still under way.
+const NOTED_WITHIN: Duration = Duration::from_secs(1);
+/// How often a note is offered to an entity that cannot take it. If that fails, the log's alarm begins again.
+const OFFERS: u32 = 6;
+
+/// See the module's text.
+pub(super) struct Courier<M: Sends> {
+    node: Arc<Node>,
+    entity: EntityKey,
+    bell: Arc<Bell>,
+    place: Arc<Place>,
+    workspace: Arc<str>,
+    /// The first event that was not looked at.
+    looked: u64,
+    /// The same when the last note was made.
+    noted: u64,
+    runs: HashMap<Lane, Run>,
+    steps: FuturesUnordered<BoxFuture<'static, (Lane, Result<Step, StoreError>)>>,
+    ended: Vec<(DeliveryKey, Delivery)>,
+    /// When the first thing was done that is not noted.
+    undone: Option<Instant>,
+    /// A note is due although nothing may have changed: an alarm rang.
+    check: bool,
+    machine: std::marker::PhantomData<fn() -> M>,
+}
+
+/// Sends what is to be sent, until nothing is.
+pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<Bell>, place: Place) {
+    // However it ends, nobody shall think that it goes on.
+    let _leaving = Leaving { node: &node, entity, bell: &bell };
+    let mut looked = bell.from;
+    loop {
+        match deliver::<M>(&node, entity, &bell, &place, looked).await {
+            Ok(upto) => looked = upto,
+            Err(error) => {
+                // What is durable is found again by the log's alarm.
+                tracing::warn!(?entity, %error, "events could not be sent now; trying again");
+                return;
+            }
+        }
+        if node.outbox.leave(entity, &bell) {
+            return;
+        }
+    }
+}
+
+struct Leaving<'a> {
+    node: &'a Node,
+    entity: EntityKey,
+    bell: &'a Arc<Bell>,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.node.outbox.gone(self.entity, self.bell);
+    }
+}
+
+async fn deliver<M: Sends>(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    bell: &Arc<Bell>,
+    place: &Place,
+    looked: u64,
+) -> Result<u64, StoreError> {
+    let mut courier = Courier::<M> {
+        node: Arc::clone(node),
+        entity,
+        bell: Arc::clone(bell),
+        place: Arc::new(place.clone()),
+        workspace: node.outbox.workspace_id(node.store.as_ref(), entity.workspace).await?,
+        looked,
+        noted: looked,
+        runs: HashMap::new(),
+        steps: FuturesUnordered::new(),
+        ended: Vec::new(),
+        undone: None,
+        check: false,
+        machine: std::marker::PhantomData,
+    };
+    courier.work().await?;
+    Ok(courier.looked)
+}
+
+impl<M: Sends> Courier<M> {
+    async fn work(&mut self) -> Result<(), StoreError> {
+        loop {
+            let rung = self.bell.take();
+            self.check |= rung.check;
+            if rung.is_rung || (self.looked <= self.bell.upto() && self.has_room()) {
+                self.take_due(&rung.hasten).await?;
+                self.look().await?;
+            }
+            let stopping = self.node.outbox.is_stopping();
+            if !stopping {
+                self.start();
+            }
+            if self.steps.is_empty() && self.undone.is_none() {
+                let more = !stopping && (self.bell.is_rung() || self.looked <= self.bell.upto());
+                if !more {
+                    return if self.check { self.note().await } else { Ok(()) };
+                }
+                continue;
+            }
+            let noted_at = self.undone.map(|undone| match self.steps.is_empty() {
+                true => (Instant::now() + GATHER).min(undone + NOTED_WITHIN),
+                false => undone + NOTED_WITHIN,
+            });
+            tokio::select! {
+                Some((lane, step)) = self.steps.next() => self.moved(lane, step?),
+                () = self.bell.rung() => {}
+                () = sleep_until(noted_at.unwrap_or_else(Instant::now)), if noted_at.is_some() => self.note().await?,
+            }
+        }
+    }
+
+    /// Whether more events may be looked at before some of those that were have been sent.
+    fn has_room(&self) -> bool {
+        self.runs.len() < limits::COURIER_LANES
+    }
+
+    /// Takes up the lanes whose time has come, and those that somebody asks for.
+    async fn take_due(&mut self, hasten: &[Lane]) -> Result<(), StoreError> {
+        let now = self.node.clock.now();
+        let before = Some(now.plus(1).0.to_be_bytes().to_vec().into());
+        let range = KeyRange { after: None, before };
+        let rows = self.node.store.rows(self.entity, LANE_TIMES, range, Order::Asc, limits::COURIER_LANES).await?;
+        let due = rows.iter().filter_map(|row| Lane::parse_time_key(&row.key)).map(|(_, lane)| lane);
+        for lane in due.chain(hasten.iter().copied()).collect::<HashSet<_>>() {
+            if !self.runs.contains_key(&lane) && self.has_room() {
+                let run = stored(&self.node, self.entity, lane).await?.map(|stored| Run::of(lane, stored));
+                // One that wants to be left alone is not hastened.
+                self.runs.extend(run.filter(|run| run.may_go(now)).map(|run| (lane, run)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at events that were not looked at, and puts them on the lanes of their receivers.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let mut known: HashMap<u64, Option<Arc<Hooks>>> = HashMap::new();
+        while self.looked <= self.bell.upto() && self.has_room() {
+            let range = (self.looked, self.bell.upto());
+            let records = self.node.events::<M>(self.entity, range, Order::Asc, PAGE).await?;
+            let Some(last) = records.last().map(|record| record.seq) else {
+                return Err(StoreError::Unavailable("the store does not show what was committed".to_owned()));
+            };
+            let settings = settings::read(&self.node, self.entity.workspace, &self.place).await?;
+            for record in &records {
+                let Some(subject) = M::subject(record) else { continue };
+                if let (Some(message), Some(hooks)) = (subject.message, M::hooks(record)) {
+                    known.insert(message, Some(Arc::new(hooks)));
+                }
+                let hooks = match subject.message {
+                    Some(message) => match known.get(&message) {
+                        Some(hooks) => hooks.clone(),
+                        None => {
+                            let hooks = hooks_of::<M>(&self.node, self.entity, message).await?;
+                            known.entry(message).or_insert(hooks).clone()
+                        }
+                    },
+                    None => None,
+                };
+                for (receiver, _) in receivers(&subject, &settings.configured(), hooks.as_deref(), None) {
+                    self.enqueue(Lane::to(receiver), record.seq).await?;
+                }
+            }
+            self.looked = last + 1;
+            self.touch();
+        }
+        Ok(())
+    }
+
+    async fn enqueue(&mut self, lane: Lane, seq: u64) -> Result<(), StoreError> {
+        if !self.runs.contains_key(&lane) {
+            // A lane that waits for its time goes on waiting, and learns that there is more.
+            let stored = stored(&self.node, self.entity, lane).await?;
+            self.runs.insert(lane, stored.map_or_else(Run::default, |stored| Run::waiting(lane, stored)));
+        }
+        if let Some(run) = self.runs.get_mut(&lane) {
+            run.push(seq);
+        }
+        Ok(())
+    }
+
+    /// Something is to be noted.
+    fn touch(&mut self) {
+        self.undone.get_or_insert_with(Instant::now);
+    }
+
+    /// Lets every lane go on that can.
+    fn start(&mut self) {
+        for (lane, run) in &mut self.runs {
+            let Some(head) = run.start() else { continue };
+            let (node, place, workspace) = (&self.node, &self.place, &self.workspace);
+            let from = super::step::From {
+                node: Arc::clone(node),
+                entity: self.entity,
+                place: Arc::clone(place),
+                workspace: Arc::clone(workspace),
+            };
+            let (lane, asked_for) = (*lane, run.asked_for);
+            self.steps.push(Box::pin(async move { (lane, step::<M>(from, lane, head, asked_for).await) }));
+        }
+    }
+
+    /// A lane has made a step.
+    fn moved(&mut self, lane: Lane, step: Step) {
+        let now = self.node.clock.now();
+        let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
+        let Some(run) = self.runs.get_mut(&lane) else { return };
+        run.busy = false;
+        match step {
+            Step::Found { seqs, upto } => run.found(seqs, upto),
+            Step::Later(at) => run.park(at),
+            Step::NotSent(Unsendable::Deleted, _) if lane.again.is_none() => run.clear(),
+            Step::NotSent(why, about) => {
+                let why = if let Unsendable::Off(why) = why { why } else { "receiver_deleted" };
+                if let (Some(seq), Some((at, event))) = (run.pop(), about) {
+                    let mut attempts = std::mem::take(&mut run.attempts);
+                    keep(&mut attempts, Attempt::not_made(now, why));
+                    let (receiver, url) = (lane.receiver, String::new());
+                    let delivery = Delivery { at, event: event.to_owned(), receiver, url, end: End::Failed, attempts };
+                    self.ended.push((DeliveryKey::new(seq, receiver), delivery));
+                }
+            }
+            Step::Tried(tried) => self.tried(lane, tried, now, random),
+        }
+        self.touch();
+    }
+
+    fn tried(&mut self, lane: Lane, tried: Tried, now: Millis, random: u64) {
+        let Some(run) = self.runs.get_mut(&lane) else { return };
+        let at = tried.attempt.at;
+        keep(&mut run.attempts, tried.attempt);
+        run.tries += 1;
+        run.asked_for = false;
+        let end = match tried.verdict {
+            Verdict::Arrived => {
+                run.failing_since = None;
+                End::Delivered
+            }
+            Verdict::Gone => End::Failed,
+            Verdict::Refused { retry_after } => {
+                let failing_since = *run.failing_since.get_or_insert(at);
+                let (attempts, happened) = (run.tries, tried.happened);
+                match next(Failed { attempts, happened, failing_since, now, retry_after, random }) {
+                    Next::Again { at, not_before } => {
+                        run.not_before = not_before;
+                        return run.park(at);
+                    }
+                    Next::GiveUp => End::Failed,
+                }
+            }
+        };
+        let Some(seq) = run.pop() else { return };
+        let attempts = std::mem::take(&mut run.attempts);
+        let (at, event, receiver, url) = (tried.happened, tried.event.to_owned(), lane.receiver, tried.url);
+        self.ended.push((DeliveryKey::new(seq, receiver), Delivery { at, event, receiver, url, end, attempts }));
+    }
+
+    /// Notes how far everything has come. A lane that is under way gets a row too, so that it is found again if this
+    /// process ends.
+    async fn note(&mut self) -> Result<(), StoreError> {
+        let now = self.node.clock.now();
+        let moved = |(lane, run): (&Lane, &Run)| {
+            let change = LaneChange { lane: *lane, before: run.stored.clone(), after: run.row(now) };
+            (change.before != change.after).then_some(change)
+        };
+        let lanes: Vec<LaneChange> = self.runs.iter().filter_map(moved).collect();
+        let ended = std::mem::take(&mut self.ended);
+        let nothing = lanes.is_empty() && ended.is_empty() && self.looked == self.noted && !self.check;
+        (self.check, self.undone) = (false, None);
+        let afters: Vec<_> = lanes.iter().map(|change| (change.lane, change.after.clone())).collect();
+        if !nothing {
+            let settlement = Settlement { looked: self.looked, lanes, ended };
+            offer::<M>(&self.node, self.entity, settlement).await?;
+        }
+        self.noted = self.looked;
+        for (lane, after) in afters {
+            if let Some(run) = self.runs.get_mut(&lane) {
+                run.stored = after;
+            }
+        }
+        self.runs.retain(|_, run| !run.is_at_rest());
+        Ok(())
+    }
+}
+
+/// The row of a lane.
+async fn stored(node: &Node, entity: EntityKey, lane: Lane) -> Result<Option<Waiting>, StoreError> {
+    let row = node.store.row(entity, LANES, lane.key()).await?;
+    row.map(|bytes| codec::decode(&bytes)).transpose()
+}
+
+/// Has the entity note how far sending has come.
+async fn offer<M: Sends>(node: &Arc<Node>, entity: EntityKey, settlement: Settlement) -> Result<(), StoreError> {
+    let command = Arc::new(M::settle(settlement));
+    let mut pause = Duration::from_millis(20);
+    for _ in 0..OFFERS {
+        match M::directory(node).ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
+            Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld) => return Ok(()),
+            // Nobody knows what is noted now; the next courier finds out.
+            Err(refusal @ (Refusal::Unknown(_) | Refusal::Draining)) => {
+                return Err(StoreError::Unavailable(refusal.to_string()));
+            }
+            Err(Refusal::Backlog | Refusal::Overloaded | Refusal::Unavailable(_) | Refusal::Moved) => {
+                sleep(pause).await;
+            }
+        }
+        pause *= 3;
+    }
+    Err(StoreError::Unavailable("how far sending has come could not be noted".to_owned()))
+}

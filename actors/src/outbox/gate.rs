@@ -1,0 +1,437 @@
+//! Gates: how much is sent to one receiver at a time, and whether anything is while it is down.
+//!
+//! Each receiver that is being sent to has a gate in this process. It lets few through at first and more with every
+//! success, so that a receiver that hangs holds few sockets from the start. When nothing has arrived for a while in a row
+//! it closes, and lets one attempt through now and then to see whether the receiver is back. Who comes meanwhile is told
+//! when to come again, each at another time: a hundred thousand conversations that wait for one dead receiver come back
+//! a few at a time, and hold nothing here.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Slot;
+use tokio::sync::oneshot;
+
+use crate::clock::Millis;
+use crate::limits;
+
+/// What tells receivers apart.
+pub(crate) type GateKey = [u8; 16];
+
+/// Failures in a row after which a gate closes.
+const FAILURES: u32 = 10;
+/// For how long it is closed the first time; doubled each time the receiver is found still down.
+const CLOSED_MILLIS: u64 = 5_000;
+/// For how long at most.
+const CLOSED_MAX_MILLIS: u64 = 60_000;
+/// How far apart those come back who were sent away: 40 a second, since each costs a commit for nothing.
+const APART_MILLIS: u64 = 25;
+/// The same where the receiver is well and only has too much to take.
+const APART_WELL_MILLIS: u64 = 1;
+/// The furthest that one is sent away; those beyond it come together, which takes 144,000 of them.
+const AWAY_MAX_MILLIS: u64 = 3_600_000;
+/// After which the first comes back who found too many before it.
+const CROWDED_MILLIS: u64 = 2_000;
+
+/// The gates of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Gates {
+    gates: DashMap<GateKey, Arc<Gate>>,
+    closed: AtomicUsize,
+}
+
+impl Gates {
+    /// The gate of a receiver.
+    pub(crate) fn of(&self, key: GateKey) -> Arc<Gate> {
+        if let Some(gate) = self.gates.get(&key) {
+            return Arc::clone(&gate);
+        }
+        if self.gates.len() >= limits::GATES {
+            // What a forgotten gate knew is found out again.
+            self.gates.retain(|_, gate| !gate.is_idle());
+        }
+        match self.gates.entry(key) {
+            Slot::Occupied(gate) => Arc::clone(gate.get()),
+            Slot::Vacant(place) => Arc::clone(&place.insert(Arc::default())),
+        }
+    }
+
+    /// How many are closed.
+    pub(crate) fn closed(&self) -> usize {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Forgets gates of receivers that are well and that nobody sends to.
+    pub(crate) fn sweep(&self) {
+        self.gates.retain(|_, gate| !gate.is_idle() || !gate.is_well());
+        self.closed.store(self.gates.iter().filter(|gate| gate.lock().closed.is_some()).count(), Ordering::Relaxed);
+    }
+}
+
+/// One receiver's gate.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// How many may be let through at once.
+    limit: usize,
+    through: usize,
+    waiting: VecDeque<oneshot::Sender<Pass>>,
+    /// In a row.
+    failures: u32,
+    /// Something has arrived since it was last closed.
+    proven: bool,
+    closed: Option<Closed>,
+    /// When the one comes back who was sent away last.
+    last_away: Millis,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            limit: limits::GATE_FIRST,
+            through: 0,
+            waiting: VecDeque::new(),
+            failures: 0,
+            proven: false,
+            closed: None,
+            last_away: Millis(0),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Closed {
+    /// Then one may try.
+    until: Millis,
+    /// How long it was closed this time.
+    millis: u64,
+    /// One is trying.
+    probing: bool,
+}
+
+/// What somebody is told who wants to send.
+#[derive(Debug)]
+pub(crate) enum Admitted {
+    /// To go ahead.
+    Now(Pass),
+    /// To come again then.
+    Later(Millis),
+}
+
+/// How an attempt went, as far as the receiver's health is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It takes events.
+    Well,
+    /// It does not.
+    Down,
+    /// Nobody knows: nothing was sent.
+    Unknown,
+}
+
+/// The permission to send one thing.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    gate: Arc<Gate>,
+    done: bool,
+}
+
+impl Pass {
+    /// Says how it went. `true`: the receiver was down and is back.
+    pub(crate) fn end(mut self, health: Health, now: Millis) -> bool {
+        self.done = true;
+        self.gate.leave(health, now)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        // One that was cut off has found out nothing.
+        if !self.done {
+            self.gate.leave(Health::Unknown, Millis(0));
+        }
+    }
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.through == 0 && state.waiting.is_empty()
+    }
+
+    fn is_well(&self) -> bool {
+        let state = self.lock();
+        state.failures == 0 && state.closed.is_none()
+    }
+
+    /// Waits for a place. `asked_for`: somebody wants this one sent now, whatever is known of the receiver.
+    pub(crate) async fn enter(self: &Arc<Self>, now: Millis, asked_for: bool) -> Admitted {
+        let waiting = {
+            let mut state = self.lock();
+            let may_enter = match &mut state.closed {
+                Some(closed) if !asked_for => {
+                    let may_try = now >= closed.until && !closed.probing;
+                    closed.probing |= may_try;
+                    if !may_try {
+                        return Admitted::Later(state.away(now));
+                    }
+                    true
+                }
+                _ => state.through < state.limit,
+            };
+            if may_enter {
+                state.through += 1;
+                return Admitted::Now(self.pass());
+            }
+            if state.waiting.len() >= limits::GATE_WAITING {
+                return Admitted::Later(state.away(now));
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.waiting.push_back(sender);
+            receiver
+        };
+        match waiting.await {
+            Ok(pass) => Admitted::Now(pass),
+            // It was closed meanwhile.
+            Err(_) => Admitted::Later(self.lock().away(now)),
+        }
+    }
+
+    fn pass(self: &Arc<Self>) -> Pass {
+        Pass { gate: Arc::clone(self), done: false }
+    }
+
+    fn leave(self: &Arc<Self>, health: Health, now: Millis) -> bool {
+        let mut state = self.lock();
+        state.through -= 1;
+        let back = match health {
+            Health::Well => {
+                state.failures = 0;
+                state.proven = true;
+                state.limit = (state.limit + 1).min(limits::GATE_MOST);
+                let back = state.closed.take().is_some();
+                if back {
+                    state.last_away = now;
+                }
+                back
+            }
+            Health::Down => {
+                state.failed(now);
+                false
+            }
+            Health::Unknown => {
+                if let Some(closed) = &mut state.closed {
+                    closed.probing = false;
+                }
+                false
+            }
+        };
+        while state.closed.is_none() && state.through < state.limit {
+            let Some(next) = state.waiting.pop_front() else { break };
+            match next.send(self.pass()) {
+                Ok(()) => state.through += 1,
+                // It waited and has left. Its pass was never counted.
+                Err(mut pass) => pass.done = true,
+            }
+        }
+        back
+    }
+}
+
+impl State {
+    fn failed(&mut self, now: Millis) {
+        self.failures = self.failures.saturating_add(1);
+        self.limit = (self.limit / 2).max(limits::GATE_FIRST);
+        let millis = match &self.closed {
+            // Others that were on their way say nothing new.
+            Some(closed) if !closed.probing => return,
+            Some(closed) => (closed.millis * 2).min(CLOSED_MAX_MILLIS),
+            None if self.failures < FAILURES => return,
+            None => CLOSED_MILLIS,
+        };
+        self.closed = Some(Closed { until: now.plus(millis), millis, probing: false });
+        (self.limit, self.proven) = (limits::GATE_FIRST, false);
+        // Dropping them tells them.
+        self.waiting.clear();
+    }
+
+    /// When one that comes at `now` shall come again.
+    fn away(&mut self, now: Millis) -> Millis {
+        let soonest = match &self.closed {
+            // While one tries, nobody comes back before that is likely to have ended.
+            Some(closed) if closed.probing => now.plus(closed.millis),
+            Some(closed) => closed.until.max(now),
+            None => now.plus(CROWDED_MILLIS),
+        };
+        let apart = if self.proven { APART_WELL_MILLIS } else { APART_MILLIS };
+        let away = self.last_away.max(soonest).plus(apart).min(now.plus(AWAY_MAX_MILLIS));
+        self.last_away = away;
+        away
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const NOW: Millis = Millis(1_000_000);
+
+    fn enter(gate: &Arc<Gate>, now: Millis) -> Option<Admitted> {
+        gate.enter(now, false).now_or_never()
+    }
+
+    fn pass(gate: &Arc<Gate>, now: Millis) -> Pass {
+        match enter(gate, now) {
+            Some(Admitted::Now(pass)) => pass,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn away(gate: &Arc<Gate>, now: Millis) -> Millis {
+        match enter(gate, now) {
+            Some(Admitted::Later(at)) => at,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn closed() -> Arc<Gate> {
+        let gate = Arc::default();
+        for _ in 0..FAILURES {
+            assert!(!pass(&gate, NOW).end(Health::Down, NOW));
+        }
+        gate
+    }
+
+    #[test]
+    fn a_receiver_gets_few_at_once_and_more_with_each_success() {
+        let gate: Arc<Gate> = Arc::default();
+        for _ in 0..3 {
+            pass(&gate, NOW).end(Health::Well, NOW);
+        }
+        let through: Vec<_> = (0..limits::GATE_FIRST + 3).map(|_| pass(&gate, NOW)).collect();
+        assert!(enter(&gate, NOW).is_none(), "the next one waits");
+        drop(through);
+        for _ in 0..limits::GATE_MOST * 2 {
+            pass(&gate, NOW).end(Health::Well, NOW);
+        }
+        let through: Vec<_> = (0..limits::GATE_MOST).map(|_| pass(&gate, NOW)).collect();
+        assert!(enter(&gate, NOW).is_none());
+        drop(through);
+        pass(&gate, NOW);
+    }
+
+    #[test]
+    fn who_waits_is_let_through_in_turn_and_who_has_left_is_passed_over() {
+        let gate: Arc<Gate> = Arc::default();
+        let mut through: Vec<_> = (0..limits::GATE_FIRST).map(|_| pass(&gate, NOW)).collect();
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(gate.enter(NOW, false))).collect();
+        assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
+        drop(waiting.remove(0));
+        through.pop();
+        let Some(Admitted::Now(_pass)) = (&mut waiting[0]).now_or_never() else { panic!("it was its turn") };
+        assert!((&mut waiting[1]).now_or_never().is_none());
+    }
+
+    #[test]
+    fn more_than_may_wait_are_told_to_come_again() {
+        let gate: Arc<Gate> = Arc::default();
+        let _through: Vec<_> = (0..limits::GATE_FIRST).map(|_| pass(&gate, NOW)).collect();
+        let mut waiting: Vec<_> = (0..limits::GATE_WAITING).map(|_| Box::pin(gate.enter(NOW, false))).collect();
+        assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
+        assert!(away(&gate, NOW) >= NOW.plus(CROWDED_MILLIS));
+    }
+
+    #[test]
+    fn after_so_many_failures_in_a_row_nothing_is_sent_but_one_probe_now_and_then() {
+        let gate: Arc<Gate> = Arc::default();
+        for _ in 0..FAILURES - 1 {
+            pass(&gate, NOW).end(Health::Down, NOW);
+        }
+        pass(&gate, NOW).end(Health::Well, NOW);
+        for _ in 0..FAILURES - 1 {
+            pass(&gate, NOW).end(Health::Down, NOW);
+        }
+        pass(&gate, NOW).end(Health::Down, NOW);
+        let mut until = NOW.plus(CLOSED_MILLIS);
+        for closed in [2 * CLOSED_MILLIS, 4 * CLOSED_MILLIS, 8 * CLOSED_MILLIS, CLOSED_MAX_MILLIS, CLOSED_MAX_MILLIS] {
+            assert!(away(&gate, Millis(until.0 - 1)) > until);
+            let probe = pass(&gate, until);
+            assert!(away(&gate, until) > until.plus(CLOSED_MILLIS), "one at a time");
+            probe.end(Health::Down, until);
+            until = until.plus(closed);
+        }
+        assert!(pass(&gate, until).end(Health::Well, until), "it is back");
+        pass(&gate, until);
+    }
+
+    #[test]
+    fn those_who_find_it_closed_come_back_one_after_the_other_within_bounds() {
+        let gate = closed();
+        let mut times: Vec<_> = (0..200_000).map(|_| away(&gate, NOW)).collect();
+        assert!(times.is_sorted());
+        assert!(times[0] > NOW.plus(CLOSED_MILLIS));
+        assert_eq!(times.last(), Some(&NOW.plus(AWAY_MAX_MILLIS)));
+        times.truncate(100_000);
+        times.dedup();
+        assert_eq!(times.len(), 100_000, "no two at once");
+    }
+
+    #[test]
+    fn those_who_wait_when_it_closes_are_sent_away() {
+        let gate: Arc<Gate> = Arc::default();
+        let through: Vec<_> = (0..limits::GATE_FIRST).map(|_| pass(&gate, NOW)).collect();
+        let mut waiting = Box::pin(gate.enter(NOW, false));
+        assert!((&mut waiting).now_or_never().is_none());
+        gate.lock().failures = FAILURES - 1;
+        for pass in through {
+            pass.end(Health::Down, NOW);
+        }
+        assert!(matches!(waiting.now_or_never(), Some(Admitted::Later(at)) if at > NOW.plus(CLOSED_MILLIS)));
+    }
+
+    #[test]
+    fn what_somebody_asked_for_is_sent_although_it_is_closed_and_may_open_it() {
+        let gate = closed();
+        let Some(Admitted::Now(asked)) = gate.enter(NOW, true).now_or_never() else { panic!("it was asked for") };
+        assert!(asked.end(Health::Well, NOW));
+        pass(&gate, NOW);
+    }
+
+    #[test]
+    fn a_probe_that_was_cut_off_leaves_the_place_to_the_next() {
+        let gate = closed();
+        let until = NOW.plus(CLOSED_MILLIS);
+        drop(pass(&gate, until));
+        assert!(!pass(&gate, until).end(Health::Down, until));
+    }
+
+    #[test]
+    fn gates_of_receivers_that_are_well_are_forgotten() {
+        let gates = Gates::default();
+        let held = pass(&gates.of([1; 16]), NOW);
+        pass(&gates.of([2; 16]), NOW).end(Health::Well, NOW);
+        pass(&gates.of([3; 16]), NOW).end(Health::Down, NOW);
+        gates.sweep();
+        assert!(gates.gates.contains_key(&[1; 16]) && gates.gates.contains_key(&[3; 16]));
+        assert!(!gates.gates.contains_key(&[2; 16]));
+        drop(held);
+        for _ in 0..FAILURES {
+            pass(&gates.of([4; 16]), NOW).end(Health::Down, NOW);
+        }
+        gates.sweep();
+        assert_eq!(gates.closed(), 1);
+    }
+}

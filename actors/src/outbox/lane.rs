@@ -1,0 +1,296 @@
+//! Lanes: the way from one log to one receiver, on which events go one after the other.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::id::EndpointId;
+
+/// Attempts at one delivery that are kept. The schedule makes at most 16; only attempts that somebody asks for can make
+/// it more, and then the oldest are forgotten.
+pub const ATTEMPTS_KEPT: usize = 20;
+/// Characters of an attempt's error.
+const ERROR_CHARS: usize = 200;
+
+/// Who gets an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Receiver {
+    /// An endpoint that subscribed.
+    Endpoint(EndpointId),
+    /// The channel's `webhookUrl`.
+    Channel,
+    /// The `webhookUrl` of the message with this sequence.
+    Message(u64),
+    /// The callback of the review that the message with this sequence asks for.
+    Callback(u64),
+}
+
+/// Bytes of a [`Receiver::tag`].
+pub const TAG_BYTES: usize = 4;
+
+impl Receiver {
+    fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Endpoint(id) => {
+                out.push(1);
+                out.extend_from_slice(&id.to_bytes());
+            }
+            Self::Channel => out.push(2),
+            Self::Message(seq) => {
+                out.push(3);
+                out.extend_from_slice(&seq.to_be_bytes());
+            }
+            Self::Callback(seq) => {
+                out.push(4);
+                out.extend_from_slice(&seq.to_be_bytes());
+            }
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
+        match bytes.split_first()? {
+            (1, id) => Some(Self::Endpoint(EndpointId::from_bytes(id.try_into().ok()?))),
+            (2, []) => Some(Self::Channel),
+            (3, seq) => Some(Self::Message(number(seq)?)),
+            (4, seq) => Some(Self::Callback(number(seq)?)),
+            _ => None,
+        }
+    }
+
+    /// What tells the receivers of one event apart in the ids of their deliveries.
+    #[must_use]
+    pub fn tag(self) -> [u8; TAG_BYTES] {
+        let mut bytes = Vec::with_capacity(17);
+        self.put(&mut bytes);
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..TAG_BYTES]);
+        tag
+    }
+
+    /// The endpoint, if it is one.
+    #[must_use]
+    pub fn endpoint(self) -> Option<EndpointId> {
+        match self {
+            Self::Endpoint(id) => Some(id),
+            Self::Channel | Self::Message(_) | Self::Callback(_) => None,
+        }
+    }
+}
+
+impl<C> Encode<C> for Receiver {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        let mut bytes = Vec::with_capacity(17);
+        self.put(&mut bytes);
+        e.bytes(&bytes)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Receiver {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::parse(d.bytes()?).ok_or_else(|| minicbor::decode::Error::message("no such receiver"))
+    }
+}
+
+/// The way of events to one receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane {
+    /// To whom.
+    pub receiver: Receiver,
+    /// One event that somebody wants to have sent again, beside the others; `None`: all in order.
+    pub again: Option<u64>,
+}
+
+impl Lane {
+    /// The lane on which a receiver gets everything in order.
+    #[must_use]
+    pub fn to(receiver: Receiver) -> Self {
+        Self { receiver, again: None }
+    }
+
+    /// Its key among the rows of an entity.
+    #[must_use]
+    pub fn key(self) -> Bytes {
+        let mut out = Vec::with_capacity(26);
+        if let Some(seq) = self.again {
+            out.push(5);
+            out.extend_from_slice(&seq.to_be_bytes());
+        }
+        self.receiver.put(&mut out);
+        out.into()
+    }
+
+    /// The inverse of [`Lane::key`].
+    #[must_use]
+    pub fn parse(key: &[u8]) -> Option<Self> {
+        match key.split_first()? {
+            (5, rest) => {
+                let (seq, receiver) = rest.split_at_checked(8)?;
+                let again = Some(u64::from_be_bytes(seq.try_into().ok()?));
+                Some(Self { receiver: Receiver::parse(receiver)?, again })
+            }
+            _ => Receiver::parse(key).map(Self::to),
+        }
+    }
+
+    /// The key of its time among the times of all lanes of an entity.
+    #[must_use]
+    pub fn time_key(self, at: Millis) -> Bytes {
+        [&at.0.to_be_bytes()[..], &self.key()].concat().into()
+    }
+
+    /// The inverse of [`Lane::time_key`].
+    #[must_use]
+    pub fn parse_time_key(key: &[u8]) -> Option<(Millis, Self)> {
+        let (at, lane) = key.split_at_checked(8)?;
+        Some((Millis(u64::from_be_bytes(at.try_into().ok()?)), Self::parse(lane)?))
+    }
+}
+
+/// One try to send something.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Attempt {
+    /// When it began.
+    #[n(0)]
+    pub at: Millis,
+    /// What the receiver answered.
+    #[n(1)]
+    pub status: Option<u16>,
+    /// What went wrong.
+    #[n(2)]
+    pub error: Option<String>,
+    /// How long it took.
+    #[n(3)]
+    pub duration_millis: u64,
+}
+
+impl Attempt {
+    /// One that was not made, because there is nowhere to send it any more.
+    #[must_use]
+    pub fn not_made(at: Millis, why: &str) -> Self {
+        Self { at, status: None, error: Some(why.to_owned()), duration_millis: 0 }
+    }
+
+    /// The error, cut to what is kept of it.
+    #[must_use]
+    pub fn with_error(self, error: Option<&str>) -> Self {
+        Self { error: error.map(|error| error.chars().take(ERROR_CHARS).collect()), ..self }
+    }
+}
+
+/// Adds an attempt to those that are kept.
+pub fn keep(attempts: &mut Vec<Attempt>, attempt: Attempt) {
+    if attempts.len() >= ATTEMPTS_KEPT {
+        attempts.remove(0);
+    }
+    attempts.push(attempt);
+}
+
+/// A lane that has something to send later: its cursor, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Waiting {
+    /// The event that comes next.
+    #[n(0)]
+    pub next: u64,
+    /// The newest event that is known to be for this receiver.
+    #[n(1)]
+    pub until: u64,
+    /// What was tried with `next` so far.
+    #[n(2)]
+    pub attempts: Vec<Attempt>,
+    /// When to go on.
+    #[n(3)]
+    pub next_at: Millis,
+    /// Since when nothing has arrived; `None`: the last attempt on this lane was good, or there was none.
+    #[n(4)]
+    pub failing_since: Option<Millis>,
+    /// The receiver wants to be left alone until then.
+    #[n(5)]
+    pub not_before: Option<Millis>,
+    /// Somebody asked for the next attempt: it is made whatever others found of the receiver.
+    #[n(6)]
+    pub asked_for: bool,
+    /// How often `next` was tried, since somebody last asked for it to be sent again.
+    #[n(7)]
+    pub tries: u32,
+}
+
+impl Waiting {
+    /// A lane with these events to send, from now on.
+    #[must_use]
+    pub fn fresh(next: u64, until: u64, next_at: Millis) -> Self {
+        let (attempts, failing_since, not_before) = (Vec::new(), None, None);
+        Self { next, until, attempts, next_at, failing_since, not_before, asked_for: false, tries: 0 }
+    }
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum End {
+    /// The receiver answered 2xx.
+    #[n(0)]
+    Delivered,
+    /// It was given up.
+    #[n(1)]
+    Failed,
+}
+
+/// A delivery that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Delivery {
+    /// When its event happened.
+    #[n(0)]
+    pub at: Millis,
+    /// The event's type.
+    #[n(1)]
+    pub event: String,
+    /// To whom.
+    #[n(2)]
+    pub receiver: Receiver,
+    /// Where to; empty where that was never known.
+    #[n(3)]
+    pub url: String,
+    /// How it ended.
+    #[n(4)]
+    pub end: End,
+    /// The attempts, oldest first.
+    #[n(5)]
+    pub attempts: Vec<Attempt>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Address;
+
+    #[test]
+    fn lanes_are_read_back_from_their_keys_and_sort_by_time() {
+        let endpoint = Receiver::Endpoint(EndpointId::new(Millis(7), Address([9; 10])));
+        for receiver in [endpoint, Receiver::Channel, Receiver::Message(3), Receiver::Callback(1 << 39)] {
+            for again in [None, Some(12)] {
+                let lane = Lane { receiver, again };
+                assert_eq!(Lane::parse(&lane.key()), Some(lane));
+                assert_eq!(Lane::parse_time_key(&lane.time_key(Millis(5))), Some((Millis(5), lane)));
+                assert!(lane.time_key(Millis(255)) < lane.time_key(Millis(256)));
+            }
+        }
+        for damaged in [&[][..], &[1, 2], &[2, 0], &[3], &[5, 0, 0], &[9]] {
+            assert_eq!(Lane::parse(damaged), None, "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn of_many_attempts_the_newest_are_kept() {
+        let mut attempts = Vec::new();
+        for n in 0..30 {
+            keep(&mut attempts, Attempt::not_made(Millis(n), "x").with_error(Some(&"é".repeat(300))));
+        }
+        assert_eq!((attempts.len(), attempts[0].at, attempts[19].at), (ATTEMPTS_KEPT, Millis(10), Millis(29)));
+        assert_eq!(attempts[0].error.as_ref().map(|error| error.chars().count()), Some(ERROR_CHARS));
+    }
+}

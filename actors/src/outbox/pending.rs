@@ -1,0 +1,262 @@
+//! Deliveries as clients see them: those that have ended, and what is still to be sent, which is nowhere written but
+//! follows from the log and the lanes.
+
+use std::sync::Arc;
+
+use super::lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
+use super::port::Sends;
+use super::receivers::{Hooks, Subject, receivers};
+use super::settings::{self, Settings};
+use super::state::{DELIVERIES, DeliveryKey, LANES, PendingKey, ended_key, parse_ended_key};
+use super::step::hooks_of;
+use crate::clock::Millis;
+use crate::codec;
+use crate::conversation::Conversation;
+use crate::id::{Address, DeliveryId, EntityKey, EventId, Kind};
+use crate::machine::Record;
+use crate::node::Node;
+use crate::store::{Order, StoreError};
+
+/// Events looked at together.
+const PAGE: usize = 64;
+/// Events looked at for one answer; past it the rest is found by the next one.
+const SCANNED_MAX: usize = 1_024;
+
+/// How a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It is still to be sent.
+    Pending,
+    /// The receiver has it.
+    Delivered,
+    /// It was given up.
+    Failed,
+}
+
+/// A delivery as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its id.
+    pub id: DeliveryId,
+    /// To whom.
+    pub receiver: Receiver,
+    /// The event.
+    pub event: EventId,
+    /// The event's type.
+    pub event_type: String,
+    /// Where to, as far as it is known.
+    pub url: String,
+    /// How it stands.
+    pub status: Status,
+    /// What was tried, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// When it is tried again at the latest.
+    pub next_at: Option<Millis>,
+}
+
+impl Standing {
+    fn ended(entity: EntityKey, key: DeliveryKey, delivery: Delivery) -> Self {
+        let status = match delivery.end {
+            End::Delivered => Status::Delivered,
+            End::Failed => Status::Failed,
+        };
+        Self {
+            id: DeliveryId(ended_key(delivery.at, entity, key)),
+            receiver: delivery.receiver,
+            event: EventId::new(delivery.at, entity.id, key.seq),
+            event_type: delivery.event,
+            url: delivery.url,
+            status,
+            attempts: delivery.attempts,
+            next_at: None,
+        }
+    }
+
+    /// One of an event that waits on a lane, or that was not looked at yet.
+    fn pending(entity: EntityKey, seq: u64, subject: &Subject, to: (Receiver, &str), row: Option<&Waiting>) -> Self {
+        let (receiver, url) = to;
+        let attempts = row.filter(|row| row.next == seq).map(|row| row.attempts.clone());
+        Self {
+            id: DeliveryId(ended_key(subject.at, entity, DeliveryKey::new(seq, receiver))),
+            receiver,
+            event: EventId::new(subject.at, entity.id, seq),
+            event_type: subject.event.to_owned(),
+            url: url.to_owned(),
+            status: Status::Pending,
+            attempts: attempts.unwrap_or_default(),
+            next_at: Some(row.map_or(subject.at, |row| row.next_at)),
+        }
+    }
+}
+
+/// Some of what is still to be sent.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// It, by event and, within one, by receiver.
+    pub standing: Vec<(u64, Standing)>,
+    /// Events behind this one were not looked at; `None`: all were.
+    pub upto: Option<u64>,
+}
+
+/// A delivery that has ended.
+///
+/// # Errors
+///
+/// What the store says.
+pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<Option<Standing>, StoreError> {
+    let row = node.store.row(entity, DELIVERIES, key.row()).await?;
+    let delivery: Option<Delivery> = row.map(|bytes| codec::decode(&bytes)).transpose()?;
+    Ok(delivery.map(|delivery| Standing::ended(entity, key, delivery)))
+}
+
+/// What is still to be sent of one entry of the workspace's list, by event in this order, from behind the event `after`
+/// on; at least `limit` of it where there is so much.
+///
+/// # Errors
+///
+/// What the store says.
+pub async fn pending(
+    node: &Node,
+    of: PendingKey,
+    order: Order,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Pending, StoreError> {
+    match of.entity.kind {
+        Kind::Conversation => pending_of::<Conversation>(node, of, order, after, limit).await,
+        Kind::Contact | Kind::Attachment | Kind::Workspace | Kind::Installation => Ok(Pending::default()),
+    }
+}
+
+/// The delivery with this id.
+///
+/// # Errors
+///
+/// What the store says.
+pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Option<Standing>, StoreError> {
+    let Some((at, entity, key)) = parse_ended_key(workspace, &id.0) else { return Ok(None) };
+    let standing = match ended(node, entity, key).await? {
+        Some(standing) => Some(standing),
+        None if entity.kind == Kind::Conversation => find_pending::<Conversation>(node, entity, at, key).await?,
+        None => None,
+    };
+    // An id that was made up by changing its time names nothing.
+    Ok(standing.filter(|standing| standing.id == id))
+}
+
+/// What an entity sends from: its state's cursor, and the configuration.
+struct Source {
+    entity: EntityKey,
+    settings: Settings,
+    from: Option<u64>,
+    last_seq: u64,
+}
+
+async fn source<M: Sends>(node: &Node, entity: EntityKey) -> Result<Option<Source>, StoreError> {
+    let Some(state) = node.state::<M>(entity).await? else { return Ok(None) };
+    let settings = settings::read(node, entity.workspace, &M::place(&state)).await?;
+    let from = M::outbox(&state).and_then(|outbox| outbox.from);
+    Ok(Some(Source { entity, settings, from, last_seq: M::log(entity, &state).last_seq }))
+}
+
+async fn row(node: &Node, entity: EntityKey, lane: Lane) -> Result<Option<Waiting>, StoreError> {
+    let row = node.store.row(entity, LANES, lane.key()).await?;
+    row.map(|bytes| codec::decode(&bytes)).transpose()
+}
+
+async fn pending_of<M: Sends>(
+    node: &Node,
+    of: PendingKey,
+    order: Order,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Pending, StoreError> {
+    let Some(source) = source::<M>(node, of.entity).await? else { return Ok(Pending::default()) };
+    let row = match of.lane {
+        Some(lane) => row(node, of.entity, lane).await?,
+        None => None,
+    };
+    let stretch = match (of.lane, &row) {
+        (Some(_), Some(row)) => Some((row.next, row.until)),
+        (Some(_), None) => None,
+        (None, _) => source.from.map(|from| (from, source.last_seq)),
+    };
+    let Some((first, last)) = stretch else { return Ok(Pending::default()) };
+    let (mut found, mut scanned) = (Pending::default(), 0);
+    let behind = |after: Option<u64>| match (order, after) {
+        (_, None) => (first, last),
+        (Order::Asc, Some(after)) => (first.max(after + 1), last),
+        (Order::Desc, Some(after)) => (first, last.min(after.saturating_sub(1))),
+    };
+    let mut range = behind(after);
+    while range.0 <= range.1 {
+        let records = node.events::<M>(of.entity, range, order, PAGE).await?;
+        for record in &records {
+            for standing in standing::<M>(node, &source, record, of.lane, row.as_ref()).await? {
+                found.standing.push((record.seq, standing));
+            }
+        }
+        let Some(read) = records.last().map(|record| record.seq) else { break };
+        range = behind(Some(read));
+        scanned += records.len();
+        if range.0 <= range.1 && (found.standing.len() >= limit || scanned >= SCANNED_MAX) {
+            found.upto = Some(read);
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// What is to be sent of one event, on one lane or to all.
+async fn standing<M: Sends>(
+    node: &Node,
+    source: &Source,
+    record: &Record<M::Event>,
+    lane: Option<Lane>,
+    row: Option<&Waiting>,
+) -> Result<Vec<Standing>, StoreError> {
+    let Some(subject) = M::subject(record) else { return Ok(Vec::new()) };
+    let hooks: Option<Arc<Hooks>> = match (subject.message, M::hooks(record)) {
+        (_, Some(hooks)) => Some(Arc::new(hooks)),
+        (Some(message), None) => hooks_of::<M>(node, source.entity, message).await?,
+        (None, None) => None,
+    };
+    let own = lane.and_then(|lane| lane.receiver.endpoint());
+    let configured = source.settings.configured();
+    let mut to = receivers(&subject, &configured, hooks.as_deref(), own);
+    to.retain(|(receiver, _)| lane.is_none_or(|lane| lane.receiver == *receiver));
+    if let Some(lane) = lane.filter(|lane| lane.again.is_some() && to.is_empty()) {
+        // It is tried again for whoever got it once, subscribed or not.
+        to.push((lane.receiver, ""));
+    }
+    let standing = |to| Standing::pending(source.entity, record.seq, &subject, to, row);
+    Ok(to.into_iter().map(standing).collect())
+}
+
+async fn find_pending<M: Sends>(
+    node: &Node,
+    entity: EntityKey,
+    at: Millis,
+    key: DeliveryKey,
+) -> Result<Option<Standing>, StoreError> {
+    let records = node.events::<M>(entity, (key.seq, key.seq), Order::Asc, 1).await?;
+    let (Some(record), Some(source)) = (records.first(), source::<M>(node, entity).await?) else { return Ok(None) };
+    let Some(subject) = M::subject(record).filter(|subject| subject.at == at) else { return Ok(None) };
+    let endpoints = source.settings.configured().endpoints;
+    let all = endpoints.iter().map(|endpoint| Receiver::Endpoint(endpoint.id)).chain([Receiver::Channel]);
+    let of_message = subject.message.map(|message| [Receiver::Message(message), Receiver::Callback(message)]);
+    let mut all = all.chain(of_message.into_iter().flatten());
+    let Some(receiver) = all.find(|receiver| receiver.tag() == key.tag) else { return Ok(None) };
+    for again in [Some(key.seq), None] {
+        let lane = Lane { receiver, again };
+        let Some(row) = row(node, entity, lane).await? else { continue };
+        if (row.next..=row.until).contains(&key.seq) {
+            return Ok(standing::<M>(node, &source, record, Some(lane), Some(&row)).await?.into_iter().next());
+        }
+    }
+    if source.from.is_none_or(|from| key.seq < from) {
+        return Ok(None);
+    }
+    let all = standing::<M>(node, &source, record, None, None).await?;
+    Ok(all.into_iter().find(|standing| standing.receiver == receiver))
+}

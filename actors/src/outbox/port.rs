@@ -1,0 +1,115 @@
+//! The way out: the port through which events are sent, and what a machine tells of its events so that they can be.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::receivers::{Hooks, Subject};
+use super::state::{Log, Outbox, Settlement};
+use crate::conversation;
+use crate::directory::Directory;
+use crate::id::{EntityKey, EventId};
+use crate::machine::{Machine, Record};
+use crate::node::Node;
+use crate::trace::TraceContext;
+use crate::webhook::Format;
+
+/// An event of one of the logs that are sent from.
+#[derive(Clone, Debug)]
+pub enum Happened {
+    /// Of a conversation.
+    Conversation(Arc<Record<conversation::Event>>),
+}
+
+/// Something to send, once.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// The workspace's id.
+    pub workspace: Arc<str>,
+    /// Whose log it is from.
+    pub entity: EntityKey,
+    /// Where its events belong.
+    pub place: Arc<Place>,
+    /// The event.
+    pub event: Happened,
+    /// Its id, the same for every attempt and every receiver.
+    pub id: EventId,
+    /// Where to.
+    pub url: String,
+    /// `POST`, `PUT` or `PATCH`.
+    pub method: String,
+    /// What the receiver's owner wants to have sent along; secrets.
+    pub headers: Vec<(String, String)>,
+    /// What signs it, the current secret first.
+    pub secrets: Vec<String>,
+    /// In which form.
+    pub format: Format,
+    /// The trace to go on with.
+    pub trace: Option<TraceContext>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// The status that the receiver answered; `None` where it did not answer.
+    pub status: Option<u16>,
+    /// What went wrong, in one word; nothing that the receiver said.
+    pub error: Option<String>,
+    /// For how long it wants to be left alone.
+    pub retry_after_millis: Option<u64>,
+}
+
+/// Sends events to receivers.
+pub trait Deliverer: Send + Sync + 'static {
+    /// Makes one attempt. Dropping the future ends it.
+    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Receipt>;
+}
+
+/// No way out: everything stays to be sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoDeliverer;
+
+impl Deliverer for NoDeliverer {
+    fn deliver(&self, _: Parcel) -> BoxFuture<'_, Receipt> {
+        let error = Some("no_way_out".to_owned());
+        Box::pin(async { Receipt { error, ..Receipt::default() } })
+    }
+}
+
+/// Where the events of a log belong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The channel.
+    pub channel: Option<Arc<str>>,
+    /// Whether that is a human one, whose own log it is.
+    pub is_human: bool,
+    /// Where clients find the log, behind the API's base path: `channels/demo`.
+    pub path: Arc<str>,
+}
+
+/// A machine whose events are sent to receivers.
+pub(crate) trait Sends: Machine {
+    /// Its entities.
+    fn directory(node: &Node) -> &Directory<Self>;
+
+    /// Its outbox.
+    fn outbox(state: &Self::State) -> Option<&Outbox>;
+
+    /// Its log.
+    fn log(entity: EntityKey, state: &Self::State) -> Log;
+
+    /// Where its events belong.
+    fn place(state: &Self::State) -> Place;
+
+    /// What an event is about; `None` for what clients do not see.
+    fn subject(record: &Record<Self::Event>) -> Option<Subject>;
+
+    /// Where the message that a record accepted wants its events to be sent.
+    fn hooks(record: &Record<Self::Event>) -> Option<Hooks>;
+
+    /// An event, to be sent.
+    fn happened(record: Arc<Record<Self::Event>>) -> Happened;
+
+    /// What notes how far sending has come.
+    fn settle(settlement: Settlement) -> Self::Command;
+}

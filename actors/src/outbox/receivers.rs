@@ -1,0 +1,187 @@
+//! Who gets an event, and how it is sent to them: decided by the configuration as it is now.
+
+use crate::channel::Channel;
+use crate::clock::Millis;
+use crate::id::EndpointId;
+use crate::message::Callback;
+use crate::webhook::{DisabledReason, Format, WebhookEndpoint, signing};
+
+use super::lane::Receiver;
+
+/// Where a message wants its own events to be sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// All of them.
+    pub webhook_url: Option<String>,
+    /// The outcome of its review.
+    pub callback: Option<Callback>,
+}
+
+impl Hooks {
+    /// Whether there are any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.webhook_url.is_none() && self.callback.is_none()
+    }
+
+    /// Whether one of them wants an event of the message.
+    #[must_use]
+    pub fn want(&self, is_outcome: bool) -> bool {
+        self.webhook_url.is_some() || is_outcome && self.callback.is_some()
+    }
+}
+
+/// What an event is, as far as its receivers are concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Its type.
+    pub event: &'static str,
+    /// When it happened.
+    pub at: Millis,
+    /// The message that it is about.
+    pub message: Option<u64>,
+    /// It ends that message's review.
+    pub is_outcome: bool,
+}
+
+/// The configuration that events of one log are sent by.
+#[derive(Clone, Debug)]
+pub(crate) struct Configured<'a> {
+    /// The channel that the log belongs to.
+    pub(crate) channel_id: Option<&'a str>,
+    /// It, if it is still there.
+    pub(crate) channel: Option<&'a Channel>,
+    /// The workspace's endpoints.
+    pub(crate) endpoints: &'a [WebhookEndpoint],
+    /// How far clocks of nodes may differ.
+    pub(crate) skew_millis: u64,
+}
+
+/// Why something is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsendable {
+    /// The receiver is no more; nothing is kept of what waited for it.
+    Deleted,
+    /// There is a receiver, and it gets nothing now; what waited for it has failed, for this reason in one word.
+    Off(&'static str),
+}
+
+/// How something is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub(crate) url: String,
+    pub(crate) method: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) secrets: Vec<String>,
+    pub(crate) format: Format,
+}
+
+/// Each receiver of an event, and where it is sent, most general first; the same URL once.
+///
+/// Where several want it at the same URL, it goes on the lane of the most general one, so that a URL gets a log's events
+/// in their order.
+pub(crate) fn receivers<'a>(
+    subject: &Subject,
+    configured: &Configured<'a>,
+    hooks: Option<&'a Hooks>,
+    spare: Option<EndpointId>,
+) -> Vec<(Receiver, &'a str)> {
+    let mut all = Vec::new();
+    let mut add = |receiver, url: &'a str| {
+        if all.iter().all(|(_, known)| *known != url) {
+            all.push((receiver, url));
+        }
+    };
+    for endpoint in configured.endpoints {
+        let on = endpoint.disabled.is_none() && endpoint.since <= subject.at.plus(configured.skew_millis);
+        if (on || spare == Some(endpoint.id)) && endpoint.subscribes(subject.event, configured.channel_id) {
+            add(Receiver::Endpoint(endpoint.id), &endpoint.url);
+        }
+    }
+    if let Some(url) = configured.channel.and_then(|channel| channel.webhook_url.as_deref()) {
+        add(Receiver::Channel, url);
+    }
+    if let (Some(seq), Some(hooks)) = (subject.message, hooks) {
+        if let Some(url) = &hooks.webhook_url {
+            add(Receiver::Message(seq), url);
+        }
+        if let Some(callback) = hooks.callback.as_ref().filter(|_| subject.is_outcome) {
+            add(Receiver::Callback(seq), &callback.url);
+        }
+    }
+    all
+}
+
+/// Why nothing is sent to a receiver now, as far as that does not depend on the event.
+pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Unsendable> {
+    match receiver {
+        Receiver::Endpoint(id) => {
+            let endpoint = configured.endpoints.iter().find(|endpoint| endpoint.id == id);
+            let Some(endpoint) = endpoint else { return Some(Unsendable::Deleted) };
+            endpoint.disabled.map(|reason| match reason {
+                DisabledReason::Gone => Unsendable::Off("endpoint_gone"),
+                DisabledReason::Manual => Unsendable::Off("endpoint_disabled"),
+            })
+        }
+        Receiver::Channel => match configured.channel {
+            Some(channel) if channel.webhook_url.is_some() => None,
+            _ => Some(Unsendable::Deleted),
+        },
+        Receiver::Message(_) | Receiver::Callback(_) => {
+            // Its secret would sign.
+            configured.channel.is_none().then_some(Unsendable::Off("channel_deleted"))
+        }
+    }
+}
+
+/// How an event is sent to a receiver now.
+///
+/// # Errors
+///
+/// [`Unsendable`].
+pub(crate) fn destination(
+    receiver: Receiver,
+    subject: &Subject,
+    configured: &Configured<'_>,
+    hooks: Option<&Hooks>,
+    now: Millis,
+) -> Result<Destination, Unsendable> {
+    let post = |url: &str, secrets, format| Destination {
+        url: url.to_owned(),
+        method: "POST".to_owned(),
+        headers: Vec::new(),
+        secrets,
+        format,
+    };
+    if let Some(why) = off(receiver, configured) {
+        return Err(why);
+    }
+    let of_channel = |url: &str| {
+        let channel = configured.channel.ok_or(Unsendable::Deleted)?;
+        let secrets = signing(&channel.webhook_secret, channel.retired_secret.as_ref(), now);
+        Ok(post(url, secrets, Format::Standard))
+    };
+    let callback = hooks.and_then(|hooks| hooks.callback.as_ref()).filter(|_| subject.is_outcome);
+    let mut destination = match receiver {
+        Receiver::Endpoint(id) => {
+            let endpoint = configured.endpoints.iter().find(|endpoint| endpoint.id == id);
+            let endpoint = endpoint.ok_or(Unsendable::Deleted)?;
+            post(&endpoint.url, endpoint.signing(now), endpoint.format)
+        }
+        Receiver::Channel => {
+            let url = configured.channel.and_then(|channel| channel.webhook_url.as_deref());
+            of_channel(url.ok_or(Unsendable::Deleted)?)?
+        }
+        Receiver::Message(_) => {
+            let url = hooks.and_then(|hooks| hooks.webhook_url.as_deref());
+            of_channel(url.ok_or(Unsendable::Deleted)?)?
+        }
+        Receiver::Callback(_) => of_channel(&callback.ok_or(Unsendable::Deleted)?.url)?,
+    };
+    // Whoever asks for the outcome in a form of their own gets it so, also where the URL would get it anyway.
+    if let Some(callback) = callback.filter(|callback| callback.url == destination.url) {
+        destination.method.clone_from(&callback.method);
+        destination.headers.clone_from(&callback.headers);
+    }
+    Ok(destination)
+}

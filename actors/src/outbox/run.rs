@@ -1,0 +1,145 @@
+//! A lane while a courier moves it.
+
+use std::collections::VecDeque;
+
+use super::lane::{Attempt, Lane, Waiting};
+use super::state::LOOK_AFTER_MILLIS;
+use super::step::Head;
+use crate::clock::Millis;
+
+/// Events of one lane that are known by number; more are found again in the log.
+const KNOWN: usize = 256;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    /// Events to send, ascending.
+    queue: VecDeque<u64>,
+    /// A stretch of the log behind those, from and to, in which there are more.
+    unread: Option<(u64, u64)>,
+    /// What was tried with the first event.
+    pub(super) attempts: Vec<Attempt>,
+    /// How often; those that are kept may be fewer.
+    pub(super) tries: u32,
+    pub(super) failing_since: Option<Millis>,
+    pub(super) not_before: Option<Millis>,
+    pub(super) asked_for: bool,
+    /// It waits until then.
+    parked: Option<Millis>,
+    /// Its row as it is stored.
+    pub(super) stored: Option<Waiting>,
+    /// A step is under way.
+    pub(super) busy: bool,
+}
+
+impl Run {
+    /// A lane that goes on. Which events are for its receiver is found out anew, since that may have changed; only one
+    /// that is sent again is sent in any case.
+    pub(super) fn of(lane: Lane, stored: Waiting) -> Self {
+        let again = lane.again.is_some();
+        Self {
+            queue: again.then_some(stored.next).into_iter().collect(),
+            unread: (!again).then_some((stored.next, stored.until)),
+            attempts: stored.attempts.clone(),
+            tries: stored.tries,
+            failing_since: stored.failing_since,
+            not_before: stored.not_before,
+            asked_for: stored.asked_for,
+            parked: None,
+            stored: Some(stored),
+            busy: false,
+        }
+    }
+
+    /// A lane that goes on waiting for its time.
+    pub(super) fn waiting(lane: Lane, stored: Waiting) -> Self {
+        Self { parked: Some(stored.next_at), ..Self::of(lane, stored) }
+    }
+
+    /// Whether its receiver may be asked now.
+    pub(super) fn may_go(&self, now: Millis) -> bool {
+        self.asked_for || self.not_before.is_none_or(|not_before| not_before <= now)
+    }
+
+    /// An event for it. What it has already is not added again.
+    pub(super) fn push(&mut self, seq: u64) {
+        let last = self.unread.map(|(_, last)| last).or(self.queue.back().copied());
+        if last.is_some_and(|last| seq <= last) {
+            return;
+        }
+        match &mut self.unread {
+            Some((_, last)) => *last = seq,
+            None if self.queue.len() >= KNOWN => self.unread = Some((seq, seq)),
+            None => self.queue.push_back(seq),
+        }
+    }
+
+    /// Events that were found in the unread stretch, which was read up to `upto`.
+    pub(super) fn found(&mut self, seqs: Vec<u64>, upto: u64) {
+        let tried = self.unread.map(|(from, _)| from);
+        if self.tries > 0 && self.queue.is_empty() && seqs.first().copied() != tried {
+            // The event that was tried is not for this receiver any more.
+            (self.attempts, self.tries) = (Vec::new(), 0);
+        }
+        self.queue.extend(seqs);
+        self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
+    }
+
+    /// The first event is done with.
+    pub(super) fn pop(&mut self) -> Option<u64> {
+        self.tries = 0;
+        self.queue.pop_front()
+    }
+
+    /// Nothing is to be sent any more.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.unread = None;
+    }
+
+    /// It waits until then.
+    pub(super) fn park(&mut self, at: Millis) {
+        self.parked = Some(at);
+    }
+
+    /// The next step, if one can be made.
+    pub(super) fn start(&mut self) -> Option<Head> {
+        if self.busy || self.parked.is_some() {
+            return None;
+        }
+        let head = match (self.queue.front(), self.unread) {
+            (Some(seq), _) => Head::Known(*seq),
+            (None, Some((from, to))) => Head::Search(from, to),
+            (None, None) => return None,
+        };
+        self.busy = true;
+        Some(head)
+    }
+
+    /// Nothing of it needs to be in memory.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.busy && (self.parked.is_some() || self.queue.is_empty() && self.unread.is_none())
+    }
+
+    /// Its row; `None` where nothing waits.
+    pub(super) fn row(&self, now: Millis) -> Option<Waiting> {
+        let next = self.queue.front().copied().or(self.unread.map(|(from, _)| from))?;
+        let until = self.unread.map(|(_, last)| last).or(self.queue.back().copied())?;
+        // One that is under way keeps its time while that is still to come, so that nothing is written for it again
+        // and again.
+        let under_way = || {
+            let stored = self.stored.as_ref().filter(|stored| stored.next == next).map(|stored| stored.next_at);
+            stored.filter(|at| *at > now).unwrap_or_else(|| now.plus(LOOK_AFTER_MILLIS))
+        };
+        Some(Waiting {
+            next,
+            until,
+            attempts: self.attempts.clone(),
+            next_at: self.parked.unwrap_or_else(under_way),
+            failing_since: self.failing_since,
+            not_before: self.not_before,
+            asked_for: self.asked_for,
+            tries: self.tries,
+        })
+    }
+}

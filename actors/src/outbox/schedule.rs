@@ -1,0 +1,135 @@
+//! When a delivery that failed is tried again.
+
+use crate::clock::Millis;
+
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+/// The first pauses between attempts.
+const FIRST: [u64; 6] = [5 * SECOND, 30 * SECOND, 120 * SECOND, 600 * SECOND, HOUR, 4 * HOUR];
+/// The pause after those.
+const THEN: u64 = 8 * HOUR;
+/// For how long a receiver at which nothing arrives is tried.
+const FOR: u64 = 72 * HOUR;
+/// How far the last attempt is from the one before it, at least.
+const LAST_APART: u64 = HOUR;
+/// The longest that a receiver may ask to be left alone.
+const RETRY_AFTER_MAX: u64 = THEN;
+
+/// What is known when an attempt has failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed {
+    /// How many attempts at this event were made, with this one; from 1.
+    pub(crate) attempts: u32,
+    /// When the event happened.
+    pub(crate) happened: Millis,
+    /// Since when nothing has arrived at the receiver.
+    pub(crate) failing_since: Millis,
+    /// The time.
+    pub(crate) now: Millis,
+    /// For how long the receiver asked to be left alone.
+    pub(crate) retry_after: Option<u64>,
+    /// Something unpredictable, so that those who failed together do not come back together.
+    pub(crate) random: u64,
+}
+
+/// What comes of a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The next one, and until when the receiver asked to be left alone.
+    Again {
+        /// When.
+        at: Millis,
+        /// Not before this, whatever happens.
+        not_before: Option<Millis>,
+    },
+    /// It is given up.
+    GiveUp,
+}
+
+/// The pause is that of the schedule and up to a fifth more, or what the receiver asked for if that is longer.
+///
+/// An event is given up 72 hours after it happened or after its receiver began to fail, whichever is later: so each is
+/// tried at least once, a receiver that comes back within that time misses nothing, and what waits behind an event
+/// that was given up does not begin its own 72 hours.
+pub(crate) fn next(failed: Failed) -> Next {
+    let pause = FIRST.get(failed.attempts.saturating_sub(1) as usize).copied().unwrap_or(THEN);
+    let pause = pause + failed.random % (pause / 5);
+    let wanted = failed.retry_after.map(|millis| millis.min(RETRY_AFTER_MAX));
+    let not_before = wanted.map(|wanted| failed.now.plus(wanted));
+    let at = failed.now.plus(pause).max(not_before.unwrap_or_default());
+    let end = failed.happened.max(failed.failing_since).plus(FOR);
+    if at <= end {
+        return Next::Again { at, not_before };
+    }
+    // The last attempt is made at the end of that time, unless it would follow this one too soon to tell anything.
+    let last = end.max(not_before.unwrap_or_default());
+    if failed.now >= end || last.since(failed.now) < LAST_APART {
+        return Next::GiveUp;
+    }
+    Next::Again { at: last, not_before }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGAN: Millis = Millis(1_000_000);
+
+    fn failed(attempts: u32, now: Millis) -> Failed {
+        Failed { attempts, happened: BEGAN, failing_since: BEGAN, now, retry_after: None, random: 0 }
+    }
+
+    fn again(next: Next) -> Millis {
+        match next {
+            Next::Again { at, .. } => at,
+            Next::GiveUp => panic!("given up"),
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_stays_away_is_tried_as_published_and_given_up_after_72_hours() {
+        let (mut now, mut attempts, mut pauses) = (BEGAN, 1, Vec::new());
+        while let Next::Again { at, .. } = next(failed(attempts, now)) {
+            pauses.push(at.since(now) / SECOND);
+            (now, attempts) = (at, attempts + 1);
+        }
+        assert_eq!(pauses[..6], [5, 30, 120, 600, 3_600, 14_400]);
+        let (last, eights) = pauses[6..].split_last().unwrap();
+        assert!(eights.iter().all(|pause| *pause == 28_800) && *last <= 28_800, "{pauses:?}");
+        assert_eq!(now.since(BEGAN), FOR, "the last one after 72 hours");
+        assert!(attempts as usize <= super::super::lane::ATTEMPTS_KEPT);
+    }
+
+    #[test]
+    fn jitter_adds_up_to_a_fifth_and_never_makes_an_attempt_early() {
+        for (attempts, pause) in [(1, 5 * SECOND), (3, 120 * SECOND), (9, THEN)] {
+            for random in [0, 1, 999, 123_456_789, u64::MAX] {
+                let at = again(next(Failed { random, ..failed(attempts, BEGAN) }));
+                assert!((pause..pause + pause / 5).contains(&at.since(BEGAN)), "{attempts} {random}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_asks_for_more_time_gets_it_within_bounds() {
+        let asked = |millis| next(Failed { retry_after: Some(millis), ..failed(1, BEGAN) });
+        assert_eq!(again(asked(60 * SECOND)).since(BEGAN), 60 * SECOND);
+        assert_eq!(again(asked(SECOND)).since(BEGAN), 5 * SECOND, "never sooner than the schedule");
+        assert_eq!(again(asked(u64::MAX)).since(BEGAN), 8 * HOUR);
+        let Next::Again { not_before, .. } = asked(60 * SECOND) else { panic!("given up") };
+        assert_eq!(not_before, Some(BEGAN.plus(60 * SECOND)));
+    }
+
+    #[test]
+    fn what_waited_behind_a_dead_receiver_is_tried_at_least_once_and_not_for_another_72_hours() {
+        let end = BEGAN.plus(FOR);
+        assert_eq!(next(failed(1, end)), Next::GiveUp, "as old as the failing itself");
+        let later = Failed { happened: BEGAN.plus(HOUR), ..failed(1, end) };
+        assert_eq!(again(next(later)).since(end), 5 * SECOND, "an hour younger");
+        let asks = Failed { retry_after: Some(2 * HOUR), ..failed(9, Millis(end.0 - HOUR)) };
+        assert_eq!(again(next(asks)).since(end), HOUR, "time that was asked for is given");
+        assert_eq!(next(Failed { retry_after: Some(2 * HOUR), ..failed(9, end) }), Next::GiveUp, "once");
+        let downtime = Failed { failing_since: end, ..failed(1, end) };
+        assert_eq!(again(next(downtime)).since(end), 5 * SECOND, "it was this side that was away");
+    }
+}

@@ -1,0 +1,52 @@
+//! The configuration that a log's events are sent by, as it is now.
+
+use std::sync::Arc;
+
+use super::listeners::Endpoints;
+use super::port::Place;
+use super::receivers::Configured;
+use crate::channel::{CHANNELS, Channel};
+use crate::id::{Address, EntityKey};
+use crate::node::Node;
+use crate::store::StoreError;
+
+/// How far the clocks of nodes may differ that share a store: an endpoint that one of them has just made gets what
+/// happens on another whose clock is behind.
+const SKEW_MILLIS: u64 = 5_000;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Settings {
+    channel_id: Option<Arc<str>>,
+    channel: Option<Arc<Channel>>,
+    endpoints: Endpoints,
+    skew_millis: u64,
+}
+
+impl Settings {
+    pub(super) fn configured(&self) -> Configured<'_> {
+        Configured {
+            channel_id: self.channel_id.as_deref(),
+            channel: self.channel.as_deref(),
+            endpoints: &self.endpoints,
+            skew_millis: self.skew_millis,
+        }
+    }
+}
+
+/// Reads the settings of a place in a workspace, from memory where they are known.
+///
+/// # Errors
+///
+/// What the store says.
+pub(super) async fn read(node: &Node, workspace: Address, place: &Place) -> Result<Settings, StoreError> {
+    let store = node.store.as_ref();
+    let registry = EntityKey::workspace(workspace);
+    let channel = match &place.channel {
+        Some(channel) => node.catalog.get::<Channel>(store, registry, CHANNELS, channel.as_bytes()).await?,
+        None => None,
+    };
+    let endpoints = node.outbox.endpoints.get(store, workspace, node.clock.now()).await?;
+    let skew_millis = if store.is_shared() { SKEW_MILLIS } else { 0 };
+    Ok(Settings { channel_id: place.channel.clone(), channel, endpoints, skew_millis })
+}

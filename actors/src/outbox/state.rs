@@ -1,0 +1,423 @@
+//! The outbox of one log as data: what is still to be looked at, which lanes wait, and how that changes.
+//!
+//! Nothing is queued. The log itself is the queue, and a receiver that has kept up has no row at all: one number, in the
+//! entity's state, says from where events have not been looked at yet. Only a lane that could not keep up gets a row
+//! with its own cursor, and a place among the times at which lanes go on.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::lane::{Delivery, End, Lane, Receiver, TAG_BYTES, Waiting};
+use crate::clock::Millis;
+use crate::codec;
+use crate::id::{Address, EntityKey, Kind};
+use crate::machine::{Found, Missing, Need};
+use crate::store::{RowWrite, Table, View, ViewWrite};
+
+/// Lanes that wait, by [`Lane::key`].
+pub const LANES: Table = Table(6);
+/// When they go on, by [`Lane::time_key`].
+pub const LANE_TIMES: Table = Table(7);
+/// Deliveries that have ended, by event and receiver.
+pub const DELIVERIES: Table = Table(8);
+
+/// What is still to be sent, of a whole workspace: by endpoint, entity and lane; see [`pending_key`].
+pub const PENDING: View = View(10);
+/// Deliveries that have ended, by id.
+pub const ENDED: View = View(11);
+/// The same by endpoint and id.
+pub const ENDED_BY_ENDPOINT: View = View(12);
+/// Those that failed, by id.
+pub const FAILED: View = View(13);
+
+/// After which events are looked for whose sending was lost with its process. Long enough for the usual receiver to have
+/// answered, so that nothing is sent twice without need.
+pub const LOOK_AFTER_MILLIS: u64 = 2_000;
+/// How long deliveries that have ended are shown and kept: 30 days.
+pub const KEPT_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Deliveries past their time that one settlement takes away; more than it adds in the usual case.
+const TRIMMED_AT_ONCE: usize = 16;
+
+/// What an entity's state knows of its outbox; `None` where all is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Outbox {
+    /// The first event that was not looked at; `None`: all were.
+    #[n(0)]
+    pub from: Option<u64>,
+    /// When something is to be done at the latest.
+    #[n(1)]
+    pub look_at: Millis,
+    /// Lanes that wait.
+    #[n(2)]
+    pub lanes: u64,
+}
+
+/// Where the delivery of an event to a receiver is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryKey {
+    /// The event.
+    pub seq: u64,
+    /// The receiver.
+    pub tag: [u8; TAG_BYTES],
+}
+
+impl DeliveryKey {
+    /// The delivery of an event to a receiver.
+    #[must_use]
+    pub fn new(seq: u64, receiver: Receiver) -> Self {
+        Self { seq, tag: receiver.tag() }
+    }
+
+    /// Its key among the rows of an entity.
+    #[must_use]
+    pub fn row(self) -> Bytes {
+        [&self.seq.to_be_bytes()[..], &self.tag].concat().into()
+    }
+
+    fn parse(key: &[u8]) -> Option<Self> {
+        let (seq, tag) = key.split_at_checked(8)?;
+        Some(Self { seq: u64::from_be_bytes(seq.try_into().ok()?), tag: tag.try_into().ok()? })
+    }
+}
+
+/// The key of a workspace's list of ended deliveries: time of the event, entity, event, kind of entity, receiver.
+#[must_use]
+pub fn ended_key(at: Millis, entity: EntityKey, key: DeliveryKey) -> [u8; ENDED_KEY_BYTES] {
+    let mut out = [0; ENDED_KEY_BYTES];
+    out[..6].copy_from_slice(&at.0.to_be_bytes()[2..]);
+    out[6..16].copy_from_slice(&entity.id.0);
+    out[16..21].copy_from_slice(&key.seq.to_be_bytes()[3..]);
+    out[21] = entity.kind as u8;
+    out[22..].copy_from_slice(&key.tag);
+    out
+}
+
+/// What the keys of all deliveries of events at or after a time are greater than.
+#[must_use]
+pub fn ended_from(at: Millis) -> [u8; 6] {
+    let mut out = [0; 6];
+    out.copy_from_slice(&at.0.to_be_bytes()[2..]);
+    out
+}
+
+/// Length of an [`ended_key`].
+pub const ENDED_KEY_BYTES: usize = 26;
+
+/// The inverse of [`ended_key`].
+#[must_use]
+pub fn parse_ended_key(workspace: Address, key: &[u8]) -> Option<(Millis, EntityKey, DeliveryKey)> {
+    let key: &[u8; ENDED_KEY_BYTES] = key.try_into().ok()?;
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let mut id = Address::default();
+    id.0.copy_from_slice(&key[6..16]);
+    let mut tag = [0; TAG_BYTES];
+    tag.copy_from_slice(&key[22..]);
+    let entity = EntityKey { workspace, kind: Kind::from_byte(key[21])?, id };
+    Some((Millis(number(&key[..6])), entity, DeliveryKey { seq: number(&key[16..21]), tag }))
+}
+
+/// What is still to be sent of one entity: events that were not looked at yet, or those of a lane that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingKey {
+    /// The entity.
+    pub entity: EntityKey,
+    /// The lane; `None`: events that were not looked at yet.
+    pub lane: Option<Lane>,
+}
+
+/// What stands in front of a [`pending_key`]: zeros for events that were not looked at, an endpoint's id for its lanes,
+/// ones for the lanes of others.
+#[must_use]
+pub fn pending_prefix(lane: Option<Lane>) -> [u8; 16] {
+    match lane.map(|lane| lane.receiver.endpoint()) {
+        None => [0; 16],
+        Some(Some(endpoint)) => endpoint.to_bytes(),
+        Some(None) => [u8::MAX; 16],
+    }
+}
+
+/// The key of a workspace's list of what is still to be sent.
+#[must_use]
+pub fn pending_key(pending: PendingKey) -> Bytes {
+    let mut out = Vec::with_capacity(53);
+    out.extend_from_slice(&pending_prefix(pending.lane));
+    out.push(pending.entity.kind as u8);
+    out.extend_from_slice(&pending.entity.id.0);
+    if let Some(lane) = pending.lane {
+        out.extend_from_slice(&lane.key());
+    }
+    out.into()
+}
+
+/// The inverse of [`pending_key`].
+#[must_use]
+pub fn parse_pending_key(workspace: Address, key: &[u8]) -> Option<PendingKey> {
+    let (_, rest) = key.split_at_checked(16)?;
+    let (kind, rest) = rest.split_first()?;
+    let (id, lane) = rest.split_at_checked(10)?;
+    let entity = EntityKey { workspace, kind: Kind::from_byte(*kind)?, id: Address(id.try_into().ok()?) };
+    let lane = if lane.is_empty() { None } else { Some(Lane::parse(lane)?) };
+    Some(PendingKey { entity, lane })
+}
+
+/// The outbox after events from `first` on that somebody wants to hear of, and the list entry that goes with it; `None`
+/// where nothing changes.
+#[must_use]
+pub fn opened(entity: EntityKey, outbox: Option<&Outbox>, first: u64, now: Millis) -> Option<(Outbox, ViewWrite)> {
+    if outbox.is_some_and(|outbox| outbox.from.is_some()) {
+        return None;
+    }
+    let look_at = now.plus(LOOK_AFTER_MILLIS);
+    let look_at = outbox.map_or(look_at, |outbox| outbox.look_at.min(look_at));
+    let after = Outbox { from: Some(first), look_at, lanes: outbox.map_or(0, |outbox| outbox.lanes) };
+    Some((after, entry(entity, None, true)))
+}
+
+fn entry(entity: EntityKey, lane: Option<Lane>, there: bool) -> ViewWrite {
+    let value = there.then(Bytes::new);
+    ViewWrite { view: PENDING, key: pending_key(PendingKey { entity, lane }), value }
+}
+
+/// How far a lane has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneChange {
+    /// Which.
+    pub lane: Lane,
+    /// Its row as it was read; `None`: it had none.
+    pub before: Option<Waiting>,
+    /// What it shall be; `None`: nothing waits any more.
+    pub after: Option<Waiting>,
+}
+
+/// The log that an outbox sends from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Whose it is.
+    pub entity: EntityKey,
+    /// When it began.
+    pub began: Millis,
+    /// Its newest event.
+    pub last_seq: u64,
+}
+
+/// What has been sent, and what is to be sent later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settlement {
+    /// Events before this one were looked at; what could not be sent of them stands in `lanes`.
+    pub looked: u64,
+    /// Lanes that have moved.
+    pub lanes: Vec<LaneChange>,
+    /// Deliveries that have ended.
+    pub ended: Vec<(DeliveryKey, Delivery)>,
+}
+
+/// What a decision about an outbox writes.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The outbox now; the outer `None`: as before.
+    pub outbox: Option<Option<Outbox>>,
+    /// Keyed rows.
+    pub rows: Vec<RowWrite>,
+    /// List entries.
+    pub views: Vec<ViewWrite>,
+}
+
+/// An outbox that is being changed.
+struct Change<'a> {
+    entity: EntityKey,
+    found: &'a Found,
+    written: Written,
+    lanes: u64,
+    /// Times that are taken away, and times that are added.
+    gone: Vec<Bytes>,
+    earliest: Option<Millis>,
+}
+
+impl Settlement {
+    /// What its decision will want to read.
+    pub(crate) fn needs(&self) -> Vec<Need> {
+        let rows = self.lanes.iter().map(|moved| Need::Row(LANES, moved.lane.key()));
+        rows.chain((!self.lanes.is_empty()).then_some(Need::First(LANE_TIMES, self.lanes.len() + 1))).collect()
+    }
+
+    /// About how many bytes it adds to a commit.
+    pub(crate) fn weight(&self) -> usize {
+        let attempts = self.ended.iter().map(|(_, delivery)| 300 + delivery.url.len() + 200 * delivery.attempts.len());
+        200 + attempts.sum::<usize>() + 600 * self.lanes.len()
+    }
+}
+
+/// What was sent is noted, and what was not waits. Where somebody else has moved a lane meanwhile, the lane stays where
+/// they left it and learns only of newer events: sending twice is allowed, losing is not.
+///
+/// # Errors
+///
+/// [`Missing`] rows.
+pub fn settle(
+    log: &Log,
+    outbox: Option<&Outbox>,
+    settlement: &Settlement,
+    now: Millis,
+    found: &Found,
+) -> Result<Written, Missing> {
+    let entity = log.entity;
+    let mut change = Change::of(entity, outbox, found);
+    for moved in &settlement.lanes {
+        change.move_lane(moved)?;
+    }
+    for (key, delivery) in &settlement.ended {
+        change.end(*key, delivery);
+    }
+    // Before that nothing can be past its time, so that it costs no read.
+    if log.began.plus(KEPT_MILLIS) < now {
+        change.trim(now)?;
+    }
+    let before = outbox.and_then(|outbox| outbox.from);
+    let from = before.map(|from| from.max(settlement.looked)).filter(|from| *from <= log.last_seq);
+    if before.is_some() && from.is_none() {
+        change.written.views.push(entry(entity, None, false));
+    }
+    change.done(outbox, from, now)
+}
+
+/// A delivery is to be tried now: one that has ended once more, one that waits without waiting longer. `false`: there is
+/// nothing of it here.
+///
+/// # Errors
+///
+/// [`Missing`] rows.
+pub fn again(
+    entity: EntityKey,
+    outbox: Option<&Outbox>,
+    (key, receiver): (DeliveryKey, Receiver),
+    now: Millis,
+    found: &Found,
+) -> Result<Option<Written>, Missing> {
+    let mut change = Change::of(entity, outbox, found);
+    let ended = found.row(DELIVERIES, key.row())?.and_then(|bytes| codec::decode::<Delivery>(bytes).ok());
+    let (lane, after) = if let Some(ended) = ended {
+        change.forget(key, &ended);
+        let lane = Lane { receiver: ended.receiver, again: Some(key.seq) };
+        let again = Waiting { attempts: ended.attempts, asked_for: true, ..Waiting::fresh(key.seq, key.seq, now) };
+        (lane, again)
+    } else {
+        // Either of the two ways on which it may wait.
+        let lanes = [Some(key.seq), None].map(|again| Lane { receiver, again });
+        let [again, usual] = [change.lane(lanes[0])?, change.lane(lanes[1])?];
+        let waits = |row: &Waiting| (row.next..=row.until).contains(&key.seq);
+        match (again, usual) {
+            (Some(row), _) => (lanes[0], Waiting { next_at: now, asked_for: true, not_before: None, ..row }),
+            (None, Some(row)) if waits(&row) => {
+                (lanes[1], Waiting { next_at: now, asked_for: true, not_before: None, ..row })
+            }
+            _ => return Ok(None),
+        }
+    };
+    let before = change.lane(lane)?;
+    change.move_lane(&LaneChange { lane, before, after: Some(after) })?;
+    change.done(outbox, outbox.and_then(|outbox| outbox.from), now).map(Some)
+}
+
+impl<'a> Change<'a> {
+    fn of(entity: EntityKey, outbox: Option<&Outbox>, found: &'a Found) -> Self {
+        let lanes = outbox.map_or(0, |outbox| outbox.lanes);
+        Self { entity, found, written: Written::default(), lanes, gone: Vec::new(), earliest: None }
+    }
+
+    fn lane(&self, lane: Lane) -> Result<Option<Waiting>, Missing> {
+        // A lane that does not decode would be refused by the store's checksum first.
+        Ok(self.found.row(LANES, lane.key())?.and_then(|bytes| codec::decode(bytes).ok()))
+    }
+
+    fn move_lane(&mut self, moved: &LaneChange) -> Result<(), Missing> {
+        let stored = self.lane(moved.lane)?;
+        let after = match (&stored, &moved.after) {
+            (stored, after) if *stored == moved.before => after.clone(),
+            (Some(stored), Some(after)) => Some(Waiting { until: stored.until.max(after.until), ..stored.clone() }),
+            (Some(stored), None) => Some(stored.clone()),
+            (None, after) => after.clone(),
+        };
+        if after == stored {
+            return Ok(());
+        }
+        let rows = &mut self.written.rows;
+        if let Some(stored) = &stored {
+            let key = moved.lane.time_key(stored.next_at);
+            self.gone.push(key.clone());
+            rows.push(RowWrite { table: LANE_TIMES, key, value: None });
+        }
+        if let Some(after) = &after {
+            let key = moved.lane.time_key(after.next_at);
+            rows.push(RowWrite { table: LANE_TIMES, key, value: Some(Bytes::new()) });
+            self.earliest = Some(self.earliest.map_or(after.next_at, |earliest| earliest.min(after.next_at)));
+        }
+        let value = after.as_ref().map(codec::encode);
+        rows.push(RowWrite { table: LANES, key: moved.lane.key(), value });
+        match (stored.is_some(), after.is_some()) {
+            (false, true) => self.lanes += 1,
+            (true, false) => self.lanes = self.lanes.saturating_sub(1),
+            _ => return Ok(()),
+        }
+        self.written.views.push(entry(self.entity, Some(moved.lane), after.is_some()));
+        Ok(())
+    }
+
+    fn list(&mut self, key: DeliveryKey, delivery: &Delivery, there: bool) {
+        let id = ended_key(delivery.at, self.entity, key);
+        let mut put = |view, prefix: &[u8]| {
+            let key = [prefix, &id].concat().into();
+            self.written.views.push(ViewWrite { view, key, value: there.then(Bytes::new) });
+        };
+        put(ENDED, &[]);
+        if let Some(endpoint) = delivery.receiver.endpoint() {
+            put(ENDED_BY_ENDPOINT, &endpoint.to_bytes());
+        }
+        if delivery.end == End::Failed {
+            put(FAILED, &[]);
+        }
+    }
+
+    fn end(&mut self, key: DeliveryKey, delivery: &Delivery) {
+        self.list(key, delivery, true);
+        let value = Some(codec::encode(delivery));
+        self.written.rows.push(RowWrite { table: DELIVERIES, key: key.row(), value });
+    }
+
+    fn forget(&mut self, key: DeliveryKey, delivery: &Delivery) {
+        self.list(key, delivery, false);
+        self.written.rows.push(RowWrite { table: DELIVERIES, key: key.row(), value: None });
+    }
+
+    /// Takes away the oldest deliveries past their time, so that a log which keeps sending keeps a bounded history.
+    fn trim(&mut self, now: Millis) -> Result<(), Missing> {
+        let old = Millis(now.0.saturating_sub(KEPT_MILLIS));
+        let mut past = Vec::new();
+        for (key, value) in self.found.first(DELIVERIES, TRIMMED_AT_ONCE)? {
+            let (Some(key), Ok(delivery)) = (DeliveryKey::parse(key), codec::decode::<Delivery>(value)) else {
+                continue;
+            };
+            if delivery.at >= old {
+                break;
+            }
+            past.push((key, delivery));
+        }
+        for (key, delivery) in past {
+            self.forget(key, &delivery);
+        }
+        Ok(())
+    }
+
+    fn done(mut self, before: Option<&Outbox>, from: Option<u64>, now: Millis) -> Result<Written, Missing> {
+        let mut look_at = from.map(|_| now.plus(LOOK_AFTER_MILLIS));
+        if self.lanes > 0 {
+            // Of those that were there before, the first that stays.
+            let times = self.found.first(LANE_TIMES, self.gone.len() + 1)?;
+            let stays = times.into_iter().map(|(key, _)| key).find(|key| !self.gone.contains(key));
+            let stays = stays.and_then(|key| Lane::parse_time_key(key)).map(|(at, _)| at);
+            look_at = [look_at, stays, self.earliest].into_iter().flatten().min();
+        }
+        let after = look_at.map(|look_at| Outbox { from, look_at, lanes: self.lanes });
+        self.written.outbox = (after.as_ref() != before).then_some(after);
+        Ok(self.written)
+    }
+}

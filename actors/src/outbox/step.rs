@@ -1,0 +1,255 @@
+//! One step of a lane: finding what comes next, or one attempt to send it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::gate::{Admitted, GateKey, Health};
+use super::lane::{Attempt, Lane, Receiver};
+use super::port::{Parcel, Place, Receipt, Sends};
+use super::receivers::{Hooks, Subject, Unsendable, destination, off, receivers};
+use super::settings::{self, Settings};
+use super::stir;
+use crate::clock::Millis;
+use crate::id::{EntityKey, EventId};
+use crate::machine::Record;
+use crate::metrics::AttemptEnd;
+use crate::node::Node;
+use crate::store::{Order, StoreError};
+
+/// How long a receiver may take, from the first look-up of its name to its answer.
+pub const ATTEMPT: Duration = Duration::from_secs(15);
+/// Events of an unread stretch looked at together.
+const PAGE: usize = 16;
+
+/// Where a lane's step is made from.
+#[derive(Clone)]
+pub(super) struct From {
+    pub(super) node: Arc<Node>,
+    pub(super) entity: EntityKey,
+    pub(super) place: Arc<Place>,
+    pub(super) workspace: Arc<str>,
+}
+
+/// What a lane's step begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// This event is to be sent.
+    Known(u64),
+    /// The next one is in this stretch of the log, from and to.
+    Search(u64, u64),
+}
+
+/// What came of a step.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// These events are for the receiver; the log was read up to there.
+    Found { seqs: Vec<u64>, upto: u64 },
+    /// Not now.
+    Later(Millis),
+    /// There is nowhere to send it. The event's time and type, if it is known.
+    NotSent(Unsendable, Option<(Millis, &'static str)>),
+    /// It was tried.
+    Tried(Tried),
+}
+
+/// An attempt that was made.
+#[derive(Debug)]
+pub(super) struct Tried {
+    /// When the event happened.
+    pub(super) happened: Millis,
+    /// Its type.
+    pub(super) event: &'static str,
+    /// Where it was sent.
+    pub(super) url: String,
+    pub(super) attempt: Attempt,
+    pub(super) verdict: Verdict,
+}
+
+/// What an attempt means for the delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is done.
+    Arrived,
+    /// It is to be tried again.
+    Refused { retry_after: Option<u64> },
+    /// The receiver wants nothing any more.
+    Gone,
+}
+
+/// One step of `lane`.
+///
+/// # Errors
+///
+/// What the store says.
+pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head, asked_for: bool) -> Result<Step, StoreError> {
+    let settings = settings::read(&from.node, from.entity.workspace, &from.place).await?;
+    match head {
+        Head::Search(first, last) => search::<M>(&from, lane, &settings, (first, last)).await,
+        Head::Known(seq) => send::<M>(&from, lane, &settings, seq, asked_for).await,
+    }
+}
+
+/// The hooks of the message with this sequence.
+///
+/// # Errors
+///
+/// What the store says.
+pub(super) async fn hooks_of<M: Sends>(
+    node: &Node,
+    entity: EntityKey,
+    message: u64,
+) -> Result<Option<Arc<Hooks>>, StoreError> {
+    let records = node.events::<M>(entity, (message, message), Order::Asc, 1).await?;
+    Ok(records.first().and_then(M::hooks).map(Arc::new))
+}
+
+async fn search<M: Sends>(
+    from: &From,
+    lane: Lane,
+    settings: &Settings,
+    (first, last): (u64, u64),
+) -> Result<Step, StoreError> {
+    let configured = settings.configured();
+    if off(lane.receiver, &configured) == Some(Unsendable::Deleted) {
+        return Ok(Step::NotSent(Unsendable::Deleted, None));
+    }
+    let records = from.node.events::<M>(from.entity, (first, last), Order::Asc, PAGE).await?;
+    let mut seqs = Vec::new();
+    for record in &records {
+        let Some(subject) = M::subject(record) else { continue };
+        let of_message = match (lane.receiver, subject.message) {
+            // Events of other messages are not for this one's hooks.
+            (Receiver::Message(own) | Receiver::Callback(own), message) if message != Some(own) => continue,
+            (_, Some(message)) => hooks_of::<M>(&from.node, from.entity, message).await?,
+            (_, None) => None,
+        };
+        let all = receivers(&subject, &configured, of_message.as_deref(), lane.receiver.endpoint());
+        if all.iter().any(|(receiver, _)| *receiver == lane.receiver) {
+            seqs.push(record.seq);
+        }
+    }
+    Ok(Step::Found { seqs, upto: records.last().map_or(last, |record| record.seq) })
+}
+
+async fn send<M: Sends>(
+    from: &From,
+    lane: Lane,
+    settings: &Settings,
+    seq: u64,
+    asked_for: bool,
+) -> Result<Step, StoreError> {
+    let node = &from.node;
+    let mut hooks = match lane.receiver {
+        Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, from.entity, message).await?,
+        Receiver::Endpoint(_) | Receiver::Channel => None,
+    };
+    let pass = if off(lane.receiver, &settings.configured()).is_some() {
+        None
+    } else {
+        let gate = node.outbox.gates.of(gate_key(from, lane.receiver, hooks.as_deref()));
+        match gate.enter(node.clock.now(), asked_for).await {
+            Admitted::Later(at) => return Ok(Step::Later(at)),
+            // The semaphore is never closed.
+            Admitted::Now(pass) => Some((pass, Arc::clone(&node.outbox.places).acquire_owned().await.ok())),
+        }
+    };
+    // Only what is about to be sent is held in memory.
+    let Some((record, subject)) = event::<M>(from, seq).await? else {
+        return Err(StoreError::Corrupt("an event of the log is not there".to_owned()));
+    };
+    if let (None, true, Some(message)) = (&hooks, subject.is_outcome, subject.message) {
+        hooks = hooks_of::<M>(node, from.entity, message).await?;
+    }
+    // As it is now: who waited for a place has waited for changes too.
+    let settings = settings::read(node, from.entity.workspace, &from.place).await?;
+    let now = node.clock.now();
+    let to = match destination(lane.receiver, &subject, &settings.configured(), hooks.as_deref(), now) {
+        Ok(destination) => destination,
+        Err(why) => return Ok(Step::NotSent(why, Some((subject.at, subject.event)))),
+    };
+    let parcel = Parcel {
+        workspace: Arc::clone(&from.workspace),
+        entity: from.entity,
+        place: Arc::clone(&from.place),
+        id: EventId::new(record.at, from.entity.id, record.seq),
+        trace: record.trace,
+        event: M::happened(record),
+        url: to.url.clone(),
+        method: to.method,
+        headers: to.headers,
+        secrets: to.secrets,
+        format: to.format,
+    };
+    let began = Instant::now();
+    let receipt = timeout(ATTEMPT, node.ports.deliverer.deliver(parcel)).await.unwrap_or_else(|_| {
+        let error = Some("timeout".to_owned());
+        Receipt { error, ..Receipt::default() }
+    });
+    let duration = began.elapsed();
+    let verdict = judge(&receipt);
+    let end = match verdict {
+        Verdict::Arrived => AttemptEnd::Delivered,
+        Verdict::Refused { .. } => AttemptEnd::Refused,
+        Verdict::Gone => AttemptEnd::Gone,
+    };
+    node.metrics.webhook_attempts.of(end).observe(duration);
+    let health = if let Verdict::Refused { .. } = verdict { Health::Down } else { Health::Well };
+    let back = pass.is_some_and(|(pass, _)| pass.end(health, node.clock.now()));
+    if let Receiver::Endpoint(id) = lane.receiver {
+        if verdict == Verdict::Gone {
+            stir::disable(node, from.entity.workspace, id).await;
+        }
+        if back || verdict == Verdict::Gone {
+            stir::stir(node, from.entity.workspace, id);
+        }
+    }
+    let attempt =
+        Attempt { at: now, status: receipt.status, error: None, duration_millis: duration.as_millis() as u64 };
+    let attempt = attempt.with_error(receipt.error.as_deref());
+    Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url: to.url, attempt, verdict }))
+}
+
+async fn event<M: Sends>(from: &From, seq: u64) -> Result<Option<(Arc<Record<M::Event>>, Subject)>, StoreError> {
+    let records = from.node.events::<M>(from.entity, (seq, seq), Order::Asc, 1).await?;
+    let record = records.into_iter().next();
+    Ok(record.and_then(|record| M::subject(&record).map(|subject| (Arc::new(record), subject))))
+}
+
+fn judge(receipt: &Receipt) -> Verdict {
+    match receipt.status {
+        Some(200..=299) => Verdict::Arrived,
+        Some(410) => Verdict::Gone,
+        _ => Verdict::Refused { retry_after: receipt.retry_after_millis },
+    }
+}
+
+/// What tells receivers apart as far as their health goes: an endpoint or channel by itself, the URLs of messages by
+/// where they lead, since each message may have its own.
+fn gate_key(from: &From, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&from.entity.workspace.0);
+    match receiver {
+        Receiver::Endpoint(id) => hasher.update(b"endpoint").update(&id.to_bytes()),
+        Receiver::Channel => {
+            hasher.update(b"channel").update(from.place.channel.as_deref().unwrap_or_default().as_bytes())
+        }
+        Receiver::Message(_) | Receiver::Callback(_) => {
+            let url = hooks.and_then(|hooks| match receiver {
+                Receiver::Message(_) => hooks.webhook_url.as_deref(),
+                _ => hooks.callback.as_ref().map(|callback| callback.url.as_str()),
+            });
+            hasher.update(b"origin").update(origin(url.unwrap_or_default()).as_bytes())
+        }
+    };
+    let mut key = GateKey::default();
+    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    key
+}
+
+/// Scheme, host and port of a URL that was checked when it came in.
+fn origin(url: &str) -> &str {
+    let path = url.find("://").and_then(|at| url[at + 3..].find(['/', '?', '#']).map(|path| at + 3 + path));
+    path.map_or(url, |path| &url[..path])
+}

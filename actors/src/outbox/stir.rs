@@ -1,0 +1,107 @@
+//! What waits for an endpoint, when that changes: it was changed or deleted, or it is back.
+//!
+//! The conversations that wait for one receiver may be many, so they are taken from the workspace's list page by page, no
+//! faster than the receiver takes what they have.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::port::Sends;
+use super::state::{PENDING, parse_pending_key, pending_prefix};
+use super::{Lane, Receiver};
+use crate::codec;
+use crate::conversation::Conversation;
+use crate::directory::{Circumstances, Refusal};
+use crate::id::{Address, EndpointId, EntityKey, Kind};
+use crate::limits;
+use crate::node::Node;
+use crate::registry::{self, RowChange};
+use crate::store::{KeyRange, Order, StoreError};
+use crate::webhook::{DisabledReason, WEBHOOK_ENDPOINTS, WebhookEndpoint};
+
+/// Entries of the list read at once.
+const PAGE: usize = 100;
+/// How often is looked whether there is room for more.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often disabling an endpoint is tried while others change it.
+const ATTEMPTS: usize = 8;
+
+/// Lets all that waits for an endpoint go on now, in a task of its own. One at a time for each endpoint.
+pub(crate) fn stir(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
+    if !node.outbox.stirring.insert((workspace, endpoint)) {
+        return;
+    }
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let stirred = node.stopping.run_until_cancelled(run(&node, workspace, endpoint)).await;
+        node.outbox.stirring.remove(&(workspace, endpoint));
+        if let Some(Err(error)) = stirred {
+            // Each goes on at its own time all the same.
+            tracing::warn!(%endpoint, %error, "what waits for an endpoint could not be looked up");
+        }
+    });
+}
+
+async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Result<(), StoreError> {
+    let prefix = pending_prefix(Some(Lane::to(Receiver::Endpoint(endpoint))));
+    let mut after = Bytes::copy_from_slice(&prefix);
+    loop {
+        let range = KeyRange { after: Some(after.clone()), before: None };
+        let rows = node.store.view(workspace, PENDING, range, Order::Asc, PAGE).await?;
+        for row in &rows {
+            if !row.key.starts_with(&prefix) {
+                return Ok(());
+            }
+            let Some(pending) = parse_pending_key(workspace, &row.key) else { continue };
+            while node.outbox.active() >= limits::COURIERS / 2 {
+                sleep(LOOK).await;
+            }
+            match pending.entity.kind {
+                Kind::Conversation => hasten::<Conversation>(node, pending.entity, pending.lane).await?,
+                Kind::Contact | Kind::Attachment | Kind::Workspace | Kind::Installation => {}
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == PAGE => after = last.key.clone(),
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn hasten<M: Sends>(node: &Arc<Node>, entity: EntityKey, lane: Option<Lane>) -> Result<(), StoreError> {
+    let state = node.state::<M>(entity).await?;
+    if let (Some(state), Some(lane)) = (state, lane) {
+        node.outbox.ring::<M>(node, entity, &state, Some(lane));
+    }
+    Ok(())
+}
+
+/// The receiver of an endpoint wants nothing any more.
+pub(super) async fn disable(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
+    let registry = EntityKey::workspace(workspace);
+    let key = Bytes::from(endpoint.to_string());
+    for _ in 0..ATTEMPTS {
+        let Ok(Some(row)) = node.store.row(registry, WEBHOOK_ENDPOINTS, key.clone()).await else { return };
+        let Ok(stored) = codec::decode::<WebhookEndpoint>(&row) else { return };
+        if stored.disabled.is_some() {
+            return;
+        }
+        let updated_at = Some(node.clock.now());
+        let off = WebhookEndpoint { disabled: Some(DisabledReason::Gone), updated_at, ..stored };
+        let changes = vec![RowChange::put(WEBHOOK_ENDPOINTS, &key, &codec::encode(&off))];
+        let expected = vec![(WEBHOOK_ENDPOINTS, key.clone(), Some(row))];
+        let command = registry::Command { expected, changes };
+        match node.registry(registry, command, Circumstances::default()).await {
+            Err(Refusal::Rejected(_)) => {}
+            Ok(_) => return,
+            Err(refusal) => {
+                // The next event finds out the same.
+                tracing::warn!(%endpoint, %refusal, "an endpoint that is gone could not be disabled");
+                return;
+            }
+        }
+    }
+}

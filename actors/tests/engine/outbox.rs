@@ -1,0 +1,306 @@
+//! What is sent to receivers: in order, at least once, and nothing of it where nobody listens.
+
+use std::time::Duration;
+
+use actors::channel::conversation_of;
+use actors::clock::Clock;
+use actors::conversation::amend::{Amendment, Receipt as Came};
+use actors::conversation::review::Response;
+use actors::conversation::{Command, Conversation, Sending};
+use actors::directory::Circumstances;
+use actors::id::{Address, EntityKey};
+use actors::message::{Callback, Content, Json, Review};
+use actors::outbox::pending::{self, Standing, Status};
+use actors::outbox::state::parse_ended_key;
+use actors::store::memory::MemoryStore;
+use actors::webhook::{DisabledReason, WEBHOOK_ENDPOINTS, WebhookEndpoint};
+use tokio::time::{Instant, sleep};
+
+use crate::support::*;
+
+mod bench;
+mod crowds;
+
+use bench::{Arrived, Bench, Mood, ONE, TWO};
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_that_nobody_listens_to_pays_nothing() {
+    let gate = Gate::new();
+    let bench = Bench::on(gate.clone());
+    bench.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
+    bench.endpoint(2, |endpoint| endpoint.channel = Some("elsewhere".to_owned())).await;
+    bench.endpoint(3, |endpoint| endpoint.disabled = Some(DisabledReason::Manual)).await;
+    let before = gate.commits();
+    for n in 0..20 {
+        bench.say(1, &format!("{n}")).await;
+    }
+    sleep(secs(60)).await;
+    assert_eq!(gate.commits() - before, 20, "one commit a message and none beside");
+    let state = bench.node.state::<Conversation>(entity(1)).await.unwrap().unwrap();
+    assert_eq!((state.outbox, bench.sink.arrived().len()), (None, 0));
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_subscribed_to_arrives_at_once_in_order_and_is_noted_in_one_commit_a_burst() {
+    let gate = Gate::new();
+    let bench = Bench::on(gate.clone());
+    let endpoint = bench.endpoint(1, |_| {}).await;
+    let before = gate.commits();
+    for n in 0..50 {
+        bench.say(1, &format!("{n}")).await;
+    }
+    settle().await;
+    assert_eq!(bench.sink.taken(ONE), (1..=51).collect::<Vec<_>>(), "the beginning and fifty messages");
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(gate.commits() - before, 51, "fifty messages and a note");
+    bench.assert_settled().await;
+    let ended = bench.ended().await;
+    assert_eq!(ended.len(), 51);
+    for (standing, arrived) in ended.iter().zip(bench.sink.at(ONE)) {
+        assert_eq!((standing.status, standing.event), (Status::Delivered, arrived.parcel.id));
+        assert_eq!((standing.event_type.as_str(), standing.url.as_str()), (arrived.name(), ONE));
+        assert_eq!((standing.attempts.len(), standing.attempts[0].status), (1, Some(200)));
+        assert_eq!(arrived.parcel.secrets, [endpoint.secret.as_str()]);
+        let found = pending::find(&bench.node, WORKSPACE, standing.id).await.unwrap();
+        assert_eq!(found.as_ref(), Some(standing));
+        assert_eq!(pending::find(&bench.node, Address([2; 10]), standing.id).await.unwrap(), None, "elsewhere");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_fails_is_tried_as_published_and_gets_everything_in_order() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |_| {}).await;
+    bench.endpoint(2, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Answer(500));
+    bench.say(1, "a").await;
+    sleep(secs(1)).await;
+    bench.say(1, "b").await;
+    sleep(secs(1)).await;
+    let pending = bench.pending().await;
+    assert_eq!(pending.iter().map(|standing| standing.event.number).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(pending.iter().map(|standing| standing.attempts.len()).collect::<Vec<_>>(), [1, 0, 0]);
+    assert!(pending.iter().all(|standing| standing.status == Status::Pending && standing.next_at.is_some()));
+    for standing in &pending {
+        assert_eq!(pending::find(&bench.node, WORKSPACE, standing.id).await.unwrap().as_ref(), Some(standing));
+    }
+    assert_eq!(bench.sink.taken(TWO), [1, 2, 3], "others get theirs all the same");
+    sleep(secs(200)).await;
+    let tried: Vec<_> =
+        bench.sink.at(ONE).iter().map(|arrived| (arrived.seq(), arrived.at.since(NOW) / 1_000)).collect();
+    let [(1, 0), (1, second), (1, third), (1, fourth)] = tried[..] else { panic!("{tried:?}") };
+    assert!((5..=6).contains(&second) && (35..=42).contains(&third) && (155..=186).contains(&fourth), "{tried:?}");
+    bench.sink.mood(ONE, Mood::Answer(204));
+    sleep(secs(720)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2, 3]);
+    bench.assert_settled().await;
+    let ended = bench.ended().await;
+    let first = ended.iter().find(|standing| standing.url == ONE && standing.event.number == 1).unwrap();
+    let statuses: Vec<_> = first.attempts.iter().map(|attempt| attempt.status).collect();
+    assert_eq!(statuses, [Some(500), Some(500), Some(500), Some(500), Some(204)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_never_answers_is_given_up_after_72_hours_and_the_next_event_gets_its_turn() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Hang);
+    bench.say(1, "a").await;
+    sleep(secs(3_600)).await;
+    bench.say(1, "b").await;
+    sleep(secs(71 * 3_600 - 60)).await;
+    assert_eq!(bench.ended().await.len(), 0);
+    sleep(secs(3_600 + 120)).await;
+    let ended = bench.ended().await;
+    assert!(ended.len() == 3 && ended.iter().all(|standing| standing.status == Status::Failed), "{ended:#?}");
+    assert!(ended[0].attempts.len() > 12 && ended[1].attempts.len() == 1 && ended[2].attempts.len() < 8, "{ended:#?}");
+    let attempt = &ended[0].attempts[0];
+    assert_eq!((attempt.status, attempt.duration_millis), (None, 15_000));
+    assert_eq!(attempt.error.as_deref(), Some("timeout"));
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_right_after_a_commit_delivers_in_the_next_process() {
+    // Nothing is sent by a node that is as good as dead: its receivers hang.
+    let mut bench = Bench::on(Gate::new());
+    bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Hang);
+    bench.say(1, "a").await;
+    assert_eq!(bench.pending().await.len(), 2, "what was not tried yet is seen too");
+    bench.node.drain(Instant::now()).await;
+    bench.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(10)).await;
+    bench.restart();
+    sleep(secs(1)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2]);
+    sleep(secs(5)).await;
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_when_a_node_stops_is_noted_and_not_sent_again() {
+    let mut bench = Bench::on(Gate::new());
+    bench.endpoint(1, |_| {}).await;
+    bench.say(1, "a").await;
+    bench.node.drain(Instant::now() + secs(10)).await;
+    assert_eq!((bench.node.outbox().active(), bench.sink.taken(ONE)), (0, vec![1, 2]));
+    bench.restart();
+    sleep(secs(60)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2]);
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want_it() {
+    let bench = Bench::on(MemoryStore::default());
+    let (hook, message_hook, callback_url) = ("https://c.example/", "https://m.example/", "https://r.example/");
+    bench.channel("demo", Some(hook)).await;
+    bench.channel("quiet", None).await;
+    bench.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
+    bench.endpoint(2, |endpoint| endpoint.url = hook.to_owned()).await;
+    let review = |url: &str| Review {
+        kind: "approval".to_owned(),
+        payload: None,
+        callback: Some(Callback {
+            url: url.to_owned(),
+            method: "PUT".to_owned(),
+            headers: vec![("X-Run".to_owned(), "7".to_owned())],
+        }),
+        expires_at: NOW.plus(1_000_000),
+        on_expire: None,
+        quorum: None,
+        asker: None,
+    };
+    let with = |url: &str, hook: &str| Content {
+        review: Some(review(url)),
+        webhook_url: Some(hook.to_owned()),
+        ..content("may I?")
+    };
+    let first = bench.post_to("demo", with(callback_url, message_hook)).await;
+    let second = bench.post_to("quiet", with(message_hook, message_hook)).await;
+    bench.post_to("quiet", content("nobody hears this but endpoint 2")).await;
+    let entities = ["demo", "quiet"].map(|channel| conversation_of(WORKSPACE, channel, 0));
+    for (entity, message) in entities.into_iter().zip([first, second]) {
+        let response = Response {
+            message,
+            response: Json::from_checked("{\"selectedOption\":\"approve\"}"),
+            feedback: None,
+            principal: "ana".to_owned(),
+        };
+        bench.ask(entity, Command::Respond(response)).await;
+        bench.ask(entity, Command::Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
+    }
+    sleep(secs(1)).await;
+    let names = |url: &str, channel: usize| {
+        let of = |arrived: &Arrived| arrived.parcel.entity == entities[channel];
+        let names: Vec<_> = bench.sink.at(url).iter().filter(|arrived| of(arrived)).map(Arrived::name).collect();
+        names
+    };
+    let all = ["conversation.created", "message.created", "review.requested", "review.completed", "message.read"];
+    assert_eq!(names(hook, 0), all, "the channel's and endpoint 2's URL is one");
+    assert_eq!(names(message_hook, 0), &all[1..]);
+    assert_eq!(names(callback_url, 0), ["review.completed"]);
+    assert_eq!(names(ONE, 0), ["review.requested", "review.completed"]);
+    assert_eq!(names(message_hook, 1), &all[1..], "the message's and the callback's URL is one");
+    assert_eq!(names(hook, 1).len(), 6);
+    for arrived in bench.sink.at(callback_url).into_iter().chain(bench.sink.at(message_hook)) {
+        let asked = arrived.name() == "review.completed"
+            && (arrived.parcel.url == callback_url || arrived.parcel.entity == entities[1]);
+        let (method, headers) = if asked { ("PUT", 1) } else { ("POST", 0) };
+        assert_eq!((arrived.parcel.method.as_str(), arrived.parcel.headers.len()), (method, headers));
+        assert_eq!(arrived.parcel.secrets, ["whsec_channel"]);
+    }
+    let ids: Vec<_> =
+        bench.sink.arrived().iter().filter(|a| a.name() == "review.completed").map(|a| a.parcel.id).collect();
+    assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), 2, "one id for all receivers");
+    bench.assert_sent().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_gone_is_disabled_and_told_nothing_more_until_it_is_enabled() {
+    let bench = Bench::on(MemoryStore::default());
+    let endpoint = bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Answer(500));
+    bench.say(1, "a").await;
+    bench.say(2, "b").await;
+    sleep(secs(1)).await;
+    bench.sink.mood(ONE, Mood::Answer(410));
+    sleep(secs(10)).await;
+    let (registry, id) = (EntityKey::workspace(WORKSPACE), endpoint.id.to_string());
+    let row = bench.node.configured::<WebhookEndpoint>(registry, WEBHOOK_ENDPOINTS, id.as_bytes());
+    let off = row.await.unwrap().unwrap();
+    assert_eq!(off.disabled, Some(DisabledReason::Gone));
+    assert!(bench.sink.at(ONE).len() <= 4, "no more than was under way");
+    let ended = bench.ended().await;
+    assert!(ended.len() == 4 && ended.iter().all(|standing| standing.status == Status::Failed), "{ended:#?}");
+    bench.say(1, "nobody hears this").await;
+    sleep(secs(1)).await;
+    let back = WebhookEndpoint { disabled: None, since: bench.clock.now(), ..WebhookEndpoint::clone(&off) };
+    bench.sink.mood(ONE, Mood::Answer(200));
+    bench.store_endpoint(&back).await;
+    bench.say(1, "c").await;
+    sleep(secs(1)).await;
+    assert_eq!(bench.sink.taken(ONE), [4], "what came meanwhile is not sent");
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_once() {
+    let bench = Bench::on(MemoryStore::default());
+    let endpoint = bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Answer(500));
+    bench.say(1, "a").await;
+    sleep(secs(700)).await;
+    let tries = bench.sink.at(ONE).len();
+    bench.sink.mood(ONE, Mood::Answer(200));
+    let waiting = bench.pending().await;
+    let again = async |standing: &Standing| {
+        let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
+        bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
+        sleep(secs(2)).await;
+    };
+    again(&waiting[0]).await;
+    assert_eq!((bench.sink.at(ONE).len(), bench.sink.taken(ONE)), (tries + 2, vec![1, 2]));
+    bench.assert_settled().await;
+    // What has arrived is sent once more, beside the others, and may fail and wait like the first time.
+    bench.sink.mood(ONE, Mood::Refuse);
+    let arrived = bench.ended().await;
+    again(&arrived[0]).await;
+    let standing = pending::find(&bench.node, WORKSPACE, arrived[0].id).await.unwrap().unwrap();
+    assert_eq!((standing.status, bench.ended().await.len()), (Status::Pending, 1));
+    assert_eq!(bench.pending().await, [standing.clone()]);
+    assert_eq!(standing.attempts.len(), arrived[0].attempts.len() + 1);
+    bench.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(10)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2, 1]);
+    bench.assert_settled().await;
+    // An endpoint that is deleted takes what waits for it with it.
+    bench.sink.mood(ONE, Mood::Refuse);
+    bench.say(1, "b").await;
+    sleep(secs(1)).await;
+    let changes = vec![actors::registry::RowChange::delete(WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes())];
+    let command = actors::registry::Command { expected: Vec::new(), changes };
+    bench.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+    sleep(secs(1)).await;
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_asks_for_time_gets_it() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::AskForTime(300_000));
+    bench.say(1, "a").await;
+    sleep(secs(1)).await;
+    bench.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(298)).await;
+    assert_eq!(bench.sink.at(ONE).len(), 1);
+    sleep(secs(3)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2]);
+}

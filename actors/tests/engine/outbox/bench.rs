@@ -1,0 +1,237 @@
+//! A node whose receivers do as they are told.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use actors::channel::{CHANNELS, Channel, ChannelKind, conversation_of};
+use actors::clock::{Clock, Millis};
+use actors::codec;
+use actors::conversation::{BusyPolicy, Command, Opening, Origin, Post};
+use actors::directory::Circumstances;
+use actors::id::{Address, ConversationId, EndpointId, EntityKey, MessageId};
+use actors::message::{Content, NewMessage};
+use actors::node::Node;
+use actors::outbox::pending::{self, Standing};
+use actors::outbox::state::{ENDED, PENDING, parse_ended_key, parse_pending_key};
+use actors::outbox::{Deliverer, Happened, Parcel, Receipt};
+use actors::ports::Ports;
+use actors::store::{KeyRange, Order, Store};
+use actors::webhook::{Format, WEBHOOK_ENDPOINTS, WebhookEndpoint};
+use futures_util::future::BoxFuture;
+
+use crate::support::*;
+
+/// Where endpoint 1 has its events sent.
+pub(crate) const ONE: &str = "https://example.com/1";
+/// Where endpoint 2 has.
+pub(crate) const TWO: &str = "https://example.com/2";
+
+/// What a receiver does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Answer(u16),
+    AskForTime(u64),
+    Hang,
+    Refuse,
+}
+
+/// Something that has arrived somewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrived {
+    pub(crate) at: Millis,
+    pub(crate) parcel: Parcel,
+    /// What it was answered.
+    pub(crate) status: Option<u16>,
+}
+
+impl Arrived {
+    pub(crate) fn seq(&self) -> u64 {
+        self.parcel.id.number
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        let Happened::Conversation(record) = &self.parcel.event;
+        record.event.name().unwrap()
+    }
+}
+
+/// Every receiver there is.
+pub(crate) struct Sink {
+    pub(crate) clock: Arc<TokioClock>,
+    moods: Mutex<HashMap<String, Mood>>,
+    arrived: Mutex<Vec<Arrived>>,
+}
+
+impl Sink {
+    pub(crate) fn mood(&self, url: &str, mood: Mood) {
+        self.moods.lock().unwrap().insert(url.to_owned(), mood);
+    }
+
+    pub(crate) fn arrived(&self) -> Vec<Arrived> {
+        self.arrived.lock().unwrap().clone()
+    }
+
+    /// What came to `url`, taken or not.
+    pub(crate) fn at(&self, url: &str) -> Vec<Arrived> {
+        self.arrived().into_iter().filter(|arrived| arrived.parcel.url == url).collect()
+    }
+
+    /// The sequences that `url` took.
+    pub(crate) fn taken(&self, url: &str) -> Vec<u64> {
+        let taken = |arrived: &Arrived| arrived.status.is_some_and(|status| (200..300).contains(&status));
+        self.at(url).iter().filter(|arrived| taken(arrived)).map(Arrived::seq).collect()
+    }
+}
+
+/// The port needs a type of its own.
+struct Way(Arc<Sink>);
+
+impl Deliverer for Way {
+    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Receipt> {
+        Box::pin(async move {
+            assert!(!parcel.secrets.is_empty(), "nothing leaves unsigned");
+            let mood = self.0.moods.lock().unwrap().get(&parcel.url).copied().unwrap_or(Mood::Answer(200));
+            let receipt = match mood {
+                Mood::Answer(status) => Receipt { status: Some(status), ..Receipt::default() },
+                Mood::AskForTime(millis) => {
+                    Receipt { status: Some(503), retry_after_millis: Some(millis), ..Receipt::default() }
+                }
+                Mood::Hang => std::future::pending().await,
+                Mood::Refuse => Receipt { error: Some("refused".to_owned()), ..Receipt::default() },
+            };
+            let (at, status) = (self.0.clock.now(), receipt.status);
+            self.0.arrived.lock().unwrap().push(Arrived { at, parcel, status });
+            receipt
+        })
+    }
+}
+
+/// A node, its receivers and its store.
+pub(crate) struct Bench<S> {
+    pub(crate) node: Arc<Node>,
+    pub(crate) sink: Arc<Sink>,
+    pub(crate) store: Arc<S>,
+    pub(crate) clock: Arc<TokioClock>,
+}
+
+impl<S: Store> Bench<S> {
+    pub(crate) fn on(store: S) -> Self {
+        let clock = TokioClock::start();
+        let sink = Arc::new(Sink { clock: Arc::clone(&clock), moods: Mutex::default(), arrived: Mutex::default() });
+        let store = Arc::new(store);
+        Self { node: start(&store, &clock, &sink), sink, store, clock }
+    }
+
+    /// Another process on the same store, which knows nothing but what is stored.
+    pub(crate) fn restart(&mut self) {
+        self.node = start(&self.store, &self.clock, &self.sink);
+    }
+
+    pub(crate) async fn endpoint(&self, n: u8, change: impl FnOnce(&mut WebhookEndpoint)) -> WebhookEndpoint {
+        let now = self.clock.now();
+        let mut endpoint = WebhookEndpoint {
+            id: EndpointId::new(now, Address([n; 10])),
+            url: format!("https://example.com/{n}"),
+            events: vec!["*".to_owned()],
+            channel: None,
+            format: Format::Standard,
+            disabled: None,
+            secret: format!("whsec_{n}"),
+            retired_secret: None,
+            life: None,
+            since: now,
+            updated_at: None,
+        };
+        change(&mut endpoint);
+        self.store_endpoint(&endpoint).await;
+        endpoint
+    }
+
+    pub(crate) async fn store_endpoint(&self, endpoint: &WebhookEndpoint) {
+        put(&self.node, WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes(), codec::encode(endpoint)).await;
+    }
+
+    pub(crate) async fn channel(&self, id: &str, webhook_url: Option<&str>) {
+        let channel = Channel {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            kind: ChannelKind::Human,
+            agent: None,
+            busy_policy: BusyPolicy::Queue,
+            enabled: true,
+            webhook_url: webhook_url.map(str::to_owned),
+            webhook_secret: "whsec_channel".to_owned(),
+            review_defaults: None,
+            review_seconds: None,
+            created_at: NOW,
+            updated_at: None,
+            retired_secret: None,
+            life: None,
+        };
+        put(&self.node, CHANNELS, id.as_bytes(), codec::encode(&channel)).await;
+    }
+
+    pub(crate) async fn say(&self, n: u64, text: &str) {
+        self.ask(entity(n), post(entity(n), text)).await;
+    }
+
+    pub(crate) async fn ask(&self, entity: EntityKey, command: Command) {
+        self.node.conversation(entity, command, Circumstances::default()).await.unwrap();
+    }
+
+    /// A message on a human channel; answers its id.
+    pub(crate) async fn post_to(&self, channel: &str, content: Content) -> MessageId {
+        let entity = conversation_of(WORKSPACE, channel, 0);
+        let opening = Opening {
+            id: ConversationId::new(self.clock.now(), entity.id),
+            origin: Origin::Human { channel: channel.to_owned() },
+            ..opening(entity)
+        };
+        let message = NewMessage { content: Arc::new(content), parent: None, review_millis: None };
+        let post = Post { opening: Some(opening), expected: None, messages: vec![message], turn: None };
+        let posted = self.node.conversation(entity, Command::Post(post), Circumstances::default()).await.unwrap();
+        messages(posted)[0].id
+    }
+
+    /// Every delivery that has ended, by the time of its event.
+    pub(crate) async fn ended(&self) -> Vec<Standing> {
+        let rows = self.store.view(WORKSPACE, ENDED, KeyRange::default(), Order::Asc, 100_000).await.unwrap();
+        let mut all = Vec::new();
+        for row in rows {
+            let (_, entity, key) = parse_ended_key(WORKSPACE, &row.key).unwrap();
+            all.push(pending::ended(&self.node, entity, key).await.unwrap().expect("a list entry has its row"));
+        }
+        all
+    }
+
+    /// Everything that is still to be sent.
+    pub(crate) async fn pending(&self) -> Vec<Standing> {
+        let rows = self.store.view(WORKSPACE, PENDING, KeyRange::default(), Order::Asc, 100_000).await.unwrap();
+        let mut all = Vec::new();
+        for row in rows {
+            let key = parse_pending_key(WORKSPACE, &row.key).unwrap();
+            let found = pending::pending(&self.node, key, Order::Asc, None, 1_000).await.unwrap();
+            assert_eq!(found.upto, None);
+            all.extend(found.standing.into_iter().map(|(_, standing)| standing));
+        }
+        all
+    }
+
+    /// Nothing is left to be sent or noted.
+    pub(crate) async fn assert_sent(&self) {
+        assert_eq!(self.pending().await, []);
+        assert_eq!((self.node.outbox().active(), self.node.outbox().in_flight()), (0, 0));
+    }
+
+    /// The same, and nothing is left to be woken for.
+    pub(crate) async fn assert_settled(&self) {
+        self.assert_sent().await;
+        assert_eq!(self.store.due(None, Millis(u64::MAX), 10).await.unwrap(), []);
+    }
+}
+
+fn start<S: Store>(store: &Arc<S>, clock: &Arc<TokioClock>, sink: &Arc<Sink>) -> Arc<Node> {
+    let (store, clock): (Arc<S>, Arc<TokioClock>) = (Arc::clone(store), Arc::clone(clock));
+    let ports = Ports { deliverer: Arc::new(Way(Arc::clone(sink))), ..Ports::default() };
+    Node::start(store, clock, entropy(), ports)
+}

@@ -1,0 +1,91 @@
+//! Many at once, and everything that fails at once.
+
+use std::time::Duration;
+
+use actors::clock::Clock;
+use actors::directory::Circumstances;
+use actors::limits;
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::store::memory::MemoryStore;
+use tokio::time::sleep;
+
+use super::bench::{Arrived, Bench, Mood, ONE, TWO};
+use super::secs;
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lost_and_order_is_kept_on_a_store_that_fails_and_with_receivers_that_fail() {
+    for seed in 0..3 {
+        let store = FaultyStore::new(MemoryStore::default(), seed, Rates::default());
+        let mut bench = Bench::on(store);
+        bench.endpoint(1, |_| {}).await;
+        bench.endpoint(2, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+        bench.store.set_rates(Rates::OFTEN);
+        let mut random = Random(seed);
+        for n in 0..60 {
+            let moods = [Mood::Answer(200), Mood::Answer(200), Mood::Answer(500), Mood::Refuse, Mood::Hang];
+            bench.sink.mood(ONE, moods[random.below(5) as usize]);
+            let e = entity(random.below(3));
+            // What is refused or of unknown outcome may or may not be there; the log says.
+            drop(bench.node.conversation(e, post(e, &format!("{n}")), Circumstances::default()).await);
+            sleep(Duration::from_millis(random.below(4_000))).await;
+            if random.below(20) == 0 {
+                bench.restart();
+            }
+        }
+        bench.sink.mood(ONE, Mood::Answer(200));
+        bench.store.calm();
+        sleep(secs(2 * 3_600)).await;
+        for n in 0..3 {
+            let log = log(&bench.node, entity(n)).await;
+            for (url, skip) in [(ONE, 0), (TWO, 1)] {
+                let of = |arrived: &&Arrived| arrived.parcel.entity == entity(n) && arrived.status == Some(200);
+                let mut newest = 0;
+                for arrived in bench.sink.at(url).iter().filter(of) {
+                    assert!(arrived.seq() <= newest + 1 + skip, "seed {seed}: {} after {newest}", arrived.seq());
+                    newest = newest.max(arrived.seq());
+                }
+                assert_eq!(newest, log.len() as u64, "seed {seed}: {:?}", bench.store.injected());
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_time_of_others() {
+    // 100,000 are asked for by name: `TERTULIA_OUTBOX_CROWD=100000`.
+    let waiting: u64 = std::env::var("TERTULIA_OUTBOX_CROWD").map_or(1_200, |crowd| crowd.parse().unwrap());
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |endpoint| endpoint.channel = None).await;
+    bench.sink.mood(ONE, Mood::Hang);
+    for n in 0..waiting {
+        bench.say(n, "a").await;
+        if n % 500 == 0 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+    let mut most = (0, 0);
+    for _ in 0..30 {
+        sleep(secs(5)).await;
+        most = (most.0.max(bench.node.outbox().active()), most.1.max(bench.node.outbox().in_flight()));
+    }
+    assert!(most.0 <= limits::GATE_WAITING + 64 && most.1 <= limits::GATE_FIRST, "{most:?}");
+    assert_eq!(bench.node.outbox().closed_gates(), 1);
+    // Many wait; whoever listens elsewhere hears at once.
+    bench.endpoint(2, |_| {}).await;
+    for n in waiting..waiting + 100 {
+        bench.say(n, "b").await;
+        settle().await;
+        let newest = bench.sink.at(TWO).last().unwrap().at;
+        assert!(bench.clock.now().since(newest) <= 5, "late");
+    }
+    // Once it is back, all of them get theirs without waiting for their own time.
+    bench.sink.mood(ONE, Mood::Answer(200));
+    let back = bench.clock.now();
+    while bench.sink.taken(ONE).len() < 2 * waiting as usize && bench.clock.now().since(back) < 7_200_000 {
+        sleep(secs(5)).await;
+    }
+    assert!(bench.clock.now().since(back) < 600_000, "{} ms", bench.clock.now().since(back));
+    sleep(secs(60)).await;
+    bench.assert_settled().await;
+}

@@ -1,0 +1,402 @@
+//! `/webhook-deliveries`: what became of each event that somebody was to be told of.
+//!
+//! Those that have ended stand in lists. What is still to be sent is written nowhere; it is worked out from the logs that
+//! have something to send, which are listed. So a page of both shows first those that have ended, by the time of their
+//! event, and then what is pending, by endpoint and log.
+
+use actors::clock::Millis;
+use actors::conversation::{Command, Sending};
+use actors::directory::Answer;
+use actors::id::{DeliveryId, EndpointId, EventId};
+use actors::outbox::lane::TAG_BYTES;
+use actors::outbox::pending::{self, Standing, Status};
+use actors::outbox::state::{
+    ENDED, ENDED_BY_ENDPOINT, FAILED, KEPT_MILLIS, PENDING, ended_from, parse_ended_key, parse_pending_key,
+};
+use actors::outbox::{Attempt, Receiver};
+use actors::store::{Order, View};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+
+use super::answer::{ignoring, json};
+use super::body::OptionalJsonBytes;
+use super::caller::{Admin, Allowed, Caller};
+use super::context::RequestContext;
+use super::idempotency::without_key;
+use super::incoming;
+use super::listing::range_behind;
+use super::paging::{Page, PageRequest};
+use super::problem::Problem;
+use super::query::Query;
+use super::refusal::{problem_of, store_problem};
+use crate::app::App;
+use crate::json::Object;
+use crate::json::fields::Fields;
+use crate::wire::json_view::Shown;
+use crate::wire::time::Time;
+
+/// Entries looked at for one page; a filter that matches little gives a short page with a cursor behind it.
+const SCANNED_MAX: usize = 1_000;
+
+const STATUSES: [(&str, Status); 3] =
+    [("pending", Status::Pending), ("delivered", Status::Delivered), ("failed", Status::Failed)];
+
+/// 404: no such delivery in the workspace.
+#[must_use]
+pub fn delivery_not_found() -> Problem {
+    Problem::not_found("delivery_not_found", "this workspace has no such delivery")
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeliveryView {
+    id: Shown<DeliveryId>,
+    endpoint_id: Option<Shown<EndpointId>>,
+    /// Whose URL it is.
+    receiver: &'static str,
+    event_id: Shown<EventId>,
+    event_type: String,
+    url: String,
+    status: &'static str,
+    attempts: Vec<AttemptView>,
+    next_attempt_at: Option<Time>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AttemptView {
+    at: Time,
+    status_code: Option<u16>,
+    error: Option<String>,
+    duration_ms: u64,
+}
+
+impl DeliveryView {
+    fn of(standing: Standing) -> Self {
+        let status = STATUSES.iter().find(|(_, status)| *status == standing.status);
+        let attempt = |attempt: Attempt| AttemptView {
+            at: Time(attempt.at),
+            status_code: attempt.status,
+            error: attempt.error,
+            duration_ms: attempt.duration_millis,
+        };
+        Self {
+            id: Shown(standing.id),
+            endpoint_id: standing.receiver.endpoint().map(Shown),
+            receiver: match standing.receiver {
+                Receiver::Endpoint(_) => "endpoint",
+                Receiver::Channel => "channel",
+                Receiver::Message(_) => "message",
+                Receiver::Callback(_) => "callback",
+            },
+            event_id: Shown(standing.event),
+            event_type: standing.event_type,
+            url: standing.url,
+            status: status.map_or("pending", |(word, _)| word),
+            attempts: standing.attempts.into_iter().map(attempt).collect(),
+            next_attempt_at: standing.next_at.map(Time),
+        }
+    }
+}
+
+/// Which deliveries a list shows.
+struct Filter {
+    status: Option<Status>,
+    /// The inner `None`: an id that no endpoint has.
+    endpoint: Option<Option<EndpointId>>,
+}
+
+impl Filter {
+    fn of(query: &Query) -> Result<Self, Problem> {
+        let endpoint = query.get("endpointId").filter(|id| !id.is_empty());
+        Ok(Self { status: query.choice("status", &STATUSES)?, endpoint: endpoint.map(EndpointId::parse) })
+    }
+
+    fn shows(&self, standing: &Standing) -> bool {
+        self.status.is_none_or(|status| status == standing.status)
+            && self.endpoint.is_none_or(|endpoint| endpoint.is_some() && endpoint == standing.receiver.endpoint())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.status != Some(Status::Pending)
+    }
+
+    fn has_pending(&self) -> bool {
+        matches!(self.status, None | Some(Status::Pending))
+    }
+}
+
+/// A delivery of what is pending in one entry of the list: its event and its receiver.
+type Place = (u64, [u8; TAG_BYTES]);
+
+/// Where a page of the list begins: in which part, and behind what there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Position {
+    /// Behind this entry of those that have ended; empty: at the first.
+    Ended(Vec<u8>),
+    /// Behind this entry of what is pending, empty for the first; or within it, behind that delivery.
+    Pending(Vec<u8>, Option<Place>),
+}
+
+impl Position {
+    fn parse(cursor: &[u8]) -> Option<Self> {
+        match cursor.split_first()? {
+            (0, key) => Some(Self::Ended(key.to_vec())),
+            (1, key) => Some(Self::Pending(key.to_vec(), None)),
+            (2, rest) => {
+                let (seq, rest) = rest.split_at_checked(8)?;
+                let (tag, key) = rest.split_at_checked(TAG_BYTES)?;
+                let place = (u64::from_be_bytes(seq.try_into().ok()?), tag.try_into().ok()?);
+                Some(Self::Pending(key.to_vec(), Some(place)))
+            }
+            _ => None,
+        }
+    }
+
+    fn cursor(&self) -> Vec<u8> {
+        match self {
+            Self::Ended(key) => [&[0], &key[..]].concat(),
+            Self::Pending(key, None) => [&[1], &key[..]].concat(),
+            Self::Pending(key, Some((seq, tag))) => [&[2], &seq.to_be_bytes()[..], tag, &key[..]].concat(),
+        }
+    }
+}
+
+/// A page as it is put together.
+struct Gathering<'a> {
+    app: &'a App,
+    caller: &'a Caller,
+    request: &'a PageRequest,
+    filter: Filter,
+    data: Vec<Standing>,
+    scanned: usize,
+}
+
+/// Whether a part of the list was read to its end, or where to go on.
+type Next = Option<Position>;
+
+/// `GET /webhook-deliveries?status=&endpointId=`.
+///
+/// # Errors
+/// 400 for a wrong page or filter.
+pub async fn list(
+    State(app): State<App>,
+    allowed: Allowed<Admin>,
+    context: RequestContext,
+    query: Query,
+) -> Result<Response, Problem> {
+    let caller = allowed.0;
+    let filter = Filter::of(&query)?;
+    let asked = |name: &str| query.get(name).unwrap_or_default().to_owned();
+    let list = format!("deliveries/{}/{}/{}", caller.workspace, asked("status"), asked("endpointId"));
+    let request = PageRequest::from_query(&query, &list)?;
+    let mut gathering =
+        Gathering { app: &app, caller: &caller, request: &request, filter, data: Vec::new(), scanned: 0 };
+    let next = gathering.run().await?;
+    let data = gathering.data.into_iter().map(DeliveryView::of).collect();
+    Ok(Page { data, next: next.map(|next| next.cursor()) }.into_response(&list, &context.uri))
+}
+
+impl Gathering<'_> {
+    async fn run(&mut self) -> Result<Next, Problem> {
+        let at = self.request.cursor.as_deref().and_then(Position::parse);
+        let (ended, pending) = (self.filter.has_ended(), self.filter.has_pending());
+        // What is pending is newer than what has ended, as good as always.
+        let parts = match self.request.order {
+            Order::Asc => [(true, ended), (false, pending)],
+            Order::Desc => [(false, pending), (true, ended)],
+        };
+        let begins_ended = at.as_ref().map(|at| matches!(at, Position::Ended(_)));
+        let passed = |is_ended: bool| begins_ended.is_some_and(|begins| begins != is_ended);
+        for (is_ended, is_wanted) in parts.into_iter().skip_while(|(is_ended, _)| passed(*is_ended)) {
+            let at = at.clone().filter(|at| matches!(at, Position::Ended(_)) == is_ended);
+            let next = match (is_wanted, is_ended) {
+                (false, _) => None,
+                (true, true) => self.ended(at).await?,
+                (true, false) => self.pending(at).await?,
+            };
+            if next.is_some() {
+                return Ok(next);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes one, unless the page is full.
+    fn take(&mut self, standing: Standing) -> bool {
+        if !self.filter.shows(&standing) {
+            return true;
+        }
+        if self.data.len() == self.request.limit {
+            return false;
+        }
+        self.data.push(standing);
+        true
+    }
+
+    async fn ended(&mut self, at: Option<Position>) -> Result<Next, Problem> {
+        let (view, prefix): (View, Vec<u8>) = match (self.filter.status, self.filter.endpoint) {
+            (_, Some(None)) => return Ok(None),
+            (Some(Status::Failed), _) => (FAILED, Vec::new()),
+            (_, Some(Some(endpoint))) => (ENDED_BY_ENDPOINT, endpoint.to_bytes().to_vec()),
+            (_, None) => (ENDED, Vec::new()),
+        };
+        // Those past their time are not shown, whether they were taken away already or not.
+        let oldest = [&prefix[..], &ended_from(Millis(self.app.now().0.saturating_sub(KEPT_MILLIS)))].concat();
+        let mut behind = match at {
+            Some(Position::Ended(key)) if !key.is_empty() => Some(key),
+            _ => None,
+        };
+        loop {
+            let mut range = range_behind(&prefix, behind.as_deref(), self.request.order);
+            if range.after.as_ref().is_none_or(|after| after[..] < oldest[..]) {
+                range.after = Some(oldest.clone().into());
+            }
+            let limit = self.request.limit + 1;
+            let rows = self.app.node().view(self.caller.address, view, range, self.request.order, limit).await;
+            let rows = rows.map_err(store_problem)?;
+            for row in &rows {
+                let key = parse_ended_key(self.caller.address, &row.key[prefix.len().min(row.key.len())..]);
+                let Some((_, entity, key)) = key else { continue };
+                let standing = pending::ended(self.app.node(), entity, key).await.map_err(store_problem)?;
+                if let Some(standing) = standing
+                    && !self.take(standing)
+                {
+                    return Ok(Some(Position::Ended(behind.unwrap_or_default())));
+                }
+                behind = Some(row.key.to_vec());
+            }
+            self.scanned += rows.len();
+            if rows.len() < limit {
+                return Ok(None);
+            }
+            if self.scanned >= SCANNED_MAX {
+                return Ok(behind.map(Position::Ended));
+            }
+        }
+    }
+
+    async fn pending(&mut self, at: Option<Position>) -> Result<Next, Problem> {
+        if self.filter.endpoint == Some(None) {
+            return Ok(None);
+        }
+        let (mut behind, mut within) = match at {
+            Some(Position::Pending(key, within)) if !key.is_empty() => (Some(key), within),
+            _ => (None, None),
+        };
+        loop {
+            // An entry that was begun is looked at again, from where it was left.
+            let inside = behind.clone().filter(|_| within.is_some());
+            let limit = self.request.limit + 1;
+            let rows = match &inside {
+                Some(key) => vec![key.clone()],
+                None => {
+                    let range = range_behind(&[], behind.as_deref(), self.request.order);
+                    let rows = self.app.node().view(self.caller.address, PENDING, range, self.request.order, limit);
+                    rows.await.map_err(store_problem)?.into_iter().map(|row| row.key.to_vec()).collect()
+                }
+            };
+            for key in &rows {
+                match self.entry(key, within.take()).await? {
+                    Entry::Read => behind = Some(key.clone()),
+                    Entry::Full(Some(place)) => return Ok(Some(Position::Pending(key.clone(), Some(place)))),
+                    Entry::Full(None) => return Ok(Some(Position::Pending(behind.unwrap_or_default(), None))),
+                }
+            }
+            self.scanned += rows.len();
+            if inside.is_none() && rows.len() < limit {
+                return Ok(None);
+            }
+            if self.scanned >= SCANNED_MAX {
+                return Ok(behind.map(|key| Position::Pending(key, None)));
+            }
+        }
+    }
+
+    /// Takes what one entry has to send, behind the delivery `within`.
+    async fn entry(&mut self, key: &[u8], within: Option<Place>) -> Result<Entry, Problem> {
+        let Some(of) = parse_pending_key(self.caller.address, key) else { return Ok(Entry::Read) };
+        let other = |endpoint| of.lane.is_some_and(|lane| lane.receiver.endpoint() != endpoint);
+        if self.filter.endpoint.is_some_and(other) {
+            return Ok(Entry::Read);
+        }
+        let order = self.request.order;
+        let before = |seq: u64| if order == Order::Asc { seq.saturating_sub(1) } else { seq.saturating_add(1) };
+        let (mut after, mut passed) = (within.map(|(seq, _)| before(seq)), within);
+        loop {
+            let found = pending::pending(self.app.node(), of, order, after, self.request.limit + 1).await;
+            let found = found.map_err(store_problem)?;
+            let mut shown = within.is_none();
+            for (seq, standing) in found.standing {
+                let mut tag = [0; TAG_BYTES];
+                tag.copy_from_slice(&standing.id.0[standing.id.0.len() - TAG_BYTES..]);
+                if !shown && within.is_some_and(|(left, _)| left == seq) {
+                    shown = within == Some((seq, tag));
+                    continue;
+                }
+                if !self.take(standing) {
+                    return Ok(Entry::Full(passed));
+                }
+                passed = Some((seq, tag));
+            }
+            let Some(upto) = found.upto else { return Ok(Entry::Read) };
+            after = Some(upto);
+            self.scanned += self.request.limit;
+            if self.scanned >= SCANNED_MAX {
+                return Ok(Entry::Full(Some((upto, [0; TAG_BYTES]))));
+            }
+        }
+    }
+}
+
+/// How an entry of what is pending was read.
+enum Entry {
+    /// To its end.
+    Read,
+    /// The page is full; it ends behind that delivery, or before the entry.
+    Full(Option<Place>),
+}
+
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<Standing, Problem> {
+    let id = DeliveryId::parse(id).ok_or_else(delivery_not_found)?;
+    let found = pending::find(app.node(), caller.address, id).await.map_err(store_problem)?;
+    found.ok_or_else(delivery_not_found)
+}
+
+/// `GET /webhook-deliveries/{id}`.
+///
+/// # Errors
+/// 404 `delivery_not_found`.
+pub async fn get(State(app): State<App>, allowed: Allowed<Admin>, Path(id): Path<String>) -> Result<Response, Problem> {
+    Ok(json(StatusCode::OK, &DeliveryView::of(find(&app, &allowed.0, &id).await?)))
+}
+
+/// `POST /webhook-deliveries/{id}/retry`: one that has ended is sent once more, one that waits is tried now.
+///
+/// # Errors
+/// 404 `delivery_not_found`.
+pub async fn retry(
+    State(app): State<App>,
+    allowed: Allowed<Admin>,
+    Path(id): Path<String>,
+    context: RequestContext,
+    OptionalJsonBytes(body): OptionalJsonBytes,
+) -> Result<Response, Problem> {
+    let caller = allowed.0;
+    let object = body.as_ref().map_or_else(|| Ok(Object::default()), |body| Object::parse(body))?;
+    let mut report = incoming::report(&context);
+    Fields::root(object, &mut report).finish(&mut report);
+    let ignored = report.check()?;
+    let standing = find(&app, &caller, &id).await?;
+    let key = parse_ended_key(caller.address, &standing.id.0).ok_or_else(delivery_not_found)?;
+    let (_, entity, key) = key;
+    let command = Command::Outbox(Sending::Again { key, receiver: standing.receiver });
+    match app.node().conversation(entity, command, without_key(&context)).await {
+        Ok(Answer::Done(_) | Answer::Repeat { .. }) => {}
+        Err(refusal) => return Err(problem_of(refusal, |_| delivery_not_found())),
+    }
+    let standing = find(&app, &caller, &id).await?;
+    Ok(ignoring(json(StatusCode::ACCEPTED, &DeliveryView::of(standing)), &ignored))
+}

@@ -1,0 +1,120 @@
+//! Sending events to receivers: Standard Webhooks and CloudEvents over the guarded client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::clock::{Clock, Entropy, Millis};
+use actors::outbox::{ATTEMPT, Deliverer, Parcel, Receipt};
+use actors::webhook::Format;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+use crate::egress::{Egress, Outgoing};
+use crate::http::trace::{TRACEPARENT, TraceContext};
+use crate::models::retry::retry_after;
+
+mod body;
+mod signature;
+
+pub use signature::sign;
+
+/// The event's id, the same for every attempt and every receiver.
+pub const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+/// When it was sent, in seconds since 1970.
+pub const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+/// `v1,` and the signature; with two secrets two of them, separated by a space.
+pub const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// How much earlier than the attempt's end the client gives up, so that it can say why.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// Sends events; the clients of one server share it.
+pub struct Webhooks {
+    egress: Egress,
+    clock: Arc<dyn Clock>,
+    entropy: Entropy,
+}
+
+impl std::fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhooks").finish_non_exhaustive()
+    }
+}
+
+impl Webhooks {
+    /// Sends through `egress`; ids of spans are drawn from `entropy`.
+    #[must_use]
+    pub fn new(egress: Egress, clock: Arc<dyn Clock>, entropy: Entropy) -> Self {
+        Self { egress, clock, entropy }
+    }
+
+    async fn send(&self, parcel: &Parcel) -> Result<Receipt, &'static str> {
+        let body = Bytes::from(body::of(parcel).ok_or("not_an_event")?);
+        let headers = self.headers(parcel, &body, self.clock.now()).ok_or("unsigned")?;
+        let method = Method::from_bytes(parcel.method.as_bytes()).map_err(|_| "invalid_method")?;
+        let outgoing = Outgoing { method, url: &parcel.url, headers, body };
+        let reply = self.egress.send(outgoing, ATTEMPT.saturating_sub(MARGIN)).await.map_err(|fault| {
+            tracing::debug!(event = %parcel.id, %fault, "an event could not be sent");
+            fault.code()
+        })?;
+        let error = match reply.status.as_u16() {
+            200..=299 => None,
+            300..=399 => Some("unexpected_redirect"),
+            _ => Some("unexpected_status"),
+        };
+        let wanted = retry_after(&reply.headers).filter(|_| error.is_some());
+        Ok(Receipt {
+            status: Some(reply.status.as_u16()),
+            error: error.map(str::to_owned),
+            retry_after_millis: wanted.map(|wanted| u64::try_from(wanted.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+
+    /// `None` where nothing would sign it: then it is not sent.
+    fn headers(&self, parcel: &Parcel, body: &[u8], now: Millis) -> Option<HeaderMap> {
+        let content_type = match parcel.format {
+            Format::Standard => "application/json",
+            Format::CloudEvents => "application/cloudevents+json",
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        for (name, value) in &parcel.headers {
+            // They were checked when they came in.
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                headers.insert(name, value);
+            }
+        }
+        headers.insert(TRACEPARENT, self.trace(parcel).traceparent());
+        let (id, seconds) = (parcel.id.to_string(), now.0 / 1_000);
+        let signatures: Option<Vec<String>> =
+            parcel.secrets.iter().map(|secret| sign(secret, &id, seconds, body)).collect();
+        let signatures = signatures.filter(|signatures| !signatures.is_empty())?.join(" ");
+        headers.insert(WEBHOOK_ID, HeaderValue::try_from(id).ok()?);
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(seconds));
+        headers.insert(WEBHOOK_SIGNATURE, HeaderValue::try_from(signatures).ok()?);
+        Some(headers)
+    }
+
+    /// The place of this attempt in the trace that caused it, or a trace of its own that nobody records.
+    fn trace(&self, parcel: &Parcel) -> TraceContext {
+        let (trace_id, span_id, flags) = match parcel.trace {
+            Some(cause) => (cause.trace_id, cause.span_id, cause.flags),
+            None => {
+                let mut span_id = [0; 8];
+                span_id.copy_from_slice(&self.entropy.draw()[..8]);
+                (self.entropy.draw(), span_id, 0)
+            }
+        };
+        TraceContext { trace_id, span_id, parent_span_id: None, flags }
+    }
+}
+
+impl Deliverer for Webhooks {
+    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Receipt> {
+        Box::pin(async move {
+            let failed = |error: &str| Receipt { error: Some(error.to_owned()), ..Receipt::default() };
+            self.send(&parcel).await.unwrap_or_else(failed)
+        })
+    }
+}

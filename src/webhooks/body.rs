@@ -1,0 +1,89 @@
+//! What a receiver reads: the event of the lists and streams, in the envelope that the receiver asked for.
+
+use actors::outbox::{Happened, Parcel};
+use actors::webhook::Format;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::wire::event::{Source, event_json};
+
+/// An event as `GET …/events` shows it.
+#[derive(Deserialize)]
+struct Shown<'a> {
+    id: &'a str,
+    sequence: u64,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    timestamp: &'a str,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// What an event is about, where it says so.
+#[derive(Deserialize)]
+struct About<'a> {
+    #[serde(rename = "messageId", borrow, default)]
+    message: Option<&'a str>,
+    #[serde(rename = "turnId", borrow, default)]
+    turn: Option<&'a str>,
+    #[serde(borrow, default)]
+    id: Option<&'a str>,
+}
+
+/// Standard Webhooks.
+#[derive(Serialize)]
+struct Standard<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    timestamp: &'a str,
+    data: &'a RawValue,
+}
+
+/// CloudEvents 1.0, structured mode, with the extension for sequences.
+#[derive(Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'static str,
+    id: &'a str,
+    source: String,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    time: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    datacontenttype: &'static str,
+    sequence: String,
+    data: &'a RawValue,
+}
+
+/// The body of a request; `None` for what is no event.
+pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
+    let Happened::Conversation(record) = &parcel.event;
+    let channel = parcel.place.channel.as_deref().filter(|_| parcel.place.is_human);
+    let source = Source {
+        workspace: parcel.workspace.to_string(),
+        conversation: parcel.entity.id,
+        channel: channel.map(str::to_owned),
+    };
+    let shown = event_json(record, &source).ok()??;
+    let shown: Shown<'_> = serde_json::from_slice(&shown).ok()?;
+    let written = match parcel.format {
+        Format::Standard => {
+            serde_json::to_vec(&Standard { kind: shown.kind, timestamp: shown.timestamp, data: shown.data })
+        }
+        Format::CloudEvents => {
+            let about: Option<About<'_>> = serde_json::from_str(shown.data.get()).ok();
+            serde_json::to_vec(&CloudEvent {
+                specversion: "1.0",
+                id: shown.id,
+                source: format!("/api/v1/{}", parcel.place.path),
+                kind: shown.kind,
+                time: shown.timestamp,
+                subject: about.and_then(|about| about.message.or(about.turn).or(about.id)),
+                datacontenttype: "application/json",
+                sequence: shown.sequence.to_string(),
+                data: shown.data,
+            })
+        }
+    };
+    written.ok()
+}
