@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::clock::{Entropy, SystemClock};
+use actors::memories::recall::Embeddings;
 use actors::node::Node;
+use actors::ports::Ports;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -15,6 +17,7 @@ use crate::app::App;
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::{Config, Secret};
 use crate::egress::{Egress, EgressError};
+use crate::embeddings::{EmbeddingsError, Endpoint};
 use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
 use crate::server::{ServerOptions, serve};
@@ -61,6 +64,9 @@ pub enum ServeError {
     /// Users' URLs cannot be called.
     #[error(transparent)]
     Egress(#[from] EgressError),
+    /// The embeddings endpoint cannot be called.
+    #[error(transparent)]
+    Embeddings(#[from] EmbeddingsError),
     /// Model endpoints cannot be called.
     #[error(transparent)]
     Models(#[from] OpenAiError),
@@ -83,7 +89,13 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     // Only the first reason counts, and only somebody who still listens needs it.
     let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why))))?;
     let egress = Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?;
-    let node = Node::start(store, Arc::new(SystemClock), entropy()?, Arc::new(OpenAi::new(entropy()?)?));
+    let embeddings = config.embeddings.as_ref().map(Endpoint::new).transpose()?;
+    let ports = Ports {
+        models: Arc::new(OpenAi::new(entropy()?)?),
+        embeddings: embeddings.map(|endpoint| Arc::new(endpoint) as Arc<dyn Embeddings>),
+        ..Ports::default()
+    };
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports);
     let served = serve_node(&node, egress, config, asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.

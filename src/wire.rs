@@ -11,6 +11,7 @@ pub mod conversation_message;
 pub mod event;
 pub mod fingerprint;
 pub mod json_view;
+pub mod memory;
 pub mod review_response;
 pub mod shape;
 pub mod time;

@@ -196,6 +196,7 @@ fn wake(node: &Arc<Node>, entity: EntityKey, waking: Wake) {
     let _told = match entity.kind {
         Kind::Conversation => node.conversations.wake(node, entity, waking),
         Kind::Contact => node.contacts.wake(node, entity, waking),
+        Kind::Memories => node.memories.wake(node, entity, waking),
         Kind::Workspace => node.workspaces.wake(node, entity, waking),
         Kind::Installation => node.installation.wake(node, entity, waking),
     };

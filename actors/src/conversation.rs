@@ -10,24 +10,27 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::id::{Address, ContactId, ConversationId, EntityKey, MessageId};
+use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
-use crate::message::{Message, Overlay, ReviewState};
 use crate::node::Node;
-use crate::store::{KeyHash, Table, View};
+use crate::store::{Table, View};
 
 pub mod amend;
+pub mod command;
 pub mod erase;
 pub mod event;
 pub mod post;
+pub mod remember;
 pub mod review;
 pub mod turn;
 pub mod update;
 
 pub use amend::{SHOWN, shown_key};
+pub use command::{Command, Rejection, Reply};
 pub use erase::Erasure;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use post::{BusyPolicy, Post, TurnRequest};
+pub use remember::Remembering;
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
 
@@ -141,129 +144,9 @@ pub struct State {
     /// Its words are being taken away, or are.
     #[n(18)]
     pub erasure: Option<Erasure>,
-}
-
-/// What a conversation can be asked.
-#[derive(Debug)]
-pub enum Command {
-    /// Begin, without a message.
-    Open(Opening),
-    /// Append messages, and perhaps let an agent answer.
-    Post(Post),
-    /// Change title, owner, status and the like.
-    Update(Update),
-    /// Let an agent take a turn.
-    StartTurn {
-        /// The agent.
-        agent: String,
-        /// The idempotency key of the request.
-        key: Option<KeyHash>,
-    },
-    /// Try a failed turn again.
-    RetryTurn {
-        /// Its number.
-        number: u64,
-    },
-    /// A turn's attempt has ended.
-    FinishTurn(Finish),
-    /// Stop a turn.
-    CancelTurn {
-        /// Its number.
-        number: u64,
-    },
-    /// Edit a message, take it away, or note how far it has come.
-    Amend {
-        /// Which.
-        message: MessageId,
-        /// What to do with it.
-        amendment: amend::Amendment,
-    },
-    /// Answer a review.
-    Respond(review::Response),
-    /// Take a review back.
-    CancelReview {
-        /// The message that asked.
-        message: MessageId,
-    },
-    /// Take all words away, a step at a time; ask again until it is done.
-    Erase {
-        /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
-        unused: Option<Opening>,
-    },
-    /// The alarm is due.
-    Wake {
-        /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
-        /// another one may run by the time this is decided.
-        lost: Option<Attempt>,
-    },
-}
-
-/// What a conversation answers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// It stands so now.
-    Conversation(Box<State>, Details),
-    /// The messages are accepted.
-    Posted {
-        /// They, in order.
-        messages: Vec<Message>,
-        /// The turn that was asked for.
-        turn: Option<Turn>,
-    },
-    /// The turn stands so now.
-    Turn(Box<Turn>),
-    /// The message is so now.
-    Amended(Box<Overlay>),
-    /// The review stands so now.
-    Review(Box<ReviewState>),
-    /// So far the words have been taken away.
-    Erasing(Erasure),
-    /// There was nothing to do.
-    Nothing,
-}
-
-/// Why a conversation refuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// There is no such conversation.
-    NotFound,
-    /// It is closed.
-    Closed,
-    /// Its contact was erased, and it with them.
-    Erased,
-    /// An item's parent is not a message of this conversation.
-    ParentNotFound {
-        /// Which item of the batch.
-        item: usize,
-    },
-    /// The message to revise is not one of this conversation.
-    IterationNotFound,
-    /// A turn runs, and the policy is to refuse.
-    TurnInProgress,
-    /// Too many turns wait.
-    TooManyTurns,
-    /// There is no such message.
-    MessageNotFound,
-    /// Its content is gone.
-    MessageDeleted,
-    /// It is not what the client saw any more.
-    MessageChanged,
-    /// There is no such review.
-    ReviewNotFound,
-    /// It was decided, or taken back, before.
-    ReviewOver(Box<ReviewState>),
-    /// Its time is over.
-    ReviewExpired(Box<ReviewState>),
-    /// This principal has voted.
-    AlreadyVoted,
-    /// The votes so far leave no room for another.
-    TooManyVotes,
-    /// This principal is not among those who may answer.
-    NotAllowed,
-    /// There is no such turn.
-    TurnNotFound,
-    /// The turn is over, or not in a state in which this can be done.
-    TurnNotPossible(TurnStatus),
+    /// Memories are to be drawn.
+    #[n(19)]
+    pub remembering: Option<Remembering>,
 }
 
 /// The state machine.
@@ -290,6 +173,7 @@ impl Machine for Conversation {
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
             Command::StartTurn { .. } | Command::FinishTurn(_) | Command::Erase { .. } => Vec::new(),
+            Command::Remembered { .. } => Vec::new(),
         }
     }
 
@@ -318,6 +202,9 @@ impl Machine for Conversation {
             (Command::Respond(response), Some(state)) => review::respond(state, response, moment, found),
             (Command::CancelReview { message }, Some(state)) => review::cancel(state, *message, moment, found),
             (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
+            (Command::Remembered { from, upto, notes, failed }, Some(state)) => {
+                Ok(remember::remembered(state, (*from, *upto), notes, *failed, moment))
+            }
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
         }
     }
@@ -338,6 +225,7 @@ impl Machine for Conversation {
                 next_deadline: None,
                 last_seq: record.seq,
                 erasure: None,
+                remembering: None,
             });
         } else if let Some(state) = state {
             state.last_seq = record.seq;
@@ -351,7 +239,8 @@ impl Machine for Conversation {
 
     fn alarm(state: &State) -> Option<Millis> {
         let turn = state.running.as_ref().map(Turn::look_at);
-        [turn, state.next_deadline].into_iter().flatten().min()
+        let memories = state.remembering.map(|remembering| remembering.look_at);
+        [turn, state.next_deadline, memories].into_iter().flatten().min()
     }
 
     fn on_alarm(node: &Node, entity: EntityKey, state: &State) -> Command {
@@ -371,6 +260,7 @@ impl Machine for Conversation {
             Command::Update(update) => update.weight(),
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
+            Command::Remembered { notes, .. } => 200 + 200 * notes.len(),
             Command::Erase { .. } => crate::limits::BATCH_BYTES,
             Command::StartTurn { .. }
             | Command::RetryTurn { .. }
@@ -385,6 +275,8 @@ impl Machine for Conversation {
             match &record.event {
                 Event::TurnStarted(turn) => node.turns.start(node, entity, turn, record.trace),
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
+                Event::MessageCreated(accepted) if accepted.content.memories => node.drawing.start(node, entity),
+                Event::MemoriesDrawn { left: Some(_) } => node.drawing.start(node, entity),
                 _ => {}
             }
             if Self::is_event(&record.event) {
@@ -441,7 +333,12 @@ impl State {
                 self.messages += 1;
                 self.last_message_at = Some(record.at);
                 self.updated_at = record.at;
+                if message_of(record).as_ref().is_some_and(remember::wants_memories) {
+                    self.remembering = Some(Remembering::with(self.remembering, record.seq, record.at));
+                }
             }
+            Event::MemoryNoted(_) | Event::MemoryFailed { .. } => {}
+            Event::MemoriesDrawn { left } => self.remembering = *left,
             Event::ConversationErased => {
                 self.closed = true;
                 self.updated_at = record.at;

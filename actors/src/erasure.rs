@@ -1,6 +1,6 @@
 //! Erasing a contact: everything that stands outside of the contact's own entity.
 //!
-//! The order is: the contact itself (after that nobody finds it), its conversations, the contact's own log, and then
+//! The order is: the contact itself (after that nobody finds it), its conversations, its memories, the contact's own log, and then
 //! the note that it is done. Each step may be repeated, so whoever comes after a process that ended begins at the
 //! start, and two who do it at once do no harm.
 
@@ -12,6 +12,7 @@ use crate::conversation::{self, Opening};
 use crate::directory::{Answer, Circumstances, Directory, Refusal};
 use crate::id::EntityKey;
 use crate::machine::Machine;
+use crate::memories::{self, Subject};
 use crate::node::Node;
 use crate::store::StoreError;
 
@@ -55,6 +56,9 @@ pub async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     for (conversation, unused) in state.erased_conversations(entity) {
         erase_conversation(node, conversation, unused).await?;
     }
+    if let Some(erasing) = state.erasing {
+        forget(node, Subject::Contact(erasing.id), entity).await?;
+    }
     while go_on(node, entity, contact::Step::OwnLog).await?.is_some_and(|erasing| erasing.next.is_some()) {}
     go_on(node, entity, contact::Step::Done).await?;
     Ok(())
@@ -78,6 +82,19 @@ async fn erase_conversation(node: &Arc<Node>, entity: EntityKey, unused: Option<
         match ask(node, &node.conversations, entity, command).await? {
             Ok(conversation::Reply::Erasing(erasure)) if erasure.next.is_some() => {}
             Ok(conversation::Reply::Erasing(_)) | Err(conversation::Rejection::NotFound) => return Ok(()),
+            other => return Err(Stopped::Refused(format!("{other:?}"))),
+        }
+    }
+}
+
+/// Forgets what is remembered, some at a time, and remembers nothing any more.
+async fn forget(node: &Arc<Node>, subject: Subject, contact: EntityKey) -> Result<(), Stopped> {
+    let entity = subject.entity(contact.workspace);
+    loop {
+        let command = memories::Command::ForgetAll { subject: subject.clone(), for_good: true };
+        match ask(node, &node.memories, entity, command).await? {
+            Ok(memories::Reply::Left(0)) => return Ok(()),
+            Ok(memories::Reply::Left(_)) => {}
             other => return Err(Stopped::Refused(format!("{other:?}"))),
         }
     }

@@ -77,13 +77,15 @@ pub enum Kind {
     Contact = 3,
     /// One conversation; a human channel's messages are one too.
     Conversation = 4,
+    /// What is remembered of one contact or owner.
+    Memories = 6,
 }
 
 impl Kind {
     /// The kind that [`EntityKey::to_bytes`] wrote as this byte.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Installation, Self::Workspace, Self::Contact, Self::Conversation]
+        [Self::Installation, Self::Workspace, Self::Contact, Self::Conversation, Self::Memories]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -335,6 +337,8 @@ item_id!(/// An event of a conversation's log: its conversation and its sequence
     EventId, "evt_");
 item_id!(/// A turn of an agent: its conversation and which of its turns it is.
     TurnId, "turn_");
+item_id!(/// A memory: whose it is, and which of theirs.
+    MemoryId, "mem_");
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,7 @@ pub mod id;
 pub mod key;
 pub mod limits;
 pub mod machine;
+pub mod memories;
 pub mod message;
 pub mod metrics;
 pub mod node;

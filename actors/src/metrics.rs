@@ -79,7 +79,7 @@ macro_rules! label {
 
 impl Label for Kind {
     const NAME: &'static str = "entity";
-    const VALUES: &'static [&'static str] = &["installation", "workspace", "contact", "conversation"];
+    const VALUES: &'static [&'static str] = &["installation", "workspace", "contact", "conversation", "memories"];
 
     fn place(self) -> usize {
         match self {
@@ -87,6 +87,7 @@ impl Label for Kind {
             Self::Workspace => 1,
             Self::Contact => 2,
             Self::Conversation => 3,
+            Self::Memories => 4,
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::host;
 use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
 use crate::machine::{Machine, Record};
+use crate::memories::draw::Drawing;
+use crate::memories::{self, Memories};
 use crate::message::Overlay;
 use crate::metrics::{Metrics, StoreMetrics};
 use crate::ports::Ports;
@@ -46,6 +48,8 @@ pub struct Node {
     pub(crate) turns: Turns,
     pub(crate) conversations: Directory<Conversation>,
     pub(crate) contacts: Directory<Contact>,
+    pub(crate) memories: Directory<Memories>,
+    pub(crate) drawing: Drawing,
     pub(crate) workspaces: Directory<Registry>,
     pub(crate) installation: Directory<Registry>,
     pub(crate) stopping: CancellationToken,
@@ -74,6 +78,8 @@ impl Node {
             turns: Turns::default(),
             conversations: Directory::default(),
             contacts: Directory::default(),
+            memories: Directory::default(),
+            drawing: Drawing::default(),
             workspaces: Directory::default(),
             installation: Directory::default(),
             stopping: CancellationToken::new(),
@@ -97,6 +103,7 @@ impl Node {
     pub fn resident(&self) -> usize {
         self.conversations.resident()
             + self.contacts.resident()
+            + self.memories.resident()
             + self.workspaces.resident()
             + self.installation.resident()
     }
@@ -162,6 +169,20 @@ impl Node {
         with: Circumstances,
     ) -> Reply<Contact> {
         self.contacts.ask(self, entity, command, with).await
+    }
+
+    /// Asks what is remembered of somebody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn memories(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: memories::Command,
+        with: Circumstances,
+    ) -> Reply<Memories> {
+        self.memories.ask(self, entity, command, with).await
     }
 
     /// Asks the configuration of a workspace or of the installation.
@@ -318,6 +339,7 @@ impl Node {
         self.stopping.cancel();
         self.conversations.drain(deadline).await;
         self.contacts.drain(deadline).await;
+        self.memories.drain(deadline).await;
         self.workspaces.drain(deadline).await;
         self.installation.drain(deadline).await;
         self.store.close().await;
@@ -336,6 +358,7 @@ async fn sweep(node: Arc<Node>) {
         let now = node.clock.now();
         node.conversations.sweep(now, idle, cap);
         node.contacts.sweep(now, idle, cap);
+        node.memories.sweep(now, idle, cap);
         node.workspaces.sweep(now, idle, cap);
     }
 }

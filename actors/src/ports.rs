@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::agent::{Models, NoModels};
+use crate::memories::recall::Embeddings;
 use crate::trace::Traces;
 
 /// The outside of a node. What is not given is not there, and says so when it is asked.
@@ -10,13 +11,15 @@ use crate::trace::Traces;
 pub struct Ports {
     /// The way to models.
     pub models: Arc<dyn Models>,
+    /// The way to a model that says what texts mean; `None`: memories are found by their words alone.
+    pub embeddings: Option<Arc<dyn Embeddings>>,
     /// Where spans go.
     pub traces: Traces,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { models: Arc::new(NoModels), traces: Traces::default() }
+        Self { models: Arc::new(NoModels), embeddings: None, traces: Traces::default() }
     }
 }
 

@@ -46,7 +46,7 @@ const fn setting(key: &'static str, flag: Option<&'static str>, env: &'static st
 }
 
 /// Every setting there is; a test holds them against `config.default.toml`.
-pub(super) static SETTINGS: [Setting; 18] = [
+pub(super) static SETTINGS: [Setting; 21] = [
     setting("server.listen", Some("--listen"), "TERTULIA_LISTEN", Kind::Text),
     setting("server.metrics_listen", Some("--metrics-listen"), "TERTULIA_METRICS_LISTEN", Kind::Text),
     setting("server.max_connections", None, "TERTULIA_MAX_CONNECTIONS", Kind::Integer),
@@ -61,6 +61,9 @@ pub(super) static SETTINGS: [Setting; 18] = [
     setting("cql.migrate", Some("--migrate"), "TERTULIA_MIGRATE", Kind::Boolean),
     setting("egress.allow", None, "TERTULIA_EGRESS_ALLOW", Kind::List),
     setting("egress.name_servers", None, "TERTULIA_EGRESS_DNS", Kind::List),
+    setting("embeddings.url", None, "TERTULIA_EMBEDDINGS_URL", Kind::Text),
+    setting("embeddings.model", None, "TERTULIA_EMBEDDINGS_MODEL", Kind::Text),
+    Setting { secret: true, ..setting("embeddings.api_key", None, "TERTULIA_EMBEDDINGS_API_KEY", Kind::Text) },
     setting("log.filter", None, "TERTULIA_LOG", Kind::Text),
     setting("log.format", None, "TERTULIA_LOG_FORMAT", Kind::Text),
     setting("telemetry.otlp_endpoint", None, "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Text),

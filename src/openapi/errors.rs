@@ -90,6 +90,7 @@ pub const ERRORS: &[ErrorPage] = pages! {
     "key_not_found"
     "malformed_json"
     "media_unreachable"
+    "memory_not_found"
     "message_deleted"
     "message_not_found"
     "method_not_allowed"

@@ -1,7 +1,7 @@
 //! Decisions as data: no runtime, no store.
 
-use crate::id::TurnId;
-use crate::message::Content;
+use crate::id::{MessageId, TurnId};
+use crate::message::{Content, Message};
 use std::sync::Arc;
 
 use super::*;
