@@ -25,6 +25,7 @@ pub mod directory;
 pub mod erasure;
 mod host;
 pub mod id;
+mod insist;
 pub mod key;
 pub mod limits;
 pub mod machine;

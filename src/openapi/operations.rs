@@ -11,13 +11,14 @@ mod amendments;
 mod configuration;
 mod contacts;
 mod conversations;
+mod memories;
 mod messages;
 mod reviews;
 mod service;
 mod webhooks;
 
 /// Tags in the order of the page, and what each is about.
-pub(super) const TAGS: [(&str, &str); 12] = [
+pub(super) const TAGS: [(&str, &str); 13] = [
     ("Messages", "Sending and reading messages: one path for channel messages and conversation messages."),
     ("Contact messages", "A contact's message on an api channel, answered by its agent in the same call."),
     ("Reviews", "Questions to people: the inbox, waiting for an outcome, deciding."),
@@ -25,6 +26,7 @@ pub(super) const TAGS: [(&str, &str); 12] = [
     ("Turns", "How an agent's answer stands."),
     ("Events", "What happened, in pages or live."),
     ("Contacts", "Who writes to api channels."),
+    ("Memories", "What is remembered of contacts and owners."),
     ("Channels", "Where messages come in, and who answers there."),
     ("Agents", "Who answers, and with which model."),
     ("Webhooks", "Who is told of events, and what became of each delivery."),
@@ -45,6 +47,7 @@ pub(super) fn all() -> Vec<(&'static str, HttpMethod, OperationBuilder)> {
         reviews::operations(),
         conversations::operations(),
         contacts::operations(),
+        memories::operations(),
         amendments::events(),
         configuration::operations(),
         webhooks::operations(),

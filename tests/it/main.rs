@@ -22,6 +22,7 @@ mod egress;
 mod faults;
 mod idempotency;
 mod isolation;
+mod memories;
 mod openapi;
 mod origin;
 mod paging;

@@ -19,8 +19,8 @@ use super::{Edit, Outcome, Reply, Subject, extract, recall};
 use crate::agent::{AGENTS, Agent, ChatMessage, Prompt, Provider};
 use crate::conversation::remember::{Note, Remembering};
 use crate::conversation::{self, Conversation, Origin, message_of};
-use crate::directory::{Answer, Circumstances, Refusal};
 use crate::id::EntityKey;
+use crate::insist::{NoAnswer, insist};
 use crate::limits;
 use crate::machine::Record;
 use crate::message::Message;
@@ -60,6 +60,8 @@ impl Default for Drawing {
 enum Stopped {
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
     #[error("{0}")]
     Refused(String),
     #[error("the model failed: {0}")]
@@ -136,10 +138,8 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
             }
         }
         let command = conversation::Command::Remembered { from: remembering.next, upto, notes, failed };
-        match node.conversation(entity, command, Circumstances::default()).await {
-            Ok(_) => {}
-            Err(Refusal::Rejected(_)) => return Ok(()),
-            Err(refusal) => return Err(Stopped::Refused(refusal.to_string())),
+        if insist(node, &node.conversations, entity, command).await?.is_err() {
+            return Ok(());
         }
     }
 }
@@ -247,8 +247,8 @@ async fn remember(
         return Ok(Vec::new());
     }
     let command = super::Command::Remember { subject: subject.clone(), edits, source };
-    match node.memories(subject.entity(entity.workspace), command, Circumstances::default()).await {
-        Ok(Answer::Done(Reply::Remembered(outcomes))) => {
+    match insist(node, &node.memories, subject.entity(entity.workspace), command).await? {
+        Ok(Reply::Remembered(outcomes)) => {
             let note = |outcome: &Outcome| {
                 let (memory, created) = match outcome {
                     Outcome::Created(memory) => (memory.id, true),
@@ -259,9 +259,8 @@ async fn remember(
             };
             Ok(outcomes.iter().filter_map(note).collect())
         }
-        Ok(other) => Err(Stopped::Refused(format!("{other:?}"))),
         // Whoever it was is forgotten.
-        Err(Refusal::Rejected(super::Rejection::NotFound)) => Ok(Vec::new()),
-        Err(refusal) => Err(Stopped::Refused(refusal.to_string())),
+        Err(super::Rejection::NotFound) => Ok(Vec::new()),
+        other => Err(Stopped::Refused(format!("{other:?}"))),
     }
 }

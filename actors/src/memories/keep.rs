@@ -130,6 +130,12 @@ fn put(memory: &Memory) -> [RowWrite; 2] {
     ]
 }
 
+/// Whether one message was said before another.
+fn is_earlier(one: Option<MessageId>, other: Option<MessageId>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    one.at < other.at || (one.entity == other.entity && one.number < other.number)
+}
+
 /// What an edit is about, if there is something, and its slot. Rows do not show yet what earlier edits of the same command
 /// have made of it.
 fn known(edit: &Edit, outcomes: &[Outcome], found: &Found) -> Result<(Option<Memory>, [u8; 16]), Missing> {
@@ -186,6 +192,11 @@ pub(super) fn remember(
                     (true, Some(_)) => Outcome::Updated(memory),
                     (false, _) => Outcome::Known(memory),
                 });
+                continue;
+            }
+            // It was said before what is remembered, and comes late.
+            (Edit::Keep(_), Some(memory)) if is_earlier(source, memory.source) => {
+                outcomes.push(Outcome::Known(memory));
                 continue;
             }
             (edit, Some(memory)) => {

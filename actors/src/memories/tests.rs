@@ -69,6 +69,17 @@ fn what_is_known_is_not_remembered_twice_and_a_second_attempt_finds_its_own_work
 }
 
 #[test]
+fn what_was_said_earlier_and_comes_later_replaces_nothing() {
+    let mut sim = nobody();
+    said(&mut sim, "I live in Oslo", 7);
+    let late = said(&mut sim, "I live in Porto", 6);
+    assert!(matches!(late[..], [Outcome::Known(_)]));
+    assert_eq!(texts(&sim), ["I live in Oslo"]);
+    said(&mut sim, "I live in Rome", 8);
+    assert_eq!(texts(&sim), ["I live in Rome"]);
+}
+
+#[test]
 fn a_model_changes_and_drops_what_there_is() {
     let mut sim = nobody();
     let keep = |text: &str| Edit::text_as_it_is(text);

@@ -10,6 +10,7 @@ mod golden;
 mod host;
 mod keys;
 mod limits;
+mod memories;
 mod passivation;
 mod properties;
 mod subscriptions;

@@ -19,7 +19,7 @@ use crate::support::*;
 /// A node whose spans are kept.
 fn traced(store: impl Store) -> (Arc<Node>, Arc<Kept>) {
     let kept = Arc::new(Kept::default());
-    let ports = Ports { models: Arc::new(NoModels), traces: Traces::to(kept.clone()) };
+    let ports = Ports { models: Arc::new(NoModels), traces: Traces::to(kept.clone()), ..Ports::default() };
     (Node::start(Arc::new(store), clock(), entropy(), ports), kept)
 }
 
