@@ -51,6 +51,12 @@ pub enum LogFormat {
 pub struct Secret(String);
 
 impl Secret {
+    /// Keeps a value.
+    #[must_use]
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
     /// The value, for the one who must use it.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -62,6 +68,17 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(print::MASK)
     }
+}
+
+/// An endpoint that says what texts mean.
+#[derive(Clone, Debug)]
+pub struct EmbeddingsConfig {
+    /// Its URL, up to its version.
+    pub url: String,
+    /// The model that it is asked for.
+    pub model: String,
+    /// Sent as a bearer token.
+    pub api_key: Option<Secret>,
 }
 
 /// The whole effective configuration; checked, so whoever uses a value need not doubt it.
@@ -93,6 +110,8 @@ pub struct Config {
     pub egress_name_servers: Vec<SocketAddr>,
     /// Where the bytes of attachments are kept.
     pub attachments: AttachmentsConfig,
+    /// Which endpoint says what memories mean; `None`: none does.
+    pub embeddings: Option<EmbeddingsConfig>,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
     /// How it is logged.
@@ -158,6 +177,9 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
     let egress_allow = values.read("egress.allow", str::parse);
     let egress_name_servers = values.read("egress.name_servers", parse::addresses);
     let attachments = attachments::read(&mut values, data_dir.as_deref());
+    let embeddings_url = values.read("embeddings.url", parse::endpoint);
+    let embeddings_model = values.read("embeddings.model", parse::name);
+    let embeddings_api_key = values.read("embeddings.api_key", parse::token);
     let log_filter = values.read("log.filter", parse::filter);
     let log_format = values.read("log.format", parse::log_format);
     let otlp_endpoint = values.read("telemetry.otlp_endpoint", parse::endpoint);
@@ -183,6 +205,10 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
         egress_allow: egress_allow?,
         egress_name_servers: egress_name_servers?,
         attachments: attachments?,
+        embeddings: match (embeddings_url?, embeddings_model?, embeddings_api_key?) {
+            (Some(url), model, api_key) => Some(EmbeddingsConfig { url, model, api_key }),
+            (None, ..) => None,
+        },
         log_filter: log_filter?,
         log_format: log_format?,
         otel: Otel::read(env, otlp_endpoint?.as_deref()),

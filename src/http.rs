@@ -17,6 +17,7 @@ pub mod idempotency;
 mod incoming;
 mod listing;
 mod log;
+pub mod memories;
 pub mod messages;
 pub mod paging;
 pub mod probes;
@@ -91,6 +92,13 @@ fn talking() -> Router<App> {
         .route("/contacts/bulk", post(contacts::save::bulk))
         .route("/contacts/{id}", get(contacts::one).patch(contacts::update).delete(contacts::erase))
         .route("/contacts/{id}/events", get(contacts::events))
+        .route(
+            "/contacts/{id}/memories",
+            get(memories::of_contact).post(memories::add).delete(memories::forget_all_of_contact),
+        )
+        .route("/contacts/{id}/memories/{memory}", get(memories::get).delete(memories::forget))
+        .route("/memories", get(memories::list).delete(memories::forget_all_named))
+        .route("/memories/search", post(memories::search))
         .route("/contacts/{id}/conversations", get(contacts::conversations_of))
 }
 

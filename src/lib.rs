@@ -4,6 +4,7 @@ pub mod app;
 pub mod bootstrap;
 pub mod config;
 pub mod egress;
+pub mod embeddings;
 pub mod files;
 pub mod http;
 pub mod json;

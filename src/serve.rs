@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::clock::{Entropy, SystemClock};
+use actors::memories::recall::Embeddings;
 use actors::node::Node;
 use actors::ports::Ports;
 use tokio::net::TcpListener;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::{App, Outside, OutsideError};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::{Config, Secret};
+use crate::embeddings::{EmbeddingsError, Endpoint};
 use crate::metrics::Sources;
 use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
@@ -67,6 +69,9 @@ pub enum ServeError {
     /// Users' URLs cannot be called, or attachments not be kept.
     #[error(transparent)]
     Outside(#[from] OutsideError),
+    /// The embeddings endpoint cannot be called.
+    #[error(transparent)]
+    Embeddings(#[from] EmbeddingsError),
     /// Model endpoints cannot be called.
     #[error(transparent)]
     Models(#[from] OpenAiError),
@@ -95,7 +100,7 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     // Only the first reason counts, and only somebody who still listens needs it.
     let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why)))).await?;
     let outside = Outside::open(config)?;
-    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(telemetry, &outside)?);
+    let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(config, telemetry, &outside)?);
     let served = serve_node(&node, outside, config, telemetry.waiting().cloned(), asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
@@ -187,12 +192,14 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener
 }
 
 /// The node's ways outside.
-fn ports(telemetry: &Telemetry, outside: &Outside) -> Result<Ports, ServeError> {
+fn ports(config: &Config, telemetry: &Telemetry, outside: &Outside) -> Result<Ports, ServeError> {
     let models = Arc::new(OpenAi::new(entropy()?)?);
     let tools = Arc::new(AgentTools::new(Arc::new(SystemClock), outside.egress.clone()));
     let deliverer = Arc::new(Webhooks::new(outside.egress.clone(), Arc::new(SystemClock), entropy()?));
     let files = Arc::new(outside.files.clone());
-    Ok(Ports { models, tools, deliverer, traces: telemetry.traces(), files })
+    let embeddings = config.embeddings.as_ref().map(Endpoint::new).transpose()?;
+    let embeddings = embeddings.map(|endpoint| Arc::new(endpoint) as Arc<dyn Embeddings>);
+    Ok(Ports { models, tools, deliverer, embeddings, traces: telemetry.traces(), files })
 }
 
 /// One line on standard output, for whoever started this.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use actors::clock::Clock;
+use actors::memories::recall::Remembered;
 use actors::message::{Json, ReviewState};
-use actors::recall::Remembered;
 use actors::tool::{Called, Invocation, Plan, REQUEST_REVIEW, SEARCH_MEMORIES, Tools};
 use serde::Serialize;
 use serde_json::Value;

@@ -12,6 +12,7 @@ pub mod event;
 pub mod filename;
 pub mod fingerprint;
 pub mod json_view;
+pub mod memory;
 pub mod review_response;
 pub mod shape;
 pub mod time;

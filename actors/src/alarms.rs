@@ -210,6 +210,7 @@ fn wake(node: &Arc<Node>, entity: EntityKey, waking: Wake) {
         Kind::Conversation => node.conversations.wake(node, entity, waking),
         Kind::Contact => node.contacts.wake(node, entity, waking),
         Kind::Attachment => node.attachments.wake(node, entity, waking),
+        Kind::Memories => node.memories.wake(node, entity, waking),
         Kind::Workspace => node.workspaces.wake(node, entity, waking),
         Kind::Installation => node.installation.wake(node, entity, waking),
     };

@@ -223,6 +223,7 @@ impl Request<'_> {
         match claim.target.kind {
             Kind::Conversation => held(node.conversations.hold(node, claim.target, with).await),
             Kind::Contact => held(node.contacts.hold(node, claim.target, with).await),
+            Kind::Memories => held(node.memories.hold(node, claim.target, with).await),
             Kind::Attachment => held(node.attachments.hold(node, claim.target, with).await),
             Kind::Workspace => held(node.workspaces.hold(node, claim.target, with).await),
             Kind::Installation => held(node.installation.hold(node, claim.target, with).await),

@@ -25,6 +25,7 @@ pub mod event;
 mod origin;
 mod outgoing;
 pub mod post;
+pub mod remember;
 pub mod review;
 pub mod turn;
 pub mod update;
@@ -38,6 +39,7 @@ pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use origin::Origin;
 pub use outgoing::Sending;
 pub use post::{BusyPolicy, Post, TurnRequest};
+pub use remember::Remembering;
 pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
@@ -134,6 +136,9 @@ pub struct State {
     /// What is still to be sent of it.
     #[n(12)]
     pub outbox: Option<Outbox>,
+    /// Memories are to be drawn.
+    #[n(19)]
+    pub remembering: Option<Remembering>,
 }
 
 /// The state machine.
@@ -163,6 +168,7 @@ impl Machine for Conversation {
             Command::Amend { message, .. } => review::needs_of(state, *message),
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
+            Command::Remembered { .. } => Vec::new(),
             Command::Disclaim { attachment, .. } => vec![Need::Row(ATTACHED, file_key(*attachment))],
             Command::StartTurn { .. } | Command::StepTurn(_) | Command::Erase { .. } => Vec::new(),
             Command::FinishTurn(_) | Command::AnswerCalls(_) | Command::EndWait(_) | Command::KeepWaiting { .. } => {
@@ -205,6 +211,9 @@ impl Machine for Conversation {
             (Command::Respond(response), Some(state)) => review::respond(state, response, moment, found),
             (Command::CancelReview { message }, Some(state)) => review::cancel(state, *message, moment, found),
             (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
+            (Command::Remembered { from, upto, notes, failed }, Some(state)) => {
+                Ok(remember::remembered(state, (*from, *upto), notes, *failed, moment))
+            }
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
             (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
         };
@@ -236,6 +245,7 @@ impl Machine for Conversation {
                 errands_at: None,
                 erasure: None,
                 outbox: None,
+                remembering: None,
             });
         } else if let Some(state) = state {
             state.last_seq = record.seq;
@@ -250,7 +260,8 @@ impl Machine for Conversation {
     fn alarm(state: &State) -> Option<Millis> {
         let turn = state.running.as_ref().map(Turn::look_at);
         let outbox = state.outbox.as_ref().map(|outbox| outbox.look_at);
-        [turn, state.next_deadline, state.errands_at, outbox].into_iter().flatten().min()
+        let memories = state.remembering.map(|remembering| remembering.look_at);
+        [turn, state.next_deadline, state.errands_at, outbox, memories].into_iter().flatten().min()
     }
 
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
@@ -296,6 +307,7 @@ impl Machine for Conversation {
             Command::Update(update) => update.weight(),
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
+            Command::Remembered { notes, .. } => 200 + 200 * notes.len(),
             Command::Erase { .. } => crate::limits::BATCH_BYTES,
             Command::Outbox(sending) => sending.weight(),
             Command::StartTurn { .. }
@@ -316,6 +328,8 @@ impl Machine for Conversation {
                 Event::TurnStarted(turn) => node.turns.start(node, entity, turn, record),
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
                 event if event.makes_errands() => node.errands.run(node, entity),
+                Event::MessageCreated(accepted) if accepted.content.memories => node.drawing.start(node, entity),
+                Event::MemoriesDrawn { left: Some(_) } => node.drawing.start(node, entity),
                 _ => {}
             }
             if Self::is_event(&record.event) {
@@ -361,7 +375,12 @@ impl State {
                 self.messages += 1;
                 self.last_message_at = Some(record.at);
                 self.updated_at = record.at;
+                if message_of(record).as_ref().is_some_and(remember::wants_memories) {
+                    self.remembering = Some(Remembering::with(self.remembering, record.seq, record.at));
+                }
             }
+            Event::MemoryNoted(_) | Event::MemoryFailed { .. } => {}
+            Event::MemoriesDrawn { left } => self.remembering = *left,
             Event::ConversationErased => {
                 self.closed = true;
                 self.updated_at = record.at;

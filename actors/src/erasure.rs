@@ -1,25 +1,19 @@
 //! Erasing a contact: everything that stands outside of the contact's own entity.
 //!
-//! The order is: the contact itself (after that nobody finds it), its conversations, the contact's own log, and then
+//! The order is: the contact itself (after that nobody finds it), its conversations, its memories, the contact's own log, and then
 //! the note that it is done. Each step may be repeated, so whoever comes after a process that ended begins at the
 //! start, and two who do it at once do no harm.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::attachment::settle;
 use crate::contact::{self, Contact};
 use crate::conversation::{self, Opening};
-use crate::directory::{Answer, Circumstances, Directory, Refusal};
 use crate::id::EntityKey;
-use crate::machine::Machine;
+use crate::insist::{NoAnswer, insist};
+use crate::memories::{self, Subject};
 use crate::node::Node;
 use crate::store::StoreError;
-
-/// How often one step is asked for before the rest is left to a later run.
-const ATTEMPTS: u32 = 8;
-/// The first pause between two of them; each is twice as long as the one before.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why an erasure stopped; it is resumed later.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +21,9 @@ pub enum Stopped {
     /// The store could not be read.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// An entity did not answer.
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
     /// An entity did not do its part.
     #[error("{0}")]
     Refused(String),
@@ -57,6 +54,9 @@ pub async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         erase_conversation(node, conversation, unused).await?;
         settle::release(node, conversation).await.map_err(Stopped::Refused)?;
     }
+    if let Some(erasing) = state.erasing {
+        forget(node, Subject::Contact(erasing.id), entity).await?;
+    }
     while go_on(node, entity, contact::Step::OwnLog).await?.is_some_and(|erasing| erasing.next.is_some()) {}
     go_on(node, entity, contact::Step::Done).await?;
     Ok(())
@@ -65,7 +65,7 @@ pub async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
 /// One step of the contact's own; what is left of it.
 async fn go_on(node: &Arc<Node>, entity: EntityKey, step: contact::Step) -> Result<Option<contact::Erasing>, Stopped> {
     let command = contact::Command::GoOn(step);
-    match ask(node, &node.contacts, entity, command).await? {
+    match insist(node, &node.contacts, entity, command).await? {
         Ok(contact::Reply::Contact { state, .. }) => Ok(state.erasing),
         Ok(other) => Err(Stopped::Refused(format!("{other:?}"))),
         // Somebody else has finished it.
@@ -77,7 +77,7 @@ async fn go_on(node: &Arc<Node>, entity: EntityKey, step: contact::Step) -> Resu
 async fn erase_conversation(node: &Arc<Node>, entity: EntityKey, unused: Option<Opening>) -> Result<(), Stopped> {
     loop {
         let command = conversation::Command::Erase { unused: unused.clone() };
-        match ask(node, &node.conversations, entity, command).await? {
+        match insist(node, &node.conversations, entity, command).await? {
             Ok(conversation::Reply::Erasing(erasure)) if erasure.next.is_some() => {}
             Ok(conversation::Reply::Erasing(_)) | Err(conversation::Rejection::NotFound) => return Ok(()),
             other => return Err(Stopped::Refused(format!("{other:?}"))),
@@ -85,23 +85,15 @@ async fn erase_conversation(node: &Arc<Node>, entity: EntityKey, unused: Option<
     }
 }
 
-/// Asks until there is an answer; each step may be done twice. What does not pass by itself is left to a later run.
-async fn ask<M: Machine>(
-    node: &Arc<Node>,
-    entities: &Directory<M>,
-    entity: EntityKey,
-    command: M::Command,
-) -> Result<Result<M::Reply, M::Rejection>, Stopped> {
-    let command = Arc::new(command);
-    let mut pause = PAUSE;
-    for _ in 0..ATTEMPTS {
-        match entities.ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
-            Ok(Answer::Done(reply)) => return Ok(Ok(reply)),
-            Err(Refusal::Rejected(rejection)) => return Ok(Err(rejection)),
-            Err(refusal @ Refusal::Draining) => return Err(Stopped::Refused(refusal.to_string())),
-            Ok(Answer::Repeat { .. }) | Err(_) => tokio::time::sleep(pause).await,
+/// Forgets what is remembered, some at a time, and remembers nothing any more.
+async fn forget(node: &Arc<Node>, subject: Subject, contact: EntityKey) -> Result<(), Stopped> {
+    let entity = subject.entity(contact.workspace);
+    loop {
+        let command = memories::Command::ForgetAll { subject: subject.clone(), for_good: true };
+        match insist(node, &node.memories, entity, command).await? {
+            Ok(memories::Reply::Left(0)) => return Ok(()),
+            Ok(memories::Reply::Left(_)) => {}
+            other => return Err(Stopped::Refused(format!("{other:?}"))),
         }
-        pause *= 2;
     }
-    Err(Stopped::Refused(format!("{entity:?} gave no answer")))
 }

@@ -79,13 +79,15 @@ pub enum Kind {
     Conversation = 4,
     /// One uploaded or fetched file.
     Attachment = 5,
+    /// What is remembered of one contact or owner.
+    Memories = 6,
 }
 
 impl Kind {
     /// The kind that [`EntityKey::to_bytes`] wrote as this byte.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Installation, Self::Workspace, Self::Contact, Self::Conversation, Self::Attachment]
+        [Self::Installation, Self::Workspace, Self::Contact, Self::Conversation, Self::Attachment, Self::Memories]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -359,6 +361,8 @@ item_id!(/// An event of a conversation's log: its conversation and its sequence
     EventId, "evt_");
 item_id!(/// A turn of an agent: its conversation and which of its turns it is.
     TurnId, "turn_");
+item_id!(/// A memory: whose it is, and which of theirs.
+    MemoryId, "mem_");
 
 /// The delivery of an event to a receiver: what leads to it, in the order of [`ended_key`](crate::outbox::state).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -108,3 +108,7 @@ pub const GATES: usize = 10_000;
 pub const WEBHOOK_ENDPOINTS: usize = 100;
 /// Bytes of all votes on one review. They are written twice when it is decided, and that must fit a commit.
 pub const VOTE_BYTES: usize = 1024 * 1024;
+/// Memories of one contact or owner; past it the oldest is forgotten. All of them are read and ranked for a question.
+pub const MEMORIES: usize = 1_000;
+/// Conversations that memories are drawn from at once in the node. Each may be a model call; nobody waits for it.
+pub const DRAWING: usize = 16;

@@ -79,7 +79,8 @@ macro_rules! label {
 
 impl Label for Kind {
     const NAME: &'static str = "entity";
-    const VALUES: &'static [&'static str] = &["installation", "workspace", "contact", "conversation", "attachment"];
+    const VALUES: &'static [&'static str] =
+        &["installation", "workspace", "contact", "conversation", "attachment", "memories"];
 
     fn place(self) -> usize {
         match self {
@@ -88,6 +89,7 @@ impl Label for Kind {
             Self::Contact => 2,
             Self::Conversation => 3,
             Self::Attachment => 4,
+            Self::Memories => 5,
         }
     }
 }

@@ -23,6 +23,8 @@ use crate::id::{Address, AttachmentId, EntityKey, Kind};
 use crate::limits;
 use crate::machine::{Machine, Record};
 use crate::members::{self, Members};
+use crate::memories::draw::Drawing;
+use crate::memories::{self, Memories};
 use crate::message::Overlay;
 use crate::metrics::{Metrics, StoreMetrics};
 use crate::outbox::Outboxes;
@@ -62,6 +64,8 @@ pub struct Node {
     pub(crate) contacts: Directory<Contact>,
     pub(crate) attachments: Directory<Attachment>,
     pub(crate) settling: Settling,
+    pub(crate) memories: Directory<Memories>,
+    pub(crate) drawing: Drawing,
     pub(crate) workspaces: Directory<Registry>,
     pub(crate) installation: Directory<Registry>,
     pub(crate) stopping: CancellationToken,
@@ -98,6 +102,8 @@ impl Node {
             contacts: Directory::default(),
             attachments: Directory::default(),
             settling: Settling::default(),
+            memories: Directory::default(),
+            drawing: Drawing::default(),
             workspaces: Directory::default(),
             installation: Directory::default(),
             stopping: CancellationToken::new(),
@@ -127,6 +133,7 @@ impl Node {
         self.conversations.resident()
             + self.contacts.resident()
             + self.attachments.resident()
+            + self.memories.resident()
             + self.workspaces.resident()
             + self.installation.resident()
     }
@@ -241,6 +248,20 @@ impl Node {
         for id in attachments {
             self.settling.wanted(EntityKey::attachment(workspace, id.address));
         }
+    }
+
+    /// Asks what is remembered of somebody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn memories(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: memories::Command,
+        with: Circumstances,
+    ) -> Reply<Memories> {
+        self.memories.ask(self, entity, command, with).await
     }
 
     /// Asks the configuration of a workspace or of the installation.
@@ -434,6 +455,7 @@ impl Node {
         self.conversations.drain(deadline).await;
         self.contacts.drain(deadline).await;
         self.attachments.drain(deadline).await;
+        self.memories.drain(deadline).await;
         self.workspaces.drain(deadline).await;
         self.installation.drain(deadline).await;
         if !matches!(timeout_at(deadline, self.store.leave(self.members.me())).await, Ok(Ok(()))) {
@@ -456,6 +478,7 @@ async fn sweep(node: Arc<Node>) {
         node.conversations.sweep(now, idle, cap);
         node.contacts.sweep(now, idle, cap);
         node.attachments.sweep(now, idle, cap);
+        node.memories.sweep(now, idle, cap);
         node.workspaces.sweep(now, idle, cap);
         node.outbox.sweep();
     }

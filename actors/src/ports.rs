@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::agent::{Models, NoModels};
+use crate::memories::recall::Embeddings;
 use crate::outbox::{Deliverer, NoDeliverer};
 use crate::tool::{NoTools, Tools};
 use crate::trace::Traces;
@@ -18,6 +19,8 @@ pub struct Ports {
     pub tools: Arc<dyn Tools>,
     /// The way to receivers of events.
     pub deliverer: Arc<dyn Deliverer>,
+    /// The way to a model that says what texts mean; `None`: memories are found by their words alone.
+    pub embeddings: Option<Arc<dyn Embeddings>>,
     /// Where spans go.
     pub traces: Traces,
     /// Where the bytes of files are.
@@ -47,6 +50,7 @@ impl Default for Ports {
             models: Arc::new(NoModels),
             tools: Arc::new(NoTools),
             deliverer: Arc::new(NoDeliverer),
+            embeddings: None,
             traces: Traces::default(),
             files: Arc::new(NoFiles),
         }

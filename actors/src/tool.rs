@@ -11,8 +11,8 @@ use minicbor::{Decode, Encode};
 
 use crate::agent::Agent;
 use crate::id::{Address, TurnId};
+use crate::memories::recall::Remembered;
 use crate::message::{Content, Json, ReviewState};
-use crate::recall::Remembered;
 use crate::trace::TraceContext;
 
 /// The tool that asks people.

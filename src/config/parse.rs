@@ -110,6 +110,18 @@ pub(super) fn endpoint(text: &str) -> Result<Option<String>, String> {
     }
 }
 
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 255 { Err("a name of 1 to 255 bytes".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+pub(super) fn token(text: &str) -> Result<Option<Secret>, String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok((!text.is_empty()).then(|| Secret(text.to_owned())))
+    } else {
+        Err("visible ASCII characters, or nothing".to_owned())
+    }
+}
+
 pub(super) fn api_key(text: &str) -> Result<Option<Secret>, String> {
     if text.is_empty() {
         return Ok(None);

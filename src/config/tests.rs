@@ -211,10 +211,11 @@ fn what_is_printed_is_a_file_that_says_the_same() {
 #[test]
 fn the_defaults_explain_exactly_the_settings_there_are() {
     for setting in SETTINGS {
-        let name = setting.key.rsplit('.').next().unwrap();
-        let at = DEFAULTS.find(&format!("\n{name} = ")).unwrap_or_else(|| panic!("{} has no default", setting.key));
-        let explained = &DEFAULTS[..at];
-        let names = &explained[explained.rfind('\n').unwrap()..];
+        let (section, name) = setting.key.split_once('.').unwrap();
+        let (_, settings) = DEFAULTS.split_once(&format!("[{section}]\n")).unwrap();
+        let at = settings.find(&format!("\n{name} = ")).unwrap_or_else(|| panic!("{} has no default", setting.key));
+        let explained = &settings[..at];
+        let names = &explained[explained.rfind('\n').unwrap_or_default()..];
         assert!(names.contains(setting.env), "{} is explained without {}", setting.key, setting.env);
         assert!(setting.flag.is_none_or(|flag| names.contains(flag)), "{} is explained without its flag", setting.key);
     }

@@ -7,7 +7,7 @@ use actors::conversation::review::{Response as Given, standing};
 use actors::conversation::{Command, Event, PENDING_REVIEWS, REVIEWS, Reply};
 use actors::directory::{Answer, Circumstances};
 use actors::id::MessageId;
-use actors::message::{Json, Message, Overlay, Review, ReviewState, ReviewStatus};
+use actors::message::{Gone, Json, Message, Overlay, Review, ReviewState, ReviewStatus};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -92,7 +92,8 @@ impl Asked {
 
     fn view(&self) -> InboxView<'_> {
         let Found { message, overlay, conversation } = &self.found;
-        let gone = message.gone(overlay).is_some();
+        // A decision outlives its message: only a reader of the message as it is now, or of an erased one, sees none.
+        let gone = overlay.deleted || message.gone(overlay) == Some(Gone::Erased);
         InboxView {
             id: Shown(message.id),
             message_id: Shown(message.id),

@@ -98,6 +98,7 @@ pub const ERRORS: &[ErrorPage] = pages! {
     "media_too_large"
     "media_type_mismatch"
     "media_unreachable"
+    "memory_not_found"
     "message_deleted"
     "message_not_found"
     "method_not_allowed"

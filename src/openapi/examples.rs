@@ -263,6 +263,11 @@ pub(super) const CONTACTS_NEW: Example = (
     "contacts",
     "{\n  \"contacts\": [{\"identifier\": \"ana@example.com\", \"name\": \"Ana\"}, {\"identifier\": \"+351 912 000 000\"}]\n}",
 );
+/// `POST /contacts/{id}/memories`.
+pub(super) const MEMORY: Example = ("memory", "{\n  \"text\": \"Prefers window seats\"\n}");
+/// `POST /memories/search`.
+pub(super) const MEMORY_QUESTION: Example =
+    ("question", "{\n  \"query\": \"Where would she like to sit?\",\n  \"ownerId\": \"ana\",\n  \"limit\": 5\n}");
 /// `POST /channels`.
 pub(super) const CHANNELS: [Example; 2] = [
     (

@@ -12,6 +12,7 @@ mod attachments;
 mod configuration;
 mod contacts;
 mod conversations;
+mod memories;
 mod messages;
 mod reviews;
 mod service;
@@ -27,6 +28,7 @@ pub(super) const TAGS: [(&str, &str); 13] = [
     ("Turns", "How an agent's answer stands."),
     ("Events", "What happened, in pages or live."),
     ("Contacts", "Who writes to api channels."),
+    ("Memories", "What is remembered of contacts and owners."),
     ("Channels", "Where messages come in, and who answers there."),
     ("Agents", "Who answers, and with which model."),
     ("Webhooks", "Who is told of events, and what became of each delivery."),
@@ -48,6 +50,7 @@ pub(super) fn all() -> Vec<(&'static str, HttpMethod, OperationBuilder)> {
         attachments::operations(),
         conversations::operations(),
         contacts::operations(),
+        memories::operations(),
         amendments::events(),
         configuration::operations(),
         webhooks::operations(),

@@ -11,6 +11,7 @@ mod configuration;
 mod contact_message;
 mod conversation_message;
 mod conversations;
+mod memories;
 mod problem;
 mod reviews;
 mod webhooks;
@@ -25,6 +26,7 @@ pub(super) fn all() -> Vec<Component> {
         conversation_message::schemas(),
         contact_message::schemas(),
         conversations::schemas(),
+        memories::schemas(),
         reviews::schemas(),
         configuration::schemas(),
         agents::schemas(),

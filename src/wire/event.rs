@@ -1,10 +1,12 @@
 //! Events as clients see them: the same in lists, in streams and in webhooks.
 
 use actors::clock::Millis;
+use actors::conversation::remember::Note;
 use actors::conversation::{Event, Turn, message_of};
 use actors::deltas::Delta;
-use actors::id::{Address, ConversationId, EventId, MessageId, TurnId};
+use actors::id::{Address, ContactId, ConversationId, EventId, MemoryId, MessageId, TurnId};
 use actors::machine::Record;
+use actors::memories::Subject;
 use actors::message::{Json, Overlay, ReviewState};
 use serde::Serialize;
 
@@ -95,6 +97,32 @@ struct OfErasure {
     erased: bool,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfMemory<'a> {
+    memory_id: Shown<MemoryId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contact_id: Option<Shown<ContactId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner_id: Option<&'a str>,
+    source_message_id: Option<Shown<MessageId>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfFailure {
+    first_sequence: u64,
+    last_sequence: u64,
+}
+
+fn of_memory(note: &Note) -> OfMemory<'_> {
+    let (contact_id, owner_id) = match &note.subject {
+        Subject::Contact(contact) => (Some(Shown(*contact)), None),
+        Subject::Owner(owner) => (None, Some(owner.as_str())),
+    };
+    OfMemory { memory_id: Shown(note.memory), contact_id, owner_id, source_message_id: note.source.map(Shown) }
+}
+
 fn of_review<'a>(message: MessageId, source: &'a Source, state: &'a ReviewState) -> OfReview<'a> {
     OfReview {
         message_id: Shown(message),
@@ -176,12 +204,15 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
         }),
         Event::ConversationErased => show.with(OfErasure { erased: true }),
         Event::ConversationClosed => show.with(serde_json::Map::new()),
+        Event::MemoryNoted(note) => show.with(of_memory(note)),
+        Event::MemoryFailed { first, last } => show.with(OfFailure { first_sequence: *first, last_sequence: *last }),
         Event::TurnQueued(_)
         | Event::TurnMoved(_)
         | Event::DeadlineMoved { .. }
         | Event::ErrandsDue { .. }
         | Event::AttachmentDisclaimed { .. }
         | Event::OutboxMoved { .. }
+        | Event::MemoriesDrawn { .. }
         | Event::ErasureMoved { .. } => return Ok(None),
     };
     written.map(Some)

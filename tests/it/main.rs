@@ -25,6 +25,7 @@ mod idempotency;
 mod isolation;
 mod keeper;
 mod media;
+mod memories;
 mod openapi;
 mod origin;
 mod paging;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actors::clock::{Entropy, ManualClock, Millis};
+use actors::id::EntityKey;
 use actors::node::Node;
 use actors::outbox::Deliverer;
 use actors::ports::Ports;
-use actors::store::Store;
+use actors::store::{Fresh, KeyRange, Order, Store, Table};
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -150,6 +151,21 @@ impl TestApp {
     pub(crate) async fn key(&self, body: Value) -> String {
         let made = self.post("/api/v1/api-keys").json(body).await.expect(201);
         made["key"].as_str().unwrap().to_owned()
+    }
+}
+
+impl TestApp {
+    /// Everything that is stored of an entity, as text as far as it is text: its log, its state, its rows.
+    pub(crate) async fn stored(&self, entity: EntityKey) -> String {
+        let loaded = self.store.load(entity, Fresh::Settled).await.unwrap().unwrap();
+        let log = self.store.read_log(entity, 1, u64::MAX, Order::Asc, 10_000).await.unwrap();
+        let mut parts: Vec<_> = loaded.tail.into_iter().chain(log).map(|record| record.payload).collect();
+        parts.extend(loaded.state);
+        for table in (0..=u8::MAX).map(Table) {
+            let rows = self.store.rows(entity, table, KeyRange::default(), Order::Asc, 10_000).await.unwrap();
+            parts.extend(rows.into_iter().map(|row| row.value));
+        }
+        parts.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, Sending, State, Step, Turn, TurnStatus, Update,
-    amend, review,
+    amend, remember, review,
 };
 use crate::claims::{Claim, Claiming};
 use crate::id::{Address, AttachmentId, MessageId};
@@ -84,6 +84,17 @@ pub enum Command {
     Erase {
         /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
         unused: Option<Opening>,
+    },
+    /// Memories were drawn from some messages.
+    Remembered {
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        upto: u64,
+        /// What was remembered.
+        notes: Vec<remember::Note>,
+        /// Some could not be drawn, and will not be.
+        failed: bool,
     },
     /// The alarm is due.
     Wake {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
+use super::remember::{Note, Remembering};
 use super::turn::Turn;
 use super::{Details, Origin};
 use crate::clock::Millis;
@@ -179,6 +180,26 @@ pub enum Event {
         #[n(0)]
         next: Option<u64>,
     },
+    /// A memory was made or changed because of what was said here.
+    #[n(28)]
+    MemoryNoted(#[n(0)] Note),
+    /// Memories could not be drawn from some messages, and will not be.
+    #[n(29)]
+    MemoryFailed {
+        /// The first of them.
+        #[n(0)]
+        first: u64,
+        /// The last of them.
+        #[n(1)]
+        last: u64,
+    },
+    /// Memories have been drawn so far, or somebody has to look again; a mark.
+    #[n(30)]
+    MemoriesDrawn {
+        /// What is left to be drawn.
+        #[n(0)]
+        left: Option<Remembering>,
+    },
     /// The earliest deadline was worked off; a mark.
     #[n(13)]
     DeadlineMoved {
@@ -255,6 +276,9 @@ impl Event {
             | Self::ErasureMoved { .. }
             | Self::AttachmentDisclaimed { .. }
             | Self::OutboxMoved { .. }
+            | Self::MemoryNoted(_)
+            | Self::MemoryFailed { .. }
+            | Self::MemoriesDrawn { .. }
             | Self::DeadlineMoved { .. } => return None,
         })
     }
@@ -279,12 +303,16 @@ impl Event {
             Self::TurnCompleted(_) => "turn.completed",
             Self::TurnFailed(_) => "turn.failed",
             Self::TurnCancelled(_) => "turn.cancelled",
+            Self::MemoryNoted(note) if note.created => "memory.created",
+            Self::MemoryNoted(_) => "memory.updated",
+            Self::MemoryFailed { .. } => "memory.failed",
             Self::TurnQueued(_)
             | Self::TurnMoved(_)
             | Self::DeadlineMoved { .. }
             | Self::ErrandsDue { .. }
             | Self::AttachmentDisclaimed { .. }
             | Self::OutboxMoved { .. }
+            | Self::MemoriesDrawn { .. }
             | Self::ErasureMoved { .. } => return None,
         })
     }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::amend::shown;
 use super::post::{overlay_of, review_ended};
 use super::{
-    Conversation, DEADLINES, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key, turn,
+    Conversation, DEADLINES, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key, remember,
+    turn,
 };
 use crate::clock::Millis;
 use crate::codec;
@@ -40,6 +41,7 @@ pub(super) fn wake(
 ) -> Result<Decision<Conversation>, Missing> {
     let mut change = Change::new(Vec::new(), Reply::Nothing);
     turn::recover(state, lost, moment, found, &mut change)?;
+    remember::look_again(state, moment, &mut change.events);
     if state.next_deadline.is_some_and(|next| next <= moment.now) {
         let mut deadlines = Vec::new();
         for (key, _) in found.first(DEADLINES, EXPIRED_AT_ONCE + 1)? {

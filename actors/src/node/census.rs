@@ -43,6 +43,7 @@ impl Node {
         let mut deepest = Vec::new();
         deepest.extend(self.conversations.deepest(mailboxes));
         deepest.extend(self.contacts.deepest(mailboxes));
+        deepest.extend(self.memories.deepest(mailboxes));
         deepest.extend(self.attachments.deepest(mailboxes));
         deepest.extend(self.workspaces.deepest(mailboxes));
         deepest.extend(self.installation.deepest(mailboxes));
@@ -56,6 +57,7 @@ impl Node {
             resident: vec![
                 (Kind::Conversation, self.conversations.resident()),
                 (Kind::Contact, self.contacts.resident()),
+                (Kind::Memories, self.memories.resident()),
                 (Kind::Attachment, self.attachments.resident()),
                 (Kind::Workspace, self.workspaces.resident()),
                 (Kind::Installation, self.installation.resident()),
@@ -73,7 +75,7 @@ impl Node {
             Kind::Conversation => Conversation::public_id(&self.state::<Conversation>(entity).await.ok()??),
             Kind::Contact => Contact::public_id(&self.state::<Contact>(entity).await.ok()??),
             Kind::Attachment => Attachment::public_id(&self.state::<Attachment>(entity).await.ok()??),
-            Kind::Workspace | Kind::Installation => None,
+            Kind::Memories | Kind::Workspace | Kind::Installation => None,
         }
     }
 }

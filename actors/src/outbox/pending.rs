@@ -124,7 +124,9 @@ pub async fn pending(
 ) -> Result<Pending, StoreError> {
     match of.entity.kind {
         Kind::Conversation => pending_of::<Conversation>(node, of, order, after, limit).await,
-        Kind::Contact | Kind::Attachment | Kind::Workspace | Kind::Installation => Ok(Pending::default()),
+        Kind::Contact | Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => {
+            Ok(Pending::default())
+        }
     }
 }
 

@@ -61,7 +61,7 @@ async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Resu
             }
             match pending.entity.kind {
                 Kind::Conversation => hasten::<Conversation>(node, pending.entity, pending.lane).await?,
-                Kind::Contact | Kind::Attachment | Kind::Workspace | Kind::Installation => {}
+                Kind::Contact | Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => {}
             }
         }
         match rows.last() {

@@ -20,6 +20,7 @@ pub fn process(kind: Kind) -> &'static str {
         Kind::Installation => "process installation",
         Kind::Workspace => "process workspace",
         Kind::Contact => "process contact",
+        Kind::Memories => "process memories",
         Kind::Conversation => "process conversation",
         Kind::Attachment => "process attachment",
     }
@@ -32,6 +33,7 @@ pub fn alarm(kind: Kind) -> &'static str {
         Kind::Installation => "alarm installation",
         Kind::Workspace => "alarm workspace",
         Kind::Contact => "alarm contact",
+        Kind::Memories => "alarm memories",
         Kind::Conversation => "alarm conversation",
         Kind::Attachment => "alarm attachment",
     }

@@ -20,9 +20,9 @@ use crate::directory::{Answer, Circumstances, Refusal};
 use crate::errands::review_key;
 use crate::id::{ConversationId, EntityKey};
 use crate::limits;
+use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
 use crate::node::Node;
-use crate::recall::recall;
 use crate::store::{Order, StoreError};
 use crate::tool::{Ask, Asker, Called, Invocation, Plan};
 use crate::trace::TraceContext;
@@ -160,7 +160,7 @@ impl Attempt<'_> {
     }
 
     /// What is remembered; nothing where that cannot be told, since nobody's answer hangs on it.
-    async fn recall(&self, query: &str, limit: usize) -> Vec<crate::recall::Remembered> {
+    async fn recall(&self, query: &str, limit: usize) -> Vec<Remembered> {
         let remembered = async {
             match self.node.state::<Conversation>(self.entity).await? {
                 Some(state) => recall(self.node, self.entity, &state, query, limit).await,

@@ -7,8 +7,8 @@ use crate::conversation::{Event, OVERLAYS, Turn, message_of, number_key};
 use crate::id::{EntityKey, MessageId};
 use crate::limits;
 use crate::machine::Record;
+use crate::memories::recall::Remembered;
 use crate::message::{Message, Overlay};
-use crate::recall::Remembered;
 use crate::store::{KeyRange, Order, Store, StoreError};
 
 /// Events of one read.

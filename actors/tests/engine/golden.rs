@@ -13,12 +13,15 @@ use actors::channel::{Channel, ChannelKind};
 use actors::claims::Claim;
 use actors::clock::Millis;
 use actors::codec;
+use actors::conversation::remember::{Note, Remembering};
 use actors::conversation::{
     self, Accepted, BusyPolicy, Call, Calls, Conversation, Details, Errand, Event, Failure, Origin, ReviewEnd, Turn,
     TurnStatus, Usage, Wait,
 };
 use actors::directory::Circumstances;
-use actors::id::{Address, AttachmentId, ContactId, ConversationId, EndpointId, EntityKey, KeyId, MessageId, TurnId};
+use actors::id::{
+    Address, AttachmentId, ContactId, ConversationId, EndpointId, EntityKey, KeyId, MemoryId, MessageId, TurnId,
+};
 use actors::key::{ApiKey, Principal, Scope};
 use actors::machine::Record;
 use actors::message::{
@@ -34,7 +37,7 @@ use actors::trace::TraceContext;
 use actors::usage;
 use actors::webhook::{DisabledReason, Format, RetiredSecret, WebhookEndpoint};
 use actors::workspace::Workspace;
-use actors::{attachment, contact, registry};
+use actors::{attachment, contact, memories, registry};
 use bytes::Bytes;
 
 use crate::support::*;
@@ -190,6 +193,19 @@ fn erasing() -> contact::Erasing {
     contact::Erasing { next: Some(2), last: 9, look_at: AT, put_off: 1, id: contact_id() }
 }
 
+fn subject() -> memories::Subject {
+    memories::Subject::Contact(contact_id())
+}
+
+fn memory() -> memories::Memory {
+    let id = MemoryId::new(AT, address(), 3);
+    memories::Memory { id, text: text("I like tea"), source: Some(message(2)), updated_at: Some(AT), slot: [5; 16] }
+}
+
+fn remembering() -> Remembering {
+    Remembering { next: 2, last: 9, look_at: AT, attempts: 1 }
+}
+
 /// What is wrong with each example.
 #[derive(Default)]
 struct Golden(Vec<String>);
@@ -275,6 +291,11 @@ fn golden_records_of_a_conversation() {
     golden.record("message-created-erased", None, Event::MessageCreated(gone));
     golden.record("conversation-erased", None, Event::ConversationErased);
     golden.record("erasure-moved", None, Event::ErasureMoved { next: Some(65) });
+    let note = Note { memory: memory().id, subject: subject(), source: Some(message(2)), created: true };
+    golden.record("memory-noted", None, Event::MemoryNoted(note));
+    golden.record("memory-failed", None, Event::MemoryFailed { first: 2, last: 3 });
+    golden.record("memories-drawn", None, Event::MemoriesDrawn { left: Some(remembering()) });
+    golden.record("memories-drawn-all", None, Event::MemoriesDrawn { left: None });
     golden.record("review-requested", None, Event::ReviewRequested { message: message(2), expires_at: AT });
     golden.record("review-completed", None, Event::ReviewCompleted(end()));
     golden.record("review-expired", None, Event::ReviewExpired(end()));
@@ -353,6 +374,12 @@ fn golden_records_of_contacts_and_registries() {
     golden.record("contact-erased", None, contact::Event::ContactErased);
     golden.record("contact-erasure-moved", None, contact::Event::ErasureMoved(Some(erasing())));
     golden.record("contact-erasure-done", None, contact::Event::ErasureMoved(None));
+    let remembered = memories::Event::Remembered { subject: subject(), number: 3, created: true };
+    golden.record("memory-remembered", None, remembered);
+    golden.record("memory-forgotten", None, memories::Event::Forgotten { number: 3 });
+    let subject = memories::Subject::Owner(text("ana"));
+    let forgotten = memories::Event::ManyForgotten { subject, left: 2, for_good: true };
+    golden.record("memories-forgotten", None, forgotten);
     let changes =
         vec![RowChange::put(Table(17), b"key", &Bytes::from_static(b"value")), RowChange::delete(Table(18), b"other")];
     golden.record("registry-changed", None, registry::Event { changes });
@@ -407,12 +434,17 @@ fn golden_states() {
         errands_at: None,
         erasure: None,
         outbox: None,
+        remembering: None,
     };
     golden.value("conversation-state", &state);
     let erasure = Some(conversation::Erasure { since: AT, next: Some(65), last: 99 });
     golden.value("conversation-state-erased", &conversation::State { erasure, ..state.clone() });
     let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
-    golden.value("conversation-state-sending", &conversation::State { outbox, ..state });
+    golden.value("conversation-state-sending", &conversation::State { outbox, ..state.clone() });
+    let remembering = Some(remembering());
+    golden.value("conversation-state-remembering", &conversation::State { remembering, ..state });
+    let state = memories::State { subject: subject(), count: 3, last: 7, updated_at: AT, erased: true };
+    golden.value("memories-state", &state);
     let contact = contact::State {
         id: contact_id(),
         identifier: text("Ana@example.com"),
@@ -530,6 +562,8 @@ fn golden_rows() {
     };
     golden.value("overlay", &overlay);
     golden.value("overlay-empty", &Overlay::default());
+    golden.value("memory", &memory());
+    golden.value("vector", &memories::Vector { model: text("m"), of: AT, numbers: vec![0.5, -1.25] });
     golden.value("turn", &turn(1));
     golden.value("details", &details());
     golden.value("trace-context", &trace());

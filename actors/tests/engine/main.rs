@@ -11,6 +11,7 @@ mod golden;
 mod host;
 mod keys;
 mod limits;
+mod memories;
 mod nodes;
 mod outbox;
 mod passivation;

@@ -12,10 +12,10 @@ use actors::conversation::{
 };
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{EntityKey, MessageId};
+use actors::memories::recall::Remembered;
 use actors::message::{Content, Json, Message, Review, ReviewState, ReviewStatus};
 use actors::node::Node;
 use actors::ports::Ports;
-use actors::recall::Remembered;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{KeyRange, Order, Store};

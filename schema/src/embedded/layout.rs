@@ -112,7 +112,7 @@ pub(super) const DUE_FIRST: [u8; DUE_KEY] = {
 };
 /// No entity sorts behind this one.
 pub(super) const LAST_ENTITY: EntityKey =
-    EntityKey { workspace: Address([u8::MAX; 10]), kind: Kind::Attachment, id: Address([u8::MAX; 10]) };
+    EntityKey { workspace: Address([u8::MAX; 10]), kind: Kind::Memories, id: Address([u8::MAX; 10]) };
 
 /// The inverse of [`due_key`].
 pub(super) fn read_due_key(key: &[u8]) -> Option<Due> {

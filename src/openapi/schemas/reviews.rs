@@ -7,7 +7,7 @@ use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS};
 use utoipa::openapi::{RefOr, Schema};
 
 /// Every type of event.
-const EVENTS: [&str; 18] = [
+const EVENTS: [&str; 21] = [
     "message.created",
     "message.updated",
     "message.deleted",
@@ -24,6 +24,9 @@ const EVENTS: [&str; 18] = [
     "conversation.created",
     "conversation.updated",
     "conversation.closed",
+    "memory.created",
+    "memory.updated",
+    "memory.failed",
     "contact.created",
     "contact.updated",
 ];

@@ -138,7 +138,6 @@ impl<S: Store> Bench<S> {
             disabled: None,
             secret: format!("whsec_{n}"),
             retired_secret: None,
-            life: None,
             since: now,
             updated_at: None,
         };

@@ -1,0 +1,105 @@
+//! How far memories have been drawn from what was said; see [`memories::draw`](crate::memories::draw).
+
+use minicbor::{Decode, Encode};
+
+use super::{Conversation, Event, Reply, State};
+use crate::clock::Millis;
+use crate::id::{MemoryId, MessageId};
+use crate::machine::{Change, Decision, Moment};
+use crate::memories::Subject;
+use crate::message::Message;
+
+/// After which somebody looks whether memories were drawn: a process that ended has left it undone.
+const LOOK_AFTER_MILLIS: u64 = 10_000;
+/// The longest that is waited between two looks.
+const LOOK_AFTER_MAX_MILLIS: u64 = 3_600_000;
+
+/// Memories are to be drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Remembering {
+    /// From this message on.
+    #[n(0)]
+    pub next: u64,
+    /// Up to this one.
+    #[n(1)]
+    pub last: u64,
+    /// When somebody looks again whether it was done.
+    #[n(2)]
+    pub look_at: Millis,
+    /// How often somebody had to.
+    #[n(3)]
+    pub attempts: u32,
+}
+
+/// A memory that was made or changed because of what was said here.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Note {
+    /// Which.
+    #[n(0)]
+    pub memory: MemoryId,
+    /// Whose.
+    #[n(1)]
+    pub subject: Subject,
+    /// Where it was said.
+    #[n(2)]
+    pub source: Option<MessageId>,
+    /// It was made.
+    #[n(3)]
+    pub created: bool,
+}
+
+/// Whether memories are to be drawn from a message: its client asks for it, and a person has said it.
+#[must_use]
+pub fn wants_memories(message: &Message) -> bool {
+    let content = &message.content;
+    content.memories && content.role == "user" && content.text.as_ref().is_some_and(|text| !text.is_empty())
+}
+
+impl Remembering {
+    /// What is to be done once a message was accepted that memories are wanted of.
+    pub(super) fn with(before: Option<Self>, seq: u64, at: Millis) -> Self {
+        match before {
+            Some(before) => Self { last: seq, ..before },
+            None => Self { next: seq, last: seq, look_at: at.plus(LOOK_AFTER_MILLIS), attempts: 0 },
+        }
+    }
+
+    fn put_off(self, now: Millis) -> Self {
+        let after = (LOOK_AFTER_MILLIS << self.attempts.min(16)).min(LOOK_AFTER_MAX_MILLIS);
+        Self { look_at: now.plus(after), attempts: self.attempts + 1, ..self }
+    }
+
+    /// What is left once the messages up to `upto` are done; new ones get all attempts.
+    fn after(self, upto: u64, now: Millis) -> Option<Self> {
+        let look_at = now.plus(LOOK_AFTER_MILLIS);
+        (upto < self.last).then_some(Self { next: upto + 1, look_at, attempts: 0, ..self })
+    }
+}
+
+/// Memories were drawn from the messages `from` to `upto`. Of a second report of the same stretch nothing is kept.
+pub(super) fn remembered(
+    state: &State,
+    (from, upto): (u64, u64),
+    notes: &[Note],
+    failed: bool,
+    moment: &Moment,
+) -> Decision<Conversation> {
+    let Some(remembering) = state.remembering.filter(|remembering| remembering.next == from) else {
+        return Decision::Answer(Reply::Nothing);
+    };
+    // An erased conversation tells of nothing that was said in it.
+    let told = state.erasure.is_none();
+    let mut events: Vec<Event> = notes.iter().filter(|_| told).cloned().map(Event::MemoryNoted).collect();
+    if failed && told {
+        events.push(Event::MemoryFailed { first: from, last: upto });
+    }
+    events.push(Event::MemoriesDrawn { left: remembering.after(upto, moment.now) });
+    Decision::Change(Change::new(events, Reply::Nothing))
+}
+
+/// The time to look has come: it is begun again, and looked after later.
+pub(super) fn look_again(state: &State, moment: &Moment, events: &mut Vec<Event>) {
+    if let Some(remembering) = state.remembering.filter(|remembering| remembering.look_at <= moment.now) {
+        events.push(Event::MemoriesDrawn { left: Some(remembering.put_off(moment.now)) });
+    }
+}

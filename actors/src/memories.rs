@@ -1,0 +1,318 @@
+//! What is remembered of somebody: of a contact, or of the owner of conversations.
+//!
+//! One entity holds the memories of one subject as keyed rows; its log says which changed, never in words, so what is
+//! forgotten is gone with its row. How memories come about stands in [`extract`] and [`model`], how they are drawn from
+//! conversations after the fact in [`draw`], how they are found again in [`recall`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::clock::Millis;
+use crate::conversation::number_key;
+use crate::id::{Address, ContactId, EntityKey, Kind, MemoryId, MessageId};
+use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::node::Node;
+use crate::store::Table;
+
+pub mod draw;
+pub mod extract;
+mod keep;
+pub mod model;
+pub mod rank;
+pub mod recall;
+
+pub use keep::{Edit, Outcome};
+
+/// Memories by number.
+pub const MEMORIES: Table = Table(13);
+/// Their vectors, by number.
+pub const VECTORS: Table = Table(14);
+/// The number of the memory that a slot has, by the hash of the slot.
+pub const SLOTS: Table = Table(15);
+
+/// Whose memories they are.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Subject {
+    /// A contact's.
+    #[n(0)]
+    Contact(#[n(0)] ContactId),
+    /// An owner's of conversations, or a sender's in conversations that nobody owns.
+    #[n(1)]
+    Owner(#[n(0)] String),
+}
+
+impl Subject {
+    /// Where their memories live.
+    #[must_use]
+    pub fn entity(&self, workspace: Address) -> EntityKey {
+        let id = match self {
+            Self::Contact(contact) => contact.address,
+            Self::Owner(owner) => Address::derive("owner", &[&workspace.0, owner.as_bytes()]),
+        };
+        EntityKey { workspace, kind: Kind::Memories, id }
+    }
+}
+
+/// Something that is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Memory {
+    /// Its id; the time in it is that of its making.
+    #[n(0)]
+    pub id: MemoryId,
+    /// What.
+    #[n(1)]
+    pub text: String,
+    /// The message that it was last drawn from.
+    #[n(2)]
+    pub source: Option<MessageId>,
+    /// When it was last changed.
+    #[n(3)]
+    pub updated_at: Option<Millis>,
+    /// What it is about, hashed.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub slot: [u8; 16],
+}
+
+impl Memory {
+    /// When its text became what it is.
+    #[must_use]
+    pub fn at(&self) -> Millis {
+        self.updated_at.unwrap_or(self.id.at)
+    }
+}
+
+/// The meaning of a memory's text, as a model of embeddings sees it.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Vector {
+    /// Which model.
+    #[n(0)]
+    pub model: String,
+    /// Of which text: when it became so.
+    #[n(1)]
+    pub of: Millis,
+    /// The numbers.
+    #[n(2)]
+    pub numbers: Vec<f32>,
+}
+
+/// What decisions need to know.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct State {
+    /// Whose memories they are.
+    #[n(0)]
+    pub subject: Subject,
+    /// How many there are.
+    #[n(1)]
+    pub count: u64,
+    /// The newest one's number; numbers are not used again.
+    #[n(2)]
+    pub last: u64,
+    /// When anything last changed.
+    #[n(3)]
+    pub updated_at: Millis,
+    /// The contact was erased: nothing is remembered of it any more.
+    #[n(4)]
+    pub erased: bool,
+}
+
+/// What happens.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Event {
+    /// A memory was made, or has another text.
+    #[n(0)]
+    Remembered {
+        /// Whose.
+        #[n(0)]
+        subject: Subject,
+        /// Which.
+        #[n(1)]
+        number: u64,
+        /// It was made.
+        #[n(2)]
+        created: bool,
+    },
+    /// A memory was forgotten.
+    #[n(1)]
+    Forgotten {
+        /// Which.
+        #[n(0)]
+        number: u64,
+    },
+    /// Many were forgotten.
+    #[n(2)]
+    ManyForgotten {
+        /// Whose.
+        #[n(0)]
+        subject: Subject,
+        /// How many are left.
+        #[n(1)]
+        left: u64,
+        /// None will be made any more.
+        #[n(2)]
+        for_good: bool,
+    },
+}
+
+/// What can be asked.
+#[derive(Debug)]
+pub enum Command {
+    /// Remember, change and forget.
+    Remember {
+        /// Whose memories.
+        subject: Subject,
+        /// What to do.
+        edits: Vec<Edit>,
+        /// Where it was said.
+        source: Option<MessageId>,
+    },
+    /// Forget one.
+    Forget {
+        /// Which.
+        id: MemoryId,
+    },
+    /// Forget all, some at a time; ask again until none is left.
+    ForgetAll {
+        /// Whose.
+        subject: Subject,
+        /// Remember nothing of them any more.
+        for_good: bool,
+    },
+    /// Keep what texts mean, as far as they are still what they were.
+    Learn(Vec<(MemoryId, Vector)>),
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// What became of each edit.
+    Remembered(Vec<Outcome>),
+    /// So many are left.
+    Left(u64),
+}
+
+/// Why it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// There is no such memory, or nobody that it could be of.
+    NotFound,
+    /// The memories of somebody who was erased are still being forgotten here.
+    Busy,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Memories;
+
+impl Machine for Memories {
+    type State = State;
+    type Event = Event;
+    type Command = Command;
+    type Reply = Reply;
+    type Rejection = Rejection;
+
+    fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
+        let row = |id: &MemoryId| Need::Row(MEMORIES, number_key(id.number));
+        match command {
+            Command::Remember { edits, .. } => edits.iter().map(Edit::need).collect(),
+            Command::Forget { id } => vec![row(id)],
+            Command::ForgetAll { .. } if state.is_some() => vec![keep::all_need()],
+            Command::ForgetAll { .. } => Vec::new(),
+            Command::Learn(learned) => learned.iter().map(|(id, _)| row(id)).collect(),
+        }
+    }
+
+    fn decide(
+        state: Option<&State>,
+        command: &Command,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Self>, Missing> {
+        match command {
+            Command::Remember { subject, edits, source } => {
+                keep::remember(state, (subject, edits, *source), moment, found)
+            }
+            Command::Forget { id } => keep::forget(*id, found),
+            Command::ForgetAll { subject, for_good } => keep::forget_all(state, subject, *for_good, found),
+            Command::Learn(learned) => keep::learn(learned, found),
+        }
+    }
+
+    fn apply(state: &mut Option<State>, record: &Record<Event>) {
+        let begin = |subject: &Subject, last| State {
+            subject: subject.clone(),
+            count: 0,
+            last,
+            updated_at: record.at,
+            erased: false,
+        };
+        let last = state.as_ref().map_or(0, |state| state.last);
+        match &record.event {
+            Event::Remembered { subject, number, created } => {
+                let state = match state {
+                    Some(state) if state.subject == *subject => state,
+                    other => other.insert(begin(subject, last)),
+                };
+                state.count += u64::from(*created);
+                state.last = state.last.max(*number);
+                state.updated_at = record.at;
+            }
+            Event::ManyForgotten { subject, left, for_good } => {
+                let state = match state {
+                    Some(state) if state.subject == *subject => state,
+                    other => other.insert(begin(subject, last)),
+                };
+                state.count = *left;
+                state.erased |= for_good;
+                state.updated_at = record.at;
+            }
+            Event::Forgotten { .. } => {
+                if let Some(state) = state {
+                    state.count = state.count.saturating_sub(1);
+                    state.updated_at = record.at;
+                }
+            }
+        }
+    }
+
+    fn is_event(_: &Event) -> bool {
+        true
+    }
+
+    fn alarm(_: &State) -> Option<Millis> {
+        None
+    }
+
+    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &State) -> Command {
+        Command::Learn(Vec::new())
+    }
+
+    fn weight(command: &Command) -> usize {
+        match command {
+            Command::Remember { edits, .. } => edits.iter().map(|edit| 300 + edit.text().len()).sum(),
+            Command::Forget { .. } => 200,
+            Command::ForgetAll { .. } => keep::AT_ONCE * 100,
+            Command::Learn(learned) => learned.iter().map(|(_, vector)| 100 + 5 * vector.numbers.len()).sum(),
+        }
+    }
+
+    fn committed(_: &Arc<Node>, _: EntityKey, _: &State, _: &[Arc<Record<Event>>]) {}
+
+    fn adopted(_: &Arc<Node>, _: EntityKey) {}
+}
+
+/// The hash of what a memory is about.
+fn slot_key(slot: &str) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(&blake3::hash(slot.as_bytes()).as_bytes()[..16]);
+    key
+}
+
+/// The row of a slot.
+fn slot_row(slot: [u8; 16]) -> Bytes {
+    Bytes::copy_from_slice(&slot)
+}
+
+#[cfg(test)]
+mod tests;

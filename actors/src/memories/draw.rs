@@ -1,0 +1,267 @@
+//! Drawing memories from what was said, after the fact.
+//!
+//! A message that memories are wanted of is committed like any other; the conversation's state then says from which
+//! message on they are to be drawn, and its alarm when somebody must look again. So nothing here can delay or fail a
+//! message, and a process that ends between the message and the memory leaves nothing undone. A message may be drawn from
+//! twice; what is remembered twice is one memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::model::{self, INSTRUCTIONS};
+use super::recall::subject_of;
+use super::{Edit, Outcome, Reply, Subject, extract, recall};
+use crate::agent::{AGENTS, Agent, ChatMessage, Prompt, Provider};
+use crate::conversation::remember::{Note, Remembering};
+use crate::conversation::{self, Conversation, Origin, message_of};
+use crate::deltas::Saying;
+use crate::id::EntityKey;
+use crate::insist::{NoAnswer, insist};
+use crate::limits;
+use crate::machine::Record;
+use crate::message::Message;
+use crate::node::Node;
+use crate::store::{Order, StoreError};
+
+/// Messages that are looked at together.
+const AT_ONCE: u64 = 64;
+/// How long a model may take.
+const MODEL: Duration = Duration::from_secs(60);
+/// Failures after which a model is not asked any more and the fixed forms of words have to do.
+const MODEL_ATTEMPTS: u32 = 3;
+/// Attempts after which messages are passed over.
+const ATTEMPTS: u32 = 12;
+/// Memories that a model is shown.
+const KNOWN_SHOWN: usize = 50;
+
+/// The conversations that memories are being drawn from in this process.
+#[derive(Debug)]
+pub struct Drawing {
+    /// Each with whether there may be more than its task has seen.
+    alive: DashMap<EntityKey, bool>,
+    places: Arc<Semaphore>,
+    /// Held while vectors are made.
+    pub(super) learning: Arc<Semaphore>,
+}
+
+impl Default for Drawing {
+    fn default() -> Self {
+        let (places, learning) = (Semaphore::new(limits::DRAWING), Semaphore::new(1));
+        Self { alive: DashMap::new(), places: Arc::new(places), learning: Arc::new(learning) }
+    }
+}
+
+/// Why drawing stopped; the conversation's alarm has it begun again.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    #[error("{0}")]
+    Refused(String),
+    #[error("the model failed: {0}")]
+    Model(String),
+}
+
+/// Takes a conversation off the list when its task ends, however it ends.
+struct Alive<'a>(&'a Drawing, EntityKey);
+
+impl Alive<'_> {
+    /// Whether there may be more since the last look; if not, the task may end.
+    fn asked_again(&self) -> bool {
+        if self.0.alive.remove_if(&self.1, |_, again| !*again).is_some() {
+            return false;
+        }
+        self.0.alive.insert(self.1, false);
+        true
+    }
+}
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        self.0.alive.remove(&self.1);
+    }
+}
+
+impl Drawing {
+    /// Draws what is to be drawn from a conversation; whoever is at it looks once more. Past the bound nothing is begun:
+    /// the alarm comes back to it.
+    pub(crate) fn start(&self, node: &Arc<Node>, entity: EntityKey) {
+        match self.alive.entry(entity) {
+            Entry::Occupied(mut again) => {
+                *again.get_mut() = true;
+                return;
+            }
+            Entry::Vacant(place) => drop(place.insert(false)),
+        }
+        let node = Arc::clone(node);
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.alive.remove(&entity);
+            return;
+        };
+        tokio::spawn(async move {
+            let _place = place;
+            let alive = Alive(&node.drawing, entity);
+            loop {
+                if let Some(Err(error)) = node.stopping.run_until_cancelled(run(&node, entity)).await {
+                    tracing::warn!(?entity, %error, "memories could not be drawn; it is tried again");
+                    return;
+                }
+                if !alive.asked_again() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Draws until nothing is left.
+async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
+    loop {
+        let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
+        let Some(remembering) = state.remembering else { return Ok(()) };
+        let upto = remembering.last.min(remembering.next + AT_ONCE - 1);
+        let messages = wanted(node, entity, (remembering.next, upto)).await?;
+        let mut notes = Vec::new();
+        let mut failed = false;
+        for (subject, messages) in by_subject(&state, messages) {
+            match draw(node, entity, &state, &subject, &messages, remembering).await {
+                Ok(drawn) => notes.extend(drawn),
+                // They are passed over for good; the conversation goes on.
+                Err(_) if remembering.attempts >= ATTEMPTS => failed = true,
+                Err(error) => return Err(error),
+            }
+        }
+        let command = conversation::Command::Remembered { from: remembering.next, upto, notes, failed };
+        if insist(node, &node.conversations, entity, command).await?.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// The messages of this stretch that memories are wanted of, as they are now.
+async fn wanted(node: &Node, entity: EntityKey, range: (u64, u64)) -> Result<Vec<Message>, StoreError> {
+    let limit = usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
+    let events = node.events::<Conversation>(entity, range, Order::Asc, limit).await?;
+    let overlays: std::collections::HashMap<_, _> = node.overlays(entity, range).await?.into_iter().collect();
+    let message = |event: &Record<conversation::Event>| {
+        let mut message = message_of(event).filter(conversation::remember::wants_memories)?;
+        let Some(overlay) = overlays.get(&event.seq) else { return Some(message) };
+        if message.gone(overlay).is_some() {
+            return None;
+        }
+        if let Some(text) = &overlay.text {
+            Arc::make_mut(&mut message.content).text = Some(text.clone());
+        }
+        Some(message)
+    };
+    Ok(events.iter().filter_map(message).collect())
+}
+
+/// Whom the messages are about: the conversation's contact or owner; where it has neither, their senders.
+fn by_subject(state: &conversation::State, messages: Vec<Message>) -> Vec<(Subject, Vec<Message>)> {
+    let mut groups: Vec<(Subject, Vec<Message>)> = Vec::new();
+    for message in messages {
+        let subject = subject_of(state).unwrap_or_else(|| Subject::Owner(message.content.sender.id.clone()));
+        match groups.iter_mut().find(|(known, _)| *known == subject) {
+            Some((_, group)) => group.push(message),
+            None => groups.push((subject, vec![message])),
+        }
+    }
+    groups
+}
+
+async fn draw(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    state: &conversation::State,
+    subject: &Subject,
+    messages: &[Message],
+    remembering: Remembering,
+) -> Result<Vec<Note>, Stopped> {
+    let agent = agent(node, entity, state).await?.filter(|_| remembering.attempts < MODEL_ATTEMPTS);
+    let mut notes = Vec::new();
+    if let Some(agent) = agent {
+        let edits = by_model(node, entity, subject, messages, agent).await?;
+        // The answer is about all of them; the last is named as where it was said.
+        let source = messages.last().map(|message| message.id);
+        notes.extend(remember(node, entity, subject, edits, source).await?);
+    } else {
+        for message in messages {
+            let facts = extract::facts(message.content.text.as_deref().unwrap_or_default());
+            let edits = facts.into_iter().map(Edit::Keep).collect();
+            notes.extend(remember(node, entity, subject, edits, Some(message.id)).await?);
+        }
+    }
+    Ok(notes)
+}
+
+/// The conversation's agent, if it has one with a model.
+async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> Result<Option<Arc<Agent>>, StoreError> {
+    let id = match &state.origin {
+        Origin::Api { agent, .. } => Some(agent.clone()),
+        Origin::Human { .. } | Origin::Store => node.turn(entity, state.turns).await?.map(|turn| turn.agent),
+    };
+    let Some(id) = id else { return Ok(None) };
+    let agent = node.configured::<Agent>(EntityKey::workspace(entity.workspace), AGENTS, id.as_bytes()).await?;
+    Ok(agent.filter(|agent| matches!(agent.provider, Provider::OpenAi { .. })))
+}
+
+async fn by_model(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    subject: &Subject,
+    messages: &[Message],
+    agent: Arc<Agent>,
+) -> Result<Vec<Edit>, Stopped> {
+    let mut known = recall::all(node, subject.entity(entity.workspace), subject).await?;
+    known.sort_by_key(|memory| std::cmp::Reverse(memory.at()));
+    known.truncate(KNOWN_SHOWN);
+    let said: Vec<String> = messages.iter().filter_map(|message| message.content.text.clone()).collect();
+    let system = ChatMessage::words("system", INSTRUCTIONS);
+    let question = ChatMessage::words("user", model::question(&known, &said));
+    // Notes need neither the agent's character nor its tools.
+    let agent = Arc::new(Agent { tools: None, system_prompt: None, temperature_milli: Some(0), ..(*agent).clone() });
+    let prompt = Prompt { agent, messages: vec![system, question], trace: None, saying: Saying::silent() };
+    match timeout(MODEL, node.ports.models.complete(prompt)).await {
+        Ok(Ok(said)) => Ok(model::edits(&said.replies.join("\n"), &known)),
+        Ok(Err(failure)) => Err(Stopped::Model(failure.code)),
+        Err(_) => Err(Stopped::Model("it did not answer in time".to_owned())),
+    }
+}
+
+/// Remembers, and says what the conversation's log is to say of it.
+async fn remember(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    subject: &Subject,
+    edits: Vec<Edit>,
+    source: Option<crate::id::MessageId>,
+) -> Result<Vec<Note>, Stopped> {
+    if edits.is_empty() {
+        return Ok(Vec::new());
+    }
+    let command = super::Command::Remember { subject: subject.clone(), edits, source };
+    match insist(node, &node.memories, subject.entity(entity.workspace), command).await? {
+        Ok(Reply::Remembered(outcomes)) => {
+            let note = |outcome: &Outcome| {
+                let (memory, created) = match outcome {
+                    Outcome::Created(memory) => (memory.id, true),
+                    Outcome::Updated(memory) => (memory.id, false),
+                    Outcome::Known(_) | Outcome::Gone(_) => return None,
+                };
+                Some(Note { memory, subject: subject.clone(), source, created })
+            };
+            Ok(outcomes.iter().filter_map(note).collect())
+        }
+        // Whoever it was is forgotten.
+        Err(super::Rejection::NotFound) => Ok(Vec::new()),
+        other => Err(Stopped::Refused(format!("{other:?}"))),
+    }
+}

@@ -1,0 +1,293 @@
+//! Remembering, changing, forgetting: the decisions.
+
+use bytes::Bytes;
+
+use super::extract::Fact;
+use super::{
+    Event, MEMORIES, Memories, Memory, Rejection, Reply, SLOTS, State, Subject, VECTORS, Vector, slot_key, slot_row,
+};
+use crate::codec;
+use crate::conversation::number_key;
+use crate::id::{ContactId, MemoryId, MessageId};
+use crate::limits;
+use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::store::RowWrite;
+
+/// Memories that are forgotten in one commit: three small rows each.
+pub(super) const AT_ONCE: usize = 256;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Remember this, in the place of what is remembered about the same.
+    Keep(Fact),
+    /// Let the memory with this number say this.
+    Change(u64, String),
+    /// Forget the memory with this number.
+    Drop(u64),
+}
+
+impl Edit {
+    /// Remembers a text as it is; the same text again is the same memory.
+    #[must_use]
+    pub fn text_as_it_is(text: &str) -> Self {
+        let slot = format!("text:{}", text.trim().to_lowercase());
+        Self::Keep(Fact { text: text.trim().to_owned(), slot })
+    }
+
+    pub(super) fn need(&self) -> Need {
+        match self {
+            Self::Keep(fact) => Need::Row(SLOTS, slot_row(slot_key(&fact.slot))),
+            Self::Change(number, _) | Self::Drop(number) => Need::Row(MEMORIES, number_key(*number)),
+        }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Keep(fact) => &fact.text,
+            Self::Change(_, text) => text,
+            Self::Drop(_) => "",
+        }
+    }
+}
+
+/// What became of one edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// This was not known before.
+    Created(Memory),
+    /// This has another text now.
+    Updated(Memory),
+    /// This was known.
+    Known(Memory),
+    /// It is forgotten, or was not there.
+    Gone(u64),
+}
+
+impl Outcome {
+    /// The memory, if there is one.
+    #[must_use]
+    pub fn memory(&self) -> Option<&Memory> {
+        match self {
+            Self::Created(memory) | Self::Updated(memory) | Self::Known(memory) => Some(memory),
+            Self::Gone(_) => None,
+        }
+    }
+}
+
+/// Rows to forget from.
+pub(super) fn all_need() -> Need {
+    Need::First(MEMORIES, AT_ONCE)
+}
+
+/// Which contact a subject is.
+fn contact(subject: &Subject) -> Option<ContactId> {
+    match subject {
+        Subject::Contact(contact) => Some(*contact),
+        Subject::Owner(_) => None,
+    }
+}
+
+/// Whether something may be remembered of `subject` here. A contact that was erased may begin another life at the same
+/// address; what is drawn late from the one before has nobody to be remembered of.
+fn admit(state: Option<&State>, subject: &Subject) -> Result<(), Rejection> {
+    let Some(state) = state else { return Ok(()) };
+    if state.subject == *subject {
+        return if state.erased { Err(Rejection::NotFound) } else { Ok(()) };
+    }
+    match (contact(&state.subject), contact(subject)) {
+        (Some(before), Some(now)) if now.at > before.at && state.count == 0 => Ok(()),
+        (Some(before), Some(now)) if now.at > before.at => Err(Rejection::Busy),
+        _ => Err(Rejection::NotFound),
+    }
+}
+
+fn stored(number: u64, found: &Found) -> Result<Option<Memory>, Missing> {
+    Ok(found.row(MEMORIES, number_key(number))?.and_then(|bytes| codec::decode(bytes).ok()))
+}
+
+/// The number of the memory about the same.
+fn about(slot: [u8; 16], found: &Found) -> Result<Option<u64>, Missing> {
+    let row = found.row(SLOTS, slot_row(slot))?;
+    Ok(row.and_then(|bytes| bytes.as_ref().try_into().ok()).map(u64::from_be_bytes))
+}
+
+/// What is gone with a memory.
+fn removed(memory: &Memory) -> [RowWrite; 3] {
+    let key = number_key(memory.id.number);
+    [
+        RowWrite { table: MEMORIES, key: key.clone(), value: None },
+        RowWrite { table: VECTORS, key, value: None },
+        RowWrite { table: SLOTS, key: slot_row(memory.slot), value: None },
+    ]
+}
+
+fn put(memory: &Memory) -> [RowWrite; 2] {
+    let key = number_key(memory.id.number);
+    [
+        RowWrite { table: SLOTS, key: slot_row(memory.slot), value: Some(key.clone()) },
+        RowWrite { table: MEMORIES, key, value: Some(codec::encode(memory)) },
+    ]
+}
+
+/// Whether one message was said before another.
+fn is_earlier(one: Option<MessageId>, other: Option<MessageId>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    one.at < other.at || (one.entity == other.entity && one.number < other.number)
+}
+
+/// What an edit is about, if there is something, and its slot. Rows do not show yet what earlier edits of the same command
+/// have made of it.
+fn known(edit: &Edit, outcomes: &[Outcome], found: &Found) -> Result<(Option<Memory>, [u8; 16]), Missing> {
+    let slot = match edit {
+        Edit::Keep(fact) => slot_key(&fact.slot),
+        Edit::Change(number, _) | Edit::Drop(number) => {
+            let gone = outcomes.contains(&Outcome::Gone(*number));
+            let known = if gone { None } else { stored(*number, found)? };
+            let slot = known.as_ref().map(|memory| memory.slot).unwrap_or_default();
+            return Ok((known, slot));
+        }
+    };
+    if let Some(made) = outcomes.iter().filter_map(Outcome::memory).find(|memory| memory.slot == slot) {
+        return Ok((Some(made.clone()), slot));
+    }
+    let number = about(slot, found)?.filter(|number| !outcomes.contains(&Outcome::Gone(*number)));
+    Ok((number.map(|number| stored(number, found)).transpose()?.flatten(), slot))
+}
+
+pub(super) fn remember(
+    state: Option<&State>,
+    (subject, edits, source): (&Subject, &[Edit], Option<MessageId>),
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Memories>, Missing> {
+    if let Err(rejection) = admit(state, subject) {
+        return Ok(Decision::Reject(rejection));
+    }
+    let (mut last, mut count) = state.map_or((0, 0), |state| (state.last, state.count));
+    let mut change = Change::new(Vec::new(), Reply::Remembered(Vec::new()));
+    let mut outcomes = Vec::with_capacity(edits.len());
+    for edit in edits {
+        let (known, slot) = known(edit, &outcomes, found)?;
+        let memory = match (edit, known) {
+            (Edit::Drop(number), known) => {
+                if let Some(memory) = known {
+                    change.rows.extend(removed(&memory));
+                    change.events.push(Event::Forgotten { number: *number });
+                    count = count.saturating_sub(1);
+                }
+                outcomes.push(Outcome::Gone(*number));
+                continue;
+            }
+            // What was to be changed was forgotten meanwhile.
+            (Edit::Change(number, _), None) => {
+                outcomes.push(Outcome::Gone(*number));
+                continue;
+            }
+            (edit, Some(memory)) if memory.text == edit.text() => {
+                // A second attempt at what was done before its outcome was known finds its own work.
+                let own = source.is_some() && memory.source == source;
+                outcomes.push(match (own, memory.updated_at) {
+                    (true, None) => Outcome::Created(memory),
+                    (true, Some(_)) => Outcome::Updated(memory),
+                    (false, _) => Outcome::Known(memory),
+                });
+                continue;
+            }
+            // It was said before what is remembered, and comes late.
+            (Edit::Keep(_), Some(memory)) if is_earlier(source, memory.source) => {
+                outcomes.push(Outcome::Known(memory));
+                continue;
+            }
+            (edit, Some(memory)) => {
+                let text = edit.text().to_owned();
+                Memory { text, source: source.or(memory.source), updated_at: Some(moment.now), ..memory }
+            }
+            (edit, None) => {
+                (last, count) = (last + 1, count + 1);
+                let id = MemoryId::new(moment.now, moment.entity.id, last);
+                Memory { id, text: edit.text().to_owned(), source, updated_at: None, slot }
+            }
+        };
+        change.rows.extend(put(&memory));
+        let created = memory.updated_at.is_none();
+        change.events.push(Event::Remembered { subject: subject.clone(), number: memory.id.number, created });
+        outcomes.push(if created { Outcome::Created(memory) } else { Outcome::Updated(memory) });
+    }
+    make_room(count, &outcomes, found, &mut change)?;
+    change.reply = Reply::Remembered(outcomes);
+    Ok(if change.events.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) })
+}
+
+/// The oldest memories make room where there are too many.
+fn make_room(count: u64, outcomes: &[Outcome], found: &Found, change: &mut Change<Memories>) -> Result<(), Missing> {
+    let surplus = usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(limits::MEMORIES);
+    if surplus == 0 {
+        return Ok(());
+    }
+    let touched: Vec<u64> = outcomes.iter().filter_map(Outcome::memory).map(|memory| memory.id.number).collect();
+    let oldest = found.first(MEMORIES, surplus + outcomes.len())?;
+    let memories = oldest.into_iter().filter_map(|(_, bytes)| codec::decode::<Memory>(bytes).ok());
+    let forgotten: Vec<Memory> = memories.filter(|memory| !touched.contains(&memory.id.number)).take(surplus).collect();
+    for memory in forgotten {
+        change.rows.extend(removed(&memory));
+        change.events.push(Event::Forgotten { number: memory.id.number });
+    }
+    Ok(())
+}
+
+pub(super) fn forget(id: MemoryId, found: &Found) -> Result<Decision<Memories>, Missing> {
+    let Some(memory) = stored(id.number, found)?.filter(|memory| memory.id == id) else {
+        return Ok(Decision::Reject(Rejection::NotFound));
+    };
+    let event = Event::Forgotten { number: id.number };
+    let rows = removed(&memory).into();
+    Ok(Decision::Change(Change { rows, ..Change::new(vec![event], Reply::Left(0)) }))
+}
+
+pub(super) fn forget_all(
+    state: Option<&State>,
+    subject: &Subject,
+    for_good: bool,
+    found: &Found,
+) -> Result<Decision<Memories>, Missing> {
+    // Somebody who is no more has the place yet: they go first.
+    let former = state.filter(|state| admit(Some(state), subject) == Err(Rejection::Busy));
+    let mine = state.filter(|state| state.subject == *subject);
+    let (whose, count) = match (former, mine) {
+        (Some(state), _) | (None, Some(state)) => (&state.subject, state.count),
+        (None, None) if admit(state, subject).is_err() => return Ok(Decision::Answer(Reply::Left(0))),
+        (None, None) => (subject, 0),
+    };
+    let for_good = for_good || former.is_some();
+    if count == 0 && (!for_good || mine.is_some_and(|state| state.erased)) {
+        return Ok(Decision::Answer(Reply::Left(0)));
+    }
+    let mut rows = Vec::new();
+    let mut gone = 0;
+    if count > 0 {
+        for (_, bytes) in found.first(MEMORIES, AT_ONCE)? {
+            gone += 1;
+            rows.extend(codec::decode::<Memory>(bytes).iter().flat_map(removed));
+        }
+    }
+    // Where the rows say that there are none, there are none, whatever was counted.
+    let left = if gone == 0 { 0 } else { count.saturating_sub(gone) };
+    let event = Event::ManyForgotten { subject: whose.clone(), left, for_good };
+    let reply = Reply::Left(if former.is_some() { left.max(1) } else { left });
+    Ok(Decision::Change(Change { rows, ..Change::new(vec![event], reply) }))
+}
+
+pub(super) fn learn(learned: &[(MemoryId, Vector)], found: &Found) -> Result<Decision<Memories>, Missing> {
+    let mut rows = Vec::new();
+    for (id, vector) in learned {
+        if stored(id.number, found)?.is_some_and(|memory| memory.id == *id && memory.at() == vector.of) {
+            let value: Option<Bytes> = Some(codec::encode(vector));
+            rows.push(RowWrite { table: VECTORS, key: number_key(id.number), value });
+        }
+    }
+    if rows.is_empty() {
+        return Ok(Decision::Answer(Reply::Left(0)));
+    }
+    Ok(Decision::Change(Change { rows, ..Change::new(Vec::new(), Reply::Left(0)) }))
+}

@@ -1,0 +1,188 @@
+//! Finding memories again: by their words, and by what they mean where a model of embeddings is configured.
+//!
+//! Everything of a subject is read and ranked where it is asked for; there is no index that could lag. Vectors are made
+//! when they are missed, beside the answer: whoever asks first is answered by words alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+
+use super::rank::{by_words, joined, likeness};
+use super::{Command, MEMORIES, Memories, Memory, State, Subject, VECTORS, Vector};
+use crate::clock::Millis;
+use crate::codec;
+use crate::conversation;
+use crate::directory::Circumstances;
+use crate::id::{EntityKey, MemoryId};
+use crate::limits;
+use crate::node::Node;
+use crate::store::{KeyRange, Order, StoreError};
+
+/// How long a question waits for its own vector; then it is answered by words alone.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
+/// Texts whose vectors are asked for at once.
+const LEARNED_AT_ONCE: usize = 64;
+
+/// The way to a model that says what texts mean.
+pub trait Embeddings: Send + Sync + 'static {
+    /// The model's name. Vectors of different models are never compared.
+    fn model(&self) -> &str;
+
+    /// A vector for each text, in order; why not, for logs. Dropping the future cancels the call.
+    fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, String>>;
+}
+
+/// Something that is remembered, for an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// What.
+    pub text: String,
+    /// Since when.
+    pub at: Millis,
+}
+
+/// Up to `limit` memories of the contact or owner of a conversation, the best answer to `query` first; after those that
+/// answer it, the newest ones.
+///
+/// # Errors
+///
+/// What the store says. A turn goes on without.
+pub async fn recall(
+    node: &Arc<Node>,
+    conversation: EntityKey,
+    state: &conversation::State,
+    query: &str,
+    limit: usize,
+) -> Result<Vec<Remembered>, StoreError> {
+    let Some(subject) = subject_of(state) else { return Ok(Vec::new()) };
+    let entity = subject.entity(conversation.workspace);
+    let all = all(node, entity, &subject).await?;
+    let ranked = ranked(node, entity, &all, query).await?;
+    let mut found: Vec<&Memory> = ranked.into_iter().map(|(place, _)| &all[place]).take(limit).collect();
+    let mut newest: Vec<&Memory> = all.iter().collect();
+    newest.sort_by_key(|memory| std::cmp::Reverse(memory.at()));
+    for memory in newest {
+        if found.len() >= limit {
+            break;
+        }
+        if found.iter().all(|known| known.id != memory.id) {
+            found.push(memory);
+        }
+    }
+    Ok(found.into_iter().map(|memory| Remembered { text: memory.text.clone(), at: memory.at() }).collect())
+}
+
+/// Whom a conversation is with, as far as it says.
+#[must_use]
+pub fn subject_of(state: &conversation::State) -> Option<Subject> {
+    match &state.origin {
+        conversation::Origin::Api { contact, .. } => Some(Subject::Contact(*contact)),
+        conversation::Origin::Human { .. } | conversation::Origin::Store => state.owner.clone().map(Subject::Owner),
+    }
+}
+
+/// The memories that answer `query`, the best first, each with how well it does: only the order means anything.
+///
+/// # Errors
+///
+/// What the store says.
+pub async fn search(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    subject: &Subject,
+    query: &str,
+    limit: usize,
+) -> Result<Vec<(Memory, f32)>, StoreError> {
+    let all = all(node, entity, subject).await?;
+    let ranked = ranked(node, entity, &all, query).await?;
+    Ok(ranked.into_iter().take(limit).map(|(place, score)| (all[place].clone(), score)).collect())
+}
+
+/// Everything that is remembered of a subject, in the order it was.
+///
+/// # Errors
+///
+/// What the store says.
+pub async fn all(node: &Node, entity: EntityKey, subject: &Subject) -> Result<Vec<Memory>, StoreError> {
+    let state = node.state::<Memories>(entity).await?;
+    if !state.is_some_and(|state: State| state.subject == *subject && !state.erased) {
+        return Ok(Vec::new());
+    }
+    let rows = node.rows(entity, MEMORIES, KeyRange::default(), Order::Asc, limits::MEMORIES * 2).await?;
+    rows.iter().map(|row| codec::decode(&row.value)).collect()
+}
+
+async fn ranked(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    all: &[Memory],
+    query: &str,
+) -> Result<Vec<(usize, f32)>, StoreError> {
+    let mut rankings = vec![by_words(query, all.iter().map(|memory| memory.text.as_str()))];
+    if let Some(embeddings) = &node.ports.embeddings
+        && !all.is_empty()
+    {
+        let known = vectors(node, entity, embeddings.model()).await?;
+        let vector = |memory: &Memory| known.get(&memory.id.number).filter(|vector| vector.of == memory.at());
+        let missed: Vec<&Memory> = all.iter().filter(|memory| vector(memory).is_none()).collect();
+        if !missed.is_empty() {
+            let texts =
+                missed.into_iter().take(LEARNED_AT_ONCE).map(|memory| (memory.id, memory.at(), memory.text.clone()));
+            learn(node, entity, texts.collect());
+        }
+        match timeout(ASKED_WITHIN, embeddings.embed(vec![query.to_owned()])).await {
+            Ok(Ok(asked)) if asked.len() == 1 => {
+                let alike = |memory| vector(memory).map_or(0.0, |vector| likeness(&vector.numbers, &asked[0]));
+                rankings.push(all.iter().map(alike).collect());
+            }
+            Ok(Ok(_)) => tracing::warn!("an embeddings endpoint answered with another number of vectors"),
+            Ok(Err(error)) => tracing::warn!(error, "a question could not be embedded; it is answered by words"),
+            Err(_) => tracing::warn!("a question was not embedded in time; it is answered by words"),
+        }
+    }
+    Ok(joined(&rankings))
+}
+
+async fn vectors(node: &Node, entity: EntityKey, model: &str) -> Result<HashMap<u64, Vector>, StoreError> {
+    let rows = node.rows(entity, VECTORS, KeyRange::default(), Order::Asc, limits::MEMORIES * 2).await?;
+    let mut vectors = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let vector: Vector = codec::decode(&row.value)?;
+        let number = row.key.as_ref().try_into().map(u64::from_be_bytes);
+        if let Some(number) = number.ok().filter(|_| vector.model == model) {
+            vectors.insert(number, vector);
+        }
+    }
+    Ok(vectors)
+}
+
+/// Asks for vectors and keeps them, in a task of its own. What is not learned now is missed, and learned, again.
+fn learn(node: &Arc<Node>, entity: EntityKey, texts: Vec<(MemoryId, Millis, String)>) {
+    let Some(embeddings) = node.ports.embeddings.clone() else { return };
+    // One at a time in the node: it is never urgent.
+    let Ok(place) = Arc::clone(&node.drawing.learning).try_acquire_owned() else { return };
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let _place = place;
+        let asked = embeddings.embed(texts.iter().map(|(_, _, text)| text.clone()).collect());
+        let stopping = node.stopping.clone();
+        let vectors = match stopping.run_until_cancelled(asked).await {
+            Some(Ok(vectors)) if vectors.len() == texts.len() => vectors,
+            Some(Ok(_)) => return tracing::warn!("an embeddings endpoint answered with another number of vectors"),
+            Some(Err(error)) => {
+                return tracing::warn!(error, "memories could not be embedded; tried again when missed");
+            }
+            None => return,
+        };
+        let model = embeddings.model().to_owned();
+        let learned = texts.into_iter().zip(vectors);
+        let learned = learned.map(|((id, of, _), numbers)| (id, Vector { model: model.clone(), of, numbers }));
+        let command = Command::Learn(learned.collect());
+        if let Err(refusal) = node.memories(entity, command, Circumstances::default()).await {
+            tracing::warn!(?entity, %refusal, "vectors could not be kept; made again when missed");
+        }
+    });
+}

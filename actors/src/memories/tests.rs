@@ -1,0 +1,157 @@
+//! Decisions as data.
+
+use super::extract::{Fact, facts};
+use super::*;
+use crate::codec;
+use crate::limits;
+use crate::machine::sim::Sim;
+
+const NOW: Millis = Millis(1_763_000_000_000);
+
+fn contact(at: u64) -> Subject {
+    Subject::Contact(ContactId::new(NOW.plus(at), Address([2; 10])))
+}
+
+fn nobody() -> Sim<Memories> {
+    Sim::new(contact(0).entity(Address([1; 10])), NOW)
+}
+
+fn source(number: u64) -> MessageId {
+    MessageId::new(NOW, Address([3; 10]), number)
+}
+
+fn remember(sim: &mut Sim<Memories>, subject: Subject, edits: Vec<Edit>, said: u64) -> Result<Vec<Outcome>, Rejection> {
+    match sim.run(&Command::Remember { subject, edits, source: Some(source(said)) }) {
+        Ok(Reply::Remembered(outcomes)) => Ok(outcomes),
+        Ok(other) => panic!("{other:?}"),
+        Err(rejection) => Err(rejection),
+    }
+}
+
+fn said(sim: &mut Sim<Memories>, text: &str, number: u64) -> Vec<Outcome> {
+    let edits = facts(text).into_iter().map(Edit::Keep).collect();
+    remember(sim, contact(0), edits, number).unwrap()
+}
+
+fn texts(sim: &Sim<Memories>) -> Vec<String> {
+    let rows = sim.rows.iter().filter(|((table, _), _)| *table == MEMORIES);
+    rows.map(|(_, bytes)| codec::decode::<Memory>(bytes).unwrap().text).collect()
+}
+
+fn forget_all(sim: &mut Sim<Memories>, subject: &Subject, for_good: bool) -> usize {
+    let command = Command::ForgetAll { subject: subject.clone(), for_good };
+    (1..).find(|_| sim.run(&command) == Ok(Reply::Left(0))).unwrap()
+}
+
+#[test]
+fn a_newer_statement_replaces_the_one_that_it_contradicts() {
+    let mut sim = nobody();
+    let first = said(&mut sim, "I live in Porto. I like tea. I am allergic to nuts.", 1);
+    assert!(first.iter().all(|outcome| matches!(outcome, Outcome::Created(_))));
+    sim.now = NOW.plus(5);
+    let second = said(&mut sim, "I moved to Oslo, and I hate tea. I am allergic to milk", 2);
+    let [Outcome::Updated(lives), Outcome::Updated(_), Outcome::Created(_)] = &second[..] else { panic!("{second:?}") };
+    assert_eq!((lives.id.number, lives.source, lives.updated_at), (1, Some(source(2)), Some(NOW.plus(5))));
+    assert_eq!(texts(&sim), ["I moved to Oslo", "I hate tea", "I am allergic to nuts", "I am allergic to milk"]);
+    assert_eq!(sim.state.as_ref().unwrap().count, 4);
+}
+
+#[test]
+fn what_is_known_is_not_remembered_twice_and_a_second_attempt_finds_its_own_work() {
+    let mut sim = nobody();
+    said(&mut sim, "My name is Ana", 1);
+    let before = sim.seq;
+    let again = said(&mut sim, "My name is Ana", 2);
+    assert!(matches!(again[..], [Outcome::Known(_)]));
+    let repeated = said(&mut sim, "My name is Ana", 1);
+    assert!(matches!(repeated[..], [Outcome::Created(_)]), "its outcome was not known");
+    assert_eq!(sim.seq, before);
+}
+
+#[test]
+fn what_was_said_earlier_and_comes_later_replaces_nothing() {
+    let mut sim = nobody();
+    said(&mut sim, "I live in Oslo", 7);
+    let late = said(&mut sim, "I live in Porto", 6);
+    assert!(matches!(late[..], [Outcome::Known(_)]));
+    assert_eq!(texts(&sim), ["I live in Oslo"]);
+    said(&mut sim, "I live in Rome", 8);
+    assert_eq!(texts(&sim), ["I live in Rome"]);
+}
+
+#[test]
+fn a_model_changes_and_drops_what_there_is() {
+    let mut sim = nobody();
+    let keep = |text: &str| Edit::text_as_it_is(text);
+    remember(&mut sim, contact(0), vec![keep("Likes tea"), keep("Lives in Porto"), keep("likes TEA ")], 1).unwrap();
+    let edits =
+        vec![Edit::Change(1, "Likes coffee".to_owned()), Edit::Drop(2), Edit::Drop(9), Edit::Change(2, "x".to_owned())];
+    let outcomes = remember(&mut sim, contact(0), edits, 2).unwrap();
+    assert!(matches!(outcomes[..], [Outcome::Updated(_), Outcome::Gone(2), Outcome::Gone(9), ..]));
+    assert!(texts(&sim).contains(&"Likes coffee".to_owned()));
+    // What was dropped may be said again, and is another memory.
+    let again = remember(&mut sim, contact(0), vec![keep("Lives in Porto")], 3).unwrap();
+    assert!(matches!(&again[..], [Outcome::Created(memory)] if memory.id.number > 2));
+}
+
+#[test]
+fn the_oldest_make_room_for_new_ones() {
+    let mut sim = nobody();
+    for n in 0..(limits::MEMORIES + 40) / 20 {
+        let edits = (0..20).map(|m| Edit::text_as_it_is(&format!("fact {n} {m}"))).collect();
+        remember(&mut sim, contact(0), edits, 1).unwrap();
+    }
+    let texts = texts(&sim);
+    assert_eq!((texts.len(), sim.state.as_ref().unwrap().count), (limits::MEMORIES, limits::MEMORIES as u64));
+    assert_eq!((texts[0].as_str(), sim.rows.len()), ("fact 2 0", 2 * limits::MEMORIES));
+}
+
+#[test]
+fn what_is_forgotten_leaves_nothing() {
+    let mut sim = nobody();
+    let outcomes = said(&mut sim, "My name is Ana. I live in Porto.", 1);
+    let id = outcomes[0].memory().unwrap().id;
+    let vector = Vector { model: "m".to_owned(), of: NOW, numbers: vec![0.5, -1.0] };
+    sim.run(&Command::Learn(vec![(id, vector.clone())])).unwrap();
+    assert_eq!(sim.rows.len(), 5);
+    let other = MemoryId::new(NOW.plus(1), id.entity, id.number);
+    assert_eq!(sim.run(&Command::Forget { id: other }), Err(Rejection::NotFound));
+    sim.run(&Command::Forget { id }).unwrap();
+    assert_eq!(sim.run(&Command::Forget { id }), Err(Rejection::NotFound));
+    sim.run(&Command::Learn(vec![(id, vector)])).unwrap();
+    assert_eq!(sim.rows.len(), 2, "and what comes late is not kept");
+    forget_all(&mut sim, &contact(0), false);
+    assert!(sim.rows.is_empty());
+    said(&mut sim, "My name is Ana", 2);
+    for (_, bytes) in &sim.log {
+        assert!(!String::from_utf8_lossy(bytes).contains("Ana"), "its log never says what it was");
+    }
+}
+
+#[test]
+fn nothing_is_remembered_of_somebody_who_was_erased_and_somebody_new_begins_afresh() {
+    let mut sim = nobody();
+    let many = |n: usize| (0..n).map(|n| Edit::text_as_it_is(&format!("{n}"))).collect::<Vec<_>>();
+    remember(&mut sim, contact(0), many(600), 1).unwrap();
+    let fact = || vec![Edit::Keep(Fact { text: "late".to_owned(), slot: "x".to_owned() })];
+    assert_eq!(remember(&mut sim, contact(1), fact(), 2), Err(Rejection::Busy), "the former one goes first");
+    assert_eq!(forget_all(&mut sim, &contact(0), true), 3);
+    assert!(sim.rows.is_empty());
+    assert_eq!(remember(&mut sim, contact(0), fact(), 3), Err(Rejection::NotFound));
+    let new = remember(&mut sim, contact(1), fact(), 4).unwrap();
+    assert_eq!(new[0].memory().unwrap().id.number, 601, "numbers are not used again");
+    assert_eq!(remember(&mut sim, contact(0), fact(), 5), Err(Rejection::NotFound));
+    forget_all(&mut sim, &contact(0), true);
+    assert_eq!(texts(&sim), ["late"], "the former one's end is not the new one's");
+    // Two lives that end one after the other, the first not cleaned up yet.
+    forget_all(&mut sim, &contact(2), true);
+    assert!(sim.rows.is_empty());
+    assert_eq!(remember(&mut sim, contact(2), fact(), 6), Err(Rejection::NotFound));
+}
+
+#[test]
+fn somebody_who_was_erased_before_anything_was_remembered_is_not_remembered_later() {
+    let mut sim = nobody();
+    forget_all(&mut sim, &contact(0), true);
+    assert_eq!(remember(&mut sim, contact(0), vec![Edit::text_as_it_is("late")], 1), Err(Rejection::NotFound));
+}

@@ -1,0 +1,223 @@
+//! Memories are drawn from what was said, once, whatever fails and whoever ends meanwhile; and found again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actors::agent::{Completion, Models, NoModels, Prompt, Said};
+use actors::conversation::{Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Usage};
+use actors::directory::Circumstances;
+use actors::id::{ContactId, ConversationId, EntityKey};
+use actors::memories::recall::{Embeddings, all, recall, search};
+use actors::memories::{self, Memory, Subject};
+use actors::message::{Content, NewMessage};
+use actors::node::Node;
+use actors::ports::Ports;
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::store::memory::MemoryStore;
+use futures_util::future::BoxFuture;
+use tokio::time::sleep;
+
+use crate::support::*;
+
+const NONE: Circumstances = Circumstances { key: None, trace: None };
+
+fn ana() -> Subject {
+    Subject::Contact(ContactId::new(NOW, actors::id::Address([9; 10])))
+}
+
+/// A contact says this, and it shall be remembered.
+fn said(e: EntityKey, agent: &str, texts: &[&str]) -> Command {
+    let Subject::Contact(contact) = ana() else { unreachable!() };
+    let origin = Origin::Api { channel: "shop".to_owned(), contact, agent: agent.to_owned() };
+    let id = ConversationId::new(NOW, e.id);
+    let opening = Opening { id, origin, owner: None, details: Details::default() };
+    let message = |text: &&str| {
+        let content = Arc::new(Content { memories: true, ..content(text) });
+        NewMessage { content, parent: None, review_millis: None }
+    };
+    let messages = texts.iter().map(message).collect();
+    Command::Post(Post { opening: Some(opening), expected: None, messages, turn: None })
+}
+
+async fn remembered(node: &Node) -> Vec<Memory> {
+    all(node, ana().entity(WORKSPACE), &ana()).await.unwrap()
+}
+
+async fn texts_of(node: &Node) -> Vec<String> {
+    remembered(node).await.into_iter().map(|memory| memory.text).collect()
+}
+
+/// The events about memories of a conversation, by name.
+async fn told(node: &Node, e: EntityKey) -> Vec<&'static str> {
+    let names = log(node, e).await.into_iter().filter_map(|record| record.event.name());
+    names.filter(|name| name.starts_with("memory.")).collect()
+}
+
+fn on(store: impl actors::store::Store, clock: &Arc<TokioClock>, ports: Ports) -> Arc<Node> {
+    let clock: Arc<TokioClock> = Arc::clone(clock);
+    Node::start(Arc::new(store), clock, entropy(), ports)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_is_remembered_after_the_commit_and_told_in_the_log() {
+    let node = on(MemoryStore::default(), &TokioClock::start(), Ports::default());
+    let e = entity(1);
+    node.conversation(e, said(e, "bot", &["My name is Ana. I live in Porto"]), NONE).await.unwrap();
+    settle().await;
+    assert_eq!(texts_of(&node).await, ["My name is Ana", "I live in Porto"]);
+    node.conversation(e, said(e, "bot", &["hm", "I moved to Oslo"]), NONE).await.unwrap();
+    settle().await;
+    assert_eq!(texts_of(&node).await, ["My name is Ana", "I moved to Oslo"]);
+    assert_eq!(told(&node, e).await, ["memory.created", "memory.created", "memory.updated"]);
+    assert_eq!(node.state::<Conversation>(e).await.unwrap().unwrap().remembering, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_that_ended_left_undone_is_done_by_the_next_and_told_once() {
+    for seed in 0..16 {
+        let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
+        let clock = TokioClock::start();
+        let start = || {
+            let store: Arc<FaultyStore<MemoryStore>> = Arc::clone(&store);
+            let clock: Arc<TokioClock> = Arc::clone(&clock);
+            Node::start(store, clock, entropy(), Ports::default())
+        };
+        let mut node = start();
+        let e = entity(1);
+        store.set_rates(Rates { unanswered: 150, late: 100, refused: 150, competed: 50, unread: 20 });
+        for n in 0..6 {
+            let text = format!("My thing {n} is {n}. I live in Town{n}");
+            while node.conversation(e, said(e, "bot", &[&text]), key(n, n)).await.is_err() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            if n % 2 == seed % 2 {
+                node = start();
+            }
+        }
+        for _ in 0..600 {
+            sleep(Duration::from_secs(10)).await;
+            let state = node.state::<Conversation>(e).await;
+            if state.is_ok_and(|state| state.unwrap().remembering.is_none()) {
+                break;
+            }
+        }
+        store.calm();
+        node = start();
+        assert_eq!(node.state::<Conversation>(e).await.unwrap().unwrap().remembering, None, "seed {seed}");
+        let texts: BTreeSet<_> = texts_of(&node).await.into_iter().collect();
+        let things = (0..6).map(|n| format!("My thing {n} is {n}")).chain(["I live in Town5".to_owned()]);
+        assert_eq!(texts, things.collect(), "seed {seed}");
+        let mut made = BTreeSet::new();
+        for record in log(&node, e).await {
+            if let Event::MemoryNoted(note) = record.event
+                && note.created
+            {
+                assert!(made.insert(note.memory), "seed {seed}: {} is told to be made once", note.memory);
+            }
+        }
+        assert_eq!(made.len(), 7, "seed {seed}");
+    }
+}
+
+/// A model that draws memories, or fails.
+struct Drawer {
+    answer: Result<String, ()>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Models for Drawer {
+    fn complete(&self, prompt: Prompt) -> BoxFuture<'_, Completion> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        assert!(prompt.messages[1].text.contains("The person said"), "{prompt:?}");
+        let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "m".to_owned() };
+        let failure = || Failure { code: "upstream_error".to_owned(), detail: String::new() };
+        Box::pin(async move {
+            let said = |text| Said { replies: vec![text], calls: Vec::new(), usage };
+            self.answer.clone().map(said).map_err(|()| failure())
+        })
+    }
+}
+
+async fn with_model(answer: Result<&str, ()>) -> (Arc<Node>, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let drawer = Drawer { answer: answer.map(str::to_owned), asked: Arc::clone(&asked) };
+    let node = on(MemoryStore::default(), &TokioClock::start(), Ports::from(Arc::new(drawer)));
+    make_agent(&node, remote()).await;
+    (node, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_with_a_model_draws_in_its_own_words() {
+    let (node, asked) = with_model(Ok("NEW: Is called Ana\nNEW: Sells boats")).await;
+    let e = entity(1);
+    node.conversation(e, said(e, "bot", &["I am Ana", "my job is selling boats"]), NONE).await.unwrap();
+    settle().await;
+    assert_eq!(texts_of(&node).await, ["Is called Ana", "Sells boats"]);
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "all that waits is one question");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_fails_again_and_again_is_done_without() {
+    let (node, asked) = with_model(Err(())).await;
+    let e = entity(1);
+    node.conversation(e, said(e, "bot", &["My name is Ana"]), NONE).await.unwrap();
+    settle().await;
+    assert_eq!(texts_of(&node).await, [""; 0]);
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(texts_of(&node).await, ["My name is Ana"]);
+    assert_eq!((asked.load(Ordering::SeqCst), told(&node, e).await), (3, vec!["memory.created"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_somebody_who_was_erased_nothing_is_remembered_late() {
+    let node = on(MemoryStore::default(), &TokioClock::start(), Ports::default());
+    let entity_of_ana = ana().entity(WORKSPACE);
+    let forget = memories::Command::ForgetAll { subject: ana(), for_good: true };
+    node.memories(entity_of_ana, forget, NONE).await.unwrap();
+    let e = entity(1);
+    node.conversation(e, said(e, "bot", &["My name is Ana"]), NONE).await.unwrap();
+    settle().await;
+    assert_eq!((texts_of(&node).await, told(&node, e).await), (vec![], vec![]));
+    assert_eq!(node.state::<Conversation>(e).await.unwrap().unwrap().remembering, None);
+}
+
+/// What texts mean, by a few words that stand for one another.
+struct Meanings;
+
+impl Embeddings for Meanings {
+    fn model(&self) -> &'static str {
+        "meanings"
+    }
+
+    fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, String>> {
+        let meanings = [["dog", "pet", "puppy"], ["sea", "ocean", "beach"], ["bread", "bakery", "loaf"]];
+        let vector = move |text: &String| {
+            let has = |words: &[&str; 3]| words.iter().filter(|word| text.contains(**word)).count() as f32;
+            meanings.iter().map(has).collect()
+        };
+        Box::pin(async move { Ok(texts.iter().map(vector).collect()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn memories_are_found_by_what_they_mean_once_that_is_learned() {
+    let ports = Ports { embeddings: Some(Arc::new(Meanings)), ..Ports::from(Arc::new(NoModels)) };
+    let node = on(MemoryStore::default(), &TokioClock::start(), ports);
+    let e = entity(1);
+    let words = ["I like my dog", "I love the ocean", "I hate stale bread"];
+    node.conversation(e, said(e, "bot", &words), NONE).await.unwrap();
+    settle().await;
+    let entity = ana().entity(WORKSPACE);
+    let asked = async || {
+        let found = search(&node, entity, &ana(), "any pet?", 5).await.unwrap();
+        found.into_iter().map(|(memory, _)| memory.text).collect::<Vec<_>>()
+    };
+    assert_eq!(asked().await, [""; 0], "no word of it stands there, and nothing is learned yet");
+    settle().await;
+    assert_eq!(asked().await, ["I like my dog"]);
+    let state = node.state::<Conversation>(e).await.unwrap().unwrap();
+    let told = recall(&node, e, &state, "a pet", 2).await.unwrap();
+    assert_eq!(told.iter().map(|told| told.text.as_str()).collect::<Vec<_>>(), ["I like my dog", "I love the ocean"]);
+}

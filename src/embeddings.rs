@@ -1,0 +1,204 @@
+//! What texts mean, asked of an endpoint that speaks the embeddings protocol (`POST {url}/embeddings`).
+//!
+//! One bounded exchange without a second try: whoever asks has something to fall back on, and asks again another time.
+//! The address is an operator's setting and may be private. What the endpoint says when it refuses is not repeated.
+
+use std::time::Duration;
+
+use actors::memories::recall::Embeddings;
+use bytes::BytesMut;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, header};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+use serde::{Deserialize, Serialize};
+
+use crate::config::EmbeddingsConfig;
+
+/// Resolving, connecting and the TLS handshake together.
+const CONNECT: Duration = Duration::from_secs(5);
+/// One exchange; a batch of texts takes a small model on a slow machine some seconds.
+const WITHIN: Duration = Duration::from_secs(30);
+/// An answer's body: 64 vectors of 4,096 numbers in text, twice over.
+const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// The longest vector.
+const MAX_NUMBERS: usize = 8_192;
+
+/// The client could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddingsError {
+    /// The cryptography provider cannot do any TLS version.
+    #[error("TLS cannot be configured: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The client refused its settings.
+    #[error("the HTTP client cannot be made: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The URL has no path to go on from.
+    #[error("the embeddings URL cannot be used")]
+    Url,
+    /// The key cannot be sent in a header.
+    #[error("the embeddings API key cannot be sent in a header")]
+    ApiKey,
+}
+
+/// Calls of one embeddings endpoint.
+pub struct Endpoint {
+    client: Client,
+    url: Url,
+    model: String,
+    authorization: Option<HeaderValue>,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint").field("url", &self.url.as_str()).field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+struct Asked<'a> {
+    model: &'a str,
+    input: &'a [String],
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    data: Vec<Embedded>,
+}
+
+#[derive(Deserialize)]
+struct Embedded {
+    #[serde(default)]
+    index: usize,
+    embedding: Vec<f32>,
+}
+
+impl Endpoint {
+    /// A client of the endpoint that is configured.
+    ///
+    /// # Errors
+    /// When TLS or the client cannot be configured, or the settings cannot be used.
+    pub fn new(config: &EmbeddingsConfig) -> Result<Self, EmbeddingsError> {
+        let client = Client::builder()
+            .tls_backend_preconfigured(crate::tls::client()?)
+            .http1_only()
+            .connect_timeout(CONNECT)
+            .timeout(WITHIN)
+            .redirect(Policy::none())
+            .no_proxy()
+            .retry(reqwest::retry::never())
+            .user_agent(crate::USER_AGENT)
+            .build()?;
+        let mut url = Url::parse(&config.url).map_err(|_| EmbeddingsError::Url)?;
+        url.path_segments_mut().map_err(|()| EmbeddingsError::Url)?.pop_if_empty().push("embeddings");
+        let authorization = config.api_key.as_ref().map(|key| {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))?;
+            value.set_sensitive(true);
+            Ok::<_, header::InvalidHeaderValue>(value)
+        });
+        let authorization = authorization.transpose().map_err(|_| EmbeddingsError::ApiKey)?;
+        Ok(Self { client, url, model: config.model.clone(), authorization })
+    }
+
+    async fn ask(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, String> {
+        let body =
+            serde_json::to_vec(&Asked { model: &self.model, input: texts }).map_err(|error| error.to_string())?;
+        let mut request =
+            self.client.post(self.url.clone()).header(header::CONTENT_TYPE, "application/json").body(body);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization.clone());
+        }
+        let mut response = request.send().await.map_err(|error| error.without_url().to_string())?;
+        if !response.status().is_success() {
+            return Err(format!("the endpoint answered {}", response.status().as_u16()));
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|_| "the answer broke off".to_owned())? {
+            if body.len() + chunk.len() > ANSWER_BYTES {
+                return Err(format!("the answer is larger than {ANSWER_BYTES} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        vectors(&body, texts.len())
+    }
+}
+
+/// The vectors of an answer, in the order of the texts.
+fn vectors(body: &[u8], texts: usize) -> Result<Vec<Vec<f32>>, String> {
+    let answered: Answered = serde_json::from_slice(body).map_err(|_| "the answer holds no vectors".to_owned())?;
+    let mut data = answered.data;
+    data.sort_by_key(|embedded| embedded.index);
+    let vectors: Vec<Vec<f32>> = data.into_iter().map(|embedded| embedded.embedding).collect();
+    let numbers = vectors.first().map_or(0, Vec::len);
+    let fine = |vector: &Vec<f32>| vector.len() == numbers && vector.iter().all(|number| number.is_finite());
+    if vectors.len() != texts || !(1..=MAX_NUMBERS).contains(&numbers) || !vectors.iter().all(fine) {
+        return Err("the answer's vectors are not one for each text and all of one length".to_owned());
+    }
+    Ok(vectors)
+}
+
+impl Embeddings for Endpoint {
+    fn model(&self) -> &str {
+        &self.model
+    }
+
+    fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, String>> {
+        Box::pin(async move { self.ask(&texts).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Json;
+    use axum::routing::post;
+    use serde_json::{Value, json};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Secret;
+
+    /// An endpoint that answers with what `answer` makes of the request.
+    async fn endpoint(answer: fn(&Value) -> (u16, Value)) -> Endpoint {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let handler = async move |headers: http::HeaderMap, Json(body): Json<Value>| {
+            assert_eq!(headers["authorization"], "Bearer a-key");
+            assert_eq!(body["model"], "m");
+            let (status, body) = answer(&body);
+            (http::StatusCode::from_u16(status).unwrap(), Json(body))
+        };
+        let router = axum::Router::new().route("/v1/embeddings", post(handler));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let api_key = Some(Secret::new("a-key"));
+        Endpoint::new(&EmbeddingsConfig { url, model: "m".to_owned(), api_key }).unwrap()
+    }
+
+    async fn embed(answer: fn(&Value) -> (u16, Value)) -> Result<Vec<Vec<f32>>, String> {
+        endpoint(answer).await.embed(vec!["one".to_owned(), "two".to_owned()]).await
+    }
+
+    #[tokio::test]
+    async fn vectors_come_in_the_order_of_the_texts_whatever_order_they_are_answered_in() {
+        let answer = |_: &Value| {
+            (200, json!({"data": [{"index": 1, "embedding": [0.5, 2]}, {"index": 0, "embedding": [1, -1.25]}]}))
+        };
+        assert_eq!(embed(answer).await, Ok(vec![vec![1.0, -1.25], vec![0.5, 2.0]]));
+    }
+
+    #[tokio::test]
+    async fn whatever_is_no_vector_for_each_text_is_refused_in_words_of_ours() {
+        for (answer, words) in [
+            ((|_| (500, json!({"error": "secret"}))) as fn(&Value) -> _, "answered 500"),
+            (|_| (302, json!({})), "answered 302"),
+            (|_| (200, json!({"data": []})), "one for each text"),
+            (|_| (200, json!({"data": [{"embedding": [1]}, {"index": 1, "embedding": [1, 2]}]})), "one for each text"),
+            (|_| (200, json!({"data": [{"embedding": []}, {"index": 1, "embedding": []}]})), "one for each text"),
+            (|_| (200, json!({"data": [{"embedding": ["x"]}]})), "holds no vectors"),
+            (|_| (200, json!({"data": [{"embedding": [1e39]}, {"embedding": [1]}]})), "holds no vectors"),
+            (|_| (200, json!("secret")), "holds no vectors"),
+        ] {
+            let error = embed(answer).await.unwrap_err();
+            assert!(error.contains(words) && !error.contains("secret"), "{error}");
+        }
+    }
+}

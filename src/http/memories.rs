@@ -1,0 +1,313 @@
+//! What is remembered of contacts and owners.
+
+use actors::contact::{self, Contact};
+use actors::directory::Answer;
+use actors::id::{ContactId, EntityKey, MemoryId};
+use actors::memories::recall::{all, search as search_memories};
+use actors::memories::{self, Command, Edit, MEMORIES, Memory, Reply, Subject};
+use actors::store::Order;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::answer::{ignoring, json, located, replayed};
+use super::body::JsonBytes;
+use super::caller::{Allowed, Caller, Read, Write};
+use super::contacts::contact_not_found;
+use super::context::RequestContext;
+use super::context::render::internal_error;
+use super::idempotency::without_key;
+use super::incoming::Incoming;
+use super::paging::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
+use super::problem::{Fault, Problem};
+use super::query::Query;
+use super::refusal::{problem_of, store_problem};
+use crate::app::App;
+use crate::json::fields::{Fields, Length};
+use crate::json::report::Report;
+use crate::wire::memory::memory_view;
+
+/// The longest memory, in characters.
+pub const MAX_TEXT_CHARS: usize = memories::model::TEXT_CHARS;
+/// The longest question, in characters.
+pub const MAX_QUERY_CHARS: usize = 1_000;
+/// The longest id of an owner, in characters.
+const MAX_OWNER_CHARS: usize = 255;
+
+fn memory_not_found() -> Problem {
+    Problem::not_found("memory_not_found", "there is no such memory")
+}
+
+/// A contact of the caller's workspace, as whom memories are of.
+async fn contact(app: &App, caller: &Caller, id: &str) -> Result<Subject, Problem> {
+    let id = ContactId::parse(id).ok_or_else(contact_not_found)?;
+    let entity = EntityKey::contact(caller.address, id.address);
+    let state: Option<contact::State> = app.node().state::<Contact>(entity).await.map_err(store_problem)?;
+    let there = state.is_some_and(|state| state.id == id && state.erased_at.is_none());
+    if there { Ok(Subject::Contact(id)) } else { Err(contact_not_found()) }
+}
+
+/// `GET /contacts/{id}/memories`.
+pub(super) async fn of_contact(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<Response, Problem> {
+    let list = format!("contacts/{}/{id}/memories", caller.workspace);
+    let request = PageRequest::from_query(&query, &list)?;
+    let subject = contact(&app, &caller, &id).await?;
+    page(&app, &caller, &subject, &request).await.map(|page| shown(&page, &subject, &list, &context))
+}
+
+/// `GET /memories?contactId=` or `?ownerId=`.
+pub(super) async fn list(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    query: Query,
+) -> Result<Response, Problem> {
+    let given = |name| query.get(name).filter(|value| !value.is_empty());
+    let whose = Whose::of(given("contactId"), given("ownerId"), ["?contactId", "?ownerId"])?;
+    let list = format!("memories/{}/{whose:?}", caller.workspace);
+    let request = PageRequest::from_query(&query, &list)?;
+    let subject = whose.subject(&app, &caller).await?;
+    page(&app, &caller, &subject, &request).await.map(|page| shown(&page, &subject, &list, &context))
+}
+
+fn shown(page: &Page<Memory>, subject: &Subject, list: &str, context: &RequestContext) -> Response {
+    let data = page.data.iter().map(|memory| memory_view(memory, subject, None)).collect();
+    Page { data, next: page.next.clone() }.into_response(list, &context.uri)
+}
+
+/// One page of what is remembered of somebody, in the order it was.
+async fn page(app: &App, caller: &Caller, subject: &Subject, request: &PageRequest) -> Result<Page<Memory>, Problem> {
+    let mut all = all(app.node(), subject.entity(caller.address), subject).await.map_err(store_problem)?;
+    if request.order == Order::Desc {
+        all.reverse();
+    }
+    let behind = |memory: &Memory| match (request.seq(), request.order) {
+        (None, _) => true,
+        (Some(at), Order::Asc) => memory.id.number > at,
+        (Some(at), Order::Desc) => memory.id.number < at,
+    };
+    let mut data: Vec<Memory> = all.into_iter().filter(behind).take(request.limit + 1).collect();
+    let more = data.len() > request.limit;
+    data.truncate(request.limit);
+    let next = data.last().filter(|_| more).map(|memory| memory.id.number.to_be_bytes().to_vec());
+    Ok(Page { data, next })
+}
+
+/// Whom a request names, before it is known whether they are there.
+#[derive(Debug)]
+enum Whose {
+    Contact(String),
+    Owner(String),
+}
+
+impl Whose {
+    fn of(contact: Option<&str>, owner: Option<&str>, pointers: [&'static str; 2]) -> Result<Self, Problem> {
+        match (contact, owner) {
+            (Some(contact), None) => Ok(Self::Contact(contact.to_owned())),
+            (None, Some(owner)) => Ok(Self::Owner(owner.to_owned())),
+            (Some(_), Some(_)) => {
+                Err(Problem::fault(pointers[1], "invalid_request", "give contactId or ownerId, not both"))
+            }
+            (None, None) => {
+                let message = "contactId or ownerId is required";
+                Err(Problem::invalid(pointers.map(|pointer| Fault::new(pointer, "required", message)).into()))
+            }
+        }
+    }
+
+    async fn subject(&self, app: &App, caller: &Caller) -> Result<Subject, Problem> {
+        match self {
+            Self::Contact(id) => contact(app, caller, id).await,
+            Self::Owner(owner) => Ok(Subject::Owner(owner.clone())),
+        }
+    }
+}
+
+/// `POST /contacts/{id}/memories`.
+pub(super) async fn add(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
+    let with = incoming.circumstances(&context, "memories");
+    let mut fields = incoming.fields();
+    let text = required_text(&mut fields, "text", MAX_TEXT_CHARS, &mut incoming.report);
+    fields.finish(&mut incoming.report);
+    let ignored = incoming.report.check()?;
+    let subject = contact(&app, &caller, &id).await?;
+    let entity = subject.entity(caller.address);
+    let edits = vec![Edit::text_as_it_is(&text)];
+    let command = Command::Remember { subject: subject.clone(), edits, source: None };
+    let (memory, created, replay) = match app.node().memories(entity, command, with).await {
+        Ok(Answer::Done(Reply::Remembered(outcomes))) => {
+            let outcome = outcomes.into_iter().next().ok_or_else(internal_error)?;
+            let created = matches!(outcome, memories::Outcome::Created(_));
+            (outcome.memory().cloned().ok_or_else(internal_error)?, created, false)
+        }
+        Ok(Answer::Done(_)) => return Err(internal_error()),
+        Ok(Answer::Repeat { first, .. }) => (remembered_before(&app, entity, first).await?, true, true),
+        Err(refusal) => return Err(problem_of(refusal, rejected)),
+    };
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let response = ignoring(json(status, &memory_view(&memory, &subject, None)), &ignored);
+    let response = located(response, &format!("/contacts/{id}/memories/{}", memory.id));
+    Ok(if replay { replayed(response) } else { response })
+}
+
+fn required_text(fields: &mut Fields<'_>, name: &'static str, longest: usize, report: &mut Report) -> String {
+    let Some(value) = fields.required(report, name) else { return String::new() };
+    let Some(text) = value.string(report, Length::chars(0, longest)) else { return String::new() };
+    let text = text.trim();
+    if text.is_empty() {
+        report.fault(&value.path, "required", format!("{name} must not be blank"));
+    }
+    text.to_owned()
+}
+
+fn rejected(rejection: memories::Rejection) -> Problem {
+    match rejection {
+        memories::Rejection::NotFound => contact_not_found(),
+        memories::Rejection::Busy => {
+            Problem::unavailable("contended", "somebody who had this identifier before is still being erased", 1)
+        }
+    }
+}
+
+/// The memory that a key made. Its text is not in the log: once it is forgotten, no retry brings it back.
+async fn remembered_before(app: &App, entity: EntityKey, first: u64) -> Result<Memory, Problem> {
+    let node = app.node();
+    let events = node.events::<memories::Memories>(entity, (first, first), Order::Asc, 1).await;
+    let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(internal_error)?;
+    let memories::Event::Remembered { number, .. } = event.event else { return Err(internal_error()) };
+    find(app, entity, number).await?.ok_or_else(memory_not_found)
+}
+
+async fn find(app: &App, entity: EntityKey, number: u64) -> Result<Option<Memory>, Problem> {
+    let key = Bytes::copy_from_slice(&number.to_be_bytes());
+    let row = app.node().row(entity, MEMORIES, key).await.map_err(store_problem)?;
+    row.map(|row| actors::codec::decode(&row)).transpose().map_err(store_problem)
+}
+
+/// A memory of a contact, by both ids.
+async fn one(app: &App, caller: &Caller, id: &str, memory: &str) -> Result<(Subject, Memory), Problem> {
+    let subject = contact(app, caller, id).await?;
+    let memory = MemoryId::parse(memory).ok_or_else(memory_not_found)?;
+    let entity = subject.entity(caller.address);
+    let found =
+        find(app, entity, memory.number).await?.filter(|found| found.id == memory && memory.entity == entity.id);
+    Ok((subject, found.ok_or_else(memory_not_found)?))
+}
+
+/// `GET /contacts/{id}/memories/{memoryId}`.
+pub(super) async fn get(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    Path((id, memory)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let (subject, memory) = one(&app, &caller, &id, &memory).await?;
+    Ok(json(StatusCode::OK, &memory_view(&memory, &subject, None)))
+}
+
+/// `DELETE /contacts/{id}/memories/{memoryId}`.
+pub(super) async fn forget(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path((id, memory)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let (subject, memory) = one(&app, &caller, &id, &memory).await?;
+    let command = Command::Forget { id: memory.id };
+    let forgotten = app.node().memories(subject.entity(caller.address), command, without_key(&context)).await;
+    forgotten.map_err(|refusal| problem_of(refusal, |_| memory_not_found()))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE /contacts/{id}/memories`.
+pub(super) async fn forget_all_of_contact(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let subject = contact(&app, &caller, &id).await?;
+    forget_all(&app, &caller, &context, subject).await
+}
+
+/// `DELETE /memories?contactId=` or `?ownerId=`.
+pub(super) async fn forget_all_named(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    query: Query,
+) -> Result<StatusCode, Problem> {
+    let given = |name| query.get(name).filter(|value| !value.is_empty());
+    let whose = Whose::of(given("contactId"), given("ownerId"), ["?contactId", "?ownerId"])?;
+    let subject = whose.subject(&app, &caller).await?;
+    forget_all(&app, &caller, &context, subject).await
+}
+
+async fn forget_all(
+    app: &App,
+    caller: &Caller,
+    context: &RequestContext,
+    subject: Subject,
+) -> Result<StatusCode, Problem> {
+    let entity = subject.entity(caller.address);
+    loop {
+        let command = Command::ForgetAll { subject: subject.clone(), for_good: false };
+        match app.node().memories(entity, command, without_key(context)).await {
+            Ok(Answer::Done(Reply::Left(0))) => return Ok(StatusCode::NO_CONTENT),
+            Ok(Answer::Done(Reply::Left(_))) => {}
+            Ok(_) => return Err(internal_error()),
+            Err(refusal) => return Err(problem_of(refusal, rejected)),
+        }
+    }
+}
+
+/// `POST /memories/search`.
+pub(super) async fn search(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    context: RequestContext,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, Problem> {
+    let mut incoming = Incoming::unkeyed(&context, &bytes)?;
+    let mut fields = incoming.fields();
+    let report = &mut incoming.report;
+    let asked = required_text(&mut fields, "query", MAX_QUERY_CHARS, report);
+    let contact = fields.string(report, "contactId", Length::chars(1, MAX_OWNER_CHARS));
+    let owner = fields.string(report, "ownerId", Length::chars(1, MAX_OWNER_CHARS));
+    let most = i64::try_from(MAX_LIMIT).unwrap_or(i64::MAX);
+    let limit = fields.optional("limit").and_then(|value| value.integer(report, 1..=most));
+    let wrong = |name| report.faults.iter().any(|fault| fault.pointer == name);
+    let whose = Whose::of(contact.as_deref(), owner.as_deref(), ["/contactId", "/ownerId"]);
+    let whose = match whose {
+        Ok(whose) => Some(whose),
+        // One that is wrong in itself has said so.
+        Err(_) if wrong("/contactId") || wrong("/ownerId") => None,
+        Err(problem) => {
+            report.faults.extend(problem.faults);
+            None
+        }
+    };
+    fields.finish(report);
+    let ignored = incoming.report.check()?;
+    let subject = whose.ok_or_else(internal_error)?.subject(&app, &caller).await?;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT);
+    let entity = subject.entity(caller.address);
+    let found = search_memories(app.node(), entity, &subject, &asked, limit).await.map_err(store_problem)?;
+    let data = found.iter().map(|(memory, score)| memory_view(memory, &subject, Some(*score))).collect();
+    let page = Page { data, next: None };
+    Ok(ignoring(page.into_response("memories/search", &context.uri), &ignored))
+}

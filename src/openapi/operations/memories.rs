@@ -1,0 +1,104 @@
+//! Memories.
+
+use utoipa::openapi::HttpMethod::{Delete, Get, Post};
+
+use super::super::examples;
+use super::super::operation::Op;
+use super::super::shape::{named, text};
+use super::{READ, WRITE, id};
+
+const TAG: &str = "Memories";
+
+pub(super) fn operations() -> Vec<Op> {
+    vec![list_of_contact(), add(), forget_all_of_contact(), get(), forget(), list(), forget_all(), search()]
+}
+
+fn list_of_contact() -> Op {
+    let named_so = ("listContactMemories", "List a contact's memories");
+    Op::new(Get, "/api/v1/contacts/{id}/memories", named_so, TAG, READ, "In the order they were made.")
+        .path("id", "The contact.", id())
+        .paged()
+        .answers(200, "A page of memories.", named("MemoryPage"), &[])
+        .with_headers(&["Link"])
+        .refused(404, &["contact_not_found"])
+}
+
+fn add() -> Op {
+    let about = "Remembers a text. The same text again is the same memory.";
+    Op::new(Post, "/api/v1/contacts/{id}/memories", ("addMemory", "Remember something of a contact"), TAG, WRITE, about)
+        .path("id", "The contact.", id())
+        .keyed()
+        .body(named("MemoryNew"), "What to remember.", &[examples::MEMORY])
+        .answers(201, "It is remembered.", named("Memory"), &[])
+        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .answers(200, "It was remembered before.", named("Memory"), &[])
+        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .refused(400, &["too_long"])
+        .refused(404, &["contact_not_found", "memory_not_found"])
+        .refused(429, &["conversation_backlog"])
+        .refused(503, &["contended"])
+}
+
+fn forget_all_of_contact() -> Op {
+    let named_so = ("forgetContactMemories", "Forget what is remembered of a contact");
+    Op::new(Delete, "/api/v1/contacts/{id}/memories", named_so, TAG, WRITE, "The contact itself stays.")
+        .path("id", "The contact.", id())
+        .answers_nothing(204, "Nothing is remembered.")
+        .refused(404, &["contact_not_found"])
+        .refused(429, &["conversation_backlog"])
+        .refused(503, &["outcome_unknown", "contended"])
+}
+
+fn get() -> Op {
+    let path = "/api/v1/contacts/{id}/memories/{memory}";
+    Op::new(Get, path, ("getMemory", "Read a memory"), TAG, READ, "A memory as it is now.")
+        .path("id", "The contact.", id())
+        .path("memory", "The memory.", id())
+        .answers(200, "The memory.", named("Memory"), &[])
+        .refused(404, &["contact_not_found", "memory_not_found"])
+}
+
+fn forget() -> Op {
+    let path = "/api/v1/contacts/{id}/memories/{memory}";
+    Op::new(Delete, path, ("forgetMemory", "Forget a memory"), TAG, WRITE, "It is gone, and so is its text.")
+        .path("id", "The contact.", id())
+        .path("memory", "The memory.", id())
+        .answers_nothing(204, "It is forgotten.")
+        .refused(404, &["contact_not_found", "memory_not_found"])
+        .refused(429, &["conversation_backlog"])
+        .refused(503, &["outcome_unknown"])
+}
+
+fn whose(op: Op) -> Op {
+    op.query("contactId", "The contact. This or `ownerId`.", text(""))
+        .query("ownerId", "The owner of conversations. This or `contactId`.", text(""))
+        .refused(400, &["invalid_request", "invalid_query", "required"])
+        .refused(404, &["contact_not_found"])
+}
+
+fn list() -> Op {
+    let about = "What is remembered of a contact or an owner, in the order it was.";
+    whose(Op::new(Get, "/api/v1/memories", ("listMemories", "List memories"), TAG, READ, about))
+        .paged()
+        .answers(200, "A page of memories.", named("MemoryPage"), &[])
+        .with_headers(&["Link"])
+}
+
+fn forget_all() -> Op {
+    let about = "Forgets everything of a contact or an owner.";
+    whose(Op::new(Delete, "/api/v1/memories", ("forgetMemories", "Forget memories"), TAG, WRITE, about))
+        .answers_nothing(204, "Nothing is remembered.")
+        .refused(429, &["conversation_backlog"])
+        .refused(503, &["outcome_unknown", "contended"])
+}
+
+fn search() -> Op {
+    let about = "What is remembered that answers a question, the best first: by its words, and by what it means where the \
+                 server has an embeddings endpoint.";
+    Op::new(Post, "/api/v1/memories/search", ("searchMemories", "Search memories"), TAG, READ, about)
+        .body(named("MemoryQuestion"), "The question.", &[examples::MEMORY_QUESTION])
+        .answers(200, "Memories, in one page.", named("MemoryPage"), &[])
+        .with_headers(&["X-Ignored-Fields"])
+        .refused(400, &["too_short", "too_long", "out_of_range"])
+        .refused(404, &["contact_not_found"])
+}

@@ -1,0 +1,43 @@
+//! Memories.
+
+use utoipa::openapi::{RefOr, Schema};
+
+use super::super::shape::{Bounded as _, Members, integer, made_id, named, number, text, time};
+use super::{Component, page};
+use crate::http::memories::{MAX_QUERY_CHARS, MAX_TEXT_CHARS};
+use crate::http::paging::{DEFAULT_LIMIT, MAX_LIMIT};
+
+pub(super) fn schemas() -> Vec<Component> {
+    vec![
+        (
+            "MemoryNew",
+            Members::new("Something to remember.").must("text", text("What.").least(1).longest(MAX_TEXT_CHARS)).done(),
+        ),
+        ("Memory", memory()),
+        ("MemoryPage", page("A page of memories.", named("Memory"))),
+        ("MemoryQuestion", question()),
+    ]
+}
+
+fn memory() -> RefOr<Schema> {
+    Members::new("Something that is remembered of a contact or an owner.")
+        .must("id", made_id("The memory.", "mem_", 34))
+        .may("contactId", made_id("The contact, where it is one's.", "cont_", 26))
+        .may("ownerId", text("The owner, where it is one's."))
+        .must("text", text("What."))
+        .must("sourceMessageId", made_id("The message that it was last drawn from.", "msg_", 34).nullable())
+        .must("createdAt", time("When it was made."))
+        .must("updatedAt", time("When its text became what it is."))
+        .may("score", number("How well it answers the question; only the order means anything.", 0, None))
+        .done()
+}
+
+fn question() -> RefOr<Schema> {
+    let most = i64::try_from(MAX_LIMIT).ok();
+    Members::new("A question to what is remembered; of a contact or of an owner.")
+        .must("query", text("The question, or words of it.").least(1).longest(MAX_QUERY_CHARS))
+        .may("contactId", text("The contact.").least(1).nullable())
+        .may("ownerId", text("The owner.").least(1).nullable())
+        .may("limit", integer(&format!("How many at most; {DEFAULT_LIMIT} where it is not given."), 1, most).nullable())
+        .done()
+}

@@ -1,0 +1,163 @@
+//! What is remembered, through HTTP.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+fn texts(page: &Value) -> Vec<&str> {
+    page["data"].as_array().unwrap().iter().map(|memory| text(&memory["text"])).collect()
+}
+
+async fn contact(app: &TestApp) -> String {
+    let made = app.post("/api/v1/contacts").json(json!({"identifier": "ana@example.com"})).await.expect(201);
+    format!("/api/v1/contacts/{}/memories", text(&made["id"]))
+}
+
+/// Lets what is drawn after the fact be drawn; time must be paused.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+async fn say(app: &TestApp, conversation: &Value, sender: &str, words: &str) -> Value {
+    let content = json!({"content": words, "sender_id": sender});
+    let body = json!({"content": content, "conversation_id": conversation, "enable_memories": true});
+    app.post("/api/v1/messages").json(body).await.expect(200)[0].clone()
+}
+
+async fn search(app: &TestApp, owner: &str, query: &str) -> Value {
+    app.post("/api/v1/memories/search").json(json!({"query": query, "ownerId": owner})).await.expect(200)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_owner_says_is_remembered_and_a_newer_statement_replaces_it() {
+    let app = TestApp::new().await;
+    let opened = app.post("/api/v1/conversations").json(json!({"ownerId": "ana"})).await.expect(201);
+    let said = say(&app, &opened["id"], "x", "My name is Ana and I live in Porto").await;
+    settle().await;
+    let found = search(&app, "ana", "where does she live").await;
+    assert_eq!(texts(&found), ["I live in Porto"]);
+    let memory = &found["data"][0];
+    assert_eq!(
+        (&memory["ownerId"], &memory["sourceMessageId"], memory.get("contactId")),
+        (&json!("ana"), &said["id"], None)
+    );
+    say(&app, &opened["id"], "x", "I live in Oslo now").await;
+    settle().await;
+    assert_eq!(texts(&search(&app, "ana", "live").await), ["I live in Oslo now"]);
+    assert_eq!(texts(&search(&app, "somebody", "live").await), [""; 0]);
+    let all = app.get("/api/v1/memories?ownerId=ana").await.expect(200);
+    assert_eq!(texts(&all), ["My name is Ana", "I live in Oslo now"]);
+    let events = app.get(format!("/api/v1/conversations/{}/events", text(&opened["id"]))).await.expect(200);
+    let told: Vec<_> =
+        events["data"].as_array().unwrap().iter().filter(|e| text(&e["type"]).starts_with("memory")).collect();
+    assert_eq!(
+        told.iter().map(|e| text(&e["type"])).collect::<Vec<_>>(),
+        ["memory.created", "memory.created", "memory.updated"]
+    );
+    let expected = json!({"memoryId": memory["id"], "ownerId": "ana", "sourceMessageId": said["id"]});
+    assert_eq!(told[1]["data"], expected);
+    app.delete("/api/v1/memories?ownerId=ana").await.expect(204);
+    assert_eq!(texts(&app.get("/api/v1/memories?ownerId=ana").await.expect(200)), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_owns_the_conversation_it_is_the_sender_of_whom_something_is_remembered() {
+    let app = TestApp::new().await;
+    let said = say(&app, &json!(null), "u1", "I am allergic to peanuts").await;
+    let quiet =
+        json!({"content": {"content": "I like tea", "sender_id": "u1"}, "conversation_id": said["conversation_id"]});
+    app.post("/api/v1/messages").json(quiet).await.expect(200);
+    let reply =
+        json!({"content": {"content": "I like you", "sender_id": "u1", "role": "assistant"}, "enable_memories": true});
+    app.post("/api/v1/messages").json(reply).await.expect(200);
+    settle().await;
+    let all = app.get("/api/v1/memories?ownerId=u1").await.expect(200);
+    assert_eq!(texts(&all), ["I am allergic to peanuts"]);
+}
+
+#[tokio::test]
+async fn memories_of_a_contact_are_written_read_and_forgotten() {
+    let app = TestApp::new().await;
+    let path = contact(&app).await;
+    let made = app.post(&path).json(json!({"text": " Prefers window seats "})).idempotency_key("k").await;
+    assert!(made.header("location").ends_with(text(&made.json["id"])));
+    let made = made.expect(201);
+    assert_eq!((text(&made["text"]), &made["sourceMessageId"]), ("Prefers window seats", &json!(null)));
+    let retry = app.post(&path).json(json!({"text": " Prefers window seats "})).idempotency_key("k").await;
+    assert_eq!((retry.header("idempotent-replayed"), &retry.json, retry.status), ("true", &made, 201));
+    assert_eq!(app.post(&path).json(json!({"text": "Prefers window seats"})).await.expect(200), made);
+    app.post(&path).json(json!({"text": "Speaks Portuguese"})).await.expect(201);
+    let one = format!("{path}/{}", text(&made["id"]));
+    assert_eq!(app.get(&one).await.expect(200), made);
+    let first = app.get(format!("{path}?limit=1&order=desc")).await.expect(200);
+    assert_eq!(texts(&first), ["Speaks Portuguese"]);
+    let next = app.get(format!("{path}?limit=1&order=desc&cursor={}", text(&first["nextCursor"]))).await.expect(200);
+    assert_eq!((texts(&next), &next["hasMore"]), (vec!["Prefers window seats"], &json!(false)));
+    let id = made["contactId"].clone();
+    let question = json!({"query": "seat preference", "contactId": id, "limit": 1});
+    let found = app.post("/api/v1/memories/search").json(question.clone()).await.expect(200);
+    assert_eq!((texts(&found), found["data"][0]["score"].is_number()), (vec!["Prefers window seats"], true));
+    app.delete(&one).await.expect(204);
+    app.delete(&one).await.problem(404, "memory_not_found");
+    app.get(&one).await.problem(404, "memory_not_found");
+    let retry = app.post(&path).json(json!({"text": " Prefers window seats "})).idempotency_key("k").await;
+    retry.problem(404, "memory_not_found");
+    assert_eq!(texts(&app.post("/api/v1/memories/search").json(question).await.expect(200)), [""; 0]);
+    app.delete(&path).await.expect(204);
+    assert_eq!(app.get(&path).await.expect(200)["data"], json!([]));
+}
+
+#[tokio::test]
+async fn every_fault_of_a_question_is_named() {
+    let app = TestApp::new().await;
+    let path = contact(&app).await;
+    let search = "/api/v1/memories/search";
+    for (body, faults) in [
+        (json!({}), vec!["required /query", "required /contactId", "required /ownerId"]),
+        (json!({"query": " ", "ownerId": "a"}), vec!["required /query"]),
+        (json!({"query": 5, "ownerId": 6}), vec!["invalid_type /query", "invalid_type /ownerId"]),
+        (json!({"query": "x", "ownerId": "a", "limit": 0}), vec!["out_of_range /limit"]),
+        (json!({"query": "x", "ownerId": "a", "limit": 201}), vec!["out_of_range /limit"]),
+        (json!({"query": "x".repeat(1_001), "ownerId": "a"}), vec!["too_long /query"]),
+        (json!({"query": "x", "ownerId": "a", "contactId": "b"}), vec!["invalid_request /ownerId"]),
+    ] {
+        assert_eq!(app.post(search).json(body.clone()).await.faults(), faults, "{body}");
+    }
+    let unknown = json!({"query": "x", "contactId": "cont_00000000000000000000000000"});
+    app.post(search).json(unknown).await.problem(404, "contact_not_found");
+    assert_eq!(app.get("/api/v1/memories").await.faults(), ["required ?contactId", "required ?ownerId"]);
+    assert_eq!(app.post(&path).json(json!({"text": ""})).await.faults(), ["required /text"]);
+    assert_eq!(app.post(&path).json(json!({"text": "x".repeat(501)})).await.faults(), ["too_long /text"]);
+    app.get("/api/v1/contacts/cont_x/memories").await.problem(404, "contact_not_found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn memories_go_with_their_contact_and_are_nobody_elses() {
+    let app = TestApp::new().await;
+    let message = json!({"type": "TEXT", "contactIdentifier": "ana@example.com", "content": {"text": {"body": "hi"}}});
+    let first = app.post("/api/v1/channels/demo-api/messages").json(message.clone()).await.expect(200);
+    let (contact, conversation) = (text(&first["contactId"]), &first["conversationId"]);
+    say(&app, conversation, "ana", "My name is Ana, and I love secret gardens").await;
+    settle().await;
+    let path = format!("/api/v1/contacts/{contact}/memories");
+    assert_eq!(texts(&app.get(&path).await.expect(200)), ["My name is Ana", "I love secret gardens"]);
+    let key = app.workspace("other").await;
+    app.get(&path).key(&key).await.problem(404, "contact_not_found");
+    let question = json!({"query": "gardens", "contactId": contact});
+    app.post("/api/v1/memories/search").key(&key).json(question.clone()).await.problem(404, "contact_not_found");
+    let other = json!({"query": "gardens", "ownerId": "ana"});
+    let found = app.post("/api/v1/memories/search").key(&key).json(other).await.expect(200);
+    assert_eq!(texts(&found), [""; 0]);
+    app.delete(format!("/api/v1/contacts/{contact}")).await.expect(204);
+    app.get(&path).await.problem(404, "contact_not_found");
+    app.post("/api/v1/memories/search").json(question).await.problem(404, "contact_not_found");
+    let again = app.post("/api/v1/channels/demo-api/messages").json(message).await.expect(200);
+    let new = format!("/api/v1/contacts/{}/memories", text(&again["contactId"]));
+    assert_eq!(app.get(&new).await.expect(200)["data"], json!([]), "somebody new begins afresh");
+}
