@@ -186,9 +186,9 @@ mod tests {
         saying.say(0, "");
         saying.goes_on(9);
         saying.say(1, "two");
-        let place = |delta: &Delta| (delta.text.clone(), delta.number, delta.message, delta.after);
-        assert_eq!(place(&listener.recv().await.clone()), ("one".to_owned(), 0, 0, 5));
-        assert_eq!(listener.try_recv().map(|delta| place(&delta)), Some(("two".to_owned(), 1, 2, 9)));
+        let place = |delta: Arc<Delta>| (delta.text.clone(), delta.number, delta.message, delta.after);
+        assert_eq!(place(listener.recv().await), ("one".to_owned(), 0, 0, 5));
+        assert_eq!(listener.try_recv().map(place), Some(("two".to_owned(), 1, 2, 9)));
         assert_eq!(listener.try_recv(), None);
         drop(listener);
         assert!(deltas.channels.is_empty(), "nothing is kept for nobody");

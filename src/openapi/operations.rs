@@ -19,7 +19,7 @@ mod service;
 mod webhooks;
 
 /// Tags in the order of the page, and what each is about.
-pub(super) const TAGS: [(&str, &str); 13] = [
+pub(super) const TAGS: [(&str, &str); 14] = [
     ("Messages", "Sending and reading messages: one path for channel messages and conversation messages."),
     ("Contact messages", "A contact's message on an api channel, answered by its agent in the same call."),
     ("Reviews", "Questions to people: the inbox, waiting for an outcome, deciding."),

@@ -38,7 +38,7 @@ async fn a_deleted_message_keeps_its_place_and_loses_its_words() {
     assert_eq!(review["status"], "cancelled");
     let events = app.get("/api/v1/channels/demo/events").await.expect(200);
     assert!(!events.to_string().contains("secret"), "nor does the log show them");
-    let demo = conversation_of(address_of("default"), "demo");
+    let demo = conversation_of(address_of("default"), "demo", 0);
     assert!(!app.stored(demo).await.contains("secret"), "nor does the store have them");
     app.patch(format!("/api/v1/messages/{id}")).json(json!({"text": "x"})).await.problem(409, "message_deleted");
     app.delete(format!("/api/v1/messages/{id}")).await.expect(204);

@@ -23,7 +23,6 @@ use tertulia::app::{App, Outside};
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::egress::Egress;
 use tertulia::files::FileStore;
-use tertulia::models::OpenAi;
 use tertulia::tools::AgentTools;
 use tertulia::webhooks::Webhooks;
 use tertulia::{bootstrap, http as front};
@@ -75,12 +74,6 @@ impl TestApp {
     /// After its first start on an empty store, with one that `wrap` makes of it and that may fail.
     pub(crate) async fn with_store<S: Store>(wrap: impl FnOnce(TestStore) -> S) -> Self {
         Self::behind(TestStore::new().await, wrap, &[], Ports::default()).await
-    }
-
-    /// On an empty store, with agents that call the models they name.
-    pub(crate) async fn with_models() -> Self {
-        let models = OpenAi::new(Entropy::seeded([1; 32])).unwrap();
-        Self::behind(TestStore::new().await, |store| store, &[], Arc::new(models).into()).await
     }
 
     async fn behind<S: Store>(

@@ -187,8 +187,8 @@ pub(super) fn end_review(
     let (rows, views) = review_ended(message, &review, after.clone(), &state);
     change.rows.extend(rows);
     change.views.extend(views);
-    let asker = review.asker.clone();
-    change.events.push(Event::ReviewCancelled(ReviewEnd { message, state: state.clone(), asker }));
+    let end = ReviewEnd { message, state: state.clone(), asker: review.asker };
+    change.events.push(Event::ReviewCancelled(end));
     after.review = Some(state);
     Ok(())
 }

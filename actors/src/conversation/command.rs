@@ -114,7 +114,7 @@ pub enum Reply {
         /// They, in order.
         messages: Vec<Message>,
         /// The turn that was asked for.
-        turn: Option<Turn>,
+        turn: Option<Box<Turn>>,
     },
     /// The turn stands so now.
     Turn(Box<Turn>),

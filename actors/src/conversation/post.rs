@@ -197,7 +197,7 @@ impl Post {
             }
         }
         let turn = turn.map(|(turn, how)| posting.schedule(state, turn, how, found)).transpose()?;
-        let reply = Reply::Posted { messages: posting.messages, turn };
+        let reply = Reply::Posted { messages: posting.messages, turn: turn.map(Box::new) };
         Ok(Decision::Change(Change { rows: posting.rows, views: posting.views, ..Change::new(posting.events, reply) }))
     }
 

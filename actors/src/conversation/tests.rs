@@ -90,7 +90,7 @@ fn post_with_turn(text: &str, policy: BusyPolicy) -> Command {
 /// The messages that a post was answered with, and its turn.
 fn posted(reply: Result<Reply, Rejection>) -> (Vec<Message>, Option<Turn>) {
     match reply {
-        Ok(Reply::Posted { messages, turn }) => (messages, turn),
+        Ok(Reply::Posted { messages, turn }) => (messages, turn.map(|turn| *turn)),
         other => panic!("{other:?}"),
     }
 }

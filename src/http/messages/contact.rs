@@ -213,6 +213,7 @@ impl Exchange<'_> {
                 Ok(Answer::Done(Reply::Posted { messages, turn: Some(turn) })) => {
                     let message = messages.into_iter().next().ok_or_else(internal_error)?;
                     let conversation = open.id;
+                    let turn = *turn;
                     let delivered = Delivered { entity, contact, conversation, message, turn, replay: false };
                     return self.answer(delivered, events).await;
                 }

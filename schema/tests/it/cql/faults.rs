@@ -147,6 +147,7 @@ impl FaultyWay {
     }
 
     /// From now on faults by this seed, among as many frames of each sort.
+    #[expect(clippy::disallowed_methods, reason = "the proxy reports through unbounded channels; a plan has an end")]
     pub(super) fn begin(&mut self, random: &mut Random, frames: u64) {
         let mut plan: Vec<(u64, Fault)> = Vec::new();
         for fault in Fault::ALL {

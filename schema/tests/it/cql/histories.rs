@@ -45,7 +45,7 @@ struct Process {
 impl Process {
     async fn start(server: &str, keyspace: &str, seed: u64) -> Self {
         let way = FaultyWay::to(server).await;
-        let store = store_at(&[way.address.clone()], keyspace).await;
+        let store = store_at(std::slice::from_ref(&way.address), keyspace).await;
         let node = node(&store, seed);
         Self { way, store, node }
     }

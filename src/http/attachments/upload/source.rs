@@ -38,7 +38,7 @@ pub(super) struct Part {
 }
 
 enum Data {
-    Form(Field<'static>),
+    Form(Box<Field<'static>>),
     Raw(BodyDataStream),
 }
 
@@ -105,7 +105,7 @@ impl Source {
                 name_pointer: "/file/filename",
                 mime_type: content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
                 type_pointer: "/file/mimeType",
-                data: Data::Form(field),
+                data: Data::Form(Box::new(field)),
             }));
         }
         Ok(None)
