@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
+use crate::channel::id_of;
 use crate::clock::Millis;
 use crate::conversation::{Details, Opening, Origin};
 use crate::erasure;
@@ -56,7 +57,7 @@ pub fn name_key(name: &str) -> Vec<u8> {
 /// The conversation that is open with a contact on a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct OpenConversation {
-    /// The channel.
+    /// The channel's [incarnation](crate::channel::Channel::incarnation).
     #[n(0)]
     pub channel: String,
     /// Which of the contact's conversations on the channel it is, from 1.
@@ -125,7 +126,8 @@ impl State {
         let id = self.erasing.map_or(self.id, |erasing| erasing.id);
         self.open.iter().flat_map(move |open| {
             (1..open.first()).map(move |generation| {
-                let origin = Origin::Api { channel: open.channel.clone(), contact: id, agent: String::new() };
+                let origin =
+                    Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
                 let opening = Opening { id: open.id, origin, owner: None, details: Details::default() };
                 let unused = (generation == open.generation).then_some(opening);
                 (conversation_of(contact, &open.channel, generation), unused)

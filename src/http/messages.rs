@@ -204,11 +204,7 @@ pub(super) async fn post_to_channel(
         Some(ChannelKind::Api) => !of_channel || of_contact,
         Some(ChannelKind::Human) | None => of_contact && !of_channel,
     };
-    if as_contact {
-        contact::post(inbound, &channel, known).await
-    } else {
-        channel::post(inbound, Some(&channel)).await
-    }
+    if as_contact { contact::post(inbound, known).await } else { channel::post(inbound, Some(&channel)).await }
 }
 
 /// A channel of the caller's workspace.

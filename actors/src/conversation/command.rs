@@ -141,10 +141,10 @@ pub enum Rejection {
     Closed,
     /// Its contact was erased, and it with them.
     Erased,
-    /// An item's parent is not a message of this conversation.
+    /// Parents of some items are no messages of this conversation.
     ParentNotFound {
-        /// Which item of the batch.
-        item: usize,
+        /// Which items of the batch, in order.
+        items: Vec<usize>,
     },
     /// The message to revise is not one of this conversation.
     IterationNotFound,

@@ -203,6 +203,7 @@ impl Post {
 
     /// Whether what the messages refer to is there.
     fn check(&self, state: Option<&State>, found: &Found) -> Result<Option<Rejection>, Missing> {
+        let mut orphans = Vec::new();
         for (item, message) in self.messages.iter().enumerate() {
             let parent_found = match message.parent {
                 None => true,
@@ -210,7 +211,7 @@ impl Post {
                 Some(Parent::Message(id)) => is_message(state, id, found)?,
             };
             if !parent_found {
-                return Ok(Some(Rejection::ParentNotFound { item }));
+                orphans.push(item);
             }
             if let Some(id) = message.content.iteration_of
                 && !is_message(state, id, found)?
@@ -221,7 +222,7 @@ impl Post {
                 return Ok(Some(rejection));
             }
         }
-        Ok(None)
+        Ok((!orphans.is_empty()).then_some(Rejection::ParentNotFound { items: orphans }))
     }
 }
 

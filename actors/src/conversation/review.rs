@@ -180,7 +180,7 @@ pub(super) fn respond(
     let mut after = standing;
     let mut needed = 1;
     if let Some(quorum) = &review.quorum {
-        if !quorum.allowed.is_empty() && !quorum.allowed.contains(&given.principal) {
+        if !quorum.allows(&given.principal) {
             return Ok(Decision::Reject(Rejection::NotAllowed));
         }
         if after.votes.iter().any(|vote| vote.principal == given.principal) {

@@ -12,6 +12,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::Uri;
 
+use super::one::at_present;
 use super::{conversation_not_found, find_channel, kind_mismatch};
 use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
@@ -179,7 +180,10 @@ async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channe
     }
     let entity = channel.conversation(caller.address);
     let page = page_of(app.node(), entity, &request, &filter).await.map_err(store_problem)?;
-    let data = page.data.iter().map(|(message, overlay)| channel_view(&channel.id, message, overlay)).collect();
+    let now = app.now();
+    let overlays: Vec<_> = page.data.iter().map(|(message, overlay)| at_present(message, overlay, now)).collect();
+    let shown = page.data.iter().zip(&overlays);
+    let data = shown.map(|((message, _), overlay)| channel_view(&channel.id, message, overlay)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, uri))
 }
 
