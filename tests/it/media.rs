@@ -260,12 +260,9 @@ async fn three_redirects_are_followed_to_the_file() {
     assert_eq!(send(&app, image(&origin.url("/4"))).await.faults(), ["media_unreachable /content/image/url"]);
 }
 
-/// It takes its time: half a minute of the clock on the wall, so it runs where `TERTULIA_TEST_SLOW` is set.
+/// Half a minute of the clock on the wall, in which it does next to nothing.
 #[tokio::test]
 async fn a_slow_drip_ends_after_thirty_seconds() {
-    if std::env::var_os("TERTULIA_TEST_SLOW").is_none() {
-        return;
-    }
     let origin = Origin::serve(|_| {
         let head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\n";
         vec![Part::Bytes([&head[..], PNG].concat()), Part::Drip]

@@ -78,6 +78,33 @@ async fn a_client_that_has_the_file_gets_it_no_second_time() {
 }
 
 #[tokio::test]
+async fn a_head_says_what_a_get_would_bring() {
+    let app = TestApp::new().await;
+    let id = uploaded(&app, "0123456789").await;
+    let path = format!("/api/v1/attachments/{id}/content");
+    let etag = app.get(&path).await.header("etag").to_owned();
+    for (name, value) in [
+        ("accept", "*/*"),
+        ("range", "bytes=2-4"),
+        ("range", "bytes=10-"),
+        ("if-none-match", &etag),
+        ("if-match", "\"x\""),
+    ] {
+        let got = app.get(&path).header(name, value).await;
+        let head = app.request(http::Method::HEAD, &path).header(name, value).await;
+        assert_eq!((head.status, head.bytes.len()), (got.status, 0), "{name}: {value}");
+        for name in ["content-length", "content-type", "content-range", "etag", "content-disposition", "accept-ranges"]
+        {
+            assert_eq!(head.header(name), got.header(name), "{name}");
+        }
+    }
+    let unknown = path.replace(&id, "att_x");
+    assert_eq!(app.request(http::Method::HEAD, &unknown).await.status, 404);
+    let record = app.request(http::Method::HEAD, format!("/api/v1/attachments/{id}")).await;
+    assert_eq!((record.status, record.bytes.len()), (200, 0));
+}
+
+#[tokio::test]
 async fn the_largest_file_comes_back_whole() {
     let app = TestApp::new().await;
     let bytes: Vec<u8> = (0..MAX).map(|at| u8::try_from(at % 251).unwrap()).collect();
