@@ -12,6 +12,9 @@ use crate::egress::notations;
 use crate::origin::{Heard, Origin, Part, bare, ok};
 use crate::support::{Answer, Request, TestApp};
 
+#[cfg(target_os = "linux")]
+mod memory;
+
 /// The largest file.
 const MAX: u64 = 10 * 1024 * 1024;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and so on";
