@@ -37,6 +37,8 @@ mod source;
 
 /// How long a file may take to arrive: 10 MiB in it is 70 kB/s, as for other bodies.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(150);
+/// How long nothing of it may come: an upload that stalls keeps a place that others want.
+const SILENT_FOR: Duration = Duration::from_secs(15);
 
 /// Where a file goes, found out before its bytes are read.
 enum Place {
@@ -89,11 +91,19 @@ pub(in crate::http) async fn create(
     let upload = receive(&app, &caller, &context, keyed.as_ref(), source, report);
     match timeout(ARRIVES_WITHIN, upload).await {
         Ok(answered) => answered,
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request_timeout",
-            format!("the file did not arrive within {} s", ARRIVES_WITHIN.as_secs()),
-        )),
+        Err(_) => Err(late(format!("the file did not arrive within {} s", ARRIVES_WITHIN.as_secs()))),
+    }
+}
+
+fn late(detail: String) -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+}
+
+/// The next bytes of a file, if they come in time.
+async fn next(part: &mut Part) -> Result<Option<Bytes>, Problem> {
+    match timeout(SILENT_FOR, part.chunk()).await {
+        Ok(next) => next,
+        Err(_) => Err(late(format!("nothing of the file came for {} s", SILENT_FOR.as_secs()))),
     }
 }
 
@@ -111,7 +121,7 @@ async fn receive(
     };
     let mut place = find_place(app, caller, without_key(context), keyed).await?;
     let mut received = Received::default();
-    while let Some(bytes) = part.chunk().await? {
+    while let Some(bytes) = next(&mut part).await? {
         received.take(&bytes)?;
         if let Place::New(arrival, _) = &mut place {
             arrival.write(bytes).await?;

@@ -124,6 +124,18 @@ async fn what_is_wrong_with_an_upload_is_named() {
     app.post(path).key(&reader).body("text/plain", "x").await.problem(403, "insufficient_scope");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_stalls_is_ended_and_leaves_nothing() {
+    let app = TestApp::new().await;
+    let begun = tokio::time::Instant::now();
+    let stalled = stream::iter([Ok::<_, std::io::Error>(Bytes::from("half"))]).chain(stream::pending());
+    let refused = app.post("/api/v1/attachments").body("text/plain", Body::from_stream(stalled)).await;
+    refused.problem(408, "request_timeout");
+    let took = begun.elapsed().as_secs();
+    assert!((15..60).contains(&took), "{took} s");
+    until(async || files_below(app.files.path()).is_empty().then_some(())).await;
+}
+
 #[tokio::test]
 async fn a_key_has_one_file_however_often_it_is_sent() {
     let app = TestApp::new().await;
