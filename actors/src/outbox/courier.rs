@@ -18,8 +18,8 @@ use super::port::{Place, Sends};
 use super::receivers::{Hooks, Unsendable, receivers};
 use super::run::Run;
 use super::schedule::{Failed, Next, next};
-use super::state::{DeliveryKey, LANE_TIMES, LANES, LaneChange, Settlement};
-use super::step::{Step, Tried, Verdict, hooks_of, step};
+use super::state::{DeliveryKey, LANE_TIMES, LANES, LOOK_AFTER_MILLIS, LaneChange, Settlement};
+use super::step::{ATTEMPT, Step, Tried, Verdict, hooks_of, step};
 use super::{Bell, settings};
 use crate::clock::Millis;
 use crate::codec;
@@ -35,6 +35,9 @@ const PAGE: usize = 64;
 const GATHER: Duration = Duration::from_millis(20);
 /// How long at most, while other lanes are still under way.
 const NOTED_WITHIN: Duration = Duration::from_secs(1);
+/// After which what is under way is looked for, where others would look: behind the end of every attempt, so that nobody
+/// makes the same one.
+const LEFT_TO_ITSELF_MILLIS: u64 = ATTEMPT.as_millis() as u64 + LOOK_AFTER_MILLIS;
 /// How often a note is offered to an entity that cannot take it. If that fails, the log's alarm begins again.
 const OFFERS: u32 = 6;
 
@@ -298,8 +301,9 @@ impl<M: Sends> Courier<M> {
     /// process ends.
     async fn note(&mut self) -> Result<(), StoreError> {
         let now = self.node.clock.now();
+        let look_after = if self.node.store.is_shared() { LEFT_TO_ITSELF_MILLIS } else { LOOK_AFTER_MILLIS };
         let moved = |(lane, run): (&Lane, &Run)| {
-            let change = LaneChange { lane: *lane, before: run.stored.clone(), after: run.row(now) };
+            let change = LaneChange { lane: *lane, before: run.stored.clone(), after: run.row(now, look_after) };
             (change.before != change.after).then_some(change)
         };
         let lanes: Vec<LaneChange> = self.runs.iter().filter_map(moved).collect();
