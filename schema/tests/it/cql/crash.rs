@@ -6,7 +6,8 @@ use ::schema::cql::{CqlStore, Options};
 use actors::clock::{ManualClock, Millis, SystemClock};
 use actors::id::{Address, EntityKey};
 use actors::store::{
-    Commit, CommitId, Fresh, Head, KeyRange, NewRecord, Order, Outcome, Redaction, Store, StoreError, View, ViewWrite,
+    AlarmChange, Commit, CommitId, Fresh, Head, KeyRange, NewRecord, Order, Outcome, Redaction, Store, StoreError,
+    View, ViewWrite,
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -58,29 +59,95 @@ async fn list(store: &CqlStore, commit: &Commit) -> usize {
     store.view(commit.entity.workspace, LIST, all, Order::Asc, 10).await.unwrap().len()
 }
 
+/// A commit behind the first one, which lists something and takes out what the first one says.
+fn next(first: &Commit, id: u8) -> Commit {
+    Commit {
+        expected: Some(Head { seq: 1, commit: 1 }),
+        id: CommitId([id; 16]),
+        redactions: vec![Redaction { seq: 1, payload: Bytes::from_static(b"-") }],
+        ..first.clone()
+    }
+}
+
+async fn said(store: &CqlStore, entity: EntityKey) -> Bytes {
+    store.read_log(entity, 1, 1, Order::Asc, 1).await.unwrap()[0].payload.clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn list_entries_that_a_process_died_over_are_made_by_the_next_to_come_or_by_the_scan() {
+async fn what_a_process_died_over_is_done_by_the_next_to_come_or_by_the_scan() {
     let Some(server) = bed::server() else { return };
     migrated(server.nodes(), KEYSPACE).await;
     let now = actors::clock::Clock::now(&SystemClock);
     for (n, by_scan) in [(1, false), (2, true)] {
         let mut way = FaultyWay::to(&server.nodes()[0]).await;
         let dying = store_at(std::slice::from_ref(&way.address), KEYSPACE).await;
-        let first = listed(Random::unforeseen(), n, now);
+        let listed = listed(Random::unforeseen(), n, now);
+        let first = Commit { views: Vec::new(), ..listed.clone() };
+        assert!(matches!(commit(&dying, first).await, Ok(Outcome::Committed(_))));
         // The slot, and the row of the due index in it.
         way.die_after_a_commit(2);
-        assert!(matches!(commit(&dying, first.clone()).await, Ok(Outcome::Committed(Head { seq: 1, commit: 1 }))));
+        assert!(matches!(commit(&dying, next(&listed, 2)).await, Ok(Outcome::Committed(Head { seq: 2, commit: 2 }))));
         // Two minutes later: it is long overdue.
         let later = Arc::new(ManualClock::at(now.plus(130_000)));
-        let next = CqlStore::open(Options::new(contact_at(server.nodes(), KEYSPACE), later)).await.unwrap();
-        assert_eq!(list(&next, &first).await, 0, "nobody has come yet");
+        let heir = CqlStore::open(Options::new(contact_at(server.nodes(), KEYSPACE), later)).await.unwrap();
+        assert_eq!(
+            (list(&heir, &listed).await, said(&heir, listed.entity).await),
+            (0, Bytes::from_static(b"a record"))
+        );
         if by_scan {
-            next.due(None, now.plus(130_000), 1_000).await.unwrap();
+            heir.due(None, now.plus(130_000), 1_000).await.unwrap();
         } else {
-            next.load(first.entity, Fresh::Acknowledged).await.unwrap().unwrap();
+            heir.load(listed.entity, Fresh::Acknowledged).await.unwrap().unwrap();
         }
-        assert_eq!(list(&next, &first).await, 1, "by the scan: {by_scan}");
+        let done = (list(&heir, &listed).await, said(&heir, listed.entity).await);
+        assert_eq!(done, (1, Bytes::from_static(b"-")), "by the scan: {by_scan}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_refused_takes_nothing_out_of_the_log() {
+    let Some(server) = bed::server() else { return };
+    migrated(server.nodes(), KEYSPACE).await;
+    let stores = [store_at(server.nodes(), KEYSPACE).await, store_at(server.nodes(), KEYSPACE).await];
+    let first = listed(Random::unforeseen(), 1, actors::clock::Clock::now(&SystemClock));
+    assert!(matches!(commit(&stores[0], first.clone()).await, Ok(Outcome::Committed(_))));
+    // Both know where it stands, and only the server knows who was first.
+    stores[1].load(first.entity, Fresh::Acknowledged).await.unwrap().unwrap();
+    let other = Commit { redactions: Vec::new(), ..next(&first, 2) };
+    assert!(matches!(commit(&stores[0], other).await, Ok(Outcome::Committed(_))));
+    assert!(matches!(commit(&stores[1], next(&first, 3)).await, Ok(Outcome::Conflict)));
+    stores[1].close().await;
+    assert_eq!(said(&stores[0], first.entity).await, "a record");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overdue_alarm_stays_in_the_index_while_its_commit_is_on_its_way() {
+    let Some(server) = bed::server() else { return };
+    migrated(server.nodes(), KEYSPACE).await;
+    let mut way = FaultyWay::to(&server.nodes()[0]).await;
+    let slow = store_at(std::slice::from_ref(&way.address), KEYSPACE).await;
+    let other = store_at(server.nodes(), KEYSPACE).await;
+    let now = actors::clock::Clock::now(&SystemClock);
+    let [early, late] = [120_000, 90_000].map(|overdue| Millis(now.0 - overdue));
+    let mut first = listed(Random::unforeseen(), 1, now);
+    first.alarm = Some(AlarmChange { previous: None, next: Some(early) });
+    let entity = first.entity;
+    assert!(matches!(commit(&slow, first.clone()).await, Ok(Outcome::Committed(_))));
+    way.slow_commits();
+    let alarm = Some(AlarmChange { previous: Some(early), next: Some(late) });
+    let moved = Commit { alarm, redactions: Vec::new(), ..next(&first, 2) };
+    let moving = tokio::spawn(async move { commit(&slow, moved).await });
+    let due = async || {
+        let all = other.due(None, now, 100_000).await.unwrap();
+        all.into_iter().filter(|due| due.entity == entity).map(|due| due.at).collect::<Vec<_>>()
+    };
+    let mut looks = 0;
+    while !moving.is_finished() {
+        due().await;
+        looks += 1;
+    }
+    assert!(matches!(moving.await.unwrap(), Ok(Outcome::Committed(_))) && looks > 0);
+    assert!(due().await.contains(&late), "{looks} looks");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -180,6 +180,15 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(later, lost)]));
     }
 
+    /// From now on every commit takes a while.
+    pub(super) fn slow_commits(&mut self) {
+        let slow = RequestRule(Condition::RequestOpcode(RequestOpcode::Batch), RequestReaction::delay(Self::WHILE));
+        self.proxy.running_nodes[0].change_request_rules(Some(vec![slow]));
+    }
+
+    /// Shorter than the store waits for an answer.
+    const WHILE: Duration = Duration::from_millis(1_500);
+
     /// From now on no faults.
     pub(super) fn end(&mut self) {
         self.proxy.turn_off_rules();
