@@ -33,6 +33,7 @@ mod paging;
 mod races;
 mod reach;
 mod review_answers;
+mod reviews;
 mod same_bytes;
 mod seeds;
 mod smoke;
