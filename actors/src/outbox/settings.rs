@@ -46,7 +46,7 @@ pub(super) async fn read(node: &Node, workspace: Address, place: &Place) -> Resu
         Some(channel) => node.catalog.get::<Channel>(store, registry, CHANNELS, channel.as_bytes()).await?,
         None => None,
     };
-    let endpoints = node.outbox.endpoints.get(store, workspace, node.clock.now()).await?;
+    let endpoints = node.outbox.endpoints(node, workspace).await?;
     let skew_millis = if store.is_shared() { SKEW_MILLIS } else { 0 };
     Ok(Settings { channel_id: place.channel.clone(), channel, endpoints, skew_millis })
 }
