@@ -5,16 +5,15 @@
 //! event, and then what is pending, by endpoint and log.
 
 use actors::clock::Millis;
-use actors::conversation::{Command, Sending};
-use actors::directory::Answer;
-use actors::id::{DeliveryId, EndpointId, EventId};
+use actors::id::{DeliveryId, EndpointId, EventId, Kind};
 use actors::outbox::lane::TAG_BYTES;
 use actors::outbox::pending::{self, Standing, Status};
 use actors::outbox::state::{
     ENDED, ENDED_BY_ENDPOINT, FAILED, KEPT_MILLIS, PENDING, ended_from, parse_ended_key, parse_pending_key,
 };
-use actors::outbox::{Attempt, Receiver};
+use actors::outbox::{Attempt, Receiver, Sending};
 use actors::store::{Order, View};
+use actors::{contact, conversation};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
@@ -392,11 +391,18 @@ pub async fn retry(
     let standing = find(&app, &caller, &id).await?;
     let key = parse_ended_key(caller.address, &standing.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
-    let command = Command::Outbox(Sending::Again { key, receiver: standing.receiver });
-    match app.node().conversation(entity, command, without_key(&context)).await {
-        Ok(Answer::Done(_) | Answer::Repeat { .. }) => {}
-        Err(refusal) => return Err(problem_of(refusal, |_| delivery_not_found())),
-    }
+    let (sending, with) = (Sending::Again { key, receiver: standing.receiver }, without_key(&context));
+    let asked = match entity.kind {
+        Kind::Contact => {
+            let asked = app.node().contact(entity, contact::Command::Outbox(sending), with).await;
+            asked.map(drop).map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))
+        }
+        _ => {
+            let asked = app.node().conversation(entity, conversation::Command::Outbox(sending), with).await;
+            asked.map(drop).map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))
+        }
+    };
+    asked?;
     let standing = find(&app, &caller, &id).await?;
     Ok(ignoring(json(StatusCode::ACCEPTED, &DeliveryView::of(standing)), &ignored))
 }

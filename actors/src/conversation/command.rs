@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use super::{
-    Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, Sending, State, Step, Turn, TurnStatus, Update,
-    amend, remember, review,
+    Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, State, Step, Turn, TurnStatus, Update, amend,
+    remember, review,
 };
 use crate::claims::{Claim, Claiming};
 use crate::id::{Address, AttachmentId, MessageId};
 use crate::message::{Message, Overlay, ReviewState};
+use crate::outbox::Sending;
 use crate::store::KeyHash;
 
 /// What a conversation can be asked.

@@ -162,10 +162,17 @@ impl<M: Sends> Courier<M> {
         let rows = self.node.store.rows(self.entity, LANE_TIMES, range, Order::Asc, limits::COURIER_LANES).await?;
         let due = rows.iter().filter_map(|row| Lane::parse_time_key(&row.key)).map(|(_, lane)| lane);
         for lane in due.chain(hasten.iter().copied()).collect::<HashSet<_>>() {
-            if !self.runs.contains_key(&lane) && self.has_room() {
-                let run = stored(&self.node, self.entity, lane).await?.map(|stored| Run::of(lane, stored));
-                // One that wants to be left alone is not hastened.
-                self.runs.extend(run.filter(|run| run.may_go(now)).map(|run| (lane, run)));
+            let known = self.runs.get(&lane);
+            // One that is under way is not disturbed, and one that wants to be left alone is not hastened.
+            if known.is_some_and(Run::is_moving) || known.is_none() && !self.has_room() {
+                continue;
+            }
+            let Some(stored) = stored(&self.node, self.entity, lane).await? else { continue };
+            match self.runs.get_mut(&lane) {
+                Some(run) => run.go_on(stored, hasten.contains(&lane), now),
+                None => {
+                    self.runs.extend(Some(Run::of(lane, stored)).filter(|run| run.may_go(now)).map(|run| (lane, run)))
+                }
             }
         }
         Ok(())

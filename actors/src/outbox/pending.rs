@@ -11,6 +11,7 @@ use super::state::{DELIVERIES, DeliveryKey, LANES, PendingKey, ended_key, parse_
 use super::step::hooks_of;
 use crate::clock::Millis;
 use crate::codec;
+use crate::contact::Contact;
 use crate::conversation::Conversation;
 use crate::id::{Address, DeliveryId, EntityKey, EventId, Kind};
 use crate::machine::Record;
@@ -124,9 +125,8 @@ pub async fn pending(
 ) -> Result<Pending, StoreError> {
     match of.entity.kind {
         Kind::Conversation => pending_of::<Conversation>(node, of, order, after, limit).await,
-        Kind::Contact | Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => {
-            Ok(Pending::default())
-        }
+        Kind::Contact => pending_of::<Contact>(node, of, order, after, limit).await,
+        Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => Ok(Pending::default()),
     }
 }
 
@@ -139,8 +139,11 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
     let Some((at, entity, key)) = parse_ended_key(workspace, &id.0) else { return Ok(None) };
     let standing = match ended(node, entity, key).await? {
         Some(standing) => Some(standing),
-        None if entity.kind == Kind::Conversation => find_pending::<Conversation>(node, entity, at, key).await?,
-        None => None,
+        None => match entity.kind {
+            Kind::Conversation => find_pending::<Conversation>(node, entity, at, key).await?,
+            Kind::Contact => find_pending::<Contact>(node, entity, at, key).await?,
+            Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => None,
+        },
     };
     // An id that was made up by changing its time names nothing.
     Ok(standing.filter(|standing| standing.id == id))

@@ -169,13 +169,15 @@ async fn send<M: Sends>(
         Ok(destination) => destination,
         Err(why) => return Ok(Step::NotSent(why, Some((subject.at, subject.event)))),
     };
+    let (id, trace) = (EventId::new(record.at, from.entity.id, record.seq), record.trace);
+    let event = M::happened(node, from.entity, record).await?;
     let parcel = Parcel {
         workspace: Arc::clone(&from.workspace),
         entity: from.entity,
         place: Arc::clone(&from.place),
-        id: EventId::new(record.at, from.entity.id, record.seq),
-        trace: record.trace,
-        event: M::happened(record),
+        id,
+        trace,
+        event,
         url: to.url.clone(),
         method: to.method,
         headers: to.headers,

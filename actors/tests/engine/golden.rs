@@ -374,6 +374,8 @@ fn golden_records_of_contacts_and_registries() {
     golden.record("contact-erased", None, contact::Event::ContactErased);
     golden.record("contact-erasure-moved", None, contact::Event::ErasureMoved(Some(erasing())));
     golden.record("contact-erasure-done", None, contact::Event::ErasureMoved(None));
+    let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
+    golden.record("contact-outbox-moved", None, contact::Event::OutboxMoved { outbox });
     let remembered = memories::Event::Remembered { subject: subject(), number: 3, created: true };
     golden.record("memory-remembered", None, remembered);
     golden.record("memory-forgotten", None, memories::Event::Forgotten { number: 3 });
@@ -454,8 +456,12 @@ fn golden_states() {
         erased_at: None,
         erasing: None,
         first_seq: None,
+        outbox: None,
+        last_seq: None,
     };
     golden.value("contact-state", &contact);
+    let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
+    golden.value("contact-state-sending", &contact::State { outbox, last_seq: Some(8), ..contact.clone() });
     let erased = contact::State {
         erased_at: Some(AT),
         erasing: Some(erasing()),

@@ -33,6 +33,8 @@ pub(crate) enum Mood {
     AskForTime(u64),
     Hang,
     Refuse,
+    /// It takes everything, after so many milliseconds.
+    Slow(u64),
 }
 
 /// Something that has arrived somewhere.
@@ -50,8 +52,10 @@ impl Arrived {
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        let Happened::Conversation(record) = &self.parcel.event;
-        record.event.name().unwrap()
+        match &self.parcel.event {
+            Happened::Conversation(record) => record.event.name().unwrap(),
+            Happened::Contact { record, .. } => record.event.name().unwrap(),
+        }
     }
 }
 
@@ -97,6 +101,10 @@ impl Deliverer for Way {
                     Receipt { status: Some(503), retry_after_millis: Some(millis), ..Receipt::default() }
                 }
                 Mood::Hang => std::future::pending().await,
+                Mood::Slow(millis) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+                    Receipt { status: Some(200), ..Receipt::default() }
+                }
                 Mood::Refuse => Receipt { error: Some("refused".to_owned()), ..Receipt::default() },
             };
             let (at, status) = (self.0.clock.now(), receipt.status);
