@@ -6,7 +6,7 @@ use crate::machine::sim::Sim;
 const NOW: Millis = Millis(1_763_000_000_000);
 
 fn nobody() -> Sim<Contact> {
-    Sim { listeners: Listeners::none(), ..Sim::new(entity_of(Address([1; 10]), "ana@example.com"), NOW) }
+    Sim::new(entity_of(Address([1; 10]), "ana@example.com"), NOW)
 }
 
 fn resolve(channel: &str, closed: Option<ConversationId>) -> Command {
