@@ -15,7 +15,7 @@ use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::node::Node;
-use crate::outbox::{Listeners, Outbox, Sending};
+use crate::outbox::{Listeners, Outbox, Sending, Waiting};
 use crate::store::View;
 
 mod erase;
@@ -254,6 +254,8 @@ pub enum Reply {
         /// It was not there before.
         created: bool,
     },
+    /// A delivery is tried again; so its lane stands now.
+    Again(Box<Waiting>),
     /// There is nothing to say.
     Nothing,
 }

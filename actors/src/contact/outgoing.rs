@@ -41,12 +41,13 @@ pub(super) fn noted(
     moment: &Moment,
     found: &Found,
 ) -> Result<Decision<Contact>, Missing> {
-    let written = sending.written(&Contact::log(moment.entity, state), state.outbox.as_ref(), moment.now, found)?;
+    let written = sending.written(&Contact::log(moment.entity, state), state.outbox.as_ref(), moment, found)?;
+    let reply = written.again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)));
     let events: Vec<Event> = written.outbox.map(|outbox| Event::OutboxMoved { outbox }).into_iter().collect();
     if events.is_empty() && written.rows.is_empty() && written.views.is_empty() {
-        return Ok(Decision::Answer(Reply::Nothing));
+        return Ok(Decision::Answer(reply));
     }
-    let change = Change::new(events, Reply::Nothing);
+    let change = Change::new(events, reply);
     Ok(Decision::Change(Change { rows: written.rows, views: written.views, ..change }))
 }
 

@@ -113,15 +113,16 @@ pub(super) fn noted(
     found: &Found,
 ) -> Result<Decision<Conversation>, Missing> {
     let log = Conversation::log(moment.entity, state);
-    Ok(decision(sending.written(&log, state.outbox.as_ref(), moment.now, found)?))
+    Ok(decision(sending.written(&log, state.outbox.as_ref(), moment, found)?))
 }
 
 fn decision(written: Written) -> Decision<Conversation> {
+    let reply = written.again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)));
     let events: Vec<Event> = written.outbox.map(|outbox| Event::OutboxMoved { outbox }).into_iter().collect();
     if events.is_empty() && written.rows.is_empty() && written.views.is_empty() {
-        return Decision::Answer(Reply::Nothing);
+        return Decision::Answer(reply);
     }
-    Decision::Change(Change { rows: written.rows, views: written.views, ..Change::new(events, Reply::Nothing) })
+    Decision::Change(Change { rows: written.rows, views: written.views, ..Change::new(events, reply) })
 }
 
 /// Who listens to the conversation that a command is for.

@@ -187,7 +187,7 @@ impl<M: Sends> Courier<M> {
             let Some(last) = records.last().map(|record| record.seq) else {
                 return Err(StoreError::Unavailable("the store does not show what was committed".to_owned()));
             };
-            let settings = settings::read(&self.node, self.entity.workspace, &self.place).await?;
+            let settings = settings::read(&self.node, self.entity, &self.place).await?;
             for record in &records {
                 let Some(subject) = M::subject(record) else { continue };
                 if let (Some(message), Some(hooks)) = (subject.message, M::hooks(record)) {

@@ -2,8 +2,7 @@
 
 use super::lane::Receiver;
 use super::state::{self, DELIVERIES, DeliveryKey, Log, Outbox, Settlement, Written};
-use crate::clock::Millis;
-use crate::machine::{Found, Missing, Need};
+use crate::machine::{Found, Missing, Moment, Need};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ impl Sending {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Settle(settlement) => settlement.weight(),
-            Self::Again { .. } => 600,
+            Self::Again { .. } => 1_200,
         }
     }
 
@@ -44,13 +43,14 @@ impl Sending {
         &self,
         log: &Log,
         outbox: Option<&Outbox>,
-        now: Millis,
+        moment: &Moment,
         found: &Found,
     ) -> Result<Written, Missing> {
         match self {
-            Self::Settle(settlement) => state::settle(log, outbox, settlement, now, found),
+            Self::Settle(settlement) => state::settle(log, outbox, settlement, moment.now, found),
             Self::Again { key, receiver } => {
-                Ok(state::again(log.entity, outbox, (*key, *receiver), now, found)?.unwrap_or_default())
+                let asked = (*key, *receiver);
+                Ok(state::again(log.entity, outbox, asked, moment.key, moment.now, found)?.unwrap_or_default())
             }
         }
     }

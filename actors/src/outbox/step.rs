@@ -84,7 +84,7 @@ pub(super) enum Verdict {
 ///
 /// What the store says.
 pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head, asked_for: bool) -> Result<Step, StoreError> {
-    let settings = settings::read(&from.node, from.entity.workspace, &from.place).await?;
+    let settings = settings::read(&from.node, from.entity, &from.place).await?;
     match head {
         Head::Search(first, last) => search::<M>(&from, lane, &settings, (first, last)).await,
         Head::Known(seq) => send::<M>(&from, lane, &settings, seq, asked_for).await,
@@ -163,7 +163,7 @@ async fn send<M: Sends>(
         hooks = hooks_of::<M>(node, from.entity, message).await?;
     }
     // As it is now: who waited for a place has waited for changes too.
-    let settings = settings::read(node, from.entity.workspace, &from.place).await?;
+    let settings = settings::read(node, from.entity, &from.place).await?;
     let now = node.clock.now();
     let to = match destination(lane.receiver, &subject, &settings.configured(), hooks.as_deref(), now) {
         Ok(destination) => destination,

@@ -28,6 +28,7 @@ use actors::message::{
     Attachment, Callback, Content, Gone, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
     SenderKind, Severity, Vote,
 };
+use actors::outbox::state::Retried;
 use actors::outbox::{Attempt, Delivery, End, Outbox, Receiver, Waiting};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
@@ -363,6 +364,7 @@ fn golden_rows() {
     };
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
+    golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];
     for (name, receiver) in ["delivery-endpoint", "delivery-channel"].into_iter().zip(receivers) {
         let (url, attempts) = (text("https://example.com/hook"), vec![attempt.clone()]);

@@ -15,7 +15,7 @@ async fn post(app: &TestApp, text: &str) {
 }
 
 async fn tried(app: &TestApp, times: usize) -> Value {
-    once_so(app, "pending", 1, |delivery| attempts(delivery) == times).await.remove(0)
+    once_so(app, "pending", 1, |all| attempts(&all[0]) == times).await.remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,7 +42,7 @@ async fn a_receiver_that_asks_for_time_in_seconds_or_until_a_date_gets_it() {
         let path = format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap());
         app.patch(&path).json(json!({"events": ["message.*"]})).await.expect(200);
         post(&app, "b").await;
-        once_so(&app, "pending", 2, |_| true).await;
+        once(&app, "pending", 2).await;
         assert_eq!(origin.requests().len(), 1);
         app.delete(&path).await.expect(204);
         once(&app, "pending", 0).await;
@@ -109,4 +109,53 @@ async fn an_endpoint_that_is_deleted_while_it_is_being_sent_to_takes_all_that_wa
     well.heard(1).await;
     once(&app, "delivered", 1).await;
     assert_eq!((all(&app, "", 10).await.len(), hangs.requests().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_with_an_idempotency_key_happens_once_and_is_answered_the_same() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
+    post(&app, "a").await;
+    let path = format!("{DELIVERIES}/{}/retry", tried(&app, 1).await["id"].as_str().unwrap());
+    let first = app.post(&path).idempotency_key("one").await;
+    assert_eq!((first.status, first.json["status"].as_str()), (202, Some("pending")));
+    receiver.heard(2).await;
+    tried(&app, 2).await;
+    let again = app.post(&path).idempotency_key("one").await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (202, "true"));
+    assert_eq!(String::from_utf8_lossy(&again.bytes), String::from_utf8_lossy(&first.bytes));
+    assert_eq!(receiver.origin.requests().len(), 2, "it had its effect");
+    app.post("/api/v1/conversations")
+        .idempotency_key("one")
+        .json(json!({}))
+        .await
+        .problem(422, "idempotency_key_reused");
+    app.post(&path).idempotency_key(&"x".repeat(256)).await.expect(400);
+    receiver.answer(200);
+    app.post(&path).idempotency_key("two").await.expect(202);
+    once(&app, "delivered", 1).await;
+    app.post(&path).idempotency_key("three").await.expect(202);
+    receiver.heard(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_is_made_again_is_told_nothing_of_the_one_before_it() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let channel =
+        |path: &str| json!({"id": "room", "name": "room", "kind": "human", "webhookUrl": receiver.origin.url(path)});
+    app.post("/api/v1/channels").json(channel("/old")).await.expect(201);
+    let asked = json!({"channelId": "room", "text": "Now?", "webhookUrl": receiver.origin.url("/message"),
+        "review": {"type": "approval", "expiresInSeconds": 60}});
+    app.post("/api/v1/messages").json(asked).await.expect(201);
+    once(&app, "delivered", 5).await;
+    app.delete("/api/v1/channels/room").await.expect(204);
+    app.post("/api/v1/channels").json(channel("/new")).await.expect(201);
+    endpoint(&app, json!({"url": receiver.origin.url("/room"), "channelId": "room"})).await;
+    endpoint(&app, json!({"url": receiver.origin.url("/all"), "events": ["review.expired"]})).await;
+    app.clock.advance(61_000);
+    let heard = receiver.heard(6).await;
+    assert_eq!(heard[5].path(), "/all", "the review has expired all the same");
+    let failed = once(&app, "failed", 1).await.remove(0);
+    assert_eq!((&failed["receiver"], &failed["attempts"][0]["error"]), (&json!("message"), &json!("channel_deleted")));
+    assert_eq!(receiver.origin.requests().len(), 6);
 }
