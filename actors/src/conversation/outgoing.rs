@@ -40,6 +40,12 @@ fn hooks_of(content: &Content) -> Hooks {
     Hooks { webhook_url: content.webhook_url.clone(), callback }
 }
 
+/// Whether a message wants an event of its own to be sent. Asked for every message, so it copies nothing.
+fn wants(content: &Content, is_outcome: bool) -> bool {
+    let has_callback = || content.review.as_ref().is_some_and(|review| review.callback.is_some());
+    content.webhook_url.is_some() || is_outcome && has_callback()
+}
+
 /// Whether somebody wants one of the events that were just decided.
 fn is_wanted(
     change: &Change<Conversation>,
@@ -67,7 +73,7 @@ fn wants_own(
     found: &Found,
 ) -> Result<bool, Missing> {
     let Some(message) = message_seq(seq, event) else { return Ok(false) };
-    let want = |content: &Content| hooks_of(content).want(is_outcome(event));
+    let want = |content: &Content| wants(content, is_outcome(event));
     if let Event::MessageCreated(accepted) = event {
         return Ok(want(&accepted.content));
     }
