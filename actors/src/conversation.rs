@@ -258,9 +258,13 @@ impl Machine for Conversation {
 
     fn alarm(state: &State) -> Option<Millis> {
         let turn = state.running.as_ref().map(Turn::look_at);
+        [turn, Self::next_here(state)].into_iter().flatten().min()
+    }
+
+    fn next_here(state: &State) -> Option<Millis> {
         let outbox = state.outbox.as_ref().map(|outbox| outbox.look_at);
         let memories = state.remembering.map(|remembering| remembering.look_at);
-        [turn, state.next_deadline, state.errands_at, outbox, memories].into_iter().flatten().min()
+        [state.next_deadline, state.errands_at, outbox, memories].into_iter().flatten().min()
     }
 
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
@@ -284,11 +288,9 @@ impl Machine for Conversation {
     }
 
     fn is_done_elsewhere(node: &Node, state: &State, now: Millis) -> bool {
-        let is_due = |at: Option<Millis>| at.is_some_and(|at| at <= now);
         let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
         let elsewhere = running.is_some_and(|turn| node.is_at_work_elsewhere(turn));
-        let outbox = state.outbox.as_ref().map(|outbox| outbox.look_at);
-        elsewhere && ![state.next_deadline, state.errands_at, outbox].into_iter().any(is_due)
+        elsewhere && Self::next_here(state).is_none_or(|at| at > now)
     }
 
     fn public_id(state: &State) -> Option<String> {

@@ -167,26 +167,28 @@ impl Outboxes {
         self.couriers.iter().map(|bell| now.since(bell.since)).max().unwrap_or(0)
     }
 
-    /// Who listens to a log's events, as far as it is known without waiting.
+    /// Who listens to a log's events, as far as it is known without waiting. What another process has changed is known
+    /// within [`STALE_AT_MOST`](crate::catalog::STALE_AT_MOST), or counts as not known.
     pub(crate) fn listeners(&self, node: &Node, workspace: Address, channel: Option<&str>) -> Listeners {
         let registry = EntityKey::workspace(workspace);
+        let moves = node.catalog.moves_seen(node.store.as_ref(), registry);
         let hook = |channel: &str| {
-            let known = node.catalog.peek::<Channel>(registry, CHANNELS, channel.as_bytes());
-            known.is_none_or(|channel| channel.webhook_url.is_some())
+            let known = node.catalog.peek::<Channel>(moves?, registry, CHANNELS, channel.as_bytes());
+            known.map(|channel| channel.webhook_url.is_some())
         };
-        Listeners::new(self.endpoints.peek(workspace), channel.is_some_and(hook))
+        let endpoints = moves.and_then(|moves| self.endpoints.peek(workspace, moves));
+        Listeners::new(endpoints, channel.is_some_and(|channel| hook(channel).unwrap_or(true)))
     }
 
-    /// Reads who listens, where that is not known.
+    /// Reads who listens to a workspace, where that is not known.
     ///
     /// # Errors
     ///
     /// What the store says.
-    pub(crate) async fn prepare(&self, node: &Node, workspace: Address) -> Result<(), StoreError> {
-        if self.endpoints.is_stale(node.store.as_ref(), workspace, node.clock.now()) {
-            self.endpoints.get(node.store.as_ref(), workspace, node.clock.now()).await?;
-        }
-        Ok(())
+    pub(crate) async fn endpoints(&self, node: &Node, workspace: Address) -> Result<listeners::Endpoints, StoreError> {
+        let store = node.store.as_ref();
+        let moves = node.catalog.moves(store, EntityKey::workspace(workspace)).await?;
+        self.endpoints.get(store, workspace, moves).await
     }
 
     /// An endpoint's row has changed.

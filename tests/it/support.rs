@@ -228,6 +228,11 @@ impl Request {
         response.headers()["content-type"].to_str().unwrap().to_owned()
     }
 
+    /// Sends it, and leaves the body to be read as it comes.
+    pub(crate) async fn open(self) -> Body {
+        self.router.oneshot(self.request).await.unwrap().into_body()
+    }
+
     /// Sends it.
     pub(crate) async fn send(self) -> Answer {
         let shown = format!("{} {}", self.request.method(), self.request.uri());

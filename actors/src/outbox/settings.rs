@@ -51,7 +51,7 @@ pub(super) async fn read(node: &Node, entity: EntityKey, place: &Place) -> Resul
     if place.is_human && channel.as_ref().is_some_and(|channel| channel.conversation(workspace) != entity) {
         (channel, channel_id) = (None, None);
     }
-    let endpoints = node.outbox.endpoints.get(store, workspace, node.clock.now()).await?;
+    let endpoints = node.outbox.endpoints(node, workspace).await?;
     let skew_millis = if store.is_shared() { SKEW_MILLIS } else { 0 };
     Ok(Settings { channel_id, channel, endpoints, skew_millis })
 }

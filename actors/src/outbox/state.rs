@@ -264,7 +264,8 @@ impl Settlement {
 }
 
 /// What was sent is noted, and what was not waits. Where somebody else has moved a lane meanwhile, the lane stays where
-/// they left it and learns only of newer events: sending twice is allowed, losing is not.
+/// they left it and learns only of newer events: sending twice is allowed, losing is not. Where they have only put newer
+/// events behind it, it goes on from there.
 ///
 /// # Errors
 ///
@@ -279,7 +280,7 @@ pub fn settle(
     let entity = log.entity;
     let mut change = Change::of(entity, outbox, found);
     for moved in &settlement.lanes {
-        change.move_lane(moved)?;
+        change.move_lane(moved, now)?;
     }
     for (key, delivery) in &settlement.ended {
         change.end(*key, delivery);
@@ -337,7 +338,7 @@ pub fn again(
         change.written.rows.push(RowWrite { table: RETRIED, key: key.row(), value });
     }
     change.written.again = Some(after.clone());
-    change.move_lane(&LaneChange { lane, before, after: Some(after) })?;
+    change.move_lane(&LaneChange { lane, before, after: Some(after) }, now)?;
     change.done(outbox, outbox.and_then(|outbox| outbox.from), now).map(Some)
 }
 
@@ -352,10 +353,19 @@ impl<'a> Change<'a> {
         Ok(self.found.row(LANES, lane.key())?.and_then(|bytes| codec::decode(bytes).ok()))
     }
 
-    fn move_lane(&mut self, moved: &LaneChange) -> Result<(), Missing> {
+    fn move_lane(&mut self, moved: &LaneChange, now: Millis) -> Result<(), Missing> {
         let stored = self.lane(moved.lane)?;
+        let grew = |stored: &Waiting| moved.before.as_ref().is_some_and(|before| before.has_grown_to(stored));
         let after = match (&stored, &moved.after) {
             (stored, after) if *stored == moved.before => after.clone(),
+            // All that was behind it is done with, and somebody else has seen newer events for it meanwhile.
+            (Some(stored), None) if grew(stored) => {
+                let next = moved.before.as_ref().map_or(stored.next, |before| before.until + 1);
+                Some(Waiting::fresh(next, stored.until, now))
+            }
+            (Some(stored), Some(after)) if grew(stored) => {
+                Some(Waiting { until: stored.until.max(after.until), ..after.clone() })
+            }
             (Some(stored), Some(after)) => Some(Waiting { until: stored.until.max(after.until), ..stored.clone() }),
             (Some(stored), None) => Some(stored.clone()),
             (None, after) => after.clone(),

@@ -155,6 +155,10 @@ async fn send<M: Sends>(
             Admitted::Now(pass) => Some((pass, Arc::clone(&node.outbox.places).acquire_owned().await.ok())),
         }
     };
+    if node.outbox.is_stopping() {
+        // It waited for its turn, and now nothing is begun any more.
+        return Ok(Step::Later(node.clock.now()));
+    }
     // Only what is about to be sent is held in memory.
     let Some((record, subject)) = event::<M>(from, seq).await? else {
         return Err(StoreError::Corrupt("an event of the log is not there".to_owned()));

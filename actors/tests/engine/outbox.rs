@@ -21,6 +21,7 @@ use crate::support::*;
 
 mod bench;
 mod crowds;
+mod two;
 
 use bench::{Arrived, Bench, Mood, ONE, TWO};
 

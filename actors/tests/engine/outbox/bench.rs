@@ -31,10 +31,10 @@ pub(crate) const TWO: &str = "https://example.com/2";
 pub(crate) enum Mood {
     Answer(u16),
     AskForTime(u64),
+    /// Takes it after so many milliseconds.
+    Slow(u64),
     Hang,
     Refuse,
-    /// It takes everything, after so many milliseconds.
-    Slow(u64),
 }
 
 /// Something that has arrived somewhere.
@@ -100,11 +100,11 @@ impl Deliverer for Way {
                 Mood::AskForTime(millis) => {
                     Receipt { status: Some(503), retry_after_millis: Some(millis), ..Receipt::default() }
                 }
-                Mood::Hang => std::future::pending().await,
                 Mood::Slow(millis) => {
                     tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
                     Receipt { status: Some(200), ..Receipt::default() }
                 }
+                Mood::Hang => std::future::pending().await,
                 Mood::Refuse => Receipt { error: Some("refused".to_owned()), ..Receipt::default() },
             };
             let (at, status) = (self.0.clock.now(), receipt.status);
@@ -127,6 +127,12 @@ impl<S: Store> Bench<S> {
         let clock = TokioClock::start();
         let sink = Arc::new(Sink { clock: Arc::clone(&clock), moods: Mutex::default(), arrived: Mutex::default() });
         let store = Arc::new(store);
+        Self { node: start(&store, &clock, &sink), sink, store, clock }
+    }
+
+    /// Another process on the same store, beside this one.
+    pub(crate) fn beside(&self) -> Self {
+        let (sink, store, clock) = (Arc::clone(&self.sink), Arc::clone(&self.store), Arc::clone(&self.clock));
         Self { node: start(&store, &clock, &sink), sink, store, clock }
     }
 
