@@ -16,9 +16,11 @@ use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::node::Node;
+use crate::outbox::{Listeners, Outbox, Sending, Waiting};
 use crate::store::View;
 
 mod erase;
+mod outgoing;
 mod save;
 
 pub use erase::{Erasing, Step};
@@ -114,6 +116,12 @@ pub struct State {
     /// Sequence of the event with which this life began, if it is not the first.
     #[n(7)]
     pub first_seq: Option<u64>,
+    /// What is still to be sent of it.
+    #[n(8)]
+    pub outbox: Option<Outbox>,
+    /// Sequence of the newest event.
+    #[n(9)]
+    pub last_seq: Option<u64>,
 }
 
 impl State {
@@ -168,6 +176,13 @@ pub enum Event {
     /// An erasure has come so far, or has to be looked after again; a mark.
     #[n(4)]
     ErasureMoved(#[n(0)] Option<Erasing>),
+    /// What is still to be sent changed; a mark.
+    #[n(5)]
+    OutboxMoved {
+        /// What it is now.
+        #[n(0)]
+        outbox: Option<Outbox>,
+    },
 }
 
 impl Event {
@@ -178,7 +193,7 @@ impl Event {
             Self::ContactCreated { .. } => "contact.created",
             Self::ContactUpdated { .. } => "contact.updated",
             Self::ContactErased => "contact.erased",
-            Self::ConversationAssigned(_) | Self::ErasureMoved(_) => return None,
+            Self::ConversationAssigned(_) | Self::ErasureMoved(_) | Self::OutboxMoved { .. } => return None,
         })
     }
 }
@@ -218,6 +233,10 @@ pub enum Command {
     },
     /// One step of an erasure.
     GoOn(erase::Step),
+    /// About the sending of its events.
+    Outbox(Sending),
+    /// Its alarm rang for what is done elsewhere.
+    Wake,
 }
 
 /// What a contact answers.
@@ -237,6 +256,10 @@ pub enum Reply {
         /// It was not there before.
         created: bool,
     },
+    /// A delivery is tried again; so its lane stands now.
+    Again(Box<Waiting>),
+    /// There is nothing to say.
+    Nothing,
 }
 
 /// Why a contact refuses.
@@ -312,6 +335,7 @@ impl Machine for Contact {
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
             Command::GoOn(step) => step.needs(state),
+            Command::Outbox(sending) => sending.needs(),
             _ => Vec::new(),
         }
     }
@@ -322,7 +346,7 @@ impl Machine for Contact {
         moment: &Moment,
         found: &Found,
     ) -> Result<Decision<Self>, Missing> {
-        Ok(match (command, state) {
+        let decided = match (command, state) {
             (Command::Resolve { identifier, name, channel, closed }, state) => {
                 resolve(state, (identifier, name.as_ref(), channel), *closed, moment)
             }
@@ -334,15 +358,26 @@ impl Machine for Contact {
                 Decision::Change(erase::erase(state, moment))
             }
             (Command::GoOn(step), Some(state)) => return erase::go_on(state, *step, moment, found),
-            (Command::Update { .. } | Command::Erase { .. }, _) | (Command::GoOn(_), None) => {
-                Decision::Reject(Rejection::NotFound)
-            }
+            (Command::Outbox(sending), Some(state)) => return outgoing::noted(state, sending, moment, found),
+            (Command::Wake, Some(_)) => Decision::Answer(Reply::Nothing),
+            (Command::Update { .. } | Command::Erase { .. }, _)
+            | (Command::GoOn(_) | Command::Outbox(_) | Command::Wake, None) => Decision::Reject(Rejection::NotFound),
+        };
+        Ok(match decided {
+            Decision::Change(change) => Decision::Change(outgoing::marked(state, change, moment, found)),
+            decided => decided,
         })
+    }
+
+    fn listeners(node: &Node, entity: EntityKey, _: Option<&State>, _: &Command) -> Listeners {
+        node.outbox.listeners(node, entity.workspace, None)
     }
 
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
         if let Event::ContactCreated { id, identifier, name } = &record.event {
             let former = state.take();
+            // What was not sent of the life before still goes out.
+            let outbox = former.as_ref().and_then(|former| former.outbox);
             *state = Some(State {
                 id: *id,
                 identifier: identifier.clone(),
@@ -352,8 +387,11 @@ impl Machine for Contact {
                 erased_at: None,
                 erasing: former.and_then(|former| former.erasing),
                 first_seq: Some(record.seq).filter(|seq| *seq > 1),
+                outbox,
+                last_seq: Some(record.seq),
             });
         } else if let Some(state) = state {
+            state.last_seq = Some(record.seq);
             state.take(record);
         }
     }
@@ -363,16 +401,25 @@ impl Machine for Contact {
     }
 
     fn alarm(state: &State) -> Option<Millis> {
-        state.erasing.map(|erasing| erasing.look_at)
+        let erasing = state.erasing.map(|erasing| erasing.look_at);
+        [erasing, state.outbox.map(|outbox| outbox.look_at)].into_iter().flatten().min()
     }
 
-    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &State) -> Command {
-        Command::GoOn(erase::Step::PutOff)
+    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
+        let now = node.now();
+        if state.outbox.is_some_and(|outbox| outbox.look_at <= now) {
+            node.outbox.alarm::<Self>(node, entity, state);
+        }
+        match state.erasing {
+            Some(erasing) if erasing.look_at <= now => Command::GoOn(erase::Step::PutOff),
+            _ => Command::Wake,
+        }
     }
 
     fn weight(command: &Command) -> usize {
         match command {
             Command::GoOn(_) => limits::BATCH_BYTES,
+            Command::Outbox(sending) => sending.weight(),
             _ => 300,
         }
     }
@@ -381,12 +428,13 @@ impl Machine for Contact {
         Some(state.id.to_string())
     }
 
-    fn committed(node: &Arc<Node>, entity: EntityKey, _: &State, records: &[Arc<Record<Event>>]) {
+    fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
         // Whoever erases a contact does so at once; one that is put off was left behind by a process that ended.
         let put_off = |record: &Arc<Record<Event>>| matches!(&record.event, Event::ErasureMoved(Some(erasing)) if erasing.put_off > 0);
         if records.iter().any(put_off) {
             erasure::resume(node, entity);
         }
+        outgoing::committed(node, entity, state, records);
     }
 
     fn adopted(_: &Arc<Node>, _: EntityKey) {}
@@ -414,6 +462,7 @@ impl State {
                 self.erasing = Some(Erasing::begun(self.id, record.at, record.seq));
             }
             Event::ErasureMoved(erasing) => self.erasing = *erasing,
+            Event::OutboxMoved { outbox } => self.outbox = *outbox,
         }
     }
 }

@@ -37,7 +37,6 @@ pub use erase::Erasure;
 pub use errand::Errand;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use origin::Origin;
-pub use outgoing::Sending;
 pub use post::{BusyPolicy, Post, TurnRequest};
 pub use remember::Remembering;
 pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
@@ -215,7 +214,7 @@ impl Machine for Conversation {
                 Ok(remember::remembered(state, (*from, *upto), notes, *failed, moment))
             }
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
-            (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
+            (Command::Outbox(sending), Some(state)) => outgoing::noted(state, sending, moment, found),
         };
         match decided? {
             Decision::Change(change) => outgoing::marked(state, change, moment, found).map(Decision::Change),

@@ -225,6 +225,7 @@ impl Node {
         command: contact::Command,
         with: Circumstances,
     ) -> Reply<Contact> {
+        let _ = self.outbox.endpoints(self, entity.workspace).await;
         claims::ask(self, &self.contacts, entity, Arc::new(command), with).await
     }
 

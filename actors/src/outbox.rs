@@ -42,6 +42,7 @@ pub(crate) mod port;
 pub mod receivers;
 mod run;
 mod schedule;
+mod sending;
 mod settings;
 pub mod state;
 mod step;
@@ -51,6 +52,7 @@ pub use lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
 pub use port::{Deliverer, Happened, NoDeliverer, Parcel, Place, Receipt};
+pub use sending::Sending;
 pub use state::{DeliveryKey, Outbox, Settlement};
 pub use step::ATTEMPT;
 
@@ -217,8 +219,6 @@ impl Outboxes {
         let Some(outbox) = M::outbox(state) else { return };
         let upto = M::log(entity, state).last_seq;
         match self.couriers.entry(entity) {
-            // It has not noted yet what it does, so the alarm is behind; what is due else it finds before it ends.
-            Entry::Occupied(_) if check => {}
             Entry::Occupied(bell) => bell.get().ring(upto, hasten, check),
             Entry::Vacant(_) if self.active() >= limits::COURIERS || self.is_stopping() => {}
             Entry::Vacant(place) => {

@@ -21,12 +21,20 @@ pub(crate) struct Heard {
     pub(crate) line: String,
     /// Everything up to the empty line, in lower case.
     pub(crate) head: String,
+    /// The same as it was sent.
+    pub(crate) sent: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl Heard {
     pub(crate) fn path(&self) -> &str {
         self.line.split(' ').nth(1).unwrap()
+    }
+
+    /// A header's value as it was sent; empty where it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let named = |line: &'_ str| line.split_once(": ").is_some_and(|(known, _)| known.eq_ignore_ascii_case(name));
+        self.sent.lines().find(|line| named(line)).map_or("", |line| &line[name.len() + 2..])
     }
 }
 
@@ -42,6 +50,8 @@ pub(crate) enum Part {
     Silence,
     /// The end of the connection.
     Close,
+    /// The same, and nothing that was under way arrives.
+    Reset,
 }
 
 /// A whole answer of status 200.
@@ -136,7 +146,7 @@ async fn hear(stream: &mut BufReader<TcpStream>) -> Option<Heard> {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
-    Some(Heard { line, head, body })
+    Some(Heard { line, head, sent: text, body })
 }
 
 /// Whether the connection goes on.
@@ -152,6 +162,10 @@ async fn say(stream: &mut BufReader<TcpStream>, parts: Vec<Part>) -> bool {
                 return false;
             }
             Part::Close => return false,
+            Part::Reset => {
+                stream.get_ref().set_zero_linger().unwrap();
+                return false;
+            }
         };
         if said.is_err() {
             return false;

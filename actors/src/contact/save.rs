@@ -70,6 +70,8 @@ pub(super) fn save(
                 erased_at: None,
                 erasing: None,
                 first_seq: Some(moment.next_seq).filter(|seq| *seq > 1),
+                outbox: None,
+                last_seq: Some(moment.next_seq),
             };
             if let Some(former) = state {
                 after.open.clone_from(&former.open);

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use super::{
-    Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, Sending, State, Step, Turn, TurnStatus, Update,
-    amend, remember, review,
+    Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, State, Step, Turn, TurnStatus, Update, amend,
+    remember, review,
 };
 use crate::claims::{Claim, Claiming};
 use crate::id::{Address, AttachmentId, MessageId};
 use crate::message::{Message, Overlay, ReviewState};
+use crate::outbox::{Sending, Waiting};
 use crate::store::KeyHash;
 
 /// What a conversation can be asked.
@@ -128,6 +129,8 @@ pub enum Reply {
     Claimed(Claim),
     /// So far the words have been taken away.
     Erasing(Erasure),
+    /// A delivery is tried again; so its lane stands now.
+    Again(Box<Waiting>),
     /// There was nothing to do.
     Nothing,
 }

@@ -172,10 +172,17 @@ impl<M: Sends> Courier<M> {
         let rows = self.node.store.rows(self.entity, LANE_TIMES, range, Order::Asc, limits::COURIER_LANES).await?;
         let due = rows.iter().filter_map(|row| Lane::parse_time_key(&row.key)).map(|(_, lane)| lane);
         for lane in due.chain(hasten.iter().copied()).collect::<HashSet<_>>() {
-            if !self.runs.contains_key(&lane) && self.has_room() {
-                let run = stored(&self.node, self.entity, lane).await?.map(|stored| Run::of(lane, stored));
-                // One that wants to be left alone is not hastened.
-                self.runs.extend(run.filter(|run| run.may_go(now)).map(|run| (lane, run)));
+            let known = self.runs.get(&lane);
+            // One that is under way is not disturbed, and one that wants to be left alone is not hastened.
+            if known.is_some_and(Run::is_moving) || known.is_none() && !self.has_room() {
+                continue;
+            }
+            let Some(stored) = stored(&self.node, self.entity, lane).await? else { continue };
+            match self.runs.get_mut(&lane) {
+                Some(run) => run.go_on(stored, hasten.contains(&lane), now),
+                None => {
+                    self.runs.extend(Some(Run::of(lane, stored)).filter(|run| run.may_go(now)).map(|run| (lane, run)))
+                }
             }
         }
         Ok(())
@@ -190,7 +197,7 @@ impl<M: Sends> Courier<M> {
             let Some(last) = records.last().map(|record| record.seq) else {
                 return Err(StoreError::Unavailable("the store does not show what was committed".to_owned()));
             };
-            let settings = settings::read(&self.node, self.entity.workspace, &self.place).await?;
+            let settings = settings::read(&self.node, self.entity, &self.place).await?;
             for record in &records {
                 let Some(subject) = M::subject(record) else { continue };
                 if let (Some(message), Some(hooks)) = (subject.message, M::hooks(record)) {

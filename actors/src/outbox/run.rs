@@ -60,6 +60,24 @@ impl Run {
         self.asked_for || self.not_before.is_none_or(|not_before| not_before <= now)
     }
 
+    /// Whether it is on its way, and does not wait for its time.
+    pub(super) fn is_moving(&self) -> bool {
+        self.busy || self.parked.is_none()
+    }
+
+    /// It waits. It need not wait longer if its time has come, if it is `hastened`, or if its row says that somebody has
+    /// asked for it since.
+    pub(super) fn go_on(&mut self, stored: Waiting, hastened: bool, now: Millis) {
+        if stored.asked_for && self.stored.as_ref() != Some(&stored) {
+            (self.asked_for, self.not_before) = (true, None);
+            self.stored = Some(stored);
+        }
+        let is_due = self.parked.is_some_and(|at| at <= now);
+        if self.asked_for || (is_due || hastened) && self.may_go(now) {
+            self.parked = None;
+        }
+    }
+
     /// An event for it. What it has already is not added again.
     pub(super) fn push(&mut self, seq: u64) {
         let last = self.unread.map(|(_, last)| last).or(self.queue.back().copied());

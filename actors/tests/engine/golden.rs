@@ -28,6 +28,7 @@ use actors::message::{
     Attachment, Callback, Content, Gone, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
     SenderKind, Severity, Vote,
 };
+use actors::outbox::state::Retried;
 use actors::outbox::{Attempt, Delivery, End, Outbox, Receiver, Waiting};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
@@ -215,6 +216,8 @@ fn golden_records_of_contacts_and_registries() {
     golden.record("contact-erased", None, contact::Event::ContactErased);
     golden.record("contact-erasure-moved", None, contact::Event::ErasureMoved(Some(erasing())));
     golden.record("contact-erasure-done", None, contact::Event::ErasureMoved(None));
+    let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
+    golden.record("contact-outbox-moved", None, contact::Event::OutboxMoved { outbox });
     let remembered = memories::Event::Remembered { subject: subject(), number: 3, created: true };
     golden.record("memory-remembered", None, remembered);
     golden.record("memory-forgotten", None, memories::Event::Forgotten { number: 3 });
@@ -295,8 +298,12 @@ fn golden_states() {
         erased_at: None,
         erasing: None,
         first_seq: None,
+        outbox: None,
+        last_seq: None,
     };
     golden.value("contact-state", &contact);
+    let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
+    golden.value("contact-state-sending", &contact::State { outbox, last_seq: Some(8), ..contact.clone() });
     let erased = contact::State {
         erased_at: Some(AT),
         erasing: Some(erasing()),
@@ -357,6 +364,7 @@ fn golden_rows() {
     };
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
+    golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];
     for (name, receiver) in ["delivery-endpoint", "delivery-channel"].into_iter().zip(receivers) {
         let (url, attempts) = (text("https://example.com/hook"), vec![attempt.clone()]);

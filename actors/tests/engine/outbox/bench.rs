@@ -52,8 +52,10 @@ impl Arrived {
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        let Happened::Conversation(record) = &self.parcel.event;
-        record.event.name().unwrap()
+        match &self.parcel.event {
+            Happened::Conversation(record) => record.event.name().unwrap(),
+            Happened::Contact { record, .. } => record.event.name().unwrap(),
+        }
     }
 }
 
