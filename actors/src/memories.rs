@@ -73,6 +73,9 @@ pub struct Memory {
     /// What it is about, hashed.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub slot: [u8; 16],
+    /// The message that it was made from.
+    #[n(5)]
+    pub first: Option<MessageId>,
 }
 
 impl Memory {

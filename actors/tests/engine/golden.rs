@@ -199,7 +199,8 @@ fn subject() -> memories::Subject {
 
 fn memory() -> memories::Memory {
     let id = MemoryId::new(AT, address(), 3);
-    memories::Memory { id, text: text("I like tea"), source: Some(message(2)), updated_at: Some(AT), slot: [5; 16] }
+    let (source, first) = (Some(message(2)), Some(message(1)));
+    memories::Memory { id, text: text("I like tea"), source, updated_at: Some(AT), slot: [5; 16], first }
 }
 
 fn remembering() -> Remembering {
