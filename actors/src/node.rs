@@ -261,7 +261,7 @@ impl Node {
         command: memories::Command,
         with: Circumstances,
     ) -> Reply<Memories> {
-        self.memories.ask(self, entity, command, with).await
+        claims::ask(self, &self.memories, entity, Arc::new(command), with).await
     }
 
     /// Asks the configuration of a workspace or of the installation.

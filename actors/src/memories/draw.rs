@@ -110,9 +110,13 @@ impl Drawing {
             let _place = place;
             let alive = Alive(&node.drawing, entity);
             loop {
-                if let Some(Err(error)) = node.stopping.run_until_cancelled(run(&node, entity)).await {
-                    tracing::warn!(?entity, %error, "memories could not be drawn; it is tried again");
-                    return;
+                match node.stopping.run_until_cancelled(run(&node, entity)).await {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => {
+                        tracing::warn!(?entity, %error, "memories could not be drawn; it is tried again");
+                        return;
+                    }
+                    None => return,
                 }
                 if !alive.asked_again() {
                     return;
@@ -136,6 +140,12 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
                 Ok(drawn) => notes.extend(drawn),
                 // They are passed over for good; the conversation goes on.
                 Err(_) if remembering.attempts >= ATTEMPTS => failed = true,
+                Err(error @ (Stopped::Model(_) | Stopped::Refused(_))) => {
+                    let command = conversation::Command::NotRemembered { from: remembering.next };
+                    // Where not even that can be said, the alarm comes back to it all the same.
+                    let _ = insist(node, &node.conversations, entity, command).await?;
+                    return Err(error);
+                }
                 Err(error) => return Err(error),
             }
         }
