@@ -83,6 +83,7 @@ fn talking() -> Router<App> {
             "/conversations/{id}/messages",
             get(messages::list::of_conversation).post(messages::post_to_conversation),
         )
+        .route("/conversations/{id}/fork", post(conversations::fork::create))
         .route("/conversations/{id}/turns", post(turns::start))
         .route("/conversations/{id}/events", get(events::of_conversation))
         .route("/turns/{id}", get(turns::one))

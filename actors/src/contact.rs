@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::channel::id_of;
 use crate::clock::Millis;
+use crate::codec;
 use crate::conversation::{Details, Opening, Origin};
 use crate::erasure;
 use crate::id::{Address, ContactId, ConversationId, EntityKey};
@@ -17,7 +19,7 @@ use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox, Sending, Waiting};
-use crate::store::View;
+use crate::store::{RowWrite, Table, View};
 
 mod erase;
 mod outgoing;
@@ -29,6 +31,9 @@ pub use erase::{Erasing, Step};
 pub const CONTACTS: View = View(2);
 /// Contacts of a workspace by name and id; see [`name_key`].
 pub const CONTACTS_BY_NAME: View = View(17);
+
+/// Copies of the contact's conversations, by their addresses: a [`Copied`] each.
+pub const FORKS: Table = Table(53);
 
 /// How many earlier conversations of a channel are remembered, for keys that were used there.
 const EARLIER_MAX: usize = 4;
@@ -56,6 +61,17 @@ pub fn name_key(name: &str) -> Vec<u8> {
     lower.as_bytes()[..end].to_vec()
 }
 
+/// A copy of a conversation with a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Copied {
+    /// Whose conversation.
+    #[n(0)]
+    pub contact: ContactId,
+    /// The copy.
+    #[n(1)]
+    pub copy: ConversationId,
+}
+
 /// The conversation that is open with a contact on a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct OpenConversation {
@@ -81,6 +97,14 @@ impl OpenConversation {
     /// The generation with which the present life began.
     fn first(&self) -> u32 {
         self.first.unwrap_or(1)
+    }
+
+    /// The id of the conversation of an earlier generation, as far as it is remembered, or of this one.
+    fn id_of(&self, generation: u32) -> Option<ConversationId> {
+        match usize::try_from(self.generation.checked_sub(generation)?).ok()? {
+            0 => Some(self.id),
+            before => self.earlier.get(before - 1).copied(),
+        }
     }
 
     /// Whether it belongs to the present life.
@@ -126,7 +150,7 @@ pub struct State {
 
 impl State {
     /// Every conversation that belongs to somebody who was erased, with what it would begin with if it was assigned and
-    /// not used yet; only the newest one on a channel can be so.
+    /// not used yet; only the last one of a life on a channel can be so.
     pub(crate) fn erased_conversations(
         &self,
         contact: EntityKey,
@@ -134,10 +158,11 @@ impl State {
         let id = self.erasing.map_or(self.id, |erasing| erasing.id);
         self.open.iter().flat_map(move |open| {
             (1..open.first()).map(move |generation| {
-                let origin =
-                    Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
-                let opening = Opening { id: open.id, origin, owner: None, details: Details::default() };
-                let unused = (generation == open.generation).then_some(opening);
+                let newest = open.id_of(generation).filter(|_| generation + 1 == open.first());
+                let unused = newest.map(|id_of_conversation| {
+                    let origin = Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
+                    Opening { id: id_of_conversation, origin, owner: None, details: Details::default() }
+                });
                 (conversation_of(contact, &open.channel, generation), unused)
             })
         })
@@ -231,6 +256,13 @@ pub enum Command {
         /// Which contact.
         id: ContactId,
     },
+    /// A conversation of this contact is about to be copied; the copy goes with the contact too.
+    Fork {
+        /// Whose conversation.
+        id: ContactId,
+        /// The copy.
+        copy: ConversationId,
+    },
     /// One step of an erasure.
     GoOn(erase::Step),
     /// About the sending of its events.
@@ -281,6 +313,14 @@ fn conversation_address(entity: EntityKey, channel: &str, generation: u32) -> Ad
         "contact-conversation",
         &[&entity.workspace.0, &entity.id.0, channel.as_bytes(), &generation.to_be_bytes()],
     )
+}
+
+/// Notes a copy before it is made, so that an erasure knows of it however far it has come.
+fn fork(state: &State, copy: ConversationId) -> Change<Contact> {
+    let key = Bytes::copy_from_slice(&copy.address.0);
+    let value = Some(codec::encode(&Copied { contact: state.id, copy }));
+    let reply = Reply::Contact { state: Box::new(state.clone()), created: false };
+    Change { rows: vec![RowWrite { table: FORKS, key, value }], ..Change::new(Vec::new(), reply) }
 }
 
 /// The state, if the contact is there.
@@ -357,10 +397,13 @@ impl Machine for Contact {
             (Command::Erase { id }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 Decision::Change(erase::erase(state, moment))
             }
+            (Command::Fork { id, copy }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
+                Decision::Change(fork(state, *copy))
+            }
             (Command::GoOn(step), Some(state)) => return erase::go_on(state, *step, moment, found),
             (Command::Outbox(sending), Some(state)) => return outgoing::noted(state, sending, moment, found),
             (Command::Wake, Some(_)) => Decision::Answer(Reply::Nothing),
-            (Command::Update { .. } | Command::Erase { .. }, _)
+            (Command::Update { .. } | Command::Erase { .. } | Command::Fork { .. }, _)
             | (Command::GoOn(_) | Command::Outbox(_) | Command::Wake, None) => Decision::Reject(Rejection::NotFound),
         };
         Ok(match decided {

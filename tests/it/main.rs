@@ -21,6 +21,7 @@ mod crash;
 mod dns;
 mod egress;
 mod faults;
+mod forks;
 mod idempotency;
 mod isolation;
 mod keeper;

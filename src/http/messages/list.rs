@@ -36,8 +36,8 @@ const CHUNK: usize = 256;
 /// Which messages are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Filter {
-    /// Their text has this, in any case.
-    search: Option<String>,
+    /// Their text has each of these, in any case.
+    search: Vec<String>,
     sender: Option<String>,
     role: Option<String>,
     tag: Option<String>,
@@ -59,7 +59,7 @@ impl Filter {
             Some(_) => return Err(Problem::fault("?hasAttachments", "invalid_type", "must be true or false")),
         };
         Ok(Self {
-            search: text("search").map(|search| search.to_lowercase()),
+            search: terms(query.get("search").unwrap_or_default()),
             sender: text("senderId"),
             role: text("role"),
             tag: text("tag"),
@@ -70,21 +70,33 @@ impl Filter {
     fn wants(&self, message: &Message, overlay: &Overlay) -> bool {
         let content = &message.content;
         let gone = message.gone(overlay).is_some();
-        let has = |search: &String| {
-            let text = overlay.text.as_ref().or(content.text.as_ref());
-            !gone && text.is_some_and(|text| text.to_lowercase().contains(search))
+        let found = |terms: &[String]| {
+            let text = overlay.text.as_ref().or(content.text.as_ref()).filter(|_| !gone);
+            let text = text.map(|text| text.to_lowercase()).unwrap_or_default();
+            terms.iter().all(|term| text.contains(term))
         };
         let tags = overlay.tags.as_ref().or(content.tags.as_ref());
         let tagged = |tag: &String| !gone && tags.is_some_and(|tags| tags.contains(tag));
         let attached = !gone
             && (!content.attachments.is_empty()
                 || content.references.as_ref().is_some_and(|references| references.as_str() != "[]"));
-        self.search.as_ref().is_none_or(has)
+        (self.search.is_empty() || found(&self.search))
             && self.sender.as_ref().is_none_or(|sender| content.sender.id == *sender)
             && self.role.as_ref().is_none_or(|role| content.role == *role)
             && self.tag.as_ref().is_none_or(tagged)
             && self.has_attachments.is_none_or(|wanted| wanted == attached)
     }
+}
+
+/// What a search asks for: words, and phrases in quotation marks, in lower case.
+fn terms(search: &str) -> Vec<String> {
+    let lower = search.to_lowercase();
+    let parts = lower.split('"').enumerate();
+    let terms = parts.flat_map(|(i, part)| match i % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.split_whitespace().collect::<Vec<_>>().join(" ")],
+    });
+    terms.filter(|term| !term.is_empty()).collect()
 }
 
 /// One page of a conversation's messages.
