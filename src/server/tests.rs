@@ -149,3 +149,19 @@ fn only_errors_of_one_connection_are_tried_again_at_once() {
     // EMFILE: trying again at once would spin.
     assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)));
 }
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_off_and_gives_its_place_to_the_next() {
+    let taking = Duration::from_millis(50);
+    let options = ServerOptions { max_connections: 1, taking, ..ServerOptions::default() };
+    let server = start(options).await;
+    let much = "x".repeat(1024);
+    // Requests without end, whose answers nobody reads: at some point the server cannot send, and does not read on.
+    let mut deaf = TcpStream::connect(server.address).await.unwrap();
+    let request_of = format!("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{much}", much.len());
+    let (mut reader, mut writer) = deaf.split();
+    while writer.write_all(request_of.as_bytes()).await.is_ok() {}
+    assert!(rest(send(server.address, &request("/ok")).await).await.ends_with("ok"));
+    // What had been sent may still be there, and then the connection is over.
+    while matches!(reader.read(&mut [0; 4096]).await, Ok(read) if read > 0) {}
+}
