@@ -34,8 +34,11 @@ async fn of_every_kind(app: &TestApp) -> Vec<String> {
     let body = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hello agent"}}});
     app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200);
     conversation(app, "hello store").await;
-    let page = app.get("/api/v1/conversations").await.expect(200);
-    page["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+    let listed = app.get("/api/v1/conversations").await.expect(200);
+    // That of a human channel is told by the channel's log.
+    let log = app.get("/api/v1/channels/demo/events").await.expect(200);
+    let ids = listed["data"].as_array().unwrap().iter().map(|one| &one["id"]);
+    ids.chain([&log["data"][0]["data"]["conversationId"]]).map(|id| id.as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -158,7 +158,7 @@ async fn an_endpoint_that_is_silent_runs_out_of_time_and_its_socket_is_closed() 
         (json!({"timeoutSeconds": 7}), vec![Part::Silence], "timeout"),
         (json!({"stream": false, "timeoutSeconds": 100}), vec![Part::Silence], "timeout"),
         (json!({"timeoutSeconds": 100}), vec![Part::Bytes(json_head.clone()), Part::Silence], "timeout"),
-        (json!({"timeoutSeconds": 100}), vec![Part::Bytes(json_head), Part::Drip], "timeout"),
+        (json!({"timeoutSeconds": 50}), vec![Part::Bytes(json_head), Part::Drip], "timeout"),
     ] {
         let (app, origin) = asking(settings.clone(), in_turn(vec![parts])).await;
         let found = reason_after_a_while(&app, &origin, 1).await;
