@@ -12,39 +12,9 @@ use crate::clock::Millis;
 use crate::id::{AttachmentId, ConversationId, MessageId, TurnId};
 use crate::tool::Asker;
 
-/// JSON text that was checked at the door and is passed on as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Json(Arc<str>);
+mod json;
 
-impl Json {
-    /// Wraps text that is known to be one valid JSON value.
-    #[must_use]
-    pub fn from_checked(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<C> Encode<C> for Json {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.str(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for Json {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        d.str().map(|text| Self(text.into()))
-    }
-}
+pub use json::Json;
 
 /// What kind of party sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

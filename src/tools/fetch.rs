@@ -50,7 +50,7 @@ fn faults(schema: &Value, arguments: &Value) -> Vec<DataFault> {
         return vec![DataFault::new("", "invalid_schema", "the tool's parameters cannot be read")];
     };
     let fault = |error: jsonschema::ValidationError<'_>| {
-        DataFault::new(error.instance_path().to_string(), "invalid_value", error.to_string())
+        DataFault::new(error.instance_path().to_string(), "invalid_request", error.to_string())
     };
     validator.iter_errors(arguments).take(MAX_FAULTS).map(fault).collect()
 }

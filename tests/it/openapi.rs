@@ -253,12 +253,17 @@ async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
         .json(json!({"type": "TEXT", "contactIdentifier": "ana@example.com", "content": {"text": {"body": "Hi"}}}))
         .await
         .expect(200);
+    let memories = format!("/api/v1/contacts/{}/memories", answer["contactId"].as_str().unwrap());
+    let memory = app.post(memories).json(json!({"text": "likes tea"})).await.expect(201);
     let review = json!({"channelId": "demo", "text": "Deploy?", "review": {"type": "approval"}});
     let review = app.post("/api/v1/messages").json(review).await.expect(201);
+    let file = app.post("/api/v1/attachments?filename=a.txt").body("text/plain", "a file").await.expect(201);
     let deliveries = app.get("/api/v1/webhook-deliveries").await.expect(200);
     let text = |pointer: &str| answer.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     BTreeMap::from([
         ("/api/v1/conversations", conversation),
+        ("{memory}", memory["id"].as_str().unwrap().to_owned()),
+        ("/api/v1/attachments", file["id"].as_str().unwrap().to_owned()),
         ("/api/v1/messages", said[0]["id"].as_str().unwrap().to_owned()),
         ("/api/v1/reviews", review["id"].as_str().unwrap().to_owned()),
         ("/api/v1/contacts", text("/contactId")),
@@ -282,7 +287,12 @@ async fn what_the_service_answers_fits_what_the_document_says() {
         }
         let known = ids.iter().find(|(before, _)| path.starts_with(**before));
         let asked = known.map_or(path.clone(), |(_, id)| path.replace("{id}", id)).replace("{code}", "rate_limited");
-        let asked = if path == "/api/v1/messages" { "/api/v1/messages?channelId=demo".to_owned() } else { asked };
+        let asked = asked.replace("{memory}", &ids["{memory}"]);
+        let asked = match path.as_str() {
+            "/api/v1/messages" => "/api/v1/messages?channelId=demo".to_owned(),
+            "/api/v1/memories" => format!("/api/v1/memories?contactId={}", ids["/api/v1/contacts"]),
+            _ => asked,
+        };
         let asked = asked.replace("/wait", "/wait?timeout=0");
         let answer = app.get(&asked).await;
         assert_eq!(answer.status, 200, "{asked}: {}", answer.json);
@@ -308,6 +318,7 @@ async fn the_examples_of_requests_are_accepted_and_their_answers_fit() {
             }
             let known = ids.iter().find(|(before, _)| path.starts_with(**before));
             let mut asked = known.map_or(path.clone(), |(_, id)| path.replace("{id}", id));
+            asked = asked.replace("{memory}", &ids["{memory}"]);
             if body.get("contactIdentifier").is_some() {
                 asked = asked.replace("/demo/", "/demo-api/");
             }

@@ -13,7 +13,7 @@ fn without_ids(text: &str) -> String {
     for part in text.split_inclusive(|c| !is_word(c)) {
         let word = part.trim_end_matches(|c| !is_word(c));
         let of = |prefix: &str, least: usize| word.strip_prefix(prefix).is_some_and(|rest| rest.len() >= least);
-        let prefixes = ["msg_", "conv_", "cont_", "chan_", "agt_", "key_", "turn_", "evt_", "whsec_", "tert_"];
+        let prefixes = ["msg_", "conv_", "cont_", "chan_", "agt_", "key_", "turn_", "evt_", "mem_", "whsec_", "tert_"];
         if prefixes.iter().any(|prefix| of(prefix, 26)) || of("sha256:", 64) {
             let next = known.len();
             let which = known.entry(word.to_owned()).or_insert(next);

@@ -109,6 +109,8 @@ async fn a_state_from_a_snapshot_is_the_state_from_the_whole_log() {
         let store = MemoryStore::new(snapshot_every);
         let node = node_on(store.clone());
         let (directory, e) = (Directory::<Conversation>::default(), entity(1));
+        // From now on the node knows that nobody listens.
+        node.conversation(entity(2), post(entity(2), "x"), Circumstances::default()).await.unwrap();
         for i in 0..40 {
             let command = match i % 5 {
                 3 => Command::Update(Update { closed: Some(i % 2 == 0), ..Update::default() }),

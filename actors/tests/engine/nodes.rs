@@ -65,7 +65,8 @@ async fn a_turn_that_was_lost_with_another_process_is_started_again_here() {
     sleep(Duration::from_secs(4)).await;
     let e = entity(1);
     other.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
-    sleep(Duration::from_secs(20)).await;
+    // Between two of the seconds in which turns are looked at.
+    sleep(Duration::from_millis(20_500)).await;
     assert_eq!(status(&here, e).await, (TurnStatus::Running, 1));
     // It stops saying that it lives, and does nothing any more; what it held is lost.
     other.halt().await;

@@ -120,6 +120,11 @@ impl<'a> Script<'a> {
         let import = json!({"conversation_id": id, "enable_memories": true, "content":
             {"content": "I live in Lisbon", "created_at": "2020-02-29T12:00:00+02:00", "sender_id": "u1"}});
         self.post("/api/v1/messages", Some("c2"), import).await;
+        // What is remembered is told in the log a moment later; what follows stands behind it.
+        let events = format!("/api/v1/conversations/{id}/events");
+        while !self.app.get(&events).await.expect(200).to_string().contains("memory.created") {
+            tokio::task::yield_now().await;
+        }
         // Without a key: what was taken away is no part of a repeated answer any more.
         let gone = json!({"conversation_id": id, "content": {"content": "to be taken away"}});
         let gone = self.post("/api/v1/messages", None, gone).await;
