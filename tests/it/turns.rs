@@ -168,6 +168,32 @@ async fn a_cancel_that_races_with_the_end_has_one_outcome() {
 }
 
 #[tokio::test]
+async fn a_failed_turn_of_an_erased_conversation_is_not_tried_again() {
+    let app = TestApp::new().await;
+    behave(&app, json!({"builtin": {"failEvery": 1}})).await;
+    let body = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hello"}}});
+    let send = || app.post("/api/v1/channels/demo-api/messages").idempotency_key("k").json(body.clone());
+    let failed = send().await.problem(500, "agent_failed");
+    let contact = app.get("/api/v1/contacts?identifier=ana").await.expect(200);
+    app.delete(format!("/api/v1/contacts/{}", contact["data"][0]["id"].as_str().unwrap())).await.expect(204);
+    behave(&app, json!({"builtin": {"failEvery": 0}})).await;
+    send().await.problem(409, "conversation_erased");
+    let turn = app.get(format!("/api/v1/turns/{}", failed["turnId"].as_str().unwrap())).await.expect(200);
+    assert_eq!((&turn["status"], &turn["aiMessages"]), (&json!("failed"), &json!([])));
+}
+
+#[tokio::test]
+async fn an_id_that_is_longer_than_any_names_nobody() {
+    let (app, long) = (TestApp::new().await, "x".repeat(100_000));
+    let id = conversation(&app, "hello").await;
+    assert_eq!(start(&app, &id, &long).await.faults(), ["agent_not_found /agentId"]);
+    let channel = json!({"name": "c", "kind": "api", "agentId": long});
+    assert!(!app.post("/api/v1/channels").json(channel).await.faults().is_empty());
+    let message = json!({"channelId": long, "text": "hello"});
+    app.post("/api/v1/messages").json(message).await.problem(404, "channel_not_found");
+}
+
+#[tokio::test]
 async fn tools_that_cannot_be_are_refused_with_their_places() {
     let (app, canary) = (TestApp::new().await, Origin::canary("127.0.0.1".parse().unwrap()).await);
     let with = |member: &str, value: Value| {

@@ -137,6 +137,16 @@ async fn a_failed_turn_is_tried_again_by_a_retry_with_its_key_and_its_history_ha
     assert_eq!(app.get("/api/v1/usage").await.expect(200)["total"]["modelCalls"], 1, "a failed call is not charged");
 }
 
+#[tokio::test]
+async fn a_count_that_no_call_can_have_is_no_count() {
+    let mut answer = completion("Good morning");
+    answer["usage"] = json!({"prompt_tokens": u64::MAX, "completion_tokens": -3});
+    let (app, _origin) = asking(json!({}), move |_| whole(&answer)).await;
+    let answer = say(&app, "hello", "wait=100").await.expect(200);
+    assert_eq!((&answer["usage"]["inputTokens"], &answer["usage"]["outputTokens"]), (&json!(2), &json!(3)));
+    assert_eq!(app.get("/api/v1/usage").await.expect(200)["total"]["inputTokens"], 2);
+}
+
 /// Sends a message and lets the time pass once the endpoint has got `requests`; the reason why its turn failed.
 async fn reason_after_a_while(app: &Arc<TestApp>, origin: &Origin, requests: usize) -> Value {
     let sender = Arc::clone(app);
