@@ -106,8 +106,12 @@ async fn a_request_that_outlasts_the_shutdown_is_cut_off() {
 async fn a_connection_above_the_cap_waits_until_one_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server =
-        Server { http: http(Duration::from_secs(1)), router: Router::new(), places: Arc::new(Semaphore::new(1)) };
+    let server = Server {
+        http: http(Duration::from_secs(1)),
+        taking: Duration::MAX,
+        router: Router::new(),
+        places: Arc::new(Semaphore::new(1)),
+    };
     let _clients = [
         TcpStream::connect(address).await.unwrap(),
         TcpStream::connect(address).await.unwrap(),
