@@ -208,10 +208,9 @@ fn pieces(file: std::fs::File, range: Range<u64>) -> BoxStream<'static, io::Resu
                 return Ok(None);
             }
             let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE);
-            let read = move || {
-                let mut piece = BytesMut::zeroed(length);
-                file.read_exact_at(&mut piece, at).map(|()| piece.freeze())
-            };
+            // Made where it is freed: each of many reading threads would keep memory of its own.
+            let mut piece = BytesMut::zeroed(length);
+            let read = move || file.read_exact_at(&mut piece, at).map(|()| piece.freeze());
             let piece = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten()?;
             Ok(Some((piece, at + length as u64)))
         }

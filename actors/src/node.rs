@@ -239,7 +239,7 @@ impl Node {
         command: attachment::Command,
         with: Circumstances,
     ) -> Reply<Attachment> {
-        self.attachments.ask(self, entity, command, with).await
+        claims::ask(self, &self.attachments, entity, Arc::new(command), with).await
     }
 
     /// Has files looked at whose message was deleted or erased a moment ago. Before that, each of them was told to
@@ -261,7 +261,7 @@ impl Node {
         command: memories::Command,
         with: Circumstances,
     ) -> Reply<Memories> {
-        self.memories.ask(self, entity, command, with).await
+        claims::ask(self, &self.memories, entity, Arc::new(command), with).await
     }
 
     /// Asks the configuration of a workspace or of the installation.

@@ -19,6 +19,7 @@ use tower::{Layer, Service};
 use super::context::render::internal_error;
 use super::headers::auth::{presented_key, unauthenticated, workspace_forbidden, workspace_id};
 use super::problem::Problem;
+use super::query::decode;
 use super::rate::Verdict;
 use super::refusal::store_problem;
 use crate::app::App;
@@ -171,7 +172,7 @@ async fn identify(app: &App, headers: &HeaderMap) -> Identity {
 fn admit(app: &App, identity: Identity, mut request: Request) -> Result<(Request, Verdict), Response> {
     let (key, workspace) = identity.map_err(IntoResponse::into_response)?;
     let verdict = app.limiter().count(&app.meter(key.id), app.now());
-    match verdict.admit().and(workspace) {
+    match verdict.admit().and(workspace).and_then(|workspace| has_text(&request).map(|()| workspace)) {
         Ok(workspace) => {
             let address = address_of(&workspace);
             request.extensions_mut().insert(Caller { key, workspace, address });
@@ -182,6 +183,14 @@ fn admit(app: &App, identity: Identity, mut request: Request) -> Result<(Request
             app.limiter().write(verdict, refused.headers_mut());
             Err(refused)
         }
+    }
+}
+
+/// 404 for a path that is no text, and so names nothing.
+fn has_text(request: &Request) -> Result<(), Problem> {
+    match decode(request.uri().path()) {
+        Some(_) => Ok(()),
+        None => Err(Problem::not_found("not_found", "nothing is at this path: it is not percent-encoded UTF-8")),
     }
 }
 

@@ -220,8 +220,7 @@ pub(super) async fn list(
     query: Query,
 ) -> Result<Response, Problem> {
     let list = format!("conversations/{}", caller.workspace);
-    let request = PageRequest::from_query(&query, &list)?;
-    let closed = query.choice("status", &STATUSES)?;
+    let (request, closed) = Problem::both(PageRequest::from_query(&query, &list), query.choice("status", &STATUSES))?;
     let listing = Listing { workspace: caller.address, view: CONVERSATIONS, prefix: b"" };
     let page = page(&app, listing, &request, closed).await?;
     let data = page.data.iter().map(|(state, details)| view(state, details)).collect();

@@ -75,6 +75,20 @@ impl Problem {
         Self::invalid(vec![Fault::new(pointer, code, message)])
     }
 
+    /// Both of two things that a request says, or the faults of both at once.
+    ///
+    /// # Errors
+    /// What either of them failed with.
+    pub fn both<A, B>(one: Result<A, Self>, other: Result<B, Self>) -> Result<(A, B), Self> {
+        match (one, other) {
+            (Ok(one), Ok(other)) => Ok((one, other)),
+            (Err(one), Err(other)) if !one.faults.is_empty() && !other.faults.is_empty() => {
+                Err(Self::invalid([one.faults, other.faults].concat()))
+            }
+            (Err(problem), _) | (_, Err(problem)) => Err(problem),
+        }
+    }
+
     /// 404.
     pub fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, detail)

@@ -71,7 +71,8 @@ impl<S: Sync> FromRequestParts<S> for Query {
     }
 }
 
-fn decode(text: &str) -> Option<String> {
+/// A text without its percent-encoding and with spaces for `+`; `None` where it is broken or not UTF-8.
+pub(super) fn decode(text: &str) -> Option<String> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Some(text.to_owned());
     }

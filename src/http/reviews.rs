@@ -130,8 +130,7 @@ pub(super) async fn list(
     query: Query,
 ) -> Result<Response, Problem> {
     let list = format!("reviews/{}", caller.workspace);
-    let request = PageRequest::from_query(&query, &list)?;
-    let status = query.choice("status", &STATUSES)?;
+    let (request, status) = Problem::both(PageRequest::from_query(&query, &list), query.choice("status", &STATUSES))?;
     let channel = query.get("channelId").filter(|channel| !channel.is_empty());
     let channel = match channel {
         // A channel that does not exist has no reviews.
@@ -161,13 +160,15 @@ pub(super) async fn list(
 /// How long a wait may last.
 fn wait_seconds(query: &Query) -> Result<u64, Problem> {
     let Some(text) = query.get("timeout") else { return Ok(WAIT.1) };
-    match text.parse::<i64>() {
-        Ok(seconds) => u64::try_from(seconds)
-            .ok()
-            .filter(|seconds| *seconds <= WAIT.0)
-            .ok_or_else(|| Problem::fault("?timeout", "out_of_range", format!("must be from 0 to {} seconds", WAIT.0))),
-        Err(_) => Err(Problem::fault("?timeout", "invalid_type", "must be an integer")),
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Problem::fault("?timeout", "invalid_type", "must be an integer"));
     }
+    // A number too long for the machine is out of range too.
+    text.parse()
+        .ok()
+        .filter(|seconds| *seconds <= WAIT.0)
+        .ok_or_else(|| Problem::fault("?timeout", "out_of_range", format!("must be from 0 to {} seconds", WAIT.0)))
 }
 
 /// Answers with the outcome as soon as there is one, or with how it stands when the time is over.

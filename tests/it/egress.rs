@@ -11,6 +11,7 @@ use tertulia::egress::{Egress, Fault, Limits, Outgoing, Reply};
 use crate::dns::Dns;
 use crate::origin::{Origin, Part, bare, ok};
 
+mod everywhere;
 pub(crate) mod notations;
 
 /// Enough for anything that happens on one machine.

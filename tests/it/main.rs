@@ -35,6 +35,7 @@ mod origin;
 mod paging;
 mod races;
 mod review_answers;
+mod reviews;
 mod same_bytes;
 mod seeds;
 mod smoke;

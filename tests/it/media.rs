@@ -12,6 +12,9 @@ use crate::egress::notations;
 use crate::origin::{Heard, Origin, Part, bare, ok};
 use crate::support::{Answer, Request, TestApp};
 
+#[cfg(target_os = "linux")]
+mod memory;
+
 /// The largest file.
 const MAX: u64 = 10 * 1024 * 1024;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and so on";
@@ -260,12 +263,9 @@ async fn three_redirects_are_followed_to_the_file() {
     assert_eq!(send(&app, image(&origin.url("/4"))).await.faults(), ["media_unreachable /content/image/url"]);
 }
 
-/// It takes its time: half a minute of the clock on the wall, so it runs where `TERTULIA_TEST_SLOW` is set.
+/// Half a minute of the clock on the wall, in which it does next to nothing.
 #[tokio::test]
 async fn a_slow_drip_ends_after_thirty_seconds() {
-    if std::env::var_os("TERTULIA_TEST_SLOW").is_none() {
-        return;
-    }
     let origin = Origin::serve(|_| {
         let head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\n";
         vec![Part::Bytes([&head[..], PNG].concat()), Part::Drip]

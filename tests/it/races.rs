@@ -1,14 +1,15 @@
 //! Reviews are decided once: by whoever comes first, or by the deadline, whatever dies meanwhile.
 //!
 //! Every review has three clients that want it approved, rejected and taken back, and a deadline. They race, the program
-//! is killed in between, and whoever got no answer asks again. `TERTULIA_RACES_REVIEWS` and `TERTULIA_RACES_SEED` choose
-//! how many and in which order.
+//! is killed in between, and whoever got no answer asks again. The outcome goes to the review's callback, also across the
+//! kills. `TERTULIA_RACES_REVIEWS` and `TERTULIA_RACES_SEED` choose how many and in which order.
 #![cfg(unix)]
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
-use std::sync::Mutex;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -65,6 +66,77 @@ struct Race {
     told: Mutex<HashMap<usize, Reply>>,
 }
 
+/// What came to the callback: by review and `webhook-id` how often, and the outcome.
+type Told = BTreeMap<String, BTreeMap<String, (usize, Value)>>;
+
+/// The receiver of all callbacks.
+struct Sink {
+    url: String,
+    told: Arc<Mutex<Told>>,
+}
+
+impl Sink {
+    fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/outcome", listener.local_addr().unwrap());
+        let told: Arc<Mutex<Told>> = Arc::default();
+        let hearing = Arc::clone(&told);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, told) = (stream.unwrap(), Arc::clone(&hearing));
+                // A connection ends when the program at its other end is killed.
+                thread::spawn(move || {
+                    let mut stream = BufReader::new(&stream);
+                    while listen(&mut stream, &told).is_ok() {}
+                });
+            }
+        });
+        Self { url, told }
+    }
+
+    /// What was told, once it is so of every review.
+    fn all(&self, count: usize) -> Told {
+        let begun = now();
+        loop {
+            let told = self.told.lock().unwrap();
+            if told.len() >= count {
+                return told.clone();
+            }
+            assert!(now() < begun + 120_000, "{} of {count} callbacks came", told.len());
+            drop(told);
+            thread::yield_now();
+        }
+    }
+}
+
+/// Hears one delivery and says that it has come.
+fn listen(stream: &mut BufReader<&TcpStream>, told: &Mutex<Told>) -> io::Result<()> {
+    let (mut id, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        match line.split_once(": ") {
+            Some(("webhook-id", value)) => value.clone_into(&mut id),
+            Some(("content-length", value)) => length = value.parse().unwrap(),
+            _ if line.is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    let event: Value = serde_json::from_slice(&body).unwrap();
+    let review = event["data"]["messageId"].as_str().unwrap().to_owned();
+    let mut all = told.lock().unwrap();
+    let (times, first) = all.entry(review).or_default().entry(id).or_insert_with(|| (0, event["data"].clone()));
+    *times += 1;
+    assert_eq!(*first, event["data"], "the same event says the same");
+    drop(all);
+    stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+}
+
 /// A key for somebody who answers reviews.
 fn key_of(client: &mut Client, name: &str) -> String {
     let body = json!({"name": name, "scopes": ["reviews:respond"], "principal": {"type": "user", "id": name}});
@@ -73,25 +145,33 @@ fn key_of(client: &mut Client, name: &str) -> String {
 }
 
 /// Asks for `count` reviews. A third of them end soon, a third while their clients race, a third much later.
-fn ask(server: &Server, count: usize, random: &mut Random) -> Vec<Race> {
+fn ask(server: &Server, sink: &Sink, count: usize, random: &mut Random) -> Vec<Race> {
     let mut client = Client::connect(&server.address).unwrap();
     (0..count)
         .map(|n| {
             let channel = n % CHANNELS;
-            let from_now = match n % 3 {
+            let mut from_now = match n % 3 {
                 0 => 20 + random.below(200),
                 1 => 200 + random.below(4_000),
                 _ => 3_600_000,
             };
-            let deadline = now() + from_now;
             let on_expire = if n % 2 == 0 { json!({"response": {"selectedOption": "reject"}}) } else { Value::Null };
-            let at = tertulia::wire::time::format(actors::clock::Millis(deadline));
-            let review = json!({"type": "approval", "expiresAt": at.as_str(), "onExpire": on_expire});
-            let body = json!({"channelId": format!("r{channel}"), "review": review}).to_string();
-            let made = client.send("POST", "/api/v1/messages", None, &body).unwrap();
-            assert_eq!(made.status, 201, "{}", made.json());
-            let review = made.json()["id"].as_str().unwrap().to_owned();
-            Race { review, channel, deadline, told: Mutex::default() }
+            let callback = json!({"url": sink.url});
+            let mut review = json!({"type": "approval", "onExpire": on_expire, "callback": callback});
+            loop {
+                let deadline = now() + from_now;
+                review["expiresAt"] = json!(tertulia::wire::time::format(actors::clock::Millis(deadline)).as_str());
+                let body = json!({"channelId": format!("r{channel}"), "review": review}).to_string();
+                let made = client.send("POST", "/api/v1/messages", None, &body).unwrap();
+                if made.status == 400 && made.json()["code"] == "expiry_in_past" {
+                    // On a slow machine it was over before it was asked for.
+                    from_now += 500;
+                    continue;
+                }
+                assert_eq!(made.status, 201, "{}", made.json());
+                let review = made.json()["id"].as_str().unwrap().to_owned();
+                return Race { review, channel, deadline, told: Mutex::default() };
+            }
         })
         .collect()
 }
@@ -134,7 +214,7 @@ fn outcome(review: &Value) -> Value {
 }
 
 /// One outcome, the same for everybody; what had the effect of it, if that was a client.
-fn check(client: &mut Client, keys: &Keys, race: &Race, ends: &BTreeMap<String, Vec<Value>>) -> String {
+fn check(client: &mut Client, keys: &Keys, race: &Race, ends: &BTreeMap<String, Vec<Value>>, called: &Told) -> String {
     let review = client.send("GET", &format!("/api/v1/reviews/{}", race.review), None, "").unwrap().json();
     let ended = outcome(&review);
     let by_time = review["completedAt"] == review["expiresAt"];
@@ -165,6 +245,8 @@ fn check(client: &mut Client, keys: &Keys, race: &Race, ends: &BTreeMap<String, 
     let ends = &ends[&race.review];
     assert_eq!(ends.len(), 1, "one event says how it ended: {ends:?}");
     assert_eq!(outcome(&ends[0]["data"]), ended);
+    let called: Vec<_> = called[&race.review].iter().map(|(id, (_, data))| (id.as_str(), outcome(data))).collect();
+    assert_eq!(called, [(ends[0]["id"].as_str().unwrap(), ended.clone())], "one event for the callback");
     if by_time {
         let announced = tertulia::wire::time::parse(ends[0]["timestamp"].as_str().unwrap()).unwrap();
         assert!(announced >= race.deadline as i64, "announced before its deadline: {ends:?}");
@@ -182,7 +264,9 @@ fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let start = || Server::start(&data, &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
+    let env = [("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY), ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
+    let start = || Server::start(&data, &env);
+    let sink = Sink::open();
     let mut server = start();
     let mut client = Client::connect(&server.address).unwrap();
     let keys = Keys { ana: key_of(&mut client, "ana"), bob: key_of(&mut client, "bob"), admin: ADMIN_KEY.to_owned() };
@@ -192,7 +276,7 @@ fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
     }
     let mut races = Vec::new();
     for _ in 0..KILLS {
-        let round = ask(&server, count / KILLS, &mut random);
+        let round = ask(&server, &sink, count / KILLS, &mut random);
         let kill_after = 1 + random.below(3 * round.len() as u64 - 1) as usize;
         let alive = race(server, &round, &keys, kill_after, &mut random);
         assert!(alive.is_none(), "the clients were through before the kill");
@@ -214,8 +298,11 @@ fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
             }
         }
     }
+    let called = sink.all(races.len());
+    let deliveries: usize = called.values().flat_map(BTreeMap::values).map(|(times, _)| times).sum();
+    say(&format!("{} callbacks in {deliveries} deliveries", called.len()));
     for race in &races {
-        *outcomes.entry(check(&mut client, &keys, race, &ends)).or_default() += 1;
+        *outcomes.entry(check(&mut client, &keys, race, &ends, &called)).or_default() += 1;
     }
     say(&format!("{outcomes:?}"));
     assert_eq!(outcomes.values().sum::<usize>(), races.len());

@@ -175,7 +175,7 @@ fn as_it_is(mut message: Message, overlay: Option<&Overlay>) -> Option<Message> 
     Some(message)
 }
 
-/// The words of a message; what a picture or a recording has for words is its caption.
+/// The words of a message; those of a file without a caption are its name.
 fn words(message: &Message) -> &str {
-    message.content.text.as_deref().unwrap_or_default()
+    message.content.words()
 }

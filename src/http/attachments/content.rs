@@ -29,6 +29,7 @@ const GUARDS: [(HeaderName, &str); 5] = [
 struct Validators {
     etag: String,
     modified: String,
+    created_at: Millis,
 }
 
 impl Validators {
@@ -40,7 +41,13 @@ impl Validators {
             let _ = write!(etag, "{byte:02x}");
         }
         etag.push('"');
-        Self { etag, modified: http_date(created_at) }
+        Self { etag, modified: http_date(created_at), created_at }
+    }
+
+    /// Whether the file is newer than a time that a client gives, to the second as HTTP counts; `None`: that is no time.
+    fn newer_than(&self, date: &str) -> Option<bool> {
+        let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
+        Some(i64::try_from(self.created_at.0 / 1_000).is_ok_and(|created| created > date.as_second()))
     }
 
     /// Whether a list of entity tags names this file; weak ones count where `weak` is set.
@@ -70,17 +77,25 @@ pub(in crate::http) async fn get(
     let state = find(&app, &caller, &id).await?.ok_or_else(attachment_not_found)?;
     let file = state.ready().ok_or_else(internal_error)?;
     let validators = Validators::of(file, state.id.at);
-    let given = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    if given(header::IF_MATCH).is_some_and(|tags| !validators.listed(tags, false)) {
-        let detail = "the attachment is not the one that If-Match names";
+    let given = |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let is_meant = match given(header::IF_MATCH) {
+        Some(tags) => validators.listed(&tags, false),
+        None => given(header::IF_UNMODIFIED_SINCE).and_then(|date| validators.newer_than(&date)) != Some(true),
+    };
+    if !is_meant {
+        let detail = "the attachment is not the one that If-Match or If-Unmodified-Since means";
         return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail));
     }
-    if given(header::IF_NONE_MATCH).is_some_and(|tags| validators.listed(tags, true)) {
+    let is_known = match given(header::IF_NONE_MATCH) {
+        Some(tags) => validators.listed(&tags, true),
+        None => given(header::IF_MODIFIED_SINCE).and_then(|date| validators.newer_than(&date)) == Some(false),
+    };
+    if is_known {
         return response(StatusCode::NOT_MODIFIED, file, &validators, Body::empty());
     }
     // A part is only worth sending to who has the rest of this very file.
     let same = given(header::IF_RANGE).is_none_or(|tag| tag == validators.etag || tag == validators.modified);
-    let part = match wanted(given(header::RANGE).filter(|_| same), file.size) {
+    let part = match wanted(given(header::RANGE).as_deref().filter(|_| same), file.size) {
         Wanted::Whole => None,
         Wanted::Part(range) => Some(range),
         Wanted::Nothing => {

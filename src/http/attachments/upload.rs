@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use actors::attachment::State as File;
-use actors::claims::LIVES_MAX;
+use actors::claims::{self, LIVES_MAX};
 use actors::directory::{Circumstances, KeyUse};
 use actors::id::{Address, EntityKey};
+use actors::store::KeyHash;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -21,7 +22,7 @@ use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
 use crate::http::headers::idempotency_key;
-use crate::http::idempotency::{key_hash, without_key};
+use crate::http::idempotency::{without_key, workspace_key_hash};
 use crate::http::incoming::report;
 use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::{key_reused, store_problem};
@@ -36,8 +37,6 @@ mod source;
 
 /// How long a file may take to arrive: 10 MiB in it is 70 kB/s, as for other bodies.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(150);
-/// Idempotency keys of uploads belong to the workspace.
-const SCOPE: &str = "attachments";
 
 /// Where a file goes, found out before its bytes are read.
 enum Place {
@@ -47,13 +46,18 @@ enum Place {
     Known { entity: EntityKey, first: u64, fingerprint: [u8; 16] },
 }
 
-/// An idempotency key, and the request it came with, as far as that is known before the body.
+/// An idempotency key of the workspace, and the request it came with, as far as that is known before the body.
 struct Keyed<'a> {
     key: &'a str,
+    workspace: Address,
     context: &'a RequestContext,
 }
 
 impl Keyed<'_> {
+    fn hash(&self) -> KeyHash {
+        workspace_key_hash(self.workspace, self.key)
+    }
+
     /// The request, hashed: the file and its names, however it was sent.
     fn used(&self, named: &Named, digest: &[u8; 32]) -> KeyUse {
         let mut hasher = blake3::Hasher::new();
@@ -63,7 +67,7 @@ impl Keyed<'_> {
         }
         let mut fingerprint = [0; 16];
         fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        KeyUse::within(key_hash(SCOPE, self.key), fingerprint)
+        KeyUse::across(self.hash(), fingerprint, claims::home(self.workspace, self.key.as_bytes(), 0))
     }
 }
 
@@ -81,7 +85,7 @@ pub(in crate::http) async fn create(
         None
     });
     report.refuse()?;
-    let keyed = key.map(|key| Keyed { key, context: &context });
+    let keyed = key.map(|key| Keyed { key, workspace: caller.address, context: &context });
     let upload = receive(&app, &caller, &context, keyed.as_ref(), source, report);
     match timeout(ARRIVES_WITHIN, upload).await {
         Ok(answered) => answered,
@@ -203,13 +207,13 @@ async fn find_place(
         return Ok(Place::New(Box::new(Arrival::open(app, entity)?), entity));
     };
     for life in 0..LIVES_MAX {
-        let parts = [&caller.address.0[..], keyed.key.as_bytes(), &life.to_be_bytes()];
+        let parts = [&keyed.workspace.0[..], keyed.key.as_bytes(), &life.to_be_bytes()];
         let entity = EntityKey::attachment(caller.address, Address::derive("keyed-attachment", &parts));
         let state = begin(app, entity, with).await?;
         if state.file.is_none() && !state.erased {
             return Ok(Place::New(Box::new(Arrival::open(app, entity)?), entity));
         }
-        let row = node.key(entity, key_hash(SCOPE, keyed.key)).await.map_err(store_problem)?;
+        let row = node.key(entity, keyed.hash()).await.map_err(store_problem)?;
         if let Some(row) = row {
             return Ok(Place::Known { entity, first: row.first, fingerprint: row.fingerprint });
         }

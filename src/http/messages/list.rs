@@ -171,8 +171,7 @@ pub(in crate::http) async fn of_conversation(
 
 async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channel: &str) -> Result<Response, Problem> {
     let list = format!("channels/{}/{channel}/messages", caller.workspace);
-    let request = PageRequest::from_query(query, &list)?;
-    let filter = Filter::from_query(query)?;
+    let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
     let channel = find_channel(app, caller, channel).await?.ok_or_else(channel_not_found)?;
     if channel.kind != ChannelKind::Human {
         return Err(kind_mismatch("?channelId", channel.kind));
@@ -191,8 +190,7 @@ async fn conversation_page(
     conversation: &str,
 ) -> Result<Response, Problem> {
     let list = format!("conversations/{}/{conversation}/messages", caller.workspace);
-    let request = PageRequest::from_query(query, &list)?;
-    let filter = Filter::from_query(query)?;
+    let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
     let id = ConversationId::parse(conversation).ok_or_else(conversation_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.address);
     conversations::state(app, entity, id).await?.ok_or_else(conversation_not_found)?;

@@ -65,16 +65,56 @@ async fn a_client_that_has_the_file_gets_it_no_second_time() {
         ("if-none-match", "\"x\"", 200),
         ("if-match", &etag, 200),
         ("if-match", "*", 200),
+        ("if-modified-since", "Wed, 01 Jan 2025 00:00:00 GMT", 304),
+        ("if-modified-since", "Thu, 02 Jan 2025 00:00:00 GMT", 304),
+        ("if-modified-since", "Tue, 31 Dec 2024 23:59:59 GMT", 200),
+        ("if-modified-since", "yesterday", 200),
+        ("if-unmodified-since", "Wed, 01 Jan 2025 00:00:00 GMT", 200),
+        ("if-unmodified-since", "yesterday", 200),
     ] {
         let got = app.get(&path).header(name, value).await;
         assert_eq!((got.status, got.header("etag")), (status, etag.as_str()), "{name}: {value}");
         assert_eq!(got.bytes.is_empty(), status == 304);
     }
-    app.get(&path).header("if-match", "\"x\"").await.problem(412, "precondition_failed");
+    for (name, value) in
+        [("if-match", "\"x\""), ("if-match", ""), ("if-unmodified-since", "Tue, 31 Dec 2024 23:59:59 GMT")]
+    {
+        app.get(&path).header(name, value).await.problem(412, "precondition_failed");
+    }
+    let both =
+        app.get(&path).header("if-none-match", "\"x\"").header("if-modified-since", "Thu, 02 Jan 2025 00:00:00 GMT");
+    assert_eq!(both.await.status, 200, "a tag says more than a time");
     for (if_range, status) in [(etag.as_str(), 206), ("Wed, 01 Jan 2025 00:00:00 GMT", 206), ("\"x\"", 200)] {
         let got = app.get(&path).header("range", "bytes=0-0").header("if-range", if_range).await;
         assert_eq!(got.status, status, "{if_range}");
     }
+}
+
+#[tokio::test]
+async fn a_head_says_what_a_get_would_bring() {
+    let app = TestApp::new().await;
+    let id = uploaded(&app, "0123456789").await;
+    let path = format!("/api/v1/attachments/{id}/content");
+    let etag = app.get(&path).await.header("etag").to_owned();
+    for (name, value) in [
+        ("accept", "*/*"),
+        ("range", "bytes=2-4"),
+        ("range", "bytes=10-"),
+        ("if-none-match", &etag),
+        ("if-match", "\"x\""),
+    ] {
+        let got = app.get(&path).header(name, value).await;
+        let head = app.request(http::Method::HEAD, &path).header(name, value).await;
+        assert_eq!((head.status, head.bytes.len()), (got.status, 0), "{name}: {value}");
+        for name in ["content-length", "content-type", "content-range", "etag", "content-disposition", "accept-ranges"]
+        {
+            assert_eq!(head.header(name), got.header(name), "{name}");
+        }
+    }
+    let unknown = path.replace(&id, "att_x");
+    assert_eq!(app.request(http::Method::HEAD, &unknown).await.status, 404);
+    let record = app.request(http::Method::HEAD, format!("/api/v1/attachments/{id}")).await;
+    assert_eq!((record.status, record.bytes.len()), (200, 0));
 }
 
 #[tokio::test]

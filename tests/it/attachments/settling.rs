@@ -1,6 +1,7 @@
 //! What nobody needs goes, and nothing else.
 
 use super::*;
+use crate::origin::{Origin, ok};
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_nobody_links_goes_after_a_day() {
@@ -98,4 +99,31 @@ async fn a_process_that_dies_between_deleting_and_clearing_leaves_no_bytes() {
     assert_eq!(files_below(app.files.path()).len(), 1);
     app.clock.advance(61_000);
     until(async || files_below(app.files.path()).is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_files_of_an_erased_contact_go_with_its_words() {
+    let origin = Origin::serve(|_| ok("image/png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and so on")).await;
+    let app = TestApp::with_env(&[("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")]).await;
+    let send = |contact: &str| {
+        let content = json!({"image": {"url": origin.url("/private.png")}});
+        let body = json!({"type": "IMAGE", "contactIdentifier": contact, "content": content});
+        app.post("/api/v1/channels/demo-api/messages").json(body).send()
+    };
+    let (erased, other) = (send("ana").await.expect(200), send("bob").await.expect(200));
+    send("ana").await.expect(200);
+    assert_eq!(files_below(app.files.path()).len(), 3);
+    let file = async |sent: &Value| {
+        let message = app.get(format!("/api/v1/messages/{}", sent["messageId"].as_str().unwrap())).await.expect(200);
+        message["attachments"][0]["id"].as_str().unwrap_or_default().to_owned()
+    };
+    let (gone, kept) = (file(&erased).await, file(&other).await);
+    app.delete(format!("/api/v1/contacts/{}", erased["contactId"].as_str().unwrap())).await.expect(204);
+    until(async || (files_below(app.files.path()).len() == 1).then_some(())).await;
+    for path in [format!("/api/v1/attachments/{gone}"), format!("/api/v1/attachments/{gone}/content")] {
+        app.get(path).await.problem(404, "attachment_not_found");
+    }
+    assert_eq!(file(&erased).await, "", "the place of the message shows no file");
+    app.get(format!("/api/v1/attachments/{kept}/content")).await.expect(200);
+    assert!(!format!("{:?}", recorded(&app, &gone).await).contains("private"), "nor what it was called");
 }

@@ -159,6 +159,36 @@ async fn a_key_has_one_file_however_often_it_is_sent() {
 }
 
 #[tokio::test]
+async fn an_upload_shares_the_keys_of_its_workspace_with_every_other_post() {
+    let app = TestApp::new().await;
+    let path = "/api/v1/attachments?filename=a";
+    let upload = |key: &str| app.post(path).idempotency_key(key).body("text/plain", "same").send();
+    let channel = |key: &str, id: &str| {
+        app.post("/api/v1/channels").idempotency_key(key).json(json!({"id": id, "name": "c", "kind": "human"})).send()
+    };
+    let conversation =
+        |key: &str| app.post("/api/v1/messages").idempotency_key(key).json(json!({"content": {"content": "x"}})).send();
+    let first = upload("one").await;
+    channel("one", "c1").await.problem(422, "idempotency_key_reused");
+    conversation("one").await.problem(422, "idempotency_key_reused");
+    channel("two", "c2").await.expect(201);
+    upload("two").await.problem(422, "idempotency_key_reused");
+    conversation("three").await.expect(200);
+    upload("three").await.problem(422, "idempotency_key_reused");
+    let again = upload("one").await;
+    assert_eq!((again.status, &again.bytes), (201, &first.bytes));
+    assert_eq!(again.header("idempotent-replayed"), "true");
+
+    // What was refused has used nothing up, on either side.
+    app.post(path).idempotency_key("four").body("text/plain", "").await.problem(400, "too_short");
+    channel("four", "c2").await.problem(409, "channel_exists");
+    let made = upload("four").await;
+    assert_eq!((made.status, made.header("idempotent-replayed")), (201, ""));
+    channel("four", "c4").await.problem(422, "idempotency_key_reused");
+    until(async || (files_below(app.files.path()).len() == 2).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_foreign_file_is_as_one_that_never_was() {
     let app = TestApp::new().await;
     let mine = uploaded(&app, "mine").await;

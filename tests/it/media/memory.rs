@@ -1,0 +1,101 @@
+//! Files pass through the program in pieces, however many and however large they are.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::{MAX, picture};
+use crate::client::Client;
+use crate::crash::say;
+use crate::origin::Origin;
+use crate::smoke::Server;
+use crate::support::ADMIN_KEY;
+
+/// Files at once, in each direction.
+const AT_ONCE: usize = 16;
+/// How often so many come and go, in each direction.
+const ROUNDS: usize = 3;
+/// What the program may hold at most beside what it held before, in KiB. Held whole, the files at once are 160 MiB.
+const AT_MOST: u64 = 96 * 1024;
+/// What it may hold in addition after the first round: however many come, no more is held.
+const GROWS_BY: u64 = 24 * 1024;
+
+/// Does `work` so many times at once.
+fn at_once<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(&work)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    })
+}
+
+/// Uploads the largest file; its id.
+fn upload(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST /api/v1/attachments HTTP/1.1\r\nHost: test\r\nX-API-Key: {ADMIN_KEY}\r\nContent-Type: application/pdf\r\n\
+         Content-Length: {MAX}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    for _ in 0..MAX / 65_536 {
+        stream.write_all(&[b'x'; 65_536]).unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let made: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(made["size"], json!(MAX), "{answer}");
+    made["id"].as_str().unwrap().to_owned()
+}
+
+/// Downloads it, in pieces; how many bytes came.
+fn download(address: &str, id: &str) -> u64 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let path = format!("/api/v1/attachments/{id}/content");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nX-API-Key: {ADMIN_KEY}\r\nConnection: close\r\n\r\n").unwrap();
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+    std::io::copy(&mut stream, &mut std::io::sink()).unwrap()
+}
+
+#[test]
+fn memory_stays_flat_while_the_largest_files_come_and_go() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let origin = runtime.block_on(Origin::serve(|_| picture(MAX)));
+    let dir = tempfile::tempdir().unwrap();
+    let env = [("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY), ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
+    let server = Server::start_on_store(&dir.path().join("data"), &env);
+    let address = server.address.as_str();
+    let fetch = || {
+        let mut client = Client::connect(address).unwrap();
+        let contact = format!("{:?}", thread::current().id());
+        let content = json!({"image": {"url": origin.url("/p.png"), "caption": "x"}});
+        let body = json!({"type": "IMAGE", "contactIdentifier": contact, "content": content}).to_string();
+        let sent = client.send("POST", "/api/v1/channels/demo-api/messages", None, &body).unwrap();
+        assert_eq!(sent.status, 200, "{}", sent.json());
+    };
+    // The first of everything, so that what is made once is there.
+    fetch();
+    assert_eq!(download(address, &upload(address)), MAX);
+    let before = server.peak_memory();
+    let round = || {
+        at_once(fetch);
+        let ids = at_once(|| upload(address));
+        assert!(at_once(|| download(address, &ids[0])).iter().all(|size| *size == MAX));
+        server.peak_memory()
+    };
+    let first = round();
+    let last = (1..ROUNDS).fold(first, |_, _| round());
+    say(&format!(
+        "{AT_ONCE} files of {MAX} bytes at once fetched, uploaded and downloaded: at most {before} KiB before, \
+         {first} KiB in the first round, {last} KiB in {ROUNDS}"
+    ));
+    assert!(first - before < AT_MOST, "{} KiB for files that pass", first - before);
+    assert!(last - first < GROWS_BY, "{} KiB more with every file", last - first);
+    assert_eq!(server.terminate(), Some(0));
+}

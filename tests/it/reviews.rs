@@ -1,0 +1,376 @@
+//! Reviews: how they are asked for, found, waited for, answered, voted on and taken back (API sections 2.1 and 4).
+
+use serde_json::{Value, json};
+
+use crate::support::{Request, TestApp};
+
+mod inbox;
+
+const MESSAGES: &str = "/api/v1/messages";
+const REVIEWS: &str = "/api/v1/reviews";
+const SECOND: u64 = 1_000;
+
+/// Asks on the channel `demo`; the path of the review.
+async fn asked(app: &TestApp, review: Value) -> String {
+    let made = app.post(MESSAGES).json(json!({"channelId": "demo", "text": "?", "review": review})).await.expect(201);
+    format!("{REVIEWS}/{}", made["id"].as_str().unwrap())
+}
+
+fn respond(app: &TestApp, review: &str, response: Value) -> Request {
+    app.post(format!("{review}/respond")).json(json!({"response": response}))
+}
+
+/// The key of somebody who answers reviews.
+async fn responder(app: &TestApp, name: &str) -> String {
+    let principal = json!({"type": "user", "id": name});
+    app.key(json!({"name": name, "scopes": ["reviews:respond", "messages:read"], "principal": principal})).await
+}
+
+/// The ids of a list, page by page.
+async fn ids(app: &TestApp, query: &str) -> Vec<String> {
+    let (mut seen, mut path) = (Vec::new(), format!("{REVIEWS}?{query}"));
+    while !path.is_empty() {
+        let page = app.get(&path).await;
+        path = page.header("link").split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+        let page = page.expect(200);
+        assert_eq!(page["hasMore"], json!(!path.is_empty()));
+        seen.extend(page["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn an_answer_is_compared_with_what_was_asked() {
+    let app = TestApp::new().await;
+    let choices = json!([{"id": "a", "label": "A"}, {"id": "b", "label": "B"}]);
+    let single = json!({"mode": "single", "items": choices});
+    let multi = json!({"mode": "multi", "items": choices});
+    let form = json!({"fields": [{"name": "n", "type": "number", "required": true},
+        {"name": "s", "type": "select", "options": ["x", {"id": "y", "label": "Y"}]},
+        {"name": "b", "type": "boolean"}, {"name": "own", "type": "colour"}]});
+    let bounds = json!({"minLength": 2, "maxLength": 3});
+    let own = json!({"options": [{"id": "yes", "label": "Yes"}], "allowComment": false});
+    let schema = json!({"responseSchema": {"type": "object", "required": ["stars"],
+        "properties": {"stars": {"type": "integer", "minimum": 1, "maximum": 5}}}});
+    let also = json!({"items": choices, "responseSchema": {"properties": {"selectedIds": {"minItems": 2}}}});
+    for (kind, payload, response, faults) in [
+        ("approval", json!({}), json!({"selectedOption": "approve"}), &[][..]),
+        ("approval", json!({}), json!({"selectedOption": "reject", "comment": "no"}), &[]),
+        ("approval", json!({}), json!({"selectedOption": "reject", "comment": null}), &[]),
+        ("approval", json!({}), json!({}), &["/selectedOption"]),
+        ("approval", json!({}), json!({"selectedOption": "yes"}), &["/selectedOption"]),
+        ("approval", json!({}), json!({"selectedOption": ["approve"]}), &["/selectedOption"]),
+        ("approval", json!({}), json!({"selectedOption": "approve", "comment": 1, "x": 1}), &["/comment", "/x"]),
+        ("approval", own.clone(), json!({"selectedOption": "yes"}), &[]),
+        ("approval", own.clone(), json!({"selectedOption": "approve"}), &["/selectedOption"]),
+        ("approval", own, json!({"selectedOption": "yes", "comment": "so"}), &["/comment"]),
+        ("selection", single.clone(), json!({"selectedIds": ["a"]}), &[]),
+        ("selection", single.clone(), json!({"selectedIds": []}), &["/selectedIds"]),
+        ("selection", single, json!({"selectedIds": ["a", "b"]}), &["/selectedIds"]),
+        ("selection", multi.clone(), json!({"selectedIds": []}), &[]),
+        ("selection", multi.clone(), json!({"selectedIds": ["b", "a"]}), &[]),
+        (
+            "selection",
+            multi.clone(),
+            json!({"selectedIds": ["a", "a", "c", 5]}),
+            &["/selectedIds/1", "/selectedIds/2", "/selectedIds/3"],
+        ),
+        ("selection", multi.clone(), json!({"selectedIds": "a"}), &["/selectedIds"]),
+        ("selection", multi, json!({}), &["/selectedIds"]),
+        ("form", form.clone(), json!({"n": 1.5, "s": "y", "b": false, "own": {"r": 1}}), &[]),
+        ("form", form.clone(), json!({"n": 0}), &[]),
+        ("form", form.clone(), json!({}), &["/n"]),
+        ("form", form.clone(), json!({"n": null}), &["/n"]),
+        ("form", form, json!({"n": "1", "s": "z", "b": "yes", "q": 1}), &["/b", "/n", "/q", "/s"]),
+        ("text-input", bounds.clone(), json!({"text": "éé"}), &[]),
+        ("text-input", bounds.clone(), json!({"text": "é"}), &["/text"]),
+        ("text-input", bounds.clone(), json!({"text": "four"}), &["/text"]),
+        ("text-input", bounds.clone(), json!({"text": null}), &["/text"]),
+        ("text-input", bounds, json!({"text": "abc", "more": 1}), &["/more"]),
+        ("text-input", json!({}), json!({"text": ""}), &[]),
+        ("rating", json!({}), json!({"any": [{"thing": null}]}), &[]),
+        ("rating", schema.clone(), json!({"stars": 5}), &[]),
+        ("rating", schema.clone(), json!({"stars": 6}), &["/stars"]),
+        ("rating", schema, json!({}), &[""]),
+        ("selection", also.clone(), json!({"selectedIds": ["a", "b"]}), &[]),
+        ("selection", also, json!({"selectedIds": ["a"]}), &["/selectedIds"]),
+    ] {
+        let shown = format!("{kind} {payload} {response}");
+        let review = asked(&app, json!({"type": kind, "payload": payload})).await;
+        let answer = respond(&app, &review, response.clone()).await;
+        if faults.is_empty() {
+            let decided = answer.expect(200);
+            assert_eq!((&decided["status"], &decided["response"]), (&json!("completed"), &response), "{shown}");
+        } else {
+            let mut found = answer.faults();
+            found.sort();
+            let expected: Vec<_> = faults.iter().map(|at| format!("invalid_response /response{at}")).collect();
+            assert_eq!(found, expected, "{shown}");
+            assert_eq!(app.get(&review).await.expect(200)["status"], "pending", "{shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_decision_is_named() {
+    let app = TestApp::new().await;
+    let review = asked(&app, json!({"type": "free"})).await;
+    let path = format!("{review}/respond");
+    let deep = (0..200).fold(json!({}), |inner, _| json!({"a": inner}));
+    for (body, faults) in [
+        (json!({}), &["required /response"][..]),
+        (json!({"response": null}), &["required /response"]),
+        (json!({"response": []}), &["invalid_type /response"]),
+        (json!({"response": "approve"}), &["invalid_type /response"]),
+        (json!({"response": {"t": "x".repeat(64 * 1024)}}), &["too_large /response"]),
+        (json!({"response": deep}), &["too_deep /response"]),
+        (json!({"feedback": 5}), &["invalid_type /feedback", "required /response"]),
+        (json!({"response": {}, "feedback": "é".repeat(8 * 1024) + "x"}), &["too_long /feedback"]),
+    ] {
+        let mut found = app.post(&path).json(body.clone()).await.faults();
+        found.sort();
+        assert_eq!(found, faults, "{:.100}", body.to_string());
+    }
+    let unknown = json!({"response": {}, "selectedOption": "approve"});
+    assert_eq!(app.post(format!("{path}?strict=true")).json(unknown).await.faults(), ["unknown_field /selectedOption"]);
+    app.post(&path).body("application/json", "{\"response\": {\"a\": 1}").await.problem(400, "malformed_json");
+    app.post(&path).body("text/plain", "{\"response\": {}}").await.problem(415, "unsupported_media_type");
+    app.post(&path).await.problem(415, "unsupported_media_type");
+    let twice = app.post(&path).body("application/json", r#"{"response": {}, "response": {"a": 1}}"#).await;
+    twice.problem(400, "duplicate_field");
+    let outsider = app.key_with(&["messages:write", "messages:read"]).await;
+    respond(&app, &review, json!({})).key(&outsider).await.problem(403, "insufficient_scope");
+    let reader = app.key_with(&["messages:read"]).await;
+    app.post(format!("{review}/cancel")).key(&reader).await.problem(403, "insufficient_scope");
+    let ana = responder(&app, "ana").await;
+    app.post(format!("{review}/cancel")).key(&ana).await.problem(403, "insufficient_scope");
+    app.get(&review).no_key().await.problem(401, "unauthenticated");
+
+    let plain = app.post(MESSAGES).json(json!({"channelId": "demo", "text": "x"})).await.expect(201);
+    let said = app.post(MESSAGES).json(json!({"content": {"content": "x"}})).await.expect(200);
+    let other = app.workspace("other").await;
+    for (id, key) in [
+        (plain["id"].as_str().unwrap(), None),
+        (said[0]["id"].as_str().unwrap(), None),
+        (review.rsplit('/').next().unwrap(), Some(other.as_str())),
+        ("msg_x", None),
+        ("%00", None),
+        ("%F0%9F%98%80", None),
+        ("x".repeat(2_000).as_str(), None),
+    ] {
+        let path = format!("{REVIEWS}/{id}");
+        let as_whom = |request: Request| if let Some(key) = key { request.key(key) } else { request };
+        for request in [
+            app.get(&path),
+            app.get(format!("{path}/wait?timeout=0")),
+            respond(&app, &path, json!({})),
+            app.post(format!("{path}/cancel")),
+        ] {
+            as_whom(request).await.problem(404, "review_not_found");
+        }
+    }
+    for id in ["%ff", "%F0%9F", "%zz"] {
+        app.get(format!("{REVIEWS}/{id}")).await.problem(404, "not_found");
+        respond(&app, &format!("{REVIEWS}/{id}"), json!({})).await.problem(404, "not_found");
+    }
+    let decided = respond(&app, &review, json!({})).await.expect(200);
+    assert_eq!(decided["status"], "completed", "nothing of all that was a decision");
+}
+
+#[tokio::test]
+async fn a_review_says_who_decided_when_and_with_which_words() {
+    let app = TestApp::new().await;
+    let review = asked(&app, json!({"type": "approval", "expiresInSeconds": 60})).await;
+    let pending = app.get(&review).await.expect(200);
+    let id = review.rsplit('/').next().unwrap();
+    assert_eq!(
+        pending,
+        json!({"id": id, "messageId": id, "channelId": "demo", "senderType": pending["senderType"],
+            "senderId": pending["senderId"], "createdAt": "2025-01-01T00:00:00.000Z", "text": "?", "type": "approval",
+            "status": "pending", "payload": null, "expiresAt": "2025-01-01T00:01:00.000Z", "response": null,
+            "feedback": null, "decidedBy": null, "completedAt": null})
+    );
+    app.clock.advance(SECOND);
+    let body = json!({"response": {"selectedOption": "approve"}, "feedback": "Gut so"});
+    let decided = app.post(format!("{review}/respond")).key(&responder(&app, "ana").await).json(body).await.expect(200);
+    let mut expected = pending;
+    expected.as_object_mut().unwrap().extend([
+        ("status".to_owned(), json!("completed")),
+        ("response".to_owned(), json!({"selectedOption": "approve"})),
+        ("feedback".to_owned(), json!("Gut so")),
+        ("decidedBy".to_owned(), json!("ana")),
+        ("completedAt".to_owned(), json!("2025-01-01T00:00:01.000Z")),
+    ]);
+    assert_eq!(decided, expected);
+    assert_eq!(app.get(&review).await.expect(200), expected);
+    let message = app.get(review.replace("reviews", "messages")).await.expect(200);
+    for name in ["type", "status", "response", "feedback", "decidedBy", "completedAt", "expiresAt", "payload"] {
+        assert_eq!(message["review"][name], expected[name], "{name}");
+    }
+    app.clock.advance(120 * SECOND);
+    respond(&app, &review, json!({"selectedOption": "reject"})).await.problem(409, "review_already_completed");
+}
+
+#[tokio::test]
+async fn at_the_deadline_an_answer_is_too_late_although_nobody_has_announced_it() {
+    let app = TestApp::new().await;
+    for (on_expire, status, decided_by, response) in [
+        (Value::Null, "expired", Value::Null, Value::Null),
+        (
+            json!({"response": {"selectedOption": "reject"}}),
+            "completed",
+            json!("system"),
+            json!({"selectedOption": "reject"}),
+        ),
+    ] {
+        for late in [0, 1, 86_400_000] {
+            let review =
+                asked(&app, json!({"type": "approval", "expiresInSeconds": 1, "onExpire": on_expire.clone()})).await;
+            let before = asked(&app, json!({"type": "approval", "expiresInSeconds": 1})).await;
+            app.clock.advance(SECOND - 1);
+            let in_time = respond(&app, &before, json!({"selectedOption": "approve"})).await.expect(200);
+            assert_eq!(in_time["status"], "completed", "a millisecond before is in time");
+            app.clock.advance(1 + late);
+            let answer = respond(&app, &review, json!({"selectedOption": "approve"})).await;
+            let answer = answer.problem(409, "review_expired");
+            let cancelled = app.post(format!("{review}/cancel")).await.problem(409, "review_expired");
+            let shown = app.get(&review).await.expect(200);
+            assert_eq!((&shown["status"], &shown["decidedBy"]), (&json!(status), &decided_by));
+            assert_eq!(shown["response"], response);
+            assert_eq!(shown["completedAt"], shown["expiresAt"], "the deadline, whoever noticed when");
+            for told in [answer, cancelled] {
+                for name in ["status", "response", "feedback", "decidedBy", "completedAt"] {
+                    assert_eq!(told["review"][name], shown[name], "{name}");
+                }
+            }
+            assert_eq!(app.get(format!("{review}/wait?timeout=55")).await.expect(200), shown, "there is no wait");
+            assert!(!ids(&app, "status=pending").await.contains(&shown["id"].as_str().unwrap().to_owned()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_quorum_is_so_many_different_principals_with_one_answer() {
+    let app = TestApp::new().await;
+    let (ana, bob, cid, eve) = (
+        responder(&app, "ana").await,
+        responder(&app, "bob").await,
+        responder(&app, "cid").await,
+        responder(&app, "eve").await,
+    );
+    let quorum = json!({"of": 2, "allowed": ["ana", "bob", "cid"]});
+    let review = asked(&app, json!({"type": "approval", "quorum": quorum})).await;
+    assert_eq!(app.get(&review).await.expect(200)["votes"], json!([]));
+    let vote = |key: &str, option: &str| {
+        let body = json!({"response": {"selectedOption": option}, "feedback": format!("I {option}")});
+        app.post(format!("{review}/respond")).key(key).json(body).send()
+    };
+    vote(&eve, "approve").await.problem(403, "responder_not_allowed");
+    let first = vote(&ana, "approve").await.expect(200);
+    let said = json!({"principal": "ana", "response": {"selectedOption": "approve"}, "feedback": "I approve",
+        "at": "2025-01-01T00:00:00.000Z"});
+    assert_eq!((&first["status"], &first["votes"]), (&json!("pending"), &json!([said])));
+    assert_eq!((&first["response"], &first["decidedBy"]), (&Value::Null, &Value::Null));
+    vote(&ana, "approve").await.problem(409, "already_voted");
+    vote(&ana, "reject").await.problem(409, "already_voted");
+    let second = vote(&bob, "reject").await.expect(200);
+    assert_eq!((&second["status"], second["votes"].as_array().unwrap().len()), (&json!("pending"), 2));
+    assert_eq!(app.get(&review).await.expect(200)["votes"], second["votes"]);
+    assert_eq!(ids(&app, "status=pending").await.len(), 1);
+    let decided = vote(&cid, "approve").await.expect(200);
+    assert_eq!((&decided["status"], &decided["decidedBy"]), (&json!("completed"), &json!("cid")));
+    assert_eq!(decided["response"], json!({"selectedOption": "approve"}));
+    assert_eq!(decided["votes"].as_array().unwrap().len(), 3);
+    vote(&eve, "approve").await.problem(409, "review_already_completed");
+
+    // One of a few, and any two.
+    let one = asked(&app, json!({"type": "free", "quorum": {"allowed": ["ana"]}})).await;
+    respond(&app, &one, json!({})).key(&bob).await.problem(403, "responder_not_allowed");
+    assert_eq!(respond(&app, &one, json!({})).key(&ana).await.expect(200)["status"], "completed");
+    let any = asked(&app, json!({"type": "free", "quorum": {"of": 2}})).await;
+    respond(&app, &any, json!({"a": 1.0, "b": [1]})).key(&eve).await.expect(200);
+    let equal =
+        app.post(format!("{any}/respond")).key(&bob).body("application/json", r#"{"response":{"b":[1], "a":1e0}}"#);
+    assert_eq!(equal.await.expect(200)["status"], "completed", "equal as values, not as texts");
+
+    // Votes that came to nothing by the deadline.
+    let open = asked(&app, json!({"type": "free", "quorum": {"of": 2}, "expiresInSeconds": 1})).await;
+    respond(&app, &open, json!({"a": 1})).key(&ana).await.expect(200);
+    app.clock.advance(SECOND);
+    respond(&app, &open, json!({"a": 1})).key(&bob).await.problem(409, "review_expired");
+    let ended = app.get(&open).await.expect(200);
+    assert_eq!((&ended["status"], ended["votes"].as_array().unwrap().len()), (&json!("expired"), 1));
+}
+
+#[tokio::test]
+async fn a_quorum_that_makes_no_sense_is_refused() {
+    let app = TestApp::new().await;
+    for (quorum, fault) in [
+        (json!(2), "invalid_type /review/quorum"),
+        (json!({"of": 101}), "out_of_range /review/quorum/of"),
+        (json!({"of": -1}), "out_of_range /review/quorum/of"),
+        (json!({"of": "2"}), "invalid_type /review/quorum/of"),
+        (json!({"of": 1.5}), "invalid_type /review/quorum/of"),
+        (json!({"of": 2, "allowed": ["ana"]}), "too_few /review/quorum/allowed"),
+        (json!({"of": 1, "allowed": []}), "too_few /review/quorum/allowed"),
+        (json!({"of": 1, "allowed": "ana"}), "invalid_type /review/quorum/allowed"),
+        (json!({"of": 1, "allowed": [5]}), "invalid_type /review/quorum/allowed/0"),
+        (json!({"of": 1, "allowed": ["ana", "ana"]}), "duplicate_value /review/quorum/allowed/1"),
+    ] {
+        let body = json!({"channelId": "demo", "review": {"type": "free", "quorum": quorum}});
+        assert_eq!(app.post(MESSAGES).json(body).await.faults(), [fault], "{quorum}");
+    }
+}
+
+#[tokio::test]
+async fn a_review_is_taken_back_by_its_sender_only() {
+    let app = TestApp::new().await;
+    let writer = |name: &'static str, kind: &'static str| {
+        let principal = json!({"type": kind, "id": name});
+        app.key(json!({"name": name, "scopes": ["messages:write"], "principal": principal}))
+    };
+    let (ana, bob, bot) = (writer("ana", "user").await, writer("bob", "user").await, writer("bot", "agent").await);
+    let ask = |key: &str| {
+        let body = json!({"channelId": "demo", "review": {"type": "approval"}});
+        app.post(MESSAGES).key(key).json(body).send()
+    };
+    for (asker, stranger) in [(&ana, &bob), (&bot, &ana), (&ana, &bot)] {
+        let path = format!("{REVIEWS}/{}", ask(asker).await.expect(201)["id"].as_str().unwrap());
+        app.post(format!("{path}/cancel")).key(stranger).await.problem(403, "not_the_sender");
+        let cancelled = app.post(format!("{path}/cancel")).key(asker).await.expect(200);
+        assert_eq!((&cancelled["status"], &cancelled["decidedBy"]), (&json!("cancelled"), &Value::Null));
+        assert_eq!(cancelled["completedAt"], "2025-01-01T00:00:00.000Z");
+        let again = app.post(format!("{path}/cancel")).key(asker).await.problem(409, "review_already_completed");
+        assert_eq!(again["review"]["status"], "cancelled");
+        respond(&app, &path, json!({"selectedOption": "approve"})).await.problem(409, "review_already_completed");
+        assert_eq!(app.get(format!("{path}/wait")).await.expect(200), cancelled);
+    }
+}
+
+#[tokio::test]
+async fn a_revision_takes_the_question_before_it_back_and_only_that() {
+    let app = TestApp::new().await;
+    app.post("/api/v1/channels").json(json!({"id": "second", "name": "s", "kind": "human"})).await.expect(201);
+    let first = asked(&app, json!({"type": "approval"})).await;
+    let id = first.rsplit('/').next().unwrap();
+    let revise = |channel: &str, of: &str| {
+        let body = json!({"channelId": channel, "text": "2", "iterationOf": of, "review": {"type": "approval"}});
+        app.post(MESSAGES).json(body).send()
+    };
+    assert_eq!(revise("second", id).await.faults(), ["message_not_found /iterationOf"]);
+    assert_eq!(app.get(&first).await.expect(200)["status"], "pending");
+    let second = revise("demo", id).await.expect(201);
+    assert_eq!((&second["iterationOf"], &second["review"]["status"]), (&json!(id), &json!("pending")));
+    let ended = app.get(&first).await.expect(200);
+    assert_eq!((&ended["status"], &ended["decidedBy"]), (&json!("cancelled"), &Value::Null));
+    respond(&app, &first, json!({"selectedOption": "approve"})).await.problem(409, "review_already_completed");
+    let decided = format!("{REVIEWS}/{}", second["id"].as_str().unwrap());
+    respond(&app, &decided, json!({"selectedOption": "reject"})).await.expect(200);
+    revise("demo", second["id"].as_str().unwrap()).await.expect(201);
+    assert_eq!(app.get(&decided).await.expect(200)["status"], "completed", "what was decided stays decided");
+    let chain = app.get(format!("{MESSAGES}/{id}/iterations")).await.expect(200);
+    assert_eq!(chain["data"].as_array().unwrap().len(), 3);
+    let events = app.get("/api/v1/channels/demo/events?limit=200").await.expect(200);
+    let told = events["data"].as_array().unwrap().iter().filter(|event| event["type"] == "review.cancelled").count();
+    assert_eq!(told, 1);
+}

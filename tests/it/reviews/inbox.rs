@@ -1,0 +1,169 @@
+//! The inbox: finding what is asked, waiting for its outcome, and many questions at once.
+
+use actors::codec;
+use actors::conversation::Conversation;
+
+use super::*;
+use crate::support::{Answer, BEGIN};
+
+#[tokio::test]
+async fn the_inbox_is_filtered_and_comes_in_pages() {
+    let app = TestApp::new().await;
+    app.post("/api/v1/channels").json(json!({"id": "second", "name": "s", "kind": "human"})).await.expect(201);
+    let (mut pending, mut elsewhere, mut done, mut expired, mut cancelled) = (vec![], vec![], vec![], vec![], vec![]);
+    for n in 0..25 {
+        let channel = if n % 5 == 4 { "second" } else { "demo" };
+        let seconds = if n % 5 == 3 { 1 } else { 60 };
+        let review = json!({"type": "approval", "expiresInSeconds": seconds});
+        let made = app.post(MESSAGES).json(json!({"channelId": channel, "review": review})).await.expect(201);
+        let id = made["id"].as_str().unwrap().to_owned();
+        let path = format!("{REVIEWS}/{id}");
+        match n % 5 {
+            0 => pending.push(id),
+            1 => {
+                respond(&app, &path, json!({"selectedOption": "reject"})).await.expect(200);
+                done.push(id);
+            }
+            2 => {
+                app.post(format!("{path}/cancel")).await.expect(200);
+                cancelled.push(id);
+            }
+            3 => expired.push(id),
+            _ => elsewhere.push(id),
+        }
+    }
+    app.clock.advance(2 * SECOND);
+    let sorted = |lists: &[&Vec<String>]| {
+        let mut all: Vec<String> = lists.iter().flat_map(|list| list.iter().cloned()).collect();
+        all.sort();
+        all
+    };
+    for (query, expected) in [
+        ("", sorted(&[&pending, &elsewhere, &done, &expired, &cancelled])),
+        ("status=", sorted(&[&pending, &elsewhere, &done, &expired, &cancelled])),
+        ("status=pending", sorted(&[&pending, &elsewhere])),
+        ("status=completed", sorted(&[&done])),
+        ("status=expired", sorted(&[&expired])),
+        ("status=cancelled", sorted(&[&cancelled])),
+        ("channelId=demo", sorted(&[&pending, &done, &expired, &cancelled])),
+        ("status=pending&channelId=demo", pending.clone()),
+        ("status=pending&channelId=second", elsewhere.clone()),
+        ("status=completed&channelId=second", vec![]),
+        ("channelId=nowhere", vec![]),
+        ("channelId=demo-api", vec![]),
+    ] {
+        for limit in [1, 2, 7, 200] {
+            let mut found = ids(&app, &format!("{query}&limit={limit}")).await;
+            let asc = found.clone();
+            found.sort();
+            assert_eq!(found, expected, "{query} {limit}");
+            let desc = ids(&app, &format!("{query}&limit={limit}&order=desc")).await;
+            assert!(desc.iter().rev().eq(asc.iter()), "{query} {limit}");
+        }
+    }
+    assert_eq!(app.get(REVIEWS).key(&app.workspace("other").await).await.expect(200)["data"], json!([]));
+    for (query, faults) in [
+        ("status=open", &["invalid_enum ?status"][..]),
+        ("status=PENDING", &["invalid_enum ?status"]),
+        ("limit=0", &["out_of_range ?limit"]),
+        ("limit=201", &["out_of_range ?limit"]),
+        ("limit=ten&order=up", &["invalid_type ?limit", "invalid_enum ?order"]),
+        ("cursor=x", &["invalid_cursor ?cursor"]),
+        ("status=open&limit=0", &["out_of_range ?limit", "invalid_enum ?status"]),
+        ("status=pending&status=expired", &["invalid_query ?status"]),
+        ("status=%ff", &["invalid_query ?status"]),
+    ] {
+        assert_eq!(app.get(format!("{REVIEWS}?{query}")).await.faults(), faults, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_wait_lasts_0_to_55_seconds() {
+    let app = TestApp::new().await;
+    let review = asked(&app, json!({"type": "approval"})).await;
+    for (timeout, fault) in [
+        ("56", "out_of_range ?timeout"),
+        ("-1", "out_of_range ?timeout"),
+        ("99999999999999999999999", "out_of_range ?timeout"),
+        ("-99999999999999999999999", "out_of_range ?timeout"),
+        ("1.5", "invalid_type ?timeout"),
+        ("soon", "invalid_type ?timeout"),
+        ("", "invalid_type ?timeout"),
+        ("+5", "invalid_type ?timeout"),
+        ("5s", "invalid_type ?timeout"),
+    ] {
+        assert_eq!(app.get(format!("{review}/wait?timeout={timeout}")).await.faults(), [fault], "{timeout}");
+    }
+    let pending = app.get(format!("{review}/wait?timeout=0")).await.expect(200);
+    assert_eq!(pending["status"], "pending");
+    app.get(format!("{REVIEWS}/msg_x/wait?timeout=99")).await.problem(400, "out_of_range");
+    app.get(format!("{REVIEWS}/msg_x/wait")).await.problem(404, "review_not_found");
+}
+
+#[tokio::test]
+async fn everybody_who_waits_is_told_at_once_however_it_ends() {
+    let app = TestApp::new().await;
+    for end in ["respond", "cancel", "revise"] {
+        let review = asked(&app, json!({"type": "approval"})).await;
+        let waiting = (0..50).map(|_| app.get(format!("{review}/wait?timeout=55")).send());
+        let deciding = async {
+            // Let them begin to wait.
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            match end {
+                "respond" => respond(&app, &review, json!({"selectedOption": "approve"})).await.expect(200),
+                "cancel" => app.post(format!("{review}/cancel")).await.expect(200),
+                _ => {
+                    let id = review.rsplit('/').next().unwrap();
+                    let body = json!({"channelId": "demo", "text": "better", "iterationOf": id});
+                    app.post(MESSAGES).json(body).await.expect(201)
+                }
+            }
+        };
+        let begun = std::time::Instant::now();
+        let (told, _): (Vec<Answer>, _) = tokio::join!(futures_util::future::join_all(waiting), deciding);
+        assert!(begun.elapsed().as_secs() < 30, "nobody has waited to the end");
+        let now = app.get(&review).await.expect(200);
+        assert_ne!(now["status"], "pending");
+        for answer in told {
+            assert_eq!(answer.expect(200), now);
+        }
+    }
+}
+
+/// Says a hundred things on the channel `demo`, a few times; how long the quickest hundred took.
+async fn pace(app: &TestApp) -> std::time::Duration {
+    let mut quickest = std::time::Duration::MAX;
+    for _ in 0..8 {
+        let begun = std::time::Instant::now();
+        for _ in 0..100 {
+            app.post(MESSAGES).json(json!({"channelId": "demo", "text": "x"})).await.expect(201);
+        }
+        quickest = quickest.min(begun.elapsed());
+    }
+    quickest
+}
+
+#[tokio::test]
+async fn thousands_of_pending_reviews_grow_no_head_and_slow_no_message() {
+    let app = TestApp::new().await;
+    let channel = actors::channel::conversation_of(actors::workspace::address_of("default"), "demo", 0);
+    let head = async || codec::encode(&app.app.node().state::<Conversation>(channel).await.unwrap().unwrap()).len();
+    let mut reviews = vec![asked(&app, json!({"type": "approval"})).await];
+    let (head_before, before) = (head().await, pace(&app).await);
+    for n in 0..3_000 {
+        reviews.push(asked(&app, json!({"type": "approval", "expiresInSeconds": 3_600 + n})).await);
+    }
+    let (head_after, after) = (head().await, pace(&app).await);
+    crate::crash::say(&format!(
+        "a hundred messages beside 1 pending review {before:?}, beside 3001 {after:?}; head {head_before} and {head_after} bytes"
+    ));
+    assert!(head_after <= head_before + 32, "numbers may have grown by a few digits: {head_before}, {head_after}");
+    assert!(after < 4 * before, "{before:?}, {after:?}");
+    // Each of them is still decided by itself, and they all end on time.
+    respond(&app, &reviews[1_500], json!({"selectedOption": "approve"})).await.expect(200);
+    app.clock.advance(3_600 * SECOND + 3_000 * SECOND);
+    let last = app.get(reviews.last().unwrap()).await.expect(200);
+    assert_eq!((&last["status"], app.app.now() > BEGIN), (&json!("expired"), true));
+}
