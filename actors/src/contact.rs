@@ -160,7 +160,8 @@ impl State {
             (1..open.first()).map(move |generation| {
                 let newest = open.id_of(generation).filter(|_| generation + 1 == open.first());
                 let unused = newest.map(|id_of_conversation| {
-                    let origin = Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
+                    let origin =
+                        Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
                     Opening { id: id_of_conversation, origin, owner: None, details: Details::default() }
                 });
                 (conversation_of(contact, &open.channel, generation), unused)
