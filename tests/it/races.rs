@@ -246,7 +246,7 @@ fn check(client: &mut Client, keys: &Keys, race: &Race, ends: &BTreeMap<String, 
     assert_eq!(ends.len(), 1, "one event says how it ended: {ends:?}");
     assert_eq!(outcome(&ends[0]["data"]), ended);
     let called: Vec<_> = called[&race.review].iter().map(|(id, (_, data))| (id.as_str(), outcome(data))).collect();
-    assert_eq!(called, [(ends[0]["id"].as_str().unwrap(), ended.clone())], "one event for the callback");
+    assert_eq!(called, [(ends[0]["id"].as_str().unwrap(), ended)], "one event for the callback");
     if by_time {
         let announced = tertulia::wire::time::parse(ends[0]["timestamp"].as_str().unwrap()).unwrap();
         assert!(announced >= race.deadline as i64, "announced before its deadline: {ends:?}");

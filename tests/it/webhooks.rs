@@ -141,7 +141,7 @@ async fn an_event_is_sent_as_the_lists_show_it_signed_with_both_secrets_while_on
     assert_eq!(first.header("webhook-id"), event["id"].as_str().unwrap());
     let now = 1_735_689_600;
     assert_eq!(first.header("webhook-timestamp"), now.to_string());
-    let signed = |secret: &str, heard: &Heard| sign(secret, &heard.header("webhook-id"), now, &heard.body).unwrap();
+    let signed = |secret: &str, heard: &Heard| sign(secret, heard.header("webhook-id"), now, &heard.body).unwrap();
     assert_eq!(first.header("webhook-signature"), signed(old, &first));
     assert!(first.header("traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{}", first.head);
     assert!(first.header("user-agent").starts_with("tertulia/"));

@@ -72,7 +72,7 @@ async fn a_name_that_leads_inside_is_called_from_nowhere() {
     .await;
     let port = canary.address.port();
     let url = |kind: &str, index: usize| format!("http://{kind}.{index}.example.com:{port}/");
-    for index in 0..private.len() {
+    for (index, address) in private.iter().enumerate() {
         let callback = json!({"type": "free", "callback": {"url": url("callback", index)}});
         let body = json!({"channelId": "demo", "webhookUrl": url("message", index), "review": callback});
         let asked = app.post("/api/v1/messages").json(body).await.expect(201);
@@ -81,7 +81,7 @@ async fn a_name_that_leads_inside_is_called_from_nowhere() {
         let image =
             json!({"type": "IMAGE", "contactIdentifier": "ana", "content": {"image": {"url": url("media", index)}}});
         let refused = app.post("/api/v1/channels/demo-api/messages").json(image).await.faults();
-        assert_eq!(refused, ["blocked_url /content/image/url"], "{}", private[index]);
+        assert_eq!(refused, ["blocked_url /content/image/url"], "{address}");
     }
     // A message's own URL and its review's callback were each tried once, and will be again.
     let tried = 2 * private.len();

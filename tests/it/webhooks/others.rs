@@ -102,7 +102,7 @@ async fn files_turns_and_memories_are_told_of_as_the_event_log_shows_them() {
     let said = app.post("/api/v1/channels/demo-api/messages").json(said).await.expect(200);
     let heard = receiver.heard(5).await.split_off(1);
     assert_eq!(kinds(&heard), ["message.created", "turn.started", "message.created", "turn.completed"]);
-    assert!(heard[1..].iter().all(|heard| heard.header("traceparent") != ""));
+    assert!(heard[1..].iter().all(|heard| !heard.header("traceparent").is_empty()));
     assert_eq!(body(&heard[3])["data"]["turnId"], said["turn"]["id"]);
     let opened = app.post("/api/v1/conversations").json(json!({"ownerId": "ana"})).await.expect(201);
     let content = json!({"content": "My name is Ana"});
