@@ -55,6 +55,17 @@ pub enum BootstrapError {
     Contended,
 }
 
+impl BootstrapError {
+    /// Whether it may pass without anybody's doing.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error, StoreError::Unavailable(_) | StoreError::Indeterminate(_)),
+            Self::Refused(_) | Self::Contended => true,
+            Self::NoRandomness(_) | Self::Announce(_) => false,
+        }
+    }
+}
+
 /// One step's outcome.
 enum Step {
     Done,

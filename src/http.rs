@@ -39,6 +39,7 @@ use actors::clock::Entropy;
 use axum::Router;
 use axum::routing::{delete, get, post};
 
+use self::context::{ContextLayer, Door};
 use crate::app::App;
 
 /// Every route of the API's listener.
@@ -48,7 +49,7 @@ pub fn router(app: App) -> Router {
     let mut seed = [0; 32];
     seed[..16].copy_from_slice(&app.node().random());
     seed[16..].copy_from_slice(&app.node().random());
-    let context = context::ContextLayer::new(Arc::new(Entropy::seeded(seed)), Arc::clone(app.door()));
+    let context = ContextLayer::new(Arc::new(Entropy::seeded(seed)), Arc::clone(app.door()));
     let authenticated = caller::Authentication(app.clone());
     // The layer is around the fallback too: without a key nobody learns which paths there are.
     let api = talking().merge(configuring()).fallback(|| async { http::StatusCode::NOT_FOUND }).layer(authenticated);
@@ -59,6 +60,12 @@ pub fn router(app: App) -> Router {
         .merge(crate::openapi::routes())
         .with_state(app)
         .layer(context)
+}
+
+/// What is answered before there is a store: that the process lives, and that it takes nothing yet.
+pub fn starting(entropy: Entropy, door: Door) -> Router {
+    let context = ContextLayer::new(Arc::new(entropy), Arc::new(door));
+    Router::new().route("/healthz", get(probes::healthz)).fallback(probes::starting).layer(context)
 }
 
 /// What is said, by whom, and what becomes of it.
@@ -76,6 +83,7 @@ fn talking() -> Router<App> {
             "/conversations/{id}/messages",
             get(messages::list::of_conversation).post(messages::post_to_conversation),
         )
+        .route("/conversations/{id}/fork", post(conversations::fork::create))
         .route("/conversations/{id}/turns", post(turns::start))
         .route("/conversations/{id}/events", get(events::of_conversation))
         .route("/turns/{id}", get(turns::one))

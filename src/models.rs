@@ -200,7 +200,7 @@ fn accept_head(response: &Response) -> Result<Form, Refused> {
         _ if status.is_server_error() => Fault::Upstream(status),
         _ => Fault::InvalidReply("has a status that this protocol does not know"),
     };
-    Err(Refused { fault, retry_after: retry::retry_after(response.headers()) })
+    Err(Refused { fault, retry_after: retry::retry_after(response.headers(), None) })
 }
 
 fn form(response: &Response) -> Option<Form> {

@@ -14,19 +14,23 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::app::{App, Outside, OutsideError};
-use crate::bootstrap::{self, BootstrapError};
+use crate::bootstrap::BootstrapError;
 use crate::config::{Config, Secret};
 use crate::embeddings::{EmbeddingsError, Endpoint};
 use crate::metrics::Sources;
 use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
 use crate::server::{ServerOptions, serve};
-use crate::stores::{self, StoresError};
+use crate::stores::StoresError;
 use crate::telemetry::waiting::Waiting;
 use crate::telemetry::{self, Telemetry, TelemetryError};
 use crate::tools::AgentTools;
 use crate::webhooks::Webhooks;
 use crate::{http, metrics, shutdown};
+
+mod start;
+
+use start::{Bound, Reached};
 
 /// How long running requests may take once the server was asked to stop.
 const REQUESTS: Duration = Duration::from_secs(10);
@@ -95,13 +99,13 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
 }
 
 async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeError> {
-    let asked = shutdown::signal().map_err(ServeError::Signals)?;
+    let mut asked = std::pin::pin!(shutdown::signal().map_err(ServeError::Signals)?);
     let (failed, failure) = mpsc::channel(1);
-    // Only the first reason counts, and only somebody who still listens needs it.
-    let store = stores::open(config, Box::new(move |why| drop(failed.try_send(why)))).await?;
+    let reached = start::store(config, telemetry.traces(), asked.as_mut(), failed).await?;
+    let Some(Reached { store, bound }) = reached else { return Ok(()) };
     let outside = Outside::open(config)?;
     let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(config, telemetry, &outside)?);
-    let served = serve_node(&node, outside, config, telemetry.waiting().cloned(), asked, failure).await;
+    let served = serve_node(&node, outside, config, bound, telemetry.waiting().cloned(), asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
         node.drain(Instant::now() + Duration::from_secs(1)).await;
@@ -124,17 +128,18 @@ async fn serve_node(
     node: &Arc<Node>,
     outside: Outside,
     config: &Config,
+    bound: Option<Bound>,
     spans: Option<Arc<Waiting>>,
     asked: impl Future<Output = &'static str>,
     mut failure: mpsc::Receiver<String>,
 ) -> Result<Stopped, ServeError> {
-    let (api, address) = bind(config.listen, "the API").await?;
+    let (api, address) = match bound {
+        Some(bound) => bound,
+        None => bind(config.listen, "the API").await?,
+    };
     let (scraped, metrics_address) = bind_metrics(config.metrics_listen).await?;
     let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
-    let pepper = bootstrap::run(node, configured, |key| {
-        say(&format!("tertulia made an admin API key, shown only this once: {key}"))
-    })
-    .await?;
+    let pepper = start::installation(node, configured).await?;
     let app = App::new(Arc::clone(node), pepper, outside, config);
     let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
     let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };

@@ -9,6 +9,7 @@ use actors::webhook::Format;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use jiff::Timestamp;
 
 use crate::egress::{Egress, Outgoing};
 use crate::http::trace::{TRACEPARENT, TraceContext};
@@ -63,7 +64,8 @@ impl Webhooks {
             300..=399 => Some("unexpected_redirect"),
             _ => Some("unexpected_status"),
         };
-        let wanted = retry_after(&reply.headers).filter(|_| error.is_some());
+        let now = i64::try_from(self.clock.now().0).ok().and_then(|now| Timestamp::from_millisecond(now).ok());
+        let wanted = retry_after(&reply.headers, now).filter(|_| error.is_some());
         Ok(Receipt {
             status: Some(reply.status.as_u16()),
             error: error.map(str::to_owned),

@@ -83,6 +83,15 @@ impl Near {
     }
 }
 
+impl Near {
+    /// Takes note of a row of the index, which may be history: it can only make an entity ring earlier.
+    fn listed(&mut self, entity: EntityKey, at: Millis, now: Millis) {
+        if self.by_entity.get(&entity).is_none_or(|noted| at < *noted) {
+            self.found(entity, at, now);
+        }
+    }
+}
+
 impl Alarms {
     /// Takes note of an entity's alarm, as it is durable now. One beyond the horizon is left to the scan.
     pub(crate) fn set(&self, entity: EntityKey, at: Option<Millis>, now: Millis) {
@@ -157,7 +166,7 @@ async fn scan(node: &Arc<Node>) -> Result<(), StoreError> {
         for due in &page {
             // An alarm that another process is to ring is rung here too once it seems to have been forgotten.
             if node.members.looks_after(due.entity) || now.since(due.at) >= FORGOTTEN_AFTER_MILLIS {
-                near.found(due.entity, due.at, now);
+                near.listed(due.entity, due.at, now);
             }
         }
         // The index is in order of time, so what was left out now is later than all that is here.
@@ -260,6 +269,16 @@ mod tests {
         assert_eq!((rest.len(), next), (5, Some(NOW.plus(1))), "one that is not due is not taken");
         assert_eq!(alarms.take_due(NOW).0, []);
         assert_eq!(alarms.take_due(NOW.plus(AGAIN_MILLIS)).0.len(), limits::WAKES, "nobody has said to be done");
+    }
+
+    #[test]
+    fn a_row_of_the_index_may_be_history_and_puts_nothing_off() {
+        let alarms = Alarms::default();
+        alarms.set(entity(1), Some(NOW.plus(5_000)), NOW);
+        alarms.lock().listed(entity(1), NOW.plus(100_000), NOW);
+        assert_eq!(alarms.near(), (1, Some(NOW.plus(5_000))));
+        alarms.lock().listed(entity(1), NOW.plus(2_000), NOW);
+        assert_eq!(alarms.near(), (1, Some(NOW.plus(2_000))));
     }
 
     #[test]

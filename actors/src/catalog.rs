@@ -24,7 +24,7 @@ use crate::store::{Fresh, Head, Store, StoreError, Table};
 /// After this long a registry that others may change is looked at before a row of it is believed.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// While one look is under way, others go on for this long with what they have.
-const STALE_AT_MOST: Duration = Duration::from_secs(2);
+pub(crate) const STALE_AT_MOST: Duration = Duration::from_secs(2);
 
 /// A decoded row, and how often its registry had been seen to move when it was read.
 type Kept = (u64, Arc<dyn Any + Send + Sync>);
@@ -94,7 +94,11 @@ impl Catalog {
     where
         T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,
     {
-        let moves = if store.is_shared() { self.moves(store, entity).await? } else { 0 };
+        // No row has such a key, and not every store could look for it.
+        if key.len() > limits::CATALOG_KEY_BYTES {
+            return Ok(None);
+        }
+        let moves = self.moves(store, entity).await?;
         let name = name(entity, table, key);
         if let Some(kept) = self.rows.get(&name)
             && kept.0 == moves
@@ -117,8 +121,16 @@ impl Catalog {
         Ok(Some(row))
     }
 
-    /// How often a registry was seen to have moved, as of at most [`STALE_AT_MOST`] ago.
-    async fn moves(&self, store: &dyn Store, entity: EntityKey) -> Result<u64, StoreError> {
+    /// How often a registry was seen to have moved, as of at most [`STALE_AT_MOST`] ago. What this process does itself
+    /// is not meant, and where nobody else does anything it is 0.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub(crate) async fn moves(&self, store: &dyn Store, entity: EntityKey) -> Result<u64, StoreError> {
+        if !store.is_shared() {
+            return Ok(0);
+        }
         let registry = match self.registries.get(&entity) {
             Some(registry) => Arc::clone(&registry),
             None => Arc::clone(&self.registries.entry(entity).or_default()),
@@ -145,10 +157,26 @@ impl Catalog {
         Ok(moves)
     }
 
-    /// The row as it was last read, if it is known without waiting.
-    pub(crate) fn peek<T: Send + Sync + 'static>(&self, entity: EntityKey, table: Table, key: &[u8]) -> Option<Arc<T>> {
-        let row = Arc::clone(&self.rows.get(&name(entity, table, key))?.1);
-        row.downcast().ok()
+    /// The same, if it is known without waiting.
+    pub(crate) fn moves_seen(&self, store: &dyn Store, entity: EntityKey) -> Option<u64> {
+        if !store.is_shared() {
+            return Some(0);
+        }
+        let seen = self.registries.get(&entity)?.seen_within(STALE_AT_MOST)?;
+        Some(seen.moves)
+    }
+
+    /// The row of a registry that has moved so often, if it is known without waiting.
+    pub(crate) fn peek<T: Send + Sync + 'static>(
+        &self,
+        moves: u64,
+        entity: EntityKey,
+        table: Table,
+        key: &[u8],
+    ) -> Option<Arc<T>> {
+        let name = name(entity, table, key);
+        let kept = self.rows.get(&name).filter(|kept| kept.0 == moves)?;
+        Arc::clone(&kept.1).downcast().ok()
     }
 
     /// Rows may have changed, nobody knows which.

@@ -1,5 +1,7 @@
 //! Channels: where messages come in, and who answers there.
 
+use std::borrow::Cow;
+
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
@@ -83,11 +85,27 @@ impl Channel {
         self.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000))
     }
 
+    /// What it is called where one that had its id before must not be meant: by the contacts that write to it.
+    #[must_use]
+    pub fn incarnation(&self) -> Cow<'_, str> {
+        match self.life {
+            None | Some(0) => Cow::Borrowed(&self.id),
+            // No id has that sign.
+            Some(life) => Cow::Owned(format!("{}~{life}", self.id)),
+        }
+    }
+
     /// Where its conversation lives, if it is a human channel.
     #[must_use]
     pub fn conversation(&self, workspace: Address) -> EntityKey {
         conversation_of(workspace, &self.id, self.life.unwrap_or_default())
     }
+}
+
+/// The id of the channel that a contact knows by `incarnation`.
+#[must_use]
+pub fn id_of(incarnation: &str) -> &str {
+    incarnation.split_once('~').map_or(incarnation, |(id, _)| id)
 }
 
 /// Where the conversation of a human channel lives. One that is made again with the id of a deleted one is another

@@ -6,18 +6,23 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
+use crate::channel::id_of;
 use crate::clock::Millis;
+use crate::codec;
 use crate::conversation::{Details, Opening, Origin};
 use crate::erasure;
 use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::node::Node;
-use crate::store::View;
+use crate::outbox::{Listeners, Outbox, Sending, Waiting};
+use crate::store::{RowWrite, Table, View};
 
 mod erase;
+mod outgoing;
 mod save;
 
 pub use erase::{Erasing, Step};
@@ -26,6 +31,9 @@ pub use erase::{Erasing, Step};
 pub const CONTACTS: View = View(2);
 /// Contacts of a workspace by name and id; see [`name_key`].
 pub const CONTACTS_BY_NAME: View = View(17);
+
+/// Copies of the contact's conversations, by their addresses: a [`Copied`] each.
+pub const FORKS: Table = Table(53);
 
 /// How many earlier conversations of a channel are remembered, for keys that were used there.
 const EARLIER_MAX: usize = 4;
@@ -53,10 +61,21 @@ pub fn name_key(name: &str) -> Vec<u8> {
     lower.as_bytes()[..end].to_vec()
 }
 
+/// A copy of a conversation with a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Copied {
+    /// Whose conversation.
+    #[n(0)]
+    pub contact: ContactId,
+    /// The copy.
+    #[n(1)]
+    pub copy: ConversationId,
+}
+
 /// The conversation that is open with a contact on a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct OpenConversation {
-    /// The channel.
+    /// The channel's [incarnation](crate::channel::Channel::incarnation).
     #[n(0)]
     pub channel: String,
     /// Which of the contact's conversations on the channel it is, from 1.
@@ -78,6 +97,14 @@ impl OpenConversation {
     /// The generation with which the present life began.
     fn first(&self) -> u32 {
         self.first.unwrap_or(1)
+    }
+
+    /// The id of the conversation of an earlier generation, as far as it is remembered, or of this one.
+    fn id_of(&self, generation: u32) -> Option<ConversationId> {
+        match usize::try_from(self.generation.checked_sub(generation)?).ok()? {
+            0 => Some(self.id),
+            before => self.earlier.get(before - 1).copied(),
+        }
     }
 
     /// Whether it belongs to the present life.
@@ -113,11 +140,17 @@ pub struct State {
     /// Sequence of the event with which this life began, if it is not the first.
     #[n(7)]
     pub first_seq: Option<u64>,
+    /// What is still to be sent of it.
+    #[n(8)]
+    pub outbox: Option<Outbox>,
+    /// Sequence of the newest event.
+    #[n(9)]
+    pub last_seq: Option<u64>,
 }
 
 impl State {
     /// Every conversation that belongs to somebody who was erased, with what it would begin with if it was assigned and
-    /// not used yet; only the newest one on a channel can be so.
+    /// not used yet; only the last one of a life on a channel can be so.
     pub(crate) fn erased_conversations(
         &self,
         contact: EntityKey,
@@ -125,9 +158,12 @@ impl State {
         let id = self.erasing.map_or(self.id, |erasing| erasing.id);
         self.open.iter().flat_map(move |open| {
             (1..open.first()).map(move |generation| {
-                let origin = Origin::Api { channel: open.channel.clone(), contact: id, agent: String::new() };
-                let opening = Opening { id: open.id, origin, owner: None, details: Details::default() };
-                let unused = (generation == open.generation).then_some(opening);
+                let newest = open.id_of(generation).filter(|_| generation + 1 == open.first());
+                let unused = newest.map(|id_of_conversation| {
+                    let origin =
+                        Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
+                    Opening { id: id_of_conversation, origin, owner: None, details: Details::default() }
+                });
                 (conversation_of(contact, &open.channel, generation), unused)
             })
         })
@@ -166,6 +202,13 @@ pub enum Event {
     /// An erasure has come so far, or has to be looked after again; a mark.
     #[n(4)]
     ErasureMoved(#[n(0)] Option<Erasing>),
+    /// What is still to be sent changed; a mark.
+    #[n(5)]
+    OutboxMoved {
+        /// What it is now.
+        #[n(0)]
+        outbox: Option<Outbox>,
+    },
 }
 
 impl Event {
@@ -176,7 +219,7 @@ impl Event {
             Self::ContactCreated { .. } => "contact.created",
             Self::ContactUpdated { .. } => "contact.updated",
             Self::ContactErased => "contact.erased",
-            Self::ConversationAssigned(_) | Self::ErasureMoved(_) => return None,
+            Self::ConversationAssigned(_) | Self::ErasureMoved(_) | Self::OutboxMoved { .. } => return None,
         })
     }
 }
@@ -214,8 +257,19 @@ pub enum Command {
         /// Which contact.
         id: ContactId,
     },
+    /// A conversation of this contact is about to be copied; the copy goes with the contact too.
+    Fork {
+        /// Whose conversation.
+        id: ContactId,
+        /// The copy.
+        copy: ConversationId,
+    },
     /// One step of an erasure.
     GoOn(erase::Step),
+    /// About the sending of its events.
+    Outbox(Sending),
+    /// Its alarm rang for what is done elsewhere.
+    Wake,
 }
 
 /// What a contact answers.
@@ -235,6 +289,10 @@ pub enum Reply {
         /// It was not there before.
         created: bool,
     },
+    /// A delivery is tried again; so its lane stands now.
+    Again(Box<Waiting>),
+    /// There is nothing to say.
+    Nothing,
 }
 
 /// Why a contact refuses.
@@ -256,6 +314,14 @@ fn conversation_address(entity: EntityKey, channel: &str, generation: u32) -> Ad
         "contact-conversation",
         &[&entity.workspace.0, &entity.id.0, channel.as_bytes(), &generation.to_be_bytes()],
     )
+}
+
+/// Notes a copy before it is made, so that an erasure knows of it however far it has come.
+fn fork(state: &State, copy: ConversationId) -> Change<Contact> {
+    let key = Bytes::copy_from_slice(&copy.address.0);
+    let value = Some(codec::encode(&Copied { contact: state.id, copy }));
+    let reply = Reply::Contact { state: Box::new(state.clone()), created: false };
+    Change { rows: vec![RowWrite { table: FORKS, key, value }], ..Change::new(Vec::new(), reply) }
 }
 
 /// The state, if the contact is there.
@@ -310,6 +376,7 @@ impl Machine for Contact {
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
             Command::GoOn(step) => step.needs(state),
+            Command::Outbox(sending) => sending.needs(),
             _ => Vec::new(),
         }
     }
@@ -320,7 +387,7 @@ impl Machine for Contact {
         moment: &Moment,
         found: &Found,
     ) -> Result<Decision<Self>, Missing> {
-        Ok(match (command, state) {
+        let decided = match (command, state) {
             (Command::Resolve { identifier, name, channel, closed }, state) => {
                 resolve(state, (identifier, name.as_ref(), channel), *closed, moment)
             }
@@ -331,16 +398,30 @@ impl Machine for Contact {
             (Command::Erase { id }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 Decision::Change(erase::erase(state, moment))
             }
-            (Command::GoOn(step), Some(state)) => return erase::go_on(state, *step, moment, found),
-            (Command::Update { .. } | Command::Erase { .. }, _) | (Command::GoOn(_), None) => {
-                Decision::Reject(Rejection::NotFound)
+            (Command::Fork { id, copy }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
+                Decision::Change(fork(state, *copy))
             }
+            (Command::GoOn(step), Some(state)) => return erase::go_on(state, *step, moment, found),
+            (Command::Outbox(sending), Some(state)) => return outgoing::noted(state, sending, moment, found),
+            (Command::Wake, Some(_)) => Decision::Answer(Reply::Nothing),
+            (Command::Update { .. } | Command::Erase { .. } | Command::Fork { .. }, _)
+            | (Command::GoOn(_) | Command::Outbox(_) | Command::Wake, None) => Decision::Reject(Rejection::NotFound),
+        };
+        Ok(match decided {
+            Decision::Change(change) => Decision::Change(outgoing::marked(state, change, moment, found)),
+            decided => decided,
         })
+    }
+
+    fn listeners(node: &Node, entity: EntityKey, _: Option<&State>, _: &Command) -> Listeners {
+        node.outbox.listeners(node, entity.workspace, None)
     }
 
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
         if let Event::ContactCreated { id, identifier, name } = &record.event {
             let former = state.take();
+            // What was not sent of the life before still goes out.
+            let outbox = former.as_ref().and_then(|former| former.outbox);
             *state = Some(State {
                 id: *id,
                 identifier: identifier.clone(),
@@ -350,8 +431,11 @@ impl Machine for Contact {
                 erased_at: None,
                 erasing: former.and_then(|former| former.erasing),
                 first_seq: Some(record.seq).filter(|seq| *seq > 1),
+                outbox,
+                last_seq: Some(record.seq),
             });
         } else if let Some(state) = state {
+            state.last_seq = Some(record.seq);
             state.take(record);
         }
     }
@@ -361,16 +445,25 @@ impl Machine for Contact {
     }
 
     fn alarm(state: &State) -> Option<Millis> {
-        state.erasing.map(|erasing| erasing.look_at)
+        let erasing = state.erasing.map(|erasing| erasing.look_at);
+        [erasing, state.outbox.map(|outbox| outbox.look_at)].into_iter().flatten().min()
     }
 
-    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &State) -> Command {
-        Command::GoOn(erase::Step::PutOff)
+    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
+        let now = node.now();
+        if state.outbox.is_some_and(|outbox| outbox.look_at <= now) {
+            node.outbox.alarm::<Self>(node, entity, state);
+        }
+        match state.erasing {
+            Some(erasing) if erasing.look_at <= now => Command::GoOn(erase::Step::PutOff),
+            _ => Command::Wake,
+        }
     }
 
     fn weight(command: &Command) -> usize {
         match command {
             Command::GoOn(_) => limits::BATCH_BYTES,
+            Command::Outbox(sending) => sending.weight(),
             _ => 300,
         }
     }
@@ -379,12 +472,13 @@ impl Machine for Contact {
         Some(state.id.to_string())
     }
 
-    fn committed(node: &Arc<Node>, entity: EntityKey, _: &State, records: &[Arc<Record<Event>>]) {
+    fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
         // Whoever erases a contact does so at once; one that is put off was left behind by a process that ended.
         let put_off = |record: &Arc<Record<Event>>| matches!(&record.event, Event::ErasureMoved(Some(erasing)) if erasing.put_off > 0);
         if records.iter().any(put_off) {
             erasure::resume(node, entity);
         }
+        outgoing::committed(node, entity, state, records);
     }
 
     fn adopted(_: &Arc<Node>, _: EntityKey) {}
@@ -412,6 +506,7 @@ impl State {
                 self.erasing = Some(Erasing::begun(self.id, record.at, record.seq));
             }
             Event::ErasureMoved(erasing) => self.erasing = *erasing,
+            Event::OutboxMoved { outbox } => self.outbox = *outbox,
         }
     }
 }

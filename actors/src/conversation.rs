@@ -22,6 +22,7 @@ pub mod command;
 pub mod erase;
 pub mod errand;
 pub mod event;
+pub mod fork;
 mod origin;
 mod outgoing;
 pub mod post;
@@ -36,8 +37,8 @@ pub use command::{Command, Rejection, Reply};
 pub use erase::Erasure;
 pub use errand::Errand;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
+pub use fork::{Fork, Forked};
 pub use origin::Origin;
-pub use outgoing::Sending;
 pub use post::{BusyPolicy, Post, TurnRequest};
 pub use remember::Remembering;
 pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
@@ -139,6 +140,9 @@ pub struct State {
     /// Memories are to be drawn.
     #[n(19)]
     pub remembering: Option<Remembering>,
+    /// It began as a copy of another one.
+    #[n(25)]
+    pub fork: Option<Fork>,
 }
 
 /// The state machine.
@@ -155,8 +159,9 @@ impl Machine for Conversation {
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
             Command::Post(post) => post.needs(state),
-            Command::Open(_) if state.is_none() => Vec::new(),
-            Command::Open(_) | Command::Update(_) => vec![Need::Row(DETAILS, Bytes::new())],
+            Command::Open(_) | Command::Fork(..) if state.is_none() => Vec::new(),
+            Command::Copy(copying) => copying.needs(),
+            Command::Open(_) | Command::Fork(..) | Command::Update(_) => vec![Need::Row(DETAILS, Bytes::new())],
             Command::RetryTurn { number } | Command::CancelTurn { number } => {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
@@ -168,7 +173,7 @@ impl Machine for Conversation {
             Command::Amend { message, .. } => review::needs_of(state, *message),
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
-            Command::Remembered { .. } => Vec::new(),
+            Command::Remembered { .. } | Command::NotRemembered { .. } => Vec::new(),
             Command::Disclaim { attachment, .. } => vec![Need::Row(ATTACHED, file_key(*attachment))],
             Command::StartTurn { .. } | Command::StepTurn(_) | Command::Erase { .. } => Vec::new(),
             Command::FinishTurn(_) | Command::AnswerCalls(_) | Command::EndWait(_) | Command::KeepWaiting { .. } => {
@@ -187,6 +192,7 @@ impl Machine for Conversation {
     ) -> Result<Decision<Self>, Missing> {
         let decided = match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
+            (Command::Fork(opening, of), state) => fork::open(state, opening, *of, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
             (Command::Claim(claiming), state) => claiming.decide(state, found),
             (Command::Disclaim { attachment, number }, state) => attach::disclaim(state, *attachment, *number, found),
@@ -197,6 +203,10 @@ impl Machine for Conversation {
             (Command::Erase { .. }, Some(state)) => erase::erase(state, moment, found),
             (Command::Update(_), Some(state)) if state.erasure.is_some() => Ok(Decision::Reject(Rejection::Erased)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
+            (Command::Copy(copying), Some(state)) => copying.decide(state, moment, found),
+            (Command::StartTurn { .. }, Some(state)) if state.is_being_copied() => {
+                Ok(Decision::Reject(Rejection::BeingCopied))
+            }
             (Command::StartTurn { agent, key }, Some(state)) => Ok(turn::start(state, agent, *key, moment)),
             (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
             (Command::FinishTurn(finish), Some(state)) => turn::finish(state, finish, moment, found),
@@ -214,8 +224,9 @@ impl Machine for Conversation {
             (Command::Remembered { from, upto, notes, failed }, Some(state)) => {
                 Ok(remember::remembered(state, (*from, *upto), notes, *failed, moment))
             }
+            (Command::NotRemembered { from }, Some(state)) => Ok(remember::failed(state, *from, moment)),
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
-            (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
+            (Command::Outbox(sending), Some(state)) => outgoing::noted(state, sending, moment, found),
         };
         match decided? {
             Decision::Change(change) => outgoing::marked(state, change, moment, found).map(Decision::Change),
@@ -228,7 +239,7 @@ impl Machine for Conversation {
     }
 
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
-        if let Event::ConversationCreated { id, origin, owner, .. } = &record.event {
+        if let Event::ConversationCreated { id, origin, owner, forked, .. } = &record.event {
             *state = Some(State {
                 id: *id,
                 origin: origin.clone(),
@@ -246,6 +257,7 @@ impl Machine for Conversation {
                 erasure: None,
                 outbox: None,
                 remembering: None,
+                fork: forked.map(|of| Fork::begun(of, record.at)),
             });
         } else if let Some(state) = state {
             state.last_seq = record.seq;
@@ -259,15 +271,23 @@ impl Machine for Conversation {
 
     fn alarm(state: &State) -> Option<Millis> {
         let turn = state.running.as_ref().map(Turn::look_at);
+        [turn, Self::next_here(state)].into_iter().flatten().min()
+    }
+
+    fn next_here(state: &State) -> Option<Millis> {
         let outbox = state.outbox.as_ref().map(|outbox| outbox.look_at);
         let memories = state.remembering.map(|remembering| remembering.look_at);
-        [turn, state.next_deadline, state.errands_at, outbox, memories].into_iter().flatten().min()
+        let fork = state.fork.as_ref().and_then(Fork::alarm);
+        [state.next_deadline, state.errands_at, outbox, memories, fork].into_iter().flatten().min()
     }
 
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
         let now = node.now();
         if state.errands_at.is_some_and(|at| at <= now) {
             node.errands.run(node, entity);
+        }
+        if state.remembering.is_some_and(|remembering| remembering.look_at <= now) {
+            node.drawing.start(node, entity);
         }
         if state.outbox.as_ref().is_some_and(|outbox| outbox.look_at <= now) {
             node.outbox.alarm::<Self>(node, entity, state);
@@ -285,11 +305,9 @@ impl Machine for Conversation {
     }
 
     fn is_done_elsewhere(node: &Node, state: &State, now: Millis) -> bool {
-        let is_due = |at: Option<Millis>| at.is_some_and(|at| at <= now);
         let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
         let elsewhere = running.is_some_and(|turn| node.is_at_work_elsewhere(turn));
-        let outbox = state.outbox.as_ref().map(|outbox| outbox.look_at);
-        elsewhere && ![state.next_deadline, state.errands_at, outbox].into_iter().any(is_due)
+        elsewhere && Self::next_here(state).is_none_or(|at| at > now)
     }
 
     fn public_id(state: &State) -> Option<String> {
@@ -303,7 +321,8 @@ impl Machine for Conversation {
             Command::StepTurn(step) => step.weight(),
             Command::AnswerCalls(answers) => answers.weight(),
             Command::EndWait(end) => 200 + end.result.len(),
-            Command::Open(opening) => 200 + opening.details.weight(),
+            Command::Copy(copying) => copying.weight(),
+            Command::Open(opening) | Command::Fork(opening, _) => 200 + opening.details.weight(),
             Command::Update(update) => update.weight(),
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
@@ -317,6 +336,7 @@ impl Machine for Conversation {
             | Command::KeepWaiting { .. }
             | Command::ErrandsRun { .. }
             | Command::Claim(_)
+            | Command::NotRemembered { .. }
             | Command::Disclaim { .. }
             | Command::Wake { .. } => 200,
         }
@@ -329,7 +349,8 @@ impl Machine for Conversation {
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
                 event if event.makes_errands() => node.errands.run(node, entity),
                 Event::MessageCreated(accepted) if accepted.content.memories => node.drawing.start(node, entity),
-                Event::MemoriesDrawn { left: Some(_) } => node.drawing.start(node, entity),
+                // Whoever asks for a copy makes it; one that is put off was left behind by a process that ended.
+                Event::ForkMoved(fork) if fork.put_off > 0 => crate::fork::resume(node, entity),
                 _ => {}
             }
             if Self::is_event(&record.event) {
@@ -381,6 +402,7 @@ impl State {
             }
             Event::MemoryNoted(_) | Event::MemoryFailed { .. } => {}
             Event::MemoriesDrawn { left } => self.remembering = *left,
+            Event::ForkMoved(fork) => self.fork = Some(*fork),
             Event::ConversationErased => {
                 self.closed = true;
                 self.updated_at = record.at;
@@ -414,6 +436,11 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Whether it is a copy that is not complete yet.
+    fn is_being_copied(&self) -> bool {
+        self.fork.is_some_and(|fork| fork.next.is_some())
     }
 
     /// The entity of this conversation in its workspace.

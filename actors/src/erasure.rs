@@ -7,13 +7,17 @@
 use std::sync::Arc;
 
 use crate::attachment::settle;
-use crate::contact::{self, Contact};
-use crate::conversation::{self, Opening};
+use crate::codec;
+use crate::contact::{self, Contact, Copied, FORKS};
+use crate::conversation::{self, Details, Opening, Origin};
 use crate::id::EntityKey;
 use crate::insist::{NoAnswer, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
-use crate::store::StoreError;
+use crate::store::{KeyRange, Order, StoreError};
+
+/// Copies that are read at once.
+const COPIES_AT_ONCE: usize = 256;
 
 /// Why an erasure stopped; it is resumed later.
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +58,39 @@ pub async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         erase_conversation(node, conversation, unused).await?;
         settle::release(node, conversation).await.map_err(Stopped::Refused)?;
     }
+    for copy in copies(node, entity, &state).await? {
+        let conversation = EntityKey::conversation(entity.workspace, copy.copy.address);
+        // One that was not begun yet finds its place taken.
+        let origin = Origin::Api { channel: String::new(), contact: copy.contact, agent: String::new() };
+        let unused = Opening { id: copy.copy, origin, owner: None, details: Details::default() };
+        erase_conversation(node, conversation, Some(unused)).await?;
+        settle::release(node, conversation).await.map_err(Stopped::Refused)?;
+    }
     if let Some(erasing) = state.erasing {
         forget(node, Subject::Contact(erasing.id), entity).await?;
     }
     while go_on(node, entity, contact::Step::OwnLog).await?.is_some_and(|erasing| erasing.next.is_some()) {}
     go_on(node, entity, contact::Step::Done).await?;
     Ok(())
+}
+
+/// The copies of conversations of everybody who was erased at this address.
+async fn copies(node: &Node, entity: EntityKey, state: &contact::State) -> Result<Vec<Copied>, StoreError> {
+    let (mut copies, mut after) = (Vec::new(), None);
+    loop {
+        let range = KeyRange { after, before: None };
+        let rows = node.rows(entity, FORKS, range, Order::Asc, COPIES_AT_ONCE).await?;
+        for row in &rows {
+            let copy: Copied = codec::decode(&row.value)?;
+            if state.erased_at.is_some() || copy.contact != state.id {
+                copies.push(copy);
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == COPIES_AT_ONCE => after = Some(last.key.clone()),
+            _ => return Ok(copies),
+        }
+    }
 }
 
 /// One step of the contact's own; what is left of it.

@@ -216,6 +216,10 @@ impl<M: Machine> Resident<M> {
     /// of mail calls it, so that a long queue of refusals is a loop and not a recursion.
     fn step(&mut self) {
         while matches!(self.phase, Phase::Idle) && !self.queue.is_empty() {
+            if self.is_stale {
+                self.reload();
+                continue;
+            }
             let batch = Batch::take(&self.node, self.entity, &mut self.queue);
             self.decide(batch, Found::default());
         }
@@ -306,9 +310,9 @@ impl<M: Machine> Resident<M> {
     }
 
     /// Answers a batch that changes nothing. A commit proves what it was decided on; here nothing does, so where others
-    /// write too, a refusal is told only if the entity still stands where it did.
+    /// write too, what was decided is told only if the entity still stands where it did.
     fn tell(&mut self, draft: Draft<M>) {
-        if !self.node.store.is_shared() || !draft.rejects() {
+        if !self.node.store.is_shared() || !draft.decides() {
             return draft.answer();
         }
         let store = Arc::clone(&self.node.store);
@@ -433,7 +437,8 @@ impl<M: Machine> Resident<M> {
             // The index rings again after a while; then what stands here may be history.
             Some(state) if self.alarm.is_some() && M::is_done_elsewhere(&self.node, state, now) => {
                 self.is_stale = true;
-                self.node.alarms.set(self.entity, None, now);
+                let next = M::next_here(state).filter(|next| *next > now);
+                self.node.alarms.set(self.entity, next, now);
             }
             Some(state) if self.alarm.is_some_and(|at| at <= now) => {
                 // One that waits already will do, and while a slow commit is in flight none must pile up.

@@ -27,6 +27,7 @@ pub mod deltas;
 pub mod directory;
 pub mod erasure;
 mod errands;
+pub mod fork;
 mod host;
 pub mod id;
 mod insist;

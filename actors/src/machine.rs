@@ -323,6 +323,11 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
         false
     }
 
+    /// When it wants to be woken for what no other process can be at work on.
+    fn next_here(_: &Self::State) -> Option<Millis> {
+        None
+    }
+
     /// About how many bytes `command` adds to a commit.
     fn weight(command: &Self::Command) -> usize;
 

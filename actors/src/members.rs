@@ -63,6 +63,11 @@ impl Members {
         self.is_shared && self.with(|others| others.is_none_or(|others| others.get(&node).is_some_and(Heard::is_live)))
     }
 
+    /// Whether another process lives, as far as is known: before the first word from the store, one does.
+    pub(crate) fn has_others(&self) -> bool {
+        self.is_shared && self.with(|others| others.is_none_or(|others| others.values().any(Heard::is_live)))
+    }
+
     /// Whether this process is the one to look after an entity. While views differ, none or two may think so.
     pub(crate) fn looks_after(&self, entity: EntityKey) -> bool {
         if !self.is_shared {
@@ -151,9 +156,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_process_whose_word_does_not_change_is_gone_after_a_while() {
         let members = Members::new(ME, true);
-        assert!(members.is_live(OTHER), "nothing was heard yet");
+        assert!(members.is_live(OTHER) && members.has_others(), "nothing was heard yet");
         members.heard(&[beat(ME, 1)]);
-        assert!(!members.is_live(OTHER));
+        assert!(!members.is_live(OTHER) && !members.has_others());
         members.heard(&[beat(ME, 2), beat(OTHER, 7)]);
         tokio::time::advance(GONE_AFTER - Duration::from_secs(1)).await;
         members.heard(&[beat(OTHER, 7)]);
@@ -161,7 +166,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!members.is_live(OTHER));
         members.heard(&[beat(OTHER, 8)]);
-        assert!(members.is_live(OTHER), "it was only slow");
+        assert!(members.is_live(OTHER) && members.has_others(), "it was only slow");
         assert!(members.is_live(ME));
     }
 
@@ -182,7 +187,7 @@ mod tests {
     #[test]
     fn where_nothing_is_shared_nobody_else_lives() {
         let members = Members::new(ME, false);
-        assert!(!members.is_live(OTHER));
+        assert!(!members.is_live(OTHER) && !members.has_others());
         assert!(members.looks_after(entity(1)));
     }
 }

@@ -14,7 +14,7 @@ use crate::conversation::number_key;
 use crate::id::{Address, ContactId, EntityKey, Kind, MemoryId, MessageId};
 use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
 use crate::node::Node;
-use crate::store::Table;
+use crate::store::{StoreError, Table};
 
 pub mod draw;
 pub mod extract;
@@ -73,6 +73,9 @@ pub struct Memory {
     /// What it is about, hashed.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub slot: [u8; 16],
+    /// The message that it was made from.
+    #[n(5)]
+    pub first: Option<MessageId>,
 }
 
 impl Memory {
@@ -312,6 +315,17 @@ fn slot_key(slot: &str) -> [u8; 16] {
 /// The row of a slot.
 fn slot_row(slot: [u8; 16]) -> Bytes {
     Bytes::copy_from_slice(&slot)
+}
+
+/// The number of the memory that says a text as it is.
+///
+/// # Errors
+///
+/// What the store says.
+pub async fn number_of(node: &Node, entity: EntityKey, text: &str) -> Result<Option<u64>, StoreError> {
+    let Edit::Keep(fact) = Edit::text_as_it_is(text) else { return Ok(None) };
+    let row = node.row(entity, SLOTS, slot_row(slot_key(&fact.slot))).await?;
+    Ok(row.and_then(|bytes| bytes.as_ref().try_into().ok()).map(u64::from_be_bytes))
 }
 
 #[cfg(test)]

@@ -122,6 +122,14 @@ pub struct Quorum {
     pub allowed: Vec<String>,
 }
 
+impl Quorum {
+    /// Whether this principal may answer; an empty list lets everybody answer.
+    #[must_use]
+    pub fn allows(&self, principal: &str) -> bool {
+        self.allowed.is_empty() || self.allowed.iter().any(|allowed| allowed == principal)
+    }
+}
+
 /// A question to people that a message asks.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Review {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::alarms::{self, Alarms};
 use crate::attachment::{self, Attachment, settle, settle::Settling};
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::claims;
 use crate::clock::{Clock, Entropy, Millis};
 use crate::codec;
@@ -210,7 +210,7 @@ impl Node {
         with: Circumstances,
     ) -> Reply<Conversation> {
         // Where the store cannot say who listens now, the decision takes it that somebody does.
-        let _ = self.outbox.prepare(self, entity.workspace).await;
+        let _ = self.outbox.endpoints(self, entity.workspace).await;
         claims::ask(self, &self.conversations, entity, Arc::new(command), with).await
     }
 
@@ -225,6 +225,7 @@ impl Node {
         command: contact::Command,
         with: Circumstances,
     ) -> Reply<Contact> {
+        let _ = self.outbox.endpoints(self, entity.workspace).await;
         claims::ask(self, &self.contacts, entity, Arc::new(command), with).await
     }
 
@@ -264,7 +265,8 @@ impl Node {
         claims::ask(self, &self.memories, entity, Arc::new(command), with).await
     }
 
-    /// Asks the configuration of a workspace or of the installation.
+    /// Asks the configuration of a workspace or of the installation. A change of what other processes may have in memory
+    /// is answered once none of them goes by what was before.
     ///
     /// # Errors
     ///
@@ -279,7 +281,13 @@ impl Node {
             Kind::Installation => &self.installation,
             _ => &self.workspaces,
         };
-        claims::ask(self, directory, entity, Arc::new(command), with).await
+        let may_be_known = command.may_be_known();
+        let reply = claims::ask(self, directory, entity, Arc::new(command), with).await;
+        if may_be_known && reply.is_ok() && self.members.has_others() {
+            // What another process goes by is at most so old. So whoever has this answer finds the change everywhere.
+            sleep(catalog::STALE_AT_MOST).await;
+        }
+        reply
     }
 
     /// A row of configuration, decoded once.
@@ -416,6 +424,7 @@ impl Node {
         self.admission.close();
         self.stopping.cancel();
         self.turns.drain(Instant::now()).await;
+        self.outbox.drain(Instant::now()).await;
     }
 
     /// Listens to what agents are saying in a conversation, from now on.
@@ -469,7 +478,7 @@ impl Node {
 async fn sweep(node: Arc<Node>) {
     let (idle, cap) = (limits::PASSIVATE_AFTER_MILLIS, limits::RESIDENT_ENTITIES);
     let mut next = Instant::now() + SWEEP_EVERY;
-    while node.stopping.run_until_cancelled(tokio::time::sleep(COUNT_EVERY)).await.is_some() {
+    while node.stopping.run_until_cancelled(sleep(COUNT_EVERY)).await.is_some() {
         if Instant::now() < next && node.resident() <= cap {
             continue;
         }

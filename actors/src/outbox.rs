@@ -42,6 +42,7 @@ pub(crate) mod port;
 pub mod receivers;
 mod run;
 mod schedule;
+mod sending;
 mod settings;
 pub mod state;
 mod step;
@@ -51,6 +52,7 @@ pub use lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
 pub use port::{Deliverer, Happened, NoDeliverer, Parcel, Place, Receipt};
+pub use sending::Sending;
 pub use state::{DeliveryKey, Outbox, Settlement};
 pub use step::ATTEMPT;
 
@@ -165,26 +167,28 @@ impl Outboxes {
         self.couriers.iter().map(|bell| now.since(bell.since)).max().unwrap_or(0)
     }
 
-    /// Who listens to a log's events, as far as it is known without waiting.
+    /// Who listens to a log's events, as far as it is known without waiting. What another process has changed is known
+    /// within [`STALE_AT_MOST`](crate::catalog::STALE_AT_MOST), or counts as not known.
     pub(crate) fn listeners(&self, node: &Node, workspace: Address, channel: Option<&str>) -> Listeners {
         let registry = EntityKey::workspace(workspace);
+        let moves = node.catalog.moves_seen(node.store.as_ref(), registry);
         let hook = |channel: &str| {
-            let known = node.catalog.peek::<Channel>(registry, CHANNELS, channel.as_bytes());
-            known.is_none_or(|channel| channel.webhook_url.is_some())
+            let known = node.catalog.peek::<Channel>(moves?, registry, CHANNELS, channel.as_bytes());
+            known.map(|channel| channel.webhook_url.is_some())
         };
-        Listeners::new(self.endpoints.peek(workspace), channel.is_some_and(hook))
+        let endpoints = moves.and_then(|moves| self.endpoints.peek(workspace, moves));
+        Listeners::new(endpoints, channel.is_some_and(|channel| hook(channel).unwrap_or(true)))
     }
 
-    /// Reads who listens, where that is not known.
+    /// Reads who listens to a workspace, where that is not known.
     ///
     /// # Errors
     ///
     /// What the store says.
-    pub(crate) async fn prepare(&self, node: &Node, workspace: Address) -> Result<(), StoreError> {
-        if self.endpoints.is_stale(node.store.as_ref(), workspace, node.clock.now()) {
-            self.endpoints.get(node.store.as_ref(), workspace, node.clock.now()).await?;
-        }
-        Ok(())
+    pub(crate) async fn endpoints(&self, node: &Node, workspace: Address) -> Result<listeners::Endpoints, StoreError> {
+        let store = node.store.as_ref();
+        let moves = node.catalog.moves(store, EntityKey::workspace(workspace)).await?;
+        self.endpoints.get(store, workspace, moves).await
     }
 
     /// An endpoint's row has changed.
@@ -215,8 +219,6 @@ impl Outboxes {
         let Some(outbox) = M::outbox(state) else { return };
         let upto = M::log(entity, state).last_seq;
         match self.couriers.entry(entity) {
-            // It has not noted yet what it does, so the alarm is behind; what is due else it finds before it ends.
-            Entry::Occupied(_) if check => {}
             Entry::Occupied(bell) => bell.get().ring(upto, hasten, check),
             Entry::Vacant(_) if self.active() >= limits::COURIERS || self.is_stopping() => {}
             Entry::Vacant(place) => {

@@ -88,6 +88,17 @@ pub struct Command {
     pub changes: Vec<RowChange>,
 }
 
+impl Command {
+    /// Whether somebody may have in memory what this changes: a row that was there, or which rows of a list there are.
+    pub(crate) fn may_be_known(&self) -> bool {
+        let was_there = |change: &RowChange| {
+            let of = |(table, key, _): &&(Table, Bytes, _)| *table == change.table() && key[..] == *change.key();
+            self.expected.iter().find(of).is_none_or(|(_, _, before)| before.is_some())
+        };
+        self.changes.iter().any(|change| change.table() == WEBHOOK_ENDPOINTS || was_there(change))
+    }
+}
+
 /// A row was not as expected: which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unexpected(pub usize);

@@ -62,8 +62,7 @@ pub struct Entry {
 impl Entry {
     /// The entry, at its place in the list.
     pub(crate) fn write(&self, moment: &Moment) -> ViewWrite {
-        let day = Day::of(moment.now).0.to_be_bytes();
-        let key = [day.as_slice(), &moment.entity.id.0, &moment.next_seq.to_be_bytes()].concat();
+        let key = [&begin(Day::of(moment.now).0)[..], &moment.entity.id.0, &moment.next_seq.to_be_bytes()].concat();
         ViewWrite { view: USED, key: key.into(), value: Some(codec::encode(self)) }
     }
 }
@@ -131,9 +130,18 @@ impl UsedDays {
     }
 }
 
+/// What the keys of a day's entries begin with: its first millisecond, in 48 bits as in every list that grows with time,
+/// so that a store can keep it in parts by time.
+fn begin(day: u32) -> [u8; 6] {
+    let millis = (u64::from(day) * DAY_MILLIS).min((1 << 48) - 1);
+    let mut key = [0; 6];
+    key.copy_from_slice(&millis.to_be_bytes()[2..]);
+    key
+}
+
 async fn read(store: &dyn Store, workspace: Address, day: Day) -> Result<Used, StoreError> {
     let mut used = Used::new();
-    let edge = |day: u32| Some(Bytes::copy_from_slice(&day.to_be_bytes()));
+    let edge = |day: u32| Some(Bytes::copy_from_slice(&begin(day)));
     let mut range = KeyRange { after: edge(day.0), before: day.0.checked_add(1).and_then(edge) };
     loop {
         let page = store.view(workspace, USED, range.clone(), Order::Asc, PAGE).await?;

@@ -10,7 +10,7 @@ use crate::store::Table;
 pub const WEBHOOK_ENDPOINTS: Table = Table(45);
 
 /// Everything that an endpoint can subscribe to.
-pub const EVENT_TYPES: [&str; 18] = [
+pub const EVENT_TYPES: [&str; 22] = [
     "message.created",
     "message.updated",
     "message.deleted",
@@ -25,7 +25,11 @@ pub const EVENT_TYPES: [&str; 18] = [
     "turn.failed",
     "turn.cancelled",
     "memory.created",
+    "memory.updated",
+    "memory.failed",
     "contact.created",
+    "contact.updated",
+    "contact.erased",
     "conversation.created",
     "conversation.updated",
     "conversation.closed",

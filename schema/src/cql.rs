@@ -4,7 +4,7 @@
 //! them: the head moves if it stands where the commit expects it, and with it come the commit's records, idempotency
 //! keys and keyed rows. That is one round of consensus, however many rows there are. Everything else is plain reads
 //! and writes that may be done twice: what must be there before a commit (alarms, large records) is written before it,
-//! what follows from it (lists) after it.
+//! what follows from it (lists, and what goes out of the log) after it.
 //!
 //! Start with `commit` (the life of a commit), `settle` (unknown outcomes), `plan` (what is written where).
 //! `docs/SCYLLADB.md` says what each table is for.
@@ -51,7 +51,7 @@ pub use migrate::{MIGRATIONS, MigrateError, Migration, migrate};
 pub use session::{ConnectError, Contact, Quorum};
 
 use db::Db;
-use due::Slots;
+use due::{Doubts, Slots};
 use lists::Parts;
 use plan::BucketSize;
 use session::Profiles;
@@ -121,6 +121,7 @@ struct Inner {
     standings: Standings,
     parts: Parts,
     slots: Slots,
+    doubts: Doubts,
     in_flight: Semaphore,
     tasks: TaskTracker,
     closed: AtomicBool,
@@ -154,6 +155,7 @@ impl CqlStore {
             standings: Standings::default(),
             parts: Parts::default(),
             slots: Slots::default(),
+            doubts: Doubts::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
             tasks: TaskTracker::new(),
             closed: AtomicBool::new(false),
@@ -181,6 +183,10 @@ impl CqlStore {
 
     fn slots(&self) -> &Slots {
         &self.0.slots
+    }
+
+    fn doubts(&self) -> &Doubts {
+        &self.0.doubts
     }
 
     fn metrics_of(&self) -> &StoreMetrics {

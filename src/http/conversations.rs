@@ -1,22 +1,26 @@
 //! Conversations: opening, reading and changing them.
 
 use actors::claims::LIVES_MAX;
+use actors::conversation::update::Seen;
 use actors::conversation::{
     self, CONVERSATIONS, Command, Conversation, DETAILS, Details, Event, Opening, Origin, Reply, Update,
 };
 use actors::directory::Answer;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
+use actors::message::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::answer::{ignoring, json, located, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
+use super::headers::if_match;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::listing::Listing;
@@ -31,6 +35,8 @@ use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 use crate::wire::json_view::{Raw, Shown};
 use crate::wire::time::Time;
+
+pub mod fork;
 
 /// The longest title or owner id, in characters.
 const TITLE_CHARS: usize = 255;
@@ -57,6 +63,7 @@ pub struct ConversationView<'a> {
     updated_at: Time,
     last_message_at: Option<Time>,
     message_count: u64,
+    forked_from: Option<Shown<ConversationId>>,
 }
 
 /// See [`ConversationView`].
@@ -79,7 +86,26 @@ pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> Convers
         updated_at: Time(state.updated_at),
         last_message_at: state.last_message_at.map(Time),
         message_count: state.messages,
+        forked_from: state.fork.map(|fork| Shown(fork.of.source)),
     }
+}
+
+/// What a change may change, in short: the `ETag`, without its quotes. Messages do not change it.
+fn tag(state: &conversation::State, details: &Details) -> String {
+    let metadata = details.metadata.as_ref().map(Json::as_str);
+    let seen = (&details.title, &details.summary, metadata, &state.owner, state.closed);
+    // Text and a truth value can always be written.
+    let digest = Sha256::digest(serde_json::to_vec(&seen).unwrap_or_default());
+    digest[..16].iter().fold(String::with_capacity(32), |tag, byte| tag + &format!("{byte:02x}"))
+}
+
+/// A conversation as an answer.
+fn shown(status: StatusCode, state: &conversation::State, details: &Details) -> Response {
+    let mut response = json(status, &view(state, details));
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", tag(state, details))) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
 }
 
 /// A conversation of the caller's workspace with its details.
@@ -125,7 +151,7 @@ fn read_update(fields: &mut Fields<'_>, report: &mut Report) -> Update {
         .object()
         .has("metadata")
         .then(|| fields.optional("metadata").and_then(|value| value.free_object(report, METADATA.0, METADATA.1)));
-    Update { title, summary, metadata, owner, closed: None }
+    Update { title, summary, metadata, owner, closed: None, seen: None }
 }
 
 pub(super) async fn create(
@@ -166,7 +192,7 @@ pub(super) async fn create(
 
 /// 201 with a conversation as it was opened.
 fn created(state: &conversation::State, details: &Details, ignored: &[String]) -> Response {
-    let response = ignoring(json(StatusCode::CREATED, &view(state, details)), ignored);
+    let response = ignoring(shown(StatusCode::CREATED, state, details), ignored);
     located(response, &format!("/conversations/{}", state.id))
 }
 
@@ -185,7 +211,7 @@ pub(super) async fn one(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let (state, details) = find(&app, &caller, &id).await?;
-    Ok(json(StatusCode::OK, &view(&state, &details)))
+    Ok(shown(StatusCode::OK, &state, &details))
 }
 
 pub(super) async fn update(
@@ -193,21 +219,27 @@ pub(super) async fn update(
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
     Path(id): Path<String>,
+    headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::unkeyed(&context, &bytes)?;
+    let wanted = if_match(&headers)?;
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let mut asked = read_update(&mut fields, report);
     asked.closed = fields.optional("status").and_then(|value| value.choice(report, &STATUSES));
     fields.finish(report);
     let ignored = incoming.report.check()?;
-    let (state, _) = find(&app, &caller, &id).await?;
+    let (state, details) = find(&app, &caller, &id).await?;
+    if let Some(wanted) = wanted {
+        wanted.check(&tag(&state, &details))?;
+        asked.seen = Some(Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed }));
+    }
     let entity = state.entity(caller.address);
     let answer = app.node().conversation(entity, Command::Update(asked), without_key(&context)).await;
     match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Conversation(state, details)) => {
-            Ok(ignoring(json(StatusCode::OK, &view(&state, &details)), &ignored))
+            Ok(ignoring(shown(StatusCode::OK, &state, &details), &ignored))
         }
         Answer::Done(_) | Answer::Repeat { .. } => Err(internal_error()),
     }

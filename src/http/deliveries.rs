@@ -5,35 +5,31 @@
 //! event, and then what is pending, by endpoint and log.
 
 use actors::clock::Millis;
-use actors::conversation::{Command, Sending};
-use actors::directory::Answer;
-use actors::id::{DeliveryId, EndpointId, EventId};
+use actors::directory::{Answer, Circumstances};
+use actors::id::{DeliveryId, EndpointId, EntityKey, EventId, Kind};
 use actors::outbox::lane::TAG_BYTES;
 use actors::outbox::pending::{self, Standing, Status};
 use actors::outbox::state::{
     ENDED, ENDED_BY_ENDPOINT, FAILED, KEPT_MILLIS, PENDING, ended_from, parse_ended_key, parse_pending_key,
 };
-use actors::outbox::{Attempt, Receiver};
+use actors::outbox::{Attempt, Receiver, Sending, Waiting};
 use actors::store::{Order, View};
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{ignoring, json};
+use super::answer::{ignoring, json, replayed};
 use super::body::OptionalJsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
-use super::idempotency::without_key;
-use super::incoming;
+use super::incoming::Incoming;
 use super::listing::range_behind;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
-use crate::json::Object;
-use crate::json::fields::Fields;
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
 
@@ -376,27 +372,65 @@ pub async fn get(State(app): State<App>, allowed: Allowed<Admin>, Path(id): Path
 /// `POST /webhook-deliveries/{id}/retry`: one that has ended is sent once more, one that waits is tried now.
 ///
 /// # Errors
-/// 404 `delivery_not_found`.
+/// 400, 404 `delivery_not_found`, 422.
 pub async fn retry(
     State(app): State<App>,
     allowed: Allowed<Admin>,
     Path(id): Path<String>,
     context: RequestContext,
+    headers: HeaderMap,
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
-    let object = body.as_ref().map_or_else(|| Ok(Object::default()), |body| Object::parse(body))?;
-    let mut report = incoming::report(&context);
-    Fields::root(object, &mut report).finish(&mut report);
-    let ignored = report.check()?;
+    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
+    let with = incoming.circumstances(&context, &caller);
+    incoming.fields().finish(&mut incoming.report);
+    let ignored = incoming.report.check()?;
     let standing = find(&app, &caller, &id).await?;
     let key = parse_ended_key(caller.address, &standing.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
-    let command = Command::Outbox(Sending::Again { key, receiver: standing.receiver });
-    match app.node().conversation(entity, command, without_key(&context)).await {
-        Ok(Answer::Done(_) | Answer::Repeat { .. }) => {}
-        Err(refusal) => return Err(problem_of(refusal, |_| delivery_not_found())),
-    }
-    let standing = find(&app, &caller, &id).await?;
-    Ok(ignoring(json(StatusCode::ACCEPTED, &DeliveryView::of(standing)), &ignored))
+    let asked = again(&app, entity, Sending::Again { key, receiver: standing.receiver }, with).await?;
+    let waiting = match (&asked, with.key) {
+        (Asked::Repeat, Some(with)) => {
+            pending::retried(app.node(), entity, key, with.hash).await.map_err(store_problem)?
+        }
+        (Asked::Repeat, None) => None,
+        (Asked::Now(waiting), _) => waiting.clone(),
+    };
+    let standing = match waiting {
+        Some(waiting) => standing.asked_for(waiting),
+        // It is being sent already, or somebody else has asked for it since.
+        None => find(&app, &caller, &id).await?,
+    };
+    let response = json(StatusCode::ACCEPTED, &DeliveryView::of(standing));
+    let response = if matches!(asked, Asked::Repeat) { replayed(response) } else { response };
+    Ok(ignoring(response, &ignored))
+}
+
+/// What came of asking for a delivery.
+enum Asked {
+    /// So its lane stands now, if there was anything to do.
+    Now(Option<Waiting>),
+    /// It was asked for before with the same idempotency key.
+    Repeat,
+}
+
+async fn again(app: &App, entity: EntityKey, sending: Sending, with: Circumstances) -> Result<Asked, Problem> {
+    use actors::{contact, conversation};
+    let waiting = if entity.kind == Kind::Contact {
+        match app.node().contact(entity, contact::Command::Outbox(sending), with).await {
+            Ok(Answer::Done(contact::Reply::Again(waiting))) => Some(*waiting),
+            Ok(Answer::Done(_)) => None,
+            Ok(Answer::Repeat { .. }) => return Ok(Asked::Repeat),
+            Err(refusal) => return Err(problem_of(refusal, |_| delivery_not_found())),
+        }
+    } else {
+        match app.node().conversation(entity, conversation::Command::Outbox(sending), with).await {
+            Ok(Answer::Done(conversation::Reply::Again(waiting))) => Some(*waiting),
+            Ok(Answer::Done(_)) => None,
+            Ok(Answer::Repeat { .. }) => return Ok(Asked::Repeat),
+            Err(refusal) => return Err(problem_of(refusal, |_| delivery_not_found())),
+        }
+    };
+    Ok(Asked::Now(waiting))
 }

@@ -156,7 +156,10 @@ pub(super) async fn add(
             (outcome.memory().cloned().ok_or_else(internal_error)?, created, false)
         }
         Ok(Answer::Done(_)) => return Err(internal_error()),
-        Ok(Answer::Repeat { first, .. }) => (remembered_before(&app, entity, first).await?, true, true),
+        Ok(Answer::Repeat { first, last }) if first <= last => {
+            (remembered_before(&app, entity, first).await?, true, true)
+        }
+        Ok(Answer::Repeat { .. }) => (known_before(&app, entity, &text).await?, false, true),
         Err(refusal) => return Err(problem_of(refusal, rejected)),
     };
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -190,6 +193,13 @@ async fn remembered_before(app: &App, entity: EntityKey, first: u64) -> Result<M
     let events = node.events::<memories::Memories>(entity, (first, first), Order::Asc, 1).await;
     let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(internal_error)?;
     let memories::Event::Remembered { number, .. } = event.event else { return Err(internal_error()) };
+    find(app, entity, number).await?.ok_or_else(memory_not_found)
+}
+
+/// The memory that was there already when a key asked for it.
+async fn known_before(app: &App, entity: EntityKey, text: &str) -> Result<Memory, Problem> {
+    let number = memories::number_of(app.node(), entity, text).await.map_err(store_problem)?;
+    let number = number.ok_or_else(memory_not_found)?;
     find(app, entity, number).await?.ok_or_else(memory_not_found)
 }
 

@@ -204,11 +204,7 @@ pub(super) async fn post_to_channel(
         Some(ChannelKind::Api) => !of_channel || of_contact,
         Some(ChannelKind::Human) | None => of_contact && !of_channel,
     };
-    if as_contact {
-        contact::post(inbound, &channel, known).await
-    } else {
-        channel::post(inbound, Some(&channel)).await
-    }
+    if as_contact { contact::post(inbound, known).await } else { channel::post(inbound, Some(&channel)).await }
 }
 
 /// A channel of the caller's workspace.
@@ -241,9 +237,9 @@ fn channel_disabled() -> Problem {
     Problem::conflict("channel_disabled", "this channel is disabled and takes no messages")
 }
 
-/// 412: the message is not what the client saw.
+/// 412: it is not what the client saw.
 pub(in crate::http) fn precondition_failed() -> Problem {
-    let detail = "the message is not the one that If-Match names any more; read it again";
+    let detail = "it is not the one that If-Match names any more; read it again";
     Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
 }
 
@@ -273,6 +269,9 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
             "conversation_erased",
             "the contact of this conversation was erased, and its words with it",
         ),
+        Rejection::BeingCopied => {
+            Problem::unavailable("contended", "this conversation is a copy that is still being made", 1)
+        }
         Rejection::ParentNotFound { .. } => {
             Problem::fault("/content/parent_message_id", "parent_not_found", "is no message of this conversation")
         }
@@ -288,7 +287,7 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
         }
         Rejection::MessageNotFound => one::message_not_found(),
         Rejection::MessageDeleted => Problem::conflict("message_deleted", "this message was deleted"),
-        Rejection::MessageChanged => precondition_failed(),
+        Rejection::MessageChanged | Rejection::Changed => precondition_failed(),
         Rejection::ReviewNotFound => review_not_found(),
         Rejection::ReviewOver(state) => {
             Problem::conflict("review_already_completed", "this review is over; see review for how it ended")

@@ -11,6 +11,8 @@ use crate::app::App;
 
 /// Seconds after which a process that stops may have a successor.
 const RETRY_ELSEWHERE: u32 = 5;
+/// Seconds after which a store that could not be reached is tried again, at the latest.
+const RETRY_STORE: u32 = 5;
 
 #[derive(Serialize)]
 struct Status {
@@ -22,11 +24,19 @@ pub async fn healthz() -> Response {
     answer::json(StatusCode::OK, &Status { status: "ok" })
 }
 
-/// `GET /readyz`: the process takes requests; 503 from the moment it begins to stop.
+/// `GET /readyz`: the process takes requests; 503 from the moment it begins to stop, and while it has lost its store.
 pub async fn readyz(State(app): State<App>) -> Response {
-    if app.is_ready() && !app.node().admission().is_closed() {
-        answer::json(StatusCode::OK, &Status { status: "ready" })
-    } else {
-        Problem::unavailable("stopping", "the server is stopping", RETRY_ELSEWHERE).into_response()
+    if !app.is_ready() || app.node().admission().is_closed() {
+        return Problem::unavailable("stopping", "the server is stopping", RETRY_ELSEWHERE).into_response();
     }
+    if !app.node().members().is_connected() {
+        let detail = "the store has not answered for some time";
+        return Problem::unavailable("store_unavailable", detail, RETRY_STORE).into_response();
+    }
+    answer::json(StatusCode::OK, &Status { status: "ready" })
+}
+
+/// Anything else, before the store was reached for the first time.
+pub async fn starting() -> Response {
+    Problem::unavailable("store_unavailable", "the store was not reached yet", RETRY_STORE).into_response()
 }

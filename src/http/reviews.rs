@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actors::conversation::post::parse_id_key;
 use actors::conversation::review::{Response as Given, standing};
-use actors::conversation::{Command, Event, PENDING_REVIEWS, REVIEWS, Reply};
+use actors::conversation::{Command, Event, PENDING_REVIEWS, REVIEWS, Rejection, Reply};
 use actors::directory::{Answer, Circumstances};
 use actors::id::MessageId;
 use actors::message::{Gone, Json, Message, Overlay, Review, ReviewState, ReviewStatus};
@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::{ignoring, json, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Respond, Write};
+use super::channels::channel_not_found;
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::headers::idempotency_key;
@@ -90,6 +91,14 @@ impl Asked {
         &self.found.message
     }
 
+    /// Who may not answer is told so before their answer is judged. The decision checks it again.
+    fn refuse_strangers(&self, caller: &Caller) -> Result<(), Problem> {
+        match &self.review.quorum {
+            Some(quorum) if !quorum.allows(&caller.key.principal.id) => Err(rejected(Rejection::NotAllowed)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn view(&self) -> InboxView<'_> {
         let Found { message, overlay, conversation } = &self.found;
         // A decision outlives its message: only a reader of the message as it is now, or of an erased one, sees none.
@@ -133,11 +142,10 @@ pub(super) async fn list(
     let (request, status) = Problem::both(PageRequest::from_query(&query, &list), query.choice("status", &STATUSES))?;
     let channel = query.get("channelId").filter(|channel| !channel.is_empty());
     let channel = match channel {
-        // A channel that does not exist has no reviews.
-        Some(id) => match find_channel(&app, &caller, id).await? {
-            Some(channel) => Some(channel.conversation(caller.address).id),
-            None => return Ok(Page::<InboxView<'_>>::empty().into_response(&list, &context.uri)),
-        },
+        Some(id) => {
+            let channel = find_channel(&app, &caller, id).await?.ok_or_else(channel_not_found)?;
+            Some(channel.conversation(caller.address).id)
+        }
         None => None,
     };
     let view = if status == Some(ReviewStatus::Pending) { PENDING_REVIEWS } else { REVIEWS };
@@ -207,7 +215,14 @@ pub(super) async fn wait(
 /// What a body says as an answer.
 fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, Option<String>) {
     let response = fields.required(report, "response");
-    let response = response.and_then(|value| value.free_object(report, RESPONSE.0, RESPONSE.1));
+    let response = response.and_then(|value| {
+        if !value.is_object() {
+            // The contract has one code for whatever is no answer to the question.
+            report.fault(&value.path, "invalid_response", "must be an object");
+            return None;
+        }
+        value.free_object(report, RESPONSE.0, RESPONSE.1)
+    });
     let feedback = fields.string(report, "feedback", Length::bytes(0, FEEDBACK_BYTES));
     (response, feedback.map(std::borrow::Cow::into_owned))
 }
@@ -237,6 +252,7 @@ pub(super) async fn respond(
     let ignored = incoming.report.check()?;
     let response = response.ok_or_else(internal_error)?;
     let asked = find(&app, &caller, &id).await?;
+    asked.refuse_strangers(&caller)?;
     let (review, given) = (asked.review.clone(), response.clone());
     // A client's own schema and a long answer may take a while; nobody else waits for it.
     let faults = tokio::task::spawn_blocking(move || faults_of(&review, &given)).await.map_err(|_| internal_error())?;

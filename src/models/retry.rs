@@ -32,15 +32,16 @@ impl Retries {
 }
 
 /// What `Retry-After` asks for, in either of its forms. A date is held against the answer's own `Date`, so the two
-/// machines' clocks need not agree.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// machines' clocks need not agree; where the answer has none, against `now`, if that is given.
+pub(crate) fn retry_after(headers: &HeaderMap, now: Option<Timestamp>) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More seconds than fit in the number are still more than anybody waits.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let until = date(value)?;
-    let now = date(headers.get(header::DATE)?.to_str().ok()?)?;
+    let told = headers.get(header::DATE).and_then(|told| date(told.to_str().ok()?));
+    let now = told.or(now)?;
     Some(Duration::from_secs(u64::try_from(until.as_second() - now.as_second()).unwrap_or(0)))
 }
 
@@ -68,7 +69,7 @@ mod tests {
         if let Some(date) = date {
             headers.insert(header::DATE, HeaderValue::from_static(date));
         }
-        retry_after(&headers)
+        retry_after(&headers, None)
     }
 
     #[test]
@@ -110,6 +111,10 @@ mod tests {
         assert_eq!(asked("Wed, 21 Oct 2015 07:28:05 GMT", now), Some(Duration::from_secs(5)));
         assert_eq!(asked("Wed, 21 Oct 2015 07:27:05 GMT", now), Some(Duration::ZERO));
         assert_eq!(asked("Wed, 21 Oct 2015 07:28:05 GMT", None), None);
+        let headers =
+            HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static("Wed, 21 Oct 2015 07:28:05 GMT"))]);
+        let own = Timestamp::from_second(1_445_412_480).ok();
+        assert_eq!(retry_after(&headers, own), Some(Duration::from_secs(5)), "by one's own clock");
         for unreadable in ["", "-1", "1.5", "soon"] {
             assert_eq!(asked(unreadable, now), None, "{unreadable:?}");
         }

@@ -352,3 +352,6 @@ pub(super) const ANSWER: Example = (
 pub(super) const EDIT: Example = ("edit", "{\n  \"content\": \"My name is Ana.\",\n  \"tags\": [\"travel\"]\n}");
 /// `POST /messages/{id}/ack`.
 pub(super) const RECEIPT: Example = ("read", "{\n  \"status\": \"read\"\n}");
+
+/// `POST /conversations/{id}/fork` up to the newest message.
+pub(super) const FORK: Example = ("whole", "{}");

@@ -66,7 +66,12 @@ pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
         ),
         (
             "IfMatch",
-            parameter(header(), "If-Match", "The `ETag` or `checksum` that the message must still have.", text("")),
+            parameter(
+                header(),
+                "If-Match",
+                "The `ETag`, or a message's `checksum`, that it must still have.",
+                text(""),
+            ),
         ),
         ("Range", parameter(header(), "Range", "The bytes that are wanted, such as `bytes=0-99`.", text(""))),
         (
@@ -95,7 +100,7 @@ pub(super) const HEADERS: [(&str, &str); 14] = [
     ("X-Ignored-Fields", "Members of the body that are not known and had no effect."),
     ("Retry-After", "Seconds after which another try is worth it."),
     ("WWW-Authenticate", "How to authenticate: `Bearer`."),
-    ("ETag", "The message's checksum, or the version of the document, in quotes."),
+    ("ETag", "The message's checksum, or the version of what this is, in quotes."),
     ("Content-Disposition", "The file's name, and that it is to be saved and not shown."),
     ("Content-Range", "Which bytes these are, and of how many: `bytes 0-9/100`."),
     ("Cache-Control", "How long it may be kept."),

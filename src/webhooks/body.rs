@@ -5,6 +5,7 @@ use actors::webhook::Format;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::wire::contact::contact_event;
 use crate::wire::event::{Source, event_json};
 
 /// An event as `GET …/events` shows it.
@@ -26,6 +27,10 @@ struct About<'a> {
     message: Option<&'a str>,
     #[serde(rename = "turnId", borrow, default)]
     turn: Option<&'a str>,
+    #[serde(rename = "memoryId", borrow, default)]
+    memory: Option<&'a str>,
+    #[serde(rename = "contactId", borrow, default)]
+    contact: Option<&'a str>,
     #[serde(borrow, default)]
     id: Option<&'a str>,
 }
@@ -57,14 +62,20 @@ struct CloudEvent<'a> {
 
 /// The body of a request; `None` for what is no event.
 pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
-    let Happened::Conversation(record) = &parcel.event;
-    let channel = parcel.place.channel.as_deref().filter(|_| parcel.place.is_human);
-    let source = Source {
-        workspace: parcel.workspace.to_string(),
-        conversation: parcel.entity.id,
-        channel: channel.map(str::to_owned),
+    let shown = match &parcel.event {
+        Happened::Conversation(record) => {
+            let channel = parcel.place.channel.as_deref().filter(|_| parcel.place.is_human);
+            let source = Source {
+                workspace: parcel.workspace.to_string(),
+                conversation: parcel.entity.id,
+                channel: channel.map(str::to_owned),
+            };
+            event_json(record, &source).ok()??
+        }
+        Happened::Contact { record, contact } => {
+            serde_json::to_vec(&contact_event(record, (parcel.entity.id, *contact))?).ok()?
+        }
     };
-    let shown = event_json(record, &source).ok()??;
     let shown: Shown<'_> = serde_json::from_slice(&shown).ok()?;
     let written = match parcel.format {
         Format::Standard => {
@@ -78,7 +89,8 @@ pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
                 source: format!("/api/v1/{}", parcel.place.path),
                 kind: shown.kind,
                 time: shown.timestamp,
-                subject: about.and_then(|about| about.message.or(about.turn).or(about.id)),
+                subject: about
+                    .and_then(|about| about.message.or(about.turn).or(about.memory).or(about.contact).or(about.id)),
                 datacontenttype: "application/json",
                 sequence: shown.sequence.to_string(),
                 data: shown.data,

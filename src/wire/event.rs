@@ -81,6 +81,8 @@ struct OfConversation<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     conversation_id: Option<Shown<ConversationId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    forked_from: Option<Shown<ConversationId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     channel_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_id: Option<&'a str>,
@@ -186,8 +188,9 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
         | Event::TurnCompleted(turn)
         | Event::TurnFailed(turn)
         | Event::TurnCancelled(turn) => show.with(of_turn(turn)),
-        Event::ConversationCreated { id, origin, owner, details } => show.with(OfConversation {
+        Event::ConversationCreated { id, origin, owner, details, forked } => show.with(OfConversation {
             conversation_id: Some(Shown(*id)),
+            forked_from: forked.map(|forked| Shown(forked.source)),
             channel_id: origin.channel(),
             owner_id: owner.as_deref(),
             title: details.title.as_deref(),
@@ -196,6 +199,7 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
         }),
         Event::ConversationUpdated { owner, details, .. } => show.with(OfConversation {
             conversation_id: None,
+            forked_from: None,
             channel_id: channel,
             owner_id: owner.as_deref(),
             title: details.title.as_deref(),
@@ -213,6 +217,7 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
         | Event::AttachmentDisclaimed { .. }
         | Event::OutboxMoved { .. }
         | Event::MemoriesDrawn { .. }
+        | Event::ForkMoved(_)
         | Event::ErasureMoved { .. } => return Ok(None),
     };
     written.map(Some)

@@ -30,13 +30,8 @@ pub fn choose(body: &Object<'_>, schema_header: Option<&str>) -> Result<Shape, P
 }
 
 fn by_keys(body: &Object<'_>) -> Result<Shape, Problem> {
-    let (mut channel, mut content) = (body.get("channelId"), body.get("content"));
-    if channel.is_some() && content.is_some() {
-        // `null` says that a member is not meant, so it does not make the choice ambiguous. Alone it still tells
-        // which shape was meant, and that shape's own check says what is missing.
-        channel = channel.filter(|raw| raw.get() != "null");
-        content = content.filter(|raw| raw.get() != "null");
-    }
+    // `null` is present too: the choice is by the keys alone.
+    let (channel, content) = (body.get("channelId"), body.get("content"));
     match (channel, content) {
         (Some(_), Some(_)) => Err(Problem::fault(
             "",
@@ -71,10 +66,10 @@ mod tests {
             (r#"{"channelId":""}"#, Ok(Shape::Channel)),
             (r#"{"channelId":5}"#, Ok(Shape::Channel)),
             (r#"{"channelId":null,"text":"x"}"#, Ok(Shape::Channel)),
-            (r#"{"channelId":"demo","content":null}"#, Ok(Shape::Channel)),
+            (r#"{"channelId":"demo","content":null}"#, Err("ambiguous_message_shape")),
             (r#"{"content":{}}"#, Ok(Shape::Conversation)),
             (r#"{"content":[]}"#, Ok(Shape::Conversation)),
-            (r#"{"channelId":null,"content":{"content":"x"}}"#, Ok(Shape::Conversation)),
+            (r#"{"channelId":null,"content":{"content":"x"}}"#, Err("ambiguous_message_shape")),
             (r#"{"channelId":"demo","content":{}}"#, Err("ambiguous_message_shape")),
             (r#"{"channelId":"demo","content":"x"}"#, Err("ambiguous_message_shape")),
             (r#"{}"#, Err("unknown_message_shape")),
@@ -82,7 +77,7 @@ mod tests {
             (r#"{"content":"x"}"#, Err("unknown_message_shape")),
             (r#"{"content":5}"#, Err("unknown_message_shape")),
             (r#"{"content":null}"#, Err("unknown_message_shape")),
-            (r#"{"channelId":null,"content":null}"#, Err("unknown_message_shape")),
+            (r#"{"channelId":null,"content":null}"#, Err("ambiguous_message_shape")),
             (r#"{"conversation_id":"conv_1"}"#, Err("unknown_message_shape")),
         ] {
             assert_eq!(chosen(body, None), shape.map_err(|code| (code, String::new())), "{body}");

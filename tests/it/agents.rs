@@ -160,7 +160,6 @@ async fn every_fault_of_an_agent_is_named_at_once() {
                     {"match": "a", "toolCall": {"arguments": []}}]}}),
             vec![
                 "invalid_enum /builtin/behaviour",
-                "too_short /builtin/script/0/match",
                 "too_short /builtin/script/0/reply/0",
                 "required /builtin/script/1/reply",
                 "invalid_type /builtin/script/2/reply",

@@ -354,11 +354,34 @@ async fn a_channel_with_the_id_of_a_deleted_one_is_another_channel() {
         assert_eq!(app.get("/api/v1/reviews?channelId=h").await.expect(200)["data"][0]["id"], said.json["id"]);
         shown.push(said.json["id"].as_str().unwrap().to_owned());
         app.delete("/api/v1/channels/h").await.expect(204);
-        assert_eq!(app.get("/api/v1/reviews?channelId=h").await.expect(200)["data"], json!([]));
+        app.get("/api/v1/reviews?channelId=h").await.problem(404, "channel_not_found");
         app.get("/api/v1/messages?channelId=h").await.problem(404, "channel_not_found");
     }
     // What was said keeps its place and its id.
     for (n, id) in shown.iter().enumerate() {
         assert_eq!(app.get(format!("/api/v1/messages/{id}")).await.expect(200)["text"], json!(format!("{n}")));
     }
+}
+
+#[tokio::test]
+async fn a_contact_begins_anew_on_an_api_channel_with_the_id_of_a_deleted_one() {
+    let app = TestApp::new().await;
+    let message = |text: &str| json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": text}}});
+    let make = async || {
+        let made = json!({"id": "a", "name": "A", "kind": "api", "agentId": "echo"});
+        app.post("/api/v1/channels").json(made).await.expect(201);
+    };
+    let send = async |text: &str| {
+        app.post("/api/v1/channels/a/messages").idempotency_key("k").json(message(text)).await.expect(200)
+    };
+    make().await;
+    let before = send("before").await;
+    app.delete("/api/v1/channels/a").await.expect(204);
+    make().await;
+    let after = send("after").await;
+    assert_eq!(after["contactId"], before["contactId"]);
+    assert_ne!(after["conversationId"], before["conversationId"]);
+    assert_eq!(after["conversation"]["channelId"], "a");
+    assert_eq!(after["aiMessages"][0]["content"]["text"]["body"], "after");
+    assert_eq!(send("after").await["messageId"], after["messageId"]);
 }

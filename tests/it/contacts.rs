@@ -253,3 +253,18 @@ async fn another_workspace_neither_sees_nor_erases_a_contact() {
     app.post(CONTACTS).key(&reader).json(json!({})).await.problem(403, "insufficient_scope");
     app.get(&path).await.expect(200);
 }
+
+#[tokio::test]
+async fn a_key_remembers_that_nothing_was_changed() {
+    let app = TestApp::new().await;
+    save(&app, "ana", "Ana").await;
+    let body = json!({"identifier": "ana"});
+    let found = app.post(CONTACTS).json(body.clone()).idempotency_key("k").await.expect(200);
+    app.post(CONTACTS).json(json!({"identifier": "ana", "name": "Anna"})).await.expect(200);
+    let retry = app.post(CONTACTS).json(body.clone()).idempotency_key("k").await;
+    assert_eq!((retry.header("idempotent-replayed"), retry.status, &retry.json), ("true", 200, &found));
+    app.delete(format!("{CONTACTS}/{}", text(&found["id"]))).await.expect(204);
+    let retry = app.post(CONTACTS).json(body).idempotency_key("k").await.expect(200);
+    assert_eq!((&retry["id"], &retry["identifier"], &retry["name"]), (&found["id"], &json!(""), &json!(null)));
+    assert_eq!(app.get(CONTACTS).await.expect(200)["data"], json!([]), "and makes nobody again");
+}

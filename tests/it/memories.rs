@@ -114,6 +114,22 @@ async fn memories_of_a_contact_are_written_read_and_forgotten() {
 }
 
 #[tokio::test]
+async fn a_key_has_one_effect_also_where_nothing_changes_and_wherever_it_is_used_again() {
+    let app = TestApp::new().await;
+    let path = contact(&app).await;
+    let made = app.post(&path).json(json!({"text": "Likes tea"})).await.expect(201);
+    let known = app.post(&path).json(json!({"text": "Likes tea"})).idempotency_key("k").await.expect(200);
+    let retry = app.post(&path).json(json!({"text": "Likes tea"})).idempotency_key("k").await;
+    assert_eq!((retry.header("idempotent-replayed"), retry.status, &retry.json), ("true", 200, &known));
+    app.delete(format!("{path}/{}", text(&made["id"]))).await.expect(204);
+    let retry = app.post(&path).json(json!({"text": "Likes tea"})).idempotency_key("k").await;
+    retry.problem(404, "memory_not_found");
+    assert_eq!(app.get(&path).await.expect(200)["data"], json!([]), "and is not remembered again");
+    let channel = json!({"id": "c", "name": "c", "kind": "human"});
+    app.post("/api/v1/channels").json(channel).idempotency_key("k").await.problem(422, "idempotency_key_reused");
+}
+
+#[tokio::test]
 async fn every_fault_of_a_question_is_named() {
     let app = TestApp::new().await;
     let path = contact(&app).await;

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<Heard>>>,
 }
 
@@ -21,12 +22,20 @@ pub(crate) struct Heard {
     pub(crate) line: String,
     /// Everything up to the empty line, in lower case.
     pub(crate) head: String,
+    /// The same as it was sent.
+    pub(crate) sent: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl Heard {
     pub(crate) fn path(&self) -> &str {
         self.line.split(' ').nth(1).unwrap()
+    }
+
+    /// A header's value as it was sent; empty where it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let named = |line: &'_ str| line.split_once(": ").is_some_and(|(known, _)| known.eq_ignore_ascii_case(name));
+        self.sent.lines().find(|line| named(line)).map_or("", |line| &line[name.len() + 2..])
     }
 }
 
@@ -42,6 +51,8 @@ pub(crate) enum Part {
     Silence,
     /// The end of the connection.
     Close,
+    /// The same, and nothing that was under way arrives.
+    Reset,
 }
 
 /// A whole answer of status 200.
@@ -68,22 +79,24 @@ impl Origin {
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let origin = Self { address, connections: Arc::default(), requests: Arc::default() };
-        let (connections, requests) = (Arc::clone(&origin.connections), Arc::clone(&origin.requests));
+        let origin = Self::at(address);
+        let (connections, ended) = (Arc::clone(&origin.connections), Arc::clone(&origin.ended));
+        let requests = Arc::clone(&origin.requests);
         let answer = Arc::new(answer);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
+                let (answer, requests, ended) = (Arc::clone(&answer), Arc::clone(&requests), Arc::clone(&ended));
                 tokio::spawn(async move {
                     let mut stream = BufReader::new(stream);
                     while let Some(heard) = hear(&mut stream).await {
                         let parts = answer(&heard);
                         requests.lock().unwrap().push(heard);
                         if !say(&mut stream, parts).await {
-                            return;
+                            break;
                         }
                     }
+                    ended.fetch_add(1, Ordering::SeqCst);
                 });
             }
         });
@@ -98,8 +111,7 @@ impl Origin {
     /// Says this to whoever comes, without waiting for a request.
     pub(crate) async fn greeting(words: &'static [u8]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let origin =
-            Self { address: listener.local_addr().unwrap(), connections: Arc::default(), requests: Arc::default() };
+        let origin = Self::at(listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 // Whoever hangs up meanwhile has heard enough.
@@ -107,6 +119,10 @@ impl Origin {
             }
         });
         origin
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        Self { address, connections: Arc::default(), ended: Arc::default(), requests: Arc::default() }
     }
 
     /// A URL of it.
@@ -117,6 +133,11 @@ impl Origin {
     /// Connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.connections() - self.ended.load(Ordering::SeqCst)
     }
 
     /// Requests so far.
@@ -136,7 +157,7 @@ async fn hear(stream: &mut BufReader<TcpStream>) -> Option<Heard> {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
-    Some(Heard { line, head, body })
+    Some(Heard { line, head, sent: text, body })
 }
 
 /// Whether the connection goes on.
@@ -152,6 +173,10 @@ async fn say(stream: &mut BufReader<TcpStream>, parts: Vec<Part>) -> bool {
                 return false;
             }
             Part::Close => return false,
+            Part::Reset => {
+                stream.get_ref().set_zero_linger().unwrap();
+                return false;
+            }
         };
         if said.is_err() {
             return false;

@@ -102,7 +102,8 @@ fn without_words(event: &Event) -> Option<Event> {
         | Event::ContactUpdated { name: None }
         | Event::ConversationAssigned(_)
         | Event::ContactErased
-        | Event::ErasureMoved(_) => None,
+        | Event::ErasureMoved(_)
+        | Event::OutboxMoved { .. } => None,
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn save(
 ) -> Decision<Contact> {
     match (living(state), name) {
         (Some(state), Some(name)) => update(state, name.as_deref(), moment),
-        (Some(state), None) => Decision::Answer(Reply::Contact { state: Box::new(state.clone()), created: false }),
+        (Some(state), None) => unchanged(state, moment),
         (None, name) => {
             let name = name.and_then(Option::as_deref);
             let mut after = State {
@@ -70,6 +70,8 @@ pub(super) fn save(
                 erased_at: None,
                 erasing: None,
                 first_seq: Some(moment.next_seq).filter(|seq| *seq > 1),
+                outbox: None,
+                last_seq: Some(moment.next_seq),
             };
             if let Some(former) = state {
                 after.open.clone_from(&former.open);
@@ -82,10 +84,16 @@ pub(super) fn save(
     }
 }
 
+/// Nothing happens, and a key remembers even that.
+fn unchanged(state: &State, moment: &Moment) -> Decision<Contact> {
+    let reply = Reply::Contact { state: Box::new(state.clone()), created: false };
+    if moment.key.is_some() { Decision::Change(Change::new(Vec::new(), reply)) } else { Decision::Answer(reply) }
+}
+
 /// Another name, if it is another.
 pub(super) fn update(state: &State, name: Option<&str>, moment: &Moment) -> Decision<Contact> {
     if state.name.as_deref() == name {
-        return Decision::Answer(Reply::Contact { state: Box::new(state.clone()), created: false });
+        return unchanged(state, moment);
     }
     let named = name.map(str::to_owned);
     let after = State { name: named.clone(), updated_at: moment.now, ..state.clone() };

@@ -204,3 +204,30 @@ fn whoever_writes_after_an_erasure_is_somebody_new_in_conversations_of_their_own
     assert_eq!(state.erased_conversations(sim.entity).count(), 3);
     assert_eq!(resolved(&mut sim, &resolve("shop", None)).1.generation, 3);
 }
+
+#[test]
+fn a_conversation_that_was_assigned_and_not_used_belongs_to_the_life_in_which_it_was() {
+    let mut sim = nobody();
+    let (former, slow) = resolved(&mut sim, &resolve("shop", None));
+    erased(&mut sim);
+    let (_, next) = resolved(&mut sim, &resolve("shop", None));
+    resolved(&mut sim, &resolve("shop", Some(next.id)));
+    let state = sim.state.clone().unwrap();
+    let gone: Vec<_> = state.erased_conversations(sim.entity).collect();
+    let [(conversation, Some(unused))] = &gone[..] else { panic!("{gone:?}") };
+    assert_eq!((conversation.id, unused.id), (slow.id.address, slow.id), "its place is taken before its message comes");
+    assert!(matches!(&unused.origin, Origin::Api { contact, .. } if *contact == former));
+}
+
+#[test]
+fn a_copy_is_known_before_it_is_made_and_only_while_its_contact_lives() {
+    let mut sim = nobody();
+    let (id, shop) = resolved(&mut sim, &resolve("shop", None));
+    let fork = Command::Fork { id, copy: shop.id };
+    of(sim.run(&fork));
+    let rows: Vec<_> = sim.rows.iter().filter(|((table, _), _)| *table == FORKS).collect();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(codec::decode::<Copied>(rows[0].1).unwrap(), Copied { contact: id, copy: shop.id });
+    erased(&mut sim);
+    assert_eq!(sim.run(&fork), Err(Rejection::NotFound));
+}

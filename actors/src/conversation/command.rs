@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 
+use super::fork::{Copying, Forked};
 use super::{
-    Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, Sending, State, Step, Turn, TurnStatus, Update,
-    amend, remember, review,
+    Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, State, Step, Turn, TurnStatus, Update, amend,
+    remember, review,
 };
 use crate::claims::{Claim, Claiming};
 use crate::id::{Address, AttachmentId, MessageId};
 use crate::message::{Message, Overlay, ReviewState};
+use crate::outbox::{Sending, Waiting};
 use crate::store::KeyHash;
 
 /// What a conversation can be asked.
@@ -16,6 +18,10 @@ use crate::store::KeyHash;
 pub enum Command {
     /// Begin, without a message.
     Open(Opening),
+    /// Begin as a copy of another conversation.
+    Fork(Opening, Forked),
+    /// Append the next messages of the copy that it is.
+    Copy(Copying),
     /// Append messages, and perhaps let an agent answer.
     Post(Post),
     /// Change title, owner, status and the like.
@@ -96,6 +102,11 @@ pub enum Command {
         /// Some could not be drawn, and will not be.
         failed: bool,
     },
+    /// Memories could not be drawn, and it will be tried again.
+    NotRemembered {
+        /// The first of the messages.
+        from: u64,
+    },
     /// The alarm is due.
     Wake {
         /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
@@ -128,6 +139,8 @@ pub enum Reply {
     Claimed(Claim),
     /// So far the words have been taken away.
     Erasing(Erasure),
+    /// A delivery is tried again; so its lane stands now.
+    Again(Box<Waiting>),
     /// There was nothing to do.
     Nothing,
 }
@@ -141,10 +154,14 @@ pub enum Rejection {
     Closed,
     /// Its contact was erased, and it with them.
     Erased,
-    /// An item's parent is not a message of this conversation.
+    /// It is not what was seen any more.
+    Changed,
+    /// It is a copy that is not complete yet.
+    BeingCopied,
+    /// Parents of some items are no messages of this conversation.
     ParentNotFound {
-        /// Which item of the batch.
-        item: usize,
+        /// Which items of the batch, in order.
+        items: Vec<usize>,
     },
     /// The message to revise is not one of this conversation.
     IterationNotFound,
@@ -160,7 +177,7 @@ pub enum Rejection {
     MessageNotFound,
     /// Its content is gone.
     MessageDeleted,
-    /// It is not what the client saw any more.
+    /// The message is not what the client saw any more.
     MessageChanged,
     /// There is no such review.
     ReviewNotFound,

@@ -106,6 +106,7 @@ pub(super) fn close_unused(opening: &Opening, moment: &Moment) -> Change<Convers
         origin: opening.origin.clone(),
         owner: None,
         details: opening.details.clone(),
+        forked: None,
     };
     let last = moment.next_seq;
     let erasure = Erasure { since: moment.now, next: Some(1), last };

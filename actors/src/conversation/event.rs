@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
+use super::fork::{Fork, Forked};
 use super::remember::{Note, Remembering};
 use super::turn::Turn;
 use super::{Details, Origin};
@@ -88,6 +89,9 @@ pub enum Event {
         /// Title and the like.
         #[n(3)]
         details: Details,
+        /// It is a copy.
+        #[n(4)]
+        forked: Option<Forked>,
     },
     /// Title, owner or the like changed.
     #[n(1)]
@@ -200,6 +204,9 @@ pub enum Event {
         #[n(0)]
         left: Option<Remembering>,
     },
+    /// It has been copied so far, or somebody has to look again; a mark.
+    #[n(35)]
+    ForkMoved(#[n(0)] Fork),
     /// The earliest deadline was worked off; a mark.
     #[n(13)]
     DeadlineMoved {
@@ -246,9 +253,9 @@ impl Event {
                 content: Arc::new(accepted.content.without_words(gone)),
                 ..accepted.clone()
             }),
-            Self::ConversationCreated { id, origin, owner, details } if *details != Details::default() => {
+            Self::ConversationCreated { id, origin, owner, details, forked } if *details != Details::default() => {
                 let (origin, owner, details) = (origin.clone(), owner.clone(), Details::default());
-                Self::ConversationCreated { id: *id, origin, owner, details }
+                Self::ConversationCreated { id: *id, origin, owner, details, forked: *forked }
             }
             Self::ConversationUpdated { owner, details, reopened } if *details != Details::default() => {
                 Self::ConversationUpdated { owner: owner.clone(), details: Details::default(), reopened: *reopened }
@@ -279,6 +286,7 @@ impl Event {
             | Self::MemoryNoted(_)
             | Self::MemoryFailed { .. }
             | Self::MemoriesDrawn { .. }
+            | Self::ForkMoved(_)
             | Self::DeadlineMoved { .. } => return None,
         })
     }
@@ -313,6 +321,7 @@ impl Event {
             | Self::AttachmentDisclaimed { .. }
             | Self::OutboxMoved { .. }
             | Self::MemoriesDrawn { .. }
+            | Self::ForkMoved(_)
             | Self::ErasureMoved { .. } => return None,
         })
     }

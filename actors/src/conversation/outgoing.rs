@@ -6,12 +6,13 @@ use super::{Command, Conversation, Event, Origin, Reply, State, message_of};
 use crate::codec;
 use crate::directory::Directory;
 use crate::id::EntityKey;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
 use crate::message::Content;
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
-use crate::outbox::state::{self, DELIVERIES, Log, Outbox, Settlement, Written};
-use crate::outbox::{DeliveryKey, Happened, Listeners, Place, Receiver, Sends};
+use crate::outbox::state::{self, Log, Outbox, Settlement, Written};
+use crate::outbox::{Happened, Listeners, Place, Sending, Sends};
+use crate::store::StoreError;
 
 /// The message that an event is about.
 fn message_seq(seq: u64, event: &Event) -> Option<u64> {
@@ -37,6 +38,12 @@ fn is_outcome(event: &Event) -> bool {
 fn hooks_of(content: &Content) -> Hooks {
     let callback = content.review.as_ref().and_then(|review| review.callback.clone());
     Hooks { webhook_url: content.webhook_url.clone(), callback }
+}
+
+/// Whether a message wants an event of its own to be sent. Asked for every message, so it copies nothing.
+fn wants(content: &Content, is_outcome: bool) -> bool {
+    let has_callback = || content.review.as_ref().is_some_and(|review| review.callback.is_some());
+    content.webhook_url.is_some() || is_outcome && has_callback()
 }
 
 /// Whether somebody wants one of the events that were just decided.
@@ -66,7 +73,7 @@ fn wants_own(
     found: &Found,
 ) -> Result<bool, Missing> {
     let Some(message) = message_seq(seq, event) else { return Ok(false) };
-    let want = |content: &Content| hooks_of(content).want(is_outcome(event));
+    let want = |content: &Content| wants(content, is_outcome(event));
     if let Event::MessageCreated(accepted) = event {
         return Ok(want(&accepted.content));
     }
@@ -104,56 +111,19 @@ pub(super) fn marked(
     Ok(change)
 }
 
-/// What a conversation is asked about the sending of its events.
-#[derive(Debug)]
-pub enum Sending {
-    /// It has come so far.
-    Settle(Settlement),
-    /// A delivery is to be tried now.
-    Again {
-        /// Which event's.
-        key: DeliveryKey,
-        /// To whom.
-        receiver: Receiver,
-    },
+/// Notes what is known of the sending of its events.
+pub(super) fn noted(
+    state: &State,
+    sending: &Sending,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    let log = Conversation::log(moment.entity, state);
+    Ok(decision(sending.written(&log, state.outbox.as_ref(), moment, found)?))
 }
 
-impl Sending {
-    pub(super) fn needs(&self) -> Vec<Need> {
-        match self {
-            Self::Settle(settlement) => settlement.needs(),
-            Self::Again { key, .. } => vec![Need::Row(DELIVERIES, key.row())],
-        }
-    }
-
-    /// About how many bytes it adds to a commit.
-    pub(super) fn weight(&self) -> usize {
-        match self {
-            Self::Settle(settlement) => settlement.weight(),
-            Self::Again { .. } => 600,
-        }
-    }
-
-    pub(super) fn decide(
-        &self,
-        state: &State,
-        moment: &Moment,
-        found: &Found,
-    ) -> Result<Decision<Conversation>, Missing> {
-        let (outbox, now) = (state.outbox.as_ref(), moment.now);
-        let written = match self {
-            Self::Settle(settlement) => {
-                state::settle(&Conversation::log(moment.entity, state), outbox, settlement, now, found)?
-            }
-            Self::Again { key, receiver } => {
-                state::again(moment.entity, outbox, (*key, *receiver), now, found)?.unwrap_or_default()
-            }
-        };
-        Ok(decision(written, Reply::Nothing))
-    }
-}
-
-fn decision(written: Written, reply: Reply) -> Decision<Conversation> {
+fn decision(written: Written) -> Decision<Conversation> {
+    let reply = written.again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)));
     let events: Vec<Event> = written.outbox.map(|outbox| Event::OutboxMoved { outbox }).into_iter().collect();
     if events.is_empty() && written.rows.is_empty() && written.views.is_empty() {
         return Decision::Answer(reply);
@@ -221,8 +191,8 @@ impl Sends for Conversation {
         }
     }
 
-    fn happened(record: Arc<Record<Event>>) -> Happened {
-        Happened::Conversation(record)
+    async fn happened(_: &Node, _: EntityKey, record: Arc<Record<Event>>) -> Result<Happened, StoreError> {
+        Ok(Happened::Conversation(record))
     }
 
     fn settle(settlement: Settlement) -> Command {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::attach;
 use super::errand::Errand;
+use super::fork::Forked;
 use super::turn::{self, Turn};
 use super::{
     Accepted, CONTACT_CONVERSATIONS, CONVERSATIONS, Conversation, DEADLINES, DETAILS, Event, OVERLAYS, Opening, Origin,
@@ -81,12 +82,13 @@ fn entry(view: crate::store::View, key: impl Into<Bytes>) -> ViewWrite {
 }
 
 /// What is written when a conversation begins.
-fn begin(opening: &Opening) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
+pub(super) fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
     let event = Event::ConversationCreated {
         id: opening.id,
         origin: opening.origin.clone(),
         owner: opening.owner.clone(),
         details: opening.details.clone(),
+        forked,
     };
     let mut rows = Vec::new();
     if opening.details != super::Details::default() {
@@ -114,7 +116,7 @@ pub(super) fn open(
         let details = super::Details::stored(found)?;
         return Ok(Decision::Answer(Reply::Conversation(Box::new(state.clone()), details)));
     }
-    let (event, rows, views) = begin(opening);
+    let (event, rows, views) = begin(opening, None);
     let mut state = None;
     let record = crate::machine::Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
     <Conversation as crate::machine::Machine>::apply(&mut state, &record);
@@ -168,6 +170,9 @@ impl Post {
         if state.is_some_and(|state| state.closed) {
             return Ok(Decision::Reject(Rejection::Closed));
         }
+        if state.is_some_and(State::is_being_copied) {
+            return Ok(Decision::Reject(Rejection::BeingCopied));
+        }
         if let (Some(request), Some(state)) = (&self.turn, state)
             && let Some(rejection) = refuse_turn(request, state)
         {
@@ -184,7 +189,7 @@ impl Post {
             messages: Vec::new(),
         };
         if let (None, Some(opening)) = (state, &self.opening) {
-            let (event, rows, views) = begin(opening);
+            let (event, rows, views) = begin(opening, None);
             posting.event(event);
             posting.rows = rows;
             posting.views = views;
@@ -203,6 +208,7 @@ impl Post {
 
     /// Whether what the messages refer to is there.
     fn check(&self, state: Option<&State>, found: &Found) -> Result<Option<Rejection>, Missing> {
+        let mut orphans = Vec::new();
         for (item, message) in self.messages.iter().enumerate() {
             let parent_found = match message.parent {
                 None => true,
@@ -210,7 +216,7 @@ impl Post {
                 Some(Parent::Message(id)) => is_message(state, id, found)?,
             };
             if !parent_found {
-                return Ok(Some(Rejection::ParentNotFound { item }));
+                orphans.push(item);
             }
             if let Some(id) = message.content.iteration_of
                 && !is_message(state, id, found)?
@@ -221,7 +227,7 @@ impl Post {
                 return Ok(Some(rejection));
             }
         }
-        Ok(None)
+        Ok((!orphans.is_empty()).then_some(Rejection::ParentNotFound { items: orphans }))
     }
 }
 

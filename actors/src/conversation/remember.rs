@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Conversation, Event, Reply, State};
+use super::{Conversation, Event, Rejection, Reply, State};
 use crate::clock::Millis;
 use crate::id::{MemoryId, MessageId};
 use crate::machine::{Change, Decision, Moment};
@@ -26,7 +26,7 @@ pub struct Remembering {
     /// When somebody looks again whether it was done.
     #[n(2)]
     pub look_at: Millis,
-    /// How often somebody had to.
+    /// How often it has failed.
     #[n(3)]
     pub attempts: u32,
 }
@@ -64,9 +64,19 @@ impl Remembering {
         }
     }
 
+    /// How long it is left alone after so many failures.
+    fn pause(self) -> u64 {
+        (LOOK_AFTER_MILLIS << self.attempts.min(16)).min(LOOK_AFTER_MAX_MILLIS)
+    }
+
+    /// It is looked after again later; that is no attempt yet.
     fn put_off(self, now: Millis) -> Self {
-        let after = (LOOK_AFTER_MILLIS << self.attempts.min(16)).min(LOOK_AFTER_MAX_MILLIS);
-        Self { look_at: now.plus(after), attempts: self.attempts + 1, ..self }
+        Self { look_at: now.plus(self.pause()), ..self }
+    }
+
+    /// An attempt has failed.
+    fn failed(self, now: Millis) -> Self {
+        Self { look_at: now.plus(self.pause()), attempts: self.attempts + 1, ..self }
     }
 
     /// What is left once the messages up to `upto` are done; new ones get all attempts.
@@ -76,7 +86,7 @@ impl Remembering {
     }
 }
 
-/// Memories were drawn from the messages `from` to `upto`. Of a second report of the same stretch nothing is kept.
+/// Memories were drawn from the messages `from` to `upto`. A second report of the same stretch is refused.
 pub(super) fn remembered(
     state: &State,
     (from, upto): (u64, u64),
@@ -85,7 +95,7 @@ pub(super) fn remembered(
     moment: &Moment,
 ) -> Decision<Conversation> {
     let Some(remembering) = state.remembering.filter(|remembering| remembering.next == from) else {
-        return Decision::Answer(Reply::Nothing);
+        return Decision::Reject(Rejection::Changed);
     };
     // An erased conversation tells of nothing that was said in it.
     let told = state.erasure.is_none();
@@ -95,6 +105,17 @@ pub(super) fn remembered(
     }
     events.push(Event::MemoriesDrawn { left: remembering.after(upto, moment.now) });
     Decision::Change(Change::new(events, Reply::Nothing))
+}
+
+/// Memories could not be drawn from the messages from `from` on.
+pub(super) fn failed(state: &State, from: u64, moment: &Moment) -> Decision<Conversation> {
+    match state.remembering.filter(|remembering| remembering.next == from) {
+        Some(remembering) => {
+            let left = Some(remembering.failed(moment.now));
+            Decision::Change(Change::new(vec![Event::MemoriesDrawn { left }], Reply::Nothing))
+        }
+        None => Decision::Reject(Rejection::Changed),
+    }
 }
 
 /// The time to look has come: it is begun again, and looked after later.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::amend::shown;
 use super::post::{overlay_of, review_ended};
 use super::{
-    Conversation, DEADLINES, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key, remember,
-    turn,
+    Conversation, DEADLINES, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, fork, message_of, number_key,
+    remember, turn,
 };
 use crate::clock::Millis;
 use crate::codec;
@@ -42,6 +42,7 @@ pub(super) fn wake(
     let mut change = Change::new(Vec::new(), Reply::Nothing);
     turn::recover(state, lost, moment, found, &mut change)?;
     remember::look_again(state, moment, &mut change.events);
+    fork::look_again(state, moment, &mut change.events);
     if state.next_deadline.is_some_and(|next| next <= moment.now) {
         let mut deadlines = Vec::new();
         for (key, _) in found.first(DEADLINES, EXPIRED_AT_ONCE + 1)? {
@@ -180,7 +181,7 @@ pub(super) fn respond(
     let mut after = standing;
     let mut needed = 1;
     if let Some(quorum) = &review.quorum {
-        if !quorum.allowed.is_empty() && !quorum.allowed.contains(&given.principal) {
+        if !quorum.allows(&given.principal) {
             return Ok(Decision::Reject(Rejection::NotAllowed));
         }
         if after.votes.iter().any(|vote| vote.principal == given.principal) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Conversation, DETAILS, Event, Reply, State};
+use super::{Conversation, DETAILS, Event, Rejection, Reply, State};
 use crate::codec;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
 use crate::message::Json;
@@ -36,6 +36,19 @@ pub struct Update {
     pub owner: Option<Option<String>>,
     /// `true`: closed, `false`: open.
     pub closed: Option<bool>,
+    /// What the client saw; nothing changes if that is no longer so.
+    pub seen: Option<Box<Seen>>,
+}
+
+/// What can be changed, as a client saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Title and the like.
+    pub details: Details,
+    /// The owner.
+    pub owner: Option<String>,
+    /// It was closed.
+    pub closed: bool,
 }
 
 /// The bytes of a text that may not be there.
@@ -74,6 +87,10 @@ impl Update {
         found: &Found,
     ) -> Result<Decision<Conversation>, Missing> {
         let before = Details::stored(found)?;
+        let changed = |seen: &Seen| seen.details != before || seen.owner != state.owner || seen.closed != state.closed;
+        if self.seen.as_deref().is_some_and(changed) {
+            return Ok(Decision::Reject(Rejection::Changed));
+        }
         let details = Details {
             title: self.title.clone().unwrap_or_else(|| before.title.clone()),
             summary: self.summary.clone().unwrap_or_else(|| before.summary.clone()),

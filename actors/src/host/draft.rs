@@ -176,9 +176,9 @@ impl<M: Machine> Draft<M> {
             && self.redactions.is_empty()
     }
 
-    /// Somebody is told that their command cannot be done as things stand.
-    pub(crate) fn rejects(&self) -> bool {
-        self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_))))
+    /// Somebody is told what follows from how things stand.
+    pub(crate) fn decides(&self) -> bool {
+        self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_)) | Ok(Answer::Done(_))))
     }
 
     /// Gives everybody their answer.

@@ -5,6 +5,7 @@
 //! message, and a process that ends between the message and the memory leaves nothing undone. A message may be drawn from
 //! twice; what is remembered twice is one memory.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ use tokio::time::timeout;
 
 use super::model::{self, INSTRUCTIONS};
 use super::recall::subject_of;
-use super::{Edit, Outcome, Reply, Subject, extract, recall};
+use super::{Edit, Memory, Outcome, Reply, Subject, extract, recall};
 use crate::agent::{AGENTS, Agent, ChatMessage, Prompt, Provider};
 use crate::conversation::remember::{Note, Remembering};
 use crate::conversation::{self, Conversation, Origin, message_of};
 use crate::deltas::Saying;
-use crate::id::EntityKey;
+use crate::id::{EntityKey, MessageId};
 use crate::insist::{NoAnswer, insist};
 use crate::limits;
 use crate::machine::Record;
@@ -109,9 +110,13 @@ impl Drawing {
             let _place = place;
             let alive = Alive(&node.drawing, entity);
             loop {
-                if let Some(Err(error)) = node.stopping.run_until_cancelled(run(&node, entity)).await {
-                    tracing::warn!(?entity, %error, "memories could not be drawn; it is tried again");
-                    return;
+                match node.stopping.run_until_cancelled(run(&node, entity)).await {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => {
+                        tracing::warn!(?entity, %error, "memories could not be drawn; it is tried again");
+                        return;
+                    }
+                    None => return,
                 }
                 if !alive.asked_again() {
                     return;
@@ -135,6 +140,12 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
                 Ok(drawn) => notes.extend(drawn),
                 // They are passed over for good; the conversation goes on.
                 Err(_) if remembering.attempts >= ATTEMPTS => failed = true,
+                Err(error @ (Stopped::Model(_) | Stopped::Refused(_))) => {
+                    let command = conversation::Command::NotRemembered { from: remembering.next };
+                    // Where not even that can be said, the alarm comes back to it all the same.
+                    let _ = insist(node, &node.conversations, entity, command).await?;
+                    return Err(error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -188,10 +199,17 @@ async fn draw(
     let agent = agent(node, entity, state).await?.filter(|_| remembering.attempts < MODEL_ATTEMPTS);
     let mut notes = Vec::new();
     if let Some(agent) = agent {
-        let edits = by_model(node, entity, subject, messages, agent).await?;
+        let known = recall::all(node, subject.entity(entity.workspace), subject).await?;
+        // What an attempt made whose end nobody knows: the model sees it as known and says nothing of it any more.
+        let made = |memory: &&Memory| messages.iter().any(|message| memory.first == Some(message.id));
+        let note = |memory: &Memory| note(memory, subject, memory.first, true);
+        notes.extend(known.iter().filter(made).map(note));
+        let edits = by_model(node, messages, known, agent).await?;
         // The answer is about all of them; the last is named as where it was said.
         let source = messages.last().map(|message| message.id);
         notes.extend(remember(node, entity, subject, edits, source).await?);
+        let mut told = HashSet::new();
+        notes.retain(|note| !note.created || told.insert(note.memory));
     } else {
         for message in messages {
             let facts = extract::facts(message.content.text.as_deref().unwrap_or_default());
@@ -215,12 +233,10 @@ async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> R
 
 async fn by_model(
     node: &Arc<Node>,
-    entity: EntityKey,
-    subject: &Subject,
     messages: &[Message],
+    mut known: Vec<Memory>,
     agent: Arc<Agent>,
 ) -> Result<Vec<Edit>, Stopped> {
-    let mut known = recall::all(node, subject.entity(entity.workspace), subject).await?;
     known.sort_by_key(|memory| std::cmp::Reverse(memory.at()));
     known.truncate(KNOWN_SHOWN);
     let said: Vec<String> = messages.iter().filter_map(|message| message.content.text.clone()).collect();
@@ -236,13 +252,18 @@ async fn by_model(
     }
 }
 
+/// What the conversation's log is to say of a memory.
+fn note(memory: &Memory, subject: &Subject, source: Option<MessageId>, created: bool) -> Note {
+    Note { memory: memory.id, subject: subject.clone(), source, created }
+}
+
 /// Remembers, and says what the conversation's log is to say of it.
 async fn remember(
     node: &Arc<Node>,
     entity: EntityKey,
     subject: &Subject,
     edits: Vec<Edit>,
-    source: Option<crate::id::MessageId>,
+    source: Option<MessageId>,
 ) -> Result<Vec<Note>, Stopped> {
     if edits.is_empty() {
         return Ok(Vec::new());
@@ -250,15 +271,12 @@ async fn remember(
     let command = super::Command::Remember { subject: subject.clone(), edits, source };
     match insist(node, &node.memories, subject.entity(entity.workspace), command).await? {
         Ok(Reply::Remembered(outcomes)) => {
-            let note = |outcome: &Outcome| {
-                let (memory, created) = match outcome {
-                    Outcome::Created(memory) => (memory.id, true),
-                    Outcome::Updated(memory) => (memory.id, false),
-                    Outcome::Known(_) | Outcome::Gone(_) => return None,
-                };
-                Some(Note { memory, subject: subject.clone(), source, created })
+            let noted = |outcome: &Outcome| match outcome {
+                Outcome::Created(memory) => Some(note(memory, subject, source, true)),
+                Outcome::Updated(memory) => Some(note(memory, subject, source, false)),
+                Outcome::Known(_) | Outcome::Gone(_) => None,
             };
-            Ok(outcomes.iter().filter_map(note).collect())
+            Ok(outcomes.iter().filter_map(noted).collect())
         }
         // Whoever it was is forgotten.
         Err(super::Rejection::NotFound) => Ok(Vec::new()),

@@ -136,6 +136,13 @@ fn is_earlier(one: Option<MessageId>, other: Option<MessageId>) -> bool {
     one.at < other.at || (one.entity == other.entity && one.number < other.number)
 }
 
+/// Whether a memory was made from this message, and this command has not said so yet. A second attempt at what was done
+/// before its outcome was known finds its own work by that, whatever later messages have made of it since.
+fn is_maker(memory: &Memory, source: Option<MessageId>, outcomes: &[Outcome]) -> bool {
+    let said = |outcome: &Outcome| matches!(outcome, Outcome::Created(made) if made.id == memory.id);
+    source.is_some() && memory.first == source && !outcomes.iter().any(said)
+}
+
 /// What an edit is about, if there is something, and its slot. Rows do not show yet what earlier edits of the same command
 /// have made of it.
 fn known(edit: &Edit, outcomes: &[Outcome], found: &Found) -> Result<(Option<Memory>, [u8; 16]), Missing> {
@@ -148,7 +155,7 @@ fn known(edit: &Edit, outcomes: &[Outcome], found: &Found) -> Result<(Option<Mem
             return Ok((known, slot));
         }
     };
-    if let Some(made) = outcomes.iter().filter_map(Outcome::memory).find(|memory| memory.slot == slot) {
+    if let Some(made) = outcomes.iter().rev().filter_map(Outcome::memory).find(|memory| memory.slot == slot) {
         return Ok((Some(made.clone()), slot));
     }
     let number = about(slot, found)?.filter(|number| !outcomes.contains(&Outcome::Gone(*number)));
@@ -185,18 +192,18 @@ pub(super) fn remember(
                 continue;
             }
             (edit, Some(memory)) if memory.text == edit.text() => {
-                // A second attempt at what was done before its outcome was known finds its own work.
                 let own = source.is_some() && memory.source == source;
-                outcomes.push(match (own, memory.updated_at) {
-                    (true, None) => Outcome::Created(memory),
-                    (true, Some(_)) => Outcome::Updated(memory),
-                    (false, _) => Outcome::Known(memory),
+                outcomes.push(match (is_maker(&memory, source, &outcomes), own) {
+                    (true, _) => Outcome::Created(memory),
+                    (false, true) => Outcome::Updated(memory),
+                    (false, false) => Outcome::Known(memory),
                 });
                 continue;
             }
             // It was said before what is remembered, and comes late.
             (Edit::Keep(_), Some(memory)) if is_earlier(source, memory.source) => {
-                outcomes.push(Outcome::Known(memory));
+                let made = is_maker(&memory, source, &outcomes);
+                outcomes.push(if made { Outcome::Created(memory) } else { Outcome::Known(memory) });
                 continue;
             }
             (edit, Some(memory)) => {
@@ -206,17 +213,20 @@ pub(super) fn remember(
             (edit, None) => {
                 (last, count) = (last + 1, count + 1);
                 let id = MemoryId::new(moment.now, moment.entity.id, last);
-                Memory { id, text: edit.text().to_owned(), source, updated_at: None, slot }
+                Memory { id, text: edit.text().to_owned(), source, updated_at: None, slot, first: source }
             }
         };
         change.rows.extend(put(&memory));
         let created = memory.updated_at.is_none();
         change.events.push(Event::Remembered { subject: subject.clone(), number: memory.id.number, created });
-        outcomes.push(if created { Outcome::Created(memory) } else { Outcome::Updated(memory) });
+        let made = created || is_maker(&memory, source, &outcomes);
+        outcomes.push(if made { Outcome::Created(memory) } else { Outcome::Updated(memory) });
     }
     make_room(count, &outcomes, found, &mut change)?;
     change.reply = Reply::Remembered(outcomes);
-    Ok(if change.events.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) })
+    // Nothing happens, and a key remembers even that.
+    let nothing = change.events.is_empty() && moment.key.is_none();
+    Ok(if nothing { Decision::Answer(change.reply) } else { Decision::Change(change) })
 }
 
 /// The oldest memories make room where there are too many.

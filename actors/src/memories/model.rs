@@ -94,7 +94,7 @@ mod tests {
 
     fn memory(number: u64, text: &str) -> Memory {
         let id = MemoryId::new(Millis(1), Address([1; 10]), number);
-        Memory { id, text: text.to_owned(), source: None, updated_at: None, slot: [0; 16] }
+        Memory { id, text: text.to_owned(), source: None, updated_at: None, slot: [0; 16], first: None }
     }
 
     #[test]

@@ -69,6 +69,21 @@ fn what_is_known_is_not_remembered_twice_and_a_second_attempt_finds_its_own_work
 }
 
 #[test]
+fn what_a_message_has_made_is_said_again_to_its_second_attempt_whatever_has_become_of_it() {
+    let mut sim = nobody();
+    let edits = |texts: &[&str]| texts.iter().flat_map(|text| facts(text)).map(Edit::Keep).collect::<Vec<_>>();
+    let both = ["I live in Porto", "I live in Faro"];
+    remember(&mut sim, contact(0), edits(&both), 1).unwrap();
+    said(&mut sim, "I live in Oslo", 2);
+    let again = remember(&mut sim, contact(0), edits(&both), 1).unwrap();
+    let [Outcome::Created(made), Outcome::Known(_)] = &again[..] else { panic!("{again:?}") };
+    assert_eq!(made.first, Some(source(1)));
+    let again = remember(&mut sim, contact(0), edits(&["I live in Oslo"]), 2).unwrap();
+    assert!(matches!(again[..], [Outcome::Updated(_)]), "{again:?}");
+    assert_eq!(texts(&sim), ["I live in Oslo"]);
+}
+
+#[test]
 fn what_was_said_earlier_and_comes_later_replaces_nothing() {
     let mut sim = nobody();
     said(&mut sim, "I live in Oslo", 7);

@@ -18,8 +18,8 @@ use super::port::{Place, Sends};
 use super::receivers::{Hooks, Unsendable, receivers};
 use super::run::Run;
 use super::schedule::{Failed, Next, next};
-use super::state::{DeliveryKey, LANE_TIMES, LANES, LaneChange, Settlement};
-use super::step::{Step, Tried, Verdict, hooks_of, step};
+use super::state::{DeliveryKey, LANE_TIMES, LANES, LOOK_AFTER_MILLIS, LaneChange, Settlement};
+use super::step::{ATTEMPT, Step, Tried, Verdict, hooks_of, step};
 use super::{Bell, settings};
 use crate::clock::Millis;
 use crate::codec;
@@ -35,6 +35,11 @@ const PAGE: usize = 64;
 const GATHER: Duration = Duration::from_millis(20);
 /// How long at most, while other lanes are still under way.
 const NOTED_WITHIN: Duration = Duration::from_secs(1);
+/// After which what is under way is looked for, where other nodes would look: not before an attempt has ended, so that
+/// nobody makes the same one.
+const LEFT_ALONE_MILLIS: u64 = ATTEMPT.as_millis() as u64 + LOOK_AFTER_MILLIS;
+/// How often that is put off, while it goes on being under way.
+const LEFT_ALONE_AGAIN: Duration = Duration::from_millis(LEFT_ALONE_MILLIS / 3);
 /// How often a note is offered to an entity that cannot take it. If that fails, the log's alarm begins again.
 const OFFERS: u32 = 6;
 
@@ -54,6 +59,8 @@ pub(super) struct Courier<M: Sends> {
     ended: Vec<(DeliveryKey, Delivery)>,
     /// When the first thing was done that is not noted.
     undone: Option<Instant>,
+    /// When the last note was made, or this began.
+    noted_at: Instant,
     /// A note is due although nothing may have changed: an alarm rang.
     check: bool,
     machine: std::marker::PhantomData<fn() -> M>,
@@ -110,6 +117,7 @@ async fn deliver<M: Sends>(
         steps: FuturesUnordered::new(),
         ended: Vec::new(),
         undone: None,
+        noted_at: Instant::now(),
         check: false,
         machine: std::marker::PhantomData,
     };
@@ -141,9 +149,11 @@ impl<M: Sends> Courier<M> {
                 true => (Instant::now() + GATHER).min(undone + NOTED_WITHIN),
                 false => undone + NOTED_WITHIN,
             });
+            let put_off_at = self.node.store.is_shared().then_some(self.noted_at + LEFT_ALONE_AGAIN);
             tokio::select! {
                 Some((lane, step)) = self.steps.next() => self.moved(lane, step?),
                 () = self.bell.rung() => {}
+                () = sleep_until(put_off_at.unwrap_or_else(Instant::now)), if put_off_at.is_some() => self.note().await?,
                 () = sleep_until(noted_at.unwrap_or_else(Instant::now)), if noted_at.is_some() => self.note().await?,
             }
         }
@@ -162,10 +172,17 @@ impl<M: Sends> Courier<M> {
         let rows = self.node.store.rows(self.entity, LANE_TIMES, range, Order::Asc, limits::COURIER_LANES).await?;
         let due = rows.iter().filter_map(|row| Lane::parse_time_key(&row.key)).map(|(_, lane)| lane);
         for lane in due.chain(hasten.iter().copied()).collect::<HashSet<_>>() {
-            if !self.runs.contains_key(&lane) && self.has_room() {
-                let run = stored(&self.node, self.entity, lane).await?.map(|stored| Run::of(lane, stored));
-                // One that wants to be left alone is not hastened.
-                self.runs.extend(run.filter(|run| run.may_go(now)).map(|run| (lane, run)));
+            let known = self.runs.get(&lane);
+            // One that is under way is not disturbed, and one that wants to be left alone is not hastened.
+            if known.is_some_and(Run::is_moving) || known.is_none() && !self.has_room() {
+                continue;
+            }
+            let Some(stored) = stored(&self.node, self.entity, lane).await? else { continue };
+            match self.runs.get_mut(&lane) {
+                Some(run) => run.go_on(stored, hasten.contains(&lane), now),
+                None => {
+                    self.runs.extend(Some(Run::of(lane, stored)).filter(|run| run.may_go(now)).map(|run| (lane, run)))
+                }
             }
         }
         Ok(())
@@ -180,7 +197,7 @@ impl<M: Sends> Courier<M> {
             let Some(last) = records.last().map(|record| record.seq) else {
                 return Err(StoreError::Unavailable("the store does not show what was committed".to_owned()));
             };
-            let settings = settings::read(&self.node, self.entity.workspace, &self.place).await?;
+            let settings = settings::read(&self.node, self.entity, &self.place).await?;
             for record in &records {
                 let Some(subject) = M::subject(record) else { continue };
                 if let (Some(message), Some(hooks)) = (subject.message, M::hooks(record)) {
@@ -298,8 +315,12 @@ impl<M: Sends> Courier<M> {
     /// process ends.
     async fn note(&mut self) -> Result<(), StoreError> {
         let now = self.node.clock.now();
+        let (look_after, ahead) = match self.node.store.is_shared() {
+            true => (LEFT_ALONE_MILLIS, LEFT_ALONE_MILLIS * 2 / 3 + 1),
+            false => (LOOK_AFTER_MILLIS, 0),
+        };
         let moved = |(lane, run): (&Lane, &Run)| {
-            let change = LaneChange { lane: *lane, before: run.stored.clone(), after: run.row(now) };
+            let change = LaneChange { lane: *lane, before: run.stored.clone(), after: run.row(now, look_after, ahead) };
             (change.before != change.after).then_some(change)
         };
         let lanes: Vec<LaneChange> = self.runs.iter().filter_map(moved).collect();
@@ -311,7 +332,7 @@ impl<M: Sends> Courier<M> {
             let settlement = Settlement { looked: self.looked, lanes, ended };
             offer::<M>(&self.node, self.entity, settlement).await?;
         }
-        self.noted = self.looked;
+        (self.noted, self.noted_at) = (self.looked, Instant::now());
         for (lane, after) in afters {
             if let Some(run) = self.runs.get_mut(&lane) {
                 run.stored = after;

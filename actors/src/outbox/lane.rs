@@ -226,6 +226,12 @@ impl Waiting {
         let (attempts, failing_since, not_before) = (Vec::new(), None, None);
         Self { next, until, attempts, next_at, failing_since, not_before, asked_for: false, tries: 0 }
     }
+
+    /// Whether `later` is this, but for newer events behind it.
+    #[must_use]
+    pub fn has_grown_to(&self, later: &Self) -> bool {
+        self.until < later.until && *self == Self { until: self.until, ..later.clone() }
+    }
 }
 
 /// How a delivery ended.

@@ -1,22 +1,19 @@
 //! Who listens to a workspace's events, as far as its configuration says.
 //!
 //! Every decision asks this, so it must be known without waiting: a workspace's endpoints are kept in memory and read again
-//! when they have changed. Where they are not known, an event counts as wanted: then its sending finds out.
+//! when they have changed, here or, as far as the [`catalog`](crate::catalog) has seen it, elsewhere. Where they are not
+//! known, an event counts as wanted: then its sending finds out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
-use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey};
 use crate::limits;
 use crate::store::{KeyRange, Order, Store, StoreError};
 use crate::webhook::{WEBHOOK_ENDPOINTS, WebhookEndpoint};
-
-/// After which another node's changes of endpoints are seen, where several nodes share a store.
-const FRESH_MILLIS: u64 = 2_000;
 
 /// The endpoints of a workspace.
 pub(crate) type Endpoints = Arc<[WebhookEndpoint]>;
@@ -39,7 +36,8 @@ impl Listeners {
     /// Nobody.
     #[must_use]
     pub fn none() -> Self {
-        Self { endpoints: Some(Arc::new([])), channel: false }
+        // An empty slice is shared, so that this costs nothing.
+        Self { endpoints: Some(Arc::default()), channel: false }
     }
 
     /// Whether one of them wants events of this type on this channel.
@@ -51,39 +49,27 @@ impl Listeners {
     }
 }
 
-/// The endpoints of the workspaces that this node works for.
+/// The endpoints of the workspaces that this node works for, and how often each workspace's configuration had been seen
+/// to move when they were read.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointCache {
-    known: DashMap<Address, (Endpoints, Millis)>,
+    known: DashMap<Address, (Endpoints, u64)>,
     version: AtomicU64,
 }
 
 impl EndpointCache {
-    /// A workspace's endpoints, if they are known.
-    pub(crate) fn peek(&self, workspace: Address) -> Option<Endpoints> {
-        self.known.get(&workspace).map(|known| Arc::clone(&known.0))
+    /// A workspace's endpoints as of when its configuration had moved so often, if they are known.
+    pub(crate) fn peek(&self, workspace: Address, moves: u64) -> Option<Endpoints> {
+        self.known.get(&workspace).filter(|known| known.1 == moves).map(|known| Arc::clone(&known.0))
     }
 
-    /// Whether they would have to be read.
-    pub(crate) fn is_stale(&self, store: &dyn Store, workspace: Address, now: Millis) -> bool {
-        let known = self.known.get(&workspace);
-        known.is_none_or(|known| store.is_shared() && now.since(known.1) > FRESH_MILLIS)
-    }
-
-    /// A workspace's endpoints.
+    /// A workspace's endpoints, whose configuration has moved so often.
     ///
     /// # Errors
     ///
     /// What the store says.
-    pub(crate) async fn get(
-        &self,
-        store: &dyn Store,
-        workspace: Address,
-        now: Millis,
-    ) -> Result<Endpoints, StoreError> {
-        if !self.is_stale(store, workspace, now)
-            && let Some(known) = self.peek(workspace)
-        {
+    pub(crate) async fn get(&self, store: &dyn Store, workspace: Address, moves: u64) -> Result<Endpoints, StoreError> {
+        if let Some(known) = self.peek(workspace, moves) {
             return Ok(known);
         }
         let version = self.version.load(Ordering::SeqCst);
@@ -98,7 +84,7 @@ impl EndpointCache {
         // As in the catalog: what was read before a change must not be kept after it.
         let place = self.known.entry(workspace);
         if self.version.load(Ordering::SeqCst) == version {
-            place.insert((Arc::clone(&endpoints), now));
+            place.insert((Arc::clone(&endpoints), moves));
         }
         Ok(endpoints)
     }

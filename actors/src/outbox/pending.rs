@@ -7,15 +7,16 @@ use super::lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
 use super::port::Sends;
 use super::receivers::{Hooks, Subject, receivers};
 use super::settings::{self, Settings};
-use super::state::{DELIVERIES, DeliveryKey, LANES, PendingKey, ended_key, parse_ended_key};
+use super::state::{DELIVERIES, DeliveryKey, LANES, PendingKey, RETRIED, Retried, ended_key, parse_ended_key};
 use super::step::hooks_of;
 use crate::clock::Millis;
 use crate::codec;
+use crate::contact::Contact;
 use crate::conversation::Conversation;
 use crate::id::{Address, DeliveryId, EntityKey, EventId, Kind};
 use crate::machine::Record;
 use crate::node::Node;
-use crate::store::{Order, StoreError};
+use crate::store::{KeyHash, Order, StoreError};
 
 /// Events looked at together.
 const PAGE: usize = 64;
@@ -124,9 +125,8 @@ pub async fn pending(
 ) -> Result<Pending, StoreError> {
     match of.entity.kind {
         Kind::Conversation => pending_of::<Conversation>(node, of, order, after, limit).await,
-        Kind::Contact | Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => {
-            Ok(Pending::default())
-        }
+        Kind::Contact => pending_of::<Contact>(node, of, order, after, limit).await,
+        Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => Ok(Pending::default()),
     }
 }
 
@@ -139,11 +139,38 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
     let Some((at, entity, key)) = parse_ended_key(workspace, &id.0) else { return Ok(None) };
     let standing = match ended(node, entity, key).await? {
         Some(standing) => Some(standing),
-        None if entity.kind == Kind::Conversation => find_pending::<Conversation>(node, entity, at, key).await?,
-        None => None,
+        None => match entity.kind {
+            Kind::Conversation => find_pending::<Conversation>(node, entity, at, key).await?,
+            Kind::Contact => find_pending::<Contact>(node, entity, at, key).await?,
+            Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => None,
+        },
     };
     // An id that was made up by changing its time names nothing.
     Ok(standing.filter(|standing| standing.id == id))
+}
+
+/// How a delivery stood when somebody asked for it with this idempotency key, if nobody has asked with another one since.
+///
+/// # Errors
+///
+/// What the store says.
+pub async fn retried(
+    node: &Node,
+    entity: EntityKey,
+    key: DeliveryKey,
+    asked_with: KeyHash,
+) -> Result<Option<Waiting>, StoreError> {
+    let row = node.store.row(entity, RETRIED, key.row()).await?;
+    let retried: Option<Retried> = row.map(|bytes| codec::decode(&bytes)).transpose()?;
+    Ok(retried.filter(|retried| retried.key == asked_with.0).map(|retried| retried.waiting))
+}
+
+impl Standing {
+    /// The same as it stood when it had been asked for.
+    #[must_use]
+    pub fn asked_for(self, waiting: Waiting) -> Self {
+        Self { status: Status::Pending, attempts: waiting.attempts, next_at: Some(waiting.next_at), ..self }
+    }
 }
 
 /// What an entity sends from: its state's cursor, and the configuration.
@@ -156,7 +183,7 @@ struct Source {
 
 async fn source<M: Sends>(node: &Node, entity: EntityKey) -> Result<Option<Source>, StoreError> {
     let Some(state) = node.state::<M>(entity).await? else { return Ok(None) };
-    let settings = settings::read(node, entity.workspace, &M::place(&state)).await?;
+    let settings = settings::read(node, entity, &M::place(&state)).await?;
     let from = M::outbox(&state).and_then(|outbox| outbox.from);
     Ok(Some(Source { entity, settings, from, last_seq: M::log(entity, &state).last_seq }))
 }

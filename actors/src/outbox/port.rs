@@ -1,16 +1,19 @@
 //! The way out: the port through which events are sent, and what a machine tells of its events so that they can be.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
 use super::receivers::{Hooks, Subject};
 use super::state::{Log, Outbox, Settlement};
+use crate::contact;
 use crate::conversation;
 use crate::directory::Directory;
-use crate::id::{EntityKey, EventId};
+use crate::id::{ContactId, EntityKey, EventId};
 use crate::machine::{Machine, Record};
 use crate::node::Node;
+use crate::store::StoreError;
 use crate::trace::TraceContext;
 use crate::webhook::Format;
 
@@ -19,6 +22,13 @@ use crate::webhook::Format;
 pub enum Happened {
     /// Of a conversation.
     Conversation(Arc<Record<conversation::Event>>),
+    /// Of a contact.
+    Contact {
+        /// It.
+        record: Arc<Record<contact::Event>>,
+        /// Whom it is about.
+        contact: ContactId,
+    },
 }
 
 /// Something to send, once.
@@ -107,8 +117,12 @@ pub(crate) trait Sends: Machine {
     /// Where the message that a record accepted wants its events to be sent.
     fn hooks(record: &Record<Self::Event>) -> Option<Hooks>;
 
-    /// An event, to be sent.
-    fn happened(record: Arc<Record<Self::Event>>) -> Happened;
+    /// An event, to be sent, with what its receiver must know of it that stands elsewhere.
+    fn happened(
+        node: &Node,
+        entity: EntityKey,
+        record: Arc<Record<Self::Event>>,
+    ) -> impl Future<Output = Result<Happened, StoreError>> + Send;
 
     /// What notes how far sending has come.
     fn settle(settlement: Settlement) -> Self::Command;

@@ -17,20 +17,6 @@ pub struct Hooks {
     pub callback: Option<Callback>,
 }
 
-impl Hooks {
-    /// Whether there are any.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.webhook_url.is_none() && self.callback.is_none()
-    }
-
-    /// Whether one of them wants an event of the message.
-    #[must_use]
-    pub fn want(&self, is_outcome: bool) -> bool {
-        self.webhook_url.is_some() || is_outcome && self.callback.is_some()
-    }
-}
-
 /// What an event is, as far as its receivers are concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {

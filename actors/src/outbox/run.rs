@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use super::lane::{Attempt, Lane, Waiting};
-use super::state::LOOK_AFTER_MILLIS;
 use super::step::Head;
 use crate::clock::Millis;
 
@@ -59,6 +58,24 @@ impl Run {
     /// Whether its receiver may be asked now.
     pub(super) fn may_go(&self, now: Millis) -> bool {
         self.asked_for || self.not_before.is_none_or(|not_before| not_before <= now)
+    }
+
+    /// Whether it is on its way, and does not wait for its time.
+    pub(super) fn is_moving(&self) -> bool {
+        self.busy || self.parked.is_none()
+    }
+
+    /// It waits. It need not wait longer if its time has come, if it is `hastened`, or if its row says that somebody has
+    /// asked for it since.
+    pub(super) fn go_on(&mut self, stored: Waiting, hastened: bool, now: Millis) {
+        if stored.asked_for && self.stored.as_ref() != Some(&stored) {
+            (self.asked_for, self.not_before) = (true, None);
+            self.stored = Some(stored);
+        }
+        let is_due = self.parked.is_some_and(|at| at <= now);
+        if self.asked_for || (is_due || hastened) && self.may_go(now) {
+            self.parked = None;
+        }
     }
 
     /// An event for it. What it has already is not added again.
@@ -121,15 +138,15 @@ impl Run {
         !self.busy && (self.parked.is_some() || self.queue.is_empty() && self.unread.is_none())
     }
 
-    /// Its row; `None` where nothing waits.
-    pub(super) fn row(&self, now: Millis) -> Option<Waiting> {
+    /// Its row; `None` where nothing waits. What is under way is to be looked for `look_after` milliseconds later, and
+    /// keeps the time that is noted for it as long as that is `ahead` milliseconds ahead.
+    pub(super) fn row(&self, now: Millis, look_after: u64, ahead: u64) -> Option<Waiting> {
         let next = self.queue.front().copied().or(self.unread.map(|(from, _)| from))?;
         let until = self.unread.map(|(_, last)| last).or(self.queue.back().copied())?;
-        // One that is under way keeps its time while that is still to come, so that nothing is written for it again
-        // and again.
+        // It keeps its time so that nothing is written for it again and again.
         let under_way = || {
             let stored = self.stored.as_ref().filter(|stored| stored.next == next).map(|stored| stored.next_at);
-            stored.filter(|at| *at > now).unwrap_or_else(|| now.plus(LOOK_AFTER_MILLIS))
+            stored.filter(|at| *at > now.plus(ahead)).unwrap_or_else(|| now.plus(look_after))
         };
         Some(Waiting {
             next,

@@ -6,7 +6,7 @@ use super::listeners::Endpoints;
 use super::port::Place;
 use super::receivers::Configured;
 use crate::channel::{CHANNELS, Channel};
-use crate::id::{Address, EntityKey};
+use crate::id::EntityKey;
 use crate::node::Node;
 use crate::store::StoreError;
 
@@ -34,19 +34,24 @@ impl Settings {
     }
 }
 
-/// Reads the settings of a place in a workspace, from memory where they are known.
+/// Reads the settings of an entity's place, from memory where they are known.
 ///
 /// # Errors
 ///
 /// What the store says.
-pub(super) async fn read(node: &Node, workspace: Address, place: &Place) -> Result<Settings, StoreError> {
-    let store = node.store.as_ref();
+pub(super) async fn read(node: &Node, entity: EntityKey, place: &Place) -> Result<Settings, StoreError> {
+    let (store, workspace) = (node.store.as_ref(), entity.workspace);
     let registry = EntityKey::workspace(workspace);
-    let channel = match &place.channel {
+    let mut channel = match &place.channel {
         Some(channel) => node.catalog.get::<Channel>(store, registry, CHANNELS, channel.as_bytes()).await?,
         None => None,
     };
-    let endpoints = node.outbox.endpoints.get(store, workspace, node.clock.now()).await?;
+    let mut channel_id = place.channel.clone();
+    // One that was made again with the id of a deleted one is another channel, and is told nothing of what is said there.
+    if place.is_human && channel.as_ref().is_some_and(|channel| channel.conversation(workspace) != entity) {
+        (channel, channel_id) = (None, None);
+    }
+    let endpoints = node.outbox.endpoints(node, workspace).await?;
     let skew_millis = if store.is_shared() { SKEW_MILLIS } else { 0 };
-    Ok(Settings { channel_id: place.channel.clone(), channel, endpoints, skew_millis })
+    Ok(Settings { channel_id, channel, endpoints, skew_millis })
 }

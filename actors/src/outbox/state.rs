@@ -12,7 +12,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey, Kind};
 use crate::machine::{Found, Missing, Need};
-use crate::store::{RowWrite, Table, View, ViewWrite};
+use crate::store::{KeyHash, RowWrite, Table, View, ViewWrite};
 
 /// Lanes that wait, by [`Lane::key`].
 pub const LANES: Table = Table(6);
@@ -20,6 +20,9 @@ pub const LANES: Table = Table(6);
 pub const LANE_TIMES: Table = Table(7);
 /// Deliveries that have ended, by event and receiver.
 pub const DELIVERIES: Table = Table(8);
+
+/// What was answered to the newest request for a delivery that came with an idempotency key, by event and receiver.
+pub const RETRIED: Table = Table(9);
 
 /// What is still to be sent, of a whole workspace: by endpoint, entity and lane; see [`pending_key`].
 pub const PENDING: View = View(10);
@@ -211,9 +214,22 @@ pub struct Settlement {
     pub ended: Vec<(DeliveryKey, Delivery)>,
 }
 
+/// What was answered to a request for a delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Retried {
+    /// The idempotency key that the request came with.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub key: [u8; 16],
+    /// How the delivery's lane stood then.
+    #[n(1)]
+    pub waiting: Waiting,
+}
+
 /// What a decision about an outbox writes.
 #[derive(Debug, Default)]
 pub struct Written {
+    /// The lane of the delivery that somebody asked for.
+    pub again: Option<Waiting>,
     /// The outbox now; the outer `None`: as before.
     pub outbox: Option<Option<Outbox>>,
     /// Keyed rows.
@@ -248,7 +264,8 @@ impl Settlement {
 }
 
 /// What was sent is noted, and what was not waits. Where somebody else has moved a lane meanwhile, the lane stays where
-/// they left it and learns only of newer events: sending twice is allowed, losing is not.
+/// they left it and learns only of newer events: sending twice is allowed, losing is not. Where they have only put newer
+/// events behind it, it goes on from there.
 ///
 /// # Errors
 ///
@@ -263,7 +280,7 @@ pub fn settle(
     let entity = log.entity;
     let mut change = Change::of(entity, outbox, found);
     for moved in &settlement.lanes {
-        change.move_lane(moved)?;
+        change.move_lane(moved, now)?;
     }
     for (key, delivery) in &settlement.ended {
         change.end(*key, delivery);
@@ -280,8 +297,8 @@ pub fn settle(
     change.done(outbox, from, now)
 }
 
-/// A delivery is to be tried now: one that has ended once more, one that waits without waiting longer. `false`: there is
-/// nothing of it here.
+/// A delivery is to be tried now: one that has ended once more, one that waits without waiting longer. `None`: there is
+/// nothing of it here. `asked_with` is the idempotency key of who asks.
 ///
 /// # Errors
 ///
@@ -290,6 +307,7 @@ pub fn again(
     entity: EntityKey,
     outbox: Option<&Outbox>,
     (key, receiver): (DeliveryKey, Receiver),
+    asked_with: Option<KeyHash>,
     now: Millis,
     found: &Found,
 ) -> Result<Option<Written>, Missing> {
@@ -314,7 +332,13 @@ pub fn again(
         }
     };
     let before = change.lane(lane)?;
-    change.move_lane(&LaneChange { lane, before, after: Some(after) })?;
+    if let Some(KeyHash(asked_with)) = asked_with {
+        let retried = Retried { key: asked_with, waiting: after.clone() };
+        let value = Some(codec::encode(&retried));
+        change.written.rows.push(RowWrite { table: RETRIED, key: key.row(), value });
+    }
+    change.written.again = Some(after.clone());
+    change.move_lane(&LaneChange { lane, before, after: Some(after) }, now)?;
     change.done(outbox, outbox.and_then(|outbox| outbox.from), now).map(Some)
 }
 
@@ -329,10 +353,19 @@ impl<'a> Change<'a> {
         Ok(self.found.row(LANES, lane.key())?.and_then(|bytes| codec::decode(bytes).ok()))
     }
 
-    fn move_lane(&mut self, moved: &LaneChange) -> Result<(), Missing> {
+    fn move_lane(&mut self, moved: &LaneChange, now: Millis) -> Result<(), Missing> {
         let stored = self.lane(moved.lane)?;
+        let grew = |stored: &Waiting| moved.before.as_ref().is_some_and(|before| before.has_grown_to(stored));
         let after = match (&stored, &moved.after) {
             (stored, after) if *stored == moved.before => after.clone(),
+            // All that was behind it is done with, and somebody else has seen newer events for it meanwhile.
+            (Some(stored), None) if grew(stored) => {
+                let next = moved.before.as_ref().map_or(stored.next, |before| before.until + 1);
+                Some(Waiting::fresh(next, stored.until, now))
+            }
+            (Some(stored), Some(after)) if grew(stored) => {
+                Some(Waiting { until: stored.until.max(after.until), ..after.clone() })
+            }
             (Some(stored), Some(after)) => Some(Waiting { until: stored.until.max(after.until), ..stored.clone() }),
             (Some(stored), None) => Some(stored.clone()),
             (None, after) => after.clone(),
@@ -403,6 +436,7 @@ impl<'a> Change<'a> {
         }
         for (key, delivery) in past {
             self.forget(key, &delivery);
+            self.written.rows.push(RowWrite { table: RETRIED, key: key.row(), value: None });
         }
         Ok(())
     }

@@ -84,7 +84,7 @@ pub(super) enum Verdict {
 ///
 /// What the store says.
 pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head, asked_for: bool) -> Result<Step, StoreError> {
-    let settings = settings::read(&from.node, from.entity.workspace, &from.place).await?;
+    let settings = settings::read(&from.node, from.entity, &from.place).await?;
     match head {
         Head::Search(first, last) => search::<M>(&from, lane, &settings, (first, last)).await,
         Head::Known(seq) => send::<M>(&from, lane, &settings, seq, asked_for).await,
@@ -155,6 +155,10 @@ async fn send<M: Sends>(
             Admitted::Now(pass) => Some((pass, Arc::clone(&node.outbox.places).acquire_owned().await.ok())),
         }
     };
+    if node.outbox.is_stopping() {
+        // It waited for its turn, and now nothing is begun any more.
+        return Ok(Step::Later(node.clock.now()));
+    }
     // Only what is about to be sent is held in memory.
     let Some((record, subject)) = event::<M>(from, seq).await? else {
         return Err(StoreError::Corrupt("an event of the log is not there".to_owned()));
@@ -163,19 +167,21 @@ async fn send<M: Sends>(
         hooks = hooks_of::<M>(node, from.entity, message).await?;
     }
     // As it is now: who waited for a place has waited for changes too.
-    let settings = settings::read(node, from.entity.workspace, &from.place).await?;
+    let settings = settings::read(node, from.entity, &from.place).await?;
     let now = node.clock.now();
     let to = match destination(lane.receiver, &subject, &settings.configured(), hooks.as_deref(), now) {
         Ok(destination) => destination,
         Err(why) => return Ok(Step::NotSent(why, Some((subject.at, subject.event)))),
     };
+    let (id, trace) = (EventId::new(record.at, from.entity.id, record.seq), record.trace);
+    let event = M::happened(node, from.entity, record).await?;
     let parcel = Parcel {
         workspace: Arc::clone(&from.workspace),
         entity: from.entity,
         place: Arc::clone(&from.place),
-        id: EventId::new(record.at, from.entity.id, record.seq),
-        trace: record.trace,
-        event: M::happened(record),
+        id,
+        trace,
+        event,
         url: to.url.clone(),
         method: to.method,
         headers: to.headers,

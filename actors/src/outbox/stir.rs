@@ -13,6 +13,7 @@ use super::port::Sends;
 use super::state::{PENDING, parse_pending_key, pending_prefix};
 use super::{Lane, Receiver};
 use crate::codec;
+use crate::contact::Contact;
 use crate::conversation::Conversation;
 use crate::directory::{Circumstances, Refusal};
 use crate::id::{Address, EndpointId, EntityKey, Kind};
@@ -61,7 +62,8 @@ async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Resu
             }
             match pending.entity.kind {
                 Kind::Conversation => hasten::<Conversation>(node, pending.entity, pending.lane).await?,
-                Kind::Contact | Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => {}
+                Kind::Contact => hasten::<Contact>(node, pending.entity, pending.lane).await?,
+                Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => {}
             }
         }
         match rows.last() {

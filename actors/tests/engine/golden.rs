@@ -15,8 +15,8 @@ use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::remember::{Note, Remembering};
 use actors::conversation::{
-    self, Accepted, BusyPolicy, Call, Calls, Conversation, Details, Errand, Event, Failure, Origin, ReviewEnd, Turn,
-    TurnStatus, Usage, Wait,
+    self, Accepted, BusyPolicy, Call, Calls, Conversation, Details, Errand, Event, Failure, Fork, Forked, Origin,
+    ReviewEnd, Turn, TurnStatus, Usage, Wait,
 };
 use actors::directory::Circumstances;
 use actors::id::{
@@ -28,6 +28,7 @@ use actors::message::{
     Attachment, Callback, Content, Gone, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
     SenderKind, Severity, Vote,
 };
+use actors::outbox::state::Retried;
 use actors::outbox::{Attempt, Delivery, End, Outbox, Receiver, Waiting};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
@@ -113,6 +114,7 @@ fn golden_records_of_a_conversation() {
         origin,
         owner: Some(text("ana")),
         details: details(),
+        forked: None,
     };
     let end = || ReviewEnd { message: message(2), state: review_state(), asker: None };
     let plain = Content::text("user", Sender { kind: SenderKind::User, id: text("ana") }, "hi");
@@ -120,6 +122,15 @@ fn golden_records_of_a_conversation() {
     golden.record("conversation-created-human", None, created(Origin::Human { channel: text("demo") }));
     golden.record("conversation-created-api", Some(trace()), created(api));
     golden.record("conversation-created-store", None, created(Origin::Store));
+    let copy = Event::ConversationCreated {
+        id: conversation(),
+        origin: Origin::Store,
+        owner: None,
+        details: details(),
+        forked: Some(forked()),
+    };
+    golden.record("conversation-created-copy", None, copy);
+    golden.record("fork-moved", None, Event::ForkMoved(fork()));
     golden.record(
         "conversation-updated",
         None,
@@ -215,6 +226,8 @@ fn golden_records_of_contacts_and_registries() {
     golden.record("contact-erased", None, contact::Event::ContactErased);
     golden.record("contact-erasure-moved", None, contact::Event::ErasureMoved(Some(erasing())));
     golden.record("contact-erasure-done", None, contact::Event::ErasureMoved(None));
+    let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
+    golden.record("contact-outbox-moved", None, contact::Event::OutboxMoved { outbox });
     let remembered = memories::Event::Remembered { subject: subject(), number: 3, created: true };
     golden.record("memory-remembered", None, remembered);
     golden.record("memory-forgotten", None, memories::Event::Forgotten { number: 3 });
@@ -276,6 +289,7 @@ fn golden_states() {
         erasure: None,
         outbox: None,
         remembering: None,
+        fork: None,
     };
     golden.value("conversation-state", &state);
     let erasure = Some(conversation::Erasure { since: AT, next: Some(65), last: 99 });
@@ -283,7 +297,8 @@ fn golden_states() {
     let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
     golden.value("conversation-state-sending", &conversation::State { outbox, ..state.clone() });
     let remembering = Some(remembering());
-    golden.value("conversation-state-remembering", &conversation::State { remembering, ..state });
+    golden.value("conversation-state-remembering", &conversation::State { remembering, ..state.clone() });
+    golden.value("conversation-state-copy", &conversation::State { fork: Some(fork()), ..state });
     let state = memories::State { subject: subject(), count: 3, last: 7, updated_at: AT, erased: true };
     golden.value("memories-state", &state);
     let contact = contact::State {
@@ -295,8 +310,12 @@ fn golden_states() {
         erased_at: None,
         erasing: None,
         first_seq: None,
+        outbox: None,
+        last_seq: None,
     };
     golden.value("contact-state", &contact);
+    let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
+    golden.value("contact-state-sending", &contact::State { outbox, last_seq: Some(8), ..contact.clone() });
     let erased = contact::State {
         erased_at: Some(AT),
         erasing: Some(erasing()),
@@ -357,6 +376,7 @@ fn golden_rows() {
     };
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
+    golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];
     for (name, receiver) in ["delivery-endpoint", "delivery-channel"].into_iter().zip(receivers) {
         let (url, attempts) = (text("https://example.com/hook"), vec![attempt.clone()]);
@@ -404,6 +424,7 @@ fn golden_rows() {
     golden.value("overlay", &overlay);
     golden.value("overlay-empty", &Overlay::default());
     golden.value("memory", &memory());
+    golden.value("contact-copied", &contact::Copied { contact: contact_id(), copy: conversation() });
     golden.value("vector", &memories::Vector { model: text("m"), of: AT, numbers: vec![0.5, -1.25] });
     golden.value("turn", &turn(1));
     golden.value("details", &details());

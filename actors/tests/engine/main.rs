@@ -16,6 +16,7 @@ mod nodes;
 mod outbox;
 mod passivation;
 mod properties;
+mod recall;
 mod subscriptions;
 mod support;
 mod tools;

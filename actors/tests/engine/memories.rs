@@ -170,6 +170,32 @@ async fn a_model_that_fails_again_and_again_is_done_without() {
     assert_eq!((asked.load(Ordering::SeqCst), told(&node, e).await), (3, vec!["memory.created"]));
 }
 
+/// A model that takes its time.
+struct Slow;
+
+impl Models for Slow {
+    fn complete(&self, _: Prompt) -> BoxFuture<'_, Completion> {
+        let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "m".to_owned() };
+        Box::pin(async move {
+            sleep(Duration::from_secs(55)).await;
+            Ok(Said { replies: vec!["NEW: Is called Ana".to_owned()], calls: Vec::new(), usage })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_slow_model_is_no_failure() {
+    let node = on(MemoryStore::default(), &TokioClock::start(), Ports::from(Arc::new(Slow)));
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    node.conversation(e, said(e, "bot", &["My name is Ana"]), NONE).await.unwrap();
+    sleep(Duration::from_secs(50)).await;
+    let remembering = node.state::<Conversation>(e).await.unwrap().unwrap().remembering.unwrap();
+    assert_eq!(remembering.attempts, 0, "however often somebody has looked after it");
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(texts_of(&node).await, ["Is called Ana"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_somebody_who_was_erased_nothing_is_remembered_late() {
     let node = on(MemoryStore::default(), &TokioClock::start(), Ports::default());

@@ -6,10 +6,11 @@ use actors::channel::conversation_of;
 use actors::clock::Clock;
 use actors::conversation::amend::{Amendment, Receipt as Came};
 use actors::conversation::review::Response;
-use actors::conversation::{Command, Conversation, Sending};
+use actors::conversation::{Command, Conversation};
 use actors::directory::Circumstances;
 use actors::id::{Address, EntityKey};
 use actors::message::{Callback, Content, Json, Review};
+use actors::outbox::Sending;
 use actors::outbox::pending::{self, Standing, Status};
 use actors::outbox::state::parse_ended_key;
 use actors::store::memory::MemoryStore;
@@ -20,6 +21,7 @@ use crate::support::*;
 
 mod bench;
 mod crowds;
+mod two;
 
 use bench::{Arrived, Bench, Mood, ONE, TWO};
 

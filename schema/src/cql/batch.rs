@@ -14,7 +14,7 @@ use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::value::{CqlValue, MaybeUnset, Row};
 
 use super::db::Db;
-use super::layout::{commit_row, encode_lists, encode_records, entity_bytes, signed, unsigned};
+use super::layout::{commit_row, encode_follows, encode_records, entity_bytes, signed, unsigned};
 use super::plan::Plan;
 use super::settle::Standpoint;
 use super::standing::Standing;
@@ -131,7 +131,7 @@ impl<'a> Attempt<'a> {
             k: commit_row(plan.standing.head).1,
             state: commit.state.as_ref().or(carried),
             payload: plan.chunks.is_none().then(|| encode_records(&commit.records)),
-            lists: plan.standing.listed.then(|| encode_lists(&commit.views)),
+            lists: plan.standing.listed.then(|| encode_follows(&commit.views, &commit.redactions)),
             rows: commit.rows.iter().map(|row| ((i64::from(row.table.0), &row.key), row)).collect(),
         }
     }

@@ -29,6 +29,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 const PLANS: usize = 3;
 /// How long the answer to a commit waits for its list entries.
 const LISTS_WITHIN: Duration = Duration::from_secs(1);
+/// The same where something goes out of the log: whoever is told so should find it gone.
+const REDACTED_WITHIN: Duration = Duration::from_secs(3);
 
 /// How a planned commit ended.
 enum Tried {
@@ -152,13 +154,12 @@ impl CqlStore {
             Some(row) => self.put_due(commit.entity, kind, row).await,
             None => Ok(()),
         };
-        let (alarm, lists, chunks, redacted) = tokio::join!(
+        let (alarm, lists, chunks) = tokio::join!(
             put(DueKind::Alarm, plan.alarm),
             put(DueKind::Lists, plan.lists),
             self.put_chunks(commit, plan),
-            self.redact(commit.entity, &commit.redactions),
         );
-        alarm.and(lists).and(chunks).and(redacted)
+        alarm.and(lists).and(chunks)
     }
 
     async fn put_chunks(&self, commit: &Commit, plan: &Plan) -> Result<(), StoreError> {
@@ -255,11 +256,12 @@ impl CqlStore {
     async fn follow_up(&self, commit: &Commit, before: Option<&Standing>, plan: &Plan) {
         let mut standing = plan.standing;
         if standing.listed {
-            let lists = self.project(commit.entity, standing.stamp, &commit.views);
-            match timeout_at(Instant::now() + LISTS_WITHIN, lists).await {
+            let follows = self.follow(commit.entity, standing.stamp, &commit.views, &commit.redactions);
+            let within = if commit.redactions.is_empty() { LISTS_WITHIN } else { REDACTED_WITHIN };
+            match timeout_at(Instant::now() + within, follows).await {
                 Ok(Ok(())) => standing.projected = true,
-                Ok(Err(error)) => tracing::warn!(%error, "list entries are made later"),
-                Err(_) => tracing::warn!("list entries are made later: they took too long"),
+                Ok(Err(error)) => tracing::warn!(%error, "what follows from a commit is done later"),
+                Err(_) => tracing::warn!("what follows from a commit is done later: it took too long"),
             }
         }
         self.standings().note(commit.entity, standing);

@@ -5,14 +5,16 @@
 //! that is over and empty is forgotten, so that no read crosses what was deleted in it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
 use actors::store::{CommitId, Due, Fresh, StoreError};
 use bytes::Bytes;
-use dashmap::DashSet;
+use dashmap::{DashMap, DashSet};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use scylla::DeserializeRow;
+use tokio::time::Instant;
 
 use super::CqlStore;
 use super::layout::{
@@ -31,10 +33,33 @@ const PAGE: i32 = 64;
 const AT_ONCE: usize = 16;
 /// Slots known to be there; forgotten all at once where there are more.
 const SLOTS_KNOWN: usize = 100_000;
+/// How long a row must have been seen to stand for nothing before it is deleted. It is written before its commit,
+/// however long overdue it is then, and a commit is given up long before this.
+const DOUBTED_FOR: Duration = Duration::from_secs(60);
+/// Rows that are doubted; forgotten all at once where there are more, and then doubted anew.
+const DOUBTS: usize = 100_000;
 
 /// Slots that are known to be there, so that they need not be written again.
 #[derive(Debug, Default)]
 pub(super) struct Slots(DashSet<(i8, i64)>);
+
+/// Rows that stood for nothing when they were looked at first, and when that was.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(DashMap<(CommitId, bool), Instant>);
+
+impl Doubts {
+    /// Whether a row that stands for nothing has done so for long enough.
+    fn are_over(&self, row: CommitId, is_alarm: bool) -> bool {
+        if self.0.len() >= DOUBTS {
+            self.0.clear();
+        }
+        self.0.entry((row, is_alarm)).or_insert_with(Instant::now).elapsed() >= DOUBTED_FOR
+    }
+
+    fn end(&self, row: CommitId, is_alarm: bool) {
+        self.0.remove(&(row, is_alarm));
+    }
+}
 
 #[derive(Debug, DeserializeRow)]
 struct Stored {
@@ -180,8 +205,8 @@ impl CqlStore {
         Ok(())
     }
 
-    /// Whether a row stands for something. One that is long overdue and does not is deleted; list entries that are
-    /// overdue are made.
+    /// Whether a row stands for something. One that is long overdue and has not for a while is deleted; what follows
+    /// from a commit and is overdue is done.
     async fn is_needed(&self, found: Found, now: Millis) -> Result<bool, StoreError> {
         let Found { due: Due { at, entity }, row, is_alarm } = found;
         if now.since(at) < OVERDUE_MILLIS && (is_alarm || at > now) {
@@ -189,19 +214,20 @@ impl CqlStore {
         }
         let newest = self.newest_head(entity, Fresh::Acknowledged).await?;
         let standing = newest.map(|head| head.standing);
-        if !is_alarm {
-            // Behind the newest commit all entries are there: nobody goes on without making them.
-            if let Some(standing) = standing.filter(|standing| standing.id == row.id) {
-                self.project_again(entity, &standing).await?;
-            } else if now.since(at) < OVERDUE_MILLIS {
-                // Its commit may be under way.
-                return Ok(true);
-            }
-        } else if standing.is_some_and(|standing| standing.alarm == Some(row)) {
-            return Ok(true);
-        }
         let kind = if is_alarm { DueKind::Alarm } else { DueKind::Lists };
-        self.forget_due(entity, kind, row).await?;
+        match standing {
+            Some(standing) if is_alarm && standing.alarm == Some(row) => return Ok(true),
+            // Behind the newest commit all is there: nobody goes on without doing it.
+            Some(standing) if !is_alarm && standing.id == row.id => {
+                self.project_again(entity, &standing).await?;
+                return self.forget_due(entity, kind, row).await.map(|()| false);
+            }
+            _ => {}
+        }
+        if self.doubts().are_over(row.id, is_alarm) {
+            self.forget_due(entity, kind, row).await?;
+            self.doubts().end(row.id, is_alarm);
+        }
         Ok(false)
     }
 }

@@ -2,7 +2,7 @@
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
-use actors::store::{CommitId, Head, KeyHash, LogRecord, NewRecord, StoreError, View, ViewWrite};
+use actors::store::{CommitId, Head, KeyHash, LogRecord, NewRecord, Redaction, StoreError, View, ViewWrite};
 use bytes::Bytes;
 
 /// Shards of the due index: enough that its newest slot is written by many nodes of the cluster.
@@ -142,14 +142,26 @@ pub(super) fn decode_records(payload: &Bytes, last: u64) -> Result<Vec<LogRecord
     Ok(records)
 }
 
-/// Changes of lists: `list 1 ‖ key length 2 ‖ key ‖ (0 | 1 ‖ value length 4 ‖ value)` each.
-pub(super) fn encode_lists(writes: &[ViewWrite]) -> Vec<u8> {
+/// What follows from a commit once it is applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Follows {
+    /// List entries.
+    pub(super) views: Vec<ViewWrite>,
+    /// What goes out of the log.
+    pub(super) redactions: Vec<Redaction>,
+}
+
+/// Stands where a list's number does for an event to be replaced, whose sequence is the key; no list has it.
+const REDACTED: u8 = u8::MAX;
+
+/// What follows from a commit: `list 1 ‖ key length 2 ‖ key ‖ (0 | 1 ‖ value length 4 ‖ value)` each.
+pub(super) fn encode_follows(views: &[ViewWrite], redactions: &[Redaction]) -> Vec<u8> {
     let mut out = Vec::new();
-    for write in writes {
-        out.push(write.view.0);
-        out.extend_from_slice(&(write.key.len() as u16).to_le_bytes());
-        out.extend_from_slice(&write.key);
-        match &write.value {
+    let mut put = |list: u8, key: &[u8], value: Option<&Bytes>| {
+        out.push(list);
+        out.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        out.extend_from_slice(key);
+        match value {
             Some(value) => {
                 out.push(1);
                 out.extend_from_slice(&(value.len() as u32).to_le_bytes());
@@ -157,16 +169,22 @@ pub(super) fn encode_lists(writes: &[ViewWrite]) -> Vec<u8> {
             }
             None => out.push(0),
         }
+    };
+    for write in views {
+        put(write.view.0, &write.key, write.value.as_ref());
+    }
+    for redaction in redactions {
+        put(REDACTED, &redaction.seq.to_be_bytes(), Some(&redaction.payload));
     }
     out
 }
 
-/// The inverse of [`encode_lists`].
-pub(super) fn decode_lists(bytes: &Bytes) -> Result<Vec<ViewWrite>, StoreError> {
+/// The inverse of [`encode_follows`].
+pub(super) fn decode_follows(bytes: &Bytes) -> Result<Follows, StoreError> {
     let damaged = || StoreError::Corrupt("a commit's list entries are damaged".to_owned());
     let mut rest = bytes.clone();
     let take = |rest: &mut Bytes, len: usize| if rest.len() < len { Err(damaged()) } else { Ok(rest.split_to(len)) };
-    let mut writes = Vec::new();
+    let mut follows = Follows::default();
     while !rest.is_empty() {
         let fixed = take(&mut rest, 3)?;
         let key = take(&mut rest, usize::from(u16::from_le_bytes([fixed[1], fixed[2]])))?;
@@ -176,9 +194,14 @@ pub(super) fn decode_lists(bytes: &Bytes) -> Result<Vec<ViewWrite>, StoreError> 
             let len = take(&mut rest, 4)?;
             Some(take(&mut rest, u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize)?)
         };
-        writes.push(ViewWrite { view: View(fixed[0]), key, value });
+        if fixed[0] == REDACTED {
+            let seq = u64::from_be_bytes(key.as_ref().try_into().map_err(|_| damaged())?);
+            follows.redactions.push(Redaction { seq, payload: value.ok_or_else(damaged)? });
+        } else {
+            follows.views.push(ViewWrite { view: View(fixed[0]), key, value });
+        }
     }
-    Ok(writes)
+    Ok(follows)
 }
 
 /// A row of the due index.
@@ -205,7 +228,7 @@ impl DueRow {
 pub(super) enum DueKind {
     /// The entity wants to be woken.
     Alarm = 0,
-    /// The commit's list entries must be there by then, or are made again.
+    /// What follows from the commit must be there by then, or is done again.
     Lists = 1,
 }
 
@@ -240,23 +263,27 @@ mod tests {
         }
 
         #[test]
-        fn list_changes_are_read_back(
+        fn what_follows_is_read_back(
+            redactions in proptest::collection::vec((any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..4),
             writes in proptest::collection::vec(
-                (any::<u8>(), proptest::collection::vec(any::<u8>(), 0..130),
+                (0..REDACTED, proptest::collection::vec(any::<u8>(), 0..130),
                  proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40))), 0..8),
         ) {
             let writes: Vec<_> = writes
                 .into_iter()
                 .map(|(view, key, value)| ViewWrite { view: View(view), key: key.into(), value: value.map(Bytes::from) })
                 .collect();
-            prop_assert_eq!(decode_lists(&Bytes::from(encode_lists(&writes))).expect("lists"), writes);
+            let redactions: Vec<_> =
+                redactions.into_iter().map(|(seq, payload)| Redaction { seq, payload: payload.into() }).collect();
+            let encoded = Bytes::from(encode_follows(&writes, &redactions));
+            prop_assert_eq!(decode_follows(&encoded).expect("what follows"), Follows { views: writes, redactions });
         }
 
         #[test]
         fn cut_encodings_are_refused_or_shorter(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             // Neither panics, whatever it is given.
             let bytes = Bytes::from(bytes);
-            let _ = decode_lists(&bytes);
+            let _ = decode_follows(&bytes);
             let _ = decode_records(&bytes, 3);
         }
 

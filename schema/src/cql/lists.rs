@@ -4,17 +4,20 @@
 //! whoever loads an entity whose newest commit may lack them writes them again; so at most the newest commit's are
 //! missing. For the case that nobody comes, a row of the due index was written before the commit. Writing them again
 //! changes nothing: each carries the write time that the commit was given, which ascends within an entity.
+//!
+//! What a commit takes out of the log goes the same way (see `redact`): it must not be gone before it is known that the
+//! commit is applied, and must not stay behind it.
 
 use std::collections::BTreeMap;
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
-use actors::store::{KeyRange, Order, Row, StoreError, View, ViewWrite};
+use actors::store::{KeyRange, Order, Redaction, Row, StoreError, View, ViewWrite};
 use bytes::Bytes;
 use dashmap::DashSet;
 
 use super::CqlStore;
-use super::layout::{DueKind, DueRow, commit_row, decode_lists, entity_bytes, list_part, part_begin, slot, unsigned};
+use super::layout::{DueKind, DueRow, commit_row, decode_follows, entity_bytes, list_part, part_begin, slot, unsigned};
 use super::plan::LISTS_AFTER_MILLIS;
 use super::read::Stretch;
 use super::standing::Standing;
@@ -32,8 +35,20 @@ type Part = (Address, u8, i32);
 pub(super) struct Parts(DashSet<Part>);
 
 impl CqlStore {
+    /// Does what follows from a commit.
+    pub(super) async fn follow(
+        &self,
+        entity: EntityKey,
+        stamp: i64,
+        views: &[ViewWrite],
+        redactions: &[Redaction],
+    ) -> Result<(), StoreError> {
+        let (listed, redacted) = tokio::join!(self.project(entity, stamp, views), self.redact(entity, redactions));
+        listed.and(redacted)
+    }
+
     /// Writes the list entries of a commit.
-    pub(super) async fn project(&self, entity: EntityKey, stamp: i64, writes: &[ViewWrite]) -> Result<(), StoreError> {
+    async fn project(&self, entity: EntityKey, stamp: i64, writes: &[ViewWrite]) -> Result<(), StoreError> {
         // Of several writes of one entry the last one counts; with equal write times the store would choose.
         let mut parts: BTreeMap<(u8, i32), BTreeMap<&Bytes, &Option<Bytes>>> = BTreeMap::new();
         for write in writes {
@@ -76,7 +91,7 @@ impl CqlStore {
         Ok(())
     }
 
-    /// Writes the list entries of the newest commit, which may lack them, and ends the watch over them.
+    /// Does what follows from the newest commit, which may not have been done, and ends the watch over it.
     pub(super) async fn project_again(&self, entity: EntityKey, standing: &Standing) -> Result<(), StoreError> {
         let (n, k) = commit_row(standing.head);
         let values = (&entity_bytes(entity)[..], standing.bucket, n, &k[..]);
@@ -84,7 +99,8 @@ impl CqlStore {
         let Some((stamp, at, Some(lists))) = row else {
             return Err(StoreError::Corrupt("a commit that changes lists has none".to_owned()));
         };
-        self.project(entity, stamp, &decode_lists(&lists)?).await?;
+        let follows = decode_follows(&lists)?;
+        self.follow(entity, stamp, &follows.views, &follows.redactions).await?;
         let at = Millis(unsigned(at)).plus(LISTS_AFTER_MILLIS);
         // The slot is that of its time unless it was written very late; such a row is found by the scan.
         self.forget_due(entity, DueKind::Lists, DueRow { at, slot: slot(at), id: standing.id }).await

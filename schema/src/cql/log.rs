@@ -139,6 +139,22 @@ impl CqlStore {
         limit: usize,
         fresh: Fresh,
     ) -> Result<Vec<StoredCommit>, StoreError> {
+        match self.commits_as_they_are(entity, bucket, stretch, limit, fresh).await {
+            // Words may have been taken out of a large record between the reads of its row and of its chunks: then the
+            // row names others now.
+            Err(StoreError::Corrupt(_)) => self.commits_as_they_are(entity, bucket, stretch, limit, fresh).await,
+            read => read,
+        }
+    }
+
+    async fn commits_as_they_are(
+        &self,
+        entity: EntityKey,
+        bucket: i32,
+        stretch: Stretch,
+        limit: usize,
+        fresh: Fresh,
+    ) -> Result<Vec<StoredCommit>, StoreError> {
         let statements = &self.db().statements;
         let statement = match (stretch.order, fresh) {
             (Order::Asc, Fresh::Acknowledged) => &statements.log_asc,

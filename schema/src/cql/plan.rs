@@ -24,7 +24,7 @@ pub(super) const BATCH_BYTES: usize = 6 * 1024 * 1024;
 pub(super) const COMMIT_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of one chunk.
 pub(super) const CHUNK_BYTES: usize = 512 * 1024;
-/// After how long somebody looks whether a commit's list entries were made.
+/// After how long somebody looks whether what follows from a commit was done.
 pub(super) const LISTS_AFTER_MILLIS: u64 = 60_000;
 
 /// What a commit writes, and where.
@@ -40,7 +40,7 @@ pub(super) struct Plan {
     pub(super) chunks: Option<i32>,
     /// Rows of the due index that must be durable before.
     pub(super) alarm: Option<DueRow>,
-    /// As `alarm`, so that its list entries are looked after.
+    /// As `alarm`, so that what follows from it is looked after.
     pub(super) lists: Option<DueRow>,
 }
 
@@ -53,9 +53,11 @@ fn measure(commit: &Commit, inline: bool) -> Result<(usize, usize), StoreError> 
     }
     let rows = commit.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, bytes::Bytes::len));
     let views = commit.views.iter().map(|entry| entry.key.len() + entry.value.as_ref().map_or(0, bytes::Bytes::len));
+    let redactions = commit.redactions.iter().map(|redaction| 16 + redaction.payload.len());
     let records = layout::records_len(&commit.records);
-    let others =
-        rows.chain(views).sum::<usize>() + commit.state.as_ref().map_or(0, bytes::Bytes::len) + commit.keys.len() * 64;
+    let others = rows.chain(views).chain(redactions).sum::<usize>()
+        + commit.state.as_ref().map_or(0, bytes::Bytes::len)
+        + commit.keys.len() * 64;
     let batch = if inline { others + records } else { others };
     for (bytes, max) in [(batch, BATCH_BYTES), (others + records, COMMIT_BYTES)] {
         if bytes > max {
@@ -97,7 +99,7 @@ pub(super) fn plan(
         None => standing.and_then(|standing| standing.alarm),
     };
     let stamp = layout::signed(commit.at.0.saturating_mul(1000)).max(standing.map_or(0, |standing| standing.stamp) + 1);
-    let listed = !commit.views.is_empty();
+    let listed = !(commit.views.is_empty() && commit.redactions.is_empty());
     Ok(Plan {
         standing: Standing {
             bucket,
@@ -124,7 +126,7 @@ pub(super) fn plan(
 #[cfg(test)]
 mod tests {
     use actors::id::EntityKey;
-    use actors::store::{AlarmChange, CommitId, NewRecord, View, ViewWrite};
+    use actors::store::{AlarmChange, CommitId, NewRecord, Redaction, View, ViewWrite};
     use bytes::Bytes;
 
     use super::super::standing::standing;
@@ -219,12 +221,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_commit_that_changes_lists_is_looked_after() {
+    fn only_a_commit_that_something_follows_from_is_looked_after() {
         let mut listed = commit(None, &[]);
         assert_eq!(plan(None, &listed, SIZE, NOW).expect("a plan").lists, None);
         listed.views = vec![ViewWrite { view: View(1), key: Bytes::from_static(b"k"), value: None }];
         let plan = plan(None, &listed, SIZE, NOW).expect("a plan");
         assert_eq!(plan.lists.map(|row| row.at), Some(NOW.plus(LISTS_AFTER_MILLIS)));
         assert!(plan.standing.listed && !plan.standing.projected);
+        let mut redacting = commit(None, &[]);
+        redacting.redactions = vec![Redaction { seq: 1, payload: Bytes::new() }];
+        assert!(super::plan(None, &redacting, SIZE, NOW).expect("a plan").lists.is_some());
     }
 }

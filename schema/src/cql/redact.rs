@@ -1,9 +1,9 @@
 //! Taking what must go out of the log.
 //!
 //! A commit's row is in a bucket that may be closed long since, so this cannot be part of a conditional batch in the open
-//! one. It is a conditional write of its own, before that batch: only what has to go whatever becomes of the commit is
-//! asked for. The condition is the row's revision, so that of two that take out different words neither brings back the
-//! other's.
+//! one. It is a conditional write of its own, behind that batch as list entries are (see `lists`): what is asked for by a
+//! commit that is refused must stay. The condition is the row's revision, so that of two that take out different words
+//! neither brings back the other's. Done again it changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -71,6 +71,11 @@ impl CqlStore {
                 NewRecord { event: record.event, payload: other.map_or(&record.payload, |other| *other).clone() }
             })
             .collect();
+        let are_out = records.iter().zip(&commit.records).all(|(new, old)| new.payload == old.payload);
+        if are_out {
+            self.forget_chunks(entity, commit, commit.revision).await?;
+            return Ok(true);
+        }
         let encoded = encode_records(&records);
         let revision = commit.revision + 1;
         let name = entity_bytes(entity);
@@ -87,15 +92,23 @@ impl CqlStore {
         count(&self.db().counters.conditional);
         let rows: Vec<Row> = self.db().select(&self.db().statements.redact, values).await?;
         let is_done = rows.first().is_some_and(|row| row.columns.first() == Some(&Some(CqlValue::Boolean(true))));
-        // Where the words stood in chunks they must go there too. A row that was changed before may have been so by an
-        // attempt that ended between the two.
-        if is_done && (commit.chunks.is_some() || commit.revision > 0) {
-            for old in 0..revision {
-                let id = chunk_id(commit, old);
-                self.db().write(&self.db().statements.delete_chunks, (&name[..], &id.0[..])).await?;
-            }
+        if is_done {
+            self.forget_chunks(entity, commit, revision).await?;
         }
         Ok(is_done)
+    }
+
+    /// Where the words stood in chunks they must go there too. A row that was changed before may have been so by an
+    /// attempt that ended between the two.
+    async fn forget_chunks(&self, entity: EntityKey, commit: &StoredCommit, revision: i32) -> Result<(), StoreError> {
+        if commit.chunks.is_none() && commit.revision == 0 {
+            return Ok(());
+        }
+        for old in 0..revision {
+            let (name, id) = (entity_bytes(entity), chunk_id(commit, old));
+            self.db().write(&self.db().statements.delete_chunks, (&name[..], &id.0[..])).await?;
+        }
+        Ok(())
     }
 
     /// Writes large records where a commit's row refers to them.

@@ -9,6 +9,7 @@ use scylla::client::session_builder::SessionBuilder;
 
 mod cluster;
 mod counting;
+mod crash;
 mod faults;
 mod histories;
 mod schema;

@@ -64,7 +64,7 @@ fn script(value: &Value<'_>, report: &mut Report) -> Option<Vec<ScriptEntry>> {
 
 fn entry(value: &Value<'_>, report: &mut Report) -> Option<ScriptEntry> {
     let mut fields = value.object(report)?;
-    let on = fields.required_string(report, "match", Length::chars(1, 1_000)).unwrap_or_default().into_owned();
+    let on = fields.required_string(report, "match", Length::chars(0, 1_000)).unwrap_or_default().into_owned();
     let tool_call = fields.optional("toolCall");
     let reply = match fields.optional("reply") {
         Some(value) => replies(&value, report),

@@ -36,6 +36,9 @@ pub const MAX_CONTACTS: usize = 1_000;
 /// takes at once.
 const AT_ONCE: usize = 128;
 
+/// Events of a contact's log that are read at once, back to its beginning.
+const EVENTS_AT_ONCE: usize = 64;
+
 /// A contact to be written down.
 #[derive(Debug)]
 struct Wanted {
@@ -179,24 +182,34 @@ async fn save(app: &App, caller: &Caller, wanted: Wanted, with: Circumstances) -
     }
 }
 
-/// The contact as the key's first request left it.
-async fn saved_before(app: &App, entity: EntityKey, range: (u64, u64)) -> Result<Saved, Problem> {
+/// The contact as the key's first request left it. One that changed nothing is told by an empty range: then the event
+/// before it says what the contact was.
+async fn saved_before(app: &App, entity: EntityKey, (first, last): (u64, u64)) -> Result<Saved, Problem> {
     let node = app.node();
     let state = node.state::<Contact>(entity).await.map_err(store_problem)?;
     let mut state = state.ok_or_else(internal_error)?;
-    let events = node.events::<Contact>(entity, range, Order::Asc, 1).await.map_err(store_problem)?;
-    let event = events.into_iter().next().ok_or_else(internal_error)?;
-    let created = match event.event {
-        Event::ContactCreated { id, identifier, name } => {
-            (state.id, state.identifier, state.name) = (id, identifier, name);
-            true
+    let at = if first <= last { first } else { first - 1 };
+    let (mut told, mut upto) = (None, at);
+    loop {
+        let events = node.events::<Contact>(entity, (1, upto), Order::Desc, EVENTS_AT_ONCE).await;
+        let events = events.map_err(store_problem)?;
+        for event in events {
+            upto = event.seq - 1;
+            let name = match event.event {
+                // Who it was then stands where that life began.
+                Event::ContactCreated { id, identifier, name } => {
+                    (state.id, state.identifier) = (id, identifier);
+                    (state.name, state.updated_at) = told.unwrap_or((name, event.at));
+                    let created = first <= last && event.seq == at;
+                    return Ok(Saved { state, created, replay: true });
+                }
+                Event::ContactUpdated { name } => name,
+                _ => return Err(internal_error()),
+            };
+            told.get_or_insert((name, event.at));
         }
-        Event::ContactUpdated { name } => {
-            state.name = name;
-            false
+        if upto == 0 {
+            return Err(internal_error());
         }
-        _ => return Err(internal_error()),
-    };
-    state.updated_at = event.at;
-    Ok(Saved { state, created, replay: true })
+    }
 }

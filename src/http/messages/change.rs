@@ -25,6 +25,7 @@ use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::{problem_of, store_problem};
+use crate::json::MAX_DEPTH;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 use crate::wire::channel_message::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES};
@@ -37,7 +38,9 @@ fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edi
     let in_channel = fields.string(report, "text", text);
     let text = in_channel.or_else(|| fields.string(report, "content", text)).map(std::borrow::Cow::into_owned);
     let own = fields.optional("metadata").or_else(|| fields.optional("meta_data"));
-    let metadata = own.and_then(|value| value.free_object(report, MAX_METADATA_BYTES, MAX_METADATA_DEPTH));
+    let metadata = own.and_then(|value| {
+        value.free_object(report, MAX_METADATA_BYTES, if channel { MAX_METADATA_DEPTH } else { MAX_DEPTH })
+    });
     let tags = fields.optional("tags").and_then(|value| read_tags(&value, report));
     Edit { text, metadata, tags, seen: None }
 }
@@ -85,7 +88,7 @@ pub(in crate::http) async fn edit(
         edit.seen = Some(Box::new(found.overlay.clone()));
     }
     let found = amend(&app, &caller, found, Amendment::Edit(edit), without_key(&context)).await?.0;
-    Ok(ignoring(shown(&caller, &found), &ignored))
+    Ok(ignoring(shown(&caller, &found, app.now()), &ignored))
 }
 
 /// `DELETE /messages/{id}`: the content goes, the place stays.
@@ -130,7 +133,7 @@ pub(in crate::http) async fn acknowledge(
     let receipt = receipt.ok_or_else(internal_error)?;
     let found = find(&app, &caller, &id).await?;
     let (found, replay) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), with).await?;
-    let response = ignoring(shown(&caller, &found), &ignored);
+    let response = ignoring(shown(&caller, &found, app.now()), &ignored);
     Ok(if replay { replayed(response) } else { response })
 }
 

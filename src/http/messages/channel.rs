@@ -50,8 +50,11 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         return repeated(&accepting, &channel.id, &events);
     }
     accepting.report.refuse()?;
-    let channel =
-        find_channel(accepting.app, accepting.caller, &post.channel_id).await?.ok_or_else(channel_not_found)?;
+    let Some(channel) = find_channel(accepting.app, accepting.caller, &post.channel_id).await? else {
+        // Nothing was accepted there before, so what is wrong with the request comes first.
+        accepting.report.refuse_late()?;
+        return Err(channel_not_found());
+    };
     let entity = channel.conversation(accepting.caller.address);
     if channel.kind != ChannelKind::Human {
         return Err(kind_mismatch("/channelId", channel.kind));

@@ -46,11 +46,7 @@ const REOPENED_MAX: usize = 4;
 const STOPPING: Duration = Duration::from_secs(5);
 
 /// Accepts the message, and answers with the agent's reply or with where it will be found.
-pub(super) async fn post(
-    inbound: Inbound<'_>,
-    channel_id: &str,
-    channel: Option<Arc<Channel>>,
-) -> Result<Response, Problem> {
+pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
     let (post, mut accepting) = inbound.read(ContactPost::read, |_| None);
     accepting.report.refuse()?;
     let channel = channel.ok_or_else(channel_not_found)?;
@@ -58,7 +54,8 @@ pub(super) async fn post(
         return Err(kind_mismatch("", channel.kind));
     }
     let contact = entity_of(accepting.caller.address, &post.normalized_identifier);
-    let exchange = Exchange { accepting: &accepting, channel: &channel, contact, scope: scope(channel_id, contact) };
+    let exchange =
+        Exchange { accepting: &accepting, channel: &channel, contact, scope: scope(&channel.incarnation(), contact) };
     if let Some(response) = exchange.earlier().await? {
         return Ok(response);
     }
@@ -121,11 +118,13 @@ impl Exchange<'_> {
         let node = self.accepting.app.node();
         let state = node.state::<contact::Contact>(self.contact).await.map_err(store_problem)?;
         let Some(state) = state else { return Ok(None) };
-        let Some(open) = state.open.iter().find(|open| open.channel == self.channel.id) else { return Ok(None) };
+        let Some(open) = state.open.iter().find(|open| open.channel == self.channel.incarnation()) else {
+            return Ok(None);
+        };
         let mut earlier = open.earlier.iter();
         let mut began = open.id.at;
         for generation in (1..=open.generation).rev() {
-            let entity = contact::conversation_of(self.contact, &self.channel.id, generation);
+            let entity = contact::conversation_of(self.contact, &self.channel.incarnation(), generation);
             if let Some(events) = self.accepting.earlier_effect(entity, &self.scope).await? {
                 return self.repeat(entity, &events).await.map(Some);
             }
@@ -135,7 +134,10 @@ impl Exchange<'_> {
             }
             began = match earlier.next() {
                 Some(id) => id.at,
-                None => self.began(contact::conversation_of(self.contact, &self.channel.id, generation - 1)).await?,
+                None => {
+                    self.began(contact::conversation_of(self.contact, &self.channel.incarnation(), generation - 1))
+                        .await?
+                }
             };
         }
         Ok(None)
@@ -244,7 +246,7 @@ impl Exchange<'_> {
         let command = contact::Command::Resolve {
             identifier: identifier.to_owned(),
             name: name.cloned(),
-            channel: self.channel.id.clone(),
+            channel: self.channel.incarnation().into_owned(),
             closed,
         };
         // No key: the same person always resolves to the same contact.
@@ -306,7 +308,11 @@ impl Exchange<'_> {
             self.accepting.app.left().await;
             tokio::time::sleep(STOPPING).await;
         };
+        let at_once = !delivered.replay && deadline <= Instant::now();
         let turn = tokio::select! {
+            biased;
+            // How it stood when it was accepted, also where the agent was quicker than this answer.
+            () = std::future::ready(()), if at_once => delivered.turn,
             turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), deadline) => {
                 turn.map_err(store_problem)?
             }

@@ -16,7 +16,7 @@ use crate::http::attachments::link;
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
-use crate::http::problem::Problem;
+use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::{problem_of, store_problem};
 use crate::wire::conversation_message::view::conversation_view;
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
@@ -152,9 +152,12 @@ fn accepted(accepting: &Accepting<'_>, messages: &[Message], replay: bool) -> Re
 
 fn refused(refusal: Refusal<Conversation>, batch: bool) -> Problem {
     problem_of(refusal, |rejection| match rejection {
-        Rejection::ParentNotFound { item } if batch => {
-            let pointer = format!("/content/{item}/parent_message_id");
-            Problem::fault(pointer, "parent_not_found", "is no message of this conversation")
+        Rejection::ParentNotFound { items } if batch => {
+            let fault = |item| {
+                let pointer = format!("/content/{item}/parent_message_id");
+                Fault::new(pointer, "parent_not_found", "is no message of this conversation")
+            };
+            Problem::invalid(items.into_iter().map(fault).collect())
         }
         other => rejected(other),
     })

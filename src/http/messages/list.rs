@@ -12,6 +12,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::Uri;
 
+use super::one::at_present;
 use super::{conversation_not_found, find_channel, kind_mismatch};
 use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
@@ -35,8 +36,8 @@ const CHUNK: usize = 256;
 /// Which messages are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Filter {
-    /// Their text has this, in any case.
-    search: Option<String>,
+    /// Their text has each of these, in any case.
+    search: Vec<String>,
     sender: Option<String>,
     role: Option<String>,
     tag: Option<String>,
@@ -58,7 +59,7 @@ impl Filter {
             Some(_) => return Err(Problem::fault("?hasAttachments", "invalid_type", "must be true or false")),
         };
         Ok(Self {
-            search: text("search").map(|search| search.to_lowercase()),
+            search: terms(query.get("search").unwrap_or_default()),
             sender: text("senderId"),
             role: text("role"),
             tag: text("tag"),
@@ -69,21 +70,33 @@ impl Filter {
     fn wants(&self, message: &Message, overlay: &Overlay) -> bool {
         let content = &message.content;
         let gone = message.gone(overlay).is_some();
-        let has = |search: &String| {
-            let text = overlay.text.as_ref().or(content.text.as_ref());
-            !gone && text.is_some_and(|text| text.to_lowercase().contains(search))
+        let found = |terms: &[String]| {
+            let text = overlay.text.as_ref().or(content.text.as_ref()).filter(|_| !gone);
+            let text = text.map(|text| text.to_lowercase()).unwrap_or_default();
+            terms.iter().all(|term| text.contains(term))
         };
         let tags = overlay.tags.as_ref().or(content.tags.as_ref());
         let tagged = |tag: &String| !gone && tags.is_some_and(|tags| tags.contains(tag));
         let attached = !gone
             && (!content.attachments.is_empty()
                 || content.references.as_ref().is_some_and(|references| references.as_str() != "[]"));
-        self.search.as_ref().is_none_or(has)
+        (self.search.is_empty() || found(&self.search))
             && self.sender.as_ref().is_none_or(|sender| content.sender.id == *sender)
             && self.role.as_ref().is_none_or(|role| content.role == *role)
             && self.tag.as_ref().is_none_or(tagged)
             && self.has_attachments.is_none_or(|wanted| wanted == attached)
     }
+}
+
+/// What a search asks for: words, and phrases in quotation marks, in lower case.
+fn terms(search: &str) -> Vec<String> {
+    let lower = search.to_lowercase();
+    let parts = lower.split('"').enumerate();
+    let terms = parts.flat_map(|(i, part)| match i % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.split_whitespace().collect::<Vec<_>>().join(" ")],
+    });
+    terms.filter(|term| !term.is_empty()).collect()
 }
 
 /// One page of a conversation's messages.
@@ -178,7 +191,10 @@ async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channe
     }
     let entity = channel.conversation(caller.address);
     let page = page_of(app.node(), entity, &request, &filter).await.map_err(store_problem)?;
-    let data = page.data.iter().map(|(message, overlay)| channel_view(&channel.id, message, overlay)).collect();
+    let now = app.now();
+    let overlays: Vec<_> = page.data.iter().map(|(message, overlay)| at_present(message, overlay, now)).collect();
+    let shown = page.data.iter().zip(&overlays);
+    let data = shown.map(|((message, _), overlay)| channel_view(&channel.id, message, overlay)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, uri))
 }
 

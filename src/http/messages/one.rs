@@ -1,5 +1,9 @@
 //! Reading one message.
 
+use std::borrow::Cow;
+
+use actors::clock::Millis;
+use actors::conversation::review::standing;
 use actors::conversation::{Conversation, State as ConversationState, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::{Message, Overlay};
@@ -47,11 +51,22 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Found, 
     Ok(Found { message, overlay, conversation: state.ok_or_else(message_not_found)? })
 }
 
+/// The overlay with the review as it stands now: its time may be over before that was announced.
+pub(super) fn at_present<'a>(message: &Message, overlay: &'a Overlay, now: Millis) -> Cow<'a, Overlay> {
+    match &message.content.review {
+        Some(review) if now >= review.expires_at => {
+            let review = Some(standing(review, overlay.review.as_ref(), now));
+            Cow::Owned(Overlay { review, ..overlay.clone() })
+        }
+        Some(_) | None => Cow::Borrowed(overlay),
+    }
+}
+
 /// The message in the form of the API that it belongs to.
-pub(super) fn shown(caller: &Caller, found: &Found) -> Response {
+pub(super) fn shown(caller: &Caller, found: &Found, now: Millis) -> Response {
     let Found { message, overlay, conversation } = found;
     let mut response = match conversation.origin.human_channel() {
-        Some(channel) => json(StatusCode::OK, &channel_view(channel, message, overlay)),
+        Some(channel) => json(StatusCode::OK, &channel_view(channel, message, &at_present(message, overlay, now))),
         None => json(StatusCode::OK, &conversation_view(&caller.workspace, message, overlay)),
     };
     if let Ok(etag) = HeaderValue::try_from(etag(message, overlay)) {
@@ -66,7 +81,7 @@ pub(in crate::http) async fn get(
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    Ok(shown(&caller, &find(&app, &caller, &id).await?))
+    Ok(shown(&caller, &find(&app, &caller, &id).await?, app.now()))
 }
 
 /// Revisions of one message that are followed; a longer chain is shown from its middle.
@@ -86,7 +101,10 @@ pub(in crate::http) async fn iterations(
     let channel = chain.first().and_then(|found| found.conversation.origin.human_channel()).map(str::to_owned);
     let Page { data, next } = page_of(chain, &request);
     if let Some(channel) = channel {
-        let data = data.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
+        let now = app.now();
+        let overlays: Vec<_> = data.iter().map(|found| at_present(&found.message, &found.overlay, now)).collect();
+        let shown = data.iter().zip(&overlays);
+        let data = shown.map(|(found, overlay)| channel_view(&channel, &found.message, overlay)).collect();
         return Ok(Page { data, next }.into_response(&list, &context.uri));
     }
     let workspace = &caller.workspace;

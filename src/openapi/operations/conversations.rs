@@ -10,7 +10,7 @@ use super::{LOOK, READ, WRITE, id};
 const DATA: &[&str] = &["too_short", "too_long", "too_large", "too_deep"];
 
 pub(super) fn operations() -> Vec<Op> {
-    vec![open(), list(), get(), change(), start_turn(), get_turn(), cancel_turn(), get_usage()]
+    vec![open(), list(), get(), change(), fork(), start_turn(), get_turn(), cancel_turn(), get_usage()]
 }
 
 fn open() -> Op {
@@ -19,7 +19,7 @@ fn open() -> Op {
         .keyed()
         .body(named("ConversationNew"), "What is known of it.", &[examples::CONVERSATION])
         .answers(201, "It was opened.", named("Conversation"), &[])
-        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["ETag", "Location", "Idempotent-Replayed", "X-Ignored-Fields"])
         .refused(400, DATA)
 }
 
@@ -44,11 +44,13 @@ fn get() -> Op {
     Op::new(Get, "/api/v1/conversations/{id}", named_so, "Conversations", READ, "A conversation as it is now.")
         .path("id", "The conversation.", id())
         .answers(200, "The conversation.", named("Conversation"), &[])
+        .with_headers(&["ETag"])
         .refused(404, &["conversation_not_found"])
 }
 
 fn change() -> Op {
-    let about = "What is given changes. A closed conversation takes no messages.";
+    let about = "What is given changes. A closed conversation takes no messages. With `If-Match` only where it still is as \
+                 the tag says; messages do not change that tag.";
     Op::new(
         Patch,
         "/api/v1/conversations/{id}",
@@ -58,15 +60,36 @@ fn change() -> Op {
         about,
     )
     .path("id", "The conversation.", id())
+    .shared("IfMatch")
     .body(named("ConversationChange"), "What is to change.", &[examples::CLOSE])
     .answers(200, "The conversation as it is now.", named("Conversation"), &[])
-    .with_headers(&["X-Ignored-Fields"])
+    .with_headers(&["ETag", "X-Ignored-Fields"])
     .refused(400, DATA)
-    .refused(400, &["invalid_enum"])
+    .refused(400, &["invalid_enum", "invalid_header"])
     .refused(404, &["conversation_not_found"])
     .refused(409, &["conversation_erased"])
+    .refused(412, &["precondition_failed"])
     .refused(429, &["conversation_backlog"])
     .refused(503, &["outcome_unknown"])
+}
+
+fn fork() -> Op {
+    let about = "A new, open conversation that begins with copies of the messages of this one, up to and with `atMessageId`, or \
+                 all of them; in their order, as they are now, with their times and with their parents among the copies. \
+                 What was deleted is left out. Reviews and webhooks stay with the originals.";
+    let named_so = ("forkConversation", "Copy a conversation");
+    Op::new(Post, "/api/v1/conversations/{id}/fork", named_so, "Conversations", WRITE, about)
+        .path("id", "The conversation.", id())
+        .keyed()
+        .body(named("Fork"), "Where it ends; may be left out.", &[examples::FORK])
+        .answers(201, "The copy is complete.", named("Conversation"), &[])
+        .with_headers(&["ETag", "Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .answers(202, "A long conversation is still being copied, and will be.", named("Conversation"), &[])
+        .with_headers(&["ETag", "Location", "X-Ignored-Fields"])
+        .refused(400, &["message_not_found", "too_short", "too_long"])
+        .refused(404, &["conversation_not_found"])
+        .refused(409, &["conversation_erased"])
+        .refused(429, &["conversation_backlog"])
 }
 
 fn start_turn() -> Op {

@@ -139,6 +139,7 @@ fn send_to_channel() -> Op {
             "channel_disabled",
             "channel_has_no_agent",
             "conversation_closed",
+            "conversation_erased",
             "turn_in_progress",
             "too_many_channels",
             "attachment_already_linked",
@@ -171,7 +172,7 @@ fn send_to_conversation() -> Op {
 
 /// What narrows a list of messages.
 fn filtered(op: Op) -> Op {
-    op.query("search", "Their text has this, in any case.", text(""))
+    op.query("search", "Their text has each of these words, and each phrase in quotation marks, in any case.", text(""))
         .query("senderId", "They are from this sender.", text(""))
         .query("role", "They have this role.", text(""))
         .query("tag", "They have this tag.", text(""))

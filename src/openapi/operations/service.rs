@@ -11,10 +11,10 @@ pub(super) fn operations() -> Vec<Op> {
         Op::public(
             "/readyz",
             ("getReadiness", "Whether it takes requests"),
-            "Refuses from the moment the process begins to stop.",
+            "Refuses from the moment the process begins to stop, and while its store cannot be reached.",
         )
         .answers(200, "It takes requests.", named("Status"), &[])
-        .refused(503, &["stopping"]),
+        .refused(503, &["stopping", "store_unavailable"]),
         Op::public("/openapi.json", ("getOpenApi", "This document"), "OpenAPI 3.1, generated from the code.")
             .answers(200, "The document.", free("An OpenAPI document.").into(), &[])
             .with_headers(&["ETag", "Cache-Control"])

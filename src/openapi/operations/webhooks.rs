@@ -86,8 +86,9 @@ fn retry(tag: &'static str) -> Op {
     let path = "/api/v1/webhook-deliveries/{id}/retry";
     Op::new(Post, path, ("retryWebhookDelivery", "Try a delivery now"), tag, ADMIN, about)
         .path("id", "The delivery.", id())
+        .keyed()
         .empty_body()
         .answers(202, "The delivery, pending again.", named("WebhookDelivery"), &[])
-        .with_headers(&["X-Ignored-Fields"])
+        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
         .refused(404, &["delivery_not_found"])
 }

@@ -124,7 +124,7 @@ fn entry() -> RefOr<Schema> {
         .may("arguments", free("What it is given.").nullable())
         .done();
     Members::new("One line of a script. `reply` or `toolCall` must be given.")
-        .must("match", text("Stands in the text, in any case.").least(1).longest(1_000))
+        .must("match", text("Stands in the text, in any case; an empty one stands in every text.").longest(1_000))
         .may("reply", list("The answer, one message each.", text("").least(1).longest(64 * 1024)).longest(20))
         .may("toolCall", call)
         .done()

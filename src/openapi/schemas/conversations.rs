@@ -22,6 +22,12 @@ pub(super) fn schemas() -> Vec<Component> {
                 .may("status", word("Open or closed.", &["open", "closed"]).nullable())
                 .done(),
         ),
+        (
+            "Fork",
+            Members::new("Where a copy ends.")
+                .may("atMessageId", text("The last message that is copied; default the newest.").least(1).longest(255))
+                .done(),
+        ),
         ("Conversation", conversation()),
         ("ConversationPage", page("A page of conversations.", named("Conversation"))),
         ("ContactNew", contact_new()),
@@ -69,6 +75,7 @@ fn conversation() -> RefOr<Schema> {
         .must("updatedAt", time("When it last changed."))
         .must("lastMessageAt", time("When its newest message was accepted.").nullable())
         .must("messageCount", integer("Messages in it.", 0, None))
+        .must("forkedFrom", made_id("The conversation that it began as a copy of.", "conv_", 26).nullable())
         .done()
 }
 

@@ -4,7 +4,7 @@
 //! many tests share. While one of them works, the clock of a test that paused it stands still, so that a disk or a
 //! network takes no time, as memory does.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -14,7 +14,8 @@ use actors::id::{Address, EntityKey};
 use actors::store::inventory::Inventory;
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError, Table, View,
+    Beat, Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, NodeId, Order, Row, Store,
+    StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -67,6 +68,8 @@ struct Apart {
     salt: [u8; 10],
     /// Whose alarms are this test's: the due index is everybody's.
     known: Arc<Mutex<HashSet<EntityKey>>>,
+    /// What this test's servers say of themselves; `None`: each is told that it is alone.
+    beats: Option<Arc<Mutex<BTreeMap<NodeId, u64>>>>,
 }
 
 impl Apart {
@@ -75,7 +78,7 @@ impl Apart {
         let mut salt = [0; 10];
         salt[..8].copy_from_slice(&random());
         salt[8..].copy_from_slice(&random()[..2]);
-        Self { salt, known: Arc::default() }
+        Self { salt, known: Arc::default(), beats: None }
     }
 
     /// There and back: it is its own inverse.
@@ -94,6 +97,18 @@ impl TestStore {
     /// An empty store of the kind that this run is about.
     pub(crate) async fn new() -> Self {
         Self::of(Kind::chosen()).await
+    }
+
+    /// An empty store for several servers that know of each other. The embedded one is never such.
+    pub(crate) async fn shared() -> Self {
+        match Kind::chosen() {
+            Kind::Memory | Kind::Embedded => Self::from(MemoryStore::default().shared()),
+            Kind::Cql => {
+                let mut store = Self::cql().await;
+                let apart = store.apart.take();
+                Self { apart: apart.map(|apart| Apart { beats: Some(Arc::default()), ..apart }), ..store }
+            }
+        }
     }
 
     /// An empty store of this kind.
@@ -308,6 +323,27 @@ impl Store for TestStore {
 
     fn is_shared(&self) -> bool {
         self.inner.is_shared()
+    }
+
+    fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+        let Some(apart) = &self.apart else { return self.with(move |store| async move { store.beat(me).await }) };
+        let beats = apart.beats.as_ref().map_or_else(
+            || vec![me],
+            |beats| {
+                let mut beats = beats.lock().unwrap();
+                beats.insert(me.node, me.count);
+                beats.iter().map(|(node, count)| Beat { node: *node, count: *count }).collect()
+            },
+        );
+        Box::pin(async move { Ok(beats) })
+    }
+
+    fn leave(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        let Some(apart) = &self.apart else { return self.with(move |store| async move { store.leave(node).await }) };
+        if let Some(beats) = &apart.beats {
+            beats.lock().unwrap().remove(&node);
+        }
+        Box::pin(async { Ok(()) })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

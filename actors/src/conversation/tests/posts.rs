@@ -47,7 +47,7 @@ fn an_item_answers_an_earlier_item_or_a_message_of_the_conversation_only() {
             };
             assert_eq!(messages[1].parent, Some(expected));
         } else {
-            assert_eq!(reply, Err(Rejection::ParentNotFound { item: 1 }), "{parent:?}");
+            assert_eq!(reply, Err(Rejection::ParentNotFound { items: vec![1] }), "{parent:?}");
             assert_eq!(sim.seq, before, "all or none");
         }
     }
@@ -57,7 +57,7 @@ fn an_item_answers_an_earlier_item_or_a_message_of_the_conversation_only() {
 fn a_parent_in_a_conversation_that_does_not_exist_is_not_found() {
     let parent = Some(Parent::Message(MessageId::new(NOW, entity().id, 2)));
     let reply = nothing().run(&post(vec![NewMessage { parent, ..say(content("x")) }]));
-    assert_eq!(reply, Err(Rejection::ParentNotFound { item: 0 }));
+    assert_eq!(reply, Err(Rejection::ParentNotFound { items: vec![0] }));
 }
 
 fn revise(id: MessageId) -> NewMessage {

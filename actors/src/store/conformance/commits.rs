@@ -93,6 +93,7 @@ pub async fn a_conflict_leaves_nothing_behind<S: Store>(place: &Place<S>) {
     loser.views = vec![entry(View(1), "entry", Some("lost"))];
     loser.state = Some(bytes("lost"));
     loser.alarm = Some(AlarmChange { previous: None, next: Some(Millis(77)) });
+    loser.redactions = vec![Redaction { seq: 1, payload: bytes("lost") }];
     assert_eq!(place.commit(loser).await.expect("a commit"), Outcome::Conflict);
     assert_eq!(place.load(entity).await, before);
     assert_eq!(place.store.find_key(entity, key(9)).await.expect("a read"), None);

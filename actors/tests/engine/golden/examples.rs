@@ -61,6 +61,14 @@ pub(super) fn turn(number: u64) -> Turn {
     }
 }
 
+pub(super) fn forked() -> Forked {
+    Forked { source: conversation(), upto: 300 }
+}
+
+pub(super) fn fork() -> Fork {
+    Fork { of: forked(), next: Some(129), copied: 70, at: AT, look_at: AT.plus(10_000), put_off: 2 }
+}
+
 pub(super) fn details() -> Details {
     Details { title: Some(text("a title")), summary: Some(text("a summary")), metadata: Some(json("{\"a\":1.50}")) }
 }
@@ -157,7 +165,8 @@ pub(super) fn subject() -> memories::Subject {
 
 pub(super) fn memory() -> memories::Memory {
     let id = MemoryId::new(AT, address(), 3);
-    memories::Memory { id, text: text("I like tea"), source: Some(message(2)), updated_at: Some(AT), slot: [5; 16] }
+    let (source, first) = (Some(message(2)), Some(message(1)));
+    memories::Memory { id, text: text("I like tea"), source, updated_at: Some(AT), slot: [5; 16], first }
 }
 
 pub(super) fn remembering() -> Remembering {

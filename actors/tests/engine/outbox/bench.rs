@@ -31,6 +31,8 @@ pub(crate) const TWO: &str = "https://example.com/2";
 pub(crate) enum Mood {
     Answer(u16),
     AskForTime(u64),
+    /// Takes it after so many milliseconds.
+    Slow(u64),
     Hang,
     Refuse,
 }
@@ -50,8 +52,10 @@ impl Arrived {
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        let Happened::Conversation(record) = &self.parcel.event;
-        record.event.name().unwrap()
+        match &self.parcel.event {
+            Happened::Conversation(record) => record.event.name().unwrap(),
+            Happened::Contact { record, .. } => record.event.name().unwrap(),
+        }
     }
 }
 
@@ -96,6 +100,10 @@ impl Deliverer for Way {
                 Mood::AskForTime(millis) => {
                     Receipt { status: Some(503), retry_after_millis: Some(millis), ..Receipt::default() }
                 }
+                Mood::Slow(millis) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+                    Receipt { status: Some(200), ..Receipt::default() }
+                }
                 Mood::Hang => std::future::pending().await,
                 Mood::Refuse => Receipt { error: Some("refused".to_owned()), ..Receipt::default() },
             };
@@ -119,6 +127,12 @@ impl<S: Store> Bench<S> {
         let clock = TokioClock::start();
         let sink = Arc::new(Sink { clock: Arc::clone(&clock), moods: Mutex::default(), arrived: Mutex::default() });
         let store = Arc::new(store);
+        Self { node: start(&store, &clock, &sink), sink, store, clock }
+    }
+
+    /// Another process on the same store, beside this one.
+    pub(crate) fn beside(&self) -> Self {
+        let (sink, store, clock) = (Arc::clone(&self.sink), Arc::clone(&self.store), Arc::clone(&self.clock));
         Self { node: start(&store, &clock, &sink), sink, store, clock }
     }
 

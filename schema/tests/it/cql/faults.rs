@@ -172,6 +172,23 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_response_rules(Some(answers));
     }
 
+    /// As if the process died right after its next commit: nothing but that and `before` other statements arrives.
+    pub(super) fn die_after_a_commit(&mut self, before: usize) {
+        let statements = Condition::RequestOpcode(RequestOpcode::Execute);
+        let later = statements.and(Condition::not(Condition::TrueForLimitedTimes(before)));
+        let lost = RequestReaction::forge_with_error(DbError::Overloaded);
+        self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(later, lost)]));
+    }
+
+    /// From now on every commit takes a while.
+    pub(super) fn slow_commits(&mut self) {
+        let slow = RequestRule(Condition::RequestOpcode(RequestOpcode::Batch), RequestReaction::delay(Self::WHILE));
+        self.proxy.running_nodes[0].change_request_rules(Some(vec![slow]));
+    }
+
+    /// Shorter than the store waits for an answer.
+    const WHILE: Duration = Duration::from_millis(1_500);
+
     /// From now on no faults.
     pub(super) fn end(&mut self) {
         self.proxy.turn_off_rules();

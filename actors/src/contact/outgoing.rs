@@ -1,0 +1,116 @@
+//! What of a contact is sent to receivers. Nobody but the workspace's endpoints can want it: a contact belongs to no
+//! channel.
+
+use std::sync::Arc;
+
+use super::{Command, Contact, Event, Reply, State};
+use crate::directory::Directory;
+use crate::id::{ContactId, EntityKey};
+use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
+use crate::node::Node;
+use crate::outbox::receivers::{Hooks, Subject};
+use crate::outbox::state::{self, Log, Outbox, Settlement};
+use crate::outbox::{Happened, Place, Sending, Sends};
+use crate::store::{Order, StoreError};
+
+/// Events looked at together, backwards, for the beginning of a life.
+const PAGE: usize = 64;
+
+/// Adds to a change what has its events sent, where somebody wants them; as a conversation does.
+pub(super) fn marked(
+    state: Option<&State>,
+    mut change: Change<Contact>,
+    moment: &Moment,
+    found: &Found,
+) -> Change<Contact> {
+    let outbox = state.and_then(|state| state.outbox.as_ref());
+    let is_wanted = |event: &Event| event.name().is_some_and(|name| found.listeners().want(name, None));
+    if change.events.iter().any(is_wanted)
+        && let Some((outbox, entry)) = state::opened(moment.entity, outbox, moment.next_seq, moment.now)
+    {
+        change.events.push(Event::OutboxMoved { outbox: Some(outbox) });
+        change.views.push(entry);
+    }
+    change
+}
+
+/// Notes what is known of the sending of its events.
+pub(super) fn noted(
+    state: &State,
+    sending: &Sending,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Contact>, Missing> {
+    let written = sending.written(&Contact::log(moment.entity, state), state.outbox.as_ref(), moment, found)?;
+    let reply = written.again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)));
+    let events: Vec<Event> = written.outbox.map(|outbox| Event::OutboxMoved { outbox }).into_iter().collect();
+    if events.is_empty() && written.rows.is_empty() && written.views.is_empty() {
+        return Ok(Decision::Answer(reply));
+    }
+    let change = Change::new(events, reply);
+    Ok(Decision::Change(Change { rows: written.rows, views: written.views, ..change }))
+}
+
+/// Rings for the courier where there is something new to send.
+pub(super) fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
+    let is_open = state.outbox.as_ref().is_some_and(|outbox| outbox.from.is_some());
+    if is_open && records.iter().any(|record| Contact::is_event(&record.event)) {
+        node.outbox.ring::<Contact>(node, entity, state, None);
+    }
+}
+
+/// The contact that an event is about: several may have lived at one address, one after the other.
+async fn whose(node: &Node, entity: EntityKey, record: &Record<Event>) -> Result<ContactId, StoreError> {
+    if let Event::ContactCreated { id, .. } = record.event {
+        return Ok(id);
+    }
+    let mut upto = record.seq.saturating_sub(1);
+    while upto > 0 {
+        let before = node.events::<Contact>(entity, (1, upto), Order::Desc, PAGE).await?;
+        let created = before.iter().find_map(|record| match record.event {
+            Event::ContactCreated { id, .. } => Some(id),
+            _ => None,
+        });
+        match (created, before.last()) {
+            (Some(id), _) => return Ok(id),
+            (None, Some(last)) => upto = last.seq.saturating_sub(1),
+            (None, None) => break,
+        }
+    }
+    Err(StoreError::Corrupt("a contact's log does not say how it began".to_owned()))
+}
+
+impl Sends for Contact {
+    fn directory(node: &Node) -> &Directory<Self> {
+        &node.contacts
+    }
+
+    fn outbox(state: &State) -> Option<&Outbox> {
+        state.outbox.as_ref()
+    }
+
+    fn log(entity: EntityKey, state: &State) -> Log {
+        Log { entity, began: state.id.at, last_seq: state.last_seq.unwrap_or_default() }
+    }
+
+    fn place(state: &State) -> Place {
+        Place { channel: None, is_human: false, path: format!("contacts/{}", state.id).into() }
+    }
+
+    fn subject(record: &Record<Event>) -> Option<Subject> {
+        Some(Subject { event: record.event.name()?, at: record.at, message: None, is_outcome: false })
+    }
+
+    fn hooks(_: &Record<Event>) -> Option<Hooks> {
+        None
+    }
+
+    async fn happened(node: &Node, entity: EntityKey, record: Arc<Record<Event>>) -> Result<Happened, StoreError> {
+        let contact = whose(node, entity, &record).await?;
+        Ok(Happened::Contact { record, contact })
+    }
+
+    fn settle(settlement: Settlement) -> Command {
+        Command::Outbox(Sending::Settle(settlement))
+    }
+}

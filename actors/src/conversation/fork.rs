@@ -1,0 +1,193 @@
+//! A conversation that begins as a copy of another one: how far it has come. Who copies stands in [`fork`](crate::fork).
+//!
+//! The copies are messages of their own, in the order of the originals and with their parents among them. While they are
+//! being made nothing else is said here, so what is said afterwards comes after all of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+
+use super::post::{begin, id_key, parse_id_key};
+use super::{Accepted, Conversation, Event, Opening, Rejection, Reply, State, attach, number_key};
+use crate::clock::Millis;
+use crate::id::{ConversationId, MessageId};
+use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::message::{Content, Message};
+use crate::store::{RowWrite, Table};
+
+/// Where the copy of a message stands, by the sequence of the original.
+pub const COPIES: Table = Table(16);
+
+/// After which somebody looks whether copying is still under way.
+const LOOK_AFTER_MILLIS: u64 = 10_000;
+/// The longest that is waited between two looks.
+const LOOK_AFTER_MAX_MILLIS: u64 = 600_000;
+
+/// What is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Forked {
+    /// Of which conversation.
+    #[n(0)]
+    pub source: ConversationId,
+    /// Up to which event of it.
+    #[n(1)]
+    pub upto: u64,
+}
+
+/// How far the copying has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Fork {
+    /// What is copied.
+    #[n(0)]
+    pub of: Forked,
+    /// The first event of the source that was not looked at; `None`: all were.
+    #[n(1)]
+    pub next: Option<u64>,
+    /// How many messages were copied.
+    #[n(2)]
+    pub copied: u64,
+    /// When it came so far.
+    #[n(3)]
+    pub at: Millis,
+    /// When somebody looks whether it goes on.
+    #[n(4)]
+    pub look_at: Millis,
+    /// How often somebody had to since it last did.
+    #[n(5)]
+    pub put_off: u32,
+}
+
+impl Fork {
+    pub(super) fn begun(of: Forked, at: Millis) -> Self {
+        let next = Some(1).filter(|_| of.upto > 0);
+        Self { of, next, copied: 0, at, look_at: at.plus(LOOK_AFTER_MILLIS), put_off: 0 }
+    }
+
+    /// When the alarm is needed.
+    pub(super) fn alarm(&self) -> Option<Millis> {
+        self.next.map(|_| self.look_at)
+    }
+}
+
+/// A message of the source, to be copied.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// Its sequence there.
+    pub number: u64,
+    /// That of its parent.
+    pub parent: Option<u64>,
+    /// What the copy says; `None`: it says nothing any more and is passed over.
+    pub content: Option<Arc<Content>>,
+}
+
+/// The next piece.
+#[derive(Clone, Debug)]
+pub struct Copying {
+    /// The first event of the source that this is about.
+    pub from: u64,
+    /// The first one behind it; `None`: there is none.
+    pub next: Option<u64>,
+    /// The messages among them.
+    pub originals: Vec<Original>,
+}
+
+/// Begins a copy; one that exists is answered as it stands.
+pub(super) fn open(
+    state: Option<&State>,
+    opening: &Opening,
+    of: Forked,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Missing> {
+    if let Some(state) = state {
+        let details = super::Details::stored(found)?;
+        return Ok(Decision::Answer(Reply::Conversation(Box::new(state.clone()), details)));
+    }
+    let (event, rows, views) = begin(opening, Some(of));
+    let record = crate::machine::Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
+    let Some(state) = super::begun(&record) else { return Ok(Decision::Reject(Rejection::NotFound)) };
+    let reply = Reply::Conversation(Box::new(state), opening.details.clone());
+    Ok(Decision::Change(Change { rows, views, ..Change::new(vec![event], reply) }))
+}
+
+impl Copying {
+    /// Where the copies of parents stand that were made before.
+    pub(super) fn needs(&self) -> Vec<Need> {
+        let parents = self.originals.iter().filter_map(|original| original.parent);
+        parents.filter(|parent| *parent < self.from).map(|parent| Need::Row(COPIES, number_key(parent))).collect()
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.originals.iter().map(|original| original.content.as_ref().map_or(100, |content| content.weight())).sum()
+    }
+
+    /// Appends the copies, unless somebody else has.
+    pub(super) fn decide(
+        &self,
+        state: &State,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Conversation>, Missing> {
+        let Some(fork) = state.fork.filter(|fork| fork.next == Some(self.from)) else {
+            return Ok(Decision::Reject(Rejection::Changed));
+        };
+        if state.erasure.is_some() {
+            return Ok(Decision::Reject(Rejection::Erased));
+        }
+        let mut change = Change::new(Vec::new(), Reply::Nothing);
+        let mut copies: HashMap<u64, MessageId> = HashMap::new();
+        let mut copied = 0;
+        for original in &self.originals {
+            let parent = match original.parent {
+                None => None,
+                Some(parent) if parent >= self.from => copies.get(&parent).copied(),
+                Some(parent) => found.row(COPIES, number_key(parent))?.and_then(|key| parse_id_key(key)),
+            };
+            // What answers a message that is passed over answers what that one did.
+            let place = match &original.content {
+                None => parent,
+                Some(content) => {
+                    let id = MessageId::new(moment.now, state.id.address, moment.next_seq + copied);
+                    copied += 1;
+                    let message = Message {
+                        id,
+                        conversation: state.id,
+                        owner: state.owner.clone(),
+                        parent,
+                        turn: None,
+                        content: Arc::clone(content),
+                    };
+                    change.rows.extend(attach::rows(&message).into_iter().filter(|row| row.table == attach::MENTIONED));
+                    change.events.push(Event::MessageCreated(Accepted {
+                        conversation: state.id,
+                        content: message.content,
+                        parent,
+                        owner: message.owner,
+                        turn: None,
+                    }));
+                    Some(id)
+                }
+            };
+            if let Some(place) = place {
+                copies.insert(original.number, place);
+                let key = number_key(original.number);
+                change.rows.push(RowWrite { table: COPIES, key, value: Some(id_key(place)) });
+            }
+        }
+        let (at, look_at) = (moment.now, moment.now.plus(LOOK_AFTER_MILLIS));
+        let copied = fork.copied + copied;
+        change.events.push(Event::ForkMoved(Fork { next: self.next, copied, at, look_at, put_off: 0, ..fork }));
+        Ok(Decision::Change(change))
+    }
+}
+
+/// The time to look has come: it is begun again, and looked after later.
+pub(super) fn look_again(state: &State, moment: &Moment, events: &mut Vec<Event>) {
+    let Some(fork) = state.fork.filter(|fork| fork.next.is_some() && fork.look_at <= moment.now) else { return };
+    if state.erasure.is_some() {
+        return events.push(Event::ForkMoved(Fork { next: None, ..fork }));
+    }
+    let after = (LOOK_AFTER_MILLIS << fork.put_off.min(16)).min(LOOK_AFTER_MAX_MILLIS);
+    events.push(Event::ForkMoved(Fork { look_at: moment.now.plus(after), put_off: fork.put_off + 1, ..fork }));
+}

@@ -1,0 +1,131 @@
+//! Copying a conversation: everything that stands outside of the copy's own entity.
+//!
+//! Each step is a commit of the copy that says how far it has come, so whoever comes after a process that ended goes on
+//! there, and two who do it at once do no harm. A copy is a snapshot: a message that is edited or deleted while it is
+//! being made is copied as it is found.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::attachment;
+use crate::conversation::fork::{Copying, Fork, Original};
+use crate::conversation::{self, Conversation, message_of};
+use crate::directory::{Circumstances, Refusal};
+use crate::id::{AttachmentId, EntityKey};
+use crate::insist::{NoAnswer, insist};
+use crate::limits;
+use crate::message::{Content, Message, Overlay};
+use crate::node::Node;
+use crate::store::{Order, StoreError};
+
+/// Events of the source that one step looks at.
+const STEP: u64 = 128;
+
+/// Why copying stopped; it is resumed later.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The store could not be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The copy did not answer.
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    /// The copy, or a file of it, did not do its part.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Goes on with a copy, in a task of its own.
+pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let copying = node.stopping.run_until_cancelled(run(&node, entity)).await;
+        if let Some(Err(error)) = copying {
+            tracing::warn!(?entity, %error, "a conversation could not be copied to its end; it is tried again");
+        }
+    });
+}
+
+/// Copies what is left to be copied; where there is nothing, or it was erased, it is done.
+///
+/// # Errors
+///
+/// What stopped it. The copy's alarm has it resumed.
+pub async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
+    loop {
+        let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
+        let Some(fork) = state.fork.filter(|_| state.erasure.is_none()) else { return Ok(()) };
+        let Some(from) = fork.next else { return Ok(()) };
+        let copying = piece(node, entity, &fork, from).await?;
+        let files = copying.originals.iter().filter_map(|original| original.content.as_ref());
+        let files: Vec<AttachmentId> = files.flat_map(|content| content.mentions.iter().flatten().copied()).collect();
+        for file in files {
+            mention(node, entity, file).await?;
+        }
+        match insist(node, &node.conversations, entity, conversation::Command::Copy(copying)).await? {
+            // Somebody else is at it too, and came first.
+            Ok(_) | Err(conversation::Rejection::Changed) => {}
+            Err(conversation::Rejection::Erased) => return Ok(()),
+            Err(rejection) => return Err(Stopped::Refused(format!("{rejection:?}"))),
+        }
+    }
+}
+
+/// The next messages of the source, as they are now.
+async fn piece(node: &Node, entity: EntityKey, fork: &Fork, from: u64) -> Result<Copying, Stopped> {
+    let source = EntityKey::conversation(entity.workspace, fork.of.source.address);
+    let upto = fork.of.upto.min(from + STEP - 1);
+    let events = node.events::<Conversation>(source, (from, upto), Order::Asc, limit(upto - from + 1)).await?;
+    let overlays: HashMap<u64, Overlay> = node.overlays(source, (from, upto)).await?.into_iter().collect();
+    let mut originals = Vec::new();
+    let mut bytes = 0;
+    let mut next = Some(upto + 1).filter(|next| *next <= fork.of.upto);
+    for event in &events {
+        let Some(message) = message_of(event) else { continue };
+        let overlay = overlays.get(&event.seq).cloned().unwrap_or_default();
+        let content = copy(&message, &overlay);
+        bytes += content.as_ref().map_or(0, Content::weight);
+        if bytes > limits::BATCH_BYTES && !originals.is_empty() {
+            next = Some(event.seq);
+            break;
+        }
+        let parent = message.parent.map(|parent| parent.number);
+        originals.push(Original { number: event.seq, parent, content: content.map(Arc::new) });
+    }
+    Ok(Copying { from, next, originals })
+}
+
+fn limit(events: u64) -> usize {
+    usize::try_from(events).unwrap_or(usize::MAX)
+}
+
+/// What the copy of a message says: the same as the message now, at its time. What a message asks for or sets going is
+/// not said again: reviews, webhooks, memories.
+fn copy(message: &Message, overlay: &Overlay) -> Option<Content> {
+    if message.gone(overlay).is_some() {
+        return None;
+    }
+    let content = message.content.as_ref().clone();
+    Some(Content {
+        text: overlay.text.clone().or(content.text),
+        metadata: overlay.metadata.clone().or(content.metadata),
+        tags: overlay.tags.clone().or(content.tags),
+        sent_at: Some(content.sent_at.unwrap_or(message.id.at)),
+        review: None,
+        webhook_url: None,
+        iteration_of: None,
+        memories: false,
+        ..content
+    })
+}
+
+/// Keeps a file as long as the copy mentions it.
+async fn mention(node: &Arc<Node>, conversation: EntityKey, file: AttachmentId) -> Result<(), Stopped> {
+    let entity = EntityKey::attachment(conversation.workspace, file.address);
+    let command = attachment::Command::Mention(conversation.id);
+    match node.attachment(entity, command, Circumstances::default()).await {
+        // One that has gone is named by the original too.
+        Ok(_) | Err(Refusal::Rejected(_)) => Ok(()),
+        Err(refusal) => Err(Stopped::Refused(refusal.to_string())),
+    }
+}

@@ -1,0 +1,138 @@
+//! How well memories are found: questions about dialogues, and whether the memory that answers each is among the first
+//! five. Prints its figures; `cargo test -p actors --test engine recall -- --nocapture` shows them.
+//!
+//! The vectors are those of a real model (all-MiniLM-L6-v2), computed once and kept beside the dialogues with eight bits a
+//! number, so that a run needs no model and gives the same figures everywhere.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actors::conversation::{Command, Details, Opening, Origin, Post};
+use actors::directory::Circumstances;
+use actors::id::{Address, ContactId, ConversationId, EntityKey};
+use actors::memories::recall::{Embeddings, all, search};
+use actors::memories::{Subject, extract};
+use actors::message::{Content, NewMessage};
+use actors::node::Node;
+use actors::ports::Ports;
+use actors::store::memory::MemoryStore;
+use futures_util::future::BoxFuture;
+
+use crate::support::*;
+
+const DIALOGUES: &str = include_str!("../recall/dialogues.txt");
+const VECTORS: &str = include_str!("../recall/vectors.txt");
+/// Memories that are looked at for an answer.
+const AT: usize = 5;
+
+#[derive(Default)]
+struct Person {
+    said: Vec<&'static str>,
+    /// Questions, each with the memory that answers it.
+    asked: Vec<(&'static str, &'static str)>,
+}
+
+fn people() -> Vec<Person> {
+    let mut people: Vec<Person> = Vec::new();
+    for line in DIALOGUES.lines() {
+        match line.split_once(' ') {
+            Some(("person", _)) => people.push(Person::default()),
+            Some(("said", text)) => people.last_mut().unwrap().said.push(text),
+            Some(("ask", text)) => people.last_mut().unwrap().asked.push(text.split_once(" => ").unwrap()),
+            _ => {}
+        }
+    }
+    people
+}
+
+/// Vectors that were computed before.
+struct Recorded(HashMap<&'static str, Vec<f32>>);
+
+impl Recorded {
+    fn read() -> Self {
+        let number = |hex: &str| f32::from(u8::from_str_radix(hex, 16).unwrap()) - 128.0;
+        let vector = |hex: &str| (0..hex.len()).step_by(2).map(|at| number(&hex[at..at + 2])).collect();
+        Self(VECTORS.lines().filter_map(|line| line.split_once('\t')).map(|(text, hex)| (text, vector(hex))).collect())
+    }
+}
+
+impl Embeddings for Recorded {
+    fn model(&self) -> &'static str {
+        "all-MiniLM-L6-v2"
+    }
+
+    fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, String>> {
+        let vector = |text: &String| self.0.get(text.as_str()).cloned().ok_or_else(|| format!("no vector of {text:?}"));
+        let vectors = texts.iter().map(vector).collect();
+        Box::pin(async move { vectors })
+    }
+}
+
+/// The memories of a person who has said this, in conversations as they are.
+async fn told(node: &Arc<Node>, n: usize, person: &Person) -> (Subject, EntityKey) {
+    let contact = ContactId::new(NOW, Address([u8::try_from(n).unwrap(); 10]));
+    let e = entity(u8::try_from(n).unwrap());
+    let origin = Origin::Api { channel: "shop".to_owned(), contact, agent: "bot".to_owned() };
+    let opening = Opening { id: ConversationId::new(NOW, e.id), origin, owner: None, details: Details::default() };
+    let message = |text: &&str| {
+        let content = Arc::new(Content { memories: true, ..content(text) });
+        NewMessage { content, parent: None, review_millis: None }
+    };
+    let messages = person.said.iter().map(message).collect();
+    let post = Post { opening: Some(opening), expected: None, messages, turn: None };
+    node.conversation(e, Command::Post(post), Circumstances::default()).await.unwrap();
+    settle().await;
+    let subject = Subject::Contact(contact);
+    let entity = subject.entity(WORKSPACE);
+    (subject, entity)
+}
+
+/// Of the questions, how many are answered by the first memory and by one of the first five.
+async fn hits(ports: Ports) -> (usize, usize, usize) {
+    let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), ports);
+    let (mut first, mut within, mut asked) = (0, 0, 0);
+    for (n, person) in people().iter().enumerate() {
+        let (subject, entity) = told(&node, n, person).await;
+        let known = all(&node, entity, &subject).await.unwrap();
+        // Until every vector is learned: each question has some of those that are missed learned.
+        for _ in 0..4 {
+            search(&node, entity, &subject, person.asked[0].0, AT).await.unwrap();
+            settle().await;
+        }
+        for (question, answer) in &person.asked {
+            assert!(known.iter().any(|memory| memory.text == *answer), "{answer:?} is remembered");
+            let found = search(&node, entity, &subject, question, AT).await.unwrap();
+            let place = found.iter().position(|(memory, _)| memory.text == *answer);
+            asked += 1;
+            first += usize::from(place == Some(0));
+            within += usize::from(place.is_some());
+        }
+    }
+    (first, within, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn most_questions_find_their_answer_among_the_first_five_and_vectors_find_more() {
+    let by_words = hits(Ports::default()).await;
+    let with_vectors = hits(Ports { embeddings: Some(Arc::new(Recorded::read())), ..Ports::default() }).await;
+    for (name, (first, within, asked)) in [("BM25 alone", by_words), ("with vectors", with_vectors)] {
+        let rate = |hits: usize| hits as f64 / asked as f64;
+        println!("{name}: hit rate at 5 {:.2}, at 1 {:.2} ({asked} questions)", rate(within), rate(first));
+    }
+    let (_, words, asked) = by_words;
+    let (_, vectors, _) = with_vectors;
+    assert!(words * 100 >= asked * 50, "{words} of {asked} by words");
+    assert!(vectors * 100 >= asked * 85, "{vectors} of {asked} with vectors");
+    assert!(vectors > words);
+}
+
+#[test]
+fn the_vectors_are_those_of_what_is_said_and_asked() {
+    let recorded = Recorded::read();
+    for person in people() {
+        let memories = person.said.iter().flat_map(|text| extract::facts(text)).map(|fact| fact.text);
+        for text in memories.chain(person.asked.iter().map(|(question, _)| (*question).to_owned())) {
+            assert!(recorded.0.get(text.as_str()).is_some_and(|vector| vector.len() == 384), "{text}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! `POST /conversations/{id}/fork`: a conversation that begins as a copy of another one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::claims::LIVES_MAX;
+use actors::contact;
+use actors::conversation::{self, Command, Details, Event, Forked, Opening, Origin, Rejection, Reply, message_of};
+use actors::directory::{Answer, Circumstances, Refusal};
+use actors::id::{ConversationId, EntityKey, MessageId};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+
+use super::{find, shown, state};
+use crate::app::App;
+use crate::http::answer::{ignoring, located, replayed};
+use crate::http::body::OptionalJsonBytes;
+use crate::http::caller::{Allowed, Caller, Write};
+use crate::http::context::RequestContext;
+use crate::http::context::render::internal_error;
+use crate::http::idempotency::without_key;
+use crate::http::incoming::Incoming;
+use crate::http::log;
+use crate::http::messages::{new_address, rejected};
+use crate::http::problem::Problem;
+use crate::http::refusal::{problem_of, store_problem};
+use crate::json::fields::Length;
+
+/// How long a request waits until everything is copied; it goes on after that.
+const COPYING: Duration = Duration::from_secs(20);
+
+pub(in crate::http) async fn create(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    OptionalJsonBytes(bytes): OptionalJsonBytes,
+) -> Result<Response, Problem> {
+    let mut incoming = Incoming::read(&context, &headers, bytes.as_ref())?;
+    let key = incoming.key;
+    // The conversation that the key opens is its home, so it needs no claim there.
+    let with = incoming.circumstances(&context, &caller).without_claim();
+    let mut fields = incoming.fields();
+    let at = fields.string(&mut incoming.report, "atMessageId", Length::chars(1, 255));
+    fields.finish(&mut incoming.report);
+    let ignored = incoming.report.check()?;
+    let (source, details) = find(&app, &caller, &id).await?;
+    let upto = match at {
+        Some(at) => message(&app, &caller, &source, &at).await?,
+        None => source.last_seq,
+    };
+    let forked = Forked { source: source.id, upto };
+    for life in 0..LIVES_MAX {
+        let address = new_address(&app, &caller, key, life);
+        let id = ConversationId::new(app.node().now(), address);
+        let entity = EntityKey::conversation(caller.address, address);
+        if !is_repeat(&app, entity, with).await? {
+            admit(&app, &caller, &context, &source, id).await?;
+        }
+        let opening = opening(id, &source, &details);
+        let answer = app.node().conversation(entity, Command::Fork(opening, forked), with).await;
+        let (first, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+            // The key opened this one so long ago that it is forgotten.
+            Answer::Done(Reply::Conversation(state, _)) if state.id != id => continue,
+            Answer::Done(Reply::Conversation(state, _)) if state.erasure.is_some() => {
+                return Err(rejected(Rejection::Erased));
+            }
+            Answer::Done(Reply::Conversation(..)) => (1, false),
+            Answer::Repeat { first, .. } => (first, true),
+            Answer::Done(_) => break,
+        };
+        let response = ignoring(copied(&app, entity, first).await?, &ignored);
+        return Ok(if replay { replayed(response) } else { response });
+    }
+    Err(internal_error())
+}
+
+/// The sequence of a message of the source that a body names.
+async fn message(app: &App, caller: &Caller, source: &conversation::State, id: &str) -> Result<u64, Problem> {
+    let missing = || Problem::fault("/atMessageId", "message_not_found", "is no message of this conversation");
+    let id = MessageId::parse(id).filter(|id| id.entity == source.id.address).ok_or_else(missing)?;
+    let entity = source.entity(caller.address);
+    let events = log::between(app.node(), entity, (id.number, id.number)).await.map_err(store_problem)?;
+    let there = events.iter().filter_map(message_of).any(|message| message.id == id);
+    if there { Ok(id.number) } else { Err(missing()) }
+}
+
+/// Whether this request's key has had its effect here before.
+async fn is_repeat(app: &App, entity: EntityKey, with: Circumstances) -> Result<bool, Problem> {
+    let Some(used) = with.key else { return Ok(false) };
+    Ok(app.node().key(entity, used.hash).await.map_err(store_problem)?.is_some())
+}
+
+/// What was said with a contact stays theirs in every copy: the contact has to know of it before it is made.
+async fn admit(
+    app: &App,
+    caller: &Caller,
+    context: &RequestContext,
+    source: &conversation::State,
+    copy: ConversationId,
+) -> Result<(), Problem> {
+    if source.erasure.is_some() {
+        return Err(rejected(Rejection::Erased));
+    }
+    let Origin::Api { contact: id, .. } = source.origin else { return Ok(()) };
+    let entity = EntityKey::contact(caller.address, id.address);
+    match app.node().contact(entity, contact::Command::Fork { id, copy }, without_key(context)).await {
+        Ok(_) => Ok(()),
+        Err(Refusal::Rejected(_)) => Err(rejected(Rejection::Erased)),
+        Err(refusal) => Err(problem_of(refusal, |_| internal_error())),
+    }
+}
+
+/// How the copy begins: as the source stands, and open. A human channel's own conversation stays the channel's.
+fn opening(id: ConversationId, source: &conversation::State, details: &Details) -> Opening {
+    let origin = match &source.origin {
+        Origin::Human { .. } => Origin::Store,
+        origin => origin.clone(),
+    };
+    Opening { id, origin, owner: source.owner.clone(), details: details.clone() }
+}
+
+/// Copies, and answers 201 with the copy as it was right after, or 202 where that takes longer. It is rendered from what
+/// does not change any more, so that a retry gets the same.
+async fn copied(app: &App, entity: EntityKey, first: u64) -> Result<Response, Problem> {
+    // In a task of its own: whoever asked may hang up. What is not done in time, or fails, is resumed by the copy.
+    let node = Arc::clone(app.node());
+    let running = tokio::spawn(async move { actors::fork::run(&node, entity).await });
+    if let Ok(Ok(Err(error))) = tokio::time::timeout(COPYING, running).await {
+        tracing::warn!(?entity, %error, "a conversation is not copied to its end yet");
+    }
+    let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem)?;
+    let event = events.into_iter().next().ok_or_else(internal_error)?;
+    let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
+    let mut begun = conversation::begun(&event).ok_or_else(internal_error)?;
+    let now = state(app, entity, begun.id).await?.ok_or_else(internal_error)?;
+    let fork = now.fork.ok_or_else(internal_error)?;
+    let status = if fork.next.is_none() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    begun.messages = fork.copied;
+    begun.last_message_at = Some(fork.at).filter(|_| fork.copied > 0);
+    begun.updated_at = fork.at;
+    Ok(located(shown(status, &begun, details), &format!("/conversations/{}", begun.id)))
+}

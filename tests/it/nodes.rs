@@ -1,0 +1,178 @@
+//! Two servers on one store, each of which takes everything for its own.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use futures_util::future::{join, join3};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::origin::{Heard, Origin, bare};
+use crate::support::{TestApp, TestStore};
+
+const MESSAGES: &str = "/api/v1/messages";
+/// Within which a server sees what happened on another one: a look a second, and the time that it takes.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// Two servers that have heard of each other.
+async fn servers(env: &[(&str, &str)]) -> [TestApp; 2] {
+    let one = TestApp::start(TestStore::shared().await, env).await;
+    let other = TestApp::start(one.store.clone(), env).await;
+    sleep(Duration::from_secs(4)).await;
+    [one, other]
+}
+
+/// Reads a stream until it has said `what`.
+async fn said(stream: &mut Body, what: &str) {
+    let reading = async {
+        let mut text = String::new();
+        while !text.contains(what) {
+            let frame = stream.frame().await.unwrap().unwrap();
+            text += std::str::from_utf8(&frame.into_data().unwrap()).unwrap();
+        }
+    };
+    timeout(Duration::from_secs(60), reading).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_on_one_server_soon_sees_what_happens_on_the_other() {
+    let [one, other] = servers(&[]).await;
+    let made = one.post("/api/v1/conversations").json(json!({})).await.expect(201);
+    let path = format!("/api/v1/conversations/{}", made["id"].as_str().unwrap());
+    let mut stream = other.get(format!("{path}/events")).header("accept", "text/event-stream").open().await;
+    for n in 0..6 {
+        let text = format!("message {n}");
+        let (here, there) = if n == 3 { (&other, &one) } else { (&one, &other) };
+        let body = json!({"content": {"content": text}});
+        here.post(format!("{path}/messages")).json(body).await.expect(200);
+        let posted = Instant::now();
+        said(&mut stream, &text).await;
+        assert!(posted.elapsed() <= SEEN_WITHIN, "{n}: {:?}", posted.elapsed());
+        let listed = there.get(format!("{path}/messages?order=desc&limit=1")).await.expect(200);
+        assert_eq!(listed["data"][0]["content"], text, "lists do not wait for it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_review_that_both_servers_decide_at_once_has_one_outcome_and_who_waits_anywhere_hears_it() {
+    let [one, other] = servers(&[]).await;
+    for round in 0..6 {
+        let review = json!({"channelId": "demo", "review": {"type": "approval"}});
+        let made = one.post(MESSAGES).json(review).await.expect(201);
+        let path = format!("/api/v1/reviews/{}", made["id"].as_str().unwrap());
+        let respond = |app: &TestApp, option: &str| {
+            app.post(format!("{path}/respond")).json(json!({"response": {"selectedOption": option}})).send()
+        };
+        let waiting = async {
+            let answer = other.get(format!("{path}/wait?timeout=30")).await.expect(200);
+            (Instant::now(), answer)
+        };
+        let deciding = async {
+            sleep(Duration::from_millis(300 * round)).await;
+            let both = join(respond(&one, "approve"), respond(&other, "reject")).await;
+            (Instant::now(), both)
+        };
+        let ((heard, outcome), (decided, both)) = join(waiting, deciding).await;
+        let (won, lost) = if both.0.status == 200 { both } else { (both.1, both.0) };
+        let won = won.expect(200);
+        lost.problem(409, "review_already_completed");
+        assert!(heard.saturating_duration_since(decided) <= SEEN_WITHIN);
+        assert_eq!(outcome, won, "round {round}");
+        for app in [&one, &other] {
+            assert_eq!(app.get(&path).await.expect(200), won);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_review_ends_once_although_the_servers_clocks_differ() {
+    let [one, other] = servers(&[]).await;
+    other.clock.advance(3_000);
+    let mut asked = Vec::new();
+    for n in 0..6 {
+        let review =
+            json!({"type": "approval", "expiresInSeconds": 10, "onExpire": {"response": {"selectedOption": "reject"}}});
+        let made = [&one, &other][n % 2].post(MESSAGES).json(json!({"channelId": "demo", "review": review})).await;
+        asked.push(format!("/api/v1/reviews/{}", made.expect(201)["id"].as_str().unwrap()));
+    }
+    // Past the deadlines on the clock that is ahead; then past them all.
+    for step in [7_500, 6_000] {
+        for app in [&one, &other] {
+            app.clock.advance(step);
+        }
+        sleep(Duration::from_secs(30)).await;
+    }
+    for path in &asked {
+        let (here, there) = join(one.get(path).send(), other.get(path).send()).await;
+        let here = here.expect(200);
+        assert_eq!(here, there.expect(200));
+        assert_eq!((&here["status"], &here["decidedBy"]), (&json!("completed"), &json!("system")), "{here}");
+        let late = one.post(format!("{path}/respond")).json(json!({"response": {"selectedOption": "approve"}})).await;
+        assert_eq!(late.status, 409);
+    }
+    let events = one.get("/api/v1/channels/demo/events?limit=200").await.expect(200);
+    let ends = events["data"].as_array().unwrap().iter().filter(|event| event["type"] == "review.completed");
+    assert_eq!(ends.count(), asked.len(), "each is told once");
+}
+
+/// The events in the order in which they first came.
+fn firsts(heard: &[Heard]) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for heard in heard {
+        let id = heard.head.lines().find_map(|line| line.strip_prefix("webhook-id: ")).unwrap();
+        if !ids.iter().any(|known| known == id) {
+            ids.push(id.to_owned());
+        }
+    }
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_made_on_one_server_gets_what_both_post_in_order_and_both_show_its_deliveries() {
+    let [one, other] = servers(&[("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")]).await;
+    // Both have seen that nobody listens.
+    for app in [&one, &other] {
+        app.post(MESSAGES).json(json!({"channelId": "demo", "text": "nobody listens"})).await.expect(201);
+    }
+    let origin = Origin::serve(|_| bare(204, "")).await;
+    let endpoint = json!({"url": origin.url("/hook"), "events": ["message.created"]});
+    one.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);
+    for n in 0..6 {
+        let app = [&other, &one][n % 2];
+        app.post(MESSAGES).json(json!({"channelId": "demo", "text": format!("{n}")})).await.expect(201);
+    }
+    let events = one.get("/api/v1/channels/demo/events?limit=200").await.expect(200);
+    let created = events["data"].as_array().unwrap().iter().filter(|event| event["type"] == "message.created");
+    let expected: Vec<&str> = created.skip(2).map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!(expected.len(), 6);
+    let all = async {
+        while firsts(&origin.requests()).len() < expected.len() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), all).await.unwrap();
+    assert_eq!(firsts(&origin.requests()), expected);
+    let delivered = async |app: &TestApp| loop {
+        let page = app.get("/api/v1/webhook-deliveries?status=delivered&order=asc").await.expect(200);
+        if page["data"].as_array().unwrap().len() >= expected.len() {
+            return page["data"].clone();
+        }
+    };
+    let (here, there, pending) =
+        join3(delivered(&one), delivered(&other), one.get("/api/v1/webhook-deliveries?status=pending").send()).await;
+    assert_eq!(here, there);
+    let ids: Vec<&str> = here.as_array().unwrap().iter().map(|one| one["eventId"].as_str().unwrap()).collect();
+    assert_eq!(ids, expected);
+    assert_eq!(pending.expect(200)["data"], Value::Array(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_key_is_revoked_on_one_server_the_other_refuses_it() {
+    let [one, other] = servers(&[]).await;
+    let made = one.post("/api/v1/api-keys").json(json!({"name": "k", "scopes": ["messages:read"]})).await.expect(201);
+    let key = made["key"].as_str().unwrap();
+    other.get("/api/v1/conversations").key(key).await.expect(200);
+    one.delete(format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap())).await.expect(204);
+    other.get("/api/v1/conversations").key(key).await.problem(401, "unauthenticated");
+}

@@ -1,0 +1,161 @@
+//! Receivers that ask for time, hang, move inside, or are deleted meanwhile.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use super::{DELIVERIES, ENDPOINTS, LOOPBACK, Receiver, all, attempts, endpoint, once, once_so, retry, soon};
+use crate::dns::Dns;
+use crate::origin::{Origin, Part, bare};
+use crate::support::TestApp;
+
+async fn post(app: &TestApp, text: &str) {
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": text})).await.expect(201);
+}
+
+async fn tried(app: &TestApp, times: usize) -> Value {
+    once_so(app, "pending", 1, |all| attempts(&all[0]) == times).await.remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_asks_for_time_in_seconds_or_until_a_date_gets_it() {
+    let app = TestApp::with_env(LOOPBACK).await;
+    for (asks, next) in [
+        ("Retry-After: 100\r\n", "2025-01-01T00:01:40.000Z"),
+        ("Retry-After: Wed, 01 Jan 2025 00:05:00 GMT\r\n", "2025-01-01T00:05:00.000Z"),
+        (
+            "Date: Wed, 21 Oct 2015 07:28:00 GMT\r\nRetry-After: Wed, 21 Oct 2015 07:29:00 GMT\r\n",
+            "2025-01-01T00:01:00.000Z",
+        ),
+    ] {
+        let origin = Origin::serve(move |_| bare(429, asks)).await;
+        let made = endpoint(&app, json!({"url": origin.url("/"), "events": ["message.created"]})).await;
+        post(&app, "a").await;
+        let waits = tried(&app, 1).await;
+        assert_eq!(
+            (&waits["nextAttemptAt"], &waits["attempts"][0]["statusCode"]),
+            (&json!(next), &json!(429)),
+            "{asks}"
+        );
+        // What else happens to the endpoint does not make it come sooner; only who asks for it does.
+        let path = format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap());
+        app.patch(&path).json(json!({"events": ["message.*"]})).await.expect(200);
+        post(&app, "b").await;
+        once(&app, "pending", 2).await;
+        assert_eq!(origin.requests().len(), 1);
+        app.delete(&path).await.expect(204);
+        once(&app, "pending", 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_leads_inside_at_the_second_attempt_leads_nowhere() {
+    let receiver = Origin::serve(|_| {
+        let mut answer = bare(500, "Connection: close\r\n");
+        answer.push(Part::Close);
+        answer
+    });
+    let receiver = receiver.await;
+    let inside = Origin::canary(Ipv4Addr::new(127, 0, 0, 2).into()).await;
+    let asked = AtomicUsize::new(0);
+    // Asked for both families each time.
+    let dns = Dns::serve(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 | 1 => vec![Ipv4Addr::LOCALHOST.into()],
+        _ => vec![Ipv4Addr::new(127, 0, 0, 2).into()],
+    });
+    let dns = dns.await.address.to_string();
+    let env = [("TERTULIA_EGRESS_ALLOW", "127.0.0.1/32"), ("TERTULIA_EGRESS_DNS", dns.as_str())];
+    let app = TestApp::with_env(&env).await;
+    // The inside listens at the same port where it can; it is the address that counts.
+    let url = format!("http://hooks.example.com:{}/", receiver.address.port());
+    endpoint(&app, json!({"url": url, "events": ["message.created"]})).await;
+    post(&app, "a").await;
+    let waits = tried(&app, 1).await;
+    assert_eq!(waits["attempts"][0]["statusCode"], 500);
+    retry(&app, &waits).await;
+    let waits = tried(&app, 2).await;
+    assert_eq!(waits["attempts"][1]["error"], "blocked_url");
+    assert_eq!((waits["attempts"][1]["statusCode"].clone(), inside.connections()), (Value::Null, 0));
+    assert_eq!(receiver.requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_is_deleted_while_it_is_being_sent_to_takes_all_that_waits_with_it() {
+    let (app, well) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let hangs = Origin::serve(|_| vec![Part::Silence]).await;
+    let made = endpoint(&app, json!({"url": hangs.url("/"), "events": ["message.created"]})).await;
+    for text in ["a", "b", "c"] {
+        post(&app, text).await;
+    }
+    let begun = async {
+        while hangs.requests().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the first is being sent", begun).await;
+    let pending = once(&app, "pending", 3).await;
+    app.delete(format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap())).await.expect(204);
+    once(&app, "pending", 0).await;
+    for delivery in &pending {
+        let path = format!("{DELIVERIES}/{}", delivery["id"].as_str().unwrap());
+        app.get(&path).await.problem(404, "delivery_not_found");
+        app.post(format!("{path}/retry")).await.problem(404, "delivery_not_found");
+    }
+    // Others are sent to meanwhile, and nobody else gets what was for it.
+    endpoint(&app, json!({"url": well.origin.url("/"), "events": ["message.created"]})).await;
+    app.clock.advance(1);
+    post(&app, "d").await;
+    well.heard(1).await;
+    once(&app, "delivered", 1).await;
+    assert_eq!((all(&app, "", 10).await.len(), hangs.requests().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_with_an_idempotency_key_happens_once_and_is_answered_the_same() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
+    post(&app, "a").await;
+    let path = format!("{DELIVERIES}/{}/retry", tried(&app, 1).await["id"].as_str().unwrap());
+    let first = app.post(&path).idempotency_key("one").await;
+    assert_eq!((first.status, first.json["status"].as_str()), (202, Some("pending")));
+    receiver.heard(2).await;
+    tried(&app, 2).await;
+    let again = app.post(&path).idempotency_key("one").await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (202, "true"));
+    assert_eq!(String::from_utf8_lossy(&again.bytes), String::from_utf8_lossy(&first.bytes));
+    assert_eq!(receiver.origin.requests().len(), 2, "it had its effect");
+    app.post("/api/v1/conversations")
+        .idempotency_key("one")
+        .json(json!({}))
+        .await
+        .problem(422, "idempotency_key_reused");
+    app.post(&path).idempotency_key(&"x".repeat(256)).await.expect(400);
+    receiver.answer(200);
+    app.post(&path).idempotency_key("two").await.expect(202);
+    once(&app, "delivered", 1).await;
+    app.post(&path).idempotency_key("three").await.expect(202);
+    receiver.heard(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_is_made_again_is_told_nothing_of_the_one_before_it() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let channel =
+        |path: &str| json!({"id": "room", "name": "room", "kind": "human", "webhookUrl": receiver.origin.url(path)});
+    app.post("/api/v1/channels").json(channel("/old")).await.expect(201);
+    let asked = json!({"channelId": "room", "text": "Now?", "webhookUrl": receiver.origin.url("/message"),
+        "review": {"type": "approval", "expiresInSeconds": 60}});
+    app.post("/api/v1/messages").json(asked).await.expect(201);
+    once(&app, "delivered", 5).await;
+    app.delete("/api/v1/channels/room").await.expect(204);
+    app.post("/api/v1/channels").json(channel("/new")).await.expect(201);
+    endpoint(&app, json!({"url": receiver.origin.url("/room"), "channelId": "room"})).await;
+    endpoint(&app, json!({"url": receiver.origin.url("/all"), "events": ["review.expired"]})).await;
+    app.clock.advance(61_000);
+    let heard = receiver.heard(6).await;
+    assert_eq!(heard[5].path(), "/all", "the review has expired all the same");
+    let failed = once(&app, "failed", 1).await.remove(0);
+    assert_eq!((&failed["receiver"], &failed["attempts"][0]["error"]), (&json!("message"), &json!("channel_deleted")));
+    assert_eq!(receiver.origin.requests().len(), 6);
+}
