@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout_at};
@@ -77,7 +77,8 @@ fn redirect(response: &Response<Incoming>) -> Option<Target> {
 impl Download {
     fn begin(response: Response<Incoming>, url: Url, limits: Limits, deadline: Instant) -> Result<Self, Fault> {
         let (head, body) = response.into_parts();
-        if !head.status.is_success() {
+        // A part was not asked for, and is not the file.
+        if !head.status.is_success() || head.status == StatusCode::PARTIAL_CONTENT {
             return Err(Fault::Status(head.status));
         }
         // A file that says itself that it is too large need not come. One that says less than the truth is counted.

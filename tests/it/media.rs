@@ -136,6 +136,10 @@ async fn what_cannot_be_fetched_is_told_and_leaves_nothing() {
         "/missing" => bare(404, ""),
         "/broken" => bare(500, ""),
         "/empty" => bare(204, ""),
+        "/part" => {
+            let head = format!("HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\n\r\n", PNG.len());
+            vec![Part::Bytes([head.as_bytes(), PNG].concat())]
+        }
         "/closes" => vec![Part::Close],
         "/says-more-than-comes" => {
             let head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 50000\r\n\r\n";
@@ -159,6 +163,7 @@ async fn what_cannot_be_fetched_is_told_and_leaves_nothing() {
         (origin.url("/closes"), unreachable),
         (origin.url("/says-more-than-comes"), unreachable),
         (origin.url("/round"), unreachable),
+        (origin.url("/part"), unreachable),
         (format!("http://{closed}/"), unreachable),
         (origin.url("/empty"), mismatch),
         (origin.url("/page"), mismatch),
