@@ -41,6 +41,8 @@ pub struct Catalog {
 #[derive(Debug, Default)]
 struct Registry {
     seen: std::sync::Mutex<Option<Seen>>,
+    /// When a look last failed, and why.
+    failed: std::sync::Mutex<Option<(Instant, StoreError)>>,
     /// Held by the one who looks.
     looking: Mutex<()>,
 }
@@ -68,6 +70,12 @@ impl Registry {
         // Nothing panics while it is held.
         let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.filter(|seen| seen.at.elapsed() < age)
+    }
+
+    /// Why a look failed since then, if one did.
+    fn failed_since(&self, then: Instant) -> Option<StoreError> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.as_ref().filter(|failed| failed.0 >= then).map(|failed| failed.1.clone())
     }
 
     fn saw(&self, at: Instant, head: Option<Head>) -> u64 {
@@ -138,6 +146,7 @@ impl Catalog {
         if let Some(seen) = registry.seen_within(LOOK_AFTER) {
             return Ok(seen.moves);
         }
+        let asked = Instant::now();
         let looking = match registry.looking.try_lock() {
             Ok(looking) => looking,
             Err(_) => match registry.seen_within(STALE_AT_MOST) {
@@ -149,10 +158,18 @@ impl Catalog {
         if let Some(seen) = registry.seen_within(LOOK_AFTER) {
             return Ok(seen.moves);
         }
+        // Who has waited for a look that failed has its answer: else a store that does not answer would be asked by one
+        // after the other, each behind the time-outs of all before it.
+        if let Some(error) = registry.failed_since(asked) {
+            return Err(error);
+        }
         // The moment before the look: what changes after it is not seen by it.
         let at = Instant::now();
-        let head = store.load(entity, Fresh::Acknowledged).await?.map(|loaded| loaded.head);
-        let moves = registry.saw(at, head);
+        let loaded = store.load(entity, Fresh::Acknowledged).await.inspect_err(|error| {
+            let failed = (Instant::now(), error.clone());
+            *registry.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+        })?;
+        let moves = registry.saw(at, loaded.map(|loaded| loaded.head));
         drop(looking);
         Ok(moves)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::alarms::{self, Alarms};
@@ -40,6 +40,8 @@ pub mod census;
 
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How long a command waits for who listens to what it does.
+const LISTENERS_WITHIN: Duration = Duration::from_millis(500);
 /// How often the number of resident entities is compared with its bound.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
@@ -209,8 +211,8 @@ impl Node {
         command: conversation::Command,
         with: Circumstances,
     ) -> Reply<Conversation> {
-        // Where the store cannot say who listens now, the decision takes it that somebody does.
-        let _ = self.outbox.endpoints(self, entity.workspace).await;
+        // Where the store cannot say at once who listens, the decision takes it that somebody does.
+        let _ = timeout(LISTENERS_WITHIN, self.outbox.endpoints(self, entity.workspace)).await;
         claims::ask(self, &self.conversations, entity, Arc::new(command), with).await
     }
 

@@ -28,11 +28,11 @@ impl Reply {
 }
 
 impl Client {
-    /// Connects. A server that says nothing for half a minute is taken for dead.
+    /// Connects. A server that says nothing for longer than it may wait for an agent is taken for dead.
     pub(crate) fn connect(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(90)))?;
         Ok(Self(BufReader::new(stream)))
     }
 

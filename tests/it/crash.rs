@@ -62,7 +62,12 @@ impl Writer {
         let (path, key, body) = self.request(number);
         let mut reply = client.send("POST", &path, Some(&key), &body)?;
         // A turn that was killed too often is given up; the retry begins it again.
-        while reply.status == 500 && reply.json()["code"] == "agent_failed" {
+        // Where a cluster is slow an outcome may be unknown, and the key finds out.
+        let asks_again = |reply: &Reply| {
+            let unknown = Kind::chosen() == Kind::Cql && matches!(reply.status, 202 | 503);
+            unknown || reply.status == 500 && reply.json()["code"] == "agent_failed"
+        };
+        while asks_again(&reply) {
             reply = client.send("POST", &path, Some(&key), &body)?;
         }
         let expected = if matches!(self.place, Place::Channel(_)) { 201 } else { 200 };
@@ -90,7 +95,8 @@ impl Writer {
             let number = self.answers.len();
             let was_in_flight = std::mem::replace(&mut self.in_flight, true);
             let reply = self.send(&mut client, number)?;
-            assert!(was_in_flight || !reply.replayed, "{} {number} was sent for the first time", self.name);
+            let first = !was_in_flight && Kind::chosen() != Kind::Cql;
+            assert!(!first || !reply.replayed, "{} {number} was sent for the first time", self.name);
             self.answers.push(reply);
             self.in_flight = false;
             if was_in_flight {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use ::schema::cql::{Contact, CqlStore, MigrateError, Options, migrate};
+use ::schema::cql::{Contact, CqlStore, Options, migrate};
 use actors::clock::{Clock, ManualClock, Millis, SystemClock};
 use actors::store::conformance;
-use scylla::client::session_builder::SessionBuilder;
 
 mod cluster;
 mod counting;
@@ -26,12 +25,7 @@ fn contact(keyspace: &str) -> Option<Contact> {
 /// A store in a keyspace of its own.
 async fn open(keyspace: &str, clock: Arc<dyn Clock>, configure: impl FnOnce(Options) -> Options) -> Option<CqlStore> {
     let contact = contact(keyspace)?;
-    if let Err(MigrateError::Altered { .. }) = migrate(&contact, None).await {
-        // What an earlier state of this program has left on a server that outlives the run.
-        let session = SessionBuilder::new().known_nodes(&contact.nodes).build().await.unwrap();
-        session.query_unpaged(format!("DROP KEYSPACE {keyspace}"), ()).await.unwrap();
-    }
-    migrate(&contact, None).await.unwrap();
+    support::migrated(&contact.nodes, keyspace).await;
     Some(CqlStore::open(configure(Options::new(contact, clock))).await.expect("the store opens"))
 }
 

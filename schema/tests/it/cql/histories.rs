@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ::schema::cql::CqlStore;
 use actors::agent::NoModels;
@@ -32,8 +32,9 @@ const OPERATIONS: u64 = 16;
 pub(super) const OPERATIONS_IN_ALL: u64 = CLIENTS * OPERATIONS;
 /// Commits that each process makes at least, with what it sends again; faults are spread over so many.
 const FRAMES: u64 = 200;
-/// How often a client asks again before it is taken for a defect that it gets no answer.
-const ATTEMPTS: usize = 40;
+/// How long a client asks again before it is taken for a defect that it gets no answer: longer than a driver needs for
+/// a new connection on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One process with its own way to the server.
 struct Process {
@@ -191,7 +192,8 @@ impl World {
         review: Option<&Review>,
         history: &mut History,
     ) -> u64 {
-        for _ in 0..ATTEMPTS {
+        let late = Instant::now() + PATIENCE;
+        while Instant::now() < late {
             let nodes: &[usize] = match random.below(3) {
                 0 => &[0],
                 1 => &[1],
@@ -224,7 +226,8 @@ impl World {
         let seq = self.surely(random, conversation, text, Some(&review), history).await;
         let message = self.message(conversation, seq).await;
         let mut told: BTreeSet<String> = BTreeSet::new();
-        for _ in 0..ATTEMPTS {
+        let late = Instant::now() + PATIENCE;
+        while Instant::now() < late {
             let answers = [0, 1].map(|node| self.respond(node, conversation, message, text));
             for answer in join_all(answers).await {
                 match answer {
@@ -243,7 +246,8 @@ impl World {
 
     /// Its id, from the log.
     async fn message(&self, conversation: u64, seq: u64) -> MessageId {
-        for _ in 0..ATTEMPTS {
+        let late = Instant::now() + PATIENCE;
+        while Instant::now() < late {
             let read = self.nodes[0].events::<Conversation>(self.entity(conversation), (seq, seq), Order::Asc, 1).await;
             if let Some(record) = read.ok().and_then(|records| records.into_iter().next()) {
                 return message_of(&record).unwrap().id;

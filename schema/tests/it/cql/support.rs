@@ -4,8 +4,9 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Write as _;
 use std::sync::Arc;
 
-use ::schema::cql::{Contact, CqlStore, Options, Quorum, migrate};
+use ::schema::cql::{Contact, CqlStore, MigrateError, Options, Quorum, migrate};
 use actors::clock::SystemClock;
+use scylla::client::session_builder::SessionBuilder;
 
 /// How to reach `keyspace` through these nodes.
 pub(super) fn contact_at(nodes: &[String], keyspace: &str) -> Contact {
@@ -21,7 +22,13 @@ pub(super) fn contact_at(nodes: &[String], keyspace: &str) -> Contact {
 
 /// Makes the keyspace, or brings it up to date.
 pub(super) async fn migrated(nodes: &[String], keyspace: &str) {
-    migrate(&contact_at(nodes, keyspace), None).await.unwrap();
+    let contact = contact_at(nodes, keyspace);
+    if let Err(MigrateError::Altered { .. }) = migrate(&contact, None).await {
+        // What an earlier state of this program has left on a server that outlives the run.
+        let session = SessionBuilder::new().known_nodes(nodes).build().await.unwrap();
+        session.query_unpaged(format!("DROP KEYSPACE {keyspace}"), ()).await.unwrap();
+    }
+    migrate(&contact, None).await.unwrap();
 }
 
 /// A store in a keyspace that is there.
