@@ -128,6 +128,26 @@ async fn a_burst_of_a_thousand_messages_arrives_in_order_at_a_quick_receiver_and
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_receiver_keeps_no_retry_of_another_one_waiting() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |_| {}).await;
+    bench.endpoint(2, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Answer(500));
+    bench.sink.mood(TWO, Mood::Slow(10_000));
+    for n in 0..20 {
+        bench.say(1, &format!("{n}")).await;
+    }
+    sleep(secs(1)).await;
+    bench.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(8)).await;
+    assert_eq!(bench.sink.taken(ONE).len(), 21, "5 to 6 seconds, and at most one until the alarm rings");
+    assert_eq!(bench.sink.taken(TWO), [0; 0], "it is at its first one still");
+    sleep(secs(220)).await;
+    assert_eq!(bench.sink.taken(TWO).len(), 21);
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_asked_for_while_its_log_is_busy_goes_at_once() {
     let bench = Bench::on(MemoryStore::default());
     bench.endpoint(1, |_| {}).await;
