@@ -71,7 +71,7 @@ impl Embeddings for Recorded {
 /// The memories of a person who has said this, in conversations as they are.
 async fn told(node: &Arc<Node>, n: usize, person: &Person) -> (Subject, EntityKey) {
     let contact = ContactId::new(NOW, Address([u8::try_from(n).unwrap(); 10]));
-    let e = entity(u8::try_from(n).unwrap());
+    let e = entity(n as u64);
     let origin = Origin::Api { channel: "shop".to_owned(), contact, agent: "bot".to_owned() };
     let opening = Opening { id: ConversationId::new(NOW, e.id), origin, owner: None, details: Details::default() };
     let message = |text: &&str| {
