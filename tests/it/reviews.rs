@@ -120,8 +120,8 @@ async fn what_is_wrong_with_a_decision_is_named() {
     for (body, faults) in [
         (json!({}), &["required /response"][..]),
         (json!({"response": null}), &["required /response"]),
-        (json!({"response": []}), &["invalid_type /response"]),
-        (json!({"response": "approve"}), &["invalid_type /response"]),
+        (json!({"response": []}), &["invalid_response /response"]),
+        (json!({"response": "approve"}), &["invalid_response /response"]),
         (json!({"response": {"t": "x".repeat(64 * 1024)}}), &["too_large /response"]),
         (json!({"response": deep}), &["too_deep /response"]),
         (json!({"feedback": 5}), &["invalid_type /feedback", "required /response"]),
