@@ -114,6 +114,17 @@ impl State {
         self.file.as_ref().filter(|_| !self.erased)
     }
 
+    /// So many conversations mention it that it is kept without asking any of them.
+    #[must_use]
+    pub fn is_mentioned_widely(&self) -> bool {
+        self.mentioned.len() >= limits::MENTIONED_IN
+    }
+
+    /// A message that needs it may be about to be deleted, so finding one says nothing yet; the alarm asks again.
+    fn is_doubted(&self, now: Millis) -> bool {
+        self.check_at.is_some_and(|check_at| now < check_at && check_at <= now.plus(limits::DOUBT_MILLIS))
+    }
+
     /// The file as a message has it; `claim` is the number of its binding.
     #[must_use]
     pub fn attachment(&self, claim: Option<u32>) -> Option<message::Attachment> {
@@ -264,9 +275,10 @@ fn later(state: &State, moment: &Moment) -> Option<Event> {
 
 fn mention(state: &State, conversation: Address, moment: &Moment) -> Decision<Attachment> {
     let mut events = Vec::new();
-    if state.check_at.is_some() && !state.mentioned.contains(&conversation) {
+    // Also where somebody is known to need it: that one may go, and then the others are asked.
+    if !state.is_mentioned_widely() && !state.mentioned.contains(&conversation) {
         events.push(Event::Mentioned(conversation));
-        if state.mentioned.len() + 1 >= limits::MENTIONED_IN {
+        if state.check_at.is_some() && state.mentioned.len() + 1 >= limits::MENTIONED_IN {
             // With so many it is kept without asking any of them.
             events.push(Event::CheckMoved(None));
         }
@@ -292,7 +304,7 @@ fn keep(state: &State, seen: &State, message: Option<MessageId>) -> Decision<Att
     if events.is_empty() {
         return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
     }
-    change(events, State { message, check_at: None, ..state.clone() })
+    change(events, State { message: message.or(state.message), check_at: None, ..state.clone() })
 }
 
 fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<Decision<Attachment>, Missing> {
@@ -315,9 +327,11 @@ fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<
     Ok(Decision::Change(Change { redactions, ..Change::new(events, Reply::Attachment(Box::new(after))) }))
 }
 
+/// Moves the next look to when the deletion is through, also from an earlier time: who looks before that must not find
+/// that all is well and leave it at that, and who is looking now finds it changed.
 fn doubt(state: &State, moment: &Moment) -> Decision<Attachment> {
     let check_at = moment.now.plus(limits::DOUBT_MILLIS);
-    if state.erased || state.check_at.is_some_and(|already| already <= check_at) {
+    if state.erased || state.check_at == Some(check_at) {
         return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
     }
     let after = State { check_at: Some(check_at), ..state.clone() };

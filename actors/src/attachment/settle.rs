@@ -4,7 +4,8 @@
 //! or its bytes were to go and are not known to be gone. Whatever the reason, the answer comes from the conversation
 //! that may have the file, and ends in one of two commands that hold only if the file is still as it was seen.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
@@ -30,29 +31,52 @@ pub struct Settling {
 
 #[derive(Debug)]
 struct Waiting {
-    entities: HashSet<EntityKey>,
+    entities: HashMap<EntityKey, Look>,
     /// Taken by the one who works them off.
     queue: Option<mpsc::Receiver<EntityKey>>,
+}
+
+/// How far a look at a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// It has not begun.
+    Waiting,
+    /// It has begun.
+    UnderWay,
+    /// It has begun, and somebody has asked since: what it saw may be old.
+    OnceMore,
 }
 
 impl Default for Settling {
     fn default() -> Self {
         let (queue, receiver) = mpsc::channel(limits::SETTLING_WAITING);
-        Self { queue, waiting: Mutex::new(Waiting { entities: HashSet::new(), queue: Some(receiver) }) }
+        Self { queue, waiting: Mutex::new(Waiting { entities: HashMap::new(), queue: Some(receiver) }) }
     }
 }
 
 impl Settling {
-    /// Has a file looked at.
+    /// Has a file looked at, by a look that begins after this.
     pub(crate) fn wanted(&self, entity: EntityKey) {
-        let mut waiting = self.lock();
-        if waiting.entities.insert(entity) && self.queue.try_send(entity).is_err() {
-            waiting.entities.remove(&entity);
+        match self.lock().entities.entry(entity) {
+            Entry::Vacant(place) => {
+                if self.queue.try_send(entity).is_ok() {
+                    place.insert(Look::Waiting);
+                }
+            }
+            Entry::Occupied(mut look) if *look.get() == Look::UnderWay => *look.get_mut() = Look::OnceMore,
+            Entry::Occupied(_) => {}
         }
     }
 
+    fn begun(&self, entity: EntityKey) {
+        self.lock().entities.insert(entity, Look::UnderWay);
+    }
+
     fn done(&self, entity: EntityKey) {
-        self.lock().entities.remove(&entity);
+        let look = self.lock().entities.remove(&entity);
+        if look == Some(Look::OnceMore) {
+            self.wanted(entity);
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
@@ -70,6 +94,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let node = Arc::clone(&node);
         tokio::spawn(async move {
+            node.settling.begun(entity);
             if let Err(why) = settle(&node, entity).await {
                 tracing::warn!(?entity, why, "an attachment could not be looked at; it will be again");
             }
@@ -106,6 +131,9 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), String> {
             };
         }
     };
+    if state.is_doubted(node.now()) {
+        return Ok(());
+    }
     // Attempts to write its bytes that came to nothing may have left some.
     let kept = state.file.map(|file| file.storage_key);
     node.ports.files.clear(super::folder(entity), kept).await?;
@@ -130,7 +158,12 @@ async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need
     if let Some(message) = owner {
         let conversation = EntityKey::conversation(entity.workspace, message.entity);
         let here = says_something(node, conversation, message.number).await.map_err(|error| error.to_string())?;
-        return Ok(if here { Need::Message(message) } else { Need::Nobody });
+        if here {
+            return Ok(Need::Message(message));
+        }
+    }
+    if state.is_mentioned_widely() {
+        return Ok(Need::Mention);
     }
     for conversation in &state.mentioned {
         let conversation = EntityKey::conversation(entity.workspace, *conversation);

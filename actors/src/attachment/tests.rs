@@ -136,6 +136,34 @@ fn a_file_is_looked_at_after_a_day_and_later_where_a_message_is_on_its_way() {
 }
 
 #[test]
+fn a_doubt_changes_what_is_seen_also_where_a_look_is_due() {
+    let mut sim = complete();
+    sim.now = NOW.plus(limits::ORPHAN_KEPT_MILLIS - 5);
+    let before = seen(&sim);
+    assert!(before.is_doubted(sim.now), "a look is near, for whatever reason");
+    sim.run(&Command::Doubt).unwrap();
+    assert_eq!(sim.run(&Command::Keep { seen: before, message: None }), Err(Rejection::Changed));
+    let after = seen(&sim);
+    assert_eq!(after.check_at, Some(sim.now.plus(limits::DOUBT_MILLIS)));
+    assert!(after.is_doubted(sim.now) && !after.is_doubted(sim.now.plus(limits::DOUBT_MILLIS)));
+}
+
+#[test]
+fn who_mentions_a_file_is_remembered_also_while_somebody_is_known_to_need_it() {
+    let mut sim = complete();
+    sim.run(&bind(2, None)).unwrap();
+    let keep = Command::Keep { seen: seen(&sim), message: Some(message(2)) };
+    sim.run(&keep).unwrap();
+    sim.run(&Command::Mention(Address([3; 10]))).unwrap();
+    let state = sim.state.clone().unwrap();
+    assert_eq!((state.mentioned.as_slice(), state.check_at), ([Address([3; 10])].as_slice(), None));
+    sim.run(&Command::Doubt).unwrap();
+    // Its message is gone, and the other one keeps it.
+    let keep = Command::Keep { seen: seen(&sim), message: None };
+    assert!(matches!(sim.run(&keep), Ok(Reply::Attachment(after)) if Some(&*after) == sim.state.as_ref()));
+}
+
+#[test]
 fn a_file_that_many_conversations_mention_is_kept_for_ever() {
     let mut sim = complete();
     for n in 0..limits::MENTIONED_IN + 3 {
@@ -145,6 +173,7 @@ fn a_file_that_many_conversations_mention_is_kept_for_ever() {
     }
     let state = sim.state.unwrap();
     assert_eq!((state.mentioned.len(), state.check_at), (limits::MENTIONED_IN, None));
+    assert!(state.is_mentioned_widely(), "and nobody is asked, whoever goes");
 }
 
 /// One request that wants to give files to a message, a step at a time; it may be cut off between any two.

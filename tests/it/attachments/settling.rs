@@ -127,3 +127,46 @@ async fn the_files_of_an_erased_contact_go_with_its_words() {
     app.get(format!("/api/v1/attachments/{kept}/content")).await.expect(200);
     assert!(!format!("{:?}", recorded(&app, &gone).await).contains("private"), "nor what it was called");
 }
+
+/// Mentions a file in a conversation of its own, and returns the path of the message.
+async fn mentioning(app: &TestApp, id: &str) -> String {
+    let body = json!({"content": {"content": "see", "attachments": [{"id": id}]}});
+    let sent = app.post("/api/v1/messages").json(body).await.expect(200);
+    format!("/api/v1/messages/{}", sent[0]["id"].as_str().unwrap())
+}
+
+/// Moves the time to when every doubt of a file has been looked into.
+async fn settled(app: &TestApp, id: &str) {
+    app.clock.advance(61_000);
+    until(async || recorded(app, id).await.check_at.is_none().then_some(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_stays_for_a_message_that_mentions_it_long_after_the_first() {
+    let app = TestApp::new().await;
+    let id = uploaded(&app, "both").await;
+    let first = mentioning(&app, &id).await;
+    app.clock.advance(DAY + 3_600_000);
+    until(async || recorded(&app, &id).await.check_at.is_none().then_some(())).await;
+    let second = mentioning(&app, &id).await;
+    app.delete(&first).await.expect(204);
+    settled(&app, &id).await;
+    assert_eq!(app.get(format!("/api/v1/attachments/{id}/content")).await.bytes, b"both");
+    app.delete(&second).await.expect(204);
+    until(async || files_below(app.files.path()).is_empty().then_some(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_outlives_its_message_while_another_mentions_it() {
+    let app = TestApp::new().await;
+    let id = uploaded(&app, "both").await;
+    let sent = with_files(&app, "demo", &[&id]).await.expect(201);
+    until(async || recorded(&app, &id).await.message).await;
+    let mention = mentioning(&app, &id).await;
+    app.delete(format!("/api/v1/messages/{}", sent["id"].as_str().unwrap())).await.expect(204);
+    settled(&app, &id).await;
+    assert_eq!(app.get(format!("/api/v1/attachments/{id}/content")).await.bytes, b"both");
+    app.delete(&mention).await.expect(204);
+    until(async || files_below(app.files.path()).is_empty().then_some(())).await;
+    app.get(format!("/api/v1/attachments/{id}/content")).await.problem(404, "attachment_not_found");
+}
