@@ -15,6 +15,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::Service;
 
+use self::taking::Taking;
+
+mod taking;
+
 /// Bytes of a request's head; the largest known cookie and token habits fit, and a connection cannot cost more.
 const HEADER_BYTES: usize = 32 * 1024;
 
@@ -29,13 +33,20 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// The longest that a request's head may take to arrive, and so also how long an idle connection is kept.
     pub header_read_timeout: Duration,
+    /// The longest that a client may take nothing of what it is sent before it is cut off.
+    pub taking: Duration,
     /// The longest that running requests may take after the shutdown has begun.
     pub drain: Duration,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { max_connections: 10_000, header_read_timeout: Duration::from_secs(30), drain: Duration::from_secs(20) }
+        Self {
+            max_connections: 10_000,
+            header_read_timeout: Duration::from_secs(30),
+            taking: Duration::from_secs(30),
+            drain: Duration::from_secs(20),
+        }
     }
 }
 
@@ -57,6 +68,7 @@ pub async fn serve(
 ) -> Drained {
     let server = Server {
         http: http(options.header_read_timeout),
+        taking: options.taking,
         // Done once here instead of in each request.
         router: router.with_state(()),
         places: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
@@ -112,6 +124,7 @@ fn http(header_read_timeout: Duration) -> http1::Builder {
 #[derive(Clone)]
 struct Server {
     http: http1::Builder,
+    taking: Duration,
     router: Router,
     places: Arc<Semaphore>,
 }
@@ -145,7 +158,8 @@ impl Server {
             // A router is always ready; its clone is one reference count.
             router.clone().call(request.map(Body::new))
         });
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Taking::new(stream, self.taking));
+        let connection = self.http.serve_connection(stream, service);
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%error, "a connection broke");
         }

@@ -102,6 +102,10 @@ impl Catalog {
     where
         T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,
     {
+        // No row has such a key, and not every store could look for it.
+        if key.len() > limits::CATALOG_KEY_BYTES {
+            return Ok(None);
+        }
         let moves = self.moves(store, entity).await?;
         let name = name(entity, table, key);
         if let Some(kept) = self.rows.get(&name)

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::directory::{Answer, Circumstances, Directory, Refusal};
+use tokio::time::{Instant, sleep};
+
+use crate::directory::{Answer, Circumstances, Directory, Refusal, Reply};
 use crate::id::EntityKey;
 use crate::machine::Machine;
 use crate::node::Node;
 
-/// How often it is asked before the rest is left to a later run.
-const ATTEMPTS: u32 = 8;
+/// How long it is asked before the rest is left to a later run.
+const INSISTED: Duration = Duration::from_secs(5);
 /// The first pause between two attempts; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The entity did not answer, or the node is stopping.
 #[derive(Debug, thiserror::Error)]
@@ -29,16 +33,41 @@ pub(crate) async fn insist<M: Machine>(
     entity: EntityKey,
     command: M::Command,
 ) -> Result<Result<M::Reply, M::Rejection>, NoAnswer> {
-    let command = Arc::new(command);
-    let mut pause = PAUSE;
-    for _ in 0..ATTEMPTS {
-        match entities.ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
-            Ok(Answer::Done(reply)) => return Ok(Ok(reply)),
-            Err(Refusal::Rejected(rejection)) => return Ok(Err(rejection)),
-            Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.to_string())),
-            Ok(Answer::Repeat { .. }) | Err(_) => tokio::time::sleep(pause).await,
-        }
-        pause *= 2;
+    match persist(node, entities, entity, command, Circumstances::default(), INSISTED).await? {
+        Ok(Answer::Done(reply)) => Ok(Ok(reply)),
+        Err(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
+        // Both answer a key, and there is none.
+        Ok(Answer::Repeat { .. }) | Err(_) => Err(NoAnswer(format!("{entity:?} answered a key that nobody used"))),
     }
-    Err(NoAnswer(format!("{entity:?} gave no answer")))
+}
+
+/// Asks an entity until it has answered or refused, `within` this time. Asking again after an unknown outcome is
+/// harmless for what may be done twice.
+///
+/// # Errors
+///
+/// [`NoAnswer`]; it may have been done all the same.
+pub(crate) async fn persist<M: Machine>(
+    node: &Arc<Node>,
+    entities: &Directory<M>,
+    entity: EntityKey,
+    command: M::Command,
+    with: Circumstances,
+    within: Duration,
+) -> Result<Reply<M>, NoAnswer> {
+    let command = Arc::new(command);
+    let until = Instant::now() + within;
+    let mut pause = PAUSE;
+    loop {
+        let why = match entities.ask(node, entity, Arc::clone(&command), with).await {
+            Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.to_string())),
+            heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused)) => return Ok(heard),
+            Err(other) => other.to_string(),
+        };
+        if Instant::now() >= until {
+            return Err(NoAnswer(why));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }

@@ -81,6 +81,8 @@ pub const SUBSCRIBER_EVENTS: usize = 256;
 pub const CONTEXT_MESSAGES: usize = 100;
 /// Characters of those messages; about 8,000 tokens at four characters each.
 pub const CONTEXT_CHARS: usize = 32_000;
+/// Bytes of the key of a row of configuration: the longest id that a client may choose, four times over.
+pub const CATALOG_KEY_BYTES: usize = 256;
 /// Rows of the catalog (channels, agents) cached per node.
 pub const CATALOG_ROWS: usize = 100_000;
 /// Attempts at one turn across failures and restarts, after which it is failed.

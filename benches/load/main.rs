@@ -16,6 +16,7 @@ mod response;
 mod server;
 mod sink;
 mod tracing;
+mod turns;
 
 /// Anything that stops a run.
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -34,6 +35,8 @@ enum Command {
     Append(append::Options),
     /// The CPU of a message with traces off, at 1 %, at 100 % and with a dead receiver
     Tracing(tracing::Options),
+    /// Durable keyed appends while a slow model has a turn of every conversation, and while it has none
+    Turns(turns::Options),
     /// Durable keyed appends on a CQL server, beside the driver alone doing the same conditional batches there
     Cql(cql::Options),
     /// The server that does nothing; `append` starts it
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Append(options) => append::run(&options),
         Command::Tracing(options) => tracing::run(&options),
+        Command::Turns(options) => turns::run(&options),
         Command::Cql(options) => cql::run(&options),
         Command::NoopServer => noop::run(),
         Command::Sink { protocol } => sink::run(protocol),

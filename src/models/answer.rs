@@ -14,6 +14,8 @@ pub(super) const REPLY_BYTES: usize = 256 * 1024;
 pub(super) const CALLS: usize = 64;
 /// A model's name is kept with every turn, so it may not be an essay.
 const MODEL_CHARS: usize = 128;
+/// No call of a model reads or writes so many tokens. A count above it is none.
+const MOST_TOKENS: u64 = 1_000_000_000;
 /// The longest name of a tool, in bytes; what is longer names none.
 const NAME_BYTES: usize = 256;
 
@@ -139,7 +141,8 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     if calls.iter().any(|call| call.arguments.len() > limits::CALL_BYTES) {
         return Err(Fault::TooLarge(limits::CALL_BYTES));
     }
-    let count = |name: &str, estimate: u64| usage.get(name).and_then(Value::as_u64).unwrap_or(estimate);
+    let counted = |name: &str| usage.get(name).and_then(Value::as_u64).filter(|count| *count <= MOST_TOKENS);
+    let count = |name: &str, estimate: u64| counted(name).unwrap_or(estimate);
     let written = tokens(&text) + calls.iter().map(|call| tokens(&call.name) + tokens(&call.arguments)).sum::<u64>();
     let input_tokens = count("prompt_tokens", prompt.messages.iter().map(|said| tokens(&said.text)).sum());
     let output_tokens = count("completion_tokens", written);

@@ -106,8 +106,12 @@ async fn a_request_that_outlasts_the_shutdown_is_cut_off() {
 async fn a_connection_above_the_cap_waits_until_one_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server =
-        Server { http: http(Duration::from_secs(1)), router: Router::new(), places: Arc::new(Semaphore::new(1)) };
+    let server = Server {
+        http: http(Duration::from_secs(1)),
+        taking: Duration::MAX,
+        router: Router::new(),
+        places: Arc::new(Semaphore::new(1)),
+    };
     let _clients = [
         TcpStream::connect(address).await.unwrap(),
         TcpStream::connect(address).await.unwrap(),
@@ -148,4 +152,20 @@ fn only_errors_of_one_connection_are_tried_again_at_once() {
     assert!(is_of_one_connection(&io::ErrorKind::ConnectionAborted.into()));
     // EMFILE: trying again at once would spin.
     assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_off_and_gives_its_place_to_the_next() {
+    let taking = Duration::from_millis(50);
+    let options = ServerOptions { max_connections: 1, taking, ..ServerOptions::default() };
+    let server = start(options).await;
+    let much = "x".repeat(1024);
+    // Requests without end, whose answers nobody reads: at some point the server cannot send, and does not read on.
+    let mut deaf = TcpStream::connect(server.address).await.unwrap();
+    let request_of = format!("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{much}", much.len());
+    let (mut reader, mut writer) = deaf.split();
+    while writer.write_all(request_of.as_bytes()).await.is_ok() {}
+    assert!(rest(send(server.address, &request("/ok")).await).await.ends_with("ok"));
+    // What had been sent may still be there, and then the connection is over.
+    while matches!(reader.read(&mut [0; 4096]).await, Ok(read) if read > 0) {}
 }

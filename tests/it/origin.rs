@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<Heard>>>,
 }
 
@@ -68,22 +69,24 @@ impl Origin {
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let origin = Self { address, connections: Arc::default(), requests: Arc::default() };
-        let (connections, requests) = (Arc::clone(&origin.connections), Arc::clone(&origin.requests));
+        let origin = Self::at(address);
+        let (connections, ended) = (Arc::clone(&origin.connections), Arc::clone(&origin.ended));
+        let requests = Arc::clone(&origin.requests);
         let answer = Arc::new(answer);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
+                let (answer, requests, ended) = (Arc::clone(&answer), Arc::clone(&requests), Arc::clone(&ended));
                 tokio::spawn(async move {
                     let mut stream = BufReader::new(stream);
                     while let Some(heard) = hear(&mut stream).await {
                         let parts = answer(&heard);
                         requests.lock().unwrap().push(heard);
                         if !say(&mut stream, parts).await {
-                            return;
+                            break;
                         }
                     }
+                    ended.fetch_add(1, Ordering::SeqCst);
                 });
             }
         });
@@ -98,8 +101,7 @@ impl Origin {
     /// Says this to whoever comes, without waiting for a request.
     pub(crate) async fn greeting(words: &'static [u8]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let origin =
-            Self { address: listener.local_addr().unwrap(), connections: Arc::default(), requests: Arc::default() };
+        let origin = Self::at(listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 // Whoever hangs up meanwhile has heard enough.
@@ -107,6 +109,10 @@ impl Origin {
             }
         });
         origin
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        Self { address, connections: Arc::default(), ended: Arc::default(), requests: Arc::default() }
     }
 
     /// A URL of it.
@@ -117,6 +123,11 @@ impl Origin {
     /// Connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.connections() - self.ended.load(Ordering::SeqCst)
     }
 
     /// Requests so far.

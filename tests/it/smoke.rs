@@ -59,6 +59,10 @@ impl Server {
         panic!("it ended before it was ready: {printed:?}, {:?}", child.wait());
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The status and body of a request over a connection of its own.
     fn get(&self, path: &str, key: Option<&str>) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();

@@ -23,6 +23,7 @@ use tertulia::app::{App, Outside};
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::egress::Egress;
 use tertulia::files::FileStore;
+use tertulia::models::OpenAi;
 use tertulia::tools::AgentTools;
 use tertulia::webhooks::Webhooks;
 use tertulia::{bootstrap, http as front};
@@ -30,6 +31,7 @@ use tower::ServiceExt;
 
 pub(crate) use store::{Kind, TestStore};
 
+pub(crate) mod live;
 pub(crate) mod script;
 mod store;
 
@@ -64,6 +66,13 @@ impl TestApp {
     /// On an empty store, with these environment variables.
     pub(crate) async fn with_env(env: &[(&str, &str)]) -> Self {
         Self::start(TestStore::new().await, env).await
+    }
+
+    /// On an empty store, with the way to models' endpoints and to what stands on the loopback address.
+    pub(crate) async fn with_models() -> Self {
+        let models = Arc::new(OpenAi::new(Entropy::seeded([9; 32])).unwrap());
+        let env = [("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
+        Self::behind(TestStore::new().await, |store| store, &env, models.into()).await
     }
 
     /// On `store`, as a server that starts again.
@@ -220,6 +229,14 @@ impl Request {
     pub(crate) fn bare_body(mut self, body: impl Into<Body>) -> Self {
         *self.request.body_mut() = body.into();
         self
+    }
+
+    /// Follows a log live; the answer must be a stream of events.
+    pub(crate) async fn follow(self) -> live::Live {
+        let request = self.header("accept", "text/event-stream");
+        let response = request.router.oneshot(request.request).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        live::Live::new(response.into_body())
     }
 
     /// Sends it, and leaves the body, which may never end.

@@ -97,6 +97,8 @@ pub(super) fn retry(
 ) -> Result<Decision<Conversation>, Missing> {
     let Some(turn) = stored(number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
     Ok(match turn.status {
+        // There is nothing left to answer, and a reply would be new words.
+        TurnStatus::Failed if state.erasure.is_some() => Decision::Reject(Rejection::Erased),
         TurnStatus::Failed => again(state, &turn, moment),
         TurnStatus::Queued | TurnStatus::Running | TurnStatus::AwaitingReview => {
             Decision::Answer(Reply::Turn(Box::new(turn)))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use super::context::Context;
 use crate::agent::builtin;
@@ -16,9 +16,10 @@ use crate::conversation::{
     Turn, TurnStatus, Wait, message_of, number_key,
 };
 use crate::deltas::Saying;
-use crate::directory::{Answer, Circumstances, Refusal};
+use crate::directory::{Answer, Circumstances};
 use crate::errands::review_key;
 use crate::id::{ConversationId, EntityKey};
+use crate::insist::{NoAnswer, persist};
 use crate::limits;
 use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
@@ -40,6 +41,12 @@ enum Lost {
     Waits,
     /// The store or a conversation could not do its part; the alarm has the turn run again.
     Unavailable(String),
+}
+
+impl From<NoAnswer> for Lost {
+    fn from(error: NoAnswer) -> Self {
+        Self::Unavailable(error.to_string())
+    }
 }
 
 impl From<StoreError> for Lost {
@@ -268,10 +275,10 @@ impl Attempt<'_> {
             return failed("channel_disabled", "the channel takes no messages");
         }
         let entity = channel.conversation(self.entity.workspace);
-        let command = Arc::new(Command::Post(self.question(&channel, entity, call, ask)));
+        let command = Command::Post(self.question(&channel, entity, call, ask));
         let key = Some(review_key(self.entity.workspace, self.turn.id, call));
         let with = Circumstances { key, trace: self.trace };
-        let message = match persist(node, entity, &command, with).await? {
+        let message = match persist(node, &node.conversations, entity, command, with, OFFERED).await? {
             Ok(Answer::Done(Reply::Posted { messages, .. })) => messages.into_iter().next(),
             Ok(Answer::Repeat { first, last }) => {
                 let events = node.events::<Conversation>(entity, (first, last), Order::Asc, 4).await?;
@@ -324,32 +331,9 @@ async fn offer(
     command: Command,
     trace: Option<TraceContext>,
 ) -> Result<Turn, Lost> {
-    match persist(node, entity, &Arc::new(command), Circumstances { key: None, trace }).await? {
+    let with = Circumstances { key: None, trace };
+    match persist(node, &node.conversations, entity, command, with, OFFERED).await? {
         Ok(Answer::Done(Reply::Turn(turn))) => Ok(*turn),
         Ok(_) | Err(_) => Err(Lost::Stale),
-    }
-}
-
-/// Asks a conversation until it has answered or refused. Asking again after an unknown outcome is harmless: what was
-/// heard is heard once.
-async fn persist(
-    node: &Arc<Node>,
-    entity: EntityKey,
-    command: &Arc<Command>,
-    with: Circumstances,
-) -> Result<crate::directory::Reply<Conversation>, Lost> {
-    let until = Instant::now() + OFFERED;
-    let mut pause = Duration::from_millis(20);
-    loop {
-        let why = match node.conversations.ask(node, entity, Arc::clone(command), with).await {
-            Err(Refusal::Draining) => return Err(Lost::Unavailable("the node is stopping".to_owned())),
-            heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused)) => return Ok(heard),
-            Err(other) => other.to_string(),
-        };
-        if Instant::now() >= until {
-            return Err(Lost::Unavailable(why));
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
     }
 }

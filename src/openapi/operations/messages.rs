@@ -139,6 +139,7 @@ fn send_to_channel() -> Op {
             "channel_disabled",
             "channel_has_no_agent",
             "conversation_closed",
+            "conversation_erased",
             "turn_in_progress",
             "too_many_channels",
             "attachment_already_linked",

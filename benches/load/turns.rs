@@ -1,0 +1,167 @@
+//! What turns cost those who have none: the same appends while nothing else happens, and while a slow model has a turn
+//! of every conversation.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio::task::JoinSet;
+
+use crate::append::KEY;
+use crate::generator::{self, Measured};
+use crate::request::Appends;
+use crate::server::{build, tertulia};
+use crate::{Error, response, say};
+
+/// Clients that ask for turns.
+const ASKERS: usize = 16;
+
+/// How to run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Clients in each case; every one keeps one connection and one request in flight
+    #[arg(long, value_delimiter = ',', default_values_t = [8, 64])]
+    clients: Vec<u32>,
+    /// Conversations; each has one turn that runs or waits in the second half of the run
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    conversations: u32,
+    /// How long the model takes, in milliseconds
+    #[arg(long, default_value_t = 2_000)]
+    latency: u32,
+    /// Turns that run at once
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=256))]
+    running: u32,
+    /// Seconds measured in each case
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Rounds over all cases of a half
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=20))]
+    rounds: u32,
+    /// The server's program; it is built when this is not given
+    #[arg(long)]
+    server: Option<PathBuf>,
+}
+
+/// A connection that asks one thing after the other.
+struct Asker {
+    address: SocketAddr,
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Asker {
+    async fn connect(address: SocketAddr) -> Result<Self, Error> {
+        Ok(Self { address, stream: TcpStream::connect(address).await?, answer: Vec::new() })
+    }
+
+    async fn ask(&mut self, method: &str, path: &str, body: &Value) -> Result<Value, Error> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = format!(
+            "{method} /api/v1{path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {KEY}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        let response = response::read(&mut self.stream, &mut self.answer).await?;
+        let body = &self.answer[response.body];
+        match response.status {
+            200..=299 => Ok(serde_json::from_slice(body)?),
+            status => Err(format!("{method} {path}: {status} {}", String::from_utf8_lossy(body)).into()),
+        }
+    }
+
+    /// Turns that were completed so far.
+    async fn completed(&mut self) -> Result<u64, Error> {
+        Ok(self.ask("GET", "/usage", &Value::Null).await?["total"]["turns"].as_u64().unwrap_or(0))
+    }
+}
+
+/// Runs both halves and prints what was measured.
+pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let program = match &options.server {
+        Some(program) => program.clone(),
+        None => build()?,
+    };
+    let mut server = tertulia(&program, None, KEY, &[])?;
+    let address = server.address;
+    say(&format!("opening {} conversations", options.conversations))?;
+    let ids = runtime.block_on(generator::open_conversations(address, KEY, options.conversations))?;
+    let appends = Arc::new(Appends::new(address, KEY, ids.clone()));
+    let mut asker = runtime.block_on(Asker::connect(address))?;
+    say(&heading(options))?;
+    for with_turns in [false, true] {
+        if with_turns {
+            runtime.block_on(begin_turns(options, &mut asker, ids.clone()))?;
+        }
+        for _ in 0..options.rounds {
+            for clients in &options.clients {
+                let load = generator::Load {
+                    clients: *clients,
+                    warm_up: Duration::from_secs(2),
+                    measured: Duration::from_secs(options.seconds.into()),
+                };
+                let (begun, before) = (Instant::now(), runtime.block_on(asker.completed())?);
+                let measured = runtime.block_on(generator::drive(&server, &appends, load))?;
+                let after = runtime.block_on(asker.completed())?;
+                let turns = (after - before) as f64 / begun.elapsed().as_secs_f64();
+                server.alive()?;
+                say(&line(with_turns, *clients, &measured, turns))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An agent that is as slow as it should be, and a turn of it in every conversation.
+async fn begin_turns(options: &Options, asker: &mut Asker, ids: Vec<String>) -> Result<(), Error> {
+    let agent = json!({"builtin": {"latencyMs": options.latency}, "maxConcurrentTurns": options.running});
+    asker.ask("PATCH", "/agents/echo", &agent).await?;
+    let (ids, next) = (Arc::new(ids), Arc::new(AtomicUsize::new(0)));
+    let mut askers = JoinSet::new();
+    for _ in 0..ASKERS {
+        let (ids, next, address) = (Arc::clone(&ids), Arc::clone(&next), asker.address);
+        askers.spawn(async move {
+            let mut asker = Asker::connect(address).await?;
+            while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+                asker.ask("POST", &format!("/conversations/{id}/turns"), &json!({"agentId": "echo"})).await?;
+            }
+            Ok::<_, Error>(())
+        });
+    }
+    while let Some(asked) = askers.join_next().await {
+        asked??;
+    }
+    Ok(())
+}
+
+fn heading(options: &Options) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "{} conversations, model latency {} ms, {} turns at once, {} s a case, {cores} cores\n\n\
+         | turns | clients | appends/s | p50 ms | p99 ms | max ms | server CPU µs/append | turns completed/s | errors |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        options.conversations, options.latency, options.running, options.seconds
+    )
+}
+
+fn line(with_turns: bool, clients: u32, measured: &Measured, turns: f64) -> String {
+    format!(
+        "| {} | {clients} | {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {turns:.1} | {} |",
+        if with_turns { "running" } else { "none" },
+        measured.per_second(),
+        measured.quantile(0.5),
+        measured.quantile(0.99),
+        measured.quantile(1.0),
+        measured.server_micros(),
+        measured.errors(),
+    )
+}

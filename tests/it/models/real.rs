@@ -1,0 +1,30 @@
+//! A real model, where the environment names one: `TERTULIA_TEST_MODEL_URL` is the base URL of its endpoint,
+//! `TERTULIA_TEST_MODEL` its name there.
+
+use super::*;
+
+#[tokio::test]
+#[ignore = "needs a model: TERTULIA_TEST_MODEL_URL"]
+async fn a_real_model_answers_a_contact_and_is_heard_while_it_does() {
+    let url = std::env::var("TERTULIA_TEST_MODEL_URL").expect("TERTULIA_TEST_MODEL_URL names the endpoint");
+    let model = std::env::var("TERTULIA_TEST_MODEL").unwrap_or_else(|_| "small".to_owned());
+    let app = TestApp::with_models().await;
+    let settings = json!({"model": model, "systemPrompt": "Answer in one short sentence.", "maxOutputTokens": 48,
+        "temperature": 0, "timeoutSeconds": 110});
+    ask_at(&app, &url, settings).await;
+    let first = say(&app, "What is the capital of France?", "wait=115").await.expect(200);
+    let path = format!("/api/v1/conversations/{}/events", first["conversationId"].as_str().unwrap());
+    let mut live = app.get(path).follow().await;
+    let second = say(&app, "And of Italy?", "wait=115").await.expect(200);
+    for answer in [&first, &second] {
+        let words = answer["aiMessages"][0]["content"]["text"]["body"].as_str().unwrap();
+        crate::crash::say(&format!("the model says: {words}; usage {}", answer["usage"]));
+        assert!(!words.trim().is_empty());
+        let usage = &answer["usage"];
+        assert!(usage["inputTokens"].as_u64() > Some(5) && usage["outputTokens"].as_u64() > Some(0), "{usage}");
+    }
+    let told = live.up_to("turn.completed").await;
+    let pieces = told.iter().filter(|told| told.event.as_deref() == Some("turn.delta"));
+    let heard: String = pieces.map(|piece| piece.data["data"]["text"].as_str().unwrap()).collect();
+    assert_eq!(second["aiMessages"][0]["content"]["text"]["body"], heard, "the pieces are the reply");
+}

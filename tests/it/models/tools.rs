@@ -1,0 +1,124 @@
+//! Models that call tools: HTTP requests of the agent's own, with the bounds that keep a model from running away.
+
+use super::*;
+
+/// A tool at this path of an endpoint.
+fn tool(url: &str) -> Value {
+    json!({"name": "find", "description": "Finds.", "url": url, "headers": {"x-key": "s3cret"},
+        "parameters": {"type": "object", "required": ["q"], "properties": {"q": {"type": "string"}}}})
+}
+
+/// Model and tool behind one endpoint: the model calls once and then says what came of it.
+async fn with_tool(arguments: Value, answer: impl Fn() -> Vec<Part> + Send + Sync + 'static) -> (Arc<TestApp>, Origin) {
+    let (app, origin) = asking(json!({}), move |heard| {
+        if heard.path().starts_with("/tool") {
+            return answer();
+        }
+        let body: Value = serde_json::from_slice(&heard.body).unwrap();
+        let last = body["messages"].as_array().unwrap().last().unwrap().clone();
+        if last["role"] == "tool" {
+            whole(&completion(&format!("It said {}", last["content"].as_str().unwrap())))
+        } else {
+            whole(&calling("find", &arguments))
+        }
+    })
+    .await;
+    let tools = json!([tool(&origin.url("/tool"))]);
+    app.patch("/api/v1/agents/echo").json(json!({"tools": tools})).await.expect(200);
+    (app, origin)
+}
+
+fn said(answer: &Value) -> &str {
+    answer["aiMessages"][0]["content"]["text"]["body"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_model_calls_a_tool_and_goes_on_with_its_result_and_both_are_paid_for() {
+    let (app, origin) = with_tool(json!({"q": "cats"}), || ok("application/json", b"{\"found\":2}")).await;
+    let answer = say(&app, "hello", "wait=100").await.expect(200);
+    assert_eq!(said(&answer), "It said {\"found\":2}");
+    assert_eq!((&answer["usage"]["inputTokens"], &answer["usage"]["outputTokens"]), (&json!(16), &json!(5)));
+    let sum = &app.get("/api/v1/usage").await.expect(200)["total"];
+    assert_eq!((&sum["turns"], &sum["modelCalls"], &sum["inputTokens"]), (&json!(1), &json!(2), &json!(16)));
+    let requests = origin.requests();
+    let called = requests.iter().find(|heard| heard.path() == "/tool").unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&called.body).unwrap(), json!({"q": "cats"}));
+    assert!(called.head.contains("x-key: s3cret\r\n") && called.head.contains(".call_1_1_1_0\r\n"));
+    let second: Value = serde_json::from_slice(&requests.last().unwrap().body).unwrap();
+    assert!(!second.to_string().contains("s3cret"), "a header is no model's business");
+    let roles: Vec<&str> = second["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["user", "assistant", "tool"]);
+    assert_eq!(second["messages"][1]["tool_calls"][0]["id"], second["messages"][2]["tool_call_id"]);
+    let shown = app.get("/api/v1/agents/echo").await.expect(200);
+    assert_eq!(shown["tools"][0]["headers"], json!({"x-key": "***"}));
+}
+
+#[tokio::test]
+async fn whatever_a_tool_does_the_turn_goes_on() {
+    let giant = || {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+        vec![Part::Bytes(head.into()), Part::Zeros(10 << 20)]
+    };
+    type Tool = (&'static str, Value, fn() -> Vec<Part>);
+    let cases: [Tool; 6] = [
+        ("unexpected_status", json!({"q": "x"}), || bare(500, "")),
+        ("unexpected_status", json!({"q": "x"}), || bare(302, "Location: http://127.0.0.1:9/\r\n")),
+        ("broken_answer", json!({"q": "x"}), || vec![Part::Close]),
+        ("invalid_arguments", json!({"q": 7}), || ok("text/plain", b"never")),
+        ("invalid_arguments", json!([1]), || ok("text/plain", b"never")),
+        ("{}", json!({"q": "x"}), || bare(204, "")),
+    ];
+    for (expected, arguments, answer) in cases {
+        let (app, _origin) = with_tool(arguments.clone(), answer).await;
+        let answer = say(&app, "hello", "wait=100").await.expect(200);
+        assert!(said(&answer).contains(expected), "{expected} {arguments}: {answer}");
+    }
+    let (app, _origin) = with_tool(json!({"q": "x"}), giant).await;
+    let answer = say(&app, "hello", "wait=100").await.expect(200);
+    assert!(said(&answer).contains("too_large"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_tool_that_is_silent_is_given_up_and_the_model_is_told() {
+    let (app, origin) = with_tool(json!({"q": "x"}), || vec![Part::Silence]).await;
+    let sender = Arc::clone(&app);
+    let answer = tokio::spawn(async move { say(&sender, "hello", "wait=110").await });
+    until(|| origin.requests().len() == 2).await;
+    tokio::time::pause();
+    let answer = answer.await.unwrap().expect(200);
+    tokio::time::resume();
+    assert!(said(&answer).contains("timeout"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_model_that_calls_without_end_is_stopped_and_its_history_is_whole() {
+    let (app, origin) = asking(json!({}), |_| whole(&calling("nothing", &json!({})))).await;
+    let problem = say(&app, "hello", "wait=100").await.problem(500, "agent_failed");
+    assert_eq!(problem["reason"], "too_many_tool_rounds");
+    assert_eq!(origin.requests().len(), 17);
+    let page = app.get("/api/v1/conversations").await.expect(200);
+    let path = format!("/api/v1/conversations/{}/messages?limit=200", page["data"][0]["id"].as_str().unwrap());
+    let messages = app.get(path).await.expect(200);
+    let of = |role: &str| messages["data"].as_array().unwrap().iter().filter(|m| m["role"] == role).count();
+    assert_eq!((of("assistant"), of("tool")), (16, 16), "each call has its result");
+}
+
+#[tokio::test]
+async fn a_tool_on_an_address_that_may_not_be_reached_is_refused_where_it_is_declared_and_where_it_is_called() {
+    let app = TestApp::new().await;
+    for url in ["http://127.0.0.1:1/", "http://[::1]/", "http://169.254.169.254/latest/meta-data", "http://2130706433/"]
+    {
+        let answer = app.patch("/api/v1/agents/echo").json(json!({"tools": [tool(url)]})).await;
+        assert_eq!(answer.faults(), ["blocked_url /tools/0/url"], "{url}");
+    }
+    // Declared where it was allowed, called where it no longer is.
+    let (app, origin) = (TestApp::with_models().await, Origin::canary("127.0.0.1".parse().unwrap()).await);
+    let script = json!([{"match": "go", "reply": [], "toolCall": {"name": "find", "arguments": {"q": "x"}}}]);
+    let tools = json!([tool(&origin.url("/x"))]);
+    let body = json!({"tools": tools, "builtin": {"behaviour": "scripted", "script": script}});
+    app.patch("/api/v1/agents/echo").json(body).await.expect(200);
+    let stricter = TestApp::start(app.store.clone(), &[]).await;
+    let answer = say(&stricter, "go", "wait=100").await.expect(200);
+    assert!(said(&answer).contains("blocked_url"), "{answer}");
+    assert_eq!(origin.connections(), 0);
+}

@@ -1,0 +1,134 @@
+//! Live streams of event logs: the same events as in the lists, each once, wherever a reader comes back.
+
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+
+async fn post(app: &TestApp, text: &str) -> Value {
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": text})).await.expect(201)
+}
+
+/// The channel's log as its list shows it.
+async fn log(app: &TestApp, query: &str) -> Vec<Value> {
+    let page = app.get(format!("/api/v1/channels/demo/events?limit=200{query}")).await.expect(200);
+    page["data"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_stream_tells_what_the_list_shows_with_the_sequence_as_its_id() {
+    let app = TestApp::new().await;
+    for text in ["one", "two", "three"] {
+        post(&app, text).await;
+    }
+    let listed = log(&app, "").await;
+    let mut live = app.get("/api/v1/channels/demo/events?after=0").follow().await;
+    for event in &listed {
+        let told = live.next().await;
+        assert_eq!((&told.data, told.event.as_deref()), (event, event["type"].as_str()));
+        assert_eq!(told.id, Some(event["sequence"].to_string()));
+    }
+    post(&app, "four").await;
+    let told = live.next().await;
+    assert_eq!(told.data["data"]["text"], "four");
+    assert_eq!(told.data, log(&app, "").await[listed.len()], "also what happens from now on");
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_goes_on_where_it_was_and_misses_nothing() {
+    let app = TestApp::new().await;
+    let path = "/api/v1/channels/demo/events";
+    post(&app, "before").await;
+    let mut live = app.get(path).follow().await;
+    post(&app, "one").await;
+    let last = live.next().await;
+    assert_eq!(last.data["data"]["text"], "one", "without a position a stream begins at the live end");
+    drop(live);
+    for text in ["two", "three"] {
+        post(&app, text).await;
+    }
+    let last = last.id.unwrap();
+    // The header is what a browser comes back with; the query is that of its first request.
+    for (query, header) in [("?after=0", Some(last.as_str())), (&*format!("?after={last}"), None)] {
+        let request = app.get(format!("{path}{query}"));
+        let request = if let Some(header) = header { request.header("last-event-id", header) } else { request };
+        let mut live = request.follow().await;
+        for text in ["two", "three"] {
+            assert_eq!(live.next().await.data["data"]["text"], text);
+        }
+    }
+    for wrong in ["x", "-1", "1.5", "99999999999999999999999"] {
+        let answer = app.get(path).header("accept", "text/event-stream").header("last-event-id", wrong).await;
+        assert_eq!(answer.faults(), ["invalid_type @Last-Event-ID"], "{wrong}");
+        let answer = app.get(format!("{path}?after={wrong}")).header("accept", "text/event-stream").await;
+        assert_eq!(answer.faults(), ["invalid_type ?after"], "{wrong}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_in_which_nothing_happens_is_kept_alive_by_comments() {
+    let app = TestApp::new().await;
+    post(&app, "one").await;
+    let mut live = app.get("/api/v1/channels/demo/events").follow().await;
+    let begun = tokio::time::Instant::now();
+    for n in 1..=3 {
+        let told = live.told().await.unwrap();
+        assert_eq!((told.event, told.id), (None, None));
+        assert_eq!(begun.elapsed().as_secs(), 15 * n);
+    }
+    post(&app, "two").await;
+    assert_eq!(live.next().await.data["data"]["text"], "two");
+}
+
+#[tokio::test]
+async fn a_reader_that_reads_late_gets_everything_in_order() {
+    let app = TestApp::new().await;
+    post(&app, "begin").await;
+    let mut live = app.get("/api/v1/channels/demo/events").follow().await;
+    // More than is kept for a subscriber.
+    let count = actors::limits::SUBSCRIBER_EVENTS + 50;
+    for n in 0..count {
+        post(&app, &n.to_string()).await;
+    }
+    for n in 0..count {
+        assert_eq!(live.next().await.data["data"]["text"], n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn receipts_reviews_and_changes_are_told_as_they_happen() {
+    let app = TestApp::new().await;
+    let review = json!({"channelId": "demo", "text": "?", "review": {"type": "approval", "payload": {}}});
+    let asked = app.post("/api/v1/messages").json(review).await.expect(201);
+    let id = asked["id"].as_str().unwrap();
+    let mut live = app.get("/api/v1/channels/demo/events").follow().await;
+    let path = format!("/api/v1/messages/{id}");
+    for status in ["delivered", "read", "read"] {
+        app.post(format!("{path}/ack")).json(json!({"status": status})).await.expect(200);
+    }
+    let response = json!({"response": {"selectedOption": "approve"}});
+    app.post(format!("/api/v1/reviews/{id}/respond")).json(response).await.expect(200);
+    app.patch(&path).json(json!({"text": "!"})).await.expect(200);
+    app.delete(&path).await;
+    let told = live.up_to("message.deleted").await;
+    let kinds: Vec<&str> = told.iter().filter_map(|told| told.event.as_deref()).collect();
+    assert_eq!(kinds, ["message.delivered", "message.read", "review.completed", "message.updated", "message.deleted"]);
+    assert!(told.iter().all(|told| told.data["data"]["messageId"] == id), "{told:?}");
+    let sequences: Vec<u64> = told.iter().map(|told| told.data["sequence"].as_u64().unwrap()).collect();
+    assert!(sequences.is_sorted_by(|before, after| before + 1 == *after), "{sequences:?}");
+}
+
+#[tokio::test]
+async fn a_conversation_and_its_channel_tell_the_same_events() {
+    let app = TestApp::new().await;
+    post(&app, "one").await;
+    let created = log(&app, "").await.remove(0);
+    let conversation = created["data"]["conversationId"].as_str().unwrap();
+    let mut of_channel = app.get("/api/v1/channels/demo/events?after=0").follow().await;
+    let mut of_conversation = app.get(format!("/api/v1/conversations/{conversation}/events?after=0")).follow().await;
+    for _ in 0..2 {
+        let (one, other) = (of_channel.next().await, of_conversation.next().await);
+        assert_eq!(one, other);
+    }
+    app.get("/api/v1/channels/demo-api/events").await.problem(400, "channel_kind_mismatch");
+    app.get("/api/v1/channels/nowhere/events").await.problem(404, "channel_not_found");
+}

@@ -1,0 +1,77 @@
+//! A stream of server-sent events, read as a client does.
+
+use std::collections::VecDeque;
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use serde_json::Value;
+
+/// A live stream.
+pub(crate) struct Live {
+    body: Body,
+    /// What came of an event that has not ended.
+    text: String,
+    ready: VecDeque<Told>,
+}
+
+/// What a stream told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Told {
+    /// What a reader comes back with.
+    pub(crate) id: Option<String>,
+    /// `None`: a comment.
+    pub(crate) event: Option<String>,
+    /// `null` where it has none.
+    pub(crate) data: Value,
+}
+
+impl Told {
+    fn read(block: &str) -> Self {
+        let field =
+            |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+        let data = field("data:").map_or(Value::Null, |data| serde_json::from_str(&data).unwrap());
+        Self { id: field("id:"), event: field("event:"), data }
+    }
+}
+
+impl Live {
+    pub(super) fn new(body: Body) -> Self {
+        Self { body, text: String::new(), ready: VecDeque::new() }
+    }
+
+    /// What comes next, comments too; `None` at the stream's end.
+    pub(crate) async fn told(&mut self) -> Option<Told> {
+        loop {
+            if let Some(told) = self.ready.pop_front() {
+                return Some(told);
+            }
+            let frame = self.body.frame().await?.unwrap();
+            self.text.push_str(std::str::from_utf8(frame.data_ref()?).unwrap());
+            while let Some((block, rest)) = self.text.split_once("\n\n") {
+                self.ready.push_back(Told::read(block));
+                self.text = rest.to_owned();
+            }
+        }
+    }
+
+    /// The next event or piece.
+    pub(crate) async fn next(&mut self) -> Told {
+        loop {
+            let told = self.told().await.expect("the stream ended");
+            if told.event.is_some() {
+                return told;
+            }
+        }
+    }
+
+    /// Everything up to the next event of this type, that one included.
+    pub(crate) async fn up_to(&mut self, kind: &str) -> Vec<Told> {
+        let mut all = Vec::new();
+        loop {
+            all.push(self.next().await);
+            if all.last().is_some_and(|told| told.event.as_deref() == Some(kind)) {
+                return all;
+            }
+        }
+    }
+}
