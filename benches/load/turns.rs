@@ -77,11 +77,12 @@ impl Asker {
             status => Err(format!("{method} {path}: {status} {}", String::from_utf8_lossy(body)).into()),
         }
     }
+}
 
-    /// Turns that were completed so far.
-    async fn completed(&mut self) -> Result<u64, Error> {
-        Ok(self.ask("GET", "/usage", &Value::Null).await?["total"]["turns"].as_u64().unwrap_or(0))
-    }
+/// Turns that were completed so far. A connection kept from one look to the next would be closed in between.
+async fn completed(address: SocketAddr) -> Result<u64, Error> {
+    let used = Asker::connect(address).await?.ask("GET", "/usage", &Value::Null).await?;
+    Ok(used["total"]["turns"].as_u64().unwrap_or(0))
 }
 
 /// Runs both halves and prints what was measured.
@@ -96,11 +97,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     say(&format!("opening {} conversations", options.conversations))?;
     let ids = runtime.block_on(generator::open_conversations(address, KEY, options.conversations))?;
     let appends = Arc::new(Appends::new(address, KEY, ids.clone()));
-    let mut asker = runtime.block_on(Asker::connect(address))?;
     say(&heading(options))?;
     for with_turns in [false, true] {
         if with_turns {
-            runtime.block_on(begin_turns(options, &mut asker, ids.clone()))?;
+            runtime.block_on(begin_turns(options, address, ids.clone()))?;
         }
         for _ in 0..options.rounds {
             for clients in &options.clients {
@@ -109,9 +109,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
                     warm_up: Duration::from_secs(2),
                     measured: Duration::from_secs(options.seconds.into()),
                 };
-                let (begun, before) = (Instant::now(), runtime.block_on(asker.completed())?);
+                let (begun, before) = (Instant::now(), runtime.block_on(completed(address))?);
                 let measured = runtime.block_on(generator::drive(&server, &appends, load))?;
-                let after = runtime.block_on(asker.completed())?;
+                let after = runtime.block_on(completed(address))?;
                 let turns = (after - before) as f64 / begun.elapsed().as_secs_f64();
                 server.alive()?;
                 say(&line(with_turns, *clients, &measured, turns))?;
@@ -122,13 +122,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 }
 
 /// An agent that is as slow as it should be, and a turn of it in every conversation.
-async fn begin_turns(options: &Options, asker: &mut Asker, ids: Vec<String>) -> Result<(), Error> {
+async fn begin_turns(options: &Options, address: SocketAddr, ids: Vec<String>) -> Result<(), Error> {
     let agent = json!({"builtin": {"latencyMs": options.latency}, "maxConcurrentTurns": options.running});
-    asker.ask("PATCH", "/agents/echo", &agent).await?;
+    Asker::connect(address).await?.ask("PATCH", "/agents/echo", &agent).await?;
     let (ids, next) = (Arc::new(ids), Arc::new(AtomicUsize::new(0)));
     let mut askers = JoinSet::new();
     for _ in 0..ASKERS {
-        let (ids, next, address) = (Arc::clone(&ids), Arc::clone(&next), asker.address);
+        let (ids, next) = (Arc::clone(&ids), Arc::clone(&next));
         askers.spawn(async move {
             let mut asker = Asker::connect(address).await?;
             while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -71,7 +71,12 @@ struct Attempt<'a> {
 pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, turn: Turn, began: u64, trace: Option<TraceContext>) {
     let id = turn.id;
     if let Err(Lost::Unavailable(why)) = go(node, entity, turn, began, trace).await {
-        tracing::warn!(?entity, turn = %id, why, "a turn could not go on; it is tried again");
+        // A node that stops leaves thousands of them to the next one, which is as it should be.
+        if node.stopping.is_cancelled() {
+            tracing::debug!(?entity, turn = %id, why, "a turn is left to the next process");
+        } else {
+            tracing::warn!(?entity, turn = %id, why, "a turn could not go on; it is tried again");
+        }
     }
 }
 

@@ -176,11 +176,19 @@ async fn silence_before_the_first_word_and_between_words_has_its_own_reason_and_
         (begun, "stalled"),
     ] {
         let mut stub = Stub::start(vec![Act::Hold(held.clone())]).await;
-        let mut client = client();
-        (client.first_token, client.stall) = (Duration::from_millis(50), Duration::from_millis(50));
-        let outcome = client.ask(&prompt(stub.base_url()), AMPLE).await;
-        assert_eq!(outcome.unwrap_err().code(), expected, "{held}");
+        let heard = Heard::default();
+        let mut listener = heard.listen();
+        let prompt = Prompt { saying: heard.saying(), ..prompt(stub.base_url()) };
+        let asked = tokio::spawn(async move { client().ask(&prompt, 20 * AMPLE).await });
         assert_eq!(stub.seen.recv().await, Some(Seen::Request));
+        if expected == "stalled" {
+            listener.recv().await;
+        }
+        // From here on time passes whenever nobody has anything to do.
+        tokio::time::pause();
+        let outcome = asked.await.unwrap();
+        tokio::time::resume();
+        assert_eq!(outcome.unwrap_err().code(), expected, "{held}");
         assert_eq!(stub.seen.recv().await, Some(Seen::Closed));
     }
 }
