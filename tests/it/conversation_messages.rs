@@ -297,7 +297,7 @@ async fn a_conversation_is_made_read_and_changed() {
     assert_eq!(
         made,
         json!({"id": made["id"], "title": "T", "status": "open", "summary": "S", "metadata": {"a": 1.5},
-            "ownerId": "ana", "channelId": null, "contactId": null, "createdAt": at, "updatedAt": at,
+            "ownerId": "ana", "channelId": null, "contactId": null, "forkedFrom": null, "createdAt": at, "updatedAt": at,
             "lastMessageAt": null, "messageCount": 0})
     );
     assert_eq!(app.get(&location).await.expect(200), made);

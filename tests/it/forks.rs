@@ -157,7 +157,9 @@ async fn what_was_said_with_a_contact_goes_with_the_contact_from_every_copy() {
     let message = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "secret"}}});
     let asked = app.post("/api/v1/channels/demo-api/messages").json(message).await.expect(200);
     let source = json!({"conversation_id": asked["conversationId"]});
+    app.clock.advance(1);
     let copy = fork(&app, &source).await.expect(201);
+    app.clock.advance(1);
     assert_eq!((&copy["contactId"], &copy["channelId"]), (&asked["contactId"], &json!("demo-api")));
     let again = fork(&app, &json!({"conversation_id": copy["id"]})).await.expect(201);
     let listed = app.get(format!("/api/v1/contacts/{}/conversations", text(&asked["contactId"]))).await.expect(200);

@@ -281,7 +281,7 @@ async fn a_quorum_is_so_many_different_principals_with_one_answer() {
     assert_eq!((&decided["status"], &decided["decidedBy"]), (&json!("completed"), &json!("cid")));
     assert_eq!(decided["response"], json!({"selectedOption": "approve"}));
     assert_eq!(decided["votes"].as_array().unwrap().len(), 3);
-    vote(&eve, "approve").await.problem(409, "review_already_completed");
+    vote(&eve, "approve").await.problem(403, "responder_not_allowed");
 
     // One of a few, and any two.
     let one = asked(&app, json!({"type": "free", "quorum": {"allowed": ["ana"]}})).await;

@@ -1,0 +1,46 @@
+//! The conversations of a contact on one channel.
+
+use minicbor::{Decode, Encode};
+
+use crate::id::ConversationId;
+
+/// The conversation that is open with a contact on a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OpenConversation {
+    /// The channel's [incarnation](crate::channel::Channel::incarnation).
+    #[n(0)]
+    pub channel: String,
+    /// Which of the contact's conversations on the channel it is, from 1.
+    #[n(1)]
+    pub generation: u32,
+    /// Its id.
+    #[n(2)]
+    pub id: ConversationId,
+    /// The ones before it, newest first.
+    #[n(3)]
+    pub earlier: Vec<ConversationId>,
+    /// The generation with which the present life began, if it was not the first. Those before it belong to somebody
+    /// who was erased; where it is the one to come, so does this one.
+    #[n(4)]
+    pub first: Option<u32>,
+}
+
+impl OpenConversation {
+    /// The generation with which the present life began.
+    pub(super) fn first(&self) -> u32 {
+        self.first.unwrap_or(1)
+    }
+
+    /// The id of the conversation of an earlier generation, as far as it is remembered, or of this one.
+    pub(super) fn id_of(&self, generation: u32) -> Option<ConversationId> {
+        match usize::try_from(self.generation.checked_sub(generation)?).ok()? {
+            0 => Some(self.id),
+            before => self.earlier.get(before - 1).copied(),
+        }
+    }
+
+    /// Whether it belongs to the present life.
+    pub(super) fn is_open(&self) -> bool {
+        self.generation >= self.first()
+    }
+}
