@@ -35,6 +35,8 @@ const FRAMES: u64 = 200;
 /// How long a client asks again before it is taken for a defect that it gets no answer: longer than a driver needs for
 /// a new connection on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// Between two tries. Real servers have no clock that a test could turn.
+const AGAIN: Duration = Duration::from_millis(2);
 
 /// One process with its own way to the server.
 struct Process {
@@ -194,6 +196,8 @@ impl World {
     ) -> u64 {
         let late = Instant::now() + PATIENCE;
         while Instant::now() < late {
+            // Whoever is refused at once must not keep the driver from connecting again.
+            tokio::time::sleep(AGAIN).await;
             let nodes: &[usize] = match random.below(3) {
                 0 => &[0],
                 1 => &[1],
@@ -228,6 +232,8 @@ impl World {
         let mut told: BTreeSet<String> = BTreeSet::new();
         let late = Instant::now() + PATIENCE;
         while Instant::now() < late {
+            // Whoever is refused at once must not keep the driver from connecting again.
+            tokio::time::sleep(AGAIN).await;
             let answers = [0, 1].map(|node| self.respond(node, conversation, message, text));
             for answer in join_all(answers).await {
                 match answer {
@@ -248,6 +254,8 @@ impl World {
     async fn message(&self, conversation: u64, seq: u64) -> MessageId {
         let late = Instant::now() + PATIENCE;
         while Instant::now() < late {
+            // Whoever is refused at once must not keep the driver from connecting again.
+            tokio::time::sleep(AGAIN).await;
             let read = self.nodes[0].events::<Conversation>(self.entity(conversation), (seq, seq), Order::Asc, 1).await;
             if let Some(record) = read.ok().and_then(|records| records.into_iter().next()) {
                 return message_of(&record).unwrap().id;
