@@ -1,10 +1,10 @@
 //! Calls to URLs that users give: webhooks, callbacks, media.
 //!
 //! Whoever may name a URL must not reach the inside with it. So there is one client for all such calls, and every one
-//! of its sockets is opened in one place, [`connect`], which looks at the address it is about to use and not at the
+//! of its sockets is opened in one place, `connect`, which looks at the address it is about to use and not at the
 //! text that led there: a name is resolved once, refused as a whole if one of its addresses may not be reached, and
 //! the connection goes to an address of that very answer. Before that, the URL itself passes the rule that requests are
-//! held against ([`url::check`](crate::wire::url::check)), again at each redirect.
+//! held against ([`url::check`]), again at each redirect.
 //!
 //! Proxy variables are not read. No compressed answer is asked for and none is unpacked, so a byte received is a byte
 //! counted. Everything has an end: a call by its deadline, an answer's head and body by their sizes, look-ups and idle
@@ -110,7 +110,7 @@ pub struct Reply {
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
-    /// The beginning of its body, at most [`EXCERPT_BYTES`]; of a [`call`](Egress::call), all of it.
+    /// The beginning of its body, at most `EXCERPT_BYTES`; of a [`call`](Egress::call), all of it.
     pub excerpt: Bytes,
 }
 

@@ -4,7 +4,7 @@
 //! kept only if the version is still that from before the read.
 //!
 //! Where other processes may change a registry too, its rows count only as long as it stands where it stood: that is
-//! looked at every [`LOOK_AFTER`], so a key that was revoked anywhere is refused everywhere within [`STALE_AT_MOST`].
+//! looked at every `LOOK_AFTER`, so a key that was revoked anywhere is refused everywhere within `STALE_AT_MOST`.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
