@@ -4,7 +4,7 @@
 //! that comes next, and what was missed is read from the store. So a slow reader costs reads, never memory, and a
 //! reader that comes back with `Last-Event-ID` goes on where it was.
 //!
-//! Between the events a stream tells what agents are saying (`turn.delta`). These pieces are no events: they have no
+//! Between the events a stream tells what agents are saying (`turn.delta`), if it was asked for `deltas`. These pieces are no events: they have no
 //! `id`, so the last event's id stays what it was, and whoever missed them gets the reply as an event.
 
 use std::convert::Infallible;
@@ -102,6 +102,8 @@ struct Asked {
     live: bool,
     /// Only what comes after this sequence.
     after: Option<u64>,
+    /// With what agents are saying, between the events.
+    deltas: bool,
 }
 
 impl Asked {
@@ -118,7 +120,8 @@ impl Asked {
             (None, Some(after)) => Some(number(after, "?after")?),
             (None, None) => None,
         };
-        Ok(Self { live, after })
+        let deltas = query.choice("deltas", &[("true", true), ("false", false)])?.unwrap_or_default();
+        Ok(Self { live, after, deltas })
     }
 }
 
@@ -139,7 +142,7 @@ async fn answer(
     list: &str,
 ) -> Result<Response, Problem> {
     if asked.live {
-        return Ok(follow(app.clone(), log, asked.after));
+        return Ok(follow(app.clone(), log, &asked));
     }
     let first = asked.after.map_or(1, |after| after.saturating_add(1));
     let range = behind(first, page.seq(), page.order);
@@ -175,8 +178,8 @@ struct Follower {
     ready: std::collections::VecDeque<Arc<Record<Happened>>>,
     /// There is more in the store than was read.
     behind: bool,
-    /// What agents are saying.
-    listener: Listener,
+    /// What agents are saying, for whoever asked for it.
+    listener: Option<Listener>,
     /// A piece whose turn has not come.
     piece: Option<Arc<Delta>>,
     /// The attempt that was told last to be over: what is still heard of it comes too late.
@@ -187,6 +190,14 @@ struct Follower {
 enum Told {
     Event(Arc<Record<Happened>>),
     Piece(Arc<Delta>),
+}
+
+/// The next piece; never, where nobody listens for any.
+async fn heard_piece(listener: &mut Option<Listener>) -> Arc<Delta> {
+    match listener {
+        Some(listener) => listener.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Follower {
@@ -213,7 +224,7 @@ impl Follower {
             }
             let heard = tokio::select! {
                 heard = self.subscription.events.recv() => heard,
-                piece = self.listener.recv(), if self.piece.is_none() => {
+                piece = heard_piece(&mut self.listener), if self.piece.is_none() => {
                     self.piece = Some(piece);
                     continue;
                 }
@@ -234,10 +245,10 @@ impl Follower {
 }
 
 impl Follower {
-    fn new(app: App, log: Log, after: Option<u64>) -> Self {
+    fn new(app: App, log: Log, asked: &Asked) -> Self {
         let subscription = app.node().subscribe(log.entity);
-        let listener = app.node().listen(log.entity);
-        let next = after.unwrap_or(log.newest).saturating_add(1);
+        let listener = asked.deltas.then(|| app.node().listen(log.entity));
+        let next = asked.after.unwrap_or(log.newest).saturating_add(1);
         let ready = std::collections::VecDeque::new();
         // Something may have happened between the look at the log and the subscription.
         Self { app, log, subscription, next, ready, behind: true, listener, piece: None, over: None }
@@ -246,7 +257,7 @@ impl Follower {
     /// A piece before which every event has been told. Those before the next event come before it.
     fn due_piece(&mut self) -> Option<Arc<Delta>> {
         loop {
-            let piece = self.piece.take().or_else(|| self.listener.try_recv())?;
+            let piece = self.piece.take().or_else(|| self.listener.as_mut()?.try_recv())?;
             let is_over = self.over.is_some_and(|(turn, attempt)| turn == piece.turn && piece.attempt <= attempt);
             if is_over {
                 continue;
@@ -287,8 +298,8 @@ fn ended(event: &Happened) -> Option<(TurnId, u32)> {
     }
 }
 
-fn follow(app: App, log: Log, after: Option<u64>) -> Response {
-    let follower = Follower::new(app, log, after);
+fn follow(app: App, log: Log, asked: &Asked) -> Response {
+    let follower = Follower::new(app, log, asked);
     let events = stream::unfold(follower, |mut follower| async move {
         let event = follower.write().await?;
         Some((Ok::<_, Infallible>(event), follower))

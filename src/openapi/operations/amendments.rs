@@ -4,7 +4,7 @@ use utoipa::openapi::HttpMethod::{Delete, Get, Patch, Post};
 
 use super::super::examples;
 use super::super::operation::Op;
-use super::super::shape::{Bounded as _, any_of, integer, named, one_of, text};
+use super::super::shape::{Bounded as _, any_of, boolean, integer, named, one_of, text};
 use super::{READ, WRITE, id};
 
 pub(super) fn messages() -> Vec<Op> {
@@ -100,13 +100,14 @@ fn acknowledge() -> Op {
 fn log(path: &'static str, named_so: (&'static str, &'static str), unknown: &'static str) -> Op {
     let about = "A page of what happened, by sequence. With `Accept: text/event-stream` the same live: each event has \
                  `id:` its sequence, the stream goes on behind `Last-Event-ID` or `after`, and without either it \
-                 begins at the live end. Comments keep the connection alive. Between the events come `turn.delta`: \
-                 pieces of what an agent is saying, `{turnId, attempt, message, chunk, text}`. They are no events and \
+                 begins at the live end. Comments keep the connection alive. With `deltas=true`, `turn.delta` comes \
+                 between the events: pieces of what an agent is saying, `{turnId, attempt, message, chunk, text}`. They are no events and \
                  have no `id`; the reply itself comes as an event.";
     Op::new(Get, path, named_so, "Events", READ, about)
         .path("id", "Whose log.", id())
         .shared("LastEventId")
         .query("after", "Only what comes after this sequence.", integer("", 0, None))
+        .query("deltas", "Whether a stream tells what agents are saying too; default false.", boolean(""))
         .paged()
         .answers(200, "A page of events, or a stream of them.", named("EventPage"), &[])
         .also("text/event-stream", text("Events as server-sent events.").least(0).into())

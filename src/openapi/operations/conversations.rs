@@ -103,7 +103,7 @@ fn start_turn() -> Op {
         .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
         .refused(400, &["agent_not_found", "too_short"])
         .refused(404, &["conversation_not_found"])
-        .refused(409, &["conversation_closed", "turn_in_progress"])
+        .refused(409, &["conversation_closed"])
         .refused(429, &["conversation_backlog"])
 }
 
@@ -125,12 +125,13 @@ fn cancel_turn() -> Op {
     let about = "Ends a turn that is not over; a call of a model that runs is given up.";
     Op::new(Post, "/api/v1/turns/{id}/cancel", ("cancelTurn", "Cancel a turn"), "Turns", WRITE, about)
         .path("id", "The turn.", id())
+        .keyed()
         .empty_body()
         .answers(200, "The turn as it is now.", named("Turn"), &[])
+        .with_headers(&["Idempotent-Replayed"])
         .refused(404, &["turn_not_found"])
         .refused(409, &["turn_over"])
         .refused(429, &["conversation_backlog"])
-        .refused(503, &["outcome_unknown"])
 }
 
 fn get_usage() -> Op {

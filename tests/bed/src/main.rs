@@ -1,7 +1,7 @@
 //! A CQL server to try things with: `cargo run -p bed` prints its address and holds it until it is interrupted or its
 //! standard input ends.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -15,6 +15,6 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // Whatever comes is of no interest; that it ends is.
-    _ = io::stdin().read_to_end(&mut Vec::new());
+    _ = io::copy(&mut io::stdin(), &mut io::sink());
     ExitCode::SUCCESS
 }

@@ -14,7 +14,7 @@ async fn a_real_model_answers_a_contact_and_is_heard_while_it_does() {
     ask_at(&app, &url, settings).await;
     let first = say(&app, "What is the capital of France?", "wait=115").await.expect(200);
     let path = format!("/api/v1/conversations/{}/events", first["conversationId"].as_str().unwrap());
-    let mut live = app.get(path).follow().await;
+    let mut live = app.get(format!("{path}?deltas=true")).follow().await;
     let second = say(&app, "And of Italy?", "wait=115").await.expect(200);
     for answer in [&first, &second] {
         let words = answer["aiMessages"][0]["content"]["text"]["body"].as_str().unwrap();

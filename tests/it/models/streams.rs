@@ -30,7 +30,7 @@ async fn a_conversations_stream_shows_the_pieces_between_the_events_of_its_log()
     let (app, _origin) = asking(json!({}), move |_| streamed([body.clone()])).await;
     say(&app, "first", "wait=100").await.expect(200);
     let path = format!("/api/v1/conversations/{}/events", conversation(&app).await);
-    let mut live = app.get(&path).follow().await;
+    let mut live = app.get(format!("{path}?deltas=true")).follow().await;
     let answer = say(&app, "second", "wait=100").await.expect(200);
     let told = live.up_to("turn.completed").await;
     let kinds: Vec<&str> = told.iter().filter_map(|told| told.event.as_deref()).collect();
@@ -54,7 +54,7 @@ async fn a_stream_that_stops_in_the_middle_fails_the_turn_and_no_half_reply_is_k
     let (app, origin) = asking(json!({}), in_turn(vec![whole(&completion("Hello")), parts])).await;
     say(&app, "first", "wait=100").await.expect(200);
     let path = format!("/api/v1/conversations/{}", conversation(&app).await);
-    let mut live = app.get(format!("{path}/events")).follow().await;
+    let mut live = app.get(format!("{path}/events?deltas=true")).follow().await;
     let sender = Arc::clone(&app);
     let answer = tokio::spawn(async move { say(&sender, "second", "wait=110").await });
     assert_eq!(live.up_to("turn.delta").await.last().unwrap().data["data"]["text"], "Good");
