@@ -1,6 +1,6 @@
 //! From a stage, as the actors tell it, to a span of OpenTelemetry.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actors::trace::names::ERROR_TYPE;
 use actors::trace::{Finished, SpanKind, TraceContext, Value};
@@ -9,6 +9,9 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::waiting::Ended;
+
+/// Clocks that are so far apart at most have not been set; reading both takes a while on a busy machine.
+const AGREES: Duration = Duration::from_millis(100);
 
 /// The same moment on both clocks: spans are timed by the one that never jumps, and told by the one that people read.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +25,15 @@ impl Moment {
     #[expect(clippy::disallowed_methods, reason = "what is shown to people is not decided on")]
     pub(super) fn now() -> Self {
         Self { steady: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// The same one while both clocks still agree about it, so that spans of one trace that are sent apart stay in order;
+    /// now, where somebody has set the wall clock since.
+    pub(super) fn still(self) -> Self {
+        let now = Self::now();
+        let told = self.wall(now.steady);
+        let apart = told.duration_since(now.wall).unwrap_or_else(|error| error.duration());
+        if apart < AGREES { self } else { now }
     }
 
     fn wall(self, at: Instant) -> SystemTime {

@@ -1,6 +1,7 @@
 //! The thread that sends spans. It has a runtime of its own, so that encoding never delays a request, and whatever the
 //! receiver does (nothing, slowly, wrongly) costs the spans and nothing else.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,8 +66,10 @@ impl Export {
             exporter(receiver, &resource, waiting.batching().timeout)?
         };
         let scope = InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build();
+        let clocks = Cell::new(Moment::now());
         let send = async move |spans: Vec<Ended>| {
-            let now = Moment::now();
+            let now = clocks.get().still();
+            clocks.set(now);
             let spans = spans.into_iter().map(|span| convert::span(span, now, &scope)).collect();
             exporter.export(spans).await.map_err(|error| error.to_string())
         };
