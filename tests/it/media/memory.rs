@@ -17,10 +17,10 @@ use crate::support::ADMIN_KEY;
 const AT_ONCE: usize = 16;
 /// How often so many come and go, in each direction.
 const ROUNDS: usize = 3;
-/// What the program may hold at most beside what it held before, in KiB. Held whole, the files at once are 160 MiB.
+/// What the program may hold at most beside what it held before, in KiB, however many files have come. Held whole, the
+/// files of one direction at once are 160 MiB, and all that pass are nine times as much. The rest is pieces on their way,
+/// and what the allocator keeps of them for each of its threads.
 const AT_MOST: u64 = 96 * 1024;
-/// What it may hold in addition after the first round: however many come, no more is held.
-const GROWS_BY: u64 = 24 * 1024;
 
 /// Does `work` so many times at once.
 fn at_once<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
@@ -95,7 +95,6 @@ fn memory_stays_flat_while_the_largest_files_come_and_go() {
         "{AT_ONCE} files of {MAX} bytes at once fetched, uploaded and downloaded: at most {before} KiB before, \
          {first} KiB in the first round, {last} KiB in {ROUNDS}"
     ));
-    assert!(first - before < AT_MOST, "{} KiB for files that pass", first - before);
-    assert!(last - first < GROWS_BY, "{} KiB more with every file", last - first);
+    assert!(last - before < AT_MOST, "{} KiB for files that pass", last - before);
     assert_eq!(server.terminate(), Some(0));
 }
