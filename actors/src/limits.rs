@@ -16,7 +16,8 @@ pub const BATCH_COMMANDS: usize = 64;
 pub const BATCH_BYTES: usize = 128 * 1024;
 /// How long a file that nobody needs is kept: 24 hours, as the contract promises.
 pub const ORPHAN_KEPT_MILLIS: u64 = 24 * 60 * 60 * 1000;
-/// How long a message that wants a file may take to arrive before anybody asks whether it did.
+/// How long a message that wants a file may take to arrive before anybody asks whether it did; for one that mentions it
+/// half of that, at least.
 pub const LINKING_MILLIS: u64 = 60 * 60 * 1000;
 /// After which a file whose message may be about to be deleted is looked at; a command takes 10 seconds at most.
 pub const DOUBT_MILLIS: u64 = 60 * 1000;
