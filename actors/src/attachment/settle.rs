@@ -288,7 +288,11 @@ mod tests {
         settling.wanted(entity(1));
         settling.wanted(entity(1));
         settling.wanted(entity(2));
-        assert_eq!((next(&mut queue), next(&mut queue)), (Some(entity(2)), None), "it is not looked at twice at a time");
+        assert_eq!(
+            (next(&mut queue), next(&mut queue)),
+            (Some(entity(2)), None),
+            "it is not looked at twice at a time"
+        );
         settling.done(entity(1));
         assert_eq!((next(&mut queue), next(&mut queue)), (Some(entity(1)), None), "what it saw may be old");
         settling.begun(entity(1));

@@ -39,8 +39,7 @@ pub(super) fn noted(
     moment: &Moment,
     found: &Found,
 ) -> Result<Change<Conversation>, Missing> {
-    let kept: Vec<RowWrite> =
-        change.rows.iter().filter(|row| is_kept(row)).map(|row| since(moment.now, row)).collect();
+    let kept: Vec<RowWrite> = change.rows.iter().filter(|row| is_kept(row)).map(|row| since(moment.now, row)).collect();
     if kept.is_empty() {
         return Ok(change);
     }

@@ -92,7 +92,10 @@ async fn a_deadline_is_announced_on_time_while_a_turn_runs_in_another_process() 
     for (n, (e, deadline)) in deadlines.into_iter().enumerate() {
         assert_eq!(status(&nodes[0], e).await, (TurnStatus::Running, 1), "{n}");
         let ended = expired(&nodes[1], e).await;
-        assert!(ended.len() == 1 && ended[0] >= deadline && ended[0].since(deadline) <= 50, "{n}: {ended:?}, {deadline}");
+        assert!(
+            ended.len() == 1 && ended[0] >= deadline && ended[0].since(deadline) <= 50,
+            "{n}: {ended:?}, {deadline}"
+        );
     }
 }
 

@@ -197,7 +197,8 @@ async fn a_name_that_changes_its_mind_gets_no_call_of_any_kind_inside() {
         // Of each mind ten callbacks, messages' own URLs, channels and endpoints.
         let attempted = deliveries(&app).await.iter().filter(|delivery| delivery["attempts"] != json!([])).count();
         let heard = public.requests();
-        let called = |kind: &str| heard.iter().filter(|heard| heard.path().starts_with(&format!("/{kind}-even"))).count();
+        let called =
+            |kind: &str| heard.iter().filter(|heard| heard.path().starts_with(&format!("/{kind}-even"))).count();
         if attempted >= 80 && KINDS.iter().all(|kind| called(kind) >= 10) {
             break;
         }

@@ -217,7 +217,8 @@ fn what_is_kept_for_a_retry_goes_when_its_key_is_forgotten() {
     let key = |n: u8| crate::store::KeyHash([n; 16]);
     let ask = |n: u8| Command::StartTurn { agent: AGENT.to_owned(), key: Some(key(n)) };
     let kept = |sim: &Sim<Conversation>| {
-        let known = |table| sim.rows.keys().filter(|(of, _)| *of == table).map(|(_, key)| key.clone()).collect::<Vec<_>>();
+        let known =
+            |table| sim.rows.keys().filter(|(of, _)| *of == table).map(|(_, key)| key.clone()).collect::<Vec<_>>();
         assert_eq!(known(ASKED_TURNS).len(), known(kept::KEPT).len());
         known(ASKED_TURNS).iter().map(|key| key[0]).collect::<Vec<_>>()
     };
