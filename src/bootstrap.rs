@@ -114,7 +114,7 @@ pub async fn run(
 /// The secret of an installation; `None` where there is no installation yet.
 ///
 /// # Errors
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn pepper(node: &Node) -> Result<Option<Pepper>, StoreError> {
     let Some(bytes) = setting(node, PEPPER).await? else { return Ok(None) };
     let bytes: [u8; 32] =

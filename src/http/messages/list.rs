@@ -103,7 +103,7 @@ fn terms(search: &str) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 async fn page_of(
     node: &Node,
     entity: EntityKey,
