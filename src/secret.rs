@@ -49,8 +49,10 @@ impl Pepper {
     }
 
     fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        // HMAC takes keys of any length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { unreachable!("any key length is fine") };
+        // A shorter key is one of a whole block that ends in zeros (RFC 2104, section 2).
+        let mut block = [0; 64];
+        block[..self.0.len()].copy_from_slice(&self.0);
+        let mut mac = Hmac::<Sha256>::new(&block.into());
         for part in parts {
             mac.update(part);
         }

@@ -1,6 +1,6 @@
 //! What happens later: one durable alarm per entity, woken on time.
 //!
-//! The store's due index is the truth (DESIGN invariant I5). This service keeps the near part of it in memory and
+//! The store's due index is the truth (invariant I5). This service keeps the near part of it in memory and
 //! wakes entities; it never decides anything. A spurious wake costs a look at the state, a lost one is found by the
 //! next scan, and after a restart everything that is overdue is found by the first.
 

@@ -2,7 +2,7 @@
 //!
 //! Each says in the store that it lives, some seconds apart; a process whose word has not changed for a while, on the
 //! reader's own clock, is taken for gone. No clocks are compared, and nothing here has to be right: who is in charge of
-//! an entity saves work, and a commit names the head that it was decided on (DESIGN invariant I6).
+//! an entity saves work, and a commit names the head that it was decided on (invariant I6).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};

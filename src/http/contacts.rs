@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::answer::{ignoring, json};
+use super::background::ends_within;
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
@@ -177,11 +178,8 @@ pub(super) async fn erase(
     let command = contact::Command::Erase { id };
     let erased = app.node().contact(entity, command, without_key(&context)).await;
     erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?;
-    // In a task of its own: whoever asked may hang up. What is not done in time, or fails, is resumed by the contact.
     let node = std::sync::Arc::clone(app.node());
-    let running = tokio::spawn(async move { actors::erasure::run(&node, entity).await });
-    match tokio::time::timeout(ERASING, running).await {
-        Ok(Ok(Ok(()))) => Ok(StatusCode::NO_CONTENT),
-        _ => Ok(StatusCode::ACCEPTED),
-    }
+    let erasing = async move { actors::erasure::run(&node, entity).await };
+    let is_gone = ends_within(ERASING, (entity, "an erasure"), erasing).await;
+    Ok(if is_gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
 }

@@ -19,7 +19,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{ignoring, json, replayed};
+use super::answer::{ignoring, json, located, replayed};
 use super::body::OptionalJsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
@@ -184,10 +184,9 @@ pub async fn list(
     query: Query,
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
-    let filter = Filter::of(&query)?;
     let asked = |name: &str| query.get(name).unwrap_or_default().to_owned();
     let list = format!("deliveries/{}/{}/{}", caller.workspace, asked("status"), asked("endpointId"));
-    let request = PageRequest::from_query(&query, &list)?;
+    let (filter, request) = Problem::both(Filter::of(&query), PageRequest::from_query(&query, &list))?;
     let mut gathering =
         Gathering { app: &app, caller: &caller, request: &request, filter, data: Vec::new(), scanned: 0 };
     let next = gathering.run().await?;
@@ -404,7 +403,7 @@ pub async fn retry(
     };
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(standing));
     let response = if matches!(asked, Asked::Repeat) { replayed(response) } else { response };
-    Ok(ignoring(response, &ignored))
+    Ok(ignoring(located(response, &format!("/webhook-deliveries/{id}")), &ignored))
 }
 
 /// What came of asking for a delivery.

@@ -53,9 +53,8 @@ pub(super) async fn of_conversation(
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let asked = Asked::of(&headers, &query)?;
     let list = format!("conversations/{}/{id}/events", caller.workspace);
-    let page = PageRequest::from_query(&query, &list)?;
+    let (asked, page) = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list))?;
     let (state, _) = conversations::find(&app, &caller, &id).await?;
     let entity = state.entity(caller.address);
     let channel = state.origin.human_channel().map(str::to_owned);
@@ -71,9 +70,8 @@ pub(super) async fn of_channel(
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let asked = Asked::of(&headers, &query)?;
     let list = format!("channels/{}/{id}/events", caller.workspace);
-    let page = PageRequest::from_query(&query, &list)?;
+    let (asked, page) = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list))?;
     let channel = find_channel(&app, &caller, &id).await?.ok_or_else(channel_not_found)?;
     if channel.kind != ChannelKind::Human {
         return Err(kind_mismatch("", channel.kind));

@@ -35,6 +35,7 @@ mod nodes;
 mod openapi;
 mod origin;
 mod paging;
+mod promises;
 mod races;
 mod reach;
 mod review_answers;

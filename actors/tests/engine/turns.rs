@@ -86,7 +86,7 @@ async fn an_agent_that_does_not_answer_in_time_fails_its_turn() {
     node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
     sleep(Duration::from_secs(121)).await;
     let turn = node.turn(e, 1).await.unwrap().unwrap();
-    assert_eq!((turn.status, turn.failure.unwrap().code), (TurnStatus::Failed, "agent_timeout".to_owned()));
+    assert_eq!((turn.status, turn.failure.unwrap().code), (TurnStatus::Failed, "timeout".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]

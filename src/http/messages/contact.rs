@@ -1,4 +1,4 @@
-//! B: a contact's message on an api channel, answered by the channel's agent in the same call (API section 3).
+//! Contact messages: one on an api channel, answered by the channel's agent in the same call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,11 +48,11 @@ const STOPPING: Duration = Duration::from_secs(5);
 /// Accepts the message, and answers with the agent's reply or with where it will be found.
 pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
     let (post, mut accepting) = inbound.read(ContactPost::read, |_| None);
+    if let Some(channel) = channel.as_deref().filter(|channel| channel.kind != ChannelKind::Api) {
+        accepting.report.faults.extend(kind_mismatch("", channel.kind).faults);
+    }
     accepting.report.refuse()?;
     let channel = channel.ok_or_else(channel_not_found)?;
-    if channel.kind != ChannelKind::Api {
-        return Err(kind_mismatch("", channel.kind));
-    }
     let contact = entity_of(accepting.caller.address, &post.normalized_identifier);
     let exchange =
         Exchange { accepting: &accepting, channel: &channel, contact, scope: scope(&channel.incarnation(), contact) };

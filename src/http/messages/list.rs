@@ -53,7 +53,7 @@ impl Filter {
     fn from_query(query: &Query) -> Result<Self, Problem> {
         let text = |name| query.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
         let has_attachments = match query.get("hasAttachments") {
-            None => None,
+            None | Some("") => None,
             Some("true") => Some(true),
             Some("false") => Some(false),
             Some(_) => return Err(Problem::fault("?hasAttachments", "invalid_type", "must be true or false")),
@@ -103,7 +103,7 @@ fn terms(search: &str) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 async fn page_of(
     node: &Node,
     entity: EntityKey,
