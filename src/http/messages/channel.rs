@@ -41,16 +41,19 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
     let files = link::named(accepting.app, accepting.caller, &post.attachment_ids, &mut accepting.report).await?;
     let iteration_of = iteration_id(post.iteration_of.as_deref(), &mut accepting.report);
     let missing = post.attachment_ids.len() - files.len();
+    if missing == 0 || missing < accepting.report.faults.len() {
+        accepting.report.refuse()?;
+    }
+    let channel = find_channel(accepting.app, accepting.caller, &post.channel_id).await?;
     if missing > 0
-        && missing == accepting.report.faults.len()
-        && let Some(channel) = find_channel(accepting.app, accepting.caller, &post.channel_id).await?
+        && let Some(channel) = &channel
         && let Ok(Some(events)) = accepting.earlier_effect(channel.conversation(accepting.caller.address), SCOPE).await
     {
         // The message was accepted when its files were there.
         return repeated(&accepting, &channel.id, &events);
     }
     accepting.report.refuse()?;
-    let Some(channel) = find_channel(accepting.app, accepting.caller, &post.channel_id).await? else {
+    let Some(channel) = channel else {
         // Nothing was accepted there before, so what is wrong with the request comes first.
         accepting.report.refuse_late()?;
         return Err(channel_not_found());
