@@ -233,9 +233,20 @@ pub struct Content {
 impl Content {
     /// A plain text.
     #[must_use]
-    pub fn text(role: &str, sender: Sender, text: impl Into<String>) -> Self {
+    pub fn text(role: impl Into<String>, sender: Sender, text: impl Into<String>) -> Self {
+        Self::typed("text", role, sender, text)
+    }
+
+    /// A text of another type.
+    #[must_use]
+    pub fn typed(
+        message_type: impl Into<String>,
+        role: impl Into<String>,
+        sender: Sender,
+        text: impl Into<String>,
+    ) -> Self {
         Self {
-            role: role.to_owned(),
+            role: role.into(),
             sender,
             text: Some(text.into()),
             severity: None,
@@ -244,7 +255,7 @@ impl Content {
             webhook_url: None,
             attachments: Vec::new(),
             iteration_of: None,
-            message_type: "text".to_owned(),
+            message_type: message_type.into(),
             tool_calls: None,
             references: None,
             tags: None,
