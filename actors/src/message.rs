@@ -234,17 +234,6 @@ impl Content {
     /// A plain text.
     #[must_use]
     pub fn text(role: impl Into<String>, sender: Sender, text: impl Into<String>) -> Self {
-        Self::typed("text", role, sender, text)
-    }
-
-    /// A text of another type.
-    #[must_use]
-    pub fn typed(
-        message_type: impl Into<String>,
-        role: impl Into<String>,
-        sender: Sender,
-        text: impl Into<String>,
-    ) -> Self {
         Self {
             role: role.into(),
             sender,
@@ -255,7 +244,7 @@ impl Content {
             webhook_url: None,
             attachments: Vec::new(),
             iteration_of: None,
-            message_type: message_type.into(),
+            message_type: "text".to_owned(),
             tool_calls: None,
             references: None,
             tags: None,

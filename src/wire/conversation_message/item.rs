@@ -84,12 +84,13 @@ impl ConversationItem {
         let content = Content {
             mentions: Some(mentions).filter(|mentions| !mentions.is_empty()),
             metadata: self.meta_data,
+            message_type: self.message_type,
             tool_calls: self.tool_calls,
             references: self.references,
             tags: self.tags,
             sent_at: self.sent_at,
             memories,
-            ..Content::typed(self.message_type, self.role, sender, self.text)
+            ..Content::text(self.role, sender, self.text)
         };
         (content, self.parent)
     }
