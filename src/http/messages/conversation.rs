@@ -1,4 +1,4 @@
-//! C: one or more messages of a conversation (API 2.2).
+//! Conversation messages: one or more of them appended to a conversation.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use actors::claims::{self, LIVES_MAX};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, Rejection, Reply, message_of};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
-use actors::message::{Message, NewMessage, Overlay, Sender, SenderKind};
+use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
 
@@ -19,6 +19,8 @@ use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
 use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::{problem_of, store_problem};
+use crate::json::path::Path;
+use crate::json::report::Report;
 use crate::json::write::array;
 use crate::wire::conversation_message::view::conversation_view;
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
@@ -42,6 +44,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     {
         return Ok(response);
     }
+    strangers(&post, &mut accepting.report);
     accepting.report.refuse()?;
     let mut mentions: Vec<_> = files.iter().map(|file| file.id).collect();
     mentions.sort_unstable();
@@ -73,6 +76,24 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
         }
     }
     Err(internal_error())
+}
+
+/// Parents that can be no messages of this conversation, whatever stands in it, are faults among the others.
+fn strangers(post: &ConversationPost, report: &mut Report) {
+    let here = match post.conversation_id.as_deref().map(ConversationId::parse) {
+        Some(None) => return,
+        Some(Some(id)) => Some(id.address),
+        None => None,
+    };
+    for (item, message) in post.messages.iter().enumerate() {
+        if let Some(Parent::Message(id)) = &message.parent
+            && here != Some(id.entity)
+        {
+            let path = Path::ROOT.name("content");
+            let path = if post.batch { path.index(item) } else { path };
+            report.fault(&path.name("parent_message_id"), "parent_not_found", "is no message of this conversation");
+        }
+    }
 }
 
 /// The answer of an earlier request with the same key, for a retry that names uploads which have gone since.

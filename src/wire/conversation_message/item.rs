@@ -58,11 +58,11 @@ impl ConversationItem {
         let (references, reference_ids) = attachments.map(|value| references(&value, report)).unwrap_or_default();
         let item = Self {
             text: text(&mut fields, has_more, report),
-            sender_id: fields.string(report, "sender_id", Length::chars(1, 255)).map(Into::into),
+            sender_id: fields.string(report, "sender_id", Length::chars(0, 255)).map(Into::into),
             sent_at: fields.optional("created_at").and_then(|value| sent_at(&value, rules.now, report)),
             role: role(&mut fields, report),
             message_type: fields
-                .string(report, "message_type", Length::chars(1, 64))
+                .string(report, "message_type", Length::chars(0, 64))
                 .map_or_else(|| "text".to_owned(), Into::into),
             tool_calls: tool_calls.and_then(|value| objects(&value, report).map(|_| value.json())),
             parent: fields.optional("parent_message_id").and_then(|value| parent(&value, index, report)),
