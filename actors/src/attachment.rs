@@ -250,7 +250,7 @@ fn change(events: Vec<Event>, after: State) -> Decision<Attachment> {
 
 fn begin(state: Option<&State>, id: AttachmentId, moment: &Moment) -> Decision<Attachment> {
     if let Some(state) = state {
-        return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
+        return Decision::Elsewhere(Reply::Attachment(Box::new(state.clone())));
     }
     let check_at = Some(moment.now.plus(limits::ORPHAN_KEPT_MILLIS));
     let begun = State { check_at, ..State::begun(id) };
@@ -288,7 +288,7 @@ fn mention(state: &State, conversation: Address, moment: &Moment) -> Decision<At
     // Half of the time is enough for a message to arrive, so that of many only some are noted.
     let is_held = state.is_held(moment.now.plus(limits::LINKING_MILLIS / 2)).is_some();
     // Also where somebody is known to need it: that one may go, and then the others are asked.
-    if !state.is_mentioned_widely() && !(is_known && is_held) {
+    if !(state.is_mentioned_widely() || is_known && is_held) {
         events.push(Event::Mentioned(conversation));
         if !is_known && state.check_at.is_some() && state.mentioned.len() + 1 >= limits::MENTIONED_IN {
             // With so many it is kept without asking any of them.

@@ -1,5 +1,6 @@
 //! Contacts: the people behind api channels.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actors::contact::{self, CONTACTS, CONTACTS_BY_NAME, Contact, entity_of, name_key};
@@ -178,8 +179,7 @@ pub(super) async fn erase(
     let command = contact::Command::Erase { id };
     let erased = app.node().contact(entity, command, without_key(&context)).await;
     erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?;
-    let node = std::sync::Arc::clone(app.node());
-    let erasing = async move { actors::erasure::run(&node, entity).await };
+    let erasing = actors::erasure::run(Arc::clone(app.node()), entity);
     let is_gone = ends_within(ERASING, (entity, "an erasure"), erasing).await;
     Ok(if is_gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
 }

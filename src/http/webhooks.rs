@@ -114,7 +114,11 @@ fn repeat(status: StatusCode, changes: &[RowChange], ignored: &[String]) -> Resu
 /// An answer that shows the secret; 201 says where what was made is found.
 fn with_secret(status: StatusCode, endpoint: &WebhookEndpoint, ignored: &[String]) -> Response {
     let response = ignoring(json(status, &EndpointView::with_secret(endpoint)), ignored);
-    if status == StatusCode::CREATED { located(response, &format!("/webhook-endpoints/{}", endpoint.id)) } else { response }
+    if status == StatusCode::CREATED {
+        located(response, &format!("/webhook-endpoints/{}", endpoint.id))
+    } else {
+        response
+    }
 }
 
 /// The row of the channel that is subscribed to, which must still be there when the endpoint is stored.
@@ -238,10 +242,7 @@ pub async fn rotate_secret(
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
-    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
-    let with = incoming.circumstances(&context, &caller);
-    incoming.fields().finish(&mut incoming.report);
-    let ignored = incoming.report.check()?;
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     if let Some(changes) = resource::repeated(&app, caller.registry(), &with).await? {
         return repeat(StatusCode::OK, &changes, &ignored);
     }
