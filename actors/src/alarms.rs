@@ -22,6 +22,9 @@ const HORIZON_MILLIS: u64 = 120_000;
 const SCAN_EVERY_MILLIS: u64 = 15_000;
 /// After which an alarm that another process looks after, and that is still due, is rung by whoever finds it.
 const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
+/// Up to when a process that begins rings for whoever looks after an entity: until it knows who lives, and has read the index
+/// once more for it. If somebody does live, that is a ring too many.
+const BEGINNING_MILLIS: u64 = 8_000;
 /// How long the service sleeps at most. Sleeping follows another clock than deadlines do: one that is set forward, or a
 /// machine that was suspended, makes them due at once, and nobody tells.
 const SLEEP_MILLIS: u64 = 1_000;
@@ -155,10 +158,8 @@ impl Alarms {
     }
 }
 
-/// Reads the due index up to the horizon, as far as there is room for it. What is overdue when a process begins has been
-/// forgotten by somebody, or is rung twice.
+/// Reads the due index up to the horizon, as far as there is room for it.
 async fn scan(node: &Arc<Node>, is_first: bool) -> Result<(), StoreError> {
-    let forgotten_after = if is_first { 0 } else { FORGOTTEN_AFTER_MILLIS };
     let upto = node.clock.now().plus(HORIZON_MILLIS);
     let mut after: Option<Due> = None;
     loop {
@@ -167,8 +168,11 @@ async fn scan(node: &Arc<Node>, is_first: bool) -> Result<(), StoreError> {
         let mut near = node.alarms.lock();
         for due in &page {
             // An alarm that another process is to ring is rung here too once it seems to have been forgotten.
-            let is_forgotten = due.at <= now && now.since(due.at) >= forgotten_after;
-            if is_forgotten || node.members.looks_after(due.entity) {
+            let is_anybodys = match is_first {
+                true => due.at <= now.plus(BEGINNING_MILLIS),
+                false => due.at <= now && now.since(due.at) >= FORGOTTEN_AFTER_MILLIS,
+            };
+            if is_anybodys || node.members.looks_after(due.entity) {
                 near.listed(due.entity, due.at, now);
             }
         }

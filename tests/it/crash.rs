@@ -252,7 +252,7 @@ fn writers(server: &Server) -> Vec<Writer> {
 
 #[test]
 fn what_was_acknowledged_survives_every_kill_once_and_in_order() {
-    let (rounds, seed) = (setting_by_store("TERTULIA_CRASH_ROUNDS", 20, 5), setting("TERTULIA_CRASH_SEED", 1));
+    let (rounds, seed) = (setting_by_store("TERTULIA_CRASH_ROUNDS", 20, 3), setting("TERTULIA_CRASH_SEED", 1));
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

@@ -278,7 +278,7 @@ fn configure(server: &Server, tool: &Tool) {
 
 #[test]
 fn a_turn_that_is_killed_has_one_reply_in_the_end_and_no_half_call() {
-    let (rounds, seed) = (setting_by_store("TERTULIA_CRASH_TURN_ROUNDS", 20, 4), setting("TERTULIA_CRASH_SEED", 1));
+    let (rounds, seed) = (setting_by_store("TERTULIA_CRASH_TURN_ROUNDS", 20, 3), setting("TERTULIA_CRASH_SEED", 1));
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

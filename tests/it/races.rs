@@ -2,7 +2,7 @@
 //!
 //! Every review has three clients that want it approved, rejected and taken back, and a deadline. They race, the program
 //! is killed in between, and whoever got no answer asks again. The outcome goes to the review's callback, also across the
-//! kills. `TERTULIA_RACES_REVIEWS` and `TERTULIA_RACES_SEED` choose how many and in which order.
+//! kills. `TERTULIA_RACES_REVIEWS`, `TERTULIA_RACES_KILLS` and `TERTULIA_RACES_SEED` choose how many and in which order.
 #![cfg(unix)]
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,9 @@ use crate::support::{ADMIN_KEY, Kind};
 
 const CHANNELS: usize = 8;
 /// The program is killed so often, each time after so many more answers.
-const KILLS: usize = 8;
+fn kills() -> usize {
+    setting_by_store("TERTULIA_RACES_KILLS", 8, 4) as usize
+}
 
 /// What a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +278,7 @@ fn check(client: &mut Client, keys: &Keys, race: &Race, ends: &BTreeMap<String, 
 
 #[test]
 fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
-    let count = setting_by_store("TERTULIA_RACES_REVIEWS", 2_000, 400) as usize;
+    let count = setting_by_store("TERTULIA_RACES_REVIEWS", 2_000, 200) as usize;
     let seed = setting("TERTULIA_RACES_SEED", 1);
     say(&format!("{count} reviews, seed {seed}"));
     let mut random = Random(seed);
@@ -293,8 +295,8 @@ fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
         assert_eq!(client.send("POST", "/api/v1/channels", None, &body).unwrap().status, 201);
     }
     let mut races = Vec::new();
-    for _ in 0..KILLS {
-        let round = ask(&server, &sink, count / KILLS, &mut random);
+    for _ in 0..kills() {
+        let round = ask(&server, &sink, count / kills(), &mut random);
         let kill_after = 1 + random.below(3 * round.len() as u64 - 1) as usize;
         let alive = race(server, &round, &keys, kill_after, &mut random);
         assert!(alive.is_none(), "the clients were through before the kill");
