@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,8 +15,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::Service;
 
+use self::patience::Patience;
 use self::taking::Taking;
 
+mod patience;
 mod taking;
 
 /// Bytes of a request's head; the largest known cookie and token habits fit, and a connection cannot cost more.
@@ -110,8 +112,7 @@ async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>, within:
 
 fn http(header_read_timeout: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(header_read_timeout)
+    http.header_read_timeout(header_read_timeout)
         .max_header_size(HEADER_BYTES)
         .keep_alive(true)
         // A client may close its side as soon as it has sent its request; it still reads the answer.
@@ -159,7 +160,8 @@ impl Server {
             router.clone().call(request.map(Body::new))
         });
         let stream = TokioIo::new(Taking::new(stream, self.taking));
-        let connection = self.http.serve_connection(stream, service);
+        let mut http = self.http;
+        let connection = http.timer(Patience::default()).serve_connection(stream, service);
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%error, "a connection broke");
         }

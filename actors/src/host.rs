@@ -24,7 +24,7 @@ use crate::directory::{Directory, Envelope, Occupancy, Refusal};
 use crate::id::EntityKey;
 use crate::machine::{Found, Machine, Missing, Need};
 use crate::node::Node;
-use crate::store::{AlarmChange, Commit, CommitId, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
+use crate::store::{AlarmChange, Commit, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
 use crate::trace::{Span, SpanKind, names};
 
 mod batch;
@@ -280,7 +280,6 @@ impl<M: Machine> Resident<M> {
         if draft.is_empty() && !moved {
             return self.tell(draft);
         }
-        let random = self.node.entropy.draw();
         // An older snapshot may hold what is being taken out of the log.
         let due = self.commits_since_snapshot + 1 >= self.node.store.snapshot_every() || !draft.redactions.is_empty();
         let state = due
@@ -291,7 +290,7 @@ impl<M: Machine> Resident<M> {
         let mut commit = Commit {
             entity: self.entity,
             expected: self.head,
-            id: CommitId(random),
+            id: draft.id,
             at: draft.last_at,
             records: std::mem::take(&mut draft.encoded),
             keys: draft.keys.clone(),
@@ -365,7 +364,7 @@ impl<M: Machine> Resident<M> {
         self.step();
     }
 
-    fn committed(&mut self, head: Head, draft: Draft<M>) {
+    fn committed(&mut self, head: Head, mut draft: Draft<M>) {
         self.conflicts = 0;
         self.head = Some(head);
         self.last_at = draft.last_at;
@@ -380,7 +379,7 @@ impl<M: Machine> Resident<M> {
             self.alarm = draft.alarm;
             self.node.alarms.set(self.entity, self.alarm, draft.last_at);
         }
-        self.state.clone_from(&draft.state);
+        self.state = draft.state.take();
         if let Some(state) = &self.state {
             M::committed(&self.node, self.entity, state, &draft.records);
         }

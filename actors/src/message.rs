@@ -233,9 +233,9 @@ pub struct Content {
 impl Content {
     /// A plain text.
     #[must_use]
-    pub fn text(role: &str, sender: Sender, text: impl Into<String>) -> Self {
+    pub fn text(role: impl Into<String>, sender: Sender, text: impl Into<String>) -> Self {
         Self {
-            role: role.to_owned(),
+            role: role.into(),
             sender,
             text: Some(text.into()),
             severity: None,

@@ -32,6 +32,15 @@ pub struct MaxBodyBytes(pub usize);
 #[derive(Clone, Debug)]
 pub struct JsonBytes(pub Bytes);
 
+/// As [`JsonBytes`], with the request's headers, which need no copy where the body is taken too.
+#[derive(Clone, Debug)]
+pub struct JsonRequest {
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// As [`JsonBytes`], but `None` where the request has neither a body nor a content type.
 #[derive(Clone, Debug)]
 pub struct OptionalJsonBytes(pub Option<Bytes>);
@@ -46,6 +55,21 @@ where
     async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
         check_media_type(request.headers())?;
         read(request.into_body(), MaxBodyBytes::from_ref(state)).await.map(Self)
+    }
+}
+
+impl<S> FromRequest<S> for JsonRequest
+where
+    S: Send + Sync,
+    MaxBodyBytes: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
+        check_media_type(request.headers())?;
+        let (parts, body) = request.into_parts();
+        let body = read(body, MaxBodyBytes::from_ref(state)).await?;
+        Ok(Self { headers: parts.headers, body })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::codec;
 use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
-use crate::store::{KeyHash, KeyRow, NewRecord, Redaction, RowWrite, ViewWrite};
+use crate::store::{CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, ViewWrite};
 use crate::trace::{Span, names};
 
 use super::Resident;
@@ -41,12 +41,19 @@ pub(crate) struct Draft<M: Machine> {
     pub(crate) snapshot: bool,
     /// The alarm that is durable once this is.
     pub(crate) alarm: Option<Millis>,
+    /// What the commit is called.
+    pub(crate) id: CommitId,
     next_seq: u64,
+    /// Whether commands come after the one that is being decided: only they look at what it writes.
+    has_more: bool,
 }
 
 impl<M: Machine> Draft<M> {
     /// Decides `batch` in order, each command on the state that those before it lead to.
     pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Missing> {
+        let entropy = &resident.node.entropy;
+        let [id, first] = entropy.draw_two();
+        let mut first = Some(first);
         let mut draft = Self {
             batch: Vec::new(),
             span: Span::default(),
@@ -61,10 +68,13 @@ impl<M: Machine> Draft<M> {
             last_at: resident.last_at,
             snapshot: false,
             alarm: None,
+            id: CommitId(id),
             next_seq: resident.head.map_or(0, |head| head.seq) + 1,
+            has_more: true,
         };
         let now = resident.node.clock.now().max(resident.last_at);
-        for envelope in batch {
+        for (place, envelope) in batch.iter().enumerate() {
+            draft.has_more = place + 1 < batch.len();
             let known = envelope.key.and_then(|key| {
                 let known = found.key(key.hash).or_else(|| resident.keys.get(key.hash)).flatten();
                 known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to(key, row))
@@ -80,7 +90,7 @@ impl<M: Machine> Draft<M> {
                         entity: resident.entity,
                         now,
                         next_seq: draft.next_seq,
-                        random: resident.node.entropy.draw(),
+                        random: first.take().unwrap_or_else(|| entropy.draw()),
                         node: resident.node.members.me(),
                         key: envelope.key.map(|key| key.hash),
                     };
@@ -107,7 +117,9 @@ impl<M: Machine> Draft<M> {
     }
 
     fn put_key(&mut self, hash: KeyHash, row: KeyRow, found: &mut Found) {
-        found.write_key(hash, row);
+        if self.has_more {
+            found.write_key(hash, row);
+        }
         self.keys.push((hash, row));
     }
 
@@ -120,17 +132,17 @@ impl<M: Machine> Draft<M> {
             let record = Record { seq, at: now, trace: envelope.trace, event };
             M::apply(&mut self.state, &record);
             let payload = codec::encode_record(&record);
-            if is_event {
+            if is_event && self.has_more {
                 found.write_event(seq, payload.clone());
-                self.next_seq += 1;
             }
+            self.next_seq += u64::from(is_event);
             self.encoded.push(NewRecord { event: is_event, payload });
             self.records.push(Arc::new(record));
         }
-        for row in change.rows {
-            found.write_row(&row);
-            self.rows.push(row);
+        if self.has_more {
+            change.rows.iter().for_each(|row| found.write_row(row));
         }
+        self.rows.extend(change.rows);
         self.views.extend(change.views);
         for record in change.redactions {
             self.redact(record, found);
@@ -147,7 +159,9 @@ impl<M: Machine> Draft<M> {
     /// An earlier event says less from now on; one of this very draft never says more.
     fn redact(&mut self, record: Record<M::Event>, found: &mut Found) {
         let payload = codec::encode_record(&record);
-        found.write_event(record.seq, payload.clone());
+        if self.has_more {
+            found.write_event(record.seq, payload.clone());
+        }
         match self.records.iter().position(|known| known.seq == record.seq && M::is_event(&known.event)) {
             Some(place) => {
                 self.encoded[place].payload = payload;

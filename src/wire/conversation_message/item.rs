@@ -90,7 +90,7 @@ impl ConversationItem {
             tags: self.tags,
             sent_at: self.sent_at,
             memories,
-            ..Content::text(&self.role, sender, self.text)
+            ..Content::text(self.role, sender, self.text)
         };
         (content, self.parent)
     }
