@@ -15,6 +15,7 @@ pub mod events;
 pub mod headers;
 pub mod idempotency;
 mod incoming;
+pub(crate) mod lasting;
 mod listing;
 mod log;
 pub mod memories;

@@ -241,7 +241,7 @@ fn change(events: Vec<Event>, after: State) -> Decision<Attachment> {
 
 fn begin(state: Option<&State>, id: AttachmentId, moment: &Moment) -> Decision<Attachment> {
     if let Some(state) = state {
-        return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
+        return Decision::Elsewhere(Reply::Attachment(Box::new(state.clone())));
     }
     let check_at = Some(moment.now.plus(limits::ORPHAN_KEPT_MILLIS));
     let begun = State { check_at, ..State::begun(id) };

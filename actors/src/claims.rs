@@ -97,13 +97,13 @@ impl Claiming {
     /// conversation that was opened so long ago that its key was forgotten.
     pub(crate) fn decide(&self, state: Option<&State>, found: &Found) -> Result<Decision<Conversation>, Missing> {
         if state.is_some() {
-            return Ok(Decision::Answer(Answered::Nothing));
+            return Ok(Decision::Elsewhere(Answered::Nothing));
         }
         let standing = found.row(CLAIMS, self.row())?.and_then(|bytes| crate::codec::decode::<Claim>(bytes).ok());
         let number = match standing {
             None => 1,
             Some(claim) if self.over == Some(claim.number) => claim.number + 1,
-            Some(claim) => return Ok(Decision::Answer(Answered::Claimed(claim))),
+            Some(claim) => return Ok(Decision::Elsewhere(Answered::Claimed(claim))),
         };
         let claim = Claim { number, fingerprint: self.fingerprint, target: self.target };
         let row = RowWrite { table: CLAIMS, key: self.row(), value: Some(crate::codec::encode(&claim)) };

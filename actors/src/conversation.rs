@@ -310,6 +310,12 @@ impl Machine for Conversation {
         elsewhere && Self::next_here(state).is_none_or(|at| at > now)
     }
 
+    fn is_under_way(node: &Node, entity: EntityKey, state: &State, now: Millis) -> bool {
+        let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
+        let alive = running.is_some_and(|turn| node.turns.is_alive(entity, turn));
+        alive && Self::next_here(state).is_none_or(|at| at > now)
+    }
+
     fn public_id(state: &State) -> Option<String> {
         Some(state.id.to_string())
     }

@@ -118,6 +118,8 @@ pub(crate) struct Resident<M: Machine> {
 
 /// In how many conflicts in a row a batch is given up; each means that somebody else got ahead.
 const CONFLICTS_MAX: u32 = 16;
+/// After which an entity whose due work a task of this process is at is woken again: the task may have been lost.
+const UNDER_WAY_MILLIS: u64 = 5_000;
 
 impl<M: Machine> Actor for Host<M> {
     type Msg = Mail<M>;
@@ -438,6 +440,16 @@ impl<M: Machine> Resident<M> {
                 self.is_stale = true;
                 let next = M::next_here(state).filter(|next| *next > now);
                 self.node.alarms.set(self.entity, next, now);
+            }
+            // Where others write too, the look also finds what they have done.
+            Some(state)
+                if self.alarm.is_some_and(|at| at <= now)
+                    && !self.node.store.is_shared()
+                    && M::is_under_way(&self.node, self.entity, state, now) =>
+            {
+                let again = now.plus(UNDER_WAY_MILLIS);
+                let next = M::next_here(state).map_or(again, |next| next.min(again));
+                self.node.alarms.set(self.entity, Some(next), now);
             }
             Some(state) if self.alarm.is_some_and(|at| at <= now) => {
                 // One that waits already will do, and while a slow commit is in flight none must pile up.

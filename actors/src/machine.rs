@@ -235,8 +235,10 @@ impl Found {
 /// What a state machine chose to do.
 #[derive(Debug)]
 pub enum Decision<M: Machine> {
-    /// Nothing changes.
+    /// Nothing changes, and that is the effect: an idempotency key remembers it.
     Answer(M::Reply),
+    /// Nothing changes, and whatever was asked for has its effect somewhere else, if at all: no key remembers this.
+    Elsewhere(M::Reply),
     /// A healthy refusal; nothing changes.
     Reject(M::Rejection),
     /// These things become true together, and then this is answered.
@@ -323,7 +325,13 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
         false
     }
 
-    /// When it wants to be woken for what no other process can be at work on.
+    /// Whether all that is due is being done by a task of this process, which comes back by itself. Then that is looked
+    /// at less often.
+    fn is_under_way(_node: &Node, _entity: EntityKey, _state: &Self::State, _now: Millis) -> bool {
+        false
+    }
+
+    /// When it wants to be woken for what no task can be at work on.
     fn next_here(_: &Self::State) -> Option<Millis> {
         None
     }

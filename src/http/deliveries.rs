@@ -381,10 +381,7 @@ pub async fn retry(
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
-    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
-    let with = incoming.circumstances(&context, &caller);
-    incoming.fields().finish(&mut incoming.report);
-    let ignored = incoming.report.check()?;
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let standing = find(&app, &caller, &id).await?;
     let key = parse_ended_key(caller.address, &standing.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;

@@ -36,7 +36,7 @@ mod channel;
 mod contact;
 mod conversation;
 mod exchange;
-pub(super) mod list;
+pub(crate) mod list;
 pub(crate) mod media;
 pub(super) mod one;
 

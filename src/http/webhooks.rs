@@ -238,10 +238,7 @@ pub async fn rotate_secret(
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
-    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
-    let with = incoming.circumstances(&context, &caller);
-    incoming.fields().finish(&mut incoming.report);
-    let ignored = incoming.report.check()?;
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     if let Some(changes) = resource::repeated(&app, caller.registry(), &with).await? {
         return repeat(StatusCode::OK, &changes, &ignored);
     }

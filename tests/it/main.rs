@@ -9,6 +9,7 @@ mod attachments;
 mod auth;
 mod bodies;
 mod bootstrap;
+mod bulk;
 mod bursts;
 mod busy;
 mod channel_messages;

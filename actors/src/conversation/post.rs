@@ -114,7 +114,7 @@ pub(super) fn open(
 ) -> Result<Decision<Conversation>, Missing> {
     if let Some(state) = state {
         let details = super::Details::stored(found)?;
-        return Ok(Decision::Answer(Reply::Conversation(Box::new(state.clone()), details)));
+        return Ok(Decision::Elsewhere(Reply::Conversation(Box::new(state.clone()), details)));
     }
     let (event, rows, views) = begin(opening, None);
     let mut state = None;

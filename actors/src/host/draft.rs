@@ -97,7 +97,11 @@ impl<M: Machine> Draft<M> {
                     let state = draft.state.as_ref();
                     found.set_listeners(M::listeners(&resident.node, resident.entity, state, command));
                     match M::decide(state, command, &moment, found)? {
-                        Decision::Answer(reply) => Ok(Answer::Done(reply)),
+                        Decision::Answer(reply) => {
+                            draft.remember(envelope, draft.next_seq, None, now, found);
+                            Ok(Answer::Done(reply))
+                        }
+                        Decision::Elsewhere(reply) => Ok(Answer::Done(reply)),
                         Decision::Reject(rejection) => Err(Refusal::Rejected(rejection)),
                         Decision::Change(change) => Ok(Answer::Done(draft.take(change, envelope, now, found))),
                     }
@@ -148,12 +152,16 @@ impl<M: Machine> Draft<M> {
             self.redact(record, found);
         }
         self.last_at = now;
-        if let Some(KeyUse { hash, fingerprint, .. }) = envelope.key {
-            let effect = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
-            let row = change.holds.map_or(effect, |claim| KeyRow::held(fingerprint, claim, now));
-            self.put_key(hash, row, found);
-        }
+        self.remember(envelope, first, change.holds, now, found);
         change.reply
+    }
+
+    /// A key has had its effect: the events from `first` on, which may be none. Or it is only held, up to so many claims.
+    fn remember(&mut self, envelope: &Envelope<M>, first: u64, holds: Option<u64>, now: Millis, found: &mut Found) {
+        let Some(KeyUse { hash, fingerprint, .. }) = envelope.key else { return };
+        self.last_at = now;
+        let effect = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
+        self.put_key(hash, holds.map_or(effect, |claim| KeyRow::held(fingerprint, claim, now)), found);
     }
 
     /// An earlier event says less from now on; one of this very draft never says more.

@@ -136,7 +136,7 @@ impl<M: Machine> Sim<M> {
     /// Decides and takes; the reply.
     pub(crate) fn run(&mut self, command: &M::Command) -> Result<M::Reply, M::Rejection> {
         match self.decide(command) {
-            Decision::Answer(reply) => Ok(reply),
+            Decision::Answer(reply) | Decision::Elsewhere(reply) => Ok(reply),
             Decision::Reject(rejection) => Err(rejection),
             Decision::Change(change) => Ok(self.take(change)),
         }

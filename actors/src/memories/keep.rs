@@ -224,9 +224,7 @@ pub(super) fn remember(
     }
     make_room(count, &outcomes, found, &mut change)?;
     change.reply = Reply::Remembered(outcomes);
-    // Nothing happens, and a key remembers even that.
-    let nothing = change.events.is_empty() && moment.key.is_none();
-    Ok(if nothing { Decision::Answer(change.reply) } else { Decision::Change(change) })
+    Ok(if change.events.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) })
 }
 
 /// The oldest memories make room where there are too many.

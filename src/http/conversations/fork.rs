@@ -126,8 +126,7 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 /// does not change any more, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64) -> Result<Response, Problem> {
     // In a task of its own: whoever asked may hang up. What is not done in time, or fails, is resumed by the copy.
-    let node = Arc::clone(app.node());
-    let running = tokio::spawn(async move { actors::fork::run(&node, entity).await });
+    let running = tokio::spawn(actors::fork::run(Arc::clone(app.node()), entity));
     if let Ok(Ok(Err(error))) = tokio::time::timeout(COPYING, running).await {
         tracing::warn!(?entity, %error, "a conversation is not copied to its end yet");
     }

@@ -302,7 +302,9 @@ impl Exchange<'_> {
         let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
         let in_progress = self.accepting.app.in_progress();
         let _first = key.filter(|_| !delivered.replay).map(|key| in_progress.begin(delivered.entity, key));
-        let deadline = Instant::now() + self.budget();
+        // Where too many wait already, the reply is to be looked for.
+        let place = self.accepting.app.lasting().enter();
+        let deadline = Instant::now() + if place.is_some() { self.budget() } else { Duration::ZERO };
         // Whoever waits when the server stops is told where the reply will be, instead of being cut off.
         let stopped = async {
             self.accepting.app.left().await;
