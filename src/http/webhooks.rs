@@ -114,7 +114,11 @@ fn repeat(status: StatusCode, changes: &[RowChange], ignored: &[String]) -> Resu
 /// An answer that shows the secret; 201 says where what was made is found.
 fn with_secret(status: StatusCode, endpoint: &WebhookEndpoint, ignored: &[String]) -> Response {
     let response = ignoring(json(status, &EndpointView::with_secret(endpoint)), ignored);
-    if status == StatusCode::CREATED { located(response, &format!("/webhook-endpoints/{}", endpoint.id)) } else { response }
+    if status == StatusCode::CREATED {
+        located(response, &format!("/webhook-endpoints/{}", endpoint.id))
+    } else {
+        response
+    }
 }
 
 /// The row of the channel that is subscribed to, which must still be there when the endpoint is stored.
