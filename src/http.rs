@@ -4,6 +4,7 @@ pub mod agents;
 pub mod answer;
 pub mod api_keys;
 pub(crate) mod attachments;
+mod background;
 pub mod body;
 pub mod caller;
 pub mod channels;

@@ -48,9 +48,10 @@ impl Pepper {
     /// The pepper with these bytes.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
-        // HMAC takes keys of any length.
-        let Ok(mac) = Hmac::new_from_slice(&bytes) else { unreachable!("any key length is fine") };
-        Self(mac)
+        // A shorter key is one of a whole block that ends in zeros (RFC 2104, section 2).
+        let mut block = [0; 64];
+        block[..bytes.len()].copy_from_slice(&bytes);
+        Self(Hmac::new(&block.into()))
     }
 
     fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {

@@ -1,6 +1,6 @@
 //! What happens later: one durable alarm per entity, woken on time.
 //!
-//! The store's due index is the truth (DESIGN invariant I5). This service keeps the near part of it in memory and
+//! The store's due index is the truth (invariant I5). This service keeps the near part of it in memory and
 //! wakes entities; it never decides anything. A spurious wake costs a look at the state, a lost one is found by the
 //! next scan, and after a restart everything that is overdue is found by the first.
 
@@ -155,8 +155,10 @@ impl Alarms {
     }
 }
 
-/// Reads the due index up to the horizon, as far as there is room for it.
-async fn scan(node: &Arc<Node>) -> Result<(), StoreError> {
+/// Reads the due index up to the horizon, as far as there is room for it. What is overdue when a process begins has been
+/// forgotten by somebody, or is rung twice.
+async fn scan(node: &Arc<Node>, is_first: bool) -> Result<(), StoreError> {
+    let forgotten_after = if is_first { 0 } else { FORGOTTEN_AFTER_MILLIS };
     let upto = node.clock.now().plus(HORIZON_MILLIS);
     let mut after: Option<Due> = None;
     loop {
@@ -165,7 +167,8 @@ async fn scan(node: &Arc<Node>) -> Result<(), StoreError> {
         let mut near = node.alarms.lock();
         for due in &page {
             // An alarm that another process is to ring is rung here too once it seems to have been forgotten.
-            if node.members.looks_after(due.entity) || now.since(due.at) >= FORGOTTEN_AFTER_MILLIS {
+            let is_forgotten = due.at <= now && now.since(due.at) >= forgotten_after;
+            if is_forgotten || node.members.looks_after(due.entity) {
                 near.listed(due.entity, due.at, now);
             }
         }
@@ -187,15 +190,23 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 async fn serve(node: &Arc<Node>) {
     let mut next_scan = node.clock.now();
+    let (mut is_first, mut others) = (true, node.members.view());
     loop {
         let now = node.clock.now();
         // A clock that was set back must not put off the next look by as much.
         let set_back = next_scan.since(now) > SCAN_EVERY_MILLIS;
-        if now >= next_scan || set_back || node.alarms.has_room() {
+        // Whoever has gone leaves alarms that nobody here has taken note of.
+        let view = node.members.view();
+        let moved = view != others;
+        others = view;
+        if now >= next_scan || set_back || moved || node.alarms.has_room() {
             next_scan = now.plus(SCAN_EVERY_MILLIS);
-            if let Err(error) = scan(node).await {
-                tracing::warn!(%error, "the due alarms could not be read; trying again");
-                next_scan = now.plus(AGAIN_MILLIS);
+            match scan(node, is_first).await {
+                Ok(()) => is_first = false,
+                Err(error) => {
+                    tracing::warn!(%error, "the due alarms could not be read; trying again");
+                    next_scan = now.plus(AGAIN_MILLIS);
+                }
             }
         }
         let (due, next) = node.alarms.take_due(node.clock.now());

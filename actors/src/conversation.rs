@@ -23,6 +23,7 @@ pub mod erase;
 pub mod errand;
 pub mod event;
 pub mod fork;
+pub mod kept;
 mod origin;
 mod outgoing;
 pub mod post;
@@ -229,7 +230,10 @@ impl Machine for Conversation {
             (Command::Outbox(sending), Some(state)) => outgoing::noted(state, sending, moment, found),
         };
         match decided? {
-            Decision::Change(change) => outgoing::marked(state, change, moment, found).map(Decision::Change),
+            Decision::Change(change) => {
+                let change = outgoing::marked(state, change, moment, found)?;
+                kept::noted(change, moment, found).map(Decision::Change)
+            }
             decision => Ok(decision),
         }
     }

@@ -340,7 +340,7 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     fn weight(command: &Self::Command) -> usize;
 
     /// Called in order, after the records are durable and before their commands are answered: the only place from
-    /// which anything leaves an actor beside the answers (DESIGN invariant I1). It must not block.
+    /// which anything leaves an actor beside the answers (invariant I1). It must not block.
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &Self::State, records: &[Arc<Record<Self::Event>>]);
 
     /// Called when the entity was taken over from the store and may hold records that [`Machine::committed`] was not

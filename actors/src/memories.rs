@@ -321,7 +321,7 @@ fn slot_row(slot: [u8; 16]) -> Bytes {
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn number_of(node: &Node, entity: EntityKey, text: &str) -> Result<Option<u64>, StoreError> {
     let Edit::Keep(fact) = Edit::text_as_it_is(text) else { return Ok(None) };
     let row = node.row(entity, SLOTS, slot_row(slot_key(&fact.slot))).await?;

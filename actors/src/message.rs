@@ -45,7 +45,7 @@ pub struct Sender {
 /// How urgent a channel message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
-#[expect(missing_docs, reason = "the names are the contract's own")]
+#[expect(missing_docs, reason = "the names are the API's own")]
 pub enum Severity {
     #[n(0)]
     Info,
@@ -60,7 +60,7 @@ pub enum Severity {
 /// What a message carries beside text when it came through an api channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
-#[expect(missing_docs, reason = "the names are the contract's own")]
+#[expect(missing_docs, reason = "the names are the API's own")]
 pub enum MediaKind {
     #[n(0)]
     Text,

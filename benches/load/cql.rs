@@ -1,7 +1,6 @@
 //! The CQL run: durable keyed appends through the real server, beside the driver alone doing the same conditional
 //! batch on the same nodes, in turns.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -17,8 +16,10 @@ use tokio::runtime;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::generator::{self, Load, MEASURING, Measured, STOPPED, WARMING, micros};
-use crate::request::Appends;
+use crate::generator::{self, Load, MEASURING, STOPPED, WARMING};
+use crate::measured::{Measured, Tally};
+use crate::scenario::append::Appends;
+use crate::scenario::open_conversations;
 use crate::server::{build, tertulia_on_cql};
 use crate::{Error, append, say};
 
@@ -62,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     };
     let program = match &options.server {
         Some(program) => program.clone(),
-        None => build()?,
+        None => build("tertulia", "tertulia")?,
     };
     for keyspace in KEYSPACES {
         let mut migrate = Command::new(&program);
@@ -75,8 +76,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let mut server = tertulia_on_cql(&program, &nodes, KEYSPACES[0], append::KEY)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     say(&format!("opening {} conversations", options.conversations))?;
-    let ids = runtime.block_on(generator::open_conversations(server.address, append::KEY, options.conversations))?;
-    let appends = Arc::new(Appends::new(server.address, append::KEY, ids));
+    let ids = runtime.block_on(open_conversations(server.address, append::KEY, options.conversations))?;
+    let appends = Arc::new(Appends::new(server.address, append::KEY, &ids));
     let raw = Arc::new(runtime.block_on(Raw::open(&nodes, options.conversations))?);
     say("| target | in flight | appends/s | p50 ms | p99 ms | max ms | errors |\n|---|---:|---:|---:|---:|---:|---:|")?;
     for _ in 0..options.rounds {
@@ -103,10 +104,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 
 fn line(target: &str, clients: u32, measured: &Measured) -> String {
     let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| measured.quantile(share));
-    let errors: u64 = measured.errors.values().sum();
+    let errors = measured.errors();
     let mut line =
         format!("| {target} | {clients} | {:.0} | {p50:.2} | {p99:.2} | {max:.2} | {errors} |", measured.per_second());
-    for (what, times) in &measured.errors {
+    for (what, times) in &measured.tally.errors {
         line += &format!("\n  {times} × {what}");
     }
     line
@@ -171,38 +172,21 @@ impl Raw {
         sleep(load.measured).await;
         phase.store(STOPPED, Ordering::Relaxed);
         let elapsed = began.elapsed();
-        let (mut latencies, mut errors) = (Vec::new(), BTreeMap::<String, u64>::new());
+        let mut tally = Tally::new()?;
         while let Some(client) = clients.join_next().await {
-            let (of, failed) = client??;
-            latencies.extend(of);
-            for what in failed {
-                *errors.entry(what).or_default() += 1;
-            }
+            tally.add(client??)?;
         }
-        latencies.sort_unstable();
-        Ok(Measured {
-            elapsed,
-            latencies,
-            errors,
-            server: Duration::ZERO,
-            generator: Duration::ZERO,
-            machine: Duration::ZERO,
-        })
+        Ok(Measured { elapsed, tally, server: Duration::ZERO, generator: Duration::ZERO, machine: Duration::ZERO })
     }
 
     /// Goes round its share of the conversations.
-    async fn client(
-        self: Arc<Self>,
-        client: u32,
-        clients: u32,
-        phase: Arc<AtomicU8>,
-    ) -> Result<(Vec<u32>, Vec<String>), Error> {
+    async fn client(self: Arc<Self>, client: u32, clients: u32, phase: Arc<AtomicU8>) -> Result<Tally, Error> {
         let own = (0..self.conversations).filter(|n| n % clients == client);
         let mut heads = Vec::new();
         for conversation in own {
             heads.push((conversation, self.head(conversation).await?));
         }
-        let (mut latencies, mut failed) = (Vec::new(), Vec::new());
+        let mut tally = Tally::new()?;
         let mut next = 0;
         while phase.load(Ordering::Relaxed) != STOPPED && !heads.is_empty() {
             let at = next % heads.len();
@@ -210,21 +194,25 @@ impl Raw {
             next += 1;
             let started = Instant::now();
             let outcome = self.append(conversation, head).await;
-            let took = micros(started.elapsed());
+            let took = started.elapsed();
             let is_measuring = phase.load(Ordering::Relaxed) == MEASURING;
             match outcome {
-                Ok(()) => heads[at].1 = (head.0 + 1, head.1 + 1),
-                Err(error) if is_measuring => failed.push(error.to_string()),
-                Err(_) => {}
-            }
-            if is_measuring && heads[at].1 != head {
-                latencies.push(took);
-            } else if heads[at].1 == head {
-                // What came of it is looked up, as the store does.
-                heads[at].1 = self.head(conversation).await?;
+                Ok(()) => {
+                    heads[at].1 = (head.0 + 1, head.1 + 1);
+                    if is_measuring {
+                        tally.count(&Ok(200), took);
+                    }
+                }
+                Err(error) => {
+                    if is_measuring {
+                        tally.failed(error.to_string());
+                    }
+                    // What came of it is looked up, as the store does.
+                    heads[at].1 = self.head(conversation).await?;
+                }
             }
         }
-        Ok((latencies, failed))
+        Ok(tally)
     }
 
     /// Sequence and commit.

@@ -5,16 +5,29 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod all;
 mod append;
+mod arrivals;
+mod connection;
 mod cql;
+mod fanout;
 mod generator;
+mod kill;
+mod limits;
+mod measured;
+mod memory;
 mod noop;
+mod open;
+mod postgres;
 mod proc_stat;
 mod report;
-mod request;
 mod response;
+mod restart;
+mod scenario;
+mod scenarios;
 mod server;
 mod sink;
+mod target;
 mod tracing;
 mod turns;
 
@@ -31,8 +44,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Durable keyed appends over many conversations, beside a server that does nothing (L0)
+    /// Everything below in one run, and the table of ratios beside the goals
+    All(all::Options),
+    /// Durable keyed appends in a closed loop, beside a server that does nothing (L0) and what others would build
     Append(append::Options),
+    /// The same appends due at fixed times, with latencies from when they were due
+    Open(arrivals::Options),
+    /// What clients do beside that, one after the other: exchanges, reviews, reads, one hot conversation, many
+    Scenarios(scenarios::Options),
+    /// What the parts of an append can do alone: the device (L1), a group commit (L2), the store (L3), an actor (L5)
+    Limits(limits::Options),
+    /// An event's way to many followers
+    Fanout(fanout::Options),
+    /// How soon a server is ready, empty and after a SIGKILL
+    Restart(restart::Options),
+    /// What was acknowledged and is missing after a SIGKILL
+    Kill(kill::Options),
+    /// Memory of a resident conversation, and of one that was let go
+    Memory(memory::Options),
     /// The CPU of a message with traces off, at 1 %, at 100 % and with a dead receiver
     Tracing(tracing::Options),
     /// Durable keyed appends while a slow model has a turn of every conversation, and while it has none
@@ -56,7 +85,15 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let outcome = match Cli::parse().command {
+        Command::All(options) => all::run(&options),
         Command::Append(options) => append::run(&options),
+        Command::Open(options) => arrivals::run(&options),
+        Command::Scenarios(options) => scenarios::run(&options),
+        Command::Limits(options) => limits::run(&options),
+        Command::Fanout(options) => fanout::run(&options),
+        Command::Restart(options) => restart::run(&options),
+        Command::Kill(options) => kill::run(&options),
+        Command::Memory(options) => memory::run(&options),
         Command::Tracing(options) => tracing::run(&options),
         Command::Turns(options) => turns::run(&options),
         Command::Cql(options) => cql::run(&options),

@@ -1,7 +1,6 @@
 //! The server that does nothing (L0): it reads the body, compares the key and answers in the real form, and keeps
 //! nothing. What it costs is what HTTP and JSON cost on this machine.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -10,51 +9,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq as _;
+use benches::{Append, Appended, KEY, is_allowed};
 use tokio::net::TcpListener;
 
 use crate::{Error, say};
 
-/// The environment variable with the key; the real server's is the same.
-pub(crate) const KEY: &str = "TERTULIA_BOOTSTRAP_API_KEY";
-
+// Constants of the same length as what a real server makes.
 const TIME: &str = "2025-01-01T00:00:00.000Z";
-
-#[derive(Deserialize)]
-struct Append {
-    content: Message,
-    conversation_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    content: String,
-    role: Option<String>,
-    sender_id: Option<String>,
-}
-
-/// The answer's form; the values that a real server makes are constants of the same length.
-#[derive(Serialize)]
-struct Appended {
-    conversation_id: String,
-    sender_id: Option<String>,
-    content: String,
-    workspace_id: &'static str,
-    created_at: &'static str,
-    updated_at: Option<&'static str>,
-    id: &'static str,
-    role: Option<String>,
-    tool_calls: Option<Vec<()>>,
-    message_type: &'static str,
-    tags: Option<Vec<()>>,
-    checksum: &'static str,
-    attachments: Option<Vec<()>>,
-    parent_message_id: Option<&'static str>,
-    meta_data: BTreeMap<(), ()>,
-    sent_at: Option<&'static str>,
-    owner_id: Option<&'static str>,
-}
+const ID: &str = "msg_0123456789abcdefghjkmnpqrstvwxyz01";
+const CONVERSATION: &str = "conv_0123456789abcdefghjkmnpqrs";
+const CHECKSUM: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// Serves until the process is ended.
 pub(crate) fn run() -> Result<(), Error> {
@@ -75,31 +39,13 @@ pub(crate) fn run() -> Result<(), Error> {
 
 async fn append(State(key): State<Arc<str>>, headers: HeaderMap, body: axum::body::Bytes) -> Response {
     let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
-    if !bool::from(given.ct_eq(key.as_bytes())) {
+    if !is_allowed(given, &key) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let Ok(Append { content, conversation_id }) = serde_json::from_slice(&body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let appended = Appended {
-        // As the real one, it names the conversation that it would have opened.
-        conversation_id: conversation_id.unwrap_or_else(|| "conv_0123456789abcdefghjkmnpqrs".to_owned()),
-        sender_id: content.sender_id,
-        content: content.content,
-        workspace_id: "default",
-        created_at: TIME,
-        updated_at: None,
-        id: "msg_0123456789abcdefghjkmnpqrstvwxyz01",
-        role: content.role,
-        tool_calls: None,
-        message_type: "text",
-        tags: None,
-        checksum: "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-        attachments: None,
-        parent_message_id: None,
-        meta_data: BTreeMap::new(),
-        sent_at: None,
-        owner_id: None,
-    };
-    (StatusCode::CREATED, Json([appended])).into_response()
+    // As the real one, it names the conversation that it would have opened.
+    let conversation = conversation_id.unwrap_or_else(|| CONVERSATION.to_owned());
+    (StatusCode::CREATED, Json([Appended::new(conversation, content, ID, TIME, CHECKSUM)])).into_response()
 }

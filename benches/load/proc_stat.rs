@@ -14,16 +14,59 @@ pub(crate) fn process(pid: u32) -> Result<Duration, Error> {
     of_process(&text).ok_or_else(|| format!("/proc/{pid}/stat cannot be read").into())
 }
 
+/// The same of a process with its children, those that have ended too.
+pub(crate) fn family(pid: u32) -> Result<Duration, Error> {
+    let mut sum = Duration::ZERO;
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(member) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // One that has ended meanwhile is counted by its parent.
+        let Ok(text) = fs::read_to_string(format!("/proc/{member}/stat")) else { continue };
+        if member == pid {
+            sum += of_process(&text).unwrap_or_default() + of_ended_children(&text).unwrap_or_default();
+        } else if parent(&text) == Some(pid) {
+            sum += of_process(&text).unwrap_or_default();
+        }
+    }
+    Ok(sum)
+}
+
+/// Memory of a process that is not shared out or given back, in bytes.
+pub(crate) fn resident(pid: u32) -> Result<u64, Error> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|number| number.parse::<u64>().ok());
+    kibibytes.map(|kibibytes| kibibytes * 1024).ok_or_else(|| format!("/proc/{pid}/status names no memory").into())
+}
+
 /// Time that the machine's cores have spent on anything.
 pub(crate) fn machine() -> Result<Duration, Error> {
     let text = fs::read_to_string("/proc/stat")?;
     of_machine(&text).ok_or_else(|| "/proc/stat cannot be read".into())
 }
 
+/// The fields behind the command, which stands in parentheses and may contain anything; the first of them is field 3.
+fn fields(text: &str) -> Option<impl Iterator<Item = &str>> {
+    Some(text.rsplit_once(')')?.1.split_ascii_whitespace())
+}
+
+/// Fields 14 and 15.
 fn of_process(text: &str) -> Option<Duration> {
-    // The command stands in parentheses and may contain anything; utime and stime are fields 14 and 15, and the first
-    // one after the command is field 3.
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    two_times(text, 11)
+}
+
+/// Fields 16 and 17.
+fn of_ended_children(text: &str) -> Option<Duration> {
+    two_times(text, 13)
+}
+
+/// Field 4.
+fn parent(text: &str) -> Option<u32> {
+    fields(text)?.nth(1)?.parse().ok()
+}
+
+fn two_times(text: &str, behind: usize) -> Option<Duration> {
+    let mut fields = fields(text)?.skip(behind);
     let user: u32 = fields.next()?.parse().ok()?;
     let system: u32 = fields.next()?.parse().ok()?;
     Some(TICK * user.saturating_add(system))
@@ -45,6 +88,8 @@ mod tests {
     fn the_times_are_found_behind_any_command_name() {
         let text = "42 (a) (b 1) S 1 42 42 0 -1 4194560 1 2 3 4 150 50 7 8 20 0 3 0 99";
         assert_eq!(of_process(text), Some(Duration::from_secs(2)));
+        assert_eq!(of_ended_children(text), Some(Duration::from_millis(150)));
+        assert_eq!(parent(text), Some(1));
         assert_eq!(of_machine("cpu  100 10 40 900 80 20 20 10 5 5\ncpu0 1"), Some(Duration::from_secs(2)));
     }
 }

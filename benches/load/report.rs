@@ -1,60 +1,26 @@
 //! Numbers as lines of a table that can be pasted into a page.
 
-use crate::append::{Case, Target};
-use crate::generator::Measured;
+use crate::measured::Measured;
+use crate::open::Opened;
 
-/// A run in which the generator needed more of its core than this says more about the generator than the server.
-const GENERATOR_LIMIT: f64 = 0.9;
-/// Work of others on the machine, in cores, above which a run is noise.
-const OTHERS_LIMIT: f64 = 0.1;
+/// What the columns of a closed loop are.
+pub(crate) const CLOSED: &str = "\
+| target | scenario | clients | requests/s | p50 ms | p99 ms | max ms | server CPU µs | generator cores | other cores | errors |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
 
-impl Measured {
-    pub(crate) fn per_second(&self) -> f64 {
-        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
+/// What the columns of an open loop are.
+pub(crate) const OPEN: &str = "\
+| target | scenario | due/s | answered/s | p50 ms | p99 ms | p99.9 ms | max ms | sent late p99 ms | server CPU µs | generator cores | other cores | errors | unanswered |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
+
+/// A closed loop's case. Where the generator was the limit there are no figures.
+pub(crate) fn closed(target: &str, scenario: &str, clients: u32, measured: &Measured) -> String {
+    let head = format!("| {target} | {scenario} | {clients} |");
+    if measured.generator_was_the_limit() {
+        return format!("{head} {}", refused(measured, 8));
     }
-
-    pub(crate) fn server_micros(&self) -> f64 {
-        self.server.as_secs_f64() * 1e6 / self.latencies.len().max(1) as f64
-    }
-
-    /// Cores that the generator used.
-    fn generator_share(&self) -> f64 {
-        self.generator.as_secs_f64() / self.elapsed.as_secs_f64()
-    }
-
-    /// Cores that neither the server nor the generator used, but somebody did.
-    fn others_share(&self) -> f64 {
-        let others = self.machine.saturating_sub(self.server).saturating_sub(self.generator);
-        others.as_secs_f64() / self.elapsed.as_secs_f64()
-    }
-
-    /// The latency that this share of the answers did not exceed, in milliseconds.
-    pub(crate) fn quantile(&self, share: f64) -> f64 {
-        let rank = (share * self.latencies.len() as f64).ceil() as usize;
-        let at = rank.clamp(1, self.latencies.len().max(1)) - 1;
-        f64::from(self.latencies.get(at).copied().unwrap_or(0)) / 1e3
-    }
-
-    pub(crate) fn errors(&self) -> u64 {
-        self.errors.values().sum()
-    }
-}
-
-/// What the columns are.
-pub(crate) fn heading(conversations: u32, seconds: u32) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
-        "{conversations} conversations, {seconds} s a case, {cores} cores\n\n\
-         | target | clients | requests/s | p50 ms | p99 ms | max ms | server CPU µs/message | generator cores | other cores | errors |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
-    )
-}
-
-/// One case.
-pub(crate) fn line(case: &Case) -> String {
-    let Case { target, clients, measured } = case;
-    let mut line = format!(
-        "| {target} | {clients} | {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {} |",
+        "{head} {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {} |{}",
         measured.per_second(),
         measured.quantile(0.5),
         measured.quantile(0.99),
@@ -63,56 +29,69 @@ pub(crate) fn line(case: &Case) -> String {
         measured.generator_share(),
         measured.others_share(),
         measured.errors(),
-    );
-    for (what, times) in &measured.errors {
-        line.push_str(&format!("\n  {times} × {what}"));
-    }
-    if measured.generator_share() > GENERATOR_LIMIT {
-        line.push_str("\n  the generator was the limit: the server can do more than this");
-    }
-    if measured.others_share() > OTHERS_LIMIT {
-        line.push_str("\n  the machine had other work: repeat this run");
-    }
-    line
+        measured.remarks(),
+    )
 }
 
-/// Tertulia beside L0, for each number of clients in each round.
-pub(crate) fn ratios(cases: &[Case]) -> Vec<String> {
-    let of = |target| cases.iter().filter(move |case| case.target == target);
-    let pairs = of(Target::L0).zip(of(Target::Tertulia));
-    pairs
-        .map(|(l0, real)| {
-            debug_assert_eq!(l0.clients, real.clients, "the targets take turns within a case");
-            format!(
-                "\n{} clients: T/L0 throughput {:.2}, T/L0 server CPU per message {:.2}, T/L0 p99 {:.2}",
-                real.clients,
-                real.measured.per_second() / l0.measured.per_second(),
-                real.measured.server_micros() / l0.measured.server_micros(),
-                real.measured.quantile(0.99) / l0.measured.quantile(0.99),
-            )
-        })
-        .collect()
+/// An open loop's case.
+pub(crate) fn open(target: &str, scenario: &str, opened: &Opened) -> String {
+    let Opened { measured, late, due, unanswered } = opened;
+    let head = format!("| {target} | {scenario} | {:.0} |", *due as f64 / measured.elapsed.as_secs_f64());
+    if measured.generator_was_the_limit() {
+        return format!("{head} {}", refused(measured, 11));
+    }
+    format!(
+        "{head} {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {} | {unanswered} |{}",
+        measured.per_second(),
+        measured.quantile(0.5),
+        measured.quantile(0.99),
+        measured.quantile(0.999),
+        measured.quantile(1.0),
+        late.value_at_quantile(0.99) as f64 / 1e3,
+        measured.server_micros(),
+        measured.generator_share(),
+        measured.others_share(),
+        measured.errors(),
+        measured.remarks(),
+    )
+}
+
+/// A case whose figures would be the generator's.
+fn refused(measured: &Measured, columns: usize) -> String {
+    let empty = " |".repeat(columns - 1);
+    format!(
+        "refused |{empty}\n  the generator was the limit ({:.2} cores): the server can do more than this{}",
+        measured.generator_share(),
+        measured.remarks()
+    )
+}
+
+/// The machine, as far as a reader of the figures must know it.
+pub(crate) fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} cores of {}, Linux {}", model.trim_start_matches([' ', '\t', ':']), kernel.trim())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
+    use crate::measured::tests::measured;
 
     #[test]
     fn a_case_is_counted_per_second_per_message_and_by_rank() {
-        let measured = Measured {
-            elapsed: Duration::from_secs(2),
-            latencies: (1..=100).map(|n| n * 1000).collect(),
-            errors: BTreeMap::from([("status 503".to_owned(), 2)]),
-            server: Duration::from_millis(10),
-            generator: Duration::from_secs(1),
-            machine: Duration::from_millis(1210),
-        };
-        let line = line(&Case { target: Target::L0, clients: 64, measured });
-        let expected = "| l0 | 64 | 50 | 50.00 | 99.00 | 100.00 | 100.0 | 0.50 | 0.10 | 2 |\n  2 × status 503";
-        assert_eq!(line, expected);
+        let expected = "| l0 | append | 64 | 50 | 50.01 | 99.01 | 100.03 | 100.0 | 0.50 | 0.10 | 2 |\n  2 × status 503";
+        assert_eq!(closed("l0", "append", 64, &measured()), expected);
+    }
+
+    #[test]
+    fn a_case_that_says_more_of_the_generator_has_no_figures() {
+        let busy = Measured { generator: Duration::from_millis(1_850), ..measured() };
+        let line = closed("l0", "append", 64, &busy);
+        assert!(line.starts_with("| l0 | append | 64 | refused | | | | | | | |\n"), "{line}");
     }
 }

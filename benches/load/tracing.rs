@@ -8,8 +8,10 @@ use clap::Args;
 use tokio::runtime;
 
 use crate::append::KEY;
-use crate::generator::{self, Measured};
-use crate::request::Appends;
+use crate::generator;
+use crate::measured::Measured;
+use crate::scenario::append::Appends;
+use crate::scenario::open_conversations;
 use crate::server::{Server, build, sink, tertulia};
 use crate::sink::Protocol;
 use crate::{Error, say};
@@ -19,25 +21,25 @@ use crate::{Error, say};
 pub(crate) struct Options {
     /// Clients; every one keeps one connection and one request in flight
     #[arg(long, default_value_t = 64)]
-    clients: u32,
+    pub(crate) clients: u32,
     /// Conversations that the messages are spread over
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    conversations: u32,
+    pub(crate) conversations: u32,
     /// Seconds measured in each case
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
-    seconds: u32,
+    pub(crate) seconds: u32,
     /// Rounds over all cases; they take turns, so that all see the same minutes of the machine
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
-    rounds: u32,
+    pub(crate) rounds: u32,
     /// How traces travel
     #[arg(long, default_value = "http")]
-    protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// The server's program; it is built when this is not given
     #[arg(long)]
-    server: Option<PathBuf>,
+    pub(crate) server: Option<PathBuf>,
     /// A program to compare with, for example one of an earlier version; its traces go nowhere
     #[arg(long)]
-    baseline: Option<PathBuf>,
+    pub(crate) baseline: Option<PathBuf>,
 }
 
 /// A server under load, and what it has needed in each round.
@@ -53,10 +55,15 @@ const DEAD: &str = "http://127.0.0.1:1";
 
 /// Runs every case and prints what was measured.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    measure(options).map(drop)
+}
+
+/// The same, with the server's CPU for a message in each case beside that with traces off, in percent more.
+pub(crate) fn measure(options: &Options) -> Result<Vec<(&'static str, f64)>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let program = match &options.server {
         Some(program) => program.clone(),
-        None => build()?,
+        None => build("tertulia", "tertulia")?,
     };
     let receiver = sink(options.protocol)?;
     let live = format!("http://{}", receiver.address);
@@ -79,8 +86,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let mut cases = Vec::new();
     for (name, program, env) in planned {
         let server = tertulia(&program, None, KEY, &env)?;
-        let ids = runtime.block_on(generator::open_conversations(server.address, KEY, options.conversations))?;
-        let appends = Arc::new(Appends::new(server.address, KEY, ids));
+        let ids = runtime.block_on(open_conversations(server.address, KEY, options.conversations))?;
+        let appends = Arc::new(Appends::new(server.address, KEY, &ids));
         cases.push(Case { name, server, appends, rounds: Vec::new() });
     }
     for _ in 0..options.rounds {
@@ -95,7 +102,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
             case.rounds.push(measured);
         }
     }
-    tell(options, &cases)
+    tell(options, &cases)?;
+    let off = median(&cases[0], Measured::server_micros);
+    let more = |case: &Case| (case.name, (median(case, Measured::server_micros) / off - 1.0) * 100.0);
+    Ok(cases.iter().map(more).collect())
 }
 
 /// Each case beside the first, by the rounds' medians; a round's neighbours on the machine are the same for all.

@@ -4,24 +4,20 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::runtime;
-use tokio::task::JoinSet;
 
 use crate::append::KEY;
-use crate::generator::{self, Measured};
-use crate::request::Appends;
+use crate::connection::Connection;
+use crate::generator;
+use crate::measured::Measured;
+use crate::scenario::append::Appends;
+use crate::scenario::{for_each, open_conversations};
 use crate::server::{build, tertulia};
-use crate::{Error, response, say};
-
-/// Clients that ask for turns.
-const ASKERS: usize = 16;
+use crate::{Error, say};
 
 /// How to run.
 #[derive(Args)]
@@ -49,39 +45,9 @@ pub(crate) struct Options {
     server: Option<PathBuf>,
 }
 
-/// A connection that asks one thing after the other.
-struct Asker {
-    address: SocketAddr,
-    stream: TcpStream,
-    answer: Vec<u8>,
-}
-
-impl Asker {
-    async fn connect(address: SocketAddr) -> Result<Self, Error> {
-        Ok(Self { address, stream: TcpStream::connect(address).await?, answer: Vec::new() })
-    }
-
-    async fn ask(&mut self, method: &str, path: &str, body: &Value) -> Result<Value, Error> {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let request = format!(
-            "{method} /api/v1{path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {KEY}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.address,
-            body.len()
-        );
-        self.stream.write_all(request.as_bytes()).await?;
-        let response = response::read(&mut self.stream, &mut self.answer).await?;
-        let body = &self.answer[response.body];
-        match response.status {
-            200..=299 => Ok(serde_json::from_slice(body)?),
-            status => Err(format!("{method} {path}: {status} {}", String::from_utf8_lossy(body)).into()),
-        }
-    }
-}
-
 /// Turns that were completed so far. A connection kept from one look to the next would be closed in between.
 async fn completed(address: SocketAddr) -> Result<u64, Error> {
-    let used = Asker::connect(address).await?.ask("GET", "/usage", &Value::Null).await?;
+    let used = Connection::new(address).ask(KEY, "GET", "/usage", &Value::Null).await?;
     Ok(used["total"]["turns"].as_u64().unwrap_or(0))
 }
 
@@ -90,13 +56,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let program = match &options.server {
         Some(program) => program.clone(),
-        None => build()?,
+        None => build("tertulia", "tertulia")?,
     };
     let mut server = tertulia(&program, None, KEY, &[])?;
     let address = server.address;
     say(&format!("opening {} conversations", options.conversations))?;
-    let ids = runtime.block_on(generator::open_conversations(address, KEY, options.conversations))?;
-    let appends = Arc::new(Appends::new(address, KEY, ids.clone()));
+    let ids = runtime.block_on(open_conversations(address, KEY, options.conversations))?;
+    let appends = Arc::new(Appends::new(address, KEY, &ids));
     say(&heading(options))?;
     for with_turns in [false, true] {
         if with_turns {
@@ -124,22 +90,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 /// An agent that is as slow as it should be, and a turn of it in every conversation.
 async fn begin_turns(options: &Options, address: SocketAddr, ids: Vec<String>) -> Result<(), Error> {
     let agent = json!({"builtin": {"latencyMs": options.latency}, "maxConcurrentTurns": options.running});
-    Asker::connect(address).await?.ask("PATCH", "/agents/echo", &agent).await?;
-    let (ids, next) = (Arc::new(ids), Arc::new(AtomicUsize::new(0)));
-    let mut askers = JoinSet::new();
-    for _ in 0..ASKERS {
-        let (ids, next) = (Arc::clone(&ids), Arc::clone(&next));
-        askers.spawn(async move {
-            let mut asker = Asker::connect(address).await?;
-            while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
-                asker.ask("POST", &format!("/conversations/{id}/turns"), &json!({"agentId": "echo"})).await?;
-            }
-            Ok::<_, Error>(())
-        });
-    }
-    while let Some(asked) = askers.join_next().await {
-        asked??;
-    }
+    Connection::new(address).ask(KEY, "PATCH", "/agents/echo", &agent).await?;
+    for_each(address, ids.len() as u32, async move |connection: &mut Connection, nth| {
+        let path = format!("/conversations/{}/turns", ids[nth as usize]);
+        connection.ask(KEY, "POST", &path, &json!({"agentId": "echo"})).await
+    })
+    .await?;
     Ok(())
 }
 

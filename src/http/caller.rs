@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use actors::id::{Address, EntityKey};
 use actors::key::{ApiKey, KEYS_BY_HASH, Scope};
-use actors::workspace::{WORKSPACES, Workspace, address_of};
+use actors::workspace::{self, WORKSPACES, Workspace, address_of};
 use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -24,9 +24,6 @@ use super::rate::Verdict;
 use super::refusal::store_problem;
 use crate::app::App;
 use crate::secret::Pepper;
-
-/// The workspace whose admin keys look after the whole installation.
-pub const OPERATORS: &str = "default";
 
 /// An authenticated caller.
 #[derive(Clone, Debug)]
@@ -54,7 +51,7 @@ impl Caller {
 }
 
 fn is_operator(key: &ApiKey) -> bool {
-    key.workspace == OPERATORS && key.scopes.contains(&Scope::Admin)
+    key.workspace == workspace::DEFAULT && key.scopes.contains(&Scope::Admin)
 }
 
 /// Puts [`Authenticated`] around every route under `/api/v1`.

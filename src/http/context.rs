@@ -129,7 +129,7 @@ impl ContextLayer {
         let mut span_id = [0; 8];
         span_id.copy_from_slice(&random[..8]);
         let caller = TraceContext::continued(request.headers(), span_id);
-        let mut trace = caller.unwrap_or_else(|| TraceContext { trace_id, span_id, parent_span_id: None, flags: 0 });
+        let mut trace = caller.unwrap_or(TraceContext { trace_id, span_id, parent_span_id: None, flags: 0 });
         trace.flags = self.door.flags(&trace.trace_id, caller.map(|caller| caller.flags), now);
         RequestContext(Arc::new(Arrived {
             request_id: RequestId::from_client(request.headers()).unwrap_or_else(|| RequestId::generated(&random)),

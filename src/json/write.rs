@@ -115,8 +115,8 @@ mod tests {
         members.string("a", "x\"y");
         members.plain("b", 7);
         members.json("c", "null");
-        members.array("d", ["p", "q"], |out, item| string(out, item));
-        members.array("e", [""; 0], |out, item| string(out, item));
+        members.array("d", ["p", "q"], string);
+        members.array("e", [""; 0], string);
         members.end();
         assert_eq!(String::from_utf8(out).unwrap(), r#"{"a":"x\"y","b":"7","c":null,"d":["p","q"],"e":[]}"#);
         let mut empty = Vec::new();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Reply};
-use crate::crash::{Random, all, say, setting};
+use crate::crash::{Random, all, say, setting, setting_by_store};
 use crate::smoke::{Server, program};
 use crate::support::{ADMIN_KEY, Kind};
 
@@ -278,7 +278,7 @@ fn configure(server: &Server, tool: &Tool) {
 
 #[test]
 fn a_turn_that_is_killed_has_one_reply_in_the_end_and_no_half_call() {
-    let (rounds, seed) = (setting("TERTULIA_CRASH_TURN_ROUNDS", 20), setting("TERTULIA_CRASH_SEED", 1));
+    let (rounds, seed) = (setting_by_store("TERTULIA_CRASH_TURN_ROUNDS", 20, 4), setting("TERTULIA_CRASH_SEED", 1));
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

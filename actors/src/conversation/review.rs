@@ -1,7 +1,7 @@
 //! Reviews: a question to people, decided once.
 //!
 //! The deadline is compared inside the decision, with the decision's own time; the alarm only announces what has
-//! become true by then (DESIGN invariant I4).
+//! become true by then (invariant I4).
 
 use bytes::Bytes;
 

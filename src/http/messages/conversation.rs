@@ -1,4 +1,4 @@
-//! C: one or more messages of a conversation (API 2.2).
+//! Conversation messages: one or more of them appended to a conversation.
 
 use std::sync::Arc;
 

@@ -155,7 +155,7 @@ impl Looked {
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 async fn page_of(
     app: &App,
     entity: EntityKey,

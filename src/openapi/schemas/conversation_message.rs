@@ -1,4 +1,4 @@
-//! C: messages of conversations, in snake_case.
+//! Conversation messages, in snake_case.
 
 use super::super::shape::{
     Bounded as _, Detailed as _, Members, boolean, free, list, made_id, named, one_of, set, text, time,

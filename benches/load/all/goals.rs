@@ -1,0 +1,154 @@
+//! The goals, and how far each of them is reached.
+
+use std::time::Duration;
+
+use crate::append;
+use crate::arrivals;
+use crate::limits::Limit;
+use crate::memory;
+use crate::restart::Restarts;
+use crate::scenarios::{self, Kind};
+use crate::target::Target;
+
+/// What a figure should be.
+#[derive(Clone, Copy)]
+enum Aim {
+    AtLeast(f64),
+    AtMost(f64),
+    /// Nothing is asked of it.
+    Known,
+}
+
+/// One line of the table.
+struct Line {
+    what: String,
+    aim: Aim,
+    /// One for each round.
+    values: Vec<f64>,
+}
+
+/// Everything that has a goal.
+#[derive(Default)]
+pub(crate) struct Goals(Vec<Line>);
+
+impl Goals {
+    fn add(&mut self, what: String, aim: Aim, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
+        match self.0.iter_mut().find(|line| line.what == what) {
+            Some(line) => line.values.push(value),
+            None => self.0.push(Line { what, aim, values: vec![value] }),
+        }
+    }
+
+    /// A round of appends, beside the limits of the same round.
+    pub(crate) fn appends(&mut self, limits: &[Limit], cases: &[append::Case]) {
+        let of = |target, clients| {
+            cases.iter().find(|case| case.target == target && case.clients == clients).map(|case| &case.measured)
+        };
+        for case in cases.iter().filter(|case| case.target == Target::Tertulia) {
+            let (own, clients) = (&case.measured, case.clients);
+            let mut add = |what: &str, aim, value| self.add(format!("{what}, {clients} clients"), aim, value);
+            if let Some(l0) = of(Target::L0, clients) {
+                add("throughput / L0", Aim::AtLeast(0.6), own.per_second() / l0.per_second());
+                add("CPU / L0", Aim::AtMost(2.0), own.server_micros() / l0.server_micros());
+                add("p99 / L0", Aim::AtMost(2.5), own.quantile(0.99) / l0.quantile(0.99));
+            }
+            for (name, aim) in [("L2", Aim::AtLeast(0.8)), ("L3", Aim::Known)] {
+                let limit = limits.iter().find(|limit| limit.name.starts_with(name) && limit.clients == clients);
+                if let Some(limit) = limit {
+                    add(&format!("throughput / {name}"), aim, own.per_second() / limit.per_second());
+                }
+            }
+            if let Some(unsynced) = of(Target::Unsynced, clients) {
+                add("throughput / without fsync", Aim::AtLeast(0.9), own.per_second() / unsynced.per_second());
+            }
+            if let Some(peer) = of(Target::Postgres, clients) {
+                add("throughput / Postgres", Aim::AtLeast(3.0), own.per_second() / peer.per_second());
+                add("CPU of Postgres / CPU", Aim::AtLeast(3.0), peer.server_micros() / own.server_micros());
+                add("p99 / Postgres", Aim::AtMost(1.0), own.quantile(0.99) / peer.quantile(0.99));
+            }
+        }
+    }
+
+    /// A round of open loops.
+    pub(crate) fn stalls(&mut self, cases: &[arrivals::Case]) {
+        for case in cases.iter().filter(|case| case.target == Target::Tertulia) {
+            let measured = &case.opened.measured;
+            self.add("slowest request at 70 % load, ms".to_owned(), Aim::AtMost(100.0), measured.quantile(1.0));
+        }
+    }
+
+    /// A round of scenarios.
+    pub(crate) fn scenarios(&mut self, cases: &[scenarios::Case]) {
+        let of = |kind| cases.iter().find(|case| case.kind == kind).map(|case| case.measured.per_second());
+        if let (Some(hot), Some(spread)) = (of(Kind::Hot), of(Kind::Keyed)) {
+            self.add("one hot conversation / spread".to_owned(), Aim::AtLeast(0.5), hot / spread);
+        }
+    }
+
+    /// What tracing takes in percent, by where the traces go.
+    pub(crate) fn tracing(&mut self, more: &[(&str, f64)]) {
+        for (name, more) in more.iter().skip(1) {
+            let most = if name.starts_with("100") { 10.0 } else { 2.0 };
+            self.add(format!("CPU with traces at {name}, % more"), Aim::AtMost(most), *more);
+        }
+    }
+
+    /// Starts.
+    pub(crate) fn restarts(&mut self, restarts: &Restarts) {
+        let millis = |took: &Duration| took.as_secs_f64() * 1e3;
+        self.add("ready on an empty store, ms".to_owned(), Aim::AtMost(100.0), millis(&restarts.empty));
+        for took in &restarts.full {
+            self.add("ready after SIGKILL, ms".to_owned(), Aim::AtMost(2_000.0), millis(took));
+        }
+    }
+
+    /// Memory by conversations.
+    pub(crate) fn memory(&mut self, cases: &[memory::Case]) {
+        for (conversations, bytes) in cases.iter().filter(|(conversations, _)| *conversations == 100_000) {
+            let what = format!("MB with {conversations} conversations resident");
+            self.add(what, Aim::AtMost(600.0), *bytes as f64 / 1e6);
+        }
+    }
+
+    /// The table.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = vec!["| what | lowest / middle / highest | goal | |\n|---|---:|---:|---|".to_owned()];
+        for Line { what, aim, values } in &self.0 {
+            let mut values = values.clone();
+            values.sort_by(f64::total_cmp);
+            let middle = values[values.len() / 2];
+            let (goal, is_met) = match aim {
+                Aim::Known => ("–".to_owned(), None),
+                Aim::AtLeast(least) => (format!("≥ {least}"), Some(middle >= *least)),
+                Aim::AtMost(most) => (format!("≤ {most}"), Some(middle <= *most)),
+            };
+            let met = is_met.map_or("", |is_met| if is_met { "met" } else { "missed" });
+            lines.push(format!(
+                "| {what} | {:.2} / **{middle:.2}** / {:.2} | {goal} | {met} |",
+                values[0],
+                values[values.len() - 1]
+            ));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_judged_by_the_round_in_the_middle() {
+        let mut goals = Goals::default();
+        for value in [0.7, 0.5, 0.65] {
+            goals.add("throughput / L0".to_owned(), Aim::AtLeast(0.6), value);
+        }
+        goals.add("nothing was measured".to_owned(), Aim::AtMost(1.0), f64::NAN);
+        let lines = goals.lines();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1], "| throughput / L0 | 0.50 / **0.65** / 0.70 | ≥ 0.6 | met |");
+    }
+}

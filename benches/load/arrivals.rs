@@ -1,0 +1,84 @@
+//! The open run: keyed appends that are due at fixed times, at several rates, beside the server that does nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::runtime;
+
+use crate::append::{KEY, conversations};
+use crate::open::{self, Arrivals, Opened};
+use crate::scenario::append::Appends;
+use crate::target::{Programs, Target};
+use crate::{Error, report, say};
+
+/// How to run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Requests that are due in a second, one case each
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000.0, 5_000.0, 10_000.0])]
+    pub(crate) rates: Vec<f64>,
+    /// Connections; more requests can never be in flight
+    #[arg(long, default_value_t = 256)]
+    pub(crate) connections: u32,
+    /// Conversations that the messages are spread over
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) conversations: u32,
+    /// Seconds measured in each case; ten minutes show stalls that seconds do not
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub(crate) seconds: u32,
+    /// Rounds over all cases
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) rounds: u32,
+    /// The server's program; it is built when this is not given
+    #[arg(long)]
+    pub(crate) server: Option<PathBuf>,
+    /// What is measured
+    #[arg(long, value_delimiter = ',', default_values_t = [Target::L0, Target::Tertulia])]
+    pub(crate) targets: Vec<Target>,
+}
+
+/// An open loop's case.
+pub(crate) struct Case {
+    pub(crate) target: Target,
+    pub(crate) opened: Opened,
+}
+
+/// Runs every case and prints what was measured.
+pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    cases(options).map(drop)
+}
+
+/// The same, with what was measured.
+pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut programs = Programs::new(options.server.clone(), None);
+    let mut servers = Vec::new();
+    for target in &options.targets {
+        let server = programs.start(*target)?;
+        let ids = runtime.block_on(conversations(*target, &server, options.conversations))?;
+        let appends = Appends::new(server.address, KEY, &ids);
+        servers.push((*target, server, Arc::new(appends)));
+    }
+    say(&format!("\n{} connections, {} s a case, {}\n", options.connections, options.seconds, report::machine()))?;
+    say(report::OPEN)?;
+    let mut cases = Vec::new();
+    for _ in 0..options.rounds {
+        for rate in &options.rates {
+            for (target, server, appends) in &mut servers {
+                let load = Arrivals {
+                    rate: *rate,
+                    warm_up: Duration::from_secs(2),
+                    measured: Duration::from_secs(options.seconds.into()),
+                    connections: options.connections,
+                };
+                let opened = runtime.block_on(open::drive(server, appends, load))?;
+                server.alive()?;
+                say(&report::open(target.name(), "append", &opened))?;
+                cases.push(Case { target: *target, opened });
+            }
+        }
+    }
+    Ok(cases)
+}

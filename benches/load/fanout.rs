@@ -1,0 +1,152 @@
+//! The fan-out run: many followers of one conversation's events, and how long an event takes to all of them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use crate::append::KEY;
+use crate::connection::{Connection, connect};
+use crate::measured::{Latencies, micros};
+use crate::scenario::open_conversations;
+use crate::server::Server;
+use crate::target::{Programs, Target};
+use crate::{Error, proc_stat, report, say};
+
+/// How long an event may take to all followers.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the `id:` line of an event begins with.
+const ID: &[u8] = b"id:";
+
+/// How to run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Followers, one case each; the server takes 10,000 connections unless it is told otherwise, and the system about
+    /// 28,000 from one address to one port
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000])]
+    pub(crate) followers: Vec<u32>,
+    /// Messages in each case, one after the other
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) messages: u32,
+    /// Milliseconds between two messages
+    #[arg(long, default_value_t = 100)]
+    pub(crate) pause: u64,
+    /// The server's program; it is built when this is not given
+    #[arg(long)]
+    pub(crate) server: Option<PathBuf>,
+}
+
+/// Runs every case and prints what was measured.
+pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut server = Programs::new(options.server.clone(), None).start(Target::Tertulia)?;
+    say(&format!("\n{} messages a case, one every {} ms, {}\n", options.messages, options.pause, report::machine()))?;
+    say(
+        "| followers | events received | of expected | p50 ms | p99 ms | last follower p50 ms | p99 ms | KiB a follower | server CPU µs an event | generator cores |\n\
+         |---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    )?;
+    for followers in &options.followers {
+        runtime.block_on(case(options, &server, *followers))?;
+        server.alive()?;
+    }
+    Ok(())
+}
+
+/// What followers tell: when one of them has received an event.
+type Heard = mpsc::Sender<Instant>;
+
+async fn case(options: &Options, server: &Server, followers: u32) -> Result<(), Error> {
+    let ids = open_conversations(server.address, KEY, 1).await?;
+    let id = ids.first().ok_or("no conversation was opened")?;
+    let before = proc_stat::resident(server.pid())?;
+    // As many as can arrive before they are counted.
+    let (heard, mut hear) = mpsc::channel(followers as usize + 1);
+    let following = Arc::new(AtomicU64::new(0));
+    let mut tasks = Vec::new();
+    for _ in 0..followers {
+        let stream = follow(server.address, id).await?;
+        tasks.push(tokio::spawn(listen(stream, heard.clone(), Arc::clone(&following))));
+    }
+    drop(heard);
+    while following.load(Ordering::Relaxed) < u64::from(followers) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let each = proc_stat::resident(server.pid())?.saturating_sub(before) / u64::from(followers.max(1));
+    let (mut all, mut last) = (Latencies::new(3)?, Latencies::new(3)?);
+    let (began, server_before, own_before) = (Instant::now(), server.cpu()?, proc_stat::process(std::process::id())?);
+    let mut poster = Connection::new(server.address);
+    for _ in 0..options.messages {
+        let sent = Instant::now();
+        let body = json!({"content": {"content": "Hello, all of you"}, "conversation_id": id});
+        poster.ask(KEY, "POST", "/messages", &body).await?;
+        for nth in 0..followers {
+            let Ok(Some(at)) = timeout(PATIENCE, hear.recv()).await else { break };
+            let took = micros(at.saturating_duration_since(sent));
+            all.saturating_record(took);
+            if nth + 1 == followers {
+                last.saturating_record(took);
+            }
+        }
+        sleep(Duration::from_millis(options.pause)).await;
+    }
+    let (server_cpu, elapsed) = (server.cpu()? - server_before, began.elapsed());
+    let own = proc_stat::process(std::process::id())? - own_before;
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    let millis = |latencies: &Latencies, share| latencies.value_at_quantile(share) as f64 / 1e3;
+    let expected = u64::from(followers) * u64::from(options.messages);
+    say(&format!(
+        "| {followers} | {} | {expected} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {:.1} | {:.2} |",
+        all.len(),
+        millis(&all, 0.5),
+        millis(&all, 0.99),
+        millis(&last, 0.5),
+        millis(&last, 0.99),
+        each / 1024,
+        server_cpu.as_secs_f64() * 1e6 / all.len().max(1) as f64,
+        own.as_secs_f64() / elapsed.as_secs_f64(),
+    ))
+}
+
+/// Asks for a conversation's events from now on.
+async fn follow(address: SocketAddr, conversation: &str) -> Result<TcpStream, Error> {
+    let mut stream = connect(address).await?;
+    let request = format!(
+        "GET /api/v1/conversations/{conversation}/events HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {KEY}\r\n\
+         accept: text/event-stream\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    Ok(stream)
+}
+
+/// Tells of every event until the stream ends.
+async fn listen(mut stream: TcpStream, heard: Heard, following: Arc<AtomicU64>) {
+    let mut buffer = vec![0; 4096];
+    let mut is_following = false;
+    // The end of what was read before, in case that an id line is cut in two.
+    let mut kept: Vec<u8> = Vec::new();
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        let at = Instant::now();
+        if !is_following {
+            // The head comes before any event: the poster waits for all heads.
+            is_following = true;
+            following.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        kept.extend_from_slice(&buffer[..read]);
+        while let Some(line) = kept.iter().position(|byte| *byte == b'\n') {
+            if kept[..line].starts_with(ID) && heard.send(at).await.is_err() {
+                return;
+            }
+            kept.drain(..=line);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! L3: the embedded store alone: the rows of an append, without an actor and without a server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actors::clock::{Millis, SystemClock};
+use actors::id::{Address, EntityKey};
+use actors::store::{Commit, CommitId, Head, KeyHash, KeyRow, NewRecord, Outcome, Store as _};
+use bytes::Bytes;
+use schema::embedded::{EmbeddedStore, Options};
+use tokio::sync::oneshot;
+
+use super::{Limit, repeat};
+use crate::Error;
+use crate::server::data_dir;
+
+/// Entities that each client goes round.
+const ENTITIES: u64 = 64;
+/// A record of a message of the usual size.
+const RECORD: [u8; 360] = [7; 360];
+
+/// Commits of one record and one key.
+pub(super) async fn commit(clients: u32, time: Duration) -> Result<Limit, Error> {
+    let dir = data_dir()?;
+    // Its commits fail too, and that ends the run.
+    let fatal = |_: String| {};
+    let store = EmbeddedStore::open(&dir, Options::new(Arc::new(SystemClock), Box::new(fatal)))?;
+    let (of_all, numbers) = (store.clone(), (0..clients).map(|_| AtomicU64::new(0)).collect::<Arc<[_]>>());
+    let limit = repeat("L3 embedded store", clients, time, move |client| {
+        let store = of_all.clone();
+        let nth = numbers[client as usize].fetch_add(1, Ordering::Relaxed);
+        async move {
+            let (done, outcome) = oneshot::channel();
+            // Who waits is right below.
+            store.commit(next(client, nth), Box::new(move |outcome| drop(done.send(outcome))));
+            match outcome.await?? {
+                Outcome::Committed(_) => Ok(()),
+                Outcome::Conflict => Err("nobody else commits, and yet there was a conflict".into()),
+            }
+        }
+    })
+    .await;
+    store.close().await;
+    std::fs::remove_dir_all(&dir)?;
+    limit
+}
+
+/// A client's next commit, on its next entity.
+fn next(client: u32, nth: u64) -> Commit {
+    let (entity, round) = (nth % ENTITIES, nth / ENTITIES);
+    let mut address = [0; 10];
+    // Addresses are random in their first bytes.
+    let mixed = (u64::from(client) * ENTITIES + entity + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    address[..8].copy_from_slice(&mixed.to_be_bytes());
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&mixed.to_be_bytes());
+    id[8..].copy_from_slice(&round.to_be_bytes());
+    let at = Millis(1_735_689_600_000);
+    Commit {
+        entity: EntityKey::conversation(Address([1; 10]), Address(address)),
+        expected: (round > 0).then_some(Head { seq: round, commit: round }),
+        id: CommitId(id),
+        at,
+        records: vec![NewRecord { event: true, payload: Bytes::from_static(&RECORD) }],
+        keys: vec![(KeyHash(id), KeyRow { fingerprint: [9; 16], first: round + 1, last: round + 1, at })],
+        rows: Vec::new(),
+        views: Vec::new(),
+        state: None,
+        alarm: None,
+        redactions: Vec::new(),
+        watch: None,
+    }
+}

@@ -1,0 +1,174 @@
+//! What a run showed, and whether it says anything.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::server::Server;
+use crate::{Error, proc_stat};
+
+/// A run in which the generator needed more of its core than this says more about the generator than the server.
+const GENERATOR_LIMIT: f64 = 0.9;
+/// Work of others on the machine, in cores, above which a run is noise.
+const OTHERS_LIMIT: f64 = 0.1;
+
+/// Latencies in microseconds, to three digits.
+pub(crate) type Latencies = Histogram<u64>;
+
+/// What one client, or all, have seen. Only what ended within the measured time is in it.
+pub(crate) struct Tally {
+    /// One for each 2xx answer.
+    pub(crate) latencies: Latencies,
+    /// Everything that was no 2xx answer, by what it was.
+    pub(crate) errors: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Result<Self, Error> {
+        Ok(Self { latencies: Latencies::new(3)?, errors: BTreeMap::new() })
+    }
+
+    /// Counts how something ended.
+    pub(crate) fn count(&mut self, outcome: &std::io::Result<u16>, took: Duration) {
+        match outcome {
+            // A histogram that grows by itself takes everything.
+            Ok(200..=299) => self.latencies.saturating_record(micros(took)),
+            Ok(status) => self.failed(format!("status {status}")),
+            Err(error) => self.failed(error.to_string()),
+        }
+    }
+
+    pub(crate) fn failed(&mut self, what: String) {
+        *self.errors.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: Self) -> Result<(), Error> {
+        self.latencies.add(other.latencies)?;
+        for (what, times) in other.errors {
+            *self.errors.entry(what).or_default() += times;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The clocks at one moment.
+pub(crate) struct Times {
+    pub(crate) at: Instant,
+    server: Duration,
+    generator: Duration,
+    machine: Duration,
+}
+
+impl Times {
+    /// As they are now.
+    pub(crate) fn now(server: &Server) -> Result<Self, Error> {
+        Ok(Self {
+            server: server.cpu()?,
+            generator: proc_stat::process(std::process::id())?,
+            machine: proc_stat::machine()?,
+            at: Instant::now(),
+        })
+    }
+}
+
+/// What one case showed.
+pub(crate) struct Measured {
+    /// How long was really measured.
+    pub(crate) elapsed: Duration,
+    /// What the clients saw.
+    pub(crate) tally: Tally,
+    /// CPU time of the server.
+    pub(crate) server: Duration,
+    /// CPU time of this process.
+    pub(crate) generator: Duration,
+    /// CPU time of everything on the machine.
+    pub(crate) machine: Duration,
+}
+
+impl Measured {
+    /// What the clients saw between two moments.
+    pub(crate) fn between(before: &Times, after: &Times, tally: Tally) -> Self {
+        Self {
+            elapsed: after.at - before.at,
+            tally,
+            server: after.server.saturating_sub(before.server),
+            generator: after.generator.saturating_sub(before.generator),
+            machine: after.machine.saturating_sub(before.machine),
+        }
+    }
+
+    pub(crate) fn per_second(&self) -> f64 {
+        self.tally.latencies.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    pub(crate) fn server_micros(&self) -> f64 {
+        self.server.as_secs_f64() * 1e6 / self.tally.latencies.len().max(1) as f64
+    }
+
+    /// Cores that the generator used.
+    pub(crate) fn generator_share(&self) -> f64 {
+        self.generator.as_secs_f64() / self.elapsed.as_secs_f64()
+    }
+
+    /// Cores that neither the server nor the generator used, but somebody did.
+    pub(crate) fn others_share(&self) -> f64 {
+        let others = self.machine.saturating_sub(self.server).saturating_sub(self.generator);
+        others.as_secs_f64() / self.elapsed.as_secs_f64()
+    }
+
+    /// The latency that this share of the answers did not exceed, in milliseconds.
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
+        self.tally.latencies.value_at_quantile(share) as f64 / 1e3
+    }
+
+    pub(crate) fn errors(&self) -> u64 {
+        self.tally.errors.values().sum()
+    }
+
+    /// Whether the generator was the bottleneck: then the figures are its own.
+    pub(crate) fn generator_was_the_limit(&self) -> bool {
+        self.generator_share() > GENERATOR_LIMIT
+    }
+
+    /// What is to be said about the run below its line of a table, each behind a line break.
+    pub(crate) fn remarks(&self) -> String {
+        let mut remarks = String::new();
+        for (what, times) in &self.tally.errors {
+            remarks += &format!("\n  {times} × {what}");
+        }
+        if self.others_share() > OTHERS_LIMIT {
+            remarks += "\n  the machine had other work: repeat this run";
+        }
+        remarks
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A run of two seconds with 100 answers after 1 to 100 ms.
+    pub(crate) fn measured() -> Measured {
+        let mut tally = Tally::new().unwrap();
+        (1..=100).for_each(|n| tally.count(&Ok(201), Duration::from_millis(n)));
+        (0..2).for_each(|_| tally.count(&Ok(503), Duration::ZERO));
+        Measured {
+            elapsed: Duration::from_secs(2),
+            tally,
+            server: Duration::from_millis(10),
+            generator: Duration::from_secs(1),
+            machine: Duration::from_millis(1210),
+        }
+    }
+
+    #[test]
+    fn a_run_whose_generator_had_no_time_left_is_not_the_servers() {
+        assert!(!measured().generator_was_the_limit());
+        assert!(Measured { generator: Duration::from_millis(1_850), ..measured() }.generator_was_the_limit());
+    }
+}

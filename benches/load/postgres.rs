@@ -1,0 +1,109 @@
+//! A Postgres of its own for a run, with the peer in front of it.
+//!
+//! The programs `initdb` and `postgres` must be there. It is set as a team would set it that has read the manual and
+//! keeps what it acknowledges: `fsync`, `synchronous_commit` and `full_page_writes` stay on.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Error;
+use crate::server::{Owned, Server, peer};
+
+/// Where distributions keep them, if not on the path.
+const VERSIONS: &str = "/usr/lib/postgresql";
+/// How long it may take to listen.
+const READY: Duration = Duration::from_secs(30);
+/// What differs from the defaults.
+const SETTINGS: [&str; 13] = [
+    "listen_addresses=",
+    "max_connections=100",
+    "shared_buffers=1GB",
+    "huge_pages=try",
+    "wal_buffers=16MB",
+    "max_wal_size=8GB",
+    "checkpoint_timeout=15min",
+    "checkpoint_completion_target=0.9",
+    "wal_compression=on",
+    "effective_io_concurrency=200",
+    "random_page_cost=1.1",
+    "jit=off",
+    "log_min_messages=fatal",
+];
+/// Its socket in the directory of its data.
+const SOCKET: &str = ".s.PGSQL.5432";
+/// Whom the superuser runs it as, since it refuses that one: nobody in particular.
+const NOBODY: u32 = 65_534;
+
+/// A Postgres on the data in `dir`, made where there is none and removed in the end, and the peer.
+pub(crate) fn start_in(peers: &Path, dir: &Path, key: &str) -> Result<Server, Error> {
+    let is_superuser = fs::metadata("/proc/self")?.uid() == 0;
+    let command = |program: &str| {
+        let mut command = Command::new(find(program));
+        command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null());
+        if is_superuser {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    };
+    let data = dir.join("data");
+    if !data.exists() {
+        fs::create_dir_all(&data)?;
+        if is_superuser {
+            chown(dir, Some(NOBODY), Some(NOBODY))?;
+            chown(&data, Some(NOBODY), Some(NOBODY))?;
+        }
+        let made = command("initdb").arg("-D").arg(&data).args(["-U", "load", "--auth=trust", "-E", "UTF8"]).status();
+        let made = made.map_err(|error| format!("there is no Postgres here (initdb: {error})"))?;
+        if !made.success() {
+            return Err(format!("initdb made no database: {made}").into());
+        }
+    }
+    // One that was killed a moment ago is still found by it, and refused.
+    let _ = fs::remove_file(dir.join(SOCKET));
+    let since = Instant::now();
+    let mut database = None;
+    while UnixStream::connect(dir.join(SOCKET)).is_err() {
+        if since.elapsed() > READY {
+            return Err("Postgres does not listen".into());
+        }
+        let has_ended = database.as_mut().is_none_or(Owned::has_ended);
+        if has_ended {
+            let mut postgres = command("postgres");
+            postgres.arg("-D").arg(&data).arg("-k").arg(dir);
+            for setting in SETTINGS {
+                postgres.args(["-c", setting]);
+            }
+            let child = postgres.stderr(Stdio::null()).spawn()?;
+            database = Some(Owned::new(child, None));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut database = database.ok_or("somebody else's Postgres listens there")?;
+    database.owns(dir);
+    let connection = format!("host={} user=load dbname=postgres", dir.display());
+    // It listens before it has recovered what was there, and refuses until then.
+    loop {
+        match peer(peers, &["postgres", "--database", &connection], key) {
+            Ok(server) => return Ok(server.with(database)),
+            Err(_) if since.elapsed() < READY => std::thread::sleep(Duration::from_millis(100)),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A program of Postgres: on the path, or the newest that is installed.
+fn find(program: &str) -> OsString {
+    let on_path =
+        std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    let installed = fs::read_dir(VERSIONS).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
+    let mut installed: Vec<PathBuf> = installed.collect();
+    installed.sort_by_key(|path| path.parent().and_then(Path::file_name)?.to_str()?.parse::<u32>().ok());
+    let places = on_path.chain(installed.into_iter().rev());
+    places.map(|place| place.join(program)).find(|path| path.is_file()).map_or_else(|| program.into(), Into::into)
+}

@@ -1,0 +1,76 @@
+//! What clients do: each scenario is one thing that is done again and again.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::Error;
+use crate::connection::Connection;
+
+pub(crate) mod append;
+pub(crate) mod exchange;
+pub(crate) mod read;
+pub(crate) mod review;
+pub(crate) mod zipf;
+
+/// Clients that prepare a run; a batch on the disk takes many at once.
+const PREPARERS: u32 = 64;
+
+/// Something that clients do over and over.
+pub(crate) trait Scenario: Send + Sync + 'static {
+    /// Does it once; the status of its last answer, or of the first one that was no 2xx.
+    fn once(&self, connection: &mut Connection) -> impl Future<Output = std::io::Result<u16>> + Send;
+}
+
+/// Does something for every number below `count` over many connections; what it gave, in no order.
+pub(crate) async fn for_each<T, F>(address: SocketAddr, count: u32, what: F) -> Result<Vec<T>, Error>
+where
+    T: 'static,
+    F: AsyncFn(&mut Connection, u32) -> Result<T, Error> + 'static,
+{
+    let (next, what) = (Rc::new(Cell::new(0)), Rc::new(what));
+    let local = tokio::task::LocalSet::new();
+    let mut preparers = JoinSet::new();
+    for _ in 0..PREPARERS.min(count) {
+        let (next, what) = (Rc::clone(&next), Rc::clone(&what));
+        preparers.spawn_local_on(
+            async move {
+                let mut connection = Connection::new(address);
+                let mut given = Vec::new();
+                loop {
+                    let nth = next.get();
+                    if nth >= count {
+                        return Ok::<_, Error>(given);
+                    }
+                    next.set(nth + 1);
+                    given.push(what(&mut connection, nth).await?);
+                }
+            },
+            &local,
+        );
+    }
+    local
+        .run_until(async {
+            let mut all = Vec::new();
+            while let Some(given) = preparers.join_next().await {
+                all.extend(given??);
+            }
+            Ok(all)
+        })
+        .await
+}
+
+/// Opens `count` conversations and returns their ids.
+pub(crate) async fn open_conversations(address: SocketAddr, key: &str, count: u32) -> Result<Vec<String>, Error> {
+    let key = key.to_owned();
+    for_each(address, count, async move |connection: &mut Connection, _| {
+        let body = json!({"content": {"content": "Hello"}, "conversation_id": null});
+        let answer = connection.ask(&key, "POST", "/messages", &body).await?;
+        let id = answer[0]["conversation_id"].as_str();
+        Ok(id.ok_or("the answer names no conversation")?.to_owned())
+    })
+    .await
+}

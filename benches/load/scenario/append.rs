@@ -1,0 +1,118 @@
+//! Appends of a message to conversations that exist.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Scenario;
+use super::zipf::Zipf;
+use crate::connection::{Connection, head};
+
+/// Words that bring a body to about 300 bytes.
+pub(crate) const WORDS: &str = "Thank you, the parcel came this morning, but the left shoe is a size too small. \
+                     Could you send me the right one, and shall I return the pair or only the one that pinches?";
+
+/// Which conversation the next message is for.
+pub(crate) enum Spread {
+    /// Each in its turn.
+    Even,
+    /// The first ones far more often than the last, as it is where people talk.
+    Zipf(Zipf),
+}
+
+/// Appends, each under an idempotency key of its own, or without any.
+pub(crate) struct Appends {
+    /// Everything before the key, the same in every request.
+    head: Vec<u8>,
+    /// The body for each conversation, with the blank line and length before it.
+    bodies: Vec<String>,
+    spread: Spread,
+    keyed: bool,
+    sent: AtomicU64,
+}
+
+impl Appends {
+    /// Keyed appends to `conversations`, evenly.
+    pub(crate) fn new(address: SocketAddr, key: &str, conversations: &[String]) -> Self {
+        let bodies = conversations.iter().map(|id| {
+            let body = format!(
+                r#"{{"content":{{"content":"{WORDS}","role":"user","sender_id":"customer-17"}},"conversation_id":"{id}"}}"#
+            );
+            format!("content-length: {}\r\n\r\n{body}", body.len())
+        });
+        let mut lines = Vec::new();
+        head(&mut lines, "POST", "/messages", address, key);
+        Self { head: lines, bodies: bodies.collect(), spread: Spread::Even, keyed: true, sent: AtomicU64::new(0) }
+    }
+
+    /// The same without idempotency keys.
+    pub(crate) fn without_keys(self) -> Self {
+        Self { keyed: false, ..self }
+    }
+
+    /// The same to conversations that this chooses.
+    pub(crate) fn spread(self, spread: Spread) -> Self {
+        Self { spread, ..self }
+    }
+
+    /// The number of the next request.
+    pub(crate) fn number(&self) -> u64 {
+        self.sent.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Writes the next request into `out`, replacing what was there.
+    fn next_into(&self, out: &mut Vec<u8>) {
+        self.write_into(self.number(), out);
+    }
+
+    /// Writes the request with this number; the same bytes each time.
+    pub(crate) fn write_into(&self, nth: u64, out: &mut Vec<u8>) {
+        // A stride that is coprime to the usual counts keeps neighbours in time from being neighbours in storage.
+        let stride = nth.wrapping_mul(7_919);
+        let count = self.bodies.len() as u64;
+        let at = match &self.spread {
+            Spread::Even => stride % count,
+            Spread::Zipf(zipf) => zipf.rank(nth) as u64 % count,
+        };
+        out.clear();
+        out.extend_from_slice(&self.head);
+        if self.keyed {
+            // Writing into a vector does not fail.
+            let _ = write!(out, "idempotency-key: load-{nth:016}\r\n");
+        }
+        out.extend_from_slice(self.bodies[at as usize].as_bytes());
+    }
+}
+
+impl Scenario for Appends {
+    async fn once(&self, connection: &mut Connection) -> std::io::Result<u16> {
+        self.next_into(&mut connection.request);
+        connection.exchange().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_conversation_gets_its_turn_under_a_key_of_its_own_with_a_body_of_about_300_bytes() {
+        let ids: Vec<String> = (0..10).map(|n| format!("conv_{n:026}")).collect();
+        let appends = Appends::new(([127, 0, 0, 1], 80).into(), "k", &ids);
+        let mut request = Vec::new();
+        let mut seen = std::collections::BTreeSet::new();
+        let mut keys = std::collections::BTreeSet::new();
+        for _ in 0..10 {
+            appends.next_into(&mut request);
+            let text = std::str::from_utf8(&request).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!((270..330).contains(&body.len()), "{} bytes", body.len());
+            assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            seen.insert(body["conversation_id"].as_str().unwrap().to_owned());
+            keys.insert(head.lines().find(|line| line.starts_with("idempotency-key")).unwrap().to_owned());
+        }
+        assert!(seen.iter().eq(&ids));
+        assert_eq!(keys.len(), 10);
+    }
+}

@@ -1,0 +1,97 @@
+//! The servers that can stand beside each other in a run.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use crate::append::KEY;
+use crate::server::{self, Server};
+use crate::{Error, postgres};
+
+/// A server under load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Target {
+    /// The server that does nothing
+    L0,
+    /// The real one
+    Tertulia,
+    /// The real one with its data in memory, where an fsync costs nothing
+    Unsynced,
+    /// axum on Postgres
+    Postgres,
+}
+
+/// A directory in memory, where the system has one.
+const MEMORY: &str = "/dev/shm";
+
+impl Target {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::L0 => "l0",
+            Self::Tertulia => "tertulia",
+            Self::Unsynced => "unsynced",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The programs of the servers, built when they are first needed.
+pub(crate) struct Programs {
+    server: Option<PathBuf>,
+    peers: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+}
+
+impl Programs {
+    /// With a real server that is there, and with an empty directory for its data.
+    pub(crate) fn new(server: Option<PathBuf>, data_dir: Option<PathBuf>) -> Self {
+        Self { server, peers: None, data_dir }
+    }
+
+    /// The real server's program.
+    pub(crate) fn server(&mut self) -> Result<&Path, Error> {
+        if self.server.is_none() {
+            self.server = Some(server::build("tertulia", "tertulia")?);
+        }
+        Ok(self.server.as_deref().ok_or("the server was built a moment ago")?)
+    }
+
+    /// The program of the peers.
+    fn peers(&mut self) -> Result<&Path, Error> {
+        if self.peers.is_none() {
+            self.peers = Some(server::build("benches", "peers")?);
+        }
+        Ok(self.peers.as_deref().ok_or("the peers were built a moment ago")?)
+    }
+
+    /// Starts a server on an empty store.
+    pub(crate) fn start(&mut self, target: Target) -> Result<Server, Error> {
+        match (target, &self.data_dir) {
+            (Target::L0, _) => server::noop(KEY),
+            (Target::Tertulia, Some(given)) => {
+                let given = given.clone();
+                server::tertulia(self.server()?, Some(&given), KEY, &[])
+            }
+            (Target::Unsynced, _) => {
+                let dir = Path::new(MEMORY).join(format!("tertulia-load-{}", std::process::id()));
+                self.start_in(target, &dir)
+            }
+            _ => self.start_in(target, &server::data_dir()?),
+        }
+    }
+
+    /// Starts a server on data that may be there; it is removed in the end.
+    pub(crate) fn start_in(&mut self, target: Target, dir: &Path) -> Result<Server, Error> {
+        match target {
+            Target::L0 => server::noop(KEY),
+            Target::Tertulia | Target::Unsynced => server::tertulia_in(self.server()?, dir, KEY),
+            Target::Postgres => postgres::start_in(self.peers()?, dir, KEY),
+        }
+    }
+}

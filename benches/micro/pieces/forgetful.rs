@@ -1,0 +1,83 @@
+//! A store that keeps configuration and forgets conversations: everything around a store, at any length of a run.
+
+use actors::clock::Millis;
+use actors::id::{Address, EntityKey, Kind};
+use actors::store::memory::MemoryStore;
+use actors::store::{
+    Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Outcome, Row, Store, StoreError,
+    Table, View,
+};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+/// See the module's text. Of a conversation it keeps only the first commit, so that it can be found.
+#[derive(Clone, Default)]
+pub(super) struct Forgetful(MemoryStore);
+
+impl Store for Forgetful {
+    fn commit(&self, commit: Commit, done: Done) {
+        if commit.entity.kind == Kind::Conversation && commit.expected.is_some() {
+            done(Ok(Outcome::Committed(commit.next_head())));
+        } else {
+            self.0.commit(commit, done);
+        }
+    }
+
+    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        self.0.load(entity, fresh)
+    }
+
+    fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
+        self.0.find_key(entity, key)
+    }
+
+    fn read_log(
+        &self,
+        entity: EntityKey,
+        from: u64,
+        to: u64,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        self.0.read_log(entity, from, to, order, limit)
+    }
+
+    fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        self.0.row(entity, table, key)
+    }
+
+    fn rows(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.0.rows(entity, table, range, order, limit)
+    }
+
+    fn view(
+        &self,
+        workspace: Address,
+        view: View,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.0.view(workspace, view, range, order, limit)
+    }
+
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+        self.0.due(after, upto, limit)
+    }
+
+    fn snapshot_every(&self) -> u64 {
+        // As the embedded store.
+        32
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.0.close()
+    }
+}

@@ -1,0 +1,56 @@
+//! What neither waits nor asks anybody: decisions and encodings.
+
+use std::hint::black_box;
+
+use actors::codec;
+use actors::conversation::{self, Conversation, Event};
+use actors::machine::{Decision, Found, Machine as _, Moment, Record};
+use actors::outbox::Listeners;
+use actors::store::NodeId;
+
+use super::{NOW, Once, conversation, entity, opening, post, record};
+use crate::Error;
+
+/// An append is decided and taken into the state.
+pub(super) fn decide() -> Result<Once, Error> {
+    let created = Event::ConversationCreated {
+        id: conversation(),
+        origin: opening().origin,
+        owner: None,
+        details: opening().details,
+        forked: None,
+    };
+    let mut state = conversation::begun(&Record { seq: 1, at: NOW, trace: None, event: created });
+    let command = post(conversation());
+    let mut found = Found::default();
+    found.set_listeners(Listeners::none());
+    let mut next_seq = 2;
+    Ok(Box::new(move || {
+        let moment = Moment { entity: entity(), now: NOW, next_seq, random: [7; 16], node: NodeId([1; 16]), key: None };
+        let Ok(Decision::Change(change)) = Conversation::decide(state.as_ref(), &command, &moment, &found) else {
+            unreachable!("an open conversation takes a message");
+        };
+        for event in change.events {
+            Conversation::apply(&mut state, &Record { seq: next_seq, at: NOW, trace: None, event });
+            next_seq += 1;
+        }
+        black_box(change.reply);
+    }))
+}
+
+/// A record becomes bytes.
+pub(super) fn encode() -> Result<Once, Error> {
+    let record = record();
+    Ok(Box::new(move || {
+        black_box(codec::encode_record(black_box(&record)));
+    }))
+}
+
+/// Bytes become a record.
+pub(super) fn decode() -> Result<Once, Error> {
+    let bytes = codec::encode_record(&record());
+    codec::decode_record::<Event>(2, &bytes)?;
+    Ok(Box::new(move || {
+        let _ = black_box(codec::decode_record::<Event>(2, black_box(&bytes)));
+    }))
+}
