@@ -16,10 +16,9 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::codec;
 use crate::id::{Address, AttachmentId, EntityKey, MessageId};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::message;
 use crate::node::Node;
 
@@ -319,7 +318,7 @@ fn keep(state: &State, seen: &State, message: Option<MessageId>) -> Decision<Att
     change(events, State { message: message.or(state.message), check_at: None, ..state.clone() })
 }
 
-fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<Decision<Attachment>, Missing> {
+fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<Decision<Attachment>, Undecided> {
     if state != seen {
         return Ok(Decision::Reject(Rejection::Changed));
     }
@@ -330,8 +329,7 @@ fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<
     }
     let mut redactions = Vec::new();
     if let Some(seq) = state.completed
-        && let Some(bytes) = found.event(seq)?
-        && let Ok(record) = codec::decode_record::<Event>(seq, bytes)
+        && let Some(record) = found.record::<Event>(seq)?
         && let Event::Completed(file) = &record.event
     {
         redactions.push(Record { event: Event::Completed(file.without_words()), ..record });
@@ -374,7 +372,7 @@ impl Machine for Attachment {
         command: &Command,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Self>, Missing> {
+    ) -> Result<Decision<Self>, Undecided> {
         let Some(state) = state else {
             return Ok(match command {
                 Command::Begin(id) => begin(None, *id, moment),

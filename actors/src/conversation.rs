@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::{Address, ConversationId, EntityKey};
-use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox};
 use crate::store::{Table, View};
@@ -190,7 +190,7 @@ impl Machine for Conversation {
         command: &Command,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Self>, Missing> {
+    ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Fork(opening, of), state) => fork::open(state, opening, *of, moment, found),

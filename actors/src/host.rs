@@ -22,7 +22,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Directory, Envelope, Occupancy, Refusal};
 use crate::id::EntityKey;
-use crate::machine::{Found, Machine, Missing, Need};
+use crate::machine::{Found, Machine, Need};
 use crate::node::Node;
 use crate::store::{AlarmChange, Commit, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
 use crate::trace::{Span, SpanKind, names};
@@ -242,7 +242,7 @@ impl<M: Machine> Resident<M> {
         if needs.is_empty() && keys.is_empty() {
             match Draft::decide(self, &batch.envelopes, &mut found) {
                 Ok(draft) => return self.commit(draft, batch),
-                Err(Missing(more)) => {
+                Err(more) => {
                     found.forget_writes();
                     needs.extend(more);
                 }

@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::conversation::number_key;
 use crate::id::{Address, ContactId, EntityKey, Kind, MemoryId, MessageId};
-use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::store::{StoreError, Table};
 
@@ -231,7 +231,7 @@ impl Machine for Memories {
         command: &Command,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Self>, Missing> {
+    ) -> Result<Decision<Self>, Undecided> {
         match command {
             Command::Remember { subject, edits, source } => {
                 keep::remember(state, (subject, edits, *source), moment, found)

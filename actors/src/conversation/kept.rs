@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{ASKED_TURNS, Conversation, SHOWN};
 use crate::clock::Millis;
 use crate::limits;
-use crate::machine::{Change, Found, Missing, Moment};
+use crate::machine::{Change, Found, Moment, Undecided};
 use crate::store::{RowWrite, Table};
 
 /// Since when such rows are there: by time, table and key.
@@ -38,7 +38,7 @@ pub(super) fn noted(
     change: Change<Conversation>,
     moment: &Moment,
     found: &Found,
-) -> Result<Change<Conversation>, Missing> {
+) -> Result<Change<Conversation>, Undecided> {
     let kept: Vec<RowWrite> = change.rows.iter().filter(|row| is_kept(row)).map(|row| since(moment.now, row)).collect();
     if kept.is_empty() {
         return Ok(change);

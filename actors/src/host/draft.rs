@@ -6,7 +6,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
+use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::store::{CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, ViewWrite};
 use crate::trace::{Span, names};
 
@@ -49,8 +49,8 @@ pub(crate) struct Draft<M: Machine> {
 }
 
 impl<M: Machine> Draft<M> {
-    /// Decides `batch` in order, each command on the state that those before it lead to.
-    pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Missing> {
+    /// Decides `batch` in order, each command on the state that those before it lead to. `Err`: these must be read first.
+    pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Vec<Need>> {
         let entropy = &resident.node.entropy;
         let [id, first] = entropy.draw_two();
         let mut first = Some(first);
@@ -96,20 +96,33 @@ impl<M: Machine> Draft<M> {
                     };
                     let state = draft.state.as_ref();
                     found.set_listeners(M::listeners(&resident.node, resident.entity, state, command));
-                    match M::decide(state, command, &moment, found)? {
-                        Decision::Answer(reply) => {
-                            draft.remember(envelope, draft.next_seq, None, now, found);
-                            Ok(Answer::Done(reply))
+                    match M::decide(state, command, &moment, found) {
+                        Ok(decision) => draft.follow(decision, envelope, now, found),
+                        Err(Undecided::Missing(needs)) => return Err(needs),
+                        Err(Undecided::Corrupt(error)) => {
+                            let entity = resident.entity;
+                            tracing::error!(?entity, %error, "what is stored cannot be read; a command is refused");
+                            Err(Refusal::unavailable(&error))
                         }
-                        Decision::Elsewhere(reply) => Ok(Answer::Done(reply)),
-                        Decision::Reject(rejection) => Err(Refusal::Rejected(rejection)),
-                        Decision::Change(change) => Ok(Answer::Done(draft.take(change, envelope, now, found))),
                     }
                 }
             };
             draft.replies.push(reply);
         }
         Ok(draft)
+    }
+
+    /// Takes a decision into the draft, and says what is answered once it is durable.
+    fn follow(&mut self, decision: Decision<M>, envelope: &Envelope<M>, now: Millis, found: &mut Found) -> Reply<M> {
+        match decision {
+            Decision::Answer(reply) => {
+                self.remember(envelope, self.next_seq, None, now, found);
+                Ok(Answer::Done(reply))
+            }
+            Decision::Elsewhere(reply) => Ok(Answer::Done(reply)),
+            Decision::Reject(rejection) => Err(Refusal::Rejected(rejection)),
+            Decision::Change(change) => Ok(Answer::Done(self.take(change, envelope, now, found))),
+        }
     }
 
     /// A key is held, so that nothing is done with it by what its claim has overtaken.
