@@ -1,0 +1,132 @@
+//! What a message asks people, and how it was answered.
+
+use minicbor::{Decode, Encode};
+
+use super::Json;
+use crate::clock::Millis;
+use crate::tool::Asker;
+
+/// An HTTP request to make when a review is over.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Callback {
+    /// Where to.
+    #[n(0)]
+    pub url: String,
+    /// `POST`, `PUT` or `PATCH`.
+    #[n(1)]
+    pub method: String,
+    /// Headers to send: secrets, never shown again.
+    #[n(2)]
+    pub headers: Vec<(String, String)>,
+}
+
+/// How many must agree before a review is completed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Quorum {
+    /// So many different principals with the same response.
+    #[n(0)]
+    pub of: u32,
+    /// Only these may answer; empty: anyone with the scope.
+    #[n(1)]
+    pub allowed: Vec<String>,
+}
+
+impl Quorum {
+    /// Whether this principal may answer; an empty list lets everybody answer.
+    #[must_use]
+    pub fn allows(&self, principal: &str) -> bool {
+        self.allowed.is_empty() || self.allowed.iter().any(|allowed| allowed == principal)
+    }
+}
+
+/// A question to people that a message asks.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Review {
+    /// `approval`, `selection`, `form`, `text-input`, or a word of the client's own.
+    #[n(0)]
+    pub kind: String,
+    /// What is asked, with the defaults of its type filled in by the reader, not here.
+    #[n(1)]
+    pub payload: Option<Json>,
+    /// Whom to tell.
+    #[n(2)]
+    pub callback: Option<Callback>,
+    /// From this time on no answer is accepted.
+    #[n(3)]
+    pub expires_at: Millis,
+    /// The response that stands when nobody answered in time.
+    #[n(4)]
+    pub on_expire: Option<Json>,
+    /// Who has to agree.
+    #[n(5)]
+    pub quorum: Option<Quorum>,
+    /// The turn that waits for the outcome.
+    #[n(8)]
+    pub asker: Option<Asker>,
+}
+
+/// How a review stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ReviewStatus {
+    /// Nobody has decided, and the time is not over.
+    #[n(0)]
+    Pending,
+    /// Decided.
+    #[n(1)]
+    Completed,
+    /// The time is over and nobody decided.
+    #[n(2)]
+    Expired,
+    /// Taken back by its sender, or overtaken by a newer iteration.
+    #[n(3)]
+    Cancelled,
+}
+
+/// One principal's vote in a review with a quorum.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Vote {
+    /// Whose.
+    #[n(0)]
+    pub principal: String,
+    /// What they said.
+    #[n(1)]
+    pub response: Json,
+    /// Their words about it.
+    #[n(2)]
+    pub feedback: Option<String>,
+    /// When.
+    #[n(3)]
+    pub at: Millis,
+}
+
+/// How a review ended, or how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReviewState {
+    /// How it stands.
+    #[n(0)]
+    pub status: ReviewStatus,
+    /// The response that decided it.
+    #[n(1)]
+    pub response: Option<Json>,
+    /// The decider's words about it.
+    #[n(2)]
+    pub feedback: Option<String>,
+    /// Who decided; `system` where the time did.
+    #[n(3)]
+    pub decided_by: Option<String>,
+    /// When it ended.
+    #[n(4)]
+    pub completed_at: Option<Millis>,
+    /// Votes so far, where there is a quorum.
+    #[n(5)]
+    pub votes: Vec<Vote>,
+}
+
+impl ReviewState {
+    /// How it ended, without the words of those who answered.
+    #[must_use]
+    pub fn without_words(&self) -> Self {
+        Self { response: None, feedback: None, votes: Vec::new(), ..self.clone() }
+    }
+}
