@@ -6,9 +6,9 @@ use crate::json::Object;
 /// What kind of message a body on `/messages` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A message to a human channel (API 2.1).
+    /// A message to a human channel .
     Channel,
-    /// One or more messages of a conversation (API 2.2).
+    /// One or more messages of a conversation .
     Conversation,
 }
 
