@@ -6,9 +6,9 @@ use crate::json::Object;
 /// What kind of message a body on `/messages` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A message to a human channel .
+    /// A message to a human channel.
     Channel,
-    /// One or more messages of a conversation .
+    /// One or more messages of a conversation.
     Conversation,
 }
 

@@ -56,6 +56,7 @@ fn what_the_contract_allows_is_accepted() {
         payload("text-input", json!({"minLength": 1.0, "maxLength": 1e3})),
         review(json!({"type": "text-input"})),
         payload("x", json!({"responseSchema": {}})),
+        payload("x", json!({"responseSchema": true})),
         payload(
             "x",
             json!({"responseSchema": {"type": "object", "required": ["a"],
@@ -205,7 +206,6 @@ fn each_fault_has_its_code_and_pointer() {
         (payload("text-input", json!({"minLength": 5, "maxLength": 4})), "out_of_range /review/payload/minLength"),
         (payload("text-input", json!({"placeholder": 1})), "invalid_type /review/payload/placeholder"),
         (payload("text-input", json!({"prefill": {}})), "invalid_type /review/payload/prefill"),
-        (payload("x", json!({"responseSchema": true})), "invalid_type /review/payload/responseSchema"),
         (payload("x", json!({"responseSchema": {"type": "nope"}})), "invalid_schema /review/payload/responseSchema"),
         (payload("x", json!({"responseSchema": {"required": "a"}})), "invalid_schema /review/payload/responseSchema"),
         (payload("x", json!({"responseSchema": {"pattern": "("}})), "invalid_schema /review/payload/responseSchema"),
