@@ -87,14 +87,7 @@ pub(crate) fn start_in(peers: &Path, dir: &Path, key: &str) -> Result<Server, Er
     let mut database = database.ok_or("somebody else's Postgres listens there")?;
     database.owns(dir);
     let connection = format!("host={} user=load dbname=postgres", dir.display());
-    // It listens before it has recovered what was there, and refuses until then.
-    loop {
-        match peer(peers, &["postgres", "--database", &connection], key) {
-            Ok(server) => return Ok(server.with(database)),
-            Err(_) if since.elapsed() < READY => std::thread::sleep(Duration::from_millis(100)),
-            Err(error) => return Err(error),
-        }
-    }
+    Ok(peer(peers, &["postgres", "--database", &connection], key)?.with(database))
 }
 
 /// A program of Postgres: on the path, or the newest that is installed.
