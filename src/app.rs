@@ -16,6 +16,8 @@ use crate::http::attachments::link::Queues;
 use crate::http::body::MaxBodyBytes;
 use crate::http::context::Door;
 use crate::http::idempotency::InProgress;
+use crate::http::lasting::Lasting;
+use crate::http::messages::list::Scans;
 use crate::http::messages::media::Fetches;
 use crate::http::rate::{Meter, Meters, RateLimiter};
 use crate::secret::Pepper;
@@ -70,6 +72,8 @@ struct Shared {
     files: FileStore,
     link_queues: Queues,
     fetches: Fetches,
+    scans: Scans,
+    lasting: Lasting,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
     door: Arc<Door>,
@@ -93,6 +97,8 @@ impl App {
             files,
             link_queues: Queues::default(),
             fetches: Fetches::default(),
+            scans: Scans::default(),
+            lasting: Lasting::of(config.max_connections),
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
             door: Arc::new(Door::new(Sampling::new(config), traces)),
@@ -126,8 +132,8 @@ impl App {
 
     /// What a key has used of it.
     #[must_use]
-    pub fn meter(&self, key: KeyId) -> Arc<Meter> {
-        self.0.meters.of(key, self.now())
+    pub fn meter(&self, key: KeyId, now: Millis) -> Arc<Meter> {
+        self.0.meters.of(key, now)
     }
 
     /// A key was revoked, so it uses nothing any more.
@@ -169,6 +175,18 @@ impl App {
     #[must_use]
     pub(crate) fn fetches(&self) -> &Fetches {
         &self.0.fetches
+    }
+
+    /// Requests that hold their connection for long.
+    #[must_use]
+    pub(crate) fn lasting(&self) -> &Lasting {
+        &self.0.lasting
+    }
+
+    /// Requests that look through logs.
+    #[must_use]
+    pub(crate) fn scans(&self) -> &Scans {
+        &self.0.scans
     }
 
     /// The longest a request waits for an agent's reply.

@@ -19,10 +19,9 @@ use actors::key::{ApiKey, Principal, Scope};
 use actors::node::Node;
 use actors::registry::{Command, RowChange};
 use actors::store::{StoreError, Table};
-use actors::workspace::{SETTINGS, WORKSPACES, Workspace, address_of};
+use actors::workspace::{self, SETTINGS, WORKSPACES, Workspace, address_of};
 use bytes::Bytes;
 
-use crate::http::caller::OPERATORS;
 use crate::keys;
 use crate::secret::{NoRandomness, Pepper, random, webhook_secret};
 
@@ -115,7 +114,7 @@ pub async fn run(
 /// The secret of an installation; `None` where there is no installation yet.
 ///
 /// # Errors
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn pepper(node: &Node) -> Result<Option<Pepper>, StoreError> {
     let Some(bytes) = setting(node, PEPPER).await? else { return Ok(None) };
     let bytes: [u8; 32] =
@@ -141,14 +140,15 @@ async fn submit(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result
 
 /// The first commit: the pepper, the workspace, and the admin key in the place of one that an unfinished start left.
 async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pepper, String, Step), BootstrapError> {
-    let workspace_row = node.row(EntityKey::INSTALLATION, WORKSPACES, Bytes::from_static(OPERATORS.as_bytes())).await?;
+    let workspace_row =
+        node.row(EntityKey::INSTALLATION, WORKSPACES, Bytes::from_static(workspace::DEFAULT.as_bytes())).await?;
     let (pepper_row, left) = (setting(node, PEPPER).await?, setting(node, FIRST_KEY).await?);
     let now = node.now();
     let mut expected = vec![
         row(SETTINGS, BOOTSTRAPPED, None),
         row(SETTINGS, PEPPER, pepper_row.clone()),
         row(SETTINGS, FIRST_KEY, left.clone()),
-        row(WORKSPACES, OPERATORS.as_bytes(), workspace_row.clone()),
+        row(WORKSPACES, workspace::DEFAULT.as_bytes(), workspace_row.clone()),
     ];
     let mut changes = Vec::new();
     let pepper = match pepper(node).await? {
@@ -160,8 +160,8 @@ async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pep
         }
     };
     if workspace_row.is_none() {
-        let workspace = Workspace { id: OPERATORS.to_owned(), name: "Default".to_owned(), created_at: now };
-        changes.push(RowChange::put(WORKSPACES, OPERATORS.as_bytes(), &codec::encode(&workspace)));
+        let workspace = Workspace { id: workspace::DEFAULT.to_owned(), name: "Default".to_owned(), created_at: now };
+        changes.push(RowChange::put(WORKSPACES, workspace::DEFAULT.as_bytes(), &codec::encode(&workspace)));
     }
     if let Some(hash) = left
         && let Some((bytes, key)) = keys::of_row(node, &hash).await?
@@ -175,7 +175,7 @@ async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pep
         id,
         name: "admin".to_owned(),
         scopes: Scope::ALL.to_vec(),
-        workspace: OPERATORS.to_owned(),
+        workspace: workspace::DEFAULT.to_owned(),
         principal: Principal { is_agent: true, id: "admin".to_owned() },
         hash: pepper.hash(&text),
         created_at: now,
@@ -188,7 +188,7 @@ async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pep
 
 /// The second commit: something to try things with.
 async fn first_workspace(node: &Arc<Node>) -> Result<Step, BootstrapError> {
-    let entity = EntityKey::workspace(address_of(OPERATORS));
+    let entity = EntityKey::workspace(address_of(workspace::DEFAULT));
     let now = node.now();
     let rows = [
         (AGENTS, "echo", codec::encode(&echo(now))),

@@ -146,7 +146,7 @@ impl FileStore {
     /// Deletes one object; one that is not there is none.
     ///
     /// # Errors
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn delete(&self, key: &str) -> Result<(), FilesError> {
         match self.objects.delete(&key.into()).await.map_err(FilesError::from) {
             Err(FilesError::NotFound) | Ok(()) => Ok(()),

@@ -4,6 +4,7 @@ pub mod agents;
 pub mod answer;
 pub mod api_keys;
 pub(crate) mod attachments;
+mod background;
 pub mod body;
 pub mod caller;
 pub mod channels;
@@ -15,6 +16,7 @@ pub mod events;
 pub mod headers;
 pub mod idempotency;
 mod incoming;
+pub(crate) mod lasting;
 mod listing;
 mod log;
 pub mod memories;
@@ -36,11 +38,13 @@ pub mod workspaces;
 use std::sync::Arc;
 
 use actors::clock::Entropy;
-use axum::Router;
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Extension, Router};
+use http::StatusCode;
 
 use self::context::{ContextLayer, Door};
 use crate::app::App;
+use crate::server::Unreadable;
 
 /// Every route of the API's listener.
 ///
@@ -51,15 +55,44 @@ pub fn router(app: App) -> Router {
     seed[16..].copy_from_slice(&app.node().random());
     let context = ContextLayer::new(Arc::new(Entropy::seeded(seed)), Arc::clone(app.door()));
     let authenticated = caller::Authentication(app.clone());
-    // The layer is around the fallback too: without a key nobody learns which paths there are.
-    let api = talking().merge(configuring()).fallback(|| async { http::StatusCode::NOT_FOUND }).layer(authenticated);
-    Router::new()
-        .nest("/api/v1", api)
+    // Both around a route at once: each layer of its own is a boxed service more, which is copied for every request.
+    let api = talking().merge(configuring()).0.route_layer((context.clone(), authenticated.clone()));
+    // Around the fallback too: without a key nobody learns which paths there are.
+    let unknown = Router::new().fallback(|| async { StatusCode::NOT_FOUND }).layer(authenticated);
+    let others = Router::new()
+        .nest(BASE, unknown)
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .merge(crate::openapi::routes())
-        .with_state(app)
-        .layer(context)
+        .fallback(nowhere)
+        .layer(context);
+    api.merge(others).with_state(app)
+}
+
+/// What every path of the API begins with.
+const BASE: &str = "/api/v1";
+
+/// Routes of the API, written without [`BASE`]. They are not nested under it: that too would be a boxed service more, in
+/// which the path of every request is cut and parsed once again.
+struct Routes(Router<App>);
+
+impl Routes {
+    fn new() -> Self {
+        Self(Router::new())
+    }
+
+    fn route(self, path: &str, methods: MethodRouter<App>) -> Self {
+        Self(Router::route(self.0, &[BASE, path].concat(), methods))
+    }
+
+    fn merge(self, others: Self) -> Self {
+        Self(self.0.merge(others.0))
+    }
+}
+
+/// Nothing is at this path; or there was no request at all, and the server's end of the connection says why.
+async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> StatusCode {
+    unreadable.map_or(StatusCode::NOT_FOUND, |Extension(Unreadable(status))| status)
 }
 
 /// What is answered before there is a store: that the process lives, and that it takes nothing yet.
@@ -69,8 +102,8 @@ pub fn starting(entropy: Entropy, door: Door) -> Router {
 }
 
 /// What is said, by whom, and what becomes of it.
-fn talking() -> Router<App> {
-    Router::new()
+fn talking() -> Routes {
+    Routes::new()
         .route("/messages", get(messages::list::get).post(messages::post_message))
         .route("/messages/{id}", get(messages::one::get).patch(messages::change::edit).delete(messages::change::delete))
         .route("/messages/{id}/ack", post(messages::change::acknowledge))
@@ -111,8 +144,8 @@ fn talking() -> Router<App> {
 }
 
 /// Where it is said, who answers, and who may.
-fn configuring() -> Router<App> {
-    Router::new()
+fn configuring() -> Routes {
+    Routes::new()
         .route("/channels", get(channels::list).post(channels::create))
         .route("/channels/{id}", get(channels::get).patch(channels::change).delete(channels::delete))
         .route("/channels/{id}/rotate-secret", post(channels::rotate_secret))

@@ -10,6 +10,7 @@ pub mod number;
 pub mod path;
 pub mod raw;
 pub mod report;
+pub mod write;
 
 use std::borrow::Cow;
 use std::collections::HashSet;

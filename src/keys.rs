@@ -48,7 +48,7 @@ pub fn delete(key: &ApiKey) -> [RowChange; 2] {
 /// The key that a row of the list by id stands for; `None` where it was revoked meanwhile.
 ///
 /// # Errors
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn of_row(node: &Node, hash: &[u8]) -> Result<Option<(Bytes, ApiKey)>, StoreError> {
     let hash: [u8; 32] = hash.try_into().map_err(|_| StoreError::Corrupt("a key's hash has 32 bytes".to_owned()))?;
     let row = node.row(EntityKey::INSTALLATION, KEYS_BY_HASH, hash_key(&hash)).await?;

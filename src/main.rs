@@ -68,7 +68,7 @@ enum Keys {
         #[arg(long, value_delimiter = ',', required = true, value_name = "SCOPE,...")]
         scopes: Vec<String>,
         /// Where it is valid
-        #[arg(long, default_value = operators::DEFAULT_WORKSPACE)]
+        #[arg(long, default_value = actors::workspace::DEFAULT)]
         workspace: String,
         /// Whose it is: an agent's (a program) or a user's (a person)
         #[arg(long, default_value = "agent", value_parser = ["agent", "user"])]

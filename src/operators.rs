@@ -22,7 +22,6 @@ use tokio::time::{Duration, Instant};
 
 use crate::bootstrap;
 use crate::config::{Config, StoreKind};
-use crate::http::caller::OPERATORS;
 use crate::keys;
 use crate::secret::{NoRandomness, Pepper};
 use crate::stores::{self, StoresError};
@@ -331,6 +330,3 @@ pub fn verify(config: &Config) -> Result<String, OperatorError> {
     }
     Err(OperatorError::Damaged(out))
 }
-
-/// The workspace that keys belong to where nobody says.
-pub const DEFAULT_WORKSPACE: &str = OPERATORS;

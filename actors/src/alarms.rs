@@ -1,6 +1,6 @@
 //! What happens later: one durable alarm per entity, woken on time.
 //!
-//! The store's due index is the truth (DESIGN invariant I5). This service keeps the near part of it in memory and
+//! The store's due index is the truth (invariant I5). This service keeps the near part of it in memory and
 //! wakes entities; it never decides anything. A spurious wake costs a look at the state, a lost one is found by the
 //! next scan, and after a restart everything that is overdue is found by the first.
 
@@ -22,6 +22,9 @@ const HORIZON_MILLIS: u64 = 120_000;
 const SCAN_EVERY_MILLIS: u64 = 15_000;
 /// After which an alarm that another process looks after, and that is still due, is rung by whoever finds it.
 const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
+/// Up to when a process that begins rings for whoever looks after an entity: until it knows who lives, and has read the index
+/// once more for it. If somebody does live, that is a ring too many.
+const BEGINNING_MILLIS: u64 = 8_000;
 /// How long the service sleeps at most. Sleeping follows another clock than deadlines do: one that is set forward, or a
 /// machine that was suspended, makes them due at once, and nobody tells.
 const SLEEP_MILLIS: u64 = 1_000;
@@ -156,7 +159,7 @@ impl Alarms {
 }
 
 /// Reads the due index up to the horizon, as far as there is room for it.
-async fn scan(node: &Arc<Node>) -> Result<(), StoreError> {
+async fn scan(node: &Arc<Node>, is_first: bool) -> Result<(), StoreError> {
     let upto = node.clock.now().plus(HORIZON_MILLIS);
     let mut after: Option<Due> = None;
     loop {
@@ -165,7 +168,11 @@ async fn scan(node: &Arc<Node>) -> Result<(), StoreError> {
         let mut near = node.alarms.lock();
         for due in &page {
             // An alarm that another process is to ring is rung here too once it seems to have been forgotten.
-            if node.members.looks_after(due.entity) || now.since(due.at) >= FORGOTTEN_AFTER_MILLIS {
+            let is_anybodys = match is_first {
+                true => due.at <= now.plus(BEGINNING_MILLIS),
+                false => due.at <= now && now.since(due.at) >= FORGOTTEN_AFTER_MILLIS,
+            };
+            if is_anybodys || node.members.looks_after(due.entity) {
                 near.listed(due.entity, due.at, now);
             }
         }
@@ -187,15 +194,23 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 async fn serve(node: &Arc<Node>) {
     let mut next_scan = node.clock.now();
+    let (mut is_first, mut others) = (true, node.members.view());
     loop {
         let now = node.clock.now();
         // A clock that was set back must not put off the next look by as much.
         let set_back = next_scan.since(now) > SCAN_EVERY_MILLIS;
-        if now >= next_scan || set_back || node.alarms.has_room() {
+        // Whoever has gone leaves alarms that nobody here has taken note of.
+        let view = node.members.view();
+        let moved = view != others;
+        others = view;
+        if now >= next_scan || set_back || moved || node.alarms.has_room() {
             next_scan = now.plus(SCAN_EVERY_MILLIS);
-            if let Err(error) = scan(node).await {
-                tracing::warn!(%error, "the due alarms could not be read; trying again");
-                next_scan = now.plus(AGAIN_MILLIS);
+            match scan(node, is_first).await {
+                Ok(()) => is_first = false,
+                Err(error) => {
+                    tracing::warn!(%error, "the due alarms could not be read; trying again");
+                    next_scan = now.plus(AGAIN_MILLIS);
+                }
             }
         }
         let (due, next) = node.alarms.take_due(node.clock.now());

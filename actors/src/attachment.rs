@@ -16,10 +16,9 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::codec;
 use crate::id::{Address, AttachmentId, EntityKey, MessageId};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::message;
 use crate::node::Node;
 
@@ -91,6 +90,9 @@ pub struct State {
     /// The event that says what it is.
     #[n(7)]
     pub completed: Option<u64>,
+    /// Until then a message that wants to mention it may be on its way: whoever finds none knows nothing yet.
+    #[n(8)]
+    pub held_until: Option<Millis>,
 }
 
 impl State {
@@ -105,6 +107,7 @@ impl State {
             check_at: None,
             erased: false,
             completed: None,
+            held_until: None,
         }
     }
 
@@ -118,6 +121,11 @@ impl State {
     #[must_use]
     pub fn is_mentioned_widely(&self) -> bool {
         self.mentioned.len() >= limits::MENTIONED_IN
+    }
+
+    /// Until when it stays although nobody is found to need it: a message that is going to mention it may not have arrived.
+    fn is_held(&self, now: Millis) -> Option<Millis> {
+        self.held_until.filter(|until| now < *until)
     }
 
     /// A message that needs it may be about to be deleted, so finding one says nothing yet; the alarm asks again.
@@ -152,7 +160,7 @@ pub enum Event {
     /// Its place is with a conversation.
     #[n(2)]
     Bound(#[n(0)] Bound),
-    /// A conversation's message is going to mention it.
+    /// A conversation's message is going to mention it; said again after a while.
     #[n(3)]
     Mentioned(#[n(0)] Address),
     /// It was found out to belong to a message.
@@ -191,7 +199,7 @@ pub enum Command {
         /// The message that has it.
         message: Option<MessageId>,
     },
-    /// It was looked at as `seen`, and nobody needs it.
+    /// It was looked at as `seen`, and nobody needs it. It stays a while if somebody may be about to.
     Erase {
         /// How it stood.
         seen: Box<State>,
@@ -241,7 +249,7 @@ fn change(events: Vec<Event>, after: State) -> Decision<Attachment> {
 
 fn begin(state: Option<&State>, id: AttachmentId, moment: &Moment) -> Decision<Attachment> {
     if let Some(state) = state {
-        return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
+        return Decision::Elsewhere(Reply::Attachment(Box::new(state.clone())));
     }
     let check_at = Some(moment.now.plus(limits::ORPHAN_KEPT_MILLIS));
     let begun = State { check_at, ..State::begun(id) };
@@ -275,15 +283,18 @@ fn later(state: &State, moment: &Moment) -> Option<Event> {
 
 fn mention(state: &State, conversation: Address, moment: &Moment) -> Decision<Attachment> {
     let mut events = Vec::new();
+    let is_known = state.mentioned.contains(&conversation);
+    // Half of the time is enough for a message to arrive, so that of many only some are noted.
+    let is_held = state.is_held(moment.now.plus(limits::LINKING_MILLIS / 2)).is_some();
     // Also where somebody is known to need it: that one may go, and then the others are asked.
-    if !state.is_mentioned_widely() && !state.mentioned.contains(&conversation) {
+    if !(state.is_mentioned_widely() || is_known && is_held) {
         events.push(Event::Mentioned(conversation));
-        if state.check_at.is_some() && state.mentioned.len() + 1 >= limits::MENTIONED_IN {
+        if !is_known && state.check_at.is_some() && state.mentioned.len() + 1 >= limits::MENTIONED_IN {
             // With so many it is kept without asking any of them.
             events.push(Event::CheckMoved(None));
         }
     }
-    if events.len() < 2 {
+    if !matches!(events.last(), Some(Event::CheckMoved(_))) {
         events.extend(later(state, moment));
     }
     if events.is_empty() {
@@ -307,14 +318,18 @@ fn keep(state: &State, seen: &State, message: Option<MessageId>) -> Decision<Att
     change(events, State { message: message.or(state.message), check_at: None, ..state.clone() })
 }
 
-fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<Decision<Attachment>, Missing> {
+fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<Decision<Attachment>, Undecided> {
     if state != seen {
         return Ok(Decision::Reject(Rejection::Changed));
     }
+    if let Some(until) = state.is_held(moment.now).filter(|_| !state.erased) {
+        // Somebody looks again when what is on its way has arrived.
+        let after = State { check_at: Some(until), ..state.clone() };
+        return Ok(change(vec![Event::CheckMoved(Some(until))], after));
+    }
     let mut redactions = Vec::new();
     if let Some(seq) = state.completed
-        && let Some(bytes) = found.event(seq)?
-        && let Ok(record) = codec::decode_record::<Event>(seq, bytes)
+        && let Some(record) = found.record::<Event>(seq)?
         && let Event::Completed(file) = &record.event
     {
         redactions.push(Record { event: Event::Completed(file.without_words()), ..record });
@@ -357,7 +372,7 @@ impl Machine for Attachment {
         command: &Command,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Self>, Missing> {
+    ) -> Result<Decision<Self>, Undecided> {
         let Some(state) = state else {
             return Ok(match command {
                 Command::Begin(id) => begin(None, *id, moment),
@@ -403,7 +418,12 @@ impl Machine for Attachment {
                 state.completed = Some(record.seq);
             }
             (Event::Bound(bound), Some(state)) => state.bound = Some(*bound),
-            (Event::Mentioned(conversation), Some(state)) => state.mentioned.push(*conversation),
+            (Event::Mentioned(conversation), Some(state)) => {
+                if !state.mentioned.contains(conversation) {
+                    state.mentioned.push(*conversation);
+                }
+                state.held_until = Some(record.at.plus(limits::LINKING_MILLIS));
+            }
             (Event::Linked(message), Some(state)) => state.message = Some(*message),
             (Event::CheckMoved(at), Some(state)) => state.check_at = *at,
             (Event::Erased, Some(state)) => {

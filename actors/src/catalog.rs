@@ -91,7 +91,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn get<T>(
         &self,
         store: &dyn Store,
@@ -134,7 +134,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub(crate) async fn moves(&self, store: &dyn Store, entity: EntityKey) -> Result<u64, StoreError> {
         if !store.is_shared() {
             return Ok(0);

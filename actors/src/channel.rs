@@ -75,7 +75,7 @@ pub struct Channel {
     pub life: Option<u32>,
 }
 
-/// How long a review stays open where neither its message nor its channel says: 24 hours, as the contract promises.
+/// How long a review stays open where neither its message nor its channel says: 24 hours, as docs/API.md promises.
 const REVIEW_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 impl Channel {

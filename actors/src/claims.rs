@@ -29,7 +29,7 @@ use crate::conversation::{Command, Conversation, Reply as Answered, State};
 use crate::directory::{Answer, Circumstances, Directory, KeyUse, Refusal, Reply};
 use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Need};
+use crate::machine::{Change, Decision, Found, Machine, Need, Undecided};
 use crate::node::Node;
 use crate::store::{KeyHash, RowWrite, Table};
 
@@ -95,15 +95,15 @@ impl Claiming {
 
     /// Answers with the claim that stands then, or with nothing where this is no home of the key any more: a
     /// conversation that was opened so long ago that its key was forgotten.
-    pub(crate) fn decide(&self, state: Option<&State>, found: &Found) -> Result<Decision<Conversation>, Missing> {
+    pub(crate) fn decide(&self, state: Option<&State>, found: &Found) -> Result<Decision<Conversation>, Undecided> {
         if state.is_some() {
-            return Ok(Decision::Answer(Answered::Nothing));
+            return Ok(Decision::Elsewhere(Answered::Nothing));
         }
-        let standing = found.row(CLAIMS, self.row())?.and_then(|bytes| crate::codec::decode::<Claim>(bytes).ok());
+        let standing = found.stored::<Claim>(CLAIMS, self.row())?;
         let number = match standing {
             None => 1,
             Some(claim) if self.over == Some(claim.number) => claim.number + 1,
-            Some(claim) => return Ok(Decision::Answer(Answered::Claimed(claim))),
+            Some(claim) => return Ok(Decision::Elsewhere(Answered::Claimed(claim))),
         };
         let claim = Claim { number, fingerprint: self.fingerprint, target: self.target };
         let row = RowWrite { table: CLAIMS, key: self.row(), value: Some(crate::codec::encode(&claim)) };

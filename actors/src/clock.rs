@@ -97,9 +97,15 @@ impl Entropy {
 
     /// The next 16 bytes.
     pub fn draw(&self) -> [u8; 16] {
+        self.draw_two()[0]
+    }
+
+    /// Twice 16 bytes, at the price of one draw.
+    pub fn draw_two(&self) -> [[u8; 16]; 2] {
         let n = self.drawn.fetch_add(1, Ordering::Relaxed);
-        let mut out = [0; 16];
-        out.copy_from_slice(&blake3::keyed_hash(&self.seed, &n.to_le_bytes()).as_bytes()[..16]);
-        out
+        let hash = blake3::keyed_hash(&self.seed, &n.to_le_bytes());
+        let mut two = [[0; 16]; 2];
+        two.as_flattened_mut().copy_from_slice(hash.as_bytes());
+        two
     }
 }

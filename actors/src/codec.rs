@@ -11,6 +11,8 @@ use crate::trace::TraceContext;
 
 /// The version in front of every encoding.
 const VERSION: u8 = 1;
+/// A message of some sentences fits, so that its encoding is not moved while it grows.
+const USUAL_BYTES: usize = 512;
 
 /// [`Stored`] without owning the event; the same bytes.
 #[derive(Encode)]
@@ -35,7 +37,7 @@ struct Stored<E> {
 
 /// The bytes of `value`.
 pub fn encode<T: Encode<()>>(value: &T) -> Bytes {
-    let mut out = Vec::with_capacity(256);
+    let mut out = Vec::with_capacity(USUAL_BYTES);
     out.push(VERSION);
     // Writing to a Vec cannot fail, and no Encode of ours refuses a value.
     if let Err(error) = minicbor::encode(value, &mut out) {

@@ -16,7 +16,7 @@ use crate::conversation::{Details, Opening, Origin};
 use crate::erasure;
 use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox, Sending, Waiting};
 use crate::store::{RowWrite, Table, View};
@@ -347,7 +347,7 @@ impl Machine for Contact {
         command: &Command,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Self>, Missing> {
+    ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
             (Command::Resolve { identifier, name, channel, closed }, state) => {
                 resolve(state, (identifier, name.as_ref(), channel), *closed, moment)

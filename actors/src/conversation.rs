@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::{Address, ConversationId, EntityKey};
-use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox};
 use crate::store::{Table, View};
@@ -23,6 +23,7 @@ pub mod erase;
 pub mod errand;
 pub mod event;
 pub mod fork;
+pub mod kept;
 mod origin;
 mod outgoing;
 pub mod post;
@@ -189,7 +190,7 @@ impl Machine for Conversation {
         command: &Command,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Self>, Missing> {
+    ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, moment, found),
             (Command::Fork(opening, of), state) => fork::open(state, opening, *of, moment, found),
@@ -229,7 +230,10 @@ impl Machine for Conversation {
             (Command::Outbox(sending), Some(state)) => outgoing::noted(state, sending, moment, found),
         };
         match decided? {
-            Decision::Change(change) => outgoing::marked(state, change, moment, found).map(Decision::Change),
+            Decision::Change(change) => {
+                let change = outgoing::marked(state, change, moment, found)?;
+                kept::noted(change, moment, found).map(Decision::Change)
+            }
             decision => Ok(decision),
         }
     }
@@ -308,6 +312,12 @@ impl Machine for Conversation {
         let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
         let elsewhere = running.is_some_and(|turn| node.is_at_work_elsewhere(turn));
         elsewhere && Self::next_here(state).is_none_or(|at| at > now)
+    }
+
+    fn is_under_way(node: &Node, entity: EntityKey, state: &State, now: Millis) -> bool {
+        let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
+        let alive = running.is_some_and(|turn| node.turns.is_alive(entity, turn));
+        alive && Self::next_here(state).is_none_or(|at| at > now)
     }
 
     fn public_id(state: &State) -> Option<String> {

@@ -11,7 +11,7 @@ use crate::codec;
 use crate::contact::{self, Contact, Copied, FORKS};
 use crate::conversation::{self, Details, Opening, Origin};
 use crate::id::EntityKey;
-use crate::insist::{NoAnswer, insist};
+use crate::insist::{self, Stopped, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
 use crate::store::{KeyRange, Order, StoreError};
@@ -19,29 +19,9 @@ use crate::store::{KeyRange, Order, StoreError};
 /// Copies that are read at once.
 const COPIES_AT_ONCE: usize = 256;
 
-/// Why an erasure stopped; it is resumed later.
-#[derive(Debug, thiserror::Error)]
-pub enum Stopped {
-    /// The store could not be read.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    /// An entity did not answer.
-    #[error("{0}")]
-    NoAnswer(#[from] NoAnswer),
-    /// An entity did not do its part.
-    #[error("{0}")]
-    Refused(String),
-}
-
 /// Goes through all of it once more, in a task of its own.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
-    let node = Arc::clone(node);
-    tokio::spawn(async move {
-        let erasing = node.stopping.run_until_cancelled(run(&node, entity)).await;
-        if let Some(Err(error)) = erasing {
-            tracing::warn!(?entity, %error, "an erasure could not be finished; it is tried again");
-        }
-    });
+    insist::resume(node, entity, "an erasure", run);
 }
 
 /// Erases what is left of whoever was erased at this contact's address.
@@ -49,7 +29,8 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
 /// # Errors
 ///
 /// What stopped it. The contact's alarm has it resumed.
-pub async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
+pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
+    let node = &node;
     let Some(state) = node.state::<Contact>(entity).await? else { return Ok(()) };
     if state.erasing.is_none() {
         return Ok(());

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use tokio::sync::Semaphore;
 
 use crate::channel::{CHANNELS, Channel};
@@ -20,65 +18,38 @@ use crate::id::{Address, EntityKey, MessageId, TurnId};
 use crate::limits;
 use crate::message::{ReviewState, ReviewStatus};
 use crate::node::Node;
+use crate::single_flight::SingleFlight;
 use crate::store::{KeyHash, KeyRange, Order, StoreError};
 
-/// The errands that are being run in this process.
+/// The errands that are being run in this process, by conversation.
 #[derive(Debug)]
 pub(crate) struct Errands {
-    /// By conversation; `true`: there is more since.
-    running: DashMap<EntityKey, bool>,
+    running: Arc<SingleFlight>,
     /// Conversations whose turn looks after its reviews.
-    looking: DashMap<EntityKey, bool>,
+    looking: Arc<SingleFlight>,
     places: Arc<Semaphore>,
 }
 
 impl Default for Errands {
     fn default() -> Self {
         let places = Arc::new(Semaphore::new(limits::RUNNING_ERRANDS));
-        Self { running: DashMap::new(), looking: DashMap::new(), places }
-    }
-}
-
-/// Takes a conversation off a list when its task ends, however it ends.
-struct Listed<'a>(&'a DashMap<EntityKey, bool>, EntityKey);
-
-impl Drop for Listed<'_> {
-    fn drop(&mut self) {
-        self.0.remove(&self.1);
-    }
-}
-
-/// Puts a conversation on the list; `false`: it is there, and will know that there is more.
-fn enlist(list: &DashMap<EntityKey, bool>, entity: EntityKey) -> bool {
-    match list.entry(entity) {
-        Entry::Occupied(mut listed) => {
-            listed.insert(true);
-            false
-        }
-        Entry::Vacant(place) => {
-            place.insert(false);
-            true
-        }
+        Self { running: Arc::default(), looking: Arc::default(), places }
     }
 }
 
 impl Errands {
     /// Runs the errands of a conversation.
     pub(crate) fn run(&self, node: &Arc<Node>, entity: EntityKey) {
-        if !enlist(&self.running, entity) {
-            return;
-        }
+        let Some(mut flight) = self.running.begin(entity) else { return };
         let node = Arc::clone(node);
         tokio::spawn(async move {
-            let _listed = Listed(&node.errands.running, entity);
             loop {
                 // The semaphore is never closed.
                 let Ok(_place) = Arc::clone(&node.errands.places).acquire_owned().await else { return };
                 if let Err(error) = run_all(&node, entity).await {
                     tracing::warn!(?entity, %error, "errands could not be run; trying again");
                 }
-                let more = node.errands.running.get_mut(&entity).is_some_and(|mut more| std::mem::take(&mut *more));
-                if !more {
+                if !flight.again() {
                     return;
                 }
             }
@@ -88,12 +59,10 @@ impl Errands {
     /// Looks whether the reviews that a turn waits for are over. They tell it themselves; this is for the case that
     /// they could not.
     pub(crate) fn look_after(&self, node: &Arc<Node>, entity: EntityKey, turn: &Turn) {
-        if !enlist(&self.looking, entity) {
-            return;
-        }
+        let Some(flight) = self.looking.begin(entity) else { return };
         let (node, number) = (Arc::clone(node), turn.id.number);
         tokio::spawn(async move {
-            let _listed = Listed(&node.errands.looking, entity);
+            let _flight = flight;
             let Ok(_place) = Arc::clone(&node.errands.places).acquire_owned().await else { return };
             if let Err(error) = look(&node, entity, number).await {
                 tracing::warn!(?entity, %error, "reviews could not be looked after; trying again");

@@ -12,38 +12,18 @@ use crate::conversation::fork::{Copying, Fork, Original};
 use crate::conversation::{self, Conversation, message_of};
 use crate::directory::{Circumstances, Refusal};
 use crate::id::{AttachmentId, EntityKey};
-use crate::insist::{NoAnswer, insist};
+use crate::insist::{self, Stopped, insist};
 use crate::limits;
 use crate::message::{Content, Message, Overlay};
 use crate::node::Node;
-use crate::store::{Order, StoreError};
+use crate::store::Order;
 
 /// Events of the source that one step looks at.
 const STEP: u64 = 128;
 
-/// Why copying stopped; it is resumed later.
-#[derive(Debug, thiserror::Error)]
-pub enum Stopped {
-    /// The store could not be read.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    /// The copy did not answer.
-    #[error("{0}")]
-    NoAnswer(#[from] NoAnswer),
-    /// The copy, or a file of it, did not do its part.
-    #[error("{0}")]
-    Refused(String),
-}
-
 /// Goes on with a copy, in a task of its own.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
-    let node = Arc::clone(node);
-    tokio::spawn(async move {
-        let copying = node.stopping.run_until_cancelled(run(&node, entity)).await;
-        if let Some(Err(error)) = copying {
-            tracing::warn!(?entity, %error, "a conversation could not be copied to its end; it is tried again");
-        }
-    });
+    insist::resume(node, entity, "a copy of a conversation", run);
 }
 
 /// Copies what is left to be copied; where there is nothing, or it was erased, it is done.
@@ -51,7 +31,8 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
 /// # Errors
 ///
 /// What stopped it. The copy's alarm has it resumed.
-pub async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
+pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
+    let node = &node;
     loop {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
         let Some(fork) = state.fork.filter(|_| state.erasure.is_none()) else { return Ok(()) };
@@ -110,7 +91,7 @@ fn copy(message: &Message, overlay: &Overlay) -> Option<Content> {
         text: overlay.text.clone().or(content.text),
         metadata: overlay.metadata.clone().or(content.metadata),
         tags: overlay.tags.clone().or(content.tags),
-        sent_at: Some(content.sent_at.unwrap_or(message.id.at)),
+        sent_at: Some(content.sent_at.unwrap_or(message.id.at.into())),
         review: None,
         webhook_url: None,
         iteration_of: None,

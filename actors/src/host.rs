@@ -22,9 +22,9 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Directory, Envelope, Occupancy, Refusal};
 use crate::id::EntityKey;
-use crate::machine::{Found, Machine, Missing, Need};
+use crate::machine::{Found, Machine, Need};
 use crate::node::Node;
-use crate::store::{AlarmChange, Commit, CommitId, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
+use crate::store::{AlarmChange, Commit, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
 use crate::trace::{Span, SpanKind, names};
 
 mod batch;
@@ -118,6 +118,8 @@ pub(crate) struct Resident<M: Machine> {
 
 /// In how many conflicts in a row a batch is given up; each means that somebody else got ahead.
 const CONFLICTS_MAX: u32 = 16;
+/// After which an entity whose due work a task of this process is at is woken again: the task may have been lost.
+const UNDER_WAY_MILLIS: u64 = 5_000;
 
 impl<M: Machine> Actor for Host<M> {
     type Msg = Mail<M>;
@@ -240,7 +242,7 @@ impl<M: Machine> Resident<M> {
         if needs.is_empty() && keys.is_empty() {
             match Draft::decide(self, &batch.envelopes, &mut found) {
                 Ok(draft) => return self.commit(draft, batch),
-                Err(Missing(more)) => {
+                Err(more) => {
                     found.forget_writes();
                     needs.extend(more);
                 }
@@ -280,7 +282,6 @@ impl<M: Machine> Resident<M> {
         if draft.is_empty() && !moved {
             return self.tell(draft);
         }
-        let random = self.node.entropy.draw();
         // An older snapshot may hold what is being taken out of the log.
         let due = self.commits_since_snapshot + 1 >= self.node.store.snapshot_every() || !draft.redactions.is_empty();
         let state = due
@@ -291,7 +292,7 @@ impl<M: Machine> Resident<M> {
         let mut commit = Commit {
             entity: self.entity,
             expected: self.head,
-            id: CommitId(random),
+            id: draft.id,
             at: draft.last_at,
             records: std::mem::take(&mut draft.encoded),
             keys: draft.keys.clone(),
@@ -365,7 +366,7 @@ impl<M: Machine> Resident<M> {
         self.step();
     }
 
-    fn committed(&mut self, head: Head, draft: Draft<M>) {
+    fn committed(&mut self, head: Head, mut draft: Draft<M>) {
         self.conflicts = 0;
         self.head = Some(head);
         self.last_at = draft.last_at;
@@ -380,7 +381,7 @@ impl<M: Machine> Resident<M> {
             self.alarm = draft.alarm;
             self.node.alarms.set(self.entity, self.alarm, draft.last_at);
         }
-        self.state.clone_from(&draft.state);
+        self.state = draft.state.take();
         if let Some(state) = &self.state {
             M::committed(&self.node, self.entity, state, &draft.records);
         }
@@ -439,6 +440,16 @@ impl<M: Machine> Resident<M> {
                 self.is_stale = true;
                 let next = M::next_here(state).filter(|next| *next > now);
                 self.node.alarms.set(self.entity, next, now);
+            }
+            // Where others write too, the look also finds what they have done.
+            Some(state)
+                if self.alarm.is_some_and(|at| at <= now)
+                    && !self.node.store.is_shared()
+                    && M::is_under_way(&self.node, self.entity, state, now) =>
+            {
+                let again = now.plus(UNDER_WAY_MILLIS);
+                let next = M::next_here(state).map_or(again, |next| next.min(again));
+                self.node.alarms.set(self.entity, Some(next), now);
             }
             Some(state) if self.alarm.is_some_and(|at| at <= now) => {
                 // One that waits already will do, and while a slow commit is in flight none must pile up.

@@ -182,17 +182,37 @@ impl fmt::Debug for EntityKey {
 /// Writes the 5-bit groups of `bytes`, most significant first, the last one filled with zero bits.
 fn base32(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut text = [0u8; 42];
-    let chars = (bytes.len() * 8).div_ceil(5);
-    for (i, slot) in text.iter_mut().enumerate().take(chars) {
-        let mut group = 0u8;
-        for bit in i * 5..i * 5 + 5 {
-            let set = bytes.get(bit / 8).is_some_and(|byte| byte >> (7 - bit % 8) & 1 == 1);
-            group = group << 1 | u8::from(set);
+    let (mut bits, mut held, mut chars) = (0u32, 0, 0);
+    for byte in bytes {
+        // What was written already leaves at the top.
+        bits = bits << 8 | u32::from(*byte);
+        held += 8;
+        while held >= 5 {
+            held -= 5;
+            text[chars] = ALPHABET[(bits >> held & 31) as usize];
+            chars += 1;
         }
-        *slot = ALPHABET[usize::from(group)];
+    }
+    if held > 0 {
+        text[chars] = ALPHABET[(bits << (5 - held) & 31) as usize];
+        chars += 1;
     }
     f.write_str(std::str::from_utf8(&text[..chars]).map_err(|_| fmt::Error)?)
 }
+
+/// What is not in [`ALPHABET`], in [`GROUPS`].
+const NO_GROUP: u8 = u8::MAX;
+
+/// The inverse of [`ALPHABET`].
+const GROUPS: [u8; 256] = {
+    let mut groups = [NO_GROUP; 256];
+    let mut group = 0;
+    while group < ALPHABET.len() {
+        groups[ALPHABET[group] as usize] = group as u8;
+        group += 1;
+    }
+    groups
+};
 
 /// The inverse of [`base32`] for exactly `N` bytes; refuses any other spelling of the same bits.
 fn unbase32<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -200,16 +220,22 @@ fn unbase32<const N: usize>(text: &str) -> Option<[u8; N]> {
         return None;
     }
     let mut out = [0u8; N];
-    for (i, char) in text.bytes().enumerate() {
-        let group = ALPHABET.iter().position(|c| *c == char)?;
-        for bit in 0..5 {
-            if group >> (4 - bit) & 1 == 1 {
-                let at = i * 5 + bit;
-                *out.get_mut(at / 8)? |= 1 << (7 - at % 8);
-            }
+    let (mut bits, mut held, mut read) = (0u32, 0, 0);
+    for char in text.bytes() {
+        let group = GROUPS[usize::from(char)];
+        if group == NO_GROUP {
+            return None;
+        }
+        bits = bits << 5 | u32::from(group);
+        held += 5;
+        if held >= 8 {
+            held -= 8;
+            out[read] = (bits >> held) as u8;
+            read += 1;
         }
     }
-    Some(out)
+    // The bits that fill the last group are zero, or the text would be another name of the same bytes.
+    (bits & ((1 << held) - 1) == 0).then_some(out)
 }
 
 fn put_time(out: &mut [u8], at: Millis) {
@@ -408,6 +434,13 @@ mod tests {
         let delivery = DeliveryId(std::array::from_fn(|i| 250 - i as u8));
         assert_eq!(delivery.to_string().len(), 46);
         assert_eq!(DeliveryId::parse(&delivery.to_string()), Some(delivery));
+    }
+
+    #[test]
+    fn an_id_has_always_the_same_text() {
+        let (at, address) = (Millis(1_735_689_600_007), Address([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
+        assert_eq!(ConversationId::new(at, address).to_string(), "conv_06a1yabw0w0g40r40m30e20918");
+        assert_eq!(MessageId::new(at, address, 3).to_string(), "msg_06a1yabw0w0g40r40m30e209180000000c");
     }
 
     #[test]

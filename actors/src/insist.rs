@@ -1,4 +1,4 @@
-//! Asking an entity on somebody's behalf who has gone, for what may be done twice.
+//! Asking an entity on somebody's behalf who has gone, for what may be done twice, and work that consists of that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use crate::directory::{Answer, Circumstances, Directory, Refusal, Reply};
 use crate::id::EntityKey;
 use crate::machine::Machine;
 use crate::node::Node;
+use crate::store::StoreError;
 
 /// How long it is asked before the rest is left to a later run.
 const INSISTED: Duration = Duration::from_secs(5);
@@ -21,6 +22,34 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NoAnswer(String);
+
+/// Why work in several entities stopped; an alarm of the one that it belongs to has it resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The store could not be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// An entity did not answer.
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    /// An entity did not do its part.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Goes on with such work in a task of its own, unless the node stops. `what` says which it is where it stopped.
+pub(crate) fn resume<W>(node: &Arc<Node>, entity: EntityKey, what: &'static str, work: fn(Arc<Node>, EntityKey) -> W)
+where
+    W: Future<Output = Result<(), Stopped>> + Send + 'static,
+{
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let done = node.stopping.run_until_cancelled(work(Arc::clone(&node), entity)).await;
+        if let Some(Err(error)) = done {
+            tracing::warn!(?entity, %error, "{what} could not be brought to its end; it is tried again");
+        }
+    });
+}
 
 /// What an entity answers, or why it refuses, healthily. What passes by itself is waited for, some seconds long.
 ///

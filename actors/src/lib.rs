@@ -42,6 +42,7 @@ pub mod node;
 pub mod outbox;
 pub mod ports;
 pub mod registry;
+mod single_flight;
 pub mod store;
 pub mod subscriptions;
 pub mod tool;

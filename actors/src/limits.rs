@@ -1,5 +1,6 @@
-//! Every bound, in one place, with its reason (DESIGN invariant I7). Past a bound the caller is told before anything
-//! is stored: 429 where the caller itself is too fast, 503 where the node is full.
+//! The bounds that more than one file goes by, each with its reason (invariant I7 of docs/ARCHITECTURE.md); a bound of
+//! one file stands in that file. Past a bound the caller is told before anything is stored: 429 where the caller itself
+//! is too fast, 503 where the node is full.
 
 /// Commands waiting or running in one entity. One caller with many connections fills it first and is told 429.
 pub const ENTITY_COMMANDS: usize = 256;
@@ -14,9 +15,10 @@ pub const BATCH_COMMANDS: usize = 64;
 /// Bytes of content decided into one commit, after which the next command waits for the next one. ScyllaDB warns
 /// about batches above this size. A single larger command still goes alone.
 pub const BATCH_BYTES: usize = 128 * 1024;
-/// How long a file that nobody needs is kept: 24 hours, as the contract promises.
+/// How long a file that nobody needs is kept: 24 hours, as docs/API.md promises.
 pub const ORPHAN_KEPT_MILLIS: u64 = 24 * 60 * 60 * 1000;
-/// How long a message that wants a file may take to arrive before anybody asks whether it did.
+/// How long a message that wants a file may take to arrive before anybody asks whether it did; for one that mentions it
+/// half of that, at least.
 pub const LINKING_MILLIS: u64 = 60 * 60 * 1000;
 /// After which a file whose message may be about to be deleted is looked at; a command takes 10 seconds at most.
 pub const DOUBT_MILLIS: u64 = 60 * 1000;
@@ -33,7 +35,7 @@ pub const SETTLING_WAITING: usize = 1_024;
 pub const STATE_BYTES: usize = 8 * 1024;
 /// The key of a keyed row or list entry.
 pub const ROW_KEY_BYTES: usize = 128;
-/// How long an idempotency key is remembered: 48 hours, as API section 1 publishes.
+/// How long an idempotency key is remembered: 48 hours, as docs/API.md promises.
 pub const KEY_KEPT_MILLIS: u64 = 48 * 60 * 60 * 1000;
 /// Idempotency keys of one resident entity that are remembered without asking the store.
 pub const KEYS_CACHED: usize = 128;

@@ -10,12 +10,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use minicbor::Decode;
 
 use crate::clock::Millis;
+use crate::codec;
 use crate::id::EntityKey;
 use crate::node::Node;
 use crate::outbox::Listeners;
-use crate::store::{KeyHash, KeyRow, NodeId, Row, RowWrite, Table, ViewWrite};
+use crate::store::{KeyHash, KeyRow, NodeId, Row, RowWrite, StoreError, Table, ViewWrite};
 use crate::trace::TraceContext;
 
 /// A fact of an entity's log.
@@ -91,32 +93,56 @@ struct Layer {
     keys: HashMap<KeyHash, Option<KeyRow>>,
 }
 
-/// A decision asked for something that had not been read; the host reads it and asks again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing(pub Vec<Need>);
+/// Why a command could not be decided.
+#[derive(Clone, Debug)]
+pub enum Undecided {
+    /// Something had not been read; the host reads it and asks again.
+    Missing(Vec<Need>),
+    /// What was read is not what this program writes: damaged, or written by a newer one. Nothing is decided on it.
+    Corrupt(StoreError),
+}
+
+impl From<StoreError> for Undecided {
+    fn from(error: StoreError) -> Self {
+        Self::Corrupt(error)
+    }
+}
 
 impl Found {
     /// A keyed row, if there is one.
     ///
     /// # Errors
     ///
-    /// [`Missing`] if it was not read.
-    pub fn row(&self, table: Table, key: impl Into<Bytes>) -> Result<Option<&Bytes>, Missing> {
+    /// [`Undecided`] if it was not read.
+    pub fn row(&self, table: Table, key: impl Into<Bytes>) -> Result<Option<&Bytes>, Undecided> {
         let key = (table, key.into());
         match self.written.rows.get(&key).or_else(|| self.read.rows.get(&key)) {
             Some(row) => Ok(row.as_ref()),
-            None => Err(Missing(vec![Need::Row(key.0, key.1)])),
+            None => Err(Undecided::Missing(vec![Need::Row(key.0, key.1)])),
         }
+    }
+
+    /// What a keyed row says, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Undecided`] if it was not read, or does not decode.
+    pub fn stored<T: for<'b> Decode<'b, ()>>(
+        &self,
+        table: Table,
+        key: impl Into<Bytes>,
+    ) -> Result<Option<T>, Undecided> {
+        Ok(self.row(table, key)?.map(|bytes| codec::decode(bytes)).transpose()?)
     }
 
     /// The first rows of a list, ascending: fewer than `limit` only where the list has no more.
     ///
     /// # Errors
     ///
-    /// [`Missing`] if they were not read, or if the batch has deleted so many of them that more must be read.
-    pub fn first(&self, table: Table, limit: usize) -> Result<Vec<(&Bytes, &Bytes)>, Missing> {
+    /// [`Undecided`] if they were not read, or if the batch has deleted so many of them that more must be read.
+    pub fn first(&self, table: Table, limit: usize) -> Result<Vec<(&Bytes, &Bytes)>, Undecided> {
         let Some(first) = self.firsts.get(&table).filter(|first| first.limit >= limit) else {
-            return Err(Missing(vec![Need::First(table, limit)]));
+            return Err(Undecided::Missing(vec![Need::First(table, limit)]));
         };
         let mut merged = BTreeMap::new();
         let mut deleted = 0;
@@ -129,7 +155,7 @@ impl Found {
         }
         let rows: Vec<_> = merged.into_iter().filter_map(|(key, value)| Some((key, value?))).take(limit).collect();
         if rows.len() < limit && first.upto.is_some() {
-            return Err(Missing(vec![Need::First(table, first.limit.max(limit) + deleted)]));
+            return Err(Undecided::Missing(vec![Need::First(table, first.limit.max(limit) + deleted)]));
         }
         Ok(rows)
     }
@@ -138,10 +164,10 @@ impl Found {
     ///
     /// # Errors
     ///
-    /// [`Missing`] if they were not read.
-    pub fn under(&self, table: Table, prefix: &Bytes) -> Result<BTreeSet<&Bytes>, Missing> {
+    /// [`Undecided`] if they were not read.
+    pub fn under(&self, table: Table, prefix: &Bytes) -> Result<BTreeSet<&Bytes>, Undecided> {
         if !self.unders.contains(&(table, prefix.clone())) {
-            return Err(Missing(vec![Need::Under(table, prefix.clone())]));
+            return Err(Undecided::Missing(vec![Need::Under(table, prefix.clone())]));
         }
         let mut keys = BTreeSet::new();
         for layer in [&self.read, &self.written] {
@@ -171,10 +197,19 @@ impl Found {
     ///
     /// # Errors
     ///
-    /// [`Missing`] if it was not read.
-    pub fn event(&self, seq: u64) -> Result<Option<&Bytes>, Missing> {
+    /// [`Undecided`] if it was not read.
+    pub fn event(&self, seq: u64) -> Result<Option<&Bytes>, Undecided> {
         let event = self.written.events.get(&seq).or_else(|| self.read.events.get(&seq));
-        event.map(Option::as_ref).ok_or_else(|| Missing(vec![Need::Event(seq)]))
+        event.map(Option::as_ref).ok_or_else(|| Undecided::Missing(vec![Need::Event(seq)]))
+    }
+
+    /// The event with this sequence, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Undecided`] if it was not read, or does not decode.
+    pub fn record<E: for<'b> Decode<'b, ()>>(&self, seq: u64) -> Result<Option<Record<E>>, Undecided> {
+        Ok(self.event(seq)?.map(|bytes| codec::decode_record(seq, bytes)).transpose()?)
     }
 
     /// What an idempotency key has done; `None`: it was not read.
@@ -235,8 +270,10 @@ impl Found {
 /// What a state machine chose to do.
 #[derive(Debug)]
 pub enum Decision<M: Machine> {
-    /// Nothing changes.
+    /// Nothing changes, and that is the effect: an idempotency key remembers it.
     Answer(M::Reply),
+    /// Nothing changes, and whatever was asked for has its effect somewhere else, if at all: no key remembers this.
+    Elsewhere(M::Reply),
     /// A healthy refusal; nothing changes.
     Reject(M::Rejection),
     /// These things become true together, and then this is answered.
@@ -287,13 +324,13 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Missing`] when it needs something that has not been read.
+    /// [`Undecided`] when it needs something that has not been read.
     fn decide(
         state: Option<&Self::State>,
         command: &Self::Command,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Self>, Missing>;
+    ) -> Result<Decision<Self>, Undecided>;
 
     /// Takes a record into the state. The first record of an entity creates it.
     fn apply(state: &mut Option<Self::State>, record: &Record<Self::Event>);
@@ -323,7 +360,13 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
         false
     }
 
-    /// When it wants to be woken for what no other process can be at work on.
+    /// Whether all that is due is being done by a task of this process, which comes back by itself. Then that is looked
+    /// at less often.
+    fn is_under_way(_node: &Node, _entity: EntityKey, _state: &Self::State, _now: Millis) -> bool {
+        false
+    }
+
+    /// When it wants to be woken for what no task can be at work on.
     fn next_here(_: &Self::State) -> Option<Millis> {
         None
     }
@@ -332,7 +375,7 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     fn weight(command: &Self::Command) -> usize;
 
     /// Called in order, after the records are durable and before their commands are answered: the only place from
-    /// which anything leaves an actor beside the answers (DESIGN invariant I1). It must not block.
+    /// which anything leaves an actor beside the answers (invariant I1). It must not block.
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &Self::State, records: &[Arc<Record<Self::Event>>]);
 
     /// Called when the entity was taken over from the store and may hold records that [`Machine::committed`] was not

@@ -2,7 +2,7 @@
 //!
 //! Each says in the store that it lives, some seconds apart; a process whose word has not changed for a while, on the
 //! reader's own clock, is taken for gone. No clocks are compared, and nothing here has to be right: who is in charge of
-//! an entity saves work, and a commit names the head that it was decided on (DESIGN invariant I6).
+//! an entity saves work, and a commit names the head that it was decided on (invariant I6).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +20,9 @@ const BEAT_EVERY: Duration = Duration::from_secs(3);
 /// After which without a word a process is taken for gone: four beats, so that a slow store or a pause of some seconds
 /// is not an end.
 const GONE_AFTER: Duration = Duration::from_secs(12);
+/// After which somebody whose word has never been seen to change looks after nothing: what a process finds when it starts
+/// may be the last word of the one before it. Two beats.
+const UNPROVEN_FOR: Duration = Duration::from_secs(6);
 /// Beats in a row that failed, after which the store counts as lost.
 const FAILURES: u32 = 3;
 
@@ -28,6 +31,8 @@ const FAILURES: u32 = 3;
 struct Heard {
     count: u64,
     since: Instant,
+    /// Its word was seen to change.
+    moved: bool,
 }
 
 /// The processes of this store.
@@ -75,8 +80,17 @@ impl Members {
         }
         let mine = score(self.me, entity);
         self.with(|others| {
-            let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_live());
+            let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_at_work());
             others.map(|(node, _)| score(*node, entity)).all(|score| score < mine)
+        })
+    }
+
+    /// Who looks after anything beside this process, as a number that is another one for others.
+    pub(crate) fn view(&self) -> u64 {
+        self.with(|others| {
+            let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_at_work());
+            let numbers = others.map(|(node, _)| u64::from_le_bytes(score(*node, EntityKey::INSTALLATION)));
+            numbers.fold(0, u64::wrapping_add)
         })
     }
 
@@ -91,8 +105,12 @@ impl Members {
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         let known = others.take().unwrap_or_default();
         let heard = |beat: &Beat| {
-            let before = known.get(&beat.node).filter(|before| before.count == beat.count);
-            (beat.node, Heard { count: beat.count, since: before.map_or(now, |before| before.since) })
+            let heard = match known.get(&beat.node) {
+                None => Heard { count: beat.count, since: now, moved: false },
+                Some(before) if before.count == beat.count => *before,
+                Some(_) => Heard { count: beat.count, since: now, moved: true },
+            };
+            (beat.node, heard)
         };
         *others = Some(beats.iter().filter(|beat| beat.node != self.me).map(heard).collect());
     }
@@ -101,6 +119,10 @@ impl Members {
 impl Heard {
     fn is_live(&self) -> bool {
         self.since.elapsed() < GONE_AFTER
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.is_live() && (self.moved || self.since.elapsed() < UNPROVEN_FOR)
     }
 }
 
@@ -182,6 +204,23 @@ mod tests {
         assert!((0..1_000).all(|n| views[0].looks_after(entity(n)) != views[1].looks_after(entity(n))));
         tokio::time::advance(GONE_AFTER).await;
         assert!((0..1_000).all(|n| views[0].looks_after(entity(n))), "alone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_word_of_a_process_that_is_gone_keeps_nobody_from_its_work() {
+        let members = Members::new(ME, true);
+        let alone = members.view();
+        members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
+        let theirs = (0..100).map(entity).find(|entity| !members.looks_after(*entity)).unwrap();
+        let both = members.view();
+        tokio::time::advance(UNPROVEN_FOR).await;
+        members.heard(&[beat(ME, 2), beat(OTHER, 7)]);
+        assert!(members.looks_after(theirs) && members.is_live(OTHER), "a turn of its would be left to it still");
+        assert!(alone == members.view() && alone != both, "and whoever looks is told of the change");
+        members.heard(&[beat(ME, 3), beat(OTHER, 8)]);
+        assert!(!members.looks_after(theirs));
+        tokio::time::advance(UNPROVEN_FOR).await;
+        assert!(!members.looks_after(theirs), "it was seen to live, and may be slow");
     }
 
     #[test]

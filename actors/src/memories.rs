@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::conversation::number_key;
 use crate::id::{Address, ContactId, EntityKey, Kind, MemoryId, MessageId};
-use crate::machine::{Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::store::{StoreError, Table};
 
@@ -231,7 +231,7 @@ impl Machine for Memories {
         command: &Command,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Self>, Missing> {
+    ) -> Result<Decision<Self>, Undecided> {
         match command {
             Command::Remember { subject, edits, source } => {
                 keep::remember(state, (subject, edits, *source), moment, found)
@@ -321,7 +321,7 @@ fn slot_row(slot: [u8; 16]) -> Bytes {
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn number_of(node: &Node, entity: EntityKey, text: &str) -> Result<Option<u64>, StoreError> {
     let Edit::Keep(fact) = Edit::text_as_it_is(text) else { return Ok(None) };
     let row = node.row(entity, SLOTS, slot_row(slot_key(&fact.slot))).await?;

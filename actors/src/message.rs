@@ -45,7 +45,7 @@ pub struct Sender {
 /// How urgent a channel message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
-#[expect(missing_docs, reason = "the names are the contract's own")]
+#[expect(missing_docs, reason = "the names are the API's own")]
 pub enum Severity {
     #[n(0)]
     Info,
@@ -60,7 +60,7 @@ pub enum Severity {
 /// What a message carries beside text when it came through an api channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
-#[expect(missing_docs, reason = "the names are the contract's own")]
+#[expect(missing_docs, reason = "the names are the API's own")]
 pub enum MediaKind {
     #[n(0)]
     Text,
@@ -168,6 +168,17 @@ pub enum Gone {
     Erased,
 }
 
+/// When its client says that a message was sent: milliseconds since 1970-01-01T00:00:00Z, negative before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct SentAt(#[n(0)] pub i64);
+
+impl From<Millis> for SentAt {
+    fn from(at: Millis) -> Self {
+        Self(i64::try_from(at.0).unwrap_or(i64::MAX))
+    }
+}
+
 /// What a message says; immutable once accepted, until its words are taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Content {
@@ -212,7 +223,7 @@ pub struct Content {
     pub tags: Option<Vec<String>>,
     /// When an imported message was sent, by its client's word; never used for order.
     #[n(13)]
-    pub sent_at: Option<Millis>,
+    pub sent_at: Option<SentAt>,
     /// What it carries; `Text` unless it came through an api channel with media.
     #[n(14)]
     pub media: MediaKind,
@@ -233,9 +244,9 @@ pub struct Content {
 impl Content {
     /// A plain text.
     #[must_use]
-    pub fn text(role: &str, sender: Sender, text: impl Into<String>) -> Self {
+    pub fn text(role: impl Into<String>, sender: Sender, text: impl Into<String>) -> Self {
         Self {
-            role: role.to_owned(),
+            role: role.into(),
             sender,
             text: Some(text.into()),
             severity: None,

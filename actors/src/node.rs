@@ -296,7 +296,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn configured<T>(&self, entity: EntityKey, table: Table, key: &[u8]) -> Result<Option<Arc<T>>, StoreError>
     where
         T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,
@@ -308,7 +308,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
         match self.store.load(entity, Fresh::Acknowledged).await? {
             Some(loaded) => Ok(host::replay::<M>(&loaded)?.1),
@@ -320,7 +320,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn events<M: Machine>(
         &self,
         entity: EntityKey,
@@ -336,7 +336,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn overlays(&self, entity: EntityKey, (from, to): (u64, u64)) -> Result<Vec<(u64, Overlay)>, StoreError> {
         let range = KeyRange {
             after: Some(number_key(from.saturating_sub(1))),
@@ -356,7 +356,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn turn(&self, entity: EntityKey, number: u64) -> Result<Option<Turn>, StoreError> {
         let row = self.store.row(entity, TURNS, number_key(number)).await?;
         row.map(|bytes| codec::decode(&bytes)).transpose()
@@ -366,7 +366,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<Bytes>, StoreError> {
         self.store.row(entity, table, key).await
     }
@@ -375,7 +375,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn rows(
         &self,
         entity: EntityKey,
@@ -391,7 +391,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn view(
         &self,
         workspace: Address,
@@ -407,7 +407,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn key(&self, entity: EntityKey, key: KeyHash) -> Result<Option<KeyRow>, StoreError> {
         let row = self.store.find_key(entity, key).await?;
         let row = row.filter(|row| row.held_upto().is_none());
@@ -439,7 +439,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn calls(&self, entity: EntityKey, number: u64) -> Result<Calls, StoreError> {
         let row = self.store.row(entity, CALLS, number_key(number)).await?;
         Ok(row.map(|bytes| codec::decode(&bytes)).transpose()?.unwrap_or_default())
@@ -449,7 +449,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn used(&self, workspace: Address, day: Day) -> Result<Arc<Used>, StoreError> {
         self.used_days.get(self.store.as_ref(), workspace, day, self.now()).await
     }

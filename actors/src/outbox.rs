@@ -184,7 +184,7 @@ impl Outboxes {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub(crate) async fn endpoints(&self, node: &Node, workspace: Address) -> Result<listeners::Endpoints, StoreError> {
         let store = node.store.as_ref();
         let moves = node.catalog.moves(store, EntityKey::workspace(workspace)).await?;

@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use crate::agent::AGENTS;
 use crate::clock::Millis;
 use crate::id::EntityKey;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::store::{RowWrite, Table};
 use crate::webhook::WEBHOOK_ENDPOINTS;
@@ -118,7 +118,7 @@ impl Machine for Registry {
         command.expected.iter().map(|(table, key, _)| Need::Row(*table, key.clone())).collect()
     }
 
-    fn decide(_: Option<&State>, command: &Command, _: &Moment, found: &Found) -> Result<Decision<Self>, Missing> {
+    fn decide(_: Option<&State>, command: &Command, _: &Moment, found: &Found) -> Result<Decision<Self>, Undecided> {
         for (i, (table, key, expected)) in command.expected.iter().enumerate() {
             if found.row(*table, key.clone())? != expected.as_ref() {
                 return Ok(Decision::Reject(Unexpected(i)));

@@ -6,7 +6,7 @@
 //!
 //! An entity is a chain of commits. Each commit names the [`Head`] it was decided on and succeeds only if the entity
 //! still stands there, so two writers that both believe they own an entity cost a [`Outcome::Conflict`], never a
-//! lost or doubled record (DESIGN invariant I6). A new store is written by implementing [`Store`] and passing
+//! lost or doubled record (invariant I6). A new store is written by implementing [`Store`] and passing
 //! `store::conformance` (feature `test-support`).
 
 use std::fmt;
@@ -148,7 +148,7 @@ impl KeyRow {
 pub struct AlarmChange {
     /// What was durable before.
     pub previous: Option<Millis>,
-    /// What shall be durable no later than the commit (DESIGN invariant I5).
+    /// What shall be durable no later than the commit (invariant I5).
     pub next: Option<Millis>,
 }
 

@@ -5,10 +5,12 @@
 //! commit whose outcome was unknown, or by another node.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use futures_util::stream::{self, StreamExt as _};
@@ -23,8 +25,34 @@ use crate::machine::Record;
 use crate::node::Node;
 use crate::store::Fresh;
 
-/// An event of a conversation.
-pub type Notice = Arc<Record<Event>>;
+/// An event of a conversation, as all its subscribers hear it.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    record: Arc<Record<Event>>,
+    form: Arc<OnceLock<Bytes>>,
+}
+
+impl Notice {
+    /// The form that subscribers pass it on in: made by the first of them, the same bytes for all. So `write` must
+    /// depend on nothing but the record and its conversation.
+    pub fn form(&self, write: impl FnOnce(&Record<Event>) -> Bytes) -> Bytes {
+        self.form.get_or_init(|| write(&self.record)).clone()
+    }
+}
+
+impl From<Arc<Record<Event>>> for Notice {
+    fn from(record: Arc<Record<Event>>) -> Self {
+        Self { record, form: Arc::default() }
+    }
+}
+
+impl Deref for Notice {
+    type Target = Record<Event>;
+
+    fn deref(&self) -> &Record<Event> {
+        &self.record
+    }
+}
 
 /// How often a conversation that is listened to here is looked at, where others may change it elsewhere.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -138,11 +166,11 @@ impl Subscriptions {
         self.channels.len()
     }
 
-    pub(crate) fn publish(&self, entity: EntityKey, record: &Notice) {
+    pub(crate) fn publish(&self, entity: EntityKey, record: &Arc<Record<Event>>) {
         if let Some(channel) = self.channels.get(&entity) {
             channel.told.fetch_max(record.seq, Ordering::Relaxed);
             // Nobody listening any more is no error.
-            let _ = channel.sender.send(Arc::clone(record));
+            let _ = channel.sender.send(Notice::from(Arc::clone(record)));
         }
     }
 

@@ -108,7 +108,7 @@ impl UsedDays {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn get(
         &self,
         store: &dyn Store,

@@ -9,7 +9,7 @@ use crate::store::Table;
 /// Webhook endpoints of a workspace by id.
 pub const WEBHOOK_ENDPOINTS: Table = Table(45);
 
-/// Everything that an endpoint can subscribe to.
+/// Every type of event: what logs and streams show, and what an endpoint can subscribe to.
 pub const EVENT_TYPES: [&str; 22] = [
     "message.created",
     "message.updated",

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{ignoring, json, replayed};
+use super::answer::{ignoring, json, located, replayed};
 use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Look};
 use super::context::RequestContext;
@@ -63,7 +63,7 @@ pub async fn create(
     let changes = vec![RowChange::put(AGENTS, &key, &codec::encode(&agent))];
     let command = Command { expected: vec![(AGENTS, key, None)], changes };
     match resource::submit(&app, entity, command, with).await? {
-        Submitted::Done => Ok(ignoring(json(StatusCode::CREATED, &AgentView::new(&agent)), &ignored)),
+        Submitted::Done => Ok(created(&agent, &ignored)),
         Submitted::Repeat(changes) => repeat(&changes, &ignored),
         Submitted::Unexpected(_) => {
             let detail = format!("the workspace has an agent {} already", agent.id);
@@ -72,10 +72,16 @@ pub async fn create(
     }
 }
 
+/// 201, saying where it is found.
+fn created(agent: &Agent, ignored: &[String]) -> Response {
+    let response = json(StatusCode::CREATED, &AgentView::new(agent));
+    ignoring(located(response, &format!("/agents/{}", agent.id)), ignored)
+}
+
 /// The answer that was given before.
 fn repeat(changes: &[RowChange], ignored: &[String]) -> Result<Response, Problem> {
     let agent: Agent = resource::put_into(changes, AGENTS)?;
-    Ok(ignoring(replayed(json(StatusCode::CREATED, &AgentView::new(&agent))), ignored))
+    Ok(replayed(created(&agent, ignored)))
 }
 
 /// `GET /agents`.

@@ -13,20 +13,28 @@ pub const X_IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-ignored-fiel
 /// Says that this is the answer of an earlier request with the same idempotency key.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
+/// Headers that an answer usually has.
+const HEADERS: usize = 8;
+
 /// `value` as JSON.
 pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => {
-            let mut response = Response::new(Body::from(body));
-            *response.status_mut() = status;
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
+        Ok(text) => json_text(status, text),
         Err(error) => {
             tracing::error!(%error, "an answer cannot be written as JSON");
             internal_error().into_response()
         }
     }
+}
+
+/// An answer whose JSON is written already.
+pub fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    // With those that every answer gets on its way out.
+    response.headers_mut().reserve(HEADERS);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// The same, naming what was ignored in the request.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{ignoring, json, replayed};
+use super::answer::{ignoring, json, located, replayed};
 use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
@@ -170,7 +170,7 @@ pub async fn create(
     let expected = vec![(KEYS_BY_HASH, keys::hash_key(&key.hash), None)];
     let command = Command { expected, changes: keys::put(&key).into() };
     match resource::submit(&app, EntityKey::INSTALLATION, command, with).await? {
-        Submitted::Done => Ok(ignoring(json(StatusCode::CREATED, &KeyView::with_key(&key, &text)), &ignored)),
+        Submitted::Done => Ok(created(&key, &text, &ignored)),
         Submitted::Repeat(changes) => {
             answer(&app, &resource::put_into(&changes, KEYS_BY_HASH)?, incoming.key, &ignored).map(replayed)
         }
@@ -189,7 +189,13 @@ fn secret(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String,
 /// The answer that shows the key, made again for a retry.
 fn answer(app: &App, key: &ApiKey, idempotency_key: Option<&str>, ignored: &[String]) -> Result<Response, Problem> {
     let text = secret(app, key.id, idempotency_key)?;
-    Ok(ignoring(json(StatusCode::CREATED, &KeyView::with_key(key, &text)), ignored))
+    Ok(created(key, &text, ignored))
+}
+
+/// 201, saying where it is revoked.
+fn created(key: &ApiKey, text: &str, ignored: &[String]) -> Response {
+    let response = json(StatusCode::CREATED, &KeyView::with_key(key, text));
+    ignoring(located(response, &format!("/api-keys/{}", key.id)), ignored)
 }
 
 /// `GET /api-keys`: those of the workspace, oldest first, without their secrets.

@@ -3,11 +3,13 @@
 //! Parsing is the handler's: it knows the type, and reports every fault with its pointer. Here it is only decided
 //! whether there is a body to parse: 415 for what is not plain JSON, 413 for what is too large, in that order.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRef, FromRequest};
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 
@@ -32,6 +34,15 @@ pub struct MaxBodyBytes(pub usize);
 #[derive(Clone, Debug)]
 pub struct JsonBytes(pub Bytes);
 
+/// As [`JsonBytes`], with the request's headers, which need no copy where the body is taken too.
+#[derive(Clone, Debug)]
+pub struct JsonRequest {
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// As [`JsonBytes`], but `None` where the request has neither a body nor a content type.
 #[derive(Clone, Debug)]
 pub struct OptionalJsonBytes(pub Option<Bytes>);
@@ -46,6 +57,21 @@ where
     async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
         check_media_type(request.headers())?;
         read(request.into_body(), MaxBodyBytes::from_ref(state)).await.map(Self)
+    }
+}
+
+impl<S> FromRequest<S> for JsonRequest
+where
+    S: Send + Sync,
+    MaxBodyBytes: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
+        check_media_type(request.headers())?;
+        let (parts, body) = request.into_parts();
+        let body = read(body, MaxBodyBytes::from_ref(state)).await?;
+        Ok(Self { headers: parts.headers, body })
     }
 }
 
@@ -115,7 +141,12 @@ pub async fn read(body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > max.0 as u64 {
         return Err(too_large(max));
     }
-    match tokio::time::timeout(ARRIVES_WITHIN, collect(body, max)).await {
+    let mut collecting = pin!(collect(body, max));
+    // Most bodies have come with their head; only for one that is waited for does time matter.
+    if let Some(read) = collecting.as_mut().now_or_never() {
+        return read;
+    }
+    match tokio::time::timeout(ARRIVES_WITHIN, collecting).await {
         Ok(read) => read,
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use actors::id::{Address, EntityKey};
 use actors::key::{ApiKey, KEYS_BY_HASH, Scope};
-use actors::workspace::{WORKSPACES, Workspace, address_of};
+use actors::workspace::{self, WORKSPACES, Workspace, address_of};
 use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -24,9 +24,6 @@ use super::rate::Verdict;
 use super::refusal::store_problem;
 use crate::app::App;
 use crate::secret::Pepper;
-
-/// The workspace whose admin keys look after the whole installation.
-pub const OPERATORS: &str = "default";
 
 /// An authenticated caller.
 #[derive(Clone, Debug)]
@@ -54,7 +51,7 @@ impl Caller {
 }
 
 fn is_operator(key: &ApiKey) -> bool {
-    key.workspace == OPERATORS && key.scopes.contains(&Scope::Admin)
+    key.workspace == workspace::DEFAULT && key.scopes.contains(&Scope::Admin)
 }
 
 /// Puts [`Authenticated`] around every route under `/api/v1`.
@@ -171,7 +168,8 @@ async fn identify(app: &App, headers: &HeaderMap) -> Identity {
 #[expect(clippy::result_large_err, reason = "the error is the answer, and is moved once")]
 fn admit(app: &App, identity: Identity, mut request: Request) -> Result<(Request, Verdict), Response> {
     let (key, workspace) = identity.map_err(IntoResponse::into_response)?;
-    let verdict = app.limiter().count(&app.meter(key.id), app.now());
+    let now = app.now();
+    let verdict = app.limiter().count(&app.meter(key.id, now), now);
     match verdict.admit().and(workspace).and_then(|workspace| has_text(&request).map(|()| workspace)) {
         Ok(workspace) => {
             let address = address_of(&workspace);
@@ -188,9 +186,11 @@ fn admit(app: &App, identity: Identity, mut request: Request) -> Result<(Request
 
 /// 404 for a path that is no text, and so names nothing.
 fn has_text(request: &Request) -> Result<(), Problem> {
-    match decode(request.uri().path()) {
-        Some(_) => Ok(()),
-        None => Err(Problem::not_found("not_found", "nothing is at this path: it is not percent-encoded UTF-8")),
+    let path = request.uri().path();
+    // Nearly no path has anything to decode.
+    match path.contains('%').then(|| decode(path)) {
+        None | Some(Some(_)) => Ok(()),
+        Some(None) => Err(Problem::not_found("not_found", "nothing is at this path: it is not percent-encoded UTF-8")),
     }
 }
 

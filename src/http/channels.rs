@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{ignoring, json, replayed};
+use super::answer::{ignoring, json, located, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Admin, Allowed, Caller, Look};
 use super::context::RequestContext;
@@ -83,7 +83,7 @@ pub async fn create(
         let expected = free.into_iter().chain(agent).collect();
         match resource::submit(&app, caller.registry(), Command { expected, changes }, with).await? {
             Submitted::Done => {
-                return Ok(ignoring(json(StatusCode::CREATED, &ChannelView::with_secret(&channel)), &ignored));
+                return Ok(with_secret(StatusCode::CREATED, &channel, &ignored));
             }
             Submitted::Repeat(changes) => return repeat(StatusCode::CREATED, &changes, &ignored),
             Submitted::Unexpected(0) => {
@@ -111,7 +111,13 @@ pub(super) fn secret() -> Result<String, Problem> {
 /// The answer that was given before, secret included: it belongs to that answer.
 fn repeat(status: StatusCode, changes: &[RowChange], ignored: &[String]) -> Result<Response, Problem> {
     let channel: Channel = resource::put_into(changes, CHANNELS)?;
-    Ok(ignoring(replayed(json(status, &ChannelView::with_secret(&channel))), ignored))
+    Ok(replayed(with_secret(status, &channel, ignored)))
+}
+
+/// An answer that shows the secret; 201 says where what was made is found.
+fn with_secret(status: StatusCode, channel: &Channel, ignored: &[String]) -> Response {
+    let response = ignoring(json(status, &ChannelView::with_secret(channel)), ignored);
+    if status == StatusCode::CREATED { located(response, &format!("/channels/{}", channel.id)) } else { response }
 }
 
 /// The agent's row, which must still be there when the channel is stored; a fault where it is not there now.
@@ -235,10 +241,7 @@ pub async fn rotate_secret(
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
     let entity = caller.registry();
-    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
-    let with = incoming.circumstances(&context, &caller);
-    incoming.fields().finish(&mut incoming.report);
-    let ignored = incoming.report.check()?;
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     if let Some(changes) = resource::repeated(&app, entity, &with).await? {
         return repeat(StatusCode::OK, &changes, &ignored);
     }

@@ -1,5 +1,6 @@
 //! Contacts: the people behind api channels.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actors::contact::{self, CONTACTS, CONTACTS_BY_NAME, Contact, entity_of, name_key};
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::answer::{ignoring, json};
+use super::background::ends_within;
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
@@ -177,11 +179,7 @@ pub(super) async fn erase(
     let command = contact::Command::Erase { id };
     let erased = app.node().contact(entity, command, without_key(&context)).await;
     erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?;
-    // In a task of its own: whoever asked may hang up. What is not done in time, or fails, is resumed by the contact.
-    let node = std::sync::Arc::clone(app.node());
-    let running = tokio::spawn(async move { actors::erasure::run(&node, entity).await });
-    match tokio::time::timeout(ERASING, running).await {
-        Ok(Ok(Ok(()))) => Ok(StatusCode::NO_CONTENT),
-        _ => Ok(StatusCode::ACCEPTED),
-    }
+    let erasing = actors::erasure::run(Arc::clone(app.node()), entity);
+    let is_gone = ends_within(ERASING, (entity, "an erasure"), erasing).await;
+    Ok(if is_gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
 }

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,9 +65,22 @@ impl RequestId {
     }
 }
 
-/// What is known of a request before any route has looked at it. An extractor, and an extension of the request.
+/// What is known of a request before any route has looked at it. An extractor, and an extension of the request; clones
+/// are the same one.
 #[derive(Clone, Debug)]
-pub struct RequestContext {
+pub struct RequestContext(Arc<Arrived>);
+
+impl Deref for RequestContext {
+    type Target = Arrived;
+
+    fn deref(&self) -> &Arrived {
+        &self.0
+    }
+}
+
+/// How a request arrived; see [`RequestContext`].
+#[derive(Debug)]
+pub struct Arrived {
     /// The request's name.
     pub request_id: RequestId,
     /// The request's place in its trace.
@@ -79,7 +93,7 @@ pub struct RequestContext {
     pub route: Option<MatchedPath>,
 }
 
-impl RequestContext {
+impl Arrived {
     /// The path of the target, without the query.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -111,24 +125,19 @@ impl ContextLayer {
     }
 
     fn context<B>(&self, request: &Request<B>, now: Instant) -> RequestContext {
-        let random = self.entropy.draw();
+        let [random, trace_id] = self.entropy.draw_two();
         let mut span_id = [0; 8];
         span_id.copy_from_slice(&random[..8]);
         let caller = TraceContext::continued(request.headers(), span_id);
-        let mut trace = caller.unwrap_or_else(|| TraceContext {
-            trace_id: self.entropy.draw(),
-            span_id,
-            parent_span_id: None,
-            flags: 0,
-        });
+        let mut trace = caller.unwrap_or(TraceContext { trace_id, span_id, parent_span_id: None, flags: 0 });
         trace.flags = self.door.flags(&trace.trace_id, caller.map(|caller| caller.flags), now);
-        RequestContext {
+        RequestContext(Arc::new(Arrived {
             request_id: RequestId::from_client(request.headers()).unwrap_or_else(|| RequestId::generated(&random)),
             trace,
             method: request.method().clone(),
             uri: request.uri().clone(),
             route: request.extensions().get::<MatchedPath>().cloned(),
-        }
+        }))
     }
 }
 
@@ -185,16 +194,16 @@ struct Running {
 }
 
 impl Running {
-    fn end(&mut self, end: Option<End>) {
+    fn end(&mut self, at: Instant, end: Option<End>) {
         self.ended = true;
-        self.door.ended(&self.context, &self.known, self.began, end);
+        self.door.ended(&self.context, &self.known, (self.began, at), end);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.ended {
-            self.end(None);
+            self.end(Instant::now(), None);
         }
     }
 }
@@ -244,8 +253,9 @@ fn finish(running: &mut Running, response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, context.request_id.0.clone());
     headers.insert(TRACEPARENT, context.trace.traceparent());
-    log(context, response.status(), running.began.elapsed());
-    running.end(Some(End { status: response.status(), code }));
+    let ended = Instant::now();
+    log(context, response.status(), ended.saturating_duration_since(running.began));
+    running.end(ended, Some(End { status: response.status(), code }));
     response
 }
 

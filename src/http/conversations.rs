@@ -223,7 +223,7 @@ pub(super) async fn update(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::unkeyed(&context, &bytes)?;
-    let wanted = if_match(&headers)?;
+    let wanted = incoming.report.take(if_match(&headers))?.flatten();
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let mut asked = read_update(&mut fields, report);

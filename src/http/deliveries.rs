@@ -19,7 +19,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{ignoring, json, replayed};
+use super::answer::{ignoring, json, located, replayed};
 use super::body::OptionalJsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
@@ -184,10 +184,9 @@ pub async fn list(
     query: Query,
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
-    let filter = Filter::of(&query)?;
     let asked = |name: &str| query.get(name).unwrap_or_default().to_owned();
     let list = format!("deliveries/{}/{}/{}", caller.workspace, asked("status"), asked("endpointId"));
-    let request = PageRequest::from_query(&query, &list)?;
+    let (filter, request) = Problem::both(Filter::of(&query), PageRequest::from_query(&query, &list))?;
     let mut gathering =
         Gathering { app: &app, caller: &caller, request: &request, filter, data: Vec::new(), scanned: 0 };
     let next = gathering.run().await?;
@@ -382,10 +381,7 @@ pub async fn retry(
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
-    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
-    let with = incoming.circumstances(&context, &caller);
-    incoming.fields().finish(&mut incoming.report);
-    let ignored = incoming.report.check()?;
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let standing = find(&app, &caller, &id).await?;
     let key = parse_ended_key(caller.address, &standing.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
@@ -404,7 +400,7 @@ pub async fn retry(
     };
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(standing));
     let response = if matches!(asked, Asked::Repeat) { replayed(response) } else { response };
-    Ok(ignoring(response, &ignored))
+    Ok(ignoring(located(response, &format!("/webhook-deliveries/{id}")), &ignored))
 }
 
 /// What came of asking for a delivery.

@@ -2,11 +2,12 @@
 //!
 //! A stream sends every event once, in order: what is announced while it was reading is compared with the sequence
 //! that comes next, and what was missed is read from the store. So a slow reader costs reads, never memory, and a
-//! reader that comes back with `Last-Event-ID` goes on where it was.
+//! reader that comes back with `Last-Event-ID` goes on where it was. An event is written once for all its readers.
 //!
 //! Between the events a stream tells what agents are saying (`turn.delta`), if it was asked for `deltas`. These pieces are no events: they have no
 //! `id`, so the last event's id stays what it was, and whoever missed them gets the reply as an event.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +18,21 @@ use actors::deltas::{Delta, Listener};
 use actors::id::{EntityKey, TurnId};
 use actors::machine::Record;
 use actors::store::Order;
-use actors::subscriptions::Subscription;
+use actors::subscriptions::{Notice, Subscription};
+use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
 
 use super::caller::{Allowed, Read};
 use super::channels::channel_not_found;
 use super::context::RequestContext;
 use super::context::render::internal_error;
+use super::lasting::Place;
 use super::log::behind;
 use super::messages::{find_channel, kind_mismatch};
 use super::paging::{Page, PageRequest};
@@ -37,8 +41,10 @@ use super::query::Query;
 use super::refusal::store_problem;
 use super::{caller, conversations};
 use crate::app::App;
-use crate::wire::event::{DELTA, Source, delta_json, event_json, event_value};
+use crate::wire::event::{Source, event_value};
 use crate::wire::json_view::RawOwned;
+
+mod frame;
 
 /// Events read at once.
 const CHUNK: usize = 128;
@@ -53,9 +59,8 @@ pub(super) async fn of_conversation(
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let asked = Asked::of(&headers, &query)?;
     let list = format!("conversations/{}/{id}/events", caller.workspace);
-    let page = PageRequest::from_query(&query, &list)?;
+    let (asked, page) = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list))?;
     let (state, _) = conversations::find(&app, &caller, &id).await?;
     let entity = state.entity(caller.address);
     let channel = state.origin.human_channel().map(str::to_owned);
@@ -71,9 +76,8 @@ pub(super) async fn of_channel(
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let asked = Asked::of(&headers, &query)?;
     let list = format!("channels/{}/{id}/events", caller.workspace);
-    let page = PageRequest::from_query(&query, &list)?;
+    let (asked, page) = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list))?;
     let channel = find_channel(&app, &caller, &id).await?.ok_or_else(channel_not_found)?;
     if channel.kind != ChannelKind::Human {
         return Err(kind_mismatch("", channel.kind));
@@ -142,7 +146,10 @@ async fn answer(
     list: &str,
 ) -> Result<Response, Problem> {
     if asked.live {
-        return Ok(follow(app.clone(), log, &asked));
+        let Some(place) = app.lasting().enter() else {
+            return Err(Problem::unavailable("overloaded", "too many requests wait or follow; try again", 1));
+        };
+        return Ok(follow(Follower::new(app.clone(), log, &asked, place)));
     }
     let first = asked.after.map_or(1, |after| after.saturating_add(1));
     let range = behind(first, page.seq(), page.order);
@@ -175,7 +182,7 @@ struct Follower {
     /// The sequence that comes next.
     next: u64,
     /// Read and not sent yet.
-    ready: std::collections::VecDeque<Arc<Record<Happened>>>,
+    ready: VecDeque<Notice>,
     /// There is more in the store than was read.
     behind: bool,
     /// What agents are saying, for whoever asked for it.
@@ -184,11 +191,12 @@ struct Follower {
     piece: Option<Arc<Delta>>,
     /// The attempt that was told last to be over: what is still heard of it comes too late.
     over: Option<(TurnId, u32)>,
+    _place: Place,
 }
 
 /// What a stream tells.
 enum Told {
-    Event(Arc<Record<Happened>>),
+    Event(Notice),
     Piece(Arc<Delta>),
 }
 
@@ -217,9 +225,11 @@ impl Follower {
             }
             if self.behind {
                 let range = (self.next, u64::MAX);
-                let events = read(&self.app, self.log.entity, range, Order::Asc, CHUNK).await.ok()?;
+                // On the heap while it lasts: who has read everything keeps no place for it.
+                let reading = Box::pin(read(&self.app, self.log.entity, range, Order::Asc, CHUNK));
+                let events = reading.await.ok()?;
                 self.behind = events.len() == CHUNK;
-                self.ready.extend(events.into_iter().map(Arc::new));
+                self.ready = events.into_iter().map(|event| Notice::from(Arc::new(event))).collect();
                 continue;
             }
             let heard = tokio::select! {
@@ -245,13 +255,13 @@ impl Follower {
 }
 
 impl Follower {
-    fn new(app: App, log: Log, asked: &Asked) -> Self {
+    fn new(app: App, log: Log, asked: &Asked, place: Place) -> Self {
         let subscription = app.node().subscribe(log.entity);
         let listener = asked.deltas.then(|| app.node().listen(log.entity));
         let next = asked.after.unwrap_or(log.newest).saturating_add(1);
-        let ready = std::collections::VecDeque::new();
+        let ready = VecDeque::new();
         // Something may have happened between the look at the log and the subscription.
-        Self { app, log, subscription, next, ready, behind: true, listener, piece: None, over: None }
+        Self { app, log, subscription, next, ready, behind: true, listener, piece: None, over: None, _place: place }
     }
 
     /// A piece before which every event has been told. Those before the next event come before it.
@@ -270,19 +280,16 @@ impl Follower {
         }
     }
 
-    /// What is written next.
-    async fn write(&mut self) -> Option<Event> {
+    /// What is written next: an event or a piece, or a comment where nothing has happened for a while.
+    async fn write(&mut self) -> Option<Bytes> {
         loop {
-            let (written, event) = match self.next().await? {
-                Told::Event(record) => {
-                    let event = Event::default().id(record.seq.to_string());
-                    let name = record.event.name().unwrap_or_default();
-                    (event_json(&record, &self.log.source).ok().flatten(), event.event(name))
-                }
-                Told::Piece(piece) => (delta_json(&piece, self.app.now()).ok(), Event::default().event(DELTA)),
+            let Ok(told) = timeout(KEEP_ALIVE, self.next()).await else { return Some(frame::comment()) };
+            let written = match told? {
+                Told::Event(event) => event.form(|record| frame::of_event(record, &self.log.source)),
+                Told::Piece(piece) => frame::of_piece(&piece, self.app.now()),
             };
-            if let Some(text) = written.and_then(|bytes| String::from_utf8(bytes).ok()) {
-                return Some(event.data(text));
+            if !written.is_empty() {
+                return Some(written);
             }
         }
     }
@@ -298,13 +305,11 @@ fn ended(event: &Happened) -> Option<(TurnId, u32)> {
     }
 }
 
-fn follow(app: App, log: Log, asked: &Asked) -> Response {
-    let follower = Follower::new(app, log, asked);
-    let events = stream::unfold(follower, |mut follower| async move {
-        let event = follower.write().await?;
-        Some((Ok::<_, Infallible>(event), follower))
+fn follow(follower: Follower) -> Response {
+    let frames = stream::unfold(follower, |mut follower| async move {
+        let written = follower.write().await?;
+        Some((Ok::<_, Infallible>(written), follower))
     });
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
+    let headers = [("content-type", "text/event-stream"), ("cache-control", "no-cache"), ("x-accel-buffering", "no")];
+    (headers, Body::from_stream(frames)).into_response()
 }

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use crate::json::Object;
 use crate::wire::fingerprint::fingerprint;
 
-/// The scope of keys that belong to the workspace; the contract asks for it wherever it names no smaller one.
+/// The scope of keys that belong to the workspace; the API has it wherever it names no smaller one.
 const WORKSPACE: &str = "workspace";
 
 /// The hash under which a key is remembered. The entity that remembers it is part of its scope; `scope` is the rest.

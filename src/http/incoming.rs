@@ -52,6 +52,22 @@ impl<'a> Incoming<'a> {
         Ok(Self { object: Object::parse(body)?, report: report(context), key: None })
     }
 
+    /// A request that says everything with its path: what its command comes with, and the members that nobody reads.
+    ///
+    /// # Errors
+    /// 400 where the body is no JSON object, or the query or the key is wrong.
+    pub(super) fn bare(
+        context: &RequestContext,
+        caller: &Caller,
+        headers: &HeaderMap,
+        body: Option<&Bytes>,
+    ) -> Result<(Circumstances, Vec<String>), Problem> {
+        let mut incoming = Incoming::read(context, headers, body)?;
+        let with = incoming.circumstances(context, caller);
+        incoming.fields().finish(&mut incoming.report);
+        Ok((with, incoming.report.check()?))
+    }
+
     /// The body's members.
     pub(super) fn fields(&mut self) -> Fields<'a> {
         Fields::root(self.object.clone(), &mut self.report)

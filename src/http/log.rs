@@ -9,7 +9,7 @@ use actors::store::{Order, StoreError};
 /// The events from one sequence to another, both included.
 ///
 /// # Errors
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(super) async fn between(
     node: &Node,
     entity: EntityKey,

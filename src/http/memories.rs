@@ -70,9 +70,9 @@ pub(super) async fn list(
     query: Query,
 ) -> Result<Response, Problem> {
     let given = |name| query.get(name).filter(|value| !value.is_empty());
-    let whose = Whose::of(given("contactId"), given("ownerId"), ["?contactId", "?ownerId"])?;
-    let list = format!("memories/{}/{whose:?}", caller.workspace);
-    let request = PageRequest::from_query(&query, &list)?;
+    let whose = Whose::of(given("contactId"), given("ownerId"), ["?contactId", "?ownerId"]);
+    let list = format!("memories/{}/{:?}", caller.workspace, whose.as_ref().ok());
+    let (whose, request) = Problem::both(whose, PageRequest::from_query(&query, &list))?;
     let subject = whose.subject(&app, &caller).await?;
     page(&app, &caller, &subject, &request).await.map(|page| shown(&page, &subject, &list, &context))
 }

@@ -12,10 +12,11 @@ use http::{HeaderMap, StatusCode};
 
 use super::answer;
 use super::attachments::link::already_linked;
-use super::body::JsonBytes;
+use super::body::JsonRequest;
 use super::caller::{Allowed, Caller, Write};
 use super::context::RequestContext;
 use super::headers::idempotency_key;
+use super::headers::key::{IDEMPOTENCY_KEY, X_IDEMPOTENCY_KEY};
 use super::idempotency;
 use super::incoming::report;
 use super::log;
@@ -35,7 +36,7 @@ mod channel;
 mod contact;
 mod conversation;
 mod exchange;
-pub(super) mod list;
+pub(crate) mod list;
 pub(crate) mod media;
 pub(super) mod one;
 
@@ -74,8 +75,8 @@ impl<'a> Inbound<'a> {
     ) -> (T, Accepting<'a>) {
         // Hashing a body is only worth it where somebody may ask for it again.
         let may_be_keyed = self.body.has("clientId")
-            || self.headers.contains_key("idempotency-key")
-            || self.headers.contains_key("x-idempotency-key");
+            || self.headers.contains_key(IDEMPOTENCY_KEY)
+            || self.headers.contains_key(X_IDEMPOTENCY_KEY);
         let print = may_be_keyed.then(|| fingerprint(self.context.method.as_str(), self.context.path(), &self.body));
         let app = self.app;
         let allow = |address| app.egress_allow().contains(address);
@@ -152,9 +153,14 @@ impl Accepting<'_> {
         log::between(self.app.node(), entity, (first, last)).await.map_err(store_problem)
     }
 
-    /// Finishes an answer.
+    /// Writes an answer and finishes it.
     fn answer<T: serde::Serialize>(&self, status: StatusCode, value: &T, replay: bool) -> Response {
-        let response = answer::ignoring(answer::json(status, value), &self.report.ignored);
+        self.finish(answer::json(status, value), replay)
+    }
+
+    /// Finishes an answer.
+    fn finish(&self, response: Response, replay: bool) -> Response {
+        let response = answer::ignoring(response, &self.report.ignored);
         if replay { answer::replayed(response) } else { response }
     }
 }
@@ -163,10 +169,9 @@ pub(super) async fn post_message(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
-    headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
-    let inbound = Inbound::new(&app, &caller, &context, &headers, &bytes)?;
+    let inbound = Inbound::new(&app, &caller, &context, &headers, &body)?;
     let schema = headers.get("x-message-schema").map(|value| value.to_str().unwrap_or("?"));
     match shape::choose(&inbound.body, schema)? {
         Shape::Channel => channel::post(inbound, None).await,
@@ -179,10 +184,9 @@ pub(super) async fn post_to_conversation(
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
     Path(conversation): Path<String>,
-    headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
-    let inbound = Inbound::new(&app, &caller, &context, &headers, &bytes)?;
+    let inbound = Inbound::new(&app, &caller, &context, &headers, &body)?;
     conversation::post(inbound, Some(&conversation)).await
 }
 
@@ -192,10 +196,9 @@ pub(super) async fn post_to_channel(
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
     Path(channel): Path<String>,
-    headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
-    let inbound = Inbound::new(&app, &caller, &context, &headers, &bytes)?;
+    let inbound = Inbound::new(&app, &caller, &context, &headers, &body)?;
     let known = find_channel(&app, &caller, &channel).await?;
     let of_contact = ["type", "contactIdentifier", "content"].iter().any(|name| inbound.body.has(name));
     let of_channel =

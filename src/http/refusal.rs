@@ -8,6 +8,7 @@ use http::StatusCode;
 use super::context::render::internal_error;
 use super::idempotency::in_progress;
 use super::problem::Problem;
+use crate::openapi::KEY_HOURS;
 
 /// Seconds after which a node that has too much to do is worth another try.
 const RETRY_SOON: u32 = 1;
@@ -58,6 +59,8 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
 /// 422: the idempotency key came with another request before.
 #[must_use]
 pub fn key_reused() -> Problem {
-    let detail = "this idempotency key was used for another request; a key belongs to one request for 48 hours";
+    let detail = format!(
+        "this idempotency key was used for another request; a key belongs to one request for {KEY_HOURS} hours"
+    );
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
 }

@@ -102,7 +102,7 @@ pub(super) async fn submit(
 /// What this very request has done before, so that a retry is answered however the world has changed since.
 ///
 /// # Errors
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(super) async fn repeated(
     app: &App,
     entity: EntityKey,
@@ -153,7 +153,7 @@ pub(super) fn values<T: for<'b> minicbor::Decode<'b, ()>>(rows: &[Row]) -> Resul
 /// What the row of an id holds now.
 ///
 /// # Errors
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(super) async fn find<T: for<'b> minicbor::Decode<'b, ()>>(
     app: &App,
     entity: EntityKey,
@@ -166,7 +166,7 @@ pub(super) async fn find<T: for<'b> minicbor::Decode<'b, ()>>(
 /// A row as it is stored now.
 ///
 /// # Errors
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(super) async fn row(app: &App, entity: EntityKey, table: Table, key: &str) -> Result<Option<Bytes>, Problem> {
     if !is_id(key) {
         return Ok(None);

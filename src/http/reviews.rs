@@ -21,8 +21,6 @@ use super::caller::{Allowed, Caller, Read, Respond, Write};
 use super::channels::channel_not_found;
 use super::context::RequestContext;
 use super::context::render::internal_error;
-use super::headers::idempotency_key;
-use super::idempotency::circumstances;
 use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log;
@@ -33,7 +31,6 @@ use super::problem::{Fault, Problem};
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
-use crate::json::Object;
 use crate::json::canonical::canonical;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
@@ -182,7 +179,10 @@ pub(super) async fn wait(
     Path(id): Path<String>,
     query: Query,
 ) -> Result<Response, Problem> {
-    let deadline = Instant::now() + Duration::from_secs(wait_seconds(&query)?);
+    let seconds = wait_seconds(&query)?;
+    // Where too many wait already, it is answered as it stands.
+    let place = app.lasting().enter();
+    let deadline = Instant::now() + Duration::from_secs(if place.is_some() { seconds } else { 0 });
     let asked = find(&app, &caller, &id).await?;
     let mut events = app.node().subscribe(asked.found.conversation.entity(caller.address));
     // From here on nothing can be missed; what happened before the subscription is seen by looking again.
@@ -245,16 +245,18 @@ pub(super) async fn respond(
     let mut fields = incoming.fields();
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
-    let ignored = incoming.report.check()?;
-    let response = response.ok_or_else(internal_error)?;
-    let asked = find(&app, &caller, &id).await?;
-    asked.refuse_strangers(&caller)?;
-    let (review, given) = (asked.review.clone(), response.clone());
-    // A client's own schema and a long answer may take a while; nobody else waits for it.
-    let faults = tokio::task::spawn_blocking(move || faults_of(&review, &given)).await.map_err(|_| internal_error())?;
-    if !faults.is_empty() {
-        return Err(Problem::invalid(faults));
+    let asked = find(&app, &caller, &id).await;
+    if let Ok(asked) = &asked {
+        asked.refuse_strangers(&caller)?;
+        if let Some(given) = response.clone() {
+            let review = asked.review.clone();
+            // A client's own schema and a long answer may take a while; nobody else waits for it.
+            let faults = tokio::task::spawn_blocking(move || faults_of(&review, &given)).await;
+            incoming.report.faults.extend(faults.map_err(|_| internal_error())?);
+        }
     }
+    let ignored = incoming.report.check()?;
+    let (asked, response) = (asked?, response.ok_or_else(internal_error)?);
     let response = match &asked.review.quorum {
         Some(_) => Json::from_checked(canonical(response.as_str()).into_owned()),
         None => response,
@@ -271,9 +273,9 @@ pub(super) async fn cancel(
     context: RequestContext,
     Path(id): Path<String>,
     headers: HeaderMap,
-    OptionalJsonBytes(_): OptionalJsonBytes,
+    OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let key = idempotency_key(&headers, None).map_err(Problem::invalid)?;
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let asked = find(&app, &caller, &id).await?;
     let channel = asked.found.conversation.origin.human_channel().unwrap_or_default();
     if sender(&caller, channel).id != asked.message().content.sender.id {
@@ -281,8 +283,7 @@ pub(super) async fn cancel(
         return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
     }
     let command = Command::CancelReview { message: asked.message().id };
-    let with = circumstances(&context, &caller, key, &Object::default());
-    decide(&app, &caller, asked, command, with).await
+    Ok(ignoring(decide(&app, &caller, asked, command, with).await?, &ignored))
 }
 
 /// How the review stood after this principal's vote, which did not decide it; as it stands where there is none.

@@ -16,14 +16,11 @@ use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::conversations;
-use super::headers::idempotency_key;
-use super::idempotency::circumstances;
 use super::incoming::Incoming;
 use super::messages::rejected;
 use super::problem::Problem;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
-use crate::json::Object;
 use crate::json::fields::Length;
 use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
 use crate::wire::json_view::{Shown, turn_status};
@@ -143,23 +140,23 @@ pub(super) async fn cancel(
     context: RequestContext,
     Path(id): Path<String>,
     headers: HeaderMap,
-    OptionalJsonBytes(_): OptionalJsonBytes,
+    OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let key = idempotency_key(&headers, None).map_err(Problem::invalid)?;
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let (conversation, turn) = find(&app, &caller, &id).await?;
     let entity = conversation.entity(caller.address);
     let command = Command::CancelTurn { number: turn.id.number };
-    let with = circumstances(&context, &caller, key, &Object::default());
     let answer = app.node().conversation(entity, command, with).await;
-    match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Turn(turn)) => shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await,
-        Answer::Done(_) => Err(internal_error()),
+    let response = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+        Answer::Done(Reply::Turn(turn)) => shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await?,
+        Answer::Done(_) => return Err(internal_error()),
         // What was cancelled stays so.
         Answer::Repeat { .. } => {
             let (_, turn) = find(&app, &caller, &id).await?;
-            shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await.map(replayed)
+            replayed(shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await?)
         }
-    }
+    };
+    Ok(ignoring(response, &ignored))
 }
 
 /// Lets an agent answer a conversation: 202, the reply comes later.

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{ignoring, json, replayed};
+use super::answer::{ignoring, json, located, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Admin, Allowed, Caller};
 use super::channels::{channel_not_found, secret};
@@ -77,7 +77,7 @@ pub async fn create(
         let expected = std::iter::once((WEBHOOK_ENDPOINTS, key_of(&endpoint), None)).chain(channel).collect();
         match submit(&app, &caller, expected, &endpoint, with).await? {
             Submitted::Done => {
-                return Ok(ignoring(json(StatusCode::CREATED, &EndpointView::with_secret(&endpoint)), &ignored));
+                return Ok(with_secret(StatusCode::CREATED, &endpoint, &ignored));
             }
             Submitted::Repeat(changes) => return repeat(StatusCode::CREATED, &changes, &ignored),
             // The channel was changed or deleted since it was looked at.
@@ -108,7 +108,17 @@ async fn submit(
 /// The answer that was given before, secret included: it belongs to that answer.
 fn repeat(status: StatusCode, changes: &[RowChange], ignored: &[String]) -> Result<Response, Problem> {
     let endpoint: WebhookEndpoint = resource::put_into(changes, WEBHOOK_ENDPOINTS)?;
-    Ok(ignoring(replayed(json(status, &EndpointView::with_secret(&endpoint))), ignored))
+    Ok(replayed(with_secret(status, &endpoint, ignored)))
+}
+
+/// An answer that shows the secret; 201 says where what was made is found.
+fn with_secret(status: StatusCode, endpoint: &WebhookEndpoint, ignored: &[String]) -> Response {
+    let response = ignoring(json(status, &EndpointView::with_secret(endpoint)), ignored);
+    if status == StatusCode::CREATED {
+        located(response, &format!("/webhook-endpoints/{}", endpoint.id))
+    } else {
+        response
+    }
 }
 
 /// The row of the channel that is subscribed to, which must still be there when the endpoint is stored.
@@ -232,10 +242,7 @@ pub async fn rotate_secret(
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
     let caller = allowed.0;
-    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
-    let with = incoming.circumstances(&context, &caller);
-    incoming.fields().finish(&mut incoming.report);
-    let ignored = incoming.report.check()?;
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     if let Some(changes) = resource::repeated(&app, caller.registry(), &with).await? {
         return repeat(StatusCode::OK, &changes, &ignored);
     }

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{ignoring, json, replayed};
+use super::answer::{ignoring, json, located, replayed};
 use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
@@ -86,16 +86,22 @@ pub async fn create(
     let changes = vec![RowChange::put(WORKSPACES, &key, &codec::encode(&workspace))];
     let command = Command { expected: vec![(WORKSPACES, key, None)], changes };
     match resource::submit(&app, EntityKey::INSTALLATION, command, with).await? {
-        Submitted::Done => Ok(ignoring(json(StatusCode::CREATED, &WorkspaceView::new(&workspace)), &ignored)),
+        Submitted::Done => Ok(created(&workspace, &ignored)),
         Submitted::Repeat(changes) => {
             let first: Workspace = resource::put_into(&changes, WORKSPACES)?;
-            Ok(ignoring(replayed(json(StatusCode::CREATED, &WorkspaceView::new(&first))), &ignored))
+            Ok(replayed(created(&first, &ignored)))
         }
         Submitted::Unexpected(_) => {
             let detail = format!("there is a workspace {} already", workspace.id);
             Err(Problem::conflict("workspace_exists", detail))
         }
     }
+}
+
+/// 201, saying where it is found.
+fn created(workspace: &Workspace, ignored: &[String]) -> Response {
+    let response = json(StatusCode::CREATED, &WorkspaceView::new(workspace));
+    ignoring(located(response, &format!("/workspaces/{}", workspace.id)), ignored)
 }
 
 /// `GET /workspaces`: all of them for an operator, for others their own.

@@ -53,16 +53,13 @@ pub fn lone_surrogate(text: &str) -> Option<usize> {
         u16::from_str_radix(std::str::from_utf8(escape).ok()?, 16).ok()
     };
     let mut at = 0;
-    while let Some(next) = bytes[at..].iter().position(|byte| *byte == b'\\') {
+    while let Some(next) = text.get(at..).and_then(|rest| rest.find('\\')) {
         at += next;
         match unit(at) {
             Some(0xD800..=0xDBFF) if matches!(unit(at + 6), Some(0xDC00..=0xDFFF)) => at += 12,
             Some(0xD800..=0xDFFF) => return Some(at),
             Some(_) => at += 6,
             None => at += 2,
-        }
-        if at >= bytes.len() {
-            break;
         }
     }
     None

@@ -50,6 +50,21 @@ impl Report {
         }
     }
 
+    /// What another reader found; its faults join these.
+    ///
+    /// # Errors
+    /// What it failed with, where that is no fault of the data.
+    pub fn take<T>(&mut self, read: Result<T, Problem>) -> Result<Option<T>, Problem> {
+        match read {
+            Ok(found) => Ok(Some(found)),
+            Err(problem) if problem.faults.is_empty() => Err(problem),
+            Err(problem) => {
+                self.faults.extend(problem.faults);
+                Ok(None)
+            }
+        }
+    }
+
     /// Notes a member that is not known here.
     pub fn unknown(&mut self, path: &Path, name: &str) {
         if self.strict {

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use super::TransferError;
 use super::line::{Blob, FORMAT, Key, Line, Name, Step, VERSION};
 use crate::bootstrap::{BOOTSTRAPPED, PEPPER};
-use crate::http::caller::OPERATORS;
 
 /// Rows, records or names of one read, and at most in one line.
 const PAGE: usize = 200;
@@ -113,7 +112,7 @@ async fn installation<W: Write>(
     };
     let mut rows = vec![(WORKSPACES, Bytes::copy_from_slice(workspace.as_bytes()), itself)];
     // That the first start is over is part of what it has made.
-    let settings = [Some(PEPPER), (workspace == OPERATORS).then_some(BOOTSTRAPPED)];
+    let settings = [Some(PEPPER), (workspace == actors::workspace::DEFAULT).then_some(BOOTSTRAPPED)];
     for name in settings.into_iter().flatten() {
         rows.extend(row(SETTINGS, name).await?.map(|value| (SETTINGS, Bytes::from_static(name), value)));
     }

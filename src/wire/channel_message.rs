@@ -1,4 +1,4 @@
-//! A: a message to a human channel, with or without a question (API 2.1).
+//! Channel messages: one to a human channel, with or without a question.
 
 pub mod payload;
 pub mod review;

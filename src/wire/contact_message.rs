@@ -1,4 +1,4 @@
-//! B: a contact's message on an api channel, answered by its agent in the same call (API section 3).
+//! Contact messages: one on an api channel, answered by its agent in the same call.
 
 pub mod content;
 pub mod identifier;

@@ -1,4 +1,4 @@
-//! C: one or more messages appended to a conversation (API 2.2).
+//! Conversation messages: one or more of them appended to a conversation.
 
 pub mod item;
 pub mod view;

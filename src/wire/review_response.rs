@@ -1,4 +1,4 @@
-//! Answers to reviews: whether they fit what was asked (API section 4).
+//! Answers to reviews: whether they fit what was asked.
 //!
 //! Each type of review has a form of answer of its own; a type that this service does not know takes any object. A
 //! `responseSchema` in the payload is checked beside it. Every fault is `invalid_response` with its place.

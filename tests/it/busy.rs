@@ -1,4 +1,4 @@
-//! What a contact's message does while a turn runs (API section 3), with a slow agent and Tokio's clock paused.
+//! What a contact's message does while a turn runs, with a slow agent and Tokio's clock paused.
 
 use serde_json::{Value, json};
 

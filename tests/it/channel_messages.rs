@@ -1,4 +1,4 @@
-//! A: messages to human channels (API 2.1), through HTTP.
+//! Channel messages: to human channels, through HTTP.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! B: messages of contacts to api channels (API section 3), through HTTP. Time stands still unless a test moves it:
+//! Contact messages: to api channels, through HTTP. Time stands still unless a test moves it:
 //! Tokio's clock is paused, so a slow agent costs a test nothing.
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! C: messages of conversations (API 2.2) and the conversations themselves, through HTTP.
+//! Conversation messages and the conversations themselves, through HTTP.
 
 use serde_json::{Value, json};
 

@@ -139,6 +139,11 @@ pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
+/// The same, with another default where a CQL server on the same machine does the work.
+pub(crate) fn setting_by_store(name: &str, default: u64, on_cql: u64) -> u64 {
+    setting(name, if Kind::chosen() == Kind::Cql { on_cql } else { default })
+}
+
 /// Everything in a list, page by page.
 pub(crate) fn all(client: &mut Client, path: &str) -> Vec<Value> {
     let (mut data, mut cursor) = (Vec::new(), String::new());
@@ -247,7 +252,7 @@ fn writers(server: &Server) -> Vec<Writer> {
 
 #[test]
 fn what_was_acknowledged_survives_every_kill_once_and_in_order() {
-    let (rounds, seed) = (setting("TERTULIA_CRASH_ROUNDS", 20), setting("TERTULIA_CRASH_SEED", 1));
+    let (rounds, seed) = (setting_by_store("TERTULIA_CRASH_ROUNDS", 20, 3), setting("TERTULIA_CRASH_SEED", 1));
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::TestApp;
 
+#[cfg(unix)]
+mod kills;
+
 const CONVERSATIONS: &str = "/api/v1/conversations";
 
 fn text(value: &Value) -> &str {

@@ -1,4 +1,4 @@
-//! One effect per idempotency key (API section 1), for each of the message APIs.
+//! One effect per idempotency key, for each of the three families of messages.
 
 use serde_json::{Value, json};
 

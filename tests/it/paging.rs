@@ -1,4 +1,4 @@
-//! Lists in pages (API section 1), for every list of messages, conversations and contacts.
+//! Lists in pages, for every list of messages, conversations and contacts.
 
 use serde_json::{Value, json};
 

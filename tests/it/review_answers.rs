@@ -1,4 +1,4 @@
-//! What an answer to a review is compared with, and what a repeated answer says (API section 4).
+//! What an answer to a review is compared with, and what a repeated answer says.
 
 use serde_json::{Value, json};
 

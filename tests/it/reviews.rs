@@ -1,4 +1,4 @@
-//! Reviews: how they are asked for, found, waited for, answered, voted on and taken back (API sections 2.1 and 4).
+//! Reviews: how they are asked for, found, waited for, answered, voted on and taken back.
 
 use serde_json::{Value, json};
 

@@ -25,7 +25,7 @@ fn is_id(value: &Value, prefix: &str) -> bool {
     value.as_str().is_some_and(|text| text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()))
 }
 
-/// The body of A's example with real values in the places of `<string>`.
+/// The body of the channel message's example with real values in the places of `<string>`.
 fn channel_example() -> Value {
     json!({
         "channelId": "demo",

@@ -8,9 +8,11 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{ADMIN_KEY, Kind};
 
-/// The program, not yet run, with nothing of this process's environment that could change what it does.
+/// The program, not yet run, with nothing of this process's environment that could change what it does. Of which build it
+/// is, `TERTULIA_TEST_PROGRAM` may say: what is measured is worth more of one for release.
 pub(crate) fn program(data_dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tertulia"));
+    let program = std::env::var_os("TERTULIA_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_tertulia").into());
+    let mut command = Command::new(program);
     command.env_clear().arg("--data-dir").arg(data_dir);
     command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
     command
@@ -26,6 +28,11 @@ pub(crate) fn program_on_store(data_dir: &Path) -> Command {
         command.env("TERTULIA_CQL_KEYSPACE", format!("program_{}", &name[..16]));
     }
     command
+}
+
+/// Whether what a program left is sound. A CQL store has nobody who could say so.
+pub(crate) fn is_sound(data_dir: &Path) -> bool {
+    Kind::chosen() == Kind::Cql || program(data_dir).arg("verify").output().unwrap().status.success()
 }
 
 /// A running server; killed where a test forgets it.
@@ -80,6 +87,15 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         peak.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// The processor time that it has used so far, in milliseconds.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn processor_millis(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        // In hundredths of a second: in programs, and in the system for them.
+        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
     }
 
     /// Asks it to stop; its exit code.

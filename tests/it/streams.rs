@@ -1,5 +1,7 @@
 //! Live streams of event logs: the same events as in the lists, each once, wherever a reader comes back.
 
+use axum::body::Bytes;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
@@ -131,4 +133,47 @@ async fn a_conversation_and_its_channel_tell_the_same_events() {
     }
     app.get("/api/v1/channels/demo-api/events").await.problem(400, "channel_kind_mismatch");
     app.get("/api/v1/channels/nowhere/events").await.problem(404, "channel_not_found");
+}
+
+#[tokio::test]
+async fn an_event_is_written_once_for_all_who_follow() {
+    let app = TestApp::new().await;
+    post(&app, "before").await;
+    let follow = || app.get("/api/v1/channels/demo/events").header("accept", "text/event-stream").open();
+    let mut readers = [follow().await, follow().await, follow().await];
+    // After the first of them nobody has anything to catch up with.
+    for text in ["one", "two"] {
+        post(&app, text).await;
+        let mut told: Vec<Bytes> = Vec::new();
+        for reader in &mut readers {
+            told.push(reader.frame().await.unwrap().unwrap().into_data().unwrap());
+        }
+        assert!(told[0].ends_with(b"\n\n") && told.iter().all(|bytes| *bytes == told[0]), "{told:?}");
+        if text == "two" {
+            assert!(told.iter().all(|bytes| bytes.as_ptr() == told[0].as_ptr()), "the same bytes in memory");
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_that_last_leave_connections_to_those_that_do_not() {
+    let app = TestApp::with_env(&[("TERTULIA_MAX_CONNECTIONS", "4")]).await;
+    let slow = json!({"builtin": {"behaviour": "echo", "latencyMs": 60_000}});
+    app.patch("/api/v1/agents/echo").json(slow).await.expect(200);
+    let asked = json!({"channelId": "demo", "review": {"type": "approval", "payload": {}}});
+    let asked = app.post("/api/v1/messages").json(asked).await.expect(201);
+    let path = "/api/v1/channels/demo/events";
+    let readers = [app.get(path).follow().await, app.get(path).follow().await, app.get(path).follow().await];
+    let refused = app.get(path).header("accept", "text/event-stream").await;
+    assert_eq!(refused.header("retry-after"), "1");
+    refused.problem(503, "overloaded");
+    // What would have waited is answered as it stands.
+    let said = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hi"}}});
+    let accepted = app.post("/api/v1/channels/demo-api/messages").json(said).await.expect(202);
+    assert_eq!(accepted["turn"]["status"], "running");
+    let pending = app.get(format!("/api/v1/reviews/{}/wait?timeout=55", asked["id"].as_str().unwrap())).await;
+    assert_eq!(pending.expect(200)["status"], "pending");
+    post(&app, "anything else goes on").await;
+    drop(readers);
+    app.get(path).follow().await;
 }

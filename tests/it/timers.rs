@@ -1,22 +1,25 @@
 //! Deadlines are announced, never early and never lost, whatever dies and however long nothing runs.
 //!
-//! `TERTULIA_TIMERS` chooses how many. The program is killed while deadlines come due, and it is down while others do.
+//! `TERTULIA_TIMERS` chooses how many, `TERTULIA_TIMERS_DOWN` how many of them come due while nothing runs, and
+//! `TERTULIA_TIMERS_CHANNELS` on how many channels. The program is killed while deadlines come due, and it is down while
+//! others do.
 #![cfg(unix)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::thread;
 
 use serde_json::json;
 
 use crate::client::Client;
-use crate::crash::{Random, all, now, say, setting};
-use crate::smoke::{Server, program};
-use crate::support::ADMIN_KEY;
+use crate::crash::{Random, all, now, say, setting, setting_by_store};
+use crate::smoke::{Server, is_sound};
+use crate::support::{ADMIN_KEY, Kind};
 
-const CHANNELS: u64 = 200;
 /// How long after it is ready a server has announced what was overdue, in milliseconds. A quiet machine needs less than
 /// one second; here other tests run beside it. `TERTULIA_TIMERS_OVERDUE` chooses another bound.
 const OVERDUE_WITHIN: u64 = 5_000;
+/// The same on a CQL server that the same machine runs.
+const OVERDUE_WITHIN_CQL: u64 = 20_000;
 
 /// A deadline.
 #[derive(Clone, Debug)]
@@ -27,12 +30,17 @@ struct Timer {
     at: u64,
 }
 
+/// How many channels the deadlines are on.
+fn channels() -> u64 {
+    setting_by_store("TERTULIA_TIMERS_CHANNELS", 200, 50)
+}
+
 /// Sets `count` deadlines: `from` to `to` milliseconds from when, at this `pace`, the last of them will have been set.
 /// Returns them, and how many milliseconds each has taken.
 fn set_all(server: &Server, count: u64, pace: f64, (from, to): (u64, u64), random: &mut Random) -> (Vec<Timer>, f64) {
     let started = now();
     let through = started + (count as f64 * pace) as u64;
-    let requests: Vec<_> = (0..count).map(|n| (n % CHANNELS, through + from + random.below(to - from))).collect();
+    let requests: Vec<_> = (0..count).map(|n| (n % channels(), through + from + random.below(to - from))).collect();
     let timers = thread::scope(|scope| {
         let writers: Vec<_> = requests
             .chunks(requests.len().div_ceil(8))
@@ -54,7 +62,13 @@ fn set(client: &mut Client, channel: u64, mut at: u64) -> Timer {
         let shown = tertulia::wire::time::format(actors::clock::Millis(at));
         let review = json!({"type": "free", "expiresAt": shown.as_str()});
         let body = json!({"channelId": format!("t{channel}"), "review": review}).to_string();
-        let made = client.send("POST", "/api/v1/messages", None, &body).unwrap();
+        // Where a cluster is slow an outcome may be unknown. One that was stored twice ends twice.
+        let made = loop {
+            let made = client.send("POST", "/api/v1/messages", None, &body).unwrap();
+            if Kind::chosen() != Kind::Cql || made.status != 503 {
+                break made;
+            }
+        };
         if made.status == 400 && made.json()["code"] == "expiry_in_past" {
             at = now() + 1_000;
             continue;
@@ -80,7 +94,7 @@ fn announced(server: &Server, timers: &[Timer]) -> HashMap<String, u64> {
     while now() < last + 1_000 {
         leave_alone(&mut client);
     }
-    for channel in 0..CHANNELS {
+    for channel in 0..channels() {
         let set: Vec<_> = timers.iter().filter(|timer| timer.channel == channel).collect();
         loop {
             let mut seen = HashMap::new();
@@ -111,7 +125,7 @@ fn pass(until: u64) {
 
 fn percentiles(name: &str, mut late: Vec<u64>) -> u64 {
     late.sort_unstable();
-    let at = |share: f64| late[((late.len() - 1) as f64 * share) as usize];
+    let at = |share: f64| late.get((late.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or_default();
     say(&format!(
         "{name}: {} deadlines, late by p50 {} ms, p90 {} ms, p99 {} ms, at most {} ms",
         late.len(),
@@ -125,14 +139,14 @@ fn percentiles(name: &str, mut late: Vec<u64>) -> u64 {
 
 #[test]
 fn i5_no_deadline_is_early_or_lost_across_kills_and_a_stopped_process() {
-    let count = setting("TERTULIA_TIMERS", 10_000);
+    let count = setting_by_store("TERTULIA_TIMERS", 10_000, 1_000);
     let mut random = Random(setting("TERTULIA_TIMERS_SEED", 1));
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let start = || Server::start(&data, &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
+    let start = || Server::start_on_store(&data, &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
     let mut server = start();
     let mut client = Client::connect(&server.address).unwrap();
-    for n in 0..CHANNELS {
+    for n in 0..channels() {
         let body = json!({"id": format!("t{n}"), "name": "t", "kind": "human"}).to_string();
         assert_eq!(client.send("POST", "/api/v1/channels", None, &body).unwrap().status, 201);
     }
@@ -142,34 +156,47 @@ fn i5_no_deadline_is_early_or_lost_across_kills_and_a_stopped_process() {
     // While it is killed, again and again.
     let (more, pace) = set_all(&server, count * 2 / 5, pace, (0, 5_000), &mut random);
     timers.extend(more);
-    let mut starts = Vec::new();
+    // From when nothing ran until something was ready again.
+    let mut gaps = Vec::new();
     for _ in 0..4 {
         pass(now() + 500 + random.below(700));
+        let gone = now();
         drop(server);
         server = start();
-        starts.push(now());
+        gaps.push((gone, now()));
     }
     // While it is down for a while, and then everything is overdue at once.
-    let (more, _) = set_all(&server, count / 5, 1.5 * pace, (500, 1_500), &mut random);
+    let down = setting("TERTULIA_TIMERS_DOWN", count / 5);
+    // A server stops after its last answers, which take a cluster longer.
+    let soon = if Kind::chosen() == Kind::Cql { 6_000 } else { 500 };
+    let (more, _) = set_all(&server, down, 1.5 * pace, (soon, soon + 1_000), &mut random);
+    let stopped_over: HashSet<String> = more.iter().map(|timer| timer.review.clone()).collect();
     timers.extend(more);
+    let gone = now();
     assert_eq!(server.terminate(), Some(0));
     pass(timers.iter().map(|timer| timer.at).max().unwrap_or_default() + 1);
     let server = start();
-    starts.push(now());
+    gaps.push((gone, now()));
     let seen = announced(&server, &timers);
-    let (mut on_time, mut overdue) = (Vec::new(), Vec::new());
+    let (mut on_time, mut killed_over, mut overdue) = (Vec::new(), Vec::new(), Vec::new());
     for Timer { review, at, .. } in &timers {
         assert!(seen[review] >= *at, "{review} was announced {} ms early", at - seen[review]);
-        // What came due while nothing ran is late from when a server was ready again.
-        match starts.iter().rfind(|ready| **ready <= seen[review]) {
-            Some(ready) if at < ready => overdue.push(seen[review] - ready),
+        // What was due before a server was ready again is late from then; it may be announced a moment before.
+        match gaps.iter().rfind(|(gone, _)| *gone <= seen[review]) {
+            Some((_, ready)) if at < ready => {
+                let which = if stopped_over.contains(review) { &mut overdue } else { &mut killed_over };
+                which.push(seen[review].saturating_sub(*ready));
+            }
             _ => on_time.push(seen[review] - at),
         }
     }
+    #[cfg(target_os = "linux")]
+    say(&format!("the last server took {} ms of the processor, to answer questions too", server.processor_millis()));
     percentiles("while it ran", on_time);
-    let worst = percentiles("overdue, from when it was ready", overdue);
-    let allowed = setting("TERTULIA_TIMERS_OVERDUE", OVERDUE_WITHIN);
+    let worst = percentiles("overdue after a kill, from when it was ready", killed_over);
+    let worst = worst.max(percentiles("overdue after a stop, from when it was ready", overdue));
+    let allowed = setting_by_store("TERTULIA_TIMERS_OVERDUE", OVERDUE_WITHIN, OVERDUE_WITHIN_CQL);
     assert!(worst <= allowed, "overdue deadlines were announced {worst} ms after the server was ready");
     assert_eq!(server.terminate(), Some(0));
-    assert!(program(&data).arg("verify").output().unwrap().status.success());
+    assert!(is_sound(&data));
 }

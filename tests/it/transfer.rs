@@ -5,13 +5,16 @@ use std::io::{Cursor, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use actors::store::inventory::Inventory;
 use actors::store::memory::MemoryStore;
 use serde_json::{Value, json};
 use tertulia::transfer::{Imported, Options, TransferError, export, export_to_file, import};
 
+use crate::attachments::{files_below, uploaded};
 use crate::client::Client;
+use crate::origin::{Origin, bare};
 use crate::smoke::{Server, program};
 use crate::support::script::{Script, Sent, everything};
 use crate::support::{BEGIN, TestApp, TestStore};
@@ -97,6 +100,96 @@ async fn what_was_moved_from_the_embedded_store_to_cql_and_back_answers_the_same
     let again = TestStore::within(async move { exported(&*cql, None).await }).await;
     assert_eq!(contents(&again), contents(&file));
     says_the_same(&before, &sent, moved).await;
+}
+
+/// A receiver that answers 503 until it is told to be well.
+async fn receiver() -> (Origin, Arc<AtomicBool>) {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let well = Arc::clone(&is_well);
+    let origin = Origin::serve(move |_| bare(if well.load(Ordering::SeqCst) { 204 } else { 503 }, "")).await;
+    (origin, is_well)
+}
+
+/// Files that messages have and mention, and events that wait for a receiver that is not well. The ids of the files and of
+/// the message that has the first of them.
+async fn with_files_and_lanes(app: &TestApp, hook: &str) -> ([String; 3], String) {
+    let endpoint = json!({"url": hook, "events": ["message.created"], "channelId": "demo"});
+    app.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);
+    let files = [uploaded(app, "had").await, uploaded(app, "mentioned").await, uploaded(app, "nobody's").await];
+    let body = json!({"channelId": "demo", "text": "0", "attachmentIds": [files[0]]});
+    let has = app.post("/api/v1/messages").json(body).await.expect(201)["id"].as_str().unwrap().to_owned();
+    let body = json!({"content": {"content": "see", "attachments": [{"id": files[1]}]}});
+    app.post("/api/v1/messages").json(body).await.expect(200);
+    for n in 1..4 {
+        app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": n.to_string()})).await.expect(201);
+    }
+    (files, has)
+}
+
+/// What the deliveries are that wait, once `count` do and the first of them was tried.
+async fn waiting(app: &TestApp, count: usize) -> Value {
+    loop {
+        let page = app.get("/api/v1/webhook-deliveries?status=pending&order=asc").await.expect(200);
+        let data = page["data"].as_array().unwrap();
+        if data.len() == count && data.first().is_none_or(|first| first["attempts"] != json!([])) {
+            return page;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_and_what_waits_to_be_sent_go_on_on_the_cql_store_they_were_moved_to() {
+    if bed::server().is_none() {
+        return;
+    }
+    let loopback = [("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
+    let (from, inventory) = TestStore::embedded_inventory();
+    let before = TestApp::start(from, &loopback).await;
+    let (origin, is_well) = receiver().await;
+    let (files, has) = with_files_and_lanes(&before, &origin.url("/hook")).await;
+    let pending = waiting(&before, 4).await;
+    let file = exported(&*inventory, None).await;
+    let (moved, cql) = TestStore::cql_inventory().await;
+    let again = TestStore::within({
+        let file = file.clone();
+        async move {
+            imported(&cql, &file).await.unwrap();
+            exported(&*cql, None).await
+        }
+    });
+    assert_eq!(contents(&again.await), contents(&file));
+    let after = TestApp::start(moved, &loopback).await;
+    after.clock.set(actors::clock::Clock::now(&*before.clock));
+    for path in files_below(before.files.path()) {
+        let to = after.files.path().join(&path);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(before.files.path().join(&path), to).unwrap();
+    }
+    assert_eq!(waiting(&after, 4).await, pending);
+    let records = files.iter().flat_map(|id| ["", "/content"].map(|part| format!("attachments/{id}{part}")));
+    let lists = ["messages?channelId=demo", "webhook-endpoints", "conversations"].map(str::to_owned);
+    for path in records.chain(lists) {
+        let (was, is) = (before.get(format!("/api/v1/{path}")).await, after.get(format!("/api/v1/{path}")).await);
+        assert_eq!((is.status, &is.bytes), (200, &was.bytes), "{path}");
+    }
+    // What waited is sent from here, in order, and nothing twice but what had been tried.
+    let tried = origin.requests().len();
+    is_well.store(true, Ordering::SeqCst);
+    after.clock.advance(60_000);
+    waiting(&after, 0).await;
+    let events = after.get("/api/v1/channels/demo/events").await.expect(200);
+    let created = events["data"].as_array().unwrap().iter().filter(|event| event["type"] == "message.created");
+    let sent = origin.requests().split_off(tried);
+    let ids: Vec<&str> = sent.iter().map(|heard| heard.header("webhook-id")).collect();
+    assert_eq!(ids, created.map(|event| event["id"].as_str().unwrap()).collect::<Vec<_>>());
+    // And what nobody needs goes.
+    after.delete(format!("/api/v1/messages/{has}")).await.expect(204);
+    after.clock.advance(24 * 3_600_000 + 1_000);
+    while files_below(after.files.path()).len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(after.get(format!("/api/v1/attachments/{}/content", files[1])).await.bytes, b"mentioned");
 }
 
 #[tokio::test]

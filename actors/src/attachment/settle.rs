@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Attachment, Command, Rejection, State};
+use super::{Attachment, Command, Rejection, Reply, State};
 use crate::conversation::attach::{file_of, mention_key};
 use crate::conversation::{self, ATTACHED, Conversation, MENTIONED, message_of};
 use crate::directory::{Answer, Circumstances, Refusal};
@@ -126,8 +126,9 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), String> {
         Need::Mention => None,
         Need::Nobody => {
             return match ask(node, entity, Command::Erase { seen }).await? {
-                Asked::Done => sweep(node, entity).await,
-                Asked::Changed => Ok(()),
+                Asked::Done(state) if state.erased => sweep(node, entity).await,
+                // It is held, or something has changed it; either has put off the next look.
+                Asked::Done(_) | Asked::Changed => Ok(()),
             };
         }
     };
@@ -248,15 +249,69 @@ pub async fn disclaim(
 }
 
 enum Asked {
-    Done,
+    /// It stands so now.
+    Done(Box<State>),
     /// It is not as it was seen any more; whatever changed it has put off the next look.
     Changed,
 }
 
 async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result<Asked, String> {
     match node.attachment(entity, command, Circumstances::default()).await {
-        Ok(_) => Ok(Asked::Done),
+        Ok(Answer::Done(Reply::Attachment(state))) => Ok(Asked::Done(state)),
+        Ok(_) => Err("the file answered something else".to_owned()),
         Err(Refusal::Rejected(Rejection::Changed)) => Ok(Asked::Changed),
         Err(refusal) => Err(refusal.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entity(n: u8) -> EntityKey {
+        EntityKey::attachment(Address([9; 10]), Address([n; 10]))
+    }
+
+    /// What is to be looked at next.
+    fn next(queue: &mut mpsc::Receiver<EntityKey>) -> Option<EntityKey> {
+        queue.try_recv().ok()
+    }
+
+    #[test]
+    fn a_look_that_is_asked_for_while_one_is_under_way_is_had_behind_it_and_once() {
+        let settling = Settling::default();
+        let mut queue = settling.lock().queue.take().unwrap();
+        settling.wanted(entity(1));
+        settling.wanted(entity(1));
+        assert_eq!((next(&mut queue), next(&mut queue)), (Some(entity(1)), None), "one that waits will do");
+        settling.begun(entity(1));
+        settling.wanted(entity(1));
+        settling.wanted(entity(1));
+        settling.wanted(entity(2));
+        assert_eq!(
+            (next(&mut queue), next(&mut queue)),
+            (Some(entity(2)), None),
+            "it is not looked at twice at a time"
+        );
+        settling.done(entity(1));
+        assert_eq!((next(&mut queue), next(&mut queue)), (Some(entity(1)), None), "what it saw may be old");
+        settling.begun(entity(1));
+        settling.done(entity(1));
+        assert_eq!(next(&mut queue), None, "and that was all");
+    }
+
+    #[test]
+    fn what_has_no_room_is_forgotten_and_can_be_asked_for_again() {
+        let settling = Settling::default();
+        let mut queue = settling.lock().queue.take().unwrap();
+        let far = |n: usize| EntityKey::attachment(Address([9; 10]), Address::derive("test", &[&n.to_le_bytes()]));
+        for n in 0..limits::SETTLING_WAITING {
+            settling.wanted(far(n));
+        }
+        settling.wanted(entity(1));
+        assert_eq!(next(&mut queue), Some(far(0)));
+        settling.wanted(entity(1));
+        let last = std::iter::from_fn(|| next(&mut queue)).last();
+        assert_eq!(last, Some(entity(1)));
     }
 }

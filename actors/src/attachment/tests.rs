@@ -176,6 +176,32 @@ fn a_file_that_many_conversations_mention_is_kept_for_ever() {
     assert!(state.is_mentioned_widely(), "and nobody is asked, whoever goes");
 }
 
+#[test]
+fn a_file_that_is_about_to_be_mentioned_stays_although_nobody_is_found_to_need_it() {
+    let mut sim = complete();
+    sim.run(&bind(2, None)).unwrap();
+    let keep = Command::Keep { seen: seen(&sim), message: Some(message(2)) };
+    sim.run(&keep).unwrap();
+    sim.run(&Command::Mention(Address([3; 10]))).unwrap();
+    // Its own message is deleted, and the other one has not arrived.
+    sim.run(&Command::Doubt).unwrap();
+    let arrived = NOW.plus(limits::LINKING_MILLIS);
+    let held = sim.run(&Command::Erase { seen: seen(&sim) }).unwrap();
+    assert!(matches!(held, Reply::Attachment(state) if !state.erased && state.check_at == Some(arrived)));
+    sim.now = NOW.plus(limits::LINKING_MILLIS / 2 + 1);
+    let before = sim.log.len();
+    sim.run(&Command::Mention(Address([3; 10]))).unwrap();
+    let arrived = sim.now.plus(limits::LINKING_MILLIS);
+    assert!(sim.log.len() > before && sim.state.as_ref().unwrap().held_until == Some(arrived), "it is said again");
+    sim.now = sim.now.plus(1);
+    let before = sim.log.len();
+    sim.run(&Command::Mention(Address([3; 10]))).unwrap();
+    assert_eq!(sim.log.len(), before, "but not each time");
+    sim.now = arrived;
+    sim.run(&Command::Erase { seen: seen(&sim) }).unwrap();
+    assert!(sim.state.as_ref().unwrap().erased, "by then it would have arrived");
+}
+
 /// One request that wants to give files to a message, a step at a time; it may be cut off between any two.
 #[derive(Clone, Debug)]
 struct Attempt {

@@ -9,9 +9,8 @@ use minicbor::{Decode, Encode};
 
 use super::{Contact, Event, Rejection, Reply, State, save};
 use crate::clock::Millis;
-use crate::codec;
 use crate::id::ContactId;
-use crate::machine::{Change, Decision, Found, Missing, Moment, Need, Record};
+use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 
 /// Events that one step goes through.
 const STEP: u64 = 64;
@@ -107,13 +106,13 @@ fn without_words(event: &Event) -> Option<Event> {
     }
 }
 
-pub(super) fn go_on(state: &State, step: Step, moment: &Moment, found: &Found) -> Result<Decision<Contact>, Missing> {
+pub(super) fn go_on(state: &State, step: Step, moment: &Moment, found: &Found) -> Result<Decision<Contact>, Undecided> {
     let Some(erasing) = state.erasing else { return Ok(Decision::Reject(Rejection::NotFound)) };
     let mut redactions = Vec::new();
     let after = match (step, range(&erasing)) {
         (Step::OwnLog, Some((first, last))) => {
             for seq in first..=last {
-                let record = found.event(seq)?.and_then(|bytes| codec::decode_record::<Event>(seq, bytes).ok());
+                let record = found.record::<Event>(seq)?;
                 let redacted =
                     record.and_then(|record| Some(Record { event: without_words(&record.event)?, ..record }));
                 redactions.extend(redacted);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Command, Contact, Event, Reply, State};
 use crate::directory::Directory;
 use crate::id::{ContactId, EntityKey};
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
+use crate::machine::{Change, Decision, Found, Machine, Moment, Record, Undecided};
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
@@ -40,7 +40,7 @@ pub(super) fn noted(
     sending: &Sending,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Contact>, Missing> {
+) -> Result<Decision<Contact>, Undecided> {
     let written = sending.written(&Contact::log(moment.entity, state), state.outbox.as_ref(), moment, found)?;
     let reply = written.again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)));
     let events: Vec<Event> = written.outbox.map(|outbox| Event::OutboxMoved { outbox }).into_iter().collect();

@@ -58,7 +58,7 @@ pub(super) fn save(
 ) -> Decision<Contact> {
     match (living(state), name) {
         (Some(state), Some(name)) => update(state, name.as_deref(), moment),
-        (Some(state), None) => unchanged(state, moment),
+        (Some(state), None) => unchanged(state),
         (None, name) => {
             let name = name.and_then(Option::as_deref);
             let mut after = State {
@@ -84,16 +84,15 @@ pub(super) fn save(
     }
 }
 
-/// Nothing happens, and a key remembers even that.
-fn unchanged(state: &State, moment: &Moment) -> Decision<Contact> {
-    let reply = Reply::Contact { state: Box::new(state.clone()), created: false };
-    if moment.key.is_some() { Decision::Change(Change::new(Vec::new(), reply)) } else { Decision::Answer(reply) }
+/// Nothing happens.
+fn unchanged(state: &State) -> Decision<Contact> {
+    Decision::Answer(Reply::Contact { state: Box::new(state.clone()), created: false })
 }
 
 /// Another name, if it is another.
 pub(super) fn update(state: &State, name: Option<&str>, moment: &Moment) -> Decision<Contact> {
     if state.name.as_deref() == name {
-        return unchanged(state, moment);
+        return unchanged(state);
     }
     let named = name.map(str::to_owned);
     let after = State { name: named.clone(), updated_at: moment.now, ..state.clone() };

@@ -9,7 +9,7 @@ use super::post::{is_message, overlay_of, review_ended};
 use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key};
 use crate::codec;
 use crate::id::MessageId;
-use crate::machine::{Change, Decision, Found, Missing, Moment, Record};
+use crate::machine::{Change, Decision, Found, Moment, Record, Undecided};
 use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus};
 use crate::store::{KeyHash, RowWrite, Table};
 
@@ -92,7 +92,7 @@ pub(super) fn amend(
     amendment: &Amendment,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     if !is_message(Some(state), message, found)? {
         return Ok(Decision::Reject(Rejection::MessageNotFound));
     }
@@ -148,15 +148,14 @@ pub(super) fn amend(
 }
 
 /// What answers showed of the message is not kept any longer: a retry is answered with what there is.
-pub(super) fn unshow(seq: u64, found: &Found) -> Result<Vec<RowWrite>, Missing> {
+pub(super) fn unshow(seq: u64, found: &Found) -> Result<Vec<RowWrite>, Undecided> {
     let keys = found.under(SHOWN, &number_key(seq))?;
     Ok(keys.into_iter().map(|key| RowWrite { table: SHOWN, key: key.clone(), value: None }).collect())
 }
 
 /// The event with this sequence without its words, if it has any.
-pub(super) fn redaction(seq: u64, gone: Gone, found: &Found) -> Result<Option<Record<Event>>, Missing> {
-    // An event that does not decode would be refused by the store's checksum first.
-    let record = found.event(seq)?.and_then(|bytes| codec::decode_record::<Event>(seq, bytes).ok());
+pub(super) fn redaction(seq: u64, gone: Gone, found: &Found) -> Result<Option<Record<Event>>, Undecided> {
+    let record = found.record::<Event>(seq)?;
     Ok(record.and_then(|record| record.event.without_words(gone).map(|event| Record { event, ..record })))
 }
 
@@ -173,9 +172,8 @@ pub(super) fn end_review(
     moment: &Moment,
     found: &Found,
     change: &mut Change<Conversation>,
-) -> Result<(), Missing> {
-    let Some(bytes) = found.event(message.number)? else { return Ok(()) };
-    let asked = codec::decode_record::<Event>(message.number, bytes).ok();
+) -> Result<(), Undecided> {
+    let asked = found.record(message.number)?;
     let Some(review) = asked.as_ref().and_then(message_of).and_then(|message| message.content.review.clone()) else {
         return Ok(());
     };

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use super::{Conversation, Event, Rejection, Reply, State};
 use crate::codec;
 use crate::id::{Address, MessageId};
-use crate::machine::{Change, Decision, Found, Missing, Need};
+use crate::machine::{Change, Decision, Found, Need, Undecided};
 use crate::message::{Content, Message};
 use crate::store::{RowWrite, Table};
 
@@ -50,14 +50,12 @@ pub(super) fn needs(content: &Content) -> impl Iterator<Item = Need> + '_ {
     content.attachments.iter().map(|file| Need::Row(ATTACHED, file_key(file.id.address)))
 }
 
-fn claim(attachment: Address, found: &Found) -> Result<Option<Claim>, Missing> {
-    let row = found.row(ATTACHED, file_key(attachment))?;
-    // A row that does not decode would be refused by the store's checksum first.
-    Ok(row.and_then(|bytes| codec::decode(bytes).ok()))
+fn claim(attachment: Address, found: &Found) -> Result<Option<Claim>, Undecided> {
+    found.stored(ATTACHED, file_key(attachment))
 }
 
 /// Why a message cannot have its files.
-pub(super) fn check(content: &Content, found: &Found) -> Result<Option<Rejection>, Missing> {
+pub(super) fn check(content: &Content, found: &Found) -> Result<Option<Rejection>, Undecided> {
     for file in &content.attachments {
         match claim(file.id.address, found)? {
             Some(Claim { message: Some(_), .. }) => return Ok(Some(Rejection::AttachmentLinked(file.id))),
@@ -90,7 +88,7 @@ pub(super) fn disclaim(
     attachment: Address,
     number: u32,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     if state.is_none() {
         // Messages that come with files come to a conversation that was opened before the files were bound to it.
         return Ok(Decision::Answer(Reply::Attached(None)));

@@ -12,7 +12,7 @@ use super::post::overlay_of;
 use super::{Conversation, DETAILS, Event, OVERLAYS, Opening, Reply, SHOWN, State, Turn, number_key, turn};
 use crate::clock::Millis;
 use crate::codec;
-use crate::machine::{Change, Decision, Found, Missing, Moment, Need, Record};
+use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 use crate::message::{Gone, Overlay};
 use crate::store::RowWrite;
 
@@ -42,7 +42,7 @@ impl Erasure {
 }
 
 /// Begins, or goes one step further.
-pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Decision<Conversation>, Missing> {
+pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Decision<Conversation>, Undecided> {
     let Some(erasure) = &state.erasure else { return Ok(Decision::Change(begin(state, moment, found)?)) };
     let Some((first, last)) = erasure.step() else { return Ok(Decision::Answer(Reply::Erasing(*erasure))) };
     let needs = (first..=last).flat_map(|seq| {
@@ -51,7 +51,7 @@ pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Dec
     });
     let missing: Vec<Need> = needs.filter(|need| !found.has(need)).collect();
     if !missing.is_empty() {
-        return Err(Missing(missing));
+        return Err(Undecided::Missing(missing));
     }
     let next = Some(last + 1).filter(|next| *next <= erasure.last);
     let mut change = Change::new(Vec::new(), Reply::Erasing(Erasure { next, ..*erasure }));
@@ -70,7 +70,7 @@ fn take_overlay(
     moment: &Moment,
     found: &Found,
     change: &mut Change<Conversation>,
-) -> Result<(), Missing> {
+) -> Result<(), Undecided> {
     let Some(message) = super::message_of(record) else { return Ok(()) };
     change.rows.extend(unshow(record.seq, found)?);
     let mut after = overlay_of(record.seq, found)?;
@@ -83,7 +83,7 @@ fn take_overlay(
 }
 
 /// Nothing is said here any more. What turns were about to ask or do stands in rows, and goes with them.
-fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Conversation>, Missing> {
+fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Conversation>, Undecided> {
     let erasure = Erasure { since: moment.now, next: Some(1), last: moment.next_seq - 1 };
     let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));
     change.rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: None });

@@ -12,7 +12,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::id::{MessageId, TurnId};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::store::RowWrite;
 use crate::tool::Asker;
 
@@ -95,7 +95,7 @@ pub(super) fn done(
     keys: &[Bytes],
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let there = found.first(ERRANDS, limits::ERRANDS + 1)?;
     let (done, left): (Vec<_>, Vec<_>) = there.into_iter().partition(|(key, _)| keys.contains(key));
     if done.is_empty() && (state.errands_at.is_none() || !left.is_empty()) {

@@ -12,7 +12,7 @@ use super::post::{begin, id_key, parse_id_key};
 use super::{Accepted, Conversation, Event, Opening, Rejection, Reply, State, attach, number_key};
 use crate::clock::Millis;
 use crate::id::{ConversationId, MessageId};
-use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Content, Message};
 use crate::store::{RowWrite, Table};
 
@@ -99,10 +99,10 @@ pub(super) fn open(
     of: Forked,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     if let Some(state) = state {
         let details = super::Details::stored(found)?;
-        return Ok(Decision::Answer(Reply::Conversation(Box::new(state.clone()), details)));
+        return Ok(Decision::Elsewhere(Reply::Conversation(Box::new(state.clone()), details)));
     }
     let (event, rows, views) = begin(opening, Some(of));
     let record = crate::machine::Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
@@ -128,7 +128,7 @@ impl Copying {
         state: &State,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Conversation>, Missing> {
+    ) -> Result<Decision<Conversation>, Undecided> {
         let Some(fork) = state.fork.filter(|fork| fork.next == Some(self.from)) else {
             return Ok(Decision::Reject(Rejection::Changed));
         };

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::{Command, Conversation, Event, Origin, Reply, State, message_of};
-use crate::codec;
 use crate::directory::Directory;
 use crate::id::EntityKey;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
+use crate::machine::{Change, Decision, Found, Machine, Moment, Record, Undecided};
 use crate::message::Content;
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
@@ -52,7 +51,7 @@ fn is_wanted(
     channel: Option<&str>,
     moment: &Moment,
     found: &Found,
-) -> Result<bool, Missing> {
+) -> Result<bool, Undecided> {
     let mut seq = moment.next_seq;
     for event in &change.events {
         let Some(name) = event.name() else { continue };
@@ -71,7 +70,7 @@ fn wants_own(
     event: &Event,
     moment: &Moment,
     found: &Found,
-) -> Result<bool, Missing> {
+) -> Result<bool, Undecided> {
     let Some(message) = message_seq(seq, event) else { return Ok(false) };
     let want = |content: &Content| wants(content, is_outcome(event));
     if let Event::MessageCreated(accepted) = event {
@@ -82,9 +81,8 @@ fn wants_own(
         let event = change.events.iter().filter(|event| event.name().is_some()).nth(usize::try_from(nth).unwrap_or(0));
         return Ok(matches!(event, Some(Event::MessageCreated(accepted)) if want(&accepted.content)));
     }
-    let Some(bytes) = found.event(message)? else { return Ok(false) };
-    let record = codec::decode_record::<Event>(message, bytes);
-    Ok(record.is_ok_and(|record| message_of(&record).is_some_and(|message| want(&message.content))))
+    let record = found.record(message)?;
+    Ok(record.is_some_and(|record| message_of(&record).is_some_and(|message| want(&message.content))))
 }
 
 /// Adds to a change what has its events sent, where somebody wants them: a mark in the same commit, and with it the
@@ -94,7 +92,7 @@ pub(super) fn marked(
     mut change: Change<Conversation>,
     moment: &Moment,
     found: &Found,
-) -> Result<Change<Conversation>, Missing> {
+) -> Result<Change<Conversation>, Undecided> {
     let outbox = state.and_then(|state| state.outbox.as_ref());
     let begun = change.events.iter().find_map(|event| match event {
         Event::ConversationCreated { origin, .. } => Some(origin),
@@ -117,7 +115,7 @@ pub(super) fn noted(
     sending: &Sending,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let log = Conversation::log(moment.entity, state);
     Ok(decision(sending.written(&log, state.outbox.as_ref(), moment, found)?))
 }

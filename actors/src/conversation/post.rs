@@ -16,7 +16,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, ConversationId, MessageId};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Content, Message, NewMessage, Overlay, Parent, Review, ReviewState, ReviewStatus};
 use crate::store::{RowWrite, ViewWrite};
 
@@ -111,10 +111,10 @@ pub(super) fn open(
     opening: &Opening,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     if let Some(state) = state {
         let details = super::Details::stored(found)?;
-        return Ok(Decision::Answer(Reply::Conversation(Box::new(state.clone()), details)));
+        return Ok(Decision::Elsewhere(Reply::Conversation(Box::new(state.clone()), details)));
     }
     let (event, rows, views) = begin(opening, None);
     let mut state = None;
@@ -154,7 +154,7 @@ impl Post {
         state: Option<&State>,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Conversation>, Missing> {
+    ) -> Result<Decision<Conversation>, Undecided> {
         let (conversation, owner) = match (state, &self.opening) {
             (Some(state), _) if self.expected.is_some_and(|expected| expected != state.id) => {
                 return Ok(Decision::Reject(Rejection::NotFound));
@@ -207,7 +207,7 @@ impl Post {
     }
 
     /// Whether what the messages refer to is there.
-    fn check(&self, state: Option<&State>, found: &Found) -> Result<Option<Rejection>, Missing> {
+    fn check(&self, state: Option<&State>, found: &Found) -> Result<Option<Rejection>, Undecided> {
         let mut orphans = Vec::new();
         for (item, message) in self.messages.iter().enumerate() {
             let parent_found = match message.parent {
@@ -237,13 +237,12 @@ fn is_within(state: &State, id: MessageId) -> bool {
 }
 
 /// Whether `id` names a message of this conversation.
-pub(super) fn is_message(state: Option<&State>, id: MessageId, found: &Found) -> Result<bool, Missing> {
+pub(super) fn is_message(state: Option<&State>, id: MessageId, found: &Found) -> Result<bool, Undecided> {
     if !state.is_some_and(|state| is_within(state, id)) {
         return Ok(false);
     }
-    let Some(bytes) = found.event(id.number)? else { return Ok(false) };
-    let record = codec::decode_record::<Event>(id.number, bytes);
-    Ok(record.is_ok_and(|record| record.at == id.at && matches!(record.event, Event::MessageCreated(_))))
+    let record = found.record::<Event>(id.number)?;
+    Ok(record.is_some_and(|record| record.at == id.at && matches!(record.event, Event::MessageCreated(_))))
 }
 
 /// Whether the busy policy refuses another turn now.
@@ -340,15 +339,14 @@ impl Posting<'_> {
     }
 
     /// The message `id` is revised by the one just appended: its pending review is cancelled.
-    fn supersede(&mut self, id: MessageId, found: &Found) -> Result<(), Missing> {
+    fn supersede(&mut self, id: MessageId, found: &Found) -> Result<(), Undecided> {
         let by_this_post = |event: &Event| matches!(event, Event::ReviewCancelled(end) if end.message == id);
         if self.events.iter().any(by_this_post) {
             return Ok(());
         }
         let superseded_by = self.messages.last().map(|message| message.id);
         let overlay = Overlay { superseded_by, ..overlay_of(id.number, found)? };
-        let record = found.event(id.number)?.map(|bytes| codec::decode_record::<Event>(id.number, bytes));
-        let original = record.and_then(Result::ok).as_ref().and_then(super::message_of);
+        let original = found.record(id.number)?.as_ref().and_then(super::message_of);
         let pending = original.and_then(|original| original.content.review.clone()).and_then(|review| {
             let standing = super::review::standing(&review, overlay.review.as_ref(), self.moment.now);
             (standing.status == ReviewStatus::Pending).then_some((review, standing))
@@ -368,7 +366,7 @@ impl Posting<'_> {
     }
 
     /// Gives the requested turn its place.
-    fn schedule(&mut self, state: Option<&State>, turn: Turn, place: Place, found: &Found) -> Result<Turn, Missing> {
+    fn schedule(&mut self, state: Option<&State>, turn: Turn, place: Place, found: &Found) -> Result<Turn, Undecided> {
         let trigger = self.messages.last().map(|message| message.id.number);
         let turn = Turn { trigger, ..turn };
         if let Some(state) = state {
@@ -391,7 +389,7 @@ impl Posting<'_> {
     }
 
     /// A turn makes room for the one that is asked for.
-    fn cancel(&mut self, state: &State, turn: &Turn, found: &Found) -> Result<(), Missing> {
+    fn cancel(&mut self, state: &State, turn: &Turn, found: &Found) -> Result<(), Undecided> {
         let moment = Moment { next_seq: self.next_seq, ..*self.moment };
         let mut change = Change::new(Vec::new(), Reply::Nothing);
         let cancelled = turn::end_as(state, turn, Turn::cancelled, &moment, found, &mut change)?;
@@ -442,10 +440,8 @@ pub(super) fn deadline_key(expires_at: Millis, seq: u64) -> Bytes {
 }
 
 /// What has become of the message with this sequence.
-pub(super) fn overlay_of(seq: u64, found: &Found) -> Result<Overlay, Missing> {
-    let row = found.row(OVERLAYS, number_key(seq))?;
-    // An overlay that does not decode would be refused by the store's checksum first.
-    Ok(row.and_then(|bytes| codec::decode(bytes).ok()).unwrap_or_default())
+pub(super) fn overlay_of(seq: u64, found: &Found) -> Result<Overlay, Undecided> {
+    Ok(found.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
 }
 
 /// What is written when a review ends.

@@ -1,7 +1,7 @@
 //! Reviews: a question to people, decided once.
 //!
 //! The deadline is compared inside the decision, with the decision's own time; the alarm only announces what has
-//! become true by then (DESIGN invariant I4).
+//! become true by then (invariant I4).
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
 use crate::store::RowWrite;
 
@@ -38,7 +38,7 @@ pub(super) fn wake(
     lost: Option<turn::Attempt>,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let mut change = Change::new(Vec::new(), Reply::Nothing);
     turn::recover(state, lost, moment, found, &mut change)?;
     remember::look_again(state, moment, &mut change.events);
@@ -55,7 +55,7 @@ pub(super) fn wake(
             .filter(|need| !found.has(need))
             .collect();
         if !missing.is_empty() {
-            return Err(Missing(missing));
+            return Err(Undecided::Missing(missing));
         }
         let mut ended = 0;
         for (_, seq) in &due {
@@ -81,7 +81,7 @@ fn parse_deadline(key: &[u8]) -> Option<(Millis, u64)> {
 }
 
 /// Ends one review whose time is over.
-fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversation>) -> Result<(), Missing> {
+fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversation>) -> Result<(), Undecided> {
     let Some((id, review)) = asked(seq, found)? else { return Ok(()) };
     let overlay = overlay_of(seq, found)?;
     let state = standing(&review, overlay.review.as_ref(), moment.now);
@@ -145,7 +145,7 @@ fn pending(
     message: MessageId,
     moment: &Moment,
     found: &Found,
-) -> Result<Result<(Review, ReviewState), Rejection>, Missing> {
+) -> Result<Result<(Review, ReviewState), Rejection>, Undecided> {
     if state.erasure.is_some() {
         return Ok(Err(Rejection::Erased));
     }
@@ -173,7 +173,7 @@ pub(super) fn respond(
     given: &Response,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let (review, standing) = match pending(state, given.message, moment, found)? {
         Ok(pending) => pending,
         Err(rejection) => return Ok(Decision::Reject(rejection)),
@@ -216,7 +216,7 @@ pub(super) fn cancel(
     message: MessageId,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let (review, standing) = match pending(state, message, moment, found)? {
         Ok(pending) => pending,
         Err(rejection) => return Ok(Decision::Reject(rejection)),
@@ -231,7 +231,7 @@ fn voted(
     after: ReviewState,
     moment: &Moment,
     found: &Found,
-) -> Result<Change<Conversation>, Missing> {
+) -> Result<Change<Conversation>, Undecided> {
     let overlay = overlay_of(message.number, found)?;
     let mut rows: Vec<_> = shown_text(message.number, &overlay, moment).into_iter().collect();
     let overlay = Overlay { review: Some(after.clone()), ..overlay };
@@ -252,7 +252,7 @@ fn ended(
     moment: &Moment,
     found: &Found,
     event: fn(ReviewEnd) -> Event,
-) -> Result<Change<Conversation>, Missing> {
+) -> Result<Change<Conversation>, Undecided> {
     let overlay = overlay_of(message.number, found)?;
     let text = shown_text(message.number, &overlay, moment);
     let (mut rows, views) = review_ended(message, review, overlay, &after);
@@ -272,8 +272,7 @@ pub(super) fn needs_of(state: Option<&State>, message: MessageId) -> Vec<Need> {
 }
 
 /// The review that the message with this sequence asks for.
-fn asked(seq: u64, found: &Found) -> Result<Option<(MessageId, Review)>, Missing> {
-    let Some(bytes) = found.event(seq)? else { return Ok(None) };
-    let message = codec::decode_record::<Event>(seq, bytes).ok().as_ref().and_then(message_of);
+fn asked(seq: u64, found: &Found) -> Result<Option<(MessageId, Review)>, Undecided> {
+    let message = found.record(seq)?.as_ref().and_then(message_of);
     Ok(message.and_then(|message| Some((message.id, message.content.review.clone()?))))
 }

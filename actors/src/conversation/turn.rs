@@ -10,10 +10,9 @@ use bytes::Bytes;
 
 use super::{ASKED_TURNS, Accepted, Conversation, Event, Rejection, Reply, State, TURNS, errand, number_key};
 use crate::clock::Millis;
-use crate::codec;
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Missing, Moment};
+use crate::machine::{Change, Decision, Found, Moment, Undecided};
 use crate::message::{Content, Sender, SenderKind};
 use crate::store::{KeyHash, RowWrite, ViewWrite};
 use crate::usage;
@@ -84,8 +83,8 @@ fn enqueue(state: &State, turn: Turn, moment: &Moment) -> Change<Conversation> {
 }
 
 /// A stored turn.
-fn stored(number: u64, found: &Found) -> Result<Option<Turn>, Missing> {
-    Ok(found.row(TURNS, number_key(number))?.and_then(|bytes| codec::decode(bytes).ok()))
+fn stored(number: u64, found: &Found) -> Result<Option<Turn>, Undecided> {
+    found.stored(TURNS, number_key(number))
 }
 
 /// A failed turn is tried again. One that waits or runs is answered as it stands.
@@ -94,7 +93,7 @@ pub(super) fn retry(
     number: u64,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let Some(turn) = stored(number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
     Ok(match turn.status {
         // There is nothing left to answer, and a reply would be new words.
@@ -136,7 +135,7 @@ pub(super) fn cancel(
     number: u64,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let Some(turn) = stored(number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
     if turn.is_over() {
         return Ok(Decision::Reject(Rejection::TurnNotPossible(turn.status)));
@@ -161,7 +160,7 @@ pub(super) fn end_as(
     moment: &Moment,
     found: &Found,
     change: &mut Change<Conversation>,
-) -> Result<Turn, Missing> {
+) -> Result<Turn, Undecided> {
     let closed = calls::close(state, turn, moment, found)?;
     change.events.extend(closed.events);
     if closed.errands {
@@ -177,7 +176,7 @@ pub(super) fn finish(
     finish: &Finish,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
     let Some(turn) = running.filter(|turn| turn.id.number == finish.number && turn.attempt == finish.attempt) else {
         return Ok(Decision::Answer(Reply::Nothing));
@@ -240,7 +239,7 @@ pub(super) fn recover(
     moment: &Moment,
     found: &Found,
     change: &mut Change<Conversation>,
-) -> Result<(), Missing> {
+) -> Result<(), Undecided> {
     let running = state.running.as_ref().filter(|turn| lost == Some(turn.current()));
     let running = running.filter(|turn| turn.status == TurnStatus::Running && moment.now >= turn.look_at());
     let Some(turn) = running else { return Ok(()) };

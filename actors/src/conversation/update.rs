@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use super::{Conversation, DETAILS, Event, Rejection, Reply, State};
 use crate::codec;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
+use crate::machine::{Change, Decision, Found, Machine, Moment, Record, Undecided};
 use crate::message::Json;
 use crate::store::RowWrite;
 
@@ -63,9 +63,8 @@ impl Details {
     }
 
     /// As they are now.
-    pub(super) fn stored(found: &Found) -> Result<Self, Missing> {
-        let row = found.row(DETAILS, Bytes::new())?;
-        Ok(row.and_then(|bytes| codec::decode(bytes).ok()).unwrap_or_default())
+    pub(super) fn stored(found: &Found) -> Result<Self, Undecided> {
+        Ok(found.stored(DETAILS, Bytes::new())?.unwrap_or_default())
     }
 }
 
@@ -85,7 +84,7 @@ impl Update {
         state: &State,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Decision<Conversation>, Missing> {
+    ) -> Result<Decision<Conversation>, Undecided> {
         let before = Details::stored(found)?;
         let changed = |seen: &Seen| seen.details != before || seen.owner != state.owner || seen.closed != state.closed;
         if self.seen.as_deref().is_some_and(changed) {

@@ -1,4 +1,4 @@
-//! How much may wait: counted before anything is queued (DESIGN invariant I7).
+//! How much may wait: counted before anything is queued (invariant I7).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

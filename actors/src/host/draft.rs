@@ -6,8 +6,8 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Missing, Moment, Record};
-use crate::store::{KeyHash, KeyRow, NewRecord, Redaction, RowWrite, ViewWrite};
+use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
+use crate::store::{CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, ViewWrite};
 use crate::trace::{Span, names};
 
 use super::Resident;
@@ -41,12 +41,19 @@ pub(crate) struct Draft<M: Machine> {
     pub(crate) snapshot: bool,
     /// The alarm that is durable once this is.
     pub(crate) alarm: Option<Millis>,
+    /// What the commit is called.
+    pub(crate) id: CommitId,
     next_seq: u64,
+    /// Whether commands come after the one that is being decided: only they look at what it writes.
+    has_more: bool,
 }
 
 impl<M: Machine> Draft<M> {
-    /// Decides `batch` in order, each command on the state that those before it lead to.
-    pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Missing> {
+    /// Decides `batch` in order, each command on the state that those before it lead to. `Err`: these must be read first.
+    pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Vec<Need>> {
+        let entropy = &resident.node.entropy;
+        let [id, first] = entropy.draw_two();
+        let mut first = Some(first);
         let mut draft = Self {
             batch: Vec::new(),
             span: Span::default(),
@@ -61,10 +68,13 @@ impl<M: Machine> Draft<M> {
             last_at: resident.last_at,
             snapshot: false,
             alarm: None,
+            id: CommitId(id),
             next_seq: resident.head.map_or(0, |head| head.seq) + 1,
+            has_more: true,
         };
         let now = resident.node.clock.now().max(resident.last_at);
-        for envelope in batch {
+        for (place, envelope) in batch.iter().enumerate() {
+            draft.has_more = place + 1 < batch.len();
             let known = envelope.key.and_then(|key| {
                 let known = found.key(key.hash).or_else(|| resident.keys.get(key.hash)).flatten();
                 known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to(key, row))
@@ -80,22 +90,39 @@ impl<M: Machine> Draft<M> {
                         entity: resident.entity,
                         now,
                         next_seq: draft.next_seq,
-                        random: resident.node.entropy.draw(),
+                        random: first.take().unwrap_or_else(|| entropy.draw()),
                         node: resident.node.members.me(),
                         key: envelope.key.map(|key| key.hash),
                     };
                     let state = draft.state.as_ref();
                     found.set_listeners(M::listeners(&resident.node, resident.entity, state, command));
-                    match M::decide(state, command, &moment, found)? {
-                        Decision::Answer(reply) => Ok(Answer::Done(reply)),
-                        Decision::Reject(rejection) => Err(Refusal::Rejected(rejection)),
-                        Decision::Change(change) => Ok(Answer::Done(draft.take(change, envelope, now, found))),
+                    match M::decide(state, command, &moment, found) {
+                        Ok(decision) => draft.follow(decision, envelope, now, found),
+                        Err(Undecided::Missing(needs)) => return Err(needs),
+                        Err(Undecided::Corrupt(error)) => {
+                            let entity = resident.entity;
+                            tracing::error!(?entity, %error, "what is stored cannot be read; a command is refused");
+                            Err(Refusal::unavailable(&error))
+                        }
                     }
                 }
             };
             draft.replies.push(reply);
         }
         Ok(draft)
+    }
+
+    /// Takes a decision into the draft, and says what is answered once it is durable.
+    fn follow(&mut self, decision: Decision<M>, envelope: &Envelope<M>, now: Millis, found: &mut Found) -> Reply<M> {
+        match decision {
+            Decision::Answer(reply) => {
+                self.remember(envelope, self.next_seq, None, now, found);
+                Ok(Answer::Done(reply))
+            }
+            Decision::Elsewhere(reply) => Ok(Answer::Done(reply)),
+            Decision::Reject(rejection) => Err(Refusal::Rejected(rejection)),
+            Decision::Change(change) => Ok(Answer::Done(self.take(change, envelope, now, found))),
+        }
     }
 
     /// A key is held, so that nothing is done with it by what its claim has overtaken.
@@ -107,7 +134,9 @@ impl<M: Machine> Draft<M> {
     }
 
     fn put_key(&mut self, hash: KeyHash, row: KeyRow, found: &mut Found) {
-        found.write_key(hash, row);
+        if self.has_more {
+            found.write_key(hash, row);
+        }
         self.keys.push((hash, row));
     }
 
@@ -120,34 +149,40 @@ impl<M: Machine> Draft<M> {
             let record = Record { seq, at: now, trace: envelope.trace, event };
             M::apply(&mut self.state, &record);
             let payload = codec::encode_record(&record);
-            if is_event {
+            if is_event && self.has_more {
                 found.write_event(seq, payload.clone());
-                self.next_seq += 1;
             }
+            self.next_seq += u64::from(is_event);
             self.encoded.push(NewRecord { event: is_event, payload });
             self.records.push(Arc::new(record));
         }
-        for row in change.rows {
-            found.write_row(&row);
-            self.rows.push(row);
+        if self.has_more {
+            change.rows.iter().for_each(|row| found.write_row(row));
         }
+        self.rows.extend(change.rows);
         self.views.extend(change.views);
         for record in change.redactions {
             self.redact(record, found);
         }
         self.last_at = now;
-        if let Some(KeyUse { hash, fingerprint, .. }) = envelope.key {
-            let effect = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
-            let row = change.holds.map_or(effect, |claim| KeyRow::held(fingerprint, claim, now));
-            self.put_key(hash, row, found);
-        }
+        self.remember(envelope, first, change.holds, now, found);
         change.reply
+    }
+
+    /// A key has had its effect: the events from `first` on, which may be none. Or it is only held, up to so many claims.
+    fn remember(&mut self, envelope: &Envelope<M>, first: u64, holds: Option<u64>, now: Millis, found: &mut Found) {
+        let Some(KeyUse { hash, fingerprint, .. }) = envelope.key else { return };
+        self.last_at = now;
+        let effect = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
+        self.put_key(hash, holds.map_or(effect, |claim| KeyRow::held(fingerprint, claim, now)), found);
     }
 
     /// An earlier event says less from now on; one of this very draft never says more.
     fn redact(&mut self, record: Record<M::Event>, found: &mut Found) {
         let payload = codec::encode_record(&record);
-        found.write_event(record.seq, payload.clone());
+        if self.has_more {
+            found.write_event(record.seq, payload.clone());
+        }
         match self.records.iter().position(|known| known.seq == record.seq && M::is_event(&known.event)) {
             Some(place) => {
                 self.encoded[place].payload = payload;

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
 use ractor::ActorRef;
 
 use crate::id::EntityKey;
 use crate::machine::{Found, Machine, Need, UNDER};
-use crate::store::{KeyHash, KeyRange, Order, Store, StoreError};
+use crate::store::{KeyHash, KeyRange, KeyRow, Order, Row, Store, StoreError, Table};
 
 use super::Mail;
 
@@ -45,6 +46,19 @@ impl<M: Machine, T> Drop for News<M, T> {
     }
 }
 
+/// Reads at the same time for one batch, where each takes a round trip: what a burst of deadlines needs is read in a few of
+/// them, and one entity's do not take the connections of others.
+const AT_ONCE: usize = 32;
+
+/// One thing that was read.
+enum Read {
+    Key(KeyHash, Option<KeyRow>),
+    Row(Table, Bytes, Option<Bytes>),
+    First(Table, usize, Vec<Row>),
+    Under(Table, Bytes, Vec<Row>),
+    Event(u64, Option<Bytes>),
+}
+
 /// Reads `needs` and `keys` into `found`.
 pub(crate) fn read(
     store: Arc<dyn Store>,
@@ -54,32 +68,60 @@ pub(crate) fn read(
     keys: Vec<KeyHash>,
 ) -> BoxFuture<'static, Result<Found, StoreError>> {
     Box::pin(async move {
-        for key in keys {
-            found.add_key(key, store.find_key(entity, key).await?);
-        }
-        for need in needs {
-            match need {
-                Need::Row(table, key) => {
-                    let row = store.row(entity, table, key.clone()).await?;
-                    found.add_row(table, key, row);
-                }
-                Need::First(table, limit) => {
-                    let rows = store.rows(entity, table, KeyRange::default(), Order::Asc, limit).await?;
-                    found.add_first(table, limit, rows);
-                }
-                Need::Under(table, prefix) => {
-                    let range = KeyRange::under(&prefix);
-                    let rows = store.rows(entity, table, range, Order::Asc, UNDER).await?;
-                    found.add_under(table, prefix, rows);
-                }
-                Need::Event(seq) => {
-                    let events = store.read_log(entity, seq, seq, Order::Asc, 1).await?;
-                    found.add_event(seq, events.into_iter().next().map(|event| event.payload));
-                }
+        if store.is_shared() && needs.len() + keys.len() > 1 {
+            let keys = keys.into_iter().map(|key| read_key(&store, entity, key).boxed());
+            let needs = needs.into_iter().map(|need| read_need(&store, entity, need).boxed());
+            let all: Vec<BoxFuture<'_, _>> = keys.chain(needs).collect();
+            let mut reads = stream::iter(all).buffer_unordered(AT_ONCE);
+            while let Some(read) = reads.next().await {
+                read?.add_to(&mut found);
+            }
+        } else {
+            for key in keys {
+                read_key(&store, entity, key).await?.add_to(&mut found);
+            }
+            for need in needs {
+                read_need(&store, entity, need).await?.add_to(&mut found);
             }
         }
         Ok(found)
     })
+}
+
+async fn read_key(store: &Arc<dyn Store>, entity: EntityKey, key: KeyHash) -> Result<Read, StoreError> {
+    Ok(Read::Key(key, store.find_key(entity, key).await?))
+}
+
+async fn read_need(store: &Arc<dyn Store>, entity: EntityKey, need: Need) -> Result<Read, StoreError> {
+    Ok(match need {
+        Need::Row(table, key) => {
+            let row = store.row(entity, table, key.clone()).await?;
+            Read::Row(table, key, row)
+        }
+        Need::First(table, limit) => {
+            Read::First(table, limit, store.rows(entity, table, KeyRange::default(), Order::Asc, limit).await?)
+        }
+        Need::Under(table, prefix) => {
+            let rows = store.rows(entity, table, KeyRange::under(&prefix), Order::Asc, UNDER).await?;
+            Read::Under(table, prefix, rows)
+        }
+        Need::Event(seq) => {
+            let events = store.read_log(entity, seq, seq, Order::Asc, 1).await?;
+            Read::Event(seq, events.into_iter().next().map(|event| event.payload))
+        }
+    })
+}
+
+impl Read {
+    fn add_to(self, found: &mut Found) {
+        match self {
+            Self::Key(key, row) => found.add_key(key, row),
+            Self::Row(table, key, row) => found.add_row(table, key, row),
+            Self::First(table, limit, rows) => found.add_first(table, limit, rows),
+            Self::Under(table, prefix, rows) => found.add_under(table, prefix, rows),
+            Self::Event(seq, event) => found.add_event(seq, event),
+        }
+    }
 }
 
 /// What was read, if it is there without waiting, as it is with the embedded store; else it comes as mail.

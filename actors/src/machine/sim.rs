@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use super::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::EntityKey;
@@ -49,7 +49,8 @@ impl<M: Machine> Sim<M> {
         for _ in 0..8 {
             match M::decide(self.state.as_ref(), command, &moment, &found) {
                 Ok(decision) => return decision,
-                Err(Missing(needs)) => {
+                Err(Undecided::Corrupt(error)) => panic!("{error}"),
+                Err(Undecided::Missing(needs)) => {
                     assert!(needs.iter().any(|need| !found.has(need)), "it asks for what it has: {needs:?}");
                     needs.into_iter().for_each(|need| self.read(need, &mut found));
                 }
@@ -136,7 +137,7 @@ impl<M: Machine> Sim<M> {
     /// Decides and takes; the reply.
     pub(crate) fn run(&mut self, command: &M::Command) -> Result<M::Reply, M::Rejection> {
         match self.decide(command) {
-            Decision::Answer(reply) => Ok(reply),
+            Decision::Answer(reply) | Decision::Elsewhere(reply) => Ok(reply),
             Decision::Reject(rejection) => Err(rejection),
             Decision::Change(change) => Ok(self.take(change)),
         }

@@ -9,8 +9,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -27,6 +25,7 @@ use crate::limits;
 use crate::machine::Record;
 use crate::message::Message;
 use crate::node::Node;
+use crate::single_flight::SingleFlight;
 use crate::store::{Order, StoreError};
 
 /// Messages that are looked at together.
@@ -43,8 +42,7 @@ const KNOWN_SHOWN: usize = 50;
 /// The conversations that memories are being drawn from in this process.
 #[derive(Debug)]
 pub struct Drawing {
-    /// Each with whether there may be more than its task has seen.
-    alive: DashMap<EntityKey, bool>,
+    flights: Arc<SingleFlight>,
     places: Arc<Semaphore>,
     /// Held while vectors are made.
     pub(super) learning: Arc<Semaphore>,
@@ -53,7 +51,7 @@ pub struct Drawing {
 impl Default for Drawing {
     fn default() -> Self {
         let (places, learning) = (Semaphore::new(limits::DRAWING), Semaphore::new(1));
-        Self { alive: DashMap::new(), places: Arc::new(places), learning: Arc::new(learning) }
+        Self { flights: Arc::default(), places: Arc::new(places), learning: Arc::new(learning) }
     }
 }
 
@@ -70,45 +68,15 @@ enum Stopped {
     Model(String),
 }
 
-/// Takes a conversation off the list when its task ends, however it ends.
-struct Alive<'a>(&'a Drawing, EntityKey);
-
-impl Alive<'_> {
-    /// Whether there may be more since the last look; if not, the task may end.
-    fn asked_again(&self) -> bool {
-        if self.0.alive.remove_if(&self.1, |_, again| !*again).is_some() {
-            return false;
-        }
-        self.0.alive.insert(self.1, false);
-        true
-    }
-}
-
-impl Drop for Alive<'_> {
-    fn drop(&mut self) {
-        self.0.alive.remove(&self.1);
-    }
-}
-
 impl Drawing {
     /// Draws what is to be drawn from a conversation; whoever is at it looks once more. Past the bound nothing is begun:
     /// the alarm comes back to it.
     pub(crate) fn start(&self, node: &Arc<Node>, entity: EntityKey) {
-        match self.alive.entry(entity) {
-            Entry::Occupied(mut again) => {
-                *again.get_mut() = true;
-                return;
-            }
-            Entry::Vacant(place) => drop(place.insert(false)),
-        }
+        let Some(mut flight) = self.flights.begin(entity) else { return };
         let node = Arc::clone(node);
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.alive.remove(&entity);
-            return;
-        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
         tokio::spawn(async move {
             let _place = place;
-            let alive = Alive(&node.drawing, entity);
             loop {
                 match node.stopping.run_until_cancelled(run(&node, entity)).await {
                     Some(Ok(())) => {}
@@ -118,7 +86,7 @@ impl Drawing {
                     }
                     None => return,
                 }
-                if !alive.asked_again() {
+                if !flight.again() {
                     return;
                 }
             }

@@ -10,7 +10,7 @@ use crate::codec;
 use crate::conversation::number_key;
 use crate::id::{ContactId, MemoryId, MessageId};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::store::RowWrite;
 
 /// Memories that are forgotten in one commit: three small rows each.
@@ -102,12 +102,12 @@ fn admit(state: Option<&State>, subject: &Subject) -> Result<(), Rejection> {
     }
 }
 
-fn stored(number: u64, found: &Found) -> Result<Option<Memory>, Missing> {
-    Ok(found.row(MEMORIES, number_key(number))?.and_then(|bytes| codec::decode(bytes).ok()))
+fn stored(number: u64, found: &Found) -> Result<Option<Memory>, Undecided> {
+    found.stored(MEMORIES, number_key(number))
 }
 
 /// The number of the memory about the same.
-fn about(slot: [u8; 16], found: &Found) -> Result<Option<u64>, Missing> {
+fn about(slot: [u8; 16], found: &Found) -> Result<Option<u64>, Undecided> {
     let row = found.row(SLOTS, slot_row(slot))?;
     Ok(row.and_then(|bytes| bytes.as_ref().try_into().ok()).map(u64::from_be_bytes))
 }
@@ -145,7 +145,7 @@ fn is_maker(memory: &Memory, source: Option<MessageId>, outcomes: &[Outcome]) ->
 
 /// What an edit is about, if there is something, and its slot. Rows do not show yet what earlier edits of the same command
 /// have made of it.
-fn known(edit: &Edit, outcomes: &[Outcome], found: &Found) -> Result<(Option<Memory>, [u8; 16]), Missing> {
+fn known(edit: &Edit, outcomes: &[Outcome], found: &Found) -> Result<(Option<Memory>, [u8; 16]), Undecided> {
     let slot = match edit {
         Edit::Keep(fact) => slot_key(&fact.slot),
         Edit::Change(number, _) | Edit::Drop(number) => {
@@ -167,7 +167,7 @@ pub(super) fn remember(
     (subject, edits, source): (&Subject, &[Edit], Option<MessageId>),
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Memories>, Missing> {
+) -> Result<Decision<Memories>, Undecided> {
     if let Err(rejection) = admit(state, subject) {
         return Ok(Decision::Reject(rejection));
     }
@@ -224,29 +224,27 @@ pub(super) fn remember(
     }
     make_room(count, &outcomes, found, &mut change)?;
     change.reply = Reply::Remembered(outcomes);
-    // Nothing happens, and a key remembers even that.
-    let nothing = change.events.is_empty() && moment.key.is_none();
-    Ok(if nothing { Decision::Answer(change.reply) } else { Decision::Change(change) })
+    Ok(if change.events.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) })
 }
 
 /// The oldest memories make room where there are too many.
-fn make_room(count: u64, outcomes: &[Outcome], found: &Found, change: &mut Change<Memories>) -> Result<(), Missing> {
+fn make_room(count: u64, outcomes: &[Outcome], found: &Found, change: &mut Change<Memories>) -> Result<(), Undecided> {
     let surplus = usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(limits::MEMORIES);
     if surplus == 0 {
         return Ok(());
     }
     let touched: Vec<u64> = outcomes.iter().filter_map(Outcome::memory).map(|memory| memory.id.number).collect();
     let oldest = found.first(MEMORIES, surplus + outcomes.len())?;
-    let memories = oldest.into_iter().filter_map(|(_, bytes)| codec::decode::<Memory>(bytes).ok());
-    let forgotten: Vec<Memory> = memories.filter(|memory| !touched.contains(&memory.id.number)).take(surplus).collect();
-    for memory in forgotten {
-        change.rows.extend(removed(&memory));
+    let memories =
+        oldest.into_iter().map(|(_, bytes)| codec::decode::<Memory>(bytes)).collect::<Result<Vec<_>, _>>()?;
+    for memory in memories.iter().filter(|memory| !touched.contains(&memory.id.number)).take(surplus) {
+        change.rows.extend(removed(memory));
         change.events.push(Event::Forgotten { number: memory.id.number });
     }
     Ok(())
 }
 
-pub(super) fn forget(id: MemoryId, found: &Found) -> Result<Decision<Memories>, Missing> {
+pub(super) fn forget(id: MemoryId, found: &Found) -> Result<Decision<Memories>, Undecided> {
     let Some(memory) = stored(id.number, found)?.filter(|memory| memory.id == id) else {
         return Ok(Decision::Reject(Rejection::NotFound));
     };
@@ -260,7 +258,7 @@ pub(super) fn forget_all(
     subject: &Subject,
     for_good: bool,
     found: &Found,
-) -> Result<Decision<Memories>, Missing> {
+) -> Result<Decision<Memories>, Undecided> {
     // Somebody who is no more has the place yet: they go first.
     let former = state.filter(|state| admit(Some(state), subject) == Err(Rejection::Busy));
     let mine = state.filter(|state| state.subject == *subject);
@@ -288,7 +286,7 @@ pub(super) fn forget_all(
     Ok(Decision::Change(Change { rows, ..Change::new(vec![event], reply) }))
 }
 
-pub(super) fn learn(learned: &[(MemoryId, Vector)], found: &Found) -> Result<Decision<Memories>, Missing> {
+pub(super) fn learn(learned: &[(MemoryId, Vector)], found: &Found) -> Result<Decision<Memories>, Undecided> {
     let mut rows = Vec::new();
     for (id, vector) in learned {
         if stored(id.number, found)?.is_some_and(|memory| memory.id == *id && memory.at() == vector.of) {

@@ -49,7 +49,7 @@ pub struct Remembered {
 ///
 /// # Errors
 ///
-/// What the store says. A turn goes on without.
+/// `StoreError` where the store cannot be read, or holds what cannot be. A turn goes on without.
 pub async fn recall(
     node: &Arc<Node>,
     conversation: EntityKey,
@@ -88,7 +88,7 @@ pub fn subject_of(state: &conversation::State) -> Option<Subject> {
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn search(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -105,7 +105,7 @@ pub async fn search(
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn all(node: &Node, entity: EntityKey, subject: &Subject) -> Result<Vec<Memory>, StoreError> {
     let state = node.state::<Memories>(entity).await?;
     if !state.is_some_and(|state: State| state.subject == *subject && !state.erased) {

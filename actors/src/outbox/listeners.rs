@@ -67,7 +67,7 @@ impl EndpointCache {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub(crate) async fn get(&self, store: &dyn Store, workspace: Address, moves: u64) -> Result<Endpoints, StoreError> {
         if let Some(known) = self.peek(workspace, moves) {
             return Ok(known);

@@ -103,7 +103,7 @@ pub struct Pending {
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<Option<Standing>, StoreError> {
     let row = node.store.row(entity, DELIVERIES, key.row()).await?;
     let delivery: Option<Delivery> = row.map(|bytes| codec::decode(&bytes)).transpose()?;
@@ -115,7 +115,7 @@ pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<O
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn pending(
     node: &Node,
     of: PendingKey,
@@ -134,7 +134,7 @@ pub async fn pending(
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Option<Standing>, StoreError> {
     let Some((at, entity, key)) = parse_ended_key(workspace, &id.0) else { return Ok(None) };
     let standing = match ended(node, entity, key).await? {
@@ -153,7 +153,7 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn retried(
     node: &Node,
     entity: EntityKey,

@@ -2,7 +2,7 @@
 
 use super::lane::Receiver;
 use super::state::{self, DELIVERIES, DeliveryKey, Log, Outbox, Settlement, Written};
-use crate::machine::{Found, Missing, Moment, Need};
+use crate::machine::{Found, Moment, Need, Undecided};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -38,14 +38,14 @@ impl Sending {
     ///
     /// # Errors
     ///
-    /// [`Missing`] rows.
+    /// [`Undecided`] rows.
     pub(crate) fn written(
         &self,
         log: &Log,
         outbox: Option<&Outbox>,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Written, Missing> {
+    ) -> Result<Written, Undecided> {
         match self {
             Self::Settle(settlement) => state::settle(log, outbox, settlement, moment.now, found),
             Self::Again { key, receiver } => {

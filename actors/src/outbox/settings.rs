@@ -38,7 +38,7 @@ impl Settings {
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(super) async fn read(node: &Node, entity: EntityKey, place: &Place) -> Result<Settings, StoreError> {
     let (store, workspace) = (node.store.as_ref(), entity.workspace);
     let registry = EntityKey::workspace(workspace);

@@ -11,7 +11,7 @@ use super::lane::{Delivery, End, Lane, Receiver, TAG_BYTES, Waiting};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey, Kind};
-use crate::machine::{Found, Missing, Need};
+use crate::machine::{Found, Need, Undecided};
 use crate::store::{KeyHash, RowWrite, Table, View, ViewWrite};
 
 /// Lanes that wait, by [`Lane::key`].
@@ -269,14 +269,14 @@ impl Settlement {
 ///
 /// # Errors
 ///
-/// [`Missing`] rows.
+/// [`Undecided`] rows.
 pub fn settle(
     log: &Log,
     outbox: Option<&Outbox>,
     settlement: &Settlement,
     now: Millis,
     found: &Found,
-) -> Result<Written, Missing> {
+) -> Result<Written, Undecided> {
     let entity = log.entity;
     let mut change = Change::of(entity, outbox, found);
     for moved in &settlement.lanes {
@@ -302,7 +302,7 @@ pub fn settle(
 ///
 /// # Errors
 ///
-/// [`Missing`] rows.
+/// [`Undecided`] rows.
 pub fn again(
     entity: EntityKey,
     outbox: Option<&Outbox>,
@@ -310,9 +310,9 @@ pub fn again(
     asked_with: Option<KeyHash>,
     now: Millis,
     found: &Found,
-) -> Result<Option<Written>, Missing> {
+) -> Result<Option<Written>, Undecided> {
     let mut change = Change::of(entity, outbox, found);
-    let ended = found.row(DELIVERIES, key.row())?.and_then(|bytes| codec::decode::<Delivery>(bytes).ok());
+    let ended = found.stored::<Delivery>(DELIVERIES, key.row())?;
     let (lane, after) = if let Some(ended) = ended {
         change.forget(key, &ended);
         let lane = Lane { receiver: ended.receiver, again: Some(key.seq) };
@@ -348,12 +348,11 @@ impl<'a> Change<'a> {
         Self { entity, found, written: Written::default(), lanes, gone: Vec::new(), earliest: None }
     }
 
-    fn lane(&self, lane: Lane) -> Result<Option<Waiting>, Missing> {
-        // A lane that does not decode would be refused by the store's checksum first.
-        Ok(self.found.row(LANES, lane.key())?.and_then(|bytes| codec::decode(bytes).ok()))
+    fn lane(&self, lane: Lane) -> Result<Option<Waiting>, Undecided> {
+        self.found.stored(LANES, lane.key())
     }
 
-    fn move_lane(&mut self, moved: &LaneChange, now: Millis) -> Result<(), Missing> {
+    fn move_lane(&mut self, moved: &LaneChange, now: Millis) -> Result<(), Undecided> {
         let stored = self.lane(moved.lane)?;
         let grew = |stored: &Waiting| moved.before.as_ref().is_some_and(|before| before.has_grown_to(stored));
         let after = match (&stored, &moved.after) {
@@ -422,7 +421,7 @@ impl<'a> Change<'a> {
     }
 
     /// Takes away the oldest deliveries past their time, so that a log which keeps sending keeps a bounded history.
-    fn trim(&mut self, now: Millis) -> Result<(), Missing> {
+    fn trim(&mut self, now: Millis) -> Result<(), Undecided> {
         let old = Millis(now.0.saturating_sub(KEPT_MILLIS));
         let mut past = Vec::new();
         for (key, value) in self.found.first(DELIVERIES, TRIMMED_AT_ONCE)? {
@@ -441,7 +440,7 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    fn done(mut self, before: Option<&Outbox>, from: Option<u64>, now: Millis) -> Result<Written, Missing> {
+    fn done(mut self, before: Option<&Outbox>, from: Option<u64>, now: Millis) -> Result<Written, Undecided> {
         let mut look_at = from.map(|_| now.plus(LOOK_AFTER_MILLIS));
         if self.lanes > 0 {
             // Of those that were there before, the first that stays.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::gate::{Admitted, GateKey, Health};
+use super::gate::{Admitted, GateKey, Health, Pass};
 use super::lane::{Attempt, Lane, Receiver};
 use super::port::{Parcel, Place, Receipt, Sends};
 use super::receivers::{Hooks, Subject, Unsendable, destination, off, receivers};
@@ -82,7 +83,7 @@ pub(super) enum Verdict {
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head, asked_for: bool) -> Result<Step, StoreError> {
     let settings = settings::read(&from.node, from.entity, &from.place).await?;
     match head {
@@ -95,7 +96,7 @@ pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head, asked_for
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(super) async fn hooks_of<M: Sends>(
     node: &Node,
     entity: EntityKey,
@@ -133,6 +134,7 @@ async fn search<M: Sends>(
     Ok(Step::Found { seqs, upto: records.last().map_or(last, |record| record.seq) })
 }
 
+/// Sends one event to one receiver, unless the receiver is spared just now or there is nowhere to send it.
 async fn send<M: Sends>(
     from: &From,
     lane: Lane,
@@ -141,53 +143,86 @@ async fn send<M: Sends>(
     asked_for: bool,
 ) -> Result<Step, StoreError> {
     let node = &from.node;
-    let mut hooks = match lane.receiver {
+    let hooks = match lane.receiver {
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, from.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let pass = if off(lane.receiver, &settings.configured()).is_some() {
-        None
-    } else {
-        let gate = node.outbox.gates.of(gate_key(from, lane.receiver, hooks.as_deref()));
-        match gate.enter(node.clock.now(), asked_for).await {
-            Admitted::Later(at) => return Ok(Step::Later(at)),
+    let pass = match admit(from, lane.receiver, settings, hooks.as_deref(), asked_for).await {
+        Ok(pass) => pass,
+        Err(at) => return Ok(Step::Later(at)),
+    };
+    let (parcel, subject) = match pack::<M>(from, lane.receiver, hooks, seq).await? {
+        Ok(packed) => packed,
+        Err(not_sent) => return Ok(not_sent),
+    };
+    let url = parcel.url.clone();
+    let (attempt, verdict) = attempt(node, parcel).await;
+    tell(from, lane.receiver, verdict, pass).await;
+    Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }))
+}
+
+/// Waits for a place among what is sent, at the receiver and on this node. `None`: there is nowhere to send it, which is
+/// found out without one. `Err`: not before this time.
+async fn admit(
+    from: &From,
+    receiver: Receiver,
+    settings: &Settings,
+    hooks: Option<&Hooks>,
+    asked_for: bool,
+) -> Result<Option<(Pass, Option<OwnedSemaphorePermit>)>, Millis> {
+    let node = &from.node;
+    let mut pass = None;
+    if off(receiver, &settings.configured()).is_none() {
+        let gate = node.outbox.gates.of(gate_key(from, receiver, hooks));
+        pass = match gate.enter(node.clock.now(), asked_for).await {
+            Admitted::Later(at) => return Err(at),
             // The semaphore is never closed.
             Admitted::Now(pass) => Some((pass, Arc::clone(&node.outbox.places).acquire_owned().await.ok())),
-        }
-    };
-    if node.outbox.is_stopping() {
-        // It waited for its turn, and now nothing is begun any more.
-        return Ok(Step::Later(node.clock.now()));
+        };
     }
-    // Only what is about to be sent is held in memory.
+    // While it waited the node may have begun to stop; then nothing is begun any more.
+    if node.outbox.is_stopping() { Err(node.clock.now()) } else { Ok(pass) }
+}
+
+/// Reads the event and says where it goes now: who waited for a place has waited for changes of the settings too. Only
+/// what is about to be sent is held in memory. `Err`: it goes nowhere.
+async fn pack<M: Sends>(
+    from: &From,
+    receiver: Receiver,
+    mut hooks: Option<Arc<Hooks>>,
+    seq: u64,
+) -> Result<Result<(Parcel, Subject), Step>, StoreError> {
+    let node = &from.node;
     let Some((record, subject)) = event::<M>(from, seq).await? else {
         return Err(StoreError::Corrupt("an event of the log is not there".to_owned()));
     };
     if let (None, true, Some(message)) = (&hooks, subject.is_outcome, subject.message) {
         hooks = hooks_of::<M>(node, from.entity, message).await?;
     }
-    // As it is now: who waited for a place has waited for changes too.
     let settings = settings::read(node, from.entity, &from.place).await?;
-    let now = node.clock.now();
-    let to = match destination(lane.receiver, &subject, &settings.configured(), hooks.as_deref(), now) {
+    let to = match destination(receiver, &subject, &settings.configured(), hooks.as_deref(), node.clock.now()) {
         Ok(destination) => destination,
-        Err(why) => return Ok(Step::NotSent(why, Some((subject.at, subject.event)))),
+        Err(why) => return Ok(Err(Step::NotSent(why, Some((subject.at, subject.event))))),
     };
-    let (id, trace) = (EventId::new(record.at, from.entity.id, record.seq), record.trace);
-    let event = M::happened(node, from.entity, record).await?;
     let parcel = Parcel {
         workspace: Arc::clone(&from.workspace),
         entity: from.entity,
         place: Arc::clone(&from.place),
-        id,
-        trace,
-        event,
-        url: to.url.clone(),
+        id: EventId::new(record.at, from.entity.id, record.seq),
+        trace: record.trace,
+        event: M::happened(node, from.entity, record).await?,
+        url: to.url,
         method: to.method,
         headers: to.headers,
         secrets: to.secrets,
         format: to.format,
     };
+    Ok(Ok((parcel, subject)))
+}
+
+/// One attempt, and what it means for the delivery.
+async fn attempt(node: &Node, parcel: Parcel) -> (Attempt, Verdict) {
+    let at = node.clock.now();
     let began = Instant::now();
     let receipt = timeout(ATTEMPT, node.ports.deliverer.deliver(parcel)).await.unwrap_or_else(|_| {
         let error = Some("timeout".to_owned());
@@ -201,9 +236,16 @@ async fn send<M: Sends>(
         Verdict::Gone => AttemptEnd::Gone,
     };
     node.metrics.webhook_attempts.of(end).observe(duration);
+    let attempt = Attempt { at, status: receipt.status, error: None, duration_millis: duration.as_millis() as u64 };
+    (attempt.with_error(receipt.error.as_deref()), verdict)
+}
+
+/// Tells the gate how the receiver does, and everybody who waits for an endpoint that is back.
+async fn tell(from: &From, receiver: Receiver, verdict: Verdict, pass: Option<(Pass, Option<OwnedSemaphorePermit>)>) {
+    let node = &from.node;
     let health = if let Verdict::Refused { .. } = verdict { Health::Down } else { Health::Well };
     let back = pass.is_some_and(|(pass, _)| pass.end(health, node.clock.now()));
-    if let Receiver::Endpoint(id) = lane.receiver {
+    if let Receiver::Endpoint(id) = receiver {
         if verdict == Verdict::Gone {
             stir::disable(node, from.entity.workspace, id).await;
         }
@@ -211,10 +253,6 @@ async fn send<M: Sends>(
             stir::stir(node, from.entity.workspace, id);
         }
     }
-    let attempt =
-        Attempt { at: now, status: receipt.status, error: None, duration_millis: duration.as_millis() as u64 };
-    let attempt = attempt.with_error(receipt.error.as_deref());
-    Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url: to.url, attempt, verdict }))
 }
 
 async fn event<M: Sends>(from: &From, seq: u64) -> Result<Option<(Arc<Record<M::Event>>, Subject)>, StoreError> {

@@ -167,7 +167,7 @@ impl Attempt<'_> {
         };
         timeout(allowed, call).await.unwrap_or_else(|_| {
             let detail = format!("the agent did not answer within {} s", agent.timeout_seconds);
-            Err(Failure { code: "agent_timeout".to_owned(), detail })
+            Err(Failure { code: "timeout".to_owned(), detail })
         })
     }
 

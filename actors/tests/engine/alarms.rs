@@ -21,7 +21,7 @@ use crate::support::*;
 /// How late an alarm may be while its node runs.
 const LATE_MILLIS: u64 = 50;
 
-fn ask(e: EntityKey, expires_at: Millis) -> Command {
+pub(crate) fn ask(e: EntityKey, expires_at: Millis) -> Command {
     let review = Review {
         kind: "approval".to_owned(),
         payload: None,
@@ -41,7 +41,7 @@ fn start<S: Store>(store: &Arc<S>, clock: &Arc<TokioClock>) -> Arc<Node> {
 }
 
 /// When the reviews of a conversation expired.
-async fn expired(node: &Node, e: EntityKey) -> Vec<Millis> {
+pub(crate) async fn expired(node: &Node, e: EntityKey) -> Vec<Millis> {
     let log = log(node, e).await.into_iter();
     log.filter(|record| matches!(record.event, Event::ReviewExpired(_))).map(|record| record.at).collect()
 }

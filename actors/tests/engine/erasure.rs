@@ -79,7 +79,7 @@ async fn an_erasure_is_finished_by_whoever_comes_after_faults_and_crashes() {
         store.set_rates(Rates { refused: 100, unanswered: 100, late: 50, competed: 50, unread: 3 });
         erase(&node, id).await;
         // Whoever was asked goes on for a while, and is gone.
-        let _ = tokio::time::timeout(Duration::from_millis(seed), erasure::run(&node, ana())).await;
+        let _ = tokio::time::timeout(Duration::from_millis(seed), erasure::run(Arc::clone(&node), ana())).await;
         node = start();
         for _ in 0..200 {
             tokio::time::sleep(Duration::from_secs(10)).await;

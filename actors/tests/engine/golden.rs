@@ -261,8 +261,10 @@ fn golden_records_of_attachments() {
         check_at: Some(AT),
         erased: true,
         completed: Some(3),
+        held_until: None,
     };
     golden.value("attachment-state", &state);
+    golden.value("attachment-state-held", &attachment::State { held_until: Some(AT), ..state });
     golden.value("attachment-claim", &conversation::attach::Claim { number: 3, message: Some(message(2)) });
     golden.value("attachment-claim-disclaimed", &conversation::attach::Claim { number: 3, message: None });
     golden.done();

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use actors::conversation::{Command, Conversation, State, Update};
+use actors::conversation::amend::Amendment;
+use actors::conversation::{Command, Conversation, OVERLAYS, State, Update, number_key};
 use actors::directory::{Circumstances, Directory, Refusal};
 use actors::machine::Machine;
 use actors::node::Node;
+use actors::store::conformance::{commit, on};
 use actors::store::memory::MemoryStore;
-use actors::store::{Fresh, Store};
+use actors::store::{Commit, Fresh, RowWrite, Store};
 
 use crate::support::*;
 
@@ -170,4 +172,28 @@ async fn refuse_a_long_queue() {
     for refused in refused {
         assert!(matches!(refused.await.unwrap(), Err(Refusal::Rejected(_))));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_and_makes_no_sense_refuses_who_needs_it_and_nobody_else() {
+    let store = Arc::new(MemoryStore::default());
+    let e = entity(1);
+    let node = node_over(&store);
+    let said = messages(node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap());
+    let message = said[0].id;
+    // As if a newer server had written it, or the disk had.
+    let head = store.load(e, Fresh::Settled).await.unwrap().unwrap().head;
+    let garbled = RowWrite { table: OVERLAYS, key: number_key(message.number), value: Some("\u{7f}?".into()) };
+    let damage = Commit { rows: vec![garbled], ..on(e, Some(head), "garbled") };
+    commit(&*store, damage).await.unwrap();
+
+    let node = node_over(&store);
+    let delete = || Command::Amend { message, amendment: Amendment::Delete { seen: None } };
+    for _ in 0..2 {
+        let refused = node.conversation(e, delete(), Circumstances::default()).await;
+        assert!(matches!(refused, Err(Refusal::Unavailable(_))), "{refused:?}");
+    }
+    node.conversation(e, post(e, "and on"), Circumstances::default()).await.unwrap();
+    let texts: Vec<_> = log(&node, e).await.iter().filter_map(|record| record.event.name()).collect();
+    assert_eq!(texts, ["conversation.created", "message.created", "message.created"]);
 }

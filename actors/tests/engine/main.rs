@@ -7,6 +7,7 @@ mod claims;
 mod drain;
 mod erasure;
 mod faults;
+mod forks;
 mod golden;
 mod host;
 mod keys;

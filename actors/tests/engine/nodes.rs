@@ -13,6 +13,7 @@ use actors::store::Table;
 use actors::store::memory::MemoryStore;
 use tokio::time::sleep;
 
+use crate::alarms::{ask, expired};
 use crate::support::*;
 
 const T: Table = Table(99);
@@ -72,6 +73,62 @@ async fn a_turn_that_was_lost_with_another_process_is_started_again_here() {
     other.halt().await;
     sleep(Duration::from_secs(40)).await;
     assert_eq!((status(&here, e).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_announced_on_time_while_a_turn_runs_in_another_process() {
+    let (nodes, _puppets) = two().await;
+    let mut deadlines = Vec::new();
+    for n in 0..16 {
+        let e = entity(n);
+        nodes[0].conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+        // Whoever takes the question knows of the deadline, and the other one does not.
+        let deadline = nodes[0].now().plus(20_000 + 100 * n);
+        let asked = nodes[usize::from(n % 2 == 1)].conversation(e, ask(e, deadline), Circumstances::default());
+        asked.await.unwrap();
+        deadlines.push((e, deadline));
+    }
+    sleep(Duration::from_secs(40)).await;
+    for (n, (e, deadline)) in deadlines.into_iter().enumerate() {
+        assert_eq!(status(&nodes[0], e).await, (TurnStatus::Running, 1), "{n}");
+        let ended = expired(&nodes[1], e).await;
+        assert!(
+            ended.len() == 1 && ended[0] >= deadline && ended[0].since(deadline) <= 50,
+            "{n}: {ended:?}, {deadline}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_that_died_was_to_ring_is_rung_by_the_next_one() {
+    let store = MemoryStore::default().shared();
+    let clock = TokioClock::start();
+    let start = |seed| {
+        let entropy = actors::clock::Entropy::seeded([seed; 32]);
+        let clock: Arc<TokioClock> = Arc::clone(&clock);
+        Node::start(Arc::new(store.clone()), clock, entropy, Arc::new(Strings(Puppet::new(false))))
+    };
+    let dying = start(1);
+    sleep(Duration::from_secs(4)).await;
+    let mut deadlines = Vec::new();
+    for n in 0..80 {
+        let deadline = dying.now().plus(1_000 * n + 500);
+        dying.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+        deadlines.push((entity(n), deadline));
+    }
+    sleep(Duration::from_secs(10)).await;
+    dying.halt().await;
+    sleep(Duration::from_secs(20)).await;
+    let next = start(2);
+    let ready = next.now();
+    sleep(Duration::from_secs(60)).await;
+    for (e, deadline) in deadlines {
+        let ended = expired(&next, e).await;
+        assert_eq!(ended.len(), 1, "{e:?}");
+        let late = ended[0].since(deadline.max(ready));
+        // Also while the last word of the one that died may be that of one that lives.
+        assert!(ended[0] >= deadline && (ended[0] < ready || late <= 50), "{e:?}: {late} ms late");
+    }
 }
 
 #[tokio::test(start_paused = true)]

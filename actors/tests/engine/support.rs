@@ -11,7 +11,7 @@ use actors::conversation::{
 };
 use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey};
-use actors::machine::{Change, Decision, Found, Machine, Missing, Moment, Need, Record};
+use actors::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use actors::message::{Content, Message, NewMessage, Sender, SenderKind};
 use actors::node::Node;
 use actors::registry::{self, RowChange};
@@ -368,7 +368,12 @@ impl Machine for Bomb {
         Vec::new()
     }
 
-    fn decide(state: Option<&Count>, command: &Option<u64>, _: &Moment, _: &Found) -> Result<Decision<Self>, Missing> {
+    fn decide(
+        state: Option<&Count>,
+        command: &Option<u64>,
+        _: &Moment,
+        _: &Found,
+    ) -> Result<Decision<Self>, Undecided> {
         let add = command.expect("told to panic");
         let count = state.map_or(0, |count| count.0) + add;
         Ok(Decision::Change(Change::new(vec![Count(count)], count)))

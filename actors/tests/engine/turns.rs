@@ -86,7 +86,7 @@ async fn an_agent_that_does_not_answer_in_time_fails_its_turn() {
     node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
     sleep(Duration::from_secs(121)).await;
     let turn = node.turn(e, 1).await.unwrap().unwrap();
-    assert_eq!((turn.status, turn.failure.unwrap().code), (TurnStatus::Failed, "agent_timeout".to_owned()));
+    assert_eq!((turn.status, turn.failure.unwrap().code), (TurnStatus::Failed, "timeout".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,6 +175,31 @@ async fn i7_only_so_many_models_are_called_at_once_and_the_others_wait() {
 async fn i7_a_slow_agent_takes_no_more_places_than_its_own() {
     assert_eq!(crowd(1, limits::AGENT_TURNS as u64 * 3, None).await, limits::AGENT_TURNS);
     assert_eq!(crowd(1, 6, Some(2)).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_models_that_do_not_answer_hold_nothing_that_other_messages_need() {
+    let puppet = Puppet::new(false);
+    let node = with_puppet(&puppet).await;
+    // Four times as many as run at once: some are at their model, the others wait for a place.
+    let turns = limits::RUNNING_TURNS as u64 * 4;
+    for e in (0..turns).map(entity) {
+        node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    }
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!((node.running_turns() as u64, puppet.asked()), (turns, limits::AGENT_TURNS));
+    let waiting = |node: &Node| (node.admission().in_flight(), node.admission().bytes_in_flight());
+    assert_eq!(waiting(&node), (0, 0));
+    let rung = node.metrics().alarm_lateness.snapshot().count();
+    let begun = tokio::time::Instant::now();
+    for e in (0..turns * 2).map(entity) {
+        node.conversation(e, post(e, "plain"), Circumstances::default()).await.unwrap();
+    }
+    assert_eq!((begun.elapsed(), waiting(&node)), (Duration::ZERO, (0, 0)), "nobody was waited for");
+    // Nor is anything done about turns that are alive.
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(node.metrics().alarm_lateness.snapshot().count(), rung);
+    assert_eq!(node.running_turns() as u64, turns);
 }
 
 #[tokio::test(start_paused = true)]

@@ -256,7 +256,7 @@ impl CqlStore {
     async fn follow_up(&self, commit: &Commit, before: Option<&Standing>, plan: &Plan) {
         let mut standing = plan.standing;
         if standing.listed {
-            let follows = self.follow(commit.entity, standing.stamp, &commit.views, &commit.redactions);
+            let follows = self.follow(commit.entity, (commit.id, standing.stamp), &commit.views, &commit.redactions);
             let within = if commit.redactions.is_empty() { LISTS_WITHIN } else { REDACTED_WITHIN };
             match timeout_at(Instant::now() + within, follows).await {
                 Ok(Ok(())) => standing.projected = true,

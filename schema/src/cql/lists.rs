@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
-use actors::store::{KeyRange, Order, Redaction, Row, StoreError, View, ViewWrite};
+use actors::store::{CommitId, KeyRange, Order, Redaction, Row, StoreError, View, ViewWrite};
 use bytes::Bytes;
 use dashmap::DashSet;
 
@@ -35,15 +35,15 @@ type Part = (Address, u8, i32);
 pub(super) struct Parts(DashSet<Part>);
 
 impl CqlStore {
-    /// Does what follows from a commit.
+    /// Does what follows from the commit `by`.
     pub(super) async fn follow(
         &self,
         entity: EntityKey,
-        stamp: i64,
+        (by, stamp): (CommitId, i64),
         views: &[ViewWrite],
         redactions: &[Redaction],
     ) -> Result<(), StoreError> {
-        let (listed, redacted) = tokio::join!(self.project(entity, stamp, views), self.redact(entity, redactions));
+        let (listed, redacted) = tokio::join!(self.project(entity, stamp, views), self.redact(entity, by, redactions));
         listed.and(redacted)
     }
 
@@ -100,7 +100,7 @@ impl CqlStore {
             return Err(StoreError::Corrupt("a commit that changes lists has none".to_owned()));
         };
         let follows = decode_follows(&lists)?;
-        self.follow(entity, stamp, &follows.views, &follows.redactions).await?;
+        self.follow(entity, (standing.id, stamp), &follows.views, &follows.redactions).await?;
         let at = Millis(unsigned(at)).plus(LISTS_AFTER_MILLIS);
         // The slot is that of its time unless it was written very late; such a row is found by the scan.
         self.forget_due(entity, DueKind::Lists, DueRow { at, slot: slot(at), id: standing.id }).await

@@ -4,6 +4,10 @@
 //! one. It is a conditional write of its own, behind that batch as list entries are (see `lists`): what is asked for by a
 //! commit that is refused must stay. The condition is the row's revision, so that of two that take out different words
 //! neither brings back the other's. Done again it changes nothing.
+//!
+//! A process may be so late that others have gone on meanwhile and taken out more. Nobody goes on from a commit before this
+//! is done for it (see `commit`), so whoever finds, once the row is read, that the entity has moved on has nothing left to
+//! do; and where it moves on after that, whatever is taken out then changes the row's revision.
 
 use std::collections::BTreeMap;
 
@@ -22,21 +26,28 @@ use super::plan::{CHUNK_BYTES, INLINE_BYTES};
 const ATTEMPTS: usize = 8;
 
 impl CqlStore {
-    /// Replaces the payloads of events, wherever they stand.
-    pub(super) async fn redact(&self, entity: EntityKey, redactions: &[Redaction]) -> Result<(), StoreError> {
+    /// Replaces the payloads of events, wherever they stand, as the commit `by` asks for it.
+    pub(super) async fn redact(
+        &self,
+        entity: EntityKey,
+        by: CommitId,
+        redactions: &[Redaction],
+    ) -> Result<(), StoreError> {
         // Of several of one event the last one counts.
         let mut left: BTreeMap<u64, &Bytes> = redactions.iter().map(|one| (one.seq, &one.payload)).collect();
         while let Some((&seq, _)) = left.first_key_value() {
-            let Some(last) = self.redact_one(entity, seq, &left).await? else { return Ok(()) };
+            let Some(last) = self.redact_one(entity, by, seq, &left).await? else { return Ok(()) };
             left = left.split_off(&last.max(seq).saturating_add(1));
         }
         Ok(())
     }
 
-    /// Replaces payloads in the commit that holds the event `seq`; its last event. `None`: there is no such commit.
+    /// Replaces payloads in the commit that holds the event `seq`; its last event. `None`: there is no such commit, or
+    /// others have done it all.
     async fn redact_one(
         &self,
         entity: EntityKey,
+        by: CommitId,
         seq: u64,
         payloads: &BTreeMap<u64, &Bytes>,
     ) -> Result<Option<u64>, StoreError> {
@@ -45,6 +56,13 @@ impl CqlStore {
         for _ in 0..ATTEMPTS {
             let found = self.commits(entity, bucket, Stretch::from_event(seq), 1, Fresh::Acknowledged).await?;
             let Some(commit) = found.into_iter().next() else { return Ok(None) };
+            // Behind the row: what is found of the entity here holds for what was read there.
+            let newest = self.newest_head(entity, Fresh::Acknowledged).await?;
+            if newest.is_none_or(|newest| newest.standing.id != by) {
+                // An attempt of this one's that came to nothing may have left its chunks.
+                self.forget_chunks(entity, &commit, commit.revision).await?;
+                return Ok(None);
+            }
             match self.replace(entity, bucket, &commit, payloads).await {
                 Ok(true) => return Ok(Some(commit.head.seq)),
                 Ok(false) => {}
@@ -109,6 +127,20 @@ impl CqlStore {
             self.db().write(&self.db().statements.delete_chunks, (&name[..], &id.0[..])).await?;
         }
         Ok(())
+    }
+
+    /// Takes out of the log what the commit `by` asked for, as a process does that was held up for however long.
+    ///
+    /// # Errors
+    /// What the server says.
+    #[cfg(any(test, feature = "test-support"))]
+    pub async fn redact_late(
+        &self,
+        entity: EntityKey,
+        by: CommitId,
+        redactions: &[Redaction],
+    ) -> Result<(), StoreError> {
+        self.redact(entity, by, redactions).await
     }
 
     /// Writes large records where a commit's row refers to them.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use actors::store::{Commit, CommitWatch, Done, Due, Outcome, StoreError};
 use bytes::Bytes;
-use fjall::{OwnedWriteBatch, PersistMode};
+use fjall::{OwnedWriteBatch, PersistMode, Slice};
 use tokio::sync::oneshot;
 
 use super::Shared;
@@ -77,7 +77,8 @@ enum Space {
 
 struct Write {
     space: Space,
-    key: Vec<u8>,
+    /// As the engine keeps it, so that it is copied once.
+    key: Slice,
     /// Without its checksum; `None` deletes.
     value: Option<Vec<u8>>,
 }
@@ -173,7 +174,7 @@ impl Writer {
             let Some(row) = self.engine.log_row_of(commit.entity, seq)? else { break };
             let key = layout::log_key(commit.entity, row.head);
             let value = row.redacted(&key, |seq| seqs.get(&seq).copied().cloned());
-            rewritten.push(Write { space: Space::Log, key: key.to_vec(), value: Some(value) });
+            rewritten.push(Write { space: Space::Log, key: key.into(), value: Some(value) });
             seqs = seqs.split_off(&row.head.seq.max(seq).saturating_add(1));
         }
         self.writes.append(&mut rewritten);
@@ -199,19 +200,19 @@ impl Writer {
         self.heads.put(commit.entity, Standing { head, id, hash, alarm, state_commit });
 
         for (name, row) in &commit.keys {
-            let key = layout::idempotency_key(commit.entity, *name).to_vec();
+            let key = layout::idempotency_key(commit.entity, *name).into();
             self.writes.push(Write { space: Space::Keys, key, value: Some(layout::key_row(*row)) });
         }
         if let Some(state) = &commit.state {
             let value = StateRow { head, hash, state }.encode();
             self.writes.push(Write {
                 space: Space::Rows,
-                key: layout::state_key(commit.entity).to_vec(),
+                key: layout::state_key(commit.entity).into(),
                 value: Some(value),
             });
         }
         for write in &commit.rows {
-            let key = layout::row_key(commit.entity, write.table, &write.key);
+            let key = layout::row_key(commit.entity, write.table, &write.key).into();
             self.writes.push(Write {
                 space: Space::Rows,
                 key,
@@ -219,7 +220,7 @@ impl Writer {
             });
         }
         for write in &commit.views {
-            let key = layout::view_key(commit.entity.workspace, write.view, &write.key);
+            let key = layout::view_key(commit.entity.workspace, write.view, &write.key).into();
             self.writes.push(Write {
                 space: Space::Index,
                 key,
@@ -227,7 +228,7 @@ impl Writer {
             });
         }
         if alarm != alarm_before {
-            let due = |at| layout::due_key(Due { at, entity: commit.entity }).to_vec();
+            let due = |at| Slice::from(layout::due_key(Due { at, entity: commit.entity }));
             self.writes.extend(alarm_before.map(|at| Write { space: Space::Index, key: due(at), value: None }));
             self.writes.extend(alarm.map(|at| Write { space: Space::Index, key: due(at), value: Some(Vec::new()) }));
         }

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::arrival::{Arrival, Arrived, Named, arrived_before, begin};
 use super::{MAX_BYTES, disposition, sniff};
@@ -39,6 +39,9 @@ mod source;
 const ARRIVES_WITHIN: Duration = Duration::from_secs(150);
 /// How long nothing of it may come: an upload that stalls keeps a place that others want.
 const SILENT_FOR: Duration = Duration::from_secs(15);
+/// Bytes that must come for each second that is waited for them beyond that, so that one that trickles keeps its place no
+/// longer than one that stalls. A slow mobile network is faster.
+const PER_SECOND: u64 = 16 * 1024;
 
 /// Where a file goes, found out before its bytes are read.
 enum Place {
@@ -99,12 +102,34 @@ fn late(detail: String) -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
 }
 
-/// The next bytes of a file, if they come in time.
-async fn next(part: &mut Part) -> Result<Option<Bytes>, Problem> {
-    match timeout(SILENT_FOR, part.chunk()).await {
-        Ok(next) => next,
-        Err(_) => Err(late(format!("nothing of the file came for {} s", SILENT_FOR.as_secs()))),
+/// How an upload comes along.
+#[derive(Default)]
+struct Pace {
+    /// How long its bytes have been waited for; what it takes to keep them is not the client's fault.
+    waited: Duration,
+}
+
+impl Pace {
+    /// The next bytes of a file of which `received` have come, if they come in time.
+    async fn next(&mut self, part: &mut Part, received: u64) -> Result<Option<Bytes>, Problem> {
+        let earned = SILENT_FOR + Duration::from_millis(received * 1_000 / PER_SECOND);
+        let left = earned.saturating_sub(self.waited);
+        let begun = Instant::now();
+        match timeout(left.min(SILENT_FOR), part.chunk()).await {
+            Ok(next) => {
+                self.waited += begun.elapsed();
+                next
+            }
+            Err(_) if left < SILENT_FOR => {
+                Err(late(format!("the file comes too slowly; send at least {PER_SECOND} bytes a second")))
+            }
+            Err(_) => Err(silent()),
+        }
     }
+}
+
+fn silent() -> Problem {
+    late(format!("nothing of the file came for {} s", SILENT_FOR.as_secs()))
 }
 
 async fn receive(
@@ -115,20 +140,20 @@ async fn receive(
     mut source: Source,
     mut report: Report,
 ) -> Result<Response, Problem> {
-    let Some(mut part) = source.file(&mut report).await? else {
+    let Some(mut part) = timeout(SILENT_FOR, source.file(&mut report)).await.map_err(|_| silent())?? else {
         report.fault(&Path::ROOT.name("file"), "required", "a form must have a part with a file");
         return Err(report.check().err().unwrap_or_else(internal_error));
     };
     let mut place = find_place(app, caller, without_key(context), keyed).await?;
-    let mut received = Received::default();
-    while let Some(bytes) = next(&mut part).await? {
+    let (mut received, mut pace) = (Received::default(), Pace::default());
+    while let Some(bytes) = pace.next(&mut part, received.size).await? {
         received.take(&bytes)?;
         if let Place::New(arrival, _) = &mut place {
             arrival.write(bytes).await?;
         }
     }
     let named = name(part, &received.head, &mut report);
-    source.rest(&mut report).await?;
+    timeout(SILENT_FOR, source.rest(&mut report)).await.map_err(|_| silent())??;
     if received.size == 0 {
         report.fault(&Path::ROOT.name("file"), "too_short", "a file has at least one byte");
     }

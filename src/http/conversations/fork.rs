@@ -15,6 +15,7 @@ use http::{HeaderMap, StatusCode};
 use super::{find, shown, state};
 use crate::app::App;
 use crate::http::answer::{ignoring, located, replayed};
+use crate::http::background::ends_within;
 use crate::http::body::OptionalJsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
@@ -125,12 +126,7 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 /// Copies, and answers 201 with the copy as it was right after, or 202 where that takes longer. It is rendered from what
 /// does not change any more, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64) -> Result<Response, Problem> {
-    // In a task of its own: whoever asked may hang up. What is not done in time, or fails, is resumed by the copy.
-    let node = Arc::clone(app.node());
-    let running = tokio::spawn(async move { actors::fork::run(&node, entity).await });
-    if let Ok(Ok(Err(error))) = tokio::time::timeout(COPYING, running).await {
-        tracing::warn!(?entity, %error, "a conversation is not copied to its end yet");
-    }
+    ends_within(COPYING, (entity, "a copy"), actors::fork::run(Arc::clone(app.node()), entity)).await;
     let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem)?;
     let event = events.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };

@@ -25,24 +25,39 @@ use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::{problem_of, store_problem};
+use crate::http::resource::given;
 use crate::json::MAX_DEPTH;
-use crate::json::fields::{Fields, Length};
+use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 use crate::wire::channel_message::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES};
 use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
 use crate::wire::conversation_message::view::checksum;
 
-/// New content, by the names of either API.
+/// New content, by the names of either API. `null` takes away what a member holds.
 fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edit {
-    let text = Length::bytes(0, if channel { MAX_TEXT_BYTES } else { MAX_CONTENT_BYTES });
-    let in_channel = fields.string(report, "text", text);
-    let text = in_channel.or_else(|| fields.string(report, "content", text)).map(std::borrow::Cow::into_owned);
-    let own = fields.optional("metadata").or_else(|| fields.optional("meta_data"));
-    let metadata = own.and_then(|value| {
-        value.free_object(report, MAX_METADATA_BYTES, if channel { MAX_METADATA_DEPTH } else { MAX_DEPTH })
-    });
-    let tags = fields.optional("tags").and_then(|value| read_tags(&value, report));
+    let length = Length::bytes(0, if channel { MAX_TEXT_BYTES } else { MAX_CONTENT_BYTES });
+    let depth = if channel { MAX_METADATA_DEPTH } else { MAX_DEPTH };
+    let text = match either(fields, ["text", "content"]) {
+        Some(None) => Some(String::new()),
+        Some(Some(value)) => value.string(report, length).map(std::borrow::Cow::into_owned),
+        None => None,
+    };
+    let metadata = match either(fields, ["metadata", "meta_data"]) {
+        Some(None) => Some(Json::from_checked("{}")),
+        Some(Some(value)) => value.free_object(report, MAX_METADATA_BYTES, depth),
+        None => None,
+    };
+    let tags = match given(fields, "tags") {
+        Some(None) => Some(Vec::new()),
+        Some(Some(value)) => read_tags(&value, report),
+        None => None,
+    };
     Edit { text, metadata, tags, seen: None }
+}
+
+/// The first of two members that was given, and whether as `null`.
+fn either<'a>(fields: &mut Fields<'a>, names: [&'static str; 2]) -> Option<Option<Value<'a>>> {
+    names.into_iter().find_map(|name| given(fields, name))
 }
 
 /// A message that would say nothing without its text keeps one, as when it was sent.
@@ -71,7 +86,7 @@ pub(in crate::http) async fn edit(
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::unkeyed(&context, &bytes)?;
     let mut fields = incoming.fields();
-    let wanted = if_match(&headers)?;
+    let wanted = incoming.report.take(if_match(&headers))?.flatten();
     let known = find(&app, &caller, &id).await;
     let channel = known.as_ref().is_ok_and(|found| found.conversation.origin.human_channel().is_some());
     let mut edit = read_edit(&mut fields, channel, &mut incoming.report);

@@ -1,4 +1,4 @@
-//! A: a message to a human channel (API 2.1).
+//! Channel messages: one to a human channel, with or without a question.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use actors::message::{Content, Message, NewMessage, Overlay, Sender, SenderKind}
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{Accepting, Inbound, channel_disabled, find_channel, kind_mismatch, rejected};
+use super::{Accepting, Inbound, channel_disabled, find_channel, kind_mismatch, one, rejected};
+use crate::http::answer::located;
 use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
 use crate::http::channels::channel_not_found;
@@ -22,7 +23,6 @@ use crate::http::problem::Problem;
 use crate::http::refusal::problem_of;
 use crate::http::resource::contended;
 use crate::json::path::Path;
-use crate::json::report::Report;
 use crate::wire::channel_message::ChannelPost;
 use crate::wire::channel_message::view::channel_view;
 
@@ -39,33 +39,39 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         |post| post.client_id.as_deref(),
     );
     let files = link::named(accepting.app, accepting.caller, &post.attachment_ids, &mut accepting.report).await?;
-    let iteration_of = iteration_id(post.iteration_of.as_deref(), &mut accepting.report);
     let missing = post.attachment_ids.len() - files.len();
+    let known = find_channel(accepting.app, accepting.caller, &post.channel_id).await?;
     if missing > 0
         && missing == accepting.report.faults.len()
-        && let Some(channel) = find_channel(accepting.app, accepting.caller, &post.channel_id).await?
+        && let Some(channel) = &known
         && let Ok(Some(events)) = accepting.earlier_effect(channel.conversation(accepting.caller.address), SCOPE).await
     {
         // The message was accepted when its files were there.
         return repeated(&accepting, &channel.id, &events);
     }
+    if let Some(channel) = known.as_deref().filter(|channel| channel.kind != ChannelKind::Human) {
+        accepting.report.faults.extend(kind_mismatch("/channelId", channel.kind).faults);
+    }
+    let iteration_of = revised(&mut accepting, known.as_deref(), post.iteration_of.as_deref()).await?;
     accepting.report.refuse()?;
-    let Some(channel) = find_channel(accepting.app, accepting.caller, &post.channel_id).await? else {
+    let Some(channel) = known else {
         // Nothing was accepted there before, so what is wrong with the request comes first.
         accepting.report.refuse_late()?;
         return Err(channel_not_found());
     };
-    let entity = channel.conversation(accepting.caller.address);
-    if channel.kind != ChannelKind::Human {
-        return Err(kind_mismatch("/channelId", channel.kind));
-    }
-    if !accepting.report.late.is_empty() || !channel.enabled {
+    if !accepting.report.late.is_empty() || !channel.enabled || !files.is_empty() {
         // A retry of a message that was accepted in time, on a channel that was enabled then, gets its answer.
-        if let Some(events) = accepting.earlier_effect(entity, SCOPE).await? {
-            return repeated(&accepting, &channel.id, &events);
+        match accepting.earlier_effect(channel.conversation(accepting.caller.address), SCOPE).await {
+            Ok(Some(events)) => return repeated(&accepting, &channel.id, &events),
+            Ok(None) => accepting.report.refuse_late()?,
+            Err(reused) => {
+                accepting.report.refuse_late()?;
+                return Err(reused);
+            }
         }
-        accepting.report.refuse_late()?;
-        return Err(channel_disabled());
+        if !channel.enabled {
+            return Err(channel_disabled());
+        }
     }
     let review_millis = channel.review_millis();
     let expires_in = post.review.as_ref().and_then(|review| review.expires_in(review_millis));
@@ -118,7 +124,8 @@ async fn append(
 /// 201, as the message was accepted, whatever has become of it since.
 fn accepted(accepting: &Accepting<'_>, channel: &str, message: &Message, replay: bool) -> Response {
     let overlay = Overlay::default();
-    accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), replay)
+    let response = accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), replay);
+    located(response, &format!("/messages/{}", message.id))
 }
 
 /// The same for a retry, from what its first attempt has done.
@@ -137,11 +144,30 @@ pub(in crate::http) fn sender(caller: &Caller, channel: &str) -> Sender {
     }
 }
 
-/// The message that is revised. What cannot be an id names none, and is a fault among the others.
-fn iteration_id(text: Option<&str>, report: &mut Report) -> Option<MessageId> {
-    let id = MessageId::parse(text?);
+/// The message that is revised: one of the channel. That there is none is a fault among the others; where the channel
+/// is not known either, only what cannot be an id is.
+async fn revised(
+    accepting: &mut Accepting<'_>,
+    channel: Option<&Channel>,
+    text: Option<&str>,
+) -> Result<Option<MessageId>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let (app, caller) = (accepting.app, accepting.caller);
+    let id = match (MessageId::parse(text), channel) {
+        (Some(id), None) => Some(id),
+        (Some(id), Some(channel)) => match one::find(app, caller, text).await {
+            Ok(found) => {
+                let same = found.conversation.entity(caller.address) == channel.conversation(caller.address);
+                Some(id).filter(|_| same)
+            }
+            Err(problem) if problem.status == StatusCode::NOT_FOUND => None,
+            Err(problem) => return Err(problem),
+        },
+        (None, _) => None,
+    };
     if id.is_none() {
-        report.fault(&Path::ROOT.name("iterationOf"), "message_not_found", "is no earlier message of this channel");
+        let message = "is no earlier message of this channel";
+        accepting.report.fault(&Path::ROOT.name("iterationOf"), "message_not_found", message);
     }
-    id
+    Ok(id)
 }

@@ -1,4 +1,4 @@
-//! B: a contact's message on an api channel, answered by the channel's agent in the same call (API section 3).
+//! Contact messages: one on an api channel, answered by the channel's agent in the same call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,11 +48,11 @@ const STOPPING: Duration = Duration::from_secs(5);
 /// Accepts the message, and answers with the agent's reply or with where it will be found.
 pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
     let (post, mut accepting) = inbound.read(ContactPost::read, |_| None);
+    if let Some(channel) = channel.as_deref().filter(|channel| channel.kind != ChannelKind::Api) {
+        accepting.report.faults.extend(kind_mismatch("", channel.kind).faults);
+    }
     accepting.report.refuse()?;
     let channel = channel.ok_or_else(channel_not_found)?;
-    if channel.kind != ChannelKind::Api {
-        return Err(kind_mismatch("", channel.kind));
-    }
     let contact = entity_of(accepting.caller.address, &post.normalized_identifier);
     let exchange =
         Exchange { accepting: &accepting, channel: &channel, contact, scope: scope(&channel.incarnation(), contact) };
@@ -302,7 +302,9 @@ impl Exchange<'_> {
         let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
         let in_progress = self.accepting.app.in_progress();
         let _first = key.filter(|_| !delivered.replay).map(|key| in_progress.begin(delivered.entity, key));
-        let deadline = Instant::now() + self.budget();
+        // Where too many wait already, the reply is to be looked for.
+        let place = self.accepting.app.lasting().enter();
+        let deadline = Instant::now() + if place.is_some() { self.budget() } else { Duration::ZERO };
         // Whoever waits when the server stops is told where the reply will be, instead of being cut off.
         let stopped = async {
             self.accepting.app.left().await;

@@ -1,4 +1,4 @@
-//! C: one or more messages of a conversation (API 2.2).
+//! Conversation messages: one or more of them appended to a conversation.
 
 use std::sync::Arc;
 
@@ -6,23 +6,30 @@ use actors::claims::{self, LIVES_MAX};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, Rejection, Reply, message_of};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
-use actors::message::{Message, NewMessage, Overlay, Sender, SenderKind};
+use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
 
 use super::{Accepting, Inbound, conversation_not_found, rejected};
 use crate::app::App;
+use crate::http::answer;
 use crate::http::attachments::link;
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
 use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::{problem_of, store_problem};
+use crate::json::path::Path;
+use crate::json::report::Report;
+use crate::json::write::array;
 use crate::wire::conversation_message::view::conversation_view;
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
 
 /// Idempotency keys of messages to a known conversation belong to it.
 const SCOPE: &str = "conversation";
+
+/// About how many bytes the view of a message has besides what it says.
+const VIEW_BYTES: usize = 512;
 
 /// Accepts the messages.
 pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) -> Result<Response, Problem> {
@@ -37,6 +44,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     {
         return Ok(response);
     }
+    strangers(&post, &mut accepting.report);
     accepting.report.refuse()?;
     let mut mentions: Vec<_> = files.iter().map(|file| file.id).collect();
     mentions.sort_unstable();
@@ -68,6 +76,24 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
         }
     }
     Err(internal_error())
+}
+
+/// Parents that can be no messages of this conversation, whatever stands in it, are faults among the others.
+fn strangers(post: &ConversationPost, report: &mut Report) {
+    let here = match post.conversation_id.as_deref().map(ConversationId::parse) {
+        Some(None) => return,
+        Some(Some(id)) => Some(id.address),
+        None => None,
+    };
+    for (item, message) in post.messages.iter().enumerate() {
+        if let Some(Parent::Message(id)) = &message.parent
+            && here != Some(id.entity)
+        {
+            let path = Path::ROOT.name("content");
+            let path = if post.batch { path.index(item) } else { path };
+            report.fault(&path.name("parent_message_id"), "parent_not_found", "is no message of this conversation");
+        }
+    }
 }
 
 /// The answer of an earlier request with the same key, for a retry that names uploads which have gone since.
@@ -133,11 +159,11 @@ async fn agent_of(accepting: &Accepting<'_>, id: ConversationId) -> Result<Optio
     }))
 }
 
-fn new_message(caller: &Caller, agent: Option<&str>, item: ConversationItem, memories: bool) -> NewMessage {
+fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem, memories: bool) -> NewMessage {
     let principal = &caller.key.principal;
     let kind = if principal.is_agent || item.role == "assistant" { SenderKind::Agent } else { SenderKind::User };
     let default = agent.filter(|_| speaks_for_an_agent(&item)).unwrap_or(&principal.id);
-    let sender = Sender { kind, id: item.sender_id.clone().unwrap_or_else(|| default.to_owned()) };
+    let sender = Sender { kind, id: item.sender_id.take().unwrap_or_else(|| default.to_owned()) };
     let (content, parent) = item.into_content(sender, memories);
     NewMessage { content: Arc::new(content), parent, review_millis: None }
 }
@@ -145,9 +171,10 @@ fn new_message(caller: &Caller, agent: Option<&str>, item: ConversationItem, mem
 /// 200 with the messages as they were accepted, always an array.
 fn accepted(accepting: &Accepting<'_>, messages: &[Message], replay: bool) -> Response {
     let overlay = Overlay::default();
-    let views: Vec<_> =
-        messages.iter().map(|message| conversation_view(&accepting.caller.workspace, message, &overlay)).collect();
-    accepting.answer(StatusCode::OK, &views, replay)
+    let workspace = &accepting.caller.workspace;
+    let mut text = Vec::with_capacity(messages.iter().map(|message| VIEW_BYTES + message.content.weight()).sum());
+    array(&mut text, messages, |out, message| conversation_view(workspace, message, &overlay).write(out));
+    accepting.finish(answer::json_text(StatusCode::OK, text), replay)
 }
 
 fn refused(refusal: Refusal<Conversation>, batch: bool) -> Problem {

@@ -23,7 +23,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(super) async fn wait(
     node: &Node,
     entity: EntityKey,
@@ -68,7 +68,7 @@ fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
     let Some((first, last)) = turn.replies else { return Ok(Vec::new()) };
     let events = log::between(node, entity, (first, last)).await?;
@@ -79,7 +79,7 @@ pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(in crate::http) async fn trigger(
     node: &Node,
     entity: EntityKey,
@@ -94,7 +94,7 @@ pub(in crate::http) async fn trigger(
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(in crate::http) async fn turn_of(
     node: &Node,
     entity: EntityKey,

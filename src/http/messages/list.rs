@@ -6,11 +6,11 @@ use actors::channel::ChannelKind;
 use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
-use actors::node::Node;
 use actors::store::StoreError;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::Uri;
+use tokio::sync::Semaphore;
 
 use super::one::at_present;
 use super::{conversation_not_found, find_channel, kind_mismatch};
@@ -28,10 +28,28 @@ use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::conversation_view;
 
 /// Events looked at for one page. A filter that matches little gives a short page with a cursor behind it instead of
-/// a request without bound.
-const SCANNED_MAX: usize = 5_000;
+/// a request without bound: `docs/decisions/0035-a-search-goes-on.md`.
+const SCANNED_EVENTS: usize = 10_000;
+/// Bytes of them; where messages are long, fewer are looked at.
+const SCANNED_BYTES: usize = 8 * 1024 * 1024;
 /// Events read at once.
 const CHUNK: usize = 256;
+/// Events that are read first, when nobody knows yet how long they are.
+const FIRST_CHUNK: usize = 8;
+/// Bytes that are read at once, as far as the length of what was read before tells.
+const CHUNK_BYTES: usize = 1024 * 1024;
+/// Chunks that are looked through at the same time, whoever asks: a part of the threads, so that everything else goes on.
+const SCANS: usize = 2;
+
+/// The places of requests that look through a log. One is held for a chunk at a time, in turn.
+#[derive(Debug)]
+pub(crate) struct Scans(Semaphore);
+
+impl Default for Scans {
+    fn default() -> Self {
+        Self(Semaphore::new(SCANS))
+    }
+}
 
 /// Which messages are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +71,7 @@ impl Filter {
     fn from_query(query: &Query) -> Result<Self, Problem> {
         let text = |name| query.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
         let has_attachments = match query.get("hasAttachments") {
-            None => None,
+            None | Some("") => None,
             Some("true") => Some(true),
             Some("false") => Some(false),
             Some(_) => return Err(Problem::fault("?hasAttachments", "invalid_type", "must be true or false")),
@@ -65,6 +83,11 @@ impl Filter {
             tag: text("tag"),
             has_attachments,
         })
+    }
+
+    /// Whether some messages may not be wanted.
+    fn is_some(&self) -> bool {
+        *self != Self::default()
     }
 
     fn wants(&self, message: &Message, overlay: &Overlay) -> bool {
@@ -99,23 +122,55 @@ fn terms(search: &str) -> Vec<String> {
     terms.filter(|term| !term.is_empty()).collect()
 }
 
+/// What a request has looked at.
+#[derive(Debug, Default)]
+struct Looked {
+    events: usize,
+    bytes: usize,
+}
+
+impl Looked {
+    fn is_enough(&self) -> bool {
+        self.events >= SCANNED_EVENTS || self.bytes >= SCANNED_BYTES
+    }
+
+    fn take(&mut self, message: Option<&Message>) {
+        self.events += 1;
+        self.bytes += message.map_or(0, |message| message.content.weight());
+    }
+
+    /// How many events to read next: the first few say how long they are. Where all are wanted, few are enough.
+    fn chunk(&self, filter: &Filter, limit: usize) -> usize {
+        if !filter.is_some() {
+            return CHUNK.min(limit * 2 + 2);
+        }
+        match self.bytes.checked_div(self.events) {
+            Some(length) => CHUNK.min(CHUNK_BYTES / length.max(1)).max(1),
+            None => FIRST_CHUNK,
+        }
+    }
+}
+
 /// One page of a conversation's messages.
 ///
 /// # Errors
 ///
-/// What the store says.
+/// `StoreError` where the store cannot be read, or holds what cannot be.
 async fn page_of(
-    node: &Node,
+    app: &App,
     entity: EntityKey,
     request: &PageRequest,
     filter: &Filter,
 ) -> Result<Page<(Message, Overlay)>, StoreError> {
+    let node = app.node();
     let mut data = Vec::new();
-    let mut scanned = 0;
+    let mut looked = Looked::default();
     let mut at = request.seq();
     loop {
+        // Nobody closes it, so there is always a place some time.
+        let place = if filter.is_some() { app.scans().0.acquire().await.ok() } else { None };
         let range = behind(1, at, request.order);
-        let chunk = CHUNK.min(request.limit * 2 + 2);
+        let chunk = looked.chunk(filter, request.limit);
         let events = node.events::<Conversation>(entity, range, request.order, chunk).await?;
         let (Some(first), Some(last)) = (events.first(), events.last()) else {
             return Ok(Page { data, next: None });
@@ -124,27 +179,33 @@ async fn page_of(
         let mut overlays: HashMap<u64, Overlay> = node.overlays(entity, span).await?.into_iter().collect();
         let complete = events.len() < chunk;
         for event in &events {
-            let Some(message) = message_of(event) else {
-                at = Some(event.seq);
-                continue;
-            };
-            let overlay = overlays.remove(&event.seq).unwrap_or_default();
-            if filter.wants(&message, &overlay) {
-                if data.len() == request.limit {
-                    return Ok(Page { data, next: at.map(|at| at.to_be_bytes().to_vec()) });
+            let message = message_of(event);
+            looked.take(message.as_ref());
+            if let Some(message) = message {
+                let overlay = overlays.remove(&event.seq).unwrap_or_default();
+                if filter.wants(&message, &overlay) {
+                    if data.len() == request.limit {
+                        return Ok(Page { data, next: position(at) });
+                    }
+                    data.push((message, overlay));
                 }
-                data.push((message, overlay));
             }
             at = Some(event.seq);
         }
-        scanned += events.len();
         if complete {
             return Ok(Page { data, next: None });
         }
-        if scanned >= SCANNED_MAX {
-            return Ok(Page { data, next: at.map(|at| at.to_be_bytes().to_vec()) });
+        if looked.is_enough() {
+            return Ok(Page { data, next: position(at) });
         }
+        drop(place);
+        tokio::task::yield_now().await;
     }
+}
+
+/// Where the next page goes on.
+fn position(at: Option<u64>) -> Option<Vec<u8>> {
+    at.map(|at| at.to_be_bytes().to_vec())
 }
 
 /// `GET /messages`: of a channel in its shape, of a conversation in its own.
@@ -190,7 +251,7 @@ async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channe
         return Err(kind_mismatch("?channelId", channel.kind));
     }
     let entity = channel.conversation(caller.address);
-    let page = page_of(app.node(), entity, &request, &filter).await.map_err(store_problem)?;
+    let page = page_of(app, entity, &request, &filter).await.map_err(store_problem)?;
     let now = app.now();
     let overlays: Vec<_> = page.data.iter().map(|(message, overlay)| at_present(message, overlay, now)).collect();
     let shown = page.data.iter().zip(&overlays);
@@ -210,7 +271,7 @@ async fn conversation_page(
     let id = ConversationId::parse(conversation).ok_or_else(conversation_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.address);
     conversations::state(app, entity, id).await?.ok_or_else(conversation_not_found)?;
-    let page = page_of(app.node(), entity, &request, &filter).await.map_err(store_problem)?;
+    let page = page_of(app, entity, &request, &filter).await.map_err(store_problem)?;
     let data =
         page.data.iter().map(|(message, overlay)| conversation_view(&caller.workspace, message, overlay)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, uri))

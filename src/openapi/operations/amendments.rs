@@ -67,12 +67,14 @@ fn iterations() -> Op {
         about,
     )
     .path("id", "A message of the chain.", id())
+    .paged()
     .answers(
         200,
-        "The chain, in one page.",
+        "A page of the chain.",
         any_of("By where they were sent.", [named("ChannelMessagePage"), named("ConversationMessagePage")]),
         &[],
     )
+    .with_headers(&["Link"])
     .refused(404, &["message_not_found"])
 }
 

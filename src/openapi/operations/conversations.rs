@@ -128,7 +128,7 @@ fn cancel_turn() -> Op {
         .keyed()
         .empty_body()
         .answers(200, "The turn as it is now.", named("Turn"), &[])
-        .with_headers(&["Idempotent-Replayed"])
+        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
         .refused(404, &["turn_not_found"])
         .refused(409, &["turn_over"])
         .refused(429, &["conversation_backlog"])

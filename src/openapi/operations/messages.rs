@@ -83,7 +83,7 @@ fn send() -> Op {
         )
         .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
         .answers(201, "The channel message was sent.", named("ChannelMessageView"), &[examples::REVIEW_VIEW])
-        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
         .refused(400, &["ambiguous_message_shape", "unknown_message_shape"])
         .refused(400, CHANNEL_DATA)
         .refused(400, CONVERSATION_DATA)
@@ -121,7 +121,7 @@ fn send_to_channel() -> Op {
     .answers(200, "The agent has answered.", named("ContactAnswer"), &[examples::CONTACT_ANSWER])
     .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
     .answers(201, "The channel message was sent.", named("ChannelMessageView"), &[examples::REVIEW_VIEW])
-    .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+    .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
     .answers(
         202,
         "The message is stored, and the agent has not answered yet.",

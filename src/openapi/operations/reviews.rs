@@ -28,6 +28,7 @@ fn list() -> Op {
     .paged()
     .answers(200, "A page of reviews.", named("InboxReviewPage"), &[])
     .with_headers(&["Link"])
+    .refused(404, &["channel_not_found"])
 }
 
 fn get() -> Op {
@@ -44,7 +45,7 @@ fn wait() -> Op {
         .path("id", "The review.", id())
         .query("timeout", "How long to wait, in seconds.", integer("", 0, Some(55)).or(30))
         .answers(200, "The outcome, or that there is none yet.", named("InboxReview"), &[])
-        .refused(400, &["out_of_range", "invalid_type", "invalid_query"])
+        .refused(400, &["out_of_range", "invalid_query"])
         .refused(404, &["review_not_found"])
 }
 
@@ -74,7 +75,7 @@ fn cancel() -> Op {
         .keyed()
         .empty_body()
         .answers(200, "The review as it stands now.", named("InboxReview"), &[])
-        .with_headers(&["Idempotent-Replayed"])
+        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
         .refused(403, &["not_the_sender"])
         .refused(404, &["review_not_found"])
         .refused(409, &["review_already_completed", "review_expired", "message_deleted"])

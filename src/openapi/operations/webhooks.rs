@@ -18,7 +18,7 @@ pub(super) fn operations() -> Vec<Op> {
     vec![
         create(all, ("createWebhookEndpoint", "Make an endpoint"), tag, "WebhookEndpointNew", &[examples::ENDPOINT])
             .answers(201, "It was made.", named("WebhookEndpointWithSecret"), &[])
-            .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+            .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
             .refused(400, DATA)
             .refused(400, URL)
             .refused(404, &["channel_not_found"])
@@ -89,6 +89,6 @@ fn retry(tag: &'static str) -> Op {
         .keyed()
         .empty_body()
         .answers(202, "The delivery, pending again.", named("WebhookDelivery"), &[])
-        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
         .refused(404, &["delivery_not_found"])
 }

@@ -1,4 +1,4 @@
-//! A: messages of human channels.
+//! Channel messages, on human channels.
 
 use super::super::shape::{
     Bounded as _, Detailed as _, Members, any_of, boolean, free, integer, list, made_id, map, named, nullable, one_of,

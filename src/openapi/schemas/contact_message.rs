@@ -1,4 +1,4 @@
-//! B: messages of contacts on api channels.
+//! Contact messages, on api channels.
 
 use super::super::shape::{
     Bounded as _, Members, boolean, component, integer, list, made_id, named, nullable, number, one_of, text, time,

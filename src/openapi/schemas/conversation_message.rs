@@ -1,4 +1,4 @@
-//! C: messages of conversations, in snake_case.
+//! Conversation messages, in snake_case.
 
 use super::super::shape::{
     Bounded as _, Detailed as _, Members, boolean, free, list, made_id, named, one_of, set, text, time,
@@ -48,7 +48,7 @@ fn content() -> RefOr<Schema> {
         .may("content", text(&words).longest(MAX_CONTENT_BYTES).nullable())
         .may(
             "sender_id",
-            text("Who says it; default the key's principal, or the agent for the role `assistant`.").least(1).longest(255).nullable(),
+            text("Who says it; default the key's principal, or the agent for the role `assistant`.").longest(255).nullable(),
         )
         .may(
             "created_at",
@@ -61,7 +61,7 @@ fn content() -> RefOr<Schema> {
                 .or("user")
                 .nullable(),
         )
-        .may("message_type", text("What kind of message it is.").least(1).longest(64).or("text").nullable())
+        .may("message_type", text("What kind of message it is.").longest(64).or("text").nullable())
         .may("tool_calls", list("Calls of tools, kept whole. Only an assistant's are shown to a model.", free("")).nullable())
         .may(
             "parent_message_id",

@@ -4,32 +4,8 @@ use super::super::shape::{Bounded as _, Members, free, integer, list, made_id, n
 use super::{Component, page};
 use crate::wire::channel_message::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH};
 use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS};
+use actors::webhook::EVENT_TYPES;
 use utoipa::openapi::{RefOr, Schema};
-
-/// Every type of event.
-const EVENTS: [&str; 21] = [
-    "message.created",
-    "message.updated",
-    "message.deleted",
-    "message.delivered",
-    "message.read",
-    "review.requested",
-    "review.completed",
-    "review.expired",
-    "review.cancelled",
-    "turn.started",
-    "turn.completed",
-    "turn.failed",
-    "turn.cancelled",
-    "conversation.created",
-    "conversation.updated",
-    "conversation.closed",
-    "memory.created",
-    "memory.updated",
-    "memory.failed",
-    "contact.created",
-    "contact.updated",
-];
 
 pub(super) fn schemas() -> Vec<Component> {
     vec![
@@ -101,7 +77,7 @@ fn event() -> RefOr<Schema> {
     Members::new("Something that happened; the same in lists, in streams and in webhooks.")
         .must("id", made_id("The event; in webhooks `webhook-id`.", "evt_", 34))
         .must("sequence", integer("Its place in its log, without gaps among what is kept.", 1, None))
-        .must("type", word("What happened.", &EVENTS))
+        .must("type", word("What happened.", &EVENT_TYPES))
         .must("timestamp", time("When."))
         .must("data", free("What it is about: the message as its API shows it, or ids and what changed."))
         .done()

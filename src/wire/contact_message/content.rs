@@ -124,7 +124,7 @@ fn media(
     report: &mut Report,
 ) -> Option<Media> {
     let url = fields.required(report, "url").and_then(|value| wire_url::read(&value, report, rules.allow));
-    // A sound has no caption in the contract; one that is sent is unknown like any other member.
+    // A sound has no caption in the API; one that is sent is unknown like any other member.
     let caption = match kind {
         MediaKind::Audio => None,
         _ => fields.string(report, "caption", Length::chars(0, MAX_CAPTION_CHARS)),

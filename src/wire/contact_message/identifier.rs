@@ -7,12 +7,12 @@ pub fn normalize_identifier(identifier: &str) -> String {
     if is_email_shaped(trimmed) { trimmed.to_lowercase() } else { trimmed.to_owned() }
 }
 
-/// One `@`, something before it, and a dotted name after it. Whether the address exists is not asked.
+/// One `@`, something before it, and a name after it, which needs no dot (as in the HTML Standard, "valid e-mail
+/// address"). Whether the address exists is not asked.
 fn is_email_shaped(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
     !local.is_empty()
         && !domain.contains('@')
-        && domain.contains('.')
         && domain.split('.').all(|label| !label.is_empty())
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
@@ -32,7 +32,7 @@ mod tests {
             (" User-42\t", "User-42"),
             ("@Handle", "@Handle"),
             ("User@", "User@"),
-            ("User@Host", "User@Host"),
+            ("User@Host", "user@host"),
             ("User@Host.", "User@Host."),
             ("A@B@C.com", "A@B@C.com"),
             ("A B@C.com", "A B@C.com"),

@@ -304,7 +304,7 @@ fn shown(message: &Message, overlay: &Overlay) -> String {
     String::from_utf8(serde_json::to_vec(&conversation_view("default", message, overlay)).unwrap()).unwrap()
 }
 
-/// What a client computes from an answer by the contract.
+/// What a client computes from an answer, as docs/API.md says.
 fn recomputed(view: &Any) -> String {
     let names = ["role", "sender_id", "message_type", "content", "tool_calls", "attachments", "parent_message_id"];
     let picked: serde_json::Map<_, _> = names.iter().map(|name| ((*name).to_owned(), view[*name].clone())).collect();

@@ -1,92 +1,109 @@
 //! A message as the conversation API shows it, and its checksum.
 
-use actors::message::{Attachment, Gone, Message, Overlay};
-use serde::Serialize;
-use serde::ser::{SerializeSeq, Serializer};
+use actors::message::{Attachment, Gone, Json, Message, Overlay};
+use serde::ser::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::http::trace::hex_into;
 use crate::json::canonical::canonical;
-use crate::wire::json_view::{Raw, Shown};
-use crate::wire::time::Time;
+use crate::json::write::{Members, array, string};
+use crate::wire::time;
 
 /// A message in the conversation API's form; see [`conversation_view`].
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct ConversationView<'a> {
-    conversation_id: Shown<actors::id::ConversationId>,
-    sender_id: &'a str,
-    content: &'a str,
     workspace_id: &'a str,
-    created_at: Time,
-    updated_at: Option<Time>,
-    id: Shown<actors::id::MessageId>,
-    role: &'a str,
-    tool_calls: Option<Raw<'a>>,
-    message_type: &'a str,
-    tags: Option<&'a [String]>,
-    checksum: String,
-    attachments: Option<References<'a>>,
-    parent_message_id: Option<Shown<actors::id::MessageId>>,
-    meta_data: MetaData<'a>,
-    sent_at: Time,
-    owner_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    deleted: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    erased: bool,
+    message: &'a Message,
+    overlay: &'a Overlay,
+    current: Current<'a>,
 }
 
-#[derive(Debug)]
-struct MetaData<'a>(Option<Raw<'a>>);
-
-impl Serialize for MetaData<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.0 {
-            Some(raw) => raw.serialize(serializer),
-            None => serde::ser::SerializeMap::end(serializer.serialize_map(Some(0))?),
+impl ConversationView<'_> {
+    /// Writes it as JSON.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let Self { workspace_id, message, overlay, current } = self;
+        let content = &message.content;
+        let is_gone = current.gone.is_some();
+        let sent_at = time::format_signed(content.sent_at.unwrap_or(message.id.at.into()).0);
+        let mut members = Members::begin(out);
+        members.plain("conversation_id", message.conversation);
+        members.string("sender_id", &content.sender.id);
+        members.string("content", current.text);
+        members.string("workspace_id", workspace_id);
+        members.plain("created_at", sent_at.as_str());
+        match overlay.updated_at {
+            Some(at) => members.plain("updated_at", time::format(at).as_str()),
+            None => members.json("updated_at", NULL),
         }
+        members.plain("id", message.id);
+        members.string("role", &content.role);
+        members.json("tool_calls", current.tool_calls.map_or(NULL, Json::as_str));
+        members.string("message_type", &content.message_type);
+        match overlay.tags.as_deref().or(content.tags.as_deref()).filter(|_| !is_gone) {
+            Some(tags) => members.array("tags", tags, |out, tag| string(out, tag)),
+            None => members.json("tags", NULL),
+        }
+        members.plain("checksum", checksum_of(message, current).as_str());
+        match current.references {
+            Some(References::Given(json)) => members.json("attachments", json.as_str()),
+            Some(References::Files(files)) => members.array("attachments", files, file),
+            None => members.json("attachments", NULL),
+        }
+        match message.parent {
+            Some(parent) => members.plain("parent_message_id", parent),
+            None => members.json("parent_message_id", NULL),
+        }
+        let metadata = overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| !is_gone);
+        members.json("meta_data", metadata.map_or("{}", Json::as_str));
+        members.plain("sent_at", sent_at.as_str());
+        match &message.owner {
+            Some(owner) => members.string("owner_id", owner),
+            None => members.json("owner_id", NULL),
+        }
+        if is_gone {
+            members.json("deleted", "true");
+        }
+        if current.gone == Some(Gone::Erased) {
+            members.json("erased", "true");
+        }
+        members.end();
+    }
+}
+
+const NULL: &str = "null";
+
+/// As a part of something else that is written with serde.
+impl Serialize for ConversationView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = Vec::new();
+        self.write(&mut text);
+        serde_json::from_slice::<&RawValue>(&text).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
 }
 
 /// Attachments: as a conversation message gave them, or the files of a message that came in through a channel.
 #[derive(Clone, Copy, Debug)]
 enum References<'a> {
-    Given(Raw<'a>),
+    Given(&'a Json),
     Files(&'a [Attachment]),
 }
 
-#[derive(Serialize)]
-struct FileView<'a> {
-    id: Shown<actors::id::AttachmentId>,
-    filename: &'a str,
-    mime_type: &'a str,
-    size: u64,
-}
-
-impl Serialize for References<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Given(raw) => raw.serialize(serializer),
-            Self::Files(files) => {
-                let mut seq = serializer.serialize_seq(Some(files.len()))?;
-                for file in *files {
-                    seq.serialize_element(&FileView {
-                        id: Shown(file.id),
-                        filename: &file.filename,
-                        mime_type: &file.mime_type,
-                        size: file.size,
-                    })?;
-                }
-                seq.end()
-            }
-        }
-    }
+fn file(out: &mut Vec<u8>, file: &Attachment) {
+    let mut members = Members::begin(out);
+    members.plain("id", file.id);
+    members.string("filename", &file.filename);
+    members.string("mime_type", &file.mime_type);
+    members.json("size", &file.size.to_string());
+    members.end();
 }
 
 /// The members that an edit or a deletion may have changed, as they are now.
+#[derive(Debug)]
 struct Current<'a> {
     gone: Option<Gone>,
     text: &'a str,
-    tool_calls: Option<Raw<'a>>,
+    tool_calls: Option<&'a Json>,
     references: Option<References<'a>>,
 }
 
@@ -100,8 +117,8 @@ impl<'a> Current<'a> {
         Self {
             gone: None,
             text: overlay.text.as_deref().or(content.text.as_deref()).unwrap_or_default(),
-            tool_calls: content.tool_calls.as_ref().map(Raw),
-            references: content.references.as_ref().map(|json| References::Given(Raw(json))).or(files),
+            tool_calls: content.tool_calls.as_ref(),
+            references: content.references.as_ref().map(References::Given).or(files),
         }
     }
 }
@@ -113,39 +130,14 @@ pub fn conversation_view<'a>(
     message: &'a Message,
     overlay: &'a Overlay,
 ) -> ConversationView<'a> {
-    let content = &message.content;
-    let current = Current::of(message, overlay);
-    let sent_at = Time(content.sent_at.unwrap_or(message.id.at));
-    ConversationView {
-        conversation_id: Shown(message.conversation),
-        sender_id: &content.sender.id,
-        content: current.text,
-        workspace_id,
-        created_at: sent_at,
-        updated_at: overlay.updated_at.map(Time),
-        id: Shown(message.id),
-        role: &content.role,
-        tool_calls: current.tool_calls,
-        message_type: &content.message_type,
-        tags: overlay.tags.as_deref().or(content.tags.as_deref()).filter(|_| current.gone.is_none()),
-        checksum: checksum_of(message, &current),
-        attachments: current.references,
-        parent_message_id: message.parent.map(Shown),
-        meta_data: MetaData(
-            overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| current.gone.is_none()).map(Raw),
-        ),
-        sent_at,
-        owner_id: message.owner.as_deref(),
-        deleted: current.gone.is_some(),
-        erased: current.gone == Some(Gone::Erased),
-    }
+    ConversationView { workspace_id, message, overlay, current: Current::of(message, overlay) }
 }
 
 /// `sha256:` and hex over the RFC 8785 form of role, sender, type, content, tool calls, attachments and parent, as the
 /// message is now. A client can compute it from the answer.
 #[must_use]
 pub fn checksum(message: &Message, overlay: &Overlay) -> String {
-    checksum_of(message, &Current::of(message, overlay))
+    checksum_of(message, &Current::of(message, overlay)).as_str().to_owned()
 }
 
 /// The `ETag` header's value for any message: its checksum in quotes.
@@ -154,41 +146,45 @@ pub fn etag(message: &Message, overlay: &Overlay) -> String {
     format!("\"{}\"", checksum(message, overlay))
 }
 
+/// A checksum's text, on the stack.
+struct Checksum([u8; 71]);
+
+impl Checksum {
+    fn as_str(&self) -> &str {
+        // Only ASCII is ever put in.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 /// RFC 8785 written out by hand: the members stand in their sorted order, and its strings are those of serde_json
 /// (the shortest escapes, hex in lower case), so only what the client gave as JSON has to be put in canonical form.
-fn checksum_of(message: &Message, current: &Current<'_>) -> String {
-    #[derive(Serialize)]
-    struct Rest<'a> {
-        content: &'a str,
-        message_type: &'a str,
-        parent_message_id: Option<Shown<actors::id::MessageId>>,
-        role: &'a str,
-        sender_id: &'a str,
-    }
-    let rest = Rest {
-        content: current.text,
-        message_type: &message.content.message_type,
-        parent_message_id: message.parent.map(Shown),
-        role: &message.content.role,
-        sender_id: &message.content.sender.id,
-    };
-    // Neither strings nor ids can fail to serialize, and stored JSON was checked when it came in.
-    let mut hasher = Sha256::new();
-    hasher.update(b"{\"attachments\":");
-    let references = current.references.and_then(|references| serde_json::to_string(&references).ok());
-    hasher.update(references.as_deref().map(canonical).as_deref().unwrap_or("null"));
-    let rest = serde_json::to_string(&rest).unwrap_or_default();
-    hasher.update(b",");
-    hasher.update(rest.trim_start_matches('{').strip_suffix('}').unwrap_or_default());
-    hasher.update(b",\"tool_calls\":");
-    hasher.update(current.tool_calls.map(|raw| canonical(raw.0.as_str())).as_deref().unwrap_or("null"));
-    hasher.update(b"}");
-    let mut out = String::with_capacity(71);
-    out.push_str("sha256:");
-    for byte in hasher.finalize() {
-        for digit in [byte >> 4, byte & 15] {
-            out.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+fn checksum_of(message: &Message, current: &Current<'_>) -> Checksum {
+    let content = &message.content;
+    let mut text = Vec::with_capacity(256 + current.text.len());
+    let mut members = Members::begin(&mut text);
+    match current.references {
+        Some(References::Given(json)) => members.json("attachments", &canonical(json.as_str())),
+        Some(References::Files(files)) => {
+            let mut text = Vec::new();
+            array(&mut text, files, file);
+            members.json("attachments", &canonical(std::str::from_utf8(&text).unwrap_or(NULL)));
         }
+        None => members.json("attachments", NULL),
     }
-    out
+    members.string("content", current.text);
+    members.string("message_type", &content.message_type);
+    match message.parent {
+        Some(parent) => members.plain("parent_message_id", parent),
+        None => members.json("parent_message_id", NULL),
+    }
+    members.string("role", &content.role);
+    members.string("sender_id", &content.sender.id);
+    match current.tool_calls {
+        Some(json) => members.json("tool_calls", &canonical(json.as_str())),
+        None => members.json("tool_calls", NULL),
+    }
+    members.end();
+    let mut out = *b"sha256:0000000000000000000000000000000000000000000000000000000000000000";
+    hex_into(Sha256::digest(&text).as_slice(), &mut out[7..]);
+    Checksum(out)
 }

@@ -135,6 +135,11 @@ async fn mentioning(app: &TestApp, id: &str) -> String {
     format!("/api/v1/messages/{}", sent[0]["id"].as_str().unwrap())
 }
 
+/// Moves the time to when every message that was about to mention a file has arrived or never will.
+fn arrived(app: &TestApp) {
+    app.clock.advance(actors::limits::LINKING_MILLIS);
+}
+
 /// Moves the time to when every doubt of a file has been looked into.
 async fn settled(app: &TestApp, id: &str) {
     app.clock.advance(61_000);
@@ -153,6 +158,7 @@ async fn a_file_stays_for_a_message_that_mentions_it_long_after_the_first() {
     settled(&app, &id).await;
     assert_eq!(app.get(format!("/api/v1/attachments/{id}/content")).await.bytes, b"both");
     app.delete(&second).await.expect(204);
+    arrived(&app);
     until(async || files_below(app.files.path()).is_empty().then_some(())).await;
 }
 
@@ -167,6 +173,34 @@ async fn a_file_outlives_its_message_while_another_mentions_it() {
     settled(&app, &id).await;
     assert_eq!(app.get(format!("/api/v1/attachments/{id}/content")).await.bytes, b"both");
     app.delete(&mention).await.expect(204);
+    arrived(&app);
     until(async || files_below(app.files.path()).is_empty().then_some(())).await;
     app.get(format!("/api/v1/attachments/{id}/content")).await.problem(404, "attachment_not_found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_waits_for_a_message_that_is_about_to_mention_it_when_its_own_is_deleted() {
+    let app = TestApp::new().await;
+    let id = uploaded(&app, "both").await;
+    let sent = with_files(&app, "demo", &[&id]).await.expect(201);
+    until(async || recorded(&app, &id).await.message).await;
+    // The first half of what a message does that mentions it.
+    let made = app.post("/api/v1/conversations").json(json!({})).await.expect(201);
+    let conversation = made["id"].as_str().unwrap();
+    let address = actors::id::ConversationId::parse(conversation).unwrap().address;
+    let entity = EntityKey::attachment(address_of("default"), AttachmentId::parse(&id).unwrap().address);
+    app.app.node().attachment(entity, attachment::Command::Mention(address), Default::default()).await.unwrap();
+    app.delete(format!("/api/v1/messages/{}", sent["id"].as_str().unwrap())).await.expect(204);
+    // By then it has been looked at, and nobody needed it.
+    let held = until(async || recorded(&app, &id).await.check_at.filter(|at| *at > app.app.now().plus(120_000))).await;
+    // The other half.
+    let body = json!({"conversation_id": conversation, "content": {"content": "see", "attachments": [{"id": id}]}});
+    let second = app.post("/api/v1/messages").json(body).await.expect(200);
+    assert!(held > app.app.now());
+    arrived(&app);
+    until(async || recorded(&app, &id).await.check_at.is_none().then_some(())).await;
+    assert_eq!(app.get(format!("/api/v1/attachments/{id}/content")).await.bytes, b"both");
+    app.delete(format!("/api/v1/messages/{}", second[0]["id"].as_str().unwrap())).await.expect(204);
+    arrived(&app);
+    until(async || files_below(app.files.path()).is_empty().then_some(())).await;
 }

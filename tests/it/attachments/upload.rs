@@ -136,6 +136,44 @@ async fn an_upload_that_stalls_is_ended_and_leaves_nothing() {
     until(async || files_below(app.files.path()).is_empty().then_some(())).await;
 }
 
+/// Bytes that come so many at once, so many milliseconds apart.
+fn trickling(bytes: usize, apart: u64) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    stream::unfold((), move |()| async move {
+        tokio::time::sleep(std::time::Duration::from_millis(apart)).await;
+        Some((Ok(Bytes::from(vec![b'x'; bytes])), ()))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_trickles_keeps_its_place_no_longer_than_one_that_stalls() {
+    let app = TestApp::new().await;
+    let form = b"--bound\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
+    let begun_form = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(form))]);
+    let ended = Bytes::from([&form[..], b"x\r\n--bound\r\n"].concat());
+    let trickles: [(&str, Body); 4] = [
+        ("text/plain", Body::from_stream(trickling(1, 1_000))),
+        ("text/plain", Body::from_stream(trickling(1_000, 100))),
+        ("multipart/form-data; boundary=bound", Body::from_stream(begun_form.chain(trickling(1, 1_000)))),
+        (
+            "multipart/form-data; boundary=bound",
+            Body::from_stream(stream::iter([Ok::<_, std::io::Error>(ended)]).chain(trickling(1, 1_000))),
+        ),
+    ];
+    for (n, (kind, body)) in trickles.into_iter().enumerate() {
+        let begun = tokio::time::Instant::now();
+        let refused = app.post("/api/v1/attachments").body(kind, body).await;
+        refused.problem(408, "request_timeout");
+        let took = begun.elapsed().as_secs();
+        assert!((10..45).contains(&took), "{n}: {took} s");
+    }
+    // What comes as fast as it must may take its time.
+    let begun = tokio::time::Instant::now();
+    let steady = Body::from_stream(trickling(20 * 1024, 1_000).take(60));
+    let made = app.post("/api/v1/attachments").body("text/plain", steady).await.expect(201);
+    assert_eq!((&made["size"], begun.elapsed().as_secs()), (&json!(60 * 20 * 1024), 60));
+    until(async || (files_below(app.files.path()).len() == 1).then_some(())).await;
+}
+
 #[tokio::test]
 async fn a_key_has_one_file_however_often_it_is_sent() {
     let app = TestApp::new().await;

@@ -1,7 +1,7 @@
 //! Reviews and their deadlines.
 
 use super::*;
-use crate::machine::{Found, Moment};
+use crate::machine::{Found, Moment, Undecided};
 use crate::message::{Overlay, ReviewStatus};
 use crate::store::NodeId;
 
@@ -96,8 +96,8 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
     let moment =
         Moment { entity: entity(), now: sim.now, next_seq: 1_000, random: [0; 16], node: NodeId([1; 16]), key: None };
     let decision = Conversation::decide(sim.state.as_ref(), &Command::Wake { lost: None }, &moment, &found);
-    let missing = decision.unwrap_err();
-    assert_eq!(missing.0, [Need::First(DEADLINES, 65 + 64)], "it reads on behind what was deleted");
+    let Err(Undecided::Missing(missing)) = decision else { panic!("{decision:?}") };
+    assert_eq!(missing, [Need::First(DEADLINES, 65 + 64)], "it reads on behind what was deleted");
 }
 
 fn respond(message: MessageId, principal: &str, response: &str) -> Command {

@@ -210,3 +210,30 @@ fn a_lost_attempt_is_followed_by_the_next_until_they_are_used_up() {
     assert_eq!(turn.failure.unwrap().code, "attempts_exhausted");
     assert_eq!(running(&sim), Some((2, 1)), "the next one goes on");
 }
+
+#[test]
+fn what_is_kept_for_a_retry_goes_when_its_key_is_forgotten() {
+    let mut sim = busy();
+    let key = |n: u8| crate::store::KeyHash([n; 16]);
+    let ask = |n: u8| Command::StartTurn { agent: AGENT.to_owned(), key: Some(key(n)) };
+    let kept = |sim: &Sim<Conversation>| {
+        let known =
+            |table| sim.rows.keys().filter(|(of, _)| *of == table).map(|(_, key)| key.clone()).collect::<Vec<_>>();
+        assert_eq!(known(ASKED_TURNS).len(), known(kept::KEPT).len());
+        known(ASKED_TURNS).iter().map(|key| key[0]).collect::<Vec<_>>()
+    };
+    let begun = sim.now;
+    for n in 1..=3 {
+        sim.now = begun.plus(u64::from(n));
+        turned(sim.run(&ask(n)));
+    }
+    sim.now = begun.plus(limits::KEY_KEPT_MILLIS + 2);
+    turned(sim.run(&Command::StartTurn { agent: AGENT.to_owned(), key: None }));
+    assert_eq!(kept(&sim), [1, 2, 3], "nothing is written that is kept for a while");
+    // A key whose time is over is used again.
+    turned(sim.run(&ask(2)));
+    assert_eq!(kept(&sim), [2, 3]);
+    sim.now = begun.plus(2 * limits::KEY_KEPT_MILLIS + 10);
+    turned(sim.run(&ask(4)));
+    assert_eq!(kept(&sim), [4]);
+}

@@ -16,7 +16,7 @@ use crate::conversation::errand::Errand;
 use crate::conversation::{Accepted, CALLS, Conversation, Event, Reply, State, Usage, number_key};
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Missing, Moment, Need};
+use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Content, Json, Sender, SenderKind};
 use crate::store::RowWrite;
 use crate::tool::Ask;
@@ -136,9 +136,8 @@ impl Calls {
     }
 
     /// As they are stored for the turn with this number.
-    fn stored(number: u64, found: &Found) -> Result<Self, Missing> {
-        let row = found.row(CALLS, number_key(number))?;
-        Ok(row.and_then(|bytes| codec::decode(bytes).ok()).unwrap_or_default())
+    fn stored(number: u64, found: &Found) -> Result<Self, Undecided> {
+        Ok(found.stored(CALLS, number_key(number))?.unwrap_or_default())
     }
 
     fn row(&self, number: u64) -> RowWrite {
@@ -172,7 +171,7 @@ struct Answering<'a> {
 }
 
 impl<'a> Answering<'a> {
-    fn of(state: &'a State, turn: &Turn, moment: &'a Moment, found: &Found) -> Result<Self, Missing> {
+    fn of(state: &'a State, turn: &Turn, moment: &'a Moment, found: &Found) -> Result<Self, Undecided> {
         let calls = if turn.open_calls.is_some() { Calls::stored(turn.id.number, found)? } else { Calls::default() };
         Ok(Self { state, moment, turn: turn.clone(), calls, events: Vec::new() })
     }
@@ -231,7 +230,7 @@ pub(in crate::conversation) fn step(
     step: &Step,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let Some(turn) = current(state, step.number, step.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_some() {
         // Its attempt says it again where it did not hear that it was heard.
@@ -270,7 +269,7 @@ pub(in crate::conversation) fn answer(
     answers: &Answers,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let turn = current(state, answers.number, answers.attempt);
     let Some(turn) = turn else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_none() {
@@ -307,7 +306,7 @@ pub(in crate::conversation) fn end_wait(
     end: &EndWait,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let running = state.running.as_ref().filter(|turn| turn.id.number == end.number && turn.open_calls.is_some());
     let Some(turn) = running else { return Ok(Decision::Answer(Reply::Nothing)) };
     let mut answering = Answering::of(state, turn, moment, found)?;
@@ -331,7 +330,7 @@ pub(in crate::conversation) fn keep_waiting(
     number: u64,
     moment: &Moment,
     found: &Found,
-) -> Result<Decision<Conversation>, Missing> {
+) -> Result<Decision<Conversation>, Undecided> {
     let running = state.running.as_ref().filter(|turn| turn.id.number == number);
     let waiting = running.filter(|turn| turn.status == TurnStatus::AwaitingReview && turn.look_at() <= moment.now);
     let Some(turn) = waiting else { return Ok(Decision::Answer(Reply::Nothing)) };
@@ -360,7 +359,7 @@ pub(in crate::conversation) fn close(
     turn: &Turn,
     moment: &Moment,
     found: &Found,
-) -> Result<Closed, Missing> {
+) -> Result<Closed, Undecided> {
     let mut answering = Answering::of(state, turn, moment, found)?;
     let asked = answering.calls.calls.iter().filter(|call| !call.answered);
     let mut rows: Vec<RowWrite> = asked.filter_map(|call| withdrawal(turn, call, moment)).collect();
@@ -380,7 +379,7 @@ fn withdrawal(turn: &Turn, call: &Call, moment: &Moment) -> Option<RowWrite> {
 }
 
 /// The attempt was lost: calls that ran with it have no result any more; those that ask people are asked again.
-pub(super) fn interrupt(state: &State, turn: &Turn, moment: &Moment, found: &Found) -> Result<Closed, Missing> {
+pub(super) fn interrupt(state: &State, turn: &Turn, moment: &Moment, found: &Found) -> Result<Closed, Undecided> {
     let mut answering = Answering::of(state, turn, moment, found)?;
     answering.answer_all(INTERRUPTED, |call| call.ask.is_none());
     let rows = if turn.open_calls.is_some() { vec![answering.settle()] } else { Vec::new() };

@@ -187,3 +187,29 @@ async fn a_large_record_can_be_read_at_any_moment_while_words_are_taken_out_of_i
     let short = last.iter().filter(|record| record.payload.len() == 1).count();
     assert_eq!((last.len(), short), (106, 48));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_out_of_the_log_very_late_does_not_overlay_what_was_taken_out_since() {
+    let Some(server) = bed::server() else { return };
+    migrated(server.nodes(), KEYSPACE).await;
+    let (store, late) = (store_at(server.nodes(), KEYSPACE).await, store_at(server.nodes(), KEYSPACE).await);
+    let now = actors::clock::Clock::now(&SystemClock);
+    for (n, size) in [(1, 10), (2, 200_000)] {
+        let payload = |byte: u8| Bytes::from(vec![byte; size]);
+        let mut first = listed(Random::unforeseen(), n, now);
+        first.records = vec![NewRecord { event: true, payload: payload(b'0') }];
+        let entity = first.entity;
+        assert!(matches!(commit(&store, first.clone()).await, Ok(Outcome::Committed(_))));
+        let taken = |byte: u8| vec![Redaction { seq: 1, payload: payload(byte) }];
+        let deleted = Commit { redactions: taken(b'1'), ..next(&first, 2) };
+        assert!(matches!(commit(&store, deleted.clone()).await, Ok(Outcome::Committed(_))));
+        // Again, before anything else has happened: it changes nothing.
+        late.redact_late(entity, deleted.id, &deleted.redactions).await.unwrap();
+        assert_eq!(said(&store, entity).await, payload(b'1'));
+        let expected = Some(Head { seq: 2, commit: 2 });
+        let erased = Commit { redactions: taken(b'2'), expected, ..next(&first, 3) };
+        assert!(matches!(commit(&store, erased).await, Ok(Outcome::Committed(_))));
+        late.redact_late(entity, deleted.id, &deleted.redactions).await.unwrap();
+        assert_eq!(said(&store, entity).await, payload(b'2'), "{size}");
+    }
+}

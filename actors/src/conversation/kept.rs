@@ -1,0 +1,59 @@
+//! Rows that are there for the answers to retries: kept as long as idempotency keys are, and then taken away by whatever
+//! writes another one.
+//!
+//! Nothing else would: a key's own row is dropped by the store when its time is over, and these are the entity's.
+
+use bytes::Bytes;
+
+use super::{ASKED_TURNS, Conversation, SHOWN};
+use crate::clock::Millis;
+use crate::limits;
+use crate::machine::{Change, Found, Moment, Undecided};
+use crate::store::{RowWrite, Table};
+
+/// Since when such rows are there: by time, table and key.
+pub const KEPT: Table = Table(40);
+
+/// Rows that one write takes away. It is more than one, so that what has gathered in a busy time goes in a quiet one.
+const AT_ONCE: usize = 16;
+
+fn is_kept(row: &RowWrite) -> bool {
+    [SHOWN, ASKED_TURNS].contains(&row.table) && row.value.is_some()
+}
+
+/// Says of a row since when it is there.
+fn since(now: Millis, row: &RowWrite) -> RowWrite {
+    let key = [&now.0.to_be_bytes()[..], &[row.table.0], &row.key].concat();
+    RowWrite { table: KEPT, key: key.into(), value: Some(Bytes::new()) }
+}
+
+fn parse(key: &[u8]) -> Option<(Millis, Table, Bytes)> {
+    let (at, rest) = key.split_first_chunk()?;
+    let (table, row) = rest.split_first()?;
+    Some((Millis(u64::from_be_bytes(*at)), Table(*table), Bytes::copy_from_slice(row)))
+}
+
+/// Takes note of the rows of a change that are not for ever, and takes away those whose time is over.
+pub(super) fn noted(
+    change: Change<Conversation>,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Change<Conversation>, Undecided> {
+    let kept: Vec<RowWrite> = change.rows.iter().filter(|row| is_kept(row)).map(|row| since(moment.now, row)).collect();
+    if kept.is_empty() {
+        return Ok(change);
+    }
+    let mut rows = Vec::new();
+    for (key, _) in found.first(KEPT, AT_ONCE)? {
+        let Some((at, table, row)) = parse(key) else { continue };
+        if moment.now.since(at) < limits::KEY_KEPT_MILLIS {
+            break;
+        }
+        let gone = |table, key| RowWrite { table, key, value: None };
+        rows.extend([gone(table, row), gone(KEPT, key.clone())]);
+    }
+    // Behind these, so that a key whose time is over and that is used again has its new row.
+    rows.extend(change.rows);
+    rows.extend(kept);
+    Ok(Change { rows, ..change })
+}

@@ -1,0 +1,101 @@
+//! One task for each entity at a time, and once more where somebody asks while it runs.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use crate::id::EntityKey;
+
+/// The entities that a task of one kind is running for.
+#[derive(Debug, Default)]
+pub(crate) struct SingleFlight {
+    /// Each with whether somebody has asked since its task looked last.
+    flying: DashMap<EntityKey, bool>,
+}
+
+impl SingleFlight {
+    /// The right to be the task of `entity`. `None`: another one is, and will look once more.
+    pub(crate) fn begin(self: &Arc<Self>, entity: EntityKey) -> Option<Flight> {
+        match self.flying.entry(entity) {
+            Entry::Occupied(mut again) => {
+                *again.get_mut() = true;
+                None
+            }
+            Entry::Vacant(place) => {
+                place.insert(false);
+                Some(Flight { flights: Arc::clone(self), entity, has_landed: false })
+            }
+        }
+    }
+}
+
+/// Being the task of an entity. It ends with [`Flight::again`], or when it is dropped; then what was asked for meanwhile
+/// is left to whoever asks next.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    flights: Arc<SingleFlight>,
+    entity: EntityKey,
+    has_landed: bool,
+}
+
+impl Flight {
+    /// Whether somebody has asked since the task looked last. If nobody has, the flight is over with this very answer:
+    /// whoever asks from now on begins another, so that nobody's question falls between the two.
+    pub(crate) fn again(&mut self) -> bool {
+        if self.has_landed {
+            return false;
+        }
+        self.has_landed = self.flights.flying.remove_if(&self.entity, |_, again| !*again).is_some();
+        if !self.has_landed {
+            self.flights.flying.insert(self.entity, false);
+        }
+        !self.has_landed
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if !self.has_landed {
+            self.flights.flying.remove(&self.entity);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Address;
+
+    fn entity() -> EntityKey {
+        EntityKey::workspace(Address([1; 10]))
+    }
+
+    #[test]
+    fn whoever_asks_while_a_task_runs_is_looked_after_by_it() {
+        let flights = Arc::new(SingleFlight::default());
+        let mut flight = flights.begin(entity()).unwrap();
+        assert!(flights.begin(entity()).is_none());
+        assert!(flights.begin(entity()).is_none());
+        assert!(flight.again(), "somebody has asked");
+        assert!(!flight.again(), "nobody has asked since");
+    }
+
+    #[test]
+    fn whoever_asks_after_the_last_look_has_a_task_of_their_own() {
+        let flights = Arc::new(SingleFlight::default());
+        let mut flight = flights.begin(entity()).unwrap();
+        assert!(!flight.again());
+        let mut next = flights.begin(entity()).expect("the first is over, though it has not gone yet");
+        drop(flight);
+        assert!(flights.begin(entity()).is_none(), "going, the first took the second off");
+        assert!(next.again());
+    }
+
+    #[test]
+    fn a_task_that_breaks_down_keeps_nobody_from_the_next() {
+        let flights = Arc::new(SingleFlight::default());
+        drop(flights.begin(entity()));
+        assert!(flights.begin(entity()).is_some());
+    }
+}

@@ -1,0 +1,125 @@
+//! A copy of a conversation is made to its end, whoever ends meanwhile; and what is erased survives in no copy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::agent::NoModels;
+use actors::contact::{self, entity_of};
+use actors::conversation::{self, Command, Conversation, Forked, Opening, Origin, Post};
+use actors::directory::{Answer, Circumstances};
+use actors::id::{Address, ContactId, ConversationId, EntityKey};
+use actors::message::NewMessage;
+use actors::node::Node;
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::store::memory::MemoryStore;
+use actors::{erasure, fork};
+
+use crate::support::*;
+
+const NONE: Circumstances = Circumstances { key: None, trace: None };
+/// Messages of the original: some steps of a copy.
+const MESSAGES: usize = 300;
+
+fn say(opening: Opening) -> Command {
+    let message =
+        |n| NewMessage { content: Arc::new(content(&format!("secret {n}"))), parent: None, review_millis: None };
+    let messages = (0..MESSAGES).map(message).collect();
+    Command::Post(Post { opening: Some(opening), expected: None, messages, turn: None })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_is_finished_by_whoever_comes_after_faults_and_crashes() {
+    let said: Vec<String> = (0..MESSAGES).map(|n| format!("secret {n}")).collect();
+    let mut unfinished = 0;
+    for seed in 0..12 {
+        let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
+        let clock = TokioClock::start();
+        let start = || {
+            let (store, clock): (Arc<FaultyStore<MemoryStore>>, Arc<TokioClock>) =
+                (Arc::clone(&store), Arc::clone(&clock));
+            Node::start(store, clock, entropy(), Arc::new(NoModels))
+        };
+        let node = start();
+        let (source, copy) = (entity(1), entity(2));
+        node.conversation(source, say(opening(source)), NONE).await.unwrap();
+        let of = Forked { source: opening(source).id, upto: MESSAGES as u64 + 1 };
+        node.conversation(copy, Command::Fork(opening(copy), of), NONE).await.unwrap();
+        store.set_rates(Rates { refused: 200, unanswered: 200, late: 100, competed: 100, unread: 30 });
+        // Whoever was asked goes on for a while, and is gone.
+        let _ = tokio::time::timeout(Duration::from_millis(seed * 5), fork::run(Arc::clone(&node), copy)).await;
+        let is_over = async |node: &Arc<Node>| {
+            let state = node.state::<Conversation>(copy).await;
+            state.is_ok_and(|state| state.and_then(|state| state.fork).is_some_and(|fork| fork.next.is_none()))
+        };
+        unfinished += u32::from(!is_over(&node).await);
+        let node = start();
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            if is_over(&node).await {
+                break;
+            }
+        }
+        store.calm();
+        let copied: Vec<String> = texts(&start(), copy).await.into_iter().map(|(_, text)| text).collect();
+        assert_eq!(copied, said, "seed {seed}: each message once, in order");
+    }
+    assert!(unfinished > 6, "most copies were cut off in the middle: {unfinished}");
+}
+
+/// A contact who has said something; its conversation.
+async fn talkative(node: &Arc<Node>, ana: EntityKey) -> (ContactId, ConversationId) {
+    let (identifier, channel) = ("secret@example.com".to_owned(), "shop".to_owned());
+    let command = contact::Command::Resolve { identifier, name: None, channel: channel.clone(), closed: None };
+    let (contact, open) = match node.contact(ana, command, NONE).await.unwrap() {
+        Answer::Done(contact::Reply::Resolved { contact, conversation }) => (contact, conversation),
+        other => panic!("{other:?}"),
+    };
+    let conversation = contact::conversation_of(ana, &channel, open.generation);
+    node.conversation(conversation, say(of_contact(open.id, contact)), NONE).await.unwrap();
+    (contact, open.id)
+}
+
+fn of_contact(id: ConversationId, contact: ContactId) -> Opening {
+    let origin = Origin::Api { channel: "shop".to_owned(), contact, agent: "bot".to_owned() };
+    Opening { id, origin, owner: None, details: conversation::Details::default() }
+}
+
+/// What a request for a copy does.
+async fn copy(node: Arc<Node>, contact: ContactId, source: ConversationId, id: ConversationId) {
+    let ana = EntityKey::contact(WORKSPACE, contact.address);
+    // The contact is told first; one that was erased lets nothing of itself be copied.
+    if node.contact(ana, contact::Command::Fork { id: contact, copy: id }, NONE).await.is_err() {
+        return;
+    }
+    tokio::task::yield_now().await;
+    let entity = EntityKey::conversation(WORKSPACE, id.address);
+    let of = Forked { source, upto: MESSAGES as u64 + 1 };
+    node.conversation(entity, Command::Fork(of_contact(id, contact), of), NONE).await.unwrap();
+    fork::run(node, entity).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_erasure_that_races_with_a_copy_leaves_no_word_in_it() {
+    let mut begun = 0;
+    for round in 0..40 {
+        let store = MemoryStore::default();
+        let node = node_on(store.clone());
+        let ana = entity_of(WORKSPACE, "secret@example.com");
+        let (contact, source) = talkative(&node, ana).await;
+        let id = ConversationId::new(NOW, Address::derive("copy", &[&[round]]));
+        let copying = tokio::spawn(copy(Arc::clone(&node), contact, source, id));
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        node.contact(ana, contact::Command::Erase { id: contact }, NONE).await.unwrap();
+        erasure::run(Arc::clone(&node), ana).await.unwrap();
+        copying.await.unwrap();
+        let copy = EntityKey::conversation(WORKSPACE, id.address);
+        if let Some(state) = node.state::<Conversation>(copy).await.unwrap() {
+            assert!(state.erasure.is_some_and(|erasure| erasure.next.is_none()), "round {round}: {state:?}");
+            begun += u32::from(state.fork.is_some());
+        }
+        assert!(!format!("{store:?}").contains("secret"), "round {round}");
+    }
+    assert!(begun > 0, "some copies had begun");
+}

@@ -1,0 +1,22 @@
+//! What goes on although whoever asked for it has hung up.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use actors::id::EntityKey;
+
+/// Runs `work` in a task of its own and waits so long for its end; `true`: it ended well by then. What takes longer goes
+/// on, and what fails is found again by the alarm of `entity`, so it only stands in the log.
+pub(super) async fn ends_within<E: Display + Send + 'static>(
+    wait: Duration,
+    (entity, what): (EntityKey, &'static str),
+    work: impl Future<Output = Result<(), E>> + Send + 'static,
+) -> bool {
+    match tokio::time::timeout(wait, tokio::spawn(work)).await {
+        Ok(Ok(Ok(()))) => return true,
+        Ok(Ok(Err(error))) => tracing::warn!(?entity, %error, "{what} is not at its end yet"),
+        Ok(Err(error)) => tracing::error!(?entity, %error, "{what} broke down"),
+        Err(_) => {}
+    }
+    false
+}

@@ -1,0 +1,50 @@
+//! What a stream of events is made of (`text/event-stream`).
+
+use actors::clock::Millis;
+use actors::conversation::Event;
+use actors::deltas::Delta;
+use actors::machine::Record;
+use bytes::Bytes;
+
+use crate::wire::event::{DELTA, Source, delta_json, event_json};
+
+/// An event with its sequence as the id that a reader comes back with. Empty: it is none for clients.
+pub(super) fn of_event(record: &Record<Event>, source: &Source) -> Bytes {
+    let name = record.event.name().unwrap_or_default();
+    let written = event_json(record, source).ok().flatten();
+    written.map(|data| frame(&format!("id: {}\nevent: {name}\ndata: ", record.seq), &data)).unwrap_or_default()
+}
+
+/// A piece of what an agent says, which has no id.
+pub(super) fn of_piece(piece: &Delta, now: Millis) -> Bytes {
+    delta_json(piece, now).map(|data| frame(&format!("event: {DELTA}\ndata: "), &data)).unwrap_or_default()
+}
+
+/// Nothing, so that nobody between takes the connection for dead.
+pub(super) const fn comment() -> Bytes {
+    Bytes::from_static(b":\n\n")
+}
+
+/// JSON that clients gave may have several lines, and each is a line of data then.
+fn frame(head: &str, data: &[u8]) -> Bytes {
+    let mut frame = Vec::with_capacity(head.len() + data.len() + 2);
+    frame.extend_from_slice(head.as_bytes());
+    for (n, line) in data.split(|byte| matches!(byte, b'\n' | b'\r')).enumerate() {
+        if n > 0 {
+            frame.extend_from_slice(b"\ndata: ");
+        }
+        frame.extend_from_slice(line);
+    }
+    frame.extend_from_slice(b"\n\n");
+    frame.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_data_stay_apart() {
+        assert_eq!(frame("id: 1\ndata: ", b"{\"a\":\r\n1}"), "id: 1\ndata: {\"a\":\ndata: \ndata: 1}\n\n");
+    }
+}

@@ -1,0 +1,109 @@
+//! Long conversations: taken over from elsewhere by batches, and searched.
+//!
+//! `TERTULIA_BULK_MESSAGES` says how long; `--nocapture` shows what was measured.
+#![cfg(unix)]
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use actors::clock::Millis;
+use serde_json::{Value, json};
+use tertulia::wire::time::Time;
+
+use crate::crash::{say, setting};
+use crate::support::{BEGIN, TestApp};
+
+const MESSAGES: &str = "/api/v1/messages";
+/// Messages of one request, as many as one takes.
+const BATCH: u64 = 100;
+/// Events that a request looks at.
+const LOOKED_AT: u64 = 10_000;
+
+/// When the message with this number was said: years ago, and later ones not always later.
+fn said_at(n: u64) -> Value {
+    json!(Time(Millis(BEGIN.0 - 100_000_000_000 + (n ^ 1) * 1_000)))
+}
+
+fn words(n: u64) -> String {
+    let mark = if n.is_multiple_of(4_999) { "needle" } else { "hay" };
+    format!("message {n}: {mark} and what people say in a line or two")
+}
+
+/// Takes over `count` messages; the conversation.
+async fn import(app: &TestApp, count: u64) -> String {
+    let mut conversation = None;
+    for from in (0..count).step_by(BATCH as usize) {
+        let one = |n| json!({"content": words(n), "sender_id": format!("s{}", n % 3), "created_at": said_at(n)});
+        let batch: Vec<Value> = (from..count.min(from + BATCH)).map(one).collect();
+        let body = json!({"conversation_id": conversation, "content": batch});
+        let key = format!("import-{from}");
+        let made = app.post(MESSAGES).json(body).idempotency_key(&key).await.expect(200);
+        conversation = made[0]["conversation_id"].as_str().map(str::to_owned);
+    }
+    conversation.unwrap()
+}
+
+/// Every page of a list: its entries, and how many pages there were.
+async fn pages(app: &TestApp, list: &str) -> (Vec<Value>, u64, Duration) {
+    let (mut data, mut count, mut path, mut slowest) = (Vec::new(), 0, list.to_owned(), Duration::ZERO);
+    loop {
+        let begun = Instant::now();
+        let page = app.get(&path).await.expect(200);
+        slowest = slowest.max(begun.elapsed());
+        count += 1;
+        data.extend(page["data"].as_array().unwrap().iter().cloned());
+        let Some(cursor) = page["nextCursor"].as_str() else { return (data, count, slowest) };
+        path.clear();
+        write!(path, "{list}&cursor={cursor}").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_imported_keeps_its_order_and_times_and_a_search_of_all_of_it_goes_on_from_page_to_page() {
+    let app = TestApp::new().await;
+    let count = setting("TERTULIA_BULK_MESSAGES", 12_000);
+    let begun = Instant::now();
+    let conversation = import(&app, count).await;
+    let imported = begun.elapsed();
+
+    let list = format!("/api/v1/conversations/{conversation}/messages?limit=200");
+    let (all, ..) = pages(&app, &list).await;
+    assert_eq!(all.len() as u64, count);
+    for (n, message) in (0..).zip(&all) {
+        let expected = (json!(words(n)), said_at(n));
+        assert_eq!((&message["content"], &message["created_at"]), (&expected.0, &expected.1));
+    }
+
+    let begun = Instant::now();
+    let (found, requests, slowest) = pages(&app, &format!("{list}&search=needle+people")).await;
+    let marked: Vec<Value> = (0..count).filter(|n| n.is_multiple_of(4_999)).map(|n| json!(words(n))).collect();
+    assert_eq!(found.iter().map(|message| message["content"].clone()).collect::<Vec<_>>(), marked);
+    // No request looks at everything.
+    assert_eq!(requests, count.div_ceil(LOOKED_AT), "of {count}");
+    say(&format!(
+        "{count} messages: imported in {imported:?}, {:.0} a second; searched in {:?} by {requests} requests, the \
+         slowest took {slowest:?}",
+        count as f64 / imported.as_secs_f64(),
+        begun.elapsed(),
+    ));
+    let (newest, ..) = pages(&app, &format!("{list}&search=needle&order=desc")).await;
+    assert!(newest.iter().map(|message| &message["content"]).eq(marked.iter().rev()));
+}
+
+#[tokio::test]
+async fn a_search_over_long_messages_looks_at_fewer_of_them() {
+    let app = TestApp::new().await;
+    let long = "x".repeat(200_000);
+    let mut conversation = Value::Null;
+    for part in 0..4 {
+        let one = |n| json!({"content": format!("{long} {}", if n == 0 { "begins" } else { "goes on" })});
+        let batch: Vec<Value> = (0..15).map(one).collect();
+        let made =
+            app.post(MESSAGES).json(json!({"conversation_id": conversation, "content": batch})).await.expect(200);
+        conversation = made[0]["conversation_id"].clone();
+        assert!(conversation.is_string(), "{part}");
+    }
+    let list = format!("/api/v1/conversations/{}/messages?limit=10", conversation.as_str().unwrap());
+    let (found, requests, _) = pages(&app, &format!("{list}&search=begins")).await;
+    assert_eq!((found.len(), requests), (4, 2), "12 MB are looked at in two parts");
+}
