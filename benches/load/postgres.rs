@@ -20,7 +20,7 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// How long it may take to listen.
 const READY: Duration = Duration::from_secs(30);
 /// What differs from the defaults.
-const SETTINGS: [&str; 13] = [
+const SETTINGS: [&str; 14] = [
     "listen_addresses=",
     "max_connections=100",
     "shared_buffers=1GB",
@@ -33,6 +33,8 @@ const SETTINGS: [&str; 13] = [
     "effective_io_concurrency=200",
     "random_page_cost=1.1",
     "jit=off",
+    // In its directory, so that one that is killed leaves nothing elsewhere.
+    "dynamic_shared_memory_type=mmap",
     "log_min_messages=fatal",
 ];
 /// Its socket in the directory of its data.
