@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::append::KEY;
 use crate::connection::{Connection, connect};
-use crate::measured::{Latencies, micros};
+use crate::measured::{Latencies, note};
 use crate::scenario::open_conversations;
 use crate::server::Server;
 use crate::target::{Programs, Target};
@@ -90,10 +90,10 @@ async fn case(options: &Options, server: &Server, followers: u32) -> Result<(), 
         poster.ask(KEY, "POST", "/messages", &body).await?;
         for nth in 0..followers {
             let Ok(Some(at)) = timeout(PATIENCE, hear.recv()).await else { break };
-            let took = micros(at.saturating_duration_since(sent));
-            all.saturating_record(took);
+            let took = at.saturating_duration_since(sent);
+            note(&mut all, took);
             if nth + 1 == followers {
-                last.saturating_record(took);
+                note(&mut last, took);
             }
         }
         sleep(Duration::from_millis(options.pause)).await;

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::runtime;
 use tokio::task::JoinSet;
 
-use crate::measured::{Latencies, micros};
+use crate::measured::{Latencies, note};
 use crate::{Error, proc_stat, report, say};
 
 mod actor;
@@ -105,7 +105,7 @@ where
             while began.elapsed() < time {
                 let since = Instant::now();
                 what(client).await?;
-                latencies.saturating_record(micros(since.elapsed()));
+                note(&mut latencies, since.elapsed());
             }
             Ok::<_, Error>(latencies)
         });

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use crate::Error;
 use crate::connection::Connection;
-use crate::measured::{Latencies, Measured, Tally, Times, micros};
+use crate::measured::{Latencies, Measured, Tally, Times, note};
 use crate::scenario::Scenario;
 use crate::server::Server;
 
@@ -143,7 +143,7 @@ async fn client<S: Scenario>(address: SocketAddr, scenario: Arc<S>, turn: Turn) 
         let lateness = due.elapsed();
         let Ok(outcome) = timeout_at(given_up, scenario.once(&mut connection)).await else { break };
         if nth >= turn.schedule.first {
-            late.saturating_record(micros(lateness));
+            note(&mut late, lateness);
             tally.count(&outcome, due.elapsed());
         }
     }

@@ -20,7 +20,7 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// How long it may take to listen.
 const READY: Duration = Duration::from_secs(30);
 /// What differs from the defaults.
-const SETTINGS: [&str; 13] = [
+const SETTINGS: [&str; 14] = [
     "listen_addresses=",
     "max_connections=100",
     "shared_buffers=1GB",
@@ -33,6 +33,8 @@ const SETTINGS: [&str; 13] = [
     "effective_io_concurrency=200",
     "random_page_cost=1.1",
     "jit=off",
+    // In its directory, so that one that is killed leaves nothing elsewhere.
+    "dynamic_shared_memory_type=mmap",
     "log_min_messages=fatal",
 ];
 /// Its socket in the directory of its data.
@@ -87,14 +89,7 @@ pub(crate) fn start_in(peers: &Path, dir: &Path, key: &str) -> Result<Server, Er
     let mut database = database.ok_or("somebody else's Postgres listens there")?;
     database.owns(dir);
     let connection = format!("host={} user=load dbname=postgres", dir.display());
-    // It listens before it has recovered what was there, and refuses until then.
-    loop {
-        match peer(peers, &["postgres", "--database", &connection], key) {
-            Ok(server) => return Ok(server.with(database)),
-            Err(_) if since.elapsed() < READY => std::thread::sleep(Duration::from_millis(100)),
-            Err(error) => return Err(error),
-        }
-    }
+    Ok(peer(peers, &["postgres", "--database", &connection], key)?.with(database))
 }
 
 /// A program of Postgres: on the path, or the newest that is installed.

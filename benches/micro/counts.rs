@@ -36,16 +36,17 @@ struct Bounds {
     instructions: BTreeMap<String, u64>,
 }
 
-/// Counts every piece and fails where one takes more than is allowed. Fewer is never a failure.
+/// Counts every piece and fails where one takes more than is allowed. Fewer is never a failure, and
+/// what has no bound yet is only named.
 pub(crate) fn check() -> Result<(), Error> {
     let bounds: Bounds = toml::from_str(&fs::read_to_string(FILE)?)?;
     say("| piece | instructions | written | off |\n|---|---:|---:|---:|")?;
-    let (mut above, mut below) = (Vec::new(), Vec::new());
+    let (mut above, mut below, mut unbound) = (Vec::new(), Vec::new(), Vec::new());
     for piece in &PIECES {
         let counted = count(piece.name)?;
         let Some(written) = bounds.instructions.get(piece.name) else {
             say(&format!("| {} | {counted} | none | |", piece.name))?;
-            above.push(format!("{} has no bound", piece.name));
+            unbound.push(piece.name);
             continue;
         };
         let off = (counted as f64 / *written as f64 - 1.0) * 100.0;
@@ -58,6 +59,9 @@ pub(crate) fn check() -> Result<(), Error> {
     }
     if !below.is_empty() {
         say(&format!("\nfar below what is written: {}; write the counts anew, so that it stays", below.join(", ")))?;
+    }
+    if !unbound.is_empty() {
+        say(&format!("\nwithout a bound: {}; write the counts", unbound.join(", ")))?;
     }
     if above.is_empty() {
         return Ok(());

@@ -10,6 +10,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -21,6 +22,7 @@ use benches::{Append, Appended, KEY, Message, is_allowed};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, Statement};
 
@@ -37,6 +39,8 @@ pub(crate) struct Options {
     pool: u32,
 }
 
+/// How soon a database that is starting is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
 const TABLES: &str = "
     -- Room in each page, so that the next sequence is updated in place and no index is touched.
     CREATE TABLE IF NOT EXISTS conversations (
@@ -110,7 +114,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 }
 
 async fn line(database: &str, first: bool) -> Result<Line, Error> {
-    let (client, connection) = tokio_postgres::connect(database, NoTls).await?;
+    let (client, connection) = loop {
+        match tokio_postgres::connect(database, NoTls).await {
+            // One that was killed recovers first.
+            Err(error) if error.code() == Some(&SqlState::CANNOT_CONNECT_NOW) => sleep(AGAIN).await,
+            connected => break connected?,
+        }
+    };
     // Its end is seen by whoever asks next.
     tokio::spawn(connection);
     if first {

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use super::Limit;
-use crate::measured::{Latencies, micros};
+use crate::measured::{Latencies, note};
 use crate::server::data_dir;
 use crate::{Error, proc_stat};
 
@@ -34,7 +34,7 @@ fn write(file: &File, time: Duration) -> Result<Limit, Error> {
         let since = Instant::now();
         file.write_all_at(&BLOCK, nth % BLOCKS * BLOCK.len() as u64)?;
         file.sync_data()?;
-        latencies.saturating_record(micros(since.elapsed()));
+        note(&mut latencies, since.elapsed());
         nth += 1;
     }
     let cpu = proc_stat::process(std::process::id())? - before;
