@@ -132,8 +132,8 @@ impl App {
 
     /// What a key has used of it.
     #[must_use]
-    pub fn meter(&self, key: KeyId) -> Arc<Meter> {
-        self.0.meters.of(key, self.now())
+    pub fn meter(&self, key: KeyId, now: Millis) -> Arc<Meter> {
+        self.0.meters.of(key, now)
     }
 
     /// A key was revoked, so it uses nothing any more.

@@ -38,11 +38,13 @@ pub mod workspaces;
 use std::sync::Arc;
 
 use actors::clock::Entropy;
-use axum::Router;
 use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Extension, Router};
+use http::StatusCode;
 
 use self::context::{ContextLayer, Door};
 use crate::app::App;
+use crate::server::Unreadable;
 
 /// Every route of the API's listener.
 ///
@@ -56,12 +58,13 @@ pub fn router(app: App) -> Router {
     // Both around a route at once: each layer of its own is a boxed service more, which is copied for every request.
     let api = talking().merge(configuring()).0.route_layer((context.clone(), authenticated.clone()));
     // Around the fallback too: without a key nobody learns which paths there are.
-    let unknown = Router::new().fallback(|| async { http::StatusCode::NOT_FOUND }).layer(authenticated);
+    let unknown = Router::new().fallback(|| async { StatusCode::NOT_FOUND }).layer(authenticated);
     let others = Router::new()
         .nest(BASE, unknown)
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .merge(crate::openapi::routes())
+        .fallback(nowhere)
         .layer(context);
     api.merge(others).with_state(app)
 }
@@ -85,6 +88,11 @@ impl Routes {
     fn merge(self, others: Self) -> Self {
         Self(self.0.merge(others.0))
     }
+}
+
+/// Nothing is at this path; or there was no request at all, and the server's end of the connection says why.
+async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> StatusCode {
+    unreadable.map_or(StatusCode::NOT_FOUND, |Extension(Unreadable(status))| status)
 }
 
 /// What is answered before there is a store: that the process lives, and that it takes nothing yet.

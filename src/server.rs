@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use futures_util::TryFutureExt as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -15,11 +16,16 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::Service;
 
+use self::lingering::Lingering;
 use self::patience::Patience;
 use self::taking::Taking;
+pub use self::unreadable::Unreadable;
+use self::unreadable::{Answering, Explained, Turn};
 
+mod lingering;
 mod patience;
 mod taking;
+mod unreadable;
 
 /// Bytes of a request's head; the largest known cookie and token habits fit, and a connection cannot cost more.
 const HEADER_BYTES: usize = 32 * 1024;
@@ -154,14 +160,19 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
-        let router = self.router;
+        let (router, turn) = (self.router, Arc::new(Turn::default()));
+        let stream = Explained::new(Taking::new(stream, self.taking), router.clone(), Arc::clone(&turn));
         let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            // Who waits to be asked for the body has sent none of it; asking only to throw it away would be a lie.
+            let lingers = !request.headers().contains_key(http::header::EXPECT);
+            turn.begin();
+            let turn = Arc::clone(&turn);
             // A router is always ready; its clone is one reference count.
-            router.clone().call(request.map(Body::new))
+            let answer = router.clone().call(request.map(|body| Body::new(Lingering::new(body, lingers))));
+            answer.map_ok(|response| Answering::of(response, turn))
         });
-        let stream = TokioIo::new(Taking::new(stream, self.taking));
         let mut http = self.http;
-        let connection = http.timer(Patience::default()).serve_connection(stream, service);
+        let connection = http.timer(Patience::default()).serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%error, "a connection broke");
         }

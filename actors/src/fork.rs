@@ -91,7 +91,7 @@ fn copy(message: &Message, overlay: &Overlay) -> Option<Content> {
         text: overlay.text.clone().or(content.text),
         metadata: overlay.metadata.clone().or(content.metadata),
         tags: overlay.tags.clone().or(content.tags),
-        sent_at: Some(content.sent_at.unwrap_or(message.id.at)),
+        sent_at: Some(content.sent_at.unwrap_or(message.id.at.into())),
         review: None,
         webhook_url: None,
         iteration_of: None,

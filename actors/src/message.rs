@@ -168,6 +168,17 @@ pub enum Gone {
     Erased,
 }
 
+/// When its client says that a message was sent: milliseconds since 1970-01-01T00:00:00Z, negative before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct SentAt(#[n(0)] pub i64);
+
+impl From<Millis> for SentAt {
+    fn from(at: Millis) -> Self {
+        Self(i64::try_from(at.0).unwrap_or(i64::MAX))
+    }
+}
+
 /// What a message says; immutable once accepted, until its words are taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Content {
@@ -212,7 +223,7 @@ pub struct Content {
     pub tags: Option<Vec<String>>,
     /// When an imported message was sent, by its client's word; never used for order.
     #[n(13)]
-    pub sent_at: Option<Millis>,
+    pub sent_at: Option<SentAt>,
     /// What it carries; `Text` unless it came through an api channel with media.
     #[n(14)]
     pub media: MediaKind,

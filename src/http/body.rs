@@ -3,11 +3,13 @@
 //! Parsing is the handler's: it knows the type, and reports every fault with its pointer. Here it is only decided
 //! whether there is a body to parse: 415 for what is not plain JSON, 413 for what is too large, in that order.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRef, FromRequest};
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 
@@ -139,7 +141,12 @@ pub async fn read(body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > max.0 as u64 {
         return Err(too_large(max));
     }
-    match tokio::time::timeout(ARRIVES_WITHIN, collect(body, max)).await {
+    let mut collecting = pin!(collect(body, max));
+    // Most bodies have come with their head; only for one that is waited for does time matter.
+    if let Some(read) = collecting.as_mut().now_or_never() {
+        return read;
+    }
+    match tokio::time::timeout(ARRIVES_WITHIN, collecting).await {
         Ok(read) => read,
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,

@@ -168,7 +168,8 @@ async fn identify(app: &App, headers: &HeaderMap) -> Identity {
 #[expect(clippy::result_large_err, reason = "the error is the answer, and is moved once")]
 fn admit(app: &App, identity: Identity, mut request: Request) -> Result<(Request, Verdict), Response> {
     let (key, workspace) = identity.map_err(IntoResponse::into_response)?;
-    let verdict = app.limiter().count(&app.meter(key.id), app.now());
+    let now = app.now();
+    let verdict = app.limiter().count(&app.meter(key.id, now), now);
     match verdict.admit().and(workspace).and_then(|workspace| has_text(&request).map(|()| workspace)) {
         Ok(workspace) => {
             let address = address_of(&workspace);
@@ -185,9 +186,11 @@ fn admit(app: &App, identity: Identity, mut request: Request) -> Result<(Request
 
 /// 404 for a path that is no text, and so names nothing.
 fn has_text(request: &Request) -> Result<(), Problem> {
-    match decode(request.uri().path()) {
-        Some(_) => Ok(()),
-        None => Err(Problem::not_found("not_found", "nothing is at this path: it is not percent-encoded UTF-8")),
+    let path = request.uri().path();
+    // Nearly no path has anything to decode.
+    match path.contains('%').then(|| decode(path)) {
+        None | Some(Some(_)) => Ok(()),
+        Some(None) => Err(Problem::not_found("not_found", "nothing is at this path: it is not percent-encoded UTF-8")),
     }
 }
 

@@ -194,16 +194,16 @@ struct Running {
 }
 
 impl Running {
-    fn end(&mut self, end: Option<End>) {
+    fn end(&mut self, at: Instant, end: Option<End>) {
         self.ended = true;
-        self.door.ended(&self.context, &self.known, self.began, end);
+        self.door.ended(&self.context, &self.known, (self.began, at), end);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.ended {
-            self.end(None);
+            self.end(Instant::now(), None);
         }
     }
 }
@@ -253,8 +253,9 @@ fn finish(running: &mut Running, response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, context.request_id.0.clone());
     headers.insert(TRACEPARENT, context.trace.traceparent());
-    log(context, response.status(), running.began.elapsed());
-    running.end(Some(End { status: response.status(), code }));
+    let ended = Instant::now();
+    log(context, response.status(), ended.saturating_duration_since(running.began));
+    running.end(ended, Some(End { status: response.status(), code }));
     response
 }
 

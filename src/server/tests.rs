@@ -1,6 +1,8 @@
 use std::net::SocketAddr;
 
+use axum::Extension;
 use axum::routing::{get, post};
+use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -29,6 +31,9 @@ async fn start(options: ServerOptions) -> Running {
             "slow"
         }),
     );
+    let router = router.fallback(async |unreadable: Option<Extension<Unreadable>>| {
+        unreadable.map_or((StatusCode::NOT_FOUND, ""), |Extension(Unreadable(status))| (status, "no HTTP"))
+    });
     let (stop, stopped) = oneshot::channel();
     let ended = tokio::spawn(serve(listener, router, options, async move {
         let _ = stopped.await;
@@ -61,6 +66,58 @@ async fn a_request_is_answered_and_so_is_the_next_on_the_same_connection() {
     let answers = rest(send(server.address, &format!("{first}{}", request("/ok"))).await).await;
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
     assert!(answers.contains("ping") && answers.ends_with("ok"), "{answers}");
+}
+
+#[tokio::test]
+async fn a_client_that_is_refused_in_the_middle_of_its_sending_sees_the_answer() {
+    let server = start(ServerOptions::default()).await;
+    for path in ["/ok", "/echo"] {
+        // Far more than what sockets hold, so an unread rest would break the connection while this writes.
+        let mut stream =
+            send(server.address, &format!("POST {path} HTTP/1.1\r\nHost: t\r\nContent-Length: 33554432\r\n\r\n")).await;
+        let chunk = vec![b'x'; 1024 * 1024];
+        for _ in 0..32 {
+            stream.write_all(&chunk).await.unwrap();
+        }
+        stream.write_all(request("/ok").as_bytes()).await.unwrap();
+        let answers = rest(stream).await;
+        assert!(answers.starts_with("HTTP/1.1 4") && answers.ends_with("ok"), "{answers}");
+    }
+    let waiting = "POST /ok HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    let answer = rest(send(server.address, waiting).await).await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_explained_by_the_router_and_nothing_else_is() {
+    let server = start(ServerOptions::default()).await;
+    let long = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(HEADER_BYTES));
+    for (sent, status) in [
+        ("GET /ok HTTP/1.1\r\nContent-Length: ten\r\n\r\n", "400 Bad Request"),
+        ("GET /ok HTTP/1.1\r\nHost: t\r\nno colon\r\n\r\n", "400 Bad Request"),
+        ("\u{16}\u{3}\u{1}\r\n\r\n", "400 Bad Request"),
+        (&long, "431 Request Header Fields Too Large"),
+    ] {
+        let answer = rest(send(server.address, sent).await).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert!(
+            answer.contains("\r\nconnection: close\r\ncontent-length: 7\r\n") && answer.ends_with("\r\n\r\nno HTTP"),
+            "{answer}"
+        );
+        // Behind an answer to a request too.
+        let before = "GET /ok HTTP/1.1\r\nHost: t\r\n\r\n";
+        let mut stream = send(server.address, before).await;
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let answers = rest(stream).await;
+        assert!(answers.ends_with("no HTTP"), "{answers}");
+    }
+    // A body that looks like such a head is what it is.
+    let bare = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: Thu\r\n\r\n";
+    let echo =
+        format!("POST /echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{bare}", bare.len());
+    assert!(rest(send(server.address, &echo).await).await.ends_with(bare));
 }
 
 #[tokio::test]

@@ -51,8 +51,15 @@ pub fn parse(text: &str) -> Option<i64> {
 /// The text of a time in UTC with milliseconds, `2025-01-01T00:00:00.000Z`; always 24 bytes.
 #[must_use]
 pub fn format(at: Millis) -> Text {
-    let since = SignedDuration::from_millis(i64::try_from(at.0).unwrap_or(i64::MAX));
-    let civil = EPOCH.checked_add(since).unwrap_or(DateTime::MAX);
+    format_signed(i64::try_from(at.0).unwrap_or(i64::MAX))
+}
+
+/// The same of milliseconds since 1970 that may be negative; what lies before the year 0 is written as its begin.
+#[must_use]
+pub fn format_signed(millis: i64) -> Text {
+    let earliest = DateTime::constant(0, 1, 1, 0, 0, 0, 0);
+    let after = EPOCH.checked_add(SignedDuration::from_millis(millis));
+    let civil = after.unwrap_or(if millis < 0 { earliest } else { DateTime::MAX }).max(earliest);
     let mut out = *b"0000-00-00T00:00:00.000Z";
     let mut put = |end: usize, digits: usize, number: i16| {
         let mut rest = number.unsigned_abs();
@@ -161,5 +168,13 @@ mod tests {
             assert_eq!(format(millis).as_str(), text);
         }
         assert_eq!(format(Millis(u64::MAX)).as_str(), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_time_before_1970_is_written_as_it_is_read() {
+        for text in ["1969-12-31T23:59:59.999Z", "1969-07-20T20:17:40.000Z", "0001-01-01T00:00:00.000Z"] {
+            assert_eq!(format_signed(parse(text).unwrap()).as_str(), text);
+        }
+        assert_eq!(format_signed(i64::MIN).as_str(), "0000-01-01T00:00:00.000Z");
     }
 }

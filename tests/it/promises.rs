@@ -103,11 +103,11 @@ async fn a_body_that_is_not_needed_is_read_all_the_same() {
 #[tokio::test]
 async fn an_import_may_be_older_than_clocks_and_name_nobody() {
     let app = TestApp::new().await;
-    let old = json!({"content": "x", "created_at": "1970-01-01T00:00:00.5Z", "sender_id": "", "message_type": ""});
+    let old = json!({"content": "x", "created_at": "1969-07-20T20:17:40.5Z", "sender_id": "", "message_type": ""});
     let said = app.post(MESSAGES).json(json!({"content": old})).await.expect(200);
     let path = format!("{MESSAGES}/{}", said[0]["id"].as_str().unwrap());
     for shown in [&said[0], &app.get(path).await.expect(200)] {
-        let at = json!("1970-01-01T00:00:00.500Z");
+        let at = json!("1969-07-20T20:17:40.500Z");
         assert_eq!((&shown["created_at"], &shown["sent_at"]), (&at, &at));
         assert_eq!((&shown["sender_id"], &shown["message_type"]), (&json!(""), &json!("")));
     }

@@ -14,6 +14,8 @@ use std::path::Path;
 const ROOMS: [&str; 5] = ["src", "actors", "schema", "benches", "tests"];
 /// Lines of a source file. Half of it is the usual size; past it a file does more than one thing.
 const MAX_LINES: usize = 500;
+/// Lines of a function from its name to its last brace: it fits on a screen.
+const MAX_FUNCTION_LINES: usize = 70;
 /// The one command that runs every room's tests.
 const TEST_COMMAND: &str = "cargo test --workspace";
 /// Rust sources in which error codes stand as the first of a pair, because one place makes problems of them.
@@ -199,6 +201,52 @@ fn source_files_are_named_and_sized_for_readers() {
         "one operation, one file: move a part that has a name of its own to foo/part.rs, with `mod part;` in foo.rs \
          (foo.rs beside foo/, no mod.rs). Raising the number only postpones it.",
     );
+}
+
+/// The functions of `text` with how many lines they have. The formatter puts a function's last brace below its first word.
+fn functions(text: &str) -> impl Iterator<Item = (&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some((before, after)) = line.split_once("fn ") else { continue };
+        let words = before.trim_start();
+        let indent = &before[..before.len() - words.len()];
+        let is_head = words.split(' ').all(|word| {
+            word.is_empty()
+                || word.starts_with("pub")
+                || word == "async"
+                || word == "const"
+                || word == "in"
+                || word.ends_with(')')
+        });
+        let opens = lines[at..].iter().find_map(|line| match line.chars().last() {
+            Some('{' | '}') => Some(true),
+            Some(';') => Some(false),
+            _ => None,
+        });
+        if is_head && opens == Some(true) {
+            let length = lines[at..].iter().take_while(|line| **line != format!("{indent}}}")).count() + 1;
+            let name = after.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or(after);
+            found.push((name, if line.ends_with('}') { 1 } else { length }));
+        }
+    }
+    found.into_iter()
+}
+
+#[test]
+fn functions_fit_on_a_screen() {
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    for file in sources().iter().filter(|file| !file.path.contains("tests")) {
+        for (name, lines) in functions(without_tests(&file.text)) {
+            seen += 1;
+            if lines > MAX_FUNCTION_LINES {
+                faults.push(format!("{}: {name} has {lines} lines", file.path));
+            }
+        }
+    }
+    assert!(seen > 1_000, "only {seen} functions");
+    refuse(&faults, "a function that long does more than one thing: give the parts names");
 }
 
 #[test]

@@ -55,9 +55,14 @@ impl Door {
     }
 
     /// A request has ended: with an answer, or (`None`) because its client left.
-    pub(super) fn ended(&self, context: &RequestContext, known: &Known, began: Instant, end: Option<End>) {
+    pub(super) fn ended(
+        &self,
+        context: &RequestContext,
+        known: &Known,
+        (began, ended): (Instant, Instant),
+        end: Option<End>,
+    ) {
         self.metrics.ended();
-        let ended = Instant::now();
         let took = ended.saturating_duration_since(began);
         let own = TraceContext::from(&context.trace);
         let recorded = self.traces.records(Some(own));

@@ -58,6 +58,7 @@ fn by_status(status: StatusCode) -> Problem {
         StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is too large"),
         StatusCode::URI_TOO_LONG => ("uri_too_long", "the target is too long"),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ("unsupported_media_type", "the body must be JSON"),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ("request_failed", "the request's head is too large"),
         StatusCode::RANGE_NOT_SATISFIABLE => ("range_not_satisfiable", "the range lies outside of the content"),
         StatusCode::UNPROCESSABLE_ENTITY => ("invalid_request", "the request is not valid"),
         StatusCode::TOO_MANY_REQUESTS => ("rate_limited", "too many requests"),

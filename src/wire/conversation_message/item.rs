@@ -2,7 +2,7 @@
 
 use actors::clock::Millis;
 use actors::id::{AttachmentId, MessageId};
-use actors::message::{Content, Json, Parent, Sender};
+use actors::message::{Content, Json, Parent, Sender, SentAt};
 
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
@@ -43,7 +43,7 @@ pub struct ConversationItem {
     /// The client's own object.
     pub meta_data: Option<Json>,
     /// When it was sent, by its client's word.
-    pub sent_at: Option<Millis>,
+    pub sent_at: Option<SentAt>,
     /// What it answers.
     pub parent: Option<Parent>,
 }
@@ -122,15 +122,13 @@ fn role(fields: &mut Fields<'_>, report: &mut Report) -> String {
     text.into_owned()
 }
 
-fn sent_at(value: &Value<'_>, now: Millis, report: &mut Report) -> Option<Millis> {
+fn sent_at(value: &Value<'_>, now: Millis, report: &mut Report) -> Option<SentAt> {
     let text = value.string(report, Length::ANY)?;
-    let refusal = match time::parse(&text) {
+    let latest = SentAt::from(now.plus(MAX_AHEAD_MILLIS));
+    let refusal = match time::parse(&text).map(SentAt) {
         None => "must be an RFC 3339 date-time with an offset, as 2025-01-01T00:00:00Z",
-        Some(at) => match u64::try_from(at).map(Millis) {
-            Ok(at) if at <= now.plus(MAX_AHEAD_MILLIS) => return Some(at),
-            Ok(_) => "must not be more than 5 minutes ahead",
-            Err(_) => "must not be before 1970-01-01T00:00:00Z",
-        },
+        Some(at) if at <= latest => return Some(at),
+        Some(_) => "must not be more than 5 minutes ahead",
     };
     report.fault(&value.path, "invalid_datetime", refusal);
     None

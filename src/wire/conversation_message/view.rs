@@ -25,7 +25,7 @@ impl ConversationView<'_> {
         let Self { workspace_id, message, overlay, current } = self;
         let content = &message.content;
         let is_gone = current.gone.is_some();
-        let sent_at = time::format(content.sent_at.unwrap_or(message.id.at));
+        let sent_at = time::format_signed(content.sent_at.unwrap_or(message.id.at.into()).0);
         let mut members = Members::begin(out);
         members.plain("conversation_id", message.conversation);
         members.string("sender_id", &content.sender.id);

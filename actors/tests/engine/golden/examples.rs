@@ -122,7 +122,7 @@ pub(super) fn content() -> Content {
         tool_calls: Some(json("[{}]")),
         references: Some(json("[]")),
         tags: Some(vec![text("t")]),
-        sent_at: Some(AT),
+        sent_at: Some(AT.into()),
         media: MediaKind::Document,
         media_content: Some(json("{}")),
         memories: true,

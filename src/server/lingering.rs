@@ -1,0 +1,80 @@
+//! The rest of a body that nobody reads any more.
+//!
+//! A request may be answered before its body has arrived: because it is too large, or because its sender may not send it.
+//! If the connection were closed then, a client that is still sending would be cut off, and most clients never look at
+//! an answer after that. So what still comes is taken and thrown away, within bounds.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+/// Bytes that are thrown away: several times what any route takes, so that a client that is a little wrong is told so.
+const BYTES: usize = 64 * 1024 * 1024;
+/// How long they may take to come; a client that is slower is cut off.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// A body whose rest is taken once it is dropped.
+#[derive(Debug)]
+pub(super) struct Lingering<B: Body<Data = Bytes> + Send + Unpin + 'static> {
+    /// `None` once it has come to its end, or where its client has not begun to send it.
+    body: Option<B>,
+    lingers: bool,
+}
+
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Lingering<B> {
+    /// `lingers`: the client sends without being asked to go on, so something is on its way.
+    pub(super) fn new(body: B, lingers: bool) -> Self {
+        Self { body: Some(body), lingers }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for Lingering<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.body = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Lingering<B> {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take().filter(|body| self.lingers && !body.is_end_stream())
+            && let Ok(runtime) = Handle::try_current()
+        {
+            // One at most for each connection: the next request is read only after this body.
+            runtime.spawn(timeout(WITHIN, discard(body)));
+        }
+    }
+}
+
+async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+    let mut left = BYTES;
+    while left > 0
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+    }
+}

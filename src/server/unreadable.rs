@@ -1,0 +1,198 @@
+//! What is no HTTP request.
+//!
+//! hyper refuses it before any route is asked, with a status and nothing else. Clients are promised one form of error,
+//! so that bare head is replaced on its way out by what the router says of the same status.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+
+use axum::Router;
+use axum::body::Body;
+use bytes::{Buf as _, Bytes};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tower::Service as _;
+
+/// The longest bare head, in bytes, with room to spare.
+const BARE: usize = 256;
+
+/// An extension of the request that is put to the router for what was none: how it was refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Unreadable(pub StatusCode);
+
+/// Whether an answer of the router is on its way: only between answers can a head be hyper's own.
+#[derive(Debug, Default)]
+pub(super) struct Turn(AtomicU8);
+
+impl Turn {
+    const BETWEEN: u8 = 0;
+    const ANSWERING: u8 = 1;
+    const SENDING: u8 = 2;
+
+    /// The router is being asked.
+    pub(super) fn begin(&self) {
+        self.0.store(Self::ANSWERING, Ordering::Relaxed);
+    }
+
+    /// The answer's body has been read; the last of it may still have to be sent.
+    fn ended(&self) {
+        self.0.store(Self::SENDING, Ordering::Relaxed);
+    }
+
+    /// Everything has been sent.
+    fn flushed(&self) {
+        let _ = self.0.compare_exchange(Self::SENDING, Self::BETWEEN, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn is_between(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::BETWEEN
+    }
+}
+
+/// The body of an answer of the router, which says when it ends.
+#[derive(Debug)]
+pub(super) struct Answering {
+    body: Body,
+    turn: Arc<Turn>,
+}
+
+impl Answering {
+    pub(super) fn of(response: Response<Body>, turn: Arc<Turn>) -> Response<Self> {
+        response.map(|body| Self { body, turn })
+    }
+}
+
+impl hyper::body::Body for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.turn.ended();
+    }
+}
+
+/// A stream on which bare heads are replaced.
+#[derive(Debug)]
+pub(super) struct Explained<S> {
+    stream: S,
+    router: Router,
+    turn: Arc<Turn>,
+    /// What is written in the place of a bare head.
+    instead: Bytes,
+}
+
+impl<S: AsyncWrite + Unpin> Explained<S> {
+    pub(super) fn new(stream: S, router: Router, turn: Arc<Turn>) -> Self {
+        Self { stream, router, turn, instead: Bytes::new() }
+    }
+
+    /// Takes a bare head, if this is one.
+    fn take(&mut self, parts: &[IoSlice<'_>]) -> Option<usize> {
+        if !parts.first()?.starts_with(b"HTTP/1.1 4") || !self.turn.is_between() {
+            return None;
+        }
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        let head: Vec<u8> = parts.iter().take_while(|_| length <= BARE).flat_map(|part| part.iter().copied()).collect();
+        self.instead = instead(&mut self.router, std::str::from_utf8(&head).ok()?)?.into();
+        Some(length)
+    }
+
+    fn poll_instead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.instead.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.instead))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.instead.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What the router says of a bare head's status, as it goes over the wire; `None` where it says something else.
+fn instead(router: &mut Router, head: &str) -> Option<Vec<u8>> {
+    let lines = head.strip_suffix("\r\n\r\n")?;
+    let empty = lines.split("\r\n").any(|line| line.eq_ignore_ascii_case("content-length: 0"));
+    let date = lines.split("\r\n").find(|line| line.starts_with("date: ")).filter(|_| empty)?;
+    let status = StatusCode::from_bytes(head.get(9..12)?.as_bytes()).ok()?;
+    let mut request = Request::new(Body::empty());
+    request.extensions_mut().insert(Unreadable(status));
+    // Nothing is waited for: neither a store nor a body is asked.
+    let response = router.call(request).now_or_never()?.ok().filter(|response| response.status() == status)?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().now_or_never()?.ok()?.to_bytes();
+    let mut out = format!("HTTP/1.1 {status}\r\n{date}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    write_headers(&parts.headers, &mut out);
+    Some([out.as_bytes(), b"\r\n", &body].concat())
+}
+
+fn write_headers(headers: &HeaderMap, out: &mut String) {
+    for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONTENT_LENGTH) {
+        if let Ok(value) = value.to_str() {
+            out.extend([name.as_str(), ": ", value, "\r\n"]);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Explained<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Explained<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.as_mut().poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_instead(context))?;
+        match self.take(parts) {
+            Some(length) => Poll::Ready(Ok(length)),
+            None => Pin::new(&mut self.stream).poll_write_vectored(context, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(context))?;
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.turn.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(context))?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
