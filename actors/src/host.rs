@@ -110,6 +110,8 @@ pub(crate) struct Resident<M: Machine> {
     conflicts: u32,
     /// Another process is at work on it, so what is known here is to be loaded again before it is acted upon.
     is_stale: bool,
+    /// Its alarm rang while what is known here was history: what is due is done once it is loaded again.
+    rang: bool,
     /// Why it cannot serve.
     failed: Option<StoreError>,
     /// Removes the directory's slot when the actor is gone, however it went.
@@ -147,6 +149,7 @@ impl<M: Machine> Actor for Host<M> {
             phase: Phase::Idle,
             conflicts: 0,
             is_stale: false,
+            rang: false,
             failed: None,
             _occupancy: occupancy,
         };
@@ -409,8 +412,12 @@ impl<M: Machine> Resident<M> {
         if adopted.is_err() || self.head != before {
             M::adopted(&self.node, self.entity);
         }
-        if let Err(error) = adopted {
-            self.fail(error);
+        let rang = std::mem::take(&mut self.rang);
+        match adopted {
+            Err(error) => self.fail(error),
+            // It is noted to ring again after a while only, and nothing is to wait for that.
+            Ok(()) if rang && self.alarm.is_some_and(|at| at <= self.node.clock.now()) => self.wake(),
+            Ok(()) => {}
         }
     }
 
@@ -431,6 +438,7 @@ impl<M: Machine> Resident<M> {
         }
         let now = self.node.clock.now().max(self.last_at);
         if self.is_stale && matches!(self.phase, Phase::Idle) && self.queue.is_empty() {
+            self.rang = true;
             self.reload();
             return self.step();
         }
@@ -461,6 +469,7 @@ impl<M: Machine> Resident<M> {
             }
             // Nothing is due as far as is known here. The ring is late, or somebody else has changed the entity.
             _ if matches!(self.phase, Phase::Idle) => {
+                self.rang = true;
                 self.reload();
                 self.step();
             }
