@@ -227,6 +227,11 @@ fn check(client: &mut Client, tool: &Tool, writers: &mut [Writer], whole: bool) 
         if whole {
             let mut again = History::default();
             again.read_on(client, &writer.name);
+            // A turn that was in flight goes on meanwhile.
+            while again.newest != writer.known.newest {
+                writer.known.read_on(client, &writer.name);
+                again.read_on(client, &writer.name);
+            }
             assert_eq!(again, writer.known, "{}", writer.name);
         }
         let History { said, replies, results, asks: asked, .. } = &writer.known;
