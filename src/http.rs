@@ -103,7 +103,7 @@ fn talking() -> Routes {
         .route("/channels/{id}/messages", post(messages::post_to_channel))
         .route("/channels/{id}/events", get(events::of_channel))
         .route("/conversations", get(conversations::list).post(conversations::create))
-        .route("/conversations/{id}", get(conversations::one).patch(conversations::update))
+        .route("/conversations/{id}", get(conversations::get).patch(conversations::update))
         .route(
             "/conversations/{id}/messages",
             get(messages::list::of_conversation).post(messages::post_to_conversation),
