@@ -15,10 +15,10 @@ use actors::codec;
 use actors::conversation::BusyPolicy;
 use actors::directory::{Circumstances, Refusal};
 use actors::id::EntityKey;
-use actors::key::{ApiKey, Principal, Scope};
+use actors::key::{ApiKey, KEYS_BY_HASH, Principal, Scope};
 use actors::node::Node;
-use actors::registry::{Command, RowChange};
-use actors::store::{StoreError, Table};
+use actors::registry::{Command, Expect, RowChange};
+use actors::store::StoreError;
 use actors::workspace::{self, SETTINGS, WORKSPACES, Workspace, address_of};
 use bytes::Bytes;
 
@@ -101,7 +101,7 @@ pub async fn run(
             announce(&key).map_err(BootstrapError::Announce)?;
         }
         let hash = Bytes::copy_from_slice(&pepper.hash(&key));
-        let expected = vec![row(SETTINGS, BOOTSTRAPPED, None), row(SETTINGS, FIRST_KEY, Some(hash))];
+        let expected = vec![Expect::new(SETTINGS, BOOTSTRAPPED, None), Expect::new(SETTINGS, FIRST_KEY, Some(hash))];
         let mark = Bytes::copy_from_slice(&node.now().0.to_be_bytes());
         let changes = vec![RowChange::put(SETTINGS, BOOTSTRAPPED, &mark), RowChange::delete(SETTINGS, FIRST_KEY)];
         if let Step::Done = submit(node, EntityKey::INSTALLATION, Command { expected, changes }).await? {
@@ -126,10 +126,6 @@ async fn setting(node: &Node, name: &'static [u8]) -> Result<Option<Bytes>, Stor
     node.row(EntityKey::INSTALLATION, SETTINGS, Bytes::from_static(name)).await
 }
 
-fn row(table: Table, key: &[u8], value: Option<Bytes>) -> (Table, Bytes, Option<Bytes>) {
-    (table, Bytes::copy_from_slice(key), value)
-}
-
 async fn submit(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result<Step, BootstrapError> {
     match node.registry(entity, command, Circumstances::default()).await {
         Ok(_) => Ok(Step::Done),
@@ -145,10 +141,10 @@ async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pep
     let (pepper_row, left) = (setting(node, PEPPER).await?, setting(node, FIRST_KEY).await?);
     let now = node.now();
     let mut expected = vec![
-        row(SETTINGS, BOOTSTRAPPED, None),
-        row(SETTINGS, PEPPER, pepper_row.clone()),
-        row(SETTINGS, FIRST_KEY, left.clone()),
-        row(WORKSPACES, workspace::DEFAULT.as_bytes(), workspace_row.clone()),
+        Expect::new(SETTINGS, BOOTSTRAPPED, None),
+        Expect::new(SETTINGS, PEPPER, pepper_row.clone()),
+        Expect::new(SETTINGS, FIRST_KEY, left.clone()),
+        Expect::new(WORKSPACES, workspace::DEFAULT.as_bytes(), workspace_row.clone()),
     ];
     let mut changes = Vec::new();
     let pepper = match pepper(node).await? {
@@ -166,7 +162,7 @@ async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pep
     if let Some(hash) = left
         && let Some((bytes, key)) = keys::of_row(node, &hash).await?
     {
-        expected.push((actors::key::KEYS_BY_HASH, keys::hash_key(&key.hash), Some(bytes)));
+        expected.push(Expect::new(KEYS_BY_HASH, &keys::hash_key(&key.hash), Some(bytes)));
         changes.extend(keys::delete(&key));
     }
     let id = keys::new_id(node, now);
@@ -199,7 +195,7 @@ async fn first_workspace(node: &Arc<Node>) -> Result<Step, BootstrapError> {
     for (table, id, value) in rows {
         // An unfinished start may have come so far.
         if node.row(entity, table, Bytes::from_static(id.as_bytes())).await?.is_none() {
-            expected.push(row(table, id.as_bytes(), None));
+            expected.push(Expect::new(table, id.as_bytes(), None));
             changes.push(RowChange::put(table, id.as_bytes(), &value));
         }
     }

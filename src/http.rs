@@ -111,7 +111,7 @@ fn talking() -> Routes {
         .route("/channels/{id}/messages", post(messages::post_to_channel))
         .route("/channels/{id}/events", get(events::of_channel))
         .route("/conversations", get(conversations::list).post(conversations::create))
-        .route("/conversations/{id}", get(conversations::one).patch(conversations::update))
+        .route("/conversations/{id}", get(conversations::get).patch(conversations::update))
         .route(
             "/conversations/{id}/messages",
             get(messages::list::of_conversation).post(messages::post_to_conversation),
@@ -147,16 +147,16 @@ fn talking() -> Routes {
 fn configuring() -> Routes {
     Routes::new()
         .route("/channels", get(channels::list).post(channels::create))
-        .route("/channels/{id}", get(channels::get).patch(channels::change).delete(channels::delete))
+        .route("/channels/{id}", get(channels::get).patch(channels::update).delete(channels::delete))
         .route("/channels/{id}/rotate-secret", post(channels::rotate_secret))
         .route("/webhook-endpoints", get(webhooks::list).post(webhooks::create))
-        .route("/webhook-endpoints/{id}", get(webhooks::get).patch(webhooks::change).delete(webhooks::delete))
+        .route("/webhook-endpoints/{id}", get(webhooks::get).patch(webhooks::update).delete(webhooks::delete))
         .route("/webhook-endpoints/{id}/rotate-secret", post(webhooks::rotate_secret))
         .route("/webhook-deliveries", get(deliveries::list))
         .route("/webhook-deliveries/{id}", get(deliveries::get))
         .route("/webhook-deliveries/{id}/retry", post(deliveries::retry))
         .route("/agents", get(agents::list).post(agents::create))
-        .route("/agents/{id}", get(agents::get).patch(agents::change).delete(agents::delete))
+        .route("/agents/{id}", get(agents::get).patch(agents::update).delete(agents::delete))
         .route("/api-keys", get(api_keys::list).post(api_keys::create))
         .route("/api-keys/{id}", delete(api_keys::delete))
         .route("/usage", get(usage::get))

@@ -12,7 +12,7 @@ use actors::directory::Circumstances;
 use actors::id::{EntityKey, KeyId};
 use actors::key::{ApiKey, KEYS_BY_HASH, KEYS_BY_ID, Principal, Scope};
 use actors::node::Node;
-use actors::registry::Command;
+use actors::registry::{Command, Expect};
 use actors::store::inventory::Inventory;
 use actors::store::{KeyRange, Order, StoreError};
 use actors::workspace::{WORKSPACES, Workspace};
@@ -142,7 +142,7 @@ async fn store_key(
         hash: pepper.hash(&text),
         created_at: node.now(),
     };
-    let expected = vec![(KEYS_BY_HASH, keys::hash_key(&key.hash), None)];
+    let expected = vec![Expect::new(KEYS_BY_HASH, &keys::hash_key(&key.hash), None)];
     change(node, Command { expected, changes: keys::put(&key).into() }).await?;
     Ok(text)
 }

@@ -79,11 +79,30 @@ pub struct Event {
     pub changes: Vec<RowChange>,
 }
 
+/// A row that a change was decided on: it must still be as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// The list.
+    pub table: Table,
+    /// The row's key.
+    pub key: Bytes,
+    /// What was read; `None`: there was no such row.
+    pub value: Option<Bytes>,
+}
+
+impl Expect {
+    /// A row that must be as it was read.
+    #[must_use]
+    pub fn new(table: Table, key: &[u8], value: Option<Bytes>) -> Self {
+        Self { table, key: Bytes::copy_from_slice(key), value }
+    }
+}
+
 /// Rows to change together, if each row in `expected` is as it says.
 #[derive(Debug)]
 pub struct Command {
-    /// What must be there (`None`: nothing).
-    pub expected: Vec<(Table, Bytes, Option<Bytes>)>,
+    /// What must be there.
+    pub expected: Vec<Expect>,
     /// What shall be.
     pub changes: Vec<RowChange>,
 }
@@ -92,8 +111,8 @@ impl Command {
     /// Whether somebody may have in memory what this changes: a row that was there, or which rows of a list there are.
     pub(crate) fn may_be_known(&self) -> bool {
         let was_there = |change: &RowChange| {
-            let of = |(table, key, _): &&(Table, Bytes, _)| *table == change.table() && key[..] == *change.key();
-            self.expected.iter().find(of).is_none_or(|(_, _, before)| before.is_some())
+            let of = |row: &&Expect| row.table == change.table() && row.key[..] == *change.key();
+            self.expected.iter().find(of).is_none_or(|row| row.value.is_some())
         };
         self.changes.iter().any(|change| change.table() == WEBHOOK_ENDPOINTS || was_there(change))
     }
@@ -115,12 +134,12 @@ impl Machine for Registry {
     type Rejection = Unexpected;
 
     fn needs(_: Option<&State>, command: &Command) -> Vec<Need> {
-        command.expected.iter().map(|(table, key, _)| Need::Row(*table, key.clone())).collect()
+        command.expected.iter().map(|row| Need::Row(row.table, row.key.clone())).collect()
     }
 
     fn decide(_: Option<&State>, command: &Command, _: &Moment, found: &Found) -> Result<Decision<Self>, Undecided> {
-        for (i, (table, key, expected)) in command.expected.iter().enumerate() {
-            if found.row(*table, key.clone())? != expected.as_ref() {
+        for (i, row) in command.expected.iter().enumerate() {
+            if found.row(row.table, row.key.clone())? != row.value.as_ref() {
                 return Ok(Decision::Reject(Unexpected(i)));
             }
         }

@@ -2,26 +2,22 @@
 
 use actors::agent::{AGENTS, Agent};
 use actors::channel::{CHANNELS, Channel};
-use actors::codec;
 use actors::id::{Address, AgentId, EntityKey};
-use actors::registry::{Command, RowChange};
-use actors::store::{KeyRange, Order};
+use actors::store::{KeyRange, Order, Table};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use serde::Serialize;
 
-use super::answer::{ignoring, json, located, replayed};
 use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Look};
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
-use super::resource::{self, ATTEMPTS, Submitted};
+use super::resource::{self, Change, Resource};
 use crate::app::App;
 
 mod builtin;
@@ -34,24 +30,42 @@ use view::AgentView;
 const CHANNELS_AT_ONCE: usize = 500;
 
 /// 404: no such agent in the workspace.
-#[must_use]
-pub fn agent_not_found() -> Problem {
+pub(super) fn agent_not_found() -> Problem {
     Problem::not_found("agent_not_found", "this workspace has no such agent")
+}
+
+impl Resource for Agent {
+    const TABLE: Table = AGENTS;
+    const LIST: &'static str = "agents";
+
+    fn not_found() -> Problem {
+        agent_not_found()
+    }
+
+    fn taken(&self) -> Problem {
+        Problem::conflict("agent_exists", format!("the workspace has an agent {} already", self.id))
+    }
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn view(&self) -> impl Serialize {
+        AgentView::new(self)
+    }
 }
 
 /// `POST /agents`.
 ///
 /// # Errors
 /// 400, 409 `agent_exists`, 422.
-pub async fn create(
+pub(super) async fn create(
     State(app): State<App>,
-    allowed: Allowed<Admin>,
+    Allowed(caller, ..): Allowed<Admin>,
     context: RequestContext,
     headers: HeaderMap,
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
-    let caller = allowed.0;
-    let entity = caller.registry();
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
     let with = incoming.circumstances(&context, &caller);
     let (id, agent) = read::new_agent(&mut incoming, &|ip| app.egress_allow().contains(ip));
@@ -59,91 +73,61 @@ pub async fn create(
     let now = app.now();
     let id = id.unwrap_or_else(|| AgentId::new(now, Address::random(app.node().random())).to_string());
     let agent = Agent { id, created_at: now, ..agent };
-    let key = Bytes::copy_from_slice(agent.id.as_bytes());
-    let changes = vec![RowChange::put(AGENTS, &key, &codec::encode(&agent))];
-    let command = Command { expected: vec![(AGENTS, key, None)], changes };
-    match resource::submit(&app, entity, command, with).await? {
-        Submitted::Done => Ok(created(&agent, &ignored)),
-        Submitted::Repeat(changes) => repeat(&changes, &ignored),
-        Submitted::Unexpected(_) => {
-            let detail = format!("the workspace has an agent {} already", agent.id);
-            Err(Problem::conflict("agent_exists", detail))
-        }
-    }
-}
-
-/// 201, saying where it is found.
-fn created(agent: &Agent, ignored: &[String]) -> Response {
-    let response = json(StatusCode::CREATED, &AgentView::new(agent));
-    ignoring(located(response, &format!("/agents/{}", agent.id)), ignored)
-}
-
-/// The answer that was given before.
-fn repeat(changes: &[RowChange], ignored: &[String]) -> Result<Response, Problem> {
-    let agent: Agent = resource::put_into(changes, AGENTS)?;
-    Ok(replayed(created(&agent, ignored)))
+    let make = || async { Ok(Change::create(agent.clone()).ignoring(ignored.clone())) };
+    Ok(resource::commit(&app, caller.registry(), with, make).await?.created())
 }
 
 /// `GET /agents`.
 ///
 /// # Errors
 /// 400 for a wrong page.
-pub async fn list(
+pub(super) async fn list(
     State(app): State<App>,
-    allowed: Allowed<Look>,
+    Allowed(caller, ..): Allowed<Look>,
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let caller = allowed.0;
-    let list = format!("workspaces/{}/agents", caller.workspace);
-    let request = PageRequest::from_query(&query, &list)?;
-    let (rows, next) = resource::page(&app, caller.registry(), AGENTS, b"", &request).await?;
-    let agents: Vec<Agent> = resource::values(&rows)?;
-    Ok(Page { data: agents.iter().map(AgentView::new).collect(), next }.into_response(&list, &context.uri))
+    resource::list::<Agent>(&app, &caller, &context, &query).await
 }
 
 /// `GET /agents/{id}`.
 ///
 /// # Errors
 /// 404 `agent_not_found`.
-pub async fn get(State(app): State<App>, allowed: Allowed<Look>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let agent: Option<Agent> = resource::find(&app, allowed.0.registry(), AGENTS, &id).await?;
-    let agent = agent.ok_or_else(agent_not_found)?;
-    Ok(json(StatusCode::OK, &AgentView::new(&agent)))
+pub(super) async fn get(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Look>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    resource::get::<Agent>(&app, caller.registry(), &id).await
 }
 
 /// `PATCH /agents/{id}`: what is given changes. A turn that runs goes on with the agent as it was.
 ///
 /// # Errors
 /// 400, 404 `agent_not_found`.
-pub async fn change(
+pub(super) async fn update(
     State(app): State<App>,
-    allowed: Allowed<Admin>,
-    Path(id): Path<String>,
+    Allowed(caller, ..): Allowed<Admin>,
     context: RequestContext,
+    Path(id): Path<String>,
     headers: HeaderMap,
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
-    let entity = allowed.0.registry();
-    for _ in 0..ATTEMPTS {
+    let registry = caller.registry();
+    let change = || async {
         let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-        let row = resource::row(&app, entity, AGENTS, &id).await?;
-        let stored: Option<Agent> = row.as_ref().map(|row| resource::decode(row)).transpose()?;
-        let mut agent = read::changed_agent(stored.as_ref(), &mut incoming, &|ip| app.egress_allow().contains(ip));
+        let before = resource::find::<Agent>(&app, registry, &id).await?;
+        let stored = before.as_ref().map(|before| &before.value);
+        let mut agent = read::changed_agent(stored, &mut incoming, &|ip| app.egress_allow().contains(ip));
         let ignored = incoming.report.check()?;
-        let (Some(row), Some(stored)) = (row, stored) else { return Err(agent_not_found()) };
-        if agent == stored {
-            return Ok(ignoring(json(StatusCode::OK, &AgentView::new(&agent)), &ignored));
+        let before = before.ok_or_else(agent_not_found)?;
+        if agent != before.value {
+            agent.updated_at = Some(app.now());
         }
-        agent.updated_at = Some(app.now());
-        let key = Bytes::copy_from_slice(id.as_bytes());
-        let changes = vec![RowChange::put(AGENTS, &key, &codec::encode(&agent))];
-        let command = Command { expected: vec![(AGENTS, key, Some(row))], changes };
-        if let Submitted::Done = resource::submit(&app, entity, command, without_key(&context)).await? {
-            return Ok(ignoring(json(StatusCode::OK, &AgentView::new(&agent)), &ignored));
-        }
-    }
-    Err(resource::contended())
+        Ok(Change::update(before, agent).ignoring(ignored))
+    };
+    Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
 }
 
 /// `DELETE /agents/{id}`.
@@ -154,32 +138,25 @@ pub async fn change(
 ///
 /// # Errors
 /// 404 `agent_not_found`, 409 `agent_in_use`.
-pub async fn delete(
+pub(super) async fn delete(
     State(app): State<App>,
-    allowed: Allowed<Admin>,
-    Path(id): Path<String>,
+    Allowed(caller, ..): Allowed<Admin>,
     context: RequestContext,
+    Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let entity = allowed.0.registry();
-    let key = Bytes::copy_from_slice(id.as_bytes());
-    for _ in 0..ATTEMPTS {
-        let row = resource::row(&app, entity, AGENTS, &id).await?.ok_or_else(agent_not_found)?;
-        if let Some(channel) = user_of(&app, entity, &id).await? {
-            return Err(in_use(&channel));
+    let registry = caller.registry();
+    let deletion = resource::commit(&app, registry, without_key(&context), || async {
+        let before = resource::find::<Agent>(&app, registry, &id).await?.ok_or_else(agent_not_found)?;
+        match user_of(&app, registry, &id).await? {
+            Some(channel) => Err(in_use(&channel)),
+            None => Ok(Change::delete(before)),
         }
-        let changes = vec![RowChange::delete(AGENTS, id.as_bytes())];
-        let command = Command { expected: vec![(AGENTS, key.clone(), Some(row.clone()))], changes };
-        let Submitted::Done = resource::submit(&app, entity, command, without_key(&context)).await? else { continue };
-        let Some(channel) = user_of(&app, entity, &id).await? else {
-            return Ok(StatusCode::NO_CONTENT.into_response());
-        };
-        let changes = vec![RowChange::put(AGENTS, id.as_bytes(), &row)];
-        let command = Command { expected: vec![(AGENTS, key, None)], changes };
-        // Where another agent took the id meanwhile, the channel has that one.
-        resource::submit(&app, entity, command, without_key(&context)).await?;
-        return Err(in_use(&channel));
-    }
-    Err(resource::contended())
+    });
+    let agent = deletion.await?.value;
+    let Some(channel) = user_of(&app, registry, &id).await? else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+    // Where another agent took the id meanwhile, the channel has that one.
+    resource::submit(&app, registry, Change::create(agent).command, without_key(&context)).await?;
+    Err(in_use(&channel))
 }
 
 fn in_use(channel: &str) -> Problem {

@@ -3,16 +3,16 @@
 use actors::conversation::review::SYSTEM;
 use actors::id::{EntityKey, KeyId};
 use actors::key::{ApiKey, KEYS_BY_HASH, KEYS_BY_ID, Principal, Scope};
-use actors::registry::Command;
+use actors::registry::RowChange;
+use actors::store::Table;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{ignoring, json, located, replayed};
 use super::body::JsonBytes;
-use super::caller::{Admin, Allowed, Caller};
+use super::caller::{Admin, Allowed};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::headers::auth::workspace_forbidden;
@@ -22,7 +22,7 @@ use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
-use super::resource::{self, ATTEMPTS, Submitted};
+use super::resource::{self, Change, Found, Resource, Stored};
 use super::workspaces::{find, workspace_not_found};
 use crate::app::App;
 use crate::json::fields::{Fields, Length, Value};
@@ -36,9 +36,37 @@ const PRINCIPAL_ID: Length = Length::chars(1, 255);
 const PRINCIPALS: [(&str, bool); 2] = [("agent", true), ("user", false)];
 
 /// 404: no such key in the workspace.
-#[must_use]
-pub fn key_not_found() -> Problem {
+fn key_not_found() -> Problem {
     Problem::not_found("key_not_found", "this workspace has no such key")
+}
+
+impl Resource for ApiKey {
+    const TABLE: Table = KEYS_BY_HASH;
+    const LIST: &'static str = "api-keys";
+
+    fn not_found() -> Problem {
+        key_not_found()
+    }
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn key(&self) -> Bytes {
+        keys::hash_key(&self.hash)
+    }
+
+    fn put(&self) -> Vec<RowChange> {
+        keys::put(self).into()
+    }
+
+    fn delete(&self) -> Vec<RowChange> {
+        keys::delete(self).into()
+    }
+
+    fn view(&self) -> impl Serialize {
+        KeyView::new(self)
+    }
 }
 
 #[derive(Serialize)]
@@ -133,14 +161,13 @@ fn principal(value: &Value<'_>, report: &mut Report) -> Option<Principal> {
 ///
 /// # Errors
 /// 400, 403 `workspace_forbidden`, 404 `workspace_not_found`, 422.
-pub async fn create(
+pub(super) async fn create(
     State(app): State<App>,
-    allowed: Allowed<Admin>,
+    Allowed(caller, ..): Allowed<Admin>,
     context: RequestContext,
     headers: HeaderMap,
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
-    let caller = allowed.0;
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
     let with = incoming.circumstances(&context, &caller);
     let new = read(&mut incoming);
@@ -149,37 +176,30 @@ pub async fn create(
         return Err(workspace_forbidden());
     }
     let ignored = incoming.report.check()?;
-    if let Some(changes) = resource::repeated(&app, EntityKey::INSTALLATION, &with).await? {
-        return answer(&app, &resource::put_into(&changes, KEYS_BY_HASH)?, incoming.key, &ignored).map(replayed);
+    if let Some(first) = resource::repeated::<ApiKey>(&app, EntityKey::INSTALLATION, &with, &ignored).await? {
+        return created(&app, &first, incoming.key);
     }
     if let Some(other) = &other {
         find(&app, other).await?.ok_or_else(workspace_not_found)?;
     }
     let now = app.now();
     let id = keys::new_id(app.node(), now);
-    let text = secret(&app, id, incoming.key)?;
     let key = ApiKey {
         id,
         name: new.name,
         scopes: new.scopes,
         workspace: other.unwrap_or_else(|| caller.workspace.to_string()),
         principal: new.principal.unwrap_or_else(|| Principal { is_agent: true, id: id.to_string() }),
-        hash: app.pepper().hash(&text),
+        hash: app.pepper().hash(&text_of(&app, id, incoming.key)?),
         created_at: now,
     };
-    let expected = vec![(KEYS_BY_HASH, keys::hash_key(&key.hash), None)];
-    let command = Command { expected, changes: keys::put(&key).into() };
-    match resource::submit(&app, EntityKey::INSTALLATION, command, with).await? {
-        Submitted::Done => Ok(created(&key, &text, &ignored)),
-        Submitted::Repeat(changes) => {
-            answer(&app, &resource::put_into(&changes, KEYS_BY_HASH)?, incoming.key, &ignored).map(replayed)
-        }
-        // Another key with the same 128 bits of hash: as good as never.
-        Submitted::Unexpected(_) => Err(resource::contended()),
-    }
+    let make = || async { Ok(Change::create(key.clone()).ignoring(ignored.clone())) };
+    let stored = resource::commit(&app, EntityKey::INSTALLATION, with, make).await?;
+    created(&app, &stored, incoming.key)
 }
 
-fn secret(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String, Problem> {
+/// The key itself, which is stored nowhere: made from its id, and the same for a retry.
+fn text_of(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String, Problem> {
     app.pepper().key(id, idempotency_key).map_err(|error| {
         tracing::error!(%error, "no key can be made");
         internal_error()
@@ -187,28 +207,21 @@ fn secret(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String,
 }
 
 /// The answer that shows the key, made again for a retry.
-fn answer(app: &App, key: &ApiKey, idempotency_key: Option<&str>, ignored: &[String]) -> Result<Response, Problem> {
-    let text = secret(app, key.id, idempotency_key)?;
-    Ok(created(key, &text, ignored))
-}
-
-/// 201, saying where it is revoked.
-fn created(key: &ApiKey, text: &str, ignored: &[String]) -> Response {
-    let response = json(StatusCode::CREATED, &KeyView::with_key(key, text));
-    ignoring(located(response, &format!("/api-keys/{}", key.id)), ignored)
+fn created(app: &App, stored: &Stored<ApiKey>, idempotency_key: Option<&str>) -> Result<Response, Problem> {
+    let text = text_of(app, stored.value.id, idempotency_key)?;
+    Ok(stored.created_as(&KeyView::with_key(&stored.value, &text)))
 }
 
 /// `GET /api-keys`: those of the workspace, oldest first, without their secrets.
 ///
 /// # Errors
 /// 400 for a wrong page.
-pub async fn list(
+pub(super) async fn list(
     State(app): State<App>,
-    allowed: Allowed<Admin>,
+    Allowed(caller, ..): Allowed<Admin>,
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let caller: Caller = allowed.0;
     let list = format!("workspaces/{}/api-keys", caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
     let (rows, next) = resource::page(&app, EntityKey::INSTALLATION, KEYS_BY_ID, &caller.address.0, &request).await?;
@@ -224,27 +237,22 @@ pub async fn list(
 ///
 /// # Errors
 /// 404 `key_not_found`.
-pub async fn delete(
+pub(super) async fn delete(
     State(app): State<App>,
-    allowed: Allowed<Admin>,
-    Path(id): Path<String>,
+    Allowed(caller, ..): Allowed<Admin>,
     context: RequestContext,
+    Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let caller = allowed.0;
     let id = KeyId::parse(&id).ok_or_else(key_not_found)?;
     let by_id = keys::id_key(&caller.workspace, id);
-    for _ in 0..ATTEMPTS {
+    resource::commit(&app, EntityKey::INSTALLATION, without_key(&context), || async {
         let hash = app.node().row(EntityKey::INSTALLATION, KEYS_BY_ID, by_id.clone()).await;
-        let hash: Bytes = hash.map_err(store_problem)?.ok_or_else(key_not_found)?;
+        let hash = hash.map_err(store_problem)?.ok_or_else(key_not_found)?;
         let found = keys::of_row(app.node(), &hash).await.map_err(store_problem)?;
-        let (row, key) = found.ok_or_else(key_not_found)?;
-        let expected = vec![(KEYS_BY_HASH, keys::hash_key(&key.hash), Some(row))];
-        let command = Command { expected, changes: keys::delete(&key).into() };
-        let done = resource::submit(&app, EntityKey::INSTALLATION, command, without_key(&context)).await?;
-        if let Submitted::Done = done {
-            app.forget_meter(id);
-            return Ok(StatusCode::NO_CONTENT.into_response());
-        }
-    }
-    Err(resource::contended())
+        let (row, value) = found.ok_or_else(key_not_found)?;
+        Ok(Change::delete(Found { row, value }))
+    })
+    .await?;
+    app.forget_meter(id);
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

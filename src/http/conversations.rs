@@ -154,14 +154,18 @@ fn read_update(fields: &mut Fields<'_>, report: &mut Report) -> Update {
     Update { title, summary, metadata, owner, closed: None, seen: None }
 }
 
+/// `POST /conversations`.
+///
+/// # Errors
+/// 400, 422.
 pub(super) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
     headers: HeaderMap,
-    OptionalJsonBytes(bytes): OptionalJsonBytes,
+    OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, bytes.as_ref())?;
+    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
     let key = incoming.key;
     // The conversation that the key opens is its home, so it needs no claim there.
     let with = incoming.circumstances(&context, &caller).without_claim();
@@ -205,7 +209,11 @@ async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[Stri
     Ok(replayed(created(&state, details, ignored)))
 }
 
-pub(super) async fn one(
+/// `GET /conversations/{id}`.
+///
+/// # Errors
+/// 404 `conversation_not_found`.
+pub(super) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -214,15 +222,19 @@ pub(super) async fn one(
     Ok(shown(StatusCode::OK, &state, &details))
 }
 
+/// `PATCH /conversations/{id}`: what is given changes.
+///
+/// # Errors
+/// 400, 404 `conversation_not_found`, 409 `conversation_erased`, 412 `precondition_failed`.
 pub(super) async fn update(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
     Path(id): Path<String>,
     headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::unkeyed(&context, &bytes)?;
+    let mut incoming = Incoming::unkeyed(&context, &body)?;
     let wanted = incoming.report.take(if_match(&headers))?.flatten();
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
@@ -245,6 +257,10 @@ pub(super) async fn update(
     }
 }
 
+/// `GET /conversations?status=`.
+///
+/// # Errors
+/// 400 for a wrong page or filter.
 pub(super) async fn list(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,

@@ -40,8 +40,7 @@ const STATUSES: [(&str, Status); 3] =
     [("pending", Status::Pending), ("delivered", Status::Delivered), ("failed", Status::Failed)];
 
 /// 404: no such delivery in the workspace.
-#[must_use]
-pub fn delivery_not_found() -> Problem {
+fn delivery_not_found() -> Problem {
     Problem::not_found("delivery_not_found", "this workspace has no such delivery")
 }
 
@@ -177,13 +176,12 @@ type Next = Option<Position>;
 ///
 /// # Errors
 /// 400 for a wrong page or filter.
-pub async fn list(
+pub(super) async fn list(
     State(app): State<App>,
-    allowed: Allowed<Admin>,
+    Allowed(caller, ..): Allowed<Admin>,
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let caller = allowed.0;
     let asked = |name: &str| query.get(name).unwrap_or_default().to_owned();
     let list = format!("deliveries/{}/{}/{}", caller.workspace, asked("status"), asked("endpointId"));
     let (filter, request) = Problem::both(Filter::of(&query), PageRequest::from_query(&query, &list))?;
@@ -364,23 +362,26 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<Standing, Problem>
 ///
 /// # Errors
 /// 404 `delivery_not_found`.
-pub async fn get(State(app): State<App>, allowed: Allowed<Admin>, Path(id): Path<String>) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &DeliveryView::of(find(&app, &allowed.0, &id).await?)))
+pub(super) async fn get(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Admin>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    Ok(json(StatusCode::OK, &DeliveryView::of(find(&app, &caller, &id).await?)))
 }
 
 /// `POST /webhook-deliveries/{id}/retry`: one that has ended is sent once more, one that waits is tried now.
 ///
 /// # Errors
 /// 400, 404 `delivery_not_found`, 422.
-pub async fn retry(
+pub(super) async fn retry(
     State(app): State<App>,
-    allowed: Allowed<Admin>,
-    Path(id): Path<String>,
+    Allowed(caller, ..): Allowed<Admin>,
     context: RequestContext,
+    Path(id): Path<String>,
     headers: HeaderMap,
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let caller = allowed.0;
     let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let standing = find(&app, &caller, &id).await?;
     let key = parse_ended_key(caller.address, &standing.id.0).ok_or_else(delivery_not_found)?;

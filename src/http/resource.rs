@@ -1,28 +1,98 @@
-//! What the configured resources (channels, agents, keys, workspaces) have in common: reading members, changing the
-//! rows of a registry, answering a retry, and paging through rows.
+//! What the configured resources (channels, agents, webhook endpoints, keys, workspaces) have in common: what such a
+//! [`Resource`] is, reading members, finding and listing rows. How they are changed stands in `change`.
 
+use actors::clock::Millis;
 use actors::codec;
-use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::EntityKey;
-use actors::registry::{Command, Registry, RowChange};
-use actors::store::{Order, Row, Table};
+use actors::registry::RowChange;
+use actors::store::{Row, Table};
+use axum::response::Response;
 use bytes::Bytes;
+use http::StatusCode;
+use minicbor::{Decode, Encode};
+use serde::Serialize;
 
+use super::answer::json;
+use super::caller::Caller;
+use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::listing::range_behind;
-use super::paging::PageRequest;
+use super::paging::{Page, PageRequest};
 use super::problem::Problem;
-use super::refusal::{problem_of, store_problem};
+use super::query::Query;
+use super::refusal::store_problem;
 use crate::app::App;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
+use crate::secret::webhook_secret;
 
-/// How often a change is decided again because what it was decided on has changed meanwhile.
-pub(super) const ATTEMPTS: usize = 16;
+mod change;
+
+pub(super) use self::change::{Change, Stored, Submitted, commit, repeated, rotate_secret, submit};
+
 /// A name that people give to something.
 const NAME: Length = Length::chars(1, 255);
 /// The longest id that a client may choose.
 const MAX_ID: usize = 64;
+
+/// One kind of thing that is configured: rows of a registry, each with an id.
+pub(super) trait Resource: Encode<()> + for<'b> Decode<'b, ()> + Clone + PartialEq {
+    /// The rows that hold such things.
+    const TABLE: Table;
+    /// Its list's name in paths.
+    const LIST: &'static str;
+
+    /// 404: the workspace has no such thing.
+    fn not_found() -> Problem;
+
+    /// Refuses a new thing whose id another one has. Where clients choose no ids, that is as good as never.
+    fn taken(&self) -> Problem {
+        contended()
+    }
+
+    /// Its id.
+    fn id(&self) -> String;
+
+    /// The key of its row.
+    fn key(&self) -> Bytes {
+        self.id().into()
+    }
+
+    /// The rows that make it what it is.
+    fn put(&self) -> Vec<RowChange> {
+        vec![RowChange::put(Self::TABLE, &self.key(), &codec::encode(self))]
+    }
+
+    /// The rows to change so that it is gone.
+    fn delete(&self) -> Vec<RowChange> {
+        vec![RowChange::delete(Self::TABLE, &self.key())]
+    }
+
+    /// As clients see it.
+    fn view(&self) -> impl Serialize;
+
+    /// The same in the answers that show its secret, if it has one.
+    fn view_with_secret(&self) -> impl Serialize {
+        self.view()
+    }
+}
+
+/// A resource whose deliveries are signed.
+pub(super) trait HasSecret: Resource {
+    /// The same with another secret. The one before it signs beside it for a while.
+    fn renewed(self, secret: String, now: Millis) -> Self;
+}
+
+/// A new secret to sign deliveries with.
+///
+/// # Errors
+/// 500 where the system has no randomness.
+pub(super) fn secret() -> Result<String, Problem> {
+    webhook_secret().map_err(|error| {
+        tracing::error!(%error, "no secret can be made");
+        internal_error()
+    })
+}
 
 /// A member that was given: its value, or that it was `null`. The outer `None`: it was not given.
 pub(super) fn given<'a>(fields: &mut Fields<'a>, name: &'static str) -> Option<Option<Value<'a>>> {
@@ -71,69 +141,6 @@ pub(super) fn immutable(fields: &mut Fields<'_>, report: &mut Report, name: &'st
     }
 }
 
-/// How a change went.
-pub(super) enum Submitted {
-    /// It is done.
-    Done,
-    /// It was done before, by this idempotency key.
-    Repeat(Vec<RowChange>),
-    /// The expected row with this number was another one.
-    Unexpected(usize),
-}
-
-/// Asks a registry for a change.
-///
-/// # Errors
-/// 422 where the idempotency key was used for another request, 429 and 503 where nothing was stored.
-pub(super) async fn submit(
-    app: &App,
-    entity: EntityKey,
-    command: Command,
-    with: Circumstances,
-) -> Result<Submitted, Problem> {
-    match app.node().registry(entity, command, with).await {
-        Ok(Answer::Done(())) => Ok(Submitted::Done),
-        Ok(Answer::Repeat { first, .. }) => Ok(Submitted::Repeat(changes(app, entity, first).await?)),
-        Err(Refusal::Rejected(unexpected)) => Ok(Submitted::Unexpected(unexpected.0)),
-        Err(refusal) => Err(problem_of(refusal, |_| contended())),
-    }
-}
-
-/// What this very request has done before, so that a retry is answered however the world has changed since.
-///
-/// # Errors
-/// `StoreError` where the store cannot be read, or holds what cannot be.
-pub(super) async fn repeated(
-    app: &App,
-    entity: EntityKey,
-    with: &Circumstances,
-) -> Result<Option<Vec<RowChange>>, Problem> {
-    let Some(used) = with.key else { return Ok(None) };
-    let row = app.node().key(entity, used.hash).await.map_err(store_problem)?;
-    match row.filter(|row| row.fingerprint == used.fingerprint) {
-        Some(row) => changes(app, entity, row.first).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-async fn changes(app: &App, entity: EntityKey, seq: u64) -> Result<Vec<RowChange>, Problem> {
-    let events = app.node().events::<Registry>(entity, (seq, seq), Order::Asc, 1).await;
-    let events = events.map_err(store_problem)?;
-    events.into_iter().next().map(|record| record.event.changes).ok_or_else(|| {
-        tracing::error!(?entity, seq, "an idempotency key names an event that is not there");
-        internal_error()
-    })
-}
-
-/// The row that changes put into `table`.
-///
-/// # Errors
-/// 500 where there is none.
-pub(super) fn put_into<T: for<'b> minicbor::Decode<'b, ()>>(changes: &[RowChange], table: Table) -> Result<T, Problem> {
-    let value = changes.iter().find(|change| change.table() == table).and_then(RowChange::value);
-    decode(value.ok_or_else(internal_error)?)
-}
-
 /// A row's value.
 ///
 /// # Errors
@@ -150,17 +157,48 @@ pub(super) fn values<T: for<'b> minicbor::Decode<'b, ()>>(rows: &[Row]) -> Resul
     rows.iter().map(|row| decode(&row.value)).collect()
 }
 
-/// What the row of an id holds now.
+/// A thing as it is stored now.
+pub(super) struct Found<R> {
+    /// Its row: what a change of it expects.
+    pub(super) row: Bytes,
+    /// What the row holds.
+    pub(super) value: R,
+}
+
+/// The thing with this id.
 ///
 /// # Errors
 /// `StoreError` where the store cannot be read, or holds what cannot be.
-pub(super) async fn find<T: for<'b> minicbor::Decode<'b, ()>>(
+pub(super) async fn find<R: Resource>(app: &App, registry: EntityKey, id: &str) -> Result<Option<Found<R>>, Problem> {
+    let Some(row) = row(app, registry, R::TABLE, id).await? else { return Ok(None) };
+    let value = decode(&row)?;
+    Ok(Some(Found { row, value }))
+}
+
+/// 200 with the thing.
+///
+/// # Errors
+/// 404 where there is none; `StoreError` where the store cannot be read, or holds what cannot be.
+pub(super) async fn get<R: Resource>(app: &App, registry: EntityKey, id: &str) -> Result<Response, Problem> {
+    let found: Found<R> = find(app, registry, id).await?.ok_or_else(R::not_found)?;
+    Ok(json(StatusCode::OK, &found.value.view()))
+}
+
+/// 200 with a page of the workspace's things of a kind.
+///
+/// # Errors
+/// 400 for a wrong page; `StoreError` where the store cannot be read, or holds what cannot be.
+pub(super) async fn list<R: Resource>(
     app: &App,
-    entity: EntityKey,
-    table: Table,
-    id: &str,
-) -> Result<Option<T>, Problem> {
-    row(app, entity, table, id).await?.map(|row| decode(&row)).transpose()
+    caller: &Caller,
+    context: &RequestContext,
+    query: &Query,
+) -> Result<Response, Problem> {
+    let list = format!("workspaces/{}/{}", caller.workspace, R::LIST);
+    let request = PageRequest::from_query(query, &list)?;
+    let (rows, next) = page(app, caller.registry(), R::TABLE, b"", &request).await?;
+    let things: Vec<R> = values(&rows)?;
+    Ok(Page { data: things.iter().map(R::view).collect(), next }.into_response(&list, &context.uri))
 }
 
 /// A row as it is stored now.

@@ -73,12 +73,16 @@ impl SumView {
 ///
 /// # Errors
 /// 400 for what is no date or no possible range.
-pub async fn get(State(app): State<App>, allowed: Allowed<Look>, query: Query) -> Result<Response, Problem> {
+pub(super) async fn get(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Look>,
+    query: Query,
+) -> Result<Response, Problem> {
     let (from, to) = range(&query, Day::of(app.now()))?;
     let mut data = Vec::new();
     let mut total = Sum::default();
     for day in (from.0..=to.0).map(Day) {
-        let used = app.node().used(allowed.0.address, day).await.map_err(store_problem)?;
+        let used = app.node().used(caller.address, day).await.map_err(store_problem)?;
         if used.is_empty() {
             continue;
         }

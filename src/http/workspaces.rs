@@ -1,17 +1,14 @@
 //! `/workspaces`: what may see what. Made by the operators of the installation.
 
-use actors::codec;
 use actors::id::{Address, EntityKey, WorkspaceId};
-use actors::registry::{Command, RowChange};
+use actors::store::Table;
 use actors::workspace::{WORKSPACES, Workspace};
 use axum::extract::{FromRequestParts, Path, State};
 use axum::response::Response;
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{ignoring, json, located, replayed};
 use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
@@ -19,13 +16,13 @@ use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
-use super::resource::{self, Submitted};
+use super::resource::{self, Change, Resource};
 use crate::app::App;
 use crate::wire::time::Time;
 
 /// A caller who looks after the whole installation.
 #[derive(Clone, Debug)]
-pub struct Operator(pub Caller);
+pub(super) struct Operator(Caller);
 
 impl<S: Sync> FromRequestParts<S> for Operator {
     type Rejection = Problem;
@@ -41,9 +38,29 @@ impl<S: Sync> FromRequestParts<S> for Operator {
 }
 
 /// 404: no such workspace, or none that this key may know of.
-#[must_use]
-pub fn workspace_not_found() -> Problem {
+pub(super) fn workspace_not_found() -> Problem {
     Problem::not_found("workspace_not_found", "this key knows no such workspace")
+}
+
+impl Resource for Workspace {
+    const TABLE: Table = WORKSPACES;
+    const LIST: &'static str = "workspaces";
+
+    fn not_found() -> Problem {
+        workspace_not_found()
+    }
+
+    fn taken(&self) -> Problem {
+        Problem::conflict("workspace_exists", format!("there is a workspace {} already", self.id))
+    }
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn view(&self) -> impl Serialize {
+        WorkspaceView::new(self)
+    }
 }
 
 #[derive(Serialize)]
@@ -64,7 +81,7 @@ impl<'a> WorkspaceView<'a> {
 ///
 /// # Errors
 /// 400, 403, 409 `workspace_exists`, 422.
-pub async fn create(
+pub(super) async fn create(
     State(app): State<App>,
     Operator(caller): Operator,
     context: RequestContext,
@@ -82,39 +99,20 @@ pub async fn create(
     let now = app.now();
     let id = id.unwrap_or_else(|| WorkspaceId::new(now, Address::random(app.node().random())).to_string());
     let workspace = Workspace { id, name, created_at: now };
-    let key = Bytes::copy_from_slice(workspace.id.as_bytes());
-    let changes = vec![RowChange::put(WORKSPACES, &key, &codec::encode(&workspace))];
-    let command = Command { expected: vec![(WORKSPACES, key, None)], changes };
-    match resource::submit(&app, EntityKey::INSTALLATION, command, with).await? {
-        Submitted::Done => Ok(created(&workspace, &ignored)),
-        Submitted::Repeat(changes) => {
-            let first: Workspace = resource::put_into(&changes, WORKSPACES)?;
-            Ok(replayed(created(&first, &ignored)))
-        }
-        Submitted::Unexpected(_) => {
-            let detail = format!("there is a workspace {} already", workspace.id);
-            Err(Problem::conflict("workspace_exists", detail))
-        }
-    }
-}
-
-/// 201, saying where it is found.
-fn created(workspace: &Workspace, ignored: &[String]) -> Response {
-    let response = json(StatusCode::CREATED, &WorkspaceView::new(workspace));
-    ignoring(located(response, &format!("/workspaces/{}", workspace.id)), ignored)
+    let make = || async { Ok(Change::create(workspace.clone()).ignoring(ignored.clone())) };
+    Ok(resource::commit(&app, EntityKey::INSTALLATION, with, make).await?.created())
 }
 
 /// `GET /workspaces`: all of them for an operator, for others their own.
 ///
 /// # Errors
 /// 400 for a wrong page.
-pub async fn list(
+pub(super) async fn list(
     State(app): State<App>,
-    allowed: Allowed<Admin>,
+    Allowed(caller, ..): Allowed<Admin>,
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let caller = allowed.0;
     let list = if caller.is_operator() { "workspaces".to_owned() } else { format!("workspaces/{}", caller.workspace) };
     let request = PageRequest::from_query(&query, &list)?;
     let (workspaces, next): (Vec<Workspace>, _) = if caller.is_operator() {
@@ -130,16 +128,18 @@ pub async fn list(
 ///
 /// # Errors
 /// 404 `workspace_not_found`.
-pub async fn get(State(app): State<App>, allowed: Allowed<Admin>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let caller = allowed.0;
+pub(super) async fn get(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Admin>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     if !caller.is_operator() && *id != *caller.workspace {
         return Err(workspace_not_found());
     }
-    let workspace = find(&app, &id).await?.ok_or_else(workspace_not_found)?;
-    Ok(json(StatusCode::OK, &WorkspaceView::new(&workspace)))
+    resource::get::<Workspace>(&app, EntityKey::INSTALLATION, &id).await
 }
 
 /// The workspace with this id.
 pub(super) async fn find(app: &App, id: &str) -> Result<Option<Workspace>, Problem> {
-    resource::find(app, EntityKey::INSTALLATION, WORKSPACES, id).await
+    Ok(resource::find(app, EntityKey::INSTALLATION, id).await?.map(|found| found.value))
 }

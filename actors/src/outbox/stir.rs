@@ -94,7 +94,7 @@ pub(super) async fn disable(node: &Arc<Node>, workspace: Address, endpoint: Endp
         let updated_at = Some(node.clock.now());
         let off = WebhookEndpoint { disabled: Some(DisabledReason::Gone), updated_at, ..stored };
         let changes = vec![RowChange::put(WEBHOOK_ENDPOINTS, &key, &codec::encode(&off))];
-        let expected = vec![(WEBHOOK_ENDPOINTS, key.clone(), Some(row))];
+        let expected = vec![registry::Expect::new(WEBHOOK_ENDPOINTS, &key, Some(row))];
         let command = registry::Command { expected, changes };
         match node.registry(registry, command, Circumstances::default()).await {
             Err(Refusal::Rejected(_)) => {}

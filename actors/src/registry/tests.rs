@@ -20,7 +20,7 @@ fn change(expected: &[(&'static str, Option<&'static str>)], puts: &[(&'static s
         None => RowChange::delete(T, key.as_bytes()),
     };
     Command {
-        expected: expected.iter().map(|(key, value)| (T, bytes(key), value.map(bytes))).collect(),
+        expected: expected.iter().map(|(key, value)| Expect::new(T, key.as_bytes(), value.map(bytes))).collect(),
         changes: puts.iter().map(put).collect(),
     }
 }

@@ -31,15 +31,19 @@ use crate::json::fields::Length;
 /// How long a request waits until everything is copied; it goes on after that.
 const COPYING: Duration = Duration::from_secs(20);
 
+/// `POST /conversations/{id}/fork`: a conversation that begins as a copy, up to a message or whole.
+///
+/// # Errors
+/// 400, 404 `conversation_not_found`, 409 `conversation_erased`, 422.
 pub(in crate::http) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
     Path(id): Path<String>,
     headers: HeaderMap,
-    OptionalJsonBytes(bytes): OptionalJsonBytes,
+    OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, bytes.as_ref())?;
+    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
     let key = incoming.key;
     // The conversation that the key opens is its home, so it needs no claim there.
     let with = incoming.circumstances(&context, &caller).without_claim();

@@ -1,0 +1,216 @@
+//! Changing the rows of a registry: decided on what was read, stored if that is still so, decided again if not.
+
+use std::future::Future;
+
+use actors::directory::{Answer, Circumstances, Refusal};
+use actors::id::EntityKey;
+use actors::registry::{Command, Expect, Registry, RowChange};
+use actors::store::Order;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+
+use super::{Found, HasSecret, Resource, contended, decode, find, secret};
+use crate::app::App;
+use crate::http::answer::{self, json, located};
+use crate::http::context::render::internal_error;
+use crate::http::problem::Problem;
+use crate::http::refusal::{problem_of, store_problem};
+
+/// How often a change is decided again because what it was decided on has changed meanwhile.
+const ATTEMPTS: usize = 16;
+
+/// What is to become of one thing.
+pub(in crate::http) struct Change<R> {
+    /// The rows. The thing's own is the first that is expected.
+    pub(in crate::http) command: Command,
+    /// The thing as it shall be, or as it was where it goes.
+    value: R,
+    /// Members of the request that had no effect.
+    ignored: Vec<String>,
+}
+
+impl<R: Resource> Change<R> {
+    /// A new thing, whose id must be free.
+    pub(in crate::http) fn create(value: R) -> Self {
+        Self::new(None, value.put(), value)
+    }
+
+    /// The thing as `value`. Nothing is stored where it is that already.
+    pub(in crate::http) fn update(before: Found<R>, value: R) -> Self {
+        let changes = if before.value == value { Vec::new() } else { value.put() };
+        Self::new(Some(before.row), changes, value)
+    }
+
+    /// The thing goes.
+    pub(in crate::http) fn delete(before: Found<R>) -> Self {
+        Self::new(Some(before.row), before.value.delete(), before.value)
+    }
+
+    fn new(row: Option<Bytes>, changes: Vec<RowChange>, value: R) -> Self {
+        let expected = vec![Expect::new(R::TABLE, &value.key(), row)];
+        Self { command: Command { expected, changes }, value, ignored: Vec::new() }
+    }
+
+    /// The same, decided on other rows too.
+    pub(in crate::http) fn seeing(mut self, others: impl IntoIterator<Item = Expect>) -> Self {
+        self.command.expected.extend(others);
+        self
+    }
+
+    /// The same for a request that had members without effect.
+    pub(in crate::http) fn ignoring(mut self, ignored: Vec<String>) -> Self {
+        self.ignored = ignored;
+        self
+    }
+}
+
+/// A thing as this request, or an earlier one with its idempotency key, has left it.
+pub(in crate::http) struct Stored<R> {
+    /// The thing; where it is gone, what it was.
+    pub(in crate::http) value: R,
+    ignored: Vec<String>,
+    is_replay: bool,
+}
+
+impl<R: Resource> Stored<R> {
+    /// 201, with its secret, saying where it is found.
+    pub(in crate::http) fn created(&self) -> Response {
+        self.created_as(&self.value.view_with_secret())
+    }
+
+    /// 201 that shows `view`, saying where the thing is found.
+    pub(in crate::http) fn created_as(&self, view: &impl Serialize) -> Response {
+        located(self.answer(StatusCode::CREATED, view), &format!("/{}/{}", R::LIST, self.value.id()))
+    }
+
+    /// 200, without its secret.
+    pub(in crate::http) fn updated(&self) -> Response {
+        self.answer(StatusCode::OK, &self.value.view())
+    }
+
+    /// 200, with its new secret.
+    pub(in crate::http) fn rotated(&self) -> Response {
+        self.answer(StatusCode::OK, &self.value.view_with_secret())
+    }
+
+    fn answer(&self, status: StatusCode, view: &impl Serialize) -> Response {
+        let response = answer::ignoring(json(status, view), &self.ignored);
+        if self.is_replay { answer::replayed(response) } else { response }
+    }
+
+    /// What was stored before. Its secret belongs to the answer that was given then.
+    fn replay(changes: &[RowChange], ignored: Vec<String>) -> Result<Self, Problem> {
+        let put = changes.iter().find(|change| change.table() == R::TABLE).and_then(RowChange::value);
+        Ok(Self { value: decode(put.ok_or_else(internal_error)?)?, ignored, is_replay: true })
+    }
+}
+
+/// Stores what `decide` decides on; it is asked again where a row that it saw has changed since.
+///
+/// # Errors
+/// What `decide` refuses; 409 where the id of a new thing is taken; 422 where the idempotency key was used for another
+/// request; 429 and 503 where nothing was stored, as where others keep changing the same rows.
+pub(in crate::http) async fn commit<R, F>(
+    app: &App,
+    registry: EntityKey,
+    with: Circumstances,
+    mut decide: impl FnMut() -> F,
+) -> Result<Stored<R>, Problem>
+where
+    R: Resource,
+    F: Future<Output = Result<Change<R>, Problem>>,
+{
+    for _ in 0..ATTEMPTS {
+        let Change { command, value, ignored } = decide().await?;
+        if command.changes.is_empty() {
+            return Ok(Stored { value, ignored, is_replay: false });
+        }
+        let is_new = command.expected[0].value.is_none();
+        match submit(app, registry, command, with).await? {
+            Submitted::Done => return Ok(Stored { value, ignored, is_replay: false }),
+            Submitted::Repeat(changes) => return Stored::replay(&changes, ignored),
+            Submitted::Unexpected(0) if is_new => return Err(value.taken()),
+            Submitted::Unexpected(_) => {}
+        }
+    }
+    Err(contended())
+}
+
+/// A new secret for the thing with this id.
+///
+/// # Errors
+/// 404 where there is none; as [`commit`].
+pub(in crate::http) async fn rotate_secret<R: HasSecret>(
+    app: &App,
+    registry: EntityKey,
+    with: Circumstances,
+    id: &str,
+    ignored: Vec<String>,
+) -> Result<Stored<R>, Problem> {
+    if let Some(first) = repeated(app, registry, &with, &ignored).await? {
+        return Ok(first);
+    }
+    let rotate = || async {
+        let before: Found<R> = find(app, registry, id).await?.ok_or_else(R::not_found)?;
+        let after = before.value.clone().renewed(secret()?, app.now());
+        Ok(Change::update(before, after).ignoring(ignored.clone()))
+    };
+    commit(app, registry, with, rotate).await
+}
+
+/// What this very request has stored before, so that a retry is answered however the world has changed since.
+///
+/// # Errors
+/// `StoreError` where the store cannot be read, or holds what cannot be.
+pub(in crate::http) async fn repeated<R: Resource>(
+    app: &App,
+    registry: EntityKey,
+    with: &Circumstances,
+    ignored: &[String],
+) -> Result<Option<Stored<R>>, Problem> {
+    let Some(used) = with.key else { return Ok(None) };
+    let row = app.node().key(registry, used.hash).await.map_err(store_problem)?;
+    match row.filter(|row| row.fingerprint == used.fingerprint) {
+        Some(row) => Stored::replay(&changes(app, registry, row.first).await?, ignored.to_vec()).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// How a change went.
+pub(in crate::http) enum Submitted {
+    /// It is done.
+    Done,
+    /// It was done before, by this idempotency key.
+    Repeat(Vec<RowChange>),
+    /// The expected row with this number was another one.
+    Unexpected(usize),
+}
+
+/// Asks a registry for a change, once.
+///
+/// # Errors
+/// 422 where the idempotency key was used for another request, 429 and 503 where nothing was stored.
+pub(in crate::http) async fn submit(
+    app: &App,
+    registry: EntityKey,
+    command: Command,
+    with: Circumstances,
+) -> Result<Submitted, Problem> {
+    match app.node().registry(registry, command, with).await {
+        Ok(Answer::Done(())) => Ok(Submitted::Done),
+        Ok(Answer::Repeat { first, .. }) => Ok(Submitted::Repeat(changes(app, registry, first).await?)),
+        Err(Refusal::Rejected(unexpected)) => Ok(Submitted::Unexpected(unexpected.0)),
+        Err(refusal) => Err(problem_of(refusal, |_| contended())),
+    }
+}
+
+async fn changes(app: &App, registry: EntityKey, seq: u64) -> Result<Vec<RowChange>, Problem> {
+    let events = app.node().events::<Registry>(registry, (seq, seq), Order::Asc, 1).await;
+    let events = events.map_err(store_problem)?;
+    events.into_iter().next().map(|record| record.event.changes).ok_or_else(|| {
+        tracing::error!(?registry, seq, "an idempotency key names an event that is not there");
+        internal_error()
+    })
+}
