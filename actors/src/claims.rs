@@ -141,6 +141,16 @@ pub(crate) async fn ask<M: Machine>(
     Err(Refusal::KeyHeld)
 }
 
+/// How a key stands at a home of its.
+enum Standing {
+    /// It is held.
+    Claimed(Claim),
+    /// The same request has had its effect here, just now.
+    Done,
+    /// It has another home by now.
+    Elsewhere,
+}
+
 /// A request with a key.
 struct Request<'a> {
     node: &'a Arc<Node>,
@@ -172,25 +182,26 @@ impl Request<'_> {
         let Some(first) = self.key.home else { return Err(Refusal::KeyHeld) };
         for life in 0..LIVES_MAX {
             let home = EntityKey { id: live_again(first.workspace, first.id, life), ..first };
-            if let Some(claim) = self.claim_at(home, over).await? {
-                return Ok(claim);
+            match self.claim_at(home, over).await? {
+                Standing::Claimed(claim) => return Ok(claim),
+                Standing::Done => return Err(Refusal::KeyReused),
+                Standing::Elsewhere => {}
             }
         }
         Err(Refusal::KeyHeld)
     }
 
-    /// `None`: the key has another home by now.
-    async fn claim_at<M: Machine>(&self, home: EntityKey, over: Option<u64>) -> Result<Option<Claim>, Refusal<M>> {
+    /// How the key stands at a home, after this request has asked for it there.
+    async fn claim_at<M: Machine>(&self, home: EntityKey, over: Option<u64>) -> Result<Standing, Refusal<M>> {
         let KeyUse { hash, fingerprint, .. } = self.key;
         let claiming = Claiming { key: hash, fingerprint, target: self.target, over };
         // What only holds the key is no reason to refuse a claim: that is what it is about.
         let key = Some(KeyUse { home: None, claim: u64::MAX, ..self.key });
         let with = Circumstances { key, ..self.trace };
         match self.node.conversations.ask(self.node, home, Command::Claim(claiming), with).await {
-            Ok(Answer::Done(Answered::Claimed(claim))) => Ok(Some(claim)),
-            Ok(Answer::Done(_)) => Ok(None),
-            // The key has opened a conversation here, by another request.
-            Ok(Answer::Repeat { .. }) => Err(Refusal::KeyReused),
+            Ok(Answer::Done(Answered::Claimed(claim))) => Ok(Standing::Claimed(claim)),
+            Ok(Answer::Done(_)) => Ok(Standing::Elsewhere),
+            Ok(Answer::Repeat { .. }) => Ok(Standing::Done),
             Err(refusal) => Err(without_rejection(refusal)),
         }
     }
@@ -199,11 +210,13 @@ impl Request<'_> {
     /// number is above it.
     async fn overtake<M: Machine>(&self, home: EntityKey) -> Result<u64, Refusal<M>> {
         match self.claim_at(home, None).await? {
-            Some(claim) => {
+            Standing::Claimed(claim) => {
                 self.end(claim).await?;
                 Ok(claim.number + 1)
             }
-            None => Err(Refusal::KeyReused),
+            // Asked again, it is told what it did.
+            Standing::Done => Ok(0),
+            Standing::Elsewhere => Err(Refusal::KeyReused),
         }
     }
 
