@@ -282,12 +282,14 @@ fn later(state: &State, moment: &Moment) -> Option<Event> {
 }
 
 fn mention(state: &State, conversation: Address, moment: &Moment) -> Decision<Attachment> {
-    let mut events = Vec::new();
     let is_known = state.mentioned.contains(&conversation);
     // Half of the time is enough for a message to arrive, so that of many only some are noted.
-    let is_held = state.is_held(moment.now.plus(limits::LINKING_MILLIS / 2)).is_some();
+    if is_known && state.is_held(moment.now.plus(limits::LINKING_MILLIS / 2)).is_some() {
+        return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
+    }
+    let mut events = Vec::new();
     // Also where somebody is known to need it: that one may go, and then the others are asked.
-    if !(state.is_mentioned_widely() || is_known && is_held) {
+    if !state.is_mentioned_widely() {
         events.push(Event::Mentioned(conversation));
         if !is_known && state.check_at.is_some() && state.mentioned.len() + 1 >= limits::MENTIONED_IN {
             // With so many it is kept without asking any of them.
