@@ -177,28 +177,32 @@ pub(super) async fn create(
     }
     let ignored = incoming.report.check()?;
     if let Some(first) = resource::repeated::<ApiKey>(&app, EntityKey::INSTALLATION, &with, &ignored).await? {
-        return created(&app, &first, incoming.key);
+        return replayed(&app, &first, incoming.key);
     }
     if let Some(other) = &other {
         find(&app, other).await?.ok_or_else(workspace_not_found)?;
     }
     let now = app.now();
     let id = keys::new_id(app.node(), now);
+    let text = text_of(&app, id, incoming.key)?;
     let key = ApiKey {
         id,
         name: new.name,
         scopes: new.scopes,
         workspace: other.unwrap_or_else(|| caller.workspace.to_string()),
         principal: new.principal.unwrap_or_else(|| Principal { is_agent: true, id: id.to_string() }),
-        hash: app.pepper().hash(&text_of(&app, id, incoming.key)?),
+        hash: app.pepper().hash(&text),
         created_at: now,
     };
     let make = || async { Ok(Change::create(key.clone()).ignoring(ignored.clone())) };
     let stored = resource::commit(&app, EntityKey::INSTALLATION, with, make).await?;
-    created(&app, &stored, incoming.key)
+    if stored.value.id == id {
+        return Ok(stored.created_as(&KeyView::with_key(&stored.value, &text)));
+    }
+    replayed(&app, &stored, incoming.key)
 }
 
-/// The key itself, which is stored nowhere: made from its id, and the same for a retry.
+/// The key itself, which is stored nowhere: the same for a retry with the same idempotency key, else always another.
 fn text_of(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String, Problem> {
     app.pepper().key(id, idempotency_key).map_err(|error| {
         tracing::error!(%error, "no key can be made");
@@ -207,7 +211,7 @@ fn text_of(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String
 }
 
 /// The answer that shows the key, made again for a retry.
-fn created(app: &App, stored: &Stored<ApiKey>, idempotency_key: Option<&str>) -> Result<Response, Problem> {
+fn replayed(app: &App, stored: &Stored<ApiKey>, idempotency_key: Option<&str>) -> Result<Response, Problem> {
     let text = text_of(app, stored.value.id, idempotency_key)?;
     Ok(stored.created_as(&KeyView::with_key(&stored.value, &text)))
 }
