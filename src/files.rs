@@ -1,8 +1,8 @@
 //! Where the bytes of attachments are: a directory of this machine, or a bucket of an S3-compatible store.
 //!
 //! Nothing is held whole: bytes are written in parts as they come and read in pieces as they go. An object exists once
-//! it is complete and, in a directory, on disk; what was begun and not completed leaves nothing that anybody could read.
-//! Which objects somebody needs is the domain's to know ([`actors::attachment`]).
+//! it is complete and, in a directory, on disk; what was begun and not completed leaves nothing that anybody could
+//! read. Which objects somebody needs is the domain's to know ([`actors::attachment`]).
 
 use std::io;
 use std::ops::Range;

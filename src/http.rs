@@ -72,8 +72,8 @@ pub fn router(app: App) -> Router {
 /// What every path of the API begins with.
 const BASE: &str = "/api/v1";
 
-/// Routes of the API, written without [`BASE`]. They are not nested under it: that too would be a boxed service more, in
-/// which the path of every request is cut and parsed once again.
+/// Routes of the API, written without [`BASE`]. They are not nested under it: that too would be a boxed service more,
+/// in which the path of every request is cut and parsed once again.
 struct Routes(Router<App>);
 
 impl Routes {

@@ -1,9 +1,9 @@
 //! Models that are not part of this program: endpoints that speak the chat-completions protocol.
 //!
 //! A call is one bounded exchange: one connection, one answer read up to a limit, whole or as a stream, and one second
-//! try where a first one failed in a way that passes before anything of an answer came. Nothing that the endpoint says reaches a client but the reply itself; failures name the
-//! status and no more. The endpoint's address is an operator's setting and may be private, so it is not guarded as the
-//! URLs are that users give.
+//! try where a first one failed in a way that passes before anything of an answer came. Nothing that the endpoint says
+//! reaches a client but the reply itself; failures name the status and no more. The endpoint's address is an operator's
+//! setting and may be private, so it is not guarded as the URLs are that users give.
 
 use std::error::Error as _;
 use std::fmt;

@@ -22,8 +22,8 @@ const HORIZON_MILLIS: u64 = 120_000;
 const SCAN_EVERY_MILLIS: u64 = 15_000;
 /// After which an alarm that another process looks after, and that is still due, is rung by whoever finds it.
 const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
-/// Up to when a process that begins rings for whoever looks after an entity: until it knows who lives, and has read the index
-/// once more for it. If somebody does live, that is a ring too many.
+/// Up to when a process that begins rings for whoever looks after an entity: until it knows who lives, and has read the
+/// index once more for it. If somebody does live, that is a ring too many.
 const BEGINNING_MILLIS: u64 = 8_000;
 /// How long the service sleeps at most. Sleeping follows another clock than deadlines do: one that is set forward, or a
 /// machine that was suspended, makes them due at once, and nobody tells.

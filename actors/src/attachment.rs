@@ -123,7 +123,8 @@ impl State {
         self.mentioned.len() >= limits::MENTIONED_IN
     }
 
-    /// Until when it stays although nobody is found to need it: a message that is going to mention it may not have arrived.
+    /// Until when it stays although nobody is found to need it: a message that is going to mention it may not have
+    /// arrived.
     fn is_held(&self, now: Millis) -> Option<Millis> {
         self.held_until.filter(|until| now < *until)
     }
@@ -445,8 +446,8 @@ impl Machine for Attachment {
         state.check_at
     }
 
-    /// Looking takes other entities and the bytes' place, so it is a task of its own. The alarm stays until that task has
-    /// an answer, and rings for it again.
+    /// Looking takes other entities and the bytes' place, so it is a task of its own. The alarm stays until that task
+    /// has an answer, and rings for it again.
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
         node.settling.wanted(entity);
         Command::Begin(state.id)

@@ -1,5 +1,6 @@
 //! How records and states are written: CBOR arrays of numbered fields behind a version byte. A field that is added at
-//! the end as an `Option` leaves old bytes readable, since what an array lacks is `None`. `tests/engine/golden.rs` keeps an example of every type.
+//! the end as an `Option` leaves old bytes readable, since what an array lacks is `None`. `tests/engine/golden.rs`
+//! keeps an example of every type.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

@@ -1,8 +1,8 @@
 //! A conversation: messages in one order, turns of an agent one after the other, reviews decided once.
 //!
 //! A human channel's messages are a conversation too, the channel's own. What happens stands in [`event`], operations
-//! in files of their own: [`post`], [`turn`], [`update`], [`review`], [`amend`]. What one conversation has to tell another is
-//! an [`errand`]. The state stays small; what grows (reviews, turns, edits) is rows.
+//! in files of their own: [`post`], [`turn`], [`update`], [`review`], [`amend`]. What one conversation has to tell
+//! another is an [`errand`]. The state stays small; what grows (reviews, turns, edits) is rows.
 
 use std::sync::Arc;
 

@@ -78,8 +78,8 @@ pub struct Circumstances {
 }
 
 impl Circumstances {
-    /// The same for a command that needs no claim: because its entity is the home of its key, or because what it is a part
-    /// of was claimed before.
+    /// The same for a command that needs no claim: because its entity is the home of its key, or because what it is a
+    /// part of was claimed before.
     #[must_use]
     pub fn without_claim(self) -> Self {
         Self { key: self.key.map(|key| KeyUse { home: None, ..key }), ..self }

@@ -1,8 +1,8 @@
 //! Erasing a contact: everything that stands outside of the contact's own entity.
 //!
-//! The order is: the contact itself (after that nobody finds it), its conversations, its memories, the contact's own log, and then
-//! the note that it is done. Each step may be repeated, so whoever comes after a process that ended begins at the
-//! start, and two who do it at once do no harm.
+//! The order is: the contact itself (after that nobody finds it), its conversations, its memories, the contact's own
+//! log, and then the note that it is done. Each step may be repeated, so whoever comes after a process that ended
+//! begins at the start, and two who do it at once do no harm.
 
 use std::sync::Arc;
 

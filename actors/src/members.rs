@@ -20,8 +20,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(3);
 /// After which without a word a process is taken for gone: four beats, so that a slow store or a pause of some seconds
 /// is not an end.
 const GONE_AFTER: Duration = Duration::from_secs(12);
-/// After which somebody whose word has never been seen to change looks after nothing: what a process finds when it starts
-/// may be the last word of the one before it. Two beats.
+/// After which somebody whose word has never been seen to change looks after nothing: what a process finds when it
+/// starts may be the last word of the one before it. Two beats.
 const UNPROVEN_FOR: Duration = Duration::from_secs(6);
 /// Beats in a row that failed, after which the store counts as lost.
 const FAILURES: u32 = 3;

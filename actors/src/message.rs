@@ -1,8 +1,8 @@
 //! A message, as all three APIs store it.
 //!
-//! One form serves channel messages, conversation messages and contact messages; the front door renders the view that its
-//! reader asked for. Members that a client owns (`metadata`, payloads, tool
-//! calls) are kept as the JSON text that came in: their digits and member order are the client's.
+//! One form serves channel messages, conversation messages and contact messages; the front door renders the view that
+//! its reader asked for. Members that a client owns (`metadata`, payloads, tool calls) are kept as the JSON text that
+//! came in: their digits and member order are the client's.
 
 use std::sync::Arc;
 

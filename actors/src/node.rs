@@ -267,8 +267,8 @@ impl Node {
         claims::ask(self, &self.memories, entity, Arc::new(command), with).await
     }
 
-    /// Asks the configuration of a workspace or of the installation. A change of what other processes may have in memory
-    /// is answered once none of them goes by what was before.
+    /// Asks the configuration of a workspace or of the installation. A change of what other processes may have in
+    /// memory is answered once none of them goes by what was before.
     ///
     /// # Errors
     ///

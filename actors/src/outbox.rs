@@ -11,8 +11,8 @@
 //!                                                               ▼ what arrived, which lanes wait, until when
 //! ```
 //!
-//! The log is the queue (see [`state`]): nothing is copied, and a log without listeners writes nothing. What is sent and
-//! to whom is decided when it is sent, by the configuration as it is then ([`receivers`]). If the process ends, the
+//! The log is the queue (see [`state`]): nothing is copied, and a log without listeners writes nothing. What is sent
+//! and to whom is decided when it is sent, by the configuration as it is then ([`receivers`]). If the process ends, the
 //! alarm finds what was not noted; then something may be sent twice, with the same id, and nothing is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -204,8 +204,8 @@ impl Outboxes {
         self.endpoints.forget_all();
     }
 
-    /// Something is to be sent: tells the log's courier, or starts one. Past the bound nothing is started, and the log's
-    /// alarm comes back to it.
+    /// Something is to be sent: tells the log's courier, or starts one. Past the bound nothing is started, and the
+    /// log's alarm comes back to it.
     pub(crate) fn ring<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, hasten: Option<Lane>) {
         self.tell::<M>(node, entity, state, hasten, false);
     }

@@ -30,8 +30,8 @@ impl SingleFlight {
     }
 }
 
-/// Being the task of an entity. It ends with [`Flight::again`], or when it is dropped; then what was asked for meanwhile
-/// is left to whoever asks next.
+/// Being the task of an entity. It ends with [`Flight::again`], or when it is dropped; then what was asked for
+/// meanwhile is left to whoever asks next.
 #[derive(Debug)]
 pub(crate) struct Flight {
     flights: Arc<SingleFlight>,

@@ -176,8 +176,8 @@ pub struct Commit {
     /// `None`: the alarm stays as it is.
     pub alarm: Option<AlarmChange>,
     /// Earlier events to be read with other payloads once this is committed; none of this commit's own. They are the
-    /// one part that need not be atomic with the rest: a store may apply them a little later, but before it takes another
-    /// commit of the entity, and nothing of a commit that conflicts.
+    /// one part that need not be atomic with the rest: a store may apply them a little later, but before it takes
+    /// another commit of the entity, and nothing of a commit that conflicts.
     pub redactions: Vec<Redaction>,
     /// Where a commit that is traced is told about; `None`: nobody looks.
     pub watch: Option<Arc<CommitWatch>>,

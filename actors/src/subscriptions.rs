@@ -1,7 +1,7 @@
 //! Who wants to hear of a conversation's events as they become durable.
 //!
-//! A subscriber that has missed some is told so ([`RecvError::Lagged`]) and reads on from the store; nothing grows. That
-//! is one that reads too slowly, and one whose conversation was changed in a way that this node has not seen: by a
+//! A subscriber that has missed some is told so ([`RecvError::Lagged`]) and reads on from the store; nothing grows.
+//! That is one that reads too slowly, and one whose conversation was changed in a way that this node has not seen: by a
 //! commit whose outcome was unknown, or by another node.
 
 use std::collections::HashMap;

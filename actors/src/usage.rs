@@ -130,8 +130,8 @@ impl UsedDays {
     }
 }
 
-/// What the keys of a day's entries begin with: its first millisecond, in 48 bits as in every list that grows with time,
-/// so that a store can keep it in parts by time.
+/// What the keys of a day's entries begin with: its first millisecond, in 48 bits as in every list that grows with
+/// time, so that a store can keep it in parts by time.
 fn begin(day: u32) -> [u8; 6] {
     let millis = (u64::from(day) * DAY_MILLIS).min((1 << 48) - 1);
     let mut key = [0; 6];

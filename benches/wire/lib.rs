@@ -1,5 +1,5 @@
-//! What the server that does nothing and the peers have in common: the form of a request and of its answer, and the key.
-//! The real server shares nothing with them.
+//! What the server that does nothing and the peers have in common: the form of a request and of its answer, and the
+//! key. The real server shares nothing with them.
 
 use std::collections::BTreeMap;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use actors::id::EntityKey;
 
-/// Runs `work` in a task of its own and waits so long for its end; `true`: it ended well by then. What takes longer goes
-/// on, and what fails is found again by the alarm of `entity`, so it only stands in the log.
+/// Runs `work` in a task of its own and waits so long for its end; `true`: it ended well by then. What takes longer
+/// goes on, and what fails is found again by the alarm of `entity`, so it only stands in the log.
 pub(super) async fn ends_within<E: Display + Send + 'static>(
     wait: Duration,
     (entity, what): (EntityKey, &'static str),

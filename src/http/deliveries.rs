@@ -1,8 +1,8 @@
 //! `/webhook-deliveries`: what became of each event that somebody was to be told of.
 //!
-//! Those that have ended stand in lists. What is still to be sent is written nowhere; it is worked out from the logs that
-//! have something to send, which are listed. So a page of both shows first those that have ended, by the time of their
-//! event, and then what is pending, by endpoint and log.
+//! Those that have ended stand in lists. What is still to be sent is written nowhere; it is worked out from the logs
+//! that have something to send, which are listed. So a page of both shows first those that have ended, by the time of
+//! their event, and then what is pending, by endpoint and log.
 
 use actors::clock::Millis;
 use actors::directory::{Answer, Circumstances};

@@ -4,8 +4,9 @@
 //! that comes next, and what was missed is read from the store. So a slow reader costs reads, never memory, and a
 //! reader that comes back with `Last-Event-ID` goes on where it was. An event is written once for all its readers.
 //!
-//! Between the events a stream tells what agents are saying (`turn.delta`), if it was asked for `deltas`. These pieces are no events: they have no
-//! `id`, so the last event's id stays what it was, and whoever missed them gets the reply as an event.
+//! Between the events a stream tells what agents are saying (`turn.delta`), if it was asked for `deltas`. These pieces
+//! are no events: they have no `id`, so the last event's id stays what it was, and whoever missed them gets the reply
+//! as an event.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

@@ -1,8 +1,8 @@
 //! The start of a server whose store is on other machines and may not be there yet.
 //!
 //! Whoever starts many machines at once starts servers and cluster together. So a store that cannot be reached is
-//! waited for as long as it takes, and meanwhile the server says that it lives and takes nothing yet: its supervisor has
-//! no reason to end it, and a load balancer none to ask it. What does not pass by itself ends the start at once.
+//! waited for as long as it takes, and meanwhile the server says that it lives and takes nothing yet: its supervisor
+//! has no reason to end it, and a load balancer none to ask it. What does not pass by itself ends the start at once.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The rest of a body that nobody reads any more.
 //!
-//! A request may be answered before its body has arrived: because it is too large, or because its sender may not send it.
-//! If the connection were closed then, a client that is still sending would be cut off, and most clients never look at
-//! an answer after that. So what still comes is taken and thrown away, within bounds.
+//! A request may be answered before its body has arrived: because it is too large, or because its sender may not send
+//! it. If the connection were closed then, a client that is still sending would be cut off, and most clients never look
+//! at an answer after that. So what still comes is taken and thrown away, within bounds.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -27,8 +27,8 @@ impl Moment {
         Self { steady: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// The same one while both clocks still agree about it, so that spans of one trace that are sent apart stay in order;
-    /// now, where somebody has set the wall clock since.
+    /// The same one while both clocks still agree about it, so that spans of one trace that are sent apart stay in
+    /// order; now, where somebody has set the wall clock since.
     pub(super) fn still(self) -> Self {
         let now = Self::now();
         let told = self.wall(now.steady);

@@ -1,8 +1,8 @@
 //! The tools that an agent declares: their form, their check, and how a model is told of them.
 //!
-//! A tool is `{name, description?, parameters?, url?, method?, headers?}`, or the protocol's own
-//! `{type: "function", function: {name, description?, parameters?}}` with `url`, `method` and `headers` beside it. One of
-//! the program's own tools is declared by its name alone.
+//! A tool is `{name, description?, parameters?, url?, method?, headers?}`, or the protocol's own `{type: "function",
+//! function: {name, description?, parameters?}}` with `url`, `method` and `headers` beside it. One of the program's own
+//! tools is declared by its name alone.
 
 use actors::message::Json;
 use actors::tool::{REQUEST_REVIEW, SEARCH_MEMORIES};

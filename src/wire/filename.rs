@@ -6,7 +6,8 @@ use url::Url;
 pub const MAX_FILENAME_CHARS: usize = 255;
 
 /// The last part of a name, which must not lead anywhere: directories go, and so do control characters and those that
-/// only turn the direction of writing, with which `exe.gpj` is made to look like `jpg.exe`. `None` where nothing is left.
+/// only turn the direction of writing, with which `exe.gpj` is made to look like `jpg.exe`. `None` where nothing is
+/// left.
 #[must_use]
 pub fn basename(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();

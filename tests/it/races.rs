@@ -1,8 +1,9 @@
 //! Reviews are decided once: by whoever comes first, or by the deadline, whatever dies meanwhile.
 //!
-//! Every review has three clients that want it approved, rejected and taken back, and a deadline. They race, the program
-//! is killed in between, and whoever got no answer asks again. The outcome goes to the review's callback, also across the
-//! kills. `TERTULIA_RACES_REVIEWS`, `TERTULIA_RACES_KILLS` and `TERTULIA_RACES_SEED` choose how many and in which order.
+//! Every review has three clients that want it approved, rejected and taken back, and a deadline. They race, the
+//! program is killed in between, and whoever got no answer asks again. The outcome goes to the review's callback, also
+//! across the kills. `TERTULIA_RACES_REVIEWS`, `TERTULIA_RACES_KILLS` and `TERTULIA_RACES_SEED` choose how many and in
+//! which order.
 #![cfg(unix)]
 
 use std::collections::{BTreeMap, HashMap};
@@ -195,7 +196,8 @@ fn ask(server: &Server, sink: &Sink, count: usize, random: &mut Random) -> Vec<R
         .collect()
 }
 
-/// Lets every client that was not answered ask, until all are or the server is gone; kills it after `kill_after` answers.
+/// Lets every client that was not answered ask, until all are or the server is gone; kills it after `kill_after`
+/// answers.
 fn race(server: Server, races: &[Race], keys: &Keys, kill_after: usize, random: &mut Random) -> Option<Server> {
     let answered = AtomicUsize::new(0);
     let address = server.address.clone();
@@ -324,8 +326,8 @@ fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
     assert!(is_sound(&data));
 }
 
-/// The events that say how reviews ended, by review, once there is one of each. After a kill those of a process that does
-/// not live any more are announced by its successor as soon as that knows.
+/// The events that say how reviews ended, by review, once there is one of each. After a kill those of a process that
+/// does not live any more are announced by its successor as soon as that knows.
 fn ends(client: &mut Client, races: &[Race]) -> BTreeMap<String, Vec<Value>> {
     let late = now() + 60_000;
     loop {

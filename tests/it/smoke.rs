@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{ADMIN_KEY, Kind};
 
-/// The program, not yet run, with nothing of this process's environment that could change what it does. Of which build it
-/// is, `TERTULIA_TEST_PROGRAM` may say: what is measured is worth more of one for release.
+/// The program, not yet run, with nothing of this process's environment that could change what it does. Of which build
+/// it is, `TERTULIA_TEST_PROGRAM` may say: what is measured is worth more of one for release.
 pub(crate) fn program(data_dir: &Path) -> Command {
     let program = std::env::var_os("TERTULIA_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_tertulia").into());
     let mut command = Command::new(program);

@@ -203,7 +203,8 @@ fn source_files_are_named_and_sized_for_readers() {
     );
 }
 
-/// The functions of `text` with how many lines they have. The formatter puts a function's last brace below its first word.
+/// The functions of `text` with how many lines they have. The formatter puts a function's last brace below its first
+/// word.
 fn functions(text: &str) -> impl Iterator<Item = (&str, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();

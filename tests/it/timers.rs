@@ -1,8 +1,8 @@
 //! Deadlines are announced, never early and never lost, whatever dies and however long nothing runs.
 //!
 //! `TERTULIA_TIMERS` chooses how many, `TERTULIA_TIMERS_DOWN` how many of them come due while nothing runs, and
-//! `TERTULIA_TIMERS_CHANNELS` on how many channels. The program is killed while deadlines come due, and it is down while
-//! others do.
+//! `TERTULIA_TIMERS_CHANNELS` on how many channels. The program is killed while deadlines come due, and it is down
+//! while others do.
 #![cfg(unix)]
 
 use std::collections::{HashMap, HashSet};

@@ -110,8 +110,8 @@ async fn receiver() -> (Origin, Arc<AtomicBool>) {
     (origin, is_well)
 }
 
-/// Files that messages have and mention, and events that wait for a receiver that is not well. The ids of the files and of
-/// the message that has the first of them.
+/// Files that messages have and mention, and events that wait for a receiver that is not well. The ids of the files and
+/// of the message that has the first of them.
 async fn with_files_and_lanes(app: &TestApp, hook: &str) -> ([String; 3], String) {
     let endpoint = json!({"url": hook, "events": ["message.created"], "channelId": "demo"});
     app.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);

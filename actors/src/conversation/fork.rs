@@ -1,7 +1,8 @@
-//! A conversation that begins as a copy of another one: how far it has come. Who copies stands in [`fork`](crate::fork).
+//! A conversation that begins as a copy of another one: how far it has come. Who copies stands in
+//! [`fork`](crate::fork).
 //!
-//! The copies are messages of their own, in the order of the originals and with their parents among them. While they are
-//! being made nothing else is said here, so what is said afterwards comes after all of them.
+//! The copies are messages of their own, in the order of the originals and with their parents among them. While they
+//! are being made nothing else is said here, so what is said afterwards comes after all of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Rows that are there for the answers to retries: kept as long as idempotency keys are, and then taken away by whatever
-//! writes another one.
+//! Rows that are there for the answers to retries: kept as long as idempotency keys are, and then taken away by
+//! whatever writes another one.
 //!
 //! Nothing else would: a key's own row is dropped by the store when its time is over, and these are the entity's.
 

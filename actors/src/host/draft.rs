@@ -49,7 +49,8 @@ pub(crate) struct Draft<M: Machine> {
 }
 
 impl<M: Machine> Draft<M> {
-    /// Decides `batch` in order, each command on the state that those before it lead to. `Err`: these must be read first.
+    /// Decides `batch` in order, each command on the state that those before it lead to. `Err`: these must be read
+    /// first.
     pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Vec<Need>> {
         let entropy = &resident.node.entropy;
         let [id, first] = entropy.draw_two();
@@ -169,7 +170,8 @@ impl<M: Machine> Draft<M> {
         change.reply
     }
 
-    /// A key has had its effect: the events from `first` on, which may be none. Or it is only held, up to so many claims.
+    /// A key has had its effect: the events from `first` on, which may be none. Or it is only held, up to so many
+    /// claims.
     fn remember(&mut self, envelope: &Envelope<M>, first: u64, holds: Option<u64>, now: Millis, found: &mut Found) {
         let Some(KeyUse { hash, fingerprint, .. }) = envelope.key else { return };
         self.last_at = now;

@@ -46,8 +46,8 @@ impl<M: Machine, T> Drop for News<M, T> {
     }
 }
 
-/// Reads at the same time for one batch, where each takes a round trip: what a burst of deadlines needs is read in a few of
-/// them, and one entity's do not take the connections of others.
+/// Reads at the same time for one batch, where each takes a round trip: what a burst of deadlines needs is read in a
+/// few of them, and one entity's do not take the connections of others.
 const AT_ONCE: usize = 32;
 
 /// One thing that was read.

@@ -2,8 +2,8 @@
 //!
 //! A message that memories are wanted of is committed like any other; the conversation's state then says from which
 //! message on they are to be drawn, and its alarm when somebody must look again. So nothing here can delay or fail a
-//! message, and a process that ends between the message and the memory leaves nothing undone. A message may be drawn from
-//! twice; what is remembered twice is one memory.
+//! message, and a process that ends between the message and the memory leaves nothing undone. A message may be drawn
+//! from twice; what is remembered twice is one memory.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -69,8 +69,8 @@ enum Stopped {
 }
 
 impl Drawing {
-    /// Draws what is to be drawn from a conversation; whoever is at it looks once more. Past the bound nothing is begun:
-    /// the alarm comes back to it.
+    /// Draws what is to be drawn from a conversation; whoever is at it looks once more. Past the bound nothing is
+    /// begun: the alarm comes back to it.
     pub(crate) fn start(&self, node: &Arc<Node>, entity: EntityKey) {
         let Some(mut flight) = self.flights.begin(entity) else { return };
         let node = Arc::clone(node);

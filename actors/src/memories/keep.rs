@@ -143,8 +143,8 @@ fn is_maker(memory: &Memory, source: Option<MessageId>, outcomes: &[Outcome]) ->
     source.is_some() && memory.first == source && !outcomes.iter().any(said)
 }
 
-/// What an edit is about, if there is something, and its slot. Rows do not show yet what earlier edits of the same command
-/// have made of it.
+/// What an edit is about, if there is something, and its slot. Rows do not show yet what earlier edits of the same
+/// command have made of it.
 fn known(edit: &Edit, outcomes: &[Outcome], found: &Found) -> Result<(Option<Memory>, [u8; 16]), Undecided> {
     let slot = match edit {
         Edit::Keep(fact) => slot_key(&fact.slot),

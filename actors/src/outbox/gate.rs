@@ -1,10 +1,10 @@
 //! Gates: how much is sent to one receiver at a time, and whether anything is while it is down.
 //!
 //! Each receiver that is being sent to has a gate in this process. It lets few through at first and more with every
-//! success, so that a receiver that hangs holds few sockets from the start. When nothing has arrived for a while in a row
-//! it closes, and lets one attempt through now and then to see whether the receiver is back. Who comes meanwhile is told
-//! when to come again, each at another time: a hundred thousand conversations that wait for one dead receiver come back
-//! a few at a time, and hold nothing here.
+//! success, so that a receiver that hangs holds few sockets from the start. When nothing has arrived for a while in a
+//! row it closes, and lets one attempt through now and then to see whether the receiver is back. Who comes meanwhile is
+//! told when to come again, each at another time: a hundred thousand conversations that wait for one dead receiver come
+//! back a few at a time, and hold nothing here.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,8 +1,8 @@
 //! Who listens to a workspace's events, as far as its configuration says.
 //!
-//! Every decision asks this, so it must be known without waiting: a workspace's endpoints are kept in memory and read again
-//! when they have changed, here or, as far as the [`catalog`](crate::catalog) has seen it, elsewhere. Where they are not
-//! known, an event counts as wanted: then its sending finds out.
+//! Every decision asks this, so it must be known without waiting: a workspace's endpoints are kept in memory and read
+//! again when they have changed, here or, as far as the [`catalog`](crate::catalog) has seen it, elsewhere. Where they
+//! are not known, an event counts as wanted: then its sending finds out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

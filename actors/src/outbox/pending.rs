@@ -149,7 +149,8 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
     Ok(standing.filter(|standing| standing.id == id))
 }
 
-/// How a delivery stood when somebody asked for it with this idempotency key, if nobody has asked with another one since.
+/// How a delivery stood when somebody asked for it with this idempotency key, if nobody has asked with another one
+/// since.
 ///
 /// # Errors
 ///

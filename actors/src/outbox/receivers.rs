@@ -64,8 +64,8 @@ pub(crate) struct Destination {
 
 /// Each receiver of an event, and where it is sent, most general first; the same URL once.
 ///
-/// Where several want it at the same URL, it goes on the lane of the most general one, so that a URL gets a log's events
-/// in their order.
+/// Where several want it at the same URL, it goes on the lane of the most general one, so that a URL gets a log's
+/// events in their order.
 pub(crate) fn receivers<'a>(
     subject: &Subject,
     configured: &Configured<'a>,

@@ -65,8 +65,8 @@ impl Run {
         self.busy || self.parked.is_none()
     }
 
-    /// It waits. It need not wait longer if its time has come, if it is `hastened`, or if its row says that somebody has
-    /// asked for it since.
+    /// It waits. It need not wait longer if its time has come, if it is `hastened`, or if its row says that somebody
+    /// has asked for it since.
     pub(super) fn go_on(&mut self, stored: Waiting, hastened: bool, now: Millis) {
         if stored.asked_for && self.stored.as_ref() != Some(&stored) {
             (self.asked_for, self.not_before) = (true, None);

@@ -47,7 +47,8 @@ pub(super) async fn read(node: &Node, entity: EntityKey, place: &Place) -> Resul
         None => None,
     };
     let mut channel_id = place.channel.clone();
-    // One that was made again with the id of a deleted one is another channel, and is told nothing of what is said there.
+    // One that was made again with the id of a deleted one is another channel, and is told nothing of what is said
+    // there.
     if place.is_human && channel.as_ref().is_some_and(|channel| channel.conversation(workspace) != entity) {
         (channel, channel_id) = (None, None);
     }

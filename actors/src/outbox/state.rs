@@ -1,8 +1,8 @@
 //! The outbox of one log as data: what is still to be looked at, which lanes wait, and how that changes.
 //!
-//! Nothing is queued. The log itself is the queue, and a receiver that has kept up has no row at all: one number, in the
-//! entity's state, says from where events have not been looked at yet. Only a lane that could not keep up gets a row
-//! with its own cursor, and a place among the times at which lanes go on.
+//! Nothing is queued. The log itself is the queue, and a receiver that has kept up has no row at all: one number, in
+//! the entity's state, says from where events have not been looked at yet. Only a lane that could not keep up gets a
+//! row with its own cursor, and a place among the times at which lanes go on.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -33,8 +33,8 @@ pub const ENDED_BY_ENDPOINT: View = View(12);
 /// Those that failed, by id.
 pub const FAILED: View = View(13);
 
-/// After which events are looked for whose sending was lost with its process. Long enough for the usual receiver to have
-/// answered, so that nothing is sent twice without need.
+/// After which events are looked for whose sending was lost with its process. Long enough for the usual receiver to
+/// have answered, so that nothing is sent twice without need.
 pub const LOOK_AFTER_MILLIS: u64 = 2_000;
 /// How long deliveries that have ended are shown and kept: 30 days.
 pub const KEPT_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -264,8 +264,8 @@ impl Settlement {
 }
 
 /// What was sent is noted, and what was not waits. Where somebody else has moved a lane meanwhile, the lane stays where
-/// they left it and learns only of newer events: sending twice is allowed, losing is not. Where they have only put newer
-/// events behind it, it goes on from there.
+/// they left it and learns only of newer events: sending twice is allowed, losing is not. Where they have only put
+/// newer events behind it, it goes on from there.
 ///
 /// # Errors
 ///

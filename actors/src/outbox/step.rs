@@ -161,8 +161,8 @@ async fn send<M: Sends>(
     Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }))
 }
 
-/// Waits for a place among what is sent, at the receiver and on this node. `None`: there is nowhere to send it, which is
-/// found out without one. `Err`: not before this time.
+/// Waits for a place among what is sent, at the receiver and on this node. `None`: there is nowhere to send it, which
+/// is found out without one. `Err`: not before this time.
 async fn admit(
     from: &From,
     receiver: Receiver,

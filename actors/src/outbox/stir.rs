@@ -1,7 +1,7 @@
 //! What waits for an endpoint, when that changes: it was changed or deleted, or it is back.
 //!
-//! The conversations that wait for one receiver may be many, so they are taken from the workspace's list page by page, no
-//! faster than the receiver takes what they have.
+//! The conversations that wait for one receiver may be many, so they are taken from the workspace's list page by page,
+//! no faster than the receiver takes what they have.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! How well memories are found: questions about dialogues, and whether the memory that answers each is among the first
 //! five. Prints its figures; `cargo test -p actors --test engine recall -- --nocapture` shows them.
 //!
-//! The vectors are those of a real model (all-MiniLM-L6-v2), computed once and kept beside the dialogues with eight bits a
-//! number, so that a run needs no model and gives the same figures everywhere.
+//! The vectors are those of a real model (all-MiniLM-L6-v2), computed once and kept beside the dialogues with eight
+//! bits a number, so that a run needs no model and gives the same figures everywhere.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,13 +1,13 @@
 //! Taking what must go out of the log.
 //!
-//! A commit's row is in a bucket that may be closed long since, so this cannot be part of a conditional batch in the open
-//! one. It is a conditional write of its own, behind that batch as list entries are (see `lists`): what is asked for by a
-//! commit that is refused must stay. The condition is the row's revision, so that of two that take out different words
-//! neither brings back the other's. Done again it changes nothing.
+//! A commit's row is in a bucket that may be closed long since, so this cannot be part of a conditional batch in the
+//! open one. It is a conditional write of its own, behind that batch as list entries are (see `lists`): what is asked
+//! for by a commit that is refused must stay. The condition is the row's revision, so that of two that take out
+//! different words neither brings back the other's. Done again it changes nothing.
 //!
-//! A process may be so late that others have gone on meanwhile and taken out more. Nobody goes on from a commit before this
-//! is done for it (see `commit`), so whoever finds, once the row is read, that the entity has moved on has nothing left to
-//! do; and where it moves on after that, whatever is taken out then changes the row's revision.
+//! A process may be so late that others have gone on meanwhile and taken out more. Nobody goes on from a commit before
+//! this is done for it (see `commit`), so whoever finds, once the row is read, that the entity has moved on has nothing
+//! left to do; and where it moves on after that, whatever is taken out then changes the row's revision.
 
 use std::collections::BTreeMap;
 

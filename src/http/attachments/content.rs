@@ -44,7 +44,8 @@ impl Validators {
         Self { etag, modified: http_date(created_at), created_at }
     }
 
-    /// Whether the file is newer than a time that a client gives, to the second as HTTP counts; `None`: that is no time.
+    /// Whether the file is newer than a time that a client gives, to the second as HTTP counts; `None`: that is no
+    /// time.
     fn newer_than(&self, date: &str) -> Option<bool> {
         let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
         Some(i64::try_from(self.created_at.0 / 1_000).is_ok_and(|created| created > date.as_second()))

@@ -39,8 +39,8 @@ mod source;
 const ARRIVES_WITHIN: Duration = Duration::from_secs(150);
 /// How long nothing of it may come: an upload that stalls keeps a place that others want.
 const SILENT_FOR: Duration = Duration::from_secs(15);
-/// Bytes that must come for each second that is waited for them beyond that, so that one that trickles keeps its place no
-/// longer than one that stalls. A slow mobile network is faster.
+/// Bytes that must come for each second that is waited for them beyond that, so that one that trickles keeps its place
+/// no longer than one that stalls. A slow mobile network is faster.
 const PER_SECOND: u64 = 16 * 1024;
 
 /// Where a file goes, found out before its bytes are read.

@@ -127,8 +127,8 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
     Opening { id, origin, owner: source.owner.clone(), details: details.clone() }
 }
 
-/// Copies, and answers 201 with the copy as it was right after, or 202 where that takes longer. It is rendered from what
-/// does not change any more, so that a retry gets the same.
+/// Copies, and answers 201 with the copy as it was right after, or 202 where that takes longer. It is rendered from
+/// what does not change any more, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64) -> Result<Response, Problem> {
     ends_within(COPYING, (entity, "a copy"), actors::fork::run(Arc::clone(app.node()), entity)).await;
     let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem)?;

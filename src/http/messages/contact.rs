@@ -185,7 +185,8 @@ impl Exchange<'_> {
         let node = self.accepting.app.node();
         self.admit()?;
         let (mut contact, mut open) = self.resolve(identifier, name.as_ref(), None).await?;
-        // The conversation may have changed since it was looked for, with another attempt of this request in the old one.
+        // The conversation may have changed since it was looked for, with another attempt of this request in the old
+        // one.
         if open.generation > 1
             && let Some(response) = self.earlier().await?
         {
@@ -332,7 +333,8 @@ impl Exchange<'_> {
                 .with("turnId", turn.id.to_string().into());
             return Err(problem);
         }
-        // Whoever asked for 202 gets it; else a retry gets what the first request gets, or is told that there is nothing yet.
+        // Whoever asked for 202 gets it; else a retry gets what the first request gets, or is told that there is
+        // nothing yet.
         let waits = delivered.replay && !turn.is_over() && !prefer(self.accepting.headers).respond_async;
         if waits && key.is_some_and(|key| in_progress.has(delivered.entity, key)) {
             return Err(in_progress_problem());

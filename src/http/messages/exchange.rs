@@ -54,7 +54,8 @@ pub(super) async fn wait(
     Ok(node.turn(entity, turn.id.number).await?.unwrap_or(turn))
 }
 
-/// How `turn` ended, if that is what the event says. The end of an earlier attempt may be heard after a later one began.
+/// How `turn` ended, if that is what the event says. The end of an earlier attempt may be heard after a later one
+/// began.
 fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
     match event {
         Event::TurnCompleted(ended) | Event::TurnFailed(ended) | Event::TurnCancelled(ended) => {

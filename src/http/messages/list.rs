@@ -38,7 +38,8 @@ const CHUNK: usize = 256;
 const FIRST_CHUNK: usize = 8;
 /// Bytes that are read at once, as far as the length of what was read before tells.
 const CHUNK_BYTES: usize = 1024 * 1024;
-/// Chunks that are looked through at the same time, whoever asks: a part of the threads, so that everything else goes on.
+/// Chunks that are looked through at the same time, whoever asks: a part of the threads, so that everything else goes
+/// on.
 const SCANS: usize = 2;
 
 /// The places of requests that look through a log. One is held for a chunk at a time, in turn.

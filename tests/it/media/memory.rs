@@ -18,8 +18,8 @@ const AT_ONCE: usize = 16;
 /// How often so many come and go, in each direction.
 const ROUNDS: usize = 3;
 /// What the program may hold at most beside what it held before, in KiB, however many files have come. Held whole, the
-/// files of one direction at once are 160 MiB, and all that pass are nine times as much. The rest is pieces on their way,
-/// and what the allocator keeps of them for each of its threads.
+/// files of one direction at once are 160 MiB, and all that pass are nine times as much. The rest is pieces on their
+/// way, and what the allocator keeps of them for each of its threads.
 const AT_MOST: u64 = 96 * 1024;
 
 /// Does `work` so many times at once.

@@ -1,5 +1,5 @@
-//! The program is killed again and again while it sends to a receiver that does everything wrong: nothing is lost, nothing
-//! comes unsigned, and each log's events come to each of its receivers in their order.
+//! The program is killed again and again while it sends to a receiver that does everything wrong: nothing is lost,
+//! nothing comes unsigned, and each log's events come to each of its receivers in their order.
 //!
 //! `TERTULIA_WEBHOOK_ROUNDS` and `TERTULIA_WEBHOOK_SEED` choose how often and when.
 #![cfg(unix)]

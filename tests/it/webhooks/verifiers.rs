@@ -1,8 +1,8 @@
 //! The verifiers that the authors of Standard Webhooks publish for other languages, held against what is sent.
 //!
 //! They are looked for where `TERTULIA_VERIFIERS` says, else in `target/verifiers`: `python`, a directory for Python's
-//! path, and `node_modules`. `.ci/run` puts them there. A test that does not find its own says so and is skipped, except
-//! where `TERTULIA_VERIFIERS` asks for them.
+//! path, and `node_modules`. `.ci/run` puts them there. A test that does not find its own says so and is skipped,
+//! except where `TERTULIA_VERIFIERS` asks for them.
 
 use std::fs;
 use std::path::PathBuf;
