@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_case_is_counted_per_second_per_message_and_by_rank() {
-        let expected = "| l0 | append | 64 | 50 | 50.01 | 99.01 | 100.03 | 100.0 | 0.50 | 0.10 | 2 |\n  2 × status 503";
+        let expected = "| l0 | append | 64 | 50 | 50.02 | 99.01 | 100.03 | 100.0 | 0.50 | 0.10 | 2 |\n  2 × status 503";
         assert_eq!(closed("l0", "append", 64, &measured()), expected);
     }
 

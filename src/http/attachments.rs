@@ -45,7 +45,7 @@ fn attachment_not_found() -> Problem {
 }
 
 /// `GET /attachments/{id}`.
-pub(super) async fn one(
+pub(super) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,

@@ -55,7 +55,8 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<contact::State, Pr
     state.filter(|state| state.id == id).ok_or_else(contact_not_found)
 }
 
-pub(super) async fn one(
+/// `GET /contacts/{id}`.
+pub(super) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -63,6 +64,7 @@ pub(super) async fn one(
     Ok(json(StatusCode::OK, &contact_view(&find(&app, &caller, &id).await?)))
 }
 
+/// `PATCH /contacts/{id}`.
 pub(super) async fn update(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
@@ -92,6 +94,7 @@ pub(super) async fn update(
     }
 }
 
+/// `GET /contacts`.
 pub(super) async fn list(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
@@ -128,6 +131,7 @@ pub(super) async fn list(
     Ok(Page { data: page.data.iter().map(contact_view).collect(), next: page.next }.into_response(&list, &context.uri))
 }
 
+/// `GET /contacts/{id}/conversations`.
 pub(super) async fn conversations_of(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,

@@ -52,6 +52,7 @@ const CHUNK: usize = 128;
 /// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// `GET /conversations/{id}/events`.
 pub(super) async fn of_conversation(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
@@ -69,6 +70,7 @@ pub(super) async fn of_conversation(
     answer(&app, &context, Log { entity, source, newest: state.last_seq }, asked, page, &list).await
 }
 
+/// `GET /channels/{id}/events`.
 pub(super) async fn of_channel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,

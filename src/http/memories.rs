@@ -210,7 +210,7 @@ async fn find(app: &App, entity: EntityKey, number: u64) -> Result<Option<Memory
 }
 
 /// A memory of a contact, by both ids.
-async fn one(app: &App, caller: &Caller, id: &str, memory: &str) -> Result<(Subject, Memory), Problem> {
+async fn find_of_contact(app: &App, caller: &Caller, id: &str, memory: &str) -> Result<(Subject, Memory), Problem> {
     let subject = contact(app, caller, id).await?;
     let memory = MemoryId::parse(memory).ok_or_else(memory_not_found)?;
     let entity = subject.entity(caller.address);
@@ -225,7 +225,7 @@ pub(super) async fn get(
     Allowed(caller, ..): Allowed<Read>,
     Path((id, memory)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let (subject, memory) = one(&app, &caller, &id, &memory).await?;
+    let (subject, memory) = find_of_contact(&app, &caller, &id, &memory).await?;
     Ok(json(StatusCode::OK, &memory_view(&memory, &subject, None)))
 }
 
@@ -236,7 +236,7 @@ pub(super) async fn forget(
     context: RequestContext,
     Path((id, memory)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let (subject, memory) = one(&app, &caller, &id, &memory).await?;
+    let (subject, memory) = find_of_contact(&app, &caller, &id, &memory).await?;
     let command = Command::Forget { id: memory.id };
     let forgotten = app.node().memories(subject.entity(caller.address), command, without_key(&context)).await;
     forgotten.map_err(|refusal| problem_of(refusal, |_| memory_not_found()))?;

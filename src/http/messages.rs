@@ -165,6 +165,7 @@ impl Accepting<'_> {
     }
 }
 
+/// `POST /messages`.
 pub(super) async fn post_message(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
@@ -179,6 +180,7 @@ pub(super) async fn post_message(
     }
 }
 
+/// `POST /conversations/{id}/messages`.
 pub(super) async fn post_to_conversation(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,

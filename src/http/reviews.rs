@@ -121,7 +121,8 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<Asked, Problem> {
     Asked::of(found, app).ok_or_else(review_not_found)
 }
 
-pub(super) async fn one(
+/// `GET /reviews/{id}`.
+pub(super) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -129,6 +130,7 @@ pub(super) async fn one(
     Ok(json(StatusCode::OK, &find(&app, &caller, &id).await?.view()))
 }
 
+/// `GET /reviews`.
 pub(super) async fn list(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
@@ -232,6 +234,7 @@ fn faults_of(review: &Review, response: &Json) -> Vec<Fault> {
     }
 }
 
+/// `POST /reviews/{id}/respond`.
 pub(super) async fn respond(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Respond>,
@@ -267,6 +270,7 @@ pub(super) async fn respond(
     Ok(ignoring(answered, &ignored))
 }
 
+/// `POST /reviews/{id}/cancel`.
 pub(super) async fn cancel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,

@@ -125,7 +125,8 @@ async fn shown(
     Ok(json(status, &view(conversation, turn, &replies, trigger, &calls)))
 }
 
-pub(super) async fn one(
+/// `GET /turns/{id}`.
+pub(super) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
@@ -134,6 +135,7 @@ pub(super) async fn one(
     shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await
 }
 
+/// `POST /turns/{id}/cancel`.
 pub(super) async fn cancel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,

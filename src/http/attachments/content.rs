@@ -69,6 +69,7 @@ fn http_date(at: Millis) -> String {
     written.and_then(Result::ok).unwrap_or_default()
 }
 
+/// `GET /attachments/{id}/content`.
 pub(in crate::http) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,

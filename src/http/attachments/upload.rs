@@ -76,6 +76,7 @@ impl Keyed<'_> {
     }
 }
 
+/// `POST /attachments`.
 pub(in crate::http) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,

@@ -70,7 +70,7 @@ struct Saved {
 }
 
 /// `POST /contacts`.
-pub(in crate::http) async fn one(
+pub(in crate::http) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
