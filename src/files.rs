@@ -146,7 +146,7 @@ impl FileStore {
     /// Deletes one object; one that is not there is none.
     ///
     /// # Errors
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// [`FilesError`] where it may still be there.
     pub async fn delete(&self, key: &str) -> Result<(), FilesError> {
         match self.objects.delete(&key.into()).await.map_err(FilesError::from) {
             Err(FilesError::NotFound) | Ok(()) => Ok(()),

@@ -205,6 +205,25 @@ impl CommitWatch {
 }
 
 impl Commit {
+    /// A commit of nothing yet.
+    #[must_use]
+    pub fn on(entity: EntityKey, expected: Option<Head>, id: CommitId, at: Millis) -> Self {
+        Self {
+            entity,
+            expected,
+            id,
+            at,
+            records: Vec::new(),
+            keys: Vec::new(),
+            rows: Vec::new(),
+            views: Vec::new(),
+            state: None,
+            alarm: None,
+            redactions: Vec::new(),
+            watch: None,
+        }
+    }
+
     /// Where the entity stands once this is applied.
     #[must_use]
     pub fn next_head(&self) -> Head {

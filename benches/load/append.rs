@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 
 use crate::generator::{self, Load};
 use crate::measured::Measured;
@@ -66,13 +66,7 @@ pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
     // One thread: the generator must not take more than the core that is not the server's.
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), options.data_dir.clone());
-    let mut servers = Vec::new();
-    for target in &options.targets {
-        let server = programs.start(*target)?;
-        let ids = runtime.block_on(conversations(*target, &server, options.conversations))?;
-        let appends = Appends::new(server.address, KEY, &ids);
-        servers.push((*target, server, Arc::new(appends)));
-    }
+    let mut servers = servers(&runtime, &mut programs, &options.targets, options.conversations)?;
     say(&format!("\n{} conversations, {} s a case, {}\n", options.conversations, options.seconds, report::machine()))?;
     say(report::CLOSED)?;
     let mut cases = Vec::new();
@@ -93,6 +87,23 @@ pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
         }
     }
     Ok(cases)
+}
+
+/// A server of each target, and what is appended to it.
+pub(crate) fn servers(
+    runtime: &Runtime,
+    programs: &mut Programs,
+    targets: &[Target],
+    count: u32,
+) -> Result<Vec<(Target, Server, Arc<Appends>)>, Error> {
+    let mut servers = Vec::new();
+    for target in targets {
+        let server = programs.start(*target)?;
+        let ids = runtime.block_on(conversations(*target, &server, count))?;
+        let appends = Appends::new(server.address, KEY, &ids);
+        servers.push((*target, server, Arc::new(appends)));
+    }
+    Ok(servers)
 }
 
 /// What is appended to: conversations that exist already, made by the same route.

@@ -1,17 +1,14 @@
 //! The open run: keyed appends that are due at fixed times, at several rates, beside the server that does nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime;
 
-use crate::append::{KEY, conversations};
 use crate::open::{self, Arrivals, Opened};
-use crate::scenario::append::Appends;
 use crate::target::{Programs, Target};
-use crate::{Error, report, say};
+use crate::{Error, append, report, say};
 
 /// How to run.
 #[derive(Args)]
@@ -54,13 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), None);
-    let mut servers = Vec::new();
-    for target in &options.targets {
-        let server = programs.start(*target)?;
-        let ids = runtime.block_on(conversations(*target, &server, options.conversations))?;
-        let appends = Appends::new(server.address, KEY, &ids);
-        servers.push((*target, server, Arc::new(appends)));
-    }
+    let mut servers = append::servers(&runtime, &mut programs, &options.targets, options.conversations)?;
     say(&format!("\n{} connections, {} s a case, {}\n", options.connections, options.seconds, report::machine()))?;
     say(report::OPEN)?;
     let mut cases = Vec::new();

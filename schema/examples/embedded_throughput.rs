@@ -94,18 +94,9 @@ fn commit(slot: usize, expected: Option<Head>, number: u64, payload: Bytes) -> C
     name[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     let seq = expected.map_or(0, |head| head.seq) + 1;
     Commit {
-        entity,
-        expected,
-        id: CommitId(name),
-        at: Millis(number),
         records: vec![NewRecord { event: true, payload }],
         keys: vec![(KeyHash(name), KeyRow { fingerprint: name, first: seq, last: seq, at: Millis(number) })],
-        rows: Vec::new(),
-        views: Vec::new(),
-        state: None,
-        alarm: None,
-        redactions: Vec::new(),
-        watch: None,
+        ..Commit::on(entity, expected, CommitId(name), Millis(number))
     }
 }
 

@@ -147,20 +147,7 @@ pub fn on(entity: EntityKey, expected: Option<Head>, name: &str) -> Commit {
     let hash = Address::derive("commit", &[&entity.to_bytes(), &number.to_le_bytes(), name.as_bytes()]);
     let mut id = [0; 16];
     id[..10].copy_from_slice(&hash.0);
-    Commit {
-        entity,
-        expected,
-        id: CommitId(id),
-        at: Millis(1_000 + number),
-        records: Vec::new(),
-        keys: Vec::new(),
-        rows: Vec::new(),
-        views: Vec::new(),
-        state: None,
-        alarm: None,
-        redactions: Vec::new(),
-        watch: None,
-    }
+    Commit::on(entity, expected, CommitId(id), Millis(1_000 + number))
 }
 
 /// A commit of events with these payloads.

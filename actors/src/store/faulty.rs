@@ -201,20 +201,7 @@ impl Plan {
 
 /// A commit of another writer that changes nothing but the head.
 fn competitor(commit: &Commit, id: CommitId) -> Commit {
-    Commit {
-        entity: commit.entity,
-        expected: commit.expected,
-        id,
-        at: commit.at,
-        records: Vec::new(),
-        keys: Vec::new(),
-        rows: Vec::new(),
-        views: Vec::new(),
-        state: None,
-        alarm: None,
-        redactions: Vec::new(),
-        watch: None,
-    }
+    Commit::on(commit.entity, commit.expected, id, commit.at)
 }
 
 fn unknown() -> StoreError {

@@ -34,12 +34,6 @@ pub(crate) fn ask(e: EntityKey, expires_at: Millis) -> Command {
     post_of(e, Content { review: Some(review), ..content("may I?") })
 }
 
-fn start<S: Store>(store: &Arc<S>, clock: &Arc<TokioClock>) -> Arc<Node> {
-    let store: Arc<S> = Arc::clone(store);
-    let clock: Arc<TokioClock> = Arc::clone(clock);
-    Node::start(store, clock, entropy(), Arc::new(NoModels))
-}
-
 /// When the reviews of a conversation expired.
 pub(crate) async fn expired(node: &Node, e: EntityKey) -> Vec<Millis> {
     let log = log(node, e).await.into_iter();
@@ -53,7 +47,7 @@ async fn due(store: &impl Store) -> usize {
 #[tokio::test(start_paused = true)]
 async fn i5_reviews_expire_on_time_and_never_early_near_and_far() {
     let (store, clock) = (Arc::new(MemoryStore::default()), TokioClock::start());
-    let node = start(&store, &clock);
+    let node = node_by(&store, &clock);
     let mut random = Random(3);
     let mut deadlines = Vec::new();
     for n in 0..5 {
@@ -91,7 +85,7 @@ async fn i5_reviews_expire_on_time_and_never_early_near_and_far() {
 #[tokio::test(start_paused = true)]
 async fn i5_an_alarm_rings_in_the_next_process_overdue_or_not() {
     let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
-    let node = start(&gate, &clock);
+    let node = node_by(&gate, &clock);
     let [overdue, ahead] = [clock.now().plus(5_000), clock.now().plus(300_000)];
     for (n, deadline) in [(1, overdue), (2, ahead)] {
         node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
@@ -99,7 +93,7 @@ async fn i5_an_alarm_rings_in_the_next_process_overdue_or_not() {
     node.drain(Instant::now() + Duration::from_secs(1)).await;
     sleep(Duration::from_secs(60)).await;
     assert_eq!(expired(&node, entity(1)).await, [], "a stopped node wakes nobody");
-    let next = start(&gate, &clock);
+    let next = node_by(&gate, &clock);
     sleep(Duration::from_millis(LATE_MILLIS)).await;
     assert_eq!(expired(&next, entity(1)).await.len(), 1);
     sleep(Duration::from_secs(300)).await;
@@ -111,7 +105,7 @@ async fn i5_an_alarm_rings_in_the_next_process_overdue_or_not() {
 #[tokio::test(start_paused = true)]
 async fn many_overdue_reviews_of_many_entities_are_all_worked_off() {
     let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
-    let node = start(&gate, &clock);
+    let node = node_by(&gate, &clock);
     for n in 0..1_500 {
         let deadline = clock.now().plus(10_000 + n);
         node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
@@ -122,7 +116,7 @@ async fn many_overdue_reviews_of_many_entities_are_all_worked_off() {
     }
     node.drain(Instant::now() + Duration::from_secs(1)).await;
     sleep(Duration::from_secs(60)).await;
-    let next = start(&gate, &clock);
+    let next = node_by(&gate, &clock);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(due(gate.as_ref()).await, 0);
     assert_eq!(expired(&next, entity(0)).await.len(), 200);
@@ -133,7 +127,7 @@ async fn many_overdue_reviews_of_many_entities_are_all_worked_off() {
 async fn scans_wakes_and_commits_that_fail_are_repeated_until_they_succeed() {
     let clock = TokioClock::start();
     let store = Arc::new(FaultyStore::new(MemoryStore::default(), 11, Rates::default()));
-    let node = start(&store, &clock);
+    let node = node_by(&store, &clock);
     let deadline = clock.now().plus(200_000);
     for n in 0..10 {
         node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
@@ -152,7 +146,7 @@ async fn scans_wakes_and_commits_that_fail_are_repeated_until_they_succeed() {
 #[tokio::test(start_paused = true)]
 async fn wakes_do_not_pile_up_behind_a_slow_commit() {
     let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
-    let node = start(&gate, &clock);
+    let node = node_by(&gate, &clock);
     let e = entity(1);
     node.conversation(e, ask(e, clock.now().plus(1_000)), Circumstances::default()).await.unwrap();
     gate.rule(Rule::Hold);
@@ -229,7 +223,7 @@ fn weight((commit, reads): (actors::store::Commit, usize)) -> (usize, usize, usi
 #[tokio::test(start_paused = true)]
 async fn thousands_of_pending_reviews_make_no_commit_of_their_channel_larger() {
     let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
-    let node = start(&gate, &clock);
+    let node = node_by(&gate, &clock);
     let e = entity(1);
     let year = 365 * 24 * 3_600_000;
     let ask_next = |n: u64| {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::agent::NoModels;
 use actors::contact::{self, Contact, OpenConversation, entity_of};
 use actors::conversation::{Command, Details, Opening, Origin, Post};
 use actors::directory::{Answer, Circumstances};
@@ -68,19 +67,14 @@ async fn an_erasure_is_finished_by_whoever_comes_after_faults_and_crashes() {
     for seed in 0..12 {
         let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
         let clock = TokioClock::start();
-        let start = || {
-            let (store, clock): (Arc<FaultyStore<MemoryStore>>, Arc<TokioClock>) =
-                (Arc::clone(&store), Arc::clone(&clock));
-            Node::start(store, clock, entropy(), Arc::new(NoModels))
-        };
-        let mut node = start();
+        let mut node = node_by(&store, &clock);
         let (id, later) = talkative(&node).await;
         assert!(format!("{:?}", store.inner()).contains("secret"));
         store.set_rates(Rates { refused: 100, unanswered: 100, late: 50, competed: 50, unread: 3 });
         erase(&node, id).await;
         // Whoever was asked goes on for a while, and is gone.
         let _ = tokio::time::timeout(Duration::from_millis(seed), erasure::run(Arc::clone(&node), ana())).await;
-        node = start();
+        node = node_by(&store, &clock);
         for _ in 0..200 {
             tokio::time::sleep(Duration::from_secs(10)).await;
             if node.state::<Contact>(ana()).await.is_ok_and(|state| state.unwrap().erasing.is_none()) {
@@ -88,7 +82,7 @@ async fn an_erasure_is_finished_by_whoever_comes_after_faults_and_crashes() {
             }
         }
         store.calm();
-        node = start();
+        node = node_by(&store, &clock);
         let state = node.state::<Contact>(ana()).await.unwrap().unwrap();
         assert_eq!((state.erasing, state.name), (None, None), "seed {seed}");
         // A message that was on its way when the contact was erased.

@@ -79,12 +79,7 @@ async fn what_a_process_that_ended_left_undone_is_done_by_the_next_and_told_once
     for seed in 0..16 {
         let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
         let clock = TokioClock::start();
-        let start = || {
-            let store: Arc<FaultyStore<MemoryStore>> = Arc::clone(&store);
-            let clock: Arc<TokioClock> = Arc::clone(&clock);
-            Node::start(store, clock, entropy(), Ports::default())
-        };
-        let mut node = start();
+        let mut node = node_by(&store, &clock);
         let e = entity(1);
         store.set_rates(Rates { unanswered: 150, late: 100, refused: 150, competed: 50, unread: 20 });
         for n in 0..6 {
@@ -93,7 +88,7 @@ async fn what_a_process_that_ended_left_undone_is_done_by_the_next_and_told_once
                 sleep(Duration::from_millis(5)).await;
             }
             if n % 2 == seed % 2 {
-                node = start();
+                node = node_by(&store, &clock);
             }
         }
         for _ in 0..600 {
@@ -104,7 +99,7 @@ async fn what_a_process_that_ended_left_undone_is_done_by_the_next_and_told_once
             }
         }
         store.calm();
-        node = start();
+        node = node_by(&store, &clock);
         assert_eq!(node.state::<Conversation>(e).await.unwrap().unwrap().remembering, None, "seed {seed}");
         let texts: BTreeSet<_> = texts_of(&node).await.into_iter().collect();
         let things = (0..6).map(|n| format!("My thing {n} is {n}")).chain(["I live in Town5".to_owned()]);

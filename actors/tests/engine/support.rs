@@ -53,6 +53,12 @@ pub(crate) fn node_over<S: Store>(store: &Arc<S>) -> Arc<Node> {
     Node::start(store, clock(), entropy(), Arc::new(NoModels))
 }
 
+/// The same by a clock that goes on from node to node.
+pub(crate) fn node_by<S: Store>(store: &Arc<S>, clock: &Arc<TokioClock>) -> Arc<Node> {
+    let (store, clock): (Arc<S>, Arc<TokioClock>) = (Arc::clone(store), Arc::clone(clock));
+    Node::start(store, clock, entropy(), Arc::new(NoModels))
+}
+
 /// A clock that goes with Tokio's, so that paused time drives both.
 pub(crate) struct TokioClock(tokio::time::Instant);
 

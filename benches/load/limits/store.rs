@@ -57,18 +57,11 @@ fn next(client: u32, nth: u64) -> Commit {
     id[..8].copy_from_slice(&mixed.to_be_bytes());
     id[8..].copy_from_slice(&round.to_be_bytes());
     let at = Millis(1_735_689_600_000);
+    let entity = EntityKey::conversation(Address([1; 10]), Address(address));
+    let expected = (round > 0).then_some(Head { seq: round, commit: round });
     Commit {
-        entity: EntityKey::conversation(Address([1; 10]), Address(address)),
-        expected: (round > 0).then_some(Head { seq: round, commit: round }),
-        id: CommitId(id),
-        at,
         records: vec![NewRecord { event: true, payload: Bytes::from_static(&RECORD) }],
         keys: vec![(KeyHash(id), KeyRow { fingerprint: [9; 16], first: round + 1, last: round + 1, at })],
-        rows: Vec::new(),
-        views: Vec::new(),
-        state: None,
-        alarm: None,
-        redactions: Vec::new(),
-        watch: None,
+        ..Commit::on(entity, expected, CommitId(id), at)
     }
 }

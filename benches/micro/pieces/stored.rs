@@ -31,18 +31,9 @@ pub(super) fn commit() -> Result<Once, Error> {
         let mut id = [0; 16];
         id[8..].copy_from_slice(&nth.to_be_bytes());
         let commit = Commit {
-            entity: entity(),
-            expected: head,
-            id: CommitId(id),
-            at: NOW,
             records: vec![NewRecord { event: true, payload: payload.clone() }],
             keys: vec![(KeyHash(id), KeyRow { fingerprint: [9; 16], first: nth, last: nth, at: NOW })],
-            rows: Vec::new(),
-            views: Vec::new(),
-            state: None,
-            alarm: None,
-            redactions: Vec::new(),
-            watch: None,
+            ..Commit::on(entity(), head, CommitId(id), NOW)
         };
         let (done, outcome) = mpsc::sync_channel(1);
         // The other end waits right below.

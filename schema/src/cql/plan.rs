@@ -138,18 +138,8 @@ mod tests {
     fn commit(expected: Option<Head>, payloads: &[usize]) -> Commit {
         let record = |len: &usize| NewRecord { event: true, payload: Bytes::from(vec![0; *len]) };
         Commit {
-            entity: EntityKey::INSTALLATION,
-            expected,
-            id: CommitId([9; 16]),
-            at: NOW,
             records: payloads.iter().map(record).collect(),
-            keys: Vec::new(),
-            rows: Vec::new(),
-            views: Vec::new(),
-            state: None,
-            alarm: None,
-            redactions: Vec::new(),
-            watch: None,
+            ..Commit::on(EntityKey::INSTALLATION, expected, CommitId([9; 16]), NOW)
         }
     }
 

@@ -163,7 +163,7 @@ pub(in crate::http) async fn rotate_secret<R: HasSecret>(
 /// What this very request has stored before, so that a retry is answered however the world has changed since.
 ///
 /// # Errors
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// 503 where the store cannot be read, 500 where it holds what cannot be.
 pub(in crate::http) async fn repeated<R: Resource>(
     app: &App,
     registry: EntityKey,
