@@ -29,8 +29,8 @@ use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{OpenApi, OpenApiBuilder, Paths, Server};
 
 pub use self::errors::{ERRORS, ErrorPage};
-pub use self::parts::KEY_HOURS;
 use crate::app::App;
+pub use crate::http::idempotency::KEY_HOURS;
 use crate::http::problem::Problem;
 
 /// How long a client may keep the document without asking again.

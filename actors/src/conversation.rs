@@ -150,6 +150,12 @@ pub struct State {
 #[derive(Debug)]
 pub struct Conversation;
 
+/// The turn that runs, where nothing else is due.
+fn only_turn(state: &State, now: Millis) -> Option<&Turn> {
+    let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
+    running.filter(|_| Conversation::next_here(state).is_none_or(|at| at > now))
+}
+
 impl Machine for Conversation {
     type State = State;
     type Event = Event;
@@ -309,15 +315,11 @@ impl Machine for Conversation {
     }
 
     fn is_done_elsewhere(node: &Node, state: &State, now: Millis) -> bool {
-        let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
-        let elsewhere = running.is_some_and(|turn| node.is_at_work_elsewhere(turn));
-        elsewhere && Self::next_here(state).is_none_or(|at| at > now)
+        only_turn(state, now).is_some_and(|turn| node.is_at_work_elsewhere(turn))
     }
 
     fn is_under_way(node: &Node, entity: EntityKey, state: &State, now: Millis) -> bool {
-        let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
-        let alive = running.is_some_and(|turn| node.turns.is_alive(entity, turn));
-        alive && Self::next_here(state).is_none_or(|at| at > now)
+        only_turn(state, now).is_some_and(|turn| node.turns.is_alive(entity, turn))
     }
 
     fn public_id(state: &State) -> Option<String> {

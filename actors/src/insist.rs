@@ -32,7 +32,7 @@ pub enum Stopped {
     /// An entity did not answer.
     #[error("{0}")]
     NoAnswer(#[from] NoAnswer),
-    /// An entity did not do its part.
+    /// An entity, or a model, did not do its part.
     #[error("{0}")]
     Refused(String),
 }

@@ -20,7 +20,8 @@ use crate::generator::{self, Load, MEASURING, STOPPED, WARMING};
 use crate::measured::{Measured, Tally};
 use crate::scenario::append::Appends;
 use crate::scenario::open_conversations;
-use crate::server::{build, tertulia_on_cql};
+use crate::server::tertulia_on_cql;
+use crate::target::Programs;
 use crate::{Error, append, say};
 
 /// The server's keyspace, and that of the driver alone.
@@ -61,10 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         [] => bed::server().ok_or("there is no CQL server; name one with --nodes")?.nodes().to_vec(),
         nodes => nodes.to_vec(),
     };
-    let program = match &options.server {
-        Some(program) => program.clone(),
-        None => build("tertulia", "tertulia")?,
-    };
+    let program = Programs::new(options.server.clone(), None).server()?.to_owned();
     for keyspace in KEYSPACES {
         let mut migrate = Command::new(&program);
         migrate.args(["migrate", "--store", "cql", "--cql-nodes", &nodes.join(",")]);

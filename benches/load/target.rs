@@ -73,7 +73,6 @@ impl Programs {
     /// Starts a server on an empty store.
     pub(crate) fn start(&mut self, target: Target) -> Result<Server, Error> {
         match (target, &self.data_dir) {
-            (Target::L0, _) => server::noop(KEY),
             (Target::Tertulia, Some(given)) => {
                 let given = given.clone();
                 server::tertulia(self.server()?, Some(&given), KEY, &[])

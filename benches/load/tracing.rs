@@ -12,8 +12,9 @@ use crate::generator;
 use crate::measured::Measured;
 use crate::scenario::append::Appends;
 use crate::scenario::open_conversations;
-use crate::server::{Server, build, sink, tertulia};
+use crate::server::{Server, sink, tertulia};
 use crate::sink::Protocol;
+use crate::target::Programs;
 use crate::{Error, say};
 
 /// How to run.
@@ -61,10 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 /// The same, with the server's CPU for a message in each case beside that with traces off, in percent more.
 pub(crate) fn measure(options: &Options) -> Result<Vec<(&'static str, f64)>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let program = match &options.server {
-        Some(program) => program.clone(),
-        None => build("tertulia", "tertulia")?,
-    };
+    let program = Programs::new(options.server.clone(), None).server()?.to_owned();
     let receiver = sink(options.protocol)?;
     let live = format!("http://{}", receiver.address);
     let to = |endpoint: &str, more: &[(&str, &str)]| {

@@ -16,7 +16,8 @@ use crate::generator;
 use crate::measured::Measured;
 use crate::scenario::append::Appends;
 use crate::scenario::{for_each, open_conversations};
-use crate::server::{build, tertulia};
+use crate::server::tertulia;
+use crate::target::Programs;
 use crate::{Error, say};
 
 /// How to run.
@@ -54,10 +55,7 @@ async fn completed(address: SocketAddr) -> Result<u64, Error> {
 /// Runs both halves and prints what was measured.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let program = match &options.server {
-        Some(program) => program.clone(),
-        None => build("tertulia", "tertulia")?,
-    };
+    let program = Programs::new(options.server.clone(), None).server()?.to_owned();
     let mut server = tertulia(&program, None, KEY, &[])?;
     let address = server.address;
     say(&format!("opening {} conversations", options.conversations))?;

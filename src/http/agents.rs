@@ -73,8 +73,7 @@ pub(super) async fn create(
     let now = app.now();
     let id = id.unwrap_or_else(|| AgentId::new(now, Address::random(app.node().random())).to_string());
     let agent = Agent { id, created_at: now, ..agent };
-    let make = || async { Ok(Change::create(agent.clone()).ignoring(ignored.clone())) };
-    Ok(resource::commit(&app, caller.registry(), with, make).await?.created())
+    Ok(resource::create(&app, caller.registry(), with, agent, ignored).await?.created())
 }
 
 /// `GET /agents`.

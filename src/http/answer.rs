@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use super::BASE;
 use super::context::render::internal_error;
 use super::query::Query;
 
@@ -74,7 +75,7 @@ pub fn replayed(mut response: Response) -> Response {
 /// The same, saying where what was made is found: a path behind `/api/v1`.
 #[must_use]
 pub fn located(mut response: Response, path: &str) -> Response {
-    if let Ok(location) = HeaderValue::try_from(format!("/api/v1{path}")) {
+    if let Ok(location) = HeaderValue::try_from(format!("{BASE}{path}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response

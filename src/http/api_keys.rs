@@ -194,8 +194,7 @@ pub(super) async fn create(
         hash: app.pepper().hash(&text),
         created_at: now,
     };
-    let make = || async { Ok(Change::create(key.clone()).ignoring(ignored.clone())) };
-    let stored = resource::commit(&app, EntityKey::INSTALLATION, with, make).await?;
+    let stored = resource::create(&app, EntityKey::INSTALLATION, with, key, ignored).await?;
     if stored.value.id == id {
         return Ok(stored.created_as(&KeyView::with_key(&stored.value, &text)));
     }

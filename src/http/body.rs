@@ -55,8 +55,7 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
-        check_media_type(request.headers())?;
-        read(request.into_body(), MaxBodyBytes::from_ref(state)).await.map(Self)
+        JsonRequest::from_request(request, state).await.map(|request| Self(request.body))
     }
 }
 

@@ -188,10 +188,10 @@ fn admit(app: &App, identity: Identity, mut request: Request) -> Result<(Request
 fn has_text(request: &Request) -> Result<(), Problem> {
     let path = request.uri().path();
     // Nearly no path has anything to decode.
-    match path.contains('%').then(|| decode(path)) {
-        None | Some(Some(_)) => Ok(()),
-        Some(None) => Err(Problem::not_found("not_found", "nothing is at this path: it is not percent-encoded UTF-8")),
+    if !path.contains('%') || decode(path).is_some() {
+        return Ok(());
     }
+    Err(Problem::not_found("not_found", "nothing is at this path: it is not percent-encoded UTF-8"))
 }
 
 async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {

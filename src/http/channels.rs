@@ -9,8 +9,8 @@ use actors::registry::{Expect, RowChange};
 use actors::store::Table;
 use actors::webhook::RetiredSecret;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use http::HeaderMap;
 use serde::Serialize;
 
 use super::body::{JsonBytes, OptionalJsonBytes};
@@ -195,13 +195,7 @@ pub(super) async fn delete(
     context: RequestContext,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let registry = caller.registry();
-    resource::commit(&app, registry, without_key(&context), || async {
-        let before = resource::find::<Channel>(&app, registry, &id).await?;
-        before.map(Change::delete).ok_or_else(channel_not_found)
-    })
-    .await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    resource::delete::<Channel>(&app, caller.registry(), without_key(&context), &id).await
 }
 
 /// `POST /channels/{id}/rotate-secret`: a new webhook secret, shown in this answer only.

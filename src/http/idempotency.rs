@@ -3,6 +3,7 @@
 use actors::claims;
 use actors::directory::{Circumstances, KeyUse};
 use actors::id::{Address, EntityKey};
+use actors::limits::KEY_KEPT_MILLIS;
 use actors::store::KeyHash;
 use dashmap::DashMap;
 
@@ -11,6 +12,9 @@ use super::context::RequestContext;
 use super::problem::Problem;
 use crate::json::Object;
 use crate::wire::fingerprint::fingerprint;
+
+/// How long an idempotency key is kept, in hours.
+pub const KEY_HOURS: u64 = KEY_KEPT_MILLIS / (60 * 60 * 1000);
 
 /// The scope of keys that belong to the workspace; the API has it wherever it names no smaller one.
 const WORKSPACE: &str = "workspace";

@@ -28,7 +28,7 @@ impl Listing<'_> {
     /// there any more.
     ///
     /// # Errors
-    /// What the store says, and what `load` says.
+    /// 503 where the store cannot be read, 500 where it holds what cannot be; what `load` says.
     pub(super) async fn page<T, F>(
         &self,
         app: &App,

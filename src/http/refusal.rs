@@ -6,9 +6,8 @@ use actors::store::StoreError;
 use http::StatusCode;
 
 use super::context::render::internal_error;
-use super::idempotency::in_progress;
+use super::idempotency::{KEY_HOURS, in_progress};
 use super::problem::Problem;
-use crate::openapi::KEY_HOURS;
 
 /// Seconds after which a node that has too much to do is worth another try.
 const RETRY_SOON: u32 = 1;

@@ -28,7 +28,7 @@ use crate::secret::webhook_secret;
 
 mod change;
 
-pub(super) use self::change::{Change, Stored, Submitted, commit, repeated, rotate_secret, submit};
+pub(super) use self::change::{Change, Stored, Submitted, commit, create, delete, repeated, rotate_secret, submit};
 
 /// A name that people give to something.
 const NAME: Length = Length::chars(1, 255);
@@ -221,7 +221,8 @@ pub(super) fn contended() -> Problem {
 /// A page of the rows whose keys begin with `prefix`, and the position after it.
 ///
 /// # Errors
-/// 400 `invalid_cursor` where the position is not one of these rows; what the store says.
+/// 400 `invalid_cursor` where the position is not one of these rows; 503 where the store cannot be read, 500 where it holds
+/// what cannot be.
 pub(super) async fn page(
     app: &App,
     entity: EntityKey,

@@ -8,8 +8,8 @@ use actors::registry::Expect;
 use actors::store::{KeyRange, Order, Table};
 use actors::webhook::{RetiredSecret, WEBHOOK_ENDPOINTS, WebhookEndpoint};
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use http::HeaderMap;
 use serde::Serialize;
 
 use super::body::{JsonBytes, OptionalJsonBytes};
@@ -178,13 +178,7 @@ pub(super) async fn delete(
     context: RequestContext,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let registry = caller.registry();
-    resource::commit(&app, registry, without_key(&context), || async {
-        let before = resource::find::<WebhookEndpoint>(&app, registry, &id).await?;
-        before.map(Change::delete).ok_or_else(endpoint_not_found)
-    })
-    .await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    resource::delete::<WebhookEndpoint>(&app, caller.registry(), without_key(&context), &id).await
 }
 
 /// `POST /webhook-endpoints/{id}/rotate-secret`: a new secret, shown in this answer only. The one before it signs

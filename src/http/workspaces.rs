@@ -16,7 +16,7 @@ use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
-use super::resource::{self, Change, Resource};
+use super::resource::{self, Resource};
 use crate::app::App;
 use crate::wire::time::Time;
 
@@ -99,8 +99,7 @@ pub(super) async fn create(
     let now = app.now();
     let id = id.unwrap_or_else(|| WorkspaceId::new(now, Address::random(app.node().random())).to_string());
     let workspace = Workspace { id, name, created_at: now };
-    let make = || async { Ok(Change::create(workspace.clone()).ignoring(ignored.clone())) };
-    Ok(resource::commit(&app, EntityKey::INSTALLATION, with, make).await?.created())
+    Ok(resource::create(&app, EntityKey::INSTALLATION, with, workspace, ignored).await?.created())
 }
 
 /// `GET /workspaces`: all of them for an operator, for others their own.

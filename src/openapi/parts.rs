@@ -1,16 +1,13 @@
 //! Parameters and headers that many routes share, as components of the document.
 
-use actors::limits::KEY_KEPT_MILLIS;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{Header, Object};
 
 use super::shape::{Bounded as _, Detailed as _, boolean, integer, text, word};
+use crate::http::idempotency::KEY_HOURS;
 use crate::http::paging::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::wire::channel_message::MAX_KEY_CHARS;
-
-/// How long an idempotency key is kept, in hours.
-pub const KEY_HOURS: u64 = KEY_KEPT_MILLIS / (60 * 60 * 1000);
 
 /// A parameter that is not required.
 pub(super) fn parameter(place: ParameterIn, name: &str, about: &str, shape: Object) -> Parameter {

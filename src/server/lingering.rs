@@ -22,8 +22,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// A body whose rest is taken once it is dropped.
 #[derive(Debug)]
 pub(super) struct Lingering<B: Body<Data = Bytes> + Send + Unpin + 'static> {
-    /// `None` once it has come to its end, or where its client has not begun to send it.
+    /// `None` once it has come to its end.
     body: Option<B>,
+    /// Whether its client sends without being asked to go on.
     lingers: bool,
 }
 

@@ -115,7 +115,10 @@ impl<S: AsyncWrite + Unpin> Explained<S> {
             return None;
         }
         let length = parts.iter().map(|part| part.len()).sum::<usize>();
-        let head: Vec<u8> = parts.iter().take_while(|_| length <= BARE).flat_map(|part| part.iter().copied()).collect();
+        if length > BARE {
+            return None;
+        }
+        let head: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         self.instead = instead(&mut self.router, std::str::from_utf8(&head).ok()?)?.into();
         Some(length)
     }

@@ -11,7 +11,7 @@ use actors::metrics::CommitEnd;
 use serde_json::{Value, json};
 use tertulia::wire::time::Time;
 
-use crate::crash::{say, setting};
+use crate::crash::{say, setting_by_store};
 use crate::support::{BEGIN, Kind, TestApp};
 
 const MESSAGES: &str = "/api/v1/messages";
@@ -64,7 +64,7 @@ async fn what_is_imported_keeps_its_order_and_times_and_a_search_of_all_of_it_go
     let app = TestApp::new().await;
     // On a CQL server of the tests it would take minutes.
     let is_cql = Kind::chosen() == Kind::Cql;
-    let count = setting("TERTULIA_BULK_MESSAGES", if is_cql { 1_200 } else { 12_000 });
+    let count = setting_by_store("TERTULIA_BULK_MESSAGES", 12_000, 1_200);
     let commits = || app.app.node().metrics().commit.of(CommitEnd::Committed).snapshot().count();
     let (begun, before) = (Instant::now(), commits());
     let conversation = import(&app, count).await;

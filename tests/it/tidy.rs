@@ -205,33 +205,29 @@ fn source_files_are_named_and_sized_for_readers() {
 
 /// The functions of `text` with how many lines they have. The formatter puts a function's last brace below its first
 /// word.
-fn functions(text: &str) -> impl Iterator<Item = (&str, usize)> {
+fn functions(text: &str) -> Vec<(&str, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let Some((before, after)) = line.split_once("fn ") else { continue };
         let words = before.trim_start();
         let indent = &before[..before.len() - words.len()];
-        let is_head = words.split(' ').all(|word| {
-            word.is_empty()
-                || word.starts_with("pub")
-                || word == "async"
-                || word == "const"
-                || word == "in"
-                || word.ends_with(')')
-        });
+        let is_head = words
+            .split(' ')
+            .all(|word| matches!(word, "" | "async" | "const") || word.starts_with("pub") || word.ends_with(')'));
         let opens = lines[at..].iter().find_map(|line| match line.chars().last() {
             Some('{' | '}') => Some(true),
             Some(';') => Some(false),
             _ => None,
         });
         if is_head && opens == Some(true) {
-            let length = lines[at..].iter().take_while(|line| **line != format!("{indent}}}")).count() + 1;
+            let last = format!("{indent}}}");
+            let below = lines[at..].iter().take_while(|line| **line != last).count();
             let name = after.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or(after);
-            found.push((name, if line.ends_with('}') { 1 } else { length }));
+            found.push((name, if line.ends_with('}') { 1 } else { below + 1 }));
         }
     }
-    found.into_iter()
+    found
 }
 
 #[test]

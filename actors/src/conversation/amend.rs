@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::post::{is_message, overlay_of, review_ended};
-use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, message_of, number_key};
+use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, number_key};
 use crate::codec;
 use crate::id::MessageId;
 use crate::machine::{Change, Decision, Found, Moment, Record, Undecided};
@@ -173,10 +173,7 @@ pub(super) fn end_review(
     found: &Found,
     change: &mut Change<Conversation>,
 ) -> Result<(), Undecided> {
-    let asked = found.record(message.number)?;
-    let Some(review) = asked.as_ref().and_then(message_of).and_then(|message| message.content.review.clone()) else {
-        return Ok(());
-    };
+    let Some((_, review)) = super::review::asked(message.number, found)? else { return Ok(()) };
     let standing = super::review::standing(&review, after.review.as_ref(), moment.now);
     if standing.status != ReviewStatus::Pending {
         return Ok(());

@@ -346,8 +346,7 @@ impl Posting<'_> {
         }
         let superseded_by = self.messages.last().map(|message| message.id);
         let overlay = Overlay { superseded_by, ..overlay_of(id.number, found)? };
-        let original = found.record(id.number)?.as_ref().and_then(super::message_of);
-        let pending = original.and_then(|original| original.content.review.clone()).and_then(|review| {
+        let pending = super::review::asked(id.number, found)?.and_then(|(_, review)| {
             let standing = super::review::standing(&review, overlay.review.as_ref(), self.moment.now);
             (standing.status == ReviewStatus::Pending).then_some((review, standing))
         });

@@ -272,7 +272,7 @@ pub(super) fn needs_of(state: Option<&State>, message: MessageId) -> Vec<Need> {
 }
 
 /// The review that the message with this sequence asks for.
-fn asked(seq: u64, found: &Found) -> Result<Option<(MessageId, Review)>, Undecided> {
+pub(super) fn asked(seq: u64, found: &Found) -> Result<Option<(MessageId, Review)>, Undecided> {
     let message = found.record(seq)?.as_ref().and_then(message_of);
     Ok(message.and_then(|message| Some((message.id, message.content.review.clone()?))))
 }

@@ -83,7 +83,9 @@ impl<M: Machine> Draft<M> {
             let reply = match (known, &envelope.command) {
                 (Some(reply), _) => reply,
                 (None, None) => {
-                    draft.hold(envelope, now, found);
+                    // Held, so that nothing is done with the key by what its claim has overtaken.
+                    let claim = envelope.key.map(|key| key.claim);
+                    draft.remember(envelope, draft.next_seq, claim, now, found);
                     Err(Refusal::KeyHeld)
                 }
                 (None, Some(command)) => {
@@ -126,21 +128,6 @@ impl<M: Machine> Draft<M> {
         }
     }
 
-    /// A key is held, so that nothing is done with it by what its claim has overtaken.
-    fn hold(&mut self, envelope: &Envelope<M>, now: Millis, found: &mut Found) {
-        if let Some(key) = envelope.key {
-            self.last_at = now;
-            self.put_key(key.hash, KeyRow::held(key.fingerprint, key.claim, now), found);
-        }
-    }
-
-    fn put_key(&mut self, hash: KeyHash, row: KeyRow, found: &mut Found) {
-        if self.has_more {
-            found.write_key(hash, row);
-        }
-        self.keys.push((hash, row));
-    }
-
     /// Takes a change into the draft.
     fn take(&mut self, change: Change<M>, envelope: &Envelope<M>, now: Millis, found: &mut Found) -> M::Reply {
         let first = self.next_seq;
@@ -176,7 +163,11 @@ impl<M: Machine> Draft<M> {
         let Some(KeyUse { hash, fingerprint, .. }) = envelope.key else { return };
         self.last_at = now;
         let effect = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
-        self.put_key(hash, holds.map_or(effect, |claim| KeyRow::held(fingerprint, claim, now)), found);
+        let row = holds.map_or(effect, |claim| KeyRow::held(fingerprint, claim, now));
+        if self.has_more {
+            found.write_key(hash, row);
+        }
+        self.keys.push((hash, row));
     }
 
     /// An earlier event says less from now on; one of this very draft never says more.

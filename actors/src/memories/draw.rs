@@ -20,7 +20,7 @@ use crate::conversation::remember::{Note, Remembering};
 use crate::conversation::{self, Conversation, Origin, message_of};
 use crate::deltas::Saying;
 use crate::id::{EntityKey, MessageId};
-use crate::insist::{NoAnswer, insist};
+use crate::insist::{Stopped, insist};
 use crate::limits;
 use crate::machine::Record;
 use crate::message::Message;
@@ -53,19 +53,6 @@ impl Default for Drawing {
         let (places, learning) = (Semaphore::new(limits::DRAWING), Semaphore::new(1));
         Self { flights: Arc::default(), places: Arc::new(places), learning: Arc::new(learning) }
     }
-}
-
-/// Why drawing stopped; the conversation's alarm has it begun again.
-#[derive(Debug, thiserror::Error)]
-enum Stopped {
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    #[error("{0}")]
-    NoAnswer(#[from] NoAnswer),
-    #[error("{0}")]
-    Refused(String),
-    #[error("the model failed: {0}")]
-    Model(String),
 }
 
 impl Drawing {
@@ -108,7 +95,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
                 Ok(drawn) => notes.extend(drawn),
                 // They are passed over for good; the conversation goes on.
                 Err(_) if remembering.attempts >= ATTEMPTS => failed = true,
-                Err(error @ (Stopped::Model(_) | Stopped::Refused(_))) => {
+                Err(error @ Stopped::Refused(_)) => {
                     let command = conversation::Command::NotRemembered { from: remembering.next };
                     // Where not even that can be said, the alarm comes back to it all the same.
                     let _ = insist(node, &node.conversations, entity, command).await?;
@@ -215,8 +202,8 @@ async fn by_model(
     let prompt = Prompt { agent, messages: vec![system, question], trace: None, saying: Saying::silent() };
     match timeout(MODEL, node.ports.models.complete(prompt)).await {
         Ok(Ok(said)) => Ok(model::edits(&said.replies.join("\n"), &known)),
-        Ok(Err(failure)) => Err(Stopped::Model(failure.code)),
-        Err(_) => Err(Stopped::Model("it did not answer in time".to_owned())),
+        Ok(Err(failure)) => Err(Stopped::Refused(format!("the model failed: {}", failure.code))),
+        Err(_) => Err(Stopped::Refused("the model failed: it did not answer in time".to_owned())),
     }
 }
 

@@ -6,7 +6,7 @@ use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::EntityKey;
 use actors::registry::{Command, Expect, Registry, RowChange};
 use actors::store::Order;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
@@ -136,6 +136,39 @@ where
         }
     }
     Err(contended())
+}
+
+/// Stores a new thing that depends on nothing but its id being free.
+///
+/// # Errors
+/// As [`commit`].
+pub(in crate::http) async fn create<R: Resource>(
+    app: &App,
+    registry: EntityKey,
+    with: Circumstances,
+    value: R,
+    ignored: Vec<String>,
+) -> Result<Stored<R>, Problem> {
+    let make = || async { Ok(Change::create(value.clone()).ignoring(ignored.clone())) };
+    commit(app, registry, with, make).await
+}
+
+/// 204: the thing with this id goes.
+///
+/// # Errors
+/// 404 where there is none; as [`commit`].
+pub(in crate::http) async fn delete<R: Resource>(
+    app: &App,
+    registry: EntityKey,
+    with: Circumstances,
+    id: &str,
+) -> Result<Response, Problem> {
+    let forget = || async {
+        let before: Option<Found<R>> = find(app, registry, id).await?;
+        before.map(Change::delete).ok_or_else(R::not_found)
+    };
+    commit(app, registry, with, forget).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// A new secret for the thing with this id.

@@ -103,8 +103,8 @@ fn log(path: &'static str, named_so: (&'static str, &'static str), unknown: &'st
     let about = "A page of what happened, by sequence. With `Accept: text/event-stream` the same live: each event has \
                  `id:` its sequence, the stream goes on behind `Last-Event-ID` or `after`, and without either it \
                  begins at the live end. Comments keep the connection alive. With `deltas=true`, `turn.delta` comes \
-                 between the events: pieces of what an agent is saying, `{turnId, attempt, message, chunk, text}`. They are no events and \
-                 have no `id`; the reply itself comes as an event.";
+                 between the events: pieces of what an agent is saying, `{turnId, attempt, message, chunk, text}`. They \
+                 are no events and have no `id`; the reply itself comes as an event.";
     Op::new(Get, path, named_so, "Events", READ, about)
         .path("id", "Whose log.", id())
         .shared("LastEventId")

@@ -38,6 +38,13 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two tries. Real servers have no clock that a test could turn.
 const AGAIN: Duration = Duration::from_millis(2);
 
+/// Whether there is time for another try, after a pause: whoever is refused at once must not keep the driver from
+/// connecting again.
+async fn in_time(late: Instant) -> bool {
+    tokio::time::sleep(AGAIN).await;
+    Instant::now() < late
+}
+
 /// One process with its own way to the server.
 struct Process {
     way: FaultyWay,
@@ -195,9 +202,7 @@ impl World {
         history: &mut History,
     ) -> u64 {
         let late = Instant::now() + PATIENCE;
-        while Instant::now() < late {
-            // Whoever is refused at once must not keep the driver from connecting again.
-            tokio::time::sleep(AGAIN).await;
+        while in_time(late).await {
             let nodes: &[usize] = match random.below(3) {
                 0 => &[0],
                 1 => &[1],
@@ -231,9 +236,7 @@ impl World {
         let message = self.message(conversation, seq).await;
         let mut told: BTreeSet<String> = BTreeSet::new();
         let late = Instant::now() + PATIENCE;
-        while Instant::now() < late {
-            // Whoever is refused at once must not keep the driver from connecting again.
-            tokio::time::sleep(AGAIN).await;
+        while in_time(late).await {
             let answers = [0, 1].map(|node| self.respond(node, conversation, message, text));
             for answer in join_all(answers).await {
                 match answer {
@@ -253,9 +256,7 @@ impl World {
     /// Its id, from the log.
     async fn message(&self, conversation: u64, seq: u64) -> MessageId {
         let late = Instant::now() + PATIENCE;
-        while Instant::now() < late {
-            // Whoever is refused at once must not keep the driver from connecting again.
-            tokio::time::sleep(AGAIN).await;
+        while in_time(late).await {
             let read = self.nodes[0].events::<Conversation>(self.entity(conversation), (seq, seq), Order::Asc, 1).await;
             if let Some(record) = read.ok().and_then(|records| records.into_iter().next()) {
                 return message_of(&record).unwrap().id;
