@@ -8,18 +8,19 @@ use std::io;
 use std::sync::Arc;
 
 use actors::agent::builtin::Builtin;
-use actors::agent::{AGENTS, Agent, Provider};
-use actors::channel::{CHANNELS, Channel, ChannelKind};
+use actors::agent::{Agent, Provider};
+use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::BusyPolicy;
 use actors::directory::{Circumstances, Refusal};
 use actors::id::EntityKey;
-use actors::key::{ApiKey, KEYS_BY_HASH, Principal, Scope};
+use actors::key::{ApiKey, Principal, Scope};
 use actors::node::Node;
 use actors::registry::{Command, Expect, RowChange};
-use actors::store::StoreError;
-use actors::workspace::{self, SETTINGS, WORKSPACES, Workspace, address_of};
+use actors::store::{Cause, StoreError};
+use actors::tables::{AGENTS, CHANNELS, KEYS_BY_HASH, SETTINGS, WORKSPACES};
+use actors::workspace::{self, Workspace, address_of};
 use bytes::Bytes;
 
 use crate::keys;
@@ -42,13 +43,13 @@ pub enum BootstrapError {
     Store(#[from] StoreError),
     /// A commit was not done.
     #[error("the installation cannot be made: {0}")]
-    Refused(String),
+    Refused(#[source] Cause),
     /// No secret can be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
     /// The generated key could not be shown; the next start makes another one.
     #[error("the generated key cannot be printed: {0}")]
-    Announce(io::Error),
+    Announce(#[source] io::Error),
     /// Other processes kept making the same installation.
     #[error("other processes are making this installation; start again")]
     Contended,
@@ -87,7 +88,7 @@ pub async fn run(
 ) -> Result<Pepper, BootstrapError> {
     for _ in 0..ATTEMPTS {
         if setting(node, BOOTSTRAPPED).await?.is_some() {
-            let missing = || StoreError::Corrupt("the installation has no pepper".to_owned());
+            let missing = || StoreError::Corrupt("the installation has no pepper".into());
             return Ok(pepper(node).await?.ok_or_else(missing)?);
         }
         let (pepper, key, step) = installation(node, configured).await?;
@@ -118,7 +119,7 @@ pub async fn run(
 pub async fn pepper(node: &Node) -> Result<Option<Pepper>, StoreError> {
     let Some(bytes) = setting(node, PEPPER).await? else { return Ok(None) };
     let bytes: [u8; 32] =
-        bytes.as_ref().try_into().map_err(|_| StoreError::Corrupt("the pepper has 32 bytes".to_owned()))?;
+        bytes.as_ref().try_into().map_err(|_| StoreError::Corrupt("the pepper has 32 bytes".into()))?;
     Ok(Some(Pepper::new(bytes)))
 }
 
@@ -130,7 +131,7 @@ async fn submit(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result
     match node.registry(entity, command, Circumstances::default()).await {
         Ok(_) => Ok(Step::Done),
         Err(Refusal::Rejected(_)) => Ok(Step::Overtaken),
-        Err(refusal) => Err(BootstrapError::Refused(refusal.to_string())),
+        Err(refusal) => Err(BootstrapError::Refused(refusal.into())),
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::ports;
+use actors::store::Cause;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
@@ -172,8 +173,9 @@ impl FileStore {
 }
 
 impl ports::Files for FileStore {
-    fn clear(&self, folder: String, except: Option<String>) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async move { self.clear(folder, except).await.map_err(|error| error.to_string()) })
+    fn clear(&self, folder: String, except: Option<String>) -> BoxFuture<'_, Result<(), Cause>> {
+        let cleared = self.clear(folder, except);
+        Box::pin(async move { cleared.await.map_err(|error| Cause::of("bytes cannot be taken away", error)) })
     }
 }
 

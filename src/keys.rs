@@ -3,10 +3,11 @@
 use actors::clock::Millis;
 use actors::codec;
 use actors::id::{Address, EntityKey, KeyId};
-use actors::key::{ApiKey, KEYS_BY_HASH, KEYS_BY_ID};
+use actors::key::ApiKey;
 use actors::node::Node;
 use actors::registry::RowChange;
 use actors::store::StoreError;
+use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID};
 use actors::workspace::address_of;
 use bytes::Bytes;
 
@@ -50,7 +51,7 @@ pub fn delete(key: &ApiKey) -> [RowChange; 2] {
 /// # Errors
 /// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn of_row(node: &Node, hash: &[u8]) -> Result<Option<(Bytes, ApiKey)>, StoreError> {
-    let hash: [u8; 32] = hash.try_into().map_err(|_| StoreError::Corrupt("a key's hash has 32 bytes".to_owned()))?;
+    let hash: [u8; 32] = hash.try_into().map_err(|_| StoreError::Corrupt("a key's hash has 32 bytes".into()))?;
     let row = node.row(EntityKey::INSTALLATION, KEYS_BY_HASH, hash_key(&hash)).await?;
     row.map(|row| codec::decode(&row).map(|key| (row, key))).transpose()
 }

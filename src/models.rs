@@ -23,7 +23,7 @@ use self::fault::{Fault, Refused};
 use self::request::Call;
 use self::retry::Retries;
 use self::stream::Patience;
-use crate::http::trace::{TRACEPARENT, TraceContext};
+use crate::http::trace::{RequestTrace, TRACEPARENT};
 
 mod answer;
 mod endpoint;
@@ -152,7 +152,7 @@ impl OpenAi {
         let mut span_id = [0; 8];
         span_id.copy_from_slice(&self.entropy.draw()[..8]);
         let call =
-            TraceContext { trace_id: trace.trace_id, span_id, parent_span_id: Some(trace.span_id), flags: trace.flags };
+            RequestTrace { trace_id: trace.trace_id, span_id, parent_span_id: Some(trace.span_id), flags: trace.flags };
         Some(call.traceparent())
     }
 }

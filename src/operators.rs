@@ -10,12 +10,13 @@ use actors::agent::NoModels;
 use actors::clock::{Clock as _, SystemClock};
 use actors::directory::Circumstances;
 use actors::id::{EntityKey, KeyId};
-use actors::key::{ApiKey, KEYS_BY_HASH, KEYS_BY_ID, Principal, Scope};
+use actors::key::{ApiKey, Principal, Scope};
 use actors::node::Node;
 use actors::registry::{Command, Expect};
 use actors::store::inventory::Inventory;
-use actors::store::{KeyRange, Order, StoreError};
-use actors::workspace::{WORKSPACES, Workspace};
+use actors::store::{Cause, KeyRange, Order, StoreError};
+use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, WORKSPACES};
+use actors::workspace::Workspace;
 use bytes::Bytes;
 use schema::embedded;
 use tokio::time::{Duration, Instant};
@@ -58,7 +59,7 @@ pub enum OperatorError {
     Store(#[from] StoreError),
     /// A change was not stored.
     #[error("nothing was stored: {0}")]
-    Refused(String),
+    Refused(#[source] Cause),
     /// There is no such workspace.
     #[error("there is no workspace {0}")]
     NoWorkspace(String),
@@ -224,7 +225,7 @@ pub async fn revoke_key(config: &Config, id: &str) -> Result<(), OperatorError> 
 
 async fn change(node: &Arc<Node>, command: Command) -> Result<(), OperatorError> {
     let done = node.registry(EntityKey::INSTALLATION, command, Circumstances::default()).await;
-    done.map(|_| ()).map_err(|refusal| OperatorError::Refused(refusal.to_string()))
+    done.map(|_| ()).map_err(|refusal| OperatorError::Refused(refusal.into()))
 }
 
 /// Opens the store of an installation that has seen its first start.

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 
 use crate::egress::{Egress, Outgoing};
-use crate::http::trace::{TRACEPARENT, TraceContext};
+use crate::http::trace::{RequestTrace, TRACEPARENT};
 use crate::models::retry::retry_after;
 
 mod body;
@@ -99,7 +99,7 @@ impl Webhooks {
     }
 
     /// The place of this attempt in the trace that caused it, or a trace of its own that nobody records.
-    fn trace(&self, parcel: &Parcel) -> TraceContext {
+    fn trace(&self, parcel: &Parcel) -> RequestTrace {
         let (trace_id, span_id, flags) = match parcel.trace {
             Some(cause) => (cause.trace_id, cause.span_id, cause.flags),
             None => {
@@ -108,7 +108,7 @@ impl Webhooks {
                 (self.entropy.draw(), span_id, 0)
             }
         };
-        TraceContext { trace_id, span_id, parent_span_id: None, flags }
+        RequestTrace { trace_id, span_id, parent_span_id: None, flags }
     }
 }
 

@@ -4,6 +4,7 @@
 //! exists) is left to the handler, which adds its faults to the [`Report`](crate::json::report::Report) that it gets
 //! from here, so that a client sees all of them at once.
 
+pub mod bounds;
 pub mod channel_message;
 pub mod contact;
 pub mod contact_message;

@@ -12,14 +12,10 @@ use crate::deltas::Saying;
 #[cfg(doc)]
 use crate::limits;
 use crate::message::Json;
-use crate::store::Table;
 use crate::tool::Called;
 use crate::trace::TraceContext;
 
 pub mod builtin;
-
-/// Agents of a workspace by id.
-pub const AGENTS: Table = Table(17);
 
 /// Where an agent's words come from.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]

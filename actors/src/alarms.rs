@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Millis;
-use crate::id::{EntityKey, Kind};
+use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
 use crate::store::{Due, StoreError};
@@ -230,14 +230,7 @@ async fn serve(node: &Arc<Node>) {
 
 fn wake(node: &Arc<Node>, entity: EntityKey, waking: Wake) {
     // A wake that fails is repeated: the alarm stays noted.
-    let _told = match entity.kind {
-        Kind::Conversation => node.conversations.wake(node, entity, waking),
-        Kind::Contact => node.contacts.wake(node, entity, waking),
-        Kind::Attachment => node.attachments.wake(node, entity, waking),
-        Kind::Memories => node.memories.wake(node, entity, waking),
-        Kind::Workspace => node.workspaces.wake(node, entity, waking),
-        Kind::Installation => node.installation.wake(node, entity, waking),
-    };
+    let _told = node.residents(entity.kind).wake(node, entity, waking);
 }
 
 #[cfg(test)]

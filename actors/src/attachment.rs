@@ -288,18 +288,16 @@ fn mention(state: &State, conversation: Address, moment: &Moment) -> Decision<At
     if is_known && state.is_held(moment.now.plus(limits::LINKING_MILLIS / 2)).is_some() {
         return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
     }
-    let mut events = Vec::new();
     // Also where somebody is known to need it: that one may go, and then the others are asked.
-    if !state.is_mentioned_widely() {
-        events.push(Event::Mentioned(conversation));
-        if !is_known && state.check_at.is_some() && state.mentioned.len() + 1 >= limits::MENTIONED_IN {
-            // With so many it is kept without asking any of them.
-            events.push(Event::CheckMoved(None));
-        }
-    }
-    if !matches!(events.last(), Some(Event::CheckMoved(_))) {
-        events.extend(later(state, moment));
-    }
+    let noted = (!state.is_mentioned_widely()).then_some(Event::Mentioned(conversation));
+    let is_the_last = noted.is_some() && !is_known && state.mentioned.len() + 1 >= limits::MENTIONED_IN;
+    let moved = if is_the_last && state.check_at.is_some() {
+        // With so many it is kept without asking any of them.
+        Some(Event::CheckMoved(None))
+    } else {
+        later(state, moment)
+    };
+    let events: Vec<Event> = noted.into_iter().chain(moved).collect();
     if events.is_empty() {
         return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
     }

@@ -8,13 +8,7 @@ use crate::clock::Millis;
 use crate::conversation::BusyPolicy;
 use crate::id::{Address, EntityKey};
 use crate::message::Json;
-use crate::store::Table;
 use crate::webhook::RetiredSecret;
-
-/// Channels of a workspace by id.
-pub const CHANNELS: Table = Table(16);
-/// Ids of channels that were deleted, with the life of the one that had it last.
-pub const DELETED_CHANNELS: Table = Table(56);
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

@@ -31,10 +31,8 @@ use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Need, Undecided};
 use crate::node::Node;
-use crate::store::{KeyHash, RowWrite, Table};
-
-/// Who holds an idempotency key of the whole workspace, by the key.
-pub const CLAIMS: Table = Table(21);
+use crate::store::{KeyHash, RowWrite};
+use crate::tables::CLAIMS;
 
 /// How often a claim is lost to another request before it is given up. Each time that one was as far as this one.
 const ROUNDS: usize = 8;
@@ -254,7 +252,7 @@ fn held<M: Machine, N: Machine>(refusal: Refusal<M>) -> Result<(), Refusal<N>> {
 /// The refusal of another machine; neither a claim nor a hold is ever rejected.
 fn without_rejection<M: Machine, N: Machine>(refusal: Refusal<M>) -> Refusal<N> {
     match refusal {
-        Refusal::Rejected(rejection) => Refusal::Unavailable(format!("a claim was rejected: {rejection:?}")),
+        Refusal::Rejected(rejection) => Refusal::Unavailable(format!("a claim was rejected: {rejection:?}").into()),
         Refusal::KeyReused => Refusal::KeyReused,
         Refusal::KeyHeld => Refusal::KeyHeld,
         Refusal::Backlog => Refusal::Backlog,

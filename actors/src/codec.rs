@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::machine::Record;
-use crate::store::StoreError;
+use crate::store::{Cause, StoreError};
 use crate::trace::TraceContext;
 
 /// The version in front of every encoding.
@@ -54,9 +54,11 @@ pub fn encode<T: Encode<()>>(value: &T) -> Bytes {
 /// [`StoreError::Corrupt`] if they were not made by [`encode`] of such a type.
 pub fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, StoreError> {
     match bytes {
-        [VERSION, rest @ ..] => minicbor::decode(rest).map_err(|error| StoreError::Corrupt(error.to_string())),
-        [other, ..] => Err(StoreError::Corrupt(format!("encoding version {other} is not known"))),
-        [] => Err(StoreError::Corrupt("an encoding is empty".to_owned())),
+        [VERSION, rest @ ..] => {
+            minicbor::decode(rest).map_err(|error| StoreError::Corrupt(Cause::of("an encoding", error)))
+        }
+        [other, ..] => Err(StoreError::Corrupt(format!("encoding version {other} is not known").into())),
+        [] => Err(StoreError::Corrupt("an encoding is empty".into())),
     }
 }
 

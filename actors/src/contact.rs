@@ -19,7 +19,8 @@ use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox, Sending, Waiting};
-use crate::store::{RowWrite, Table, View};
+use crate::store::RowWrite;
+use crate::tables::FORKS;
 
 mod erase;
 mod open;
@@ -28,14 +29,6 @@ mod save;
 
 pub use erase::{Erasing, Step};
 pub use open::OpenConversation;
-
-/// Contacts of a workspace by id.
-pub const CONTACTS: View = View(2);
-/// Contacts of a workspace by name and id; see [`name_key`].
-pub const CONTACTS_BY_NAME: View = View(17);
-
-/// Copies of the contact's conversations, by their addresses: a [`Copied`] each.
-pub const FORKS: Table = Table(53);
 
 /// How many earlier conversations of a channel are remembered, for keys that were used there.
 const EARLIER_MAX: usize = 4;

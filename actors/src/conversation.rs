@@ -14,7 +14,7 @@ use crate::id::{Address, ConversationId, EntityKey};
 use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox};
-use crate::store::{Table, View};
+use crate::tables::{ATTACHED, DETAILS, TURNS};
 
 pub mod amend;
 pub mod attach;
@@ -32,8 +32,8 @@ pub mod review;
 pub mod turn;
 pub mod update;
 
-pub use amend::{SHOWN, shown_key};
-pub use attach::{ATTACHED, MENTIONED, file_key};
+pub use amend::shown_key;
+pub use attach::file_key;
 pub use command::{Command, Rejection, Reply};
 pub use erase::Erasure;
 pub use errand::Errand;
@@ -45,31 +45,6 @@ pub use remember::Remembering;
 pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
-
-/// What has become of messages, by sequence.
-pub const OVERLAYS: Table = Table(1);
-/// Pending reviews by deadline and sequence.
-pub const DEADLINES: Table = Table(2);
-/// Turns by number.
-pub const TURNS: Table = Table(3);
-/// Title, summary and metadata, under the empty key.
-pub const DETAILS: Table = Table(4);
-/// Numbers of turns that had to wait, by the idempotency key that they were asked for with: such a turn is no event
-/// that the key could name.
-pub const ASKED_TURNS: Table = Table(5);
-/// Calls of tools by the number of their turn, while one of them has no result.
-pub const CALLS: Table = Table(10);
-/// Errands to other conversations.
-pub const ERRANDS: Table = Table(11);
-
-/// Conversations of a workspace by id, without those of human channels.
-pub const CONVERSATIONS: View = View(1);
-/// Conversations by contact id and conversation id.
-pub const CONTACT_CONVERSATIONS: View = View(3);
-/// Reviews by message id.
-pub const REVIEWS: View = View(4);
-/// Pending reviews by message id.
-pub const PENDING_REVIEWS: View = View(5);
 
 /// Rows sort by number.
 #[must_use]

@@ -32,7 +32,7 @@ use crate::machine::Machine;
 use crate::metrics::TurnedAway;
 use crate::node::Node;
 use crate::node::census::Mailbox;
-use crate::store::{KeyHash, StoreError};
+use crate::store::{Cause, KeyHash, StoreError};
 use crate::trace::{Span, TraceContext};
 
 mod admission;
@@ -123,11 +123,11 @@ pub enum Refusal<M: Machine> {
     #[error("the node is stopping")]
     Draining,
     /// The store could not do it. Nothing was stored.
-    #[error("{0}")]
-    Unavailable(String),
+    #[error(transparent)]
+    Unavailable(Cause),
     /// It may or may not have been done, now or later.
     #[error("the outcome is unknown: {0}")]
-    Unknown(String),
+    Unknown(#[source] Cause),
     /// The actor is leaving; ask its successor.
     #[error("the actor is leaving")]
     Moved,
@@ -152,7 +152,7 @@ impl<M: Machine> Clone for Refusal<M> {
 impl<M: Machine> Refusal<M> {
     /// For a store error after which nothing was applied.
     pub(crate) fn unavailable(error: &StoreError) -> Self {
-        Self::Unavailable(error.to_string())
+        Self::Unavailable(error.clone().into())
     }
 
     /// Why nothing was stored, where that is not the entity's own word.
@@ -163,6 +163,16 @@ impl<M: Machine> Refusal<M> {
             Self::Draining => Some(TurnedAway::Draining),
             Self::Unavailable(_) | Self::Moved => Some(TurnedAway::Unavailable),
             Self::Rejected(_) | Self::KeyReused | Self::KeyHeld | Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl<M: Machine> From<Refusal<M>> for Cause {
+    fn from(refusal: Refusal<M>) -> Self {
+        let what = refusal.to_string();
+        match refusal {
+            Refusal::Unavailable(cause) | Refusal::Unknown(cause) => cause.under(what),
+            _ => what.into(),
         }
     }
 }
@@ -315,13 +325,13 @@ impl<M: Machine> Directory<M> {
                 Handed::Waiting(reply) => match timeout_at(deadline, reply).await {
                     Ok(Ok(Err(Refusal::Moved))) => {}
                     Ok(Ok(reply)) => return reply,
-                    Ok(Err(_)) => return Err(Refusal::Unknown("the actor failed".to_owned())),
-                    Err(_) => return Err(Refusal::Unknown("no answer in time".to_owned())),
+                    Ok(Err(_)) => return Err(Refusal::Unknown("the actor failed".into())),
+                    Err(_) => return Err(Refusal::Unknown("no answer in time".into())),
                 },
                 Handed::Ending(cell) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if cell.wait(Some(left)).await.is_err() {
-                        return Err(Refusal::Unavailable("the entity is still being passivated".to_owned()));
+                        return Err(Refusal::Unavailable("the entity is still being passivated".into()));
                     }
                     self.vacate(entity, cell.get_id());
                 }
@@ -375,7 +385,7 @@ impl<M: Machine> Directory<M> {
         let start = Start { node: Arc::clone(node), directory: self.clone(), entity };
         // Unlinked: links take a lock of the whole process, and a slot is removed by the actor's own guard.
         let (actor, _starting) = ActorRuntime::<Host<M>>::spawn_instant(None, Host::new(), start)
-            .map_err(|error| Refusal::Unavailable(format!("the actor did not start: {error}")))?;
+            .map_err(|error| Refusal::Unavailable(Cause::of("the actor did not start", error)))?;
         Ok((actor, Arc::default()))
     }
 

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use crate::attachment::settle;
 use crate::codec;
-use crate::contact::{self, Contact, Copied, FORKS};
+use crate::contact::{self, Contact, Copied};
 use crate::conversation::{self, Details, Opening, Origin};
 use crate::id::EntityKey;
 use crate::insist::{self, Stopped, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
 use crate::store::{KeyRange, Order, StoreError};
+use crate::tables::FORKS;
 
 /// Copies that are read at once.
 const COPIES_AT_ONCE: usize = 256;
@@ -37,7 +38,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
     for (conversation, unused) in state.erased_conversations(entity) {
         erase_conversation(node, conversation, unused).await?;
-        settle::release(node, conversation).await.map_err(Stopped::Refused)?;
+        settle::release(node, conversation).await?;
     }
     for copy in copies(node, entity, &state).await? {
         let conversation = EntityKey::conversation(entity.workspace, copy.copy.address);
@@ -45,7 +46,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         let origin = Origin::Api { channel: String::new(), contact: copy.contact, agent: String::new() };
         let unused = Opening { id: copy.copy, origin, owner: None, details: Details::default() };
         erase_conversation(node, conversation, Some(unused)).await?;
-        settle::release(node, conversation).await.map_err(Stopped::Refused)?;
+        settle::release(node, conversation).await?;
     }
     if let Some(erasing) = state.erasing {
         forget(node, Subject::Contact(erasing.id), entity).await?;
@@ -79,7 +80,7 @@ async fn go_on(node: &Arc<Node>, entity: EntityKey, step: contact::Step) -> Resu
     let command = contact::Command::GoOn(step);
     match insist(node, &node.contacts, entity, command).await? {
         Ok(contact::Reply::Contact { state, .. }) => Ok(state.erasing),
-        Ok(other) => Err(Stopped::Refused(format!("{other:?}"))),
+        Ok(other) => Err(Stopped::by_answer(other)),
         // Somebody else has finished it.
         Err(_) => Ok(None),
     }
@@ -92,7 +93,7 @@ async fn erase_conversation(node: &Arc<Node>, entity: EntityKey, unused: Option<
         match insist(node, &node.conversations, entity, command).await? {
             Ok(conversation::Reply::Erasing(erasure)) if erasure.next.is_some() => {}
             Ok(conversation::Reply::Erasing(_)) | Err(conversation::Rejection::NotFound) => return Ok(()),
-            other => return Err(Stopped::Refused(format!("{other:?}"))),
+            other => return Err(Stopped::by_answer(other)),
         }
     }
 }
@@ -105,7 +106,7 @@ async fn forget(node: &Arc<Node>, subject: Subject, contact: EntityKey) -> Resul
         match insist(node, &node.memories, entity, command).await? {
             Ok(memories::Reply::Left(0)) => return Ok(()),
             Ok(memories::Reply::Left(_)) => {}
-            other => return Err(Stopped::Refused(format!("{other:?}"))),
+            other => return Err(Stopped::by_answer(other)),
         }
     }
 }

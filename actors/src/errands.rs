@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::channel::{CHANNELS, Channel};
+use crate::channel::Channel;
 use crate::codec;
 use crate::conversation::review::standing;
-use crate::conversation::{
-    CALLS, Calls, Command, Conversation, ERRANDS, EndWait, Errand, Turn, message_of, number_key,
-};
+use crate::conversation::{Calls, Command, Conversation, EndWait, Errand, Turn, message_of, number_key};
 use crate::directory::{Circumstances, KeyUse, Refusal};
 use crate::id::{Address, EntityKey, MessageId, TurnId};
 use crate::limits;
@@ -20,6 +18,7 @@ use crate::message::{ReviewState, ReviewStatus};
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
 use crate::store::{KeyHash, KeyRange, Order, StoreError};
+use crate::tables::{CALLS, CHANNELS, ERRANDS};
 
 /// The errands that are being run in this process, by conversation.
 #[derive(Debug)]

@@ -47,7 +47,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
             // Somebody else is at it too, and came first.
             Ok(_) | Err(conversation::Rejection::Changed) => {}
             Err(conversation::Rejection::Erased) => return Ok(()),
-            Err(rejection) => return Err(Stopped::Refused(format!("{rejection:?}"))),
+            Err(rejection) => return Err(Stopped::by_answer(rejection)),
         }
     }
 }
@@ -107,6 +107,6 @@ async fn mention(node: &Arc<Node>, conversation: EntityKey, file: AttachmentId) 
     match node.attachment(entity, command, Circumstances::default()).await {
         // One that has gone is named by the original too.
         Ok(_) | Err(Refusal::Rejected(_)) => Ok(()),
-        Err(refusal) => Err(Stopped::Refused(refusal.to_string())),
+        Err(refusal) => Err(Stopped::Refused(refusal.into())),
     }
 }

@@ -308,7 +308,7 @@ impl<M: Machine> Resident<M> {
         };
         let timing = Timing::begin(&self.node, draft.span.context(), &mut commit);
         self.phase = Phase::Committing(Box::new(draft), timing);
-        let lost = || StoreError::Indeterminate("the store gave no answer".to_owned());
+        let lost = || StoreError::Indeterminate("the store gave no answer".into());
         let news = News::new(&self.myself, Mail::Ended, lost);
         self.node.store.commit(commit, Box::new(move |outcome| news.tell(outcome)));
     }
@@ -345,7 +345,7 @@ impl<M: Machine> Resident<M> {
         self.conflicts += 1;
         if self.conflicts > CONFLICTS_MAX {
             self.conflicts = 0;
-            draft.refuse(&Refusal::Unavailable("the entity is being changed elsewhere".to_owned()));
+            draft.refuse(&Refusal::Unavailable("the entity is being changed elsewhere".into()));
         } else {
             for envelope in draft.batch.into_iter().rev() {
                 self.queue.push_front(envelope);
@@ -360,8 +360,8 @@ impl<M: Machine> Resident<M> {
         match outcome {
             Ok(Outcome::Committed(head)) => self.committed(head, *draft),
             Ok(Outcome::Conflict) => self.conflict(*draft),
-            Err(error @ StoreError::Indeterminate(_)) => {
-                draft.refuse(&Refusal::Unknown(error.to_string()));
+            Err(StoreError::Indeterminate(cause)) => {
+                draft.refuse(&Refusal::Unknown(cause));
                 self.reload();
             }
             Err(error) => draft.refuse(&Refusal::unavailable(&error)),

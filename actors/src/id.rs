@@ -84,12 +84,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in the order in which a node that stops lets its entities go: those first that ask others.
+    pub const ALL: [Self; 6] =
+        [Self::Conversation, Self::Contact, Self::Attachment, Self::Memories, Self::Workspace, Self::Installation];
+
     /// The kind that [`EntityKey::to_bytes`] wrote as this byte.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Installation, Self::Workspace, Self::Contact, Self::Conversation, Self::Attachment, Self::Memories]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::directory::{Answer, Circumstances, Directory, Refusal, Reply};
 use crate::id::EntityKey;
 use crate::machine::Machine;
 use crate::node::Node;
-use crate::store::StoreError;
+use crate::store::{Cause, StoreError};
 
 /// How long it is asked before the rest is left to a later run.
 const INSISTED: Duration = Duration::from_secs(5);
@@ -20,21 +20,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The entity did not answer, or the node is stopping.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NoAnswer(String);
+#[error(transparent)]
+pub struct NoAnswer(Cause);
 
 /// Why work in several entities stopped; an alarm of the one that it belongs to has it resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum Stopped {
     /// The store could not be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// An entity did not answer.
-    #[error("{0}")]
+    #[error(transparent)]
     NoAnswer(#[from] NoAnswer),
     /// An entity, or a model, did not do its part.
-    #[error("{0}")]
-    Refused(String),
+    #[error(transparent)]
+    Refused(#[from] Cause),
+}
+
+impl Stopped {
+    /// An entity answered something else than it should.
+    pub(crate) fn by_answer(answer: impl std::fmt::Debug) -> Self {
+        Self::Refused(format!("{answer:?}").into())
+    }
 }
 
 /// Goes on with such work in a task of its own, unless the node stops. `what` says which it is where it stopped.
@@ -66,7 +73,9 @@ pub(crate) async fn insist<M: Machine>(
         Ok(Answer::Done(reply)) => Ok(Ok(reply)),
         Err(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
         // Both answer a key, and there is none.
-        Ok(Answer::Repeat { .. }) | Err(_) => Err(NoAnswer(format!("{entity:?} answered a key that nobody used"))),
+        Ok(Answer::Repeat { .. }) | Err(_) => {
+            Err(NoAnswer(format!("{entity:?} answered a key that nobody used").into()))
+        }
     }
 }
 
@@ -89,9 +98,9 @@ pub(crate) async fn persist<M: Machine>(
     let mut pause = PAUSE;
     loop {
         let why = match entities.ask(node, entity, Arc::clone(&command), with).await {
-            Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.to_string())),
+            Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.into())),
             heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused)) => return Ok(heard),
-            Err(other) => other.to_string(),
+            Err(other) => other.into(),
         };
         if Instant::now() >= until {
             return Err(NoAnswer(why));

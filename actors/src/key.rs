@@ -4,12 +4,6 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::KeyId;
-use crate::store::Table;
-
-/// API keys of the installation by the first 16 bytes of their hash.
-pub const KEYS_BY_HASH: Table = Table(33);
-/// The hash of each API key by workspace and id.
-pub const KEYS_BY_ID: Table = Table(34);
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]

@@ -41,10 +41,13 @@ pub mod metrics;
 pub mod node;
 pub mod outbox;
 pub mod ports;
+#[cfg(any(test, feature = "test-support"))]
+pub mod random;
 pub mod registry;
 mod single_flight;
 pub mod store;
 pub mod subscriptions;
+pub mod tables;
 pub mod tool;
 pub mod trace;
 pub mod turns;

@@ -198,7 +198,7 @@ impl Found {
     /// # Errors
     ///
     /// [`Undecided`] if it was not read.
-    pub fn event(&self, seq: u64) -> Result<Option<&Bytes>, Undecided> {
+    fn event(&self, seq: u64) -> Result<Option<&Bytes>, Undecided> {
         let event = self.written.events.get(&seq).or_else(|| self.read.events.get(&seq));
         event.map(Option::as_ref).ok_or_else(|| Undecided::Missing(vec![Need::Event(seq)]))
     }

@@ -86,11 +86,11 @@ impl Members {
     }
 
     /// Who looks after anything beside this process, as a number that is another one for others.
-    pub(crate) fn view(&self) -> u64 {
+    pub(crate) fn view(&self) -> u128 {
         self.with(|others| {
             let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_at_work());
-            let numbers = others.map(|(node, _)| u64::from_le_bytes(score(*node, EntityKey::INSTALLATION)));
-            numbers.fold(0, u64::wrapping_add)
+            let numbers = others.map(|(node, _)| u128::from_le_bytes(node.0));
+            numbers.fold(0, u128::wrapping_add)
         })
     }
 
@@ -143,7 +143,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         count += 1;
         let beat = Beat { node: node.members.me, count };
         let answer = tokio::time::timeout(GONE_AFTER, node.store.beat(beat)).await;
-        match answer.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer".to_owned()))) {
+        match answer.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer".into()))) {
             Ok(beats) => {
                 node.members.failures.store(0, Ordering::Relaxed);
                 node.members.heard(&beats);

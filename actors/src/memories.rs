@@ -14,7 +14,8 @@ use crate::conversation::number_key;
 use crate::id::{Address, ContactId, EntityKey, Kind, MemoryId, MessageId};
 use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
-use crate::store::{StoreError, Table};
+use crate::store::StoreError;
+use crate::tables::{MEMORIES, SLOTS};
 
 pub mod draw;
 pub mod extract;
@@ -24,13 +25,6 @@ pub mod rank;
 pub mod recall;
 
 pub use keep::{Edit, Outcome};
-
-/// Memories by number.
-pub const MEMORIES: Table = Table(13);
-/// Their vectors, by number.
-pub const VECTORS: Table = Table(14);
-/// The number of the memory that a slot has, by the hash of the slot.
-pub const SLOTS: Table = Table(15);
 
 /// Whose memories they are.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -3,49 +3,46 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::alarms::{self, Alarms};
-use crate::attachment::{self, Attachment, settle, settle::Settling};
-use crate::catalog::{self, Catalog};
-use crate::claims;
+use crate::attachment::{Attachment, settle, settle::Settling};
+use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy, Millis};
-use crate::codec;
-use crate::contact::{self, Contact};
-use crate::conversation::{self, CALLS, Calls, Conversation, OVERLAYS, TURNS, Turn, number_key};
+use crate::contact::Contact;
+use crate::conversation::{Conversation, Turn};
 use crate::deltas::{Deltas, Listener};
-use crate::directory::{Admission, Circumstances, Directory, Reply};
+use crate::directory::{Admission, Directory};
 use crate::errands::Errands;
-use crate::host;
-use crate::id::{Address, AttachmentId, EntityKey, Kind};
+use crate::id::{EntityKey, Kind};
 use crate::limits;
-use crate::machine::{Machine, Record};
 use crate::members::{self, Members};
+use crate::memories::Memories;
 use crate::memories::draw::Drawing;
-use crate::memories::{self, Memories};
-use crate::message::Overlay;
 use crate::metrics::{Metrics, StoreMetrics};
 use crate::outbox::Outboxes;
 use crate::ports::Ports;
-use crate::registry::{self, Registry};
-use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, NodeId, Order, Row, Store, StoreError, Table, View};
+use crate::registry::Registry;
+use crate::store::{NodeId, Store};
 use crate::subscriptions::{self, Subscription, Subscriptions};
 use crate::trace::{Span, SpanKind, TraceContext, Traces};
 use crate::turns::Turns;
-use crate::usage::{Day, Used, UsedDays};
+use crate::usage::UsedDays;
 
+mod ask;
 pub mod census;
+mod read;
+mod residents;
+
+use residents::Residents;
 
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// How long a command waits for who listens to what it does.
-const LISTENERS_WITHIN: Duration = Duration::from_millis(500);
 /// How often the number of resident entities is compared with its bound.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// See the module's text. Cheap to share; one a process, as many as wanted in tests.
+/// One running process, in tests one of many: its entities, what they share, and the services that look after them.
 pub struct Node {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -132,12 +129,19 @@ impl Node {
 
     /// How many entities are resident.
     pub fn resident(&self) -> usize {
-        self.conversations.resident()
-            + self.contacts.resident()
-            + self.attachments.resident()
-            + self.memories.resident()
-            + self.workspaces.resident()
-            + self.installation.resident()
+        Kind::ALL.into_iter().map(|kind| self.residents(kind).resident()).sum()
+    }
+
+    /// Its entities of a kind.
+    pub(crate) fn residents(&self, kind: Kind) -> &dyn Residents {
+        match kind {
+            Kind::Conversation => &self.conversations,
+            Kind::Contact => &self.contacts,
+            Kind::Memories => &self.memories,
+            Kind::Attachment => &self.attachments,
+            Kind::Workspace => &self.workspaces,
+            Kind::Installation => &self.installation,
+        }
     }
 
     /// What the node has counted and timed.
@@ -200,224 +204,16 @@ impl Node {
         &self.outbox
     }
 
-    /// Asks a conversation.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`].
-    pub async fn conversation(
-        self: &Arc<Self>,
-        entity: EntityKey,
-        command: conversation::Command,
-        with: Circumstances,
-    ) -> Reply<Conversation> {
-        // Where the store cannot say at once who listens, the decision takes it that somebody does.
-        let _ = timeout(LISTENERS_WITHIN, self.outbox.endpoints(self, entity.workspace)).await;
-        claims::ask(self, &self.conversations, entity, Arc::new(command), with).await
-    }
-
-    /// Asks a contact.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`].
-    pub async fn contact(
-        self: &Arc<Self>,
-        entity: EntityKey,
-        command: contact::Command,
-        with: Circumstances,
-    ) -> Reply<Contact> {
-        let _ = self.outbox.endpoints(self, entity.workspace).await;
-        claims::ask(self, &self.contacts, entity, Arc::new(command), with).await
-    }
-
-    /// Asks a file.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`].
-    pub async fn attachment(
-        self: &Arc<Self>,
-        entity: EntityKey,
-        command: attachment::Command,
-        with: Circumstances,
-    ) -> Reply<Attachment> {
-        claims::ask(self, &self.attachments, entity, Arc::new(command), with).await
-    }
-
-    /// Has files looked at whose message was deleted or erased a moment ago. Before that, each of them was told to
-    /// [doubt](attachment::Command::Doubt), so that a process that dies in between leaves none behind.
-    pub fn settle(&self, workspace: Address, attachments: &[AttachmentId]) {
-        for id in attachments {
-            self.settling.wanted(EntityKey::attachment(workspace, id.address));
-        }
-    }
-
-    /// Asks what is remembered of somebody.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`].
-    pub async fn memories(
-        self: &Arc<Self>,
-        entity: EntityKey,
-        command: memories::Command,
-        with: Circumstances,
-    ) -> Reply<Memories> {
-        claims::ask(self, &self.memories, entity, Arc::new(command), with).await
-    }
-
-    /// Asks the configuration of a workspace or of the installation. A change of what other processes may have in
-    /// memory is answered once none of them goes by what was before.
-    ///
-    /// # Errors
-    ///
-    /// As [`Directory::ask`].
-    pub async fn registry(
-        self: &Arc<Self>,
-        entity: EntityKey,
-        command: registry::Command,
-        with: Circumstances,
-    ) -> Reply<Registry> {
-        let directory = match entity.kind {
-            Kind::Installation => &self.installation,
-            _ => &self.workspaces,
-        };
-        let may_be_known = command.may_be_known();
-        let reply = claims::ask(self, directory, entity, Arc::new(command), with).await;
-        if may_be_known && reply.is_ok() && self.members.has_others() {
-            // What another process goes by is at most so old. So whoever has this answer finds the change everywhere.
-            sleep(catalog::STALE_AT_MOST).await;
-        }
-        reply
-    }
-
-    /// A row of configuration, decoded once.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn configured<T>(&self, entity: EntityKey, table: Table, key: &[u8]) -> Result<Option<Arc<T>>, StoreError>
-    where
-        T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,
-    {
-        self.catalog.get(self.store.as_ref(), entity, table, key).await
-    }
-
-    /// The state of an entity as it is stored.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
-        match self.store.load(entity, Fresh::Acknowledged).await? {
-            Some(loaded) => Ok(host::replay::<M>(&loaded)?.1),
-            None => Ok(None),
-        }
-    }
-
-    /// Up to `limit` events of an entity's log with `from <= seq <= to`.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn events<M: Machine>(
-        &self,
-        entity: EntityKey,
-        (from, to): (u64, u64),
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Record<M::Event>>, StoreError> {
-        let stored = self.store.read_log(entity, from, to, order, limit).await?;
-        stored.iter().map(|record| codec::decode_record(record.seq, &record.payload)).collect()
-    }
-
-    /// What has become of the messages with `from <= seq <= to`.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn overlays(&self, entity: EntityKey, (from, to): (u64, u64)) -> Result<Vec<(u64, Overlay)>, StoreError> {
-        let range = KeyRange {
-            after: Some(number_key(from.saturating_sub(1))),
-            before: Some(number_key(to.saturating_add(1))),
-        };
-        let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).saturating_add(1);
-        let rows = self.store.rows(entity, OVERLAYS, range, Order::Asc, limit).await?;
-        let overlay = |row: &Row| {
-            let key =
-                row.key.as_ref().try_into().map_err(|_| StoreError::Corrupt("a row's key is damaged".to_owned()))?;
-            Ok((u64::from_be_bytes(key), codec::decode(&row.value)?))
-        };
-        rows.iter().map(overlay).collect()
-    }
-
-    /// A turn of a conversation.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn turn(&self, entity: EntityKey, number: u64) -> Result<Option<Turn>, StoreError> {
-        let row = self.store.row(entity, TURNS, number_key(number)).await?;
-        row.map(|bytes| codec::decode(&bytes)).transpose()
-    }
-
-    /// A keyed row of an entity.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<Bytes>, StoreError> {
-        self.store.row(entity, table, key).await
-    }
-
-    /// Keyed rows of an entity.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.store.rows(entity, table, range, order, limit).await
-    }
-
-    /// Entries of a workspace's list.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn view(
-        &self,
-        workspace: Address,
-        view: View,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.store.view(workspace, view, range, order, limit).await
-    }
-
-    /// What an idempotency key has done in an entity, if it has done anything and is still remembered.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn key(&self, entity: EntityKey, key: KeyHash) -> Result<Option<KeyRow>, StoreError> {
-        let row = self.store.find_key(entity, key).await?;
-        let row = row.filter(|row| row.held_upto().is_none());
-        Ok(row.filter(|row| self.now().since(row.at) < limits::KEY_KEPT_MILLIS))
-    }
-
     /// Listens to a conversation from now on.
     #[must_use]
     pub fn subscribe(&self, entity: EntityKey) -> Subscription {
         self.subscriptions.subscribe(entity)
+    }
+
+    /// Listens to what agents are saying in a conversation, from now on.
+    #[must_use]
+    pub fn listen(&self, entity: EntityKey) -> Listener {
+        self.deltas.listen(entity)
     }
 
     /// Ends its services and turns at once and tells nobody, as a process that is killed.
@@ -429,31 +225,6 @@ impl Node {
         self.outbox.drain(Instant::now()).await;
     }
 
-    /// Listens to what agents are saying in a conversation, from now on.
-    #[must_use]
-    pub fn listen(&self, entity: EntityKey) -> Listener {
-        self.deltas.listen(entity)
-    }
-
-    /// The calls of a turn that has some without a result.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn calls(&self, entity: EntityKey, number: u64) -> Result<Calls, StoreError> {
-        let row = self.store.row(entity, CALLS, number_key(number)).await?;
-        Ok(row.map(|bytes| codec::decode(&bytes)).transpose()?.unwrap_or_default())
-    }
-
-    /// What models have used in a workspace on a day, by agent.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn used(&self, workspace: Address, day: Day) -> Result<Arc<Used>, StoreError> {
-        self.used_days.get(self.store.as_ref(), workspace, day, self.now()).await
-    }
-
     /// Stops: lets turns and commands end, entities leave and the store close, by `deadline`. What is cut off then
     /// was not acknowledged, or goes on in the next process.
     pub async fn drain(self: &Arc<Self>, deadline: Instant) {
@@ -463,12 +234,9 @@ impl Node {
         self.outbox.drain(half).await;
         self.admission.close();
         self.stopping.cancel();
-        self.conversations.drain(deadline).await;
-        self.contacts.drain(deadline).await;
-        self.attachments.drain(deadline).await;
-        self.memories.drain(deadline).await;
-        self.workspaces.drain(deadline).await;
-        self.installation.drain(deadline).await;
+        for kind in Kind::ALL {
+            self.residents(kind).drain(deadline).await;
+        }
         if !matches!(timeout_at(deadline, self.store.leave(self.members.me())).await, Ok(Ok(()))) {
             tracing::debug!("others will miss this process only after a while");
         }
@@ -486,11 +254,9 @@ async fn sweep(node: Arc<Node>) {
         }
         next = Instant::now() + SWEEP_EVERY;
         let now = node.clock.now();
-        node.conversations.sweep(now, idle, cap);
-        node.contacts.sweep(now, idle, cap);
-        node.attachments.sweep(now, idle, cap);
-        node.memories.sweep(now, idle, cap);
-        node.workspaces.sweep(now, idle, cap);
+        for kind in Kind::ALL {
+            node.residents(kind).sweep(now, idle, cap);
+        }
         node.outbox.sweep();
     }
 }

@@ -24,14 +24,15 @@ use dashmap::{DashMap, DashSet};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
 
-use crate::channel::{CHANNELS, Channel};
+use crate::channel::Channel;
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EndpointId, EntityKey};
 use crate::limits;
 use crate::node::Node;
 use crate::store::{KeyRange, Order, Store, StoreError};
-use crate::workspace::{WORKSPACES, Workspace, address_of};
+use crate::tables::{CHANNELS, WORKSPACES};
+use crate::workspace::{Workspace, address_of};
 
 mod courier;
 mod gate;

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use crate::agent::{Models, NoModels};
 use crate::memories::recall::Embeddings;
 use crate::outbox::{Deliverer, NoDeliverer};
+use crate::store::Cause;
 use crate::tool::{NoTools, Tools};
 use crate::trace::Traces;
 
@@ -31,7 +32,7 @@ pub struct Ports {
 pub trait Files: Send + Sync + 'static {
     /// Takes away everything in a folder (see [`folder`](crate::attachment::folder)) `except` for one storage key.
     /// Nothing there is no error.
-    fn clear(&self, folder: String, except: Option<String>) -> BoxFuture<'_, Result<(), String>>;
+    fn clear(&self, folder: String, except: Option<String>) -> BoxFuture<'_, Result<(), Cause>>;
 }
 
 /// No files anywhere.
@@ -39,7 +40,7 @@ pub trait Files: Send + Sync + 'static {
 pub struct NoFiles;
 
 impl Files for NoFiles {
-    fn clear(&self, _: String, _: Option<String>) -> BoxFuture<'_, Result<(), String>> {
+    fn clear(&self, _: String, _: Option<String>) -> BoxFuture<'_, Result<(), Cause>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }

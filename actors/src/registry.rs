@@ -9,13 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use crate::agent::AGENTS;
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::store::{RowWrite, Table};
-use crate::webhook::WEBHOOK_ENDPOINTS;
+use crate::tables::{AGENTS, WEBHOOK_ENDPOINTS};
 
 /// One row's change.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -21,12 +21,15 @@ use crate::id::{Address, EntityKey};
 use crate::metrics::StoreMetrics;
 use crate::trace::TraceContext;
 
+mod cause;
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
 pub mod inventory;
 pub mod memory;
+
+pub use cause::Cause;
 
 /// Where an entity stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -336,10 +339,10 @@ pub struct Beat {
 pub enum StoreError {
     /// The commit may or may not have been applied, now or later.
     #[error("the outcome is unknown: {0}")]
-    Indeterminate(String),
+    Indeterminate(#[source] Cause),
     /// Nothing was applied and nothing was read; trying later may help.
     #[error("the store is unavailable: {0}")]
-    Unavailable(String),
+    Unavailable(#[source] Cause),
     /// The commit is larger than this store takes.
     #[error("a commit of {bytes} bytes is over the store's limit of {max}")]
     TooLarge {
@@ -350,7 +353,18 @@ pub enum StoreError {
     },
     /// What was read back is not what was written.
     #[error("stored data is damaged: {0}")]
-    Corrupt(String),
+    Corrupt(#[source] Cause),
+}
+
+impl From<StoreError> for Cause {
+    fn from(error: StoreError) -> Self {
+        let what = error.to_string();
+        let (StoreError::Indeterminate(cause) | StoreError::Unavailable(cause) | StoreError::Corrupt(cause)) = error
+        else {
+            return what.into();
+        };
+        cause.under(what)
+    }
 }
 
 /// A durable store of entities. See the module's text for what may be relied on.

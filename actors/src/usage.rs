@@ -16,10 +16,8 @@ use crate::conversation::Usage;
 use crate::id::Address;
 use crate::limits;
 use crate::machine::Moment;
-use crate::store::{KeyRange, Order, Store, StoreError, View, ViewWrite};
-
-/// Calls of models by day, conversation and sequence.
-pub const USED: View = View(15);
+use crate::store::{KeyRange, Order, Store, StoreError, ViewWrite};
+use crate::tables::USED;
 
 /// Milliseconds of a day.
 const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;

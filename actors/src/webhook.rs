@@ -4,10 +4,6 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::EndpointId;
-use crate::store::Table;
-
-/// Webhook endpoints of a workspace by id.
-pub const WEBHOOK_ENDPOINTS: Table = Table(45);
 
 /// Every type of event: what logs and streams show, and what an endpoint can subscribe to.
 pub const EVENT_TYPES: [&str; 22] = [

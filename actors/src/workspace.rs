@@ -4,16 +4,10 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::Address;
-use crate::store::Table;
 
 /// The workspace that is there from the first start. Its admins look after the whole installation, and what names no
 /// workspace is about this one.
 pub const DEFAULT: &str = "default";
-/// Workspaces of the installation by id.
-pub const WORKSPACES: Table = Table(32);
-/// What belongs to the installation as a whole, by name.
-pub const SETTINGS: Table = Table(35);
-
 /// A workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Workspace {

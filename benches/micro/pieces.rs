@@ -60,7 +60,7 @@ fn conversation() -> ConversationId {
 }
 
 fn opening() -> Opening {
-    Opening { id: conversation(), origin: Origin::Store, owner: None, details: Details::default() }
+    Opening { id: conversation(), origin: Origin::Direct, owner: None, details: Details::default() }
 }
 
 fn content() -> Arc<Content> {

@@ -218,7 +218,7 @@ impl CqlStore {
 
     fn open_still(&self) -> Result<(), StoreError> {
         if self.0.closed.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("the store is closed".to_owned()));
+            return Err(StoreError::Unavailable("the store is closed".into()));
         }
         Ok(())
     }
@@ -244,7 +244,7 @@ impl Store for CqlStore {
             done(match place {
                 Ok(Ok(_place)) => store.committed(&commit).await,
                 // Nobody closes the semaphore.
-                _ => Err(StoreError::Unavailable("too many commits are waiting".to_owned())),
+                _ => Err(StoreError::Unavailable("too many commits are waiting".into())),
             });
         });
     }

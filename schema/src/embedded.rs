@@ -18,7 +18,8 @@ use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
-    Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError, Table, View,
+    Cause, Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError,
+    Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -168,7 +169,7 @@ impl Shared {
     }
 
     fn usable(&self) -> Result<(), StoreError> {
-        self.ended.get().map_or(Ok(()), |reason| Err(StoreError::Unavailable(reason.clone())))
+        self.ended.get().map_or(Ok(()), |reason| Err(StoreError::Unavailable(reason.clone().into())))
     }
 
     /// Ends the store because of a failure.
@@ -220,8 +221,8 @@ impl Inner {
     /// Waits until everything that was asked of the writer before has been answered.
     async fn settle(&self) -> Result<(), StoreError> {
         let (reached, wait) = oneshot::channel();
-        self.enqueue(Job::Barrier(reached)).map_err(|(_, why)| StoreError::Unavailable(why.to_owned()))?;
-        wait.await.map_err(|_| StoreError::Unavailable("the store is closed".to_owned()))?;
+        self.enqueue(Job::Barrier(reached)).map_err(|(_, why)| StoreError::Unavailable(why.into()))?;
+        wait.await.map_err(|_| StoreError::Unavailable("the store is closed".into()))?;
         self.shared.usable()
     }
 }
@@ -340,11 +341,14 @@ impl EmbeddedStore {
         let store = self.clone();
         let whole = move || match read(&store.inner.engine, usize::MAX) {
             Ok(Some(found)) => Ok(found),
-            Ok(None) => Err(StoreError::Unavailable("a read did not end".to_owned())),
+            Ok(None) => Err(StoreError::Unavailable("a read did not end".into())),
             Err(error) => Err(error),
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return whole() };
-        runtime.spawn_blocking(whole).await.unwrap_or_else(|e| Err(StoreError::Unavailable(e.to_string())))
+        runtime
+            .spawn_blocking(whole)
+            .await
+            .unwrap_or_else(|e| Err(StoreError::Unavailable(Cause::of("a read broke down", e))))
     }
 }
 
@@ -387,12 +391,12 @@ impl Store for EmbeddedStore {
         };
         if !shared.queue(bytes) {
             shared.taken(bytes);
-            return done(Err(StoreError::Unavailable("too many bytes are waiting".to_owned())));
+            return done(Err(StoreError::Unavailable("too many bytes are waiting".into())));
         }
         if let Err((Job::Commit(_, bytes, done), why)) = self.inner.enqueue(Job::Commit(Box::new(commit), bytes, done))
         {
             shared.taken(bytes);
-            done(Err(StoreError::Unavailable(why.to_owned())));
+            done(Err(StoreError::Unavailable(why.into())));
         }
     }
 

@@ -1,9 +1,10 @@
 //! `/agents`: who answers, and with which model.
 
-use actors::agent::{AGENTS, Agent};
-use actors::channel::{CHANNELS, Channel};
+use actors::agent::Agent;
+use actors::channel::Channel;
 use actors::id::{Address, AgentId, EntityKey};
 use actors::store::{KeyRange, Order, Table};
+use actors::tables::{AGENTS, CHANNELS};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};

@@ -2,9 +2,10 @@
 
 use actors::conversation::review::SYSTEM;
 use actors::id::{EntityKey, KeyId};
-use actors::key::{ApiKey, KEYS_BY_HASH, KEYS_BY_ID, Principal, Scope};
+use actors::key::{ApiKey, Principal, Scope};
 use actors::registry::RowChange;
 use actors::store::Table;
+use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -28,11 +29,10 @@ use crate::app::App;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 use crate::keys;
+use crate::wire::bounds::PRINCIPAL_ID;
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
 
-/// Names of principals; those of messages' senders have the same bound.
-const PRINCIPAL_ID: Length = Length::chars(1, 255);
 const PRINCIPALS: [(&str, bool); 2] = [("agent", true), ("user", false)];
 
 /// 404: no such key in the workspace.

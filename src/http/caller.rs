@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actors::id::{Address, EntityKey};
-use actors::key::{ApiKey, KEYS_BY_HASH, Scope};
-use actors::workspace::{self, WORKSPACES, Workspace, address_of};
+use actors::key::{ApiKey, Scope};
+use actors::tables::{KEYS_BY_HASH, WORKSPACES};
+use actors::workspace::{self, Workspace, address_of};
 use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;

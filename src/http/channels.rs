@@ -1,12 +1,12 @@
 //! `/channels`: where messages come in, and who answers there.
 
-use actors::agent::AGENTS;
-use actors::channel::{CHANNELS, Channel, ChannelKind, DELETED_CHANNELS};
+use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
 use actors::codec;
 use actors::id::{Address, ChannelId};
 use actors::registry::{Expect, RowChange};
 use actors::store::Table;
+use actors::tables::{AGENTS, CHANNELS, DELETED_CHANNELS};
 use actors::webhook::RetiredSecret;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -22,6 +22,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::resource::{self, Change, HasSecret, Resource};
 use crate::app::App;
+use crate::http::refusal::channel::channel_not_found;
 use crate::json::path::Path as JsonPath;
 use crate::json::report::Report;
 
@@ -29,11 +30,6 @@ mod read;
 mod view;
 
 use view::ChannelView;
-
-/// 404: no such channel in the workspace.
-pub(super) fn channel_not_found() -> Problem {
-    Problem::not_found("channel_not_found", "this workspace has no such channel")
-}
 
 impl Resource for Channel {
     const TABLE: Table = CHANNELS;

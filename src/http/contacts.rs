@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::contact::{self, CONTACTS, CONTACTS_BY_NAME, Contact, entity_of, name_key};
-use actors::conversation::CONTACT_CONVERSATIONS;
+use actors::contact::{self, Contact, entity_of, name_key};
 use actors::directory::Answer;
 use actors::id::{ContactId, EntityKey};
+use actors::tables::{CONTACT_CONVERSATIONS, CONTACTS, CONTACTS_BY_NAME};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -29,9 +29,9 @@ use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use super::resource::immutable;
 use crate::app::App;
-use crate::json::fields::Length;
+use crate::wire::bounds::NAME_OR_EMPTY;
 use crate::wire::contact::{contact_event, contact_view};
-use crate::wire::contact_message::{MAX_NAME_CHARS, normalize_identifier};
+use crate::wire::contact_message::normalize_identifier;
 
 pub mod save;
 
@@ -76,7 +76,7 @@ pub(super) async fn update(
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let given = fields.object().has("name");
-    let name = fields.string(report, "name", Length::chars(0, MAX_NAME_CHARS)).map(std::borrow::Cow::into_owned);
+    let name = fields.string(report, "name", NAME_OR_EMPTY).map(std::borrow::Cow::into_owned);
     let known = find(&app, &caller, &id).await;
     // Another identifier is another contact: two people never become one by a change.
     immutable(&mut fields, report, "identifier", known.as_ref().ok().map(|state| state.identifier.as_str()));

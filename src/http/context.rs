@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri}
 use tower::{Layer, Service};
 
 use super::problem::Problem;
-use super::trace::{TRACEPARENT, TraceContext, hex_into};
+use super::trace::{RequestTrace, TRACEPARENT, hex_into};
 
 mod door;
 pub mod render;
@@ -84,7 +84,7 @@ pub struct Arrived {
     /// The request's name.
     pub request_id: RequestId,
     /// The request's place in its trace.
-    pub trace: TraceContext,
+    pub trace: RequestTrace,
     /// The method as it came.
     pub method: Method,
     /// The target as it came, before any router has stripped a prefix.
@@ -128,8 +128,8 @@ impl ContextLayer {
         let [random, trace_id] = self.entropy.draw_two();
         let mut span_id = [0; 8];
         span_id.copy_from_slice(&random[..8]);
-        let caller = TraceContext::continued(request.headers(), span_id);
-        let mut trace = caller.unwrap_or(TraceContext { trace_id, span_id, parent_span_id: None, flags: 0 });
+        let caller = RequestTrace::continued(request.headers(), span_id);
+        let mut trace = caller.unwrap_or(RequestTrace { trace_id, span_id, parent_span_id: None, flags: 0 });
         trace.flags = self.door.flags(&trace.trace_id, caller.map(|caller| caller.flags), now);
         RequestContext(Arc::new(Arrived {
             request_id: RequestId::from_client(request.headers()).unwrap_or_else(|| RequestId::generated(&random)),

@@ -2,12 +2,11 @@
 
 use actors::claims::LIVES_MAX;
 use actors::conversation::update::Seen;
-use actors::conversation::{
-    self, CONVERSATIONS, Command, Conversation, DETAILS, Details, Event, Opening, Origin, Reply, Update,
-};
+use actors::conversation::{self, Command, Conversation, Details, Event, Opening, Origin, Reply, Update};
 use actors::directory::Answer;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::message::Json;
+use actors::tables::{CONVERSATIONS, DETAILS};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -25,25 +24,23 @@ use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log;
-use super::messages::{conversation_not_found, new_address, rejected};
+use super::messages::new_address;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
+use crate::http::refusal::conversation::{conversation_not_found, rejected};
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
+use crate::wire::bounds::{METADATA, NAME_OR_EMPTY, PRINCIPAL_ID};
 use crate::wire::json_view::{Raw, Shown};
 use crate::wire::time::Time;
 
 pub mod fork;
 
-/// The longest title or owner id, in characters.
-const TITLE_CHARS: usize = 255;
 /// The longest summary, in bytes of UTF-8.
 const SUMMARY_BYTES: usize = 16 * 1024;
-/// The largest metadata, in bytes of compact JSON, and its depth.
-const METADATA: (usize, usize) = (16 * 1024, 8);
 /// Whether a conversation is closed, by its word.
 const STATUSES: [(&str, bool); 2] = [("open", false), ("closed", true)];
 
@@ -71,7 +68,7 @@ pub struct ConversationView<'a> {
 pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> ConversationView<'a> {
     let contact_id = match &state.origin {
         Origin::Api { contact, .. } => Some(Shown(*contact)),
-        Origin::Human { .. } | Origin::Store => None,
+        Origin::Human { .. } | Origin::Direct => None,
     };
     ConversationView {
         id: Shown(state.id),
@@ -144,13 +141,13 @@ fn read_update(fields: &mut Fields<'_>, report: &mut Report) -> Update {
         let value = fields.string(report, name, length).map(std::borrow::Cow::into_owned);
         given.then_some(value)
     };
-    let title = text(fields, report, "title", Length::chars(0, TITLE_CHARS));
+    let title = text(fields, report, "title", NAME_OR_EMPTY);
     let summary = text(fields, report, "summary", Length::bytes(0, SUMMARY_BYTES));
-    let owner = text(fields, report, "ownerId", Length::chars(1, TITLE_CHARS));
+    let owner = text(fields, report, "ownerId", PRINCIPAL_ID);
     let metadata = fields
         .object()
         .has("metadata")
-        .then(|| fields.optional("metadata").and_then(|value| value.free_object(report, METADATA.0, METADATA.1)));
+        .then(|| fields.optional("metadata").and_then(|value| value.free_object(report, METADATA)));
     Update { title, summary, metadata, owner, closed: None, seen: None }
 }
 
@@ -180,7 +177,7 @@ pub(super) async fn create(
     for life in 0..LIVES_MAX {
         let address = new_address(&app, &caller, key, life);
         let id = ConversationId::new(node.now(), address);
-        let opening = Opening { id, origin: Origin::Store, owner: owner.clone(), details: details.clone() };
+        let opening = Opening { id, origin: Origin::Direct, owner: owner.clone(), details: details.clone() };
         let entity = EntityKey::conversation(caller.address, address);
         let answer = node.conversation(entity, Command::Open(opening), with).await;
         match answer.map_err(|refusal| problem_of(refusal, rejected))? {

@@ -8,12 +8,11 @@ use actors::clock::Millis;
 use actors::directory::{Answer, Circumstances};
 use actors::id::{DeliveryId, EndpointId, EntityKey, EventId, Kind};
 use actors::outbox::lane::TAG_BYTES;
-use actors::outbox::pending::{self, Standing, Status};
-use actors::outbox::state::{
-    ENDED, ENDED_BY_ENDPOINT, FAILED, KEPT_MILLIS, PENDING, ended_from, parse_ended_key, parse_pending_key,
-};
+use actors::outbox::pending::{self, DeliveryState, Status};
+use actors::outbox::state::{KEPT_MILLIS, ended_from, parse_ended_key, parse_pending_key};
 use actors::outbox::{Attempt, Receiver, Sending, Waiting};
 use actors::store::{Order, View};
+use actors::tables::{ENDED, ENDED_BY_ENDPOINT, FAILED, PENDING};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -69,8 +68,8 @@ struct AttemptView {
 }
 
 impl DeliveryView {
-    fn of(standing: Standing) -> Self {
-        let status = STATUSES.iter().find(|(_, status)| *status == standing.status);
+    fn of(delivery: DeliveryState) -> Self {
+        let status = STATUSES.iter().find(|(_, status)| *status == delivery.status);
         let attempt = |attempt: Attempt| AttemptView {
             at: Time(attempt.at),
             status_code: attempt.status,
@@ -78,20 +77,20 @@ impl DeliveryView {
             duration_ms: attempt.duration_millis,
         };
         Self {
-            id: Shown(standing.id),
-            endpoint_id: standing.receiver.endpoint().map(Shown),
-            receiver: match standing.receiver {
+            id: Shown(delivery.id),
+            endpoint_id: delivery.receiver.endpoint().map(Shown),
+            receiver: match delivery.receiver {
                 Receiver::Endpoint(_) => "endpoint",
                 Receiver::Channel => "channel",
                 Receiver::Message(_) => "message",
                 Receiver::Callback(_) => "callback",
             },
-            event_id: Shown(standing.event),
-            event_type: standing.event_type,
-            url: standing.url,
+            event_id: Shown(delivery.event),
+            event_type: delivery.event_type,
+            url: delivery.url,
             status: status.map_or("pending", |(word, _)| word),
-            attempts: standing.attempts.into_iter().map(attempt).collect(),
-            next_attempt_at: standing.next_at.map(Time),
+            attempts: delivery.attempts.into_iter().map(attempt).collect(),
+            next_attempt_at: delivery.next_at.map(Time),
         }
     }
 }
@@ -109,9 +108,9 @@ impl Filter {
         Ok(Self { status: query.choice("status", &STATUSES)?, endpoint: endpoint.map(EndpointId::parse) })
     }
 
-    fn shows(&self, standing: &Standing) -> bool {
-        self.status.is_none_or(|status| status == standing.status)
-            && self.endpoint.is_none_or(|endpoint| endpoint.is_some() && endpoint == standing.receiver.endpoint())
+    fn shows(&self, delivery: &DeliveryState) -> bool {
+        self.status.is_none_or(|status| status == delivery.status)
+            && self.endpoint.is_none_or(|endpoint| endpoint.is_some() && endpoint == delivery.receiver.endpoint())
     }
 
     fn has_ended(&self) -> bool {
@@ -165,7 +164,7 @@ struct Gathering<'a> {
     caller: &'a Caller,
     request: &'a PageRequest,
     filter: Filter,
-    data: Vec<Standing>,
+    data: Vec<DeliveryState>,
     scanned: usize,
 }
 
@@ -218,14 +217,14 @@ impl Gathering<'_> {
     }
 
     /// Takes one, unless the page is full.
-    fn take(&mut self, standing: Standing) -> bool {
-        if !self.filter.shows(&standing) {
+    fn take(&mut self, delivery: DeliveryState) -> bool {
+        if !self.filter.shows(&delivery) {
             return true;
         }
         if self.data.len() == self.request.limit {
             return false;
         }
-        self.data.push(standing);
+        self.data.push(delivery);
         true
     }
 
@@ -253,9 +252,9 @@ impl Gathering<'_> {
             for row in &rows {
                 let key = parse_ended_key(self.caller.address, &row.key[prefix.len().min(row.key.len())..]);
                 let Some((_, entity, key)) = key else { continue };
-                let standing = pending::ended(self.app.node(), entity, key).await.map_err(store_problem)?;
-                if let Some(standing) = standing
-                    && !self.take(standing)
+                let delivery = pending::ended(self.app.node(), entity, key).await.map_err(store_problem)?;
+                if let Some(delivery) = delivery
+                    && !self.take(delivery)
                 {
                     return Ok(Some(Position::Ended(behind.unwrap_or_default())));
                 }
@@ -322,14 +321,14 @@ impl Gathering<'_> {
             let found = pending::pending(self.app.node(), of, order, after, self.request.limit + 1).await;
             let found = found.map_err(store_problem)?;
             let mut shown = within.is_none();
-            for (seq, standing) in found.standing {
+            for (seq, delivery) in found.deliveries {
                 let mut tag = [0; TAG_BYTES];
-                tag.copy_from_slice(&standing.id.0[standing.id.0.len() - TAG_BYTES..]);
+                tag.copy_from_slice(&delivery.id.0[delivery.id.0.len() - TAG_BYTES..]);
                 if !shown && within.is_some_and(|(left, _)| left == seq) {
                     shown = within == Some((seq, tag));
                     continue;
                 }
-                if !self.take(standing) {
+                if !self.take(delivery) {
                     return Ok(Entry::Full(passed));
                 }
                 passed = Some((seq, tag));
@@ -352,7 +351,7 @@ enum Entry {
     Full(Option<Place>),
 }
 
-async fn find(app: &App, caller: &Caller, id: &str) -> Result<Standing, Problem> {
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<DeliveryState, Problem> {
     let id = DeliveryId::parse(id).ok_or_else(delivery_not_found)?;
     let found = pending::find(app.node(), caller.address, id).await.map_err(store_problem)?;
     found.ok_or_else(delivery_not_found)
@@ -383,10 +382,10 @@ pub(super) async fn retry(
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
     let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
-    let standing = find(&app, &caller, &id).await?;
-    let key = parse_ended_key(caller.address, &standing.id.0).ok_or_else(delivery_not_found)?;
+    let delivery = find(&app, &caller, &id).await?;
+    let key = parse_ended_key(caller.address, &delivery.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
-    let asked = again(&app, entity, Sending::Again { key, receiver: standing.receiver }, with).await?;
+    let asked = again(&app, entity, Sending::Again { key, receiver: delivery.receiver }, with).await?;
     let waiting = match (&asked, with.key) {
         (Asked::Repeat, Some(with)) => {
             pending::retried(app.node(), entity, key, with.hash).await.map_err(store_problem)?
@@ -394,12 +393,12 @@ pub(super) async fn retry(
         (Asked::Repeat, None) => None,
         (Asked::Now(waiting), _) => waiting.clone(),
     };
-    let standing = match waiting {
-        Some(waiting) => standing.asked_for(waiting),
+    let delivery = match waiting {
+        Some(waiting) => delivery.asked_for(waiting),
         // It is being sent already, or somebody else has asked for it since.
         None => find(&app, &caller, &id).await?,
     };
-    let response = json(StatusCode::ACCEPTED, &DeliveryView::of(standing));
+    let response = json(StatusCode::ACCEPTED, &DeliveryView::of(delivery));
     let response = if matches!(asked, Asked::Repeat) { replayed(response) } else { response };
     Ok(ignoring(located(response, &format!("/webhook-deliveries/{id}")), &ignored))
 }

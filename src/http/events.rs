@@ -30,18 +30,18 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
 use super::caller::{Allowed, Read};
-use super::channels::channel_not_found;
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::lasting::Place;
 use super::log::behind;
-use super::messages::{find_channel, kind_mismatch};
+use super::messages::find_channel;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
 use super::{caller, conversations};
 use crate::app::App;
+use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
 use crate::wire::event::{Source, event_value};
 use crate::wire::json_view::RawOwned;
 

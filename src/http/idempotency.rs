@@ -18,6 +18,16 @@ pub const KEY_HOURS: u64 = KEY_KEPT_MILLIS / (60 * 60 * 1000);
 
 /// The scope of keys that belong to the workspace; the API has it wherever it names no smaller one.
 const WORKSPACE: &str = "workspace";
+/// The scope of keys of channel messages, beside their channel.
+pub const CHANNEL_SCOPE: &str = "channel";
+/// The scope of keys of messages to a known conversation, beside that.
+pub const CONVERSATION_SCOPE: &str = "conversation";
+
+/// The scope of keys of a contact's messages: the channel and the contact, whichever conversation they lead to.
+#[must_use]
+pub fn contact_scope(channel: &str, contact: Address) -> String {
+    format!("contact/{channel}/{contact:?}")
+}
 
 /// The hash under which a key is remembered. The entity that remembers it is part of its scope; `scope` is the rest.
 #[must_use]

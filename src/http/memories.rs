@@ -4,8 +4,9 @@ use actors::contact::{self, Contact};
 use actors::directory::Answer;
 use actors::id::{ContactId, EntityKey, MemoryId};
 use actors::memories::recall::{all, search as search_memories};
-use actors::memories::{self, Command, Edit, MEMORIES, Memory, Reply, Subject};
+use actors::memories::{self, Command, Edit, Memory, Reply, Subject};
 use actors::store::Order;
+use actors::tables::MEMORIES;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -26,14 +27,13 @@ use super::refusal::{problem_of, store_problem};
 use crate::app::App;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
+use crate::wire::bounds::PRINCIPAL_ID;
 use crate::wire::memory::memory_view;
 
 /// The longest memory, in characters.
 pub const MAX_TEXT_CHARS: usize = memories::model::TEXT_CHARS;
 /// The longest question, in characters.
 pub const MAX_QUERY_CHARS: usize = 1_000;
-/// The longest id of an owner, in characters.
-const MAX_OWNER_CHARS: usize = 255;
 
 fn memory_not_found() -> Problem {
     Problem::not_found("memory_not_found", "there is no such memory")
@@ -296,8 +296,8 @@ pub(super) async fn search(
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let asked = required_text(&mut fields, "query", MAX_QUERY_CHARS, report);
-    let contact = fields.string(report, "contactId", Length::chars(1, MAX_OWNER_CHARS));
-    let owner = fields.string(report, "ownerId", Length::chars(1, MAX_OWNER_CHARS));
+    let contact = fields.string(report, "contactId", PRINCIPAL_ID);
+    let owner = fields.string(report, "ownerId", PRINCIPAL_ID);
     let most = i64::try_from(MAX_LIMIT).unwrap_or(i64::MAX);
     let limit = fields.optional("limit").and_then(|value| value.integer(report, 1..=most));
     let wrong = |name| report.faults.iter().any(|fault| fault.pointer == name);

@@ -9,6 +9,9 @@ use super::context::render::internal_error;
 use super::idempotency::{KEY_HOURS, in_progress};
 use super::problem::Problem;
 
+pub(super) mod channel;
+pub(super) mod conversation;
+
 /// Seconds after which a node that has too much to do is worth another try.
 const RETRY_SOON: u32 = 1;
 
@@ -42,11 +45,11 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
         }
         Refusal::Draining => Problem::unavailable("stopping", "the node is stopping; nothing was stored", RETRY_SOON),
         Refusal::Unavailable(why) => {
-            tracing::warn!(why, "a command could not be stored");
+            tracing::warn!(%why, "a command could not be stored");
             Problem::unavailable("store_unavailable", "nothing was stored; try again", RETRY_SOON)
         }
         Refusal::Unknown(why) => {
-            tracing::warn!(why, "the outcome of a command is unknown");
+            tracing::warn!(%why, "the outcome of a command is unknown");
             let detail = "the request may or may not have been stored; with an idempotency key a retry is safe";
             Problem::unavailable("outcome_unknown", detail, RETRY_SOON)
         }
@@ -62,4 +65,15 @@ pub fn key_reused() -> Problem {
         "this idempotency key was used for another request; a key belongs to one request for {KEY_HOURS} hours"
     );
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+}
+
+/// 412: it is not what the client saw.
+pub(in crate::http) fn precondition_failed() -> Problem {
+    let detail = "it is not the one that If-Match names any more; read it again";
+    Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
+}
+
+/// 503: others kept changing the same thing.
+pub(in crate::http) fn contended() -> Problem {
+    Problem::unavailable("contended", "others keep changing the same thing; nothing was stored", 1)
 }

@@ -22,16 +22,16 @@ use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
 use crate::app::App;
+use crate::http::refusal::contended;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 use crate::secret::webhook_secret;
+use crate::wire::bounds::NAME;
 
 mod change;
 
 pub(super) use self::change::{Change, Stored, Submitted, commit, create, delete, repeated, rotate_secret, submit};
 
-/// A name that people give to something.
-const NAME: Length = Length::chars(1, 255);
 /// The longest id that a client may choose.
 const MAX_ID: usize = 64;
 
@@ -211,11 +211,6 @@ pub(super) async fn row(app: &App, entity: EntityKey, table: Table, key: &str) -
     }
     let row = app.node().row(entity, table, Bytes::copy_from_slice(key.as_bytes())).await;
     row.map_err(store_problem)
-}
-
-/// 503: others kept changing the same thing.
-pub(super) fn contended() -> Problem {
-    Problem::unavailable("contended", "others keep changing the same thing; nothing was stored", 1)
 }
 
 /// A page of the rows whose keys begin with `prefix`, and the position after it.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use actors::conversation::post::parse_id_key;
 use actors::conversation::review::{Response as Given, standing};
-use actors::conversation::{Command, Event, PENDING_REVIEWS, REVIEWS, Rejection, Reply};
+use actors::conversation::{Command, Event, Rejection, Reply};
 use actors::directory::{Answer, Circumstances};
 use actors::id::MessageId;
 use actors::message::{Gone, Json, Message, Overlay, Review, ReviewState, ReviewStatus};
+use actors::tables::{PENDING_REVIEWS, REVIEWS};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -18,35 +19,38 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::{ignoring, json, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Respond, Write};
-use super::channels::channel_not_found;
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log;
-use super::messages::one::{Found, find as find_message};
-use super::messages::{find_channel, rejected, review_not_found, sender, shown_to};
+use super::messages::one::{StoredMessage, look_up};
+use super::messages::{find_channel, sender, shown_to};
 use super::paging::{Page, PageRequest};
 use super::problem::{Fault, Problem};
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
+use crate::http::refusal::channel::channel_not_found;
+use crate::http::refusal::conversation::{rejected, review_not_found};
 use crate::json::canonical::canonical;
-use crate::json::fields::{Fields, Length};
+use crate::json::fields::{Fields, Length, ObjectBounds};
 use crate::json::report::Report;
 use crate::wire::channel_message::view::{ReviewView, review_view};
 use crate::wire::json_view::{Shown, sender_type};
 use crate::wire::review_response;
 use crate::wire::time::Time;
 
-/// The longest wait for an outcome and the usual one, in seconds.
-const WAIT: (u64, u64) = (55, 30);
+/// The longest wait for an outcome, in seconds.
+pub(crate) const WAIT_MAX_SECONDS: u32 = 55;
+/// How long is waited where nothing is said, in seconds.
+pub(crate) const WAIT_DEFAULT_SECONDS: u32 = 30;
 /// How often the store is asked while nothing is heard, where the review may be decided in another process.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// The longest feedback, in bytes of UTF-8.
 const FEEDBACK_BYTES: usize = 16 * 1024;
-/// The largest response, in bytes of compact JSON.
-const RESPONSE: (usize, usize) = (64 * 1024, crate::json::MAX_DEPTH - 1);
+/// The largest response; in the body that has it it is one level below the top.
+const RESPONSE: ObjectBounds = ObjectBounds { bytes: 64 * 1024, depth: crate::json::MAX_DEPTH - 1 };
 /// How a review stands, by its word.
 const STATUSES: [(&str, ReviewStatus); 4] = [
     ("pending", ReviewStatus::Pending),
@@ -72,13 +76,13 @@ struct InboxView<'a> {
 
 /// A review with its message.
 struct Asked {
-    found: Found,
+    found: StoredMessage,
     review: Review,
     state: ReviewState,
 }
 
 impl Asked {
-    fn of(found: Found, app: &App) -> Option<Self> {
+    fn of(found: StoredMessage, app: &App) -> Option<Self> {
         let review = found.message.content.review.clone()?;
         let state = standing(&review, found.overlay.review.as_ref(), app.now());
         Some(Self { found, review, state })
@@ -97,7 +101,7 @@ impl Asked {
     }
 
     fn view(&self) -> InboxView<'_> {
-        let Found { message, overlay, conversation } = &self.found;
+        let StoredMessage { message, overlay, conversation } = &self.found;
         // A decision outlives its message: only a reader of the message as it is now, or of an erased one, sees none.
         let gone = overlay.deleted || message.gone(overlay) == Some(Gone::Erased);
         InboxView {
@@ -114,10 +118,8 @@ impl Asked {
 }
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<Asked, Problem> {
-    let found = find_message(app, caller, id).await.map_err(|problem| match problem.status {
-        StatusCode::NOT_FOUND => review_not_found(),
-        _ => problem,
-    })?;
+    let id = MessageId::parse(id).ok_or_else(review_not_found)?;
+    let found = look_up(app, caller, id).await?.ok_or_else(review_not_found)?;
     Asked::of(found, app).ok_or_else(review_not_found)
 }
 
@@ -165,13 +167,12 @@ pub(super) async fn list(
 }
 
 /// How long a wait may last.
-fn wait_seconds(query: &Query) -> Result<u64, Problem> {
-    let Some(text) = query.get("timeout") else { return Ok(WAIT.1) };
+fn wait_seconds(query: &Query) -> Result<u32, Problem> {
+    let Some(text) = query.get("timeout") else { return Ok(WAIT_DEFAULT_SECONDS) };
     // The contract has one code for whatever is no number of seconds in the range.
-    text.parse()
-        .ok()
-        .filter(|seconds| *seconds <= WAIT.0)
-        .ok_or_else(|| Problem::fault("?timeout", "out_of_range", format!("must be from 0 to {} seconds", WAIT.0)))
+    text.parse().ok().filter(|seconds| *seconds <= WAIT_MAX_SECONDS).ok_or_else(|| {
+        Problem::fault("?timeout", "out_of_range", format!("must be from 0 to {WAIT_MAX_SECONDS} seconds"))
+    })
 }
 
 /// Answers with the outcome as soon as there is one, or with how it stands when the time is over.
@@ -184,7 +185,7 @@ pub(super) async fn wait(
     let seconds = wait_seconds(&query)?;
     // Where too many wait already, it is answered as it stands.
     let place = app.lasting().enter();
-    let deadline = Instant::now() + Duration::from_secs(if place.is_some() { seconds } else { 0 });
+    let deadline = Instant::now() + Duration::from_secs(if place.is_some() { seconds.into() } else { 0 });
     let asked = find(&app, &caller, &id).await?;
     let mut events = app.node().subscribe(asked.found.conversation.entity(caller.address));
     // From here on nothing can be missed; what happened before the subscription is seen by looking again.
@@ -219,7 +220,7 @@ fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, O
             report.fault(&value.path, "invalid_response", "must be an object");
             return None;
         }
-        value.free_object(report, RESPONSE.0, RESPONSE.1)
+        value.free_object(report, RESPONSE)
     });
     let feedback = fields.string(report, "feedback", Length::bytes(0, FEEDBACK_BYTES));
     (response, feedback.map(std::borrow::Cow::into_owned))
@@ -330,7 +331,7 @@ async fn decide(
             // The words as they were then: edited before, or as accepted. Only what was erased stays gone.
             let overlay = shown_to(app, entity, asked.message().id.number, key).await?.unwrap_or_default();
             let overlay = Overlay { erased: asked.found.overlay.erased, ..overlay };
-            let found = Found { overlay, ..asked.found };
+            let found = StoredMessage { overlay, ..asked.found };
             Ok(replayed(json(StatusCode::OK, &Asked { state, found, ..asked }.view())))
         }
     }

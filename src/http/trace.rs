@@ -14,7 +14,7 @@ const LEN: usize = 55;
 
 /// The place of one request in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceContext {
+pub struct RequestTrace {
     /// The trace; never all zero.
     pub trace_id: [u8; 16],
     /// This request's own span; never all zero.
@@ -25,7 +25,7 @@ pub struct TraceContext {
     pub flags: u8,
 }
 
-impl TraceContext {
+impl RequestTrace {
     /// Goes on with the caller's trace in a span of its own; `None` when the request carries no valid `traceparent`,
     /// or several, because then nobody can say which trace is meant.
     #[must_use]
@@ -57,8 +57,8 @@ impl TraceContext {
 }
 
 /// As actors pass it on.
-impl From<&TraceContext> for actors::trace::TraceContext {
-    fn from(trace: &TraceContext) -> Self {
+impl From<&RequestTrace> for actors::trace::TraceContext {
+    fn from(trace: &RequestTrace) -> Self {
         Self { trace_id: trace.trace_id, span_id: trace.span_id, flags: trace.flags }
     }
 }
@@ -122,12 +122,12 @@ mod tests {
 
     const GIVEN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn continued(values: &[&str]) -> Option<TraceContext> {
+    fn continued(values: &[&str]) -> Option<RequestTrace> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(TRACEPARENT, HeaderValue::from_str(value).unwrap());
         }
-        TraceContext::continued(&headers, [7; 8])
+        RequestTrace::continued(&headers, [7; 8])
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Turns: how an agent's answer stands.
 
-use actors::agent::{AGENTS, Agent};
+use actors::agent::Agent;
 use actors::conversation::{Call, Calls, Command, Conversation, Reply, State as ConversationState, Turn, TurnStatus};
 use actors::directory::Answer;
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;
+use actors::tables::AGENTS;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -17,10 +18,10 @@ use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::conversations;
 use super::incoming::Incoming;
-use super::messages::rejected;
 use super::problem::Problem;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
+use crate::http::refusal::conversation::{rejected, turn_not_found};
 use crate::json::fields::Length;
 use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
 use crate::wire::json_view::{Shown, turn_status};
@@ -91,10 +92,6 @@ fn view<'a>(
         error: turn.failure.as_ref().map(|failure| ErrorView { code: &failure.code, detail: &failure.detail }),
         waits_for: calls.calls.iter().filter_map(WaitView::of).collect(),
     }
-}
-
-fn turn_not_found() -> Problem {
-    Problem::not_found("turn_not_found", "there is no such turn")
 }
 
 /// A turn of the caller's workspace, and its conversation.

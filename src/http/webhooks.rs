@@ -1,12 +1,12 @@
 //! `/webhook-endpoints`: who wants to hear of a workspace's events.
 
-use actors::channel::CHANNELS;
 use actors::clock::Millis;
 use actors::id::{Address, EndpointId};
 use actors::limits;
 use actors::registry::Expect;
 use actors::store::{KeyRange, Order, Table};
-use actors::webhook::{RetiredSecret, WEBHOOK_ENDPOINTS, WebhookEndpoint};
+use actors::tables::{CHANNELS, WEBHOOK_ENDPOINTS};
+use actors::webhook::{RetiredSecret, WebhookEndpoint};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::HeaderMap;
@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Admin, Allowed, Caller};
-use super::channels::channel_not_found;
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
@@ -23,6 +22,7 @@ use super::query::Query;
 use super::refusal::store_problem;
 use super::resource::{self, Change, HasSecret, Resource};
 use crate::app::App;
+use crate::http::refusal::channel::channel_not_found;
 
 mod read;
 mod view;

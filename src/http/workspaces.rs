@@ -2,7 +2,8 @@
 
 use actors::id::{Address, EntityKey, WorkspaceId};
 use actors::store::Table;
-use actors::workspace::{WORKSPACES, Workspace};
+use actors::tables::WORKSPACES;
+use actors::workspace::Workspace;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::response::Response;
 use http::request::Parts;

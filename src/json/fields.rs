@@ -20,6 +20,15 @@ pub enum Unit {
     Bytes,
 }
 
+/// How large an object of the client's own may be.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectBounds {
+    /// Bytes as compact JSON.
+    pub bytes: usize,
+    /// Levels of nesting; the object itself is the first.
+    pub depth: usize,
+}
+
 /// How long a text may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Length {
@@ -149,21 +158,20 @@ impl<'a> Value<'a> {
         object.map(|object| Fields::new(object, self.path, report))
     }
 
-    /// An object of the client's own, compact, of at most `max_bytes` bytes in that form and `max_depth` levels, its
-    /// own included.
-    pub fn free_object(&self, report: &mut Report, max_bytes: usize, max_depth: usize) -> Option<Json> {
+    /// An object of the client's own, compact.
+    pub fn free_object(&self, report: &mut Report, most: ObjectBounds) -> Option<Json> {
         if !self.is_object() {
             self.wrong_type(report, "an object");
             return None;
         }
         let text = raw::compact(self.raw.get());
-        let (large, deep) = (text.len() > max_bytes, raw::deeper_than(&text, max_depth));
+        let (large, deep) = (text.len() > most.bytes, raw::deeper_than(&text, most.depth));
         if large {
-            let message = format!("must have at most {max_bytes} bytes as compact JSON, has {}", text.len());
+            let message = format!("must have at most {} bytes as compact JSON, has {}", most.bytes, text.len());
             report.fault(&self.path, "too_large", message);
         }
         if deep {
-            report.fault(&self.path, "too_deep", format!("must not be nested deeper than {max_depth} levels"));
+            report.fault(&self.path, "too_deep", format!("must not be nested deeper than {} levels", most.depth));
         }
         (!large && !deep).then(|| Json::from_checked(text))
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::json::canonical::canonical;
-use crate::json::fields::{Fields, Length};
+use crate::json::fields::{Fields, Length, ObjectBounds};
 use crate::json::number::{Integer, MAX_SAFE, integer};
 use crate::json::report::Report;
 
@@ -187,12 +187,12 @@ fn free_objects_are_measured_compact_and_keep_their_digits() {
     let mut report = Report::new(false);
     let body = "{\"m\": {\"z\": 1.0,\n\t\"a\" : [1e5, 12345678901234567890, \"a \\\" b\"] }}";
     let mut fields = Fields::root(Object::parse(body.as_bytes()).unwrap(), &mut report);
-    let json = fields.optional("m").unwrap().free_object(&mut report, 49, 2).unwrap();
+    let json = fields.optional("m").unwrap().free_object(&mut report, ObjectBounds { bytes: 49, depth: 2 }).unwrap();
     assert_eq!(json.as_str(), r#"{"z":1.0,"a":[1e5,12345678901234567890,"a \" b"]}"#);
     assert_eq!(json.as_str().len(), 49);
     for (bytes, depth, found) in [(48, 2, vec!["too_large /m"]), (49, 1, vec!["too_deep /m"])] {
         let seen = faults(body, |fields, report| {
-            fields.optional("m").unwrap().free_object(report, bytes, depth);
+            fields.optional("m").unwrap().free_object(report, ObjectBounds { bytes, depth });
         });
         assert_eq!(seen, found);
     }

@@ -13,7 +13,7 @@ use super::definition::Definition;
 use super::{MAX_FAULTS, refusal, written};
 use crate::egress::{Egress, Fault, Outgoing, Reply};
 use crate::http::problem::Fault as DataFault;
-use crate::http::trace::{TRACEPARENT, TraceContext};
+use crate::http::trace::{RequestTrace, TRACEPARENT};
 use crate::wire::channel_message::schema;
 
 /// A call that was answered, and not with what it is for.
@@ -72,7 +72,7 @@ fn headers(tool: &Definition, invocation: &Invocation) -> HeaderMap {
     }
     if let Some(trace) = invocation.trace {
         let (trace_id, span_id, flags) = (trace.trace_id, trace.span_id, trace.flags);
-        let trace = TraceContext { trace_id, span_id, parent_span_id: None, flags };
+        let trace = RequestTrace { trace_id, span_id, parent_span_id: None, flags };
         headers.insert(TRACEPARENT, trace.traceparent());
     }
     headers

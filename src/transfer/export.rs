@@ -5,10 +5,10 @@ use std::io::{self, Write};
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
-use actors::key::{KEYS_BY_HASH, KEYS_BY_ID};
 use actors::store::inventory::Inventory;
 use actors::store::{Fresh, KeyRange, Loaded, LogRecord, Order, Row, Table, View};
-use actors::workspace::{SETTINGS, WORKSPACES, address_of};
+use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, SETTINGS, WORKSPACES};
+use actors::workspace::address_of;
 use bytes::Bytes;
 
 use super::TransferError;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use actors::clock::Millis;
 use actors::codec;
 use actors::id::EntityKey;
-use actors::key::{KEYS_BY_HASH, KEYS_BY_ID};
 use actors::machine::Record;
 use actors::registry::{Event, RowChange};
 use actors::store::{
-    AlarmChange, Commit, CommitId, Fresh, Head, NewRecord, Outcome, RowWrite, Store, StoreError, Table, View, ViewWrite,
+    AlarmChange, Cause, Commit, CommitId, Fresh, Head, NewRecord, Outcome, RowWrite, Store, StoreError, Table, View,
+    ViewWrite,
 };
-use actors::workspace::{SETTINGS, WORKSPACES};
+use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, SETTINGS, WORKSPACES};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -164,7 +164,7 @@ impl Workers {
                 Ok(Ok(part)) => done.add(part),
                 Ok(Err(error)) => failed = failed.or(Some(error)),
                 Err(error) => {
-                    let lost = StoreError::Unavailable(error.to_string());
+                    let lost = StoreError::Unavailable(Cause::of("a worker broke down", error));
                     failed = failed.or(Some(TransferError::Store(lost)));
                 }
             }
@@ -230,7 +230,7 @@ async fn send(store: &dyn Store, commit: Commit) -> Result<(), TransferError> {
     let sent = patiently(|| async {
         let (answer, answered) = oneshot::channel();
         store.commit(commit.clone(), Box::new(move |outcome| drop(answer.send(outcome))));
-        answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("no answer came".to_owned())))
+        answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("no answer came".into())))
     });
     match sent.await? {
         Outcome::Committed(_) => Ok(()),

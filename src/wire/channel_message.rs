@@ -13,15 +13,12 @@ use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::{Object, raw};
+use crate::wire::bounds::METADATA;
 use crate::wire::channel_message::review::ReviewPost;
 use crate::wire::{Rules, url};
 
 /// The longest text, in bytes of UTF-8.
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;
-/// The largest metadata, in bytes of compact JSON.
-pub const MAX_METADATA_BYTES: usize = 16 * 1024;
-/// The deepest metadata; the object itself is the first level.
-pub const MAX_METADATA_DEPTH: usize = 8;
 /// Files of one message.
 pub const MAX_ATTACHMENTS: usize = 20;
 /// The longest idempotency key, in characters.
@@ -72,9 +69,7 @@ impl ChannelPost {
         post.text = text.and_then(|value| value.string(report, Length::bytes(0, MAX_TEXT_BYTES))).map(Into::into);
         post.status = status.and_then(|value| value.choice(report, &SEVERITIES));
         post.review = review.and_then(|value| ReviewPost::read(&value, rules, report));
-        post.metadata = fields
-            .optional("metadata")
-            .and_then(|value| value.free_object(report, MAX_METADATA_BYTES, MAX_METADATA_DEPTH));
+        post.metadata = fields.optional("metadata").and_then(|value| value.free_object(report, METADATA));
         post.webhook_url = fields.optional("webhookUrl").and_then(|value| url::read(&value, report, rules.allow));
         post.attachment_ids = attachments
             .and_then(|value| few_items(&value, MAX_ATTACHMENTS, report))

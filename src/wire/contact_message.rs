@@ -13,9 +13,7 @@ use crate::json::Object;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 use crate::wire::Rules;
-
-/// The longest identifier or name of a contact, in characters.
-pub const MAX_NAME_CHARS: usize = 255;
+use crate::wire::bounds::{NAME_OR_EMPTY, PRINCIPAL_ID};
 
 /// Words for what a message carries.
 pub const KINDS: [(&str, MediaKind); 5] = [
@@ -46,7 +44,7 @@ impl ContactPost {
         let mut fields = Fields::root(body, report);
         let kind = fields.required(report, "type").and_then(|value| value.choice(report, &KINDS));
         let identifier = read_identifier(&mut fields, "contactIdentifier", report);
-        let contact_name = fields.string(report, "contactName", Length::chars(0, MAX_NAME_CHARS));
+        let contact_name = fields.string(report, "contactName", NAME_OR_EMPTY);
         let content = fields.required(report, "content").and_then(|value| content::read(&value, kind, rules, report));
         fields.finish(report);
         Self {
@@ -66,7 +64,7 @@ pub fn read_identifier(fields: &mut Fields<'_>, name: &'static str, report: &mut
     if trimmed.is_empty() {
         report.fault(&value.path, "required", format!("{name} must not be blank"));
     } else {
-        Length::chars(1, MAX_NAME_CHARS).check(report, &value.path, trimmed);
+        PRINCIPAL_ID.check(report, &value.path, trimmed);
     }
     trimmed.to_owned()
 }

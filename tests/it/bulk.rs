@@ -11,7 +11,7 @@ use actors::metrics::CommitEnd;
 use serde_json::{Value, json};
 use tertulia::wire::time::Time;
 
-use crate::crash::{say, setting_by_store};
+use crate::support::setting::{say, setting_by_store};
 use crate::support::{BEGIN, Kind, TestApp};
 
 const MESSAGES: &str = "/api/v1/messages";

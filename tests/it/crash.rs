@@ -9,12 +9,13 @@ use std::io;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use actors::clock::{Clock, SystemClock};
 use actors::id::MessageId;
+use actors::random::Random;
 use serde_json::{Value, json};
 
-use crate::client::{Client, Reply};
-use crate::smoke::{Server, program};
+use crate::support::client::{Client, Reply, all};
+use crate::support::program::{Server, program};
+use crate::support::setting::{say, setting, setting_by_store};
 use crate::support::{ADMIN_KEY, Kind};
 
 const WRITERS: usize = 32;
@@ -104,58 +105,6 @@ impl Writer {
             }
             // Nobody counts any more once the kill is on its way.
             _ = acknowledged.send(());
-        }
-    }
-}
-
-/// A small generator: the same seed, the same numbers.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        for n in (1..items.len()).rev() {
-            items.swap(n, self.below(n as u64 + 1) as usize);
-        }
-    }
-}
-
-/// The time of the machine, which is the program's too.
-pub(crate) fn now() -> u64 {
-    SystemClock.now().0
-}
-
-/// Told only where the test fails.
-#[expect(clippy::print_stderr, reason = "the seed and the round are what a failure is repeated with")]
-pub(crate) fn say(words: &str) {
-    eprintln!("{words}");
-}
-
-pub(crate) fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
-/// The same, with another default where a CQL server on the same machine does the work.
-pub(crate) fn setting_by_store(name: &str, default: u64, on_cql: u64) -> u64 {
-    setting(name, if Kind::chosen() == Kind::Cql { on_cql } else { default })
-}
-
-/// Everything in a list, page by page.
-pub(crate) fn all(client: &mut Client, path: &str) -> Vec<Value> {
-    let (mut data, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let joint = if path.contains('?') { '&' } else { '?' };
-        let page = client.send("GET", &format!("{path}{joint}limit=200{cursor}"), None, "").unwrap();
-        assert_eq!(page.status, 200, "{path}");
-        let page = page.json();
-        data.extend(page["data"].as_array().unwrap().iter().cloned());
-        match page["nextCursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return data,
         }
     }
 }

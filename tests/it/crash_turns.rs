@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, Reply};
-use crate::crash::{Random, all, say, setting, setting_by_store};
-use crate::smoke::{Server, program};
+use crate::support::client::{Client, Reply, all};
+use crate::support::program::{Server, program};
+use crate::support::setting::{say, setting, setting_by_store};
 use crate::support::{ADMIN_KEY, Kind};
+use actors::random::Random;
 
 const WRITERS: usize = 16;
 /// After so many rounds all of the histories is read again.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tertulia::egress::{Egress, Fault, Limits, Outgoing, Reply};
 
-use crate::dns::Dns;
-use crate::origin::{Origin, Part, bare, ok};
+use crate::support::dns::Dns;
+use crate::support::origin::{Origin, Part, bare, ok};
 
 mod everywhere;
 pub(crate) mod notations;

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::smoke::Server;
 use crate::support::ADMIN_KEY;
+use crate::support::program::Server;
 
 /// What a page says that its example prints.
 fn promised(page: &str) -> String {

@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::client::Client;
-use crate::crash::{say, setting};
-use crate::smoke::Server;
 use crate::support::ADMIN_KEY;
+use crate::support::client::Client;
+use crate::support::program::Server;
+use crate::support::setting::{say, setting};
 
 /// Events that all followers hear.
 const EVENTS: u64 = 5;

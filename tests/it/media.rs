@@ -7,9 +7,9 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::attachments::files_below;
-use crate::dns::Dns;
 use crate::egress::notations;
-use crate::origin::{Heard, Origin, Part, bare, ok};
+use crate::support::dns::Dns;
+use crate::support::origin::{Heard, Origin, Part, bare, ok};
 use crate::support::{Answer, Request, TestApp};
 
 #[cfg(target_os = "linux")]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::origin::{Heard, Origin, Part, bare, ok};
+use crate::support::origin::{Heard, Origin, Part, bare, ok};
 use crate::support::{Answer, TestApp};
 
 mod faults;

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::origin::{Heard, Origin, bare};
+use crate::support::origin::{Heard, Origin, bare};
 use crate::support::{TestApp, TestStore};
 
 const MESSAGES: &str = "/api/v1/messages";

@@ -15,10 +15,11 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, Reply};
-use crate::crash::{Random, all, now, say, setting, setting_by_store};
-use crate::smoke::{Server, is_sound};
+use crate::support::client::{Client, Reply, all};
+use crate::support::program::{Server, is_sound};
+use crate::support::setting::{now, say, setting, setting_by_store};
 use crate::support::{ADMIN_KEY, Kind};
+use actors::random::Random;
 
 const CHANNELS: usize = 8;
 /// The program is killed so often, each time after so many more answers.

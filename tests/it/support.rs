@@ -31,8 +31,13 @@ use tower::ServiceExt;
 
 pub(crate) use store::{Kind, TestStore};
 
+pub(crate) mod client;
+pub(crate) mod dns;
 pub(crate) mod live;
+pub(crate) mod origin;
+pub(crate) mod program;
 pub(crate) mod script;
+pub(crate) mod setting;
 mod store;
 
 /// The admin key of every [`TestApp`].

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::client::{Client, Reply};
-use crate::smoke::{Server, program};
 use crate::support::ADMIN_KEY;
+use crate::support::client::{Client, Reply};
+use crate::support::program::{Server, program};
 
 pub(crate) mod receiver;
 mod tables;

@@ -10,10 +10,11 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::client::Client;
-use crate::crash::{Random, all, now, say, setting, setting_by_store};
-use crate::smoke::{Server, is_sound};
+use crate::support::client::{Client, all};
+use crate::support::program::{Server, is_sound};
+use crate::support::setting::{now, say, setting, setting_by_store};
 use crate::support::{ADMIN_KEY, Kind};
+use actors::random::Random;
 
 /// How long after it is ready a server has announced what was overdue, in milliseconds. A quiet machine needs less than
 /// one second; here other tests run beside it. `TERTULIA_TIMERS_OVERDUE` chooses another bound.

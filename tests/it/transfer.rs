@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tertulia::transfer::{Imported, Options, TransferError, export, export_to_file, import};
 
 use crate::attachments::{files_below, uploaded};
-use crate::client::Client;
-use crate::origin::{Origin, bare};
-use crate::smoke::{Server, program};
+use crate::support::client::Client;
+use crate::support::origin::{Origin, bare};
+use crate::support::program::{Server, program};
 use crate::support::script::{Script, Sent, everything};
 use crate::support::{BEGIN, TestApp, TestStore};
 

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::origin::Origin;
+use crate::support::origin::Origin;
 use crate::support::{Answer, TestApp};
 
 async fn behave(app: &TestApp, body: Value) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tertulia::webhooks::sign;
 use tokio::time::timeout;
 
-use crate::origin::{Heard, Origin, Part, bare};
+use crate::support::origin::{Heard, Origin, Part, bare};
 use crate::support::{ADMIN_KEY, TestApp};
 
 mod kills;

@@ -12,12 +12,14 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{Attachment, Command, Rejection, Reply, State};
 use crate::conversation::attach::{file_of, mention_key};
-use crate::conversation::{self, ATTACHED, Conversation, MENTIONED, message_of};
+use crate::conversation::{self, Conversation, message_of};
 use crate::directory::{Answer, Circumstances, Refusal};
 use crate::id::{Address, EntityKey, MessageId};
+use crate::insist::Stopped;
 use crate::limits;
 use crate::node::Node;
-use crate::store::{KeyRange, Order, StoreError};
+use crate::store::{Cause, KeyRange, Order, StoreError};
+use crate::tables::{ATTACHED, MENTIONED};
 
 /// Rows of one read.
 const PAGE: usize = 64;
@@ -95,8 +97,8 @@ pub(crate) async fn run(node: Arc<Node>) {
         let node = Arc::clone(&node);
         tokio::spawn(async move {
             node.settling.begun(entity);
-            if let Err(why) = settle(&node, entity).await {
-                tracing::warn!(?entity, why, "an attachment could not be looked at; it will be again");
+            if let Err(error) = settle(&node, entity).await {
+                tracing::warn!(?entity, %error, "an attachment could not be looked at; it will be again");
             }
             node.settling.done(entity);
             drop(place);
@@ -114,8 +116,8 @@ enum Need {
     Nobody,
 }
 
-async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), String> {
-    let state = node.state::<Attachment>(entity).await.map_err(|error| error.to_string())?;
+async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
+    let state = node.state::<Attachment>(entity).await?;
     let Some(state) = state.filter(|state| state.check_at.is_some()) else { return Ok(()) };
     if state.erased {
         return sweep(node, entity).await;
@@ -142,12 +144,12 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), String> {
 }
 
 /// Takes the bytes away, and notes that they are gone.
-async fn sweep(node: &Arc<Node>, entity: EntityKey) -> Result<(), String> {
+async fn sweep(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     node.ports.files.clear(super::folder(entity), None).await?;
     ask(node, entity, Command::Swept).await.map(|_| ())
 }
 
-async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need, String> {
+async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need, Stopped> {
     if state.file.is_none() {
         return Ok(Need::Nobody);
     }
@@ -158,7 +160,7 @@ async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need
     };
     if let Some(message) = owner {
         let conversation = EntityKey::conversation(entity.workspace, message.entity);
-        let here = says_something(node, conversation, message.number).await.map_err(|error| error.to_string())?;
+        let here = says_something(node, conversation, message.number).await?;
         if here {
             return Ok(Need::Message(message));
         }
@@ -168,7 +170,7 @@ async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need
     }
     for conversation in &state.mentioned {
         let conversation = EntityKey::conversation(entity.workspace, *conversation);
-        if mentioned(node, conversation, entity.id).await.map_err(|error| error.to_string())? {
+        if mentioned(node, conversation, entity.id).await? {
             return Ok(Need::Mention);
         }
     }
@@ -207,18 +209,17 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
 ///
 /// # Errors
 /// Why one of them could not be told; then this must be done again.
-pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), String> {
+pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), Stopped> {
     for table in [ATTACHED, MENTIONED] {
         let mut after = None;
         loop {
             let range = KeyRange { after, before: None };
-            let rows = node.rows(conversation, table, range, Order::Asc, PAGE).await;
-            let rows = rows.map_err(|error| error.to_string())?;
+            let rows = node.rows(conversation, table, range, Order::Asc, PAGE).await?;
             for attachment in rows.iter().filter_map(|row| file_of(&row.key)) {
                 let entity = EntityKey::attachment(conversation.workspace, attachment);
                 match node.attachment(entity, Command::Doubt, Circumstances::default()).await {
                     Ok(_) | Err(Refusal::Rejected(_)) => node.settling.wanted(entity),
-                    Err(refusal) => return Err(refusal.to_string()),
+                    Err(refusal) => return Err(Cause::from(refusal).into()),
                 }
             }
             match rows.last() {
@@ -238,13 +239,13 @@ pub async fn disclaim(
     node: &Arc<Node>,
     attachment: EntityKey,
     bound: super::Bound,
-) -> Result<Option<MessageId>, String> {
+) -> Result<Option<MessageId>, Stopped> {
     let conversation = EntityKey::conversation(attachment.workspace, bound.conversation);
     let command = conversation::Command::Disclaim { attachment: attachment.id, number: bound.number };
     match node.conversation(conversation, command, Circumstances::default()).await {
         Ok(Answer::Done(conversation::Reply::Attached(message))) => Ok(message),
-        Ok(_) => Err("the conversation answered something else".to_owned()),
-        Err(refusal) => Err(refusal.to_string()),
+        Ok(_) => Err(Cause::from("the conversation answered something else").into()),
+        Err(refusal) => Err(Cause::from(refusal).into()),
     }
 }
 
@@ -255,12 +256,12 @@ enum Asked {
     Changed,
 }
 
-async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result<Asked, String> {
+async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result<Asked, Stopped> {
     match node.attachment(entity, command, Circumstances::default()).await {
         Ok(Answer::Done(Reply::Attachment(state))) => Ok(Asked::Done(state)),
-        Ok(_) => Err("the file answered something else".to_owned()),
+        Ok(_) => Err(Cause::from("the file answered something else").into()),
         Err(Refusal::Rejected(Rejection::Changed)) => Ok(Asked::Changed),
-        Err(refusal) => Err(refusal.to_string()),
+        Err(refusal) => Err(Cause::from(refusal).into()),
     }
 }
 

@@ -226,7 +226,7 @@ struct World {
 fn conversation(n: u8) -> Sim<Conversation> {
     let id = ConversationId::new(NOW, Address([n; 10]));
     let mut sim = Sim::new(EntityKey::conversation(WORKSPACE, id.address), NOW);
-    let opening = Opening { id, origin: Origin::Store, owner: None, details: Details::default() };
+    let opening = Opening { id, origin: Origin::Direct, owner: None, details: Details::default() };
     sim.run(&conversation::Command::Open(opening)).unwrap();
     sim
 }

@@ -77,7 +77,7 @@ async fn whose(node: &Node, entity: EntityKey, record: &Record<Event>) -> Result
             (None, None) => break,
         }
     }
-    Err(StoreError::Corrupt("a contact's log does not say how it began".to_owned()))
+    Err(StoreError::Corrupt("a contact's log does not say how it began".into()))
 }
 
 impl Sends for Contact {

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{CONTACTS, CONTACTS_BY_NAME, Contact, Event, Reply, State, living, name_key};
+use super::{Contact, Event, Reply, State, living, name_key};
 use crate::clock::Millis;
 use crate::id::ContactId;
 use crate::machine::{Change, Decision, Moment};
 use crate::store::ViewWrite;
+use crate::tables::{CONTACTS, CONTACTS_BY_NAME};
 
 /// The id of the contact that is there, or of the one that begins now. No two lives at one address share an id, not
 /// even within a millisecond.

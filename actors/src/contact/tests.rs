@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::machine::sim::Sim;
+use crate::tables::CONTACTS_BY_NAME;
 
 const NOW: Millis = Millis(1_763_000_000_000);
 

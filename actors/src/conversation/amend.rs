@@ -6,16 +6,13 @@
 use bytes::Bytes;
 
 use super::post::{is_message, overlay_of, review_ended};
-use super::{Conversation, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, number_key};
+use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, number_key};
 use crate::codec;
 use crate::id::MessageId;
 use crate::machine::{Change, Decision, Found, Moment, Record, Undecided};
 use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus};
-use crate::store::{KeyHash, RowWrite, Table};
-
-/// What answers to keyed requests showed of a message, by its sequence and the idempotency key (see [`shown_key`]): an
-/// [`Overlay`] as it was then. The log cannot tell, because edited words stay out of it.
-pub const SHOWN: Table = Table(20);
+use crate::store::{KeyHash, RowWrite};
+use crate::tables::{OVERLAYS, SHOWN};
 
 /// The key of what an answer showed of the message with this sequence.
 #[must_use]

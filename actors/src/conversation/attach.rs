@@ -9,12 +9,8 @@ use crate::codec;
 use crate::id::{Address, MessageId};
 use crate::machine::{Change, Decision, Found, Need, Undecided};
 use crate::message::{Content, Message};
-use crate::store::{RowWrite, Table};
-
-/// What the conversation has to do with files that were bound to it, by the file's address.
-pub const ATTACHED: Table = Table(17);
-/// Files that messages mention without having them, by the file's address and the message's sequence.
-pub const MENTIONED: Table = Table(18);
+use crate::store::RowWrite;
+use crate::tables::{ATTACHED, MENTIONED};
 
 /// The key of a file's row.
 #[must_use]

@@ -9,12 +9,13 @@ use minicbor::{Decode, Encode};
 
 use super::amend::{end_review, redaction, unshow};
 use super::post::overlay_of;
-use super::{Conversation, DETAILS, Event, OVERLAYS, Opening, Reply, SHOWN, State, Turn, number_key, turn};
+use super::{Conversation, Event, Opening, Reply, State, Turn, number_key, turn};
 use crate::clock::Millis;
 use crate::codec;
 use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 use crate::message::{Gone, Overlay};
 use crate::store::RowWrite;
+use crate::tables::{DETAILS, OVERLAYS, SHOWN};
 
 /// Events that one step goes through. Their old form is read and a new one is written, with a row for some.
 pub const STEP: u64 = 64;

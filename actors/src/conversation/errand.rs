@@ -7,13 +7,14 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Conversation, ERRANDS, Event, Reply, State};
+use super::{Conversation, Event, Reply, State};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{MessageId, TurnId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::store::RowWrite;
+use crate::tables::ERRANDS;
 use crate::tool::Asker;
 
 /// After which errands that are still there are run again.

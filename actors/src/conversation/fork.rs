@@ -15,10 +15,8 @@ use crate::clock::Millis;
 use crate::id::{ConversationId, MessageId};
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Content, Message};
-use crate::store::{RowWrite, Table};
-
-/// Where the copy of a message stands, by the sequence of the original.
-pub const COPIES: Table = Table(16);
+use crate::store::RowWrite;
+use crate::tables::{COPIES, MENTIONED};
 
 /// After which somebody looks whether copying is still under way.
 const LOOK_AFTER_MILLIS: u64 = 10_000;
@@ -159,7 +157,7 @@ impl Copying {
                         turn: None,
                         content: Arc::clone(content),
                     };
-                    change.rows.extend(attach::rows(&message).into_iter().filter(|row| row.table == attach::MENTIONED));
+                    change.rows.extend(attach::rows(&message).into_iter().filter(|row| row.table == MENTIONED));
                     change.events.push(Event::MessageCreated(Accepted {
                         conversation: state.id,
                         content: message.content,

@@ -5,14 +5,12 @@
 
 use bytes::Bytes;
 
-use super::{ASKED_TURNS, Conversation, SHOWN};
+use super::Conversation;
 use crate::clock::Millis;
 use crate::limits;
 use crate::machine::{Change, Found, Moment, Undecided};
 use crate::store::{RowWrite, Table};
-
-/// Since when such rows are there: by time, table and key.
-pub const KEPT: Table = Table(40);
+use crate::tables::{ASKED_TURNS, KEPT, SHOWN};
 
 /// Rows that one write takes away. It is more than one, so that what has gathered in a busy time goes in a quiet one.
 const AT_ONCE: usize = 16;

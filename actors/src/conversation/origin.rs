@@ -27,9 +27,9 @@ pub enum Origin {
         #[n(2)]
         agent: String,
     },
-    /// The conversation API's.
+    /// Nobody's but its own: it was opened by itself, or by its first message.
     #[n(2)]
-    Store,
+    Direct,
 }
 
 impl Origin {
@@ -38,7 +38,7 @@ impl Origin {
     pub fn channel(&self) -> Option<&str> {
         match self {
             Self::Human { channel } | Self::Api { channel, .. } => Some(channel),
-            Self::Store => None,
+            Self::Direct => None,
         }
     }
 
@@ -47,7 +47,7 @@ impl Origin {
     pub fn human_channel(&self) -> Option<&str> {
         match self {
             Self::Human { channel } => Some(channel),
-            Self::Api { .. } | Self::Store => None,
+            Self::Api { .. } | Self::Direct => None,
         }
     }
 }

@@ -164,7 +164,7 @@ impl Sends for Conversation {
     fn place(state: &State) -> Place {
         let path = match &state.origin {
             Origin::Human { channel } => format!("channels/{channel}"),
-            Origin::Api { .. } | Origin::Store => format!("conversations/{}", state.id),
+            Origin::Api { .. } | Origin::Direct => format!("conversations/{}", state.id),
         };
         Place {
             channel: state.origin.channel().map(Into::into),

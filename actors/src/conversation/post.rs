@@ -8,10 +8,7 @@ use super::attach;
 use super::errand::Errand;
 use super::fork::Forked;
 use super::turn::{self, Turn};
-use super::{
-    Accepted, CONTACT_CONVERSATIONS, CONVERSATIONS, Conversation, DEADLINES, DETAILS, Event, OVERLAYS, Opening, Origin,
-    PENDING_REVIEWS, REVIEWS, Rejection, Reply, ReviewEnd, State, number_key,
-};
+use super::{Accepted, Conversation, Event, Opening, Origin, Rejection, Reply, ReviewEnd, State, number_key};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, ConversationId, MessageId};
@@ -19,6 +16,7 @@ use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Content, Message, NewMessage, Overlay, Parent, Review, ReviewState, ReviewStatus};
 use crate::store::{RowWrite, ViewWrite};
+use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DEADLINES, DETAILS, OVERLAYS, PENDING_REVIEWS, REVIEWS};
 
 /// What a new message does while a turn runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -97,7 +95,7 @@ pub(super) fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<Ro
     let id = opening.id.to_bytes();
     let views = match &opening.origin {
         Origin::Human { .. } => Vec::new(),
-        Origin::Store => vec![entry(CONVERSATIONS, id.to_vec())],
+        Origin::Direct => vec![entry(CONVERSATIONS, id.to_vec())],
         Origin::Api { contact, .. } => {
             vec![entry(CONVERSATIONS, id.to_vec()), entry(CONTACT_CONVERSATIONS, [contact.to_bytes(), id].concat())]
         }

@@ -7,10 +7,7 @@ use bytes::Bytes;
 
 use super::amend::shown;
 use super::post::{overlay_of, review_ended};
-use super::{
-    Conversation, DEADLINES, Event, OVERLAYS, Rejection, Reply, ReviewEnd, State, fork, message_of, number_key,
-    remember, turn,
-};
+use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, fork, message_of, number_key, remember, turn};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::MessageId;
@@ -18,6 +15,7 @@ use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
 use crate::store::RowWrite;
+use crate::tables::{DEADLINES, OVERLAYS};
 
 /// Who decides when nobody has in time.
 pub const SYSTEM: &str = "system";

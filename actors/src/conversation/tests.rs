@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::*;
 use crate::machine::sim::Sim;
 use crate::message::{NewMessage, Parent, Review, SenderKind};
+use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS};
 
 mod calls;
 mod erasure;
@@ -25,7 +26,7 @@ fn entity() -> EntityKey {
 fn opening() -> Opening {
     Opening {
         id: ConversationId::new(NOW, entity().id),
-        origin: Origin::Store,
+        origin: Origin::Direct,
         owner: Some("ana".to_owned()),
         details: Details::default(),
     }
@@ -153,7 +154,7 @@ fn origins_are_listed_where_they_belong() {
     let api = Origin::Api { channel: "c".to_owned(), contact, agent: AGENT.to_owned() };
     let human = Origin::Human { channel: "c".to_owned() };
     for (origin, lists) in
-        [(Origin::Store, vec![CONVERSATIONS]), (api, vec![CONVERSATIONS, CONTACT_CONVERSATIONS]), (human, vec![])]
+        [(Origin::Direct, vec![CONVERSATIONS]), (api, vec![CONVERSATIONS, CONTACT_CONVERSATIONS]), (human, vec![])]
     {
         let mut sim = nothing();
         sim.run(&Command::Open(Opening { origin, ..opening() })).unwrap();

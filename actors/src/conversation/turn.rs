@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ASKED_TURNS, Accepted, Conversation, Event, Rejection, Reply, State, TURNS, errand, number_key};
+use super::{Accepted, Conversation, Event, Rejection, Reply, State, errand, number_key};
 use crate::clock::Millis;
 use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Undecided};
 use crate::message::{Content, Sender, SenderKind};
 use crate::store::{KeyHash, RowWrite, ViewWrite};
+use crate::tables::{ASKED_TURNS, TURNS};
 use crate::usage;
 
 pub mod calls;

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Conversation, DETAILS, Event, Rejection, Reply, State};
+use super::{Conversation, Event, Rejection, Reply, State};
 use crate::codec;
 use crate::machine::{Change, Decision, Found, Machine, Moment, Record, Undecided};
 use crate::message::Json;
 use crate::store::RowWrite;
+use crate::tables::DETAILS;
 
 /// Words about a conversation; a row of its own, so that they do not weigh on every decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]

@@ -132,7 +132,7 @@ pub(crate) fn now_or_later<M: Machine, T: Send + 'static>(
 ) -> Option<Result<T, StoreError>> {
     let now = (&mut reading).now_or_never();
     if now.is_none() {
-        let news = News::new(myself, mail, || StoreError::Unavailable("a read was lost".to_owned()));
+        let news = News::new(myself, mail, || StoreError::Unavailable("a read was lost".into()));
         tokio::spawn(async move { news.tell(reading.await) });
     }
     now

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::model::{self, INSTRUCTIONS};
 use super::recall::subject_of;
 use super::{Edit, Memory, Outcome, Reply, Subject, extract, recall};
-use crate::agent::{AGENTS, Agent, ChatMessage, Prompt, Provider};
+use crate::agent::{Agent, ChatMessage, Prompt, Provider};
 use crate::conversation::remember::{Note, Remembering};
 use crate::conversation::{self, Conversation, Origin, message_of};
 use crate::deltas::Saying;
@@ -27,6 +27,7 @@ use crate::message::Message;
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
 use crate::store::{Order, StoreError};
+use crate::tables::AGENTS;
 
 /// Messages that are looked at together.
 const AT_ONCE: u64 = 64;
@@ -179,7 +180,7 @@ async fn draw(
 async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> Result<Option<Arc<Agent>>, StoreError> {
     let id = match &state.origin {
         Origin::Api { agent, .. } => Some(agent.clone()),
-        Origin::Human { .. } | Origin::Store => node.turn(entity, state.turns).await?.map(|turn| turn.agent),
+        Origin::Human { .. } | Origin::Direct => node.turn(entity, state.turns).await?.map(|turn| turn.agent),
     };
     let Some(id) = id else { return Ok(None) };
     let agent = node.configured::<Agent>(EntityKey::workspace(entity.workspace), AGENTS, id.as_bytes()).await?;
@@ -202,8 +203,8 @@ async fn by_model(
     let prompt = Prompt { agent, messages: vec![system, question], trace: None, saying: Saying::silent() };
     match timeout(MODEL, node.ports.models.complete(prompt)).await {
         Ok(Ok(said)) => Ok(model::edits(&said.replies.join("\n"), &known)),
-        Ok(Err(failure)) => Err(Stopped::Refused(format!("the model failed: {}", failure.code))),
-        Err(_) => Err(Stopped::Refused("the model failed: it did not answer in time".to_owned())),
+        Ok(Err(failure)) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),
+        Err(_) => Err(Stopped::Refused("the model failed: it did not answer in time".into())),
     }
 }
 
@@ -235,6 +236,6 @@ async fn remember(
         }
         // Whoever it was is forgotten.
         Err(super::Rejection::NotFound) => Ok(Vec::new()),
-        other => Err(Stopped::Refused(format!("{other:?}"))),
+        other => Err(Stopped::by_answer(other)),
     }
 }

@@ -3,15 +3,14 @@
 use bytes::Bytes;
 
 use super::extract::Fact;
-use super::{
-    Event, MEMORIES, Memories, Memory, Rejection, Reply, SLOTS, State, Subject, VECTORS, Vector, slot_key, slot_row,
-};
+use super::{Event, Memories, Memory, Rejection, Reply, State, Subject, Vector, slot_key, slot_row};
 use crate::codec;
 use crate::conversation::number_key;
 use crate::id::{ContactId, MemoryId, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::store::RowWrite;
+use crate::tables::{MEMORIES, SLOTS, VECTORS};
 
 /// Memories that are forgotten in one commit: three small rows each.
 pub(super) const AT_ONCE: usize = 256;

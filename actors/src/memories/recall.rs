@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::rank::{by_words, joined, likeness};
-use super::{Command, MEMORIES, Memories, Memory, State, Subject, VECTORS, Vector};
+use super::{Command, Memories, Memory, State, Subject, Vector};
 use crate::clock::Millis;
 use crate::codec;
 use crate::conversation;
@@ -20,6 +20,7 @@ use crate::id::{EntityKey, MemoryId};
 use crate::limits;
 use crate::node::Node;
 use crate::store::{KeyRange, Order, StoreError};
+use crate::tables::{MEMORIES, VECTORS};
 
 /// How long a question waits for its own vector; then it is answered by words alone.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
@@ -80,7 +81,7 @@ pub async fn recall(
 pub fn subject_of(state: &conversation::State) -> Option<Subject> {
     match &state.origin {
         conversation::Origin::Api { contact, .. } => Some(Subject::Contact(*contact)),
-        conversation::Origin::Human { .. } | conversation::Origin::Store => state.owner.clone().map(Subject::Owner),
+        conversation::Origin::Human { .. } | conversation::Origin::Direct => state.owner.clone().map(Subject::Owner),
     }
 }
 

@@ -40,13 +40,8 @@ pub struct Mailbox {
 impl Node {
     /// Looks at everything once: one pass over what is resident, and a read for each mailbox that is shown.
     pub async fn census(&self, mailboxes: usize) -> Census {
-        let mut deepest = Vec::new();
-        deepest.extend(self.conversations.deepest(mailboxes));
-        deepest.extend(self.contacts.deepest(mailboxes));
-        deepest.extend(self.memories.deepest(mailboxes));
-        deepest.extend(self.attachments.deepest(mailboxes));
-        deepest.extend(self.workspaces.deepest(mailboxes));
-        deepest.extend(self.installation.deepest(mailboxes));
+        let each = || Kind::ALL.into_iter().map(|kind| (kind, self.residents(kind)));
+        let mut deepest: Vec<Mailbox> = each().flat_map(|(_, entities)| entities.deepest(mailboxes)).collect();
         deepest.sort_unstable_by_key(|mailbox| std::cmp::Reverse((mailbox.commands, mailbox.bytes)));
         deepest.truncate(mailboxes);
         for mailbox in &mut deepest {
@@ -54,14 +49,7 @@ impl Node {
         }
         let (near_alarms, earliest_alarm) = self.alarms.near();
         Census {
-            resident: vec![
-                (Kind::Conversation, self.conversations.resident()),
-                (Kind::Contact, self.contacts.resident()),
-                (Kind::Memories, self.memories.resident()),
-                (Kind::Attachment, self.attachments.resident()),
-                (Kind::Workspace, self.workspaces.resident()),
-                (Kind::Installation, self.installation.resident()),
-            ],
+            resident: each().map(|(kind, entities)| (kind, entities.resident())).collect(),
             mailboxes: deepest,
             near_alarms,
             earliest_alarm,

@@ -18,7 +18,7 @@ use super::port::{Place, Sends};
 use super::receivers::{Hooks, Unsendable, receivers};
 use super::run::Run;
 use super::schedule::{Failed, Next, next};
-use super::state::{DeliveryKey, LANE_TIMES, LANES, LOOK_AFTER_MILLIS, LaneChange, Settlement};
+use super::state::{DeliveryKey, LOOK_AFTER_MILLIS, LaneChange, Settlement};
 use super::step::{ATTEMPT, Step, Tried, Verdict, hooks_of, step};
 use super::{Bell, settings};
 use crate::clock::Millis;
@@ -28,6 +28,7 @@ use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
 use crate::store::{KeyRange, Order, StoreError};
+use crate::tables::{LANE_TIMES, LANES};
 
 /// Events looked at together.
 const PAGE: usize = 64;
@@ -195,7 +196,7 @@ impl<M: Sends> Courier<M> {
             let range = (self.looked, self.bell.upto());
             let records = self.node.events::<M>(self.entity, range, Order::Asc, PAGE).await?;
             let Some(last) = records.last().map(|record| record.seq) else {
-                return Err(StoreError::Unavailable("the store does not show what was committed".to_owned()));
+                return Err(StoreError::Unavailable("the store does not show what was committed".into()));
             };
             let settings = settings::read(&self.node, self.entity, &self.place).await?;
             for record in &records {
@@ -358,7 +359,7 @@ async fn offer<M: Sends>(node: &Arc<Node>, entity: EntityKey, settlement: Settle
             Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld) => return Ok(()),
             // Nobody knows what is noted now; the next courier finds out.
             Err(refusal @ (Refusal::Unknown(_) | Refusal::Draining)) => {
-                return Err(StoreError::Unavailable(refusal.to_string()));
+                return Err(StoreError::Unavailable(refusal.into()));
             }
             Err(Refusal::Backlog | Refusal::Overloaded | Refusal::Unavailable(_) | Refusal::Moved) => {
                 sleep(pause).await;
@@ -366,5 +367,5 @@ async fn offer<M: Sends>(node: &Arc<Node>, entity: EntityKey, settlement: Settle
         }
         pause *= 3;
     }
-    Err(StoreError::Unavailable("how far sending has come could not be noted".to_owned()))
+    Err(StoreError::Unavailable("how far sending has come could not be noted".into()))
 }

@@ -13,7 +13,8 @@ use crate::codec;
 use crate::id::{Address, EntityKey};
 use crate::limits;
 use crate::store::{KeyRange, Order, Store, StoreError};
-use crate::webhook::{WEBHOOK_ENDPOINTS, WebhookEndpoint};
+use crate::tables::WEBHOOK_ENDPOINTS;
+use crate::webhook::WebhookEndpoint;
 
 /// The endpoints of a workspace.
 pub(crate) type Endpoints = Arc<[WebhookEndpoint]>;

@@ -7,7 +7,7 @@ use super::lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
 use super::port::Sends;
 use super::receivers::{Hooks, Subject, receivers};
 use super::settings::{self, Settings};
-use super::state::{DELIVERIES, DeliveryKey, LANES, PendingKey, RETRIED, Retried, ended_key, parse_ended_key};
+use super::state::{DeliveryKey, PendingKey, Retried, ended_key, parse_ended_key};
 use super::step::hooks_of;
 use crate::clock::Millis;
 use crate::codec;
@@ -17,6 +17,7 @@ use crate::id::{Address, DeliveryId, EntityKey, EventId, Kind};
 use crate::machine::Record;
 use crate::node::Node;
 use crate::store::{KeyHash, Order, StoreError};
+use crate::tables::{DELIVERIES, LANES, RETRIED};
 
 /// Events looked at together.
 const PAGE: usize = 64;
@@ -36,7 +37,7 @@ pub enum Status {
 
 /// A delivery as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct DeliveryState {
     /// Its id.
     pub id: DeliveryId,
     /// To whom.
@@ -55,7 +56,7 @@ pub struct Standing {
     pub next_at: Option<Millis>,
 }
 
-impl Standing {
+impl DeliveryState {
     fn ended(entity: EntityKey, key: DeliveryKey, delivery: Delivery) -> Self {
         let status = match delivery.end {
             End::Delivered => Status::Delivered,
@@ -94,7 +95,7 @@ impl Standing {
 #[derive(Debug, Default)]
 pub struct Pending {
     /// It, by event and, within one, by receiver.
-    pub standing: Vec<(u64, Standing)>,
+    pub deliveries: Vec<(u64, DeliveryState)>,
     /// Events behind this one were not looked at; `None`: all were.
     pub upto: Option<u64>,
 }
@@ -104,10 +105,10 @@ pub struct Pending {
 /// # Errors
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
-pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<Option<Standing>, StoreError> {
+pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<Option<DeliveryState>, StoreError> {
     let row = node.store.row(entity, DELIVERIES, key.row()).await?;
     let delivery: Option<Delivery> = row.map(|bytes| codec::decode(&bytes)).transpose()?;
-    Ok(delivery.map(|delivery| Standing::ended(entity, key, delivery)))
+    Ok(delivery.map(|delivery| DeliveryState::ended(entity, key, delivery)))
 }
 
 /// What is still to be sent of one entry of the workspace's list, by event in this order, from behind the event `after`
@@ -135,10 +136,10 @@ pub async fn pending(
 /// # Errors
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
-pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Option<Standing>, StoreError> {
+pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Option<DeliveryState>, StoreError> {
     let Some((at, entity, key)) = parse_ended_key(workspace, &id.0) else { return Ok(None) };
-    let standing = match ended(node, entity, key).await? {
-        Some(standing) => Some(standing),
+    let delivery = match ended(node, entity, key).await? {
+        Some(delivery) => Some(delivery),
         None => match entity.kind {
             Kind::Conversation => find_pending::<Conversation>(node, entity, at, key).await?,
             Kind::Contact => find_pending::<Contact>(node, entity, at, key).await?,
@@ -146,7 +147,7 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
         },
     };
     // An id that was made up by changing its time names nothing.
-    Ok(standing.filter(|standing| standing.id == id))
+    Ok(delivery.filter(|delivery| delivery.id == id))
 }
 
 /// How a delivery stood when somebody asked for it with this idempotency key, if nobody has asked with another one
@@ -166,7 +167,7 @@ pub async fn retried(
     Ok(retried.filter(|retried| retried.key == asked_with.0).map(|retried| retried.waiting))
 }
 
-impl Standing {
+impl DeliveryState {
     /// The same as it stood when it had been asked for.
     #[must_use]
     pub fn asked_for(self, waiting: Waiting) -> Self {
@@ -222,14 +223,14 @@ async fn pending_of<M: Sends>(
     while range.0 <= range.1 {
         let records = node.events::<M>(of.entity, range, order, PAGE).await?;
         for record in &records {
-            for standing in standing::<M>(node, &source, record, of.lane, row.as_ref()).await? {
-                found.standing.push((record.seq, standing));
+            for delivery in of_event::<M>(node, &source, record, of.lane, row.as_ref()).await? {
+                found.deliveries.push((record.seq, delivery));
             }
         }
         let Some(read) = records.last().map(|record| record.seq) else { break };
         range = behind(Some(read));
         scanned += records.len();
-        if range.0 <= range.1 && (found.standing.len() >= limit || scanned >= SCANNED_MAX) {
+        if range.0 <= range.1 && (found.deliveries.len() >= limit || scanned >= SCANNED_MAX) {
             found.upto = Some(read);
             break;
         }
@@ -238,13 +239,13 @@ async fn pending_of<M: Sends>(
 }
 
 /// What is to be sent of one event, on one lane or to all.
-async fn standing<M: Sends>(
+async fn of_event<M: Sends>(
     node: &Node,
     source: &Source,
     record: &Record<M::Event>,
     lane: Option<Lane>,
     row: Option<&Waiting>,
-) -> Result<Vec<Standing>, StoreError> {
+) -> Result<Vec<DeliveryState>, StoreError> {
     let Some(subject) = M::subject(record) else { return Ok(Vec::new()) };
     let hooks: Option<Arc<Hooks>> = match (subject.message, M::hooks(record)) {
         (_, Some(hooks)) => Some(Arc::new(hooks)),
@@ -259,8 +260,8 @@ async fn standing<M: Sends>(
         // It is tried again for whoever got it once, subscribed or not.
         to.push((lane.receiver, ""));
     }
-    let standing = |to| Standing::pending(source.entity, record.seq, &subject, to, row);
-    Ok(to.into_iter().map(standing).collect())
+    let delivery = |to| DeliveryState::pending(source.entity, record.seq, &subject, to, row);
+    Ok(to.into_iter().map(delivery).collect())
 }
 
 async fn find_pending<M: Sends>(
@@ -268,7 +269,7 @@ async fn find_pending<M: Sends>(
     entity: EntityKey,
     at: Millis,
     key: DeliveryKey,
-) -> Result<Option<Standing>, StoreError> {
+) -> Result<Option<DeliveryState>, StoreError> {
     let records = node.events::<M>(entity, (key.seq, key.seq), Order::Asc, 1).await?;
     let (Some(record), Some(source)) = (records.first(), source::<M>(node, entity).await?) else { return Ok(None) };
     let Some(subject) = M::subject(record).filter(|subject| subject.at == at) else { return Ok(None) };
@@ -281,12 +282,12 @@ async fn find_pending<M: Sends>(
         let lane = Lane { receiver, again };
         let Some(row) = row(node, entity, lane).await? else { continue };
         if (row.next..=row.until).contains(&key.seq) {
-            return Ok(standing::<M>(node, &source, record, Some(lane), Some(&row)).await?.into_iter().next());
+            return Ok(of_event::<M>(node, &source, record, Some(lane), Some(&row)).await?.into_iter().next());
         }
     }
     if source.from.is_none_or(|from| key.seq < from) {
         return Ok(None);
     }
-    let all = standing::<M>(node, &source, record, None, None).await?;
-    Ok(all.into_iter().find(|standing| standing.receiver == receiver))
+    let all = of_event::<M>(node, &source, record, None, None).await?;
+    Ok(all.into_iter().find(|delivery| delivery.receiver == receiver))
 }

@@ -1,8 +1,9 @@
 //! What an entity is asked about the sending of its events.
 
 use super::lane::Receiver;
-use super::state::{self, DELIVERIES, DeliveryKey, Log, Outbox, Settlement, Written};
+use super::state::{self, DeliveryKey, Log, Outbox, Settlement, Written};
 use crate::machine::{Found, Moment, Need, Undecided};
+use crate::tables::DELIVERIES;
 
 /// See the module's text.
 #[derive(Debug)]

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::listeners::Endpoints;
 use super::port::Place;
 use super::receivers::Configured;
-use crate::channel::{CHANNELS, Channel};
+use crate::channel::Channel;
 use crate::id::EntityKey;
 use crate::node::Node;
 use crate::store::StoreError;
+use crate::tables::CHANNELS;
 
 /// How far the clocks of nodes may differ that share a store: an endpoint that one of them has just made gets what
 /// happens on another whose clock is behind.

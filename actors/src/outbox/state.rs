@@ -12,26 +12,8 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey, Kind};
 use crate::machine::{Found, Need, Undecided};
-use crate::store::{KeyHash, RowWrite, Table, View, ViewWrite};
-
-/// Lanes that wait, by [`Lane::key`].
-pub const LANES: Table = Table(6);
-/// When they go on, by [`Lane::time_key`].
-pub const LANE_TIMES: Table = Table(7);
-/// Deliveries that have ended, by event and receiver.
-pub const DELIVERIES: Table = Table(8);
-
-/// What was answered to the newest request for a delivery that came with an idempotency key, by event and receiver.
-pub const RETRIED: Table = Table(9);
-
-/// What is still to be sent, of a whole workspace: by endpoint, entity and lane; see [`pending_key`].
-pub const PENDING: View = View(10);
-/// Deliveries that have ended, by id.
-pub const ENDED: View = View(11);
-/// The same by endpoint and id.
-pub const ENDED_BY_ENDPOINT: View = View(12);
-/// Those that failed, by id.
-pub const FAILED: View = View(13);
+use crate::store::{KeyHash, RowWrite, ViewWrite};
+use crate::tables::{DELIVERIES, ENDED, ENDED_BY_ENDPOINT, FAILED, LANE_TIMES, LANES, PENDING, RETRIED};
 
 /// After which events are looked for whose sending was lost with its process. Long enough for the usual receiver to
 /// have answered, so that nothing is sent twice without need.

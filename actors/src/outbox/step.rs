@@ -194,7 +194,7 @@ async fn pack<M: Sends>(
 ) -> Result<Result<(Parcel, Subject), Step>, StoreError> {
     let node = &from.node;
     let Some((record, subject)) = event::<M>(from, seq).await? else {
-        return Err(StoreError::Corrupt("an event of the log is not there".to_owned()));
+        return Err(StoreError::Corrupt("an event of the log is not there".into()));
     };
     if let (None, true, Some(message)) = (&hooks, subject.is_outcome, subject.message) {
         hooks = hooks_of::<M>(node, from.entity, message).await?;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::port::Sends;
-use super::state::{PENDING, parse_pending_key, pending_prefix};
+use super::state::{parse_pending_key, pending_prefix};
 use super::{Lane, Receiver};
 use crate::codec;
 use crate::contact::Contact;
@@ -21,7 +21,8 @@ use crate::limits;
 use crate::node::Node;
 use crate::registry::{self, RowChange};
 use crate::store::{KeyRange, Order, StoreError};
-use crate::webhook::{DisabledReason, WEBHOOK_ENDPOINTS, WebhookEndpoint};
+use crate::tables::{PENDING, WEBHOOK_ENDPOINTS};
+use crate::webhook::{DisabledReason, WebhookEndpoint};
 
 /// Entries of the list read at once.
 const PAGE: usize = 100;

@@ -137,7 +137,7 @@ fn derive(name: &str, salt: u64, n: u64) -> Address {
 pub async fn commit<S: Store>(store: &S, commit: Commit) -> Result<Outcome, StoreError> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     store.commit(commit, Box::new(move |outcome| drop(answer.send(outcome))));
-    answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("the callback was dropped".to_owned())))
+    answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("the callback was dropped".into())))
 }
 
 /// A commit of nothing yet, named after its place in the chain and `name`.

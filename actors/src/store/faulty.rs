@@ -122,7 +122,7 @@ impl<S: Store> FaultyStore<S> {
             return Ok(());
         }
         plan.injected.unread += 1;
-        Err(StoreError::Unavailable("injected: the read failed".to_owned()))
+        Err(StoreError::Unavailable("injected: the read failed".into()))
     }
 
     /// Hands the late commits of an entity that are carried out now to the store, and waits for them.
@@ -205,7 +205,7 @@ fn competitor(commit: &Commit, id: CommitId) -> Commit {
 }
 
 fn unknown() -> StoreError {
-    StoreError::Indeterminate("injected: the answer was lost".to_owned())
+    StoreError::Indeterminate("injected: the answer was lost".into())
 }
 
 impl<S: Store> Store for FaultyStore<S> {
@@ -226,7 +226,7 @@ impl<S: Store> Store for FaultyStore<S> {
             self.store.commit(earlier, Box::new(drop));
         }
         match fate {
-            Fate::Refused => done(Err(StoreError::Unavailable("injected: the commit was refused".to_owned()))),
+            Fate::Refused => done(Err(StoreError::Unavailable("injected: the commit was refused".into()))),
             Fate::Late => done(Err(unknown())),
             Fate::Unanswered => {
                 self.store.commit(commit, Box::new(move |outcome| done(outcome.and_then(|_| Err(unknown())))));

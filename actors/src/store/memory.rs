@@ -75,7 +75,7 @@ impl MemoryStore {
     fn open(&self) -> Result<MutexGuard<'_, Content>, StoreError> {
         // No panic can leave the maps half changed in a way that matters to a test that goes on after one.
         let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
-        if content.closed { Err(StoreError::Unavailable("the store is closed".to_owned())) } else { Ok(content) }
+        if content.closed { Err(StoreError::Unavailable("the store is closed".into())) } else { Ok(content) }
     }
 
     /// What `read` finds in an entity; `T::default()` where there is no such entity.

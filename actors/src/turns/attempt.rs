@@ -8,12 +8,12 @@ use tokio::time::timeout;
 
 use super::context::Context;
 use crate::agent::builtin;
-use crate::agent::{AGENTS, Agent, Completion, Prompt, Provider, Said};
-use crate::channel::{CHANNELS, Channel, ChannelKind};
+use crate::agent::{Agent, Completion, Prompt, Provider, Said};
+use crate::channel::{Channel, ChannelKind};
 use crate::codec;
 use crate::conversation::{
-    Answers, CALLS, Call, Calls, Command, Conversation, Details, Failure, Finish, Opening, Origin, Post, Reply, Step,
-    Turn, TurnStatus, Wait, message_of, number_key,
+    Answers, Call, Calls, Command, Conversation, Details, Failure, Finish, Opening, Origin, Post, Reply, Step, Turn,
+    TurnStatus, Wait, message_of, number_key,
 };
 use crate::deltas::Saying;
 use crate::directory::{Answer, Circumstances};
@@ -25,6 +25,7 @@ use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
 use crate::node::Node;
 use crate::store::{Order, StoreError};
+use crate::tables::{AGENTS, CALLS, CHANNELS};
 use crate::tool::{Ask, Asker, Called, Invocation, Plan};
 use crate::trace::TraceContext;
 

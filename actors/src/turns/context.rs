@@ -3,13 +3,14 @@
 use crate::agent::builtin;
 use crate::agent::{Agent, ChatMessage};
 use crate::codec;
-use crate::conversation::{Event, OVERLAYS, Turn, message_of, number_key};
+use crate::conversation::{Event, Turn, message_of, number_key};
 use crate::id::{EntityKey, MessageId};
 use crate::limits;
 use crate::machine::Record;
 use crate::memories::recall::Remembered;
 use crate::message::{Message, Overlay};
 use crate::store::{KeyRange, Order, Store, StoreError};
+use crate::tables::OVERLAYS;
 
 /// Events of one read.
 const PAGE: usize = 300;

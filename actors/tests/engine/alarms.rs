@@ -11,6 +11,7 @@ use actors::directory::Circumstances;
 use actors::id::EntityKey;
 use actors::message::{Content, Review};
 use actors::node::Node;
+use actors::random::Random;
 use actors::store::Store;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;

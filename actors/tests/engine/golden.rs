@@ -121,10 +121,10 @@ fn golden_records_of_a_conversation() {
     let bare = Accepted { parent: None, owner: None, turn: None, ..accepted(plain) };
     golden.record("conversation-created-human", None, created(Origin::Human { channel: text("demo") }));
     golden.record("conversation-created-api", Some(trace()), created(api));
-    golden.record("conversation-created-store", None, created(Origin::Store));
+    golden.record("conversation-created-store", None, created(Origin::Direct));
     let copy = Event::ConversationCreated {
         id: conversation(),
-        origin: Origin::Store,
+        origin: Origin::Direct,
         owner: None,
         details: details(),
         forked: Some(forked()),
@@ -276,7 +276,7 @@ fn golden_states() {
     let running = Turn { status: TurnStatus::Running, usage: None, failure: None, ..turn(1) };
     let state = conversation::State {
         id: conversation(),
-        origin: Origin::Store,
+        origin: Origin::Direct,
         owner: Some(text("ana")),
         closed: true,
         updated_at: AT,

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use actors::conversation::amend::Amendment;
-use actors::conversation::{Command, Conversation, OVERLAYS, State, Update, number_key};
+use actors::conversation::{Command, Conversation, State, Update, number_key};
 use actors::directory::{Circumstances, Directory, Refusal};
 use actors::machine::Machine;
 use actors::node::Node;
 use actors::store::conformance::{commit, on};
 use actors::store::memory::MemoryStore;
 use actors::store::{Commit, Fresh, RowWrite, Store};
+use actors::tables::OVERLAYS;
 
 use crate::support::*;
 

@@ -11,10 +11,11 @@ use actors::directory::Circumstances;
 use actors::id::{Address, EntityKey};
 use actors::message::{Callback, Content, Json, Review};
 use actors::outbox::Sending;
-use actors::outbox::pending::{self, Standing, Status};
+use actors::outbox::pending::{self, DeliveryState, Status};
 use actors::outbox::state::parse_ended_key;
 use actors::store::memory::MemoryStore;
-use actors::webhook::{DisabledReason, WEBHOOK_ENDPOINTS, WebhookEndpoint};
+use actors::tables::WEBHOOK_ENDPOINTS;
+use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::{Instant, sleep};
 
 use crate::support::*;
@@ -262,7 +263,7 @@ async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_o
     let tries = bench.sink.at(ONE).len();
     bench.sink.mood(ONE, Mood::Answer(200));
     let waiting = bench.pending().await;
-    let again = async |standing: &Standing| {
+    let again = async |standing: &DeliveryState| {
         let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
         bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
         sleep(secs(2)).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actors::conversation::Conversation;
 use actors::directory::{Answer, Circumstances, Directory};
 use actors::limits;
+use actors::random::Random;
 use actors::store::memory::MemoryStore;
 use tokio::time::Instant;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actors::directory::Circumstances;
 use actors::limits::SUBSCRIBER_EVENTS;
+use actors::random::Random;
 use actors::store::memory::MemoryStore;
 use actors::subscriptions::Subscriptions;
 use tokio::sync::broadcast::error::RecvError;

@@ -82,7 +82,7 @@ pub(crate) async fn settle() {
 pub(crate) fn opening(entity: EntityKey) -> Opening {
     Opening {
         id: ConversationId::new(NOW, entity.id),
-        origin: Origin::Store,
+        origin: Origin::Direct,
         owner: None,
         details: actors::conversation::Details::default(),
     }
@@ -146,7 +146,7 @@ pub(crate) async fn texts(node: &Node, entity: EntityKey) -> Vec<(u64, String)> 
 /// Makes the agent `bot`, which the model answers for.
 pub(crate) async fn make_agent(node: &Arc<Node>, provider: Provider) {
     let agent = Agent::new("bot", "Bot", provider, NOW);
-    put(node, actors::agent::AGENTS, b"bot", codec::encode(&agent)).await;
+    put(node, actors::tables::AGENTS, b"bot", codec::encode(&agent)).await;
 }
 
 pub(crate) async fn put(node: &Arc<Node>, table: Table, key: &[u8], value: Bytes) {
@@ -342,17 +342,6 @@ impl Store for Gate {
     /// What is in it outlives the process that closes it.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
-    }
-}
-
-/// A seeded sequence for tests that do many things in a random order.
-#[derive(Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
     }
 }
 

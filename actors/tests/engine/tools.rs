@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use actors::agent::Provider;
 use actors::agent::builtin::{Behaviour, Builtin, ScriptEntry};
-use actors::channel::{CHANNELS, Channel, ChannelKind, conversation_of};
+use actors::channel::{Channel, ChannelKind, conversation_of};
 use actors::codec;
 use actors::conversation::{
-    BusyPolicy, CALLS, Command, Conversation, ERRANDS, Event, Post, Reply, TurnRequest, TurnStatus, message_of,
+    BusyPolicy, Command, Conversation, Event, Post, Reply, TurnRequest, TurnStatus, message_of,
 };
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{EntityKey, MessageId};
@@ -19,6 +19,7 @@ use actors::ports::Ports;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{KeyRange, Order, Store};
+use actors::tables::{CALLS, CHANNELS, ERRANDS};
 use actors::tool::{Ask, Called, Invocation, Plan, Tools};
 use tokio::time::sleep;
 

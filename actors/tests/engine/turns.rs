@@ -152,7 +152,7 @@ async fn crowd(agents: usize, turns: u64, concurrency: Option<u32>) -> usize {
     let mut asked = Vec::new();
     for agent in (0..agents).map(|n| format!("bot{n}")) {
         let bot = Agent { concurrency, ..Agent::new(agent.clone(), "Bot", remote(), NOW) };
-        put(&node, actors::agent::AGENTS, agent.as_bytes(), actors::codec::encode(&bot)).await;
+        put(&node, actors::tables::AGENTS, agent.as_bytes(), actors::codec::encode(&bot)).await;
         for _ in 0..turns {
             let e = entity(asked.len() as u64);
             node.conversation(e, post_with_turn_of(e, "hi", &agent), Circumstances::default()).await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actors::id::EntityKey;
-use actors::store::{Commit, CommitId, Fresh, Head, Outcome, StoreError};
+use actors::store::{Cause, Commit, CommitId, Fresh, Head, Outcome, StoreError};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -69,7 +69,7 @@ impl CqlStore {
                 }
             }
         }
-        Err(StoreError::Unavailable("the entity's bucket kept changing".to_owned()))
+        Err(StoreError::Unavailable("the entity's bucket kept changing".into()))
     }
 
     /// The entity as the commit expects it, from memory or read.
@@ -118,7 +118,7 @@ impl CqlStore {
         };
         let carried = timeout_at(deadline, before)
             .await
-            .map_err(|_| StoreError::Unavailable("what comes before a commit took too long".to_owned()))??;
+            .map_err(|_| StoreError::Unavailable("what comes before a commit took too long".into()))??;
         let attempt = Attempt::new(commit, plan, carried.as_ref());
         match self.settle(commit, plan, &attempt, deadline).await {
             Ended::Committed => {}
@@ -220,8 +220,8 @@ impl CqlStore {
         match attempt.send(self.db()).await {
             Ok(None) => Heard::Applied,
             Ok(Some(found)) => Heard::NotApplied(found),
-            Err(error) if was_not_begun(&error) => Heard::NotBegun(error.to_string()),
-            Err(error) => Heard::Unknown(error.to_string()),
+            Err(error) if was_not_begun(&error) => Heard::NotBegun(Cause::of("the driver\'s call failed", error)),
+            Err(error) => Heard::Unknown(Cause::of("the driver\'s call failed", error)),
         }
     }
 
@@ -239,7 +239,7 @@ impl CqlStore {
             };
             Ok::<_, StoreError>(Look { head: Some(Standpoint { head: standing.head, closed: standing.closed }), mine })
         };
-        found.await.map_or_else(|error| Heard::NotLooked(error.to_string()), Heard::Looked)
+        found.await.map_or_else(|error| Heard::NotLooked(error.into()), Heard::Looked)
     }
 
     /// Whether the commit that leads to `next` is the one with this id.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actors::store::StoreError;
+use actors::store::{Cause, StoreError};
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::ExecutionError;
@@ -65,12 +65,12 @@ pub(super) struct Db {
     pub(super) profiles: Profiles,
 }
 
-fn unavailable(error: &ExecutionError) -> StoreError {
-    StoreError::Unavailable(error.to_string())
+fn unavailable(error: ExecutionError) -> StoreError {
+    StoreError::Unavailable(Cause::of("the driver's call failed", error))
 }
 
-fn corrupt(error: &impl std::fmt::Display) -> StoreError {
-    StoreError::Corrupt(format!("a row does not have the columns that it should have: {error}"))
+fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Corrupt(Cause::of("a row does not have the columns that it should have", error))
 }
 
 impl Db {
@@ -82,8 +82,8 @@ impl Db {
     ) -> Result<QueryRowsResult, StoreError> {
         // The driver's futures are large, and several of them are run together.
         let running = Box::pin(self.session.execute_unpaged(statement, values));
-        let result = running.await.map_err(|error| unavailable(&error))?;
-        result.into_rows_result().map_err(|error| corrupt(&error))
+        let result = running.await.map_err(unavailable)?;
+        result.into_rows_result().map_err(corrupt)
     }
 
     /// Runs a read.
@@ -98,8 +98,8 @@ impl Db {
         let is_settling = statement.get_consistency().is_some_and(|consistency| consistency.is_serial());
         count(if is_settling { &self.counters.settling } else { &self.counters.reads });
         let result = self.raw(statement, values).await?;
-        let rows = result.rows::<R>().map_err(|error| corrupt(&error))?;
-        rows.collect::<Result<_, _>>().map_err(|error| corrupt(&error))
+        let rows = result.rows::<R>().map_err(corrupt)?;
+        rows.collect::<Result<_, _>>().map_err(corrupt)
     }
 
     /// Runs a read of at most one row.
@@ -121,7 +121,7 @@ impl Db {
         values: impl SerializeRow,
     ) -> Result<(), StoreError> {
         count(&self.counters.writes);
-        Box::pin(self.session.execute_unpaged(statement, values)).await.map(drop).map_err(|error| unavailable(&error))
+        Box::pin(self.session.execute_unpaged(statement, values)).await.map(drop).map_err(unavailable)
     }
 
     /// Runs plain writes to one partition together.
@@ -135,7 +135,7 @@ impl Db {
         let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
         batch.set_is_idempotent(true);
         batch.set_execution_profile_handle(Some(self.profiles.plain.clone().into_handle()));
-        Box::pin(self.session.batch(&batch, values)).await.map(drop).map_err(|error| unavailable(&error))
+        Box::pin(self.session.batch(&batch, values)).await.map(drop).map_err(unavailable)
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn entity_bytes(entity: EntityKey) -> [u8; EntityKey::LEN] {
 
 /// The entity of a name that was stored.
 pub(super) fn entity_of(bytes: &[u8]) -> Result<EntityKey, StoreError> {
-    EntityKey::from_bytes(bytes).ok_or_else(|| StoreError::Corrupt("an entity's name is damaged".to_owned()))
+    EntityKey::from_bytes(bytes).ok_or_else(|| StoreError::Corrupt("an entity's name is damaged".into()))
 }
 
 /// Signed, as CQL has it. What does not fit is beyond everything that is stored.
@@ -35,7 +35,7 @@ pub(super) fn unsigned(number: i64) -> u64 {
 
 /// Sixteen bytes that were stored.
 pub(super) fn sixteen(bytes: &[u8]) -> Result<[u8; 16], StoreError> {
-    bytes.try_into().map_err(|_| StoreError::Corrupt("an id or a hash has not its length".to_owned()))
+    bytes.try_into().map_err(|_| StoreError::Corrupt("an id or a hash has not its length".into()))
 }
 
 /// Where a commit stands among those of its bucket, beside its sequence.
@@ -45,7 +45,7 @@ pub(super) fn commit_k(number: u64) -> [u8; 8] {
 
 /// The inverse of [`commit_k`].
 pub(super) fn commit_of(k: &[u8]) -> Result<u64, StoreError> {
-    let bytes = k.try_into().map_err(|_| StoreError::Corrupt("a commit's number is damaged".to_owned()))?;
+    let bytes = k.try_into().map_err(|_| StoreError::Corrupt("a commit's number is damaged".into()))?;
     Ok(u64::from_be_bytes(bytes))
 }
 
@@ -118,7 +118,7 @@ pub(super) fn encode_records(records: &[NewRecord]) -> Vec<u8> {
 
 /// The records of the commit that led to `last`, in order, marks too. They share one allocation.
 pub(super) fn decode_records(payload: &Bytes, last: u64) -> Result<Vec<LogRecord>, StoreError> {
-    let damaged = || StoreError::Corrupt("a commit's records are damaged".to_owned());
+    let damaged = || StoreError::Corrupt("a commit's records are damaged".into());
     let mut records = Vec::new();
     let mut rest = payload.clone();
     while !rest.is_empty() {
@@ -181,7 +181,7 @@ pub(super) fn encode_follows(views: &[ViewWrite], redactions: &[Redaction]) -> V
 
 /// The inverse of [`encode_follows`].
 pub(super) fn decode_follows(bytes: &Bytes) -> Result<Follows, StoreError> {
-    let damaged = || StoreError::Corrupt("a commit's list entries are damaged".to_owned());
+    let damaged = || StoreError::Corrupt("a commit's list entries are damaged".into());
     let mut rest = bytes.clone();
     let take = |rest: &mut Bytes, len: usize| if rest.len() < len { Err(damaged()) } else { Ok(rest.split_to(len)) };
     let mut follows = Follows::default();

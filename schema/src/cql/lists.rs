@@ -97,7 +97,7 @@ impl CqlStore {
         let values = (&entity_bytes(entity)[..], standing.bucket, n, &k[..]);
         let row: Option<(i64, i64, Option<Bytes>)> = self.db().select_one(&self.db().statements.lists, values).await?;
         let Some((stamp, at, Some(lists))) = row else {
-            return Err(StoreError::Corrupt("a commit that changes lists has none".to_owned()));
+            return Err(StoreError::Corrupt("a commit that changes lists has none".into()));
         };
         let follows = decode_follows(&lists)?;
         self.follow(entity, (standing.id, stamp), &follows.views, &follows.redactions).await?;

@@ -187,7 +187,7 @@ impl CqlStore {
         for n in 0..chunks {
             let values = (&entity_bytes(entity)[..], &id.0[..], n);
             let chunk: Option<(Bytes,)> = self.db().select_one(&self.db().statements.chunk, values).await?;
-            let (data,) = chunk.ok_or_else(|| StoreError::Corrupt("a part of a large record is missing".to_owned()))?;
+            let (data,) = chunk.ok_or_else(|| StoreError::Corrupt("a part of a large record is missing".into()))?;
             whole.extend_from_slice(&data);
         }
         Ok(whole.into())

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use actors::id::EntityKey;
-use actors::store::{CommitId, Fresh, NewRecord, Redaction, StoreError};
+use actors::store::{Cause, CommitId, Fresh, NewRecord, Redaction, StoreError};
 use bytes::Bytes;
 use scylla::value::{CqlValue, Row};
 
@@ -52,7 +52,7 @@ impl CqlStore {
         payloads: &BTreeMap<u64, &Bytes>,
     ) -> Result<Option<u64>, StoreError> {
         let bucket = self.bucket_of(entity, seq).await?;
-        let mut why = String::from("others kept changing it");
+        let mut why = Cause::from("others kept changing it");
         for _ in 0..ATTEMPTS {
             let found = self.commits(entity, bucket, Stretch::from_event(seq), 1, Fresh::Acknowledged).await?;
             let Some(commit) = found.into_iter().next() else { return Ok(None) };
@@ -67,10 +67,10 @@ impl CqlStore {
                 Ok(true) => return Ok(Some(commit.head.seq)),
                 Ok(false) => {}
                 // It may have been done or not; doing it again is the same.
-                Err(error) => why = error.to_string(),
+                Err(error) => why = error.into(),
             }
         }
-        Err(StoreError::Unavailable(format!("what must go could not be taken out of the log: {why}")))
+        Err(StoreError::Unavailable(Cause::of("what must go could not be taken out of the log", why)))
     }
 
     /// Writes a commit's row with other payloads, unless somebody else has changed it since it was read.

@@ -7,7 +7,7 @@
 //!
 //! An unknown outcome never becomes a refusal: it ends as known, or as [`Ended::Indeterminate`].
 
-use actors::store::Head;
+use actors::store::{Cause, Head};
 
 /// What an attempt or a look has told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +17,13 @@ pub(super) enum Heard {
     /// The attempt was not applied: the head stands here (`None`: the row is not there).
     NotApplied(Option<Standpoint>),
     /// The attempt surely did not begin.
-    NotBegun(String),
+    NotBegun(Cause),
     /// The attempt may be applied, now or later.
-    Unknown(String),
+    Unknown(Cause),
     /// The partition, read at serial consistency.
     Looked(Look),
     /// It could not be read so.
-    NotLooked(String),
+    NotLooked(Cause),
 }
 
 /// Where a head stands.
@@ -64,9 +64,9 @@ pub(super) enum Ended {
     /// Not in the chain. The bucket is closed, so it belongs into the next one.
     Closed,
     /// Not in the chain, and no attempt has begun that could put it there.
-    Unavailable(String),
+    Unavailable(Cause),
     /// Nobody knows.
-    Indeterminate(String),
+    Indeterminate(Cause),
 }
 
 /// The state of one commit's attempts.
@@ -77,7 +77,7 @@ pub(super) struct Settle {
     /// Where it stands once this is applied.
     next: Head,
     /// Why an attempt's outcome is not known.
-    doubt: Option<String>,
+    doubt: Option<Cause>,
 }
 
 impl Settle {
@@ -97,25 +97,25 @@ impl Settle {
             // Whose commit it is that stands where this one would is not told by the refusal. And in doubt an earlier
             // attempt may be the reason why this one was refused.
             Heard::NotApplied(found) if self.in_doubt() || found.is_some_and(|found| found.head == self.next) => {
-                self.look(in_time, "another commit or an earlier attempt stands in its place")
+                self.look(in_time, "another commit or an earlier attempt stands in its place".into())
             }
             Heard::NotApplied(Some(found)) if self.expected == Some(found.head) && found.closed => {
                 Step::End(Ended::Closed)
             }
             Heard::NotApplied(_) => Step::End(Ended::Conflict),
-            Heard::NotBegun(why) if self.in_doubt() => self.look(in_time, &why),
+            Heard::NotBegun(why) if self.in_doubt() => self.look(in_time, why),
             Heard::NotBegun(why) => Step::End(Ended::Unavailable(why)),
             Heard::Unknown(why) => {
                 self.doubt = Some(why.clone());
-                self.look(in_time, &why)
+                self.look(in_time, why)
             }
-            Heard::NotLooked(why) => self.look(in_time, &why),
+            Heard::NotLooked(why) => self.look(in_time, why),
             Heard::Looked(look) => self.looked(look, in_time),
         }
     }
 
-    fn look(&self, in_time: bool, why: &str) -> Step {
-        if in_time { Step::Look } else { Step::End(Ended::Indeterminate(why.to_owned())) }
+    fn look(&self, in_time: bool, why: Cause) -> Step {
+        if in_time { Step::Look } else { Step::End(Ended::Indeterminate(why)) }
     }
 
     fn looked(&mut self, look: Look, in_time: bool) -> Step {
@@ -135,7 +135,7 @@ impl Settle {
         }
         Step::End(match self.doubt.take() {
             Some(why) => Ended::Indeterminate(why),
-            None => Ended::Unavailable("there was no time to send it".to_owned()),
+            None => Ended::Unavailable("there was no time to send it".into()),
         })
     }
 }
@@ -165,7 +165,7 @@ mod tests {
 
     fn doubtful() -> Settle {
         let mut settle = settle();
-        assert_eq!(settle.hear(Heard::Unknown("timeout".to_owned()), true), Step::Look);
+        assert_eq!(settle.hear(Heard::Unknown("timeout".into()), true), Step::Look);
         settle
     }
 
@@ -211,24 +211,24 @@ mod tests {
 
     #[test]
     fn without_time_a_doubt_is_told_and_never_turned_into_a_refusal() {
-        let unknown = || Heard::Unknown("timeout".to_owned());
+        let unknown = || Heard::Unknown("timeout".into());
         let told = |step| matches!(step, Step::End(Ended::Indeterminate(_)));
         assert!(told(settle().hear(unknown(), false)));
-        assert!(told(doubtful().hear(Heard::NotLooked("no quorum".to_owned()), false)));
-        assert!(told(doubtful().hear(Heard::NotBegun("no node".to_owned()), false)));
+        assert!(told(doubtful().hear(Heard::NotLooked("no quorum".into()), false)));
+        assert!(told(doubtful().hear(Heard::NotBegun("no node".into()), false)));
         assert!(told(doubtful().hear(looked(at(BEFORE), false), false)));
     }
 
     #[test]
     fn what_surely_did_not_begin_is_unavailable() {
-        let step = settle().hear(Heard::NotBegun("no node".to_owned()), true);
-        assert_eq!(step, Step::End(Ended::Unavailable("no node".to_owned())));
+        let step = settle().hear(Heard::NotBegun("no node".into()), true);
+        assert_eq!(step, Step::End(Ended::Unavailable("no node".into())));
     }
 
     #[test]
     fn a_creation_is_settled_by_the_absence_of_the_row() {
         let mut settle = Settle::new(None, Head { seq: 1, commit: 1 });
-        assert_eq!(settle.hear(Heard::Unknown("timeout".to_owned()), true), Step::Look);
+        assert_eq!(settle.hear(Heard::Unknown("timeout".into()), true), Step::Look);
         assert_eq!(settle.clone().hear(looked(None, false), true), Step::Send);
         assert_eq!(settle.hear(looked(at(Head { seq: 1, commit: 1 }), false), true), Step::End(Ended::Conflict));
     }

@@ -12,7 +12,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
 
 use super::chain::Chain;
 use super::filter::Forgetting;
-use super::layout::{self, corrupt};
+use super::layout::{self, corrupt, unreadable};
 use super::log_row::{LogRow, Standing};
 
 const MIB: u64 = 1024 * 1024;
@@ -97,7 +97,7 @@ impl Engine {
     pub(super) fn standing(&self, entity: EntityKey) -> Result<Option<Standing>, StoreError> {
         guarded(entity, || {
             let Some(newest) = self.log.prefix(layout::entity_key(entity)).next_back() else { return Ok(None) };
-            let (key, value) = newest.into_inner().map_err(|error| corrupt(entity, error))?;
+            let (key, value) = newest.into_inner().map_err(|error| unreadable(entity, error))?;
             let row = LogRow::decode(&key, &value).ok_or_else(|| corrupt(entity, "its newest log row is damaged"))?;
             Ok(Some(row.standing()))
         })

@@ -4,13 +4,13 @@ use std::ops::Bound;
 
 use actors::id::{Address, EntityKey};
 use actors::store::inventory::Inventory;
-use actors::store::{Head, KeyHash, KeyRow, StoreError, Table, View};
+use actors::store::{Cause, Head, KeyHash, KeyRow, StoreError, Table, View};
 use fjall::Readable;
 use futures_util::future::BoxFuture;
 
 use super::EmbeddedStore;
 use super::engine::{Engine, guarded};
-use super::layout::{self, corrupt};
+use super::layout::{self, corrupt, unreadable};
 
 /// No log row sorts behind this one.
 const LAST_HEAD: Head = Head { seq: u64::MAX, commit: u64::MAX };
@@ -29,9 +29,9 @@ impl Engine {
                 let Some(next) = snapshot.range::<Vec<u8>, _>(&self.log, (from, Bound::Unbounded)).next() else {
                     break;
                 };
-                let key = next.key().map_err(|error| StoreError::Corrupt(format!("the log: {error}")))?;
+                let key = next.key().map_err(|error| StoreError::Corrupt(Cause::of("the log", error)))?;
                 let (entity, _) = layout::read_log_key(&key)
-                    .ok_or_else(|| StoreError::Corrupt("the key of a log row is damaged".to_owned()))?;
+                    .ok_or_else(|| StoreError::Corrupt("the key of a log row is damaged".into()))?;
                 found.push(entity);
                 from = behind(entity);
             }
@@ -51,7 +51,7 @@ impl Engine {
             let to = Bound::Included(layout::idempotency_key(entity, KeyHash([u8::MAX; 16])));
             let mut found = Vec::new();
             for guard in self.snapshot().range(&self.keys, (from, to)).take(limit) {
-                let (key, sealed) = guard.into_inner().map_err(|error| corrupt(entity, error))?;
+                let (key, sealed) = guard.into_inner().map_err(|error| unreadable(entity, error))?;
                 let row = layout::unseal(&key, &sealed).and_then(layout::read_key_row);
                 let hash = key.get(EntityKey::LEN..).and_then(|hash| hash.try_into().ok()).map(KeyHash);
                 found.push(hash.zip(row).ok_or_else(|| corrupt(entity, "an idempotency key is damaged"))?);
@@ -78,7 +78,7 @@ impl Engine {
             let mut found = Vec::new();
             for number in 0..=u8::MAX {
                 if let Some(guard) = snapshot.prefix(keyspace, prefix(number)).next() {
-                    guard.key().map_err(|error| corrupt(entity, error))?;
+                    guard.key().map_err(|error| unreadable(entity, error))?;
                     found.push(number);
                 }
             }

@@ -21,7 +21,7 @@
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
-use actors::store::{Due, Head, KeyHash, KeyRow, StoreError, Table, View};
+use actors::store::{Cause, Due, Head, KeyHash, KeyRow, StoreError, Table, View};
 
 /// The key of the heartbeat row in `log`, `rows` and `keys`, and of the chain in `index`.
 pub(super) const META: [u8; 1] = [0];
@@ -219,7 +219,12 @@ impl<'a> Fields<'a> {
 
 /// A read that found something else than was written, in an entity.
 pub(super) fn corrupt(entity: EntityKey, what: impl std::fmt::Display) -> StoreError {
-    StoreError::Corrupt(format!("entity {entity:?}: {what}"))
+    StoreError::Corrupt(format!("entity {entity:?}: {what}").into())
+}
+
+/// A read that the engine could not do, in an entity.
+pub(super) fn unreadable(entity: EntityKey, error: fjall::Error) -> StoreError {
+    StoreError::Corrupt(Cause::of(format!("entity {entity:?}"), error))
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@ use std::ops::Bound;
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
-use actors::store::{Due, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, StoreError, Table, View};
+use actors::store::{
+    Cause, Due, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, StoreError, Table, View,
+};
 use bytes::Bytes;
 use fjall::{Guard, Iter, Readable};
 
 use super::engine::{Engine, guarded};
-use super::layout::{self, StateRow, corrupt};
+use super::layout::{self, StateRow, corrupt, unreadable};
 use super::log_row::{LogRow, RowHash};
 
 type Found<T> = Result<T, StoreError>;
@@ -48,7 +50,7 @@ impl Walk {
 }
 
 fn log_row(entity: EntityKey, guard: Guard) -> Found<LogRow> {
-    let (key, value) = guard.into_inner().map_err(|error| corrupt(entity, error))?;
+    let (key, value) = guard.into_inner().map_err(|error| unreadable(entity, error))?;
     LogRow::decode(&key, &value).ok_or_else(|| corrupt(entity, "a log row is damaged"))
 }
 
@@ -69,7 +71,7 @@ impl Engine {
             let (mut walk, mut state) = (Walk::START, None);
             if newest.facts.state_commit > 0 {
                 let key = layout::state_key(entity);
-                let found = snapshot.get(&self.rows, key).map_err(|error| corrupt(entity, error))?;
+                let found = snapshot.get(&self.rows, key).map_err(|error| unreadable(entity, error))?;
                 let value = value(entity, &key, &found.ok_or_else(|| corrupt(entity, "its state is missing"))?)?;
                 let row = StateRow::decode(&value)
                     .filter(|row| row.head.commit == newest.facts.state_commit)
@@ -108,7 +110,7 @@ impl Engine {
     pub(super) fn find_key(&self, entity: EntityKey, name: KeyHash) -> Found<Option<KeyRow>> {
         guarded(entity, || {
             let key = layout::idempotency_key(entity, name);
-            let found = self.snapshot().get(&self.keys, key).map_err(|error| corrupt(entity, error))?;
+            let found = self.snapshot().get(&self.keys, key).map_err(|error| unreadable(entity, error))?;
             let Some(found) = found else { return Ok(None) };
             let row = layout::unseal(&key, &found).and_then(layout::read_key_row);
             row.map(Some).ok_or_else(|| corrupt(entity, "an idempotency key is damaged"))
@@ -211,7 +213,7 @@ impl Engine {
     pub(super) fn row(&self, entity: EntityKey, table: Table, key: &[u8]) -> Found<Option<Bytes>> {
         guarded(entity, || {
             let key = layout::row_key(entity, table, key);
-            let found = self.snapshot().get(&self.rows, &key).map_err(|error| corrupt(entity, error))?;
+            let found = self.snapshot().get(&self.rows, &key).map_err(|error| unreadable(entity, error))?;
             found.map(|sealed| value(entity, &key, &sealed)).transpose()
         })
     }
@@ -254,9 +256,9 @@ impl Engine {
                 if found.len() >= budget {
                     return Ok(None);
                 }
-                let key = guard.key().map_err(|error| StoreError::Corrupt(format!("the due alarms: {error}")))?;
+                let key = guard.key().map_err(|error| StoreError::Corrupt(Cause::of("the due alarms", error)))?;
                 let due = layout::read_due_key(&key)
-                    .ok_or_else(|| StoreError::Corrupt("a due alarm's key is damaged".to_owned()))?;
+                    .ok_or_else(|| StoreError::Corrupt("a due alarm's key is damaged".into()))?;
                 found.push(due);
             }
             Ok(Some(found))
@@ -291,7 +293,7 @@ fn list(
         if found.len() >= budget {
             return Ok(None);
         }
-        let (key, sealed) = guard.into_inner().map_err(|error| corrupt(entity, error))?;
+        let (key, sealed) = guard.into_inner().map_err(|error| unreadable(entity, error))?;
         let value = value(entity, &key, &sealed)?;
         found.push(Row { key: Bytes::copy_from_slice(&key[skip..]), value });
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use actors::store::{Commit, CommitWatch, Done, Due, Outcome, StoreError};
+use actors::store::{Cause, Commit, CommitWatch, Done, Due, Outcome, StoreError};
 use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode, Slice};
 use tokio::sync::oneshot;
@@ -257,14 +257,15 @@ impl Writer {
     /// Makes a batch durable; where that fails, nothing is ever acknowledged again.
     fn persist_or_fail(&mut self, batch: Building) -> Result<(), StoreError> {
         // Should the engine panic, everybody who waits must still be answered.
-        let persisted = catch_unwind(AssertUnwindSafe(|| self.persist(batch).map_err(|error| error.to_string())));
-        persisted.unwrap_or_else(|_| Err("the engine gave up".to_owned())).map_err(|error| {
-            self.shared.fail(&format!("a batch could not be made durable: {error}"));
-            StoreError::Indeterminate(error)
+        let persisted = catch_unwind(AssertUnwindSafe(|| self.persist(batch)));
+        persisted.unwrap_or_else(|_| Err("the engine gave up".into())).map_err(|error| {
+            let cause = Cause::of("a batch could not be made durable", error);
+            self.shared.fail(&cause.to_string());
+            StoreError::Indeterminate(cause)
         })
     }
 
-    fn persist(&mut self, mut batch: Building) -> Result<(), Box<dyn std::error::Error>> {
+    fn persist(&mut self, mut batch: Building) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let number = batch.link.batch();
         // The engine gives all writes of a batch one sequence, so of two on one key only the later may be in it.
         // The sort is stable: equal keys stay in the order they were asked for.

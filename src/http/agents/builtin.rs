@@ -4,6 +4,7 @@ use actors::agent::builtin::{Behaviour, Builtin, ScriptEntry};
 use actors::message::Json;
 
 use super::super::resource::given;
+use crate::json::fields::ObjectBounds;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 
@@ -19,7 +20,7 @@ const MAX_LATENCY_MILLIS: i64 = 600_000;
 /// The longest reply, in bytes of UTF-8, as of any message.
 const MAX_REPLY_BYTES: usize = 64 * 1024;
 /// A tool call's arguments, in bytes of compact JSON, and its levels.
-const MAX_TOOL_CALL: (usize, usize) = (16 * 1024, 16);
+const ARGUMENTS: ObjectBounds = ObjectBounds { bytes: 16 * 1024, depth: 16 };
 
 /// Reads `builtin` over what there is; `null` takes a member back to its default.
 pub(super) fn read(mut builtin: Builtin, value: &Value<'_>, report: &mut Report) -> Builtin {
@@ -95,7 +96,7 @@ fn call(value: &Value<'_>, report: &mut Report) -> Option<Json> {
     let mut fields = value.object(report)?;
     fields.required_string(report, "name", Length::chars(1, 64));
     if let Some(arguments) = fields.optional("arguments") {
-        arguments.free_object(report, MAX_TOOL_CALL.0, MAX_TOOL_CALL.1);
+        arguments.free_object(report, ARGUMENTS);
     }
     fields.finish(report);
     Some(value.json())

@@ -14,6 +14,7 @@ use super::builtin;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 use crate::tools::definition;
+use crate::wire::bounds::NAME;
 use crate::wire::url::{self, Allow};
 
 /// The longest system prompt, in bytes of UTF-8.
@@ -68,7 +69,7 @@ fn nothing() -> Agent {
 fn read(mut agent: Agent, new: bool, fields: &mut Fields<'_>, allow: Allow<'_>, report: &mut Report) -> Agent {
     resource::read_name(&mut agent.name, fields, report);
     if let Some(value) = given(fields, "model") {
-        agent.model = value.and_then(|value| value.string(report, Length::chars(1, 255))).map(Into::into);
+        agent.model = value.and_then(|value| value.string(report, NAME)).map(Into::into);
     }
     agent.provider = provider(agent.provider, new, fields, report);
     let model_is_wrong = fields.object().get("model").is_some_and(|model| model.get() != "null");

@@ -11,8 +11,8 @@ use crate::app::App;
 use crate::files::{FilesError, Writer};
 use crate::http::context::render::internal_error;
 use crate::http::problem::Problem;
+use crate::http::refusal::contended;
 use crate::http::refusal::{problem_of, store_problem};
-use crate::http::resource::contended;
 
 /// A file whose bytes are coming.
 pub(in crate::http) struct Arrival {

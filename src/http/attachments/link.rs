@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use actors::attachment::{Bound, Command, Rejection, Reply, State, settle};
-use actors::conversation::{self, ATTACHED, Opening, attach, file_key};
+use actors::conversation::{self, Opening, attach, file_key};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{Address, AttachmentId, EntityKey, MessageId};
 use actors::message;
+use actors::tables::ATTACHED;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{entity_of, find};
@@ -14,8 +15,9 @@ use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
-use crate::http::messages::{Accepting, rejected};
+use crate::http::messages::Accepting;
 use crate::http::problem::Problem;
+use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
@@ -153,8 +155,8 @@ impl<'a> Linking<'a> {
                 Ok(_) => return Err(internal_error()),
                 Err(Refusal::Rejected(Rejection::Elsewhere(bound))) => {
                     let asked = settle::disclaim(self.app.node(), entity, bound).await;
-                    let message = asked.map_err(|why| {
-                        tracing::warn!(why, "a conversation could not be asked about an attachment");
+                    let message = asked.map_err(|error| {
+                        tracing::warn!(%error, "a conversation could not be asked about an attachment");
                         Problem::unavailable("store_unavailable", "nothing was stored; try again", 1)
                     })?;
                     if message.is_some() {

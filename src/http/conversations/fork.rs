@@ -23,10 +23,11 @@ use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::log;
-use crate::http::messages::{new_address, rejected};
+use crate::http::messages::new_address;
 use crate::http::problem::Problem;
+use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
-use crate::json::fields::Length;
+use crate::wire::bounds::NAME;
 
 /// How long a request waits until everything is copied; it goes on after that.
 const COPYING: Duration = Duration::from_secs(20);
@@ -48,7 +49,7 @@ pub(in crate::http) async fn create(
     // The conversation that the key opens is its home, so it needs no claim there.
     let with = incoming.circumstances(&context, &caller).without_claim();
     let mut fields = incoming.fields();
-    let at = fields.string(&mut incoming.report, "atMessageId", Length::chars(1, 255));
+    let at = fields.string(&mut incoming.report, "atMessageId", NAME);
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
     let (source, details) = find(&app, &caller, &id).await?;
@@ -121,7 +122,7 @@ async fn admit(
 /// How the copy begins: as the source stands, and open. A human channel's own conversation stays the channel's.
 fn opening(id: ConversationId, source: &conversation::State, details: &Details) -> Opening {
     let origin = match &source.origin {
-        Origin::Human { .. } => Origin::Store,
+        Origin::Human { .. } => Origin::Direct,
         origin => origin.clone(),
     };
     Opening { id, origin, owner: source.owner.clone(), details: details.clone() }

@@ -1,18 +1,20 @@
 //! Changing what has become of a message: editing, deleting, acknowledging.
 
+use std::borrow::Cow;
+
 use actors::conversation::Command;
 use actors::conversation::amend::{Amendment, Edit, Receipt};
-use actors::conversation::{Reply, SHOWN, shown_key};
+use actors::conversation::{Reply, shown_key};
 use actors::directory::{Answer, Circumstances};
 use actors::id::EntityKey;
 use actors::message::{Content, Json, Overlay};
 use actors::store::KeyHash;
+use actors::tables::SHOWN;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
-use super::one::{Found, find, shown};
-use super::rejected;
+use super::one::{StoredMessage, find, shown};
 use crate::app::App;
 use crate::http::answer::{ignoring, replayed};
 use crate::http::attachments::link;
@@ -24,35 +26,39 @@ use crate::http::headers::if_match;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::problem::{Fault, Problem};
+use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::http::resource::given;
-use crate::json::MAX_DEPTH;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
-use crate::wire::channel_message::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES};
+use crate::wire::bounds::METADATA;
+use crate::wire::channel_message::MAX_TEXT_BYTES;
+use crate::wire::conversation_message::item::META_DATA;
 use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
 use crate::wire::conversation_message::view::checksum;
 
 /// New content, by the names of either API. `null` takes away what a member holds.
 fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edit {
     let length = Length::bytes(0, if channel { MAX_TEXT_BYTES } else { MAX_CONTENT_BYTES });
-    let depth = if channel { MAX_METADATA_DEPTH } else { MAX_DEPTH };
-    let text = match either(fields, ["text", "content"]) {
-        Some(None) => Some(String::new()),
-        Some(Some(value)) => value.string(report, length).map(std::borrow::Cow::into_owned),
-        None => None,
-    };
-    let metadata = match either(fields, ["metadata", "meta_data"]) {
-        Some(None) => Some(Json::from_checked("{}")),
-        Some(Some(value)) => value.free_object(report, MAX_METADATA_BYTES, depth),
-        None => None,
-    };
-    let tags = match given(fields, "tags") {
-        Some(None) => Some(Vec::new()),
-        Some(Some(value)) => read_tags(&value, report),
-        None => None,
-    };
+    let bounds = if channel { METADATA } else { META_DATA };
+    let text = either(fields, ["text", "content"]);
+    let text = read_or(text, String::new, |value| value.string(report, length).map(Cow::into_owned));
+    let metadata = either(fields, ["metadata", "meta_data"]);
+    let metadata = read_or(metadata, || Json::from_checked("{}"), |value| value.free_object(report, bounds));
+    let tags = read_or(given(fields, "tags"), Vec::new, |value| read_tags(value, report));
     Edit { text, metadata, tags, seen: None }
+}
+
+/// What a member says, where it was given: for `null` nothing in its place.
+fn read_or<T>(
+    member: Option<Option<Value<'_>>>,
+    nothing: impl FnOnce() -> T,
+    read: impl FnOnce(&Value<'_>) -> Option<T>,
+) -> Option<T> {
+    match member? {
+        Some(value) => read(&value),
+        None => Some(nothing()),
+    }
 }
 
 /// The first of two members that was given, and whether as `null`.
@@ -156,21 +162,21 @@ pub(in crate::http) async fn acknowledge(
 async fn amend(
     app: &App,
     caller: &Caller,
-    found: Found,
+    found: StoredMessage,
     amendment: Amendment,
     with: Circumstances,
-) -> Result<(Found, bool), Problem> {
+) -> Result<(StoredMessage, bool), Problem> {
     let entity = found.conversation.entity(caller.address);
     let key = with.key.map(|key| key.hash);
     let command = Command::Amend { message: found.message.id, amendment };
     match app.node().conversation(entity, command, with).await.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Amended(overlay)) => Ok((Found { overlay: *overlay, ..found }, false)),
+        Answer::Done(Reply::Amended(overlay)) => Ok((StoredMessage { overlay: *overlay, ..found }, false)),
         Answer::Done(_) => Err(internal_error()),
         Answer::Repeat { .. } => {
             let now = find(app, caller, &found.message.id.to_string()).await?;
             let shown = shown_to(app, entity, now.message.id.number, key).await?;
             let shown = shown.filter(|_| now.message.gone(&now.overlay).is_none());
-            Ok((Found { overlay: shown.unwrap_or_else(|| now.overlay.clone()), ..now }, true))
+            Ok((StoredMessage { overlay: shown.unwrap_or_else(|| now.overlay.clone()), ..now }, true))
         }
     }
 }

@@ -12,25 +12,23 @@ use actors::message::{Content, Message, NewMessage, Overlay, Sender, SenderKind}
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{Accepting, Inbound, channel_disabled, find_channel, kind_mismatch, one, rejected};
+use super::{Accepting, Inbound, find_channel, one};
 use crate::http::answer::located;
 use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
-use crate::http::channels::channel_not_found;
 use crate::http::context::render::internal_error;
-use crate::http::idempotency::without_key;
+use crate::http::idempotency::{CHANNEL_SCOPE, without_key};
 use crate::http::problem::Problem;
+use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
+use crate::http::refusal::contended;
+use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::problem_of;
-use crate::http::resource::contended;
 use crate::json::path::Path;
 use crate::wire::channel_message::ChannelPost;
 use crate::wire::channel_message::view::channel_view;
 
 /// How often the binding of a file may be disclaimed while its message is on its way.
 const REBOUND_MAX: usize = 3;
-
-/// Idempotency keys of channel messages belong to the channel.
-const SCOPE: &str = "channel";
 
 /// Accepts the message.
 pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Result<Response, Problem> {
@@ -44,7 +42,8 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
     if missing > 0
         && missing == accepting.report.faults.len()
         && let Some(channel) = &known
-        && let Ok(Some(events)) = accepting.earlier_effect(channel.conversation(accepting.caller.address), SCOPE).await
+        && let Ok(Some(events)) =
+            accepting.earlier_effect(channel.conversation(accepting.caller.address), CHANNEL_SCOPE).await
     {
         // The message was accepted when its files were there.
         return repeated(&accepting, &channel.id, &events);
@@ -61,7 +60,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
     };
     if !accepting.report.late.is_empty() || !channel.enabled || !files.is_empty() {
         // A retry of a message that was accepted in time, on a channel that was enabled then, gets its answer.
-        match accepting.earlier_effect(channel.conversation(accepting.caller.address), SCOPE).await {
+        match accepting.earlier_effect(channel.conversation(accepting.caller.address), CHANNEL_SCOPE).await {
             Ok(Some(events)) => return repeated(&accepting, &channel.id, &events),
             Ok(None) => accepting.report.refuse_late()?,
             Err(reused) => {
@@ -102,7 +101,7 @@ async fn append(
         let message = NewMessage { content: Arc::new(content.clone()), parent: None, review_millis };
         let opening = Some(opening.clone());
         let command = Command::Post(Post { opening, expected: None, messages: vec![message], turn: None });
-        match app.node().conversation(entity, command, accepting.circumstances(SCOPE)).await {
+        match app.node().conversation(entity, command, accepting.circumstances(CHANNEL_SCOPE)).await {
             Ok(Answer::Done(Reply::Posted { messages, .. })) => {
                 let message = messages.first().ok_or_else(internal_error)?;
                 // They are told now whose they are, and not in a day when somebody asks.
@@ -153,18 +152,12 @@ async fn revised(
 ) -> Result<Option<MessageId>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let (app, caller) = (accepting.app, accepting.caller);
-    let id = match (MessageId::parse(text), channel) {
-        (Some(id), None) => Some(id),
-        (Some(id), Some(channel)) => match one::find(app, caller, text).await {
-            Ok(found) => {
-                let same = found.conversation.entity(caller.address) == channel.conversation(caller.address);
-                Some(id).filter(|_| same)
-            }
-            Err(problem) if problem.status == StatusCode::NOT_FOUND => None,
-            Err(problem) => return Err(problem),
-        },
-        (None, _) => None,
-    };
+    let mut id = MessageId::parse(text);
+    if let (Some(wanted), Some(channel)) = (id, channel) {
+        let there = channel.conversation(caller.address);
+        let known = one::look_up(app, caller, wanted).await?;
+        id = known.filter(|known| known.conversation.entity(caller.address) == there).map(|known| known.message.id);
+    }
     if id.is_none() {
         let message = "is no earlier message of this channel";
         accepting.report.fault(&Path::ROOT.name("iterationOf"), "message_not_found", message);

@@ -23,15 +23,16 @@ use tokio::time::Instant;
 
 use super::exchange;
 use super::media;
-use super::{Accepting, Inbound, channel_disabled, kind_mismatch, rejected};
+use super::{Accepting, Inbound};
 use crate::http::answer::located;
 use crate::http::attachments::link;
-use crate::http::channels::channel_not_found;
 use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
-use crate::http::idempotency::{in_progress as in_progress_problem, without_key};
+use crate::http::idempotency::{contact_scope, in_progress as in_progress_problem, without_key};
 use crate::http::problem::Problem;
+use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
+use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::wire::contact_message::content::Media;
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
@@ -54,8 +55,12 @@ pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) ->
     accepting.report.refuse()?;
     let channel = channel.ok_or_else(channel_not_found)?;
     let contact = entity_of(accepting.caller.address, &post.normalized_identifier);
-    let exchange =
-        Exchange { accepting: &accepting, channel: &channel, contact, scope: scope(&channel.incarnation(), contact) };
+    let exchange = Exchange {
+        accepting: &accepting,
+        channel: &channel,
+        contact,
+        scope: contact_scope(&channel.incarnation(), contact.id),
+    };
     if let Some(response) = exchange.earlier().await? {
         return Ok(response);
     }
@@ -80,11 +85,6 @@ struct Sent {
     name: Option<String>,
     content: ContactContent,
     agent: String,
-}
-
-/// Idempotency keys of contact messages belong to the channel and the contact.
-fn scope(channel: &str, contact: EntityKey) -> String {
-    format!("contact/{channel}/{:?}", contact.id)
 }
 
 /// One message of a contact, and its answer.

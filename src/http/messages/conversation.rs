@@ -10,23 +10,21 @@ use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{Accepting, Inbound, conversation_not_found, rejected};
+use super::{Accepting, Inbound};
 use crate::app::App;
 use crate::http::answer;
 use crate::http::attachments::link;
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
-use crate::http::idempotency::without_key;
+use crate::http::idempotency::{CONVERSATION_SCOPE, without_key};
 use crate::http::problem::{Fault, Problem};
+use crate::http::refusal::conversation::{conversation_not_found, rejected};
 use crate::http::refusal::{problem_of, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::write::array;
 use crate::wire::conversation_message::view::conversation_view;
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
-
-/// Idempotency keys of messages to a known conversation belong to it.
-const SCOPE: &str = "conversation";
 
 /// About how many bytes the view of a message has besides what it says.
 const VIEW_BYTES: usize = 512;
@@ -61,7 +59,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     let messages: Vec<_> = post.messages.into_iter().map(new_message).collect();
     if let Some(id) = named {
         let post = Post { opening: None, expected: Some(id), messages, turn: None };
-        let with = accepting.circumstances(SCOPE);
+        let with = accepting.circumstances(CONVERSATION_SCOPE);
         return append(&accepting, id, post, &mentions, with).await.map_err(|refusal| refused(refusal, batch))?;
     }
     for life in 0..LIVES_MAX {
@@ -100,7 +98,7 @@ fn strangers(post: &ConversationPost, report: &mut Report) {
 async fn accepted_before(accepting: &Accepting<'_>, named: Option<&str>) -> Option<Response> {
     let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
     let (address, with) = match named {
-        Some(named) => (ConversationId::parse(named)?.address, accepting.circumstances(SCOPE)),
+        Some(named) => (ConversationId::parse(named)?.address, accepting.circumstances(CONVERSATION_SCOPE)),
         None => (new_address(accepting.app, accepting.caller, key, 0), accepting.circumstances_in_workspace()),
     };
     let entity = EntityKey::conversation(accepting.caller.address, address);
@@ -141,7 +139,7 @@ pub(in crate::http) fn new_address(app: &App, caller: &Caller, key: Option<&str>
 }
 
 fn opening(id: ConversationId) -> Opening {
-    Opening { id, origin: Origin::Store, owner: None, details: Details::default() }
+    Opening { id, origin: Origin::Direct, owner: None, details: Details::default() }
 }
 
 /// Whether an item that names no sender is said by the conversation's agent.
@@ -155,7 +153,7 @@ async fn agent_of(accepting: &Accepting<'_>, id: ConversationId) -> Result<Optio
     let state = accepting.app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     Ok(state.and_then(|state| match state.origin {
         Origin::Api { agent, .. } => Some(agent),
-        Origin::Human { .. } | Origin::Store => None,
+        Origin::Human { .. } | Origin::Direct => None,
     }))
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use actors::conversation::{ASKED_TURNS, Conversation, Event, Turn, message_of};
+use actors::conversation::{Conversation, Event, Turn, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::Message;
 use actors::node::Node;
 use actors::store::{KeyHash, Order, StoreError};
 use actors::subscriptions::Subscription;
+use actors::tables::ASKED_TURNS;
 use bytes::Bytes;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};

@@ -20,35 +20,36 @@ use crate::http::log;
 use crate::http::paging::{Page, PageRequest};
 use crate::http::problem::Problem;
 use crate::http::query::Query;
+use crate::http::refusal::conversation::message_not_found;
 use crate::http::refusal::store_problem;
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::{conversation_view, etag};
 
 /// A message with what it takes to show it.
-pub(crate) struct Found {
+pub(crate) struct StoredMessage {
     pub(crate) message: Message,
     pub(crate) overlay: Overlay,
     pub(crate) conversation: ConversationState,
 }
 
-/// 404 for a message that does not exist, here or at all.
-pub(crate) fn message_not_found() -> Problem {
-    Problem::not_found("message_not_found", "there is no such message")
+/// A message of the caller's workspace by its id, as text.
+pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredMessage, Problem> {
+    let id = MessageId::parse(id).ok_or_else(message_not_found)?;
+    look_up(app, caller, id).await?.ok_or_else(message_not_found)
 }
 
-/// A message of the caller's workspace by its id.
-pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Found, Problem> {
-    let id = MessageId::parse(id).ok_or_else(message_not_found)?;
+/// The same where that there is none is no refusal yet.
+pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result<Option<StoredMessage>, Problem> {
     let entity = EntityKey::conversation(caller.address, id.entity);
     let range = (id.number, id.number);
     let events = log::between(app.node(), entity, range).await;
     let events = events.map_err(store_problem)?;
     let message = events.iter().find_map(message_of).filter(|message| message.id == id);
-    let message = message.ok_or_else(message_not_found)?;
+    let Some(message) = message else { return Ok(None) };
     let overlays = app.node().overlays(entity, range).await.map_err(store_problem)?;
     let overlay = overlays.into_iter().next().map(|(_, overlay)| overlay).unwrap_or_default();
     let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
-    Ok(Found { message, overlay, conversation: state.ok_or_else(message_not_found)? })
+    Ok(state.map(|conversation| StoredMessage { message, overlay, conversation }))
 }
 
 /// The overlay with the review as it stands now: its time may be over before that was announced.
@@ -63,8 +64,8 @@ pub(super) fn at_present<'a>(message: &Message, overlay: &'a Overlay, now: Milli
 }
 
 /// The message in the form of the API that it belongs to.
-pub(super) fn shown(caller: &Caller, found: &Found, now: Millis) -> Response {
-    let Found { message, overlay, conversation } = found;
+pub(super) fn shown(caller: &Caller, found: &StoredMessage, now: Millis) -> Response {
+    let StoredMessage { message, overlay, conversation } = found;
     let mut response = match conversation.origin.human_channel() {
         Some(channel) => json(StatusCode::OK, &channel_view(channel, message, &at_present(message, overlay, now))),
         None => json(StatusCode::OK, &conversation_view(&caller.workspace, message, overlay)),
@@ -113,7 +114,7 @@ pub(in crate::http) async fn iterations(
 }
 
 /// The chain of revisions around a message, oldest first.
-async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<Found>, Problem> {
+async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<StoredMessage>, Problem> {
     let asked = find(app, caller, id).await?;
     let mut earlier = Vec::new();
     let mut next = asked.message.content.iteration_of;
@@ -122,7 +123,7 @@ async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<Found>, Probl
         next = found.message.content.iteration_of;
         earlier.push(found);
     }
-    let mut chain: Vec<Found> = earlier.into_iter().rev().collect();
+    let mut chain: Vec<StoredMessage> = earlier.into_iter().rev().collect();
     next = asked.overlay.superseded_by;
     chain.push(asked);
     while let Some(id) = next.filter(|_| chain.len() < ITERATIONS_MAX) {
@@ -134,7 +135,7 @@ async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<Found>, Probl
 }
 
 /// The page of a chain that is asked for; a position is the number of the message before it.
-fn page_of(mut chain: Vec<Found>, request: &PageRequest) -> Page<Found> {
+fn page_of(mut chain: Vec<StoredMessage>, request: &PageRequest) -> Page<StoredMessage> {
     if request.order == Order::Desc {
         chain.reverse();
     }

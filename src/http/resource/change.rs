@@ -11,11 +11,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::{Found, HasSecret, Resource, contended, decode, find, secret};
+use super::{Found, HasSecret, Resource, decode, find, secret};
 use crate::app::App;
 use crate::http::answer::{self, json, located};
 use crate::http::context::render::internal_error;
 use crate::http::problem::Problem;
+use crate::http::refusal::contended;
 use crate::http::refusal::{problem_of, store_problem};
 
 /// How often a change is decided again because what it was decided on has changed meanwhile.

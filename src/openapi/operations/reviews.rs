@@ -6,6 +6,7 @@ use super::super::examples;
 use super::super::operation::Op;
 use super::super::shape::{Bounded as _, integer, named, text, word};
 use super::{READ, WRITE, id};
+use crate::http::reviews::{WAIT_DEFAULT_SECONDS, WAIT_MAX_SECONDS};
 
 const RESPOND: &[&str] = &["reviews:respond"];
 
@@ -43,7 +44,11 @@ fn wait() -> Op {
         "Answers as soon as the review is over, or with how it stands when the time is: then it is still `pending`.";
     Op::new(Get, "/api/v1/reviews/{id}/wait", ("waitForReview", "Wait for a review's outcome"), "Reviews", READ, about)
         .path("id", "The review.", id())
-        .query("timeout", "How long to wait, in seconds.", integer("", 0, Some(55)).or(30))
+        .query(
+            "timeout",
+            "How long to wait, in seconds.",
+            integer("", 0, Some(WAIT_MAX_SECONDS.into())).or(WAIT_DEFAULT_SECONDS),
+        )
         .answers(200, "The outcome, or that there is none yet.", named("InboxReview"), &[])
         .refused(400, &["out_of_range", "invalid_query"])
         .refused(404, &["review_not_found"])

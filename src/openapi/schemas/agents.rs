@@ -5,6 +5,7 @@ use super::super::shape::{
     time, url, word,
 };
 use super::{Component, page};
+use crate::wire::bounds::MAX_NAME_CHARS;
 use actors::agent::TIMEOUT_SECONDS;
 use actors::limits::{AGENT_TURNS, RUNNING_TURNS};
 use utoipa::openapi::{RefOr, Schema};
@@ -26,7 +27,7 @@ pub(super) fn schemas() -> Vec<Component> {
 }
 
 fn settings(about: &str, new: bool) -> RefOr<Schema> {
-    let name = text("For people.").least(1).longest(255);
+    let name = text("For people.").least(1).longest(MAX_NAME_CHARS);
     let provider = word(
         "The deterministic agent that is part of the product, or a model behind the OpenAI chat-completions protocol.",
         &PROVIDERS,
@@ -41,7 +42,7 @@ fn settings(about: &str, new: bool) -> RefOr<Schema> {
         members.may("name", name).may("provider", provider)
     };
     members
-        .may("model", text("The model; required for `openai`.").least(1).longest(255).nullable())
+        .may("model", text("The model; required for `openai`.").least(1).longest(MAX_NAME_CHARS).nullable())
         .may("baseUrl", url("`openai`: where the model is; required there. May be a private host.").nullable())
         .may(
             "apiKey",

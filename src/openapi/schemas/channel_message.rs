@@ -6,10 +6,9 @@ use super::super::shape::{
 };
 use super::{Component, page};
 use crate::json::number::MAX_SAFE;
+use crate::wire::bounds::METADATA;
 use crate::wire::channel_message::review::{MAX_ALLOWED, MAX_CALLBACK_HEADERS, MAX_QUORUM};
-use crate::wire::channel_message::{
-    MAX_ATTACHMENTS, MAX_KEY_CHARS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_TEXT_BYTES,
-};
+use crate::wire::channel_message::{MAX_ATTACHMENTS, MAX_KEY_CHARS, MAX_TEXT_BYTES};
 use utoipa::openapi::{Object, RefOr, Schema, Type};
 
 /// How urgent a message is.
@@ -33,8 +32,9 @@ pub(super) fn schemas() -> Vec<Component> {
 
 fn message() -> RefOr<Schema> {
     let metadata = format!(
-        "An object of your own: at most {MAX_METADATA_BYTES} bytes as compact JSON and {MAX_METADATA_DEPTH} levels. \
-         Digits of numbers and the order of members are kept."
+        "An object of your own: at most {} bytes as compact JSON and {} levels. \
+         Digits of numbers and the order of members are kept.",
+        METADATA.bytes, METADATA.depth
     );
     let words = format!("Markdown, kept as it is; at most {MAX_TEXT_BYTES} bytes of UTF-8.");
     Members::new(

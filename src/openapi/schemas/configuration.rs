@@ -5,6 +5,7 @@ use super::super::shape::{
     word,
 };
 use super::{Component, page};
+use crate::wire::bounds::MAX_NAME_CHARS;
 use crate::wire::channel_message::review::MAX_EXPIRY_SECONDS;
 use actors::key::Scope;
 use utoipa::openapi::{Object, RefOr, Schema, Type};
@@ -40,7 +41,7 @@ pub(super) fn schemas() -> Vec<Component> {
 }
 
 fn channel_settings(about: &str, new: bool) -> RefOr<Schema> {
-    let name = text("For people.").least(1).longest(255);
+    let name = text("For people.").least(1).longest(MAX_NAME_CHARS);
     let kind = word("Answered by people, or by an agent. Cannot be changed.", &["human", "api"]);
     let members = Members::new(about).may(
         "id",
@@ -90,13 +91,13 @@ fn channel() -> Members {
 fn principal() -> RefOr<Schema> {
     Members::new("For whom a key speaks.")
         .must("type", word("A program or a person.", &["agent", "user"]))
-        .must("id", text("Its name.").least(1).longest(255))
+        .must("id", text("Its name.").least(1).longest(MAX_NAME_CHARS))
         .done()
 }
 
 fn key_new() -> RefOr<Schema> {
     Members::new("A key to be made.")
-        .must("name", text("For people.").least(1).longest(255))
+        .must("name", text("For people.").least(1).longest(MAX_NAME_CHARS))
         .must("scopes", set("What it may do.", named("Scope")).least(1))
         .may("workspaceId", text("Another workspace; only for operators.").nullable())
         .may(
@@ -122,7 +123,7 @@ fn key() -> Members {
 fn workspace_new() -> RefOr<Schema> {
     Members::new("A workspace to be made.")
         .may("id", chosen_id("Your own id; made where it is absent.").nullable())
-        .must("name", text("For people.").least(1).longest(255))
+        .must("name", text("For people.").least(1).longest(MAX_NAME_CHARS))
         .done()
 }
 

@@ -5,8 +5,9 @@ use super::super::shape::{
     url, word,
 };
 use super::Component;
+use crate::wire::bounds::MAX_NAME_CHARS;
+use crate::wire::contact_message::KINDS;
 use crate::wire::contact_message::content::{MAX_BODY_BYTES, MAX_CAPTION_CHARS};
-use crate::wire::contact_message::{KINDS, MAX_NAME_CHARS};
 use crate::wire::filename::MAX_FILENAME_CHARS;
 use utoipa::openapi::{RefOr, Schema};
 

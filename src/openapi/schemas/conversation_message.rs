@@ -4,8 +4,9 @@ use super::super::shape::{
     Bounded as _, Detailed as _, Members, boolean, free, list, made_id, named, one_of, set, text, time,
 };
 use super::{Component, page};
+use crate::wire::bounds::MAX_NAME_CHARS;
 use crate::wire::conversation_message::MAX_BATCH;
-use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_META_BYTES, MAX_TAGS};
+use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS, META_DATA};
 use utoipa::openapi::{RefOr, Schema};
 
 pub(super) fn schemas() -> Vec<Component> {
@@ -44,11 +45,14 @@ fn content() -> RefOr<Schema> {
     let words = format!(
         "At most {MAX_CONTENT_BYTES} bytes of UTF-8. May be empty, `null` or absent only with `tool_calls` or `attachments`."
     );
+    let own = format!("An object of your own, at most {} bytes as compact JSON.", META_DATA.bytes);
     Members::new("A message of a conversation.")
         .may("content", text(&words).longest(MAX_CONTENT_BYTES).nullable())
         .may(
             "sender_id",
-            text("Who says it; default the key's principal, or the agent for the role `assistant`.").longest(255).nullable(),
+            text("Who says it; default the key's principal, or the agent for the role `assistant`.")
+                .longest(MAX_NAME_CHARS)
+                .nullable(),
         )
         .may(
             "created_at",
@@ -74,7 +78,7 @@ fn content() -> RefOr<Schema> {
                 .longest(MAX_TAGS)
                 .nullable(),
         )
-        .may("meta_data", free(&format!("An object of your own, at most {MAX_META_BYTES} bytes as compact JSON.")).nullable())
+        .may("meta_data", free(&own).nullable())
         .may(
             "attachments",
             list("Objects, kept as given. One with `id` must name an upload of this workspace.", free("")).nullable(),

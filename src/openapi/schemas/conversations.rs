@@ -6,7 +6,7 @@ use super::super::shape::{
 use super::contact_message::nullable_usage;
 use super::{Component, page};
 use crate::http::contacts::save::MAX_CONTACTS;
-use crate::wire::contact_message::MAX_NAME_CHARS;
+use crate::wire::bounds::MAX_NAME_CHARS;
 use utoipa::openapi::{Object, RefOr, Schema, Type};
 
 /// How a turn can stand.
@@ -25,7 +25,10 @@ pub(super) fn schemas() -> Vec<Component> {
         (
             "Fork",
             Members::new("Where a copy ends.")
-                .may("atMessageId", text("The last message that is copied; default the newest.").least(1).longest(255))
+                .may(
+                    "atMessageId",
+                    text("The last message that is copied; default the newest.").least(1).longest(MAX_NAME_CHARS),
+                )
                 .done(),
         ),
         ("Conversation", conversation()),
@@ -55,9 +58,9 @@ pub(super) fn schemas() -> Vec<Component> {
 
 fn details(about: &str) -> Members {
     Members::new(about)
-        .may("title", text("For people.").longest(255).nullable())
+        .may("title", text("For people.").longest(MAX_NAME_CHARS).nullable())
         .may("summary", text("What it is about; at most 16384 bytes of UTF-8.").longest(16 * 1024).nullable())
-        .may("ownerId", text("Who owns it.").least(1).longest(255).nullable())
+        .may("ownerId", text("Who owns it.").least(1).longest(MAX_NAME_CHARS).nullable())
         .may("metadata", free("An object of your own: at most 16384 bytes as compact JSON and 8 levels.").nullable())
 }
 

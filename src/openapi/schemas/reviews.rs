@@ -2,7 +2,7 @@
 
 use super::super::shape::{Bounded as _, Members, free, integer, list, made_id, named, text, time, word};
 use super::{Component, page};
-use crate::wire::channel_message::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH};
+use crate::wire::bounds::METADATA;
 use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS};
 use actors::webhook::EVENT_TYPES;
 use utoipa::openapi::{RefOr, Schema};
@@ -61,7 +61,8 @@ fn inbox() -> RefOr<Schema> {
 
 fn change() -> RefOr<Schema> {
     let own = format!(
-        "An object of your own: at most {MAX_METADATA_BYTES} bytes as compact JSON and {MAX_METADATA_DEPTH} levels."
+        "An object of your own: at most {} bytes as compact JSON and {} levels.",
+        METADATA.bytes, METADATA.depth
     );
     let words = |about: &str| text(about).longest(MAX_CONTENT_BYTES).nullable();
     Members::new("What is to change; what is absent stays.")

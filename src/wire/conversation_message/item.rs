@@ -4,16 +4,18 @@ use actors::clock::Millis;
 use actors::id::{AttachmentId, MessageId};
 use actors::message::{Content, Json, Parent, Sender, SentAt};
 
+use crate::json::fields::ObjectBounds;
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
 use crate::json::raw;
 use crate::json::report::Report;
+use crate::wire::bounds::NAME_OR_EMPTY;
 use crate::wire::{Rules, time};
 
 /// The longest content, in bytes of UTF-8.
 pub const MAX_CONTENT_BYTES: usize = 256 * 1024;
 /// The largest `meta_data`, in bytes of compact JSON.
-pub const MAX_META_BYTES: usize = 16 * 1024;
+pub const META_DATA: ObjectBounds = ObjectBounds { bytes: 16 * 1024, depth: crate::json::MAX_DEPTH };
 /// Tags of one message, after those that are equal became one.
 pub const MAX_TAGS: usize = 32;
 /// Attachments of one message that name an upload; each costs a look-up.
@@ -58,7 +60,7 @@ impl ConversationItem {
         let (references, reference_ids) = attachments.map(|value| references(&value, report)).unwrap_or_default();
         let item = Self {
             text: text(&mut fields, has_more, report),
-            sender_id: fields.string(report, "sender_id", Length::chars(0, 255)).map(Into::into),
+            sender_id: fields.string(report, "sender_id", NAME_OR_EMPTY).map(Into::into),
             sent_at: fields.optional("created_at").and_then(|value| sent_at(&value, rules.now, report)),
             role: role(&mut fields, report),
             message_type: fields
@@ -67,9 +69,7 @@ impl ConversationItem {
             tool_calls: tool_calls.and_then(|value| objects(&value, report).map(|_| value.json())),
             parent: fields.optional("parent_message_id").and_then(|value| parent(&value, index, report)),
             tags: fields.optional("tags").and_then(|value| read_tags(&value, report)),
-            meta_data: fields
-                .optional("meta_data")
-                .and_then(|value| value.free_object(report, MAX_META_BYTES, crate::json::MAX_DEPTH)),
+            meta_data: fields.optional("meta_data").and_then(|value| value.free_object(report, META_DATA)),
             references,
             reference_ids,
         };

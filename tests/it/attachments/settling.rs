@@ -1,7 +1,7 @@
 //! What nobody needs goes, and nothing else.
 
 use super::*;
-use crate::origin::{Origin, ok};
+use crate::support::origin::{Origin, ok};
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_nobody_links_goes_after_a_day() {

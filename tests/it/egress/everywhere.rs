@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use super::{forbidden, notations};
-use crate::dns::Dns;
-use crate::origin::{Origin, Part};
+use crate::support::dns::Dns;
+use crate::support::origin::{Origin, Part};
 use crate::support::{Request, TestApp};
 
 /// What calls URLs of users.

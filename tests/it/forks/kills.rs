@@ -8,10 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{CONVERSATIONS, text};
-use crate::client::Client;
-use crate::crash::all;
-use crate::smoke::Server;
 use crate::support::ADMIN_KEY;
+use crate::support::client::{Client, all};
+use crate::support::program::Server;
 
 const ENV: &[(&str, &str)] = &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)];
 /// Messages of the original: many steps of a copy, each a commit of its own.

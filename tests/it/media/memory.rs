@@ -7,11 +7,11 @@ use std::thread;
 use serde_json::{Value, json};
 
 use super::{MAX, picture};
-use crate::client::Client;
-use crate::crash::say;
-use crate::origin::Origin;
-use crate::smoke::Server;
 use crate::support::ADMIN_KEY;
+use crate::support::client::Client;
+use crate::support::origin::Origin;
+use crate::support::program::Server;
+use crate::support::setting::say;
 
 /// Files at once, in each direction.
 const AT_ONCE: usize = 16;

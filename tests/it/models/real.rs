@@ -18,7 +18,7 @@ async fn a_real_model_answers_a_contact_and_is_heard_while_it_does() {
     let second = say(&app, "And of Italy?", "wait=115").await.expect(200);
     for answer in [&first, &second] {
         let words = answer["aiMessages"][0]["content"]["text"]["body"].as_str().unwrap();
-        crate::crash::say(&format!("the model says: {words}; usage {}", answer["usage"]));
+        crate::support::setting::say(&format!("the model says: {words}; usage {}", answer["usage"]));
         assert!(!words.trim().is_empty());
         let usage = &answer["usage"];
         assert!(usage["inputTokens"].as_u64() > Some(5) && usage["outputTokens"].as_u64() > Some(0), "{usage}");

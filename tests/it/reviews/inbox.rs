@@ -155,7 +155,7 @@ async fn thousands_of_pending_reviews_grow_no_head_and_slow_no_message() {
         reviews.push(asked(&app, json!({"type": "approval", "expiresInSeconds": 3_600 + n})).await);
     }
     let (head_after, after) = (head().await, pace(&app).await);
-    crate::crash::say(&format!(
+    crate::support::setting::say(&format!(
         "a hundred messages beside 1 pending review {before:?}, beside 3001 {after:?}; head {head_before} and {head_after} bytes"
     ));
     assert!(head_after <= head_before + 32, "numbers may have grown by a few digits: {head_before}, {head_after}");

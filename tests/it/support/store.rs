@@ -14,7 +14,7 @@ use actors::id::{Address, EntityKey};
 use actors::store::inventory::Inventory;
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Beat, Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, NodeId, Order, Row, Store,
+    Beat, Cause, Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, NodeId, Order, Row, Store,
     StoreError, Table, View,
 };
 use bytes::Bytes;
@@ -191,7 +191,9 @@ impl TestStore {
         Box::pin(async move {
             // Tokio advances no paused clock while a blocking task runs.
             let done = tokio::task::spawn_blocking(move || RUNTIME.block_on(work)).await;
-            done.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+            done.unwrap_or_else(|error| {
+                Err(StoreError::Unavailable(Cause::of("a call of the store broke down", error)))
+            })
         })
     }
 }

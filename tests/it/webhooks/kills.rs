@@ -17,11 +17,12 @@ use tertulia::webhooks::sign;
 
 use super::verifiers::Verifier;
 use super::{DELIVERIES, ENDPOINTS, LOOPBACK};
-use crate::client::Client;
-use crate::crash::{Random, all, say, setting, setting_by_store};
-use crate::origin::{Heard, Origin, Part, bare};
-use crate::smoke::Server;
 use crate::support::ADMIN_KEY;
+use crate::support::client::{Client, all};
+use crate::support::origin::{Heard, Origin, Part, bare};
+use crate::support::program::Server;
+use crate::support::setting::{say, setting, setting_by_store};
+use actors::random::Random;
 
 /// Messages of one round.
 const MESSAGES: u64 = 60;

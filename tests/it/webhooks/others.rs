@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{DELIVERIES, LOOPBACK, Receiver, all, attempts, body, endpoint, once, once_so, retry};
 use crate::attachments::uploaded;
-use crate::origin::Heard;
 use crate::support::TestApp;
+use crate::support::origin::Heard;
 
 fn kinds(heard: &[Heard]) -> Vec<String> {
     heard.iter().map(|heard| body(heard)["type"].as_str().unwrap().to_owned()).collect()

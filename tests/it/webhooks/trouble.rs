@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, ENDPOINTS, LOOPBACK, Receiver, all, attempts, endpoint, once, once_so, retry, soon};
-use crate::dns::Dns;
-use crate::origin::{Origin, Part, bare};
 use crate::support::TestApp;
+use crate::support::dns::Dns;
+use crate::support::origin::{Origin, Part, bare};
 
 async fn post(app: &TestApp, text: &str) {
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": text})).await.expect(201);

@@ -13,9 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::{ENDPOINTS, LOOPBACK, Receiver, endpoint};
-use crate::crash::{now, say};
-use crate::origin::Heard;
 use crate::support::TestApp;
+use crate::support::origin::Heard;
+use crate::support::setting::{now, say};
 
 /// Of which language.
 #[derive(Clone, Copy, Debug)]

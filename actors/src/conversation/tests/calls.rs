@@ -4,6 +4,7 @@ use super::*;
 use crate::codec;
 use crate::limits;
 use crate::message::{Json, ReviewStatus};
+use crate::tables::{CALLS, ERRANDS};
 use crate::tool::{Ask, Asker};
 
 const LATER: u64 = 5_000;

@@ -4,6 +4,7 @@ use super::*;
 use crate::conversation::amend::{Amendment, Edit};
 use crate::conversation::review::Response;
 use crate::message::{Gone, Json, Overlay};
+use crate::tables::PENDING_REVIEWS;
 
 /// Whether the words stand in any record or row.
 fn found(sim: &Sim<Conversation>, words: &str) -> Vec<String> {

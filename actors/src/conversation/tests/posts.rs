@@ -1,6 +1,7 @@
 //! Appending messages.
 
 use super::*;
+use crate::tables::{DEADLINES, PENDING_REVIEWS};
 
 #[test]
 fn the_first_post_opens_the_conversation_and_numbers_its_messages_behind_that() {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::message::ReviewStatus;
+use crate::tables::{CALLS, DEADLINES, ERRANDS, PENDING_REVIEWS};
 
 #[derive(Clone, Debug)]
 enum Step {

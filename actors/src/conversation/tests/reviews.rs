@@ -4,6 +4,7 @@ use super::*;
 use crate::machine::{Found, Moment, Undecided};
 use crate::message::{Overlay, ReviewStatus};
 use crate::store::NodeId;
+use crate::tables::{DEADLINES, OVERLAYS};
 
 fn wake(sim: &mut Sim<Conversation>) -> Vec<Event> {
     let known = sim.log.len();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limits;
+use crate::tables::{ASKED_TURNS, KEPT};
 
 /// A conversation with a running turn 1.
 fn busy() -> Sim<Conversation> {
@@ -219,7 +220,7 @@ fn what_is_kept_for_a_retry_goes_when_its_key_is_forgotten() {
     let kept = |sim: &Sim<Conversation>| {
         let known =
             |table| sim.rows.keys().filter(|(of, _)| *of == table).map(|(_, key)| key.clone()).collect::<Vec<_>>();
-        assert_eq!(known(ASKED_TURNS).len(), known(kept::KEPT).len());
+        assert_eq!(known(ASKED_TURNS).len(), known(KEPT).len());
         known(ASKED_TURNS).iter().map(|key| key[0]).collect::<Vec<_>>()
     };
     let begun = sim.now;

@@ -13,12 +13,13 @@ use super::{Turn, TurnStatus};
 use crate::clock::Millis;
 use crate::codec;
 use crate::conversation::errand::Errand;
-use crate::conversation::{Accepted, CALLS, Conversation, Event, Reply, State, Usage, number_key};
+use crate::conversation::{Accepted, Conversation, Event, Reply, State, Usage, number_key};
 use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Content, Json, Sender, SenderKind};
 use crate::store::RowWrite;
+use crate::tables::CALLS;
 use crate::tool::Ask;
 
 /// The result of a call that was lost with its process: whether it had an effect nobody knows.

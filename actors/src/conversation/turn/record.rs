@@ -5,10 +5,11 @@ use minicbor::{Decode, Encode};
 use super::Attempt;
 use crate::clock::Millis;
 use crate::codec;
-use crate::conversation::{TURNS, number_key};
+use crate::conversation::number_key;
 use crate::id::{ConversationId, TurnId};
 use crate::machine::Moment;
 use crate::store::{NodeId, RowWrite};
+use crate::tables::TURNS;
 
 /// After which a running turn is looked at: one that was lost with its process is started again then.
 const LOOK_AFTER_MILLIS: u64 = 1_000;

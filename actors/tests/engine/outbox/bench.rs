@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use actors::channel::{CHANNELS, Channel, ChannelKind, conversation_of};
+use actors::channel::{Channel, ChannelKind, conversation_of};
 use actors::clock::{Clock, Millis};
 use actors::codec;
 use actors::conversation::{BusyPolicy, Command, Opening, Origin, Post};
@@ -11,12 +11,13 @@ use actors::directory::Circumstances;
 use actors::id::{Address, ConversationId, EndpointId, EntityKey, MessageId};
 use actors::message::{Content, NewMessage};
 use actors::node::Node;
-use actors::outbox::pending::{self, Standing};
-use actors::outbox::state::{ENDED, PENDING, parse_ended_key, parse_pending_key};
+use actors::outbox::pending::{self, DeliveryState};
+use actors::outbox::state::{parse_ended_key, parse_pending_key};
 use actors::outbox::{Deliverer, Happened, Parcel, Receipt};
 use actors::ports::Ports;
 use actors::store::{KeyRange, Order, Store};
-use actors::webhook::{Format, WEBHOOK_ENDPOINTS, WebhookEndpoint};
+use actors::tables::{CHANNELS, ENDED, PENDING, WEBHOOK_ENDPOINTS};
+use actors::webhook::{Format, WebhookEndpoint};
 use futures_util::future::BoxFuture;
 
 use crate::support::*;
@@ -207,7 +208,7 @@ impl<S: Store> Bench<S> {
     }
 
     /// Every delivery that has ended, by the time of its event.
-    pub(crate) async fn ended(&self) -> Vec<Standing> {
+    pub(crate) async fn ended(&self) -> Vec<DeliveryState> {
         let rows = self.store.view(WORKSPACE, ENDED, KeyRange::default(), Order::Asc, 100_000).await.unwrap();
         let mut all = Vec::new();
         for row in rows {
@@ -218,14 +219,14 @@ impl<S: Store> Bench<S> {
     }
 
     /// Everything that is still to be sent.
-    pub(crate) async fn pending(&self) -> Vec<Standing> {
+    pub(crate) async fn pending(&self) -> Vec<DeliveryState> {
         let rows = self.store.view(WORKSPACE, PENDING, KeyRange::default(), Order::Asc, 100_000).await.unwrap();
         let mut all = Vec::new();
         for row in rows {
             let key = parse_pending_key(WORKSPACE, &row.key).unwrap();
             let found = pending::pending(&self.node, key, Order::Asc, None, 1_000).await.unwrap();
             assert_eq!(found.upto, None);
-            all.extend(found.standing.into_iter().map(|(_, standing)| standing));
+            all.extend(found.deliveries.into_iter().map(|(_, delivery)| delivery));
         }
         all
     }

@@ -8,6 +8,7 @@ use actors::directory::Circumstances;
 use actors::limits;
 use actors::outbox::Sending;
 use actors::outbox::state::parse_ended_key;
+use actors::random::Random;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use futures_util::StreamExt;

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use actors::random::Random;
+
 use super::histories::{OPERATIONS_IN_ALL, World, node, summary};
-use super::support::{Random, contact_at, say, setting, store_at};
+use super::support::{contact_at, say, setting, store_at};
 
 const KEYSPACE: &str = "cql_cluster";
 

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use actors::agent::builtin::Builtin;
-use actors::agent::{AGENTS, Agent, Provider};
+use actors::agent::{Agent, Provider};
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{BusyPolicy, Command, Conversation, Event, Post, TurnRequest};
 use actors::directory::Circumstances;
 use actors::id::EntityKey;
 use actors::node::Node;
+use actors::random::Random;
 use actors::registry::{self, RowChange};
 use actors::store::Order;
+use actors::tables::AGENTS;
 
 use super::histories::{World, node, post};
-use super::support::{Random, migrated, say, store_at};
+use super::support::{migrated, say, store_at};
 
 const KEYSPACE: &str = "cql_counting";
 const MESSAGES: u64 = 10;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ::schema::cql::{CqlStore, Options};
 use actors::clock::{ManualClock, Millis, SystemClock};
 use actors::id::{Address, EntityKey};
+use actors::random::Random;
 use actors::store::{
     AlarmChange, Commit, CommitId, Fresh, Head, KeyRange, NewRecord, Order, Outcome, Redaction, Store, StoreError,
     View, ViewWrite,
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::faults::FaultyWay;
-use super::support::{Random, contact_at, migrated, store_at};
+use super::support::{contact_at, migrated, store_at};
 
 const KEYSPACE: &str = "cql_crash";
 const LIST: View = View(200);

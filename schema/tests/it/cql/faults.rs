@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::random::Random;
+
 use scylla::errors::{DbError, WriteType};
 use scylla::statement::Consistency;
 use scylla_proxy::{
@@ -12,8 +14,6 @@ use scylla_proxy::{
     ResponseOpcode, ResponseReaction, ResponseRule, RunningProxy, ShardAwareness, TargetShard,
 };
 use tokio::sync::mpsc;
-
-use super::support::Random;
 
 /// Longer than the store waits for a commit, so that one that is held so long arrives when its outcome was settled.
 const LATE: Duration = Duration::from_millis(3_500);

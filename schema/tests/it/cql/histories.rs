@@ -16,12 +16,13 @@ use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey, MessageId};
 use actors::message::{Content, Json, NewMessage, Review, Sender, SenderKind};
 use actors::node::Node;
+use actors::random::Random;
 use actors::store::{KeyHash, Order};
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use super::faults::FaultyWay;
-use super::support::{Random, migrated, say, setting, store_at};
+use super::support::{migrated, say, setting, store_at};
 
 const KEYSPACE: &str = "cql_histories";
 const CLIENTS: u64 = 24;
@@ -116,7 +117,7 @@ pub(super) fn post(entity: EntityKey, text: &str, review: Option<Review>) -> Com
     let content = Content { review, ..Content::text("user", sender, text) };
     let opening = Opening {
         id: ConversationId::new(actors::clock::Millis(1), entity.id),
-        origin: Origin::Store,
+        origin: Origin::Direct,
         owner: None,
         details: Details::default(),
     };

@@ -1,6 +1,5 @@
 //! What tests of the CQL store share.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -44,20 +43,4 @@ pub(super) fn setting(name: &str, default: u64) -> u64 {
 /// Writes a line where the runner shows it, although the test passes.
 pub(super) fn say(line: &str) {
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
-}
-
-/// A seeded sequence.
-#[derive(Clone, Debug)]
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-
-    /// A number that no other run has.
-    pub(super) fn unforeseen() -> u64 {
-        RandomState::new().build_hasher().finish()
-    }
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
+use actors::random::Random;
+
 use schema::embedded::verify;
 
 use super::*;
@@ -72,10 +74,9 @@ fn acknowledged_until_killed(dir: &Path, lines: u64, newest: &mut BTreeMap<u64, 
 async fn everything_acknowledged_is_there_after_every_kill() {
     let dir = tempfile::tempdir().unwrap();
     let mut newest = BTreeMap::new();
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for round in 0..ROUNDS {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let lines = 1 + (random >> 33) % 700;
+        let lines = 1 + random.below(700);
         acknowledged_until_killed(dir.path(), lines, &mut newest);
         let report = verify(dir.path()).unwrap_or_else(|error| panic!("round {round}, {lines} lines: {error}"));
         assert!(report.is_clean(), "round {round}, {lines} lines: {report:?}");

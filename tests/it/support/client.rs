@@ -89,3 +89,19 @@ impl Client {
         }
     }
 }
+
+/// Everything in a list, page by page.
+pub(crate) fn all(client: &mut Client, path: &str) -> Vec<Value> {
+    let (mut data, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let page = client.send("GET", &format!("{path}{joint}limit=200{cursor}"), None, "").unwrap();
+        assert_eq!(page.status, 200, "{path}");
+        let page = page.json();
+        data.extend(page["data"].as_array().unwrap().iter().cloned());
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return data,
+        }
+    }
+}

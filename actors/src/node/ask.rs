@@ -1,0 +1,119 @@
+//! Asking the entities of a node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::Node;
+use crate::attachment::{self, Attachment};
+use crate::catalog;
+use crate::claims;
+use crate::contact::{self, Contact};
+use crate::conversation::{self, Conversation};
+use crate::directory::{Circumstances, Reply};
+use crate::id::{Address, AttachmentId, EntityKey, Kind};
+use crate::memories::{self, Memories};
+use crate::registry::{self, Registry};
+
+/// How long a command waits for who listens to what it does.
+const LISTENERS_WITHIN: Duration = Duration::from_millis(500);
+
+impl Node {
+    /// Asks a conversation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn conversation(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: conversation::Command,
+        with: Circumstances,
+    ) -> Reply<Conversation> {
+        self.know_listeners(entity.workspace).await;
+        claims::ask(self, &self.conversations, entity, Arc::new(command), with).await
+    }
+
+    /// Asks a contact.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn contact(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: contact::Command,
+        with: Circumstances,
+    ) -> Reply<Contact> {
+        self.know_listeners(entity.workspace).await;
+        claims::ask(self, &self.contacts, entity, Arc::new(command), with).await
+    }
+
+    /// Asks a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn attachment(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: attachment::Command,
+        with: Circumstances,
+    ) -> Reply<Attachment> {
+        claims::ask(self, &self.attachments, entity, Arc::new(command), with).await
+    }
+
+    /// Asks what is remembered of somebody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn memories(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: memories::Command,
+        with: Circumstances,
+    ) -> Reply<Memories> {
+        claims::ask(self, &self.memories, entity, Arc::new(command), with).await
+    }
+
+    /// Asks the configuration of a workspace or of the installation. A change of what other processes may have in
+    /// memory is answered once none of them goes by what was before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`].
+    pub async fn registry(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: registry::Command,
+        with: Circumstances,
+    ) -> Reply<Registry> {
+        let directory = match entity.kind {
+            Kind::Installation => &self.installation,
+            _ => &self.workspaces,
+        };
+        let may_be_known = command.may_be_known();
+        let reply = claims::ask(self, directory, entity, Arc::new(command), with).await;
+        if may_be_known && reply.is_ok() && self.members.has_others() {
+            // What another process goes by is at most so old. So whoever has this answer finds the change everywhere.
+            sleep(catalog::STALE_AT_MOST).await;
+        }
+        reply
+    }
+
+    /// Has files looked at whose message was deleted or erased a moment ago. Before that, each of them was told to
+    /// [doubt](attachment::Command::Doubt), so that a process that dies in between leaves none behind.
+    pub fn settle(&self, workspace: Address, attachments: &[AttachmentId]) {
+        for id in attachments {
+            self.settling.wanted(EntityKey::attachment(workspace, id.address));
+        }
+    }
+
+    /// Reads who listens to a workspace, before a decision goes by it. Where the store cannot say so at once, the
+    /// decision takes it that somebody does.
+    async fn know_listeners(&self, workspace: Address) {
+        let _ = timeout(LISTENERS_WITHIN, self.outbox.endpoints(self, workspace)).await;
+    }
+}

@@ -1,0 +1,159 @@
+//! Reading what is stored, beside the entities that it belongs to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Node;
+use crate::codec;
+use crate::conversation::{Calls, Turn, number_key};
+use crate::host;
+use crate::id::{Address, EntityKey};
+use crate::limits;
+use crate::machine::{Machine, Record};
+use crate::message::Overlay;
+use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, Order, Row, StoreError, Table, View};
+use crate::tables::{CALLS, OVERLAYS, TURNS};
+use crate::usage::{Day, Used};
+
+impl Node {
+    /// A row of configuration, decoded once.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn configured<T>(&self, entity: EntityKey, table: Table, key: &[u8]) -> Result<Option<Arc<T>>, StoreError>
+    where
+        T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,
+    {
+        self.catalog.get(self.store.as_ref(), entity, table, key).await
+    }
+
+    /// The state of an entity as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
+        match self.store.load(entity, Fresh::Acknowledged).await? {
+            Some(loaded) => Ok(host::replay::<M>(&loaded)?.1),
+            None => Ok(None),
+        }
+    }
+
+    /// Up to `limit` events of an entity's log with `from <= seq <= to`.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn events<M: Machine>(
+        &self,
+        entity: EntityKey,
+        (from, to): (u64, u64),
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Record<M::Event>>, StoreError> {
+        let stored = self.store.read_log(entity, from, to, order, limit).await?;
+        stored.iter().map(|record| codec::decode_record(record.seq, &record.payload)).collect()
+    }
+
+    /// What has become of the messages with `from <= seq <= to`.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn overlays(&self, entity: EntityKey, (from, to): (u64, u64)) -> Result<Vec<(u64, Overlay)>, StoreError> {
+        let range = KeyRange {
+            after: Some(number_key(from.saturating_sub(1))),
+            before: Some(number_key(to.saturating_add(1))),
+        };
+        let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).saturating_add(1);
+        let rows = self.store.rows(entity, OVERLAYS, range, Order::Asc, limit).await?;
+        let overlay = |row: &Row| {
+            let key = row.key.as_ref().try_into().map_err(|_| StoreError::Corrupt("a row's key is damaged".into()))?;
+            Ok((u64::from_be_bytes(key), codec::decode(&row.value)?))
+        };
+        rows.iter().map(overlay).collect()
+    }
+
+    /// A turn of a conversation.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn turn(&self, entity: EntityKey, number: u64) -> Result<Option<Turn>, StoreError> {
+        let row = self.store.row(entity, TURNS, number_key(number)).await?;
+        row.map(|bytes| codec::decode(&bytes)).transpose()
+    }
+
+    /// The calls of a turn that has some without a result.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn calls(&self, entity: EntityKey, number: u64) -> Result<Calls, StoreError> {
+        let row = self.store.row(entity, CALLS, number_key(number)).await?;
+        Ok(row.map(|bytes| codec::decode(&bytes)).transpose()?.unwrap_or_default())
+    }
+
+    /// A keyed row of an entity.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<Bytes>, StoreError> {
+        self.store.row(entity, table, key).await
+    }
+
+    /// Keyed rows of an entity.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn rows(
+        &self,
+        entity: EntityKey,
+        table: Table,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.store.rows(entity, table, range, order, limit).await
+    }
+
+    /// Entries of a workspace's list.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn view(
+        &self,
+        workspace: Address,
+        view: View,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.store.view(workspace, view, range, order, limit).await
+    }
+
+    /// What an idempotency key has done in an entity, if it has done anything and is still remembered.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn key(&self, entity: EntityKey, key: KeyHash) -> Result<Option<KeyRow>, StoreError> {
+        let row = self.store.find_key(entity, key).await?;
+        let row = row.filter(|row| row.held_upto().is_none());
+        Ok(row.filter(|row| self.now().since(row.at) < limits::KEY_KEPT_MILLIS))
+    }
+
+    /// What models have used in a workspace on a day, by agent.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn used(&self, workspace: Address, day: Day) -> Result<Arc<Used>, StoreError> {
+        self.used_days.get(self.store.as_ref(), workspace, day, self.now()).await
+    }
+}

@@ -1,0 +1,54 @@
+//! The entities of one kind, whatever their machine is.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::Node;
+use super::census::Mailbox;
+use crate::alarms::Wake;
+use crate::clock::Millis;
+use crate::directory::Directory;
+use crate::id::EntityKey;
+use crate::machine::Machine;
+
+/// What a node does to its entities without knowing what they are.
+pub(crate) trait Residents: Send + Sync {
+    /// As [`Directory::resident`].
+    fn resident(&self) -> usize;
+
+    /// As [`Directory::deepest`].
+    fn deepest(&self, limit: usize) -> Vec<Mailbox>;
+
+    /// As [`Directory::wake`].
+    fn wake(&self, node: &Arc<Node>, entity: EntityKey, waking: Wake) -> bool;
+
+    /// As [`Directory::sweep`].
+    fn sweep(&self, now: Millis, idle_millis: u64, cap: usize);
+
+    /// As [`Directory::drain`].
+    fn drain(&self, deadline: Instant) -> BoxFuture<'_, ()>;
+}
+
+impl<M: Machine> Residents for Directory<M> {
+    fn resident(&self) -> usize {
+        self.resident()
+    }
+
+    fn deepest(&self, limit: usize) -> Vec<Mailbox> {
+        self.deepest(limit)
+    }
+
+    fn wake(&self, node: &Arc<Node>, entity: EntityKey, waking: Wake) -> bool {
+        self.wake(node, entity, waking)
+    }
+
+    fn sweep(&self, now: Millis, idle_millis: u64, cap: usize) {
+        self.sweep(now, idle_millis, cap);
+    }
+
+    fn drain(&self, deadline: Instant) -> BoxFuture<'_, ()> {
+        Box::pin(self.drain(deadline))
+    }
+}

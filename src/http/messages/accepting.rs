@@ -1,0 +1,152 @@
+//! A request that carries a message, from its bytes to its answer.
+
+use actors::conversation::Event;
+use actors::directory::{Circumstances, KeyUse};
+use actors::id::{Address, EntityKey};
+use actors::machine::Record;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+
+use crate::app::App;
+use crate::http::answer;
+use crate::http::caller::Caller;
+use crate::http::context::RequestContext;
+use crate::http::headers::idempotency_key;
+use crate::http::headers::key::{IDEMPOTENCY_KEY, X_IDEMPOTENCY_KEY};
+use crate::http::idempotency;
+use crate::http::incoming::report;
+use crate::http::log;
+use crate::http::problem::Problem;
+use crate::http::refusal::{key_reused, store_problem};
+use crate::json::Object;
+use crate::json::report::Report;
+use crate::wire::Rules;
+use crate::wire::fingerprint::fingerprint;
+
+/// A request that carries a message, before its body's shape is known.
+pub(super) struct Inbound<'a> {
+    app: &'a App,
+    caller: &'a Caller,
+    context: &'a RequestContext,
+    headers: &'a HeaderMap,
+    pub(super) body: Object<'a>,
+    report: Report,
+}
+
+impl<'a> Inbound<'a> {
+    pub(super) fn new(
+        app: &'a App,
+        caller: &'a Caller,
+        context: &'a RequestContext,
+        headers: &'a HeaderMap,
+        bytes: &'a [u8],
+    ) -> Result<Self, Problem> {
+        let body = Object::parse(bytes)?;
+        Ok(Self { app, caller, context, headers, body, report: report(context) })
+    }
+
+    /// Reads the body as one shape; the rest of the request goes on without it.
+    pub(super) fn read<T>(
+        mut self,
+        read: impl FnOnce(Object<'a>, Rules<'_>, &mut Report) -> T,
+        client_id: impl FnOnce(&T) -> Option<&str>,
+    ) -> (T, Accepting<'a>) {
+        // Hashing a body is only worth it where somebody may ask for it again.
+        let may_be_keyed = self.body.has("clientId")
+            || self.headers.contains_key(IDEMPOTENCY_KEY)
+            || self.headers.contains_key(X_IDEMPOTENCY_KEY);
+        let print = may_be_keyed.then(|| fingerprint(self.context.method.as_str(), self.context.path(), &self.body));
+        let app = self.app;
+        let allow = |address| app.egress_allow().contains(address);
+        let rules = Rules { now: app.now(), allow: &allow };
+        let post = read(self.body, rules, &mut self.report);
+        let mut key = None;
+        match idempotency_key(self.headers, client_id(&post)) {
+            Ok(found) => key = found.map(str::to_owned),
+            Err(faults) => self.report.faults.extend(faults),
+        }
+        let keyed = key.zip(print).map(|(key, fingerprint)| Keyed { key, fingerprint });
+        let Self { caller, context, headers, report, .. } = self;
+        (post, Accepting { app, caller, context, headers, report, keyed })
+    }
+}
+
+/// An idempotency key and the request that it came with.
+pub(super) struct Keyed {
+    pub(super) key: String,
+    fingerprint: [u8; 16],
+}
+
+impl Keyed {
+    pub(super) fn used(&self, scope: &str) -> KeyUse {
+        KeyUse::within(idempotency::key_hash(scope, &self.key), self.fingerprint)
+    }
+
+    /// Where the scope is the workspace. The conversation that the key opens is its home, so it needs no claim there.
+    fn used_in(&self, workspace: Address) -> KeyUse {
+        KeyUse::within(idempotency::workspace_key_hash(workspace, &self.key), self.fingerprint)
+    }
+}
+
+/// A request whose body has been read.
+pub(in crate::http) struct Accepting<'a> {
+    pub(in crate::http) app: &'a App,
+    pub(in crate::http) caller: &'a Caller,
+    pub(in crate::http) context: &'a RequestContext,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) report: Report,
+    pub(super) keyed: Option<Keyed>,
+}
+
+impl Accepting<'_> {
+    pub(super) fn circumstances(&self, scope: &str) -> Circumstances {
+        let key = self.keyed.as_ref().map(|keyed| keyed.used(scope));
+        Circumstances { key, ..idempotency::without_key(self.context) }
+    }
+
+    pub(super) fn circumstances_in_workspace(&self) -> Circumstances {
+        let key = self.keyed.as_ref().map(|keyed| keyed.used_in(self.caller.address));
+        Circumstances { key, ..idempotency::without_key(self.context) }
+    }
+
+    /// The events that the request's key has led to in an entity, if it was used there; for the cases in which that
+    /// has to be known before the entity is asked.
+    pub(super) async fn earlier_effect(
+        &self,
+        entity: EntityKey,
+        scope: &str,
+    ) -> Result<Option<Vec<Record<Event>>>, Problem> {
+        self.effect_of(entity, self.circumstances(scope)).await
+    }
+
+    /// The same for a key of any scope.
+    pub(super) async fn effect_of(
+        &self,
+        entity: EntityKey,
+        with: Circumstances,
+    ) -> Result<Option<Vec<Record<Event>>>, Problem> {
+        let Some(used) = with.key else { return Ok(None) };
+        let row = self.app.node().key(entity, used.hash).await.map_err(store_problem)?;
+        match row {
+            None => Ok(None),
+            Some(row) if row.fingerprint != used.fingerprint => Err(key_reused()),
+            Some(row) => self.effect(entity, row.first, row.last).await.map(Some),
+        }
+    }
+
+    /// The events with these sequences.
+    pub(super) async fn effect(&self, entity: EntityKey, first: u64, last: u64) -> Result<Vec<Record<Event>>, Problem> {
+        log::between(self.app.node(), entity, (first, last)).await.map_err(store_problem)
+    }
+
+    /// Writes an answer and finishes it.
+    pub(super) fn answer<T: serde::Serialize>(&self, status: StatusCode, value: &T, replay: bool) -> Response {
+        self.finish(answer::json(status, value), replay)
+    }
+
+    /// Finishes an answer.
+    pub(super) fn finish(&self, response: Response, replay: bool) -> Response {
+        let response = answer::ignoring(response, &self.report.ignored);
+        if replay { answer::replayed(response) } else { response }
+    }
+}

@@ -1,0 +1,26 @@
+//! What channels refuse.
+
+use actors::channel::ChannelKind;
+
+use crate::http::problem::Problem;
+
+/// 404: no such channel in the workspace.
+pub(in crate::http) fn channel_not_found() -> Problem {
+    Problem::not_found("channel_not_found", "this workspace has no such channel")
+}
+
+/// 409: the channel takes nothing now.
+pub(in crate::http) fn channel_disabled() -> Problem {
+    Problem::conflict("channel_disabled", "this channel is disabled and takes no messages")
+}
+
+/// 400 for a channel of the other kind.
+pub(in crate::http) fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Problem {
+    let message = match kind {
+        ChannelKind::Human => "this is a human channel: it takes channel messages with text, review or status",
+        ChannelKind::Api => {
+            "this is an api channel: it takes messages of contacts with type, contactIdentifier and content"
+        }
+    };
+    Problem::fault(pointer, "channel_kind_mismatch", message)
+}

@@ -1,0 +1,94 @@
+//! What conversations and what is in them refuse.
+
+use actors::conversation::Rejection;
+use actors::message::{Json, ReviewState};
+use http::StatusCode;
+
+use super::precondition_failed;
+use crate::http::attachments::link::already_linked;
+use crate::http::problem::Problem;
+use crate::wire::json_view::review_status;
+use crate::wire::time;
+
+/// 404 for a conversation that does not exist, here or at all.
+pub(in crate::http) fn conversation_not_found() -> Problem {
+    Problem::not_found("conversation_not_found", "there is no such conversation")
+}
+
+/// 404 for a message that does not exist, here or at all.
+pub(in crate::http) fn message_not_found() -> Problem {
+    Problem::not_found("message_not_found", "there is no such message")
+}
+
+/// 404 for a review that does not exist, here or at all.
+pub(in crate::http) fn review_not_found() -> Problem {
+    Problem::not_found("review_not_found", "there is no such review")
+}
+
+/// 404 for a turn that does not exist, here or at all.
+pub(in crate::http) fn turn_not_found() -> Problem {
+    Problem::not_found("turn_not_found", "there is no such turn")
+}
+
+/// What a conversation's refusals mean.
+pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
+    match rejection {
+        Rejection::NotFound => conversation_not_found(),
+        Rejection::Closed => Problem::conflict("conversation_closed", "this conversation is closed"),
+        Rejection::Erased => Problem::conflict(
+            "conversation_erased",
+            "the contact of this conversation was erased, and its words with it",
+        ),
+        Rejection::BeingCopied => {
+            Problem::unavailable("contended", "this conversation is a copy that is still being made", 1)
+        }
+        Rejection::ParentNotFound { .. } => {
+            Problem::fault("/content/parent_message_id", "parent_not_found", "is no message of this conversation")
+        }
+        Rejection::IterationNotFound => {
+            Problem::fault("/iterationOf", "message_not_found", "is no earlier message of this channel")
+        }
+        Rejection::AttachmentLinked(id) | Rejection::AttachmentLost(id) => already_linked(id),
+        Rejection::TurnInProgress => {
+            Problem::conflict("turn_in_progress", "a turn is running, and this channel takes no message meanwhile")
+        }
+        Rejection::TooManyTurns => {
+            Problem::too_many("conversation_backlog", "too many turns wait in this conversation", 1)
+        }
+        Rejection::MessageNotFound => message_not_found(),
+        Rejection::MessageDeleted => Problem::conflict("message_deleted", "this message was deleted"),
+        Rejection::MessageChanged | Rejection::Changed => precondition_failed(),
+        Rejection::ReviewNotFound => review_not_found(),
+        Rejection::ReviewOver(state) => {
+            Problem::conflict("review_already_completed", "this review is over; see review for how it ended")
+                .with("review", review_state(&state))
+        }
+        Rejection::ReviewExpired(state) => {
+            Problem::conflict("review_expired", "the time to answer this review is over")
+                .with("review", review_state(&state))
+        }
+        Rejection::AlreadyVoted => Problem::conflict("already_voted", "this principal has answered this review before"),
+        Rejection::TooManyVotes => {
+            Problem::conflict("too_many_votes", "the votes on this review leave no room for another one")
+        }
+        Rejection::NotAllowed => Problem::new(
+            StatusCode::FORBIDDEN,
+            "responder_not_allowed",
+            "this principal is not among those who may answer this review",
+        ),
+        Rejection::TurnNotFound => turn_not_found(),
+        Rejection::TurnNotPossible(_) => Problem::conflict("turn_over", "this turn is over"),
+    }
+}
+
+/// How a review ended, beside the refusal of another end.
+fn review_state(state: &ReviewState) -> serde_json::Value {
+    let json = |json: &Json| serde_json::from_str::<serde_json::Value>(json.as_str()).unwrap_or_default();
+    serde_json::json!({
+        "status": review_status(state.status),
+        "response": state.response.as_ref().map(json),
+        "feedback": state.feedback,
+        "decidedBy": state.decided_by,
+        "completedAt": state.completed_at.map(|at| time::format(at).as_str().to_owned()),
+    })
+}
