@@ -14,7 +14,7 @@ use actors::key::{ApiKey, Principal, Scope};
 use actors::node::Node;
 use actors::registry::{Command, Expect};
 use actors::store::inventory::Inventory;
-use actors::store::{Cause, KeyRange, Order, StoreError};
+use actors::store::{Cause, KeyRange, Order, Scan, StoreError};
 use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, WORKSPACES};
 use actors::workspace::Workspace;
 use bytes::Bytes;
@@ -195,7 +195,7 @@ async fn every_key(node: &Node) -> Result<Vec<ApiKey>, OperatorError> {
     let mut after = None;
     loop {
         let range = KeyRange { after: after.take(), before: None };
-        let rows = node.rows(EntityKey::INSTALLATION, KEYS_BY_ID, range, Order::Asc, KEYS_AT_ONCE).await?;
+        let rows = node.rows(EntityKey::INSTALLATION, KEYS_BY_ID, Scan::new(range, Order::Asc, KEYS_AT_ONCE)).await?;
         for row in &rows {
             keys.extend(keys::of_row(node, &row.value).await?.map(|(_, key)| key));
         }

@@ -14,7 +14,7 @@ use crate::id::EntityKey;
 use crate::insist::{self, Stopped, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
-use crate::store::{KeyRange, Order, StoreError};
+use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::FORKS;
 
 /// Copies that are read at once.
@@ -61,7 +61,7 @@ async fn copies(node: &Node, entity: EntityKey, state: &contact::State) -> Resul
     let (mut copies, mut after) = (Vec::new(), None);
     loop {
         let range = KeyRange { after, before: None };
-        let rows = node.rows(entity, FORKS, range, Order::Asc, COPIES_AT_ONCE).await?;
+        let rows = node.rows(entity, FORKS, Scan::new(range, Order::Asc, COPIES_AT_ONCE)).await?;
         for row in &rows {
             let copy: Copied = codec::decode(&row.value)?;
             if state.erased_at.is_some() || copy.contact != state.id {

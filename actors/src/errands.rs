@@ -17,7 +17,7 @@ use crate::limits;
 use crate::message::{ReviewState, ReviewStatus};
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
-use crate::store::{KeyHash, KeyRange, Order, StoreError};
+use crate::store::{KeyHash, KeyRange, Order, Scan, StoreError};
 use crate::tables::{CALLS, CHANNELS, ERRANDS};
 
 /// The errands that are being run in this process, by conversation.
@@ -73,7 +73,8 @@ impl Errands {
 /// Runs what is there, until nothing more can be.
 async fn run_all(node: &Arc<Node>, entity: EntityKey) -> Result<(), StoreError> {
     loop {
-        let rows = node.store.rows(entity, ERRANDS, KeyRange::default(), Order::Asc, limits::ERRANDS).await?;
+        let rows =
+            node.store.rows(entity, ERRANDS, Scan::new(KeyRange::default(), Order::Asc, limits::ERRANDS)).await?;
         let mut keys = Vec::new();
         for row in rows {
             if run(node, entity, &codec::decode(&row.value)?).await? {

@@ -30,7 +30,7 @@ use crate::codec;
 use crate::id::{Address, EndpointId, EntityKey};
 use crate::limits;
 use crate::node::Node;
-use crate::store::{KeyRange, Order, Store, StoreError};
+use crate::store::{KeyRange, Order, Scan, Store, StoreError};
 use crate::tables::{CHANNELS, WORKSPACES};
 use crate::workspace::{Workspace, address_of};
 
@@ -287,7 +287,7 @@ impl Outboxes {
         // There is no way from an address to its id but to look at all of them, so all are kept that are seen.
         loop {
             let range = KeyRange { after, before: None };
-            let rows = store.rows(EntityKey::INSTALLATION, WORKSPACES, range, Order::Asc, PAGE).await?;
+            let rows = store.rows(EntityKey::INSTALLATION, WORKSPACES, Scan::new(range, Order::Asc, PAGE)).await?;
             for row in &rows {
                 let workspace: Workspace = codec::decode(&row.value)?;
                 let (of, id) = (address_of(&workspace.id), Arc::from(workspace.id));

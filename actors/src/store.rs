@@ -305,6 +305,38 @@ fn successor(prefix: &[u8]) -> Option<Bytes> {
     Some(next.into())
 }
 
+/// Which rows or entries of a list are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Those whose keys are in it.
+    pub range: KeyRange,
+    /// Which way.
+    pub order: Order,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Scan {
+    /// At most `limit` of `range`.
+    #[must_use]
+    pub fn new(range: KeyRange, order: Order, limit: usize) -> Self {
+        Self { range, order, limit }
+    }
+}
+
+/// Which events of a log are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogScan {
+    /// The first sequence.
+    pub from: u64,
+    /// The last one, which is read too.
+    pub to: u64,
+    /// Which way.
+    pub order: Order,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// A due alarm. `(at, entity)` is also the cursor behind which to read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Due {
@@ -379,38 +411,17 @@ pub trait Store: Send + Sync + 'static {
     /// What an idempotency key has done in this entity. A row past its time may or may not still be found.
     fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>>;
 
-    /// Up to `limit` events with `from <= seq <= to`. Marks are left out.
-    fn read_log(
-        &self,
-        entity: EntityKey,
-        from: u64,
-        to: u64,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>>;
+    /// Events of a log. Marks are left out.
+    fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>>;
 
     /// One keyed row.
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>>;
 
-    /// Up to `limit` keyed rows.
-    fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
+    /// Keyed rows.
+    fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
-    /// Up to `limit` entries of a workspace's list.
-    fn view(
-        &self,
-        workspace: Address,
-        view: View,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
+    /// Entries of a workspace's list.
+    fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
     /// Up to `limit` alarms due at or before `upto`, earliest first, behind `after`.
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>>;

@@ -16,7 +16,7 @@ use crate::conversation::Usage;
 use crate::id::Address;
 use crate::limits;
 use crate::machine::Moment;
-use crate::store::{KeyRange, Order, Store, StoreError, ViewWrite};
+use crate::store::{KeyRange, Order, Scan, Store, StoreError, ViewWrite};
 use crate::tables::USED;
 
 /// Milliseconds of a day.
@@ -142,7 +142,7 @@ async fn read(store: &dyn Store, workspace: Address, day: Day) -> Result<Used, S
     let edge = |day: u32| Some(Bytes::copy_from_slice(&begin(day)));
     let mut range = KeyRange { after: edge(day.0), before: day.0.checked_add(1).and_then(edge) };
     loop {
-        let page = store.view(workspace, USED, range.clone(), Order::Asc, PAGE).await?;
+        let page = store.view(workspace, USED, Scan::new(range.clone(), Order::Asc, PAGE)).await?;
         for row in &page {
             let entry: Entry = codec::decode(&row.value)?;
             let sum = Sum {

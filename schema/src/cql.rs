@@ -18,8 +18,8 @@ use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
-    Beat, Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, NodeId, Order, Row, Store,
-    StoreError, Table, View,
+    Beat, Commit, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan, Store, StoreError,
+    Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -222,14 +222,22 @@ impl CqlStore {
         }
         Ok(())
     }
+
+    /// Does `work` unless the store is closed.
+    fn while_open<'a, T>(
+        &'a self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        Box::pin(async move {
+            self.open_still()?;
+            work.await
+        })
+    }
 }
 
 impl Store for CqlStore {
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        Box::pin(async move {
-            self.open_still()?;
-            self.loaded(entity, fresh).await
-        })
+        self.while_open(self.loaded(entity, fresh))
     }
 
     fn commit(&self, commit: Commit, done: Done) {
@@ -250,66 +258,28 @@ impl Store for CqlStore {
     }
 
     fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
-        Box::pin(async move {
-            self.open_still()?;
-            self.key(entity, key).await
-        })
+        self.while_open(self.key(entity, key))
     }
 
-    fn read_log(
-        &self,
-        entity: EntityKey,
-        from: u64,
-        to: u64,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
-        Box::pin(async move {
-            self.open_still()?;
-            self.log(entity, from, to, order, limit).await
-        })
+    fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        let LogScan { from, to, order, limit } = scan;
+        self.while_open(self.log(entity, from, to, order, limit))
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
-        Box::pin(async move {
-            self.open_still()?;
-            self.keyed_row(entity, table, &key).await
-        })
+        self.while_open(async move { self.keyed_row(entity, table, &key).await })
     }
 
-    fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        Box::pin(async move {
-            self.open_still()?;
-            self.keyed_rows(entity, table, &range, order, limit).await
-        })
+    fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.while_open(async move { self.keyed_rows(entity, table, &scan.range, scan.order, scan.limit).await })
     }
 
-    fn view(
-        &self,
-        workspace: Address,
-        view: View,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        Box::pin(async move {
-            self.open_still()?;
-            self.list(workspace, view, &range, order, limit).await
-        })
+    fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.while_open(async move { self.list(workspace, view, &scan.range, scan.order, scan.limit).await })
     }
 
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
-        Box::pin(async move {
-            self.open_still()?;
-            self.due_alarms(after, upto, limit).await
-        })
+        self.while_open(self.due_alarms(after, upto, limit))
     }
 
     fn snapshot_every(&self) -> u64 {
@@ -321,10 +291,7 @@ impl Store for CqlStore {
     }
 
     fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
-        Box::pin(async move {
-            self.open_still()?;
-            self.beaten(me).await
-        })
+        self.while_open(self.beaten(me))
     }
 
     fn leave(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {

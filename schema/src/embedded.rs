@@ -18,8 +18,8 @@ use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
-    Cause, Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError,
-    Table, View,
+    Cause, Commit, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, Store, StoreError, Table,
+    View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -404,14 +404,8 @@ impl Store for EmbeddedStore {
         Box::pin(async move { self.scan(move |engine, _| engine.find_key(entity, key).map(Some)).await })
     }
 
-    fn read_log(
-        &self,
-        entity: EntityKey,
-        from: u64,
-        to: u64,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+    fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        let LogScan { from, to, order, limit } = scan;
         Box::pin(self.scan(move |engine, budget| engine.read_log(entity, (from, to), order, limit, budget)))
     }
 
@@ -419,25 +413,13 @@ impl Store for EmbeddedStore {
         Box::pin(self.scan(move |engine, _| engine.row(entity, table, &key).map(Some)))
     }
 
-    fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+    fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        let Scan { range, order, limit } = scan;
         Box::pin(self.scan(move |engine, budget| engine.rows(entity, table, &range, order, limit, budget)))
     }
 
-    fn view(
-        &self,
-        workspace: Address,
-        view: View,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+    fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        let Scan { range, order, limit } = scan;
         Box::pin(self.scan(move |engine, budget| engine.view(workspace, view, &range, order, limit, budget)))
     }
 

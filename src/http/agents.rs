@@ -3,7 +3,7 @@
 use actors::agent::Agent;
 use actors::channel::Channel;
 use actors::id::{Address, AgentId, EntityKey};
-use actors::store::{KeyRange, Order, Table};
+use actors::store::{KeyRange, Order, Scan, Table};
 use actors::tables::{AGENTS, CHANNELS};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -168,7 +168,7 @@ async fn user_of(app: &App, entity: EntityKey, agent: &str) -> Result<Option<Str
     let mut after = None;
     loop {
         let range = KeyRange { after: after.take(), before: None };
-        let rows = app.node().rows(entity, CHANNELS, range, Order::Asc, CHANNELS_AT_ONCE).await;
+        let rows = app.node().rows(entity, CHANNELS, Scan::new(range, Order::Asc, CHANNELS_AT_ONCE)).await;
         let rows = rows.map_err(store_problem)?;
         for row in &rows {
             let channel: Channel = resource::decode(&row.value)?;

@@ -11,7 +11,7 @@ use actors::outbox::lane::TAG_BYTES;
 use actors::outbox::pending::{self, DeliveryState, Status};
 use actors::outbox::state::{KEPT_MILLIS, ended_from, parse_ended_key, parse_pending_key};
 use actors::outbox::{Attempt, Receiver, Sending, Waiting};
-use actors::store::{Order, View};
+use actors::store::{Order, Scan, View};
 use actors::tables::{ENDED, ENDED_BY_ENDPOINT, FAILED, PENDING};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -247,7 +247,8 @@ impl Gathering<'_> {
                 range.after = Some(oldest.clone().into());
             }
             let limit = self.request.limit + 1;
-            let rows = self.app.node().view(self.caller.address, view, range, self.request.order, limit).await;
+            let rows =
+                self.app.node().view(self.caller.address, view, Scan::new(range, self.request.order, limit)).await;
             let rows = rows.map_err(store_problem)?;
             for row in &rows {
                 let key = parse_ended_key(self.caller.address, &row.key[prefix.len().min(row.key.len())..]);
@@ -286,7 +287,8 @@ impl Gathering<'_> {
                 Some(key) => vec![key.clone()],
                 None => {
                     let range = range_behind(&[], behind.as_deref(), self.request.order);
-                    let rows = self.app.node().view(self.caller.address, PENDING, range, self.request.order, limit);
+                    let rows =
+                        self.app.node().view(self.caller.address, PENDING, Scan::new(range, self.request.order, limit));
                     rows.await.map_err(store_problem)?.into_iter().map(|row| row.key.to_vec()).collect()
                 }
             };

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use actors::id::Address;
-use actors::store::{KeyRange, Order, View};
+use actors::store::{KeyRange, Order, Scan, View};
 use bytes::Bytes;
 
 use super::paging::{Page, PageRequest};
@@ -44,7 +44,7 @@ impl Listing<'_> {
         let mut scanned = 0;
         loop {
             let range = range_behind(self.prefix, at.as_deref(), request.order);
-            let rows = app.node().view(self.workspace, self.view, range, request.order, chunk).await;
+            let rows = app.node().view(self.workspace, self.view, Scan::new(range, request.order, chunk)).await;
             let rows = rows.map_err(store_problem)?;
             for row in &rows {
                 if let Some(found) = load(row.key.slice(self.prefix.len().min(row.key.len())..)).await? {

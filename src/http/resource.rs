@@ -5,7 +5,7 @@ use actors::clock::Millis;
 use actors::codec;
 use actors::id::EntityKey;
 use actors::registry::RowChange;
-use actors::store::{Row, Table};
+use actors::store::{Row, Scan, Table};
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
@@ -230,7 +230,7 @@ pub(super) async fn page(
         return Err(Problem::fault("?cursor", "invalid_cursor", words));
     }
     let range = range_behind(prefix, request.cursor.as_deref(), request.order);
-    let rows = app.node().rows(entity, table, range, request.order, request.limit + 1).await;
+    let rows = app.node().rows(entity, table, Scan::new(range, request.order, request.limit + 1)).await;
     let mut rows = rows.map_err(store_problem)?;
     let more = rows.len() > request.limit;
     rows.truncate(request.limit);

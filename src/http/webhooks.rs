@@ -4,7 +4,7 @@ use actors::clock::Millis;
 use actors::id::{Address, EndpointId};
 use actors::limits;
 use actors::registry::Expect;
-use actors::store::{KeyRange, Order, Table};
+use actors::store::{KeyRange, Order, Scan, Table};
 use actors::tables::{CHANNELS, WEBHOOK_ENDPOINTS};
 use actors::webhook::{RetiredSecret, WebhookEndpoint};
 use axum::extract::{Path, State};
@@ -96,7 +96,7 @@ pub(super) async fn create(
 /// Refuses where the workspace has as many endpoints as it may have.
 async fn check_room(app: &App, caller: &Caller) -> Result<(), Problem> {
     let (all, most) = (KeyRange::default(), limits::WEBHOOK_ENDPOINTS);
-    let rows = app.node().rows(caller.registry(), WEBHOOK_ENDPOINTS, all, Order::Asc, most).await;
+    let rows = app.node().rows(caller.registry(), WEBHOOK_ENDPOINTS, Scan::new(all, Order::Asc, most)).await;
     if rows.map_err(store_problem)?.len() == most {
         let detail = format!("a workspace has at most {most} webhook endpoints");
         return Err(Problem::conflict("too_many_endpoints", detail));

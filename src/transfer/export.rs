@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
 use actors::store::inventory::Inventory;
-use actors::store::{Fresh, KeyRange, Loaded, LogRecord, Order, Row, Table, View};
+use actors::store::{Fresh, KeyRange, Loaded, LogRecord, LogScan, Order, Row, Scan, Table, View};
 use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, SETTINGS, WORKSPACES};
 use actors::workspace::address_of;
 use bytes::Bytes;
@@ -124,7 +124,7 @@ async fn installation<W: Write>(
     let mut after = range.after.clone();
     loop {
         let range = KeyRange { after: after.clone(), ..range.clone() };
-        let ids = store.rows(EntityKey::INSTALLATION, KEYS_BY_ID, range, Order::Asc, PAGE).await?;
+        let ids = store.rows(EntityKey::INSTALLATION, KEYS_BY_ID, Scan::new(range, Order::Asc, PAGE)).await?;
         let Some(last) = ids.last() else { return Ok(()) };
         after = Some(last.key.clone());
         let mut rows = Vec::new();
@@ -162,7 +162,7 @@ async fn installation_rows<W: Write>(
     out: &mut Out<W>,
 ) -> Result<(), TransferError> {
     loop {
-        let rows = store.rows(EntityKey::INSTALLATION, table, range.clone(), Order::Asc, PAGE).await?;
+        let rows = store.rows(EntityKey::INSTALLATION, table, Scan::new(range.clone(), Order::Asc, PAGE)).await?;
         let Some(last) = rows.last() else { return Ok(()) };
         range.after = Some(last.key.clone());
         let rows = rows.into_iter().map(|row| line_row((table, row.key, row.value)));
@@ -264,7 +264,7 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
     for table in store.tables(entity).await? {
         let mut range = KeyRange::default();
         loop {
-            let rows = store.rows(entity, table, range.clone(), Order::Asc, PAGE).await?;
+            let rows = store.rows(entity, table, Scan::new(range.clone(), Order::Asc, PAGE)).await?;
             let Some(last) = rows.last() else { break };
             range.after = Some(last.key.clone());
             for Row { key, value } in rows {
@@ -306,7 +306,7 @@ async fn log<W: Write>(
     if let Some(state) = &loaded.state {
         let mut from = 1;
         while from <= before {
-            let page = store.read_log(entity, from, before, Order::Asc, PAGE).await?;
+            let page = store.read_log(entity, LogScan { from, to: before, order: Order::Asc, limit: PAGE }).await?;
             from = page.last().map_or(before, |record| record.seq) + 1;
             steps.records(page)?;
         }
@@ -328,7 +328,7 @@ async fn views<W: Write>(
     for View(view) in store.views(workspace).await? {
         let mut range = KeyRange::default();
         loop {
-            let entries = store.view(workspace, View(view), range.clone(), Order::Asc, PAGE).await?;
+            let entries = store.view(workspace, View(view), Scan::new(range.clone(), Order::Asc, PAGE)).await?;
             let Some(last) = entries.last() else { break };
             range.after = Some(last.key.clone());
             for Row { key, value } in entries {

@@ -12,7 +12,7 @@ use actors::id::EntityKey;
 use actors::node::Node;
 use actors::outbox::Deliverer;
 use actors::ports::Ports;
-use actors::store::{Fresh, KeyRange, Order, Store, Table};
+use actors::store::{Fresh, KeyRange, LogScan, Order, Scan, Store, Table};
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -165,11 +165,16 @@ impl TestApp {
     /// Everything that is stored of an entity, as text as far as it is text: its log, its state, its rows.
     pub(crate) async fn stored(&self, entity: EntityKey) -> String {
         let loaded = self.store.load(entity, Fresh::Settled).await.unwrap().unwrap();
-        let log = self.store.read_log(entity, 1, u64::MAX, Order::Asc, 10_000).await.unwrap();
+        let log = self
+            .store
+            .read_log(entity, LogScan { from: 1, to: u64::MAX, order: Order::Asc, limit: 10_000 })
+            .await
+            .unwrap();
         let mut parts: Vec<_> = loaded.tail.into_iter().chain(log).map(|record| record.payload).collect();
         parts.extend(loaded.state);
         for table in (0..=u8::MAX).map(Table) {
-            let rows = self.store.rows(entity, table, KeyRange::default(), Order::Asc, 10_000).await.unwrap();
+            let rows =
+                self.store.rows(entity, table, Scan::new(KeyRange::default(), Order::Asc, 10_000)).await.unwrap();
             parts.extend(rows.into_iter().map(|row| row.value));
         }
         parts.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect()

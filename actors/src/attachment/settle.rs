@@ -18,7 +18,7 @@ use crate::id::{Address, EntityKey, MessageId};
 use crate::insist::Stopped;
 use crate::limits;
 use crate::node::Node;
-use crate::store::{Cause, KeyRange, Order, StoreError};
+use crate::store::{Cause, KeyRange, Order, Scan, StoreError};
 use crate::tables::{ATTACHED, MENTIONED};
 
 /// Rows of one read.
@@ -190,7 +190,7 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
     let mut after = mention_key(attachment, 0);
     loop {
         let range = KeyRange { after: Some(after), before: Some(before.clone()) };
-        let rows = node.rows(conversation, MENTIONED, range, Order::Asc, PAGE).await?;
+        let rows = node.rows(conversation, MENTIONED, Scan::new(range, Order::Asc, PAGE)).await?;
         for row in &rows {
             let seq = row.key.last_chunk().map(|seq| u64::from_be_bytes(*seq)).unwrap_or_default();
             if says_something(node, conversation, seq).await? {
@@ -214,7 +214,7 @@ pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), St
         let mut after = None;
         loop {
             let range = KeyRange { after, before: None };
-            let rows = node.rows(conversation, table, range, Order::Asc, PAGE).await?;
+            let rows = node.rows(conversation, table, Scan::new(range, Order::Asc, PAGE)).await?;
             for attachment in rows.iter().filter_map(|row| file_of(&row.key)) {
                 let entity = EntityKey::attachment(conversation.workspace, attachment);
                 match node.attachment(entity, Command::Doubt, Circumstances::default()).await {

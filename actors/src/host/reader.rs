@@ -10,7 +10,7 @@ use ractor::ActorRef;
 
 use crate::id::EntityKey;
 use crate::machine::{Found, Machine, Need, UNDER};
-use crate::store::{KeyHash, KeyRange, KeyRow, Order, Row, Store, StoreError, Table};
+use crate::store::{KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, Store, StoreError, Table};
 
 use super::Mail;
 
@@ -98,15 +98,17 @@ async fn read_need(store: &Arc<dyn Store>, entity: EntityKey, need: Need) -> Res
             let row = store.row(entity, table, key.clone()).await?;
             Read::Row(table, key, row)
         }
-        Need::First(table, limit) => {
-            Read::First(table, limit, store.rows(entity, table, KeyRange::default(), Order::Asc, limit).await?)
-        }
+        Need::First(table, limit) => Read::First(
+            table,
+            limit,
+            store.rows(entity, table, Scan::new(KeyRange::default(), Order::Asc, limit)).await?,
+        ),
         Need::Under(table, prefix) => {
-            let rows = store.rows(entity, table, KeyRange::under(&prefix), Order::Asc, UNDER).await?;
+            let rows = store.rows(entity, table, Scan::new(KeyRange::under(&prefix), Order::Asc, UNDER)).await?;
             Read::Under(table, prefix, rows)
         }
         Need::Event(seq) => {
-            let events = store.read_log(entity, seq, seq, Order::Asc, 1).await?;
+            let events = store.read_log(entity, LogScan { from: seq, to: seq, order: Order::Asc, limit: 1 }).await?;
             Read::Event(seq, events.into_iter().next().map(|event| event.payload))
         }
     })

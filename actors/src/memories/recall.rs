@@ -19,7 +19,7 @@ use crate::directory::Circumstances;
 use crate::id::{EntityKey, MemoryId};
 use crate::limits;
 use crate::node::Node;
-use crate::store::{KeyRange, Order, StoreError};
+use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::{MEMORIES, VECTORS};
 
 /// How long a question waits for its own vector; then it is answered by words alone.
@@ -112,7 +112,7 @@ pub async fn all(node: &Node, entity: EntityKey, subject: &Subject) -> Result<Ve
     if !state.is_some_and(|state: State| state.subject == *subject && !state.erased) {
         return Ok(Vec::new());
     }
-    let rows = node.rows(entity, MEMORIES, KeyRange::default(), Order::Asc, limits::MEMORIES * 2).await?;
+    let rows = node.rows(entity, MEMORIES, Scan::new(KeyRange::default(), Order::Asc, limits::MEMORIES * 2)).await?;
     rows.iter().map(|row| codec::decode(&row.value)).collect()
 }
 
@@ -148,7 +148,7 @@ async fn ranked(
 }
 
 async fn vectors(node: &Node, entity: EntityKey, model: &str) -> Result<HashMap<u64, Vector>, StoreError> {
-    let rows = node.rows(entity, VECTORS, KeyRange::default(), Order::Asc, limits::MEMORIES * 2).await?;
+    let rows = node.rows(entity, VECTORS, Scan::new(KeyRange::default(), Order::Asc, limits::MEMORIES * 2)).await?;
     let mut vectors = HashMap::with_capacity(rows.len());
     for row in rows {
         let vector: Vector = codec::decode(&row.value)?;

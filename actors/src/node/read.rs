@@ -12,7 +12,7 @@ use crate::id::{Address, EntityKey};
 use crate::limits;
 use crate::machine::{Machine, Record};
 use crate::message::Overlay;
-use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, Order, Row, StoreError, Table, View};
+use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, StoreError, Table, View};
 use crate::tables::{CALLS, OVERLAYS, TURNS};
 use crate::usage::{Day, Used};
 
@@ -53,7 +53,7 @@ impl Node {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Record<M::Event>>, StoreError> {
-        let stored = self.store.read_log(entity, from, to, order, limit).await?;
+        let stored = self.store.read_log(entity, LogScan { from, to, order, limit }).await?;
         stored.iter().map(|record| codec::decode_record(record.seq, &record.payload)).collect()
     }
 
@@ -68,7 +68,7 @@ impl Node {
             before: Some(number_key(to.saturating_add(1))),
         };
         let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).saturating_add(1);
-        let rows = self.store.rows(entity, OVERLAYS, range, Order::Asc, limit).await?;
+        let rows = self.store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, limit)).await?;
         let overlay = |row: &Row| {
             let key = row.key.as_ref().try_into().map_err(|_| StoreError::Corrupt("a row's key is damaged".into()))?;
             Ok((u64::from_be_bytes(key), codec::decode(&row.value)?))
@@ -110,15 +110,8 @@ impl Node {
     /// # Errors
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.store.rows(entity, table, range, order, limit).await
+    pub async fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> Result<Vec<Row>, StoreError> {
+        self.store.rows(entity, table, scan).await
     }
 
     /// Entries of a workspace's list.
@@ -126,15 +119,8 @@ impl Node {
     /// # Errors
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn view(
-        &self,
-        workspace: Address,
-        view: View,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.store.view(workspace, view, range, order, limit).await
+    pub async fn view(&self, workspace: Address, view: View, scan: Scan) -> Result<Vec<Row>, StoreError> {
+        self.store.view(workspace, view, scan).await
     }
 
     /// What an idempotency key has done in an entity, if it has done anything and is still remembered.

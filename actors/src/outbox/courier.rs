@@ -27,7 +27,7 @@ use crate::directory::{Circumstances, Refusal};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
-use crate::store::{KeyRange, Order, StoreError};
+use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::{LANE_TIMES, LANES};
 
 /// Events looked at together.
@@ -170,7 +170,8 @@ impl<M: Sends> Courier<M> {
         let now = self.node.clock.now();
         let before = Some(now.plus(1).0.to_be_bytes().to_vec().into());
         let range = KeyRange { after: None, before };
-        let rows = self.node.store.rows(self.entity, LANE_TIMES, range, Order::Asc, limits::COURIER_LANES).await?;
+        let rows =
+            self.node.store.rows(self.entity, LANE_TIMES, Scan::new(range, Order::Asc, limits::COURIER_LANES)).await?;
         let due = rows.iter().filter_map(|row| Lane::parse_time_key(&row.key)).map(|(_, lane)| lane);
         for lane in due.chain(hasten.iter().copied()).collect::<HashSet<_>>() {
             let known = self.runs.get(&lane);

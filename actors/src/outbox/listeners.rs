@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use crate::codec;
 use crate::id::{Address, EntityKey};
 use crate::limits;
-use crate::store::{KeyRange, Order, Store, StoreError};
+use crate::store::{KeyRange, Order, Scan, Store, StoreError};
 use crate::tables::WEBHOOK_ENDPOINTS;
 use crate::webhook::WebhookEndpoint;
 
@@ -76,7 +76,7 @@ impl EndpointCache {
         let version = self.version.load(Ordering::SeqCst);
         let entity = EntityKey::workspace(workspace);
         let limit = limits::WEBHOOK_ENDPOINTS * 2;
-        let rows = store.rows(entity, WEBHOOK_ENDPOINTS, KeyRange::default(), Order::Asc, limit).await?;
+        let rows = store.rows(entity, WEBHOOK_ENDPOINTS, Scan::new(KeyRange::default(), Order::Asc, limit)).await?;
         let endpoints: Result<Vec<WebhookEndpoint>, _> = rows.iter().map(|row| codec::decode(&row.value)).collect();
         let endpoints: Endpoints = endpoints?.into();
         if self.known.len() >= limits::ENDPOINT_WORKSPACES {

@@ -20,7 +20,7 @@ use crate::id::{Address, EndpointId, EntityKey, Kind};
 use crate::limits;
 use crate::node::Node;
 use crate::registry::{self, RowChange};
-use crate::store::{KeyRange, Order, StoreError};
+use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::{PENDING, WEBHOOK_ENDPOINTS};
 use crate::webhook::{DisabledReason, WebhookEndpoint};
 
@@ -52,7 +52,7 @@ async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Resu
     let mut after = Bytes::copy_from_slice(&prefix);
     loop {
         let range = KeyRange { after: Some(after.clone()), before: None };
-        let rows = node.store.view(workspace, PENDING, range, Order::Asc, PAGE).await?;
+        let rows = node.store.view(workspace, PENDING, Scan::new(range, Order::Asc, PAGE)).await?;
         for row in &rows {
             if !row.key.starts_with(&prefix) {
                 return Ok(());

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
+use crate::store::Scan;
 
 mod alarms;
 mod commits;
@@ -121,7 +122,7 @@ impl<S: Store> Place<S> {
     }
 
     async fn view(&self, workspace: Address, view: View, range: KeyRange, order: Order, limit: usize) -> Vec<Bytes> {
-        let rows = self.store.view(workspace, view, range, order, limit).await.expect("a read");
+        let rows = self.store.view(workspace, view, Scan::new(range, order, limit)).await.expect("a read");
         rows.into_iter().map(|row| row.key).collect()
     }
 }

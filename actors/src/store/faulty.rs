@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::{
-    Beat, Commit, CommitId, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, NodeId, Order, Row, Store,
+    Beat, Commit, CommitId, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan, Store,
     StoreError, Table, View,
 };
 use crate::clock::Millis;
@@ -246,17 +246,10 @@ impl<S: Store> Store for FaultyStore<S> {
         })
     }
 
-    fn read_log(
-        &self,
-        entity: EntityKey,
-        from: u64,
-        to: u64,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+    fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
         Box::pin(async move {
             self.reading()?;
-            self.store.read_log(entity, from, to, order, limit).await
+            self.store.read_log(entity, scan).await
         })
     }
 
@@ -267,31 +260,17 @@ impl<S: Store> Store for FaultyStore<S> {
         })
     }
 
-    fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+    fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         Box::pin(async move {
             self.reading()?;
-            self.store.rows(entity, table, range, order, limit).await
+            self.store.rows(entity, table, scan).await
         })
     }
 
-    fn view(
-        &self,
-        workspace: Address,
-        view: View,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+    fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         Box::pin(async move {
             self.reading()?;
-            self.store.view(workspace, view, range, order, limit).await
+            self.store.view(workspace, view, scan).await
         })
     }
 

@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 
 use super::inventory::Inventory;
 use super::{
-    Beat, Commit, CommitId, Done, Due, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, NodeId, Order,
-    Outcome, Redaction, Row, Store, StoreError, Table, View,
+    Beat, Commit, CommitId, Done, Due, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NodeId,
+    Order, Outcome, Redaction, Row, Scan, Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -208,14 +208,8 @@ impl Store for MemoryStore {
         Box::pin(async move { self.of(entity, |entity| entity.keys.get(&key).copied()) })
     }
 
-    fn read_log(
-        &self,
-        entity: EntityKey,
-        from: u64,
-        to: u64,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+    fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        let LogScan { from, to, order, limit } = scan;
         Box::pin(async move { self.of(entity, |entity| entity.log(from, to, order, limit)) })
     }
 
@@ -223,14 +217,8 @@ impl Store for MemoryStore {
         Box::pin(async move { self.of(entity, |entity| entity.rows.get(&table)?.get(&key).cloned()) })
     }
 
-    fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+    fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        let Scan { range, order, limit } = scan;
         Box::pin(async move {
             self.of(entity, |entity| {
                 entity.rows.get(&table).map(|rows| list(rows, range, order, limit)).unwrap_or_default()
@@ -238,14 +226,8 @@ impl Store for MemoryStore {
         })
     }
 
-    fn view(
-        &self,
-        workspace: Address,
-        view: View,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+    fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        let Scan { range, order, limit } = scan;
         Box::pin(async move {
             let content = self.open()?;
             Ok(content.views.get(&(workspace, view)).map(|rows| list(rows, range, order, limit)).unwrap_or_default())

@@ -9,7 +9,7 @@ use crate::limits;
 use crate::machine::Record;
 use crate::memories::recall::Remembered;
 use crate::message::{Message, Overlay};
-use crate::store::{KeyRange, Order, Store, StoreError};
+use crate::store::{KeyRange, LogScan, Order, Scan, Store, StoreError};
 use crate::tables::OVERLAYS;
 
 /// Events of one read.
@@ -46,12 +46,12 @@ impl Context {
         let mut reader = Reader { turn, context: Self::default(), chars: 0, wanted: None };
         let (mut upto, mut looked_at) = (u64::MAX, 0);
         while looked_at < LOOKED_AT {
-            let page = store.read_log(entity, 1, upto, Order::Desc, PAGE).await?;
+            let page = store.read_log(entity, LogScan { from: 1, to: upto, order: Order::Desc, limit: PAGE }).await?;
             let (Some(first), Some(last)) = (page.first(), page.last()) else { break };
             looked_at += page.len();
             reader.context.newest = reader.context.newest.max(first.seq);
             let range = KeyRange { after: Some(number_key(last.seq - 1)), before: Some(number_key(first.seq + 1)) };
-            let overlays = store.rows(entity, OVERLAYS, range, Order::Asc, PAGE).await?;
+            let overlays = store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, PAGE)).await?;
             let mut through = last.seq == 1;
             for stored in &page {
                 let record: Record<Event> = codec::decode_record(stored.seq, &stored.payload)?;

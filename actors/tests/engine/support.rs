@@ -17,7 +17,8 @@ use actors::node::Node;
 use actors::registry::{self, RowChange};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, Store, StoreError, Table, View,
+    Commit, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Order, Row, Scan, Store, StoreError, Table,
+    View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -294,41 +295,20 @@ impl Store for Gate {
         self.read().find_key(entity, key)
     }
 
-    fn read_log(
-        &self,
-        entity: EntityKey,
-        from: u64,
-        to: u64,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
-        self.read().read_log(entity, from, to, order, limit)
+    fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        self.read().read_log(entity, scan)
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
         self.read().row(entity, table, key)
     }
 
-    fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.read().rows(entity, table, range, order, limit)
+    fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.read().rows(entity, table, scan)
     }
 
-    fn view(
-        &self,
-        workspace: Address,
-        view: View,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.read().view(workspace, view, range, order, limit)
+    fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.read().view(workspace, view, scan)
     }
 
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {

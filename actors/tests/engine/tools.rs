@@ -18,7 +18,7 @@ use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use actors::store::{KeyRange, Order, Store};
+use actors::store::{KeyRange, Order, Scan, Store};
 use actors::tables::{CALLS, CHANNELS, ERRANDS};
 use actors::tool::{Ask, Called, Invocation, Plan, Tools};
 use tokio::time::sleep;
@@ -147,7 +147,7 @@ async fn a_turn_that_waits_holds_no_task_and_wakes_nobody() {
     assert_eq!(turn_status(&node, e, 1).await, TurnStatus::Completed);
     let words: Vec<_> = all_messages(&node, e).await.iter().map(|m| m.content.text.clone().unwrap()).collect();
     assert_eq!(words, ["ask", "", "Completed", "done"]);
-    let errands = node.rows(people(), ERRANDS, KeyRange::default(), Order::Asc, 9).await.unwrap();
+    let errands = node.rows(people(), ERRANDS, Scan::new(KeyRange::default(), Order::Asc, 9)).await.unwrap();
     assert_eq!(errands, [], "what was told is struck off");
 }
 
@@ -201,7 +201,7 @@ async fn through_every_fault_a_question_is_asked_once_and_its_answer_heard_once(
             let state = node.state::<Conversation>(e).await.unwrap().unwrap();
             assert!(state.running.is_none() && state.queued.is_empty(), "seed {seed}: every turn ends");
             assert_eq!(state.errands_at, None, "seed {seed}");
-            let calls = node.rows(e, CALLS, KeyRange::default(), Order::Asc, 9).await.unwrap();
+            let calls = node.rows(e, CALLS, Scan::new(KeyRange::default(), Order::Asc, 9)).await.unwrap();
             assert_eq!(calls, [], "seed {seed}: no call is left open");
             let messages = all_messages(&node, e).await;
             let count = |role: &str, text: &str| {

@@ -4,7 +4,7 @@ use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Outcome, Row, Store, StoreError,
+    Commit, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Outcome, Row, Scan, Store, StoreError,
     Table, View,
 };
 use bytes::Bytes;
@@ -31,41 +31,20 @@ impl Store for Forgetful {
         self.0.find_key(entity, key)
     }
 
-    fn read_log(
-        &self,
-        entity: EntityKey,
-        from: u64,
-        to: u64,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
-        self.0.read_log(entity, from, to, order, limit)
+    fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        self.0.read_log(entity, scan)
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
         self.0.row(entity, table, key)
     }
 
-    fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.0.rows(entity, table, range, order, limit)
+    fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.0.rows(entity, table, scan)
     }
 
-    fn view(
-        &self,
-        workspace: Address,
-        view: View,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.0.view(workspace, view, range, order, limit)
+    fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.0.view(workspace, view, scan)
     }
 
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {

@@ -186,8 +186,13 @@ fn message_view() -> RefOr<Schema> {
 }
 
 fn review_view() -> RefOr<Schema> {
-    Members::new("A review and how it stands.")
-        .must("type", text("Its type."))
+    with_review(Members::new("A review and how it stands.")).done()
+}
+
+/// What is shown of a review, wherever it is.
+pub(super) fn with_review(members: Members) -> Members {
+    members
+        .must("type", text("The type of the review."))
         .must("status", word("How it stands.", &["pending", "completed", "expired", "cancelled"]))
         .must("payload", free("What was asked.").nullable())
         .must("expiresAt", time("When nobody's answer is accepted any more."))
@@ -196,7 +201,6 @@ fn review_view() -> RefOr<Schema> {
         .must("decidedBy", text("Who decided; `system` where `onExpire` did.").nullable())
         .must("completedAt", time("When it was over.").nullable())
         .may("votes", list("What was said so far, where there is a quorum.", named("ReviewVote")))
-        .done()
 }
 
 fn vote() -> RefOr<Schema> {

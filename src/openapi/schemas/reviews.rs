@@ -1,6 +1,7 @@
 //! Reviews in the inbox, changes of messages, and events.
 
 use super::super::shape::{Bounded as _, Members, free, integer, list, made_id, named, text, time, word};
+use super::channel_message::with_review;
 use super::{Component, page};
 use crate::wire::bounds::METADATA;
 use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS};
@@ -39,24 +40,15 @@ fn answer() -> RefOr<Schema> {
 }
 
 fn inbox() -> RefOr<Schema> {
-    Members::new("A review as whoever answers it sees it.")
+    let members = Members::new("A review as whoever answers it sees it.")
         .must("id", made_id("The review: its message's id.", "msg_", 34))
         .must("messageId", made_id("The message that asks.", "msg_", 34))
         .must("channelId", text("The channel.").nullable())
         .must("senderType", word("Who asks.", &["agent", "user"]))
         .must("senderId", text("Who asks."))
         .must("createdAt", time("When it was asked."))
-        .must("text", text("The message's words.").nullable())
-        .must("type", text("The type of the review."))
-        .must("status", word("How it stands.", &["pending", "completed", "expired", "cancelled"]))
-        .must("payload", free("What is asked.").nullable())
-        .must("expiresAt", time("When nobody's answer is accepted any more."))
-        .must("response", free("The response that was decided.").nullable())
-        .must("feedback", text("Words beside it.").nullable())
-        .must("decidedBy", text("Who decided; `system` where `onExpire` did.").nullable())
-        .must("completedAt", time("When it was over.").nullable())
-        .may("votes", list("What was said so far, where there is a quorum.", named("ReviewVote")))
-        .done()
+        .must("text", text("The message's words.").nullable());
+    with_review(members).done()
 }
 
 fn change() -> RefOr<Schema> {

@@ -14,8 +14,8 @@ use actors::id::{Address, EntityKey};
 use actors::store::inventory::Inventory;
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Beat, Cause, Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, NodeId, Order, Row, Store,
-    StoreError, Table, View,
+    Beat, Cause, Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NodeId, Order, Row,
+    Scan, Store, StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -164,7 +164,8 @@ impl TestStore {
         for entity in [EntityKey::INSTALLATION, EntityKey::workspace(actors::workspace::address_of("default"))] {
             text += &format!("{:?}\n", self.load(entity, Fresh::Acknowledged).await.unwrap());
             for table in 0..=u8::MAX {
-                let rows = self.rows(entity, Table(table), KeyRange::default(), Order::Asc, 1_000).await.unwrap();
+                let rows =
+                    self.rows(entity, Table(table), Scan::new(KeyRange::default(), Order::Asc, 1_000)).await.unwrap();
                 rows.iter().for_each(|row| text += &format!("{row:?}\n"));
             }
         }
@@ -259,16 +260,9 @@ impl Store for TestStore {
         self.with(move |store| async move { store.find_key(entity, key).await })
     }
 
-    fn read_log(
-        &self,
-        entity: EntityKey,
-        from: u64,
-        to: u64,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+    fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
         let entity = self.entity(entity);
-        self.with(move |store| async move { store.read_log(entity, from, to, order, limit).await })
+        self.with(move |store| async move { store.read_log(entity, scan).await })
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
@@ -276,28 +270,14 @@ impl Store for TestStore {
         self.with(move |store| async move { store.row(entity, table, key).await })
     }
 
-    fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+    fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         let entity = self.entity(entity);
-        self.with(move |store| async move { store.rows(entity, table, range, order, limit).await })
+        self.with(move |store| async move { store.rows(entity, table, scan).await })
     }
 
-    fn view(
-        &self,
-        workspace: Address,
-        view: View,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+    fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         let workspace = self.apart.as_ref().map_or(workspace, |apart| apart.workspace(workspace));
-        self.with(move |store| async move { store.view(workspace, view, range, order, limit).await })
+        self.with(move |store| async move { store.view(workspace, view, scan).await })
     }
 
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {

@@ -1,6 +1,7 @@
 //! Cases about idempotency keys, keyed rows and views.
 
 use super::*;
+use crate::store::{LogScan, Scan};
 
 const ALL: KeyRange = KeyRange { after: None, before: None };
 
@@ -12,7 +13,7 @@ async fn rows<S: Store>(
     order: Order,
     limit: usize,
 ) -> Vec<Bytes> {
-    let rows = place.store.rows(entity, table, range, order, limit).await.expect("a read");
+    let rows = place.store.rows(entity, table, Scan::new(range, order, limit)).await.expect("a read");
     rows.into_iter().map(|row| row.key).collect()
 }
 
@@ -57,7 +58,7 @@ pub async fn rows_are_put_overwritten_and_deleted<S: Store>(place: &Place<S>) {
         head = Some(place.put(commit).await);
         let read = place.store.row(entity, Table(3), bytes("k")).await.expect("a read");
         assert_eq!(read, value.map(bytes));
-        let listed = place.store.rows(entity, Table(3), ALL, Order::Asc, 10).await.expect("a read");
+        let listed = place.store.rows(entity, Table(3), Scan::new(ALL, Order::Asc, 10)).await.expect("a read");
         assert_eq!(listed.len(), 1 + usize::from(value.is_some()));
         assert_eq!(listed.last().expect("a row").value, "stays");
     }
@@ -116,7 +117,7 @@ pub async fn view_entries_are_put_overwritten_and_deleted<S: Store>(place: &Plac
     let mut second = on(place.entity(2), None, "second");
     second.views = vec![entry(View(1), "k", Some("two"))];
     place.put(second).await;
-    let listed = place.store.view(place.workspace, View(1), ALL, Order::Asc, 10).await.expect("a read");
+    let listed = place.store.view(place.workspace, View(1), Scan::new(ALL, Order::Asc, 10)).await.expect("a read");
     assert_eq!(listed[0].value, "two");
     let mut third = on(place.entity(1), Some(head), "third");
     third.views = vec![entry(View(1), "k", None)];
@@ -177,7 +178,11 @@ pub async fn entities_do_not_see_each_other<S: Store>(place: &Place<S>) {
     }
     for (n, entity) in all.into_iter().enumerate() {
         for order in [Order::Asc, Order::Desc] {
-            let log = place.store.read_log(entity, 0, u64::MAX, order, 10).await.expect("a read");
+            let log = place
+                .store
+                .read_log(entity, LogScan { from: 0, to: u64::MAX, order, limit: 10 })
+                .await
+                .expect("a read");
             assert_eq!((log.len(), &log[0].payload[..]), (1, format!("of {n}").as_bytes()));
             assert_eq!(rows(place, entity, Table(1), ALL, order, 10).await, [format!("row of {n}")]);
         }

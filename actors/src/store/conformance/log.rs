@@ -1,10 +1,10 @@
 //! Cases about records and states.
 
 use super::*;
-use crate::store::LogRecord;
+use crate::store::{LogRecord, LogScan};
 
 async fn read<S: Store>(place: &Place<S>, from: u64, to: u64, order: Order, limit: usize) -> Vec<u64> {
-    let records = place.store.read_log(place.entity(1), from, to, order, limit).await.expect("a read");
+    let records = place.store.read_log(place.entity(1), LogScan { from, to, order, limit }).await.expect("a read");
     for record in &records {
         assert!(record.event, "marks are left out");
         assert_eq!(record.payload, format!("event {}", record.seq), "the payload belongs to the sequence");
@@ -126,9 +126,23 @@ pub async fn what_is_taken_out_of_the_log_is_gone_and_its_place_stays<S: Store>(
         payload: bytes(&format!("{} {seq}", if gone(seq) { "gone" } else { "event" })),
     };
     let mut all: Vec<_> = (1..=10).map(expected).collect();
-    assert_eq!(place.store.read_log(entity, 1, u64::MAX, Order::Asc, 100).await.expect("a read"), all);
+    assert_eq!(
+        place
+            .store
+            .read_log(entity, LogScan { from: 1, to: u64::MAX, order: Order::Asc, limit: 100 })
+            .await
+            .expect("a read"),
+        all
+    );
     all.reverse();
-    assert_eq!(place.store.read_log(entity, 1, u64::MAX, Order::Desc, 100).await.expect("a read"), all);
+    assert_eq!(
+        place
+            .store
+            .read_log(entity, LogScan { from: 1, to: u64::MAX, order: Order::Desc, limit: 100 })
+            .await
+            .expect("a read"),
+        all
+    );
     let loaded = place.load(entity).await;
     assert_eq!((loaded.head, loaded.tail.len()), (head, 12));
     let marks = loaded.tail.iter().filter(|record| !record.event);

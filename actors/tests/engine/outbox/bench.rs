@@ -15,7 +15,7 @@ use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::{parse_ended_key, parse_pending_key};
 use actors::outbox::{Deliverer, Happened, Parcel, Receipt};
 use actors::ports::Ports;
-use actors::store::{KeyRange, Order, Store};
+use actors::store::{KeyRange, Order, Scan, Store};
 use actors::tables::{CHANNELS, ENDED, PENDING, WEBHOOK_ENDPOINTS};
 use actors::webhook::{Format, WebhookEndpoint};
 use futures_util::future::BoxFuture;
@@ -209,7 +209,8 @@ impl<S: Store> Bench<S> {
 
     /// Every delivery that has ended, by the time of its event.
     pub(crate) async fn ended(&self) -> Vec<DeliveryState> {
-        let rows = self.store.view(WORKSPACE, ENDED, KeyRange::default(), Order::Asc, 100_000).await.unwrap();
+        let rows =
+            self.store.view(WORKSPACE, ENDED, Scan::new(KeyRange::default(), Order::Asc, 100_000)).await.unwrap();
         let mut all = Vec::new();
         for row in rows {
             let (_, entity, key) = parse_ended_key(WORKSPACE, &row.key).unwrap();
@@ -220,7 +221,8 @@ impl<S: Store> Bench<S> {
 
     /// Everything that is still to be sent.
     pub(crate) async fn pending(&self) -> Vec<DeliveryState> {
-        let rows = self.store.view(WORKSPACE, PENDING, KeyRange::default(), Order::Asc, 100_000).await.unwrap();
+        let rows =
+            self.store.view(WORKSPACE, PENDING, Scan::new(KeyRange::default(), Order::Asc, 100_000)).await.unwrap();
         let mut all = Vec::new();
         for row in rows {
             let key = parse_pending_key(WORKSPACE, &row.key).unwrap();

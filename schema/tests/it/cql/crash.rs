@@ -7,8 +7,8 @@ use actors::clock::{ManualClock, Millis, SystemClock};
 use actors::id::{Address, EntityKey};
 use actors::random::Random;
 use actors::store::{
-    AlarmChange, Commit, CommitId, Fresh, Head, KeyRange, NewRecord, Order, Outcome, Redaction, Store, StoreError,
-    View, ViewWrite,
+    AlarmChange, Commit, CommitId, Fresh, Head, KeyRange, LogScan, NewRecord, Order, Outcome, Redaction, Scan, Store,
+    StoreError, View, ViewWrite,
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -57,7 +57,7 @@ fn listed(salt: u64, n: u64, at: Millis) -> Commit {
 
 async fn list(store: &CqlStore, commit: &Commit) -> usize {
     let all = KeyRange::default();
-    store.view(commit.entity.workspace, LIST, all, Order::Asc, 10).await.unwrap().len()
+    store.view(commit.entity.workspace, LIST, Scan::new(all, Order::Asc, 10)).await.unwrap().len()
 }
 
 /// A commit behind the first one, which lists something and takes out what the first one says.
@@ -71,7 +71,7 @@ fn next(first: &Commit, id: u8) -> Commit {
 }
 
 async fn said(store: &CqlStore, entity: EntityKey) -> Bytes {
-    store.read_log(entity, 1, 1, Order::Asc, 1).await.unwrap()[0].payload.clone()
+    store.read_log(entity, LogScan { from: 1, to: 1, order: Order::Asc, limit: 1 }).await.unwrap()[0].payload.clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +165,8 @@ async fn a_large_record_can_be_read_at_any_moment_while_words_are_taken_out_of_i
     let reading = tokio::spawn(async move {
         let mut lengths = Vec::new();
         for _ in 0..12 {
-            let read = other.read_log(entity, 1, 100, Order::Asc, 100).await.unwrap();
+            let read =
+                other.read_log(entity, LogScan { from: 1, to: 100, order: Order::Asc, limit: 100 }).await.unwrap();
             assert_eq!(read.iter().map(|record| record.seq).collect::<Vec<_>>(), (1..=100).collect::<Vec<_>>());
             lengths.push(read[49].payload.len());
         }
@@ -184,7 +185,7 @@ async fn a_large_record_can_be_read_at_any_moment_while_words_are_taken_out_of_i
     }
     let lengths = reading.await.unwrap();
     assert!(lengths.iter().all(|length| [84_000, 1].contains(length)), "{lengths:?}");
-    let last = store.read_log(entity, 1, 200, Order::Asc, 200).await.unwrap();
+    let last = store.read_log(entity, LogScan { from: 1, to: 200, order: Order::Asc, limit: 200 }).await.unwrap();
     let short = last.iter().filter(|record| record.payload.len() == 1).count();
     assert_eq!((last.len(), short), (106, 48));
 }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use actors::clock::Millis;
-use actors::store::{AlarmChange, KeyHash, KeyRow, Order, RowWrite, StoreError, Table, View, ViewWrite};
+use actors::store::{AlarmChange, KeyHash, KeyRow, LogScan, Order, RowWrite, Scan, StoreError, Table, View, ViewWrite};
 use bytes::Bytes;
 use schema::embedded::verify;
 
@@ -90,15 +90,15 @@ async fn read(store: &EmbeddedStore, n: u64) -> Result<Seen, StoreError> {
     }
     Ok(Seen {
         loaded: store.load(entity(n), Fresh::Settled).await?,
-        log: store.read_log(entity(n), 1, u64::MAX, Order::Asc, 1_000).await?,
-        back: store.read_log(entity(n), 1, u64::MAX, Order::Desc, 1_000).await?,
+        log: store.read_log(entity(n), LogScan { from: 1, to: u64::MAX, order: Order::Asc, limit: 1_000 }).await?,
+        back: store.read_log(entity(n), LogScan { from: 1, to: u64::MAX, order: Order::Desc, limit: 1_000 }).await?,
         keys,
-        rows: store.rows(entity(n), Table(1), Default::default(), Order::Asc, 1_000).await?,
+        rows: store.rows(entity(n), Table(1), Scan::new(Default::default(), Order::Asc, 1_000)).await?,
     })
 }
 
 async fn lists(store: &EmbeddedStore) -> Result<(Vec<actors::store::Row>, Vec<actors::store::Due>), StoreError> {
-    let view = store.view(Address([1; 10]), View(1), Default::default(), Order::Asc, 10_000).await?;
+    let view = store.view(Address([1; 10]), View(1), Scan::new(Default::default(), Order::Asc, 10_000)).await?;
     Ok((view, store.due(None, Millis(10_000), 10_000).await?))
 }
 

@@ -1,7 +1,7 @@
 //! What is taken out of the log.
 
 use actors::store::conformance::on;
-use actors::store::{Order, Redaction};
+use actors::store::{LogScan, Order, Redaction};
 use bytes::Bytes;
 
 use super::*;
@@ -56,7 +56,10 @@ async fn the_chain_of_a_log_holds_when_something_was_taken_out_of_it() {
     let store = open(dir.path());
     for n in 0..40 {
         assert_eq!(payloads(&store, entity(n)).await, ["gone", "second", "gone", "fourth"]);
-        assert_eq!(store.read_log(entity(n), 1, 9, Order::Desc, 9).await.unwrap().len(), 4);
+        assert_eq!(
+            store.read_log(entity(n), LogScan { from: 1, to: 9, order: Order::Desc, limit: 9 }).await.unwrap().len(),
+            4
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actors::store::conformance::on;
-use actors::store::{NewRecord, RowWrite, StoreError, Table};
+use actors::store::{LogScan, NewRecord, RowWrite, Scan, StoreError, Table};
 use bytes::Bytes;
 
 use super::*;
@@ -188,11 +188,16 @@ async fn small_reads_are_ready_at_once_and_long_ones_are_complete() {
     for n in 0..300 {
         head = Some(append(&store, entity(1), head, &format!("{n}")).await);
     }
-    let page = store.read_log(entity(1), 1, u64::MAX, actors::store::Order::Desc, 50).now_or_never();
+    let page = store
+        .read_log(entity(1), LogScan { from: 1, to: u64::MAX, order: actors::store::Order::Desc, limit: 50 })
+        .now_or_never();
     assert_eq!(page.expect("ready").unwrap().len(), 50);
     assert!(store.load(entity(2), Fresh::Acknowledged).now_or_never().is_some());
     for order in [actors::store::Order::Asc, actors::store::Order::Desc] {
-        assert_eq!(store.read_log(entity(1), 1, u64::MAX, order, 1_000).await.unwrap().len(), 300);
+        assert_eq!(
+            store.read_log(entity(1), LogScan { from: 1, to: u64::MAX, order, limit: 1_000 }).await.unwrap().len(),
+            300
+        );
     }
     assert_eq!(payloads(&store, entity(1)).await.len(), 300);
 }
@@ -255,10 +260,13 @@ async fn whoever_sees_one_row_of_a_commit_sees_all_of_it() {
         let lister = tokio::spawn(async move {
             let rows = async || {
                 let range = actors::store::KeyRange::default();
-                listing.rows(entity(n), Table(1), range, actors::store::Order::Asc, 1).await.unwrap()
+                listing.rows(entity(n), Table(1), Scan::new(range, actors::store::Order::Asc, 1)).await.unwrap()
             };
             while rows().await.is_empty() {}
-            let log = listing.read_log(entity(n), 1, 1, actors::store::Order::Asc, 1).await.unwrap();
+            let log = listing
+                .read_log(entity(n), LogScan { from: 1, to: 1, order: actors::store::Order::Asc, limit: 1 })
+                .await
+                .unwrap();
             assert_eq!(log.len(), 1, "a listed row without its log");
             assert!(listing.row(entity(n), Table(1), row_key()).await.unwrap().is_some());
         });
