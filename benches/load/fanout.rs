@@ -48,6 +48,14 @@ pub(crate) struct Options {
     pub(crate) server: Option<PathBuf>,
 }
 
+impl Options {
+    /// The defaults, with this server.
+    pub(crate) fn usual(server: Option<PathBuf>) -> Self {
+        let (followers, targets) = (vec![100, 1_000], vec![Target::L0, Target::Tertulia]);
+        Self { followers, messages: 50, pause: 100, targets, server }
+    }
+}
+
 /// Runs every case and prints what was measured.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;

@@ -13,6 +13,7 @@ use crate::client::{Client, Reply};
 use crate::smoke::{Server, program};
 use crate::support::ADMIN_KEY;
 
+mod agents;
 pub(crate) mod receiver;
 mod tables;
 
