@@ -10,10 +10,9 @@ use std::fmt;
 use std::time::Duration;
 
 use actors::agent::{Completion, Models, Prompt, Said};
-use actors::clock::Entropy;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -60,7 +59,6 @@ pub enum OpenAiError {
 /// Calls of chat-completions endpoints, over connections that are kept for the next call.
 pub struct OpenAi {
     client: Client,
-    entropy: Entropy,
     retries: Retries,
     answer_bytes: usize,
     first_token: Duration,
@@ -74,13 +72,13 @@ impl fmt::Debug for OpenAi {
 }
 
 impl OpenAi {
-    /// A client that trusts the platform's root certificates; span ids of its calls are drawn from `entropy`.
+    /// A client that trusts the platform's root certificates.
     ///
     /// Where the platform has no root certificates, `https` endpoints fail as `connect_failed` and `http` ones work.
     ///
     /// # Errors
     /// When TLS or the client cannot be configured.
-    pub fn new(entropy: Entropy) -> Result<Self, OpenAiError> {
+    pub fn new() -> Result<Self, OpenAiError> {
         let client = Client::builder()
             .tls_backend_preconfigured(crate::tls::client()?)
             // With one call a connection, a call that is dropped takes its socket with it, and the endpoint stops
@@ -96,7 +94,7 @@ impl OpenAi {
             .user_agent(crate::USER_AGENT)
             .build()?;
         let (retries, answer_bytes) = (Retries::default(), ANSWER_BYTES);
-        Ok(Self { client, entropy, retries, answer_bytes, first_token: FIRST_TOKEN, stall: STALL })
+        Ok(Self { client, retries, answer_bytes, first_token: FIRST_TOKEN, stall: STALL })
     }
 
     /// Asks within `within`, trying a second time where [`Retries`] says so.
@@ -129,8 +127,8 @@ impl OpenAi {
         if let Some(authorization) = &call.authorization {
             request = request.header(header::AUTHORIZATION, authorization.clone());
         }
-        if let Some(traceparent) = self.traceparent(prompt) {
-            request = request.header(TRACEPARENT, traceparent);
+        if let Some(call) = prompt.trace {
+            request = request.header(TRACEPARENT, RequestTrace::from(call).traceparent());
         }
         let first = Instant::now() + self.first_token;
         let sent = request.send();
@@ -144,16 +142,6 @@ impl OpenAi {
             Form::Whole => Ok(answer::read(&read(response, self.answer_bytes).await?)?),
             Form::Stream => Ok(stream::read(response, prompt, Patience { first, stall: self.stall }).await?),
         }
-    }
-
-    /// The prompt's trace with a span for this exchange.
-    fn traceparent(&self, prompt: &Prompt) -> Option<HeaderValue> {
-        let trace = prompt.trace?;
-        let mut span_id = [0; 8];
-        span_id.copy_from_slice(&self.entropy.draw()[..8]);
-        let call =
-            RequestTrace { trace_id: trace.trace_id, span_id, parent_span_id: Some(trace.span_id), flags: trace.flags };
-        Some(call.traceparent())
     }
 }
 

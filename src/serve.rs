@@ -198,7 +198,7 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener
 
 /// The node's ways outside.
 fn ports(config: &Config, telemetry: &Telemetry, outside: &Outside) -> Result<Ports, ServeError> {
-    let models = Arc::new(OpenAi::new(entropy()?)?);
+    let models = Arc::new(OpenAi::new()?);
     let tools = Arc::new(AgentTools::new(Arc::new(SystemClock), outside.egress.clone()));
     let deliverer = Arc::new(Webhooks::new(outside.egress.clone(), Arc::new(SystemClock), entropy()?));
     let files = Arc::new(outside.files.clone());

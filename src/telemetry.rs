@@ -168,7 +168,10 @@ where
     // A span of an exported call is no concern of the log; asking about it would cost each of them.
     let lines =
         lines.with_filter(EnvFilter::try_new(filter)?).with_filter(filter::filter_fn(|metadata| metadata.is_event()));
-    Ok(Box::new(registry().with(spans).with(lines)))
+    // Asked once for each place in the code. Without it a span that neither layer wants is made all the same, and a
+    // library's that lasts as long as an actor is entered with each of its messages.
+    let known = filter::filter_fn(|metadata| metadata.is_event() || code::is_ours(metadata));
+    Ok(Box::new(registry().with(spans).with(lines).with(known)))
 }
 
 #[cfg(test)]
@@ -241,6 +244,14 @@ pub(crate) mod tests {
         let line = logged("info", LogFormat::Text, || tracing::info!(request.id = "req_1", "done"));
         assert!(line.contains("done request.id=\"req_1\"") && !line.contains('\u{1b}'), "{line:?}");
         assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_span_that_is_not_exported_is_never_made() {
+        tracing::subscriber::with_default(Lines::default().subscriber("trace", LogFormat::Text), || {
+            assert!(tracing::info_span!(target: "ractor::actor", "Actor").is_disabled());
+            assert!(!tracing::info_span!(target: SPANS, "GET /who").is_disabled());
+        });
     }
 
     #[test]

@@ -100,15 +100,14 @@ impl Webhooks {
 
     /// The place of this attempt in the trace that caused it, or a trace of its own that nobody records.
     fn trace(&self, parcel: &Parcel) -> RequestTrace {
-        let (trace_id, span_id, flags) = match parcel.trace {
-            Some(cause) => (cause.trace_id, cause.span_id, cause.flags),
-            None => {
+        parcel.trace.map_or_else(
+            || {
                 let mut span_id = [0; 8];
                 span_id.copy_from_slice(&self.entropy.draw()[..8]);
-                (self.entropy.draw(), span_id, 0)
-            }
-        };
-        RequestTrace { trace_id, span_id, parent_span_id: None, flags }
+                RequestTrace { trace_id: self.entropy.draw(), span_id, parent_span_id: None, flags: 0 }
+            },
+            RequestTrace::from,
+        )
     }
 }
 

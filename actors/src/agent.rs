@@ -165,7 +165,7 @@ pub struct Prompt {
     pub agent: Arc<Agent>,
     /// The conversation so far, oldest first; the last one is to be answered.
     pub messages: Vec<ChatMessage>,
-    /// The trace of the request that asked for the turn.
+    /// The call's place in a trace, or where it is not recorded that of what asked for it.
     pub trace: Option<TraceContext>,
     /// Where it says what it says before it is through.
     pub saying: Saying,

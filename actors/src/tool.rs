@@ -40,7 +40,7 @@ pub struct Invocation {
     pub agent: Arc<Agent>,
     /// In which turn.
     pub turn: TurnId,
-    /// The trace of the request that asked for the turn.
+    /// The call's place in a trace, or where it is not recorded that of what asked for it.
     pub trace: Option<TraceContext>,
 }
 

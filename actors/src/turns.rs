@@ -21,6 +21,7 @@ use crate::node::Node;
 
 mod attempt;
 mod context;
+mod telling;
 
 /// The attempts that are alive in this process.
 #[derive(Debug)]

@@ -99,7 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         })?);
     }
     heading("fanout")?;
-    fanout::run(&fanout::Options { followers: vec![100, 1_000], messages: 50, pause: 100, server: server.clone() })?;
+    fanout::run(&fanout::Options::usual(server.clone()))?;
     heading("restart")?;
     let (messages, conversations) = (options.messages, options.conversations.min(1_000));
     goals.restarts(&restart::measure(&restart::Options { messages, conversations, rounds, server: server.clone() })?);

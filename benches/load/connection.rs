@@ -55,9 +55,17 @@ impl Connection {
 
     /// Reads what needs no key and is not of the API.
     pub(crate) async fn look(&mut self, path: &str) -> Result<Value, Error> {
+        Ok(serde_json::from_str(&self.text(path).await?)?)
+    }
+
+    /// The same, as it stands there.
+    pub(crate) async fn text(&mut self, path: &str) -> Result<String, Error> {
         self.request.clear();
         write!(self.request, "GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address)?;
-        self.answered("GET", path).await
+        match self.exchange().await? {
+            200 => Ok(String::from_utf8_lossy(self.body()).into_owned()),
+            status => Err(format!("GET {path}: {status}").into()),
+        }
     }
 
     async fn answered(&mut self, method: &str, path: &str) -> Result<Value, Error> {

@@ -21,6 +21,7 @@ use crate::measured::{Measured, Tally};
 use crate::scenario::append::Appends;
 use crate::scenario::open_conversations;
 use crate::server::tertulia_on_cql;
+use crate::stored::Stored;
 use crate::target::Programs;
 use crate::{Error, append, say};
 
@@ -174,7 +175,14 @@ impl Raw {
         while let Some(client) = clients.join_next().await {
             tally.add(client??)?;
         }
-        Ok(Measured { elapsed, tally, server: Duration::ZERO, generator: Duration::ZERO, machine: Duration::ZERO })
+        Ok(Measured {
+            elapsed,
+            tally,
+            server: Duration::ZERO,
+            generator: Duration::ZERO,
+            machine: Duration::ZERO,
+            stored: Stored::default(),
+        })
     }
 
     /// Goes round its share of the conversations.

@@ -1,4 +1,5 @@
-//! The fan-out run: many followers of one conversation's events, and how long an event takes to all of them.
+//! The fan-out run: many followers of one conversation's events, and how long an event takes to all of them; beside a
+//! server that passes on what it is told and keeps nothing (L6).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,10 +15,9 @@ use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::append::KEY;
+use crate::append::{KEY, conversations};
 use crate::connection::{Connection, connect};
 use crate::measured::{Latencies, note};
-use crate::scenario::open_conversations;
 use crate::server::Server;
 use crate::target::{Programs, Target};
 use crate::{Error, proc_stat, report, say};
@@ -40,23 +40,37 @@ pub(crate) struct Options {
     /// Milliseconds between two messages
     #[arg(long, default_value_t = 100)]
     pub(crate) pause: u64,
+    /// What is followed; L0 is L6 here
+    #[arg(long, value_delimiter = ',', default_values_t = [Target::L0, Target::Tertulia])]
+    pub(crate) targets: Vec<Target>,
     /// The server's program; it is built when this is not given
     #[arg(long)]
     pub(crate) server: Option<PathBuf>,
 }
 
+impl Options {
+    /// The defaults, with this server.
+    pub(crate) fn usual(server: Option<PathBuf>) -> Self {
+        let (followers, targets) = (vec![100, 1_000], vec![Target::L0, Target::Tertulia]);
+        Self { followers, messages: 50, pause: 100, targets, server }
+    }
+}
+
 /// Runs every case and prints what was measured.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut server = Programs::new(options.server.clone(), None).start(Target::Tertulia)?;
+    let mut programs = Programs::new(options.server.clone(), None);
     say(&format!("\n{} messages a case, one every {} ms, {}\n", options.messages, options.pause, report::machine()))?;
     say(
-        "| followers | events received | of expected | p50 ms | p99 ms | last follower p50 ms | p99 ms | KiB a follower | server CPU µs an event | generator cores |\n\
-         |---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| target | followers | events received | of expected | p50 ms | p99 ms | last follower p50 ms | p99 ms | KiB a follower | server CPU µs an event | generator cores |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     )?;
-    for followers in &options.followers {
-        runtime.block_on(case(options, &server, *followers))?;
-        server.alive()?;
+    for target in &options.targets {
+        let mut server = programs.start(*target)?;
+        for followers in &options.followers {
+            runtime.block_on(case(options, *target, &server, *followers))?;
+            server.alive()?;
+        }
     }
     Ok(())
 }
@@ -64,8 +78,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 /// What followers tell: when one of them has received an event.
 type Heard = mpsc::Sender<Instant>;
 
-async fn case(options: &Options, server: &Server, followers: u32) -> Result<(), Error> {
-    let ids = open_conversations(server.address, KEY, 1).await?;
+async fn case(options: &Options, target: Target, server: &Server, followers: u32) -> Result<(), Error> {
+    let ids = conversations(target, server, 1).await?;
     let id = ids.first().ok_or("no conversation was opened")?;
     let before = proc_stat::resident(server.pid())?;
     // As many as can arrive before they are counted.
@@ -104,7 +118,8 @@ async fn case(options: &Options, server: &Server, followers: u32) -> Result<(), 
     let millis = |latencies: &Latencies, share| latencies.value_at_quantile(share) as f64 / 1e3;
     let expected = u64::from(followers) * u64::from(options.messages);
     say(&format!(
-        "| {followers} | {} | {expected} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {:.1} | {:.2} |",
+        "| {} | {followers} | {} | {expected} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {:.1} | {:.2} |",
+        if target == Target::L0 { "l6" } else { target.name() },
         all.len(),
         millis(&all, 0.5),
         millis(&all, 0.99),

@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::measured::{Measured, Tally, Times};
 use crate::scenario::Scenario;
 use crate::server::Server;
+use crate::stored::Stored;
 
 /// How hard and how long.
 #[derive(Clone, Copy)]
@@ -34,16 +35,18 @@ pub(crate) async fn drive<S: Scenario>(server: &Server, scenario: &Arc<S>, load:
         clients.spawn(client(server.address, Arc::clone(scenario), Arc::clone(&phase)));
     }
     sleep(load.warm_up).await;
+    let stored = Stored::now(server).await?;
     let before = Times::now(server)?;
     phase.store(MEASURING, Ordering::Relaxed);
     sleep(load.measured).await;
     phase.store(STOPPED, Ordering::Relaxed);
     let after = Times::now(server)?;
+    let stored = Stored::now(server).await?.since(stored);
     let mut all = Tally::new()?;
     while let Some(tally) = clients.join_next().await {
         all.add(tally??)?;
     }
-    Ok(Measured::between(&before, &after, all))
+    Ok(Measured { stored, ..Measured::between(&before, &after, all) })
 }
 
 /// Does it again and again until the run is over; a connection that breaks is replaced.

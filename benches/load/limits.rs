@@ -18,6 +18,9 @@ mod store;
 /// Bytes of a message in the engine's journal: the record, the idempotency key and what is around them.
 const MESSAGE_BYTES: usize = 640;
 
+/// The name of the limit that an actor among many is.
+pub(crate) const MANY_ACTORS: &str = "L5 call of 10,000 actors";
+
 /// How to run.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -44,6 +47,11 @@ impl Limit {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
+    /// CPU of one, in microseconds.
+    pub(crate) fn micros_each(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.latencies.len().max(1) as f64
+    }
+
     fn line(&self) -> String {
         let millis = |share| self.latencies.value_at_quantile(share) as f64 / 1e3;
         format!(
@@ -54,7 +62,7 @@ impl Limit {
             millis(0.5),
             millis(0.99),
             millis(1.0),
-            self.cpu.as_secs_f64() * 1e6 / self.latencies.len().max(1) as f64,
+            self.micros_each(),
         )
     }
 }

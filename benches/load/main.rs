@@ -27,6 +27,7 @@ mod scenario;
 mod scenarios;
 mod server;
 mod sink;
+mod stored;
 mod target;
 mod tracing;
 mod turns;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::server::Server;
+use crate::stored::Stored;
 use crate::{Error, proc_stat};
 
 /// A run in which the generator needed more of its core than this says more about the generator than the server.
@@ -89,6 +90,8 @@ pub(crate) struct Measured {
     pub(crate) generator: Duration,
     /// CPU time of everything on the machine.
     pub(crate) machine: Duration,
+    /// What the server made durable, where it tells.
+    pub(crate) stored: Stored,
 }
 
 impl Measured {
@@ -100,6 +103,7 @@ impl Measured {
             server: after.server.saturating_sub(before.server),
             generator: after.generator.saturating_sub(before.generator),
             machine: after.machine.saturating_sub(before.machine),
+            stored: Stored::default(),
         }
     }
 
@@ -109,6 +113,17 @@ impl Measured {
 
     pub(crate) fn server_micros(&self) -> f64 {
         self.server.as_secs_f64() * 1e6 / self.tally.latencies.len().max(1) as f64
+    }
+
+    /// Commits for each answer; NaN where the server does not tell.
+    pub(crate) fn commits_each(&self) -> f64 {
+        let answers = if self.stored.batches > 0.0 { self.tally.latencies.len() as f64 } else { f64::NAN };
+        self.stored.commits / answers
+    }
+
+    /// Commits that became durable together, on average; NaN where the server does not tell.
+    pub(crate) fn commits_a_sync(&self) -> f64 {
+        self.stored.commits / self.stored.batches
     }
 
     /// Cores that the generator used.
@@ -164,6 +179,7 @@ pub(crate) mod tests {
             server: Duration::from_millis(10),
             generator: Duration::from_secs(1),
             machine: Duration::from_millis(1210),
+            stored: Stored { commits: 120.0, batches: 8.0 },
         }
     }
 

@@ -5,8 +5,8 @@ use crate::open::Opened;
 
 /// What the columns of a closed loop are.
 pub(crate) const CLOSED: &str = "\
-| target | scenario | clients | requests/s | p50 ms | p99 ms | max ms | server CPU µs | generator cores | other cores | errors |
-|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
+| target | scenario | clients | requests/s | p50 ms | p99 ms | max ms | server CPU µs | commits | a sync | generator cores | other cores | errors |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
 
 /// What the columns of an open loop are.
 pub(crate) const OPEN: &str = "\
@@ -17,15 +17,17 @@ pub(crate) const OPEN: &str = "\
 pub(crate) fn closed(target: &str, scenario: &str, clients: u32, measured: &Measured) -> String {
     let head = format!("| {target} | {scenario} | {clients} |");
     if measured.generator_was_the_limit() {
-        return format!("{head} {}", refused(measured, 8));
+        return format!("{head} {}", refused(measured, 10));
     }
     format!(
-        "{head} {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {} |{}",
+        "{head} {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {} | {} | {:.2} | {:.2} | {} |{}",
         measured.per_second(),
         measured.quantile(0.5),
         measured.quantile(0.99),
         measured.quantile(1.0),
         measured.server_micros(),
+        told(measured.commits_each()),
+        told(measured.commits_a_sync()),
         measured.generator_share(),
         measured.others_share(),
         measured.errors(),
@@ -56,6 +58,11 @@ pub(crate) fn open(target: &str, scenario: &str, opened: &Opened) -> String {
     )
 }
 
+/// A figure that not every server tells.
+fn told(figure: f64) -> String {
+    if figure.is_nan() { "–".to_owned() } else { format!("{figure:.2}") }
+}
+
 /// A case whose figures would be the generator's.
 fn refused(measured: &Measured, columns: usize) -> String {
     let empty = " |".repeat(columns - 1);
@@ -84,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_case_is_counted_per_second_per_message_and_by_rank() {
-        let expected = "| l0 | append | 64 | 50 | 50.02 | 99.01 | 100.03 | 100.0 | 0.50 | 0.10 | 2 |\n  2 × status 503";
+        let expected = "| l0 | append | 64 | 50 | 50.02 | 99.01 | 100.03 | 100.0 | 1.20 | 15.00 | 0.50 | 0.10 | 2 |\n  2 × status 503";
         assert_eq!(closed("l0", "append", 64, &measured()), expected);
     }
 
@@ -92,6 +99,6 @@ mod tests {
     fn a_case_that_says_more_of_the_generator_has_no_figures() {
         let busy = Measured { generator: Duration::from_millis(1_850), ..measured() };
         let line = closed("l0", "append", 64, &busy);
-        assert!(line.starts_with("| l0 | append | 64 | refused | | | | | | | |\n"), "{line}");
+        assert!(line.starts_with("| l0 | append | 64 | refused | | | | | | | | | |\n"), "{line}");
     }
 }

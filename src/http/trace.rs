@@ -56,6 +56,14 @@ impl RequestTrace {
     }
 }
 
+/// As it goes out with calls that are a part of it.
+impl From<actors::trace::TraceContext> for RequestTrace {
+    fn from(place: actors::trace::TraceContext) -> Self {
+        let actors::trace::TraceContext { trace_id, span_id, flags } = place;
+        Self { trace_id, span_id, parent_span_id: None, flags }
+    }
+}
+
 /// As actors pass it on.
 impl From<&RequestTrace> for actors::trace::TraceContext {
     fn from(trace: &RequestTrace) -> Self {

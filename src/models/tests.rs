@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::agent::{Agent, ChatMessage, Models as _, Prompt, Provider};
-use actors::clock::{Entropy, Millis};
+use actors::clock::Millis;
 use actors::conversation::{Failure, Usage};
 use actors::deltas::Saying;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ const AMPLE: Duration = Duration::from_secs(30);
 const SECRET: &str = "sk-7f3a-never-shown";
 
 fn client() -> OpenAi {
-    let mut client = OpenAi::new(Entropy::seeded([7; 32])).unwrap();
+    let mut client = OpenAi::new().unwrap();
     client.retries.usual = Duration::ZERO;
     client
 }

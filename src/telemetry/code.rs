@@ -66,7 +66,8 @@ pub(super) fn layer(provider: &SdkTracerProvider) -> SpanLayer {
         .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
 }
 
-fn is_ours(metadata: &Metadata<'_>) -> bool {
+/// Whether it is a span that is exported.
+pub(super) fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target() == SPANS
 }
 

@@ -71,9 +71,7 @@ fn headers(tool: &Definition, invocation: &Invocation) -> HeaderMap {
         }
     }
     if let Some(trace) = invocation.trace {
-        let (trace_id, span_id, flags) = (trace.trace_id, trace.span_id, trace.flags);
-        let trace = RequestTrace { trace_id, span_id, parent_span_id: None, flags };
-        headers.insert(TRACEPARENT, trace.traceparent());
+        headers.insert(TRACEPARENT, RequestTrace::from(trace).traceparent());
     }
     headers
 }

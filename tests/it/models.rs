@@ -14,23 +14,23 @@ mod real;
 mod streams;
 mod tools;
 
-pub(super) const PATH: &str = "/api/v1/channels/demo-api/messages";
+pub(crate) const PATH: &str = "/api/v1/channels/demo-api/messages";
 
 /// An answer whose only choice says `words`.
-pub(super) fn completion(words: &str) -> Value {
+pub(crate) fn completion(words: &str) -> Value {
     json!({"model": "small-2025", "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
         "choices": [{"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}]})
 }
 
 /// An answer whose only choice calls a tool.
-pub(super) fn calling(name: &str, arguments: &Value) -> Value {
+pub(crate) fn calling(name: &str, arguments: &Value) -> Value {
     let function = json!({"name": name, "arguments": arguments.to_string()});
     json!({"model": "small-2025", "usage": {"prompt_tokens": 5, "completion_tokens": 2},
         "choices": [{"message": {"role": "assistant", "content": null,
             "tool_calls": [{"id": "call_1", "type": "function", "function": function}]}, "finish_reason": "tool_calls"}]})
 }
 
-pub(super) fn whole(answer: &Value) -> Vec<Part> {
+pub(crate) fn whole(answer: &Value) -> Vec<Part> {
     ok("application/json", answer.to_string().as_bytes())
 }
 

@@ -75,7 +75,7 @@ impl TestApp {
 
     /// On an empty store, with the way to models' endpoints and to what stands on the loopback address.
     pub(crate) async fn with_models() -> Self {
-        let models = Arc::new(OpenAi::new(Entropy::seeded([9; 32])).unwrap());
+        let models = Arc::new(OpenAi::new().unwrap());
         let env = [("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
         Self::behind(TestStore::new().await, |store| store, &env, models.into()).await
     }

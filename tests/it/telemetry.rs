@@ -13,6 +13,7 @@ use crate::support::ADMIN_KEY;
 use crate::support::client::{Client, Reply};
 use crate::support::program::{Server, program};
 
+mod agents;
 pub(crate) mod receiver;
 mod tables;
 

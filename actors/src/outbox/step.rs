@@ -18,6 +18,7 @@ use crate::machine::Record;
 use crate::metrics::AttemptEnd;
 use crate::node::Node;
 use crate::store::{Order, StoreError};
+use crate::trace::{SpanKind, names};
 
 /// How long a receiver may take, from the first look-up of its name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
@@ -156,7 +157,7 @@ async fn send<M: Sends>(
         Err(not_sent) => return Ok(not_sent),
     };
     let url = parcel.url.clone();
-    let (attempt, verdict) = attempt(node, parcel).await;
+    let (attempt, verdict) = attempt(node, parcel, subject.event).await;
     tell(from, lane.receiver, verdict, pass).await;
     Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }))
 }
@@ -221,8 +222,16 @@ async fn pack<M: Sends>(
 }
 
 /// One attempt, and what it means for the delivery.
-async fn attempt(node: &Node, parcel: Parcel) -> (Attempt, Verdict) {
+async fn attempt(node: &Node, mut parcel: Parcel, event: &'static str) -> (Attempt, Verdict) {
     let at = node.clock.now();
+    // A trace of its own, since it may be made days after what it tells of.
+    let mut span = node.root_span(names::DELIVER, SpanKind::Client, parcel.trace.into_iter().collect());
+    parcel.trace = span.context_or(parcel.trace);
+    if span.is_recorded() {
+        span.name(|| format!("{} {event}", names::DELIVER));
+        span.set(names::EVENT_ID, parcel.id.to_string());
+        span.set(names::SERVER, host(&parcel.url).to_owned());
+    }
     let began = Instant::now();
     let receipt = timeout(ATTEMPT, node.ports.deliverer.deliver(parcel)).await.unwrap_or_else(|_| {
         let error = Some("timeout".to_owned());
@@ -236,6 +245,12 @@ async fn attempt(node: &Node, parcel: Parcel) -> (Attempt, Verdict) {
         Verdict::Gone => AttemptEnd::Gone,
     };
     node.metrics.webhook_attempts.of(end).observe(duration);
+    if let Some(status) = receipt.status {
+        span.set(names::HTTP_STATUS, u32::from(status));
+    }
+    if let Some(error) = receipt.error.as_ref().filter(|_| span.is_recorded()) {
+        span.fail(error.clone());
+    }
     let attempt = Attempt { at, status: receipt.status, error: None, duration_millis: duration.as_millis() as u64 };
     (attempt.with_error(receipt.error.as_deref()), verdict)
 }
@@ -290,6 +305,18 @@ fn gate_key(from: &From, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
     let mut key = GateKey::default();
     key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     key
+}
+
+/// The host of such a URL, without its port.
+fn host(url: &str) -> &str {
+    let origin = origin(url);
+    let authority = origin.split_once("://").map_or(origin, |(_, authority)| authority);
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match authority.rsplit_once(':') {
+        // In an IPv6 address colons stand between brackets.
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
 }
 
 /// Scheme, host and port of a URL that was checked when it came in.

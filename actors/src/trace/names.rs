@@ -12,6 +12,14 @@ use crate::id::Kind;
 pub const WAIT: &str = "wait";
 /// A commit on its way to the store and back.
 pub const COMMIT: &str = "commit";
+/// An attempt at a turn; the agent's id follows.
+pub const INVOKE_AGENT: &str = "invoke_agent";
+/// A call of a model; the model's name follows.
+pub const CHAT: &str = "chat";
+/// A call of a tool that a model asked for; the tool's name follows.
+pub const EXECUTE_TOOL: &str = "execute_tool";
+/// An attempt to send an event to a receiver; the event's type follows.
+pub const DELIVER: &str = "deliver";
 
 /// Commands of an entity that were decided together.
 #[must_use]
@@ -72,6 +80,32 @@ pub const DB_SYSTEM: &str = "db.system.name";
 pub const DB_OPERATION: &str = "db.operation.name";
 /// Records, rows, keys and list entries in a commit.
 pub const DB_BATCH_SIZE: &str = "db.operation.batch.size";
+/// What an agent, a model or a tool is asked to do.
+pub const GEN_AI_OPERATION: &str = "gen_ai.operation.name";
+/// Who provides the model.
+pub const GEN_AI_PROVIDER: &str = "gen_ai.provider.name";
+/// The agent's id.
+pub const GEN_AI_AGENT: &str = "gen_ai.agent.id";
+/// The model that is asked for.
+pub const GEN_AI_MODEL: &str = "gen_ai.request.model";
+/// The model that answered.
+pub const GEN_AI_ANSWERED_BY: &str = "gen_ai.response.model";
+/// Tokens that a model read.
+pub const GEN_AI_INPUT: &str = "gen_ai.usage.input_tokens";
+/// Tokens that a model wrote.
+pub const GEN_AI_OUTPUT: &str = "gen_ai.usage.output_tokens";
+/// The tool that is called.
+pub const GEN_AI_TOOL: &str = "gen_ai.tool.name";
+/// The call's id, as the conversation shows it.
+pub const GEN_AI_CALL: &str = "gen_ai.tool.call.id";
+/// The turn's id.
+pub const TURN_ID: &str = "tertulia.turn.id";
+/// Milliseconds that a turn waited for a place among those that run.
+pub const TURN_WAITED_MS: &str = "tertulia.turn.waited_ms";
+/// The event that is sent.
+pub const EVENT_ID: &str = "tertulia.event.id";
+/// The host that something is sent to.
+pub const SERVER: &str = "server.address";
 /// A word of few for what went wrong.
 pub const ERROR_TYPE: &str = "error.type";
 /// The entity by the id that clients know.

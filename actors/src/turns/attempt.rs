@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::context::Context;
+use super::telling;
 use crate::agent::builtin;
 use crate::agent::{Agent, Completion, Prompt, Provider, Said};
 use crate::channel::{Channel, ChannelKind};
@@ -27,7 +28,7 @@ use crate::node::Node;
 use crate::store::{Order, StoreError};
 use crate::tables::{AGENTS, CALLS, CHANNELS};
 use crate::tool::{Ask, Asker, Called, Invocation, Plan};
-use crate::trace::TraceContext;
+use crate::trace::{Span, TraceContext, names};
 
 /// How long something is offered to a conversation that cannot take it; after that the alarm has the turn run again.
 const OFFERED: Duration = Duration::from_secs(30);
@@ -35,7 +36,7 @@ const OFFERED: Duration = Duration::from_secs(30);
 const TOLD_MEMORIES: usize = 8;
 
 /// Why an attempt came to no outcome.
-enum Lost {
+pub(super) enum Lost {
     /// Another attempt is the current one, or the turn is over.
     Stale,
     /// The turn waits for people.
@@ -68,10 +69,22 @@ struct Attempt<'a> {
     round: u32,
 }
 
-/// Runs an attempt that began with the event of sequence `began`.
+/// A call that has been recorded and is to be made.
+struct Due {
+    id: String,
+    plan: Plan,
+    span: Span,
+}
+
+/// Runs an attempt that began with the event of sequence `began`, as a part of what asked for it.
 pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, turn: Turn, began: u64, trace: Option<TraceContext>) {
     let id = turn.id;
-    if let Err(Lost::Unavailable(why)) = go(node, entity, turn, began, trace).await {
+    let mut span = telling::attempt(node, &turn, trace);
+    let trace = span.context_or(trace);
+    let lost = go(node, entity, turn, (began, trace), &mut span).await.err();
+    telling::lost(&mut span, lost.as_ref());
+    drop(span);
+    if let Some(Lost::Unavailable(why)) = lost {
         // A node that stops leaves thousands of them to the next one, which is as it should be.
         if node.stopping.is_cancelled() {
             tracing::debug!(?entity, turn = %id, why, "a turn is left to the next process");
@@ -85,23 +98,27 @@ async fn go(
     node: &Arc<Node>,
     entity: EntityKey,
     turn: Turn,
-    began: u64,
-    trace: Option<TraceContext>,
+    (began, trace): (u64, Option<TraceContext>),
+    span: &mut Span,
 ) -> Result<(), Lost> {
     let workspace = EntityKey::workspace(entity.workspace);
     let agent = node.catalog.get::<Agent>(node.store.as_ref(), workspace, AGENTS, turn.agent.as_bytes()).await?;
     let (number, attempt) = (turn.id.number, turn.attempt);
     let finish = match agent {
         Some(agent) => {
+            let asked = Instant::now();
             let _place = node.turns.place(entity.workspace, &agent).await;
+            span.set(names::TURN_WAITED_MS, asked.elapsed().as_millis() as u64);
             let saying = Saying::new(&node.deltas, entity, (turn.id, attempt), began);
             let mut attempt = Attempt { node, entity, agent, turn, saying, trace, round: 0 };
             let finish = attempt.finish().await?;
+            telling::finished(span, &finish.outcome);
             return attempt.offer(Command::FinishTurn(finish)).await.map(drop);
         }
         None => {
             let failure =
                 Failure { code: "agent_not_found".to_owned(), detail: format!("agent {} does not exist", turn.agent) };
+            span.fail(failure.code.clone());
             Finish { number, attempt, outcome: Err(failure), branch: None }
         }
     };
@@ -141,6 +158,8 @@ impl Attempt<'_> {
 
     async fn ask_model(&self, context: &Context) -> Completion {
         let agent = &self.agent;
+        let mut span = telling::chat(self.node, agent, self.trace);
+        let trace = span.context_or(self.trace);
         let allowed = Duration::from_secs(u64::from(agent.timeout_seconds));
         let call = async {
             match &agent.provider {
@@ -160,16 +179,18 @@ impl Attempt<'_> {
                 Provider::OpenAi { .. } => {
                     let memories = self.recall(&context.asked(), TOLD_MEMORIES).await;
                     let messages = context.prompt(agent, &memories);
-                    let (trace, saying) = (self.trace, self.saying.clone());
+                    let saying = self.saying.clone();
                     let prompt = Prompt { agent: Arc::clone(agent), messages, trace, saying };
                     self.node.ports.models.complete(prompt).await
                 }
             }
         };
-        timeout(allowed, call).await.unwrap_or_else(|_| {
+        let completion = timeout(allowed, call).await.unwrap_or_else(|_| {
             let detail = format!("the agent did not answer within {} s", agent.timeout_seconds);
             Err(Failure { code: "timeout".to_owned(), detail })
-        })
+        });
+        telling::said(&mut span, &completion);
+        completion
     }
 
     /// What is remembered; nothing where that cannot be told, since nobody's answer hangs on it.
@@ -191,10 +212,11 @@ impl Attempt<'_> {
         self.round += 1;
         let tools = &self.node.ports.tools;
         let calls = said.calls.into_iter().take(limits::ROUND_CALLS).enumerate();
-        let invocations: Vec<Invocation> = calls.map(|(place, called)| self.invocation(place, called)).collect();
-        let mut plans: Vec<(String, Plan)> = Vec::with_capacity(invocations.len());
+        let (invocations, spans): (Vec<Invocation>, Vec<Span>) =
+            calls.map(|(place, called)| self.invocation(place, called)).unzip();
+        let mut plans = Vec::with_capacity(invocations.len());
         let mut recorded = Vec::with_capacity(invocations.len());
-        for invocation in &invocations {
+        for (invocation, span) in invocations.iter().zip(spans) {
             let plan = if invocation.called.arguments.len() > limits::CALL_BYTES {
                 Plan::Answer(tools.failed("too_large", "the arguments are too large"))
             } else {
@@ -206,7 +228,7 @@ impl Attempt<'_> {
             };
             let (id, name) = (invocation.id.clone(), invocation.called.name.clone());
             recorded.push(Call { id: id.clone(), name, ask, wait: None, answered: false });
-            plans.push((id, plan));
+            plans.push(Due { id, plan, span });
         }
         let sender = Sender { kind: SenderKind::Agent, id: self.turn.agent.clone() };
         let text = said.replies.join("\n");
@@ -223,10 +245,13 @@ impl Attempt<'_> {
         self.make(plans).await
     }
 
-    fn invocation(&self, place: usize, called: Called) -> Invocation {
+    /// A call, and the span that what it asks for is a part of.
+    fn invocation(&self, place: usize, called: Called) -> (Invocation, Span) {
         let (number, attempt, round) = (self.turn.id.number, self.turn.attempt, self.round);
         let id = format!("call_{number}_{attempt}_{round}_{place}");
-        Invocation { id, called, agent: Arc::clone(&self.agent), turn: self.turn.id, trace: self.trace }
+        let span = telling::tool(self.node, &called.name, &id, self.trace);
+        let trace = span.context_or(self.trace);
+        (Invocation { id, called, agent: Arc::clone(&self.agent), turn: self.turn.id, trace }, span)
     }
 
     /// What was asked of people by an attempt that was lost is asked again, or found asked.
@@ -234,12 +259,16 @@ impl Attempt<'_> {
         let row = self.node.store.row(self.entity, CALLS, number_key(self.turn.id.number)).await?;
         let calls: Calls = row.map(|row| codec::decode(&row)).transpose()?.unwrap_or_default();
         let open = calls.calls.into_iter().filter(|call| !call.answered);
-        self.make(open.filter_map(|call| Some((call.id, Plan::Ask(Box::new(call.ask?))))).collect()).await
+        let asks = open.filter_map(|call| {
+            let span = telling::tool(self.node, &call.name, &call.id, self.trace);
+            Some(Due { plan: Plan::Ask(Box::new(call.ask?)), id: call.id, span })
+        });
+        self.make(asks.collect()).await
     }
 
     /// Makes calls that have been recorded, all at once, and records what came of them.
-    async fn make(&mut self, plans: Vec<(String, Plan)>) -> Result<(), Lost> {
-        let outcomes = join_all(plans.into_iter().map(|(id, plan)| self.one(id, plan))).await;
+    async fn make(&mut self, due: Vec<Due>) -> Result<(), Lost> {
+        let outcomes = join_all(due.into_iter().map(|due| self.one(due))).await;
         let (mut results, mut waits) = (Vec::new(), Vec::new());
         for (id, outcome) in outcomes {
             match outcome? {
@@ -253,22 +282,37 @@ impl Attempt<'_> {
     }
 
     /// One call's result, or the review that it has become.
-    async fn one(&self, id: String, plan: Plan) -> (String, Result<Result<String, Wait>, Lost>) {
+    async fn one(&self, Due { id, plan, mut span }: Due) -> (String, Result<Result<String, Wait>, Lost>) {
         let tools = &self.node.ports.tools;
+        // It was opened when the call was heard, and is recorded before it is made.
+        span.began(Instant::now().into_std());
         let outcome = match plan {
-            Plan::Answer(result) => Ok(Ok(result)),
+            Plan::Answer(result) => {
+                // Nothing is done, and the tool's name may be the model's invention.
+                span.forget();
+                return (id, Ok(Ok(result)));
+            }
             Plan::Recall { query, limit } => Ok(Ok(tools.remembered(&self.recall(&query, limit).await))),
             Plan::Fetch(call) => {
                 let result = timeout(Duration::from_millis(limits::TOOL_MILLIS), call).await;
-                Ok(Ok(result.unwrap_or_else(|_| tools.failed("timeout", "the tool did not answer in time"))))
+                Ok(Ok(result.unwrap_or_else(|_| {
+                    span.fail("timeout");
+                    tools.failed("timeout", "the tool did not answer in time")
+                })))
             }
-            Plan::Ask(ask) => self.ask(&id, *ask).await,
+            Plan::Ask(ask) => {
+                let outcome = self.ask(&id, *ask, span.context_or(self.trace)).await;
+                if let Ok(Err(_)) = outcome {
+                    span.set(names::OUTCOME, "awaiting_review");
+                }
+                outcome
+            }
         };
         (id, outcome)
     }
 
     /// Asks the people of a channel, once, however often it is called for the same call.
-    async fn ask(&self, call: &str, ask: Ask) -> Result<Result<String, Wait>, Lost> {
+    async fn ask(&self, call: &str, ask: Ask, trace: Option<TraceContext>) -> Result<Result<String, Wait>, Lost> {
         let (node, workspace) = (self.node, EntityKey::workspace(self.entity.workspace));
         let failed = |code: &str, detail: &str| Ok(Ok(node.ports.tools.failed(code, detail)));
         let key = ask.channel.as_bytes();
@@ -283,7 +327,7 @@ impl Attempt<'_> {
         let entity = channel.conversation(self.entity.workspace);
         let command = Command::Post(self.question(&channel, entity, call, ask));
         let key = Some(review_key(self.entity.workspace, self.turn.id, call));
-        let with = Circumstances { key, trace: self.trace };
+        let with = Circumstances { key, trace };
         let message = match persist(node, &node.conversations, entity, command, with, OFFERED).await? {
             Ok(Answer::Done(Reply::Posted { messages, .. })) => messages.into_iter().next(),
             Ok(Answer::Repeat { first, last }) => {

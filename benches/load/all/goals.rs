@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::append;
 use crate::arrivals;
-use crate::limits::Limit;
+use crate::limits::{self, Limit};
 use crate::memory;
 use crate::restart::Restarts;
 use crate::scenarios::{self, Kind};
@@ -61,6 +61,13 @@ impl Goals {
                     add(&format!("throughput / {name}"), aim, own.per_second() / limit.per_second());
                 }
             }
+            let hop = limits.iter().find(|limit| limit.name == limits::MANY_ACTORS && limit.clients == clients);
+            if let Some(hop) = hop {
+                // There and back, both sides of it.
+                let share = 100.0 * hop.micros_each() / own.server_micros();
+                add("an actor's hop, % of a message's CPU", Aim::AtMost(10.0), share);
+            }
+            add("commits a sync", Aim::Known, own.commits_a_sync());
             if let Some(unsynced) = of(Target::Unsynced, clients) {
                 add("throughput / without fsync", Aim::AtLeast(0.9), own.per_second() / unsynced.per_second());
             }
@@ -83,6 +90,10 @@ impl Goals {
     /// A round of scenarios.
     pub(crate) fn scenarios(&mut self, cases: &[scenarios::Case]) {
         let of = |kind| cases.iter().find(|case| case.kind == kind).map(|case| case.measured.per_second());
+        if let Some(exchange) = cases.iter().find(|case| case.kind == Kind::Exchange) {
+            // What was in flight when the clocks were read makes the difference to two.
+            self.add("commits of an exchange".to_owned(), Aim::AtMost(2.05), exchange.measured.commits_each());
+        }
         if let (Some(hot), Some(spread)) = (of(Kind::Hot), of(Kind::Keyed)) {
             self.add("one hot conversation / spread".to_owned(), Aim::AtLeast(0.5), hot / spread);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, call};
 
-use super::{Limit, repeat};
+use super::{Limit, MANY_ACTORS, repeat};
 use crate::Error;
 
 /// What is sent there, by value.
@@ -38,7 +38,7 @@ pub(super) async fn call(actors: u32, clients: u32, time: Duration) -> Result<Li
     }
     let all: Arc<[ActorRef<Ask>]> = cells.into();
     let of_clients = Arc::clone(&all);
-    let name = if actors == 1 { "L5 call of 1 actor" } else { "L5 call of 10,000 actors" };
+    let name = if actors == 1 { "L5 call of 1 actor" } else { MANY_ACTORS };
     let next = Arc::new(AtomicUsize::new(0));
     let limit = repeat(name, clients, time, move |_| {
         let nth = next.fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,85 @@
+//! What is told of an agent at work and of what its events cause: the turn, the model, the tool, the deliveries.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::receiver::{Got, Manner, Receiver};
+use super::{GRPC, place, says_nothing, tables, traced};
+use crate::models::{PATH, calling, completion, whole};
+use crate::support::client::Client;
+use crate::support::origin::{Origin, bare};
+
+const CLIENT: i32 = 3;
+
+/// An endpoint that is a model, which first calls a tool, and a receiver of events.
+async fn outside() -> Origin {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    Origin::serve(move |heard| match heard.path() {
+        "/hook" => bare(204, ""),
+        _ if asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 => {
+            whole(&calling("search_memories", &json!({"query": "the secret word"})))
+        }
+        _ => whole(&completion("A secret reply")),
+    })
+    .await
+}
+
+fn one<'a>(spans: &'a [Got], name: &str) -> Vec<&'a Got> {
+    spans.iter().filter(|span| span.name == name).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_its_model_its_tool_and_what_is_delivered_are_told_of_from_the_request_on() {
+    let (dir, receiver, origin) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), outside().await);
+    let server = traced(&dir.path().join("data"), &receiver, &[GRPC, ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")]);
+    let mut client = Client::connect(&server.address).unwrap();
+    let mut send = |method: &str, path: &str, body: serde_json::Value, status: u16| {
+        let reply = client.send(method, path, None, &body.to_string()).unwrap();
+        assert_eq!(reply.status, status, "{path}: {}", String::from_utf8_lossy(&reply.body));
+        reply
+    };
+    let agent = json!({"provider": "openai", "model": "small", "baseUrl": origin.url("/v1"), "stream": false,
+        "tools": [{"name": "search_memories"}]});
+    send("PATCH", "/api/v1/agents/echo", agent, 200);
+    let endpoint = json!({"url": origin.url("/hook"), "events": ["turn.completed"]});
+    send("POST", "/api/v1/webhook-endpoints", endpoint, 201);
+    let message = json!({"type": "TEXT", "contactIdentifier": "ana@example.com",
+        "content": {"text": {"body": "the secret word"}}});
+    let reply = send("POST", PATH, message, 200);
+    while !origin.requests().iter().any(|heard| heard.path() == "/hook") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.terminate(), Some(0));
+
+    let spans = receiver.spans();
+    let (trace, request) = place(&reply);
+    let of_trace: Vec<Got> = spans.iter().filter(|span| span.trace == trace).cloned().collect();
+    let [turn] = one(&of_trace, "invoke_agent echo")[..] else { panic!("one turn: {of_trace:#?}") };
+    let above: BTreeSet<&str> = of_trace.iter().map(|span| span.id.as_str()).collect();
+    assert!(above.contains(turn.parent.as_str()) || turn.parent == request, "the turn is a part of the request");
+    assert_eq!(turn.attributes["gen_ai.agent.id"], "echo");
+    let chats = one(&of_trace, "chat small");
+    assert_eq!(chats.len(), 2, "the model was asked twice: {of_trace:#?}");
+    let written: BTreeSet<&str> = chats.iter().map(|chat| &*chat.attributes["gen_ai.usage.output_tokens"]).collect();
+    assert_eq!(written, ["2", "3"].into());
+    for chat in &chats {
+        assert_eq!((chat.kind, &chat.parent), (CLIENT, &turn.id));
+        assert_eq!(chat.attributes["gen_ai.response.model"], "small-2025");
+        assert!(turn.began <= chat.began && chat.ended <= turn.ended);
+    }
+    let [tool] = one(&of_trace, "execute_tool search_memories")[..] else { panic!("one call: {of_trace:#?}") };
+    assert_eq!(tool.parent, turn.id);
+    let asked = origin.requests();
+    let sent: BTreeSet<&str> = asked.iter().map(|heard| heard.header("traceparent")).collect();
+    for call in chats {
+        assert!(sent.contains(&*format!("00-{trace}-{}-01", call.id)), "the model is told where its call stands");
+    }
+    let [delivery] = one(&spans, "deliver turn.completed")[..] else { panic!("one delivery: {spans:#?}") };
+    assert_eq!((delivery.kind, delivery.parent.as_str()), (CLIENT, ""));
+    assert!(delivery.links.iter().all(|link| link.starts_with(&trace)) && delivery.links.len() == 1, "{delivery:?}");
+    assert_eq!(delivery.attributes["http.response.status_code"], "204");
+    assert!(sent.contains(&*format!("00-{}-{}-01", delivery.trace, delivery.id)), "and so is who hears of it");
+    says_nothing(&spans);
+    tables::describes(&spans);
+}
