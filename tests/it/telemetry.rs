@@ -14,6 +14,7 @@ use crate::smoke::{Server, program};
 use crate::support::ADMIN_KEY;
 
 mod agents;
+mod pushed;
 pub(crate) mod receiver;
 mod tables;
 
