@@ -11,13 +11,18 @@ use axum::routing::get;
 mod census;
 pub mod exemplar;
 pub mod http;
+pub mod otlp;
 pub mod page;
 mod process;
 mod runtime;
+pub mod sink;
 
 use crate::app::App;
 use crate::telemetry::waiting::Waiting;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+use otlp::Collected;
 use page::{Format, Page};
+use sink::Sink;
 
 /// What the metrics listener looks at.
 #[derive(Clone, Debug)]
@@ -26,6 +31,53 @@ pub struct Sources {
     pub app: App,
     /// The spans that wait to be sent, where they are sent.
     pub spans: Option<Arc<Waiting>>,
+}
+
+impl Sources {
+    /// Shows every metric as it stands.
+    fn write(&self, page: &mut impl Sink) {
+        let node = self.app.node();
+        let closed = node.outbox().closed_gates();
+        let age = usize::try_from(node.outbox().oldest(node.now()) / 1_000).unwrap_or(usize::MAX);
+        let gauges = [
+            ("tertulia_up", "Whether the process serves.", 1),
+            ("tertulia_resident_entities", "Entities in memory.", node.resident()),
+            ("tertulia_commands_in_flight", "Commands admitted and not answered yet.", node.admission().in_flight()),
+            ("tertulia_running_turns", "Agents' turns that are running.", node.running_turns()),
+            ("tertulia_outbox_active", "Logs that are being sent from.", node.outbox().active()),
+            ("tertulia_outbox_in_flight", "Events that are being sent.", node.outbox().in_flight()),
+            ("tertulia_outbox_closed_gates", "Receivers that get nothing for now, as nothing arrives there.", closed),
+            ("tertulia_outbox_age_seconds", "For how long the slowest log has had something to send.", age),
+        ];
+        for (name, help, value) in gauges {
+            page.metric(name, help, MetricKind::Gauge);
+            page.value(&[], value);
+        }
+        let mut show = |described: Described, samples: &[(Option<LabelPair>, Sample)]| {
+            page.metric(described.name, described.help, described.kind);
+            for (label, sample) in samples {
+                page.sample(label.as_slice(), sample);
+            }
+        };
+        node.metrics().visit(&mut show);
+        if let Some(store) = node.store_metrics() {
+            store.visit(&mut show);
+        }
+        self.app.door().metrics().write(page);
+        if let Some(spans) = &self.spans {
+            write_spans(page, spans);
+        }
+        runtime::write(page);
+        process::write(page);
+    }
+
+    /// The same for a receiver that they are sent to; both times are nanoseconds since 1970, see [`Collected::new`].
+    #[must_use]
+    pub fn collect(&self, began: u64, now: u64) -> Vec<Metric> {
+        let mut collected = Collected::new(began, now);
+        self.write(&mut collected);
+        collected.finish()
+    }
 }
 
 /// The routes of the metrics listener.
@@ -43,44 +95,12 @@ async fn metrics(
 }
 
 fn text(sources: &Sources, format: Format) -> String {
-    let node = sources.app.node();
     let mut page = Page::new(format);
-    let closed = node.outbox().closed_gates();
-    let age = usize::try_from(node.outbox().oldest(node.now()) / 1_000).unwrap_or(usize::MAX);
-    let gauges = [
-        ("tertulia_up", "Whether the process serves.", 1),
-        ("tertulia_resident_entities", "Entities in memory.", node.resident()),
-        ("tertulia_commands_in_flight", "Commands admitted and not answered yet.", node.admission().in_flight()),
-        ("tertulia_running_turns", "Agents' turns that are running.", node.running_turns()),
-        ("tertulia_outbox_active", "Logs that are being sent from.", node.outbox().active()),
-        ("tertulia_outbox_in_flight", "Events that are being sent.", node.outbox().in_flight()),
-        ("tertulia_outbox_closed_gates", "Receivers that get nothing for now, as nothing arrives there.", closed),
-        ("tertulia_outbox_age_seconds", "For how long the slowest log has had something to send.", age),
-    ];
-    for (name, help, value) in gauges {
-        page.metric(name, help, MetricKind::Gauge);
-        page.value(&[], value);
-    }
-    let mut show = |described: Described, samples: &[(Option<LabelPair>, Sample)]| {
-        page.metric(described.name, described.help, described.kind);
-        for (label, sample) in samples {
-            page.sample(label.as_slice(), sample);
-        }
-    };
-    node.metrics().visit(&mut show);
-    if let Some(store) = node.store_metrics() {
-        store.visit(&mut show);
-    }
-    sources.app.door().metrics().write(&mut page);
-    if let Some(spans) = &sources.spans {
-        write_spans(&mut page, spans);
-    }
-    runtime::write(&mut page);
-    process::write(&mut page);
+    sources.write(&mut page);
     page.finish()
 }
 
-fn write_spans(page: &mut Page, spans: &Waiting) {
+fn write_spans(page: &mut impl Sink, spans: &Waiting) {
     page.metric("tertulia_spans_waiting", "Spans that wait to be sent.", MetricKind::Gauge);
     page.value(&[], spans.len());
     let counts = spans.counts();

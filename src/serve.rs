@@ -22,7 +22,6 @@ use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
 use crate::server::{ServerOptions, serve};
 use crate::stores::StoresError;
-use crate::telemetry::waiting::Waiting;
 use crate::telemetry::{self, Telemetry, TelemetryError};
 use crate::tools::AgentTools;
 use crate::webhooks::Webhooks;
@@ -105,7 +104,7 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     let Some(Reached { store, bound }) = reached else { return Ok(()) };
     let outside = Outside::open(config)?;
     let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(config, telemetry, &outside)?);
-    let served = serve_node(&node, outside, config, bound, telemetry.waiting().cloned(), asked, failure).await;
+    let served = serve_node(&node, outside, config, bound, telemetry, asked, failure).await;
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
         node.drain(Instant::now() + Duration::from_secs(1)).await;
@@ -129,7 +128,7 @@ async fn serve_node(
     outside: Outside,
     config: &Config,
     bound: Option<Bound>,
-    spans: Option<Arc<Waiting>>,
+    telemetry: &Telemetry,
     asked: impl Future<Output = &'static str>,
     mut failure: mpsc::Receiver<String>,
 ) -> Result<Stopped, ServeError> {
@@ -144,7 +143,9 @@ async fn serve_node(
     let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
     let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
     let serving = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));
-    tokio::spawn(serve(scraped, metrics::router(Sources { app: app.clone(), spans }), of_metrics, app.left()));
+    let sources = Sources { app: app.clone(), spans: telemetry.waiting().cloned() };
+    let push = telemetry.push(config, sources.clone())?;
+    tokio::spawn(serve(scraped, metrics::router(sources), of_metrics, app.left()));
     tracing::info!(%address, %metrics_address, "ready");
     if let Err(error) = say(&format!("tertulia is ready on http://{address}")) {
         tracing::warn!(%error, "standard output cannot be written");
@@ -158,7 +159,12 @@ async fn serve_node(
     let stopping = async {
         // An error here is a panic that was logged already.
         let cut_off = serving.await.map_or(0, |drained| drained.cut_off);
-        node.drain(begun + DRAINED).await;
+        let pushed = async {
+            if let Some(push) = push {
+                push.finish(SPANS).await;
+            }
+        };
+        tokio::join!(node.drain(begun + DRAINED), pushed);
         tracing::info!(cut_off, "stopped");
     };
     tokio::select! {

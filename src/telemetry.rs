@@ -1,4 +1,5 @@
-//! What this program tells of itself: log lines on standard error, and traces by OTLP where a receiver is named.
+//! What this program tells of itself: log lines on standard error, and where a receiver is named traces and metrics by
+//! OTLP.
 //!
 //! Spans come in two kinds. A *stage* of a message's life crosses mailboxes, batches and processes and is known when it
 //! has ended: the actors and the door tell it whole (`actors::trace`). A *piece of code*, such as a call of a model or
@@ -9,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::clock::{Clock as _, SystemClock};
 use actors::trace::Traces;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
@@ -19,17 +21,20 @@ use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::{EnvFilter, filter, fmt, registry};
 
 use crate::config::{Config, LogFormat};
+use crate::metrics::Sources;
 use crate::secret::{NoRandomness, random};
 
 mod code;
 mod convert;
 pub mod export;
 mod log;
+pub mod push;
 pub mod sampling;
 pub mod waiting;
 
 pub use code::{child_of, place_of};
 use export::{Export, ExportError};
+use push::Push;
 use sampling::Sampling;
 use waiting::{Recorder, Waiting};
 
@@ -56,6 +61,8 @@ pub enum TelemetryError {
 /// The running telemetry of a process.
 #[derive(Debug)]
 pub struct Telemetry {
+    /// What this process is.
+    resource: Resource,
     sampling: Arc<Sampling>,
     exporting: Option<(Export, Arc<Waiting>)>,
 }
@@ -92,14 +99,14 @@ impl Telemetry {
     /// See [`TelemetryError`].
     fn start(config: &Config) -> Result<(Self, Option<SdkTracerProvider>), TelemetryError> {
         let sampling = Arc::new(Sampling::new(config));
+        let resource = resource(&random()?[..16]);
         let Some(receiver) = &config.otel.receiver else {
-            return Ok((Self { sampling, exporting: None }, None));
+            return Ok((Self { resource, sampling, exporting: None }, None));
         };
         let waiting = Arc::new(Waiting::new(config.otel.batching));
-        let resource = resource(&random()?[..16]);
-        let export = Export::start(receiver, resource, Arc::clone(&waiting))?;
+        let export = Export::start(receiver, resource.clone(), Arc::clone(&waiting))?;
         let provider = code::provider(Arc::clone(&waiting));
-        Ok((Self { sampling, exporting: Some((export, waiting)) }, Some(provider)))
+        Ok((Self { resource, sampling, exporting: Some((export, waiting)) }, Some(provider)))
     }
 
     /// Where the actors' spans go.
@@ -118,6 +125,17 @@ impl Telemetry {
     #[must_use]
     pub fn waiting(&self) -> Option<&Arc<Waiting>> {
         self.exporting.as_ref().map(|(_, waiting)| waiting)
+    }
+
+    /// Sends metrics too, where they have a receiver.
+    ///
+    /// # Errors
+    /// See [`TelemetryError`].
+    pub fn push(&self, config: &Config, sources: Sources) -> Result<Option<Push>, TelemetryError> {
+        let Some(pushing) = &config.otel.metrics else { return Ok(None) };
+        let nanos = || SystemClock.now().0.saturating_mul(1_000_000);
+        let began = nanos();
+        Ok(Some(Push::start(pushing, &self.resource, move || sources.collect(began, nanos()))?))
     }
 
     /// Sends what still waits, within this time.

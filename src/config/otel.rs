@@ -1,12 +1,14 @@
 //! The `OTEL_` variables, as OpenTelemetry defines them: a value that makes no sense is told and then counts as absent,
 //! so that a wrong variable of somebody's environment never keeps the server from starting.
 //!
-//! What only concerns the way to the receiver (headers, timeout, compression, certificates) and what describes this
-//! process (service name, resource attributes) is read by OpenTelemetry's own libraries.
+//! What only concerns the way of traces to their receiver (headers, timeout, compression, certificates) and what
+//! describes this process (service name, resource attributes) is read by OpenTelemetry's own libraries.
 
 use std::time::Duration;
 
-/// How spans travel.
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// How spans and metrics travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// gRPC.
@@ -48,7 +50,7 @@ pub struct Batching {
     pub timeout: Duration,
 }
 
-/// A receiver of traces, and how to reach it.
+/// A receiver, and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receiver {
     /// The whole URL.
@@ -57,11 +59,26 @@ pub struct Receiver {
     pub protocol: Protocol,
 }
 
-/// Everything about the export of traces.
+/// A receiver of metrics, and how they are sent there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pushing {
+    /// Where to.
+    pub receiver: Receiver,
+    /// What is sent along; it may be secret, and is not shown.
+    pub headers: HeaderMap,
+    /// How often.
+    pub every: Duration,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// Everything about the export of traces and metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Otel {
     /// Where traces are sent; `None`: nowhere, and nothing is recorded.
     pub receiver: Option<Receiver>,
+    /// Where metrics are sent, beside the page that they are scraped from; `None`: nowhere.
+    pub metrics: Option<Pushing>,
     /// Which traces are recorded.
     pub sampler: Sampler,
     /// Bounds and pace.
@@ -70,6 +87,28 @@ pub struct Otel {
     pub complaints: Vec<String>,
 }
 
+/// What OpenTelemetry has for one of its signals.
+struct Signal {
+    exporter: &'static str,
+    endpoint: &'static str,
+    protocol: &'static str,
+    path: &'static str,
+}
+
+const TRACES: Signal = Signal {
+    exporter: "OTEL_TRACES_EXPORTER",
+    endpoint: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    protocol: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    path: "/v1/traces",
+};
+const METRICS: Signal = Signal {
+    exporter: "OTEL_METRICS_EXPORTER",
+    endpoint: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    protocol: "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+    path: "/v1/metrics",
+};
+/// How often metrics are sent where nobody says.
+const EVERY: Duration = Duration::from_secs(60);
 /// A node at full speed makes this many spans in half a second; about 400 bytes each.
 const QUEUE: usize = 32_768;
 /// With 64 links each, this many spans stay below the 4 MiB that receivers take at once.
@@ -87,8 +126,9 @@ impl Otel {
         let mut reader = Reader { env, complaints: Vec::new() };
         let sampler = reader.sampler();
         let batching = reader.batching();
-        let receiver = if reader.exports() { reader.receiver(endpoint) } else { None };
-        Self { receiver, sampler, batching, complaints: reader.complaints }
+        let receiver = if reader.exports(&TRACES) { reader.receiver(&TRACES, endpoint) } else { None };
+        let metrics = if reader.exports(&METRICS) { reader.pushing(endpoint) } else { None };
+        Self { receiver, metrics, sampler, batching, complaints: reader.complaints }
     }
 }
 
@@ -106,39 +146,70 @@ impl Reader<'_> {
         self.complaints.push(format!("{name} is {value:?}; {instead}"));
     }
 
-    fn exports(&mut self) -> bool {
+    fn exports(&mut self, signal: &Signal) -> bool {
         if self.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return false;
         }
-        let Some(exporters) = self.get("OTEL_TRACES_EXPORTER") else { return true };
+        let Some(exporters) = self.get(signal.exporter) else { return true };
         for exporter in exporters.split(',').map(str::trim) {
             match exporter {
                 "otlp" => return true,
                 "none" => {}
-                other => self.complain("OTEL_TRACES_EXPORTER", other, "only otlp and none are known"),
+                other => self.complain(signal.exporter, other, "only otlp and none are known"),
             }
         }
         false
     }
 
-    fn receiver(&mut self, endpoint: Option<&str>) -> Option<Receiver> {
-        let own = self.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+    fn receiver(&mut self, signal: &Signal, endpoint: Option<&str>) -> Option<Receiver> {
+        let own = self.get(signal.endpoint);
         let given = own.as_deref().or(endpoint)?;
         let Some(mut url) = url::Url::parse(given).ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
-            self.complain("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", given, "an http or https URL is needed");
+            self.complain(signal.endpoint, given, "an http or https URL is needed");
             return None;
         };
-        let protocol = self.protocol(&url);
-        // What is meant for traces alone is the whole URL; the general one is where every signal's path begins.
+        let protocol = self.protocol(signal, &url);
+        // What is meant for one signal alone is the whole URL; the general one is where every signal's path begins.
         if protocol == Protocol::Http && own.is_none() {
-            let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
+            let path = format!("{}{}", url.path().trim_end_matches('/'), signal.path);
             url.set_path(&path);
         }
         Some(Receiver { endpoint: url.into(), protocol })
     }
 
-    fn protocol(&mut self, url: &url::Url) -> Protocol {
-        for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+    fn pushing(&mut self, endpoint: Option<&str>) -> Option<Pushing> {
+        let receiver = self.receiver(&METRICS, endpoint)?;
+        let every = self.number("OTEL_METRIC_EXPORT_INTERVAL", EVERY.as_millis() as u64, 1);
+        let timeout = self.number("OTEL_METRIC_EXPORT_TIMEOUT", TIMEOUT.as_millis() as u64, 1);
+        let (every, timeout) = (Duration::from_millis(every), Duration::from_millis(timeout));
+        Some(Pushing { receiver, headers: self.headers(), every, timeout })
+    }
+
+    /// `name=value` pairs with commas between them, values in percent encoding; those of the signal go before.
+    fn headers(&mut self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for name in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"] {
+            for pair in self.get(name).unwrap_or_default().split(',').filter(|pair| !pair.trim().is_empty()) {
+                let parsed = pair.split_once('=').and_then(|(header, value)| {
+                    let header = HeaderName::try_from(header.trim()).ok()?;
+                    let value: Vec<u8> = percent_encoding::percent_decode_str(value.trim()).collect();
+                    Some((header, HeaderValue::from_bytes(&value).ok()?))
+                });
+                match parsed {
+                    Some((header, mut value)) => {
+                        value.set_sensitive(true);
+                        headers.insert(header, value);
+                    }
+                    // The pair may be a secret.
+                    None => self.complaints.push(format!("{name} has a pair that is no header; it is not sent")),
+                }
+            }
+        }
+        headers
+    }
+
+    fn protocol(&mut self, signal: &Signal, url: &url::Url) -> Protocol {
+        for name in [signal.protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"] {
             match self.get(name).as_deref() {
                 None => {}
                 Some("grpc") => return Protocol::Grpc,
@@ -207,6 +278,28 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metrics_go_where_traces_go_with_the_headers_of_both_unless_they_are_told_otherwise() {
+        let endpoint = Some("http://localhost:4318");
+        let env = [
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=seven, authorization=Bearer%20a"),
+            ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-tenant=eight,%,=b,c=%0a"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "5000"),
+        ];
+        let Otel { metrics, complaints, .. } = read(&env, endpoint);
+        let pushing = metrics.unwrap();
+        assert_eq!(pushing.receiver.endpoint, "http://localhost:4318/v1/metrics");
+        assert_eq!(
+            (&pushing.headers["x-tenant"], &pushing.headers["authorization"]),
+            (&"eight".into(), &"Bearer a".into())
+        );
+        assert_eq!((pushing.every, pushing.headers.len(), complaints.len()), (Duration::from_secs(5), 2, 3));
+        assert!(!format!("{pushing:?}").contains("Bearer"), "headers may be secret");
+        let off = [("OTEL_METRICS_EXPORTER", "none")];
+        let Otel { metrics, receiver, .. } = read(&off, endpoint);
+        assert!(metrics.is_none() && receiver.is_some());
+    }
 
     fn read(env: &[(&str, &str)], endpoint: Option<&str>) -> Otel {
         let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());

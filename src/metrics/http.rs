@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use http::{Method, StatusCode};
 
 use super::exemplar::Exemplar;
-use super::page::Page;
+use super::sink::Sink;
 
 /// What no route answered.
 pub const UNMATCHED: &str = "unmatched";
@@ -67,7 +67,7 @@ impl HttpMetrics {
     }
 
     /// Writes all of it.
-    pub fn write(&self, page: &mut Page) {
+    pub fn write(&self, page: &mut impl Sink) {
         page.metric("http_server_active_requests", "Requests that are being answered.", MetricKind::Gauge);
         page.value(&[], self.active.get());
         let name = "tertulia_http_problems_total";
@@ -104,7 +104,7 @@ impl Route {
         }
     }
 
-    fn write(&self, page: &mut Page) {
+    fn write(&self, page: &mut impl Sink) {
         for (class, timed) in CLASSES.iter().zip(&self.classes) {
             let Some(timed) = timed.get() else { continue };
             let labels = [("http_route", &*self.route), ("http_request_method", self.method), ("status", class)];

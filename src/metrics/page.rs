@@ -1,10 +1,11 @@
 //! A page of metrics in one of the two text formats of Prometheus.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Write as _;
 
-use actors::metrics::{MetricKind, Sample, Snapshot};
+use actors::metrics::{MetricKind, Snapshot};
 
 use super::exemplar::Exemplar;
+use super::sink::{Number, Sink};
 
 /// How a page is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,60 +47,6 @@ impl Page {
         Self { out: String::with_capacity(64 * 1024), format, name: "" }
     }
 
-    /// The samples that follow are of this metric. A counter's name ends in `_total`.
-    pub fn metric(&mut self, name: &'static str, help: &str, kind: MetricKind) {
-        self.name = name;
-        let family = match (self.format, kind) {
-            (Format::OpenMetrics, MetricKind::Counter) => name.strip_suffix("_total").unwrap_or(name),
-            _ => name,
-        };
-        let kind = match kind {
-            MetricKind::Counter => "counter",
-            MetricKind::Gauge => "gauge",
-            MetricKind::Histogram => "histogram",
-        };
-        let _ = write!(self.out, "# HELP {family} {help}\n# TYPE {family} {kind}\n");
-    }
-
-    /// A sample of a counter or gauge.
-    pub fn value(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        self.series("", labels, None);
-        let _ = writeln!(self.out, " {value}");
-    }
-
-    /// A sample of a histogram; `exemplars` is empty or has one place for each bucket.
-    pub fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot, exemplars: &[Option<Exemplar>]) {
-        let mut cumulated = 0;
-        for (bucket, count) in snapshot.counts.iter().enumerate() {
-            cumulated += count;
-            match snapshot.limits.get(bucket) {
-                Some(limit) => {
-                    let limit = (*limit as f64 / snapshot.per_unit).to_string();
-                    self.series("_bucket", labels, Some(("le", &limit)));
-                }
-                None => self.series("_bucket", labels, Some(("le", "+Inf"))),
-            }
-            let _ = write!(self.out, " {cumulated}");
-            if let (Format::OpenMetrics, Some(Some(exemplar))) = (self.format, exemplars.get(bucket)) {
-                let _ = write!(self.out, " {exemplar}");
-            }
-            self.out.push('\n');
-        }
-        self.series("_sum", labels, None);
-        let _ = writeln!(self.out, " {}", snapshot.sum as f64 / snapshot.per_unit);
-        self.series("_count", labels, None);
-        let _ = writeln!(self.out, " {cumulated}");
-    }
-
-    /// Whatever was sampled.
-    pub fn sample(&mut self, labels: &[(&str, &str)], sample: &Sample) {
-        match sample {
-            Sample::Counter(value) => self.value(labels, value),
-            Sample::Gauge(value) => self.value(labels, value),
-            Sample::Histogram(snapshot) => self.histogram(labels, snapshot, &[]),
-        }
-    }
-
     /// The whole page.
     #[must_use]
     pub fn finish(mut self) -> String {
@@ -126,6 +73,50 @@ impl Page {
     }
 }
 
+impl Sink for Page {
+    fn metric(&mut self, name: &'static str, help: &str, kind: MetricKind) {
+        self.name = name;
+        let family = match (self.format, kind) {
+            (Format::OpenMetrics, MetricKind::Counter) => name.strip_suffix("_total").unwrap_or(name),
+            _ => name,
+        };
+        let kind = match kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        };
+        let _ = write!(self.out, "# HELP {family} {help}\n# TYPE {family} {kind}\n");
+    }
+
+    fn value(&mut self, labels: &[(&str, &str)], value: impl Into<Number>) {
+        self.series("", labels, None);
+        let _ = writeln!(self.out, " {}", value.into());
+    }
+
+    fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot, exemplars: &[Option<Exemplar>]) {
+        let mut cumulated = 0;
+        for (bucket, count) in snapshot.counts.iter().enumerate() {
+            cumulated += count;
+            match snapshot.limits.get(bucket) {
+                Some(limit) => {
+                    let limit = (*limit as f64 / snapshot.per_unit).to_string();
+                    self.series("_bucket", labels, Some(("le", &limit)));
+                }
+                None => self.series("_bucket", labels, Some(("le", "+Inf"))),
+            }
+            let _ = write!(self.out, " {cumulated}");
+            if let (Format::OpenMetrics, Some(Some(exemplar))) = (self.format, exemplars.get(bucket)) {
+                let _ = write!(self.out, " {exemplar}");
+            }
+            self.out.push('\n');
+        }
+        self.series("_sum", labels, None);
+        let _ = writeln!(self.out, " {}", snapshot.sum as f64 / snapshot.per_unit);
+        self.series("_count", labels, None);
+        let _ = writeln!(self.out, " {cumulated}");
+    }
+}
+
 fn escape(out: &mut String, value: &str) {
     for c in value.chars() {
         match c {
@@ -147,7 +138,7 @@ mod tests {
     fn page(format: Format) -> String {
         let mut page = Page::new(format);
         page.metric("things_total", "Things.", MetricKind::Counter);
-        page.value(&[("kind", "a \"b\"\\\n")], 3);
+        page.value(&[("kind", "a \"b\"\\\n")], 3_u64);
         page.metric("took_seconds", "How long.", MetricKind::Histogram);
         let took = Histogram::<Short>::default();
         let exemplar = Exemplar { trace_id: [1; 16], span_id: [2; 8], value: 0.000_06, at_millis: 1_735_689_600_000 };

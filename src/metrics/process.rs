@@ -4,7 +4,7 @@ use std::fs;
 
 use actors::metrics::MetricKind;
 
-use super::page::Page;
+use super::sink::Sink;
 
 /// Units of the times in `/proc/self/stat`: Linux shows hundredths of a second to programs, whatever it counts in.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -12,7 +12,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const PAGE_BYTES: u64 = 4_096;
 
 /// Writes what can be read; where nothing can, nothing is written.
-pub(super) fn write(page: &mut Page) {
+pub(super) fn write(page: &mut impl Sink) {
     let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Stat::parse) else { return };
     page.metric("process_cpu_seconds_total", "CPU time used, in the program and for it.", MetricKind::Counter);
     page.value(&[], stat.cpu_ticks as f64 / TICKS_PER_SECOND);

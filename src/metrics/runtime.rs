@@ -3,10 +3,10 @@
 use actors::metrics::MetricKind;
 use tokio::runtime::Handle;
 
-use super::page::Page;
+use super::sink::Sink;
 
 /// Writes what the runtime counts; it counts always, so this costs nothing but the look.
-pub(super) fn write(page: &mut Page) {
+pub(super) fn write(page: &mut impl Sink) {
     let runtime = Handle::current().metrics();
     let gauges = [
         ("tokio_workers", "Threads that run tasks.", runtime.num_workers()),

@@ -38,6 +38,9 @@ pub enum ExportError {
     /// The HTTP client could not be made.
     #[error("traces cannot be exported: the HTTP client cannot be made: {0}")]
     Client(#[from] reqwest::Error),
+    /// The receiver's address is none that gRPC knows.
+    #[error("metrics cannot be exported: {0}")]
+    Channel(#[from] tonic::transport::Error),
     /// There is no TLS.
     #[error("traces cannot be exported: TLS cannot be configured: {0}")]
     Tls(#[from] rustls::Error),
@@ -112,7 +115,7 @@ fn exporter(receiver: &Receiver, resource: &Resource, within: Duration) -> Resul
     Ok(exporter)
 }
 
-fn client(within: Duration) -> Result<reqwest::Client, ExportError> {
+pub(super) fn client(within: Duration) -> Result<reqwest::Client, ExportError> {
     Ok(reqwest::Client::builder()
         .tls_backend_preconfigured(crate::tls::client()?)
         .timeout(within)

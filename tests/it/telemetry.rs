@@ -14,6 +14,7 @@ use crate::support::client::{Client, Reply};
 use crate::support::program::{Server, program};
 
 mod agents;
+mod pushed;
 pub(crate) mod receiver;
 mod tables;
 

@@ -9,6 +9,10 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
 use http::{HeaderMap, StatusCode};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -54,6 +58,8 @@ pub(crate) struct Got {
 struct Shared {
     manner: Manner,
     spans: Mutex<Vec<Got>>,
+    /// The newest.
+    metrics: Mutex<Option<(HeaderMap, ExportMetricsServiceRequest)>>,
     headers: Mutex<HeaderMap>,
 }
 
@@ -68,8 +74,10 @@ impl Receiver {
     /// One that speaks gRPC.
     pub(crate) fn grpc(manner: Manner) -> Self {
         Self::start(manner, |listener, shared, stop| {
-            let service = TraceServiceServer::new(Grpc(shared)).max_decoding_message_size(64 * 1024 * 1024);
-            let server = tonic::transport::Server::builder().add_service(service);
+            let service =
+                TraceServiceServer::new(Grpc(Arc::clone(&shared))).max_decoding_message_size(64 * 1024 * 1024);
+            let metrics = MetricsServiceServer::new(Grpc(shared));
+            let server = tonic::transport::Server::builder().add_service(service).add_service(metrics);
             async move {
                 let stopped = async { drop(stop.await) };
                 server.serve_with_incoming_shutdown(TcpIncoming::from(listener), stopped).await.unwrap();
@@ -80,7 +88,10 @@ impl Receiver {
     /// One that speaks HTTP.
     pub(crate) fn http(manner: Manner) -> Self {
         Self::start(manner, |listener, shared, stop| async move {
-            let app = Router::new().route("/v1/traces", post(over_http)).with_state(shared);
+            let app = Router::new()
+                .route("/v1/traces", post(over_http))
+                .route("/v1/metrics", post(metrics_over_http))
+                .with_state(shared);
             let stopped = async { drop(stop.await) };
             axum::serve(listener, app).with_graceful_shutdown(stopped).await.unwrap();
         })
@@ -90,7 +101,8 @@ impl Receiver {
         manner: Manner,
         serve: impl FnOnce(TcpListener, Arc<Shared>, oneshot::Receiver<()>) -> F + Send + 'static,
     ) -> Self {
-        let shared = Arc::new(Shared { manner, spans: Mutex::default(), headers: Mutex::default() });
+        let shared =
+            Arc::new(Shared { manner, spans: Mutex::default(), metrics: Mutex::default(), headers: Mutex::default() });
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = std::sync::mpsc::channel::<SocketAddr>();
         let serving = Arc::clone(&shared);
@@ -109,6 +121,11 @@ impl Receiver {
     /// What has arrived so far.
     pub(crate) fn spans(&self) -> Vec<Got> {
         self.shared.spans.lock().unwrap().clone()
+    }
+
+    /// The newest metrics, and the headers that they came with.
+    pub(crate) fn metrics(&self) -> Option<(HeaderMap, ExportMetricsServiceRequest)> {
+        self.shared.metrics.lock().unwrap().clone()
     }
 
     /// The headers of the last request.
@@ -157,6 +174,35 @@ impl TraceService for Grpc {
     }
 }
 
+#[tonic::async_trait]
+impl MetricsService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        match self.0.manner {
+            Manner::Hangs => std::future::pending().await,
+            Manner::Refuses => Err(Status::unavailable("busy")),
+            Manner::Takes | Manner::Lies => {
+                let headers = request.metadata().clone().into_headers();
+                *self.0.metrics.lock().unwrap() = Some((headers, request.into_inner()));
+                Ok(Response::new(ExportMetricsServiceResponse::default()))
+            }
+        }
+    }
+}
+
+async fn metrics_over_http(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    match shared.manner {
+        Manner::Hangs => std::future::pending().await,
+        Manner::Refuses => StatusCode::SERVICE_UNAVAILABLE,
+        Manner::Takes | Manner::Lies => {
+            *shared.metrics.lock().unwrap() = Some((headers, ExportMetricsServiceRequest::decode(body).unwrap()));
+            StatusCode::OK
+        }
+    }
+}
+
 async fn over_http(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> (StatusCode, Vec<u8>) {
     match shared.manner {
         Manner::Hangs => std::future::pending().await,
@@ -188,7 +234,7 @@ fn got(span: &Span, service: &str) -> Got {
     }
 }
 
-fn attributes(given: &[KeyValue]) -> BTreeMap<String, String> {
+pub(super) fn attributes(given: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |value: &any_value::Value| match value {
         any_value::Value::StringValue(text) => text.clone(),
         any_value::Value::IntValue(number) => number.to_string(),

@@ -1,0 +1,70 @@
+//! Where metrics are shown: on a page, or in what is sent.
+
+use std::fmt;
+
+use actors::metrics::{MetricKind, Sample, Snapshot};
+
+use super::exemplar::Exemplar;
+
+/// A value of a counter or gauge.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// A count.
+    Whole(i64),
+    /// A measure.
+    Real(f64),
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(number) => number.fmt(f),
+            Self::Real(number) => number.fmt(f),
+        }
+    }
+}
+
+impl From<f64> for Number {
+    fn from(number: f64) -> Self {
+        Self::Real(number)
+    }
+}
+
+impl From<i64> for Number {
+    fn from(number: i64) -> Self {
+        Self::Whole(number)
+    }
+}
+
+impl From<u64> for Number {
+    fn from(number: u64) -> Self {
+        Self::Whole(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<usize> for Number {
+    fn from(number: usize) -> Self {
+        Self::Whole(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+/// Takes metrics one after the other, each with its samples behind it.
+pub trait Sink {
+    /// The samples that follow are of this metric. A counter's name ends in `_total`.
+    fn metric(&mut self, name: &'static str, help: &str, kind: MetricKind);
+
+    /// A sample of a counter or gauge.
+    fn value(&mut self, labels: &[(&str, &str)], value: impl Into<Number>);
+
+    /// A sample of a histogram; `exemplars` is empty or has one place for each bucket.
+    fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot, exemplars: &[Option<Exemplar>]);
+
+    /// Whatever was sampled.
+    fn sample(&mut self, labels: &[(&str, &str)], sample: &Sample) {
+        match sample {
+            Sample::Counter(value) => self.value(labels, *value),
+            Sample::Gauge(value) => self.value(labels, *value),
+            Sample::Histogram(snapshot) => self.histogram(labels, snapshot, &[]),
+        }
+    }
+}

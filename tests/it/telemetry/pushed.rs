@@ -1,0 +1,74 @@
+//! Metrics that are sent: the same that are scraped, every so often and in the end.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::{Metric, number_data_point};
+
+use super::receiver::{Manner, Receiver, attributes};
+use super::{GRPC, append, conversation, place, traced};
+use crate::client::Client;
+
+/// A receiver's newest metrics by name, the service that they are of, and a header that they came with.
+fn received(receiver: &Receiver) -> (BTreeMap<String, Metric>, String, String) {
+    let (headers, request) = receiver.metrics().expect("metrics came");
+    let [all] = &request.resource_metrics[..] else { panic!("one resource: {request:?}") };
+    let service = attributes(&all.resource.as_ref().unwrap().attributes).remove("service.name").unwrap();
+    let metrics = all.scope_metrics.iter().flat_map(|scope| &scope.metrics);
+    let metrics = metrics.map(|metric| (metric.name.clone(), metric.clone())).collect();
+    (metrics, service, headers["x-tenant"].to_str().unwrap().to_owned())
+}
+
+#[test]
+fn metrics_are_sent_over_both_protocols_with_exemplars_and_a_last_time_in_the_end() {
+    for (receiver, protocol) in
+        [(Receiver::grpc(Manner::Takes), "grpc"), (Receiver::http(Manner::Takes), "http/protobuf")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        // So long that the only ones are those of the end.
+        let env = [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "3600000"),
+            ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-tenant=se%20ven"),
+        ];
+        let server = traced(&dir.path().join("data"), &receiver, &env);
+        let mut client = Client::connect(&server.address).unwrap();
+        let id = conversation(&mut client);
+        let reply = append(&mut client, &id, "a");
+        assert_eq!(server.terminate(), Some(0));
+
+        let (metrics, service, tenant) = received(&receiver);
+        assert_eq!((service.as_str(), tenant.as_str()), ("tertulia", "se ven"));
+        let Some(Data::Gauge(up)) = &metrics["tertulia_up"].data else { panic!("a gauge") };
+        assert_eq!(up.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
+        let Some(Data::Sum(activations)) = &metrics["tertulia_activations"].data else { panic!("a sum") };
+        assert!(activations.is_monotonic);
+        let Some(Data::Histogram(took)) = &metrics["http_server_request_duration_seconds"].data else {
+            panic!("a histogram")
+        };
+        let ours = took.data_points.iter().find(|point| {
+            attributes(&point.attributes).get("http_route").is_some_and(|route| route == "/api/v1/messages")
+        });
+        let ours = ours.expect("the request was timed");
+        assert_eq!((ours.count, ours.exemplars.len()), (1, 1));
+        let trace: String = ours.exemplars[0].trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(trace, place(&reply).0, "the exemplar leads to the request's trace");
+        assert!(ours.start_time_unix_nano < ours.time_unix_nano);
+    }
+}
+
+#[test]
+fn metrics_are_sent_as_often_as_it_is_asked_for_and_not_where_it_is_not_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::grpc(Manner::Takes);
+    let server = traced(&dir.path().join("one"), &receiver, &[GRPC, ("OTEL_METRIC_EXPORT_INTERVAL", "20")]);
+    while receiver.metrics().is_none() {
+        std::thread::yield_now();
+    }
+    drop(server);
+    let silent = Receiver::grpc(Manner::Takes);
+    let server = traced(&dir.path().join("two"), &silent, &[GRPC, ("OTEL_METRICS_EXPORTER", "none")]);
+    conversation(&mut Client::connect(&server.address).unwrap());
+    assert_eq!(server.terminate(), Some(0));
+    assert!(silent.metrics().is_none() && !silent.spans().is_empty());
+}
