@@ -14,7 +14,7 @@ use actors::id::MessageId;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Reply};
-use crate::smoke::{Server, program};
+use crate::smoke::{Server, check_sound};
 use crate::support::{ADMIN_KEY, Kind};
 
 const WRITERS: usize = 32;
@@ -281,12 +281,7 @@ fn what_was_acknowledged_survives_every_kill_once_and_in_order() {
     }
     finish(&server, &mut writers);
     assert_eq!(server.terminate(), Some(0));
-    if Kind::chosen() == Kind::Cql {
-        return;
-    }
-    let verified = program(&data).arg("verify").output().unwrap();
-    let words = String::from_utf8_lossy(&verified.stdout).into_owned();
-    assert!(verified.status.success() && words.contains("is sound"), "seed {seed}: {verified:?}");
+    check_sound(&data, &format!("seed {seed}"));
 }
 
 /// Every message in flight is sent again, so that nothing is uncertain, and every answer is asked for again.

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Reply};
 use crate::crash::{Random, all, say, setting, setting_by_store};
-use crate::smoke::{Server, program};
-use crate::support::{ADMIN_KEY, Kind};
+use crate::smoke::{Server, check_sound};
+use crate::support::ADMIN_KEY;
 
 const WRITERS: usize = 16;
 /// After so many rounds all of the histories is read again.
@@ -330,11 +330,7 @@ fn a_turn_that_is_killed_has_one_reply_in_the_end_and_no_half_call() {
         answered.sum::<usize>()
     ));
     assert_eq!(server.terminate(), Some(0));
-    if Kind::chosen() == Kind::Cql {
-        return;
-    }
-    let verified = program(&data).arg("verify").output().unwrap();
-    assert!(verified.status.success(), "seed {seed}: {verified:?}");
+    check_sound(&data, &format!("seed {seed}"));
 }
 
 /// Every message in flight is sent again, until each has its reply.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Reply};
 use crate::crash::{Random, all, now, say, setting, setting_by_store};
-use crate::smoke::{Server, is_sound};
+use crate::smoke::{Server, check_sound};
 use crate::support::{ADMIN_KEY, Kind};
 
 const CHANNELS: usize = 8;
@@ -323,7 +323,7 @@ fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
         assert!(outcomes.contains_key(outcome), "nothing ended by {outcome}: {outcomes:?}");
     }
     assert_eq!(server.terminate(), Some(0));
-    assert!(is_sound(&data));
+    check_sound(&data, &format!("seed {seed}"));
 }
 
 /// The events that say how reviews ended, by review, once there is one of each. After a kill those of a process that

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::crash::{Random, all, now, say, setting, setting_by_store};
-use crate::smoke::{Server, is_sound};
+use crate::smoke::{Server, check_sound};
 use crate::support::{ADMIN_KEY, Kind};
 
 /// How long after it is ready a server has announced what was overdue, in milliseconds. A quiet machine needs less than
@@ -198,5 +198,5 @@ fn i5_no_deadline_is_early_or_lost_across_kills_and_a_stopped_process() {
     let allowed = setting_by_store("TERTULIA_TIMERS_OVERDUE", OVERDUE_WITHIN, OVERDUE_WITHIN_CQL);
     assert!(worst <= allowed, "overdue deadlines were announced {worst} ms after the server was ready");
     assert_eq!(server.terminate(), Some(0));
-    assert!(is_sound(&data));
+    check_sound(&data, "timers");
 }
