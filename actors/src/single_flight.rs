@@ -40,6 +40,19 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
+    /// Whose task it is.
+    pub(crate) fn entity(&self) -> EntityKey {
+        self.entity
+    }
+
+    /// Said where the task begins to look some time after the flight: whoever has asked until now is looked after by
+    /// this look.
+    pub(crate) fn looks(&self) {
+        if !self.has_landed {
+            self.flights.flying.insert(self.entity, false);
+        }
+    }
+
     /// Whether somebody has asked since the task looked last. If nobody has, the flight is over with this very answer:
     /// whoever asks from now on begins another, so that nobody's question falls between the two.
     pub(crate) fn again(&mut self) -> bool {
@@ -79,6 +92,19 @@ mod tests {
         assert!(flights.begin(entity()).is_none());
         assert!(flight.again(), "somebody has asked");
         assert!(!flight.again(), "nobody has asked since");
+    }
+
+    #[test]
+    fn whoever_asks_before_the_task_looks_is_looked_after_by_that_look() {
+        let flights = Arc::new(SingleFlight::default());
+        let mut flight = flights.begin(entity()).unwrap();
+        assert!(flights.begin(entity()).is_none());
+        flight.looks();
+        assert!(!flight.again(), "nobody has asked since");
+        let next = flights.begin(entity()).unwrap();
+        flight.looks();
+        assert!(flights.begin(entity()).is_none(), "a flight that is over looked for the second");
+        drop(next);
     }
 
     #[test]

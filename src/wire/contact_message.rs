@@ -34,6 +34,8 @@ pub struct ContactPost {
     pub normalized_identifier: String,
     /// The name for a contact that is created by this message.
     pub contact_name: Option<String>,
+    /// Whether memories of the contact are drawn from it once it is stored.
+    pub memories: bool,
     /// What it says; `None` only where the report has faults.
     pub content: Option<ContactContent>,
 }
@@ -45,12 +47,14 @@ impl ContactPost {
         let kind = fields.required(report, "type").and_then(|value| value.choice(report, &KINDS));
         let identifier = read_identifier(&mut fields, "contactIdentifier", report);
         let contact_name = fields.string(report, "contactName", NAME_OR_EMPTY);
+        let memories = fields.optional("enableMemories").and_then(|value| value.boolean(report)).unwrap_or_default();
         let content = fields.required(report, "content").and_then(|value| content::read(&value, kind, rules, report));
         fields.finish(report);
         Self {
             normalized_identifier: normalize_identifier(&identifier),
             identifier,
             contact_name: contact_name.filter(|name| !name.trim().is_empty()).map(Into::into),
+            memories,
             content,
         }
     }

@@ -59,6 +59,7 @@ const NAMES: [&str; 46] = [
     "attachments",
     "contactIdentifier",
     "contactName",
+    "enableMemories",
     "image",
     "body",
 ];

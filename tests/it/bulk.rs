@@ -4,12 +4,15 @@
 #![cfg(unix)]
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actors::clock::Millis;
 use actors::metrics::CommitEnd;
+use actors::store::faulty::{FaultyStore, Rates};
 use serde_json::{Value, json};
 use tertulia::wire::time::Time;
+use tokio::sync::Semaphore;
 
 use crate::support::setting::{say, setting_by_store};
 use crate::support::{BEGIN, Kind, TestApp};
@@ -112,4 +115,45 @@ async fn a_search_over_long_messages_looks_at_fewer_of_them() {
     let list = format!("/api/v1/conversations/{}/messages?limit=10", conversation.as_str().unwrap());
     let (found, requests, _) = pages(&app, &format!("{list}&search=begins")).await;
     assert_eq!((found.len(), requests), (4, 2), "12 MB are looked at in two parts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_waits_five_seconds_for_others_and_then_says_what_it_has_or_that_they_are_too_many() {
+    if Kind::chosen() != Kind::Memory {
+        // Who comes first is certain only where nothing has to be waited for.
+        return;
+    }
+    let reads = Arc::new(Semaphore::new(1_000));
+    let (held, rates) = (Arc::clone(&reads), Rates::default());
+    let app = TestApp::with_store(|store| FaultyStore::new(store, 0, rates).hanging(held)).await;
+    let conversation = import(&app, 300).await;
+    let list = format!("/api/v1/conversations/{conversation}/messages?limit=200");
+    let begin = async || {
+        let search = tokio::spawn(app.get(format!("{list}&search=hay")).send());
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        search
+    };
+    reads.forget_permits(1_000);
+    // Two look, a third one waits; the first is done with its first part, and the third takes its place.
+    let (first, second, third) = (begin().await, begin().await, begin().await);
+    let begun = tokio::time::Instant::now();
+    reads.add_permits(1);
+    let looked = first.await.unwrap().expect(200);
+    assert!(!looked["data"].as_array().unwrap().is_empty() && looked["hasMore"] == true, "{looked}");
+    let refused = app.get(format!("{list}&search=hay")).await;
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.problem(503, "overloaded")["detail"], "too many searches are under way; try again");
+    assert_eq!(begun.elapsed().as_secs(), 10, "each has waited its time");
+    // What posts looks through nothing.
+    app.post(MESSAGES).json(json!({"conversation_id": conversation, "content": {"content": "hay"}})).await.expect(200);
+
+    reads.close();
+    for search in [second, third] {
+        assert_eq!(search.await.unwrap().expect(200)["data"].as_array().unwrap().len(), 200);
+    }
+    let rest =
+        app.get(format!("{list}&search=hay&cursor={}", looked["nextCursor"].as_str().unwrap())).await.expect(200);
+    assert_eq!(rest["data"].as_array().unwrap().len(), 200);
 }

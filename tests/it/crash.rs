@@ -14,7 +14,7 @@ use actors::random::Random;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, Reply, all};
-use crate::support::program::{Server, program};
+use crate::support::program::{Server, check_sound};
 use crate::support::setting::{say, setting, setting_by_store};
 use crate::support::{ADMIN_KEY, Kind};
 
@@ -230,12 +230,7 @@ fn what_was_acknowledged_survives_every_kill_once_and_in_order() {
     }
     finish(&server, &mut writers);
     assert_eq!(server.terminate(), Some(0));
-    if Kind::chosen() == Kind::Cql {
-        return;
-    }
-    let verified = program(&data).arg("verify").output().unwrap();
-    let words = String::from_utf8_lossy(&verified.stdout).into_owned();
-    assert!(verified.status.success() && words.contains("is sound"), "seed {seed}: {verified:?}");
+    check_sound(&data, &format!("seed {seed}"));
 }
 
 /// Every message in flight is sent again, so that nothing is uncertain, and every answer is asked for again.

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::ADMIN_KEY;
 use crate::support::client::{Client, Reply, all};
-use crate::support::program::{Server, program};
+use crate::support::program::{Server, check_sound};
 use crate::support::setting::{say, setting, setting_by_store};
-use crate::support::{ADMIN_KEY, Kind};
 use actors::random::Random;
 
 const WRITERS: usize = 16;
@@ -331,11 +331,7 @@ fn a_turn_that_is_killed_has_one_reply_in_the_end_and_no_half_call() {
         answered.sum::<usize>()
     ));
     assert_eq!(server.terminate(), Some(0));
-    if Kind::chosen() == Kind::Cql {
-        return;
-    }
-    let verified = program(&data).arg("verify").output().unwrap();
-    assert!(verified.status.success(), "seed {seed}: {verified:?}");
+    check_sound(&data, &format!("seed {seed}"));
 }
 
 /// Every message in flight is sent again, until each has its reply.

@@ -67,6 +67,33 @@ async fn what_an_owner_says_is_remembered_and_a_newer_statement_replaces_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_contact_says_of_itself_on_an_api_channel_is_remembered_where_the_message_asks_for_it() {
+    let app = TestApp::new().await;
+    let send = async |words: &str, enable: Value| {
+        let body = json!({"type": "TEXT", "contactIdentifier": "ana", "enableMemories": enable,
+            "content": {"text": {"body": words}}});
+        app.post("/api/v1/channels/demo-api/messages").idempotency_key(&words.replace(' ', "-")).json(body).await
+    };
+    send("I live in Porto", json!(null)).await.expect(200);
+    send("I like tea", json!(false)).await.expect(200);
+    let said = send("I am allergic to nuts", json!(true)).await.expect(200);
+    send("I am allergic to milk", json!("yes")).await.problem(400, "invalid_type");
+    settle().await;
+    let contact = text(&said["contactId"]);
+    let all = app.get(format!("/api/v1/contacts/{contact}/memories")).await.expect(200);
+    assert_eq!(texts(&all), ["I am allergic to nuts"]);
+    assert_eq!(
+        (&all["data"][0]["sourceMessageId"], &all["data"][0]["contactId"]),
+        (&said["messageId"], &json!(contact))
+    );
+    // A retry is the same message, which was drawn from.
+    let again = send("I am allergic to nuts", json!(true)).await.expect(200);
+    settle().await;
+    assert_eq!(again["messageId"], said["messageId"]);
+    assert_eq!(texts(&app.get(format!("/api/v1/contacts/{contact}/memories")).await.expect(200)).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_nobody_owns_the_conversation_it_is_the_sender_of_whom_something_is_remembered() {
     let app = TestApp::new().await;
     let said = say(&app, &json!(null), "u1", "I am allergic to peanuts").await;

@@ -16,7 +16,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, Reply, all};
-use crate::support::program::{Server, is_sound};
+use crate::support::program::{Server, check_sound};
 use crate::support::setting::{now, say, setting, setting_by_store};
 use crate::support::{ADMIN_KEY, Kind};
 use actors::random::Random;
@@ -324,7 +324,7 @@ fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
         assert!(outcomes.contains_key(outcome), "nothing ended by {outcome}: {outcomes:?}");
     }
     assert_eq!(server.terminate(), Some(0));
-    assert!(is_sound(&data));
+    check_sound(&data, &format!("seed {seed}"));
 }
 
 /// The events that say how reviews ended, by review, once there is one of each. After a kill those of a process that

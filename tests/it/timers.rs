@@ -11,7 +11,7 @@ use std::thread;
 use serde_json::json;
 
 use crate::support::client::{Client, all};
-use crate::support::program::{Server, is_sound};
+use crate::support::program::{Server, check_sound};
 use crate::support::setting::{now, say, setting, setting_by_store};
 use crate::support::{ADMIN_KEY, Kind};
 use actors::random::Random;
@@ -199,5 +199,5 @@ fn i5_no_deadline_is_early_or_lost_across_kills_and_a_stopped_process() {
     let allowed = setting_by_store("TERTULIA_TIMERS_OVERDUE", OVERDUE_WITHIN, OVERDUE_WITHIN_CQL);
     assert!(worst <= allowed, "overdue deadlines were announced {worst} ms after the server was ready");
     assert_eq!(server.terminate(), Some(0));
-    assert!(is_sound(&data));
+    check_sound(&data, "timers");
 }

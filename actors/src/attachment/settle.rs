@@ -4,8 +4,6 @@
 //! or its bytes were to go and are not known to be gone. Whatever the reason, the answer comes from the conversation
 //! that may have the file, and ends in one of two commands that hold only if the file is still as it was seen.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
@@ -18,6 +16,7 @@ use crate::id::{Address, EntityKey, MessageId};
 use crate::insist::Stopped;
 use crate::limits;
 use crate::node::Node;
+use crate::single_flight::{Flight, SingleFlight};
 use crate::store::{Cause, KeyRange, Order, Scan, StoreError};
 use crate::tables::{ATTACHED, MENTIONED};
 
@@ -27,81 +26,54 @@ const PAGE: usize = 64;
 /// Files to look at, each once at a time. What has no room is asked for again by its alarm.
 #[derive(Debug)]
 pub struct Settling {
-    queue: mpsc::Sender<EntityKey>,
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    entities: HashMap<EntityKey, Look>,
+    flights: Arc<SingleFlight>,
+    queue: mpsc::Sender<Flight>,
     /// Taken by the one who works them off.
-    queue: Option<mpsc::Receiver<EntityKey>>,
-}
-
-/// How far a look at a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    /// It has not begun.
-    Waiting,
-    /// It has begun.
-    UnderWay,
-    /// It has begun, and somebody has asked since: what it saw may be old.
-    OnceMore,
+    waiting: Mutex<Option<mpsc::Receiver<Flight>>>,
 }
 
 impl Default for Settling {
     fn default() -> Self {
         let (queue, receiver) = mpsc::channel(limits::SETTLING_WAITING);
-        Self { queue, waiting: Mutex::new(Waiting { entities: HashMap::new(), queue: Some(receiver) }) }
+        Self { flights: Arc::default(), queue, waiting: Mutex::new(Some(receiver)) }
     }
 }
 
 impl Settling {
     /// Has a file looked at, by a look that begins after this.
     pub(crate) fn wanted(&self, entity: EntityKey) {
-        match self.lock().entities.entry(entity) {
-            Entry::Vacant(place) => {
-                if self.queue.try_send(entity).is_ok() {
-                    place.insert(Look::Waiting);
-                }
-            }
-            Entry::Occupied(mut look) if *look.get() == Look::UnderWay => *look.get_mut() = Look::OnceMore,
-            Entry::Occupied(_) => {}
+        if let Some(flight) = self.flights.begin(entity) {
+            // Where there is no room the flight ends here.
+            _ = self.queue.try_send(flight);
         }
     }
 
-    fn begun(&self, entity: EntityKey) {
-        self.lock().entities.insert(entity, Look::UnderWay);
-    }
-
-    fn done(&self, entity: EntityKey) {
-        let look = self.lock().entities.remove(&entity);
-        if look == Some(Look::OnceMore) {
-            self.wanted(entity);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+    fn take_queue(&self) -> Option<mpsc::Receiver<Flight>> {
         // Nothing panics while it is held.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 /// Runs the service until the node is told to stop.
 pub(crate) async fn run(node: Arc<Node>) {
-    let Some(mut queue) = node.settling.lock().queue.take() else { return };
+    let Some(mut queue) = node.settling.take_queue() else { return };
     let places = Arc::new(Semaphore::new(limits::SETTLING));
-    while let Some(Some(entity)) = node.stopping.run_until_cancelled(queue.recv()).await {
+    while let Some(Some(mut flight)) = node.stopping.run_until_cancelled(queue.recv()).await {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let node = Arc::clone(&node);
         tokio::spawn(async move {
-            node.settling.begun(entity);
-            if let Err(error) = settle(&node, entity).await {
-                tracing::warn!(?entity, %error, "an attachment could not be looked at; it will be again");
+            let _place = place;
+            let entity = flight.entity();
+            loop {
+                flight.looks();
+                if let Err(error) = settle(&node, entity).await {
+                    tracing::warn!(?entity, %error, "an attachment could not be looked at; it will be again");
+                }
+                if !flight.again() {
+                    return;
+                }
             }
-            node.settling.done(entity);
-            drop(place);
         });
     }
 }
@@ -273,46 +245,56 @@ mod tests {
         EntityKey::attachment(Address([9; 10]), Address([n; 10]))
     }
 
-    /// What is to be looked at next.
-    fn next(queue: &mut mpsc::Receiver<EntityKey>) -> Option<EntityKey> {
-        queue.try_recv().ok()
-    }
-
     #[test]
     fn a_look_that_is_asked_for_while_one_is_under_way_is_had_behind_it_and_once() {
         let settling = Settling::default();
-        let mut queue = settling.lock().queue.take().unwrap();
+        let mut queue = settling.take_queue().unwrap();
         settling.wanted(entity(1));
         settling.wanted(entity(1));
-        assert_eq!((next(&mut queue), next(&mut queue)), (Some(entity(1)), None), "one that waits will do");
-        settling.begun(entity(1));
+        let mut look = queue.try_recv().unwrap();
+        assert!(queue.try_recv().is_err(), "one that waits will do");
+        look.looks();
         settling.wanted(entity(1));
         settling.wanted(entity(1));
         settling.wanted(entity(2));
-        assert_eq!(
-            (next(&mut queue), next(&mut queue)),
-            (Some(entity(2)), None),
-            "it is not looked at twice at a time"
-        );
-        settling.done(entity(1));
-        assert_eq!((next(&mut queue), next(&mut queue)), (Some(entity(1)), None), "what it saw may be old");
-        settling.begun(entity(1));
-        settling.done(entity(1));
-        assert_eq!(next(&mut queue), None, "and that was all");
+        assert_eq!(queue.try_recv().unwrap().entity(), entity(2));
+        assert!(queue.try_recv().is_err(), "it is not looked at twice at a time");
+        assert!(look.again(), "what it saw may be old");
+        look.looks();
+        assert!(!look.again(), "and that was all");
+        settling.wanted(entity(1));
+        assert_eq!(queue.try_recv().unwrap().entity(), entity(1), "the next one is a look of its own");
+    }
+
+    #[test]
+    fn a_look_that_breaks_down_keeps_nobody_from_the_next() {
+        let settling = Settling::default();
+        let mut queue = settling.take_queue().unwrap();
+        settling.wanted(entity(1));
+        let look = queue.try_recv().unwrap();
+        look.looks();
+        settling.wanted(entity(1));
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _look = look;
+            std::panic::resume_unwind(Box::new("the look"));
+        }));
+        assert!(broken.is_err());
+        settling.wanted(entity(1));
+        assert_eq!(queue.try_recv().unwrap().entity(), entity(1));
     }
 
     #[test]
     fn what_has_no_room_is_forgotten_and_can_be_asked_for_again() {
         let settling = Settling::default();
-        let mut queue = settling.lock().queue.take().unwrap();
+        let mut queue = settling.take_queue().unwrap();
         let far = |n: usize| EntityKey::attachment(Address([9; 10]), Address::derive("test", &[&n.to_le_bytes()]));
         for n in 0..limits::SETTLING_WAITING {
             settling.wanted(far(n));
         }
         settling.wanted(entity(1));
-        assert_eq!(next(&mut queue), Some(far(0)));
+        assert_eq!(queue.try_recv().unwrap().entity(), far(0));
         settling.wanted(entity(1));
-        let last = std::iter::from_fn(|| next(&mut queue)).last();
-        assert_eq!(last, Some(entity(1)));
+        let last = std::iter::from_fn(|| queue.try_recv().ok()).last().unwrap();
+        assert_eq!(last.entity(), entity(1));
     }
 }

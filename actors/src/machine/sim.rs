@@ -10,7 +10,7 @@ use crate::codec;
 use crate::id::EntityKey;
 use crate::limits;
 use crate::outbox::Listeners;
-use crate::store::{NodeId, Row, Table, View};
+use crate::store::{NodeId, Row, StoreError, Table, View};
 
 /// An entity as a list of records, rows and list entries.
 pub(crate) struct Sim<M: Machine> {
@@ -32,6 +32,11 @@ impl<M: Machine> Sim<M> {
 
     /// Decides a command, reading whatever it asks for.
     pub(crate) fn decide(&self, command: &M::Command) -> Decision<M> {
+        self.try_decide(command).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same; what is stored may make no sense.
+    pub(crate) fn try_decide(&self, command: &M::Command) -> Result<Decision<M>, StoreError> {
         let mut found = Found::default();
         // Nobody listens; where somebody does, the tests of the outbox show it.
         found.set_listeners(Listeners::none());
@@ -48,8 +53,8 @@ impl<M: Machine> Sim<M> {
         };
         for _ in 0..8 {
             match M::decide(self.state.as_ref(), command, &moment, &found) {
-                Ok(decision) => return decision,
-                Err(Undecided::Corrupt(error)) => panic!("{error}"),
+                Ok(decision) => return Ok(decision),
+                Err(Undecided::Corrupt(error)) => return Err(error),
                 Err(Undecided::Missing(needs)) => {
                     assert!(needs.iter().any(|need| !found.has(need)), "it asks for what it has: {needs:?}");
                     needs.into_iter().for_each(|need| self.read(need, &mut found));

@@ -9,7 +9,7 @@ use crate::conversation::number_key;
 use crate::id::{ContactId, MemoryId, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
-use crate::store::RowWrite;
+use crate::store::{RowWrite, StoreError};
 use crate::tables::{MEMORIES, SLOTS, VECTORS};
 
 /// Memories that are forgotten in one commit: three small rows each.
@@ -107,18 +107,32 @@ fn stored(number: u64, found: &Found) -> Result<Option<Memory>, Undecided> {
 
 /// The number of the memory about the same.
 fn about(slot: [u8; 16], found: &Found) -> Result<Option<u64>, Undecided> {
-    let row = found.row(SLOTS, slot_row(slot))?;
-    Ok(row.and_then(|bytes| bytes.as_ref().try_into().ok()).map(u64::from_be_bytes))
+    let Some(row) = found.row(SLOTS, slot_row(slot))? else { return Ok(None) };
+    let number = row.as_ref().try_into().map_err(|_| StoreError::Corrupt("a slot names no memory".into()))?;
+    Ok(Some(u64::from_be_bytes(number)))
 }
 
 /// What is gone with a memory.
 fn removed(memory: &Memory) -> [RowWrite; 3] {
-    let key = number_key(memory.id.number);
+    let [itself, vector] = unkept(number_key(memory.id.number));
+    [itself, vector, RowWrite { table: SLOTS, key: slot_row(memory.slot), value: None }]
+}
+
+/// The rows with the number of a memory.
+fn unkept(number: Bytes) -> [RowWrite; 2] {
     [
-        RowWrite { table: MEMORIES, key: key.clone(), value: None },
-        RowWrite { table: VECTORS, key, value: None },
-        RowWrite { table: SLOTS, key: slot_row(memory.slot), value: None },
+        RowWrite { table: MEMORIES, key: number.clone(), value: None },
+        RowWrite { table: VECTORS, key: number, value: None },
     ]
+}
+
+/// What is gone with a row that nobody can read any more. Everywhere else that is refused; but what is to be forgotten
+/// must go, and a row that stayed would be words of somebody who was erased. Which slot it has the slots tell.
+fn removed_unread(number: &Bytes, found: &Found) -> Result<Vec<RowWrite>, Undecided> {
+    let slots = found.first(SLOTS, limits::MEMORIES)?;
+    let slots = slots.into_iter().filter(|(_, of)| *of == number);
+    let slots = slots.map(|(slot, _)| RowWrite { table: SLOTS, key: slot.clone(), value: None });
+    Ok(unkept(number.clone()).into_iter().chain(slots).collect())
 }
 
 fn put(memory: &Memory) -> [RowWrite; 2] {
@@ -273,9 +287,12 @@ pub(super) fn forget_all(
     let mut rows = Vec::new();
     let mut gone = 0;
     if count > 0 {
-        for (_, bytes) in found.first(MEMORIES, AT_ONCE)? {
+        for (number, bytes) in found.first(MEMORIES, AT_ONCE)? {
             gone += 1;
-            rows.extend(codec::decode::<Memory>(bytes).iter().flat_map(removed));
+            match codec::decode::<Memory>(bytes) {
+                Ok(memory) => rows.extend(removed(&memory)),
+                Err(_) => rows.extend(removed_unread(number, found)?),
+            }
         }
     }
     // Where the rows say that there are none, there are none, whatever was counted.

@@ -144,6 +144,24 @@ fn what_is_forgotten_leaves_nothing() {
 }
 
 #[test]
+fn a_memory_that_nobody_can_read_any_more_is_refused_and_is_forgotten_with_the_others_all_the_same() {
+    let mut sim = nobody();
+    said(&mut sim, "My name is Ana. I live in Porto. I like tea.", 1);
+    let id = MemoryId::new(NOW, sim.entity.id, 2);
+    sim.run(&Command::Learn(vec![(id, Vector { model: "m".to_owned(), of: NOW, numbers: vec![0.5] })])).unwrap();
+    assert_eq!(sim.rows.len(), 7);
+    sim.rows.insert((MEMORIES, number_key(2)), Bytes::from_static(b"\xff"));
+    let edits = vec![Edit::Keep(facts("I live in Faro").remove(0))];
+    let again = Command::Remember { subject: contact(0), edits, source: Some(source(2)) };
+    assert!(sim.try_decide(&again).is_err(), "it is never taken for absent");
+    assert!(sim.try_decide(&Command::Forget { id }).is_err());
+
+    forget_all(&mut sim, &contact(0), true);
+    assert!(sim.rows.is_empty(), "{:?}", sim.rows);
+    assert_eq!(sim.state.as_ref().unwrap().count, 0);
+}
+
+#[test]
 fn nothing_is_remembered_of_somebody_who_was_erased_and_somebody_new_begins_afresh() {
     let mut sim = nobody();
     let many = |n: usize| (0..n).map(|n| Edit::text_as_it_is(&format!("{n}"))).collect::<Vec<_>>();

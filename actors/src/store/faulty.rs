@@ -5,11 +5,11 @@
 //! calls in the same order meet the same faults. "Later" means with a later call; nothing here sleeps.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use super::{
     Beat, Commit, CommitId, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan, Store,
@@ -64,6 +64,8 @@ pub struct Injected {
 pub struct FaultyStore<S> {
     store: S,
     plan: Mutex<Plan>,
+    /// So many reads of logs go on.
+    reads: Option<Arc<Semaphore>>,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,13 @@ impl<S: Store> FaultyStore<S> {
     /// `store`, with faults by `seed` at these rates.
     pub fn new(store: S, seed: u64, rates: Rates) -> Self {
         let plan = Plan { random: seed, rates, injected: Injected::default(), late: BTreeMap::new() };
-        Self { store, plan: Mutex::new(plan) }
+        Self { store, plan: Mutex::new(plan), reads: None }
+    }
+
+    /// The same, where each read of a log uses one of these up, and hangs while there is none.
+    #[must_use]
+    pub fn hanging(self, reads: Arc<Semaphore>) -> Self {
+        Self { reads: Some(reads), ..self }
     }
 
     /// From now on other rates.
@@ -249,6 +257,10 @@ impl<S: Store> Store for FaultyStore<S> {
     fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
         Box::pin(async move {
             self.reading()?;
+            // One that is closed lets everything go on.
+            if let Some(reads) = &self.reads {
+                _ = reads.acquire().await.map(SemaphorePermit::forget);
+            }
             self.store.read_log(entity, scan).await
         })
     }

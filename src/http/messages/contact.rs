@@ -15,7 +15,7 @@ use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::limits;
 use actors::machine::Record;
-use actors::message::{Message, NewMessage};
+use actors::message::{Content, Message, NewMessage};
 use actors::subscriptions::Subscription;
 use axum::response::Response;
 use http::StatusCode;
@@ -72,7 +72,8 @@ pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) ->
         .agent
         .clone()
         .ok_or_else(|| Problem::conflict("channel_has_no_agent", "this channel has no agent that could answer"))?;
-    let sent = Sent { identifier: post.identifier, name: post.contact_name, content, agent };
+    let ContactPost { identifier, contact_name: name, memories, .. } = post;
+    let sent = Sent { identifier, name, memories, content, agent };
     match &sent.content {
         ContactContent::Media(media) => exchange.with_file(&sent, media).await,
         ContactContent::Text(_) => exchange.deliver(&sent, None).await,
@@ -83,6 +84,7 @@ pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) ->
 struct Sent {
     identifier: String,
     name: Option<String>,
+    memories: bool,
     content: ContactContent,
     agent: String,
 }
@@ -181,7 +183,7 @@ impl Exchange<'_> {
 
     /// Resolves contact and conversation, appends the message, and waits for the turn.
     async fn deliver(&self, sent: &Sent, file: Option<&attachment::State>) -> Result<Response, Problem> {
-        let Sent { identifier, name, content, agent } = sent;
+        let Sent { identifier, name, memories, content, agent } = sent;
         let node = self.accepting.app.node();
         self.admit()?;
         let (mut contact, mut open) = self.resolve(identifier, name.as_ref(), None).await?;
@@ -203,7 +205,8 @@ impl Exchange<'_> {
                     file.attachment(Some(now.number)).into_iter().collect()
                 }
             };
-            let content = Arc::new(content.clone().into_content(contact.to_string(), attachments));
+            let content = content.clone().into_content(contact.to_string(), attachments);
+            let content = Arc::new(Content { memories: *memories, ..content });
             let events = node.subscribe(entity);
             let post = Post {
                 opening: Some(self.opening(open.id, contact, agent)),

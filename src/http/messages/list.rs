@@ -1,16 +1,17 @@
 //! Reading messages in pages, by sequence.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use actors::channel::ChannelKind;
 use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
-use actors::store::StoreError;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::Uri;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use super::find_channel;
 use super::one::at_present;
@@ -42,6 +43,9 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// Chunks that are looked through at the same time, whoever asks: a part of the threads, so that everything else goes
 /// on.
 const SCANS: usize = 2;
+/// How long a request waits for them, from its beginning on. A chunk takes milliseconds, so whoever waits for longer
+/// has more searches before it than are soon done. No more can wait than have a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The places of requests that look through a log. One is held for a chunk at a time, in turn.
 #[derive(Debug)]
@@ -50,6 +54,14 @@ pub(crate) struct Scans(Semaphore);
 impl Default for Scans {
     fn default() -> Self {
         Self(Semaphore::new(SCANS))
+    }
+}
+
+impl Scans {
+    /// A place, if there is one before `until`.
+    async fn enter(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        timeout_at(until, self.0.acquire()).await.ok()?.ok()
     }
 }
 
@@ -157,28 +169,33 @@ impl Looked {
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// 503 where the store cannot be read, or too many others search; 500 where the store holds what cannot be.
 async fn page_of(
     app: &App,
     entity: EntityKey,
     request: &PageRequest,
     filter: &Filter,
-) -> Result<Page<(Message, Overlay)>, StoreError> {
+) -> Result<Page<(Message, Overlay)>, Problem> {
+    let until = Instant::now() + PATIENCE;
     let node = app.node();
     let mut data = Vec::new();
     let mut looked = Looked::default();
     let mut at = request.seq();
     loop {
-        // Nobody closes it, so there is always a place some time.
-        let place = if filter.is_some() { app.scans().0.acquire().await.ok() } else { None };
+        let place = if filter.is_some() { app.scans().enter(until).await } else { None };
+        if filter.is_some() && place.is_none() {
+            // What was looked at is a page, if a short one.
+            return if looked.events > 0 { Ok(Page { data, next: position(at) }) } else { Err(too_many_searches()) };
+        }
         let range = behind(1, at, request.order);
         let chunk = looked.chunk(filter, request.limit);
-        let events = node.events::<Conversation>(entity, range, request.order, chunk).await?;
+        let events = node.events::<Conversation>(entity, range, request.order, chunk).await.map_err(store_problem)?;
         let (Some(first), Some(last)) = (events.first(), events.last()) else {
             return Ok(Page { data, next: None });
         };
         let span = (first.seq.min(last.seq), first.seq.max(last.seq));
-        let mut overlays: HashMap<u64, Overlay> = node.overlays(entity, span).await?.into_iter().collect();
+        let overlays = node.overlays(entity, span).await.map_err(store_problem)?;
+        let mut overlays: HashMap<u64, Overlay> = overlays.into_iter().collect();
         let complete = events.len() < chunk;
         for event in &events {
             let message = message_of(event);
@@ -203,6 +220,11 @@ async fn page_of(
         drop(place);
         tokio::task::yield_now().await;
     }
+}
+
+/// 503, before anything was looked at.
+fn too_many_searches() -> Problem {
+    Problem::unavailable("overloaded", "too many searches are under way; try again", 1)
 }
 
 /// Where the next page goes on.
@@ -253,7 +275,7 @@ async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channe
         return Err(kind_mismatch("?channelId", channel.kind));
     }
     let entity = channel.conversation(caller.address);
-    let page = page_of(app, entity, &request, &filter).await.map_err(store_problem)?;
+    let page = page_of(app, entity, &request, &filter).await?;
     let now = app.now();
     let overlays: Vec<_> = page.data.iter().map(|(message, overlay)| at_present(message, overlay, now)).collect();
     let shown = page.data.iter().zip(&overlays);
@@ -273,7 +295,7 @@ async fn conversation_page(
     let id = ConversationId::parse(conversation).ok_or_else(conversation_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.address);
     conversations::state(app, entity, id).await?.ok_or_else(conversation_not_found)?;
-    let page = page_of(app, entity, &request, &filter).await.map_err(store_problem)?;
+    let page = page_of(app, entity, &request, &filter).await?;
     let data =
         page.data.iter().map(|(message, overlay)| conversation_view(&caller.workspace, message, overlay)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, uri))

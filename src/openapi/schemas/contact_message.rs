@@ -45,6 +45,14 @@ fn of_kind(kind: &str, member: &str, shape: RefOr<Schema>) -> RefOr<Schema> {
             .longest(MAX_NAME_CHARS),
         )
         .may("contactName", text("Used only when the contact is created.").longest(MAX_NAME_CHARS).nullable())
+        .may(
+            "enableMemories",
+            boolean(
+                "Whether memories of the contact are drawn from it once it is stored. The answer never waits for it.",
+            )
+            .nullable()
+            .or(false),
+        )
         .must("content", Members::new("What it says.").must(member, shape).done())
         .done()
 }
@@ -117,6 +125,14 @@ fn reply() -> RefOr<Schema> {
     Members::new("One message of an agent.")
         .must("id", made_id("The message.", "msg_", 34))
         .must("type", word("What it carries.", &KINDS.map(|(word, _)| word)))
+        .may(
+            "enableMemories",
+            boolean(
+                "Whether memories of the contact are drawn from it once it is stored. The answer never waits for it.",
+            )
+            .nullable()
+            .or(false),
+        )
         .must("content", Members::new("What it says.").may("text", body).done())
         .must("createdAt", time("When it was stored."))
         .done()

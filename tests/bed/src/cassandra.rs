@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::Size;
 use crate::keeper::Running;
 use crate::node::Node;
+use crate::{Size, cache};
 
 const VERSION: &str = "5.0.9";
 /// The only version of Java that it and its arguments below are tried with here.
@@ -24,13 +24,6 @@ const TOKENS: [i64; 3] = [i64::MIN, -3_074_457_345_618_258_603, 3_074_457_345_61
 const PORT: u16 = 9042;
 /// Where nodes of a cluster connect to each other.
 const STORAGE_PORT: u16 = 7000;
-
-/// Where what was fetched is kept between runs.
-pub(crate) fn cache_dir() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("tertulia-bed")
-}
 
 /// Starts one node or three in `files`, with jars that are fetched first where they are not there.
 pub(crate) fn start(size: Size, files: &Path, note: &dyn Fn(String)) -> Result<Running, String> {
@@ -75,32 +68,23 @@ fn java() -> Result<PathBuf, String> {
 
 /// The folder of all jars.
 fn jars(note: &dyn Fn(String)) -> Result<PathBuf, String> {
-    let dir = cache_dir().join(format!("cassandra-{VERSION}"));
-    if dir.is_dir() {
-        return Ok(dir);
-    }
-    note(format!("fetching Apache Cassandra {VERSION} with Maven into {}", dir.display()));
-    let fetched = dir.with_extension(format!("part{}", std::process::id()));
-    let failed = |error: std::io::Error| format!("{}: {error}", fetched.display());
-    fs::create_dir_all(&fetched).map_err(failed)?;
-    let pom = fetched.join("pom.xml");
-    fs::write(&pom, POM.replace("@VERSION@", VERSION)).map_err(failed)?;
-    let maven = Command::new("mvn")
-        .args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=lib", "-f"])
-        .arg(&pom)
-        .stdin(Stdio::null())
-        .output();
-    let maven = maven.map_err(|error| format!("mvn: {error}"))?;
-    let lib = fetched.join("lib");
-    if !maven.status.success() || !lib.is_dir() {
-        let words = String::from_utf8_lossy(&maven.stdout).into_owned();
-        _ = fs::remove_dir_all(&fetched);
-        return Err(format!("mvn: {}", words.lines().next().unwrap_or("it fetched nothing")));
-    }
-    // In one step, so that a fetch that is broken off leaves nothing that looks whole.
-    let moved = fs::rename(&lib, &dir);
-    _ = fs::remove_dir_all(&fetched);
-    if dir.is_dir() { Ok(dir) } else { moved.map(|()| dir).map_err(|error| error.to_string()) }
+    cache::kept(&format!("cassandra-{VERSION}"), |place| {
+        note(format!("fetching Apache Cassandra {VERSION} with Maven into {}", cache::dir().display()));
+        let pom = place.join("pom.xml");
+        fs::write(&pom, POM.replace("@VERSION@", VERSION)).map_err(|error| format!("{}: {error}", pom.display()))?;
+        let maven = Command::new("mvn")
+            .args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=lib", "-f"])
+            .arg(&pom)
+            .stdin(Stdio::null())
+            .output();
+        let maven = maven.map_err(|error| format!("mvn: {error}"))?;
+        let lib = place.join("lib");
+        if !maven.status.success() || !lib.is_dir() {
+            let words = String::from_utf8_lossy(&maven.stdout).into_owned();
+            return Err(format!("mvn: {}", words.lines().next().unwrap_or("it fetched nothing")));
+        }
+        Ok(lib)
+    })
 }
 
 /// One address of this machine, with ports that nobody has.

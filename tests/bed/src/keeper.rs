@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::node::Node;
-use crate::{Size, cassandra, docker};
+use crate::{Size, cache, cassandra, docker};
 
 /// How long a server that nobody uses waits for the next user. `TERTULIA_BED_LINGER` (seconds) overrides it.
 pub const LINGER: Duration = Duration::from_secs(60);
@@ -26,22 +26,14 @@ const VERSION: u32 = 1;
 /// Where a keeper and its servers have their files. In the folder for temporary files, since the path of a socket must
 /// be short, and with the user's number, since others must not share it.
 pub(crate) fn run_dir(size: Size) -> PathBuf {
-    let user = fs::metadata("/proc/self").or_else(|_| fs::metadata(cassandra::cache_dir())).map_or(0, |of| of.uid());
+    let user = fs::metadata("/proc/self").or_else(|_| fs::metadata(cache::dir())).map_or(0, |of| of.uid());
     let whose = match size {
         // Keyspaces have names that another checkout's tests, with other tables, may use as well.
-        Size::One => format!("{:08x}", checkout()),
+        Size::One => format!("{:08x}", crate::hash(env!("CARGO_MANIFEST_DIR"))),
         // Its tests break it, so each process has its own.
         Size::Three => std::process::id().to_string(),
     };
     std::env::temp_dir().join(format!("tertulia-bed-{VERSION}-{user}-{whose}"))
-}
-
-/// A number for the folder that this was built in.
-fn checkout() -> u32 {
-    // FNV-1a: the same in every binary, whatever compiled it.
-    env!("CARGO_MANIFEST_DIR")
-        .bytes()
-        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// What runs for the clients.

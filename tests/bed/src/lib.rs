@@ -1,4 +1,4 @@
-//! Real CQL servers for tests.
+//! Real CQL servers for tests, and a real model.
 //!
 //! A test asks for [`server`] (one node, for any use) or [`cluster`] (three nodes that it may stop and kill). What is
 //! there decides what it gets, in this order:
@@ -13,15 +13,21 @@
 //! connection to it for as long as it lives, however it ends; once the last one is gone the keeper waits for the next
 //! binary of the same run ([`LINGER`]), then stops the server and removes its files. If the keeper itself is killed,
 //! so are its servers.
+//!
+//! A [`Model`] is asked for by tests that are run by name only. It is fetched once too, and belongs to the process that
+//! starts it.
 
+mod cache;
 mod cassandra;
 mod client;
 mod docker;
 mod keeper;
+mod model;
 mod node;
 
 pub use client::{NoServer, Server, cluster, server};
 pub use keeper::{LINGER, keep};
+pub use model::Model;
 
 /// What a keeper can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +47,11 @@ impl Size {
     fn named(name: &str) -> Option<Self> {
         [Self::One, Self::Three].into_iter().find(|size| size.name() == name)
     }
+}
+
+/// A number for a text. FNV-1a: the same in every binary, whatever compiled it.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Writes a line where neither the test runner nor a test's capture hides it.

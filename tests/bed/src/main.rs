@@ -1,5 +1,5 @@
-//! A CQL server to try things with: `cargo run -p bed` prints its address and holds it until it is interrupted or its
-//! standard input ends.
+//! Something real to try things with, until it is interrupted or its standard input ends: `cargo run -p bed` prints the
+//! address of a CQL server, `cargo run -p bed -- model` the base URL of a small model.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -9,12 +9,27 @@ fn main() -> ExitCode {
     if bed::keep() {
         return ExitCode::SUCCESS;
     }
-    let Some(server) = bed::server() else { return ExitCode::FAILURE };
-    let line = format!("{}\n", server.nodes().join(","));
-    if io::stdout().write_all(line.as_bytes()).is_err() {
+    match std::env::args().nth(1).as_deref() {
+        None => bed::server().map_or(ExitCode::FAILURE, |server| hold(&server.nodes().join(","))),
+        Some("model") => match bed::Model::start() {
+            Ok(model) => hold(model.base_url()),
+            Err(why) => fail(&why),
+        },
+        Some(other) => fail(&format!("{other}: there is a CQL server (no argument), and there is a model")),
+    }
+}
+
+/// Prints where it is, and waits for the end.
+fn hold(address: &str) -> ExitCode {
+    if io::stdout().write_all(format!("{address}\n").as_bytes()).is_err() {
         return ExitCode::FAILURE;
     }
     // Whatever comes is of no interest; that it ends is.
     _ = io::copy(&mut io::stdin(), &mut io::sink());
     ExitCode::SUCCESS
+}
+
+fn fail(why: &str) -> ExitCode {
+    _ = io::stderr().write_all(format!("{why}\n").as_bytes());
+    ExitCode::FAILURE
 }

@@ -1,13 +1,23 @@
-//! A real model, where the environment names one: `TERTULIA_TEST_MODEL_URL` is the base URL of its endpoint,
-//! `TERTULIA_TEST_MODEL` its name there.
+//! A real model: the one whose base URL is in `TERTULIA_TEST_MODEL_URL` (its name in `TERTULIA_TEST_MODEL`), or else a
+//! small one that the test bed fetches and starts.
 
 use super::*;
 
+/// Where a model answers, its name there, and what holds it.
+async fn model() -> (String, String, Option<bed::Model>) {
+    let name = std::env::var("TERTULIA_TEST_MODEL").unwrap_or_else(|_| "small".to_owned());
+    if let Ok(url) = std::env::var("TERTULIA_TEST_MODEL_URL") {
+        return (url, name, None);
+    }
+    let started = tokio::task::spawn_blocking(bed::Model::start).await.unwrap();
+    let model = started.unwrap_or_else(|why| panic!("there is no model: {why}"));
+    (model.base_url().to_owned(), name, Some(model))
+}
+
 #[tokio::test]
-#[ignore = "needs a model: TERTULIA_TEST_MODEL_URL"]
+#[ignore = "fetches a model the first time"]
 async fn a_real_model_answers_a_contact_and_is_heard_while_it_does() {
-    let url = std::env::var("TERTULIA_TEST_MODEL_URL").expect("TERTULIA_TEST_MODEL_URL names the endpoint");
-    let model = std::env::var("TERTULIA_TEST_MODEL").unwrap_or_else(|_| "small".to_owned());
+    let (url, model, _held) = model().await;
     let app = TestApp::with_models().await;
     let settings = json!({"model": model, "systemPrompt": "Answer in one short sentence.", "maxOutputTokens": 48,
         "temperature": 0, "timeoutSeconds": 110});

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, number_data_point};
 
 use super::receiver::{Manner, Receiver, attributes};
 use super::{GRPC, append, conversation, place, traced};
-use crate::client::Client;
+use crate::support::client::Client;
 
 /// A receiver's newest metrics by name, the service that they are of, and a header that they came with.
 fn received(receiver: &Receiver) -> (BTreeMap<String, Metric>, String, String) {

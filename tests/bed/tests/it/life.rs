@@ -133,3 +133,30 @@ fn nodes_that_somebody_names_are_used_and_nothing_is_started() {
 fn takes_what_is_named() {
     assert_eq!(bed::server().expect("it is named").nodes(), ["127.0.0.1:1", "127.0.0.2:2"]);
 }
+
+#[test]
+fn a_model_is_fetched_once_and_ends_although_its_user_was_killed() {
+    let place = Place::new(false);
+    let (one, two) = (place.holder_of(&["model"]), place.holder_of(&["model"]));
+    let fetched = fs::read_to_string(place.path().join("fetched")).unwrap();
+    assert_eq!(fetched.lines().count(), 1, "it was there the second time");
+    let kept: Vec<_> = fs::read_dir(place.path().join("cache/tertulia-bed")).unwrap().flatten().collect();
+    assert_eq!(kept.len(), 2, "nothing is left of fetching: {kept:?}");
+    let runs = |process: &str| Command::new("kill").args(["-0", process]).output().unwrap().status.success();
+    let (first, second) = (one.address.clone(), two.address.clone());
+    assert!(first != second && runs(&first) && runs(&second), "each has its own: {first}, {second}");
+    one.kill();
+    soon("the first model is gone", || !runs(&first));
+    assert!(runs(&second));
+    two.let_go();
+    assert!(!runs(&second), "whoever lets go waits for its end");
+}
+
+#[test]
+fn a_model_that_cannot_be_fetched_is_refused_with_the_reason_and_leaves_nothing() {
+    let place = Place::new(false);
+    let refused = place.command(env!("CARGO_BIN_EXE_bed")).arg("model").env("BED_STANDIN_FAILS", "1").output().unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("npm: npm error no such version"), "{words}");
+    assert_eq!(fs::read_dir(place.path().join("cache/tertulia-bed")).unwrap().count(), 1, "the jars");
+}

