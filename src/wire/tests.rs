@@ -14,7 +14,7 @@ use crate::wire::conversation_message::ConversationPost;
 use crate::wire::fingerprint::fingerprint;
 
 /// Every member name of the three shapes, so that a random body often hits one.
-const NAMES: [&str; 46] = [
+const NAMES: [&str; 47] = [
     "channelId",
     "text",
     "status",
