@@ -97,7 +97,7 @@ impl Telemetry {
     ///
     /// # Errors
     /// See [`TelemetryError`].
-    fn start(config: &Config) -> Result<(Self, Option<SdkTracerProvider>), TelemetryError> {
+    pub(crate) fn start(config: &Config) -> Result<(Self, Option<SdkTracerProvider>), TelemetryError> {
         let sampling = Arc::new(Sampling::new(config));
         let resource = resource(&random()?[..16]);
         let Some(receiver) = &config.otel.receiver else {

@@ -180,6 +180,8 @@ pub struct Said {
     pub calls: Vec<Called>,
     /// What it cost.
     pub usage: Usage,
+    /// Its endpoint could not answer the first time.
+    pub asked_again: bool,
 }
 
 /// What a model said, or why it did not.

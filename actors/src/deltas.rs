@@ -4,8 +4,9 @@
 //! it, because the reply itself comes as an event. So nothing waits for a listener, and nothing is kept for one beyond
 //! [`limits::SUBSCRIBER_EVENTS`] pieces.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -121,6 +122,8 @@ struct Attempt {
     after: AtomicU64,
     messages: AtomicU32,
     number: AtomicU64,
+    /// When the first piece was said, to nobody too.
+    first: OnceLock<Instant>,
 }
 
 impl Saying {
@@ -129,7 +132,7 @@ impl Saying {
     pub fn new(to: &Arc<Deltas>, entity: EntityKey, (turn, attempt): (TurnId, u32), after: u64) -> Self {
         let (after, to) = (AtomicU64::new(after), Arc::clone(to));
         let (messages, number) = (AtomicU32::new(0), AtomicU64::new(0));
-        Self(Arc::new(Attempt { to, entity, turn, attempt, after, messages, number }))
+        Self(Arc::new(Attempt { to, entity, turn, attempt, after, messages, number, first: OnceLock::new() }))
     }
 
     /// For nobody.
@@ -145,10 +148,19 @@ impl Saying {
         self.0.messages.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// When the attempt said its first piece.
+    pub(crate) fn first_said(&self) -> Option<Instant> {
+        self.0.first.get().copied()
+    }
+
     /// Says a piece of a message, counted from those that are to come now.
     pub fn say(&self, message: u32, text: &str) {
         let of = &self.0;
-        if text.is_empty() || !of.to.channels.contains_key(&of.entity) {
+        if text.is_empty() {
+            return;
+        }
+        of.first.get_or_init(Instant::now);
+        if !of.to.channels.contains_key(&of.entity) {
             return;
         }
         let delta = Delta {

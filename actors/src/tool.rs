@@ -86,7 +86,16 @@ pub enum Plan {
         limit: usize,
     },
     /// Something outside is called; the result is what comes of it. Dropping it cancels the call.
-    Fetch(BoxFuture<'static, String>),
+    Fetch(BoxFuture<'static, Fetched>),
+}
+
+/// What came of something that was called outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// What the model is told.
+    pub result: String,
+    /// Why it is no answer of the tool's, in a word of few.
+    pub error: Option<&'static str>,
 }
 
 impl fmt::Debug for Plan {

@@ -290,10 +290,8 @@ mod tests {
         let Otel { metrics, complaints, .. } = read(&env, endpoint);
         let pushing = metrics.unwrap();
         assert_eq!(pushing.receiver.endpoint, "http://localhost:4318/v1/metrics");
-        assert_eq!(
-            (&pushing.headers["x-tenant"], &pushing.headers["authorization"]),
-            (&"eight".into(), &"Bearer a".into())
-        );
+        assert_eq!(pushing.headers["x-tenant"], "eight");
+        assert_eq!(pushing.headers["authorization"], "Bearer a");
         assert_eq!((pushing.every, pushing.headers.len(), complaints.len()), (Duration::from_secs(5), 2, 3));
         assert!(!format!("{pushing:?}").contains("Bearer"), "headers may be secret");
         let off = [("OTEL_METRICS_EXPORTER", "none")];

@@ -145,7 +145,7 @@ pub fn method_name(method: &Method) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::page::Format;
+    use crate::metrics::page::{Format, Page};
 
     #[test]
     fn requests_are_counted_by_route_method_and_class() {

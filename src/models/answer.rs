@@ -149,7 +149,8 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     let model = model.as_str().filter(|model| !model.is_empty()).or(prompt.agent.model.as_deref());
     let model: String = model.unwrap_or("unknown").chars().take(MODEL_CHARS).collect();
     let replies = if text.trim().is_empty() { Vec::new() } else { vec![text] };
-    Ok(Said { replies, calls, usage: prompt.agent.usage(input_tokens, output_tokens, model) })
+    let usage = prompt.agent.usage(input_tokens, output_tokens, model);
+    Ok(Said { replies, calls, usage, asked_again: false })
 }
 
 /// About how many tokens a text is: four characters each, rounded up.

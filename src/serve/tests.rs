@@ -31,6 +31,11 @@ fn outside(directory: &tempfile::TempDir) -> Outside {
     }
 }
 
+/// What exports nothing.
+fn telemetry() -> Telemetry {
+    Telemetry::start(&config()).unwrap().0
+}
+
 fn node(store: &MemoryStore) -> Arc<Node> {
     let entropy = Entropy::seeded([3; 32]);
     Node::start(Arc::new(store.clone()), Arc::new(ManualClock::default()), entropy, Arc::new(NoModels))
@@ -41,7 +46,7 @@ async fn a_server_that_is_asked_to_stop_closes_its_store_and_ends_well() {
     let store = MemoryStore::default();
     let (_failed, failure) = mpsc::channel(1);
     let outside = outside(&tempfile::tempdir().unwrap());
-    let served = serve_node(&node(&store), outside, &config(), None, None, ready("SIGTERM"), failure).await;
+    let served = serve_node(&node(&store), outside, &config(), None, &telemetry(), ready("SIGTERM"), failure).await;
     assert!(served.is_ok());
     let read = store.row(EntityKey::INSTALLATION, Table(35), Bytes::new()).await;
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
@@ -52,7 +57,7 @@ async fn a_store_that_fails_ends_the_server_with_its_reason() {
     let (failed, failure) = mpsc::channel(1);
     failed.try_send("no space left".to_owned()).unwrap();
     let (node, outside) = (node(&MemoryStore::default()), outside(&tempfile::tempdir().unwrap()));
-    let served = serve_node(&node, outside, &config(), None, None, pending(), failure).await;
+    let served = serve_node(&node, outside, &config(), None, &telemetry(), pending(), failure).await;
     let Err(error) = served else { panic!("it ended well") };
     assert_eq!(error.to_string(), "the store failed: no space left");
 }
@@ -62,8 +67,9 @@ async fn without_a_word_from_anybody_it_goes_on() {
     let (failed, failure) = mpsc::channel(1);
     drop(failed);
     let node = node(&MemoryStore::default());
-    let config = config();
-    let served = serve_node(&node, outside(&tempfile::tempdir().unwrap()), &config, None, None, pending(), failure);
+    let (config, telemetry) = (config(), telemetry());
+    let served =
+        serve_node(&node, outside(&tempfile::tempdir().unwrap()), &config, None, &telemetry, pending(), failure);
     tokio::select! {
         biased;
         _ = served => panic!("nobody asked it to stop"),

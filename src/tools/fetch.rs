@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actors::limits;
-use actors::tool::{Invocation, Plan};
+use actors::tool::{Fetched, Invocation, Plan};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
@@ -35,10 +35,10 @@ pub(super) fn plan(egress: Egress, tool: Definition, url: String, arguments: Val
             (faults, arguments)
         });
         let Ok((faults, arguments)) = checking.await else {
-            return refusal("invalid_arguments", "the arguments cannot be checked", &[]);
+            return refused("invalid_arguments", "the arguments cannot be checked", &[]);
         };
         if !faults.is_empty() {
-            return refusal("invalid_arguments", "the arguments do not fit the tool", &faults);
+            return refused("invalid_arguments", "the arguments do not fit the tool", &faults);
         }
         call(&egress, &tool.method, url, headers, &arguments).await
     }))
@@ -76,7 +76,7 @@ fn headers(tool: &Definition, invocation: &Invocation) -> HeaderMap {
     headers
 }
 
-async fn call(egress: &Egress, method: &str, url: String, mut headers: HeaderMap, arguments: &Value) -> String {
+async fn call(egress: &Egress, method: &str, url: String, mut headers: HeaderMap, arguments: &Value) -> Fetched {
     // It was one of five when the agent was stored.
     let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::POST);
     let in_query = matches!(method, Method::GET | Method::DELETE);
@@ -98,7 +98,7 @@ async fn call(egress: &Egress, method: &str, url: String, mut headers: HeaderMap
                 Fault::TooLarge(_) => "the tool answered more than a result may have",
                 _ => "the tool could not be called",
             };
-            refusal(fault.code(), detail, &[])
+            refused(fault.code(), detail, &[])
         }
     }
 }
@@ -118,13 +118,19 @@ fn with_query(url: &str, arguments: Option<&Map<String, Value>>) -> String {
     with_query.into()
 }
 
-fn result(reply: &Reply) -> String {
+fn result(reply: &Reply) -> Fetched {
     let body = String::from_utf8_lossy(&reply.excerpt);
     if reply.status.is_success() {
-        return if body.trim().is_empty() { "{}".to_owned() } else { body.into_owned() };
+        let result = if body.trim().is_empty() { "{}".to_owned() } else { body.into_owned() };
+        return Fetched { result, error: None };
     }
-    let detail = format!("the tool answered {}", reply.status.as_u16());
-    written(&Unsuccessful { error: "unexpected_status", detail, body: &body })
+    let (error, detail) = ("unexpected_status", format!("the tool answered {}", reply.status.as_u16()));
+    Fetched { result: written(&Unsuccessful { error, detail, body: &body }), error: Some(error) }
+}
+
+/// A call that the tool has not answered.
+fn refused(error: &'static str, detail: &str, faults: &[DataFault]) -> Fetched {
+    Fetched { result: refusal(error, detail, faults), error: Some(error) }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::machine::Record;
 use crate::metrics::AttemptEnd;
 use crate::node::Node;
 use crate::store::{Order, StoreError};
-use crate::trace::{SpanKind, names};
+use crate::trace::{SpanKind, current, names};
 
 /// How long a receiver may take, from the first look-up of its name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
@@ -233,7 +233,8 @@ async fn attempt(node: &Node, mut parcel: Parcel, event: &'static str) -> (Attem
         span.set(names::SERVER, host(&parcel.url).to_owned());
     }
     let began = Instant::now();
-    let receipt = timeout(ATTEMPT, node.ports.deliverer.deliver(parcel)).await.unwrap_or_else(|_| {
+    let delivering = current::within(parcel.trace, node.ports.deliverer.deliver(parcel));
+    let receipt = timeout(ATTEMPT, delivering).await.unwrap_or_else(|_| {
         let error = Some("timeout".to_owned());
         Receipt { error, ..Receipt::default() }
     });

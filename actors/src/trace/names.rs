@@ -55,6 +55,8 @@ pub const HTTP_METHOD: &str = "http.request.method";
 pub const HTTP_ROUTE: &str = "http.route";
 /// The status of the answer.
 pub const HTTP_STATUS: &str = "http.response.status_code";
+/// How often a request was sent again.
+pub const HTTP_RESENT: &str = "http.request.resend_count";
 /// The path of a request; never its query.
 pub const URL_PATH: &str = "url.path";
 /// The scheme of a request.

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use super::context::Context;
-use super::telling;
+use super::telling::{self, Telling};
 use crate::agent::builtin;
 use crate::agent::{Agent, Completion, Prompt, Provider, Said};
 use crate::channel::{Channel, ChannelKind};
@@ -27,8 +27,8 @@ use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
 use crate::node::Node;
 use crate::store::{Order, StoreError};
 use crate::tables::{AGENTS, CALLS, CHANNELS};
-use crate::tool::{Ask, Asker, Called, Invocation, Plan};
-use crate::trace::{Span, TraceContext, names};
+use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan};
+use crate::trace::{Span, TraceContext, current, names};
 
 /// How long something is offered to a conversation that cannot take it; after that the alarm has the turn run again.
 const OFFERED: Duration = Duration::from_secs(30);
@@ -79,11 +79,14 @@ struct Due {
 /// Runs an attempt that began with the event of sequence `began`, as a part of what asked for it.
 pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, turn: Turn, began: u64, trace: Option<TraceContext>) {
     let id = turn.id;
-    let mut span = telling::attempt(node, &turn, trace);
-    let trace = span.context_or(trace);
-    let lost = go(node, entity, turn, (began, trace), &mut span).await.err();
-    telling::lost(&mut span, lost.as_ref());
-    drop(span);
+    let mut telling = Telling::begin(node, &turn, trace);
+    let trace = telling.place_or(trace);
+    let lost = current::within(trace, go(node, entity, turn, (began, trace), &mut telling)).await.err();
+    if let Some(lost) = &lost {
+        telling.lost(lost);
+    }
+    drop(telling);
+    let _entered = current::enter(trace);
     if let Some(Lost::Unavailable(why)) = lost {
         // A node that stops leaves thousands of them to the next one, which is as it should be.
         if node.stopping.is_cancelled() {
@@ -99,7 +102,7 @@ async fn go(
     entity: EntityKey,
     turn: Turn,
     (began, trace): (u64, Option<TraceContext>),
-    span: &mut Span,
+    telling: &mut Telling,
 ) -> Result<(), Lost> {
     let workspace = EntityKey::workspace(entity.workspace);
     let agent = node.catalog.get::<Agent>(node.store.as_ref(), workspace, AGENTS, turn.agent.as_bytes()).await?;
@@ -108,20 +111,20 @@ async fn go(
         Some(agent) => {
             let asked = Instant::now();
             let _place = node.turns.place(entity.workspace, &agent).await;
-            span.set(names::TURN_WAITED_MS, asked.elapsed().as_millis() as u64);
+            telling.waited(asked.elapsed());
             let saying = Saying::new(&node.deltas, entity, (turn.id, attempt), began);
             let mut attempt = Attempt { node, entity, agent, turn, saying, trace, round: 0 };
             let finish = attempt.finish().await?;
-            telling::finished(span, &finish.outcome);
+            telling.finished(&finish.outcome);
             return attempt.offer(Command::FinishTurn(finish)).await.map(drop);
         }
         None => {
             let failure =
                 Failure { code: "agent_not_found".to_owned(), detail: format!("agent {} does not exist", turn.agent) };
-            span.fail(failure.code.clone());
             Finish { number, attempt, outcome: Err(failure), branch: None }
         }
     };
+    telling.finished(&finish.outcome);
     offer(node, entity, Command::FinishTurn(finish), trace).await.map(drop)
 }
 
@@ -185,11 +188,17 @@ impl Attempt<'_> {
                 }
             }
         };
-        let completion = timeout(allowed, call).await.unwrap_or_else(|_| {
+        let asked = std::time::Instant::now();
+        let completion = timeout(allowed, current::within(trace, call)).await.unwrap_or_else(|_| {
             let detail = format!("the agent did not answer within {} s", agent.timeout_seconds);
             Err(Failure { code: "timeout".to_owned(), detail })
         });
-        telling::said(&mut span, &completion);
+        telling::said(self.node, &mut span, &completion);
+        // Who answers whole says everything at once.
+        let first = self.saying.first_said().or_else(|| completion.is_ok().then(std::time::Instant::now));
+        if let Some(first) = first.filter(|_| self.round == 0) {
+            self.node.metrics.first_token.observe(first.saturating_duration_since(asked));
+        }
         completion
     }
 
@@ -294,11 +303,15 @@ impl Attempt<'_> {
             }
             Plan::Recall { query, limit } => Ok(Ok(tools.remembered(&self.recall(&query, limit).await))),
             Plan::Fetch(call) => {
-                let result = timeout(Duration::from_millis(limits::TOOL_MILLIS), call).await;
-                Ok(Ok(result.unwrap_or_else(|_| {
-                    span.fail("timeout");
-                    tools.failed("timeout", "the tool did not answer in time")
-                })))
+                let call = current::within(span.context_or(self.trace), call);
+                let fetched = timeout(Duration::from_millis(limits::TOOL_MILLIS), call).await.unwrap_or_else(|_| {
+                    let result = tools.failed("timeout", "the tool did not answer in time");
+                    Fetched { result, error: Some("timeout") }
+                });
+                if let Some(error) = fetched.error {
+                    span.fail(error);
+                }
+                Ok(Ok(fetched.result))
             }
             Plan::Ask(ask) => {
                 let outcome = self.ask(&id, *ask, span.context_or(self.trace)).await;

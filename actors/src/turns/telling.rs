@@ -1,44 +1,81 @@
-//! What is told of an attempt at a turn: the spans of the agent, of its model and of its tools, named as the conventions
-//! for generative AI have it. What is said never stands in them.
+//! What is told of an attempt at a turn: its numbers, and the spans of the agent, of its model and of its tools, named as
+//! the conventions for generative AI have it. What is said never stands in them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::attempt::Lost;
 use crate::agent::{Agent, Completion, Provider};
 use crate::conversation::{Failure, Turn, Usage};
 
+use crate::metrics::{TokenType, TurnEnd};
 use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
-/// An attempt at a turn, a part of what asked for it. One that nobody asked for in this process's time, because it goes
-/// on after a stop, begins a trace.
-pub(super) fn attempt(node: &Arc<Node>, turn: &Turn, cause: Option<TraceContext>) -> Span {
-    let mut span = match cause {
-        Some(_) => node.span(names::INVOKE_AGENT, SpanKind::Internal, cause),
-        None => node.root_span(names::INVOKE_AGENT, SpanKind::Internal, Vec::new()),
-    };
-    named(&mut span, names::INVOKE_AGENT, Some(&turn.agent));
-    if span.is_recorded() {
-        span.set(names::GEN_AI_AGENT, turn.agent.clone());
-        span.set(names::TURN_ID, turn.id.to_string());
-    }
-    span
+/// An attempt at a turn while it lasts: its span and its time. When it is dropped it has ended.
+pub(super) struct Telling {
+    node: Arc<Node>,
+    span: Span,
+    began: Instant,
+    /// As what its time counts; `None`: not at all.
+    end: Option<TurnEnd>,
 }
 
-/// How an attempt ended that has an outcome.
-pub(super) fn finished<T>(span: &mut Span, outcome: &Result<T, Failure>) {
-    if let Err(failure) = outcome {
-        span.fail(failure.code.clone());
+impl Telling {
+    /// An attempt that begins, a part of what asked for it. One that goes on after a stop is a part of nothing that is
+    /// still known, and begins a trace.
+    pub(super) fn begin(node: &Arc<Node>, turn: &Turn, cause: Option<TraceContext>) -> Self {
+        let mut span = match cause {
+            Some(_) => node.span(names::INVOKE_AGENT, SpanKind::Internal, cause),
+            None => node.root_span(names::INVOKE_AGENT, SpanKind::Internal, Vec::new()),
+        };
+        named(&mut span, names::INVOKE_AGENT, Some(&turn.agent));
+        if span.is_recorded() {
+            span.set(names::GEN_AI_AGENT, turn.agent.clone());
+            span.set(names::TURN_ID, turn.id.to_string());
+        }
+        // One that is stopped hears nothing more.
+        Self { node: Arc::clone(node), span, began: Instant::now(), end: Some(TurnEnd::Dropped) }
+    }
+
+    /// Where it stands, or where it is not recorded where its cause does.
+    pub(super) fn place_or(&self, cause: Option<TraceContext>) -> Option<TraceContext> {
+        self.span.context_or(cause)
+    }
+
+    /// It has a place among the turns that run, for which it has waited this long.
+    pub(super) fn waited(&mut self, time: Duration) {
+        self.span.set(names::TURN_WAITED_MS, time.as_millis() as u64);
+    }
+
+    /// It has an outcome.
+    pub(super) fn finished<T>(&mut self, outcome: &Result<T, Failure>) {
+        self.end = Some(TurnEnd::Completed);
+        if let Err(failure) = outcome {
+            self.end = Some(TurnEnd::Failed);
+            self.span.fail(failure.code.clone());
+        }
+    }
+
+    /// It has none, or nobody took it.
+    pub(super) fn lost(&mut self, lost: &Lost) {
+        self.end = Some(TurnEnd::Dropped);
+        match lost {
+            Lost::Stale => self.span.set(names::OUTCOME, "stale"),
+            Lost::Waits => {
+                self.end = None;
+                self.span.set(names::OUTCOME, "awaiting_review");
+            }
+            Lost::Unavailable(_) => self.span.fail("unavailable"),
+        }
     }
 }
 
-/// Why an attempt has none.
-pub(super) fn lost(span: &mut Span, lost: Option<&Lost>) {
-    match lost {
-        None => {}
-        Some(Lost::Stale) => span.set(names::OUTCOME, "stale"),
-        Some(Lost::Waits) => span.set(names::OUTCOME, "awaiting_review"),
-        Some(Lost::Unavailable(_)) => span.fail("unavailable"),
+impl Drop for Telling {
+    fn drop(&mut self) {
+        if let Some(end) = self.end {
+            self.node.metrics.turn.of(end).observe(self.began.elapsed());
+        }
     }
 }
 
@@ -58,12 +95,17 @@ pub(super) fn chat(node: &Arc<Node>, agent: &Agent, cause: Option<TraceContext>)
 }
 
 /// What came of it.
-pub(super) fn said(span: &mut Span, completion: &Completion) {
+pub(super) fn said(node: &Node, span: &mut Span, completion: &Completion) {
     match completion {
         Ok(said) => {
+            if said.asked_again {
+                span.set(names::HTTP_RESENT, 1_u32);
+            }
             let Usage { input_tokens, output_tokens, model, .. } = &said.usage;
             span.set(names::GEN_AI_INPUT, *input_tokens);
             span.set(names::GEN_AI_OUTPUT, *output_tokens);
+            node.metrics.tokens.of(TokenType::Input).add(*input_tokens);
+            node.metrics.tokens.of(TokenType::Output).add(*output_tokens);
             if span.is_recorded() {
                 span.set(names::GEN_AI_ANSWERED_BY, model.clone());
             }

@@ -129,7 +129,7 @@ impl Models for Drawer {
         let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "m".to_owned() };
         let failure = || Failure { code: "upstream_error".to_owned(), detail: String::new() };
         Box::pin(async move {
-            let said = |text| Said { replies: vec![text], calls: Vec::new(), usage };
+            let said = |text| Said { replies: vec![text], calls: Vec::new(), usage, asked_again: false };
             self.answer.clone().map(said).map_err(|()| failure())
         })
     }
@@ -173,7 +173,7 @@ impl Models for Slow {
         let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "m".to_owned() };
         Box::pin(async move {
             sleep(Duration::from_secs(55)).await;
-            Ok(Said { replies: vec!["NEW: Is called Ana".to_owned()], calls: Vec::new(), usage })
+            Ok(Said { replies: vec!["NEW: Is called Ana".to_owned()], calls: Vec::new(), usage, asked_again: false })
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use serde_json::json;
 
 use super::receiver::{Got, Manner, Receiver};
@@ -23,6 +25,21 @@ async fn outside() -> Origin {
         _ => whole(&completion("A secret reply")),
     })
     .await
+}
+
+/// The numbers that the server sent in the end have the turn in them.
+fn counted(receiver: &Receiver) {
+    let (_, request) = receiver.metrics().expect("metrics are sent in the end");
+    let metrics = || request.resource_metrics.iter().flat_map(|all| &all.scope_metrics).flat_map(|all| &all.metrics);
+    let of = |name: &str| metrics().find(|metric| metric.name == name).and_then(|metric| metric.data.clone()).unwrap();
+    let Data::Histogram(turns) = of("tertulia_turn_seconds") else { panic!("a histogram") };
+    let counts: Vec<u64> = turns.data_points.iter().map(|point| point.count).collect();
+    assert_eq!(counts, [1, 0, 0], "one turn, completed");
+    let Data::Histogram(first) = of("tertulia_time_to_first_token_seconds") else { panic!("a histogram") };
+    assert_eq!(first.data_points[0].count, 1);
+    let Data::Sum(tokens) = of("tertulia_tokens") else { panic!("a sum") };
+    let tokens: Vec<_> = tokens.data_points.iter().map(|point| point.value).collect();
+    assert_eq!(tokens, [Some(Value::AsInt(16)), Some(Value::AsInt(5))], "read and written");
 }
 
 fn one<'a>(spans: &'a [Got], name: &str) -> Vec<&'a Got> {
@@ -51,6 +68,7 @@ async fn a_turn_its_model_its_tool_and_what_is_delivered_are_told_of_from_the_re
         tokio::task::yield_now().await;
     }
     assert_eq!(server.terminate(), Some(0));
+    counted(&receiver);
 
     let spans = receiver.spans();
     let (trace, request) = place(&reply);
