@@ -34,7 +34,7 @@ bind-ip = "127.0.0.1"
 listen-mode = "tcp"
 use-random-ports = true
 # Every partition has a log and a processor of its own, and the machine two cores.
-default-num-partitions = 4
+default-num-partitions = 2
 disable-telemetry = true
 log-format = "compact"
 log-disable-ansi-codes = true
@@ -48,9 +48,8 @@ eager-state-size-limit = "64 B"
 [admin]
 disable-web-ui = true
 
-[bifrost.local]
+[log-server]
 # Its default: no acknowledgement before the log is on the disk.
-rocksdb-disable-wal = false
 rocksdb-disable-wal-fsync = false
 "#;
 /// In the directory of the data: where the handler listens, once the server knows it.
