@@ -133,7 +133,7 @@ impl Dialect for Synapse {
     fn append(&self, conversation: &str, text: &str) -> Parts {
         // Members of our own bring the body to the length of the others'.
         let body = format!(
-            r#"{{"msgtype":"m.text","body":"{text}","org.example.role":"user","org.example.sender":"customer-17"}}"#
+            r#"{{"msgtype":"m.text","body":"{text}","org.example.kind":"support","org.example.role":"user","org.example.sender":"customer-17"}}"#
         );
         let before = format!("PUT {CLIENT}/rooms/{conversation}/send/m.room.message/").into_bytes();
         let mut after =
