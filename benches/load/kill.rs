@@ -93,6 +93,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
             });
             let missing = runtime.block_on(checked)?.into_iter().filter(|is_there| !is_there).count();
             say(&format!("| {} | {count} | {missing} |", target.name()))?;
+            if count == 0 {
+                say("  nothing was acknowledged in that time, so this says nothing: give it more --seconds")?;
+            }
         }
     }
     Ok(())

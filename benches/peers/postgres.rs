@@ -204,3 +204,13 @@ fn checksum(message: &Message) -> String {
 fn time(millis: i64) -> Result<String, jiff::Error> {
     Ok(format!("{:.3}", Timestamp::from_millisecond(millis)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_in_the_form_of_the_api() {
+        assert_eq!(time(1_700_000_000_007).unwrap(), "2023-11-14T22:13:20.007Z");
+    }
+}
