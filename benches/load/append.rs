@@ -100,7 +100,7 @@ pub(crate) fn servers(
     for target in targets {
         let server = programs.start(*target)?;
         let ids = runtime.block_on(conversations(*target, &server, count))?;
-        let appends = Appends::new(server.address, KEY, &ids);
+        let appends = Appends::said(&*server.dialect, &ids);
         servers.push((*target, server, Arc::new(appends)));
     }
     Ok(servers)
@@ -111,8 +111,9 @@ pub(crate) async fn conversations(target: Target, server: &Server, count: u32) -
     if target == Target::L0 {
         return Ok((0..count).map(|n| format!("conv_{n:026}")).collect());
     }
+    let count = target.conversations(count);
     say(&format!("opening {count} conversations on {}", target.name()))?;
-    scenario::open_conversations(server.address, KEY, count).await
+    scenario::open(server.address, Arc::clone(&server.dialect), count).await
 }
 
 /// Every other target beside L0, for each number of clients in each round.

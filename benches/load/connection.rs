@@ -53,6 +53,14 @@ impl Connection {
         self.answered(method, path).await
     }
 
+    /// Sends a request that is written already, in preparation of a run: anything but 2xx ends it.
+    pub(crate) async fn request(&mut self, request: &[u8]) -> Result<Value, Error> {
+        self.request.clear();
+        self.request.extend_from_slice(request);
+        let end = request.iter().position(|byte| *byte == b'\r').unwrap_or(request.len());
+        self.answered("", &String::from_utf8_lossy(&request[..end])).await
+    }
+
     /// Reads what needs no key and is not of the API.
     pub(crate) async fn look(&mut self, path: &str) -> Result<Value, Error> {
         Ok(serde_json::from_str(&self.text(path).await?)?)

@@ -1,12 +1,13 @@
 //! The kill run: what a server had acknowledged and does not know any more after a SIGKILL in the middle of a load.
 //!
 //! Every acknowledged request is sent again with its idempotency key. A server that has kept it answers with the same
-//! message; one that has lost it makes another one.
+//! message; one that has lost it makes another one. Where a message's id comes from its key, so that another one would
+//! have the same, the message is looked for instead.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::Value;
@@ -14,8 +15,9 @@ use tokio::runtime;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::append::{KEY, conversations};
+use crate::append::conversations;
 use crate::connection::Connection;
+use crate::dialect::Dialect;
 use crate::scenario::append::Appends;
 use crate::scenario::for_each;
 use crate::server::data_dir;
@@ -46,7 +48,11 @@ pub(crate) struct Options {
 }
 
 /// An acknowledged request: its number, and the message that it became.
-type Acked = (u64, String);
+type Acked = (u64, Value);
+
+/// How long a server that was killed may answer that it is not ready, and how soon it is asked again.
+const RECOVERY: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Runs every case and prints what is missing.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
@@ -59,13 +65,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
             let dir = data_dir()?;
             let server = programs.start_in(*target, &dir)?;
             let ids = runtime.block_on(conversations(*target, &server, options.conversations))?;
-            let appends = Arc::new(Appends::new(server.address, KEY, &ids));
+            let appends = Arc::new(Appends::said(&*server.dialect, &ids));
             let over = Arc::new(AtomicBool::new(false));
             let acked = runtime.block_on(async {
                 let mut clients = JoinSet::new();
                 for _ in 0..options.clients {
-                    let connection = Connection::new(server.address);
-                    clients.spawn(client(connection, Arc::clone(&appends), Arc::clone(&over)));
+                    let (connection, dialect) = (Connection::new(server.address), Arc::clone(&server.dialect));
+                    clients.spawn(client(connection, dialect, Arc::clone(&appends), Arc::clone(&over)));
                 }
                 sleep(Duration::from_secs(options.seconds.into())).await;
                 server.kill()?;
@@ -77,38 +83,71 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
                 Ok::<Vec<Acked>, Error>(acked)
             })?;
             let server = programs.start_in(*target, &dir)?;
-            let count = acked.len();
+            // A server may listen elsewhere than before.
+            let (count, appends) = (acked.len(), Appends::said(&*server.dialect, &ids));
+            let dialect = Arc::clone(&server.dialect);
             let checked = for_each(server.address, count as u32, async move |connection: &mut Connection, nth| {
-                let (number, id) = &acked[nth as usize];
-                Ok(send(connection, &appends, *number).await?.as_ref() == Some(id))
+                let (number, kept) = &acked[nth as usize];
+                let find = dialect.find(&ids[appends.place(*number)], kept);
+                Ok(again(connection, &*dialect, &appends, *number, find).await?.as_ref() == Some(kept))
             });
             let missing = runtime.block_on(checked)?.into_iter().filter(|is_there| !is_there).count();
             say(&format!("| {} | {count} | {missing} |", target.name()))?;
+            if count == 0 {
+                say("  nothing was acknowledged in that time, so this says nothing: give it more --seconds")?;
+            }
         }
     }
     Ok(())
 }
 
 /// Appends until the server is gone; what it has acknowledged.
-async fn client(mut connection: Connection, appends: Arc<Appends>, over: Arc<AtomicBool>) -> Vec<Acked> {
+async fn client(
+    mut connection: Connection,
+    dialect: Arc<dyn Dialect>,
+    appends: Arc<Appends>,
+    over: Arc<AtomicBool>,
+) -> Vec<Acked> {
     let mut acked = Vec::new();
     while !over.load(Ordering::Relaxed) {
         let nth = appends.number();
-        match send(&mut connection, &appends, nth).await {
-            Ok(Some(id)) => acked.push((nth, id)),
+        appends.write_into(nth, &mut connection.request);
+        match answer(&mut connection).await {
+            Ok(Some(answer)) => acked.extend(dialect.kept(&answer).map(|kept| (nth, kept))),
             Ok(None) | Err(_) => sleep(Duration::from_millis(1)).await,
         }
     }
     acked
 }
 
-/// Sends a request; the message that it became.
-async fn send(connection: &mut Connection, appends: &Appends, nth: u64) -> Result<Option<String>, Error> {
-    appends.write_into(nth, &mut connection.request);
-    let status = connection.exchange().await?;
-    if !matches!(status, 200..=299) {
-        return Ok(None);
+/// Asks for the message of a request that was acknowledged: with `find`, or with the same request again. What is there,
+/// once the server is ready to say it.
+async fn again(
+    connection: &mut Connection,
+    dialect: &dyn Dialect,
+    appends: &Appends,
+    number: u64,
+    find: Option<Vec<u8>>,
+) -> Result<Option<Value>, Error> {
+    let since = Instant::now();
+    loop {
+        match &find {
+            Some(find) => find.clone_into(&mut connection.request),
+            None => appends.write_into(number, &mut connection.request),
+        }
+        if let Some(answer) = answer(connection).await? {
+            return Ok(dialect.kept(&answer));
+        }
+        if since.elapsed() > RECOVERY {
+            let answer = String::from_utf8_lossy(connection.body()).into_owned();
+            return Err(format!("after the kill it does not say what it has kept: {answer}").into());
+        }
+        sleep(AGAIN).await;
     }
-    let answer: Value = serde_json::from_slice(connection.body())?;
-    Ok(answer[0]["id"].as_str().map(ToOwned::to_owned))
+}
+
+/// Sends the request; its answer, if that is a 2xx.
+async fn answer(connection: &mut Connection) -> Result<Option<Value>, Error> {
+    let status = connection.exchange().await?;
+    if matches!(status, 200..=299) { Ok(Some(serde_json::from_slice(connection.body())?)) } else { Ok(None) }
 }

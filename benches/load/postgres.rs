@@ -3,7 +3,6 @@
 //! The programs `initdb` and `postgres` must be there. It is set as a team would set it that has read the manual and
 //! keeps what it acknowledges: `fsync`, `synchronous_commit` and `full_page_writes` stay on.
 
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::net::UnixStream;
@@ -12,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Error;
 use crate::server::{Owned, Server, peer};
+use crate::{Error, installed};
 
 /// Where distributions keep them, if not on the path.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -93,12 +92,10 @@ pub(crate) fn start_in(peers: &Path, dir: &Path, key: &str) -> Result<Server, Er
 }
 
 /// A program of Postgres: on the path, or the newest that is installed.
-fn find(program: &str) -> OsString {
-    let on_path =
-        std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+fn find(program: &str) -> PathBuf {
     let installed = fs::read_dir(VERSIONS).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let mut installed: Vec<PathBuf> = installed.collect();
     installed.sort_by_key(|path| path.parent().and_then(Path::file_name)?.to_str()?.parse::<u32>().ok());
-    let places = on_path.chain(installed.into_iter().rev());
-    places.map(|place| place.join(program)).find(|path| path.is_file()).map_or_else(|| program.into(), Into::into)
+    let newest = || installed.iter().rev().map(|place| place.join(program)).find(|path| path.is_file());
+    installed::on_path(program).or_else(newest).unwrap_or_else(|| program.into())
 }

@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::connection::Connection;
+use crate::dialect::{Api, Dialect};
 
 pub(crate) mod append;
 pub(crate) mod exchange;
@@ -63,14 +64,16 @@ where
         .await
 }
 
-/// Opens `count` conversations and returns their ids.
+/// Opens `count` conversations of a server that speaks the API and returns their ids.
 pub(crate) async fn open_conversations(address: SocketAddr, key: &str, count: u32) -> Result<Vec<String>, Error> {
-    let key = key.to_owned();
-    for_each(address, count, async move |connection: &mut Connection, _| {
-        let body = json!({"content": {"content": "Hello"}, "conversation_id": null});
-        let answer = connection.ask(&key, "POST", "/messages", &body).await?;
-        let id = answer[0]["conversation_id"].as_str();
-        Ok(id.ok_or("the answer names no conversation")?.to_owned())
+    open(address, Arc::new(Api::new(address, key)), count).await
+}
+
+/// The same, said in a server's own words.
+pub(crate) async fn open(address: SocketAddr, dialect: Arc<dyn Dialect>, count: u32) -> Result<Vec<String>, Error> {
+    for_each(address, count, async move |connection: &mut Connection, nth| {
+        let answer = connection.request(&dialect.open(nth)).await?;
+        Ok(dialect.opened(nth, &answer).ok_or("the answer names no conversation")?)
     })
     .await
 }

@@ -6,9 +6,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use crate::dialect::{Api, Dialect};
 use crate::sink::Protocol;
 use crate::{Error, proc_stat};
 
@@ -55,28 +56,35 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Where the real server tells of itself.
     pub(crate) metrics: Option<SocketAddr>,
+    /// How it is asked for appends.
+    pub(crate) dialect: Arc<dyn Dialect>,
     process: Owned,
-    /// What it keeps its data in, where that is a program of its own.
-    database: Option<Owned>,
+    /// What it cannot do without, where that is a program of its own: a database, or what it calls.
+    beside: Option<Owned>,
 }
 
 impl Server {
+    /// One that is there.
+    pub(crate) fn new(address: SocketAddr, process: Owned, dialect: Arc<dyn Dialect>) -> Self {
+        Self { address, metrics: None, dialect, process, beside: None }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.child.id()
     }
 
-    /// CPU time of the server, with that of its database and of the processes that this one has.
+    /// CPU time of the server, with that of the one beside it and of the processes that this one has.
     pub(crate) fn cpu(&self) -> Result<Duration, Error> {
         let own = proc_stat::process(self.pid())?;
-        match &self.database {
-            Some(database) => Ok(own + proc_stat::family(database.child.id())?),
+        match &self.beside {
+            Some(beside) => Ok(own + proc_stat::family(beside.child.id())?),
             None => Ok(own),
         }
     }
 
-    /// The same with the database that it keeps its data in.
-    pub(crate) fn with(self, database: Owned) -> Self {
-        Self { database: Some(database), ..self }
+    /// The same with the process that it cannot do without.
+    pub(crate) fn with(self, beside: Owned) -> Self {
+        Self { beside: Some(beside), ..self }
     }
 
     /// Fails when the server has ended.
@@ -87,12 +95,14 @@ impl Server {
         }
     }
 
-    /// Kills the server and its database, which can do nothing about it (SIGKILL), and leaves the data.
+    /// Kills the server and the one beside it at once, which can do nothing about it (SIGKILL), and leaves the data.
     pub(crate) fn kill(mut self) -> Result<(), Error> {
-        // The database first: what it has acknowledged by then, the server may still tell.
-        for owned in self.database.iter_mut().chain([&mut self.process]) {
+        // The one beside it first: what that has acknowledged by then, the server may still tell.
+        for owned in self.beside.iter_mut().chain([&mut self.process]) {
             owned.data = None;
             owned.child.kill()?;
+        }
+        for owned in self.beside.iter_mut().chain([&mut self.process]) {
             owned.child.wait()?;
         }
         Ok(())
@@ -190,12 +200,22 @@ pub(crate) fn tertulia_on_cql(program: &Path, nodes: &[String], keyspace: &str, 
 
 /// Builds a program of the workspace and returns its path.
 pub(crate) fn build(package: &str, program: &str) -> Result<PathBuf, Error> {
+    build_at("..", package, program)
+}
+
+/// Builds a program whose package, of the same name, is a workspace of its own in `folder` of this one.
+pub(crate) fn build_apart(folder: &str, program: &str) -> Result<PathBuf, Error> {
+    build_at(folder, program, program)
+}
+
+fn build_at(folder: &str, package: &str, program: &str) -> Result<PathBuf, Error> {
     let release = release_dir()?;
     let target = release.parent().ok_or("this program is not in a target directory")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--release", "--package", package, "--bin", program, "--manifest-path"]);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).arg("--target-dir").arg(target);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join("Cargo.toml"));
+    command.arg("--target-dir").arg(target);
     let status = command.status()?;
     if !status.success() {
         return Err(format!("{program} was not built: {status}").into());
@@ -210,33 +230,40 @@ fn release_dir() -> Result<PathBuf, Error> {
     Ok(target.join("release"))
 }
 
+/// Starts a server that speaks the API and says where it listens.
 fn start(mut command: Command, key: &str, data: Option<PathBuf>) -> Result<Server, Error> {
-    let mut child = command.env(benches::KEY, key).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    command.env(benches::KEY, key);
+    let (process, address) = spawn(command, data, address_in)?;
+    Ok(Server::new(address, process, Arc::new(Api::new(address, key))))
+}
+
+/// Starts a program and waits until it has printed what `ready` looks for in its lines.
+pub(crate) fn spawn<T: Send + 'static>(
+    mut command: Command,
+    data: Option<PathBuf>,
+    ready: impl FnMut(&str) -> Option<T> + Send + 'static,
+) -> Result<(Owned, T), Error> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take();
     // From here on the process ends with the value, whatever goes wrong.
-    let mut server = Server {
-        address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        metrics: None,
-        process: Owned::new(child, data),
-        database: None,
-    };
+    let owned = Owned::new(child, data);
     let stdout = stdout.ok_or("the server has no standard output")?;
-    let (found, address) = mpsc::sync_channel(1);
+    let (found, what) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
-        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        if let Some(address) = lines.by_ref().take(LINES).find_map(|line| address_in(&line)) {
+        let (mut lines, mut ready) = (BufReader::new(stdout).lines().map_while(Result::ok), ready);
+        if let Some(what) = lines.by_ref().take(LINES).find_map(|line| ready(&line)) {
             // Nobody waits for it any more when the time was over.
-            let _ = found.send(address);
+            let _ = found.send(what);
         }
         // A pipe that nobody empties would stop the server.
         lines.for_each(drop);
     });
-    server.address = address.recv_timeout(READY).map_err(|_| "the server did not say where it listens")?;
-    Ok(server)
+    let what = what.recv_timeout(READY).map_err(|_| "the server did not say where it listens")?;
+    Ok((owned, what))
 }
 
 /// The address that a line names, alone or in a URL.
-fn address_in(line: &str) -> Option<SocketAddr> {
+pub(crate) fn address_in(line: &str) -> Option<SocketAddr> {
     let words =
         line.split(|char: char| char.is_whitespace() || matches!(char, '/' | '"' | ',' | ';' | '(' | ')' | '='));
     words.filter_map(|word| word.trim_end_matches('.').parse().ok()).find(|address: &SocketAddr| address.port() != 0)

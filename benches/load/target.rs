@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::append::KEY;
 use crate::server::{self, Server};
-use crate::{Error, postgres};
+use crate::{Error, postgres, restate, synapse};
 
 /// A server under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,6 +19,10 @@ pub(crate) enum Target {
     Unsynced,
     /// axum on Postgres
     Postgres,
+    /// A virtual object of Restate
+    Restate,
+    /// Rooms of a Matrix server
+    Synapse,
 }
 
 /// A directory in memory, where the system has one.
@@ -31,7 +35,14 @@ impl Target {
             Self::Tertulia => "tertulia",
             Self::Unsynced => "unsynced",
             Self::Postgres => "postgres",
+            Self::Restate => "restate",
+            Self::Synapse => "synapse",
         }
+    }
+
+    /// How many conversations it has where so many are asked for.
+    pub(crate) fn conversations(self, asked: u32) -> u32 {
+        if self == Self::Synapse { asked.min(synapse::ROOMS) } else { asked }
     }
 }
 
@@ -45,13 +56,14 @@ impl std::fmt::Display for Target {
 pub(crate) struct Programs {
     server: Option<PathBuf>,
     peers: Option<PathBuf>,
+    handler: Option<PathBuf>,
     data_dir: Option<PathBuf>,
 }
 
 impl Programs {
     /// With a real server that is there, and with an empty directory for its data.
     pub(crate) fn new(server: Option<PathBuf>, data_dir: Option<PathBuf>) -> Self {
-        Self { server, peers: None, data_dir }
+        Self { server, peers: None, handler: None, data_dir }
     }
 
     /// The real server's program.
@@ -68,6 +80,15 @@ impl Programs {
             self.peers = Some(server::build("benches", "peers")?);
         }
         Ok(self.peers.as_deref().ok_or("the peers were built a moment ago")?)
+    }
+
+    /// What Restate calls, built once Restate is known to be there.
+    fn handler(&mut self) -> Result<&Path, Error> {
+        if self.handler.is_none() {
+            restate::program()?;
+            self.handler = Some(server::build_apart("peers/restate", "conversation")?);
+        }
+        Ok(self.handler.as_deref().ok_or("the handler was built a moment ago")?)
     }
 
     /// Starts a server on an empty store.
@@ -91,6 +112,8 @@ impl Programs {
             Target::L0 => server::noop(KEY),
             Target::Tertulia | Target::Unsynced => server::tertulia_in(self.server()?, dir, KEY),
             Target::Postgres => postgres::start_in(self.peers()?, dir, KEY),
+            Target::Restate => restate::start_in(self.handler()?, dir),
+            Target::Synapse => synapse::start_in(dir),
         }
     }
 }

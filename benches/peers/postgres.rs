@@ -20,6 +20,7 @@ use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use benches::{Append, Appended, KEY, Message, is_allowed};
 use clap::Args;
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
@@ -148,12 +149,7 @@ async fn append(State(peer): State<Arc<Peer>>, headers: HeaderMap, body: axum::b
 }
 
 impl Peer {
-    async fn append(
-        &self,
-        request: Append,
-        key: Option<&str>,
-        fingerprint: &[u8],
-    ) -> Result<Response, tokio_postgres::Error> {
+    async fn append(&self, request: Append, key: Option<&str>, fingerprint: &[u8]) -> Result<Response, Error> {
         let line = &self.lines[self.next.fetch_add(1, Ordering::Relaxed) % self.lines.len()];
         let made = self.made.fetch_add(1, Ordering::Relaxed);
         let conversation = match request.conversation_id {
@@ -172,16 +168,16 @@ impl Peer {
             .query_opt(&line.append, &[&conversation, &id, role, sender_id, content, &checksum, &key, &fingerprint])
             .await;
         let appended = match row {
-            Ok(Some(row)) => Appended::new(conversation, message, id, time(row.get(0)), checksum),
+            Ok(Some(row)) => Appended::new(conversation, message, id, time(row.get(0))?, checksum),
             Ok(None) => return Ok(StatusCode::NOT_FOUND.into_response()),
             Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) && key.is_some() => {
                 let row = line.client.query_one(&line.find, &[&conversation, &key]).await?;
                 if row.get::<_, &[u8]>(3) != fingerprint {
                     return Ok(StatusCode::UNPROCESSABLE_ENTITY.into_response());
                 }
-                Appended::new(conversation, message, row.get(0), time(row.get(2)), row.get(1))
+                Appended::new(conversation, message, row.get(0), time(row.get(2))?, row.get(1))
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         Ok((StatusCode::CREATED, Json([appended])).into_response())
     }
@@ -204,7 +200,17 @@ fn checksum(message: &Message) -> String {
     text
 }
 
-/// A time in the form of the API, as far as its length goes: a calendar would cost this peer more.
-fn time(millis: i64) -> String {
-    format!("2025-01-01T00:00:00.{:03}Z", millis.rem_euclid(1_000))
+/// A time in the form of the API.
+fn time(millis: i64) -> Result<String, jiff::Error> {
+    Ok(format!("{:.3}", Timestamp::from_millisecond(millis)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_in_the_form_of_the_api() {
+        assert_eq!(time(1_700_000_000_007).unwrap(), "2023-11-14T22:13:20.007Z");
+    }
 }

@@ -10,6 +10,9 @@ use crate::restart::Restarts;
 use crate::scenarios::{self, Kind};
 use crate::target::Target;
 
+/// What others would build, and how much more is to be had from the same machine.
+const PEERS: [(Target, f64); 3] = [(Target::Postgres, 3.0), (Target::Restate, 5.0), (Target::Synapse, 50.0)];
+
 /// What a figure should be.
 #[derive(Clone, Copy)]
 enum Aim {
@@ -71,10 +74,13 @@ impl Goals {
             if let Some(unsynced) = of(Target::Unsynced, clients) {
                 add("throughput / without fsync", Aim::AtLeast(0.9), own.per_second() / unsynced.per_second());
             }
-            if let Some(peer) = of(Target::Postgres, clients) {
-                add("throughput / Postgres", Aim::AtLeast(3.0), own.per_second() / peer.per_second());
-                add("CPU of Postgres / CPU", Aim::AtLeast(3.0), peer.server_micros() / own.server_micros());
-                add("p99 / Postgres", Aim::AtMost(1.0), own.quantile(0.99) / peer.quantile(0.99));
+            for (target, factor) in PEERS {
+                let Some(peer) = of(target, clients) else { continue };
+                let throughput = own.per_second() / peer.per_second();
+                add(&format!("throughput / {target}"), Aim::AtLeast(factor), throughput);
+                let cpu = peer.server_micros() / own.server_micros();
+                add(&format!("CPU of {target} / CPU"), Aim::AtLeast(factor), cpu);
+                add(&format!("p99 / {target}"), Aim::AtMost(1.0), own.quantile(0.99) / peer.quantile(0.99));
             }
         }
     }

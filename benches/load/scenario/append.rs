@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Scenario;
 use super::zipf::Zipf;
-use crate::connection::{Connection, head};
+use crate::connection::Connection;
+use crate::dialect::{Api, Dialect, Parts};
 
 /// Words that bring a body to about 300 bytes.
 pub(crate) const WORDS: &str = "Thank you, the parcel came this morning, but the left shoe is a size too small. \
@@ -22,27 +23,23 @@ pub(crate) enum Spread {
 
 /// Appends, each under an idempotency key of its own, or without any.
 pub(crate) struct Appends {
-    /// Everything before the key, the same in every request.
-    head: Vec<u8>,
-    /// The body for each conversation, with the blank line and length before it.
-    bodies: Vec<String>,
+    /// The request for each conversation.
+    requests: Vec<Parts>,
     spread: Spread,
     keyed: bool,
     sent: AtomicU64,
 }
 
 impl Appends {
-    /// Keyed appends to `conversations`, evenly.
+    /// Keyed appends to `conversations` of a server that speaks the API, evenly.
     pub(crate) fn new(address: SocketAddr, key: &str, conversations: &[String]) -> Self {
-        let bodies = conversations.iter().map(|id| {
-            let body = format!(
-                r#"{{"content":{{"content":"{WORDS}","role":"user","sender_id":"customer-17"}},"conversation_id":"{id}"}}"#
-            );
-            format!("content-length: {}\r\n\r\n{body}", body.len())
-        });
-        let mut lines = Vec::new();
-        head(&mut lines, "POST", "/messages", address, key);
-        Self { head: lines, bodies: bodies.collect(), spread: Spread::Even, keyed: true, sent: AtomicU64::new(0) }
+        Self::said(&Api::new(address, key), conversations)
+    }
+
+    /// The same, said in a server's own words.
+    pub(crate) fn said(dialect: &dyn Dialect, conversations: &[String]) -> Self {
+        let requests = conversations.iter().map(|id| dialect.append(id, WORDS)).collect();
+        Self { requests, spread: Spread::Even, keyed: true, sent: AtomicU64::new(0) }
     }
 
     /// The same without idempotency keys.
@@ -65,22 +62,28 @@ impl Appends {
         self.write_into(self.number(), out);
     }
 
-    /// Writes the request with this number; the same bytes each time.
-    pub(crate) fn write_into(&self, nth: u64, out: &mut Vec<u8>) {
+    /// Which of the conversations the request with this number is for.
+    pub(crate) fn place(&self, nth: u64) -> usize {
         // A stride that is coprime to the usual counts keeps neighbours in time from being neighbours in storage.
         let stride = nth.wrapping_mul(7_919);
-        let count = self.bodies.len() as u64;
+        let count = self.requests.len() as u64;
         let at = match &self.spread {
             Spread::Even => stride % count,
             Spread::Zipf(zipf) => zipf.rank(nth) as u64 % count,
         };
+        at as usize
+    }
+
+    /// Writes the request with this number; the same bytes each time.
+    pub(crate) fn write_into(&self, nth: u64, out: &mut Vec<u8>) {
+        let Parts { before, around: [name, end], after } = &self.requests[self.place(nth)];
         out.clear();
-        out.extend_from_slice(&self.head);
+        out.extend_from_slice(before);
         if self.keyed {
             // Writing into a vector does not fail.
-            let _ = write!(out, "idempotency-key: load-{nth:016}\r\n");
+            let _ = write!(out, "{name}load-{nth:016}{end}");
         }
-        out.extend_from_slice(self.bodies[at as usize].as_bytes());
+        out.extend_from_slice(after);
     }
 }
 
