@@ -43,6 +43,8 @@ pub const KEYS_CACHED: usize = 128;
 pub const PASSIVATE_AFTER_MILLIS: u64 = 120_000;
 /// Resident entities; past it the longest idle ones are passivated early. An actor costs about 9 KiB.
 pub const RESIDENT_ENTITIES: usize = 100_000;
+/// Conversations of which a node remembers where they come from, for who reads single messages; about 150 bytes each.
+pub const KNOWN_ORIGINS: usize = 50_000;
 /// Alarms kept in memory, about 100 bytes each; later ones are read from the store once there is room again.
 pub const NEAR_ALARMS: usize = 100_000;
 /// Entities being woken at once, so that a node that starts with many overdue alarms still answers.

@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn no_number_means_two_things_within_a_kind() {
-        let kinds: [(&str, &[&[(&str, u8)]]); 6] = [
+        type Given = &'static [(&'static str, u8)];
+        let kinds: [(&str, &[Given]); 6] = [
             ("conversations", &[OF_CONVERSATIONS, OF_SENDERS]),
             ("contacts", &[OF_CONTACTS, OF_SENDERS]),
             ("memories", &[OF_MEMORIES]),

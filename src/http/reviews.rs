@@ -101,13 +101,13 @@ impl Asked {
     }
 
     fn view(&self) -> InboxView<'_> {
-        let StoredMessage { message, overlay, conversation } = &self.found;
+        let StoredMessage { message, overlay, origin, .. } = &self.found;
         // A decision outlives its message: only a reader of the message as it is now, or of an erased one, sees none.
         let gone = overlay.deleted || message.gone(overlay) == Some(Gone::Erased);
         InboxView {
             id: Shown(message.id),
             message_id: Shown(message.id),
-            channel_id: conversation.origin.channel(),
+            channel_id: origin.channel(),
             sender_type: sender_type(message.content.sender.kind),
             sender_id: &message.content.sender.id,
             created_at: Time(message.id.at),
@@ -187,7 +187,7 @@ pub(super) async fn wait(
     let place = app.lasting().enter();
     let deadline = Instant::now() + Duration::from_secs(if place.is_some() { seconds.into() } else { 0 });
     let asked = find(&app, &caller, &id).await?;
-    let mut events = app.node().subscribe(asked.found.conversation.entity(caller.address));
+    let mut events = app.node().subscribe(asked.found.entity);
     // From here on nothing can be missed; what happened before the subscription is seen by looking again.
     let mut asked = find(&app, &caller, &id).await?;
     while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline && app.is_ready() {
@@ -282,7 +282,7 @@ pub(super) async fn cancel(
 ) -> Result<Response, Problem> {
     let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let asked = find(&app, &caller, &id).await?;
-    let channel = asked.found.conversation.origin.human_channel().unwrap_or_default();
+    let channel = asked.found.origin.human_channel().unwrap_or_default();
     if sender(&caller, channel).id != asked.message().content.sender.id {
         let detail = "only its sender may cancel a review";
         return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
@@ -314,7 +314,7 @@ async fn decide(
     command: Command,
     with: Circumstances,
 ) -> Result<Response, Problem> {
-    let entity = asked.found.conversation.entity(caller.address);
+    let entity = asked.found.entity;
     let key = with.key.map(|key| key.hash);
     let answer = app.node().conversation(entity, command, with).await;
     match answer.map_err(|refusal| problem_of(refusal, rejected))? {

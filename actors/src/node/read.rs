@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Node;
 use crate::codec;
-use crate::conversation::{Calls, Turn, number_key};
+use crate::conversation::{Calls, Conversation, Origin, Turn, number_key};
 use crate::host;
 use crate::id::{Address, EntityKey};
 use crate::limits;
@@ -39,6 +39,19 @@ impl Node {
             Some(loaded) => Ok(host::replay::<M>(&loaded)?.1),
             None => Ok(None),
         }
+    }
+
+    /// Where a conversation comes from; `None`: there is no such conversation.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn origin(&self, conversation: EntityKey) -> Result<Option<Arc<Origin>>, StoreError> {
+        if let Some(known) = self.origins.get(conversation) {
+            return Ok(Some(known));
+        }
+        let state = self.state::<Conversation>(conversation).await?;
+        Ok(state.map(|state| self.origins.put(conversation, state.origin)))
     }
 
     /// Up to `limit` events of an entity's log with `from <= seq <= to`.

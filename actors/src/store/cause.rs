@@ -99,7 +99,9 @@ mod tests {
 
     #[test]
     fn the_error_of_the_disk_is_reached_from_a_copy_of_the_stores_error() {
-        let error = StoreError::Indeterminate(Cause::of("a batch", Journal(full()))).clone();
+        let first = StoreError::Indeterminate(Cause::of("a batch", Journal(full())));
+        let error = first.clone();
+        assert_eq!(error.to_string(), first.to_string());
         let below = std::iter::successors(error.source(), |&error| error.source());
         let disk = below.filter_map(|error| error.downcast_ref::<io::Error>()).next();
         assert_eq!(disk.map(io::Error::kind), Some(io::ErrorKind::StorageFull));

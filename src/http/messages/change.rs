@@ -94,7 +94,7 @@ pub(in crate::http) async fn edit(
     let mut fields = incoming.fields();
     let wanted = incoming.report.take(if_match(&headers))?.flatten();
     let known = find(&app, &caller, &id).await;
-    let channel = known.as_ref().is_ok_and(|found| found.conversation.origin.human_channel().is_some());
+    let channel = known.as_ref().is_ok_and(|found| found.origin.human_channel().is_some());
     let mut edit = read_edit(&mut fields, channel, &mut incoming.report);
     fields.finish(&mut incoming.report);
     if edit.text.as_deref() == Some("")
@@ -166,7 +166,7 @@ async fn amend(
     amendment: Amendment,
     with: Circumstances,
 ) -> Result<(StoredMessage, bool), Problem> {
-    let entity = found.conversation.entity(caller.address);
+    let entity = found.entity;
     let key = with.key.map(|key| key.hash);
     let command = Command::Amend { message: found.message.id, amendment };
     match app.node().conversation(entity, command, with).await.map_err(|refusal| problem_of(refusal, rejected))? {

@@ -156,7 +156,7 @@ async fn revised(
     if let (Some(wanted), Some(channel)) = (id, channel) {
         let there = channel.conversation(caller.address);
         let known = one::look_up(app, caller, wanted).await?;
-        id = known.filter(|known| known.conversation.entity(caller.address) == there).map(|known| known.message.id);
+        id = known.filter(|known| known.entity == there).map(|known| known.message.id);
     }
     if id.is_none() {
         let message = "is no earlier message of this channel";

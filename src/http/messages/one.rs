@@ -1,10 +1,11 @@
 //! Reading one message.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use actors::clock::Millis;
 use actors::conversation::review::standing;
-use actors::conversation::{Conversation, State as ConversationState, message_of};
+use actors::conversation::{Origin, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::{Message, Overlay};
 use actors::store::Order;
@@ -29,7 +30,10 @@ use crate::wire::conversation_message::view::{conversation_view, etag};
 pub(crate) struct StoredMessage {
     pub(crate) message: Message,
     pub(crate) overlay: Overlay,
-    pub(crate) conversation: ConversationState,
+    /// Its conversation.
+    pub(crate) entity: EntityKey,
+    /// Where that comes from.
+    pub(crate) origin: Arc<Origin>,
 }
 
 /// A message of the caller's workspace by its id, as text.
@@ -48,8 +52,8 @@ pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result
     let Some(message) = message else { return Ok(None) };
     let overlays = app.node().overlays(entity, range).await.map_err(store_problem)?;
     let overlay = overlays.into_iter().next().map(|(_, overlay)| overlay).unwrap_or_default();
-    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
-    Ok(state.map(|conversation| StoredMessage { message, overlay, conversation }))
+    let origin = app.node().origin(entity).await.map_err(store_problem)?;
+    Ok(origin.map(|origin| StoredMessage { message, overlay, entity, origin }))
 }
 
 /// The overlay with the review as it stands now: its time may be over before that was announced.
@@ -65,8 +69,8 @@ pub(super) fn at_present<'a>(message: &Message, overlay: &'a Overlay, now: Milli
 
 /// The message in the form of the API that it belongs to.
 pub(super) fn shown(caller: &Caller, found: &StoredMessage, now: Millis) -> Response {
-    let StoredMessage { message, overlay, conversation } = found;
-    let mut response = match conversation.origin.human_channel() {
+    let StoredMessage { message, overlay, origin, .. } = found;
+    let mut response = match origin.human_channel() {
         Some(channel) => json(StatusCode::OK, &channel_view(channel, message, &at_present(message, overlay, now))),
         None => json(StatusCode::OK, &conversation_view(&caller.workspace, message, overlay)),
     };
@@ -99,7 +103,7 @@ pub(in crate::http) async fn iterations(
     let list = format!("iterations/{}/{id}", caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
     let chain = chain(&app, &caller, &id).await?;
-    let channel = chain.first().and_then(|found| found.conversation.origin.human_channel()).map(str::to_owned);
+    let channel = chain.first().and_then(|found| found.origin.human_channel()).map(str::to_owned);
     let Page { data, next } = page_of(chain, &request);
     if let Some(channel) = channel {
         let now = app.now();
