@@ -128,16 +128,16 @@ async fn a_search_waits_five_seconds_for_others_and_then_says_what_it_has_or_tha
     let app = TestApp::with_store(|store| FaultyStore::new(store, 0, rates).hanging(held)).await;
     let conversation = import(&app, 300).await;
     let list = format!("/api/v1/conversations/{conversation}/messages?limit=200");
-    let begin = async || {
-        let search = tokio::spawn(app.get(format!("{list}&search=hay")).send());
+    reads.forget_permits(1_000);
+    // Two look, a third one waits; the first is done with its first part, and the third takes its place.
+    let mut searches = Vec::new();
+    for _ in 0..3 {
+        searches.push(tokio::spawn(app.get(format!("{list}&search=hay")).send()));
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        search
-    };
-    reads.forget_permits(1_000);
-    // Two look, a third one waits; the first is done with its first part, and the third takes its place.
-    let (first, second, third) = (begin().await, begin().await, begin().await);
+    }
+    let [first, second, third] = <[_; 3]>::try_from(searches).unwrap();
     let begun = tokio::time::Instant::now();
     reads.add_permits(1);
     let looked = first.await.unwrap().expect(200);
