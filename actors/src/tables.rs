@@ -53,9 +53,9 @@ numbers! {
 numbers! {
     // Of conversations and contacts alike: whatever has events that are sent.
     OF_SENDERS: Table {
-        /// Lanes that wait, by [`Lane::key`](crate::outbox::state::Lane::key).
+        /// Lanes that wait, by `Lane::key`.
         LANES = 6,
-        /// When they go on, by [`Lane::time_key`](crate::outbox::state::Lane::time_key).
+        /// When they go on, by `Lane::time_key`.
         LANE_TIMES = 7,
         /// Deliveries that have ended, by event and receiver.
         DELIVERIES = 8,

@@ -24,7 +24,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As [`Directory::ask`].
+    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn conversation(
         self: &Arc<Self>,
         entity: EntityKey,
@@ -39,7 +39,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As [`Directory::ask`].
+    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn contact(
         self: &Arc<Self>,
         entity: EntityKey,
@@ -54,7 +54,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As [`Directory::ask`].
+    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn attachment(
         self: &Arc<Self>,
         entity: EntityKey,
@@ -68,7 +68,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As [`Directory::ask`].
+    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn memories(
         self: &Arc<Self>,
         entity: EntityKey,
@@ -83,7 +83,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As [`Directory::ask`].
+    /// As [`Directory::ask`](crate::directory::Directory::ask).
     pub async fn registry(
         self: &Arc<Self>,
         entity: EntityKey,
