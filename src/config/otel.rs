@@ -143,7 +143,11 @@ impl Reader<'_> {
     }
 
     fn complain(&mut self, name: &str, value: &str, instead: &str) {
-        self.complaints.push(format!("{name} is {value:?}; {instead}"));
+        let complaint = format!("{name} is {value:?}; {instead}");
+        // What concerns traces and metrics is read for each of them.
+        if !self.complaints.contains(&complaint) {
+            self.complaints.push(complaint);
+        }
     }
 
     fn exports(&mut self, signal: &Signal) -> bool {
