@@ -30,6 +30,7 @@ pub mod export;
 mod log;
 pub mod push;
 pub mod sampling;
+mod trouble;
 pub mod waiting;
 
 pub use code::{child_of, place_of};

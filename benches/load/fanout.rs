@@ -27,21 +27,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What the `id:` line of an event begins with.
 const ID: &[u8] = b"id:";
 
+const FOLLOWERS: [u32; 2] = [100, 1_000];
+const MESSAGES: u32 = 50;
+const PAUSE: u64 = 100;
+const TARGETS: [Target; 2] = [Target::L0, Target::Tertulia];
+
 /// How to run.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Followers, one case each; the server takes 10,000 connections unless it is told otherwise, and the system about
     /// 28,000 from one address to one port
-    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = FOLLOWERS)]
     pub(crate) followers: Vec<u32>,
     /// Messages in each case, one after the other
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = MESSAGES, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) messages: u32,
     /// Milliseconds between two messages
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = PAUSE)]
     pub(crate) pause: u64,
     /// What is followed; L0 is L6 here
-    #[arg(long, value_delimiter = ',', default_values_t = [Target::L0, Target::Tertulia])]
+    #[arg(long, value_delimiter = ',', default_values_t = TARGETS)]
     pub(crate) targets: Vec<Target>,
     /// The server's program; it is built when this is not given
     #[arg(long)]
@@ -51,8 +56,7 @@ pub(crate) struct Options {
 impl Options {
     /// The defaults, with this server.
     pub(crate) fn usual(server: Option<PathBuf>) -> Self {
-        let (followers, targets) = (vec![100, 1_000], vec![Target::L0, Target::Tertulia]);
-        Self { followers, messages: 50, pause: 100, targets, server }
+        Self { followers: FOLLOWERS.to_vec(), messages: MESSAGES, pause: PAUSE, targets: TARGETS.to_vec(), server }
     }
 }
 

@@ -14,9 +14,10 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::convert::{self, Moment};
+use super::trouble::Trouble;
 use super::waiting::{Ended, Waiting};
 use crate::config::otel::{Protocol, Receiver};
 
@@ -26,8 +27,6 @@ pub const SCOPE: &str = env!("CARGO_PKG_NAME");
 const PAUSE: Duration = Duration::from_secs(1);
 /// Up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How often a line says that the receiver still takes nothing.
-const REMIND: Duration = Duration::from_secs(300);
 
 /// Why spans cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -164,19 +163,17 @@ async fn run(
     }
 }
 
-/// How the receiver is doing, as far as the log needs to know: one line when it begins to take nothing, one now and
-/// then, one when it takes spans again.
+/// How the receiver is doing.
 #[derive(Debug, Default)]
 struct Health {
     /// How long nothing is sent.
     pause: Duration,
-    /// When a line last said so.
-    told: Option<Instant>,
+    trouble: Trouble,
 }
 
 impl Health {
     fn good(&mut self) {
-        if self.told.take().is_some() {
+        if self.trouble.is_over() {
             tracing::info!("traces are exported again");
         }
         self.pause = Duration::ZERO;
@@ -184,11 +181,10 @@ impl Health {
 
     fn bad(&mut self, error: &str, waiting: &Waiting) {
         self.pause = (self.pause * 2).clamp(PAUSE, PAUSE_MAX);
-        if self.told.is_none_or(|told| told.elapsed() > REMIND) {
+        if self.trouble.goes_on() {
             let counts = waiting.counts();
             let lost = counts.refused.get() + counts.overflowed.get();
             tracing::warn!(error, spans_lost = lost, "traces cannot be exported; requests are not affected");
-            self.told = Some(Instant::now());
         }
     }
 }

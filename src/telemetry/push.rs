@@ -18,10 +18,8 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::export::{ExportError, SCOPE, client};
+use super::trouble::Trouble;
 use crate::config::otel::{Protocol, Pushing};
-
-/// How often a line says that the receiver still takes nothing.
-const REMIND: Duration = Duration::from_secs(300);
 
 /// The running task.
 #[derive(Debug)]
@@ -81,7 +79,7 @@ async fn run(
 ) {
     let mut due = interval_at(Instant::now() + every, every);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told: Option<Instant> = None;
+    let mut trouble = Trouble::default();
     loop {
         let is_last = tokio::select! {
             _ = due.tick() => false,
@@ -89,15 +87,14 @@ async fn run(
         };
         let sent = timeout(within, sender.send(request())).await;
         match sent.unwrap_or_else(|_| Err(Failed::Now("no answer in time".to_owned()))) {
-            Ok(()) if told.take().is_some() => tracing::info!("metrics are exported again"),
+            Ok(()) if trouble.is_over() => tracing::info!("metrics are exported again"),
             Ok(()) => {}
             Err(Failed::Always) => {
                 tracing::info!("the receiver of traces takes no metrics; they are scraped and not sent");
                 return;
             }
-            Err(Failed::Now(error)) if told.is_none_or(|told| told.elapsed() > REMIND) => {
+            Err(Failed::Now(error)) if trouble.goes_on() => {
                 tracing::warn!(error, "metrics cannot be exported; requests are not affected");
-                told = Some(Instant::now());
             }
             Err(Failed::Now(_)) => {}
         }

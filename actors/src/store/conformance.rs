@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome, Redaction, RowWrite,
-    Store, StoreError, Table, View, ViewWrite,
+    Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NewRecord, Order, Outcome,
+    Redaction, RowWrite, Store, StoreError, Table, View, ViewWrite,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -119,6 +119,12 @@ impl<S: Store> Place<S> {
     /// When it does not.
     pub async fn load(&self, entity: EntityKey) -> Loaded {
         self.store.load(entity, Fresh::Acknowledged).await.expect("a read").expect("the entity exists")
+    }
+
+    /// The whole log of an entity with few events.
+    async fn log(&self, entity: EntityKey, order: Order) -> Vec<LogRecord> {
+        let all = LogScan { from: 0, to: u64::MAX, order, limit: 100 };
+        self.store.read_log(entity, all).await.expect("a read")
     }
 
     async fn view(&self, workspace: Address, view: View, range: KeyRange, order: Order, limit: usize) -> Vec<Bytes> {

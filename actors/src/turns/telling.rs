@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::attempt::Lost;
 use crate::agent::{Agent, Completion, Provider};
 use crate::conversation::{Failure, Turn, Usage};
-
 use crate::metrics::{TokenType, TurnEnd};
 use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, names};

@@ -220,8 +220,8 @@ impl CqlStore {
         match attempt.send(self.db()).await {
             Ok(None) => Heard::Applied,
             Ok(Some(found)) => Heard::NotApplied(found),
-            Err(error) if was_not_begun(&error) => Heard::NotBegun(Cause::of("the driver\'s call failed", error)),
-            Err(error) => Heard::Unknown(Cause::of("the driver\'s call failed", error)),
+            Err(error) if was_not_begun(&error) => Heard::NotBegun(Cause::of("the driver's call failed", error)),
+            Err(error) => Heard::Unknown(Cause::of("the driver's call failed", error)),
         }
     }
 

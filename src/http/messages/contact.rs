@@ -276,8 +276,9 @@ impl Exchange<'_> {
     /// Answers a retry: joins the turn, or tries a failed one again. The message is not appended again.
     async fn repeat(&self, entity: EntityKey, effect: &[Record<Event>]) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
-        let state = node.state::<Conversation>(entity).await.map_err(store_problem)?;
-        let Some(Origin::Api { contact, .. }) = state.map(|state| state.origin) else { return Err(internal_error()) };
+        let origin = node.origin(entity).await.map_err(store_problem)?;
+        let Some(Origin::Api { contact, .. }) = origin.as_deref() else { return Err(internal_error()) };
+        let contact = *contact;
         let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
         let number = message.turn.ok_or_else(internal_error)?.number;
         let events = node.subscribe(entity);

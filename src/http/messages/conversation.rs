@@ -150,9 +150,9 @@ fn speaks_for_an_agent(item: &ConversationItem) -> bool {
 /// The agent that answers in a conversation, where it has one of its own.
 async fn agent_of(accepting: &Accepting<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
-    let state = accepting.app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
-    Ok(state.and_then(|state| match state.origin {
-        Origin::Api { agent, .. } => Some(agent),
+    let origin = accepting.app.node().origin(entity).await.map_err(store_problem)?;
+    Ok(origin.and_then(|origin| match &*origin {
+        Origin::Api { agent, .. } => Some(agent.clone()),
         Origin::Human { .. } | Origin::Direct => None,
     }))
 }

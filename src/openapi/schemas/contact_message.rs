@@ -125,14 +125,6 @@ fn reply() -> RefOr<Schema> {
     Members::new("One message of an agent.")
         .must("id", made_id("The message.", "msg_", 34))
         .must("type", word("What it carries.", &KINDS.map(|(word, _)| word)))
-        .may(
-            "enableMemories",
-            boolean(
-                "Whether memories of the contact are drawn from it once it is stored. The answer never waits for it.",
-            )
-            .nullable()
-            .or(false),
-        )
         .must("content", Members::new("What it says.").may("text", body).done())
         .must("createdAt", time("When it was stored."))
         .done()

@@ -1,7 +1,7 @@
 //! Cases about the chain of commits: conditional, repeatable, all or nothing.
 
 use super::*;
-use crate::store::{AlarmChange, Beat, LogScan, NodeId};
+use crate::store::{AlarmChange, Beat, NodeId};
 
 /// Nothing is read from nowhere.
 pub async fn an_entity_that_was_never_written_does_not_exist<S: Store>(place: &Place<S>) {
@@ -9,14 +9,7 @@ pub async fn an_entity_that_was_never_written_does_not_exist<S: Store>(place: &P
     for fresh in [Fresh::Acknowledged, Fresh::Settled] {
         assert_eq!(place.store.load(entity, fresh).await.expect("a read"), None);
     }
-    assert_eq!(
-        place
-            .store
-            .read_log(entity, LogScan { from: 0, to: u64::MAX, order: Order::Asc, limit: 10 })
-            .await
-            .expect("a read"),
-        []
-    );
+    assert_eq!(place.log(entity, Order::Asc).await, []);
     assert_eq!(place.store.find_key(entity, key(1)).await.expect("a read"), None);
     assert_eq!(place.store.row(entity, Table(1), bytes("a")).await.expect("a read"), None);
 }

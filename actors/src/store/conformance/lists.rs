@@ -1,7 +1,7 @@
 //! Cases about idempotency keys, keyed rows and views.
 
 use super::*;
-use crate::store::{LogScan, Scan};
+use crate::store::Scan;
 
 const ALL: KeyRange = KeyRange { after: None, before: None };
 
@@ -178,11 +178,7 @@ pub async fn entities_do_not_see_each_other<S: Store>(place: &Place<S>) {
     }
     for (n, entity) in all.into_iter().enumerate() {
         for order in [Order::Asc, Order::Desc] {
-            let log = place
-                .store
-                .read_log(entity, LogScan { from: 0, to: u64::MAX, order, limit: 10 })
-                .await
-                .expect("a read");
+            let log = place.log(entity, order).await;
             assert_eq!((log.len(), &log[0].payload[..]), (1, format!("of {n}").as_bytes()));
             assert_eq!(rows(place, entity, Table(1), ALL, order, 10).await, [format!("row of {n}")]);
         }

@@ -126,23 +126,9 @@ pub async fn what_is_taken_out_of_the_log_is_gone_and_its_place_stays<S: Store>(
         payload: bytes(&format!("{} {seq}", if gone(seq) { "gone" } else { "event" })),
     };
     let mut all: Vec<_> = (1..=10).map(expected).collect();
-    assert_eq!(
-        place
-            .store
-            .read_log(entity, LogScan { from: 1, to: u64::MAX, order: Order::Asc, limit: 100 })
-            .await
-            .expect("a read"),
-        all
-    );
+    assert_eq!(place.log(entity, Order::Asc).await, all);
     all.reverse();
-    assert_eq!(
-        place
-            .store
-            .read_log(entity, LogScan { from: 1, to: u64::MAX, order: Order::Desc, limit: 100 })
-            .await
-            .expect("a read"),
-        all
-    );
+    assert_eq!(place.log(entity, Order::Desc).await, all);
     let loaded = place.load(entity).await;
     assert_eq!((loaded.head, loaded.tail.len()), (head, 12));
     let marks = loaded.tail.iter().filter(|record| !record.event);
