@@ -106,13 +106,15 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 /// The same, with what was measured.
 pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut server = Programs::new(options.server.clone(), None).start(Target::Tertulia)?;
-    let address = server.address;
+    let mut programs = Programs::new(options.server.clone(), None);
     say(&format!("\n{} clients, {} s a case, {}\n", options.clients, options.seconds, report::machine()))?;
     say(report::CLOSED)?;
-    let few = runtime.block_on(open_conversations(address, KEY, options.conversations))?;
     let mut cases = Vec::new();
     for _ in 0..options.rounds {
+        // An empty one for each: keys that were used before would be answered without doing anything.
+        let mut server = programs.start(Target::Tertulia)?;
+        let address = server.address;
+        let few = runtime.block_on(open_conversations(address, KEY, options.conversations))?;
         for kind in &options.only {
             let appends = || Appends::new(address, KEY, &few);
             let mut case = Running { options, runtime: &runtime, server: &mut server, kind: *kind };
