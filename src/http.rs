@@ -38,11 +38,13 @@ pub mod workspaces;
 use std::sync::Arc;
 
 use actors::clock::Entropy;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
 
 use self::context::{ContextLayer, Door};
+use self::problem::Problem;
 use crate::app::App;
 use crate::server::Unreadable;
 
@@ -58,9 +60,11 @@ pub fn router(app: App) -> Router {
     // Both around a route at once: each layer of its own is a boxed service more, which is copied for every request.
     let api = talking().merge(configuring()).0.route_layer((context.clone(), authenticated.clone()));
     // Around the fallback too: without a key nobody learns which paths there are.
-    let unknown = Router::new().fallback(|| async { StatusCode::NOT_FOUND }).layer(authenticated);
-    let others = Router::new()
-        .nest(BASE, unknown)
+    let unknown = || async { StatusCode::NOT_FOUND };
+    let base = any(unknown).layer(authenticated.clone());
+    let below = Router::new().fallback(unknown).layer(authenticated);
+    // What is nested leaves out the path that ends with it.
+    let others = Router::route(Router::new().nest(BASE, below), &[BASE, "/"].concat(), base)
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .merge(crate::openapi::routes())
@@ -91,8 +95,14 @@ impl Routes {
 }
 
 /// Nothing is at this path; or there was no request at all, and the server's end of the connection says why.
-async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> StatusCode {
-    unreadable.map_or(StatusCode::NOT_FOUND, |Extension(Unreadable(status))| status)
+async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> Response {
+    match unreadable {
+        None => StatusCode::NOT_FOUND.into_response(),
+        Some(Extension(Unreadable { status, why: None })) => status.into_response(),
+        Some(Extension(Unreadable { status, why: Some(why) })) => {
+            Problem::new(status, "invalid_request", why).into_response()
+        }
+    }
 }
 
 /// What is answered before there is a store: that the process lives, and that it takes nothing yet.
@@ -108,7 +118,7 @@ fn talking() -> Routes {
         .route("/messages/{id}", get(messages::one::get).patch(messages::change::edit).delete(messages::change::delete))
         .route("/messages/{id}/ack", post(messages::change::acknowledge))
         .route("/messages/{id}/iterations", get(messages::one::iterations))
-        .route("/channels/{id}/messages", post(messages::post_to_channel))
+        .route("/channels/{channelId}/messages", post(messages::post_to_channel))
         .route("/channels/{id}/events", get(events::of_channel))
         .route("/conversations", get(conversations::list).post(conversations::create))
         .route("/conversations/{id}", get(conversations::get).patch(conversations::update))
@@ -158,7 +168,7 @@ fn configuring() -> Routes {
         .route("/agents", get(agents::list).post(agents::create))
         .route("/agents/{id}", get(agents::get).patch(agents::update).delete(agents::delete))
         .route("/api-keys", get(api_keys::list).post(api_keys::create))
-        .route("/api-keys/{id}", delete(api_keys::delete))
+        .route("/api-keys/{id}", get(api_keys::get).delete(api_keys::delete))
         .route("/usage", get(usage::get))
         .route("/workspaces", get(workspaces::list).post(workspaces::create))
         .route("/workspaces/{id}", get(workspaces::get))

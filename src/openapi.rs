@@ -20,7 +20,7 @@ use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use utoipa::openapi::info::{InfoBuilder, LicenseBuilder};
 use utoipa::openapi::path::{PathItem, PathsBuilder};
 use utoipa::openapi::schema::ComponentsBuilder;
@@ -30,6 +30,7 @@ use utoipa::openapi::{OpenApi, OpenApiBuilder, Paths, Server};
 
 pub use self::errors::{ERRORS, ErrorPage};
 use crate::app::App;
+use crate::http::headers::unless_known;
 pub use crate::http::idempotency::KEY_HOURS;
 use crate::http::problem::Problem;
 
@@ -123,17 +124,12 @@ impl Cached {
     }
 
     fn answer(&self, media: &'static str, asked: &HeaderMap) -> Response {
-        let known = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let known = known.flat_map(|list| list.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
-        let fresh = known.into_iter().any(|tag| tag == "*" || tag.as_bytes() == self.etag.as_bytes());
-        let mut response = if fresh {
-            StatusCode::NOT_MODIFIED.into_response()
-        } else {
-            ([(header::CONTENT_TYPE, HeaderValue::from_static(media))], Body::from(self.body.clone())).into_response()
-        };
-        response.headers_mut().insert(header::ETAG, self.etag.clone());
-        response.headers_mut().insert(header::CACHE_CONTROL, KEEP);
-        response
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(media)),
+            (header::ETAG, self.etag.clone()),
+            (header::CACHE_CONTROL, KEEP),
+        ];
+        unless_known(asked, (headers, Body::from(self.body.clone())).into_response())
     }
 }
 

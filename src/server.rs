@@ -20,7 +20,7 @@ use self::lingering::Lingering;
 use self::patience::Patience;
 use self::taking::Taking;
 pub use self::unreadable::Unreadable;
-use self::unreadable::{Answering, Explained, Turn};
+use self::unreadable::{Answering, Explained, Turn, with_one_host};
 
 mod lingering;
 mod patience;
@@ -168,7 +168,8 @@ impl Server {
             turn.begin();
             let turn = Arc::clone(&turn);
             // A router is always ready; its clone is one reference count.
-            let answer = router.clone().call(request.map(|body| Body::new(Lingering::new(body, lingers))));
+            let answer =
+                router.clone().call(with_one_host(request).map(|body| Body::new(Lingering::new(body, lingers))));
             answer.map_ok(|response| Answering::of(response, turn))
         });
         let mut http = self.http;

@@ -77,8 +77,10 @@ fn redirect(response: &Response<Incoming>) -> Option<Target> {
 impl Download {
     fn begin(response: Response<Incoming>, url: Url, limits: Limits, deadline: Instant) -> Result<Self, Fault> {
         let (head, body) = response.into_parts();
-        // A part was not asked for, and is not the file.
-        if !head.status.is_success() || head.status == StatusCode::PARTIAL_CONTENT {
+        // A part was not asked for, and is not the file; nor is nothing.
+        let file = head.status.is_success()
+            && !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT);
+        if !file {
             return Err(Fault::Status(head.status));
         }
         // A file that says itself that it is too large need not come. One that says less than the truth is counted.
@@ -103,11 +105,12 @@ impl Download {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// [`Fault::TooLarge`], [`Fault::Timeout`], or [`Fault::Broken`].
+    /// [`Fault::TooLarge`], [`Fault::Timeout`], [`Fault::Broken`], or [`Fault::Empty`] where no byte ever came.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Fault> {
         loop {
             let frame = match timeout_at(self.deadline, self.body.frame()).await {
                 Err(_) => return Err(Fault::Timeout),
+                Ok(None) if self.received == 0 => return Err(Fault::Empty),
                 Ok(None) => return Ok(None),
                 Ok(Some(frame)) => frame.map_err(|error| Fault::of(&error))?,
             };

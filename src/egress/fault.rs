@@ -35,6 +35,9 @@ pub enum Fault {
     /// A redirect too many, or one that leads nowhere.
     #[error("a redirect that is not followed: {0}")]
     Redirect(&'static str),
+    /// An answer without a byte where a file was asked for.
+    #[error("answered with nothing")]
+    Empty,
     /// More bytes than allowed.
     #[error("has more than {0} bytes")]
     TooLarge(u64),
@@ -54,6 +57,7 @@ impl Fault {
             Self::Timeout => "timeout",
             Self::Status(_) => "unexpected_status",
             Self::Redirect(_) => "unexpected_redirect",
+            Self::Empty => "empty_answer",
             Self::TooLarge(_) => "too_large",
         }
     }

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use super::answer::json;
 use super::body::JsonBytes;
-use super::caller::{Admin, Allowed};
+use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::headers::auth::workspace_forbidden;
@@ -236,6 +237,29 @@ pub(super) async fn list(
     Ok(Page { data: keys.iter().map(KeyView::new).collect(), next }.into_response(&list, &context.uri))
 }
 
+/// A key of the caller's workspace by its id, as text.
+async fn find_key(app: &App, caller: &Caller, id: &str) -> Result<Found<ApiKey>, Problem> {
+    let by_id = keys::id_key(&caller.workspace, KeyId::parse(id).ok_or_else(key_not_found)?);
+    let hash = app.node().row(EntityKey::INSTALLATION, KEYS_BY_ID, by_id).await;
+    let hash = hash.map_err(store_problem)?.ok_or_else(key_not_found)?;
+    let found = keys::of_row(app.node(), &hash).await.map_err(store_problem)?;
+    let (row, value) = found.ok_or_else(key_not_found)?;
+    Ok(Found { row, value })
+}
+
+/// `GET /api-keys/{id}`, without its secret.
+///
+/// # Errors
+/// 404 `key_not_found`.
+pub(super) async fn get(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Admin>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let found = find_key(&app, &caller, &id).await?;
+    Ok(json(StatusCode::OK, &KeyView::new(&found.value)))
+}
+
 /// `DELETE /api-keys/{id}`: the key is refused from now on.
 ///
 /// # Errors
@@ -246,16 +270,8 @@ pub(super) async fn delete(
     context: RequestContext,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let id = KeyId::parse(&id).ok_or_else(key_not_found)?;
-    let by_id = keys::id_key(&caller.workspace, id);
-    resource::commit(&app, EntityKey::INSTALLATION, without_key(&context), || async {
-        let hash = app.node().row(EntityKey::INSTALLATION, KEYS_BY_ID, by_id.clone()).await;
-        let hash = hash.map_err(store_problem)?.ok_or_else(key_not_found)?;
-        let found = keys::of_row(app.node(), &hash).await.map_err(store_problem)?;
-        let (row, value) = found.ok_or_else(key_not_found)?;
-        Ok(Change::delete(Found { row, value }))
-    })
-    .await?;
-    app.forget_meter(id);
+    let forget = || async { Ok(Change::delete(find_key(&app, &caller, &id).await?)) };
+    let gone = resource::commit(&app, EntityKey::INSTALLATION, without_key(&context), forget).await?;
+    app.forget_meter(gone.value.id);
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -19,7 +19,8 @@ use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
-use super::headers::if_match;
+use super::headers::if_match::IfMatch;
+use super::headers::{if_match, unless_known};
 use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::listing::Listing;
@@ -87,7 +88,7 @@ pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> Convers
     }
 }
 
-/// What a change may change, in short: the `ETag`, without its quotes. Messages do not change it.
+/// What a change may change, in short: what its `If-Match` is about. Messages do not change it.
 fn tag(state: &conversation::State, details: &Details) -> String {
     let metadata = details.metadata.as_ref().map(Json::as_str);
     let seen = (&details.title, &details.summary, metadata, &state.owner, state.closed);
@@ -96,11 +97,25 @@ fn tag(state: &conversation::State, details: &Details) -> String {
     digest[..16].iter().fold(String::with_capacity(32), |tag, byte| tag + &format!("{byte:02x}"))
 }
 
+/// The `ETag`: what a change may change, then how far its messages have come.
+fn etag(state: &conversation::State, details: &Details) -> String {
+    format!("\"{}-{:x}-{:x}\"", tag(state, details), state.messages, state.updated_at.0)
+}
+
+/// What a change waits for: of each `ETag` the part that a change may change.
+fn without_messages(wanted: IfMatch) -> IfMatch {
+    let part = |tag: String| tag.split('-').next().unwrap_or_default().to_owned();
+    match wanted {
+        IfMatch::Any => IfMatch::Any,
+        IfMatch::Tags(tags) => IfMatch::Tags(tags.into_iter().map(part).collect()),
+    }
+}
+
 /// A conversation as an answer.
 fn shown(status: StatusCode, state: &conversation::State, details: &Details) -> Response {
     let mut response = json(status, &view(state, details));
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", tag(state, details))) {
-        response.headers_mut().insert(header::ETAG, tag);
+    if let Ok(etag) = HeaderValue::try_from(etag(state, details)) {
+        response.headers_mut().insert(header::ETAG, etag);
     }
     response
 }
@@ -206,7 +221,7 @@ async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[Stri
     Ok(replayed(created(&state, details, ignored)))
 }
 
-/// `GET /conversations/{id}`.
+/// `GET /conversations/{id}`, or 304 to who has it.
 ///
 /// # Errors
 /// 404 `conversation_not_found`.
@@ -214,9 +229,10 @@ pub(super) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (state, details) = find(&app, &caller, &id).await?;
-    Ok(shown(StatusCode::OK, &state, &details))
+    Ok(unless_known(&headers, shown(StatusCode::OK, &state, &details)))
 }
 
 /// `PATCH /conversations/{id}`: what is given changes.
@@ -241,7 +257,7 @@ pub(super) async fn update(
     let ignored = incoming.report.check()?;
     let (state, details) = find(&app, &caller, &id).await?;
     if let Some(wanted) = wanted {
-        wanted.check(&tag(&state, &details))?;
+        without_messages(wanted).check(&tag(&state, &details))?;
         asked.seen = Some(Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed }));
     }
     let entity = state.entity(caller.address);

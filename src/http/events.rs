@@ -123,8 +123,8 @@ impl Asked {
         };
         let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).filter(|_| live);
         let after = match (last.filter(|last| !last.is_empty()), query.get("after")) {
-            (Some(last), _) => Some(number(last.trim(), "@Last-Event-ID")?),
-            (None, Some(after)) => Some(number(after, "?after")?),
+            (Some(last), _) => Some(number(last.trim(), "/Last-Event-ID")?),
+            (None, Some(after)) => Some(number(after, "/after")?),
             (None, None) => None,
         };
         let deltas = query.choice("deltas", &[("true", true), ("false", false)])?.unwrap_or_default();

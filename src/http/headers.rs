@@ -2,9 +2,11 @@
 
 pub mod auth;
 pub mod if_match;
+pub mod if_none_match;
 pub mod key;
 pub mod prefer;
 
 pub use if_match::if_match;
+pub use if_none_match::unless_known;
 pub use key::idempotency_key;
 pub use prefer::prefer;

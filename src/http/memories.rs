@@ -70,7 +70,7 @@ pub(super) async fn list(
     query: Query,
 ) -> Result<Response, Problem> {
     let given = |name| query.get(name).filter(|value| !value.is_empty());
-    let whose = Whose::of(given("contactId"), given("ownerId"), ["?contactId", "?ownerId"]);
+    let whose = Whose::of(given("contactId"), given("ownerId"), ["/contactId", "/ownerId"]);
     let list = format!("memories/{}/{:?}", caller.workspace, whose.as_ref().ok());
     let (whose, request) = Problem::both(whose, PageRequest::from_query(&query, &list))?;
     let subject = whose.subject(&app, &caller).await?;
@@ -262,7 +262,7 @@ pub(super) async fn forget_all_named(
     query: Query,
 ) -> Result<StatusCode, Problem> {
     let given = |name| query.get(name).filter(|value| !value.is_empty());
-    let whose = Whose::of(given("contactId"), given("ownerId"), ["?contactId", "?ownerId"])?;
+    let whose = Whose::of(given("contactId"), given("ownerId"), ["/contactId", "/ownerId"])?;
     let subject = whose.subject(&app, &caller).await?;
     forget_all(&app, &caller, &context, subject).await
 }

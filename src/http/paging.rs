@@ -1,8 +1,10 @@
 //! Lists in pages: `?limit=`, `?cursor=`, `?order=`, and what answers them.
 //!
 //! A cursor is opaque to clients. It carries a position that only its list understands, a version, and a checksum
-//! over both and the list's name, so that a cursor of another list, of another release or of somebody's own making
-//! is refused instead of being read as some position. It is no secret and grants nothing: the list's own checks hold.
+//! over both, the list's name and its order, so that a cursor of another list, of the other way through it, of another
+//! release or of somebody's own making is refused instead of being read as some position. It is no secret and grants nothing: the list's own checks hold.
+
+use std::borrow::Cow;
 
 use actors::store::Order;
 use axum::response::{IntoResponse, Response};
@@ -41,23 +43,23 @@ impl PageRequest {
     /// `conversations/conv_…/messages`; a cursor made under another name is refused.
     ///
     /// # Errors
-    /// 400 with every fault: `invalid_type` or `out_of_range` at `?limit`, `invalid_cursor` at `?cursor`,
-    /// `invalid_enum` at `?order`.
+    /// 400 with every fault: `invalid_type` or `out_of_range` at `/limit`, `invalid_cursor` at `/cursor`,
+    /// `invalid_enum` at `/order`.
     pub fn from_query(query: &Query, list: &str) -> Result<Self, Problem> {
         let mut faults = Vec::new();
         let limit = query.get("limit").map_or(Ok(DEFAULT_LIMIT), limit).map_err(|fault| faults.push(fault));
         let cursor = match query.get("cursor") {
             None => Ok(None),
-            Some(text) => decode(text, list).map(Some).ok_or_else(|| {
-                let words = "cursor must be the nextCursor of a page of this list";
-                faults.push(Fault::new("?cursor", "invalid_cursor", words));
+            Some(text) => decode(text, &way(list, query)).map(Some).ok_or_else(|| {
+                let words = "cursor must be the nextCursor of a page of this list in this order";
+                faults.push(Fault::new("/cursor", "invalid_cursor", words));
             }),
         };
         let order = match query.get("order") {
             None | Some("asc") => Ok(Order::Asc),
             Some("desc") => Ok(Order::Desc),
             Some(_) => {
-                faults.push(Fault::new("?order", "invalid_enum", "order must be one of asc, desc"));
+                faults.push(Fault::new("/order", "invalid_enum", "order must be one of asc, desc"));
                 Err(())
             }
         };
@@ -77,12 +79,12 @@ impl PageRequest {
 fn limit(text: &str) -> Result<usize, Fault> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Fault::new("?limit", "invalid_type", "limit must be a whole number"));
+        return Err(Fault::new("/limit", "invalid_type", "limit must be a whole number"));
     }
     // A number too long for the machine is out of range too.
     match text.parse() {
         Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
-        _ => Err(Fault::new("?limit", "out_of_range", format!("limit must be from 1 to {MAX_LIMIT}"))),
+        _ => Err(Fault::new("/limit", "out_of_range", format!("limit must be from 1 to {MAX_LIMIT}"))),
     }
 }
 
@@ -113,7 +115,8 @@ impl<T: Serialize> Page<T> {
             next_cursor: Option<&'a str>,
             has_more: bool,
         }
-        let cursor = self.next.as_deref().map(|position| encode(position, list));
+        let query = Query::parse(uri.query()).unwrap_or_default();
+        let cursor = self.next.as_deref().map(|position| encode(position, &way(list, &query)));
         let shown = Shown { data: &self.data, next_cursor: cursor.as_deref(), has_more: cursor.is_some() };
         let body = match serde_json::to_vec(&shown) {
             Ok(body) => body,
@@ -162,6 +165,11 @@ fn push_ascii(out: &mut String, text: &str) {
             let _ = write!(out, "%{byte:02X}");
         }
     }
+}
+
+/// The list, and which way through it: a position means another page on the way back.
+fn way<'l>(list: &'l str, query: &Query) -> Cow<'l, str> {
+    if query.get("order") == Some("desc") { Cow::Owned(format!("{list}/desc")) } else { Cow::Borrowed(list) }
 }
 
 fn encode(position: &[u8], list: &str) -> String {

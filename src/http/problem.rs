@@ -11,7 +11,7 @@ use serde::Serialize;
 /// One thing that is wrong in the request's data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// JSON Pointer (RFC 6901) into the body; for a query parameter or header its name behind `?` or `@`.
+    /// JSON Pointer (RFC 6901) into the body; for a query parameter or header its name as the only step.
     pub pointer: String,
     /// What is wrong, for programs.
     pub code: &'static str,

@@ -4,6 +4,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use super::problem::{Fault, Problem};
+use crate::json::path::Path;
 
 /// A request's query parameters, decoded as forms are (`+` is a space); each name at most once.
 ///
@@ -24,12 +25,12 @@ impl Query {
             let (Some(decoded), Some(value)) = (decode(name), decode(value)) else {
                 let name = decode(name).unwrap_or_else(|| name.to_owned());
                 let words = format!("{name} is not percent-encoded UTF-8");
-                faults.push(Fault::new(format!("?{name}"), "invalid_query", words));
+                faults.push(Fault::new(pointer(&name), "invalid_query", words));
                 continue;
             };
             if pairs.iter().any(|(known, _)| *known == decoded) {
                 let words = format!("{decoded} may be given once");
-                faults.push(Fault::new(format!("?{decoded}"), "invalid_query", words));
+                faults.push(Fault::new(pointer(&decoded), "invalid_query", words));
             } else {
                 pairs.push((decoded, value));
             }
@@ -54,7 +55,7 @@ impl Query {
         }
         let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         let message = format!("must be one of {}", words.join(", "));
-        Err(Problem::fault(format!("?{name}"), "invalid_enum", message))
+        Err(Problem::fault(pointer(name), "invalid_enum", message))
     }
 
     /// Every name and value, in the order they came.
@@ -69,6 +70,12 @@ impl<S: Sync> FromRequestParts<S> for Query {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         Self::parse(parts.uri.query())
     }
+}
+
+/// Where a fault of a parameter or header with this name stands: a JSON Pointer, as if the request's head were one
+/// object with its body's members.
+pub(super) fn pointer(name: &str) -> String {
+    Path::ROOT.member(name)
 }
 
 /// A text without its percent-encoding and with spaces for `+`; `None` where it is broken or not UTF-8.
@@ -117,7 +124,7 @@ mod tests {
         let problem = Query::parse(Some("limit=1&order=asc&%6cimit=2")).unwrap_err();
         assert_eq!((problem.status.as_u16(), problem.code), (400, "invalid_query"));
         assert_eq!(problem.faults.len(), 1);
-        assert_eq!(problem.faults[0].pointer, "?limit");
+        assert_eq!(problem.faults[0].pointer, "/limit");
     }
 
     #[test]
@@ -133,7 +140,9 @@ mod tests {
     fn every_parameter_that_is_not_percent_encoded_utf8_is_refused() {
         let problem = Query::parse(Some("a=%ff&b=%4&c=%zz&d=ok&%ff=1")).unwrap_err();
         let pointers: Vec<_> = problem.faults.iter().map(|fault| fault.pointer.as_str()).collect();
-        assert_eq!(pointers, ["?a", "?b", "?c", "?%ff"]);
+        assert_eq!(pointers, ["/a", "/b", "/c", "/%ff"]);
+        let problem = Query::parse(Some("a/b~c=%zz")).unwrap_err();
+        assert_eq!(problem.faults[0].pointer, "/a~1b~0c", "a name is a step of a JSON Pointer");
         assert!(problem.faults.iter().all(|fault| fault.code == "invalid_query"));
     }
 }

@@ -226,8 +226,8 @@ pub(super) async fn page(
     request: &PageRequest,
 ) -> Result<(Vec<Row>, Option<Vec<u8>>), Problem> {
     if request.cursor.as_ref().is_some_and(|cursor| !cursor.starts_with(prefix)) {
-        let words = "cursor must be the nextCursor of a page of this list";
-        return Err(Problem::fault("?cursor", "invalid_cursor", words));
+        let words = "cursor must be the nextCursor of a page of this list in this order";
+        return Err(Problem::fault("/cursor", "invalid_cursor", words));
     }
     let range = range_behind(prefix, request.cursor.as_deref(), request.order);
     let rows = app.node().rows(entity, table, Scan::new(range, request.order, request.limit + 1)).await;

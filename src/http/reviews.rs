@@ -171,7 +171,7 @@ fn wait_seconds(query: &Query) -> Result<u32, Problem> {
     let Some(text) = query.get("timeout") else { return Ok(WAIT_DEFAULT_SECONDS) };
     // The contract has one code for whatever is no number of seconds in the range.
     text.parse().ok().filter(|seconds| *seconds <= WAIT_MAX_SECONDS).ok_or_else(|| {
-        Problem::fault("?timeout", "out_of_range", format!("must be from 0 to {WAIT_MAX_SECONDS} seconds"))
+        Problem::fault("/timeout", "out_of_range", format!("must be from 0 to {WAIT_MAX_SECONDS} seconds"))
     })
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::answer::json;
 use super::caller::{Allowed, Look};
 use super::problem::{Fault, Problem};
-use super::query::Query;
+use super::query::{Query, pointer};
 use super::refusal::store_problem;
 use crate::app::App;
 use crate::wire::time;
@@ -100,7 +100,7 @@ fn range(query: &Query, today: Day) -> Result<(Day, Day), Problem> {
     let mut day = |name: &str, absent: Day| match query.get(name).filter(|text| !text.is_empty()) {
         Some(text) => parse(text).unwrap_or_else(|| {
             let message = "must be a date as 2025-01-31";
-            faults.push(Fault::new(format!("?{name}"), "invalid_datetime", message));
+            faults.push(Fault::new(pointer(name), "invalid_datetime", message));
             absent
         }),
         None => absent,
@@ -108,9 +108,9 @@ fn range(query: &Query, today: Day) -> Result<(Day, Day), Problem> {
     let to = day("to", today);
     let from = day("from", Day(to.0.saturating_sub(USUAL_DAYS)));
     if faults.is_empty() && from > to {
-        faults.push(Fault::new("?from", "out_of_range", "must not be after to"));
+        faults.push(Fault::new("/from", "out_of_range", "must not be after to"));
     } else if faults.is_empty() && to.0 - from.0 >= MAX_DAYS {
-        faults.push(Fault::new("?from", "out_of_range", format!("must be at most {MAX_DAYS} days before to")));
+        faults.push(Fault::new("/from", "out_of_range", format!("must be at most {MAX_DAYS} days before to")));
     }
     if faults.is_empty() { Ok((from, to)) } else { Err(Problem::invalid(faults)) }
 }
@@ -146,10 +146,10 @@ mod tests {
     #[test]
     fn what_is_no_date_or_no_range_is_refused_with_its_place() {
         let faults = |faults: &[&str]| Err(faults.iter().map(|&fault| fault.to_owned()).collect());
-        assert_eq!(asked("from=x&to=2025-13-01"), faults(&["invalid_datetime ?to", "invalid_datetime ?from"]));
-        assert_eq!(asked("from=2025-1-1"), faults(&["invalid_datetime ?from"]));
-        assert_eq!(asked("from=1969-12-31"), faults(&["invalid_datetime ?from"]));
-        assert_eq!(asked("from=2025-01-02&to=2025-01-01"), faults(&["out_of_range ?from"]));
-        assert_eq!(asked("from=2024-01-01&to=2025-01-01"), faults(&["out_of_range ?from"]));
+        assert_eq!(asked("from=x&to=2025-13-01"), faults(&["invalid_datetime /to", "invalid_datetime /from"]));
+        assert_eq!(asked("from=2025-1-1"), faults(&["invalid_datetime /from"]));
+        assert_eq!(asked("from=1969-12-31"), faults(&["invalid_datetime /from"]));
+        assert_eq!(asked("from=2025-01-02&to=2025-01-01"), faults(&["out_of_range /from"]));
+        assert_eq!(asked("from=2024-01-01&to=2025-01-01"), faults(&["out_of_range /from"]));
     }
 }

@@ -146,12 +146,11 @@ pub(super) async fn update(
     Allowed(caller, ..): Allowed<Admin>,
     context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let registry = caller.registry();
     let change = || async {
-        let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
+        let mut incoming = Incoming::unkeyed(&context, &body)?;
         let before = resource::find::<WebhookEndpoint>(&app, registry, &id).await?;
         let (stored, now) = (before.as_ref().map(|before| &before.value), app.now());
         let allow = |ip| app.egress_allow().contains(ip);

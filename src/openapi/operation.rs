@@ -140,6 +140,13 @@ impl Op {
             .refused(503, &["outcome_unknown"])
     }
 
+    /// It answers 304 to who has it already; the answer described before it has the `ETag`.
+    pub(super) fn unless_known(self) -> Self {
+        self.shared("IfNoneMatch")
+            .answers_nothing(304, "It is still what `If-None-Match` names.")
+            .with_headers(&["ETag"])
+    }
+
     /// Its errors say `success` too.
     pub(super) fn says_success(mut self) -> Self {
         self.problem = "ContactProblem";
@@ -291,6 +298,7 @@ fn refusal(status: u16, codes: &[&str], problem: &str, everywhere: &[&str]) -> R
     let own: &[&str] = match status {
         401 => &["WWW-Authenticate"],
         429 | 503 => &["Retry-After"],
+        409 if codes.contains(&"idempotency_in_progress") => &["Retry-After"],
         _ => &[],
     };
     // Who is not known yet has no quota to speak of.

@@ -16,6 +16,11 @@ pub(super) fn parameter(place: ParameterIn, name: &str, about: &str, shape: Obje
 
 /// Every shared parameter, by the name of its component.
 pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
+    [of_keys(), of_head(), of_query()].concat()
+}
+
+/// What makes a retry safe, and where a request belongs.
+fn of_keys() -> Vec<(&'static str, Parameter)> {
     let key = format!(
         "Makes a retry safe: the same key with the same request gets the same answer and has one effect, however many \
          retries race. Kept for {KEY_HOURS} hours. Quotes around it are no part of it."
@@ -25,8 +30,7 @@ pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
     let key_shape = || text("").least(1).longest(MAX_KEY_CHARS).pattern("^[!-~]+$");
     let workspace = "The workspace that the request is about. Absent, empty or `null` is the key's own; another one only \
                      for operators.";
-    let limit = integer("", 1, i64::try_from(MAX_LIMIT).ok()).or(DEFAULT_LIMIT);
-    let (header, query) = (|| ParameterIn::Header, || ParameterIn::Query);
+    let header = || ParameterIn::Header;
     vec![
         ("IdempotencyKey", parameter(header(), "Idempotency-Key", &key, key_shape())),
         ("XIdempotencyKey", parameter(header(), "X-Idempotency-Key", old_key, key_shape())),
@@ -44,6 +48,13 @@ pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
             "Traceparent",
             parameter(header(), "traceparent", "The trace that the request belongs to (W3C Trace Context).", text("")),
         ),
+    ]
+}
+
+/// How a request is to be answered.
+fn of_head() -> Vec<(&'static str, Parameter)> {
+    let header = || ParameterIn::Header;
+    vec![
         (
             "Prefer",
             parameter(
@@ -71,11 +82,28 @@ pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
                 text(""),
             ),
         ),
+        (
+            "IfNoneMatch",
+            parameter(
+                header(),
+                "If-None-Match",
+                "The `ETag`s that the client has; 304 where it is one of them.",
+                text(""),
+            ),
+        ),
         ("Range", parameter(header(), "Range", "The bytes that are wanted, such as `bytes=0-99`.", text(""))),
         (
             "LastEventId",
             parameter(header(), "Last-Event-ID", "The sequence of the last event that was seen.", text("")),
         ),
+    ]
+}
+
+/// Those of the query.
+fn of_query() -> Vec<(&'static str, Parameter)> {
+    let limit = integer("", 1, i64::try_from(MAX_LIMIT).ok()).or(DEFAULT_LIMIT);
+    let query = || ParameterIn::Query;
+    vec![
         ("Strict", parameter(query(), "strict", "`true` makes unknown members a fault.", boolean("").or(false))),
         ("Limit", parameter(query(), "limit", "Items in a page, at most.", limit)),
         ("Cursor", parameter(query(), "cursor", "The `nextCursor` of the page before; opaque.", text(""))),

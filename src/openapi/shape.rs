@@ -102,16 +102,17 @@ pub(super) trait Bounded: Sized {
     fn or(self, default: impl Into<Value>) -> Self;
 }
 
-fn with_null(kind: SchemaType) -> SchemaType {
+fn or_type(kind: SchemaType, other: Type) -> SchemaType {
     match kind {
-        SchemaType::Type(kind) => SchemaType::Array(vec![kind, Type::Null]),
-        other => other,
+        SchemaType::Type(kind) => SchemaType::Array(vec![kind, other]),
+        SchemaType::Array(kinds) => SchemaType::Array([kinds, vec![other]].concat()),
+        SchemaType::AnyValue => SchemaType::AnyValue,
     }
 }
 
 impl Bounded for Object {
     fn nullable(mut self) -> Self {
-        self.schema_type = with_null(self.schema_type);
+        self.schema_type = or_type(self.schema_type, Type::Null);
         if let Some(words) = &mut self.enum_values {
             words.push(Value::Null);
         }
@@ -146,6 +147,8 @@ pub(super) trait Detailed {
     fn write_only(self) -> Self;
     /// An example of it.
     fn like(self, example: &str) -> Self;
+    /// `true` and `false` are values too.
+    fn or_boolean(self) -> Self;
 }
 
 impl Detailed for Object {
@@ -163,11 +166,16 @@ impl Detailed for Object {
         self.examples = vec![example.into()];
         self
     }
+
+    fn or_boolean(mut self) -> Self {
+        self.schema_type = or_type(self.schema_type, Type::Boolean);
+        self
+    }
 }
 
 impl Bounded for Array {
     fn nullable(mut self) -> Self {
-        self.schema_type = with_null(self.schema_type);
+        self.schema_type = or_type(self.schema_type, Type::Null);
         self
     }
 

@@ -32,7 +32,7 @@ async fn start(options: ServerOptions) -> Running {
         }),
     );
     let router = router.fallback(async |unreadable: Option<Extension<Unreadable>>| {
-        unreadable.map_or((StatusCode::NOT_FOUND, ""), |Extension(Unreadable(status))| (status, "no HTTP"))
+        unreadable.map_or((StatusCode::NOT_FOUND, ""), |Extension(refused)| (refused.status, "no HTTP"))
     });
     let (stop, stopped) = oneshot::channel();
     let ended = tokio::spawn(serve(listener, router, options, async move {
@@ -118,6 +118,26 @@ async fn what_is_no_request_is_explained_by_the_router_and_nothing_else_is() {
     let echo =
         format!("POST /echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{bare}", bare.len());
     assert!(rest(send(server.address, &echo).await).await.ends_with(bare));
+}
+
+#[tokio::test]
+async fn a_request_names_one_host_or_is_refused_and_the_next_is_answered() {
+    let server = start(ServerOptions::default()).await;
+    for (head, status) in [
+        ("HTTP/1.1\r\n", "400 Bad Request"),
+        ("HTTP/1.1\r\nHost: t\r\nhost: t\r\n", "400 Bad Request"),
+        ("HTTP/1.0\r\nHost: t\r\nHost: u\r\nConnection: keep-alive\r\n", "400 Bad Request"),
+        ("HTTP/1.1\r\nHost:\r\n", "200 OK"),
+        ("HTTP/1.0\r\nConnection: keep-alive\r\n", "200 OK"),
+    ] {
+        for (method, path) in [("GET", "/ok"), ("POST", "/echo")] {
+            let sent = format!("{method} {path} {head}Content-Length: 4\r\n\r\nping{}", request("/ok"));
+            let answers = rest(send(server.address, &sent).await).await;
+            assert_eq!(answers.split("\r\n").next().unwrap().split_once(' ').unwrap().1, status, "{sent}: {answers}");
+            assert_eq!(answers.contains("no HTTP"), status.starts_with('4'), "{answers}");
+            assert!(answers.ends_with("ok"), "{answers}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use bytes::{Buf as _, Bytes};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,9 +22,28 @@ use tower::Service as _;
 /// The longest bare head, in bytes, with room to spare.
 const BARE: usize = 256;
 
-/// An extension of the request that is put to the router for what was none: how it was refused.
+/// An extension of the request that is put to the router for what was none, or none that may be answered.
 #[derive(Clone, Copy, Debug)]
-pub struct Unreadable(pub StatusCode);
+pub struct Unreadable {
+    /// How it is refused.
+    pub status: StatusCode,
+    /// Why, where more is known than the status says.
+    pub why: Option<&'static str>,
+}
+
+/// The request itself where it names one host, else what the router is asked in its place (RFC 9112, 3.2).
+pub(super) fn with_one_host<B>(mut request: Request<B>) -> Request<B> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let is_named = hosts.next().is_some() || request.version() < Version::HTTP_11;
+    if is_named && hosts.next().is_none() {
+        return request;
+    }
+    let why = Some("an HTTP/1.1 request has one Host header");
+    request.extensions_mut().insert(Unreadable { status: StatusCode::BAD_REQUEST, why });
+    // No route may take it for a request of its own.
+    *request.uri_mut() = Uri::default();
+    request
+}
 
 /// Whether an answer of the router is on its way: only between answers can a head be hyper's own.
 #[derive(Debug, Default)]
@@ -142,7 +161,7 @@ fn instead(router: &mut Router, head: &str) -> Option<Vec<u8>> {
     let date = lines.split("\r\n").find(|line| line.starts_with("date: ")).filter(|_| empty)?;
     let status = StatusCode::from_bytes(head.get(9..12)?.as_bytes()).ok()?;
     let mut request = Request::new(Body::empty());
-    request.extensions_mut().insert(Unreadable(status));
+    request.extensions_mut().insert(Unreadable { status, why: None });
     // Nothing is waited for: neither a store nor a body is asked.
     let response = router.call(request).now_or_never()?.ok().filter(|response| response.status() == status)?;
     let (parts, body) = response.into_parts();

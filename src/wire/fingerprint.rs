@@ -64,13 +64,28 @@ impl Print<'_> {
                 items.into_iter().for_each(|item| self.value(item));
             }
             // Numbers are compared as RFC 8785 does, as doubles: `1` and `1.0` are one number, and so are `0` and `-0`.
+            // An integer that no double is counts by its digits.
             Some(b'-' | b'0'..=b'9') => match text.parse::<f64>() {
-                Ok(number) if number.is_finite() => self.part(b'd', &(number + 0.0).to_bits().to_le_bytes()),
+                Ok(number) if number.is_finite() && !loses_digits(text, number) => {
+                    self.part(b'd', &(number + 0.0).to_bits().to_le_bytes())
+                }
                 _ => self.part(b'v', text.as_bytes()),
             },
             _ => self.part(b'v', text.as_bytes()),
         }
     }
+}
+
+/// Digits of an integer that every double keeps.
+const KEPT_DIGITS: usize = 15;
+
+/// Whether this is an integer's text, and its nearest double is another one.
+fn loses_digits(text: &str, number: f64) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    // Without a place behind the point a double is written with all its digits; JSON knows no zeros in front of them.
+    digits.len() > KEPT_DIGITS
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && format!("{:.0}", number.abs()) != digits
 }
 
 #[cfg(test)]
@@ -110,6 +125,27 @@ mod tests {
         let body = format!(r#"{{"a":"é","b":[1,null,{{}}],"c":"{}"}}"#, "x".repeat(2_000));
         let hex: String = of("/m", &body).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "7a41c5c5a83e6fdc0375e0469ac0ab69");
+    }
+
+    #[test]
+    fn integers_that_differ_in_their_last_digit_are_two_however_long_they_are() {
+        for (one, other) in [
+            ("9007199254740993", "9007199254740992"),
+            ("-9007199254740993", "-9007199254740992"),
+            ("9007199254740993", "-9007199254740993"),
+            ("12345678901234567890", "12345678901234567891"),
+        ] {
+            assert_ne!(of("/m", &format!("{{\"a\":{one}}}")), of("/m", &format!("{{\"a\":{other}}}")), "{one}");
+        }
+        // Doubles that are integers keep the fingerprint that they have always had, however they are written.
+        for (one, other) in [
+            ("9007199254740992", "9007199254740992.0"),
+            ("18446744073709551616", "18446744073709551616.0"),
+            ("100000000000000000000", "1e20"),
+            ("-1000000000000000", "-1e15"),
+        ] {
+            assert_eq!(of("/m", &format!("{{\"a\":{one}}}")), of("/m", &format!("{{\"a\":{other}}}")), "{one}");
+        }
     }
 
     #[test]

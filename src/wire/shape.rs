@@ -24,7 +24,7 @@ pub fn choose(body: &Object<'_>, schema_header: Option<&str>) -> Result<Shape, P
         Some("conversation") => Ok(Shape::Conversation),
         Some(_) => {
             let message = "must be one of channel, conversation";
-            Err(Problem::fault("@X-Message-Schema", "invalid_enum", message))
+            Err(Problem::fault("/X-Message-Schema", "invalid_enum", message))
         }
     }
 }
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(chosen(both, Some("conversation")), Ok(Shape::Conversation));
         assert_eq!(chosen("{}", Some(" channel ")), Ok(Shape::Channel));
         for other in ["", "Channel", "contact", "channel,conversation"] {
-            let refused = Err(("invalid_enum", "@X-Message-Schema".to_owned()));
+            let refused = Err(("invalid_enum", "/X-Message-Schema".to_owned()));
             assert_eq!(chosen(both, Some(other)), refused, "{other}");
         }
     }

@@ -17,7 +17,19 @@ pub use crate::wire::url::address::is_public;
 pub const MAX_CHARS: usize = 2_048;
 
 /// Names that end so never leave the local network.
-const LOCAL_SUFFIXES: [&str; 6] = ["localhost", "local", "internal", "home.arpa", "lan", "localdomain"];
+const LOCAL_SUFFIXES: [&str; 10] = [
+    "localhost",
+    "local",
+    "internal",
+    "home.arpa",
+    "lan",
+    "localdomain",
+    // No top-level domains, and what private networks call themselves (RFC 6762, appendix G; ICANN's name collisions).
+    "home",
+    "corp",
+    "intranet",
+    "private",
+];
 
 /// Ports that no URL may name, by the list of the Fetch standard (whatwg.org, "bad port").
 const BLOCKED_PORTS: [u16; 83] = [

@@ -18,6 +18,11 @@ async fn an_edit_needs_the_message_that_was_seen_and_shows_at_once() {
     let id = message(&app, json!({"channelId": "demo", "text": "one"})).await;
     let path = format!("/api/v1/messages/{id}");
     let etag = app.get(&path).await.header("etag").to_owned();
+    let read = async |tag: &str| app.get(&path).header("if-none-match", tag).await;
+    for tag in [etag.clone(), format!("\"x\", W/{etag}"), "*".to_owned()] {
+        let known = read(&tag).await;
+        assert_eq!((known.status, known.bytes.len(), known.header("etag")), (304, 0, etag.as_str()), "{tag}");
+    }
     let edited = app.patch(&path).header("if-match", &etag).json(json!({"text": "two"})).await.expect(200);
     assert_eq!((&edited["text"], &edited["id"]), (&json!("two"), &json!(id)));
     assert!(edited["updatedAt"].is_string());
@@ -169,7 +174,7 @@ async fn a_chain_of_revisions_is_a_list_like_every_other() {
     }
     assert_eq!(
         app.get(format!("{chain}?limit=0&order=x")).await.faults(),
-        ["out_of_range ?limit", "invalid_enum ?order"]
+        ["out_of_range /limit", "invalid_enum /order"]
     );
     app.get(format!("{chain}?cursor=x")).await.problem(400, "invalid_cursor");
 }

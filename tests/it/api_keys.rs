@@ -9,7 +9,9 @@ async fn post(app: &TestApp, body: Value) -> Answer {
 #[tokio::test]
 async fn a_key_is_shown_once_and_works_until_it_is_revoked() {
     let app = TestApp::new().await;
-    let made = post(&app, json!({"name": "ci", "scopes": ["messages:read"]})).await.expect(201);
+    let made = post(&app, json!({"name": "ci", "scopes": ["messages:read"]})).await;
+    let location = made.header("location").to_owned();
+    let made = made.expect(201);
     let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
     assert!(id.starts_with("key_") && key.starts_with("tert_"));
     assert_eq!(
@@ -23,9 +25,13 @@ async fn a_key_is_shown_once_and_works_until_it_is_revoked() {
     shown.as_object_mut().unwrap().remove("key");
     assert!(listed["data"].as_array().unwrap().contains(&shown));
     let path = format!("/api/v1/api-keys/{id}");
+    assert_eq!(location, path);
+    assert_eq!(app.get(&path).await.expect(200), shown, "where Location leads it is shown without its secret");
+    app.get(&path).key(key).await.problem(403, "insufficient_scope");
     app.delete(&path).await.expect(204);
     app.get("/api/v1/channels").key(key).await.problem(401, "unauthenticated");
     app.delete(&path).await.problem(404, "key_not_found");
+    app.get(&path).await.problem(404, "key_not_found");
     assert_eq!(app.get("/api/v1/api-keys").await.expect(200)["data"].as_array().unwrap().len(), 1);
 }
 
@@ -118,6 +124,9 @@ async fn keys_of_another_workspace_cannot_be_seen_or_revoked() {
     app.delete(&path).key(&one).await.problem(404, "key_not_found");
     app.delete(&path).await.problem(404, "key_not_found");
     app.delete("/api/v1/api-keys/unknown").await.problem(404, "key_not_found");
+    app.get(&path).key(&one).await.problem(404, "key_not_found");
+    app.get("/api/v1/api-keys/unknown").await.problem(404, "key_not_found");
+    app.get(&path).header("x-workspace-id", "two").await.expect(200);
     keys(&two).await.expect(200);
     // An operator sees and revokes them by choosing the workspace.
     let chosen = app.get("/api/v1/api-keys").header("x-workspace-id", "two").await.expect(200);

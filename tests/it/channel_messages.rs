@@ -72,9 +72,10 @@ async fn everything_within_the_bounds_is_accepted() {
 async fn every_fault_has_its_code_and_its_place() {
     let app = TestApp::new().await;
     let url = |url: &str| review(json!({"type": "approval", "callback": {"url": url}}));
-    let header = |name: &str, value: &str| {
-        review(json!({"type": "approval", "callback": {"url": "https://example.com", "headers": {name: value}}}))
+    let headers = |headers: Value| {
+        review(json!({"type": "approval", "callback": {"url": "https://example.com", "headers": headers}}))
     };
+    let header = |name: &str, value: &str| headers(json!({name: value}));
     let many: serde_json::Map<_, _> = (0..21).map(|n| (format!("X-{n}"), json!("v"))).collect();
     let ids: Vec<_> = (0..21).map(|n| format!("att_{n}")).collect();
     for (body, fault) in [
@@ -136,6 +137,11 @@ async fn every_fault_has_its_code_and_its_place() {
         (header("Connection", "close"), "forbidden_header /review/callback/headers/Connection"),
         (header("Transfer-Encoding", "x"), "forbidden_header /review/callback/headers/Transfer-Encoding"),
         (header("Webhook-Id", "x"), "forbidden_header /review/callback/headers/Webhook-Id"),
+        (headers(json!({"X-A": null})), "invalid_type /review/callback/headers/X-A"),
+        (headers(json!({"X-A": 5, "X-B": "b"})), "invalid_type /review/callback/headers/X-A"),
+        (headers(json!({"Host": null})), "forbidden_header /review/callback/headers/Host"),
+        (headers(json!({"webhook-id": 5})), "forbidden_header /review/callback/headers/webhook-id"),
+        (headers(json!({"a b": null})), "forbidden_header /review/callback/headers/a b"),
         (header("X-A", "a\r\nX-B: c"), "forbidden_header /review/callback/headers/X-A"),
         (header("X-A\n", "a"), "forbidden_header /review/callback/headers/X-A\n"),
         (

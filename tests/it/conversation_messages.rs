@@ -100,6 +100,10 @@ async fn every_fault_has_its_code_and_its_place() {
             "parent_not_found /content/0/parent_message_id",
         ),
         (
+            json!({"content": [{"content": "x"}, {"content": "x", "parent_message_id": "#00"}]}),
+            "parent_not_found /content/1/parent_message_id",
+        ),
+        (
             json!({"content": [{"content": "x"}, {"content": "x", "parent_message_id": "#1"}]}),
             "parent_not_found /content/1/parent_message_id",
         ),

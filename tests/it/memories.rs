@@ -174,7 +174,7 @@ async fn every_fault_of_a_question_is_named() {
     }
     let unknown = json!({"query": "x", "contactId": "cont_00000000000000000000000000"});
     app.post(search).json(unknown).await.problem(404, "contact_not_found");
-    assert_eq!(app.get("/api/v1/memories").await.faults(), ["required ?contactId", "required ?ownerId"]);
+    assert_eq!(app.get("/api/v1/memories").await.faults(), ["required /contactId", "required /ownerId"]);
     assert_eq!(app.post(&path).json(json!({"text": ""})).await.faults(), ["required /text"]);
     assert_eq!(app.post(&path).json(json!({"text": "x".repeat(501)})).await.faults(), ["too_long /text"]);
     app.get("/api/v1/contacts/cont_x/memories").await.problem(404, "contact_not_found");

@@ -102,17 +102,17 @@ async fn wrong_limits_orders_and_cursors_are_told_at_once() {
     let world = world().await;
     for (list, _) in world.lists() {
         for (query, faults) in [
-            ("limit=0", vec!["out_of_range ?limit"]),
-            ("limit=201", vec!["out_of_range ?limit"]),
-            ("limit=-1", vec!["out_of_range ?limit"]),
-            ("limit=99999999999999999999", vec!["out_of_range ?limit"]),
-            ("limit=ten", vec!["invalid_type ?limit"]),
-            ("limit=", vec!["invalid_type ?limit"]),
-            ("order=up", vec!["invalid_enum ?order"]),
-            ("cursor=abc", vec!["invalid_cursor ?cursor"]),
-            ("cursor=", vec!["invalid_cursor ?cursor"]),
-            ("limit=x&order=y&cursor=z", vec!["invalid_type ?limit", "invalid_cursor ?cursor", "invalid_enum ?order"]),
-            ("limit=1&limit=2", vec!["invalid_query ?limit"]),
+            ("limit=0", vec!["out_of_range /limit"]),
+            ("limit=201", vec!["out_of_range /limit"]),
+            ("limit=-1", vec!["out_of_range /limit"]),
+            ("limit=99999999999999999999", vec!["out_of_range /limit"]),
+            ("limit=ten", vec!["invalid_type /limit"]),
+            ("limit=", vec!["invalid_type /limit"]),
+            ("order=up", vec!["invalid_enum /order"]),
+            ("cursor=abc", vec!["invalid_cursor /cursor"]),
+            ("cursor=", vec!["invalid_cursor /cursor"]),
+            ("limit=x&order=y&cursor=z", vec!["invalid_type /limit", "invalid_cursor /cursor", "invalid_enum /order"]),
+            ("limit=1&limit=2", vec!["invalid_query /limit"]),
         ] {
             assert_eq!(world.app.get(format!("{list}&{query}")).await.faults(), faults, "{list}&{query}");
         }
@@ -135,6 +135,17 @@ async fn a_cursor_is_good_for_its_own_list_only_and_cannot_be_made_up() {
             answer.problem(400, "invalid_cursor");
         }
         cursors.push((list, cursor, length));
+    }
+    for (list, cursor, _) in &cursors {
+        let other_way = world.app.get(format!("{list}&order=desc&cursor={cursor}")).await;
+        assert_eq!(other_way.faults(), ["invalid_cursor /cursor"], "{list}: it does not lead back");
+        let newest = world.app.get(format!("{list}&order=desc&limit=1")).await.expect(200);
+        let cursor = newest["nextCursor"].as_str().unwrap();
+        for other_way in ["", "&order=asc"] {
+            let answer = world.app.get(format!("{list}{other_way}&cursor={cursor}")).await;
+            assert_eq!(answer.faults(), ["invalid_cursor /cursor"], "{list}{other_way}");
+        }
+        world.app.get(format!("{list}&order=%64esc&cursor={cursor}")).await.expect(200);
     }
     let other = world.app.post("/api/v1/conversations").json(json!({})).await.expect(201);
     cursors.push((format!("/api/v1/conversations/{}/messages?", other["id"].as_str().unwrap()), String::new(), 0));
@@ -206,7 +217,7 @@ async fn filters_narrow_a_list_and_its_pages_stay_exact() {
         }
     }
     let faults = app.get(format!("/api/v1/conversations/{id}/messages?hasAttachments=yes")).await.faults();
-    assert_eq!(faults, ["invalid_type ?hasAttachments"]);
+    assert_eq!(faults, ["invalid_type /hasAttachments"]);
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "Hello"})).await.expect(201);
     for (query, length) in
         [("search=hello", 1), ("search=bye", 0), ("hasAttachments=true", 0), ("hasAttachments=false", 1)]
@@ -219,7 +230,7 @@ async fn filters_narrow_a_list_and_its_pages_stay_exact() {
 #[tokio::test]
 async fn a_list_of_messages_needs_to_know_whose() {
     let world = world().await;
-    assert_eq!(world.app.get("/api/v1/messages").await.faults(), ["required ?channelId", "required ?conversationId"]);
+    assert_eq!(world.app.get("/api/v1/messages").await.faults(), ["required /channelId", "required /conversationId"]);
     let both = format!("/api/v1/messages?channelId=demo&conversationId={}", world.conversation);
     world.app.get(both).await.problem(400, "invalid_query");
     world.app.get("/api/v1/messages?channelId=none").await.problem(404, "channel_not_found");
@@ -235,5 +246,5 @@ async fn conversations_are_listed_by_their_status() {
         let pages = world.pages(&format!("/api/v1/conversations?status={status}"), 3, "asc").await;
         assert_eq!(pages.concat().len(), length, "{status}");
     }
-    assert_eq!(world.app.get("/api/v1/conversations?status=x").await.faults(), ["invalid_enum ?status"]);
+    assert_eq!(world.app.get("/api/v1/conversations?status=x").await.faults(), ["invalid_enum /status"]);
 }

@@ -251,5 +251,5 @@ async fn what_models_use_is_counted_by_day_and_agent() {
         json!([]),
         "another workspace's is its own"
     );
-    assert_eq!(app.get("/api/v1/usage?from=x").await.faults(), ["invalid_datetime ?from"]);
+    assert_eq!(app.get("/api/v1/usage?from=x").await.faults(), ["invalid_datetime /from"]);
 }

@@ -13,6 +13,7 @@ use super::{attachment_not_found, disposition, find};
 use crate::app::App;
 use crate::http::caller::{Allowed, Read};
 use crate::http::context::render::internal_error;
+use crate::http::headers::if_none_match::is_known;
 use crate::http::problem::Problem;
 
 /// Users upload what they like; a browser that opens it must neither guess what it is nor run it.
@@ -51,13 +52,9 @@ impl Validators {
         Some(i64::try_from(self.created_at.0 / 1_000).is_ok_and(|created| created > date.as_second()))
     }
 
-    /// Whether a list of entity tags names this file; weak ones count where `weak` is set.
-    fn listed(&self, tags: &str, weak: bool) -> bool {
-        tags.trim() == "*"
-            || tags.split(',').map(str::trim).any(|tag| {
-                let tag = if weak { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
-                tag == self.etag
-            })
+    /// Whether a list of entity tags names this file; weak ones do not count.
+    fn listed(&self, tags: &str) -> bool {
+        tags.trim() == "*" || tags.split(',').any(|tag| tag.trim() == self.etag)
     }
 }
 
@@ -81,15 +78,15 @@ pub(in crate::http) async fn get(
     let validators = Validators::of(file, state.id.at);
     let given = |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let is_meant = match given(header::IF_MATCH) {
-        Some(tags) => validators.listed(&tags, false),
+        Some(tags) => validators.listed(&tags),
         None => given(header::IF_UNMODIFIED_SINCE).and_then(|date| validators.newer_than(&date)) != Some(true),
     };
     if !is_meant {
         let detail = "the attachment is not the one that If-Match or If-Unmodified-Since means";
         return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail));
     }
-    let is_known = match given(header::IF_NONE_MATCH) {
-        Some(tags) => validators.listed(&tags, true),
+    let is_known = match is_known(&headers, &validators.etag) {
+        Some(is_known) => is_known,
         None => given(header::IF_MODIFIED_SINCE).and_then(|date| validators.newer_than(&date)) == Some(false),
     };
     if is_known {

@@ -3,16 +3,28 @@
 use actors::message::MediaKind;
 use infer::MatcherType;
 
+use self::containers::Found;
+
+mod containers;
+
 /// First bytes that are looked at: enough for every form that is known here.
 pub(in crate::http) const HEAD_BYTES: usize = 8 * 1024;
 
 /// The media type of an upload of which its sender says nothing.
 pub(super) fn of_upload(head: &[u8]) -> &'static str {
-    match infer::get(head) {
-        Some(kind) => kind.mime_type(),
+    match look(head) {
+        Some((_, "application/zip")) => containers::of_package(head).unwrap_or("application/zip"),
+        Some((_, mime_type)) => mime_type,
         None if is_text(head) => "text/plain",
         None => "application/octet-stream",
     }
+}
+
+/// What the first bytes alone say.
+fn look(head: &[u8]) -> Option<Found> {
+    containers::of_ebml(head)
+        .or_else(|| infer::get(head).map(|kind| (kind.matcher_type(), kind.mime_type())))
+        .or_else(|| containers::of_iso(head))
 }
 
 /// Whether bytes are the beginning of a text in UTF-8 without control characters that no text has.
@@ -48,18 +60,19 @@ const DOCUMENTS: [&str; 14] = [
 /// Packages that documents come in; which document it is, only its sender can say.
 const PACKAGES: [&str; 2] = ["application/zip", "application/x-ole-storage"];
 /// Containers of pictures with sound, which may hold sound alone.
-const FILMS: [&str; 5] = ["video/mp4", "video/x-m4v", "video/webm", "video/x-matroska", "video/quicktime"];
+const FILMS: [&str; 7] =
+    ["video/mp4", "video/x-m4v", "video/3gpp", "video/3gpp2", "video/webm", "video/x-matroska", "video/quicktime"];
 /// Containers of sound, which may hold pictures.
-const SOUNDS: [&str; 3] = ["audio/ogg", "audio/m4a", "audio/opus"];
+const SOUNDS: [&str; 4] = ["audio/ogg", "audio/m4a", "audio/mp4", "audio/opus"];
 /// Texts with a media type of their own that does not begin with `text/`.
 const TEXTS: [&str; 4] = ["application/json", "application/xml", "application/yaml", "application/x-ndjson"];
 
 /// The media type of a file that must be of this kind, or `None` where it is of another. What its sender declares only
 /// decides where the bytes leave it open.
 pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&str>) -> Option<String> {
-    let found = infer::get(head);
-    let mime_type = found.map(|found| found.mime_type()).unwrap_or_default();
-    let is = |wanted| found.is_some_and(|found| found.matcher_type() == wanted);
+    let found = look(head);
+    let mime_type = found.map(|(_, mime_type)| mime_type).unwrap_or_default();
+    let is = |wanted| found.is_some_and(|(kind, _)| kind == wanted);
     let declared = declared.unwrap_or_default();
     let fits = match kind {
         // Two letters are all that a bitmap begins with.
@@ -74,6 +87,9 @@ pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&
         MediaKind::Video => is(MatcherType::Video),
         MediaKind::Document if PACKAGES.contains(&mime_type) && DOCUMENTS.contains(&declared) => {
             return Some(declared.to_owned());
+        }
+        MediaKind::Document if mime_type == "application/zip" => {
+            return containers::of_package(head).map(str::to_owned);
         }
         MediaKind::Document if found.is_none() || mime_type == "image/bmp" => return of_text(head, declared),
         MediaKind::Document => DOCUMENTS.contains(&mime_type),

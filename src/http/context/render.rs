@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::RequestContext;
@@ -79,10 +79,10 @@ fn title(code: &str) -> String {
     title
 }
 
-/// Whether the request goes to the family of the API whose answers all say `success`.
+/// Whether the request goes to the path whose answers all say `success`, by whichever method.
 fn says_success(context: &RequestContext) -> bool {
     let channel = context.path().strip_prefix("/api/v1/channels/").and_then(|rest| rest.strip_suffix("/messages"));
-    context.method == Method::POST && channel.is_some_and(|id| !id.is_empty() && !id.contains('/'))
+    channel.is_some_and(|id| !id.contains('/'))
 }
 
 /// Members that an error has anyway, so none beside them may use the name.

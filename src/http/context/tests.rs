@@ -59,7 +59,7 @@ fn behind(door: Arc<Door>) -> Router {
                 (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, "text/plain")], "internal words")
             }),
         )
-        .route("/api/v1/channels/{id}/messages", post(faulty).get(faulty))
+        .route("/api/v1/channels/{channelId}/messages", post(faulty).get(faulty))
         .layer(layer(door))
 }
 
@@ -170,12 +170,15 @@ async fn extra_members_and_headers_come_along_but_replace_nothing() {
 }
 
 #[tokio::test]
-async fn only_a_post_to_a_channels_messages_says_success_false() {
+async fn what_is_refused_at_a_channels_messages_says_success_false_and_nothing_else_does() {
     let path = "/api/v1/channels/demo-api/messages";
     let posted = ask(Request::post(path).body(Body::empty()).unwrap()).await;
     assert_eq!(body(posted).await["success"], json!(false));
-    assert!(body(get_path(path).await).await.get("success").is_none());
     // Also where the handler was never reached.
+    let deleted = ask(Request::delete(path).body(Body::empty()).unwrap()).await;
+    assert_eq!(deleted.status(), 405);
+    assert_eq!(body(deleted).await["success"], json!(false));
+    assert_eq!(body(get_path("/api/v1/channels//messages").await).await["success"], json!(false));
     let elsewhere = ask(Request::post("/api/v1/channels/a/b/messages").body(Body::empty()).unwrap()).await;
     assert!(body(elsewhere).await.get("success").is_none());
 }

@@ -19,13 +19,16 @@ pub fn unauthenticated(detail: &'static str) -> Problem {
         .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
 }
 
-/// The key that the request presents, from `Authorization: Bearer` or `X-API-Key`; well-formed, not yet known.
+/// The key that the request presents, from `Authorization: Bearer` or `X-API-Key`; well-formed, not yet known. A header
+/// without a value counts as absent.
 ///
 /// # Errors
 /// 401 `unauthenticated` where no key is presented, where one is malformed, or where two are different.
 pub fn presented_key(headers: &HeaderMap) -> Result<&str, Problem> {
-    let bearers = headers.get_all(header::AUTHORIZATION).iter().map(bearer);
-    let plain = headers.get_all(&X_API_KEY).iter().map(|value| value.to_str().ok());
+    let given =
+        |name| headers.get_all(name).iter().filter(|value: &&HeaderValue| !value.as_bytes().trim_ascii().is_empty());
+    let bearers = given(header::AUTHORIZATION).map(bearer);
+    let plain = given(X_API_KEY).map(|value| value.to_str().ok());
     let mut key = None;
     for given in bearers.chain(plain) {
         let given = given
@@ -84,12 +87,15 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_as_bearer_or_as_x_api_key_or_as_both_when_they_are_equal() {
+    fn a_key_comes_as_bearer_or_as_x_api_key_or_as_both_when_they_are_equal_or_one_is_empty() {
         for pairs in [
             &[(header::AUTHORIZATION, "Bearer sk_1")][..],
             &[(header::AUTHORIZATION, "bEARER  sk_1 ")],
             &[(X_API_KEY, "sk_1")],
             &[(X_API_KEY, "sk_1"), (header::AUTHORIZATION, "Bearer sk_1")],
+            &[(X_API_KEY, ""), (header::AUTHORIZATION, "Bearer sk_1")],
+            &[(X_API_KEY, "sk_1"), (header::AUTHORIZATION, "")],
+            &[(X_API_KEY, " "), (X_API_KEY, "sk_1")],
         ] {
             assert_eq!(presented_key(&headers(pairs)).unwrap(), "sk_1", "{pairs:?}");
         }
@@ -108,6 +114,8 @@ mod tests {
             &[(header::AUTHORIZATION, "Basic c2tfMQ==")],
             &[(header::AUTHORIZATION, long.as_str())],
             &[(X_API_KEY, "")],
+            &[(X_API_KEY, ""), (header::AUTHORIZATION, "")],
+            &[(X_API_KEY, ""), (header::AUTHORIZATION, "Bearer")],
             &[(X_API_KEY, "sk_1"), (X_API_KEY, "sk_2")],
             &[(X_API_KEY, "sk_1"), (header::AUTHORIZATION, "Bearer sk_2")],
             &[(X_API_KEY, "sk_1"), (header::AUTHORIZATION, "Basic sk_1")],

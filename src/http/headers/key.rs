@@ -19,7 +19,7 @@ const MAX: usize = 255;
 /// `invalid_idempotency_key` at each place whose key is not 1 to 255 visible ASCII characters, and
 /// `idempotency_key_conflict` at each place whose key is another one than the first.
 pub fn idempotency_key<'a>(headers: &'a HeaderMap, client_id: Option<&'a str>) -> Result<Option<&'a str>, Vec<Fault>> {
-    let from_headers = [("@Idempotency-Key", IDEMPOTENCY_KEY), ("@X-Idempotency-Key", X_IDEMPOTENCY_KEY)]
+    let from_headers = [("/Idempotency-Key", IDEMPOTENCY_KEY), ("/X-Idempotency-Key", X_IDEMPOTENCY_KEY)]
         .into_iter()
         .flat_map(|(pointer, name)| headers.get_all(name).iter().map(move |value| (pointer, value.to_str().ok())));
     let from_body = client_id.map(|client_id| ("/clientId", Some(client_id)));
@@ -87,7 +87,7 @@ mod tests {
         let found: Vec<_> = faults.iter().map(|fault| (fault.pointer.as_str(), fault.code)).collect();
         assert_eq!(
             found,
-            [("@X-Idempotency-Key", "idempotency_key_conflict"), ("/clientId", "idempotency_key_conflict")]
+            [("/X-Idempotency-Key", "idempotency_key_conflict"), ("/clientId", "idempotency_key_conflict")]
         );
     }
 
@@ -100,7 +100,7 @@ mod tests {
             assert_eq!((faults[0].pointer.as_str(), faults[0].code), ("/clientId", "invalid_idempotency_key"));
             let headers = headers(&[wrong], &[]);
             let faults = idempotency_key(&headers, None).unwrap_err();
-            assert_eq!((faults[0].pointer.as_str(), faults[0].code), ("@Idempotency-Key", "invalid_idempotency_key"));
+            assert_eq!((faults[0].pointer.as_str(), faults[0].code), ("/Idempotency-Key", "invalid_idempotency_key"));
         }
     }
 }

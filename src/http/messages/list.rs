@@ -88,7 +88,7 @@ impl Filter {
             None | Some("") => None,
             Some("true") => Some(true),
             Some("false") => Some(false),
-            Some(_) => return Err(Problem::fault("?hasAttachments", "invalid_type", "must be true or false")),
+            Some(_) => return Err(Problem::fault("/hasAttachments", "invalid_type", "must be true or false")),
         };
         Ok(Self {
             search: terms(query.get("search").unwrap_or_default()),
@@ -244,13 +244,13 @@ pub(in crate::http) async fn get(
         (Some(channel), None) => of_channel(&app, &caller, &context.uri, &query, channel).await,
         (None, Some(conversation)) => conversation_page(&app, &caller, &context.uri, &query, conversation).await,
         (Some(_), Some(_)) => {
-            Err(Problem::fault("?conversationId", "invalid_query", "give channelId or conversationId, not both"))
+            Err(Problem::fault("/conversationId", "invalid_query", "give channelId or conversationId, not both"))
         }
         (None, None) => {
             let message = "channelId or conversationId is required";
             Err(Problem::invalid(vec![
-                Fault::new("?channelId", "required", message),
-                Fault::new("?conversationId", "required", message),
+                Fault::new("/channelId", "required", message),
+                Fault::new("/conversationId", "required", message),
             ]))
         }
     }
@@ -272,7 +272,7 @@ async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channe
     let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
     let channel = find_channel(app, caller, channel).await?.ok_or_else(channel_not_found)?;
     if channel.kind != ChannelKind::Human {
-        return Err(kind_mismatch("?channelId", channel.kind));
+        return Err(kind_mismatch("/channelId", channel.kind));
     }
     let entity = channel.conversation(caller.address);
     let page = page_of(app, entity, &request, &filter).await?;

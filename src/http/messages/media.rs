@@ -150,6 +150,7 @@ fn problem(media: &Media, fault: &Fault) -> Problem {
             let message = format!("the file cannot be fetched: answered {}", status.as_u16());
             Problem::fault(pointer, "media_unreachable", message)
         }
+        Fault::Empty => Problem::fault(pointer, "media_unreachable", "the file has no bytes"),
         Fault::Redirect(_) => {
             let message = format!("a redirect leads nowhere, or there are more than {}", LIMITS.redirects);
             Problem::fault(pointer, "media_unreachable", message)

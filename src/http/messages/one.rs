@@ -11,12 +11,13 @@ use actors::message::{Message, Overlay};
 use actors::store::Order;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::app::App;
 use crate::http::answer::json;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
+use crate::http::headers::unless_known;
 use crate::http::log;
 use crate::http::paging::{Page, PageRequest};
 use crate::http::problem::Problem;
@@ -80,13 +81,34 @@ pub(super) fn shown(caller: &Caller, found: &StoredMessage, now: Millis) -> Resp
     response
 }
 
-/// `GET /messages/{id}`.
+/// Whether who has the message's tag has all that is shown of it. The tag is of what was said, not of its labels and
+/// not of what has become of it, so it says nothing of a message that has new ones or a review that was answered.
+fn is_told_by_its_tag(found: &StoredMessage, now: Millis) -> bool {
+    matches!(
+        &*at_present(&found.message, &found.overlay, now),
+        Overlay {
+            metadata: None,
+            tags: None,
+            deleted: false,
+            erased: false,
+            review: None,
+            delivered_at: None,
+            read_at: None,
+            ..
+        }
+    )
+}
+
+/// `GET /messages/{id}`, or 304 to who has it.
 pub(in crate::http) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    Ok(shown(&caller, &find(&app, &caller, &id).await?, app.now()))
+    let (found, now) = (find(&app, &caller, &id).await?, app.now());
+    let answer = shown(&caller, &found, now);
+    Ok(if is_told_by_its_tag(&found, now) { unless_known(&headers, answer) } else { answer })
 }
 
 /// Revisions of one message that are followed; a longer chain is shown from its middle.

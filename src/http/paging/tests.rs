@@ -24,10 +24,10 @@ fn a_request_that_says_nothing_gets_the_first_fifty_oldest_first() {
 #[test]
 fn a_limit_outside_of_its_bounds_is_refused_and_never_clamped() {
     for limit in ["0", "201", "-1", "99999999999999999999999"] {
-        assert_eq!(faults(&format!("limit={limit}")), [("?limit".to_owned(), "out_of_range")], "{limit}");
+        assert_eq!(faults(&format!("limit={limit}")), [("/limit".to_owned(), "out_of_range")], "{limit}");
     }
     for limit in ["", "ten", "1.5", "0x10", "-", "%2B5"] {
-        assert_eq!(faults(&format!("limit={limit}")), [("?limit".to_owned(), "invalid_type")], "{limit}");
+        assert_eq!(faults(&format!("limit={limit}")), [("/limit".to_owned(), "invalid_type")], "{limit}");
     }
 }
 
@@ -50,7 +50,7 @@ fn a_cursor_comes_back_as_the_position_it_was_made_of() {
 
 #[test]
 fn a_cursor_of_another_list_is_refused() {
-    assert_eq!(faults(&format!("cursor={}", encode(b"1", "reviews"))), [("?cursor".to_owned(), "invalid_cursor")]);
+    assert_eq!(faults(&format!("cursor={}", encode(b"1", "reviews"))), [("/cursor".to_owned(), "invalid_cursor")]);
 }
 
 #[test]
@@ -71,7 +71,7 @@ async fn a_page_links_to_the_next_one_with_the_same_query() {
     let page = Page { data: vec![1, 2], next: Some(b"2".to_vec()) };
     let uri = Uri::from_static("/api/v1/messages?limit=2&cursor=old&tag=a%20b&order=desc");
     let response = page.into_response("messages", &uri);
-    let cursor = encode(b"2", "messages");
+    let cursor = encode(b"2", "messages/desc");
     assert_eq!(
         response.headers()[header::LINK],
         format!("</api/v1/messages?limit=2&tag=a%20b&order=desc&cursor={cursor}>; rel=\"next\"")

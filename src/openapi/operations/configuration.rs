@@ -119,6 +119,8 @@ fn keys() -> Vec<Op> {
             .refused(400, &["too_short", "too_long", "too_few", "invalid_enum", "duplicate_value"])
             .refused(404, &["workspace_not_found"]),
         list("/api/v1/api-keys", ("listApiKeys", "List keys"), tag, ADMIN, "ApiKeyPage"),
+        get("/api/v1/api-keys/{id}", ("getApiKey", "Read a key"), tag, ADMIN, "ApiKey")
+            .refused(404, &["key_not_found"]),
         delete("/api/v1/api-keys/{id}", ("deleteApiKey", "Revoke a key"), tag).refused(404, &["key_not_found"]),
     ]
 }
@@ -193,9 +195,8 @@ pub(super) fn change(
 ) -> Op {
     Op::new(Patch, path, named_so, tag, ADMIN, "What is given changes; `null` takes a member back to its default.")
         .path("id", "Its id.", id())
-        .keyed()
         .body(named(schema), "What is to change.", &[body])
-        .refused(503, &["contended"])
+        .refused(503, &["contended", "outcome_unknown"])
 }
 
 pub(super) fn delete(path: &'static str, named_so: (&'static str, &'static str), tag: &'static str) -> Op {

@@ -45,6 +45,7 @@ fn get() -> Op {
         .path("id", "The conversation.", id())
         .answers(200, "The conversation.", named("Conversation"), &[])
         .with_headers(&["ETag"])
+        .unless_known()
         .refused(404, &["conversation_not_found"])
 }
 

@@ -107,14 +107,14 @@ fn send_to_channel() -> Op {
     let bodies: Vec<_> = examples::CONTACT.into_iter().chain([examples::NOTICE]).collect();
     Op::new(
         Post,
-        "/api/v1/channels/{id}/messages",
+        "/api/v1/channels/{channelId}/messages",
         ("sendChannelMessage", "Send a message to a channel and get the agent's reply"),
         "Contact messages",
         WRITE,
         about,
     )
     .says_success()
-    .path("id", "The channel.", id())
+    .path("channelId", "The channel.", id())
     .shared("Prefer")
     .keyed()
     .body(body, "The kind of the channel says which.", &bodies)
@@ -238,5 +238,6 @@ fn get() -> Op {
         &[examples::REVIEW_VIEW],
     )
     .with_headers(&["ETag"])
+    .unless_known()
     .refused(404, &["message_not_found"])
 }

@@ -18,11 +18,11 @@ pub(super) fn operations() -> Vec<Op> {
         Op::public("/openapi.json", ("getOpenApi", "This document"), "OpenAPI 3.1, generated from the code.")
             .answers(200, "The document.", free("An OpenAPI document.").into(), &[])
             .with_headers(&["ETag", "Cache-Control"])
-            .answers_nothing(304, "It is still what `If-None-Match` names."),
+            .unless_known(),
         Op::public("/docs", ("getDocs", "This document as a page"), "A page that loads nothing from elsewhere.")
             .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])
             .with_headers(&["ETag", "Cache-Control"])
-            .answers_nothing(304, "It is still what `If-None-Match` names."),
+            .unless_known(),
         Op::public(
             "/docs/errors/{code}",
             ("getErrorDocs", "What an error means"),
@@ -31,7 +31,7 @@ pub(super) fn operations() -> Vec<Op> {
         .path("code", "The error's `code`.", id())
         .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])
         .with_headers(&["ETag", "Cache-Control"])
-        .answers_nothing(304, "It is still what `If-None-Match` names.")
+        .unless_known()
         .refused(404, &["not_found"]),
     ]
 }

@@ -1,14 +1,14 @@
 //! Agents: who answers, and with which model.
 
 use super::super::shape::{
-    Bounded as _, Detailed as _, Members, boolean, chosen_id, free, integer, list, map, named, nullable, number, text,
-    time, url, word,
+    Bounded as _, Detailed as _, Members, any_of, boolean, chosen_id, free, integer, list, map, named, nullable,
+    number, one_of, text, time, url, word,
 };
 use super::{Component, page};
 use crate::wire::bounds::MAX_NAME_CHARS;
 use actors::agent::TIMEOUT_SECONDS;
 use actors::limits::{AGENT_TURNS, RUNNING_TURNS};
-use utoipa::openapi::{RefOr, Schema};
+use utoipa::openapi::{Object, RefOr, Schema, Type};
 
 const PROVIDERS: [&str; 2] = ["builtin", "openai"];
 const BEHAVIOURS: [&str; 2] = ["echo", "scripted"];
@@ -120,15 +120,27 @@ fn builtin_settings() -> RefOr<Schema> {
 }
 
 fn entry() -> RefOr<Schema> {
-    let call = Members::new("A tool that is called instead of an answer.")
-        .must("name", text("Its name.").least(1).longest(64))
-        .may("arguments", free("What it is given.").nullable())
-        .done();
-    Members::new("One line of a script. `reply` or `toolCall` must be given.")
-        .must("match", text("Stands in the text, in any case; an empty one stands in every text.").longest(1_000))
-        .may("reply", list("The answer, one message each.", text("").least(1).longest(64 * 1024)).longest(20))
-        .may("toolCall", call)
-        .done()
+    let call = || {
+        Members::new("A tool that is called before the answer.")
+            .must("name", text("Its name.").least(1).longest(64))
+            .may("arguments", free("What it is given.").nullable())
+            .done()
+    };
+    let reply = || list("The answer, one message each.", text("").least(1).longest(64 * 1024)).longest(20);
+    let line = |about: &str| {
+        Members::new(about)
+            .must("match", text("Stands in the text, in any case; an empty one stands in every text.").longest(1_000))
+    };
+    any_of(
+        "One line of a script: an answer, a tool's call, or both.",
+        [
+            line("With an answer.")
+                .must("reply", reply())
+                .may("toolCall", one_of("", [call(), Object::with_type(Type::Null).into()]))
+                .done(),
+            line("With a tool's call.").may("reply", reply().nullable()).must("toolCall", call()).done(),
+        ],
+    )
 }
 
 fn agent() -> RefOr<Schema> {

@@ -66,6 +66,7 @@ fn message() -> RefOr<Schema> {
         text("An idempotency key, the same as the header `Idempotency-Key`: visible ASCII.")
             .least(1)
             .longest(MAX_KEY_CHARS)
+            .pattern("^[!-~]+$")
             .nullable(),
     )
     .done()
@@ -140,7 +141,10 @@ fn review_payload() -> RefOr<Schema> {
         .may("maxLength", integer("`text-input`: the longest text.", 0, Some(MAX_SAFE)).nullable())
         .may("placeholder", text("`text-input`: shown while it is empty.").nullable())
         .may("prefill", text("`text-input`: what stands there at first.").nullable())
-        .may("responseSchema", free("A JSON Schema (2020-12) that every answer must match, for every type.").nullable())
+        .may(
+            "responseSchema",
+            free("A JSON Schema (2020-12) that every answer must match, for every type.").or_boolean().nullable(),
+        )
         .done()
 }
 
@@ -150,7 +154,7 @@ fn callback() -> RefOr<Schema> {
     Members::new("A request that is sent when the review is over.")
         .must("url", url("http or https, without user and password, a public host."))
         .may("method", word("", &["POST", "PUT", "PATCH"]).or("POST"))
-        .may("headers", map(headers, text("").nullable()).longest(MAX_CALLBACK_HEADERS).nullable().write_only())
+        .may("headers", map(headers, text("")).longest(MAX_CALLBACK_HEADERS).nullable().write_only())
         .done()
 }
 

@@ -37,12 +37,11 @@ fn of_kind(kind: &str, member: &str, shape: RefOr<Schema>) -> RefOr<Schema> {
         .must("type", word("What it carries.", &[kind]))
         .must(
             "contactIdentifier",
-            text(
-                "Who writes: unique in the workspace, an e-mail address best. Trimmed; what looks like an e-mail \
-                 address is compared without regard to case.",
-            )
-            .least(1)
-            .longest(MAX_NAME_CHARS),
+            text(&format!(
+                "Who writes: unique in the workspace, an e-mail address best. Trimmed, and then 1 to {MAX_NAME_CHARS} \
+                 characters; what looks like an e-mail address is compared without regard to case."
+            ))
+            .least(1),
         )
         .may("contactName", text("Used only when the contact is created.").longest(MAX_NAME_CHARS).nullable())
         .may(

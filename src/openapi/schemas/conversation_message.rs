@@ -6,7 +6,7 @@ use super::super::shape::{
 use super::{Component, page};
 use crate::wire::bounds::MAX_NAME_CHARS;
 use crate::wire::conversation_message::MAX_BATCH;
-use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS, META_DATA};
+use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAG_CHARS, MAX_TAGS, META_DATA};
 use utoipa::openapi::{RefOr, Schema};
 
 pub(super) fn schemas() -> Vec<Component> {
@@ -74,9 +74,7 @@ fn content() -> RefOr<Schema> {
         )
         .may(
             "tags",
-            list("Words to find it by: trimmed, equal ones once, order kept.", text("").least(1).longest(64))
-                .longest(MAX_TAGS)
-                .nullable(),
+            list(&tags_about(), text("").least(1)).nullable(),
         )
         .may("meta_data", free(&own).nullable())
         .may(
@@ -84,6 +82,14 @@ fn content() -> RefOr<Schema> {
             list("Objects, kept as given. One with `id` must name an upload of this workspace.", free("")).nullable(),
         )
         .done()
+}
+
+/// Their bounds hold for what is left of them, which a shape cannot say.
+pub(super) fn tags_about() -> String {
+    format!(
+        "Words to find it by: trimmed, equal ones once, order kept. Then at most {MAX_TAGS} of 1 to {MAX_TAG_CHARS} \
+         characters each."
+    )
 }
 
 fn view() -> RefOr<Schema> {

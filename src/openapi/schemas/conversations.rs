@@ -92,7 +92,11 @@ fn contact_new() -> RefOr<Schema> {
     Members::new("A contact to be written down.")
         .must(
             "identifier",
-            text("What it is known by; e-mail addresses compare without case.").least(1).longest(MAX_NAME_CHARS),
+            text(&format!(
+                "What it is known by: trimmed, and then 1 to {MAX_NAME_CHARS} characters; e-mail addresses compare \
+                 without case."
+            ))
+            .least(1),
         )
         .may("name", text("The contact's name; absent: stays as it is.").longest(MAX_NAME_CHARS).nullable())
         .done()

@@ -3,6 +3,7 @@
 use actors::clock::Millis;
 use actors::message::{Callback, Json, Quorum, Review};
 use http::{HeaderName, HeaderValue};
+use serde_json::value::RawValue;
 
 use super::{few_items, payload, unique_strings};
 use crate::json::fields::{Fields, Length, Value};
@@ -208,27 +209,32 @@ pub fn headers(value: &Value<'_>, of: Headers, report: &mut Report) -> Vec<(Stri
         return Vec::new();
     }
     let mut out = Vec::with_capacity(object.members().len());
-    for member in object.members().iter().filter(|member| member.value.get() != "null") {
+    for member in object.members() {
         let name = member.name.as_ref();
-        let Some(text) = json::string(member.value) else {
-            report.fault_at(value.path.member(name), "invalid_type", "a header's value must be a string");
-            continue;
-        };
-        let refusal = match HeaderName::from_bytes(name.as_bytes()) {
-            Err(_) => Some("is not a name that a header can have"),
-            Ok(known) if is_forbidden(known.as_str()) => Some(match of {
-                Headers::OfCallback => "is a header that a callback must not set",
-                Headers::OfTool => "is a header that a tool must not set",
-            }),
-            Ok(_) if HeaderValue::from_str(&text).is_err() => Some("has a value that a header cannot have"),
-            Ok(_) => None,
-        };
-        match refusal {
-            Some(why) => report.fault_at(value.path.member(name), "forbidden_header", format!("{name:?} {why}")),
-            None => out.push((name.to_owned(), text.into_owned())),
+        match header(name, member.value, of) {
+            Ok(text) => out.push((name.to_owned(), text)),
+            Err((code, why)) => report.fault_at(value.path.member(name), code, format!("{name:?} {why}")),
         }
     }
     out
+}
+
+/// A header's value. A name that is not the client's to set is refused whatever its value is.
+fn header(name: &str, value: &RawValue, of: Headers) -> Result<String, (&'static str, &'static str)> {
+    let known = HeaderName::from_bytes(name.as_bytes());
+    let known = known.map_err(|_| ("forbidden_header", "is not a name that a header can have"))?;
+    if is_forbidden(known.as_str()) {
+        let why = match of {
+            Headers::OfCallback => "is a header that a callback must not set",
+            Headers::OfTool => "is a header that a tool must not set",
+        };
+        return Err(("forbidden_header", why));
+    }
+    let text = json::string(value).ok_or(("invalid_type", "must have a string as its value"))?;
+    if HeaderValue::from_str(&text).is_err() {
+        return Err(("forbidden_header", "has a value that a header cannot have"));
+    }
+    Ok(text.into_owned())
 }
 
 fn on_expire(value: &Value<'_>, report: &mut Report) -> Option<Json> {

@@ -18,6 +18,8 @@ pub const MAX_CONTENT_BYTES: usize = 256 * 1024;
 pub const META_DATA: ObjectBounds = ObjectBounds { bytes: 16 * 1024, depth: crate::json::MAX_DEPTH };
 /// Tags of one message, after those that are equal became one.
 pub const MAX_TAGS: usize = 32;
+/// The longest tag, in characters, once it is trimmed.
+pub const MAX_TAG_CHARS: usize = 64;
 /// Attachments of one message that name an upload; each costs a look-up.
 pub const MAX_UPLOADS: usize = 100;
 /// How far ahead of this side's clock an imported message may be, in milliseconds.
@@ -165,7 +167,10 @@ fn references(value: &Value<'_>, report: &mut Report) -> (Option<Json>, Vec<(Pat
 fn parent(value: &Value<'_>, index: usize, report: &mut Report) -> Option<Parent> {
     let text = value.string(report, Length::ANY)?;
     let found = match text.strip_prefix('#') {
-        Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+        // One item has one name.
+        Some(number)
+            if number.bytes().all(|byte| byte.is_ascii_digit()) && (number == "0" || !number.starts_with('0')) =>
+        {
             number.parse().ok().filter(|number| *number < index).map(Parent::Item)
         }
         Some(_) => None,
@@ -187,7 +192,7 @@ pub fn read_tags(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> 
     for item in items.iter() {
         let Some(text) = item.string(report, Length::ANY) else { continue };
         let tag = text.trim();
-        if !Length::chars(1, 64).check(report, &item.path, tag) || tags.iter().any(|known| known == tag) {
+        if !Length::chars(1, MAX_TAG_CHARS).check(report, &item.path, tag) || tags.iter().any(|known| known == tag) {
             continue;
         }
         if tags.len() == MAX_TAGS {

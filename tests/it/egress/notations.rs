@@ -118,7 +118,7 @@ pub(crate) fn addresses() -> Vec<IpAddr> {
 }
 
 /// Names that only a local network knows, and what is made to look like one that everybody knows.
-pub(crate) const LOCAL_NAMES: [&str; 34] = [
+pub(crate) const LOCAL_NAMES: [&str; 38] = [
     "localhost",
     "LOCALHOST",
     "LocalHost.",
@@ -152,6 +152,10 @@ pub(crate) const LOCAL_NAMES: [&str; 34] = [
     "host.docker.internal",
     "gateway.docker.internal",
     "wpad.localdomain",
+    "nas.home",
+    "wiki.corp",
+    "a.intranet.",
+    "db.private",
     "intranet.",
 ];
 

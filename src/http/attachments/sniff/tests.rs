@@ -66,6 +66,92 @@ fn a_file_is_what_its_first_bytes_say() {
     }
 }
 
+/// The beginning of a ZIP file with these entries.
+fn zip(entries: &[(&str, &str)]) -> Vec<u8> {
+    let entry = |(name, content): &(&str, &str)| {
+        let mut bytes = [b"PK\x03\x04".as_slice(), &[0; 22]].concat();
+        bytes.extend([name.len() as u8, 0, 0, 0]);
+        bytes.extend(name.bytes().chain(content.bytes()));
+        bytes
+    };
+    entries.iter().flat_map(entry).collect()
+}
+
+#[test]
+fn a_document_in_a_package_is_known_by_its_first_entry_whatever_its_sender_says() {
+    let types = ("[Content_Types].xml", "<Types/>");
+    let rels = ("_rels/.rels", "<Relationships/>");
+    let sheet = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+    for (entries, expected) in [
+        (vec![types, rels, ("word/document.xml", "")], Some(DOCX)),
+        (vec![types, rels, ("docProps/app.xml", ""), ("docProps/core.xml", ""), ("xl/workbook.xml", "")], Some(sheet)),
+        (vec![types], Some("application/zip")),
+        (
+            vec![("mimetype", "application/vnd.oasis.opendocument.text")],
+            Some("application/vnd.oasis.opendocument.text"),
+        ),
+        (
+            vec![("mimetype", "application/vnd.oasis.opendocument.graphics"), ("content.xml", "")],
+            Some("application/vnd.oasis.opendocument.graphics"),
+        ),
+        (vec![("mimetype", "application/epub+zip")], Some("application/epub+zip")),
+        (vec![("mimetype", "application/x-own")], Some("application/zip")),
+        (vec![("mimetype", "image/openraster"), ("stack.xml", "")], None),
+        (vec![("META-INF/MANIFEST.MF", ""), types], None),
+        (vec![("a.txt", "[Content_Types].xml")], None),
+    ] {
+        for declared in [None, Some("application/octet-stream"), Some("application/zip")] {
+            assert_eq!(of_media(MediaKind::Document, &zip(&entries), declared).as_deref(), expected, "{entries:?}");
+        }
+        assert_eq!(of_media(MediaKind::Video, &zip(&entries), None), None);
+    }
+    assert_eq!(of_upload(&zip(&[types, ("word/document.xml", "")])), DOCX);
+    assert_eq!(of_upload(ZIP), "application/zip");
+    assert_eq!(
+        of_media(
+            MediaKind::Document,
+            b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xff\xff\xff\xff",
+            None
+        ),
+        None
+    );
+}
+
+#[test]
+fn a_film_is_a_film_however_short_its_head_and_whatever_its_brand() {
+    for (head, expected) in [
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm".as_slice(), "video/webm"),
+        (b"\x1a\x45\xdf\xa3\x01\0\0\0\0\0\0\x1f\x42\x82\x40\x04webm", "video/webm"),
+        (b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\x82\x88matroska", "video/x-matroska"),
+        (b"\x1a\x45\xdf\xa3\x80", "video/x-matroska"),
+        (b"\0\0\0\x14ftyp3gp4\0\0\x02\0", "video/3gpp"),
+        (b"\0\0\0\x14ftyp3gp5\0\0\x02\03gp5", "video/3gpp"),
+        (b"\0\0\0\x14ftyp3g2a\0\0\x02\0", "video/3gpp2"),
+        (b"\0\0\0\x14ftypf4v \0\0\0\0", "video/mp4"),
+        (b"\0\0\0\x14ftypiso9\0\0\0\0", "video/mp4"),
+    ] {
+        assert_eq!(of_media(MediaKind::Video, head, None).as_deref(), Some(expected));
+        for other in [MediaKind::Image, MediaKind::Audio, MediaKind::Document] {
+            assert_eq!(of_media(other, head, None), None, "{other:?} {expected}");
+        }
+        assert_eq!(of_media(MediaKind::Audio, head, Some("audio/x")).as_deref(), Some("audio/x"), "it may be sound");
+        assert_eq!(of_upload(head), expected);
+    }
+    for (brand, kind, expected) in [
+        ("M4A ", MediaKind::Audio, "audio/m4a"),
+        ("M4B ", MediaKind::Audio, "audio/mp4"),
+        ("F4A ", MediaKind::Audio, "audio/mp4"),
+        ("heic", MediaKind::Image, "image/heif"),
+        ("mif1", MediaKind::Image, "image/heif"),
+        ("avif", MediaKind::Image, "image/avif"),
+    ] {
+        let head = format!("\0\0\0\x14ftyp{brand}\0\0\0\0{brand}");
+        assert_eq!(of_media(kind, head.as_bytes(), None).as_deref(), Some(expected), "{brand}");
+        assert_eq!(of_media(MediaKind::Video, head.as_bytes(), None), None, "{brand}");
+    }
+    assert_eq!(of_media(MediaKind::Document, b"The ftyp box names a brand", None).as_deref(), Some("text/plain"));
+}
+
 #[test]
 fn a_character_may_be_cut_in_two_at_the_end_of_what_is_looked_at() {
     let mut head = vec![b'a'; HEAD_BYTES - 1];

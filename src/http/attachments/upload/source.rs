@@ -71,14 +71,14 @@ impl Source {
         }
         let query = Query::parse(context.uri.query()).unwrap_or_default();
         let in_query = query.get("filename").map(str::to_owned);
-        let name_pointer = if in_query.is_some() { "?filename" } else { "@Content-Disposition" };
+        let name_pointer = if in_query.is_some() { "/filename" } else { "/Content-Disposition" };
         let in_header = || given(header::CONTENT_DISPOSITION).and_then(|value| disposition::filename(&value));
         Ok(Self::Raw(Some(Box::new(Part {
             data: Data::Raw(body.into_data_stream()),
             filename: in_query.or_else(in_header),
             name_pointer,
             mime_type: content_type,
-            type_pointer: "@Content-Type",
+            type_pointer: "/Content-Type",
         }))))
     }
 

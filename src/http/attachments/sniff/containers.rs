@@ -1,0 +1,75 @@
+//! Containers whose first bytes tell more than their own name.
+
+use infer::MatcherType;
+
+/// A kind of file, and its media type.
+pub(super) type Found = (MatcherType, &'static str);
+
+/// A file in the ISO base media format, by its main brand (ISO/IEC 14496-12, 4.3): what is known as no sound and no
+/// picture is a film. The first byte is of the box's size; no text begins with it.
+pub(super) fn of_iso(head: &[u8]) -> Option<Found> {
+    let [0, _, _, _, b'f', b't', b'y', b'p', brand @ ..] = head else { return None };
+    Some(match brand.first_chunk::<4>()? {
+        b"M4A " | b"M4P " => (MatcherType::Audio, "audio/m4a"),
+        b"M4B " | b"F4A " | b"F4B " => (MatcherType::Audio, "audio/mp4"),
+        b"avif" | b"avis" => (MatcherType::Image, "image/avif"),
+        b"mif1" | b"mif2" | b"msf1" | b"miaf" | b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" => {
+            (MatcherType::Image, "image/heif")
+        }
+        b"crx " => (MatcherType::Image, "image/x-canon-cr3"),
+        [b'3', b'g', b'2', _] => (MatcherType::Video, "video/3gpp2"),
+        [b'3', b'g', ..] => (MatcherType::Video, "video/3gpp"),
+        _ => (MatcherType::Video, "video/mp4"),
+    })
+}
+
+/// A film in WebM or Matroska (RFC 8794 and RFC 9559), however short it is.
+pub(super) fn of_ebml(head: &[u8]) -> Option<Found> {
+    let rest = head.strip_prefix(b"\x1a\x45\xdf\xa3")?;
+    // The element DocType: its id, its length in one to eight bytes, its text.
+    let doc_type = rest.windows(2).position(|id| id == b"\x42\x82").and_then(|at| {
+        let length = rest.get(at + 2)?;
+        rest.get(at + 3 + length.leading_zeros() as usize..)
+    });
+    match doc_type {
+        Some(text) if text.starts_with(b"webm") => Some((MatcherType::Video, "video/webm")),
+        // The format was made for Matroska, and nothing else of note uses it.
+        _ => Some((MatcherType::Video, "video/x-matroska")),
+    }
+}
+
+/// What the first entry of a ZIP file is called, and what comes after its name.
+fn first_entry(head: &[u8]) -> Option<(&[u8], &[u8])> {
+    let header = head.strip_prefix(b"PK\x03\x04")?;
+    let number = |at: usize| Some(usize::from(u16::from_le_bytes(*header.get(at..)?.first_chunk()?)));
+    let (name, extra) = (number(22)?, number(24)?);
+    Some((header.get(26..26 + name)?, header.get(26 + name + extra..)?))
+}
+
+/// What office documents keep their parts below, in their order in a package.
+const OFFICE: [(&[u8], &str); 3] = [
+    (b"word/", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+    (b"xl/", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+    (b"ppt/", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
+];
+/// What a package may say itself to be: the other formats of OpenDocument are known to `infer`.
+const STATED: [&str; 3] = [
+    "application/epub+zip",
+    "application/vnd.oasis.opendocument.graphics",
+    "application/vnd.oasis.opendocument.formula",
+];
+
+/// The media type of a ZIP file that is a document by its first entry: OOXML lists the types of its parts there (ECMA
+/// 376-2), OpenDocument and EPUB say there what they are. Where nothing tells which document it is, it is a ZIP file.
+pub(super) fn of_package(head: &[u8]) -> Option<&'static str> {
+    let (name, content) = first_entry(head)?;
+    let found = match name {
+        b"[Content_Types].xml" => content.windows(4).enumerate().find_map(|(at, header)| {
+            let name = content.get(at + 30..).filter(|_| header == b"PK\x03\x04")?;
+            OFFICE.iter().find(|(folder, _)| name.starts_with(folder)).map(|(_, mime_type)| *mime_type)
+        }),
+        b"mimetype" => STATED.iter().find(|stated| content.starts_with(stated.as_bytes())).copied(),
+        _ => return None,
+    };
+    Some(found.unwrap_or("application/zip"))
+}

@@ -1,0 +1,68 @@
+//! `If-None-Match` (RFC 9110, 13.1.2): send it only if it is no longer what I have.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode, header};
+
+/// Whether a client has what is named by `etag`, which is written as in an answer; `None` where it does not ask.
+///
+/// Tags are compared weakly, `*` is whatever exists, and every such header counts as one list. A tag without quotes
+/// counts as one with them, because clients copy a message's `checksum` as it stands. What is no tag matches nothing.
+#[must_use]
+pub fn is_known(asked: &HeaderMap, etag: &str) -> Option<bool> {
+    let bare = |tag: &str| {
+        let tag = tag.trim();
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag).to_owned()
+    };
+    let known = bare(etag);
+    let mut lists = asked.get_all(header::IF_NONE_MATCH).iter().peekable();
+    lists.peek()?;
+    // No tag of ours holds a comma, so a piece of somebody else's is none of ours.
+    let mut tags = lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(','));
+    Some(tags.any(|tag| tag.trim() == "*" || bare(tag) == known))
+}
+
+/// The answer, or 304 with its headers and without its body where the client has what its `ETag` names.
+#[must_use]
+pub fn unless_known(asked: &HeaderMap, mut answer: Response) -> Response {
+    let etag = answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
+    if answer.status() != StatusCode::OK || etag.and_then(|etag| is_known(asked, etag)) != Some(true) {
+        return answer;
+    }
+    *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    *answer.body_mut() = Body::empty();
+    answer.headers_mut().remove(header::CONTENT_LENGTH);
+    answer.headers_mut().remove(header::CONTENT_TYPE);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_tag_is_known_weak_or_strong_alone_or_in_any_list() {
+        for (values, known) in [
+            (&[][..], None),
+            (&["\"a\""], Some(true)),
+            (&["W/\"a\""], Some(true)),
+            (&["a"], Some(true)),
+            (&["*"], Some(true)),
+            (&[" \"b\" , W/\"a\""], Some(true)),
+            (&["\"b\"", "\"a\""], Some(true)),
+            (&["\"b\""], Some(false)),
+            (&["\"A\""], Some(false)),
+            (&["\"a"], Some(false)),
+            (&[""], Some(false)),
+        ] {
+            let mut asked = HeaderMap::new();
+            for value in values {
+                asked.append(header::IF_NONE_MATCH, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_known(&asked, "\"a\""), known, "{values:?}");
+        }
+    }
+}
