@@ -25,16 +25,18 @@ use crate::metrics::Sources;
 use crate::secret::{NoRandomness, random};
 
 mod code;
-mod convert;
 pub mod export;
 mod log;
+mod moment;
+mod otlp;
 pub mod push;
 pub mod sampling;
+mod sender;
 mod trouble;
 pub mod waiting;
 
 pub use code::{child_of, place_of};
-use export::{Export, ExportError};
+use export::Export;
 use push::Push;
 use sampling::Sampling;
 use waiting::{Recorder, Waiting};
@@ -57,6 +59,23 @@ pub enum TelemetryError {
     /// This process cannot be told from others.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+}
+
+/// Why nothing can be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The HTTP client could not be made.
+    #[error("telemetry cannot be exported: the HTTP client cannot be made: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The receiver's address is none that gRPC knows.
+    #[error("telemetry cannot be exported: {0}")]
+    Channel(#[from] tonic::transport::Error),
+    /// There is no TLS.
+    #[error("telemetry cannot be exported: TLS cannot be configured: {0}")]
+    Tls(#[from] rustls::Error),
+    /// There is no thread for it.
+    #[error("traces cannot be exported: {0}")]
+    Thread(#[from] io::Error),
 }
 
 /// The running telemetry of a process.
@@ -105,7 +124,7 @@ impl Telemetry {
             return Ok((Self { resource, sampling, exporting: None }, None));
         };
         let waiting = Arc::new(Waiting::new(config.otel.batching));
-        let export = Export::start(receiver, resource.clone(), Arc::clone(&waiting))?;
+        let export = Export::start(receiver, &resource, Arc::clone(&waiting))?;
         let provider = code::provider(Arc::clone(&waiting));
         Ok((Self { resource, sampling, exporting: Some((export, waiting)) }, Some(provider)))
     }

@@ -145,7 +145,8 @@ impl<M: Machine> Actor for Host<M> {
             last_at: Millis(0),
             alarm: None,
             commits_since_snapshot: 0,
-            queue: VecDeque::new(),
+            // Nearly all wait for one command at most, and are many.
+            queue: VecDeque::with_capacity(1),
             phase: Phase::Idle,
             conflicts: 0,
             is_stale: false,

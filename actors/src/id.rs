@@ -7,6 +7,7 @@
 //! The time is compared when the thing is found; an id that was made up by changing it names nothing.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::clock::Millis;
 
@@ -96,7 +97,7 @@ impl Kind {
 }
 
 /// The name of an entity: the unit of atomicity, of order, and of ownership.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntityKey {
     /// The workspace's address; zero for the installation.
     pub workspace: Address,
@@ -104,6 +105,14 @@ pub struct EntityKey {
     pub kind: Kind,
     /// The address within the workspace and kind.
     pub id: Address,
+}
+
+impl Hash for EntityKey {
+    /// In one piece, as every message is looked for in several maps: derived, each part and its length are a write of
+    /// their own.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.to_bytes());
+    }
 }
 
 impl EntityKey {

@@ -1,8 +1,7 @@
 //! The `OTEL_` variables, as OpenTelemetry defines them: a value that makes no sense is told and then counts as absent,
 //! so that a wrong variable of somebody's environment never keeps the server from starting.
 //!
-//! What only concerns the way of traces to their receiver (headers, timeout, compression, certificates) and what
-//! describes this process (service name, resource attributes) is read by OpenTelemetry's own libraries.
+//! What describes this process (service name, resource attributes) is read by OpenTelemetry's own library.
 
 use std::time::Duration;
 
@@ -57,6 +56,12 @@ pub struct Receiver {
     pub endpoint: String,
     /// How.
     pub protocol: Protocol,
+    /// What is sent along; it may be secret, and is not shown.
+    pub headers: HeaderMap,
+    /// Requests are compressed.
+    pub gzip: bool,
+    /// How long an answer may take.
+    pub timeout: Duration,
 }
 
 /// A receiver of metrics, and how they are sent there.
@@ -64,8 +69,6 @@ pub struct Receiver {
 pub struct Pushing {
     /// Where to.
     pub receiver: Receiver,
-    /// What is sent along; it may be secret, and is not shown.
-    pub headers: HeaderMap,
     /// How often.
     pub every: Duration,
     /// How long it may take.
@@ -92,6 +95,9 @@ struct Signal {
     exporter: &'static str,
     endpoint: &'static str,
     protocol: &'static str,
+    headers: &'static str,
+    compression: &'static str,
+    timeout: &'static str,
     path: &'static str,
 }
 
@@ -99,12 +105,18 @@ const TRACES: Signal = Signal {
     exporter: "OTEL_TRACES_EXPORTER",
     endpoint: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     protocol: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    headers: "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    compression: "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+    timeout: "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
     path: "/v1/traces",
 };
 const METRICS: Signal = Signal {
     exporter: "OTEL_METRICS_EXPORTER",
     endpoint: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
     protocol: "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+    headers: "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+    compression: "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION",
+    timeout: "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
     path: "/v1/metrics",
 };
 /// How often metrics are sent where nobody says.
@@ -116,6 +128,8 @@ const BATCH: usize = 1_024;
 /// Shorter than OpenTelemetry's 5 s, so that a trace is there when somebody goes to look for it.
 const DELAY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer may take where nobody says.
+const ANSWER: Duration = Duration::from_secs(10);
 /// The port that is registered for OTLP over gRPC.
 const GRPC_PORT: u16 = 4317;
 
@@ -143,7 +157,10 @@ impl Reader<'_> {
     }
 
     fn complain(&mut self, name: &str, value: &str, instead: &str) {
-        let complaint = format!("{name} is {value:?}; {instead}");
+        self.tell(format!("{name} is {value:?}; {instead}"));
+    }
+
+    fn tell(&mut self, complaint: String) {
         // What concerns traces and metrics is read for each of them.
         if !self.complaints.contains(&complaint) {
             self.complaints.push(complaint);
@@ -178,7 +195,10 @@ impl Reader<'_> {
             let path = format!("{}{}", url.path().trim_end_matches('/'), signal.path);
             url.set_path(&path);
         }
-        Some(Receiver { endpoint: url.into(), protocol })
+        let (headers, gzip) = (self.headers(signal), self.gzip(signal));
+        let usual = self.number("OTEL_EXPORTER_OTLP_TIMEOUT", ANSWER.as_millis() as u64, 1);
+        let timeout = Duration::from_millis(self.number(signal.timeout, usual, 1));
+        Some(Receiver { endpoint: url.into(), protocol, headers, gzip, timeout })
     }
 
     fn pushing(&mut self, endpoint: Option<&str>) -> Option<Pushing> {
@@ -186,13 +206,13 @@ impl Reader<'_> {
         let every = self.number("OTEL_METRIC_EXPORT_INTERVAL", EVERY.as_millis() as u64, 1);
         let timeout = self.number("OTEL_METRIC_EXPORT_TIMEOUT", TIMEOUT.as_millis() as u64, 1);
         let (every, timeout) = (Duration::from_millis(every), Duration::from_millis(timeout));
-        Some(Pushing { receiver, headers: self.headers(), every, timeout })
+        Some(Pushing { receiver, every, timeout })
     }
 
     /// `name=value` pairs with commas between them, values in percent encoding; those of the signal go before.
-    fn headers(&mut self) -> HeaderMap {
+    fn headers(&mut self, signal: &Signal) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for name in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"] {
+        for name in ["OTEL_EXPORTER_OTLP_HEADERS", signal.headers] {
             for pair in self.get(name).unwrap_or_default().split(',').filter(|pair| !pair.trim().is_empty()) {
                 let parsed = pair.split_once('=').and_then(|(header, value)| {
                     let header = HeaderName::try_from(header.trim()).ok()?;
@@ -205,11 +225,23 @@ impl Reader<'_> {
                         headers.insert(header, value);
                     }
                     // The pair may be a secret.
-                    None => self.complaints.push(format!("{name} has a pair that is no header; it is not sent")),
+                    None => self.tell(format!("{name} has a pair that is no header; it is not sent")),
                 }
             }
         }
         headers
+    }
+
+    fn gzip(&mut self, signal: &Signal) -> bool {
+        for name in [signal.compression, "OTEL_EXPORTER_OTLP_COMPRESSION"] {
+            match self.get(name).as_deref() {
+                None => {}
+                Some("gzip") => return true,
+                Some("none") => return false,
+                Some(other) => self.complain(name, other, "only gzip and none are known"),
+            }
+        }
+        false
     }
 
     fn protocol(&mut self, signal: &Signal, url: &url::Url) -> Protocol {
@@ -294,9 +326,12 @@ mod tests {
         let Otel { metrics, complaints, .. } = read(&env, endpoint);
         let pushing = metrics.unwrap();
         assert_eq!(pushing.receiver.endpoint, "http://localhost:4318/v1/metrics");
-        assert_eq!(pushing.headers["x-tenant"], "eight");
-        assert_eq!(pushing.headers["authorization"], "Bearer a");
-        assert_eq!((pushing.every, pushing.headers.len(), complaints.len()), (Duration::from_secs(5), 2, 3));
+        let headers = &pushing.receiver.headers;
+        assert_eq!(
+            (&headers["x-tenant"], &headers["authorization"]),
+            (&"eight".parse().unwrap(), &"Bearer a".parse().unwrap())
+        );
+        assert_eq!((pushing.every, headers.len(), complaints.len()), (Duration::from_secs(5), 2, 1));
         assert!(!format!("{pushing:?}").contains("Bearer"), "headers may be secret");
         let off = [("OTEL_METRICS_EXPORTER", "none")];
         let Otel { metrics, receiver, .. } = read(&off, endpoint);
@@ -335,6 +370,23 @@ mod tests {
         ] {
             assert_eq!(receiver(env, Some(endpoint)), Some((expected.to_owned(), Protocol::Http)));
         }
+    }
+
+    #[test]
+    fn compression_and_patience_of_a_signal_go_before_those_of_all() {
+        let env = [
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "3000"),
+            ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "none"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "700"),
+        ];
+        let Otel { receiver, metrics, complaints, .. } = read(&env, Some("http://localhost:4318"));
+        let (traces, metrics) = (receiver.unwrap(), metrics.unwrap().receiver);
+        assert_eq!((traces.gzip, traces.timeout), (false, Duration::from_secs(3)));
+        assert_eq!((metrics.gzip, metrics.timeout), (true, Duration::from_millis(700)));
+        assert!(complaints.is_empty());
+        let zstd = read(&[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")], Some("http://localhost:4318"));
+        assert_eq!((zstd.receiver.map(|receiver| receiver.gzip), zstd.complaints.len()), (Some(false), 1));
     }
 
     #[test]

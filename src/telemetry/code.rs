@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use actors::trace::TraceContext;
 use opentelemetry::Context;
-use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
+use opentelemetry::trace::{
+    SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
+};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span, SpanData, SpanProcessor};
 use tracing::Metadata;
@@ -16,8 +18,7 @@ use tracing_subscriber::layer::Layer as _;
 use tracing_subscriber::registry;
 
 use super::SPANS;
-use super::convert::place;
-use super::export::SCOPE;
+use super::otlp::SCOPE;
 use super::waiting::{Ended, Waiting};
 
 /// Spans that have ended go to those that wait.
@@ -73,7 +74,14 @@ pub(super) fn is_ours(metadata: &Metadata<'_>) -> bool {
 
 /// Makes a span a part of `parent`; it must not have been entered yet. Nothing happens where spans are not exported.
 pub fn child_of(span: &tracing::Span, parent: &TraceContext) {
-    let parent = Context::new().with_remote_span_context(place(parent, false));
+    let place = SpanContext::new(
+        TraceId::from_bytes(parent.trace_id),
+        SpanId::from_bytes(parent.span_id),
+        TraceFlags::new(parent.flags),
+        false,
+        TraceState::default(),
+    );
+    let parent = Context::new().with_remote_span_context(place);
     // It fails for a span that is switched off, which is what it then shall be.
     drop(span.set_parent(parent));
 }

@@ -1,52 +1,32 @@
 //! The thread that sends spans. It has a runtime of its own, so that encoding never delays a request, and whatever the
 //! receiver does (nothing, slowly, wrongly) costs the spans and nothing else.
 
-use std::cell::Cell;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::InstrumentationScope;
-use opentelemetry_otlp::{
-    ExporterBuildError, Protocol as OtlpProtocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig,
-    WithTonicConfig,
-};
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SpanExporter as _;
+use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::convert::{self, Moment};
+use super::ExportError;
+use super::moment::Moment;
+use super::otlp::Encoder;
+use super::sender::{Failed, Sender, Signal};
 use super::trouble::Trouble;
-use super::waiting::{Ended, Waiting};
-use crate::config::otel::{Protocol, Receiver};
+use super::waiting::Waiting;
+use crate::config::otel::Receiver;
 
-/// The name of the instrumentation.
-pub const SCOPE: &str = env!("CARGO_PKG_NAME");
 /// After a batch that was not taken nothing is sent for this long, then for twice as long, and so on.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-
-/// Why spans cannot be sent.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The exporter refused its settings.
-    #[error("traces cannot be exported: {0}")]
-    Build(#[from] ExporterBuildError),
-    /// The HTTP client could not be made.
-    #[error("traces cannot be exported: the HTTP client cannot be made: {0}")]
-    Client(#[from] reqwest::Error),
-    /// The receiver's address is none that gRPC knows.
-    #[error("metrics cannot be exported: {0}")]
-    Channel(#[from] tonic::transport::Error),
-    /// There is no TLS.
-    #[error("traces cannot be exported: TLS cannot be configured: {0}")]
-    Tls(#[from] rustls::Error),
-    /// There is no thread for it.
-    #[error("traces cannot be exported: {0}")]
-    Thread(#[from] io::Error),
-}
+/// How often a batch is sent again that may be taken later.
+const RETRIES: u32 = 3;
+/// How long it waits before the first of them, where the receiver asks for nothing else; then twice as long, and so on.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// The running thread.
 #[derive(Debug)]
@@ -59,25 +39,18 @@ impl Export {
     ///
     /// # Errors
     /// Where the receiver's settings make no sense, or there is no thread.
-    pub fn start(receiver: &Receiver, resource: Resource, waiting: Arc<Waiting>) -> Result<Self, ExportError> {
+    pub fn start(receiver: &Receiver, resource: &Resource, waiting: Arc<Waiting>) -> Result<Self, ExportError> {
         let (finish, finishing) = mpsc::channel(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let exporter = {
+        let sender = {
             // Its connections belong to the runtime that it is made in.
             let _entered = runtime.enter();
-            exporter(receiver, &resource, waiting.batching().timeout)?
+            Sender::new(receiver, Signal::Traces)?
         };
-        let scope = InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build();
-        let clocks = Cell::new(Moment::now());
-        let send = async move |spans: Vec<Ended>| {
-            let now = clocks.get().still();
-            clocks.set(now);
-            let spans = spans.into_iter().map(|span| convert::span(span, now, &scope)).collect();
-            exporter.export(spans).await.map_err(|error| error.to_string())
-        };
+        let sending = Sending { sender, encoder: Encoder::new(resource), clocks: Moment::now() };
         std::thread::Builder::new()
             .name("telemetry".to_owned())
-            .spawn(move || runtime.block_on(run(&waiting, send, finishing)))?;
+            .spawn(move || runtime.block_on(run(&waiting, sending, finishing)))?;
         Ok(Self { finish })
     }
 
@@ -96,39 +69,50 @@ impl Export {
     }
 }
 
-fn exporter(receiver: &Receiver, resource: &Resource, within: Duration) -> Result<SpanExporter, ExportError> {
-    let retry = RetryPolicy::recommended();
-    let mut exporter = match receiver.protocol {
-        Protocol::Grpc => {
-            SpanExporter::builder().with_tonic().with_endpoint(&receiver.endpoint).with_retry_policy(retry).build()?
-        }
-        Protocol::Http => SpanExporter::builder()
-            .with_http()
-            .with_http_client(client(within)?)
-            .with_protocol(OtlpProtocol::HttpBinary)
-            .with_endpoint(&receiver.endpoint)
-            .with_retry_policy(retry)
-            .build()?,
-    };
-    exporter.set_resource(resource);
-    Ok(exporter)
+/// What it takes to send.
+struct Sending {
+    sender: Sender,
+    encoder: Encoder,
+    clocks: Moment,
 }
 
-pub(super) fn client(within: Duration) -> Result<reqwest::Client, ExportError> {
-    Ok(reqwest::Client::builder()
-        .tls_backend_preconfigured(crate::tls::client()?)
-        .timeout(within)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .build()?)
+impl Sending {
+    /// Sends the oldest spans that wait. `None` where none does; else how many they were, and how many of them the
+    /// receiver has thrown away, or why it took none.
+    async fn batch(&mut self, waiting: &Waiting) -> Option<(u64, Result<u64, String>)> {
+        let batch = waiting.take();
+        let spans = batch.len() as u64;
+        if spans == 0 {
+            return None;
+        }
+        self.clocks = self.clocks.still();
+        let request = self.encoder.request(batch, self.clocks);
+        let sent = timeout(waiting.batching().timeout, self.insist(request)).await;
+        Some((spans, sent.unwrap_or_else(|_| Err("no answer in time".to_owned()))))
+    }
+
+    async fn insist(&mut self, request: Bytes) -> Result<u64, String> {
+        let mut pause = RETRY_AFTER;
+        let mut left = RETRIES;
+        loop {
+            match self.sender.send(request.clone()).await {
+                Ok(answer) => return Ok(thrown_away(answer)),
+                Err(Failed::Later(_, after)) if left > 0 => sleep(after.unwrap_or(pause)).await,
+                Err(failed) => return Err(failed.error()),
+            }
+            (pause, left) = (pause * 2, left - 1);
+        }
+    }
+}
+
+/// How many spans a receiver says that it has not kept, although it took the request.
+fn thrown_away(answer: Bytes) -> u64 {
+    let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
+    partial.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
 }
 
 /// Sends batches until it is told to finish, or nobody can tell it any more.
-async fn run(
-    waiting: &Waiting,
-    send: impl AsyncFn(Vec<Ended>) -> Result<(), String>,
-    mut finishing: mpsc::Receiver<oneshot::Sender<()>>,
-) {
+async fn run(waiting: &Waiting, mut sending: Sending, mut finishing: mpsc::Receiver<oneshot::Sender<()>>) {
     let mut health = Health::default();
     loop {
         let finish = tokio::select! {
@@ -136,16 +120,11 @@ async fn run(
             finish = finishing.recv() => Some(finish),
             () = async { sleep(health.pause).await; waiting.ready().await } => None,
         };
-        loop {
-            let batch = waiting.take();
-            if batch.is_empty() {
-                break;
-            }
-            let spans = batch.len() as u64;
-            let sent = timeout(waiting.batching().timeout, send(batch)).await;
-            match sent.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
-                Ok(()) => {
-                    waiting.counts().exported.add(spans);
+        while let Some((spans, sent)) = sending.batch(waiting).await {
+            match sent {
+                Ok(thrown_away) => {
+                    waiting.counts().exported.add(spans.saturating_sub(thrown_away));
+                    waiting.counts().refused.add(thrown_away.min(spans));
                     health.good();
                 }
                 Err(error) => {

@@ -125,7 +125,7 @@ fn traces_go_over_http_too_with_the_headers_and_the_name_of_the_environment() {
     let env = [
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=seven"),
         ("OTEL_SERVICE_NAME", "chat"),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
     ];
     let server = traced(&dir.path().join("data"), &receiver, &env);
     let mut client = Client::connect(&server.address).unwrap();
@@ -136,6 +136,26 @@ fn traces_go_over_http_too_with_the_headers_and_the_name_of_the_environment() {
     complete(&spans, &reply);
     assert!(spans.iter().all(|span| span.service == "chat"));
     assert_eq!(receiver.headers()["x-tenant"], "seven");
+    assert_eq!(receiver.headers()["content-encoding"], "gzip");
+}
+
+#[test]
+fn a_receiver_that_cannot_now_is_sent_the_same_spans_again_and_gets_each_once() {
+    for (receiver, protocol) in
+        [(Receiver::grpc(Manner::Hesitates), "grpc"), (Receiver::http(Manner::Hesitates), "http/protobuf")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let env = [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_METRICS_EXPORTER", "none")];
+        let server = traced(&dir.path().join("data"), &receiver, &env);
+        let mut client = Client::connect(&server.address).unwrap();
+        let id = conversation(&mut client);
+        let replies: Vec<Reply> = (0..5).map(|n| append(&mut client, &id, &n.to_string())).collect();
+        assert_eq!(server.terminate(), Some(0));
+        let spans = receiver.spans();
+        replies.iter().for_each(|reply| complete(&spans, reply));
+        let ids: BTreeSet<&str> = spans.iter().map(|span| &*span.id).collect();
+        assert_eq!(ids.len(), spans.len(), "{protocol}");
+    }
 }
 
 #[test]
@@ -143,7 +163,7 @@ fn a_server_that_was_killed_traces_what_it_does_after_its_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let receiver = Receiver::grpc(Manner::Takes);
-    let server = traced(&data, &receiver, &[GRPC]);
+    let server = traced(&data, &receiver, &[GRPC, ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")]);
     let mut client = Client::connect(&server.address).unwrap();
     let id = conversation(&mut client);
     append(&mut client, &id, "a");

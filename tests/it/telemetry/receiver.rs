@@ -1,13 +1,16 @@
 //! A receiver of traces in this process, as a collector would be one: over gRPC, over HTTP, and with bad manners.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
+use flate2::read::GzDecoder;
 use http::{HeaderMap, StatusCode};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
@@ -22,6 +25,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, status};
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
@@ -32,6 +36,8 @@ pub(crate) enum Manner {
     Takes,
     /// Says that it cannot now.
     Refuses,
+    /// Says so to every other request, and takes the rest.
+    Hesitates,
     /// Never answers.
     Hangs,
     /// Says yes, and that it has thrown everything away.
@@ -61,6 +67,20 @@ struct Shared {
     /// The newest.
     metrics: Mutex<Option<(HeaderMap, ExportMetricsServiceRequest)>>,
     headers: Mutex<HeaderMap>,
+    /// How many requests have come.
+    asked: AtomicUsize,
+}
+
+impl Shared {
+    async fn takes(&self) -> bool {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        match self.manner {
+            Manner::Hangs => std::future::pending().await,
+            Manner::Refuses => false,
+            Manner::Hesitates => asked % 2 == 1,
+            Manner::Takes | Manner::Lies => true,
+        }
+    }
 }
 
 /// A running receiver; it ends when it is dropped.
@@ -74,8 +94,9 @@ impl Receiver {
     /// One that speaks gRPC.
     pub(crate) fn grpc(manner: Manner) -> Self {
         Self::start(manner, |listener, shared, stop| {
-            let service =
-                TraceServiceServer::new(Grpc(Arc::clone(&shared))).max_decoding_message_size(64 * 1024 * 1024);
+            let service = TraceServiceServer::new(Grpc(Arc::clone(&shared)))
+                .accept_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(64 * 1024 * 1024);
             let metrics = MetricsServiceServer::new(Grpc(shared));
             let server = tonic::transport::Server::builder().add_service(service).add_service(metrics);
             async move {
@@ -101,8 +122,13 @@ impl Receiver {
         manner: Manner,
         serve: impl FnOnce(TcpListener, Arc<Shared>, oneshot::Receiver<()>) -> F + Send + 'static,
     ) -> Self {
-        let shared =
-            Arc::new(Shared { manner, spans: Mutex::default(), metrics: Mutex::default(), headers: Mutex::default() });
+        let shared = Arc::new(Shared {
+            manner,
+            spans: Mutex::default(),
+            metrics: Mutex::default(),
+            headers: Mutex::default(),
+            asked: AtomicUsize::default(),
+        });
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = std::sync::mpsc::channel::<SocketAddr>();
         let serving = Arc::clone(&shared);
@@ -160,17 +186,14 @@ impl TraceService for Grpc {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        match self.0.manner {
-            Manner::Hangs => std::future::pending().await,
-            Manner::Refuses => Err(Status::unavailable("busy")),
-            Manner::Takes | Manner::Lies => {
-                *self.0.headers.lock().unwrap() = request.metadata().clone().into_headers();
-                let request = request.into_inner();
-                let answer = self.0.answer(request.resource_spans.len());
-                self.0.take(request);
-                Ok(Response::new(answer))
-            }
+        if !self.0.takes().await {
+            return Err(Status::unavailable("busy"));
         }
+        *self.0.headers.lock().unwrap() = request.metadata().clone().into_headers();
+        let request = request.into_inner();
+        let answer = self.0.answer(request.resource_spans.len());
+        self.0.take(request);
+        Ok(Response::new(answer))
     }
 }
 
@@ -180,41 +203,43 @@ impl MetricsService for Grpc {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        match self.0.manner {
-            Manner::Hangs => std::future::pending().await,
-            Manner::Refuses => Err(Status::unavailable("busy")),
-            Manner::Takes | Manner::Lies => {
-                let headers = request.metadata().clone().into_headers();
-                *self.0.metrics.lock().unwrap() = Some((headers, request.into_inner()));
-                Ok(Response::new(ExportMetricsServiceResponse::default()))
-            }
+        if !self.0.takes().await {
+            return Err(Status::unavailable("busy"));
         }
+        let headers = request.metadata().clone().into_headers();
+        *self.0.metrics.lock().unwrap() = Some((headers, request.into_inner()));
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
 
 async fn metrics_over_http(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    match shared.manner {
-        Manner::Hangs => std::future::pending().await,
-        Manner::Refuses => StatusCode::SERVICE_UNAVAILABLE,
-        Manner::Takes | Manner::Lies => {
-            *shared.metrics.lock().unwrap() = Some((headers, ExportMetricsServiceRequest::decode(body).unwrap()));
-            StatusCode::OK
-        }
+    if !shared.takes().await {
+        return StatusCode::SERVICE_UNAVAILABLE;
     }
+    let request = ExportMetricsServiceRequest::decode(plain(&headers, body)).unwrap();
+    *shared.metrics.lock().unwrap() = Some((headers, request));
+    StatusCode::OK
 }
 
 async fn over_http(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> (StatusCode, Vec<u8>) {
-    match shared.manner {
-        Manner::Hangs => std::future::pending().await,
-        Manner::Refuses => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
-        Manner::Takes | Manner::Lies => {
-            *shared.headers.lock().unwrap() = headers;
-            let request = ExportTraceServiceRequest::decode(body).unwrap();
-            let answer = shared.answer(request.resource_spans.len());
-            shared.take(request);
-            (StatusCode::OK, answer.encode_to_vec())
-        }
+    if !shared.takes().await {
+        return (StatusCode::SERVICE_UNAVAILABLE, Vec::new());
     }
+    let request = ExportTraceServiceRequest::decode(plain(&headers, body)).unwrap();
+    *shared.headers.lock().unwrap() = headers;
+    let answer = shared.answer(request.resource_spans.len());
+    shared.take(request);
+    (StatusCode::OK, answer.encode_to_vec())
+}
+
+/// A body as it was before it was compressed.
+fn plain(headers: &HeaderMap, body: Bytes) -> Bytes {
+    if !headers.get("content-encoding").is_some_and(|coding| coding == "gzip") {
+        return body;
+    }
+    let mut plain = Vec::new();
+    GzDecoder::new(&body[..]).read_to_end(&mut plain).unwrap();
+    plain.into()
 }
 
 fn got(span: &Span, service: &str) -> Got {

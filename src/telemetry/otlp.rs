@@ -1,0 +1,278 @@
+//! Spans as the bytes that OTLP has for them.
+//!
+//! They are written as they are, without the messages of the protocol in between: those are some eighty small
+//! allocations for each message of a conversation. Field numbers are those of `opentelemetry/proto/trace/v1`
+//! (<https://github.com/open-telemetry/opentelemetry-proto>); they never change.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actors::trace::names::ERROR_TYPE;
+use actors::trace::{Finished, SpanKind, TraceContext, Value};
+use bytes::{BufMut as _, Bytes};
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind as OtlpKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
+use opentelemetry_sdk::Resource;
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use super::moment::Moment;
+use super::waiting::Ended;
+
+/// The name of the instrumentation.
+pub(super) const SCOPE: &str = env!("CARGO_PKG_NAME");
+/// Of a span's or link's flags: whether its parent, or the link's target, is in another process is known; and it is.
+const KNOWN_WHETHER_REMOTE: u32 = 0x100;
+const REMOTE: u32 = 0x200;
+/// Bytes of a number's field: one for the key, eight for the number.
+const FIXED64: usize = 9;
+
+/// What this process is, as OTLP has it.
+pub(super) fn resource(resource: &Resource) -> OtlpResource {
+    let attributes = ResourceAttributesWithSchema::from(resource).attributes.0;
+    OtlpResource { attributes, ..OtlpResource::default() }
+}
+
+/// What tells of it.
+pub(super) fn scope() -> InstrumentationScope {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    InstrumentationScope { name: SCOPE.to_owned(), version, ..InstrumentationScope::default() }
+}
+
+/// Writes requests; what is the same in all of them is written once.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    resource: Vec<u8>,
+    scope: Vec<u8>,
+    /// The spans of the request that is being written, and the span.
+    spans: Vec<u8>,
+    span: Vec<u8>,
+}
+
+impl Encoder {
+    pub(super) fn new(of: &Resource) -> Self {
+        let (mut resource_field, mut scope_field) = (Vec::new(), Vec::new());
+        bytes(&mut resource_field, 1, &resource(of).encode_to_vec());
+        bytes(&mut scope_field, 1, &scope().encode_to_vec());
+        Self { resource: resource_field, scope: scope_field, spans: Vec::new(), span: Vec::new() }
+    }
+
+    /// An `ExportTraceServiceRequest` of these spans; `now` tells their times.
+    pub(super) fn request(&mut self, ended: Vec<Ended>, now: Moment) -> Bytes {
+        self.spans.clear();
+        for span in ended {
+            self.span.clear();
+            match span {
+                Ended::Stage(stage) => write_stage(&mut self.span, &stage, now),
+                Ended::Code(span) => Span::from(*span).encode_raw(&mut self.span),
+            }
+            bytes(&mut self.spans, 2, &self.span);
+        }
+        let scope_spans = self.scope.len() + self.spans.len();
+        let resource_spans = self.resource.len() + field_len(scope_spans);
+        let mut request = Vec::with_capacity(field_len(resource_spans));
+        message(&mut request, 1, resource_spans);
+        request.put_slice(&self.resource);
+        message(&mut request, 2, scope_spans);
+        request.put_slice(&self.scope);
+        request.put_slice(&self.spans);
+        request.into()
+    }
+}
+
+fn write_stage(span: &mut Vec<u8>, stage: &Finished, now: Moment) {
+    bytes(span, 1, &stage.context.trace_id);
+    bytes(span, 2, &stage.context.span_id);
+    if let Some(parent) = &stage.parent {
+        bytes(span, 4, parent);
+    }
+    bytes(span, 5, stage.name.as_bytes());
+    let kind = match stage.kind {
+        SpanKind::Internal => OtlpKind::Internal,
+        SpanKind::Server => OtlpKind::Server,
+        SpanKind::Client => OtlpKind::Client,
+        SpanKind::Consumer => OtlpKind::Consumer,
+    };
+    number(span, 6, kind as u64);
+    time(span, 7, now.wall(stage.began));
+    time(span, 8, now.wall(stage.ended));
+    for (name, value) in &stage.attributes {
+        attribute(span, name, value);
+    }
+    if let Some(error) = &stage.error {
+        attribute(span, ERROR_TYPE, &Value::Text(error.clone()));
+    }
+    for cause in &stage.links {
+        write_link(span, cause);
+    }
+    if stage.error.is_some() {
+        message(span, 15, 2);
+        number(span, 3, StatusCode::Error as u64);
+    }
+    // A request's parent is whoever asked.
+    flags(span, 16, stage.context.flags, stage.kind == SpanKind::Server);
+}
+
+fn write_link(span: &mut Vec<u8>, cause: &TraceContext) {
+    let mut link = Vec::with_capacity(40);
+    bytes(&mut link, 1, &cause.trace_id);
+    bytes(&mut link, 2, &cause.span_id);
+    flags(&mut link, 6, cause.flags, true);
+    bytes(span, 13, &link);
+}
+
+/// A `KeyValue` with its `AnyValue`.
+fn attribute(span: &mut Vec<u8>, name: &str, value: &Value) {
+    let any = match value {
+        Value::Text(text) => field_len(text.len()),
+        Value::Truth(_) => 2,
+        Value::Integer(number) => 1 + encoded_len_varint(*number as u64),
+        Value::Float(_) => FIXED64,
+    };
+    message(span, 9, field_len(name.len()) + field_len(any));
+    bytes(span, 1, name.as_bytes());
+    message(span, 2, any);
+    match value {
+        Value::Text(text) => bytes(span, 1, text.as_bytes()),
+        Value::Truth(truth) => number(span, 2, (*truth).into()),
+        Value::Integer(whole) => number(span, 3, *whole as u64),
+        Value::Float(real) => fixed64(span, 4, real.to_bits()),
+    }
+}
+
+fn time(span: &mut Vec<u8>, field: u32, at: SystemTime) {
+    let nanos = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    fixed64(span, field, u64::try_from(nanos).unwrap_or(u64::MAX));
+}
+
+fn flags(span: &mut Vec<u8>, field: u32, of_trace: u8, remote: bool) {
+    encode_key(field, WireType::ThirtyTwoBit, span);
+    span.put_u32_le(u32::from(of_trace) | KNOWN_WHETHER_REMOTE | if remote { REMOTE } else { 0 });
+}
+
+fn fixed64(span: &mut Vec<u8>, field: u32, bits: u64) {
+    encode_key(field, WireType::SixtyFourBit, span);
+    span.put_u64_le(bits);
+}
+
+fn number(span: &mut Vec<u8>, field: u32, number: u64) {
+    encode_key(field, WireType::Varint, span);
+    encode_varint(number, span);
+}
+
+fn bytes(into: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+    message(into, field, bytes.len());
+    into.put_slice(bytes);
+}
+
+/// The beginning of a field of so many bytes.
+fn message(into: &mut Vec<u8>, field: u32, length: usize) {
+    encode_key(field, WireType::LengthDelimited, into);
+    encode_varint(length as u64, into);
+}
+
+/// How long a field of so many bytes is; its number is at most 15.
+fn field_len(length: usize) -> usize {
+    1 + encoded_len_varint(length as u64) + length
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::time::{Duration, Instant};
+
+    use opentelemetry::KeyValue;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValue;
+    use opentelemetry_proto::tonic::trace::v1::Status;
+
+    use super::*;
+
+    fn stage() -> Finished {
+        let context = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 };
+        let began = Instant::now();
+        Finished {
+            name: Cow::Borrowed("append"),
+            kind: SpanKind::Server,
+            context,
+            parent: Some([3; 8]),
+            links: vec![TraceContext { span_id: [4; 8], ..context }, context],
+            began,
+            ended: began + Duration::from_micros(1_500),
+            attributes: vec![
+                ("text", "word".into()),
+                ("whole", Value::Integer(-7)),
+                ("real", Value::Float(0.25)),
+                ("truth", Value::Truth(false)),
+                ("long", Value::Text("x".repeat(300).into())),
+            ],
+            error: Some(Cow::Borrowed("timeout")),
+        }
+    }
+
+    fn read(spans: Vec<Ended>) -> (OtlpResource, InstrumentationScope, Vec<Span>) {
+        let resource = Resource::builder_empty().with_attributes([KeyValue::new("service.name", "t")]).build();
+        let written = Encoder::new(&resource).request(spans, Moment::now());
+        let request = ExportTraceServiceRequest::decode(written).unwrap();
+        let [all] = <[_; 1]>::try_from(request.resource_spans).unwrap();
+        let [of_scope] = <[_; 1]>::try_from(all.scope_spans).unwrap();
+        (all.resource.unwrap(), of_scope.scope.unwrap(), of_scope.spans)
+    }
+
+    #[test]
+    fn a_stage_is_read_back_with_everything_that_it_says() {
+        let (resource, scope, spans) = read(vec![Ended::Stage(stage())]);
+        assert_eq!((resource.attributes[0].key.as_str(), scope.name.as_str()), ("service.name", SCOPE));
+        let [span] = <[_; 1]>::try_from(spans).unwrap();
+        assert_eq!(
+            (&span.trace_id[..], &span.span_id[..], &span.parent_span_id[..]),
+            (&[1; 16][..], &[2; 8][..], &[3; 8][..])
+        );
+        assert_eq!((span.name.as_str(), span.kind(), span.flags), ("append", OtlpKind::Server, 0x301));
+        assert_eq!(span.end_time_unix_nano - span.start_time_unix_nano, 1_500_000);
+        assert_eq!(span.status, Some(Status { code: StatusCode::Error.into(), message: String::new() }));
+        let links: Vec<_> = span.links.iter().map(|link| (link.span_id[0], link.trace_id[0], link.flags)).collect();
+        assert_eq!(links, [(4, 1, 0x301), (2, 1, 0x301)]);
+        let value = |name: &str| {
+            let found = span.attributes.iter().find(|attribute| attribute.key == name);
+            found.and_then(|attribute| attribute.value.clone()).and_then(|value| value.value).unwrap()
+        };
+        assert_eq!(value("text"), AnyValue::StringValue("word".to_owned()));
+        assert_eq!(value("whole"), AnyValue::IntValue(-7));
+        assert_eq!(value("real"), AnyValue::DoubleValue(0.25));
+        assert_eq!(value("truth"), AnyValue::BoolValue(false));
+        assert_eq!(value("long"), AnyValue::StringValue("x".repeat(300)));
+        assert_eq!(value(ERROR_TYPE), AnyValue::StringValue("timeout".to_owned()));
+    }
+
+    #[test]
+    fn a_stage_without_parent_or_failure_has_neither() {
+        let (_, _, spans) = read(vec![Ended::Stage(Finished {
+            kind: SpanKind::Internal,
+            parent: None,
+            links: Vec::new(),
+            attributes: Vec::new(),
+            error: None,
+            ..stage()
+        })]);
+        let [span] = <[_; 1]>::try_from(spans).unwrap();
+        assert!(span.parent_span_id.is_empty() && span.status.is_none() && span.attributes.is_empty());
+        assert_eq!((span.kind(), span.flags), (OtlpKind::Internal, 0x101));
+    }
+
+    #[test]
+    fn many_spans_are_one_request_and_an_encoder_keeps_nothing_of_the_last() {
+        let mut encoder = Encoder::new(&Resource::builder_empty().build());
+        let now = Moment::now();
+        let first = encoder.request(vec![Ended::Stage(stage()), Ended::Stage(stage())], now);
+        let again = encoder.request(vec![Ended::Stage(stage())], now);
+        let spans = |written: Bytes| {
+            let request = ExportTraceServiceRequest::decode(written).unwrap();
+            request.resource_spans[0].scope_spans[0].spans.len()
+        };
+        assert_eq!((spans(first), spans(again)), (2, 1));
+    }
+}

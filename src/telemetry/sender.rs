@@ -1,0 +1,225 @@
+//! The way to a receiver of OTLP, over HTTP or gRPC: the bytes of a request go out, and those of the answer come back.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::HeaderMap;
+use http::uri::PathAndQuery;
+use reqwest::{StatusCode, header};
+use tonic::client::Grpc;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::ExportError;
+use crate::config::otel::{Protocol, Receiver};
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Traces,
+    Metrics,
+}
+
+impl Signal {
+    /// The method that takes it.
+    fn method(self) -> PathAndQuery {
+        PathAndQuery::from_static(match self {
+            Self::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Self::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        })
+    }
+}
+
+/// Why something was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// Whoever is there does not know what it is.
+    Unknown(String),
+    /// It may be taken later, after the time that the receiver has asked for.
+    Later(String, Option<Duration>),
+    /// It will not be taken.
+    Never(String),
+}
+
+impl Failed {
+    /// What is told of it.
+    pub(super) fn error(self) -> String {
+        let (Self::Unknown(error) | Self::Later(error, _) | Self::Never(error)) = self;
+        error
+    }
+}
+
+/// See the module's text.
+pub(super) struct Sender {
+    way: Way,
+    headers: HeaderMap,
+    gzip: bool,
+    within: Duration,
+}
+
+enum Way {
+    Http { client: reqwest::Client, url: String },
+    Grpc { client: Grpc<Channel>, method: PathAndQuery },
+}
+
+impl Sender {
+    /// A way to `receiver` for `signal`; nothing is connected yet. Over gRPC it belongs to the runtime that it is made
+    /// in.
+    ///
+    /// # Errors
+    /// Where the receiver's settings make no sense.
+    pub(super) fn new(receiver: &Receiver, signal: Signal) -> Result<Self, ExportError> {
+        let way = match receiver.protocol {
+            Protocol::Http => Way::Http { client: client(receiver.timeout)?, url: receiver.endpoint.clone() },
+            Protocol::Grpc => {
+                let mut endpoint = Endpoint::from_shared(receiver.endpoint.clone())?;
+                if receiver.endpoint.starts_with("https") {
+                    endpoint = endpoint.tls_config(ClientTlsConfig::new().with_enabled_roots())?;
+                }
+                let mut client = Grpc::new(endpoint.connect_lazy());
+                if receiver.gzip {
+                    client = client.send_compressed(CompressionEncoding::Gzip);
+                }
+                Way::Grpc { client, method: signal.method() }
+            }
+        };
+        let (headers, gzip, within) = (receiver.headers.clone(), receiver.gzip, receiver.timeout);
+        Ok(Self { way, headers, gzip, within })
+    }
+
+    /// Sends a request and waits for its answer, as long as the receiver's settings say.
+    pub(super) async fn send(&mut self, request: Bytes) -> Result<Bytes, Failed> {
+        let late = || Failed::Later("no answer in time".to_owned(), None);
+        match &mut self.way {
+            Way::Http { client, url } => {
+                let post = client.post(url.as_str()).headers(self.headers.clone());
+                let mut post = post.header(header::CONTENT_TYPE, "application/x-protobuf");
+                let mut body = request;
+                if self.gzip {
+                    body = compressed(&body).map_err(|error| Failed::Never(error.to_string()))?;
+                    post = post.header(header::CONTENT_ENCODING, "gzip");
+                }
+                over_http(post.body(body)).await
+            }
+            Way::Grpc { client, method } => {
+                let mut request = Request::new(request);
+                *request.metadata_mut() = MetadataMap::from_headers(self.headers.clone());
+                let sent = over_grpc(client, method.clone(), request);
+                tokio::time::timeout(self.within, sent).await.unwrap_or_else(|_| Err(late()))
+            }
+        }
+    }
+}
+
+fn client(within: Duration) -> Result<reqwest::Client, ExportError> {
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(crate::tls::client()?)
+        .timeout(within)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .build()?)
+}
+
+fn compressed(bytes: &[u8]) -> io::Result<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish().map(Bytes::from)
+}
+
+async fn over_http(post: reqwest::RequestBuilder) -> Result<Bytes, Failed> {
+    let lost = |error: reqwest::Error| Failed::Later(error.without_url().to_string(), None);
+    let answer = post.send().await.map_err(lost)?;
+    let (status, error) = (answer.status(), format!("status {}", answer.status().as_u16()));
+    let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+    match status {
+        _ if status.is_success() => answer.bytes().await.map_err(lost),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(Failed::Unknown(error)),
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Err(Failed::Later(error, after.map(Duration::from_secs))),
+        _ => Err(Failed::Never(error)),
+    }
+}
+
+async fn over_grpc(client: &mut Grpc<Channel>, method: PathAndQuery, request: Request<Bytes>) -> Result<Bytes, Failed> {
+    client.ready().await.map_err(|error| Failed::Later(error.to_string(), None))?;
+    match client.unary(request, method, Raw).await {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) => Err(refused(&status)),
+    }
+}
+
+/// Which refusals are for now, as OTLP says.
+fn refused(status: &Status) -> Failed {
+    let error = status.code().to_string();
+    match status.code() {
+        Code::Unimplemented => Failed::Unknown(error),
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => Failed::Later(error, None),
+        _ => Failed::Never(error),
+    }
+}
+
+/// Messages that are bytes already.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(message.copy_to_bytes(message.remaining())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_for_now_is_told_from_one_for_good() {
+        assert_eq!(
+            refused(&Status::unavailable("x")),
+            Failed::Later("The service is currently unavailable".to_owned(), None)
+        );
+        assert!(matches!(refused(&Status::unimplemented("x")), Failed::Unknown(_)));
+        for code in [Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied, Code::ResourceExhausted] {
+            assert!(matches!(refused(&Status::new(code, "x")), Failed::Never(_)), "{code}");
+        }
+    }
+}
