@@ -234,7 +234,7 @@ async fn over_http(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
 
 /// A body as it was before it was compressed.
 fn plain(headers: &HeaderMap, body: Bytes) -> Bytes {
-    if !headers.get("content-encoding").is_some_and(|coding| coding == "gzip") {
+    if headers.get("content-encoding").is_none_or(|coding| coding != "gzip") {
         return body;
     }
     let mut plain = Vec::new();

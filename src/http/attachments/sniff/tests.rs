@@ -125,7 +125,7 @@ fn a_film_is_a_film_however_short_its_head_and_whatever_its_brand() {
         (b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\x82\x88matroska", "video/x-matroska"),
         (b"\x1a\x45\xdf\xa3\x80", "video/x-matroska"),
         (b"\0\0\0\x14ftyp3gp4\0\0\x02\0", "video/3gpp"),
-        (b"\0\0\0\x14ftyp3gp5\0\0\x02\03gp5", "video/3gpp"),
+        (b"\0\0\0\x14ftyp3gp5\0\0\x02\x003gp5", "video/3gpp"),
         (b"\0\0\0\x14ftyp3g2a\0\0\x02\0", "video/3gpp2"),
         (b"\0\0\0\x14ftypf4v \0\0\0\0", "video/mp4"),
         (b"\0\0\0\x14ftypiso9\0\0\0\0", "video/mp4"),
