@@ -12,8 +12,14 @@ use tertulia::{serve, stores, transfer};
 
 /// Messages are allocated by one thread and freed by another; the system's allocator spends a third of a message's
 /// CPU on that.
+#[cfg(not(feature = "heap-profile"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The one that can tell what it has allocated, and for whom (`GET /admin/heap`).
+#[cfg(feature = "heap-profile")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A durable, actor-based runtime for conversations between people, contacts and AI agents.
 #[derive(Parser)]

@@ -1,15 +1,18 @@
-//! `GET /metrics` in the text formats of Prometheus, and `GET /admin/runtime`, on a listener of their own.
+//! `GET /metrics` in the text formats of Prometheus, and a look inside below `/admin`, on a listener of their own.
 
 use std::sync::Arc;
 
-use ::http::{HeaderMap, header};
+use ::http::{HeaderMap, HeaderValue, StatusCode, header};
 use actors::metrics::{Described, LabelPair, MetricKind, Sample};
 use axum::Router;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use serde_json::json;
 
 mod census;
 pub mod exemplar;
+mod heap;
 pub mod http;
 pub mod otlp;
 pub mod page;
@@ -18,6 +21,8 @@ mod runtime;
 pub mod sink;
 
 use crate::app::App;
+use crate::http::context::render::PROBLEM_JSON;
+use crate::http::problem::Problem;
 use crate::telemetry::waiting::Waiting;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use otlp::Collected;
@@ -82,7 +87,22 @@ impl Sources {
 
 /// The routes of the metrics listener.
 pub fn router(sources: Sources) -> Router {
-    Router::new().route("/metrics", get(metrics)).route("/admin/runtime", get(census::runtime)).with_state(sources)
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/admin/runtime", get(census::runtime))
+        .route("/admin/heap", get(heap::heap))
+        .with_state(sources)
+}
+
+/// The answer of a refusal here, where no layer gives it its body. It is for people who look in.
+fn refused(problem: Problem) -> Response {
+    let Problem { status, code, detail, .. } = &problem;
+    let body = json!({ "status": status.as_u16(), "code": code, "detail": detail });
+    let mut response = (problem.status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body.to_string()).into_response();
+    if problem.status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 async fn metrics(
@@ -177,6 +197,19 @@ mod tests {
         assert_eq!(content_type, Format::OpenMetrics.content_type());
         assert!(text.ends_with("# EOF\n"));
     }
+
+    #[tokio::test]
+    async fn a_profile_that_there_is_not_says_how_to_get_it() {
+        let request = Request::get("/admin/heap").body(Body::empty()).unwrap();
+        let response = router(sources()).oneshot(request).await.unwrap();
+        assert_eq!((response.status().as_u16(), &response.headers()[header::CONTENT_TYPE]), (501, &PROBLEM_JSON));
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["code"], "not_implemented");
+        // Where it is built in, it is this test's process that was not started for it.
+        assert!(body["detail"].as_str().unwrap().contains("_RJEM_MALLOC_CONF=prof:true"), "{body}");
+    }
+
     #[tokio::test]
     async fn somebody_who_looks_in_sees_what_waits_and_where() {
         let request = Request::get("/admin/runtime").body(Body::empty()).unwrap();

@@ -206,7 +206,7 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener
 fn ports(config: &Config, telemetry: &Telemetry, outside: &Outside) -> Result<Ports, ServeError> {
     let models = Arc::new(OpenAi::new()?);
     let tools = Arc::new(AgentTools::new(Arc::new(SystemClock), outside.egress.clone()));
-    let deliverer = Arc::new(Webhooks::new(outside.egress.clone(), Arc::new(SystemClock), entropy()?));
+    let deliverer = Arc::new(Webhooks::new(outside.egress.clone(), Arc::new(SystemClock)));
     let files = Arc::new(outside.files.clone());
     let embeddings = config.embeddings.as_ref().map(Endpoint::new).transpose()?;
     let embeddings = embeddings.map(|endpoint| Arc::new(endpoint) as Arc<dyn Embeddings>);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::clock::{Clock, Entropy, Millis};
+use actors::clock::{Clock, Millis};
 use actors::outbox::{ATTEMPT, Deliverer, Parcel, Receipt};
 use actors::webhook::Format;
 use bytes::Bytes;
@@ -34,7 +34,6 @@ const MARGIN: Duration = Duration::from_millis(100);
 pub struct Webhooks {
     egress: Egress,
     clock: Arc<dyn Clock>,
-    entropy: Entropy,
 }
 
 impl std::fmt::Debug for Webhooks {
@@ -44,10 +43,10 @@ impl std::fmt::Debug for Webhooks {
 }
 
 impl Webhooks {
-    /// Sends through `egress`; ids of spans are drawn from `entropy`.
+    /// Sends through `egress`.
     #[must_use]
-    pub fn new(egress: Egress, clock: Arc<dyn Clock>, entropy: Entropy) -> Self {
-        Self { egress, clock, entropy }
+    pub fn new(egress: Egress, clock: Arc<dyn Clock>) -> Self {
+        Self { egress, clock }
     }
 
     async fn send(&self, parcel: &Parcel) -> Result<Receipt, &'static str> {
@@ -87,7 +86,9 @@ impl Webhooks {
                 headers.insert(name, value);
             }
         }
-        headers.insert(TRACEPARENT, self.trace(parcel).traceparent());
+        if let Some(trace) = parcel.trace {
+            headers.insert(TRACEPARENT, RequestTrace::from(trace).traceparent());
+        }
         let (id, seconds) = (parcel.id.to_string(), now.0 / 1_000);
         let signatures: Option<Vec<String>> =
             parcel.secrets.iter().map(|secret| sign(secret, &id, seconds, body)).collect();
@@ -96,18 +97,6 @@ impl Webhooks {
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(seconds));
         headers.insert(WEBHOOK_SIGNATURE, HeaderValue::try_from(signatures).ok()?);
         Some(headers)
-    }
-
-    /// The place of this attempt in the trace that caused it, or a trace of its own that nobody records.
-    fn trace(&self, parcel: &Parcel) -> RequestTrace {
-        parcel.trace.map_or_else(
-            || {
-                let mut span_id = [0; 8];
-                span_id.copy_from_slice(&self.entropy.draw()[..8]);
-                RequestTrace { trace_id: self.entropy.draw(), span_id, parent_span_id: None, flags: 0 }
-            },
-            RequestTrace::from,
-        )
     }
 }
 

@@ -269,11 +269,7 @@ impl<M: Machine> Resident<M> {
         let Phase::Reading(batch) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         match found {
             Ok(found) => self.decide(batch, found),
-            Err(error) => {
-                for envelope in batch.envelopes {
-                    envelope.answer(Err(Refusal::unavailable(&error)));
-                }
-            }
+            Err(error) => batch.refuse(&Refusal::unavailable(&error)),
         }
     }
 

@@ -48,6 +48,7 @@ mod settings;
 pub mod state;
 mod step;
 pub(crate) mod stir;
+mod telling;
 
 pub use lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
 pub use listeners::Listeners;

@@ -35,6 +35,14 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
+    /// A place in a trace that nobody records, for what nothing has caused: whoever is called gets it, and log lines
+    /// name it.
+    #[must_use]
+    pub fn unrecorded(entropy: &Entropy) -> Self {
+        let [trace_id, span] = entropy.draw_two();
+        Self { trace_id, span_id: span_id(&span), flags: 0 }
+    }
+
     /// Whether the trace is recorded.
     #[must_use]
     pub fn is_sampled(&self) -> bool {

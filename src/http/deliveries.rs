@@ -10,7 +10,7 @@ use actors::id::{DeliveryId, EndpointId, EntityKey, EventId, Kind};
 use actors::outbox::lane::TAG_BYTES;
 use actors::outbox::pending::{self, DeliveryState, Status};
 use actors::outbox::state::{KEPT_MILLIS, ended_from, parse_ended_key, parse_pending_key};
-use actors::outbox::{Attempt, Receiver, Sending, Waiting};
+use actors::outbox::{Attempt, Sending, Waiting};
 use actors::store::{Order, Scan, View};
 use actors::tables::{ENDED, ENDED_BY_ENDPOINT, FAILED, PENDING};
 use axum::extract::{Path, State};
@@ -79,12 +79,7 @@ impl DeliveryView {
         Self {
             id: Shown(delivery.id),
             endpoint_id: delivery.receiver.endpoint().map(Shown),
-            receiver: match delivery.receiver {
-                Receiver::Endpoint(_) => "endpoint",
-                Receiver::Channel => "channel",
-                Receiver::Message(_) => "message",
-                Receiver::Callback(_) => "callback",
-            },
+            receiver: delivery.receiver.word(),
             event_id: Shown(delivery.event),
             event_type: delivery.event_type,
             url: delivery.url,

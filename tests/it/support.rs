@@ -106,7 +106,7 @@ impl TestApp {
         let tools = Arc::new(AgentTools::new(clock.clone(), outside.egress.clone()));
         // Events go out only where a test has somebody to send them to.
         let deliverer: Arc<dyn Deliverer> = if env.iter().any(|(name, _)| *name == "TERTULIA_EGRESS_ALLOW") {
-            Arc::new(Webhooks::new(outside.egress.clone(), clock.clone(), Entropy::seeded([8; 32])))
+            Arc::new(Webhooks::new(outside.egress.clone(), clock.clone()))
         } else {
             Arc::clone(&ports.deliverer)
         };

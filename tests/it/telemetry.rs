@@ -2,7 +2,7 @@
 //! the receiver is not what one would wish.
 #![cfg(unix)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -72,8 +72,33 @@ fn complete(spans: &[Got], reply: &Reply) {
     let commits: Vec<&Got> =
         spans.iter().filter(|span| span.name == "commit" && span.parent == process.id && !span.failed).collect();
     assert_eq!(commits.len(), 1, "it was stored: {own:#?}");
-    assert!(process.began <= commits[0].began && commits[0].ended <= process.ended);
     assert!(servers[0].began <= wait.began && wait.ended <= process.ended);
+    if process.parent == id {
+        assert!(process.ended <= servers[0].ended, "the answer was waited for: {process:?} {:?}", servers[0]);
+    }
+}
+
+/// What is done while something else waits for it: the first words of the one that waits, and of its part.
+const PARTS: [(&str, &str); 6] = [
+    ("process", "commit"),
+    ("alarm", "process"),
+    ("invoke_agent", "chat"),
+    ("invoke_agent", "execute_tool"),
+    ("invoke_agent", "wait"),
+    ("invoke_agent", "process"),
+];
+
+/// Fails where a span began before the one that it is a part of, or ended after one that has waited for it.
+fn contained(spans: &[Got]) {
+    let by_place: BTreeMap<(&str, &str), &Got> = spans.iter().map(|span| ((&*span.trace, &*span.id), span)).collect();
+    let word = |span: &'_ Got| span.name.split(' ').next().unwrap().to_owned();
+    for span in spans {
+        let Some(parent) = by_place.get(&(&*span.trace, &*span.parent)) else { continue };
+        assert!(parent.began <= span.began, "{span:?} began before {parent:?}");
+        if PARTS.contains(&(&*word(parent), &*word(span))) {
+            assert!(span.ended <= parent.ended, "{span:?} ended after {parent:?}");
+        }
+    }
 }
 
 /// What stands in a span and must not: what people say, and who they are.
@@ -114,6 +139,7 @@ fn every_acknowledged_request_has_one_complete_trace_under_load_and_at_the_end()
     assert_eq!(ids.len(), spans.len(), "no span came twice");
     assert!(spans.iter().any(|span| span.links.len() > 1 && span.kind == CONSUMER), "some were decided together");
     assert!(spans.iter().all(|span| span.service == "tertulia" && span.began <= span.ended));
+    contained(&spans);
     says_nothing(&spans);
     tables::describes(&spans);
 }
@@ -175,6 +201,7 @@ fn a_server_that_was_killed_traces_what_it_does_after_its_next_start() {
     assert_eq!(server.terminate(), Some(0));
     let spans = receiver.spans();
     replies.iter().for_each(|reply| complete(&spans, reply));
+    contained(&spans);
     assert!(repeated.replayed);
     let (trace, _) = place(&repeated);
     let names: BTreeSet<&str> = spans.iter().filter(|span| span.trace == trace).map(|span| &*span.name).collect();

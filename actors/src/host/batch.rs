@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::directory::Envelope;
+use crate::directory::{Envelope, Refusal};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::Machine;
@@ -12,9 +12,9 @@ use crate::trace::{Span, SpanKind, TraceContext, names};
 
 /// The commands of one commit, oldest first.
 pub(crate) struct Batch<M: Machine> {
-    pub(crate) envelopes: Vec<Envelope<M>>,
-    /// From here until they are answered.
+    /// From here until they are answered. It stands first, since it ends before what it is a part of.
     pub(crate) span: Span,
+    pub(crate) envelopes: Vec<Envelope<M>>,
 }
 
 impl<M: Machine> Batch<M> {
@@ -32,7 +32,15 @@ impl<M: Machine> Batch<M> {
         let span = process_span(node, entity, &envelopes);
         node.metrics.batch_commands.record(envelopes.len() as u64);
         waited(node, entity, &mut envelopes, &span);
-        Self { envelopes, span }
+        Self { span, envelopes }
+    }
+
+    /// Tells everybody the same refusal.
+    pub(crate) fn refuse(self, refusal: &Refusal<M>) {
+        drop(self.span);
+        for envelope in self.envelopes {
+            envelope.answer(Err(refusal.clone()));
+        }
     }
 }
 

@@ -24,9 +24,9 @@ fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
 
 /// See the module's text.
 pub(crate) struct Draft<M: Machine> {
-    pub(crate) batch: Vec<Envelope<M>>,
-    /// Of the batch, until it is answered.
+    /// Of the batch, until it is answered. It stands first, since it ends before what it is a part of.
     pub(crate) span: Span,
+    pub(crate) batch: Vec<Envelope<M>>,
     /// One for each command of the batch.
     replies: Vec<Reply<M>>,
     pub(crate) state: Option<M::State>,
@@ -56,8 +56,8 @@ impl<M: Machine> Draft<M> {
         let [id, first] = entropy.draw_two();
         let mut first = Some(first);
         let mut draft = Self {
-            batch: Vec::new(),
             span: Span::default(),
+            batch: Vec::new(),
             replies: Vec::with_capacity(batch.len()),
             state: resident.state.clone(),
             records: Vec::new(),
@@ -211,6 +211,8 @@ impl<M: Machine> Draft<M> {
 
     /// Gives everybody their answer.
     pub(crate) fn answer(self) {
+        // Whoever hears an answer may end at once, and contains this.
+        drop(self.span);
         for (envelope, reply) in self.batch.into_iter().zip(self.replies) {
             envelope.answer(reply);
         }
@@ -218,6 +220,7 @@ impl<M: Machine> Draft<M> {
 
     /// Tells everybody the same refusal.
     pub(crate) fn refuse(self, refusal: &Refusal<M>) {
+        drop(self.span);
         for envelope in self.batch {
             envelope.answer(Err(refusal.clone()));
         }

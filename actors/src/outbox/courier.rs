@@ -253,8 +253,8 @@ impl<M: Sends> Courier<M> {
                 place: Arc::clone(place),
                 workspace: Arc::clone(workspace),
             };
-            let (lane, asked_for) = (*lane, run.asked_for);
-            self.steps.push(Box::pin(async move { (lane, step::<M>(from, lane, head, asked_for).await) }));
+            let lane = *lane;
+            self.steps.push(Box::pin(async move { (lane, step::<M>(from, lane, head).await) }));
         }
     }
 

@@ -68,6 +68,17 @@ impl Receiver {
         tag
     }
 
+    /// What it is, in one word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Endpoint(_) => "endpoint",
+            Self::Channel => "channel",
+            Self::Message(_) => "message",
+            Self::Callback(_) => "callback",
+        }
+    }
+
     /// The endpoint, if it is one.
     #[must_use]
     pub fn endpoint(self) -> Option<EndpointId> {

@@ -125,7 +125,9 @@ impl Run {
             return None;
         }
         let head = match (self.queue.front(), self.unread) {
-            (Some(seq), _) => Head::Known(*seq),
+            (Some(seq), _) => {
+                Head::Known { seq: *seq, attempt: self.tries.saturating_add(1), asked_for: self.asked_for }
+            }
             (None, Some((from, to))) => Head::Search(from, to),
             (None, None) => return None,
         };

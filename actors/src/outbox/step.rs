@@ -12,13 +12,14 @@ use super::port::{Parcel, Place, Receipt, Sends};
 use super::receivers::{Hooks, Subject, Unsendable, destination, off, receivers};
 use super::settings::{self, Settings};
 use super::stir;
+use super::telling::{Telling, origin};
 use crate::clock::Millis;
 use crate::id::{EntityKey, EventId};
 use crate::machine::Record;
 use crate::metrics::AttemptEnd;
 use crate::node::Node;
 use crate::store::{Order, StoreError};
-use crate::trace::{SpanKind, current, names};
+use crate::trace::current;
 
 /// How long a receiver may take, from the first look-up of its name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
@@ -37,8 +38,8 @@ pub(super) struct From {
 /// What a lane's step begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// This event is to be sent.
-    Known(u64),
+    /// This event is to be sent, for the how-manyeth time, and whether somebody wants it sent now.
+    Known { seq: u64, attempt: u32, asked_for: bool },
     /// The next one is in this stretch of the log, from and to.
     Search(u64, u64),
 }
@@ -85,11 +86,13 @@ pub(super) enum Verdict {
 /// # Errors
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
-pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head, asked_for: bool) -> Result<Step, StoreError> {
+pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head) -> Result<Step, StoreError> {
     let settings = settings::read(&from.node, from.entity, &from.place).await?;
     match head {
         Head::Search(first, last) => search::<M>(&from, lane, &settings, (first, last)).await,
-        Head::Known(seq) => send::<M>(&from, lane, &settings, seq, asked_for).await,
+        Head::Known { seq, attempt, asked_for } => {
+            send::<M>(&from, lane.receiver, &settings, (seq, attempt), asked_for).await
+        }
     }
 }
 
@@ -138,27 +141,29 @@ async fn search<M: Sends>(
 /// Sends one event to one receiver, unless the receiver is spared just now or there is nowhere to send it.
 async fn send<M: Sends>(
     from: &From,
-    lane: Lane,
+    receiver: Receiver,
     settings: &Settings,
-    seq: u64,
+    (seq, nth): (u64, u32),
     asked_for: bool,
 ) -> Result<Step, StoreError> {
     let node = &from.node;
-    let hooks = match lane.receiver {
+    let hooks = match receiver {
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, from.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let pass = match admit(from, lane.receiver, settings, hooks.as_deref(), asked_for).await {
+    let pass = match admit(from, receiver, settings, hooks.as_deref(), asked_for).await {
         Ok(pass) => pass,
         Err(at) => return Ok(Step::Later(at)),
     };
-    let (parcel, subject) = match pack::<M>(from, lane.receiver, hooks, seq).await? {
+    let (parcel, subject) = match pack::<M>(from, receiver, hooks, seq).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
     };
     let url = parcel.url.clone();
-    let (attempt, verdict) = attempt(node, parcel, subject.event).await;
-    tell(from, lane.receiver, verdict, pass).await;
+    let telling = Telling::begin(node, &parcel, &subject, receiver, nth);
+    let trace = Some(telling.place);
+    let (attempt, verdict) = attempt(node, parcel, telling).await;
+    current::within(trace, tell(from, receiver, verdict, pass)).await;
     Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }))
 }
 
@@ -222,16 +227,9 @@ async fn pack<M: Sends>(
 }
 
 /// One attempt, and what it means for the delivery.
-async fn attempt(node: &Node, mut parcel: Parcel, event: &'static str) -> (Attempt, Verdict) {
+async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt, Verdict) {
     let at = node.clock.now();
-    // A trace of its own, since it may be made days after what it tells of.
-    let mut span = node.root_span(names::DELIVER, SpanKind::Client, parcel.trace.into_iter().collect());
-    parcel.trace = span.context_or(parcel.trace);
-    if span.is_recorded() {
-        span.name(|| format!("{} {event}", names::DELIVER));
-        span.set(names::EVENT_ID, parcel.id.to_string());
-        span.set(names::SERVER, host(&parcel.url).to_owned());
-    }
+    parcel.trace = Some(telling.place);
     let began = Instant::now();
     let delivering = current::within(parcel.trace, node.ports.deliverer.deliver(parcel));
     let receipt = timeout(ATTEMPT, delivering).await.unwrap_or_else(|_| {
@@ -246,12 +244,7 @@ async fn attempt(node: &Node, mut parcel: Parcel, event: &'static str) -> (Attem
         Verdict::Gone => AttemptEnd::Gone,
     };
     node.metrics.webhook_attempts.of(end).observe(duration);
-    if let Some(status) = receipt.status {
-        span.set(names::HTTP_STATUS, u32::from(status));
-    }
-    if let Some(error) = receipt.error.as_ref().filter(|_| span.is_recorded()) {
-        span.fail(error.clone());
-    }
+    telling.end(&receipt);
     let attempt = Attempt { at, status: receipt.status, error: None, duration_millis: duration.as_millis() as u64 };
     (attempt.with_error(receipt.error.as_deref()), verdict)
 }
@@ -306,22 +299,4 @@ fn gate_key(from: &From, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
     let mut key = GateKey::default();
     key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     key
-}
-
-/// The host of such a URL, without its port.
-fn host(url: &str) -> &str {
-    let origin = origin(url);
-    let authority = origin.split_once("://").map_or(origin, |(_, authority)| authority);
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    match authority.rsplit_once(':') {
-        // In an IPv6 address colons stand between brackets.
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    }
-}
-
-/// Scheme, host and port of a URL that was checked when it came in.
-fn origin(url: &str) -> &str {
-    let path = url.find("://").and_then(|at| url[at + 3..].find(['/', '?', '#']).map(|path| at + 3 + path));
-    path.map_or(url, |path| &url[..path])
 }

@@ -59,7 +59,7 @@ pub const HTTP_STATUS: &str = "http.response.status_code";
 pub const HTTP_RESENT: &str = "http.request.resend_count";
 /// The path of a request; never its query.
 pub const URL_PATH: &str = "url.path";
-/// The scheme of a request.
+/// The scheme of a request, made or answered.
 pub const URL_SCHEME: &str = "url.scheme";
 /// What the client calls the request, or what it was told to call it.
 pub const REQUEST_ID: &str = "tertulia.request.id";
@@ -106,8 +106,18 @@ pub const TURN_ID: &str = "tertulia.turn.id";
 pub const TURN_WAITED_MS: &str = "tertulia.turn.waited_ms";
 /// The event that is sent.
 pub const EVENT_ID: &str = "tertulia.event.id";
+/// The delivery that an attempt belongs to.
+pub const DELIVERY_ID: &str = "tertulia.delivery.id";
+/// Which attempt it is, from 1.
+pub const DELIVERY_ATTEMPT: &str = "tertulia.delivery.attempt";
+/// Who gets it: `endpoint`, `channel`, `message` or `callback`.
+pub const RECEIVER: &str = "tertulia.delivery.receiver";
+/// The webhook endpoint that gets it.
+pub const ENDPOINT_ID: &str = "tertulia.endpoint.id";
 /// The host that something is sent to.
 pub const SERVER: &str = "server.address";
+/// Its port.
+pub const SERVER_PORT: &str = "server.port";
 /// A word of few for what went wrong.
 pub const ERROR_TYPE: &str = "error.type";
 /// The entity by the id that clients know.

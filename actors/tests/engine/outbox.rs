@@ -8,13 +8,14 @@ use actors::conversation::amend::{Amendment, Receipt as Came};
 use actors::conversation::review::Response;
 use actors::conversation::{Command, Conversation};
 use actors::directory::Circumstances;
-use actors::id::{Address, EntityKey};
+use actors::id::{Address, EntityKey, EventId};
 use actors::message::{Callback, Content, Json, Review};
 use actors::outbox::Sending;
 use actors::outbox::pending::{self, DeliveryState, Status};
 use actors::outbox::state::parse_ended_key;
 use actors::store::memory::MemoryStore;
 use actors::tables::WEBHOOK_ENDPOINTS;
+use actors::trace::{Finished, Value};
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::{Instant, sleep};
 
@@ -306,4 +307,49 @@ async fn a_receiver_that_asks_for_time_gets_it() {
     assert_eq!(bench.sink.at(ONE).len(), 1);
     sleep(secs(3)).await;
     assert_eq!(bench.sink.taken(ONE), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_span_of_an_attempt_says_of_which_delivery_it_is_and_which_attempt() {
+    let (bench, kept) = Bench::traced(MemoryStore::default());
+    let endpoint = bench.endpoint(1, |endpoint| endpoint.url = format!("{ONE}/secret?token=secret")).await;
+    bench.sink.mood(&endpoint.url, Mood::Answer(503));
+    bench.say(1, "a").await;
+    sleep(secs(20)).await;
+    bench.sink.mood(&endpoint.url, Mood::Answer(204));
+    sleep(secs(60)).await;
+    let ended = bench.ended().await;
+    let spans = kept.spans();
+    let of = |event: &EventId| {
+        let is_of = |span: &&Finished| span.attributes.contains(&("tertulia.event.id", event.to_string().into()));
+        spans.iter().filter(is_of).collect::<Vec<_>>()
+    };
+    for (standing, statuses) in ended.iter().zip([&[503_u32, 503, 204][..], &[204]]) {
+        let attempts = of(&standing.event);
+        assert_eq!(attempts.len(), statuses.len(), "{attempts:#?}");
+        for (nth, (span, status)) in (1_u32..).zip(attempts.iter().zip(statuses)) {
+            let mut expected: Vec<(&str, Value)> = vec![
+                ("tertulia.event.id", standing.event.to_string().into()),
+                ("tertulia.delivery.id", standing.id.to_string().into()),
+                ("tertulia.delivery.attempt", nth.into()),
+            ];
+            expected.extend((nth > 1).then(|| ("http.request.resend_count", (nth - 1).into())));
+            expected.extend([
+                ("tertulia.delivery.receiver", "endpoint".into()),
+                ("tertulia.endpoint.id", endpoint.id.to_string().into()),
+                ("http.request.method", "POST".to_owned().into()),
+                ("url.scheme", "https".to_owned().into()),
+                ("server.address", "example.com".to_owned().into()),
+                ("server.port", 443_u32.into()),
+                ("http.response.status_code", (*status).into()),
+            ]);
+            assert_eq!((&*span.name, &span.attributes), (&*format!("deliver {}", standing.event_type), &expected));
+        }
+    }
+    // Who has it sent again makes the first attempt of a new series.
+    let (_, entity, key) = parse_ended_key(WORKSPACE, &ended[0].id.0).unwrap();
+    bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: ended[0].receiver })).await;
+    sleep(secs(2)).await;
+    let spans = kept.spans();
+    assert!(spans.last().unwrap().attributes.contains(&("tertulia.delivery.attempt", 1_u32.into())), "{spans:#?}");
 }

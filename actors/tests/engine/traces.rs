@@ -1,7 +1,9 @@
 //! What a trace shows of a command: its wait, the decision it was a part of, and the commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use actors::clock::Clock as _;
 use actors::conversation::{Command, Update};
 use actors::directory::Circumstances;
 use actors::metrics::{CommitEnd, Sample, TurnedAway};
@@ -13,6 +15,9 @@ use actors::store::memory::MemoryStore;
 use actors::trace::kept::Kept;
 use actors::trace::{Finished, SAMPLED, SpanKind, TraceContext, Traces, Value};
 
+use tokio::time::sleep;
+
+use crate::alarms::ask;
 use crate::support::*;
 
 /// A node whose spans are kept.
@@ -132,6 +137,38 @@ async fn a_refusal_shows_a_decision_without_a_commit() {
     assert_eq!(spans.len(), 2);
     one(&spans, "wait");
     one(&spans, "process conversation");
+}
+
+/// How many spans of `whole` there are that have a part called `part`; fails where one does not contain it.
+#[track_caller]
+fn containing(spans: &[Finished], whole: &str, part: &str) -> usize {
+    let pairs = spans.iter().filter(|span| span.name == part).filter_map(|part| {
+        let is_whole = |span: &&Finished| Some(span.context.span_id) == part.parent && span.name == whole;
+        Some((spans.iter().find(is_whole)?, part))
+    });
+    pairs
+        .map(|(whole, part)| assert!(whole.began <= part.began && part.ended <= whole.ended, "{whole:?} {part:?}"))
+        .count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_alarm_and_a_decision_wait_for_is_contained_in_them_also_where_the_store_fails() {
+    let rates = Rates { refused: 100, unanswered: 100, late: 50, competed: 100, unread: 100 };
+    for rates in [Rates::default(), rates] {
+        let (kept, clock) = (Arc::new(Kept::default()), TokioClock::start());
+        let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::default() };
+        let store = Arc::new(FaultyStore::new(MemoryStore::default(), 6, rates));
+        let node = Node::start(store, clock.clone(), entropy(), ports);
+        for n in 1..=20 {
+            let command = ask(entity(n), clock.now().plus(1_000 * n));
+            // Some of them the store refuses.
+            let _ = node.conversation(entity(n), command, asked(1)).await;
+        }
+        sleep(Duration::from_secs(60)).await;
+        let spans = kept.spans();
+        assert!(containing(&spans, "alarm conversation", "process conversation") >= 10);
+        assert!(containing(&spans, "process conversation", "commit") >= 20);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,8 @@ use actors::outbox::{Deliverer, Happened, Parcel, Receipt};
 use actors::ports::Ports;
 use actors::store::{KeyRange, Order, Scan, Store};
 use actors::tables::{CHANNELS, ENDED, PENDING, WEBHOOK_ENDPOINTS};
+use actors::trace::kept::Kept;
+use actors::trace::{Traces, current};
 use actors::webhook::{Format, WebhookEndpoint};
 use futures_util::future::BoxFuture;
 
@@ -95,6 +97,7 @@ impl Deliverer for Way {
     fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Receipt> {
         Box::pin(async move {
             assert!(!parcel.secrets.is_empty(), "nothing leaves unsigned");
+            assert!(parcel.trace.is_some() && parcel.trace == current::get(), "log lines name the attempt's trace");
             let mood = self.0.moods.lock().unwrap().get(&parcel.url).copied().unwrap_or(Mood::Answer(200));
             let receipt = match mood {
                 Mood::Answer(status) => Receipt { status: Some(status), ..Receipt::default() },
@@ -129,6 +132,14 @@ impl<S: Store> Bench<S> {
         let sink = Arc::new(Sink { clock: Arc::clone(&clock), moods: Mutex::default(), arrived: Mutex::default() });
         let store = Arc::new(store);
         Self { node: start(&store, &clock, &sink), sink, store, clock }
+    }
+
+    /// The same, and the spans of it are kept.
+    pub(crate) fn traced(store: S) -> (Self, Arc<Kept>) {
+        let (mut bench, kept) = (Self::on(store), Arc::new(Kept::default()));
+        let ports = Ports { traces: Traces::to(kept.clone()), ..ways(&bench.sink) };
+        bench.node = Node::start(bench.store.clone(), bench.clock.clone(), entropy(), ports);
+        (bench, kept)
     }
 
     /// Another process on the same store, beside this one.
@@ -248,6 +259,9 @@ impl<S: Store> Bench<S> {
 
 fn start<S: Store>(store: &Arc<S>, clock: &Arc<TokioClock>, sink: &Arc<Sink>) -> Arc<Node> {
     let (store, clock): (Arc<S>, Arc<TokioClock>) = (Arc::clone(store), Arc::clone(clock));
-    let ports = Ports { deliverer: Arc::new(Way(Arc::clone(sink))), ..Ports::default() };
-    Node::start(store, clock, entropy(), ports)
+    Node::start(store, clock, entropy(), ways(sink))
+}
+
+fn ways(sink: &Arc<Sink>) -> Ports {
+    Ports { deliverer: Arc::new(Way(Arc::clone(sink))), ..Ports::default() }
 }

@@ -1,0 +1,60 @@
+//! `GET /admin/heap`: what the memory in use was allocated for, as a profile that `pprof` reads.
+//!
+//! It needs another allocator than the usual one, so it is a feature of the build, and jemalloc must have been told at
+//! the start of the process to sample allocations: see `docs/TELEMETRY.md`.
+
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+
+use super::refused;
+use crate::http::problem::Problem;
+
+/// The profile, or why there is none.
+pub(super) async fn heap() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"heap.pb.gz\""),
+    ];
+    profile().await.map_or_else(refused, |profile| (headers, profile).into_response())
+}
+
+/// This process cannot tell it.
+fn not_there(why: &str) -> Problem {
+    Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", why)
+}
+
+#[cfg(not(feature = "heap-profile"))]
+async fn profile() -> Result<Vec<u8>, Problem> {
+    Err(not_there(
+        "this program was built without heap profiles: build it with `--features heap-profile` and start it with \
+         _RJEM_MALLOC_CONF=prof:true",
+    ))
+}
+
+/// Allocations in use, by where they were made, as `pprof` reads them.
+#[cfg(feature = "heap-profile")]
+async fn profile() -> Result<Vec<u8>, Problem> {
+    use std::sync::Arc;
+
+    let Some(control) = jemalloc_pprof::PROF_CTL.as_ref() else {
+        return Err(not_there("allocations are not sampled: start the program with _RJEM_MALLOC_CONF=prof:true"));
+    };
+    // One at a time: it holds up whoever allocates while it goes through the samples.
+    let Ok(mut control) = Arc::clone(control).try_lock_owned() else {
+        let why = "another profile is being made; come again";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", why));
+    };
+    if !control.activated() {
+        return Err(not_there("allocations are not sampled: take prof_active:false out of _RJEM_MALLOC_CONF"));
+    }
+    // It goes through a file below the system's directory for temporary ones.
+    let profile = tokio::task::spawn_blocking(move || control.dump_pprof()).await;
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::warn!(%error, "the heap profile could not be made");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", format!("there is no profile: {error}"))
+    };
+    match profile {
+        Ok(profile) => profile.map_err(|error| failed(&error)),
+        Err(error) => Err(failed(&error)),
+    }
+}
