@@ -18,6 +18,7 @@ use actors::machine::Record;
 use actors::message::{Content, Message, NewMessage};
 use actors::subscriptions::Subscription;
 use axum::response::Response;
+use futures_util::FutureExt as _;
 use http::StatusCode;
 use tokio::time::Instant;
 
@@ -30,6 +31,7 @@ use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
 use crate::http::idempotency::{contact_scope, in_progress as in_progress_problem, without_key};
+use crate::http::lasting::unless_stopping;
 use crate::http::problem::Problem;
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::conversation::rejected;
@@ -43,8 +45,6 @@ use crate::wire::json_view::turn_status;
 const WAIT_MAX: u32 = 120;
 /// How often a contact's conversation may turn out to be closed while a message is on its way to it.
 const REOPENED_MAX: usize = 4;
-/// How long a stopping server still waits for a reply; well within what running requests are given then.
-const STOPPING: Duration = Duration::from_secs(5);
 
 /// Accepts the message, and answers with the agent's reply or with where it will be found.
 pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
@@ -159,14 +159,15 @@ impl Exchange<'_> {
         let _turn = match &self.accepting.keyed {
             None => None,
             Some(keyed) => {
-                let turn = app.fetches().enter(keyed.used(&self.scope).hash).await;
+                let before = app.fetches().enter(keyed.used(&self.scope).hash);
+                let turn = unless_stopping(app, before.map(Ok)).await?;
                 if let Some(response) = self.earlier().await? {
                     return Ok(response);
                 }
                 Some(turn)
             }
         };
-        let file = media::fetch(self.accepting, media).await?;
+        let file = unless_stopping(app, media::fetch(self.accepting, media)).await?;
         let delivered = self.deliver(sent, Some(&file)).await;
         // It has its message now, or never will.
         app.node().settle(self.contact.workspace, &[file.id]);
@@ -310,11 +311,6 @@ impl Exchange<'_> {
         // Where too many wait already, the reply is to be looked for.
         let place = self.accepting.app.lasting().enter();
         let deadline = Instant::now() + if place.is_some() { self.budget() } else { Duration::ZERO };
-        // Whoever waits when the server stops is told where the reply will be, instead of being cut off.
-        let stopped = async {
-            self.accepting.app.left().await;
-            tokio::time::sleep(STOPPING).await;
-        };
         let at_once = !delivered.replay && deadline <= Instant::now();
         let turn = tokio::select! {
             biased;
@@ -323,7 +319,8 @@ impl Exchange<'_> {
             turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), deadline) => {
                 turn.map_err(store_problem)?
             }
-            () = stopped => delivered.turn,
+            // Whoever waits when the server stops is told where the reply will be.
+            () = self.accepting.app.waits_no_longer() => delivered.turn,
         };
         drop(events);
         if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
