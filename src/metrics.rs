@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::http::{HeaderMap, header};
+use ::http::{HeaderMap, StatusCode, header};
 use actors::metrics::{Described, LabelPair, MetricKind, Sample};
 use axum::Router;
 use axum::extract::State;
@@ -18,6 +18,8 @@ mod runtime;
 pub mod sink;
 
 use crate::app::App;
+use crate::http::context::Door;
+use crate::http::context_layer;
 use crate::telemetry::waiting::Waiting;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use otlp::Collected;
@@ -82,7 +84,10 @@ impl Sources {
 
 /// The routes of the metrics listener.
 pub fn router(sources: Sources) -> Router {
-    Router::new().route("/metrics", get(metrics)).route("/admin/runtime", get(census::runtime)).with_state(sources)
+    let context = context_layer(&sources.app, Arc::new(Door::silent()));
+    let routes = Router::new().route("/metrics", get(metrics)).route("/admin/runtime", get(census::runtime));
+    // Around the fallback too: whatever is answered has its request's id.
+    routes.fallback(|| async { StatusCode::NOT_FOUND }).layer(context).with_state(sources)
 }
 
 async fn metrics(
@@ -177,6 +182,30 @@ mod tests {
         assert_eq!(content_type, Format::OpenMetrics.content_type());
         assert!(text.ends_with("# EOF\n"));
     }
+
+    #[tokio::test]
+    async fn every_answer_of_this_listener_names_its_request_and_its_trace_and_counts_as_none() {
+        let sources = sources();
+        for (method, path, status) in [
+            ("GET", "/metrics", 200),
+            ("GET", "/admin/runtime", 200),
+            ("HEAD", "/metrics", 200),
+            ("POST", "/metrics", 405),
+            ("GET", "/nowhere", 404),
+        ] {
+            let request = Request::builder().method(method).uri(path).header("x-request-id", "mine");
+            let response = router(sources.clone()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(response.status().as_u16(), status, "{method} {path}");
+            assert_eq!(response.headers()["x-request-id"], "mine", "{method} {path}");
+            assert!(response.headers().contains_key("traceparent"), "{method} {path}");
+            if status >= 400 {
+                assert_eq!(response.headers()["content-type"], "application/problem+json", "{method} {path}");
+            }
+        }
+        let page = text(&sources, Format::Text);
+        assert!(!page.contains("/admin/runtime") && !page.contains("not_found"), "{page}");
+    }
+
     #[tokio::test]
     async fn somebody_who_looks_in_sees_what_waits_and_where() {
         let request = Request::get("/admin/runtime").body(Body::empty()).unwrap();
