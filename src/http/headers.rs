@@ -1,10 +1,12 @@
 //! Request headers with a meaning of their own, read into values.
 
+pub mod accept;
 pub mod auth;
 pub mod if_match;
 pub mod key;
 pub mod prefer;
 
+pub use accept::prefers_event_stream;
 pub use if_match::if_match;
 pub use key::idempotency_key;
 pub use prefer::prefer;
