@@ -17,9 +17,9 @@ use actors::limits;
 use actors::machine::Record;
 use actors::message::{Content, Message, NewMessage};
 use actors::subscriptions::Subscription;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::exchange;
@@ -30,6 +30,7 @@ use crate::http::attachments::link;
 use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
+use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer};
 use crate::http::idempotency::{contact_scope, in_progress as in_progress_problem, without_key};
 use crate::http::lasting::unless_stopping;
 use crate::http::problem::Problem;
@@ -310,19 +311,36 @@ impl Exchange<'_> {
         let _first = key.filter(|_| !delivered.replay).map(|key| in_progress.begin(delivered.entity, key));
         // Where too many wait already, the reply is to be looked for.
         let place = self.accepting.app.lasting().enter();
-        let deadline = Instant::now() + if place.is_some() { self.budget() } else { Duration::ZERO };
+        let prefer = prefer(self.accepting.headers);
+        let deadline = Instant::now() + if place.is_some() { self.budget(prefer) } else { Duration::ZERO };
         let at_once = !delivered.replay && deadline <= Instant::now();
         let turn = tokio::select! {
             biased;
             // How it stood when it was accepted, also where the agent was quicker than this answer.
-            () = std::future::ready(()), if at_once => delivered.turn,
+            () = std::future::ready(()), if at_once => delivered.turn.clone(),
             turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), deadline) => {
                 turn.map_err(store_problem)?
             }
             // Whoever waits when the server stops is told where the reply will be.
-            () = self.accepting.app.waits_no_longer() => delivered.turn,
+            () = self.accepting.app.waits_no_longer() => delivered.turn.clone(),
         };
         drop(events);
+        let waited = prefer.wait.filter(|_| place.is_some() && !prefer.respond_async);
+        let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
+        match self.told(&delivered, &turn, prefer).await {
+            Ok(response) => {
+                let at_once = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
+                Ok(applying(response, applied.or_else(|| at_once.then(|| "respond-async".to_owned()))))
+            }
+            Err(problem) => Ok(applying(problem.into_response(), applied)),
+        }
+    }
+
+    /// What is answered where the turn stands so, to whoever has waited for it.
+    async fn told(&self, delivered: &Delivered, turn: &Turn, prefer: Prefer) -> Result<Response, Problem> {
+        let node = self.accepting.app.node();
+        let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
+        let in_progress = self.accepting.app.in_progress();
         if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
             let detail = format!(
                 "the agent failed: {}; the message is stored, and a retry with the same idempotency key tries the turn again",
@@ -336,11 +354,11 @@ impl Exchange<'_> {
         }
         // Whoever asked for 202 gets it; else a retry gets what the first request gets, or is told that there is
         // nothing yet.
-        let waits = delivered.replay && !turn.is_over() && !prefer(self.accepting.headers).respond_async;
+        let waits = delivered.replay && !turn.is_over() && !prefer.respond_async;
         if waits && key.is_some_and(|key| in_progress.has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
-        let replies = exchange::replies(node, delivered.entity, &turn).await.map_err(store_problem)?;
+        let replies = exchange::replies(node, delivered.entity, turn).await.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
         let parts = ContactParts {
             contact: delivered.contact,
@@ -361,11 +379,18 @@ impl Exchange<'_> {
         Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
     }
 
-    fn budget(&self) -> Duration {
-        let prefer = prefer(self.accepting.headers);
+    fn budget(&self, prefer: Prefer) -> Duration {
         if prefer.respond_async {
             return Duration::ZERO;
         }
         prefer.wait.map_or(self.accepting.app.wait_budget(), |wait| Duration::from_secs(wait.min(WAIT_MAX).into()))
     }
+}
+
+/// The same, saying which preference it went by (RFC 7240).
+fn applying(mut response: Response, preference: Option<String>) -> Response {
+    if let Some(value) = preference.and_then(|preference| HeaderValue::try_from(preference).ok()) {
+        response.headers_mut().insert(PREFERENCE_APPLIED, value);
+    }
+    response
 }
