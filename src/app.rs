@@ -8,6 +8,7 @@ use actors::id::KeyId;
 use actors::node::Node;
 use axum::extract::FromRef;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::{CidrList, Config};
 use crate::egress::{Egress, EgressError};
@@ -22,6 +23,9 @@ use crate::http::messages::media::Fetches;
 use crate::http::rate::{Meter, Meters, RateLimiter};
 use crate::secret::Pepper;
 use crate::telemetry::sampling::Sampling;
+
+/// How long a stopping server still waits for what requests have asked for; well within what they are given then.
+const STOPPING: Duration = Duration::from_secs(5);
 
 /// What handlers reach outside of this process.
 #[derive(Clone, Debug)]
@@ -77,7 +81,8 @@ struct Shared {
     wait_budget: Duration,
     max_body: MaxBodyBytes,
     door: Arc<Door>,
-    leaving: watch::Sender<bool>,
+    /// Since when the server stops.
+    leaving: watch::Sender<Option<Instant>>,
 }
 
 impl App {
@@ -102,7 +107,7 @@ impl App {
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
             door: Arc::new(Door::new(Sampling::new(config), traces)),
-            leaving: watch::Sender::new(false),
+            leaving: watch::Sender::new(None),
         }))
     }
 
@@ -204,12 +209,16 @@ impl App {
     /// Whether requests are welcome.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !*self.0.leaving.borrow()
+        self.0.leaving.borrow().is_none()
     }
 
     /// From now on `readyz` fails, so that no new requests are sent here, and whatever waits for [`App::left`] ends.
     pub fn leave(&self) {
-        self.0.leaving.send_replace(true);
+        self.0.leaving.send_if_modified(|since| {
+            let begins = since.is_none();
+            since.get_or_insert_with(Instant::now);
+            begins
+        });
     }
 
     /// Completes when the server begins to stop. Requests that would go on for long (event streams, long polls)
@@ -217,7 +226,17 @@ impl App {
     pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut leaving = self.0.leaving.subscribe();
         // The sender lives as long as the app; where even that is gone, the server has stopped.
-        async move { drop(leaving.wait_for(|leaving| *leaving).await) }
+        async move { drop(leaving.wait_for(Option::is_some).await) }
+    }
+
+    /// Completes a while after the server has begun to stop. Who waits for something that may be there soon is told
+    /// then that it is waited for no longer, instead of being cut off without an answer.
+    pub(crate) fn waits_no_longer(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut leaving = self.0.leaving.subscribe();
+        async move {
+            let since = leaving.wait_for(Option::is_some).await.ok().and_then(|since| *since);
+            tokio::time::sleep_until(since.unwrap_or_else(Instant::now) + STOPPING).await;
+        }
     }
 }
 

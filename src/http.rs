@@ -52,10 +52,7 @@ use crate::server::Unreadable;
 ///
 /// What no route answers needs no handler here: the outermost layer turns a bare 404 or 405 into a problem.
 pub fn router(app: App) -> Router {
-    let mut seed = [0; 32];
-    seed[..16].copy_from_slice(&app.node().random());
-    seed[16..].copy_from_slice(&app.node().random());
-    let context = ContextLayer::new(Arc::new(Entropy::seeded(seed)), Arc::clone(app.door()));
+    let context = context_layer(&app, Arc::clone(app.door()));
     let authenticated = caller::Authentication(app.clone());
     // Both around a route at once: each layer of its own is a boxed service more, which is copied for every request.
     let api = talking().merge(configuring()).0.route_layer((context.clone(), authenticated.clone()));
@@ -71,6 +68,14 @@ pub fn router(app: App) -> Router {
         .fallback(nowhere)
         .layer(context);
     api.merge(others).with_state(app)
+}
+
+/// What every request and every response of a listener has; `door` hears of the requests.
+pub(crate) fn context_layer(app: &App, door: Arc<Door>) -> ContextLayer {
+    let mut seed = [0; 32];
+    seed[..16].copy_from_slice(&app.node().random());
+    seed[16..].copy_from_slice(&app.node().random());
+    ContextLayer::new(Arc::new(Entropy::seeded(seed)), door)
 }
 
 /// What every path of the API begins with.

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use ::http::{HeaderMap, HeaderValue, StatusCode, header};
+use ::http::{HeaderMap, StatusCode, header};
 use actors::metrics::{Described, LabelPair, MetricKind, Sample};
 use axum::Router;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use serde_json::json;
 
 mod census;
 pub mod exemplar;
@@ -21,8 +19,8 @@ mod runtime;
 pub mod sink;
 
 use crate::app::App;
-use crate::http::context::render::PROBLEM_JSON;
-use crate::http::problem::Problem;
+use crate::http::context::Door;
+use crate::http::context_layer;
 use crate::telemetry::waiting::Waiting;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use otlp::Collected;
@@ -87,22 +85,13 @@ impl Sources {
 
 /// The routes of the metrics listener.
 pub fn router(sources: Sources) -> Router {
-    Router::new()
+    let context = context_layer(&sources.app, Arc::new(Door::silent()));
+    let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/admin/runtime", get(census::runtime))
-        .route("/admin/heap", get(heap::heap))
-        .with_state(sources)
-}
-
-/// The answer of a refusal here, where no layer gives it its body. It is for people who look in.
-fn refused(problem: Problem) -> Response {
-    let Problem { status, code, detail, .. } = &problem;
-    let body = json!({ "status": status.as_u16(), "code": code, "detail": detail });
-    let mut response = (problem.status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body.to_string()).into_response();
-    if problem.status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
+        .route("/admin/heap", get(heap::heap));
+    // Around the fallback too: whatever is answered has its request's id.
+    routes.fallback(|| async { StatusCode::NOT_FOUND }).layer(context).with_state(sources)
 }
 
 async fn metrics(
@@ -202,12 +191,36 @@ mod tests {
     async fn a_profile_that_there_is_not_says_how_to_get_it() {
         let request = Request::get("/admin/heap").body(Body::empty()).unwrap();
         let response = router(sources()).oneshot(request).await.unwrap();
-        assert_eq!((response.status().as_u16(), &response.headers()[header::CONTENT_TYPE]), (501, &PROBLEM_JSON));
+        assert_eq!(response.status().as_u16(), 501);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["code"], "not_implemented");
         // Where it is built in, it is this test's process that was not started for it.
         assert!(body["detail"].as_str().unwrap().contains("_RJEM_MALLOC_CONF=prof:true"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn every_answer_of_this_listener_names_its_request_and_its_trace_and_counts_as_none() {
+        let sources = sources();
+        for (method, path, status) in [
+            ("GET", "/metrics", 200),
+            ("GET", "/admin/runtime", 200),
+            ("HEAD", "/metrics", 200),
+            ("POST", "/metrics", 405),
+            ("GET", "/nowhere", 404),
+        ] {
+            let request = Request::builder().method(method).uri(path).header("x-request-id", "mine");
+            let response = router(sources.clone()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(response.status().as_u16(), status, "{method} {path}");
+            assert_eq!(response.headers()["x-request-id"], "mine", "{method} {path}");
+            assert!(response.headers().contains_key("traceparent"), "{method} {path}");
+            if status >= 400 {
+                assert_eq!(response.headers()["content-type"], "application/problem+json", "{method} {path}");
+            }
+        }
+        let page = text(&sources, Format::Text);
+        assert!(!page.contains("/admin/runtime") && !page.contains("not_found"), "{page}");
     }
 
     #[tokio::test]

@@ -152,7 +152,7 @@ impl Tools for AgentTools {
         let calls: Vec<Recorded<'_>> = calls
             .iter()
             .map(|call| Recorded {
-                id: &call.id,
+                id: call.shown_id(),
                 r#type: "function",
                 function: Function { name: &call.called.name, arguments: &call.called.arguments },
             })
@@ -170,7 +170,7 @@ impl Tools for AgentTools {
         // It was checked when the agent was stored.
         let read = serde_json::from_str::<Scripted<'_>>(call.as_str()).ok();
         let arguments = read.as_ref().and_then(|call| call.arguments).map_or("{}", RawValue::get).to_owned();
-        Called { name: read.map(|call| call.name).unwrap_or_default(), arguments }
+        Called { id: None, name: read.map(|call| call.name).unwrap_or_default(), arguments }
     }
 
     fn reviewed(&self, state: &ReviewState) -> String {

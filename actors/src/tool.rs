@@ -23,17 +23,24 @@ pub const SEARCH_MEMORIES: &str = "search_memories";
 /// A call as a model makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Called {
+    /// What the model calls this call by, as it said it.
+    pub id: Option<String>,
     /// The tool's name.
     pub name: String,
     /// Its arguments: the model's words, which should be a JSON object.
     pub arguments: String,
 }
 
+/// The longest id of a model's that is kept for a call, in bytes.
+pub const GIVEN_ID_BYTES: usize = 128;
+
 /// A call with the id that its result is found by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
-    /// The id: visible ASCII, unique in the conversation.
+    /// The id: visible ASCII, unique in the conversation. Models may give an id twice in one, so this is never theirs.
     pub id: String,
+    /// The model's own id, if it can be used: 1 to [`GIVEN_ID_BYTES`] of visible ASCII, unique in its answer.
+    pub given: Option<String>,
     /// What is called.
     pub called: Called,
     /// By which agent.
@@ -42,6 +49,26 @@ pub struct Invocation {
     pub turn: TurnId,
     /// The call's place in a trace, or where it is not recorded that of what asked for it.
     pub trace: Option<TraceContext>,
+}
+
+impl Invocation {
+    /// The id that models and clients see.
+    #[must_use]
+    pub fn shown_id(&self) -> &str {
+        self.given.as_deref().unwrap_or(&self.id)
+    }
+}
+
+/// The ids that a model gave its calls, as far as they can be used; `made` are those that calls have without them.
+pub(crate) fn given_ids(calls: &[Called], made: &[String]) -> Vec<Option<String>> {
+    let is_usable = |id: &str| {
+        let named = |call: &&Called| call.id.as_deref() == Some(id);
+        (1..=GIVEN_ID_BYTES).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_graphic())
+            && calls.iter().filter(named).count() == 1
+            && !made.iter().any(|made| made == id)
+    };
+    calls.iter().map(|call| call.id.clone().filter(|id| is_usable(id))).collect()
 }
 
 /// A question for the people of a human channel.
@@ -146,7 +173,7 @@ impl Tools for NoTools {
     }
 
     fn scripted(&self, _: &Json) -> Called {
-        Called { name: String::new(), arguments: "{}".to_owned() }
+        Called { id: None, name: String::new(), arguments: "{}".to_owned() }
     }
 
     fn reviewed(&self, _: &ReviewState) -> String {
@@ -159,5 +186,33 @@ impl Tools for NoTools {
 
     fn failed(&self, _: &str, _: &str) -> String {
         "{}".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_the_model_is_kept_where_it_is_visible_short_and_no_other_calls() {
+        let long = "x".repeat(GIVEN_ID_BYTES);
+        let longer = format!("{long}x");
+        for (given, kept) in [
+            (vec![Some("call_a"), Some("call_b")], vec![Some("call_a"), Some("call_b")]),
+            (vec![Some("1"), None, Some("")], vec![Some("1"), None, None]),
+            (vec![Some("twice"), Some("once"), Some("twice")], vec![None, Some("once"), None]),
+            (vec![Some("a b"), Some("a\n"), Some("é"), Some("\"\\")], vec![None, None, None, Some("\"\\")]),
+            (vec![Some(long.as_str()), Some(longer.as_str())], vec![Some(long.as_str()), None]),
+            (vec![Some("made"), None], vec![None, None]),
+        ] {
+            let called = |id: &Option<&str>| Called {
+                id: id.map(str::to_owned),
+                name: "tool".to_owned(),
+                arguments: String::new(),
+            };
+            let calls: Vec<Called> = given.iter().map(called).collect();
+            let found = given_ids(&calls, &["made".to_owned()]);
+            assert_eq!(found.iter().map(Option::as_deref).collect::<Vec<_>>(), kept);
+        }
     }
 }

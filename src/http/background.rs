@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use actors::id::EntityKey;
 
-/// Runs `work` in a task of its own and waits so long for its end; `true`: it ended well by then. What takes longer
-/// goes on, and what fails is found again by the alarm of `entity`, so it only stands in the log.
+use crate::app::App;
+
+/// Runs `work` in a task of its own and waits so long for its end, less where the server stops; `true`: it ended well
+/// by then. What takes longer goes on, and what fails is found again by the alarm of `entity`, so it only stands in the log.
 pub(super) async fn ends_within<E: Display + Send + 'static>(
+    app: &App,
     wait: Duration,
     (entity, what): (EntityKey, &'static str),
     work: impl Future<Output = Result<(), E>> + Send + 'static,
 ) -> bool {
-    match tokio::time::timeout(wait, tokio::spawn(work)).await {
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(wait, tokio::spawn(work)) => ended,
+        () = app.waits_no_longer() => return false,
+    };
+    match ended {
         Ok(Ok(Ok(()))) => return true,
         Ok(Ok(Err(error))) => tracing::warn!(?entity, %error, "{what} is not at its end yet"),
         Ok(Err(error)) => tracing::error!(?entity, %error, "{what} broke down"),

@@ -184,6 +184,6 @@ pub(super) async fn erase(
     let erased = app.node().contact(entity, command, without_key(&context)).await;
     erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?;
     let erasing = actors::erasure::run(Arc::clone(app.node()), entity);
-    let is_gone = ends_within(ERASING, (entity, "an erasure"), erasing).await;
+    let is_gone = ends_within(&app, ERASING, (entity, "an erasure"), erasing).await;
     Ok(if is_gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
 }

@@ -16,7 +16,8 @@ use std::time::Duration;
 use actors::channel::ChannelKind;
 use actors::conversation::{Conversation, Event as Happened};
 use actors::deltas::{Delta, Listener};
-use actors::id::{EntityKey, TurnId};
+use actors::id::{ConversationId, EntityKey, TurnId};
+use actors::key::ApiKey;
 use actors::machine::Record;
 use actors::store::Order;
 use actors::subscriptions::{Notice, Subscription};
@@ -24,14 +25,15 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
-use http::{HeaderMap, header};
+use futures_util::{StreamExt as _, stream};
+use http::HeaderMap;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::caller::{Allowed, Read};
 use super::context::RequestContext;
 use super::context::render::internal_error;
+use super::headers::prefers_event_stream;
 use super::lasting::Place;
 use super::log::behind;
 use super::messages::find_channel;
@@ -51,6 +53,8 @@ mod frame;
 const CHUNK: usize = 128;
 /// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often is looked whether the key of a stream is still known; so long after it was revoked a stream has ended.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// `GET /conversations/{id}/events`.
 pub(super) async fn of_conversation(
@@ -64,10 +68,15 @@ pub(super) async fn of_conversation(
     let list = format!("conversations/{}/{id}/events", caller.workspace);
     let (asked, page) = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list))?;
     let (state, _) = conversations::find(&app, &caller, &id).await?;
-    let entity = state.entity(caller.address);
-    let channel = state.origin.human_channel().map(str::to_owned);
-    let source = source(&caller, entity, channel);
-    answer(&app, &context, Log { entity, source, newest: state.last_seq }, asked, page, &list).await
+    let log = Log {
+        entity: state.entity(caller.address),
+        workspace: Arc::clone(&caller.workspace),
+        channel: state.origin.channel().map(Into::into),
+        is_human: state.origin.human_channel().is_some(),
+        conversation: Some(state.id),
+        newest: state.last_seq,
+    };
+    answer(&app, &context, (caller.key, log), asked, page, &list).await
 }
 
 /// `GET /channels/{id}/events`.
@@ -87,21 +96,44 @@ pub(super) async fn of_channel(
     }
     let entity = channel.conversation(caller.address);
     let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
-    let newest = state.map_or(0, |state| state.last_seq);
-    let source = source(&caller, entity, Some(channel.id.clone()));
-    answer(&app, &context, Log { entity, source, newest }, asked, page, &list).await
-}
-
-fn source(caller: &caller::Caller, entity: EntityKey, channel: Option<String>) -> Source {
-    Source { workspace: caller.workspace.to_string(), conversation: entity.id, channel }
+    let log = Log {
+        entity,
+        workspace: caller.workspace,
+        channel: Some(channel.id.as_str().into()),
+        is_human: true,
+        conversation: state.as_ref().map(|state| state.id),
+        newest: state.map_or(0, |state| state.last_seq),
+    };
+    answer(&app, &context, (caller.key, log), asked, page, &list).await
 }
 
 /// A log to read.
 struct Log {
     entity: EntityKey,
-    source: Source,
+    workspace: Arc<str>,
+    channel: Option<Arc<str>>,
+    is_human: bool,
+    /// Whose log it is; `None`: nothing had been said on the channel when the request came.
+    conversation: Option<ConversationId>,
     /// Its newest sequence when the request came.
     newest: u64,
+}
+
+impl Log {
+    /// Where its events come from, once there are any.
+    async fn source(&mut self, app: &App) -> Result<Source<'_>, Problem> {
+        if self.conversation.is_none() {
+            // On the heap while it lasts: nearly nobody needs a place for it.
+            let state = Box::pin(app.node().state::<Conversation>(self.entity)).await.map_err(store_problem)?;
+            self.conversation = state.map(|state| state.id);
+        }
+        Ok(Source {
+            workspace: &self.workspace,
+            conversation: self.conversation.ok_or_else(internal_error)?,
+            channel: self.channel.as_deref(),
+            is_human: self.is_human,
+        })
+    }
 }
 
 /// What a request wants of a log.
@@ -115,8 +147,7 @@ struct Asked {
 
 impl Asked {
     fn of(headers: &HeaderMap, query: &Query) -> Result<Self, Problem> {
-        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let live = accept.split(',').any(is_event_stream);
+        let live = prefers_event_stream(headers);
         let number = |text: &str, pointer: &str| {
             let message = "must be the sequence of an event, an integer from 0";
             text.parse::<u64>().map_err(|_| Problem::fault(pointer, "invalid_type", message))
@@ -132,18 +163,10 @@ impl Asked {
     }
 }
 
-/// Whether this part of an `Accept` asks for a stream; a weight of 0 says that it must not be one.
-fn is_event_stream(kind: &str) -> bool {
-    let mut parts = kind.split(';').map(str::trim);
-    let named = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("text/event-stream"));
-    let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-    named && weight.and_then(|weight| weight.trim().parse::<f32>().ok()).is_none_or(|weight| weight > 0.0)
-}
-
 async fn answer(
     app: &App,
     context: &RequestContext,
-    log: Log,
+    (key, mut log): (Arc<ApiKey>, Log),
     asked: Asked,
     page: PageRequest,
     list: &str,
@@ -152,7 +175,7 @@ async fn answer(
         let Some(place) = app.lasting().enter() else {
             return Err(Problem::unavailable("overloaded", "too many requests wait or follow; try again", 1));
         };
-        return Ok(follow(Follower::new(app.clone(), log, &asked, place)));
+        return Ok(follow(Follower::new(app.clone(), key, log, &asked, place)));
     }
     let first = asked.after.map_or(1, |after| after.saturating_add(1));
     let range = behind(first, page.seq(), page.order);
@@ -160,7 +183,7 @@ async fn answer(
     let next = (events.len() > page.limit).then(|| events[page.limit - 1].seq.to_be_bytes().to_vec());
     let mut data = Vec::with_capacity(events.len().min(page.limit));
     for event in events.iter().take(page.limit) {
-        let value = event_value(event, &log.source).map_err(|_| internal_error())?;
+        let value = event_value(event, &log.source(app).await?).map_err(|_| internal_error())?;
         data.extend(value.map(RawOwned));
     }
     Ok(Page { data, next }.into_response(list, &context.uri))
@@ -180,6 +203,10 @@ async fn read(
 /// A reader of a live log.
 struct Follower {
     app: App,
+    /// Whom it was opened for.
+    key: Arc<ApiKey>,
+    /// When to look whether the key is still known.
+    look_at: Instant,
     log: Log,
     subscription: Subscription,
     /// The sequence that comes next.
@@ -258,13 +285,15 @@ impl Follower {
 }
 
 impl Follower {
-    fn new(app: App, log: Log, asked: &Asked, place: Place) -> Self {
+    fn new(app: App, key: Arc<ApiKey>, log: Log, asked: &Asked, place: Place) -> Self {
         let subscription = app.node().subscribe(log.entity);
         let listener = asked.deltas.then(|| app.node().listen(log.entity));
         let next = asked.after.unwrap_or(log.newest).saturating_add(1);
-        let ready = VecDeque::new();
+        let (ready, look_at) = (VecDeque::new(), Instant::now() + LOOK_EVERY);
         // Something may have happened between the look at the log and the subscription.
-        Self { app, log, subscription, next, ready, behind: true, listener, piece: None, over: None, _place: place }
+        let behind = true;
+        let (piece, over) = (None, None);
+        Self { app, key, look_at, log, subscription, next, ready, behind, listener, piece, over, _place: place }
     }
 
     /// A piece before which every event has been told. Those before the next event come before it.
@@ -283,12 +312,29 @@ impl Follower {
         }
     }
 
-    /// What is written next: an event or a piece, or a comment where nothing has happened for a while.
+    /// What is written next: an event or a piece, or a comment where nothing has happened for a while. `None`: also
+    /// when the key that the stream was opened with is not known any more.
     async fn write(&mut self) -> Option<Bytes> {
+        let quiet = Instant::now() + KEEP_ALIVE;
         loop {
-            let Ok(told) = timeout(KEEP_ALIVE, self.next()).await else { return Some(frame::comment()) };
+            let told = timeout_at(quiet.min(self.look_at), self.next()).await;
+            if Instant::now() >= self.look_at {
+                if !Box::pin(caller::is_known(&self.app, &self.key)).await {
+                    return None;
+                }
+                self.look_at = Instant::now() + LOOK_EVERY;
+            }
+            let Ok(told) = told else {
+                if Instant::now() >= quiet {
+                    return Some(frame::comment());
+                }
+                continue;
+            };
             let written = match told? {
-                Told::Event(event) => event.form(|record| frame::of_event(record, &self.log.source)),
+                Told::Event(event) => {
+                    let source = self.log.source(&self.app).await.ok()?;
+                    event.form(|record| frame::of_event(record, &source))
+                }
                 Told::Piece(piece) => frame::of_piece(&piece, self.app.now()),
             };
             if !written.is_empty() {
@@ -311,8 +357,9 @@ fn ended(event: &Happened) -> Option<(TurnId, u32)> {
 fn follow(follower: Follower) -> Response {
     let frames = stream::unfold(follower, |mut follower| async move {
         let written = follower.write().await?;
-        Some((Ok::<_, Infallible>(written), follower))
+        Some((Ok(written), follower))
     });
+    let frames = stream::once(std::future::ready(Ok::<_, Infallible>(frame::opening()))).chain(frames);
     let headers = [("content-type", "text/event-stream"), ("cache-control", "no-cache"), ("x-accel-buffering", "no")];
     (headers, Body::from_stream(frames)).into_response()
 }

@@ -1,11 +1,13 @@
 //! Request headers with a meaning of their own, read into values.
 
+pub mod accept;
 pub mod auth;
 pub mod if_match;
 pub mod if_none_match;
 pub mod key;
 pub mod prefer;
 
+pub use accept::prefers_event_stream;
 pub use if_match::if_match;
 pub use if_none_match::unless_known;
 pub use key::idempotency_key;

@@ -7,6 +7,12 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::problem::Problem;
+use crate::app::App;
+
+/// Seconds after which a process that stops may have a successor.
+const RETRY_ELSEWHERE: u32 = 5;
+
 /// The places of requests that last.
 #[derive(Clone, Debug)]
 pub(crate) struct Lasting(Arc<Semaphore>);
@@ -24,4 +30,25 @@ impl Lasting {
     pub(crate) fn enter(&self) -> Option<Place> {
         Arc::clone(&self.0).try_acquire_owned().ok()
     }
+}
+
+/// What comes of `work`, or 503 where the server stops and it does not end soon. What is dropped so is dropped as it is
+/// where a client hangs up.
+///
+/// # Errors
+/// Those of `work`, and 503 `stopping`.
+pub(super) async fn unless_stopping<T>(
+    app: &App,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = app.waits_no_longer() => Err(stopping("the server is stopping before all of it has come; send it again")),
+    }
+}
+
+/// 503: another process will take this request.
+pub(super) fn stopping(detail: &'static str) -> Problem {
+    Problem::unavailable("stopping", detail, RETRY_ELSEWHERE)
 }

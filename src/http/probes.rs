@@ -6,11 +6,10 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::answer;
+use super::lasting::stopping;
 use super::problem::Problem;
 use crate::app::App;
 
-/// Seconds after which a process that stops may have a successor.
-const RETRY_ELSEWHERE: u32 = 5;
 /// Seconds after which a store that could not be reached is tried again, at the latest.
 const RETRY_STORE: u32 = 5;
 
@@ -27,7 +26,7 @@ pub async fn healthz() -> Response {
 /// `GET /readyz`: the process takes requests; 503 from the moment it begins to stop, and while it has lost its store.
 pub async fn readyz(State(app): State<App>) -> Response {
     if !app.is_ready() || app.node().admission().is_closed() {
-        return Problem::unavailable("stopping", "the server is stopping", RETRY_ELSEWHERE).into_response();
+        return stopping("the server is stopping").into_response();
     }
     if !app.node().members().is_connected() {
         let detail = "the store has not answered for some time";

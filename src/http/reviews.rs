@@ -1,5 +1,6 @@
 //! Reviews: the inbox, waiting for an outcome, and deciding.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use actors::conversation::post::parse_id_key;
@@ -190,11 +191,16 @@ pub(super) async fn wait(
     let mut events = app.node().subscribe(asked.found.entity);
     // From here on nothing can be missed; what happened before the subscription is seen by looking again.
     let mut asked = find(&app, &caller, &id).await?;
-    while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline && app.is_ready() {
+    let mut stopped = pin!(app.left());
+    while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline {
         let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
         let silence = if app.node().shares_its_store() { ASK_AGAIN.min(left) } else { left };
         let until = deadline.min(Instant::now() + silence);
-        let heard = timeout_at(until, events.events.recv()).await;
+        let heard = tokio::select! {
+            heard = timeout_at(until, events.events.recv()) => heard,
+            // Whoever waits when the server stops is told how it stands, and may ask another one.
+            () = &mut stopped => break,
+        };
         let about_this = match &heard {
             Ok(Ok(record)) => match &record.event {
                 Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {

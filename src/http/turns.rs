@@ -60,7 +60,7 @@ impl<'a> WaitView<'a> {
     fn of(call: &'a Call) -> Option<Self> {
         let (wait, ask) = (call.wait.as_ref().filter(|_| !call.answered)?, call.ask.as_ref()?);
         let (review_id, channel_id, expires_at) = (Shown(wait.review), ask.channel.as_str(), Time(wait.expires_at));
-        Some(Self { call_id: &call.id, review_id, channel_id, expires_at })
+        Some(Self { call_id: call.shown_id(), review_id, channel_id, expires_at })
     }
 }
 

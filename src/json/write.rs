@@ -73,6 +73,25 @@ impl<'a> Members<'a> {
         array(self.member(name), items, write);
     }
 
+    /// A member that is an object, whose members `write` writes.
+    pub fn object(&mut self, name: &'static str, write: impl FnOnce(&mut Members<'_>)) {
+        let mut object = Members::begin(self.member(name));
+        write(&mut object);
+        object.end();
+    }
+
+    /// Every member of an object that has been written without blanks around it.
+    pub fn members_of(&mut self, object: &[u8]) {
+        let members = object.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default();
+        if members.is_empty() {
+            return;
+        }
+        if !std::mem::take(&mut self.is_first) {
+            self.out.push(b',');
+        }
+        self.out.extend_from_slice(members);
+    }
+
     /// Closes the object.
     pub fn end(self) {
         self.out.push(b'}');

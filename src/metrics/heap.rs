@@ -6,7 +6,6 @@
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
-use super::refused;
 use crate::http::problem::Problem;
 
 /// The profile, or why there is none.
@@ -15,7 +14,7 @@ pub(super) async fn heap() -> Response {
         (header::CONTENT_TYPE, "application/octet-stream"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"heap.pb.gz\""),
     ];
-    profile().await.map_or_else(refused, |profile| (headers, profile).into_response())
+    profile().await.map_or_else(IntoResponse::into_response, |profile| (headers, profile).into_response())
 }
 
 /// This process cannot tell it.

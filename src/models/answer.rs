@@ -2,7 +2,7 @@
 
 use actors::agent::{Prompt, Said};
 use actors::limits;
-use actors::tool::Called;
+use actors::tool::{Called, GIVEN_ID_BYTES};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -57,6 +57,9 @@ struct Message {
 
 #[derive(Deserialize)]
 struct Call {
+    /// Any other value than a text is no id.
+    #[serde(default)]
+    id: Value,
     function: Function,
 }
 
@@ -100,7 +103,8 @@ pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
         _ => Fault::NotJson,
     })?;
     let Some(choice) = answer.choices.into_iter().next() else { return Err(Fault::EmptyReply) };
-    let calls = choice.message.tool_calls.unwrap_or_default().into_iter().map(|Call { function }| Called {
+    let calls = choice.message.tool_calls.unwrap_or_default().into_iter().map(|Call { id, function }| Called {
+        id: id.as_str().and_then(kept_id),
         name: function.name,
         arguments: match function.arguments {
             Value::String(text) => text,
@@ -151,6 +155,11 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     let replies = if text.trim().is_empty() { Vec::new() } else { vec![text] };
     let usage = prompt.agent.usage(input_tokens, output_tokens, model);
     Ok(Said { replies, calls, usage, asked_again: false })
+}
+
+/// An id of a call, unless it is too long to be kept.
+pub(super) fn kept_id(id: &str) -> Option<String> {
+    (1..=GIVEN_ID_BYTES).contains(&id.len()).then(|| id.to_owned())
 }
 
 /// About how many tokens a text is: four characters each, rounded up.

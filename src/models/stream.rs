@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Answered, CALLS, Content, REPLY_BYTES, is_error};
+use super::answer::{Answered, CALLS, Content, REPLY_BYTES, is_error, kept_id};
 use super::fault::Fault;
 
 /// The longest event, in bytes: a reply in one piece, with every character escaped.
@@ -186,13 +186,16 @@ impl Assembly<'_> {
         });
         let place = self.numbers.iter().position(|known| *known == number).unwrap_or_else(|| {
             self.numbers.push(number);
-            self.answered.calls.push(Called { name: String::new(), arguments: String::new() });
+            self.answered.calls.push(Called { id: None, name: String::new(), arguments: String::new() });
             self.numbers.len() - 1
         });
         if self.numbers.len() > CALLS {
             return Err(Fault::InvalidReply("calls tools that cannot be"));
         }
         let call = &mut self.answered.calls[place];
+        if call.id.is_none() {
+            call.id = piece.id.as_deref().and_then(kept_id);
+        }
         if let Some(function) = piece.function {
             call.name.push_str(&function.name.unwrap_or_default());
             call.arguments.push_str(&function.arguments.unwrap_or_default());

@@ -59,6 +59,7 @@ pub const ERRORS: &[ErrorPage] = pages! {
     "conversation_closed"
     "conversation_erased"
     "conversation_id_mismatch"
+    "conversation_not_closable"
     "conversation_not_found"
     "delivery_not_found"
     "duplicate_field"

@@ -115,12 +115,13 @@ fn of_query() -> Vec<(&'static str, Parameter)> {
 }
 
 /// Every response header, by its name; its component has the name without hyphens.
-pub(super) const HEADERS: [(&str, &str); 14] = [
+pub(super) const HEADERS: [(&str, &str); 15] = [
     ("X-Request-Id", "The request: the client's own name for it, else a new one."),
     ("traceparent", "The request's place in its trace (W3C Trace Context)."),
     ("RateLimit-Policy", "How many requests the key may make, and in how many seconds: `\"default\";q=…;w=60`."),
     ("RateLimit", "How many are left, and for how many seconds: `\"default\";r=…;t=…`."),
     ("Idempotent-Replayed", "`true` where this is the answer of an earlier request with the same idempotency key."),
+    ("Preference-Applied", "The preference that the answer goes by: `wait=…` or `respond-async`."),
     ("Location", "Where the thing is."),
     ("Link", "The next page: `<…>; rel=\"next\"`."),
     ("X-Ignored-Fields", "Members of the body that are not known and had no effect."),

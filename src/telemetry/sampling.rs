@@ -51,6 +51,19 @@ impl Sampling {
         Self::of(&config.otel, config.remote_traces_per_second, config.slow_request)
     }
 
+    /// Nothing is recorded.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            exported: false,
+            sampler: Sampler { root: Root::Never, parent_based: true },
+            remote: Budget::new(0),
+            kept: Budget::new(0),
+            slow: Duration::MAX,
+            began: Instant::now(),
+        }
+    }
+
     fn of(otel: &Otel, remote_per_second: u32, slow: Duration) -> Self {
         Self {
             exported: otel.receiver.is_some(),

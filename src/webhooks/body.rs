@@ -20,7 +20,7 @@ struct Shown<'a> {
     data: &'a RawValue,
 }
 
-/// What an event is about, where it says so.
+/// What an event is about: the least thing that it names.
 #[derive(Deserialize)]
 struct About<'a> {
     #[serde(rename = "messageId", borrow, default)]
@@ -33,6 +33,14 @@ struct About<'a> {
     contact: Option<&'a str>,
     #[serde(borrow, default)]
     id: Option<&'a str>,
+    #[serde(rename = "conversationId", borrow, default)]
+    conversation: Option<&'a str>,
+}
+
+impl<'a> About<'a> {
+    fn subject(&self) -> Option<&'a str> {
+        self.message.or(self.turn).or(self.memory).or(self.contact).or(self.id).or(self.conversation)
+    }
 }
 
 /// Standard Webhooks.
@@ -64,11 +72,11 @@ struct CloudEvent<'a> {
 pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
     let shown = match &parcel.event {
         Happened::Conversation(record) => {
-            let channel = parcel.place.channel.as_deref().filter(|_| parcel.place.is_human);
             let source = Source {
-                workspace: parcel.workspace.to_string(),
-                conversation: parcel.entity.id,
-                channel: channel.map(str::to_owned),
+                workspace: &parcel.workspace,
+                conversation: parcel.place.conversation?,
+                channel: parcel.place.channel.as_deref(),
+                is_human: parcel.place.is_human,
             };
             event_json(record, &source).ok()??
         }
@@ -89,8 +97,7 @@ pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
                 source: format!("/api/v1/{}", parcel.place.path),
                 kind: shown.kind,
                 time: shown.timestamp,
-                subject: about
-                    .and_then(|about| about.message.or(about.turn).or(about.memory).or(about.contact).or(about.id)),
+                subject: about.and_then(|about| about.subject()),
                 datacontenttype: "application/json",
                 sequence: shown.sequence.to_string(),
                 data: shown.data,

@@ -4,37 +4,30 @@ use actors::clock::Millis;
 use actors::conversation::remember::Note;
 use actors::conversation::{Event, Turn, message_of};
 use actors::deltas::Delta;
-use actors::id::{Address, ContactId, ConversationId, EventId, MemoryId, MessageId, TurnId};
+use actors::id::{ContactId, ConversationId, EventId, MemoryId, MessageId, TurnId};
 use actors::machine::Record;
 use actors::memories::Subject;
 use actors::message::{Json, Overlay, ReviewState};
 use serde::Serialize;
 
+use crate::json::write::Members;
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::contact_message::view::Usage;
 use crate::wire::conversation_message::view::conversation_view;
 use crate::wire::json_view::{Raw, Shown, review_status, turn_status};
-use crate::wire::time::Time;
+use crate::wire::time::{self, Time};
 
 /// Where an event comes from.
-#[derive(Clone, Debug)]
-pub struct Source {
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
     /// The workspace's id.
-    pub workspace: String,
-    /// The conversation's address.
-    pub conversation: Address,
-    /// The human channel whose conversation it is.
-    pub channel: Option<String>,
-}
-
-#[derive(Serialize)]
-struct EventView<'a, T> {
-    id: Shown<EventId>,
-    sequence: u64,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    timestamp: Time,
-    data: T,
+    pub workspace: &'a str,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The channel that it belongs to.
+    pub channel: Option<&'a str>,
+    /// Whether that is a human channel, whose own conversation it is.
+    pub is_human: bool,
 }
 
 #[derive(Serialize)]
@@ -47,8 +40,6 @@ struct OfMessage {
 #[serde(rename_all = "camelCase")]
 struct OfReview<'a> {
     message_id: Shown<MessageId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channel_id: Option<&'a str>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Time>,
@@ -79,11 +70,7 @@ struct OfTurn<'a> {
 #[serde(rename_all = "camelCase")]
 struct OfConversation<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    conversation_id: Option<Shown<ConversationId>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     forked_from: Option<Shown<ConversationId>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channel_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,10 +112,9 @@ fn of_memory(note: &Note) -> OfMemory<'_> {
     OfMemory { memory_id: Shown(note.memory), contact_id, owner_id, source_message_id: note.source.map(Shown) }
 }
 
-fn of_review<'a>(message: MessageId, source: &'a Source, state: &'a ReviewState) -> OfReview<'a> {
+fn of_review(message: MessageId, state: &ReviewState) -> OfReview<'_> {
     OfReview {
         message_id: Shown(message),
-        channel_id: source.channel.as_deref(),
         status: review_status(state.status),
         expires_at: None,
         response: state.response.as_ref().map(Raw),
@@ -154,17 +140,20 @@ fn of_turn(turn: &Turn) -> OfTurn<'_> {
 /// # Errors
 ///
 /// What cannot be written as JSON, which nothing stored is.
-pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<u8>>, serde_json::Error> {
+pub fn event_json(record: &Record<Event>, source: &Source<'_>) -> Result<Option<Vec<u8>>, serde_json::Error> {
     let Some(kind) = record.event.name() else { return Ok(None) };
     let show = Shower { kind, record, source };
-    let channel = source.channel.as_deref();
     let written = match &record.event {
         Event::MessageCreated(_) => {
             let Some(message) = message_of(record) else { return Ok(None) };
             let overlay = Overlay::default();
-            match channel {
+            match source.channel.filter(|_| source.is_human) {
                 Some(channel) => show.with(channel_view(channel, &message, &overlay)),
-                None => show.with(conversation_view(&source.workspace, &message, &overlay)),
+                None => {
+                    let mut own = Vec::new();
+                    conversation_view(source.workspace, &message, &overlay).write(&mut own);
+                    Ok(show.around(&own))
+                }
             }
         }
         Event::MessageUpdated { message }
@@ -174,7 +163,6 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
         Event::ReviewRequested { message, expires_at } => show.with(OfReview {
             expires_at: Some(Time(*expires_at)),
             message_id: Shown(*message),
-            channel_id: channel,
             status: "pending",
             response: None,
             feedback: None,
@@ -182,32 +170,28 @@ pub fn event_json(record: &Record<Event>, source: &Source) -> Result<Option<Vec<
             completed_at: None,
         }),
         Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
-            show.with(of_review(end.message, source, &end.state))
+            show.with(of_review(end.message, &end.state))
         }
         Event::TurnStarted(turn)
         | Event::TurnCompleted(turn)
         | Event::TurnFailed(turn)
         | Event::TurnCancelled(turn) => show.with(of_turn(turn)),
-        Event::ConversationCreated { id, origin, owner, details, forked } => show.with(OfConversation {
-            conversation_id: Some(Shown(*id)),
+        Event::ConversationCreated { owner, details, forked, .. } => show.with(OfConversation {
             forked_from: forked.map(|forked| Shown(forked.source)),
-            channel_id: origin.channel(),
             owner_id: owner.as_deref(),
             title: details.title.as_deref(),
             summary: details.summary.as_deref(),
             metadata: details.metadata.as_ref().map(Raw),
         }),
         Event::ConversationUpdated { owner, details, .. } => show.with(OfConversation {
-            conversation_id: None,
             forked_from: None,
-            channel_id: channel,
             owner_id: owner.as_deref(),
             title: details.title.as_deref(),
             summary: details.summary.as_deref(),
             metadata: details.metadata.as_ref().map(Raw),
         }),
         Event::ConversationErased => show.with(OfErasure { erased: true }),
-        Event::ConversationClosed => show.with(serde_json::Map::new()),
+        Event::ConversationClosed => Ok(show.around(b"{}")),
         Event::MemoryNoted(note) => show.with(of_memory(note)),
         Event::MemoryFailed { first, last } => show.with(OfFailure { first_sequence: *first, last_sequence: *last }),
         Event::TurnQueued(_)
@@ -260,22 +244,38 @@ pub fn delta_json(delta: &Delta, at: Millis) -> Result<Vec<u8>, serde_json::Erro
     serde_json::to_vec(&DeltaView { kind: DELTA, timestamp: Time(at), data })
 }
 
-/// What is the same for every type of event.
+/// What is the same for every type of event: id, sequence, type and time, and which conversation and channel it is of.
 struct Shower<'a> {
     kind: &'static str,
     record: &'a Record<Event>,
-    source: &'a Source,
+    source: &'a Source<'a>,
 }
 
 impl Shower<'_> {
-    fn with<T: Serialize>(&self, data: T) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(&EventView {
-            id: Shown(EventId::new(self.record.at, self.source.conversation, self.record.seq)),
-            sequence: self.record.seq,
-            kind: self.kind,
-            timestamp: Time(self.record.at),
-            data,
-        })
+    fn with<T: Serialize>(&self, own: T) -> Result<Vec<u8>, serde_json::Error> {
+        Ok(self.around(&serde_json::to_vec(&own)?))
+    }
+
+    /// `own`: what the type of event has to say, a JSON object.
+    fn around(&self, own: &[u8]) -> Vec<u8> {
+        let Self { kind, record, source } = self;
+        let mut out = Vec::with_capacity(own.len() + 256);
+        let mut members = Members::begin(&mut out);
+        members.plain("id", EventId::new(record.at, source.conversation.address, record.seq));
+        members.json("sequence", &record.seq.to_string());
+        members.plain("type", kind);
+        members.plain("timestamp", time::format(record.at).as_str());
+        members.object("data", |data| {
+            data.plain("conversationId", source.conversation);
+            // A message of a human channel says its channel itself.
+            let is_said = source.is_human && matches!(record.event, Event::MessageCreated(_));
+            if let Some(channel) = source.channel.filter(|_| !is_said) {
+                data.string("channelId", channel);
+            }
+            data.members_of(own);
+        });
+        members.end();
+        out
     }
 }
 
@@ -284,8 +284,8 @@ impl Shower<'_> {
 /// # Errors
 ///
 /// As [`event_json`].
-pub fn event_value(record: &Record<Event>, source: &Source) -> Result<Option<Json>, serde_json::Error> {
+pub fn event_value(record: &Record<Event>, source: &Source<'_>) -> Result<Option<Json>, serde_json::Error> {
     let bytes = event_json(record, source)?;
-    // What serde_json writes is UTF-8.
+    // What is written as JSON is UTF-8.
     Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(Json::from_checked))
 }

@@ -385,3 +385,19 @@ async fn a_contact_begins_anew_on_an_api_channel_with_the_id_of_a_deleted_one() 
     assert_eq!(after["aiMessages"][0]["content"]["text"]["body"], "after");
     assert_eq!(send("after").await["messageId"], after["messageId"]);
 }
+
+#[tokio::test]
+async fn a_human_channels_own_conversation_stays_open_and_takes_messages() {
+    let app = TestApp::new().await;
+    let say = || app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "x"}));
+    say().await.expect(201);
+    let events = app.get("/api/v1/channels/demo/events").await.expect(200);
+    let id = events["data"][0]["data"]["conversationId"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/conversations/{id}");
+    let refused = app.patch(&path).json(json!({"status": "closed", "title": "t"})).await;
+    refused.problem(409, "conversation_not_closable");
+    let now = app.get(&path).await.expect(200);
+    assert_eq!((&now["status"], &now["title"]), (&json!("open"), &Value::Null), "nothing of it was changed");
+    app.patch(&path).json(json!({"status": "open", "title": "t"})).await.expect(200);
+    say().await.expect(201);
+}

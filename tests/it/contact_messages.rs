@@ -339,3 +339,36 @@ async fn a_retry_that_wants_to_wait_less_than_the_first_request_is_told_that_it_
     let last = send("wait=20").await.expect(200);
     assert_eq!(said(&last), ["x"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_says_which_preference_it_went_by() {
+    let app = TestApp::new().await;
+    let slow = json!({"builtin": {"behaviour": "echo", "latencyMs": 5_000}});
+    app.patch("/api/v1/agents/echo").json(slow).await.expect(200);
+    let said = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hi"}}});
+    let path = "/api/v1/channels/demo-api/messages";
+    for (prefer, status, applied) in [
+        ("respond-async", 202, "respond-async"),
+        ("respond-async, wait=9", 202, "respond-async"),
+        ("wait=1", 202, "wait=1"),
+        ("wait=100", 200, "wait=100"),
+        ("wait=99999", 200, "wait=120"),
+        ("wait=soon", 200, ""),
+        ("handling=lenient", 200, ""),
+    ] {
+        let answer = app.post(path).header("prefer", prefer).json(said.clone()).await;
+        assert_eq!((answer.status, answer.header("preference-applied")), (status, applied), "{prefer}");
+        // The next one finds nobody before it.
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    }
+    let retry = || app.post(path).idempotency_key("k").header("prefer", "respond-async").json(said.clone());
+    assert_eq!(retry().await.header("preference-applied"), "respond-async");
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    let answer = retry().await;
+    assert_eq!((answer.status, answer.header("preference-applied")), (200, ""), "nothing was left to put off");
+    let failing = json!({"builtin": {"behaviour": "echo", "failEvery": 1}});
+    app.patch("/api/v1/agents/echo").json(failing).await.expect(200);
+    let answer = app.post(path).header("prefer", "wait=7").json(said.clone()).await;
+    assert_eq!(answer.header("preference-applied"), "wait=7");
+    answer.problem(500, "agent_failed");
+}

@@ -60,7 +60,7 @@ async fn what_an_owner_says_is_remembered_and_a_newer_statement_replaces_it() {
         told.iter().map(|e| text(&e["type"])).collect::<Vec<_>>(),
         ["memory.created", "memory.created", "memory.updated"]
     );
-    let expected = json!({"memoryId": memory["id"], "ownerId": "ana", "sourceMessageId": said["id"]});
+    let expected = json!({"conversationId": opened["id"], "memoryId": memory["id"], "ownerId": "ana", "sourceMessageId": said["id"]});
     assert_eq!(told[1]["data"], expected);
     app.delete("/api/v1/memories?ownerId=ana").await.expect(204);
     assert_eq!(texts(&app.get("/api/v1/memories?ownerId=ana").await.expect(200)), [""; 0]);

@@ -1,10 +1,11 @@
 //! Live streams of event logs: the same events as in the lists, each once, wherever a reader comes back.
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
+use crate::support::live::OPENING;
 
 async fn post(app: &TestApp, text: &str) -> Value {
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": text})).await.expect(201)
@@ -82,6 +83,110 @@ async fn a_stream_in_which_nothing_happens_is_kept_alive_by_comments() {
 }
 
 #[tokio::test]
+async fn a_log_is_sent_in_the_form_that_its_reader_likes_best() {
+    let app = TestApp::new().await;
+    let path = "/api/v1/channels/demo/events";
+    for (accept, form) in [
+        ("text/event-stream", "text/event-stream"),
+        ("text/event-stream;q=0.5, */*;q=0.5", "text/event-stream"),
+        ("application/json;q=0.5, text/event-stream;q=0.9", "text/event-stream"),
+        ("application/json;q=0.9, text/event-stream;q=0.5", "application/json"),
+        ("text/event-stream;q=0", "application/json"),
+        ("*/*", "application/json"),
+    ] {
+        assert_eq!(app.get(path).header("accept", accept).media_type().await, form, "{accept}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_within_fifteen_seconds_after_its_key_was_revoked_and_no_other_does() {
+    for is_busy in [false, true] {
+        let app = TestApp::new().await;
+        let made = app.post("/api/v1/api-keys").json(json!({"name": "reader", "scopes": ["messages:read"]}));
+        let made = made.await.expect(201);
+        let path = "/api/v1/channels/demo/events";
+        let mut revoked = app.get(path).key(made["key"].as_str().unwrap()).follow().await;
+        let mut other = app.get(path).follow().await;
+        tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+        assert_eq!(revoked.told().await.unwrap().event, None, "until then it is kept alive");
+        app.delete(format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap())).await.expect(204);
+        let begun = tokio::time::Instant::now();
+        let talking = async {
+            if !is_busy {
+                std::future::pending::<()>().await;
+            }
+            loop {
+                post(&app, "still here").await;
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        };
+        let ending = async { while revoked.told().await.is_some() {} };
+        tokio::select! {
+            () = ending => {}
+            () = talking => unreachable!("who talks does not stop"),
+        }
+        assert!(begun.elapsed().as_secs() <= 15, "{is_busy} {:?}", begun.elapsed());
+        post(&app, "for the other").await;
+        other.up_to("message.created").await;
+    }
+}
+
+/// The events of a conversation, each of which must say that it is of this one, and of which channel.
+async fn of(app: &TestApp, conversation: &Value, channel: &Value) -> Vec<Value> {
+    let path = format!("/api/v1/conversations/{}/events?limit=200", conversation.as_str().unwrap());
+    let events = app.get(&path).await.expect(200)["data"].as_array().unwrap().clone();
+    for event in &events {
+        assert_eq!((&event["data"]["conversationId"], &event["data"]["channelId"]), (conversation, channel), "{event}");
+    }
+    let mut live = app.get(format!("{path}&after=0")).follow().await;
+    for event in &events {
+        assert_eq!(live.next().await.data, *event, "live too");
+    }
+    events.iter().map(|event| event["type"].clone()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_event_says_of_which_conversation_it_is_and_of_which_channel() {
+    let app = TestApp::new().await;
+    // Of a human channel, by a reader who was there before anything was said.
+    let mut early = app.get("/api/v1/channels/demo/events").follow().await;
+    let review = json!({"channelId": "demo", "text": "?", "review": {"type": "approval", "payload": {}}});
+    let asked = app.post("/api/v1/messages").json(review).await.expect(201);
+    let path = format!("/api/v1/messages/{}", asked["id"].as_str().unwrap());
+    app.post(format!("{path}/ack")).json(json!({"status": "read"})).await.expect(200);
+    app.post(format!("/api/v1/reviews/{}/cancel", asked["id"].as_str().unwrap())).await.expect(200);
+    app.patch(&path).json(json!({"text": "!"})).await.expect(200);
+    app.delete(&path).await;
+    let told = early.up_to("message.deleted").await;
+    let conversation = told[0].data["data"]["conversationId"].clone();
+    assert!(conversation.as_str().unwrap().starts_with("conv_"), "{told:?}");
+    let listed = log(&app, "").await;
+    assert_eq!(told.iter().map(|told| told.data.clone()).collect::<Vec<_>>(), listed);
+    let kinds = of(&app, &conversation, &json!("demo")).await;
+    assert_eq!(kinds.len(), 7, "{kinds:?}");
+    // Of an api channel, with its turn.
+    let said = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "I live in Porto"}},
+        "enableMemories": true});
+    let said = app.post("/api/v1/channels/demo-api/messages").json(said).await.expect(200);
+    let conversation = &said["conversationId"];
+    let path = format!("/api/v1/conversations/{}", conversation.as_str().unwrap());
+    let mut live = app.get(format!("{path}/events?after=0")).follow().await;
+    live.up_to("memory.created").await;
+    app.patch(&path).json(json!({"title": "t", "status": "closed"})).await.expect(200);
+    let kinds = of(&app, conversation, &json!("demo-api")).await;
+    for kind in ["turn.started", "turn.completed", "memory.created", "conversation.updated", "conversation.closed"] {
+        assert!(kinds.contains(&json!(kind)), "{kind} {kinds:?}");
+    }
+    // Of no channel; the message keeps its own names.
+    let said = app.post("/api/v1/messages").json(json!({"content": {"content": "Hello"}})).await.expect(200);
+    of(&app, &said[0]["conversation_id"], &Value::Null).await;
+    let path = format!("/api/v1/conversations/{}/events", said[0]["conversation_id"].as_str().unwrap());
+    let mut shown = app.get(path).await.expect(200)["data"][1]["data"].clone();
+    assert_eq!(shown.as_object_mut().unwrap().remove("conversationId"), Some(said[0]["conversation_id"].clone()));
+    assert_eq!(shown, said[0]);
+}
+
+#[tokio::test]
 async fn a_reader_that_reads_late_gets_everything_in_order() {
     let app = TestApp::new().await;
     post(&app, "begin").await;
@@ -135,18 +240,25 @@ async fn a_conversation_and_its_channel_tell_the_same_events() {
     app.get("/api/v1/channels/nowhere/events").await.problem(404, "channel_not_found");
 }
 
+async fn frame(reader: &mut Body) -> Bytes {
+    reader.frame().await.unwrap().unwrap().into_data().unwrap()
+}
+
 #[tokio::test]
 async fn an_event_is_written_once_for_all_who_follow() {
     let app = TestApp::new().await;
     post(&app, "before").await;
     let follow = || app.get("/api/v1/channels/demo/events").header("accept", "text/event-stream").open();
     let mut readers = [follow().await, follow().await, follow().await];
+    for reader in &mut readers {
+        assert_eq!(frame(reader).await, OPENING);
+    }
     // After the first of them nobody has anything to catch up with.
     for text in ["one", "two"] {
         post(&app, text).await;
         let mut told: Vec<Bytes> = Vec::new();
         for reader in &mut readers {
-            told.push(reader.frame().await.unwrap().unwrap().into_data().unwrap());
+            told.push(frame(reader).await);
         }
         assert!(told[0].ends_with(b"\n\n") && told.iter().all(|bytes| *bytes == told[0]), "{told:?}");
         if text == "two" {

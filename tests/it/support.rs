@@ -246,7 +246,7 @@ impl Request {
         let request = self.header("accept", "text/event-stream");
         let response = request.router.oneshot(request.request).await.unwrap();
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        live::Live::new(response.into_body())
+        live::Live::open(response.into_body()).await
     }
 
     /// Sends it, and leaves the body, which may never end.

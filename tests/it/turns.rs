@@ -57,7 +57,8 @@ async fn an_agent_answers_a_conversation_of_every_kind_that_is_open() {
         let after = app.get(format!("/api/v1/conversations/{id}")).await.expect(200)["messageCount"].as_u64();
         assert_eq!(after, Some(before + 1));
     }
-    for id in &conversations {
+    // That of the human channel, the last one, stays open.
+    for id in &conversations[..2] {
         app.patch(format!("/api/v1/conversations/{id}")).json(json!({"status": "closed"})).await.expect(200);
         start(&app, id, "echo").await.problem(409, "conversation_closed");
     }

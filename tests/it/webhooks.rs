@@ -171,6 +171,16 @@ async fn cloudevents_are_sent_in_structured_mode() {
             "subject": said[0]["id"], "datacontenttype": "application/json", "sequence": "2", "data": event["data"]})
     );
     assert!(heard[1].header("webhook-signature").starts_with("v1,"), "signed all the same");
+    // What happens to the conversation itself is about the conversation.
+    let conversation = said[0]["conversation_id"].as_str().unwrap();
+    let path = format!("/api/v1/conversations/{conversation}");
+    app.patch(path).json(json!({"title": "t", "status": "closed"})).await.expect(200);
+    let heard = receiver.heard(4).await;
+    for (n, kind) in [(0, "conversation.created"), (2, "conversation.updated"), (3, "conversation.closed")] {
+        let body = body(&heard[n]);
+        let told = (&body["type"], &body["subject"], &body["data"]["conversationId"]);
+        assert_eq!(told, (&json!(kind), &json!(conversation), &json!(conversation)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -94,7 +94,8 @@ impl Sends for Contact {
     }
 
     fn place(state: &State) -> Place {
-        Place { channel: None, is_human: false, path: format!("contacts/{}", state.id).into() }
+        let path = format!("contacts/{}", state.id).into();
+        Place { conversation: None, channel: None, is_human: false, path }
     }
 
     fn subject(record: &Record<Event>) -> Option<Subject> {

@@ -152,6 +152,8 @@ pub enum Rejection {
     NotFound,
     /// It is closed.
     Closed,
+    /// It is a human channel's own, and stays open.
+    NotClosable,
     /// Its contact was erased, and it with them.
     Erased,
     /// It is not what was seen any more.

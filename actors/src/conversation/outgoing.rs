@@ -167,6 +167,7 @@ impl Sends for Conversation {
             Origin::Api { .. } | Origin::Direct => format!("conversations/{}", state.id),
         };
         Place {
+            conversation: Some(state.id),
             channel: state.origin.channel().map(Into::into),
             is_human: matches!(state.origin, Origin::Human { .. }),
             path: path.into(),

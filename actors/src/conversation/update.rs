@@ -91,6 +91,11 @@ impl Update {
         if self.seen.as_deref().is_some_and(changed) {
             return Ok(Decision::Reject(Rejection::Changed));
         }
+        let closes = !state.closed && self.closed == Some(true);
+        // It is the channel, which is open as long as it is there.
+        if closes && state.origin.human_channel().is_some() {
+            return Ok(Decision::Reject(Rejection::NotClosable));
+        }
         let details = Details {
             title: self.title.clone().unwrap_or_else(|| before.title.clone()),
             summary: self.summary.clone().unwrap_or_else(|| before.summary.clone()),
@@ -106,7 +111,7 @@ impl Update {
         if details != before {
             rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: Some(codec::encode(&details)) });
         }
-        if !state.closed && self.closed == Some(true) {
+        if closes {
             events.push(Event::ConversationClosed);
         }
         let mut after = Some(state.clone());

@@ -10,7 +10,7 @@ use super::state::{Log, Outbox, Settlement};
 use crate::contact;
 use crate::conversation;
 use crate::directory::Directory;
-use crate::id::{ContactId, EntityKey, EventId};
+use crate::id::{ContactId, ConversationId, EntityKey, EventId};
 use crate::machine::{Machine, Record};
 use crate::node::Node;
 use crate::store::StoreError;
@@ -89,6 +89,8 @@ impl Deliverer for NoDeliverer {
 /// Where the events of a log belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
+    /// The conversation, where it is one's log.
+    pub conversation: Option<ConversationId>,
     /// The channel.
     pub channel: Option<Arc<str>>,
     /// Whether that is a human one, whose own log it is.

@@ -12,8 +12,12 @@ const THEN: u64 = 8 * HOUR;
 const FOR: u64 = 72 * HOUR;
 /// How far the last attempt is from the one before it, at least.
 const LAST_APART: u64 = HOUR;
-/// The longest that a receiver may ask to be left alone.
+/// The shortest that a receiver may ask to be left alone.
+const RETRY_AFTER_MIN: u64 = SECOND;
+/// The longest.
 const RETRY_AFTER_MAX: u64 = THEN;
+/// The most that is added to what a receiver asked for.
+const RETRY_AFTER_JITTER: u64 = 10 * SECOND;
 
 /// What is known when an attempt has failed.
 #[derive(Clone, Copy, Debug)]
@@ -46,17 +50,18 @@ pub(crate) enum Next {
     GiveUp,
 }
 
-/// The pause is that of the schedule and up to a fifth more, or what the receiver asked for if that is longer.
+/// The pause is what the receiver asked for and up to a twentieth more, or where it asked for nothing that of the
+/// schedule and up to a fifth more.
 ///
 /// An event is given up 72 hours after it happened or after its receiver began to fail, whichever is later: so each is
 /// tried at least once, a receiver that comes back within that time misses nothing, and what waits behind an event
 /// that was given up does not begin its own 72 hours.
 pub(crate) fn next(failed: Failed) -> Next {
-    let pause = FIRST.get(failed.attempts.saturating_sub(1) as usize).copied().unwrap_or(THEN);
-    let pause = pause + failed.random % (pause / 5);
-    let wanted = failed.retry_after.map(|millis| millis.min(RETRY_AFTER_MAX));
+    let planned = FIRST.get(failed.attempts.saturating_sub(1) as usize).copied().unwrap_or(THEN);
+    let wanted = failed.retry_after.map(|millis| millis.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
     let not_before = wanted.map(|wanted| failed.now.plus(wanted));
-    let at = failed.now.plus(pause).max(not_before.unwrap_or_default());
+    let jitter = wanted.map_or(planned / 5, |wanted| (wanted / 20).min(RETRY_AFTER_JITTER));
+    let at = failed.now.plus(wanted.unwrap_or(planned) + failed.random % jitter);
     let end = failed.happened.max(failed.failing_since).plus(FOR);
     if at <= end {
         return Next::Again { at, not_before };
@@ -111,11 +116,20 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_asks_for_more_time_gets_it_within_bounds() {
+    fn a_receiver_that_says_when_to_come_again_is_asked_then_within_bounds() {
         let asked = |millis| next(Failed { retry_after: Some(millis), ..failed(1, BEGAN) });
         assert_eq!(again(asked(60 * SECOND)).since(BEGAN), 60 * SECOND);
-        assert_eq!(again(asked(SECOND)).since(BEGAN), 5 * SECOND, "never sooner than the schedule");
-        assert_eq!(again(asked(u64::MAX)).since(BEGAN), 8 * HOUR);
+        assert_eq!(again(asked(2 * SECOND)).since(BEGAN), 2 * SECOND, "sooner than the schedule too");
+        let late = next(Failed { retry_after: Some(SECOND), ..failed(9, BEGAN) });
+        assert_eq!(again(late).since(BEGAN), SECOND, "after however many attempts");
+        for (millis, least) in [(0, SECOND), (1, SECOND), (u64::MAX, 8 * HOUR)] {
+            assert_eq!(again(asked(millis)).since(BEGAN), least);
+        }
+        for wanted in [SECOND, 60 * SECOND, HOUR, 8 * HOUR] {
+            let failed = Failed { retry_after: Some(wanted), random: u64::MAX, ..failed(1, BEGAN) };
+            let more = again(next(failed)).since(BEGAN) - wanted;
+            assert!(more < (wanted / 20).min(10 * SECOND), "{wanted} {more}");
+        }
         let Next::Again { not_before, .. } = asked(60 * SECOND) else { panic!("given up") };
         assert_eq!(not_before, Some(BEGAN.plus(60 * SECOND)));
     }

@@ -27,7 +27,7 @@ use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
 use crate::node::Node;
 use crate::store::{Order, StoreError};
 use crate::tables::{AGENTS, CALLS, CHANNELS};
-use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan};
+use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
 
 /// How long something is offered to a conversation that cannot take it; after that the alarm has the turn run again.
@@ -220,9 +220,14 @@ impl Attempt<'_> {
     async fn call(&mut self, said: Said, branch: Option<crate::id::MessageId>) -> Result<(), Lost> {
         self.round += 1;
         let tools = &self.node.ports.tools;
-        let calls = said.calls.into_iter().take(limits::ROUND_CALLS).enumerate();
+        let calls: Vec<Called> = said.calls.into_iter().take(limits::ROUND_CALLS).collect();
+        let (number, attempt, round) = (self.turn.id.number, self.turn.attempt, self.round);
+        let ids: Vec<String> =
+            (0..calls.len()).map(|place| format!("call_{number}_{attempt}_{round}_{place}")).collect();
+        let given = given_ids(&calls, &ids);
+        let named = ids.into_iter().zip(given).zip(calls);
         let (invocations, spans): (Vec<Invocation>, Vec<Span>) =
-            calls.map(|(place, called)| self.invocation(place, called)).unzip();
+            named.map(|((id, given), called)| self.invocation(id, given, called)).unzip();
         let mut plans = Vec::with_capacity(invocations.len());
         let mut recorded = Vec::with_capacity(invocations.len());
         for (invocation, span) in invocations.iter().zip(spans) {
@@ -236,7 +241,8 @@ impl Attempt<'_> {
                 _ => None,
             };
             let (id, name) = (invocation.id.clone(), invocation.called.name.clone());
-            recorded.push(Call { id: id.clone(), name, ask, wait: None, answered: false });
+            let given = invocation.given.clone();
+            recorded.push(Call { id: id.clone(), name, ask, wait: None, answered: false, given });
             plans.push(Due { id, plan, span });
         }
         let sender = Sender { kind: SenderKind::Agent, id: self.turn.agent.clone() };
@@ -255,12 +261,10 @@ impl Attempt<'_> {
     }
 
     /// A call, and the span that what it asks for is a part of.
-    fn invocation(&self, place: usize, called: Called) -> (Invocation, Span) {
-        let (number, attempt, round) = (self.turn.id.number, self.turn.attempt, self.round);
-        let id = format!("call_{number}_{attempt}_{round}_{place}");
-        let span = telling::tool(self.node, &called.name, &id, self.trace);
+    fn invocation(&self, id: String, given: Option<String>, called: Called) -> (Invocation, Span) {
+        let span = telling::tool(self.node, &called.name, given.as_ref().unwrap_or(&id), self.trace);
         let trace = span.context_or(self.trace);
-        (Invocation { id, called, agent: Arc::clone(&self.agent), turn: self.turn.id, trace }, span)
+        (Invocation { id, given, called, agent: Arc::clone(&self.agent), turn: self.turn.id, trace }, span)
     }
 
     /// What was asked of people by an attempt that was lost is asked again, or found asked.
@@ -269,7 +273,7 @@ impl Attempt<'_> {
         let calls: Calls = row.map(|row| codec::decode(&row)).transpose()?.unwrap_or_default();
         let open = calls.calls.into_iter().filter(|call| !call.answered);
         let asks = open.filter_map(|call| {
-            let span = telling::tool(self.node, &call.name, &call.id, self.trace);
+            let span = telling::tool(self.node, &call.name, call.shown_id(), self.trace);
             Some(Due { plan: Plan::Ask(Box::new(call.ask?)), id: call.id, span })
         });
         self.make(asks.collect()).await

@@ -196,9 +196,13 @@ fn golden_calls_and_errands() {
     golden.record("review-completed-asked", None, Event::ReviewCompleted(end));
     let ask = Ask { channel: text("demo"), content: asking, review_millis: Some(600_000) };
     let wait = Wait { review: message(2), expires_at: AT };
-    let open = Call { id: text("c0"), name: text("request_review"), ask: Some(ask), wait: Some(wait), answered: false };
-    let answered = Call { id: text("c1"), name: text("find"), ask: None, wait: None, answered: true };
+    let given = None;
+    let open =
+        Call { id: text("c0"), name: text("request_review"), ask: Some(ask), wait: Some(wait), answered: false, given };
+    let answered = Call { id: text("c1"), name: text("find"), ask: None, wait: None, answered: true, given: None };
+    let named = Call { given: Some(text("call_a")), ..answered.clone() };
     golden.value("calls", &Calls { calls: vec![open, answered], branch: Some(message(5)) });
+    golden.value("calls-given", &Calls { calls: vec![named], branch: None });
     golden.value("errand-tell", &Errand::Tell { asker, message: message(2) });
     let (channel, call) = (text("demo"), text("c0"));
     let withdraw = Errand::Withdraw { channel, turn: turn(1).id, call, review: Some(message(2)), since: AT };

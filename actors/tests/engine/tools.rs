@@ -48,7 +48,7 @@ impl Tools for AskPeople {
     }
 
     fn scripted(&self, _: &Json) -> Called {
-        Called { name: "request_review".to_owned(), arguments: "{}".to_owned() }
+        Called { id: None, name: "request_review".to_owned(), arguments: "{}".to_owned() }
     }
 
     fn reviewed(&self, state: &ReviewState) -> String {

@@ -24,6 +24,7 @@ use crate::http::context::render::internal_error;
 use crate::http::headers::idempotency_key;
 use crate::http::idempotency::{without_key, workspace_key_hash};
 use crate::http::incoming::report;
+use crate::http::lasting::unless_stopping;
 use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::{key_reused, store_problem};
 use crate::json::path::Path;
@@ -93,7 +94,7 @@ pub(in crate::http) async fn create(
     report.refuse()?;
     let keyed = key.map(|key| Keyed { key, workspace: caller.address, context: &context });
     let upload = receive(&app, &caller, &context, keyed.as_ref(), source, report);
-    match timeout(ARRIVES_WITHIN, upload).await {
+    match Box::pin(timeout(ARRIVES_WITHIN, unless_stopping(&app, upload))).await {
         Ok(answered) => answered,
         Err(_) => Err(late(format!("the file did not arrive within {} s", ARRIVES_WITHIN.as_secs()))),
     }

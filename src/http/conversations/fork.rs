@@ -131,7 +131,7 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 /// Copies, and answers 201 with the copy as it was right after, or 202 where that takes longer. It is rendered from
 /// what does not change any more, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64) -> Result<Response, Problem> {
-    ends_within(COPYING, (entity, "a copy"), actors::fork::run(Arc::clone(app.node()), entity)).await;
+    ends_within(app, COPYING, (entity, "a copy"), actors::fork::run(Arc::clone(app.node()), entity)).await;
     let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem)?;
     let event = events.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };

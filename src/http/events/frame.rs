@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::wire::event::{DELTA, Source, delta_json, event_json};
 
 /// An event with its sequence as the id that a reader comes back with. Empty: it is none for clients.
-pub(super) fn of_event(record: &Record<Event>, source: &Source) -> Bytes {
+pub(super) fn of_event(record: &Record<Event>, source: &Source<'_>) -> Bytes {
     let name = record.event.name().unwrap_or_default();
     let written = event_json(record, source).ok().flatten();
     written.map(|data| frame(&format!("id: {}\nevent: {name}\ndata: ", record.seq), &data)).unwrap_or_default()
@@ -18,6 +18,15 @@ pub(super) fn of_event(record: &Record<Event>, source: &Source) -> Bytes {
 /// A piece of what an agent says, which has no id.
 pub(super) fn of_piece(piece: &Delta, now: Millis) -> Bytes {
     delta_json(piece, now).map(|data| frame(&format!("event: {DELTA}\ndata: "), &data)).unwrap_or_default()
+}
+
+/// How long a reader waits before it comes back where its stream has ended, in milliseconds. A server that stopped has
+/// its successor within a second or two; whoever comes earlier is refused, and a browser that is refused gives up.
+const COME_BACK: &str = "2000";
+
+/// What a stream begins with.
+pub(super) fn opening() -> Bytes {
+    Bytes::from(["retry: ", COME_BACK, "\n\n"].concat())
 }
 
 /// Nothing, so that nobody between takes the connection for dead.

@@ -4,6 +4,8 @@ use http::{HeaderMap, HeaderName};
 
 /// The header that carries preferences.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// The header that says which of them an answer goes by.
+pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// The preferences that this service knows. Others, and malformed ones, are ignored, as the RFC asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +49,7 @@ fn unquoted(word: &str) -> &str {
 }
 
 /// Splits at a separator that stands outside of quotes.
-fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+pub(super) fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c| {
         match c {

@@ -17,8 +17,9 @@ use actors::limits;
 use actors::machine::Record;
 use actors::message::{Content, Message, NewMessage};
 use actors::subscriptions::Subscription;
-use axum::response::Response;
-use http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::exchange;
@@ -29,7 +30,9 @@ use crate::http::attachments::link;
 use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
+use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer};
 use crate::http::idempotency::{contact_scope, in_progress as in_progress_problem, without_key};
+use crate::http::lasting::unless_stopping;
 use crate::http::problem::Problem;
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::conversation::rejected;
@@ -43,8 +46,6 @@ use crate::wire::json_view::turn_status;
 const WAIT_MAX: u32 = 120;
 /// How often a contact's conversation may turn out to be closed while a message is on its way to it.
 const REOPENED_MAX: usize = 4;
-/// How long a stopping server still waits for a reply; well within what running requests are given then.
-const STOPPING: Duration = Duration::from_secs(5);
 
 /// Accepts the message, and answers with the agent's reply or with where it will be found.
 pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
@@ -159,14 +160,15 @@ impl Exchange<'_> {
         let _turn = match &self.accepting.keyed {
             None => None,
             Some(keyed) => {
-                let turn = app.fetches().enter(keyed.used(&self.scope).hash).await;
+                let before = app.fetches().enter(keyed.used(&self.scope).hash);
+                let turn = unless_stopping(app, before.map(Ok)).await?;
                 if let Some(response) = self.earlier().await? {
                     return Ok(response);
                 }
                 Some(turn)
             }
         };
-        let file = media::fetch(self.accepting, media).await?;
+        let file = Box::pin(unless_stopping(app, media::fetch(self.accepting, media))).await?;
         let delivered = self.deliver(sent, Some(&file)).await;
         // It has its message now, or never will.
         app.node().settle(self.contact.workspace, &[file.id]);
@@ -309,23 +311,36 @@ impl Exchange<'_> {
         let _first = key.filter(|_| !delivered.replay).map(|key| in_progress.begin(delivered.entity, key));
         // Where too many wait already, the reply is to be looked for.
         let place = self.accepting.app.lasting().enter();
-        let deadline = Instant::now() + if place.is_some() { self.budget() } else { Duration::ZERO };
-        // Whoever waits when the server stops is told where the reply will be, instead of being cut off.
-        let stopped = async {
-            self.accepting.app.left().await;
-            tokio::time::sleep(STOPPING).await;
-        };
+        let prefer = prefer(self.accepting.headers);
+        let deadline = Instant::now() + if place.is_some() { self.budget(prefer) } else { Duration::ZERO };
         let at_once = !delivered.replay && deadline <= Instant::now();
         let turn = tokio::select! {
             biased;
             // How it stood when it was accepted, also where the agent was quicker than this answer.
-            () = std::future::ready(()), if at_once => delivered.turn,
+            () = std::future::ready(()), if at_once => delivered.turn.clone(),
             turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), deadline) => {
                 turn.map_err(store_problem)?
             }
-            () = stopped => delivered.turn,
+            // Whoever waits when the server stops is told where the reply will be.
+            () = self.accepting.app.waits_no_longer() => delivered.turn.clone(),
         };
         drop(events);
+        let waited = prefer.wait.filter(|_| place.is_some() && !prefer.respond_async);
+        let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
+        match self.told(&delivered, &turn, prefer).await {
+            Ok(response) => {
+                let at_once = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
+                Ok(applying(response, applied.or_else(|| at_once.then(|| "respond-async".to_owned()))))
+            }
+            Err(problem) => Ok(applying(problem.into_response(), applied)),
+        }
+    }
+
+    /// What is answered where the turn stands so, to whoever has waited for it.
+    async fn told(&self, delivered: &Delivered, turn: &Turn, prefer: Prefer) -> Result<Response, Problem> {
+        let node = self.accepting.app.node();
+        let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
+        let in_progress = self.accepting.app.in_progress();
         if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
             let detail = format!(
                 "the agent failed: {}; the message is stored, and a retry with the same idempotency key tries the turn again",
@@ -339,11 +354,11 @@ impl Exchange<'_> {
         }
         // Whoever asked for 202 gets it; else a retry gets what the first request gets, or is told that there is
         // nothing yet.
-        let waits = delivered.replay && !turn.is_over() && !prefer(self.accepting.headers).respond_async;
+        let waits = delivered.replay && !turn.is_over() && !prefer.respond_async;
         if waits && key.is_some_and(|key| in_progress.has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
-        let replies = exchange::replies(node, delivered.entity, &turn).await.map_err(store_problem)?;
+        let replies = exchange::replies(node, delivered.entity, turn).await.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
         let parts = ContactParts {
             contact: delivered.contact,
@@ -364,11 +379,18 @@ impl Exchange<'_> {
         Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
     }
 
-    fn budget(&self) -> Duration {
-        let prefer = prefer(self.accepting.headers);
+    fn budget(&self, prefer: Prefer) -> Duration {
         if prefer.respond_async {
             return Duration::ZERO;
         }
         prefer.wait.map_or(self.accepting.app.wait_budget(), |wait| Duration::from_secs(wait.min(WAIT_MAX).into()))
     }
+}
+
+/// The same, saying which preference it went by (RFC 7240).
+fn applying(mut response: Response, preference: Option<String>) -> Response {
+    if let Some(value) = preference.and_then(|preference| HeaderValue::try_from(preference).ok()) {
+        response.headers_mut().insert(PREFERENCE_APPLIED, value);
+    }
+    response
 }

@@ -35,6 +35,10 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
     match rejection {
         Rejection::NotFound => conversation_not_found(),
         Rejection::Closed => Problem::conflict("conversation_closed", "this conversation is closed"),
+        Rejection::NotClosable => Problem::conflict(
+            "conversation_not_closable",
+            "this is a human channel's own conversation, which stays open; disable or delete the channel instead",
+        ),
         Rejection::Erased => Problem::conflict(
             "conversation_erased",
             "the contact of this conversation was erased, and its words with it",

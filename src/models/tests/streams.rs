@@ -238,10 +238,14 @@ async fn calls_of_tools_come_in_fragments_numbered_or_not() {
         fragment(json!({"id": "b", "function": {"name": "ask", "arguments": "{}"}})),
         end("tool_calls"),
     ];
-    let call = |name: &str, arguments: &str| Called { name: name.to_owned(), arguments: arguments.to_owned() };
+    let call = |id: &str, name: &str, arguments: &str| Called {
+        id: Some(id.to_owned()),
+        name: name.to_owned(),
+        arguments: arguments.to_owned(),
+    };
     for events in [numbered.to_vec(), unnumbered.to_vec()] {
         let said = asked(vec![stream(&events).into()]).await.unwrap();
-        assert_eq!(said.calls, [call("find", "{\"q\":\"é\"}"), call("ask", "{}")]);
+        assert_eq!(said.calls, [call("a", "find", "{\"q\":\"é\"}"), call("b", "ask", "{}")]);
         assert_eq!(said.replies, ["One moment."]);
     }
     let whole = json!({"choices": [{"message": {"content": null, "tool_calls": [
@@ -249,7 +253,7 @@ async fn calls_of_tools_come_in_fragments_numbered_or_not() {
         {"id": "b", "type": "function", "function": {"name": "ask", "arguments": {"a": 1}}}]}, "finish_reason": "tool_calls"}]});
     let stub = Stub::start(vec![Act::Say(json_answer(&whole))]).await;
     let said = client().ask(&prompt(stub.base_url()), AMPLE).await.unwrap();
-    assert_eq!((said.calls, said.replies), (vec![call("find", "{}"), call("ask", "{\"a\":1}")], vec![]));
+    assert_eq!((said.calls, said.replies), (vec![call("a", "find", "{}"), call("b", "ask", "{\"a\":1}")], vec![]));
 }
 
 #[tokio::test]

@@ -50,7 +50,8 @@ fn get() -> Op {
 }
 
 fn change() -> Op {
-    let about = "What is given changes. A closed conversation takes no messages. With `If-Match` only where it still is as \
+    let about = "What is given changes. A closed conversation takes no messages; a human \
+                 channel's own stays open. With `If-Match` only where it still is as \
                  the tag says; messages do not change that tag.";
     Op::new(
         Patch,
@@ -68,7 +69,7 @@ fn change() -> Op {
     .refused(400, DATA)
     .refused(400, &["invalid_enum", "invalid_header"])
     .refused(404, &["conversation_not_found"])
-    .refused(409, &["conversation_erased"])
+    .refused(409, &["conversation_erased", "conversation_not_closable"])
     .refused(412, &["precondition_failed"])
     .refused(429, &["conversation_backlog"])
     .refused(503, &["outcome_unknown"])

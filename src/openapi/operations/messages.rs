@@ -121,14 +121,14 @@ fn send_to_channel() -> Op {
     .answers(200, "The agent has answered.", named("ContactAnswer"), &[examples::CONTACT_ANSWER])
     .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
     .answers(201, "The channel message was sent.", named("ChannelMessageView"), &[examples::REVIEW_VIEW])
-    .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+    .with_headers(&["Location", "Idempotent-Replayed", "Preference-Applied", "X-Ignored-Fields"])
     .answers(
         202,
         "The message is stored, and the agent has not answered yet.",
         named("ContactAnswer"),
         &[examples::CONTACT_WAITING],
     )
-    .with_headers(&["Location", "X-Ignored-Fields"])
+    .with_headers(&["Location", "Preference-Applied", "X-Ignored-Fields"])
     .refused(400, CONTACT_DATA)
     .refused(400, CHANNEL_DATA)
     .refused(400, &["channel_id_mismatch"])

@@ -67,12 +67,21 @@ fn change() -> RefOr<Schema> {
         .done()
 }
 
+fn happening() -> RefOr<Schema> {
+    let about = "What it is about: the message as its API shows it, or ids and what changed. A contact's own events are of \
+                 no conversation and name `contactId` instead.";
+    Members::new(about)
+        .may("conversationId", made_id("The conversation that it is of.", "conv_", 26))
+        .may("channelId", text("The channel that the conversation belongs to."))
+        .done()
+}
+
 fn event() -> RefOr<Schema> {
     Members::new("Something that happened; the same in lists, in streams and in webhooks.")
         .must("id", made_id("The event; in webhooks `webhook-id`.", "evt_", 34))
         .must("sequence", integer("Its place in its log, without gaps among what is kept.", 1, None))
         .must("type", word("What happened.", &EVENT_TYPES))
         .must("timestamp", time("When."))
-        .must("data", free("What it is about: the message as its API shows it, or ids and what changed."))
+        .must("data", happening())
         .done()
 }

@@ -125,6 +125,17 @@ async fn what_is_wrong_with_an_upload_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_upload_that_stalls_is_waited_for_no_longer_when_the_server_stops() {
+    let app = TestApp::new().await;
+    app.app.leave();
+    let begun = tokio::time::Instant::now();
+    let stalled = stream::iter([Ok::<_, std::io::Error>(Bytes::from("half"))]).chain(stream::pending());
+    let refused = app.post("/api/v1/attachments").body("text/plain", Body::from_stream(stalled)).await;
+    refused.problem(503, "stopping");
+    assert!(begun.elapsed().as_secs() < 8, "within what a stopping server gives its requests");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upload_that_stalls_is_ended_and_leaves_nothing() {
     let app = TestApp::new().await;
     let begun = tokio::time::Instant::now();

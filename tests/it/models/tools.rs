@@ -122,3 +122,81 @@ async fn a_tool_on_an_address_that_may_not_be_reached_is_refused_where_it_is_dec
     assert!(said(&answer).contains("blocked_url"), "{answer}");
     assert_eq!(origin.connections(), 0);
 }
+
+/// The `tool_calls` of an assistant's line or message, and the ids that its results answer.
+fn ids(lines: &[Value]) -> Vec<String> {
+    let id = |id: &Value| id.as_str().unwrap().to_owned();
+    let of = |line: &Value| match line["tool_calls"].as_array() {
+        Some(calls) => calls.iter().map(|call| id(&call["id"])).collect(),
+        None if line["role"] == "tool" => {
+            let answers = line.get("tool_call_id").unwrap_or(&line["meta_data"]["tool_call_id"]);
+            vec![format!("={}", id(answers))]
+        }
+        None => Vec::new(),
+    };
+    lines.iter().flat_map(of).collect()
+}
+
+#[tokio::test]
+async fn a_models_own_id_of_a_call_is_what_it_reads_again_and_what_clients_see() {
+    let call = |id: Value| json!({"id": id, "type": "function", "function": {"name": "nothing", "arguments": "{}"}});
+    let answer = |ids: &[Value]| {
+        let calls: Vec<Value> = ids.iter().cloned().map(call).collect();
+        whole(&json!({"choices": [{"message": {"content": null, "tool_calls": calls}, "finish_reason": "tool_calls"}]}))
+    };
+    let answers = in_turn(vec![
+        answer(&[json!("call_a"), json!("a \"quote\"".replace(' ', "-"))]),
+        // The same again, and what is no id: twice in one answer, none, one with a blank.
+        answer(&[json!("call_a"), json!("b"), json!("b"), Value::Null, json!("c d")]),
+        whole(&completion("done")),
+    ]);
+    let (app, origin) = asking(json!({}), answers).await;
+    let answer = say(&app, "hello", "wait=100").await.expect(200);
+    assert_eq!(said(&answer), "done");
+    let first = ["call_a", "a-\"quote\"", "=call_a", "=a-\"quote\""];
+    let mut second = vec!["call_a".to_owned()];
+    second.extend((1..5).map(|place| format!("call_1_1_2_{place}")));
+    let results = second.iter().map(|id| format!("={id}")).collect::<Vec<_>>();
+    let expected = [first.map(str::to_owned).to_vec(), second, results].concat();
+    let asked = asked(&origin);
+    assert_eq!(ids(asked[1]["messages"].as_array().unwrap()), first);
+    assert_eq!(ids(asked[2]["messages"].as_array().unwrap()), expected);
+    let path = format!("/api/v1/conversations/{}/messages", answer["conversationId"].as_str().unwrap());
+    assert_eq!(ids(app.get(path).await.expect(200)["data"].as_array().unwrap()), expected);
+}
+
+#[tokio::test]
+async fn a_model_that_gives_an_id_twice_still_asks_people_twice() {
+    let review = json!({"channelId": "demo", "text": "Ship it?", "type": "approval"});
+    let answers = in_turn(vec![
+        whole(&calling("request_review", &review)),
+        whole(&calling("request_review", &review)),
+        whole(&completion("done")),
+    ]);
+    let (app, origin) = asking(json!({}), answers).await;
+    let turn = say(&app, "hello", "respond-async").await.expect(202)["turn"]["id"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/turns/{turn}");
+    let mut reviews: Vec<Value> = Vec::new();
+    for option in ["approve", "reject"] {
+        let wait = loop {
+            let turn = app.get(&path).await.expect(200);
+            let wait = turn["waitsFor"][0].clone();
+            if !wait.is_null() && !reviews.contains(&wait["reviewId"]) {
+                break wait;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(wait["callId"], "call_1");
+        let id = wait["reviewId"].as_str().unwrap();
+        let response = json!({"response": {"selectedOption": option}});
+        app.post(format!("/api/v1/reviews/{id}/respond")).json(response).await.expect(200);
+        reviews.push(wait["reviewId"].clone());
+    }
+    let answer = say(&app, "hello", "wait=100").await.expect(200);
+    assert_eq!(said(&answer), "done");
+    let last = asked(&origin).pop().unwrap();
+    assert_eq!(ids(last["messages"].as_array().unwrap()), ["call_1", "=call_1", "call_1", "=call_1"]);
+    let results: Vec<&str> =
+        last["messages"].as_array().unwrap().iter().filter_map(|line| line["content"].as_str()).collect();
+    assert!(results[1].contains("approve") && results[2].contains("reject"), "each has its own answer: {results:?}");
+}

@@ -166,3 +166,17 @@ async fn thousands_of_pending_reviews_grow_no_head_and_slow_no_message() {
     let last = app.get(reviews.last().unwrap()).await.expect(200);
     assert_eq!((&last["status"], app.app.now() > BEGIN), (&json!("expired"), true));
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_when_the_server_stops_is_told_at_once_that_the_review_is_pending() {
+    let app = TestApp::new().await;
+    let review = asked(&app, json!({"type": "approval"})).await;
+    let before = app.get(&review).await.expect(200);
+    let waiting = tokio::spawn(app.get(format!("{review}/wait?timeout=55")).send());
+    // The clock goes on only once there is nothing to do but to wait.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let begun = tokio::time::Instant::now();
+    app.app.leave();
+    assert_eq!(waiting.await.unwrap().expect(200), before);
+    assert!(begun.elapsed().as_secs() < 1, "{:?}", begun.elapsed());
+}

@@ -6,6 +6,9 @@ use axum::body::Body;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
+/// When a reader comes back.
+pub(crate) const OPENING: &str = "retry: 2000\n\n";
+
 /// A live stream.
 pub(crate) struct Live {
     body: Body,
@@ -35,8 +38,12 @@ impl Told {
 }
 
 impl Live {
-    pub(super) fn new(body: Body) -> Self {
-        Self { body, text: String::new(), ready: VecDeque::new() }
+    /// A stream that has begun.
+    pub(super) async fn open(body: Body) -> Self {
+        let mut live = Self { body, text: String::new(), ready: VecDeque::new() };
+        let frame = live.body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.data_ref().unwrap(), OPENING, "what every stream begins with");
+        live
     }
 
     /// What comes next, comments too; `None` at the stream's end.

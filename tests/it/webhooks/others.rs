@@ -84,7 +84,9 @@ async fn what_is_gone_when_it_is_sent_is_sent_without_its_words() {
     assert!(sent.len() >= 4 && sent.iter().all(|body| !body.to_string().contains("Schaumwein")), "{sent:#?}");
     assert!(all(&app, "", 200).await.iter().all(|delivery| !delivery.to_string().contains("Schaumwein")));
     let deleted = sent.iter().find(|body| body["type"] == "message.deleted").unwrap();
-    assert_eq!(deleted["data"], json!({"messageId": posted["id"]}));
+    let data = &deleted["data"];
+    let expected = json!({"conversationId": data["conversationId"], "channelId": "demo", "messageId": posted["id"]});
+    assert_eq!(*data, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,7 @@ fn ask() -> Ask {
 }
 
 fn call(id: &str, ask: Option<Ask>) -> Call {
-    Call { id: id.to_owned(), name: "tool".to_owned(), ask, wait: None, answered: false }
+    Call { id: id.to_owned(), name: "tool".to_owned(), ask, wait: None, answered: false, given: None }
 }
 
 /// The attempt's model calls these tools.

@@ -63,6 +63,17 @@ pub struct Call {
     /// Its result is in the log.
     #[n(4)]
     pub answered: bool,
+    /// The id that the model gave it, if it can be used: models may give one twice in a conversation.
+    #[n(5)]
+    pub given: Option<String>,
+}
+
+impl Call {
+    /// The id that models and clients see.
+    #[must_use]
+    pub fn shown_id(&self) -> &str {
+        self.given.as_deref().unwrap_or(&self.id)
+    }
 }
 
 /// The calls of a turn's newest round, while one of them has no result.
@@ -182,8 +193,9 @@ impl<'a> Answering<'a> {
         let Some(call) = self.calls.calls.iter_mut().find(|call| call.id == id && !call.answered) else { return };
         call.answered = true;
         let sender = Sender { kind: SenderKind::Agent, id: call.name.clone() };
-        // Ids are made of letters, digits and `_`.
-        let metadata = Json::from_checked(format!(r#"{{"tool_call_id":"{}"}}"#, call.id));
+        // Ids are visible ASCII, of which JSON escapes these two.
+        let shown = call.shown_id().replace('\\', r"\\").replace('"', r#"\""#);
+        let metadata = Json::from_checked(format!(r#"{{"tool_call_id":"{shown}"}}"#));
         let content = Content { metadata: Some(metadata), ..Content::text("tool", sender, cut(result)) };
         let seq = self.moment.next_seq + self.events.len() as u64;
         let parent = self.calls.branch;
