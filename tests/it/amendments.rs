@@ -2,6 +2,7 @@
 
 use actors::channel::conversation_of;
 use actors::workspace::address_of;
+use http::Method;
 use serde_json::json;
 
 use crate::support::TestApp;
@@ -29,6 +30,32 @@ async fn an_edit_needs_the_message_that_was_seen_and_shows_at_once() {
     let stale = app.patch(&path).header("if-match", &etag).json(json!({"text": "three"})).await;
     stale.problem(412, "precondition_failed");
     assert_eq!(app.get(&path).await.expect(200)["text"], "two");
+}
+
+#[tokio::test]
+async fn who_has_a_message_is_sent_it_again_once_anything_beside_its_words_has_changed() {
+    let app = TestApp::new().await;
+    let asked = json!({"channelId": "demo", "text": "?", "review": {"type": "approval"}});
+    for (method, what, body) in [
+        (Method::PATCH, "", json!({"metadata": {"a": 1}})),
+        (Method::POST, "/ack", json!({"status": "read"})),
+        (Method::POST, "/respond", json!({"response": {"selectedOption": "approve"}})),
+    ] {
+        let id = message(&app, asked.clone()).await;
+        let path = format!("/api/v1/messages/{id}");
+        let etag = app.get(&path).await.header("etag").to_owned();
+        assert_eq!(app.get(&path).header("if-none-match", &etag).await.status, 304);
+        let of = if what == "/respond" { "reviews" } else { "messages" };
+        app.request(method, format!("/api/v1/{of}/{id}{what}")).json(body).await.expect(200);
+        let again = app.get(&path).header("if-none-match", &etag).await;
+        assert_eq!((again.status, again.header("etag")), (200, etag.as_str()), "{what}");
+    }
+    let id = message(&app, asked).await;
+    let path = format!("/api/v1/messages/{id}");
+    let etag = app.get(&path).await.header("etag").to_owned();
+    app.clock.advance(25 * 60 * 60 * 1_000);
+    let expired = app.get(&path).header("if-none-match", &etag).await.expect(200);
+    assert_eq!(expired["review"]["status"], "expired", "so does time");
 }
 
 #[tokio::test]
