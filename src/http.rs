@@ -100,7 +100,7 @@ impl Routes {
 }
 
 /// Nothing is at this path; or there was no request at all, and the server's end of the connection says why.
-async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> Response {
+pub(crate) async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> Response {
     match unreadable {
         None => StatusCode::NOT_FOUND.into_response(),
         Some(Extension(Unreadable { status, why: None })) => status.into_response(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::http::{HeaderMap, StatusCode, header};
+use ::http::{HeaderMap, header};
 use actors::metrics::{Described, LabelPair, MetricKind, Sample};
 use axum::Router;
 use axum::extract::State;
@@ -20,7 +20,7 @@ pub mod sink;
 
 use crate::app::App;
 use crate::http::context::Door;
-use crate::http::context_layer;
+use crate::http::{context_layer, nowhere};
 use crate::telemetry::waiting::Waiting;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use otlp::Collected;
@@ -91,7 +91,7 @@ pub fn router(sources: Sources) -> Router {
         .route("/admin/runtime", get(census::runtime))
         .route("/admin/heap", get(heap::heap));
     // Around the fallback too: whatever is answered has its request's id.
-    routes.fallback(|| async { StatusCode::NOT_FOUND }).layer(context).with_state(sources)
+    routes.fallback(nowhere).layer(context).with_state(sources)
 }
 
 async fn metrics(

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::caller::{Allowed, Read};
 use super::context::RequestContext;
@@ -53,8 +53,11 @@ mod frame;
 const CHUNK: usize = 128;
 /// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How often is looked whether the key of a stream is still known; so long after it was revoked a stream has ended.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How often is looked whether the key of a stream is still known. What is known of keys may be two seconds old, so
+/// that a stream has ended fifteen seconds after its key was revoked.
+const LOOK_EVERY: Duration = Duration::from_secs(12);
+/// How long such a look may keep events waiting; the next one tells what this one did not.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// `GET /conversations/{id}/events`.
 pub(super) async fn of_conversation(
@@ -319,7 +322,8 @@ impl Follower {
         loop {
             let told = timeout_at(quiet.min(self.look_at), self.next()).await;
             if Instant::now() >= self.look_at {
-                if !Box::pin(caller::is_known(&self.app, &self.key)).await {
+                let known = Box::pin(timeout(LOOK_WITHIN, caller::is_known(&self.app, &self.key))).await;
+                if known == Ok(false) {
                     return None;
                 }
                 self.look_at = Instant::now() + LOOK_EVERY;

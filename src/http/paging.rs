@@ -1,8 +1,9 @@
 //! Lists in pages: `?limit=`, `?cursor=`, `?order=`, and what answers them.
 //!
-//! A cursor is opaque to clients. It carries a position that only its list understands, a version, and a checksum
-//! over both, the list's name and its order, so that a cursor of another list, of the other way through it, of another
-//! release or of somebody's own making is refused instead of being read as some position. It is no secret and grants nothing: the list's own checks hold.
+//! A cursor is opaque to clients. It carries a position that only its list understands, a version, and a checksum over
+//! both, the list's name and its order, so that a cursor of another list, of the other way through it, of another
+//! release or of somebody's own making is refused instead of being read as some position. It is no secret and grants
+//! nothing: the list's own checks hold.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,6 @@
 //! Whether this process lives, and whether it wants requests.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -7,8 +8,10 @@ use serde::Serialize;
 
 use super::answer;
 use super::lasting::stopping;
+use super::nowhere;
 use super::problem::Problem;
 use crate::app::App;
+use crate::server::Unreadable;
 
 /// Seconds after which a store that could not be reached is tried again, at the latest.
 const RETRY_STORE: u32 = 5;
@@ -36,6 +39,9 @@ pub async fn readyz(State(app): State<App>) -> Response {
 }
 
 /// Anything else, before the store was reached for the first time.
-pub async fn starting() -> Response {
+pub async fn starting(unreadable: Option<Extension<Unreadable>>) -> Response {
+    if unreadable.is_some() {
+        return nowhere(unreadable).await;
+    }
     Problem::unavailable("store_unavailable", "the store was not reached yet", RETRY_STORE).into_response()
 }

@@ -50,7 +50,7 @@ async fn profile() -> Result<Vec<u8>, Problem> {
     let profile = tokio::task::spawn_blocking(move || control.dump_pprof()).await;
     let failed = |error: &dyn std::fmt::Display| {
         tracing::warn!(%error, "the heap profile could not be made");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", format!("there is no profile: {error}"))
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "there is no profile; the log says why")
     };
     match profile {
         Ok(profile) => profile.map_err(|error| failed(&error)),

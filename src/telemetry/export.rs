@@ -27,6 +27,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const RETRIES: u32 = 3;
 /// How long it waits before the first of them, where the receiver asks for nothing else; then twice as long, and so on.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// A receiver that asks for more time is not waited for: the batch is lost, so that others do not wait behind it.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
 /// The running thread.
 #[derive(Debug)]
@@ -97,7 +99,9 @@ impl Sending {
         loop {
             match self.sender.send(request.clone()).await {
                 Ok(answer) => return Ok(thrown_away(answer)),
-                Err(Failed::Later(_, after)) if left > 0 => sleep(after.unwrap_or(pause)).await,
+                Err(Failed::Later(_, after)) if left > 0 && after.is_none_or(|after| after <= RETRY_AFTER_MAX) => {
+                    sleep(after.unwrap_or(pause)).await;
+                }
                 Err(failed) => return Err(failed.error()),
             }
             (pause, left) = (pause * 2, left - 1);

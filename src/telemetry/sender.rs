@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::HeaderMap;
@@ -17,6 +17,7 @@ use tonic::{Code, Request, Status};
 
 use super::ExportError;
 use crate::config::otel::{Protocol, Receiver};
+use crate::models::retry::retry_after;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,9 @@ impl Failed {
         error
     }
 }
+
+/// Bytes of an answer that are read; the rest of a longer one is not looked at.
+const ANSWER_BYTES: usize = 64 * 1024;
 
 /// See the module's text.
 pub(super) struct Sender {
@@ -133,16 +137,24 @@ fn compressed(bytes: &[u8]) -> io::Result<Bytes> {
 
 async fn over_http(post: reqwest::RequestBuilder) -> Result<Bytes, Failed> {
     let lost = |error: reqwest::Error| Failed::Later(error.without_url().to_string(), None);
-    let answer = post.send().await.map_err(lost)?;
+    let mut answer = post.send().await.map_err(lost)?;
     let (status, error) = (answer.status(), format!("status {}", answer.status().as_u16()));
-    let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
     match status {
-        _ if status.is_success() => answer.bytes().await.map_err(lost),
+        _ if status.is_success() => {
+            let mut body = BytesMut::new();
+            // It was taken, whatever comes of the answer's words.
+            while let Ok(Some(chunk)) = answer.chunk().await
+                && body.len() + chunk.len() <= ANSWER_BYTES
+            {
+                body.extend_from_slice(&chunk);
+            }
+            Ok(body.freeze())
+        }
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(Failed::Unknown(error)),
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Err(Failed::Later(error, after.map(Duration::from_secs))),
+        | StatusCode::GATEWAY_TIMEOUT => Err(Failed::Later(error, retry_after(answer.headers(), None))),
         _ => Err(Failed::Never(error)),
     }
 }

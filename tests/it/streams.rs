@@ -156,7 +156,7 @@ async fn every_event_says_of_which_conversation_it_is_and_of_which_channel() {
     app.post(format!("{path}/ack")).json(json!({"status": "read"})).await.expect(200);
     app.post(format!("/api/v1/reviews/{}/cancel", asked["id"].as_str().unwrap())).await.expect(200);
     app.patch(&path).json(json!({"text": "!"})).await.expect(200);
-    app.delete(&path).await;
+    app.delete(&path).await.expect(204);
     let told = early.up_to("message.deleted").await;
     let conversation = told[0].data["data"]["conversationId"].clone();
     assert!(conversation.as_str().unwrap().starts_with("conv_"), "{told:?}");
@@ -215,7 +215,7 @@ async fn receipts_reviews_and_changes_are_told_as_they_happen() {
     let response = json!({"response": {"selectedOption": "approve"}});
     app.post(format!("/api/v1/reviews/{id}/respond")).json(response).await.expect(200);
     app.patch(&path).json(json!({"text": "!"})).await.expect(200);
-    app.delete(&path).await;
+    app.delete(&path).await.expect(204);
     let told = live.up_to("message.deleted").await;
     let kinds: Vec<&str> = told.iter().filter_map(|told| told.event.as_deref()).collect();
     assert_eq!(kinds, ["message.delivered", "message.read", "review.completed", "message.updated", "message.deleted"]);

@@ -6,8 +6,8 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::id::EndpointId;
 
-/// Attempts at one delivery that are kept. The schedule makes at most 16; only attempts that somebody asks for can make
-/// it more, and then the oldest are forgotten.
+/// Attempts at one delivery that are kept. The schedule makes at most 16, or six more for a receiver that asks to be
+/// asked at once; where that or attempts that somebody asks for make it more, the oldest are forgotten.
 pub const ATTEMPTS_KEPT: usize = 20;
 /// Characters of an attempt's error.
 const ERROR_CHARS: usize = 200;

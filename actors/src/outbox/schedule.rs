@@ -16,6 +16,9 @@ const LAST_APART: u64 = HOUR;
 const RETRY_AFTER_MIN: u64 = SECOND;
 /// The longest.
 const RETRY_AFTER_MAX: u64 = THEN;
+/// After so many attempts at an event a receiver may only ask for more time than the schedule gives it, so that one
+/// that says "at once" to everything is not asked all day.
+const SOONER: u32 = FIRST.len() as u32;
 /// The most that is added to what a receiver asked for.
 const RETRY_AFTER_JITTER: u64 = 10 * SECOND;
 
@@ -50,8 +53,8 @@ pub(crate) enum Next {
     GiveUp,
 }
 
-/// The pause is what the receiver asked for and up to a twentieth more, or where it asked for nothing that of the
-/// schedule and up to a fifth more.
+/// The pause is what the receiver asked for and up to a twentieth more, or where it asked for nothing, or after the
+/// first few attempts for less, that of the schedule and up to a fifth more.
 ///
 /// An event is given up 72 hours after it happened or after its receiver began to fail, whichever is later: so each is
 /// tried at least once, a receiver that comes back within that time misses nothing, and what waits behind an event
@@ -59,6 +62,7 @@ pub(crate) enum Next {
 pub(crate) fn next(failed: Failed) -> Next {
     let planned = FIRST.get(failed.attempts.saturating_sub(1) as usize).copied().unwrap_or(THEN);
     let wanted = failed.retry_after.map(|millis| millis.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
+    let wanted = wanted.filter(|wanted| failed.attempts <= SOONER || *wanted > planned);
     let not_before = wanted.map(|wanted| failed.now.plus(wanted));
     let jitter = wanted.map_or(planned / 5, |wanted| (wanted / 20).min(RETRY_AFTER_JITTER));
     let at = failed.now.plus(wanted.unwrap_or(planned) + failed.random % jitter);
@@ -121,7 +125,9 @@ mod tests {
         assert_eq!(again(asked(60 * SECOND)).since(BEGAN), 60 * SECOND);
         assert_eq!(again(asked(2 * SECOND)).since(BEGAN), 2 * SECOND, "sooner than the schedule too");
         let late = next(Failed { retry_after: Some(SECOND), ..failed(9, BEGAN) });
-        assert_eq!(again(late).since(BEGAN), SECOND, "after however many attempts");
+        assert_eq!(again(late).since(BEGAN), THEN, "but not again and again");
+        let later = next(Failed { retry_after: Some(8 * HOUR), ..failed(6, BEGAN) });
+        assert_eq!(again(later).since(BEGAN), 8 * HOUR, "more time it may always ask for");
         for (millis, least) in [(0, SECOND), (1, SECOND), (u64::MAX, 8 * HOUR)] {
             assert_eq!(again(asked(millis)).since(BEGAN), least);
         }

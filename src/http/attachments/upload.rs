@@ -93,11 +93,11 @@ pub(in crate::http) async fn create(
     });
     report.refuse()?;
     let keyed = key.map(|key| Keyed { key, workspace: caller.address, context: &context });
-    let upload = receive(&app, &caller, &context, keyed.as_ref(), source, report);
-    match Box::pin(timeout(ARRIVES_WITHIN, unless_stopping(&app, upload))).await {
-        Ok(answered) => answered,
-        Err(_) => Err(late(format!("the file did not arrive within {} s", ARRIVES_WITHIN.as_secs()))),
-    }
+    let coming = receive(&app, &caller, &context, keyed.as_ref(), source, report);
+    // What has come is kept however long that takes: an answer that nothing was stored would be a guess.
+    let came = Box::pin(timeout(ARRIVES_WITHIN, unless_stopping(&app, coming))).await;
+    let late = |_| late(format!("the file did not arrive within {} s", ARRIVES_WITHIN.as_secs()));
+    came.map_err(late)??.keep(&app, &context, keyed.as_ref()).await
 }
 
 fn late(detail: String) -> Problem {
@@ -134,6 +134,38 @@ fn silent() -> Problem {
     late(format!("nothing of the file came for {} s", SILENT_FOR.as_secs()))
 }
 
+/// A file that has come whole.
+struct Came {
+    place: Place,
+    named: Named,
+    digest: [u8; 32],
+    ignored: Vec<String>,
+}
+
+impl Came {
+    /// Makes it an attachment, or answers as before where its key has made one.
+    async fn keep(self, app: &App, context: &RequestContext, keyed: Option<&Keyed<'_>>) -> Result<Response, Problem> {
+        let Self { place, named, digest, ignored } = self;
+        match place {
+            Place::Known { entity, first, fingerprint } => {
+                let same = keyed.is_some_and(|keyed| keyed.used(&named, &digest).fingerprint == fingerprint);
+                if same { again(app, entity, first, &ignored).await } else { Err(key_reused()) }
+            }
+            Place::New(arrival, entity) => {
+                let with = |named: &Named, digest: &[u8; 32]| {
+                    let key = keyed.map(|keyed| keyed.used(named, digest));
+                    Circumstances { key, ..without_key(context) }
+                };
+                match arrival.complete(app, named, with).await? {
+                    Arrived::Done(state) => created(&state, &ignored),
+                    Arrived::Repeat(first) => again(app, entity, first, &ignored).await,
+                }
+            }
+        }
+    }
+}
+
+/// Takes a file as it comes, to where it is going to be kept.
 async fn receive(
     app: &App,
     caller: &Caller,
@@ -141,7 +173,7 @@ async fn receive(
     keyed: Option<&Keyed<'_>>,
     mut source: Source,
     mut report: Report,
-) -> Result<Response, Problem> {
+) -> Result<Came, Problem> {
     let Some(mut part) = timeout(SILENT_FOR, source.file(&mut report)).await.map_err(|_| silent())?? else {
         report.fault(&Path::ROOT.name("file"), "required", "a form must have a part with a file");
         return Err(report.check().err().unwrap_or_else(internal_error));
@@ -161,23 +193,7 @@ async fn receive(
     }
     let ignored = report.check()?;
     let Some(named) = named else { return Err(internal_error()) };
-    let digest = *received.hasher.finalize().as_bytes();
-    match place {
-        Place::Known { entity, first, fingerprint } => {
-            let same = keyed.is_some_and(|keyed| keyed.used(&named, &digest).fingerprint == fingerprint);
-            if same { again(app, entity, first, &ignored).await } else { Err(key_reused()) }
-        }
-        Place::New(arrival, entity) => {
-            let with = |named: &Named, digest: &[u8; 32]| {
-                let key = keyed.map(|keyed| keyed.used(named, digest));
-                Circumstances { key, ..without_key(context) }
-            };
-            match arrival.complete(app, named, with).await? {
-                Arrived::Done(state) => created(&state, &ignored),
-                Arrived::Repeat(first) => again(app, entity, first, &ignored).await,
-            }
-        }
-    }
+    Ok(Came { place, named, digest: *received.hasher.finalize().as_bytes(), ignored })
 }
 
 /// What has come of a file.

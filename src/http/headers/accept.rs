@@ -44,8 +44,8 @@ fn weight(parameter: &str) -> Option<f32> {
     name.trim_end().eq_ignore_ascii_case("q").then(|| value.clamp(0.0, 1.0))
 }
 
-/// Whether a client wants an event log as a stream rather than as JSON. Only who names `text/event-stream` does, and not
-/// with the weight 0; where both are liked as well as each other it is what was named for.
+/// Whether a client wants an event log as a stream rather than as JSON. Only who names `text/event-stream` does, and
+/// not with the weight 0; where both are liked as well as each other it is what was named for.
 #[must_use]
 pub fn prefers_event_stream(headers: &HeaderMap) -> bool {
     let Weights { stream, json } = Weights::of(headers);

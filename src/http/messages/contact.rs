@@ -329,8 +329,8 @@ impl Exchange<'_> {
         let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
         match self.told(&delivered, &turn, prefer).await {
             Ok(response) => {
-                let at_once = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
-                Ok(applying(response, applied.or_else(|| at_once.then(|| "respond-async".to_owned()))))
+                let in_background = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
+                Ok(applying(response, applied.or_else(|| in_background.then(|| "respond-async".to_owned()))))
             }
             Err(problem) => Ok(applying(problem.into_response(), applied)),
         }

@@ -94,6 +94,7 @@ fn is_told_by_its_tag(found: &StoredMessage, now: Millis) -> bool {
             review: None,
             delivered_at: None,
             read_at: None,
+            updated_at: None,
             ..
         }
     )

@@ -119,9 +119,9 @@ fn send_to_channel() -> Op {
     .keyed()
     .body(body, "The kind of the channel says which.", &bodies)
     .answers(200, "The agent has answered.", named("ContactAnswer"), &[examples::CONTACT_ANSWER])
-    .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+    .with_headers(&["Idempotent-Replayed", "Preference-Applied", "X-Ignored-Fields"])
     .answers(201, "The channel message was sent.", named("ChannelMessageView"), &[examples::REVIEW_VIEW])
-    .with_headers(&["Location", "Idempotent-Replayed", "Preference-Applied", "X-Ignored-Fields"])
+    .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
     .answers(
         202,
         "The message is stored, and the agent has not answered yet.",

@@ -25,7 +25,7 @@ fn contact_problem() -> Members {
 
 fn fault() -> Members {
     Members::new("One thing that is wrong in the request's data.")
-        .must("pointer", text("JSON Pointer into the body; `?name` for a query parameter, `@Name` for a header."))
+        .must("pointer", text("JSON Pointer into the body; `/name` of a query parameter or header."))
         .must("code", text("What is wrong, for programs."))
         .must("message", text("What is wrong and what would be right, for people."))
 }

@@ -178,14 +178,17 @@ async fn a_model_that_gives_an_id_twice_still_asks_people_twice() {
     let path = format!("/api/v1/turns/{turn}");
     let mut reviews: Vec<Value> = Vec::new();
     for option in ["approve", "reject"] {
-        let wait = loop {
-            let turn = app.get(&path).await.expect(200);
-            let wait = turn["waitsFor"][0].clone();
-            if !wait.is_null() && !reviews.contains(&wait["reviewId"]) {
-                break wait;
+        let waits = async {
+            loop {
+                let turn = app.get(&path).await.expect(200);
+                let wait = turn["waitsFor"][0].clone();
+                if !wait.is_null() && !reviews.contains(&wait["reviewId"]) {
+                    break wait;
+                }
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
         };
+        let wait = tokio::time::timeout(std::time::Duration::from_secs(30), waits).await.expect("the turn waits");
         assert_eq!(wait["callId"], "call_1");
         let id = wait["reviewId"].as_str().unwrap();
         let response = json!({"response": {"selectedOption": option}});
