@@ -62,10 +62,14 @@ pub(crate) enum Next {
 pub(crate) fn next(failed: Failed) -> Next {
     let planned = FIRST.get(failed.attempts.saturating_sub(1) as usize).copied().unwrap_or(THEN);
     let wanted = failed.retry_after.map(|millis| millis.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
-    let wanted = wanted.filter(|wanted| failed.attempts <= SOONER || *wanted > planned);
     let not_before = wanted.map(|wanted| failed.now.plus(wanted));
-    let jitter = wanted.map_or(planned / 5, |wanted| (wanted / 20).min(RETRY_AFTER_JITTER));
-    let at = failed.now.plus(wanted.unwrap_or(planned) + failed.random % jitter);
+    let (pause, jitter) = match wanted {
+        Some(wanted) if failed.attempts <= SOONER || wanted > planned => {
+            (wanted, (wanted / 20).min(RETRY_AFTER_JITTER))
+        }
+        _ => (planned, planned / 5),
+    };
+    let at = failed.now.plus(pause + failed.random % jitter);
     let end = failed.happened.max(failed.failing_since).plus(FOR);
     if at <= end {
         return Next::Again { at, not_before };
