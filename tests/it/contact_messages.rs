@@ -261,7 +261,9 @@ async fn a_failed_turn_keeps_the_message_and_a_retry_of_its_key_tries_the_turn_a
     assert_eq!(failed.header("idempotent-replayed"), "");
     assert_eq!(failed.json["success"], false);
     failed.problem(500, "agent_failed");
-    let last = send().await.expect(200);
+    let tried = send().await;
+    assert_eq!(tried.header("idempotent-replayed"), "", "no answer is told again");
+    let last = tried.expect(200);
     assert_eq!((said(&last), &last["success"]), (vec!["second"], &json!(true)));
     let expected = ["user: first", "assistant: first", "user: second", "assistant: second"];
     assert_eq!(history(&app, &last["conversationId"]).await, expected);

@@ -24,9 +24,10 @@ pub(super) fn of_piece(piece: &Delta, now: Millis) -> Bytes {
 /// its successor within a second or two; whoever comes earlier is refused, and a browser that is refused gives up.
 const COME_BACK: &str = "2000";
 
-/// What a stream begins with.
+/// What a stream begins with. It is a line of the first event, so that a reader who knows nothing of it sees no event
+/// more.
 pub(super) fn opening() -> Bytes {
-    Bytes::from(["retry: ", COME_BACK, "\n\n"].concat())
+    Bytes::from(["retry: ", COME_BACK, "\n"].concat())
 }
 
 /// Nothing, so that nobody between takes the connection for dead.

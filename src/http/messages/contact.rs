@@ -106,6 +106,8 @@ struct Delivered {
     message: Message,
     turn: Turn,
     replay: bool,
+    /// The turn had failed, and this request has it tried again: what comes of it was never told before.
+    tries_again: bool,
 }
 
 impl Exchange<'_> {
@@ -222,7 +224,8 @@ impl Exchange<'_> {
                     let message = messages.into_iter().next().ok_or_else(internal_error)?;
                     let conversation = open.id;
                     let turn = *turn;
-                    let delivered = Delivered { entity, contact, conversation, message, turn, replay: false };
+                    let delivered =
+                        Delivered { entity, contact, conversation, message, turn, replay: false, tries_again: false };
                     return self.answer(delivered, events).await;
                 }
                 Ok(Answer::Done(_)) => return Err(internal_error()),
@@ -286,10 +289,14 @@ impl Exchange<'_> {
         let events = node.subscribe(entity);
         let turn = node.turn(entity, number).await.map_err(store_problem)?;
         let mut turn = turn.ok_or_else(internal_error)?;
+        let mut tries_again = false;
         if turn.status == TurnStatus::Failed {
             let with = without_key(self.accepting.context);
             turn = match node.conversation(entity, Command::RetryTurn { number }, with).await {
-                Ok(Answer::Done(Reply::Turn(turn))) => *turn,
+                Ok(Answer::Done(Reply::Turn(turn))) => {
+                    tries_again = true;
+                    *turn
+                }
                 Ok(_) => return Err(internal_error()),
                 // Somebody else's retry has ended it in the meantime.
                 Err(Refusal::Rejected(Rejection::TurnNotPossible(_))) => {
@@ -300,7 +307,7 @@ impl Exchange<'_> {
             };
         }
         let conversation = message.conversation;
-        self.answer(Delivered { entity, contact, conversation, message, turn, replay: true }, events).await
+        self.answer(Delivered { entity, contact, conversation, message, turn, replay: true, tries_again }, events).await
     }
 
     /// Waits for the turn as long as the client and this side are willing to.
@@ -375,7 +382,8 @@ impl Exchange<'_> {
             turn_status: turn_status(turn.status),
         };
         let status = if turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-        let response = self.accepting.answer(status, &contact_view(&parts), delivered.replay && turn.is_over());
+        let is_told_again = delivered.replay && !delivered.tries_again && turn.is_over();
+        let response = self.accepting.answer(status, &contact_view(&parts), is_told_again);
         Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
     }
 

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 
 /// When a reader comes back.
-pub(crate) const OPENING: &str = "retry: 2000\n\n";
+pub(crate) const OPENING: &str = "retry: 2000\n";
 
 /// A live stream.
 pub(crate) struct Live {
