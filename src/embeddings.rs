@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use actors::memories::recall::Embeddings;
-use bytes::BytesMut;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, header};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::{self, Unread};
 use crate::config::EmbeddingsConfig;
 
 /// Resolving, connecting and the TLS handshake together.
@@ -108,17 +108,14 @@ impl Endpoint {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization.clone());
         }
-        let mut response = request.send().await.map_err(|error| error.without_url().to_string())?;
+        let response = request.send().await.map_err(|error| error.without_url().to_string())?;
         if !response.status().is_success() {
             return Err(format!("the endpoint answered {}", response.status().as_u16()));
         }
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|_| "the answer broke off".to_owned())? {
-            if body.len() + chunk.len() > ANSWER_BYTES {
-                return Err(format!("the answer is larger than {ANSWER_BYTES} bytes"));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = bounded::body(response, ANSWER_BYTES).await.map_err(|unread| match unread {
+            Unread::TooLarge => format!("the answer is larger than {ANSWER_BYTES} bytes"),
+            Unread::Broken => "the answer broke off".to_owned(),
+        })?;
         vectors(&body, texts.len())
     }
 }

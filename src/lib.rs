@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod bootstrap;
+mod bounded;
 pub mod config;
 pub mod egress;
 pub mod embeddings;

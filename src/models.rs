@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use actors::agent::{Completion, Models, Prompt, Said};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{StatusCode, header};
 use reqwest::redirect::Policy;
@@ -22,6 +22,7 @@ use self::fault::{Fault, Refused};
 use self::request::Call;
 use self::retry::Retries;
 use self::stream::Patience;
+use crate::bounded::{self, Unread};
 use crate::http::trace::{RequestTrace, TRACEPARENT};
 
 mod answer;
@@ -204,15 +205,10 @@ fn form(response: &Response) -> Option<Form> {
     }
 }
 
-/// The body, counted while it comes: what a header says of its length is not believed.
-async fn read(mut response: Response, at_most: usize) -> Result<Bytes, Fault> {
-    let mut body = BytesMut::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > at_most => return Err(Fault::TooLarge(at_most)),
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body.freeze()),
-            Err(_) => return Err(Fault::InvalidReply("broke off")),
-        }
-    }
+/// The body of an answer.
+async fn read(response: Response, at_most: usize) -> Result<Bytes, Fault> {
+    bounded::body(response, at_most).await.map_err(|unread| match unread {
+        Unread::TooLarge => Fault::TooLarge(at_most),
+        Unread::Broken => Fault::InvalidReply("broke off"),
+    })
 }

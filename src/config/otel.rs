@@ -233,27 +233,26 @@ impl Reader<'_> {
     }
 
     fn gzip(&mut self, signal: &Signal) -> bool {
-        for name in [signal.compression, "OTEL_EXPORTER_OTLP_COMPRESSION"] {
-            match self.get(name).as_deref() {
-                None => {}
-                Some("gzip") => return true,
-                Some("none") => return false,
-                Some(other) => self.complain(name, other, "only gzip and none are known"),
-            }
-        }
-        false
+        let known = [("gzip", true), ("none", false)];
+        self.choice([signal.compression, "OTEL_EXPORTER_OTLP_COMPRESSION"], known).unwrap_or(false)
     }
 
     fn protocol(&mut self, signal: &Signal, url: &url::Url) -> Protocol {
-        for name in [signal.protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"] {
-            match self.get(name).as_deref() {
-                None => {}
-                Some("grpc") => return Protocol::Grpc,
-                Some("http/protobuf") => return Protocol::Http,
-                Some(other) => self.complain(name, other, "only grpc and http/protobuf are known"),
+        let usual = if url.port() == Some(GRPC_PORT) { Protocol::Grpc } else { Protocol::Http };
+        let known = [("grpc", Protocol::Grpc), ("http/protobuf", Protocol::Http)];
+        self.choice([signal.protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"], known).unwrap_or(usual)
+    }
+
+    /// What the first of these variables says that has one of two known values.
+    fn choice<T: Copy>(&mut self, names: [&str; 2], known: [(&str, T); 2]) -> Option<T> {
+        for name in names {
+            let Some(value) = self.get(name) else { continue };
+            if let Some((_, choice)) = known.iter().find(|(word, _)| *word == value) {
+                return Some(*choice);
             }
+            self.complain(name, &value, &format!("only {} and {} are known", known[0].0, known[1].0));
         }
-        if url.port() == Some(GRPC_PORT) { Protocol::Grpc } else { Protocol::Http }
+        None
     }
 
     fn sampler(&mut self) -> Sampler {

@@ -51,10 +51,7 @@ impl PageRequest {
         let limit = query.get("limit").map_or(Ok(DEFAULT_LIMIT), limit).map_err(|fault| faults.push(fault));
         let cursor = match query.get("cursor") {
             None => Ok(None),
-            Some(text) => decode(text, &way(list, query)).map(Some).ok_or_else(|| {
-                let words = "cursor must be the nextCursor of a page of this list in this order";
-                faults.push(Fault::new("/cursor", "invalid_cursor", words));
-            }),
+            Some(text) => decode(text, &way(list, query)).map(Some).ok_or_else(|| faults.push(invalid_cursor())),
         };
         let order = match query.get("order") {
             None | Some("asc") => Ok(Order::Asc),
@@ -116,8 +113,10 @@ impl<T: Serialize> Page<T> {
             next_cursor: Option<&'a str>,
             has_more: bool,
         }
-        let query = Query::parse(uri.query()).unwrap_or_default();
-        let cursor = self.next.as_deref().map(|position| encode(position, &way(list, &query)));
+        let cursor = self.next.as_deref().map(|position| {
+            let query = Query::parse(uri.query()).unwrap_or_default();
+            encode(position, &way(list, &query))
+        });
         let shown = Shown { data: &self.data, next_cursor: cursor.as_deref(), has_more: cursor.is_some() };
         let body = match serde_json::to_vec(&shown) {
             Ok(body) => body,
@@ -166,6 +165,12 @@ fn push_ascii(out: &mut String, text: &str) {
             let _ = write!(out, "%{byte:02X}");
         }
     }
+}
+
+/// It leads nowhere in this list.
+pub(super) fn invalid_cursor() -> Fault {
+    let words = "cursor must be the nextCursor of a page of this list in this order";
+    Fault::new("/cursor", "invalid_cursor", words)
 }
 
 /// The list, and which way through it: a position means another page on the way back.

@@ -17,7 +17,7 @@ use super::caller::Caller;
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::listing::range_behind;
-use super::paging::{Page, PageRequest};
+use super::paging::{Page, PageRequest, invalid_cursor};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
@@ -226,8 +226,7 @@ pub(super) async fn page(
     request: &PageRequest,
 ) -> Result<(Vec<Row>, Option<Vec<u8>>), Problem> {
     if request.cursor.as_ref().is_some_and(|cursor| !cursor.starts_with(prefix)) {
-        let words = "cursor must be the nextCursor of a page of this list in this order";
-        return Err(Problem::fault("/cursor", "invalid_cursor", words));
+        return Err(Problem::invalid(vec![invalid_cursor()]));
     }
     let range = range_behind(prefix, request.cursor.as_deref(), request.order);
     let rows = app.node().rows(entity, table, Scan::new(range, request.order, request.limit + 1)).await;

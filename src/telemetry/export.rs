@@ -90,7 +90,7 @@ impl Sending {
         self.clocks = self.clocks.still();
         let request = self.encoder.request(batch, self.clocks);
         let sent = timeout(waiting.batching().timeout, self.insist(request)).await;
-        Some((spans, sent.unwrap_or_else(|_| Err("no answer in time".to_owned()))))
+        Some((spans, sent.unwrap_or_else(|_| Err(Failed::late().error()))))
     }
 
     async fn insist(&mut self, request: Bytes) -> Result<u64, String> {

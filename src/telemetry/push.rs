@@ -75,7 +75,7 @@ async fn run(
             _ = &mut finishing => true,
         };
         let sent = timeout(within, sender.send(request())).await;
-        match sent.unwrap_or_else(|_| Err(Failed::Later("no answer in time".to_owned(), None))) {
+        match sent.unwrap_or_else(|_| Err(Failed::late())) {
             Ok(_) if trouble.is_over() => tracing::info!("metrics are exported again"),
             Ok(_) => {}
             Err(Failed::Unknown(_)) => {

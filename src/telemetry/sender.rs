@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::HeaderMap;
@@ -16,6 +16,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::ExportError;
+use crate::bounded;
 use crate::config::otel::{Protocol, Receiver};
 use crate::models::retry::retry_after;
 
@@ -48,6 +49,11 @@ pub(super) enum Failed {
 }
 
 impl Failed {
+    /// Nobody has answered within the time that there is.
+    pub(super) fn late() -> Self {
+        Self::Later("no answer in time".to_owned(), None)
+    }
+
     /// What is told of it.
     pub(super) fn error(self) -> String {
         let (Self::Unknown(error) | Self::Later(error, _) | Self::Never(error)) = self;
@@ -55,7 +61,7 @@ impl Failed {
     }
 }
 
-/// Bytes of an answer that are read; the rest of a longer one is not looked at.
+/// The longest answer that is read.
 const ANSWER_BYTES: usize = 64 * 1024;
 
 /// See the module's text.
@@ -98,7 +104,6 @@ impl Sender {
 
     /// Sends a request and waits for its answer, as long as the receiver's settings say.
     pub(super) async fn send(&mut self, request: Bytes) -> Result<Bytes, Failed> {
-        let late = || Failed::Later("no answer in time".to_owned(), None);
         match &mut self.way {
             Way::Http { client, url } => {
                 let post = client.post(url.as_str()).headers(self.headers.clone());
@@ -114,7 +119,7 @@ impl Sender {
                 let mut request = Request::new(request);
                 *request.metadata_mut() = MetadataMap::from_headers(self.headers.clone());
                 let sent = over_grpc(client, method.clone(), request);
-                tokio::time::timeout(self.within, sent).await.unwrap_or_else(|_| Err(late()))
+                tokio::time::timeout(self.within, sent).await.unwrap_or_else(|_| Err(Failed::late()))
             }
         }
     }
@@ -137,19 +142,11 @@ fn compressed(bytes: &[u8]) -> io::Result<Bytes> {
 
 async fn over_http(post: reqwest::RequestBuilder) -> Result<Bytes, Failed> {
     let lost = |error: reqwest::Error| Failed::Later(error.without_url().to_string(), None);
-    let mut answer = post.send().await.map_err(lost)?;
+    let answer = post.send().await.map_err(lost)?;
     let (status, error) = (answer.status(), format!("status {}", answer.status().as_u16()));
     match status {
-        _ if status.is_success() => {
-            let mut body = BytesMut::new();
-            // It was taken, whatever comes of the answer's words.
-            while let Ok(Some(chunk)) = answer.chunk().await
-                && body.len() + chunk.len() <= ANSWER_BYTES
-            {
-                body.extend_from_slice(&chunk);
-            }
-            Ok(body.freeze())
-        }
+        // It was taken, whatever comes of the answer's words.
+        _ if status.is_success() => Ok(bounded::body(answer, ANSWER_BYTES).await.unwrap_or_default()),
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(Failed::Unknown(error)),
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY

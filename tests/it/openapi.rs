@@ -46,12 +46,16 @@ fn component(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
+/// The path of this thing, whatever its parameter is called.
+fn of_thing(path: &str, id: &str) -> String {
+    path.replace("{channelId}", id).replace("{id}", id)
+}
+
 #[tokio::test]
 async fn every_documented_route_is_answered_by_its_handler() {
     let app = TestApp::new().await;
     for (path, method, _) in operations(&document(&app).await) {
-        let asked = path.replace("{channelId}", "{id}").replace("{id}", "nothing-of-this-name");
-        let asked = asked.replace("{code}", "rate_limited");
+        let asked = of_thing(&path, "nothing-of-this-name").replace("{code}", "rate_limited");
         let answer = app.request(method.to_uppercase().parse().unwrap(), &asked).await;
         assert_ne!(answer.status, 405, "{method} {path}");
         // Handlers have a code of their own for what they do not find.
@@ -65,8 +69,7 @@ async fn what_a_request_without_key_body_or_known_id_is_answered_is_documented()
     let app = TestApp::new().await;
     let document = document(&app).await;
     for (path, method, operation) in operations(&document) {
-        let asked = path.replace("{channelId}", "{id}").replace("{id}", "nothing-of-this-name");
-        let asked = asked.replace("{code}", "rate_limited");
+        let asked = of_thing(&path, "nothing-of-this-name").replace("{code}", "rate_limited");
         for key in [true, false] {
             let request = app.request(method.to_uppercase().parse().unwrap(), &asked);
             let answer = if key { request.await } else { request.no_key().await };
@@ -285,9 +288,7 @@ async fn what_the_service_answers_fits_what_the_document_says() {
             continue;
         }
         let known = ids.iter().find(|(before, _)| path.starts_with(**before));
-        let asked = known
-            .map_or(path.clone(), |(_, id)| path.replace("{channelId}", id).replace("{id}", id))
-            .replace("{code}", "rate_limited");
+        let asked = known.map_or(path.clone(), |(_, id)| of_thing(&path, id)).replace("{code}", "rate_limited");
         let asked = asked.replace("{memory}", &ids["{memory}"]);
         let asked = match path.as_str() {
             "/api/v1/messages" => "/api/v1/messages?channelId=demo".to_owned(),
@@ -318,7 +319,7 @@ async fn the_examples_of_requests_are_accepted_and_their_answers_fit() {
                 body["conversation_id"] = ids["/api/v1/conversations"].clone().into();
             }
             let known = ids.iter().find(|(before, _)| path.starts_with(**before));
-            let mut asked = known.map_or(path.clone(), |(_, id)| path.replace("{channelId}", id).replace("{id}", id));
+            let mut asked = known.map_or(path.clone(), |(_, id)| of_thing(&path, id));
             asked = asked.replace("{memory}", &ids["{memory}"]);
             if body.get("contactIdentifier").is_some() {
                 asked = asked.replace("/demo/", "/demo-api/");

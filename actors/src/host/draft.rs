@@ -11,6 +11,7 @@ use crate::store::{CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, Vi
 use crate::trace::{Span, names};
 
 use super::Resident;
+use super::batch::Batch;
 
 /// What a request is told because of what its key has done before; `None`: it may go on.
 fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
@@ -220,9 +221,6 @@ impl<M: Machine> Draft<M> {
 
     /// Tells everybody the same refusal.
     pub(crate) fn refuse(self, refusal: &Refusal<M>) {
-        drop(self.span);
-        for envelope in self.batch {
-            envelope.answer(Err(refusal.clone()));
-        }
+        Batch { span: self.span, envelopes: self.batch }.refuse(refusal);
     }
 }

@@ -262,9 +262,11 @@ impl Attempt<'_> {
 
     /// A call, and the span that what it asks for is a part of.
     fn invocation(&self, id: String, given: Option<String>, called: Called) -> (Invocation, Span) {
-        let span = telling::tool(self.node, &called.name, given.as_ref().unwrap_or(&id), self.trace);
-        let trace = span.context_or(self.trace);
-        (Invocation { id, given, called, agent: Arc::clone(&self.agent), turn: self.turn.id, trace }, span)
+        let (agent, turn) = (Arc::clone(&self.agent), self.turn.id);
+        let mut invocation = Invocation { id, given, called, agent, turn, trace: None };
+        let span = telling::tool(self.node, &invocation.called.name, invocation.shown_id(), self.trace);
+        invocation.trace = span.context_or(self.trace);
+        (invocation, span)
     }
 
     /// What was asked of people by an attempt that was lost is asked again, or found asked.

@@ -86,10 +86,8 @@ mod tests {
             (&["text/event-stream;q=often, */*;q=nan"], true),
             (&["text/event-stream-like"], false),
         ] {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(header::ACCEPT, HeaderValue::from_static(value));
-            }
+            let given = values.iter().map(|value| (header::ACCEPT, HeaderValue::from_static(value)));
+            let headers = HeaderMap::from_iter(given);
             assert_eq!(prefers_event_stream(&headers), streams, "{values:?}");
         }
     }

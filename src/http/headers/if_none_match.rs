@@ -58,10 +58,8 @@ mod tests {
             (&["\"a"], Some(false)),
             (&[""], Some(false)),
         ] {
-            let mut asked = HeaderMap::new();
-            for value in values {
-                asked.append(header::IF_NONE_MATCH, HeaderValue::from_static(value));
-            }
+            let given = values.iter().map(|value| (header::IF_NONE_MATCH, HeaderValue::from_static(value)));
+            let asked = HeaderMap::from_iter(given);
             assert_eq!(is_known(&asked, "\"a\""), known, "{values:?}");
         }
     }

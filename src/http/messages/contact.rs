@@ -16,6 +16,7 @@ use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::limits;
 use actors::machine::Record;
 use actors::message::{Content, Message, NewMessage};
+use actors::store::KeyHash;
 use actors::subscriptions::Subscription;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
@@ -334,7 +335,7 @@ impl Exchange<'_> {
         drop(events);
         let waited = prefer.wait.filter(|_| place.is_some() && !prefer.respond_async);
         let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
-        match self.told(&delivered, &turn, prefer).await {
+        match self.told(&delivered, &turn, prefer, key).await {
             Ok(response) => {
                 let in_background = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
                 Ok(applying(response, applied.or_else(|| in_background.then(|| "respond-async".to_owned()))))
@@ -344,10 +345,13 @@ impl Exchange<'_> {
     }
 
     /// What is answered where the turn stands so, to whoever has waited for it.
-    async fn told(&self, delivered: &Delivered, turn: &Turn, prefer: Prefer) -> Result<Response, Problem> {
-        let node = self.accepting.app.node();
-        let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
-        let in_progress = self.accepting.app.in_progress();
+    async fn told(
+        &self,
+        delivered: &Delivered,
+        turn: &Turn,
+        prefer: Prefer,
+        key: Option<KeyHash>,
+    ) -> Result<Response, Problem> {
         if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
             let detail = format!(
                 "the agent failed: {}; the message is stored, and a retry with the same idempotency key tries the turn again",
@@ -362,10 +366,11 @@ impl Exchange<'_> {
         // Whoever asked for 202 gets it; else a retry gets what the first request gets, or is told that there is
         // nothing yet.
         let waits = delivered.replay && !turn.is_over() && !prefer.respond_async;
-        if waits && key.is_some_and(|key| in_progress.has(delivered.entity, key)) {
+        if waits && key.is_some_and(|key| self.accepting.app.in_progress().has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
-        let replies = exchange::replies(node, delivered.entity, turn).await.map_err(store_problem)?;
+        let replies =
+            exchange::replies(self.accepting.app.node(), delivered.entity, turn).await.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
         let parts = ContactParts {
             contact: delivered.contact,

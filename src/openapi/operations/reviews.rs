@@ -40,8 +40,8 @@ fn get() -> Op {
 }
 
 fn wait() -> Op {
-    let about = "Answers as soon as the review is over, or with how it stands when the time is, or when the server stops: then it \
-         is still `pending`.";
+    let about = "Answers as soon as the review is over, or with how it stands when the time is, or when the server stops: \
+                 then it is still `pending`.";
     Op::new(Get, "/api/v1/reviews/{id}/wait", ("waitForReview", "Wait for a review's outcome"), "Reviews", READ, about)
         .path("id", "The review.", id())
         .query(

@@ -1,0 +1,29 @@
+//! The body of an answer that somebody else gives: it is counted while it comes, as what a header says of its length is
+//! not to be believed.
+
+use bytes::{Bytes, BytesMut};
+use reqwest::Response;
+
+/// Why a body was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It is longer than it may be.
+    TooLarge,
+    /// It broke off.
+    Broken,
+}
+
+/// The body, if it has at most so many bytes.
+///
+/// # Errors
+/// [`Unread`].
+pub(crate) async fn body(mut response: Response, at_most: usize) -> Result<Bytes, Unread> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| Unread::Broken)? {
+        if body.len() + chunk.len() > at_most {
+            return Err(Unread::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
