@@ -122,6 +122,8 @@ pub struct Config {
     pub remote_traces_per_second: u32,
     /// A request that takes longer is recorded even if it was not sampled.
     pub slow_request: Duration,
+    /// Whether a list is kept of what is underway.
+    pub task_list: bool,
     /// The admin key of the first start; `None`: generate one.
     pub bootstrap_api_key: Option<Secret>,
     /// What was given and where; secrets are masked already.
@@ -185,6 +187,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
     let otlp_endpoint = values.read("telemetry.otlp_endpoint", parse::endpoint);
     let remote_traces = values.read("telemetry.remote_traces_per_second", |text| parse::number(text, 0..=1_000_000));
     let slow_millis = values.read("telemetry.slow_millis", |text| parse::number(text, 1..=3_600_000));
+    let task_list = values.read("telemetry.task_list", parse::boolean);
     let bootstrap_api_key = values.read("bootstrap.api_key", parse::api_key);
 
     if listen.is_some_and(|listen| listen.port() != 0) && listen == metrics_listen {
@@ -214,6 +217,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
         otel: Otel::read(env, otlp_endpoint?.as_deref()),
         remote_traces_per_second: u32::try_from(remote_traces?).ok()?,
         slow_request: Duration::from_millis(slow_millis?),
+        task_list: task_list?,
         bootstrap_api_key: bootstrap_api_key?,
         settings,
     })

@@ -17,6 +17,7 @@ pub mod page;
 mod process;
 mod runtime;
 pub mod sink;
+mod tasks;
 
 use crate::app::App;
 use crate::http::context::Door;
@@ -89,6 +90,7 @@ pub fn router(sources: Sources) -> Router {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/admin/runtime", get(census::runtime))
+        .route("/admin/tasks", get(tasks::tasks))
         .route("/admin/heap", get(heap::heap));
     // Around the fallback too: whatever is answered has its request's id.
     routes.fallback(nowhere).layer(context).with_state(sources)

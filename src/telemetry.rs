@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use actors::clock::{Clock as _, SystemClock};
 use actors::trace::Traces;
+use actors::trace::underway::Underway;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -85,6 +86,8 @@ pub struct Telemetry {
     resource: Resource,
     sampling: Arc<Sampling>,
     exporting: Option<(Export, Arc<Waiting>)>,
+    /// What is underway, where a list of it is kept.
+    underway: Option<Arc<Underway>>,
 }
 
 /// Sends the log lines of the whole process to standard error, panics too, so that no line has another form, and traces
@@ -119,26 +122,28 @@ impl Telemetry {
     /// See [`TelemetryError`].
     pub(crate) fn start(config: &Config) -> Result<(Self, Option<SdkTracerProvider>), TelemetryError> {
         let sampling = Arc::new(Sampling::new(config));
+        let underway = config.task_list.then(Arc::default);
         let resource = resource(&random()?[..16]);
         let Some(receiver) = &config.otel.receiver else {
-            return Ok((Self { resource, sampling, exporting: None }, None));
+            return Ok((Self { resource, sampling, exporting: None, underway }, None));
         };
         let waiting = Arc::new(Waiting::new(config.otel.batching));
         let export = Export::start(receiver, &resource, Arc::clone(&waiting))?;
         let provider = code::provider(Arc::clone(&waiting));
-        Ok((Self { resource, sampling, exporting: Some((export, waiting)) }, Some(provider)))
+        Ok((Self { resource, sampling, exporting: Some((export, waiting)), underway }, Some(provider)))
     }
 
     /// Where the actors' spans go.
     #[must_use]
     pub fn traces(&self) -> Traces {
-        match &self.exporting {
+        let traces = match &self.exporting {
             None => Traces::default(),
             Some((_, waiting)) => {
                 let recorder = Recorder { waiting: Arc::clone(waiting), sampling: Arc::clone(&self.sampling) };
                 Traces::to(Arc::new(recorder))
             }
-        }
+        };
+        traces.listed(self.underway.clone())
     }
 
     /// The spans that wait to be sent, where they are sent.
@@ -264,6 +269,15 @@ pub(crate) mod tests {
         let lines = Lines::default();
         tracing::subscriber::with_default(lines.subscriber(filter, format), log);
         lines.text()
+    }
+
+    #[test]
+    fn what_is_underway_is_on_one_list_for_all_where_one_is_asked_for() {
+        let telemetry = |env: &[_]| Telemetry::start(&config(env)).unwrap().0;
+        assert!(telemetry(&[]).traces().underway().is_none());
+        let telemetry = telemetry(&[("TERTULIA_TASK_LIST", "true")]);
+        let (front, node) = (telemetry.traces(), telemetry.traces());
+        assert!(Arc::ptr_eq(front.underway().unwrap(), node.underway().unwrap()));
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::clock::Entropy;
 
 pub mod current;
 pub mod names;
+pub mod underway;
+
+use underway::{Doing, Stage, Underway};
 
 /// The bit of [`TraceContext::flags`] that says the trace is recorded.
 pub const SAMPLED: u8 = 0x01;
@@ -154,11 +157,13 @@ pub trait Tracer: Send + Sync + 'static {
 #[derive(Clone, Default)]
 pub struct Traces {
     tracer: Option<Arc<dyn Tracer>>,
+    underway: Option<Arc<Underway>>,
 }
 
 impl fmt::Debug for Traces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Traces").field("recorded", &self.tracer.is_some()).finish()
+        let (recorded, listed) = (self.tracer.is_some(), self.underway.is_some());
+        f.debug_struct("Traces").field("recorded", &recorded).field("listed", &listed).finish()
     }
 }
 
@@ -166,12 +171,19 @@ impl Traces {
     /// Spans that go to `tracer`.
     #[must_use]
     pub fn to(tracer: Arc<dyn Tracer>) -> Self {
-        Self { tracer: Some(tracer) }
+        Self { tracer: Some(tracer), underway: None }
     }
 
-    /// Where spans of this trace go, if it is recorded.
-    fn tracer(&self, context: Option<TraceContext>) -> Option<(&Arc<dyn Tracer>, TraceContext)> {
-        Some((self.tracer.as_ref()?, context.filter(TraceContext::is_sampled)?))
+    /// The same, which put every stage on a list until it has ended.
+    #[must_use]
+    pub fn listed(self, underway: Option<Arc<Underway>>) -> Self {
+        Self { underway, ..self }
+    }
+
+    /// The stages that have not ended, where they are listed.
+    #[must_use]
+    pub fn underway(&self) -> Option<&Arc<Underway>> {
+        self.underway.as_ref()
     }
 
     /// Records a span that somebody has timed himself.
@@ -184,31 +196,62 @@ impl Traces {
     /// Whether spans of this trace are recorded.
     #[must_use]
     pub fn records(&self, context: Option<TraceContext>) -> bool {
-        self.tracer(context).is_some()
+        self.tracer.is_some() && context.as_ref().is_some_and(TraceContext::is_sampled)
     }
 
-    /// A stage of what `parent` is the whole of; empty where that is not recorded.
+    /// A stage of what `parent` is the whole of; empty where that is neither recorded nor listed.
     pub fn child(&self, entropy: &Entropy, name: &'static str, kind: SpanKind, parent: Option<TraceContext>) -> Span {
-        let Some((tracer, parent)) = self.tracer(parent) else { return Span::default() };
-        let context = TraceContext { span_id: span_id(&entropy.draw()), ..parent };
-        Span::open(tracer, name, kind, context, Some(parent.span_id), Vec::new())
+        let recorded = self.records(parent);
+        if !recorded && self.underway.is_none() {
+            return Span::default();
+        }
+        let span_id = span_id(&entropy.draw());
+        let context = match parent {
+            Some(parent) => TraceContext { span_id, ..parent },
+            None => TraceContext { span_id, ..TraceContext::unrecorded(entropy) },
+        };
+        self.open(name, kind, recorded, context, parent.map(|parent| parent.span_id), Vec::new())
     }
 
     /// A trace of its own that goes back to `causes`: what a batch, an alarm or a delivery does, now or hours later.
     /// It is recorded where one of them is; where there is none, the tracer decides.
     pub fn root(&self, entropy: &Entropy, name: &'static str, kind: SpanKind, mut causes: Vec<TraceContext>) -> Span {
-        let Some(tracer) = &self.tracer else { return Span::default() };
+        if self.tracer.is_none() && self.underway.is_none() {
+            return Span::default();
+        }
         let caused = !causes.is_empty();
         causes.retain(TraceContext::is_sampled);
-        if caused && causes.is_empty() {
-            return Span::default();
-        }
         let trace_id = entropy.draw();
-        if !caused && !tracer.samples(trace_id) {
+        let recorded = self.tracer.as_ref().is_some_and(|tracer| match caused {
+            true => !causes.is_empty(),
+            false => tracer.samples(trace_id),
+        });
+        if !recorded && self.underway.is_none() {
             return Span::default();
         }
-        let context = TraceContext { trace_id, span_id: span_id(&entropy.draw()), flags: SAMPLED };
-        Span::open(tracer, name, kind, context, None, causes)
+        let flags = if recorded { SAMPLED } else { 0 };
+        let context = TraceContext { trace_id, span_id: span_id(&entropy.draw()), flags };
+        self.open(name, kind, recorded, context, None, causes)
+    }
+
+    fn open(
+        &self,
+        name: &'static str,
+        kind: SpanKind,
+        recorded: bool,
+        context: TraceContext,
+        parent: Option<[u8; 8]>,
+        links: Vec<TraceContext>,
+    ) -> Span {
+        let began = Instant::now();
+        let doing = self.underway.as_ref().map(|underway| {
+            underway.begin(Stage { name: name.to_owned(), context, parent, began, attributes: Vec::new() })
+        });
+        let name = Cow::Borrowed(name);
+        let (attributes, error) = (Vec::new(), None);
+        let finished = Finished { name, kind, context, parent, links, began, ended: began, attributes, error };
+        let tracer = self.tracer.as_ref().filter(|_| recorded).map(Arc::clone);
+        Span(Some(Box::new(Open { tracer, doing, finished })))
     }
 }
 
@@ -219,14 +262,17 @@ fn span_id(random: &[u8; 16]) -> [u8; 8] {
     id
 }
 
-/// A stage while it lasts; it ends when it is dropped. Empty where its trace is not recorded: then nothing that is
-/// done with it costs anything.
+/// A stage while it lasts; it ends when it is dropped. Empty where its trace is not recorded and nobody lists what is
+/// underway: then nothing that is done with it costs anything.
 #[derive(Default)]
 #[must_use = "a span that is dropped has ended"]
 pub struct Span(Option<Box<Open>>);
 
 struct Open {
-    tracer: Arc<dyn Tracer>,
+    /// Whom it is told when it has ended; nobody where it is only listed.
+    tracer: Option<Arc<dyn Tracer>>,
+    /// Its place on the list of what is underway.
+    doing: Option<Doing>,
     finished: Finished,
 }
 
@@ -237,30 +283,7 @@ impl fmt::Debug for Span {
 }
 
 impl Span {
-    fn open(
-        tracer: &Arc<dyn Tracer>,
-        name: &'static str,
-        kind: SpanKind,
-        context: TraceContext,
-        parent: Option<[u8; 8]>,
-        links: Vec<TraceContext>,
-    ) -> Self {
-        let began = Instant::now();
-        let finished = Finished {
-            name: Cow::Borrowed(name),
-            kind,
-            context,
-            parent,
-            links,
-            began,
-            ended: began,
-            attributes: Vec::new(),
-            error: None,
-        };
-        Self(Some(Box::new(Open { tracer: Arc::clone(tracer), finished })))
-    }
-
-    /// Whether it is recorded; ask before working out what is only for it.
+    /// Whether somebody is told of it; ask before working out what is only for it.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.0.is_some()
@@ -281,20 +304,31 @@ impl Span {
     /// Says something of it.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(open) = &mut self.0 {
-            open.finished.attributes.push((key, value.into()));
+            let value = value.into();
+            if let Some(doing) = &open.doing {
+                doing.change(|stage| stage.attributes.push((key, value.clone())));
+            }
+            open.finished.attributes.push((key, value));
         }
     }
 
     /// Calls it by the word and what it was done with, for example a model: of few different words too.
     pub fn name(&mut self, name: impl FnOnce() -> String) {
         if let Some(open) = &mut self.0 {
-            open.finished.name = Cow::Owned(name());
+            let name = name();
+            if let Some(doing) = &open.doing {
+                doing.change(|stage| stage.name.clone_from(&name));
+            }
+            open.finished.name = Cow::Owned(name);
         }
     }
 
     /// It began before it was opened.
     pub fn began(&mut self, at: Instant) {
         if let Some(open) = &mut self.0 {
+            if let Some(doing) = &open.doing {
+                doing.change(|stage| stage.began = at);
+            }
             open.finished.began = at;
         }
     }
@@ -322,9 +356,11 @@ impl Span {
 impl Drop for Span {
     fn drop(&mut self) {
         if let Some(open) = self.0.take() {
-            let Open { tracer, mut finished } = *open;
-            finished.ended = Instant::now();
-            tracer.record(finished);
+            let Open { tracer, mut finished, .. } = *open;
+            if let Some(tracer) = tracer {
+                finished.ended = Instant::now();
+                tracer.record(finished);
+            }
         }
     }
 }
@@ -371,6 +407,32 @@ mod tests {
         drop(traces.root(&entropy, "process", SpanKind::Consumer, vec![UNASKED]));
         traces.child(&entropy, "wait", SpanKind::Internal, Some(ASKED)).forget();
         assert!(kept.spans().is_empty());
+    }
+
+    #[test]
+    fn what_is_underway_is_listed_from_its_beginning_to_its_end_whether_or_not_it_is_recorded() {
+        let (traces, kept, entropy) = traces();
+        let underway = Arc::new(Underway::default());
+        let traces = traces.listed(Some(Arc::clone(&underway)));
+        let whole = traces.child(&entropy, "turn", SpanKind::Internal, Some(UNASKED));
+        let mut part = traces.child(&entropy, "call", SpanKind::Client, whole.context());
+        part.set("size", 3_usize);
+        part.name(|| "call it".to_owned());
+        let alone = traces.root(&entropy, "deliver", SpanKind::Client, vec![UNASKED]);
+        let nameless = traces.child(&entropy, "load", SpanKind::Internal, None);
+        let (stages, all) = underway.oldest(3);
+        let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+        assert_eq!((&names[..], all), (&["turn", "call it", "deliver"][..], 4));
+        let [turn, call, deliver] = &stages[..] else { panic!("three stages") };
+        assert_eq!((turn.parent, call.parent), (Some(UNASKED.span_id), Some(turn.context.span_id)));
+        assert_eq!(&call.attributes[..], &[("size", Value::Integer(3))][..]);
+        assert!(!call.context.is_sampled() && !deliver.context.is_sampled() && deliver.parent.is_none());
+        drop((whole, part, alone));
+        nameless.forget();
+        assert_eq!(underway.oldest(3).1, 0);
+        assert!(kept.spans().is_empty(), "nobody asked for spans of these");
+        drop(traces.child(&entropy, "turn", SpanKind::Internal, Some(ASKED)));
+        assert_eq!((kept.spans().len(), underway.oldest(3).1), (1, 0));
     }
 
     #[test]

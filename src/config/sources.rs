@@ -87,6 +87,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting("telemetry.otlp_endpoint", None, "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::Text),
     setting("telemetry.remote_traces_per_second", None, "TERTULIA_REMOTE_TRACES_PER_SECOND", Kind::Integer),
     setting("telemetry.slow_millis", None, "TERTULIA_SLOW_MILLIS", Kind::Integer),
+    setting("telemetry.task_list", None, "TERTULIA_TASK_LIST", Kind::Boolean),
     secret("bootstrap.api_key", "TERTULIA_BOOTSTRAP_API_KEY"),
 ];
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use actors::clock::Entropy;
 use actors::trace::current;
+use actors::trace::underway::Doing;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::response::{IntoResponse, Response};
@@ -174,10 +175,10 @@ where
         let began = Instant::now();
         let context = self.layer.context(&request, began);
         let _entered = current::enter(Some((&context.trace).into()));
-        self.layer.door.begun();
+        let doing = self.layer.door.begun(&context, began);
         let (door, known) = (Arc::clone(&self.layer.door), Arc::clone(&self.known));
         request.extensions_mut().insert(context.clone());
-        let running = Running { door, known, context, began, ended: false };
+        let running = Running { door, known, context, began, ended: false, _doing: doing };
         let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         ContextFuture { inner, running }
     }
@@ -191,6 +192,8 @@ struct Running {
     context: RequestContext,
     began: Instant,
     ended: bool,
+    /// Its place on the list of what is underway.
+    _doing: Option<Doing>,
 }
 
 impl Running {

@@ -13,6 +13,7 @@ use actors::node::Node;
 use actors::outbox::Deliverer;
 use actors::ports::Ports;
 use actors::store::{Fresh, KeyRange, LogScan, Order, Scan, Store, Table};
+use actors::trace::Traces;
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -75,9 +76,14 @@ impl TestApp {
 
     /// On an empty store, with the way to models' endpoints and to what stands on the loopback address.
     pub(crate) async fn with_models() -> Self {
-        let models = Arc::new(OpenAi::new().unwrap());
+        Self::with_models_and(Traces::default()).await
+    }
+
+    /// The same, with these traces.
+    pub(crate) async fn with_models_and(traces: Traces) -> Self {
+        let models = Ports::from(Arc::new(OpenAi::new().unwrap()));
         let env = [("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
-        Self::behind(TestStore::new().await, |store| store, &env, models.into()).await
+        Self::behind(TestStore::new().await, |store| store, &env, Ports { traces, ..models }).await
     }
 
     /// On `store`, as a server that starts again.

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use actors::clock::Millis;
+use actors::trace::underway::{Doing, Stage};
 use actors::trace::{Finished, SAMPLED, SpanKind, TraceContext, Traces, Value, names};
 use axum::extract::MatchedPath;
 use http::StatusCode;
@@ -55,9 +56,18 @@ impl Door {
         if self.sampling.decide(trace_id, parent, now) { SAMPLED } else { 0 }
     }
 
-    /// A request has begun.
-    pub(super) fn begun(&self) {
+    /// A request has begun; it is on the list of what is underway, where there is one, until what comes back is dropped.
+    pub(super) fn begun(&self, context: &RequestContext, began: Instant) -> Option<Doing> {
         self.metrics.begun();
+        self.traces.underway().map(|underway| {
+            underway.begin(Stage {
+                name: name(context),
+                context: TraceContext::from(&context.trace),
+                parent: context.trace.parent_span_id,
+                began,
+                attributes: attributes(context),
+            })
+        })
     }
 
     /// A request has ended: with an answer, or (`None`) because its client left.
@@ -110,20 +120,29 @@ pub(super) struct End {
     pub(super) code: Option<&'static str>,
 }
 
-/// The span of a request. The query is left out: it may hold what people look for.
-fn span(context: &RequestContext, own: TraceContext, (began, ended): (Instant, Instant), end: Option<End>) -> Finished {
+/// What a request is called, in its span and on the list of what is underway.
+fn name(context: &RequestContext) -> String {
     let method = method_name(&context.method);
-    let route = context.route.as_ref().map(MatchedPath::as_str);
-    let name = match route {
-        Some(route) => [method, " ", route].concat(),
+    match &context.route {
+        Some(route) => [method, " ", route.as_str()].concat(),
         None => method.to_owned(),
-    };
+    }
+}
+
+/// What is known of a request from its beginning. The query is left out: it may hold what people look for.
+fn attributes(context: &RequestContext) -> Vec<(&'static str, Value)> {
     let mut attributes = Vec::with_capacity(8);
-    attributes.push((names::HTTP_METHOD, Value::from(method)));
+    attributes.push((names::HTTP_METHOD, Value::from(method_name(&context.method))));
     attributes.push((names::URL_PATH, Value::from(context.path().to_owned())));
     attributes.push((names::URL_SCHEME, Value::from("http")));
     attributes.push((names::REQUEST_ID, Value::from(context.request_id.as_str().to_owned())));
-    attributes.extend(route.map(|route| (names::HTTP_ROUTE, Value::from(route.to_owned()))));
+    attributes.extend(context.route.as_ref().map(|route| (names::HTTP_ROUTE, Value::from(route.as_str().to_owned()))));
+    attributes
+}
+
+/// The span of a request.
+fn span(context: &RequestContext, own: TraceContext, (began, ended): (Instant, Instant), end: Option<End>) -> Finished {
+    let mut attributes = attributes(context);
     let mut error = None;
     match end {
         Some(End { status, code }) => {
@@ -136,7 +155,7 @@ fn span(context: &RequestContext, own: TraceContext, (began, ended): (Instant, I
         None => error = Some(Cow::Borrowed("client_left")),
     }
     Finished {
-        name: Cow::Owned(name),
+        name: Cow::Owned(name(context)),
         kind: SpanKind::Server,
         context: own,
         parent: context.trace.parent_span_id,

@@ -1,0 +1,58 @@
+//! `GET /admin/tasks`: what has begun and not ended, the oldest first, for whoever asks why something does not go on.
+//!
+//! Each entry is a stage as a trace would show it once it has ended, so it names what is waited for: an entry without
+//! another one below it is where its request, turn or delivery stands. The list is kept where the setting
+//! `telemetry.task_list` says so.
+
+use std::time::Instant;
+
+use actors::trace::Value as Attribute;
+use actors::trace::underway::Stage;
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::Sources;
+use crate::http::problem::Problem;
+use crate::http::trace::Hex;
+use crate::wire::time;
+
+/// Entries that are shown: of an overloaded node the oldest, which are those that do not go on.
+const SHOWN: usize = 1_000;
+
+/// The list, or why there is none.
+pub(super) async fn tasks(State(sources): State<Sources>) -> Result<Json<Value>, Problem> {
+    let node = sources.app.node();
+    let Some(underway) = node.traces().underway() else {
+        let why = "no list is kept of what is underway: start the program with TERTULIA_TASK_LIST=true";
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", why));
+    };
+    let at = time::format(node.now());
+    let (stages, all) = underway.oldest(SHOWN);
+    let now = Instant::now();
+    let shown: Vec<Value> = stages.iter().map(|stage| shown(stage, now)).collect();
+    Ok(Json(json!({ "at": at.as_str(), "underway": all, "tasks": shown })))
+}
+
+fn shown(stage: &Stage, now: Instant) -> Value {
+    let attributes: Map<String, Value> =
+        stage.attributes.iter().map(|(name, value)| ((*name).to_owned(), attribute(value))).collect();
+    json!({
+        "name": stage.name,
+        "millis": u64::try_from(now.saturating_duration_since(stage.began).as_millis()).unwrap_or(u64::MAX),
+        "traceId": Hex(&stage.context.trace_id).to_string(),
+        "spanId": Hex(&stage.context.span_id).to_string(),
+        "parentSpanId": stage.parent.map(|parent| Hex(&parent).to_string()),
+        "attributes": attributes,
+    })
+}
+
+fn attribute(value: &Attribute) -> Value {
+    match value {
+        Attribute::Text(text) => text.as_ref().into(),
+        Attribute::Integer(number) => (*number).into(),
+        Attribute::Float(number) => (*number).into(),
+        Attribute::Truth(truth) => (*truth).into(),
+    }
+}
