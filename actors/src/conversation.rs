@@ -146,7 +146,7 @@ impl Machine for Conversation {
             Command::Open(_) | Command::Fork(..) if state.is_none() => Vec::new(),
             Command::Copy(copying) => copying.needs(),
             Command::Open(_) | Command::Fork(..) | Command::Update(_) => vec![Need::Row(DETAILS, Bytes::new())],
-            Command::RetryTurn { number } | Command::CancelTurn { number } => {
+            Command::RetryTurn { number, .. } | Command::CancelTurn { number } => {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
             Command::Claim(claiming) => claiming.needs(),
@@ -192,7 +192,9 @@ impl Machine for Conversation {
                 Ok(Decision::Reject(Rejection::BeingCopied))
             }
             (Command::StartTurn { agent, key }, Some(state)) => Ok(turn::start(state, agent, *key, moment)),
-            (Command::RetryTurn { number }, Some(state)) => turn::retry(state, *number, moment, found),
+            (Command::RetryTurn { number, agent }, Some(state)) => {
+                turn::retry(state, (*number, agent.as_deref()), moment, found)
+            }
             (Command::FinishTurn(finish), Some(state)) => turn::finish(state, finish, moment, found),
             (Command::StepTurn(step), Some(state)) => turn::calls::step(state, step, moment, found),
             (Command::AnswerCalls(answers), Some(state)) => turn::calls::answer(state, answers, moment, found),

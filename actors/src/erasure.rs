@@ -1,8 +1,9 @@
 //! Erasing a contact: everything that stands outside of the contact's own entity.
 //!
-//! The order is: the contact itself (after that nobody finds it), its conversations, its memories, the contact's own
-//! log, and then the note that it is done. Each step may be repeated, so whoever comes after a process that ended
-//! begins at the start, and two who do it at once do no harm.
+//! The order is: the contact itself (after that nobody finds it), the end of all its conversations (after that nobody
+//! says anything there), their words, its memories, the contact's own log, and then the note that it is done. Each step
+//! may be repeated, so whoever comes after a process that ended begins at the start, and two who do it at once do no
+//! harm.
 
 use std::sync::Arc;
 
@@ -36,16 +37,18 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     if state.erasing.is_none() {
         return Ok(());
     }
-    for (conversation, unused) in state.erased_conversations(entity) {
-        erase_conversation(node, conversation, unused).await?;
-        settle::release(node, conversation).await?;
-    }
-    for copy in copies(node, entity, &state).await? {
+    let mut conversations: Vec<_> = state.erased_conversations(entity).into_iter().collect();
+    conversations.extend(copies(node, entity, &state).await?.iter().map(|copy| {
         let conversation = EntityKey::conversation(entity.workspace, copy.copy.address);
         // One that was not begun yet finds its place taken.
         let origin = Origin::Api { channel: String::new(), contact: copy.contact, agent: String::new() };
-        let unused = Opening { id: copy.copy, origin, owner: None, details: Details::default() };
-        erase_conversation(node, conversation, Some(unused)).await?;
+        (conversation, Some(Opening { id: copy.copy, origin, owner: None, details: Details::default() }))
+    }));
+    for (conversation, unused) in &conversations {
+        erase_step(node, *conversation, unused.clone()).await?;
+    }
+    for (conversation, unused) in conversations {
+        while erase_step(node, conversation, unused.clone()).await? {}
         settle::release(node, conversation).await?;
     }
     if let Some(erasing) = state.erasing {
@@ -86,15 +89,12 @@ async fn go_on(node: &Arc<Node>, entity: EntityKey, step: contact::Step) -> Resu
     }
 }
 
-/// Takes a conversation's words away, step by step.
-async fn erase_conversation(node: &Arc<Node>, entity: EntityKey, unused: Option<Opening>) -> Result<(), Stopped> {
-    loop {
-        let command = conversation::Command::Erase { unused: unused.clone() };
-        match insist(node, &node.conversations, entity, command).await? {
-            Ok(conversation::Reply::Erasing(erasure)) if erasure.next.is_some() => {}
-            Ok(conversation::Reply::Erasing(_)) | Err(conversation::Rejection::NotFound) => return Ok(()),
-            other => return Err(Stopped::by_answer(other)),
-        }
+/// Takes some of a conversation's words away; the first step ends it. Whether there are more.
+async fn erase_step(node: &Arc<Node>, entity: EntityKey, unused: Option<Opening>) -> Result<bool, Stopped> {
+    match insist(node, &node.conversations, entity, conversation::Command::Erase { unused }).await? {
+        Ok(conversation::Reply::Erasing(erasure)) => Ok(erasure.next.is_some()),
+        Err(conversation::Rejection::NotFound) => Ok(false),
+        other => Err(Stopped::by_answer(other)),
     }
 }
 

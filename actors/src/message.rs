@@ -362,6 +362,9 @@ pub struct Overlay {
     /// The newest message that revises it.
     #[n(9)]
     pub superseded_by: Option<MessageId>,
+    /// The event that its review ended with, which says how and in whose words.
+    #[n(10)]
+    pub review_end: Option<u64>,
 }
 
 impl Overlay {

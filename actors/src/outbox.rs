@@ -44,6 +44,7 @@ pub mod receivers;
 mod run;
 mod schedule;
 mod sending;
+mod server;
 mod settings;
 pub mod state;
 mod step;

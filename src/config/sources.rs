@@ -1,5 +1,6 @@
 //! Where a setting's value comes from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -133,17 +134,35 @@ impl Settings {
     /// The setting's value is wrong.
     pub(super) fn refused(&self, key: &str, allowed: String) -> Option<Wrong> {
         let (setting, given) = (find(key)?, self.get(key)?);
-        let value = (!setting.secret).then(|| given.text.clone());
-        Some(Wrong { name: given.origin.to_string(), value, allowed })
+        let value = (!setting.secret).then(|| without_userinfo(&given.text).into_owned());
+        let name = match &given.origin {
+            // Nobody has given it, which is what is wrong.
+            Origin::Default => setting.flag.unwrap_or(setting.env).to_owned(),
+            origin => origin.to_string(),
+        };
+        Some(Wrong { name, value, allowed })
     }
 
     /// From here on nobody can print a secret by mistake.
     pub(super) fn mask_secrets(&mut self) {
-        for setting in SETTINGS.iter().filter(|setting| setting.secret) {
-            if let Some(given) = self.0.get_mut(setting.key).filter(|given| !given.text.is_empty()) {
+        for setting in SETTINGS {
+            let Some(given) = self.0.get_mut(setting.key).filter(|given| !given.text.is_empty()) else { continue };
+            if setting.secret {
                 MASK.clone_into(&mut given.text);
+            } else if let Cow::Owned(masked) = without_userinfo(&given.text) {
+                given.text = masked;
             }
         }
+    }
+}
+
+/// A URL may have a name and a password in front of its host.
+fn without_userinfo(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else { return Cow::Borrowed(text) };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    match authority.rfind('@') {
+        Some(at) => Cow::Owned(format!("{scheme}://{MASK}{}", &rest[at..])),
+        None => Cow::Borrowed(text),
     }
 }
 

@@ -159,6 +159,26 @@ fn a_secret_is_never_printed() {
 }
 
 #[test]
+fn a_password_in_a_url_is_a_secret_too() {
+    let url = "http://user:hunter2@127.0.0.1:4317/a?b";
+    let config = load(&[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", url)], None);
+    match config {
+        Ok(config) => {
+            assert!(config.effective().contains("\"http://***@127.0.0.1:4317/a?b\""), "{}", config.effective())
+        }
+        Err(lines) => assert!(!lines.concat().contains("hunter2"), "{lines:?}"),
+    }
+    let lines = refused(&[], &[("TERTULIA_EMBEDDINGS_URL", "ftp://user:hunter2@a.example")], None);
+    assert!(lines[0].starts_with("TERTULIA_EMBEDDINGS_URL is \"ftp://***@a.example\""), "{lines:?}");
+}
+
+#[test]
+fn what_is_wrong_because_nobody_gave_it_is_named_too() {
+    let lines = refused(&[], &[("TERTULIA_CQL_PASSWORD", "secret")], None);
+    assert_eq!(lines, ["TERTULIA_CQL_USER is \"\"; allowed: the name that the password belongs to"]);
+}
+
+#[test]
 fn a_file_may_hold_nothing_unknown_and_nothing_of_another_type() {
     let file = "port = 1\n[server]\nlistne = 'x'\nlisten = 8080\n[cql]\nnodes = [1]\n[cql.keyspace]\na = 1";
     let lines = refused(&[], &[], Some(file));

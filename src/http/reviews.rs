@@ -170,8 +170,9 @@ pub(super) async fn list(
 /// How long a wait may last.
 fn wait_seconds(query: &Query) -> Result<u32, Problem> {
     let Some(text) = query.get("timeout") else { return Ok(WAIT_DEFAULT_SECONDS) };
-    // The contract has one code for whatever is no number of seconds in the range.
-    text.parse().ok().filter(|seconds| *seconds <= WAIT_MAX_SECONDS).ok_or_else(|| {
+    // The contract has one code for whatever is no number of seconds in the range. A sign is part of no number here.
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).filter(|seconds| *seconds <= WAIT_MAX_SECONDS).ok_or_else(|| {
         Problem::fault("/timeout", "out_of_range", format!("must be from 0 to {WAIT_MAX_SECONDS} seconds"))
     })
 }

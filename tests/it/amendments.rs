@@ -77,6 +77,29 @@ async fn a_deleted_message_keeps_its_place_and_loses_its_words() {
 }
 
 #[tokio::test]
+async fn what_was_answered_to_a_message_goes_when_it_is_deleted() {
+    let app = TestApp::new().await;
+    let review = json!({"type": "text-input", "quorum": {"of": 2}});
+    let voted = message(&app, json!({"channelId": "demo", "text": "?", "review": review})).await;
+    let decided = message(&app, json!({"channelId": "demo", "text": "?", "review": {"type": "text-input"}})).await;
+    let answer = json!({"response": {"text": "secret answer"}, "feedback": "secret feedback"});
+    let respond = async |id: &str| {
+        let path = format!("/api/v1/reviews/{id}/respond");
+        app.post(path).json(answer.clone()).idempotency_key(id).await.expect(200)
+    };
+    let demo = conversation_of(address_of("default"), "demo", 0);
+    for id in [&voted, &decided] {
+        assert!(respond(id).await.to_string().contains("secret"));
+        assert!(app.stored(demo).await.contains("secret"));
+        app.delete(format!("/api/v1/messages/{id}")).await.expect(204);
+        assert!(!app.stored(demo).await.contains("secret"), "neither the log nor a row has it");
+        let events = app.get("/api/v1/channels/demo/events").await.expect(200);
+        assert!(!events.to_string().contains("secret"), "{events}");
+        assert!(!respond(id).await.to_string().contains("secret"), "nor does a retry of the answer show it");
+    }
+}
+
+#[tokio::test]
 async fn a_revision_is_part_of_one_chain_whichever_message_is_asked() {
     let app = TestApp::new().await;
     let first = message(&app, json!({"channelId": "demo", "text": "1", "review": {"type": "approval"}})).await;

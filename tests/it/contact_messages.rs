@@ -273,6 +273,32 @@ async fn a_failed_turn_keeps_the_message_and_a_retry_of_its_key_tries_the_turn_a
 }
 
 #[tokio::test]
+async fn a_failed_turn_is_tried_again_by_the_agent_that_the_channel_has_then() {
+    let app = TestApp::new().await;
+    behave(&app, json!({"failEvery": 1})).await;
+    let send = || app.post(PATH).idempotency_key("k").json(text("hello"));
+    send().await.problem(500, "agent_failed");
+    let other = json!({"id": "other", "name": "Other", "provider": "builtin"});
+    app.post("/api/v1/agents").json(other).await.expect(201);
+    app.patch("/api/v1/channels/demo-api").json(json!({"agentId": "other"})).await.expect(200);
+    let answer = send().await.expect(200);
+    assert_eq!(said(&answer), ["hello"]);
+    assert_eq!(answer["conversation"]["assignment"]["agentId"], "other");
+}
+
+#[tokio::test]
+async fn who_has_nothing_to_repeat_says_nothing() {
+    let app = TestApp::new().await;
+    behave(&app, json!({"failEvery": 1})).await;
+    let send = || app.post(PATH).idempotency_key("k").json(text("hello"));
+    let failed = send().await.problem(500, "agent_failed");
+    app.delete(format!("/api/v1/messages/{}", failed["messageId"].as_str().unwrap())).await.expect(204);
+    behave(&app, json!({"failEvery": 0})).await;
+    let answer = send().await.expect(200);
+    assert_eq!((&answer["aiMessages"], &answer["turn"]["status"]), (&json!([]), &json!("completed")));
+}
+
+#[tokio::test]
 async fn a_reply_may_be_split_or_scripted_and_stays_in_order() {
     let app = TestApp::new().await;
     behave(&app, json!({"split": 3})).await;

@@ -201,6 +201,25 @@ async fn an_erased_contact_leaves_places_and_nothing_that_was_said() {
 }
 
 #[tokio::test]
+async fn a_retry_while_something_of_a_contact_is_still_there_waits_until_it_is_gone() {
+    let app = TestApp::new().await;
+    let first = say(&app, "secret one").await;
+    let path = format!("{CONTACTS}/{}", text(&first["contactId"]));
+    let fork = format!("/api/v1/conversations/{}/fork", text(&first["conversationId"]));
+    let fork = app.post(fork).json(json!({})).await.expect(201);
+    // All that a process has done that dies right after it has begun.
+    let id = ContactId::parse(text(&first["contactId"])).unwrap();
+    let entity = EntityKey::contact(address_of("default"), id.address);
+    app.app.node().contact(entity, actors::contact::Command::Erase { id }, Default::default()).await.unwrap();
+    app.get(&path).await.problem(404, "contact_not_found");
+    app.delete(&path).await.expect(204);
+    for conversation in [&first["conversationId"], &fork["id"]] {
+        assert!(!everything(&app, text(conversation)).await.contains("secret"));
+    }
+    app.delete(&path).await.problem(404, "contact_not_found");
+}
+
+#[tokio::test]
 async fn a_retry_after_the_erasure_says_nothing_new_and_brings_nothing_back() {
     let app = TestApp::new().await;
     let send = || app.post("/api/v1/channels/demo-api/messages").json(said("ana", "secret")).idempotency_key("k");

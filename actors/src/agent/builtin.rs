@@ -132,8 +132,9 @@ fn find<'a>(script: &'a [ScriptEntry], text: &str) -> Option<&'a ScriptEntry> {
     script.iter().find(|entry| heard.contains(&entry.on.to_lowercase()))
 }
 
-/// A single reply in as many messages as the agent speaks.
-fn in_parts(builtin: &Builtin, replies: Vec<String>) -> Vec<String> {
+/// A single reply in as many messages as the agent speaks. Who has nothing to say says nothing: no message is empty.
+fn in_parts(builtin: &Builtin, mut replies: Vec<String>) -> Vec<String> {
+    replies.retain(|reply| !reply.trim().is_empty());
     match replies.as_slice() {
         [only] if builtin.split > 1 => split(only, builtin.split as usize),
         _ => replies,

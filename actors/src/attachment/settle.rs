@@ -67,14 +67,19 @@ pub(crate) async fn run(node: Arc<Node>) {
             let entity = flight.entity();
             loop {
                 flight.looks();
-                if let Err(error) = settle(&node, entity).await {
-                    tracing::warn!(?entity, %error, "an attachment could not be looked at; it will be again");
-                }
+                look(&node, entity).await;
                 if !flight.again() {
                     return;
                 }
             }
         });
+    }
+}
+
+/// Looks at a file, now. Others may look at the same time: what follows holds only if the file is still as it was seen.
+pub(crate) async fn look(node: &Arc<Node>, entity: EntityKey) {
+    if let Err(error) = settle(node, entity).await {
+        tracing::warn!(?entity, %error, "an attachment could not be looked at; it will be again");
     }
 }
 

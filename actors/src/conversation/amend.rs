@@ -120,6 +120,10 @@ pub(super) fn amend(
             after = Overlay { updated_at: Some(moment.now), ..after.without_words(Gone::Deleted) };
             change.rows.extend(unshow(message.number, found)?);
             change.redactions.extend(redaction(message.number, Gone::Deleted, found)?);
+            // What somebody answered to it goes with it.
+            if let Some(end) = before.review_end {
+                change.redactions.extend(redaction(end, Gone::Deleted, found)?);
+            }
             change.events.push(Event::MessageDeleted { message });
         }
         Amendment::Acknowledge(Receipt::Delivered) if after.delivered_at.is_none() => {
@@ -175,8 +179,11 @@ pub(super) fn end_review(
     if standing.status != ReviewStatus::Pending {
         return Ok(());
     }
+    // Votes so far are words too.
+    let standing = standing.without_words();
     let state = ReviewState { status: ReviewStatus::Cancelled, completed_at: Some(moment.now), ..standing };
-    let (rows, views) = review_ended(message, &review, after.clone(), &state);
+    let end = moment.next_seq + Event::sequences(&change.events);
+    let (rows, views) = review_ended(message, &review, after.clone(), &state, end);
     change.rows.extend(rows);
     change.views.extend(views);
     let end = ReviewEnd { message, state: state.clone(), asker: review.asker };

@@ -37,6 +37,8 @@ pub enum Command {
     RetryTurn {
         /// Its number.
         number: u64,
+        /// Who answers now; `None`: who did before.
+        agent: Option<String>,
     },
     /// A turn's attempt has ended.
     FinishTurn(Finish),

@@ -355,7 +355,8 @@ impl Posting<'_> {
         };
         let completed_at = Some(self.moment.now);
         let state = ReviewState { status: ReviewStatus::Cancelled, completed_at, ..standing };
-        let (rows, views) = review_ended(id, &review, overlay, &state);
+        let end = self.moment.next_seq + Event::sequences(&self.events);
+        let (rows, views) = review_ended(id, &review, overlay, &state, end);
         self.rows.extend(rows);
         self.views.extend(views);
         self.event(Event::ReviewCancelled(ReviewEnd { message: id, state, asker: review.asker }));
@@ -441,14 +442,15 @@ pub(super) fn overlay_of(seq: u64, found: &Found) -> Result<Overlay, Undecided> 
     Ok(found.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
 }
 
-/// What is written when a review ends.
+/// What is written when a review ends with the event that has the sequence `end`.
 pub(super) fn review_ended(
     id: MessageId,
     review: &Review,
     overlay: Overlay,
     state: &ReviewState,
+    end: u64,
 ) -> (Vec<RowWrite>, Vec<ViewWrite>) {
-    let overlay = Overlay { review: Some(state.clone()), ..overlay };
+    let overlay = Overlay { review: Some(state.clone()), review_end: Some(end), ..overlay };
     let mut rows = vec![
         RowWrite { table: OVERLAYS, key: number_key(id.number), value: Some(codec::encode(&overlay)) },
         RowWrite { table: DEADLINES, key: deadline_key(review.expires_at, id.number), value: None },

@@ -83,7 +83,8 @@ fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversa
     let Some((id, review)) = asked(seq, found)? else { return Ok(()) };
     let overlay = overlay_of(seq, found)?;
     let state = standing(&review, overlay.review.as_ref(), moment.now);
-    let (rows, views) = review_ended(id, &review, overlay, &state);
+    let end = moment.next_seq + Event::sequences(&change.events);
+    let (rows, views) = review_ended(id, &review, overlay, &state, end);
     change.rows.extend(rows);
     change.views.extend(views);
     let by_default = state.status == ReviewStatus::Completed;
@@ -253,7 +254,7 @@ fn ended(
 ) -> Result<Change<Conversation>, Undecided> {
     let overlay = overlay_of(message.number, found)?;
     let text = shown_text(message.number, &overlay, moment);
-    let (mut rows, views) = review_ended(message, review, overlay, &after);
+    let (mut rows, views) = review_ended(message, review, overlay, &after, moment.next_seq);
     rows.extend(text);
     let events = vec![event(ReviewEnd { message, state: after.clone(), asker: review.asker.clone() })];
     Ok(Change { rows, views, ..Change::new(events, Reply::Review(Box::new(after))) })

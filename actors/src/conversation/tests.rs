@@ -127,7 +127,7 @@ fn what_needs_a_conversation_is_not_found_without_one() {
         Command::Post(Post { opening: None, expected: None, messages: vec![say(content("hi"))], turn: None }),
         Command::Update(Update::default()),
         Command::StartTurn { agent: AGENT.to_owned(), key: None },
-        Command::RetryTurn { number: 1 },
+        Command::RetryTurn { number: 1, agent: None },
         done(1, 1, &[]),
         Command::CancelTurn { number: 1 },
         Command::Wake { lost: None },
@@ -178,7 +178,10 @@ fn a_turn_that_runs_when_its_conversation_is_closed_may_end() {
     posted(sim.run(&post_with_turn("hi", BusyPolicy::Queue)));
     sim.run(&Command::Update(Update { closed: Some(true), ..Update::default() })).unwrap();
     assert_eq!(turned(sim.run(&done(1, 1, &["bye"]))).status, TurnStatus::Completed);
-    assert_eq!(sim.run(&Command::RetryTurn { number: 1 }), Err(Rejection::TurnNotPossible(TurnStatus::Completed)));
+    assert_eq!(
+        sim.run(&Command::RetryTurn { number: 1, agent: None }),
+        Err(Rejection::TurnNotPossible(TurnStatus::Completed))
+    );
 }
 
 #[test]

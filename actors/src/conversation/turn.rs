@@ -88,10 +88,11 @@ fn stored(number: u64, found: &Found) -> Result<Option<Turn>, Undecided> {
     found.stored(TURNS, number_key(number))
 }
 
-/// A failed turn is tried again. One that waits or runs is answered as it stands.
+/// A failed turn is tried again, by `agent` where one is named: the channel may have another one since. One that waits
+/// or runs is answered as it stands.
 pub(super) fn retry(
     state: &State,
-    number: u64,
+    (number, agent): (u64, Option<&str>),
     moment: &Moment,
     found: &Found,
 ) -> Result<Decision<Conversation>, Undecided> {
@@ -99,7 +100,7 @@ pub(super) fn retry(
     Ok(match turn.status {
         // There is nothing left to answer, and a reply would be new words.
         TurnStatus::Failed if state.erasure.is_some() => Decision::Reject(Rejection::Erased),
-        TurnStatus::Failed => again(state, &turn, moment),
+        TurnStatus::Failed => again(state, &turn, agent, moment),
         TurnStatus::Queued | TurnStatus::Running | TurnStatus::AwaitingReview => {
             Decision::Answer(Reply::Turn(Box::new(turn)))
         }
@@ -109,12 +110,13 @@ pub(super) fn retry(
 
 /// A failed turn takes its place as a new one would, and within the same bounds. That its conversation was closed since
 /// is no reason to refuse: the message that it answers was accepted before.
-fn again(state: &State, turn: &Turn, moment: &Moment) -> Decision<Conversation> {
+fn again(state: &State, turn: &Turn, agent: Option<&str>, moment: &Moment) -> Decision<Conversation> {
     match refuse_more(state) {
         Some(rejection) => Decision::Reject(rejection),
         // What it waits with is part of the state; how it ended before is told by the log.
         None => {
-            let again = Turn { series_after: Some(turn.attempt), ..turn.bare() };
+            let agent = agent.unwrap_or(&turn.agent).to_owned();
+            let again = Turn { series_after: Some(turn.attempt), agent, ..turn.bare() };
             Decision::Change(enqueue(state, again, moment))
         }
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use super::Node;
-use crate::attachment::{self, Attachment};
+use crate::attachment::{self, Attachment, settle};
 use crate::catalog;
 use crate::claims;
 use crate::contact::{self, Contact};
@@ -18,6 +19,8 @@ use crate::registry::{self, Registry};
 
 /// How long a command waits for who listens to what it does.
 const LISTENERS_WITHIN: Duration = Duration::from_millis(500);
+/// How long whoever deletes a message waits for its files to be gone too.
+const SETTLED_WITHIN: Duration = Duration::from_secs(2);
 
 impl Node {
     /// Asks a conversation.
@@ -108,6 +111,15 @@ impl Node {
     pub fn settle(&self, workspace: Address, attachments: &[AttachmentId]) {
         for id in attachments {
             self.settling.wanted(EntityKey::attachment(workspace, id.address));
+        }
+    }
+
+    /// The same, and waits until they have been, so that whoever deleted the message finds its files gone; where that
+    /// takes long it goes on without being waited for.
+    pub async fn settled(self: &Arc<Self>, workspace: Address, attachments: &[AttachmentId]) {
+        let looks = attachments.iter().map(|id| settle::look(self, EntityKey::attachment(workspace, id.address)));
+        if timeout(SETTLED_WITHIN, join_all(looks)).await.is_err() {
+            self.settle(workspace, attachments);
         }
     }
 

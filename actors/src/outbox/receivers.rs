@@ -7,6 +7,7 @@ use crate::message::Callback;
 use crate::webhook::{DisabledReason, Format, WebhookEndpoint, signing};
 
 use super::lane::Receiver;
+use super::server::is_same;
 
 /// Where a message wants its own events to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,9 @@ pub(crate) enum Unsendable {
     Off(&'static str),
 }
 
+/// The endpoint is disabled, or was when the event waited for it.
+pub(crate) const DISABLED: Unsendable = Unsendable::Off("endpoint_disabled");
+
 /// How something is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
@@ -72,14 +76,14 @@ pub(crate) fn receivers<'a>(
     hooks: Option<&'a Hooks>,
     spare: Option<EndpointId>,
 ) -> Vec<(Receiver, &'a str)> {
-    let mut all = Vec::new();
+    let mut all: Vec<(Receiver, &str)> = Vec::new();
     let mut add = |receiver, url: &'a str| {
-        if all.iter().all(|(_, known)| *known != url) {
+        if all.iter().all(|(_, known)| !is_same(known, url)) {
             all.push((receiver, url));
         }
     };
     for endpoint in configured.endpoints {
-        let on = endpoint.disabled.is_none() && endpoint.since <= subject.at.plus(configured.skew_millis);
+        let on = endpoint.disabled.is_none() && hears(endpoint, subject, configured);
         if (on || spare == Some(endpoint.id)) && endpoint.subscribes(subject.event, configured.channel_id) {
             add(Receiver::Endpoint(endpoint.id), &endpoint.url);
         }
@@ -98,6 +102,18 @@ pub(crate) fn receivers<'a>(
     all
 }
 
+/// Whether an endpoint that is on hears of what happened then: from its creation on, or from when it was enabled again.
+fn hears(endpoint: &WebhookEndpoint, subject: &Subject, configured: &Configured<'_>) -> bool {
+    endpoint.since <= subject.at.plus(configured.skew_millis)
+}
+
+/// Whether an event that waited was meant for the endpoint that is on now: it may have been disabled meanwhile, and what
+/// waited then has failed, however late that is found out.
+pub(crate) fn is_still_due(receiver: Receiver, subject: &Subject, configured: &Configured<'_>) -> bool {
+    let endpoint = configured.endpoints.iter().find(|endpoint| receiver == Receiver::Endpoint(endpoint.id));
+    endpoint.is_none_or(|endpoint| hears(endpoint, subject, configured))
+}
+
 /// Why nothing is sent to a receiver now, as far as that does not depend on the event.
 pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Unsendable> {
     match receiver {
@@ -106,7 +122,7 @@ pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Uns
             let Some(endpoint) = endpoint else { return Some(Unsendable::Deleted) };
             endpoint.disabled.map(|reason| match reason {
                 DisabledReason::Gone => Unsendable::Off("endpoint_gone"),
-                DisabledReason::Manual => Unsendable::Off("endpoint_disabled"),
+                DisabledReason::Manual => DISABLED,
             })
         }
         Receiver::Channel => match configured.channel {

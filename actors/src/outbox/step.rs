@@ -9,10 +9,11 @@ use tokio::time::{Instant, timeout};
 use super::gate::{Admitted, GateKey, Health, Pass};
 use super::lane::{Attempt, Lane, Receiver};
 use super::port::{Parcel, Place, Receipt, Sends};
-use super::receivers::{Hooks, Subject, Unsendable, destination, off, receivers};
+use super::receivers::{DISABLED, Hooks, Subject, Unsendable, destination, is_still_due, off, receivers};
+use super::server::origin;
 use super::settings::{self, Settings};
 use super::stir;
-use super::telling::{Telling, origin};
+use super::telling::Telling;
 use crate::clock::Millis;
 use crate::id::{EntityKey, EventId};
 use crate::machine::Record;
@@ -90,9 +91,7 @@ pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head) -> Result
     let settings = settings::read(&from.node, from.entity, &from.place).await?;
     match head {
         Head::Search(first, last) => search::<M>(&from, lane, &settings, (first, last)).await,
-        Head::Known { seq, attempt, asked_for } => {
-            send::<M>(&from, lane.receiver, &settings, (seq, attempt), asked_for).await
-        }
+        Head::Known { seq, attempt, asked_for } => send::<M>(&from, lane, &settings, (seq, attempt), asked_for).await,
     }
 }
 
@@ -141,12 +140,13 @@ async fn search<M: Sends>(
 /// Sends one event to one receiver, unless the receiver is spared just now or there is nowhere to send it.
 async fn send<M: Sends>(
     from: &From,
-    receiver: Receiver,
+    lane: Lane,
     settings: &Settings,
     (seq, nth): (u64, u32),
     asked_for: bool,
 ) -> Result<Step, StoreError> {
     let node = &from.node;
+    let receiver = lane.receiver;
     let hooks = match receiver {
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, from.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
@@ -155,7 +155,8 @@ async fn send<M: Sends>(
         Ok(pass) => pass,
         Err(at) => return Ok(Step::Later(at)),
     };
-    let (parcel, subject) = match pack::<M>(from, receiver, hooks, seq).await? {
+    let wanted = asked_for || lane.again.is_some();
+    let (parcel, subject) = match pack::<M>(from, receiver, hooks, seq, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
     };
@@ -191,12 +192,14 @@ async fn admit(
 }
 
 /// Reads the event and says where it goes now: who waited for a place has waited for changes of the settings too. Only
-/// what is about to be sent is held in memory. `Err`: it goes nowhere.
+/// what is about to be sent is held in memory. `Err`: it goes nowhere. What is `wanted` by somebody who asked for just
+/// this goes to an endpoint that was disabled meanwhile too.
 async fn pack<M: Sends>(
     from: &From,
     receiver: Receiver,
     mut hooks: Option<Arc<Hooks>>,
     seq: u64,
+    wanted: bool,
 ) -> Result<Result<(Parcel, Subject), Step>, StoreError> {
     let node = &from.node;
     let Some((record, subject)) = event::<M>(from, seq).await? else {
@@ -206,7 +209,11 @@ async fn pack<M: Sends>(
         hooks = hooks_of::<M>(node, from.entity, message).await?;
     }
     let settings = settings::read(node, from.entity, &from.place).await?;
-    let to = match destination(receiver, &subject, &settings.configured(), hooks.as_deref(), node.clock.now()) {
+    let configured = settings.configured();
+    let to = match destination(receiver, &subject, &configured, hooks.as_deref(), node.clock.now()) {
+        Ok(_) if !wanted && !is_still_due(receiver, &subject, &configured) => {
+            return Ok(Err(Step::NotSent(DISABLED, Some((subject.at, subject.event)))));
+        }
         Ok(destination) => destination,
         Err(why) => return Ok(Err(Step::NotSent(why, Some((subject.at, subject.event))))),
     };

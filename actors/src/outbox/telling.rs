@@ -3,6 +3,7 @@
 use super::lane::Receiver;
 use super::port::{Parcel, Receipt};
 use super::receivers::Subject;
+use super::server::Server;
 use super::state::{DeliveryKey, ended_key};
 use crate::id::DeliveryId;
 use crate::node::Node;
@@ -51,52 +52,5 @@ impl Telling {
         if let Some(error) = receipt.error.as_ref().filter(|_| self.span.is_recorded()) {
             self.span.fail(error.clone());
         }
-    }
-}
-
-/// What may be told of a URL: path and query may hold what only its owner knows.
-#[derive(Debug, PartialEq, Eq)]
-struct Server<'a> {
-    scheme: &'a str,
-    host: &'a str,
-    port: u32,
-}
-
-impl<'a> Server<'a> {
-    /// That of a URL which was checked when it came in.
-    fn of(url: &'a str) -> Self {
-        let (scheme, authority) = origin(url).split_once("://").unwrap_or(("https", url));
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let usual = if scheme.eq_ignore_ascii_case("http") { 80 } else { 443 };
-        // In an IPv6 address colons stand between brackets.
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port.parse().ok()),
-            _ => (authority, None),
-        };
-        Self { scheme, host, port: port.unwrap_or(usual) }
-    }
-}
-
-/// Scheme, host and port of a URL that was checked when it came in.
-pub(super) fn origin(url: &str) -> &str {
-    let path = url.find("://").and_then(|at| url[at + 3..].find(['/', '?', '#']).map(|path| at + 3 + path));
-    path.map_or(url, |path| &url[..path])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_url_only_the_server_is_told() {
-        let of = |url| {
-            let Server { scheme, host, port } = Server::of(url);
-            (scheme, host, port)
-        };
-        assert_eq!(of("https://hooks.example.com/T01/secret?token=1"), ("https", "hooks.example.com", 443));
-        assert_eq!(of("http://example.com?token=secret@else:1"), ("http", "example.com", 80));
-        assert_eq!(of("https://user:secret@example.com:8443/a:1"), ("https", "example.com", 8443));
-        assert_eq!(of("https://[2001:db8::1]/a"), ("https", "[2001:db8::1]", 443));
-        assert_eq!(of("http://[2001:db8::1]:8080"), ("http", "[2001:db8::1]", 8080));
     }
 }

@@ -426,8 +426,10 @@ fn golden_rows() {
         delivered_at: Some(AT),
         read_at: Some(AT),
         superseded_by: None,
+        review_end: None,
     };
     golden.value("overlay", &overlay);
+    golden.value("overlay-answered", &Overlay { review_end: Some(7), ..overlay });
     golden.value("overlay-empty", &Overlay::default());
     golden.value("memory", &memory());
     golden.value("contact-copied", &contact::Copied { contact: contact_id(), copy: conversation() });

@@ -120,8 +120,8 @@ impl<'a> Linking<'a> {
         }
         let conversation = opening.id.address;
         let mut linking = Self { app, caller, with, conversation, files, claims: Vec::new(), _turn: turn };
-        for file in linking.files.clone() {
-            let claim = linking.bind(&file, None).await?;
+        for (at, file) in linking.files.clone().iter().enumerate() {
+            let claim = linking.bind((at, file), None).await?;
             linking.claims.push(claim);
         }
         Ok(linking)
@@ -141,12 +141,12 @@ impl<'a> Linking<'a> {
         let Some(at) = self.files.iter().position(|file| file.id == id) else { return Err(internal_error()) };
         let (file, number) = (self.files[at].clone(), self.claims[at]);
         let lost = Bound { conversation: self.conversation, number };
-        self.claims[at] = self.bind(&file, Some(lost)).await?;
+        self.claims[at] = self.bind((at, &file), Some(lost)).await?;
         Ok(())
     }
 
-    /// The number of the file's binding to the conversation.
-    async fn bind(&self, file: &State, mut instead_of: Option<Bound>) -> Result<u32, Problem> {
+    /// The number of the binding to the conversation of the file that the message names in this place.
+    async fn bind(&self, (at, file): (usize, &State), mut instead_of: Option<Bound>) -> Result<u32, Problem> {
         let entity = entity_of(self.caller, file.id);
         for _ in 0..ATTEMPTS {
             let command = Command::Bind { conversation: self.conversation, instead_of };
@@ -167,7 +167,7 @@ impl<'a> Linking<'a> {
                 Err(refusal) => {
                     return Err(problem_of(refusal, |rejection| match rejection {
                         Rejection::Linked(_) => already_linked(file.id),
-                        Rejection::NotFound => not_found(file.id),
+                        Rejection::NotFound => gone(file.id, format!("/attachmentIds/{at}")),
                         _ => internal_error(),
                     }));
                 }
@@ -205,11 +205,11 @@ pub(in crate::http) async fn mention(
     caller: &Caller,
     with: Circumstances,
     conversation: Address,
-    files: &[AttachmentId],
+    files: &[(AttachmentId, Path)],
 ) -> Result<(), Problem> {
-    for id in files {
+    for (id, path) in files {
         let answer = app.node().attachment(entity_of(caller, *id), Command::Mention(conversation), with).await;
-        answer.map_err(|refusal| problem_of(refusal, |_| not_found(*id)))?;
+        answer.map_err(|refusal| problem_of(refusal, |_| gone(*id, path.pointer())))?;
     }
     Ok(())
 }
@@ -242,6 +242,6 @@ pub(in crate::http) fn already_linked(id: AttachmentId) -> Problem {
 }
 
 /// 400: it has gone since the request was read.
-fn not_found(id: AttachmentId) -> Problem {
-    Problem::fault("", "attachment_not_found", format!("{id} is no attachment of this workspace any more"))
+fn gone(id: AttachmentId, pointer: String) -> Problem {
+    Problem::fault(pointer, "attachment_not_found", format!("{id} is no attachment of this workspace any more"))
 }

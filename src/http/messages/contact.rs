@@ -293,7 +293,8 @@ impl Exchange<'_> {
         let mut tries_again = false;
         if turn.status == TurnStatus::Failed {
             let with = without_key(self.accepting.context);
-            turn = match node.conversation(entity, Command::RetryTurn { number }, with).await {
+            let again = Command::RetryTurn { number, agent: self.channel.agent.clone() };
+            turn = match node.conversation(entity, again, with).await {
                 Ok(Answer::Done(Reply::Turn(turn))) => {
                     tries_again = true;
                     *turn

@@ -44,9 +44,9 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     }
     strangers(&post, &mut accepting.report);
     accepting.report.refuse()?;
-    let mut mentions: Vec<_> = files.iter().map(|file| file.id).collect();
-    mentions.sort_unstable();
-    mentions.dedup();
+    let mut mentions: Vec<_> = files.iter().zip(&references).map(|(file, (path, _))| (file.id, *path)).collect();
+    mentions.sort_by_key(|(id, _)| *id);
+    mentions.dedup_by_key(|(id, _)| *id);
     let batch = post.batch;
     let memories = post.enable_memories;
     let named = post.conversation_id.as_deref().map(ConversationId::parse);
@@ -112,7 +112,7 @@ async fn append(
     accepting: &Accepting<'_>,
     id: ConversationId,
     post: Post,
-    mentions: &[AttachmentId],
+    mentions: &[(AttachmentId, Path)],
     with: Circumstances,
 ) -> Result<Result<Response, Problem>, Refusal<Conversation>> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);

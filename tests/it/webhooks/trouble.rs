@@ -50,6 +50,38 @@ async fn a_receiver_that_asks_for_time_in_seconds_or_until_a_date_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_an_endpoint_while_it_is_disabled_has_failed_also_where_its_receiver_had_asked_for_time() {
+    let app = TestApp::with_env(LOOPBACK).await;
+    let asked = AtomicUsize::new(0);
+    let receiver = Origin::serve(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => bare(503, "Retry-After: 100\r\n"),
+        _ => bare(204, ""),
+    });
+    let receiver = receiver.await;
+    let made = endpoint(&app, json!({"url": receiver.url("/"), "events": ["message.created"]})).await;
+    let path = format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap());
+    post(&app, "before").await;
+    tried(&app, 1).await;
+    app.patch(&path).json(json!({"enabled": false})).await.expect(200);
+    app.clock.advance(1_000);
+    post(&app, "while it was off").await;
+    app.clock.advance(1_000);
+    app.patch(&path).json(json!({"enabled": true})).await.expect(200);
+    post(&app, "on again").await;
+    app.clock.advance(100_000);
+    once(&app, "delivered", 1).await;
+    let failed = once(&app, "failed", 2).await;
+    let errors = failed.iter().map(|one| one["attempts"].as_array().unwrap().last().unwrap()["error"].as_str());
+    assert_eq!(errors.collect::<Vec<_>>(), [Some("endpoint_disabled"); 2], "{failed:?}");
+    let heard: Vec<Value> =
+        receiver.requests().iter().map(|heard| serde_json::from_slice(&heard.body).unwrap()).collect();
+    let texts: Vec<_> = heard.iter().map(|event| event["data"]["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["before", "on again"]);
+    retry(&app, &failed[0]).await;
+    once(&app, "delivered", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_leads_inside_at_the_second_attempt_leads_nowhere() {
     let receiver = Origin::serve(|_| {
         let mut answer = bare(500, "Connection: close\r\n");

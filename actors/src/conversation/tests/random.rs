@@ -89,7 +89,7 @@ fn command(sim: &Sim<Conversation>, step: &Step) -> Command {
         }
         Step::Call { .. } | Step::Answer { .. } | Step::EndWait | Step::Look | Step::Errands => tools(sim, step),
         Step::Cancel(number) => Command::CancelTurn { number: *number },
-        Step::Retry(number) => Command::RetryTurn { number: *number },
+        Step::Retry(number) => Command::RetryTurn { number: *number, agent: None },
         Step::Wake { lost } => Command::Wake { lost: running.filter(|_| *lost) },
         Step::Respond(seq) => Command::Respond(review::Response {
             message: id(*seq),
@@ -248,7 +248,7 @@ fn the_largest_state_is_within_its_bound() {
     }
     turned(sim.run(&Command::StartTurn { agent, key: None }));
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {
-        turned(sim.run(&Command::RetryTurn { number }));
+        turned(sim.run(&Command::RetryTurn { number, agent: None }));
     }
     // The simulation compares every state with the bound.
     assert_eq!(sim.state.unwrap().queued.len(), crate::limits::QUEUED_TURNS);

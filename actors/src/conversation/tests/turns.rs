@@ -142,31 +142,38 @@ fn turns_that_are_tried_again_wait_within_the_same_limit() {
         turned(sim.run(&failed(number, 1)));
     }
     for number in 1..turns {
-        turned(sim.run(&Command::RetryTurn { number }));
+        turned(sim.run(&Command::RetryTurn { number, agent: None }));
     }
-    assert_eq!(sim.run(&Command::RetryTurn { number: turns }), Err(Rejection::TooManyTurns));
+    assert_eq!(sim.run(&Command::RetryTurn { number: turns, agent: None }), Err(Rejection::TooManyTurns));
 }
 
 #[test]
 fn a_failed_turn_is_tried_again_and_others_are_not() {
     let mut sim = busy();
-    assert_eq!(sim.run(&Command::RetryTurn { number: 2 }), Err(Rejection::TurnNotFound));
-    assert_eq!(turned(sim.run(&Command::RetryTurn { number: 1 })).status, TurnStatus::Running, "it runs already");
+    assert_eq!(sim.run(&Command::RetryTurn { number: 2, agent: None }), Err(Rejection::TurnNotFound));
+    assert_eq!(
+        turned(sim.run(&Command::RetryTurn { number: 1, agent: None })).status,
+        TurnStatus::Running,
+        "it runs already"
+    );
     turned(sim.run(&failed(1, 1)));
-    let turn = turned(sim.run(&Command::RetryTurn { number: 1 }));
+    let turn = turned(sim.run(&Command::RetryTurn { number: 1, agent: None }));
     assert_eq!((turn.status, turn.attempt, turn.failure, turn.ended_at), (TurnStatus::Running, 2, None, None));
     turned(sim.run(&done(1, 2, &["ok"])));
-    assert_eq!(sim.run(&Command::RetryTurn { number: 1 }), Err(Rejection::TurnNotPossible(TurnStatus::Completed)));
+    assert_eq!(
+        sim.run(&Command::RetryTurn { number: 1, agent: None }),
+        Err(Rejection::TurnNotPossible(TurnStatus::Completed))
+    );
     posted(sim.run(&post_with_turn("b", BusyPolicy::Queue)));
     turned(sim.run(&failed(2, 1)));
     posted(sim.run(&post_with_turn("c", BusyPolicy::Queue)));
-    let waits = turned(sim.run(&Command::RetryTurn { number: 2 }));
+    let waits = turned(sim.run(&Command::RetryTurn { number: 2, agent: None }));
     assert_eq!((waits.status, waits.failure, queued(&sim)), (TurnStatus::Queued, None, vec![2]));
     turned(sim.run(&done(3, 1, &[])));
     assert_eq!(running(&sim), Some((2, 2)), "its next attempt");
     turned(sim.run(&failed(2, 2)));
     sim.run(&Command::Update(Update { closed: Some(true), ..Update::default() })).unwrap();
-    let turn = turned(sim.run(&Command::RetryTurn { number: 2 }));
+    let turn = turned(sim.run(&Command::RetryTurn { number: 2, agent: None }));
     assert_eq!(turn.status, TurnStatus::Running, "its message was accepted before the conversation was closed");
     turned(sim.run(&done(2, 3, &["late"])));
 }

@@ -1,0 +1,88 @@
+//! What the outbox reads out of receivers' URLs.
+
+/// What may be told of a URL: path and query may hold what only its owner knows.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Server<'a> {
+    pub(super) scheme: &'a str,
+    pub(super) host: &'a str,
+    pub(super) port: u32,
+}
+
+impl<'a> Server<'a> {
+    /// That of a URL which was checked when it came in.
+    pub(super) fn of(url: &'a str) -> Self {
+        let (scheme, authority) = origin(url).split_once("://").unwrap_or(("https", url));
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let usual = if scheme.eq_ignore_ascii_case("http") { 80 } else { 443 };
+        // In an IPv6 address colons stand between brackets.
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port.parse().ok()),
+            _ => (authority, None),
+        };
+        Self { scheme, host, port: port.unwrap_or(usual) }
+    }
+}
+
+/// Scheme, host and port of a URL that was checked when it came in.
+pub(super) fn origin(url: &str) -> &str {
+    let path = url.find("://").and_then(|at| url[at + 3..].find(['/', '?', '#']).map(|path| at + 3 + path));
+    path.map_or(url, |path| &url[..path])
+}
+
+/// Whether two URLs that were checked when they came in are one place, however they are written: the case of scheme and
+/// host, the usual port, no path for the topmost one, and a fragment, which is not sent, make no difference.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    if one == other {
+        return true;
+    }
+    let (one_server, other_server) = (Server::of(one), Server::of(other));
+    one_server.port == other_server.port
+        && one_server.scheme.eq_ignore_ascii_case(other_server.scheme)
+        && one_server.host.eq_ignore_ascii_case(other_server.host)
+        && target(one) == target(other)
+}
+
+/// What is asked for of the server, as far as it is written: path and query.
+fn target(url: &str) -> (&str, &str) {
+    let behind = &url[origin(url).len()..];
+    let sent = behind.split_once('#').map_or(behind, |(sent, _)| sent);
+    let path_len = sent.find('?').unwrap_or(sent.len());
+    let (path, query) = sent.split_at(path_len);
+    (if path.is_empty() { "/" } else { path }, query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_url_only_the_server_is_told() {
+        let of = |url| {
+            let Server { scheme, host, port } = Server::of(url);
+            (scheme, host, port)
+        };
+        assert_eq!(of("https://hooks.example.com/T01/secret?token=1"), ("https", "hooks.example.com", 443));
+        assert_eq!(of("http://example.com?token=secret@else:1"), ("http", "example.com", 80));
+        assert_eq!(of("https://user:secret@example.com:8443/a:1"), ("https", "example.com", 8443));
+        assert_eq!(of("https://[2001:db8::1]/a"), ("https", "[2001:db8::1]", 443));
+        assert_eq!(of("http://[2001:db8::1]:8080"), ("http", "[2001:db8::1]", 8080));
+    }
+
+    #[test]
+    fn one_place_may_be_written_in_several_ways() {
+        for (one, other, same) in [
+            ("https://a.com/x?y=1", "https://a.com/x?y=1", true),
+            ("HTTPS://A.com/x?y=1", "https://a.com:443/x?y=1#part", true),
+            ("http://a.com", "http://a.com:80/#", true),
+            ("http://a.com?q", "http://a.com/?q", true),
+            ("http://a.com/x", "http://a.com/X", false),
+            ("http://a.com/x", "https://a.com/x", false),
+            ("http://a.com/x", "http://a.com:81/x", false),
+            ("http://a.com/x?a", "http://a.com/x?b", false),
+            ("http://a.com/x", "http://b.com/x", false),
+        ] {
+            assert_eq!(is_same(one, other), same, "{one} {other}");
+            assert_eq!(is_same(other, one), same, "{other} {one}");
+        }
+    }
+}
