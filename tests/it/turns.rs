@@ -30,7 +30,10 @@ async fn conversation(app: &TestApp, words: &str) -> String {
 
 /// The conversation of the channel `demo`, of a contact on `demo-api`, and one of neither.
 async fn of_every_kind(app: &TestApp) -> Vec<String> {
-    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "hello people"})).await.expect(201);
+    let person = json!({"name": "bob", "scopes": ["messages:write"], "principal": {"type": "user", "id": "bob"}});
+    let person = app.key(person).await;
+    let asked = json!({"channelId": "demo", "text": "hello people"});
+    app.post("/api/v1/messages").key(&person).json(asked).await.expect(201);
     let body = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hello agent"}}});
     app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200);
     conversation(app, "hello store").await;
