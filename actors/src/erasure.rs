@@ -37,7 +37,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     if state.erasing.is_none() {
         return Ok(());
     }
-    let mut conversations: Vec<_> = state.erased_conversations(entity).into_iter().collect();
+    let mut conversations: Vec<_> = state.erased_conversations(entity).collect();
     conversations.extend(copies(node, entity, &state).await?.iter().map(|copy| {
         let conversation = EntityKey::conversation(entity.workspace, copy.copy.address);
         // One that was not begun yet finds its place taken.

@@ -392,3 +392,24 @@ async fn a_revision_names_the_message_before_it_and_cancels_its_review() {
     let foreign = json!({"channelId": "other", "text": "x", "iterationOf": first["id"]});
     assert_eq!(post(&app, foreign).await.faults(), ["message_not_found /iterationOf"]);
 }
+
+#[tokio::test]
+async fn an_agent_is_its_channel_also_where_it_speaks_through_the_conversation_store() {
+    let app = TestApp::new().await;
+    post(&app, demo(json!({"text": "a"}))).await.expect(201);
+    let log = app.get("/api/v1/channels/demo/events").await.expect(200);
+    let path = format!("/api/v1/conversations/{}/messages", log["data"][0]["data"]["conversationId"].as_str().unwrap());
+    let items = json!([{"content": "b", "role": "assistant", "sender_id": "bot"}, {"content": "c"}]);
+    app.post(&path).json(json!({"content": items})).await.expect(200);
+    let person = json!({"name": "bob", "scopes": ["messages:write"], "principal": {"type": "user", "id": "bob"}});
+    let person = app.key(person).await;
+    app.post(&path).key(&person).json(json!({"content": {"content": "d"}})).await.expect(200);
+    let shown = app.get("/api/v1/messages?channelId=demo").await.expect(200);
+    let senders = shown["data"].as_array().unwrap().iter().map(|one| {
+        let member = |name: &str| one[name].as_str().unwrap().to_owned();
+        (member("text"), member("senderType"), member("senderId"))
+    });
+    let expected = [("a", "agent", "demo"), ("b", "agent", "demo"), ("c", "agent", "demo"), ("d", "user", "bob")];
+    let expected = expected.map(|(text, kind, id)| (text.to_owned(), kind.to_owned(), id.to_owned()));
+    assert_eq!(senders.collect::<Vec<_>>(), expected);
+}
