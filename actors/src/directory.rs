@@ -33,7 +33,7 @@ use crate::metrics::TurnedAway;
 use crate::node::Node;
 use crate::node::census::Mailbox;
 use crate::store::{Cause, KeyHash, StoreError};
-use crate::trace::{Span, TraceContext};
+use crate::trace::{Span, SpanKind, TraceContext, names};
 
 mod admission;
 
@@ -188,9 +188,11 @@ pub(crate) struct Envelope<M: Machine> {
     pub(crate) trace: Option<TraceContext>,
     /// When it was put into the mailbox, until somebody has told how long it waited.
     pub(crate) admitted: Option<std::time::Instant>,
+    /// Its wait in the mailbox, where that is listed while it lasts.
+    pub(crate) wait: Option<Span>,
     reply: Option<oneshot::Sender<Reply<M>>>,
     /// What it is a stage of, where the entity asks it itself; ends with the answer.
-    _span: Span,
+    span: Span,
     /// Held until the answer: a caller that hangs up does not free a place that is still taken.
     _permit: Option<Permit>,
 }
@@ -198,8 +200,15 @@ pub(crate) struct Envelope<M: Machine> {
 impl<M: Machine> Envelope<M> {
     /// A command that the entity asks itself.
     pub(crate) fn internal(command: Arc<M::Command>, span: Span) -> Self {
-        let trace = span.context();
-        Self { command: Some(command), key: None, trace, admitted: None, reply: None, _span: span, _permit: None }
+        // What is only listed causes nothing that is stored.
+        let trace = span.context().filter(TraceContext::is_sampled);
+        let command = Some(command);
+        Self { command, key: None, trace, admitted: None, wait: None, reply: None, span, _permit: None }
+    }
+
+    /// What its decision is a stage of.
+    pub(crate) fn place(&self) -> Option<TraceContext> {
+        self.trace.or_else(|| self.span.context())
     }
 
     /// Whether the entity asks it itself.
@@ -371,8 +380,9 @@ impl<M: Machine> Directory<M> {
             key: with.key,
             trace: with.trace,
             admitted: Some(std::time::Instant::now()),
+            wait: node.traces().underway().map(|_| node.span(names::WAIT, SpanKind::Internal, with.trace)),
             reply: Some(sender),
-            _span: Span::default(),
+            span: Span::default(),
             _permit: Some(permit),
         };
         match actor.cast(Mail::Do(envelope)) {

@@ -43,6 +43,15 @@ pub struct Sender {
     pub id: String,
 }
 
+impl Sender {
+    /// The id that a human channel shows: an agent is its channel, also where it has spoken through the conversation
+    /// store.
+    #[must_use]
+    pub fn id_on<'a>(&'a self, channel: &'a str) -> &'a str {
+        if self.kind == SenderKind::Agent { channel } else { &self.id }
+    }
+}
+
 /// How urgent a channel message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]

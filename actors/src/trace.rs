@@ -219,18 +219,22 @@ impl Traces {
         if self.tracer.is_none() && self.underway.is_none() {
             return Span::default();
         }
-        let caused = !causes.is_empty();
+        let cause = causes.first().copied();
         causes.retain(TraceContext::is_sampled);
         let trace_id = entropy.draw();
-        let recorded = self.tracer.as_ref().is_some_and(|tracer| match caused {
-            true => !causes.is_empty(),
-            false => tracer.samples(trace_id),
+        let recorded = self.tracer.as_ref().is_some_and(|tracer| match cause {
+            Some(_) => !causes.is_empty(),
+            None => tracer.samples(trace_id),
         });
         if !recorded && self.underway.is_none() {
             return Span::default();
         }
-        let flags = if recorded { SAMPLED } else { 0 };
-        let context = TraceContext { trace_id, span_id: span_id(&entropy.draw()), flags };
+        let span_id = span_id(&entropy.draw());
+        let context = match cause {
+            // Nobody could find it under an id of its own.
+            Some(cause) if !recorded => TraceContext { span_id, flags: 0, ..cause },
+            _ => TraceContext { trace_id, span_id, flags: if recorded { SAMPLED } else { 0 } },
+        };
         self.open(name, kind, recorded, context, None, causes)
     }
 
@@ -427,6 +431,7 @@ mod tests {
         assert_eq!((turn.parent, call.parent), (Some(UNASKED.span_id), Some(turn.context.span_id)));
         assert_eq!(&call.attributes[..], &[("size", Value::Integer(3))][..]);
         assert!(!call.context.is_sampled() && !deliver.context.is_sampled() && deliver.parent.is_none());
+        assert_eq!(deliver.context.trace_id, UNASKED.trace_id, "who is told of it still hears of the trace");
         drop((whole, part, alone));
         nameless.forget();
         assert_eq!(underway.oldest(3).1, 0);

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::print::hidden;
+
 /// How spans and metrics travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -157,7 +159,7 @@ impl Reader<'_> {
     }
 
     fn complain(&mut self, name: &str, value: &str, instead: &str) {
-        self.tell(format!("{name} is {value:?}; {instead}"));
+        self.tell(format!("{name} is {:?}; {instead}", hidden(value)));
     }
 
     fn tell(&mut self, complaint: String) {

@@ -1,9 +1,21 @@
 //! The effective configuration, for people to read.
 
+use std::borrow::Cow;
+
 use super::sources::{Given, Kind, Origin, SETTINGS, Settings};
 
 /// Stands for a secret.
 pub(super) const MASK: &str = "***";
+
+/// A wrong value as it may be told. What stands in front of an `@` may be a name and a password, wherever it was meant
+/// to end: it is better to hide too much.
+pub(super) fn hidden(value: &str) -> Cow<'_, str> {
+    let from = value.find("://").map_or(0, |at| at + "://".len());
+    match value.rfind('@').filter(|at| *at >= from) {
+        Some(at) => Cow::Owned([&value[..from], MASK, &value[at..]].concat()),
+        None => Cow::Borrowed(value),
+    }
+}
 
 /// The defaults' own text with the values that count, so that no setting is printed without its explanation.
 pub(super) fn effective(settings: &Settings) -> String {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::ConfigArgs;
 use super::error::Wrong;
-use super::print::MASK;
+use super::print::{MASK, hidden};
 
 /// The TOML type of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Settings {
     /// The setting's value is wrong.
     pub(super) fn refused(&self, key: &str, allowed: String) -> Option<Wrong> {
         let (setting, given) = (find(key)?, self.get(key)?);
-        let value = (!setting.secret).then(|| without_userinfo(&given.text).into_owned());
+        let value = (!setting.secret).then(|| hidden(&given.text).into_owned());
         let name = match &given.origin {
             // Nobody has given it, which is what is wrong.
             Origin::Default => setting.flag.unwrap_or(setting.env).to_owned(),

@@ -110,7 +110,10 @@ impl Asked {
             message_id: Shown(message.id),
             channel_id: origin.channel(),
             sender_type: sender_type(message.content.sender.kind),
-            sender_id: &message.content.sender.id,
+            sender_id: match origin.human_channel() {
+                Some(channel) => message.content.sender.id_on(channel),
+                None => &message.content.sender.id,
+            },
             created_at: Time(message.id.at),
             text: overlay.text.as_deref().or(message.content.text.as_deref()).filter(|_| !gone),
             review: review_view(&self.review, Some(&self.state), gone),

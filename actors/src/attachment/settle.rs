@@ -28,6 +28,8 @@ const PAGE: usize = 64;
 pub struct Settling {
     flights: Arc<SingleFlight>,
     queue: mpsc::Sender<Flight>,
+    /// Looks at once.
+    places: Arc<Semaphore>,
     /// Taken by the one who works them off.
     waiting: Mutex<Option<mpsc::Receiver<Flight>>>,
 }
@@ -35,7 +37,8 @@ pub struct Settling {
 impl Default for Settling {
     fn default() -> Self {
         let (queue, receiver) = mpsc::channel(limits::SETTLING_WAITING);
-        Self { flights: Arc::default(), queue, waiting: Mutex::new(Some(receiver)) }
+        let places = Arc::new(Semaphore::new(limits::SETTLING));
+        Self { flights: Arc::default(), queue, places, waiting: Mutex::new(Some(receiver)) }
     }
 }
 
@@ -57,10 +60,9 @@ impl Settling {
 /// Runs the service until the node is told to stop.
 pub(crate) async fn run(node: Arc<Node>) {
     let Some(mut queue) = node.settling.take_queue() else { return };
-    let places = Arc::new(Semaphore::new(limits::SETTLING));
     while let Some(Some(mut flight)) = node.stopping.run_until_cancelled(queue.recv()).await {
         // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&node.settling.places).acquire_owned().await else { return };
         let node = Arc::clone(&node);
         tokio::spawn(async move {
             let _place = place;
@@ -76,8 +78,16 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-/// Looks at a file, now. Others may look at the same time: what follows holds only if the file is still as it was seen.
-pub(crate) async fn look(node: &Arc<Node>, entity: EntityKey) {
+/// Looks at a file now, or where too many are being looked at, when its turn comes. Others may look at the same time:
+/// what follows holds only if the file is still as it was seen.
+pub(crate) async fn look_now(node: &Arc<Node>, entity: EntityKey) {
+    match node.settling.places.try_acquire() {
+        Ok(_place) => look(node, entity).await,
+        Err(_) => node.settling.wanted(entity),
+    }
+}
+
+async fn look(node: &Arc<Node>, entity: EntityKey) {
     if let Err(error) = settle(node, entity).await {
         tracing::warn!(?entity, %error, "an attachment could not be looked at; it will be again");
     }

@@ -355,8 +355,7 @@ impl Posting<'_> {
         };
         let completed_at = Some(self.moment.now);
         let state = ReviewState { status: ReviewStatus::Cancelled, completed_at, ..standing };
-        let end = self.moment.next_seq + Event::sequences(&self.events);
-        let (rows, views) = review_ended(id, &review, overlay, &state, end);
+        let (rows, views) = review_ended(id, &review, overlay, &state, self.next_seq);
         self.rows.extend(rows);
         self.views.extend(views);
         self.event(Event::ReviewCancelled(ReviewEnd { message: id, state, asker: review.asker }));

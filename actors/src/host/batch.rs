@@ -45,17 +45,17 @@ impl<M: Machine> Batch<M> {
 }
 
 /// The span of a batch: a part of the one recorded command in it, or with several a trace of its own that is linked to
-/// all of them.
+/// all of them. Where none is recorded and stages are listed, the same goes for those that are not.
 fn process_span<M: Machine>(node: &Node, entity: EntityKey, envelopes: &[Envelope<M>]) -> Span {
-    let mut recorded =
-        envelopes.iter().filter_map(|envelope| envelope.trace).filter(|t| node.traces().records(Some(*t)));
-    let Some(first) = recorded.next() else { return Span::default() };
-    let rest: Vec<TraceContext> = recorded.collect();
-    let mut span = if rest.is_empty() {
-        node.span(names::process(entity.kind), SpanKind::Consumer, Some(first))
-    } else {
-        let causes = std::iter::once(first).chain(rest).collect();
-        node.root_span(names::process(entity.kind), SpanKind::Consumer, causes)
+    let places = || envelopes.iter().filter_map(Envelope::place);
+    let mut causes: Vec<TraceContext> = places().filter(|place| node.traces().records(Some(*place))).collect();
+    if causes.is_empty() && node.traces().underway().is_some() {
+        causes = places().collect();
+    }
+    let mut span = match causes[..] {
+        [] => return Span::default(),
+        [only] => node.span(names::process(entity.kind), SpanKind::Consumer, Some(only)),
+        _ => node.root_span(names::process(entity.kind), SpanKind::Consumer, causes),
     };
     span.set(names::MESSAGING_SYSTEM, names::SYSTEM);
     span.set(names::MESSAGING_OPERATION, "process");
@@ -73,7 +73,8 @@ fn waited<M: Machine>(node: &Node, entity: EntityKey, envelopes: &mut [Envelope<
     for envelope in envelopes {
         let Some(admitted) = envelope.admitted.take() else { continue };
         node.metrics.mailbox_wait.of(entity.kind).observe(now.saturating_duration_since(admitted));
-        let mut wait = node.span(names::WAIT, SpanKind::Internal, envelope.trace);
+        let listed = envelope.wait.take();
+        let mut wait = listed.unwrap_or_else(|| node.span(names::WAIT, SpanKind::Internal, envelope.trace));
         wait.began(admitted);
         // Where the batch is not a part of this command's trace, this is the way to it.
         if let (Some(batch), Some(own)) = (together, envelope.trace)

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use super::Node;
@@ -114,13 +113,19 @@ impl Node {
         }
     }
 
-    /// The same, and waits until they have been, so that whoever deleted the message finds its files gone; where that
-    /// takes long it goes on without being waited for.
-    pub async fn settled(self: &Arc<Self>, workspace: Address, attachments: &[AttachmentId]) {
-        let looks = attachments.iter().map(|id| settle::look(self, EntityKey::attachment(workspace, id.address)));
-        if timeout(SETTLED_WITHIN, join_all(looks)).await.is_err() {
-            self.settle(workspace, attachments);
+    /// The same, and waits until they have been, so that whoever deleted the message finds its files gone. Where that
+    /// takes long, or nobody waits any more, it goes on by itself.
+    pub async fn settled(self: &Arc<Self>, workspace: Address, attachments: Vec<AttachmentId>) {
+        if attachments.is_empty() {
+            return;
         }
+        let node = Arc::clone(self);
+        let looks = tokio::spawn(async move {
+            for id in attachments {
+                settle::look_now(&node, EntityKey::attachment(workspace, id.address)).await;
+            }
+        });
+        let _ = timeout(SETTLED_WITHIN, looks).await;
     }
 
     /// Reads who listens to a workspace, before a decision goes by it. Where the store cannot say so at once, the

@@ -181,7 +181,7 @@ pub(crate) fn destination(
         Receiver::Callback(_) => of_channel(&callback.ok_or(Unsendable::Deleted)?.url)?,
     };
     // Whoever asks for the outcome in a form of their own gets it so, also where the URL would get it anyway.
-    if let Some(callback) = callback.filter(|callback| callback.url == destination.url) {
+    if let Some(callback) = callback.filter(|callback| is_same(&callback.url, &destination.url)) {
         destination.method.clone_from(&callback.method);
         destination.headers.clone_from(&callback.headers);
     }

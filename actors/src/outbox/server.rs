@@ -35,11 +35,12 @@ pub(super) fn is_same(one: &str, other: &str) -> bool {
     if one == other {
         return true;
     }
-    let (one_server, other_server) = (Server::of(one), Server::of(other));
-    one_server.port == other_server.port
-        && one_server.scheme.eq_ignore_ascii_case(other_server.scheme)
-        && one_server.host.eq_ignore_ascii_case(other_server.host)
-        && target(one) == target(other)
+    // What differs mostly comes first.
+    if target(one) != target(other) {
+        return false;
+    }
+    let (one, other) = (Server::of(one), Server::of(other));
+    one.port == other.port && one.scheme.eq_ignore_ascii_case(other.scheme) && one.host.eq_ignore_ascii_case(other.host)
 }
 
 /// What is asked for of the server, as far as it is written: path and query.

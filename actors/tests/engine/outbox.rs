@@ -187,7 +187,7 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
         ..content("may I?")
     };
     let first = bench.post_to("demo", with(callback_url, message_hook)).await;
-    let second = bench.post_to("quiet", with(message_hook, message_hook)).await;
+    let second = bench.post_to("quiet", with("https://M.example:443/#top", message_hook)).await;
     bench.post_to("quiet", content("nobody hears this but endpoint 2")).await;
     let entities = ["demo", "quiet"].map(|channel| conversation_of(WORKSPACE, channel, 0));
     for (entity, message) in entities.into_iter().zip([first, second]) {

@@ -13,6 +13,7 @@ use actors::store::Store;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::trace::kept::Kept;
+use actors::trace::underway::Underway;
 use actors::trace::{Finished, SAMPLED, SpanKind, TraceContext, Traces, Value};
 
 use tokio::time::sleep;
@@ -169,6 +170,36 @@ async fn what_an_alarm_and_a_decision_wait_for_is_contained_in_them_also_where_t
         assert!(containing(&spans, "alarm conversation", "process conversation") >= 10);
         assert!(containing(&spans, "process conversation", "commit") >= 20);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_stages_are_listed_a_store_that_hangs_is_what_a_request_is_seen_to_wait_for() {
+    let (gate, underway) = (Gate::new(), Arc::new(Underway::default()));
+    let (kept, e) = (Arc::new(Kept::default()), entity(1));
+    let traces = Traces::to(kept.clone()).listed(Some(Arc::clone(&underway)));
+    let node = Node::start(Arc::new(gate.clone()), clock(), entropy(), Ports { traces, ..Ports::default() });
+    gate.rule(Rule::Hold);
+    let ask = |n: u8| {
+        let (node, with) = (Arc::clone(&node), asked(n));
+        let with = Circumstances { trace: with.trace.map(|trace| TraceContext { flags: 0, ..trace }), ..with };
+        tokio::spawn(async move { node.conversation(e, post(e, "hi"), with).await })
+    };
+    let first = ask(1);
+    settle().await;
+    let second = ask(2);
+    settle().await;
+    let (stages, all) = underway.oldest(10);
+    let listed = |name: &str| stages.iter().find(|stage| stage.name == name).unwrap_or_else(|| panic!("{stages:#?}"));
+    let (process, commit, wait) = (listed("process conversation"), listed("commit"), listed("wait"));
+    assert_eq!(all, 3, "{stages:#?}");
+    assert_eq!((process.context.trace_id, process.parent), ([1; 16], Some([1; 8])));
+    assert_eq!(commit.parent, Some(process.context.span_id));
+    assert_eq!((wait.context.trace_id, wait.parent), ([2; 16], Some([2; 8])), "the second one waits behind it");
+    gate.rule(Rule::Pass);
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+    settle().await;
+    assert_eq!((underway.oldest(10).1, kept.spans().len()), (0, 0), "nobody has asked for their traces");
 }
 
 #[tokio::test(start_paused = true)]

@@ -130,7 +130,7 @@ pub(in crate::http) async fn delete(
     let with = without_key(&context);
     let files = link::doubt(&app, &caller, with, &found.message.content).await?;
     amend(&app, &caller, found, Amendment::Delete { seen }, with).await?;
-    app.node().settled(caller.address, &files).await;
+    app.node().settled(caller.address, files).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -71,6 +71,8 @@ struct Filter {
     /// Their text has each of these, in any case.
     search: Vec<String>,
     sender: Option<String>,
+    /// The human channel that they are listed of, where it matters who sent them.
+    channel: Option<String>,
     role: Option<String>,
     tag: Option<String>,
     has_attachments: Option<bool>,
@@ -93,10 +95,17 @@ impl Filter {
         Ok(Self {
             search: terms(query.get("search").unwrap_or_default()),
             sender: text("senderId"),
+            channel: None,
             role: text("role"),
             tag: text("tag"),
             has_attachments,
         })
+    }
+
+    /// Of a human channel, which shows its agents as itself.
+    fn of_channel(self, channel: &str) -> Self {
+        let channel = self.sender.is_some().then(|| channel.to_owned());
+        Self { channel, ..self }
     }
 
     /// Whether some messages may not be wanted.
@@ -107,6 +116,8 @@ impl Filter {
     fn wants(&self, message: &Message, overlay: &Overlay) -> bool {
         let content = &message.content;
         let gone = message.gone(overlay).is_some();
+        let sent = &content.sender;
+        let sender = self.channel.as_ref().map_or(sent.id.as_str(), |channel| sent.id_on(channel));
         let found = |terms: &[String]| {
             let text = overlay.text.as_ref().or(content.text.as_ref()).filter(|_| !gone);
             let text = text.map(|text| text.to_lowercase()).unwrap_or_default();
@@ -118,7 +129,7 @@ impl Filter {
             && (!content.attachments.is_empty()
                 || content.references.as_ref().is_some_and(|references| references.as_str() != "[]"));
         (self.search.is_empty() || found(&self.search))
-            && self.sender.as_ref().is_none_or(|sender| content.sender.id == *sender)
+            && self.sender.as_ref().is_none_or(|wanted| sender == wanted)
             && self.role.as_ref().is_none_or(|role| content.role == *role)
             && self.tag.as_ref().is_none_or(tagged)
             && self.has_attachments.is_none_or(|wanted| wanted == attached)
@@ -275,7 +286,7 @@ async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channe
         return Err(kind_mismatch("/channelId", channel.kind));
     }
     let entity = channel.conversation(caller.address);
-    let page = page_of(app, entity, &request, &filter).await?;
+    let page = page_of(app, entity, &request, &filter.of_channel(&channel.id)).await?;
     let now = app.now();
     let overlays: Vec<_> = page.data.iter().map(|(message, overlay)| at_present(message, overlay, now)).collect();
     let shown = page.data.iter().zip(&overlays);

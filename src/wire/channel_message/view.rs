@@ -1,6 +1,6 @@
 //! A message as the channel API shows it.
 
-use actors::message::{Attachment, Gone, Message, Overlay, Review, ReviewState, ReviewStatus, SenderKind, Vote};
+use actors::message::{Attachment, Gone, Message, Overlay, Review, ReviewState, ReviewStatus, Vote};
 use serde::Serialize;
 
 use crate::wire::json_view::{Raw, Shown, review_status, sender_type, severity};
@@ -88,8 +88,7 @@ pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a 
         id: Shown(message.id),
         channel_id,
         sender_type: sender_type(content.sender.kind),
-        // An agent is its channel, also where it has spoken through the conversation store.
-        sender_id: if content.sender.kind == SenderKind::Agent { channel_id } else { &content.sender.id },
+        sender_id: content.sender.id_on(channel_id),
         created_at: Time(message.id.at),
         attachments: attachments.iter().map(|file| attachment_view(file, Some(message.id))).collect(),
         text: overlay.text.as_deref().or(content.text.as_deref()).filter(|_| !gone),
