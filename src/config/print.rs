@@ -17,6 +17,17 @@ pub(super) fn hidden(value: &str) -> Cow<'_, str> {
     }
 }
 
+/// A right value, which may be a URL with a name and a password in front of its host, without those.
+pub(super) fn without_userinfo(value: &str) -> Cow<'_, str> {
+    let Some(scheme) = value.find("://") else { return Cow::Borrowed(value) };
+    let host = scheme + "://".len();
+    let (authority, behind) = value.split_at(value[host..].find(['/', '?', '#']).map_or(value.len(), |end| host + end));
+    match hidden(authority) {
+        Cow::Owned(masked) => Cow::Owned(masked + behind),
+        Cow::Borrowed(_) => Cow::Borrowed(value),
+    }
+}
+
 /// The defaults' own text with the values that count, so that no setting is printed without its explanation.
 pub(super) fn effective(settings: &Settings) -> String {
     let mut out = String::with_capacity(super::DEFAULTS.len() + 256);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::ConfigArgs;
 use super::error::Wrong;
-use super::print::{MASK, hidden};
+use super::print::{MASK, hidden, without_userinfo};
 
 /// The TOML type of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,16 +153,6 @@ impl Settings {
                 given.text = masked;
             }
         }
-    }
-}
-
-/// A URL may have a name and a password in front of its host.
-fn without_userinfo(text: &str) -> Cow<'_, str> {
-    let Some((scheme, rest)) = text.split_once("://") else { return Cow::Borrowed(text) };
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    match authority.rfind('@') {
-        Some(at) => Cow::Owned(format!("{scheme}://{MASK}{}", &rest[at..])),
-        None => Cow::Borrowed(text),
     }
 }
 

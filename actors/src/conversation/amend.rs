@@ -182,7 +182,7 @@ pub(super) fn end_review(
     // Votes so far are words too.
     let standing = standing.without_words();
     let state = ReviewState { status: ReviewStatus::Cancelled, completed_at: Some(moment.now), ..standing };
-    let end = moment.next_seq + Event::sequences(&change.events);
+    let end = Event::next_seq(moment, &change.events);
     let (rows, views) = review_ended(message, &review, after.clone(), &state, end);
     change.rows.extend(rows);
     change.views.extend(views);

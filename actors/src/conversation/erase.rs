@@ -89,7 +89,7 @@ fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Convers
     let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));
     change.rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: None });
     for turn in state.running.iter().chain(&state.queued) {
-        let moment = Moment { next_seq: moment.next_seq + Event::sequences(&change.events), ..*moment };
+        let moment = Moment { next_seq: Event::next_seq(moment, &change.events), ..*moment };
         let cancelled = turn::end_as(state, turn, Turn::cancelled, &moment, found, &mut change)?;
         change.rows.push(cancelled.row());
         change.events.push(Event::TurnCancelled(cancelled));

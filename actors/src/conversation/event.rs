@@ -10,7 +10,7 @@ use super::turn::Turn;
 use super::{Details, Origin};
 use crate::clock::Millis;
 use crate::id::{Address, ConversationId, MessageId, TurnId};
-use crate::machine::Record;
+use crate::machine::{Moment, Record};
 use crate::message::{Content, Gone, Message, ReviewState};
 use crate::outbox::Outbox;
 use crate::tool::Asker;
@@ -326,9 +326,9 @@ impl Event {
         })
     }
 
-    /// How many of these take a sequence of their own.
-    pub(super) fn sequences(events: &[Self]) -> u64 {
-        events.iter().filter(|event| event.name().is_some()).count() as u64
+    /// The sequence that the next event gets where these stand before it in the same change.
+    pub(super) fn next_seq(moment: &Moment, before: &[Self]) -> u64 {
+        moment.next_seq + before.iter().filter(|event| event.name().is_some()).count() as u64
     }
 
     /// Whether there are errands because of it.

@@ -83,7 +83,7 @@ fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversa
     let Some((id, review)) = asked(seq, found)? else { return Ok(()) };
     let overlay = overlay_of(seq, found)?;
     let state = standing(&review, overlay.review.as_ref(), moment.now);
-    let end = moment.next_seq + Event::sequences(&change.events);
+    let end = Event::next_seq(moment, &change.events);
     let (rows, views) = review_ended(id, &review, overlay, &state, end);
     change.rows.extend(rows);
     change.views.extend(views);

@@ -189,7 +189,7 @@ pub(super) fn finish(
         Ok((replies, usage)) => {
             let completed = |turn: &Turn, at| turn.ended(TurnStatus::Completed, at);
             let ended = end_as(state, turn, completed, moment, found, &mut change)?;
-            let first = moment.next_seq + Event::sequences(&change.events);
+            let first = Event::next_seq(moment, &change.events);
             let id_at = |seq| MessageId::new(moment.now, state.id.address, seq);
             change.events.extend((first..).zip(replies).map(|(seq, text)| {
                 let before = if seq == first { finish.branch } else { finish.branch.map(|_| id_at(seq - 1)) };

@@ -41,11 +41,11 @@ impl Underway {
     /// The `most` stages that have lasted longest, the oldest first, and how many there are.
     #[must_use]
     pub fn oldest(&self, most: usize) -> (Vec<Stage>, usize) {
-        let mut stages: Vec<Stage> = self.0.iter().map(|stage| stage.clone()).collect();
-        let all = stages.len();
-        stages.sort_by_key(|stage| stage.began);
-        stages.truncate(most);
-        (stages, all)
+        // An overloaded node has far more than are shown, so only those are copied.
+        let mut all: Vec<_> = self.0.iter().map(|stage| (stage.began, *stage.key())).collect();
+        all.sort_unstable();
+        let oldest = all.iter().take(most).filter_map(|(_, id)| self.0.get(id));
+        (oldest.map(|stage| stage.clone()).collect(), all.len())
     }
 }
 

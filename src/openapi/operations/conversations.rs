@@ -51,7 +51,7 @@ fn get() -> Op {
 
 fn change() -> Op {
     let about = "What is given changes. A closed conversation takes no messages; a human channel's own stays open. With \
-                 `If-Match` only where it still is as the tag says; messages do no harm there.";
+                 `If-Match` only where it still is as the tag says; messages do not change that tag.";
     Op::new(
         Patch,
         "/api/v1/conversations/{id}",
