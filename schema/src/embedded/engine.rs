@@ -19,8 +19,13 @@ const MIB: u64 = 1024 * 1024;
 /// Sealed journals kept before the engine flushes the keyspaces that hold them back (the least it takes). An open
 /// replays about this much and the newest journal.
 const JOURNAL_BYTES: u64 = 64 * MIB;
-/// One thread to flush, one to compact; both sleep most of the time.
-const WORKERS: usize = 2;
+/// One thread to flush, two to compact. With one to compact, that to flush has nobody to leave a compaction to while
+/// one is underway, and takes it out of the engine's queue and puts it back in as fast as it can until it has ended.
+const WORKERS: usize = 3;
+/// By how much the engine's threads give way to others: a tenth of their weight.
+/// See `docs/decisions/0044-compactions-give-way.md`.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 /// Room in memory before a keyspace is flushed. The log gets most: most bytes go there.
 const LOG_MEMTABLE: u64 = 32 * MIB;
 const KEYS_MEMTABLE: u64 = 16 * MIB;
@@ -37,11 +42,21 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Opens or creates the engine's files in `dir`.
+    /// Opens or creates the engine's files in `dir`, on a thread of its own.
     pub(super) fn open(dir: &Path, cache_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        // The engine starts its threads while it is opened, and a thread begins with the priority of the one that
+        // starts it.
+        let opening = || {
+            give_way();
+            Self::open_unguarded(dir, cache_bytes, clock)
+        };
         // Damage that the engine did not foresee ends in a panic there; here it is an error like the others.
-        catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(dir, cache_bytes, clock)))
-            .unwrap_or_else(|_| Err("the engine gave up on what it read".to_owned()))
+        std::thread::scope(|scope| {
+            match std::thread::Builder::new().name("store-open".to_owned()).spawn_scoped(scope, opening) {
+                Ok(opened) => opened.join().unwrap_or_else(|_| Err("the engine gave up on what it read".to_owned())),
+                Err(error) => Err(error.to_string()),
+            }
+        })
     }
 
     fn open_unguarded(dir: &Path, cache_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self, String> {
@@ -122,4 +137,55 @@ impl Engine {
 /// Runs a read of an entity's data; damage that the engine did not foresee, and panics on, is an error too.
 pub(super) fn guarded<T>(entity: EntityKey, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(corrupt(entity, "the engine gave up on what it read")))
+}
+
+/// Has this thread, and those that it starts, take processor time that those who answer somebody leave over.
+#[cfg(target_os = "linux")]
+fn give_way() {
+    // Where it is refused the engine works as well, only in the way of others.
+    _ = rustix::process::nice(NICE);
+}
+
+/// Elsewhere a priority is not a thread's own but the whole process's.
+#[cfg(not(target_os = "linux"))]
+fn give_way() {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use actors::clock::SystemClock;
+
+    use super::*;
+
+    /// The priorities of this process's threads that the engine has started.
+    fn workers() -> Vec<i32> {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+        let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.join("stat")).ok());
+        stats
+            .filter_map(|stat| {
+                // The name, in parentheses, may hold blanks; the priority is the seventeenth field behind it.
+                let (name, fields) = stat.rsplit_once(") ")?;
+                let nice = fields.split(' ').nth(16)?.parse().ok()?;
+                name.ends_with("(fjall:worker").then_some(nice)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_the_engine_does_in_the_background_gives_way_to_those_who_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = rustix::process::getpriority_process(None).unwrap();
+        let engine = Engine::open(dir.path(), MIB, Arc::new(SystemClock)).unwrap();
+        // A thread takes its name only when it runs for the first time.
+        let begun = Instant::now();
+        while workers().len() < WORKERS {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", workers());
+            std::thread::yield_now();
+        }
+        let priorities = workers();
+        assert!(priorities.iter().all(|nice| *nice == (before + NICE).min(19)), "{priorities:?}");
+        assert_eq!(rustix::process::getpriority_process(None).unwrap(), before);
+        drop(engine);
+    }
 }
