@@ -15,7 +15,7 @@ use actors::store::Cause;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt as _};
 use tokio::sync::Semaphore;
@@ -51,6 +51,12 @@ pub enum FilesError {
         /// Why not.
         source: io::Error,
     },
+    /// The object is not what was written.
+    #[error("the object is not what was written")]
+    Damaged,
+    /// An object's bytes cannot be read.
+    #[error("the object cannot be read: {0}")]
+    Unreadable(io::Error),
     /// The store said no.
     #[error("the store of attachments failed: {0}")]
     Store(object_store::Error),
@@ -126,22 +132,52 @@ impl FileStore {
         Ok(Writer::new(Arc::clone(&self.objects), key.into(), self.manners.part, place))
     }
 
-    /// The bytes of an object, or those of a stretch of it, which must not be empty.
+    /// The bytes of an object, or those of a stretch of it, which must not be empty. An object that is read whole is
+    /// compared with what was written: its last bytes come only when all are known to be those, else an error.
     ///
     /// # Errors
-    /// [`FilesError::NotFound`], or what the store says.
+    /// [`FilesError::NotFound`]; [`FilesError::Damaged`] where that is seen at once, by the object's length or because
+    /// it is small; or what the store says.
     pub async fn read(
         &self,
         key: &str,
+        written: Written,
         range: Option<Range<u64>>,
     ) -> Result<BoxStream<'static, io::Result<Bytes>>, FilesError> {
-        let found = self.objects.get_opts(&key.into(), GetOptions::new().with_range(range)).await?;
-        let range = found.range.clone();
-        Ok(match found.payload {
+        // A file is opened whole and read in part; a bucket is asked for the part.
+        let asked = range.clone().filter(|_| self.root.is_none());
+        let found = self.objects.get_opts(&key.into(), GetOptions::new().with_range(asked)).await?;
+        if found.meta.size != written.size {
+            return Err(FilesError::Damaged);
+        }
+        let is_whole = range.is_none();
+        let range = range.unwrap_or_else(|| found.range.clone());
+        let bytes = match found.payload {
             // The store's own pieces are small, and each is a task of its own.
             GetResultPayload::File(file, _) => pieces(file, range),
             GetResultPayload::Stream(stream) => stream.map_err(io::Error::other).boxed(),
-        })
+        };
+        if !is_whole {
+            return Ok(bytes);
+        }
+        let mut compared = Box::pin(compared(bytes, written.digest).peekable());
+        match compared.as_mut().peek().await {
+            Some(Err(error)) if is_damage(error) => Err(FilesError::Damaged),
+            _ => Ok(compared),
+        }
+    }
+
+    /// Whether an object is what was written.
+    ///
+    /// # Errors
+    /// As [`FileStore::read`], and [`FilesError::Damaged`] wherever the damage is.
+    pub async fn check(&self, key: &str, written: Written) -> Result<(), FilesError> {
+        let mut bytes = self.read(key, written, None).await?;
+        while let Some(piece) = bytes.next().await {
+            piece
+                .map_err(|error| if is_damage(&error) { FilesError::Damaged } else { FilesError::Unreadable(error) })?;
+        }
+        Ok(())
     }
 
     /// Deletes one object; one that is not there is none.
@@ -170,6 +206,37 @@ impl FileStore {
             error => Err(error),
         })
     }
+}
+
+/// `bytes`, the last of them only where the hash of all is `digest`.
+fn compared(
+    bytes: BoxStream<'static, io::Result<Bytes>>,
+    digest: [u8; 32],
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let begun = Some((bytes, blake3::Hasher::new(), None));
+    stream::unfold(begun, move |state| async move {
+        let (mut bytes, mut hasher, mut held) = state?;
+        while let Some(piece) = bytes.next().await {
+            match piece {
+                Ok(piece) => {
+                    hasher.update(&piece);
+                    if let Some(before) = held.replace(piece) {
+                        return Some((Ok(before), Some((bytes, hasher, held))));
+                    }
+                }
+                Err(error) => return Some((Err(error), None)),
+            }
+        }
+        if *hasher.finalize().as_bytes() == digest {
+            return held.map(|last| (Ok(last), None));
+        }
+        Some((Err(io::Error::new(io::ErrorKind::InvalidData, FilesError::Damaged)), None))
+    })
+}
+
+/// Whether an error while reading says that the object is not what was written.
+fn is_damage(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|source| matches!(source.downcast_ref(), Some(FilesError::Damaged)))
 }
 
 impl ports::Files for FileStore {

@@ -149,7 +149,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let options = transfer::Options { without_keys };
             Ok::<_, OperatorError>(write(&operators::import(&config, file.as_deref(), options).await?)?)
         }),
-        Command::Verify => print(&operators::verify(&config).map_err(Failure::failed)?),
+        Command::Verify => block_on(async { Ok::<_, OperatorError>(write(&operators::verify(&config).await?)?) }),
     }
 }
 

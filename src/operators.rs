@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use actors::agent::NoModels;
+use actors::attachment::Attachment;
 use actors::clock::{Clock as _, SystemClock};
 use actors::directory::Circumstances;
-use actors::id::{EntityKey, KeyId};
+use actors::id::{EntityKey, KeyId, Kind};
 use actors::key::{ApiKey, Principal, Scope};
 use actors::node::Node;
 use actors::registry::{Command, Expect};
@@ -22,7 +23,8 @@ use schema::embedded;
 use tokio::time::{Duration, Instant};
 
 use crate::bootstrap;
-use crate::config::{Config, StoreKind};
+use crate::config::{AttachmentsPlace, Config, StoreKind};
+use crate::files::{FileStore, FilesError, Written};
 use crate::keys;
 use crate::secret::{NoRandomness, Pepper};
 use crate::stores::{self, StoresError};
@@ -31,6 +33,8 @@ use crate::wire::time;
 
 /// Keys read at once.
 const KEYS_AT_ONCE: usize = 500;
+/// Entities named at once.
+const ENTITIES_AT_ONCE: usize = 500;
 /// How long the store may take to close.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -78,6 +82,9 @@ pub enum OperatorError {
     /// An export or an import ended early.
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    /// The attachments cannot be had.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The store is damaged; everything that was found is named.
     #[error("{0}")]
     Damaged(String),
@@ -305,29 +312,70 @@ pub async fn import(config: &Config, from: Option<&Path>, options: transfer::Opt
     Ok(format!("imported {entities} entities: {commits} commits now, {skipped} were there\n"))
 }
 
-/// Reads everything in the store and compares it with what was written; what there is, in words.
+/// Reads everything in the store, and the attachments where they are in a directory, and compares it with what was
+/// written; what there is, in words.
 ///
 /// # Errors
 /// [`OperatorError::Damaged`] with every fault, a line each; what keeps the store from being opened.
-pub fn verify(config: &Config) -> Result<String, OperatorError> {
+pub async fn verify(config: &Config) -> Result<String, OperatorError> {
     if config.store == StoreKind::Cql {
         return Err(OperatorError::NotEmbedded);
     }
     let dir = &config.data_dir;
     there(dir)?;
     let report = embedded::verify(dir)?;
+    let mut faults: Vec<String> = report.faults.iter().map(fault_line).collect();
+    let mut fault_count = report.fault_count;
+    let mut files = 0;
+    // Which files there must be is known from a store that is sound.
     if report.is_clean() {
+        (files, faults) = verify_files(config).await?;
+        fault_count = faults.len() as u64;
+    }
+    if fault_count == 0 {
         let embedded::Report { batches, entities, commits, events, rows, .. } = report;
         return Ok(format!(
-            "{} is sound: {batches} batches, {entities} entities, {commits} commits, {events} events, {rows} rows\n",
+            "{} is sound: {batches} batches, {entities} entities, {commits} commits, {events} events, {rows} rows, \
+             {files} attachments\n",
             dir.display()
         ));
     }
-    let mut out = format!("{} is damaged: {} faults", dir.display(), report.fault_count);
-    for fault in &report.faults {
-        let entity = fault.entity.map_or_else(String::new, |entity| format!("{entity:?}: "));
-        // Writing to a string cannot fail.
-        let _ = write!(out, "\n{entity}{}", fault.what);
-    }
-    Err(OperatorError::Damaged(out))
+    let faults = faults.concat();
+    Err(OperatorError::Damaged(format!("{} is damaged: {fault_count} faults{faults}", dir.display())))
+}
+
+fn fault_line(fault: &embedded::Fault) -> String {
+    let entity = fault.entity.map_or_else(String::new, |entity| format!("{entity:?}: "));
+    format!("\n{entity}{}", fault.what)
+}
+
+/// How many attachments are as they were written, and what is wrong with the others. A bucket checks what it keeps by
+/// itself, and is not read.
+async fn verify_files(config: &Config) -> Result<(u64, Vec<String>), OperatorError> {
+    let AttachmentsPlace::Directory(_) = &config.attachments.place else { return Ok((0, Vec::new())) };
+    let kept = FileStore::open(&config.attachments)?;
+    let store = stores::open(config, Box::new(|_| {})).await?;
+    let of_node = Arc::<dyn Inventory>::clone(&store);
+    let node = Node::start(of_node, Arc::new(SystemClock), crate::serve::entropy()?, Arc::new(NoModels));
+    let verified = async {
+        let (mut sound, mut faults, mut after) = (0, Vec::new(), None);
+        loop {
+            let entities = store.entities(after, ENTITIES_AT_ONCE).await?;
+            for &entity in entities.iter().filter(|entity| entity.kind == Kind::Attachment) {
+                let Some(state) = node.state::<Attachment>(entity).await? else { continue };
+                let Some(file) = state.ready() else { continue };
+                match kept.check(&file.storage_key, Written { size: file.size, digest: file.digest }).await {
+                    Ok(()) => sound += 1,
+                    Err(error) => faults.push(format!("\n{}: {}: {error}", state.id, file.storage_key)),
+                }
+            }
+            match entities.last() {
+                Some(last) if entities.len() == ENTITIES_AT_ONCE => after = Some(*last),
+                _ => return Ok((sound, faults)),
+            }
+        }
+    };
+    let verified = verified.await;
+    close(&node).await;
+    verified
 }

@@ -202,6 +202,14 @@ async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> 
     key.filter(|key| Pepper::same(&hash, &key.hash)).ok_or_else(|| unauthenticated("this key is not known"))
 }
 
+/// Goes on where the caller's key would still be let in, for what was begun long before it is answered.
+///
+/// # Errors
+/// 401 `unauthenticated`.
+pub(super) async fn still_known(app: &App, caller: &Caller) -> Result<(), Problem> {
+    if is_known(app, &caller.key).await { Ok(()) } else { Err(unauthenticated("this key is not known any more")) }
+}
+
 /// Whether a key that was let in before still would be; where the store cannot say, it is.
 pub(super) async fn is_known(app: &App, key: &ApiKey) -> bool {
     let found = app.node().configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &key.hash[..16]).await;

@@ -12,7 +12,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use super::answer::{ignoring, json, located, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
@@ -20,7 +19,7 @@ use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::headers::if_match::IfMatch;
-use super::headers::{if_match, unless_known};
+use super::headers::{if_match, tag_of, unless_known};
 use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::listing::Listing;
@@ -91,10 +90,7 @@ pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> Convers
 /// What a change may change, in short: what its `If-Match` is about. Messages do not change it.
 fn tag(state: &conversation::State, details: &Details) -> String {
     let metadata = details.metadata.as_ref().map(Json::as_str);
-    let seen = (&details.title, &details.summary, metadata, &state.owner, state.closed);
-    // Text and a truth value can always be written.
-    let digest = Sha256::digest(serde_json::to_vec(&seen).unwrap_or_default());
-    digest[..16].iter().fold(String::with_capacity(32), |tag, byte| tag + &format!("{byte:02x}"))
+    tag_of(&(&details.title, &details.summary, metadata, &state.owner, state.closed))
 }
 
 /// The `ETag`: what a change may change, then how far its messages have come.

@@ -43,7 +43,7 @@ use super::query::Query;
 use super::refusal::store_problem;
 use super::{caller, conversations};
 use crate::app::App;
-use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
+use crate::http::refusal::channel::{channel_not_found, has_many_logs};
 use crate::wire::event::{Source, event_value};
 use crate::wire::json_view::RawOwned;
 
@@ -51,10 +51,17 @@ mod frame;
 
 /// Events read at once.
 const CHUNK: usize = 128;
+/// Events that a stream reads first, when nobody knows yet how long they are.
+const FIRST_CHUNK: usize = 8;
+/// Bytes of events that a stream keeps before they are sent, or one event; what else was read is read again.
+const READY_BYTES: usize = 512 * 1024;
+/// Bytes of events on one page. A page of long ones is shorter than was asked for, and its cursor goes on.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How often is looked whether the key of a stream is still known. What is known of keys may be two seconds old, so
-/// that a stream has ended fifteen seconds after its key was revoked.
+/// How often is looked whether the key of a stream is still known where nothing is told; before anything is told it is
+/// looked too. What is known of keys may be two seconds old where another process revoked one, so that a stream tells
+/// nothing after two seconds and has ended after fifteen.
 const LOOK_EVERY: Duration = Duration::from_secs(12);
 /// How long such a look may keep events waiting; the next one tells what this one did not.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
@@ -95,7 +102,7 @@ pub(super) async fn of_channel(
     let (asked, page) = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list))?;
     let channel = find_channel(&app, &caller, &id).await?.ok_or_else(channel_not_found)?;
     if channel.kind != ChannelKind::Human {
-        return Err(kind_mismatch("", channel.kind));
+        return Err(has_many_logs(""));
     }
     let entity = channel.conversation(caller.address);
     let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
@@ -183,13 +190,31 @@ async fn answer(
     let first = asked.after.map_or(1, |after| after.saturating_add(1));
     let range = behind(first, page.seq(), page.order);
     let events = read(app, log.entity, range, page.order, page.limit + 1).await?;
-    let next = (events.len() > page.limit).then(|| events[page.limit - 1].seq.to_be_bytes().to_vec());
-    let mut data = Vec::with_capacity(events.len().min(page.limit));
-    for event in events.iter().take(page.limit) {
+    let shown = within(&events, PAGE_BYTES).0.min(page.limit);
+    let next = (events.len() > shown).then(|| events[shown - 1].seq.to_be_bytes().to_vec());
+    let mut data = Vec::with_capacity(shown);
+    for event in events.iter().take(shown) {
         let value = event_value(event, &log.source(app).await?).map_err(|_| internal_error())?;
         data.extend(value.map(RawOwned));
     }
     Ok(Page { data, next }.into_response(list, &context.uri))
+}
+
+/// How many of the events, from the first on, are within so many bytes, at least one; and how many bytes those have.
+fn within(events: &[Record<Happened>], bytes: usize) -> (usize, usize) {
+    let mut sum = 0;
+    for (n, event) in events.iter().enumerate() {
+        let length = match &event.event {
+            Happened::MessageCreated(accepted) => accepted.content.weight(),
+            // What else happens is told in some hundred bytes.
+            _ => 256,
+        };
+        if n > 0 && sum + length > bytes {
+            return (n, sum);
+        }
+        sum += length;
+    }
+    (events.len(), sum)
 }
 
 async fn read(
@@ -218,6 +243,8 @@ struct Follower {
     ready: VecDeque<Notice>,
     /// There is more in the store than was read.
     behind: bool,
+    /// How many events to read next, by the length of those before.
+    chunk: usize,
     /// What agents are saying, for whoever asked for it.
     listener: Option<Listener>,
     /// A piece whose turn has not come.
@@ -259,9 +286,12 @@ impl Follower {
             if self.behind {
                 let range = (self.next, u64::MAX);
                 // On the heap while it lasts: who has read everything keeps no place for it.
-                let reading = Box::pin(read(&self.app, self.log.entity, range, Order::Asc, CHUNK));
-                let events = reading.await.ok()?;
-                self.behind = events.len() == CHUNK;
+                let reading = Box::pin(read(&self.app, self.log.entity, range, Order::Asc, self.chunk));
+                let mut events = reading.await.ok()?;
+                let (kept, bytes) = within(&events, READY_BYTES);
+                self.behind = events.len() == self.chunk || kept < events.len();
+                events.truncate(kept);
+                self.chunk = (READY_BYTES * kept / bytes.max(1)).clamp(1, CHUNK);
                 self.ready = events.into_iter().map(|event| Notice::from(Arc::new(event))).collect();
                 continue;
             }
@@ -294,9 +324,9 @@ impl Follower {
         let next = asked.after.unwrap_or(log.newest).saturating_add(1);
         let (ready, look_at) = (VecDeque::new(), Instant::now() + LOOK_EVERY);
         // Something may have happened between the look at the log and the subscription.
-        let behind = true;
+        let (behind, chunk) = (true, FIRST_CHUNK);
         let (piece, over) = (None, None);
-        Self { app, key, look_at, log, subscription, next, ready, behind, listener, piece, over, _place: place }
+        Self { app, key, look_at, log, subscription, next, ready, behind, chunk, listener, piece, over, _place: place }
     }
 
     /// A piece before which every event has been told. Those before the next event come before it.
@@ -321,13 +351,12 @@ impl Follower {
         let quiet = Instant::now() + KEEP_ALIVE;
         loop {
             let told = timeout_at(quiet.min(self.look_at), self.next()).await;
-            if Instant::now() >= self.look_at {
-                let known = Box::pin(timeout(LOOK_WITHIN, caller::is_known(&self.app, &self.key))).await;
-                if known == Ok(false) {
-                    return None;
-                }
-                self.look_at = Instant::now() + LOOK_EVERY;
+            // On the heap while it lasts, like every read.
+            let known = Box::pin(timeout(LOOK_WITHIN, caller::is_known(&self.app, &self.key))).await;
+            if known == Ok(false) {
+                return None;
             }
+            self.look_at = Instant::now() + LOOK_EVERY;
             let Ok(told) = told else {
                 if Instant::now() >= quiet {
                     return Some(frame::comment());

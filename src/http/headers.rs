@@ -2,12 +2,14 @@
 
 pub mod accept;
 pub mod auth;
+pub mod etag;
 pub mod if_match;
 pub mod if_none_match;
 pub mod key;
 pub mod prefer;
 
 pub use accept::prefers_event_stream;
+pub use etag::tag_of;
 pub use if_match::if_match;
 pub use if_none_match::unless_known;
 pub use key::idempotency_key;

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{ignoring, json, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
-use super::caller::{Allowed, Caller, Read, Respond, Write};
+use super::caller::{Allowed, Caller, Read, Respond, Write, still_known};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::incoming::Incoming;
@@ -218,6 +218,7 @@ pub(super) async fn wait(
             asked = find(&app, &caller, &id).await?;
         }
     }
+    still_known(&app, &caller).await?;
     Ok(json(StatusCode::OK, &asked.view()))
 }
 

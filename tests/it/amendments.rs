@@ -29,7 +29,28 @@ async fn an_edit_needs_the_message_that_was_seen_and_shows_at_once() {
     assert!(edited["updatedAt"].is_string());
     let stale = app.patch(&path).header("if-match", &etag).json(json!({"text": "three"})).await;
     stale.problem(412, "precondition_failed");
-    assert_eq!(app.get(&path).await.expect(200)["text"], "two");
+    let now = app.get(&path).await;
+    assert_eq!(read(now.header("etag")).await.status, 304, "the edited message has a tag too");
+    assert_eq!(now.expect(200)["text"], "two");
+    assert_eq!(read(&etag).await.status, 200);
+}
+
+#[tokio::test]
+async fn of_two_who_label_the_same_channel_message_the_second_has_to_look_again() {
+    let app = TestApp::new().await;
+    let id = message(&app, json!({"channelId": "demo", "text": "one", "metadata": {"a": 0}})).await;
+    let path = format!("/api/v1/messages/{id}");
+    for change in [json!({"metadata": {"a": 1}}), json!({"tags": ["x"]}), json!({"metadata": {"a": 2}})] {
+        let seen = app.get(&path).await.header("etag").to_owned();
+        let edit = async || app.patch(&path).header("if-match", &seen).json(change.clone()).await;
+        let first = edit().await;
+        assert_eq!(first.status, 200);
+        assert_ne!(first.header("etag"), seen);
+        edit().await.problem(412, "precondition_failed");
+        app.delete(&path).header("if-match", &seen).await.problem(412, "precondition_failed");
+        assert_eq!(app.get(&path).header("if-none-match", first.header("etag")).await.status, 304);
+        assert_eq!(app.get(&path).header("if-none-match", &seen).await.status, 200);
+    }
 }
 
 #[tokio::test]
@@ -37,7 +58,6 @@ async fn who_has_a_message_is_sent_it_again_once_anything_beside_its_words_has_c
     let app = TestApp::new().await;
     let asked = json!({"channelId": "demo", "text": "?", "review": {"type": "approval"}});
     for (method, what, body) in [
-        (Method::PATCH, "", json!({"metadata": {"a": 1}})),
         (Method::POST, "/ack", json!({"status": "read"})),
         (Method::POST, "/respond", json!({"response": {"selectedOption": "approve"}})),
     ] {

@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::attachments::files_below;
 use crate::support::ADMIN_KEY;
+use crate::support::client::Client;
 use crate::support::program::{Server, program};
 
 #[test]
@@ -107,4 +109,36 @@ fn verify_tells_a_sound_store_from_a_damaged_one_by_its_exit_code() {
     std::fs::remove_file(data.join("HEAD")).unwrap();
     let (code, _, words) = run(&data, &["verify"]);
     assert!(code == Some(1) && words.contains("HEAD file is missing"), "{words}");
+}
+
+#[test]
+fn verify_and_a_download_tell_an_attachment_that_is_not_what_was_uploaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
+    let mut client = Client::connect(&server.address).unwrap();
+    let made = client.send("POST", "/api/v1/attachments?filename=a.json", None, "\"0123456789\"").unwrap();
+    assert_eq!(made.status, 201);
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(server.terminate(), Some(0));
+    let (code, words, _) = run(&data, &["verify"]);
+    assert!(code == Some(0) && words.contains("1 attachments"), "{words}");
+
+    let [file] = &files_below(&data.join("attachments"))[..] else { panic!("one file") };
+    let file = data.join("attachments").join(file);
+    let damages: [(&str, &dyn Fn()); 3] = [
+        ("not what was written", &|| std::fs::write(&file, "\"0123456780\"").unwrap()),
+        ("not what was written", &|| std::fs::write(&file, "\"01234").unwrap()),
+        ("no such object", &|| std::fs::remove_file(&file).unwrap()),
+    ];
+    for (told, damage) in damages {
+        damage();
+        let (code, _, words) = run(&data, &["verify"]);
+        assert!(code == Some(1) && words.contains("1 faults") && words.contains(&id), "{words}");
+        assert!(words.contains(told), "{words}");
+        let server = Server::start(&data, &[]);
+        let mut client = Client::connect(&server.address).unwrap();
+        let got = client.send("GET", &format!("/api/v1/attachments/{id}/content"), None, "").unwrap();
+        assert_eq!(got.status, 500, "{told}");
+    }
 }

@@ -130,6 +130,56 @@ async fn a_stream_ends_within_fifteen_seconds_after_its_key_was_revoked_and_no_o
     }
 }
 
+#[tokio::test]
+async fn what_happens_after_a_key_was_revoked_is_not_told_to_who_followed_with_it() {
+    let app = TestApp::new().await;
+    let made = app.post("/api/v1/api-keys").json(json!({"name": "reader", "scopes": ["messages:read"]}));
+    let made = made.await.expect(201);
+    let path = "/api/v1/channels/demo/events";
+    let mut revoked = app.get(path).key(made["key"].as_str().unwrap()).follow().await;
+    post(&app, "before").await;
+    revoked.up_to("message.created").await;
+    app.delete(format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap())).await.expect(204);
+    post(&app, "after").await;
+    assert!(revoked.told().await.is_none());
+}
+
+#[tokio::test]
+async fn long_messages_make_short_pages_and_a_stream_that_goes_on_tells_all_of_them() {
+    let app = TestApp::new().await;
+    let made = app.post("/api/v1/conversations").json(json!({})).await.expect(201);
+    let conversation = made["id"].as_str().unwrap();
+    let long = "x".repeat(250_000);
+    for n in 0..40 {
+        let content = json!({"content": format!("{n} {long}")});
+        let body = json!({"conversation_id": conversation, "content": content});
+        app.post("/api/v1/messages").json(body).await.expect(200);
+    }
+    for list in ["messages", "events"] {
+        let (mut cursor, mut ids, mut pages) = (String::new(), Vec::new(), 0);
+        loop {
+            let path = format!("/api/v1/conversations/{conversation}/{list}?limit=100{cursor}");
+            let page = app.get(path).await;
+            assert!(page.bytes.len() < 10_000_000, "{list} {}", page.bytes.len());
+            let page = page.expect(200);
+            ids.extend(page["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+            pages += 1;
+            match page["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        assert!(pages == 2 && ids.len() >= 40, "{list}: {pages} pages, {}", ids.len());
+    }
+    let mut live = app.get(format!("/api/v1/conversations/{conversation}/events?after=0")).follow().await;
+    for n in 0..40 {
+        let told = live.up_to("message.created").await;
+        assert!(told.last().unwrap().data.to_string().contains(&format!("\"{n} x")), "{n}");
+    }
+}
+
 /// The events of a conversation, each of which must say that it is of this one, and of which channel.
 async fn of(app: &TestApp, conversation: &Value, channel: &Value) -> Vec<Value> {
     let path = format!("/api/v1/conversations/{}/events?limit=200", conversation.as_str().unwrap());

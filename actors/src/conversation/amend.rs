@@ -74,13 +74,11 @@ impl Amendment {
     }
 }
 
-/// Whether two overlays show the same content.
-fn same_content(one: &Overlay, other: &Overlay) -> bool {
-    let content = |overlay: &Overlay| {
-        let Overlay { text, metadata, tags, deleted, erased, .. } = overlay.clone();
-        (text, metadata, tags, deleted, erased)
-    };
-    content(one) == content(other)
+/// Whether two overlays have the same tag for clients: what a conversation's message says, on a human channel also its
+/// metadata and tags.
+fn same_tag(state: &State, one: &Overlay, other: &Overlay) -> bool {
+    let labels = |overlay: &Overlay| (overlay.metadata.clone(), overlay.tags.clone());
+    one.text == other.text && (state.origin.human_channel().is_none() || labels(one) == labels(other))
 }
 
 pub(super) fn amend(
@@ -100,7 +98,7 @@ pub(super) fn amend(
             Amendment::Edit(_) | Amendment::Acknowledge(_) => Decision::Reject(Rejection::MessageDeleted),
         });
     }
-    if amendment.seen().is_some_and(|seen| !same_content(seen, &before)) {
+    if amendment.seen().is_some_and(|seen| !same_tag(state, seen, &before)) {
         return Ok(Decision::Reject(Rejection::MessageChanged));
     }
     let mut after = before.clone();

@@ -133,7 +133,7 @@ impl Arrival {
 pub(in crate::http) fn files_problem(error: FilesError) -> Problem {
     match error {
         FilesError::Busy => Problem::unavailable("overloaded", "too many files are on their way; try again", 1),
-        FilesError::NotFound | FilesError::Place { .. } => {
+        FilesError::NotFound | FilesError::Damaged | FilesError::Unreadable(_) | FilesError::Place { .. } => {
             tracing::error!(%error, "the bytes of an attachment cannot be had");
             internal_error()
         }

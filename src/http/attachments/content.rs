@@ -5,12 +5,14 @@ use actors::clock::Millis;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use futures_util::TryStreamExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::arrival::files_problem;
 use super::range::{Wanted, wanted};
 use super::{attachment_not_found, disposition, find};
 use crate::app::App;
+use crate::files::Written;
 use crate::http::caller::{Allowed, Read};
 use crate::http::context::render::internal_error;
 use crate::http::headers::if_none_match::is_known;
@@ -71,6 +73,7 @@ pub(in crate::http) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let state = find(&app, &caller, &id).await?.ok_or_else(attachment_not_found)?;
@@ -92,9 +95,10 @@ pub(in crate::http) async fn get(
     if is_known {
         return response(StatusCode::NOT_MODIFIED, file, &validators, Body::empty());
     }
-    // A part is only worth sending to who has the rest of this very file.
+    // A part is only worth sending to who has the rest of this very file; parts are of GET alone (RFC 9110, 14.2).
     let same = given(header::IF_RANGE).is_none_or(|tag| tag == validators.etag || tag == validators.modified);
-    let part = match wanted(given(header::RANGE).as_deref().filter(|_| same), file.size) {
+    let counts = same && method == Method::GET;
+    let part = match wanted(given(header::RANGE).as_deref().filter(|_| counts), file.size) {
         Wanted::Whole => None,
         Wanted::Part(range) => Some(range),
         Wanted::Nothing => {
@@ -109,7 +113,10 @@ pub(in crate::http) async fn get(
         Some(range) => (StatusCode::PARTIAL_CONTENT, range.end - range.start),
     };
     let content_range = part.as_ref().map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, file.size));
-    let bytes = app.files().read(&file.storage_key, part).await.map_err(files_problem)?;
+    let written = Written { size: file.size, digest: file.digest };
+    let bytes = app.files().read(&file.storage_key, written, part).await.map_err(files_problem)?;
+    let attachment = state.id;
+    let bytes = bytes.inspect_err(move |error| tracing::error!(%attachment, %error, "a download was broken off"));
     let mut response = response(status, file, &validators, Body::from_stream(bytes))?;
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if let Some(content_range) = content_range {

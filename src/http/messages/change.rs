@@ -14,7 +14,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
-use super::one::{StoredMessage, find, shown};
+use super::one::{StoredMessage, find, shown, tag};
 use crate::app::App;
 use crate::http::answer::{ignoring, replayed};
 use crate::http::attachments::link;
@@ -35,7 +35,6 @@ use crate::wire::bounds::METADATA;
 use crate::wire::channel_message::MAX_TEXT_BYTES;
 use crate::wire::conversation_message::item::META_DATA;
 use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
-use crate::wire::conversation_message::view::checksum;
 
 /// New content, by the names of either API. `null` takes away what a member holds.
 fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edit {
@@ -105,7 +104,7 @@ pub(in crate::http) async fn edit(
     let ignored = incoming.report.check()?;
     let found = known?;
     if let Some(wanted) = wanted {
-        wanted.check(&checksum(&found.message, &found.overlay))?;
+        wanted.check(&tag(&found))?;
         edit.seen = Some(Box::new(found.overlay.clone()));
     }
     let found = amend(&app, &caller, found, Amendment::Edit(edit), without_key(&context)).await?.0;
@@ -124,7 +123,7 @@ pub(in crate::http) async fn delete(
     let found = find(&app, &caller, &id).await?;
     let mut seen = None;
     if let Some(wanted) = wanted {
-        wanted.check(&checksum(&found.message, &found.overlay))?;
+        wanted.check(&tag(&found))?;
         seen = Some(Box::new(found.overlay.clone()));
     }
     let with = without_key(&context);

@@ -23,7 +23,7 @@ use crate::http::log::behind;
 use crate::http::paging::{Page, PageRequest};
 use crate::http::problem::{Fault, Problem};
 use crate::http::query::Query;
-use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
+use crate::http::refusal::channel::{channel_not_found, has_many_logs};
 use crate::http::refusal::conversation::conversation_not_found;
 use crate::http::refusal::store_problem;
 use crate::wire::channel_message::view::channel_view;
@@ -34,6 +34,8 @@ use crate::wire::conversation_message::view::conversation_view;
 const SCANNED_EVENTS: usize = 10_000;
 /// Bytes of them; where messages are long, fewer are looked at.
 const SCANNED_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of messages on one page. A page of long ones is shorter than was asked for, and its cursor goes on.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Events read at once.
 const CHUNK: usize = 256;
 /// Events that are read first, when nobody knows yet how long they are.
@@ -190,6 +192,7 @@ async fn page_of(
     let until = Instant::now() + PATIENCE;
     let node = app.node();
     let mut data = Vec::new();
+    let mut bytes = 0;
     let mut looked = Looked::default();
     let mut at = request.seq();
     loop {
@@ -214,7 +217,8 @@ async fn page_of(
             if let Some(message) = message {
                 let overlay = overlays.remove(&event.seq).unwrap_or_default();
                 if filter.wants(&message, &overlay) {
-                    if data.len() == request.limit {
+                    bytes += message.content.weight();
+                    if data.len() == request.limit || (!data.is_empty() && bytes > PAGE_BYTES) {
                         return Ok(Page { data, next: position(at) });
                     }
                     data.push((message, overlay));
@@ -283,7 +287,7 @@ async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channe
     let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
     let channel = find_channel(app, caller, channel).await?.ok_or_else(channel_not_found)?;
     if channel.kind != ChannelKind::Human {
-        return Err(kind_mismatch("/channelId", channel.kind));
+        return Err(has_many_logs("/channelId"));
     }
     let entity = channel.conversation(caller.address);
     let page = page_of(app, entity, &request, &filter.of_channel(&channel.id)).await?;

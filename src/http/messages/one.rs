@@ -7,7 +7,7 @@ use actors::clock::Millis;
 use actors::conversation::review::standing;
 use actors::conversation::{Origin, message_of};
 use actors::id::{EntityKey, MessageId};
-use actors::message::{Message, Overlay};
+use actors::message::{Json, Message, Overlay};
 use actors::store::Order;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::http::answer::json;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
-use crate::http::headers::unless_known;
+use crate::http::headers::{tag_of, unless_known};
 use crate::http::log;
 use crate::http::paging::{Page, PageRequest};
 use crate::http::problem::Problem;
@@ -25,7 +25,7 @@ use crate::http::query::Query;
 use crate::http::refusal::conversation::message_not_found;
 use crate::http::refusal::store_problem;
 use crate::wire::channel_message::view::channel_view;
-use crate::wire::conversation_message::view::{conversation_view, etag};
+use crate::wire::conversation_message::view::{checksum, conversation_view};
 
 /// A message with what it takes to show it.
 pub(crate) struct StoredMessage {
@@ -75,29 +75,31 @@ pub(super) fn shown(caller: &Caller, found: &StoredMessage, now: Millis) -> Resp
         Some(channel) => json(StatusCode::OK, &channel_view(channel, message, &at_present(message, overlay, now))),
         None => json(StatusCode::OK, &conversation_view(&caller.workspace, message, overlay)),
     };
-    if let Ok(etag) = HeaderValue::try_from(etag(message, overlay)) {
+    if let Ok(etag) = HeaderValue::try_from(format!("\"{}\"", tag(found))) {
         response.headers_mut().insert(header::ETAG, etag);
     }
     response
 }
 
-/// Whether who has the message's tag has all that is shown of it. The tag is of what was said, not of its labels and
-/// not of what has become of it, so it says nothing of a message that has new ones or a review that was answered.
+/// What the message's `ETag` names, written without quotes: its checksum, which is of what was said. On a human
+/// channel, whose messages show no checksum, it is also of the metadata and tags that it was given since.
+pub(super) fn tag(found: &StoredMessage) -> String {
+    let StoredMessage { message, overlay, origin, .. } = found;
+    let said = checksum(message, overlay);
+    if origin.human_channel().is_none() || (overlay.metadata.is_none() && overlay.tags.is_none()) {
+        return said;
+    }
+    tag_of(&(said, overlay.metadata.as_ref().map(Json::as_str), &overlay.tags))
+}
+
+/// Whether who has the message's tag has all that is shown of it. The tag says nothing of what has become of a message,
+/// like a review that was answered, nor of the labels of a conversation's message.
 fn is_told_by_its_tag(found: &StoredMessage, now: Millis) -> bool {
-    matches!(
-        &*at_present(&found.message, &found.overlay, now),
-        Overlay {
-            metadata: None,
-            tags: None,
-            deleted: false,
-            erased: false,
-            review: None,
-            delivered_at: None,
-            read_at: None,
-            updated_at: None,
-            ..
-        }
-    )
+    let overlay = at_present(&found.message, &found.overlay, now);
+    let labels_are_tagged = found.origin.human_channel().is_some();
+    let Overlay { metadata, tags, deleted, erased, review, delivered_at, read_at, .. } = &*overlay;
+    (labels_are_tagged || (metadata.is_none() && tags.is_none()))
+        && !(*deleted || *erased || review.is_some() || delivered_at.is_some() || read_at.is_some())
 }
 
 /// `GET /messages/{id}`, or 304 to who has it.

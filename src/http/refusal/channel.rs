@@ -24,3 +24,10 @@ pub(in crate::http) fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Proble
     };
     Problem::fault(pointer, "channel_kind_mismatch", message)
 }
+
+/// 400 for reading an api channel as if it were one conversation.
+pub(in crate::http) fn has_many_logs(pointer: &str) -> Problem {
+    let message = "this is an api channel: each of its conversations has messages and events of its own, which are read \
+                   there";
+    Problem::fault(pointer, "channel_kind_mismatch", message)
+}

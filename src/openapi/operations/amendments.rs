@@ -35,7 +35,19 @@ fn edit() -> Op {
         .body(named("MessageChange"), "What is to change.", &[examples::EDIT])
         .answers(200, "The message as it is now.", view(), &[])
         .with_headers(&["ETag", "X-Ignored-Fields"])
-        .refused(400, &["invalid_header", "too_short", "too_long", "too_many", "too_large", "too_deep"])
+        .refused(
+            400,
+            &[
+                "invalid_header",
+                "empty_message",
+                "required",
+                "too_short",
+                "too_long",
+                "too_many",
+                "too_large",
+                "too_deep",
+            ],
+        )
         .refused(404, &["message_not_found"])
         .refused(409, &["message_deleted"])
         .refused(412, &["precondition_failed"])

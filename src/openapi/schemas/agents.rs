@@ -78,8 +78,8 @@ fn tool() -> RefOr<Schema> {
     let called = || {
         Members::new("What the model is told: the protocol's own form of a tool.")
             .must("name", text("Its name.").least(1).longest(64))
-            .may("description", text("What it does.").longest(4_096))
-            .may("parameters", free("A JSON Schema of its arguments, by which every call is checked."))
+            .may("description", text("What it does.").longest(4_096).nullable())
+            .may("parameters", free("A JSON Schema of its arguments, by which every call is checked.").nullable())
             .done()
     };
     Members::new(
@@ -88,12 +88,12 @@ fn tool() -> RefOr<Schema> {
          query.",
     )
     .may("name", text("Its name: letters, digits, `_` and `-`.").least(1).longest(64))
-    .may("description", text("What it does.").longest(4_096))
-    .may("parameters", free("A JSON Schema of its arguments, by which every call is checked."))
-    .may("url", url("Where it is called."))
-    .may("method", word("How.", &["GET", "POST", "PUT", "PATCH", "DELETE"]).or("POST"))
-    .may("headers", map("Headers of the request: secrets, shown as `***`.", text("")))
-    .may("type", word("", &["function"]))
+    .may("description", text("What it does.").longest(4_096).nullable())
+    .may("parameters", free("A JSON Schema of its arguments, by which every call is checked.").nullable())
+    .may("url", url("Where it is called.").nullable())
+    .may("method", word("How.", &["GET", "POST", "PUT", "PATCH", "DELETE"]).or("POST").nullable())
+    .may("headers", map("Headers of the request: secrets, shown as `***`.", text("")).nullable())
+    .may("type", word("", &["function"]).nullable())
     .may("function", called())
     .done()
 }

@@ -153,14 +153,14 @@ fn callback() -> RefOr<Schema> {
                    `Connection`, `Transfer-Encoding` and `webhook-*` are refused.";
     Members::new("A request that is sent when the review is over.")
         .must("url", url("http or https, without user and password, a public host."))
-        .may("method", word("", &["POST", "PUT", "PATCH"]).or("POST"))
+        .may("method", word("", &["POST", "PUT", "PATCH"]).or("POST").nullable())
         .may("headers", map(headers, text("")).longest(MAX_CALLBACK_HEADERS).nullable().write_only())
         .done()
 }
 
 fn quorum() -> RefOr<Schema> {
     Members::new("Who has to give the same response.")
-        .may("of", integer("How many different principals.", 1, Some(MAX_QUORUM)).or(1))
+        .may("of", integer("How many different principals.", 1, Some(MAX_QUORUM)).or(1).nullable())
         .may(
             "allowed",
             set("Who may answer; default anyone who may respond.", text("").least(1)).longest(MAX_ALLOWED).nullable(),

@@ -140,12 +140,6 @@ pub fn checksum(message: &Message, overlay: &Overlay) -> String {
     checksum_of(message, &Current::of(message, overlay)).as_str().to_owned()
 }
 
-/// The `ETag` header's value for any message: its checksum in quotes.
-#[must_use]
-pub fn etag(message: &Message, overlay: &Overlay) -> String {
-    format!("\"{}\"", checksum(message, overlay))
-}
-
 /// A checksum's text, on the stack.
 struct Checksum([u8; 71]);
 

@@ -47,6 +47,10 @@ async fn a_stretch_of_a_file_is_sent_when_it_is_asked_for() {
         assert_eq!(got.header("content-range"), content_range, "{range}");
         assert_eq!(got.header("content-length"), body.len().to_string(), "{range}");
     }
+    for range in ["bytes=0-1", "bytes=10-"] {
+        let head = app.request(http::Method::HEAD, &path).header("range", range).await;
+        assert_eq!((head.status, head.header("content-length")), (200, "10"), "parts are of GET alone");
+    }
     let refused = app.get(&path).header("range", "bytes=10-").await;
     assert_eq!(refused.header("content-range"), "bytes */10");
     refused.problem(416, "range_not_satisfiable");
@@ -96,13 +100,7 @@ async fn a_head_says_what_a_get_would_bring() {
     let id = uploaded(&app, "0123456789").await;
     let path = format!("/api/v1/attachments/{id}/content");
     let etag = app.get(&path).await.header("etag").to_owned();
-    for (name, value) in [
-        ("accept", "*/*"),
-        ("range", "bytes=2-4"),
-        ("range", "bytes=10-"),
-        ("if-none-match", &etag),
-        ("if-match", "\"x\""),
-    ] {
+    for (name, value) in [("accept", "*/*"), ("if-none-match", &etag), ("if-match", "\"x\"")] {
         let got = app.get(&path).header(name, value).await;
         let head = app.request(http::Method::HEAD, &path).header(name, value).await;
         assert_eq!((head.status, head.bytes.len()), (got.status, 0), "{name}: {value}");

@@ -131,6 +131,25 @@ async fn everybody_who_waits_is_told_at_once_however_it_ends() {
     }
 }
 
+#[tokio::test]
+async fn who_waits_with_a_key_that_is_revoked_meanwhile_is_told_no_outcome() {
+    let app = TestApp::new().await;
+    let made = app.post("/api/v1/api-keys").json(json!({"name": "waiter", "scopes": ["messages:read"]}));
+    let made = made.await.expect(201);
+    let review = asked(&app, json!({"type": "approval"})).await;
+    let waiting = app.get(format!("{review}/wait?timeout=55")).key(made["key"].as_str().unwrap()).send();
+    let deciding = async {
+        // Let it begin to wait.
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        app.delete(format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap())).await.expect(204);
+        respond(&app, &review, json!({"selectedOption": "approve"})).await.expect(200);
+    };
+    let (told, ()) = tokio::join!(waiting, deciding);
+    told.problem(401, "unauthenticated");
+}
+
 /// Says a hundred things on the channel `demo`, a few times; how long the quickest hundred took.
 async fn pace(app: &TestApp) -> std::time::Duration {
     let mut quickest = std::time::Duration::MAX;
