@@ -150,7 +150,7 @@ impl FileStore {
         if found.meta.size != written.size {
             return Err(FilesError::Damaged);
         }
-        let is_whole = range.is_none();
+        let is_whole = range.as_ref().is_none_or(|range| *range == (0..written.size));
         let range = range.unwrap_or_else(|| found.range.clone());
         let bytes = match found.payload {
             // The store's own pieces are small, and each is a task of its own.

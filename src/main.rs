@@ -59,7 +59,8 @@ enum Command {
         #[arg(long)]
         without_keys: bool,
     },
-    /// Reads everything in the store of a server that is not running and says whether it is what was written
+    /// Reads everything in the store of a server that is not running, and its attachments where they are in a
+    /// directory, and says whether it is what was written
     Verify,
 }
 

@@ -12,7 +12,7 @@ use actors::clock::{Clock as _, SystemClock};
 use actors::directory::Circumstances;
 use actors::id::{EntityKey, KeyId, Kind};
 use actors::key::{ApiKey, Principal, Scope};
-use actors::node::Node;
+use actors::node::{Node, stored_state};
 use actors::registry::{Command, Expect};
 use actors::store::inventory::Inventory;
 use actors::store::{Cause, KeyRange, Order, Scan, StoreError};
@@ -35,6 +35,8 @@ use crate::wire::time;
 const KEYS_AT_ONCE: usize = 500;
 /// Entities named at once.
 const ENTITIES_AT_ONCE: usize = 500;
+/// Faults of attachments that are listed; more are only counted.
+const FAULTS_LISTED: usize = 100;
 /// How long the store may take to close.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -324,23 +326,19 @@ pub async fn verify(config: &Config) -> Result<String, OperatorError> {
     let dir = &config.data_dir;
     there(dir)?;
     let report = embedded::verify(dir)?;
-    let mut faults: Vec<String> = report.faults.iter().map(fault_line).collect();
-    let mut fault_count = report.fault_count;
-    let mut files = 0;
     // Which files there must be is known from a store that is sound.
-    if report.is_clean() {
-        (files, faults) = verify_files(config).await?;
-        fault_count = faults.len() as u64;
-    }
+    let files = if report.is_clean() { verify_files(config).await? } else { VerifiedFiles::default() };
+    let fault_count = report.fault_count + files.fault_count;
     if fault_count == 0 {
         let embedded::Report { batches, entities, commits, events, rows, .. } = report;
         return Ok(format!(
             "{} is sound: {batches} batches, {entities} entities, {commits} commits, {events} events, {rows} rows, \
-             {files} attachments\n",
-            dir.display()
+             {} attachments\n",
+            dir.display(),
+            files.sound
         ));
     }
-    let faults = faults.concat();
+    let faults: String = report.faults.iter().map(fault_line).chain(files.faults).collect();
     Err(OperatorError::Damaged(format!("{} is damaged: {fault_count} faults{faults}", dir.display())))
 }
 
@@ -349,33 +347,47 @@ fn fault_line(fault: &embedded::Fault) -> String {
     format!("\n{entity}{}", fault.what)
 }
 
-/// How many attachments are as they were written, and what is wrong with the others. A bucket checks what it keeps by
-/// itself, and is not read.
-async fn verify_files(config: &Config) -> Result<(u64, Vec<String>), OperatorError> {
-    let AttachmentsPlace::Directory(_) = &config.attachments.place else { return Ok((0, Vec::new())) };
+/// What was found of attachments.
+#[derive(Default)]
+struct VerifiedFiles {
+    /// How many are as they were written.
+    sound: u64,
+    /// What is wrong with the first of the others, a line each.
+    faults: Vec<String>,
+    /// How many others there are.
+    fault_count: u64,
+}
+
+/// Compares the attachments with what was written. A bucket checks what it keeps by itself, and is not read.
+async fn verify_files(config: &Config) -> Result<VerifiedFiles, OperatorError> {
+    let mut found = VerifiedFiles::default();
+    let AttachmentsPlace::Directory(_) = &config.attachments.place else { return Ok(found) };
     let kept = FileStore::open(&config.attachments)?;
     let store = stores::open(config, Box::new(|_| {})).await?;
-    let of_node = Arc::<dyn Inventory>::clone(&store);
-    let node = Node::start(of_node, Arc::new(SystemClock), crate::serve::entropy()?, Arc::new(NoModels));
     let verified = async {
-        let (mut sound, mut faults, mut after) = (0, Vec::new(), None);
+        let mut after = None;
         loop {
             let entities = store.entities(after, ENTITIES_AT_ONCE).await?;
             for &entity in entities.iter().filter(|entity| entity.kind == Kind::Attachment) {
-                let Some(state) = node.state::<Attachment>(entity).await? else { continue };
+                let Some(state) = stored_state::<Attachment>(&*store, entity).await? else { continue };
                 let Some(file) = state.ready() else { continue };
-                match kept.check(&file.storage_key, Written { size: file.size, digest: file.digest }).await {
-                    Ok(()) => sound += 1,
-                    Err(error) => faults.push(format!("\n{}: {}: {error}", state.id, file.storage_key)),
+                let written = Written { size: file.size, digest: file.digest };
+                let Err(error) = kept.check(&file.storage_key, written).await else {
+                    found.sound += 1;
+                    continue;
+                };
+                found.fault_count += 1;
+                if found.faults.len() < FAULTS_LISTED {
+                    found.faults.push(format!("\n{}: {}: {error}", state.id, file.storage_key));
                 }
             }
             match entities.last() {
                 Some(last) if entities.len() == ENTITIES_AT_ONCE => after = Some(*last),
-                _ => return Ok((sound, faults)),
+                _ => return Ok(found),
             }
         }
     };
     let verified = verified.await;
-    close(&node).await;
+    store.close().await;
     verified
 }

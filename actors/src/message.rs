@@ -377,6 +377,21 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    /// About how many bytes its words and labels have.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.text.as_ref().map_or(0, String::len)
+            + self.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len())
+            + self.tags.iter().flatten().map(String::len).sum::<usize>()
+    }
+
+    /// What the tag of a human channel's message is of beside what the message says: when it was edited, and the
+    /// metadata and tags that it was given then.
+    #[must_use]
+    pub fn labels(&self) -> (Option<u64>, Option<&str>, Option<&[String]>) {
+        (self.updated_at.map(|at| at.0), self.metadata.as_ref().map(Json::as_str), self.tags.as_deref())
+    }
+
     /// What is left of it when the message's words are taken away.
     #[must_use]
     pub fn without_words(&self, gone: Gone) -> Self {

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actors::id::{Address, EntityKey};
 use actors::key::{ApiKey, Scope};
@@ -15,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use tokio::time::timeout;
 use tower::{Layer, Service};
 
 use super::context::render::internal_error;
@@ -207,13 +209,24 @@ async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> 
 /// # Errors
 /// 401 `unauthenticated`.
 pub(super) async fn still_known(app: &App, caller: &Caller) -> Result<(), Problem> {
-    if is_known(app, &caller.key).await { Ok(()) } else { Err(unauthenticated("this key is not known any more")) }
+    match is_known(app, &caller.key).await {
+        Some(false) => Err(unauthenticated("this key is not known any more")),
+        Some(true) | None => Ok(()),
+    }
 }
 
-/// Whether a key that was let in before still would be; where the store cannot say, it is.
-pub(super) async fn is_known(app: &App, key: &ApiKey) -> bool {
-    let found = app.node().configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &key.hash[..16]).await;
-    found.map_or(true, |found| found.is_some_and(|found| found.id == key.id))
+/// How long a look at a key that was let in before may keep its caller waiting.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whether a key that was let in before still would be; `None`: the store does not say.
+pub(super) async fn is_known(app: &App, key: &ApiKey) -> Option<bool> {
+    let look = || app.node().configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &key.hash[..16]);
+    // Nearly always it is in memory; on the heap where it is not.
+    let found = match look().now_or_never() {
+        Some(found) => found,
+        None => Box::pin(timeout(LOOK_WITHIN, look())).await.ok()?,
+    };
+    Some(found.ok()?.is_some_and(|found| found.id == key.id))
 }
 
 async fn workspace_of(app: &App, headers: &HeaderMap, key: &ApiKey) -> Result<Arc<str>, Problem> {

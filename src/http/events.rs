@@ -28,7 +28,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::caller::{Allowed, Read};
 use super::context::RequestContext;
@@ -37,7 +37,7 @@ use super::headers::prefers_event_stream;
 use super::lasting::Place;
 use super::log::behind;
 use super::messages::find_channel;
-use super::paging::{Page, PageRequest};
+use super::paging::{PAGE_BYTES, Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
@@ -55,16 +55,18 @@ const CHUNK: usize = 128;
 const FIRST_CHUNK: usize = 8;
 /// Bytes of events that a stream keeps before they are sent, or one event; what else was read is read again.
 const READY_BYTES: usize = 512 * 1024;
-/// Bytes of events on one page. A page of long ones is shorter than was asked for, and its cursor goes on.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Events of a page that are read first, for the same reason.
+const FIRST_OF_PAGE: usize = 64;
+/// Bytes that are read at once, as far as the length of what was read before tells.
+const CHUNK_BYTES: usize = 1024 * 1024;
 /// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often is looked whether the key of a stream is still known where nothing is told; before anything is told it is
 /// looked too. What is known of keys may be two seconds old where another process revoked one, so that a stream tells
 /// nothing after two seconds and has ended after fifteen.
 const LOOK_EVERY: Duration = Duration::from_secs(12);
-/// How long such a look may keep events waiting; the next one tells what this one did not.
-const LOOK_WITHIN: Duration = Duration::from_secs(1);
+/// How long is told without looking again where the store did not say whether a key is known.
+const TRUSTED_FOR: Duration = Duration::from_secs(2);
 
 /// `GET /conversations/{id}/events`.
 pub(super) async fn of_conversation(
@@ -188,44 +190,45 @@ async fn answer(
         return Ok(follow(Follower::new(app.clone(), key, log, &asked, place)));
     }
     let first = asked.after.map_or(1, |after| after.saturating_add(1));
-    let range = behind(first, page.seq(), page.order);
-    let events = read(app, log.entity, range, page.order, page.limit + 1).await?;
-    let shown = within(&events, PAGE_BYTES).0.min(page.limit);
-    let next = (events.len() > shown).then(|| events[shown - 1].seq.to_be_bytes().to_vec());
-    let mut data = Vec::with_capacity(shown);
-    for event in events.iter().take(shown) {
+    let (events, more) = page_of(app, log.entity, first, &page).await?;
+    let next = events.last().filter(|_| more).map(|event| event.seq.to_be_bytes().to_vec());
+    let mut data = Vec::with_capacity(events.len());
+    for event in &events {
         let value = event_value(event, &log.source(app).await?).map_err(|_| internal_error())?;
         data.extend(value.map(RawOwned));
     }
     Ok(Page { data, next }.into_response(list, &context.uri))
 }
 
-/// How many of the events, from the first on, are within so many bytes, at least one; and how many bytes those have.
-fn within(events: &[Record<Happened>], bytes: usize) -> (usize, usize) {
-    let mut sum = 0;
-    for (n, event) in events.iter().enumerate() {
-        let length = match &event.event {
-            Happened::MessageCreated(accepted) => accepted.content.weight(),
-            // What else happens is told in some hundred bytes.
-            _ => 256,
-        };
-        if n > 0 && sum + length > bytes {
-            return (n, sum);
-        }
-        sum += length;
-    }
-    (events.len(), sum)
-}
-
-async fn read(
+/// A page of a log: its events, and whether more follow.
+async fn page_of(
     app: &App,
     entity: EntityKey,
-    range: (u64, u64),
-    order: Order,
-    limit: usize,
-) -> Result<Vec<Record<Happened>>, Problem> {
-    let events = app.node().events::<Conversation>(entity, range, order, limit).await;
-    events.map_err(store_problem)
+    first: u64,
+    page: &PageRequest,
+) -> Result<(Vec<Record<Happened>>, bool), Problem> {
+    let (mut events, mut bytes, mut chunk, mut at) = (Vec::new(), 0, FIRST_OF_PAGE, page.seq());
+    loop {
+        let wanted = chunk.min(page.limit + 1 - events.len());
+        let range = behind(first, at, page.order);
+        let room = PAGE_BYTES.saturating_sub(bytes);
+        let stretch = app.node().stretch::<Conversation>(entity, range, page.order, wanted, room).await;
+        let stretch = stretch.map_err(store_problem)?;
+        at = stretch.events.last().map(|event| event.seq).or(at);
+        chunk = stretch.length.map_or(chunk, chunk_of);
+        bytes += stretch.bytes;
+        events.extend(stretch.events);
+        if events.len() > page.limit || stretch.is_last || bytes >= PAGE_BYTES {
+            let more = events.len() > page.limit || !stretch.is_last;
+            events.truncate(page.limit);
+            return Ok((events, more));
+        }
+    }
+}
+
+/// How many events to read at once where one has so many bytes.
+fn chunk_of(length: usize) -> usize {
+    CHUNK.min(CHUNK_BYTES / length.max(1)).max(1)
 }
 
 /// A reader of a live log.
@@ -233,8 +236,10 @@ struct Follower {
     app: App,
     /// Whom it was opened for.
     key: Arc<ApiKey>,
-    /// When to look whether the key is still known.
+    /// When to look whether the key is still known, where nothing is told before.
     look_at: Instant,
+    /// Until when not to look again.
+    trusted_until: Instant,
     log: Log,
     subscription: Subscription,
     /// The sequence that comes next.
@@ -286,13 +291,12 @@ impl Follower {
             if self.behind {
                 let range = (self.next, u64::MAX);
                 // On the heap while it lasts: who has read everything keeps no place for it.
-                let reading = Box::pin(read(&self.app, self.log.entity, range, Order::Asc, self.chunk));
-                let mut events = reading.await.ok()?;
-                let (kept, bytes) = within(&events, READY_BYTES);
-                self.behind = events.len() == self.chunk || kept < events.len();
-                events.truncate(kept);
-                self.chunk = (READY_BYTES * kept / bytes.max(1)).clamp(1, CHUNK);
-                self.ready = events.into_iter().map(|event| Notice::from(Arc::new(event))).collect();
+                let node = self.app.node();
+                let reading = node.stretch::<Conversation>(self.log.entity, range, Order::Asc, self.chunk, READY_BYTES);
+                let stretch = Box::pin(reading).await.ok()?;
+                self.behind = !stretch.is_last;
+                self.chunk = stretch.length.map_or(self.chunk, chunk_of);
+                self.ready = stretch.events.into_iter().map(|event| Notice::from(Arc::new(event))).collect();
                 continue;
             }
             let heard = tokio::select! {
@@ -322,11 +326,27 @@ impl Follower {
         let subscription = app.node().subscribe(log.entity);
         let listener = asked.deltas.then(|| app.node().listen(log.entity));
         let next = asked.after.unwrap_or(log.newest).saturating_add(1);
-        let (ready, look_at) = (VecDeque::new(), Instant::now() + LOOK_EVERY);
+        let ready = VecDeque::new();
+        let (trusted_until, look_at) = (Instant::now(), Instant::now() + LOOK_EVERY);
         // Something may have happened between the look at the log and the subscription.
         let (behind, chunk) = (true, FIRST_CHUNK);
         let (piece, over) = (None, None);
-        Self { app, key, look_at, log, subscription, next, ready, behind, chunk, listener, piece, over, _place: place }
+        Self {
+            app,
+            key,
+            look_at,
+            trusted_until,
+            log,
+            subscription,
+            next,
+            ready,
+            behind,
+            chunk,
+            listener,
+            piece,
+            over,
+            _place: place,
+        }
     }
 
     /// A piece before which every event has been told. Those before the next event come before it.
@@ -345,18 +365,29 @@ impl Follower {
         }
     }
 
+    /// Whether the key that the stream was opened with would still be let in.
+    async fn is_welcome(&mut self) -> bool {
+        let now = Instant::now();
+        if now < self.trusted_until {
+            return true;
+        }
+        let known = caller::is_known(&self.app, &self.key).await;
+        if known.is_none() {
+            self.trusted_until = now + TRUSTED_FOR;
+        }
+        self.look_at = now + LOOK_EVERY;
+        known != Some(false)
+    }
+
     /// What is written next: an event or a piece, or a comment where nothing has happened for a while. `None`: also
     /// when the key that the stream was opened with is not known any more.
     async fn write(&mut self) -> Option<Bytes> {
         let quiet = Instant::now() + KEEP_ALIVE;
         loop {
             let told = timeout_at(quiet.min(self.look_at), self.next()).await;
-            // On the heap while it lasts, like every read.
-            let known = Box::pin(timeout(LOOK_WITHIN, caller::is_known(&self.app, &self.key))).await;
-            if known == Ok(false) {
+            if matches!(told, Ok(None)) || !self.is_welcome().await {
                 return None;
             }
-            self.look_at = Instant::now() + LOOK_EVERY;
             let Ok(told) = told else {
                 if Instant::now() >= quiet {
                     return Some(frame::comment());

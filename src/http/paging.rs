@@ -20,8 +20,11 @@ use super::query::Query;
 
 /// Items in a page where the client does not say.
 pub const DEFAULT_LIMIT: usize = 50;
-/// Most items in a page: 200 messages of the largest kind still fit into memory many times over.
+/// Most items in a page.
 pub const MAX_LIMIT: usize = 200;
+/// About how many bytes of messages or events a page has, or one item. A page of long ones is shorter than was asked
+/// for, and its cursor goes on: who asks for much and reads slowly holds no more of the memory.
+pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The encoding of cursors; a new one makes old cursors invalid.
 const VERSION: u8 = 1;

@@ -40,7 +40,15 @@ async fn of_two_who_label_the_same_channel_message_the_second_has_to_look_again(
     let app = TestApp::new().await;
     let id = message(&app, json!({"channelId": "demo", "text": "one", "metadata": {"a": 0}})).await;
     let path = format!("/api/v1/messages/{id}");
-    for change in [json!({"metadata": {"a": 1}}), json!({"tags": ["x"]}), json!({"metadata": {"a": 2}})] {
+    for change in [
+        json!({"metadata": {"a": 1}}),
+        json!({"tags": ["x"]}),
+        json!({"metadata": {"a": 2}}),
+        json!({"text": "two"}),
+        json!({"text": "one"}),
+        json!({"metadata": {"a": 1}}),
+    ] {
+        app.clock.advance(1);
         let seen = app.get(&path).await.header("etag").to_owned();
         let edit = async || app.patch(&path).header("if-match", &seen).json(change.clone()).await;
         let first = edit().await;

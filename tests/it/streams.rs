@@ -155,10 +155,10 @@ async fn long_messages_make_short_pages_and_a_stream_that_goes_on_tells_all_of_t
         let body = json!({"conversation_id": conversation, "content": content});
         app.post("/api/v1/messages").json(body).await.expect(200);
     }
-    for list in ["messages", "events"] {
+    for list in ["messages?order=asc&", "messages?order=desc&", "events?order=asc&", "events?order=desc&"] {
         let (mut cursor, mut ids, mut pages) = (String::new(), Vec::new(), 0);
         loop {
-            let path = format!("/api/v1/conversations/{conversation}/{list}?limit=100{cursor}");
+            let path = format!("/api/v1/conversations/{conversation}/{list}limit=100{cursor}");
             let page = app.get(path).await;
             assert!(page.bytes.len() < 10_000_000, "{list} {}", page.bytes.len());
             let page = page.expect(200);

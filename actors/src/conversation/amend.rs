@@ -74,11 +74,10 @@ impl Amendment {
     }
 }
 
-/// Whether two overlays have the same tag for clients: what a conversation's message says, on a human channel also its
-/// metadata and tags.
+/// Whether two overlays have the same tag for clients, which is of what a conversation's message says, and on a human
+/// channel also of its labels.
 fn same_tag(state: &State, one: &Overlay, other: &Overlay) -> bool {
-    let labels = |overlay: &Overlay| (overlay.metadata.clone(), overlay.tags.clone());
-    one.text == other.text && (state.origin.human_channel().is_none() || labels(one) == labels(other))
+    one.text == other.text && (state.origin.human_channel().is_none() || one.labels() == other.labels())
 }
 
 pub(super) fn amend(

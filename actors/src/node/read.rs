@@ -12,9 +12,34 @@ use crate::id::{Address, EntityKey};
 use crate::limits;
 use crate::machine::{Machine, Record};
 use crate::message::Overlay;
-use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, StoreError, Table, View};
+use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, Store, StoreError, Table, View};
 use crate::tables::{CALLS, OVERLAYS, TURNS};
 use crate::usage::{Day, Used};
+
+/// The state of an entity as `store` has it: for tools that look at a store without the work that a [`Node`] does on it.
+///
+/// # Errors
+///
+/// `StoreError` where the store cannot be read, or holds what cannot be.
+pub async fn stored_state<M: Machine>(store: &dyn Store, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
+    match store.load(entity, Fresh::Acknowledged).await? {
+        Some(loaded) => Ok(host::replay::<M>(&loaded)?.1),
+        None => Ok(None),
+    }
+}
+
+/// A stretch of a log.
+#[derive(Debug)]
+pub struct Stretch<E> {
+    /// Its events.
+    pub events: Vec<Record<E>>,
+    /// How many bytes they have as they are stored.
+    pub bytes: usize,
+    /// How long an event is on average, of all that were read; `None`: there were none.
+    pub length: Option<usize>,
+    /// Nothing follows.
+    pub is_last: bool,
+}
 
 impl Node {
     /// A row of configuration, decoded once.
@@ -35,10 +60,7 @@ impl Node {
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
-        match self.store.load(entity, Fresh::Acknowledged).await? {
-            Some(loaded) => Ok(host::replay::<M>(&loaded)?.1),
-            None => Ok(None),
-        }
+        stored_state::<M>(self.store.as_ref(), entity).await
     }
 
     /// Where a conversation comes from; `None`: there is no such conversation.
@@ -68,6 +90,39 @@ impl Node {
     ) -> Result<Vec<Record<M::Event>>, StoreError> {
         let stored = self.store.read_log(entity, LogScan { from, to, order, limit }).await?;
         stored.iter().map(|record| codec::decode_record(record.seq, &record.payload)).collect()
+    }
+
+    /// The first events of such a part of an entity's log: up to `limit`, of up to `bytes` as they are stored, and at
+    /// least one where there are any.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn stretch<M: Machine>(
+        &self,
+        entity: EntityKey,
+        (from, to): (u64, u64),
+        order: Order,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Stretch<M::Event>, StoreError> {
+        let stored = self.store.read_log(entity, LogScan { from, to, order, limit }).await?;
+        let read: usize = stored.iter().map(|record| record.payload.len()).sum();
+        let mut kept = 0;
+        let within = stored.iter().enumerate().take_while(|(n, record)| {
+            let fits = *n == 0 || kept + record.payload.len() <= bytes;
+            kept += if fits { record.payload.len() } else { 0 };
+            fits
+        });
+        let events: Result<Vec<_>, _> =
+            within.map(|(_, record)| codec::decode_record(record.seq, &record.payload)).collect();
+        let events = events?;
+        Ok(Stretch {
+            is_last: stored.len() < limit && events.len() == stored.len(),
+            length: read.checked_div(stored.len()),
+            bytes: kept,
+            events,
+        })
     }
 
     /// What has become of the messages with `from <= seq <= to`.

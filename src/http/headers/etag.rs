@@ -1,4 +1,4 @@
-//! `ETag` (RFC 9110, 8.8.3) of what has no checksum of its own.
+//! `ETag` (RFC 9110, 8.8.3) of what no checksum tells whole.
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};

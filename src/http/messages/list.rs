@@ -20,7 +20,7 @@ use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
 use crate::http::conversations;
 use crate::http::log::behind;
-use crate::http::paging::{Page, PageRequest};
+use crate::http::paging::{PAGE_BYTES, Page, PageRequest};
 use crate::http::problem::{Fault, Problem};
 use crate::http::query::Query;
 use crate::http::refusal::channel::{channel_not_found, has_many_logs};
@@ -34,12 +34,12 @@ use crate::wire::conversation_message::view::conversation_view;
 const SCANNED_EVENTS: usize = 10_000;
 /// Bytes of them; where messages are long, fewer are looked at.
 const SCANNED_BYTES: usize = 8 * 1024 * 1024;
-/// Bytes of messages on one page. A page of long ones is shorter than was asked for, and its cursor goes on.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Events read at once.
 const CHUNK: usize = 256;
 /// Events that are read first, when nobody knows yet how long they are.
 const FIRST_CHUNK: usize = 8;
+/// The same where all are wanted: as many as a page has, of the usual length.
+const FIRST_OF_PAGE: usize = 64;
 /// Bytes that are read at once, as far as the length of what was read before tells.
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// Chunks that are looked through at the same time, whoever asks: a part of the threads, so that everything else goes
@@ -168,12 +168,14 @@ impl Looked {
 
     /// How many events to read next: the first few say how long they are. Where all are wanted, few are enough.
     fn chunk(&self, filter: &Filter, limit: usize) -> usize {
-        if !filter.is_some() {
-            return CHUNK.min(limit * 2 + 2);
-        }
+        let (first, most) = if filter.is_some() {
+            (FIRST_CHUNK, CHUNK)
+        } else {
+            (FIRST_OF_PAGE.min(limit + 1), CHUNK.min(limit * 2 + 2))
+        };
         match self.bytes.checked_div(self.events) {
-            Some(length) => CHUNK.min(CHUNK_BYTES / length.max(1)).max(1),
-            None => FIRST_CHUNK,
+            Some(length) => most.min(CHUNK_BYTES / length.max(1)).max(1),
+            None => first,
         }
     }
 }
@@ -217,7 +219,7 @@ async fn page_of(
             if let Some(message) = message {
                 let overlay = overlays.remove(&event.seq).unwrap_or_default();
                 if filter.wants(&message, &overlay) {
-                    bytes += message.content.weight();
+                    bytes += message.content.weight() + overlay.weight();
                     if data.len() == request.limit || (!data.is_empty() && bytes > PAGE_BYTES) {
                         return Ok(Page { data, next: position(at) });
                     }

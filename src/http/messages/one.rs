@@ -7,7 +7,7 @@ use actors::clock::Millis;
 use actors::conversation::review::standing;
 use actors::conversation::{Origin, message_of};
 use actors::id::{EntityKey, MessageId};
-use actors::message::{Json, Message, Overlay};
+use actors::message::{Message, Overlay};
 use actors::store::Order;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -82,18 +82,19 @@ pub(super) fn shown(caller: &Caller, found: &StoredMessage, now: Millis) -> Resp
 }
 
 /// What the message's `ETag` names, written without quotes: its checksum, which is of what was said. On a human
-/// channel, whose messages show no checksum, it is also of the metadata and tags that it was given since.
+/// channel, whose messages show no checksum, the tag of an edited message is of its labels too.
 pub(super) fn tag(found: &StoredMessage) -> String {
     let StoredMessage { message, overlay, origin, .. } = found;
     let said = checksum(message, overlay);
-    if origin.human_channel().is_none() || (overlay.metadata.is_none() && overlay.tags.is_none()) {
+    if origin.human_channel().is_none() || overlay.updated_at.is_none() {
         return said;
     }
-    tag_of(&(said, overlay.metadata.as_ref().map(Json::as_str), &overlay.tags))
+    tag_of(&(said, overlay.labels()))
 }
 
-/// Whether who has the message's tag has all that is shown of it. The tag says nothing of what has become of a message,
-/// like a review that was answered, nor of the labels of a conversation's message.
+/// Whether who has the message's tag has what is shown of it. The tag says nothing of what has become of a message,
+/// like a review that was answered, nor of the labels of a conversation's message. (A conversation's message that was
+/// edited there and back has its first tag again, and is the same but for `updated_at`.)
 fn is_told_by_its_tag(found: &StoredMessage, now: Millis) -> bool {
     let overlay = at_present(&found.message, &found.overlay, now);
     let labels_are_tagged = found.origin.human_channel().is_some();

@@ -27,7 +27,6 @@ pub(in crate::http) fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Proble
 
 /// 400 for reading an api channel as if it were one conversation.
 pub(in crate::http) fn has_many_logs(pointer: &str) -> Problem {
-    let message = "this is an api channel: each of its conversations has messages and events of its own, which are read \
-                   there";
+    let message = "this is an api channel: read the messages and events of each of its conversations";
     Problem::fault(pointer, "channel_kind_mismatch", message)
 }
