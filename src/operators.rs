@@ -371,8 +371,7 @@ async fn verify_files(config: &Config) -> Result<VerifiedFiles, OperatorError> {
             for &entity in entities.iter().filter(|entity| entity.kind == Kind::Attachment) {
                 let Some(state) = stored_state::<Attachment>(&*store, entity).await? else { continue };
                 let Some(file) = state.ready() else { continue };
-                let written = Written { size: file.size, digest: file.digest };
-                let Err(error) = kept.check(&file.storage_key, written).await else {
+                let Err(error) = kept.check(&file.storage_key, Written::of(file)).await else {
                     found.sound += 1;
                     continue;
                 };

@@ -376,13 +376,18 @@ pub struct Overlay {
     pub review_end: Option<u64>,
 }
 
+/// About how many bytes an edit's text, metadata and tags have.
+pub(crate) fn words_weight(text: Option<&str>, metadata: Option<&Json>, tags: Option<&[String]>) -> usize {
+    text.map_or(0, str::len)
+        + metadata.map_or(0, |metadata| metadata.as_str().len())
+        + tags.iter().copied().flatten().map(String::len).sum::<usize>()
+}
+
 impl Overlay {
     /// About how many bytes its words and labels have.
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.text.as_ref().map_or(0, String::len)
-            + self.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len())
-            + self.tags.iter().flatten().map(String::len).sum::<usize>()
+        words_weight(self.text.as_deref(), self.metadata.as_ref(), self.tags.as_deref())
     }
 
     /// What the tag of a human channel's message is of beside what the message says: when it was edited, and the

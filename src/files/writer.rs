@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use actors::attachment::File;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload};
@@ -32,6 +33,14 @@ pub struct Writer {
     hasher: blake3::Hasher,
     size: u64,
     _place: OwnedSemaphorePermit,
+}
+
+impl Written {
+    /// What was written where an attachment lies.
+    #[must_use]
+    pub fn of(file: &File) -> Self {
+        Self { size: file.size, digest: file.digest }
+    }
 }
 
 impl Writer {

@@ -35,7 +35,7 @@ use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::headers::prefers_event_stream;
 use super::lasting::Place;
-use super::log::behind;
+use super::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
 use super::messages::find_channel;
 use super::paging::{PAGE_BYTES, Page, PageRequest};
 use super::problem::Problem;
@@ -51,14 +51,8 @@ mod frame;
 
 /// Events read at once.
 const CHUNK: usize = 128;
-/// Events that a stream reads first, when nobody knows yet how long they are.
-const FIRST_CHUNK: usize = 8;
 /// Bytes of events that a stream keeps before they are sent, or one event; what else was read is read again.
 const READY_BYTES: usize = 512 * 1024;
-/// Events of a page that are read first, for the same reason.
-const FIRST_OF_PAGE: usize = 64;
-/// Bytes that are read at once, as far as the length of what was read before tells.
-const CHUNK_BYTES: usize = 1024 * 1024;
 /// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often is looked whether the key of a stream is still known where nothing is told; before anything is told it is
@@ -215,7 +209,7 @@ async fn page_of(
         let stretch = app.node().stretch::<Conversation>(entity, range, page.order, wanted, room).await;
         let stretch = stretch.map_err(store_problem)?;
         at = stretch.events.last().map(|event| event.seq).or(at);
-        chunk = stretch.length.map_or(chunk, chunk_of);
+        chunk = stretch.length.map_or(chunk, |length| chunk_of(length, CHUNK_BYTES, CHUNK));
         bytes += stretch.bytes;
         events.extend(stretch.events);
         if events.len() > page.limit || stretch.is_last || bytes >= PAGE_BYTES {
@@ -224,11 +218,6 @@ async fn page_of(
             return Ok((events, more));
         }
     }
-}
-
-/// How many events to read at once where one has so many bytes.
-fn chunk_of(length: usize) -> usize {
-    CHUNK.min(CHUNK_BYTES / length.max(1)).max(1)
 }
 
 /// A reader of a live log.
@@ -295,7 +284,7 @@ impl Follower {
                 let reading = node.stretch::<Conversation>(self.log.entity, range, Order::Asc, self.chunk, READY_BYTES);
                 let stretch = Box::pin(reading).await.ok()?;
                 self.behind = !stretch.is_last;
-                self.chunk = stretch.length.map_or(self.chunk, chunk_of);
+                self.chunk = stretch.length.map_or(self.chunk, |length| chunk_of(length, READY_BYTES, CHUNK));
                 self.ready = stretch.events.into_iter().map(|event| Notice::from(Arc::new(event))).collect();
                 continue;
             }
@@ -384,17 +373,20 @@ impl Follower {
     async fn write(&mut self) -> Option<Bytes> {
         let quiet = Instant::now() + KEEP_ALIVE;
         loop {
-            let told = timeout_at(quiet.min(self.look_at), self.next()).await;
-            if matches!(told, Ok(None)) || !self.is_welcome().await {
+            let told = match timeout_at(quiet.min(self.look_at), self.next()).await {
+                Ok(told) => Some(told?),
+                Err(_) => None,
+            };
+            if !self.is_welcome().await {
                 return None;
             }
-            let Ok(told) = told else {
+            let Some(told) = told else {
                 if Instant::now() >= quiet {
                     return Some(frame::comment());
                 }
                 continue;
             };
-            let written = match told? {
+            let written = match told {
                 Told::Event(event) => {
                     let source = self.log.source(&self.app).await.ok()?;
                     event.form(|record| frame::of_event(record, &source))

@@ -6,6 +6,18 @@ use actors::machine::Record;
 use actors::node::Node;
 use actors::store::{Order, StoreError};
 
+/// Events that are read first, when nobody knows yet how long they are.
+pub(super) const FIRST_CHUNK: usize = 8;
+/// The same for a page of all there are: as many as a page has, of the usual length.
+pub(super) const FIRST_OF_PAGE: usize = 64;
+/// Bytes that are read at once, as far as the length of what was read before tells.
+pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// How many events to read next where one has so many bytes: about `bytes` of them, at most so many, at least one.
+pub(super) fn chunk_of(length: usize, bytes: usize, most: usize) -> usize {
+    most.min(bytes / length.max(1)).max(1)
+}
+
 /// The events from one sequence to another, both included.
 ///
 /// # Errors
@@ -31,6 +43,13 @@ pub(super) fn behind(first: u64, at: Option<u64>, order: Order) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longer_events_are_the_fewer_are_read_at_once_and_always_one() {
+        for (length, chunk) in [(0, 128), (1, 128), (8, 128), (9, 113), (500, 2), (1_024, 1), (1_000_000, 1)] {
+            assert_eq!(chunk_of(length, 1_024, 128), chunk, "{length}");
+        }
+    }
 
     #[test]
     fn what_stands_behind_a_place_depends_on_the_order_and_never_comes_before_the_first() {

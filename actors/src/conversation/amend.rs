@@ -10,7 +10,7 @@ use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, number_key}
 use crate::codec;
 use crate::id::MessageId;
 use crate::machine::{Change, Decision, Found, Moment, Record, Undecided};
-use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus};
+use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus, words_weight};
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::{OVERLAYS, SHOWN};
 
@@ -68,9 +68,7 @@ impl Amendment {
     /// About how many bytes it adds to a commit.
     pub(super) fn weight(&self) -> usize {
         let Self::Edit(edit) = self else { return 200 };
-        200 + edit.text.as_ref().map_or(0, String::len)
-            + edit.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len())
-            + edit.tags.iter().flatten().map(String::len).sum::<usize>()
+        200 + words_weight(edit.text.as_deref(), edit.metadata.as_ref(), edit.tags.as_deref())
     }
 }
 

@@ -88,8 +88,7 @@ impl Node {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Record<M::Event>>, StoreError> {
-        let stored = self.store.read_log(entity, LogScan { from, to, order, limit }).await?;
-        stored.iter().map(|record| codec::decode_record(record.seq, &record.payload)).collect()
+        Ok(self.stretch::<M>(entity, (from, to), order, limit, usize::MAX).await?.events)
     }
 
     /// The first events of such a part of an entity's log: up to `limit`, of up to `bytes` as they are stored, and at

@@ -113,8 +113,7 @@ pub(in crate::http) async fn get(
         Some(range) => (StatusCode::PARTIAL_CONTENT, range.end - range.start),
     };
     let content_range = part.as_ref().map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, file.size));
-    let written = Written { size: file.size, digest: file.digest };
-    let bytes = app.files().read(&file.storage_key, written, part).await.map_err(files_problem)?;
+    let bytes = app.files().read(&file.storage_key, Written::of(file), part).await.map_err(files_problem)?;
     let attachment = state.id;
     let bytes = bytes.inspect_err(move |error| tracing::error!(%attachment, %error, "a download was broken off"));
     let mut response = response(status, file, &validators, Body::from_stream(bytes))?;

@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
 use crate::http::conversations;
-use crate::http::log::behind;
+use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
 use crate::http::paging::{PAGE_BYTES, Page, PageRequest};
 use crate::http::problem::{Fault, Problem};
 use crate::http::query::Query;
@@ -36,12 +36,6 @@ const SCANNED_EVENTS: usize = 10_000;
 const SCANNED_BYTES: usize = 8 * 1024 * 1024;
 /// Events read at once.
 const CHUNK: usize = 256;
-/// Events that are read first, when nobody knows yet how long they are.
-const FIRST_CHUNK: usize = 8;
-/// The same where all are wanted: as many as a page has, of the usual length.
-const FIRST_OF_PAGE: usize = 64;
-/// Bytes that are read at once, as far as the length of what was read before tells.
-const CHUNK_BYTES: usize = 1024 * 1024;
 /// Chunks that are looked through at the same time, whoever asks: a part of the threads, so that everything else goes
 /// on.
 const SCANS: usize = 2;
@@ -174,7 +168,7 @@ impl Looked {
             (FIRST_OF_PAGE.min(limit + 1), CHUNK.min(limit * 2 + 2))
         };
         match self.bytes.checked_div(self.events) {
-            Some(length) => most.min(CHUNK_BYTES / length.max(1)).max(1),
+            Some(length) => chunk_of(length, CHUNK_BYTES, most),
             None => first,
         }
     }
