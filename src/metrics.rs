@@ -46,6 +46,7 @@ impl Sources {
         let gauges = [
             ("tertulia_up", "Whether the process serves.", 1),
             ("tertulia_resident_entities", "Entities in memory.", node.resident()),
+            ("tertulia_actors", "Entities in memory that have an actor.", node.actors()),
             ("tertulia_commands_in_flight", "Commands admitted and not answered yet.", node.admission().in_flight()),
             ("tertulia_running_turns", "Agents' turns that are running.", node.running_turns()),
             ("tertulia_outbox_active", "Logs that are being sent from.", node.outbox().active()),
@@ -232,7 +233,7 @@ mod tests {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["ready"], &body["mailboxes"]), (&true.into(), &serde_json::json!([])));
-        assert_eq!(body["resident"]["conversation"], 0);
+        assert_eq!((&body["resident"]["conversation"], &body["actors"]["conversation"]), (&0.into(), &0.into()));
         for (group, member) in [("commands", "inFlight"), ("turns", "alive"), ("tasks", "alive"), ("spans", "waiting")]
         {
             assert!(body[group][member].is_u64(), "{group}.{member}: {body}");

@@ -8,6 +8,7 @@
 //! | a command right before the actor drains | decided, or handed back as [`Refusal::Moved`] and sent again |
 //! | a command right after | the mailbox refuses it; wait for the old incarnation to end, then activate anew |
 //! | a new incarnation while the old one commits | an actor drains only when nothing is in flight |
+//! | a new incarnation before the old one has left what it knows | it leaves that before it drains, and its slot after |
 //! | an actor that panicked | its guard removes the slot; its callers are told that the outcome is unknown |
 //! | loading fails | everybody who waits is told; the next command activates afresh |
 //! | idle actor, due alarm | the alarm activates it again |
@@ -25,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::alarms::Wake;
 use crate::clock::Millis;
-use crate::host::{Host, Mail, Start};
+use crate::host::{Afterwards, Host, Known, Mail, Start};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::Machine;
@@ -36,9 +37,13 @@ use crate::store::{Cause, KeyHash, StoreError};
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
 mod admission;
+mod kept;
+mod sweep;
 
 pub use admission::Admission;
 use admission::{Load, Permit};
+use kept::Kept;
+pub use sweep::Bounds;
 
 /// The idempotency key that a command came with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,26 +248,31 @@ struct Slot<M: Machine> {
     used_at: AtomicU64,
 }
 
-/// The resident entities of one kind.
+/// The resident entities of one kind: those that have an actor, and those whose actor has left while what it knew stays.
 pub struct Directory<M: Machine> {
-    slots: Arc<DashMap<EntityKey, Slot<M>>>,
+    entities: Arc<Entities<M>>,
+}
+
+struct Entities<M: Machine> {
+    slots: DashMap<EntityKey, Slot<M>>,
+    kept: Kept<M>,
 }
 
 impl<M: Machine> Clone for Directory<M> {
     fn clone(&self) -> Self {
-        Self { slots: Arc::clone(&self.slots) }
+        Self { entities: Arc::clone(&self.entities) }
     }
 }
 
 impl<M: Machine> std::fmt::Debug for Directory<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Directory").field("resident", &self.slots.len()).finish()
+        f.debug_struct("Directory").field("actors", &self.actors()).field("resident", &self.resident()).finish()
     }
 }
 
 impl<M: Machine> Default for Directory<M> {
     fn default() -> Self {
-        Self { slots: Arc::default() }
+        Self { entities: Arc::new(Entities { slots: DashMap::new(), kept: Kept::default() }) }
     }
 }
 
@@ -271,6 +281,18 @@ pub(crate) struct Occupancy<M: Machine> {
     directory: Directory<M>,
     entity: EntityKey,
     actor: ActorId,
+}
+
+impl<M: Machine> Occupancy<M> {
+    /// What the incarnation before has left.
+    pub(crate) fn take_kept(&self) -> Option<Box<Known<M>>> {
+        self.directory.entities.kept.take(self.entity)
+    }
+
+    /// Leaves what is known to the next incarnation; nothing may be done about the entity afterwards.
+    pub(crate) fn keep(&self, known: Box<Known<M>>, now: Millis) {
+        self.directory.entities.kept.put(self.entity, known, now);
+    }
 }
 
 impl<M: Machine> Drop for Occupancy<M> {
@@ -357,7 +379,7 @@ impl<M: Machine> Directory<M> {
         with: Circumstances,
     ) -> Result<Handed<M>, Refusal<M>> {
         let now = node.clock.now().0;
-        let (actor, pending) = match self.slots.entry(entity) {
+        let (actor, pending) = match self.entities.slots.entry(entity) {
             Entry::Occupied(slot) => {
                 let slot = slot.get();
                 slot.used_at.store(now, Ordering::Relaxed);
@@ -402,7 +424,7 @@ impl<M: Machine> Directory<M> {
     /// Wakes an entity for its alarm, activating it if need be. `false`: it could not be told now; try again.
     pub(crate) fn wake(&self, node: &Arc<Node>, entity: EntityKey, waking: Wake) -> bool {
         let now = node.clock.now().0;
-        let actor = match self.slots.entry(entity) {
+        let actor = match self.entities.slots.entry(entity) {
             Entry::Occupied(slot) => {
                 // One that rings again and again, as during a long turn, would only be loaded again at once.
                 slot.get().used_at.store(now, Ordering::Relaxed);
@@ -423,12 +445,17 @@ impl<M: Machine> Directory<M> {
     }
 
     fn vacate(&self, entity: EntityKey, actor: ActorId) {
-        self.slots.remove_if(&entity, |_, slot| slot.actor.get_id() == actor);
+        self.entities.slots.remove_if(&entity, |_, slot| slot.actor.get_id() == actor);
     }
 
     /// How many entities are resident.
     pub fn resident(&self) -> usize {
-        self.slots.len()
+        self.entities.slots.len() + self.entities.kept.len()
+    }
+
+    /// How many of them have an actor.
+    pub fn actors(&self) -> usize {
+        self.entities.slots.len()
     }
 
     /// The entities for which the most commands wait or run, at most `limit` of those for which any does.
@@ -437,47 +464,28 @@ impl<M: Machine> Directory<M> {
             let (commands, bytes) = slot.pending.now();
             (commands > 0).then(|| Mailbox { entity: *slot.key(), id: None, commands, bytes })
         };
-        let mut deepest: Vec<Mailbox> = self.slots.iter().filter_map(mailbox).collect();
+        let mut deepest: Vec<Mailbox> = self.entities.slots.iter().filter_map(mailbox).collect();
         deepest.sort_unstable_by_key(|mailbox| std::cmp::Reverse((mailbox.commands, mailbox.bytes)));
         deepest.truncate(limit);
         deepest
     }
 
-    /// Asks idle entities to leave: those unused for `idle_millis`, and the longest unused ones beyond `cap`.
-    pub fn sweep(&self, now: Millis, idle_millis: u64, cap: usize) {
-        let mut idle: Vec<(u64, ActorRef<Mail<M>>)> = self
-            .slots
-            .iter()
-            .filter(|slot| slot.pending.commands.load(Ordering::Relaxed) == 0)
-            .map(|slot| (slot.used_at.load(Ordering::Relaxed), slot.actor.clone()))
-            .collect();
-        let excess = self.slots.len().saturating_sub(cap);
-        idle.sort_unstable_by_key(|(used_at, _)| *used_at);
-        for (place, (used_at, actor)) in idle.into_iter().enumerate() {
-            if place >= excess && now.0.saturating_sub(used_at) < idle_millis {
-                break;
-            }
-            // One that is ending already needs no telling.
-            let _ = actor.cast(Mail::Passivate);
-        }
-    }
-
     /// Lets every entity finish what it has and leave; returns when all are gone or `deadline` has come.
     pub async fn drain(&self, deadline: Instant) {
         loop {
-            let actors: Vec<_> = self.slots.iter().map(|slot| slot.actor.clone()).collect();
+            let actors: Vec<_> = self.entities.slots.iter().map(|slot| slot.actor.clone()).collect();
             if actors.is_empty() {
-                return;
+                return self.entities.kept.clear();
             }
             for actor in &actors {
-                let _ = actor.cast(Mail::Passivate);
+                let _ = actor.cast(Mail::Passivate(Afterwards::Forgotten));
             }
             for actor in &actors {
                 let left = deadline.saturating_duration_since(Instant::now());
                 // One that is busy stays; it is asked again in the next round.
                 let _ = actor.get_cell().wait(Some(left.min(Duration::from_millis(100)))).await;
             }
-            self.slots.retain(|_, slot| slot.actor.get_status() < ActorStatus::Stopped);
+            self.entities.slots.retain(|_, slot| slot.actor.get_status() < ActorStatus::Stopped);
             if Instant::now() >= deadline {
                 return;
             }

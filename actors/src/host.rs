@@ -30,13 +30,14 @@ use crate::trace::{Span, SpanKind, names};
 mod batch;
 mod draft;
 mod keys;
+mod known;
 mod reader;
 mod replay;
 mod timing;
 
 use batch::Batch;
 use draft::Draft;
-use keys::KeyCache;
+pub(crate) use known::Known;
 use reader::News;
 use replay::Snapshot;
 pub(crate) use replay::replay;
@@ -57,7 +58,16 @@ pub(crate) enum Mail<M: Machine> {
     /// The entity's alarm is due.
     Alarm(Wake),
     /// Nobody has asked for a while; leave if that is still so.
-    Passivate,
+    Passivate(Afterwards),
+}
+
+/// What becomes of what an actor knows when it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Afterwards {
+    /// It stays in memory for the next incarnation.
+    Kept,
+    /// It goes; the next incarnation asks the store.
+    Forgotten,
 }
 
 /// What the actor is waiting for.
@@ -97,25 +107,16 @@ pub(crate) struct Resident<M: Machine> {
     node: Arc<Node>,
     entity: EntityKey,
     myself: ActorRef<Mail<M>>,
-    head: Option<Head>,
-    state: Option<M::State>,
-    /// The time of the newest record: time never runs backwards within an entity.
-    last_at: Millis,
-    /// What is durable.
-    alarm: Option<Millis>,
-    commits_since_snapshot: u64,
-    keys: KeyCache,
+    known: Box<Known<M>>,
     queue: VecDeque<Envelope<M>>,
     phase: Phase<M>,
     conflicts: u32,
-    /// Another process is at work on it, so what is known here is to be loaded again before it is acted upon.
-    is_stale: bool,
     /// Its alarm rang while what is known here was history: what is due is done once it is loaded again.
     rang: bool,
     /// Why it cannot serve.
     failed: Option<StoreError>,
     /// Removes the directory's slot when the actor is gone, however it went.
-    _occupancy: Occupancy<M>,
+    occupancy: Occupancy<M>,
 }
 
 /// In how many conflicts in a row a batch is given up; each means that somebody else got ahead.
@@ -134,30 +135,28 @@ impl<M: Machine> Actor for Host<M> {
         start: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let occupancy = start.directory.occupancy(start.entity, &myself);
-        let loaded = start.node.store.load(start.entity, Fresh::Acknowledged).await;
+        let kept = occupancy.take_kept();
+        let is_kept = kept.is_some();
         let mut resident = Resident {
-            keys: KeyCache::new(matches!(loaded, Ok(None))),
+            known: kept.unwrap_or_default(),
             node: start.node,
             entity: start.entity,
             myself,
-            head: None,
-            state: None,
-            last_at: Millis(0),
-            alarm: None,
-            commits_since_snapshot: 0,
             // Nearly all wait for one command at most, and are many.
             queue: VecDeque::with_capacity(1),
             phase: Phase::Idle,
             conflicts: 0,
-            is_stale: false,
             rang: false,
             failed: None,
-            _occupancy: occupancy,
+            occupancy,
         };
-        resident.node.metrics.activations.of(resident.entity.kind).inc();
-        if let Err(error) = loaded.and_then(|loaded| resident.adopt(loaded)) {
-            resident.node.metrics.activations_failed.inc();
-            resident.fail(error);
+        if !is_kept {
+            let loaded = resident.node.store.load(resident.entity, Fresh::Acknowledged).await;
+            resident.node.metrics.activations.of(resident.entity.kind).inc();
+            if let Err(error) = loaded.and_then(|loaded| resident.adopt(loaded)) {
+                resident.node.metrics.activations_failed.inc();
+                resident.fail(error);
+            }
         }
         Ok(resident)
     }
@@ -191,9 +190,9 @@ impl<M: Machine> Actor for Host<M> {
                 resident.step();
             }
             Mail::Alarm(_waking) => resident.wake(),
-            Mail::Passivate => {
+            Mail::Passivate(afterwards) => {
                 if matches!(resident.phase, Phase::Idle) && resident.queue.is_empty() {
-                    resident.leave();
+                    resident.passivate(afterwards);
                 }
             }
         }
@@ -204,17 +203,8 @@ impl<M: Machine> Actor for Host<M> {
 impl<M: Machine> Resident<M> {
     /// Takes over what the store holds.
     fn adopt(&mut self, loaded: Option<Loaded>) -> Result<(), StoreError> {
-        self.head = loaded.as_ref().map(|loaded| loaded.head);
-        self.alarm = loaded.as_ref().and_then(|loaded| loaded.alarm);
-        (self.last_at, self.state) = (Millis(0), None);
-        self.commits_since_snapshot = 0;
-        self.node.alarms.note(self.entity, self.alarm, self.node.clock.now());
-        let Some(loaded) = loaded else { return Ok(()) };
-        let (at, state) = replay::<M>(&loaded)?;
-        (self.last_at, self.state) = (at, state);
-        // How many commits the tail holds is the store's to know; the number of records is close enough for deciding
-        // when the next snapshot is due.
-        self.commits_since_snapshot = loaded.tail.len() as u64;
+        self.node.alarms.note(self.entity, loaded.as_ref().and_then(|loaded| loaded.alarm), self.node.clock.now());
+        *self.known = Known::of(loaded.as_ref())?;
         Ok(())
     }
 
@@ -222,7 +212,7 @@ impl<M: Machine> Resident<M> {
     /// of mail calls it, so that a long queue of refusals is a loop and not a recursion.
     fn step(&mut self) {
         while matches!(self.phase, Phase::Idle) && !self.queue.is_empty() {
-            if self.is_stale {
+            if self.known.is_stale {
                 self.reload();
                 continue;
             }
@@ -235,13 +225,13 @@ impl<M: Machine> Resident<M> {
     fn decide(&mut self, batch: Batch<M>, mut found: Found) {
         let mut needs = HashSet::new();
         for command in batch.envelopes.iter().filter_map(|envelope| envelope.command.as_deref()) {
-            needs.extend(M::needs(self.state.as_ref(), command).into_iter().filter(|need| !found.has(need)));
+            needs.extend(M::needs(self.known.state.as_ref(), command).into_iter().filter(|need| !found.has(need)));
         }
         let keys: Vec<KeyHash> = batch
             .envelopes
             .iter()
             .filter_map(|envelope| envelope.key.map(|key| key.hash))
-            .filter(|key| self.keys.get(*key).is_none() && found.key(*key).is_none())
+            .filter(|key| self.known.keys.get(*key).is_none() && found.key(*key).is_none())
             .collect();
         if needs.is_empty() && keys.is_empty() {
             match Draft::decide(self, &batch.envelopes, &mut found) {
@@ -278,12 +268,12 @@ impl<M: Machine> Resident<M> {
         draft.batch = batch.envelopes;
         draft.takes_over(batch.span);
         let alarm = draft.state.as_ref().and_then(M::alarm);
-        let moved = alarm != self.alarm && draft.state.is_some();
+        let moved = alarm != self.known.alarm && draft.state.is_some();
         if draft.is_empty() && !moved {
             return self.tell(draft);
         }
         // An older snapshot may hold what is being taken out of the log.
-        let due = self.commits_since_snapshot + 1 >= self.node.store.snapshot_every() || !draft.redactions.is_empty();
+        let due = self.known.commits_since_snapshot + 1 >= self.node.store.snapshot_every() || !draft.redactions.is_empty();
         let state = due
             .then(|| draft.state.as_ref().map(|state| codec::encode(&Snapshot { at: draft.last_at, state })))
             .flatten();
@@ -291,7 +281,7 @@ impl<M: Machine> Resident<M> {
         draft.alarm = alarm;
         let mut commit = Commit {
             entity: self.entity,
-            expected: self.head,
+            expected: self.known.head,
             id: draft.id,
             at: draft.last_at,
             records: std::mem::take(&mut draft.encoded),
@@ -299,7 +289,7 @@ impl<M: Machine> Resident<M> {
             rows: std::mem::take(&mut draft.rows),
             views: std::mem::take(&mut draft.views),
             state,
-            alarm: moved.then_some(AlarmChange { previous: self.alarm, next: alarm }),
+            alarm: moved.then_some(AlarmChange { previous: self.known.alarm, next: alarm }),
             redactions: std::mem::take(&mut draft.redactions),
             watch: None,
         };
@@ -328,7 +318,7 @@ impl<M: Machine> Resident<M> {
     fn compared(&mut self, loaded: Result<Option<Loaded>, StoreError>) {
         let Phase::Comparing(draft) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         match loaded {
-            Ok(loaded) if loaded.as_ref().map(|loaded| loaded.head) == self.head => {
+            Ok(loaded) if loaded.as_ref().map(|loaded| loaded.head) == self.known.head => {
                 self.conflicts = 0;
                 draft.answer();
             }
@@ -368,21 +358,21 @@ impl<M: Machine> Resident<M> {
 
     fn committed(&mut self, head: Head, mut draft: Draft<M>) {
         self.conflicts = 0;
-        self.head = Some(head);
-        self.last_at = draft.last_at;
-        self.commits_since_snapshot = if draft.snapshot { 0 } else { self.commits_since_snapshot + 1 };
+        self.known.head = Some(head);
+        self.known.last_at = draft.last_at;
+        self.known.commits_since_snapshot = if draft.snapshot { 0 } else { self.known.commits_since_snapshot + 1 };
         for (key, row) in &draft.keys {
-            self.keys.insert(*key, *row);
+            self.known.keys.insert(*key, *row);
         }
         // A wake that did a part of what is due leaves the alarm where it stands, and goes on at once.
         let goes_on =
             draft.batch.iter().any(Envelope::is_internal) && draft.alarm.is_some_and(|at| at <= draft.last_at);
-        if draft.alarm != self.alarm || goes_on {
-            self.alarm = draft.alarm;
-            self.node.alarms.set(self.entity, self.alarm, draft.last_at);
+        if draft.alarm != self.known.alarm || goes_on {
+            self.known.alarm = draft.alarm;
+            self.node.alarms.set(self.entity, self.known.alarm, draft.last_at);
         }
-        self.state = draft.state.take();
-        if let Some(state) = &self.state {
+        self.known.state = draft.state.take();
+        if let Some(state) = &self.known.state {
             M::committed(&self.node, self.entity, state, &draft.records);
         }
         draft.answer();
@@ -391,8 +381,7 @@ impl<M: Machine> Resident<M> {
     /// Forgets what is in memory and loads the entity settled. Whoever calls this goes on with [`Resident::step`].
     fn reload(&mut self) {
         self.phase = Phase::Reloading;
-        self.is_stale = false;
-        self.keys = KeyCache::new(false);
+        self.known.is_stale = false;
         let store = Arc::clone(&self.node.store);
         let entity = self.entity;
         let loading = Box::pin(async move { store.load(entity, Fresh::Settled).await });
@@ -404,16 +393,16 @@ impl<M: Machine> Resident<M> {
     fn reloaded(&mut self, loaded: Result<Option<Loaded>, StoreError>) {
         let Phase::Reloading = self.phase else { return };
         self.phase = Phase::Idle;
-        let before = self.head;
+        let before = self.known.head;
         let adopted = loaded.and_then(|loaded| self.adopt(loaded));
-        if adopted.is_err() || self.head != before {
+        if adopted.is_err() || self.known.head != before {
             M::adopted(&self.node, self.entity);
         }
         let rang = std::mem::take(&mut self.rang);
         match adopted {
             Err(error) => self.fail(error),
             // It is noted to ring again after a while only, and nothing is to wait for that.
-            Ok(()) if rang && self.alarm.is_some_and(|at| at <= self.node.clock.now()) => self.wake(),
+            Ok(()) if rang && self.known.alarm.is_some_and(|at| at <= self.node.clock.now()) => self.wake(),
             Ok(()) => {}
         }
     }
@@ -433,22 +422,22 @@ impl<M: Machine> Resident<M> {
         if matches!(self.phase, Phase::Leaving) {
             return;
         }
-        let now = self.node.clock.now().max(self.last_at);
-        if self.is_stale && matches!(self.phase, Phase::Idle) && self.queue.is_empty() {
+        let now = self.node.clock.now().max(self.known.last_at);
+        if self.known.is_stale && matches!(self.phase, Phase::Idle) && self.queue.is_empty() {
             self.rang = true;
             self.reload();
             return self.step();
         }
-        match &self.state {
+        match &self.known.state {
             // The index rings again after a while; then what stands here may be history.
-            Some(state) if self.alarm.is_some() && M::is_done_elsewhere(&self.node, state, now) => {
-                self.is_stale = true;
+            Some(state) if self.known.alarm.is_some() && M::is_done_elsewhere(&self.node, state, now) => {
+                self.known.is_stale = true;
                 let next = M::next_here(state).filter(|next| *next > now);
                 self.node.alarms.set(self.entity, next, now);
             }
             // Where others write too, the look also finds what they have done.
             Some(state)
-                if self.alarm.is_some_and(|at| at <= now)
+                if self.known.alarm.is_some_and(|at| at <= now)
                     && !self.node.store.is_shared()
                     && M::is_under_way(&self.node, self.entity, state, now) =>
             {
@@ -456,7 +445,7 @@ impl<M: Machine> Resident<M> {
                 let next = M::next_here(state).map_or(again, |next| next.min(again));
                 self.node.alarms.set(self.entity, Some(next), now);
             }
-            Some(state) if self.alarm.is_some_and(|at| at <= now) => {
+            Some(state) if self.known.alarm.is_some_and(|at| at <= now) => {
                 // One that waits already will do, and while a slow commit is in flight none must pile up.
                 if !self.queue.iter().any(Envelope::is_internal) {
                     let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
@@ -477,11 +466,20 @@ impl<M: Machine> Resident<M> {
 
     /// Takes note of how late the alarm rings; the span is that of what is done about it.
     fn rung(&self, now: Millis) -> Span {
-        let late = self.alarm.map_or(0, |at| now.since(at));
+        let late = self.known.alarm.map_or(0, |at| now.since(at));
         self.node.metrics.alarm_lateness.observe(Duration::from_millis(late));
         let mut span = self.node.root_span(names::alarm(self.entity.kind), SpanKind::Internal, Vec::new());
         span.set(names::LATE_MS, late);
         span
+    }
+
+    /// Nobody asks for it, and nothing is in flight.
+    fn passivate(&mut self, afterwards: Afterwards) {
+        let known = std::mem::take(&mut self.known);
+        if afterwards == Afterwards::Kept {
+            self.occupancy.keep(known, self.node.clock.now());
+        }
+        self.leave();
     }
 
     fn leave(&mut self) {

@@ -41,7 +41,11 @@ pub const KEY_KEPT_MILLIS: u64 = 48 * 60 * 60 * 1000;
 pub const KEYS_CACHED: usize = 128;
 /// An entity is passivated after this long without a command.
 pub const PASSIVATE_AFTER_MILLIS: u64 = 120_000;
-/// Resident entities; past it the longest idle ones are passivated early. An actor costs about 9 KiB.
+/// Actors of one kind of entities, some 7 KiB each; past it the longest idle ones leave, and what they know stays. Those
+/// who are at work at once are a hundredth.
+pub const ACTORS: usize = 25_000;
+/// Resident entities of one kind, with an actor or without, whose state takes about 3 KiB each; past it the longest idle
+/// ones leave memory early.
 pub const RESIDENT_ENTITIES: usize = 100_000;
 /// Conversations of which a node remembers where they come from, for who reads single messages; about 150 bytes each.
 pub const KNOWN_ORIGINS: usize = 50_000;

@@ -13,10 +13,9 @@ use crate::clock::{Clock, Entropy, Millis};
 use crate::contact::Contact;
 use crate::conversation::{Conversation, Origins, Turn};
 use crate::deltas::{Deltas, Listener};
-use crate::directory::{Admission, Directory};
+use crate::directory::{Admission, Bounds, Directory};
 use crate::errands::Errands;
 use crate::id::{EntityKey, Kind};
-use crate::limits;
 use crate::members::{self, Members};
 use crate::memories::Memories;
 use crate::memories::draw::Drawing;
@@ -40,7 +39,7 @@ use residents::Residents;
 
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// How often the number of resident entities is compared with its bound.
+/// How often the numbers of actors and of resident entities are compared with their bounds.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// One running process, in tests one of many: its entities, what they share, and the services that look after them.
@@ -133,6 +132,11 @@ impl Node {
     /// How many entities are resident.
     pub fn resident(&self) -> usize {
         Kind::ALL.into_iter().map(|kind| self.residents(kind).resident()).sum()
+    }
+
+    /// How many of them have an actor.
+    pub fn actors(&self) -> usize {
+        Kind::ALL.into_iter().map(|kind| self.residents(kind).actors()).sum()
     }
 
     /// Its entities of a kind.
@@ -249,16 +253,16 @@ impl Node {
 
 /// Lets idle entities go, until the node stops.
 async fn sweep(node: Arc<Node>) {
-    let (idle, cap) = (limits::PASSIVATE_AFTER_MILLIS, limits::RESIDENT_ENTITIES);
+    let bounds = Bounds::default();
     let mut next = Instant::now() + SWEEP_EVERY;
     while node.stopping.run_until_cancelled(sleep(COUNT_EVERY)).await.is_some() {
-        if Instant::now() < next && node.resident() <= cap {
+        if Instant::now() < next && node.actors() <= bounds.actors && node.resident() <= bounds.entities {
             continue;
         }
         next = Instant::now() + SWEEP_EVERY;
         let now = node.clock.now();
         for kind in Kind::ALL {
-            node.residents(kind).sweep(now, idle, cap);
+            node.residents(kind).sweep(now, bounds).await;
         }
         node.outbox.sweep();
     }

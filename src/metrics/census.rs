@@ -5,7 +5,7 @@
 
 use actors::id::Kind;
 use actors::metrics::Label as _;
-use actors::node::census::{Census, Mailbox};
+use actors::node::census::Mailbox;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Map, Value, json};
@@ -34,7 +34,8 @@ pub(super) async fn runtime(State(sources): State<Sources>) -> Json<Value> {
     Json(json!({
         "at": time::format(now).as_str(),
         "ready": sources.app.is_ready(),
-        "resident": resident(&census),
+        "resident": by_kind(&census.resident),
+        "actors": by_kind(&census.actors),
         "commands": { "inFlight": node.admission().in_flight(), "bytes": node.admission().bytes_in_flight() },
         "mailboxes": census.mailboxes.iter().map(mailbox).collect::<Vec<_>>(),
         "alarms": {
@@ -49,8 +50,8 @@ pub(super) async fn runtime(State(sources): State<Sources>) -> Json<Value> {
     }))
 }
 
-fn resident(census: &Census) -> Map<String, Value> {
-    census.resident.iter().map(|(kind, count)| (name(*kind).to_owned(), (*count).into())).collect()
+fn by_kind(counts: &[(Kind, usize)]) -> Map<String, Value> {
+    counts.iter().map(|(kind, count)| (name(*kind).to_owned(), (*count).into())).collect()
 }
 
 fn mailbox(mailbox: &Mailbox) -> Value {

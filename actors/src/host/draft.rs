@@ -60,25 +60,25 @@ impl<M: Machine> Draft<M> {
             span: Span::default(),
             batch: Vec::new(),
             replies: Vec::with_capacity(batch.len()),
-            state: resident.state.clone(),
+            state: resident.known.state.clone(),
             records: Vec::new(),
             encoded: Vec::new(),
             rows: Vec::new(),
             views: Vec::new(),
             redactions: Vec::new(),
             keys: Vec::new(),
-            last_at: resident.last_at,
+            last_at: resident.known.last_at,
             snapshot: false,
             alarm: None,
             id: CommitId(id),
-            next_seq: resident.head.map_or(0, |head| head.seq) + 1,
+            next_seq: resident.known.head.map_or(0, |head| head.seq) + 1,
             has_more: true,
         };
-        let now = resident.node.clock.now().max(resident.last_at);
+        let now = resident.node.clock.now().max(resident.known.last_at);
         for (place, envelope) in batch.iter().enumerate() {
             draft.has_more = place + 1 < batch.len();
             let known = envelope.key.and_then(|key| {
-                let known = found.key(key.hash).or_else(|| resident.keys.get(key.hash)).flatten();
+                let known = found.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
                 known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to(key, row))
             });
             let reply = match (known, &envelope.command) {

@@ -14,6 +14,8 @@ use super::Node;
 pub struct Census {
     /// Entities in memory, by kind.
     pub resident: Vec<(Kind, usize)>,
+    /// Those of them that have an actor, by kind.
+    pub actors: Vec<(Kind, usize)>,
     /// The deepest mailboxes, deepest first.
     pub mailboxes: Vec<Mailbox>,
     /// Alarms in memory.
@@ -50,6 +52,7 @@ impl Node {
         let (near_alarms, earliest_alarm) = self.alarms.near();
         Census {
             resident: each().map(|(kind, entities)| (kind, entities.resident())).collect(),
+            actors: each().map(|(kind, entities)| (kind, entities.actors())).collect(),
             mailboxes: deepest,
             near_alarms,
             earliest_alarm,

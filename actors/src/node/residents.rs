@@ -9,7 +9,7 @@ use super::Node;
 use super::census::Mailbox;
 use crate::alarms::Wake;
 use crate::clock::Millis;
-use crate::directory::Directory;
+use crate::directory::{Bounds, Directory};
 use crate::id::EntityKey;
 use crate::machine::Machine;
 
@@ -18,6 +18,9 @@ pub(crate) trait Residents: Send + Sync {
     /// As [`Directory::resident`].
     fn resident(&self) -> usize;
 
+    /// As [`Directory::actors`].
+    fn actors(&self) -> usize;
+
     /// As [`Directory::deepest`].
     fn deepest(&self, limit: usize) -> Vec<Mailbox>;
 
@@ -25,7 +28,7 @@ pub(crate) trait Residents: Send + Sync {
     fn wake(&self, node: &Arc<Node>, entity: EntityKey, waking: Wake) -> bool;
 
     /// As [`Directory::sweep`].
-    fn sweep(&self, now: Millis, idle_millis: u64, cap: usize);
+    fn sweep(&self, now: Millis, bounds: Bounds) -> BoxFuture<'_, ()>;
 
     /// As [`Directory::drain`].
     fn drain(&self, deadline: Instant) -> BoxFuture<'_, ()>;
@@ -36,6 +39,10 @@ impl<M: Machine> Residents for Directory<M> {
         self.resident()
     }
 
+    fn actors(&self) -> usize {
+        self.actors()
+    }
+
     fn deepest(&self, limit: usize) -> Vec<Mailbox> {
         self.deepest(limit)
     }
@@ -44,8 +51,8 @@ impl<M: Machine> Residents for Directory<M> {
         self.wake(node, entity, waking)
     }
 
-    fn sweep(&self, now: Millis, idle_millis: u64, cap: usize) {
-        self.sweep(now, idle_millis, cap);
+    fn sweep(&self, now: Millis, bounds: Bounds) -> BoxFuture<'_, ()> {
+        Box::pin(self.sweep(now, bounds))
     }
 
     fn drain(&self, deadline: Instant) -> BoxFuture<'_, ()> {

@@ -122,7 +122,7 @@ async fn a_state_from_a_snapshot_is_the_state_from_the_whole_log() {
             };
             directory.ask(&node, e, command, Circumstances::default()).await.unwrap();
             if i % 7 == 0 {
-                directory.sweep(node.now(), 0, 0);
+                directory.sweep(node.now(), NONE).await;
                 settle().await;
                 assert_eq!(directory.resident(), 0);
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::conversation::Conversation;
-use actors::directory::{Answer, Circumstances, Directory};
+use actors::directory::{Answer, Bounds, Circumstances, Directory};
 use actors::limits;
 use actors::random::Random;
 use actors::store::memory::MemoryStore;
@@ -27,7 +27,10 @@ async fn commands_that_race_with_passivation_are_neither_lost_nor_doubled() {
                 let mut acknowledged = Vec::new();
                 for step in 0..STEPS {
                     match random.below(10) {
-                        0 => directory.sweep(node.now(), 0, 0),
+                        0 => {
+                            let bounds = if random.below(2) == 0 { NONE } else { NO_ACTORS };
+                            directory.sweep(node.now(), bounds).await;
+                        }
                         1 => directory.drain(Instant::now() + Duration::from_millis(random.below(3))).await,
                         2 => tokio::task::yield_now().await,
                         _ => {
@@ -96,9 +99,11 @@ async fn beyond_the_cap_the_longest_idle_entities_leave_first_and_busy_ones_neve
         async move { directory.ask(&node, entity(0), post(entity(0), "b"), Circumstances::default()).await }
     });
     settle().await;
-    directory.sweep(node.now(), u64::MAX, 4);
+    directory.sweep(node.now(), Bounds { actors: 4, entities: 4, ..NO_ACTORS }).await;
     settle().await;
-    assert_eq!(directory.resident(), 4);
+    // What has left is forgotten where there is no room for what it knew, by the next look at the latest.
+    directory.sweep(node.now(), Bounds { actors: 4, entities: 4, ..NO_ACTORS }).await;
+    assert_eq!((directory.actors(), directory.resident()), (4, 4));
     gate.rule(Rule::Pass);
     busy.await.unwrap().unwrap();
     let commits = gate.commits();
@@ -107,4 +112,69 @@ async fn beyond_the_cap_the_longest_idle_entities_leave_first_and_busy_ones_neve
         assert_eq!(directory.resident(), 4, "{n} had stayed");
     }
     assert_eq!(gate.commits(), commits + 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_leaves_for_want_of_room_leaves_what_it_knew_and_its_successor_asks_the_store_nothing() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    let directory = Directory::<Conversation>::default();
+    let e = entity(1);
+    // From now on the node knows that nobody listens.
+    node.conversation(entity(2), post(entity(2), "x"), Circumstances::default()).await.unwrap();
+    let first = directory.ask(&node, e, post(e, "a"), key(1, 1)).await.unwrap();
+    directory.sweep(node.now(), NO_ACTORS).await;
+    settle().await;
+    assert_eq!((directory.actors(), directory.resident()), (0, 1));
+    gate.reads();
+    let again = directory.ask(&node, e, post(e, "a"), key(1, 1)).await.unwrap();
+    assert!(matches!((&first, &again), (Answer::Done(_), Answer::Repeat { first: 1, last: 2 })), "{again:?}");
+    directory.ask(&node, e, post(e, "b"), key(2, 2)).await.unwrap();
+    assert_eq!(gate.reads(), 0, "a key that was used and one that was not are told apart");
+    assert_eq!((directory.actors(), directory.resident()), (1, 1));
+    assert_eq!(texts(&node, e).await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_actor_knew_is_forgotten_when_nobody_asks_for_it_and_the_oldest_beyond_the_bound() {
+    let clock = clock();
+    let node = actors::node::Node::start(
+        Arc::new(MemoryStore::default()),
+        clock.clone(),
+        entropy(),
+        Arc::new(actors::agent::NoModels),
+    );
+    let directory = Directory::<Conversation>::default();
+    for n in 0..4 {
+        clock.advance(1);
+        directory.ask(&node, entity(n), post(entity(n), "a"), Circumstances::default()).await.unwrap();
+        directory.sweep(node.now(), NO_ACTORS).await;
+        settle().await;
+    }
+    assert_eq!((directory.actors(), directory.resident()), (0, 4));
+    // They were used 4, 3, 2 and 1 milliseconds ago by now.
+    clock.advance(1);
+    directory.sweep(node.now(), Bounds { idle_millis: 4, ..NO_ACTORS }).await;
+    assert_eq!(directory.resident(), 3, "the first was idle for too long");
+    directory.sweep(node.now(), Bounds { entities: 2, ..NO_ACTORS }).await;
+    assert_eq!(directory.resident(), 2);
+    for (n, resident) in [(3, 2), (2, 2), (1, 3), (0, 4)] {
+        directory.ask(&node, entity(n), post(entity(n), "b"), Circumstances::default()).await.unwrap();
+        assert_eq!(directory.resident(), resident, "{n}");
+        assert_eq!(texts(&node, entity(n)).await.len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_has_changed_meanwhile_is_seen_before_a_successor_commits() {
+    let node = node_on(MemoryStore::default());
+    let (here, there) = (Directory::<Conversation>::default(), Directory::<Conversation>::default());
+    let e = entity(1);
+    here.ask(&node, e, post(e, "a"), Circumstances::default()).await.unwrap();
+    here.sweep(node.now(), NO_ACTORS).await;
+    settle().await;
+    there.ask(&node, e, post(e, "b"), Circumstances::default()).await.unwrap();
+    here.ask(&node, e, post(e, "c"), Circumstances::default()).await.unwrap();
+    let texts: Vec<String> = texts(&node, e).await.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["a", "b", "c"]);
 }

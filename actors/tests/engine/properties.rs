@@ -7,7 +7,7 @@ use std::time::Duration;
 use actors::agent::NoModels;
 use actors::clock::Clock;
 use actors::conversation::{Conversation, Event};
-use actors::directory::{Answer, Circumstances, Directory, Refusal};
+use actors::directory::{Answer, Bounds, Circumstances, Directory, Refusal};
 use actors::id::MessageId;
 use actors::message::{Content, Review};
 use actors::node::Node;
@@ -42,7 +42,7 @@ struct Ask {
 #[derive(Clone, Debug)]
 enum Step {
     Together(Vec<Ask>),
-    Sweep(usize),
+    Sweep(usize, Bounds),
     Pass(u64),
     /// The node is replaced by another on the same store, without being told.
     Crash,
@@ -57,7 +57,7 @@ fn ask() -> impl Strategy<Value = Ask> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::collection::vec(ask(), 1..8).prop_map(Step::Together),
-        2 => (0_usize..2).prop_map(Step::Sweep),
+        2 => (0_usize..2, prop_oneof![Just(NONE), Just(NO_ACTORS)]).prop_map(|(owner, bounds)| Step::Sweep(owner, bounds)),
         2 => (0_u64..2_000).prop_map(Step::Pass),
         1 => Just(Step::Crash),
     ]
@@ -160,7 +160,7 @@ async fn run(steps: Vec<Step>, seed: u64, rates: Rates) {
     let mut number = 0;
     for step in steps {
         match step {
-            Step::Sweep(owner) => world.owners[owner].sweep(world.node.now(), 0, 0),
+            Step::Sweep(owner, bounds) => world.owners[owner].sweep(world.node.now(), bounds).await,
             Step::Pass(millis) => sleep(Duration::from_millis(millis)).await,
             Step::Crash => world = World::start(Arc::clone(&world.store), Arc::clone(&world.clock)),
             Step::Together(asks) => {

@@ -9,7 +9,7 @@ use actors::codec;
 use actors::conversation::{
     BusyPolicy, Command, Conversation, Event, Opening, Origin, Post, Reply, TurnRequest, Usage, message_of,
 };
-use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
+use actors::directory::{Answer, Bounds, Circumstances, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey};
 use actors::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use actors::message::{Content, Message, NewMessage, Sender, SenderKind};
@@ -39,6 +39,11 @@ pub(crate) fn entropy() -> Entropy {
     seed[..8].copy_from_slice(&(NODES.fetch_add(1, Ordering::SeqCst) as u64).to_le_bytes());
     Entropy::seeded(seed)
 }
+
+/// No entity may stay.
+pub(crate) const NONE: Bounds = Bounds { idle_millis: 0, actors: 0, entities: 0 };
+/// No actor may stay, but what it knows.
+pub(crate) const NO_ACTORS: Bounds = Bounds { idle_millis: u64::MAX, actors: 0, entities: usize::MAX };
 
 pub(crate) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(NOW))
@@ -260,6 +265,11 @@ impl Gate {
     fn read(&self) -> &MemoryStore {
         self.gated.lock().unwrap().reads += 1;
         &self.inner
+    }
+
+    /// How many reads have been since the last time somebody looked.
+    pub(crate) fn reads(&self) -> usize {
+        std::mem::take(&mut self.gated.lock().unwrap().reads)
     }
 
     /// How many commits were asked for so far.

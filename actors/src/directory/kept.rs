@@ -1,0 +1,55 @@
+//! What is known of entities whose actor has left, so that the next command needs no read: an actor costs some 7 KiB
+//! whatever it runs, and what it knows about two: `docs/decisions/0045-what-an-actor-knows-outlives-it.md`.
+
+use dashmap::DashMap;
+
+use crate::clock::Millis;
+use crate::host::Known;
+use crate::id::EntityKey;
+use crate::machine::Machine;
+
+/// See the module's text. An entity is here or has an actor, never both: an actor puts it here as the last thing that
+/// it does with it, and the next one takes it away as its first.
+pub(super) struct Kept<M: Machine> {
+    known: DashMap<EntityKey, (Millis, Box<Known<M>>)>,
+}
+
+impl<M: Machine> Default for Kept<M> {
+    fn default() -> Self {
+        Self { known: DashMap::new() }
+    }
+}
+
+impl<M: Machine> Kept<M> {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub(super) fn put(&self, entity: EntityKey, known: Box<Known<M>>, now: Millis) {
+        self.known.insert(entity, (now, known));
+    }
+
+    pub(super) fn take(&self, entity: EntityKey) -> Option<Box<Known<M>>> {
+        self.known.remove(&entity).map(|(_, (_, known))| known)
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        self.known.clear();
+    }
+
+    /// Forgets what came here `idle_millis` ago, and the first that came beyond `cap`.
+    pub(super) fn forget(&self, now: Millis, idle_millis: u64, cap: usize) {
+        self.known.retain(|_, (since, _)| now.since(*since) < idle_millis);
+        let excess = self.known.len().saturating_sub(cap);
+        if excess > 0 {
+            let mut oldest: Vec<(Millis, EntityKey)> = self.known.iter().map(|kept| (kept.0, *kept.key())).collect();
+            let excess = excess.min(oldest.len());
+            oldest.sort_unstable_by_key(|(since, _)| *since);
+            for (_, entity) in &oldest[..excess] {
+                self.known.remove(entity);
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Which entities leave memory, and when.
+
+use std::sync::atomic::Ordering;
+
+use tokio::task::yield_now;
+
+use crate::clock::Millis;
+use crate::host::{Afterwards, Mail};
+use crate::limits;
+use crate::machine::Machine;
+
+use super::Directory;
+
+/// Actors that are told to leave in one go. Each then runs once, and requests are not to wait behind all of them.
+const AT_ONCE: usize = 64;
+
+/// What may stay in memory, of one kind of entities.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// What nobody has used for so long goes.
+    pub idle_millis: u64,
+    /// Actors.
+    pub actors: usize,
+    /// Entities, with an actor or without.
+    pub entities: usize,
+}
+
+impl Default for Bounds {
+    /// Those of a node.
+    fn default() -> Self {
+        Self {
+            idle_millis: limits::PASSIVATE_AFTER_MILLIS,
+            actors: limits::ACTORS,
+            entities: limits::RESIDENT_ENTITIES,
+        }
+    }
+}
+
+impl<M: Machine> Directory<M> {
+    /// Asks idle actors to leave: those unused for too long, and the longest unused ones beyond the bound. Of the latter
+    /// what they know stays, within its bound and for as long again as a whole idle time.
+    pub async fn sweep(&self, now: Millis, bounds: Bounds) {
+        let slots = &self.entities.slots;
+        let mut idle: Vec<_> = slots
+            .iter()
+            .filter(|slot| slot.pending.commands.load(Ordering::Relaxed) == 0)
+            .map(|slot| (slot.used_at.load(Ordering::Relaxed), slot.actor.clone()))
+            .collect();
+        let excess = slots.len().saturating_sub(bounds.actors);
+        idle.sort_unstable_by_key(|(used_at, _)| *used_at);
+        for (place, (used_at, actor)) in idle.into_iter().enumerate() {
+            let afterwards = if now.0.saturating_sub(used_at) >= bounds.idle_millis {
+                Afterwards::Forgotten
+            } else if place < excess {
+                Afterwards::Kept
+            } else {
+                break;
+            };
+            // One that is ending already needs no telling.
+            let _ = actor.cast(Mail::Passivate(afterwards));
+            if place % AT_ONCE == AT_ONCE - 1 {
+                yield_now().await;
+            }
+        }
+        self.entities.kept.forget(now, bounds.idle_millis, bounds.entities.saturating_sub(slots.len()));
+    }
+}
