@@ -37,6 +37,9 @@ mod lock;
 mod log_row;
 mod manifest;
 mod open;
+mod paving;
+#[cfg(target_os = "linux")]
+mod portions;
 mod read;
 mod verify;
 mod writer;
@@ -145,6 +148,9 @@ struct Inner {
     jobs: Option<SyncSender<Job>>,
     writer: Option<JoinHandle<()>>,
     dir: PathBuf,
+    /// `None` where the system gives no notices of files.
+    #[cfg(target_os = "linux")]
+    _portions: Option<portions::Portions>,
     /// Last, so that the directory is free only when everything else is gone.
     _lock: DirectoryLock,
 }
@@ -277,6 +283,7 @@ impl EmbeddedStore {
             wake_syncer,
             Arc::clone(&shared),
             options.before_write,
+            opened.paving,
         );
         let failing = Arc::clone(&shared);
         let work = move || {
@@ -292,6 +299,10 @@ impl EmbeddedStore {
             jobs: Some(jobs),
             writer: Some(writer),
             dir: dir.to_owned(),
+            #[cfg(target_os = "linux")]
+            _portions: portions::Portions::start(&dir.join(open::ENGINE))
+                .inspect_err(|error| tracing::warn!(%error, "the disk is given no portions"))
+                .ok(),
             _lock: opened.lock,
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -13,10 +13,11 @@ use super::head_file::{Found, HeadFile, Mark};
 use super::journal;
 use super::lock::{Attempt, DirectoryLock};
 use super::manifest;
+use super::paving::Paving;
 
 const LOCK: &str = "LOCK";
 const HEAD: &str = "HEAD";
-const ENGINE: &str = "engine";
+pub(super) const ENGINE: &str = "engine";
 /// The engine's last file when it creates a database; without it there is none.
 const ENGINE_MARKER: &str = "version";
 
@@ -88,6 +89,7 @@ pub(super) struct Opened {
     pub(super) engine: Engine,
     pub(super) chain: Chain,
     pub(super) head_file: HeadFile,
+    pub(super) paving: Paving,
 }
 
 /// Passes a loss that was accepted, and says so.
@@ -128,7 +130,9 @@ pub(super) fn open(
         engine.flush().map_err(OpenError::Engine)?;
     }
     let head_file = HeadFile::create(&head_path, (&chain).into()).map_err(|error| OpenError::io(&head_path, error))?;
-    Ok(Opened { lock, engine, chain, head_file })
+    let newest = journal::newest(&engine_dir).map_err(|error| OpenError::io(&engine_dir, error))?;
+    let paving = Paving::new(&engine_dir, newest);
+    Ok(Opened { lock, engine, chain, head_file, paving })
 }
 
 /// What the HEAD file says was acknowledged. Where nothing was ever, what an interrupted creation left is removed.
