@@ -37,7 +37,6 @@ mod lock;
 mod log_row;
 mod manifest;
 mod open;
-mod paving;
 #[cfg(target_os = "linux")]
 mod portions;
 mod read;
@@ -283,7 +282,6 @@ impl EmbeddedStore {
             wake_syncer,
             Arc::clone(&shared),
             options.before_write,
-            opened.paving,
         );
         let failing = Arc::clone(&shared);
         let work = move || {

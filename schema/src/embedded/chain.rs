@@ -81,8 +81,9 @@ impl Link {
     }
 
     /// The chain with this link.
-    pub(super) fn close(&self) -> Chain {
-        Chain { hash: *self.hasher.finalize().as_bytes(), ..self.next }
+    pub(super) fn close(mut self) -> Chain {
+        self.next.hash = *self.hasher.finalize().as_bytes();
+        self.next
     }
 }
 

@@ -25,15 +25,6 @@ const SMALL: u32 = 128;
 /// A last batch may claim any later engine sequence; one further ahead than this was never given out.
 const SEQNO_LEAP: u64 = 1 << 40;
 
-/// Bytes of a batch in a journal besides its items: tag, number of items and sequence before them, tag, checksum and
-/// trailer after them.
-pub(super) const BATCH_BYTES: u64 = (1 + 4 + 8) + (1 + 8 + 4);
-
-/// Bytes of an item in a journal: tag, kind, compression, keyspace, three lengths, key and value.
-pub(super) fn item_bytes(key: &[u8], value: &[u8]) -> u64 {
-    (1 + 1 + 1 + 8 + 2 + 4 + 4 + key.len() + value.len()) as u64
-}
-
 /// What the journals hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Journals {
@@ -60,7 +51,7 @@ impl From<io::Error> for Fault {
 pub(super) fn inspect(dir: &Path) -> Result<Journals, Fault> {
     let files = journals(dir)?;
     let mut found = Inspection { newest: None, seqno: None };
-    for (n, (_, path)) in files.iter().enumerate() {
+    for (n, path) in files.iter().enumerate() {
         let sealed = n + 1 < files.len();
         let mut input = Input { reader: BufReader::with_capacity(1 << 20, File::open(path)?), at: 0 };
         let end = found.walk(&mut input, path)?;
@@ -75,13 +66,8 @@ fn damaged(path: &Path, at: u64, what: &str) -> Fault {
     Fault::Damaged(format!("{} at byte {at}: {what}", path.display()))
 }
 
-/// The number of the newest journal; 0 where there is none.
-pub(super) fn newest(dir: &Path) -> io::Result<u64> {
-    Ok(journals(dir)?.last().map_or(0, |(number, _)| *number))
-}
-
-/// The journals with their numbers, oldest first.
-fn journals(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+/// The journals, oldest first.
+fn journals(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -91,7 +77,7 @@ fn journals(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
         }
     }
     files.sort();
-    Ok(files)
+    Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
 /// Whether a file holds nothing but the zeros of its preallocation from `from` on.
@@ -202,38 +188,5 @@ impl Input {
     fn skip(&mut self, bytes: u64) -> io::Result<bool> {
         self.at += bytes;
         Ok(io::copy(&mut self.reader.by_ref().take(bytes), &mut io::sink())? == bytes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use actors::clock::SystemClock;
-    use fjall::PersistMode;
-
-    use super::super::engine::Engine;
-    use super::*;
-
-    #[test]
-    fn a_batch_takes_as_many_bytes_of_a_journal_as_are_counted() {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = Engine::open(dir.path(), 1 << 20, std::sync::Arc::new(SystemClock)).unwrap();
-        let mut counted = 0;
-        let mut chain = Chain::default();
-        for n in 0..20 {
-            let (key, value) = (vec![n; 40 + usize::from(n)], vec![n; 9 * usize::from(n)]);
-            chain = chain.link().close();
-            let row = chain.encode();
-            let mut batch = engine.batch(3);
-            batch.insert(&engine.log, key.as_slice(), value.as_slice());
-            batch.remove(&engine.rows, key.as_slice());
-            batch.insert(&engine.index, layout::META, row.as_slice());
-            batch.durability(Some(PersistMode::SyncData)).commit().unwrap();
-            counted += BATCH_BYTES + item_bytes(&key, &value) + item_bytes(&key, &[]) + item_bytes(&layout::META, &row);
-        }
-        let (_, path) = journals(dir.path()).unwrap().pop().unwrap();
-        let mut input = Input { reader: BufReader::new(File::open(&path).unwrap()), at: 0 };
-        let mut found = Inspection { newest: None, seqno: None };
-        assert_eq!(found.walk(&mut input, &path).unwrap(), counted);
-        assert_eq!(found.newest, Some(20));
     }
 }

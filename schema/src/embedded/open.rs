@@ -13,7 +13,6 @@ use super::head_file::{Found, HeadFile, Mark};
 use super::journal;
 use super::lock::{Attempt, DirectoryLock};
 use super::manifest;
-use super::paving::Paving;
 
 const LOCK: &str = "LOCK";
 const HEAD: &str = "HEAD";
@@ -89,7 +88,6 @@ pub(super) struct Opened {
     pub(super) engine: Engine,
     pub(super) chain: Chain,
     pub(super) head_file: HeadFile,
-    pub(super) paving: Paving,
 }
 
 /// Passes a loss that was accepted, and says so.
@@ -130,9 +128,7 @@ pub(super) fn open(
         engine.flush().map_err(OpenError::Engine)?;
     }
     let head_file = HeadFile::create(&head_path, (&chain).into()).map_err(|error| OpenError::io(&head_path, error))?;
-    let newest = journal::newest(&engine_dir).map_err(|error| OpenError::io(&engine_dir, error))?;
-    let paving = Paving::new(&engine_dir, newest);
-    Ok(Opened { lock, engine, chain, head_file, paving })
+    Ok(Opened { lock, engine, chain, head_file })
 }
 
 /// What the HEAD file says was acknowledged. Where nothing was ever, what an interrupted creation left is removed.

@@ -1,5 +1,5 @@
 //! What the engine writes and deletes in one go is given to the disk in portions:
-//! `docs/decisions/0047-the-disk-is-given-portions.md`.
+//! `docs/decisions/0046-the-disk-is-given-portions.md`.
 //!
 //! The engine writes a table of tens of megabytes into the system's cache and syncs it once at its end, and deletes
 //! several of those after a compaction. The disk is busy with either for tens of milliseconds, in which every batch's

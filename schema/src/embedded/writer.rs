@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use actors::store::{Cause, Commit, CommitWatch, Done, Due, Outcome, StoreError};
 use bytes::Bytes;
-use fjall::{Keyspace, OwnedWriteBatch, PersistMode, Slice};
+use fjall::{OwnedWriteBatch, PersistMode, Slice};
 use tokio::sync::oneshot;
 
 use super::Shared;
@@ -21,10 +21,8 @@ use super::chain::{Chain, Link};
 use super::engine::Engine;
 use super::head_file::HeadFile;
 use super::heads::Heads;
-use super::journal;
 use super::layout::{self, META, StateRow};
 use super::log_row::{self, Facts, Standing};
-use super::paving::Paving;
 
 /// Commits that may wait for the writer: half of all commands of a node, because a commit holds at least one.
 pub(super) const QUEUE_COMMITS: usize = actors::limits::NODE_COMMANDS / 2;
@@ -61,9 +59,6 @@ pub(super) struct Writer {
     wake_syncer: SyncSender<()>,
     shared: Arc<Shared>,
     before_write: Option<BeforeWrite>,
-    paving: Paving,
-    /// Bytes in the journal that the paving has not been told of.
-    journaled: u64,
     /// Where log rows are encoded, again and again.
     scratch: Vec<u8>,
     /// Writes outside the log of the batch being built, in the order they were asked for.
@@ -103,11 +98,10 @@ impl Writer {
         wake_syncer: SyncSender<()>,
         shared: Arc<Shared>,
         before_write: Option<BeforeWrite>,
-        paving: Paving,
     ) -> Self {
         let heads = Heads::new(HEADS);
         let (scratch, writes) = (Vec::new(), Vec::new());
-        Self { engine, chain, heads, head_file, wake_syncer, shared, before_write, paving, journaled: 0, scratch, writes }
+        Self { engine, chain, heads, head_file, wake_syncer, shared, before_write, scratch, writes }
     }
 
     /// Works until it is told to close or nobody can ask any more.
@@ -200,7 +194,7 @@ impl Writer {
         };
         let key = layout::log_key(commit.entity, head);
         let hash = log_row::encode(&key, &facts, &commit.records, &mut self.scratch);
-        batch.insert(&self.engine.log, key, self.scratch.as_slice());
+        batch.items.insert(&self.engine.log, key, self.scratch.as_slice());
         batch.link.log_row(hash);
         let Facts { id, alarm, state_commit, .. } = facts;
         self.heads.put(commit.entity, Standing { head, id, hash, alarm, state_commit });
@@ -254,7 +248,6 @@ impl Writer {
                 self.shared.counted(commits);
                 tell(decided, begun.elapsed());
                 decided.drain(..).for_each(|decided| (decided.done)(decided.outcome));
-                self.paving.advance(std::mem::take(&mut self.journaled));
             }
             // Conflicts too: they may be conflicts with a commit of this batch.
             Err(error) => decided.drain(..).for_each(|decided| (decided.done)(Err(error.clone()))),
@@ -291,32 +284,31 @@ impl Writer {
             match value {
                 Some(value) if space == Space::Log => {
                     batch.link.other(layout::checksum(&key, &value));
-                    batch.insert(keyspace, key, value);
+                    batch.items.insert(keyspace, key, value);
                 }
                 Some(value) => {
                     let (sealed, sum) = layout::seal(&key, value);
                     batch.link.other(sum);
-                    batch.insert(keyspace, key, sealed);
+                    batch.items.insert(keyspace, key, sealed);
                 }
                 None => {
                     batch.link.other(!layout::checksum(&key, &[]));
-                    batch.remove(keyspace, key);
+                    batch.items.remove(keyspace, key);
                 }
             }
         }
         drop(writes);
         if number % HEARTBEAT == 1 {
             for keyspace in [&self.engine.log, &self.engine.rows, &self.engine.keys] {
-                batch.insert(keyspace, META, number.to_le_bytes());
+                batch.items.insert(keyspace, META, number.to_le_bytes());
             }
         }
         let chain = batch.link.close();
-        batch.insert(&self.engine.index, META, chain.encode());
+        batch.items.insert(&self.engine.index, META, chain.encode());
         let begun = Instant::now();
         if let Some(before_write) = &self.before_write {
             before_write(number)?;
         }
-        self.journaled += batch.journaled;
         batch.items.durability(Some(PersistMode::SyncData)).commit()?;
         self.shared.synced(begun.elapsed());
         self.chain = chain;
@@ -347,23 +339,10 @@ struct Building {
     items: OwnedWriteBatch,
     link: Link,
     bytes: usize,
-    /// Bytes that it takes in the engine's journal.
-    journaled: u64,
 }
 
 impl Building {
     fn new(engine: &Engine, chain: &Chain) -> Self {
-        Self { items: engine.batch(256), link: chain.link(), bytes: 0, journaled: journal::BATCH_BYTES }
-    }
-
-    fn insert(&mut self, keyspace: &Keyspace, key: impl Into<Slice>, value: impl Into<Slice>) {
-        let (key, value) = (key.into(), value.into());
-        self.journaled += journal::item_bytes(&key, &value);
-        self.items.insert(keyspace, key, value);
-    }
-
-    fn remove(&mut self, keyspace: &Keyspace, key: Slice) {
-        self.journaled += journal::item_bytes(&key, &[]);
-        self.items.remove(keyspace, key);
+        Self { items: engine.batch(256), link: chain.link(), bytes: 0 }
     }
 }
