@@ -124,7 +124,8 @@ pub(crate) async fn ask<M: Machine>(
     let mut lost = None;
     for _ in 0..ROUNDS {
         if key.home.is_some() {
-            claim = request.claim(lost).await?;
+            // On the heap, as what overtakes below: nearly no command needs it, and all of them would make room.
+            claim = Box::pin(request.claim(lost)).await?;
         } else if let Some(number) = lost {
             // At its home a request needs no claim, only a higher number than those that it finds there.
             claim = number;
@@ -132,7 +133,7 @@ pub(crate) async fn ask<M: Machine>(
         let with = Circumstances { key: Some(KeyUse { claim, ..key }), ..with };
         match directory.ask(node, entity, Arc::clone(&command), with).await {
             Err(Refusal::KeyHeld) if key.home.is_some() => lost = Some(claim),
-            Err(Refusal::KeyHeld) => lost = Some(request.overtake(entity).await?),
+            Err(Refusal::KeyHeld) => lost = Some(Box::pin(request.overtake(entity)).await?),
             reply => return reply,
         }
     }

@@ -290,8 +290,12 @@ impl<M: Machine> Occupancy<M> {
     }
 
     /// Leaves what is known to the next incarnation; nothing may be done about the entity afterwards.
-    pub(crate) fn keep(&self, known: Box<Known<M>>, now: Millis) {
-        self.directory.entities.kept.put(self.entity, known, now);
+    pub(crate) fn keep(&self, known: Box<Known<M>>) {
+        let used_at = self.directory.entities.slots.get(&self.entity).map(|slot| slot.used_at.load(Ordering::Relaxed));
+        // Without a slot nobody finds it anyway.
+        if let Some(used_at) = used_at {
+            self.directory.entities.kept.put(self.entity, known, Millis(used_at));
+        }
     }
 }
 

@@ -273,7 +273,8 @@ impl<M: Machine> Resident<M> {
             return self.tell(draft);
         }
         // An older snapshot may hold what is being taken out of the log.
-        let due = self.known.commits_since_snapshot + 1 >= self.node.store.snapshot_every() || !draft.redactions.is_empty();
+        let due =
+            self.known.commits_since_snapshot + 1 >= self.node.store.snapshot_every() || !draft.redactions.is_empty();
         let state = due
             .then(|| draft.state.as_ref().map(|state| codec::encode(&Snapshot { at: draft.last_at, state })))
             .flatten();
@@ -477,7 +478,7 @@ impl<M: Machine> Resident<M> {
     fn passivate(&mut self, afterwards: Afterwards) {
         let known = std::mem::take(&mut self.known);
         if afterwards == Afterwards::Kept {
-            self.occupancy.keep(known, self.node.clock.now());
+            self.occupancy.keep(known);
         }
         self.leave();
     }

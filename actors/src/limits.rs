@@ -41,8 +41,8 @@ pub const KEY_KEPT_MILLIS: u64 = 48 * 60 * 60 * 1000;
 pub const KEYS_CACHED: usize = 128;
 /// An entity is passivated after this long without a command.
 pub const PASSIVATE_AFTER_MILLIS: u64 = 120_000;
-/// Actors of one kind of entities, some 7 KiB each; past it the longest idle ones leave, and what they know stays. Those
-/// who are at work at once are a hundredth.
+/// Actors of one kind of entities, some 7 KiB each; past it the longest idle ones leave, and what they know stays. It is
+/// three times as many as commands can wait for in a node.
 pub const ACTORS: usize = 25_000;
 /// Resident entities of one kind, with an actor or without, whose state takes about 3 KiB each; past it the longest idle
 /// ones leave memory early.

@@ -39,7 +39,7 @@ use residents::Residents;
 
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// How often the numbers of actors and of resident entities are compared with their bounds.
+/// How often the numbers of actors and of resident entities of each kind are compared with their bounds.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// One running process, in tests one of many: its entities, what they share, and the services that look after them.
@@ -256,7 +256,7 @@ async fn sweep(node: Arc<Node>) {
     let bounds = Bounds::default();
     let mut next = Instant::now() + SWEEP_EVERY;
     while node.stopping.run_until_cancelled(sleep(COUNT_EVERY)).await.is_some() {
-        if Instant::now() < next && node.actors() <= bounds.actors && node.resident() <= bounds.entities {
+        if Instant::now() < next && !Kind::ALL.into_iter().any(|kind| node.residents(kind).is_beyond(&bounds)) {
             continue;
         }
         next = Instant::now() + SWEEP_EVERY;

@@ -291,6 +291,8 @@ impl EmbeddedStore {
             }
         };
         let writer = spawn("store-writer", Box::new(work))?;
+        #[cfg(target_os = "linux")]
+        let unsynced = Arc::clone(&shared);
         let inner = Inner {
             engine: opened.engine,
             shared,
@@ -298,7 +300,7 @@ impl EmbeddedStore {
             writer: Some(writer),
             dir: dir.to_owned(),
             #[cfg(target_os = "linux")]
-            _portions: portions::Portions::start(&dir.join(open::ENGINE))
+            _portions: portions::Portions::start(&dir.join(open::ENGINE), move |why| unsynced.fail(why))
                 .inspect_err(|error| tracing::warn!(%error, "the disk is given no portions"))
                 .ok(),
             _lock: opened.lock,

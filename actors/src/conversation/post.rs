@@ -176,15 +176,17 @@ impl Post {
         {
             return Ok(Decision::Reject(rejection));
         }
+        // Each is an event, and so is the conversation's beginning and that a turn is asked for.
+        let events = self.messages.len() + usize::from(state.is_none()) + usize::from(self.turn.is_some());
         let mut posting = Posting {
             moment,
             conversation,
             owner,
-            events: Vec::new(),
+            events: Vec::with_capacity(events),
             rows: Vec::new(),
             views: Vec::new(),
             next_seq: moment.next_seq,
-            messages: Vec::new(),
+            messages: Vec::with_capacity(self.messages.len()),
         };
         if let (None, Some(opening)) = (state, &self.opening) {
             let (event, rows, views) = begin(opening, None);

@@ -1,5 +1,5 @@
 //! What is known of entities whose actor has left, so that the next command needs no read: an actor costs some 7 KiB
-//! whatever it runs, and what it knows about two: `docs/decisions/0045-what-an-actor-knows-outlives-it.md`.
+//! whatever it runs, and what it knows about three: `docs/decisions/0045-what-an-actor-knows-outlives-it.md`.
 
 use dashmap::DashMap;
 
@@ -8,9 +8,10 @@ use crate::host::Known;
 use crate::id::EntityKey;
 use crate::machine::Machine;
 
-/// See the module's text. An entity is here or has an actor, never both: an actor puts it here as the last thing that
-/// it does with it, and the next one takes it away as its first.
+/// See the module's text. There is never a second writer: an actor puts what it knows here as the last thing that it does
+/// about the entity, and the next one, which begins after it has ended, takes it away as its first.
 pub(super) struct Kept<M: Machine> {
+    /// With when the entity was last used.
     known: DashMap<EntityKey, (Millis, Box<Known<M>>)>,
 }
 
@@ -26,8 +27,8 @@ impl<M: Machine> Kept<M> {
         self.known.len()
     }
 
-    pub(super) fn put(&self, entity: EntityKey, known: Box<Known<M>>, now: Millis) {
-        self.known.insert(entity, (now, known));
+    pub(super) fn put(&self, entity: EntityKey, known: Box<Known<M>>, used_at: Millis) {
+        self.known.insert(entity, (used_at, known));
     }
 
     pub(super) fn take(&self, entity: EntityKey) -> Option<Box<Known<M>>> {
@@ -39,14 +40,14 @@ impl<M: Machine> Kept<M> {
         self.known.clear();
     }
 
-    /// Forgets what came here `idle_millis` ago, and the first that came beyond `cap`.
+    /// Forgets what nobody has used for `idle_millis`, and the longest unused ones beyond `cap`.
     pub(super) fn forget(&self, now: Millis, idle_millis: u64, cap: usize) {
-        self.known.retain(|_, (since, _)| now.since(*since) < idle_millis);
+        self.known.retain(|_, (used_at, _)| now.since(*used_at) < idle_millis);
         let excess = self.known.len().saturating_sub(cap);
         if excess > 0 {
             let mut oldest: Vec<(Millis, EntityKey)> = self.known.iter().map(|kept| (kept.0, *kept.key())).collect();
             let excess = excess.min(oldest.len());
-            oldest.sort_unstable_by_key(|(since, _)| *since);
+            oldest.sort_unstable_by_key(|(used_at, _)| *used_at);
             for (_, entity) in &oldest[..excess] {
                 self.known.remove(entity);
             }

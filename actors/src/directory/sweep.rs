@@ -37,8 +37,13 @@ impl Default for Bounds {
 }
 
 impl<M: Machine> Directory<M> {
+    /// Whether there is more than may stay.
+    pub fn is_beyond(&self, bounds: &Bounds) -> bool {
+        self.actors() > bounds.actors || self.resident() > bounds.entities
+    }
+
     /// Asks idle actors to leave: those unused for too long, and the longest unused ones beyond the bound. Of the latter
-    /// what they know stays, within its bound and for as long again as a whole idle time.
+    /// what they know stays within its own bound, until the entity was unused for too long.
     pub async fn sweep(&self, now: Millis, bounds: Bounds) {
         let slots = &self.entities.slots;
         let mut idle: Vec<_> = slots

@@ -20,7 +20,7 @@ pub(crate) struct Batch<M: Machine> {
 impl<M: Machine> Batch<M> {
     /// Takes from the queue what goes into one commit.
     pub(crate) fn take(node: &Node, entity: EntityKey, queue: &mut VecDeque<Envelope<M>>) -> Self {
-        let mut envelopes = Vec::new();
+        let mut envelopes = Vec::with_capacity(queue.len().min(limits::BATCH_COMMANDS));
         let mut bytes = 0;
         while let Some(next) = queue.front() {
             bytes += next.weight();

@@ -78,8 +78,8 @@ impl<M: Machine> Draft<M> {
         for (place, envelope) in batch.iter().enumerate() {
             draft.has_more = place + 1 < batch.len();
             let known = envelope.key.and_then(|key| {
-                let known = found.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
-                known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to(key, row))
+                let row = found.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
+                row.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to(key, row))
             });
             let reply = match (known, &envelope.command) {
                 (Some(reply), _) => reply,

@@ -27,6 +27,9 @@ pub(crate) trait Residents: Send + Sync {
     /// As [`Directory::wake`].
     fn wake(&self, node: &Arc<Node>, entity: EntityKey, waking: Wake) -> bool;
 
+    /// As [`Directory::is_beyond`].
+    fn is_beyond(&self, bounds: &Bounds) -> bool;
+
     /// As [`Directory::sweep`].
     fn sweep(&self, now: Millis, bounds: Bounds) -> BoxFuture<'_, ()>;
 
@@ -49,6 +52,10 @@ impl<M: Machine> Residents for Directory<M> {
 
     fn wake(&self, node: &Arc<Node>, entity: EntityKey, waking: Wake) -> bool {
         self.wake(node, entity, waking)
+    }
+
+    fn is_beyond(&self, bounds: &Bounds) -> bool {
+        self.is_beyond(bounds)
     }
 
     fn sweep(&self, now: Millis, bounds: Bounds) -> BoxFuture<'_, ()> {

@@ -173,6 +173,7 @@ async fn what_another_process_has_changed_meanwhile_is_seen_before_a_successor_c
     here.ask(&node, e, post(e, "a"), Circumstances::default()).await.unwrap();
     here.sweep(node.now(), NO_ACTORS).await;
     settle().await;
+    assert_eq!((here.actors(), here.resident()), (0, 1), "it was kept");
     there.ask(&node, e, post(e, "b"), Circumstances::default()).await.unwrap();
     here.ask(&node, e, post(e, "c"), Circumstances::default()).await.unwrap();
     let texts: Vec<String> = texts(&node, e).await.into_iter().map(|(_, text)| text).collect();

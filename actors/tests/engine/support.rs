@@ -258,8 +258,8 @@ impl Gate {
 
     /// The newest commit that was asked for, and how many reads have been since the last time somebody looked here.
     pub(crate) fn last(&self) -> (Commit, usize) {
-        let mut gated = self.gated.lock().unwrap();
-        (gated.last.clone().unwrap(), std::mem::take(&mut gated.reads))
+        let last = self.gated.lock().unwrap().last.clone().unwrap();
+        (last, self.reads())
     }
 
     fn read(&self) -> &MemoryStore {

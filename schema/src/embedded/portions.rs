@@ -8,7 +8,8 @@
 //! So a thread of its own syncs each table while it grows, a little at a time, which leaves nearly nothing to the
 //! engine's own sync; and it holds tables and journals open, so that to delete one frees nothing yet, then frees them
 //! little by little. It learns of files by the system's notices. It never writes into a file, and shortens only what has
-//! no name any more, which is nobody's. Where anything about this fails, a batch takes longer and nothing else.
+//! no name any more, which the engine has done with. A sync that fails may leave nothing for the engine's own to fail
+//! at, so it ends the store as one of a batch does. Where anything else about this fails, a batch takes longer.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -28,8 +29,6 @@ use rustix::io::Errno;
 const ROUND: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// Bytes that are freed at once.
 const PORTION: u64 = 4 * 1024 * 1024;
-/// After so many rounds in which it did not grow a table is taken to be whole: a fifth of a second.
-const STILL: u32 = 40;
 /// Files held open, the newest ones: compactions delete what is young far more often than what is old.
 const HELD: usize = 128;
 
@@ -41,17 +40,18 @@ pub(super) struct Portions {
 }
 
 impl Portions {
-    /// Looks after the engine's files in this directory.
+    /// Looks after the engine's files in this directory; `failed` is called when one cannot be synced.
     ///
     /// # Errors
     /// What the system says where it gives no notices or no thread.
-    pub(super) fn start(engine_dir: &Path) -> io::Result<Self> {
+    pub(super) fn start(engine_dir: &Path, failed: impl Fn(&str) + Send + 'static) -> io::Result<Self> {
         let work = Work::watch(engine_dir)?;
         let (ended, end) = io::pipe()?;
-        let thread = std::thread::Builder::new().name("store-portions".to_owned()).spawn(move || {
-            if let Err(error) = work.run(&ended) {
-                tracing::warn!(%error, "the disk is given no portions any more");
-            }
+        let name = "store-portions".to_owned();
+        let thread = std::thread::Builder::new().name(name).spawn(move || match work.run(&ended) {
+            Ok(()) => {}
+            Err(Fault::Unsynced(error)) => failed(&format!("a table could not be synced: {error}")),
+            Err(Fault::Unheard(error)) => tracing::warn!(%error, "the disk is given no portions any more"),
         })?;
         Ok(Self { thread: Some(thread), end: Some(end) })
     }
@@ -66,15 +66,22 @@ impl Drop for Portions {
     }
 }
 
+/// Why it ends before the store does.
+#[derive(Debug)]
+enum Fault {
+    /// The disk did not take what the engine has written.
+    Unsynced(io::Error),
+    /// The system gives no notices any more.
+    Unheard(io::Error),
+}
+
 /// A file of the engine, held open.
 #[derive(Debug)]
 struct Held {
     path: PathBuf,
     file: File,
-    /// Up to here it was synced; `None` for what the engine syncs itself as it writes it.
+    /// Up to here it was synced; `None` for what is whole, and for journals, which are synced with each batch.
     synced: Option<u64>,
-    /// For how many rounds it has not grown.
-    still: u32,
 }
 
 /// What there is to do.
@@ -95,54 +102,68 @@ impl Work {
         }
         let notices = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let mut work = Self { notices, watched: HashMap::new(), held: VecDeque::new(), doomed: VecDeque::new() };
+        let mut there = Vec::new();
         for dir in dirs {
-            let wanted = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
+            let wanted = WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
             let watch = inotify::add_watch(&work.notices, &dir, wanted)?;
             // What comes meanwhile is told of, and seen twice at worst.
             for file in std::fs::read_dir(&dir)? {
-                work.hold(file?.path());
+                let file = file?;
+                there.push((file.metadata()?.modified()?, file.path()));
             }
             work.watched.insert(watch, dir);
+        }
+        there.sort();
+        for (_, path) in there {
+            work.hold(path, None);
         }
         Ok(work)
     }
 
     /// Works until nobody can write into the pipe any more.
-    fn run(mut self, ended: &PipeReader) -> io::Result<()> {
+    fn run(mut self, ended: &PipeReader) -> Result<(), Fault> {
         loop {
             let within = self.has_portions().then_some(&ROUND);
             let mut ready = [PollFd::new(&self.notices, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
             match poll(&mut ready, within) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Fault::Unheard(error.into())),
             }
             if !ready[1].revents().is_empty() {
                 return Ok(());
             }
-            self.round()?;
+            self.hear().map_err(Fault::Unheard)?;
+            self.sync(File::sync_data).map_err(Fault::Unsynced)?;
+            self.free();
         }
     }
 
     fn has_portions(&self) -> bool {
-        !self.doomed.is_empty() || self.held.iter().any(Held::may_grow)
+        !self.doomed.is_empty() || self.held.iter().any(|held| held.synced.is_some())
     }
 
-    /// Hears what is new, and does a portion of everything.
-    fn round(&mut self) -> io::Result<()> {
-        self.hear()?;
-        for held in self.held.iter_mut().filter(|held| held.may_grow()) {
-            // The engine syncs it too, and hears of what is wrong with the disk as well.
-            if let Err(error) = held.sync() {
-                tracing::debug!(%error, path = %held.path.display(), "a table cannot be synced ahead");
-                held.synced = None;
+    /// Syncs what has come to the tables that grow since the last time.
+    fn sync(&mut self, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
+        for held in &mut self.held {
+            let Some(synced) = &mut held.synced else { continue };
+            let len = held.file.metadata()?.len();
+            if *synced < len {
+                sync(&held.file)?;
+                *synced = len;
             }
         }
-        if let Some(file) = self.doomed.pop_front()
-            && free(&file)?
-        {
-            self.doomed.push_front(file);
-        }
         Ok(())
+    }
+
+    /// Frees a portion of what was deleted first.
+    fn free(&mut self) {
+        let Some(file) = self.doomed.pop_front() else { return };
+        match shorten(&file) {
+            Ok(true) => self.doomed.push_front(file),
+            Ok(false) => {}
+            // With its last descriptor it goes as a whole.
+            Err(error) => tracing::debug!(%error, "a deleted file is not freed in portions"),
+        }
     }
 
     fn hear(&mut self) -> io::Result<()> {
@@ -167,51 +188,43 @@ impl Work {
             }
             let (Some(dir), Some(name)) = (self.watched.get(&watch), name) else { continue };
             let path = dir.join(std::ffi::OsStr::from_bytes(&name));
-            if events.contains(ReadFlags::CREATE) {
-                self.hold(path);
-            } else if let Some(place) = self.held.iter().position(|held| held.path == path) {
-                self.doomed.extend(self.held.remove(place).map(|held| held.file));
+            let place = self.held.iter().position(|held| held.path == path);
+            match place {
+                Some(place) if events.contains(ReadFlags::DELETE) => {
+                    self.doomed.extend(self.held.remove(place).map(|held| held.file));
+                }
+                Some(place) if events.contains(ReadFlags::CLOSE_WRITE) => self.held[place].synced = None,
+                None if events.contains(ReadFlags::CREATE) => {
+                    let is_journal = is_journal(&path);
+                    self.hold(path, (!is_journal).then_some(0));
+                }
+                _ => {}
             }
         }
         Ok(())
     }
 
     /// Holds a table or a journal open; others are small.
-    fn hold(&mut self, path: PathBuf) {
-        let is_journal = path.extension().is_some_and(|extension| extension == "jnl");
+    fn hold(&mut self, path: PathBuf, synced: Option<u64>) {
         let is_table = path.extension().is_none() && path.parent().is_some_and(|dir| dir.ends_with("tables"));
-        if !(is_journal || is_table) || self.held.iter().any(|held| held.path == path) {
+        if !(is_table || is_journal(&path)) {
             return;
         }
         // One that is gone already needs nothing.
         let Ok(file) = OpenOptions::new().write(true).open(&path) else { return };
-        self.held.push_back(Held { path, file, synced: is_table.then_some(0), still: 0 });
+        self.held.push_back(Held { path, file, synced });
         if self.held.len() > HELD {
             self.held.pop_front();
         }
     }
 }
 
-impl Held {
-    fn may_grow(&self) -> bool {
-        self.synced.is_some() && self.still < STILL
-    }
-
-    /// Syncs what has come since the last time.
-    fn sync(&mut self) -> io::Result<()> {
-        let len = self.file.metadata()?.len();
-        if self.synced.is_some_and(|synced| synced < len) {
-            self.file.sync_data()?;
-            (self.synced, self.still) = (Some(len), 0);
-        } else {
-            self.still += 1;
-        }
-        Ok(())
-    }
+fn is_journal(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "jnl")
 }
 
-/// Frees a portion of a file without a name; whether there is more.
-fn free(file: &File) -> io::Result<bool> {
+/// Takes a portion off a file without a name; whether there is more.
+fn shorten(file: &File) -> io::Result<bool> {
     let metadata = file.metadata()?;
     // One that has a name, whatever that is, is somebody's.
     if metadata.nlink() > 0 || metadata.len() <= PORTION {
@@ -251,24 +264,46 @@ mod tests {
         }
     }
 
+    /// Hears, and does a portion; how often the disk was asked to sync.
+    fn round(work: &mut Work) -> u32 {
+        let syncs = std::cell::Cell::new(0);
+        work.hear().unwrap();
+        work.sync(|file| {
+            syncs.set(syncs.get() + 1);
+            file.sync_data()
+        })
+        .unwrap();
+        work.free();
+        syncs.get()
+    }
+
     #[test]
-    fn a_table_is_synced_while_it_grows_until_it_does_not_any_more() {
+    fn a_table_is_synced_while_it_grows_until_it_is_closed() {
         let files = Files::new();
         let mut work = files.work();
         assert!(!work.has_portions(), "without a table nobody wakes up");
         let mut table = File::create_new(files.table("0")).unwrap();
-        for megabytes in 1..4_u64 {
+        for _ in 0..3 {
             table.write_all(&vec![7; 1 << 20]).unwrap();
-            work.round().unwrap();
-            assert_eq!(work.held[0].synced, Some(megabytes << 20));
-            work.round().unwrap();
+            assert_eq!(round(&mut work), 1);
+            assert_eq!(round(&mut work), 0, "there is nothing new");
         }
-        for _ in 1..STILL {
-            assert!(work.has_portions());
-            work.round().unwrap();
-        }
+        assert!(work.has_portions(), "it may grow after any time");
+        drop(table);
+        round(&mut work);
         assert!(!work.has_portions(), "it is whole");
         assert_eq!(std::fs::read(files.table("0")).unwrap(), vec![7; 3 << 20]);
+    }
+
+    #[test]
+    fn a_sync_that_fails_is_told_since_the_engines_own_may_not() {
+        let files = Files::new();
+        let mut work = files.work();
+        let mut table = File::create_new(files.table("0")).unwrap();
+        table.write_all(b"x").unwrap();
+        work.hear().unwrap();
+        let error = work.sync(|_| Err(io::Error::other("the disk is broken"))).unwrap_err();
+        assert_eq!(error.to_string(), "the disk is broken");
     }
 
     #[test]
@@ -277,13 +312,13 @@ mod tests {
         let mut work = files.work();
         for path in [files.table("0"), files.journal()] {
             std::fs::write(&path, vec![7; 2 * PORTION as usize + 5]).unwrap();
-            work.round().unwrap();
+            round(&mut work);
             std::fs::remove_file(&path).unwrap();
             for left in [PORTION + 5, 5] {
-                work.round().unwrap();
+                round(&mut work);
                 assert_eq!(work.doomed[0].metadata().unwrap().len(), left, "{}", path.display());
             }
-            work.round().unwrap();
+            round(&mut work);
             assert!(work.doomed.is_empty() && work.held.is_empty());
         }
     }
@@ -296,8 +331,8 @@ mod tests {
         let elsewhere = files.dir.path().join("a copy");
         std::fs::hard_link(files.table("0"), &elsewhere).unwrap();
         std::fs::remove_file(files.table("0")).unwrap();
-        work.round().unwrap();
-        work.round().unwrap();
+        round(&mut work);
+        round(&mut work);
         assert!(work.held.is_empty() && work.doomed.is_empty());
         assert_eq!(std::fs::read(elsewhere).unwrap(), vec![7; 2 * PORTION as usize]);
     }
@@ -310,16 +345,52 @@ mod tests {
             std::fs::write(files.table(&n.to_string()), b"x").unwrap();
         }
         std::fs::write(files.dir.path().join("manifest"), b"x").unwrap();
-        work.round().unwrap();
+        round(&mut work);
         assert_eq!(work.held.len(), HELD);
         assert_eq!(work.held[0].path, files.table("3"));
     }
 
     #[test]
-    fn it_ends_when_the_store_does() {
+    fn what_is_there_at_the_start_is_whole_and_the_newest_of_it_is_held() {
         let files = Files::new();
-        let portions = Portions::start(files.dir.path()).unwrap();
-        std::fs::write(files.table("0"), b"x").unwrap();
+        let begun = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        let write = |path: PathBuf, age: usize| {
+            std::fs::write(&path, b"x").unwrap();
+            let modified = begun - std::time::Duration::from_secs(age as u64);
+            OpenOptions::new().write(true).open(path).unwrap().set_modified(modified).unwrap();
+        };
+        (0..HELD + 3).for_each(|n| write(files.table(&n.to_string()), n + 1));
+        write(files.journal(), 0);
+        let mut work = files.work();
+        assert_eq!(work.held.back().unwrap().path, files.journal());
+        assert_eq!(work.held.len(), HELD);
+        assert!(!work.has_portions());
+        assert_eq!(round(&mut work), 0);
+    }
+
+    /// Waits until something is so; a test that waits for longer has failed.
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let begun = std::time::Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed().as_secs() < 30, "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn it_goes_on_by_itself_until_the_store_ends() {
+        let files = Files::new();
+        let portions = Portions::start(files.dir.path(), |why| panic!("{why}")).unwrap();
+        let path = files.table("0");
+        let mut table = File::create_new(&path).unwrap();
+        table.write_all(&vec![7; 3 * PORTION as usize]).unwrap();
+        let open = || {
+            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+            descriptors.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|file| file == path)).count()
+        };
+        until("it is held", || open() == 2);
+        std::fs::remove_file(&path).unwrap();
+        until("it is freed", || table.metadata().unwrap().len() <= PORTION);
         drop(portions);
     }
 }

@@ -208,7 +208,9 @@ pub(in crate::http) async fn mention(
     files: &[(AttachmentId, Path)],
 ) -> Result<(), Problem> {
     for (id, path) in files {
-        let answer = app.node().attachment(entity_of(caller, *id), Command::Mention(conversation), with).await;
+        // On the heap: nearly no message mentions a file, and all of them would make room.
+        let answer =
+            Box::pin(app.node().attachment(entity_of(caller, *id), Command::Mention(conversation), with)).await;
         answer.map_err(|refusal| problem_of(refusal, |_| gone(*id, path.pointer())))?;
     }
     Ok(())
