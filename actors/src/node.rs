@@ -39,8 +39,9 @@ use residents::Residents;
 
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// How often the numbers of actors and of resident entities of each kind are compared with their bounds.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often the numbers of actors and of resident entities of each kind are compared with their bounds. What
+/// many first messages make in that time has memory that an allocator hardly gives back.
+const COUNT_EVERY: Duration = Duration::from_millis(200);
 
 /// One running process, in tests one of many: its entities, what they share, and the services that look after them.
 pub struct Node {

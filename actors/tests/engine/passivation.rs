@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::conversation::Conversation;
+use actors::conversation::{Command, Conversation, Update};
 use actors::directory::{Answer, Bounds, Circumstances, Directory};
 use actors::limits;
 use actors::random::Random;
@@ -178,4 +178,20 @@ async fn what_another_process_has_changed_meanwhile_is_seen_before_a_successor_c
     here.ask(&node, e, post(e, "c"), Circumstances::default()).await.unwrap();
     let texts: Vec<String> = texts(&node, e).await.into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_on_what_was_kept_is_told_only_if_it_still_holds_where_others_write() {
+    let node = node_on(MemoryStore::default().shared());
+    let (here, there) = (Directory::<Conversation>::default(), Directory::<Conversation>::default());
+    let e = entity(1);
+    let close = |closed| Command::Update(Update { closed: Some(closed), ..Update::default() });
+    here.ask(&node, e, post(e, "a"), Circumstances::default()).await.unwrap();
+    here.ask(&node, e, close(true), Circumstances::default()).await.unwrap();
+    here.sweep(node.now(), NO_ACTORS).await;
+    settle().await;
+    assert_eq!((here.actors(), here.resident()), (0, 1), "what is kept says that it is closed");
+    there.ask(&node, e, close(false), Circumstances::default()).await.unwrap();
+    here.ask(&node, e, post(e, "b"), Circumstances::default()).await.unwrap();
+    assert_eq!(texts(&node, e).await.len(), 2);
 }
