@@ -476,9 +476,8 @@ impl<M: Machine> Resident<M> {
 
     /// Nobody asks for it, and nothing is in flight.
     fn passivate(&mut self, afterwards: Afterwards) {
-        let known = std::mem::take(&mut self.known);
         if afterwards == Afterwards::Kept {
-            self.occupancy.keep(known);
+            self.occupancy.keep(std::mem::take(&mut self.known));
         }
         self.leave();
     }

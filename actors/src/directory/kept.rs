@@ -46,10 +46,9 @@ impl<M: Machine> Kept<M> {
         let excess = self.known.len().saturating_sub(cap);
         if excess > 0 {
             let mut oldest: Vec<(Millis, EntityKey)> = self.known.iter().map(|kept| (kept.0, *kept.key())).collect();
-            let excess = excess.min(oldest.len());
             oldest.sort_unstable_by_key(|(used_at, _)| *used_at);
-            for (_, entity) in &oldest[..excess] {
-                self.known.remove(entity);
+            for (_, entity) in oldest.into_iter().take(excess) {
+                self.known.remove(&entity);
             }
         }
     }

@@ -57,7 +57,8 @@ fn ask() -> impl Strategy<Value = Ask> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::collection::vec(ask(), 1..8).prop_map(Step::Together),
-        2 => (0_usize..2, prop_oneof![Just(NONE), Just(NO_ACTORS)]).prop_map(|(owner, bounds)| Step::Sweep(owner, bounds)),
+        2 => (0_usize..2, prop_oneof![Just(NONE), Just(NO_ACTORS)])
+            .prop_map(|(owner, bounds)| Step::Sweep(owner, bounds)),
         2 => (0_u64..2_000).prop_map(Step::Pass),
         1 => Just(Step::Crash),
     ]

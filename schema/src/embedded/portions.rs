@@ -106,16 +106,19 @@ impl Work {
         for dir in dirs {
             let wanted = WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
             let watch = inotify::add_watch(&work.notices, &dir, wanted)?;
-            // What comes meanwhile is told of, and seen twice at worst.
             for file in std::fs::read_dir(&dir)? {
                 let file = file?;
-                there.push((file.metadata()?.modified()?, file.path()));
+                // The engine is at work already: what it has deleted meanwhile is not there any more, and what it
+                // makes meanwhile may be taken to be whole.
+                if let Ok(modified) = file.metadata().and_then(|metadata| metadata.modified()) {
+                    there.push((modified, file.path()));
+                }
             }
             work.watched.insert(watch, dir);
         }
         there.sort();
         for (_, path) in there {
-            work.hold(path, None);
+            work.hold(path, false);
         }
         Ok(work)
     }
@@ -194,33 +197,26 @@ impl Work {
                     self.doomed.extend(self.held.remove(place).map(|held| held.file));
                 }
                 Some(place) if events.contains(ReadFlags::CLOSE_WRITE) => self.held[place].synced = None,
-                None if events.contains(ReadFlags::CREATE) => {
-                    let is_journal = is_journal(&path);
-                    self.hold(path, (!is_journal).then_some(0));
-                }
+                None if events.contains(ReadFlags::CREATE) => self.hold(path, true),
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// Holds a table or a journal open; others are small.
-    fn hold(&mut self, path: PathBuf, synced: Option<u64>) {
+    /// Holds a table or a journal open, a table that is new as one that grows; others are small.
+    fn hold(&mut self, path: PathBuf, is_new: bool) {
         let is_table = path.extension().is_none() && path.parent().is_some_and(|dir| dir.ends_with("tables"));
-        if !(is_table || is_journal(&path)) {
+        if !is_table && path.extension().is_none_or(|extension| extension != "jnl") {
             return;
         }
         // One that is gone already needs nothing.
         let Ok(file) = OpenOptions::new().write(true).open(&path) else { return };
-        self.held.push_back(Held { path, file, synced });
+        self.held.push_back(Held { path, file, synced: (is_new && is_table).then_some(0) });
         if self.held.len() > HELD {
             self.held.pop_front();
         }
     }
-}
-
-fn is_journal(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "jnl")
 }
 
 /// Takes a portion off a file without a name; whether there is more.
