@@ -132,8 +132,8 @@ async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result
     let events = node.events::<Conversation>(entity, range, Order::Asc, 1).await?;
     let asked = events.iter().find_map(message_of).filter(|found| found.id == message);
     let Some(review) = asked.and_then(|asked| asked.content.review.clone()) else { return Ok(None) };
-    let overlays = node.overlays(entity, range).await?;
-    let stored = overlays.first().and_then(|(_, overlay)| overlay.review.as_ref());
+    let overlay = node.overlay(entity, message.number).await?;
+    let stored = overlay.as_ref().and_then(|overlay| overlay.review.as_ref());
     Ok(Some(standing(&review, stored, node.now())))
 }
 

@@ -47,8 +47,8 @@ pub const ACTORS: usize = 25_000;
 /// Resident entities of one kind, with an actor or without, whose state takes about 3 KiB each; past it the longest idle
 /// ones leave memory early.
 pub const RESIDENT_ENTITIES: usize = 100_000;
-/// Conversations of which a node remembers where they come from, for who reads single messages; about 150 bytes each.
-pub const KNOWN_ORIGINS: usize = 50_000;
+/// Conversations of which a node remembers how they began, for who reads their messages; about 180 bytes each.
+pub const KNOWN_BEGINNINGS: usize = 50_000;
 /// Alarms kept in memory, about 100 bytes each; later ones are read from the store once there is room again.
 pub const NEAR_ALARMS: usize = 100_000;
 /// Entities being woken at once, so that a node that starts with many overdue alarms still answers.

@@ -11,7 +11,7 @@ use crate::attachment::{Attachment, settle, settle::Settling};
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy, Millis};
 use crate::contact::Contact;
-use crate::conversation::{Conversation, Origins, Turn};
+use crate::conversation::{Beginnings, Conversation, Turn};
 use crate::deltas::{Deltas, Listener};
 use crate::directory::{Admission, Bounds, Directory};
 use crate::errands::Errands;
@@ -61,7 +61,7 @@ pub struct Node {
     pub(crate) used_days: UsedDays,
     pub(crate) outbox: Outboxes,
     pub(crate) conversations: Directory<Conversation>,
-    pub(crate) origins: Origins,
+    pub(crate) beginnings: Beginnings,
     pub(crate) contacts: Directory<Contact>,
     pub(crate) attachments: Directory<Attachment>,
     pub(crate) settling: Settling,
@@ -100,7 +100,7 @@ impl Node {
             used_days: UsedDays::default(),
             outbox: Outboxes::default(),
             conversations: Directory::default(),
-            origins: Origins::default(),
+            beginnings: Beginnings::default(),
             contacts: Directory::default(),
             attachments: Directory::default(),
             settling: Settling::default(),

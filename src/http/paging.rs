@@ -11,12 +11,14 @@ use actors::store::Order;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderValue, Uri, header};
+use http::{HeaderValue, StatusCode, Uri, header};
 use serde::Serialize;
 
+use super::answer::json_text;
 use super::context::render::internal_error;
 use super::problem::{Fault, Problem};
 use super::query::Query;
+use crate::json::write::Members;
 
 /// Items in a page where the client does not say.
 pub const DEFAULT_LIMIT: usize = 50;
@@ -30,6 +32,8 @@ pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 const VERSION: u8 = 1;
 /// Bytes of the checksum.
 const SUM: usize = 8;
+/// About how many bytes of a page are not its items'.
+const ENVELOPE_BYTES: usize = 128;
 
 /// Which page a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,27 +113,38 @@ impl<T: Serialize> Page<T> {
     /// is the request's own target and `list` the name that [`PageRequest::from_query`] was given.
     #[must_use]
     pub fn into_response(self, list: &str, uri: &Uri) -> Response {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Shown<'a, T> {
-            data: &'a [T],
-            next_cursor: Option<&'a str>,
-            has_more: bool,
+        let mut failed = None;
+        let response = self.written(list, uri, 0, |out, item| {
+            failed = failed.take().or(serde_json::to_writer(out, item).err());
+        });
+        match failed {
+            None => response,
+            Some(error) => {
+                tracing::error!(%error, list, "a page cannot be written as JSON");
+                internal_error().into_response()
+            }
         }
+    }
+}
+
+impl<T> Page<T> {
+    /// The same where `write` writes an item as JSON, all of which take about so many `bytes`.
+    #[must_use]
+    pub fn written(&self, list: &str, uri: &Uri, bytes: usize, write: impl FnMut(&mut Vec<u8>, &T)) -> Response {
         let cursor = self.next.as_deref().map(|position| {
             let query = Query::parse(uri.query()).unwrap_or_default();
             encode(position, &way(list, &query))
         });
-        let shown = Shown { data: &self.data, next_cursor: cursor.as_deref(), has_more: cursor.is_some() };
-        let body = match serde_json::to_vec(&shown) {
-            Ok(body) => body,
-            Err(error) => {
-                tracing::error!(%error, list, "a page cannot be written as JSON");
-                return internal_error().into_response();
-            }
-        };
-        let mut response =
-            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response();
+        let mut body = Vec::with_capacity(ENVELOPE_BYTES + bytes);
+        let mut members = Members::begin(&mut body);
+        members.array("data", &self.data, write);
+        match &cursor {
+            Some(cursor) => members.plain("nextCursor", cursor),
+            None => members.json("nextCursor", "null"),
+        }
+        members.json("hasMore", if cursor.is_some() { "true" } else { "false" });
+        members.end();
+        let mut response = json_text(StatusCode::OK, body);
         if let Some(link) = cursor.and_then(|cursor| link(uri, &cursor)) {
             response.headers_mut().insert(header::LINK, link);
         }

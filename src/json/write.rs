@@ -68,7 +68,7 @@ impl<'a> Members<'a> {
         &mut self,
         name: &'static str,
         items: impl IntoIterator<Item = T>,
-        write: impl Fn(&mut Vec<u8>, T),
+        write: impl FnMut(&mut Vec<u8>, T),
     ) {
         array(self.member(name), items, write);
     }
@@ -99,7 +99,7 @@ impl<'a> Members<'a> {
 }
 
 /// Writes an array, one item of which `write` writes.
-pub fn array<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
+pub fn array<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
     out.push(b'[');
     for (place, item) in items.into_iter().enumerate() {
         if place > 0 {

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::Node;
 use crate::codec;
-use crate::conversation::{Calls, Conversation, Origin, Turn, number_key};
+use crate::conversation::{Beginning, Calls, Conversation, Origin, Turn, number_key};
 use crate::host;
-use crate::id::{Address, EntityKey};
+use crate::id::{Address, ConversationId, EntityKey};
 use crate::limits;
 use crate::machine::{Machine, Record};
 use crate::message::Overlay;
@@ -69,11 +69,24 @@ impl Node {
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn origin(&self, conversation: EntityKey) -> Result<Option<Arc<Origin>>, StoreError> {
-        if let Some(known) = self.origins.get(conversation) {
+        Ok(self.beginning(conversation).await?.map(|(_, origin)| origin))
+    }
+
+    /// The id of a conversation as it was given when it began; `None`: there is no such conversation.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn conversation_id(&self, conversation: EntityKey) -> Result<Option<ConversationId>, StoreError> {
+        Ok(self.beginning(conversation).await?.map(|(id, _)| id))
+    }
+
+    async fn beginning(&self, conversation: EntityKey) -> Result<Option<Beginning>, StoreError> {
+        if let Some(known) = self.beginnings.get(conversation) {
             return Ok(Some(known));
         }
         let state = self.state::<Conversation>(conversation).await?;
-        Ok(state.map(|state| self.origins.put(conversation, state.origin)))
+        Ok(state.map(|state| self.beginnings.put(conversation, state.id, state.origin)))
     }
 
     /// Up to `limit` events of an entity's log with `from <= seq <= to`.
@@ -122,6 +135,16 @@ impl Node {
             bytes: kept,
             events,
         })
+    }
+
+    /// What has become of one message; `None`: nothing.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn overlay(&self, entity: EntityKey, seq: u64) -> Result<Option<Overlay>, StoreError> {
+        let row = self.store.row(entity, OVERLAYS, number_key(seq)).await?;
+        row.map(|bytes| codec::decode(&bytes)).transpose()
     }
 
     /// What has become of the messages with `from <= seq <= to`.

@@ -13,7 +13,7 @@ use crate::store::{KeyRange, LogScan, Order, Scan, Store, StoreError};
 use crate::tables::OVERLAYS;
 
 /// Events of one read.
-const PAGE: usize = 300;
+const PAGE: usize = 128;
 /// Events that are looked at in all. A turn that waited while more than that happened has lost sight of its question.
 const LOOKED_AT: usize = 3_000;
 

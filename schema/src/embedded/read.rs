@@ -180,7 +180,8 @@ impl Engine {
     ) -> Found<Option<Vec<LogRecord>>> {
         let snapshot = self.snapshot();
         // The row that holds `to` ends at or behind it; without such a row the log ends before.
-        let top = match self.rows_from(&snapshot, entity, to).next() {
+        let holds_to = (to < u64::MAX).then(|| self.rows_from(&snapshot, entity, to).next()).flatten();
+        let top = match holds_to {
             Some(guard) => log_row(entity, guard)?.head,
             None => Head { seq: u64::MAX, commit: u64::MAX },
         };

@@ -23,7 +23,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use super::exchange;
+use super::exchange::{self, Heard};
 use super::media;
 use super::{Accepting, Inbound};
 use crate::http::answer::located;
@@ -63,17 +63,11 @@ pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) ->
         contact,
         scope: contact_scope(&channel.incarnation(), contact.id),
     };
-    if let Some(response) = exchange.earlier().await? {
-        return Ok(response);
-    }
-    if !channel.enabled {
-        return Err(channel_disabled());
-    }
+    let agent = match exchange.agent() {
+        Ok(agent) => agent,
+        Err(refusal) => return exchange.earlier_or(refusal).await,
+    };
     let Some(content) = post.content else { return Err(internal_error()) };
-    let agent = channel
-        .agent
-        .clone()
-        .ok_or_else(|| Problem::conflict("channel_has_no_agent", "this channel has no agent that could answer"))?;
     let ContactPost { identifier, contact_name: name, memories, .. } = post;
     let sent = Sent { identifier, name, memories, content, agent };
     match &sent.content {
@@ -114,6 +108,20 @@ struct Delivered {
 impl Exchange<'_> {
     fn conversation(&self, id: ConversationId) -> EntityKey {
         EntityKey::conversation(self.contact.workspace, id.address)
+    }
+
+    /// Who answers on this channel, if it takes messages.
+    fn agent(&self) -> Result<String, Problem> {
+        if !self.channel.enabled {
+            return Err(channel_disabled());
+        }
+        let nobody = || Problem::conflict("channel_has_no_agent", "this channel has no agent that could answer");
+        self.channel.agent.clone().ok_or_else(nobody)
+    }
+
+    /// What cannot be done now may have been done before.
+    async fn earlier_or(&self, refusal: Problem) -> Result<Response, Problem> {
+        self.earlier().await?.ok_or(refusal)
     }
 
     /// The answer of an earlier request with the same key, wherever among the contact's conversations it was.
@@ -158,6 +166,9 @@ impl Exchange<'_> {
 
     /// Fetches the file and delivers the message with it.
     async fn with_file(&self, sent: &Sent, media: &Media) -> Result<Response, Problem> {
+        if let Some(response) = self.earlier().await? {
+            return Ok(response);
+        }
         self.admit()?;
         let app = self.accepting.app;
         let _turn = match &self.accepting.keyed {
@@ -190,10 +201,12 @@ impl Exchange<'_> {
     async fn deliver(&self, sent: &Sent, file: Option<&attachment::State>) -> Result<Response, Problem> {
         let Sent { identifier, name, memories, content, agent } = sent;
         let node = self.accepting.app.node();
-        self.admit()?;
+        if let Err(refusal) = self.admit() {
+            return self.earlier_or(refusal).await;
+        }
         let (mut contact, mut open) = self.resolve(identifier, name.as_ref(), None).await?;
-        // The conversation may have changed since it was looked for, with another attempt of this request in the old
-        // one.
+        // The conversation itself knows the keys of requests that it has taken; it cannot know those that were taken by
+        // the ones before it.
         if open.generation > 1
             && let Some(response) = self.earlier().await?
         {
@@ -323,11 +336,12 @@ impl Exchange<'_> {
         let prefer = prefer(self.accepting.headers);
         let deadline = Instant::now() + if place.is_some() { self.budget(prefer) } else { Duration::ZERO };
         let at_once = !delivered.replay && deadline <= Instant::now();
+        let mut heard = Heard::default();
         let turn = tokio::select! {
             biased;
             // How it stood when it was accepted, also where the agent was quicker than this answer.
             () = std::future::ready(()), if at_once => delivered.turn.clone(),
-            turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), deadline) => {
+            turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut heard, deadline) => {
                 turn.map_err(store_problem)?
             }
             // Whoever waits when the server stops is told where the reply will be.
@@ -336,7 +350,7 @@ impl Exchange<'_> {
         drop(events);
         let waited = prefer.wait.filter(|_| place.is_some() && !prefer.respond_async);
         let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
-        match self.told(&delivered, &turn, prefer, key).await {
+        match self.told(&delivered, (&turn, &heard), prefer, key).await {
             Ok(response) => {
                 let in_background = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
                 Ok(applying(response, applied.or_else(|| in_background.then(|| "respond-async".to_owned()))))
@@ -349,7 +363,7 @@ impl Exchange<'_> {
     async fn told(
         &self,
         delivered: &Delivered,
-        turn: &Turn,
+        (turn, heard): (&Turn, &Heard),
         prefer: Prefer,
         key: Option<KeyHash>,
     ) -> Result<Response, Problem> {
@@ -370,8 +384,8 @@ impl Exchange<'_> {
         if waits && key.is_some_and(|key| self.accepting.app.in_progress().has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
-        let replies =
-            exchange::replies(self.accepting.app.node(), delivered.entity, turn).await.map_err(store_problem)?;
+        let replies = exchange::replies_heard(self.accepting.app.node(), delivered.entity, turn, heard).await;
+        let replies = replies.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
         let parts = ContactParts {
             contact: delivered.contact,

@@ -23,11 +23,8 @@ use crate::http::refusal::{problem_of, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::write::array;
-use crate::wire::conversation_message::view::conversation_view;
+use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
-
-/// About how many bytes the view of a message has besides what it says.
-const VIEW_BYTES: usize = 512;
 
 /// Accepts the messages.
 pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) -> Result<Response, Problem> {
@@ -170,7 +167,7 @@ fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem,
 fn accepted(accepting: &Accepting<'_>, messages: &[Message], replay: bool) -> Response {
     let overlay = Overlay::default();
     let workspace = &accepting.caller.workspace;
-    let mut text = Vec::with_capacity(messages.iter().map(|message| VIEW_BYTES + message.content.weight()).sum());
+    let mut text = Vec::with_capacity(messages.iter().map(|message| view_bytes(message, &overlay)).sum());
     array(&mut text, messages, |out, message| conversation_view(workspace, message, &overlay).write(out));
     accepting.finish(answer::json_text(StatusCode::OK, text), replay)
 }

@@ -1,5 +1,6 @@
 //! Waiting for an agent's reply.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use actors::conversation::{Conversation, Event, Turn, message_of};
@@ -7,7 +8,7 @@ use actors::id::{EntityKey, MessageId};
 use actors::message::Message;
 use actors::node::Node;
 use actors::store::{KeyHash, Order, StoreError};
-use actors::subscriptions::Subscription;
+use actors::subscriptions::{Notice, Subscription};
 use actors::tables::ASKED_TURNS;
 use bytes::Bytes;
 use tokio::sync::broadcast::error::RecvError;
@@ -18,9 +19,36 @@ use crate::http::log;
 /// How often the store is asked while nothing is heard: the turn may be running in another process.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Messages that are kept of those heard while waiting. Who has to wait for more reads them.
+const HEARD_MAX: usize = 8;
+
+/// What a turn has said, as far as it was heard: the newest few of its messages.
+#[derive(Debug, Default)]
+pub(super) struct Heard(VecDeque<Notice>);
+
+impl Heard {
+    fn hear(&mut self, turn: &Turn, notice: Notice) {
+        let is_said = matches!(&notice.event, Event::MessageCreated(said) if said.turn == Some(turn.id));
+        if is_said {
+            if self.0.len() == HEARD_MAX {
+                self.0.pop_front();
+            }
+            self.0.push_back(notice);
+        }
+    }
+
+    /// The messages with these sequences, if every one was heard.
+    fn between(&self, (first, last): (u64, u64)) -> Option<Vec<Message>> {
+        let inside = self.0.iter().filter(|notice| (first..=last).contains(&notice.seq));
+        let is_whole = inside.clone().map(|notice| notice.seq).eq(first..=last);
+        is_whole.then(|| inside.filter_map(|notice| message_of(notice)).collect())
+    }
+}
+
 /// Waits until a turn is over, and says how it stands then or when the time is over.
 ///
-/// `turn` is how it stood after `events` was subscribed to, so nothing can be missed.
+/// `turn` is how it stood after `events` was subscribed to, so nothing can be missed. What it says meanwhile is kept in
+/// `heard`.
 ///
 /// # Errors
 ///
@@ -30,16 +58,16 @@ pub(super) async fn wait(
     entity: EntityKey,
     events: &mut Subscription,
     mut turn: Turn,
+    heard: &mut Heard,
     deadline: Instant,
 ) -> Result<Turn, StoreError> {
     while !turn.is_over() && Instant::now() < deadline {
         let until = deadline.min(Instant::now() + ASK_AGAIN);
         match timeout_at(until, events.events.recv()).await {
-            Ok(Ok(record)) => {
-                if let Some(ended) = end_of(&turn, &record.event) {
-                    turn = ended.clone();
-                }
-            }
+            Ok(Ok(notice)) => match end_of(&turn, &notice.event) {
+                Some(ended) => turn = ended.clone(),
+                None => heard.hear(&turn, notice),
+            },
             Ok(Err(RecvError::Lagged(_))) | Err(_) => {
                 if let Some(stored) = node.turn(entity, turn.id.number).await? {
                     turn = stored;
@@ -72,8 +100,25 @@ fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
-    let Some((first, last)) = turn.replies else { return Ok(Vec::new()) };
-    let events = log::between(node, entity, (first, last)).await?;
+    replies_heard(node, entity, turn, &Heard::default()).await
+}
+
+/// The same for who may have heard them.
+///
+/// # Errors
+///
+/// `StoreError` where the store cannot be read, or holds what cannot be.
+pub(super) async fn replies_heard(
+    node: &Node,
+    entity: EntityKey,
+    turn: &Turn,
+    heard: &Heard,
+) -> Result<Vec<Message>, StoreError> {
+    let Some(range) = turn.replies else { return Ok(Vec::new()) };
+    if let Some(replies) = heard.between(range) {
+        return Ok(replies);
+    }
+    let events = log::between(node, entity, range).await?;
     Ok(events.iter().filter_map(message_of).collect())
 }
 

@@ -18,7 +18,6 @@ use super::one::at_present;
 use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
-use crate::http::conversations;
 use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
 use crate::http::paging::{PAGE_BYTES, Page, PageRequest};
 use crate::http::problem::{Fault, Problem};
@@ -27,7 +26,7 @@ use crate::http::refusal::channel::{channel_not_found, has_many_logs};
 use crate::http::refusal::conversation::conversation_not_found;
 use crate::http::refusal::store_problem;
 use crate::wire::channel_message::view::channel_view;
-use crate::wire::conversation_message::view::conversation_view;
+use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 
 /// Events looked at for one page. A filter that matches little gives a short page with a cursor behind it instead of
 /// a request without bound: `docs/decisions/0035-a-search-goes-on.md`.
@@ -305,9 +304,11 @@ async fn conversation_page(
     let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
     let id = ConversationId::parse(conversation).ok_or_else(conversation_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.address);
-    conversations::state(app, entity, id).await?.ok_or_else(conversation_not_found)?;
+    let found = app.node().conversation_id(entity).await.map_err(store_problem)?;
+    found.filter(|found| *found == id).ok_or_else(conversation_not_found)?;
     let page = page_of(app, entity, &request, &filter).await?;
-    let data =
-        page.data.iter().map(|(message, overlay)| conversation_view(&caller.workspace, message, overlay)).collect();
-    Ok(Page { data, next: page.next }.into_response(&list, uri))
+    let bytes = page.data.iter().map(|(message, overlay)| view_bytes(message, overlay)).sum();
+    Ok(page.written(&list, uri, bytes, |out, (message, overlay)| {
+        conversation_view(&caller.workspace, message, overlay).write(out);
+    }))
 }

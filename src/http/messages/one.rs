@@ -14,7 +14,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::app::App;
-use crate::http::answer::json;
+use crate::http::answer::{json, json_text};
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
 use crate::http::headers::{tag_of, unless_known};
@@ -25,7 +25,7 @@ use crate::http::query::Query;
 use crate::http::refusal::conversation::message_not_found;
 use crate::http::refusal::store_problem;
 use crate::wire::channel_message::view::channel_view;
-use crate::wire::conversation_message::view::{checksum, conversation_view};
+use crate::wire::conversation_message::view::{checksum, conversation_view, view_bytes};
 
 /// A message with what it takes to show it.
 pub(crate) struct StoredMessage {
@@ -46,13 +46,11 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredM
 /// The same where that there is none is no refusal yet.
 pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result<Option<StoredMessage>, Problem> {
     let entity = EntityKey::conversation(caller.address, id.entity);
-    let range = (id.number, id.number);
-    let events = log::between(app.node(), entity, range).await;
+    let events = log::between(app.node(), entity, (id.number, id.number)).await;
     let events = events.map_err(store_problem)?;
     let message = events.iter().find_map(message_of).filter(|message| message.id == id);
     let Some(message) = message else { return Ok(None) };
-    let overlays = app.node().overlays(entity, range).await.map_err(store_problem)?;
-    let overlay = overlays.into_iter().next().map(|(_, overlay)| overlay).unwrap_or_default();
+    let overlay = app.node().overlay(entity, id.number).await.map_err(store_problem)?.unwrap_or_default();
     let origin = app.node().origin(entity).await.map_err(store_problem)?;
     Ok(origin.map(|origin| StoredMessage { message, overlay, entity, origin }))
 }
@@ -73,7 +71,11 @@ pub(super) fn shown(caller: &Caller, found: &StoredMessage, now: Millis) -> Resp
     let StoredMessage { message, overlay, origin, .. } = found;
     let mut response = match origin.human_channel() {
         Some(channel) => json(StatusCode::OK, &channel_view(channel, message, &at_present(message, overlay, now))),
-        None => json(StatusCode::OK, &conversation_view(&caller.workspace, message, overlay)),
+        None => {
+            let mut text = Vec::with_capacity(view_bytes(message, overlay));
+            conversation_view(&caller.workspace, message, overlay).write(&mut text);
+            json_text(StatusCode::OK, text)
+        }
     };
     if let Ok(etag) = HeaderValue::try_from(format!("\"{}\"", tag(found))) {
         response.headers_mut().insert(header::ETAG, etag);

@@ -72,6 +72,8 @@ impl ConversationView<'_> {
 }
 
 const NULL: &str = "null";
+/// About how many bytes of a message's form are the names of its members, ids and times.
+const VIEW_BYTES: usize = 512;
 
 /// As a part of something else that is written with serde.
 impl Serialize for ConversationView<'_> {
@@ -121,6 +123,12 @@ impl<'a> Current<'a> {
             references: content.references.as_ref().map(References::Given).or(files),
         }
     }
+}
+
+/// About how many bytes its form has.
+#[must_use]
+pub fn view_bytes(message: &Message, overlay: &Overlay) -> usize {
+    VIEW_BYTES + message.content.weight() + overlay.weight()
 }
 
 /// The message as the conversation API shows it: as it was accepted with an empty overlay, as it is now with its own.
