@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use dashmap::{DashMap, DashSet};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
 
@@ -30,6 +30,7 @@ use crate::codec;
 use crate::id::{Address, EndpointId, EntityKey};
 use crate::limits;
 use crate::node::Node;
+use crate::single_flight::SingleFlight;
 use crate::store::{KeyRange, Order, Scan, Store, StoreError};
 use crate::tables::{CHANNELS, WORKSPACES};
 use crate::workspace::{Workspace, address_of};
@@ -71,7 +72,7 @@ pub struct Outboxes {
     places: Arc<Semaphore>,
     endpoints: listeners::EndpointCache,
     workspaces: DashMap<Address, Arc<str>>,
-    stirring: DashSet<(Address, EndpointId)>,
+    stirring: Arc<SingleFlight<(Address, EndpointId)>>,
     stopping: AtomicBool,
 }
 
@@ -84,7 +85,7 @@ impl Default for Outboxes {
             places: Arc::new(Semaphore::new(limits::DELIVERIES)),
             endpoints: listeners::EndpointCache::default(),
             workspaces: DashMap::new(),
-            stirring: DashSet::new(),
+            stirring: Arc::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -198,6 +199,7 @@ impl Outboxes {
     pub(crate) fn endpoint_changed(&self, node: &Arc<Node>, workspace: Address, id: &[u8]) {
         self.endpoints.forget(workspace);
         if let Some(id) = std::str::from_utf8(id).ok().and_then(EndpointId::parse) {
+            self.gates.forget(gate::endpoint_key(workspace, id));
             stir::stir(node, workspace, id);
         }
     }

@@ -1,5 +1,6 @@
-//! One task for each entity at a time, and once more where somebody asks while it runs.
+//! One task for each entity, or whatever the tasks are for, at a time, and once more where somebody asks while it runs.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -7,49 +8,55 @@ use dashmap::mapref::entry::Entry;
 
 use crate::id::EntityKey;
 
-/// The entities that a task of one kind is running for.
-#[derive(Debug, Default)]
-pub(crate) struct SingleFlight {
+/// What a task of one kind is running for.
+#[derive(Debug)]
+pub(crate) struct SingleFlight<K: Eq + Hash = EntityKey> {
     /// Each with whether somebody has asked since its task looked last.
-    flying: DashMap<EntityKey, bool>,
+    flying: DashMap<K, bool>,
 }
 
-impl SingleFlight {
-    /// The right to be the task of `entity`. `None`: another one is, and will look once more.
-    pub(crate) fn begin(self: &Arc<Self>, entity: EntityKey) -> Option<Flight> {
-        match self.flying.entry(entity) {
+impl<K: Eq + Hash> Default for SingleFlight<K> {
+    fn default() -> Self {
+        Self { flying: DashMap::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash> SingleFlight<K> {
+    /// The right to be the task of `key`. `None`: another one is, and will look once more.
+    pub(crate) fn begin(self: &Arc<Self>, key: K) -> Option<Flight<K>> {
+        match self.flying.entry(key) {
             Entry::Occupied(mut again) => {
                 *again.get_mut() = true;
                 None
             }
             Entry::Vacant(place) => {
                 place.insert(false);
-                Some(Flight { flights: Arc::clone(self), entity, has_landed: false })
+                Some(Flight { flights: Arc::clone(self), key, has_landed: false })
             }
         }
     }
 }
 
-/// Being the task of an entity. It ends with [`Flight::again`], or when it is dropped; then what was asked for
+/// Being the task of something. It ends with [`Flight::again`], or when it is dropped; then what was asked for
 /// meanwhile is left to whoever asks next.
 #[derive(Debug)]
-pub(crate) struct Flight {
-    flights: Arc<SingleFlight>,
-    entity: EntityKey,
+pub(crate) struct Flight<K: Eq + Hash = EntityKey> {
+    flights: Arc<SingleFlight<K>>,
+    key: K,
     has_landed: bool,
 }
 
-impl Flight {
+impl<K: Copy + Eq + Hash> Flight<K> {
     /// Whose task it is.
-    pub(crate) fn entity(&self) -> EntityKey {
-        self.entity
+    pub(crate) fn key(&self) -> K {
+        self.key
     }
 
     /// Said where the task begins to look some time after the flight: whoever has asked until now is looked after by
     /// this look.
     pub(crate) fn looks(&self) {
         if !self.has_landed {
-            self.flights.flying.insert(self.entity, false);
+            self.flights.flying.insert(self.key, false);
         }
     }
 
@@ -59,18 +66,18 @@ impl Flight {
         if self.has_landed {
             return false;
         }
-        self.has_landed = self.flights.flying.remove_if(&self.entity, |_, again| !*again).is_some();
+        self.has_landed = self.flights.flying.remove_if(&self.key, |_, again| !*again).is_some();
         if !self.has_landed {
-            self.flights.flying.insert(self.entity, false);
+            self.flights.flying.insert(self.key, false);
         }
         !self.has_landed
     }
 }
 
-impl Drop for Flight {
+impl<K: Eq + Hash> Drop for Flight<K> {
     fn drop(&mut self) {
         if !self.has_landed {
-            self.flights.flying.remove(&self.entity);
+            self.flights.flying.remove(&self.key);
         }
     }
 }

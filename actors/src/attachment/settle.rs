@@ -66,7 +66,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         let node = Arc::clone(&node);
         tokio::spawn(async move {
             let _place = place;
-            let entity = flight.entity();
+            let entity = flight.key();
             loop {
                 flight.looks();
                 look(&node, entity).await;
@@ -272,13 +272,13 @@ mod tests {
         settling.wanted(entity(1));
         settling.wanted(entity(1));
         settling.wanted(entity(2));
-        assert_eq!(queue.try_recv().unwrap().entity(), entity(2));
+        assert_eq!(queue.try_recv().unwrap().key(), entity(2));
         assert!(queue.try_recv().is_err(), "it is not looked at twice at a time");
         assert!(look.again(), "what it saw may be old");
         look.looks();
         assert!(!look.again(), "and that was all");
         settling.wanted(entity(1));
-        assert_eq!(queue.try_recv().unwrap().entity(), entity(1), "the next one is a look of its own");
+        assert_eq!(queue.try_recv().unwrap().key(), entity(1), "the next one is a look of its own");
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
         }));
         assert!(broken.is_err());
         settling.wanted(entity(1));
-        assert_eq!(queue.try_recv().unwrap().entity(), entity(1));
+        assert_eq!(queue.try_recv().unwrap().key(), entity(1));
     }
 
     #[test]
@@ -307,9 +307,9 @@ mod tests {
             settling.wanted(far(n));
         }
         settling.wanted(entity(1));
-        assert_eq!(queue.try_recv().unwrap().entity(), far(0));
+        assert_eq!(queue.try_recv().unwrap().key(), far(0));
         settling.wanted(entity(1));
         let last = std::iter::from_fn(|| queue.try_recv().ok()).last().unwrap();
-        assert_eq!(last.entity(), entity(1));
+        assert_eq!(last.key(), entity(1));
     }
 }

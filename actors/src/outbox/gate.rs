@@ -15,10 +15,25 @@ use dashmap::mapref::entry::Entry as Slot;
 use tokio::sync::oneshot;
 
 use crate::clock::Millis;
+use crate::id::{Address, EndpointId};
 use crate::limits;
 
 /// What tells receivers apart.
 pub(crate) type GateKey = [u8; 16];
+
+/// The key of what `name` says in its own `kind` of names.
+pub(crate) fn gate_key(workspace: Address, kind: &str, name: &[u8]) -> GateKey {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&workspace.0).update(kind.as_bytes()).update(name);
+    let mut key = GateKey::default();
+    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    key
+}
+
+/// The key of an endpoint.
+pub(crate) fn endpoint_key(workspace: Address, endpoint: EndpointId) -> GateKey {
+    gate_key(workspace, "endpoint", &endpoint.to_bytes())
+}
 
 /// Failures in a row after which a gate closes.
 const FAILURES: u32 = 10;
@@ -56,6 +71,11 @@ impl Gates {
             Slot::Occupied(gate) => Arc::clone(gate.get()),
             Slot::Vacant(place) => Arc::clone(&place.insert(Arc::default())),
         }
+    }
+
+    /// Forgets what is known of a receiver, which is another one now. Who has been let through goes on.
+    pub(crate) fn forget(&self, key: GateKey) {
+        self.gates.remove(&key);
     }
 
     /// How many are closed.

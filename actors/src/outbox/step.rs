@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::gate::{Admitted, GateKey, Health, Pass};
+use super::gate::{Admitted, GateKey, Health, Pass, endpoint_key, gate_key};
 use super::lane::{Attempt, Lane, Receiver};
 use super::port::{Parcel, Place, Receipt, Sends};
 use super::receivers::{DISABLED, Hooks, Subject, Unsendable, destination, is_still_due, off, receivers};
@@ -180,7 +180,7 @@ async fn admit(
     let node = &from.node;
     let mut pass = None;
     if off(receiver, &settings.configured()).is_none() {
-        let gate = node.outbox.gates.of(gate_key(from, receiver, hooks));
+        let gate = node.outbox.gates.of(key_of(from, receiver, hooks));
         pass = match gate.enter(node.clock.now(), asked_for).await {
             Admitted::Later(at) => return Err(at),
             // The semaphore is never closed.
@@ -287,23 +287,16 @@ fn judge(receipt: &Receipt) -> Verdict {
 
 /// What tells receivers apart as far as their health goes: an endpoint or channel by itself, the URLs of messages by
 /// where they lead, since each message may have its own.
-fn gate_key(from: &From, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&from.entity.workspace.0);
-    match receiver {
-        Receiver::Endpoint(id) => hasher.update(b"endpoint").update(&id.to_bytes()),
+fn key_of(from: &From, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
+    let workspace = from.entity.workspace;
+    let url = match receiver {
+        Receiver::Endpoint(id) => return endpoint_key(workspace, id),
         Receiver::Channel => {
-            hasher.update(b"channel").update(from.place.channel.as_deref().unwrap_or_default().as_bytes())
+            let channel = from.place.channel.as_deref().unwrap_or_default();
+            return gate_key(workspace, "channel", channel.as_bytes());
         }
-        Receiver::Message(_) | Receiver::Callback(_) => {
-            let url = hooks.and_then(|hooks| match receiver {
-                Receiver::Message(_) => hooks.webhook_url.as_deref(),
-                _ => hooks.callback.as_ref().map(|callback| callback.url.as_str()),
-            });
-            hasher.update(b"origin").update(origin(url.unwrap_or_default()).as_bytes())
-        }
+        Receiver::Message(_) => hooks.and_then(|hooks| hooks.webhook_url.as_deref()),
+        Receiver::Callback(_) => hooks.and_then(|hooks| Some(hooks.callback.as_ref()?.url.as_str())),
     };
-    let mut key = GateKey::default();
-    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    key
+    gate_key(workspace, "origin", origin(url.unwrap_or_default()).as_bytes())
 }

@@ -31,18 +31,21 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How often disabling an endpoint is tried while others change it.
 const ATTEMPTS: usize = 8;
 
-/// Lets all that waits for an endpoint go on now, in a task of its own. One at a time for each endpoint.
+/// Lets all that waits for an endpoint go on now, in a task of its own. One at a time for each endpoint, which begins
+/// again where the endpoint has changed meanwhile: what it has let go on already may wait for what the endpoint was.
 pub(crate) fn stir(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
-    if !node.outbox.stirring.insert((workspace, endpoint)) {
-        return;
-    }
+    let Some(mut flight) = node.outbox.stirring.begin((workspace, endpoint)) else { return };
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        let stirred = node.stopping.run_until_cancelled(run(&node, workspace, endpoint)).await;
-        node.outbox.stirring.remove(&(workspace, endpoint));
-        if let Some(Err(error)) = stirred {
-            // Each goes on at its own time all the same.
-            tracing::warn!(%endpoint, %error, "what waits for an endpoint could not be looked up");
+        loop {
+            let stirred = node.stopping.run_until_cancelled(run(&node, workspace, endpoint)).await;
+            if let Some(Err(error)) = &stirred {
+                // Each goes on at its own time all the same.
+                tracing::warn!(%endpoint, %error, "what waits for an endpoint could not be looked up");
+            }
+            if stirred.is_none() || !flight.again() {
+                return;
+            }
         }
     });
 }

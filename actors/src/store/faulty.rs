@@ -66,6 +66,8 @@ pub struct FaultyStore<S> {
     plan: Mutex<Plan>,
     /// So many reads of logs go on.
     reads: Option<Arc<Semaphore>>,
+    /// So many reads of lists do.
+    lists: Option<Arc<Semaphore>>,
 }
 
 #[derive(Debug)]
@@ -89,13 +91,19 @@ impl<S: Store> FaultyStore<S> {
     /// `store`, with faults by `seed` at these rates.
     pub fn new(store: S, seed: u64, rates: Rates) -> Self {
         let plan = Plan { random: seed, rates, injected: Injected::default(), late: BTreeMap::new() };
-        Self { store, plan: Mutex::new(plan), reads: None }
+        Self { store, plan: Mutex::new(plan), reads: None, lists: None }
     }
 
     /// The same, where each read of a log uses one of these up, and hangs while there is none.
     #[must_use]
     pub fn hanging(self, reads: Arc<Semaphore>) -> Self {
         Self { reads: Some(reads), ..self }
+    }
+
+    /// The same for reads of workspaces' lists.
+    #[must_use]
+    pub fn hanging_lists(self, lists: Arc<Semaphore>) -> Self {
+        Self { lists: Some(lists), ..self }
     }
 
     /// From now on other rates.
@@ -142,6 +150,13 @@ impl<S: Store> FaultyStore<S> {
             // Its writer has its answer already, and what it did shows in the load that follows.
             drop(answered.await);
         }
+    }
+}
+
+/// Uses up a permit. A semaphore that is closed lets everything go on.
+async fn pass(permits: Option<&Semaphore>) {
+    if let Some(permits) = permits {
+        _ = permits.acquire().await.map(SemaphorePermit::forget);
     }
 }
 
@@ -257,10 +272,7 @@ impl<S: Store> Store for FaultyStore<S> {
     fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
         Box::pin(async move {
             self.reading()?;
-            // One that is closed lets everything go on.
-            if let Some(reads) = &self.reads {
-                _ = reads.acquire().await.map(SemaphorePermit::forget);
-            }
+            pass(self.reads.as_deref()).await;
             self.store.read_log(entity, scan).await
         })
     }
@@ -282,6 +294,7 @@ impl<S: Store> Store for FaultyStore<S> {
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         Box::pin(async move {
             self.reading()?;
+            pass(self.lists.as_deref()).await;
             self.store.view(workspace, view, scan).await
         })
     }

@@ -1,5 +1,6 @@
 //! Many at once, and everything that fails at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actors::clock::Clock;
@@ -11,7 +12,9 @@ use actors::outbox::state::parse_ended_key;
 use actors::random::Random;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
+use actors::webhook::WebhookEndpoint;
 use futures_util::StreamExt;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::bench::{Arrived, Bench, Mood, ONE, TWO};
@@ -103,6 +106,31 @@ async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_
         "{waiting} waited: couriers and requests {most:?}, others {latest} ms late, all there {took} ms after"
     ));
     sleep(secs(60)).await;
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_endpoint_goes_to_its_newest_url_at_once_also_where_it_changes_twice() {
+    let lists = Arc::new(Semaphore::new(1_000));
+    let bench = Bench::on(FaultyStore::new(MemoryStore::default(), 0, Rates::default()).hanging_lists(lists.clone()));
+    let endpoint = bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Answer(500));
+    // More than one page of them.
+    for n in 0..150 {
+        bench.say(n, "a").await;
+    }
+    sleep(secs(100)).await;
+    let at = |url: &str| WebhookEndpoint { url: url.to_owned(), ..endpoint.clone() };
+    bench.sink.mood(TWO, Mood::Answer(500));
+    lists.forget_permits(usize::MAX);
+    bench.store_endpoint(&at(TWO)).await;
+    lists.add_permits(1);
+    sleep(secs(1)).await;
+    assert!(!bench.sink.at(TWO).is_empty(), "the first page has gone on, to where they are not taken either");
+    bench.store_endpoint(&at("https://example.com/3")).await;
+    lists.close();
+    sleep(secs(2)).await;
+    assert_eq!(bench.sink.taken("https://example.com/3").len(), 300);
     bench.assert_settled().await;
 }
 
