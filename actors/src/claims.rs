@@ -17,13 +17,17 @@
 //! ```
 //!
 //! So a request that was refused, or whose process died, leaves a claim and burns nothing: the next one takes it over.
-//! Either the effect or the hold comes first in an entity's log, and whoever comes second sees it. Nobody waits for
-//! anybody, and a claim of a dead process needs no clock to be known as such.
+//! Either the effect or the hold comes first in an entity's log, and whoever comes second sees it. Nobody has to wait
+//! for anybody, and a claim of a dead process needs no clock to be known as such. Whoever finds another request's claim
+//! gives that a moment all the same, and longer each time: two that took the key from each other as fast as they can
+//! would both come to nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
+use tokio::time::{Instant, sleep};
 
 use crate::conversation::{Command, Conversation, Reply as Answered, State};
 use crate::directory::{Answer, Circumstances, Directory, KeyUse, Refusal, Reply};
@@ -35,7 +39,12 @@ use crate::store::{KeyHash, RowWrite};
 use crate::tables::CLAIMS;
 
 /// How often a claim is lost to another request before it is given up. Each time that one was as far as this one.
-const ROUNDS: usize = 8;
+const ROUNDS: u32 = 8;
+/// How long another request is given to have its effect the first time, doubled each time that it is met again. What is
+/// stored is stored within some milliseconds; who was refused, or died, costs the next one with its key this much.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// How often is looked meanwhile whether it has had it.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Conversations that one key may open in all its lives; each life is 48 hours at least.
 pub const LIVES_MAX: u32 = 1_000;
@@ -122,10 +131,10 @@ pub(crate) async fn ask<M: Machine>(
     let request = Request { node, key, target: entity, trace: with };
     let mut claim = 0;
     let mut lost = None;
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         if key.home.is_some() {
             // On the heap, as what overtakes below: nearly no command needs it, and all of them would make room.
-            claim = Box::pin(request.claim(lost)).await?;
+            claim = Box::pin(request.claim(lost, round)).await?;
         } else if let Some(number) = lost {
             // At its home a request needs no claim, only a higher number than those that it finds there.
             claim = number;
@@ -133,7 +142,7 @@ pub(crate) async fn ask<M: Machine>(
         let with = Circumstances { key: Some(KeyUse { claim, ..key }), ..with };
         match directory.ask(node, entity, Arc::clone(&command), with).await {
             Err(Refusal::KeyHeld) if key.home.is_some() => lost = Some(claim),
-            Err(Refusal::KeyHeld) => lost = Some(Box::pin(request.overtake(entity)).await?),
+            Err(Refusal::KeyHeld) => lost = Some(Box::pin(request.overtake(entity, round)).await?),
             reply => return reply,
         }
     }
@@ -160,16 +169,16 @@ struct Request<'a> {
 
 impl Request<'_> {
     /// Holds the key for this request; the number of its claim. `lost` is its claim before, which was overtaken.
-    async fn claim<M: Machine>(&self, lost: Option<u64>) -> Result<u64, Refusal<M>> {
+    async fn claim<M: Machine>(&self, lost: Option<u64>, round: u32) -> Result<u64, Refusal<M>> {
         let mut over = lost;
-        for _ in 0..ROUNDS {
+        for round in round..ROUNDS {
             let claim = self.standing(over).await?;
             let ours = claim.fingerprint == self.key.fingerprint && claim.target == self.target;
             if ours && lost.is_none_or(|lost| claim.number > lost) {
                 return Ok(claim.number);
             }
             if !ours {
-                self.end(claim).await?;
+                self.end(claim, round).await?;
             }
             over = Some(claim.number);
         }
@@ -207,10 +216,10 @@ impl Request<'_> {
 
     /// Another request holds the key at its home, where this one has its effect: ends that one's claim, and says which
     /// number is above it.
-    async fn overtake<M: Machine>(&self, home: EntityKey) -> Result<u64, Refusal<M>> {
+    async fn overtake<M: Machine>(&self, home: EntityKey, round: u32) -> Result<u64, Refusal<M>> {
         match self.claim_at(home, None).await? {
             Standing::Claimed(claim) => {
-                self.end(claim).await?;
+                self.end(claim, round).await?;
                 Ok(claim.number + 1)
             }
             // Asked again, it is told what it did.
@@ -219,16 +228,20 @@ impl Request<'_> {
         }
     }
 
-    /// Makes sure that another request has no effect by its claim.
-    async fn end<M: Machine>(&self, claim: Claim) -> Result<(), Refusal<M>> {
-        let known = self.node.store.find_key(claim.target, self.key.hash).await;
-        let known = known.map_err(|error| Refusal::unavailable(&error))?;
-        let now = self.node.clock.now();
-        let known = known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS);
-        match known.map(|row| row.held_upto()) {
-            Some(None) => return Err(Refusal::KeyReused),
-            Some(Some(number)) if number >= claim.number => return Ok(()),
-            Some(Some(_)) | None => {}
+    /// Makes sure that another request has no effect by its claim, unless it has it within a moment.
+    async fn end<M: Machine>(&self, claim: Claim, round: u32) -> Result<(), Refusal<M>> {
+        let until = Instant::now() + PATIENCE * 2u32.pow(round);
+        loop {
+            let known = self.node.store.find_key(claim.target, self.key.hash).await;
+            let known = known.map_err(|error| Refusal::unavailable(&error))?;
+            let now = self.node.clock.now();
+            let known = known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS);
+            match known.map(|row| row.held_upto()) {
+                Some(None) => return Err(Refusal::KeyReused),
+                Some(Some(number)) if number >= claim.number => return Ok(()),
+                Some(Some(_)) | None if Instant::now() >= until => break,
+                Some(Some(_)) | None => sleep(LOOK).await,
+            }
         }
         let key = Some(KeyUse { home: None, claim: claim.number, ..self.key });
         let (node, with) = (self.node, Circumstances { key, ..self.trace });
