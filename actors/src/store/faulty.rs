@@ -2,14 +2,17 @@
 //!
 //! What is above the port must be right on a store that says `Unavailable`, that loses its answers, that applies a
 //! commit later than it said, and that has other writers. This wrapper makes any store into one, by a seed: the same
-//! calls in the same order meet the same faults. "Later" means with a later call; nothing here sleeps.
+//! calls in the same order meet the same faults. "Later" means with a later call; nothing here sleeps, unless it is told
+//! to be slow.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::time::sleep;
 
 use super::{
     Beat, Commit, CommitId, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan, Store,
@@ -68,6 +71,8 @@ pub struct FaultyStore<S> {
     reads: Option<Arc<Semaphore>>,
     /// So many reads of lists do.
     lists: Option<Arc<Semaphore>>,
+    /// How long after a commit it is told.
+    delay: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -91,7 +96,7 @@ impl<S: Store> FaultyStore<S> {
     /// `store`, with faults by `seed` at these rates.
     pub fn new(store: S, seed: u64, rates: Rates) -> Self {
         let plan = Plan { random: seed, rates, injected: Injected::default(), late: BTreeMap::new() };
-        Self { store, plan: Mutex::new(plan), reads: None, lists: None }
+        Self { store, plan: Mutex::new(plan), reads: None, lists: None, delay: None }
     }
 
     /// The same, where each read of a log uses one of these up, and hangs while there is none.
@@ -104,6 +109,12 @@ impl<S: Store> FaultyStore<S> {
     #[must_use]
     pub fn hanging_lists(self, lists: Arc<Semaphore>) -> Self {
         Self { lists: Some(lists), ..self }
+    }
+
+    /// The same, where each commit is told so long after it was made.
+    #[must_use]
+    pub fn slow(self, delay: Duration) -> Self {
+        Self { delay: Some(delay), ..self }
     }
 
     /// From now on other rates.
@@ -241,6 +252,20 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn commit(&self, commit: Commit, done: Done) {
+        let done = match self.delay {
+            None => done,
+            Some(delay) => {
+                let (tell, told) = oneshot::channel();
+                tokio::spawn(async move {
+                    // Untold where the store was dropped, and with it whoever waits.
+                    if let Ok(outcome) = told.await {
+                        sleep(delay).await;
+                        done(outcome);
+                    }
+                });
+                Box::new(move |outcome| _ = tell.send(outcome))
+            }
+        };
         let (late, fate) = {
             let mut plan = self.plan();
             (plan.due_now(commit.entity, false), plan.fate(&commit))

@@ -85,6 +85,23 @@ async fn i3_of_racing_requests_with_one_key_for_several_entities_exactly_one_has
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_different_requests_with_one_key_at_the_same_moment_one_has_its_effect_and_one_is_refused() {
+    let store = FaultyStore::new(MemoryStore::default(), 1, Rates::default()).slow(Duration::from_millis(3));
+    let node = node_over(&Arc::new(store));
+    for key in 0..50 {
+        let told = tokio::join!(send(&node, key, 1), send(&node, key, 2));
+        let told = [told.0, told.1];
+        assert_eq!(told.iter().filter(|told| told.is_ok()).count(), 1, "key {key}: {told:?}");
+        assert_eq!(
+            told.iter().filter(|told| matches!(told, Err(Refusal::KeyReused))).count(),
+            1,
+            "key {key}: {told:?}"
+        );
+        assert_eq!(effects(&node, key, 3).await.iter().sum::<usize>(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_is_answered_and_another_request_refused() {
     let node = node_on(MemoryStore::default());
     for key in [1, 2] {
