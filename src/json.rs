@@ -193,9 +193,7 @@ fn plain(error: &serde_json::Error) -> String {
 
 fn malformed(line: usize, column: usize, what: &str) -> Problem {
     let detail = format!("the body is not JSON: {what} at line {line}, column {column}");
-    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", detail)
-        .with("line", line.into())
-        .with("column", column.into())
+    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", detail).with("line", line).with("column", column)
 }
 
 /// Lines count from 1, columns count bytes from 1, as serde_json's own do.

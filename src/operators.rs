@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::agent::NoModels;
@@ -81,6 +81,14 @@ pub enum OperatorError {
     /// The answer could not be written.
     #[error("the answer cannot be written: {0}")]
     Output(#[from] io::Error),
+    /// What is to be read cannot be.
+    #[error("{} cannot be read: {source}", path.display())]
+    Unread {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// An export or an import ended early.
     #[error(transparent)]
     Transfer(#[from] TransferError),
@@ -304,7 +312,10 @@ fn secret_file(path: &Path) -> io::Result<File> {
 /// See [`OperatorError`].
 pub async fn import(config: &Config, from: Option<&Path>, options: transfer::Options) -> Result<String, OperatorError> {
     let lines: Box<dyn BufRead> = match from {
-        Some(path) => Box::new(BufReader::new(File::open(path)?)),
+        Some(path) => Box::new(BufReader::new(File::open(path).map_err(|source| {
+            let path = path.to_owned();
+            OperatorError::Unread { path, source }
+        })?)),
         None => Box::new(BufReader::new(io::stdin())),
     };
     let store = stores::open(config, Box::new(|_| {})).await?;

@@ -54,12 +54,12 @@ pub enum ServeError {
     #[error(transparent)]
     Store(#[from] StoresError),
     /// An address could not be listened on.
-    #[error("{address} cannot be listened on for {purpose}: {source}")]
+    #[error("{setting} {address}: it cannot be listened on: {source}; choose an address of this machine that is free")]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What for.
-        purpose: &'static str,
+        /// The setting that it is from.
+        setting: &'static str,
         /// Why not.
         source: io::Error,
     },
@@ -134,7 +134,7 @@ async fn serve_node(
 ) -> Result<Stopped, ServeError> {
     let (api, address) = match bound {
         Some(bound) => bound,
-        None => bind(config.listen, "the API").await?,
+        None => bind(config.listen, "--listen").await?,
     };
     let (scraped, metrics_address) = bind_metrics(config.metrics_listen).await?;
     let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
@@ -181,11 +181,11 @@ async fn serve_node(
 /// A second server on one machine must not fail over metrics that nobody asked for: where the usual port is taken it
 /// serves them on any other, and says so.
 async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
-    match bind(address, "metrics").await {
+    match bind(address, "--metrics-listen").await {
         Err(ServeError::Bind { source, .. })
             if source.kind() == io::ErrorKind::AddrInUse && address == USUAL_METRICS =>
         {
-            let bound = bind(SocketAddr::new(address.ip(), 0), "metrics").await?;
+            let bound = bind(SocketAddr::new(address.ip(), 0), "--metrics-listen").await?;
             tracing::warn!(taken = %address, instead = %bound.1, "the usual port for metrics is taken");
             Ok(bound)
         }
@@ -193,13 +193,13 @@ async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), 
     }
 }
 
-async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener, SocketAddr), ServeError> {
+async fn bind(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), ServeError> {
     let bound = async {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     };
-    bound.await.map_err(|source| ServeError::Bind { address, purpose, source })
+    bound.await.map_err(|source| ServeError::Bind { address, setting, source })
 }
 
 /// The node's ways outside.

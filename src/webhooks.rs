@@ -1,7 +1,6 @@
 //! Sending events to receivers: Standard Webhooks and CloudEvents over the guarded client.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actors::clock::{Clock, Millis};
 use actors::outbox::{ATTEMPT, Deliverer, Parcel, Receipt};
@@ -27,9 +26,6 @@ pub const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-times
 /// `v1,` and the signature; with two secrets two of them, separated by a space.
 pub const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// How much earlier than the attempt's end the client gives up, so that it can say why.
-const MARGIN: Duration = Duration::from_millis(100);
-
 /// Sends events; the clients of one server share it.
 pub struct Webhooks {
     egress: Egress,
@@ -54,7 +50,7 @@ impl Webhooks {
         let headers = self.headers(parcel, &body, self.clock.now()).ok_or("unsigned")?;
         let method = Method::from_bytes(parcel.method.as_bytes()).map_err(|_| "invalid_method")?;
         let outgoing = Outgoing { method, url: &parcel.url, headers, body };
-        let reply = self.egress.send(outgoing, ATTEMPT.saturating_sub(MARGIN)).await.map_err(|fault| {
+        let reply = self.egress.send(outgoing, ATTEMPT).await.map_err(|fault| {
             tracing::debug!(event = %parcel.id, %fault, "an event could not be sent");
             fault.code()
         })?;

@@ -106,8 +106,9 @@ pub const COURIERS: usize = 8_192;
 pub const COURIER_LANES: usize = 64;
 /// Events being sent at once in the node, each with its body in memory and a socket.
 pub const DELIVERIES: usize = 256;
-/// Events sent to one receiver at once before it has answered, so that one that hangs holds few sockets.
-pub const GATE_FIRST: usize = 4;
+/// Events sent to one receiver at once before it has answered, so that one that hangs holds few sockets: as many as a
+/// workspace may have endpoints leave room for others among [`DELIVERIES`].
+pub const GATE_FIRST: usize = 2;
 /// The same once it answers well.
 pub const GATE_MOST: usize = 32;
 /// Deliveries that wait for a place at one receiver; past it they come back later. An eighth of the couriers.

@@ -1,5 +1,7 @@
 //! Answers, and what several handlers add to them.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -8,6 +10,7 @@ use serde::Serialize;
 use super::BASE;
 use super::context::render::internal_error;
 use super::query::Query;
+use crate::json::report::MAX_IGNORED;
 
 /// Names the members of a body that were not known and had no effect.
 pub const X_IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-ignored-fields");
@@ -38,14 +41,30 @@ pub fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
     response
 }
 
-/// The same, naming what was ignored in the request.
+/// Bytes that the names of what was ignored may take: many clients and proxies refuse an answer with longer headers.
+const IGNORED_BYTES: usize = 4 * 1024;
+/// Stands for the names that have no room.
+const AND_OTHERS: &str = "...";
+
+/// The same, naming what was ignored in the request, as far as there is room.
 #[must_use]
 pub fn ignoring(mut response: Response, ignored: &[String]) -> Response {
-    if !ignored.is_empty() {
-        let names: Vec<String> = ignored.iter().map(|name| header_safe(name)).collect();
-        if let Ok(value) = HeaderValue::try_from(names.join(", ")) {
-            response.headers_mut().insert(X_IGNORED_FIELDS, value);
+    if ignored.is_empty() {
+        return response;
+    }
+    let mut names = String::new();
+    for (place, name) in ignored.iter().enumerate() {
+        let fits = place < MAX_IGNORED && names.len() + name.len() <= IGNORED_BYTES;
+        let name = if fits { Cow::Owned(header_safe(name)) } else { Cow::Borrowed(AND_OTHERS) };
+        let fits = fits && names.len() + name.len() <= IGNORED_BYTES;
+        names.push_str(if place == 0 { "" } else { ", " });
+        names.push_str(if fits { &name } else { AND_OTHERS });
+        if !fits {
+            break;
         }
+    }
+    if let Ok(value) = HeaderValue::try_from(names) {
+        response.headers_mut().insert(X_IGNORED_FIELDS, value);
     }
     response
 }

@@ -6,6 +6,7 @@ use actors::channel::{Channel, ChannelKind};
 use actors::tables::CHANNELS;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use http::HeaderMap;
 
 use super::body::JsonRequest;
 use super::caller::{Allowed, Caller, Write};
@@ -41,12 +42,17 @@ pub(super) async fn post_message(
     JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
     let inbound = Inbound::new(&app, &caller, &context, &headers, &body)?;
-    let schema = headers.get("x-message-schema").map(|value| value.to_str().unwrap_or("?"));
-    match shape::choose(&inbound.body, schema)? {
+    match shape::choose(&inbound.body, schema(&headers))? {
         // On the heap, so that the other one, which comes far more often, is not moved around with room for it.
         Shape::Channel => Box::pin(channel::post(inbound, None)).await,
         Shape::Conversation => conversation::post(inbound, None).await,
     }
+}
+
+/// What `X-Message-Schema` says; two that say different things say nothing that is known.
+fn schema(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get_all("x-message-schema").iter().map(|value| value.to_str().unwrap_or("?").trim());
+    given.filter(|value| !value.is_empty()).reduce(|first, next| if first == next { first } else { "?" })
 }
 
 /// `POST /conversations/{id}/messages`.
@@ -89,4 +95,25 @@ pub(in crate::http) async fn find_channel(
 ) -> Result<Option<Arc<Channel>>, Problem> {
     let row = app.node().configured::<Channel>(caller.registry(), CHANNELS, channel.as_bytes()).await;
     row.map_err(store_problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn of_two_schemas_that_differ_neither_counts_and_an_empty_one_is_none() {
+        let said = |values: &[&'static str]| {
+            let name = HeaderName::from_static("x-message-schema");
+            let headers: HeaderMap =
+                values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect();
+            schema(&headers).map(str::to_owned)
+        };
+        assert_eq!(said(&["channel", " channel"]).as_deref(), Some("channel"));
+        assert_eq!(said(&["channel", "conversation"]).as_deref(), Some("?"));
+        assert_eq!(said(&["", " ", "conversation"]).as_deref(), Some("conversation"));
+        assert_eq!(said(&[""]), None);
+    }
 }

@@ -7,6 +7,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// One thing that is wrong in the request's data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,20 +41,13 @@ pub struct Problem {
     /// Headers that belong to this error.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Members beside the standard ones, for example the state that a conflict is about.
-    pub extra: serde_json::Map<String, serde_json::Value>,
+    pub extra: Vec<(&'static str, Box<RawValue>)>,
 }
 
 impl Problem {
     /// An error without faults.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-            faults: Vec::new(),
-            headers: Vec::new(),
-            extra: serde_json::Map::new(),
-        }
+        Self { status, code, detail: detail.into(), faults: Vec::new(), headers: Vec::new(), extra: Vec::new() }
     }
 
     /// 400 with everything that is wrong in the request's data. Where all faults have one code it is the problem's
@@ -124,8 +118,12 @@ impl Problem {
 
     /// The same with one more member in the body.
     #[must_use]
-    pub fn with(mut self, name: &str, value: serde_json::Value) -> Self {
-        self.extra.insert(name.to_owned(), value);
+    pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
+        match to_raw_value(&value) {
+            Ok(value) => self.extra.push((name, value)),
+            // The error says enough without it.
+            Err(error) => tracing::error!(%error, name, "a member of an error cannot be written as JSON"),
+        }
         self
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::conversation::post::parse_id_key;
 use actors::conversation::review::{Response as Given, standing};
 use actors::conversation::{Command, Event, Rejection, Reply};
-use actors::directory::{Answer, Circumstances};
+use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::MessageId;
 use actors::message::{Gone, Json, Message, Overlay, Review, ReviewState, ReviewStatus};
 use actors::tables::{PENDING_REVIEWS, REVIEWS};
@@ -39,7 +39,7 @@ use crate::json::fields::{Fields, Length, ObjectBounds};
 use crate::json::report::Report;
 use crate::wire::channel_message::view::{ReviewView, review_view};
 use crate::wire::json_view::{Shown, sender_type};
-use crate::wire::review_response;
+use crate::wire::review_response::{self, RESPONSE_SCHEMA};
 use crate::wire::time::Time;
 
 /// The longest wait for an outcome, in seconds.
@@ -52,6 +52,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 const FEEDBACK_BYTES: usize = 16 * 1024;
 /// The largest response; in the body that has it it is one level below the top.
 const RESPONSE: ObjectBounds = ObjectBounds { bytes: 64 * 1024, depth: crate::json::MAX_DEPTH - 1 };
+/// A payload and an answer that are not longer than this and have no schema are compared within microseconds.
+const QUICK_BYTES: usize = 4 * 1024;
 /// How a review stands, by its word.
 const STATUSES: [(&str, ReviewStatus); 4] = [
     ("pending", ReviewStatus::Pending),
@@ -103,8 +105,6 @@ impl Asked {
 
     fn view(&self) -> InboxView<'_> {
         let StoredMessage { message, overlay, origin, .. } = &self.found;
-        // A decision outlives its message: only a reader of the message as it is now, or of an erased one, sees none.
-        let gone = overlay.deleted || message.gone(overlay) == Some(Gone::Erased);
         InboxView {
             id: Shown(message.id),
             message_id: Shown(message.id),
@@ -115,9 +115,20 @@ impl Asked {
                 None => &message.content.sender.id,
             },
             created_at: Time(message.id.at),
-            text: overlay.text.as_deref().or(message.content.text.as_deref()).filter(|_| !gone),
-            review: review_view(&self.review, Some(&self.state), gone),
+            text: overlay.text.as_deref().or(message.content.text.as_deref()).filter(|_| !self.is_gone()),
+            review: self.review(),
         }
+    }
+
+    /// The review alone, as its message shows it.
+    fn review(&self) -> ReviewView<'_> {
+        review_view(&self.review, Some(&self.state), self.is_gone())
+    }
+
+    /// A decision outlives its message: only a reader of the message as it is now, or of an erased one, sees none.
+    fn is_gone(&self) -> bool {
+        let StoredMessage { message, overlay, .. } = &self.found;
+        overlay.deleted || message.gone(overlay) == Some(Gone::Erased)
     }
 }
 
@@ -240,10 +251,20 @@ fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, O
 /// Every fault of an answer to this review.
 fn faults_of(review: &Review, response: &Json) -> Vec<Fault> {
     match serde_json::from_str(response.as_str()) {
-        Ok(value) => review_response::faults(review, &value),
+        Ok(value) => review_response::faults(review, &value, response),
         // It is JSON, so what cannot be read is a number beyond the doubles.
         Err(error) => vec![Fault::new("/response", "invalid_response", format!("cannot be read: {error}"))],
     }
+}
+
+/// The same for any answer: a client's own schema and a long answer may take a while, and nobody else waits for it.
+async fn judge(review: &Review, response: Json) -> Result<Vec<Fault>, Problem> {
+    let is_quick = |json: &Json| json.as_str().len() <= QUICK_BYTES && !json.as_str().contains(RESPONSE_SCHEMA);
+    if is_quick(&response) && review.payload.as_ref().is_none_or(is_quick) {
+        return Ok(faults_of(review, &response));
+    }
+    let review = review.clone();
+    tokio::task::spawn_blocking(move || faults_of(&review, &response)).await.map_err(|_| internal_error())
 }
 
 /// `POST /reviews/{id}/respond`.
@@ -264,10 +285,7 @@ pub(super) async fn respond(
     if let Ok(asked) = &asked {
         asked.refuse_strangers(&caller)?;
         if let Some(given) = response.clone() {
-            let review = asked.review.clone();
-            // A client's own schema and a long answer may take a while; nobody else waits for it.
-            let faults = tokio::task::spawn_blocking(move || faults_of(&review, &given)).await;
-            incoming.report.faults.extend(faults.map_err(|_| internal_error())?);
+            incoming.report.faults.extend(judge(&asked.review, given).await?);
         }
     }
     let ignored = incoming.report.check()?;
@@ -327,8 +345,22 @@ async fn decide(
 ) -> Result<Response, Problem> {
     let entity = asked.found.entity;
     let key = with.key.map(|key| key.hash);
-    let answer = app.node().conversation(entity, command, with).await;
-    match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+    let answer = match app.node().conversation(entity, command, with).await {
+        Ok(answer) => answer,
+        Err(Refusal::Rejected(rejection)) => {
+            let over = match &rejection {
+                Rejection::ReviewOver(state) | Rejection::ReviewExpired(state) => Some(state.as_ref().clone()),
+                _ => None,
+            };
+            let problem = rejected(rejection);
+            return Err(match over {
+                Some(state) => problem.with("review", Asked { state, ..asked }.review()),
+                None => problem,
+            });
+        }
+        Err(refusal) => return Err(problem_of(refusal, rejected)),
+    };
+    match answer {
         Answer::Done(Reply::Review(state)) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
         Answer::Done(_) => Err(internal_error()),
         Answer::Repeat { first, last } => {

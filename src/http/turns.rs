@@ -158,7 +158,8 @@ pub(super) async fn cancel(
     Ok(ignoring(response, &ignored))
 }
 
-/// Lets an agent answer a conversation: 202, the reply comes later.
+/// Lets an agent answer a conversation: 202, the reply comes later. A retry gets the same, and 200 with what came of it
+/// once the turn is over.
 pub(super) async fn start(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
@@ -192,10 +193,13 @@ pub(super) async fn start(
         Answer::Repeat { first, last } => {
             let key = key.ok_or_else(internal_error)?;
             let turn = super::messages::turn_of(app.node(), entity, (first, last), key).await;
-            (turn.map_err(store_problem)?.ok_or_else(internal_error)?, true)
+            let then = turn.map_err(store_problem)?.ok_or_else(internal_error)?;
+            let now = app.node().turn(entity, then.id.number).await.map_err(store_problem)?;
+            (now.filter(Turn::is_over).unwrap_or(then), true)
         }
     };
-    let response = ignoring(shown(&app, &caller, state.id, &turn, StatusCode::ACCEPTED).await?, &ignored);
+    let status = if replay && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let response = ignoring(shown(&app, &caller, state.id, &turn, status).await?, &ignored);
     let response = located(response, &format!("/turns/{}", turn.id));
     Ok(if replay { replayed(response) } else { response })
 }

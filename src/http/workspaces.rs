@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
+use super::headers::auth::NO_WORKSPACE;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
@@ -93,6 +94,10 @@ pub(super) async fn create(
     let with = incoming.circumstances(&context, &caller);
     let mut fields = incoming.fields();
     let id = fields.optional("id").and_then(|value| resource::chosen_id(&value, &mut incoming.report));
+    if id.as_deref() == Some(NO_WORKSPACE) {
+        let path = fields.path().name("id");
+        incoming.report.fault(&path, "invalid_id", "X-Workspace-Id says with null that no workspace is named");
+    }
     let mut name = String::new();
     resource::read_name(&mut name, &mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);

@@ -165,9 +165,10 @@ impl<'a> Value<'a> {
             return None;
         }
         let text = raw::compact(self.raw.get());
-        let (large, deep) = (text.len() > most.bytes, raw::deeper_than(&text, most.depth));
+        let len = if text.len() > most.bytes { raw::shortest_len(&text) } else { text.len() };
+        let (large, deep) = (len > most.bytes, raw::deeper_than(&text, most.depth));
         if large {
-            let message = format!("must have at most {} bytes as compact JSON, has {}", most.bytes, text.len());
+            let message = format!("must have at most {} bytes as compact JSON, has {len}", most.bytes);
             report.fault(&self.path, "too_large", message);
         }
         if deep {

@@ -70,7 +70,8 @@ impl Report {
         if self.strict {
             let message = format!("the member {name:?} is not known here");
             self.fault_at(path.member(name), "unknown_field", message);
-        } else if self.ignored.len() < MAX_IGNORED {
+        } else if self.ignored.len() <= MAX_IGNORED {
+            // One more than are named, so that it can be said that there are others.
             let dotted = path.member(name)[1..].replace('/', ".");
             self.ignored.push(dotted);
         }

@@ -45,8 +45,8 @@ fn what_is_not_json_is_refused_with_its_place() {
         let problem = refused(body);
         let shown = String::from_utf8_lossy(body);
         assert_eq!((problem.status.as_u16(), problem.code), (400, "malformed_json"), "{shown}");
-        assert_eq!(problem.extra["line"], line, "{shown} {}", problem.detail);
-        assert_eq!(problem.extra["column"], column, "{shown} {}", problem.detail);
+        let place: Vec<_> = problem.extra.iter().map(|(name, value)| (*name, value.get().to_owned())).collect();
+        assert_eq!(place, [("line", line.to_string()), ("column", column.to_string())], "{shown} {}", problem.detail);
         assert!(problem.detail.contains(&format!("line {line}, column {column}")), "{}", problem.detail);
     }
     for body in

@@ -52,6 +52,8 @@ struct Choice {
 #[derive(Deserialize)]
 struct Message {
     content: Option<Content>,
+    /// What is said in place of it where the model will not answer.
+    refusal: Option<String>,
     tool_calls: Option<Vec<Call>>,
 }
 
@@ -113,7 +115,7 @@ pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
         },
     });
     Ok(Answered {
-        text: choice.message.content.map(Content::words).unwrap_or_default(),
+        text: choice.message.content.map(Content::words).or(choice.message.refusal).unwrap_or_default(),
         calls: calls.collect(),
         finish_reason: choice.finish_reason,
         usage: answer.usage,

@@ -106,6 +106,7 @@ struct Choice {
 #[derive(Deserialize)]
 struct Delta {
     content: Option<Content>,
+    refusal: Option<String>,
     tool_calls: Option<Vec<CallPiece>>,
 }
 
@@ -153,7 +154,7 @@ impl Assembly<'_> {
         }
         for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
             if let Some(delta) = choice.delta {
-                self.words(delta.content.map(Content::words).unwrap_or_default())?;
+                self.words(delta.content.map(Content::words).or(delta.refusal).unwrap_or_default())?;
                 delta.tool_calls.unwrap_or_default().into_iter().try_for_each(|piece| self.call(piece))?;
             }
             if choice.finish_reason.is_some() {

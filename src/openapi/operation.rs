@@ -34,6 +34,7 @@ const BODY: [(u16, &[&str]); 4] = [
             "required",
             "invalid_type",
             "duplicate_field",
+            "too_deep",
             "unknown_field",
             "invalid_query",
         ],

@@ -119,8 +119,8 @@ struct Early {
 
 impl Early {
     async fn begin(config: &Config, traces: Traces) -> Result<Self, ServeError> {
-        let (listener, address) = bind(config.listen, "the API").await?;
-        let failed = |source| ServeError::Bind { address, purpose: "the API", source };
+        let (listener, address) = bind(config.listen, "--listen").await?;
+        let failed = |source| ServeError::Bind { address, setting: "--listen", source };
         // Both are the same socket: while one of them is closed, clients wait in its backlog for the other.
         let kept = listener.into_std().map_err(failed)?;
         let listener = TcpListener::from_std(kept.try_clone().map_err(failed)?).map_err(failed)?;

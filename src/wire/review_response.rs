@@ -3,19 +3,29 @@
 //! Each type of review has a form of answer of its own; a type that this service does not know takes any object. A
 //! `responseSchema` in the payload is checked beside it. Every fault is `invalid_response` with its place.
 
-use actors::message::Review;
+use actors::message::{Json, Review};
 use serde_json::{Map, Value};
 
 use crate::http::problem::Fault;
 use crate::json::path::escape;
+use crate::json::raw;
 use crate::wire::channel_message::schema;
+
+/// The member of a payload that holds a client's own schema for answers.
+pub const RESPONSE_SCHEMA: &str = "responseSchema";
+/// How much is said of a fault by a client's own schema; the words quote what was given.
+const SCHEMA_MESSAGE_CHARS: usize = 500;
 
 /// What an approval offers where its payload names no options.
 const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
 
-/// Every fault of `response` as an answer to `review`; none where it fits.
+/// Every fault of `response` as an answer to `review`; none where it fits. `text` is what it was read from.
 #[must_use]
-pub fn faults(review: &Review, response: &Value) -> Vec<Fault> {
+pub fn faults(review: &Review, response: &Value, text: &Json) -> Vec<Fault> {
+    // Of a member that stands twice in an object only one is read, and who reads the answer may read the other.
+    if raw::members(text.as_str()) != members(response) {
+        return vec![fault("/response", "has an object with a member that stands there twice")];
+    }
     let payload = review.payload.as_ref().map(|json| serde_json::from_str::<Map<String, Value>>(json.as_str()));
     // A payload that cannot be read asks for something that no answer can be compared with.
     let Ok(payload) = payload.transpose() else { return vec![fault("/response", "cannot be checked")] };
@@ -28,10 +38,19 @@ pub fn faults(review: &Review, response: &Value) -> Vec<Fault> {
         "text-input" => text_input(&payload, given),
         _ => Vec::new(),
     };
-    if let Some(schema) = payload.get("responseSchema") {
+    if let Some(schema) = payload.get(RESPONSE_SCHEMA) {
         faults.extend(by_schema(schema, response));
     }
     faults
+}
+
+/// How many members all objects of a value have together.
+fn members(value: &Value) -> usize {
+    match value {
+        Value::Object(object) => object.values().map(|value| 1 + members(value)).sum(),
+        Value::Array(values) => values.iter().map(members).sum(),
+        _ => 0,
+    }
 }
 
 fn fault(pointer: impl Into<String>, message: impl Into<String>) -> Fault {
@@ -124,7 +143,7 @@ fn form_value(field: &Value, value: &Value) -> Option<String> {
     let options = ids(field.get("options"));
     let wrong = match kind {
         "number" => (!value.is_number()).then_some("a number"),
-        "integer" => (!(value.is_i64() || value.is_u64())).then_some("an integer"),
+        "integer" => value.as_f64().is_none_or(|number| number.fract() != 0.0).then_some("an integer"),
         "boolean" | "checkbox" | "switch" if options.is_empty() => (!value.is_boolean()).then_some("a boolean"),
         "text" | "string" | "textarea" | "email" | "url" | "date" | "select" | "radio" => {
             (!value.is_string()).then_some("a string")
@@ -165,7 +184,9 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
 fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
     let Ok(validator) = schema::compile(schema) else { return Vec::new() };
     let faults = validator.iter_errors(response).take(crate::json::report::MAX_FAULTS);
-    faults.map(|error| fault(format!("/response{}", error.instance_path()), error.to_string())).collect()
+    let message =
+        |error: &dyn std::fmt::Display| error.to_string().chars().take(SCHEMA_MESSAGE_CHARS).collect::<String>();
+    faults.map(|error| fault(format!("/response{}", error.instance_path()), message(&error))).collect()
 }
 
 #[cfg(test)]
@@ -186,9 +207,30 @@ mod tests {
             quorum: None,
             asker: None,
         };
-        let faults = faults(&review, &response);
+        let faults = faults(&review, &response, &Json::from_checked(response.to_string()));
         assert!(faults.iter().all(|fault| fault.code == "invalid_response"));
         faults.into_iter().map(|fault| fault.pointer).collect()
+    }
+
+    #[test]
+    fn a_member_that_stands_twice_is_no_answer() {
+        let review = |kind: &str| Review {
+            kind: kind.to_owned(),
+            payload: None,
+            callback: None,
+            expires_at: Millis(1),
+            on_expire: None,
+            quorum: None,
+            asker: None,
+        };
+        for (kind, text) in [
+            ("approval", r#"{"selectedOption":"no","selectedOption":"approve"}"#),
+            ("own", r#"{"a":{"b":[{"c":1,"\u0063":1}]}}"#),
+        ] {
+            let faults = faults(&review(kind), &serde_json::from_str(text).unwrap(), &Json::from_checked(text));
+            assert_eq!(faults.len(), 1, "{text}");
+            assert_eq!((faults[0].pointer.as_str(), faults[0].code), ("/response", "invalid_response"));
+        }
     }
 
     #[test]

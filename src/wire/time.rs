@@ -8,7 +8,8 @@ use serde::{Serialize, Serializer};
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 /// Reads an RFC 3339 date-time as milliseconds since 1970, negative before it. The offset is required, `t` and `z`
-/// may be small, digits past the millisecond are dropped, and a leap second is read as the second before it.
+/// may be small, digits past the millisecond are dropped, and a leap second, which comes at the end of a day in UTC, is
+/// read as the second before it. `None` too for what cannot be written in UTC with a year of four digits.
 #[must_use]
 pub fn parse(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
@@ -22,7 +23,7 @@ pub fn parse(text: &str) -> Option<i64> {
         return None;
     }
     let year = i16::try_from(number(0, 4)?).ok()?;
-    let second = small(17, 60)?.min(59);
+    let (hour, minute, second) = (small(11, 23)?, small(14, 59)?, small(17, 60)?);
     let fraction = match bytes.get(19)? {
         b'.' => bytes[20..].iter().take_while(|byte| byte.is_ascii_digit()).count(),
         _ => 0,
@@ -41,11 +42,16 @@ pub fn parse(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    let civil =
-        DateTime::new(year, small(5, 12)?, small(8, 31)?, small(11, 23)?, small(14, 59)?, second, nanos).ok()?;
+    let in_utc = (i32::from(hour) * 60 + i32::from(minute) - offset).rem_euclid(24 * 60);
+    if second == 60 && in_utc != 24 * 60 - 1 {
+        return None;
+    }
+    let civil = DateTime::new(year, small(5, 12)?, small(8, 31)?, hour, minute, second.min(59), nanos).ok()?;
     // Rounded down, so that a time before 1970 does not move ahead either.
     let nanos = civil.duration_since(EPOCH).as_nanos() - i128::from(offset) * 60_000_000_000;
-    i64::try_from(nanos.div_euclid(1_000_000)).ok()
+    let millis = i64::try_from(nanos.div_euclid(1_000_000)).ok()?;
+    let utc = EPOCH.checked_add(SignedDuration::from_millis(millis)).ok()?;
+    (0..=9999).contains(&utc.year()).then_some(millis)
 }
 
 /// The text of a time in UTC with milliseconds, `2025-01-01T00:00:00.000Z`; always 24 bytes.
@@ -123,6 +129,23 @@ mod tests {
             ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
         ] {
             assert_eq!(parse(text), Some(millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_leap_second_ends_a_day_and_a_year_has_four_digits() {
+        for text in
+            ["2016-12-31T23:59:60Z", "2017-01-01T00:59:60+01:00", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]
+        {
+            assert!(parse(text).is_some(), "{text}");
+        }
+        for text in [
+            "1990-06-30T12:00:60Z",
+            "2016-12-31T23:59:60+01:00",
+            "0000-01-01T00:00:00+01:00",
+            "9999-12-31T23:59:59-01:00",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 

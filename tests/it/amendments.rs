@@ -9,8 +9,10 @@ use crate::support::TestApp;
 
 /// A message on the human channel, and its id.
 async fn message(app: &TestApp, body: serde_json::Value) -> String {
-    let answer = app.post("/api/v1/messages").json(body).await.expect(201);
-    answer["id"].as_str().unwrap().to_owned()
+    let answer = app.post("/api/v1/messages").json(body).await;
+    assert!(answer.status < 300, "{}", answer.json);
+    let message = answer.json.get(0).unwrap_or(&answer.json);
+    message["id"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -255,4 +257,34 @@ async fn a_chain_of_revisions_is_a_list_like_every_other() {
         ["out_of_range /limit", "invalid_enum /order"]
     );
     app.get(format!("{chain}?cursor=x")).await.problem(400, "invalid_cursor");
+}
+
+#[tokio::test]
+async fn where_both_names_are_given_those_of_the_messages_own_api_count() {
+    let app = TestApp::new().await;
+    let conversation = message(&app, json!({"content": {"content": "a"}})).await;
+    let edit = json!({"content": "own", "text": "other", "meta_data": {"own": 1}, "metadata": {"other": 1}});
+    let edited = app.patch(format!("/api/v1/messages/{conversation}")).json(edit.clone()).await;
+    assert_eq!((&edited.json["content"], &edited.json["meta_data"]), (&json!("own"), &json!({"own": 1})));
+    assert_eq!(edited.header("x-ignored-fields"), "metadata, text");
+    let channel = message(&app, json!({"channelId": "demo", "text": "a"})).await;
+    let edited = app.patch(format!("/api/v1/messages/{channel}")).json(edit).await;
+    assert_eq!((&edited.json["text"], &edited.json["metadata"]), (&json!("other"), &json!({"other": 1})));
+    assert_eq!(edited.header("x-ignored-fields"), "content, meta_data");
+}
+
+#[tokio::test]
+async fn what_was_read_has_been_delivered_and_a_conversations_message_stays_known_to_who_has_it() {
+    let app = TestApp::new().await;
+    let id = message(&app, json!({"content": {"content": "a"}})).await;
+    let path = format!("/api/v1/messages/{id}");
+    let etag = app.get(&path).await.header("etag").to_owned();
+    for status in ["read", "delivered"] {
+        app.post(format!("{path}/ack")).json(json!({"status": status})).await.expect(200);
+    }
+    assert_eq!(app.get(&path).header("if-none-match", &etag).await.status, 304, "it shows nothing of that");
+    let conversation = app.get(&path).await.expect(200)["conversation_id"].as_str().unwrap().to_owned();
+    let events = app.get(format!("/api/v1/conversations/{conversation}/events")).await.expect(200);
+    let types: Vec<_> = events["data"].as_array().unwrap().iter().map(|event| event["type"].clone()).collect();
+    assert_eq!(types, ["conversation.created", "message.created", "message.read"]);
 }

@@ -174,3 +174,38 @@ async fn ids_of_any_form_in_a_path_are_unknown_and_nothing_worse() {
         assert!(matches!(status, 400 | 404), "{id}: {status}");
     }
 }
+
+#[tokio::test]
+async fn what_was_ignored_is_named_in_a_header_that_every_client_can_read() {
+    let app = TestApp::new().await;
+    let header = async |unknown: Vec<String>| {
+        let mut body = json!({"title": "t"});
+        body.as_object_mut().unwrap().extend(unknown.into_iter().map(|name| (name, json!(1))));
+        let answer = app.post("/api/v1/conversations").json(body).await;
+        assert_eq!(answer.status, 201);
+        answer.header("x-ignored-fields").to_owned()
+    };
+    assert_eq!(header(vec!["k".repeat(70_000)]).await, "...");
+    let long = header(vec!["a".to_owned(), "é".repeat(1_000), "z".repeat(9_000)]).await;
+    assert!(long.len() < 4_200 && long.ends_with("...") && !long.contains("zz"), "{long}");
+    let many = header((0..64).map(|n| format!("u{n:02}")).collect()).await;
+    assert_eq!((many.split(", ").count(), many.contains("...")), (64, false));
+    let more = header((0..100).map(|n| format!("u{n:02}")).collect()).await;
+    assert_eq!((more.split(", ").count(), more.ends_with("u63, ...")), (65, true));
+}
+
+#[tokio::test]
+async fn an_object_is_as_long_as_what_it_says_however_it_was_escaped() {
+    let app = TestApp::new().await;
+    let post = |metadata: String| {
+        let body = format!(r#"{{"channelId": "demo", "text": "x", "metadata": {metadata}}}"#);
+        app.post("/api/v1/messages").body("application/json", body).send()
+    };
+    let escaped = |chars: usize| format!(r#"{{"k": "{}"}}"#, "\\u00e9".repeat(chars));
+    // {"k":""} are eight bytes, an é is two of the 16,384.
+    let most = post(escaped(8_188)).await;
+    assert_eq!(most.status, 201, "{}", most.json);
+    post(escaped(8_189)).await.problem(400, "too_large");
+    assert_eq!(post(escaped(8_188).replace("\\u00e9", "é")).await.status, 201);
+    post(escaped(8_189).replace("\\u00e9", "é")).await.problem(400, "too_large");
+}

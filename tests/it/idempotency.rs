@@ -351,6 +351,7 @@ async fn every_other_post_shares_the_keys_of_the_workspace() {
     let app = TestApp::new().await;
     app.post("/api/v1/channels").json(json!({"id": "h2", "name": "h", "kind": "human"})).await.expect(201);
     let (one, two) = (opened(&app).await, opened(&app).await);
+    slow_agent(&app).await;
     let approve = json!({"response": {"selectedOption": "approve"}});
     let acknowledged = app.post(MESSAGES).json(channel("x")).await.expect(201);
     let requests = [
@@ -361,8 +362,8 @@ async fn every_other_post_shares_the_keys_of_the_workspace() {
         ("/api/v1/agents".to_owned(), json!({"name": "a", "provider": "builtin"})),
         ("/api/v1/api-keys".to_owned(), json!({"name": "k", "scopes": ["messages:read"]})),
         ("/api/v1/workspaces".to_owned(), json!({"name": "w"})),
-        (format!("/api/v1/conversations/{one}/turns"), json!({"agentId": "echo"})),
-        (format!("/api/v1/conversations/{two}/turns"), json!({"agentId": "echo"})),
+        (format!("/api/v1/conversations/{one}/turns"), json!({"agentId": "slow"})),
+        (format!("/api/v1/conversations/{two}/turns"), json!({"agentId": "slow"})),
         (format!("/api/v1/messages/{}/ack", acknowledged["id"].as_str().unwrap()), json!({"status": "read"})),
         (asked(&app).await, approve.clone()),
         (asked(&app).await, approve),
@@ -379,6 +380,29 @@ async fn every_other_post_shares_the_keys_of_the_workspace() {
         }
         assert_replay(&send(path, body).await, &first);
     }
+}
+
+async fn slow_agent(app: &TestApp) {
+    let slow = json!({"id": "slow", "name": "s", "provider": "builtin", "builtin": {"latencyMs": 60_000}});
+    app.post("/api/v1/agents").json(slow).await.expect(201);
+}
+
+#[tokio::test]
+async fn a_202_is_not_recorded_once_the_turn_is_over_a_retry_is_told_what_came_of_it() {
+    let app = TestApp::new().await;
+    slow_agent(&app).await;
+    let conversation = opened(&app).await;
+    let path = format!("/api/v1/conversations/{conversation}/turns");
+    let send = || app.post(&path).idempotency_key("k").json(json!({"agentId": "slow"})).send();
+    let first = send().await;
+    assert_eq!((first.status, &first.json["status"]), (202, &json!("running")));
+    assert_replay(&send().await, &first);
+    let turn = format!("/api/v1/turns/{}", first.json["id"].as_str().unwrap());
+    app.post(format!("{turn}/cancel")).json(json!({})).await.expect(200);
+    let then = send().await;
+    assert_eq!((then.status, then.header("location")), (200, turn.as_str()));
+    assert_eq!(then.json, app.get(&turn).await.expect(200));
+    assert_replay(&send().await, &then);
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ fn an_address_in_use_ends_the_start_with_its_name() {
     let ended = command.output().unwrap();
     let words = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(1));
-    assert!(words.contains(&format!("{address} cannot be listened on")), "{words}");
+    assert!(words.contains(&format!("--listen {address}: it cannot be listened on")), "{words}");
     assert!(ended.stdout.is_empty());
 }
 

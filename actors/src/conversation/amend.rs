@@ -121,7 +121,8 @@ pub(super) fn amend(
             }
             change.events.push(Event::MessageDeleted { message });
         }
-        Amendment::Acknowledge(Receipt::Delivered) if after.delivered_at.is_none() => {
+        // What was read has been delivered.
+        Amendment::Acknowledge(Receipt::Delivered) if after.delivered_at.is_none() && after.read_at.is_none() => {
             after.delivered_at = Some(moment.now);
             change.events.push(Event::MessageDelivered { message });
         }

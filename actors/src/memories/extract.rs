@@ -136,8 +136,9 @@ fn folded(text: &str) -> String {
 }
 
 fn of_sentence(sentence: &str) -> Vec<Fact> {
-    // One kind of apostrophe; the sentence itself is changed, so that places stay the same.
-    let sentence = sentence.replace(['\u{2019}', '\u{2018}'], "'");
+    // One kind of apostrophe, and one blank between words; the sentence itself is changed, so that places stay the same.
+    let words: Vec<&str> = sentence.split_whitespace().collect();
+    let sentence = words.join(" ").replace(['\u{2019}', '\u{2018}'], "'");
     let folded = folded(&sentence);
     let mut facts = Vec::new();
     let mut at = 0;

@@ -19,7 +19,7 @@ use super::receivers::{Hooks, Unsendable, receivers};
 use super::run::Run;
 use super::schedule::{Failed, Next, next};
 use super::state::{DeliveryKey, LOOK_AFTER_MILLIS, LaneChange, Settlement};
-use super::step::{ATTEMPT, Step, Tried, Verdict, hooks_of, step};
+use super::step::{ATTEMPT, Step, Tried, Unsent, Verdict, hooks_of, step};
 use super::{Bell, settings};
 use crate::clock::Millis;
 use crate::codec;
@@ -270,10 +270,10 @@ impl<M: Sends> Courier<M> {
             Step::NotSent(Unsendable::Deleted, _) if lane.again.is_none() => run.clear(),
             Step::NotSent(why, about) => {
                 let why = if let Unsendable::Off(why) = why { why } else { "receiver_deleted" };
-                if let (Some(seq), Some((at, event))) = (run.pop(), about) {
+                if let (Some(seq), Some(Unsent { happened: at, event, url })) = (run.pop(), about) {
                     let mut attempts = std::mem::take(&mut run.attempts);
                     keep(&mut attempts, Attempt::not_made(now, why));
-                    let (receiver, url) = (lane.receiver, String::new());
+                    let receiver = lane.receiver;
                     let delivery = Delivery { at, event: event.to_owned(), receiver, url, end: End::Failed, attempts };
                     self.ended.push((DeliveryKey::new(seq, receiver), delivery));
                 }

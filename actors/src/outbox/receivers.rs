@@ -136,6 +136,22 @@ pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Uns
     }
 }
 
+/// Where a receiver is, whether it wants anything or not; `None`: nobody knows any more.
+pub(super) fn url_of<'a>(
+    receiver: Receiver,
+    configured: &'a Configured<'_>,
+    hooks: Option<&'a Hooks>,
+) -> Option<&'a str> {
+    match receiver {
+        Receiver::Endpoint(id) => {
+            configured.endpoints.iter().find(|endpoint| endpoint.id == id).map(|endpoint| endpoint.url.as_str())
+        }
+        Receiver::Channel => configured.channel.and_then(|channel| channel.webhook_url.as_deref()),
+        Receiver::Message(_) => hooks.and_then(|hooks| hooks.webhook_url.as_deref()),
+        Receiver::Callback(_) => hooks.and_then(|hooks| Some(hooks.callback.as_ref()?.url.as_str())),
+    }
+}
+
 /// How an event is sent to a receiver now.
 ///
 /// # Errors
@@ -164,21 +180,17 @@ pub(crate) fn destination(
         Ok(post(url, secrets, Format::Standard))
     };
     let callback = hooks.and_then(|hooks| hooks.callback.as_ref()).filter(|_| subject.is_outcome);
+    if matches!(receiver, Receiver::Callback(_)) && callback.is_none() {
+        return Err(Unsendable::Deleted);
+    }
+    let url = url_of(receiver, configured, hooks).ok_or(Unsendable::Deleted)?;
     let mut destination = match receiver {
         Receiver::Endpoint(id) => {
             let endpoint = configured.endpoints.iter().find(|endpoint| endpoint.id == id);
             let endpoint = endpoint.ok_or(Unsendable::Deleted)?;
-            post(&endpoint.url, endpoint.signing(now), endpoint.format)
+            post(url, endpoint.signing(now), endpoint.format)
         }
-        Receiver::Channel => {
-            let url = configured.channel.and_then(|channel| channel.webhook_url.as_deref());
-            of_channel(url.ok_or(Unsendable::Deleted)?)?
-        }
-        Receiver::Message(_) => {
-            let url = hooks.and_then(|hooks| hooks.webhook_url.as_deref());
-            of_channel(url.ok_or(Unsendable::Deleted)?)?
-        }
-        Receiver::Callback(_) => of_channel(&callback.ok_or(Unsendable::Deleted)?.url)?,
+        Receiver::Channel | Receiver::Message(_) | Receiver::Callback(_) => of_channel(url)?,
     };
     // Whoever asks for the outcome in a form of their own gets it so, also where the URL would get it anyway.
     if let Some(callback) = callback.filter(|callback| is_same(&callback.url, &destination.url)) {

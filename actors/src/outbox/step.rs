@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use super::gate::{Admitted, GateKey, Health, Pass, endpoint_key, gate_key};
 use super::lane::{Attempt, Lane, Receiver};
 use super::port::{Parcel, Place, Receipt, Sends};
-use super::receivers::{DISABLED, Hooks, Subject, Unsendable, destination, is_still_due, off, receivers};
+use super::receivers::{DISABLED, Hooks, Subject, Unsendable, destination, is_still_due, off, receivers, url_of};
 use super::server::origin;
 use super::settings::{self, Settings};
 use super::stir;
@@ -24,6 +24,8 @@ use crate::trace::current;
 
 /// How long a receiver may take, from the first look-up of its name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
+/// How much longer whoever delivers has to say why nothing came.
+const LAST_WORD: Duration = Duration::from_millis(200);
 /// Events of an unread stretch looked at together.
 const PAGE: usize = 16;
 
@@ -52,8 +54,8 @@ pub(super) enum Step {
     Found { seqs: Vec<u64>, upto: u64 },
     /// Not now.
     Later(Millis),
-    /// There is nowhere to send it. The event's time and type, if it is known.
-    NotSent(Unsendable, Option<(Millis, &'static str)>),
+    /// There is nowhere to send it. The event, if it is known.
+    NotSent(Unsendable, Option<Unsent>),
     /// It was tried.
     Tried(Tried),
 }
@@ -72,6 +74,16 @@ pub(super) struct Tried {
 }
 
 /// What an attempt means for the delivery.
+/// An event that was not sent.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    pub(super) happened: Millis,
+    /// Its type.
+    pub(super) event: &'static str,
+    /// Where it would have gone; empty where nobody knows any more.
+    pub(super) url: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is done.
@@ -211,11 +223,15 @@ async fn pack<M: Sends>(
     let settings = settings::read(node, from.entity, &from.place).await?;
     let configured = settings.configured();
     let to = match destination(receiver, &subject, &configured, hooks.as_deref(), node.clock.now()) {
-        Ok(_) if !wanted && !is_still_due(receiver, &subject, &configured) => {
-            return Ok(Err(Step::NotSent(DISABLED, Some((subject.at, subject.event)))));
-        }
+        Ok(_) if !wanted && !is_still_due(receiver, &subject, &configured) => Err(DISABLED),
+        destination => destination,
+    };
+    let to = match to {
         Ok(destination) => destination,
-        Err(why) => return Ok(Err(Step::NotSent(why, Some((subject.at, subject.event))))),
+        Err(why) => {
+            let url = url_of(receiver, &configured, hooks.as_deref()).unwrap_or_default().to_owned();
+            return Ok(Err(Step::NotSent(why, Some(Unsent { happened: subject.at, event: subject.event, url }))));
+        }
     };
     let parcel = Parcel {
         workspace: Arc::clone(&from.workspace),
@@ -239,7 +255,7 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
     parcel.trace = Some(telling.place);
     let began = Instant::now();
     let delivering = current::within(parcel.trace, node.ports.deliverer.deliver(parcel));
-    let receipt = timeout(ATTEMPT, delivering).await.unwrap_or_else(|_| {
+    let receipt = timeout(ATTEMPT + LAST_WORD, delivering).await.unwrap_or_else(|_| {
         let error = Some("timeout".to_owned());
         Receipt { error, ..Receipt::default() }
     });

@@ -57,14 +57,18 @@ fn parameters(value: &str) -> Vec<(&str, String)> {
     parameters
 }
 
-/// What stands before the closing quote, and what stands behind it.
+/// What stands before the closing quote, and what stands behind it. A backslash escapes a quote and itself; before
+/// anything else it is meant: whoever sends a path of Windows escapes nothing.
 fn unquote(quoted: &str) -> (String, &str) {
     let mut value = String::new();
-    let mut chars = quoted.char_indices();
+    let mut chars = quoted.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         match c {
             '"' => return (value, quoted[at + 1..].trim_start().trim_start_matches(';')),
-            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            '\\' => {
+                let escaped = chars.next_if(|(_, next)| matches!(next, '"' | '\\'));
+                value.push(escaped.map_or(c, |(_, escaped)| escaped));
+            }
             c => value.push(c),
         }
     }
@@ -119,6 +123,8 @@ mod tests {
             ("attachment; filename*=latin1''x; filename=y", Some("y")),
             ("attachment; filename*=UTF-8''%ff; filename=\"z\"", Some("z")),
             ("attachment; filename=\"never closed", Some("never closed")),
+            ("form-data; filename=\"C:\\dir\\b.txt\"", Some("C:\\dir\\b.txt")),
+            ("form-data; filename=\"a\\\"b\\\\c.txt\"", Some("a\"b\\c.txt")),
             ("attachment", None),
             ("inline; foo=bar", None),
             ("", None),

@@ -240,7 +240,7 @@ pub(in crate::http) async fn doubt(
 /// 409: another message has it.
 pub(in crate::http) fn already_linked(id: AttachmentId) -> Problem {
     let detail = format!("the attachment {id} belongs to another message");
-    Problem::conflict("attachment_already_linked", detail).with("attachmentId", id.to_string().into())
+    Problem::conflict("attachment_already_linked", detail).with("attachmentId", id.to_string())
 }
 
 /// 400: it has gone since the request was read.

@@ -110,7 +110,7 @@ impl Serialize for Shown<'_> {
         if !self.problem.faults.is_empty() {
             map.serialize_entry("errors", &self.problem.faults)?;
         }
-        for (name, value) in self.problem.extra.iter().filter(|(name, _)| !STANDARD.contains(&name.as_str())) {
+        for (name, value) in self.problem.extra.iter().filter(|(name, _)| !STANDARD.contains(name)) {
             map.serialize_entry(name, value)?;
         }
         map.end()

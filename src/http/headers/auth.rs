@@ -48,6 +48,9 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(key)
 }
 
+/// What `X-Workspace-Id` may say where it names no workspace. So none has this id.
+pub const NO_WORKSPACE: &str = "null";
+
 /// The workspace that the request chooses; `None`, as absent, empty or `null`, is the key's own.
 ///
 /// # Errors
@@ -56,7 +59,7 @@ pub fn workspace_id(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut chosen = None;
     for value in headers.get_all(&X_WORKSPACE_ID) {
         let id = value.to_str().map_err(|_| workspace_forbidden())?.trim();
-        if id.is_empty() || id == "null" {
+        if id.is_empty() || id == NO_WORKSPACE {
             continue;
         }
         let is_id = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));

@@ -36,13 +36,15 @@ use crate::wire::channel_message::MAX_TEXT_BYTES;
 use crate::wire::conversation_message::item::META_DATA;
 use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
 
-/// New content, by the names of either API. `null` takes away what a member holds.
+/// New content, by the names of either API, first by those of the message's own. `null` takes away what a member holds.
 fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edit {
     let length = Length::bytes(0, if channel { MAX_TEXT_BYTES } else { MAX_CONTENT_BYTES });
     let bounds = if channel { METADATA } else { META_DATA };
-    let text = either(fields, ["text", "content"]);
+    let [texts, metadatas] = [["text", "content"], ["metadata", "meta_data"]];
+    let own_first = |[a, b]: [&'static str; 2]| if channel { [a, b] } else { [b, a] };
+    let text = either(fields, own_first(texts));
     let text = read_or(text, String::new, |value| value.string(report, length).map(Cow::into_owned));
-    let metadata = either(fields, ["metadata", "meta_data"]);
+    let metadata = either(fields, own_first(metadatas));
     let metadata = read_or(metadata, || Json::from_checked("{}"), |value| value.free_object(report, bounds));
     let tags = read_or(given(fields, "tags"), Vec::new, |value| read_tags(value, report));
     Edit { text, metadata, tags, seen: None }

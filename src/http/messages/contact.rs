@@ -373,9 +373,9 @@ impl Exchange<'_> {
                 failure.detail
             );
             let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "agent_failed", detail)
-                .with("reason", failure.code.clone().into())
-                .with("messageId", delivered.message.id.to_string().into())
-                .with("turnId", turn.id.to_string().into());
+                .with("reason", &failure.code)
+                .with("messageId", delivered.message.id.to_string())
+                .with("turnId", turn.id.to_string());
             return Err(problem);
         }
         // Whoever asked for 202 gets it; else a retry gets what the first request gets, or is told that there is

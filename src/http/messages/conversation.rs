@@ -156,7 +156,10 @@ async fn agent_of(accepting: &Accepting<'_>, id: ConversationId) -> Result<Optio
 
 fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem, memories: bool) -> NewMessage {
     let principal = &caller.key.principal;
-    let kind = if principal.is_agent || item.role == "assistant" { SenderKind::Agent } else { SenderKind::User };
+    // Who says that somebody else has said it as a user says that it was no agent.
+    let is_told = item.sender_id.is_some() && item.role == "user";
+    let is_agent = item.role == "assistant" || (principal.is_agent && !is_told);
+    let kind = if is_agent { SenderKind::Agent } else { SenderKind::User };
     let default = agent.filter(|_| speaks_for_an_agent(&item)).unwrap_or(&principal.id);
     let sender = Sender { kind, id: item.sender_id.take().unwrap_or_else(|| default.to_owned()) };
     let (content, parent) = item.into_content(sender, memories);

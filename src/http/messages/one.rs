@@ -99,10 +99,12 @@ pub(super) fn tag(found: &StoredMessage) -> String {
 /// edited there and back has its first tag again, and is the same but for `updated_at`.)
 fn is_told_by_its_tag(found: &StoredMessage, now: Millis) -> bool {
     let overlay = at_present(&found.message, &found.overlay, now);
-    let labels_are_tagged = found.origin.human_channel().is_some();
+    let on_channel = found.origin.human_channel().is_some();
     let Overlay { metadata, tags, deleted, erased, review, delivered_at, read_at, .. } = &*overlay;
-    (labels_are_tagged || (metadata.is_none() && tags.is_none()))
-        && !(*deleted || *erased || review.is_some() || delivered_at.is_some() || read_at.is_some())
+    let is_whole = !(*deleted || *erased || review.is_some());
+    // A channel's message shows when it was read, and its tag is of its labels too.
+    is_whole
+        && if on_channel { delivered_at.is_none() && read_at.is_none() } else { metadata.is_none() && tags.is_none() }
 }
 
 /// `GET /messages/{id}`, or 304 to who has it.

@@ -1,14 +1,11 @@
 //! What conversations and what is in them refuse.
 
 use actors::conversation::Rejection;
-use actors::message::{Json, ReviewState};
 use http::StatusCode;
 
 use super::precondition_failed;
 use crate::http::attachments::link::already_linked;
 use crate::http::problem::Problem;
-use crate::wire::json_view::review_status;
-use crate::wire::time;
 
 /// 404 for a conversation that does not exist, here or at all.
 pub(in crate::http) fn conversation_not_found() -> Problem {
@@ -63,14 +60,10 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
         Rejection::MessageDeleted => Problem::conflict("message_deleted", "this message was deleted"),
         Rejection::MessageChanged | Rejection::Changed => precondition_failed(),
         Rejection::ReviewNotFound => review_not_found(),
-        Rejection::ReviewOver(state) => {
+        Rejection::ReviewOver(_) => {
             Problem::conflict("review_already_completed", "this review is over; see review for how it ended")
-                .with("review", review_state(&state))
         }
-        Rejection::ReviewExpired(state) => {
-            Problem::conflict("review_expired", "the time to answer this review is over")
-                .with("review", review_state(&state))
-        }
+        Rejection::ReviewExpired(_) => Problem::conflict("review_expired", "the time to answer this review is over"),
         Rejection::AlreadyVoted => Problem::conflict("already_voted", "this principal has answered this review before"),
         Rejection::TooManyVotes => {
             Problem::conflict("too_many_votes", "the votes on this review leave no room for another one")
@@ -83,16 +76,4 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
         Rejection::TurnNotFound => turn_not_found(),
         Rejection::TurnNotPossible(_) => Problem::conflict("turn_over", "this turn is over"),
     }
-}
-
-/// How a review ended, beside the refusal of another end.
-fn review_state(state: &ReviewState) -> serde_json::Value {
-    let json = |json: &Json| serde_json::from_str::<serde_json::Value>(json.as_str()).unwrap_or_default();
-    serde_json::json!({
-        "status": review_status(state.status),
-        "response": state.response.as_ref().map(json),
-        "feedback": state.feedback,
-        "decidedBy": state.decided_by,
-        "completedAt": state.completed_at.map(|at| time::format(at).as_str().to_owned()),
-    })
 }

@@ -116,7 +116,7 @@ fn keys() -> Vec<Op> {
         create("/api/v1/api-keys", ("createApiKey", "Make a key"), tag, "ApiKeyNew", &[examples::KEY])
             .answers(201, "The key; its secret stands in this answer only.", named("ApiKeyWithSecret"), &[])
             .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
-            .refused(400, &["too_short", "too_long", "too_few", "invalid_enum", "duplicate_value"])
+            .refused(400, &["too_short", "too_long", "too_few", "invalid_enum", "invalid_id", "duplicate_value"])
             .refused(404, &["workspace_not_found"]),
         list("/api/v1/api-keys", ("listApiKeys", "List keys"), tag, ADMIN, "ApiKeyPage"),
         get("/api/v1/api-keys/{id}", ("getApiKey", "Read a key"), tag, ADMIN, "ApiKey")

@@ -102,6 +102,8 @@ fn start_turn() -> Op {
         .body(named("TurnNew"), "Who shall answer.", &[examples::TURN])
         .answers(202, "The turn waits or runs.", named("Turn"), &[])
         .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .answers(200, "It was asked for before, by a request with the same key, and is over.", named("Turn"), &[])
+        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
         .refused(400, &["agent_not_found", "too_short"])
         .refused(404, &["conversation_not_found"])
         .refused(409, &["conversation_closed"])

@@ -34,7 +34,8 @@ fn settings(about: &str, new: bool) -> RefOr<Schema> {
     );
     let members = Members::new(about).may(
         "id",
-        chosen_id(if new { "Your own id; made where it is absent." } else { "The id it has; another one is refused." }),
+        chosen_id(if new { "Your own id; made where it is absent." } else { "The id it has; another one is refused." })
+            .nullable(),
     );
     let members = if new {
         members.must("name", name).must("provider", provider)

@@ -80,7 +80,17 @@ fn review_request() -> RefOr<Schema> {
                 .least(1)
                 .longest(64),
         )
-        .may("payload", nullable("ReviewPayload", "What is asked. Required for `selection` and `form`."))
+        .may(
+            "payload",
+            any_of(
+                "What is asked. Required for `selection` and `form`.",
+                [
+                    named("ReviewPayload"),
+                    free("Of a type of your own: as you like.").into(),
+                    Object::with_type(Type::Null).into(),
+                ],
+            ),
+        )
         .may("callback", nullable("ReviewCallback", "Whom to tell the outcome."))
         .may(
             "expiresAt",

@@ -45,7 +45,8 @@ fn channel_settings(about: &str, new: bool) -> RefOr<Schema> {
     let kind = word("Answered by people, or by an agent. Cannot be changed.", &["human", "api"]);
     let members = Members::new(about).may(
         "id",
-        chosen_id(if new { "Your own id; made where it is absent." } else { "The id it has; another one is refused." }),
+        chosen_id(if new { "Your own id; made where it is absent." } else { "The id it has; another one is refused." })
+            .nullable(),
     );
     let members =
         if new { members.must("name", name).must("kind", kind) } else { members.may("name", name).may("kind", kind) };

@@ -27,7 +27,10 @@ pub(super) fn schemas() -> Vec<Component> {
             Members::new("Where a copy ends.")
                 .may(
                     "atMessageId",
-                    text("The last message that is copied; default the newest.").least(1).longest(MAX_NAME_CHARS),
+                    text("The last message that is copied; default the newest.")
+                        .least(1)
+                        .longest(MAX_NAME_CHARS)
+                        .nullable(),
                 )
                 .done(),
         ),
