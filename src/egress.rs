@@ -70,11 +70,17 @@ impl Guard {
 
     /// The URL, if it may be called as far as its text can tell.
     fn check(&self, text: &str) -> Result<::url::Url, Fault> {
-        url::check(text, &|ip| self.0.contains(ip)).map_err(|(code, message)| match code {
-            "blocked_url" => Fault::Blocked(message),
-            _ => Fault::InvalidUrl(message),
-        })
+        url::check(text, &|ip| self.0.contains(ip)).map_err(fault_of)
     }
+
+    /// The same for where a server leads, which may be as long as a header: signed URLs are.
+    fn check_place(&self, text: &str) -> Result<::url::Url, Fault> {
+        url::check_place(text, &|ip| self.0.contains(ip)).map_err(fault_of)
+    }
+}
+
+fn fault_of((code, message): url::UrlFault) -> Fault {
+    if code == "blocked_url" { Fault::Blocked(message) } else { Fault::InvalidUrl(message) }
 }
 
 /// The client. Cheap to clone; the clones share their connections.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use actors::memories::recall::Embeddings;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, header};
-use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{self, Unread};
 use crate::config::EmbeddingsConfig;
+use crate::outgoing;
 
 /// Resolving, connecting and the TLS handshake together.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -79,23 +79,10 @@ impl Endpoint {
     /// # Errors
     /// When TLS or the client cannot be configured, or the settings cannot be used.
     pub fn new(config: &EmbeddingsConfig) -> Result<Self, EmbeddingsError> {
-        let client = Client::builder()
-            .tls_backend_preconfigured(crate::tls::client()?)
-            .http1_only()
-            .connect_timeout(CONNECT)
-            .timeout(WITHIN)
-            .redirect(Policy::none())
-            .no_proxy()
-            .retry(reqwest::retry::never())
-            .user_agent(crate::USER_AGENT)
-            .build()?;
+        let client = outgoing::client()?.http1_only().connect_timeout(CONNECT).timeout(WITHIN).build()?;
         let mut url = Url::parse(&config.url).map_err(|_| EmbeddingsError::Url)?;
         url.path_segments_mut().map_err(|()| EmbeddingsError::Url)?.pop_if_empty().push("embeddings");
-        let authorization = config.api_key.as_ref().map(|key| {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))?;
-            value.set_sensitive(true);
-            Ok::<_, header::InvalidHeaderValue>(value)
-        });
+        let authorization = config.api_key.as_ref().map(|key| outgoing::bearer(key.expose()));
         let authorization = authorization.transpose().map_err(|_| EmbeddingsError::ApiKey)?;
         Ok(Self { client, url, model: config.model.clone(), authorization })
     }

@@ -56,10 +56,10 @@ pub enum FilesError {
     Damaged,
     /// An object's bytes cannot be read.
     #[error("the object cannot be read: {0}")]
-    Unreadable(io::Error),
+    Unreadable(#[source] io::Error),
     /// The store said no.
     #[error("the store of attachments failed: {0}")]
-    Store(object_store::Error),
+    Store(#[source] object_store::Error),
 }
 
 impl From<object_store::Error> for FilesError {

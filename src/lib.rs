@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod models;
 pub mod openapi;
 pub mod operators;
+mod outgoing;
 pub mod secret;
 pub mod serve;
 pub mod server;

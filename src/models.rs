@@ -13,7 +13,6 @@ use actors::agent::{Completion, Models, Prompt, Said};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{StatusCode, header};
-use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -24,6 +23,7 @@ use self::retry::Retries;
 use self::stream::Patience;
 use crate::bounded::{self, Unread};
 use crate::http::trace::{RequestTrace, TRACEPARENT};
+use crate::outgoing;
 
 mod answer;
 mod endpoint;
@@ -80,19 +80,12 @@ impl OpenAi {
     /// # Errors
     /// When TLS or the client cannot be configured.
     pub fn new() -> Result<Self, OpenAiError> {
-        let client = Client::builder()
-            .tls_backend_preconfigured(crate::tls::client()?)
+        let client = outgoing::client()?
             // With one call a connection, a call that is dropped takes its socket with it, and the endpoint stops
             // working on an answer that nobody reads.
             .http1_only()
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)
-            .redirect(Policy::none())
-            // An environment variable must not decide who reads the conversations.
-            .no_proxy()
-            // One policy, the one here.
-            .retry(reqwest::retry::never())
-            .user_agent(crate::USER_AGENT)
             .build()?;
         let (retries, answer_bytes) = (Retries::default(), ANSWER_BYTES);
         Ok(Self { client, retries, answer_bytes, first_token: FIRST_TOKEN, stall: STALL })

@@ -65,7 +65,7 @@ pub enum ServeError {
     },
     /// The operating system lets no signal be waited for.
     #[error("signals cannot be waited for: {0}")]
-    Signals(io::Error),
+    Signals(#[source] io::Error),
     /// No ids can be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),

@@ -31,7 +31,8 @@ pub const MENTIONED_IN: usize = 8;
 pub const SETTLING: usize = 32;
 /// Files that wait to be looked at; further ones are asked for again by their alarms.
 pub const SETTLING_WAITING: usize = 1_024;
-/// An encoded entity state. What can grow is a keyed row, not state.
+/// An encoded entity state. What can grow is a keyed row, not state: each part of a state has a bound of its own, and
+/// tests hold all of them together below this one.
 pub const STATE_BYTES: usize = 8 * 1024;
 /// The key of a keyed row or list entry.
 pub const ROW_KEY_BYTES: usize = 128;

@@ -50,7 +50,7 @@ impl Egress {
             let Some(target) = redirect(&response) else { return Download::begin(response, url, limits, deadline) };
             left = left.checked_sub(1).ok_or(Fault::Redirect("one too many"))?;
             // What may not be called at all is as good as a way inside.
-            url = self.guard.check(target.of(&url)?.as_str()).map_err(|fault| match fault {
+            url = self.guard.check_place(target.of(&url)?.as_str()).map_err(|fault| match fault {
                 Fault::InvalidUrl(why) => Fault::Blocked(format!("redirected to a URL that {why}")),
                 fault => fault,
             })?;

@@ -80,7 +80,9 @@ impl Names {
         let unresolved = |error: String| Fault::Resolve(format!("{bare} was not found: {error}"));
         let _place = self.lookups.acquire().await.map_err(|error| unresolved(error.to_string()))?;
         // With its final dot the name is looked up as it is, and not below the domains of this machine's network.
-        let answer = self.resolver.lookup_ip(format!("{bare}.")).await;
+        // Host names have no underscores by the book, and some have them all the same.
+        let name = hickory_resolver::proto::rr::Name::from_str_relaxed(format!("{bare}."));
+        let answer = self.resolver.lookup_ip(name.map_err(|error| unresolved(error.to_string()))?).await;
         answer.map(|addresses| addresses.iter().collect()).map_err(|error| unresolved(error.to_string()))
     }
 }

@@ -5,6 +5,7 @@ use object_store::client::{HttpClient, HttpConnector};
 use object_store::{ClientOptions, Error};
 
 use crate::config::{Bucket, Secret};
+use crate::outgoing;
 
 /// Opens a bucket. Nothing is asked of it yet.
 pub(super) fn open(bucket: &Bucket) -> Result<AmazonS3, Error> {
@@ -28,18 +29,9 @@ struct Connector;
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> Result<HttpClient, Error> {
         let failed = |source| Error::Generic { store: "S3", source };
-        let tls = crate::tls::client().map_err(|error| failed(error.into()))?;
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            // The store has a policy of its own.
-            .retry(reqwest::retry::never())
-            .connect_timeout(super::CONNECT)
-            .read_timeout(super::SILENCE)
-            .user_agent(crate::USER_AGENT)
-            .build();
+        // Without retries: the store has a policy of its own.
+        let client = outgoing::client().map_err(|error| failed(error.into()))?;
+        let client = client.http1_only().connect_timeout(super::CONNECT).read_timeout(super::SILENCE).build();
         client.map(HttpClient::new).map_err(|error| failed(error.into()))
     }
 }

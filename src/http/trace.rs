@@ -48,12 +48,6 @@ impl RequestTrace {
         // Digits and dashes are always a header value; the fallback only spares the hot path a panic branch.
         HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
-
-    /// The trace id as it is written in logs.
-    #[must_use]
-    pub fn trace_id_hex(&self) -> Hex<'_> {
-        Hex(&self.trace_id)
-    }
 }
 
 /// As it goes out with calls that are a part of it.
@@ -141,7 +135,7 @@ mod tests {
     #[test]
     fn a_valid_traceparent_keeps_its_trace_and_gets_a_new_span() {
         let trace = continued(&[GIVEN]).unwrap();
-        assert_eq!(trace.trace_id_hex().to_string(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(Hex(&trace.trace_id).to_string(), "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(Hex(&trace.parent_span_id.unwrap()).to_string(), "b7ad6b7169203331");
         assert_eq!(trace.flags, SAMPLED);
         assert_eq!(trace.traceparent(), "00-0af7651916cd43dd8448eb211c80319c-0707070707070707-01");

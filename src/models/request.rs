@@ -10,6 +10,7 @@ use url::Url;
 use super::endpoint::endpoint;
 use super::fault::Fault;
 use super::pairing::{Line, lines};
+use crate::outgoing::bearer;
 use crate::tools::definition::Definition;
 
 /// A prompt as it goes over the wire; made once, sent at most twice.
@@ -27,18 +28,12 @@ impl Call {
     pub(super) fn of(prompt: &Prompt) -> Result<Self, Fault> {
         let Provider::OpenAi { base_url, api_key } = &prompt.agent.provider else { return Err(Fault::Provider) };
         let url = endpoint(base_url)?;
-        let authorization = api_key.as_deref().map(bearer).transpose()?;
+        let authorization = api_key.as_deref().map(bearer).transpose().map_err(|_| Fault::ApiKey)?;
         let body = Body::of(prompt);
         let streams = body.stream;
         let body = serde_json::to_vec(&body).map_err(|_| Fault::Provider)?;
         Ok(Self { url, authorization, body: body.into(), streams })
     }
-}
-
-fn bearer(api_key: &str) -> Result<HeaderValue, Fault> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {api_key}")).map_err(|_| Fault::ApiKey)?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 #[derive(Serialize)]

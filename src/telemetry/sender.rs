@@ -19,6 +19,7 @@ use super::ExportError;
 use crate::bounded;
 use crate::config::otel::{Protocol, Receiver};
 use crate::models::retry::retry_after;
+use crate::outgoing;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,12 +127,7 @@ impl Sender {
 }
 
 fn client(within: Duration) -> Result<reqwest::Client, ExportError> {
-    Ok(reqwest::Client::builder()
-        .tls_backend_preconfigured(crate::tls::client()?)
-        .timeout(within)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .build()?)
+    Ok(outgoing::client()?.timeout(within).build()?)
 }
 
 fn compressed(bytes: &[u8]) -> io::Result<Bytes> {

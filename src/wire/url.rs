@@ -55,6 +55,14 @@ pub fn check(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
     if chars > MAX_CHARS {
         return Err(("too_long", format!("must have at most {MAX_CHARS} characters, has {chars}")));
     }
+    check_place(text, allow)
+}
+
+/// The same for a URL that nobody gave: a server leads there, and how long it may be is for who follows to say.
+///
+/// # Errors
+/// `invalid_url` or `blocked_url`.
+pub fn check_place(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
     let authority = authority(text)?;
     if authority.contains('@') {
         return Err(invalid("must not hold a user or password"));

@@ -176,6 +176,8 @@ async fn every_redirect_is_judged_as_the_first_url_was() {
 async fn three_redirects_are_followed_and_a_fourth_is_not() {
     let origin = Origin::serve(|heard| match heard.path() {
         "/0" => ok("text/plain", b"here"),
+        "/signed" => bare(302, &format!("Location: /0?signature={}\r\n", "s".repeat(5_000))),
+        path if path.starts_with("/0?") => ok("text/plain", b"here"),
         "/nowhere" => bare(301, ""),
         "/garbled" => bare(301, "Location: http://[\r\n"),
         "/not-modified" => bare(304, ""),
@@ -187,6 +189,7 @@ async fn three_redirects_are_followed_and_a_fourth_is_not() {
     .await;
     let egress = egress("127.0.0.0/8", &[]);
     assert_eq!(get(&egress, &origin.url("/3"), LIMITS).await.unwrap(), b"here");
+    assert_eq!(get(&egress, &origin.url("/signed"), LIMITS).await.unwrap(), b"here", "signed places are long");
     for path in ["/4", "/nowhere", "/garbled"] {
         let refused = get(&egress, &origin.url(path), LIMITS).await;
         assert!(matches!(refused, Err(Fault::Redirect(_))), "{path}: {refused:?}");
@@ -326,4 +329,13 @@ async fn no_compressed_answer_is_asked_for_and_none_is_unpacked() {
     let egress = egress("127.0.0.0/8", &[]);
     assert_eq!(get(&egress, &origin.url("/"), LIMITS).await.unwrap(), packed);
     assert!(origin.requests()[0].head.contains("accept-encoding: identity"));
+}
+
+#[tokio::test]
+async fn a_host_with_an_underscore_in_its_name_is_found() {
+    let origin = Origin::serve(|_| ok("text/plain", b"here")).await;
+    let dns = Dns::serve(|_| vec![Ipv4Addr::LOCALHOST.into()]).await;
+    let egress = egress("127.0.0.0/8", &[dns.address]);
+    let url = format!("http://a_b.example.com:{}/", origin.address.port());
+    assert_eq!(get(&egress, &url, LIMITS).await.unwrap(), b"here");
 }

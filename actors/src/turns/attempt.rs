@@ -25,7 +25,7 @@ use crate::limits;
 use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
 use crate::node::Node;
-use crate::store::{Order, StoreError};
+use crate::store::{Cause, Order, StoreError};
 use crate::tables::{AGENTS, CALLS, CHANNELS};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
@@ -42,18 +42,18 @@ pub(super) enum Lost {
     /// The turn waits for people.
     Waits,
     /// The store or a conversation could not do its part; the alarm has the turn run again.
-    Unavailable(String),
+    Unavailable(Cause),
 }
 
 impl From<NoAnswer> for Lost {
     fn from(error: NoAnswer) -> Self {
-        Self::Unavailable(error.to_string())
+        Self::Unavailable(Cause::of("a conversation does not answer", error))
     }
 }
 
 impl From<StoreError> for Lost {
     fn from(error: StoreError) -> Self {
-        Self::Unavailable(error.to_string())
+        Self::Unavailable(Cause::of("the store does not answer", error))
     }
 }
 
@@ -90,9 +90,9 @@ pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, turn: Turn, began: 
     if let Some(Lost::Unavailable(why)) = lost {
         // A node that stops leaves thousands of them to the next one, which is as it should be.
         if node.stopping.is_cancelled() {
-            tracing::debug!(?entity, turn = %id, why, "a turn is left to the next process");
+            tracing::debug!(?entity, turn = %id, %why, "a turn is left to the next process");
         } else {
-            tracing::warn!(?entity, turn = %id, why, "a turn could not go on; it is tried again");
+            tracing::warn!(?entity, turn = %id, %why, "a turn could not go on; it is tried again");
         }
     }
 }

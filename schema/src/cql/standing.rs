@@ -12,7 +12,7 @@ use dashmap::DashMap;
 
 use super::layout::DueRow;
 
-/// Entities remembered; as many as may be resident. About 200 bytes each.
+/// Entities remembered; as many as may be resident of one kind. About 200 bytes each.
 const REMEMBERED: usize = actors::limits::RESIDENT_ENTITIES;
 
 /// An entity's newest head row, without its state.

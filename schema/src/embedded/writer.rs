@@ -32,7 +32,7 @@ pub(super) const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 const BATCH_COMMITS: usize = 1_024;
 /// Bytes in one batch, for the same reason; a single larger commit still goes alone.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Entities whose standing the writer remembers: all that may be resident.
+/// Entities whose standing the writer remembers: as many as may be resident of one kind.
 const HEADS: usize = actors::limits::RESIDENT_ENTITIES;
 /// Batches between two heartbeats: a keyspace that is never written pins the engine's journals (its issue 288).
 const HEARTBEAT: u64 = 1_024;

@@ -75,6 +75,7 @@ pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&
     let is = |wanted| found.is_some_and(|(kind, _)| kind == wanted);
     let declared = declared.unwrap_or_default();
     let fits = match kind {
+        MediaKind::Document if is_page(head) => false,
         // Two letters are all that a bitmap begins with.
         MediaKind::Image => is(MatcherType::Image) && !(mime_type == "image/bmp" && is_text(head)),
         MediaKind::Audio if FILMS.contains(&mime_type) && declared.starts_with("audio/") => {
@@ -98,11 +99,28 @@ pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&
     fits.then(|| mime_type.to_owned())
 }
 
+/// Whether a text is one of those that a browser would run or show as a page, by what stands first in it. `infer` knows
+/// pages too, but not behind the mark of a byte order or the declaration of XML.
+fn is_page(head: &[u8]) -> bool {
+    let mut rest = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let begins = |rest: &[u8], word: &str| {
+        rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    for (opening, end) in [("<?xml", "?>"), ("<!--", "-->")] {
+        while begins(rest, opening) {
+            let Some(at) = rest.windows(end.len()).position(|window| window == end.as_bytes()) else { return false };
+            rest = rest[at + end.len()..].trim_ascii_start();
+        }
+    }
+    ["<!doctype html", "<html", "<script", "<?php"].iter().any(|word| begins(rest, word))
+}
+
 /// A text's media type. One that is not in UTF-8 must be declared as a text; pages and scripts are no documents.
 fn of_text(head: &[u8], declared: &str) -> Option<String> {
     let as_text = (declared.starts_with("text/") && declared != "text/html") || TEXTS.contains(&declared);
+    let is_utf16 = head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff");
     match is_text(head) {
-        _ if head.is_empty() || head.contains(&0) => None,
+        _ if head.is_empty() || (head.contains(&0) && !is_utf16) => None,
         true if as_text => Some(declared.to_owned()),
         true => Some("text/plain".to_owned()),
         false => as_text.then(|| declared.to_owned()),

@@ -46,7 +46,7 @@ pub(super) fn operations() -> Vec<Op> {
 
 fn channels() -> Vec<Op> {
     let tag = "Channels";
-    let rotate = "A new webhook secret, shown in this answer only. For a while deliveries carry signatures of both.";
+    let rotate = "A new webhook secret, shown in this answer only. For 24 hours deliveries carry signatures of both.";
     vec![
         create("/api/v1/channels", ("createChannel", "Make a channel"), tag, "ChannelNew", &examples::CHANNELS)
             .answers(201, "It was made.", named("ChannelWithSecret"), &[])

@@ -1,0 +1,32 @@
+//! The client for places that an operator or an admin names: models, embeddings, buckets, receivers of traces. What users
+//! name is called by [`egress`](crate::egress).
+
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+use reqwest::ClientBuilder;
+use reqwest::redirect::Policy;
+use reqwest::retry;
+
+/// A client that goes where it is told and nowhere else: no redirects, and no variable of the environment decides who
+/// reads what is sent. It trusts the platform's root certificates and sends once; whoever wants more says so.
+///
+/// # Errors
+/// When TLS cannot be configured.
+pub(crate) fn client() -> Result<ClientBuilder, rustls::Error> {
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(crate::tls::client()?)
+        .no_proxy()
+        .redirect(Policy::none())
+        .retry(retry::never())
+        .user_agent(crate::USER_AGENT))
+}
+
+/// The value of `Authorization` with a secret that is no part of any log.
+///
+/// # Errors
+/// Where the secret cannot stand in a header.
+pub(crate) fn bearer(secret: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {secret}"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
