@@ -44,7 +44,7 @@ const ROUNDS: u32 = 8;
 /// stored is stored within some milliseconds; who was refused, or died, costs the next one with its key this much.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How often is looked meanwhile whether it has had it.
-const LOOK: Duration = Duration::from_millis(2);
+const LOOKS: u32 = 10;
 
 /// Conversations that one key may open in all its lives; each life is 48 hours at least.
 pub const LIVES_MAX: u32 = 1_000;
@@ -131,10 +131,11 @@ pub(crate) async fn ask<M: Machine>(
     let request = Request { node, key, target: entity, trace: with };
     let mut claim = 0;
     let mut lost = None;
-    for round in 0..ROUNDS {
+    let mut round = 0;
+    while round < ROUNDS {
         if key.home.is_some() {
             // On the heap, as what overtakes below: nearly no command needs it, and all of them would make room.
-            claim = Box::pin(request.claim(lost, round)).await?;
+            claim = Box::pin(request.claim(lost, &mut round)).await?;
         } else if let Some(number) = lost {
             // At its home a request needs no claim, only a higher number than those that it finds there.
             claim = number;
@@ -142,7 +143,7 @@ pub(crate) async fn ask<M: Machine>(
         let with = Circumstances { key: Some(KeyUse { claim, ..key }), ..with };
         match directory.ask(node, entity, Arc::clone(&command), with).await {
             Err(Refusal::KeyHeld) if key.home.is_some() => lost = Some(claim),
-            Err(Refusal::KeyHeld) => lost = Some(Box::pin(request.overtake(entity, round)).await?),
+            Err(Refusal::KeyHeld) => lost = Some(Box::pin(request.overtake(entity, &mut round)).await?),
             reply => return reply,
         }
     }
@@ -169,9 +170,9 @@ struct Request<'a> {
 
 impl Request<'_> {
     /// Holds the key for this request; the number of its claim. `lost` is its claim before, which was overtaken.
-    async fn claim<M: Machine>(&self, lost: Option<u64>, round: u32) -> Result<u64, Refusal<M>> {
+    async fn claim<M: Machine>(&self, lost: Option<u64>, round: &mut u32) -> Result<u64, Refusal<M>> {
         let mut over = lost;
-        for round in round..ROUNDS {
+        while *round < ROUNDS {
             let claim = self.standing(over).await?;
             let ours = claim.fingerprint == self.key.fingerprint && claim.target == self.target;
             if ours && lost.is_none_or(|lost| claim.number > lost) {
@@ -216,7 +217,7 @@ impl Request<'_> {
 
     /// Another request holds the key at its home, where this one has its effect: ends that one's claim, and says which
     /// number is above it.
-    async fn overtake<M: Machine>(&self, home: EntityKey, round: u32) -> Result<u64, Refusal<M>> {
+    async fn overtake<M: Machine>(&self, home: EntityKey, round: &mut u32) -> Result<u64, Refusal<M>> {
         match self.claim_at(home, None).await? {
             Standing::Claimed(claim) => {
                 self.end(claim, round).await?;
@@ -229,8 +230,10 @@ impl Request<'_> {
     }
 
     /// Makes sure that another request has no effect by its claim, unless it has it within a moment.
-    async fn end<M: Machine>(&self, claim: Claim, round: u32) -> Result<(), Refusal<M>> {
-        let until = Instant::now() + PATIENCE * 2u32.pow(round);
+    async fn end<M: Machine>(&self, claim: Claim, round: &mut u32) -> Result<(), Refusal<M>> {
+        let patience = PATIENCE * 2u32.pow(*round);
+        *round += 1;
+        let until = Instant::now() + patience;
         loop {
             let known = self.node.store.find_key(claim.target, self.key.hash).await;
             let known = known.map_err(|error| Refusal::unavailable(&error))?;
@@ -240,7 +243,7 @@ impl Request<'_> {
                 Some(None) => return Err(Refusal::KeyReused),
                 Some(Some(number)) if number >= claim.number => return Ok(()),
                 Some(Some(_)) | None if Instant::now() >= until => break,
-                Some(Some(_)) | None => sleep(LOOK).await,
+                Some(Some(_)) | None => sleep(patience / LOOKS).await,
             }
         }
         let key = Some(KeyUse { home: None, claim: claim.number, ..self.key });

@@ -191,6 +191,8 @@ pub enum Command {
         channel: String,
         /// The conversation that turned out to be closed.
         closed: Option<ConversationId>,
+        /// Where the contact was erased, another one with the same identifier may begin.
+        revives: bool,
     },
     /// Write the contact down if it is not there, and change the name if one is given.
     Save {
@@ -236,6 +238,8 @@ pub enum Reply {
         /// The conversation.
         conversation: OpenConversation,
     },
+    /// It was erased, and no other one has begun.
+    Erased,
     /// It stands so now.
     Contact {
         /// The contact.
@@ -342,7 +346,10 @@ impl Machine for Contact {
         found: &Found,
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
-            (Command::Resolve { identifier, name, channel, closed }, state) => {
+            (Command::Resolve { revives: false, .. }, Some(state)) if state.erased_at.is_some() => {
+                Decision::Answer(Reply::Erased)
+            }
+            (Command::Resolve { identifier, name, channel, closed, .. }, state) => {
                 resolve(state, (identifier, name.as_ref(), channel), *closed, moment)
             }
             (Command::Save { identifier, name }, state) => save::save(state, identifier, name.as_ref(), moment),

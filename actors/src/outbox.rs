@@ -199,7 +199,7 @@ impl Outboxes {
     pub(crate) fn endpoint_changed(&self, node: &Arc<Node>, workspace: Address, id: &[u8]) {
         self.endpoints.forget(workspace);
         if let Some(id) = std::str::from_utf8(id).ok().and_then(EndpointId::parse) {
-            self.gates.forget(gate::endpoint_key(workspace, id));
+            self.gates.renew(gate::endpoint_key(workspace, id));
             stir::stir(node, workspace, id);
         }
     }

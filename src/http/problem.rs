@@ -120,7 +120,10 @@ impl Problem {
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
         match to_raw_value(&value) {
-            Ok(value) => self.extra.push((name, value)),
+            Ok(value) => {
+                self.extra.retain(|(known, _)| *known != name);
+                self.extra.push((name, value));
+            }
             // The error says enough without it.
             Err(error) => tracing::error!(%error, name, "a member of an error cannot be written as JSON"),
         }

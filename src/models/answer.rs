@@ -115,7 +115,13 @@ pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
         },
     });
     Ok(Answered {
-        text: choice.message.content.map(Content::words).or(choice.message.refusal).unwrap_or_default(),
+        text: choice
+            .message
+            .content
+            .map(Content::words)
+            .filter(|words| !words.is_empty())
+            .or(choice.message.refusal)
+            .unwrap_or_default(),
         calls: calls.collect(),
         finish_reason: choice.finish_reason,
         usage: answer.usage,

@@ -154,7 +154,14 @@ impl Assembly<'_> {
         }
         for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
             if let Some(delta) = choice.delta {
-                self.words(delta.content.map(Content::words).or(delta.refusal).unwrap_or_default())?;
+                self.words(
+                    delta
+                        .content
+                        .map(Content::words)
+                        .filter(|words| !words.is_empty())
+                        .or(delta.refusal)
+                        .unwrap_or_default(),
+                )?;
                 delta.tool_calls.unwrap_or_default().into_iter().try_for_each(|piece| self.call(piece))?;
             }
             if choice.finish_reason.is_some() {

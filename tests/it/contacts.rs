@@ -233,6 +233,10 @@ async fn a_retry_after_the_erasure_says_nothing_new_and_brings_nothing_back() {
         assert_eq!(replay[member], first[member]);
     }
     assert_eq!(replay["aiMessages"][0]["erased"], true);
+    let other = app.post("/api/v1/channels/demo-api/messages").json(said("ana", "other")).idempotency_key("k").await;
+    other.problem(422, "idempotency_key_reused");
+    let found = app.get(format!("{CONTACTS}?identifier=ana")).await.expect(200);
+    assert_eq!(found["data"], json!([]), "nobody is written down again");
     let new = app.post("/api/v1/channels/demo-api/messages").json(said("ana", "hello")).await.expect(200);
     assert_ne!(new["contactId"], first["contactId"], "whoever writes again is somebody new");
     assert_ne!(new["conversationId"], first["conversationId"]);

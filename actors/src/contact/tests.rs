@@ -16,6 +16,7 @@ fn resolve(channel: &str, closed: Option<ConversationId>) -> Command {
         name: Some("Ana".to_owned()),
         channel: channel.to_owned(),
         closed,
+        revives: true,
     }
 }
 
@@ -73,7 +74,7 @@ fn a_contact_has_conversations_on_as_many_channels_as_the_limit_says_within_a_bo
     let channel = |n: usize| format!("{n:0>64}");
     for n in 0..limits::CONTACT_CHANNELS {
         let (identifier, name) = (long.clone(), Some(long.clone()));
-        let first = Command::Resolve { identifier, name, channel: channel(n), closed: None };
+        let first = Command::Resolve { identifier, name, channel: channel(n), closed: None, revives: true };
         let (_, mut open) = resolved(&mut sim, &first);
         for _ in 0..EARLIER_MAX + 1 {
             open = resolved(&mut sim, &resolve(&channel(n), Some(open.id))).1;

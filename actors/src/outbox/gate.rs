@@ -73,9 +73,11 @@ impl Gates {
         }
     }
 
-    /// Forgets what is known of a receiver, which is another one now. Who has been let through goes on.
-    pub(crate) fn forget(&self, key: GateKey) {
-        self.gates.remove(&key);
+    /// A receiver is another one now: what was known of its health counts no more.
+    pub(crate) fn renew(&self, key: GateKey) {
+        if let Some(gate) = self.gates.get(&key) {
+            gate.renew();
+        }
     }
 
     /// How many are closed.
@@ -232,6 +234,25 @@ impl Gate {
         Pass { gate: Arc::clone(self), done: false }
     }
 
+    /// Lets as many through as when nothing was known, beside those who are on their way.
+    fn renew(self: &Arc<Self>) {
+        let mut state = self.lock();
+        (state.failures, state.proven, state.closed) = (0, false, None);
+        state.limit = (state.through + limits::GATE_FIRST).min(limits::GATE_MOST);
+        self.let_through(&mut state);
+    }
+
+    fn let_through(self: &Arc<Self>, state: &mut State) {
+        while state.closed.is_none() && state.through < state.limit {
+            let Some(next) = state.waiting.pop_front() else { break };
+            match next.send(self.pass()) {
+                Ok(()) => state.through += 1,
+                // It waited and has left. Its pass was never counted.
+                Err(mut pass) => pass.done = true,
+            }
+        }
+    }
+
     fn leave(self: &Arc<Self>, health: Health, now: Millis) -> bool {
         let mut state = self.lock();
         state.through -= 1;
@@ -257,14 +278,7 @@ impl Gate {
                 false
             }
         };
-        while state.closed.is_none() && state.through < state.limit {
-            let Some(next) = state.waiting.pop_front() else { break };
-            match next.send(self.pass()) {
-                Ok(()) => state.through += 1,
-                // It waited and has left. Its pass was never counted.
-                Err(mut pass) => pass.done = true,
-            }
-        }
+        self.let_through(&mut state);
         back
     }
 }

@@ -47,6 +47,16 @@ pub(super) enum Head {
     Search(u64, u64),
 }
 
+/// An event that was not sent.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    pub(super) happened: Millis,
+    /// Its type.
+    pub(super) event: &'static str,
+    /// Where it would have gone; empty where nobody knows any more.
+    pub(super) url: String,
+}
+
 /// What came of a step.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -74,16 +84,6 @@ pub(super) struct Tried {
 }
 
 /// What an attempt means for the delivery.
-/// An event that was not sent.
-#[derive(Debug)]
-pub(super) struct Unsent {
-    pub(super) happened: Millis,
-    /// Its type.
-    pub(super) event: &'static str,
-    /// Where it would have gone; empty where nobody knows any more.
-    pub(super) url: String,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is done.

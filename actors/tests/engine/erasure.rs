@@ -23,7 +23,8 @@ fn ana() -> actors::id::EntityKey {
 
 async fn resolve(node: &Arc<Node>, channel: &str) -> (ContactId, OpenConversation) {
     let (identifier, name) = ("secret@example.com".to_owned(), Some("secret name".to_owned()));
-    let command = contact::Command::Resolve { identifier, name, channel: channel.to_owned(), closed: None };
+    let command =
+        contact::Command::Resolve { identifier, name, channel: channel.to_owned(), closed: None, revives: true };
     match node.contact(ana(), command, NONE).await.unwrap() {
         Answer::Done(contact::Reply::Resolved { contact, conversation }) => (contact, conversation),
         other => panic!("{other:?}"),

@@ -65,7 +65,8 @@ async fn a_copy_is_finished_by_whoever_comes_after_faults_and_crashes() {
 /// A contact who has said something; its conversation.
 async fn talkative(node: &Arc<Node>, ana: EntityKey) -> (ContactId, ConversationId) {
     let (identifier, channel) = ("secret@example.com".to_owned(), "shop".to_owned());
-    let command = contact::Command::Resolve { identifier, name: None, channel: channel.clone(), closed: None };
+    let command =
+        contact::Command::Resolve { identifier, name: None, channel: channel.clone(), closed: None, revives: true };
     let (contact, open) = match node.contact(ana, command, NONE).await.unwrap() {
         Answer::Done(contact::Reply::Resolved { contact, conversation }) => (contact, conversation),
         other => panic!("{other:?}"),

@@ -1,6 +1,7 @@
 //! `builtin`: how the deterministic agent behaves.
 
 use actors::agent::builtin::{Behaviour, Builtin, ScriptEntry};
+use actors::limits;
 use actors::message::Json;
 
 use super::super::resource::given;
@@ -96,7 +97,12 @@ fn call(value: &Value<'_>, report: &mut Report) -> Option<Json> {
     let mut fields = value.object(report)?;
     fields.required_string(report, "name", Length::chars(1, 64));
     if let Some(arguments) = fields.optional("arguments") {
-        arguments.free_object(report, ARGUMENTS);
+        let given = arguments.free_object(report, ARGUMENTS);
+        // They are handed over as they were written.
+        if given.is_some_and(|json| json.as_str().len() > limits::CALL_BYTES) {
+            let message = format!("must have at most {} bytes as it was written", limits::CALL_BYTES);
+            report.fault(&arguments.path, "too_large", message);
+        }
     }
     fields.finish(report);
     Some(value.json())

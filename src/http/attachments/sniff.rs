@@ -99,18 +99,25 @@ pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&
     fits.then(|| mime_type.to_owned())
 }
 
+fn is_utf16(head: &[u8]) -> bool {
+    head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff")
+}
+
 /// Whether a text is one of those that a browser would run or show as a page, by what stands first in it. `infer` knows
 /// pages too, but not behind the mark of a byte order or the declaration of XML.
 fn is_page(head: &[u8]) -> bool {
+    // Text in UTF-16 has every other byte empty as far as it is ASCII.
+    let narrow: Vec<u8> =
+        if is_utf16(head) { head[2..].iter().copied().filter(|byte| *byte != 0).collect() } else { Vec::new() };
+    let head = if narrow.is_empty() { head } else { &narrow };
     let mut rest = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     let begins = |rest: &[u8], word: &str| {
         rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
     };
-    for (opening, end) in [("<?xml", "?>"), ("<!--", "-->")] {
-        while begins(rest, opening) {
-            let Some(at) = rest.windows(end.len()).position(|window| window == end.as_bytes()) else { return false };
-            rest = rest[at + end.len()..].trim_ascii_start();
-        }
+    let before = [("<?xml", "?>"), ("<!--", "-->")];
+    while let Some((_, end)) = before.iter().find(|(opening, _)| begins(rest, opening)) {
+        let Some(at) = rest.windows(end.len()).position(|window| window == end.as_bytes()) else { return false };
+        rest = rest[at + end.len()..].trim_ascii_start();
     }
     ["<!doctype html", "<html", "<script", "<?php"].iter().any(|word| begins(rest, word))
 }
@@ -118,9 +125,8 @@ fn is_page(head: &[u8]) -> bool {
 /// A text's media type. One that is not in UTF-8 must be declared as a text; pages and scripts are no documents.
 fn of_text(head: &[u8], declared: &str) -> Option<String> {
     let as_text = (declared.starts_with("text/") && declared != "text/html") || TEXTS.contains(&declared);
-    let is_utf16 = head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff");
     match is_text(head) {
-        _ if head.is_empty() || (head.contains(&0) && !is_utf16) => None,
+        _ if head.is_empty() || (head.contains(&0) && !is_utf16(head)) => None,
         true if as_text => Some(declared.to_owned()),
         true => Some("text/plain".to_owned()),
         false => as_text.then(|| declared.to_owned()),

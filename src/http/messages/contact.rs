@@ -204,14 +204,10 @@ impl Exchange<'_> {
         if let Err(refusal) = self.admit() {
             return self.earlier_or(refusal).await;
         }
-        let (mut contact, mut open) = self.resolve(identifier, name.as_ref(), None).await?;
-        // The conversation itself knows the keys of requests that it has taken; it cannot know those that were taken by
-        // the ones before it.
-        if open.generation > 1
-            && let Some(response) = self.earlier().await?
-        {
-            return Ok(response);
-        }
+        let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
+            Ok(found) => found,
+            Err(response) => return Ok(response),
+        };
         let mut bound = None;
         for _ in 0..REOPENED_MAX {
             let entity = self.conversation(open.id);
@@ -248,7 +244,8 @@ impl Exchange<'_> {
                     return self.repeat(entity, &effect).await;
                 }
                 Err(Refusal::Rejected(Rejection::Closed)) => {
-                    (contact, open) = self.resolve(identifier, name.as_ref(), Some(open.id)).await?;
+                    let again = self.resolve(identifier, name.as_ref(), Some(open.id), true).await?;
+                    (contact, open) = again.ok_or_else(internal_error)?;
                     // Another attempt of this very request may have got into the closed one, or into one since.
                     if let Some(response) = self.earlier().await? {
                         return Ok(response);
@@ -260,22 +257,47 @@ impl Exchange<'_> {
         Err(Problem::conflict("conversation_closed", "the conversation is being closed again and again"))
     }
 
+    /// The contact and its conversation, which knows the keys of requests that it has taken. It cannot know those that
+    /// were taken by the ones before it: `Err` is what was answered there.
+    async fn find_or_begin(
+        &self,
+        identifier: &str,
+        name: Option<&String>,
+    ) -> Result<Result<(ContactId, OpenConversation), Response>, Problem> {
+        // A request that may have been answered before, in a life of the contact that was erased, begins no other one.
+        let is_new = self.accepting.keyed.is_none();
+        let found = self.resolve(identifier, name, None, is_new).await?;
+        if found.as_ref().is_none_or(|(_, open)| open.generation > 1)
+            && let Some(response) = self.earlier().await?
+        {
+            return Ok(Err(response));
+        }
+        match found {
+            Some(found) => Ok(Ok(found)),
+            None => self.resolve(identifier, name, None, true).await?.map(Ok).ok_or_else(internal_error),
+        }
+    }
+
+    /// The contact and its conversation; `None`: it was erased, and no other one may begin.
     async fn resolve(
         &self,
         identifier: &str,
         name: Option<&String>,
         closed: Option<ConversationId>,
-    ) -> Result<(ContactId, OpenConversation), Problem> {
+        revives: bool,
+    ) -> Result<Option<(ContactId, OpenConversation)>, Problem> {
         let command = contact::Command::Resolve {
             identifier: identifier.to_owned(),
             name: name.cloned(),
             channel: self.channel.incarnation().into_owned(),
             closed,
+            revives,
         };
         // No key: the same person always resolves to the same contact.
         let with = without_key(self.accepting.context);
         match self.accepting.app.node().contact(self.contact, command, with).await {
-            Ok(Answer::Done(contact::Reply::Resolved { contact, conversation })) => Ok((contact, conversation)),
+            Ok(Answer::Done(contact::Reply::Resolved { contact, conversation })) => Ok(Some((contact, conversation))),
+            Ok(Answer::Done(contact::Reply::Erased)) => Ok(None),
             Ok(_) => Err(internal_error()),
             Err(refusal) => Err(problem_of(refusal, |rejection| match rejection {
                 contact::Rejection::NotFound => contact_not_found(),

@@ -61,6 +61,8 @@ fn a_file_is_what_its_first_bytes_say() {
         (Document, b"<?xml version=\"1.0\"?><html xmlns=\"x\"/>".as_slice(), Some("text/xml"), None),
         (Document, b"<?xml version=\"1.0\"?><note/>".as_slice(), Some("text/xml"), Some("text/xml")),
         (Document, b"<?php echo 1;".as_slice(), None, None),
+        (Document, b"<?xml?><!-- --><?xml-stylesheet?><html>".as_slice(), None, None),
+        (Document, b"\xff\xfe<\0H\0T\0M\0L\0>\0".as_slice(), Some("text/plain"), None),
         (Document, b"\xff\xfea\0,\0b\0".as_slice(), Some("text/csv"), Some("text/csv")),
         (Document, b"\xff\xfea\0,\0b\0".as_slice(), None, None),
         (Document, b"#!/bin/sh\nrm -rf /\n".as_slice(), Some("text/plain"), None),
