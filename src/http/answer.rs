@@ -1,7 +1,5 @@
 //! Answers, and what several handlers add to them.
 
-use std::borrow::Cow;
-
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -54,14 +52,15 @@ pub fn ignoring(mut response: Response, ignored: &[String]) -> Response {
     }
     let mut names = String::new();
     for (place, name) in ignored.iter().enumerate() {
-        let fits = place < MAX_IGNORED && names.len() + name.len() <= IGNORED_BYTES;
-        let name = if fits { Cow::Owned(header_safe(name)) } else { Cow::Borrowed(AND_OTHERS) };
-        let fits = fits && names.len() + name.len() <= IGNORED_BYTES;
+        let room = IGNORED_BYTES.saturating_sub(names.len());
+        // No name is shorter for being made safe, so one that is too long as it is need not be.
+        let name = Some(name).filter(|name| place < MAX_IGNORED && name.len() <= room).map(|name| header_safe(name));
         names.push_str(if place == 0 { "" } else { ", " });
-        names.push_str(if fits { &name } else { AND_OTHERS });
-        if !fits {
+        let Some(name) = name.filter(|name| name.len() <= room) else {
+            names.push_str(AND_OTHERS);
             break;
-        }
+        };
+        names.push_str(&name);
     }
     if let Ok(value) = HeaderValue::try_from(names) {
         response.headers_mut().insert(X_IGNORED_FIELDS, value);

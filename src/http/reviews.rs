@@ -350,18 +350,19 @@ async fn decide(
     let key = with.key.map(|key| key.hash);
     let answer = match app.node().conversation(entity, command, with).await {
         Ok(answer) => answer,
-        Err(Refusal::Rejected(rejection)) => {
-            let over = match &rejection {
-                Rejection::ReviewOver(state) | Rejection::ReviewExpired(state) => Some(state.as_ref().clone()),
+        Err(refusal) => {
+            let over = match &refusal {
+                Refusal::Rejected(Rejection::ReviewOver(state) | Rejection::ReviewExpired(state)) => {
+                    Some(state.clone())
+                }
                 _ => None,
             };
-            let problem = rejected(rejection);
+            let problem = problem_of(refusal, rejected);
             return Err(match over {
-                Some(state) => problem.with("review", Asked { state, ..asked }.review()),
+                Some(state) => problem.with("review", Asked { state: *state, ..asked }.review()),
                 None => problem,
             });
         }
-        Err(refusal) => return Err(problem_of(refusal, rejected)),
     };
     match answer {
         Answer::Done(Reply::Review(state)) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),

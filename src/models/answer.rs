@@ -97,6 +97,12 @@ impl Content {
     }
 }
 
+/// What is said, or in its place why nothing is.
+pub(super) fn words_of(content: Option<Content>, refusal: Option<String>) -> String {
+    let words = content.map(Content::words).filter(|words| !words.is_empty());
+    words.or(refusal).unwrap_or_default()
+}
+
 /// Reads a whole answer.
 pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
     let answer: Answer = serde_json::from_slice(body).map_err(|error| match error.classify() {
@@ -115,13 +121,7 @@ pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
         },
     });
     Ok(Answered {
-        text: choice
-            .message
-            .content
-            .map(Content::words)
-            .filter(|words| !words.is_empty())
-            .or(choice.message.refusal)
-            .unwrap_or_default(),
+        text: words_of(choice.message.content, choice.message.refusal),
         calls: calls.collect(),
         finish_reason: choice.finish_reason,
         usage: answer.usage,

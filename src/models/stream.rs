@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Answered, CALLS, Content, REPLY_BYTES, is_error, kept_id};
+use super::answer::{Answered, CALLS, Content, REPLY_BYTES, is_error, kept_id, words_of};
 use super::fault::Fault;
 
 /// The longest event, in bytes: a reply in one piece, with every character escaped.
@@ -154,14 +154,7 @@ impl Assembly<'_> {
         }
         for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
             if let Some(delta) = choice.delta {
-                self.words(
-                    delta
-                        .content
-                        .map(Content::words)
-                        .filter(|words| !words.is_empty())
-                        .or(delta.refusal)
-                        .unwrap_or_default(),
-                )?;
+                self.words(words_of(delta.content, delta.refusal))?;
                 delta.tool_calls.unwrap_or_default().into_iter().try_for_each(|piece| self.call(piece))?;
             }
             if choice.finish_reason.is_some() {

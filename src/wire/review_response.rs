@@ -184,9 +184,8 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
 fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
     let Ok(validator) = schema::compile(schema) else { return Vec::new() };
     let faults = validator.iter_errors(response).take(crate::json::report::MAX_FAULTS);
-    let message =
-        |error: &dyn std::fmt::Display| error.to_string().chars().take(SCHEMA_MESSAGE_CHARS).collect::<String>();
-    faults.map(|error| fault(format!("/response{}", error.instance_path()), message(&error))).collect()
+    let said = |words: String| words.chars().take(SCHEMA_MESSAGE_CHARS).collect::<String>();
+    faults.map(|error| fault(format!("/response{}", error.instance_path()), said(error.to_string()))).collect()
 }
 
 #[cfg(test)]

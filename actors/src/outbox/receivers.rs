@@ -44,6 +44,12 @@ pub(crate) struct Configured<'a> {
     pub(crate) skew_millis: u64,
 }
 
+impl<'a> Configured<'a> {
+    fn endpoint(&self, id: EndpointId) -> Option<&'a WebhookEndpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.id == id)
+    }
+}
+
 /// Why something is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsendable {
@@ -118,7 +124,7 @@ pub(crate) fn is_still_due(receiver: Receiver, subject: &Subject, configured: &C
 pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Unsendable> {
     match receiver {
         Receiver::Endpoint(id) => {
-            let endpoint = configured.endpoints.iter().find(|endpoint| endpoint.id == id);
+            let endpoint = configured.endpoint(id);
             let Some(endpoint) = endpoint else { return Some(Unsendable::Deleted) };
             endpoint.disabled.map(|reason| match reason {
                 DisabledReason::Gone => Unsendable::Off("endpoint_gone"),
@@ -143,12 +149,20 @@ pub(super) fn url_of<'a>(
     hooks: Option<&'a Hooks>,
 ) -> Option<&'a str> {
     match receiver {
-        Receiver::Endpoint(id) => {
-            configured.endpoints.iter().find(|endpoint| endpoint.id == id).map(|endpoint| endpoint.url.as_str())
-        }
+        Receiver::Endpoint(id) => configured.endpoint(id).map(|endpoint| endpoint.url.as_str()),
         Receiver::Channel => configured.channel.and_then(|channel| channel.webhook_url.as_deref()),
-        Receiver::Message(_) => hooks.and_then(|hooks| hooks.webhook_url.as_deref()),
-        Receiver::Callback(_) => hooks.and_then(|hooks| Some(hooks.callback.as_ref()?.url.as_str())),
+        Receiver::Message(_) | Receiver::Callback(_) => hooks.and_then(|hooks| hooks.url_of(receiver)),
+    }
+}
+
+impl Hooks {
+    /// Where a receiver is that the message itself names.
+    pub(super) fn url_of(&self, receiver: Receiver) -> Option<&str> {
+        match receiver {
+            Receiver::Message(_) => self.webhook_url.as_deref(),
+            Receiver::Callback(_) => self.callback.as_ref().map(|callback| callback.url.as_str()),
+            Receiver::Endpoint(_) | Receiver::Channel => None,
+        }
     }
 }
 
@@ -180,17 +194,16 @@ pub(crate) fn destination(
         Ok(post(url, secrets, Format::Standard))
     };
     let callback = hooks.and_then(|hooks| hooks.callback.as_ref()).filter(|_| subject.is_outcome);
-    if matches!(receiver, Receiver::Callback(_)) && callback.is_none() {
-        return Err(Unsendable::Deleted);
-    }
-    let url = url_of(receiver, configured, hooks).ok_or(Unsendable::Deleted)?;
     let mut destination = match receiver {
         Receiver::Endpoint(id) => {
-            let endpoint = configured.endpoints.iter().find(|endpoint| endpoint.id == id);
+            let endpoint = configured.endpoint(id);
             let endpoint = endpoint.ok_or(Unsendable::Deleted)?;
-            post(url, endpoint.signing(now), endpoint.format)
+            post(&endpoint.url, endpoint.signing(now), endpoint.format)
         }
-        Receiver::Channel | Receiver::Message(_) | Receiver::Callback(_) => of_channel(url)?,
+        Receiver::Callback(_) if callback.is_none() => return Err(Unsendable::Deleted),
+        Receiver::Channel | Receiver::Message(_) | Receiver::Callback(_) => {
+            of_channel(url_of(receiver, configured, hooks).ok_or(Unsendable::Deleted)?)?
+        }
     };
     // Whoever asks for the outcome in a form of their own gets it so, also where the URL would get it anyway.
     if let Some(callback) = callback.filter(|callback| is_same(&callback.url, &destination.url)) {

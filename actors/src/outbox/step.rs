@@ -305,14 +305,14 @@ fn judge(receipt: &Receipt) -> Verdict {
 /// where they lead, since each message may have its own.
 fn key_of(from: &From, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
     let workspace = from.entity.workspace;
-    let url = match receiver {
-        Receiver::Endpoint(id) => return endpoint_key(workspace, id),
+    match receiver {
+        Receiver::Endpoint(id) => endpoint_key(workspace, id),
         Receiver::Channel => {
-            let channel = from.place.channel.as_deref().unwrap_or_default();
-            return gate_key(workspace, "channel", channel.as_bytes());
+            gate_key(workspace, "channel", from.place.channel.as_deref().unwrap_or_default().as_bytes())
         }
-        Receiver::Message(_) => hooks.and_then(|hooks| hooks.webhook_url.as_deref()),
-        Receiver::Callback(_) => hooks.and_then(|hooks| Some(hooks.callback.as_ref()?.url.as_str())),
-    };
-    gate_key(workspace, "origin", origin(url.unwrap_or_default()).as_bytes())
+        Receiver::Message(_) | Receiver::Callback(_) => {
+            let url = hooks.and_then(|hooks| hooks.url_of(receiver)).unwrap_or_default();
+            gate_key(workspace, "origin", origin(url).as_bytes())
+        }
+    }
 }

@@ -12,7 +12,8 @@ use crate::message::{Message, Overlay};
 use crate::store::{KeyRange, LogScan, Order, Scan, Store, StoreError};
 use crate::tables::OVERLAYS;
 
-/// Events of one read.
+/// Events of one read. An exchange has about five in two commits, so this many are read where the turn runs: more would
+/// have the embedded store begin again on a thread that may block.
 const PAGE: usize = 128;
 /// Events that are looked at in all. A turn that waited while more than that happened has lost sight of its question.
 const LOOKED_AT: usize = 3_000;

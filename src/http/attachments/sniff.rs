@@ -1,5 +1,7 @@
 //! What a file is, by its first bytes.
 
+use std::borrow::Cow;
+
 use actors::message::MediaKind;
 use infer::MatcherType;
 
@@ -106,11 +108,13 @@ fn is_utf16(head: &[u8]) -> bool {
 /// Whether a text is one of those that a browser would run or show as a page, by what stands first in it. `infer` knows
 /// pages too, but not behind the mark of a byte order or the declaration of XML.
 fn is_page(head: &[u8]) -> bool {
-    // Text in UTF-16 has every other byte empty as far as it is ASCII.
-    let narrow: Vec<u8> =
-        if is_utf16(head) { head[2..].iter().copied().filter(|byte| *byte != 0).collect() } else { Vec::new() };
-    let head = if narrow.is_empty() { head } else { &narrow };
-    let mut rest = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let narrow: Cow<'_, [u8]> = if is_utf16(head) {
+        // Every other byte is empty as far as it is ASCII.
+        head[2..].iter().copied().filter(|byte| *byte != 0).collect()
+    } else {
+        head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).into()
+    };
+    let mut rest = narrow.trim_ascii_start();
     let begins = |rest: &[u8], word: &str| {
         rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
     };

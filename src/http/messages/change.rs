@@ -40,11 +40,10 @@ use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
 fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edit {
     let length = Length::bytes(0, if channel { MAX_TEXT_BYTES } else { MAX_CONTENT_BYTES });
     let bounds = if channel { METADATA } else { META_DATA };
-    let [texts, metadatas] = [["text", "content"], ["metadata", "meta_data"]];
     let own_first = |[a, b]: [&'static str; 2]| if channel { [a, b] } else { [b, a] };
-    let text = either(fields, own_first(texts));
+    let text = either(fields, own_first(["text", "content"]));
     let text = read_or(text, String::new, |value| value.string(report, length).map(Cow::into_owned));
-    let metadata = either(fields, own_first(metadatas));
+    let metadata = either(fields, own_first(["metadata", "meta_data"]));
     let metadata = read_or(metadata, || Json::from_checked("{}"), |value| value.free_object(report, bounds));
     let tags = read_or(given(fields, "tags"), Vec::new, |value| read_tags(value, report));
     Edit { text, metadata, tags, seen: None }
