@@ -1,6 +1,6 @@
 //! Who wants to hear of a conversation's events as they become durable.
 //!
-//! A subscriber that has missed some is told so ([`RecvError::Lagged`]) and reads on from the store; nothing grows.
+//! A subscriber that has missed some is told so ([`Missed`]) and reads on from the store; nothing grows.
 //! That is one that reads too slowly, and one whose conversation was changed in a way that this node has not seen: by a
 //! commit whose outcome was unknown, or by another node.
 
@@ -15,7 +15,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
 
 use crate::conversation::Event;
@@ -76,52 +76,29 @@ struct Channel {
 /// A place among the subscribers of one conversation, given up when dropped.
 #[derive(Debug)]
 pub struct Subscription {
-    /// What happens from now on.
-    pub events: Events,
-}
-
-/// The events that a subscriber has not heard yet.
-#[derive(Debug)]
-pub struct Events {
     receiver: broadcast::Receiver<Notice>,
     /// Dropped after the receiver, so that the last one to leave sees that nobody is left.
     leave: Leave,
 }
 
-impl Events {
+/// How many events were missed; 0 means that nobody knows how many, or whether any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missed(pub u64);
+
+impl Subscription {
     /// The next event. Cancelling loses none.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Lagged`] when some were missed; 0 of them means that nobody knows how many, or whether any. What
-    /// is heard after that is behind what the store shows then. It never says that it is closed.
-    pub async fn recv(&mut self) -> Result<Notice, RecvError> {
-        match self.receiver.recv().await {
-            Err(RecvError::Closed) => {
-                self.listen_again();
-                Err(RecvError::Lagged(0))
+    /// [`Missed`] some. What is heard after that is behind what the store shows then.
+    pub async fn recv(&mut self) -> Result<Notice, Missed> {
+        self.receiver.recv().await.map_err(|error| match error {
+            RecvError::Lagged(missed) => Missed(missed),
+            RecvError::Closed => {
+                self.receiver = self.leave.all.receiver(self.leave.entity);
+                Missed(0)
             }
-            heard => heard,
-        }
-    }
-
-    /// The next event, if there is one already.
-    ///
-    /// # Errors
-    ///
-    /// As [`Events::recv`], and [`TryRecvError::Empty`].
-    pub fn try_recv(&mut self) -> Result<Notice, TryRecvError> {
-        match self.receiver.try_recv() {
-            Err(TryRecvError::Closed) => {
-                self.listen_again();
-                Err(TryRecvError::Lagged(0))
-            }
-            heard => heard,
-        }
-    }
-
-    fn listen_again(&mut self) {
-        self.receiver = self.leave.all.receiver(self.leave.entity);
+        })
     }
 }
 
@@ -142,7 +119,7 @@ impl Subscriptions {
     #[must_use]
     pub fn subscribe(self: &Arc<Self>, entity: EntityKey) -> Subscription {
         let leave = Leave { entity, all: Arc::clone(self) };
-        Subscription { events: Events { receiver: self.receiver(entity), leave } }
+        Subscription { receiver: self.receiver(entity), leave }
     }
 
     fn receiver(&self, entity: EntityKey) -> broadcast::Receiver<Notice> {

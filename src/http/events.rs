@@ -20,14 +20,13 @@ use actors::id::{ConversationId, EntityKey, TurnId};
 use actors::key::ApiKey;
 use actors::machine::Record;
 use actors::store::Order;
-use actors::subscriptions::{Notice, Subscription};
+use actors::subscriptions::{Missed, Notice, Subscription};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
 use super::caller::{Allowed, Read};
@@ -289,7 +288,7 @@ impl Follower {
                 continue;
             }
             let heard = tokio::select! {
-                heard = self.subscription.events.recv() => heard,
+                heard = self.subscription.recv() => heard,
                 piece = heard_piece(&mut self.listener), if self.piece.is_none() => {
                     self.piece = Some(piece);
                     continue;
@@ -299,12 +298,7 @@ impl Follower {
             match heard {
                 Ok(event) if event.seq == self.next => self.ready.push_back(event),
                 Ok(event) => self.behind = event.seq > self.next,
-                Err(RecvError::Lagged(_)) => self.behind = true,
-                // Cut off for missing something: listen anew, and read what was missed.
-                Err(RecvError::Closed) => {
-                    self.subscription = self.app.node().subscribe(self.log.entity);
-                    self.behind = true;
-                }
+                Err(Missed(_)) => self.behind = true,
             }
         }
     }

@@ -212,7 +212,7 @@ pub(super) async fn wait(
         let silence = if app.node().shares_its_store() { ASK_AGAIN.min(left) } else { left };
         let until = deadline.min(Instant::now() + silence);
         let heard = tokio::select! {
-            heard = timeout_at(until, events.events.recv()) => heard,
+            heard = timeout_at(until, events.recv()) => heard,
             // Whoever waits when the server stops is told how it stands, and may ask another one.
             () = &mut stopped => break,
         };

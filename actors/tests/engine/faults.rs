@@ -7,7 +7,7 @@ use actors::directory::{Answer, Circumstances, Directory, Refusal};
 use actors::id::{EntityKey, Kind};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use tokio::sync::broadcast::error::RecvError;
+use actors::subscriptions::Missed;
 
 use crate::support::*;
 
@@ -88,12 +88,12 @@ async fn a_lost_answer_is_unknown_and_the_retry_finds_what_was_done() {
     let unknown = node.conversation(e, post(e, "a"), key(1, 1)).await;
     assert!(matches!(unknown, Err(Refusal::Unknown(_))));
     store.calm();
-    assert_eq!(subscription.events.recv().await.unwrap_err(), RecvError::Lagged(0), "it has missed something");
+    assert_eq!(subscription.recv().await.unwrap_err(), Missed(0), "it has missed something");
     let again = node.conversation(e, post(e, "a"), key(1, 1)).await;
     assert!(matches!(again, Ok(Answer::Repeat { first: 3, last: 3 })));
     assert_eq!(texts(&node, e).await.len(), 2);
     node.conversation(e, post(e, "b"), Circumstances::default()).await.unwrap();
-    assert_eq!(message_of(&subscription.events.recv().await.unwrap()).unwrap().content.text.as_deref(), Some("b"));
+    assert_eq!(message_of(&subscription.recv().await.unwrap()).unwrap().content.text.as_deref(), Some("b"));
 }
 
 #[tokio::test(start_paused = true)]

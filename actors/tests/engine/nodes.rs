@@ -150,7 +150,7 @@ async fn a_subscriber_hears_of_what_was_posted_elsewhere() {
     let (nodes, _) = two().await;
     let e = entity(1);
     nodes[0].conversation(e, post(e, "first"), Circumstances::default()).await.unwrap();
-    let mut events = nodes[1].subscribe(e).events;
+    let mut events = nodes[1].subscribe(e);
     sleep(Duration::from_secs(2)).await;
     // What it may have missed between its read and the first look.
     assert!(events.recv().await.is_err());

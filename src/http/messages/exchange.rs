@@ -8,10 +8,9 @@ use actors::id::{EntityKey, MessageId};
 use actors::message::Message;
 use actors::node::Node;
 use actors::store::{KeyHash, Order, StoreError};
-use actors::subscriptions::{Notice, Subscription};
+use actors::subscriptions::{Missed, Notice, Subscription};
 use actors::tables::ASKED_TURNS;
 use bytes::Bytes;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
 use crate::http::log;
@@ -63,17 +62,16 @@ pub(super) async fn wait(
 ) -> Result<Turn, StoreError> {
     while !turn.is_over() && Instant::now() < deadline {
         let until = deadline.min(Instant::now() + ASK_AGAIN);
-        match timeout_at(until, events.events.recv()).await {
+        match timeout_at(until, events.recv()).await {
             Ok(Ok(notice)) => match end_of(&turn, &notice.event) {
                 Some(ended) => turn = ended.clone(),
                 None => heard.hear(&turn, notice),
             },
-            Ok(Err(RecvError::Lagged(_))) | Err(_) => {
+            Ok(Err(Missed(_))) | Err(_) => {
                 if let Some(stored) = node.turn(entity, turn.id.number).await? {
                     turn = stored;
                 }
             }
-            Ok(Err(RecvError::Closed)) => return Ok(turn),
         }
     }
     if turn.is_over() {
