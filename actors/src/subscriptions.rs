@@ -61,7 +61,7 @@ const LOOKS: usize = 16;
 
 /// The subscribers of this node.
 #[derive(Debug, Default)]
-pub struct Subscriptions {
+pub(crate) struct Subscriptions {
     channels: DashMap<EntityKey, Channel>,
 }
 
@@ -117,7 +117,7 @@ impl Drop for Leave {
 impl Subscriptions {
     /// Listens to a conversation from now on.
     #[must_use]
-    pub fn subscribe(self: &Arc<Self>, entity: EntityKey) -> Subscription {
+    pub(crate) fn subscribe(self: &Arc<Self>, entity: EntityKey) -> Subscription {
         let leave = Leave { entity, all: Arc::clone(self) };
         Subscription { receiver: self.receiver(entity), leave }
     }
@@ -136,11 +136,6 @@ impl Subscriptions {
     /// Tells the subscribers of a conversation that they may have missed something.
     pub(crate) fn interrupt(&self, entity: EntityKey) {
         self.channels.remove(&entity);
-    }
-
-    /// How many conversations are listened to.
-    pub fn listened_to(&self) -> usize {
-        self.channels.len()
     }
 
     pub(crate) fn publish(&self, entity: EntityKey, record: &Arc<Record<Event>>) {
@@ -177,5 +172,41 @@ pub(crate) async fn watch(node: Arc<Node>) {
             }
             seen.insert(entity, seq);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Address;
+    use crate::random::Random;
+
+    #[test]
+    fn nothing_is_kept_of_subscribers_that_left_however_they_race() {
+        let all = Arc::new(Subscriptions::default());
+        let entities = [1, 2].map(|n| EntityKey::conversation(Address([1; 10]), Address([n; 10])));
+        let threads: Vec<_> = (0..4)
+            .map(|seed| {
+                let all = Arc::clone(&all);
+                std::thread::spawn(move || {
+                    let mut random = Random(seed);
+                    let mut mine = Vec::new();
+                    for _ in 0..20_000 {
+                        if random.below(2) == 0 || mine.is_empty() {
+                            mine.push(all.subscribe(entities[random.below(2) as usize]));
+                        } else {
+                            mine.swap_remove(random.below(mine.len() as u64) as usize);
+                        }
+                        if random.below(20) == 0 {
+                            mine.clear();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(all.channels.is_empty());
     }
 }

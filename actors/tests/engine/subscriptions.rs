@@ -1,12 +1,9 @@
 //! Who listens to a conversation.
 
-use std::sync::Arc;
-
 use actors::directory::Circumstances;
 use actors::limits::SUBSCRIBER_EVENTS;
-use actors::random::Random;
 use actors::store::memory::MemoryStore;
-use actors::subscriptions::{Missed, Subscriptions};
+use actors::subscriptions::Missed;
 use futures_util::FutureExt as _;
 
 use crate::support::*;
@@ -39,32 +36,4 @@ async fn a_subscriber_that_reads_too_slowly_is_told_how_many_it_has_missed() {
     }
     assert_eq!(subscription.recv().await.unwrap_err(), Missed(missed));
     assert_eq!(subscription.recv().await.unwrap().seq, missed + 1);
-}
-
-#[test]
-fn nothing_is_kept_of_subscribers_that_left_however_they_race() {
-    let all = Arc::new(Subscriptions::default());
-    let threads: Vec<_> = (0..4)
-        .map(|seed| {
-            let all = Arc::clone(&all);
-            std::thread::spawn(move || {
-                let mut random = Random(seed);
-                let mut mine = Vec::new();
-                for _ in 0..20_000 {
-                    if random.below(2) == 0 || mine.is_empty() {
-                        mine.push(all.subscribe(entity(random.below(2))));
-                    } else {
-                        mine.swap_remove(random.below(mine.len() as u64) as usize);
-                    }
-                    if random.below(20) == 0 {
-                        mine.clear();
-                    }
-                }
-            })
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    assert_eq!(all.listened_to(), 0);
 }
