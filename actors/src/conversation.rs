@@ -175,8 +175,8 @@ impl Machine for Conversation {
         found: &Found,
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
-            (Command::Open(opening), state) => post::open(state, opening, moment, found),
-            (Command::Fork(opening, of), state) => fork::open(state, opening, *of, moment, found),
+            (Command::Open(opening), state) => post::open(state, opening, None, moment, found),
+            (Command::Fork(opening, of), state) => post::open(state, opening, Some(*of), moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
             (Command::Claim(claiming), state) => claiming.decide(state, found),
             (Command::Disclaim { attachment, number }, state) => attach::disclaim(state, *attachment, *number, found),

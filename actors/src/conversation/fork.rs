@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
-use super::post::{begin, id_key, parse_id_key};
-use super::{Accepted, Conversation, Event, Opening, Rejection, Reply, State, attach, number_key};
+use super::post::{id_key, parse_id_key};
+use super::{Accepted, Conversation, Event, Rejection, Reply, State, attach, number_key};
 use crate::clock::Millis;
 use crate::id::{ConversationId, MessageId};
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
@@ -89,25 +89,6 @@ pub struct Copying {
     pub next: Option<u64>,
     /// The messages among them.
     pub originals: Vec<Original>,
-}
-
-/// Begins a copy; one that exists is answered as it stands.
-pub(super) fn open(
-    state: Option<&State>,
-    opening: &Opening,
-    of: Forked,
-    moment: &Moment,
-    found: &Found,
-) -> Result<Decision<Conversation>, Undecided> {
-    if let Some(state) = state {
-        let details = super::Details::stored(found)?;
-        return Ok(Decision::Elsewhere(Reply::Conversation(Box::new(state.clone()), details)));
-    }
-    let (event, rows, views) = begin(opening, Some(of));
-    let record = crate::machine::Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
-    let Some(state) = super::begun(&record) else { return Ok(Decision::Reject(Rejection::NotFound)) };
-    let reply = Reply::Conversation(Box::new(state), opening.details.clone());
-    Ok(Decision::Change(Change { rows, views, ..Change::new(vec![event], reply) }))
 }
 
 impl Copying {

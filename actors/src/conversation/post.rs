@@ -13,7 +13,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, ConversationId, MessageId};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
+use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 use crate::message::{Content, Message, NewMessage, Overlay, Parent, Review, ReviewState, ReviewStatus};
 use crate::store::{RowWrite, ViewWrite};
 use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DEADLINES, DETAILS, OVERLAYS, PENDING_REVIEWS, REVIEWS};
@@ -103,10 +103,11 @@ pub(super) fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<Ro
     (event, rows, views)
 }
 
-/// Begins a conversation without a message; one that exists is answered as it stands.
+/// Begins a conversation without a message, or a copy; one that exists is answered as it stands.
 pub(super) fn open(
     state: Option<&State>,
     opening: &Opening,
+    forked: Option<Forked>,
     moment: &Moment,
     found: &Found,
 ) -> Result<Decision<Conversation>, Undecided> {
@@ -114,17 +115,11 @@ pub(super) fn open(
         let details = super::Details::stored(found)?;
         return Ok(Decision::Elsewhere(Reply::Conversation(Box::new(state.clone()), details)));
     }
-    let (event, rows, views) = begin(opening, None);
-    let mut state = None;
-    let record = crate::machine::Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
-    <Conversation as crate::machine::Machine>::apply(&mut state, &record);
-    Ok(match state {
-        Some(state) => {
-            let reply = Reply::Conversation(Box::new(state), opening.details.clone());
-            Decision::Change(Change { rows, views, ..Change::new(vec![event], reply) })
-        }
-        None => Decision::Reject(Rejection::NotFound),
-    })
+    let (event, rows, views) = begin(opening, forked);
+    let record = Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
+    let Some(state) = super::begun(&record) else { return Ok(Decision::Reject(Rejection::NotFound)) };
+    let reply = Reply::Conversation(Box::new(state), opening.details.clone());
+    Ok(Decision::Change(Change { rows, views, ..Change::new(vec![event], reply) }))
 }
 
 impl Post {
