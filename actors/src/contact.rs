@@ -363,7 +363,7 @@ impl Machine for Contact {
                 Decision::Change(fork(state, *copy))
             }
             (Command::GoOn(step), Some(state)) => return erase::go_on(state, *step, moment, found),
-            (Command::Outbox(sending), Some(state)) => return outgoing::noted(state, sending, moment, found),
+            (Command::Outbox(sending), Some(state)) => return sending.decide(state, moment, found),
             (Command::Wake, Some(_)) => Decision::Answer(Reply::Nothing),
             (Command::Update { .. } | Command::Erase { .. } | Command::Fork { .. }, _)
             | (Command::GoOn(_) | Command::Outbox(_) | Command::Wake, None) => Decision::Reject(Rejection::NotFound),
@@ -439,7 +439,7 @@ impl Machine for Contact {
         if records.iter().any(put_off) {
             erasure::resume(node, entity);
         }
-        outgoing::committed(node, entity, state, records);
+        node.outbox.committed::<Self>(node, entity, state, records);
     }
 
     fn adopted(_: &Arc<Node>, _: EntityKey) {}

@@ -212,7 +212,7 @@ impl Machine for Conversation {
             }
             (Command::NotRemembered { from }, Some(state)) => Ok(remember::failed(state, *from, moment)),
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
-            (Command::Outbox(sending), Some(state)) => outgoing::noted(state, sending, moment, found),
+            (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
         };
         match decided? {
             Decision::Change(change) => {
@@ -348,7 +348,7 @@ impl Machine for Conversation {
                 node.subscriptions.publish(entity, record);
             }
         }
-        outgoing::committed(node, entity, state, records);
+        node.outbox.committed::<Self>(node, entity, state, records);
     }
 
     fn adopted(node: &Arc<Node>, entity: EntityKey) {

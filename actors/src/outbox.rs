@@ -29,6 +29,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EndpointId, EntityKey};
 use crate::limits;
+use crate::machine::Record;
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
 use crate::store::{KeyRange, Order, Scan, Store, StoreError};
@@ -213,6 +214,20 @@ impl Outboxes {
     /// log's alarm comes back to it.
     pub(crate) fn ring<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, hasten: Option<Lane>) {
         self.tell::<M>(node, entity, state, hasten, false);
+    }
+
+    /// Records are durable: rings for the log's courier where there is something new to send.
+    pub(crate) fn committed<M: Sends>(
+        &self,
+        node: &Arc<Node>,
+        entity: EntityKey,
+        state: &M::State,
+        records: &[Arc<Record<M::Event>>],
+    ) {
+        let is_open = M::outbox(state).is_some_and(|outbox| outbox.from.is_some());
+        if is_open && records.iter().any(|record| M::is_event(&record.event)) {
+            self.ring::<M>(node, entity, state, None);
+        }
     }
 
     /// A log's alarm rang for its outbox.

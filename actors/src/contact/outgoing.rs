@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::{Command, Contact, Event, Reply, State};
 use crate::directory::Directory;
 use crate::id::{ContactId, EntityKey};
-use crate::machine::{Change, Decision, Found, Machine, Moment, Record, Undecided};
+use crate::machine::{Change, Found, Moment, Record};
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
-use crate::outbox::{Happened, Place, Sending, Sends};
+use crate::outbox::{Happened, Place, Sending, Sends, Waiting};
 use crate::store::{Order, StoreError};
 
 /// Events looked at together, backwards, for the beginning of a life.
@@ -32,31 +32,6 @@ pub(super) fn marked(
         change.views.push(entry);
     }
     change
-}
-
-/// Notes what is known of the sending of its events.
-pub(super) fn noted(
-    state: &State,
-    sending: &Sending,
-    moment: &Moment,
-    found: &Found,
-) -> Result<Decision<Contact>, Undecided> {
-    let written = sending.written(&Contact::log(moment.entity, state), state.outbox.as_ref(), moment, found)?;
-    let reply = written.again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)));
-    let events: Vec<Event> = written.outbox.map(|outbox| Event::OutboxMoved { outbox }).into_iter().collect();
-    if events.is_empty() && written.rows.is_empty() && written.views.is_empty() {
-        return Ok(Decision::Answer(reply));
-    }
-    let change = Change::new(events, reply);
-    Ok(Decision::Change(Change { rows: written.rows, views: written.views, ..change }))
-}
-
-/// Rings for the courier where there is something new to send.
-pub(super) fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
-    let is_open = state.outbox.as_ref().is_some_and(|outbox| outbox.from.is_some());
-    if is_open && records.iter().any(|record| Contact::is_event(&record.event)) {
-        node.outbox.ring::<Contact>(node, entity, state, None);
-    }
 }
 
 /// The contact that an event is about: several may have lived at one address, one after the other.
@@ -113,5 +88,13 @@ impl Sends for Contact {
 
     fn settle(settlement: Settlement) -> Command {
         Command::Outbox(Sending::Settle(settlement))
+    }
+
+    fn moved(outbox: Option<Outbox>) -> Event {
+        Event::OutboxMoved { outbox }
+    }
+
+    fn noted(again: Option<Waiting>) -> Reply {
+        again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)))
     }
 }

@@ -1,16 +1,16 @@
-//! What of a conversation is sent to receivers: the marks that decisions leave for the outbox, and what it notes.
+//! What of a conversation is sent to receivers, and the marks that decisions leave for the outbox.
 
 use std::sync::Arc;
 
 use super::{Command, Conversation, Event, Origin, Reply, State, message_of};
 use crate::directory::Directory;
 use crate::id::EntityKey;
-use crate::machine::{Change, Decision, Found, Machine, Moment, Record, Undecided};
+use crate::machine::{Change, Found, Moment, Record, Undecided};
 use crate::message::Content;
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
-use crate::outbox::state::{self, Log, Outbox, Settlement, Written};
-use crate::outbox::{Happened, Listeners, Place, Sending, Sends};
+use crate::outbox::state::{self, Log, Outbox, Settlement};
+use crate::outbox::{Happened, Listeners, Place, Sending, Sends, Waiting};
 use crate::store::StoreError;
 
 /// The message that an event is about.
@@ -109,26 +109,6 @@ pub(super) fn marked(
     Ok(change)
 }
 
-/// Notes what is known of the sending of its events.
-pub(super) fn noted(
-    state: &State,
-    sending: &Sending,
-    moment: &Moment,
-    found: &Found,
-) -> Result<Decision<Conversation>, Undecided> {
-    let log = Conversation::log(moment.entity, state);
-    Ok(decision(sending.written(&log, state.outbox.as_ref(), moment, found)?))
-}
-
-fn decision(written: Written) -> Decision<Conversation> {
-    let reply = written.again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)));
-    let events: Vec<Event> = written.outbox.map(|outbox| Event::OutboxMoved { outbox }).into_iter().collect();
-    if events.is_empty() && written.rows.is_empty() && written.views.is_empty() {
-        return Decision::Answer(reply);
-    }
-    Decision::Change(Change { rows: written.rows, views: written.views, ..Change::new(events, reply) })
-}
-
 /// Who listens to the conversation that a command is for.
 pub(super) fn listeners(node: &Node, entity: EntityKey, state: Option<&State>, command: &Command) -> Listeners {
     let opening = match command {
@@ -138,14 +118,6 @@ pub(super) fn listeners(node: &Node, entity: EntityKey, state: Option<&State>, c
     };
     let origin = state.map(|state| &state.origin).or(opening.map(|opening| &opening.origin));
     node.outbox.listeners(node, entity.workspace, origin.and_then(Origin::channel))
-}
-
-/// Rings for the courier where there is something new to send.
-pub(super) fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
-    let is_open = state.outbox.as_ref().is_some_and(|outbox| outbox.from.is_some());
-    if is_open && records.iter().any(|record| Conversation::is_event(&record.event)) {
-        node.outbox.ring::<Conversation>(node, entity, state, None);
-    }
 }
 
 impl Sends for Conversation {
@@ -196,5 +168,13 @@ impl Sends for Conversation {
 
     fn settle(settlement: Settlement) -> Command {
         Command::Outbox(Sending::Settle(settlement))
+    }
+
+    fn moved(outbox: Option<Outbox>) -> Event {
+        Event::OutboxMoved { outbox }
+    }
+
+    fn noted(again: Option<Waiting>) -> Reply {
+        again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)))
     }
 }

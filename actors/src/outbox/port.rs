@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use super::lane::Waiting;
 use super::receivers::{Hooks, Subject};
 use super::state::{Log, Outbox, Settlement};
 use crate::contact;
@@ -128,4 +129,10 @@ pub(crate) trait Sends: Machine {
 
     /// What notes how far sending has come.
     fn settle(settlement: Settlement) -> Self::Command;
+
+    /// What becomes of its outbox.
+    fn moved(outbox: Option<Outbox>) -> Self::Event;
+
+    /// What is answered once that is noted, with the lane of the delivery that somebody asked for.
+    fn noted(again: Option<Waiting>) -> Self::Reply;
 }

@@ -1,8 +1,9 @@
 //! What an entity is asked about the sending of its events.
 
 use super::lane::Receiver;
-use super::state::{self, DeliveryKey, Log, Outbox, Settlement, Written};
-use crate::machine::{Found, Moment, Need, Undecided};
+use super::port::Sends;
+use super::state::{self, DeliveryKey, Settlement};
+use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::tables::DELIVERIES;
 
 /// See the module's text.
@@ -35,24 +36,32 @@ impl Sending {
         }
     }
 
-    /// What is to be written for it.
+    /// Notes what is known of the sending of an entity's events.
     ///
     /// # Errors
     ///
     /// [`Undecided`] rows.
-    pub(crate) fn written(
+    pub(crate) fn decide<M: Sends>(
         &self,
-        log: &Log,
-        outbox: Option<&Outbox>,
+        state: &M::State,
         moment: &Moment,
         found: &Found,
-    ) -> Result<Written, Undecided> {
-        match self {
-            Self::Settle(settlement) => state::settle(log, outbox, settlement, moment.now, found),
+    ) -> Result<Decision<M>, Undecided> {
+        let outbox = M::outbox(state);
+        let written = match self {
+            Self::Settle(settlement) => {
+                state::settle(&M::log(moment.entity, state), outbox, settlement, moment.now, found)?
+            }
             Self::Again { key, receiver } => {
                 let asked = (*key, *receiver);
-                Ok(state::again(log.entity, outbox, asked, moment.key, moment.now, found)?.unwrap_or_default())
+                state::again(moment.entity, outbox, asked, moment.key, moment.now, found)?.unwrap_or_default()
             }
+        };
+        let reply = M::noted(written.again);
+        let events: Vec<_> = written.outbox.map(M::moved).into_iter().collect();
+        if events.is_empty() && written.rows.is_empty() && written.views.is_empty() {
+            return Ok(Decision::Answer(reply));
         }
+        Ok(Decision::Change(Change { rows: written.rows, views: written.views, ..Change::new(events, reply) }))
     }
 }
