@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
+use crate::limits;
 use crate::metrics::StoreMetrics;
 use crate::trace::TraceContext;
 
@@ -208,6 +209,22 @@ impl CommitWatch {
 }
 
 impl Commit {
+    /// The bytes of its rows, its entries of lists, its keys and its state.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooLarge`] where the key of a row or an entry is longer than any store takes.
+    pub fn measure_rows(&self) -> Result<usize, StoreError> {
+        let rows = self.rows.iter().map(|row| (&row.key, &row.value));
+        let (mut longest, mut bytes) = (0, self.keys.len() * 64 + self.state.as_ref().map_or(0, Bytes::len));
+        for (key, value) in rows.chain(self.views.iter().map(|entry| (&entry.key, &entry.value))) {
+            longest = longest.max(key.len());
+            bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        }
+        let max = limits::ROW_KEY_BYTES;
+        if longest > max { Err(StoreError::TooLarge { bytes: longest, max }) } else { Ok(bytes) }
+    }
+
     /// A commit of nothing yet.
     #[must_use]
     pub fn on(entity: EntityKey, expected: Option<Head>, id: CommitId, at: Millis) -> Self {

@@ -369,18 +369,8 @@ fn signed(bytes: usize) -> i64 {
 
 /// The bytes of a commit, and whether they and its keys are within bounds.
 fn measure(commit: &Commit) -> Result<usize, StoreError> {
-    let keys = commit.rows.iter().map(|row| &row.key).chain(commit.views.iter().map(|entry| &entry.key));
-    let longest = keys.map(Bytes::len).max().unwrap_or(0);
-    if longest > actors::limits::ROW_KEY_BYTES {
-        return Err(StoreError::TooLarge { bytes: longest, max: actors::limits::ROW_KEY_BYTES });
-    }
-    let rows = commit.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Bytes::len));
-    let views = commit.views.iter().map(|entry| entry.key.len() + entry.value.as_ref().map_or(0, Bytes::len));
-    let bytes = log_row::encoded_len(&commit.records)
-        + commit.keys.len() * 64
-        + rows.chain(views).sum::<usize>()
-        + commit.redactions.iter().map(|redaction| redaction.payload.len()).sum::<usize>()
-        + commit.state.as_ref().map_or(0, Bytes::len);
+    let redactions: usize = commit.redactions.iter().map(|redaction| redaction.payload.len()).sum();
+    let bytes = log_row::encoded_len(&commit.records) + redactions + commit.measure_rows()?;
     if bytes > COMMIT_BYTES { Err(StoreError::TooLarge { bytes, max: COMMIT_BYTES }) } else { Ok(bytes) }
 }
 

@@ -44,27 +44,17 @@ pub(super) struct Plan {
     pub(super) lists: Option<DueRow>,
 }
 
-/// Bytes of a commit, in the batch and in all.
-fn measure(commit: &Commit, inline: bool) -> Result<(usize, usize), StoreError> {
-    let keys = commit.rows.iter().map(|row| &row.key).chain(commit.views.iter().map(|entry| &entry.key));
-    let longest = keys.map(bytes::Bytes::len).max().unwrap_or(0);
-    if longest > actors::limits::ROW_KEY_BYTES {
-        return Err(StoreError::TooLarge { bytes: longest, max: actors::limits::ROW_KEY_BYTES });
-    }
-    let rows = commit.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, bytes::Bytes::len));
-    let views = commit.views.iter().map(|entry| entry.key.len() + entry.value.as_ref().map_or(0, bytes::Bytes::len));
-    let redactions = commit.redactions.iter().map(|redaction| 16 + redaction.payload.len());
-    let records = layout::records_len(&commit.records);
-    let others = rows.chain(views).chain(redactions).sum::<usize>()
-        + commit.state.as_ref().map_or(0, bytes::Bytes::len)
-        + commit.keys.len() * 64;
+/// Bytes of a commit in the batch.
+fn measure(commit: &Commit, records: usize, inline: bool) -> Result<usize, StoreError> {
+    let redactions: usize = commit.redactions.iter().map(|redaction| 16 + redaction.payload.len()).sum();
+    let others = redactions + commit.measure_rows()?;
     let batch = if inline { others + records } else { others };
     for (bytes, max) in [(batch, BATCH_BYTES), (others + records, COMMIT_BYTES)] {
         if bytes > max {
             return Err(StoreError::TooLarge { bytes, max });
         }
     }
-    Ok((batch, others + records))
+    Ok(batch)
 }
 
 /// Plans `commit` for an entity that stands at `standing` (`None`: it does not exist), at the time `now`.
@@ -79,7 +69,7 @@ pub(super) fn plan(
 ) -> Result<Plan, StoreError> {
     let records = layout::records_len(&commit.records);
     let inline = records <= INLINE_BYTES;
-    let (batch, _) = measure(commit, inline)?;
+    let batch = measure(commit, records, inline)?;
     let head = commit.next_head();
     let nowhere = Head { seq: 0, commit: 0 };
     let before = standing.map_or(nowhere, |standing| standing.head);
