@@ -12,7 +12,7 @@ use crate::codec;
 use crate::conversation::review::standing;
 use crate::conversation::{Calls, Command, Conversation, EndWait, Errand, Turn, message_of, number_key};
 use crate::directory::{Circumstances, KeyUse, Refusal};
-use crate::id::{Address, EntityKey, MessageId, TurnId};
+use crate::id::{Address, EntityKey, MessageId, TurnId, hash_parts};
 use crate::limits;
 use crate::message::{ReviewState, ReviewStatus};
 use crate::node::Node;
@@ -141,11 +141,7 @@ async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result
 pub(crate) fn review_key(workspace: Address, turn: TurnId, call: &str) -> KeyUse {
     let parts: [&[u8]; 4] = [&workspace.0, &turn.entity.0, &turn.number.to_be_bytes(), call.as_bytes()];
     let mut hasher = blake3::Hasher::new_derive_key("tertulia: the review that a turn's call asks for");
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-    }
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    let hash = hash_parts(&mut hasher, parts);
     KeyUse::within(KeyHash(hash), hash)
 }
 

@@ -14,20 +14,27 @@ use crate::clock::Millis;
 /// Crockford's alphabet in lower case: ascending, so that text sorts as the bytes do.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
+/// The first half of a hash of `parts`. Each has its length before it, so `["ab","c"]` and `["a","bc"]` differ.
+#[must_use]
+pub fn hash_parts<'p>(hasher: &mut blake3::Hasher, parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 16] {
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    let mut half = [0; 16];
+    half.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    half
+}
+
 /// The 80-bit address of an entity within its workspace, or of a workspace within the installation.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub [u8; 10]);
 
 impl Address {
-    /// The address that `parts` always lead to. Parts are length-prefixed, so `["ab","c"]` and `["a","bc"]` differ.
+    /// The address that `parts` always lead to.
     #[must_use]
     pub fn derive(domain: &'static str, parts: &[&[u8]]) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        for part in std::iter::once(domain.as_bytes()).chain(parts.iter().copied()) {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        Self::from_prefix(hasher.finalize().as_bytes())
+        let parts = std::iter::once(domain.as_bytes()).chain(parts.iter().copied());
+        Self::from_prefix(&hash_parts(&mut blake3::Hasher::new(), parts))
     }
 
     /// An address from random bytes.

@@ -2,7 +2,7 @@
 
 use actors::claims;
 use actors::directory::{Circumstances, KeyUse};
-use actors::id::{Address, EntityKey};
+use actors::id::{Address, EntityKey, hash_parts};
 use actors::limits::KEY_KEPT_MILLIS;
 use actors::store::KeyHash;
 use dashmap::DashMap;
@@ -41,15 +41,8 @@ pub fn workspace_key_hash(workspace: Address, key: &str) -> KeyHash {
     hash(&[WORKSPACE.as_bytes(), &workspace.0, key.as_bytes()])
 }
 
-/// A length in front of each part keeps two parts from running together.
 fn hash(parts: &[&[u8]]) -> KeyHash {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-    }
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    KeyHash(hash)
+    KeyHash(hash_parts(&mut blake3::Hasher::new(), parts.iter().copied()))
 }
 
 /// What a command comes with: the request's trace and, where it has one, its idempotency key, which belongs to the

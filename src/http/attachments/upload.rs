@@ -5,7 +5,7 @@ use std::time::Duration;
 use actors::attachment::State as File;
 use actors::claims::{self, LIVES_MAX};
 use actors::directory::{Circumstances, KeyUse};
-use actors::id::{Address, EntityKey};
+use actors::id::{Address, EntityKey, hash_parts};
 use actors::store::KeyHash;
 use axum::body::Body;
 use axum::extract::State;
@@ -66,13 +66,9 @@ impl Keyed<'_> {
 
     /// The request, hashed: the file and its names, however it was sent.
     fn used(&self, named: &Named, digest: &[u8; 32]) -> KeyUse {
-        let mut hasher = blake3::Hasher::new();
         let parts = [self.context.method.as_str(), self.context.path(), &named.filename, &named.mime_type];
-        for part in parts.iter().map(|part| part.as_bytes()).chain([&digest[..]]) {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-        }
-        let mut fingerprint = [0; 16];
-        fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        let parts = parts.iter().map(|part| part.as_bytes()).chain([&digest[..]]);
+        let fingerprint = hash_parts(&mut blake3::Hasher::new(), parts);
         KeyUse::across(self.hash(), fingerprint, claims::home(self.workspace, self.key.as_bytes(), 0))
     }
 }
