@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
 use super::BASE;
@@ -41,6 +42,9 @@ pub fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
 
 /// Bytes that the names of what was ignored may take: many clients and proxies refuse an answer with longer headers.
 const IGNORED_BYTES: usize = 4 * 1024;
+/// What is escaped in a name: clients may use any for a member; a header may not, and a comma would make two names of
+/// one.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%');
 /// Stands for the names that have no room.
 const AND_OTHERS: &str = "...";
 
@@ -54,7 +58,9 @@ pub fn ignoring(mut response: Response, ignored: &[String]) -> Response {
     for (place, name) in ignored.iter().enumerate() {
         let room = IGNORED_BYTES.saturating_sub(names.len());
         // No name is shorter for being made safe, so one that is too long as it is need not be.
-        let name = Some(name).filter(|name| place < MAX_IGNORED && name.len() <= room).map(|name| header_safe(name));
+        let name = Some(name)
+            .filter(|name| place < MAX_IGNORED && name.len() <= room)
+            .map(|name| utf8_percent_encode(name, ESCAPED).to_string());
         names.push_str(if place == 0 { "" } else { ", " });
         let Some(name) = name.filter(|name| name.len() <= room) else {
             names.push_str(AND_OTHERS);
@@ -66,21 +72,6 @@ pub fn ignoring(mut response: Response, ignored: &[String]) -> Response {
         response.headers_mut().insert(X_IGNORED_FIELDS, value);
     }
     response
-}
-
-/// Clients may use any name for a member; a header may not, and a comma would make two names of one.
-fn header_safe(name: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_graphic() && !matches!(byte, b',' | b'%') {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 /// The same, marked as a replay.

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode, Uri, header};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
 use super::answer::json_text;
@@ -32,6 +33,8 @@ pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 const VERSION: u8 = 1;
 /// Bytes of the checksum.
 const SUM: usize = 8;
+/// What is escaped in a link: targets may hold raw UTF-8; a header may not. `<` and `>` would end the reference early.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'<').add(b'>').add(b'"');
 /// About how many bytes of a page are not its items'.
 const ENVELOPE_BYTES: usize = 128;
 
@@ -155,14 +158,14 @@ impl<T> Page<T> {
 /// `<path?query>; rel="next"`, relative to the server, because only the client knows by which name it reached it.
 fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     let mut link = String::from("<");
-    push_ascii(&mut link, uri.path());
+    link.extend(utf8_percent_encode(uri.path(), ESCAPED));
     let mut before = '?';
     for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         if pair.split('=').next() == Some("cursor") {
             continue;
         }
         link.push(before);
-        push_ascii(&mut link, pair);
+        link.extend(utf8_percent_encode(pair, ESCAPED));
         before = '&';
     }
     link.push(before);
@@ -170,19 +173,6 @@ fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     link.push_str(cursor);
     link.push_str(">; rel=\"next\"");
     HeaderValue::try_from(link).ok()
-}
-
-/// Targets may hold raw UTF-8; a header may not. `<` and `>` would end the reference early.
-fn push_ascii(out: &mut String, text: &str) {
-    use std::fmt::Write as _;
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"') {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
 }
 
 /// It leads nowhere in this list.
