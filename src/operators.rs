@@ -15,7 +15,7 @@ use actors::key::{ApiKey, Principal, Scope};
 use actors::node::{Node, stored_state};
 use actors::registry::{Command, Expect};
 use actors::store::inventory::Inventory;
-use actors::store::{Cause, KeyRange, Order, Scan, StoreError};
+use actors::store::{Cause, KeyRange, StoreError};
 use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, WORKSPACES};
 use actors::workspace::Workspace;
 use bytes::Bytes;
@@ -209,18 +209,13 @@ pub async fn list_keys(config: &Config) -> Result<String, OperatorError> {
 
 async fn every_key(node: &Node) -> Result<Vec<ApiKey>, OperatorError> {
     let mut keys = Vec::new();
-    let mut after = None;
-    loop {
-        let range = KeyRange { after: after.take(), before: None };
-        let rows = node.rows(EntityKey::INSTALLATION, KEYS_BY_ID, Scan::new(range, Order::Asc, KEYS_AT_ONCE)).await?;
+    let mut pages = node.pages(EntityKey::INSTALLATION, KEYS_BY_ID, KeyRange::default(), KEYS_AT_ONCE);
+    while let Some(rows) = pages.next().await? {
         for row in &rows {
             keys.extend(keys::of_row(node, &row.value).await?.map(|(_, key)| key));
         }
-        match rows.last() {
-            Some(last) if rows.len() == KEYS_AT_ONCE => after = Some(last.key.clone()),
-            _ => return Ok(keys),
-        }
     }
+    Ok(keys)
 }
 
 /// Revokes the key with this id, of whichever workspace.

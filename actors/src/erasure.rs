@@ -15,7 +15,7 @@ use crate::id::EntityKey;
 use crate::insist::{self, Stopped, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
-use crate::store::{KeyRange, Order, Scan, StoreError};
+use crate::store::{KeyRange, StoreError};
 use crate::tables::FORKS;
 
 /// Copies that are read at once.
@@ -61,21 +61,17 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
 
 /// The copies of conversations of everybody who was erased at this address.
 async fn copies(node: &Node, entity: EntityKey, state: &contact::State) -> Result<Vec<Copied>, StoreError> {
-    let (mut copies, mut after) = (Vec::new(), None);
-    loop {
-        let range = KeyRange { after, before: None };
-        let rows = node.rows(entity, FORKS, Scan::new(range, Order::Asc, COPIES_AT_ONCE)).await?;
+    let mut copies = Vec::new();
+    let mut pages = node.pages(entity, FORKS, KeyRange::default(), COPIES_AT_ONCE);
+    while let Some(rows) = pages.next().await? {
         for row in &rows {
             let copy: Copied = codec::decode(&row.value)?;
             if state.erased_at.is_some() || copy.contact != state.id {
                 copies.push(copy);
             }
         }
-        match rows.last() {
-            Some(last) if rows.len() == COPIES_AT_ONCE => after = Some(last.key.clone()),
-            _ => return Ok(copies),
-        }
     }
+    Ok(copies)
 }
 
 /// One step of the contact's own; what is left of it.

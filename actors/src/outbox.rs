@@ -32,7 +32,7 @@ use crate::limits;
 use crate::machine::Record;
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
-use crate::store::{KeyRange, Order, Scan, Store, StoreError};
+use crate::store::{KeyRange, Pages, Store, StoreError};
 use crate::tables::{CHANNELS, WORKSPACES};
 use crate::workspace::{Workspace, address_of};
 
@@ -302,11 +302,10 @@ impl Outboxes {
         if self.workspaces.len() >= limits::ENDPOINT_WORKSPACES {
             self.workspaces.clear();
         }
-        let mut after = None;
+        let (entity, range) = (EntityKey::INSTALLATION, KeyRange::default());
+        let mut pages = Pages::of_rows(store, entity, WORKSPACES, range, PAGE);
         // There is no way from an address to its id but to look at all of them, so all are kept that are seen.
-        loop {
-            let range = KeyRange { after, before: None };
-            let rows = store.rows(EntityKey::INSTALLATION, WORKSPACES, Scan::new(range, Order::Asc, PAGE)).await?;
+        while let Some(rows) = pages.next().await? {
             for row in &rows {
                 let workspace: Workspace = codec::decode(&row.value)?;
                 let (of, id) = (address_of(&workspace.id), Arc::from(workspace.id));
@@ -315,11 +314,8 @@ impl Outboxes {
                     return Ok(id);
                 }
             }
-            match rows.last() {
-                Some(last) if rows.len() == PAGE => after = Some(last.key.clone()),
-                // One that no installation knows is called by its address.
-                _ => return Ok(format!("{address:?}").into()),
-            }
         }
+        // One that no installation knows is called by its address.
+        Ok(format!("{address:?}").into())
     }
 }

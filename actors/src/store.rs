@@ -29,8 +29,10 @@ pub mod conformance;
 pub mod faulty;
 pub mod inventory;
 pub mod memory;
+mod pages;
 
 pub use cause::Cause;
+pub use pages::Pages;
 
 /// Where an entity stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

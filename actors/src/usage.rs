@@ -16,7 +16,7 @@ use crate::conversation::Usage;
 use crate::id::Address;
 use crate::limits;
 use crate::machine::Moment;
-use crate::store::{KeyRange, Order, Scan, Store, StoreError, ViewWrite};
+use crate::store::{KeyRange, Pages, Store, StoreError, ViewWrite};
 use crate::tables::USED;
 
 /// Milliseconds of a day.
@@ -140,9 +140,9 @@ fn begin(day: u32) -> [u8; 6] {
 async fn read(store: &dyn Store, workspace: Address, day: Day) -> Result<Used, StoreError> {
     let mut used = Used::new();
     let edge = |day: u32| Some(Bytes::copy_from_slice(&begin(day)));
-    let mut range = KeyRange { after: edge(day.0), before: day.0.checked_add(1).and_then(edge) };
-    loop {
-        let page = store.view(workspace, USED, Scan::new(range.clone(), Order::Asc, PAGE)).await?;
+    let range = KeyRange { after: edge(day.0), before: day.0.checked_add(1).and_then(edge) };
+    let mut pages = Pages::of_view(store, workspace, USED, range, PAGE);
+    while let Some(page) = pages.next().await? {
         for row in &page {
             let entry: Entry = codec::decode(&row.value)?;
             let sum = Sum {
@@ -155,9 +155,6 @@ async fn read(store: &dyn Store, workspace: Address, day: Day) -> Result<Used, S
             let before = used.entry(entry.agent).or_default();
             *before = before.and(sum);
         }
-        match page.last() {
-            Some(last) if page.len() == PAGE => range.after = Some(last.key.clone()),
-            _ => return Ok(used),
-        }
     }
+    Ok(used)
 }

@@ -3,7 +3,7 @@
 use actors::agent::Agent;
 use actors::channel::Channel;
 use actors::id::{Address, AgentId, EntityKey};
-use actors::store::{KeyRange, Order, Scan, Table};
+use actors::store::{KeyRange, Table};
 use actors::tables::{AGENTS, CHANNELS};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -164,20 +164,14 @@ fn in_use(channel: &str) -> Problem {
 
 /// A channel that has the agent.
 async fn user_of(app: &App, entity: EntityKey, agent: &str) -> Result<Option<String>, Problem> {
-    let mut after = None;
-    loop {
-        let range = KeyRange { after: after.take(), before: None };
-        let rows = app.node().rows(entity, CHANNELS, Scan::new(range, Order::Asc, CHANNELS_AT_ONCE)).await;
-        let rows = rows.map_err(store_problem)?;
+    let mut pages = app.node().pages(entity, CHANNELS, KeyRange::default(), CHANNELS_AT_ONCE);
+    while let Some(rows) = pages.next().await.map_err(store_problem)? {
         for row in &rows {
             let channel: Channel = resource::decode(&row.value)?;
             if channel.agent.as_deref() == Some(agent) {
                 return Ok(Some(channel.id));
             }
         }
-        match rows.last() {
-            Some(last) if rows.len() == CHANNELS_AT_ONCE => after = Some(last.key.clone()),
-            _ => return Ok(None),
-        }
     }
+    Ok(None)
 }

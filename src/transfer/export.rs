@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
 use actors::store::inventory::Inventory;
-use actors::store::{Fresh, KeyRange, Loaded, LogRecord, LogScan, Order, Row, Scan, Table, View};
+use actors::store::{Fresh, KeyRange, Loaded, LogRecord, LogScan, Order, Pages, Row, Table, View};
 use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, SETTINGS, WORKSPACES};
 use actors::workspace::address_of;
 use bytes::Bytes;
@@ -121,12 +121,8 @@ async fn installation<W: Write>(
     let address = address_of(workspace);
     let range =
         KeyRange { after: before_all_of(address), before: Some([&address.0[..], &[u8::MAX; 17]].concat().into()) };
-    let mut after = range.after.clone();
-    loop {
-        let range = KeyRange { after: after.clone(), ..range.clone() };
-        let ids = store.rows(EntityKey::INSTALLATION, KEYS_BY_ID, Scan::new(range, Order::Asc, PAGE)).await?;
-        let Some(last) = ids.last() else { return Ok(()) };
-        after = Some(last.key.clone());
+    let mut pages = Pages::of_rows(store, EntityKey::INSTALLATION, KEYS_BY_ID, range, PAGE);
+    while let Some(ids) = pages.next().await? {
         let mut rows = Vec::new();
         for id in ids {
             if let Some(key) = row(KEYS_BY_HASH, &id.value[..id.value.len().min(16)]).await? {
@@ -136,6 +132,7 @@ async fn installation<W: Write>(
         }
         out.line(&Line::Installation { rows: rows.into_iter().map(line_row).collect() })?;
     }
+    Ok(())
 }
 
 /// A key less than all that begin with `address`, unless that is all zeros.
@@ -158,16 +155,15 @@ fn line_row((table, key, value): (Table, Bytes, Bytes)) -> (u8, Blob, Blob) {
 async fn installation_rows<W: Write>(
     store: &dyn Inventory,
     table: Table,
-    mut range: KeyRange,
+    range: KeyRange,
     out: &mut Out<W>,
 ) -> Result<(), TransferError> {
-    loop {
-        let rows = store.rows(EntityKey::INSTALLATION, table, Scan::new(range.clone(), Order::Asc, PAGE)).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        range.after = Some(last.key.clone());
+    let mut pages = Pages::of_rows(store, EntityKey::INSTALLATION, table, range, PAGE);
+    while let Some(rows) = pages.next().await? {
         let rows = rows.into_iter().map(|row| line_row((table, row.key, row.value)));
         out.line(&Line::Installation { rows: rows.collect() })?;
     }
+    Ok(())
 }
 
 /// Every entity behind the newest that was written, and the end.
@@ -262,11 +258,8 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
     let mut steps = Steps { out, step: blank(entity, 1), bytes: 0 };
     log(store, entity, &loaded, &mut steps).await?;
     for table in store.tables(entity).await? {
-        let mut range = KeyRange::default();
-        loop {
-            let rows = store.rows(entity, table, Scan::new(range.clone(), Order::Asc, PAGE)).await?;
-            let Some(last) = rows.last() else { break };
-            range.after = Some(last.key.clone());
+        let mut pages = Pages::of_rows(store, entity, table, KeyRange::default(), PAGE);
+        while let Some(rows) = pages.next().await? {
             for Row { key, value } in rows {
                 let bytes = key.len() + value.len();
                 steps.step.rows.push((table.0, Blob(key), Blob(value)));
@@ -326,11 +319,8 @@ async fn views<W: Write>(
     steps: &mut Steps<'_, W>,
 ) -> Result<(), TransferError> {
     for View(view) in store.views(workspace).await? {
-        let mut range = KeyRange::default();
-        loop {
-            let entries = store.view(workspace, View(view), Scan::new(range.clone(), Order::Asc, PAGE)).await?;
-            let Some(last) = entries.last() else { break };
-            range.after = Some(last.key.clone());
+        let mut pages = Pages::of_view(store, workspace, View(view), KeyRange::default(), PAGE);
+        while let Some(entries) = pages.next().await? {
             for Row { key, value } in entries {
                 let bytes = key.len() + value.len();
                 steps.step.views.push((view, Blob(key), Blob(value)));

@@ -17,7 +17,7 @@ use crate::insist::Stopped;
 use crate::limits;
 use crate::node::Node;
 use crate::single_flight::{Flight, SingleFlight};
-use crate::store::{Cause, KeyRange, Order, Scan, StoreError};
+use crate::store::{Cause, KeyRange, Order, StoreError};
 use crate::tables::{ATTACHED, MENTIONED};
 
 /// Rows of one read.
@@ -173,22 +173,17 @@ async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Resul
 
 /// Whether a message of a conversation mentions a file.
 async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) -> Result<bool, StoreError> {
-    let before = mention_key(attachment, u64::MAX);
-    let mut after = mention_key(attachment, 0);
-    loop {
-        let range = KeyRange { after: Some(after), before: Some(before.clone()) };
-        let rows = node.rows(conversation, MENTIONED, Scan::new(range, Order::Asc, PAGE)).await?;
+    let range = KeyRange { after: Some(mention_key(attachment, 0)), before: Some(mention_key(attachment, u64::MAX)) };
+    let mut pages = node.pages(conversation, MENTIONED, range, PAGE);
+    while let Some(rows) = pages.next().await? {
         for row in &rows {
             let seq = row.key.last_chunk().map(|seq| u64::from_be_bytes(*seq)).unwrap_or_default();
             if says_something(node, conversation, seq).await? {
                 return Ok(true);
             }
         }
-        match rows.last() {
-            Some(last) if rows.len() == PAGE => after = last.key.clone(),
-            _ => return Ok(false),
-        }
     }
+    Ok(false)
 }
 
 /// Has every file looked at that a conversation's messages have or mention, because they may all have lost their
@@ -198,20 +193,14 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
 /// Why one of them could not be told; then this must be done again.
 pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), Stopped> {
     for table in [ATTACHED, MENTIONED] {
-        let mut after = None;
-        loop {
-            let range = KeyRange { after, before: None };
-            let rows = node.rows(conversation, table, Scan::new(range, Order::Asc, PAGE)).await?;
+        let mut pages = node.pages(conversation, table, KeyRange::default(), PAGE);
+        while let Some(rows) = pages.next().await? {
             for attachment in rows.iter().filter_map(|row| file_of(&row.key)) {
                 let entity = EntityKey::attachment(conversation.workspace, attachment);
                 match node.attachment(entity, Command::Doubt, Circumstances::default()).await {
                     Ok(_) | Err(Refusal::Rejected(_)) => node.settling.wanted(entity),
                     Err(refusal) => return Err(Cause::from(refusal).into()),
                 }
-            }
-            match rows.last() {
-                Some(last) if rows.len() == PAGE => after = Some(last.key.clone()),
-                _ => break,
             }
         }
     }

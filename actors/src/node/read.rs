@@ -12,7 +12,9 @@ use crate::id::{Address, ConversationId, EntityKey};
 use crate::limits;
 use crate::machine::{Machine, Record};
 use crate::message::Overlay;
-use crate::store::{Fresh, KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, Store, StoreError, Table, View};
+use crate::store::{
+    Fresh, KeyHash, KeyRange, KeyRow, LogScan, Order, Pages, Row, Scan, Store, StoreError, Table, View,
+};
 use crate::tables::{CALLS, OVERLAYS, TURNS};
 use crate::usage::{Day, Used};
 
@@ -202,6 +204,11 @@ impl Node {
     /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> Result<Vec<Row>, StoreError> {
         self.store.rows(entity, table, scan).await
+    }
+
+    /// All keyed rows of an entity in a range, `limit` of them at once.
+    pub fn pages(&self, entity: EntityKey, table: Table, range: KeyRange, limit: usize) -> Pages<'_> {
+        Pages::of_rows(self.store.as_ref(), entity, table, range, limit)
     }
 
     /// Entries of a workspace's list.

@@ -20,7 +20,7 @@ use crate::id::{Address, EndpointId, EntityKey, Kind};
 use crate::limits;
 use crate::node::Node;
 use crate::registry::{self, RowChange};
-use crate::store::{KeyRange, Order, Scan, StoreError};
+use crate::store::{KeyRange, Pages, StoreError};
 use crate::tables::{PENDING, WEBHOOK_ENDPOINTS};
 use crate::webhook::{DisabledReason, WebhookEndpoint};
 
@@ -52,10 +52,9 @@ pub(crate) fn stir(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
 
 async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Result<(), StoreError> {
     let prefix = pending_prefix(Some(Lane::to(Receiver::Endpoint(endpoint))));
-    let mut after = Bytes::copy_from_slice(&prefix);
-    loop {
-        let range = KeyRange { after: Some(after.clone()), before: None };
-        let rows = node.store.view(workspace, PENDING, Scan::new(range, Order::Asc, PAGE)).await?;
+    let range = KeyRange { after: Some(Bytes::copy_from_slice(&prefix)), before: None };
+    let mut pages = Pages::of_view(node.store.as_ref(), workspace, PENDING, range, PAGE);
+    while let Some(rows) = pages.next().await? {
         for row in &rows {
             if !row.key.starts_with(&prefix) {
                 return Ok(());
@@ -70,11 +69,8 @@ async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Resu
                 Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => {}
             }
         }
-        match rows.last() {
-            Some(last) if rows.len() == PAGE => after = last.key.clone(),
-            _ => return Ok(()),
-        }
     }
+    Ok(())
 }
 
 async fn hasten<M: Sends>(node: &Arc<Node>, entity: EntityKey, lane: Option<Lane>) -> Result<(), StoreError> {
