@@ -12,10 +12,6 @@ async fn send(app: &TestApp, identifier: &str, key: &str) -> Answer {
     app.post(PATH).idempotency_key(key).json(body).await
 }
 
-async fn behave(app: &TestApp, builtin: Value) {
-    app.patch("/api/v1/agents/echo").json(json!({"builtin": builtin})).await.expect(200);
-}
-
 /// The messages of the only conversation as `role text`.
 async fn history(app: &TestApp) -> Vec<String> {
     let page = app.get("/api/v1/conversations").await.expect(200);
@@ -51,7 +47,7 @@ const MORE: usize = actors::limits::QUEUED_TURNS + 20;
 #[tokio::test(start_paused = true)]
 async fn more_messages_than_may_wait_are_refused_before_they_are_stored_and_may_be_sent_again() {
     let app = TestApp::new().await;
-    behave(&app, json!({"latencyMs": 100})).await;
+    app.echo(json!({"builtin": {"latencyMs": 100}})).await;
     let mut open: Vec<_> = (0..MORE).map(|n| format!("k{n}")).collect();
     let mut refused = 0;
     while !open.is_empty() {
@@ -85,7 +81,7 @@ async fn more_messages_than_may_wait_are_refused_before_they_are_stored_and_may_
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_keeps_failing_may_be_tried_again_until_it_does_not() {
     let app = TestApp::new().await;
-    behave(&app, json!({"failEvery": 1})).await;
+    app.echo(json!({"builtin": {"failEvery": 1}})).await;
     for _ in 0..12 {
         let answer = send(&app, "c", "k").await;
         assert_eq!(answer.json["success"], false);
@@ -95,7 +91,7 @@ async fn an_agent_that_keeps_failing_may_be_tried_again_until_it_does_not() {
         assert_eq!(turn["status"], "failed");
         assert!(turn["error"].is_object());
     }
-    behave(&app, json!({"failEvery": 0})).await;
+    app.echo(json!({"builtin": {"failEvery": 0}})).await;
     assert_eq!(send(&app, "c", "k").await.status, 200);
     assert_eq!(history(&app).await, ["user k", "assistant k"]);
 }
@@ -103,7 +99,7 @@ async fn an_agent_that_keeps_failing_may_be_tried_again_until_it_does_not() {
 #[tokio::test(start_paused = true)]
 async fn retries_of_a_failed_turn_that_race_have_one_reply() {
     let app = TestApp::new().await;
-    behave(&app, json!({"failEvery": 2, "latencyMs": 10})).await;
+    app.echo(json!({"builtin": {"failEvery": 2, "latencyMs": 10}})).await;
     assert_eq!(send(&app, "c", "first").await.status, 200);
     send(&app, "c", "k").await.problem(500, "agent_failed");
     for answer in join_all((0..16).map(|_| send(&app, "c", "k"))).await {

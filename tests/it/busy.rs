@@ -9,7 +9,7 @@ const PATH: &str = "/api/v1/channels/demo-api/messages";
 
 async fn busy(policy: &str) -> TestApp {
     let app = TestApp::new().await;
-    app.patch("/api/v1/agents/echo").json(json!({"builtin": {"latencyMs": 10_000}})).await.expect(200);
+    app.echo(json!({"builtin": {"latencyMs": 10_000}})).await;
     app.patch("/api/v1/channels/demo-api").json(json!({"busyPolicy": policy})).await.expect(200);
     app
 }

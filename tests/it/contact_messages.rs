@@ -25,11 +25,6 @@ async fn post(app: &TestApp, body: Value) -> Answer {
     app.post(PATH).json(body).await
 }
 
-/// What the agent `echo` does from now on.
-async fn behave(app: &TestApp, builtin: Value) {
-    app.patch("/api/v1/agents/echo").json(json!({"builtin": builtin})).await.expect(200);
-}
-
 fn said(answer: &Value) -> Vec<&str> {
     answer["aiMessages"].as_array().unwrap().iter().map(|m| m["content"]["text"]["body"].as_str().unwrap()).collect()
 }
@@ -211,7 +206,7 @@ async fn one_contact_has_one_conversation_on_each_channel() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_agent_is_waited_for_as_long_as_the_client_wants() {
     let app = TestApp::new().await;
-    behave(&app, json!({"latencyMs": 5_000})).await;
+    app.echo(json!({"builtin": {"latencyMs": 5_000}})).await;
     for (n, prefer) in ["wait=0", "wait=1", "respond-async", "respond-async, wait=100"].into_iter().enumerate() {
         let key = format!("k{n}");
         let send = || app.post(PATH).idempotency_key(&key).json(with("contactIdentifier", json!(prefer)));
@@ -242,9 +237,9 @@ async fn a_slow_agent_is_waited_for_as_long_as_the_client_wants() {
 #[tokio::test(start_paused = true)]
 async fn without_a_preference_the_wait_is_a_minute_and_never_more_than_the_turn() {
     let app = TestApp::new().await;
-    behave(&app, json!({"latencyMs": 59_000})).await;
+    app.echo(json!({"builtin": {"latencyMs": 59_000}})).await;
     assert_eq!(said(&post(&app, text("x")).await.expect(200)), ["x"]);
-    behave(&app, json!({"latencyMs": 61_000})).await;
+    app.echo(json!({"builtin": {"latencyMs": 61_000}})).await;
     let begun = tokio::time::Instant::now();
     let answer = app.post(PATH).idempotency_key("k").json(text("y")).await;
     assert_eq!((answer.status, begun.elapsed().as_secs()), (202, 60));
@@ -254,7 +249,7 @@ async fn without_a_preference_the_wait_is_a_minute_and_never_more_than_the_turn(
 #[tokio::test(start_paused = true)]
 async fn a_failed_turn_keeps_the_message_and_a_retry_of_its_key_tries_the_turn_again() {
     let app = TestApp::new().await;
-    behave(&app, json!({"failEvery": 2})).await;
+    app.echo(json!({"builtin": {"failEvery": 2}})).await;
     post(&app, text("first")).await.expect(200);
     let send = || app.post(PATH).header("x-idempotency-key", "k").json(text("second"));
     let failed = send().await;
@@ -275,7 +270,7 @@ async fn a_failed_turn_keeps_the_message_and_a_retry_of_its_key_tries_the_turn_a
 #[tokio::test]
 async fn a_failed_turn_is_tried_again_by_the_agent_that_the_channel_has_then() {
     let app = TestApp::new().await;
-    behave(&app, json!({"failEvery": 1})).await;
+    app.echo(json!({"builtin": {"failEvery": 1}})).await;
     let send = || app.post(PATH).idempotency_key("k").json(text("hello"));
     send().await.problem(500, "agent_failed");
     let other = json!({"id": "other", "name": "Other", "provider": "builtin"});
@@ -289,11 +284,11 @@ async fn a_failed_turn_is_tried_again_by_the_agent_that_the_channel_has_then() {
 #[tokio::test]
 async fn who_has_nothing_to_repeat_says_nothing() {
     let app = TestApp::new().await;
-    behave(&app, json!({"failEvery": 1})).await;
+    app.echo(json!({"builtin": {"failEvery": 1}})).await;
     let send = || app.post(PATH).idempotency_key("k").json(text("hello"));
     let failed = send().await.problem(500, "agent_failed");
     app.delete(format!("/api/v1/messages/{}", failed["messageId"].as_str().unwrap())).await.expect(204);
-    behave(&app, json!({"failEvery": 0})).await;
+    app.echo(json!({"builtin": {"failEvery": 0}})).await;
     let answer = send().await.expect(200);
     assert_eq!((&answer["aiMessages"], &answer["turn"]["status"]), (&json!([]), &json!("completed")));
 }
@@ -301,7 +296,7 @@ async fn who_has_nothing_to_repeat_says_nothing() {
 #[tokio::test]
 async fn a_reply_may_be_split_or_scripted_and_stays_in_order() {
     let app = TestApp::new().await;
-    behave(&app, json!({"split": 3})).await;
+    app.echo(json!({"builtin": {"split": 3}})).await;
     let parts = post(&app, text("one two three four five six")).await.expect(200);
     assert_eq!((said(&parts).len(), said(&parts).concat()), (3, "one two three four five six".to_owned()));
     let ids: Vec<_> = parts["aiMessages"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
@@ -309,7 +304,7 @@ async fn a_reply_may_be_split_or_scripted_and_stays_in_order() {
     let page = app.get(path).await.expect(200);
     assert_eq!(page["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect::<Vec<_>>(), ids);
     let script = json!([{"match": "PRICE", "reply": ["It is 5.", "Anything else?"]}, {"match": "p", "reply": ["no"]}]);
-    behave(&app, json!({"split": 1, "behaviour": "scripted", "script": script})).await;
+    app.echo(json!({"builtin": {"split": 1, "behaviour": "scripted", "script": script}})).await;
     assert_eq!(said(&post(&app, text("what price?")).await.expect(200)), ["It is 5.", "Anything else?"]);
     assert_eq!(said(&post(&app, text("hello")).await.expect(200)), ["hello"]);
     let usage = post(&app, text("abcdefgh")).await.expect(200)["usage"].clone();
@@ -351,7 +346,7 @@ async fn a_reopened_conversation_is_not_mixed_up_with_the_one_that_followed_it()
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_wants_to_wait_less_than_the_first_request_is_told_that_it_is_in_progress() {
     let app = TestApp::new().await;
-    behave(&app, json!({"latencyMs": 30_000})).await;
+    app.echo(json!({"builtin": {"latencyMs": 30_000}})).await;
     let send = |prefer: &str| app.post(PATH).idempotency_key("k").header("prefer", prefer).json(text("x")).send();
     let first = tokio::spawn(send("wait=20"));
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -372,7 +367,7 @@ async fn a_retry_that_wants_to_wait_less_than_the_first_request_is_told_that_it_
 async fn an_answer_says_which_preference_it_went_by() {
     let app = TestApp::new().await;
     let slow = json!({"builtin": {"behaviour": "echo", "latencyMs": 5_000}});
-    app.patch("/api/v1/agents/echo").json(slow).await.expect(200);
+    app.echo(slow).await;
     let said = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hi"}}});
     let path = "/api/v1/channels/demo-api/messages";
     for (prefer, status, applied) in [
@@ -395,7 +390,7 @@ async fn an_answer_says_which_preference_it_went_by() {
     let answer = retry().await;
     assert_eq!((answer.status, answer.header("preference-applied")), (200, ""), "nothing was left to put off");
     let failing = json!({"builtin": {"behaviour": "echo", "failEvery": 1}});
-    app.patch("/api/v1/agents/echo").json(failing).await.expect(200);
+    app.echo(failing).await;
     let answer = app.post(path).header("prefer", "wait=7").json(said.clone()).await;
     assert_eq!(answer.header("preference-applied"), "wait=7");
     answer.problem(500, "agent_failed");

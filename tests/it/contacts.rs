@@ -251,7 +251,7 @@ async fn a_retry_after_the_erasure_says_nothing_new_and_brings_nothing_back() {
 async fn a_reply_that_comes_after_the_erasure_is_dropped() {
     let app = TestApp::new().await;
     let slow = json!({"builtin": {"behaviour": "echo", "latencyMs": 5_000}});
-    app.patch("/api/v1/agents/echo").json(slow).await.expect(200);
+    app.echo(slow).await;
     let path = "/api/v1/channels/demo-api/messages";
     let asked = app.post(path).json(said("ana", "secret")).header("prefer", "respond-async").await.expect(202);
     app.delete(format!("{CONTACTS}/{}", text(&asked["contactId"]))).await.expect(204);

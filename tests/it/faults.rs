@@ -124,7 +124,7 @@ async fn two_nodes_that_both_take_a_message_for_theirs_give_it_one_effect() {
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_a_stopped_process_left_behind_is_ended_by_the_next_one() {
     let before = TestApp::new().await;
-    before.patch("/api/v1/agents/echo").json(json!({"builtin": {"latencyMs": 10_000}})).await.expect(200);
+    before.echo(json!({"builtin": {"latencyMs": 10_000}})).await;
     let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "x"}}});
     let path = "/api/v1/channels/demo-api/messages";
     let send = |app: &TestApp| app.post(path).idempotency_key("k").json(body.clone());

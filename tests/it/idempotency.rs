@@ -318,7 +318,7 @@ async fn a_batch_is_replayed_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sixty_four_retries_at_once_have_one_effect_and_one_answer() {
     let app = TestApp::new().await;
-    app.patch("/api/v1/agents/echo").json(json!({"builtin": {"latencyMs": 20}})).await.expect(200);
+    app.echo(json!({"builtin": {"latencyMs": 20}})).await;
     for api in 0..3 {
         let retries = (0..64).map(|_| {
             let request = each(&app, "x").into_iter().nth(api).unwrap();
@@ -424,7 +424,7 @@ async fn a_refused_request_leaves_its_key_to_another_one_elsewhere() {
 #[tokio::test]
 async fn a_cancelled_turn_is_cancelled_once_and_a_retry_hears_of_it() {
     let app = TestApp::new().await;
-    app.patch("/api/v1/agents/echo").json(json!({"builtin": {"latencyMs": 60_000}})).await.expect(200);
+    app.echo(json!({"builtin": {"latencyMs": 60_000}})).await;
     let path = format!("/api/v1/conversations/{}/turns", opened(&app).await);
     let turn = app.post(path).json(json!({"agentId": "echo"})).await.expect(202);
     let cancel = || app.post(format!("/api/v1/turns/{}/cancel", turn["id"].as_str().unwrap()));

@@ -64,7 +64,7 @@ pub(super) fn streamed(pieces: impl IntoIterator<Item = Vec<u8>>) -> Vec<Part> {
 pub(super) async fn ask_at(app: &TestApp, base_url: &str, settings: Value) {
     let mut body = json!({"provider": "openai", "model": "small", "baseUrl": base_url});
     body.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-    app.patch("/api/v1/agents/echo").json(body).await.expect(200);
+    app.echo(body).await;
 }
 
 /// A server with an agent whose endpoint answers so.

@@ -320,7 +320,7 @@ async fn an_event_is_written_once_for_all_who_follow() {
 async fn requests_that_last_leave_connections_to_those_that_do_not() {
     let app = TestApp::with_env(&[("TERTULIA_MAX_CONNECTIONS", "4")]).await;
     let slow = json!({"builtin": {"behaviour": "echo", "latencyMs": 60_000}});
-    app.patch("/api/v1/agents/echo").json(slow).await.expect(200);
+    app.echo(slow).await;
     let asked = json!({"channelId": "demo", "review": {"type": "approval", "payload": {}}});
     let asked = app.post("/api/v1/messages").json(asked).await.expect(201);
     let path = "/api/v1/channels/demo/events";

@@ -137,6 +137,11 @@ impl TestApp {
         self.request(Method::PATCH, path)
     }
 
+    /// Changes the agent that is there from the start.
+    pub(crate) async fn echo(&self, body: Value) {
+        self.patch("/api/v1/agents/echo").json(body).await.expect(200);
+    }
+
     pub(crate) fn delete(&self, path: impl Display) -> Request {
         self.request(Method::DELETE, path)
     }

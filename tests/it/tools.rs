@@ -11,7 +11,7 @@ const PATH: &str = "/api/v1/channels/demo-api/messages";
 /// Makes the agent of `demo-api` play this script.
 async fn script(app: &TestApp, script: Value) {
     let body = json!({"builtin": {"behaviour": "scripted", "script": script}});
-    app.patch("/api/v1/agents/echo").json(body).await.expect(200);
+    app.echo(body).await;
 }
 
 /// A script line that asks the people of `demo` to approve.
@@ -225,7 +225,7 @@ async fn an_agent_that_never_stops_calling_is_stopped() {
 #[tokio::test(start_paused = true)]
 async fn what_models_use_is_counted_by_day_and_agent() {
     let app = TestApp::new().await;
-    app.patch("/api/v1/agents/echo").json(json!({"inputPrice": 0.5, "outputPrice": 3})).await.expect(200);
+    app.echo(json!({"inputPrice": 0.5, "outputPrice": 3})).await;
     let first = say(&app, "four", "wait=100").await.expect(200);
     assert_eq!(first["usage"], json!({"credits": 0.004, "inputTokens": 1, "outputTokens": 1, "model": "builtin"}));
     say(&app, "four", "wait=100").await.expect(200);

@@ -9,10 +9,6 @@ use tokio::time::{Instant, sleep};
 use crate::support::origin::Origin;
 use crate::support::{Answer, TestApp};
 
-async fn behave(app: &TestApp, body: Value) {
-    app.patch("/api/v1/agents/echo").json(body).await.expect(200);
-}
-
 async fn start(app: &TestApp, conversation: &str, agent: &str) -> Answer {
     app.post(format!("/api/v1/conversations/{conversation}/turns")).json(json!({"agentId": agent})).await
 }
@@ -74,7 +70,7 @@ async fn an_agent_answers_a_conversation_of_every_kind_that_is_open() {
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_runs_when_its_conversation_is_closed_ends_as_it_began() {
     let app = TestApp::new().await;
-    behave(&app, json!({"builtin": {"latencyMs": 5_000}})).await;
+    app.echo(json!({"builtin": {"latencyMs": 5_000}})).await;
     let id = conversation(&app, "hello").await;
     let (first, second) = (start(&app, &id, "echo").await.expect(202), start(&app, &id, "echo").await.expect(202));
     assert_eq!((&first["status"], &second["status"]), (&json!("running"), &json!("queued")));
@@ -90,7 +86,7 @@ async fn a_turn_that_runs_when_its_conversation_is_closed_ends_as_it_began() {
 #[tokio::test(start_paused = true)]
 async fn so_many_turns_of_an_agent_run_at_once_and_nobody_else_waits_for_them() {
     let app = TestApp::new().await;
-    behave(&app, json!({"builtin": {"latencyMs": 10_000}, "maxConcurrentTurns": 2})).await;
+    app.echo(json!({"builtin": {"latencyMs": 10_000}, "maxConcurrentTurns": 2})).await;
     let other = json!({"id": "other", "name": "o", "provider": "builtin", "builtin": {"latencyMs": 1_000}});
     app.post("/api/v1/agents").json(other).await.expect(201);
     let mut turns = Vec::new();
@@ -119,7 +115,7 @@ async fn so_many_turns_of_an_agent_run_at_once_and_nobody_else_waits_for_them() 
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_waits_for_a_place_can_be_cancelled_and_takes_none() {
     let app = TestApp::new().await;
-    behave(&app, json!({"builtin": {"latencyMs": 10_000}, "maxConcurrentTurns": 1})).await;
+    app.echo(json!({"builtin": {"latencyMs": 10_000}, "maxConcurrentTurns": 1})).await;
     let mut turns = Vec::new();
     for n in 0..3 {
         let id = conversation(&app, &format!("hello {n}")).await;
@@ -152,7 +148,7 @@ async fn a_turn_whose_agent_is_gone_fails_with_that_reason() {
 #[tokio::test(start_paused = true)]
 async fn a_cancel_that_races_with_the_end_has_one_outcome() {
     let app = TestApp::new().await;
-    behave(&app, json!({"builtin": {"latencyMs": 5}})).await;
+    app.echo(json!({"builtin": {"latencyMs": 5}})).await;
     for n in 0..40 {
         let id = conversation(&app, &format!("hello {n}")).await;
         let turn = start(&app, &id, "echo").await.expect(202);
@@ -174,13 +170,13 @@ async fn a_cancel_that_races_with_the_end_has_one_outcome() {
 #[tokio::test]
 async fn a_failed_turn_of_an_erased_conversation_is_not_tried_again() {
     let app = TestApp::new().await;
-    behave(&app, json!({"builtin": {"failEvery": 1}})).await;
+    app.echo(json!({"builtin": {"failEvery": 1}})).await;
     let body = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hello"}}});
     let send = || app.post("/api/v1/channels/demo-api/messages").idempotency_key("k").json(body.clone());
     let failed = send().await.problem(500, "agent_failed");
     let contact = app.get("/api/v1/contacts?identifier=ana").await.expect(200);
     app.delete(format!("/api/v1/contacts/{}", contact["data"][0]["id"].as_str().unwrap())).await.expect(204);
-    behave(&app, json!({"builtin": {"failEvery": 0}})).await;
+    app.echo(json!({"builtin": {"failEvery": 0}})).await;
     send().await.problem(409, "conversation_erased");
     let turn = app.get(format!("/api/v1/turns/{}", failed["turnId"].as_str().unwrap())).await.expect(200);
     assert_eq!((&turn["status"], &turn["aiMessages"]), (&json!("failed"), &json!([])));
@@ -253,7 +249,7 @@ async fn a_pattern_that_others_never_finish_is_matched_at_once() {
     let tools = json!([{"name": "find", "url": canary.url("/"), "parameters": parameters}]);
     let arguments = json!({"q": format!("{}!", "a".repeat(60))});
     let script = json!([{"match": "go", "reply": ["went"], "toolCall": {"name": "find", "arguments": arguments}}]);
-    behave(&app, json!({"tools": tools, "builtin": {"behaviour": "scripted", "script": script}})).await;
+    app.echo(json!({"tools": tools, "builtin": {"behaviour": "scripted", "script": script}})).await;
     let body = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "go"}}});
     let answer = app.post("/api/v1/channels/demo-api/messages").header("prefer", "wait=100").json(body).await;
     assert_eq!(answer.expect(200)["aiMessages"][0]["content"]["text"]["body"], "went");

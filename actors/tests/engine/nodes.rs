@@ -34,11 +34,6 @@ async fn two() -> ([Arc<Node>; 2], [Arc<Puppet>; 2]) {
     (nodes, puppets)
 }
 
-async fn status(node: &Node, e: EntityKey) -> (TurnStatus, u32) {
-    let turn = node.turn(e, 1).await.unwrap().unwrap();
-    (turn.status, turn.attempt)
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_runs_in_another_living_process_is_left_to_it() {
     let (nodes, puppets) = two().await;
@@ -52,7 +47,7 @@ async fn a_turn_that_runs_in_another_living_process_is_left_to_it() {
     }
     settle().await;
     for n in 0..8 {
-        assert_eq!(status(&nodes[1], entity(n)).await, (TurnStatus::Completed, 1));
+        assert_eq!(status(&nodes[1], entity(n), 1).await, (TurnStatus::Completed, 1));
     }
 }
 
@@ -68,11 +63,11 @@ async fn a_turn_that_was_lost_with_another_process_is_started_again_here() {
     other.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
     // Between two of the seconds in which turns are looked at.
     sleep(Duration::from_millis(20_500)).await;
-    assert_eq!(status(&here, e).await, (TurnStatus::Running, 1));
+    assert_eq!(status(&here, e, 1).await, (TurnStatus::Running, 1));
     // It stops saying that it lives, and does nothing any more; what it held is lost.
     other.halt().await;
     sleep(Duration::from_secs(40)).await;
-    assert_eq!((status(&here, e).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
+    assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,7 +85,7 @@ async fn a_deadline_is_announced_on_time_while_a_turn_runs_in_another_process() 
     }
     sleep(Duration::from_secs(40)).await;
     for (n, (e, deadline)) in deadlines.into_iter().enumerate() {
-        assert_eq!(status(&nodes[0], e).await, (TurnStatus::Running, 1), "{n}");
+        assert_eq!(status(&nodes[0], e, 1).await, (TurnStatus::Running, 1), "{n}");
         let ended = expired(&nodes[1], e).await;
         assert!(
             ended.len() == 1 && ended[0] >= deadline && ended[0].since(deadline) <= 50,

@@ -7,7 +7,7 @@ use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider, Said}
 use actors::clock::{Clock, Entropy, ManualClock, Millis};
 use actors::codec;
 use actors::conversation::{
-    BusyPolicy, Command, Conversation, Event, Opening, Origin, Post, Reply, TurnRequest, Usage, message_of,
+    BusyPolicy, Command, Conversation, Event, Opening, Origin, Post, Reply, TurnRequest, TurnStatus, Usage, message_of,
 };
 use actors::directory::{Answer, Bounds, Circumstances, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey};
@@ -147,6 +147,12 @@ pub(crate) async fn log(node: &Node, entity: EntityKey) -> Vec<Record<Event>> {
 pub(crate) async fn texts(node: &Node, entity: EntityKey) -> Vec<(u64, String)> {
     let messages = log(node, entity).await.into_iter().filter_map(|record| message_of(&record));
     messages.map(|message| (message.id.number, message.content.text.clone().unwrap())).collect()
+}
+
+/// How a turn stands, and how often it was tried.
+pub(crate) async fn status(node: &Node, entity: EntityKey, number: u64) -> (TurnStatus, u32) {
+    let turn = node.turn(entity, number).await.unwrap().unwrap();
+    (turn.status, turn.attempt)
 }
 
 /// Makes the agent `bot`, which the model answers for.

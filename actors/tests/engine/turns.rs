@@ -25,11 +25,6 @@ async fn with_puppet(puppet: &Arc<Puppet>) -> Arc<Node> {
     node
 }
 
-async fn status(node: &Node, e: EntityKey, number: u64) -> (TurnStatus, u32) {
-    let turn = node.turn(e, number).await.unwrap().unwrap();
-    (turn.status, turn.attempt)
-}
-
 /// How many replies and how many outcomes of turns the log has.
 async fn outcomes(node: &Node, e: EntityKey) -> (usize, usize) {
     let log = log(node, e).await;

@@ -140,7 +140,7 @@ async fn deliveries(app: &TestApp) -> Vec<Value> {
 async fn ask_a_tool(app: &TestApp, url: &str) -> String {
     let line = json!({"match": "look", "reply": [], "toolCall": {"name": "look", "arguments": {}}});
     let body = json!({"tools": [{"name": "look", "url": url}], "builtin": {"behaviour": "scripted", "script": [line]}});
-    app.patch("/api/v1/agents/echo").json(body).await.expect(200);
+    app.echo(body).await;
     let body = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "please look"}}});
     let said = app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200);
     said["aiMessages"][0]["content"]["text"]["body"].as_str().unwrap().to_owned()

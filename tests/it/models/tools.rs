@@ -24,7 +24,7 @@ async fn with_tool(arguments: Value, answer: impl Fn() -> Vec<Part> + Send + Syn
     })
     .await;
     let tools = json!([tool(&origin.url("/tool"))]);
-    app.patch("/api/v1/agents/echo").json(json!({"tools": tools})).await.expect(200);
+    app.echo(json!({"tools": tools})).await;
     (app, origin)
 }
 
@@ -116,7 +116,7 @@ async fn a_tool_on_an_address_that_may_not_be_reached_is_refused_where_it_is_dec
     let script = json!([{"match": "go", "reply": [], "toolCall": {"name": "find", "arguments": {"q": "x"}}}]);
     let tools = json!([tool(&origin.url("/x"))]);
     let body = json!({"tools": tools, "builtin": {"behaviour": "scripted", "script": script}});
-    app.patch("/api/v1/agents/echo").json(body).await.expect(200);
+    app.echo(body).await;
     let stricter = TestApp::start(app.store.clone(), &[]).await;
     let answer = say(&stricter, "go", "wait=100").await.expect(200);
     assert!(said(&answer).contains("blocked_url"), "{answer}");

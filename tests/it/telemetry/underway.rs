@@ -31,7 +31,7 @@ async fn what_does_not_go_on_is_listed_down_to_what_it_waits_for_until_it_ends()
     let model = Origin::serve(|_| vec![Part::Silence]).await;
     let test = TestApp::with_models_and(Traces::default().listed(Some(Default::default()))).await;
     let agent = json!({"provider": "openai", "model": "small", "baseUrl": model.url("/v1")});
-    test.patch("/api/v1/agents/echo").json(agent).await.expect(200);
+    test.echo(agent).await;
     let message = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "the secret word"}}});
     let asked = tokio::spawn(test.post(PATH).header("x-request-id", "mine").json(message).send());
     while model.requests().is_empty() {
