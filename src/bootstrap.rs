@@ -166,7 +166,7 @@ async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pep
         expected.push(Expect::new(KEYS_BY_HASH, &keys::hash_key(&key.hash), Some(bytes)));
         changes.extend(keys::delete(&key));
     }
-    let id = keys::new_id(node, now);
+    let id = keys::new_id(node);
     let text = configured.map_or_else(|| pepper.key(id, None), |key| Ok(key.to_owned()))?;
     let key = ApiKey {
         id,

@@ -1,8 +1,7 @@
 //! API keys as rows of the installation: by their hash, for authentication, and by workspace and id, for lists.
 
-use actors::clock::Millis;
 use actors::codec;
-use actors::id::{Address, EntityKey, KeyId};
+use actors::id::{EntityKey, KeyId};
 use actors::key::ApiKey;
 use actors::node::Node;
 use actors::registry::RowChange;
@@ -12,8 +11,9 @@ use actors::workspace::address_of;
 use bytes::Bytes;
 
 /// A new key's id.
-pub fn new_id(node: &Node, now: Millis) -> KeyId {
-    KeyId::new(now, Address::random(node.random()))
+pub fn new_id(node: &Node) -> KeyId {
+    let (at, address) = node.new_id();
+    KeyId::new(at, address)
 }
 
 /// What a key is found by when it is presented.

@@ -149,7 +149,7 @@ async fn store_key(
     let workspace = Bytes::copy_from_slice(new.workspace.as_bytes());
     let workspace = node.configured::<Workspace>(EntityKey::INSTALLATION, WORKSPACES, &workspace).await?;
     let workspace = workspace.ok_or(OperatorError::NoWorkspace(new.workspace))?;
-    let id = keys::new_id(node, node.now());
+    let id = keys::new_id(node);
     let text = pepper.key(id, None)?;
     let key = ApiKey {
         id,

@@ -308,7 +308,7 @@ fn resolve(
     let conversation = OpenConversation {
         channel: channel.to_owned(),
         generation,
-        id: ConversationId::new(moment.now, address),
+        id: ConversationId::new(moment.begins, address),
         earlier: open
             .map(|open| std::iter::once(open.id).chain(open.earlier.iter().copied()).take(EARLIER_MAX).collect())
             .unwrap_or_default(),

@@ -38,6 +38,7 @@ pub mod members;
 pub mod memories;
 pub mod message;
 pub mod metrics;
+mod mint;
 pub mod node;
 pub mod outbox;
 pub mod ports;

@@ -40,6 +40,9 @@ pub struct Moment {
     pub entity: EntityKey,
     /// The time: never earlier than that of the newest record.
     pub now: Millis,
+    /// The time that stands in the ids of what it begins beside itself. It is `now`, or a little later where other
+    /// things of this very millisecond stand before them.
+    pub begins: Millis,
     /// The sequence that its first event will have.
     pub next_seq: u64,
     /// 16 unpredictable bytes of its own.

@@ -15,11 +15,12 @@ use crate::conversation::{Beginnings, Conversation, Turn};
 use crate::deltas::{Deltas, Listener};
 use crate::directory::{Admission, Bounds, Directory};
 use crate::errands::Errands;
-use crate::id::{EntityKey, Kind};
+use crate::id::{Address, EntityKey, Kind};
 use crate::members::{self, Members};
 use crate::memories::Memories;
 use crate::memories::draw::Drawing;
 use crate::metrics::{Metrics, StoreMetrics};
+use crate::mint::Mint;
 use crate::outbox::Outboxes;
 use crate::ports::Ports;
 use crate::registry::Registry;
@@ -48,6 +49,7 @@ pub struct Node {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
+    pub(crate) mint: Mint,
     pub(crate) ports: Ports,
     pub(crate) metrics: Metrics,
     pub(crate) admission: Arc<Admission>,
@@ -87,6 +89,7 @@ impl Node {
             store,
             clock,
             entropy,
+            mint: Mint::default(),
             ports: ports.into(),
             metrics: Metrics::default(),
             admission: Arc::default(),
@@ -128,6 +131,17 @@ impl Node {
     /// 16 unpredictable bytes, good for ids.
     pub fn random(&self) -> [u8; 16] {
         self.entropy.draw()
+    }
+
+    /// Time and address of a new thing whose address may be any; its id sorts behind those of all that this process has
+    /// made before.
+    pub fn new_id(&self) -> (Millis, Address) {
+        self.mint.any(self.clock.now(), self.entropy.draw())
+    }
+
+    /// The time of a new thing that has this address; its id sorts likewise.
+    pub fn new_time(&self, address: Address) -> Millis {
+        self.mint.time_of(self.clock.now(), address)
     }
 
     /// How many entities are resident.

@@ -2,7 +2,7 @@
 
 use actors::agent::Agent;
 use actors::channel::Channel;
-use actors::id::{Address, AgentId, EntityKey};
+use actors::id::{AgentId, EntityKey};
 use actors::store::{KeyRange, Table};
 use actors::tables::{AGENTS, CHANNELS};
 use axum::extract::{Path, State};
@@ -72,7 +72,7 @@ pub(super) async fn create(
     let (id, agent) = read::new_agent(&mut incoming, &|ip| app.egress_allow().contains(ip));
     let ignored = incoming.report.check()?;
     let now = app.now();
-    let id = id.unwrap_or_else(|| AgentId::new(now, Address::random(app.node().random())).to_string());
+    let id = id.unwrap_or_else(|| resource::new_id(&app, AgentId::new));
     let agent = Agent { id, created_at: now, ..agent };
     Ok(resource::create(&app, caller.registry(), with, agent, ignored).await?.created())
 }

@@ -184,7 +184,7 @@ pub(super) async fn create(
         find(&app, other).await?.ok_or_else(workspace_not_found)?;
     }
     let now = app.now();
-    let id = keys::new_id(app.node(), now);
+    let id = keys::new_id(app.node());
     let text = text_of(&app, id, incoming.key)?;
     let key = ApiKey {
         id,

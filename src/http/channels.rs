@@ -3,7 +3,7 @@
 use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
 use actors::codec;
-use actors::id::{Address, ChannelId};
+use actors::id::ChannelId;
 use actors::registry::{Expect, RowChange};
 use actors::store::Table;
 use actors::tables::{AGENTS, CHANNELS, DELETED_CHANNELS};
@@ -92,7 +92,7 @@ pub(super) async fn create(
     }
     let now = app.now();
     let channel = Channel {
-        id: new.id.unwrap_or_else(|| ChannelId::new(now, Address::random(app.node().random())).to_string()),
+        id: new.id.unwrap_or_else(|| resource::new_id(&app, ChannelId::new)),
         webhook_secret: resource::secret()?,
         created_at: now,
         ..new.channel

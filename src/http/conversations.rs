@@ -24,7 +24,7 @@ use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log;
-use super::messages::new_address;
+use super::messages::new_id;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
@@ -186,10 +186,9 @@ pub(super) async fn create(
         Details { title: asked.title.flatten(), summary: asked.summary.flatten(), metadata: asked.metadata.flatten() };
     let owner = asked.owner.flatten();
     for life in 0..LIVES_MAX {
-        let address = new_address(&app, &caller, key, life);
-        let id = ConversationId::new(node.now(), address);
+        let id = new_id(&app, &caller, key, life);
         let opening = Opening { id, origin: Origin::Direct, owner: owner.clone(), details: details.clone() };
-        let entity = EntityKey::conversation(caller.address, address);
+        let entity = EntityKey::conversation(caller.address, id.address);
         let answer = node.conversation(entity, Command::Open(opening), with).await;
         match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key opened this one so long ago that it is forgotten.

@@ -29,7 +29,7 @@ pub(super) mod one;
 pub(super) use accepting::Accepting;
 pub(super) use change::shown_to;
 pub(super) use channel::sender;
-pub(super) use conversation::new_address;
+pub(super) use conversation::new_id;
 pub(super) use exchange::{replies, trigger, turn_of};
 
 use accepting::Inbound;

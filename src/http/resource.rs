@@ -1,9 +1,11 @@
 //! What the configured resources (channels, agents, webhook endpoints, keys, workspaces) have in common: what such a
 //! [`Resource`] is, reading members, finding and listing rows. How they are changed stands in `change`.
 
+use std::fmt::Display;
+
 use actors::clock::Millis;
 use actors::codec;
-use actors::id::EntityKey;
+use actors::id::{Address, EntityKey};
 use actors::registry::RowChange;
 use actors::store::{Row, Scan, Table};
 use axum::response::Response;
@@ -92,6 +94,12 @@ pub(super) fn secret() -> Result<String, Problem> {
         tracing::error!(%error, "no secret can be made");
         internal_error()
     })
+}
+
+/// A new id of this kind, behind all that there are.
+pub(super) fn new_id<I: Display>(app: &App, id: impl FnOnce(Millis, Address) -> I) -> String {
+    let (at, address) = app.node().new_id();
+    id(at, address).to_string()
 }
 
 /// A member that was given: its value, or that it was `null`. The outer `None`: it was not given.

@@ -1,7 +1,7 @@
 //! `/webhook-endpoints`: who wants to hear of a workspace's events.
 
 use actors::clock::Millis;
-use actors::id::{Address, EndpointId};
+use actors::id::EndpointId;
 use actors::limits;
 use actors::registry::Expect;
 use actors::store::{KeyRange, Order, Scan, Table};
@@ -83,7 +83,8 @@ pub(super) async fn create(
         return Ok(first.created());
     }
     let now = app.now();
-    let id = EndpointId::new(now, Address::random(app.node().random()));
+    let (at, address) = app.node().new_id();
+    let id = EndpointId::new(at, address);
     let endpoint = WebhookEndpoint { id, secret: resource::secret()?, since: now, ..new };
     let make = || async {
         let channel = expect_channel(&app, &caller, endpoint.channel.as_deref()).await?;

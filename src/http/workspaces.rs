@@ -1,6 +1,6 @@
 //! `/workspaces`: what may see what. Made by the operators of the installation.
 
-use actors::id::{Address, EntityKey, WorkspaceId};
+use actors::id::{EntityKey, WorkspaceId};
 use actors::store::Table;
 use actors::tables::WORKSPACES;
 use actors::workspace::Workspace;
@@ -103,7 +103,7 @@ pub(super) async fn create(
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
     let now = app.now();
-    let id = id.unwrap_or_else(|| WorkspaceId::new(now, Address::random(app.node().random())).to_string());
+    let id = id.unwrap_or_else(|| resource::new_id(&app, WorkspaceId::new));
     let workspace = Workspace { id, name, created_at: now };
     Ok(resource::create(&app, EntityKey::INSTALLATION, with, workspace, ignored).await?.created())
 }

@@ -9,7 +9,7 @@ use actors::agent::Prompt;
 use actors::limits;
 use actors::tool::Called;
 use reqwest::Response;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -23,6 +23,9 @@ const EVENT_BYTES: usize = 2 * 1024 * 1024;
 const STREAM_BYTES: usize = 32 * 1024 * 1024;
 /// What follows the end is read for so long, so that the connection can be used again.
 const REST: Duration = Duration::from_millis(20);
+/// How long what was used, and the end, are waited for once a stream has said why it ends: some servers say neither, and
+/// keep the connection.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// How long a stream may be silent.
 #[derive(Clone, Copy, Debug)]
@@ -40,18 +43,33 @@ struct Events {
     line: Vec<u8>,
     /// The data of an event that has not ended.
     data: Vec<u8>,
+    /// Whether the last line ended with a carriage return: a line feed behind it is a part of that end.
+    after_return: bool,
+    /// Whether a line has come.
+    begun: bool,
 }
 
 impl Events {
+    /// What may stand before the first line, and says nothing (WHATWG HTML, section 9.2.6).
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+
     /// Takes bytes, and gives every event that they end to `take`, until it says that this was the last one.
     fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>) -> Result<bool, Fault> {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+        for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+            let ends_return = std::mem::take(&mut self.after_return) && piece == b"\n";
+            if ends_return {
+                continue;
+            }
             self.line.extend_from_slice(piece);
             if self.line.len() + self.data.len() > EVENT_BYTES {
                 return Err(Fault::TooLarge(EVENT_BYTES));
             }
-            if piece.last() == Some(&b'\n') && self.end_line(take)? {
-                return Ok(true);
+            self.after_return = piece.ends_with(b"\r");
+            if piece.ends_with(b"\n") || self.after_return {
+                self.line.pop();
+                if self.end_line(take)? {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)
@@ -64,8 +82,8 @@ impl Events {
 
     fn end_line(&mut self, take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>) -> Result<bool, Fault> {
         let line = std::mem::take(&mut self.line);
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let is_first = !std::mem::replace(&mut self.begun, true);
+        let text = line.strip_prefix(Self::MARK).filter(|_| is_first).unwrap_or(&line);
         if text.is_empty() {
             return self.end_event(take);
         }
@@ -85,9 +103,14 @@ impl Events {
     }
 }
 
+/// What a member says; what it says without one where it is `null`, which some servers send for nothing.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
 #[derive(Deserialize)]
 struct Chunk {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     choices: Vec<Choice>,
     #[serde(default)]
     usage: Value,
@@ -97,7 +120,7 @@ struct Chunk {
 
 #[derive(Deserialize)]
 struct Choice {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     index: u64,
     delta: Option<Delta>,
     finish_reason: Option<String>,
@@ -214,9 +237,20 @@ pub(super) async fn read(mut response: Response, prompt: &Prompt, patience: Pati
     let mut assembly = Assembly { prompt, answered: Answered::default(), numbers: Vec::new(), begun: false };
     let mut bytes = 0;
     loop {
-        let until = if assembly.begun { Instant::now() + patience.stall } else { patience.first };
+        let has_ended = assembly.answered.finish_reason.is_some();
+        let until = if has_ended {
+            Instant::now() + LAST_WORD
+        } else if assembly.begun {
+            Instant::now() + patience.stall
+        } else {
+            patience.first
+        };
         let late = if assembly.begun { Fault::Stalled } else { Fault::FirstToken };
-        let chunk = timeout_at(until, response.chunk()).await.map_err(|_| late)?;
+        let chunk = match timeout_at(until, response.chunk()).await {
+            Ok(chunk) => chunk,
+            Err(_) if has_ended => return Ok(assembly.answered),
+            Err(_) => return Err(late),
+        };
         let is_last = match chunk {
             Ok(Some(chunk)) => {
                 bytes += chunk.len();

@@ -85,6 +85,36 @@ async fn a_list_is_the_same_in_pages_of_every_size_and_in_both_orders() {
 }
 
 #[tokio::test]
+async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by() {
+    let app = TestApp::new().await;
+    for (list, body) in [
+        ("/api/v1/conversations", json!({"title": "t"})),
+        ("/api/v1/contacts", json!({"identifier": "c{n}"})),
+        ("/api/v1/channels", json!({"name": "c", "kind": "human"})),
+        ("/api/v1/agents", json!({"name": "a", "provider": "builtin", "model": "echo"})),
+        ("/api/v1/workspaces", json!({"name": "w"})),
+        ("/api/v1/api-keys", json!({"name": "k", "scopes": ["messages:read"]})),
+        ("/api/v1/webhook-endpoints", json!({"url": "https://example.com/{n}"})),
+    ] {
+        let mut made = Vec::new();
+        for n in 0..30 {
+            let body: Value = serde_json::from_str(&body.to_string().replace("{n}", &n.to_string())).unwrap();
+            let mut request = app.post(list).json(body);
+            // Where a conversation lives follows from its key.
+            if n % 3 == 0 {
+                request = request.idempotency_key(&format!("{list}{n}"));
+            }
+            let answer = request.await.expect(201);
+            made.push(answer["id"].as_str().unwrap().to_owned());
+        }
+        let page = app.get(format!("{list}?limit=200")).await.expect(200);
+        let listed: Vec<_> = page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
+        let new: Vec<_> = listed.into_iter().filter(|id| made.iter().any(|made| made == id)).collect();
+        assert_eq!(new, made, "{list}");
+    }
+}
+
+#[tokio::test]
 async fn messages_stand_in_the_order_of_their_acceptance_whatever_the_clock_says() {
     let world = world().await;
     for (path, name) in [

@@ -93,6 +93,7 @@ impl<M: Machine> Draft<M> {
                     let moment = Moment {
                         entity: resident.entity,
                         now,
+                        begins: resident.begins(now),
                         next_seq: draft.next_seq,
                         random: first.take().unwrap_or_else(|| entropy.draw()),
                         node: resident.node.members.me(),

@@ -26,7 +26,15 @@ pub(super) fn decide() -> Result<Once, Error> {
     found.set_listeners(Listeners::none());
     let mut next_seq = 2;
     Ok(Box::new(move || {
-        let moment = Moment { entity: entity(), now: NOW, next_seq, random: [7; 16], node: NodeId([1; 16]), key: None };
+        let moment = Moment {
+            entity: entity(),
+            now: NOW,
+            begins: NOW,
+            next_seq,
+            random: [7; 16],
+            node: NodeId([1; 16]),
+            key: None,
+        };
         let Ok(Decision::Change(change)) = Conversation::decide(state.as_ref(), &command, &moment, &found) else {
             unreachable!("an open conversation takes a message");
         };

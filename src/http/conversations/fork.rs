@@ -23,7 +23,7 @@ use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::log;
-use crate::http::messages::new_address;
+use crate::http::messages::new_id;
 use crate::http::problem::Problem;
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
@@ -59,9 +59,8 @@ pub(in crate::http) async fn create(
     };
     let forked = Forked { source: source.id, upto };
     for life in 0..LIVES_MAX {
-        let address = new_address(&app, &caller, key, life);
-        let id = ConversationId::new(app.node().now(), address);
-        let entity = EntityKey::conversation(caller.address, address);
+        let id = new_id(&app, &caller, key, life);
+        let entity = EntityKey::conversation(caller.address, id.address);
         if !is_repeat(&app, entity, with).await? {
             admit(&app, &caller, &context, &source, id).await?;
         }

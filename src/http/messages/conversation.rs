@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actors::claims::{self, LIVES_MAX};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, Rejection, Reply, message_of};
 use actors::directory::{Answer, Circumstances, Refusal};
-use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
+use actors::id::{AttachmentId, ConversationId, EntityKey};
 use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
@@ -61,8 +61,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     }
     for life in 0..LIVES_MAX {
         let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
-        let address = new_address(accepting.app, accepting.caller, key, life);
-        let id = ConversationId::new(accepting.app.now(), address);
+        let id = new_id(accepting.app, accepting.caller, key, life);
         let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };
         match append(&accepting, id, post, &mentions, accepting.circumstances_in_workspace()).await {
             // The key opened this one so long ago that it is forgotten.
@@ -96,7 +95,7 @@ async fn accepted_before(accepting: &Accepting<'_>, named: Option<&str>) -> Opti
     let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
     let (address, with) = match named {
         Some(named) => (ConversationId::parse(named)?.address, accepting.circumstances(CONVERSATION_SCOPE)),
-        None => (new_address(accepting.app, accepting.caller, key, 0), accepting.circumstances_in_workspace()),
+        None => (new_id(accepting.app, accepting.caller, key, 0).address, accepting.circumstances_in_workspace()),
     };
     let entity = EntityKey::conversation(accepting.caller.address, address);
     let events = accepting.effect_of(entity, with).await.ok().flatten()?;
@@ -127,12 +126,12 @@ async fn append(
     })
 }
 
-/// Where a new conversation lives: at the home of the key that asks for it, so that a retry finds it.
-pub(in crate::http) fn new_address(app: &App, caller: &Caller, key: Option<&str>, life: u32) -> Address {
-    match key {
-        Some(key) => claims::home(caller.address, key.as_bytes(), life).id,
-        None => Address::random(app.node().random()),
-    }
+/// The id of a new conversation, which lives at the home of the key that asks for it, so that a retry finds it.
+pub(in crate::http) fn new_id(app: &App, caller: &Caller, key: Option<&str>, life: u32) -> ConversationId {
+    let node = app.node();
+    let home = key.map(|key| claims::home(caller.address, key.as_bytes(), life).id);
+    let (at, address) = home.map_or_else(|| node.new_id(), |home| (node.new_time(home), home));
+    ConversationId::new(at, address)
 }
 
 fn opening(id: ConversationId) -> Opening {

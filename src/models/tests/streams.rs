@@ -105,6 +105,42 @@ async fn a_chunk_may_end_anywhere() {
 }
 
 #[tokio::test]
+async fn lines_may_end_with_returns_alone_behind_a_byte_order_mark() {
+    let body = format!("\u{feff}{}", stream(&good_events()).replace('\n', "\r"));
+    assert_eq!(asked(vec![body.into()]).await.unwrap().replies, ["Güte – nä!"]);
+    let later = stream(&good_events()).replacen("\n\n", "\n\n\u{feff}", 2);
+    assert_ne!(
+        asked(vec![later.into()]).await.unwrap().replies,
+        ["Güte – nä!"],
+        "a mark elsewhere is a part of a name"
+    );
+}
+
+#[tokio::test]
+async fn members_that_are_null_say_what_missing_ones_do() {
+    let null = json!({"choices": null, "usage": null, "model": null});
+    let unnumbered = json!({"choices": [{"index": null, "delta": {"content": "b"}, "finish_reason": null}]});
+    let said = asked(vec![stream(&[words("a"), null, unnumbered, end("stop")]).into()]).await.unwrap();
+    assert_eq!(said.replies, ["ab"]);
+}
+
+#[tokio::test]
+async fn a_stream_that_has_said_why_it_ends_and_then_says_nothing_is_a_reply() {
+    let open = format!("{HEAD}{}", stream(&good_events()).replace("data: [DONE]\n\n", ""));
+    let mut stub = Stub::start(vec![Act::Hold(open)]).await;
+    let heard = Heard::default();
+    let mut listener = heard.listen();
+    let prompt = Prompt { saying: heard.saying(), ..prompt(stub.base_url()) };
+    let asked = tokio::spawn(async move { client().ask(&prompt, AMPLE).await });
+    assert_eq!(stub.seen.recv().await, Some(Seen::Request));
+    listener.recv().await;
+    // From here on time passes whenever nobody has anything to do.
+    tokio::time::pause();
+    let said = asked.await.unwrap().unwrap();
+    assert_eq!((said.replies, said.usage), (vec!["Güte – nä!".to_owned()], usage()));
+}
+
+#[tokio::test]
 async fn comments_names_ids_and_events_of_several_lines_are_read_as_the_standard_says() {
     let body = format!(
         ": hello\n\nevent: message\nid: 7\nretry: 5\ndata:{}\n\ndata: {{\"choices\":\ndata: [{{\"delta\":{{\"content\":\"b\"}},\

@@ -94,8 +94,15 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
     for (key, _) in deadlines.iter().take(64) {
         found.write_row(&crate::store::RowWrite { table: DEADLINES, key: key.clone(), value: None });
     }
-    let moment =
-        Moment { entity: entity(), now: sim.now, next_seq: 1_000, random: [0; 16], node: NodeId([1; 16]), key: None };
+    let moment = Moment {
+        entity: entity(),
+        now: sim.now,
+        begins: sim.now,
+        next_seq: 1_000,
+        random: [0; 16],
+        node: NodeId([1; 16]),
+        key: None,
+    };
     let decision = Conversation::decide(sim.state.as_ref(), &Command::Wake { lost: None }, &moment, &found);
     let Err(Undecided::Missing(missing)) = decision else { panic!("{decision:?}") };
     assert_eq!(missing, [Need::First(DEADLINES, 65 + 64)], "it reads on behind what was deleted");

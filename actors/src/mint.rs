@@ -1,0 +1,112 @@
+//! The beginnings of ids, in the order in which things are made.
+//!
+//! Ids begin with the time and go on with an address, and lists are in the order of ids. So of two things that are made
+//! one after the other within a millisecond, the later one needs the higher address or, where its address is not to be
+//! chosen, the later time.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::clock::Millis;
+use crate::id::Address;
+
+/// How far the time of an id may be ahead of the clock, in milliseconds. What is made beyond that, and what another
+/// process makes, has no order within a millisecond.
+const LEAD: u64 = 250;
+
+/// The last one that was given out. What two requests make at once has no order either way.
+#[derive(Debug, Default)]
+pub(crate) struct Mint(Mutex<(Millis, Address)>);
+
+impl Mint {
+    /// For a thing whose address may be any: `random` makes it one that nobody can guess.
+    pub(crate) fn any(&self, now: Millis, random: [u8; 16]) -> (Millis, Address) {
+        let drawn = Address::random(random);
+        self.next(now, |(at, address)| match above(address, random) {
+            _ if at < now => (now, drawn),
+            Some(next) => (at, next),
+            None => (at.plus(1), drawn),
+        })
+    }
+
+    /// The time for a thing with this address.
+    pub(crate) fn time_of(&self, now: Millis, address: Address) -> Millis {
+        self.next(now, |(at, last)| (if address > last { at.max(now) } else { at.plus(1).max(now) }, address)).0
+    }
+
+    /// A time that no id has had.
+    pub(crate) fn time(&self, now: Millis) -> Millis {
+        self.next(now, |(at, _)| (at.plus(1).max(now), Address([u8::MAX; 10]))).0
+    }
+
+    /// What follows on the last one; at the time that it is where that is too far behind.
+    fn next(&self, now: Millis, after: impl FnOnce((Millis, Address)) -> (Millis, Address)) -> (Millis, Address) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, address) = after(*last);
+        *last = (if at > now.plus(LEAD) { now } else { at }, address);
+        *last
+    }
+}
+
+/// An address above this one, with the next not to be guessed from it; `None`: there is no room.
+fn above(address: Address, random: [u8; 16]) -> Option<Address> {
+    let mut wide = [0; 16];
+    wide[6..].copy_from_slice(&address.0);
+    let mut step = [0; 16];
+    step[9..].copy_from_slice(&random[..7]);
+    let next = u128::from_be_bytes(wide) + u128::from_be_bytes(step) + 1;
+    let bytes = next.to_be_bytes();
+    (bytes[..6] == [0; 6]).then(|| Address(std::array::from_fn(|n| bytes[6 + n])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn drawn(random: &mut Random) -> [u8; 16] {
+        std::array::from_fn(|_| random.below(256) as u8)
+    }
+
+    #[test]
+    fn what_is_made_one_after_the_other_is_in_that_order_although_no_time_goes_by() {
+        let (mint, mut random) = (Mint::default(), Random(1));
+        let mut last = (Millis(0), Address::default());
+        for n in 0..300 {
+            let now = Millis(1_000 + n / 50);
+            let bytes = drawn(&mut random);
+            let next = match n % 3 {
+                0 => mint.any(now, bytes),
+                1 => (mint.time_of(now, Address::random(bytes)), Address::random(bytes)),
+                _ => (mint.time(now), Address::random(bytes)),
+            };
+            assert!(next > last, "{n}: {next:?} after {last:?}");
+            assert!(next.0 >= now && next.0 <= now.plus(LEAD), "{n}");
+            last = next;
+        }
+    }
+
+    #[test]
+    fn addresses_that_may_be_any_need_no_time_of_their_own() {
+        let (mint, mut random) = (Mint::default(), Random(2));
+        let times: Vec<_> = (0..1_000).map(|_| mint.any(Millis(7), drawn(&mut random)).0).collect();
+        assert_eq!((times[0], times[999]), (Millis(7), Millis(7)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_and_more_than_there_is_room_for_go_by_the_clock() {
+        let mint = Mint::default();
+        assert_eq!(mint.time(Millis(5_000)), Millis(5_000));
+        assert_eq!(mint.time(Millis(100)), Millis(100));
+        assert_eq!(mint.time(Millis(100)), Millis(101));
+        for _ in 0..LEAD - 1 {
+            mint.time(Millis(100));
+        }
+        assert_eq!(mint.time(Millis(100)), Millis(100));
+    }
+
+    #[test]
+    fn the_last_address_has_none_above() {
+        assert_eq!(above(Address([u8::MAX; 10]), [0; 16]), None);
+        assert_eq!(above(Address([0; 10]), [0; 16]), Some(Address([0, 0, 0, 0, 0, 0, 0, 0, 0, 1])));
+    }
+}
