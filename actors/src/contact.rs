@@ -287,19 +287,27 @@ fn living(state: Option<&State>) -> Option<&State> {
     state.filter(|state| state.erased_at.is_none())
 }
 
+/// The conversation that a message on this channel goes on with; `None`: it begins another one.
+fn continued<'s>(
+    state: Option<&'s State>,
+    channel: &str,
+    closed: Option<ConversationId>,
+) -> Option<(&'s State, &'s OpenConversation)> {
+    let state = living(state)?;
+    let open = state.open.iter().find(|open| open.channel == channel)?;
+    (open.is_open() && closed != Some(open.id)).then_some((state, open))
+}
+
 fn resolve(
     state: Option<&State>,
     (identifier, name, channel): (&str, Option<&String>, &str),
     closed: Option<ConversationId>,
     moment: &Moment,
 ) -> Decision<Contact> {
-    let open = state.and_then(|state| state.open.iter().find(|open| open.channel == channel));
-    if let (Some(state), Some(open)) = (living(state), open)
-        && open.is_open()
-        && closed != Some(open.id)
-    {
+    if let Some((state, open)) = continued(state, channel, closed) {
         return Decision::Answer(Reply::Resolved { contact: state.id, conversation: open.clone() });
     }
+    let open = state.and_then(|state| state.open.iter().find(|open| open.channel == channel));
     if open.is_none() && state.is_some_and(|state| state.open.len() >= limits::CONTACT_CHANNELS) {
         return Decision::Reject(Rejection::TooManyChannels);
     }
@@ -336,6 +344,14 @@ impl Machine for Contact {
             Command::GoOn(step) => step.needs(state),
             Command::Outbox(sending) => sending.needs(),
             _ => Vec::new(),
+        }
+    }
+
+    fn begins(state: Option<&State>, command: &Command) -> bool {
+        match command {
+            Command::Resolve { channel, closed, .. } => continued(state, channel, *closed).is_none(),
+            Command::Save { .. } => living(state).is_none(),
+            _ => false,
         }
     }
 

@@ -21,7 +21,7 @@ use crate::alarms::Wake;
 use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Directory, Envelope, Occupancy, Refusal};
-use crate::id::{EntityKey, Kind};
+use crate::id::EntityKey;
 use crate::machine::{Found, Machine, Need};
 use crate::node::Node;
 use crate::store::{AlarmChange, Commit, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
@@ -219,13 +219,6 @@ impl<M: Machine> Resident<M> {
             let batch = Batch::take(&self.node, self.entity, &mut self.queue);
             self.decide(batch, Found::default());
         }
-    }
-
-    /// See [`Moment::begins`](crate::machine::Moment::begins). Only a contact makes ids of entities, and only its first
-    /// decision two.
-    fn begins(&self, now: Millis) -> Millis {
-        let is_new = self.known.head.is_none() && self.entity.kind == Kind::Contact;
-        if is_new { self.node.mint.time(now) } else { now }
     }
 
     /// Decides a batch, reading first what it needs.

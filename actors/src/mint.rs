@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::clock::Millis;
 use crate::id::Address;
 
-/// How far the time of an id may be ahead of the clock, in milliseconds. What is made beyond that, and what another
-/// process makes, has no order within a millisecond.
+/// How far the time of an id may be ahead of the clock, in milliseconds. What is made while it is as far as that has no
+/// order; nor has, within so long a time, what two processes make.
 const LEAD: u64 = 250;
 
 /// The last one that was given out. What two requests make at once has no order either way.
@@ -38,11 +38,14 @@ impl Mint {
         self.next(now, |(at, _)| (at.plus(1).max(now), Address([u8::MAX; 10]))).0
     }
 
-    /// What follows on the last one; at the time that it is where that is too far behind.
+    /// What follows on the last one. A last one that is further ahead than any can be means that the clock was set back.
     fn next(&self, now: Millis, after: impl FnOnce((Millis, Address)) -> (Millis, Address)) -> (Millis, Address) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 > now.plus(2 * LEAD) {
+            *last = Default::default();
+        }
         let (at, address) = after(*last);
-        *last = (if at > now.plus(LEAD) { now } else { at }, address);
+        *last = (at.min(now.plus(LEAD)), address);
         *last
     }
 }
@@ -93,15 +96,20 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_and_more_than_there_is_room_for_go_by_the_clock() {
+    fn a_clock_that_is_set_back_is_followed() {
         let mint = Mint::default();
         assert_eq!(mint.time(Millis(5_000)), Millis(5_000));
         assert_eq!(mint.time(Millis(100)), Millis(100));
         assert_eq!(mint.time(Millis(100)), Millis(101));
-        for _ in 0..LEAD - 1 {
-            mint.time(Millis(100));
-        }
-        assert_eq!(mint.time(Millis(100)), Millis(100));
+    }
+
+    #[test]
+    fn times_stay_at_the_bound_of_their_lead_until_the_clock_has_caught_up() {
+        let mint = Mint::default();
+        let times: Vec<_> = (0..LEAD + 3).map(|_| mint.time(Millis(100))).collect();
+        assert!(times.is_sorted());
+        assert_eq!(times[times.len() - 3..], [Millis(100 + LEAD); 3]);
+        assert_eq!(mint.time(Millis(101)), Millis(101 + LEAD));
     }
 
     #[test]

@@ -154,6 +154,9 @@ struct Assembly<'a> {
     numbers: Vec<u64>,
     /// Whether words or calls have come.
     begun: bool,
+    /// When it has said why it ends, unless more words or calls came with that or behind it: some servers give a reason
+    /// with every piece.
+    ended: Option<Instant>,
 }
 
 impl Assembly<'_> {
@@ -176,12 +179,21 @@ impl Assembly<'_> {
             self.answered.model = chunk.model;
         }
         for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
+            let mut goes_on = false;
             if let Some(delta) = choice.delta {
-                self.words(words_of(delta.content, delta.refusal))?;
-                delta.tool_calls.unwrap_or_default().into_iter().try_for_each(|piece| self.call(piece))?;
+                let (words, calls) = (words_of(delta.content, delta.refusal), delta.tool_calls.unwrap_or_default());
+                goes_on = !words.is_empty() || !calls.is_empty();
+                self.words(words)?;
+                calls.into_iter().try_for_each(|piece| self.call(piece))?;
             }
-            if choice.finish_reason.is_some() {
-                self.answered.finish_reason = choice.finish_reason;
+            let reason = choice.finish_reason.filter(|reason| !reason.is_empty());
+            if goes_on {
+                self.ended = None;
+            } else if reason.is_some() {
+                self.ended.get_or_insert_with(Instant::now);
+            }
+            if reason.is_some() {
+                self.answered.finish_reason = reason;
             }
         }
         Ok(false)
@@ -234,21 +246,19 @@ impl Assembly<'_> {
 /// Reads a stream to its end, saying what comes as it comes.
 pub(super) async fn read(mut response: Response, prompt: &Prompt, patience: Patience) -> Result<Answered, Fault> {
     let mut events = Events::default();
-    let mut assembly = Assembly { prompt, answered: Answered::default(), numbers: Vec::new(), begun: false };
+    let mut assembly =
+        Assembly { prompt, answered: Answered::default(), numbers: Vec::new(), begun: false, ended: None };
     let mut bytes = 0;
     loop {
-        let has_ended = assembly.answered.finish_reason.is_some();
-        let until = if has_ended {
-            Instant::now() + LAST_WORD
-        } else if assembly.begun {
-            Instant::now() + patience.stall
-        } else {
-            patience.first
+        let until = match assembly.ended {
+            Some(ended) => ended + LAST_WORD,
+            None if assembly.begun => Instant::now() + patience.stall,
+            None => patience.first,
         };
         let late = if assembly.begun { Fault::Stalled } else { Fault::FirstToken };
         let chunk = match timeout_at(until, response.chunk()).await {
             Ok(chunk) => chunk,
-            Err(_) if has_ended => return Ok(assembly.answered),
+            Err(_) if assembly.ended.is_some() => return Ok(assembly.answered),
             Err(_) => return Err(late),
         };
         let is_last = match chunk {

@@ -115,6 +115,35 @@ async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by(
 }
 
 #[tokio::test]
+async fn conversations_are_in_their_order_however_they_began() {
+    let app = TestApp::new().await;
+    for n in 0..2 {
+        app.post("/api/v1/contacts").json(json!({"identifier": format!("known{n}")})).await.expect(201);
+    }
+    let mut made = Vec::new();
+    for n in 0..30 {
+        let who = match n % 3 {
+            0 => format!("new{n}"),
+            // The one that is open is closed below, so that the next message begins another one.
+            1 => format!("known{}", n % 2),
+            _ => {
+                let answer = app.post("/api/v1/conversations").json(json!({})).await.expect(201);
+                made.push(answer["id"].as_str().unwrap().to_owned());
+                continue;
+            }
+        };
+        let body = json!({"type": "TEXT", "contactIdentifier": who, "content": {"text": {"body": "x"}}});
+        let said = app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200);
+        let id = said["conversationId"].as_str().unwrap().to_owned();
+        app.patch(format!("/api/v1/conversations/{id}")).json(json!({"status": "closed"})).await.expect(200);
+        made.push(id);
+    }
+    let page = app.get("/api/v1/conversations?limit=200").await.expect(200);
+    let listed: Vec<_> = page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
+    assert_eq!(listed, made);
+}
+
+#[tokio::test]
 async fn messages_stand_in_the_order_of_their_acceptance_whatever_the_clock_says() {
     let world = world().await;
     for (path, name) in [

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actors::claims::{self, LIVES_MAX};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, Rejection, Reply, message_of};
 use actors::directory::{Answer, Circumstances, Refusal};
-use actors::id::{AttachmentId, ConversationId, EntityKey};
+use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
 use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
@@ -92,10 +92,10 @@ fn strangers(post: &ConversationPost, report: &mut Report) {
 
 /// The answer of an earlier request with the same key, for a retry that names uploads which have gone since.
 async fn accepted_before(accepting: &Accepting<'_>, named: Option<&str>) -> Option<Response> {
-    let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
+    let key = accepting.keyed.as_ref()?.key.as_str();
     let (address, with) = match named {
         Some(named) => (ConversationId::parse(named)?.address, accepting.circumstances(CONVERSATION_SCOPE)),
-        None => (new_id(accepting.app, accepting.caller, key, 0).address, accepting.circumstances_in_workspace()),
+        None => (home_of(accepting.caller, key, 0), accepting.circumstances_in_workspace()),
     };
     let entity = EntityKey::conversation(accepting.caller.address, address);
     let events = accepting.effect_of(entity, with).await.ok().flatten()?;
@@ -129,9 +129,14 @@ async fn append(
 /// The id of a new conversation, which lives at the home of the key that asks for it, so that a retry finds it.
 pub(in crate::http) fn new_id(app: &App, caller: &Caller, key: Option<&str>, life: u32) -> ConversationId {
     let node = app.node();
-    let home = key.map(|key| claims::home(caller.address, key.as_bytes(), life).id);
+    let home = key.map(|key| home_of(caller, key, life));
     let (at, address) = home.map_or_else(|| node.new_id(), |home| (node.new_time(home), home));
     ConversationId::new(at, address)
+}
+
+/// Where the conversation lives that a key has made.
+fn home_of(caller: &Caller, key: &str, life: u32) -> Address {
+    claims::home(caller.address, key.as_bytes(), life).id
 }
 
 fn opening(id: ConversationId) -> Opening {

@@ -205,7 +205,15 @@ async fn a_stream_by_another_name_is_none() {
 async fn silence_before_the_first_word_and_between_words_has_its_own_reason_and_closes_the_socket() {
     let begun = format!("{HEAD}data: {}\n\n", words("Good"));
     let role_only = format!("{HEAD}data: {}\n\n: waiting\n\n", piece(json!({"role": "assistant"})));
+    let reasoned = |reason: &str| {
+        let piece = json!({"choices": [{"index": 0, "delta": {"content": "Good"}, "finish_reason": reason}]});
+        format!("{HEAD}data: {piece}\n\n")
+    };
+    let behind = format!("{HEAD}data: {}\n\ndata: {}\n\n", end("stop"), words("Good"));
     for (held, expected) in [
+        (reasoned(""), "stalled"),
+        (reasoned("stop"), "stalled"),
+        (behind, "stalled"),
         (String::new(), "first_token_timeout"),
         (HEAD.to_owned(), "first_token_timeout"),
         (role_only, "first_token_timeout"),
