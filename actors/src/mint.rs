@@ -30,7 +30,7 @@ impl Mint {
 
     /// The time for a thing with this address.
     pub(crate) fn time_of(&self, now: Millis, address: Address) -> Millis {
-        self.next(now, |(at, last)| (if address > last { at.max(now) } else { at.plus(1).max(now) }, address)).0
+        self.next(now, |(at, last)| (at.plus((address <= last).into()).max(now), address)).0
     }
 
     /// A time that no id has had.

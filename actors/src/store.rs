@@ -436,10 +436,10 @@ pub trait Store: Send + Sync + 'static {
     /// One keyed row.
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>>;
 
-    /// Keyed rows.
+    /// Keyed rows. Fewer than were asked for are the last ones ([`Pages`] goes by it).
     fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
-    /// Entries of a workspace's list.
+    /// Entries of a workspace's list; likewise.
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
     /// Up to `limit` alarms due at or before `upto`, earliest first, behind `after`.

@@ -56,8 +56,7 @@ impl Events {
     /// Takes bytes, and gives every event that they end to `take`, until it says that this was the last one.
     fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>) -> Result<bool, Fault> {
         for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
-            let ends_return = std::mem::take(&mut self.after_return) && piece == b"\n";
-            if ends_return {
+            if std::mem::take(&mut self.after_return) && piece == b"\n" {
                 continue;
             }
             self.line.extend_from_slice(piece);
