@@ -26,6 +26,8 @@ use bytes::Bytes;
 use crate::keys;
 use crate::secret::{NoRandomness, Pepper, random, webhook_secret};
 
+mod places;
+
 /// The secret under which keys are hashed.
 pub(crate) const PEPPER: &[u8] = b"pepper";
 /// The hash of the admin key, until the first start is over.
@@ -88,6 +90,7 @@ pub async fn run(
 ) -> Result<Pepper, BootstrapError> {
     for _ in 0..ATTEMPTS {
         if setting(node, BOOTSTRAPPED).await?.is_some() {
+            places::give(node).await?;
             let missing = || StoreError::Corrupt("the installation has no pepper".into());
             return Ok(pepper(node).await?.ok_or_else(missing)?);
         }
@@ -104,7 +107,8 @@ pub async fn run(
         let hash = Bytes::copy_from_slice(&pepper.hash(&key));
         let expected = vec![Expect::new(SETTINGS, BOOTSTRAPPED, None), Expect::new(SETTINGS, FIRST_KEY, Some(hash))];
         let mark = Bytes::copy_from_slice(&node.now().0.to_be_bytes());
-        let changes = vec![RowChange::put(SETTINGS, BOOTSTRAPPED, &mark), RowChange::delete(SETTINGS, FIRST_KEY)];
+        let over = RowChange::put(SETTINGS, BOOTSTRAPPED, &mark);
+        let changes = vec![over, RowChange::delete(SETTINGS, FIRST_KEY), places::mark()];
         if let Step::Done = submit(node, EntityKey::INSTALLATION, Command { expected, changes }).await? {
             return Ok(pepper);
         }

@@ -16,6 +16,8 @@ use crate::node::Node;
 use crate::store::{RowWrite, Table};
 use crate::tables::{AGENTS, WEBHOOK_ENDPOINTS};
 
+pub mod places;
+
 /// One row's change.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct RowChange {
@@ -133,10 +135,16 @@ impl Machine for Registry {
     type Rejection = Unexpected;
 
     fn needs(_: Option<&State>, command: &Command) -> Vec<Need> {
-        command.expected.iter().map(|row| Need::Row(row.table, row.key.clone())).collect()
+        let expected = command.expected.iter().map(|row| Need::Row(row.table, row.key.clone()));
+        expected.chain(places::needs(&command.changes)).collect()
     }
 
-    fn decide(_: Option<&State>, command: &Command, _: &Moment, found: &Found) -> Result<Decision<Self>, Undecided> {
+    fn decide(
+        _: Option<&State>,
+        command: &Command,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Self>, Undecided> {
         for (i, row) in command.expected.iter().enumerate() {
             if found.row(row.table, row.key.clone())? != row.value.as_ref() {
                 return Ok(Decision::Reject(Unexpected(i)));
@@ -147,8 +155,9 @@ impl Machine for Registry {
             key: Bytes::copy_from_slice(&change.key),
             value: change.value().map(Bytes::copy_from_slice),
         });
+        let rows = rows.chain(places::writes(&command.changes, moment.next_seq, found)?).collect();
         let event = Event { changes: command.changes.clone() };
-        Ok(Decision::Change(Change { rows: rows.collect(), ..Change::new(vec![event], ()) }))
+        Ok(Decision::Change(Change { rows, ..Change::new(vec![event], ()) }))
     }
 
     fn apply(state: &mut Option<State>, record: &Record<Event>) {

@@ -97,6 +97,17 @@ numbers! {
 }
 
 numbers! {
+    // Of workspaces and the installation alike.
+    OF_REGISTRIES: Table {
+        /// Ids of things, by kind and the sequence of the change that made them; see
+        /// [`places`](crate::registry::places).
+        IN_ORDER = 60,
+        /// That sequence, by kind and id.
+        PLACES = 61,
+    }
+}
+
+numbers! {
     OF_THE_INSTALLATION: Table {
         /// Workspaces, by id.
         WORKSPACES = 32,
@@ -150,8 +161,8 @@ mod tests {
             ("conversations", &[OF_CONVERSATIONS, OF_SENDERS]),
             ("contacts", &[OF_CONTACTS, OF_SENDERS]),
             ("memories", &[OF_MEMORIES]),
-            ("workspaces", &[OF_WORKSPACES]),
-            ("the installation", &[OF_THE_INSTALLATION]),
+            ("workspaces", &[OF_WORKSPACES, OF_REGISTRIES]),
+            ("the installation", &[OF_THE_INSTALLATION, OF_REGISTRIES]),
             ("lists", &[LISTS]),
         ];
         for (kind, groups) in kinds {

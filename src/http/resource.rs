@@ -6,8 +6,9 @@ use std::fmt::Display;
 use actors::clock::Millis;
 use actors::codec;
 use actors::id::{Address, EntityKey};
-use actors::registry::RowChange;
+use actors::registry::{RowChange, places};
 use actors::store::{Row, Scan, Table};
+use actors::tables::IN_ORDER;
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
@@ -157,14 +158,6 @@ pub(super) fn decode<T: for<'b> minicbor::Decode<'b, ()>>(value: &[u8]) -> Resul
     codec::decode(value).map_err(store_problem)
 }
 
-/// What rows hold.
-///
-/// # Errors
-/// 500 where one is damaged.
-pub(super) fn values<T: for<'b> minicbor::Decode<'b, ()>>(rows: &[Row]) -> Result<Vec<T>, Problem> {
-    rows.iter().map(|row| decode(&row.value)).collect()
-}
-
 /// A thing as it is stored now.
 pub(super) struct Found<R> {
     /// Its row: what a change of it expects.
@@ -204,9 +197,29 @@ pub(super) async fn list<R: Resource>(
 ) -> Result<Response, Problem> {
     let list = format!("workspaces/{}/{}", caller.workspace, R::LIST);
     let request = PageRequest::from_query(query, &list)?;
-    let (rows, next) = page(app, caller.registry(), R::TABLE, b"", &request).await?;
-    let things: Vec<R> = values(&rows)?;
+    let (things, next) = made::<R>(app, caller.registry(), &request).await?;
     Ok(Page { data: things.iter().map(R::view).collect(), next }.into_response(&list, &context.uri))
+}
+
+/// A page of a registry's things of a kind, in the order in which they were made, and the position after it.
+///
+/// # Errors
+/// As [`page`].
+pub(super) async fn made<R: Resource>(
+    app: &App,
+    registry: EntityKey,
+    request: &PageRequest,
+) -> Result<(Vec<R>, Option<Vec<u8>>), Problem> {
+    let (places, next) = page(app, registry, IN_ORDER, &places::in_order(R::TABLE), request).await?;
+    let mut things = Vec::with_capacity(places.len());
+    for place in places {
+        let row = app.node().row(registry, R::TABLE, place.value).await.map_err(store_problem)?;
+        // One that has gone meanwhile is passed over.
+        if let Some(row) = row {
+            things.push(decode(&row)?);
+        }
+    }
+    Ok((things, next))
 }
 
 /// A row as it is stored now.

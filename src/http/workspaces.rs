@@ -121,8 +121,7 @@ pub(super) async fn list(
     let list = if caller.is_operator() { "workspaces".to_owned() } else { format!("workspaces/{}", caller.workspace) };
     let request = PageRequest::from_query(&query, &list)?;
     let (workspaces, next): (Vec<Workspace>, _) = if caller.is_operator() {
-        let (rows, next) = resource::page(&app, EntityKey::INSTALLATION, WORKSPACES, b"", &request).await?;
-        (resource::values(&rows)?, next)
+        resource::made(&app, EntityKey::INSTALLATION, &request).await?
     } else {
         (find(&app, &caller.workspace).await?.into_iter().collect(), None)
     };

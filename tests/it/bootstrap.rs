@@ -2,8 +2,13 @@ use std::io;
 use std::sync::Arc;
 
 use actors::clock::ManualClock;
+use actors::id::EntityKey;
 use actors::ports::Ports;
+use actors::registry::{Command, RowChange};
 use actors::store::faulty::{FaultyStore, Rates};
+use actors::store::{KeyRange, Order, Scan, Store as _};
+use actors::tables::{IN_ORDER, PLACES, SETTINGS};
+use actors::workspace::address_of;
 use serde_json::json;
 use tertulia::bootstrap::{self, BootstrapError};
 use tertulia::secret::Pepper;
@@ -69,6 +74,33 @@ async fn what_was_deleted_does_not_come_back_at_the_next_start() {
     let again = TestApp::start(app.store.clone(), &[]).await;
     assert_eq!(again.get("/api/v1/channels").await.expect(200)["data"], json!([]));
     assert_eq!(again.get("/api/v1/agents").await.expect(200)["data"], json!([]));
+}
+
+#[tokio::test]
+async fn what_was_stored_before_things_had_places_is_listed_by_id_and_before_what_comes() {
+    let app = TestApp::new().await;
+    app.post("/api/v1/channels").json(json!({"id": "a", "name": "A", "kind": "human"})).await.expect(201);
+    let (registry, installation) = (EntityKey::workspace(address_of("default")), EntityKey::INSTALLATION);
+    for (entity, table) in [(registry, IN_ORDER), (registry, PLACES), (installation, IN_ORDER), (installation, PLACES)]
+    {
+        let rows = app.store.rows(entity, table, Scan::new(KeyRange::default(), Order::Asc, 100)).await.unwrap();
+        let mut changes: Vec<_> = rows.iter().map(|row| RowChange::delete(table, &row.key)).collect();
+        assert!(!changes.is_empty());
+        if entity == installation {
+            changes.push(RowChange::delete(SETTINGS, b"placed"));
+        }
+        let command = Command { expected: Vec::new(), changes };
+        node(app.store.clone(), clock(), Ports::default()).registry(entity, command, Default::default()).await.unwrap();
+    }
+    let again = TestApp::start(app.store.clone(), &[]).await;
+    again.post("/api/v1/channels").json(json!({"id": "0", "name": "0", "kind": "human"})).await.expect(201);
+    let ids = async |list: &str| {
+        let listed = again.get(format!("/api/v1/{list}")).await.expect(200);
+        let ids = listed["data"].as_array().unwrap().iter().map(|thing| thing["id"].as_str().unwrap().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(ids("channels").await, ["a", "demo", "demo-api", "0"]);
+    assert_eq!((ids("agents").await, ids("workspaces").await), (vec!["echo".to_owned()], vec!["default".to_owned()]));
 }
 
 #[tokio::test]

@@ -312,8 +312,8 @@ async fn a_list_is_read_page_by_page_in_either_order() {
     for n in 0..5 {
         post(&app, json!({"id": format!("c{n}"), "name": "x", "kind": "human"})).await.expect(201);
     }
-    let mut expected: Vec<_> = (0..5).map(|n| format!("c{n}")).collect();
-    expected.extend(["demo".to_owned(), "demo-api".to_owned()]);
+    let mut expected = vec!["demo".to_owned(), "demo-api".to_owned()];
+    expected.extend((0..5).map(|n| format!("c{n}")));
     for order in ["asc", "desc"] {
         let mut ids = Vec::new();
         let mut path = format!("/api/v1/channels?limit=3&order={order}");

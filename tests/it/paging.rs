@@ -115,6 +115,52 @@ async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by(
 }
 
 #[tokio::test]
+async fn ids_that_clients_choose_have_no_part_in_the_order() {
+    let app = TestApp::new().await;
+    for (list, body) in [
+        ("/api/v1/channels", json!({"name": "c", "kind": "api", "agentId": "echo"})),
+        ("/api/v1/agents", json!({"name": "a", "provider": "builtin"})),
+        ("/api/v1/workspaces", json!({"name": "w"})),
+    ] {
+        let before = all(&app, list, "asc").await;
+        for id in ["m", "zz", "B", "_9", "a"] {
+            let mut body = body.clone();
+            body["id"] = id.into();
+            app.post(list).json(body).await.expect(201);
+        }
+        let mut ids = [before.clone(), ["m", "zz", "B", "_9", "a"].map(str::to_owned).to_vec()].concat();
+        assert_eq!(all(&app, list, "asc").await, ids, "{list}");
+        if list != "/api/v1/workspaces" {
+            app.patch(format!("{list}/m")).json(json!({"name": "another"})).await.expect(200);
+            assert_eq!(all(&app, list, "asc").await, ids, "{list}: a change is no beginning");
+            app.delete(format!("{list}/zz")).await.expect(204);
+            let mut body = body.clone();
+            body["id"] = "zz".into();
+            app.post(list).json(body).await.expect(201);
+            ids.retain(|id| id != "zz");
+            ids.push("zz".to_owned());
+        }
+        assert_eq!(all(&app, list, "asc").await, ids, "{list}: it was made anew");
+        ids.reverse();
+        assert_eq!(all(&app, list, "desc").await, ids, "{list}");
+    }
+}
+
+/// The ids of a whole list, two at a time.
+async fn all(app: &TestApp, list: &str, order: &str) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = app.get(format!("{list}?limit=2&order={order}{cursor}")).await.expect(200);
+        ids.extend(page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return ids,
+        }
+    }
+}
+
+#[tokio::test]
 async fn conversations_are_in_their_order_however_they_began() {
     let app = TestApp::new().await;
     for n in 0..2 {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::id::Address;
 use crate::machine::sim::Sim;
+use crate::tables::{CHANNELS, IN_ORDER};
 
 const T: Table = Table(40);
 
@@ -48,4 +49,50 @@ fn of_two_changes_that_expect_the_same_one_happens() {
     let mut sim = sim();
     let command = change(&[("a", None)], &[("a", Some("1"))]);
     assert_eq!((sim.run(&command), sim.run(&command)), (Ok(()), Err(Unexpected(0))));
+}
+
+/// Stores a channel of this id, or deletes it.
+fn channel(id: &'static str, before: Option<&'static str>, after: Option<&'static str>) -> Command {
+    let change = match after {
+        Some(value) => RowChange::put(CHANNELS, id.as_bytes(), &bytes(value)),
+        None => RowChange::delete(CHANNELS, id.as_bytes()),
+    };
+    Command { expected: vec![Expect::new(CHANNELS, id.as_bytes(), before.map(bytes))], changes: vec![change] }
+}
+
+/// The ids of the channels, in order.
+fn in_order(sim: &Sim<Registry>) -> Vec<&str> {
+    let rows = sim.rows.iter().filter(|((table, _), _)| *table == IN_ORDER);
+    rows.map(|(_, id)| std::str::from_utf8(id).unwrap()).collect()
+}
+
+#[test]
+fn things_stand_in_the_order_in_which_they_were_made_however_they_are_called() {
+    let mut sim = sim();
+    for id in ["m", "z", "a"] {
+        sim.run(&channel(id, None, Some("1"))).unwrap();
+    }
+    assert_eq!(in_order(&sim), ["m", "z", "a"]);
+    sim.run(&channel("m", Some("1"), Some("2"))).unwrap();
+    assert_eq!(in_order(&sim), ["m", "z", "a"], "a change is no beginning");
+    sim.run(&channel("z", Some("1"), None)).unwrap();
+    assert_eq!(in_order(&sim), ["m", "a"]);
+    sim.run(&channel("z", None, Some("3"))).unwrap();
+    assert_eq!(in_order(&sim), ["m", "a", "z"], "another one with its id is new");
+    for (id, value) in [("m", "2"), ("a", "1"), ("z", "3")] {
+        sim.run(&channel(id, Some(value), None)).unwrap();
+    }
+    assert!(sim.rows.is_empty(), "nothing is left of what has gone");
+}
+
+#[test]
+fn what_one_change_makes_stands_together_and_what_has_no_place_gets_one_when_it_is_stored() {
+    let mut sim = sim();
+    sim.rows.insert((CHANNELS, bytes("old")), bytes("1"));
+    let mut both = channel("y", None, Some("1"));
+    both.changes.extend(channel("x", None, Some("1")).changes);
+    sim.run(&both).unwrap();
+    assert_eq!(in_order(&sim), ["x", "y"]);
+    sim.run(&channel("old", Some("1"), Some("1"))).unwrap();
+    assert_eq!(in_order(&sim), ["x", "y", "old"]);
 }

@@ -1,0 +1,68 @@
+//! In which order the things of a registry were made.
+//!
+//! Clients choose the ids of most of them, so the rows themselves stand in no order that means anything. Beside them
+//! stands, for each kind, a list by the sequence of the change that made a thing: the one order that neither a clock nor
+//! chance has a part in. A thing that is there without a place, as those are that were stored before there were places,
+//! gets one when it is stored next.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use super::RowChange;
+use crate::machine::{Found, Need, Undecided};
+use crate::store::{RowWrite, Table};
+use crate::tables::{AGENTS, CHANNELS, IN_ORDER, PLACES, WEBHOOK_ENDPOINTS, WORKSPACES};
+
+/// The kinds of things that have places.
+pub const KINDS: [Table; 4] = [CHANNELS, AGENTS, WEBHOOK_ENDPOINTS, WORKSPACES];
+
+/// What the keys of a kind's things begin with, in order.
+#[must_use]
+pub fn in_order(kind: Table) -> [u8; 1] {
+    [kind.0]
+}
+
+/// The key of a thing's place.
+#[must_use]
+pub fn place_key(kind: Table, id: &[u8]) -> Bytes {
+    let mut key = BytesMut::with_capacity(1 + id.len());
+    key.put_u8(kind.0);
+    key.put_slice(id);
+    key.freeze()
+}
+
+/// The key under which a thing stands in order. Several of one change stand by their ids.
+fn order_key(kind: Table, place: &[u8], id: &[u8]) -> Bytes {
+    let mut key = BytesMut::with_capacity(1 + place.len() + id.len());
+    key.put_slice(&in_order(kind));
+    key.put_slice(place);
+    key.put_slice(id);
+    key.freeze()
+}
+
+/// What must be known of these changes.
+pub(super) fn needs(changes: &[RowChange]) -> impl Iterator<Item = Need> {
+    let placed = changes.iter().filter(|change| KINDS.contains(&change.table()));
+    placed.map(|change| Need::Row(PLACES, place_key(change.table(), change.key())))
+}
+
+/// The rows that give a place to what these changes make with this sequence, and take it from what goes.
+///
+/// # Errors
+/// [`Undecided`] where what they [need](needs) was not read.
+pub(super) fn writes(changes: &[RowChange], seq: u64, found: &Found) -> Result<Vec<RowWrite>, Undecided> {
+    let mut rows = Vec::new();
+    for change in changes.iter().filter(|change| KINDS.contains(&change.table())) {
+        let (kind, id) = (change.table(), change.key());
+        let place = place_key(kind, id);
+        let (at, is_there) = match (found.row(PLACES, place.clone())?, change.value()) {
+            (None, Some(_)) => (Bytes::copy_from_slice(&seq.to_be_bytes()), true),
+            (Some(at), None) => (at.clone(), false),
+            (Some(_), Some(_)) | (None, None) => continue,
+        };
+        let value = |value: Bytes| is_there.then_some(value);
+        let name = Bytes::copy_from_slice(id);
+        rows.push(RowWrite { table: IN_ORDER, key: order_key(kind, &at, id), value: value(name) });
+        rows.push(RowWrite { table: PLACES, key: place, value: value(at) });
+    }
+    Ok(rows)
+}
