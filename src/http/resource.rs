@@ -11,6 +11,7 @@ use actors::store::{Row, Scan, Table};
 use actors::tables::IN_ORDER;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::StatusCode;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
@@ -35,6 +36,8 @@ mod change;
 
 pub(super) use self::change::{Change, Stored, Submitted, commit, create, delete, repeated, rotate_secret, submit};
 
+/// Things of a page that are read at the same time.
+const AT_ONCE: usize = 16;
 /// The longest id that a client may choose.
 const MAX_ID: usize = 64;
 
@@ -211,14 +214,10 @@ pub(super) async fn made<R: Resource>(
     request: &PageRequest,
 ) -> Result<(Vec<R>, Option<Vec<u8>>), Problem> {
     let (places, next) = page(app, registry, IN_ORDER, &places::in_order(R::TABLE), request).await?;
-    let mut things = Vec::with_capacity(places.len());
-    for place in places {
-        let row = app.node().row(registry, R::TABLE, place.value).await.map_err(store_problem)?;
-        // One that has gone meanwhile is passed over.
-        if let Some(row) = row {
-            things.push(decode(&row)?);
-        }
-    }
+    let reads = places.into_iter().map(|place| app.node().row(registry, R::TABLE, place.value));
+    let rows: Vec<_> = stream::iter(reads).buffered(AT_ONCE).try_collect().await.map_err(store_problem)?;
+    // One that has gone meanwhile is passed over.
+    let things = rows.into_iter().flatten().map(|row| decode(&row)).collect::<Result<_, _>>()?;
     Ok((things, next))
 }
 
