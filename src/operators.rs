@@ -115,8 +115,8 @@ pub struct NewKey {
     pub principal: Option<String>,
 }
 
-/// Makes a key and hands it to `show` once it is stored. It is valid at once, and the server must not be running:
-/// the store has one user at a time.
+/// Makes a key and hands it to `show` once it is stored; one that cannot be shown is revoked. It is valid at once, and
+/// the server must not be running: the store has one user at a time.
 ///
 /// # Errors
 /// See [`OperatorError`].
@@ -135,9 +135,18 @@ pub async fn create_key(
     }
     let scopes = scopes(&new.scopes)?;
     let (node, pepper) = open(config).await?;
-    let made = store_key(&node, &pepper, scopes, new).await;
+    let made = async {
+        let (text, key) = store_key(&node, &pepper, scopes, new).await?;
+        if let Err(unseen) = show(&text) {
+            // Nobody will ever know it.
+            change(&node, Command { expected: Vec::new(), changes: keys::delete(&key).into() }).await?;
+            return Err(unseen.into());
+        }
+        Ok(())
+    };
+    let made = made.await;
     close(&node).await;
-    Ok(show(&made?)?)
+    made
 }
 
 async fn store_key(
@@ -145,7 +154,7 @@ async fn store_key(
     pepper: &Pepper,
     scopes: Vec<Scope>,
     new: NewKey,
-) -> Result<String, OperatorError> {
+) -> Result<(String, ApiKey), OperatorError> {
     let workspace = Bytes::copy_from_slice(new.workspace.as_bytes());
     let workspace = node.configured::<Workspace>(EntityKey::INSTALLATION, WORKSPACES, &workspace).await?;
     let workspace = workspace.ok_or(OperatorError::NoWorkspace(new.workspace))?;
@@ -162,7 +171,7 @@ async fn store_key(
     };
     let expected = vec![Expect::new(KEYS_BY_HASH, &keys::hash_key(&key.hash), None)];
     change(node, Command { expected, changes: keys::put(&key).into() }).await?;
-    Ok(text)
+    Ok((text, key))
 }
 
 fn scopes(names: &[String]) -> Result<Vec<Scope>, OperatorError> {
@@ -247,7 +256,8 @@ async fn open(config: &Config) -> Result<(Arc<Node>, Pepper), OperatorError> {
     }
     // A store that fails says so in the answer to the one change that is asked of it.
     let store = stores::open(config, Box::new(|_| {})).await?;
-    let node = Node::start(store, Arc::new(SystemClock), crate::serve::entropy()?, Arc::new(NoModels));
+    let (clock, entropy) = (Arc::new(SystemClock), crate::serve::entropy()?);
+    let node = Node::without_services(store, clock, entropy, Arc::new(NoModels));
     match bootstrap::pepper(&node).await {
         Ok(Some(pepper)) => Ok((node, pepper)),
         other => {
@@ -281,16 +291,26 @@ pub async fn export(config: &Config, workspace: Option<&str>, to: Option<&Path>)
     let exported = match to {
         Some(path) => {
             let file = secret_file(path)?;
-            let done = transfer::export_to_file(&*store, workspace, now, &file).await;
-            file.sync_all()?;
-            done
+            if file.metadata()?.is_file() {
+                let done = transfer::export_to_file(&*store, workspace, now, &file).await;
+                file.sync_all()?;
+                done
+            } else {
+                // A pipe or a device holds no earlier export to go on with.
+                transfer::export(&*store, workspace, now, io::BufWriter::new(&file)).await
+            }
         }
         None => transfer::export(&*store, workspace, now, io::BufWriter::new(io::stdout())).await,
     };
     store.close().await;
     let transfer::Exported { entities, lines, resumed } = exported?;
-    Ok(format!("exported {entities} entities in {lines} lines, {resumed} of them by an earlier export\n"))
+    Ok(format!(
+        "exported {entities} entities in {lines} lines, {resumed} of them by an earlier export; {FILES_APART}\n"
+    ))
 }
+
+/// What an export leaves out.
+const FILES_APART: &str = "the bytes of attachments are not among them and are copied apart";
 
 /// Opens a file for reading and writing that only its owner may read: it will hold secrets.
 fn secret_file(path: &Path) -> io::Result<File> {
@@ -317,7 +337,7 @@ pub async fn import(config: &Config, from: Option<&Path>, options: transfer::Opt
     let imported = transfer::import(Arc::<dyn Inventory>::clone(&store), options, lines).await;
     store.close().await;
     let transfer::Imported { entities, commits, skipped } = imported?;
-    Ok(format!("imported {entities} entities: {commits} commits now, {skipped} were there\n"))
+    Ok(format!("imported {entities} entities: {commits} commits now, {skipped} were there; {FILES_APART}\n"))
 }
 
 /// Reads everything in the store, and the attachments where they are in a directory, and compares it with what was

@@ -21,6 +21,16 @@ pub enum StoresError {
     /// The embedded store was not opened.
     #[error("the store was not opened: {0}")]
     Embedded(#[from] embedded::OpenError),
+    /// There is nothing that could be the data directory.
+    #[error(
+        "--data-dir (TERTULIA_DATA_DIR) is {dir:?}; allowed: a directory that this process can write to ({source})"
+    )]
+    DataDir {
+        /// What was named.
+        dir: PathBuf,
+        /// Why it is none.
+        source: std::io::Error,
+    },
     /// The CQL store was not opened.
     #[error("the store was not opened: {0}")]
     Cql(#[from] cql::OpenError),
@@ -63,7 +73,12 @@ pub async fn open(config: &Config, on_fatal: OnFatal) -> Result<Arc<dyn Inventor
     match config.store {
         StoreKind::Embedded => {
             let options = embedded::Options::new(Arc::new(SystemClock), on_fatal).accept_loss(config.accept_loss);
-            Ok(Arc::new(EmbeddedStore::open(&config.data_dir, options)?))
+            match EmbeddedStore::open(&config.data_dir, options) {
+                Err(embedded::OpenError::Io { path, source }) if path == config.data_dir => {
+                    Err(StoresError::DataDir { dir: path, source })
+                }
+                opened => Ok(Arc::new(opened?)),
+            }
         }
         StoreKind::Cql => {
             let contact = contact(&config.cql)?;

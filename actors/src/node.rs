@@ -84,8 +84,28 @@ impl Node {
     /// Starts the services of a node; must be called within a Tokio runtime.
     #[must_use]
     pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Entropy, ports: impl Into<Ports>) -> Arc<Self> {
+        let node = Self::without_services(store, clock, entropy, ports);
+        tokio::spawn(alarms::run(Arc::clone(&node)));
+        tokio::spawn(settle::run(Arc::clone(&node)));
+        tokio::spawn(sweep(Arc::clone(&node)));
+        if node.store.is_shared() {
+            tokio::spawn(members::run(Arc::clone(&node)));
+            tokio::spawn(subscriptions::watch(Arc::clone(&node)));
+        }
+        node
+    }
+
+    /// A node that does what it is asked and nothing by itself: it rings no alarms, so that no turn, delivery or file
+    /// is touched by somebody who only wants to change a setting and has no ports for them.
+    #[must_use]
+    pub fn without_services(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        entropy: Entropy,
+        ports: impl Into<Ports>,
+    ) -> Arc<Self> {
         let members = Members::new(NodeId(entropy.draw()), store.is_shared());
-        let node = Arc::new(Self {
+        Arc::new(Self {
             store,
             clock,
             entropy,
@@ -112,15 +132,7 @@ impl Node {
             workspaces: Directory::default(),
             installation: Directory::default(),
             stopping: CancellationToken::new(),
-        });
-        tokio::spawn(alarms::run(Arc::clone(&node)));
-        tokio::spawn(settle::run(Arc::clone(&node)));
-        tokio::spawn(sweep(Arc::clone(&node)));
-        if node.store.is_shared() {
-            tokio::spawn(members::run(Arc::clone(&node)));
-            tokio::spawn(subscriptions::watch(Arc::clone(&node)));
-        }
-        node
+        })
     }
 
     /// The time.

@@ -35,13 +35,13 @@ pub trait Files: Send + Sync + 'static {
     fn clear(&self, folder: String, except: Option<String>) -> BoxFuture<'_, Result<(), Cause>>;
 }
 
-/// No files anywhere.
+/// No files anywhere: none can be taken away, as somebody else may have some.
 #[derive(Clone, Copy, Debug)]
 pub struct NoFiles;
 
 impl Files for NoFiles {
     fn clear(&self, _: String, _: Option<String>) -> BoxFuture<'_, Result<(), Cause>> {
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(Err("there is no place for files".into())))
     }
 }
 

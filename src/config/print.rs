@@ -58,7 +58,9 @@ fn push_value(out: &mut String, name: &str, kind: Kind, given: &Given) {
         Kind::Text => push_string(out, text),
         Kind::Boolean => out.push_str(if matches!(text, "true" | "1") { "true" } else { "false" }),
         // TOML knows no leading zeros.
-        Kind::Integer => out.push_str(text.trim_start_matches('0')),
+        Kind::Integer => {
+            out.push_str(Some(text.trim_start_matches('0')).filter(|digits| !digits.is_empty()).unwrap_or("0"))
+        }
         Kind::List => {
             out.push('[');
             for (nth, item) in text.split(',').map(str::trim).filter(|item| !item.is_empty()).enumerate() {

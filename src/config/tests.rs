@@ -215,11 +215,13 @@ fn what_is_printed_is_a_file_that_says_the_same() {
         ("TERTULIA_EGRESS_ALLOW", "10.0.0.0/8, ::1"),
         ("TERTULIA_DATA_DIR", "C:\\a \"b\""),
         ("TERTULIA_MAX_BODY_BYTES", "0002048"),
+        ("TERTULIA_REMOTE_TRACES_PER_SECOND", "00"),
         ("TERTULIA_MIGRATE", "1"),
     ];
     let first = load(&["--listen", "0.0.0.0:80"], &env, None).unwrap();
     let printed = first.effective();
     assert!(printed.contains("listen = \"0.0.0.0:80\"  # from --listen"), "{printed}");
+    assert!(printed.contains("remote_traces_per_second = 0  #"), "{printed}");
     let second = load(&[], &[], Some(&printed)).unwrap();
     assert_eq!(
         (first.listen, first.cql.migrate, first.max_body_bytes),

@@ -1,7 +1,7 @@
 //! Reading.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ use crate::bootstrap::{BOOTSTRAPPED, PEPPER};
 const WORKERS: usize = 32;
 /// Lines that wait for one of them, at most about 256 KiB each.
 const LINES: usize = 2;
+/// The longest line: that of an installation, which has all its keys. It is held in memory.
+const LINE_BYTES: u64 = 256 * 1024 * 1024;
 /// How often a commit is sent while the store is not there or does not say what came of it.
 const ATTEMPTS: u32 = 8;
 /// The pause before the second attempt; it doubles with each.
@@ -82,8 +84,11 @@ async fn read(
     let (mut text, mut number, mut began) = (Vec::new(), 0, Millis(0));
     loop {
         text.clear();
-        from.read_until(b'\n', &mut text)?;
+        from.by_ref().take(LINE_BYTES).read_until(b'\n', &mut text)?;
         let malformed = |what: String| TransferError::Malformed { line: number + 1, what };
+        if text.len() as u64 == LINE_BYTES {
+            return Err(malformed(format!("a line has at most {LINE_BYTES} bytes")));
+        }
         if text.last() != Some(&b'\n') {
             return Err(malformed("the export ends here, without its last line; import the whole file".to_owned()));
         }

@@ -50,6 +50,16 @@ fn an_address_in_use_ends_the_start_with_its_name() {
     assert!(ended.stdout.is_empty());
 }
 
+#[test]
+fn what_cannot_be_a_data_directory_is_named_with_what_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("data");
+    std::fs::write(&file, "").unwrap();
+    let (code, _, words) = run(&file, &["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1));
+    assert!(words.contains(&format!("--data-dir (TERTULIA_DATA_DIR) is {file:?}; allowed: a directory")), "{words}");
+}
+
 /// Runs a command to its end: exit code, standard output, standard error.
 fn run(data_dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let output = program(data_dir).args(args).output().unwrap();
@@ -87,6 +97,13 @@ fn keys_are_made_listed_and_revoked_while_no_server_runs() {
     assert_eq!(server.get("/api/v1/api-keys", Some(key.trim())).0, 401);
     assert_eq!(server.get("/api/v1/api-keys", Some(ADMIN_KEY)).0, 200);
     assert_eq!(server.terminate(), Some(0));
+
+    #[cfg(target_os = "linux")]
+    {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(program(&data).args(create).stdout(full).status().unwrap().code(), Some(1));
+        assert!(!run(&data, &["keys", "list"]).1.contains("\tci\n"), "what nobody has seen is no key");
+    }
 
     for (wrong, named) in [("--scopes=root", "root"), ("--workspace=nowhere", "nowhere")] {
         let mut args = vec!["keys", "create", "--name", "x", wrong];

@@ -267,6 +267,8 @@ async fn the_program_imports_what_it_was_killed_over_and_exports_it_again() {
     assert!(export.status.success(), "{export:?}");
     assert_eq!(contents(&std::fs::read(&again).unwrap()), contents(&file));
     assert_eq!(std::fs::metadata(&again).unwrap().permissions().mode() & 0o777, 0o600, "it holds secrets");
+    let piped = program(&data).args(["export", "--out", "/dev/stdout"]).output().unwrap();
+    assert!(piped.status.success() && contents(&piped.stdout) == contents(&file), "a pipe is no earlier export");
     let server = Server::start(&data, &[]);
     let mut client = Client::connect(&server.address).unwrap();
     // By the program's own clock the reviews are over; conversations know no time.

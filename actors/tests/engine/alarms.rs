@@ -198,6 +198,20 @@ async fn i5_what_a_clock_that_is_set_forward_makes_due_is_announced_within_a_sec
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_without_services_does_what_it_is_asked_and_rings_nothing() {
+    let (store, clock) = (MemoryStore::default(), TokioClock::start());
+    let node = || Node::without_services(Arc::new(store.clone()), clock.clone(), entropy(), Arc::new(NoModels));
+    let asking = node();
+    asking.conversation(entity(1), ask(entity(1), clock.now().plus(1_000)), Circumstances::default()).await.unwrap();
+    let looking = node();
+    sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(expired(&looking, entity(1)).await.len(), 0);
+    let serving = Node::start(Arc::new(store.clone()), clock.clone(), entropy(), Arc::new(NoModels));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(expired(&serving, entity(1)).await.len(), 1, "it was due");
+}
+
+#[tokio::test(start_paused = true)]
 async fn i5_a_clock_that_is_set_back_puts_no_later_alarm_off() {
     let hour = 3_600_000;
     let clock = SetClock::start();

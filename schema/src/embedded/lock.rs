@@ -3,6 +3,10 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a process that has just taken the lock may take to write down which one it is.
+const NAMED_WITHIN: Duration = Duration::from_millis(500);
 
 /// The lock of a directory, held until it is dropped or its process ends. The operating system keeps it; a file that
 /// was left behind locks nobody out.
@@ -27,9 +31,7 @@ impl DirectoryLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder)?;
-                return Ok(Attempt::Held(holder.trim().parse().ok()));
+                return holder(&mut file, NAMED_WITHIN).map(Attempt::Held);
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -37,5 +39,40 @@ impl DirectoryLock {
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
         Ok(Attempt::Locked(Self { _file: file }))
+    }
+}
+
+/// Which process has the lock; `None` where the file does not say within this time.
+fn holder(file: &mut File, within: Duration) -> io::Result<Option<u32>> {
+    let until = Instant::now() + within;
+    loop {
+        let mut holder = String::new();
+        file.rewind()?;
+        file.read_to_string(&mut holder)?;
+        // Without its line break it is not whole yet.
+        let process = holder.strip_suffix('\n').and_then(|process| process.parse().ok());
+        if process.is_some() || Instant::now() >= until {
+            return Ok(process);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_shut_out_is_told_by_whom_although_that_one_was_only_about_to_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let mut writing = File::create(&path).unwrap();
+        let mut reading = File::open(&path).unwrap();
+        assert_eq!(holder(&mut reading, Duration::ZERO).unwrap(), None);
+        write!(writing, "12").unwrap();
+        assert_eq!(holder(&mut reading, Duration::ZERO).unwrap(), None, "a part of a number is another number");
+        let told = std::thread::spawn(move || holder(&mut reading, Duration::from_secs(60)));
+        writeln!(writing, "34").unwrap();
+        assert_eq!(told.join().unwrap().unwrap(), Some(1234));
     }
 }
