@@ -305,9 +305,6 @@ impl<M: Machine> Drop for Occupancy<M> {
     }
 }
 
-/// An actor and the count of the commands that wait for it.
-type Incarnation<M> = (ActorRef<Mail<M>>, Arc<Load>);
-
 /// How an attempt to hand a command over went.
 enum Handed<M: Machine> {
     Waiting(oneshot::Receiver<Reply<M>>),
@@ -383,23 +380,26 @@ impl<M: Machine> Directory<M> {
         with: Circumstances,
     ) -> Result<Handed<M>, Refusal<M>> {
         let now = node.clock.now().0;
-        let (actor, pending) = match self.entities.slots.entry(entity) {
+        let weight = weight::<M>(command.map(Arc::as_ref));
+        let admit = |pending: &Arc<Load>| Permit::take(pending, &node.admission, weight);
+        let (actor, permit) = match self.entities.slots.entry(entity) {
             Entry::Occupied(slot) => {
                 let slot = slot.get();
                 slot.used_at.store(now, Ordering::Relaxed);
-                (slot.actor.clone(), Arc::clone(&slot.pending))
+                if slot.actor.get_status() >= ActorStatus::Draining {
+                    return Ok(Handed::Ending(slot.actor.get_cell()));
+                }
+                (slot.actor.clone(), admit(&slot.pending)?)
             }
             Entry::Vacant(place) => {
-                let (actor, pending) = self.activate(node, entity)?;
-                let slot = Slot { actor: actor.clone(), pending: Arc::clone(&pending), used_at: AtomicU64::new(now) };
-                place.insert(slot);
-                (actor, pending)
+                let pending = Arc::default();
+                // What is refused starts nothing.
+                let permit = admit(&pending)?;
+                let actor = self.activate(node, entity)?;
+                place.insert(Slot { actor: actor.clone(), pending, used_at: AtomicU64::new(now) });
+                (actor, permit)
             }
         };
-        if actor.get_status() >= ActorStatus::Draining {
-            return Ok(Handed::Ending(actor.get_cell()));
-        }
-        let permit = Permit::take(&pending, &node.admission, weight::<M>(command.map(Arc::as_ref)))?;
         let (sender, receiver) = oneshot::channel();
         let envelope = Envelope {
             command: command.cloned(),
@@ -417,12 +417,12 @@ impl<M: Machine> Directory<M> {
         }
     }
 
-    fn activate(&self, node: &Arc<Node>, entity: EntityKey) -> Result<Incarnation<M>, Refusal<M>> {
+    fn activate(&self, node: &Arc<Node>, entity: EntityKey) -> Result<ActorRef<Mail<M>>, Refusal<M>> {
         let start = Start { node: Arc::clone(node), directory: self.clone(), entity };
         // Unlinked: links take a lock of the whole process, and a slot is removed by the actor's own guard.
         let (actor, _starting) = ActorRuntime::<Host<M>>::spawn_instant(None, Host::new(), start)
             .map_err(|error| Refusal::Unavailable(Cause::of("the actor did not start", error)))?;
-        Ok((actor, Arc::default()))
+        Ok(actor)
     }
 
     /// Wakes an entity for its alarm, activating it if need be. `false`: it could not be told now; try again.
@@ -435,8 +435,8 @@ impl<M: Machine> Directory<M> {
                 slot.get().actor.clone()
             }
             Entry::Vacant(place) => {
-                let Ok((actor, pending)) = self.activate(node, entity) else { return false };
-                place.insert(Slot { actor: actor.clone(), pending, used_at: AtomicU64::new(now) });
+                let Ok(actor) = self.activate(node, entity) else { return false };
+                place.insert(Slot { actor: actor.clone(), pending: Arc::default(), used_at: AtomicU64::new(now) });
                 actor
             }
         };

@@ -29,7 +29,7 @@ pub struct Turns {
     alive: DashMap<(EntityKey, u64), (u32, AbortHandle)>,
     places: Arc<Semaphore>,
     /// Places of each agent that has turns.
-    agents: DashMap<(Address, String), Arc<Semaphore>>,
+    agents: DashMap<(Address, String), Arc<Places>>,
     pub(crate) counter: TurnCounter,
 }
 
@@ -86,11 +86,31 @@ impl Turns {
     async fn place(&self, workspace: Address, agent: &Agent) -> Place<'_> {
         let key = (workspace, agent.id.clone());
         let most = agent.concurrency.map_or(limits::AGENT_TURNS, |most| most as usize);
-        let own = Arc::clone(&self.agents.entry(key.clone()).or_insert_with(|| Arc::new(Semaphore::new(most))));
-        // Neither semaphore is ever closed.
-        let of_agent = own.acquire_owned().await.ok();
-        let of_node = Arc::clone(&self.places).acquire_owned().await.ok();
-        Place { turns: self, key, of_agent, _of_node: of_node }
+        // There before anything is waited for, so that whoever stops waiting leaves nothing behind.
+        let mut place = Place { turns: self, key, of_agent: None, _of_node: None };
+        let mut own = self.places_of(&place.key, most);
+        loop {
+            // Neither semaphore is ever closed.
+            place.of_agent = Arc::clone(&own.free).acquire_owned().await.ok();
+            // Where somebody who knows the agent better has changed meanwhile how many there are, it waits among them.
+            match self.agents.get(&place.key) {
+                Some(now) if !Arc::ptr_eq(&now, &own) => own = Arc::clone(&now),
+                _ => break,
+            }
+        }
+        place._of_node = Arc::clone(&self.places).acquire_owned().await.ok();
+        place
+    }
+
+    /// The places of an agent that has so many. Where it had another number, those who have a place keep it, and all
+    /// others share the new ones.
+    fn places_of(&self, key: &(Address, String), most: usize) -> Arc<Places> {
+        let fresh = || Arc::new(Places { most, free: Arc::new(Semaphore::new(most)) });
+        let mut places = self.agents.entry(key.clone()).or_insert_with(fresh);
+        if places.most != most {
+            *places = fresh();
+        }
+        Arc::clone(&places)
     }
 
     /// Waits for what runs, until `deadline`; then stops it. What is stopped is started again by the next process.
@@ -105,6 +125,14 @@ impl Turns {
     }
 }
 
+/// The places of one agent.
+#[derive(Debug)]
+struct Places {
+    /// How many there are.
+    most: usize,
+    free: Arc<Semaphore>,
+}
+
 /// A turn's place among those that run.
 struct Place<'a> {
     turns: &'a Turns,
@@ -117,7 +145,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.of_agent = None;
         // Nobody has a place of this agent's or waits for one: the next turn may find another number of them.
-        self.turns.agents.remove_if(&self.key, |_, places| Arc::strong_count(places) == 1);
+        self.turns.agents.remove_if(&self.key, |_, places| Arc::strong_count(&places.free) == 1);
     }
 }
 
@@ -131,5 +159,51 @@ struct Alive<'a> {
 impl Drop for Alive<'_> {
     fn drop(&mut self) {
         self.node.turns.alive.remove_if(&self.key, |_, alive| alive.0 == self.attempt);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::agent::Provider;
+    use crate::agent::builtin::Builtin;
+    use crate::clock::Millis;
+
+    const WORKSPACE: Address = Address([1; 10]);
+
+    fn agent(concurrency: u32) -> Agent {
+        let agent = Agent::new("bot", "Bot", Provider::Builtin(Builtin::default()), Millis(1));
+        Agent { concurrency: Some(concurrency), ..agent }
+    }
+
+    #[tokio::test]
+    async fn a_busy_agent_that_gets_fewer_places_has_no_more_of_them_from_then_on() {
+        let turns = Turns::default();
+        let (many, few) = (agent(3), agent(1));
+        let running = join_all((0..3).map(|_| turns.place(WORKSPACE, &many))).await;
+        let mut waiting = Box::pin(turns.place(WORKSPACE, &many));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let first = turns.place(WORKSPACE, &few).await;
+        let mut second = Box::pin(turns.place(WORKSPACE, &few));
+        drop(running);
+        assert!(second.as_mut().now_or_never().is_none(), "places that others had are gone");
+        assert!(waiting.as_mut().now_or_never().is_none(), "who has waited for one of them waits for one of these");
+        drop(first);
+        let places = [second.as_mut().now_or_never(), waiting.as_mut().now_or_never()];
+        assert_eq!(places.iter().flatten().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_stops_waiting_for_a_place_leaves_nothing_behind() {
+        let turns = Turns::default();
+        let all = Arc::clone(&turns.places).acquire_many_owned(limits::RUNNING_TURNS as u32).await;
+        assert!(turns.place(WORKSPACE, &agent(2)).now_or_never().is_none());
+        assert!(turns.agents.is_empty());
+        drop(all);
+        drop(turns.place(WORKSPACE, &agent(2)).await);
+        assert!(turns.agents.is_empty());
     }
 }

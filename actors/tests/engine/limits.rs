@@ -62,6 +62,7 @@ async fn i7_a_full_node_refuses_and_stores_nothing() {
     let e = entity(entities);
     let refused = node.conversation(e, post(e, "too many"), Circumstances::default()).await;
     assert!(matches!(refused, Err(Refusal::Overloaded)));
+    assert_eq!(node.actors() as u64, entities, "what is refused starts no actor");
     gate.rule(Rule::Pass);
     for waiting in waiting {
         waiting.await.unwrap().unwrap();
