@@ -147,12 +147,7 @@ impl Egress {
     /// Where no answer came; see [`Fault`].
     pub async fn send(&self, outgoing: Outgoing<'_>, within: Duration) -> Result<Reply, Fault> {
         let deadline = Instant::now() + within;
-        let url = self.guard.check(outgoing.url)?;
-        let mut request = Request::new(Full::new(outgoing.body));
-        *request.method_mut() = outgoing.method;
-        *request.headers_mut() = outgoing.headers;
-        let response = self.exchange(&url, request, deadline).await?;
-        let (head, body) = response.into_parts();
+        let (head, body) = self.begin(outgoing, deadline).await?.into_parts();
         let patience = deadline.min(Instant::now() + EXCERPT_WAIT);
         Ok(Reply { status: head.status, headers: head.headers, excerpt: excerpt(body, patience).await })
     }
@@ -164,11 +159,7 @@ impl Egress {
     /// Where no answer came, or none that is whole; see [`Fault`].
     pub async fn call(&self, outgoing: Outgoing<'_>, within: Duration, at_most: usize) -> Result<Reply, Fault> {
         let deadline = Instant::now() + within;
-        let url = self.guard.check(outgoing.url)?;
-        let mut request = Request::new(Full::new(outgoing.body));
-        *request.method_mut() = outgoing.method;
-        *request.headers_mut() = outgoing.headers;
-        let (head, body) = self.exchange(&url, request, deadline).await?.into_parts();
+        let (head, body) = self.begin(outgoing, deadline).await?.into_parts();
         let reading = timeout_at(deadline, Limited::new(body, at_most).collect()).await;
         let read =
             reading.map_err(|_| Fault::Timeout)?.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
@@ -176,6 +167,15 @@ impl Egress {
                 None => Fault::of(error.as_ref()),
             });
         Ok(Reply { status: head.status, headers: head.headers, excerpt: read?.to_bytes() })
+    }
+
+    /// Sends a request and tells the head of its answer.
+    async fn begin(&self, outgoing: Outgoing<'_>, deadline: Instant) -> Result<Response<Incoming>, Fault> {
+        let url = self.guard.check(outgoing.url)?;
+        let mut request = Request::new(Full::new(outgoing.body));
+        *request.method_mut() = outgoing.method;
+        *request.headers_mut() = outgoing.headers;
+        self.exchange(&url, request, deadline).await
     }
 
     /// One request and the head of its answer.

@@ -32,6 +32,13 @@ impl fmt::Display for Millis {
     }
 }
 
+/// How many milliseconds something is left alone that was put off so often: twice as long each time, beginning with
+/// `first`, `most` at the most.
+#[must_use]
+pub(crate) fn pause(first: u64, put_off: u32, most: u64) -> u64 {
+    (first << put_off.min(16)).min(most)
+}
+
 /// Where the time comes from.
 pub trait Clock: Send + Sync + 'static {
     /// The wall-clock time.

@@ -72,6 +72,8 @@ pub const ROUND_CALLS: usize = 8;
 pub const CALL_BYTES: usize = 64 * 1024;
 /// Bytes of one call's result; what is longer is cut. Results stand in the conversation and in every later prompt.
 pub const RESULT_BYTES: usize = 32 * 1024;
+/// Bytes of a tool's answer that are read; of one that is longer nothing is kept.
+pub const ANSWER_BYTES: usize = 1024 * 1024;
 /// How long one call of a tool may take. It holds a turn's place meanwhile.
 pub const TOOL_MILLIS: u64 = 30_000;
 /// Errands of one conversation that are run in one go; the rest follows.
@@ -90,6 +92,8 @@ pub const SUBSCRIBER_EVENTS: usize = 256;
 pub const CONTEXT_MESSAGES: usize = 100;
 /// Characters of those messages; about 8,000 tokens at four characters each.
 pub const CONTEXT_CHARS: usize = 32_000;
+/// Characters of a question that memories are looked for with.
+pub const QUERY_CHARS: usize = 1_000;
 /// Bytes of the key of a row of configuration: the longest id that a client may choose, four times over.
 pub const CATALOG_KEY_BYTES: usize = 256;
 /// Rows of the catalog (channels, agents) cached per node.

@@ -336,6 +336,18 @@ impl Message {
         }
         self.content.gone.or(overlay.deleted.then_some(Gone::Deleted))
     }
+
+    /// The message with the text that it was last given; `None` where its words are gone.
+    #[must_use]
+    pub fn as_edited(mut self, overlay: &Overlay) -> Option<Self> {
+        if self.gone(overlay).is_some() {
+            return None;
+        }
+        if let Some(text) = &overlay.text {
+            Arc::make_mut(&mut self.content).text = Some(text.clone());
+        }
+        Some(self)
+    }
 }
 
 /// What has become of a message since it was accepted: the current values of what can change.

@@ -33,7 +33,7 @@ use crate::wire::memory::memory_view;
 /// The longest memory, in characters.
 pub const MAX_TEXT_CHARS: usize = memories::model::TEXT_CHARS;
 /// The longest question, in characters.
-pub const MAX_QUERY_CHARS: usize = 1_000;
+pub const MAX_QUERY_CHARS: usize = actors::limits::QUERY_CHARS;
 
 fn memory_not_found() -> Problem {
     Problem::not_found("memory_not_found", "there is no such memory")
@@ -157,7 +157,8 @@ pub(super) async fn add(
         }
         Ok(Answer::Done(_)) => return Err(internal_error()),
         Ok(Answer::Repeat { first, last }) if first <= last => {
-            (remembered_before(&app, entity, first).await?, true, true)
+            let (memory, created) = remembered_before(&app, entity, first).await?;
+            (memory, created, true)
         }
         Ok(Answer::Repeat { .. }) => (known_before(&app, entity, &text).await?, false, true),
         Err(refusal) => return Err(problem_of(refusal, rejected)),
@@ -187,13 +188,14 @@ fn rejected(rejection: memories::Rejection) -> Problem {
     }
 }
 
-/// The memory that a key made. Its text is not in the log: once it is forgotten, no retry brings it back.
-async fn remembered_before(app: &App, entity: EntityKey, first: u64) -> Result<Memory, Problem> {
+/// The memory that a key made or gave another text, and whether it made it. Its text is not in the log: once it is
+/// forgotten, no retry brings it back.
+async fn remembered_before(app: &App, entity: EntityKey, first: u64) -> Result<(Memory, bool), Problem> {
     let node = app.node();
     let events = node.events::<memories::Memories>(entity, (first, first), Order::Asc, 1).await;
     let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(internal_error)?;
-    let memories::Event::Remembered { number, .. } = event.event else { return Err(internal_error()) };
-    find(app, entity, number).await?.ok_or_else(memory_not_found)
+    let memories::Event::Remembered { number, created, .. } = event.event else { return Err(internal_error()) };
+    Ok((find(app, entity, number).await?.ok_or_else(memory_not_found)?, created))
 }
 
 /// The memory that was there already when a key asked for it.
@@ -290,9 +292,11 @@ pub(super) async fn search(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
+    headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::unkeyed(&context, &bytes)?;
+    // It changes nothing, so a key has nothing to do; a wrong one is a fault all the same, as wherever else one may stand.
+    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let asked = required_text(&mut fields, "query", MAX_QUERY_CHARS, report);

@@ -88,14 +88,14 @@ async fn call(egress: &Egress, method: &str, url: String, mut headers: HeaderMap
     };
     let outgoing = Outgoing { method, url: &url, headers, body };
     let within = Duration::from_millis(limits::TOOL_MILLIS);
-    match egress.call(outgoing, within, limits::RESULT_BYTES).await {
+    match egress.call(outgoing, within, limits::ANSWER_BYTES).await {
         Ok(reply) => result(&reply),
         Err(fault) => {
             // Its words may name addresses, which are nobody's business but the operator's.
             tracing::debug!(%fault, "a tool could not be called");
             let detail = match fault {
                 Fault::Timeout => "the tool did not answer in time",
-                Fault::TooLarge(_) => "the tool answered more than a result may have",
+                Fault::TooLarge(_) => "the tool answered more than is read",
                 _ => "the tool could not be called",
             };
             refused(fault.code(), detail, &[])

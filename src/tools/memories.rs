@@ -7,7 +7,7 @@ use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 
 /// The longest query, in characters.
-const MAX_QUERY_CHARS: usize = 1_000;
+const MAX_QUERY_CHARS: usize = actors::limits::QUERY_CHARS;
 /// Memories of one answer, and where the call does not say how many.
 const LIMIT: (i64, usize) = (20, 5);
 

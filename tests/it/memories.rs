@@ -34,6 +34,18 @@ async fn search(app: &TestApp, owner: &str, query: &str) -> Value {
     app.post("/api/v1/memories/search").json(json!({"query": query, "ownerId": owner})).await.expect(200)
 }
 
+#[tokio::test]
+async fn a_search_takes_no_key_and_refuses_a_wrong_one() {
+    let app = TestApp::new().await;
+    let ask = || app.post("/api/v1/memories/search").json(json!({"query": "x", "ownerId": "ana"}));
+    for _ in 0..2 {
+        let answer = ask().idempotency_key("k").await;
+        assert_eq!(answer.header("idempotent-replayed"), "");
+        answer.expect(200);
+    }
+    assert_eq!(ask().idempotency_key("a b").await.faults(), ["invalid_idempotency_key /Idempotency-Key"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_owner_says_is_remembered_and_a_newer_statement_replaces_it() {
     let app = TestApp::new().await;

@@ -141,28 +141,37 @@ fn in_parts(builtin: &Builtin, mut replies: Vec<String>) -> Vec<String> {
     }
 }
 
-/// Cuts `text` into exactly `parts` pieces, at a blank where one is near; together they are the text. A text with
-/// fewer characters than parts is said once whole and then character by character no more: the last one is repeated.
+/// Cuts `text` into exactly `parts` pieces, none of them blank, which together are the text: between words, or where
+/// there are fewer words than parts between characters. The last piece of a text that is too short is repeated.
 fn split(text: &str, parts: usize) -> Vec<String> {
-    let chars: Vec<char> = text.chars().collect();
-    let mut pieces = Vec::with_capacity(parts);
-    let mut from = 0;
-    for part in 1..=parts {
-        let left = parts - part;
-        let ideal = (chars.len() * part / parts).max(from + 1).min(chars.len().saturating_sub(left));
-        let to = if left == 0 {
-            chars.len()
-        } else {
-            let blank = (from + 1..=ideal).rev().find(|i| chars[i - 1].is_whitespace());
-            blank.filter(|to| ideal - to < 16).unwrap_or(ideal).max(from + 1)
-        };
-        match chars.get(from..to.min(chars.len())) {
-            Some(piece) if !piece.is_empty() => pieces.push(piece.iter().collect()),
-            _ => pieces.push(pieces.last().cloned().unwrap_or_default()),
-        }
-        from = to.min(chars.len());
+    let words = units(text, |before, c| before.is_whitespace() && !c.is_whitespace());
+    let units = if words.len() < parts { units(text, |_, c| !c.is_whitespace()) } else { words };
+    let cuts = parts.min(units.len());
+    let mut pieces: Vec<String> =
+        (0..cuts).map(|part| units[part * units.len() / cuts..(part + 1) * units.len() / cuts].concat()).collect();
+    if let Some(last) = pieces.last().cloned() {
+        pieces.resize(parts, last);
     }
     pieces
+}
+
+/// A text cut before each character of which `begins` says so, given the one before it; not before the first that is
+/// not blank.
+fn units(text: &str, begins: impl Fn(char, char) -> bool) -> Vec<&str> {
+    let mut units = Vec::new();
+    let (mut from, mut before) = (0, None);
+    for (at, c) in text.char_indices() {
+        if let Some(before) = before
+            && begins(before, c)
+            && !text[from..at].trim().is_empty()
+        {
+            units.push(&text[from..at]);
+            from = at;
+        }
+        before = Some(c);
+    }
+    units.push(&text[from..]);
+    units
 }
 
 /// What a builtin agent is asked.
@@ -281,16 +290,25 @@ mod tests {
     }
 
     #[test]
-    fn a_split_reply_has_exactly_that_many_parts_which_together_are_the_text() {
-        for text in ["hello", "Hello, how can I help you?", "éééé ü", "a b c d e f g h i j k l m n o p"] {
+    fn a_split_reply_has_exactly_that_many_parts_which_together_are_the_text_and_none_is_blank() {
+        for text in
+            ["hello", "Hello, how can I help you?", "\n éééé ü", "a b c d e f g h i j k l m n o p", "aa  bb cc "]
+        {
             for parts in 2..=5 {
                 let pieces = split(text, parts);
                 assert_eq!(pieces.len(), parts, "{text} in {parts}");
-                if text.chars().count() >= parts {
-                    assert_eq!(pieces.concat(), text);
-                }
-                assert!(pieces.iter().all(|piece| !piece.is_empty()));
+                assert_eq!(pieces.concat(), text);
+                assert!(pieces.iter().all(|piece| !piece.trim().is_empty()), "{pieces:?}");
             }
         }
+        assert_eq!(split("hello world foo", 3), ["hello ", "world ", "foo"]);
+        assert_eq!(split("one two three four", 2), ["one two ", "three four"]);
+        assert_eq!(split("two words", 3), ["tw", "o wo", "rds"]);
+    }
+
+    #[test]
+    fn what_is_too_short_to_be_split_is_repeated_in_its_last_part() {
+        assert_eq!(split("hi", 3), ["h", "i", "i"]);
+        assert_eq!(split(" x ", 2), [" x ", " x "]);
     }
 }

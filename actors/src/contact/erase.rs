@@ -8,7 +8,7 @@
 use minicbor::{Decode, Encode};
 
 use super::{Contact, Event, Rejection, Reply, State, save};
-use crate::clock::Millis;
+use crate::clock::{Millis, pause};
 use crate::id::ContactId;
 use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 
@@ -46,7 +46,7 @@ impl Erasing {
     }
 
     fn put_off(self, now: Millis) -> Self {
-        let after = (LOOK_AFTER_MILLIS << self.put_off.min(16)).min(LOOK_AFTER_MAX_MILLIS);
+        let after = pause(LOOK_AFTER_MILLIS, self.put_off, LOOK_AFTER_MAX_MILLIS);
         Self { look_at: now.plus(after), put_off: self.put_off + 1, ..self }
     }
 }

@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 
 use super::post::{id_key, parse_id_key};
 use super::{Accepted, Conversation, Event, Rejection, Reply, State, attach, number_key};
-use crate::clock::Millis;
+use crate::clock::{Millis, pause};
 use crate::id::{ConversationId, MessageId};
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Content, Message};
@@ -168,6 +168,6 @@ pub(super) fn look_again(state: &State, moment: &Moment, events: &mut Vec<Event>
     if state.erasure.is_some() {
         return events.push(Event::ForkMoved(Fork { next: None, ..fork }));
     }
-    let after = (LOOK_AFTER_MILLIS << fork.put_off.min(16)).min(LOOK_AFTER_MAX_MILLIS);
+    let after = pause(LOOK_AFTER_MILLIS, fork.put_off, LOOK_AFTER_MAX_MILLIS);
     events.push(Event::ForkMoved(Fork { look_at: moment.now.plus(after), put_off: fork.put_off + 1, ..fork }));
 }

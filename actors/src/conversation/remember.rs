@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::{Conversation, Event, Rejection, Reply, State};
-use crate::clock::Millis;
+use crate::clock::{Millis, pause};
 use crate::id::{MemoryId, MessageId};
 use crate::machine::{Change, Decision, Moment};
 use crate::memories::Subject;
@@ -66,7 +66,7 @@ impl Remembering {
 
     /// How long it is left alone after so many failures.
     fn pause(self) -> u64 {
-        (LOOK_AFTER_MILLIS << self.attempts.min(16)).min(LOOK_AFTER_MAX_MILLIS)
+        pause(LOOK_AFTER_MILLIS, self.attempts, LOOK_AFTER_MAX_MILLIS)
     }
 
     /// It is looked after again later; that is no attempt yet.

@@ -39,6 +39,8 @@ const MODEL_ATTEMPTS: u32 = 3;
 const ATTEMPTS: u32 = 12;
 /// Memories that a model is shown.
 const KNOWN_SHOWN: usize = 50;
+/// A text that is not longer, in bytes, is looked through within a fraction of a millisecond.
+const QUICK_BYTES: usize = 4 * 1024;
 
 /// The conversations that memories are being drawn from in this process.
 #[derive(Debug)]
@@ -118,15 +120,11 @@ async fn wanted(node: &Node, entity: EntityKey, range: (u64, u64)) -> Result<Vec
     let events = node.events::<Conversation>(entity, range, Order::Asc, limit).await?;
     let overlays: std::collections::HashMap<_, _> = node.overlays(entity, range).await?.into_iter().collect();
     let message = |event: &Record<conversation::Event>| {
-        let mut message = message_of(event).filter(conversation::remember::wants_memories)?;
-        let Some(overlay) = overlays.get(&event.seq) else { return Some(message) };
-        if message.gone(overlay).is_some() {
-            return None;
+        let message = message_of(event).filter(conversation::remember::wants_memories)?;
+        match overlays.get(&event.seq) {
+            Some(overlay) => message.as_edited(overlay),
+            None => Some(message),
         }
-        if let Some(text) = &overlay.text {
-            Arc::make_mut(&mut message.content).text = Some(text.clone());
-        }
-        Some(message)
     };
     Ok(events.iter().filter_map(message).collect())
 }
@@ -168,12 +166,23 @@ async fn draw(
         notes.retain(|note| !note.created || told.insert(note.memory));
     } else {
         for message in messages {
-            let facts = extract::facts(message.content.text.as_deref().unwrap_or_default());
-            let edits = facts.into_iter().map(Edit::Keep).collect();
+            let edits = facts(message.content.text.as_deref().unwrap_or_default()).await;
             notes.extend(remember(node, entity, subject, edits, Some(message.id)).await?);
         }
     }
     Ok(notes)
+}
+
+/// What a text says of whoever wrote it. A long one takes some milliseconds, in which nobody else shall wait.
+async fn facts(text: &str) -> Vec<Edit> {
+    let found = if text.len() <= QUICK_BYTES {
+        extract::facts(text)
+    } else {
+        let text = text.to_owned();
+        // It ends early only with the runtime, and then nobody asks any more.
+        tokio::task::spawn_blocking(move || extract::facts(&text)).await.unwrap_or_default()
+    };
+    found.into_iter().map(Edit::Keep).collect()
 }
 
 /// The conversation's agent, if it has one with a model.
@@ -195,7 +204,10 @@ async fn by_model(
 ) -> Result<Vec<Edit>, Stopped> {
     known.sort_by_key(|memory| std::cmp::Reverse(memory.at()));
     known.truncate(KNOWN_SHOWN);
-    let said: Vec<String> = messages.iter().filter_map(|message| message.content.text.clone()).collect();
+    let texts = messages.iter().filter_map(|message| message.content.text.as_deref());
+    // As much as a turn shows a model, shared evenly.
+    let most = limits::CONTEXT_CHARS / messages.len().max(1);
+    let said: Vec<String> = texts.map(|text| text.chars().take(most).collect()).collect();
     let system = ChatMessage::words("system", INSTRUCTIONS);
     let question = ChatMessage::words("user", model::question(&known, &said));
     // Notes need neither the agent's character nor its tools.

@@ -16,10 +16,14 @@ pub struct Fact {
 
 /// The longest fact, in characters: one statement, not a story.
 const FACT_CHARS: usize = 200;
+/// What is looked at of a sentence, in bytes. Looking for where statements begin and end takes the square of that.
+const SENTENCE_BYTES: usize = 1_024;
 /// Facts of one message; a longer list is no conversation.
 pub const FACTS_MAX: usize = 32;
 /// The most words that `my … is` may name a thing with.
 const THING_WORDS: usize = 4;
+/// How far behind `my` the thing ends at the latest, in bytes.
+const THING_BYTES: usize = 128;
 
 /// How a statement begins, in lower case and with straight apostrophes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +35,7 @@ enum Form {
 }
 
 /// Longer openings stand before shorter ones that they begin with.
-const OPENINGS: [(&str, Form); 27] = [
+const OPENINGS: [(&str, Form); 34] = [
     ("my name is ", Form::One("name")),
     ("my name's ", Form::One("name")),
     ("call me ", Form::One("called")),
@@ -40,10 +44,17 @@ const OPENINGS: [(&str, Form); 27] = [
     ("i'm living in ", Form::One("lives")),
     ("i moved to ", Form::One("lives")),
     ("i no longer live in ", Form::One("lives")),
+    ("i do not live in ", Form::One("lives")),
+    ("i don't live in ", Form::One("lives")),
     ("i do not like ", Form::Each("taste")),
     ("i don't like ", Form::Each("taste")),
     ("i no longer like ", Form::Each("taste")),
     ("i really like ", Form::Each("taste")),
+    ("i also like ", Form::Each("taste")),
+    ("i also prefer ", Form::Each("taste")),
+    ("i also love ", Form::Each("taste")),
+    ("i also hate ", Form::Each("taste")),
+    ("i also enjoy ", Form::Each("taste")),
     ("i like ", Form::Each("taste")),
     ("i prefer ", Form::Each("taste")),
     ("i love ", Form::Each("taste")),
@@ -83,6 +94,9 @@ const ENDINGS: [&str; 18] = [
     " though ",
 ];
 
+/// Words that end with a dot and end nothing.
+const ABBREVIATIONS: [&str; 8] = ["st", "dr", "mr", "mrs", "ms", "prof", "mt", "ft"];
+
 /// What is said behind `call me` by those who want to be rung up.
 const NO_NAMES: [&str; 22] = [
     "about", "after", "again", "and", "as", "asap", "at", "back", "before", "for", "if", "in", "later", "now", "on",
@@ -104,15 +118,10 @@ pub fn facts(text: &str) -> Vec<Fact> {
     found
 }
 
-/// The sentences of a text that state something; questions do not.
+/// The sentences of a text that state something; questions do not, but for what is said before one is asked behind it:
+/// `I like tea, do you?`
 fn sentences(text: &str) -> impl Iterator<Item = &str> {
-    let ends = |(at, c): (usize, char)| {
-        let after = &text[at + c.len_utf8()..];
-        // A dot within a number or an address ends nothing.
-        let stop =
-            matches!(c, '!' | '?' | '\n' | ';') || (c == '.' && after.chars().next().is_none_or(char::is_whitespace));
-        stop.then_some((at, c))
-    };
+    let ends = |(at, c): (usize, char)| ends_sentence(text, at, c).then_some((at, c));
     let mut ends = text.char_indices().filter_map(ends).collect::<Vec<_>>().into_iter();
     let mut begin = Some(0);
     std::iter::from_fn(move || {
@@ -122,7 +131,37 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
         let sentence = &text[from..end.map_or(text.len(), |(at, _)| at)];
         Some((sentence, end.is_some_and(|(_, c)| c == '?')))
     })
-    .filter_map(|(sentence, question)| (!question).then_some(sentence))
+    .filter_map(|(sentence, question)| if question { before_question(sentence) } else { Some(sentence) })
+}
+
+/// Whether a sentence ends with the character that stands here.
+fn ends_sentence(text: &str, at: usize, c: char) -> bool {
+    let after = &text[at + c.len_utf8()..];
+    match c {
+        '!' | '\n' | ';' => true,
+        // Within an address it begins what is asked of it.
+        '?' => !after.starts_with(char::is_alphanumeric),
+        // A dot within a number or an address ends nothing.
+        '.' if !after.chars().next().is_none_or(char::is_whitespace) => false,
+        '.' => {
+            let word = text[..at].rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            let is_short = ABBREVIATIONS.iter().any(|short| word.eq_ignore_ascii_case(short));
+            !is_short || statement_begins(after)
+        }
+        _ => false,
+    }
+}
+
+/// What a question states before it asks: it begins with a statement, and what is asked stands behind a comma.
+fn before_question(sentence: &str) -> Option<&str> {
+    let (stated, _) = sentence.rsplit_once(',')?;
+    statement_begins(stated).then_some(stated)
+}
+
+/// Whether this begins with a statement.
+fn statement_begins(text: &str) -> bool {
+    let beginning = first(text.trim_start(), THING_BYTES).replace(['\u{2019}', '\u{2018}'], "'");
+    statement_at(&folded(&beginning), 0).is_some()
 }
 
 /// A sentence in the form in which openings are looked for: every character at the byte where it stands in `text`.
@@ -135,7 +174,13 @@ fn folded(text: &str) -> String {
     text.chars().map(fold).collect()
 }
 
+/// The first bytes of a text, so many at most.
+fn first(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
 fn of_sentence(sentence: &str) -> Vec<Fact> {
+    let sentence = first(sentence.trim_start(), SENTENCE_BYTES);
     // One kind of apostrophe, and one blank between words; the sentence itself is changed, so that places stay the same.
     let words: Vec<&str> = sentence.split_whitespace().collect();
     let sentence = words.join(" ").replace(['\u{2019}', '\u{2018}'], "'");
@@ -152,7 +197,7 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
         }
         let slot = match form {
             Some(Form::One(slot)) => slot.to_owned(),
-            Some(Form::Each(slot)) => format!("{slot}:{}", value.to_lowercase()),
+            Some(Form::Each(slot)) => format!("{slot}:{}", object(&folded[range.clone()], value)),
             None => opening,
         };
         let words = format!("{}{value}", &sentence[range.start..value_at]);
@@ -161,19 +206,25 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
     facts
 }
 
-/// The next statement from `at` on: where its opening stands, which form it has, and for `my … is` what it is about.
-fn next_statement(folded: &str, at: usize) -> Option<(Range<usize>, Option<Form>, String)> {
-    let starts = (at..folded.len()).filter(|start| folded.is_char_boundary(*start) && begins_word(folded, *start));
-    for start in starts {
-        let rest = &folded[start..];
-        if let Some((opening, form)) = OPENINGS.iter().find(|(opening, _)| rest.starts_with(opening)) {
-            return Some((start..start + opening.len(), Some(*form), String::new()));
-        }
-        if let Some((len, thing)) = thing(rest) {
-            return Some((start..start + len, None, format!("my {thing}")));
-        }
+/// Where the opening of a statement stands, which form it has, and for `my … is` what it is about.
+type Opening = (Range<usize>, Option<Form>, String);
+
+/// The next statement from `at` on.
+fn next_statement(folded: &str, at: usize) -> Option<Opening> {
+    (at..folded.len()).find_map(|start| statement_at(folded, start))
+}
+
+/// The statement that begins at this byte.
+fn statement_at(folded: &str, start: usize) -> Option<Opening> {
+    if !folded.is_char_boundary(start) || !begins_word(folded, start) {
+        return None;
     }
-    None
+    let rest = &folded[start..];
+    if let Some((opening, form)) = OPENINGS.iter().find(|(opening, _)| rest.starts_with(opening)) {
+        return Some((start..start + opening.len(), Some(*form), String::new()));
+    }
+    let (len, thing) = thing(rest)?;
+    Some((start..start + len, None, format!("my {thing}")))
 }
 
 /// Whether `call me` is about a telephone.
@@ -188,7 +239,7 @@ fn begins_word(text: &str, at: usize) -> bool {
 
 /// `my <thing> is `: its length, and the thing.
 fn thing(rest: &str) -> Option<(usize, &str)> {
-    let behind = rest.strip_prefix("my ")?;
+    let behind = first(rest.strip_prefix("my ")?, THING_BYTES);
     let (end, verb) = [" is ", " are "].into_iter().filter_map(|verb| Some((behind.find(verb)?, verb))).min()?;
     let thing = &behind[..end];
     let named = thing.split(' ').count() <= THING_WORDS
@@ -199,13 +250,41 @@ fn thing(rest: &str) -> Option<(usize, &str)> {
 
 /// How far a value goes: to the end of the sentence, or to where something else begins.
 fn value_end(folded: &str) -> usize {
-    let end = ENDINGS.iter().filter_map(|ending| folded.find(ending)).min().unwrap_or(folded.len());
     let longest = folded.char_indices().nth(FACT_CHARS).map_or(folded.len(), |(at, _)| at);
-    end.min(longest)
+    let value = &folded[..longest];
+    ENDINGS.iter().filter_map(|ending| value.find(ending)).min().unwrap_or(longest)
 }
 
+/// What a taste is about. Of two things of which one is preferred it does not matter which, so that the opposite
+/// replaces it.
+fn object(opening: &str, value: &str) -> String {
+    let value = value.to_lowercase();
+    let pair = [" to ", " over "].iter().find_map(|than| value.split_once(than)).filter(|_| opening.contains("prefer"));
+    match pair {
+        Some((one, other)) => format!("{} or {}", one.min(other), one.max(other)),
+        None => value,
+    }
+}
+
+/// A value without what only surrounds it: signs at its ends, quotes around the whole of it, and halves of pairs.
 fn trimmed(value: &str) -> &str {
-    value.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | ':' | '"' | '\'' | '.' | ')'))
+    let mut value = value;
+    loop {
+        value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | ':' | '.'));
+        let count = |sign: char| value.matches(sign).count();
+        let quote = ['"', '\''].into_iter().find(|quote| match count(*quote) {
+            2 => value.starts_with(*quote) && value.ends_with(*quote),
+            quotes => quotes % 2 == 1 && (value.starts_with(*quote) || value.ends_with(*quote)),
+        });
+        let half = match quote {
+            None => value.strip_suffix(')').filter(|_| count(')') > count('(')),
+            Some(quote) => value.strip_suffix(quote).or_else(|| value.strip_prefix(quote)),
+        };
+        match half {
+            Some(rest) => value = rest,
+            None => return value,
+        }
+    }
 }
 
 fn capitalized(words: &str) -> String {
@@ -244,6 +323,18 @@ mod tests {
                 vec!["My name is Ana", "I live in Porto", "I like tea", "I hate coffee", "My shoe size is 38"],
             ),
             ("my brother and my sister are twins", vec!["My brother and my sister are twins"]),
+            ("my name is Ana (not Anna)", vec!["My name is Ana (not Anna)"]),
+            ("(my name is Ana)", vec!["My name is Ana"]),
+            ("He said \"my name is Ana\".", vec!["My name is Ana"]),
+            ("I like the song \"Hey Jude\"", vec!["I like the song \"Hey Jude\""]),
+            ("I like \"quotes\" & <b>tags</b>", vec!["I like \"quotes\" & <b>tags</b>"]),
+            ("call me 'Annie'", vec!["Call me Annie"]),
+            ("I live in St. Louis. My name is Dr. Who.", vec!["I live in St. Louis", "My name is Dr. Who"]),
+            ("I live in Main St. My name is Ana", vec!["I live in Main St", "My name is Ana"]),
+            ("my website is https://x.de/a?b=c", vec!["My website is https://x.de/a?b=c"]),
+            ("I like tea, do you?", vec!["I like tea"]),
+            ("My car is a VW, what do you think?", vec!["My car is a VW"]),
+            ("I also hate fish", vec!["I also hate fish"]),
         ] {
             assert_eq!(said(text), kept, "{text}");
         }
@@ -255,6 +346,8 @@ mod tests {
             "What is my name?",
             "Is my name is Ana a sentence?",
             "Do you think I like tea?",
+            "Well, do you think I like tea, or not?",
+            "My name is Ana?",
             "Her name is Ana",
             "They call mechanics",
             "Please call me back, or call me at noon",
@@ -275,6 +368,8 @@ mod tests {
     fn of_two_statements_about_one_thing_the_later_stands() {
         assert_eq!(said("My name is Ana. Sorry, my name is Anna."), ["My name is Anna"]);
         assert_eq!(said("I like olives. No, I hate olives."), ["I hate olives"]);
+        assert_eq!(said("I prefer tea to coffee. I prefer coffee to tea."), ["I prefer coffee to tea"]);
+        assert_eq!(said("I live in Berlin. I don't live in Berlin."), ["I don't live in Berlin"]);
         let slots: Vec<_> = facts("I like Tea. I prefer coffee. I live in Rome. I moved to Oslo").into_iter().collect();
         assert_eq!(
             slots.iter().map(|fact| fact.slot.as_str()).collect::<Vec<_>>(),
@@ -288,6 +383,17 @@ mod tests {
         assert_eq!(facts(&many).len(), FACTS_MAX);
         let long = format!("I like {}", "\u{e9}".repeat(10_000));
         assert_eq!(facts(&long)[0].text.chars().count(), "I like ".len() + FACT_CHARS);
+    }
+
+    #[test]
+    fn of_a_long_sentence_only_the_beginning_is_looked_at() {
+        let said_late = |bytes: usize| said(&format!("{}my name is Ana", "x ".repeat(bytes / 2)));
+        assert_eq!(said_late(SENTENCE_BYTES / 2), ["My name is Ana"]);
+        assert_eq!(said_late(SENTENCE_BYTES), [""; 0]);
+        // Each of these took minutes while every beginning looked for its end in all that follows.
+        for part in ["my ", "i like a, but", "St. ", "I like tea, ", "my a is ", "a? "] {
+            assert!(facts(&part.repeat(256 * 1024 / part.len())).len() <= FACTS_MAX);
+        }
     }
 
     proptest::proptest! {

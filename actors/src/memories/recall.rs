@@ -61,7 +61,9 @@ pub async fn recall(
     let Some(subject) = subject_of(state) else { return Ok(Vec::new()) };
     let entity = subject.entity(conversation.workspace);
     let all = all(node, entity, &subject).await?;
-    let ranked = ranked(node, entity, &all, query).await?;
+    // What is asked at length begins with what it is about, and ranking takes as long as the question.
+    let query: String = query.chars().take(limits::QUERY_CHARS).collect();
+    let ranked = ranked(node, entity, &all, &query).await?;
     let mut found: Vec<&Memory> = ranked.into_iter().map(|(place, _)| &all[place]).take(limit).collect();
     let mut newest: Vec<&Memory> = all.iter().collect();
     newest.sort_by_key(|memory| std::cmp::Reverse(memory.at()));

@@ -141,6 +141,10 @@ impl Attempt<'_> {
             }
             let branch = context.branch();
             let (number, attempt) = (self.turn.id.number, self.turn.attempt);
+            if context.is_pointless() {
+                let nothing = self.agent.usage(0, 0, self.agent.model.as_deref().unwrap_or("builtin"));
+                return Ok(Finish { number, attempt, outcome: Ok((Vec::new(), nothing)), branch });
+            }
             let said = match self.ask_model(&context).await {
                 Ok(said) if said.calls.is_empty() => {
                     return Ok(Finish { number, attempt, outcome: Ok((said.replies, said.usage)), branch });

@@ -31,6 +31,8 @@ pub(super) struct Context {
     pub(super) newest: u64,
     /// Whether a message on the way names its parent.
     is_tree: bool,
+    /// Whether something that was to be answered was taken back.
+    taken_back: bool,
 }
 
 /// Reads a log backwards.
@@ -61,7 +63,7 @@ impl Context {
                 let overlay = overlays.iter().find(|row| row.key == key).map(|row| codec::decode(&row.value));
                 let overlay: Option<Overlay> = overlay.transpose()?;
                 if let Some(message) = message_of(&record) {
-                    reader.take(message, overlay.as_ref());
+                    reader.take(message, &overlay.unwrap_or_default());
                 }
             }
             if through {
@@ -100,6 +102,12 @@ impl Context {
         texts.join("\n")
     }
 
+    /// Whether there is nothing left to be answered: all that was asked was taken back before anything was done about
+    /// it. What was said before that has had its answer.
+    pub(super) fn is_pointless(&self) -> bool {
+        self.taken_back && self.question.is_empty() && self.steps.is_empty()
+    }
+
     /// Results of the tools that the turn has called, in order.
     pub(super) fn results(&self) -> Vec<&str> {
         self.steps.iter().filter(|step| step.content.role == "tool").map(words).collect()
@@ -133,7 +141,7 @@ impl Reader<'_> {
         full && record.at < self.turn.id.at
     }
 
-    fn take(&mut self, message: Message, overlay: Option<&Overlay>) {
+    fn take(&mut self, message: Message, overlay: &Overlay) {
         let own = message.turn == Some(self.turn.id);
         if !own && message.turn.is_some_and(|of| of.number > self.turn.id.number) {
             return;
@@ -146,7 +154,10 @@ impl Reader<'_> {
             self.wanted = message.parent.map(|parent| parent.number);
         }
         self.context.is_tree |= message.parent.is_some();
-        let Some(message) = as_it_is(message, overlay) else { return };
+        let Some(message) = message.as_edited(overlay) else {
+            self.context.taken_back |= own && !is_step;
+            return;
+        };
         // Roles of the client's own are not for models.
         if !matches!(message.content.role.as_str(), "user" | "assistant" | "system" | "developer" | "tool") {
             return;
@@ -160,21 +171,6 @@ impl Reader<'_> {
             (false, false, true) => {}
         }
     }
-}
-
-/// The message as it was last edited; `None` where its words are gone.
-fn as_it_is(mut message: Message, overlay: Option<&Overlay>) -> Option<Message> {
-    if message.content.gone.is_some() {
-        return None;
-    }
-    let Some(overlay) = overlay else { return Some(message) };
-    if overlay.deleted || overlay.erased {
-        return None;
-    }
-    if let Some(text) = &overlay.text {
-        std::sync::Arc::make_mut(&mut message.content).text = Some(text.clone());
-    }
-    Some(message)
 }
 
 /// The words of a message; those of a file without a caption are its name.

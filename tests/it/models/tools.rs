@@ -73,6 +73,14 @@ async fn whatever_a_tool_does_the_turn_goes_on() {
         let answer = say(&app, "hello", "wait=100").await.expect(200);
         assert!(said(&answer).contains(expected), "{expected} {arguments}: {answer}");
     }
+    let long = || ok("text/plain", "a".repeat(40 * 1024).as_bytes());
+    let (app, _origin) = with_tool(json!({"q": "x"}), long).await;
+    let answer = say(&app, "hello", "wait=100").await.expect(200);
+    assert_eq!(
+        said(&answer),
+        format!("It said {}…", "a".repeat(actors::limits::RESULT_BYTES)),
+        "what is longer is cut"
+    );
     let (app, _origin) = with_tool(json!({"q": "x"}), giant).await;
     let answer = say(&app, "hello", "wait=100").await.expect(200);
     assert!(said(&answer).contains("too_large"), "{answer}");
