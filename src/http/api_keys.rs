@@ -30,11 +30,10 @@ use crate::app::App;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 use crate::keys;
+use crate::wire::PRINCIPAL_TYPES;
 use crate::wire::bounds::PRINCIPAL_ID;
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
-
-const PRINCIPALS: [(&str, bool); 2] = [("agent", true), ("user", false)];
 
 /// 404: no such key in the workspace.
 fn key_not_found() -> Problem {
@@ -148,7 +147,7 @@ fn scopes(value: &Value<'_>, report: &mut Report) -> Option<Vec<Scope>> {
 
 fn principal(value: &Value<'_>, report: &mut Report) -> Option<Principal> {
     let mut fields: Fields<'_> = value.object(report)?;
-    let is_agent = fields.required(report, "type").and_then(|value| value.choice(report, &PRINCIPALS));
+    let is_agent = fields.required(report, "type").and_then(|value| value.choice(report, &PRINCIPAL_TYPES));
     let id = fields.required_string(report, "id", PRINCIPAL_ID);
     if id.as_deref() == Some(SYSTEM) {
         report.fault(&fields.path().name("id"), "invalid_id", "system is who decides where nobody has in time");

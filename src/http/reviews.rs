@@ -22,6 +22,8 @@ use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Respond, Write, still_known};
 use super::context::RequestContext;
 use super::context::render::internal_error;
+use super::headers::prefer;
+use super::headers::prefer::applying;
 use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log;
@@ -181,12 +183,14 @@ pub(super) async fn list(
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
 }
 
-/// How long a wait may last.
-fn wait_seconds(query: &Query) -> Result<u32, Problem> {
-    let Some(text) = query.get("timeout") else { return Ok(WAIT_DEFAULT_SECONDS) };
+/// How long a wait may last: as the query says, but no longer than the client prefers.
+fn wait_seconds(query: &Query, preferred: Option<u32>) -> Result<u32, Problem> {
+    let most = preferred.unwrap_or(WAIT_MAX_SECONDS).min(WAIT_MAX_SECONDS);
+    let Some(text) = query.get("timeout") else { return Ok(preferred.map_or(WAIT_DEFAULT_SECONDS, |_| most)) };
     // The contract has one code for whatever is no number of seconds in the range. A sign is part of no number here.
     let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).filter(|seconds| *seconds <= WAIT_MAX_SECONDS).ok_or_else(|| {
+    let seconds = digits.and_then(|digits| digits.parse().ok()).filter(|seconds| *seconds <= WAIT_MAX_SECONDS);
+    seconds.map(|seconds: u32| seconds.min(most)).ok_or_else(|| {
         Problem::fault("/timeout", "out_of_range", format!("must be from 0 to {WAIT_MAX_SECONDS} seconds"))
     })
 }
@@ -196,9 +200,11 @@ pub(super) async fn wait(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let seconds = wait_seconds(&query)?;
+    let preferred = prefer(&headers).wait;
+    let seconds = wait_seconds(&query, preferred)?;
     // Where too many wait already, it is answered as it stands.
     let place = app.lasting().enter();
     let deadline = Instant::now() + Duration::from_secs(if place.is_some() { seconds.into() } else { 0 });
@@ -230,7 +236,8 @@ pub(super) async fn wait(
         }
     }
     still_known(&app, &caller).await?;
-    Ok(json(StatusCode::OK, &asked.view()))
+    let applied = preferred.filter(|_| place.is_some()).map(|_| format!("wait={seconds}"));
+    Ok(applying(json(StatusCode::OK, &asked.view()), applied))
 }
 
 /// What a body says as an answer.
@@ -287,7 +294,8 @@ pub(super) async fn respond(
     let asked = find(&app, &caller, &id).await;
     if let Ok(asked) = &asked {
         asked.refuse_strangers(&caller)?;
-        if let Some(given) = response.clone() {
+        // Nobody knows any more what was asked where the message is gone. Its review is over, which the decision tells.
+        if let Some(given) = response.clone().filter(|_| !asked.is_gone()) {
             incoming.report.faults.extend(judge(&asked.review, given).await?);
         }
     }
@@ -373,8 +381,15 @@ async fn decide(
                 Event::ReviewCompleted(end) | Event::ReviewCancelled(end) => Some(end.state),
                 _ => None,
             });
-            // A vote that decided nothing is no event: it is found among the votes.
-            let state = ended.unwrap_or_else(|| after_vote(&asked.state, &caller.key.principal.id));
+            let state = match ended {
+                Some(state) => state,
+                // A vote that decided nothing is no event: it is found among the votes. What was read before may be
+                // from before it.
+                None => {
+                    let id = asked.message().id.to_string();
+                    after_vote(&find(app, caller, &id).await?.state, &caller.key.principal.id)
+                }
+            };
             // The words as they were then: edited before, or as accepted. Only what was erased stays gone.
             let overlay = shown_to(app, entity, asked.message().id.number, key).await?.unwrap_or_default();
             let overlay = Overlay { erased: asked.found.overlay.erased, ..overlay };

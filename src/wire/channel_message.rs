@@ -9,7 +9,7 @@ use actors::clock::Millis;
 use actors::id::MessageId;
 use actors::message::{Attachment, Content, Json, Sender, SenderKind, Severity};
 
-use crate::json::fields::{Fields, Items, Length, Value};
+use crate::json::fields::{Fields, Length, Value};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::{Object, raw};
@@ -71,10 +71,9 @@ impl ChannelPost {
         post.review = review.and_then(|value| ReviewPost::read(&value, rules, report));
         post.metadata = fields.optional("metadata").and_then(|value| value.free_object(report, METADATA));
         post.webhook_url = fields.optional("webhookUrl").and_then(|value| url::read(&value, report, rules.allow));
-        post.attachment_ids = attachments
-            .and_then(|value| few_items(&value, MAX_ATTACHMENTS, report))
-            .map(|items| unique_strings(&items, 0, report))
-            .unwrap_or_default();
+        let file = |item: &Value<'_>, report: &mut Report| item.string(report, Length::ANY).map(Into::into);
+        post.attachment_ids =
+            attachments.and_then(|value| unique(&value, MAX_ATTACHMENTS, report, file)).unwrap_or_default();
         post.iteration_of = fields.string(report, "iterationOf", Length::ANY).map(std::borrow::Cow::into_owned);
         // A member that is there but wrong has its own fault; saying that it is missing too would mislead.
         let says_something = text.is_some_and(|value| value.raw.get() != "\"\"")
@@ -141,28 +140,29 @@ fn client_id(value: &Value<'_>, report: &mut Report) -> Option<String> {
     Some(bare.to_owned())
 }
 
-/// The strings of an array in which none may stand twice or have fewer than `min` characters.
-fn unique_strings(items: &Items<'_>, min: usize, report: &mut Report) -> Vec<(Path, String)> {
-    let mut out: Vec<(Path, String)> = Vec::with_capacity(items.len());
-    for item in items.iter() {
-        let Some(text) = item.string(report, Length::chars(min, usize::MAX)) else { continue };
-        if out.iter().any(|(_, known)| *known == text) {
-            report.fault(&item.path, "duplicate_value", format!("{text:?} stands here twice"));
-        } else {
-            out.push((item.path, text.into_owned()));
-        }
-    }
-    out
-}
-
-/// The items of an array that must have at most `max`.
-fn few_items<'a>(value: &Value<'a>, max: usize, report: &mut Report) -> Option<Items<'a>> {
+/// What the items of an array stand for, of which there may be `max`, none of them twice, each with its place; nothing
+/// where there are more. `read` says what one stands for, or reports why it stands for nothing.
+fn unique<'a>(
+    value: &Value<'a>,
+    max: usize,
+    report: &mut Report,
+    read: impl Fn(&Value<'a>, &mut Report) -> Option<String>,
+) -> Option<Vec<(Path, String)>> {
     let items = value.array(report)?;
     if items.len() > max {
         report.fault(&value.path, "too_many", format!("must have at most {max} items, has {}", items.len()));
-        return None;
     }
-    Some(items)
+    let mut out: Vec<(Path, String)> = Vec::with_capacity(items.len().min(max));
+    for item in items.iter() {
+        let Some(text) = read(&item, report) else { continue };
+        if out.iter().any(|(_, known)| *known == text) {
+            report.fault(&item.path, "duplicate_value", format!("{text:?} stands here twice"));
+        } else if out.len() < max {
+            // One too many is not compared with, so that a long array costs no more than its length.
+            out.push((item.path, text));
+        }
+    }
+    (items.len() <= max).then_some(out)
 }
 
 #[cfg(test)]

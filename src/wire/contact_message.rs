@@ -1,13 +1,12 @@
 //! Contact messages: one on an api channel, answered by its agent in the same call.
 
 pub mod content;
-pub mod identifier;
 pub mod view;
 
+use actors::contact::identifier::normalize_identifier;
 use actors::message::{Attachment, Content, MediaKind, Sender, SenderKind};
 
 pub use crate::wire::contact_message::content::ContactContent;
-pub use crate::wire::contact_message::identifier::normalize_identifier;
 
 use crate::json::Object;
 use crate::json::fields::{Fields, Length};

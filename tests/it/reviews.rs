@@ -303,6 +303,57 @@ async fn a_quorum_is_so_many_different_principals_with_one_answer() {
 }
 
 #[tokio::test]
+async fn retries_of_a_vote_that_race_it_get_the_same_bytes() {
+    let app = TestApp::new().await;
+    let (ana, bob) = (responder(&app, "ana").await, responder(&app, "bob").await);
+    for round in 0..20 {
+        let review = asked(&app, json!({"type": "approval", "quorum": {"of": 3}})).await;
+        respond(&app, &review, json!({"selectedOption": "approve"})).key(&bob).await.expect(200);
+        let vote = || {
+            let vote = respond(&app, &review, json!({"selectedOption": "approve"})).key(&ana);
+            vote.idempotency_key(&format!("k{round}")).send()
+        };
+        let votes = futures_util::future::join_all((0..8).map(|_| vote())).await;
+        assert_eq!(votes[0].json["votes"].as_array().unwrap().len(), 2);
+        assert!(votes.iter().all(|other| (other.status, &other.bytes) == (200, &votes[0].bytes)));
+    }
+}
+
+#[tokio::test]
+async fn who_may_answer_is_named_by_id_or_as_an_api_key_names_its_principal() {
+    let app = TestApp::new().await;
+    let (ana, bob, eve) = (responder(&app, "ana").await, responder(&app, "bob").await, responder(&app, "eve").await);
+    let allowed = json!(["ana", {"type": "user", "id": "bob"}]);
+    let review = asked(&app, json!({"type": "approval", "quorum": {"of": 2, "allowed": allowed}})).await;
+    let answer = || respond(&app, &review, json!({"selectedOption": "approve"}));
+    answer().key(&eve).await.problem(403, "responder_not_allowed");
+    assert_eq!(answer().key(&ana).await.expect(200)["status"], "pending");
+    assert_eq!(answer().key(&bob).await.expect(200)["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_good_answer_to_what_was_deleted_is_too_late_and_not_wrong() {
+    let app = TestApp::new().await;
+    for (review, answer) in [
+        (
+            json!({"type": "selection", "payload": {"mode": "single", "items": [{"id": "a", "label": "A"}]}}),
+            json!({"selectedIds": ["a"]}),
+        ),
+        (
+            json!({"type": "approval", "payload": {"options": [{"id": "q", "label": "Q"}]}}),
+            json!({"selectedOption": "q"}),
+        ),
+        (json!({"type": "form", "payload": {"fields": [{"name": "n", "type": "text"}]}}), json!({"n": "x"})),
+    ] {
+        let path = asked(&app, review).await;
+        let message = path.replace("/reviews/", "/messages/");
+        app.delete(&message).await.expect(204);
+        let late = respond(&app, &path, answer).await.problem(409, "review_already_completed");
+        assert_eq!(late["review"]["status"], "cancelled");
+    }
+}
+
+#[tokio::test]
 async fn a_quorum_that_makes_no_sense_is_refused() {
     let app = TestApp::new().await;
     for (quorum, fault) in [
@@ -315,6 +366,9 @@ async fn a_quorum_that_makes_no_sense_is_refused() {
         (json!({"of": 1, "allowed": []}), "too_few /review/quorum/allowed"),
         (json!({"of": 1, "allowed": "ana"}), "invalid_type /review/quorum/allowed"),
         (json!({"of": 1, "allowed": [5]}), "invalid_type /review/quorum/allowed/0"),
+        (json!({"of": 1, "allowed": [{"type": "bot", "id": "a"}]}), "invalid_enum /review/quorum/allowed/0/type"),
+        (json!({"of": 1, "allowed": [{"type": "user"}]}), "required /review/quorum/allowed/0/id"),
+        (json!({"allowed": ["a", {"type": "user", "id": "a"}]}), "duplicate_value /review/quorum/allowed/1"),
         (json!({"of": 1, "allowed": ["ana", "ana"]}), "duplicate_value /review/quorum/allowed/1"),
     ] {
         let body = json!({"channelId": "demo", "review": {"type": "free", "quorum": quorum}});

@@ -25,7 +25,7 @@ use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::new_id;
 use crate::http::problem::Problem;
-use crate::http::refusal::conversation::rejected;
+use crate::http::refusal::conversation::{message_not_found, rejected};
 use crate::http::refusal::{problem_of, store_problem};
 use crate::wire::bounds::NAME;
 
@@ -35,7 +35,7 @@ const COPYING: Duration = Duration::from_secs(20);
 /// `POST /conversations/{id}/fork`: a conversation that begins as a copy, up to a message or whole.
 ///
 /// # Errors
-/// 400, 404 `conversation_not_found`, 409 `conversation_erased`, 422.
+/// 400, 404 `conversation_not_found` and `message_not_found`, 409 `conversation_erased`, 422.
 pub(in crate::http) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
@@ -84,12 +84,11 @@ pub(in crate::http) async fn create(
 
 /// The sequence of a message of the source that a body names.
 async fn message(app: &App, caller: &Caller, source: &conversation::State, id: &str) -> Result<u64, Problem> {
-    let missing = || Problem::fault("/atMessageId", "message_not_found", "is no message of this conversation");
-    let id = MessageId::parse(id).filter(|id| id.entity == source.id.address).ok_or_else(missing)?;
+    let id = MessageId::parse(id).filter(|id| id.entity == source.id.address).ok_or_else(message_not_found)?;
     let entity = source.entity(caller.address);
     let events = log::between(app.node(), entity, (id.number, id.number)).await.map_err(store_problem)?;
     let there = events.iter().filter_map(message_of).any(|message| message.id == id);
-    if there { Ok(id.number) } else { Err(missing()) }
+    if there { Ok(id.number) } else { Err(message_not_found()) }
 }
 
 /// Whether this request's key has had its effect here before.

@@ -1,6 +1,7 @@
 //! `Prefer` (RFC 7240): how long a client wants to wait.
 
-use http::{HeaderMap, HeaderName};
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header that carries preferences.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -36,6 +37,15 @@ pub fn prefer(headers: &HeaderMap) -> Prefer {
         }
     }
     prefer
+}
+
+/// The same answer, saying which preference it goes by.
+#[must_use]
+pub fn applying(mut response: Response, preference: Option<String>) -> Response {
+    if let Some(value) = preference.and_then(|preference| HeaderValue::try_from(preference).ok()) {
+        response.headers_mut().insert(PREFERENCE_APPLIED, value);
+    }
+    response
 }
 
 /// Digits only: `parse` alone would let a sign in. More seconds than fit are as good as the most that do.

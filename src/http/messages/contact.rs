@@ -20,7 +20,7 @@ use actors::store::KeyHash;
 use actors::subscriptions::Subscription;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::exchange::{self, Heard};
@@ -31,7 +31,7 @@ use crate::http::attachments::link;
 use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
-use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer};
+use crate::http::headers::prefer::{Prefer, applying};
 use crate::http::idempotency::{contact_scope, in_progress as in_progress_problem, without_key};
 use crate::http::lasting::unless_stopping;
 use crate::http::problem::Problem;
@@ -412,7 +412,8 @@ impl Exchange<'_> {
         let parts = ContactParts {
             contact: delivered.contact,
             conversation: delivered.conversation,
-            conversation_status: "open",
+            // As it was when the turn ended, so that a retry is told the same.
+            conversation_status: if turn.in_closed == Some(true) { "closed" } else { "open" },
             channel_id: &self.channel.id,
             agent_id: &turn.agent,
             updated_at: changed_at,
@@ -435,12 +436,4 @@ impl Exchange<'_> {
         }
         prefer.wait.map_or(self.accepting.app.wait_budget(), |wait| Duration::from_secs(wait.min(WAIT_MAX).into()))
     }
-}
-
-/// The same, saying which preference it went by (RFC 7240).
-fn applying(mut response: Response, preference: Option<String>) -> Response {
-    if let Some(value) = preference.and_then(|preference| HeaderValue::try_from(preference).ok()) {
-        response.headers_mut().insert(PREFERENCE_APPLIED, value);
-    }
-    response
 }

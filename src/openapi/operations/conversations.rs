@@ -87,8 +87,8 @@ fn fork() -> Op {
         .with_headers(&["ETag", "Location", "Idempotent-Replayed", "X-Ignored-Fields"])
         .answers(202, "A long conversation is still being copied, and will be.", named("Conversation"), &[])
         .with_headers(&["ETag", "Location", "X-Ignored-Fields"])
-        .refused(400, &["message_not_found", "too_short", "too_long"])
-        .refused(404, &["conversation_not_found"])
+        .refused(400, &["too_short", "too_long"])
+        .refused(404, &["conversation_not_found", "message_not_found"])
         .refused(409, &["conversation_erased"])
         .refused(429, &["conversation_backlog"])
 }

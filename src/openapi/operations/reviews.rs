@@ -49,7 +49,9 @@ fn wait() -> Op {
             "How long to wait, in seconds.",
             integer("", 0, Some(WAIT_MAX_SECONDS.into())).or(WAIT_DEFAULT_SECONDS),
         )
+        .shared("Prefer")
         .answers(200, "The outcome, or that there is none yet.", named("InboxReview"), &[])
+        .with_headers(&["Preference-Applied"])
         .refused(400, &["out_of_range", "invalid_query"])
         .refused(404, &["review_not_found"])
 }

@@ -169,11 +169,16 @@ fn callback() -> RefOr<Schema> {
 }
 
 fn quorum() -> RefOr<Schema> {
+    let whole = Members::new("As its API key names it.")
+        .must("type", word("A program or a person.", &["agent", "user"]))
+        .must("id", text("").least(1))
+        .done();
+    let principal = any_of("A principal: its id, or all of it.", [text("").least(1).into(), whole]);
     Members::new("Who has to give the same response.")
         .may("of", integer("How many different principals.", 1, Some(MAX_QUORUM)).or(1).nullable())
         .may(
             "allowed",
-            set("Who may answer; default anyone who may respond.", text("").least(1)).longest(MAX_ALLOWED).nullable(),
+            set("Who may answer; default anyone who may respond.", principal).longest(MAX_ALLOWED).nullable(),
         )
         .done()
 }

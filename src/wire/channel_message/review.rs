@@ -5,12 +5,12 @@ use actors::message::{Callback, Json, Quorum, Review};
 use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
-use super::{few_items, payload, unique_strings};
+use super::{payload, unique};
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::number::{self, Integer, MAX_SAFE};
 use crate::json::report::Report;
 use crate::json::{self, Object};
-use crate::wire::{Rules, time, url};
+use crate::wire::{PRINCIPAL_TYPES, Rules, time, url};
 
 /// The longest time a review may stay open: one year of 365 days, in seconds.
 pub const MAX_EXPIRY_SECONDS: u64 = 365 * 24 * 60 * 60;
@@ -206,9 +206,8 @@ pub fn headers(value: &Value<'_>, of: Headers, report: &mut Report) -> Vec<(Stri
     if object.members().len() > MAX_CALLBACK_HEADERS {
         let message = format!("must have at most {MAX_CALLBACK_HEADERS} headers, has {}", object.members().len());
         report.fault(&value.path, "too_many", message);
-        return Vec::new();
     }
-    let mut out = Vec::with_capacity(object.members().len());
+    let mut out = Vec::with_capacity(object.members().len().min(MAX_CALLBACK_HEADERS));
     for member in object.members() {
         let name = member.name.as_ref();
         match header(name, member.value, of) {
@@ -256,16 +255,30 @@ fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
         Some(value) => value.integer(report, 1..=MAX_QUORUM),
         None => Some(1),
     };
-    let allowed = fields.optional("allowed").and_then(|value| {
-        let items = few_items(&value, MAX_ALLOWED, report)?;
-        let names = unique_strings(&items, 1, report).into_iter().map(|(_, name)| name).collect();
-        Some((value.path, items.len(), names))
-    });
+    let allowed = fields.optional("allowed");
+    let named = allowed.and_then(|value| unique(&value, MAX_ALLOWED, report, principal));
     fields.finish(report);
     let of = u32::try_from(of?).ok()?;
-    let Some((path, given, allowed)) = allowed else { return Some(Quorum { of, allowed: Vec::new() }) };
+    let (Some(value), Some(named)) = (allowed, named) else { return Some(Quorum { of, allowed: Vec::new() }) };
+    let given = value.array(report)?.len();
     if given < of as usize {
-        report.fault(&path, "too_few", format!("must name at least the {of} principals that have to agree"));
+        report.fault(&value.path, "too_few", format!("must name at least the {of} principals that have to agree"));
     }
-    Some(Quorum { of, allowed })
+    Some(Quorum { of, allowed: named.into_iter().map(|(_, id)| id).collect() })
+}
+
+/// The id of a principal, which stands for itself or is named as an API key names its principal. Principals are told
+/// apart by their ids.
+fn principal(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    let id = Length::chars(1, usize::MAX);
+    if !value.is_object() {
+        return value.string(report, id).map(Into::into);
+    }
+    let mut fields = value.object(report)?;
+    if let Some(kind) = fields.required(report, "type") {
+        kind.choice(report, &PRINCIPAL_TYPES);
+    }
+    let id = fields.required_string(report, "id", id).map(Into::into);
+    fields.finish(report);
+    id
 }

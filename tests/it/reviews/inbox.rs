@@ -99,6 +99,33 @@ async fn a_wait_lasts_0_to_55_seconds() {
     app.get(format!("{REVIEWS}/msg_x/wait")).await.problem(404, "review_not_found");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_no_longer_than_the_client_prefers() {
+    let app = TestApp::new().await;
+    let review = asked(&app, json!({"type": "approval"})).await;
+    for (query, prefer, seconds) in [
+        ("", None, 30),
+        ("", Some("wait=2"), 2),
+        ("", Some("wait=50"), 50),
+        ("", Some("wait=1000"), 55),
+        ("?timeout=20", Some("wait=3"), 3),
+        ("?timeout=4", Some("wait=20"), 4),
+        ("?timeout=5", Some("wait=soon"), 5),
+    ] {
+        let begun = tokio::time::Instant::now();
+        let mut request = app.get(format!("{review}/wait{query}"));
+        if let Some(prefer) = prefer {
+            request = request.header("prefer", prefer);
+        }
+        let answer = request.await;
+        let applied =
+            if prefer.is_some_and(|prefer| prefer != "wait=soon") { format!("wait={seconds}") } else { String::new() };
+        assert_eq!(answer.header("preference-applied"), applied);
+        assert_eq!(answer.expect(200)["status"], "pending");
+        assert_eq!(begun.elapsed().as_secs(), seconds, "{query} {prefer:?}");
+    }
+}
+
 #[tokio::test]
 async fn everybody_who_waits_is_told_at_once_however_it_ends() {
     let app = TestApp::new().await;
