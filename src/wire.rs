@@ -23,6 +23,9 @@ use std::net::IpAddr;
 
 use actors::clock::Millis;
 
+/// What principals are, by the word for it: whether it is an agent.
+pub const PRINCIPAL_TYPES: [(&str, bool); 2] = [("agent", true), ("user", false)];
+
 /// What a check needs to know beside the body.
 #[derive(Clone, Copy)]
 pub struct Rules<'f> {

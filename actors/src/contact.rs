@@ -23,6 +23,7 @@ use crate::store::RowWrite;
 use crate::tables::FORKS;
 
 mod erase;
+pub mod identifier;
 mod open;
 mod outgoing;
 mod save;

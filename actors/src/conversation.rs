@@ -357,6 +357,14 @@ impl Machine for Conversation {
 }
 
 impl State {
+    /// Nothing is said here any more, and nobody owns it.
+    fn begin_erasure(&mut self, record: &Record<Event>) {
+        self.closed = true;
+        self.owner = None;
+        self.updated_at = record.at;
+        self.erasure = Some(Erasure { since: record.at, next: Some(1), last: record.seq - 1 });
+    }
+
     /// Takes a record other than the first into the state.
     fn take(&mut self, record: &Record<Event>) {
         match &record.event {
@@ -394,11 +402,7 @@ impl State {
             Event::MemoryNoted(_) | Event::MemoryFailed { .. } => {}
             Event::MemoriesDrawn { left } => self.remembering = *left,
             Event::ForkMoved(fork) => self.fork = Some(*fork),
-            Event::ConversationErased => {
-                self.closed = true;
-                self.updated_at = record.at;
-                self.erasure = Some(Erasure { since: record.at, next: Some(1), last: record.seq - 1 });
-            }
+            Event::ConversationErased => self.begin_erasure(record),
             Event::ErasureMoved { next } => {
                 if let Some(erasure) = &mut self.erasure {
                     erasure.next = *next;

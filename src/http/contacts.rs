@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::contact::identifier::normalize_identifier;
 use actors::contact::{self, Contact, entity_of, name_key};
 use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, EntityKey};
@@ -31,7 +32,6 @@ use super::resource::immutable;
 use crate::app::App;
 use crate::wire::bounds::NAME_OR_EMPTY;
 use crate::wire::contact::{contact_event, contact_view};
-use crate::wire::contact_message::normalize_identifier;
 
 pub mod save;
 

@@ -55,6 +55,32 @@ async fn with_queue_each_message_gets_its_own_turn_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_is_deleted_before_its_turn_begins_is_not_answered_and_costs_nothing() {
+    let app = busy("queue").await;
+    send(&app, "one", "wait=0").await.expect(202);
+    let second = send(&app, "two", "wait=0").await.expect(202);
+    app.delete(format!("/api/v1/messages/{}", second["messageId"].as_str().unwrap())).await.expect(204);
+    let answer = send(&app, "two", "wait=100").await.expect(200);
+    assert_eq!((&answer["aiMessages"], &answer["turn"]["status"]), (&json!([]), &json!("completed")));
+    assert_eq!((&answer["usage"]["credits"], &answer["usage"]["inputTokens"]), (&json!(0.0), &json!(0)));
+    assert_eq!(send(&app, "one", "wait=100").await.expect(200)["aiMessages"].as_array().unwrap().len(), 1);
+    assert_eq!(roles(&app).await, ["user", "user", "assistant"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_while_the_conversation_is_closed_is_told_so_and_every_retry_the_same() {
+    let app = busy("queue").await;
+    let early = send(&app, "one", "wait=0").await.expect(202);
+    assert_eq!(early["conversation"]["status"], "open");
+    let path = format!("/api/v1/conversations/{}", early["conversationId"].as_str().unwrap());
+    app.patch(&path).json(json!({"status": "closed"})).await.expect(200);
+    let answer = send(&app, "one", "wait=100").await;
+    assert_eq!(answer.json["conversation"]["status"], "closed");
+    app.patch(&path).json(json!({"status": "open"})).await.expect(200);
+    assert_eq!(send(&app, "one", "wait=100").await.bytes, answer.bytes);
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_merge_those_that_wait_are_answered_together() {
     let app = busy("merge").await;
     let answers = three(&app).await;

@@ -173,7 +173,13 @@ async fn an_erased_contact_leaves_places_and_nothing_that_was_said() {
     let (contact, conversation) = (text(&first["contactId"]), text(&first["conversationId"]));
     let message = format!("/api/v1/messages/{}", text(&first["messageId"]));
     app.patch(&message).json(json!({"content": "secret, edited"})).await.expect(200);
-    app.patch(format!("/api/v1/conversations/{conversation}")).json(json!({"title": "secret"})).await.expect(200);
+    let told = json!({"title": "secret", "ownerId": "ana@example.com"});
+    app.patch(format!("/api/v1/conversations/{conversation}")).json(told).await.expect(200);
+    // As who keeps conversations of their own names people.
+    let named = json!({"content": "secret", "sender_id": "ANA@example.com"});
+    let named = json!({"conversation_id": conversation, "content": [named, {"content": "x", "sender_id": "bob"}]});
+    let named = app.post("/api/v1/messages").json(named).await.expect(200);
+    app.delete(format!("/api/v1/messages/{}", text(&named[0]["id"]))).await.expect(204);
     let before = app.get(format!("/api/v1/conversations/{conversation}/messages")).await.expect(200);
     let seen = stored(&app, &first).await;
     assert!(seen.contains("secret") && seen.contains("Ana@Example.com"));
@@ -193,6 +199,12 @@ async fn an_erased_contact_leaves_places_and_nothing_that_was_said() {
         |page: &Value| -> Vec<_> { page["data"].as_array().unwrap().iter().map(|m| m["id"].clone()).collect() };
     assert_eq!(places(&after), places(&before), "places and their order stay");
     assert!(after["data"].as_array().unwrap().iter().all(|m| m["erased"] == true && m["content"] == ""));
+    let senders: Vec<_> = after["data"].as_array().unwrap().iter().map(|m| text(&m["sender_id"])).collect();
+    assert_eq!(
+        senders,
+        [contact, "echo", contact, "echo", contact, "bob"],
+        "who was named by identifier has only an id"
+    );
     app.patch(&message).json(json!({"content": "secret"})).await.problem(409, "message_deleted");
     let reopen = app.patch(format!("/api/v1/conversations/{conversation}")).json(json!({"status": "open"})).await;
     reopen.problem(409, "conversation_erased");

@@ -4,14 +4,18 @@
 //! is said. After that the log is gone through in steps, each a commit of its own, so a long conversation never makes
 //! a large one. Whoever asks (see [`erasure`](crate::erasure)) asks again until it is done.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::amend::{end_review, redaction, unshow};
+use super::amend::{end_review, unshow};
 use super::post::overlay_of;
-use super::{Conversation, Event, Opening, Reply, State, Turn, number_key, turn};
+use super::{Conversation, Event, Opening, Origin, Reply, State, Turn, number_key, turn};
 use crate::clock::Millis;
 use crate::codec;
+use crate::contact::entity_of;
+use crate::contact::identifier::normalize_identifier;
 use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 use crate::message::{Gone, Overlay};
 use crate::store::RowWrite;
@@ -57,12 +61,36 @@ pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Dec
     let next = Some(last + 1).filter(|next| *next <= erasure.last);
     let mut change = Change::new(Vec::new(), Reply::Erasing(Erasure { next, ..*erasure }));
     for seq in first..=last {
-        let Some(record) = redaction(seq, Gone::Erased, found)? else { continue };
+        let Some(record) = found.record::<Event>(seq)? else { continue };
+        let silent = record.event.without_words(Gone::Erased);
+        let nameless = without_names(silent.as_ref().unwrap_or(&record.event), state, moment);
+        let Some(event) = nameless.or(silent) else { continue };
+        let record = Record { event, ..record };
         take_overlay(&record, moment, found, &mut change)?;
         change.redactions.push(record);
     }
     change.events.push(Event::ErasureMoved { next });
     Ok(Decision::Change(change))
+}
+
+/// The same without the owner, and without the contact's identifier where somebody has named the contact by it as a
+/// sender: its id says who that was to whoever may know. `None` where it has neither.
+fn without_names(event: &Event, state: &State, moment: &Moment) -> Option<Event> {
+    let mut nameless = event.clone();
+    match &mut nameless {
+        Event::MessageCreated(accepted) => {
+            accepted.owner = None;
+            if let Origin::Api { contact, .. } = &state.origin {
+                let named = entity_of(moment.entity.workspace, &normalize_identifier(&accepted.content.sender.id));
+                if named.id == contact.address {
+                    Arc::make_mut(&mut accepted.content).sender.id = contact.to_string();
+                }
+            }
+        }
+        Event::ConversationCreated { owner, .. } | Event::ConversationUpdated { owner, .. } => *owner = None,
+        _ => {}
+    }
+    (nameless != *event).then_some(nameless)
 }
 
 /// Edits and answers stand in a row of the message that they belong to.
@@ -91,6 +119,8 @@ fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Convers
     for turn in state.running.iter().chain(&state.queued) {
         let moment = Moment { next_seq: Event::next_seq(moment, &change.events), ..*moment };
         let cancelled = turn::end_as(state, turn, Turn::cancelled, &moment, found, &mut change)?;
+        // The erasure closes the conversation.
+        let cancelled = Turn { in_closed: Some(true), ..cancelled };
         change.rows.push(cancelled.row());
         change.events.push(Event::TurnCancelled(cancelled));
     }

@@ -170,7 +170,7 @@ pub(super) fn end_as(
         change.events.push(errand::due(moment.now));
     }
     change.rows.extend(closed.rows);
-    Ok(how(&closed.turn, moment.now))
+    Ok(Turn { in_closed: state.closed.then_some(true), ..how(&closed.turn, moment.now) })
 }
 
 /// An attempt has ended. Of an attempt that is not the current one nothing is kept.

@@ -159,6 +159,8 @@ fn golden_records_of_a_conversation() {
     golden.record("turn-completed", None, Event::TurnCompleted(turn(1)));
     golden.record("turn-failed", None, Event::TurnFailed(turn(1)));
     golden.record("turn-cancelled", None, Event::TurnCancelled(turn(1)));
+    let in_closed = Turn { in_closed: Some(true), ..turn(1) };
+    golden.record("turn-completed-in-closed", None, Event::TurnCompleted(in_closed));
     golden.record("deadline-moved", None, Event::DeadlineMoved { next: Some(AT) });
     golden.record("deadline-moved-away", None, Event::DeadlineMoved { next: None });
     let mut with_file = Content { mentions: Some(vec![attachment_id()]), ..content() };

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use actors::contact::identifier::normalize_identifier;
 use actors::contact::{self, Contact, Event, entity_of};
 use actors::directory::{Answer, Circumstances};
 use actors::id::EntityKey;
@@ -29,7 +30,7 @@ use crate::json::fields::Fields;
 use crate::json::report::Report;
 use crate::wire::bounds::NAME_OR_EMPTY;
 use crate::wire::contact::{ContactView, contact_view};
-use crate::wire::contact_message::{normalize_identifier, read_identifier};
+use crate::wire::contact_message::read_identifier;
 
 /// Contacts of one request.
 pub const MAX_CONTACTS: usize = 1_000;

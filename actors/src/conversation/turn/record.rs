@@ -132,6 +132,9 @@ pub struct Turn {
     /// The process that its newest attempt runs in. It is asked for again only when that is gone.
     #[n(15)]
     pub runner: Option<NodeId>,
+    /// Whether its conversation was closed when it ended; `None`: no, or it has not ended.
+    #[n(16)]
+    pub in_closed: Option<bool>,
 }
 
 impl Turn {
@@ -155,6 +158,7 @@ impl Turn {
             look_at: None,
             waits_since: None,
             runner: None,
+            in_closed: None,
         }
     }
 
@@ -188,6 +192,7 @@ impl Turn {
             look_at,
             waits_since,
             runner: None,
+            in_closed: None,
         }
     }
 

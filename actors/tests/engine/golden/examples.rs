@@ -58,6 +58,7 @@ pub(super) fn turn(number: u64) -> Turn {
         look_at: None,
         waits_since: None,
         runner: None,
+        in_closed: None,
     }
 }
 
