@@ -90,7 +90,7 @@ fn copy(message: &Message, overlay: &Overlay) -> Option<Content> {
     Some(Content {
         text: overlay.text.clone().or(content.text),
         metadata: overlay.metadata.clone().or(content.metadata),
-        tags: overlay.tags.clone().or(content.tags),
+        tags: overlay.tags_of(&message.content).map(<[String]>::to_vec),
         sent_at: Some(content.sent_at.unwrap_or(message.id.at.into())),
         review: None,
         webhook_url: None,

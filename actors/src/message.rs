@@ -386,6 +386,9 @@ pub struct Overlay {
     /// The event that its review ended with, which says how and in whose words.
     #[n(10)]
     pub review_end: Option<u64>,
+    /// An edit has taken its tags away.
+    #[n(11)]
+    pub untagged: Option<bool>,
 }
 
 /// About how many bytes an edit's text, metadata and tags have.
@@ -400,6 +403,12 @@ impl Overlay {
     #[must_use]
     pub fn weight(&self) -> usize {
         words_weight(self.text.as_deref(), self.metadata.as_ref(), self.tags.as_deref())
+    }
+
+    /// The tags of a message that says this: the newest edit's, else its own.
+    #[must_use]
+    pub fn tags_of<'a>(&'a self, content: &'a Content) -> Option<&'a [String]> {
+        if self.untagged == Some(true) { None } else { self.tags.as_deref().or(content.tags.as_deref()) }
     }
 
     /// What the tag of a human channel's message is of beside what the message says: when it was edited, and the

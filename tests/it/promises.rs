@@ -120,7 +120,12 @@ async fn null_in_an_edit_takes_away_what_a_member_holds() {
     let said = app.post(MESSAGES).json(json!({"content": item})).await.expect(200);
     let path = format!("{MESSAGES}/{}", said[0]["id"].as_str().unwrap());
     let edited = app.patch(&path).json(json!({"tags": null, "meta_data": null})).await.expect(200);
-    assert_eq!((&edited["tags"], &edited["meta_data"], &edited["content"]), (&json!([]), &json!({}), &json!("x")));
+    assert_eq!((&edited["tags"], &edited["meta_data"], &edited["content"]), (&Value::Null, &json!({}), &json!("x")));
+    let page =
+        app.get(format!("{MESSAGES}?conversationId={}&tag=a", said[0]["conversation_id"].as_str().unwrap())).await;
+    assert_eq!(page.expect(200)["data"], json!([]));
+    assert_eq!(app.patch(&path).json(json!({"tags": []})).await.expect(200)["tags"], json!([]));
+    assert_eq!(app.patch(&path).json(json!({"tags": ["b"]})).await.expect(200)["tags"], json!(["b"]));
     assert_eq!(app.patch(&path).json(json!({"content": null})).await.faults(), ["required /content"]);
     let sent = json!({"channelId": "demo", "text": "x", "status": "info", "metadata": {"k": 1}});
     let sent = app.post(MESSAGES).json(sent).await.expect(201);

@@ -27,8 +27,8 @@ pub struct Edit {
     pub text: Option<String>,
     /// The client's own object.
     pub metadata: Option<Json>,
-    /// The words to find it by.
-    pub tags: Option<Vec<String>>,
+    /// The words to find it by; inside `None`: it has none any more.
+    pub tags: Option<Option<Vec<String>>>,
     /// What the client saw; the edit is refused if that is no longer so.
     pub seen: Option<Box<Overlay>>,
 }
@@ -68,7 +68,11 @@ impl Amendment {
     /// About how many bytes it adds to a commit.
     pub(super) fn weight(&self) -> usize {
         let Self::Edit(edit) = self else { return 200 };
-        200 + words_weight(edit.text.as_deref(), edit.metadata.as_ref(), edit.tags.as_deref())
+        200 + words_weight(
+            edit.text.as_deref(),
+            edit.metadata.as_ref(),
+            edit.tags.as_ref().and_then(|tags| tags.as_deref()),
+        )
     }
 }
 
@@ -104,7 +108,10 @@ pub(super) fn amend(
         Amendment::Edit(edit) => {
             after.text = edit.text.clone().or(after.text);
             after.metadata = edit.metadata.clone().or(after.metadata);
-            after.tags = edit.tags.clone().or(after.tags);
+            if let Some(tags) = &edit.tags {
+                after.untagged = tags.is_none().then_some(true);
+                after.tags.clone_from(tags);
+            }
             if after != before {
                 after.updated_at = Some(moment.now);
                 change.events.push(Event::MessageUpdated { message });

@@ -429,8 +429,10 @@ fn golden_rows() {
         read_at: Some(AT),
         superseded_by: None,
         review_end: None,
+        untagged: None,
     };
     golden.value("overlay", &overlay);
+    golden.value("overlay-untagged", &Overlay { untagged: Some(true), ..overlay.clone() });
     golden.value("overlay-answered", &Overlay { review_end: Some(7), ..overlay });
     golden.value("overlay-empty", &Overlay::default());
     golden.value("memory", &memory());

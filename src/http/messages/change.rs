@@ -45,7 +45,7 @@ fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edi
     let text = read_or(text, String::new, |value| value.string(report, length).map(Cow::into_owned));
     let metadata = either(fields, own_first(["metadata", "meta_data"]));
     let metadata = read_or(metadata, || Json::from_checked("{}"), |value| value.free_object(report, bounds));
-    let tags = read_or(given(fields, "tags"), Vec::new, |value| read_tags(value, report));
+    let tags = read_or(given(fields, "tags"), || None, |value| read_tags(value, report).map(Some));
     Edit { text, metadata, tags, seen: None }
 }
 

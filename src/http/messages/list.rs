@@ -118,7 +118,7 @@ impl Filter {
             let text = text.map(|text| text.to_lowercase()).unwrap_or_default();
             terms.iter().all(|term| text.contains(term))
         };
-        let tags = overlay.tags.as_ref().or(content.tags.as_ref());
+        let tags = overlay.tags_of(content);
         let tagged = |tag: &String| !gone && tags.is_some_and(|tags| tags.contains(tag));
         let attached = !gone
             && (!content.attachments.is_empty()

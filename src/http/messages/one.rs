@@ -100,11 +100,11 @@ pub(super) fn tag(found: &StoredMessage) -> String {
 fn is_told_by_its_tag(found: &StoredMessage, now: Millis) -> bool {
     let overlay = at_present(&found.message, &found.overlay, now);
     let on_channel = found.origin.human_channel().is_some();
-    let Overlay { metadata, tags, deleted, erased, review, delivered_at, read_at, .. } = &*overlay;
+    let Overlay { metadata, tags, untagged, deleted, erased, review, delivered_at, read_at, .. } = &*overlay;
+    let is_as_labelled = metadata.is_none() && tags.is_none() && untagged.is_none();
     let is_whole = !(*deleted || *erased || review.is_some());
     // A channel's message shows when it was read, and its tag is of its labels too.
-    is_whole
-        && if on_channel { delivered_at.is_none() && read_at.is_none() } else { metadata.is_none() && tags.is_none() }
+    is_whole && if on_channel { delivered_at.is_none() && read_at.is_none() } else { is_as_labelled }
 }
 
 /// `GET /messages/{id}`, or 304 to who has it.

@@ -40,7 +40,7 @@ impl ConversationView<'_> {
         members.string("role", &content.role);
         members.json("tool_calls", current.tool_calls.map_or(NULL, Json::as_str));
         members.string("message_type", &content.message_type);
-        match overlay.tags.as_deref().or(content.tags.as_deref()).filter(|_| !is_gone) {
+        match overlay.tags_of(content).filter(|_| !is_gone) {
             Some(tags) => members.array("tags", tags, |out, tag| string(out, tag)),
             None => members.json("tags", NULL),
         }
