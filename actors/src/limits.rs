@@ -109,6 +109,9 @@ pub const ENDPOINT_WORKSPACES: usize = 10_000;
 pub const COURIERS: usize = 8_192;
 /// Lanes of one log moved at once: as many receivers as one log usually has, and a burst of messages with hooks.
 pub const COURIER_LANES: usize = 64;
+/// Bytes of one note of how far the sending of a log has come, about: a sixth of what the store that takes least takes
+/// in one commit, since they are guessed. A delivery counts 300 at least, so it is 3,500 of them at most.
+pub const NOTE_BYTES: usize = 1024 * 1024;
 /// Events being sent at once in the node, each with its body in memory and a socket.
 pub const DELIVERIES: usize = 256;
 /// Events sent to one receiver at once before it has answered, so that one that hangs holds few sockets: as many as a

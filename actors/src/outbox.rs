@@ -40,6 +40,7 @@ mod courier;
 mod gate;
 pub mod lane;
 mod listeners;
+mod note;
 pub mod pending;
 pub(crate) mod port;
 pub mod receivers;

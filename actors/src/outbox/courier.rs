@@ -11,9 +11,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::lane::{Attempt, Delivery, End, Lane, Waiting, keep};
+use super::note::{Ended, note};
 use super::port::{Place, Sends};
 use super::receivers::{Hooks, Unsendable, receivers};
 use super::run::Run;
@@ -23,7 +24,6 @@ use super::step::{ATTEMPT, Step, Tried, Unsent, Verdict, hooks_of, step};
 use super::{Bell, settings};
 use crate::clock::Millis;
 use crate::codec;
-use crate::directory::{Circumstances, Refusal};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
@@ -41,8 +41,6 @@ const NOTED_WITHIN: Duration = Duration::from_secs(1);
 const LEFT_ALONE_MILLIS: u64 = ATTEMPT.as_millis() as u64 + LOOK_AFTER_MILLIS;
 /// How often that is put off, while it goes on being under way.
 const LEFT_ALONE_AGAIN: Duration = Duration::from_millis(LEFT_ALONE_MILLIS / 3);
-/// How often a note is offered to an entity that cannot take it. If that fails, the log's alarm begins again.
-const OFFERS: u32 = 6;
 
 /// See the module's text.
 pub(super) struct Courier<M: Sends> {
@@ -57,7 +55,7 @@ pub(super) struct Courier<M: Sends> {
     noted: u64,
     runs: HashMap<Lane, Run>,
     steps: FuturesUnordered<BoxFuture<'static, (Lane, Result<Step, StoreError>)>>,
-    ended: Vec<(DeliveryKey, Delivery)>,
+    ended: Ended,
     /// When the first thing was done that is not noted.
     undone: Option<Instant>,
     /// When the last note was made, or this began.
@@ -116,7 +114,7 @@ async fn deliver<M: Sends>(
         noted: looked,
         runs: HashMap::new(),
         steps: FuturesUnordered::new(),
-        ended: Vec::new(),
+        ended: Ended::default(),
         undone: None,
         noted_at: Instant::now(),
         check: false,
@@ -129,6 +127,9 @@ async fn deliver<M: Sends>(
 impl<M: Sends> Courier<M> {
     async fn work(&mut self) -> Result<(), StoreError> {
         loop {
+            if self.ended.is_full() {
+                self.note().await?;
+            }
             let rung = self.bell.take();
             self.check |= rung.check;
             if rung.is_rung || (self.looked <= self.bell.upto() && self.has_room()) {
@@ -275,7 +276,7 @@ impl<M: Sends> Courier<M> {
                     keep(&mut attempts, Attempt::not_made(now, why));
                     let receiver = lane.receiver;
                     let delivery = Delivery { at, event: event.to_owned(), receiver, url, end: End::Failed, attempts };
-                    self.ended.push((DeliveryKey::new(seq, receiver), delivery));
+                    self.ended.push(DeliveryKey::new(seq, receiver), delivery);
                 }
             }
             Step::Tried(tried) => self.tried(lane, tried, now, random),
@@ -310,7 +311,7 @@ impl<M: Sends> Courier<M> {
         let Some(seq) = run.pop() else { return };
         let attempts = std::mem::take(&mut run.attempts);
         let (at, event, receiver, url) = (tried.happened, tried.event.to_owned(), lane.receiver, tried.url);
-        self.ended.push((DeliveryKey::new(seq, receiver), Delivery { at, event, receiver, url, end, attempts }));
+        self.ended.push(DeliveryKey::new(seq, receiver), Delivery { at, event, receiver, url, end, attempts });
     }
 
     /// Notes how far everything has come. A lane that is under way gets a row too, so that it is found again if this
@@ -326,13 +327,13 @@ impl<M: Sends> Courier<M> {
             (change.before != change.after).then_some(change)
         };
         let lanes: Vec<LaneChange> = self.runs.iter().filter_map(moved).collect();
-        let ended = std::mem::take(&mut self.ended);
+        let ended = self.ended.take();
         let nothing = lanes.is_empty() && ended.is_empty() && self.looked == self.noted && !self.check;
         (self.check, self.undone) = (false, None);
         let afters: Vec<_> = lanes.iter().map(|change| (change.lane, change.after.clone())).collect();
         if !nothing {
             let settlement = Settlement { looked: self.looked, lanes, ended };
-            offer::<M>(&self.node, self.entity, settlement).await?;
+            note::<M>(&self.node, self.entity, settlement).await?;
         }
         (self.noted, self.noted_at) = (self.looked, Instant::now());
         for (lane, after) in afters {
@@ -349,24 +350,4 @@ impl<M: Sends> Courier<M> {
 async fn stored(node: &Node, entity: EntityKey, lane: Lane) -> Result<Option<Waiting>, StoreError> {
     let row = node.store.row(entity, LANES, lane.key()).await?;
     row.map(|bytes| codec::decode(&bytes)).transpose()
-}
-
-/// Has the entity note how far sending has come.
-async fn offer<M: Sends>(node: &Arc<Node>, entity: EntityKey, settlement: Settlement) -> Result<(), StoreError> {
-    let command = Arc::new(M::settle(settlement));
-    let mut pause = Duration::from_millis(20);
-    for _ in 0..OFFERS {
-        match M::directory(node).ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
-            Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld) => return Ok(()),
-            // Nobody knows what is noted now; the next courier finds out.
-            Err(refusal @ (Refusal::Unknown(_) | Refusal::Draining)) => {
-                return Err(StoreError::Unavailable(refusal.into()));
-            }
-            Err(Refusal::Backlog | Refusal::Overloaded | Refusal::Unavailable(_) | Refusal::Moved) => {
-                sleep(pause).await;
-            }
-        }
-        pause *= 3;
-    }
-    Err(StoreError::Unavailable("how far sending has come could not be noted".into()))
 }

@@ -12,6 +12,9 @@ pub const ATTEMPTS_KEPT: usize = 20;
 /// Characters of an attempt's error.
 const ERROR_CHARS: usize = 200;
 
+/// About how many bytes an attempt adds to a commit.
+pub(super) const ATTEMPT_BYTES: usize = 200;
+
 /// Who gets an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Receiver {
@@ -278,6 +281,13 @@ pub struct Delivery {
     /// The attempts, oldest first.
     #[n(5)]
     pub attempts: Vec<Attempt>,
+}
+
+impl Delivery {
+    /// About how many bytes it adds to a commit, with its places in lists.
+    pub(crate) fn weight(&self) -> usize {
+        300 + self.url.len() + ATTEMPT_BYTES * self.attempts.len()
+    }
 }
 
 #[cfg(test)]

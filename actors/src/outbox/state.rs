@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::lane::{Delivery, End, Lane, Receiver, TAG_BYTES, Waiting};
+use super::lane::{ATTEMPT_BYTES, Delivery, End, Lane, Receiver, TAG_BYTES, Waiting};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey, Kind};
@@ -174,6 +174,13 @@ pub struct LaneChange {
     pub after: Option<Waiting>,
 }
 
+impl LaneChange {
+    /// About how many bytes it adds to a commit.
+    pub(crate) fn weight(&self) -> usize {
+        600 + self.after.as_ref().map_or(0, |after| ATTEMPT_BYTES * after.attempts.len())
+    }
+}
+
 /// The log that an outbox sends from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -240,8 +247,8 @@ impl Settlement {
 
     /// About how many bytes it adds to a commit.
     pub(crate) fn weight(&self) -> usize {
-        let attempts = self.ended.iter().map(|(_, delivery)| 300 + delivery.url.len() + 200 * delivery.attempts.len());
-        200 + attempts.sum::<usize>() + 600 * self.lanes.len()
+        let ended: usize = self.ended.iter().map(|(_, delivery)| delivery.weight()).sum();
+        200 + ended + self.lanes.iter().map(LaneChange::weight).sum::<usize>()
     }
 }
 

@@ -23,6 +23,7 @@ use crate::support::*;
 
 mod bench;
 mod crowds;
+mod notes;
 mod two;
 
 use bench::{Arrived, Bench, Mood, ONE, TWO};

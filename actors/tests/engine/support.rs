@@ -218,6 +218,8 @@ pub(crate) enum Rule {
     Hold,
     /// They are carried out, and the answer is thrown away without a word.
     Swallow,
+    /// Those of more bytes are refused, as by a store that takes no larger ones.
+    AtMost(usize),
 }
 
 #[derive(Debug)]
@@ -298,6 +300,13 @@ impl Store for Gate {
             Rule::Pass => {
                 drop(gated);
                 self.inner.commit(commit, done);
+            }
+            Rule::AtMost(max) => {
+                drop(gated);
+                match commit.measure_rows() {
+                    Ok(bytes) if bytes > max => done(Err(StoreError::TooLarge { bytes, max })),
+                    _ => self.inner.commit(commit, done),
+                }
             }
             Rule::Swallow => {
                 drop(gated);

@@ -1,0 +1,171 @@
+//! Notes of how far sending has come: how much stands in one, and how an entity is made to take it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::lane::Delivery;
+use super::port::Sends;
+use super::state::{DeliveryKey, Settlement};
+use crate::directory::{Circumstances, Refusal};
+use crate::id::EntityKey;
+use crate::limits;
+use crate::node::Node;
+use crate::store::StoreError;
+
+/// How often a note is offered to an entity that cannot take it. If that fails, the log's alarm begins again.
+const OFFERS: u32 = 6;
+
+/// Deliveries that have ended and are not noted yet.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    deliveries: Vec<(DeliveryKey, Delivery)>,
+    /// About how many bytes they add to a commit.
+    bytes: usize,
+}
+
+impl Ended {
+    pub(super) fn push(&mut self, key: DeliveryKey, delivery: Delivery) {
+        self.bytes += delivery.weight();
+        self.deliveries.push((key, delivery));
+    }
+
+    /// Whether they must be noted before more is done: what ends without waiting could otherwise become more than a
+    /// store takes, and would be sent again and again.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= limits::NOTE_BYTES
+    }
+
+    /// All of them; none are left here.
+    pub(super) fn take(&mut self) -> Vec<(DeliveryKey, Delivery)> {
+        std::mem::take(self).deliveries
+    }
+}
+
+/// Has the entity note how far sending has come, in as many commits as that takes.
+///
+/// # Errors
+///
+/// `StoreError` where it cannot; some of it may be noted then.
+pub(super) async fn note<M: Sends>(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    settlement: Settlement,
+) -> Result<(), StoreError> {
+    for part in parts(settlement) {
+        offer::<M>(node, entity, part).await?;
+    }
+    Ok(())
+}
+
+/// The same in parts that are each within the bound of a note, as far as one lane or delivery is. What has ended comes
+/// first, so that it is never forgotten, and how far was looked last: by then all that could not be sent has its row.
+fn parts(settlement: Settlement) -> Vec<Settlement> {
+    let mut parts = Parts::default();
+    for (key, delivery) in settlement.ended {
+        parts.with_room_for(delivery.weight()).ended.push((key, delivery));
+    }
+    for lane in settlement.lanes {
+        parts.with_room_for(lane.weight()).lanes.push(lane);
+    }
+    parts.last.looked = settlement.looked;
+    parts.full.push(parts.last);
+    parts.full
+}
+
+/// A note that is being divided.
+#[derive(Default)]
+struct Parts {
+    full: Vec<Settlement>,
+    last: Settlement,
+    /// About how many bytes the last one adds to a commit.
+    bytes: usize,
+}
+
+impl Parts {
+    /// The part that takes something of this weight.
+    fn with_room_for(&mut self, bytes: usize) -> &mut Settlement {
+        if self.bytes > 0 && self.bytes + bytes > limits::NOTE_BYTES {
+            self.full.push(std::mem::take(&mut self.last));
+            self.bytes = 0;
+        }
+        self.bytes += bytes;
+        &mut self.last
+    }
+}
+
+async fn offer<M: Sends>(node: &Arc<Node>, entity: EntityKey, settlement: Settlement) -> Result<(), StoreError> {
+    let command = Arc::new(M::settle(settlement));
+    let mut pause = Duration::from_millis(20);
+    for _ in 0..OFFERS {
+        match M::directory(node).ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
+            Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld) => return Ok(()),
+            // Nobody knows what is noted now; the next courier finds out.
+            Err(refusal @ (Refusal::Unknown(_) | Refusal::Draining)) => {
+                return Err(StoreError::Unavailable(refusal.into()));
+            }
+            Err(Refusal::Backlog | Refusal::Overloaded | Refusal::Unavailable(_) | Refusal::Moved) => {
+                sleep(pause).await;
+            }
+        }
+        pause *= 3;
+    }
+    Err(StoreError::Unavailable("how far sending has come could not be noted".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lane::{Attempt, End, Lane, Receiver, Waiting, keep};
+    use super::super::state::LaneChange;
+    use super::*;
+    use crate::clock::Millis;
+
+    fn ended(seq: u64, url: &str) -> (DeliveryKey, Delivery) {
+        let (event, url, attempts) = ("message.created".to_owned(), url.to_owned(), Vec::new());
+        let receiver = Receiver::Channel;
+        let delivery = Delivery { at: Millis(seq), event, receiver, url, end: End::Failed, attempts };
+        (DeliveryKey::new(seq, receiver), delivery)
+    }
+
+    fn lane(seq: u64) -> LaneChange {
+        let mut waiting = Waiting::fresh(seq, seq, Millis(0));
+        for _ in 0..20 {
+            keep(&mut waiting.attempts, Attempt::not_made(Millis(0), "timeout"));
+        }
+        LaneChange { lane: Lane::to(Receiver::Message(seq)), before: None, after: Some(waiting) }
+    }
+
+    #[test]
+    fn a_note_of_whatever_size_is_divided_into_parts_that_a_store_takes_and_loses_nothing() {
+        let url = "x".repeat(2_000);
+        for (deliveries, lanes, url) in [(0, 0, ""), (3, 2, ""), (3_000, 300, url.as_str()), (5_000, 1, "")] {
+            let ended: Vec<_> = (0..deliveries).map(|seq| ended(seq, url)).collect();
+            let lanes: Vec<_> = (0..lanes).map(lane).collect();
+            let whole = Settlement { looked: 7, lanes, ended };
+            let divided = parts(whole.clone());
+            assert_eq!(divided.len() == 1, whole.weight() <= limits::NOTE_BYTES, "{deliveries} {}", divided.len());
+            for part in &divided {
+                assert!(part.weight() <= limits::NOTE_BYTES + 1_000, "{}", part.weight());
+            }
+            let (last, others) = divided.split_last().unwrap();
+            assert!(last.looked == 7 && others.iter().all(|part| part.looked == 0), "all has its row by then");
+            assert!(divided.iter().flat_map(|part| &part.ended).eq(&whole.ended));
+            assert!(divided.iter().flat_map(|part| &part.lanes).eq(&whole.lanes));
+        }
+    }
+
+    #[test]
+    fn many_that_have_ended_or_a_few_with_long_urls_must_be_noted_at_once() {
+        for (url, most) in [("", 3_500), ("x".repeat(10_000).as_str(), 110)] {
+            let mut all = Ended::default();
+            for seq in 0..most {
+                let (key, delivery) = ended(seq, url);
+                all.push(key, delivery);
+            }
+            assert!(all.is_full(), "{most}");
+            all.take();
+            assert!(!all.is_full(), "what is noted counts no more");
+        }
+    }
+}

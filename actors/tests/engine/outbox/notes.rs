@@ -1,0 +1,45 @@
+//! What has been sent is noted, whatever comes between.
+
+use std::sync::Arc;
+
+use actors::message::NewMessage;
+use actors::outbox::pending::Status;
+use actors::webhook::{DisabledReason, WebhookEndpoint};
+use tokio::time::sleep;
+
+use super::bench::{Bench, Mood, TWO};
+use super::*;
+
+/// Messages that wait for an endpoint, in posts of so many.
+const POSTS: usize = 30;
+const POST: usize = 50;
+
+#[tokio::test(start_paused = true)]
+async fn more_that_ends_at_once_than_fits_a_commit_is_noted_and_nobody_gets_anything_twice() {
+    let gate = Gate::new();
+    let bench = Bench::on(gate.clone());
+    let long = format!("https://example.com/{}", "x".repeat(1_980));
+    let endpoint = bench.endpoint(1, |endpoint| endpoint.url.clone_from(&long)).await;
+    bench.endpoint(2, |_| {}).await;
+    bench.sink.mood(&long, Mood::Answer(500));
+    for _ in 0..POSTS {
+        let Command::Post(post) = post(entity(1), "a") else { unreachable!() };
+        let message = || NewMessage { content: Arc::new(content("a")), parent: None, review_millis: None };
+        let messages = (0..POST).map(|_| message()).collect();
+        bench.ask(entity(1), Command::Post(actors::conversation::Post { messages, ..post })).await;
+    }
+    sleep(secs(10)).await;
+    let all: Vec<u64> = (1..=(POSTS * POST + 1) as u64).collect();
+    assert_eq!((bench.sink.taken(&long), bench.sink.taken(TWO)), (vec![], all.clone()));
+    // Each row has the whole URL: all of them are more than three million bytes.
+    gate.rule(Rule::AtMost(2_000_000));
+    let off = WebhookEndpoint { disabled: Some(DisabledReason::Manual), ..endpoint };
+    bench.store_endpoint(&off).await;
+    bench.say(1, "the last").await;
+    sleep(secs(600)).await;
+    let ended = bench.ended().await;
+    let failed = ended.iter().filter(|standing| standing.status == Status::Failed);
+    assert_eq!(failed.filter(|standing| standing.url == long).count(), all.len());
+    assert_eq!(bench.sink.taken(TWO), (1..=all.len() as u64 + 1).collect::<Vec<_>>(), "each once");
+    bench.assert_settled().await;
+}
