@@ -2,7 +2,8 @@
 //!
 //! There is at most one for a log in a process, and only while it has something to do. It looks at each new event once,
 //! puts it on the lanes of its receivers, moves all lanes at the same time, each in order, and notes what came of it in
-//! one commit for as much as it did meanwhile. A lane whose receiver fails gets a row and an alarm, and leaves memory.
+//! one commit for as much as it did meanwhile. A lane whose receiver fails gets a row and an alarm, and leaves memory; so
+//! does one whose event cannot be read.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::note::{Ended, note};
 use super::port::{Place, Sends};
 use super::receivers::{Hooks, Unsendable, receivers};
 use super::run::Run;
-use super::schedule::{Failed, Next, next};
+use super::schedule::{Failed, Next, next, set_aside};
 use super::state::{DeliveryKey, LOOK_AFTER_MILLIS, LaneChange, Settlement};
 use super::step::{ATTEMPT, Step, Tried, Unsent, Verdict, hooks_of, step};
 use super::{Bell, settings};
@@ -42,6 +43,9 @@ const LEFT_ALONE_MILLIS: u64 = ATTEMPT.as_millis() as u64 + LOOK_AFTER_MILLIS;
 /// How often that is put off, while it goes on being under way.
 const LEFT_ALONE_AGAIN: Duration = Duration::from_millis(LEFT_ALONE_MILLIS / 3);
 
+/// After which is tried again to look at what is new, where it could not be read.
+const LOOK_AGAIN: Duration = Duration::from_millis(LOOK_AFTER_MILLIS);
+
 /// See the module's text.
 pub(super) struct Courier<M: Sends> {
     node: Arc<Node>,
@@ -62,6 +66,8 @@ pub(super) struct Courier<M: Sends> {
     noted_at: Instant,
     /// A note is due although nothing may have changed: an alarm rang.
     check: bool,
+    /// What is new could not be looked at, and when it is tried again.
+    trouble: Option<(StoreError, Instant)>,
     machine: std::marker::PhantomData<fn() -> M>,
 }
 
@@ -118,6 +124,7 @@ async fn deliver<M: Sends>(
         undone: None,
         noted_at: Instant::now(),
         check: false,
+        trouble: None,
         machine: std::marker::PhantomData,
     };
     courier.work().await?;
@@ -130,17 +137,17 @@ impl<M: Sends> Courier<M> {
             if self.ended.is_full() {
                 self.note().await?;
             }
-            let rung = self.bell.take();
-            self.check |= rung.check;
-            if rung.is_rung || (self.looked <= self.bell.upto() && self.has_room()) {
-                self.take_due(&rung.hasten).await?;
-                self.look().await?;
+            if self.trouble.as_ref().is_none_or(|(_, again)| *again <= Instant::now()) {
+                self.look_about().await;
             }
             let stopping = self.node.outbox.is_stopping();
             if !stopping {
                 self.start();
             }
             if self.steps.is_empty() && self.undone.is_none() {
+                if let Some((error, _)) = self.trouble.take() {
+                    return Err(error);
+                }
                 let more = !stopping && (self.bell.is_rung() || self.looked <= self.bell.upto());
                 if !more {
                     return if self.check { self.note().await } else { Ok(()) };
@@ -151,13 +158,29 @@ impl<M: Sends> Courier<M> {
                 true => (Instant::now() + GATHER).min(undone + NOTED_WITHIN),
                 false => undone + NOTED_WITHIN,
             });
+            let again_at = self.trouble.as_ref().map(|(_, again)| *again);
             let put_off_at = self.node.store.is_shared().then_some(self.noted_at + LEFT_ALONE_AGAIN);
             tokio::select! {
-                Some((lane, step)) = self.steps.next() => self.moved(lane, step?),
+                Some((lane, step)) = self.steps.next() => self.moved(lane, step),
                 () = self.bell.rung() => {}
+                () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
                 () = sleep_until(put_off_at.unwrap_or_else(Instant::now)), if put_off_at.is_some() => self.note().await?,
                 () = sleep_until(noted_at.unwrap_or_else(Instant::now)), if noted_at.is_some() => self.note().await?,
             }
+        }
+    }
+
+    /// Takes up what is new: lanes whose time has come, and events. What of it cannot be read keeps nothing waiting that
+    /// is under way: it is tried again later, here or, once all that has come to rest, when the log's alarm rings.
+    async fn look_about(&mut self) {
+        let rung = self.bell.take();
+        self.check |= rung.check;
+        let was_in_trouble = self.trouble.take().is_some();
+        if rung.is_rung || was_in_trouble || (self.looked <= self.bell.upto() && self.has_room()) {
+            let due = self.take_due(&rung.hasten).await;
+            let looked = self.look().await;
+            let again = Instant::now() + LOOK_AGAIN;
+            self.trouble = due.and(looked).err().map(|error| (error, again));
         }
     }
 
@@ -166,7 +189,7 @@ impl<M: Sends> Courier<M> {
         self.runs.len() < limits::COURIER_LANES
     }
 
-    /// Takes up the lanes whose time has come, and those that somebody asks for.
+    /// Takes up the lanes whose time has come, and those that somebody asks for: all that can be read.
     async fn take_due(&mut self, hasten: &[Lane]) -> Result<(), StoreError> {
         let now = self.node.clock.now();
         let before = Some(now.plus(1).0.to_be_bytes().to_vec().into());
@@ -174,13 +197,21 @@ impl<M: Sends> Courier<M> {
         let rows =
             self.node.store.rows(self.entity, LANE_TIMES, Scan::new(range, Order::Asc, limits::COURIER_LANES)).await?;
         let due = rows.iter().filter_map(|row| Lane::parse_time_key(&row.key)).map(|(_, lane)| lane);
+        let mut all = Ok(());
         for lane in due.chain(hasten.iter().copied()).collect::<HashSet<_>>() {
             let known = self.runs.get(&lane);
             // One that is under way is not disturbed, and one that wants to be left alone is not hastened.
             if known.is_some_and(Run::is_moving) || known.is_none() && !self.has_room() {
                 continue;
             }
-            let Some(stored) = stored(&self.node, self.entity, lane).await? else { continue };
+            let stored = match stored(&self.node, self.entity, lane).await {
+                Ok(Some(stored)) => stored,
+                Ok(None) => continue,
+                Err(error) => {
+                    all = Err(error);
+                    continue;
+                }
+            };
             match self.runs.get_mut(&lane) {
                 Some(run) => run.go_on(stored, hasten.contains(&lane), now),
                 None => {
@@ -188,7 +219,7 @@ impl<M: Sends> Courier<M> {
                 }
             }
         }
-        Ok(())
+        all
     }
 
     /// Looks at events that were not looked at, and puts them on the lanes of their receivers.
@@ -201,6 +232,8 @@ impl<M: Sends> Courier<M> {
                 return Err(StoreError::Unavailable("the store does not show what was committed".into()));
             };
             let settings = settings::read(&self.node, self.entity, &self.place).await?;
+            // All of them are read before any is on a lane: what was sent of them could be looked at once more.
+            let mut wanted = Vec::new();
             for record in &records {
                 let Some(subject) = M::subject(record) else { continue };
                 if let (Some(message), Some(hooks)) = (subject.message, M::hooks(record)) {
@@ -217,8 +250,12 @@ impl<M: Sends> Courier<M> {
                     None => None,
                 };
                 for (receiver, _) in receivers(&subject, &settings.configured(), hooks.as_deref(), None) {
-                    self.enqueue(Lane::to(receiver), record.seq).await?;
+                    self.take_up(Lane::to(receiver)).await?;
+                    wanted.push((Lane::to(receiver), record.seq));
                 }
+            }
+            for (lane, seq) in wanted {
+                self.runs.entry(lane).or_default().push(seq);
             }
             self.looked = last + 1;
             self.touch();
@@ -226,14 +263,11 @@ impl<M: Sends> Courier<M> {
         Ok(())
     }
 
-    async fn enqueue(&mut self, lane: Lane, seq: u64) -> Result<(), StoreError> {
+    /// Has a lane in memory. One that waits for its time goes on waiting.
+    async fn take_up(&mut self, lane: Lane) -> Result<(), StoreError> {
         if !self.runs.contains_key(&lane) {
-            // A lane that waits for its time goes on waiting, and learns that there is more.
             let stored = stored(&self.node, self.entity, lane).await?;
             self.runs.insert(lane, stored.map_or_else(Run::default, |stored| Run::waiting(lane, stored)));
-        }
-        if let Some(run) = self.runs.get_mut(&lane) {
-            run.push(seq);
         }
         Ok(())
     }
@@ -260,16 +294,16 @@ impl<M: Sends> Courier<M> {
     }
 
     /// A lane has made a step.
-    fn moved(&mut self, lane: Lane, step: Step) {
+    fn moved(&mut self, lane: Lane, step: Result<Step, StoreError>) {
         let now = self.node.clock.now();
         let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
         let Some(run) = self.runs.get_mut(&lane) else { return };
         run.busy = false;
         match step {
-            Step::Found { seqs, upto } => run.found(seqs, upto),
-            Step::Later(at) => run.park(at),
-            Step::NotSent(Unsendable::Deleted, _) if lane.again.is_none() => run.clear(),
-            Step::NotSent(why, about) => {
+            Ok(Step::Found { seqs, upto }) => run.found(seqs, upto),
+            Ok(Step::Later(at)) => run.park(at),
+            Ok(Step::NotSent(Unsendable::Deleted, _)) if lane.again.is_none() => run.clear(),
+            Ok(Step::NotSent(why, about)) => {
                 let why = if let Unsendable::Off(why) = why { why } else { "receiver_deleted" };
                 if let (Some(seq), Some(Unsent { happened: at, event, url })) = (run.pop(), about) {
                     let mut attempts = std::mem::take(&mut run.attempts);
@@ -279,7 +313,13 @@ impl<M: Sends> Courier<M> {
                     self.ended.push(DeliveryKey::new(seq, receiver), delivery);
                 }
             }
-            Step::Tried(tried) => self.tried(lane, tried, now, random),
+            Ok(Step::Tried(tried)) => self.tried(lane, tried, now, random),
+            Err(error) => {
+                // It may be damaged for good, so it is set aside and keeps no other lane waiting.
+                let (entity, receiver) = (self.entity, lane.receiver);
+                tracing::warn!(?entity, ?receiver, %error, "an event could not be sent now; trying again later");
+                run.park(now.plus(set_aside(&error, random)));
+            }
         }
         self.touch();
     }

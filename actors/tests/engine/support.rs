@@ -229,6 +229,7 @@ struct Gated {
     commits: usize,
     last: Option<Commit>,
     reads: usize,
+    damaged: Option<u64>,
 }
 
 struct Held(Commit, Done);
@@ -248,7 +249,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        let gated = Gated { rule: Rule::Pass, held: Vec::new(), commits: 0, last: None, reads: 0 };
+        let gated = Gated { rule: Rule::Pass, held: Vec::new(), commits: 0, last: None, reads: 0, damaged: None };
         Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)) }
     }
 
@@ -262,6 +263,11 @@ impl Gate {
         for Held(commit, done) in held {
             self.inner.commit(commit, done);
         }
+    }
+
+    /// From now on no part of a log can be read that has this event in it; `None`: all can.
+    pub(crate) fn damage(&self, seq: Option<u64>) {
+        self.gated.lock().unwrap().damaged = seq;
     }
 
     /// The newest commit that was asked for, and how many reads have been since the last time somebody looked here.
@@ -321,6 +327,10 @@ impl Store for Gate {
     }
 
     fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        let damaged = self.gated.lock().unwrap().damaged;
+        if damaged.is_some_and(|seq| (scan.from..=scan.to).contains(&seq)) {
+            return Box::pin(async { Err(StoreError::Corrupt("told to be".into())) });
+        }
         self.read().read_log(entity, scan)
     }
 

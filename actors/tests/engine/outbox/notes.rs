@@ -7,7 +7,7 @@ use actors::outbox::pending::Status;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 
-use super::bench::{Bench, Mood, TWO};
+use super::bench::{Bench, Mood, ONE, TWO};
 use super::*;
 
 /// Messages that wait for an endpoint, in posts of so many.
@@ -41,5 +41,53 @@ async fn more_that_ends_at_once_than_fits_a_commit_is_noted_and_nobody_gets_anyt
     let failed = ended.iter().filter(|standing| standing.status == Status::Failed);
     assert_eq!(failed.filter(|standing| standing.url == long).count(), all.len());
     assert_eq!(bench.sink.taken(TWO), (1..=all.len() as u64 + 1).collect::<Vec<_>>(), "each once");
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_whose_event_cannot_be_read_keeps_no_other_waiting_and_goes_on_once_it_can() {
+    let gate = Gate::new();
+    let bench = Bench::on(gate.clone());
+    bench.endpoint(1, |_| {}).await;
+    bench.endpoint(2, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Answer(500));
+    bench.sink.mood(TWO, Mood::Slow(3_000));
+    bench.say(1, "a").await;
+    // One is tried again after five to six seconds, which Two is in the middle of its second one then.
+    sleep(secs(4)).await;
+    gate.damage(Some(1));
+    bench.say(1, "b").await;
+    sleep(secs(60)).await;
+    assert_eq!(bench.sink.taken(TWO), [1, 2, 3], "each once");
+    assert_eq!(bench.sink.at(ONE).len(), 1);
+    bench.say(1, "c").await;
+    sleep(secs(10)).await;
+    assert_eq!(bench.sink.taken(TWO), [1, 2, 3, 4]);
+    let before = gate.commits();
+    sleep(secs(3_600)).await;
+    assert!(gate.commits() - before <= 8, "it is looked at every ten minutes");
+    gate.damage(None);
+    bench.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(800)).await;
+    assert_eq!((bench.sink.taken(ONE), bench.sink.at(ONE).len()), (vec![1, 2, 3, 4], 5));
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_when_new_events_cannot_be_read_is_noted_and_not_sent_again() {
+    let gate = Gate::new();
+    let bench = Bench::on(gate.clone());
+    bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Slow(3_000));
+    bench.say(1, "a").await;
+    sleep(secs(1)).await;
+    gate.damage(Some(3));
+    bench.say(1, "b").await;
+    sleep(secs(20)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2]);
+    assert_eq!(bench.ended().await.len(), 2);
+    gate.damage(None);
+    sleep(secs(10)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2, 3]);
     bench.assert_settled().await;
 }
