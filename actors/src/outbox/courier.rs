@@ -14,14 +14,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use super::lane::{Attempt, Delivery, End, Lane, Waiting, keep};
+use super::lane::{Delivery, End, Lane, Waiting, keep};
 use super::note::{Ended, note};
 use super::port::{Place, Sends};
-use super::receivers::{Hooks, Unsendable, receivers};
+use super::receivers::{Hooks, RECEIVER_DELETED, Unsendable, receivers};
 use super::run::Run;
 use super::schedule::{Failed, Next, next, set_aside};
 use super::state::{DeliveryKey, LOOK_AFTER_MILLIS, LaneChange, Settlement};
-use super::step::{ATTEMPT, Step, Tried, Unsent, Verdict, hooks_of, step};
+use super::step::{ATTEMPT, Step, Tried, Verdict, hooks_of, step};
 use super::{Bell, settings};
 use crate::clock::Millis;
 use crate::codec;
@@ -300,17 +300,19 @@ impl<M: Sends> Courier<M> {
         let Some(run) = self.runs.get_mut(&lane) else { return };
         run.busy = false;
         match step {
-            Ok(Step::Found { seqs, upto }) => run.found(seqs, upto),
+            Ok(Step::Found { seqs, upto, lost }) => {
+                let tried = run.found(seqs, upto);
+                if let (Some((why, unsent)), Some((seq, attempts))) = (lost, tried) {
+                    self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
+                }
+            }
             Ok(Step::Later(at)) => run.park(at),
             Ok(Step::NotSent(Unsendable::Deleted, _)) if lane.again.is_none() => run.clear(),
             Ok(Step::NotSent(why, about)) => {
-                let why = if let Unsendable::Off(why) = why { why } else { "receiver_deleted" };
-                if let (Some(seq), Some(Unsent { happened: at, event, url })) = (run.pop(), about) {
-                    let mut attempts = std::mem::take(&mut run.attempts);
-                    keep(&mut attempts, Attempt::not_made(now, why));
-                    let receiver = lane.receiver;
-                    let delivery = Delivery { at, event: event.to_owned(), receiver, url, end: End::Failed, attempts };
-                    self.ended.push(DeliveryKey::new(seq, receiver), delivery);
+                let why = if let Unsendable::Off(why) = why { why } else { RECEIVER_DELETED };
+                if let (Some(seq), Some(unsent)) = (run.pop(), about) {
+                    let attempts = std::mem::take(&mut run.attempts);
+                    self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
                 }
             }
             Ok(Step::Tried(tried)) => self.tried(lane, tried, now, random),

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::lane::Delivery;
+use super::lane::{Attempt, Delivery, End, Receiver, keep};
 use super::port::Sends;
 use super::state::{DeliveryKey, Settlement};
+use super::step::Unsent;
+use crate::clock::Millis;
 use crate::directory::{Circumstances, Refusal};
 use crate::id::EntityKey;
 use crate::limits;
@@ -29,6 +31,21 @@ impl Ended {
     pub(super) fn push(&mut self, key: DeliveryKey, delivery: Delivery) {
         self.bytes += delivery.weight();
         self.deliveries.push((key, delivery));
+    }
+
+    /// An event that was not sent and will not be, for this reason in one word.
+    pub(super) fn not_sent(
+        &mut self,
+        (receiver, seq): (Receiver, u64),
+        why: &str,
+        unsent: Unsent,
+        mut attempts: Vec<Attempt>,
+        now: Millis,
+    ) {
+        keep(&mut attempts, Attempt::not_made(now, why));
+        let Unsent { happened: at, event, url } = unsent;
+        let delivery = Delivery { at, event: event.to_owned(), receiver, url, end: End::Failed, attempts };
+        self.push(DeliveryKey::new(seq, receiver), delivery);
     }
 
     /// Whether they must be noted before more is done: what ends without waiting could otherwise become more than a
@@ -116,10 +133,9 @@ async fn offer<M: Sends>(node: &Arc<Node>, entity: EntityKey, settlement: Settle
 
 #[cfg(test)]
 mod tests {
-    use super::super::lane::{Attempt, End, Lane, Receiver, Waiting, keep};
+    use super::super::lane::{Lane, Waiting};
     use super::super::state::LaneChange;
     use super::*;
-    use crate::clock::Millis;
 
     fn ended(seq: u64, url: &str) -> (DeliveryKey, Delivery) {
         let (event, url, attempts) = ("message.created".to_owned(), url.to_owned(), Vec::new());

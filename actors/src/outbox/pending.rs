@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
 use super::port::Sends;
-use super::receivers::{Hooks, Subject, receivers};
+use super::receivers::{Hooks, Subject, Unsendable, off, receivers, url_of};
 use super::settings::{self, Settings};
 use super::state::{DeliveryKey, PendingKey, Retried, ended_key, parse_ended_key};
 use super::step::hooks_of;
@@ -252,13 +252,15 @@ async fn of_event<M: Sends>(
         (Some(message), None) => hooks_of::<M>(node, source.entity, message).await?,
         (None, None) => None,
     };
-    let own = lane.and_then(|lane| lane.receiver.endpoint());
     let configured = source.settings.configured();
-    let mut to = receivers(&subject, &configured, hooks.as_deref(), own);
+    let mut to = receivers(&subject, &configured, hooks.as_deref(), lane.map(|lane| lane.receiver));
     to.retain(|(receiver, _)| lane.is_none_or(|lane| lane.receiver == *receiver));
-    if let Some(lane) = lane.filter(|lane| lane.again.is_some() && to.is_empty()) {
-        // It is tried again for whoever got it once, subscribed or not.
-        to.push((lane.receiver, ""));
+    if let Some(Lane { receiver, again }) = lane.filter(|_| to.is_empty()) {
+        // It is tried again for whoever got it once, subscribed or not; what was tried is there until it has ended.
+        let was_tried = row.is_some_and(|row| row.tries > 0 && row.next == record.seq);
+        if again.is_some() || was_tried && off(receiver, &configured) != Some(Unsendable::Deleted) {
+            to.push((receiver, url_of(receiver, &configured, hooks.as_deref()).unwrap_or_default()));
+        }
     }
     let delivery = |to| DeliveryState::pending(source.entity, record.seq, &subject, to, row);
     Ok(to.into_iter().map(delivery).collect())

@@ -53,14 +53,20 @@ impl<'a> Configured<'a> {
 /// Why something is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsendable {
-    /// The receiver is no more; nothing is kept of what waited for it.
+    /// The endpoint is no more; nothing is kept of what waited for it.
     Deleted,
-    /// There is a receiver, and it gets nothing now; what waited for it has failed, for this reason in one word.
+    /// The receiver gets nothing now; what waited for it has failed, for this reason in one word.
     Off(&'static str),
 }
 
 /// The endpoint is disabled, or was when the event waited for it.
 pub(crate) const DISABLED: Unsendable = Unsendable::Off("endpoint_disabled");
+/// The channel whose URL it is, or whose secret would sign, is no more.
+const CHANNEL_DELETED: Unsendable = Unsendable::Off("channel_deleted");
+/// Why something has failed whose receiver is no more, in one word.
+pub(crate) const RECEIVER_DELETED: &str = "receiver_deleted";
+/// The same where the endpoint does not subscribe to it any more.
+pub(crate) const UNSUBSCRIBED: &str = "unsubscribed";
 
 /// How something is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,12 +81,13 @@ pub(crate) struct Destination {
 /// Each receiver of an event, and where it is sent, most general first; the same URL once.
 ///
 /// Where several want it at the same URL, it goes on the lane of the most general one, so that a URL gets a log's
-/// events in their order.
+/// events in their order. `spare` is named although it is off, so that what waits for it is found: an endpoint that is
+/// disabled, or the channel without a URL, which is empty then.
 pub(crate) fn receivers<'a>(
     subject: &Subject,
     configured: &Configured<'a>,
     hooks: Option<&'a Hooks>,
-    spare: Option<EndpointId>,
+    spare: Option<Receiver>,
 ) -> Vec<(Receiver, &'a str)> {
     let mut all: Vec<(Receiver, &str)> = Vec::new();
     let mut add = |receiver, url: &'a str| {
@@ -90,11 +97,13 @@ pub(crate) fn receivers<'a>(
     };
     for endpoint in configured.endpoints {
         let on = endpoint.disabled.is_none() && hears(endpoint, subject, configured);
-        if (on || spare == Some(endpoint.id)) && endpoint.subscribes(subject.event, configured.channel_id) {
-            add(Receiver::Endpoint(endpoint.id), &endpoint.url);
+        let receiver = Receiver::Endpoint(endpoint.id);
+        if (on || spare == Some(receiver)) && endpoint.subscribes(subject.event, configured.channel_id) {
+            add(receiver, &endpoint.url);
         }
     }
-    if let Some(url) = configured.channel.and_then(|channel| channel.webhook_url.as_deref()) {
+    let of_channel = configured.channel.and_then(|channel| channel.webhook_url.as_deref());
+    if let Some(url) = of_channel.or((spare == Some(Receiver::Channel)).then_some("")) {
         add(Receiver::Channel, url);
     }
     if let (Some(seq), Some(hooks)) = (subject.message, hooks) {
@@ -120,6 +129,12 @@ pub(crate) fn is_still_due(receiver: Receiver, subject: &Subject, configured: &C
     endpoint.is_none_or(|endpoint| hears(endpoint, subject, configured))
 }
 
+/// Whether a receiver is an endpoint that does not subscribe to such an event, or not any more.
+pub(crate) fn is_unsubscribed(receiver: Receiver, subject: &Subject, configured: &Configured<'_>) -> bool {
+    let endpoint = receiver.endpoint().and_then(|id| configured.endpoint(id));
+    endpoint.is_some_and(|endpoint| !endpoint.subscribes(subject.event, configured.channel_id))
+}
+
 /// Why nothing is sent to a receiver now, as far as that does not depend on the event.
 pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Unsendable> {
     match receiver {
@@ -132,12 +147,12 @@ pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Uns
             })
         }
         Receiver::Channel => match configured.channel {
-            Some(channel) if channel.webhook_url.is_some() => None,
-            _ => Some(Unsendable::Deleted),
+            Some(channel) => channel.webhook_url.is_none().then_some(Unsendable::Off(RECEIVER_DELETED)),
+            None => Some(CHANNEL_DELETED),
         },
         Receiver::Message(_) | Receiver::Callback(_) => {
             // Its secret would sign.
-            configured.channel.is_none().then_some(Unsendable::Off("channel_deleted"))
+            configured.channel.is_none().then_some(CHANNEL_DELETED)
         }
     }
 }

@@ -91,15 +91,17 @@ impl Run {
         }
     }
 
-    /// Events that were found in the unread stretch, which was read up to `upto`.
-    pub(super) fn found(&mut self, seqs: Vec<u64>, upto: u64) {
-        let tried = self.unread.map(|(from, _)| from);
-        if self.tries > 0 && self.queue.is_empty() && seqs.first().copied() != tried {
-            // The event that was tried is not for this receiver any more.
-            (self.attempts, self.tries) = (Vec::new(), 0);
-        }
+    /// Events that were found in the unread stretch, which was read up to `upto`. Answers the event that was tried and
+    /// is not for this receiver any more, with its attempts.
+    pub(super) fn found(&mut self, seqs: Vec<u64>, upto: u64) -> Option<(u64, Vec<Attempt>)> {
+        let tried = self.unread.map(|(from, _)| from).filter(|_| self.tries > 0 && self.queue.is_empty());
+        let lost = tried.filter(|tried| seqs.first() != Some(tried)).map(|tried| {
+            self.tries = 0;
+            (tried, std::mem::take(&mut self.attempts))
+        });
         self.queue.extend(seqs);
         self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
+        lost
     }
 
     /// The first event is done with.
@@ -128,7 +130,7 @@ impl Run {
             (Some(seq), _) => {
                 Head::Known { seq: *seq, attempt: self.tries.saturating_add(1), asked_for: self.asked_for }
             }
-            (None, Some((from, to))) => Head::Search(from, to),
+            (None, Some((from, to))) => Head::Search { from, to, tried: self.tries > 0, asked_for: self.asked_for },
             (None, None) => return None,
         };
         self.busy = true;

@@ -9,7 +9,10 @@ use tokio::time::{Instant, timeout};
 use super::gate::{Admitted, GateKey, Health, Pass, endpoint_key, gate_key};
 use super::lane::{Attempt, Lane, Receiver};
 use super::port::{Parcel, Place, Receipt, Sends};
-use super::receivers::{DISABLED, Hooks, Subject, Unsendable, destination, is_still_due, off, receivers, url_of};
+use super::receivers::{
+    DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, destination, is_still_due, is_unsubscribed, off, receivers,
+    url_of,
+};
 use super::server::origin;
 use super::settings::{self, Settings};
 use super::stir;
@@ -43,8 +46,9 @@ pub(super) struct From {
 pub(super) enum Head {
     /// This event is to be sent, for the how-manyeth time, and whether somebody wants it sent now.
     Known { seq: u64, attempt: u32, asked_for: bool },
-    /// The next one is in this stretch of the log, from and to.
-    Search(u64, u64),
+    /// The next one is in this stretch of the log, from and to; whether the first of it was tried already, and whether
+    /// somebody wants it sent now.
+    Search { from: u64, to: u64, tried: bool, asked_for: bool },
 }
 
 /// An event that was not sent.
@@ -60,8 +64,9 @@ pub(super) struct Unsent {
 /// What came of a step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// These events are for the receiver; the log was read up to there.
-    Found { seqs: Vec<u64>, upto: u64 },
+    /// These events are for the receiver; the log was read up to there. The one that was tried before is not for it any
+    /// more, for this reason in one word.
+    Found { seqs: Vec<u64>, upto: u64, lost: Option<(&'static str, Unsent)> },
     /// Not now.
     Later(Millis),
     /// There is nowhere to send it. The event, if it is known.
@@ -102,7 +107,10 @@ pub(super) enum Verdict {
 pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head) -> Result<Step, StoreError> {
     let settings = settings::read(&from.node, from.entity, &from.place).await?;
     match head {
-        Head::Search(first, last) => search::<M>(&from, lane, &settings, (first, last)).await,
+        Head::Search { from: first, to, tried, asked_for } => {
+            let tried = tried.then_some((first, asked_for));
+            search::<M>(&from, lane, &settings, (first, to), tried).await
+        }
         Head::Known { seq, attempt, asked_for } => send::<M>(&from, lane, &settings, (seq, attempt), asked_for).await,
     }
 }
@@ -121,18 +129,21 @@ pub(super) async fn hooks_of<M: Sends>(
     Ok(records.first().and_then(M::hooks).map(Arc::new))
 }
 
+/// Which events of a stretch of the log are for the lane's receiver. One that was `tried` is known to have been, and
+/// does not get lost: it is sent, also where another receiver has come by the same URL meanwhile, or it has failed.
 async fn search<M: Sends>(
     from: &From,
     lane: Lane,
     settings: &Settings,
     (first, last): (u64, u64),
+    tried: Option<(u64, bool)>,
 ) -> Result<Step, StoreError> {
     let configured = settings.configured();
     if off(lane.receiver, &configured) == Some(Unsendable::Deleted) {
         return Ok(Step::NotSent(Unsendable::Deleted, None));
     }
     let records = from.node.events::<M>(from.entity, (first, last), Order::Asc, PAGE).await?;
-    let mut seqs = Vec::new();
+    let (mut seqs, mut lost) = (Vec::new(), None);
     for record in &records {
         let Some(subject) = M::subject(record) else { continue };
         let of_message = match (lane.receiver, subject.message) {
@@ -141,12 +152,19 @@ async fn search<M: Sends>(
             (_, Some(message)) => hooks_of::<M>(&from.node, from.entity, message).await?,
             (_, None) => None,
         };
-        let all = receivers(&subject, &configured, of_message.as_deref(), lane.receiver.endpoint());
-        if all.iter().any(|(receiver, _)| *receiver == lane.receiver) {
-            seqs.push(record.seq);
+        let all = receivers(&subject, &configured, of_message.as_deref(), Some(lane.receiver));
+        let is_for_it = all.iter().any(|(receiver, _)| *receiver == lane.receiver);
+        let tried = tried.filter(|(seq, _)| *seq == record.seq);
+        match tried {
+            Some((_, false)) if is_unsubscribed(lane.receiver, &subject, &configured) => {
+                let url = url_of(lane.receiver, &configured, None).unwrap_or_default().to_owned();
+                lost = Some((UNSUBSCRIBED, Unsent { happened: subject.at, event: subject.event, url }));
+            }
+            _ if is_for_it || tried.is_some() => seqs.push(record.seq),
+            _ => {}
         }
     }
-    Ok(Step::Found { seqs, upto: records.last().map_or(last, |record| record.seq) })
+    Ok(Step::Found { seqs, upto: records.last().map_or(last, |record| record.seq), lost })
 }
 
 /// Sends one event to one receiver, unless the receiver is spared just now or there is nowhere to send it.

@@ -23,6 +23,7 @@ use crate::support::*;
 
 mod bench;
 mod crowds;
+mod leaving;
 mod notes;
 mod two;
 

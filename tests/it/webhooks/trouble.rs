@@ -149,6 +149,34 @@ async fn an_endpoint_that_is_deleted_while_it_is_being_sent_to_takes_all_that_wa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_tried_is_found_and_can_be_retried_once_its_receiver_wants_it_no_more() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
+    post(&app, "a").await;
+    let waits = tried(&app, 1).await;
+    let path = format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap());
+    app.patch(&path).json(json!({"events": ["review.*"]})).await.expect(200);
+    let failed = once(&app, "failed", 1).await.remove(0);
+    assert_eq!((&failed["id"], &failed["attempts"][1]["error"]), (&waits["id"], &json!("unsubscribed")));
+    assert_eq!(failed["url"], waits["url"]);
+    receiver.answer(200);
+    retry(&app, &failed).await;
+    once(&app, "delivered", 1).await;
+    // The same of a channel's URL, once it is time to try it again.
+    receiver.answer(500);
+    app.patch("/api/v1/channels/demo").json(json!({"webhookUrl": receiver.origin.url("/channel")})).await.expect(200);
+    post(&app, "b").await;
+    let waits = tried(&app, 1).await;
+    app.patch("/api/v1/channels/demo").json(json!({"webhookUrl": null})).await.expect(200);
+    assert_eq!(once(&app, "pending", 1).await[0]["id"], waits["id"]);
+    app.clock.advance(6_001);
+    let failed = once(&app, "failed", 1).await.remove(0);
+    assert_eq!((&failed["id"], &failed["attempts"][1]["error"]), (&waits["id"], &json!("receiver_deleted")));
+    assert_eq!(failed["url"], "", "nobody knows any more");
+    retry(&app, &failed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_with_an_idempotency_key_happens_once_and_is_answered_the_same() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
     endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
