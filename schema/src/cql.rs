@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 mod batch;
+mod chunks;
 mod commit;
 mod db;
 mod due;
@@ -51,7 +52,7 @@ pub use migrate::{MIGRATIONS, MigrateError, Migration, migrate};
 pub use session::{ConnectError, Contact, Quorum};
 
 use db::Db;
-use due::{Doubts, Slots};
+use due::{DOUBTED_FOR, Doubts, Slots};
 use lists::Parts;
 use plan::BucketSize;
 use session::Profiles;
@@ -86,13 +87,15 @@ pub struct Options {
     contact: Contact,
     clock: Arc<dyn Clock>,
     size: BucketSize,
+    doubted_for: Duration,
 }
 
 impl Options {
     /// The defaults. `clock` says when something is due.
     #[must_use]
     pub fn new(contact: Contact, clock: Arc<dyn Clock>) -> Self {
-        Self { contact, clock, size: BucketSize { records: BUCKET_ROWS, bytes: BUCKET_BYTES } }
+        let size = BucketSize { records: BUCKET_ROWS, bytes: BUCKET_BYTES };
+        Self { contact, clock, size, doubted_for: DOUBTED_FOR }
     }
 
     /// Closes buckets after so many rows.
@@ -100,6 +103,14 @@ impl Options {
     #[must_use]
     pub fn bucket_rows(mut self, rows: i32) -> Self {
         self.size.records = rows;
+        self
+    }
+
+    /// Deletes a row of the due index that stands for nothing once it has been seen to do so for this long.
+    #[cfg(any(test, feature = "test-support"))]
+    #[must_use]
+    pub fn doubted_for(mut self, lasting: Duration) -> Self {
+        self.doubted_for = lasting;
         self
     }
 }
@@ -140,7 +151,7 @@ impl CqlStore {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { contact, clock, size } = options;
+        let Options { contact, clock, size, doubted_for } = options;
         let profiles = Profiles::new(&contact);
         let session = session::connect(&contact, &profiles).await?;
         migrate::check(&session, &contact.keyspace).await?;
@@ -155,7 +166,7 @@ impl CqlStore {
             standings: Standings::default(),
             parts: Parts::default(),
             slots: Slots::default(),
-            doubts: Doubts::default(),
+            doubts: Doubts::lasting(doubted_for),
             in_flight: Semaphore::new(IN_FLIGHT),
             tasks: TaskTracker::new(),
             closed: AtomicBool::new(false),

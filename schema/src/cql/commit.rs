@@ -12,7 +12,7 @@ use super::CqlStore;
 use super::batch::Attempt;
 use super::db::count;
 use super::heads::HeadRow;
-use super::layout::{DueKind, DueRow, commit_k, encode_records, entity_bytes, signed};
+use super::layout::{DueKind, DueRow, commit_k, entity_bytes, signed};
 use super::plan::{Plan, plan};
 use super::session::was_not_begun;
 use super::settle::{Ended, Heard, Look, Settle, Standpoint, Step};
@@ -154,19 +154,13 @@ impl CqlStore {
             Some(row) => self.put_due(commit.entity, kind, row).await,
             None => Ok(()),
         };
-        let (alarm, lists, chunks) = tokio::join!(
-            put(DueKind::Alarm, plan.alarm),
-            put(DueKind::Lists, plan.lists),
-            self.put_chunks(commit, plan),
-        );
-        alarm.and(lists).and(chunks)
-    }
-
-    async fn put_chunks(&self, commit: &Commit, plan: &Plan) -> Result<(), StoreError> {
-        if plan.chunks.is_none() {
-            return Ok(());
-        }
-        self.write_chunks(commit.entity, commit.id, &encode_records(&commit.records)).await
+        let watched = async {
+            put(DueKind::Lists, plan.lists).await?;
+            // Behind the row by which they are found if the commit comes to nothing.
+            self.put_chunks(commit, plan).await
+        };
+        let (alarm, watched) = tokio::join!(put(DueKind::Alarm, plan.alarm), watched);
+        alarm.and(watched)
     }
 
     /// Sends the batch until it is known how that ended.
@@ -243,7 +237,13 @@ impl CqlStore {
     }
 
     /// Whether the commit that leads to `next` is the one with this id.
-    async fn is_in_log(&self, entity: EntityKey, id: CommitId, bucket: i32, next: Head) -> Result<bool, StoreError> {
+    pub(super) async fn is_in_log(
+        &self,
+        entity: EntityKey,
+        id: CommitId,
+        bucket: i32,
+        next: Head,
+    ) -> Result<bool, StoreError> {
         let (n, k) = (signed(next.seq), commit_k(next.commit));
         let name = entity_bytes(entity);
         let values = (&name[..], bucket, n, &k[..]);
@@ -272,7 +272,8 @@ impl CqlStore {
 
     /// A commit that will never be applied takes back what was written for it.
     fn withdraw(&self, commit: &Commit, plan: &Plan) {
-        if plan.chunks.is_none() && plan.lists.is_none() && plan.alarm.is_none() {
+        // What has chunks has a row of the due index.
+        if plan.lists.is_none() && plan.alarm.is_none() {
             return;
         }
         let store = self.clone();
@@ -286,20 +287,20 @@ impl CqlStore {
                 Err(error) => Err(error),
             };
             if let Err(error) = took {
-                tracing::debug!(%error, "what was written for a commit that was not applied stays");
+                tracing::debug!(%error, "what was written for a commit that was not applied stays until it is found");
             }
         });
     }
 
     async fn take_back(&self, entity: EntityKey, id: CommitId, plan: &Plan) -> Result<(), StoreError> {
+        // Before the row by which they are found if this ends half way.
+        if plan.chunks.is_some() {
+            self.delete_chunks(entity, id).await?;
+        }
         for (kind, row) in [(DueKind::Lists, plan.lists), (DueKind::Alarm, plan.alarm)] {
             if let Some(row) = row {
                 self.forget_due(entity, kind, row).await?;
             }
-        }
-        if plan.chunks.is_some() {
-            let statement = &self.db().statements.delete_chunks;
-            self.db().write(statement, (&entity_bytes(entity)[..], &id.0[..])).await?;
         }
         Ok(())
     }

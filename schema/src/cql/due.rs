@@ -35,7 +35,7 @@ const AT_ONCE: usize = 16;
 const SLOTS_KNOWN: usize = 100_000;
 /// How long a row must have been seen to stand for nothing before it is deleted. It is written before its commit,
 /// however long overdue it is then, and a commit is given up long before this.
-const DOUBTED_FOR: Duration = Duration::from_secs(60);
+pub(super) const DOUBTED_FOR: Duration = Duration::from_secs(60);
 /// Rows that are doubted; forgotten all at once where there are more, and then doubted anew.
 const DOUBTS: usize = 100_000;
 
@@ -44,20 +44,28 @@ const DOUBTS: usize = 100_000;
 pub(super) struct Slots(DashSet<(i8, i64)>);
 
 /// Rows that stood for nothing when they were looked at first, and when that was.
-#[derive(Debug, Default)]
-pub(super) struct Doubts(DashMap<(CommitId, bool), Instant>);
+#[derive(Debug)]
+pub(super) struct Doubts {
+    since: DashMap<(CommitId, bool), Instant>,
+    lasting: Duration,
+}
 
 impl Doubts {
+    /// Doubts that last so long.
+    pub(super) fn lasting(lasting: Duration) -> Self {
+        Self { since: DashMap::new(), lasting }
+    }
+
     /// Whether a row that stands for nothing has done so for long enough.
     fn are_over(&self, row: CommitId, is_alarm: bool) -> bool {
-        if self.0.len() >= DOUBTS {
-            self.0.clear();
+        if self.since.len() >= DOUBTS {
+            self.since.clear();
         }
-        self.0.entry((row, is_alarm)).or_insert_with(Instant::now).elapsed() >= DOUBTED_FOR
+        self.since.entry((row, is_alarm)).or_insert_with(Instant::now).elapsed() >= self.lasting
     }
 
     fn end(&self, row: CommitId, is_alarm: bool) {
-        self.0.remove(&(row, is_alarm));
+        self.since.remove(&(row, is_alarm));
     }
 }
 
@@ -205,8 +213,8 @@ impl CqlStore {
         Ok(())
     }
 
-    /// Whether a row stands for something. One that is long overdue and has not for a while is deleted; what follows
-    /// from a commit and is overdue is done.
+    /// Whether a row stands for something. One that is long overdue and has not for a while is deleted, with the chunks
+    /// of a commit that came to nothing; what follows from a commit and is overdue is done.
     async fn is_needed(&self, found: Found, now: Millis) -> Result<bool, StoreError> {
         let Found { due: Due { at, entity }, row, is_alarm } = found;
         if now.since(at) < OVERDUE_MILLIS && (is_alarm || at > now) {
@@ -219,15 +227,25 @@ impl CqlStore {
             Some(standing) if is_alarm && standing.alarm == Some(row) => return Ok(true),
             // Behind the newest commit all is there: nobody goes on without doing it.
             Some(standing) if !is_alarm && standing.id == row.id => {
-                self.project_again(entity, &standing).await?;
+                if standing.listed {
+                    self.project_again(entity, &standing).await?;
+                }
                 return self.forget_due(entity, kind, row).await.map(|()| false);
             }
             _ => {}
         }
-        if self.doubts().are_over(row.id, is_alarm) {
-            self.forget_due(entity, kind, row).await?;
-            self.doubts().end(row.id, is_alarm);
+        if !self.doubts().are_over(row.id, is_alarm) {
+            return Ok(false);
         }
+        let newest = standing.map(|standing| standing.head);
+        if !is_alarm && !self.sweep_chunks(entity, row.id, newest).await? {
+            // Not with every scan: the entity may never go on. At the same time whichever process says so, so that the
+            // rows do not become more.
+            let again = DueRow::new(slot_end(slot(now)), row.id, now);
+            self.put_due(entity, kind, again).await?;
+        }
+        self.forget_due(entity, kind, row).await?;
+        self.doubts().end(row.id, is_alarm);
         Ok(false)
     }
 }

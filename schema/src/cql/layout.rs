@@ -228,13 +228,28 @@ impl DueRow {
 pub(super) enum DueKind {
     /// The entity wants to be woken.
     Alarm = 0,
-    /// What follows from the commit must be there by then, or is done again.
+    /// What follows from the commit must be there by then, or is done again; and large records of one that came to
+    /// nothing are taken back.
     Lists = 1,
 }
 
 /// Where a commit leads, as the sequence and number that name its row.
 pub(super) fn commit_row(head: Head) -> (i64, [u8; 8]) {
     (signed(head.seq), commit_k(head.commit))
+}
+
+/// The place of a commit in the log: `sequence 8 ‖ number 8`.
+pub(super) fn encode_place(head: Head) -> [u8; 16] {
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&head.seq.to_be_bytes());
+    out[8..].copy_from_slice(&head.commit.to_be_bytes());
+    out
+}
+
+/// The inverse of [`encode_place`].
+pub(super) fn decode_place(bytes: &[u8]) -> Result<Head, StoreError> {
+    let whole = u128::from_be_bytes(sixteen(bytes)?);
+    Ok(Head { seq: (whole >> 64) as u64, commit: whole as u64 })
 }
 
 #[cfg(test)]
@@ -285,6 +300,13 @@ mod tests {
             let bytes = Bytes::from(bytes);
             let _ = decode_follows(&bytes);
             let _ = decode_records(&bytes, 3);
+            let _ = decode_place(&bytes);
+        }
+
+        #[test]
+        fn a_place_is_read_back(seq in any::<u64>(), commit in any::<u64>()) {
+            let head = Head { seq, commit };
+            prop_assert_eq!(decode_place(&encode_place(head)).expect("a place"), head);
         }
 
         #[test]

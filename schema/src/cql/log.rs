@@ -117,7 +117,7 @@ impl CqlStore {
     }
 
     /// The bucket of the first commit behind `from`.
-    async fn bucket_behind(&self, entity: EntityKey, from: Head) -> Result<i32, StoreError> {
+    pub(super) async fn bucket_behind(&self, entity: EntityKey, from: Head) -> Result<i32, StoreError> {
         let values = (&entity_bytes(entity)[..], signed(from.seq.saturating_add(1)), BUCKETS);
         let buckets: Vec<(i32, i64)> = self.db().select(&self.db().statements.buckets_before, values).await?;
         Ok(buckets.iter().find(|(_, base)| unsigned(*base) <= from.commit).map_or(0, |(bucket, _)| *bucket))

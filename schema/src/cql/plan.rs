@@ -24,7 +24,7 @@ pub(super) const BATCH_BYTES: usize = 6 * 1024 * 1024;
 pub(super) const COMMIT_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of one chunk.
 pub(super) const CHUNK_BYTES: usize = 512 * 1024;
-/// After how long somebody looks whether what follows from a commit was done.
+/// After how long somebody looks whether what follows from a commit was done, and what became of its chunks.
 pub(super) const LISTS_AFTER_MILLIS: u64 = 60_000;
 
 /// What a commit writes, and where.
@@ -40,7 +40,7 @@ pub(super) struct Plan {
     pub(super) chunks: Option<i32>,
     /// Rows of the due index that must be durable before.
     pub(super) alarm: Option<DueRow>,
-    /// As `alarm`, so that what follows from it is looked after.
+    /// As `alarm`, so that what follows from it is looked after, and so are its chunks if it comes to nothing.
     pub(super) lists: Option<DueRow>,
 }
 
@@ -109,7 +109,7 @@ pub(super) fn plan(
         follows: standing.filter(|_| opens).map(|standing| standing.bucket),
         chunks: (!inline).then(|| i32::try_from(records.div_ceil(CHUNK_BYTES)).unwrap_or(i32::MAX)),
         alarm: commit.alarm.and(alarm),
-        lists: listed.then(|| DueRow::new(commit.at.plus(LISTS_AFTER_MILLIS), commit.id, now)),
+        lists: (listed || !inline).then(|| DueRow::new(commit.at.plus(LISTS_AFTER_MILLIS), commit.id, now)),
     })
 }
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_commit_that_something_follows_from_is_looked_after() {
+    fn only_a_commit_that_something_follows_from_or_that_has_chunks_is_looked_after() {
         let mut listed = commit(None, &[]);
         assert_eq!(plan(None, &listed, SIZE, NOW).expect("a plan").lists, None);
         listed.views = vec![ViewWrite { view: View(1), key: Bytes::from_static(b"k"), value: None }];
@@ -211,5 +211,7 @@ mod tests {
         let mut redacting = commit(None, &[]);
         redacting.redactions = vec![Redaction { seq: 1, payload: Bytes::new() }];
         assert!(super::plan(None, &redacting, SIZE, NOW).expect("a plan").lists.is_some());
+        let large = super::plan(None, &commit(None, &[CHUNK_BYTES]), SIZE, NOW).expect("a plan");
+        assert!(large.lists.is_some() && !large.standing.listed && large.standing.projected);
     }
 }

@@ -123,8 +123,7 @@ impl CqlStore {
             return Ok(());
         }
         for old in 0..revision {
-            let (name, id) = (entity_bytes(entity), chunk_id(commit, old));
-            self.db().write(&self.db().statements.delete_chunks, (&name[..], &id.0[..])).await?;
+            self.delete_chunks(entity, chunk_id(commit, old)).await?;
         }
         Ok(())
     }
@@ -141,15 +140,6 @@ impl CqlStore {
         redactions: &[Redaction],
     ) -> Result<(), StoreError> {
         self.redact(entity, by, redactions).await
-    }
-
-    /// Writes large records where a commit's row refers to them.
-    pub(super) async fn write_chunks(&self, entity: EntityKey, id: CommitId, encoded: &[u8]) -> Result<(), StoreError> {
-        let name = entity_bytes(entity);
-        for (n, chunk) in (0_i32..).zip(encoded.chunks(CHUNK_BYTES)) {
-            self.db().write(&self.db().statements.put_chunk, (&name[..], &id.0[..], n, chunk)).await?;
-        }
-        Ok(())
     }
 }
 

@@ -180,6 +180,25 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(later, lost)]));
     }
 
+    /// As if the process died before its next commit: no commit arrives, and `before` other statements do.
+    pub(super) fn die_before_a_commit(&mut self, before: usize) {
+        let statements = Condition::RequestOpcode(RequestOpcode::Execute);
+        let later = statements.and(Condition::not(Condition::TrueForLimitedTimes(before)));
+        let lost = || RequestReaction::forge_with_error(DbError::Overloaded);
+        let commits = Condition::RequestOpcode(RequestOpcode::Batch);
+        let rules = vec![RequestRule(later, lost()), RequestRule(commits, lost())];
+        self.proxy.running_nodes[0].change_request_rules(Some(rules));
+    }
+
+    /// From now on no commit arrives. Whether it did is not said (`is_doubtful`), or it is refused for want of nodes.
+    pub(super) fn lose_commits(&mut self, is_doubtful: bool) {
+        let (consistency, required, alive) = (Consistency::LocalSerial, 2, 1);
+        let unavailable = DbError::Unavailable { consistency, required, alive };
+        let lost = RequestReaction::forge_with_error(if is_doubtful { cas_timeout() } else { unavailable });
+        let commits = Condition::RequestOpcode(RequestOpcode::Batch);
+        self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(commits, lost)]));
+    }
+
     /// From now on every commit takes a while.
     pub(super) fn slow_commits(&mut self) {
         let slow = RequestRule(Condition::RequestOpcode(RequestOpcode::Batch), RequestReaction::delay(Self::WHILE));

@@ -1,0 +1,71 @@
+//! Large records: they stand beside a commit's row, in chunks that are written before it.
+//!
+//! So they may be there without it: the commit was refused, or nobody knows what became of it, or its process ended in
+//! between. They must not stay, as nothing names them, an erasure neither. A row of the due index is written before
+//! them. When it is looked at and the commit is not the newest, the place in the log that the commit would have tells
+//! what became of it; the place is kept with the chunks. It was taken by this commit, and the chunks are in use; or by
+//! another one, and they go; or by none yet. Then the commit may still be applied, however late, and is looked at
+//! again later: at the latest behind the entity's next commit its fate is known. An erasure is such a commit.
+
+use actors::id::EntityKey;
+use actors::store::{Commit, CommitId, Head, StoreError};
+use bytes::Bytes;
+
+use super::CqlStore;
+use super::layout::{decode_place, encode_place, encode_records, entity_bytes};
+use super::plan::{CHUNK_BYTES, Plan};
+
+/// Stands where a chunk's number does for the place that the commit would have in the log.
+const PLACE: i32 = -1;
+
+impl CqlStore {
+    /// Writes a commit's records beside it, if they are too large for its batch. Its row of the due index must be
+    /// durable by then.
+    pub(super) async fn put_chunks(&self, commit: &Commit, plan: &Plan) -> Result<(), StoreError> {
+        if plan.chunks.is_none() {
+            return Ok(());
+        }
+        // Before the words, so that these are never there without it.
+        let place = encode_place(plan.standing.head);
+        let values = (&entity_bytes(commit.entity)[..], &commit.id.0[..], PLACE, &place[..]);
+        self.db().write(&self.db().statements.put_chunk, values).await?;
+        self.write_chunks(commit.entity, commit.id, &encode_records(&commit.records)).await
+    }
+
+    /// Writes large records where a commit's row refers to them.
+    pub(super) async fn write_chunks(&self, entity: EntityKey, id: CommitId, encoded: &[u8]) -> Result<(), StoreError> {
+        let name = entity_bytes(entity);
+        for (n, chunk) in (0_i32..).zip(encoded.chunks(CHUNK_BYTES)) {
+            self.db().write(&self.db().statements.put_chunk, (&name[..], &id.0[..], n, chunk)).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes large records that no commit's row refers to.
+    pub(super) async fn delete_chunks(&self, entity: EntityKey, id: CommitId) -> Result<(), StoreError> {
+        self.db().write(&self.db().statements.delete_chunks, (&entity_bytes(entity)[..], &id.0[..])).await
+    }
+
+    /// Deletes the chunks of the commit `id` if it can never be applied. `newest`: where the entity stands, or stood
+    /// some time ago. Whether nothing is left to look after; else the commit may still be applied.
+    pub(super) async fn sweep_chunks(
+        &self,
+        entity: EntityKey,
+        id: CommitId,
+        newest: Option<Head>,
+    ) -> Result<bool, StoreError> {
+        let values = (&entity_bytes(entity)[..], &id.0[..], PLACE);
+        let row: Option<(Bytes,)> = self.db().select_one(&self.db().statements.chunk, values).await?;
+        let Some((place,)) = row else { return Ok(true) };
+        let place = decode_place(&place)?;
+        if newest.is_none_or(|newest| newest.commit < place.commit) {
+            return Ok(false);
+        }
+        let before = Head { commit: place.commit.saturating_sub(1), ..place };
+        let bucket = self.bucket_behind(entity, before).await?;
+        if !self.is_in_log(entity, id, bucket, place).await? {
+            self.delete_chunks(entity, id).await?;
+        }
+        Ok(true)
+    }
+}
