@@ -59,6 +59,7 @@ impl StoresError {
                 MigrateError::Connect(ConnectError::Unreachable(_))
                     | MigrateError::Failed { .. }
                     | MigrateError::Locked(_)
+                    | MigrateError::LockLost { .. }
             ),
             _ => false,
         }

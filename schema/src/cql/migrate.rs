@@ -51,10 +51,11 @@ migrations! {
 
 /// What the migrations themselves need.
 const OWN_TABLES: &str = include_str!("../../migrations/0000_migrations.cql");
-/// The lock is given up by itself after this long; renewed before each migration.
-const LOCK_SECONDS: i32 = 120;
-/// How long to wait for another process that applies migrations.
-const LOCK_WITHIN: Duration = Duration::from_secs(180);
+/// The lock is given up by itself after this long; renewed before each statement. Longer than one may take: its own
+/// time ([`CHANGE_TIMEOUT`]), and twice the driver's minute until all nodes agree on it.
+const LOCK_SECONDS: i32 = 240;
+/// How long to wait for another process that applies migrations: longer than the lock of one that has died stays.
+const LOCK_WITHIN: Duration = Duration::from_secs(300);
 /// Pause between two looks at the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How long a change of the schema may take.
@@ -99,6 +100,18 @@ pub enum MigrateError {
     /// Another process has been applying migrations for too long.
     #[error("another process is applying migrations to the keyspace {0}")]
     Locked(String),
+    /// The lock was lost between two statements: another process may be applying migrations. What was applied stays;
+    /// doing it again goes on from there.
+    #[error(
+        "the lock on migrations of the keyspace {keyspace} was lost within {migration}: another process may be \
+        applying them; run it again"
+    )]
+    LockLost {
+        /// The keyspace.
+        keyspace: String,
+        /// Which migration was not finished.
+        migration: &'static str,
+    },
     /// A statement failed.
     #[error("{what} failed: {why}")]
     Failed {
@@ -245,12 +258,10 @@ async fn apply(session: &Session, keyspace: &str, owner: &str) -> Result<Vec<&'s
     let mut done = Vec::new();
     // Another process may have applied them while this one waited for the lock.
     for migration in pending(keyspace, &applied(session, keyspace).await?, MIGRATIONS)? {
-        let renew =
-            format!("UPDATE migration_lock USING TTL {LOCK_SECONDS} SET owner = ? WHERE id = 'schema' IF owner = ?");
-        if !conditional(session, &renew, (owner, owner)).await? {
-            return Err(MigrateError::Locked(keyspace.to_owned()));
-        }
         for statement in statements(migration.text) {
+            if !renewed(session, owner).await? {
+                return Err(MigrateError::LockLost { keyspace: keyspace.to_owned(), migration: migration.name });
+            }
             change(session, migration.name, &statement).await?;
         }
         let insert = "INSERT INTO migration (id, number, name, checksum, applied_at) \
@@ -283,6 +294,13 @@ async fn lock(session: &Session, keyspace: &str, owner: &str) -> Result<(), Migr
         sleep(LOCK_PAUSE).await;
     }
     Err(MigrateError::Locked(keyspace.to_owned()))
+}
+
+/// Holds the lock for the whole of its time from now on; false where it is no longer this process's.
+async fn renewed(session: &Session, owner: &str) -> Result<bool, MigrateError> {
+    let renew =
+        format!("UPDATE migration_lock USING TTL {LOCK_SECONDS} SET owner = ? WHERE id = 'schema' IF owner = ?");
+    conditional(session, &renew, (owner, owner)).await
 }
 
 /// Whether a conditional statement was applied.

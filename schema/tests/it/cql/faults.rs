@@ -205,6 +205,17 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_request_rules(Some(vec![slow]));
     }
 
+    /// From now on a statement that has these words in it takes a while; tells when it has begun to.
+    #[expect(clippy::disallowed_methods, reason = "the proxy reports through unbounded channels; a test has an end")]
+    pub(super) fn slow(&mut self, words: &str) -> impl AsyncFnMut() {
+        let (touched, mut seen) = mpsc::unbounded_channel();
+        let statements = Condition::RequestOpcode(RequestOpcode::Query);
+        let these = statements.and(Condition::BodyContainsCaseSensitive(words.as_bytes().into()));
+        let slow = RequestReaction::delay(Self::WHILE).with_feedback_when_performed(touched);
+        self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(these, slow)]));
+        async move || drop(seen.recv().await.unwrap())
+    }
+
     /// Shorter than the store waits for an answer.
     const WHILE: Duration = Duration::from_millis(1_500);
 

@@ -6,6 +6,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::value::Row;
 
+use super::faults::FaultyWay;
 use super::*;
 use ::schema::cql::{MIGRATIONS, MigrateError, OpenError};
 
@@ -112,5 +113,42 @@ async fn of_processes_that_migrate_at_once_one_does_it() {
     let all = futures_util::future::join_all((0..3).map(|_| migrate(&contact, None))).await;
     let done: Vec<_> = all.into_iter().flat_map(Result::unwrap).collect();
     assert_eq!(done.len(), MIGRATIONS.len(), "{done:?}");
+    drop_keyspace(&session, keyspace).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lock_is_renewed_before_each_statement_and_a_process_that_has_lost_it_changes_nothing_more() {
+    let keyspace = "cql_lock_lost";
+    let Some(contact) = contact(keyspace) else { return };
+    let session = session(&contact).await;
+    drop_keyspace(&session, keyspace).await;
+    let mut way = FaultyWay::to(&contact.nodes[0]).await;
+    let through = Contact { nodes: vec![way.address.clone()], ..contact.clone() };
+    // While one of these is under way the lock is the test's to change.
+    let mut begun = way.slow("CREATE TABLE IF NOT EXISTS entity_");
+    let migrating = tokio::spawn(async move { migrate(&through, None).await });
+    let held = async || {
+        let text = format!("SELECT owner, TTL(owner) FROM {keyspace}.migration_lock WHERE id = 'schema'");
+        let rows = session.query_unpaged(text, ()).await.unwrap().into_rows_result().unwrap();
+        rows.single_row::<(String, i32)>().unwrap()
+    };
+    let hold = async |owner: &str| {
+        let set = format!("USING TTL 100 SET owner = '{owner}' WHERE id = 'schema' IF EXISTS");
+        session.query_unpaged(format!("UPDATE {keyspace}.migration_lock {set}"), ()).await.unwrap();
+    };
+    begun().await;
+    hold(&held().await.0).await;
+    assert!(held().await.1 <= 100);
+    begun().await;
+    let (_, left) = held().await;
+    assert!(left > 100, "{left} seconds are left");
+    hold("another").await;
+    let lost = migrating.await.unwrap().unwrap_err();
+    let name = MIGRATIONS[0].name;
+    assert!(matches!(&lost, MigrateError::LockLost { migration, .. } if *migration == name), "{lost}");
+    let described = described(&session, keyspace).await;
+    let has = |table: &str| described.iter().any(|told| told.contains(&format!("\"{table}\"")));
+    assert!(has("entity_key") && !has("entity_row"), "{described:?}");
+    assert_eq!(held().await.0, "another", "it gives up no lock but its own");
     drop_keyspace(&session, keyspace).await;
 }
