@@ -442,7 +442,8 @@ pub trait Store: Send + Sync + 'static {
     /// Entries of a workspace's list; likewise.
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
-    /// Up to `limit` alarms due at or before `upto`, earliest first, behind `after`.
+    /// Up to `limit` alarms due at or before `upto`, earliest first, behind `after`. One that was moved or cleared a
+    /// moment ago may stand among them: whoever is woken looks whether it is time.
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>>;
 
     /// After how many commits of an entity the host should hand in its state. 1: with every commit.
