@@ -28,6 +28,8 @@ use crate::secret::{NoRandomness, Pepper, random, webhook_secret};
 
 mod places;
 
+pub(crate) use places::PLACED;
+
 /// The secret under which keys are hashed.
 pub(crate) const PEPPER: &[u8] = b"pepper";
 /// The hash of the admin key, until the first start is over.
@@ -107,9 +109,10 @@ pub async fn run(
         let hash = Bytes::copy_from_slice(&pepper.hash(&key));
         let expected = vec![Expect::new(SETTINGS, BOOTSTRAPPED, None), Expect::new(SETTINGS, FIRST_KEY, Some(hash))];
         let mark = Bytes::copy_from_slice(&node.now().0.to_be_bytes());
-        let over = RowChange::put(SETTINGS, BOOTSTRAPPED, &mark);
-        let changes = vec![over, RowChange::delete(SETTINGS, FIRST_KEY), places::mark()];
+        let changes = vec![RowChange::put(SETTINGS, BOOTSTRAPPED, &mark), RowChange::delete(SETTINGS, FIRST_KEY)];
         if let Step::Done = submit(node, EntityKey::INSTALLATION, Command { expected, changes }).await? {
+            // An earlier build may have begun the first start, or an import come before it.
+            places::give(node).await?;
             return Ok(pepper);
         }
     }

@@ -290,14 +290,15 @@ pub async fn export(config: &Config, workspace: Option<&str>, to: Option<&Path>)
     let now = SystemClock.now();
     let exported = match to {
         Some(path) => {
-            let file = secret_file(path)?;
-            if file.metadata()?.is_file() {
+            // A pipe or a device holds no earlier export to go on with, and must not be read, or it is its own reader.
+            if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+                let to = File::options().write(true).open(path)?;
+                transfer::export(&*store, workspace, now, io::BufWriter::new(to)).await
+            } else {
+                let file = secret_file(path)?;
                 let done = transfer::export_to_file(&*store, workspace, now, &file).await;
                 file.sync_all()?;
                 done
-            } else {
-                // A pipe or a device holds no earlier export to go on with.
-                transfer::export(&*store, workspace, now, io::BufWriter::new(&file)).await
             }
         }
         None => transfer::export(&*store, workspace, now, io::BufWriter::new(io::stdout())).await,

@@ -87,27 +87,28 @@ impl Turns {
         let key = (workspace, agent.id.clone());
         let most = agent.concurrency.map_or(limits::AGENT_TURNS, |most| most as usize);
         // There before anything is waited for, so that whoever stops waiting leaves nothing behind.
-        let mut place = Place { turns: self, key, of_agent: None, _of_node: None };
-        let mut own = self.places_of(&place.key, most);
-        loop {
-            // Neither semaphore is ever closed.
-            place.of_agent = Arc::clone(&own.free).acquire_owned().await.ok();
-            // Where somebody who knows the agent better has changed meanwhile how many there are, it waits among them.
-            match self.agents.get(&place.key) {
-                Some(now) if !Arc::ptr_eq(&now, &own) => own = Arc::clone(&now),
-                _ => break,
+        let mut place = Place { turns: self, key, own: None, of_agent: None, of_node: None };
+        let mut own = self.places_of(&place.key, |places| places.most != most, most);
+        while place.of_agent.is_none() {
+            place.own = Some(Arc::clone(&own));
+            match Arc::clone(&own.free).acquire_owned().await {
+                Ok(free) => place.of_agent = Some(free),
+                // Somebody who knows the agent better has changed how many there are.
+                Err(_) => own = self.places_of(&place.key, |_| false, most),
             }
         }
-        place._of_node = Arc::clone(&self.places).acquire_owned().await.ok();
+        // It is never closed.
+        place.of_node = Arc::clone(&self.places).acquire_owned().await.ok();
         place
     }
 
-    /// The places of an agent that has so many. Where it had another number, those who have a place keep it, and all
-    /// others share the new ones.
-    fn places_of(&self, key: &(Address, String), most: usize) -> Arc<Places> {
+    /// The places of an agent; `most` new ones where there are none or they are to be replaced: those who have one keep
+    /// it, and all others share the new ones.
+    fn places_of(&self, key: &(Address, String), replaced: impl FnOnce(&Places) -> bool, most: usize) -> Arc<Places> {
         let fresh = || Arc::new(Places { most, free: Arc::new(Semaphore::new(most)) });
         let mut places = self.agents.entry(key.clone()).or_insert_with(fresh);
-        if places.most != most {
+        if replaced(&places) {
+            places.free.close();
             *places = fresh();
         }
         Arc::clone(&places)
@@ -137,15 +138,17 @@ struct Places {
 struct Place<'a> {
     turns: &'a Turns,
     key: (Address, String),
+    /// Held by all who have one of them or wait for one.
+    own: Option<Arc<Places>>,
     of_agent: Option<OwnedSemaphorePermit>,
-    _of_node: Option<OwnedSemaphorePermit>,
+    of_node: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.of_agent = None;
-        // Nobody has a place of this agent's or waits for one: the next turn may find another number of them.
-        self.turns.agents.remove_if(&self.key, |_, places| Arc::strong_count(&places.free) == 1);
+        (self.of_node, self.of_agent, self.own) = (None, None, None);
+        // Nobody has a place of this agent's or waits for one.
+        self.turns.agents.remove_if(&self.key, |_, places| Arc::strong_count(places) == 1);
     }
 }
 
@@ -194,6 +197,17 @@ mod tests {
         drop(first);
         let places = [second.as_mut().now_or_never(), waiting.as_mut().now_or_never()];
         assert_eq!(places.iter().flatten().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_agent_that_gets_more_places_need_not_wait_until_one_is_free() {
+        let turns = Turns::default();
+        let (few, many) = (agent(1), agent(4));
+        let _running = turns.place(WORKSPACE, &few).await;
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(turns.place(WORKSPACE, &few))).collect();
+        assert!(waiting.iter_mut().all(|waits| waits.as_mut().now_or_never().is_none()));
+        let _newest = turns.place(WORKSPACE, &many).await;
+        assert!(waiting.iter_mut().all(|waits| waits.as_mut().now_or_never().is_some()));
     }
 
     #[tokio::test]

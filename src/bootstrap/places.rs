@@ -15,14 +15,9 @@ use bytes::Bytes;
 use super::{BootstrapError, setting, submit};
 
 /// The mark that everything has a place.
-const PLACED: &[u8] = b"placed";
+pub(crate) const PLACED: &[u8] = b"placed";
 /// Rows read at once.
 const PAGE: usize = 200;
-
-/// The change that says everything has one.
-pub(super) fn mark() -> RowChange {
-    RowChange::put(SETTINGS, PLACED, &Bytes::from_static(b"1"))
-}
 
 /// Gives a place to everything that has none, unless that was done before.
 pub(super) async fn give(node: &Arc<Node>) -> Result<(), BootstrapError> {
@@ -40,7 +35,8 @@ pub(super) async fn give(node: &Arc<Node>) -> Result<(), BootstrapError> {
             }
         }
     }
-    submit(node, installation, Command { expected: Vec::new(), changes: vec![mark()] }).await?;
+    let mark = RowChange::put(SETTINGS, PLACED, &Bytes::from_static(b"1"));
+    submit(node, installation, Command { expected: Vec::new(), changes: vec![mark] }).await?;
     Ok(())
 }
 

@@ -7,13 +7,13 @@ use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
 use actors::store::inventory::Inventory;
 use actors::store::{Fresh, KeyRange, Loaded, LogRecord, LogScan, Order, Pages, Row, Table, View};
-use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, SETTINGS, WORKSPACES};
+use actors::tables::{IN_ORDER, KEYS_BY_HASH, KEYS_BY_ID, PLACES, SETTINGS, WORKSPACES};
 use actors::workspace::address_of;
 use bytes::Bytes;
 
 use super::TransferError;
 use super::line::{Blob, FORMAT, Key, Line, Name, Step, VERSION};
-use crate::bootstrap::{BOOTSTRAPPED, PEPPER};
+use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Rows, records or names of one read, and at most in one line.
 const PAGE: usize = 200;
@@ -152,6 +152,11 @@ fn line_row((table, key, value): (Table, Bytes, Bytes)) -> (u8, Blob, Blob) {
     (table.0, Blob(key), Blob(value))
 }
 
+/// Whether this row of an installation says in which order its workspaces were made: that is no other's order.
+pub(super) fn is_own(table: Table, key: &[u8]) -> bool {
+    [IN_ORDER, PLACES].contains(&table) || (table, key) == (SETTINGS, PLACED)
+}
+
 async fn installation_rows<W: Write>(
     store: &dyn Inventory,
     table: Table,
@@ -160,8 +165,11 @@ async fn installation_rows<W: Write>(
 ) -> Result<(), TransferError> {
     let mut pages = Pages::of_rows(store, EntityKey::INSTALLATION, table, range, PAGE);
     while let Some(rows) = pages.next().await? {
-        let rows = rows.into_iter().map(|row| line_row((table, row.key, row.value)));
-        out.line(&Line::Installation { rows: rows.collect() })?;
+        let rows = rows.into_iter().filter(|row| !is_own(table, &row.key));
+        let rows: Vec<_> = rows.map(|row| line_row((table, row.key, row.value))).collect();
+        if !rows.is_empty() {
+            out.line(&Line::Installation { rows })?;
+        }
     }
     Ok(())
 }

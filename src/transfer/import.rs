@@ -20,14 +20,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::TransferError;
+use super::export::is_own;
 use super::line::{Blob, FORMAT, Line, Step, VERSION};
-use crate::bootstrap::{BOOTSTRAPPED, PEPPER};
+use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Entities written at once: each waits for the store, and the store takes commits of many together.
 const WORKERS: usize = 32;
 /// Lines that wait for one of them, at most about 256 KiB each.
 const LINES: usize = 2;
-/// The longest line: that of an installation, which has all its keys. It is held in memory.
+/// The longest line, far above any that is written: it is held in memory.
 const LINE_BYTES: u64 = 256 * 1024 * 1024;
 /// How often a commit is sent while the store is not there or does not say what came of it.
 const ATTEMPTS: u32 = 8;
@@ -288,8 +289,15 @@ async fn installation(
     for _ in 0..ATTEMPTS {
         let loaded = patiently(|| store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
         let mut changes = BTreeMap::new();
+        // What comes in has no places here yet; the next start gives them.
+        if patiently(|| store.row(EntityKey::INSTALLATION, SETTINGS, PLACED.into())).await?.is_some() {
+            changes.insert((SETTINGS, Bytes::from_static(PLACED)), None);
+        }
         for (table, Blob(key), Blob(value)) in &rows {
             let table = Table(*table);
+            if is_own(table, key) {
+                continue;
+            }
             let is_key = [KEYS_BY_HASH, KEYS_BY_ID].contains(&table);
             let is_pepper = (table, &key[..]) == (SETTINGS, PEPPER);
             if options.without_keys && is_key {
@@ -297,7 +305,7 @@ async fn installation(
             }
             match patiently(|| store.row(EntityKey::INSTALLATION, table, key.clone())).await? {
                 None => {
-                    changes.insert((table, key.clone()), value.clone());
+                    changes.insert((table, key.clone()), Some(value.clone()));
                 }
                 Some(found) if found == *value => {}
                 Some(_) if is_pepper && options.without_keys => {}
@@ -323,11 +331,15 @@ async fn installation(
 }
 
 /// The commit by which the installation's own machine would change these rows.
-fn registry(expected: Option<Head>, rows: BTreeMap<(Table, Bytes), Bytes>, at: Millis) -> Commit {
-    let changes = rows.iter().map(|((table, key), value)| RowChange::put(*table, key, value)).collect();
+fn registry(expected: Option<Head>, rows: BTreeMap<(Table, Bytes), Option<Bytes>>, at: Millis) -> Commit {
+    let change = |((table, key), value): (&(Table, Bytes), &Option<Bytes>)| match value {
+        Some(value) => RowChange::put(*table, key, value),
+        None => RowChange::delete(*table, key),
+    };
+    let changes = rows.iter().map(change).collect();
     let seq = expected.map_or(0, |head| head.seq) + 1;
     let payload = codec::encode_record(&Record { seq, at, trace: None, event: Event { changes } });
-    let rows = rows.into_iter().map(|((table, key), value)| RowWrite { table, key, value: Some(value) });
+    let rows = rows.into_iter().map(|((table, key), value)| RowWrite { table, key, value });
     let place = [&payload[..], &expected.map_or(0, |head| head.commit).to_le_bytes()].concat();
     Commit {
         entity: EntityKey::INSTALLATION,

@@ -78,6 +78,13 @@ async fn what_was_deleted_does_not_come_back_at_the_next_start() {
 
 #[tokio::test]
 async fn what_was_stored_before_things_had_places_is_listed_by_id_and_before_what_comes() {
+    for half_way in [false, true] {
+        is_listed_by_id(half_way).await;
+    }
+}
+
+/// `half_way`: the first start had not ended.
+async fn is_listed_by_id(half_way: bool) {
     let app = TestApp::new().await;
     app.post("/api/v1/channels").json(json!({"id": "a", "name": "A", "kind": "human"})).await.expect(201);
     let (registry, installation) = (EntityKey::workspace(address_of("default")), EntityKey::INSTALLATION);
@@ -88,6 +95,9 @@ async fn what_was_stored_before_things_had_places_is_listed_by_id_and_before_wha
         assert!(!changes.is_empty());
         if entity == installation {
             changes.push(RowChange::delete(SETTINGS, b"placed"));
+            if half_way {
+                changes.push(RowChange::delete(SETTINGS, b"bootstrapped"));
+            }
         }
         let command = Command { expected: Vec::new(), changes };
         node(app.store.clone(), clock(), Ports::default()).registry(entity, command, Default::default()).await.unwrap();

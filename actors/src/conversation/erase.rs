@@ -116,11 +116,11 @@ fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Convers
     let erasure = Erasure { since: moment.now, next: Some(1), last: moment.next_seq - 1 };
     let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));
     change.rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: None });
+    // From here on it is closed, and nobody owns it.
+    let erased = State { owner: None, closed: true, ..state.clone() };
     for turn in state.running.iter().chain(&state.queued) {
         let moment = Moment { next_seq: Event::next_seq(moment, &change.events), ..*moment };
-        let cancelled = turn::end_as(state, turn, Turn::cancelled, &moment, found, &mut change)?;
-        // The erasure closes the conversation.
-        let cancelled = Turn { in_closed: Some(true), ..cancelled };
+        let cancelled = turn::end_as(&erased, turn, Turn::cancelled, &moment, found, &mut change)?;
         change.rows.push(cancelled.row());
         change.events.push(Event::TurnCancelled(cancelled));
     }

@@ -271,3 +271,13 @@ fn a_long_result_is_cut_at_a_character() {
     assert!(steps[1].len() <= limits::RESULT_BYTES + 10 && steps[1].ends_with("é…"));
     assert_eq!(steps[2].len(), "tool ".len() + limits::RESULT_BYTES);
 }
+
+#[test]
+fn what_ends_the_calls_of_an_erased_conversation_names_no_owner() {
+    let mut sim = waiting();
+    assert!(sim.state.as_ref().unwrap().owner.is_some());
+    while matches!(sim.run(&Command::Erase { unused: None }), Ok(Reply::Erasing(erasure)) if erasure.next.is_some()) {}
+    let owners = sim.log.iter().filter_map(|(record, _)| message_of(record)).filter(|message| message.owner.is_some());
+    assert_eq!((owners.count(), sim.state.as_ref().unwrap().owner.as_ref()), (0, None));
+    assert_eq!(turn(&sim).in_closed, Some(true));
+}
