@@ -46,6 +46,14 @@ pub enum OperatorError {
     /// There is no store in the data directory.
     #[error("{0} holds no store; start the server once, or name another --data-dir")]
     NoStore(String),
+    /// A key that nobody has seen is in the store.
+    #[error("the key {id} was made and could not be shown, nor revoked ({revoking}); revoke it")]
+    Unseen {
+        /// The key's id.
+        id: String,
+        /// Why it is still there.
+        revoking: Box<OperatorError>,
+    },
     /// The store was not opened.
     #[error(transparent)]
     Stores(#[from] StoresError),
@@ -139,8 +147,9 @@ pub async fn create_key(
         let (text, key) = store_key(&node, &pepper, scopes, new).await?;
         if let Err(unseen) = show(&text) {
             // Nobody will ever know it.
-            change(&node, Command { expected: Vec::new(), changes: keys::delete(&key).into() }).await?;
-            return Err(unseen.into());
+            let revoked = change(&node, Command { expected: Vec::new(), changes: keys::delete(&key).into() }).await;
+            let still_there = |why| OperatorError::Unseen { id: key.id.to_string(), revoking: Box::new(why) };
+            return Err(revoked.err().map_or_else(|| unseen.into(), still_there));
         }
         Ok(())
     };

@@ -36,7 +36,7 @@ pub(super) struct Out<W> {
     pub(super) to: W,
     pub(super) hasher: blake3::Hasher,
     pub(super) done: Exported,
-    /// The entity whose lines were the last.
+    /// The last in their order of the entities that were written.
     pub(super) newest: Option<EntityKey>,
     /// Workspaces of which something was written, and whether that brought their lists.
     pub(super) workspaces: BTreeMap<Address, bool>,
@@ -62,7 +62,8 @@ impl<W: Write> Out<W> {
 
     /// An entity is written whole.
     pub(super) fn entity(&mut self, entity: EntityKey) {
-        self.newest = Some(entity);
+        // Lists of a workspace that has nothing else come last, wherever its place is among the entities.
+        self.newest = self.newest.max(Some(entity));
         self.done.entities += 1;
         *self.workspaces.entry(entity.workspace).or_default() |= entity.kind == Kind::Workspace;
     }

@@ -68,12 +68,27 @@ async fn a_message_that_is_deleted_before_its_turn_begins_is_not_answered_and_co
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_lost_its_turn_to_a_message_that_is_deleted_is_answered_in_its_place() {
+    let app = busy("latest").await;
+    for words in ["one", "two"] {
+        send(&app, words, "wait=0").await.expect(202);
+    }
+    let third = send(&app, "three", "wait=0").await.expect(202);
+    app.delete(format!("/api/v1/messages/{}", third["messageId"].as_str().unwrap())).await.expect(204);
+    let answer = send(&app, "three", "wait=100").await.expect(200);
+    assert_eq!(answer["turn"]["status"], "completed");
+    assert_eq!(roles(&app).await, ["user", "user", "user", "assistant", "assistant"]);
+    assert_eq!(answer["aiMessages"][0]["content"]["text"]["body"], "two", "nobody else answers it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_while_the_conversation_is_closed_is_told_so_and_every_retry_the_same() {
     let app = busy("queue").await;
     let early = send(&app, "one", "wait=0").await.expect(202);
     assert_eq!(early["conversation"]["status"], "open");
     let path = format!("/api/v1/conversations/{}", early["conversationId"].as_str().unwrap());
     app.patch(&path).json(json!({"status": "closed"})).await.expect(200);
+    assert_eq!(send(&app, "one", "wait=0").await.expect(202)["conversation"]["status"], "closed");
     let answer = send(&app, "one", "wait=100").await;
     assert_eq!(answer.json["conversation"]["status"], "closed");
     app.patch(&path).json(json!({"status": "open"})).await.expect(200);

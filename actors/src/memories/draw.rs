@@ -204,10 +204,9 @@ async fn by_model(
 ) -> Result<Vec<Edit>, Stopped> {
     known.sort_by_key(|memory| std::cmp::Reverse(memory.at()));
     known.truncate(KNOWN_SHOWN);
-    let texts = messages.iter().filter_map(|message| message.content.text.as_deref());
-    // As much as a turn shows a model, shared evenly.
-    let most = limits::CONTEXT_CHARS / messages.len().max(1);
-    let said: Vec<String> = texts.map(|text| text.chars().take(most).collect()).collect();
+    let texts: Vec<&str> = messages.iter().filter_map(|message| message.content.text.as_deref()).collect();
+    let most = share(texts.iter().map(|text| text.chars().count()).collect(), limits::CONTEXT_CHARS);
+    let said: Vec<String> = texts.into_iter().map(|text| text.chars().take(most).collect()).collect();
     let system = ChatMessage::words("system", INSTRUCTIONS);
     let question = ChatMessage::words("user", model::question(&known, &said));
     // Notes need neither the agent's character nor its tools.
@@ -218,6 +217,20 @@ async fn by_model(
         Ok(Err(failure)) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),
         Err(_) => Err(Stopped::Refused("the model failed: it did not answer in time".into())),
     }
+}
+
+/// How long each may be at most, so that together they are no longer than `room`: what short ones leave over is for the
+/// long ones.
+fn share(mut lengths: Vec<usize>, mut room: usize) -> usize {
+    lengths.sort_unstable();
+    for (done, length) in lengths.iter().enumerate() {
+        let each = room / (lengths.len() - done);
+        if *length > each {
+            return each;
+        }
+        room -= length;
+    }
+    usize::MAX
 }
 
 /// What the conversation's log is to say of a memory.
@@ -249,5 +262,22 @@ async fn remember(
         // Whoever it was is forgotten.
         Err(super::Rejection::NotFound) => Ok(Vec::new()),
         other => Err(Stopped::by_answer(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_short_ones_leave_over_is_for_the_long_ones() {
+        for (lengths, room, most) in [
+            (vec![], 10, usize::MAX),
+            (vec![5, 5], 10, usize::MAX),
+            (vec![2, 100, 2], 30, 26),
+            (vec![100, 100, 1], 21, 10),
+        ] {
+            assert_eq!(share(lengths.clone(), room), most, "{lengths:?} in {room}");
+        }
     }
 }

@@ -103,9 +103,13 @@ impl Context {
     }
 
     /// Whether there is nothing left to be answered: all that was asked was taken back before anything was done about
-    /// it. What was said before that has had its answer.
+    /// it, and what was said before that has had its answer.
     pub(super) fn is_pointless(&self) -> bool {
-        self.taken_back && self.question.is_empty() && self.steps.is_empty()
+        let mut newest_first = self.before.iter().rev();
+        let asked = newest_first.find(|message| message.content.role == "user").and_then(|message| message.turn);
+        let replied = |turn| self.before.iter().any(|m| m.content.role == "assistant" && m.turn == Some(turn));
+        let waits = asked.is_some_and(|turn| !replied(turn));
+        self.taken_back && self.question.is_empty() && self.steps.is_empty() && !waits
     }
 
     /// Results of the tools that the turn has called, in order.

@@ -49,13 +49,20 @@ fn holder(file: &mut File, within: Duration) -> io::Result<Option<u32>> {
         let mut holder = String::new();
         file.rewind()?;
         file.read_to_string(&mut holder)?;
-        // Without its line break it is not whole yet.
+        // Without its line break it is not whole yet, and one that has ended is the holder before this one.
         let process = holder.strip_suffix('\n').and_then(|process| process.parse().ok());
+        let process = process.filter(|process| is_alive(*process));
         if process.is_some() || Instant::now() >= until {
             return Ok(process);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Whether there is such a process; where nobody can say, there is.
+fn is_alive(process: u32) -> bool {
+    let processes = Path::new("/proc");
+    !processes.join("self").exists() || processes.join(process.to_string()).exists()
 }
 
 #[cfg(test)]
@@ -69,10 +76,15 @@ mod tests {
         let mut writing = File::create(&path).unwrap();
         let mut reading = File::open(&path).unwrap();
         assert_eq!(holder(&mut reading, Duration::ZERO).unwrap(), None);
-        write!(writing, "12").unwrap();
+        writeln!(writing, "{}", u32::MAX).unwrap();
+        assert_eq!(holder(&mut reading, Duration::ZERO).unwrap(), None, "that one has ended");
+        writing.set_len(0).unwrap();
+        writing.rewind().unwrap();
+        let me = std::process::id();
+        write!(writing, "{me}").unwrap();
         assert_eq!(holder(&mut reading, Duration::ZERO).unwrap(), None, "a part of a number is another number");
         let told = std::thread::spawn(move || holder(&mut reading, Duration::from_secs(60)));
-        writeln!(writing, "34").unwrap();
-        assert_eq!(told.join().unwrap().unwrap(), Some(1234));
+        writeln!(writing).unwrap();
+        assert_eq!(told.join().unwrap().unwrap(), Some(me));
     }
 }

@@ -412,8 +412,7 @@ impl Exchange<'_> {
         let parts = ContactParts {
             contact: delivered.contact,
             conversation: delivered.conversation,
-            // As it was when the turn ended, so that a retry is told the same.
-            conversation_status: if turn.in_closed == Some(true) { "closed" } else { "open" },
+            conversation_status: if self.is_closed(delivered.entity, turn).await? { "closed" } else { "open" },
             channel_id: &self.channel.id,
             agent_id: &turn.agent,
             updated_at: changed_at,
@@ -428,6 +427,16 @@ impl Exchange<'_> {
         let is_told_again = delivered.replay && !delivered.tries_again && turn.is_over();
         let response = self.accepting.answer(status, &contact_view(&parts), is_told_again);
         Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
+    }
+
+    /// Whether the conversation was closed when the turn ended, so that a retry is told the same; as long as it has not,
+    /// whether it is.
+    async fn is_closed(&self, entity: EntityKey, turn: &Turn) -> Result<bool, Problem> {
+        if turn.is_over() {
+            return Ok(turn.in_closed == Some(true));
+        }
+        let state = self.accepting.app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+        Ok(state.is_some_and(|state| state.closed))
     }
 
     fn budget(&self, prefer: Prefer) -> Duration {
