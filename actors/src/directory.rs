@@ -199,7 +199,7 @@ pub(crate) struct Envelope<M: Machine> {
     /// What it is a stage of, where the entity asks it itself; ends with the answer.
     span: Span,
     /// Held until the answer: a caller that hangs up does not free a place that is still taken.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl<M: Machine> Envelope<M> {
@@ -208,7 +208,7 @@ impl<M: Machine> Envelope<M> {
         // What is only listed causes nothing that is stored.
         let trace = span.context().filter(TraceContext::is_sampled);
         let command = Some(command);
-        Self { command, key: None, trace, admitted: None, wait: None, reply: None, span, _permit: None }
+        Self { command, key: None, trace, admitted: None, wait: None, reply: None, span, permit: None }
     }
 
     /// What its decision is a stage of.
@@ -227,7 +227,9 @@ impl<M: Machine> Envelope<M> {
     }
 
     /// Answers. Nobody listening is no error: the caller may have hung up.
-    pub(crate) fn answer(self, reply: Reply<M>) {
+    pub(crate) fn answer(mut self, reply: Reply<M>) {
+        // Whoever is answered finds the place free.
+        self.permit = None;
         if let Some(sender) = self.reply {
             let _ = sender.send(reply);
         }
@@ -409,7 +411,7 @@ impl<M: Machine> Directory<M> {
             wait: node.traces().underway().map(|_| node.span(names::WAIT, SpanKind::Internal, with.trace)),
             reply: Some(sender),
             span: Span::default(),
-            _permit: Some(permit),
+            permit: Some(permit),
         };
         match actor.cast(Mail::Do(envelope)) {
             Ok(()) => Ok(Handed::Waiting(receiver)),
