@@ -62,7 +62,7 @@ impl CqlStore {
             return Ok(false);
         }
         let before = Head { commit: place.commit.saturating_sub(1), ..place };
-        let bucket = self.bucket_behind(entity, before).await?;
+        let Some(bucket) = self.known_bucket_behind(entity, before).await? else { return Ok(false) };
         if !self.is_in_log(entity, id, bucket, place).await? {
             self.delete_chunks(entity, id).await?;
         }

@@ -116,11 +116,18 @@ impl CqlStore {
         Ok(tail)
     }
 
-    /// The bucket of the first commit behind `from`.
-    pub(super) async fn bucket_behind(&self, entity: EntityKey, from: Head) -> Result<i32, StoreError> {
+    /// The bucket of the first commit behind `from`, or an earlier one.
+    async fn bucket_behind(&self, entity: EntityKey, from: Head) -> Result<i32, StoreError> {
+        Ok(self.known_bucket_behind(entity, from).await?.unwrap_or(0))
+    }
+
+    /// The bucket of the first commit behind `from`; `None` where so many were begun behind it without an event that
+    /// it is not among those that were read.
+    pub(super) async fn known_bucket_behind(&self, entity: EntityKey, from: Head) -> Result<Option<i32>, StoreError> {
         let values = (&entity_bytes(entity)[..], signed(from.seq.saturating_add(1)), BUCKETS);
         let buckets: Vec<(i32, i64)> = self.db().select(&self.db().statements.buckets_before, values).await?;
-        Ok(buckets.iter().find(|(_, base)| unsigned(*base) <= from.commit).map_or(0, |(bucket, _)| *bucket))
+        let found = buckets.iter().find(|(_, base)| unsigned(*base) <= from.commit).map(|(bucket, _)| *bucket);
+        Ok(found.or((buckets.len() < BUCKETS as usize).then_some(0)))
     }
 
     /// The bucket that the event `seq` is in, if it is anywhere.
