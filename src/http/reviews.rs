@@ -295,7 +295,7 @@ pub(super) async fn respond(
     if let Ok(asked) = &asked {
         asked.refuse_strangers(&caller)?;
         // Nobody knows any more what was asked where the message is gone. Its review is over, which the decision tells.
-        if let Some(given) = response.clone().filter(|_| !asked.is_gone() && asked.message().content.gone.is_none()) {
+        if let Some(given) = response.clone().filter(|_| asked.message().gone(&asked.found.overlay).is_none()) {
             incoming.report.faults.extend(judge(&asked.review, given).await?);
         }
     }

@@ -210,6 +210,12 @@ pub struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
+    /// Where the array stands.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

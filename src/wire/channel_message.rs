@@ -9,7 +9,7 @@ use actors::clock::Millis;
 use actors::id::MessageId;
 use actors::message::{Attachment, Content, Json, Sender, SenderKind, Severity};
 
-use crate::json::fields::{Fields, Length, Value};
+use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::{Object, raw};
@@ -72,8 +72,10 @@ impl ChannelPost {
         post.metadata = fields.optional("metadata").and_then(|value| value.free_object(report, METADATA));
         post.webhook_url = fields.optional("webhookUrl").and_then(|value| url::read(&value, report, rules.allow));
         let file = |item: &Value<'_>, report: &mut Report| item.string(report, Length::ANY).map(Into::into);
-        post.attachment_ids =
-            attachments.and_then(|value| unique(&value, MAX_ATTACHMENTS, report, file)).unwrap_or_default();
+        post.attachment_ids = attachments
+            .and_then(|value| value.array(report))
+            .and_then(|items| unique(&items, MAX_ATTACHMENTS, report, file))
+            .unwrap_or_default();
         post.iteration_of = fields.string(report, "iterationOf", Length::ANY).map(std::borrow::Cow::into_owned);
         // A member that is there but wrong has its own fault; saying that it is missing too would mislead.
         let says_something = text.is_some_and(|value| value.raw.get() != "\"\"")
@@ -143,14 +145,13 @@ fn client_id(value: &Value<'_>, report: &mut Report) -> Option<String> {
 /// What the items of an array stand for, of which there may be `max`, none of them twice, each with its place; nothing
 /// where there are more. `read` says what one stands for, or reports why it stands for nothing.
 fn unique<'a>(
-    value: &Value<'a>,
+    items: &Items<'a>,
     max: usize,
     report: &mut Report,
     read: impl Fn(&Value<'a>, &mut Report) -> Option<String>,
 ) -> Option<Vec<(Path, String)>> {
-    let items = value.array(report)?;
     if items.len() > max {
-        report.fault(&value.path, "too_many", format!("must have at most {max} items, has {}", items.len()));
+        report.fault(items.path(), "too_many", format!("must have at most {max} items, has {}", items.len()));
     }
     let mut out: Vec<(Path, String)> = Vec::with_capacity(items.len().min(max));
     for item in items.iter() {

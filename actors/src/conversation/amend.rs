@@ -68,11 +68,8 @@ impl Amendment {
     /// About how many bytes it adds to a commit.
     pub(super) fn weight(&self) -> usize {
         let Self::Edit(edit) = self else { return 200 };
-        200 + words_weight(
-            edit.text.as_deref(),
-            edit.metadata.as_ref(),
-            edit.tags.as_ref().and_then(|tags| tags.as_deref()),
-        )
+        let tags = edit.tags.as_ref().and_then(Option::as_deref);
+        200 + words_weight(edit.text.as_deref(), edit.metadata.as_ref(), tags)
     }
 }
 

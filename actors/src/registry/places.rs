@@ -5,7 +5,7 @@
 //! chance has a part in. A thing that is there without a place, as those are that were stored before there were places,
 //! gets one when it is stored next.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::RowChange;
 use crate::machine::{Found, Need, Undecided};
@@ -24,25 +24,22 @@ pub fn in_order(kind: Table) -> [u8; 1] {
 /// The key of a thing's place.
 #[must_use]
 pub fn place_key(kind: Table, id: &[u8]) -> Bytes {
-    let mut key = BytesMut::with_capacity(1 + id.len());
-    key.put_u8(kind.0);
-    key.put_slice(id);
-    key.freeze()
+    [&[kind.0], id].concat().into()
 }
 
 /// The key under which a thing stands in order. Several of one change stand by their ids.
 fn order_key(kind: Table, place: &[u8], id: &[u8]) -> Bytes {
-    let mut key = BytesMut::with_capacity(1 + place.len() + id.len());
-    key.put_slice(&in_order(kind));
-    key.put_slice(place);
-    key.put_slice(id);
-    key.freeze()
+    [&in_order(kind), place, id].concat().into()
+}
+
+/// The changes of things that have places.
+fn placed(changes: &[RowChange]) -> impl Iterator<Item = &RowChange> {
+    changes.iter().filter(|change| KINDS.contains(&change.table()))
 }
 
 /// What must be known of these changes.
 pub(super) fn needs(changes: &[RowChange]) -> impl Iterator<Item = Need> {
-    let placed = changes.iter().filter(|change| KINDS.contains(&change.table()));
-    placed.map(|change| Need::Row(PLACES, place_key(change.table(), change.key())))
+    placed(changes).map(|change| Need::Row(PLACES, place_key(change.table(), change.key())))
 }
 
 /// The rows that give a place to what these changes make with this sequence, and take it from what goes.
@@ -51,7 +48,7 @@ pub(super) fn needs(changes: &[RowChange]) -> impl Iterator<Item = Need> {
 /// [`Undecided`] where what they [need](needs) was not read.
 pub(super) fn writes(changes: &[RowChange], seq: u64, found: &Found) -> Result<Vec<RowWrite>, Undecided> {
     let mut rows = Vec::new();
-    for change in changes.iter().filter(|change| KINDS.contains(&change.table())) {
+    for change in placed(changes) {
         let (kind, id) = (change.table(), change.key());
         let place = place_key(kind, id);
         let (at, is_there) = match (found.row(PLACES, place.clone())?, change.value()) {

@@ -255,14 +255,13 @@ fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
         Some(value) => value.integer(report, 1..=MAX_QUORUM),
         None => Some(1),
     };
-    let allowed = fields.optional("allowed");
-    let named = allowed.and_then(|value| unique(&value, MAX_ALLOWED, report, principal));
+    let allowed = fields.optional("allowed").and_then(|value| value.array(report));
+    let named = allowed.as_ref().and_then(|items| unique(items, MAX_ALLOWED, report, principal));
     fields.finish(report);
     let of = u32::try_from(of?).ok()?;
-    let (Some(value), Some(named)) = (allowed, named) else { return Some(Quorum { of, allowed: Vec::new() }) };
-    let given = value.array(report)?.len();
-    if given < of as usize {
-        report.fault(&value.path, "too_few", format!("must name at least the {of} principals that have to agree"));
+    let (Some(items), Some(named)) = (allowed, named) else { return Some(Quorum { of, allowed: Vec::new() }) };
+    if items.len() < of as usize {
+        report.fault(items.path(), "too_few", format!("must name at least the {of} principals that have to agree"));
     }
     Some(Quorum { of, allowed: named.into_iter().map(|(_, id)| id).collect() })
 }
