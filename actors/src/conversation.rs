@@ -168,6 +168,10 @@ impl Machine for Conversation {
         }
     }
 
+    fn begins(_: Option<&State>, command: &Command) -> bool {
+        matches!(command, Command::Post(post) if post::asks(post))
+    }
+
     fn decide(
         state: Option<&State>,
         command: &Command,

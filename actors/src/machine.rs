@@ -40,8 +40,8 @@ pub struct Moment {
     pub entity: EntityKey,
     /// The time: never earlier than that of the newest record.
     pub now: Millis,
-    /// The time in the ids of new entities, where it [makes any](Machine::begins): `now`, or a little later where others
-    /// that were made in this very millisecond stand before them.
+    /// The time of what gets a place in a list of the workspace, where it [makes any](Machine::begins): `now`, or a
+    /// little later where others that were made in this very millisecond stand before it.
     pub begins: Millis,
     /// The sequence that its first event will have.
     pub next_seq: u64,
@@ -323,7 +323,7 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// What `command` will want to read, as far as that is known beforehand.
     fn needs(state: Option<&Self::State>, command: &Self::Command) -> Vec<Need>;
 
-    /// Whether the decision makes the ids of new entities: it is given a [time](Moment::begins) for them.
+    /// Whether the decision makes ids of new entities, or a review: it is given a [time](Moment::begins) for it.
     fn begins(_state: Option<&Self::State>, _command: &Self::Command) -> bool {
         false
     }

@@ -231,6 +231,7 @@ impl Content {
             on_expire: None,
             quorum: None,
             asker: review.asker.clone(),
+            place: review.place,
         });
         Self {
             role: self.role.clone(),

@@ -128,9 +128,9 @@ numbers! {
         CONTACTS = 2,
         /// Conversations by contact id and conversation id.
         CONTACT_CONVERSATIONS = 3,
-        /// Reviews by message id.
+        /// Reviews by place and message id.
         REVIEWS = 4,
-        /// Pending reviews by message id.
+        /// Pending reviews by place and message id.
         PENDING_REVIEWS = 5,
         /// What is still to be sent, by endpoint, entity and lane; see
         /// [`pending_key`](crate::outbox::state::pending_key).

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use actors::conversation::post::parse_id_key;
+use actors::conversation::post::parse_review_key;
 use actors::conversation::review::{Response as Given, standing};
 use actors::conversation::{Command, Event, Rejection, Reply};
 use actors::directory::{Answer, Circumstances, Refusal};
@@ -168,7 +168,7 @@ pub(super) async fn list(
     };
     let view = if status == Some(ReviewStatus::Pending) { PENDING_REVIEWS } else { REVIEWS };
     let load = async |key: Bytes| {
-        let id = parse_id_key(&key).ok_or_else(internal_error)?;
+        let id = parse_review_key(&key).ok_or_else(internal_error)?;
         if channel.is_some_and(|channel| id.entity != channel) {
             return Ok(None);
         }

@@ -205,6 +205,7 @@ mod tests {
             on_expire: None,
             quorum: None,
             asker: None,
+            place: None,
         };
         let faults = faults(&review, &response, &Json::from_checked(response.to_string()));
         assert!(faults.iter().all(|fault| fault.code == "invalid_response"));
@@ -221,6 +222,7 @@ mod tests {
             on_expire: None,
             quorum: None,
             asker: None,
+            place: None,
         };
         for (kind, text) in [
             ("approval", r#"{"selectedOption":"no","selectedOption":"approve"}"#),

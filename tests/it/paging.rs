@@ -115,6 +115,27 @@ async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by(
 }
 
 #[tokio::test]
+async fn reviews_are_listed_as_they_were_asked_for_whatever_their_channels_although_no_time_goes_by() {
+    let app = TestApp::new().await;
+    for n in 0..4 {
+        app.post("/api/v1/channels").json(json!({"id": format!("c{n}"), "name": "c", "kind": "human"})).await.expect(201);
+    }
+    let mut asked = Vec::new();
+    for n in 0..30 {
+        let body = json!({"channelId": format!("c{}", n % 4), "text": "may I?", "review": {"type": "approval"}});
+        let answer = app.post("/api/v1/messages").json(body).await.expect(201);
+        asked.push(answer["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(all(&app, "/api/v1/reviews", "asc").await, asked);
+    let answered = asked.remove(7);
+    let answer = json!({"response": {"selectedOption": "approve"}});
+    app.post(format!("/api/v1/reviews/{answered}/respond")).json(answer).await.expect(200);
+    assert_eq!(all_of(&app, "/api/v1/reviews", "&status=pending", "asc").await, asked);
+    asked.reverse();
+    assert_eq!(all_of(&app, "/api/v1/reviews", "&status=pending", "desc").await, asked);
+}
+
+#[tokio::test]
 async fn ids_that_clients_choose_have_no_part_in_the_order() {
     let app = TestApp::new().await;
     for (list, body) in [
@@ -148,10 +169,15 @@ async fn ids_that_clients_choose_have_no_part_in_the_order() {
 
 /// The ids of a whole list, two at a time.
 async fn all(app: &TestApp, list: &str, order: &str) -> Vec<String> {
+    all_of(app, list, "", order).await
+}
+
+/// The ids of what a filter of a list lets through, in pages of two.
+async fn all_of(app: &TestApp, list: &str, filter: &str, order: &str) -> Vec<String> {
     let mut ids = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = app.get(format!("{list}?limit=2&order={order}{cursor}")).await.expect(200);
+        let page = app.get(format!("{list}?limit=2&order={order}{filter}{cursor}")).await.expect(200);
         ids.extend(page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()));
         match page["nextCursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),

@@ -301,7 +301,7 @@ impl Posting<'_> {
             Some(Parent::Item(earlier)) => self.messages.get(earlier).map(|message| message.id),
             None => None,
         };
-        let content = content_at(message, self.moment.now);
+        let content = content_at(message, self.moment);
         let accepted = Accepted {
             conversation: self.conversation,
             content: Arc::clone(&content),
@@ -323,7 +323,7 @@ impl Posting<'_> {
         if let Some(review) = &content.review {
             let expires_at = review.expires_at;
             self.event(Event::ReviewRequested { message: id, expires_at });
-            let key = id_key(id);
+            let key = review_key(id, review);
             self.rows.push(RowWrite {
                 table: DEADLINES,
                 key: deadline_key(expires_at, id.number),
@@ -397,20 +397,39 @@ impl Posting<'_> {
 }
 
 /// What a message says when it is accepted at `now`: a review that stays open for a while ends so much later.
-fn content_at(message: &NewMessage, now: Millis) -> Arc<Content> {
+fn content_at(message: &NewMessage, moment: &Moment) -> Arc<Content> {
     let mut content = Arc::clone(&message.content);
-    if let Some(millis) = message.review_millis
-        && content.review.is_some()
+    if content.review.is_some()
         && let Some(review) = &mut Arc::make_mut(&mut content).review
     {
-        review.expires_at = now.plus(millis);
+        review.place = Some(moment.begins);
+        if let Some(millis) = message.review_millis {
+            review.expires_at = moment.now.plus(millis);
+        }
     }
     content
 }
 
-/// The key of a message in a workspace's lists: sorts by time.
+/// Whether it asks for a review.
+pub(super) fn asks(post: &Post) -> bool {
+    post.messages.iter().any(|message| message.content.review.is_some())
+}
+
+/// The key of a review in a workspace's lists: sorts by its place.
+fn review_key(id: MessageId, review: &Review) -> Bytes {
+    let place = review.place.map(|place| place.0.to_be_bytes());
+    [place.as_ref().map_or(&[][..], |place| place), &id_key(id)].concat().into()
+}
+
+/// The message of a review that has this key in a workspace's lists.
 #[must_use]
-pub fn id_key(id: MessageId) -> Bytes {
+pub fn parse_review_key(key: &[u8]) -> Option<MessageId> {
+    // One of an earlier build has no place of its own and stands where its message's time says.
+    parse_id_key(key).or_else(|| parse_id_key(key.get(8..)?))
+}
+
+/// A message's id as bytes: sorts by time.
+pub(super) fn id_key(id: MessageId) -> Bytes {
     let mut key = Vec::with_capacity(26);
     key.extend_from_slice(&id.at.0.to_be_bytes());
     key.extend_from_slice(&id.entity.0);
@@ -419,8 +438,7 @@ pub fn id_key(id: MessageId) -> Bytes {
 }
 
 /// The inverse of [`id_key`].
-#[must_use]
-pub fn parse_id_key(key: &[u8]) -> Option<MessageId> {
+pub(super) fn parse_id_key(key: &[u8]) -> Option<MessageId> {
     let (at, rest) = key.split_at_checked(8)?;
     let (entity, number) = rest.split_at_checked(10)?;
     let at = Millis(u64::from_be_bytes(at.try_into().ok()?));
@@ -452,5 +470,5 @@ pub(super) fn review_ended(
         RowWrite { table: DEADLINES, key: deadline_key(review.expires_at, id.number), value: None },
     ];
     rows.extend(review.asker.clone().map(|asker| Errand::Tell { asker, message: id }.row()));
-    (rows, vec![ViewWrite { view: PENDING_REVIEWS, key: id_key(id), value: None }])
+    (rows, vec![ViewWrite { view: PENDING_REVIEWS, key: review_key(id, review), value: None }])
 }

@@ -72,6 +72,7 @@ fn review(expires_at: Millis, on_expire: Option<&str>) -> Review {
         on_expire: on_expire.map(crate::message::Json::from_checked),
         quorum: None,
         asker: None,
+        place: None,
     }
 }
 

@@ -48,6 +48,16 @@ impl<'a> Configured<'a> {
     fn endpoint(&self, id: EndpointId) -> Option<&'a WebhookEndpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.id == id)
     }
+
+    /// Whether a receiver may have been changed after this time.
+    fn was_changed(&self, receiver: Receiver, since: Millis) -> bool {
+        let changed_at = match receiver {
+            Receiver::Endpoint(id) => self.endpoint(id).and_then(|endpoint| endpoint.updated_at),
+            Receiver::Channel => self.channel.and_then(|channel| channel.updated_at),
+            Receiver::Message(_) | Receiver::Callback(_) => None,
+        };
+        changed_at.is_some_and(|at| at.plus(self.skew_millis) >= since)
+    }
 }
 
 /// Why something is not sent.
@@ -82,7 +92,8 @@ pub(crate) struct Destination {
 ///
 /// Where several want it at the same URL, it goes on the lane of the most general one, so that a URL gets a log's
 /// events in their order. `spare` is named although it is off, so that what waits for it is found: an endpoint that is
-/// disabled, or the channel without a URL, which is empty then.
+/// disabled, or the channel without a URL, which is empty then. Nor does it yield to one that was changed after the event:
+/// that may have come by the URL since, and then it was never to send this one there.
 pub(crate) fn receivers<'a>(
     subject: &Subject,
     configured: &Configured<'a>,
@@ -91,7 +102,10 @@ pub(crate) fn receivers<'a>(
 ) -> Vec<(Receiver, &'a str)> {
     let mut all: Vec<(Receiver, &str)> = Vec::new();
     let mut add = |receiver, url: &'a str| {
-        if all.iter().all(|(_, known)| !is_same(known, url)) {
+        let sends = |(general, known): &(Receiver, &str)| {
+            is_same(known, url) && (spare != Some(receiver) || !configured.was_changed(*general, subject.at))
+        };
+        if !all.iter().any(sends) {
             all.push((receiver, url));
         }
     };

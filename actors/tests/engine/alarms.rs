@@ -31,6 +31,7 @@ pub(crate) fn ask(e: EntityKey, expires_at: Millis) -> Command {
         on_expire: None,
         quorum: None,
         asker: None,
+        place: None,
     };
     post_of(e, Content { review: Some(review), ..content("may I?") })
 }

@@ -195,6 +195,9 @@ fn golden_calls_and_errands() {
     golden.record("errands-due", None, Event::ErrandsDue { at: Some(AT) });
     golden.record("errands-run", None, Event::ErrandsDue { at: None });
     golden.record("message-created-asking", None, Event::MessageCreated(accepted(asking.clone())));
+    let placed = content().review.map(|review| Review { place: Some(AT.plus(1)), ..review });
+    let placed = Content { review: placed, ..content() };
+    golden.record("message-created-placed", None, Event::MessageCreated(accepted(placed)));
     golden.record("review-completed-asked", None, Event::ReviewCompleted(end));
     let ask = Ask { channel: text("demo"), content: asking, review_millis: Some(600_000) };
     let wait = Wait { review: message(2), expires_at: AT };

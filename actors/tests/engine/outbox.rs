@@ -182,6 +182,7 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
         on_expire: None,
         quorum: None,
         asker: None,
+        place: None,
     };
     let with = |url: &str, hook: &str| Content {
         review: Some(review(url)),

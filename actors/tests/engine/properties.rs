@@ -113,6 +113,7 @@ impl World {
             on_expire: None,
             quorum: None,
             asker: None,
+            place: None,
         });
         let command = post_of(e, Content { review, ..content(text) });
         match self.owners[ask.owner].ask(&self.node, e, command, with).await {

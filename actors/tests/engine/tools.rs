@@ -38,6 +38,7 @@ impl Tools for AskPeople {
             on_expire: None,
             quorum: None,
             asker: None,
+            place: None,
         };
         let content = Content { review: Some(review), ..content("may I?") };
         Plan::Ask(Box::new(Ask { channel: "people".to_owned(), content, review_millis: Some(3_600_000) }))

@@ -99,6 +99,7 @@ impl ReviewPost {
             on_expire: self.on_expire,
             quorum: self.quorum,
             asker: None,
+            place: None,
         }
     }
 }

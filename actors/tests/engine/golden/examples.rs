@@ -100,6 +100,7 @@ pub(super) fn content() -> Content {
         on_expire: Some(json("{\"selectedOption\":\"reject\"}")),
         quorum: Some(Quorum { of: 2, allowed: vec![text("ana"), text("bob")] }),
         asker: None,
+        place: None,
     };
     let attachment = Attachment {
         id: attachment_id(),

@@ -176,7 +176,9 @@ impl<S: Store> Bench<S> {
         put(&self.node, WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes(), codec::encode(endpoint)).await;
     }
 
+    /// Makes a channel, or changes it.
     pub(crate) async fn channel(&self, id: &str, webhook_url: Option<&str>) {
+        let now = self.clock.now();
         let channel = Channel {
             id: id.to_owned(),
             name: id.to_owned(),
@@ -189,7 +191,7 @@ impl<S: Store> Bench<S> {
             review_defaults: None,
             review_seconds: None,
             created_at: NOW,
-            updated_at: None,
+            updated_at: (now > NOW).then_some(now),
             retired_secret: None,
             life: None,
         };

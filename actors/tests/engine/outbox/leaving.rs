@@ -1,8 +1,11 @@
 //! Receivers that leave while something waits for them: it stays to be seen, and can be sent again.
 
+use actors::channel::conversation_of;
 use actors::conversation::Command;
+use actors::conversation::amend::{Amendment, Receipt as Came};
 use actors::directory::Circumstances;
 use actors::id::EntityKey;
+use actors::message::Content;
 use actors::outbox::Sending;
 use actors::outbox::pending::{self, DeliveryState, Status};
 use actors::outbox::state::parse_ended_key;
@@ -126,16 +129,23 @@ async fn what_waits_for_the_url_of_a_channel_that_is_deleted_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_message_s_own_url_was_tried_with_is_sent_also_once_its_channel_has_the_same_url() {
+async fn what_waits_for_a_message_s_own_url_is_sent_also_once_its_channel_has_the_same_url() {
     let bench = Bench::on(MemoryStore::default());
     bench.channel("demo", None).await;
     bench.sink.mood(HOOK, Mood::Answer(500));
-    let hooked = actors::message::Content { webhook_url: Some(HOOK.to_owned()), ..content("a") };
-    bench.post_to("demo", hooked).await;
+    let hooked = Content { webhook_url: Some(HOOK.to_owned()), ..content("a") };
+    let message = bench.post_to("demo", hooked).await;
+    let entity = conversation_of(WORKSPACE, "demo", 0);
+    bench.ask(entity, Command::Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
     sleep(secs(1)).await;
     bench.channel("demo", Some(HOOK)).await;
+    let waiting: Vec<_> = bench.pending().await.into_iter().map(|delivery| delivery.event_type).collect();
+    assert_eq!(waiting, ["message.created", "message.read"]);
     bench.sink.mood(HOOK, Mood::Answer(200));
     sleep(secs(10)).await;
-    assert_eq!(bench.sink.taken(HOOK), [2]);
+    assert_eq!(bench.sink.taken(HOOK), [2, 3]);
+    bench.ask(entity, Command::Amend { message, amendment: Amendment::Delete { seen: None } }).await;
+    sleep(secs(1)).await;
+    assert_eq!(bench.sink.taken(HOOK), [2, 3, 4], "the channel sends what happens from then on, and nobody else does");
     bench.assert_settled().await;
 }

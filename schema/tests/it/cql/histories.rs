@@ -232,6 +232,7 @@ impl World {
             on_expire: None,
             quorum: None,
             asker: None,
+            place: None,
         };
         let seq = self.surely(random, conversation, text, Some(&review), history).await;
         let message = self.message(conversation, seq).await;
