@@ -9,6 +9,7 @@ use std::sync::Arc;
 use actors::agent::NoModels;
 use actors::attachment::Attachment;
 use actors::clock::{Clock as _, SystemClock};
+use actors::conversation::review::SYSTEM;
 use actors::directory::Circumstances;
 use actors::id::{EntityKey, KeyId, Kind};
 use actors::key::{ApiKey, Principal, Scope};
@@ -29,6 +30,7 @@ use crate::keys;
 use crate::secret::{NoRandomness, Pepper};
 use crate::stores::{self, StoresError};
 use crate::transfer::{self, TransferError};
+use crate::wire::bounds::MAX_NAME_CHARS;
 use crate::wire::time;
 
 /// Keys read at once.
@@ -134,12 +136,16 @@ pub async fn create_key(
     show: impl FnOnce(&str) -> io::Result<()>,
 ) -> Result<(), OperatorError> {
     let bounds = |what: &str, text: &str| match text.chars().count() {
-        1..=255 => Ok(()),
-        _ => Err(OperatorError::Invalid(format!("{what} must have 1 to 255 characters"))),
+        1..=MAX_NAME_CHARS => Ok(()),
+        _ => Err(OperatorError::Invalid(format!("{what} must have 1 to {MAX_NAME_CHARS} characters"))),
     };
     bounds("--name", &new.name)?;
     if let Some(principal) = &new.principal {
         bounds("--principal-id", principal)?;
+        if principal == SYSTEM {
+            let what = format!("--principal-id must not be {SYSTEM}: that decides where nobody has in time");
+            return Err(OperatorError::Invalid(what));
+        }
     }
     let scopes = scopes(&new.scopes)?;
     let (node, pepper) = open(config).await?;

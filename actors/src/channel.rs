@@ -23,7 +23,7 @@ pub enum ChannelKind {
 }
 
 /// A channel.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Channel {
     /// Its id, chosen by the client or made here.
     #[n(0)]
@@ -67,6 +67,13 @@ pub struct Channel {
     /// How many channels have had its id before it; `None`: it is the first.
     #[n(13)]
     pub life: Option<u32>,
+}
+
+/// A log line that shows a channel does not show its secret.
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channel").field("id", &self.id).field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 /// How long a review stays open where neither its message nor its channel says: 24 hours, as docs/API.md promises.

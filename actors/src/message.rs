@@ -178,7 +178,7 @@ pub struct Content {
     /// What it carries; `Text` unless it came through an api channel with media.
     #[n(14)]
     pub media: MediaKind,
-    /// The api channel's `content` object as it was given, for media.
+    /// The api channel's `content` object as it was given, for media: earlier builds kept it, and nobody reads it.
     #[n(15)]
     pub media_content: Option<Json>,
     /// Whether memories shall be drawn from it.

@@ -11,7 +11,7 @@ use actors::tables::{CONTACT_CONVERSATIONS, CONTACTS, CONTACTS_BY_NAME};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::answer::{ignoring, json};
 use super::background::ends_within;
@@ -20,6 +20,7 @@ use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::conversations;
+use super::headers::prefer;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::listing::Listing;
@@ -30,12 +31,12 @@ use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use super::resource::immutable;
 use crate::app::App;
-use crate::wire::bounds::NAME_OR_EMPTY;
 use crate::wire::contact::{contact_event, contact_view};
+use crate::wire::contact_message::read_contact_name;
 
 pub mod save;
 
-/// How long a request waits until everything of a contact is erased; it goes on after that.
+/// How long a request waits at most until everything of a contact is erased; it goes on after that.
 const ERASING: Duration = Duration::from_secs(20);
 
 /// 404 for a contact that does not exist, here or at all.
@@ -76,7 +77,7 @@ pub(super) async fn update(
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let given = fields.object().has("name");
-    let name = fields.string(report, "name", NAME_OR_EMPTY).map(std::borrow::Cow::into_owned);
+    let name = read_contact_name(&mut fields, "name", report);
     let known = find(&app, &caller, &id).await;
     // Another identifier is another contact: two people never become one by a change.
     immutable(&mut fields, report, "identifier", known.as_ref().ok().map(|state| state.identifier.as_str()));
@@ -123,7 +124,8 @@ pub(super) async fn list(
             let name = state.name.as_deref().unwrap_or_default().to_lowercase();
             named.as_deref().is_none_or(|named| name.starts_with(named))
         };
-        Ok(state.filter(|state| state.id == id && begins(state)))
+        // What it says of itself is bounded, and short.
+        Ok(state.filter(|state| state.id == id && begins(state)).map(|state| (state, 0)))
     };
     let view = if named.is_some() { CONTACTS_BY_NAME } else { CONTACTS };
     let listing = Listing { workspace: caller.address, view, prefix: &prefix };
@@ -183,6 +185,7 @@ pub(super) async fn erase(
     Allowed(caller, ..): Allowed<Write>,
     context: RequestContext,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let id = ContactId::parse(&id).ok_or_else(contact_not_found)?;
     let entity = EntityKey::contact(caller.address, id.address);
@@ -192,6 +195,6 @@ pub(super) async fn erase(
         erased => _ = erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?,
     }
     let erasing = actors::erasure::run(Arc::clone(app.node()), entity);
-    let is_gone = ends_within(&app, ERASING, (entity, "an erasure"), erasing).await;
+    let is_gone = ends_within(&app, prefer(&headers).patience(ERASING), (entity, "an erasure"), erasing).await;
     Ok(if is_gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
 }

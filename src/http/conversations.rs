@@ -293,7 +293,11 @@ pub(super) async fn page(
     let load = async |key: Bytes| {
         let id = ConversationId::from_bytes(key.as_ref().try_into().map_err(|_| internal_error())?);
         let found = load(app, listing.workspace, id).await?;
-        Ok(found.filter(|(state, _)| closed.is_none_or(|closed| state.closed == closed)))
+        let found = found.filter(|(state, _)| closed.is_none_or(|closed| state.closed == closed));
+        Ok(found.map(|(state, details)| {
+            let weight = details.bytes();
+            ((state, details), weight)
+        }))
     };
     listing.page(app, request, load).await
 }

@@ -159,12 +159,13 @@ impl Asked {
         };
         let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).filter(|_| live);
         let after = match (last.filter(|last| !last.is_empty()), query.get("after")) {
-            (Some(last), _) => Some(number(last.trim(), "/Last-Event-ID")?),
-            (None, Some(after)) => Some(number(after, "/after")?),
-            (None, None) => None,
+            (Some(last), _) => number(last.trim(), "/Last-Event-ID").map(Some),
+            (None, Some(after)) => number(after, "/after").map(Some),
+            (None, None) => Ok(None),
         };
-        let deltas = query.choice("deltas", &[("true", true), ("false", false)])?.unwrap_or_default();
-        Ok(Self { live, after, deltas })
+        let deltas = query.choice("deltas", &[("true", true), ("false", false)]);
+        let (after, deltas) = Problem::both(after, deltas)?;
+        Ok(Self { live, after, deltas: deltas.unwrap_or_default() })
     }
 }
 

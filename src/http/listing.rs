@@ -1,12 +1,10 @@
 //! Pages of what stands in the lists of a workspace: contacts, conversations, reviews.
 
-use std::future::Future;
-
 use actors::id::Address;
 use actors::store::{KeyRange, Order, Scan, View};
 use bytes::Bytes;
 
-use super::paging::{Page, PageRequest};
+use super::paging::{PAGE_BYTES, Page, PageRequest};
 use super::problem::Problem;
 use super::refusal::store_problem;
 use crate::app::App;
@@ -24,8 +22,8 @@ pub(super) struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// One page. `load` gets an entry's key without the prefix and says what it stands for; `None`: not wanted, or not
-    /// there any more.
+    /// One page. `load` gets an entry's key without the prefix and says what it stands for, and about how many bytes that
+    /// has in the answer; `None`: not wanted, or not there any more.
     ///
     /// # Errors
     /// 503 where the store cannot be read, 500 where it holds what cannot be; what `load` says.
@@ -36,19 +34,20 @@ impl Listing<'_> {
         load: impl Fn(Bytes) -> F,
     ) -> Result<Page<T>, Problem>
     where
-        F: Future<Output = Result<Option<T>, Problem>>,
+        F: Future<Output = Result<Option<(T, usize)>, Problem>>,
     {
         let chunk = request.limit + 1;
         let mut at = request.cursor.clone();
         let mut data = Vec::new();
-        let mut scanned = 0;
+        let (mut scanned, mut bytes) = (0, 0);
         loop {
             let range = range_behind(self.prefix, at.as_deref(), request.order);
             let rows = app.node().view(self.workspace, self.view, Scan::new(range, request.order, chunk)).await;
             let rows = rows.map_err(store_problem)?;
             for row in &rows {
-                if let Some(found) = load(row.key.slice(self.prefix.len().min(row.key.len())..)).await? {
-                    if data.len() == request.limit {
+                if let Some((found, weight)) = load(row.key.slice(self.prefix.len().min(row.key.len())..)).await? {
+                    bytes += weight;
+                    if data.len() == request.limit || (!data.is_empty() && bytes > PAGE_BYTES) {
                         return Ok(Page { data, next: at });
                     }
                     data.push(found);

@@ -9,6 +9,8 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::json::report::MAX_FAULTS;
+
 /// One thing that is wrong in the request's data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
@@ -51,8 +53,9 @@ impl Problem {
     }
 
     /// 400 with everything that is wrong in the request's data. Where all faults have one code it is the problem's
-    /// code too, otherwise that is `invalid_request`.
-    pub fn invalid(faults: Vec<Fault>) -> Self {
+    /// code too, otherwise that is `invalid_request`. Of very many faults the first [`MAX_FAULTS`] are told.
+    pub fn invalid(mut faults: Vec<Fault>) -> Self {
+        faults.truncate(MAX_FAULTS);
         let code = match faults.as_slice() {
             [first, rest @ ..] if rest.iter().all(|fault| fault.code == first.code) => first.code,
             _ => "invalid_request",

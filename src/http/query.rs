@@ -12,6 +12,9 @@ use crate::json::path::Path;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
 
+/// Parameters of a request.
+const MAX_PARAMETERS: usize = 1_000;
+
 impl Query {
     /// Reads the part of a target behind `?`.
     ///
@@ -20,7 +23,12 @@ impl Query {
     pub fn parse(raw: Option<&str>) -> Result<Self, Problem> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         let mut faults = Vec::new();
-        for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let all = raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        for (nth, pair) in all.enumerate() {
+            if nth == MAX_PARAMETERS {
+                faults.push(Fault::new("", "invalid_query", format!("at most {MAX_PARAMETERS} parameters are read")));
+                break;
+            }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(decoded), Some(value)) = (decode(name), decode(value)) else {
                 let name = decode(name).unwrap_or_else(|| name.to_owned());

@@ -173,7 +173,11 @@ pub(super) async fn list(
             return Ok(None);
         }
         match find(&app, &caller, &id.to_string()).await {
-            Ok(asked) => Ok(Some(asked).filter(|asked| status.is_none_or(|status| asked.state.status == status))),
+            Ok(asked) if status.is_some_and(|status| asked.state.status != status) => Ok(None),
+            Ok(asked) => {
+                let weight = asked.found.weight();
+                Ok(Some((asked, weight)))
+            }
             Err(problem) if problem.status == StatusCode::NOT_FOUND => Ok(None),
             Err(problem) => Err(problem),
         }

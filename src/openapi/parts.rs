@@ -60,7 +60,7 @@ fn of_head() -> Vec<(&'static str, Parameter)> {
             parameter(
                 header(),
                 "Prefer",
-                "`wait=N` bounds the wait for the agent, in seconds; `respond-async` answers 202 at once (RFC 7240).",
+                "`wait=N` bounds the wait, in seconds; `respond-async` answers 202 at once (RFC 7240).",
                 text(""),
             ),
         ),

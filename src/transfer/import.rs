@@ -26,10 +26,10 @@ use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Entities written at once: each waits for the store, and the store takes commits of many together.
 const WORKERS: usize = 32;
-/// Lines that wait for one of them, at most about 256 KiB each.
+/// Lines that wait for one of them, about 256 KiB each where an export has written them.
 const LINES: usize = 2;
-/// The longest line, far above any that is written: it is held in memory.
-const LINE_BYTES: u64 = 256 * 1024 * 1024;
+/// The longest line that is read, far above any that is written: it is held in memory.
+pub(super) const LINE_BYTES: u64 = 256 * 1024 * 1024;
 /// How often a commit is sent while the store is not there or does not say what came of it.
 const ATTEMPTS: u32 = 8;
 /// The pause before the second attempt; it doubles with each.

@@ -1,13 +1,14 @@
 //! Going on with an export to a file that was broken off.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
 
 use actors::clock::Millis;
 use actors::store::inventory::Inventory;
 
 use super::TransferError;
 use super::export::{Exported, Out, entities, export};
+use super::import::LINE_BYTES;
 use super::line::{FORMAT, Line, VERSION};
 
 /// What a file holds that need not be written again.
@@ -49,7 +50,7 @@ fn kept(file: &File, workspace: Option<&str>) -> Result<Kept, TransferError> {
     let mut pending: Vec<Vec<u8>> = Vec::new();
     loop {
         let mut text = Vec::new();
-        reader.read_until(b'\n', &mut text)?;
+        reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut text)?;
         let line = serde_json::from_slice::<Line>(&text).ok().filter(|_| text.ends_with(b"\n"));
         let is_first = kept.bytes == 0 && pending.is_empty();
         if is_first && !text.is_empty() && !line.as_ref().is_some_and(|line| begins(line, workspace)) {

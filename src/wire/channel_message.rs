@@ -139,7 +139,8 @@ fn client_id(value: &Value<'_>, report: &mut Report) -> Option<String> {
         report.fault(&value.path, "invalid_idempotency_key", "must consist of visible ASCII characters");
         return None;
     }
-    Some(bare.to_owned())
+    // Its quotes are taken off where the key is compared with those of the headers.
+    Some(text.into_owned())
 }
 
 /// What the items of an array stand for, of which there may be `max`, none of them twice, each with its place; nothing

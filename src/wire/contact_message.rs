@@ -45,18 +45,18 @@ impl ContactPost {
         let mut fields = Fields::root(body, report);
         let kind = fields.required(report, "type").and_then(|value| value.choice(report, &KINDS));
         let identifier = read_identifier(&mut fields, "contactIdentifier", report);
-        let contact_name = fields.string(report, "contactName", NAME_OR_EMPTY);
+        let contact_name = read_contact_name(&mut fields, "contactName", report);
         let memories = fields.optional("enableMemories").and_then(|value| value.boolean(report)).unwrap_or_default();
         let content = fields.required(report, "content").and_then(|value| content::read(&value, kind, rules, report));
         fields.finish(report);
-        Self {
-            normalized_identifier: normalize_identifier(&identifier),
-            identifier,
-            contact_name: contact_name.filter(|name| !name.trim().is_empty()).map(Into::into),
-            memories,
-            content,
-        }
+        Self { normalized_identifier: normalize_identifier(&identifier), identifier, contact_name, memories, content }
     }
+}
+
+/// A contact's name; one of blanks is none.
+pub fn read_contact_name(fields: &mut Fields<'_>, name: &'static str, report: &mut Report) -> Option<String> {
+    let name = fields.string(report, name, NAME_OR_EMPTY)?;
+    (!name.trim().is_empty()).then(|| name.into_owned())
 }
 
 /// A contact's identifier, trimmed; empty only where the report has faults.
@@ -79,13 +79,9 @@ impl ContactContent {
         let sender = Sender { kind: SenderKind::Contact, id: contact_id };
         match self {
             Self::Text(text) => Content::text("user", sender, text),
-            Self::Media(media) => Content {
-                text: media.caption,
-                attachments,
-                media: media.kind,
-                media_content: Some(media.given),
-                ..Content::text("user", sender, "")
-            },
+            Self::Media(media) => {
+                Content { text: media.caption, attachments, media: media.kind, ..Content::text("user", sender, "") }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io::{BufWriter, Write as _};
 
 use serde_json::value::RawValue;
 
+use crate::json::canonical::canonical;
 use crate::json::{self, Member, Object};
 
 /// The fingerprint of a request that carries an idempotency key. Member order, white space, and how numbers and
@@ -16,7 +17,7 @@ pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
     let mut print = Print(BufWriter::with_capacity(GATHERED, &mut hasher));
     print.part(b'm', method.as_bytes());
     print.part(b'p', path.as_bytes());
-    print.members(body.members().iter().filter(|member| member.name != "clientId").collect());
+    print.members(body.members().iter().filter(|member| member.name != "clientId").collect(), 0);
     // What is gathered is handed on when it is dropped; a hasher refuses nothing.
     drop(print);
     let mut out = [0; 16];
@@ -26,6 +27,10 @@ pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
 
 /// Bytes that are gathered before they are hashed: a hasher takes many small pieces at several times the price of one.
 const GATHERED: usize = 1024;
+
+/// Levels of a value that are walked through. Each of them is split by reading all that is below it once more, so what is
+/// nested deeper is hashed in its canonical form.
+const WALKED: usize = 12;
 
 /// A fingerprint that is being made. Neither gathering nor hashing can fail.
 struct Print<'a>(BufWriter<&'a mut blake3::Hasher>);
@@ -38,30 +43,31 @@ impl Print<'_> {
         let _ = self.0.write_all(&head).and_then(|()| self.0.write_all(bytes));
     }
 
-    fn members(&mut self, mut members: Vec<&Member<'_>>) {
+    fn members(&mut self, mut members: Vec<&Member<'_>>, depth: usize) {
         members.sort_by(|a, b| a.name.cmp(&b.name));
         self.part(b'o', &(members.len() as u64).to_le_bytes());
         for member in members {
             self.part(b'n', member.name.as_bytes());
-            self.value(member.value);
+            self.value(member.value, depth);
         }
     }
 
-    fn value(&mut self, raw: &RawValue) {
+    fn value(&mut self, raw: &RawValue, depth: usize) {
         let text = raw.get();
         match text.as_bytes().first() {
             Some(b'"') => match json::string(raw) {
                 Some(string) => self.part(b's', string.as_bytes()),
                 None => self.part(b'v', text.as_bytes()),
             },
+            Some(b'{' | b'[') if depth == WALKED => self.part(b'c', canonical(text).as_bytes()),
             Some(b'{') => match Object::from_raw(raw) {
-                Some(object) => self.members(object.members().iter().collect()),
+                Some(object) => self.members(object.members().iter().collect(), depth + 1),
                 None => self.part(b'v', text.as_bytes()),
             },
             Some(b'[') => {
                 let items: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
                 self.part(b'a', &(items.len() as u64).to_le_bytes());
-                items.into_iter().for_each(|item| self.value(item));
+                items.into_iter().for_each(|item| self.value(item, depth + 1));
             }
             // Numbers are compared as RFC 8785 does, as doubles: `1` and `1.0` are one number, and so are `0` and `-0`.
             // An integer that no double is counts by its digits.
@@ -147,6 +153,14 @@ mod tests {
         ] {
             assert_eq!(with(one), with(other), "{one}");
         }
+    }
+
+    #[test]
+    fn what_is_nested_deep_counts_as_well_however_it_is_written() {
+        let deep = |inner: &str| of("/m", &format!("{{\"a\":{}{inner}{}}}", "[".repeat(100), "]".repeat(100)));
+        let first = deep(r#"{"x":1,"y":"é"}"#);
+        assert_eq!(deep(r#"{ "y": "\u00e9", "x" : 1.0 }"#), first);
+        assert_ne!(deep(r#"{"x":2,"y":"é"}"#), first);
     }
 
     #[test]

@@ -3,18 +3,21 @@
 //! Each type of review has a form of answer of its own; a type that this service does not know takes any object. A
 //! `responseSchema` in the payload is checked beside it. Every fault is `invalid_response` with its place.
 
+use std::collections::HashSet;
+
 use actors::message::{Json, Review};
 use serde_json::{Map, Value};
 
 use crate::http::problem::Fault;
 use crate::json::path::escape;
 use crate::json::raw;
+use crate::json::report::MAX_FAULTS;
 use crate::wire::channel_message::schema;
 
 /// The member of a payload that holds a client's own schema for answers.
 pub const RESPONSE_SCHEMA: &str = "responseSchema";
-/// How much is said of a fault by a client's own schema; the words quote what was given.
-const SCHEMA_MESSAGE_CHARS: usize = 500;
+/// How much is said of a fault in words that the client chose: what it may answer, what its own schema says.
+const MESSAGE_CHARS: usize = 500;
 
 /// What an approval offers where its payload names no options.
 const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
@@ -67,10 +70,27 @@ fn ids(choices: Option<&Value>) -> Vec<&str> {
     choices.iter().filter_map(|choice| choice.get("id").unwrap_or(choice).as_str()).collect()
 }
 
-fn only(given: &Map<String, Value>, known: &[&str], faults: &mut Vec<Fault>) {
-    for name in given.keys().filter(|name| !known.contains(&name.as_str())) {
-        faults.push(fault(at(name), format!("is no part of this answer; it has {}", known.join(", "))));
+/// What may be chosen, in a message: as many as there is room for.
+fn listed(known: &[&str]) -> String {
+    let mut room = MESSAGE_CHARS;
+    let named: Vec<&str> = known
+        .iter()
+        .take_while(|name| {
+            room = room.saturating_sub(name.len() + 2);
+            room > 0
+        })
+        .copied()
+        .collect();
+    match known.len() - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
     }
+}
+
+fn only(given: &Map<String, Value>, known: &[&str], faults: &mut Vec<Fault>) {
+    let known_names: HashSet<_> = known.iter().copied().collect();
+    let unknown = given.keys().filter(|name| !known_names.contains(name.as_str())).take(MAX_FAULTS);
+    faults.extend(unknown.map(|name| fault(at(name), format!("is no part of this answer; it has {}", listed(known)))));
 }
 
 fn approval(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fault> {
@@ -82,7 +102,7 @@ fn approval(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fau
     }
     match given.get("selectedOption").map(Value::as_str) {
         Some(Some(option)) if options.contains(&option) => {}
-        _ => faults.push(fault(at("selectedOption"), format!("must be one of {}", options.join(", ")))),
+        _ => faults.push(fault(at("selectedOption"), format!("must be one of {}", listed(&options)))),
     }
     match given.get("comment") {
         None | Some(Value::Null) => {}
@@ -101,15 +121,17 @@ fn selection(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fa
         faults.push(fault(at("selectedIds"), "must be an array of ids"));
         return faults;
     };
+    let (known, mut seen) = (items.iter().copied().collect::<HashSet<_>>(), HashSet::new());
     for (i, id) in selected.iter().enumerate() {
-        let pointer = format!("/response/selectedIds/{i}");
-        match id.as_str() {
-            Some(known) if !items.contains(&known) => {
-                faults.push(fault(pointer, format!("must be one of {}", items.join(", "))));
-            }
-            Some(_) if selected[..i].contains(id) => faults.push(fault(pointer, "stands here twice")),
-            Some(_) => {}
-            None => faults.push(fault(pointer, "must be a string")),
+        let what = match id.as_str() {
+            Some(id) if !known.contains(id) => format!("must be one of {}", listed(&items)),
+            Some(id) if !seen.insert(id) => "stands here twice".to_owned(),
+            Some(_) => continue,
+            None => "must be a string".to_owned(),
+        };
+        faults.push(fault(format!("/response/selectedIds/{i}"), what));
+        if faults.len() >= MAX_FAULTS {
+            break;
         }
     }
     if payload.get("mode").and_then(Value::as_str) == Some("single") && selected.len() != 1 {
@@ -159,7 +181,7 @@ fn form_value(field: &Value, value: &Value) -> Option<String> {
         Value::Array(values) => values.iter().all(is_option),
         value => is_option(value),
     };
-    (!fits).then(|| format!("must be one of {}", options.join(", ")))
+    (!fits).then(|| format!("must be one of {}", listed(&options)))
 }
 
 fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fault> {
@@ -183,8 +205,8 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
 /// Faults by the client's own schema. It was compiled when the review was asked for, so it compiles again.
 fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
     let Ok(validator) = schema::compile(schema) else { return Vec::new() };
-    let faults = validator.iter_errors(response).take(crate::json::report::MAX_FAULTS);
-    let said = |words: String| words.chars().take(SCHEMA_MESSAGE_CHARS).collect::<String>();
+    let faults = validator.iter_errors(response).take(MAX_FAULTS);
+    let said = |words: String| words.chars().take(MESSAGE_CHARS).collect::<String>();
     faults.map(|error| fault(format!("/response{}", error.instance_path()), said(error.to_string()))).collect()
 }
 
@@ -196,17 +218,34 @@ mod tests {
 
     use super::*;
 
-    fn pointers(kind: &str, payload: Value, response: Value) -> Vec<String> {
-        let review = Review {
+    /// A short answer to a long question gets a short answer too.
+    #[test]
+    fn faults_are_as_many_and_as_long_as_can_be_read() {
+        let items: Vec<_> = (0..5_000).map(|n| json!({"id": format!("item-{n}"), "label": "l"})).collect();
+        let answers: Vec<_> = (0..5_000).map(|n| json!(format!("wrong-{n}"))).collect();
+        let review = review("selection", Some(json!({"items": items})));
+        let answer = json!({"selectedIds": answers});
+        let faults = faults(&review, &answer, &Json::from_checked(answer.to_string()));
+        assert_eq!(faults.len(), MAX_FAULTS);
+        assert!(faults[0].message.starts_with("must be one of item-0, item-1, "), "{}", faults[0].message);
+        assert!(faults[0].message.ends_with(" more") && faults[0].message.len() < MESSAGE_CHARS + 50);
+    }
+
+    fn review(kind: &str, payload: Option<Value>) -> Review {
+        Review {
             kind: kind.to_owned(),
-            payload: Some(Json::from_checked(payload.to_string())),
+            payload: payload.map(|payload| Json::from_checked(payload.to_string())),
             callback: None,
             expires_at: Millis(1),
             on_expire: None,
             quorum: None,
             asker: None,
             place: None,
-        };
+        }
+    }
+
+    fn pointers(kind: &str, payload: Value, response: Value) -> Vec<String> {
+        let review = review(kind, Some(payload));
         let faults = faults(&review, &response, &Json::from_checked(response.to_string()));
         assert!(faults.iter().all(|fault| fault.code == "invalid_response"));
         faults.into_iter().map(|fault| fault.pointer).collect()
@@ -214,21 +253,11 @@ mod tests {
 
     #[test]
     fn a_member_that_stands_twice_is_no_answer() {
-        let review = |kind: &str| Review {
-            kind: kind.to_owned(),
-            payload: None,
-            callback: None,
-            expires_at: Millis(1),
-            on_expire: None,
-            quorum: None,
-            asker: None,
-            place: None,
-        };
         for (kind, text) in [
             ("approval", r#"{"selectedOption":"no","selectedOption":"approve"}"#),
             ("own", r#"{"a":{"b":[{"c":1,"\u0063":1}]}}"#),
         ] {
-            let faults = faults(&review(kind), &serde_json::from_str(text).unwrap(), &Json::from_checked(text));
+            let faults = faults(&review(kind, None), &serde_json::from_str(text).unwrap(), &Json::from_checked(text));
             assert_eq!(faults.len(), 1, "{text}");
             assert_eq!((faults[0].pointer.as_str(), faults[0].code), ("/response", "invalid_response"));
         }

@@ -118,7 +118,10 @@ async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by(
 async fn reviews_are_listed_as_they_were_asked_for_whatever_their_channels_although_no_time_goes_by() {
     let app = TestApp::new().await;
     for n in 0..4 {
-        app.post("/api/v1/channels").json(json!({"id": format!("c{n}"), "name": "c", "kind": "human"})).await.expect(201);
+        app.post("/api/v1/channels")
+            .json(json!({"id": format!("c{n}"), "name": "c", "kind": "human"}))
+            .await
+            .expect(201);
     }
     let mut asked = Vec::new();
     for n in 0..30 {

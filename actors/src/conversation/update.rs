@@ -24,6 +24,24 @@ pub struct Details {
     pub metadata: Option<Json>,
 }
 
+impl Details {
+    /// About how many bytes they have.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        len(self.title.as_deref()) + len(self.summary.as_deref()) + len(self.metadata.as_ref().map(Json::as_str))
+    }
+
+    /// The same in a commit, where they stand in an event and in a row.
+    pub(super) fn weight(&self) -> usize {
+        2 * self.bytes()
+    }
+
+    /// As they are now.
+    pub(super) fn stored(found: &Found) -> Result<Self, Undecided> {
+        Ok(found.stored(DETAILS, Bytes::new())?.unwrap_or_default())
+    }
+}
+
 /// A change. Outer `None`: stays as it is; inner `None`: is taken away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
@@ -55,18 +73,6 @@ pub struct Seen {
 /// The bytes of a text that may not be there.
 fn len(text: Option<&str>) -> usize {
     text.map_or(0, str::len)
-}
-
-impl Details {
-    /// About how many bytes they take in a commit, where they stand in an event and in a row.
-    pub(super) fn weight(&self) -> usize {
-        2 * (len(self.title.as_deref()) + len(self.summary.as_deref()) + len(self.metadata.as_ref().map(Json::as_str)))
-    }
-
-    /// As they are now.
-    pub(super) fn stored(found: &Found) -> Result<Self, Undecided> {
-        Ok(found.stored(DETAILS, Bytes::new())?.unwrap_or_default())
-    }
 }
 
 impl Update {

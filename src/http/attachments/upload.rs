@@ -221,7 +221,7 @@ fn too_large() -> Problem {
 /// What the file is called; `None` where the report says what is wrong with it.
 fn name(part: Part, head: &[u8], report: &mut Report) -> Option<Named> {
     let mime_type = match part.mime_type {
-        Some(given) => match source::essence(&given) {
+        Some(given) => match sniff::essence(&given) {
             Some(essence) if essence == "application/octet-stream" => sniff::of_upload(head).to_owned(),
             Some(essence) => essence,
             None => {

@@ -28,9 +28,8 @@ use crate::http::refusal::{problem_of, store_problem};
 use crate::http::resource::{Submitted, submit};
 use crate::json::fields::Fields;
 use crate::json::report::Report;
-use crate::wire::bounds::NAME_OR_EMPTY;
 use crate::wire::contact::{ContactView, contact_view};
-use crate::wire::contact_message::read_identifier;
+use crate::wire::contact_message::{read_contact_name, read_identifier};
 
 /// Contacts of one request.
 pub const MAX_CONTACTS: usize = 1_000;
@@ -53,8 +52,7 @@ impl Wanted {
     fn read(mut fields: Fields<'_>, report: &mut Report) -> Self {
         let identifier = read_identifier(&mut fields, "identifier", report);
         let given = fields.object().has("name");
-        let name = fields.string(report, "name", NAME_OR_EMPTY);
-        let name = name.filter(|name| !name.trim().is_empty()).map(std::borrow::Cow::into_owned);
+        let name = read_contact_name(&mut fields, "name", report);
         fields.finish(report);
         Self { identifier, name: given.then_some(name) }
     }

@@ -20,6 +20,7 @@ use crate::http::body::OptionalJsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
+use crate::http::headers::prefer;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::log;
@@ -29,7 +30,7 @@ use crate::http::refusal::conversation::{message_not_found, rejected};
 use crate::http::refusal::{problem_of, store_problem};
 use crate::wire::bounds::NAME;
 
-/// How long a request waits until everything is copied; it goes on after that.
+/// How long a request waits at most until everything is copied; it goes on after that.
 const COPYING: Duration = Duration::from_secs(20);
 
 /// `POST /conversations/{id}/fork`: a conversation that begins as a copy, up to a message or whole.
@@ -76,8 +77,10 @@ pub(in crate::http) async fn create(
             Answer::Repeat { first, .. } => (first, true),
             Answer::Done(_) => break,
         };
-        let response = ignoring(copied(&app, entity, first).await?, &ignored);
-        return Ok(if replay { replayed(response) } else { response });
+        let response = ignoring(copied(&app, entity, first, prefer(&headers).patience(COPYING)).await?, &ignored);
+        // A 202 is not recorded.
+        let is_recorded = replay && response.status() == StatusCode::CREATED;
+        return Ok(if is_recorded { replayed(response) } else { response });
     }
     Err(internal_error())
 }
@@ -128,8 +131,8 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 
 /// Copies, and answers 201 with the copy as it was right after, or 202 where that takes longer. It is rendered from
 /// what does not change any more, so that a retry gets the same.
-async fn copied(app: &App, entity: EntityKey, first: u64) -> Result<Response, Problem> {
-    ends_within(app, COPYING, (entity, "a copy"), actors::fork::run(Arc::clone(app.node()), entity)).await;
+async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) -> Result<Response, Problem> {
+    ends_within(app, patience, (entity, "a copy"), actors::fork::run(Arc::clone(app.node()), entity)).await;
     let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem)?;
     let event = events.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };

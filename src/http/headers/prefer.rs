@@ -1,5 +1,7 @@
 //! `Prefer` (RFC 7240): how long a client wants to wait.
 
+use std::time::Duration;
+
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -15,6 +17,18 @@ pub struct Prefer {
     pub wait: Option<u32>,
     /// Whether the client wants 202 at once.
     pub respond_async: bool,
+}
+
+impl Prefer {
+    /// How long work is waited for that goes on by itself: what is wanted, and `most` at most.
+    #[must_use]
+    pub fn patience(self, most: Duration) -> Duration {
+        match self.wait {
+            _ if self.respond_async => Duration::ZERO,
+            Some(wait) => most.min(Duration::from_secs(wait.into())),
+            None => most,
+        }
+    }
 }
 
 /// Reads every `Prefer` header as one list. Where a preference is repeated, the first counts.

@@ -250,20 +250,23 @@ pub(in crate::http) async fn get(
     query: Query,
 ) -> Result<Response, Problem> {
     let given = |name| query.get(name).filter(|value| !value.is_empty());
-    match (given("channelId"), given("conversationId")) {
-        (Some(channel), None) => of_channel(&app, &caller, &context.uri, &query, channel).await,
-        (None, Some(conversation)) => conversation_page(&app, &caller, &context.uri, &query, conversation).await,
+    let mut faults = match (given("channelId"), given("conversationId")) {
+        (Some(channel), None) => return of_channel(&app, &caller, &context.uri, &query, channel).await,
+        (None, Some(conversation)) => {
+            return conversation_page(&app, &caller, &context.uri, &query, conversation).await;
+        }
         (Some(_), Some(_)) => {
-            Err(Problem::fault("/conversationId", "invalid_query", "give channelId or conversationId, not both"))
+            vec![Fault::new("/conversationId", "invalid_query", "give channelId or conversationId, not both")]
         }
-        (None, None) => {
-            let message = "channelId or conversationId is required";
-            Err(Problem::invalid(vec![
-                Fault::new("/channelId", "required", message),
-                Fault::new("/conversationId", "required", message),
-            ]))
-        }
+        (None, None) => ["/channelId", "/conversationId"]
+            .map(|pointer| Fault::new(pointer, "required", "channelId or conversationId is required"))
+            .into(),
+    };
+    if let Err(problem) = Problem::both(PageRequest::from_query(&query, ""), Filter::from_query(&query)) {
+        // Of no list, no cursor can be right.
+        faults.extend(problem.faults.into_iter().filter(|fault| fault.pointer != "/cursor"));
     }
+    Err(Problem::invalid(faults))
 }
 
 /// `GET /conversations/{id}/messages`.

@@ -76,7 +76,7 @@ pub(super) async fn fetch(accepting: &Accepting<'_>, media: &Media) -> Result<Fi
     let mut download = app.egress().get(&media.url, LIMITS).await.map_err(problem)?;
     let (first, head) = beginning(&mut download).await.map_err(problem)?;
     let declared = download.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let declared = declared.map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    let declared = declared.and_then(sniff::essence);
     let Some(mime_type) = sniff::of_media(media.kind, &head, declared.as_deref()) else {
         let message = "what is there is not what type says";
         return Err(Problem::fault(media.url_pointer(), "media_type_mismatch", message));

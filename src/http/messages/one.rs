@@ -19,7 +19,7 @@ use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
 use crate::http::headers::{tag_of, unless_known};
 use crate::http::log;
-use crate::http::paging::{Page, PageRequest};
+use crate::http::paging::{PAGE_BYTES, Page, PageRequest};
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::refusal::conversation::message_not_found;
@@ -35,6 +35,13 @@ pub(crate) struct StoredMessage {
     pub(crate) entity: EntityKey,
     /// Where that comes from.
     pub(crate) origin: Arc<Origin>,
+}
+
+impl StoredMessage {
+    /// About how many bytes it has in a list.
+    pub(crate) fn weight(&self) -> usize {
+        self.message.content.weight() + self.overlay.weight()
+    }
 }
 
 /// A message of the caller's workspace by its id, as text.
@@ -133,8 +140,8 @@ pub(in crate::http) async fn iterations(
     let list = format!("iterations/{}/{id}", caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
     let chain = chain(&app, &caller, &id).await?;
-    let channel = chain.first().and_then(|found| found.origin.human_channel()).map(str::to_owned);
-    let Page { data, next } = page_of(chain, &request);
+    let Page { data, next } = page_of(&app, &caller, chain, &request).await?;
+    let channel = data.first().and_then(|found| found.origin.human_channel()).map(str::to_owned);
     if let Some(channel) = channel {
         let now = app.now();
         let overlays: Vec<_> = data.iter().map(|found| at_present(&found.message, &found.overlay, now)).collect();
@@ -148,39 +155,50 @@ pub(in crate::http) async fn iterations(
 }
 
 /// The chain of revisions around a message, oldest first.
-async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<StoredMessage>, Problem> {
+async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<MessageId>, Problem> {
     let asked = find(app, caller, id).await?;
     let mut earlier = Vec::new();
     let mut next = asked.message.content.iteration_of;
     while let Some(id) = next.filter(|_| earlier.len() < ITERATIONS_MAX / 2) {
-        let found = find(app, caller, &id.to_string()).await?;
-        next = found.message.content.iteration_of;
-        earlier.push(found);
+        next = find(app, caller, &id.to_string()).await?.message.content.iteration_of;
+        earlier.push(id);
     }
-    let mut chain: Vec<StoredMessage> = earlier.into_iter().rev().collect();
+    let mut chain: Vec<MessageId> = earlier.into_iter().rev().collect();
     next = asked.overlay.superseded_by;
-    chain.push(asked);
+    chain.push(asked.message.id);
     while let Some(id) = next.filter(|_| chain.len() < ITERATIONS_MAX) {
-        let found = find(app, caller, &id.to_string()).await?;
-        next = found.overlay.superseded_by;
-        chain.push(found);
+        next = find(app, caller, &id.to_string()).await?.overlay.superseded_by;
+        chain.push(id);
     }
     Ok(chain)
 }
 
 /// The page of a chain that is asked for; a position is the number of the message before it.
-fn page_of(mut chain: Vec<StoredMessage>, request: &PageRequest) -> Page<StoredMessage> {
+async fn page_of(
+    app: &App,
+    caller: &Caller,
+    mut chain: Vec<MessageId>,
+    request: &PageRequest,
+) -> Result<Page<StoredMessage>, Problem> {
     if request.order == Order::Desc {
         chain.reverse();
     }
     if let Some(seen) = request.seq() {
-        chain.retain(|found| match request.order {
-            Order::Asc => found.message.id.number > seen,
-            Order::Desc => found.message.id.number < seen,
+        chain.retain(|id| match request.order {
+            Order::Asc => id.number > seen,
+            Order::Desc => id.number < seen,
         });
     }
-    let more = chain.len() > request.limit;
-    chain.truncate(request.limit);
-    let next = chain.last().filter(|_| more).map(|found| found.message.id.number.to_be_bytes().to_vec());
-    Page { data: chain, next }
+    let (mut data, mut bytes) = (Vec::new(), 0);
+    for id in &chain {
+        if data.len() == request.limit || bytes > PAGE_BYTES {
+            break;
+        }
+        let found = find(app, caller, &id.to_string()).await?;
+        bytes += found.weight();
+        data.push(found);
+    }
+    let more = data.len() < chain.len();
+    let next = data.last().filter(|_| more).map(|found| found.message.id.number.to_be_bytes().to_vec());
+    Ok(Page { data, next })
 }

@@ -52,6 +52,7 @@ fn erase_contact() -> Op {
                  a new contact.";
     Op::new(Delete, "/api/v1/contacts/{id}", ("eraseContact", "Erase a contact"), "Contacts", WRITE, about)
         .path("id", "The contact.", id())
+        .shared("Prefer")
         .answers_nothing(204, "Everything is gone.")
         .answers_nothing(202, "The contact is gone; a long history is still being erased, and will be.")
         .refused(404, &["contact_not_found"])

@@ -82,6 +82,7 @@ fn fork() -> Op {
     Op::new(Post, "/api/v1/conversations/{id}/fork", named_so, "Conversations", WRITE, about)
         .path("id", "The conversation.", id())
         .keyed()
+        .shared("Prefer")
         .body(named("Fork"), "Where it ends; may be left out.", &[examples::FORK])
         .answers(201, "The copy is complete.", named("Conversation"), &[])
         .with_headers(&["ETag", "Location", "Idempotent-Replayed", "X-Ignored-Fields"])

@@ -1,5 +1,7 @@
 //! The question that a channel message asks.
 
+use std::collections::HashSet;
+
 use actors::clock::Millis;
 use actors::message::{Callback, Json, Quorum, Review};
 use http::{HeaderName, HeaderValue};
@@ -16,6 +18,8 @@ use crate::wire::{PRINCIPAL_TYPES, Rules, time, url};
 pub const MAX_EXPIRY_SECONDS: u64 = 365 * 24 * 60 * 60;
 /// Headers of one callback.
 pub const MAX_CALLBACK_HEADERS: usize = 20;
+/// Bytes of one header's value: what most servers take.
+const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// Principals who may have to agree.
 pub const MAX_QUORUM: i64 = 100;
 /// Principals who may be allowed to answer.
@@ -200,9 +204,10 @@ pub fn headers(value: &Value<'_>, of: Headers, report: &mut Report) -> Vec<(Stri
         value.wrong_type(report, "an object of strings");
         return Vec::new();
     };
-    for name in object.repeated() {
-        let message = format!("the header {name:?} stands here twice");
-        report.fault_at(value.path.member(name), "duplicate_field", message);
+    let mut seen = HashSet::new();
+    for member in object.members().iter().filter(|member| !seen.insert(member.name.to_ascii_lowercase())) {
+        let message = format!("the header {:?} stands here twice", member.name);
+        report.fault_at(value.path.member(&member.name), "duplicate_field", message);
     }
     if object.members().len() > MAX_CALLBACK_HEADERS {
         let message = format!("must have at most {MAX_CALLBACK_HEADERS} headers, has {}", object.members().len());
@@ -231,6 +236,9 @@ fn header(name: &str, value: &RawValue, of: Headers) -> Result<String, (&'static
         return Err(("forbidden_header", why));
     }
     let text = json::string(value).ok_or(("invalid_type", "must have a string as its value"))?;
+    if text.len() > MAX_HEADER_BYTES {
+        return Err(("too_long", "has a value of more than 8 KiB"));
+    }
     if HeaderValue::from_str(&text).is_err() {
         return Err(("forbidden_header", "has a value that a header cannot have"));
     }

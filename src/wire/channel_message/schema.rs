@@ -1,5 +1,7 @@
 //! `responseSchema`: a JSON Schema of the client's own, by which every answer to its review is checked.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::json::MAX_DEPTH;
@@ -7,6 +9,15 @@ use crate::json::MAX_DEPTH;
 /// Subschemas that the check of one value may visit on its way down. A few lines of references that fan out ask for
 /// more steps than there is time, and the check cannot be interrupted.
 pub const MAX_STEPS: usize = 4_000;
+
+/// Bytes of a schema, its names and texts counted with what stands between them. It is compiled while its request waits,
+/// and again for each answer.
+const MAX_BYTES: usize = 64 * 1024;
+/// Patterns in a schema.
+const MAX_PATTERNS: usize = 64;
+/// Bytes that one pattern may need once it is compiled; a few characters can ask for very many, and for the time it takes
+/// to make them.
+const PATTERN_BYTES: usize = 512 * 1024;
 
 /// Where the schemas of JSON Schema itself are.
 const DRAFTS: &str = "https://json-schema.org/draft/2020-12/";
@@ -26,9 +37,17 @@ const INNER: [&str; 6] =
 /// # Errors
 /// A sentence about what is wrong with the schema.
 pub fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
-    check_steps(schema)?;
+    let mut extent = Extent::default();
+    extent.add(schema);
+    if extent.bytes > MAX_BYTES {
+        return Err(format!("it has more than {MAX_BYTES} bytes"));
+    }
+    if extent.patterns > MAX_PATTERNS {
+        return Err(format!("it has more than {MAX_PATTERNS} patterns"));
+    }
+    check_steps(schema, &extent.anchors)?;
     // Patterns are matched in linear time; one that cannot be is refused.
-    let patterns = jsonschema::PatternOptions::regex();
+    let patterns = jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES);
     jsonschema::draft202012::options().offline().with_pattern_options(patterns).build(schema).map_err(|error| {
         let mut why = error.to_string();
         // A message may quote the whole schema.
@@ -39,8 +58,40 @@ pub fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
     })
 }
 
+/// What there is in a schema.
+#[derive(Default)]
+struct Extent<'a> {
+    bytes: usize,
+    patterns: usize,
+    /// The schemas that references can mean by a name.
+    anchors: HashMap<&'a str, Vec<&'a Value>>,
+}
+
+impl<'a> Extent<'a> {
+    fn add(&mut self, value: &'a Value) {
+        match value {
+            Value::Object(members) => {
+                for name in ["$anchor", "$dynamicAnchor"].into_iter().filter_map(|key| members.get(key)?.as_str()) {
+                    self.anchors.entry(name).or_default().push(value);
+                }
+                self.patterns += usize::from(members.contains_key("pattern"));
+                let by_name = members.get("patternProperties").and_then(Value::as_object);
+                self.patterns += by_name.map_or(0, serde_json::Map::len);
+                for (name, value) in members {
+                    self.bytes += name.len() + 4;
+                    self.add(value);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.add(item)),
+            Value::String(text) => self.bytes += text.len() + 2,
+            _ => {}
+        }
+        self.bytes += 1;
+    }
+}
+
 /// Follows every way that a check can take, until it is through or has gone too far.
-fn check_steps(root: &Value) -> Result<(), String> {
+fn check_steps(root: &Value, anchors: &HashMap<&str, Vec<&Value>>) -> Result<(), String> {
     // A second base would give references a meaning that is not followed here.
     if root.as_object().is_some_and(|root| root.values().any(has_id)) {
         return Err("an $id below its top is not supported".to_owned());
@@ -56,7 +107,7 @@ fn check_steps(root: &Value) -> Result<(), String> {
         let Some(members) = schema.as_object() else { continue };
         // What is unevaluated is found by asking the schemas beside it once more.
         let again = members.keys().any(|name| name.starts_with("unevaluated"));
-        let named = targets(root, schema)?;
+        let named = targets(root, schema, anchors)?;
         for _ in 0..=usize::from(again) {
             let beside = for_same_value(schema).chain(named.iter().copied());
             ahead.extend(beside.map(|beside| (beside, depth)));
@@ -78,12 +129,16 @@ fn for_same_value(schema: &Value) -> impl Iterator<Item = &Value> {
 ///
 /// # Errors
 /// A reference whose meaning is not followed here.
-fn targets<'a>(root: &'a Value, schema: &Value) -> Result<Vec<&'a Value>, String> {
+fn targets<'a>(
+    root: &'a Value,
+    schema: &Value,
+    anchors: &HashMap<&str, Vec<&'a Value>>,
+) -> Result<Vec<&'a Value>, String> {
     let mut found = Vec::new();
     for reference in ["$ref", "$dynamicRef"].into_iter().filter_map(|name| schema.get(name)?.as_str()) {
         match reference.strip_prefix('#') {
             Some(place) if place.is_empty() || place.starts_with('/') => found.extend(root.pointer(place)),
-            Some(anchor) => anchored(root, anchor, &mut found),
+            Some(anchor) => found.extend(anchors.get(anchor).into_iter().flatten().copied()),
             // The drafts' own schemas are known, and ask about a value and its parts once each.
             None if reference.starts_with(DRAFTS) => {}
             None => return Err(format!("the reference {reference:?} is not supported; one may begin with #")),
@@ -110,20 +165,6 @@ fn has_id(value: &Value) -> bool {
         Value::Object(members) => members.get("$id").is_some_and(Value::is_string) || members.values().any(has_id),
         Value::Array(items) => items.iter().any(has_id),
         _ => false,
-    }
-}
-
-fn anchored<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
-    match value {
-        Value::Object(members) => {
-            let is = |key| members.get(key).and_then(Value::as_str) == Some(name);
-            if is("$anchor") || is("$dynamicAnchor") {
-                found.push(value);
-            }
-            members.values().for_each(|member| anchored(member, name, found));
-        }
-        Value::Array(items) => items.iter().for_each(|item| anchored(item, name, found)),
-        _ => {}
     }
 }
 
@@ -189,5 +230,22 @@ mod tests {
         let slow = format!("{}b", "a".repeat(50_000));
         assert!(!compile(&json!({"pattern": "^(a+)+$"})).unwrap().is_valid(&json!(slow)));
         assert!(!is_taken(&json!({"pattern": "(?=a)a"})));
+    }
+
+    #[test]
+    fn a_schema_that_takes_long_to_compile_is_refused() {
+        let fields = |n: usize, what: &Value| {
+            let properties: serde_json::Map<_, _> = (0..n).map(|n| (format!("f{n}"), what.clone())).collect();
+            json!({"properties": properties})
+        };
+        let short = json!({"type": "string", "pattern": "^[a-z]+$"});
+        assert!(is_taken(&fields(MAX_PATTERNS, &short)));
+        assert!(!is_taken(&fields(MAX_PATTERNS + 1, &short)));
+        assert!(is_taken(&json!({"pattern": "^\\p{L}{1,20}$"})));
+        assert!(!is_taken(&json!({"pattern": r"\p{L}{2000}"})));
+        assert!(is_taken(&json!({"description": "x".repeat(MAX_BYTES - 100)})));
+        assert!(!is_taken(&json!({"description": "x".repeat(MAX_BYTES)})));
+        let named = (0..MAX_PATTERNS + 1).map(|n| (format!("^{n}$"), json!(true))).collect::<serde_json::Map<_, _>>();
+        assert!(!is_taken(&json!({"patternProperties": named})));
     }
 }

@@ -145,8 +145,9 @@ fn the_alias_takes_the_channel_of_its_path() {
 }
 
 #[test]
-fn the_key_in_the_body_loses_its_quotes() {
-    assert_eq!(read(&with(json!({"clientId": "\"abc\""}))).0.client_id.as_deref(), Some("abc"));
+fn the_key_in_the_body_is_judged_without_its_quotes_and_handed_on_with_them() {
+    assert_eq!(read(&with(json!({"clientId": "\"abc\""}))).0.client_id.as_deref(), Some("\"abc\""));
+    assert_eq!(named(&read(&with(json!({"clientId": "\"\""}))).1.faults), ["too_short /clientId"]);
     assert_eq!(read(&with(json!({"clientId": "abc"}))).0.client_id.as_deref(), Some("abc"));
 }
 

@@ -4,7 +4,7 @@ use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 use crate::wire::filename::{MAX_FILENAME_CHARS, basename, from_url};
 use crate::wire::{Rules, url as wire_url};
-use actors::message::{Json, MediaKind};
+use actors::message::MediaKind;
 
 /// The longest text, in bytes of UTF-8.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -40,8 +40,6 @@ pub struct Media {
     pub caption: Option<String>,
     /// The name that a document was given, else the last part of the URL's path, where it has one.
     pub filename: Option<String>,
-    /// The `content` object as it was given.
-    pub given: Json,
 }
 
 impl Media {
@@ -76,7 +74,7 @@ pub(super) fn read(
                 report.fault(&member.path, "content_type_mismatch", message);
                 mismatch = true;
             }
-            _ => content = read_member(&member, member_kind, value, rules, report),
+            _ => content = read_member(&member, member_kind, rules, report),
         }
     }
     if let Some(kind) = kind
@@ -90,17 +88,11 @@ pub(super) fn read(
     content
 }
 
-fn read_member(
-    member: &Value<'_>,
-    kind: MediaKind,
-    content: &Value<'_>,
-    rules: Rules<'_>,
-    report: &mut Report,
-) -> Option<ContactContent> {
+fn read_member(member: &Value<'_>, kind: MediaKind, rules: Rules<'_>, report: &mut Report) -> Option<ContactContent> {
     let mut fields = member.object(report)?;
     let read = match kind {
         MediaKind::Text => body(&mut fields, report).map(ContactContent::Text),
-        _ => media(&mut fields, kind, content, rules, report).map(ContactContent::Media),
+        _ => media(&mut fields, kind, rules, report).map(ContactContent::Media),
     };
     fields.finish(report);
     read
@@ -116,13 +108,7 @@ fn body(fields: &mut Fields<'_>, report: &mut Report) -> Option<String> {
     Some(text.into_owned())
 }
 
-fn media(
-    fields: &mut Fields<'_>,
-    kind: MediaKind,
-    content: &Value<'_>,
-    rules: Rules<'_>,
-    report: &mut Report,
-) -> Option<Media> {
+fn media(fields: &mut Fields<'_>, kind: MediaKind, rules: Rules<'_>, report: &mut Report) -> Option<Media> {
     let url = fields.required(report, "url").and_then(|value| wire_url::read(&value, report, rules.allow));
     // A sound has no caption in the API; one that is sent is unknown like any other member.
     let caption = match kind {
@@ -135,5 +121,5 @@ fn media(
     };
     let url = url?;
     let filename = filename.as_deref().and_then(basename).or_else(|| from_url(&url));
-    Some(Media { kind, filename, caption: caption.map(Into::into), url, given: content.json() })
+    Some(Media { kind, filename, caption: caption.map(Into::into), url })
 }

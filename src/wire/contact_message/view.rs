@@ -8,7 +8,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::KINDS;
-use crate::wire::json_view::{Raw, Shown};
+use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
 
 /// What an answer is made of.
@@ -132,9 +132,6 @@ impl Serialize for ContentView<'_> {
         #[derive(Serialize)]
         struct Body<'a> {
             body: &'a str,
-        }
-        if let Some(given) = &self.0.media_content {
-            return Raw(given).serialize(serializer);
         }
         let mut map = serializer.serialize_map(Some(1))?;
         map.serialize_entry("text", &Body { body: self.0.text.as_deref().unwrap_or_default() })?;

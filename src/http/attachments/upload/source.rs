@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode, header};
 use multer::{Constraints, Field, Multipart, SizeLimit};
 
 use super::{MAX_BYTES, disposition, too_large};
+use crate::http::attachments::sniff;
 use crate::http::context::RequestContext;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
@@ -56,7 +57,7 @@ impl Source {
         let given = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let content_type = given(header::CONTENT_TYPE);
         let announced = body.size_hint().lower();
-        if content_type.as_deref().and_then(essence).is_some_and(|essence| essence == "multipart/form-data") {
+        if content_type.as_deref().and_then(sniff::essence).is_some_and(|essence| essence == "multipart/form-data") {
             if announced > MAX_BYTES + FORM_BYTES {
                 return Err(too_large());
             }
@@ -154,14 +155,4 @@ fn form_problem(error: multer::Error) -> Problem {
         | multer::Error::IncompleteFieldData { .. } => incomplete(),
         error => Problem::new(StatusCode::BAD_REQUEST, "malformed_form", format!("the form cannot be read: {error}")),
     }
-}
-
-/// The media type without its parameters, in lower case; `None` where it is none.
-pub(super) fn essence(given: &str) -> Option<String> {
-    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let (kind, subtype) = essence.split_once('/')?;
-    let token = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
-    };
-    (essence.len() <= 127 && token(kind) && token(subtype)).then_some(essence)
 }
