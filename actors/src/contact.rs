@@ -9,10 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use crate::channel::id_of;
 use crate::clock::Millis;
 use crate::codec;
-use crate::conversation::{Details, Opening, Origin};
 use crate::erasure;
 use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::limits;
@@ -71,7 +69,7 @@ pub struct Copied {
 /// What decisions need to know of a contact.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct State {
-    /// Its id; the time in it is that of its creation.
+    /// Its id; the time in it is that of its creation, or a little later, for its place in lists.
     #[n(0)]
     pub id: ContactId,
     /// The identifier as it was first given; empty once erased.
@@ -101,27 +99,16 @@ pub struct State {
     /// Sequence of the newest event.
     #[n(9)]
     pub last_seq: Option<u64>,
+    /// When it was created, where the time in its id is later.
+    #[n(10)]
+    pub began_at: Option<Millis>,
 }
 
 impl State {
-    /// Every conversation that belongs to somebody who was erased, with what it would begin with if it was assigned and
-    /// not used yet; only the last one of a life on a channel can be so.
-    pub(crate) fn erased_conversations(
-        &self,
-        contact: EntityKey,
-    ) -> impl Iterator<Item = (EntityKey, Option<Opening>)> + '_ {
-        let id = self.erasing.map_or(self.id, |erasing| erasing.id);
-        self.open.iter().flat_map(move |open| {
-            (1..open.first()).map(move |generation| {
-                let newest = open.id_of(generation).filter(|_| generation + 1 == open.first());
-                let unused = newest.map(|id_of_conversation| {
-                    let origin =
-                        Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
-                    Opening { id: id_of_conversation, origin, owner: None, details: Details::default() }
-                });
-                (conversation_of(contact, &open.channel, generation), unused)
-            })
-        })
+    /// When it was created.
+    #[must_use]
+    pub fn created_at(&self) -> Millis {
+        self.began_at.unwrap_or(self.id.at)
     }
 }
 
@@ -409,6 +396,7 @@ impl Machine for Contact {
                 erased_at: None,
                 erasing: former.and_then(|former| former.erasing),
                 first_seq: Some(record.seq).filter(|seq| *seq > 1),
+                began_at: Some(record.at).filter(|at| *at < id.at),
                 outbox,
                 last_seq: Some(record.seq),
             });

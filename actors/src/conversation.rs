@@ -70,7 +70,7 @@ pub struct Opening {
 /// What decisions need to know of a conversation.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct State {
-    /// Its id; the time in it is that of its creation.
+    /// Its id; the time in it is that of its creation, or a little later, for its place in lists.
     #[n(0)]
     pub id: ConversationId,
     /// Where it comes from.
@@ -121,6 +121,9 @@ pub struct State {
     /// It began as a copy of another one.
     #[n(25)]
     pub fork: Option<Fork>,
+    /// When it began, where the time in its id is later.
+    #[n(26)]
+    pub began_at: Option<Millis>,
 }
 
 /// The state machine.
@@ -251,6 +254,7 @@ impl Machine for Conversation {
                 outbox: None,
                 remembering: None,
                 fork: forked.map(|of| Fork::begun(of, record.at)),
+                began_at: Some(record.at).filter(|at| *at < id.at),
             });
         } else if let Some(state) = state {
             state.last_seq = record.seq;
@@ -361,6 +365,12 @@ impl Machine for Conversation {
 }
 
 impl State {
+    /// When it began.
+    #[must_use]
+    pub fn created_at(&self) -> Millis {
+        self.began_at.unwrap_or(self.id.at)
+    }
+
     /// Nothing is said here any more, and nobody owns it.
     fn begin_erasure(&mut self, record: &Record<Event>) {
         self.closed = true;

@@ -13,6 +13,17 @@ use crate::id::Address;
 /// order; nor has, within so long a time, what two processes make.
 const LEAD: u64 = 250;
 
+/// The mints of a node, one for what stands in lists together, so that no time is ahead for the sake of other lists.
+#[derive(Debug, Default)]
+pub(crate) struct Mints {
+    /// Conversations and contacts.
+    pub(crate) entities: Mint,
+    /// The places of reviews.
+    pub(crate) reviews: Mint,
+    /// What a workspace configures, and keys.
+    pub(crate) things: Mint,
+}
+
 /// The last one that was given out. What two requests make at once has no order either way.
 #[derive(Debug, Default)]
 pub(crate) struct Mint(Mutex<(Millis, Address)>);

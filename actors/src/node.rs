@@ -15,12 +15,12 @@ use crate::conversation::{Beginnings, Conversation, Turn};
 use crate::deltas::{Deltas, Listener};
 use crate::directory::{Admission, Bounds, Directory};
 use crate::errands::Errands;
-use crate::id::{Address, EntityKey, Kind};
+use crate::id::{Address, ConversationId, EntityKey, Kind};
 use crate::members::{self, Members};
 use crate::memories::Memories;
 use crate::memories::draw::Drawing;
 use crate::metrics::{Metrics, StoreMetrics};
-use crate::mint::Mint;
+use crate::mint::Mints;
 use crate::outbox::Outboxes;
 use crate::ports::Ports;
 use crate::registry::Registry;
@@ -49,7 +49,7 @@ pub struct Node {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
-    pub(crate) mint: Mint,
+    pub(crate) mints: Mints,
     pub(crate) ports: Ports,
     pub(crate) metrics: Metrics,
     pub(crate) admission: Arc<Admission>,
@@ -109,7 +109,7 @@ impl Node {
             store,
             clock,
             entropy,
-            mint: Mint::default(),
+            mints: Mints::default(),
             ports: ports.into(),
             metrics: Metrics::default(),
             admission: Arc::default(),
@@ -145,15 +145,26 @@ impl Node {
         self.entropy.draw()
     }
 
-    /// Time and address of a new thing whose address may be any; its id sorts behind those of all that this process has
-    /// made before.
+    /// Time and address of something new that a workspace configures, or of a key; its id sorts behind those of all that
+    /// this process has made before.
     pub fn new_id(&self) -> (Millis, Address) {
-        self.mint.any(self.clock.now(), self.entropy.draw())
+        self.mints.things.any(self.clock.now(), self.entropy.draw())
     }
 
-    /// The time of a new thing that has this address; its id sorts likewise.
-    pub fn new_time(&self, address: Address) -> Millis {
-        self.mint.time_of(self.clock.now(), address)
+    /// The same for a conversation, whose address may be given: the time in its id may be a little ahead then.
+    pub fn new_conversation(&self, home: Option<Address>) -> ConversationId {
+        let (now, mint) = (self.clock.now(), &self.mints.entities);
+        let (at, address) = match home {
+            Some(home) => (mint.time_of(now, home), home),
+            None => mint.any(now, self.entropy.draw()),
+        };
+        ConversationId::new(at, address)
+    }
+
+    /// The time for something that gets a place in a list because of what an entity of this kind decides.
+    pub(crate) fn new_place(&self, of: Kind, now: Millis) -> Millis {
+        let mint = if of == Kind::Conversation { &self.mints.reviews } else { &self.mints.entities };
+        mint.time(now)
     }
 
     /// How many entities are resident.

@@ -79,7 +79,7 @@ pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> Convers
         owner_id: state.owner.as_deref(),
         channel_id: state.origin.channel(),
         contact_id,
-        created_at: Time(state.id.at),
+        created_at: Time(state.created_at()),
         updated_at: Time(state.updated_at),
         last_message_at: state.last_message_at.map(Time),
         message_count: state.messages,

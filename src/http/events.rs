@@ -13,7 +13,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::channel::ChannelKind;
 use actors::conversation::{Conversation, Event as Happened};
 use actors::deltas::{Delta, Listener};
 use actors::id::{ConversationId, EntityKey, TurnId};
@@ -35,14 +34,13 @@ use super::context::render::internal_error;
 use super::headers::prefers_event_stream;
 use super::lasting::Place;
 use super::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
-use super::messages::find_channel;
+use super::messages::find_log;
 use super::paging::{PAGE_BYTES, Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
 use super::{caller, conversations};
 use crate::app::App;
-use crate::http::refusal::channel::{channel_not_found, has_many_logs};
 use crate::wire::event::{Source, event_value};
 use crate::wire::json_view::RawOwned;
 
@@ -94,11 +92,8 @@ pub(super) async fn of_channel(
     query: Query,
 ) -> Result<Response, Problem> {
     let list = format!("channels/{}/{id}/events", caller.workspace);
-    let (asked, page) = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list))?;
-    let channel = find_channel(&app, &caller, &id).await?.ok_or_else(channel_not_found)?;
-    if channel.kind != ChannelKind::Human {
-        return Err(has_many_logs(""));
-    }
+    let asked = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list));
+    let (channel, (asked, page)) = find_log(&app, &caller, (&id, ""), asked).await?;
     let entity = channel.conversation(caller.address);
     let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     let log = Log {

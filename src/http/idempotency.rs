@@ -10,6 +10,8 @@ use dashmap::DashMap;
 use super::caller::Caller;
 use super::context::RequestContext;
 use super::problem::Problem;
+use super::refusal::store_problem;
+use crate::app::App;
 use crate::json::Object;
 use crate::wire::fingerprint::fingerprint;
 
@@ -55,6 +57,15 @@ pub fn circumstances(context: &RequestContext, caller: &Caller, key: Option<&str
         KeyUse::across(workspace_key_hash(caller.address, key), print, home)
     });
     Circumstances { key, trace: Some((&context.trace).into()) }
+}
+
+/// Whether this request's key has had its effect here before.
+///
+/// # Errors
+/// 503 where the store cannot be read, 500 where it holds what cannot be.
+pub(super) async fn is_repeat(app: &App, entity: EntityKey, with: Circumstances) -> Result<bool, Problem> {
+    let Some(used) = with.key else { return Ok(false) };
+    Ok(app.node().key(entity, used.hash).await.map_err(store_problem)?.is_some())
 }
 
 /// Requests with idempotency keys that wait for their answers in this process, by where the key is remembered. There

@@ -12,6 +12,7 @@ use super::body::JsonRequest;
 use super::caller::{Allowed, Caller, Write};
 use super::context::RequestContext;
 use super::problem::Problem;
+use super::refusal::channel::{channel_not_found, has_many_logs};
 use super::refusal::store_problem;
 use crate::app::App;
 use crate::wire::shape::{self, Shape};
@@ -42,7 +43,8 @@ pub(super) async fn post_message(
     JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
     let inbound = Inbound::new(&app, &caller, &context, &headers, &body)?;
-    match shape::choose(&inbound.body, schema(&headers))? {
+    let shape = shape::choose(&inbound.body, schema(&headers));
+    match shape.map_err(|problem| inbound.refused(problem))? {
         // On the heap, so that the other one, which comes far more often, is not moved around with room for it.
         Shape::Channel => Box::pin(channel::post(inbound, None)).await,
         Shape::Conversation => conversation::post(inbound, None).await,
@@ -95,6 +97,23 @@ pub(in crate::http) async fn find_channel(
 ) -> Result<Option<Arc<Channel>>, Problem> {
     let row = app.node().configured::<Channel>(caller.registry(), CHANNELS, channel.as_bytes()).await;
     row.map_err(store_problem)
+}
+
+/// A human channel of the caller's workspace, and what is `asked` of its log. Another kind of channel has many logs,
+/// which is told at `pointer`, with all that is wrong with what is asked.
+pub(super) async fn find_log<T>(
+    app: &App,
+    caller: &Caller,
+    (channel, pointer): (&str, &str),
+    asked: Result<T, Problem>,
+) -> Result<(Arc<Channel>, T), Problem> {
+    let channel = find_channel(app, caller, channel).await;
+    let one_log = match &channel {
+        Ok(Some(channel)) if channel.kind != ChannelKind::Human => Err(has_many_logs(pointer)),
+        _ => Ok(()),
+    };
+    let (asked, ()) = Problem::both(asked, one_log)?;
+    Ok((channel?.ok_or_else(channel_not_found)?, asked))
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl Asked {
         &self.found.message
     }
 
-    /// Who may not answer is told so before their answer is judged. The decision checks it again.
+    /// 403 for who may not answer. The decision checks it again.
     fn refuse_strangers(&self, caller: &Caller) -> Result<(), Problem> {
         match &self.review.quorum {
             Some(quorum) if !quorum.allows(&caller.key.principal.id) => Err(rejected(Rejection::NotAllowed)),
@@ -290,14 +290,17 @@ pub(super) async fn respond(
     headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
+    // Who may not answer is told so whatever they say.
+    let asked = find(&app, &caller, &id).await;
+    if let Ok(asked) = &asked {
+        asked.refuse_strangers(&caller)?;
+    }
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
     let with = incoming.circumstances(&context, &caller);
     let mut fields = incoming.fields();
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
-    let asked = find(&app, &caller, &id).await;
     if let Ok(asked) = &asked {
-        asked.refuse_strangers(&caller)?;
         // Nobody knows any more what was asked where the message is gone. Its review is over, which the decision tells.
         if let Some(given) = response.clone().filter(|_| asked.message().gone(&asked.found.overlay).is_none()) {
             incoming.report.faults.extend(judge(&asked.review, given).await?);
@@ -324,13 +327,16 @@ pub(super) async fn cancel(
     headers: HeaderMap,
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
-    let asked = find(&app, &caller, &id).await?;
-    let channel = asked.found.origin.human_channel().unwrap_or_default();
-    if sender(&caller, channel).id != asked.message().content.sender.id {
-        let detail = "only its sender may cancel a review";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
+    let asked = find(&app, &caller, &id).await;
+    if let Ok(asked) = &asked {
+        let channel = asked.found.origin.human_channel().unwrap_or_default();
+        if sender(&caller, channel).id != asked.message().content.sender.id {
+            let detail = "only its sender may cancel a review";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
+        }
     }
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
+    let asked = asked?;
     let command = Command::CancelReview { message: asked.message().id };
     Ok(ignoring(decide(&app, &caller, asked, command, with).await?, &ignored))
 }

@@ -17,6 +17,7 @@ use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::conversations;
+use super::idempotency::is_repeat;
 use super::incoming::Incoming;
 use super::problem::Problem;
 use super::refusal::{problem_of, store_problem};
@@ -174,16 +175,23 @@ pub(super) async fn start(
     let report = &mut incoming.report;
     let agent = fields.required_string(report, "agentId", Length::chars(1, usize::MAX));
     fields.finish(report);
+    let found = conversations::find(&app, &caller, &conversation).await;
     if let Some(agent) = &agent {
         let row = app.node().configured::<Agent>(caller.registry(), AGENTS, agent.as_bytes()).await;
-        if row.map_err(store_problem)?.is_none() {
+        let is_there = row.map_err(store_problem)?.is_some();
+        // A retry gets what its turn has come to, also where the agent has gone since.
+        let is_retry = match &found {
+            Ok((state, _)) if !is_there => is_repeat(&app, state.entity(caller.address), with).await?,
+            _ => false,
+        };
+        if !is_there && !is_retry {
             let path = crate::json::path::Path::ROOT.name("agentId");
             report.fault(&path, "agent_not_found", "is no agent of this workspace");
         }
     }
     let ignored = incoming.report.check()?;
     let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
-    let (state, _) = conversations::find(&app, &caller, &conversation).await?;
+    let (state, _) = found?;
     let entity = state.entity(caller.address);
     let key = with.key.map(|key| key.hash);
     let answer = app.node().conversation(entity, Command::StartTurn { agent, key }, with).await;

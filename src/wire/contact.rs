@@ -26,7 +26,7 @@ pub fn contact_view(state: &State) -> ContactView<'_> {
         id: Shown(state.id),
         identifier: &state.identifier,
         name: state.name.as_deref(),
-        created_at: Time(state.id.at),
+        created_at: Time(state.created_at()),
         updated_at: Time(state.updated_at),
     }
 }

@@ -1,14 +1,16 @@
 //! What makes a retry the same request: a hash of method, path and the body's value.
 
+use std::borrow::Cow;
 use std::io::{BufWriter, Write as _};
 
+use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
 use crate::json::canonical::canonical;
 use crate::json::{self, Member, Object};
 
 /// The fingerprint of a request that carries an idempotency key. Member order, white space, and how numbers and
-/// strings are written make no difference; a top-level `clientId` is the key itself and does not count.
+/// strings are written make no difference, nor does the encoding of the path; a top-level `clientId` is the key itself and does not count.
 ///
 /// The value is hashed as it is walked through; a canonical text of it would be made only to be thrown away.
 #[must_use]
@@ -16,7 +18,7 @@ pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     let mut print = Print(BufWriter::with_capacity(GATHERED, &mut hasher));
     print.part(b'm', method.as_bytes());
-    print.part(b'p', path.as_bytes());
+    print.part(b'p', &Cow::from(percent_decode_str(path)));
     print.members(body.members().iter().filter(|member| member.name != "clientId").collect(), 0);
     // What is gathered is handed on when it is dropped; a hasher refuses nothing.
     drop(print);
@@ -120,6 +122,7 @@ mod tests {
             assert_ne!(of("/m", body), first, "{body}");
         }
         assert_ne!(of("/n", r#"{"a":"x","b":1}"#), first);
+        assert_eq!(of("/%6d", r#"{"a":"x","b":1}"#), first);
         let body = Object::parse(br#"{"a":"x","b":1}"#).unwrap();
         assert_ne!(fingerprint("PUT", "/m", &body), first);
         assert_ne!(of("/m", r#"{"a":"null"}"#), of("/m", r#"{"a":null}"#));

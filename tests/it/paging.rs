@@ -1,5 +1,7 @@
 //! Lists in pages, for every list of messages, conversations and contacts.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
@@ -96,7 +98,7 @@ async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by(
         ("/api/v1/api-keys", json!({"name": "k", "scopes": ["messages:read"]})),
         ("/api/v1/webhook-endpoints", json!({"url": "https://example.com/{n}"})),
     ] {
-        let mut made = Vec::new();
+        let (mut made, mut created) = (Vec::new(), HashSet::new());
         for n in 0..30 {
             let body: Value = serde_json::from_str(&body.to_string().replace("{n}", &n.to_string())).unwrap();
             let mut request = app.post(list).json(body);
@@ -105,8 +107,10 @@ async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by(
                 request = request.idempotency_key(&format!("{list}{n}"));
             }
             let answer = request.await.expect(201);
+            created.insert(answer["createdAt"].as_str().unwrap().to_owned());
             made.push(answer["id"].as_str().unwrap().to_owned());
         }
+        assert_eq!(created.len(), 1, "{list}: no place in a list makes a thing younger than it is");
         let page = app.get(format!("{list}?limit=200")).await.expect(200);
         let listed: Vec<_> = page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
         let new: Vec<_> = listed.into_iter().filter(|id| made.iter().any(|made| made == id)).collect();
@@ -136,6 +140,25 @@ async fn reviews_are_listed_as_they_were_asked_for_whatever_their_channels_altho
     assert_eq!(all_of(&app, "/api/v1/reviews", "&status=pending", "asc").await, asked);
     asked.reverse();
     assert_eq!(all_of(&app, "/api/v1/reviews", "&status=pending", "desc").await, asked);
+}
+
+#[tokio::test]
+async fn everything_that_is_wrong_with_what_is_asked_of_messages_is_told_at_once() {
+    let app = TestApp::new().await;
+    let wrong = "limit=0&order=x&hasAttachments=maybe";
+    let rest = ["out_of_range /limit", "invalid_enum /order", "invalid_type /hasAttachments"];
+    for (path, first) in [
+        ("messages?", &["required /channelId", "required /conversationId"][..]),
+        ("messages?channelId=demo&conversationId=conv_1&", &["invalid_query /conversationId"]),
+        ("messages?channelId=demo&", &[]),
+    ] {
+        let faults = app.get(format!("/api/v1/{path}{wrong}")).await.faults();
+        assert_eq!(faults, [first, &rest].concat(), "{path}");
+    }
+    let of_api = app.get("/api/v1/messages?channelId=demo-api&limit=0").await.faults();
+    assert_eq!(of_api, ["out_of_range /limit", "channel_kind_mismatch /channelId"]);
+    let events = app.get("/api/v1/channels/demo-api/events?limit=0&after=x&deltas=maybe").await.faults();
+    assert_eq!(events.len(), 4, "{events:?}");
 }
 
 #[tokio::test]

@@ -377,6 +377,31 @@ async fn a_quorum_that_makes_no_sense_is_refused() {
 }
 
 #[tokio::test]
+async fn long_questions_make_short_pages_of_reviews_and_of_revisions() {
+    let app = TestApp::new().await;
+    let (mut asked, mut before) = (Vec::new(), Value::Null);
+    for n in 0..11 {
+        let payload = json!({"n": n, "about": "x".repeat(1_000_000)});
+        let body = json!({"channelId": "demo", "iterationOf": before, "review": {"type": "free", "payload": payload}});
+        before = app.post(MESSAGES).json(body).await.expect(201)["id"].clone();
+        asked.push(before.clone());
+    }
+    for list in [REVIEWS.to_owned(), format!("{MESSAGES}/{}/iterations", before.as_str().unwrap())] {
+        let (mut seen, mut lengths, mut cursor) = (Vec::new(), Vec::new(), String::new());
+        loop {
+            let page = app.get(format!("{list}?limit=200&order=asc{cursor}")).await.expect(200);
+            let items = page["data"].as_array().unwrap();
+            lengths.push(items.len());
+            seen.extend(items.iter().map(|item| item["id"].clone()));
+            let Some(next) = page["nextCursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(seen, asked, "{list}");
+        assert_eq!(lengths.len(), 2, "{list}: a page has about 8 MiB: {lengths:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_review_is_taken_back_by_its_sender_only() {
     let app = TestApp::new().await;
     let writer = |name: &'static str, kind: &'static str| {
@@ -391,6 +416,9 @@ async fn a_review_is_taken_back_by_its_sender_only() {
     for (asker, stranger) in [(&ana, &bob), (&bot, &ana), (&ana, &bot)] {
         let path = format!("{REVIEWS}/{}", ask(asker).await.expect(201)["id"].as_str().unwrap());
         app.post(format!("{path}/cancel")).key(stranger).await.problem(403, "not_the_sender");
+        // Whatever they say.
+        let nonsense = app.post(format!("{path}/cancel?strict=true")).key(stranger).body("application/json", "{");
+        nonsense.await.problem(403, "not_the_sender");
         let cancelled = app.post(format!("{path}/cancel")).key(asker).await.expect(200);
         assert_eq!((&cancelled["status"], &cancelled["decidedBy"]), (&json!("cancelled"), &Value::Null));
         assert_eq!(cancelled["completedAt"], "2025-01-01T00:00:00.000Z");

@@ -132,6 +132,24 @@ async fn a_turn_that_waits_for_a_place_can_be_cancelled_and_takes_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retry_gets_what_its_turn_has_come_to_also_where_the_agent_has_gone_since() {
+    let app = TestApp::new().await;
+    app.post("/api/v1/agents").json(json!({"id": "brief", "name": "b", "provider": "builtin"})).await.expect(201);
+    let id = conversation(&app, "hello").await;
+    let ask = |key: &str| {
+        let request = app.post(format!("/api/v1/conversations/{id}/turns"));
+        request.json(json!({"agentId": "brief"})).idempotency_key(key)
+    };
+    let turn = ask("once").await.expect(202);
+    let mut live = app.get(format!("/api/v1/conversations/{id}/events?after=0")).follow().await;
+    live.up_to("turn.completed").await;
+    app.delete("/api/v1/agents/brief").await.expect(204);
+    let again = ask("once").await.expect(200);
+    assert_eq!((&again["id"], &again["status"]), (&turn["id"], &json!("completed")));
+    ask("another").await.problem(400, "agent_not_found");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_turn_whose_agent_is_gone_fails_with_that_reason() {
     let app = TestApp::new().await;
     let agent = json!({"id": "gone", "name": "g", "provider": "builtin", "builtin": {"latencyMs": 1_000}});

@@ -7,9 +7,11 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Contact, Event, Rejection, Reply, State, save};
+use super::{Contact, Event, Rejection, Reply, State, conversation_of, save};
+use crate::channel::id_of;
 use crate::clock::{Millis, pause};
-use crate::id::ContactId;
+use crate::conversation::{Details, Opening, Origin};
+use crate::id::{ContactId, EntityKey};
 use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 
 /// Events that one step goes through.
@@ -129,4 +131,26 @@ pub(super) fn go_on(state: &State, step: Step, moment: &Moment, found: &Found) -
         return Ok(Decision::Answer(reply));
     }
     Ok(Decision::Change(Change { redactions, ..Change::new(vec![Event::ErasureMoved(after)], reply) }))
+}
+
+impl State {
+    /// Every conversation that belongs to somebody who was erased, with what it would begin with if it was assigned and
+    /// not used yet; only the last one of a life on a channel can be so.
+    pub(crate) fn erased_conversations(
+        &self,
+        contact: EntityKey,
+    ) -> impl Iterator<Item = (EntityKey, Option<Opening>)> + '_ {
+        let id = self.erasing.map_or(self.id, |erasing| erasing.id);
+        self.open.iter().flat_map(move |open| {
+            (1..open.first()).map(move |generation| {
+                let newest = open.id_of(generation).filter(|_| generation + 1 == open.first());
+                let unused = newest.map(|id_of_conversation| {
+                    let origin =
+                        Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
+                    Opening { id: id_of_conversation, origin, owner: None, details: Details::default() }
+                });
+                (conversation_of(contact, &open.channel, generation), unused)
+            })
+        })
+    }
 }

@@ -62,8 +62,9 @@ pub(super) fn save(
         (Some(state), None) => unchanged(state),
         (None, name) => {
             let name = name.and_then(Option::as_deref);
+            let id = id_of(state, moment);
             let mut after = State {
-                id: id_of(state, moment),
+                id,
                 identifier: identifier.to_owned(),
                 name: name.map(str::to_owned),
                 updated_at: moment.now,
@@ -73,6 +74,7 @@ pub(super) fn save(
                 first_seq: Some(moment.next_seq).filter(|seq| *seq > 1),
                 outbox: None,
                 last_seq: Some(moment.next_seq),
+                began_at: Some(moment.now).filter(|at| *at < id.at),
             };
             if let Some(former) = state {
                 after.open.clone_from(&former.open);

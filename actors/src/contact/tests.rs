@@ -1,6 +1,7 @@
 //! Decisions as data.
 
 use super::*;
+use crate::conversation::Origin;
 use crate::machine::sim::Sim;
 use crate::tables::CONTACTS_BY_NAME;
 

@@ -94,7 +94,7 @@ impl<M: Machine> Draft<M> {
                     let moment = Moment {
                         entity: resident.entity,
                         now,
-                        begins: if is_beginning { resident.node.mint.time(now) } else { now },
+                        begins: if is_beginning { resident.node.new_place(resident.entity.kind, now) } else { now },
                         next_seq: draft.next_seq,
                         random: first.take().unwrap_or_else(|| entropy.draw()),
                         node: resident.node.members.me(),

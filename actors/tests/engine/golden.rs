@@ -301,6 +301,7 @@ fn golden_states() {
         outbox: None,
         remembering: None,
         fork: None,
+        began_at: None,
     };
     golden.value("conversation-state", &state);
     let erasure = Some(conversation::Erasure { since: AT, next: Some(65), last: 99 });
@@ -309,7 +310,8 @@ fn golden_states() {
     golden.value("conversation-state-sending", &conversation::State { outbox, ..state.clone() });
     let remembering = Some(remembering());
     golden.value("conversation-state-remembering", &conversation::State { remembering, ..state.clone() });
-    golden.value("conversation-state-copy", &conversation::State { fork: Some(fork()), ..state });
+    golden.value("conversation-state-copy", &conversation::State { fork: Some(fork()), ..state.clone() });
+    golden.value("conversation-state-placed", &conversation::State { began_at: Some(AT), ..state });
     let state = memories::State { subject: subject(), count: 3, last: 7, updated_at: AT, erased: true };
     golden.value("memories-state", &state);
     let contact = contact::State {
@@ -323,10 +325,12 @@ fn golden_states() {
         first_seq: None,
         outbox: None,
         last_seq: None,
+        began_at: None,
     };
     golden.value("contact-state", &contact);
     let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
     golden.value("contact-state-sending", &contact::State { outbox, last_seq: Some(8), ..contact.clone() });
+    golden.value("contact-state-placed", &contact::State { began_at: Some(AT), ..contact.clone() });
     let erased = contact::State {
         erased_at: Some(AT),
         erasing: Some(erasing()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::claims::LIVES_MAX;
 use actors::contact;
 use actors::conversation::{self, Command, Details, Event, Forked, Opening, Origin, Rejection, Reply, message_of};
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, EntityKey, MessageId};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -21,7 +21,7 @@ use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
-use crate::http::idempotency::without_key;
+use crate::http::idempotency::{is_repeat, without_key};
 use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::new_id;
@@ -92,12 +92,6 @@ async fn message(app: &App, caller: &Caller, source: &conversation::State, id: &
     let events = log::between(app.node(), entity, (id.number, id.number)).await.map_err(store_problem)?;
     let there = events.iter().filter_map(message_of).any(|message| message.id == id);
     if there { Ok(id.number) } else { Err(message_not_found()) }
-}
-
-/// Whether this request's key has had its effect here before.
-async fn is_repeat(app: &App, entity: EntityKey, with: Circumstances) -> Result<bool, Problem> {
-    let Some(used) = with.key else { return Ok(false) };
-    Ok(app.node().key(entity, used.hash).await.map_err(store_problem)?.is_some())
 }
 
 /// What was said with a contact stays theirs in every copy: the contact has to know of it before it is made.

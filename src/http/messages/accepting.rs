@@ -45,6 +45,14 @@ impl<'a> Inbound<'a> {
         Ok(Self { app, caller, context, headers, body, report: report(context) })
     }
 
+    /// The same refusal with what is wrong with the idempotency key, which has no part in the shape.
+    pub(super) fn refused(&self, problem: Problem) -> Problem {
+        match idempotency_key(self.headers, None) {
+            Err(faults) => Problem::invalid([problem.faults, faults].concat()),
+            Ok(_) => problem,
+        }
+    }
+
     /// Reads the body as one shape; the rest of the request goes on without it.
     pub(super) fn read<T>(
         mut self,

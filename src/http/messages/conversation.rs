@@ -128,10 +128,7 @@ async fn append(
 
 /// The id of a new conversation, which lives at the home of the key that asks for it, so that a retry finds it.
 pub(in crate::http) fn new_id(app: &App, caller: &Caller, key: Option<&str>, life: u32) -> ConversationId {
-    let node = app.node();
-    let home = key.map(|key| home_of(caller, key, life));
-    let (at, address) = home.map_or_else(|| node.new_id(), |home| (node.new_time(home), home));
-    ConversationId::new(at, address)
+    app.node().new_conversation(key.map(|key| home_of(caller, key, life)))
 }
 
 /// Where the conversation lives that a key has made.

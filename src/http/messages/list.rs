@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use actors::channel::ChannelKind;
 use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
@@ -13,7 +12,7 @@ use http::Uri;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::find_channel;
+use super::find_log;
 use super::one::at_present;
 use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
@@ -22,7 +21,6 @@ use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of
 use crate::http::paging::{PAGE_BYTES, Page, PageRequest};
 use crate::http::problem::{Fault, Problem};
 use crate::http::query::Query;
-use crate::http::refusal::channel::{channel_not_found, has_many_logs};
 use crate::http::refusal::conversation::conversation_not_found;
 use crate::http::refusal::store_problem;
 use crate::wire::channel_message::view::channel_view;
@@ -282,11 +280,8 @@ pub(in crate::http) async fn of_conversation(
 
 async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channel: &str) -> Result<Response, Problem> {
     let list = format!("channels/{}/{channel}/messages", caller.workspace);
-    let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
-    let channel = find_channel(app, caller, channel).await?.ok_or_else(channel_not_found)?;
-    if channel.kind != ChannelKind::Human {
-        return Err(has_many_logs("/channelId"));
-    }
+    let asked = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query));
+    let (channel, (request, filter)) = find_log(app, caller, (channel, "/channelId"), asked).await?;
     let entity = channel.conversation(caller.address);
     let page = page_of(app, entity, &request, &filter.of_channel(&channel.id)).await?;
     let now = app.now();

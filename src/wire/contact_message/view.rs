@@ -153,7 +153,8 @@ pub fn contact_view<'a>(parts: &'a ContactParts<'a>) -> ContactView<'a> {
             channel_id: parts.channel_id,
             contact_id: Shown(parts.contact),
             assignment: Assignment { kind: "AI_AGENT", agent_id: parts.agent_id },
-            created_at: Time(parts.conversation.at),
+            // The time in its id may be a little ahead, for its place in lists.
+            created_at: Time(parts.conversation.at.min(parts.message.at)),
             updated_at: Time(parts.updated_at),
             last_message_at: Time(parts.last_message_at),
         },
