@@ -464,7 +464,7 @@ impl Machine for Attachment {
 
     fn committed(_: &Arc<Node>, _: EntityKey, _: &State, _: &[Arc<Record<Event>>]) {}
 
-    fn adopted(_: &Arc<Node>, _: EntityKey) {}
+    fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&State>) {}
 }
 
 #[cfg(test)]

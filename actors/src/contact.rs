@@ -447,7 +447,7 @@ impl Machine for Contact {
         node.outbox.committed::<Self>(node, entity, state, records);
     }
 
-    fn adopted(_: &Arc<Node>, _: EntityKey) {}
+    fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&State>) {}
 }
 
 impl State {

@@ -359,8 +359,11 @@ impl Machine for Conversation {
         node.outbox.committed::<Self>(node, entity, state, records);
     }
 
-    fn adopted(node: &Arc<Node>, entity: EntityKey) {
+    fn adopted(node: &Arc<Node>, entity: EntityKey, state: Option<&State>) {
         node.subscriptions.interrupt(entity);
+        if let Some(state) = state {
+            node.turns.stop_others(entity, state.running.as_ref());
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::limits;
 use crate::message::{ReviewState, ReviewStatus};
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
-use crate::store::{KeyHash, KeyRange, Order, Scan, StoreError};
+use crate::store::{KeyHash, KeyRange, Order, Pages, StoreError};
 use crate::tables::{CALLS, CHANNELS, ERRANDS};
 
 /// The errands that are being run in this process, by conversation.
@@ -70,21 +70,27 @@ impl Errands {
     }
 }
 
-/// Runs what is there, until nothing more can be.
+/// Runs what is there, each by itself: one that cannot be done now keeps no other waiting.
 async fn run_all(node: &Arc<Node>, entity: EntityKey) -> Result<(), StoreError> {
-    loop {
-        let rows =
-            node.store.rows(entity, ERRANDS, Scan::new(KeyRange::default(), Order::Asc, limits::ERRANDS)).await?;
+    let mut pages = Pages::of_rows(node.store.as_ref(), entity, ERRANDS, KeyRange::default(), limits::ERRANDS);
+    while let Some(rows) = pages.next().await? {
         let mut keys = Vec::new();
         for row in rows {
-            if run(node, entity, &codec::decode(&row.value)?).await? {
-                keys.push(row.key);
+            let ran = match codec::decode(&row.value) {
+                Ok(errand) => run(node, entity, &errand).await,
+                Err(error) => Err(error),
+            };
+            match ran {
+                Ok(true) => keys.push(row.key),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(?entity, %error, "an errand could not be run; trying again"),
             }
         }
-        if keys.is_empty() || !ask(node, entity, Command::ErrandsRun { keys }).await {
+        if !keys.is_empty() && !ask(node, entity, Command::ErrandsRun { keys }).await {
             return Ok(());
         }
     }
+    Ok(())
 }
 
 /// Runs an errand; `false`: it could not be done now.

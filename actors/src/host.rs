@@ -113,6 +113,8 @@ pub(crate) struct Resident<M: Machine> {
     conflicts: u32,
     /// Its alarm rang while what is known here was history: what is due is done once it is loaded again.
     rang: bool,
+    /// When its alarm rings here although what is due is under way; what is due earlier must ring before.
+    put_off: Option<Millis>,
     /// Why it cannot serve.
     failed: Option<StoreError>,
     /// Removes the directory's slot when the actor is gone, however it went.
@@ -147,6 +149,7 @@ impl<M: Machine> Actor for Host<M> {
             phase: Phase::Idle,
             conflicts: 0,
             rang: false,
+            put_off: None,
             failed: None,
             occupancy,
         };
@@ -264,7 +267,8 @@ impl<M: Machine> Resident<M> {
     }
 
     /// Sends a draft to the store, or answers at once where nothing changes.
-    fn commit(&mut self, mut draft: Draft<M>, batch: Batch<M>) {
+    fn commit(&mut self, mut draft: Draft<M>, mut batch: Batch<M>) {
+        batch.give_back(draft.decided(), &mut self.queue);
         draft.batch = batch.envelopes;
         draft.takes_over(batch.span);
         let alarm = draft.state.as_ref().and_then(M::alarm);
@@ -370,10 +374,16 @@ impl<M: Machine> Resident<M> {
             draft.batch.iter().any(Envelope::is_internal) && draft.alarm.is_some_and(|at| at <= draft.last_at);
         if draft.alarm != self.known.alarm || goes_on {
             self.known.alarm = draft.alarm;
+            self.put_off = None;
             self.node.alarms.set(self.entity, self.known.alarm, draft.last_at);
         }
         self.known.state = draft.state.take();
         if let Some(state) = &self.known.state {
+            let earlier = M::next_here(state).filter(|next| self.put_off.is_some_and(|put_off| *next < put_off));
+            if earlier.is_some() {
+                self.put_off = earlier;
+                self.node.alarms.set(self.entity, earlier, draft.last_at);
+            }
             M::committed(&self.node, self.entity, state, &draft.records);
         }
         draft.answer();
@@ -397,7 +407,7 @@ impl<M: Machine> Resident<M> {
         let before = self.known.head;
         let adopted = loaded.and_then(|loaded| self.adopt(loaded));
         if adopted.is_err() || self.known.head != before {
-            M::adopted(&self.node, self.entity);
+            M::adopted(&self.node, self.entity, self.known.state.as_ref().filter(|_| adopted.is_ok()));
         }
         let rang = std::mem::take(&mut self.rang);
         match adopted {
@@ -445,6 +455,7 @@ impl<M: Machine> Resident<M> {
                 let again = now.plus(UNDER_WAY_MILLIS);
                 let next = M::next_here(state).map_or(again, |next| next.min(again));
                 self.node.alarms.set(self.entity, Some(next), now);
+                self.put_off = Some(next);
             }
             Some(state) if self.known.alarm.is_some_and(|at| at <= now) => {
                 // One that waits already will do, and while a slow commit is in flight none must pile up.

@@ -15,6 +15,10 @@ pub const BATCH_COMMANDS: usize = 64;
 /// Bytes of content decided into one commit, after which the next command waits for the next one. ScyllaDB warns
 /// about batches above this size. A single larger command still goes alone.
 pub const BATCH_BYTES: usize = 128 * 1024;
+/// Bytes of one commit, as far as they are known only once its commands are decided: past it the next command waits for
+/// the next commit. An acknowledgement is short, and what it writes may not be. With the largest single command that is
+/// below what the store takes that takes least.
+pub const DRAFT_BYTES: usize = 1024 * 1024;
 /// How long a file that nobody needs is kept: 24 hours, as docs/API.md promises.
 pub const ORPHAN_KEPT_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// How long a message that wants a file may take to arrive before anybody asks whether it did; for one that mentions it
@@ -56,6 +60,8 @@ pub const NEAR_ALARMS: usize = 100_000;
 pub const WAKES: usize = 1_024;
 /// How long one command may take from admission to its answer; then the outcome is unknown to its caller.
 pub const COMMAND_MILLIS: u64 = 10_000;
+/// How long a turn goes on asking an entity for something that cannot be had now, in milliseconds.
+pub const ASKED_FOR_MILLIS: u64 = 30_000;
 /// Turns of one conversation that may wait behind the running one; they are part of its state.
 pub const QUEUED_TURNS: usize = 64;
 /// Model calls running at once in the node.
@@ -114,6 +120,11 @@ pub const COURIER_LANES: usize = 64;
 pub const NOTE_BYTES: usize = 1024 * 1024;
 /// Events being sent at once in the node, each with its body in memory and a socket.
 pub const DELIVERIES: usize = 256;
+/// The same of one workspace, so that receivers of one that hang leave room for others'.
+pub const DELIVERIES_OF_WORKSPACE: usize = DELIVERIES / 4;
+/// Deliveries that wait for a place among those of their workspace; past it they come back later. An eighth of the
+/// couriers, so that one workspace does not take them all.
+pub const SHARE_WAITING: usize = 1_024;
 /// Events sent to one receiver at once before it has answered, so that one that hangs holds few sockets: as many as a
 /// workspace may have endpoints leave room for others among [`DELIVERIES`].
 pub const GATE_FIRST: usize = 2;

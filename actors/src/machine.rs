@@ -387,8 +387,9 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &Self::State, records: &[Arc<Record<Self::Event>>]);
 
     /// Called when the entity was taken over from the store and may hold records that [`Machine::committed`] was not
-    /// told of: those of a commit whose outcome was unknown, or of another process. It must not block.
-    fn adopted(node: &Arc<Node>, entity: EntityKey);
+    /// told of: those of a commit whose outcome was unknown, or of another process. `state` is how it stands then, where
+    /// that could be read. It must not block.
+    fn adopted(node: &Arc<Node>, entity: EntityKey, state: Option<&Self::State>);
 }
 
 #[cfg(test)]

@@ -296,7 +296,7 @@ impl Machine for Memories {
 
     fn committed(_: &Arc<Node>, _: EntityKey, _: &State, _: &[Arc<Record<Event>>]) {}
 
-    fn adopted(_: &Arc<Node>, _: EntityKey) {}
+    fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&State>) {}
 }
 
 /// The hash of what a memory is about.

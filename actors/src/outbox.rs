@@ -21,12 +21,11 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::channel::Channel;
 use crate::clock::Millis;
-use crate::codec;
 use crate::id::{Address, EndpointId, EntityKey};
 use crate::limits;
 use crate::machine::Record;
@@ -34,7 +33,7 @@ use crate::node::Node;
 use crate::single_flight::SingleFlight;
 use crate::store::{KeyRange, Pages, Store, StoreError};
 use crate::tables::{CHANNELS, WORKSPACES};
-use crate::workspace::{Workspace, address_of};
+use crate::workspace::address_of;
 
 mod courier;
 mod gate;
@@ -49,6 +48,7 @@ mod schedule;
 mod sending;
 mod server;
 mod settings;
+mod share;
 pub mod state;
 mod step;
 pub(crate) mod stir;
@@ -71,7 +71,7 @@ pub struct Outboxes {
     couriers: DashMap<EntityKey, Arc<Bell>>,
     active: AtomicUsize,
     gates: gate::Gates,
-    places: Arc<Semaphore>,
+    shares: share::Shares,
     endpoints: listeners::EndpointCache,
     workspaces: DashMap<Address, Arc<str>>,
     stirring: Arc<SingleFlight<(Address, EndpointId)>>,
@@ -84,7 +84,7 @@ impl Default for Outboxes {
             couriers: DashMap::new(),
             active: AtomicUsize::new(0),
             gates: gate::Gates::default(),
-            places: Arc::new(Semaphore::new(limits::DELIVERIES)),
+            shares: share::Shares::default(),
             endpoints: listeners::EndpointCache::default(),
             workspaces: DashMap::new(),
             stirring: Arc::default(),
@@ -160,7 +160,7 @@ impl Outboxes {
 
     /// How many things are being sent.
     pub fn in_flight(&self) -> usize {
-        limits::DELIVERIES.saturating_sub(self.places.available_permits())
+        self.shares.taken()
     }
 
     /// To how many receivers nothing is sent because nothing arrives there.
@@ -289,9 +289,10 @@ impl Outboxes {
         }
     }
 
-    /// Forgets gates that nobody needs.
+    /// Forgets gates and shares that nobody needs.
     pub(crate) fn sweep(&self) {
         self.gates.sweep();
+        self.shares.sweep();
     }
 
     /// The id of the workspace with this address.
@@ -308,8 +309,8 @@ impl Outboxes {
         // There is no way from an address to its id but to look at all of them, so all are kept that are seen.
         while let Some(rows) = pages.next().await? {
             for row in &rows {
-                let workspace: Workspace = codec::decode(&row.value)?;
-                let (of, id) = (address_of(&workspace.id), Arc::from(workspace.id));
+                let Ok(id) = std::str::from_utf8(&row.key) else { continue };
+                let (of, id) = (address_of(id), Arc::from(id));
                 self.workspaces.insert(of, Arc::clone(&id));
                 if of == address {
                     return Ok(id);

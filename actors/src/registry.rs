@@ -195,7 +195,7 @@ impl Machine for Registry {
         }
     }
 
-    fn adopted(node: &Arc<Node>, _: EntityKey) {
+    fn adopted(node: &Arc<Node>, _: EntityKey, _: Option<&State>) {
         node.catalog.forget_all();
         node.outbox.endpoints_changed();
     }

@@ -81,6 +81,20 @@ impl Turns {
         }
     }
 
+    /// Stops the attempts of a conversation whose turn is over, or is another process's now: their outcome would be
+    /// refused.
+    pub(crate) fn stop_others(&self, entity: EntityKey, running: Option<&Turn>) {
+        let is_running =
+            |number: u64, attempt: u32| running.is_some_and(|turn| turn.id.number == number && turn.attempt <= attempt);
+        self.alive.retain(|(of, number), (attempt, task)| {
+            let is_over = *of == entity && !is_running(*number, *attempt);
+            if is_over {
+                task.abort();
+            }
+            !is_over
+        });
+    }
+
     /// A place for a turn of this agent, once there is one: first among the agent's own, so that those who wait for a
     /// slow agent take no place from others.
     async fn place(&self, workspace: Address, agent: &Agent) -> Place<'_> {

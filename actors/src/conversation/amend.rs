@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 
-use super::post::{is_message, overlay_of, review_ended};
-use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, number_key};
+use super::post::{is_message, overlay_of};
+use super::{Conversation, Event, Rejection, Reply, State, number_key};
 use crate::codec;
 use crate::id::MessageId;
 use crate::machine::{Change, Decision, Found, Moment, Record, Undecided};
@@ -166,7 +166,8 @@ pub(super) fn shown(seq: u64, overlay: &Overlay, moment: &Moment) -> Option<RowW
     Some(RowWrite { table: SHOWN, key, value: Some(codec::encode(overlay)) })
 }
 
-/// A deleted message asks nothing any more.
+/// A deleted message asks nothing any more. Where its time was over and nobody had said so, that is said now: what it
+/// would be told by is about to go.
 pub(super) fn end_review(
     message: MessageId,
     after: &mut Overlay,
@@ -175,19 +176,18 @@ pub(super) fn end_review(
     change: &mut Change<Conversation>,
 ) -> Result<(), Undecided> {
     let Some((_, review)) = super::review::asked(message.number, found)? else { return Ok(()) };
-    let standing = super::review::standing(&review, after.review.as_ref(), moment.now);
-    if standing.status != ReviewStatus::Pending {
+    if after.review.as_ref().is_some_and(|stored| stored.status != ReviewStatus::Pending) {
         return Ok(());
     }
     // Votes so far are words too.
-    let standing = standing.without_words();
-    let state = ReviewState { status: ReviewStatus::Cancelled, completed_at: Some(moment.now), ..standing };
-    let end = Event::next_seq(moment, &change.events);
-    let (rows, views) = review_ended(message, &review, after.clone(), &state, end);
-    change.rows.extend(rows);
-    change.views.extend(views);
-    let end = ReviewEnd { message, state: state.clone(), asker: review.asker };
-    change.events.push(Event::ReviewCancelled(end));
+    let standing = super::review::standing(&review, after.review.as_ref(), moment.now).without_words();
+    let state = match standing.status {
+        ReviewStatus::Pending => {
+            ReviewState { status: ReviewStatus::Cancelled, completed_at: Some(moment.now), ..standing }
+        }
+        _ => standing,
+    };
+    super::review::end(message, review, after.clone(), state.clone(), moment, change);
     after.review = Some(state);
     Ok(())
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::amend::{end_review, unshow};
-use super::post::overlay_of;
+use super::post::{self, overlay_of};
 use super::{Conversation, Event, Opening, Origin, Reply, State, Turn, number_key, turn};
 use crate::clock::Millis;
 use crate::codec;
@@ -130,17 +130,10 @@ fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Convers
     Ok(change)
 }
 
-/// A conversation that nobody has used is there and closed, so that nobody will. It stands in no list.
+/// A conversation that nobody has used is there and closed, so that nobody will.
 pub(super) fn close_unused(opening: &Opening, moment: &Moment) -> Change<Conversation> {
-    let created = Event::ConversationCreated {
-        id: opening.id,
-        origin: opening.origin.clone(),
-        owner: None,
-        details: opening.details.clone(),
-        forked: None,
-    };
-    let last = moment.next_seq;
-    let erasure = Erasure { since: moment.now, next: Some(1), last };
+    let (created, rows, views) = post::begin(opening, None);
+    let erasure = Erasure { since: moment.now, next: Some(1), last: moment.next_seq };
     let events = vec![created, Event::ConversationErased, Event::ConversationClosed];
-    Change::new(events, Reply::Erasing(erasure))
+    Change { rows, views, ..Change::new(events, Reply::Erasing(erasure)) }
 }

@@ -19,9 +19,9 @@ use crate::tool::Asker;
 
 /// After which errands that are still there are run again.
 const AGAIN_MILLIS: u64 = 1_000;
-/// How long a review that was not found is looked for: whoever was asking for it has been answered by then, or is gone
-/// with its process.
-const LOOKED_FOR_MILLIS: u64 = limits::COMMAND_MILLIS + 5_000;
+/// How long a review that was not found is looked for: whoever was asking for it has given up by then, and the last
+/// command of theirs was answered or is gone with its process.
+const LOOKED_FOR_MILLIS: u64 = limits::ASKED_FOR_MILLIS + 2 * limits::COMMAND_MILLIS;
 
 /// An errand.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -98,11 +98,15 @@ pub(super) fn done(
     found: &Found,
 ) -> Result<Decision<Conversation>, Undecided> {
     let there = found.first(ERRANDS, limits::ERRANDS + 1)?;
+    // Of those behind the first ones is known what the caller has read.
+    let last = there.last().filter(|_| there.len() > limits::ERRANDS).map(|(key, _)| (*key).clone());
+    let behind = keys.iter().filter(|key| last.as_ref().is_some_and(|last| *key > last));
     let (done, left): (Vec<_>, Vec<_>) = there.into_iter().partition(|(key, _)| keys.contains(key));
+    let done: Vec<&Bytes> = done.into_iter().map(|(key, _)| key).chain(behind).collect();
     if done.is_empty() && (state.errands_at.is_none() || !left.is_empty()) {
         return Ok(Decision::Answer(Reply::Nothing));
     }
-    let rows = done.iter().map(|(key, _)| RowWrite { table: ERRANDS, key: (*key).clone(), value: None }).collect();
-    let event = if left.is_empty() { Event::ErrandsDue { at: None } } else { due(moment.now) };
+    let rows = done.into_iter().map(|key| RowWrite { table: ERRANDS, key: key.clone(), value: None }).collect();
+    let event = if left.is_empty() && last.is_none() { Event::ErrandsDue { at: None } } else { due(moment.now) };
     Ok(Decision::Change(Change { rows, ..Change::new(vec![event], Reply::Nothing) }))
 }

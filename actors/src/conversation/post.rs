@@ -80,7 +80,7 @@ fn entry(view: crate::store::View, key: impl Into<Bytes>) -> ViewWrite {
 }
 
 /// What is written when a conversation begins.
-fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
+pub(super) fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
     let event = Event::ConversationCreated {
         id: opening.id,
         origin: opening.origin.clone(),

@@ -83,14 +83,29 @@ fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversa
     let Some((id, review)) = asked(seq, found)? else { return Ok(()) };
     let overlay = overlay_of(seq, found)?;
     let state = standing(&review, overlay.review.as_ref(), moment.now);
+    end(id, review, overlay, state, moment, change);
+    Ok(())
+}
+
+/// A review is over, which nobody has decided.
+pub(super) fn end(
+    id: MessageId,
+    review: Review,
+    overlay: Overlay,
+    state: ReviewState,
+    moment: &Moment,
+    change: &mut Change<Conversation>,
+) {
     let end = Event::next_seq(moment, &change.events);
     let (rows, views) = review_ended(id, &review, overlay, &state, end);
     change.rows.extend(rows);
     change.views.extend(views);
-    let by_default = state.status == ReviewStatus::Completed;
-    let end = ReviewEnd { message: id, state, asker: review.asker };
-    change.events.push(if by_default { Event::ReviewCompleted(end) } else { Event::ReviewExpired(end) });
-    Ok(())
+    let event = match state.status {
+        ReviewStatus::Completed => Event::ReviewCompleted,
+        ReviewStatus::Cancelled => Event::ReviewCancelled,
+        ReviewStatus::Pending | ReviewStatus::Expired => Event::ReviewExpired,
+    };
+    change.events.push(event(ReviewEnd { message: id, state, asker: review.asker }));
 }
 
 /// How a review stands at `now`, whether or not the end of its time was announced already.

@@ -35,6 +35,13 @@ impl<M: Machine> Batch<M> {
         Self { span, envelopes }
     }
 
+    /// Gives those behind the first `decided` back to the queue, whose first they are.
+    pub(crate) fn give_back(&mut self, decided: usize, queue: &mut VecDeque<Envelope<M>>) {
+        for envelope in self.envelopes.drain(decided..).rev() {
+            queue.push_front(envelope);
+        }
+    }
+
     /// Tells everybody the same refusal.
     pub(crate) fn refuse(self, refusal: &Refusal<M>) {
         drop(self.span);

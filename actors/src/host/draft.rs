@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
@@ -45,13 +47,15 @@ pub(crate) struct Draft<M: Machine> {
     /// What the commit is called.
     pub(crate) id: CommitId,
     next_seq: u64,
+    /// About how many bytes it writes.
+    bytes: usize,
     /// Whether commands come after the one that is being decided: only they look at what it writes.
     has_more: bool,
 }
 
 impl<M: Machine> Draft<M> {
-    /// Decides `batch` in order, each command on the state that those before it lead to. `Err`: these must be read
-    /// first.
+    /// Decides `batch` in order, each command on the state that those before it lead to, as many as fit one commit. `Err`:
+    /// these must be read first.
     pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Vec<Need>> {
         let entropy = &resident.node.entropy;
         let [id, first] = entropy.draw_two();
@@ -72,6 +76,7 @@ impl<M: Machine> Draft<M> {
             alarm: None,
             id: CommitId(id),
             next_seq: resident.known.head.map_or(0, |head| head.seq) + 1,
+            bytes: 0,
             has_more: true,
         };
         let now = resident.node.clock.now().max(resident.known.last_at);
@@ -114,8 +119,16 @@ impl<M: Machine> Draft<M> {
                 }
             };
             draft.replies.push(reply);
+            if draft.bytes > limits::DRAFT_BYTES {
+                break;
+            }
         }
         Ok(draft)
+    }
+
+    /// How many commands were decided: the first ones of the batch, and one at least.
+    pub(crate) fn decided(&self) -> usize {
+        self.replies.len()
     }
 
     /// Takes a decision into the draft, and says what is answered once it is durable.
@@ -144,12 +157,14 @@ impl<M: Machine> Draft<M> {
                 found.write_event(seq, payload.clone());
             }
             self.next_seq += u64::from(is_event);
+            self.bytes += payload.len();
             self.encoded.push(NewRecord { event: is_event, payload });
             self.records.push(Arc::new(record));
         }
         if self.has_more {
             change.rows.iter().for_each(|row| found.write_row(row));
         }
+        self.bytes += change.rows.iter().filter_map(|row| row.value.as_ref()).map(Bytes::len).sum::<usize>();
         self.rows.extend(change.rows);
         self.views.extend(change.views);
         for record in change.redactions {
@@ -176,6 +191,7 @@ impl<M: Machine> Draft<M> {
     /// An earlier event says less from now on; one of this very draft never says more.
     fn redact(&mut self, record: Record<M::Event>, found: &mut Found) {
         let payload = codec::encode_record(&record);
+        self.bytes += payload.len();
         if self.has_more {
             found.write_event(record.seq, payload.clone());
         }

@@ -246,7 +246,11 @@ fn make_room(count: u64, outcomes: &[Outcome], found: &Found, change: &mut Chang
     if surplus == 0 {
         return Ok(());
     }
-    let touched: Vec<u64> = outcomes.iter().filter_map(Outcome::memory).map(|memory| memory.id.number).collect();
+    let number = |outcome: &Outcome| match outcome {
+        Outcome::Gone(number) => *number,
+        Outcome::Created(memory) | Outcome::Updated(memory) | Outcome::Known(memory) => memory.id.number,
+    };
+    let touched: Vec<u64> = outcomes.iter().map(number).collect();
     let oldest = found.first(MEMORIES, surplus + outcomes.len())?;
     let memories =
         oldest.into_iter().map(|(_, bytes)| codec::decode::<Memory>(bytes)).collect::<Result<Vec<_>, _>>()?;

@@ -243,7 +243,8 @@ impl Gate {
     }
 
     fn let_through(self: &Arc<Self>, state: &mut State) {
-        while state.closed.is_none() && state.through < state.limit {
+        // While it is closed only those wait that somebody has asked for.
+        while state.through < state.limit {
             let Some(next) = state.waiting.pop_front() else { break };
             match next.send(self.pass()) {
                 Ok(()) => state.through += 1,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::gate::{Admitted, GateKey, Health, Pass, endpoint_key, gate_key};
@@ -15,6 +14,7 @@ use super::receivers::{
 };
 use super::server::origin;
 use super::settings::{self, Settings};
+use super::share;
 use super::stir;
 use super::telling::Telling;
 use crate::clock::Millis;
@@ -198,23 +198,25 @@ async fn send<M: Sends>(
     Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }))
 }
 
-/// Waits for a place among what is sent, at the receiver and on this node. `None`: there is nowhere to send it, which
-/// is found out without one. `Err`: not before this time.
+/// Waits for a place among what is sent, at the receiver, of the workspace and on this node. `None`: there is nowhere to
+/// send it, which is found out without one. `Err`: not before this time.
 async fn admit(
     from: &From,
     receiver: Receiver,
     settings: &Settings,
     hooks: Option<&Hooks>,
     asked_for: bool,
-) -> Result<Option<(Pass, Option<OwnedSemaphorePermit>)>, Millis> {
+) -> Result<Option<(Pass, share::Place)>, Millis> {
     let node = &from.node;
     let mut pass = None;
     if off(receiver, &settings.configured()).is_none() {
         let gate = node.outbox.gates.of(key_of(from, receiver, hooks));
         pass = match gate.enter(node.clock.now(), asked_for).await {
             Admitted::Later(at) => return Err(at),
-            // The semaphore is never closed.
-            Admitted::Now(pass) => Some((pass, Arc::clone(&node.outbox.places).acquire_owned().await.ok())),
+            Admitted::Now(pass) => {
+                let place = node.outbox.shares.enter(from.entity.workspace, node.clock.now()).await?;
+                Some((pass, place))
+            }
         };
     }
     // While it waited the node may have begun to stop; then nothing is begun any more.
@@ -291,7 +293,7 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
 }
 
 /// Tells the gate how the receiver does, and everybody who waits for an endpoint that is back.
-async fn tell(from: &From, receiver: Receiver, verdict: Verdict, pass: Option<(Pass, Option<OwnedSemaphorePermit>)>) {
+async fn tell(from: &From, receiver: Receiver, verdict: Verdict, pass: Option<(Pass, share::Place)>) {
     let node = &from.node;
     let health = if let Verdict::Refused { .. } = verdict { Health::Down } else { Health::Well };
     let back = pass.is_some_and(|(pass, _)| pass.end(health, node.clock.now()));

@@ -63,10 +63,15 @@ async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Resu
             while node.outbox.active() >= limits::COURIERS / 2 {
                 sleep(LOOK).await;
             }
-            match pending.entity.kind {
-                Kind::Conversation => hasten::<Conversation>(node, pending.entity, pending.lane).await?,
-                Kind::Contact => hasten::<Contact>(node, pending.entity, pending.lane).await?,
-                Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => {}
+            let (entity, lane) = (pending.entity, pending.lane);
+            let hastened = match entity.kind {
+                Kind::Conversation => hasten::<Conversation>(node, entity, lane).await,
+                Kind::Contact => hasten::<Contact>(node, entity, lane).await,
+                Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => Ok(()),
+            };
+            if let Err(error) = hastened {
+                // It goes on at its own time, and keeps no other waiting.
+                tracing::warn!(?entity, %endpoint, %error, "a log that waits for an endpoint could not be read");
             }
         }
     }

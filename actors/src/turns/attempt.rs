@@ -31,7 +31,7 @@ use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
 
 /// How long something is offered to a conversation that cannot take it; after that the alarm has the turn run again.
-const OFFERED: Duration = Duration::from_secs(30);
+const OFFERED: Duration = Duration::from_millis(limits::ASKED_FOR_MILLIS);
 /// Memories that a model is told unasked.
 const TOLD_MEMORIES: usize = 8;
 

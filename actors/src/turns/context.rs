@@ -170,6 +170,8 @@ impl Reader<'_> {
         self.chars += words(&message).len();
         match (is_step, own, full) {
             (true, ..) => self.context.steps.push(message),
+            // Of more than a model is shown, the newest.
+            (false, true, true) if !self.context.question.is_empty() => {}
             (false, true, _) => self.context.question.push(message),
             (false, false, false) => self.context.before.push(message),
             (false, false, true) => {}

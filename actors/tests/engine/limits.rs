@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use actors::conversation::Command;
+use actors::conversation::amend::{Amendment, Edit, Receipt};
 use actors::directory::{Circumstances, Directory, Refusal};
 use actors::limits::{ENTITY_BYTES, ENTITY_COMMANDS, NODE_BYTES, NODE_COMMANDS};
 use actors::node::Node;
@@ -95,6 +97,40 @@ async fn i7_bytes_are_bounded_as_commands_are_and_a_single_large_command_is_take
         waiting.await.unwrap().unwrap();
     }
     assert_eq!((node.admission().in_flight(), node.admission().bytes_in_flight()), (0, 0));
+}
+
+/// What a short command writes may be long: here the whole of an edited message for each acknowledgement.
+#[tokio::test(start_paused = true)]
+async fn i7_a_commit_is_bounded_by_what_it_writes_and_everybody_gets_their_answer() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    let e = entity(1);
+    let amend = |message, amendment| {
+        let node = Arc::clone(&node);
+        let command = Command::Amend { message, amendment };
+        tokio::spawn(async move { node.conversation(e, command, Circumstances::default()).await })
+    };
+    let mut posted = Vec::new();
+    for n in 0..24 {
+        let message = messages(node.conversation(e, post(e, "a"), key(n, n)).await.unwrap())[0].id;
+        let edit = Edit { text: Some("x".repeat(256 * 1024)), ..Edit::default() };
+        amend(message, Amendment::Edit(edit)).await.unwrap().unwrap();
+        posted.push(message);
+    }
+    gate.rule(Rule::Hold);
+    let first = amend(posted[0], Amendment::Acknowledge(Receipt::Read));
+    settle().await;
+    let before = gate.commits();
+    let waiting: Vec<_> = posted[1..].iter().map(|id| amend(*id, Amendment::Acknowledge(Receipt::Read))).collect();
+    settle().await;
+    gate.rule(Rule::Pass);
+    for waiting in std::iter::once(first).chain(waiting) {
+        waiting.await.unwrap().unwrap();
+    }
+    let commits = gate.commits() - before;
+    assert!((4..=8).contains(&commits), "23 times 256 KiB, about five in a MiB: {commits}");
+    let read = log(&node, e).await.into_iter().filter(|record| record.event.name() == Some("message.read")).count();
+    assert_eq!(read, posted.len());
 }
 
 #[tokio::test(start_paused = true)]

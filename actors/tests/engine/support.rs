@@ -411,5 +411,5 @@ impl Machine for Bomb {
 
     fn committed(_: &Arc<Node>, _: EntityKey, _: &Count, _: &[Arc<Record<Count>>]) {}
 
-    fn adopted(_: &Arc<Node>, _: EntityKey) {}
+    fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&Count>) {}
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::conversation::amend::{Amendment, Edit};
 use crate::conversation::review::Response;
 use crate::message::{Gone, Json, Overlay};
-use crate::tables::PENDING_REVIEWS;
+use crate::tables::{CONVERSATIONS, PENDING_REVIEWS};
 
 /// Whether the words stand in any record or row.
 fn found(sim: &Sim<Conversation>, words: &str) -> Vec<String> {
@@ -52,6 +52,22 @@ fn the_words_of_a_deleted_message_are_in_no_record() {
     let record = sim.log.iter().map(|(record, _)| record).find(|record| record.seq == messages[0].id.number);
     let shown = message_of(record.unwrap()).unwrap();
     assert_eq!((shown.id, shown.gone(&Overlay::default())), (messages[0].id, Some(Gone::Deleted)));
+}
+
+#[test]
+fn a_review_whose_time_is_over_ends_so_although_its_message_is_deleted_before_that_is_said() {
+    for (on_expire, event) in [(Some("{\"secret\":1}"), "review.completed"), (None, "review.expired")] {
+        let mut sim = opened();
+        let asked = posted(sim.run(&post(vec![ask(NOW.plus(1_000), on_expire)]))).0[0].id;
+        sim.now = NOW.plus(1_000);
+        let known = sim.log.len();
+        sim.run(&amend(asked, Amendment::Delete { seen: None })).unwrap();
+        assert_eq!(names(&sim.since(known)), [event, "message.deleted"]);
+        assert_eq!(found(&sim, "secret"), [""; 0]);
+        let known = sim.log.len();
+        sim.run(&Command::Wake { lost: None }).unwrap();
+        assert!(sim.since(known).iter().all(|event| event.name().is_none()), "it has its one outcome");
+    }
 }
 
 #[test]
@@ -115,5 +131,5 @@ fn a_conversation_that_nobody_used_cannot_be_begun_once_it_is_erased() {
     erasing(sim.run(&Command::Erase { unused: Some(opening()) }));
     assert_eq!(sim.run(&post(vec![say(content("secret"))])), Err(Rejection::Closed));
     erase(&mut sim);
-    assert!(sim.views.is_empty());
+    assert!(sim.views.keys().any(|(view, _)| *view == CONVERSATIONS), "who has heard of it finds it");
 }

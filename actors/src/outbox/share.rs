@@ -1,0 +1,157 @@
+//! Shares: how many of a node's places for sending one workspace may take.
+//!
+//! A receiver that hangs holds its place for as long as an attempt may take, and a workspace may have as many receivers
+//! as it likes: each message may name another one. So while more than half of the node's places are free, whoever comes
+//! gets one; of the other half a workspace gets as many as its share has.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::Millis;
+use crate::id::Address;
+use crate::limits;
+
+/// Places that are given to whoever comes, whatever their workspace has.
+const OPEN: usize = limits::DELIVERIES / 2;
+/// After which the first comes back who found too many of its workspace before it.
+const CROWDED_MILLIS: u64 = 2_000;
+/// How far apart those come back: each costs a commit for nothing.
+const APART_MILLIS: u64 = 1;
+/// The furthest that one is sent away.
+const AWAY_MAX_MILLIS: u64 = 3_600_000;
+
+/// A node's places, and how they are shared.
+#[derive(Debug)]
+pub(super) struct Shares {
+    places: Arc<Semaphore>,
+    of: DashMap<Address, Arc<Share>>,
+}
+
+/// What one workspace may take.
+#[derive(Debug)]
+struct Share {
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// When the one comes back who was sent away last.
+    last_away: AtomicU64,
+}
+
+/// A place for sending one thing, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _own: Option<OwnedSemaphorePermit>,
+    _of_node: Option<OwnedSemaphorePermit>,
+}
+
+/// Somebody waits for a place of their workspace's.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(limits::DELIVERIES)), of: DashMap::new() }
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(limits::DELIVERIES_OF_WORKSPACE)),
+            waiting: AtomicUsize::new(0),
+            last_away: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Shares {
+    /// How many places are taken.
+    pub(super) fn taken(&self) -> usize {
+        limits::DELIVERIES.saturating_sub(self.places.available_permits())
+    }
+
+    /// Waits for a place. `Err`: too many of this workspace wait; not before this time.
+    pub(super) async fn enter(&self, workspace: Address, now: Millis) -> Result<Place, Millis> {
+        let share = Arc::clone(&self.of.entry(workspace).or_default());
+        let mut own = Arc::clone(&share.places).try_acquire_owned().ok();
+        if own.is_none() && self.places.available_permits() <= OPEN {
+            let waiting = share.waiting.fetch_add(1, Ordering::Relaxed);
+            let _waiting = Waiting(&share.waiting);
+            if waiting >= limits::SHARE_WAITING {
+                return Err(share.away(now));
+            }
+            own = Arc::clone(&share.places).acquire_owned().await.ok();
+        }
+        // No semaphore here is ever closed.
+        Ok(Place { _own: own, _of_node: Arc::clone(&self.places).acquire_owned().await.ok() })
+    }
+
+    /// Forgets workspaces that send nothing.
+    pub(super) fn sweep(&self) {
+        self.of.retain(|_, share| {
+            Arc::strong_count(share) > 1 || share.places.available_permits() < limits::DELIVERIES_OF_WORKSPACE
+        });
+    }
+}
+
+impl Share {
+    /// When one that comes at `now` shall come again.
+    fn away(&self, now: Millis) -> Millis {
+        let (soonest, latest) = (now.plus(CROWDED_MILLIS).0, now.plus(AWAY_MAX_MILLIS).0);
+        let next = |last: u64| last.max(soonest).saturating_add(APART_MILLIS).min(latest);
+        let moved = self.last_away.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        Millis(next(moved.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const NOW: Millis = Millis(1_000_000);
+
+    fn workspace(n: u8) -> Address {
+        Address([n; 10])
+    }
+
+    #[test]
+    fn a_workspace_whose_receivers_hang_leaves_room_for_others_and_has_all_that_nobody_needs() {
+        let shares = Shares::default();
+        let enter = |n| shares.enter(workspace(n), NOW).now_or_never();
+        let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DELIVERIES).collect();
+        assert_eq!(held.len(), OPEN, "half of the places were free for whoever came");
+        held.extend(std::iter::from_fn(|| enter(2)).take(limits::DELIVERIES));
+        assert_eq!(shares.taken(), OPEN + limits::DELIVERIES_OF_WORKSPACE);
+        held.extend(std::iter::from_fn(|| enter(3)).take(limits::DELIVERIES));
+        assert_eq!(shares.taken(), limits::DELIVERIES);
+        drop(held);
+        assert_eq!(shares.taken(), 0);
+        shares.sweep();
+        assert!(shares.of.is_empty());
+    }
+
+    #[test]
+    fn who_finds_too_many_of_its_workspace_waiting_comes_back_later_and_not_with_the_others() {
+        let shares = Shares::default();
+        let _held: Vec<_> = std::iter::from_fn(|| shares.enter(workspace(1), NOW).now_or_never()).collect();
+        let mut waiting: Vec<_> =
+            (0..limits::SHARE_WAITING).map(|_| Box::pin(shares.enter(workspace(1), NOW))).collect();
+        for one in &mut waiting {
+            assert!(one.as_mut().now_or_never().is_none());
+        }
+        let away = || shares.enter(workspace(1), NOW).now_or_never().map(|entered| entered.unwrap_err());
+        assert_eq!(away(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS)));
+        assert_eq!(away(), Some(NOW.plus(CROWDED_MILLIS + 2 * APART_MILLIS)));
+        drop(waiting);
+        assert!(away().is_none(), "there is room to wait again");
+    }
+}
