@@ -286,6 +286,3 @@ fn pieces(file: std::fs::File, range: Range<u64>) -> BoxStream<'static, io::Resu
     };
     stream::try_unfold(range.start, next).boxed()
 }
-
-#[cfg(test)]
-mod tests;

@@ -321,7 +321,7 @@ pub async fn export(config: &Config, workspace: Option<&str>, to: Option<&Path>)
     store.close().await;
     let transfer::Exported { entities, lines, resumed } = exported?;
     Ok(format!(
-        "exported {entities} entities in {lines} lines, {resumed} of them by an earlier export; {FILES_APART}\n"
+        "exported {entities} entities, {resumed} of them by an earlier export, in {lines} lines; {FILES_APART}\n"
     ))
 }
 

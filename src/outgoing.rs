@@ -1,5 +1,5 @@
-//! The client for places that an operator or an admin names: models, embeddings, buckets, receivers of traces. What users
-//! name is called by [`egress`](crate::egress).
+//! The client for places that an operator or an admin names: models, embeddings, buckets, receivers of traces over HTTP.
+//! What users name is called by [`egress`](crate::egress).
 
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;

@@ -1,5 +1,5 @@
-//! The `OTEL_` variables, as OpenTelemetry defines them: a value that makes no sense is told and then counts as absent,
-//! so that a wrong variable of somebody's environment never keeps the server from starting.
+//! The `OTEL_` variables, as OpenTelemetry defines them: a value that makes no sense is told and then counts as absent.
+//! Only an endpoint that cannot be one ends the start, since whoever gives it waits for what is sent there.
 //!
 //! What describes this process (service name, resource attributes) is read by OpenTelemetry's own library.
 

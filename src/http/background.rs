@@ -7,9 +7,9 @@ use actors::id::EntityKey;
 
 use crate::app::App;
 
-/// Runs `work` in a task of its own and waits so long for its end, less where the server stops; `true`: it ended well
-/// by then. What takes longer goes on, and what fails is found again by the alarm of `entity`, so it only stands in the
-/// log.
+/// Runs `work` in a task of its own and waits at most for `wait`, less when the server stops; `true`: it succeeded in
+/// that time. What takes longer goes on, and what fails is found again by the alarm of `entity`, so it only stands in
+/// the log.
 pub(super) async fn ends_within<E: Display + Send + 'static>(
     app: &App,
     wait: Duration,

@@ -131,7 +131,7 @@ impl<T: Serialize> Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The same where `write` writes an item as JSON, all of which take about so many `bytes`.
+    /// The same where `write` writes an item as JSON; `bytes` is about what all items take.
     #[must_use]
     pub fn written(&self, list: &str, uri: &Uri, bytes: usize, write: impl FnMut(&mut Vec<u8>, &T)) -> Response {
         let cursor = self.next.as_deref().map(|position| {

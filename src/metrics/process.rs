@@ -8,7 +8,7 @@ use super::sink::Sink;
 
 /// Units of the times in `/proc/self/stat`: Linux shows hundredths of a second to programs, whatever it counts in.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// Bytes of a page, on every machine that this is built for.
+/// Bytes of a page, as most kernels have them. Where theirs are larger the figure is too low.
 const PAGE_BYTES: u64 = 4_096;
 
 /// Writes what can be read; where nothing can, nothing is written.

@@ -446,6 +446,23 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_asked_for_waits_for_those_on_their_way_and_for_no_probe() {
+        let gate: Arc<Gate> = Arc::default();
+        let mut through: Vec<_> = (0..limits::GATE_FIRST + 1)
+            .map(|_| {
+                gate.lock().limit = limits::GATE_MOST;
+                pass(&gate, NOW)
+            })
+            .collect();
+        gate.lock().failures = FAILURES - 1;
+        through.pop().unwrap().end(Health::Down, NOW);
+        let mut asked = Box::pin(gate.enter(NOW, true));
+        assert!((&mut asked).now_or_never().is_none(), "it is closed, and as many are on their way as may be");
+        through.pop().unwrap().end(Health::Down, NOW);
+        assert!(matches!(asked.now_or_never(), Some(Admitted::Now(_))));
+    }
+
+    #[test]
     fn a_probe_that_was_cut_off_leaves_the_place_to_the_next() {
         let gate = closed();
         let until = NOW.plus(CLOSED_MILLIS);

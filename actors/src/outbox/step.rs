@@ -44,7 +44,7 @@ pub(super) struct From {
 /// What a lane's step begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// This event is to be sent, for the how-manyeth time, and whether somebody wants it sent now.
+    /// This event is to be sent, which attempt that is, and whether somebody wants it sent now.
     Known { seq: u64, attempt: u32, asked_for: bool },
     /// The next one is in this stretch of the log, from and to; whether the first of it was tried already, and whether
     /// somebody wants it sent now.

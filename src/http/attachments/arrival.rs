@@ -11,8 +11,8 @@ use crate::app::App;
 use crate::files::{FilesError, Writer};
 use crate::http::context::render::internal_error;
 use crate::http::problem::Problem;
-use crate::http::refusal::contended;
-use crate::http::refusal::{problem_of, store_problem};
+use crate::http::refusal::{contended, problem_of, store_problem};
+use crate::http::trace::Hex;
 
 /// A file whose bytes are coming.
 pub(in crate::http) struct Arrival {
@@ -70,13 +70,7 @@ impl Arrival {
     /// # Errors
     /// 503 where too many files are being written.
     pub(in crate::http) fn open(app: &App, entity: EntityKey) -> Result<Self, Problem> {
-        let mut storage_key = folder(entity);
-        storage_key.push('/');
-        for byte in &app.node().random()[..8] {
-            use std::fmt::Write as _;
-            // Writing to a string cannot fail.
-            let _ = write!(storage_key, "{byte:02x}");
-        }
+        let storage_key = format!("{}/{}", folder(entity), Hex(&app.node().random()[..8]));
         let writer = app.files().writer(&storage_key).map_err(files_problem)?;
         Ok(Self { entity, storage_key, writer })
     }

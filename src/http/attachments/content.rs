@@ -15,8 +15,11 @@ use crate::app::App;
 use crate::files::Written;
 use crate::http::caller::{Allowed, Read};
 use crate::http::context::render::internal_error;
+use crate::http::headers::if_match;
 use crate::http::headers::if_none_match::is_known;
 use crate::http::problem::Problem;
+use crate::http::refusal::precondition_failed;
+use crate::http::trace::Hex;
 
 /// Users upload what they like; a browser that opens it must neither guess what it is nor run it.
 const GUARDS: [(HeaderName, &str); 5] = [
@@ -37,13 +40,7 @@ struct Validators {
 
 impl Validators {
     fn of(file: &File, created_at: Millis) -> Self {
-        use std::fmt::Write as _;
-        let mut etag = String::from("\"");
-        for byte in &file.digest[..16] {
-            // Writing to a string cannot fail.
-            let _ = write!(etag, "{byte:02x}");
-        }
-        etag.push('"');
+        let etag = format!("\"{}\"", Hex(&file.digest[..16]));
         Self { etag, modified: http_date(created_at), created_at }
     }
 
@@ -52,11 +49,6 @@ impl Validators {
     fn newer_than(&self, date: &str) -> Option<bool> {
         let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
         Some(i64::try_from(self.created_at.0 / 1_000).is_ok_and(|created| created > date.as_second()))
-    }
-
-    /// Whether a list of entity tags names this file; weak ones do not count.
-    fn listed(&self, tags: &str) -> bool {
-        tags.trim() == "*" || tags.split(',').any(|tag| tag.trim() == self.etag)
     }
 }
 
@@ -80,13 +72,12 @@ pub(in crate::http) async fn get(
     let file = state.ready().ok_or_else(internal_error)?;
     let validators = Validators::of(file, state.id.at);
     let given = |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let is_meant = match given(header::IF_MATCH) {
-        Some(tags) => validators.listed(&tags),
+    let is_meant = match if_match(&headers)? {
+        Some(wanted) => wanted.holds(validators.etag.trim_matches('"')),
         None => given(header::IF_UNMODIFIED_SINCE).and_then(|date| validators.newer_than(&date)) != Some(true),
     };
     if !is_meant {
-        let detail = "the attachment is not the one that If-Match or If-Unmodified-Since means";
-        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail));
+        return Err(precondition_failed());
     }
     let is_known = match is_known(&headers, &validators.etag) {
         Some(is_known) => is_known,

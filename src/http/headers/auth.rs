@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::http::problem::Problem;
+use crate::http::resource::is_id;
 
 /// The other header that may carry a key.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -62,8 +63,7 @@ pub fn workspace_id(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
         if id.is_empty() || id == NO_WORKSPACE {
             continue;
         }
-        let is_id = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-        if !is_id || chosen.is_some_and(|first| first != id) {
+        if !is_id(id) || chosen.is_some_and(|first| first != id) {
             return Err(workspace_forbidden());
         }
         chosen = Some(id);

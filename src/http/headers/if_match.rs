@@ -1,8 +1,9 @@
 //! `If-Match` (RFC 9110): change it only if it is still what I saw.
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 
 use crate::http::problem::Problem;
+use crate::http::refusal::precondition_failed;
 
 /// The condition of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +29,7 @@ impl IfMatch {
     /// # Errors
     /// 412 `precondition_failed`.
     pub fn check(&self, tag: &str) -> Result<(), Problem> {
-        if self.holds(tag) {
-            return Ok(());
-        }
-        let detail = "it was changed since; read it again and decide anew";
-        Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail))
+        if self.holds(tag) { Ok(()) } else { Err(precondition_failed()) }
     }
 }
 
