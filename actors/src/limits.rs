@@ -98,6 +98,9 @@ pub const SUBSCRIBER_EVENTS: usize = 256;
 pub const CONTEXT_MESSAGES: usize = 100;
 /// Characters of those messages; about 8,000 tokens at four characters each.
 pub const CONTEXT_CHARS: usize = 32_000;
+/// Bytes of what one turn answers, where a channel lets messages gather for it; of more than that the newest. It is far
+/// above what a model reads.
+pub const QUESTION_BYTES: usize = 1024 * 1024;
 /// Characters of a question that memories are looked for with.
 pub const QUERY_CHARS: usize = 1_000;
 /// Bytes of the key of a row of configuration: the longest id that a client may choose, four times over.

@@ -40,13 +40,15 @@ struct Reader<'a> {
     turn: &'a Turn,
     context: Context,
     chars: usize,
+    /// Bytes of the question so far.
+    asked: usize,
     /// Only this message, or one that is older, belongs to the way: the parent of the one before.
     wanted: Option<u64>,
 }
 
 impl Context {
     pub(super) async fn read(store: &dyn Store, entity: EntityKey, turn: &Turn) -> Result<Self, StoreError> {
-        let mut reader = Reader { turn, context: Self::default(), chars: 0, wanted: None };
+        let mut reader = Reader { turn, context: Self::default(), chars: 0, asked: 0, wanted: None };
         let (mut upto, mut looked_at) = (u64::MAX, 0);
         while looked_at < LOOKED_AT {
             let page = store.read_log(entity, LogScan { from: 1, to: upto, order: Order::Desc, limit: PAGE }).await?;
@@ -170,9 +172,11 @@ impl Reader<'_> {
         self.chars += words(&message).len();
         match (is_step, own, full) {
             (true, ..) => self.context.steps.push(message),
-            // Of more than a model is shown, the newest.
-            (false, true, true) if !self.context.question.is_empty() => {}
-            (false, true, _) => self.context.question.push(message),
+            (false, true, _) if self.asked > limits::QUESTION_BYTES => {}
+            (false, true, _) => {
+                self.asked += words(&message).len();
+                self.context.question.push(message);
+            }
             (false, false, false) => self.context.before.push(message),
             (false, false, true) => {}
         }
