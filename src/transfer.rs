@@ -12,6 +12,7 @@
 mod export;
 mod import;
 mod line;
+mod promises;
 mod resume;
 
 pub use export::{Exported, export};

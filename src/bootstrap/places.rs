@@ -1,15 +1,20 @@
-//! Things that were stored before there were places get theirs, once: in the order of their ids, which is the one that
-//! their lists had.
+//! Things that were stored before there were places, or were moved from another store, get theirs, once: in the order of
+//! when they were made, and within a millisecond of their ids.
 
 use std::sync::Arc;
 
+use actors::agent::Agent;
+use actors::channel::Channel;
+use actors::clock::Millis;
+use actors::codec;
 use actors::id::EntityKey;
 use actors::node::Node;
 use actors::registry::places::{KINDS, place_key};
 use actors::registry::{Command, Expect, RowChange};
-use actors::store::{KeyRange, Table};
-use actors::tables::{PLACES, SETTINGS, WORKSPACES};
-use actors::workspace::address_of;
+use actors::store::{KeyRange, Row, Table};
+use actors::tables::{AGENTS, CHANNELS, PLACES, SETTINGS, WORKSPACES};
+use actors::webhook::WebhookEndpoint;
+use actors::workspace::{Workspace, address_of};
 use bytes::Bytes;
 
 use super::{BootstrapError, setting, submit};
@@ -42,15 +47,34 @@ pub(super) async fn give(node: &Arc<Node>) -> Result<(), BootstrapError> {
 
 async fn give_kind(node: &Arc<Node>, registry: EntityKey, kind: Table) -> Result<(), BootstrapError> {
     let mut pages = node.pages(registry, kind, KeyRange::default(), PAGE);
+    let mut without = Vec::new();
     while let Some(rows) = pages.next().await? {
         for row in rows {
             if node.row(registry, PLACES, place_key(kind, &row.key)).await?.is_none() {
-                // Stored as it is. Whoever was faster has changed it, which gave it a place, or deleted it.
-                let changes = vec![RowChange::put(kind, &row.key, &row.value)];
-                let expected = vec![Expect::new(kind, &row.key, Some(row.value))];
-                submit(node, registry, Command { expected, changes }).await?;
+                without.push((made_at(kind, &row), row.key));
             }
         }
     }
+    without.sort();
+    for (_, key) in without {
+        let Some(value) = node.row(registry, kind, key.clone()).await? else { continue };
+        // Stored as it is. Whoever was faster has changed it, which gave it a place, or deleted it.
+        let changes = vec![RowChange::put(kind, &key, &value)];
+        let expected = vec![Expect::new(kind, &key, Some(value))];
+        submit(node, registry, Command { expected, changes }).await?;
+    }
     Ok(())
+}
+
+/// When a thing was made; what cannot be read comes first.
+fn made_at(kind: Table, row: &Row) -> Millis {
+    let value = &row.value;
+    let made_at = match kind {
+        WORKSPACES => codec::decode::<Workspace>(value).map(|workspace| workspace.created_at),
+        CHANNELS => codec::decode::<Channel>(value).map(|channel| channel.created_at),
+        AGENTS => codec::decode::<Agent>(value).map(|agent| agent.created_at),
+        // The time stands in its id.
+        _ => codec::decode::<WebhookEndpoint>(value).map(|endpoint| endpoint.id.at),
+    };
+    made_at.unwrap_or_default()
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::TransferError;
 use super::line::{Blob, FORMAT, Key, Line, Name, Step, VERSION};
+use super::promises;
 use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Rows, records or names of one read, and at most in one line.
@@ -47,7 +48,7 @@ impl<W: Write> Out<W> {
         Self { to, hasher: blake3::Hasher::new(), done: Exported::default(), newest: None, workspaces: BTreeMap::new() }
     }
 
-    fn line(&mut self, line: &Line) -> Result<(), TransferError> {
+    pub(super) fn line(&mut self, line: &Line) -> Result<(), TransferError> {
         let mut text = serde_json::to_vec(line).map_err(io::Error::from)?;
         text.push(b'\n');
         self.to.write_all(&text)?;
@@ -105,7 +106,7 @@ async fn installation<W: Write>(
         for table in store.tables(EntityKey::INSTALLATION).await? {
             installation_rows(store, table, all(), out).await?;
         }
-        return Ok(());
+        return promises::export(store, None, out).await;
     };
     let row = async |table, key: &[u8]| store.row(EntityKey::INSTALLATION, table, Bytes::copy_from_slice(key)).await;
     let Some(itself) = row(WORKSPACES, workspace.as_bytes()).await? else {
@@ -117,7 +118,7 @@ async fn installation<W: Write>(
     for name in settings.into_iter().flatten() {
         rows.extend(row(SETTINGS, name).await?.map(|value| (SETTINGS, Bytes::from_static(name), value)));
     }
-    out.line(&Line::Installation { rows: rows.into_iter().map(line_row).collect() })?;
+    out.line(&of_installation(rows))?;
     // Keys of a workspace stand together, by its address.
     let address = address_of(workspace);
     let range =
@@ -131,9 +132,9 @@ async fn installation<W: Write>(
             }
             rows.push((KEYS_BY_ID, id.key, id.value));
         }
-        out.line(&Line::Installation { rows: rows.into_iter().map(line_row).collect() })?;
+        out.line(&of_installation(rows))?;
     }
-    Ok(())
+    promises::export(store, Some(workspace), out).await
 }
 
 /// A key less than all that begin with `address`, unless that is all zeros.
@@ -147,6 +148,11 @@ fn before_all_of(address: Address) -> Option<Bytes> {
         *byte = u8::MAX;
     }
     None
+}
+
+/// A line of rows of the installation.
+fn of_installation(rows: Vec<(Table, Bytes, Bytes)>) -> Line {
+    Line::Installation { rows: rows.into_iter().map(line_row).collect(), promises: Vec::new() }
 }
 
 fn line_row((table, key, value): (Table, Bytes, Bytes)) -> (u8, Blob, Blob) {
@@ -169,7 +175,7 @@ async fn installation_rows<W: Write>(
         let rows = rows.into_iter().filter(|row| !is_own(table, &row.key));
         let rows: Vec<_> = rows.map(|row| line_row((table, row.key, row.value))).collect();
         if !rows.is_empty() {
-            out.line(&Line::Installation { rows })?;
+            out.line(&Line::Installation { rows, promises: Vec::new() })?;
         }
     }
     Ok(())

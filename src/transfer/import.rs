@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use super::TransferError;
 use super::export::is_own;
 use super::line::{Blob, FORMAT, Line, Step, VERSION};
+use super::promises;
 use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Entities written at once: each waits for the store, and the store takes commits of many together.
@@ -103,7 +104,13 @@ async fn read(
             }
             _ if number == 0 => return Err(malformed("this is not the beginning of an export".to_owned())),
             Line::Header { .. } => return Err(malformed("a second beginning".to_owned())),
-            Line::Installation { rows } => installation(store, options, rows, began).await?,
+            Line::Installation { rows, promises } => {
+                installation(store, options, rows, began).await?;
+                // Without the keys nobody can ask again for what they have made.
+                if !options.without_keys {
+                    promises::import(store, &promises, began).await?;
+                }
+            }
             Line::Commit(step) => {
                 let id = commit_id(&text);
                 // A worker that is gone has failed; its error is told at the end.
@@ -124,7 +131,7 @@ async fn read(
 }
 
 /// The same line is the same commit, however often it is sent.
-fn commit_id(line: &[u8]) -> CommitId {
+pub(super) fn commit_id(line: &[u8]) -> CommitId {
     let mut id = [0; 16];
     id.copy_from_slice(&blake3::hash(line).as_bytes()[..16]);
     CommitId(id)
@@ -231,7 +238,7 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
 }
 
 /// Commits what must be the next thing that happens to its entity, or has happened.
-async fn send(store: &dyn Store, commit: Commit) -> Result<(), TransferError> {
+pub(super) async fn send(store: &dyn Store, commit: Commit) -> Result<(), TransferError> {
     let entity = commit.entity;
     let sent = patiently(|| async {
         let (answer, answered) = oneshot::channel();
@@ -245,7 +252,9 @@ async fn send(store: &dyn Store, commit: Commit) -> Result<(), TransferError> {
 }
 
 /// Asks again while the store is not there: what was sent twice is done once.
-async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(ask: impl Fn() -> F) -> Result<T, StoreError> {
+pub(super) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, StoreError> {
     let mut pause = PAUSE;
     for _ in 1..ATTEMPTS {
         match ask().await {

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::promises::Promise;
+
 /// What the first line of every export says.
 pub(super) const FORMAT: &str = "tertulia-export";
 /// The form of the lines; another one is refused.
@@ -107,8 +109,13 @@ pub(super) enum Line {
         /// When the export was begun, in milliseconds since 1970.
         at: u64,
     },
-    /// Rows of the installation: table, key, value.
-    Installation { rows: Vec<(u8, Blob, Blob)> },
+    /// What belongs to the installation.
+    Installation {
+        /// Table, key, value.
+        rows: Vec<(u8, Blob, Blob)>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        promises: Vec<Promise>,
+    },
     /// A commit of an entity.
     Commit(Step),
     /// The last: how many lines stand before it, and BLAKE3 over them, ends of lines included.

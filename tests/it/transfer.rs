@@ -64,6 +64,9 @@ async fn says_the_same(before: &TestApp, sent: &[Sent], moved: TestStore) {
         assert_eq!(again.header("idempotent-replayed"), "true");
         assert_eq!(String::from_utf8_lossy(&again.bytes), String::from_utf8_lossy(&sent.answer.bytes));
     }
+    let key =
+        after.post("/api/v1/api-keys").idempotency_key("k1").json(json!({"name": "another", "scopes": ["admin"]}));
+    key.await.problem(422, "idempotency_key_reused");
     // And it goes on where the other one stood.
     let body = json!({"channelId": "desk", "text": "after the move"});
     let next = after.post("/api/v1/messages").json(body).await.expect(201);

@@ -140,8 +140,11 @@ impl<'a> Script<'a> {
         while self.app.get(&turn).await.expect(200)["status"] != "completed" {}
     }
 
-    /// In another workspace.
+    /// In another workspace, and keys of this one.
     async fn elsewhere(&mut self) {
+        self.post("/api/v1/workspaces", Some("w1"), json!({"id": "third", "name": "Third"})).await;
+        let key = json!({"name": "for a retry", "scopes": ["messages:read"]});
+        self.post("/api/v1/api-keys", Some("k1"), key).await;
         let key = self.app.workspace("other").await;
         let body = json!({"content": {"content": "elsewhere"}});
         self.app.post("/api/v1/messages").key(&key).json(body).await.expect(200);

@@ -1,0 +1,167 @@
+//! What an installation has promised to retries: which requests with idempotency keys have made workspaces and API keys,
+//! and what of. An installation is not moved commit by commit, since the target has one of its own, so each promise is
+//! carried with the events that its retry is answered from.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use actors::clock::Millis;
+use actors::codec;
+use actors::id::{Address, EntityKey};
+use actors::machine::Record;
+use actors::registry::Event;
+use actors::store::inventory::Inventory;
+use actors::store::{Commit, Fresh, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, Store};
+use actors::tables::{KEYS_BY_ID, WORKSPACES};
+use actors::workspace::address_of;
+use serde::{Deserialize, Serialize};
+
+use super::TransferError;
+use super::export::Out;
+use super::import::{commit_id, patiently, send};
+use super::line::{Blob, Line};
+
+/// Promises of one line.
+const PAGE: usize = 64;
+/// How often a commit is decided anew because somebody else has changed the installation.
+const ATTEMPTS: u32 = 8;
+
+/// What one idempotency key has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Promise {
+    hash: Blob,
+    fingerprint: Blob,
+    /// When.
+    at: u64,
+    /// Up to which claim it is held, where it has done nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<u64>,
+    /// The events of its effect, as they are stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    events: Vec<Blob>,
+}
+
+impl Promise {
+    /// The key, and its row where its events begin with the sequence `first`; `None` where a hash has not its length.
+    fn row(&self, first: u64) -> Option<(KeyHash, KeyRow)> {
+        let sixteen = |blob: &Blob| <[u8; 16]>::try_from(&blob.0[..]).ok();
+        let (first, last) = match self.held {
+            Some(claim) => (0, claim),
+            None => (first, first + self.events.len() as u64 - 1),
+        };
+        let row = KeyRow { fingerprint: sixteen(&self.fingerprint)?, first, last, at: Millis(self.at) };
+        Some((KeyHash(sixteen(&self.hash)?), row))
+    }
+}
+
+/// Writes what an installation has promised; of one workspace, what made that or its keys.
+pub(super) async fn export<W: Write>(
+    store: &dyn Inventory,
+    workspace: Option<&str>,
+    out: &mut Out<W>,
+) -> Result<(), TransferError> {
+    let mut after = None;
+    loop {
+        let page = store.keys(EntityKey::INSTALLATION, after, PAGE).await?;
+        after = page.last().map(|(hash, _)| *hash);
+        let mut promises = Vec::new();
+        for (hash, row) in &page {
+            promises.extend(promise(store, workspace, *hash, *row).await?);
+        }
+        if !promises.is_empty() {
+            out.line(&Line::Installation { rows: Vec::new(), promises })?;
+        }
+        if page.len() < PAGE {
+            return Ok(());
+        }
+    }
+}
+
+async fn promise(
+    store: &dyn Inventory,
+    workspace: Option<&str>,
+    hash: KeyHash,
+    row: KeyRow,
+) -> Result<Option<Promise>, TransferError> {
+    let blob = |bytes: &[u8; 16]| Blob(bytes.to_vec().into());
+    let mut promise = Promise {
+        hash: blob(&hash.0),
+        fingerprint: blob(&row.fingerprint),
+        at: row.at.0,
+        held: row.held_upto(),
+        events: Vec::new(),
+    };
+    if promise.held.is_some() {
+        return Ok(Some(promise).filter(|_| workspace.is_none()));
+    }
+    let scan = LogScan { from: row.first, to: row.last, order: Order::Asc, limit: PAGE };
+    let records = store.read_log(EntityKey::INSTALLATION, scan).await?;
+    let mut is_wanted = workspace.is_none();
+    for record in records {
+        if let Some(workspace) = workspace {
+            let event: Record<Event> = codec::decode_record(record.seq, &record.payload)?;
+            is_wanted |= is_about(&event.event, workspace, address_of(workspace));
+        }
+        promise.events.push(Blob(record.payload));
+    }
+    Ok(Some(promise).filter(|promise| is_wanted && !promise.events.is_empty()))
+}
+
+/// Whether an event has changed a workspace or its keys.
+fn is_about(event: &Event, workspace: &str, address: Address) -> bool {
+    event.changes.iter().any(|change| {
+        (change.table() == WORKSPACES && change.key() == workspace.as_bytes())
+            || (change.table() == KEYS_BY_ID && change.key().starts_with(&address.0))
+    })
+}
+
+/// Puts promises that the installation does not know.
+pub(super) async fn import(store: &Arc<dyn Store>, promises: &[Promise], at: Millis) -> Result<(), TransferError> {
+    for _ in 0..ATTEMPTS {
+        let loaded = patiently(|| store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
+        let head = loaded.map(|loaded| loaded.head);
+        let Some(commit) = commit(store, promises, head, at).await? else { return Ok(()) };
+        match send(&**store, commit).await {
+            Err(TransferError::Occupied(_)) => {}
+            other => return other,
+        }
+    }
+    Err(TransferError::Occupied(EntityKey::INSTALLATION))
+}
+
+/// The commit that makes those promises that are not made; `None`: all are.
+async fn commit(
+    store: &Arc<dyn Store>,
+    promises: &[Promise],
+    expected: Option<Head>,
+    at: Millis,
+) -> Result<Option<Commit>, TransferError> {
+    let mut next = expected.map_or(0, |head| head.seq) + 1;
+    let (mut records, mut keys, mut name) = (Vec::new(), Vec::new(), Vec::new());
+    for promise in promises {
+        let Some((hash, row)) = promise.row(next) else { continue };
+        if patiently(|| store.find_key(EntityKey::INSTALLATION, hash)).await?.is_some() {
+            continue;
+        }
+        keys.push((hash, row));
+        name.extend_from_slice(&hash.0);
+        next += promise.events.len() as u64;
+        records.extend(promise.events.iter().map(|Blob(payload)| NewRecord { event: true, payload: payload.clone() }));
+    }
+    name.extend_from_slice(&expected.map_or(0, |head| head.commit).to_le_bytes());
+    let commit = Commit {
+        entity: EntityKey::INSTALLATION,
+        expected,
+        id: commit_id(&name),
+        at,
+        records,
+        keys,
+        rows: Vec::new(),
+        views: Vec::new(),
+        state: None,
+        alarm: None,
+        redactions: Vec::new(),
+        watch: None,
+    };
+    Ok(Some(commit).filter(|commit| !commit.keys.is_empty()))
+}
