@@ -158,7 +158,7 @@ impl Asked {
             (None, Some(after)) => number(after, "/after").map(Some),
             (None, None) => Ok(None),
         };
-        let deltas = query.choice("deltas", &[("true", true), ("false", false)]);
+        let deltas = query.boolean("deltas");
         let (after, deltas) = Problem::both(after, deltas)?;
         Ok(Self { live, after, deltas: deltas.unwrap_or_default() })
     }

@@ -66,6 +66,19 @@ impl Query {
         Err(Problem::fault(pointer(name), "invalid_enum", message))
     }
 
+    /// `true` or `false`; `None` where there is none, or an empty one.
+    ///
+    /// # Errors
+    /// 400 `invalid_type` for anything else.
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, Problem> {
+        match self.get(name) {
+            None | Some("") => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(Problem::fault(pointer(name), "invalid_type", "must be true or false")),
+        }
+    }
+
     /// Every name and value, in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
@@ -142,6 +155,17 @@ mod tests {
         assert_eq!((of("status=").unwrap(), of("").unwrap()), (None, None));
         let problem = of("status=Open").unwrap_err();
         assert_eq!((problem.code, problem.detail.as_str()), ("invalid_enum", "must be one of open, closed"));
+    }
+
+    #[test]
+    fn a_boolean_is_true_or_false_and_anything_else_is_of_another_type() {
+        let of = |query| Query::parse(Some(query)).unwrap().boolean("live");
+        assert_eq!((of("live=true").unwrap(), of("live=false").unwrap()), (Some(true), Some(false)));
+        assert_eq!((of("live=").unwrap(), of("").unwrap()), (None, None));
+        for other in ["live=maybe", "live=1", "live=True"] {
+            let problem = of(other).unwrap_err();
+            assert_eq!((problem.code, problem.faults[0].pointer.as_str()), ("invalid_type", "/live"), "{other}");
+        }
     }
 
     #[test]

@@ -79,19 +79,13 @@ impl Filter {
     /// 400 `invalid_type` where `hasAttachments` is neither `true` nor `false`.
     fn from_query(query: &Query) -> Result<Self, Problem> {
         let text = |name| query.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
-        let has_attachments = match query.get("hasAttachments") {
-            None | Some("") => None,
-            Some("true") => Some(true),
-            Some("false") => Some(false),
-            Some(_) => return Err(Problem::fault("/hasAttachments", "invalid_type", "must be true or false")),
-        };
         Ok(Self {
             search: terms(query.get("search").unwrap_or_default()),
             sender: text("senderId"),
             channel: None,
             role: text("role"),
             tag: text("tag"),
-            has_attachments,
+            has_attachments: query.boolean("hasAttachments")?,
         })
     }
 
