@@ -17,6 +17,7 @@ use std::sync::LazyLock;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -155,8 +156,9 @@ async fn docs(asked: HeaderMap) -> Response {
     guarded(PAGE.answer("text/html; charset=utf-8", &asked))
 }
 
-async fn error_docs(Path(code): Path<String>, asked: HeaderMap) -> Response {
-    let Some(error) = ERRORS.iter().find(|error| error.code == code) else {
+async fn error_docs(code: Result<Path<String>, PathRejection>, asked: HeaderMap) -> Response {
+    // A path that is no text names nothing, here as under the API.
+    let Some(error) = code.ok().and_then(|Path(code)| ERRORS.iter().find(|error| error.code == code)) else {
         return Problem::not_found("not_found", "no error has this code").into_response();
     };
     guarded(Cached::new(page::error(error).into_bytes()).answer("text/html; charset=utf-8", &asked))
