@@ -53,50 +53,25 @@ fn of_keys() -> Vec<(&'static str, Parameter)> {
 
 /// How a request is to be answered.
 fn of_head() -> Vec<(&'static str, Parameter)> {
-    let header = || ParameterIn::Header;
-    vec![
+    let schemas = word("", &["channel", "conversation"]);
+    let header = |name, about, shape| parameter(ParameterIn::Header, name, about, shape);
+    let words = [
+        ("Prefer", "Prefer", "`wait=N` bounds the wait, in seconds; `respond-async` answers 202 at once (RFC 7240)."),
+        ("IfMatch", "If-Match", "The `ETag`, or a message's `checksum`, that it must still have."),
+        ("IfNoneMatch", "If-None-Match", "The `ETag`s that the client has; 304 where it is one of them."),
+        ("IfModifiedSince", "If-Modified-Since", "304 where it is no newer; counts without `If-None-Match`."),
+        ("IfUnmodifiedSince", "If-Unmodified-Since", "412 where it is newer; counts without `If-Match`."),
+        ("Range", "Range", "The bytes that are wanted, such as `bytes=0-99`."),
         (
-            "Prefer",
-            parameter(
-                header(),
-                "Prefer",
-                "`wait=N` bounds the wait, in seconds; `respond-async` answers 202 at once (RFC 7240).",
-                text(""),
-            ),
+            "IfRange",
+            "If-Range",
+            "The `ETag` or `Last-Modified` of what the client has a part of; all where it is another.",
         ),
-        (
-            "XMessageSchema",
-            parameter(
-                header(),
-                "X-Message-Schema",
-                "Says which of the two shapes the body has, whatever members it has.",
-                word("", &["channel", "conversation"]),
-            ),
-        ),
-        (
-            "IfMatch",
-            parameter(
-                header(),
-                "If-Match",
-                "The `ETag`, or a message's `checksum`, that it must still have.",
-                text(""),
-            ),
-        ),
-        (
-            "IfNoneMatch",
-            parameter(
-                header(),
-                "If-None-Match",
-                "The `ETag`s that the client has; 304 where it is one of them.",
-                text(""),
-            ),
-        ),
-        ("Range", parameter(header(), "Range", "The bytes that are wanted, such as `bytes=0-99`.", text(""))),
-        (
-            "LastEventId",
-            parameter(header(), "Last-Event-ID", "The sequence of the last event that was seen.", text("")),
-        ),
-    ]
+        ("LastEventId", "Last-Event-ID", "The sequence of the last event that was seen."),
+    ];
+    let words = words.map(|(component, name, about)| (component, header(name, about, text(""))));
+    let about = "Says which of the two shapes the body has, whatever members it has.";
+    words.into_iter().chain([("XMessageSchema", header("X-Message-Schema", about, schemas))]).collect()
 }
 
 /// Those of the query.
@@ -106,7 +81,7 @@ fn of_query() -> Vec<(&'static str, Parameter)> {
     vec![
         ("Strict", parameter(query(), "strict", "`true` makes unknown members a fault.", boolean("").or(false))),
         ("Limit", parameter(query(), "limit", "Items in a page, at most.", limit)),
-        ("Cursor", parameter(query(), "cursor", "The `nextCursor` of the page before; opaque.", text(""))),
+        ("Cursor", parameter(query(), "cursor", "The `nextCursor` of the page before; opaque.", text("").least(1))),
         (
             "Order",
             parameter(query(), "order", "Oldest or newest first, by sequence.", word("", &["asc", "desc"]).or("asc")),
@@ -115,7 +90,7 @@ fn of_query() -> Vec<(&'static str, Parameter)> {
 }
 
 /// Every response header, by its name; its component has the name without hyphens.
-pub(super) const HEADERS: [(&str, &str); 15] = [
+pub(super) const HEADERS: [(&str, &str); 20] = [
     ("X-Request-Id", "The request: the client's own name for it, else a new one."),
     ("traceparent", "The request's place in its trace (W3C Trace Context)."),
     ("RateLimit-Policy", "How many requests the key may make, and in how many seconds: `\"default\";q=…;w=60`."),
@@ -131,6 +106,11 @@ pub(super) const HEADERS: [(&str, &str); 15] = [
     ("Content-Disposition", "The file's name, and that it is to be saved and not shown."),
     ("Content-Range", "Which bytes these are, and of how many: `bytes 0-9/100`."),
     ("Cache-Control", "How long it may be kept."),
+    ("Last-Modified", "When it was uploaded."),
+    ("Accept-Ranges", "That stretches can be asked for: `bytes`."),
+    ("X-Content-Type-Options", "That nobody guesses what the bytes are: `nosniff`."),
+    ("Cross-Origin-Resource-Policy", "That no page from elsewhere embeds it: `same-origin`."),
+    ("X-Accel-Buffering", "That a proxy hands a stream on at once: `no`."),
 ];
 
 /// The name of a header's component.

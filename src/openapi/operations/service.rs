@@ -18,11 +18,13 @@ pub(super) fn operations() -> Vec<Op> {
         Op::public("/openapi.json", ("getOpenApi", "This document"), "OpenAPI 3.1, generated from the code.")
             .answers(200, "The document.", free("An OpenAPI document.").into(), &[])
             .with_headers(&["ETag", "Cache-Control"])
-            .unless_known(),
+            .unless_known()
+            .with_headers(&["Cache-Control"]),
         Op::public("/docs", ("getDocs", "This document as a page"), "A page that loads nothing from elsewhere.")
             .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])
             .with_headers(&["ETag", "Cache-Control"])
-            .unless_known(),
+            .unless_known()
+            .with_headers(&["Cache-Control"]),
         Op::public(
             "/docs/errors/{code}",
             ("getErrorDocs", "What an error means"),
@@ -32,6 +34,7 @@ pub(super) fn operations() -> Vec<Op> {
         .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])
         .with_headers(&["ETag", "Cache-Control"])
         .unless_known()
+        .with_headers(&["Cache-Control"])
         .refused(404, &["not_found"]),
     ]
 }
