@@ -10,7 +10,7 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{HttpMethod, Object, Ref, RefOr, Required, Schema};
 
 use super::parts::{header_component, parameter};
-use super::shape::named;
+use super::shape::{bytes, named};
 
 /// What an example is called, and its JSON text.
 pub(super) type Example = (&'static str, &'static str);
@@ -162,8 +162,12 @@ impl Op {
 
     /// It takes an empty JSON object, or nothing.
     pub(super) fn empty_body(self) -> Self {
-        let nothing = Object::new().into();
-        let with_body = self.request(nothing, "Nothing, or an empty object.", &[], Required::False).shared("Strict");
+        self.optional_body(Object::new().into(), "Nothing, or an empty object.", &[])
+    }
+
+    /// It takes a JSON body that has no required members and may be left out.
+    pub(super) fn optional_body(self, schema: RefOr<Schema>, about: &str, examples: &[Example]) -> Self {
+        let with_body = self.request(schema, about, examples, Required::False).shared("Strict");
         BODY.iter().fold(with_body, |op, (status, codes)| {
             // Nothing in it is.
             let codes: Vec<_> = codes.iter().copied().filter(|code| *code != "required").collect();
@@ -173,14 +177,13 @@ impl Op {
 
     /// It takes a file, in a form or by itself.
     pub(super) fn file(mut self, about: &str) -> Self {
-        let file = || Object::builder().content_media_type("application/octet-stream").build();
-        let form = Object::builder().property("file", file()).required("file");
+        let form = Object::builder().property("file", bytes("A part that has a filename.")).required("file");
         let content = |schema: Object| ContentBuilder::new().schema(Some(RefOr::from(Schema::from(schema)))).build();
         let body = RequestBodyBuilder::new()
             .description(Some(about))
             .required(Some(Required::True))
             .content("multipart/form-data", content(form.build()))
-            .content("application/octet-stream", content(file()));
+            .content("application/octet-stream", content(bytes("")));
         self.building = self.building.request_body(Some(body.build()));
         let faults =
             &["malformed_form", "incomplete_body", "required", "unknown_field", "invalid_query", "invalid_request"];
@@ -298,6 +301,7 @@ fn refusal(status: u16, codes: &[&str], problem: &str, everywhere: &[&str]) -> R
     let about = format!("{}: {}", reason(status), links.join(", "));
     let own: &[&str] = match status {
         401 => &["WWW-Authenticate"],
+        416 => &["Content-Range"],
         429 | 503 => &["Retry-After"],
         409 if codes.contains(&"idempotency_in_progress") => &["Retry-After"],
         _ => &[],

@@ -1,8 +1,8 @@
 //! Every route: what it does, what it takes and what it answers.
 
 use utoipa::openapi::HttpMethod;
+use utoipa::openapi::Object;
 use utoipa::openapi::path::OperationBuilder;
-use utoipa::openapi::{Object, RefOr, Schema};
 
 use super::operation::Op;
 use super::shape::{Bounded as _, text};
@@ -57,11 +57,6 @@ pub(super) fn all() -> Vec<(&'static str, HttpMethod, OperationBuilder)> {
         service::operations(),
     ];
     operations.into_iter().flatten().map(Op::done).collect()
-}
-
-/// Bytes of any kind.
-fn bytes() -> RefOr<Schema> {
-    Object::new().into()
 }
 
 /// An id in the path.

@@ -4,7 +4,8 @@
 
 use serde_json::Value;
 use utoipa::openapi::schema::{
-    AdditionalProperties, AnyOfBuilder, Array, ArrayBuilder, KnownFormat, OneOfBuilder, SchemaFormat, SchemaType, Type,
+    AdditionalProperties, AnyOfBuilder, Array, ArrayBuilder, Discriminator, KnownFormat, OneOfBuilder, SchemaFormat,
+    SchemaType, Type,
 };
 use utoipa::openapi::{Object, Ref, RefOr, Schema};
 
@@ -47,6 +48,28 @@ pub(super) fn made_id(about: &str, prefix: &str, chars: usize) -> Object {
 /// An id that a client may choose.
 pub(super) fn chosen_id(about: &str) -> Object {
     text(about).pattern("^[A-Za-z0-9_-]{1,64}$")
+}
+
+/// A day, such as `2025-01-31`.
+pub(super) fn date(about: &str) -> Object {
+    let mut object = text(about);
+    object.format = Some(SchemaFormat::KnownFormat(KnownFormat::Date));
+    object
+}
+
+/// Bytes of any kind. `format` is what makers of clients know them by, the media type what JSON Schema does.
+pub(super) fn bytes(about: &str) -> Object {
+    let mut object = text(about);
+    object.format = Some(SchemaFormat::KnownFormat(KnownFormat::Binary));
+    object.content_media_type = "application/octet-stream".to_owned();
+    object
+}
+
+/// Any JSON value.
+pub(super) fn anything(about: &str) -> Object {
+    let mut object = text(about);
+    object.schema_type = SchemaType::AnyValue;
+    object
 }
 
 /// An absolute http or https URL.
@@ -98,8 +121,6 @@ pub(super) trait Bounded: Sized {
     fn least(self, min: usize) -> Self;
     /// At most so many characters, items or members.
     fn longest(self, max: usize) -> Self;
-    /// What it is where it is absent.
-    fn or(self, default: impl Into<Value>) -> Self;
 }
 
 fn or_type(kind: SchemaType, other: Type) -> SchemaType {
@@ -132,14 +153,9 @@ impl Bounded for Object {
         }
         self
     }
-
-    fn or(mut self, default: impl Into<Value>) -> Self {
-        self.default = Some(default.into());
-        self
-    }
 }
 
-/// What only strings and objects have.
+/// What arrays do not have here.
 pub(super) trait Detailed {
     /// The regular expression that a string matches.
     fn pattern(self, pattern: &str) -> Self;
@@ -147,8 +163,20 @@ pub(super) trait Detailed {
     fn write_only(self) -> Self;
     /// An example of it.
     fn like(self, example: &str) -> Self;
-    /// `true` and `false` are values too.
-    fn or_boolean(self) -> Self;
+    /// What a parameter is where it is absent.
+    fn or(self, default: impl Into<Value>) -> Self;
+    /// What a member of a body is where it is absent or `null`. It is said in words: what is made from a document with
+    /// a `default` sends that unasked, and so also what has no effect there, or undoes what somebody else has set.
+    fn usually(self, default: Value) -> Self;
+    /// What `null` makes of a member that stays as it is where it is absent.
+    fn null_takes(self, default: Value) -> Self;
+}
+
+fn saying(mut object: Object, words: &str, value: &Value) -> Object {
+    let about = object.description.unwrap_or_default();
+    let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    object.description = Some(format!("{about} {words} `{shown}`.").trim_start().to_owned());
+    object
 }
 
 impl Detailed for Object {
@@ -167,9 +195,17 @@ impl Detailed for Object {
         self
     }
 
-    fn or_boolean(mut self) -> Self {
-        self.schema_type = or_type(self.schema_type, Type::Boolean);
+    fn or(mut self, default: impl Into<Value>) -> Self {
+        self.default = Some(default.into());
         self
+    }
+
+    fn usually(self, default: Value) -> Self {
+        saying(self, "Default", &default)
+    }
+
+    fn null_takes(self, default: Value) -> Self {
+        saying(self, "`null` takes", &default)
     }
 }
 
@@ -186,11 +222,6 @@ impl Bounded for Array {
 
     fn longest(mut self, max: usize) -> Self {
         self.max_items = Some(max);
-        self
-    }
-
-    fn or(mut self, default: impl Into<Value>) -> Self {
-        self.default = Some(default.into());
         self
     }
 }
@@ -228,6 +259,14 @@ pub(super) fn nullable(name: &str, about: &str) -> RefOr<Schema> {
 /// Exactly one of the shapes.
 pub(super) fn one_of(about: &str, shapes: impl IntoIterator<Item = RefOr<Schema>>) -> RefOr<Schema> {
     shapes.into_iter().fold(OneOfBuilder::new().description(Some(about)), OneOfBuilder::item).into()
+}
+
+/// Exactly one of these components: the one that its member `by` names with its word.
+pub(super) fn one_by(about: &str, by: &str, shapes: &[(&str, &str)]) -> RefOr<Schema> {
+    let mapping = shapes.iter().map(|(word, name)| (*word, Ref::from_schema_name(*name).ref_location));
+    let one =
+        OneOfBuilder::new().description(Some(about)).discriminator(Some(Discriminator::with_mapping(by, mapping)));
+    shapes.iter().fold(one, |one, (_, name)| one.item(named(name))).into()
 }
 
 /// At least one of the shapes.

@@ -3,9 +3,22 @@
 use utoipa::openapi::HttpMethod::{Get, Post};
 
 use super::super::operation::Op;
-use super::super::shape::named;
+use super::super::shape::{bytes, named};
 use super::{READ, WRITE, id};
 use crate::wire::filename::MAX_FILENAME_CHARS;
+
+/// The media type that stands for every other one: generators that read no `*/*` read this.
+const OCTETS: &str = "application/octet-stream";
+/// What comes with the bytes, whole or a stretch.
+const WITH_BYTES: &[&str] = &[
+    "Content-Disposition",
+    "ETag",
+    "Last-Modified",
+    "Accept-Ranges",
+    "Cache-Control",
+    "X-Content-Type-Options",
+    "Cross-Origin-Resource-Policy",
+];
 
 pub(super) fn operations() -> Vec<Op> {
     vec![upload(), get(), content()]
@@ -37,8 +50,8 @@ fn get() -> Op {
 
 fn content() -> Op {
     let about = "The bytes, as something to save: `Content-Disposition` is `attachment`, and nothing in them is run. With \
-                 `Range` one stretch of them; several stretches are answered with all. With `If-Range`, `If-None-Match` \
-                 or `If-Match` only where the file is, or is not, that one.";
+                 `Range` one stretch of them; several stretches are answered with all. They come under the media type of \
+                 the file, whatever it is.";
     Op::new(
         Get,
         "/api/v1/attachments/{id}/content",
@@ -49,11 +62,19 @@ fn content() -> Op {
     )
     .path("id", "The file.", id())
     .shared("Range")
-    .answers_with(200, "The file.", "*/*", Some(super::bytes()), &[])
-    .with_headers(&["Content-Disposition", "ETag", "Cache-Control"])
-    .answers_with(206, "The stretch that was asked for.", "*/*", Some(super::bytes()), &[])
-    .with_headers(&["Content-Disposition", "Content-Range", "ETag", "Cache-Control"])
+    .shared("IfRange")
+    .shared("IfMatch")
+    .shared("IfUnmodifiedSince")
+    .shared("IfModifiedSince")
+    .answers_with(200, "The file.", OCTETS, Some(bytes("").into()), &[])
+    .also("*/*", bytes("").into())
+    .with_headers(WITH_BYTES)
+    .answers_with(206, "The stretch that was asked for.", OCTETS, Some(bytes("").into()), &[])
+    .also("*/*", bytes("").into())
+    .with_headers(WITH_BYTES)
+    .with_headers(&["Content-Range"])
     .unless_known()
+    .with_headers(&["Last-Modified", "Cache-Control"])
     .refused(404, &["attachment_not_found"])
     .refused(412, &["precondition_failed"])
     .refused(416, &["range_not_satisfiable"])

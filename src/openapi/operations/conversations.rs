@@ -4,7 +4,7 @@ use utoipa::openapi::HttpMethod::{Get, Patch, Post};
 
 use super::super::examples;
 use super::super::operation::Op;
-use super::super::shape::{named, text, word};
+use super::super::shape::{date, named, word};
 use super::{LOOK, READ, WRITE, id};
 
 const DATA: &[&str] = &["too_short", "too_long", "too_large", "too_deep"];
@@ -17,7 +17,7 @@ fn open() -> Op {
     let named_so = ("openConversation", "Open a conversation");
     Op::new(Post, "/api/v1/conversations", named_so, "Conversations", WRITE, "A conversation without messages yet.")
         .keyed()
-        .body(named("ConversationNew"), "What is known of it.", &[examples::CONVERSATION])
+        .optional_body(named("ConversationNew"), "What is known of it; may be left out.", &[examples::CONVERSATION])
         .answers(201, "It was opened.", named("Conversation"), &[])
         .with_headers(&["ETag", "Location", "Idempotent-Replayed", "X-Ignored-Fields"])
         .refused(400, DATA)
@@ -83,7 +83,7 @@ fn fork() -> Op {
         .path("id", "The conversation.", id())
         .keyed()
         .shared("Prefer")
-        .body(named("Fork"), "Where it ends; may be left out.", &[examples::FORK])
+        .optional_body(named("Fork"), "Where it ends; may be left out.", &[examples::FORK])
         .answers(201, "The copy is complete.", named("Conversation"), &[])
         .with_headers(&["ETag", "Location", "Idempotent-Replayed", "X-Ignored-Fields"])
         .answers(202, "A long conversation is still being copied, and will be.", named("Conversation"), &[])
@@ -142,8 +142,8 @@ fn get_usage() -> Op {
     let about =
         "Tokens and credits by day and agent. A call of a model counts on the day on which its answer was kept.";
     Op::new(Get, "/api/v1/usage", ("getUsage", "What models have used"), "Turns", LOOK, about)
-        .query("from", "The first day, as `2025-01-31`, in UTC; default 29 days before `to`.", text(""))
-        .query("to", "The last day, at most 365 after `from`; default today.", text(""))
+        .query("from", "The first day, as `2025-01-31`, in UTC; default 29 days before `to`.", date(""))
+        .query("to", "The last day, at most 365 after `from`; default today.", date(""))
         .answers(200, "Days with use, and all of it.", named("UsageOfDays"), &[])
         .refused(400, &["invalid_datetime", "out_of_range"])
 }

@@ -100,7 +100,8 @@ fn send_to_channel() -> Op {
                  joins the same turn. Human hand-off is not available on api channels.\n\nOn a channel of kind \
                  `human` a channel message, as on `POST /messages`.\n\nThe idempotency key belongs to the channel \
                  and the contact, or to the channel.";
-    let body = one_of(
+    // A channel message may have any member, so a contact's message is of its shape too.
+    let body = any_of(
         "A contact's message on an api channel, a channel message on a human one.",
         [named("ContactMessage"), named("ChannelMessageOnChannel")],
     );

@@ -4,7 +4,7 @@ use utoipa::openapi::HttpMethod::{Get, Post};
 
 use super::super::examples;
 use super::super::operation::Op;
-use super::super::shape::{Bounded as _, integer, named, text, word};
+use super::super::shape::{Detailed as _, integer, named, text, word};
 use super::{READ, WRITE, id};
 use crate::http::reviews::{WAIT_DEFAULT_SECONDS, WAIT_MAX_SECONDS};
 

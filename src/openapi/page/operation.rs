@@ -84,6 +84,7 @@ fn alternatives(document: &OpenApi, content: &Content) -> String {
     };
     let several = match find(schema) {
         Some(RefOr::T(Schema::OneOf(one))) => one.items,
+        Some(RefOr::T(Schema::AnyOf(any))) => any.items,
         _ => vec![schema.clone()],
     };
     let named = several.iter().filter(|shape| matches!(shape, RefOr::Ref(_)));

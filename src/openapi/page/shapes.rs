@@ -172,7 +172,6 @@ pub(super) fn bounds(schema: &RefOr<Schema>) -> String {
         }
         RefOr::T(Schema::Array(array)) => {
             between(show(array.min_items), show(array.max_items), " items");
-            default = array.default.as_ref();
         }
         _ => {}
     }

@@ -1,8 +1,8 @@
 //! Channel messages, on human channels.
 
 use super::super::shape::{
-    Bounded as _, Detailed as _, Members, any_of, boolean, free, integer, list, made_id, map, named, nullable, one_of,
-    set, text, time, url, word,
+    Bounded as _, Detailed as _, Members, any_of, anything, boolean, free, integer, list, made_id, map, named,
+    nullable, one_of, set, text, time, url, word,
 };
 use super::{Component, page};
 use crate::json::number::MAX_SAFE;
@@ -41,10 +41,7 @@ fn message() -> RefOr<Schema> {
         "A message to a human channel, with or without a question. At least one of `text`, `review`, `status` and \
          `attachmentIds` must be given.",
     )
-    .must(
-        "channelId",
-        text("The channel, which must be of kind `human`. May be absent where the path names it.").least(1),
-    )
+    .must("channelId", text("The channel, which must be of kind `human`.").least(1))
     .may("text", text(&words).longest(MAX_TEXT_BYTES).nullable())
     .may("status", word("How urgent it is; absent stays absent.", &SEVERITIES).nullable())
     .may("review", nullable("ReviewRequest", "The question that the message asks."))
@@ -153,7 +150,7 @@ fn review_payload() -> RefOr<Schema> {
         .may("prefill", text("`text-input`: what stands there at first.").nullable())
         .may(
             "responseSchema",
-            free("A JSON Schema (2020-12) that every answer must match, for every type.").or_boolean().nullable(),
+            anything("A JSON Schema (2020-12), an object or a boolean, that every answer must match, for every type."),
         )
         .done()
 }
@@ -163,7 +160,7 @@ fn callback() -> RefOr<Schema> {
                    `Connection`, `Transfer-Encoding` and `webhook-*` are refused.";
     Members::new("A request that is sent when the review is over.")
         .must("url", url("http or https, without user and password, a public host."))
-        .may("method", word("", &["POST", "PUT", "PATCH"]).or("POST").nullable())
+        .may("method", word("", &["POST", "PUT", "PATCH"]).usually("POST".into()).nullable())
         .may("headers", map(headers, text("")).longest(MAX_CALLBACK_HEADERS).nullable().write_only())
         .done()
 }
@@ -175,10 +172,13 @@ fn quorum() -> RefOr<Schema> {
         .done();
     let principal = any_of("A principal: its id, or all of it.", [text("").least(1).into(), whole]);
     Members::new("Who has to give the same response.")
-        .may("of", integer("How many different principals.", 1, Some(MAX_QUORUM)).or(1).nullable())
+        .may("of", integer("How many different principals.", 1, Some(MAX_QUORUM)).usually(1.into()).nullable())
         .may(
             "allowed",
-            set("Who may answer; default anyone who may respond.", principal).longest(MAX_ALLOWED).nullable(),
+            set("Who may answer, at least `of` of them; default anyone who may respond.", principal)
+                .least(1)
+                .longest(MAX_ALLOWED)
+                .nullable(),
         )
         .done()
 }
@@ -244,12 +244,13 @@ fn attachment() -> RefOr<Schema> {
         .done()
 }
 
-/// A channel message where the path names the channel. `content` tells a contact's message from it.
+/// A channel message where the path names the channel.
 fn on_its_channel() -> RefOr<Schema> {
     let RefOr::T(Schema::Object(mut object)) = message() else { return message() };
+    let about = object.description.unwrap_or_default();
+    object.description = Some(format!("{about} It has no `content`: what has one is a contact's message."));
     object.required.clear();
-    let mut nothing = Object::with_type(Type::Null);
-    nothing.description = Some("A channel message has none.".to_owned());
-    object.properties.insert("content".to_owned(), nothing.into());
+    let channel = text("The channel that the path names; may be absent or `null`.").least(1).nullable();
+    object.properties.insert("channelId".to_owned(), channel.into());
     object.into()
 }

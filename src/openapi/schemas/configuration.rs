@@ -1,8 +1,8 @@
 //! Channels, keys, workspaces and probes.
 
 use super::super::shape::{
-    Bounded as _, Members, any_of, boolean, chosen_id, component, integer, list, made_id, named, set, text, time, url,
-    word,
+    Bounded as _, Detailed as _, Members, any_of, boolean, chosen_id, component, integer, list, made_id, named, set,
+    text, time, url, word,
 };
 use super::{Component, page};
 use crate::wire::bounds::MAX_NAME_CHARS;
@@ -50,19 +50,16 @@ fn channel_settings(about: &str, new: bool) -> RefOr<Schema> {
     );
     let members =
         if new { members.must("name", name).must("kind", kind) } else { members.may("name", name).may("kind", kind) };
+    let or = if new { Object::usually } else { Object::null_takes };
+    let busy = word(
+        "What a new message does while a turn runs: wait, be answered together with others, be the only one answered of \
+         those that wait, be refused, or cancel the turn.",
+        &BUSY_POLICIES,
+    );
     members
         .may("agentId", text("Who answers; required for the kind `api`.").nullable())
-        .may(
-            "busyPolicy",
-            word(
-                "What a new message does while a turn runs: wait, be answered together with others, be the only one \
-                 answered of those that wait, be refused, or cancel the turn.",
-                &BUSY_POLICIES,
-            )
-            .or("queue")
-            .nullable(),
-        )
-        .may("enabled", boolean("Whether it takes messages.").or(true).nullable())
+        .may("busyPolicy", or(busy, "queue".into()).nullable())
+        .may("enabled", or(boolean("Whether it takes messages."), true.into()).nullable())
         .may("webhookUrl", url("Gets every event of the channel. http or https, a public host.").nullable())
         .may("reviewDefaults", super::super::shape::nullable("ReviewDefaults", "For reviews that do not say."))
         .done()

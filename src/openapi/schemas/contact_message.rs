@@ -1,8 +1,8 @@
 //! Contact messages, on api channels.
 
 use super::super::shape::{
-    Bounded as _, Members, boolean, component, integer, list, made_id, named, nullable, number, one_of, text, time,
-    url, word,
+    Bounded as _, Detailed as _, Members, boolean, component, integer, list, made_id, named, nullable, number, one_by,
+    text, time, url, word,
 };
 use super::Component;
 use crate::wire::bounds::MAX_NAME_CHARS;
@@ -28,8 +28,14 @@ pub(super) fn schemas() -> Vec<Component> {
 }
 
 fn message() -> RefOr<Schema> {
-    let kinds = ["ContactText", "ContactImage", "ContactAudio", "ContactVideo", "ContactDocument"];
-    one_of("A contact's message: `content` has exactly the member that `type` names.", kinds.map(named))
+    let kinds = [
+        ("TEXT", "ContactText"),
+        ("IMAGE", "ContactImage"),
+        ("AUDIO", "ContactAudio"),
+        ("VIDEO", "ContactVideo"),
+        ("DOCUMENT", "ContactDocument"),
+    ];
+    one_by("A contact's message: `content` has exactly the member that `type` names.", "type", &kinds)
 }
 
 fn of_kind(kind: &str, member: &str, shape: RefOr<Schema>) -> RefOr<Schema> {
@@ -49,8 +55,8 @@ fn of_kind(kind: &str, member: &str, shape: RefOr<Schema>) -> RefOr<Schema> {
             boolean(
                 "Whether memories of the contact are drawn from it once it is stored. The answer never waits for it.",
             )
-            .nullable()
-            .or(false),
+            .usually(false.into())
+            .nullable(),
         )
         .must("content", Members::new("What it says.").must(member, shape).done())
         .done()
@@ -126,6 +132,8 @@ fn reply() -> RefOr<Schema> {
         .must("type", word("What it carries.", &KINDS.map(|(word, _)| word)))
         .must("content", Members::new("What it says.").may("text", body).done())
         .must("createdAt", time("When it was stored."))
+        .may("deleted", boolean("Its content is gone; its place stays."))
+        .may("erased", boolean("Its content went with its contact."))
         .done()
 }
 

@@ -35,8 +35,8 @@ fn message() -> RefOr<Schema> {
             boolean(
                 "Whether memories are drawn from the messages once they are stored. The answer never waits for it.",
             )
-            .nullable()
-            .or(false),
+            .usually(false.into())
+            .nullable(),
         )
         .done()
 }
@@ -62,10 +62,10 @@ fn content() -> RefOr<Schema> {
             "role",
             text("`user`, `assistant`, `system`, `tool`, `developer`, or a word of your own, which no model ever sees.")
                 .pattern("^[a-z_]{1,32}$")
-                .or("user")
+                .usually("user".into())
                 .nullable(),
         )
-        .may("message_type", text("What kind of message it is.").longest(64).or("text").nullable())
+        .may("message_type", text("What kind of message it is.").longest(64).usually("text".into()).nullable())
         .may("tool_calls", list("Calls of tools, kept whole. Only an assistant's are shown to a model.", free("")).nullable())
         .may(
             "parent_message_id",

@@ -1,7 +1,8 @@
 //! Conversations, contacts and turns.
 
 use super::super::shape::{
-    Bounded as _, Members, boolean, component, free, integer, list, made_id, named, number, one_of, text, time, word,
+    Bounded as _, Members, boolean, component, date, free, integer, list, made_id, named, number, one_of, text, time,
+    word,
 };
 use super::contact_message::nullable_usage;
 use super::{Component, page};
@@ -154,12 +155,12 @@ fn sum(members: Members) -> Members {
 
 fn usage_of_days() -> RefOr<Schema> {
     let agent = sum(Members::new("What one agent used.").must("agentId", text("The agent."))).done();
-    let day = sum(Members::new("A day.").must("date", text("The day, in UTC.")))
+    let day = sum(Members::new("A day.").must("date", date("The day, in UTC.")))
         .must("agents", list("By agent.", agent))
         .done();
     Members::new("What models have used.")
-        .must("from", text("The first day that was asked for."))
-        .must("to", text("The last one."))
+        .must("from", date("The first day that was asked for."))
+        .must("to", date("The last one."))
         .must("data", list("Days with use, earliest first.", day))
         .must("total", sum(Members::new("All of it.")).done())
         .done()

@@ -6,6 +6,7 @@ use super::super::shape::{Bounded as _, Members, integer, made_id, named, number
 use super::{Component, page};
 use crate::http::memories::{MAX_QUERY_CHARS, MAX_TEXT_CHARS};
 use crate::http::paging::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::wire::bounds::MAX_NAME_CHARS;
 
 pub(super) fn schemas() -> Vec<Component> {
     vec![
@@ -36,8 +37,8 @@ fn question() -> RefOr<Schema> {
     let most = i64::try_from(MAX_LIMIT).ok();
     Members::new("A question to what is remembered; of a contact or of an owner.")
         .must("query", text("The question, or words of it.").least(1).longest(MAX_QUERY_CHARS))
-        .may("contactId", text("The contact.").least(1).nullable())
-        .may("ownerId", text("The owner.").least(1).nullable())
+        .may("contactId", text("The contact.").least(1).longest(MAX_NAME_CHARS).nullable())
+        .may("ownerId", text("The owner.").least(1).longest(MAX_NAME_CHARS).nullable())
         .may("limit", integer(&format!("How many at most; {DEFAULT_LIMIT} where it is not given."), 1, most).nullable())
         .done()
 }

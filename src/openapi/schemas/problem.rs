@@ -1,6 +1,6 @@
 //! Errors: `application/problem+json` (RFC 9457).
 
-use super::super::shape::{Bounded as _, Members, boolean, integer, list, named, text};
+use super::super::shape::{Bounded as _, Members, boolean, component, integer, list, made_id, named, text};
 use super::Component;
 
 pub(super) fn schemas() -> Vec<Component> {
@@ -8,7 +8,7 @@ pub(super) fn schemas() -> Vec<Component> {
 }
 
 fn problem() -> Members {
-    Members::new("An error. Some have members of their own beside these.")
+    Members::new("An error. The members from `line` on come with the errors that they name.")
         .must("type", text("The page of this error: `/docs/errors/` and the code."))
         .must("title", text("The code in words."))
         .must("status", integer("The HTTP status.", 400, Some(599)))
@@ -17,6 +17,13 @@ fn problem() -> Members {
         .must("code", text("Which error this is, for programs; stable."))
         .must("requestId", text("The request, as in `X-Request-Id`."))
         .may("errors", list("Every fault of the request's data.", named("Fault")).least(1))
+        .may("line", integer("`malformed_json`: the line, from 1.", 1, None))
+        .may("column", integer("`malformed_json`: the byte of the line, from 1.", 1, None))
+        .may("review", component("Review", "`review_already_completed`, `review_expired`: how it stands."))
+        .may("attachmentId", made_id("`attachment_already_linked`: the file.", "att_", 26))
+        .may("reason", text("`agent_failed`: why, for programs; the `code` of the turn's `error`."))
+        .may("messageId", made_id("`agent_failed`: the message, which is stored.", "msg_", 34))
+        .may("turnId", made_id("`agent_failed`: the turn.", "turn_", 34))
 }
 
 fn contact_problem() -> Members {

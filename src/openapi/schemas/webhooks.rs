@@ -1,9 +1,14 @@
 //! Webhook endpoints and deliveries.
 
-use actors::outbox::lane::ATTEMPTS_KEPT;
-use utoipa::openapi::{RefOr, Schema};
+use std::collections::BTreeSet;
 
-use super::super::shape::{Bounded as _, Members, boolean, integer, list, made_id, named, set, text, time, url, word};
+use actors::outbox::lane::ATTEMPTS_KEPT;
+use actors::webhook::{EVENT_TYPES, EVERYTHING};
+use utoipa::openapi::{Object, RefOr, Schema};
+
+use super::super::shape::{
+    Bounded as _, Detailed as _, Members, boolean, integer, list, made_id, named, set, text, time, url, word,
+};
 use super::{Component, page};
 use crate::http::webhooks::MAX_PATTERNS;
 
@@ -16,6 +21,7 @@ pub(super) fn schemas() -> Vec<Component> {
             "WebhookEndpointChange",
             settings("What is to change; what is absent stays, `null` takes the default.", false).done(),
         ),
+        ("EventPattern", pattern().into()),
         ("WebhookEndpoint", endpoint().done()),
         (
             "WebhookEndpointWithSecret",
@@ -32,12 +38,32 @@ fn settings(about: &str, new: bool) -> Members {
     let address = url("Where events are sent. http or https, a public host.");
     let members = Members::new(about);
     let members = if new { members.must("url", address) } else { members.may("url", address) };
-    let pattern = text("`*`, a family such as `review.*`, or one type.");
+    let or = if new { Object::usually } else { Object::null_takes };
+    let format = word("Standard Webhooks, or CloudEvents 1.0.", &FORMATS);
+    let enabled = boolean("Whether anything is sent. What happens meanwhile is not.");
     members
-        .may("events", set("Which types of events; all by default.", pattern).least(1).longest(MAX_PATTERNS).nullable())
+        .may(
+            "events",
+            set(
+                if new { "Which types of events; all by default." } else { "Which types of events; `null` takes all." },
+                named("EventPattern"),
+            )
+            .least(1)
+            .longest(MAX_PATTERNS)
+            .nullable(),
+        )
         .may("channelId", text("Only what happens on this channel.").least(1).nullable())
-        .may("format", word("Standard Webhooks, or CloudEvents 1.0.", &FORMATS).or("standard").nullable())
-        .may("enabled", boolean("Whether anything is sent. What happens meanwhile is not.").or(true).nullable())
+        .may("format", or(format, "standard".into()).nullable())
+        .may("enabled", or(enabled, true.into()).nullable())
+}
+
+/// Every word that stands for events of some type.
+fn pattern() -> Object {
+    let families = EVENT_TYPES.iter().filter_map(|kind| kind.split_once('.'));
+    let families: BTreeSet<_> = families.map(|(family, _)| format!("{family}.*")).collect();
+    let words: Vec<_> =
+        [EVERYTHING].into_iter().chain(families.iter().map(String::as_str)).chain(EVENT_TYPES).collect();
+    word("Every event, those of a family, or those of one type.", &words)
 }
 
 fn delivery() -> RefOr<Schema> {
