@@ -10,6 +10,7 @@ use tertulia::openapi::ERRORS;
 use crate::support::TestApp;
 
 mod bounds;
+mod clients;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 

@@ -262,8 +262,12 @@ impl Request {
 
     /// Sends it, and leaves the body, which may never end.
     pub(crate) async fn media_type(self) -> String {
-        let response = self.router.oneshot(self.request).await.unwrap();
-        response.headers()["content-type"].to_str().unwrap().to_owned()
+        self.head().await["content-type"].to_str().unwrap().to_owned()
+    }
+
+    /// The same, for all that stands before the body.
+    pub(crate) async fn head(self) -> HeaderMap {
+        self.router.oneshot(self.request).await.unwrap().into_parts().0.headers
     }
 
     /// Sends it, and leaves the body to be read as it comes.

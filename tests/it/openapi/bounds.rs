@@ -1,5 +1,7 @@
 //! What a shape of the document lets pass is what the service lets pass.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use tertulia::http::paging::MAX_LIMIT;
 use tertulia::openapi::KEY_HOURS;
@@ -31,6 +33,9 @@ async fn bounds_in_the_document_are_those_of_the_checks() {
         ("schemas/ReviewCallback/properties/headers/maxProperties", MAX_CALLBACK_HEADERS),
         ("schemas/ReviewQuorum/properties/of/maximum", MAX_QUORUM as usize),
         ("schemas/ReviewQuorum/properties/allowed/maxItems", MAX_ALLOWED),
+        ("schemas/Tool/properties/headers/maxProperties", MAX_CALLBACK_HEADERS),
+        ("schemas/MemoryQuestion/properties/contactId/maxLength", MAX_NAME_CHARS),
+        ("schemas/MemoryQuestion/properties/ownerId/maxLength", MAX_NAME_CHARS),
         ("schemas/ConversationMessage/properties/content/oneOf/1/maxItems", MAX_BATCH),
         ("schemas/ConversationMessage/properties/content/oneOf/1/minItems", 1),
         ("schemas/MessageContent/properties/content/maxLength", MAX_CONTENT_BYTES),
@@ -68,6 +73,12 @@ async fn what_the_document_refuses_the_service_refuses_too() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let long = "x".repeat(MAX_TEXT_BYTES + 1);
+    let owner = "x".repeat(MAX_NAME_CHARS + 1);
+    let headers: BTreeMap<_, _> = (0..=MAX_CALLBACK_HEADERS).map(|n| (format!("x-{n}"), "y")).collect();
+    let tool = |tool: Value| json!({"name": "x", "provider": "builtin", "tools": [tool]});
+    let model =
+        |key: &str| json!({"name": "x", "provider": "openai", "model": "m", "baseUrl": "http://m/", "apiKey": key});
+    let agreed = json!({"channelId": "demo", "review": {"type": "x", "quorum": {"allowed": []}}});
     for (path, schema, body) in [
         ("/api/v1/messages", "ChannelMessage", json!({"channelId": "demo", "text": long})),
         ("/api/v1/messages", "ChannelMessage", json!({"channelId": "demo", "status": "loud"})),
@@ -80,6 +91,17 @@ async fn what_the_document_refuses_the_service_refuses_too() {
             json!({"name": "x", "provider": "builtin", "builtin": {"script": [{"match": "a"}]}}),
         ),
         ("/api/v1/messages", "ChannelMessage", json!({"channelId": "demo", "attachmentIds": ["a", "a"]})),
+        ("/api/v1/messages", "ChannelMessage", agreed),
+        ("/api/v1/agents", "AgentNew", model("a b")),
+        ("/api/v1/agents", "AgentNew", tool(json!({"name": "a b"}))),
+        ("/api/v1/agents", "AgentNew", tool(json!({"function": {"name": "a b"}}))),
+        ("/api/v1/agents", "AgentNew", tool(json!({"name": "a", "headers": headers}))),
+        ("/api/v1/memories/search", "MemoryQuestion", json!({"query": "x", "ownerId": owner})),
+        (
+            "/api/v1/webhook-endpoints",
+            "WebhookEndpointNew",
+            json!({"url": "https://example.com/", "events": ["other.*"]}),
+        ),
         ("/api/v1/messages", "ConversationMessage", json!({"content": []})),
         ("/api/v1/messages", "ConversationMessage", json!({"content": vec![json!({"content": "x"}); MAX_BATCH + 1]})),
         ("/api/v1/messages", "ConversationMessage", json!({"content": {"content": "x", "role": "X"}})),
@@ -105,6 +127,8 @@ async fn what_the_service_accepts_the_document_accepts_too() {
     let document = document(&app).await;
     let long = format!("  {}  ", "é".repeat(MAX_NAME_CHARS));
     let tags: Vec<_> = (0..MAX_TAGS).chain(0..MAX_TAGS).map(|n| format!(" {n:0MAX_TAG_CHARS$} ")).collect();
+    let tools = json!([{"name": "a"}, {"type": "function", "function": {"name": "b"}}]);
+    let events = document["components"]["schemas"]["EventPattern"]["enum"].clone();
     let asking =
         |payload: Value| json!({"channelId": "demo", "text": "x", "review": {"type": "x", "payload": payload}});
     let agent = |entry: Value| json!({"name": "x", "provider": "builtin", "builtin": {"behaviour": "scripted", "script": [entry]}});
@@ -116,6 +140,10 @@ async fn what_the_service_accepts_the_document_accepts_too() {
             json!({"type": "TEXT", "contactIdentifier": long, "content": {"text": {"body": "x"}}}),
         ),
         ("/api/v1/contacts", "ContactNew", json!({"identifier": long})),
+        ("/api/v1/channels/demo/messages", "ChannelMessageOnChannel", json!({"channelId": null, "text": "x"})),
+        ("/api/v1/agents", "AgentNew", json!({"name": "x", "provider": "builtin", "tools": tools})),
+        ("/api/v1/webhook-endpoints", "WebhookEndpointNew", json!({"url": "https://example.com/", "events": events})),
+        ("/api/v1/conversations", "ConversationNew", json!({})),
         ("/api/v1/messages", "ChannelMessage", asking(json!({"responseSchema": true}))),
         ("/api/v1/messages", "ChannelMessage", asking(json!({"responseSchema": false}))),
         ("/api/v1/messages", "ChannelMessage", json!({"channelId": "demo", "text": "x", "clientId": "~"})),
