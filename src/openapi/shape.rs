@@ -295,6 +295,12 @@ impl Members {
         self
     }
 
+    /// Others may stand beside these; a client that knows only what is named would lose them.
+    pub(super) fn and_others(mut self) -> Self {
+        self.0.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(true)));
+        self
+    }
+
     /// The object.
     pub(super) fn done(self) -> RefOr<Schema> {
         self.0.into()

@@ -74,7 +74,7 @@ fn content() -> Op {
     .with_headers(WITH_BYTES)
     .with_headers(&["Content-Range"])
     .unless_known()
-    .with_headers(&["Last-Modified", "Cache-Control"])
+    .with_headers(WITH_BYTES)
     .refused(404, &["attachment_not_found"])
     .refused(412, &["precondition_failed"])
     .refused(416, &["range_not_satisfiable"])

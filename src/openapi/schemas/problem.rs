@@ -18,7 +18,7 @@ fn problem() -> Members {
         .must("requestId", text("The request, as in `X-Request-Id`."))
         .may("errors", list("Every fault of the request's data.", named("Fault")).least(1))
         .may("line", integer("`malformed_json`: the line, from 1.", 1, None))
-        .may("column", integer("`malformed_json`: the byte of the line, from 1.", 1, None))
+        .may("column", integer("`malformed_json`: the byte of the line, from 1; 0 where it has none.", 0, None))
         .may("review", component("Review", "`review_already_completed`, `review_expired`: how it stands."))
         .may("attachmentId", made_id("`attachment_already_linked`: the file.", "att_", 26))
         .may("reason", text("`agent_failed`: why, for programs; the `code` of the turn's `error`."))

@@ -69,10 +69,12 @@ fn change() -> RefOr<Schema> {
 
 fn happening() -> RefOr<Schema> {
     let about = "What it is about: the message as its API shows it, or ids and what changed. A contact's own events are of \
-                 no conversation and name `contactId` instead.";
+                 no conversation and name the contact instead.";
     Members::new(about)
         .may("conversationId", made_id("The conversation that it is of.", "conv_", 26))
         .may("channelId", text("The channel that the conversation belongs to."))
+        .may("contactId", made_id("The contact that it is about.", "cont_", 26))
+        .and_others()
         .done()
 }
 

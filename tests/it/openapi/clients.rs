@@ -84,8 +84,10 @@ async fn what_an_error_says_beyond_the_usual_is_declared() {
     let of = |path: &str| &document["paths"][path]["post"];
     let check = |path: &str, answer: &Answer, members: &[&str]| assert_declared(&document, of(path), answer, members);
     let messages = "/api/v1/messages";
-    let broken = app.post(messages).body("application/json", "{").await;
-    check(messages, &broken, &["line", "column"]);
+    for text in ["{", "{\n", ""] {
+        let broken = app.post(messages).body("application/json", text).await;
+        check(messages, &broken, &["line", "column"]);
+    }
 
     let file = app.post("/api/v1/attachments?filename=a.txt").body("text/plain", "a file").await.expect(201);
     let with_file = json!({"channelId": "demo", "text": "x", "attachmentIds": [file["id"]]});
@@ -177,6 +179,19 @@ async fn a_stream_has_the_headers_that_the_document_names() {
     for name in ["Cache-Control", "X-Accel-Buffering"] {
         assert!(said[name].is_object() && head.contains_key(name), "{name}");
     }
+}
+
+#[tokio::test]
+async fn what_an_event_says_beyond_its_ids_reaches_who_reads_it_by_the_document() {
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    let data = &document["components"]["schemas"]["Event"]["properties"]["data"];
+    let contact = app.post("/api/v1/contacts").json(json!({"identifier": "ana"})).await.expect(201);
+    let events = app.get(format!("/api/v1/contacts/{}/events", contact["id"].as_str().unwrap())).await.expect(200);
+    let told = &events["data"][0]["data"];
+    assert!(told["identifier"].is_string() && data["properties"]["identifier"].is_null(), "{told}");
+    assert_eq!(data["additionalProperties"], true);
+    assert!(told["contactId"].is_string() && data["properties"]["contactId"].is_object(), "{told}");
 }
 
 #[tokio::test]
