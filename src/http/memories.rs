@@ -292,9 +292,11 @@ pub(super) async fn search(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
     context: RequestContext,
+    headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::unkeyed(&context, &bytes)?;
+    // It changes nothing, so a key has nothing to do; a wrong one is a fault all the same, as wherever else one may stand.
+    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let asked = required_text(&mut fields, "query", MAX_QUERY_CHARS, report);
