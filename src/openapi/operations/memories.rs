@@ -100,5 +100,7 @@ fn search() -> Op {
         .answers(200, "Memories, in one page.", named("MemoryPage"), &[])
         .with_headers(&["X-Ignored-Fields"])
         .refused(400, &["too_short", "too_long", "out_of_range"])
+        // It takes no key, since it changes nothing; a wrong one is a fault here as everywhere.
+        .refused(400, &["invalid_idempotency_key", "idempotency_key_conflict"])
         .refused(404, &["contact_not_found"])
 }
