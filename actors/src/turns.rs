@@ -84,6 +84,9 @@ impl Turns {
     /// Stops the attempts of a conversation whose turn is over, or is another process's now: their outcome would be
     /// refused.
     pub(crate) fn stop_others(&self, entity: EntityKey, running: Option<&Turn>) {
+        if self.alive.is_empty() {
+            return;
+        }
         let is_running =
             |number: u64, attempt: u32| running.is_some_and(|turn| turn.id.number == number && turn.attempt <= attempt);
         self.alive.retain(|(of, number), (attempt, task)| {

@@ -151,7 +151,7 @@ fn parameters(value: &Value<'_>, report: &mut Report) {
         return value.wrong_type(report, "an object");
     }
     let compiled = super::value(value.raw.get()).ok_or_else(|| "it cannot be read".to_owned());
-    if let Err(why) = compiled.and_then(|schema| schema::compile(&schema).map(drop)) {
+    if let Err(why) = compiled.and_then(|schema| schema::check(&schema)) {
         report.fault(&value.path, "invalid_schema", format!("is not a JSON Schema: {why}"));
     }
 }

@@ -73,14 +73,13 @@ fn ids(choices: Option<&Value>) -> Vec<&str> {
 /// What may be chosen, in a message: as many as there is room for.
 fn listed(known: &[&str]) -> String {
     let mut room = MESSAGE_CHARS;
-    let named: Vec<&str> = known
-        .iter()
-        .take_while(|name| {
-            room = room.saturating_sub(name.len() + 2);
-            room > 0
-        })
-        .copied()
-        .collect();
+    let mut fits = |name: &&&str| {
+        let before = room;
+        room = room.saturating_sub(name.chars().count() + 2);
+        room > 0 || before == MESSAGE_CHARS
+    };
+    let named: Vec<String> =
+        known.iter().take_while(|name| fits(name)).map(|name| name.chars().take(MESSAGE_CHARS).collect()).collect();
     match known.len() - named.len() {
         0 => named.join(", "),
         more => format!("{} and {more} more", named.join(", ")),
@@ -202,9 +201,10 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
     faults
 }
 
-/// Faults by the client's own schema. It was compiled when the review was asked for, so it compiles again.
+/// Faults by the client's own schema. It was compiled when the review was asked for, so it compiles again; an answer that
+/// could not be compared with it must not count.
 fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
-    let Ok(validator) = schema::compile(schema) else { return Vec::new() };
+    let Ok(validator) = schema::compile(schema) else { return vec![fault("/response", "cannot be checked")] };
     let faults = validator.iter_errors(response).take(MAX_FAULTS);
     let said = |words: String| words.chars().take(MESSAGE_CHARS).collect::<String>();
     faults.map(|error| fault(format!("/response{}", error.instance_path()), said(error.to_string()))).collect()

@@ -132,7 +132,11 @@ fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Convers
 
 /// A conversation that nobody has used is there and closed, so that nobody will.
 pub(super) fn close_unused(opening: &Opening, moment: &Moment) -> Change<Conversation> {
-    let (created, rows, views) = post::begin(opening, None);
+    let (created, rows, mut views) = post::begin(opening, None);
+    // A copy that never began belongs to no channel, and nobody was told of it.
+    if opening.origin.channel().is_some_and(str::is_empty) {
+        views.clear();
+    }
     let erasure = Erasure { since: moment.now, next: Some(1), last: moment.next_seq };
     let events = vec![created, Event::ConversationErased, Event::ConversationClosed];
     Change { rows, views, ..Change::new(events, Reply::Erasing(erasure)) }

@@ -161,10 +161,17 @@ pub(crate) enum Health {
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
+    /// It is to find out whether the receiver is back.
+    probes: bool,
     done: bool,
 }
 
 impl Pass {
+    /// Whether others wait for what it finds out about the receiver.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.probes
+    }
+
     /// Says how it went. `true`: the receiver was down and is back.
     pub(crate) fn end(mut self, health: Health, now: Millis) -> bool {
         self.done = true;
@@ -214,7 +221,7 @@ impl Gate {
             };
             if may_enter {
                 state.through += 1;
-                return Admitted::Now(self.pass());
+                return Admitted::Now(self.pass(state.closed.is_some()));
             }
             if state.waiting.len() >= limits::GATE_WAITING {
                 return Admitted::Later(state.away(now));
@@ -230,8 +237,8 @@ impl Gate {
         }
     }
 
-    fn pass(self: &Arc<Self>) -> Pass {
-        Pass { gate: Arc::clone(self), done: false }
+    fn pass(self: &Arc<Self>, probes: bool) -> Pass {
+        Pass { gate: Arc::clone(self), probes, done: false }
     }
 
     /// Lets as many through as when nothing was known, beside those who are on their way.
@@ -246,7 +253,7 @@ impl Gate {
         // While it is closed only those wait that somebody has asked for.
         while state.through < state.limit {
             let Some(next) = state.waiting.pop_front() else { break };
-            match next.send(self.pass()) {
+            match next.send(self.pass(false)) {
                 Ok(()) => state.through += 1,
                 // It waited and has left. Its pass was never counted.
                 Err(mut pass) => pass.done = true,

@@ -77,15 +77,9 @@ impl EndpointCache {
         let entity = EntityKey::workspace(workspace);
         let limit = limits::WEBHOOK_ENDPOINTS * 2;
         let rows = store.rows(entity, WEBHOOK_ENDPOINTS, Scan::new(KeyRange::default(), Order::Asc, limit)).await?;
-        let decoded = rows.iter().filter_map(|row| match codec::decode::<WebhookEndpoint>(&row.value) {
-            Ok(endpoint) => Some(endpoint),
-            Err(error) => {
-                // Nobody can tell what it wants, and others are not to wait for that.
-                tracing::error!(?entity, key = %row.key.escape_ascii(), %error, "a webhook endpoint cannot be read");
-                None
-            }
-        });
-        let endpoints: Endpoints = decoded.collect::<Vec<_>>().into();
+        // One that cannot be read is not one that is gone: what waits for it is kept, so nothing goes by the others alone.
+        let endpoints: Result<Vec<WebhookEndpoint>, _> = rows.iter().map(|row| codec::decode(&row.value)).collect();
+        let endpoints: Endpoints = endpoints?.into();
         if self.known.len() >= limits::ENDPOINT_WORKSPACES {
             self.known.clear();
         }

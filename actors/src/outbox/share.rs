@@ -19,7 +19,9 @@ const OPEN: usize = limits::DELIVERIES / 2;
 /// After which the first comes back who found too many of its workspace before it.
 const CROWDED_MILLIS: u64 = 2_000;
 /// How far apart those come back: each costs a commit for nothing.
-const APART_MILLIS: u64 = 1;
+const APART_MILLIS: u64 = 25;
+/// The same for as many as something has arrived for: they find room.
+const APART_WELL_MILLIS: u64 = 1;
 /// The furthest that one is sent away.
 const AWAY_MAX_MILLIS: u64 = 3_600_000;
 
@@ -35,6 +37,8 @@ pub(super) struct Shares {
 struct Share {
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// Things that have arrived, for each of which one who was sent away may come back soon.
+    arrived: AtomicUsize,
     /// When the one comes back who was sent away last.
     last_away: AtomicU64,
 }
@@ -42,6 +46,7 @@ struct Share {
 /// A place for sending one thing, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
+    share: Arc<Share>,
     _own: Option<OwnedSemaphorePermit>,
     _of_node: Option<OwnedSemaphorePermit>,
 }
@@ -66,6 +71,7 @@ impl Default for Share {
         Self {
             places: Arc::new(Semaphore::new(limits::DELIVERIES_OF_WORKSPACE)),
             waiting: AtomicUsize::new(0),
+            arrived: AtomicUsize::new(0),
             last_away: AtomicU64::new(0),
         }
     }
@@ -77,27 +83,34 @@ impl Shares {
         limits::DELIVERIES.saturating_sub(self.places.available_permits())
     }
 
-    /// Waits for a place. `Err`: too many of this workspace wait; not before this time.
-    pub(super) async fn enter(&self, workspace: Address, now: Millis) -> Result<Place, Millis> {
+    /// Waits for a place. `Err`: too many of this workspace wait; not before this time. One that is `urgent` waits in any
+    /// case: somebody has asked for it, or others wait for what it finds out.
+    pub(super) async fn enter(&self, workspace: Address, urgent: bool, now: Millis) -> Result<Place, Millis> {
         let share = Arc::clone(&self.of.entry(workspace).or_default());
         let mut own = Arc::clone(&share.places).try_acquire_owned().ok();
         if own.is_none() && self.places.available_permits() <= OPEN {
             let waiting = share.waiting.fetch_add(1, Ordering::Relaxed);
             let _waiting = Waiting(&share.waiting);
-            if waiting >= limits::SHARE_WAITING {
+            if waiting >= limits::SHARE_WAITING && !urgent {
                 return Err(share.away(now));
             }
             own = Arc::clone(&share.places).acquire_owned().await.ok();
         }
         // No semaphore here is ever closed.
-        Ok(Place { _own: own, _of_node: Arc::clone(&self.places).acquire_owned().await.ok() })
+        let of_node = Arc::clone(&self.places).acquire_owned().await.ok();
+        Ok(Place { share, _own: own, _of_node: of_node })
     }
 
     /// Forgets workspaces that send nothing.
     pub(super) fn sweep(&self) {
-        self.of.retain(|_, share| {
-            Arc::strong_count(share) > 1 || share.places.available_permits() < limits::DELIVERIES_OF_WORKSPACE
-        });
+        self.of.retain(|_, share| Arc::strong_count(share) > 1);
+    }
+}
+
+impl Place {
+    /// What was sent from here has arrived.
+    pub(super) fn arrived(&self) {
+        self.share.arrived.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -105,7 +118,10 @@ impl Share {
     /// When one that comes at `now` shall come again.
     fn away(&self, now: Millis) -> Millis {
         let (soonest, latest) = (now.plus(CROWDED_MILLIS).0, now.plus(AWAY_MAX_MILLIS).0);
-        let next = |last: u64| last.max(soonest).saturating_add(APART_MILLIS).min(latest);
+        let one_less = |arrived: usize| arrived.min(limits::SHARE_WAITING).checked_sub(1);
+        let has_room = self.arrived.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok();
+        let apart = if has_room { APART_WELL_MILLIS } else { APART_MILLIS };
+        let next = |last: u64| last.max(soonest).saturating_add(apart).min(latest);
         let moved = self.last_away.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         Millis(next(moved.unwrap_or_default()))
     }
@@ -126,7 +142,7 @@ mod tests {
     #[test]
     fn a_workspace_whose_receivers_hang_leaves_room_for_others_and_has_all_that_nobody_needs() {
         let shares = Shares::default();
-        let enter = |n| shares.enter(workspace(n), NOW).now_or_never();
+        let enter = |n| shares.enter(workspace(n), false, NOW).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DELIVERIES).collect();
         assert_eq!(held.len(), OPEN, "half of the places were free for whoever came");
         held.extend(std::iter::from_fn(|| enter(2)).take(limits::DELIVERIES));
@@ -142,15 +158,20 @@ mod tests {
     #[test]
     fn who_finds_too_many_of_its_workspace_waiting_comes_back_later_and_not_with_the_others() {
         let shares = Shares::default();
-        let _held: Vec<_> = std::iter::from_fn(|| shares.enter(workspace(1), NOW).now_or_never()).collect();
+        let held = std::iter::from_fn(|| shares.enter(workspace(1), false, NOW).now_or_never());
+        let held: Vec<_> = held.map(Result::unwrap).collect();
         let mut waiting: Vec<_> =
-            (0..limits::SHARE_WAITING).map(|_| Box::pin(shares.enter(workspace(1), NOW))).collect();
+            (0..limits::SHARE_WAITING).map(|_| Box::pin(shares.enter(workspace(1), false, NOW))).collect();
         for one in &mut waiting {
             assert!(one.as_mut().now_or_never().is_none());
         }
-        let away = || shares.enter(workspace(1), NOW).now_or_never().map(|entered| entered.unwrap_err());
+        let away = || shares.enter(workspace(1), false, NOW).now_or_never().map(|entered| entered.unwrap_err());
         assert_eq!(away(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS)));
-        assert_eq!(away(), Some(NOW.plus(CROWDED_MILLIS + 2 * APART_MILLIS)));
+        held[0].arrived();
+        assert_eq!(away(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS + APART_WELL_MILLIS)));
+        assert_eq!(away(), Some(NOW.plus(CROWDED_MILLIS + 2 * APART_MILLIS + APART_WELL_MILLIS)));
+        let urgent = shares.enter(workspace(1), true, NOW);
+        assert!(urgent.now_or_never().is_none(), "it waits with the others");
         drop(waiting);
         assert!(away().is_none(), "there is room to wait again");
     }

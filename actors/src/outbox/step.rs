@@ -214,7 +214,8 @@ async fn admit(
         pass = match gate.enter(node.clock.now(), asked_for).await {
             Admitted::Later(at) => return Err(at),
             Admitted::Now(pass) => {
-                let place = node.outbox.shares.enter(from.entity.workspace, node.clock.now()).await?;
+                let urgent = asked_for || pass.is_probe();
+                let place = node.outbox.shares.enter(from.entity.workspace, urgent, node.clock.now()).await?;
                 Some((pass, place))
             }
         };
@@ -296,7 +297,12 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
 async fn tell(from: &From, receiver: Receiver, verdict: Verdict, pass: Option<(Pass, share::Place)>) {
     let node = &from.node;
     let health = if let Verdict::Refused { .. } = verdict { Health::Down } else { Health::Well };
-    let back = pass.is_some_and(|(pass, _)| pass.end(health, node.clock.now()));
+    let back = pass.is_some_and(|(pass, place)| {
+        if verdict == Verdict::Arrived {
+            place.arrived();
+        }
+        pass.end(health, node.clock.now())
+    });
     if let Receiver::Endpoint(id) = receiver {
         if verdict == Verdict::Gone {
             stir::disable(node, from.entity.workspace, id).await;

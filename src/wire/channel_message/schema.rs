@@ -32,11 +32,11 @@ const INNER_MAPS: [&str; 2] = ["properties", "patternProperties"];
 const INNER: [&str; 6] =
     ["additionalProperties", "propertyNames", "items", "contains", "unevaluatedProperties", "unevaluatedItems"];
 
-/// Makes a validator of a schema that stands by itself: nothing outside it is ever fetched.
+/// Whether a schema that a client gives now may be compiled, and can be.
 ///
 /// # Errors
 /// A sentence about what is wrong with the schema.
-pub fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
+pub fn check(schema: &Value) -> Result<(), String> {
     let mut extent = Extent::default();
     extent.add(schema);
     if extent.bytes > MAX_BYTES {
@@ -45,9 +45,27 @@ pub fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
     if extent.patterns > MAX_PATTERNS {
         return Err(format!("it has more than {MAX_PATTERNS} patterns"));
     }
+    made(schema, &extent, jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES)).map(drop)
+}
+
+/// Makes a validator of a schema that was taken once, by this build or an earlier one. It stands by itself: nothing
+/// outside it is ever fetched.
+///
+/// # Errors
+/// A sentence about what is wrong with the schema.
+pub fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
+    let mut extent = Extent::default();
+    extent.add(schema);
+    made(schema, &extent, jsonschema::PatternOptions::regex())
+}
+
+/// Patterns are matched in linear time; one that cannot be is refused.
+fn made(
+    schema: &Value,
+    extent: &Extent<'_>,
+    patterns: jsonschema::PatternOptions<jsonschema::Regex>,
+) -> Result<jsonschema::Validator, String> {
     check_steps(schema, &extent.anchors)?;
-    // Patterns are matched in linear time; one that cannot be is refused.
-    let patterns = jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES);
     jsonschema::draft202012::options().offline().with_pattern_options(patterns).build(schema).map_err(|error| {
         let mut why = error.to_string();
         // A message may quote the whole schema.
@@ -175,7 +193,7 @@ mod tests {
     use super::*;
 
     fn is_taken(schema: &Value) -> bool {
-        compile(schema).is_ok()
+        check(schema).is_ok()
     }
 
     /// Definitions that each name the next one `ways` times.
