@@ -38,6 +38,29 @@ async fn history(app: &TestApp, conversation: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_conversation_began_when_it_did_in_every_answer_however_many_begin_at_once() {
+    let app = TestApp::new().await;
+    let write = |n: usize, text: &str| {
+        let body = json!({"type": "TEXT", "contactIdentifier": format!("c{n}"), "content": {"text": {"body": text}}});
+        app.post("/api/v1/channels/demo-api/messages").json(body).send()
+    };
+    let mut began = Vec::new();
+    for n in 0..20 {
+        let conversation = write(n, "first").await.expect(200)["conversation"].clone();
+        assert_eq!(conversation["createdAt"], "2025-01-01T00:00:00.000Z", "no time has gone by");
+        began.push(conversation["id"].as_str().unwrap().to_owned());
+    }
+    app.clock.advance(5_000);
+    for (n, id) in began.iter().enumerate() {
+        let conversation = write(n, "second").await.expect(200)["conversation"].clone();
+        let read = app.get(format!("/api/v1/conversations/{id}")).await.expect(200);
+        for shown in [&conversation, &read] {
+            assert_eq!(shown["createdAt"], "2025-01-01T00:00:00.000Z");
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_fault_has_its_code_and_its_place_and_says_that_it_failed() {
     let app = TestApp::new().await;
     let url = |url: &str| media("IMAGE", "image", json!({"url": url}));

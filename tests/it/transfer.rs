@@ -23,7 +23,7 @@ use crate::support::{BEGIN, TestApp, TestStore};
 async fn lived_in() -> (TestApp, MemoryStore, Vec<Sent>) {
     let store = MemoryStore::default();
     let app = TestApp::start(store.clone(), &[]).await;
-    let sent = Script::play(&app).await;
+    let sent = Script::play_as_operator(&app).await;
     (app, store, sent)
 }
 
@@ -92,7 +92,7 @@ async fn what_was_moved_from_the_embedded_store_to_cql_and_back_answers_the_same
     }
     let (from, inventory) = TestStore::embedded_inventory();
     let before = TestApp::start(from, &[]).await;
-    let sent = Script::play(&before).await;
+    let sent = Script::play_as_operator(&before).await;
     let file = exported(&*inventory, None).await;
     let (moved, cql) = TestStore::cql_inventory().await;
     TestStore::within({

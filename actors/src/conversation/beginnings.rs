@@ -5,12 +5,18 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use super::Origin;
+use super::{Origin, State};
+use crate::clock::Millis;
 use crate::id::{ConversationId, EntityKey};
 use crate::limits;
 
-/// Under which id, and where it comes from.
-pub(crate) type Beginning = (ConversationId, Arc<Origin>);
+/// How a conversation began.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Beginning {
+    pub(crate) id: ConversationId,
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) created_at: Millis,
+}
 
 /// Those that are known.
 #[derive(Debug, Default)]
@@ -23,19 +29,22 @@ impl Beginnings {
     }
 
     /// Remembers it. Where too many are known all are forgotten: who is asked for again is soon known again.
-    pub(crate) fn put(&self, conversation: EntityKey, id: ConversationId, origin: Origin) -> Beginning {
+    pub(crate) fn put(&self, conversation: EntityKey, state: State) -> Beginning {
         if self.0.len() >= limits::KNOWN_BEGINNINGS {
             self.0.clear();
         }
-        self.0.entry(conversation).or_insert_with(|| (id, Arc::new(origin))).clone()
+        let created_at = state.created_at();
+        let begun = || Beginning { id: state.id, origin: Arc::new(state.origin), created_at };
+        self.0.entry(conversation).or_insert_with(begun).clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Millis;
+    use crate::conversation::{Event, begun};
     use crate::id::Address;
+    use crate::machine::Record;
 
     #[test]
     fn so_many_are_known_and_no_more() {
@@ -47,12 +56,15 @@ mod tests {
         };
         let conversation = |n| EntityKey::conversation(Address([1; 10]), address(n));
         for n in 0..=limits::KNOWN_BEGINNINGS {
-            let id = ConversationId::new(Millis(1), address(n));
-            beginnings.put(conversation(n), id, Origin::Human { channel: n.to_string() });
+            let id = ConversationId::new(Millis(2), address(n));
+            let origin = Origin::Human { channel: n.to_string() };
+            let details = crate::conversation::Details::default();
+            let event = Event::ConversationCreated { id, origin, owner: None, details, forked: None };
+            beginnings.put(conversation(n), begun(&Record { seq: 1, at: Millis(1), trace: None, event }).unwrap());
         }
         assert_eq!(beginnings.get(conversation(0)), None);
-        let (id, origin) = beginnings.get(conversation(limits::KNOWN_BEGINNINGS)).unwrap();
-        assert_eq!(id.address, address(limits::KNOWN_BEGINNINGS));
+        let Beginning { id, origin, created_at } = beginnings.get(conversation(limits::KNOWN_BEGINNINGS)).unwrap();
+        assert_eq!((id.address, created_at), (address(limits::KNOWN_BEGINNINGS), Millis(1)));
         assert_eq!(origin.human_channel(), Some(limits::KNOWN_BEGINNINGS.to_string().as_str()));
     }
 }

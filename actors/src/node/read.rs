@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Node;
+use crate::clock::Millis;
 use crate::codec;
 use crate::conversation::{Beginning, Calls, Conversation, Origin, Turn, number_key};
 use crate::host;
@@ -71,7 +72,7 @@ impl Node {
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn origin(&self, conversation: EntityKey) -> Result<Option<Arc<Origin>>, StoreError> {
-        Ok(self.beginning(conversation).await?.map(|(_, origin)| origin))
+        Ok(self.beginning(conversation).await?.map(|begun| begun.origin))
     }
 
     /// The id of a conversation as it was given when it began; `None`: there is no such conversation.
@@ -80,7 +81,16 @@ impl Node {
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn conversation_id(&self, conversation: EntityKey) -> Result<Option<ConversationId>, StoreError> {
-        Ok(self.beginning(conversation).await?.map(|(id, _)| id))
+        Ok(self.beginning(conversation).await?.map(|begun| begun.id))
+    }
+
+    /// When a conversation began; `None`: there is no such conversation.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn created_at(&self, conversation: EntityKey) -> Result<Option<Millis>, StoreError> {
+        Ok(self.beginning(conversation).await?.map(|begun| begun.created_at))
     }
 
     async fn beginning(&self, conversation: EntityKey) -> Result<Option<Beginning>, StoreError> {
@@ -88,7 +98,7 @@ impl Node {
             return Ok(Some(known));
         }
         let state = self.state::<Conversation>(conversation).await?;
-        Ok(state.map(|state| self.beginnings.put(conversation, state.id, state.origin)))
+        Ok(state.map(|state| self.beginnings.put(conversation, state)))
     }
 
     /// Up to `limit` events of an entity's log with `from <= seq <= to`.

@@ -409,9 +409,11 @@ impl Exchange<'_> {
         let replies = exchange::replies_heard(self.accepting.app.node(), delivered.entity, turn, heard).await;
         let replies = replies.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
+        let created_at = self.accepting.app.node().created_at(delivered.entity).await.map_err(store_problem)?;
         let parts = ContactParts {
             contact: delivered.contact,
             conversation: delivered.conversation,
+            created_at: created_at.ok_or_else(internal_error)?,
             conversation_status: if self.is_closed(delivered.entity, turn).await? { "closed" } else { "open" },
             channel_id: &self.channel.id,
             agent_id: &turn.agent,

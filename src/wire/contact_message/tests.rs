@@ -254,6 +254,7 @@ fn the_answer_has_the_members_of_the_contract_in_their_order() {
     let mut parts = ContactParts {
         contact,
         conversation,
+        created_at: NOW,
         conversation_status: "open",
         channel_id: "demo-api",
         agent_id: "echo",

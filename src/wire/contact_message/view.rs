@@ -18,6 +18,8 @@ pub struct ContactParts<'a> {
     pub contact: ContactId,
     /// The conversation.
     pub conversation: ConversationId,
+    /// When the conversation began.
+    pub created_at: Millis,
     /// How the conversation stands, `open` or `closed`.
     pub conversation_status: &'a str,
     /// The channel.
@@ -153,8 +155,7 @@ pub fn contact_view<'a>(parts: &'a ContactParts<'a>) -> ContactView<'a> {
             channel_id: parts.channel_id,
             contact_id: Shown(parts.contact),
             assignment: Assignment { kind: "AI_AGENT", agent_id: parts.agent_id },
-            // The time in its id may be a little ahead, for its place in lists.
-            created_at: Time(parts.conversation.at.min(parts.message.at)),
+            created_at: Time(parts.created_at),
             updated_at: Time(parts.updated_at),
             last_message_at: Time(parts.last_message_at),
         },

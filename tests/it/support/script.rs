@@ -53,6 +53,15 @@ impl<'a> Script<'a> {
         script.sent
     }
 
+    /// The same, and what changes the installation: no two installations make the same key.
+    pub(crate) async fn play_as_operator(app: &'a TestApp) -> Vec<Sent> {
+        let mut script = Self { app, sent: Self::play(app).await };
+        script.post("/api/v1/workspaces", Some("w1"), json!({"id": "third", "name": "Third"})).await;
+        let key = json!({"name": "for a retry", "scopes": ["messages:read"]});
+        script.post("/api/v1/api-keys", Some("k1"), key).await;
+        script.sent
+    }
+
     /// Sends one; the answer's body.
     async fn step(&mut self, method: Method, path: impl Into<String>, key: Option<&str>, body: Value) -> Value {
         let (path, key) = (path.into(), key.map(str::to_owned));
@@ -140,11 +149,8 @@ impl<'a> Script<'a> {
         while self.app.get(&turn).await.expect(200)["status"] != "completed" {}
     }
 
-    /// In another workspace, and keys of this one.
+    /// In another workspace.
     async fn elsewhere(&mut self) {
-        self.post("/api/v1/workspaces", Some("w1"), json!({"id": "third", "name": "Third"})).await;
-        let key = json!({"name": "for a retry", "scopes": ["messages:read"]});
-        self.post("/api/v1/api-keys", Some("k1"), key).await;
         let key = self.app.workspace("other").await;
         let body = json!({"content": {"content": "elsewhere"}});
         self.app.post("/api/v1/messages").key(&key).json(body).await.expect(200);
