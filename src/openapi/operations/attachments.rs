@@ -75,6 +75,7 @@ fn content() -> Op {
     .with_headers(&["Content-Range"])
     .unless_known()
     .with_headers(WITH_BYTES)
+    .refused(400, &["invalid_header"])
     .refused(404, &["attachment_not_found"])
     .refused(412, &["precondition_failed"])
     .refused(416, &["range_not_satisfiable"])
