@@ -15,6 +15,7 @@ use crate::erasure;
 use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
+use crate::mint;
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox, Sending, Waiting};
 use crate::store::RowWrite;
@@ -396,7 +397,7 @@ impl Machine for Contact {
                 erased_at: None,
                 erasing: former.and_then(|former| former.erasing),
                 first_seq: Some(record.seq).filter(|seq| *seq > 1),
-                began_at: Some(record.at).filter(|at| *at < id.at),
+                began_at: mint::earlier(record.at, id.at),
                 outbox,
                 last_seq: Some(record.seq),
             });

@@ -12,6 +12,7 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::id::{Address, ConversationId, EntityKey};
 use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
+use crate::mint;
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox};
 use crate::tables::{ATTACHED, DETAILS, TURNS};
@@ -254,7 +255,7 @@ impl Machine for Conversation {
                 outbox: None,
                 remembering: None,
                 fork: forked.map(|of| Fork::begun(of, record.at)),
-                began_at: Some(record.at).filter(|at| *at < id.at),
+                began_at: mint::earlier(record.at, id.at),
             });
         } else if let Some(state) = state {
             state.last_seq = record.seq;

@@ -123,7 +123,8 @@ pub const COURIER_LANES: usize = 64;
 pub const NOTE_BYTES: usize = 1024 * 1024;
 /// Events being sent at once in the node, each with its body in memory and a socket.
 pub const DELIVERIES: usize = 256;
-/// The same of one workspace, so that receivers of one that hang leave room for others'.
+/// The same that a workspace has for sure, and more only while more than half of all are free. A quarter, so that receivers
+/// of one that hang leave room for others'.
 pub const DELIVERIES_OF_WORKSPACE: usize = DELIVERIES / 4;
 /// Deliveries that wait for a place among those of their workspace; past it they come back later. An eighth of the
 /// couriers, so that one workspace does not take them all.

@@ -44,7 +44,7 @@ impl Mint {
         self.next(now, |(at, last)| (at.plus((address <= last).into()).max(now), address)).0
     }
 
-    /// A time that no id has had.
+    /// A time that it has not given out before.
     pub(crate) fn time(&self, now: Millis) -> Millis {
         self.next(now, |(at, _)| (at.plus(1).max(now), Address([u8::MAX; 10]))).0
     }
@@ -59,6 +59,11 @@ impl Mint {
         *last = (at.min(now.plus(LEAD)), address);
         *last
     }
+}
+
+/// When something began, where the time in its id is later: that is told of it, and the id's is for its place in lists.
+pub(crate) fn earlier(began: Millis, in_id: Millis) -> Option<Millis> {
+    Some(began).filter(|began| *began < in_id)
 }
 
 /// An address above this one, with the next not to be guessed from it; `None`: there is no room.

@@ -163,7 +163,11 @@ impl Node {
 
     /// The time for something that gets a place in a list because of what an entity of this kind decides.
     pub(crate) fn new_place(&self, of: Kind, now: Millis) -> Millis {
-        let mint = if of == Kind::Conversation { &self.mints.reviews } else { &self.mints.entities };
+        let mint = match of {
+            Kind::Conversation => &self.mints.reviews,
+            Kind::Contact | Kind::Attachment | Kind::Memories => &self.mints.entities,
+            Kind::Workspace | Kind::Installation => &self.mints.things,
+        };
         mint.time(now)
     }
 

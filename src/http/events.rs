@@ -34,7 +34,7 @@ use super::context::render::internal_error;
 use super::headers::prefers_event_stream;
 use super::lasting::Place;
 use super::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
-use super::messages::find_log;
+use super::messages::human_channel;
 use super::paging::{PAGE_BYTES, Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
@@ -93,7 +93,7 @@ pub(super) async fn of_channel(
 ) -> Result<Response, Problem> {
     let list = format!("channels/{}/{id}/events", caller.workspace);
     let asked = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list));
-    let (channel, (asked, page)) = find_log(&app, &caller, (&id, ""), asked).await?;
+    let (channel, (asked, page)) = human_channel(&app, &caller, (&id, ""), asked).await?;
     let entity = channel.conversation(caller.address);
     let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     let log = Log {

@@ -99,9 +99,9 @@ pub(in crate::http) async fn find_channel(
     row.map_err(store_problem)
 }
 
-/// A human channel of the caller's workspace, and what is `asked` of its log. Another kind of channel has many logs,
-/// which is told at `pointer`, with all that is wrong with what is asked.
-pub(super) async fn find_log<T>(
+/// A human channel of the caller's workspace, which has one log, and what is `asked` of that. That another kind of channel
+/// has many is told at `pointer`, with all that is wrong with what is asked.
+pub(super) async fn human_channel<T>(
     app: &App,
     caller: &Caller,
     (channel, pointer): (&str, &str),

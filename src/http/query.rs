@@ -12,7 +12,7 @@ use crate::json::path::Path;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
 
-/// Parameters of a request.
+/// Parameters of a request, far more than any has: each is looked for among those before it.
 const MAX_PARAMETERS: usize = 1_000;
 
 impl Query {
@@ -146,6 +146,14 @@ mod tests {
         assert_eq!((problem.status.as_u16(), problem.code), (400, "invalid_query"));
         assert_eq!(problem.faults.len(), 1);
         assert_eq!(problem.faults[0].pointer, "/limit");
+    }
+
+    #[test]
+    fn more_parameters_than_any_request_has_are_not_read() {
+        let many = |count: usize| (0..count).map(|n| format!("p{n}")).collect::<Vec<_>>().join("&");
+        assert!(Query::parse(Some(&many(MAX_PARAMETERS))).is_ok());
+        let problem = Query::parse(Some(&many(MAX_PARAMETERS + 1))).unwrap_err();
+        assert_eq!((problem.code, problem.faults.len()), ("invalid_query", 1));
     }
 
     #[test]

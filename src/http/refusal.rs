@@ -69,7 +69,7 @@ pub fn key_reused() -> Problem {
 
 /// 412: it is not what the client saw.
 pub(in crate::http) fn precondition_failed() -> Problem {
-    let detail = "it is not what If-Match or If-Unmodified-Since means any more; read it again";
+    let detail = "it has changed since what the request's condition names; read it again";
     Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
 }
 

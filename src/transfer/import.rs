@@ -108,7 +108,7 @@ async fn read(
                 installation(store, options, rows, began).await?;
                 // Without the keys nobody can ask again for what they have made.
                 if !options.without_keys {
-                    promises::import(store, &promises, began).await?;
+                    promises::import(store, &promises, began, number + 1).await?;
                 }
             }
             Line::Commit(step) => {

@@ -113,6 +113,7 @@ pub(super) enum Line {
     Installation {
         /// Table, key, value.
         rows: Vec<(u8, Blob, Blob)>,
+        /// What it has promised to retries; absent in exports of earlier builds.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         promises: Vec<Promise>,
     },

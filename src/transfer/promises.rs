@@ -23,13 +23,17 @@ use super::line::{Blob, Line};
 
 /// Promises of one line.
 const PAGE: usize = 64;
+/// Events of one promise, far more than any change of an installation has.
+const EVENTS: usize = 1_000;
 /// How often a commit is decided anew because somebody else has changed the installation.
 const ATTEMPTS: u32 = 8;
 
 /// What one idempotency key has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Promise {
+    /// The key's.
     hash: Blob,
+    /// The request's.
     fingerprint: Blob,
     /// When.
     at: u64,
@@ -94,7 +98,7 @@ async fn promise(
     if promise.held.is_some() {
         return Ok(Some(promise).filter(|_| workspace.is_none()));
     }
-    let scan = LogScan { from: row.first, to: row.last, order: Order::Asc, limit: PAGE };
+    let scan = LogScan { from: row.first, to: row.last, order: Order::Asc, limit: EVENTS };
     let records = store.read_log(EntityKey::INSTALLATION, scan).await?;
     let mut is_wanted = workspace.is_none();
     for record in records {
@@ -115,12 +119,17 @@ fn is_about(event: &Event, workspace: &str, address: Address) -> bool {
     })
 }
 
-/// Puts promises that the installation does not know.
-pub(super) async fn import(store: &Arc<dyn Store>, promises: &[Promise], at: Millis) -> Result<(), TransferError> {
+/// Puts promises of this line that the installation does not know.
+pub(super) async fn import(
+    store: &Arc<dyn Store>,
+    promises: &[Promise],
+    at: Millis,
+    line: u64,
+) -> Result<(), TransferError> {
     for _ in 0..ATTEMPTS {
         let loaded = patiently(|| store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
         let head = loaded.map(|loaded| loaded.head);
-        let Some(commit) = commit(store, promises, head, at).await? else { return Ok(()) };
+        let Some(commit) = commit(store, promises, head, (at, line)).await? else { return Ok(()) };
         match send(&**store, commit).await {
             Err(TransferError::Occupied(_)) => {}
             other => return other,
@@ -134,12 +143,14 @@ async fn commit(
     store: &Arc<dyn Store>,
     promises: &[Promise],
     expected: Option<Head>,
-    at: Millis,
+    (at, line): (Millis, u64),
 ) -> Result<Option<Commit>, TransferError> {
     let mut next = expected.map_or(0, |head| head.seq) + 1;
     let (mut records, mut keys, mut name) = (Vec::new(), Vec::new(), Vec::new());
     for promise in promises {
-        let Some((hash, row)) = promise.row(next) else { continue };
+        let Some((hash, row)) = promise.row(next) else {
+            return Err(TransferError::Malformed { line, what: "a hash has not its length".to_owned() });
+        };
         if patiently(|| store.find_key(EntityKey::INSTALLATION, hash)).await?.is_some() {
             continue;
         }

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 
 use crate::json::{self, Member, Object, raw};
 
-/// The fingerprint of a request that carries an idempotency key. Member order, white space, and how numbers and
-/// strings are written make no difference, nor does the encoding of the path; a top-level `clientId` is the key itself and does not count.
+/// The fingerprint of a request that carries an idempotency key. Member order, white space, and how numbers and strings
+/// are written make no difference, nor does the encoding of the path; below [`WALKED`] levels only white space makes none.
+/// A top-level `clientId` is the key itself and does not count.
 ///
 /// The value is hashed as it is walked through; a canonical text of it would be made only to be thrown away.
 #[must_use]
@@ -30,7 +31,8 @@ pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
 const GATHERED: usize = 1024;
 
 /// Levels of a value that are walked through. Each of them is split by reading all that is below it once more, so what is
-/// nested deeper is hashed as it is written, but for white space: a retry is written as its first request was.
+/// nested deeper than bodies usually are is hashed as it is written, but for white space: a retry is written as its first
+/// request was.
 const WALKED: usize = 12;
 
 /// A fingerprint that is being made. Neither gathering nor hashing can fail.
@@ -163,6 +165,7 @@ mod tests {
         let first = deep(r#"{"x":1,"y":"é"}"#);
         assert_eq!(deep(r#"{ "x" : 1, "y": "é" }"#), first);
         assert_ne!(deep(r#"{"x":2,"y":"é"}"#), first);
+        assert_ne!(deep(r#"{"y":"é","x":1}"#), first, "and no more than that");
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::wire::channel_message::schema;
 
 /// The member of a payload that holds a client's own schema for answers.
 pub const RESPONSE_SCHEMA: &str = "responseSchema";
-/// How much is said of a fault in words that the client chose: what it may answer, what its own schema says.
+/// About how many characters are said of a fault in words that the client chose: what may be answered, what its schema
+/// says.
 const MESSAGE_CHARS: usize = 500;
 
 /// What an approval offers where its payload names no options.
@@ -72,24 +73,24 @@ fn ids(choices: Option<&Value>) -> Vec<&str> {
 
 /// What may be chosen, in a message: as many as there is room for.
 fn listed(known: &[&str]) -> String {
-    let mut room = MESSAGE_CHARS;
-    let mut fits = |name: &&&str| {
-        let before = room;
-        room = room.saturating_sub(name.chars().count() + 2);
-        room > 0 || before == MESSAGE_CHARS
-    };
-    let named: Vec<String> =
-        known.iter().take_while(|name| fits(name)).map(|name| name.chars().take(MESSAGE_CHARS).collect()).collect();
-    match known.len() - named.len() {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
+    let mut named = String::new();
+    for (nth, name) in known.iter().enumerate() {
+        if nth > 0 && named.len() + name.len() > MESSAGE_CHARS {
+            return format!("{named} and {} more", known.len() - nth);
+        }
+        if nth > 0 {
+            named.push_str(", ");
+        }
+        named.extend(name.chars().take(MESSAGE_CHARS));
     }
+    named
 }
 
 fn only(given: &Map<String, Value>, known: &[&str], faults: &mut Vec<Fault>) {
     let known_names: HashSet<_> = known.iter().copied().collect();
     let unknown = given.keys().filter(|name| !known_names.contains(name.as_str())).take(MAX_FAULTS);
-    faults.extend(unknown.map(|name| fault(at(name), format!("is no part of this answer; it has {}", listed(known)))));
+    let has = listed(known);
+    faults.extend(unknown.map(|name| fault(at(name), format!("is no part of this answer; it has {has}"))));
 }
 
 fn approval(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fault> {

@@ -55,6 +55,8 @@ async fn a_contact_never_becomes_another_one_by_a_change() {
     let path = format!("{CONTACTS}/{}", text(&id));
     let taken = app.patch(&path).json(json!({"identifier": "eve@example.com"})).await;
     assert_eq!(taken.faults(), ["immutable_field /identifier"]);
+    let nameless = app.patch(&path).json(json!({"name": "  "})).await.expect(200);
+    assert_eq!(nameless["name"], Value::Null, "a name of blanks is none, here as where a contact is made");
     let same = app.patch(&path).json(json!({"identifier": "ana@example.com", "name": "Anna"})).await.expect(200);
     assert_eq!(same["name"], "Anna");
     assert_eq!(names(&app.get(format!("{CONTACTS}?name=an")).await.expect(200)), ["Anna"]);

@@ -104,6 +104,10 @@ async fn different_keys_in_one_request_and_keys_of_a_wrong_form_are_refused() {
     }
     let wrong = app.post(CONTACTS).idempotency_key("a b").json(json!({"type": "TEXT"})).await.faults();
     assert_eq!(wrong.len(), 3, "a bad key is one fault among the others: {wrong:?}");
+    for (body, shape) in [(json!({}), "unknown"), (json!({"channelId": "demo", "content": {}}), "ambiguous")] {
+        let faults = app.post(MESSAGES).idempotency_key("a b").json(body).await.faults();
+        assert_eq!(faults, [format!("{shape}_message_shape "), "invalid_idempotency_key /Idempotency-Key".to_owned()]);
+    }
     for request in each(&app, "x") {
         assert!(request.idempotency_key(&long[..255]).await.status < 300);
     }

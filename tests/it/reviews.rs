@@ -286,6 +286,8 @@ async fn a_quorum_is_so_many_different_principals_with_one_answer() {
     // One of a few, and any two.
     let one = asked(&app, json!({"type": "free", "quorum": {"allowed": ["ana"]}})).await;
     respond(&app, &one, json!({})).key(&bob).await.problem(403, "responder_not_allowed");
+    let nonsense = app.post(format!("{one}/respond")).key(&bob).body("application/json", "{");
+    nonsense.await.problem(403, "responder_not_allowed");
     assert_eq!(respond(&app, &one, json!({})).key(&ana).await.expect(200)["status"], "completed");
     let any = asked(&app, json!({"type": "free", "quorum": {"of": 2}})).await;
     respond(&app, &any, json!({"a": 1.0, "b": [1]})).key(&eve).await.expect(200);

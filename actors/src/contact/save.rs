@@ -6,6 +6,7 @@ use super::{Contact, Event, Reply, State, living, name_key};
 use crate::clock::Millis;
 use crate::id::ContactId;
 use crate::machine::{Change, Decision, Moment};
+use crate::mint;
 use crate::store::ViewWrite;
 use crate::tables::{CONTACTS, CONTACTS_BY_NAME};
 
@@ -74,7 +75,7 @@ pub(super) fn save(
                 first_seq: Some(moment.next_seq).filter(|seq| *seq > 1),
                 outbox: None,
                 last_seq: Some(moment.next_seq),
-                began_at: Some(moment.now).filter(|at| *at < id.at),
+                began_at: mint::earlier(moment.now, id.at),
             };
             if let Some(former) = state {
                 after.open.clone_from(&former.open);

@@ -396,7 +396,8 @@ impl Posting<'_> {
     }
 }
 
-/// What a message says when it is accepted at `now`: a review that stays open for a while ends so much later.
+/// What a message says once it is accepted: its review has a place in the lists, and ends so much later where it stays
+/// open for a while.
 fn content_at(message: &NewMessage, moment: &Moment) -> Arc<Content> {
     let mut content = Arc::clone(&message.content);
     if content.review.is_some()
@@ -417,8 +418,9 @@ pub(super) fn asks(post: &Post) -> bool {
 
 /// The key of a review in a workspace's lists: sorts by its place.
 fn review_key(id: MessageId, review: &Review) -> Bytes {
-    let place = review.place.map(|place| place.0.to_be_bytes());
-    [place.as_ref().map_or(&[][..], |place| place), &id_key(id)].concat().into()
+    let mut key = review.place.map_or_else(Vec::new, |place| place.0.to_be_bytes().to_vec());
+    key.extend_from_slice(&id_key(id));
+    key.into()
 }
 
 /// The message of a review that has this key in a workspace's lists.

@@ -72,6 +72,14 @@ impl Outcome {
             Self::Gone(_) => None,
         }
     }
+
+    /// The number of the memory that it is about.
+    fn number(&self) -> u64 {
+        match self {
+            Self::Created(memory) | Self::Updated(memory) | Self::Known(memory) => memory.id.number,
+            Self::Gone(number) => *number,
+        }
+    }
 }
 
 /// Rows to forget from.
@@ -246,11 +254,7 @@ fn make_room(count: u64, outcomes: &[Outcome], found: &Found, change: &mut Chang
     if surplus == 0 {
         return Ok(());
     }
-    let number = |outcome: &Outcome| match outcome {
-        Outcome::Gone(number) => *number,
-        Outcome::Created(memory) | Outcome::Updated(memory) | Outcome::Known(memory) => memory.id.number,
-    };
-    let touched: Vec<u64> = outcomes.iter().map(number).collect();
+    let touched: Vec<u64> = outcomes.iter().map(Outcome::number).collect();
     let oldest = found.first(MEMORIES, surplus + outcomes.len())?;
     let memories =
         oldest.into_iter().map(|(_, bytes)| codec::decode::<Memory>(bytes)).collect::<Result<Vec<_>, _>>()?;

@@ -119,6 +119,13 @@ fn the_oldest_make_room_for_new_ones() {
     let texts = texts(&sim);
     assert_eq!((texts.len(), sim.state.as_ref().unwrap().count), (limits::MEMORIES, limits::MEMORIES as u64));
     assert_eq!((texts[0].as_str(), sim.rows.len()), ("fact 2 0", 2 * limits::MEMORIES));
+    // What goes because somebody drops it does not go once more to make room.
+    let lowest = sim.rows.keys().filter(|(table, _)| *table == MEMORIES).map(|(_, key)| key.clone()).min().unwrap();
+    let lowest = u64::from_be_bytes(lowest[..].try_into().unwrap());
+    let edits = vec![Edit::Drop(lowest), Edit::text_as_it_is("new"), Edit::text_as_it_is("newer")];
+    remember(&mut sim, contact(0), edits, 2).unwrap();
+    let memories = sim.rows.keys().filter(|(table, _)| *table == MEMORIES).count();
+    assert_eq!((memories, sim.state.as_ref().unwrap().count), (limits::MEMORIES, limits::MEMORIES as u64));
 }
 
 #[test]

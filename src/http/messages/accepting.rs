@@ -45,7 +45,7 @@ impl<'a> Inbound<'a> {
         Ok(Self { app, caller, context, headers, body, report: report(context) })
     }
 
-    /// The same refusal with what is wrong with the idempotency key, which has no part in the shape.
+    /// The same refusal, with what is wrong with the idempotency key: that is judged whatever shape the body has.
     pub(super) fn refused(&self, problem: Problem) -> Problem {
         match idempotency_key(self.headers, None) {
             Err(faults) => Problem::invalid([problem.faults, faults].concat()),

@@ -160,8 +160,7 @@ impl Exchange<'_> {
     /// When a conversation began; now, where it was assigned and never used.
     async fn began(&self, entity: EntityKey) -> Result<Millis, Problem> {
         let node = self.accepting.app.node();
-        let state = node.state::<Conversation>(entity).await.map_err(store_problem)?;
-        Ok(state.map_or_else(|| node.now(), |state| state.id.at))
+        Ok(node.created_at(entity).await.map_err(store_problem)?.unwrap_or_else(|| node.now()))
     }
 
     /// Fetches the file and delivers the message with it.

@@ -12,7 +12,7 @@ use http::Uri;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::find_log;
+use super::human_channel;
 use super::one::at_present;
 use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
@@ -275,7 +275,7 @@ pub(in crate::http) async fn of_conversation(
 async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channel: &str) -> Result<Response, Problem> {
     let list = format!("channels/{}/{channel}/messages", caller.workspace);
     let asked = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query));
-    let (channel, (request, filter)) = find_log(app, caller, (channel, "/channelId"), asked).await?;
+    let (channel, (request, filter)) = human_channel(app, caller, (channel, "/channelId"), asked).await?;
     let entity = channel.conversation(caller.address);
     let page = page_of(app, entity, &request, &filter.of_channel(&channel.id)).await?;
     let now = app.now();

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::json::MAX_DEPTH;
+use crate::json::{MAX_DEPTH, raw};
 
 /// Subschemas that the check of one value may visit on its way down. A few lines of references that fan out ask for
 /// more steps than there is time, and the check cannot be interrupted.
 pub const MAX_STEPS: usize = 4_000;
 
-/// Bytes of a schema, its names and texts counted with what stands between them. It is compiled while its request waits,
-/// and again for each answer.
+/// Bytes of a schema, as compact JSON with the fewest escapes. It is compiled while its request waits, and again for each
+/// answer.
 const MAX_BYTES: usize = 64 * 1024;
 /// Patterns in a schema.
 const MAX_PATTERNS: usize = 64;
@@ -32,20 +32,21 @@ const INNER_MAPS: [&str; 2] = ["properties", "patternProperties"];
 const INNER: [&str; 6] =
     ["additionalProperties", "propertyNames", "items", "contains", "unevaluatedProperties", "unevaluatedItems"];
 
-/// Whether a schema that a client gives now may be compiled, and can be.
+/// Whether a schema that a client gives now may be compiled, and can be. `text` is valid JSON.
 ///
 /// # Errors
 /// A sentence about what is wrong with the schema.
-pub fn check(schema: &Value) -> Result<(), String> {
-    let mut extent = Extent::default();
-    extent.add(schema);
-    if extent.bytes > MAX_BYTES {
+pub fn check(text: &str) -> Result<(), String> {
+    if raw::shortest_len(&raw::compact(text)) > MAX_BYTES {
         return Err(format!("it has more than {MAX_BYTES} bytes"));
     }
+    let schema = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut extent = Extent::default();
+    extent.add(&schema);
     if extent.patterns > MAX_PATTERNS {
         return Err(format!("it has more than {MAX_PATTERNS} patterns"));
     }
-    made(schema, &extent, jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES)).map(drop)
+    made(&schema, &extent, jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES)).map(drop)
 }
 
 /// Makes a validator of a schema that was taken once, by this build or an earlier one. It stands by itself: nothing
@@ -79,7 +80,6 @@ fn made(
 /// What there is in a schema.
 #[derive(Default)]
 struct Extent<'a> {
-    bytes: usize,
     patterns: usize,
     /// The schemas that references can mean by a name.
     anchors: HashMap<&'a str, Vec<&'a Value>>,
@@ -95,16 +95,11 @@ impl<'a> Extent<'a> {
                 self.patterns += usize::from(members.contains_key("pattern"));
                 let by_name = members.get("patternProperties").and_then(Value::as_object);
                 self.patterns += by_name.map_or(0, serde_json::Map::len);
-                for (name, value) in members {
-                    self.bytes += name.len() + 4;
-                    self.add(value);
-                }
+                members.values().for_each(|value| self.add(value));
             }
             Value::Array(items) => items.iter().for_each(|item| self.add(item)),
-            Value::String(text) => self.bytes += text.len() + 2,
             _ => {}
         }
-        self.bytes += 1;
     }
 }
 
@@ -193,7 +188,7 @@ mod tests {
     use super::*;
 
     fn is_taken(schema: &Value) -> bool {
-        check(schema).is_ok()
+        check(&schema.to_string()).is_ok()
     }
 
     /// Definitions that each name the next one `ways` times.
@@ -261,8 +256,9 @@ mod tests {
         assert!(!is_taken(&fields(MAX_PATTERNS + 1, &short)));
         assert!(is_taken(&json!({"pattern": "^\\p{L}{1,20}$"})));
         assert!(!is_taken(&json!({"pattern": r"\p{L}{2000}"})));
-        assert!(is_taken(&json!({"description": "x".repeat(MAX_BYTES - 100)})));
-        assert!(!is_taken(&json!({"description": "x".repeat(MAX_BYTES)})));
+        let room = MAX_BYTES - json!({"description": ""}).to_string().len();
+        assert!(is_taken(&json!({"description": "x".repeat(room)})));
+        assert!(!is_taken(&json!({"description": "x".repeat(room + 1)})));
         let named = (0..MAX_PATTERNS + 1).map(|n| (format!("^{n}$"), json!(true))).collect::<serde_json::Map<_, _>>();
         assert!(!is_taken(&json!({"patternProperties": named})));
     }
