@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, header};
 use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
 
 use super::fault::Refused;
+use crate::wire::time::http_date;
 
 /// How long to wait before the second and last try.
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +39,10 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Option<Timestamp>) -> Option
         // More seconds than fit in the number are still more than anybody waits.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
-    let until = date(value)?;
-    let told = headers.get(header::DATE).and_then(|told| date(told.to_str().ok()?));
+    let until = http_date(value)?;
+    let told = headers.get(header::DATE).and_then(|told| http_date(told.to_str().ok()?));
     let now = told.or(now)?;
     Some(Duration::from_secs(u64::try_from(until.as_second() - now.as_second()).unwrap_or(0)))
-}
-
-fn date(text: &str) -> Option<Timestamp> {
-    DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 #[cfg(test)]

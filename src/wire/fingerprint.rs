@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::json::{self, Member, Object, raw};
 
 /// The fingerprint of a request that carries an idempotency key. Member order, white space, and how numbers and strings
-/// are written make no difference, nor does the encoding of the path; below [`WALKED`] levels only white space makes none.
+/// are written make no difference, nor does the encoding of the path; below `WALKED` levels only white space makes none.
 /// A top-level `clientId` is the key itself and does not count.
 ///
 /// The value is hashed as it is walked through; a canonical text of it would be made only to be thrown away.

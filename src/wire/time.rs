@@ -1,8 +1,8 @@
 //! Times as the API reads and writes them: RFC 3339.
 
 use actors::clock::Millis;
-use jiff::SignedDuration;
 use jiff::civil::DateTime;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
@@ -107,9 +107,24 @@ impl Serialize for Time {
     }
 }
 
+/// A time that stands in a header, in any of the three forms that a recipient has to take (RFC 9110, 5.6.7).
+#[must_use]
+pub fn http_date(text: &str) -> Option<Timestamp> {
+    let usual = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
+    usual.or_else(|| Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_of_a_header_is_read_in_each_of_its_three_forms() {
+        for text in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(http_date(text).map(Timestamp::as_second), Some(784_111_777), "{text}");
+        }
+        assert_eq!(http_date("yesterday"), None);
+    }
 
     #[test]
     fn times_are_read_to_the_millisecond() {

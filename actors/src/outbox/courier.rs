@@ -212,10 +212,17 @@ impl<M: Sends> Courier<M> {
                     continue;
                 }
             };
+            let hastened = hasten.contains(&lane);
+            let released = hastened && is_released(&self.node, self.entity, &self.place, lane, &stored).await;
             match self.runs.get_mut(&lane) {
-                Some(run) => run.go_on(stored, hasten.contains(&lane), now),
+                Some(run) => {
+                    run.release(released);
+                    run.go_on(stored, hastened, now);
+                }
                 None => {
-                    self.runs.extend(Some(Run::of(lane, stored)).filter(|run| run.may_go(now)).map(|run| (lane, run)))
+                    let mut run = Run::of(lane, stored);
+                    run.release(released);
+                    self.runs.extend(Some(run).filter(|run| run.may_go(now)).map(|run| (lane, run)));
                 }
             }
         }
@@ -392,4 +399,12 @@ impl<M: Sends> Courier<M> {
 async fn stored(node: &Node, entity: EntityKey, lane: Lane) -> Result<Option<Waiting>, StoreError> {
     let row = node.store.row(entity, LANES, lane.key()).await?;
     row.map(|bytes| codec::decode(&bytes)).transpose()
+}
+
+/// Whether a receiver that has asked for time is another one since, as far as anybody knows: it was changed.
+async fn is_released(node: &Node, entity: EntityKey, place: &Place, lane: Lane, stored: &Waiting) -> bool {
+    let Some(last) = stored.attempts.last().filter(|_| stored.not_before.is_some()) else { return false };
+    // Where that cannot be read it goes on waiting.
+    let settings = settings::read(node, entity, place).await;
+    settings.is_ok_and(|settings| settings.configured().was_changed(lane.receiver, last.at.plus(1)))
 }

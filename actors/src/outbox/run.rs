@@ -60,6 +60,13 @@ impl Run {
         self.asked_for || self.not_before.is_none_or(|not_before| not_before <= now)
     }
 
+    /// Whoever wanted to be left alone until some time is asked no longer.
+    pub(super) fn release(&mut self, released: bool) {
+        if released {
+            self.not_before = None;
+        }
+    }
+
     /// Whether it is on its way, and does not wait for its time.
     pub(super) fn is_moving(&self) -> bool {
         self.busy || self.parked.is_none()

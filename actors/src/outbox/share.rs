@@ -2,7 +2,8 @@
 //!
 //! A receiver that hangs holds its place for as long as an attempt may take, and a workspace may have as many receivers
 //! as it likes: each message may name another one. So while more than half of the node's places are free, whoever comes
-//! gets one; of the other half a workspace gets as many as its share has.
+//! gets one; of the other half a workspace gets as many as its share has. Where many workspaces have such receivers all are
+//! taken, so some are kept for those that have hardly any.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +17,10 @@ use crate::limits;
 
 /// Places that are given to whoever comes, whatever their workspace has.
 const OPEN: usize = limits::DELIVERIES / 2;
+/// Places beside all others for workspaces that have fewer than [`FEW`].
+const KEPT: usize = limits::DELIVERIES / 4;
+/// As many as a workspace needs whose receivers answer at once.
+const FEW: usize = 4;
 /// After which the first comes back who found too many of its workspace before it.
 const CROWDED_MILLIS: u64 = 2_000;
 /// How far apart those come back: each costs a commit for nothing.
@@ -29,6 +34,7 @@ const AWAY_MAX_MILLIS: u64 = 3_600_000;
 #[derive(Debug)]
 pub(super) struct Shares {
     places: Arc<Semaphore>,
+    kept: Arc<Semaphore>,
     of: DashMap<Address, Arc<Share>>,
 }
 
@@ -36,6 +42,8 @@ pub(super) struct Shares {
 #[derive(Debug)]
 struct Share {
     places: Arc<Semaphore>,
+    /// Places that it has.
+    taken: AtomicUsize,
     waiting: AtomicUsize,
     /// Things that have arrived, for each of which one who was sent away may come back soon.
     arrived: AtomicUsize,
@@ -62,7 +70,8 @@ impl Drop for Waiting<'_> {
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(limits::DELIVERIES)), of: DashMap::new() }
+        let (places, kept) = (Semaphore::new(limits::DELIVERIES), Semaphore::new(KEPT));
+        Self { places: Arc::new(places), kept: Arc::new(kept), of: DashMap::new() }
     }
 }
 
@@ -70,6 +79,7 @@ impl Default for Share {
     fn default() -> Self {
         Self {
             places: Arc::new(Semaphore::new(limits::DELIVERIES_OF_WORKSPACE)),
+            taken: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
             last_away: AtomicU64::new(0),
@@ -80,7 +90,7 @@ impl Default for Share {
 impl Shares {
     /// How many places are taken.
     pub(super) fn taken(&self) -> usize {
-        limits::DELIVERIES.saturating_sub(self.places.available_permits())
+        (limits::DELIVERIES + KEPT).saturating_sub(self.places.available_permits() + self.kept.available_permits())
     }
 
     /// Waits for a place. `Err`: too many of this workspace wait; not before this time. One that is `urgent` waits in any
@@ -96,14 +106,27 @@ impl Shares {
             }
             own = Arc::clone(&share.places).acquire_owned().await.ok();
         }
+        let open = Arc::clone(&self.places).acquire_owned();
+        let has_few = share.taken.load(Ordering::Relaxed) < FEW;
         // No semaphore here is ever closed.
-        let of_node = Arc::clone(&self.places).acquire_owned().await.ok();
+        let of_node = tokio::select! {
+            biased;
+            open = open => open.ok(),
+            kept = Arc::clone(&self.kept).acquire_owned(), if has_few => kept.ok(),
+        };
+        share.taken.fetch_add(1, Ordering::Relaxed);
         Ok(Place { share, _own: own, _of_node: of_node })
     }
 
     /// Forgets workspaces that send nothing.
     pub(super) fn sweep(&self) {
         self.of.retain(|_, share| Arc::strong_count(share) > 1);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.share.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -149,6 +172,13 @@ mod tests {
         assert_eq!(shares.taken(), OPEN + limits::DELIVERIES_OF_WORKSPACE);
         held.extend(std::iter::from_fn(|| enter(3)).take(limits::DELIVERIES));
         assert_eq!(shares.taken(), limits::DELIVERIES);
+        // All are taken by three, and others have some all the same, none of them many.
+        for n in 4..4 + (KEPT / FEW) as u8 {
+            let few: Vec<_> = std::iter::from_fn(|| enter(n)).take(limits::DELIVERIES).collect();
+            assert_eq!(few.len(), FEW, "{n}");
+            held.extend(few);
+        }
+        assert!(enter(100).is_none());
         drop(held);
         assert_eq!(shares.taken(), 0);
         shares.sweep();

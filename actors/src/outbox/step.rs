@@ -194,7 +194,8 @@ async fn send<M: Sends>(
     let telling = Telling::begin(node, &parcel, &subject, receiver, nth);
     let trace = Some(telling.place);
     let (attempt, verdict) = attempt(node, parcel, telling).await;
-    current::within(trace, tell(from, receiver, verdict, pass)).await;
+    let answered = attempt.status.is_some();
+    current::within(trace, tell(from, receiver, (verdict, answered), pass)).await;
     Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }))
 }
 
@@ -294,9 +295,19 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
 }
 
 /// Tells the gate how the receiver does, and everybody who waits for an endpoint that is back.
-async fn tell(from: &From, receiver: Receiver, verdict: Verdict, pass: Option<(Pass, share::Place)>) {
+async fn tell(
+    from: &From,
+    receiver: Receiver,
+    (verdict, answered): (Verdict, bool),
+    pass: Option<(Pass, share::Place)>,
+) {
     let node = &from.node;
-    let health = if let Verdict::Refused { .. } = verdict { Health::Down } else { Health::Well };
+    let health = match (verdict, receiver) {
+        // They share the gate of their host, and one that refuses says nothing of the others.
+        (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) if answered => Health::Well,
+        (Verdict::Refused { .. }, _) => Health::Down,
+        (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
+    };
     let back = pass.is_some_and(|(pass, place)| {
         if verdict == Verdict::Arrived {
             place.arrived();

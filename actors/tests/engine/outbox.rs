@@ -299,6 +299,22 @@ async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_in_the_place_of_a_receiver_that_asked_for_time_gets_what_waits_at_once() {
+    let bench = Bench::on(MemoryStore::default());
+    let endpoint = bench.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    bench.sink.mood(ONE, Mood::AskForTime(3_000_000));
+    bench.say(1, "a").await;
+    bench.say(1, "b").await;
+    sleep(secs(1)).await;
+    let moved = "https://new.example/".to_owned();
+    let updated_at = Some(bench.clock.now());
+    bench.store_endpoint(&WebhookEndpoint { url: moved.clone(), updated_at, ..endpoint }).await;
+    sleep(secs(1)).await;
+    assert_eq!(bench.sink.taken(&moved).len(), 2);
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_receiver_that_asks_for_time_gets_it() {
     let bench = Bench::on(MemoryStore::default());
     bench.endpoint(1, |_| {}).await;

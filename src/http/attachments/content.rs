@@ -20,6 +20,7 @@ use crate::http::headers::if_none_match::is_known;
 use crate::http::problem::Problem;
 use crate::http::refusal::precondition_failed;
 use crate::http::trace::Hex;
+use crate::wire::time;
 
 /// Users upload what they like; a browser that opens it must neither guess what it is nor run it.
 const GUARDS: [(HeaderName, &str); 5] = [
@@ -47,7 +48,7 @@ impl Validators {
     /// Whether the file is newer than a time that a client gives, to the second as HTTP counts; `None`: that is no
     /// time.
     fn newer_than(&self, date: &str) -> Option<bool> {
-        let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
+        let date = time::http_date(date)?;
         Some(i64::try_from(self.created_at.0 / 1_000).is_ok_and(|created| created > date.as_second()))
     }
 }

@@ -7,6 +7,7 @@ use actors::clock::Clock;
 use actors::conversation::Command;
 use actors::directory::Circumstances;
 use actors::limits;
+use actors::message::Content;
 use actors::outbox::Sending;
 use actors::outbox::state::parse_ended_key;
 use actors::random::Random;
@@ -196,4 +197,26 @@ async fn what_is_asked_for_while_its_log_is_busy_goes_at_once() {
     sleep(Duration::from_millis(500)).await;
     let taken: Vec<_> = bench.sink.at(ONE).into_iter().filter(|arrived| arrived.status == Some(200)).collect();
     assert!(taken.len() == 3 && taken[0].at.since(asked) < 10, "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_that_refuses_what_it_gets_keeps_no_other_at_its_host_waiting() {
+    let bench = Bench::on(MemoryStore::default());
+    let hooked = |path: &str| Content { webhook_url: Some(format!("https://hooks.example/{path}")), ..content("a") };
+    for n in 0..30 {
+        let channel = format!("c{n}");
+        bench.channel(&channel, None).await;
+        bench.sink.mood(&format!("https://hooks.example/bad{n}"), Mood::Answer(500));
+        bench.post_to(&channel, hooked(&format!("bad{n}"))).await;
+    }
+    sleep(secs(1)).await;
+    bench.channel("well", None).await;
+    bench.post_to("well", hooked("ok")).await;
+    sleep(secs(1)).await;
+    assert_eq!(bench.sink.taken("https://hooks.example/ok"), [2]);
+    sleep(secs(60)).await;
+    for n in 0..30 {
+        let tried = bench.sink.at(&format!("https://hooks.example/bad{n}")).len();
+        assert_eq!(tried, 3, "it is tried as published");
+    }
 }
