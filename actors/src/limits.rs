@@ -121,7 +121,8 @@ pub const COURIER_LANES: usize = 64;
 /// Bytes of one note of how far the sending of a log has come, about: a sixth of what the store that takes least takes
 /// in one commit, since they are guessed. A delivery counts 300 at least, so it is 3,500 of them at most.
 pub const NOTE_BYTES: usize = 1024 * 1024;
-/// Events being sent at once in the node, each with its body in memory and a socket.
+/// Events being sent at once in the node, each with its body in memory and a socket; a quarter more for workspaces that
+/// have few (`actors/src/outbox/share.rs`).
 pub const DELIVERIES: usize = 256;
 /// The same that a workspace has for sure, and more only while more than half of all are free. A quarter, so that receivers
 /// of one that hang leave room for others'.

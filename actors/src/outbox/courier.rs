@@ -14,10 +14,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use super::lane::{Delivery, End, Lane, Waiting, keep};
+use super::lane::{Delivery, End, Lane, Waiting, keep, mark};
 use super::note::{Ended, note};
 use super::port::{Place, Sends};
-use super::receivers::{Hooks, RECEIVER_DELETED, Unsendable, receivers};
+use super::receivers::{Hooks, RECEIVER_DELETED, Unsendable, receivers, url_of};
 use super::run::Run;
 use super::schedule::{Failed, Next, next, set_aside};
 use super::state::{DeliveryKey, LOOK_AFTER_MILLIS, LaneChange, Settlement};
@@ -213,7 +213,9 @@ impl<M: Sends> Courier<M> {
                 }
             };
             let hastened = hasten.contains(&lane);
-            let released = hastened && is_released(&self.node, self.entity, &self.place, lane, &stored).await;
+            // What is known here may be newer than what is noted.
+            let asked_by = known.map_or(stored.asked_by, |run| run.asked_by);
+            let released = hastened && is_another(&self.node, self.entity, &self.place, lane, asked_by).await;
             match self.runs.get_mut(&lane) {
                 Some(run) => {
                     run.release(released);
@@ -350,7 +352,7 @@ impl<M: Sends> Courier<M> {
                 let (attempts, happened) = (run.tries, tried.happened);
                 match next(Failed { attempts, happened, failing_since, now, retry_after, random }) {
                     Next::Again { at, not_before } => {
-                        run.not_before = not_before;
+                        (run.not_before, run.asked_by) = (not_before, not_before.map(|_| mark(&tried.url)));
                         return run.park(at);
                     }
                     Next::GiveUp => End::Failed,
@@ -401,10 +403,10 @@ async fn stored(node: &Node, entity: EntityKey, lane: Lane) -> Result<Option<Wai
     row.map(|bytes| codec::decode(&bytes)).transpose()
 }
 
-/// Whether a receiver that has asked for time is another one since, as far as anybody knows: it was changed.
-async fn is_released(node: &Node, entity: EntityKey, place: &Place, lane: Lane, stored: &Waiting) -> bool {
-    let Some(last) = stored.attempts.last().filter(|_| stored.not_before.is_some()) else { return false };
+/// Whether a receiver has another URL now than the one that asked for time.
+async fn is_another(node: &Node, entity: EntityKey, place: &Place, lane: Lane, asked_by: Option<u64>) -> bool {
+    let Some(asked_by) = asked_by else { return false };
     // Where that cannot be read it goes on waiting.
-    let settings = settings::read(node, entity, place).await;
-    settings.is_ok_and(|settings| settings.configured().was_changed(lane.receiver, last.at.plus(1)))
+    let Ok(settings) = settings::read(node, entity, place).await else { return false };
+    url_of(lane.receiver, &settings.configured(), None).is_some_and(|url| mark(url) != asked_by)
 }

@@ -153,6 +153,8 @@ pub(crate) enum Health {
     Well,
     /// It does not.
     Down,
+    /// It answers, and nobody knows what it takes.
+    Answers,
     /// Nobody knows: nothing was sent.
     Unknown,
 }
@@ -277,6 +279,13 @@ impl Gate {
             }
             Health::Down => {
                 state.failed(now);
+                false
+            }
+            Health::Answers => {
+                state.failures = 0;
+                if state.closed.take().is_some() {
+                    state.last_away = now;
+                }
                 false
             }
             Health::Unknown => {

@@ -231,6 +231,17 @@ pub struct Waiting {
     /// How often `next` was tried, since somebody last asked for it to be sent again.
     #[n(7)]
     pub tries: u32,
+    /// Which URL wants to be left alone, by its [`mark`]; another one does not.
+    #[n(8)]
+    pub asked_by: Option<u64>,
+}
+
+/// What tells a URL from another one in a lane's row.
+#[must_use]
+pub fn mark(url: &str) -> u64 {
+    let mut half = [0; 8];
+    half.copy_from_slice(&blake3::hash(url.as_bytes()).as_bytes()[..8]);
+    u64::from_le_bytes(half)
 }
 
 impl Waiting {
@@ -238,7 +249,7 @@ impl Waiting {
     #[must_use]
     pub fn fresh(next: u64, until: u64, next_at: Millis) -> Self {
         let (attempts, failing_since, not_before) = (Vec::new(), None, None);
-        Self { next, until, attempts, next_at, failing_since, not_before, asked_for: false, tries: 0 }
+        Self { next, until, attempts, next_at, failing_since, not_before, asked_for: false, tries: 0, asked_by: None }
     }
 
     /// Whether `later` is this, but for newer events behind it.

@@ -50,7 +50,7 @@ impl<'a> Configured<'a> {
     }
 
     /// Whether a receiver may have been changed after this time.
-    pub(super) fn was_changed(&self, receiver: Receiver, since: Millis) -> bool {
+    fn was_changed(&self, receiver: Receiver, since: Millis) -> bool {
         let changed_at = match receiver {
             Receiver::Endpoint(id) => self.endpoint(id).map(|own| own.updated_at.unwrap_or_default().max(own.since)),
             Receiver::Channel => self.channel.and_then(|channel| channel.updated_at),

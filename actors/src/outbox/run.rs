@@ -22,6 +22,8 @@ pub(super) struct Run {
     pub(super) tries: u32,
     pub(super) failing_since: Option<Millis>,
     pub(super) not_before: Option<Millis>,
+    /// By whom, as [`Waiting::asked_by`].
+    pub(super) asked_by: Option<u64>,
     pub(super) asked_for: bool,
     /// It waits until then.
     parked: Option<Millis>,
@@ -43,6 +45,7 @@ impl Run {
             tries: stored.tries,
             failing_since: stored.failing_since,
             not_before: stored.not_before,
+            asked_by: stored.asked_by,
             asked_for: stored.asked_for,
             parked: None,
             stored: Some(stored),
@@ -157,7 +160,8 @@ impl Run {
         // It keeps its time so that nothing is written for it again and again.
         let under_way = || {
             let stored = self.stored.as_ref().filter(|stored| stored.next == next).map(|stored| stored.next_at);
-            stored.filter(|at| *at > now.plus(ahead)).unwrap_or_else(|| now.plus(look_after))
+            let kept = stored.filter(|at| *at > now.plus(ahead) && *at <= now.plus(look_after));
+            kept.unwrap_or_else(|| now.plus(look_after))
         };
         Some(Waiting {
             next,
@@ -166,6 +170,7 @@ impl Run {
             next_at: self.parked.unwrap_or_else(under_way),
             failing_since: self.failing_since,
             not_before: self.not_before,
+            asked_by: self.asked_by,
             asked_for: self.asked_for,
             tries: self.tries,
         })

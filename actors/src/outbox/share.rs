@@ -17,7 +17,7 @@ use crate::limits;
 
 /// Places that are given to whoever comes, whatever their workspace has.
 const OPEN: usize = limits::DELIVERIES / 2;
-/// Places beside all others for workspaces that have fewer than [`FEW`].
+/// Places beside all others, of which a workspace has [`FEW`] at most.
 const KEPT: usize = limits::DELIVERIES / 4;
 /// As many as a workspace needs whose receivers answer at once.
 const FEW: usize = 4;
@@ -42,8 +42,8 @@ pub(super) struct Shares {
 #[derive(Debug)]
 struct Share {
     places: Arc<Semaphore>,
-    /// Places that it has.
-    taken: AtomicUsize,
+    /// How many of those that are kept it may have.
+    few: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// Things that have arrived, for each of which one who was sent away may come back soon.
     arrived: AtomicUsize,
@@ -56,6 +56,7 @@ struct Share {
 pub(super) struct Place {
     share: Arc<Share>,
     _own: Option<OwnedSemaphorePermit>,
+    _few: Option<OwnedSemaphorePermit>,
     _of_node: Option<OwnedSemaphorePermit>,
 }
 
@@ -79,7 +80,7 @@ impl Default for Share {
     fn default() -> Self {
         Self {
             places: Arc::new(Semaphore::new(limits::DELIVERIES_OF_WORKSPACE)),
-            taken: AtomicUsize::new(0),
+            few: Arc::new(Semaphore::new(FEW)),
             waiting: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
             last_away: AtomicU64::new(0),
@@ -106,27 +107,22 @@ impl Shares {
             }
             own = Arc::clone(&share.places).acquire_owned().await.ok();
         }
-        let open = Arc::clone(&self.places).acquire_owned();
-        let has_few = share.taken.load(Ordering::Relaxed) < FEW;
-        // No semaphore here is ever closed.
-        let of_node = tokio::select! {
-            biased;
-            open = open => open.ok(),
-            kept = Arc::clone(&self.kept).acquire_owned(), if has_few => kept.ok(),
+        let kept = async {
+            let few = Arc::clone(&share.few).acquire_owned().await;
+            (few.ok(), Arc::clone(&self.kept).acquire_owned().await.ok())
         };
-        share.taken.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { share, _own: own, _of_node: of_node })
+        // No semaphore here is ever closed.
+        let (few, of_node) = tokio::select! {
+            biased;
+            open = Arc::clone(&self.places).acquire_owned() => (None, open.ok()),
+            kept = kept => kept,
+        };
+        Ok(Place { share, _own: own, _few: few, _of_node: of_node })
     }
 
     /// Forgets workspaces that send nothing.
     pub(super) fn sweep(&self) {
         self.of.retain(|_, share| Arc::strong_count(share) > 1);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.share.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -179,7 +175,14 @@ mod tests {
             held.extend(few);
         }
         assert!(enter(100).is_none());
-        drop(held);
+        let mut fifth = Box::pin(shares.enter(workspace(4), false, NOW));
+        assert!((&mut fifth).now_or_never().is_none());
+        let fourth = held
+            .iter()
+            .position(|place| Arc::ptr_eq(&place.as_ref().unwrap().share, &shares.of.get(&workspace(4)).unwrap()));
+        drop(held.swap_remove(fourth.unwrap()));
+        assert!((&mut fifth).now_or_never().is_some(), "who waits gets what its workspace gives back");
+        drop((fifth, held));
         assert_eq!(shares.taken(), 0);
         shares.sweep();
         assert!(shares.of.is_empty());

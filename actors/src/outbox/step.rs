@@ -304,7 +304,7 @@ async fn tell(
     let node = &from.node;
     let health = match (verdict, receiver) {
         // They share the gate of their host, and one that refuses says nothing of the others.
-        (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) if answered => Health::Well,
+        (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) if answered => Health::Answers,
         (Verdict::Refused { .. }, _) => Health::Down,
         (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
     };

@@ -388,8 +388,10 @@ fn golden_rows() {
         not_before: Some(AT.plus(9)),
         asked_for: true,
         tries: 3,
+        asked_by: None,
     };
     golden.value("waiting-lane", &waiting);
+    golden.value("waiting-lane-asked", &Waiting { asked_by: Some(7), ..waiting.clone() });
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
     golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];

@@ -307,8 +307,12 @@ async fn who_comes_in_the_place_of_a_receiver_that_asked_for_time_gets_what_wait
     bench.say(1, "b").await;
     sleep(secs(1)).await;
     let moved = "https://new.example/".to_owned();
-    let updated_at = Some(bench.clock.now());
-    bench.store_endpoint(&WebhookEndpoint { url: moved.clone(), updated_at, ..endpoint }).await;
+    let changed =
+        |url: &str| WebhookEndpoint { url: url.to_owned(), updated_at: Some(bench.clock.now()), ..endpoint.clone() };
+    bench.store_endpoint(&changed(ONE)).await;
+    sleep(secs(1)).await;
+    assert_eq!(bench.sink.at(ONE).len(), 1, "another change of it is no reason");
+    bench.store_endpoint(&changed(&moved)).await;
     sleep(secs(1)).await;
     assert_eq!(bench.sink.taken(&moved).len(), 2);
     bench.assert_settled().await;
