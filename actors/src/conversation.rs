@@ -345,6 +345,10 @@ impl Machine for Conversation {
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
         for record in records {
             match &record.event {
+                // Its first answer tells when it began, and nobody needs to read that.
+                Event::ConversationCreated { origin: Origin::Api { .. }, .. } => {
+                    node.beginnings.put(entity, state.clone());
+                }
                 Event::TurnStarted(turn) => node.turns.start(node, entity, turn, record),
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
                 event if event.makes_errands() => node.errands.run(node, entity),
