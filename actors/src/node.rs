@@ -38,6 +38,8 @@ mod residents;
 pub use read::{Stretch, stored_state};
 use residents::Residents;
 
+/// How often is looked whether what was admitted is done, when the node stops.
+const ADMITTED_LOOK: Duration = Duration::from_millis(5);
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How often the numbers of actors and of resident entities of each kind are compared with their bounds. What
@@ -283,6 +285,10 @@ impl Node {
         self.outbox.drain(half).await;
         self.admission.close();
         self.stopping.cancel();
+        // Whoever was admitted a moment ago may still be about to start an entity.
+        while self.admission.in_flight() > 0 && Instant::now() < deadline {
+            sleep(ADMITTED_LOOK).await;
+        }
         for kind in Kind::ALL {
             self.residents(kind).drain(deadline).await;
         }

@@ -17,7 +17,8 @@ pub(super) struct Load {
 impl Load {
     /// Adds a command unless there are too many, or it is too much together with others.
     fn add(&self, bytes: usize, (max_commands, max_bytes): (usize, usize)) -> bool {
-        let commands = self.commands.fetch_add(1, Ordering::Relaxed);
+        // In one order with the closing.
+        let commands = self.commands.fetch_add(1, Ordering::SeqCst);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits = commands < max_commands && (before == 0 || before.saturating_add(bytes) <= max_bytes);
         if !fits {
@@ -47,7 +48,7 @@ pub struct Admission {
 impl Admission {
     /// Commands admitted and not answered yet.
     pub fn in_flight(&self) -> usize {
-        self.load.commands.load(Ordering::Relaxed)
+        self.load.commands.load(Ordering::SeqCst)
     }
 
     /// Bytes of their content.
@@ -81,6 +82,11 @@ impl Permit {
     ) -> Result<Self, Refusal<M>> {
         if !node.load.add(bytes, (limits::NODE_COMMANDS, limits::NODE_BYTES)) {
             return Err(Refusal::Overloaded);
+        }
+        // Either this sees that the node stops, or who stops it sees this place taken, and waits.
+        if node.is_closed() {
+            node.load.remove(bytes);
+            return Err(Refusal::Draining);
         }
         if !entity.add(bytes, (limits::ENTITY_COMMANDS, limits::ENTITY_BYTES)) {
             node.load.remove(bytes);
