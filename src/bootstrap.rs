@@ -63,7 +63,7 @@ impl BootstrapError {
     /// Whether it may pass without anybody's doing.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Store(error) => matches!(error, StoreError::Unavailable(_) | StoreError::Indeterminate(_)),
+            Self::Store(error) => error.passes(),
             Self::Refused(_) | Self::Contended => true,
             Self::NoRandomness(_) | Self::Announce(_) => false,
         }

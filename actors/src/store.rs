@@ -407,6 +407,14 @@ pub enum StoreError {
     Corrupt(#[source] Cause),
 }
 
+impl StoreError {
+    /// Whether the same may work later.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Indeterminate(_))
+    }
+}
+
 impl From<StoreError> for Cause {
     fn from(error: StoreError) -> Self {
         let what = error.to_string();

@@ -217,9 +217,14 @@ pub(super) async fn wait(
     // From here on nothing can be missed; what happened before the subscription is seen by looking again.
     let mut asked = find(&app, &caller, &id).await?;
     let mut stopped = pin!(app.left());
+    let mut unseen = false;
     while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline {
         let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
-        let silence = if app.node().shares_its_store() { ASK_AGAIN.min(left) } else { left };
+        let silence = match unseen {
+            true => ASK_AGAIN,
+            false if app.node().shares_its_store() => ASK_AGAIN.min(left),
+            false => left,
+        };
         let until = deadline.min(Instant::now() + silence);
         let heard = tokio::select! {
             heard = timeout_at(until, events.recv()) => heard,
@@ -236,8 +241,16 @@ pub(super) async fn wait(
             Ok(Err(_)) | Err(_) => true,
         };
         if about_this {
-            asked = find(&app, &caller, &id).await?;
+            match find(&app, &caller, &id).await {
+                Ok(found) => (asked, unseen) = (found, false),
+                // The next look may find it. The one in the end tells what it fails with.
+                Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => unseen = true,
+                Err(problem) => return Err(problem),
+            }
         }
+    }
+    if unseen {
+        asked = find(&app, &caller, &id).await?;
     }
     still_known(&app, &caller).await?;
     let applied = preferred.filter(|_| place.is_some()).map(|_| format!("wait={seconds}"));

@@ -6,7 +6,7 @@ use actors::store::faulty::{FaultyStore, Rates};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp};
+use crate::support::{Answer, TestApp, TestStore};
 
 /// A request of each API: path, key and body.
 fn requests(conversation: &str, n: usize) -> [(&'static str, String, Value); 4] {
@@ -140,4 +140,37 @@ async fn a_turn_that_a_stopped_process_left_behind_is_ended_by_the_next_one() {
         let page = app.get(format!("/api/v1/conversations/{conversation}/messages")).await.expect(200);
         assert_eq!(page["data"].as_array().unwrap().len(), 2, "one reply, although both have run the turn");
     }
+}
+
+/// On a store that is sound, and on that with other rates whenever somebody says so.
+async fn faulty() -> (TestApp, FaultyStore<TestStore>) {
+    let mut handle = None;
+    let wrap = |store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone();
+    let app = TestApp::with_store(wrap).await;
+    (app, handle.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_store_that_cannot_be_read_for_a_while_whoever_waits_goes_on_waiting() {
+    let (app, store) = faulty().await;
+    app.echo(json!({"builtin": {"latencyMs": 20_000}})).await;
+    let review = json!({"type": "approval", "expiresInSeconds": 10});
+    let asked = app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "?", "review": review}));
+    let review = asked.await.expect(201)["id"].as_str().unwrap().to_owned();
+    let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "x"}}});
+    let exchange = tokio::spawn(app.post("/api/v1/channels/demo-api/messages").json(body).send());
+    let outcome = tokio::spawn(app.get(format!("/api/v1/reviews/{review}/wait?timeout=55")).send());
+    let too_short = tokio::spawn(app.get(format!("/api/v1/reviews/{review}/wait?timeout=12")).send());
+
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    store.set_rates(Rates { unread: 1_000, ..Rates::default() });
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    app.clock.advance(11_000);
+    let refused = too_short.await.unwrap();
+    assert_eq!(refused.header("retry-after"), "1");
+    refused.problem(503, "store_unavailable");
+    assert!(!exchange.is_finished() && !outcome.is_finished());
+    store.calm();
+    assert_eq!(outcome.await.unwrap().expect(200)["status"], "expired");
+    assert_eq!(exchange.await.unwrap().expect(200)["aiMessages"].as_array().unwrap().len(), 1);
 }

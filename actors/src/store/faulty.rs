@@ -62,11 +62,11 @@ pub struct Injected {
     pub unread: u64,
 }
 
-/// A [`Store`] that injects faults into another one.
-#[derive(Debug)]
+/// A [`Store`] that injects faults into another one. Clones are one store.
+#[derive(Clone, Debug)]
 pub struct FaultyStore<S> {
     store: S,
-    plan: Mutex<Plan>,
+    plan: Arc<Mutex<Plan>>,
     /// So many reads of logs go on.
     reads: Option<Arc<Semaphore>>,
     /// So many reads of lists do.
@@ -96,7 +96,7 @@ impl<S: Store> FaultyStore<S> {
     /// `store`, with faults by `seed` at these rates.
     pub fn new(store: S, seed: u64, rates: Rates) -> Self {
         let plan = Plan { random: seed, rates, injected: Injected::default(), late: BTreeMap::new() };
-        Self { store, plan: Mutex::new(plan), reads: None, lists: None, delay: None }
+        Self { store, plan: Arc::new(Mutex::new(plan)), reads: None, lists: None, delay: None }
     }
 
     /// The same, where each read of a log uses one of these up, and hangs while there is none.

@@ -67,11 +67,12 @@ pub(super) async fn wait(
                 Some(ended) => turn = ended.clone(),
                 None => heard.hear(&turn, notice),
             },
-            Ok(Err(Missed(_))) | Err(_) => {
-                if let Some(stored) = node.turn(entity, turn.id.number).await? {
-                    turn = stored;
-                }
-            }
+            Ok(Err(Missed(_))) | Err(_) => match node.turn(entity, turn.id.number).await {
+                Ok(stored) => turn = stored.unwrap_or(turn),
+                // The next look may find it. The one in the end tells what it fails with.
+                Err(error) if error.passes() => {}
+                Err(error) => return Err(error),
+            },
         }
     }
     if turn.is_over() {
