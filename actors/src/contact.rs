@@ -305,7 +305,7 @@ fn resolve(
     let conversation = OpenConversation {
         channel: channel.to_owned(),
         generation,
-        id: ConversationId::new(moment.begins, address),
+        id: ConversationId::new(moment.place, address),
         earlier: open
             .map(|open| std::iter::once(open.id).chain(open.earlier.iter().copied()).take(EARLIER_MAX).collect())
             .unwrap_or_default(),
@@ -336,7 +336,7 @@ impl Machine for Contact {
         }
     }
 
-    fn begins(state: Option<&State>, command: &Command) -> bool {
+    fn takes_place(state: Option<&State>, command: &Command) -> bool {
         match command {
             Command::Resolve { channel, closed, .. } => continued(state, channel, *closed).is_none(),
             Command::Save { .. } => living(state).is_none(),

@@ -40,9 +40,9 @@ pub struct Moment {
     pub entity: EntityKey,
     /// The time: never earlier than that of the newest record.
     pub now: Millis,
-    /// The time of what gets a place in a list of the workspace, where it [makes any](Machine::begins): `now`, or a
+    /// The time of what gets a place in a list of the workspace, where it [takes any](Machine::takes_place): `now`, or a
     /// little later where others that were made in this very millisecond stand before it.
-    pub begins: Millis,
+    pub place: Millis,
     /// The sequence that its first event will have.
     pub next_seq: u64,
     /// 16 unpredictable bytes of its own.
@@ -323,8 +323,8 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// What `command` will want to read, as far as that is known beforehand.
     fn needs(state: Option<&Self::State>, command: &Self::Command) -> Vec<Need>;
 
-    /// Whether the decision makes ids of new entities, or a review: it is given a [time](Moment::begins) for it.
-    fn begins(_state: Option<&Self::State>, _command: &Self::Command) -> bool {
+    /// Whether the decision makes ids of new entities, or a review: it is given a [time](Moment::place) for it.
+    fn takes_place(_state: Option<&Self::State>, _command: &Self::Command) -> bool {
         false
     }
 

@@ -35,6 +35,7 @@ use crate::store::{KeyRange, Pages, Store, StoreError};
 use crate::tables::{CHANNELS, WORKSPACES};
 use crate::workspace::address_of;
 
+mod away;
 mod courier;
 mod gate;
 pub mod lane;

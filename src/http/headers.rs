@@ -6,6 +6,7 @@ pub mod etag;
 pub mod if_match;
 pub mod if_none_match;
 pub mod key;
+pub mod media_type;
 pub mod prefer;
 
 pub use accept::prefers_event_stream;
@@ -13,4 +14,5 @@ pub use etag::tag_of;
 pub use if_match::if_match;
 pub use if_none_match::unless_known;
 pub use key::idempotency_key;
+pub use media_type::essence;
 pub use prefer::prefer;

@@ -168,8 +168,8 @@ pub(super) trait Detailed {
     /// What a member of a body is where it is absent or `null`. It is said in words: what is made from a document with
     /// a `default` sends that unasked, and so also what has no effect there, or undoes what somebody else has set.
     fn usually(self, default: Value) -> Self;
-    /// What `null` makes of a member that stays as it is where it is absent.
-    fn null_takes(self, default: Value) -> Self;
+    /// The same of what is `new`; of a change, where an absent member stays as it is, what `null` makes of it.
+    fn by_default(self, new: bool, default: Value) -> Self;
 }
 
 fn saying(mut object: Object, words: &str, value: &Value) -> Object {
@@ -201,11 +201,11 @@ impl Detailed for Object {
     }
 
     fn usually(self, default: Value) -> Self {
-        saying(self, "Default", &default)
+        self.by_default(true, default)
     }
 
-    fn null_takes(self, default: Value) -> Self {
-        saying(self, "`null` takes", &default)
+    fn by_default(self, new: bool, default: Value) -> Self {
+        saying(self, if new { "Default" } else { "`null` takes" }, &default)
     }
 }
 

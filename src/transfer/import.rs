@@ -105,7 +105,7 @@ async fn read(
             _ if number == 0 => return Err(malformed("this is not the beginning of an export".to_owned())),
             Line::Header { .. } => return Err(malformed("a second beginning".to_owned())),
             Line::Installation { rows, promises } => {
-                installation(store, options, rows, began).await?;
+                change_installation(store, |head| installation(store, options, &rows, (head, began))).await?;
                 // Without the keys nobody can ask again for what they have made.
                 if !options.without_keys {
                     promises::import(store, &promises, began, number + 1).await?;
@@ -258,7 +258,7 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
     let mut pause = PAUSE;
     for _ in 1..ATTEMPTS {
         match ask().await {
-            Err(StoreError::Unavailable(_) | StoreError::Indeterminate(_)) => tokio::time::sleep(pause).await,
+            Err(error) if error.passes() => tokio::time::sleep(pause).await,
             other => return other,
         }
         pause *= 2;
@@ -287,56 +287,61 @@ fn commit(step: Step, id: CommitId, at: Millis, expected: Option<Head>) -> Optio
     })
 }
 
-/// Puts rows of the installation where there are none.
-async fn installation(
+/// Changes the installation by the commit that `decide` makes of where it stands; `None`: there is nothing to do. Somebody
+/// else may change it meanwhile, and each time they do, they are done with something.
+pub(super) async fn change_installation<F: Future<Output = Result<Option<Commit>, TransferError>>>(
     store: &Arc<dyn Store>,
-    options: Options,
-    rows: Vec<(u8, Blob, Blob)>,
-    at: Millis,
+    decide: impl Fn(Option<Head>) -> F,
 ) -> Result<(), TransferError> {
-    // Somebody else may change the installation meanwhile; each time they do, they are done with something.
     for _ in 0..ATTEMPTS {
         let loaded = patiently(|| store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
-        let mut changes = BTreeMap::new();
-        // What comes in has no places here yet; the next start gives them.
-        if patiently(|| store.row(EntityKey::INSTALLATION, SETTINGS, PLACED.into())).await?.is_some() {
-            changes.insert((SETTINGS, Bytes::from_static(PLACED)), None);
-        }
-        for (table, Blob(key), Blob(value)) in &rows {
-            let table = Table(*table);
-            if is_own(table, key) {
-                continue;
-            }
-            let is_key = [KEYS_BY_HASH, KEYS_BY_ID].contains(&table);
-            let is_pepper = (table, &key[..]) == (SETTINGS, PEPPER);
-            if options.without_keys && is_key {
-                continue;
-            }
-            match patiently(|| store.row(EntityKey::INSTALLATION, table, key.clone())).await? {
-                None => {
-                    changes.insert((table, key.clone()), Some(value.clone()));
-                }
-                Some(found) if found == *value => {}
-                Some(_) if is_pepper && options.without_keys => {}
-                Some(_) if is_pepper => return Err(TransferError::OtherPepper),
-                Some(_) if table == WORKSPACES => {
-                    return Err(TransferError::WorkspaceTaken(String::from_utf8_lossy(key).into_owned()));
-                }
-                // The first start of either is over.
-                Some(_) if (table, &key[..]) == (SETTINGS, BOOTSTRAPPED) => {}
-                Some(_) => return Err(TransferError::Occupied(EntityKey::INSTALLATION)),
-            }
-        }
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let head = loaded.map(|loaded| loaded.head);
-        match send(&**store, registry(head, changes, at)).await {
+        let Some(commit) = decide(loaded.map(|loaded| loaded.head)).await? else { return Ok(()) };
+        match send(&**store, commit).await {
             Err(TransferError::Occupied(_)) => {}
             other => return other,
         }
     }
     Err(TransferError::Occupied(EntityKey::INSTALLATION))
+}
+
+/// The commit that puts rows of the installation where there are none.
+async fn installation(
+    store: &Arc<dyn Store>,
+    options: Options,
+    rows: &[(u8, Blob, Blob)],
+    (expected, at): (Option<Head>, Millis),
+) -> Result<Option<Commit>, TransferError> {
+    let mut changes = BTreeMap::new();
+    // What comes in has no places here yet; the next start gives them.
+    if patiently(|| store.row(EntityKey::INSTALLATION, SETTINGS, PLACED.into())).await?.is_some() {
+        changes.insert((SETTINGS, Bytes::from_static(PLACED)), None);
+    }
+    for (table, Blob(key), Blob(value)) in rows {
+        let table = Table(*table);
+        if is_own(table, key) {
+            continue;
+        }
+        let is_key = [KEYS_BY_HASH, KEYS_BY_ID].contains(&table);
+        let is_pepper = (table, &key[..]) == (SETTINGS, PEPPER);
+        if options.without_keys && is_key {
+            continue;
+        }
+        match patiently(|| store.row(EntityKey::INSTALLATION, table, key.clone())).await? {
+            None => {
+                changes.insert((table, key.clone()), Some(value.clone()));
+            }
+            Some(found) if found == *value => {}
+            Some(_) if is_pepper && options.without_keys => {}
+            Some(_) if is_pepper => return Err(TransferError::OtherPepper),
+            Some(_) if table == WORKSPACES => {
+                return Err(TransferError::WorkspaceTaken(String::from_utf8_lossy(key).into_owned()));
+            }
+            // The first start of either is over.
+            Some(_) if (table, &key[..]) == (SETTINGS, BOOTSTRAPPED) => {}
+            Some(_) => return Err(TransferError::Occupied(EntityKey::INSTALLATION)),
+        }
+    }
+    Ok(Some(changes).filter(|changes| !changes.is_empty()).map(|changes| registry(expected, changes, at)))
 }
 
 /// The commit by which the installation's own machine would change these rows.

@@ -20,6 +20,13 @@ pub(super) const VERSION: u32 = 1;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Blob(pub(super) Bytes);
 
+impl Blob {
+    /// What it is as a hash; `None` where it has not the length of one.
+    pub(super) fn hash(&self) -> Option<[u8; 16]> {
+        self.0[..].try_into().ok()
+    }
+}
+
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD.encode(&self.0))
@@ -62,9 +69,8 @@ impl Key {
 
     /// `None` where a hash has not its length.
     pub(super) fn read(&self) -> Option<(KeyHash, KeyRow)> {
-        let sixteen = |blob: &Blob| <[u8; 16]>::try_from(&blob.0[..]).ok();
-        let row = KeyRow { fingerprint: sixteen(&self.1)?, first: self.2, last: self.3, at: Millis(self.4) };
-        Some((KeyHash(sixteen(&self.0)?), row))
+        let row = KeyRow { fingerprint: self.1.hash()?, first: self.2, last: self.3, at: Millis(self.4) };
+        Some((KeyHash(self.0.hash()?), row))
     }
 }
 

@@ -11,22 +11,20 @@ use actors::id::{Address, EntityKey};
 use actors::machine::Record;
 use actors::registry::Event;
 use actors::store::inventory::Inventory;
-use actors::store::{Commit, Fresh, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, Store};
+use actors::store::{Commit, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, Store};
 use actors::tables::{KEYS_BY_ID, WORKSPACES};
 use actors::workspace::address_of;
 use serde::{Deserialize, Serialize};
 
 use super::TransferError;
 use super::export::Out;
-use super::import::{commit_id, patiently, send};
+use super::import::{change_installation, commit_id, patiently};
 use super::line::{Blob, Line};
 
 /// Promises of one line.
 const PAGE: usize = 64;
 /// Events of one promise, far more than any change of an installation has.
 const EVENTS: usize = 1_000;
-/// How often a commit is decided anew because somebody else has changed the installation.
-const ATTEMPTS: u32 = 8;
 
 /// What one idempotency key has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,13 +46,12 @@ pub(super) struct Promise {
 impl Promise {
     /// The key, and its row where its events begin with the sequence `first`; `None` where a hash has not its length.
     fn row(&self, first: u64) -> Option<(KeyHash, KeyRow)> {
-        let sixteen = |blob: &Blob| <[u8; 16]>::try_from(&blob.0[..]).ok();
         let (first, last) = match self.held {
             Some(claim) => (0, claim),
             None => (first, first + self.events.len() as u64 - 1),
         };
-        let row = KeyRow { fingerprint: sixteen(&self.fingerprint)?, first, last, at: Millis(self.at) };
-        Some((KeyHash(sixteen(&self.hash)?), row))
+        let row = KeyRow { fingerprint: self.fingerprint.hash()?, first, last, at: Millis(self.at) };
+        Some((KeyHash(self.hash.hash()?), row))
     }
 }
 
@@ -126,16 +123,7 @@ pub(super) async fn import(
     at: Millis,
     line: u64,
 ) -> Result<(), TransferError> {
-    for _ in 0..ATTEMPTS {
-        let loaded = patiently(|| store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
-        let head = loaded.map(|loaded| loaded.head);
-        let Some(commit) = commit(store, promises, head, (at, line)).await? else { return Ok(()) };
-        match send(&**store, commit).await {
-            Err(TransferError::Occupied(_)) => {}
-            other => return other,
-        }
-    }
-    Err(TransferError::Occupied(EntityKey::INSTALLATION))
+    change_installation(store, |head| commit(store, promises, head, (at, line))).await
 }
 
 /// The commit that makes those promises that are not made; `None`: all are.

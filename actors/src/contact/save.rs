@@ -16,9 +16,9 @@ pub(super) fn id_of(state: Option<&State>, moment: &Moment) -> ContactId {
     match (living(state), state) {
         (Some(state), _) => state.id,
         (None, Some(former)) => {
-            ContactId::new(Millis(moment.begins.0.max(former.id.at.0.saturating_add(1))), moment.entity.id)
+            ContactId::new(Millis(moment.place.0.max(former.id.at.0.saturating_add(1))), moment.entity.id)
         }
-        (None, None) => ContactId::new(moment.begins, moment.entity.id),
+        (None, None) => ContactId::new(moment.place, moment.entity.id),
     }
 }
 

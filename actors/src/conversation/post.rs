@@ -403,7 +403,7 @@ fn content_at(message: &NewMessage, moment: &Moment) -> Arc<Content> {
     if content.review.is_some()
         && let Some(review) = &mut Arc::make_mut(&mut content).review
     {
-        review.place = Some(moment.begins);
+        review.place = Some(moment.place);
         if let Some(millis) = message.review_millis {
             review.expires_at = moment.now.plus(millis);
         }

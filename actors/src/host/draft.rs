@@ -95,11 +95,11 @@ impl<M: Machine> Draft<M> {
                     Err(Refusal::KeyHeld)
                 }
                 (None, Some(command)) => {
-                    let is_beginning = M::begins(draft.state.as_ref(), command);
+                    let takes_place = M::takes_place(draft.state.as_ref(), command);
                     let moment = Moment {
                         entity: resident.entity,
                         now,
-                        begins: if is_beginning { resident.node.new_place(resident.entity.kind, now) } else { now },
+                        place: if takes_place { resident.node.new_place(resident.entity.kind, now) } else { now },
                         next_seq: draft.next_seq,
                         random: first.take().unwrap_or_else(|| entropy.draw()),
                         node: resident.node.members.me(),

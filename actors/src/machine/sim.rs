@@ -46,7 +46,7 @@ impl<M: Machine> Sim<M> {
         let moment = Moment {
             entity: self.entity,
             now: self.now,
-            begins: self.now,
+            place: self.now,
             next_seq: self.seq + 1,
             random: [7; 16],
             node: NodeId([1; 16]),

@@ -218,12 +218,16 @@ impl<M: Sends> Courier<M> {
             let released = hastened && is_another(&self.node, self.entity, &self.place, lane, asked_by).await;
             match self.runs.get_mut(&lane) {
                 Some(run) => {
-                    run.release(released);
+                    if released {
+                        run.release();
+                    }
                     run.go_on(stored, hastened, now);
                 }
                 None => {
                     let mut run = Run::of(lane, stored);
-                    run.release(released);
+                    if released {
+                        run.release();
+                    }
                     self.runs.extend(Some(run).filter(|run| run.may_go(now)).map(|run| (lane, run)));
                 }
             }

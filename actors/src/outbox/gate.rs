@@ -14,6 +14,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use tokio::sync::oneshot;
 
+use super::away;
 use crate::clock::Millis;
 use crate::id::{Address, EndpointId};
 use crate::limits;
@@ -41,14 +42,6 @@ const FAILURES: u32 = 10;
 const CLOSED_MILLIS: u64 = 5_000;
 /// For how long at most.
 const CLOSED_MAX_MILLIS: u64 = 60_000;
-/// How far apart those come back who were sent away: 40 a second, since each costs a commit for nothing.
-const APART_MILLIS: u64 = 25;
-/// The same where the receiver is well and only has too much to take.
-const APART_WELL_MILLIS: u64 = 1;
-/// The furthest that one is sent away; those beyond it come together, which takes 144,000 of them.
-const AWAY_MAX_MILLIS: u64 = 3_600_000;
-/// After which the first comes back who found too many before it.
-const CROWDED_MILLIS: u64 = 2_000;
 
 /// The gates of a node.
 #[derive(Debug, Default)]
@@ -323,12 +316,10 @@ impl State {
             // While one tries, nobody comes back before that is likely to have ended.
             Some(closed) if closed.probing => now.plus(closed.millis),
             Some(closed) => closed.until.max(now),
-            None => now.plus(CROWDED_MILLIS),
+            None => now.plus(away::CROWDED_MILLIS),
         };
-        let apart = if self.proven { APART_WELL_MILLIS } else { APART_MILLIS };
-        let away = self.last_away.max(soonest).plus(apart).min(now.plus(AWAY_MAX_MILLIS));
-        self.last_away = away;
-        away
+        self.last_away = away::after(self.last_away, soonest, self.proven, now);
+        self.last_away
     }
 }
 

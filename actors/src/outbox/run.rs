@@ -64,10 +64,8 @@ impl Run {
     }
 
     /// Whoever wanted to be left alone until some time is asked no longer.
-    pub(super) fn release(&mut self, released: bool) {
-        if released {
-            self.not_before = None;
-        }
+    pub(super) fn release(&mut self) {
+        self.not_before = None;
     }
 
     /// Whether it is on its way, and does not wait for its time.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::away;
 use crate::clock::Millis;
 use crate::id::Address;
 use crate::limits;
@@ -21,15 +22,6 @@ const OPEN: usize = limits::DELIVERIES / 2;
 const KEPT: usize = limits::DELIVERIES / 4;
 /// As many as a workspace needs whose receivers answer at once.
 const FEW: usize = 4;
-/// After which the first comes back who found too many of its workspace before it.
-const CROWDED_MILLIS: u64 = 2_000;
-/// How far apart those come back: each costs a commit for nothing.
-const APART_MILLIS: u64 = 25;
-/// The same for as many as something has arrived for: they find room.
-const APART_WELL_MILLIS: u64 = 1;
-/// The furthest that one is sent away.
-const AWAY_MAX_MILLIS: u64 = 3_600_000;
-
 /// A node's places, and how they are shared.
 #[derive(Debug)]
 pub(super) struct Shares {
@@ -136,11 +128,9 @@ impl Place {
 impl Share {
     /// When one that comes at `now` shall come again.
     fn away(&self, now: Millis) -> Millis {
-        let (soonest, latest) = (now.plus(CROWDED_MILLIS).0, now.plus(AWAY_MAX_MILLIS).0);
         let one_less = |arrived: usize| arrived.min(limits::SHARE_WAITING).checked_sub(1);
-        let has_room = self.arrived.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok();
-        let apart = if has_room { APART_WELL_MILLIS } else { APART_MILLIS };
-        let next = |last: u64| last.max(soonest).saturating_add(apart).min(latest);
+        let finds_room = self.arrived.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok();
+        let next = |last: u64| away::after(Millis(last), now.plus(away::CROWDED_MILLIS), finds_room, now).0;
         let moved = self.last_away.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         Millis(next(moved.unwrap_or_default()))
     }
@@ -150,6 +140,7 @@ impl Share {
 mod tests {
     use futures_util::FutureExt as _;
 
+    use super::away::{APART_MILLIS, APART_WELL_MILLIS, CROWDED_MILLIS};
     use super::*;
 
     const NOW: Millis = Millis(1_000_000);

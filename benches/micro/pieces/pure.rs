@@ -29,7 +29,7 @@ pub(super) fn decide() -> Result<Once, Error> {
         let moment = Moment {
             entity: entity(),
             now: NOW,
-            begins: NOW,
+            place: NOW,
             next_seq,
             random: [7; 16],
             node: NodeId([1; 16]),

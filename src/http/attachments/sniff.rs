@@ -69,16 +69,6 @@ const SOUNDS: [&str; 4] = ["audio/ogg", "audio/m4a", "audio/mp4", "audio/opus"];
 /// Texts with a media type of their own that does not begin with `text/`.
 const TEXTS: [&str; 4] = ["application/json", "application/xml", "application/yaml", "application/x-ndjson"];
 
-/// The media type without its parameters, in lower case; `None` where it is none.
-pub(in crate::http) fn essence(given: &str) -> Option<String> {
-    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let (kind, subtype) = essence.split_once('/')?;
-    let token = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
-    };
-    (essence.len() <= 127 && token(kind) && token(subtype)).then_some(essence)
-}
-
 /// The media type of a file that must be of this kind, or `None` where it is of another. What its sender declares only
 /// decides where the bytes leave it open.
 pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&str>) -> Option<String> {

@@ -21,7 +21,7 @@ use crate::http::answer::{ignoring, json, located, replayed};
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
-use crate::http::headers::idempotency_key;
+use crate::http::headers::{essence, idempotency_key};
 use crate::http::idempotency::{without_key, workspace_key_hash};
 use crate::http::incoming::report;
 use crate::http::lasting::unless_stopping;
@@ -221,7 +221,7 @@ fn too_large() -> Problem {
 /// What the file is called; `None` where the report says what is wrong with it.
 fn name(part: Part, head: &[u8], report: &mut Report) -> Option<Named> {
     let mime_type = match part.mime_type {
-        Some(given) => match sniff::essence(&given) {
+        Some(given) => match essence(&given) {
             Some(essence) if essence == "application/octet-stream" => sniff::of_upload(head).to_owned(),
             Some(essence) => essence,
             None => {

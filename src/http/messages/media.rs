@@ -17,6 +17,7 @@ use crate::egress::{Download, Fault, Limits};
 use crate::http::attachments::arrival::{Arrival, Arrived, Named, begin};
 use crate::http::attachments::{MAX_BYTES, sniff};
 use crate::http::context::render::internal_error;
+use crate::http::headers::essence;
 use crate::http::idempotency::without_key;
 use crate::http::problem::Problem;
 use crate::wire::contact_message::content::Media;
@@ -76,7 +77,7 @@ pub(super) async fn fetch(accepting: &Accepting<'_>, media: &Media) -> Result<Fi
     let mut download = app.egress().get(&media.url, LIMITS).await.map_err(problem)?;
     let (first, head) = beginning(&mut download).await.map_err(problem)?;
     let declared = download.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let declared = declared.and_then(sniff::essence);
+    let declared = declared.and_then(essence);
     let Some(mime_type) = sniff::of_media(media.kind, &head, declared.as_deref()) else {
         let message = "what is there is not what type says";
         return Err(Problem::fault(media.url_pointer(), "media_type_mismatch", message));

@@ -44,8 +44,7 @@ fn settings(about: &str, new: bool) -> RefOr<Schema> {
     } else {
         members.may("name", name).may("provider", provider)
     };
-    let or = if new { Object::usually } else { Object::null_takes };
-    let price = |about: &str| or(number(about, 0, Some(1_000)), 1.into()).nullable();
+    let price = |about: &str| number(about, 0, Some(1_000)).by_default(new, 1.into()).nullable();
     let turns = integer("Its turns that run at once; further ones wait.", 1, Some(RUNNING_TURNS as i64));
     members
         .may("model", text("The model; required for `openai`.").least(1).longest(MAX_NAME_CHARS).nullable())
@@ -67,7 +66,9 @@ fn settings(about: &str, new: bool) -> RefOr<Schema> {
         .may("maxOutputTokens", integer("The longest answer, in tokens.", 1, Some(i64::from(i32::MAX))).nullable())
         .may(
             "timeoutSeconds",
-            or(integer("The longest time of one attempt.", 1, Some(600)), TIMEOUT_SECONDS.into()).nullable(),
+            integer("The longest time of one attempt.", 1, Some(600))
+                .by_default(new, TIMEOUT_SECONDS.into())
+                .nullable(),
         )
         .may(
             "tools",
@@ -75,10 +76,10 @@ fn settings(about: &str, new: bool) -> RefOr<Schema> {
                 .longest(128)
                 .nullable(),
         )
-        .may("maxConcurrentTurns", or(turns, AGENT_TURNS.into()).nullable())
+        .may("maxConcurrentTurns", turns.by_default(new, AGENT_TURNS.into()).nullable())
         .may("inputPrice", price("Credits for a thousand tokens that it reads."))
         .may("outputPrice", price("Credits for a thousand tokens that it writes."))
-        .may("stream", or(boolean("`openai`: its endpoint is asked for a stream."), true.into()).nullable())
+        .may("stream", boolean("`openai`: its endpoint is asked for a stream.").by_default(new, true.into()).nullable())
         .may("builtin", nullable("BuiltinNew", "`builtin`: how it behaves."))
         .done()
 }

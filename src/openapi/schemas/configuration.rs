@@ -50,7 +50,6 @@ fn channel_settings(about: &str, new: bool) -> RefOr<Schema> {
     );
     let members =
         if new { members.must("name", name).must("kind", kind) } else { members.may("name", name).may("kind", kind) };
-    let or = if new { Object::usually } else { Object::null_takes };
     let busy = word(
         "What a new message does while a turn runs: wait, be answered together with others, be the only one answered of \
          those that wait, be refused, or cancel the turn.",
@@ -58,8 +57,8 @@ fn channel_settings(about: &str, new: bool) -> RefOr<Schema> {
     );
     members
         .may("agentId", text("Who answers; required for the kind `api`.").nullable())
-        .may("busyPolicy", or(busy, "queue".into()).nullable())
-        .may("enabled", or(boolean("Whether it takes messages."), true.into()).nullable())
+        .may("busyPolicy", busy.by_default(new, "queue".into()).nullable())
+        .may("enabled", boolean("Whether it takes messages.").by_default(new, true.into()).nullable())
         .may("webhookUrl", url("Gets every event of the channel. http or https, a public host.").nullable())
         .may("reviewDefaults", super::super::shape::nullable("ReviewDefaults", "For reviews that do not say."))
         .done()

@@ -38,7 +38,6 @@ fn settings(about: &str, new: bool) -> Members {
     let address = url("Where events are sent. http or https, a public host.");
     let members = Members::new(about);
     let members = if new { members.must("url", address) } else { members.may("url", address) };
-    let or = if new { Object::usually } else { Object::null_takes };
     let format = word("Standard Webhooks, or CloudEvents 1.0.", &FORMATS);
     let enabled = boolean("Whether anything is sent. What happens meanwhile is not.");
     members
@@ -53,8 +52,8 @@ fn settings(about: &str, new: bool) -> Members {
             .nullable(),
         )
         .may("channelId", text("Only what happens on this channel.").least(1).nullable())
-        .may("format", or(format, "standard".into()).nullable())
-        .may("enabled", or(enabled, true.into()).nullable())
+        .may("format", format.by_default(new, "standard".into()).nullable())
+        .may("enabled", enabled.by_default(new, true.into()).nullable())
 }
 
 /// Every word that stands for events of some type.

@@ -97,7 +97,7 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
     let moment = Moment {
         entity: entity(),
         now: sim.now,
-        begins: sim.now,
+        place: sim.now,
         next_seq: 1_000,
         random: [0; 16],
         node: NodeId([1; 16]),

@@ -1,5 +1,6 @@
 use futures_util::FutureExt;
 
+use super::super::away::{AWAY_MAX_MILLIS, CROWDED_MILLIS};
 use super::*;
 
 const NOW: Millis = Millis(1_000_000);

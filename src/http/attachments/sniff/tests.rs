@@ -14,14 +14,6 @@ const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0";
 const DOCX: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
 
 #[test]
-fn a_media_type_is_a_short_pair_of_tokens_or_none() {
-    assert_eq!(essence(" Text/HTML ; charset=utf-8").as_deref(), Some("text/html"));
-    for given in ["", "text", "text/", "text/<b>\"x\"", &format!("text/{}", "x".repeat(123))] {
-        assert_eq!(essence(given), None, "{given}");
-    }
-}
-
-#[test]
 fn a_file_is_what_its_first_bytes_say() {
     use MediaKind::{Audio, Document, Image, Video};
     for (kind, head, declared, expected) in [

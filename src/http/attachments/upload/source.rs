@@ -7,8 +7,8 @@ use http::{HeaderMap, StatusCode, header};
 use multer::{Constraints, Field, Multipart, SizeLimit};
 
 use super::{MAX_BYTES, disposition, too_large};
-use crate::http::attachments::sniff;
 use crate::http::context::RequestContext;
+use crate::http::headers::essence;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::json::path::Path;
@@ -57,7 +57,7 @@ impl Source {
         let given = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let content_type = given(header::CONTENT_TYPE);
         let announced = body.size_hint().lower();
-        if content_type.as_deref().and_then(sniff::essence).is_some_and(|essence| essence == "multipart/form-data") {
+        if content_type.as_deref().and_then(essence).is_some_and(|essence| essence == "multipart/form-data") {
             if announced > MAX_BYTES + FORM_BYTES {
                 return Err(too_large());
             }

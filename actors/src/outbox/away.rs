@@ -1,0 +1,38 @@
+//! When those come again who find too many before them: each at another time.
+//!
+//! A hundred thousand logs that wait for one receiver come back a few at a time, and hold nothing meanwhile but their
+//! alarms.
+
+use crate::clock::Millis;
+
+/// After which the first comes back who found too many before it.
+pub(super) const CROWDED_MILLIS: u64 = 2_000;
+/// How far apart those come back: 40 a second, since each costs a commit for nothing.
+pub(super) const APART_MILLIS: u64 = 25;
+/// The same where what was sent has arrived, so that they find room.
+pub(super) const APART_WELL_MILLIS: u64 = 1;
+/// The furthest that one is sent away; those beyond it come together, which takes 144,000 of them.
+pub(super) const AWAY_MAX_MILLIS: u64 = 3_600_000;
+
+/// When one that comes at `now` shall come again: after the one who was sent away `last`, not before `soonest`.
+/// `finds_room`: something has arrived.
+pub(super) fn after(last: Millis, soonest: Millis, finds_room: bool, now: Millis) -> Millis {
+    let apart = if finds_room { APART_WELL_MILLIS } else { APART_MILLIS };
+    last.max(soonest).plus(apart).min(now.plus(AWAY_MAX_MILLIS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_comes_at_a_time_of_its_own_and_nobody_later_than_in_an_hour() {
+        let (now, mut last) = (Millis(1_000_000), Millis(0));
+        for n in 1..=AWAY_MAX_MILLIS / APART_MILLIS {
+            last = after(last, now, false, now);
+            assert_eq!(last, now.plus(n * APART_MILLIS));
+        }
+        assert_eq!(after(last, now, false, now), now.plus(AWAY_MAX_MILLIS));
+        assert_eq!(after(Millis(0), now, true, now), now.plus(APART_WELL_MILLIS));
+    }
+}
