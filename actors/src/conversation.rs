@@ -343,6 +343,8 @@ impl Machine for Conversation {
     }
 
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
+        // Before a turn starts that reads it.
+        node.turns.recent.follow(entity, records);
         for record in records {
             match &record.event {
                 // Its first answer tells when it began, and nobody needs to read that.
@@ -366,6 +368,7 @@ impl Machine for Conversation {
 
     fn adopted(node: &Arc<Node>, entity: EntityKey, state: Option<&State>) {
         node.subscriptions.interrupt(entity);
+        node.turns.recent.forget(entity);
         if let Some(state) = state {
             node.turns.stop_others(entity, state.running.as_ref());
         }

@@ -98,6 +98,8 @@ pub const SUBSCRIBER_EVENTS: usize = 256;
 pub const CONTEXT_MESSAGES: usize = 100;
 /// Characters of those messages; about 8,000 tokens at four characters each.
 pub const CONTEXT_CHARS: usize = 32_000;
+/// About how many bytes of what was said last stay in memory for the next turns, of all conversations together.
+pub const RECENT_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of what one turn answers, where a channel lets messages gather for it; of more than that the newest. It is far
 /// above what a model reads.
 pub const QUESTION_BYTES: usize = 1024 * 1024;

@@ -21,7 +21,10 @@ use crate::node::Node;
 
 mod attempt;
 mod context;
+mod recent;
 mod telling;
+
+pub(crate) use recent::Recent;
 
 /// The attempts that are alive in this process.
 #[derive(Debug)]
@@ -31,6 +34,7 @@ pub struct Turns {
     /// Places of each agent that has turns.
     agents: DashMap<(Address, String), Arc<Places>>,
     pub(crate) counter: TurnCounter,
+    pub(crate) recent: Recent,
 }
 
 impl Default for Turns {
@@ -40,6 +44,7 @@ impl Default for Turns {
             places: Arc::new(Semaphore::new(limits::RUNNING_TURNS)),
             agents: DashMap::new(),
             counter: TurnCounter::default(),
+            recent: Recent::default(),
         }
     }
 }

@@ -331,6 +331,27 @@ impl Event {
         moment.next_seq + before.iter().filter(|event| event.name().is_some()).count() as u64
     }
 
+    /// Whether it leaves the messages before it as they are to whoever reads them to answer.
+    pub(crate) fn leaves_words(&self) -> bool {
+        matches!(
+            self,
+            Self::ConversationCreated { .. }
+                | Self::MessageCreated(_)
+                | Self::MessageDelivered { .. }
+                | Self::MessageRead { .. }
+                | Self::TurnQueued(_)
+                | Self::TurnStarted(_)
+                | Self::TurnCompleted(_)
+                | Self::TurnFailed(_)
+                | Self::TurnCancelled(_)
+                | Self::TurnMoved(_)
+                | Self::MemoriesDrawn { .. }
+                | Self::MemoryNoted(_)
+                | Self::MemoryFailed { .. }
+                | Self::OutboxMoved { .. }
+        )
+    }
+
     /// Whether there are errands because of it.
     pub(crate) fn makes_errands(&self) -> bool {
         match self {

@@ -67,6 +67,8 @@ struct Attempt<'a> {
     trace: Option<TraceContext>,
     /// Rounds of calls that this attempt has made, for the calls' ids.
     round: u32,
+    /// The event with which it began, as long as it has written nothing since.
+    idle_since: Option<u64>,
 }
 
 /// A call that has been recorded and is to be made.
@@ -113,7 +115,7 @@ async fn go(
             let _place = node.turns.place(entity.workspace, &agent).await;
             telling.waited(asked.elapsed());
             let saying = Saying::new(&node.deltas, entity, (turn.id, attempt), began);
-            let mut attempt = Attempt { node, entity, agent, turn, saying, trace, round: 0 };
+            let mut attempt = Attempt { node, entity, agent, turn, saying, trace, round: 0, idle_since: Some(began) };
             let finish = attempt.finish().await?;
             telling.finished(&finish.outcome);
             return attempt.offer(Command::FinishTurn(finish)).await.map(drop);
@@ -135,7 +137,7 @@ impl Attempt<'_> {
             self.go_on_with_calls().await?;
         }
         loop {
-            let context = Context::read(self.node.store.as_ref(), self.entity, &self.turn).await?;
+            let context = Context::read(self.node, self.entity, &self.turn, self.idle_since).await?;
             if self.round > 0 {
                 self.saying.goes_on(context.newest);
             }
@@ -392,7 +394,8 @@ impl Attempt<'_> {
     }
 
     /// Tells the conversation how far the turn has come; the turn as it stands then.
-    async fn offer(&self, command: Command) -> Result<Turn, Lost> {
+    async fn offer(&mut self, command: Command) -> Result<Turn, Lost> {
+        self.idle_since = None;
         offer(self.node, self.entity, command, self.trace).await
     }
 }

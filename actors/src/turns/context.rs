@@ -1,7 +1,9 @@
 //! What a turn knows of its conversation: the newest messages that fit, in the order that a model wants them.
 
+use super::recent::Known;
 use crate::agent::builtin;
 use crate::agent::{Agent, ChatMessage};
+use crate::clock::Millis;
 use crate::codec;
 use crate::conversation::{Event, Turn, message_of, number_key};
 use crate::id::{EntityKey, MessageId};
@@ -9,6 +11,7 @@ use crate::limits;
 use crate::machine::Record;
 use crate::memories::recall::Remembered;
 use crate::message::{Message, Overlay};
+use crate::node::Node;
 use crate::store::{KeyRange, LogScan, Order, Scan, Store, StoreError};
 use crate::tables::OVERLAYS;
 
@@ -47,31 +50,26 @@ struct Reader<'a> {
 }
 
 impl Context {
-    pub(super) async fn read(store: &dyn Store, entity: EntityKey, turn: &Turn) -> Result<Self, StoreError> {
+    /// What the turn knows now. `began`: the event with which the attempt began, where it has done nothing since; then
+    /// what is known up to there will do.
+    pub(super) async fn read(
+        node: &Node,
+        entity: EntityKey,
+        turn: &Turn,
+        began: Option<u64>,
+    ) -> Result<Self, StoreError> {
         let mut reader = Reader { turn, context: Self::default(), chars: 0, asked: 0, wanted: None };
-        let (mut upto, mut looked_at) = (u64::MAX, 0);
-        while looked_at < LOOKED_AT {
-            let page = store.read_log(entity, LogScan { from: 1, to: upto, order: Order::Desc, limit: PAGE }).await?;
-            let (Some(first), Some(last)) = (page.first(), page.last()) else { break };
-            looked_at += page.len();
-            reader.context.newest = reader.context.newest.max(first.seq);
-            let range = KeyRange { after: Some(number_key(last.seq - 1)), before: Some(number_key(first.seq + 1)) };
-            let overlays = store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, PAGE)).await?;
-            let mut through = last.seq == 1;
-            for stored in &page {
-                let record: Record<Event> = codec::decode_record(stored.seq, &stored.payload)?;
-                through |= reader.is_through(&record);
-                let key = number_key(stored.seq);
-                let overlay = overlays.iter().find(|row| row.key == key).map(|row| codec::decode(&row.value));
-                let overlay: Option<Overlay> = overlay.transpose()?;
-                if let Some(message) = message_of(&record) {
-                    reader.take(message, &overlay.unwrap_or_default());
-                }
-            }
-            if through {
-                break;
-            }
-            upto = last.seq - 1;
+        // Where others write too, what this process has written may not be the last word.
+        let began = began.filter(|_| !node.store.is_shared());
+        let known = began.and_then(|began| node.turns.recent.of(entity, began));
+        let upto = known.as_ref().map_or(u64::MAX, |known| known.first - 1);
+        let is_known = known.is_some();
+        if known.is_some_and(|known| reader.takes(known)) {
+            return Ok(reader.context.turned_round());
+        }
+        let read = reader.read(node.store.as_ref(), entity, upto).await?;
+        if let Some(read) = read.filter(|_| began.is_some() && !is_known) {
+            node.turns.recent.put(entity, read);
         }
         Ok(reader.context.turned_round())
     }
@@ -141,10 +139,56 @@ impl Context {
 }
 
 impl Reader<'_> {
-    /// Whether nothing of what is still older can belong here.
-    fn is_through(&self, record: &Record<Event>) -> bool {
+    /// Takes what is known of the conversation's end; whether that is all that belongs here.
+    fn takes(&mut self, known: Known) -> bool {
+        let Known { messages, first, last } = known;
+        self.context.newest = last;
+        let mut through = first == 1;
+        for message in messages {
+            through |= self.is_through(message.id.at);
+            self.take(message, &Overlay::default());
+        }
+        through
+    }
+
+    /// Reads the log backwards from the event `upto`. Answers what it has read where nothing of it was taken away since.
+    async fn read(&mut self, store: &dyn Store, entity: EntityKey, mut upto: u64) -> Result<Option<Known>, StoreError> {
+        let (mut known, mut looked_at, mut is_whole) = (None::<Known>, 0, true);
+        while looked_at < LOOKED_AT {
+            let page = store.read_log(entity, LogScan { from: 1, to: upto, order: Order::Desc, limit: PAGE }).await?;
+            let (Some(first), Some(last)) = (page.first(), page.last()) else { break };
+            looked_at += page.len();
+            self.context.newest = self.context.newest.max(first.seq);
+            let range = KeyRange { after: Some(number_key(last.seq - 1)), before: Some(number_key(first.seq + 1)) };
+            let overlays = store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, PAGE)).await?;
+            let known = known.get_or_insert_with(|| Known { messages: Vec::new(), first: 0, last: first.seq });
+            known.first = last.seq;
+            let mut through = last.seq == 1;
+            for stored in &page {
+                let record: Record<Event> = codec::decode_record(stored.seq, &stored.payload)?;
+                through |= self.is_through(record.at);
+                let key = number_key(stored.seq);
+                let overlay = overlays.iter().find(|row| row.key == key).map(|row| codec::decode(&row.value));
+                let overlay: Overlay = overlay.transpose()?.unwrap_or_default();
+                if let Some(message) = message_of(&record) {
+                    let edited = message.clone().as_edited(&overlay);
+                    is_whole &= edited.is_some();
+                    known.messages.extend(edited);
+                    self.take(message, &overlay);
+                }
+            }
+            if through {
+                break;
+            }
+            upto = last.seq - 1;
+        }
+        Ok(known.filter(|_| is_whole))
+    }
+
+    /// Whether nothing that is older than what happened `at` then can belong here.
+    fn is_through(&self, at: Millis) -> bool {
         let full = self.chars > limits::CONTEXT_CHARS || self.context.before.len() >= limits::CONTEXT_MESSAGES;
-        full && record.at < self.turn.id.at
+        full && at < self.turn.id.at
     }
 
     fn take(&mut self, message: Message, overlay: &Overlay) {

@@ -4,6 +4,7 @@
 mod alarms;
 mod catalog;
 mod claims;
+mod context;
 mod drain;
 mod erasure;
 mod faults;

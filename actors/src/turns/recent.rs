@@ -1,0 +1,266 @@
+//! What was said last in conversations in which turns run, so that a turn need not read what this process has written a
+//! moment ago.
+//!
+//! A turn that has read its conversation leaves what it found here, and whatever is committed afterwards is added. So
+//! what stands here is everything up to an event, or nothing does: a gap, and a change of what was said earlier, has the
+//! conversation forgotten, and the next turn reads it. Where others write too it is not used.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+
+use crate::conversation::{Event, message_of};
+use crate::id::EntityKey;
+use crate::limits;
+use crate::machine::Record;
+use crate::message::Message;
+
+/// Messages of one conversation, some more than a model is handed: those that wait for a turn count too.
+const MESSAGES: usize = limits::CONTEXT_MESSAGES + 28;
+/// What those of one conversation weigh at most, several times what a model is handed.
+const TAIL_BYTES: usize = 8 * limits::CONTEXT_CHARS;
+/// What a conversation weighs beside its messages, and a message beside its content.
+const WEIGHT: usize = 250;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    tails: DashMap<EntityKey, Tail>,
+    weight: AtomicUsize,
+    /// What everything that ever came weighed: the time by which the oldest go.
+    added: AtomicUsize,
+}
+
+/// The end of one conversation.
+#[derive(Debug)]
+struct Tail {
+    /// Oldest first.
+    messages: VecDeque<Message>,
+    /// The first and the last event that it is about.
+    first: u64,
+    last: u64,
+    weight: usize,
+    /// [`Recent::added`] when it was used last.
+    used: usize,
+}
+
+/// What is known of one conversation.
+#[derive(Debug, PartialEq)]
+pub(super) struct Known {
+    /// The newest comes first.
+    pub(super) messages: Vec<Message>,
+    /// The first event that they are about; every message since is among them.
+    pub(super) first: u64,
+    /// The last one.
+    pub(super) last: u64,
+}
+
+fn weight_of(message: &Message) -> usize {
+    WEIGHT + message.content.weight()
+}
+
+impl Recent {
+    /// What is known of a conversation, if that includes the event `upto`.
+    pub(super) fn of(&self, conversation: EntityKey, upto: u64) -> Option<Known> {
+        let mut tail = self.tails.get_mut(&conversation).filter(|tail| tail.last >= upto)?;
+        tail.used = self.added.load(Ordering::Relaxed);
+        let messages = tail.messages.iter().rev().cloned().collect();
+        Some(Known { messages, first: tail.first, last: tail.last })
+    }
+
+    /// Remembers what was read: all that was said from one event to another one.
+    pub(super) fn put(&self, conversation: EntityKey, Known { messages, first, last }: Known) {
+        let weight = WEIGHT + messages.iter().map(weight_of).sum::<usize>();
+        let mut tail = Tail { messages: messages.into_iter().rev().collect(), first, last, weight, used: 0 };
+        tail.shorten();
+        self.weight.fetch_add(tail.weight, Ordering::Relaxed);
+        tail.used = self.added.fetch_add(tail.weight, Ordering::Relaxed) + tail.weight;
+        if let Some(before) = self.tails.insert(conversation, tail) {
+            self.weight.fetch_sub(before.weight, Ordering::Relaxed);
+        }
+        self.sweep();
+    }
+
+    /// Adds what was committed.
+    pub(crate) fn follow(&self, conversation: EntityKey, records: &[Arc<Record<Event>>]) {
+        let Some(mut tail) = self.tails.get_mut(&conversation) else { return };
+        let before = tail.weight;
+        if records.iter().all(|record| tail.follow(record)) {
+            tail.shorten();
+            // What it weighs more now is added first, so that the sum is never below nothing.
+            self.weight.fetch_add(tail.weight, Ordering::Relaxed);
+            self.weight.fetch_sub(before, Ordering::Relaxed);
+            self.added.fetch_add(tail.weight.saturating_sub(before), Ordering::Relaxed);
+            drop(tail);
+            self.sweep();
+        } else {
+            tail.weight = before;
+            drop(tail);
+            self.forget(conversation);
+        }
+    }
+
+    /// Others may have written.
+    pub(crate) fn forget(&self, conversation: EntityKey) {
+        if let Some((_, tail)) = self.tails.remove(&conversation) {
+            self.weight.fetch_sub(tail.weight, Ordering::Relaxed);
+        }
+    }
+
+    /// Where all weigh too much, those go that were not used while half as much came. If that does not help, all go.
+    fn sweep(&self) {
+        if self.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES {
+            return;
+        }
+        let since = self.added.load(Ordering::Relaxed).saturating_sub(limits::RECENT_BYTES / 2);
+        for may_stay in [true, false] {
+            self.tails.retain(|_, tail| {
+                let stays = may_stay && tail.used > since;
+                if !stays {
+                    self.weight.fetch_sub(tail.weight, Ordering::Relaxed);
+                }
+                stays
+            });
+            if self.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES {
+                break;
+            }
+        }
+    }
+}
+
+impl Tail {
+    /// Takes the next record; `false` where it is not the next one, or changes what was said before it.
+    fn follow(&mut self, record: &Record<Event>) -> bool {
+        if !record.event.leaves_words() {
+            return false;
+        }
+        // Whoever has read the store may have seen it there already. Marks have no place of their own.
+        if record.event.name().is_none() || record.seq <= self.last {
+            return true;
+        }
+        if record.seq != self.last + 1 {
+            return false;
+        }
+        self.last = record.seq;
+        if let Some(message) = message_of(record) {
+            self.weight += weight_of(&message);
+            self.messages.push_back(message);
+        }
+        true
+    }
+
+    /// Lets the oldest go.
+    fn shorten(&mut self) {
+        while self.messages.len() > MESSAGES || self.weight > TAIL_BYTES {
+            let Some(oldest) = self.messages.pop_front() else { break };
+            self.weight -= weight_of(&oldest);
+            self.first = oldest.id.number + 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Millis;
+    use crate::conversation::Accepted;
+    use crate::id::{Address, ConversationId};
+    use crate::message::{Content, Sender, SenderKind};
+
+    fn conversation(n: u8) -> EntityKey {
+        EntityKey::conversation(Address([9; 10]), Address([n; 10]))
+    }
+
+    fn said(seq: u64, text: &str) -> Arc<Record<Event>> {
+        let conversation = ConversationId::new(Millis(1), Address([1; 10]));
+        let sender = Sender { kind: SenderKind::User, id: "ana".to_owned() };
+        let content = Arc::new(Content::text("user", sender, text));
+        let event = Event::MessageCreated(Accepted { conversation, content, parent: None, owner: None, turn: None });
+        Arc::new(Record { seq, at: Millis(seq), trace: None, event })
+    }
+
+    fn other(seq: u64, event: Event) -> Arc<Record<Event>> {
+        Arc::new(Record { seq, at: Millis(seq), trace: None, event })
+    }
+
+    fn known(first: u64, last: u64) -> Known {
+        let messages = (first..=last).rev().filter_map(|seq| message_of(&said(seq, "a"))).collect();
+        Known { messages, first, last }
+    }
+
+    fn seqs(recent: &Recent, upto: u64) -> Option<Vec<u64>> {
+        let known = recent.of(conversation(1), upto)?;
+        Some(known.messages.iter().map(|message| message.id.number).collect())
+    }
+
+    #[test]
+    fn what_follows_on_what_was_read_is_known_too() {
+        let recent = Recent::default();
+        recent.follow(conversation(1), &[said(1, "a")]);
+        assert_eq!(seqs(&recent, 1), None, "nobody has asked for it");
+        recent.put(conversation(1), known(1, 2));
+        let message = message_of(&said(1, "a")).unwrap().id;
+        let delivered = other(4, Event::MessageDelivered { message });
+        recent.follow(conversation(1), &[said(2, "a"), said(3, "a"), delivered, said(5, "a")]);
+        recent.follow(conversation(2), &[said(6, "a")]);
+        assert_eq!(seqs(&recent, 5), Some(vec![5, 3, 2, 1]));
+        assert_eq!(seqs(&recent, 6), None, "what was asked for is not there yet");
+    }
+
+    #[test]
+    fn a_gap_or_a_change_of_what_was_said_has_it_forgotten() {
+        let message = message_of(&said(1, "a")).unwrap().id;
+        for record in [
+            said(4, "a"),
+            other(3, Event::MessageUpdated { message }),
+            other(3, Event::MessageDeleted { message }),
+            other(3, Event::ConversationErased),
+            // A mark.
+            other(0, Event::ErasureMoved { next: None }),
+        ] {
+            let recent = Recent::default();
+            recent.put(conversation(1), known(1, 2));
+            recent.follow(conversation(1), &[Arc::clone(&record)]);
+            assert_eq!(seqs(&recent, 2), None, "{record:?}");
+            assert_eq!(recent.weight.into_inner(), 0);
+        }
+    }
+
+    #[test]
+    fn no_conversation_has_more_than_a_model_is_handed() {
+        let recent = Recent::default();
+        recent.put(conversation(1), known(1, 1_000));
+        let kept = recent.of(conversation(1), 1_000).unwrap();
+        assert_eq!((kept.messages.len(), kept.first, kept.last), (MESSAGES, 1_001 - MESSAGES as u64, 1_000));
+        recent.follow(conversation(1), &[said(1_001, &"x".repeat(TAIL_BYTES))]);
+        let kept = recent.of(conversation(1), 1_001).unwrap();
+        assert_eq!((kept.messages.len(), kept.first), (0, 1_002), "then what is older is read");
+        recent.forget(conversation(1));
+        assert_eq!(recent.weight.into_inner(), 0);
+    }
+
+    #[test]
+    fn where_there_are_too_many_those_go_that_nobody_has_used_since() {
+        let recent = Recent::default();
+        let mut n = 0_u16;
+        let address = |n: u16| {
+            EntityKey::conversation(
+                Address([9; 10]),
+                Address([[n as u8, (n >> 8) as u8]; 5].concat().try_into().unwrap()),
+            )
+        };
+        while recent.added.load(Ordering::Relaxed) < 3 * limits::RECENT_BYTES {
+            recent.put(
+                address(n),
+                Known { messages: vec![message_of(&said(1, &"x".repeat(100_000))).unwrap()], first: 1, last: 1 },
+            );
+            assert!(recent.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES);
+            assert!(recent.of(address(0), 1).is_some() || n == 0, "it is used all the time");
+            n += 1;
+        }
+        assert!(recent.of(address(1), 1).is_none());
+        assert!(recent.of(address(n - 1), 1).is_some());
+    }
+}

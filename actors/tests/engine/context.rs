@@ -1,0 +1,90 @@
+//! What a model is asked: the same, whether a turn reads its conversation or this process knows it.
+
+use std::sync::{Arc, Mutex};
+
+use actors::agent::{Completion, Models, Prompt, Said};
+use actors::conversation::amend::{Amendment, Edit, Receipt};
+use actors::conversation::{Command, TurnStatus, Usage};
+use actors::directory::Circumstances;
+use actors::id::MessageId;
+use actors::node::Node;
+use actors::store::Store;
+use actors::store::memory::MemoryStore;
+use futures_util::future::BoxFuture;
+
+use crate::support::*;
+
+/// A model that keeps what it is asked.
+#[derive(Debug, Default)]
+struct Listening(Arc<Mutex<Vec<Vec<String>>>>);
+
+impl Models for Listening {
+    fn complete(&self, prompt: Prompt) -> BoxFuture<'_, Completion> {
+        let asked: Vec<String> = prompt.messages.iter().map(|message| message.text.clone()).collect();
+        let reply = format!("answer {}", asked.len());
+        self.0.lock().unwrap().push(asked);
+        let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "listening".to_owned() };
+        Box::pin(async move { Ok(Said { replies: vec![reply], calls: Vec::new(), usage, asked_again: false }) })
+    }
+}
+
+/// What the model was asked in a long conversation in which words are changed and taken away now and then.
+async fn asked(store: impl Store) -> Vec<Vec<String>> {
+    let models = Listening::default();
+    let heard = Arc::clone(&models.0);
+    let node = Node::start(Arc::new(store), TokioClock::start(), entropy(), Arc::new(models));
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    let tell = async |command| node.conversation(e, command, Circumstances::default()).await.unwrap();
+    let mut said: Vec<MessageId> = Vec::new();
+    for n in 0..140_usize {
+        let amended = match n {
+            20 => Some((3, Amendment::Edit(Edit { text: Some("edited".to_owned()), ..Edit::default() }))),
+            // From here on it is read, as long as what was taken away may be handed to the model.
+            110 => Some((100, Amendment::Delete { seen: None })),
+            91..105 => Some((n - 5, Amendment::Acknowledge(Receipt::Read))),
+            _ => None,
+        };
+        if let Some((which, amendment)) = amended {
+            tell(Command::Amend { message: said[which], amendment }).await;
+        }
+        if n % 7 == 0 {
+            tell(post(e, &format!("aside {n}"))).await;
+        }
+        let text = if n == 130 { "long ".repeat(7_000) } else { format!("question {n}") };
+        said.push(messages(tell(post_with_turn(e, &text)).await)[0].id);
+        settle().await;
+    }
+    assert_eq!(status(&node, e, 140).await, (TurnStatus::Completed, 1));
+    let heard = heard.lock().unwrap();
+    heard.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_knows_of_its_conversation_what_it_would_read() {
+    let (known, read) = (asked(MemoryStore::default()).await, asked(MemoryStore::default().shared()).await);
+    for (n, (known, read)) in known.iter().zip(&read).enumerate() {
+        assert_eq!(known, read, "question {n}");
+    }
+    assert_eq!(known.len(), read.len());
+    assert!(known[19].contains(&"question 3".to_owned()) && known[20].contains(&"edited".to_owned()));
+    assert!(known[109].contains(&"question 100".to_owned()) && !known[110].contains(&"question 100".to_owned()));
+    assert!((100..102).contains(&known[129].len()), "{}", known[129].len());
+    assert!(known[131].len() < 5, "the long one leaves room for few: {}", known[131].len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_turn_of_a_conversation_reads_nothing_of_it() {
+    let gate = Gate::new();
+    let node = Node::start(Arc::new(gate.clone()), TokioClock::start(), entropy(), Arc::new(Listening::default()));
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    let mut reads = Vec::new();
+    for n in 0..4 {
+        node.conversation(e, post_with_turn(e, &format!("{n}")), Circumstances::default()).await.unwrap();
+        settle().await;
+        reads.push(gate.reads());
+    }
+    assert!(reads[0] > reads[1] + 2, "{reads:?}");
+    assert_eq!(reads[1..], [reads[1]; 3]);
+}
