@@ -79,6 +79,26 @@ pub(crate) async fn insist<M: Machine>(
     }
 }
 
+/// Reads, and again where that fails with what passes by itself, `within` this time.
+///
+/// # Errors
+///
+/// What the last attempt failed with.
+pub(crate) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+    within: Duration,
+    read: impl Fn() -> F,
+) -> Result<T, StoreError> {
+    let until = Instant::now() + within;
+    let mut pause = PAUSE;
+    loop {
+        match read().await {
+            Err(error) if error.passes() && Instant::now() < until => sleep(pause).await,
+            other => return other,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
 /// Asks an entity until it has answered or refused, `within` this time. Asking again after an unknown outcome is
 /// harmless for what may be done twice.
 ///

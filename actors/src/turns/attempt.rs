@@ -20,7 +20,7 @@ use crate::deltas::Saying;
 use crate::directory::{Answer, Circumstances};
 use crate::errands::review_key;
 use crate::id::{ConversationId, EntityKey};
-use crate::insist::{NoAnswer, persist};
+use crate::insist::{NoAnswer, patiently, persist};
 use crate::limits;
 use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
@@ -30,7 +30,8 @@ use crate::tables::{AGENTS, CALLS, CHANNELS};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
 
-/// How long something is offered to a conversation that cannot take it; after that the alarm has the turn run again.
+/// How long something is offered to a conversation that cannot take it, or looked for in a store that cannot be read;
+/// after that the alarm has the turn run again.
 const OFFERED: Duration = Duration::from_millis(limits::ASKED_FOR_MILLIS);
 /// Memories that a model is told unasked.
 const TOLD_MEMORIES: usize = 8;
@@ -107,7 +108,8 @@ async fn go(
     telling: &mut Telling,
 ) -> Result<(), Lost> {
     let workspace = EntityKey::workspace(entity.workspace);
-    let agent = node.catalog.get::<Agent>(node.store.as_ref(), workspace, AGENTS, turn.agent.as_bytes()).await?;
+    let key = turn.agent.as_bytes();
+    let agent = patiently(OFFERED, || node.catalog.get::<Agent>(node.store.as_ref(), workspace, AGENTS, key)).await?;
     let (number, attempt) = (turn.id.number, turn.attempt);
     let finish = match agent {
         Some(agent) => {
@@ -137,7 +139,8 @@ impl Attempt<'_> {
             self.go_on_with_calls().await?;
         }
         loop {
-            let context = Context::read(self.node, self.entity, &self.turn, self.idle_since).await?;
+            let read = || Context::read(self.node, self.entity, &self.turn, self.idle_since);
+            let context = patiently(OFFERED, read).await?;
             if self.round > 0 {
                 self.saying.goes_on(context.newest);
             }
@@ -277,7 +280,8 @@ impl Attempt<'_> {
 
     /// What was asked of people by an attempt that was lost is asked again, or found asked.
     async fn go_on_with_calls(&mut self) -> Result<(), Lost> {
-        let row = self.node.store.row(self.entity, CALLS, number_key(self.turn.id.number)).await?;
+        let number = self.turn.id.number;
+        let row = patiently(OFFERED, || self.node.store.row(self.entity, CALLS, number_key(number))).await?;
         let calls: Calls = row.map(|row| codec::decode(&row)).transpose()?.unwrap_or_default();
         let open = calls.calls.into_iter().filter(|call| !call.answered);
         let asks = open.filter_map(|call| {
@@ -290,15 +294,23 @@ impl Attempt<'_> {
     /// Makes calls that have been recorded, all at once, and records what came of them.
     async fn make(&mut self, due: Vec<Due>) -> Result<(), Lost> {
         let outcomes = join_all(due.into_iter().map(|due| self.one(due))).await;
-        let (mut results, mut waits) = (Vec::new(), Vec::new());
+        let (mut results, mut waits, mut lost) = (Vec::new(), Vec::new(), None);
         for (id, outcome) in outcomes {
-            match outcome? {
-                Ok(result) => results.push((id, result)),
-                Err(wait) => waits.push((id, wait)),
+            match outcome {
+                Ok(Ok(result)) => results.push((id, result)),
+                Ok(Err(wait)) => waits.push((id, wait)),
+                Err(loss) => lost = Some(loss),
             }
         }
         let (number, attempt) = (self.turn.id.number, self.turn.attempt);
-        self.turn = self.offer(Command::AnswerCalls(Answers { number, attempt, results, waits })).await?;
+        // What has been done must not be done again because something else could not.
+        if lost.is_none() || !results.is_empty() {
+            let answers = Answers { number, attempt, results, waits, is_lost: lost.is_some() };
+            self.turn = self.offer(Command::AnswerCalls(answers)).await?;
+        }
+        if let Some(lost) = lost {
+            return Err(lost);
+        }
         if self.turn.status == TurnStatus::AwaitingReview { Err(Lost::Waits) } else { Ok(()) }
     }
 
@@ -341,7 +353,8 @@ impl Attempt<'_> {
         let (node, workspace) = (self.node, EntityKey::workspace(self.entity.workspace));
         let failed = |code: &str, detail: &str| Ok(Ok(node.ports.tools.failed(code, detail)));
         let key = ask.channel.as_bytes();
-        let channel = node.catalog.get::<Channel>(node.store.as_ref(), workspace, CHANNELS, key).await?;
+        let channel = || node.catalog.get::<Channel>(node.store.as_ref(), workspace, CHANNELS, key);
+        let channel = patiently(OFFERED, channel).await?;
         let Some(channel) = channel else { return failed("channel_not_found", "there is no such channel") };
         if channel.kind != ChannelKind::Human {
             return failed("channel_kind_mismatch", "people do not read that channel");
@@ -356,7 +369,8 @@ impl Attempt<'_> {
         let message = match persist(node, &node.conversations, entity, command, with, OFFERED).await? {
             Ok(Answer::Done(Reply::Posted { messages, .. })) => messages.into_iter().next(),
             Ok(Answer::Repeat { first, last }) => {
-                let events = node.events::<Conversation>(entity, (first, last), Order::Asc, 4).await?;
+                let events = || node.events::<Conversation>(entity, (first, last), Order::Asc, 4);
+                let events = patiently(OFFERED, events).await?;
                 events.iter().find_map(message_of)
             }
             Ok(Answer::Done(_)) | Err(_) => None,

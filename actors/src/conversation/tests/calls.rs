@@ -27,7 +27,7 @@ fn step(attempt: u32, calls: Vec<Call>) -> Command {
 fn answers(attempt: u32, results: &[&str], waits: &[&str]) -> Command {
     let results = results.iter().map(|id| ((*id).to_owned(), format!("result of {id}"))).collect();
     let waits = waits.iter().map(|id| ((*id).to_owned(), wait())).collect();
-    Command::AnswerCalls(Answers { number: 1, attempt, results, waits })
+    Command::AnswerCalls(Answers { number: 1, attempt, results, waits, is_lost: false })
 }
 
 fn wait() -> Wait {
@@ -262,11 +262,30 @@ fn a_review_that_a_turn_asked_for_leaves_an_errand_however_it_ends() {
 }
 
 #[test]
+fn an_attempt_that_is_lost_with_some_results_says_them_and_the_others_are_asked_for_again() {
+    let mut sim = called();
+    let results = vec![("a".to_owned(), "done".to_owned())];
+    let said = Answers { number: 1, attempt: 1, results, waits: Vec::new(), is_lost: true };
+    let after = turned(sim.run(&Command::AnswerCalls(said)));
+    assert_eq!((after.open_calls, after.status, after.attempt), (Some(1), TurnStatus::Running, 1));
+    sim.now = NOW.plus(LATER);
+    sim.run(&Command::Wake { lost: Some(Attempt { number: 1, attempt: 1 }) }).unwrap();
+    assert_eq!(steps(&sim), ["assistant ", "tool done"], "nobody takes it for interrupted");
+    assert_eq!((turn(&sim).open_calls, turn(&sim).attempt), (Some(1), 2));
+}
+
+#[test]
 fn a_long_result_is_cut_at_a_character() {
     let mut sim = called();
     let long = "é".repeat(limits::RESULT_BYTES);
     let results = vec![("a".to_owned(), long), ("b".to_owned(), "x".repeat(limits::RESULT_BYTES))];
-    turned(sim.run(&Command::AnswerCalls(Answers { number: 1, attempt: 1, results, waits: Vec::new() })));
+    turned(sim.run(&Command::AnswerCalls(Answers {
+        number: 1,
+        attempt: 1,
+        results,
+        waits: Vec::new(),
+        is_lost: false,
+    })));
     let steps = steps(&sim);
     assert!(steps[1].len() <= limits::RESULT_BYTES + 10 && steps[1].ends_with("é…"));
     assert_eq!(steps[2].len(), "tool ".len() + limits::RESULT_BYTES);

@@ -115,6 +115,8 @@ pub struct Answers {
     pub results: Vec<(String, String)>,
     /// Reviews by call.
     pub waits: Vec<(String, Wait)>,
+    /// The attempt is lost before it knew of every call. What it knows must not be done again.
+    pub is_lost: bool,
 }
 
 /// The outcome of a review that a call waits for.
@@ -299,10 +301,12 @@ pub(in crate::conversation) fn answer(
         }
     }
     // A call that nobody speaks of any more would be waited for without end.
-    answering.answer_all(INTERRUPTED, |call| call.wait.is_none());
+    if !answers.is_lost {
+        answering.answer_all(INTERRUPTED, |call| call.wait.is_none());
+    }
     let row = answering.settle();
-    let mut turn = answering.turn.with_new_series();
-    if turn.open_calls.is_some() {
+    let mut turn = if answers.is_lost { answering.turn } else { answering.turn.with_new_series() };
+    if turn.open_calls.is_some() && !answers.is_lost {
         turn.status = TurnStatus::AwaitingReview;
         turn.look_at = Some(answering.calls.look_at(moment.now, moment.now));
         turn.waits_since = Some(moment.now);
