@@ -160,12 +160,13 @@ pub(crate) async fn watch(node: Arc<Node>) {
         let listened = node.subscriptions.listened();
         let looks = stream::iter(listened).map(async |(entity, told)| {
             let loaded = node.store.load(entity, Fresh::Acknowledged).await;
-            // A store that fails is looked at again; whoever listens asks by himself in the meantime or waits.
-            (entity, told, loaded.ok().flatten().map_or(0, |loaded| loaded.head.seq))
+            (entity, told, loaded.map(|loaded| loaded.map_or(0, |loaded| loaded.head.seq)))
         });
         let looks: Vec<_> = looks.buffer_unordered(LOOKS).collect().await;
         let before = std::mem::take(&mut seen);
-        for (entity, told, seq) in looks {
+        for (entity, told, look) in looks {
+            // Where the store fails nothing new is known, so that not all are told at once when it is back.
+            let Some(seq) = look.ok().or(before.get(&entity).copied()) else { continue };
             // At the first look nobody knows whether the subscriber has read what is there.
             if seq > told && before.get(&entity) != Some(&seq) {
                 node.subscriptions.interrupt(entity);

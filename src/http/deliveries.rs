@@ -27,7 +27,7 @@ use super::listing::range_behind;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
-use super::refusal::{problem_of, store_problem};
+use super::refusal::{problem_of, store_problem, untold};
 use crate::app::App;
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
@@ -393,7 +393,7 @@ pub(super) async fn retry(
     let delivery = match waiting {
         Some(waiting) => delivery.asked_for(waiting),
         // It is being sent already, or somebody else has asked for it since.
-        None => find(&app, &caller, &id).await?,
+        None => find(&app, &caller, &id).await.map_err(untold)?,
     };
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(delivery));
     let response = if matches!(asked, Asked::Repeat) { replayed(response) } else { response };

@@ -18,7 +18,7 @@ use actors::deltas::{Delta, Listener};
 use actors::id::{ConversationId, EntityKey, TurnId};
 use actors::key::ApiKey;
 use actors::machine::Record;
-use actors::store::Order;
+use actors::store::{Order, StoreError};
 use actors::subscriptions::{Missed, Notice, Subscription};
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -26,7 +26,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::caller::{Allowed, Read};
 use super::context::RequestContext;
@@ -50,6 +50,8 @@ mod frame;
 const CHUNK: usize = 128;
 /// Bytes of events that a stream keeps before they are sent, or one event; what else was read is read again.
 const READY_BYTES: usize = 512 * 1024;
+/// After which a store that could not be read is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often is looked whether the key of a stream is still known where nothing is told; before anything is told it is
@@ -120,16 +122,21 @@ struct Log {
 }
 
 impl Log {
-    /// Where its events come from, once there are any.
-    async fn source(&mut self, app: &App) -> Result<Source<'_>, Problem> {
+    /// Finds out which conversation's it is, once there is one.
+    async fn look_up(&mut self, app: &App) -> Result<(), StoreError> {
         if self.conversation.is_none() {
             // On the heap while it lasts: nearly nobody needs a place for it.
-            let state = Box::pin(app.node().state::<Conversation>(self.entity)).await.map_err(store_problem)?;
+            let state = Box::pin(app.node().state::<Conversation>(self.entity)).await?;
             self.conversation = state.map(|state| state.id);
         }
-        Ok(Source {
+        Ok(())
+    }
+
+    /// Where its events come from; `None`: that was not looked up.
+    fn source(&self) -> Option<Source<'_>> {
+        Some(Source {
             workspace: &self.workspace,
-            conversation: self.conversation.ok_or_else(internal_error)?,
+            conversation: self.conversation?,
             channel: self.channel.as_deref(),
             is_human: self.is_human,
         })
@@ -183,7 +190,9 @@ async fn answer(
     let next = events.last().filter(|_| more).map(|event| event.seq.to_be_bytes().to_vec());
     let mut data = Vec::with_capacity(events.len());
     for event in &events {
-        let value = event_value(event, &log.source(app).await?).map_err(|_| internal_error())?;
+        log.look_up(app).await.map_err(store_problem)?;
+        let source = log.source().ok_or_else(internal_error)?;
+        let value = event_value(event, &source).map_err(|_| internal_error())?;
         data.extend(value.map(RawOwned));
     }
     Ok(Page { data, next }.into_response(list, &context.uri))
@@ -258,11 +267,17 @@ async fn heard_piece(listener: &mut Option<Listener>) -> Arc<Delta> {
 }
 
 impl Follower {
-    /// What comes next; `None` when the stream ends: the node stops, or the store fails. The reader comes back.
+    /// What comes next; `None` when the stream ends: the node stops, or the log is damaged. The reader comes back.
     async fn next(&mut self) -> Option<Told> {
         loop {
             if let Some(piece) = self.due_piece() {
                 return Some(Told::Piece(piece));
+            }
+            if !self.ready.is_empty()
+                && let Err(error) = self.log.look_up(&self.app).await
+            {
+                self.outlast(&error).await?;
+                continue;
             }
             if let Some(event) = self.ready.pop_front() {
                 if event.seq >= self.next {
@@ -277,7 +292,13 @@ impl Follower {
                 // On the heap while it lasts: who has read everything keeps no place for it.
                 let node = self.app.node();
                 let reading = node.stretch::<Conversation>(self.log.entity, range, Order::Asc, self.chunk, READY_BYTES);
-                let stretch = Box::pin(reading).await.ok()?;
+                let stretch = match Box::pin(reading).await {
+                    Ok(stretch) => stretch,
+                    Err(error) => {
+                        self.outlast(&error).await?;
+                        continue;
+                    }
+                };
                 self.behind = !stretch.is_last;
                 self.chunk = stretch.length.map_or(self.chunk, |length| chunk_of(length, READY_BYTES, CHUNK));
                 self.ready = stretch.events.into_iter().map(|event| Notice::from(Arc::new(event))).collect();
@@ -301,6 +322,18 @@ impl Follower {
 }
 
 impl Follower {
+    /// Lets a store that fails have a moment; `None` where that does not help, or the node stops.
+    async fn outlast(&self, error: &StoreError) -> Option<()> {
+        if !error.passes() {
+            tracing::error!(entity = ?self.log.entity, %error, "a stream ends, as its log cannot be read");
+            return None;
+        }
+        tokio::select! {
+            () = sleep(ASK_AGAIN) => Some(()),
+            () = self.app.left() => None,
+        }
+    }
+
     fn new(app: App, key: Arc<ApiKey>, log: Log, asked: &Asked, place: Place) -> Self {
         let subscription = app.node().subscribe(log.entity);
         let listener = asked.deltas.then(|| app.node().listen(log.entity));
@@ -378,7 +411,7 @@ impl Follower {
             };
             let written = match told {
                 Told::Event(event) => {
-                    let source = self.log.source(&self.app).await.ok()?;
+                    let source = self.log.source()?;
                     event.form(|record| frame::of_event(record, &source))
                 }
                 Told::Piece(piece) => frame::of_piece(&piece, self.app.now()),

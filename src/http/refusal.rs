@@ -30,6 +30,17 @@ pub fn store_problem(error: StoreError) -> Problem {
     }
 }
 
+/// What was done cannot be told, since the store cannot be read now. It is no problem of a request that did nothing.
+#[must_use]
+pub fn untold(problem: Problem) -> Problem {
+    if problem.code != "store_unavailable" {
+        return problem;
+    }
+    let detail =
+        "the request was stored, and what came of it cannot be read now; with an idempotency key a retry is safe";
+    Problem::unavailable("outcome_unknown", detail, RETRY_SOON)
+}
+
 /// Any refusal; `rejected` says what the entity's own rejections mean.
 pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Rejection) -> Problem) -> Problem {
     match refusal {

@@ -20,7 +20,7 @@ use super::conversations;
 use super::idempotency::is_repeat;
 use super::incoming::Incoming;
 use super::problem::Problem;
-use super::refusal::{problem_of, store_problem};
+use super::refusal::{problem_of, store_problem, untold};
 use crate::app::App;
 use crate::http::refusal::conversation::{rejected, turn_not_found};
 use crate::json::fields::Length;
@@ -148,7 +148,9 @@ pub(super) async fn cancel(
     let command = Command::CancelTurn { number: turn.id.number };
     let answer = app.node().conversation(entity, command, with).await;
     let response = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Turn(turn)) => shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await?,
+        Answer::Done(Reply::Turn(turn)) => {
+            shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await.map_err(untold)?
+        }
         Answer::Done(_) => return Err(internal_error()),
         // What was cancelled stays so.
         Answer::Repeat { .. } => {
@@ -207,7 +209,8 @@ pub(super) async fn start(
         }
     };
     let status = if replay && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let response = ignoring(shown(&app, &caller, state.id, &turn, status).await?, &ignored);
+    let shown = shown(&app, &caller, state.id, &turn, status).await.map_err(untold)?;
+    let response = ignoring(shown, &ignored);
     let response = located(response, &format!("/turns/{}", turn.id));
     Ok(if replay { replayed(response) } else { response })
 }

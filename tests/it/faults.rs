@@ -174,3 +174,52 @@ async fn on_a_store_that_cannot_be_read_for_a_while_whoever_waits_goes_on_waitin
     assert_eq!(outcome.await.unwrap().expect(200)["status"], "expired");
     assert_eq!(exchange.await.unwrap().expect(200)["aiMessages"].as_array().unwrap().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn on_a_store_that_cannot_be_read_for_a_while_a_stream_waits_and_misses_nothing() {
+    let (app, store) = faulty().await;
+    // A channel that nobody has written to yet: whose its events are is looked up with the first one.
+    let mut live = app.get("/api/v1/channels/demo/events").follow().await;
+    let post = |text: &str| app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": text}));
+    post("first").await.expect(201);
+    store.set_rates(Rates { unread: 1_000, ..Rates::default() });
+    let told = tokio::time::timeout(Duration::from_secs(20), live.told()).await;
+    assert_eq!(told.ok().flatten().map(|told| told.event), Some(None), "only a comment");
+    store.calm();
+    post("second").await.expect(201);
+    for (id, event, text) in [
+        ("1", "conversation.created", None),
+        ("2", "message.created", Some("first")),
+        ("3", "message.created", Some("second")),
+    ] {
+        let told = live.next().await;
+        assert_eq!((told.id.as_deref(), told.event.as_deref()), (Some(id), Some(event)));
+        assert_eq!(told.data["data"]["text"].as_str(), text);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_store_that_cannot_be_read_nobody_is_told_that_nothing_was_stored_of_what_was() {
+    let (app, store) = faulty().await;
+    app.echo(json!({"builtin": {"latencyMs": 60_000}})).await;
+    let mut untold = 0;
+    for _ in 0..60 {
+        let made = app.post("/api/v1/conversations").json(json!({"title": "t"})).await.expect(201);
+        let conversation = format!("/api/v1/conversations/{}", made["id"].as_str().unwrap());
+        store.set_rates(Rates { unread: 200, ..Rates::default() });
+        let answer = app.post(format!("{conversation}/turns")).json(json!({"agentId": "echo"})).await;
+        store.calm();
+        let page = app.get(format!("{conversation}/events")).await.expect(200);
+        let started = page["data"].as_array().unwrap().iter().any(|event| event["type"] == "turn.started");
+        match (answer.status, answer.json["code"].as_str()) {
+            (202, _) => assert!(started),
+            (503, Some("store_unavailable")) => assert!(!started),
+            (503, Some("outcome_unknown")) => {
+                assert!(started);
+                untold += 1;
+            }
+            other => panic!("{other:?} {}", answer.json),
+        }
+    }
+    assert!(untold > 2, "{untold}");
+}

@@ -27,7 +27,7 @@ use crate::http::log;
 use crate::http::messages::new_id;
 use crate::http::problem::Problem;
 use crate::http::refusal::conversation::{message_not_found, rejected};
-use crate::http::refusal::{problem_of, store_problem};
+use crate::http::refusal::{problem_of, store_problem, untold};
 use crate::wire::bounds::NAME;
 
 /// How long a request waits at most until everything is copied; it goes on after that.
@@ -127,11 +127,11 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 /// what does not change any more, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) -> Result<Response, Problem> {
     ends_within(app, patience, (entity, "a copy"), actors::fork::run(Arc::clone(app.node()), entity)).await;
-    let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem)?;
+    let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem).map_err(untold)?;
     let event = events.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
     let mut begun = conversation::begun(&event).ok_or_else(internal_error)?;
-    let now = state(app, entity, begun.id).await?.ok_or_else(internal_error)?;
+    let now = state(app, entity, begun.id).await.map_err(untold)?.ok_or_else(internal_error)?;
     let fork = now.fork.ok_or_else(internal_error)?;
     let status = if fork.next.is_none() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     begun.messages = fork.copied;

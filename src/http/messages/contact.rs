@@ -37,7 +37,7 @@ use crate::http::lasting::unless_stopping;
 use crate::http::problem::Problem;
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::{problem_of, store_problem};
+use crate::http::refusal::{problem_of, store_problem, untold};
 use crate::wire::contact_message::content::Media;
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
 use crate::wire::contact_message::{ContactContent, ContactPost};
@@ -363,7 +363,7 @@ impl Exchange<'_> {
             // How it stood when it was accepted, also where the agent was quicker than this answer.
             () = std::future::ready(()), if at_once => delivered.turn.clone(),
             turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut heard, deadline) => {
-                turn.map_err(store_problem)?
+                turn.map_err(store_problem).map_err(untold)?
             }
             // Whoever waits when the server stops is told where the reply will be.
             () = self.accepting.app.waits_no_longer() => delivered.turn.clone(),
@@ -376,7 +376,7 @@ impl Exchange<'_> {
                 let in_background = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
                 Ok(applying(response, applied.or_else(|| in_background.then(|| "respond-async".to_owned()))))
             }
-            Err(problem) => Ok(applying(problem.into_response(), applied)),
+            Err(problem) => Ok(applying(untold(problem).into_response(), applied)),
         }
     }
 

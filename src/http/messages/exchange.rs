@@ -69,7 +69,7 @@ pub(super) async fn wait(
             },
             Ok(Err(Missed(_))) | Err(_) => match node.turn(entity, turn.id.number).await {
                 Ok(stored) => turn = stored.unwrap_or(turn),
-                // The next look may find it. The one in the end tells what it fails with.
+                // The next look may find it.
                 Err(error) if error.passes() => {}
                 Err(error) => return Err(error),
             },
@@ -79,7 +79,11 @@ pub(super) async fn wait(
         return Ok(turn);
     }
     // That it waits for people is no event.
-    Ok(node.turn(entity, turn.id.number).await?.unwrap_or(turn))
+    match node.turn(entity, turn.id.number).await {
+        Ok(stored) => Ok(stored.unwrap_or(turn)),
+        Err(error) if error.passes() => Ok(turn),
+        Err(error) => Err(error),
+    }
 }
 
 /// How `turn` ended, if that is what the event says. The end of an earlier attempt may be heard after a later one
