@@ -45,12 +45,13 @@ impl Goals {
         }
     }
 
-    /// A round of appends, beside the limits of the same round.
+    /// A round of appends, beside the limits of the same round. What the generator was too slow for says nothing.
     pub(crate) fn appends(&mut self, limits: &[Limit], cases: &[append::Case]) {
+        let cases = cases.iter().filter(|case| !case.measured.generator_was_the_limit());
         let of = |target, clients| {
-            cases.iter().find(|case| case.target == target && case.clients == clients).map(|case| &case.measured)
+            cases.clone().find(|case| case.target == target && case.clients == clients).map(|case| &case.measured)
         };
-        for case in cases.iter().filter(|case| case.target == Target::Tertulia) {
+        for case in cases.clone().filter(|case| case.target == Target::Tertulia) {
             let (own, clients) = (&case.measured, case.clients);
             let mut add = |what: &str, aim, value| self.add(format!("{what}, {clients} clients"), aim, value);
             if let Some(l0) = of(Target::L0, clients) {
@@ -89,18 +90,23 @@ impl Goals {
     pub(crate) fn stalls(&mut self, cases: &[arrivals::Case]) {
         for case in cases.iter().filter(|case| case.target == Target::Tertulia) {
             let measured = &case.opened.measured;
+            if measured.generator_was_the_limit() {
+                continue;
+            }
             self.add("slowest request at 70 % load, ms".to_owned(), Aim::AtMost(100.0), measured.quantile(1.0));
         }
     }
 
     /// A round of scenarios.
     pub(crate) fn scenarios(&mut self, cases: &[scenarios::Case]) {
-        let of = |kind| cases.iter().find(|case| case.kind == kind).map(|case| case.measured.per_second());
-        if let Some(exchange) = cases.iter().find(|case| case.kind == Kind::Exchange) {
+        let mut cases = cases.iter().filter(|case| !case.measured.generator_was_the_limit());
+        let of = |kind| cases.clone().find(|case| case.kind == kind).map(|case| case.measured.per_second());
+        let (hot, spread) = (of(Kind::Hot), of(Kind::Keyed));
+        if let Some(exchange) = cases.find(|case| case.kind == Kind::Exchange) {
             // What was in flight when the clocks were read makes the difference to two.
             self.add("commits of an exchange".to_owned(), Aim::AtMost(2.05), exchange.measured.commits_each());
         }
-        if let (Some(hot), Some(spread)) = (of(Kind::Hot), of(Kind::Keyed)) {
+        if let (Some(hot), Some(spread)) = (hot, spread) {
             self.add("one hot conversation / spread".to_owned(), Aim::AtLeast(0.5), hot / spread);
         }
     }
