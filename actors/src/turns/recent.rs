@@ -1,7 +1,8 @@
 //! What was said last in conversations in which turns run, so that a turn need not read what this process has written a
 //! moment ago.
 //!
-//! A turn that has read its conversation leaves what it found here, and whatever is committed afterwards is added. So
+//! A conversation that begins with a turn is known from its beginning; of another one, a turn that has read it leaves
+//! what it found here. Whatever is committed afterwards is added. So
 //! what stands here is everything up to an event, or nothing does: a gap, and a change of what was said earlier, has the
 //! conversation forgotten, and the next turn reads it. Where others write too it is not used.
 
@@ -83,8 +84,12 @@ impl Recent {
         self.sweep();
     }
 
-    /// Adds what was committed.
+    /// Adds what was committed. Of a conversation that begins with a turn nothing has to be read.
     pub(crate) fn follow(&self, conversation: EntityKey, records: &[Arc<Record<Event>>]) {
+        let begins = records.first().is_some_and(|first| matches!(first.event, Event::ConversationCreated { .. }));
+        if begins && records.iter().any(|record| matches!(record.event, Event::TurnStarted(_))) {
+            self.put(conversation, Known { messages: Vec::new(), first: 1, last: 0 });
+        }
         let Some(mut tail) = self.tails.get_mut(&conversation) else { return };
         let before = tail.weight;
         if records.iter().all(|record| tail.follow(record)) {
@@ -165,7 +170,7 @@ impl Tail {
 mod tests {
     use super::*;
     use crate::clock::Millis;
-    use crate::conversation::Accepted;
+    use crate::conversation::{Accepted, Turn};
     use crate::id::{Address, ConversationId};
     use crate::message::{Content, Sender, SenderKind};
 
@@ -207,6 +212,26 @@ mod tests {
         recent.follow(conversation(2), &[said(6, "a")]);
         assert_eq!(seqs(&recent, 5), Some(vec![5, 3, 2, 1]));
         assert_eq!(seqs(&recent, 6), None, "what was asked for is not there yet");
+    }
+
+    #[test]
+    fn a_conversation_that_begins_with_a_turn_is_known_from_its_beginning() {
+        let recent = Recent::default();
+        let id = ConversationId::new(Millis(1), Address([1; 10]));
+        let created = Event::ConversationCreated {
+            id,
+            origin: crate::conversation::Origin::Direct,
+            owner: None,
+            details: crate::conversation::Details::default(),
+            forked: None,
+        };
+        let turn = Turn::requested(Millis(1), id, 1, "bot");
+        let begun = [other(1, created), said(2, "a"), other(3, Event::TurnStarted(turn))];
+        recent.follow(conversation(2), &begun[..2]);
+        recent.follow(conversation(1), &begun);
+        assert_eq!(seqs(&recent, 3), Some(vec![2]));
+        assert_eq!(recent.of(conversation(1), 3).unwrap().first, 1);
+        assert!(recent.of(conversation(2), 0).is_none(), "nobody answers there");
     }
 
     #[test]

@@ -74,7 +74,7 @@ async fn a_turn_knows_of_its_conversation_what_it_would_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_turn_of_a_conversation_reads_nothing_of_it() {
+async fn a_turn_of_a_conversation_that_is_known_reads_nothing_of_it() {
     let gate = Gate::new();
     let node = Node::start(Arc::new(gate.clone()), TokioClock::start(), entropy(), Arc::new(Listening::default()));
     make_agent(&node, remote()).await;
@@ -85,6 +85,6 @@ async fn the_next_turn_of_a_conversation_reads_nothing_of_it() {
         settle().await;
         reads.push(gate.reads());
     }
-    assert!(reads[0] > reads[1] + 2, "{reads:?}");
-    assert_eq!(reads[1..], [reads[1]; 3]);
+    // For what is remembered of whoever asks.
+    assert_eq!(reads[1..], [1; 3]);
 }
