@@ -1,16 +1,20 @@
 //! What a model is asked: the same, whether a turn reads its conversation or this process knows it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use actors::agent::{Completion, Models, Prompt, Said};
+use actors::agent::builtin::Builtin;
+use actors::agent::{Completion, Models, Prompt, Provider, Said};
 use actors::conversation::amend::{Amendment, Edit, Receipt};
-use actors::conversation::{Command, TurnStatus, Usage};
+use actors::conversation::{BusyPolicy, Command, Post, TurnRequest, TurnStatus, Usage};
 use actors::directory::Circumstances;
 use actors::id::MessageId;
+use actors::limits;
 use actors::node::Node;
 use actors::store::Store;
 use actors::store::memory::MemoryStore;
 use futures_util::future::BoxFuture;
+use tokio::time::sleep;
 
 use crate::support::*;
 
@@ -87,4 +91,34 @@ async fn a_turn_of_a_conversation_that_is_known_reads_nothing_of_it() {
     }
     // For what is remembered of whoever asks.
     assert_eq!(reads[1..], [1; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_more_than_a_turn_can_answer_at_once_it_is_asked_the_newest() {
+    let models = Listening::default();
+    let heard = Arc::clone(&models.0);
+    let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), Arc::new(models));
+    let slow = Builtin { latency_ms: 5_000, ..Builtin::default() };
+    make_agent(&node, Provider::Builtin(slow)).await;
+    let e = entity(1);
+    let gather = |n: usize| {
+        let Command::Post(post) = post_with_turn(e, &format!("{n:03} {}", "x".repeat(50_000))) else { unreachable!() };
+        let turn = post.turn.map(|turn| TurnRequest { policy: BusyPolicy::Merge, ..turn });
+        Command::Post(Post { turn, ..post })
+    };
+    for n in 0..60 {
+        node.conversation(e, gather(n), Circumstances::default()).await.unwrap();
+    }
+    make_agent(&node, remote()).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(status(&node, e, 2).await, (TurnStatus::Completed, 1));
+    let heard = heard.lock().unwrap();
+    let [asked] = &heard[..] else { panic!("{} turns", heard.len()) };
+    let bytes: usize = asked.iter().map(String::len).sum();
+    assert!((limits::QUESTION_BYTES..limits::QUESTION_BYTES + 100_000).contains(&bytes), "{bytes}");
+    let (answer, question) = asked.split_first().unwrap();
+    assert!(answer.starts_with("000"), "what was answered meanwhile");
+    let numbers: Vec<&str> = question.iter().map(|text| &text[..3]).collect();
+    let newest: Vec<String> = (60 - question.len()..60).map(|n| format!("{n:03}")).collect();
+    assert_eq!(numbers, newest);
 }
