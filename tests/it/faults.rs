@@ -6,7 +6,7 @@ use actors::store::faulty::{FaultyStore, Rates};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp, TestStore};
+use crate::support::{Answer, Request, TestApp, TestStore};
 
 /// A request of each API: path, key and body.
 fn requests(conversation: &str, n: usize) -> [(&'static str, String, Value); 4] {
@@ -222,4 +222,30 @@ async fn on_a_store_that_cannot_be_read_nobody_is_told_that_nothing_was_stored_o
         }
     }
     assert!(untold > 2, "{untold}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_store_that_is_slow_a_copy_and_an_erasure_are_waited_for_as_long_as_the_client_prefers() {
+    let slow = |store| FaultyStore::new(store, 0, Rates::default()).slow(Duration::from_secs(3));
+    let app = TestApp::with_store(slow).await;
+    let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "x"}}});
+    let said = app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200);
+    let fork = format!("/api/v1/conversations/{}/fork", said["conversationId"].as_str().unwrap());
+    let contact = format!("/api/v1/contacts/{}", said["contactId"].as_str().unwrap());
+    let took = async |request: Request| {
+        let begun = tokio::time::Instant::now();
+        (request.await.status, begun.elapsed().as_secs())
+    };
+    let copy = |prefer: &'static str| app.post(&fork).header("prefer", prefer).json(json!({}));
+    let whole = took(copy("handling=lenient")).await;
+    let early = took(copy("wait=1")).await;
+    let at_once = took(copy("respond-async")).await;
+    // What is stored is seen before its writer is told, so the copy is whole then.
+    assert_eq!((whole.0, early.0, at_once.0), (201, 201, 202));
+    // All wait until the copy is begun, which is durable; then its messages are copied.
+    assert_eq!((early.1 - at_once.1, whole.1 - at_once.1 >= 3), (1, true), "{whole:?} {early:?} {at_once:?}");
+    let (status, seconds) = took(app.delete(&contact).header("prefer", "wait=1")).await;
+    assert_eq!((status, seconds), (202, 3 + 1));
+    let (_, seconds) = took(app.delete(&contact)).await;
+    assert!((10..=20).contains(&seconds), "who prefers nothing waits for many commits: {seconds}");
 }
