@@ -279,10 +279,12 @@ impl Node {
     /// Stops: lets turns and commands end, entities leave and the store close, by `deadline`. What is cut off then
     /// was not acknowledged, or goes on in the next process.
     pub async fn drain(self: &Arc<Self>, deadline: Instant) {
-        let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
-        self.turns.drain(half).await;
-        // What is under way may take as long as a receiver may; what is cut off is sent again by the next process.
-        self.outbox.drain(half).await;
+        let begun = Instant::now();
+        let quarters = |n: u32| begun + deadline.saturating_duration_since(begun) * n / 4;
+        self.turns.drain(quarters(2)).await;
+        // What is under way may take as long as a receiver may; what is cut off is sent again by the next process. So it
+        // has time of its own, however long turns take.
+        self.outbox.drain(quarters(3)).await;
         self.admission.close();
         self.stopping.cancel();
         // Whoever was admitted a moment ago may still be about to start an entity.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use actors::agent::Provider;
+use actors::agent::builtin::Builtin;
 use actors::channel::conversation_of;
 use actors::clock::Clock;
 use actors::conversation::amend::{Amendment, Receipt as Came};
@@ -160,6 +162,24 @@ async fn what_is_under_way_when_a_node_stops_is_noted_and_not_sent_again() {
     sleep(secs(60)).await;
     assert_eq!(bench.sink.taken(ONE), [1, 2]);
     bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_lasts_longer_than_the_stop_leaves_time_for_what_is_being_sent() {
+    let mut bench = Bench::on(Gate::new());
+    let slow = Builtin { latency_ms: 60_000, ..Builtin::default() };
+    make_agent(&bench.node, Provider::Builtin(slow)).await;
+    bench.ask(entity(2), post_with_turn(entity(2), "hi")).await;
+    bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Slow(13_000));
+    bench.say(1, "a").await;
+    sleep(secs(1)).await;
+    bench.node.drain(Instant::now() + secs(20)).await;
+    assert_eq!(bench.sink.taken(ONE), [1]);
+    bench.restart();
+    sleep(secs(60)).await;
+    let first = bench.sink.at(ONE).iter().filter(|arrived| arrived.seq() == 1).count();
+    assert_eq!((first, bench.sink.taken(ONE).contains(&2)), (1, true), "only what was not sent is");
 }
 
 #[tokio::test(start_paused = true)]
