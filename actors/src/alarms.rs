@@ -158,15 +158,16 @@ impl Alarms {
     }
 }
 
-/// Reads the due index up to the horizon, as far as there is room for it.
+/// Reads the due index up to the horizon, as far as there is room for it and it can be read; fails where something
+/// could not be, so that it is read again from its beginning.
 async fn scan(node: &Arc<Node>, is_first: bool) -> Result<(), StoreError> {
     let upto = node.clock.now().plus(HORIZON_MILLIS);
-    let mut after: Option<Due> = None;
+    let (mut after, mut missing): (Option<Due>, _) = (None, None);
     loop {
         let page = node.store.due(after, upto, PAGE).await?;
         let now = node.clock.now();
         let mut near = node.alarms.lock();
-        for due in &page {
+        for due in &page.alarms {
             // An alarm that another process is to ring is rung here too once it seems to have been forgotten.
             let is_anybodys = match is_first {
                 true => due.at <= now.plus(BEGINNING_MILLIS),
@@ -180,9 +181,10 @@ async fn scan(node: &Arc<Node>, is_first: bool) -> Result<(), StoreError> {
         let full = near.ordered.len() >= limits::NEAR_ALARMS;
         near.left_out |= full;
         drop(near);
-        match page.last() {
-            Some(last) if page.len() == PAGE && !full => after = Some(*last),
-            _ => return Ok(()),
+        missing = missing.or(page.missing);
+        match page.alarms.last() {
+            Some(last) if page.alarms.len() == PAGE && !full => after = Some(*last),
+            _ => return missing.map_or(Ok(()), Err),
         }
     }
 }
@@ -208,7 +210,7 @@ async fn serve(node: &Arc<Node>) {
             match scan(node, is_first).await {
                 Ok(()) => is_first = false,
                 Err(error) => {
-                    tracing::warn!(%error, "the due alarms could not be read; trying again");
+                    tracing::warn!(%error, "the due alarms could not all be read; trying again");
                     next_scan = now.plus(AGAIN_MILLIS);
                 }
             }

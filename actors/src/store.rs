@@ -25,6 +25,7 @@ use crate::trace::TraceContext;
 mod cause;
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
+mod due;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
 pub mod inventory;
@@ -32,6 +33,7 @@ pub mod memory;
 mod pages;
 
 pub use cause::Cause;
+pub use due::{Due, DuePage};
 pub use pages::Pages;
 
 /// Where an entity stands.
@@ -356,15 +358,6 @@ pub struct LogScan {
     pub limit: usize,
 }
 
-/// A due alarm. `(at, entity)` is also the cursor behind which to read on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Due {
-    /// When it is due.
-    pub at: Millis,
-    /// Whose it is.
-    pub entity: EntityKey,
-}
-
 /// The name of one process, drawn when it starts.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
 #[cbor(transparent)]
@@ -451,8 +444,10 @@ pub trait Store: Send + Sync + 'static {
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
     /// Up to `limit` alarms due at or before `upto`, earliest first, behind `after`. One that was moved or cleared a
-    /// moment ago may stand among them: whoever is woken looks whether it is time.
-    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>>;
+    /// moment ago may stand among them: whoever is woken looks whether it is time. So may one of an entity that cannot
+    /// be read. A part of the index that cannot be read keeps none of the others back (see [`DuePage::missing`]); it
+    /// fails where nothing can be read.
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>>;
 
     /// After how many commits of an entity the host should hand in its state. 1: with every commit.
     fn snapshot_every(&self) -> u64;

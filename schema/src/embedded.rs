@@ -18,8 +18,8 @@ use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
-    Cause, Commit, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, Store, StoreError, Table,
-    View,
+    Cause, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, Store,
+    StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -424,8 +424,9 @@ impl Store for EmbeddedStore {
         Box::pin(self.scan(move |engine, budget| engine.view(workspace, view, &range, order, limit, budget)))
     }
 
-    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
-        Box::pin(self.scan(move |engine, budget| engine.due(after, upto, limit, budget)))
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {
+        let due = self.scan(move |engine, budget| engine.due(after, upto, limit, budget));
+        Box::pin(async move { due.await.map(DuePage::whole) })
     }
 
     fn snapshot_every(&self) -> u64 {

@@ -15,8 +15,8 @@ use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::sleep;
 
 use super::{
-    Beat, Commit, CommitId, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan, Store,
-    StoreError, Table, View,
+    Beat, Commit, CommitId, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan,
+    Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -324,7 +324,7 @@ impl<S: Store> Store for FaultyStore<S> {
         })
     }
 
-    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {
         Box::pin(async move {
             self.reading()?;
             self.store.due(after, upto, limit).await

@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 
 use super::inventory::Inventory;
 use super::{
-    Beat, Commit, CommitId, Done, Due, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NodeId,
-    Order, Outcome, Redaction, Row, Scan, Store, StoreError, Table, View,
+    Beat, Commit, CommitId, Done, Due, DuePage, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan,
+    NodeId, Order, Outcome, Redaction, Row, Scan, Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -234,17 +234,12 @@ impl Store for MemoryStore {
         })
     }
 
-    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {
         Box::pin(async move {
             let content = self.open()?;
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-            Ok(content
-                .due
-                .range((from, Bound::Unbounded))
-                .take_while(|due| due.at <= upto)
-                .take(limit)
-                .copied()
-                .collect())
+            let due = content.due.range((from, Bound::Unbounded)).take_while(|due| due.at <= upto);
+            Ok(DuePage::whole(due.take(limit).copied().collect()))
         })
     }
 

@@ -43,7 +43,7 @@ pub(crate) async fn expired(node: &Node, e: EntityKey) -> Vec<Millis> {
 }
 
 async fn due(store: &impl Store) -> usize {
-    store.due(None, Millis(u64::MAX), 1_000).await.unwrap().len()
+    store.due(None, Millis(u64::MAX), 1_000).await.unwrap().alarms.len()
 }
 
 #[tokio::test(start_paused = true)]

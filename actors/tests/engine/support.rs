@@ -17,8 +17,8 @@ use actors::node::Node;
 use actors::registry::{self, RowChange};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Commit, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Order, Row, Scan, Store, StoreError, Table,
-    View,
+    Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Order, Row, Scan, Store,
+    StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -230,6 +230,14 @@ struct Gated {
     last: Option<Commit>,
     reads: usize,
     damaged: Option<u64>,
+    unlisted: Option<EntityKey>,
+}
+
+/// Reads that hang until they are let go.
+#[derive(Debug, Default)]
+struct Hanging {
+    due: watch::Sender<bool>,
+    load: watch::Sender<Option<EntityKey>>,
 }
 
 struct Held(Commit, Done);
@@ -245,12 +253,21 @@ impl std::fmt::Debug for Held {
 pub(crate) struct Gate {
     pub(crate) inner: MemoryStore,
     gated: Arc<Mutex<Gated>>,
+    hanging: Arc<Hanging>,
 }
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        let gated = Gated { rule: Rule::Pass, held: Vec::new(), commits: 0, last: None, reads: 0, damaged: None };
-        Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)) }
+        let gated = Gated {
+            rule: Rule::Pass,
+            held: Vec::new(),
+            commits: 0,
+            last: None,
+            reads: 0,
+            damaged: None,
+            unlisted: None,
+        };
+        Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)), hanging: Arc::default() }
     }
 
     /// From now on this happens to commits; those held before are let go if it is not to hold.
@@ -268,6 +285,21 @@ impl Gate {
     /// From now on no part of a log can be read that has this event in it; `None`: all can.
     pub(crate) fn damage(&self, seq: Option<u64>) {
         self.gated.lock().unwrap().damaged = seq;
+    }
+
+    /// From now on the due index cannot be read where it has this entity; `None`: it can, everywhere.
+    pub(crate) fn unlist(&self, entity: Option<EntityKey>) {
+        self.gated.lock().unwrap().unlisted = entity;
+    }
+
+    /// From now on reads of the due index hang, or go on.
+    pub(crate) fn hang_due(&self, hang: bool) {
+        self.hanging.due.send_replace(hang);
+    }
+
+    /// From now on this entity's loads hang; `None`: all go on.
+    pub(crate) fn hang_loads(&self, entity: Option<EntityKey>) {
+        self.hanging.load.send_replace(entity);
     }
 
     /// The newest commit that was asked for, and how many reads have been since the last time somebody looked here.
@@ -294,7 +326,11 @@ impl Gate {
 
 impl Store for Gate {
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        self.read().load(entity, fresh)
+        let (load, mut hanging) = (self.read().clone(), self.hanging.load.subscribe());
+        Box::pin(async move {
+            let _ = hanging.wait_for(|hanging| *hanging != Some(entity)).await;
+            load.load(entity, fresh).await
+        })
     }
 
     fn commit(&self, commit: Commit, done: Done) {
@@ -346,8 +382,18 @@ impl Store for Gate {
         self.read().view(workspace, view, scan)
     }
 
-    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
-        self.inner.due(after, upto, limit)
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {
+        let mut hanging = self.hanging.due.subscribe();
+        Box::pin(async move {
+            let _ = hanging.wait_for(|hanging| !hanging).await;
+            let mut page = self.inner.due(after, upto, limit).await?;
+            let unlisted = self.gated.lock().unwrap().unlisted;
+            if page.alarms.iter().any(|due| Some(due.entity) == unlisted) {
+                page.alarms.retain(|due| Some(due.entity) != unlisted);
+                page.missing = Some(StoreError::Unavailable("told to be".into()));
+            }
+            Ok(page)
+        })
     }
 
     fn snapshot_every(&self) -> u64 {

@@ -4,8 +4,8 @@ use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Commit, Done, Due, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Outcome, Row, Scan, Store, StoreError,
-    Table, View,
+    Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Outcome, Row, Scan, Store,
+    StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -47,7 +47,7 @@ impl Store for Forgetful {
         self.0.view(workspace, view, scan)
     }
 
-    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {
         self.0.due(after, upto, limit)
     }
 

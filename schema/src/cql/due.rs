@@ -3,16 +3,20 @@
 //! A row is written before the commit that needs it, so it may be there without one: alarms may be spurious. It is
 //! deleted after the commit that makes it needless, or, if that was not done, when it is found long overdue. A slot
 //! that is over and empty is forgotten, so that no read crosses what was deleted in it.
+//!
+//! What cannot be read keeps nothing else waiting: a shard or a slot is left out, and the page says so; an alarm of an
+//! entity that cannot be looked at is told, since it may stand for something.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
-use actors::store::{CommitId, Due, Fresh, StoreError};
+use actors::store::{CommitId, Due, DuePage, Fresh, StoreError};
 use bytes::Bytes;
 use dashmap::{DashMap, DashSet};
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 use scylla::DeserializeRow;
 use tokio::time::Instant;
 
@@ -31,6 +35,8 @@ const SLOTS: i32 = 1_000;
 const PAGE: i32 = 64;
 /// Slots read at the same time.
 const AT_ONCE: usize = 16;
+/// Looks at entities that may fail for a while before no more are made for a page: each may take seconds.
+const LOOKS_FAILED: usize = AT_ONCE;
 /// Slots known to be there; forgotten all at once where there are more.
 const SLOTS_KNOWN: usize = 100_000;
 /// How long a row must have been seen to stand for nothing before it is deleted. It is written before its commit,
@@ -94,6 +100,8 @@ struct Source {
     /// Behind which row to read on; `None`: it was read to its end.
     rest: Option<(i64, Vec<u8>, i8, Vec<u8>)>,
     read: VecDeque<Found>,
+    /// No row was seen in it.
+    is_empty: bool,
 }
 
 impl Source {
@@ -102,8 +110,38 @@ impl Source {
             Some(Due { at, entity }) => (signed(at.0), entity.to_bytes().to_vec(), i8::MAX, Vec::new()),
             None => (-1, vec![0], 0, Vec::new()),
         };
-        Self { shard, slot, upto, rest: Some(rest), read: VecDeque::new() }
+        Self { shard, slot, upto, rest: Some(rest), read: VecDeque::new(), is_empty: true }
     }
+}
+
+/// Looks at entities for one page, and what has come of those that failed.
+#[derive(Debug, Default)]
+struct Looks {
+    /// Failed with what passes by itself.
+    passing: AtomicUsize,
+    /// Failed with anything.
+    failed: AtomicUsize,
+}
+
+impl Looks {
+    /// The place may be down where those entities stand: the others of the page are not to wait for it.
+    fn are_given_up(&self) -> bool {
+        self.passing.load(Ordering::Relaxed) >= LOOKS_FAILED
+    }
+
+    /// One has failed. The first is told; one line says enough of a thousand.
+    fn failed(&self, entity: EntityKey, error: &StoreError) {
+        self.passing.fetch_add(usize::from(error.passes()), Ordering::Relaxed);
+        if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(?entity, %error, "an entity that is overdue could not be looked at; its alarm stays");
+        }
+    }
+}
+
+/// What could be read; `missing` says why something could not.
+fn readable<T>(read: Vec<Result<T, StoreError>>, missing: &mut Option<StoreError>) -> Vec<T> {
+    let keep = |read: Result<T, StoreError>| read.map_err(|error| *missing = Some(error)).ok();
+    read.into_iter().filter_map(keep).collect()
 }
 
 impl CqlStore {
@@ -137,35 +175,38 @@ impl CqlStore {
         after: Option<Due>,
         upto: Millis,
         limit: usize,
-    ) -> Result<Vec<Due>, StoreError> {
+    ) -> Result<DuePage, StoreError> {
         let now = self.now();
+        let mut missing = None;
         // A row that was overdue when it was written stands in the slot of that time.
         let newest = slot(upto.max(now));
         let slots = stream::iter((0..SHARDS).map(|shard| self.slots_of(shard, newest)));
-        let slots: Vec<Vec<(i8, i64)>> = slots.buffer_unordered(AT_ONCE).try_collect().await?;
+        let slots = readable(slots.buffer_unordered(AT_ONCE).collect().await, &mut missing);
         let reads = slots.into_iter().flatten().map(async |(shard, slot)| {
             let mut source = Source::new(shard, slot, after, upto);
             self.refill(&mut source).await?;
             if after.is_none() && upto >= now {
-                self.close_slot(&source, now).await?;
+                self.close_slot(&source, now).await;
             }
             Ok::<_, StoreError>(source)
         });
-        let mut sources: Vec<Source> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
-        let mut due: Vec<Due> = Vec::new();
-        while due.len() < limit {
-            let next = self.take_first(&mut sources, limit - due.len()).await?;
+        let mut sources = readable(stream::iter(reads).buffer_unordered(AT_ONCE).collect().await, &mut missing);
+        let (mut alarms, looks): (Vec<Due>, _) = (Vec::new(), Looks::default());
+        while alarms.len() < limit {
+            let next = self.take_first(&mut sources, limit - alarms.len(), &mut missing).await;
             if next.is_empty() {
                 break;
             }
-            let looked = next.clone().into_iter().map(|found| self.is_needed(found, now));
-            let needed: Vec<bool> = stream::iter(looked).buffered(AT_ONCE).try_collect().await?;
-            let alarms = next.iter().zip(needed).filter(|(found, needed)| *needed && found.is_alarm);
-            due.extend(alarms.map(|(found, _)| found.due));
+            let looked = next.clone().into_iter().map(|found| self.is_told(found, now, &looks));
+            let told: Vec<bool> = stream::iter(looked).buffered(AT_ONCE).collect().await;
+            alarms.extend(next.iter().zip(told).filter(|(_, told)| *told).map(|(found, _)| found.due));
             // One alarm may have been written by several commits, of which one came to be.
-            due.dedup();
+            alarms.dedup();
         }
-        Ok(due)
+        match missing {
+            Some(error) if alarms.is_empty() => Err(error),
+            missing => Ok(DuePage { alarms, missing }),
+        }
     }
 
     async fn slots_of(&self, shard: i8, newest: i64) -> Result<Vec<(i8, i64)>, StoreError> {
@@ -173,44 +214,75 @@ impl CqlStore {
         Ok(rows.into_iter().map(|(slot,)| (shard, slot)).collect())
     }
 
-    /// Takes up to `count` rows, the earliest of all sources first.
-    async fn take_first(&self, sources: &mut [Source], count: usize) -> Result<Vec<Found>, StoreError> {
+    /// Takes up to `count` rows, the earliest of all sources first. What cannot be read on ends there.
+    async fn take_first(&self, sources: &mut [Source], count: usize, missing: &mut Option<StoreError>) -> Vec<Found> {
         let mut taken = Vec::new();
         while taken.len() < count {
             let first = sources.iter_mut().filter(|source| !source.read.is_empty());
             let Some(first) = first.min_by_key(|source| source.read.front().map(|found| found.due)) else { break };
             taken.extend(first.read.pop_front());
-            if first.read.is_empty() {
-                self.refill(first).await?;
+            if first.read.is_empty()
+                && let Err(error) = self.refill(first).await
+            {
+                *missing = Some(error);
             }
         }
-        Ok(taken)
+        taken
     }
 
     /// Reads on in a slot of which everything that was read is taken.
     async fn refill(&self, source: &mut Source) -> Result<(), StoreError> {
-        let Some((at, entity, kind, id)) = source.rest.take() else { return Ok(()) };
         let Source { shard, slot, upto, .. } = *source;
-        let values = (shard, slot, at, &entity[..], kind, &id[..], signed(upto.0), PAGE);
-        let rows: Vec<Stored> = self.db().select(&self.db().statements.due, values).await?;
-        if rows.len() == PAGE as usize
-            && let Some(last) = rows.last()
+        let mut damaged = None;
+        while source.read.is_empty()
+            && let Some((at, entity, kind, id)) = source.rest.take()
         {
-            source.rest = Some((last.at, last.entity.to_vec(), last.kind, last.id.to_vec()));
+            let values = (shard, slot, at, &entity[..], kind, &id[..], signed(upto.0), PAGE);
+            let rows: Vec<Stored> = self.db().select(&self.db().statements.due, values).await?;
+            source.is_empty &= rows.is_empty();
+            if rows.len() == PAGE as usize
+                && let Some(last) = rows.last()
+            {
+                source.rest = Some((last.at, last.entity.to_vec(), last.kind, last.id.to_vec()));
+            }
+            let rows = rows.into_iter().map(|row| row.read(slot)).collect();
+            source.read.extend(readable(rows, &mut damaged));
         }
-        source.read = rows.into_iter().map(|row| row.read(slot)).collect::<Result<_, _>>()?;
+        if let Some(error) = damaged {
+            // No later read would find out whose they are.
+            tracing::warn!(shard, slot, %error, "damaged rows of the due index are passed over");
+        }
         Ok(())
     }
 
     /// Forgets a slot that is empty, and over for so long that nothing is written to it any more.
-    async fn close_slot(&self, source: &Source, now: Millis) -> Result<(), StoreError> {
-        if source.read.is_empty() && now > slot_end(source.slot).plus(SLOT_OPEN_MILLIS) {
-            let slot = (source.shard, source.slot);
-            self.slots().0.remove(&slot);
-            self.db().write(&self.db().statements.delete_slot, slot).await?;
-            self.db().write(&self.db().statements.forget_slot, slot).await?;
+    async fn close_slot(&self, source: &Source, now: Millis) {
+        if !source.is_empty || now <= slot_end(source.slot).plus(SLOT_OPEN_MILLIS) {
+            return;
         }
-        Ok(())
+        let slot = (source.shard, source.slot);
+        self.slots().0.remove(&slot);
+        let statements = &self.db().statements;
+        let closed = async {
+            self.db().write(&statements.delete_slot, slot).await?;
+            self.db().write(&statements.forget_slot, slot).await
+        };
+        if let Err(error) = closed.await {
+            // The next scan finds it as empty.
+            tracing::debug!(?slot, %error, "an empty slot of the due index could not be forgotten");
+        }
+    }
+
+    /// Whether a row is told of as an alarm. One that cannot be looked at is: it may stand for something.
+    async fn is_told(&self, found: Found, now: Millis, looks: &Looks) -> bool {
+        if looks.are_given_up() {
+            return found.is_alarm;
+        }
+        let needed = self.is_needed(found, now).await.unwrap_or_else(|error| {
+            looks.failed(found.due.entity, &error);
+            true
+        });
+        needed && found.is_alarm
     }
 
     /// Whether a row stands for something. One that is long overdue and has not for a while is deleted, with the chunks

@@ -10,6 +10,7 @@ mod chunks;
 mod cluster;
 mod counting;
 mod crash;
+mod due;
 mod faults;
 mod histories;
 mod schema;

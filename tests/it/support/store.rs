@@ -14,8 +14,8 @@ use actors::id::{Address, EntityKey};
 use actors::store::inventory::Inventory;
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Beat, Cause, Commit, Done, Due, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NodeId, Order, Row,
-    Scan, Store, StoreError, Table, View,
+    Beat, Cause, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NodeId,
+    Order, Row, Scan, Store, StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -280,22 +280,24 @@ impl Store for TestStore {
         self.with(move |store| async move { store.view(workspace, view, scan).await })
     }
 
-    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {
         let apart = self.apart.clone();
         self.with(move |store| async move {
             let Some(apart) = apart else { return store.due(after, upto, limit).await };
             let mut after = after.map(|due| Due { entity: apart.entity(due.entity), ..due });
             let mut found = Vec::new();
+            let mut missing = None;
             while found.len() < limit {
                 let page = store.due(after, upto, PAGE).await?;
-                let Some(last) = page.last() else { break };
+                missing = missing.or(page.missing);
+                let Some(last) = page.alarms.last() else { break };
                 after = Some(*last);
                 let known = apart.known.lock().unwrap();
-                let own = page.into_iter().filter(|due| known.contains(&due.entity));
+                let own = page.alarms.into_iter().filter(|due| known.contains(&due.entity));
                 found.extend(own.map(|due| Due { entity: apart.entity(due.entity), ..due }));
             }
             found.truncate(limit);
-            Ok(found)
+            Ok(DuePage { alarms: found, missing })
         })
     }
 

@@ -255,7 +255,7 @@ impl<S: Store> Bench<S> {
     /// The same, and nothing is left to be woken for.
     pub(crate) async fn assert_settled(&self) {
         self.assert_sent().await;
-        assert_eq!(self.store.due(None, Millis(u64::MAX), 10).await.unwrap(), []);
+        assert_eq!(self.store.due(None, Millis(u64::MAX), 10).await.unwrap().alarms, []);
     }
 }
 

@@ -139,7 +139,7 @@ async fn an_overdue_alarm_stays_in_the_index_while_its_commit_is_on_its_way() {
     let moved = Commit { alarm, redactions: Vec::new(), ..next(&first, 2) };
     let moving = tokio::spawn(async move { commit(&slow, moved).await });
     let due = async || {
-        let all = other.due(None, now, 100_000).await.unwrap();
+        let all = other.due(None, now, 100_000).await.unwrap().alarms;
         all.into_iter().filter(|due| due.entity == entity).map(|due| due.at).collect::<Vec<_>>()
     };
     let mut looks = 0;

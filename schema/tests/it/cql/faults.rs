@@ -199,6 +199,14 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(commits, lost)]));
     }
 
+    /// From now on no read arrives that has these bytes in it.
+    pub(super) fn unreadable(&mut self, bytes: &[u8]) {
+        let reads = Condition::RequestOpcode(RequestOpcode::Execute);
+        let these = reads.and(Condition::BodyContainsCaseSensitive(bytes.into()));
+        let lost = RequestReaction::forge_with_error(read_timeout());
+        self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(these, lost)]));
+    }
+
     /// From now on every commit takes a while.
     pub(super) fn slow_commits(&mut self) {
         let slow = RequestRule(Condition::RequestOpcode(RequestOpcode::Batch), RequestReaction::delay(Self::WHILE));

@@ -99,7 +99,7 @@ async fn read(store: &EmbeddedStore, n: u64) -> Result<Seen, StoreError> {
 
 async fn lists(store: &EmbeddedStore) -> Result<(Vec<actors::store::Row>, Vec<actors::store::Due>), StoreError> {
     let view = store.view(Address([1; 10]), View(1), Scan::new(Default::default(), Order::Asc, 10_000)).await?;
-    Ok((view, store.due(None, Millis(10_000), 10_000).await?))
+    Ok((view, store.due(None, Millis(10_000), 10_000).await?.alarms))
 }
 
 type Everything = (Vec<Seen>, (Vec<actors::store::Row>, Vec<actors::store::Due>));

@@ -58,7 +58,7 @@ async fn commits_of_one_entity_in_one_batch_follow_each_other() {
     assert!(store.counts().batches < 50, "some shared a batch");
     assert_eq!(payloads(&store, entity(1)).await.len(), 100);
     assert_eq!(store.row(entity(1), Table(1), Bytes::from_static(b"k")).await.unwrap(), None);
-    let due = store.due(None, actors::clock::Millis(10), 10).await.unwrap();
+    let due = store.due(None, actors::clock::Millis(10), 10).await.unwrap().alarms;
     assert_eq!(due.iter().map(|due| due.at.0).collect::<Vec<_>>(), [1]);
     drop(store);
     assert!(schema::embedded::verify(dir.path()).unwrap().is_clean());

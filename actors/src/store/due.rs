@@ -1,0 +1,32 @@
+//! What the due index tells.
+
+use super::StoreError;
+use crate::clock::Millis;
+use crate::id::EntityKey;
+
+/// A due alarm. `(at, entity)` is also the cursor behind which to read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// When it is due.
+    pub at: Millis,
+    /// Whose it is.
+    pub entity: EntityKey,
+}
+
+/// Due alarms, as far as the index could be read.
+#[derive(Clone, Debug, Default)]
+pub struct DuePage {
+    /// The earliest first. Fewer than were asked for are the last ones that can be read.
+    pub alarms: Vec<Due>,
+    /// Why some may be missing, in this page or before its last alarm. No page behind this one makes up for that:
+    /// whoever wants them all begins anew, a while later.
+    pub missing: Option<StoreError>,
+}
+
+impl DuePage {
+    /// A page of which nothing is missing.
+    #[must_use]
+    pub fn whole(alarms: Vec<Due>) -> Self {
+        Self { alarms, missing: None }
+    }
+}
