@@ -8,6 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dashmap::DashSet;
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Millis;
@@ -33,8 +35,19 @@ const PAGE: usize = 1_000;
 /// After which an alarm that is still due is looked at again, or one that could not be delivered is sent again.
 const AGAIN_MILLIS: u64 = 1_000;
 
-/// Held while an entity is being woken.
-pub(crate) type Wake = OwnedSemaphorePermit;
+/// One entity being woken, until it has read that it is.
+#[derive(Debug)]
+pub(crate) struct Wake {
+    entity: EntityKey,
+    unread: Arc<DashSet<EntityKey>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        self.unread.remove(&self.entity);
+    }
+}
 
 /// The near alarms of this node.
 #[derive(Debug)]
@@ -42,12 +55,14 @@ pub struct Alarms {
     near: Mutex<Near>,
     earlier: Notify,
     wakes: Arc<Semaphore>,
+    /// Entities that have a wake which they have not read. Each holds one of the places.
+    unread: Arc<DashSet<EntityKey>>,
 }
 
 impl Default for Alarms {
     fn default() -> Self {
         let wakes = Arc::new(Semaphore::new(limits::WAKES));
-        Self { near: Mutex::default(), earlier: Notify::new(), wakes }
+        Self { near: Mutex::default(), earlier: Notify::new(), wakes, unread: Arc::default() }
     }
 }
 
@@ -156,6 +171,18 @@ impl Alarms {
         }
         (due, None)
     }
+
+    /// A wake for an entity, once there is a place for it; `None` where one lies unread there, which will do. An entity
+    /// that is slow to load would else take all places, one after the other. Only the service asks, for one at a time.
+    async fn wake_for(&self, entity: EntityKey) -> Option<Wake> {
+        if self.unread.contains(&entity) {
+            return None;
+        }
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.wakes).acquire_owned().await.ok()?;
+        self.unread.insert(entity);
+        Some(Wake { entity, unread: Arc::clone(&self.unread), _place: place })
+    }
 }
 
 /// Reads the due index up to the horizon, as far as there is room for it and it can be read; fails where something
@@ -195,44 +222,85 @@ pub(crate) async fn run(node: Arc<Node>) {
 }
 
 async fn serve(node: &Arc<Node>) {
-    let mut next_scan = node.clock.now();
-    let (mut is_first, mut others) = (true, node.members.view());
+    let mut scans = Scans::new(node);
     loop {
-        let now = node.clock.now();
-        // A clock that was set back must not put off the next look by as much.
-        let set_back = next_scan.since(now) > SCAN_EVERY_MILLIS;
-        // Whoever has gone leaves alarms that nobody here has taken note of.
-        let view = node.members.view();
-        let moved = view != others;
-        others = view;
-        if now >= next_scan || set_back || moved || node.alarms.has_room() {
-            next_scan = now.plus(SCAN_EVERY_MILLIS);
-            match scan(node, is_first).await {
-                Ok(()) => is_first = false,
-                Err(error) => {
-                    tracing::warn!(%error, "the due alarms could not all be read; trying again");
-                    next_scan = now.plus(AGAIN_MILLIS);
-                }
-            }
-        }
-        let (due, next) = node.alarms.take_due(node.clock.now());
-        for entity in due {
-            // The semaphore is never closed.
-            let Ok(waking) = Arc::clone(&node.alarms.wakes).acquire_owned().await else { return };
-            wake(node, entity, waking);
-        }
-        let next = next.map_or(next_scan, |next| next.min(next_scan));
-        let wait = Duration::from_millis(next.since(node.clock.now()).clamp(1, SLEEP_MILLIS));
+        scans.begin();
+        let next = ring(node).await;
+        let next = next.into_iter().chain(scans.next_at()).min();
+        let wait = next.map_or(SLEEP_MILLIS, |next| next.since(node.clock.now()).clamp(1, SLEEP_MILLIS));
         tokio::select! {
+            () = scans.ended() => {}
             () = node.alarms.earlier.notified() => {}
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(Duration::from_millis(wait)) => {}
         }
     }
 }
 
-fn wake(node: &Arc<Node>, entity: EntityKey, waking: Wake) {
-    // A wake that fails is repeated: the alarm stays noted.
-    let _told = node.residents(entity.kind).wake(node, entity, waking);
+/// Rings for what is due, and tells when the next one is.
+async fn ring(node: &Arc<Node>) -> Option<Millis> {
+    let (due, next) = node.alarms.take_due(node.clock.now());
+    for entity in due {
+        if let Some(wake) = node.alarms.wake_for(entity).await {
+            // A wake that fails is repeated: the alarm stays noted.
+            let _told = node.residents(entity.kind).wake(node, entity, wake);
+        }
+    }
+    next
+}
+
+/// When the due index is read: once at a time, and beside the ringing, because a store may take long over it.
+struct Scans<'n> {
+    node: &'n Arc<Node>,
+    next: Millis,
+    /// None has come to its end yet.
+    is_first: bool,
+    /// Who else looks after entities.
+    others: u128,
+    /// That has changed since the last one began.
+    moved: bool,
+    running: Option<BoxFuture<'n, Result<(), StoreError>>>,
+}
+
+impl<'n> Scans<'n> {
+    fn new(node: &'n Arc<Node>) -> Self {
+        let (next, others) = (node.clock.now(), node.members.view());
+        Self { node, next, is_first: true, others, moved: false, running: None }
+    }
+
+    /// Begins the next one if it is time.
+    fn begin(&mut self) {
+        let now = self.node.clock.now();
+        // A clock that was set back must not put off the next look by as much.
+        let set_back = self.next.since(now) > SCAN_EVERY_MILLIS;
+        // Whoever has gone leaves alarms that nobody here has taken note of.
+        let view = self.node.members.view();
+        self.moved |= view != self.others;
+        self.others = view;
+        if self.running.is_none() && (now >= self.next || set_back || self.moved || self.node.alarms.has_room()) {
+            self.moved = false;
+            self.next = now.plus(SCAN_EVERY_MILLIS);
+            self.running = Some(Box::pin(scan(self.node, self.is_first)));
+        }
+    }
+
+    /// When the next one begins; `None` while one is under way.
+    fn next_at(&self) -> Option<Millis> {
+        self.running.is_none().then_some(self.next)
+    }
+
+    /// Goes on with the one that is under way, and returns when it has ended.
+    async fn ended(&mut self) {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let ended = running.await;
+        self.running = None;
+        match ended {
+            Ok(()) => self.is_first = false,
+            Err(error) => {
+                tracing::warn!(%error, "the due alarms could not all be read; trying again");
+                self.next = self.node.clock.now().plus(AGAIN_MILLIS);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

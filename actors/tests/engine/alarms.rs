@@ -160,6 +160,62 @@ async fn wakes_do_not_pile_up_behind_a_slow_commit() {
     assert!(gate.commits() <= commits + 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn i5_a_part_of_the_index_that_cannot_be_read_keeps_no_alarm_back_and_is_read_soon_after() {
+    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let first = node_by(&gate, &clock);
+    for n in 1..=2 {
+        first.conversation(entity(n), ask(entity(n), clock.now().plus(5_000)), Circumstances::default()).await.unwrap();
+    }
+    first.drain(Instant::now() + Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(60)).await;
+    gate.unlist(Some(entity(1)));
+    let node = node_by(&gate, &clock);
+    sleep(Duration::from_millis(LATE_MILLIS)).await;
+    assert_eq!((expired(&node, entity(1)).await.len(), expired(&node, entity(2)).await.len()), (0, 1));
+    sleep(Duration::from_secs(20)).await;
+    gate.unlist(None);
+    sleep(Duration::from_millis(1_000 + LATE_MILLIS)).await;
+    assert_eq!(expired(&node, entity(1)).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn alarms_ring_on_time_while_the_due_index_is_read() {
+    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let node = node_by(&gate, &clock);
+    let deadline = clock.now().plus(60_000);
+    node.conversation(entity(1), ask(entity(1), deadline), Circumstances::default()).await.unwrap();
+    gate.hang_due(true);
+    sleep(Duration::from_millis(60_000 + LATE_MILLIS)).await;
+    let rung = expired(&node, entity(1)).await;
+    assert!(rung.len() == 1 && rung[0].since(deadline) <= LATE_MILLIS, "{rung:?}");
+    // The one that hung comes to its end, and others follow.
+    let far = clock.now().plus(200_000);
+    node.conversation(entity(2), ask(entity(2), far), Circumstances::default()).await.unwrap();
+    gate.hang_due(false);
+    sleep(Duration::from_millis(200_000 + LATE_MILLIS)).await;
+    assert_eq!(expired(&node, entity(2)).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wakes_do_not_pile_up_behind_a_slow_load() {
+    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let first = node_by(&gate, &clock);
+    let wakes = actors::limits::WAKES as u64;
+    let later = clock.now().plus((wakes + 100) * 1_000);
+    for (n, deadline) in [(1, clock.now().plus(1_000)), (2, later)] {
+        first.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+    }
+    first.drain(Instant::now() + Duration::from_secs(1)).await;
+    gate.hang_loads(Some(entity(1)));
+    let node = node_by(&gate, &clock);
+    sleep(Duration::from_millis(later.since(clock.now()) + LATE_MILLIS)).await;
+    assert_eq!(expired(&node, entity(2)).await.len(), 1, "a healthy one rings");
+    gate.hang_loads(None);
+    settle().await;
+    assert_eq!(expired(&node, entity(1)).await.len(), 1);
+}
+
 /// A clock that goes with Tokio's and can be set.
 struct SetClock {
     inner: Arc<TokioClock>,
