@@ -441,12 +441,12 @@ impl State {
             Event::TurnQueued(turn) => {
                 self.turns = self.turns.max(turn.id.number);
                 self.queued.retain(|queued| queued.id != turn.id);
-                self.queued.push(turn.clone());
+                self.queued.push(turn.kept(record));
             }
             Event::TurnStarted(turn) => {
                 self.turns = self.turns.max(turn.id.number);
                 self.queued.retain(|queued| queued.id != turn.id);
-                self.running = Some(turn.clone());
+                self.running = Some(turn.kept(record));
             }
             Event::TurnMoved(turn) => self.running = Some(turn.clone()),
             Event::TurnCompleted(turn) | Event::TurnFailed(turn) | Event::TurnCancelled(turn) => {

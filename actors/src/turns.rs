@@ -65,13 +65,13 @@ impl Turns {
         let key = (entity, turn.id.number);
         let attempt = turn.attempt;
         let task_node = Arc::clone(node);
-        let (turn, began, trace) = (turn.clone(), record.seq, record.trace);
+        let (turn, began, asked) = (turn.clone(), record.seq, turn.asked_by(record));
         let (registered, go) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             // The attempt must be known to be alive before it can end.
             let _ = go.await;
             let _alive = Alive { node: &task_node, key, attempt };
-            attempt::run(&task_node, entity, turn, began, trace).await;
+            attempt::run(&task_node, entity, turn, began, asked).await;
         });
         if let Some((_, older)) = self.alive.insert(key, (attempt, task.abort_handle())) {
             older.abort();

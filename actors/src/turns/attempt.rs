@@ -79,11 +79,11 @@ struct Due {
     span: Span,
 }
 
-/// Runs an attempt that began with the event of sequence `began`, as a part of what asked for it.
-pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, turn: Turn, began: u64, trace: Option<TraceContext>) {
+/// Runs an attempt that began with the event of sequence `began`; `asked` is the request that asked for its turn.
+pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, turn: Turn, began: u64, asked: Option<TraceContext>) {
     let id = turn.id;
-    let mut telling = Telling::begin(node, &turn, trace);
-    let trace = telling.place_or(trace);
+    let mut telling = Telling::begin(node, &turn, asked);
+    let trace = telling.place_or(asked);
     let lost = current::within(trace, go(node, entity, turn, (began, trace), &mut telling)).await.err();
     if let Some(lost) = &lost {
         telling.lost(lost);

@@ -21,12 +21,12 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    /// An attempt that begins, a part of what asked for it. One that goes on after a stop is a part of nothing that is
-    /// still known, and begins a trace.
-    pub(super) fn begin(node: &Arc<Node>, turn: &Turn, cause: Option<TraceContext>) -> Self {
-        let mut span = match cause {
-            Some(_) => node.span(names::INVOKE_AGENT, SpanKind::Internal, cause),
-            None => node.root_span(names::INVOKE_AGENT, SpanKind::Internal, Vec::new()),
+    /// An attempt that begins. The first one is a part of the request that `asked`; one that goes on, with what was
+    /// lost or after people have answered, comes hours later and is linked to it.
+    pub(super) fn begin(node: &Arc<Node>, turn: &Turn, asked: Option<TraceContext>) -> Self {
+        let mut span = match asked {
+            Some(_) if turn.is_fresh() => node.span(names::INVOKE_AGENT, SpanKind::Internal, asked),
+            _ => node.root_span(names::INVOKE_AGENT, SpanKind::Internal, asked.into_iter().collect()),
         };
         named(&mut span, names::INVOKE_AGENT, Some(&turn.agent));
         if span.is_recorded() {

@@ -161,6 +161,9 @@ fn golden_records_of_a_conversation() {
     golden.record("turn-cancelled", None, Event::TurnCancelled(turn(1)));
     let in_closed = Turn { in_closed: Some(true), ..turn(1) };
     golden.record("turn-completed-in-closed", None, Event::TurnCompleted(in_closed));
+    let trace = TraceContext { trace_id: [7; 16], span_id: [8; 8], flags: 1 };
+    let waited = Turn { trace: Some(Box::new(trace)), ..turn(1) };
+    golden.record("turn-started-after-waiting", None, Event::TurnStarted(waited));
     golden.record("deadline-moved", None, Event::DeadlineMoved { next: Some(AT) });
     golden.record("deadline-moved-away", None, Event::DeadlineMoved { next: None });
     let mut with_file = Content { mentions: Some(vec![attachment_id()]), ..content() };

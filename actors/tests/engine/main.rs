@@ -23,4 +23,5 @@ mod subscriptions;
 mod support;
 mod tools;
 mod traces;
+mod turn_traces;
 mod turns;

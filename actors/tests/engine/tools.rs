@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use crate::support::*;
 
 /// Every call asks the people of the channel `people`.
-struct AskPeople;
+pub(crate) struct AskPeople;
 
 impl Tools for AskPeople {
     fn plan(&self, _: &Invocation) -> Plan {
@@ -65,7 +65,7 @@ impl Tools for AskPeople {
     }
 }
 
-fn people() -> EntityKey {
+pub(crate) fn people() -> EntityKey {
     conversation_of(WORKSPACE, "people", 0)
 }
 
@@ -75,7 +75,7 @@ async fn asking(store: Arc<dyn Store>) -> Arc<Node> {
     Node::start(store, TokioClock::start(), entropy(), ports)
 }
 
-async fn configure(node: &Arc<Node>) {
+pub(crate) async fn configure(node: &Arc<Node>) {
     let call = Some(Json::from_checked("{}"));
     let script = vec![ScriptEntry { on: "ask".to_owned(), reply: vec!["done".to_owned()], tool_call: call }];
     let builtin = Builtin { behaviour: Behaviour::Scripted, script, ..Builtin::default() };
@@ -104,7 +104,7 @@ async fn all_messages(node: &Node, e: EntityKey) -> Vec<Message> {
 }
 
 /// The reviews that people were asked, oldest first.
-async fn asked(node: &Node) -> Vec<MessageId> {
+pub(crate) async fn asked(node: &Node) -> Vec<MessageId> {
     all_messages(node, people()).await.into_iter().map(|message| message.id).collect()
 }
 
@@ -120,7 +120,7 @@ async fn persist(node: &Arc<Node>, e: EntityKey, command: impl Fn() -> Command, 
     }
 }
 
-fn approve(message: MessageId) -> Command {
+pub(crate) fn approve(message: MessageId) -> Command {
     let (response, principal) = (Json::from_checked("{}"), "ana".to_owned());
     Command::Respond(actors::conversation::review::Response { message, response, feedback: None, principal })
 }

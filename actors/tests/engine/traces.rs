@@ -29,7 +29,7 @@ fn traced(store: impl Store) -> (Arc<Node>, Arc<Kept>) {
 }
 
 /// The circumstances of a request in trace `n`.
-fn asked(n: u8) -> Circumstances {
+pub(crate) fn asked(n: u8) -> Circumstances {
     Circumstances { key: None, trace: Some(TraceContext { trace_id: [n; 16], span_id: [n; 8], flags: SAMPLED }) }
 }
 

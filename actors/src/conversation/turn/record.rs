@@ -5,11 +5,12 @@ use minicbor::{Decode, Encode};
 use super::Attempt;
 use crate::clock::Millis;
 use crate::codec;
-use crate::conversation::number_key;
+use crate::conversation::{Event, number_key};
 use crate::id::{ConversationId, TurnId};
-use crate::machine::Moment;
+use crate::machine::{Moment, Record};
 use crate::store::{NodeId, RowWrite};
 use crate::tables::TURNS;
+use crate::trace::TraceContext;
 
 /// After which a running turn is looked at: one that was lost with its process is started again then.
 const LOOK_AFTER_MILLIS: u64 = 1_000;
@@ -135,6 +136,10 @@ pub struct Turn {
     /// Whether its conversation was closed when it ended; `None`: no, or it has not ended.
     #[n(16)]
     pub in_closed: Option<bool>,
+    /// The request that asked for it, until it has ended; of one that the event tells of which asked for it, that
+    /// event's record says it. Boxed, since every conversation has room for a turn and few have one.
+    #[n(17)]
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Turn {
@@ -159,6 +164,7 @@ impl Turn {
             waits_since: None,
             runner: None,
             in_closed: None,
+            trace: None,
         }
     }
 
@@ -193,6 +199,7 @@ impl Turn {
             waits_since,
             runner: None,
             in_closed: None,
+            trace: None,
         }
     }
 
@@ -222,6 +229,25 @@ impl Turn {
         self.attempt - self.series_after.unwrap_or(0)
     }
 
+    /// Whether nothing of it was done before its newest attempt, since it was asked for or tried again.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.attempts() <= 1 && self.rounds.is_none()
+    }
+
+    /// The request that asked for it, where `record` is that of its start. One that was told of before says it by
+    /// itself: it starts when something else ends, in the record of that.
+    pub(crate) fn asked_by(&self, record: &Record<Event>) -> Option<TraceContext> {
+        let known = self.trace.as_deref().copied();
+        known.or_else(|| record.trace.filter(|_| self.is_fresh()))
+    }
+
+    /// The same, as it goes into the state: it keeps who asked for it.
+    pub(in crate::conversation) fn kept(&self, record: &Record<Event>) -> Self {
+        let mut turn = self.clone();
+        turn.trace = self.asked_by(record).map(Box::new);
+        turn
+    }
+
     /// How many times it has called tools.
     #[must_use]
     pub fn rounds(&self) -> u32 {
@@ -231,7 +257,7 @@ impl Turn {
     /// The same, over with this status.
     #[must_use]
     pub(super) fn ended(&self, status: TurnStatus, at: Millis) -> Self {
-        Self { status, ended_at: Some(at), look_at: None, waits_since: None, ..self.clone() }
+        Self { status, ended_at: Some(at), look_at: None, waits_since: None, trace: None, ..self.clone() }
     }
 
     /// The same, ended by somebody's wish.

@@ -59,6 +59,7 @@ pub(super) fn turn(number: u64) -> Turn {
         waits_since: None,
         runner: None,
         in_closed: None,
+        trace: None,
     }
 }
 

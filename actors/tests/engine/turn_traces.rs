@@ -1,0 +1,131 @@
+//! Which request an attempt at a turn is traced under, whatever lies between the two.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::agent::Models;
+use actors::directory::Circumstances;
+use actors::node::Node;
+use actors::ports::Ports;
+use actors::store::Store;
+use actors::store::memory::MemoryStore;
+use actors::trace::kept::Kept;
+use actors::trace::{Finished, TraceContext, Traces};
+use tokio::time::{Instant, sleep};
+
+use crate::support::*;
+use crate::tools::{AskPeople, approve, asked as questions, configure, people};
+use crate::traces::asked;
+
+/// A node whose spans are kept, and whose agents ask people where their models are not `puppet`.
+fn traced(store: impl Store, clock: Arc<TokioClock>, puppet: Option<&Arc<Puppet>>) -> (Arc<Node>, Arc<Kept>) {
+    let kept = Arc::new(Kept::default());
+    let ports = Ports { traces: Traces::to(kept.clone()), tools: Arc::new(AskPeople), ..Ports::default() };
+    let models = puppet.map(|puppet| -> Arc<dyn Models> { Arc::new(Strings(Arc::clone(puppet))) });
+    let ports = Ports { models: models.unwrap_or_else(|| Arc::clone(&ports.models)), ..ports };
+    (Node::start(Arc::new(store), clock, entropy(), ports), kept)
+}
+
+/// The attempts that were told of, in the order of their ends.
+fn attempts(kept: &Kept) -> Vec<Finished> {
+    kept.spans().into_iter().filter(|span| span.name == "invoke_agent bot").collect()
+}
+
+/// Fails unless the attempt is a part of the request of trace `n`, with all that is below it.
+#[track_caller]
+fn is_part_of(kept: &Kept, attempt: &Finished, n: u8) {
+    assert_eq!((attempt.context.trace_id, attempt.parent), ([n; 16], Some([n; 8])));
+    assert_eq!(attempt.links, []);
+    let calls = kept.spans().into_iter().filter(|span| span.parent == Some(attempt.context.span_id));
+    assert!(calls.map(|call| call.context.trace_id).all(|trace| trace == [n; 16]));
+}
+
+/// Fails unless the attempt begins a trace that leads to the request of trace `n`.
+#[track_caller]
+fn leads_to(attempt: &Finished, n: u8) {
+    assert_eq!((attempt.parent, &attempt.links[..]), (None, &[asked(n).trace.unwrap()][..]));
+    assert_ne!(attempt.context.trace_id, [n; 16]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_waited_behind_another_one_is_a_part_of_the_request_that_asked_for_it() {
+    let puppet = Puppet::new(false);
+    let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), Some(&puppet));
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    for n in 1..=3 {
+        node.conversation(e, post_with_turn(e, "hi"), asked(n)).await.unwrap();
+    }
+    settle().await;
+    assert_eq!(puppet.asked(), 1, "the others wait");
+    puppet.may_answer();
+    sleep(Duration::from_secs(1)).await;
+    let attempts = attempts(&kept);
+    assert_eq!(attempts.len(), 3);
+    (1..).zip(&attempts).for_each(|(n, attempt)| is_part_of(&kept, attempt, n));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_waited_is_not_recorded_where_its_own_request_is_not() {
+    let puppet = Puppet::new(false);
+    let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), Some(&puppet));
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    let unsampled = asked(2).trace.map(|trace| TraceContext { flags: 0, ..trace });
+    node.conversation(e, post_with_turn(e, "hi"), asked(1)).await.unwrap();
+    node.conversation(e, post_with_turn(e, "hi"), Circumstances { key: None, trace: unsampled }).await.unwrap();
+    puppet.may_answer();
+    sleep(Duration::from_secs(1)).await;
+    let [attempt] = &attempts(&kept)[..] else { panic!("one of the two is recorded") };
+    is_part_of(&kept, attempt, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_goes_on_after_a_review_leads_to_the_request_that_asked_for_it() {
+    let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), None);
+    configure(&node).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "ask"), asked(1)).await.unwrap();
+    settle().await;
+    let [review] = questions(&node).await[..] else { panic!("people are asked once") };
+    node.conversation(people(), approve(review), asked(2)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let [first, second] = &attempts(&kept)[..] else { panic!("one attempt before and one after") };
+    is_part_of(&kept, first, 1);
+    leads_to(second, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_a_stop_cut_off_leads_to_its_request_from_the_next_process() {
+    let (store, clock, silent) = (Gate::new(), TokioClock::start(), Puppet::new(false));
+    let (node, before) = traced(store.clone(), Arc::clone(&clock), Some(&silent));
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    for n in 1..=2 {
+        node.conversation(e, post_with_turn(e, "hi"), asked(n)).await.unwrap();
+    }
+    settle().await;
+    node.drain(Instant::now() + Duration::from_secs(1)).await;
+    let [cut_off] = &attempts(&before)[..] else { panic!("it was told of") };
+    is_part_of(&before, cut_off, 1);
+    let (_next, kept) = traced(store, clock, Some(&Puppet::new(true)));
+    sleep(Duration::from_secs(60)).await;
+    let [recovered, waited] = &attempts(&kept)[..] else { panic!("both are answered") };
+    leads_to(recovered, 1);
+    is_part_of(&kept, waited, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_tried_again_is_a_part_of_the_request_that_wanted_it() {
+    let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), None);
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "hi"), asked(1)).await.unwrap();
+    settle().await;
+    configure(&node).await;
+    let again = actors::conversation::Command::RetryTurn { number: 1, agent: None };
+    node.conversation(e, again, asked(2)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let [failed, again] = &attempts(&kept)[..] else { panic!("it failed without its agent") };
+    is_part_of(&kept, failed, 1);
+    is_part_of(&kept, again, 2);
+}
