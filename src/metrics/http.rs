@@ -125,6 +125,9 @@ impl Timed {
     }
 }
 
+/// What methods are called that HTTP does not know.
+pub const OTHER: &str = "_OTHER";
+
 /// The method's name, of as many as HTTP knows.
 #[must_use]
 pub fn method_name(method: &Method) -> &'static str {
@@ -138,7 +141,7 @@ pub fn method_name(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         Method::TRACE => "TRACE",
         Method::CONNECT => "CONNECT",
-        _ => "_OTHER",
+        _ => OTHER,
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::config::otel::{Otel, Root, Sampler};
 
-/// Requests that failed or were slow and are kept although they were not sampled, a second: a storm of errors must not
-/// become a storm of spans.
+/// Requests that failed and are kept although they were not sampled, a second, and as many that were slow: a storm of
+/// errors must not become a storm of spans.
 const KEPT_PER_SECOND: u32 = 100;
 
 /// Why a request was recorded although nobody had chosen it.
@@ -38,8 +38,10 @@ pub struct Sampling {
     sampler: Sampler,
     /// What a caller's choice may cost.
     remote: Budget,
-    kept: Budget,
-    slow: Duration,
+    failed: Budget,
+    /// Of its own: exchanges with agents take long and are many, and failures must not be lost among them.
+    slow: Budget,
+    slow_after: Duration,
     began: Instant,
 }
 
@@ -58,19 +60,21 @@ impl Sampling {
             exported: false,
             sampler: Sampler { root: Root::Never, parent_based: true },
             remote: Budget::new(0),
-            kept: Budget::new(0),
-            slow: Duration::MAX,
+            failed: Budget::new(0),
+            slow: Budget::new(0),
+            slow_after: Duration::MAX,
             began: Instant::now(),
         }
     }
 
-    fn of(otel: &Otel, remote_per_second: u32, slow: Duration) -> Self {
+    fn of(otel: &Otel, remote_per_second: u32, slow_after: Duration) -> Self {
         Self {
             exported: otel.receiver.is_some(),
             sampler: otel.sampler,
             remote: Budget::new(remote_per_second),
-            kept: Budget::new(KEPT_PER_SECOND),
-            slow,
+            failed: Budget::new(KEPT_PER_SECOND),
+            slow: Budget::new(KEPT_PER_SECOND),
+            slow_after,
             began: Instant::now(),
         }
     }
@@ -101,14 +105,14 @@ impl Sampling {
     /// Whether a request that was not sampled is recorded after all, by itself, and why. `waits`: taking long is what
     /// it is for.
     pub fn keep(&self, failed: bool, took: Duration, waits: bool, now: Instant) -> Option<Kept> {
-        let why = if failed {
-            Kept::Error
-        } else if took > self.slow && !waits {
-            Kept::Slow
+        let (why, budget) = if failed {
+            (Kept::Error, &self.failed)
+        } else if took > self.slow_after && !waits {
+            (Kept::Slow, &self.slow)
         } else {
             return None;
         };
-        (self.exported && self.kept.take(self.second(now))).then_some(why)
+        (self.exported && budget.take(self.second(now))).then_some(why)
     }
 
     fn second(&self, now: Instant) -> u32 {
@@ -216,6 +220,15 @@ mod tests {
         assert_eq!(sampling.keep(false, slow, true, now), None, "what is meant to wait is not slow");
         assert_eq!(sampling.keep(false, quick, false, now), None);
         let kept = (0..1_000).filter(|_| sampling.keep(true, quick, false, now).is_some()).count();
-        assert_eq!(kept as u32, KEPT_PER_SECOND - 2);
+        assert_eq!(kept as u32, KEPT_PER_SECOND - 1);
+    }
+
+    #[test]
+    fn however_many_requests_are_slow_one_that_fails_is_kept() {
+        let sampling = sampling(&[("OTEL_TRACES_SAMPLER", "always_off")], 0);
+        let (now, slow) = (Instant::now(), Duration::from_secs(2));
+        let kept = (0..1_000).filter(|_| sampling.keep(false, slow, false, now).is_some()).count();
+        assert_eq!(kept as u32, KEPT_PER_SECOND);
+        assert_eq!(sampling.keep(true, slow, false, now), Some(Kept::Error));
     }
 }

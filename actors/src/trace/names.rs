@@ -1,6 +1,6 @@
 //! What spans and their attributes are called, in one place.
 //!
-//! Names follow OpenTelemetry's semantic conventions (HTTP stable; messaging, database and generative AI in
+//! Names follow OpenTelemetry's semantic conventions (HTTP and database stable; messaging and generative AI in
 //! development as of version 1.44), and where those have none they begin with `tertulia.`. Each is described in
 //! `docs/TELEMETRY.md`; a test compares.
 
@@ -51,6 +51,8 @@ pub fn alarm(kind: Kind) -> &'static str {
 
 /// The method of a request, of those that HTTP knows.
 pub const HTTP_METHOD: &str = "http.request.method";
+/// The method as it came, where HTTP does not know it.
+pub const HTTP_METHOD_ORIGINAL: &str = "http.request.method_original";
 /// The pattern that a request's path fits.
 pub const HTTP_ROUTE: &str = "http.route";
 /// The status of the answer.
@@ -74,18 +76,22 @@ pub const MESSAGING_SYSTEM: &str = "messaging.system";
 pub const MESSAGING_OPERATION: &str = "messaging.operation.name";
 /// The kind of that.
 pub const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
+/// Whose mailbox the messages came from, as a kind of entity.
+pub const MESSAGING_DESTINATION: &str = "messaging.destination.name";
 /// How many commands were decided together; only where there were several.
 pub const BATCH_COUNT: &str = "messaging.batch.message_count";
 /// The store.
 pub const DB_SYSTEM: &str = "db.system.name";
 /// What it is asked to do.
 pub const DB_OPERATION: &str = "db.operation.name";
-/// Records, rows, keys and list entries in a commit.
+/// Records, rows, keys and list entries in a commit; only where there are several.
 pub const DB_BATCH_SIZE: &str = "db.operation.batch.size";
 /// What an agent, a model or a tool is asked to do.
 pub const GEN_AI_OPERATION: &str = "gen_ai.operation.name";
 /// Who provides the model.
 pub const GEN_AI_PROVIDER: &str = "gen_ai.provider.name";
+/// The conversation that the agent answers in.
+pub const GEN_AI_CONVERSATION: &str = "gen_ai.conversation.id";
 /// The agent's id.
 pub const GEN_AI_AGENT: &str = "gen_ai.agent.id";
 /// The model that is asked for.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actors::clock::Millis;
 use actors::trace::underway::{Doing, Stage};
@@ -12,11 +12,14 @@ use http::StatusCode;
 
 use super::RequestContext;
 use crate::metrics::exemplar::Exemplar;
-use crate::metrics::http::{HttpMetrics, Route, UNMATCHED, method_name};
-use crate::telemetry::sampling::Sampling;
+use crate::metrics::http::{HttpMetrics, OTHER, Route, UNMATCHED, method_name};
+use crate::telemetry::sampling::{Kept, Sampling};
 
 /// Requests that wait because they were asked to: they are not slow.
 const WAITING: &str = "/api/v1/reviews/{id}/wait";
+
+/// As much of a method that HTTP does not know as a span tells.
+const METHOD_CHARS: usize = 32;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -80,9 +83,14 @@ impl Door {
     ) {
         self.metrics.ended();
         let took = ended.saturating_duration_since(began);
-        let own = TraceContext::from(&context.trace);
-        let recorded = self.traces.records(Some(own));
+        let mut own = TraceContext::from(&context.trace);
         let status = end.map(|end| end.status);
+        // Before its time is observed: one that is kept is an exemplar too.
+        let kept = if self.traces.records(Some(own)) { None } else { self.keep(context, status, took, ended) };
+        if kept.is_some() {
+            own.flags |= SAMPLED;
+        }
+        let recorded = self.traces.records(Some(own));
         self.instruments(context, known).observe(status, took, || {
             let at_millis = recorded.then(self.now)?.0;
             Some(Exemplar { trace_id: own.trace_id, span_id: own.span_id, value: took.as_secs_f64(), at_millis })
@@ -91,16 +99,17 @@ impl Door {
             self.metrics.problem(code);
         }
         if recorded {
-            return self.traces.record(span(context, own, (began, ended), end));
-        }
-        let failed = status.is_some_and(|status| status.is_server_error());
-        let waits = context.route.as_ref().is_some_and(|route| route.as_str() == WAITING);
-        if let Some(why) = self.sampling.keep(failed, took, waits, ended) {
-            let own = TraceContext { flags: own.flags | SAMPLED, ..own };
             let mut span = span(context, own, (began, ended), end);
-            span.attributes.push((names::KEPT, Value::from(why.word())));
+            span.attributes.extend(kept.map(|why| (names::KEPT, Value::from(why.word()))));
             self.traces.record(span);
         }
+    }
+
+    /// Whether a request that was not sampled is recorded after all, and why.
+    fn keep(&self, context: &RequestContext, status: Option<StatusCode>, took: Duration, now: Instant) -> Option<Kept> {
+        let failed = status.is_some_and(|status| status.is_server_error());
+        let waits = context.route.as_ref().is_some_and(|route| route.as_str() == WAITING);
+        self.sampling.keep(failed, took, waits, now)
     }
 
     /// One service answers one route, and nearly always by one method: `HEAD` goes where `GET` goes.
@@ -120,23 +129,31 @@ pub(super) struct End {
     pub(super) code: Option<&'static str>,
 }
 
-/// What a request is called, in its span and on the list of what is underway.
+/// What a request is called, in its span and on the list of what is underway; by no method that its client made up.
 fn name(context: &RequestContext) -> String {
-    let method = method_name(&context.method);
+    let method = Some(method_name(&context.method)).filter(|method| *method != OTHER).unwrap_or("HTTP");
     match &context.route {
         Some(route) => [method, " ", route.as_str()].concat(),
         None => method.to_owned(),
     }
 }
 
-/// What is known of a request from its beginning. The query is left out: it may hold what people look for.
+/// What is known of a request from its beginning. The query is left out: it may hold what people look for. So is a path
+/// that no route takes: it is any text at all.
 fn attributes(context: &RequestContext) -> Vec<(&'static str, Value)> {
     let mut attributes = Vec::with_capacity(8);
-    attributes.push((names::HTTP_METHOD, Value::from(method_name(&context.method))));
-    attributes.push((names::URL_PATH, Value::from(context.path().to_owned())));
+    let method = method_name(&context.method);
+    attributes.push((names::HTTP_METHOD, Value::from(method)));
+    if method == OTHER {
+        let original: String = context.method.as_str().chars().take(METHOD_CHARS).collect();
+        attributes.push((names::HTTP_METHOD_ORIGINAL, Value::from(original)));
+    }
     attributes.push((names::URL_SCHEME, Value::from("http")));
     attributes.push((names::REQUEST_ID, Value::from(context.request_id.as_str().to_owned())));
-    attributes.extend(context.route.as_ref().map(|route| (names::HTTP_ROUTE, Value::from(route.as_str().to_owned()))));
+    if let Some(route) = &context.route {
+        attributes.push((names::URL_PATH, Value::from(context.path().to_owned())));
+        attributes.push((names::HTTP_ROUTE, Value::from(route.as_str().to_owned())));
+    }
     attributes
 }
 

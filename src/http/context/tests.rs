@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use actors::trace::kept::Kept;
-use actors::trace::{SpanKind, Traces};
+use actors::trace::{Finished, SpanKind, Traces};
 use axum::Router;
 use axum::routing::post;
 use http::header;
@@ -314,9 +314,29 @@ async fn a_recorded_request_is_a_span_with_the_names_of_the_conventions() {
 }
 
 #[tokio::test]
+async fn what_clients_make_up_names_no_span_and_a_path_that_no_route_takes_is_not_told() {
+    let (door, kept) = kept(&[]);
+    let app = behind(door);
+    let brew = "BREW".repeat(20);
+    for (method, path) in [(&*brew, "/who/7"), ("GET", "/ana@example.com")] {
+        let mut request = get(path);
+        *request.method_mut() = method.parse().unwrap();
+        app.clone().oneshot(request).await.unwrap();
+    }
+    let [known, unknown] = &kept.spans()[..] else { panic!("two spans") };
+    let told =
+        |span: &Finished, key: &str| span.attributes.iter().find(|(name, _)| *name == key).map(|(_, v)| v.clone());
+    assert_eq!((&*known.name, told(known, "http.request.method")), ("HTTP /who/{id}", Some("_OTHER".into())));
+    assert_eq!(told(known, "http.request.method_original"), Some(brew[..32].to_owned().into()));
+    assert_eq!(told(known, "url.path"), Some("/who/7".into()));
+    assert_eq!((&*unknown.name, told(unknown, "url.path")), ("GET", None));
+    assert_eq!(told(unknown, "http.request.method_original"), None);
+}
+
+#[tokio::test]
 async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() {
     let (door, kept) = kept(&[("OTEL_TRACES_SAMPLER", "always_off")]);
-    let app = behind(door);
+    let app = behind(Arc::clone(&door));
     for path in ["/ok", "/plain/404", "/busy", "/nowhere"] {
         let response = app.clone().oneshot(get(path)).await.unwrap();
         assert!(response.headers()[TRACEPARENT].to_str().unwrap().ends_with("-00"));
@@ -324,6 +344,13 @@ async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() 
     let [span] = &kept.spans()[..] else { panic!("one span: {:?}", kept.spans()) };
     assert_eq!((span.name.as_ref(), span.error.as_deref()), ("GET /busy", Some("node_full")));
     assert!(span.attributes.contains(&("tertulia.kept", "error".into())) && span.context.is_sampled());
+    assert!(span.attributes.contains(&("tertulia.problem.code", "node_full".into())), "{span:?}");
+    let mut page = Page::new(Format::OpenMetrics);
+    door.metrics().write(&mut page);
+    let text = page.finish();
+    let exemplars: Vec<_> = text.lines().filter(|line| line.contains("trace_id=")).collect();
+    let [exemplar] = exemplars[..] else { panic!("one exemplar, of what was recorded: {text}") };
+    assert!(exemplar.contains(&crate::http::trace::Hex(&span.context.trace_id).to_string()), "{exemplar}");
 }
 
 #[tokio::test]
