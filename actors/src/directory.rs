@@ -197,7 +197,7 @@ pub(crate) struct Envelope<M: Machine> {
     pub(crate) wait: Option<Span>,
     reply: Option<oneshot::Sender<Reply<M>>>,
     /// What it is a stage of, where the entity asks it itself; ends with the answer.
-    span: Span,
+    pub(crate) span: Span,
     /// Held until the answer: a caller that hangs up does not free a place that is still taken.
     permit: Option<Permit>,
 }

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::directory::{Envelope, Refusal};
-use crate::id::EntityKey;
+use crate::id::{EntityKey, Kind};
 use crate::limits;
 use crate::machine::Machine;
+use crate::metrics::Label as _;
 use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
@@ -43,9 +44,12 @@ impl<M: Machine> Batch<M> {
     }
 
     /// Tells everybody the same refusal.
-    pub(crate) fn refuse(self, refusal: &Refusal<M>) {
+    pub(crate) fn refuse(mut self, refusal: &Refusal<M>) {
+        let word = if matches!(refusal, Refusal::Unknown(_)) { "indeterminate" } else { "unavailable" };
+        self.span.fail(word);
         drop(self.span);
-        for envelope in self.envelopes {
+        for mut envelope in self.envelopes {
+            envelope.span.fail(word);
             envelope.answer(Err(refusal.clone()));
         }
     }
@@ -65,6 +69,7 @@ fn process_span<M: Machine>(node: &Node, entity: EntityKey, envelopes: &[Envelop
         _ => node.root_span(names::process(entity.kind), SpanKind::Consumer, causes),
     };
     span.set(names::MESSAGING_SYSTEM, names::SYSTEM);
+    span.set(names::MESSAGING_DESTINATION, Kind::VALUES[entity.kind.place()]);
     span.set(names::MESSAGING_OPERATION, "process");
     span.set(names::MESSAGING_OPERATION_TYPE, "process");
     if envelopes.len() > 1 {

@@ -24,7 +24,10 @@ impl Timing {
             let size = commit.records.len() + commit.rows.len() + commit.keys.len() + commit.views.len();
             span.set(names::DB_SYSTEM, node.store.system());
             span.set(names::DB_OPERATION, names::COMMIT);
-            span.set(names::DB_BATCH_SIZE, size);
+            // One is no batch.
+            if size > 1 {
+                span.set(names::DB_BATCH_SIZE, size);
+            }
             commit.watch = Some(Arc::new(CommitWatch::new(context)));
         }
         Self { began: Instant::now(), span, watch: commit.watch.clone() }

@@ -66,7 +66,20 @@ async fn a_commands_wait_decision_and_commit_are_parts_of_its_trace() {
     assert_eq!((process.kind, commit.kind), (SpanKind::Consumer, SpanKind::Client));
     assert_eq!(attribute(process, "tertulia.entity.id"), Some(&opening(e).id.to_string().into()));
     assert_eq!(attribute(process, "messaging.batch.message_count"), None, "one is no batch");
+    assert_eq!(attribute(process, "messaging.destination.name"), Some(&"conversation".into()));
     assert_eq!(attribute(commit, "tertulia.outcome"), Some(&"committed".into()));
+    assert!(matches!(attribute(commit, "db.operation.batch.size"), Some(Value::Integer(2..))), "{commit:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_record_is_no_batch_of_the_store() {
+    let (node, kept) = traced(MemoryStore::default());
+    let e = entity(1);
+    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    let close = Command::Update(Update { closed: Some(true), ..Update::default() });
+    node.conversation(e, close, asked(1)).await.unwrap();
+    settle().await;
+    assert_eq!(attribute(one(&kept.spans(), "commit"), "db.operation.batch.size"), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,6 +182,10 @@ async fn what_an_alarm_and_a_decision_wait_for_is_contained_in_them_also_where_t
         let spans = kept.spans();
         assert!(containing(&spans, "alarm conversation", "process conversation") >= 10);
         assert!(containing(&spans, "process conversation", "commit") >= 20);
+        let mut alarms = spans.iter().filter(|span| span.name == "alarm conversation");
+        assert!(alarms.clone().all(|alarm| attribute(alarm, "tertulia.alarm.late_ms").is_some()));
+        let fails = rates != Rates::default();
+        assert_eq!(alarms.any(|alarm| alarm.error.as_deref() == Some("indeterminate")), fails, "{rates:?}");
     }
 }
 
@@ -212,6 +229,7 @@ async fn what_goes_wrong_in_the_store_is_seen_and_counted() {
     let spans = kept.spans();
     let commit = one(&spans, "commit");
     assert_eq!(commit.error.as_deref(), Some("indeterminate"));
+    assert_eq!(one(&spans, "process conversation").error.as_deref(), Some("indeterminate"));
     assert_eq!(node.metrics().commit.of(CommitEnd::Indeterminate).snapshot().count(), 1);
     let mut entities = Vec::new();
     node.metrics().visit(&mut |metric, samples| {
