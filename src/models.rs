@@ -95,7 +95,6 @@ impl OpenAi {
     async fn ask(&self, prompt: &Prompt, within: Duration) -> Result<Said, Fault> {
         let deadline = Instant::now() + within;
         let call = Call::of(prompt)?;
-        let mut asked_again = false;
         let answered = timeout_at(deadline, async {
             let refused = match self.attempt(&call, prompt).await {
                 Ok(answered) => return Ok(answered),
@@ -104,12 +103,12 @@ impl OpenAi {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(pause) = self.retries.pause(&refused, left) else { return Err(refused.fault) };
             tracing::debug!(agent = %prompt.agent.id, code = refused.fault.code(), ?pause, "a model is asked again");
-            asked_again = true;
+            prompt.resent.set();
             sleep(pause).await;
             self.attempt(&call, prompt).await.map_err(|refused| refused.fault)
         });
         let answered = answered.await.unwrap_or(Err(Fault::Timeout))?;
-        Ok(Said { asked_again, ..answer::said(answered, prompt)? })
+        answer::said(answered, prompt)
     }
 
     /// One exchange, up to a whole answer.

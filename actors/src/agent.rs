@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
 use minicbor::{Decode, Encode};
@@ -169,6 +170,26 @@ pub struct Prompt {
     pub trace: Option<TraceContext>,
     /// Where it says what it says before it is through.
     pub saying: Saying,
+    /// Whether its endpoint was asked again.
+    pub resent: Resent,
+}
+
+/// Whether a model's endpoint was asked a second time. It stands beside the call, so that it is known of one that came
+/// to nothing, and of one that nobody waits for any more. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Resent(Arc<AtomicBool>);
+
+impl Resent {
+    /// It is asked again.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What a model said.
@@ -180,8 +201,6 @@ pub struct Said {
     pub calls: Vec<Called>,
     /// What it cost.
     pub usage: Usage,
-    /// Its endpoint could not answer the first time.
-    pub asked_again: bool,
 }
 
 /// What a model said, or why it did not.

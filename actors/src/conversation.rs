@@ -351,7 +351,7 @@ impl Machine for Conversation {
                 Event::ConversationCreated { origin: Origin::Api { .. }, .. } => {
                     node.beginnings.put(entity, state.clone());
                 }
-                Event::TurnStarted(turn) => node.turns.start(node, entity, turn, record),
+                Event::TurnStarted(turn) => node.turns.start(node, (entity, state), turn, record),
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
                 event if event.makes_errands() => node.errands.run(node, entity),
                 Event::MessageCreated(accepted) if accepted.content.memories => node.drawing.start(node, entity),

@@ -47,7 +47,7 @@ pub mod receivers;
 mod run;
 mod schedule;
 mod sending;
-mod server;
+pub(crate) mod server;
 mod settings;
 mod share;
 pub mod state;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::agent::Agent;
 use crate::agent::builtin::TurnCounter;
-use crate::conversation::{Event, Turn};
+use crate::conversation::{Event, State, Turn};
 use crate::id::{Address, EntityKey};
 use crate::limits;
 use crate::machine::Record;
@@ -22,8 +22,9 @@ use crate::node::Node;
 mod attempt;
 mod context;
 mod recent;
-mod telling;
+pub(crate) mod telling;
 
+use attempt::Begun;
 pub(crate) use recent::Recent;
 
 /// The attempts that are alive in this process.
@@ -60,18 +61,25 @@ impl Turns {
         self.alive.get(&(entity, turn.id.number)).is_some_and(|alive| alive.0 == turn.attempt)
     }
 
-    /// Runs an attempt that has been committed by this record.
-    pub(crate) fn start(&self, node: &Arc<Node>, entity: EntityKey, turn: &Turn, record: &Record<Event>) {
+    /// Runs an attempt that has been committed by this record, in the conversation of this state.
+    pub(crate) fn start(
+        &self,
+        node: &Arc<Node>,
+        (entity, state): (EntityKey, &State),
+        turn: &Turn,
+        record: &Record<Event>,
+    ) {
         let key = (entity, turn.id.number);
         let attempt = turn.attempt;
         let task_node = Arc::clone(node);
-        let (turn, began, asked) = (turn.clone(), record.seq, turn.asked_by(record));
+        let (turn, asked) = (turn.clone(), turn.asked_by(record));
+        let begun = Begun { turn, conversation: state.id, seq: record.seq, asked };
         let (registered, go) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             // The attempt must be known to be alive before it can end.
             let _ = go.await;
             let _alive = Alive { node: &task_node, key, attempt };
-            attempt::run(&task_node, entity, turn, began, asked).await;
+            attempt::run(&task_node, entity, begun).await;
         });
         if let Some((_, older)) = self.alive.insert(key, (attempt, task.abort_handle())) {
             older.abort();

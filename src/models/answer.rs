@@ -162,7 +162,7 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     let model: String = model.unwrap_or("unknown").chars().take(MODEL_CHARS).collect();
     let replies = if text.trim().is_empty() { Vec::new() } else { vec![text] };
     let usage = prompt.agent.usage(input_tokens, output_tokens, model);
-    Ok(Said { replies, calls, usage, asked_again: false })
+    Ok(Said { replies, calls, usage })
 }
 
 /// An id of a call, unless it is too long to be kept.

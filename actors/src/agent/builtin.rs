@@ -212,7 +212,7 @@ pub(crate) async fn complete(asked: &Asked<'_>, tools: &dyn Tools, saying: &Sayi
     let said = replies.iter().map(|reply| tokens(reply)).sum::<u64>();
     let called = calls.iter().map(|call| tokens(&call.arguments)).sum::<u64>();
     let usage = agent.usage(*heard, said + called, agent.model.as_deref().unwrap_or("builtin"));
-    Ok(Said { replies, calls, usage, asked_again: false })
+    Ok(Said { replies, calls, usage })
 }
 
 /// About how many tokens these texts are together.

@@ -15,11 +15,11 @@ use tokio::time::timeout;
 use super::model::{self, INSTRUCTIONS};
 use super::recall::subject_of;
 use super::{Edit, Memory, Outcome, Reply, Subject, extract, recall};
-use crate::agent::{Agent, ChatMessage, Prompt, Provider};
+use crate::agent::{Agent, ChatMessage, Prompt, Provider, Resent};
 use crate::conversation::remember::{Note, Remembering};
-use crate::conversation::{self, Conversation, Origin, message_of};
+use crate::conversation::{self, Conversation, Failure, Origin, message_of};
 use crate::deltas::Saying;
-use crate::id::{EntityKey, MessageId};
+use crate::id::{ConversationId, EntityKey, MessageId};
 use crate::insist::{Stopped, insist};
 use crate::limits;
 use crate::machine::Record;
@@ -28,6 +28,8 @@ use crate::node::Node;
 use crate::single_flight::SingleFlight;
 use crate::store::{Order, StoreError};
 use crate::tables::AGENTS;
+use crate::trace::{TraceContext, current};
+use crate::turns::telling;
 
 /// Messages that are looked at together.
 const AT_ONCE: u64 = 64;
@@ -90,11 +92,11 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
         let Some(remembering) = state.remembering else { return Ok(()) };
         let upto = remembering.last.min(remembering.next + AT_ONCE - 1);
-        let messages = wanted(node, entity, (remembering.next, upto)).await?;
+        let (messages, trace) = wanted(node, entity, (remembering.next, upto)).await?;
         let mut notes = Vec::new();
         let mut failed = false;
         for (subject, messages) in by_subject(&state, messages) {
-            match draw(node, entity, &state, &subject, &messages, remembering).await {
+            match draw(node, entity, (&state, trace), &subject, &messages, remembering).await {
                 Ok(drawn) => notes.extend(drawn),
                 // They are passed over for good; the conversation goes on.
                 Err(_) if remembering.attempts >= ATTEMPTS => failed = true,
@@ -114,8 +116,12 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
 }
 
-/// The messages of this stretch that memories are wanted of, as they are now.
-async fn wanted(node: &Node, entity: EntityKey, range: (u64, u64)) -> Result<Vec<Message>, StoreError> {
+/// The messages of this stretch that memories are wanted of, as they are now, and the request that brought the newest.
+async fn wanted(
+    node: &Node,
+    entity: EntityKey,
+    range: (u64, u64),
+) -> Result<(Vec<Message>, Option<TraceContext>), StoreError> {
     let limit = usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
     let events = node.events::<Conversation>(entity, range, Order::Asc, limit).await?;
     let overlays: std::collections::HashMap<_, _> = node.overlays(entity, range).await?.into_iter().collect();
@@ -126,7 +132,15 @@ async fn wanted(node: &Node, entity: EntityKey, range: (u64, u64)) -> Result<Vec
             None => Some(message),
         }
     };
-    Ok(events.iter().filter_map(message).collect())
+    let mut trace = None;
+    let mut messages = Vec::new();
+    for event in &events {
+        if let Some(message) = message(event) {
+            messages.push(message);
+            trace = event.trace;
+        }
+    }
+    Ok((messages, trace))
 }
 
 /// Whom the messages are about: the conversation's contact or owner; where it has neither, their senders.
@@ -145,7 +159,7 @@ fn by_subject(state: &conversation::State, messages: Vec<Message>) -> Vec<(Subje
 async fn draw(
     node: &Arc<Node>,
     entity: EntityKey,
-    state: &conversation::State,
+    (state, trace): (&conversation::State, Option<TraceContext>),
     subject: &Subject,
     messages: &[Message],
     remembering: Remembering,
@@ -158,7 +172,7 @@ async fn draw(
         let made = |memory: &&Memory| messages.iter().any(|message| memory.first == Some(message.id));
         let note = |memory: &Memory| note(memory, subject, memory.first, true);
         notes.extend(known.iter().filter(made).map(note));
-        let edits = by_model(node, messages, known, agent).await?;
+        let edits = by_model(node, (state.id, trace), messages, known, agent).await?;
         // The answer is about all of them; the last is named as where it was said.
         let source = messages.last().map(|message| message.id);
         notes.extend(remember(node, entity, subject, edits, source).await?);
@@ -198,6 +212,7 @@ async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> R
 
 async fn by_model(
     node: &Arc<Node>,
+    (conversation, trace): (ConversationId, Option<TraceContext>),
     messages: &[Message],
     mut known: Vec<Memory>,
     agent: Arc<Agent>,
@@ -211,11 +226,19 @@ async fn by_model(
     let question = ChatMessage::words("user", model::question(&known, &said));
     // Notes need neither the agent's character nor its tools.
     let agent = Arc::new(Agent { tools: None, system_prompt: None, temperature_milli: Some(0), ..(*agent).clone() });
-    let prompt = Prompt { agent, messages: vec![system, question], trace: None, saying: Saying::silent() };
-    match timeout(MODEL, node.ports.models.complete(prompt)).await {
-        Ok(Ok(said)) => Ok(model::edits(&said.replies.join("\n"), &known)),
-        Ok(Err(failure)) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),
-        Err(_) => Err(Stopped::Refused("the model failed: it did not answer in time".into())),
+    let mut span = telling::chat(node, &agent, conversation, trace);
+    let (trace, resent) = (span.context_or(trace), Resent::default());
+    let (saying, messages) = (Saying::silent(), vec![system, question]);
+    let prompt = Prompt { agent, messages, trace, saying, resent: resent.clone() };
+    let call = current::within(trace, node.ports.models.complete(prompt));
+    let completion = timeout(MODEL, call).await.unwrap_or_else(|_| {
+        let detail = format!("the agent did not answer within {} s", MODEL.as_secs());
+        Err(Failure { code: "timeout".to_owned(), detail })
+    });
+    telling::said(node, &mut span, &completion, &resent);
+    match completion {
+        Ok(said) => Ok(model::edits(&said.replies.join("\n"), &known)),
+        Err(failure) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),
     }
 }
 

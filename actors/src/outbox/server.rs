@@ -1,16 +1,16 @@
-//! What the outbox reads out of receivers' URLs.
+//! What is read out of URLs, and may be told of them: of receivers', and of those of models' endpoints.
 
 /// What may be told of a URL: path and query may hold what only its owner knows.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Server<'a> {
-    pub(super) scheme: &'a str,
-    pub(super) host: &'a str,
-    pub(super) port: u32,
+pub(crate) struct Server<'a> {
+    pub(crate) scheme: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) port: u32,
 }
 
 impl<'a> Server<'a> {
     /// That of a URL which was checked when it came in.
-    pub(super) fn of(url: &'a str) -> Self {
+    pub(crate) fn of(url: &'a str) -> Self {
         let (scheme, authority) = origin(url).split_once("://").unwrap_or(("https", url));
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let usual = if scheme.eq_ignore_ascii_case("http") { 80 } else { 443 };

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use super::context::Context;
 use super::telling::{self, Telling};
 use crate::agent::builtin;
-use crate::agent::{Agent, Completion, Prompt, Provider, Said};
+use crate::agent::{Agent, Completion, Prompt, Provider, Resent, Said};
 use crate::channel::{Channel, ChannelKind};
 use crate::codec;
 use crate::conversation::{
@@ -62,6 +62,7 @@ impl From<StoreError> for Lost {
 struct Attempt<'a> {
     node: &'a Arc<Node>,
     entity: EntityKey,
+    conversation: ConversationId,
     agent: Arc<Agent>,
     turn: Turn,
     saying: Saying,
@@ -79,12 +80,22 @@ struct Due {
     span: Span,
 }
 
-/// Runs an attempt that began with the event of sequence `began`; `asked` is the request that asked for its turn.
-pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, turn: Turn, began: u64, asked: Option<TraceContext>) {
-    let id = turn.id;
-    let mut telling = Telling::begin(node, &turn, asked);
+/// An attempt that is to be run.
+pub(super) struct Begun {
+    pub(super) turn: Turn,
+    pub(super) conversation: ConversationId,
+    /// The sequence of the event with which it began.
+    pub(super) seq: u64,
+    /// The request that asked for its turn.
+    pub(super) asked: Option<TraceContext>,
+}
+
+/// Runs an attempt.
+pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, begun: Begun) {
+    let (id, asked) = (begun.turn.id, begun.asked);
+    let mut telling = Telling::begin(node, begun.conversation, &begun.turn, asked);
     let trace = telling.place_or(asked);
-    let lost = current::within(trace, go(node, entity, turn, (began, trace), &mut telling)).await.err();
+    let lost = current::within(trace, go(node, entity, begun, trace, &mut telling)).await.err();
     if let Some(lost) = &lost {
         telling.lost(lost);
     }
@@ -103,8 +114,8 @@ pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, turn: Turn, began: 
 async fn go(
     node: &Arc<Node>,
     entity: EntityKey,
-    turn: Turn,
-    (began, trace): (u64, Option<TraceContext>),
+    Begun { turn, conversation, seq, .. }: Begun,
+    trace: Option<TraceContext>,
     telling: &mut Telling,
 ) -> Result<(), Lost> {
     let workspace = EntityKey::workspace(entity.workspace);
@@ -113,11 +124,13 @@ async fn go(
     let (number, attempt) = (turn.id.number, turn.attempt);
     let finish = match agent {
         Some(agent) => {
+            telling.knows(&agent);
             let asked = Instant::now();
             let _place = node.turns.place(entity.workspace, &agent).await;
             telling.waited(asked.elapsed());
-            let saying = Saying::new(&node.deltas, entity, (turn.id, attempt), began);
-            let mut attempt = Attempt { node, entity, agent, turn, saying, trace, round: 0, idle_since: Some(began) };
+            let saying = Saying::new(&node.deltas, entity, (turn.id, attempt), seq);
+            let (round, idle_since) = (0, Some(seq));
+            let mut attempt = Attempt { node, entity, conversation, agent, turn, saying, trace, round, idle_since };
             let finish = attempt.finish().await?;
             telling.finished(&finish.outcome);
             return attempt.offer(Command::FinishTurn(finish)).await.map(drop);
@@ -170,7 +183,8 @@ impl Attempt<'_> {
 
     async fn ask_model(&self, context: &Context) -> Completion {
         let agent = &self.agent;
-        let mut span = telling::chat(self.node, agent, self.trace);
+        let mut span = telling::chat(self.node, agent, self.conversation, self.trace);
+        let resent = Resent::default();
         let trace = span.context_or(self.trace);
         let allowed = Duration::from_secs(u64::from(agent.timeout_seconds));
         let call = async {
@@ -191,8 +205,8 @@ impl Attempt<'_> {
                 Provider::OpenAi { .. } => {
                     let memories = self.recall(&context.asked(), TOLD_MEMORIES).await;
                     let messages = context.prompt(agent, &memories);
-                    let saying = self.saying.clone();
-                    let prompt = Prompt { agent: Arc::clone(agent), messages, trace, saying };
+                    let (saying, resent) = (self.saying.clone(), resent.clone());
+                    let prompt = Prompt { agent: Arc::clone(agent), messages, trace, saying, resent };
                     self.node.ports.models.complete(prompt).await
                 }
             }
@@ -202,7 +216,7 @@ impl Attempt<'_> {
             let detail = format!("the agent did not answer within {} s", agent.timeout_seconds);
             Err(Failure { code: "timeout".to_owned(), detail })
         });
-        telling::said(self.node, &mut span, &completion);
+        telling::said(self.node, &mut span, &completion, &resent);
         // Who answers whole says everything at once.
         let first = self.saying.first_said().or_else(|| completion.is_ok().then(std::time::Instant::now));
         if let Some(first) = first.filter(|_| self.round == 0) {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attempt::Lost;
-use crate::agent::{Agent, Completion, Provider};
+use crate::agent::{Agent, Completion, Provider, Resent};
 use crate::conversation::{Failure, Turn, Usage};
+use crate::id::ConversationId;
 use crate::metrics::{TokenType, TurnEnd};
 use crate::node::Node;
+use crate::outbox::server::Server;
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
 /// An attempt at a turn while it lasts: its span and its time. When it is dropped it has ended.
@@ -23,7 +25,7 @@ pub(super) struct Telling {
 impl Telling {
     /// An attempt that begins. The first one is a part of the request that `asked`; one that goes on, with what was
     /// lost or after people have answered, comes hours later and is linked to it.
-    pub(super) fn begin(node: &Arc<Node>, turn: &Turn, asked: Option<TraceContext>) -> Self {
+    pub(super) fn begin(node: &Arc<Node>, of: ConversationId, turn: &Turn, asked: Option<TraceContext>) -> Self {
         let mut span = match asked {
             Some(_) if turn.is_fresh() => node.span(names::INVOKE_AGENT, SpanKind::Internal, asked),
             _ => node.root_span(names::INVOKE_AGENT, SpanKind::Internal, asked.into_iter().collect()),
@@ -31,6 +33,7 @@ impl Telling {
         named(&mut span, names::INVOKE_AGENT, Some(&turn.agent));
         if span.is_recorded() {
             span.set(names::GEN_AI_AGENT, turn.agent.clone());
+            span.set(names::GEN_AI_CONVERSATION, of.to_string());
             span.set(names::TURN_ID, turn.id.to_string());
         }
         // One that is stopped hears nothing more.
@@ -40,6 +43,11 @@ impl Telling {
     /// Where it stands, or where it is not recorded where its cause does.
     pub(super) fn place_or(&self, cause: Option<TraceContext>) -> Option<TraceContext> {
         self.span.context_or(cause)
+    }
+
+    /// Its agent is this one.
+    pub(super) fn knows(&mut self, agent: &Agent) {
+        self.span.set(names::GEN_AI_PROVIDER, provider(agent));
     }
 
     /// It has a place among the turns that run, for which it has waited this long.
@@ -78,28 +86,41 @@ impl Drop for Telling {
     }
 }
 
-/// A call of the agent's model.
-pub(super) fn chat(node: &Arc<Node>, agent: &Agent, cause: Option<TraceContext>) -> Span {
-    let mut span = node.span(names::CHAT, SpanKind::Client, cause);
-    named(&mut span, names::CHAT, agent.model.as_deref());
-    let provider = match agent.provider {
+/// Who provides the agent's model, as far as the conventions know.
+fn provider(agent: &Agent) -> &'static str {
+    match agent.provider {
         Provider::Builtin(_) => names::SYSTEM,
         Provider::OpenAi { .. } => "openai",
-    };
-    span.set(names::GEN_AI_PROVIDER, provider);
-    if let Some(model) = agent.model.as_ref().filter(|_| span.is_recorded()) {
+    }
+}
+
+/// A call of the agent's model, for this conversation.
+pub(crate) fn chat(node: &Node, agent: &Agent, of: ConversationId, cause: Option<TraceContext>) -> Span {
+    let mut span = node.span(names::CHAT, SpanKind::Client, cause);
+    named(&mut span, names::CHAT, agent.model.as_deref());
+    span.set(names::GEN_AI_PROVIDER, provider(agent));
+    if !span.is_recorded() {
+        return span;
+    }
+    span.set(names::GEN_AI_CONVERSATION, of.to_string());
+    if let Some(model) = &agent.model {
         span.set(names::GEN_AI_MODEL, model.clone());
+    }
+    if let Provider::OpenAi { base_url, .. } = &agent.provider {
+        let server = Server::of(base_url);
+        span.set(names::SERVER, server.host.to_owned());
+        span.set(names::SERVER_PORT, server.port);
     }
     span
 }
 
-/// What came of it.
-pub(super) fn said(node: &Node, span: &mut Span, completion: &Completion) {
+/// What came of it; `resent`: whether its endpoint was asked again.
+pub(crate) fn said(node: &Node, span: &mut Span, completion: &Completion, resent: &Resent) {
+    if resent.get() {
+        span.set(names::HTTP_RESENT, 1_u32);
+    }
     match completion {
         Ok(said) => {
-            if said.asked_again {
-                span.set(names::HTTP_RESENT, 1_u32);
-            }
             let Usage { input_tokens, output_tokens, model, .. } = &said.usage;
             span.set(names::GEN_AI_INPUT, *input_tokens);
             span.set(names::GEN_AI_OUTPUT, *output_tokens);

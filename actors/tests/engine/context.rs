@@ -28,7 +28,7 @@ impl Models for Listening {
         let reply = format!("answer {}", asked.len());
         self.0.lock().unwrap().push(asked);
         let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "listening".to_owned() };
-        Box::pin(async move { Ok(Said { replies: vec![reply], calls: Vec::new(), usage, asked_again: false }) })
+        Box::pin(async move { Ok(Said { replies: vec![reply], calls: Vec::new(), usage }) })
     }
 }
 

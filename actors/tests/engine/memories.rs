@@ -12,10 +12,13 @@ use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::memories::recall::{Embeddings, all, recall, search};
 use actors::memories::{self, Memory, Subject};
 use actors::message::{Content, NewMessage};
+use actors::metrics::TokenType;
 use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
+use actors::trace::Traces;
+use actors::trace::kept::Kept;
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
@@ -129,7 +132,7 @@ impl Models for Drawer {
         let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "m".to_owned() };
         let failure = || Failure { code: "upstream_error".to_owned(), detail: String::new() };
         Box::pin(async move {
-            let said = |text| Said { replies: vec![text], calls: Vec::new(), usage, asked_again: false };
+            let said = |text| Said { replies: vec![text], calls: Vec::new(), usage };
             self.answer.clone().map(said).map_err(|()| failure())
         })
     }
@@ -165,6 +168,23 @@ async fn a_model_that_fails_again_and_again_is_done_without() {
     assert_eq!((asked.load(Ordering::SeqCst), told(&node, e).await), (3, vec!["memory.created"]));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_model_that_draws_memories_is_traced_under_the_message_and_its_tokens_count() {
+    let kept = Arc::new(Kept::default());
+    let drawer = Drawer { answer: Ok("NEW: Is called Ana".to_owned()), asked: Arc::default() };
+    let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::from(Arc::new(drawer)) };
+    let node = on(MemoryStore::default(), &TokioClock::start(), ports);
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    node.conversation(e, said(e, "bot", &["I am Ana"]), crate::traces::asked(7)).await.unwrap();
+    settle().await;
+    let spans = kept.spans();
+    let chat = spans.iter().find(|span| span.name.starts_with("chat")).expect("the model was asked");
+    assert_eq!((chat.context.trace_id, chat.parent), ([7; 16], Some([7; 8])));
+    let tokens = |kind| node.metrics().tokens.of(kind).get();
+    assert_eq!((tokens(TokenType::Input), tokens(TokenType::Output)), (1, 1));
+}
+
 /// A model that takes its time.
 struct Slow;
 
@@ -173,7 +193,7 @@ impl Models for Slow {
         let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "m".to_owned() };
         Box::pin(async move {
             sleep(Duration::from_secs(55)).await;
-            Ok(Said { replies: vec!["NEW: Is called Ana".to_owned()], calls: Vec::new(), usage, asked_again: false })
+            Ok(Said { replies: vec!["NEW: Is called Ana".to_owned()], calls: Vec::new(), usage })
         })
     }
 }

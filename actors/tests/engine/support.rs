@@ -205,7 +205,7 @@ impl Models for Strings {
             let last = prompt.messages.last().map(|message| message.text.clone()).unwrap_or_default();
             assert_ne!(last, "make the model panic");
             let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "puppet".to_owned() };
-            Ok(Said { replies: vec![format!("re: {last}")], calls: Vec::new(), usage, asked_again: false })
+            Ok(Said { replies: vec![format!("re: {last}")], calls: Vec::new(), usage })
         })
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::agent::Models;
+use actors::agent::{Completion, Models, Prompt};
+use actors::conversation::Failure;
 use actors::directory::Circumstances;
 use actors::node::Node;
 use actors::ports::Ports;
@@ -11,6 +12,7 @@ use actors::store::Store;
 use actors::store::memory::MemoryStore;
 use actors::trace::kept::Kept;
 use actors::trace::{Finished, TraceContext, Traces};
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use crate::support::*;
@@ -128,4 +130,42 @@ async fn a_turn_that_is_tried_again_is_a_part_of_the_request_that_wanted_it() {
     let [failed, again] = &attempts(&kept)[..] else { panic!("it failed without its agent") };
     is_part_of(&kept, failed, 1);
     is_part_of(&kept, again, 2);
+}
+
+/// A model whose endpoint cannot, is asked again, and cannot.
+struct Unable;
+
+impl Models for Unable {
+    fn complete(&self, prompt: Prompt) -> BoxFuture<'_, Completion> {
+        prompt.resent.set();
+        Box::pin(async { Err(Failure { code: "upstream_error".to_owned(), detail: String::new() }) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_was_asked_twice_for_nothing_is_seen_to_have_been_asked_twice() {
+    let kept = Arc::new(Kept::default());
+    let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::from(Arc::new(Unable)) };
+    let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), ports);
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "hi"), asked(1)).await.unwrap();
+    settle().await;
+    let spans = kept.spans();
+    let chat = spans.iter().find(|span| span.name.starts_with("chat")).unwrap();
+    assert_eq!(chat.error.as_deref(), Some("upstream_error"));
+    let conversation = opening(e).id.to_string();
+    let expected = [
+        ("gen_ai.conversation.id", conversation.clone().into()),
+        ("gen_ai.provider.name", "openai".into()),
+        ("http.request.resend_count", 1_u32.into()),
+        ("server.address", "api.example.com".to_owned().into()),
+        ("server.port", 443_u32.into()),
+    ];
+    for attribute in &expected {
+        assert!(chat.attributes.contains(attribute), "{attribute:?} is not on {chat:?}");
+    }
+    let [attempt] = &attempts(&kept)[..] else { panic!("one attempt") };
+    assert!(attempt.attributes.contains(&("gen_ai.conversation.id", conversation.into())), "{attempt:?}");
+    assert!(attempt.attributes.contains(&("gen_ai.provider.name", "openai".into())), "{attempt:?}");
 }

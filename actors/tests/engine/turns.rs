@@ -134,7 +134,7 @@ impl Models for Crowd {
                 millicredits: 0,
                 model: "crowd".to_owned(),
             };
-            Ok(Said { replies: vec!["ok".to_owned()], calls: Vec::new(), usage, asked_again: false })
+            Ok(Said { replies: vec!["ok".to_owned()], calls: Vec::new(), usage })
         })
     }
 }

@@ -32,6 +32,17 @@ async fn a_second_failure_is_the_answer() {
 }
 
 #[tokio::test]
+async fn that_an_endpoint_was_asked_again_is_known_whatever_comes_of_it() {
+    let busy = || status("503 Service Unavailable", &[]);
+    for (acts, asked_again) in [(vec![good()], false), (vec![busy(), good()], true), (vec![busy(), busy()], true)] {
+        let stub = Stub::start(acts).await;
+        let prompt = prompt(stub.base_url());
+        let _ = client().ask(&prompt, AMPLE).await;
+        assert_eq!(prompt.resent.get(), asked_again);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_closed_without_an_answer_is_tried_again() {
     let (outcome, requests) = ask(vec![Act::Say(String::new()), good()]).await;
     assert_eq!((outcome.unwrap().0.as_str(), requests.len()), ("Good morning!", 2));
