@@ -2,9 +2,10 @@
 //! OTLP.
 //!
 //! Spans come in two kinds. A *stage* of a message's life crosses mailboxes, batches and processes and is known when it
-//! has ended: the actors and the door tell it whole (`actors::trace`). A *piece of code*, such as a call of a model or
-//! the start of the server, is a span of `tracing` and comes through `tracing-opentelemetry`. Both wait in the same
-//! bounded place ([`waiting`]) and are sent by the same thread ([`export`]). See `docs/TELEMETRY.md`.
+//! has ended: the actors and the door tell it whole (`actors::trace`), calls of models, of tools and of receivers among
+//! them. A *piece of code* within one is a span of `tracing` and comes through `tracing-opentelemetry`; the program
+//! opens none unless somebody measures with them ([`child_of`]). Both wait in the same bounded place ([`waiting`]) and
+//! are sent by the same thread ([`export`]). See `docs/TELEMETRY.md`.
 
 use std::io;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ mod sender;
 mod trouble;
 pub mod waiting;
 
-pub use code::{child_of, place_of};
+pub use code::child_of;
 use export::Export;
 use push::Push;
 use sampling::Sampling;

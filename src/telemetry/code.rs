@@ -1,4 +1,8 @@
 //! Pieces of code as spans: from `tracing` through `tracing-opentelemetry`.
+//!
+//! The program opens none by itself: all that it tells of is a stage, which costs a third (decision 0026). This is the
+//! way for whoever must know where the time goes within a stage: a span of the target [`SPANS`](super::SPANS), made a
+//! part of the stage with [`child_of`], is exported beside it, with all that is opened below it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,13 +90,38 @@ pub fn child_of(span: &tracing::Span, parent: &TraceContext) {
     drop(span.set_parent(parent));
 }
 
-/// The place of a span, for what it causes; `None` where it is not exported.
-pub fn place_of(span: &tracing::Span) -> Option<TraceContext> {
-    let context = span.context();
-    let place = context.span().span_context().clone();
-    place.is_valid().then(|| TraceContext {
-        trace_id: place.trace_id().to_bytes(),
-        span_id: place.span_id().to_bytes(),
-        flags: place.trace_flags().to_u8(),
-    })
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+    use crate::config::otel::Batching;
+
+    #[test]
+    fn a_piece_of_code_is_exported_as_a_part_of_its_stage_and_so_is_what_is_opened_below_it() {
+        let batching = Batching { queue: 8, batch: 8, delay: Duration::ZERO, timeout: Duration::ZERO };
+        let waiting = Arc::new(Waiting::new(batching));
+        let provider = provider(Arc::clone(&waiting));
+        let stage = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 };
+        tracing::subscriber::with_default(registry().with(layer(&provider)), || {
+            let piece = tracing::info_span!(target: SPANS, "parse");
+            child_of(&piece, &stage);
+            piece.in_scope(|| drop(tracing::info_span!(target: SPANS, "one line").entered()));
+            drop(tracing::info_span!(target: "library", "inside").entered());
+        });
+        let spans: Vec<SpanData> = waiting.take().into_iter().filter_map(of_code).collect();
+        let [inner, piece] = &spans[..] else { panic!("two of ours: {spans:?}") };
+        assert_eq!((&*piece.name, piece.parent_span_id), ("parse", SpanId::from_bytes([2; 8])));
+        assert_eq!((&*inner.name, inner.parent_span_id), ("one line", piece.span_context.span_id()));
+        assert!(spans.iter().all(|span| span.span_context.trace_id() == TraceId::from_bytes([1; 16])));
+    }
+
+    fn of_code(ended: Ended) -> Option<SpanData> {
+        match ended {
+            Ended::Code(span) => Some(*span),
+            Ended::Stage(_) => None,
+        }
+    }
 }
