@@ -34,6 +34,63 @@ fn first_column(heading: &str) -> BTreeSet<String> {
     names.collect()
 }
 
+/// What the page says of an attribute on one kind of span.
+struct Row {
+    name: String,
+    on: String,
+    /// Not on every span of that kind.
+    is_conditional: bool,
+}
+
+/// The rows of the table of attributes, one for each attribute and kind of span.
+fn attribute_rows() -> Vec<Row> {
+    let page = file("docs/TELEMETRY.md");
+    let section = page.split_once("\n### Attributes\n").unwrap().1.split("\n## ").next().unwrap().to_owned();
+    let mut rows = Vec::new();
+    for line in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let is_conditional = cells[3].split(|c: char| !c.is_alphabetic()).any(|word| word == "where");
+        for name in cells[1].split('`').skip(1).step_by(2) {
+            for on in cells[2].split(", ") {
+                rows.push(Row { name: name.to_owned(), on: on.to_owned(), is_conditional });
+            }
+        }
+    }
+    rows
+}
+
+/// What the page calls a span of this name.
+fn kind_of(name: &str) -> &'static str {
+    match name.split(' ').next().unwrap() {
+        "wait" => "wait",
+        "process" => "process",
+        "commit" => "commit",
+        "invoke_agent" => "agent",
+        "chat" => "model",
+        "execute_tool" => "tool",
+        "deliver" => "delivery",
+        "alarm" => "alarm",
+        _ => "request",
+    }
+}
+
+/// Whether what the page says of an attribute that only some spans have is true of this one.
+fn is_due(name: &str, span: &Got) -> bool {
+    let is = |name: &str, value: &str| span.attributes.get(name).is_some_and(|known| known == value);
+    match name {
+        "http.route" | "url.path" => span.name.contains(' '),
+        "http.response.status_code" => !span.failed || span.attributes.contains_key("tertulia.problem.code"),
+        "tertulia.store.batch_commits" | "tertulia.store.sync_ms" => is("tertulia.outcome", "committed"),
+        "tertulia.turn.waited_ms" | "gen_ai.provider.name" => !span.failed,
+        "gen_ai.response.model" | "gen_ai.usage.input_tokens" | "gen_ai.usage.output_tokens" => !span.failed,
+        "gen_ai.request.model" => span.name.contains(' '),
+        "server.address" | "server.port" => is("gen_ai.provider.name", "openai"),
+        "tertulia.endpoint.id" => is("tertulia.delivery.receiver", "endpoint"),
+        "error.type" => span.failed,
+        _ => false,
+    }
+}
+
 /// Every name that the code gives to spans and attributes.
 fn named() -> (BTreeSet<String>, BTreeSet<String>) {
     let code = file("actors/src/trace/names.rs");
@@ -63,7 +120,7 @@ fn the_page_describes_every_span_and_attribute_and_no_other() {
 #[track_caller]
 pub(super) fn describes(spans: &[Got]) {
     let (names, attributes) = named();
-    let methods = ["GET", "HEAD", "POST", "PATCH", "DELETE", "_OTHER"];
+    let methods = ["GET", "HEAD", "POST", "PATCH", "DELETE", "HTTP"];
     for span in spans {
         let first = span.name.split(' ').next().unwrap();
         // Behind the word may stand what an operator or a convention has named: a route, an agent, an event's type.
@@ -72,6 +129,35 @@ pub(super) fn describes(spans: &[Got]) {
         for name in span.attributes.keys() {
             assert!(attributes.contains(name), "{name} of {} is on no page", span.name);
         }
+    }
+    complete(spans);
+}
+
+/// Fails where a span lacks what the page says that it has, or has what the page gives to other kinds only.
+#[track_caller]
+fn complete(spans: &[Got]) {
+    let rows = attribute_rows();
+    for span in spans {
+        let kind = kind_of(&span.name);
+        for row in rows.iter().filter(|row| row.on == kind && (!row.is_conditional || is_due(&row.name, span))) {
+            assert!(span.attributes.contains_key(&row.name), "{} is not on {span:?}", row.name);
+        }
+        for name in span.attributes.keys() {
+            let is_told = rows.iter().any(|row| row.on == kind && row.name == *name);
+            assert!(is_told, "the page does not say that {name} is on {span:?}");
+        }
+    }
+}
+
+#[test]
+fn each_row_of_attributes_names_kinds_of_spans_that_there_are() {
+    let kinds = ["request", "process", "commit", "agent", "model", "tool", "delivery", "alarm"];
+    let rows = attribute_rows();
+    for row in &rows {
+        assert!(kinds.contains(&&*row.on), "{} is on {}", row.name, row.on);
+    }
+    for kind in kinds {
+        assert!(rows.iter().any(|row| row.on == kind && !row.is_conditional), "nothing is always on {kind}");
     }
 }
 
