@@ -5,6 +5,7 @@
 //! record (`docs/decisions/`).
 
 mod map;
+mod numbers;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;

@@ -9,6 +9,7 @@ use super::lane::{Attempt, Delivery, End, Receiver, keep};
 use super::port::Sends;
 use super::state::{DeliveryKey, Settlement};
 use super::step::Unsent;
+use super::telling;
 use crate::clock::Millis;
 use crate::directory::{Circumstances, Refusal};
 use crate::id::EntityKey;
@@ -71,7 +72,10 @@ pub(super) async fn note<M: Sends>(
     settlement: Settlement,
 ) -> Result<(), StoreError> {
     for part in parts(settlement) {
+        let failed: Vec<_> = part.ended.iter().filter(|(_, delivery)| delivery.end == End::Failed).cloned().collect();
         offer::<M>(node, entity, part).await?;
+        // Only now: what is not noted is tried again, and would be told of twice.
+        telling::given_up(node, entity, &failed);
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
-//! What is told of an attempt: its span, and the trace that its log lines and its request name.
+//! What is told of an attempt: its span, and the trace that its log lines and its request name. And what is told of
+//! deliveries that are given up.
 
-use super::lane::Receiver;
+use super::lane::{Delivery, Receiver};
 use super::port::{Parcel, Receipt};
 use super::receivers::Subject;
 use super::server::Server;
 use super::state::{DeliveryKey, ended_key};
-use crate::id::DeliveryId;
+use crate::id::{DeliveryId, EntityKey, EventId};
 use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
@@ -52,5 +53,27 @@ impl Telling {
         if let Some(error) = receipt.error.as_ref().filter(|_| self.span.is_recorded()) {
             self.span.fail(error.clone());
         }
+    }
+}
+
+/// These deliveries were given up: they are counted, and told of in a line. Those that follow one another to the same
+/// receiver share it, since an endpoint that is disabled may end thousands at once. The URL is in none: it may hold a
+/// secret.
+pub(super) fn given_up(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, Delivery)]) {
+    node.metrics.webhooks_failed.add(deliveries.len() as u64);
+    for together in deliveries.chunk_by(|(_, one), (_, next)| one.receiver == next.receiver) {
+        let [(key, first), ..] = together else { continue };
+        let last = first.attempts.last();
+        tracing::warn!(
+            ?entity,
+            event = %EventId::new(first.at, entity.id, key.seq),
+            delivery = %DeliveryId(ended_key(first.at, entity, *key)),
+            receiver = first.receiver.word(),
+            endpoint = first.receiver.endpoint().map(tracing::field::display),
+            status = last.and_then(|attempt| attempt.status),
+            reason = last.and_then(|attempt| attempt.error.as_deref()),
+            deliveries = together.len(),
+            "a delivery was given up"
+        );
     }
 }

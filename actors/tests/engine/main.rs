@@ -13,6 +13,7 @@ mod golden;
 mod host;
 mod keys;
 mod limits;
+mod lines;
 mod memories;
 mod nodes;
 mod outbox;

@@ -25,6 +25,7 @@ use crate::support::*;
 
 mod bench;
 mod crowds;
+mod given_up;
 mod leaving;
 mod notes;
 mod two;
