@@ -157,7 +157,6 @@ impl<M: Machine> Actor for Host<M> {
             let loaded = resident.node.store.load(resident.entity, Fresh::Acknowledged).await;
             resident.node.metrics.activations.of(resident.entity.kind).inc();
             if let Err(error) = loaded.and_then(|loaded| resident.adopt(loaded)) {
-                resident.node.metrics.activations_failed.inc();
                 resident.fail(error);
             }
         }
@@ -420,7 +419,7 @@ impl<M: Machine> Resident<M> {
 
     /// Without a state nothing can be decided: refuses all and leaves. Whoever asks next activates the entity afresh.
     fn fail(&mut self, error: StoreError) {
-        tracing::warn!(entity = ?self.entity, %error, "an entity could not be loaded");
+        known::not_loaded(&self.node, self.entity, &error);
         for envelope in self.queue.drain(..) {
             envelope.answer(Err(Refusal::unavailable(&error)));
         }

@@ -5,11 +5,18 @@ use std::sync::Arc;
 use actors::conversation::{Command, Conversation, Rejection, Update, message_of};
 use actors::directory::{Answer, Circumstances, Directory, Refusal};
 use actors::id::{EntityKey, Kind};
+use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
+use actors::store::{Commit, Fresh, Store as _};
 use actors::subscriptions::Missed;
+use tracing::Level;
 
+use crate::lines::Lines;
 use crate::support::*;
+
+/// What the log says of an entity that the store does not give.
+const NOT_LOADED: &str = "an entity could not be loaded";
 
 fn faulty(rates: Rates) -> Arc<FaultyStore<MemoryStore>> {
     Arc::new(FaultyStore::new(MemoryStore::default(), 5, rates))
@@ -128,6 +135,7 @@ async fn a_refused_commit_changes_nothing_and_the_next_one_goes_through() {
 
 #[tokio::test(start_paused = true)]
 async fn an_entity_that_cannot_be_loaded_is_unavailable_until_it_can() {
+    let (lines, _catching) = Lines::catch();
     let store = faulty(NEVER_READ);
     let node = node_over(&store);
     let e = entity(1);
@@ -144,9 +152,27 @@ async fn an_entity_that_cannot_be_loaded_is_unavailable_until_it_can() {
     }
     settle().await;
     assert_eq!((node.resident(), node.admission().in_flight()), (0, 0));
+    assert_eq!(lines.of(Level::WARN, NOT_LOADED).len() as u64, node.metrics().activations_failed.get());
+    assert_eq!(lines.of(Level::ERROR, "").len(), 0, "it passes");
     store.calm();
     node.conversation(e, post(e, "b"), Circumstances::default()).await.unwrap();
     assert_eq!(texts(&node, e).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entity_that_is_damaged_is_an_error_of_the_log() {
+    let (lines, _catching) = Lines::catch();
+    let store = Arc::new(MemoryStore::default());
+    let e = entity(1);
+    node_over(&store).conversation(e, post(e, "a"), Circumstances::default()).await.unwrap();
+    let head = store.load(e, Fresh::Settled).await.unwrap().unwrap().head;
+    let damage = Commit { state: Some("\u{7f}?".into()), ..on(e, Some(head), "garbled") };
+    commit(&*store, damage).await.unwrap();
+    let node = node_over(&store);
+    let refused = node.conversation(e, post(e, "b"), Circumstances::default()).await;
+    assert!(matches!(refused, Err(Refusal::Unavailable(_))), "{refused:?}");
+    assert_eq!((lines.of(Level::ERROR, NOT_LOADED).len(), lines.of(Level::WARN, NOT_LOADED).len()), (1, 0));
+    assert_eq!(node.metrics().activations_failed.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,6 +186,7 @@ async fn an_entity_that_cannot_be_reloaded_leaves_and_comes_back() {
     assert!(matches!(unknown, Err(Refusal::Unknown(_))));
     settle().await;
     assert_eq!(node.resident(), 0);
+    assert_eq!(node.metrics().activations_failed.get(), 1);
     store.calm();
     node.conversation(e, post(e, "c"), Circumstances::default()).await.unwrap();
     let found = texts(&node, e).await;
