@@ -152,6 +152,18 @@ pub(crate) enum Health {
     Unknown,
 }
 
+/// What an attempt has changed for others who want to send there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turned {
+    Nothing,
+    /// They are sent away from now on.
+    Closed,
+    /// They may come again, and whether it takes what they have is not known.
+    Opened,
+    /// The receiver was down and is back.
+    Back,
+}
+
 /// The permission to send one thing.
 #[derive(Debug)]
 pub(crate) struct Pass {
@@ -167,8 +179,8 @@ impl Pass {
         self.probes
     }
 
-    /// Says how it went. `true`: the receiver was down and is back.
-    pub(crate) fn end(mut self, health: Health, now: Millis) -> bool {
+    /// Says how it went.
+    pub(crate) fn end(mut self, health: Health, now: Millis) -> Turned {
         self.done = true;
         self.gate.leave(health, now)
     }
@@ -256,44 +268,47 @@ impl Gate {
         }
     }
 
-    fn leave(self: &Arc<Self>, health: Health, now: Millis) -> bool {
+    fn leave(self: &Arc<Self>, health: Health, now: Millis) -> Turned {
         let mut state = self.lock();
         state.through -= 1;
-        let back = match health {
+        let turned = match health {
             Health::Well => {
                 state.failures = 0;
                 state.proven = true;
                 state.limit = (state.limit + 1).min(limits::GATE_MOST);
-                let back = state.closed.take().is_some();
-                if back {
-                    state.last_away = now;
-                }
-                back
+                if state.open(now) { Turned::Back } else { Turned::Nothing }
             }
             Health::Down => {
+                let was_open = state.closed.is_none();
                 state.failed(now);
-                false
+                if was_open && state.closed.is_some() { Turned::Closed } else { Turned::Nothing }
             }
             Health::Answers => {
                 state.failures = 0;
-                if state.closed.take().is_some() {
-                    state.last_away = now;
-                }
-                false
+                if state.open(now) { Turned::Opened } else { Turned::Nothing }
             }
             Health::Unknown => {
                 if let Some(closed) = &mut state.closed {
                     closed.probing = false;
                 }
-                false
+                Turned::Nothing
             }
         };
         self.let_through(&mut state);
-        back
+        turned
     }
 }
 
 impl State {
+    /// Answers whether it was closed.
+    fn open(&mut self, now: Millis) -> bool {
+        let was_closed = self.closed.take().is_some();
+        if was_closed {
+            self.last_away = now;
+        }
+        was_closed
+    }
+
     fn failed(&mut self, now: Millis) {
         self.failures = self.failures.saturating_add(1);
         self.limit = (self.limit / 2).max(limits::GATE_FIRST);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::gate::{Admitted, GateKey, Health, Pass, endpoint_key, gate_key};
+use super::gate::{Admitted, GateKey, Health, Pass, Turned, endpoint_key, gate_key};
 use super::lane::{Attempt, Lane, Receiver};
 use super::port::{Parcel, Place, Receipt, Sends};
 use super::receivers::{
@@ -16,7 +16,7 @@ use super::server::origin;
 use super::settings::{self, Settings};
 use super::share;
 use super::stir;
-use super::telling::Telling;
+use super::telling::{self, Telling};
 use crate::clock::Millis;
 use crate::id::{EntityKey, EventId};
 use crate::machine::Record;
@@ -195,7 +195,11 @@ async fn send<M: Sends>(
     let trace = Some(telling.place);
     let (attempt, verdict) = attempt(node, parcel, telling).await;
     let answered = attempt.status.is_some();
-    current::within(trace, tell(from, receiver, (verdict, answered), pass)).await;
+    let told = async {
+        let turned = tell(from, receiver, (verdict, answered), pass).await;
+        telling::turned(from.entity, receiver, &url, turned);
+    };
+    current::within(trace, told).await;
     Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }))
 }
 
@@ -294,13 +298,14 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
     (attempt.with_error(receipt.error.as_deref()), verdict)
 }
 
-/// Tells the gate how the receiver does, and everybody who waits for an endpoint that is back.
+/// Tells the gate how the receiver does, and everybody who waits for an endpoint that is back. Answers what that has
+/// changed.
 async fn tell(
     from: &From,
     receiver: Receiver,
     (verdict, answered): (Verdict, bool),
     pass: Option<(Pass, share::Place)>,
-) {
+) -> Turned {
     let node = &from.node;
     let health = match (verdict, receiver) {
         // They share the gate of their host, and one that refuses says nothing of the others.
@@ -308,7 +313,7 @@ async fn tell(
         (Verdict::Refused { .. }, _) => Health::Down,
         (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
     };
-    let back = pass.is_some_and(|(pass, place)| {
+    let turned = pass.map_or(Turned::Nothing, |(pass, place)| {
         if verdict == Verdict::Arrived {
             place.arrived();
         }
@@ -318,10 +323,11 @@ async fn tell(
         if verdict == Verdict::Gone {
             stir::disable(node, from.entity.workspace, id).await;
         }
-        if back || verdict == Verdict::Gone {
+        if turned == Turned::Back || verdict == Verdict::Gone {
             stir::stir(node, from.entity.workspace, id);
         }
     }
+    turned
 }
 
 async fn event<M: Sends>(from: &From, seq: u64) -> Result<Option<(Arc<Record<M::Event>>, Subject)>, StoreError> {

@@ -103,7 +103,10 @@ pub(super) async fn disable(node: &Arc<Node>, workspace: Address, endpoint: Endp
         let command = registry::Command { expected, changes };
         match node.registry(registry, command, Circumstances::default()).await {
             Err(Refusal::Rejected(_)) => {}
-            Ok(_) => return,
+            Ok(_) => {
+                tracing::info!(%endpoint, "an endpoint that is gone was disabled");
+                return;
+            }
             Err(refusal) => {
                 // The next event finds out the same.
                 tracing::warn!(%endpoint, %refusal, "an endpoint that is gone could not be disabled");

@@ -1,6 +1,7 @@
-//! What is told of an attempt: its span, and the trace that its log lines and its request name. And what is told of
-//! deliveries that are given up.
+//! What is told of an attempt: its span, and the trace that its log lines and its request name. And the lines of
+//! the log about deliveries that are given up, and receivers that come and go.
 
+use super::gate::Turned;
 use super::lane::{Delivery, Receiver};
 use super::port::{Parcel, Receipt};
 use super::receivers::Subject;
@@ -75,5 +76,27 @@ pub(super) fn given_up(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKe
             deliveries = together.len(),
             "a delivery was given up"
         );
+    }
+}
+
+/// An attempt at `url` has changed whether others send to its receiver. That happens now and then however much is sent:
+/// a receiver that is found still down has not changed.
+pub(super) fn turned(entity: EntityKey, receiver: Receiver, url: &str, turned: Turned) {
+    macro_rules! line {
+        ($words:literal) => {
+            tracing::info!(
+                ?entity,
+                receiver = receiver.word(),
+                endpoint = receiver.endpoint().map(tracing::field::display),
+                server = %Server::of(url).host,
+                $words
+            )
+        };
+    }
+    match turned {
+        Turned::Nothing => {}
+        Turned::Closed => line!("a receiver gets nothing for now, as nothing arrives there"),
+        Turned::Opened => line!("a receiver answers again"),
+        Turned::Back => line!("a receiver takes events again"),
     }
 }

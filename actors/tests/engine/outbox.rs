@@ -25,9 +25,9 @@ use crate::support::*;
 
 mod bench;
 mod crowds;
-mod given_up;
 mod leaving;
 mod notes;
+mod told;
 mod two;
 
 use bench::{Arrived, Bench, Mood, ONE, TWO};

@@ -25,8 +25,9 @@ fn away(gate: &Arc<Gate>, now: Millis) -> Millis {
 
 fn closed() -> Arc<Gate> {
     let gate = Arc::default();
-    for _ in 0..FAILURES {
-        assert!(!pass(&gate, NOW).end(Health::Down, NOW));
+    for failures in 1..=FAILURES {
+        let turned = if failures == FAILURES { Turned::Closed } else { Turned::Nothing };
+        assert_eq!(pass(&gate, NOW).end(Health::Down, NOW), turned);
     }
     gate
 }
@@ -89,7 +90,7 @@ fn after_so_many_failures_in_a_row_nothing_is_sent_but_one_probe_now_and_then() 
         probe.end(Health::Down, until);
         until = until.plus(closed);
     }
-    assert!(pass(&gate, until).end(Health::Well, until), "it is back");
+    assert_eq!(pass(&gate, until).end(Health::Well, until), Turned::Back);
     pass(&gate, until);
 }
 
@@ -122,7 +123,7 @@ fn those_who_wait_when_it_closes_are_sent_away() {
 fn what_somebody_asked_for_is_sent_although_it_is_closed_and_may_open_it() {
     let gate = closed();
     let Some(Admitted::Now(asked)) = gate.enter(NOW, true).now_or_never() else { panic!("it was asked for") };
-    assert!(asked.end(Health::Well, NOW));
+    assert_eq!(asked.end(Health::Well, NOW), Turned::Back);
     pass(&gate, NOW);
 }
 
@@ -148,7 +149,7 @@ fn a_probe_that_was_cut_off_leaves_the_place_to_the_next() {
     let gate = closed();
     let until = NOW.plus(CLOSED_MILLIS);
     drop(pass(&gate, until));
-    assert!(!pass(&gate, until).end(Health::Down, until));
+    assert_eq!(pass(&gate, until).end(Health::Down, until), Turned::Nothing);
 }
 
 #[test]
