@@ -148,7 +148,9 @@ impl Models for OpenAi {
             match self.ask(&prompt, within).await {
                 Ok(said) => Ok(said),
                 Err(fault) => {
-                    tracing::warn!(agent = %prompt.agent.id, code = fault.code(), detail = %fault, "a model call failed");
+                    let turn = prompt.saying.turn().map(tracing::field::display);
+                    let agent = prompt.agent.id.as_str();
+                    tracing::warn!(agent, turn, code = fault.code(), detail = %fault, "a model call failed");
                     Err(fault.into())
                 }
             }

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::clock::Millis;
-use crate::id::{EntityKey, TurnId};
+use crate::id::{EntityKey, Kind, TurnId};
 use crate::limits;
 
 /// A piece of what an agent says.
@@ -140,6 +140,13 @@ impl Saying {
     pub fn silent() -> Self {
         let nowhere = EntityKey::INSTALLATION;
         Self::new(&Arc::default(), nowhere, (TurnId::new(Millis(0), nowhere.id, 0), 0), 0)
+    }
+
+    /// The turn that says it; `None`: nobody's.
+    #[must_use]
+    pub fn turn(&self) -> Option<TurnId> {
+        // Only conversations have turns.
+        (self.0.entity.kind == Kind::Conversation).then_some(self.0.turn)
     }
 
     /// What was said so far has become a message, and what is said now comes after the event with this sequence.

@@ -199,6 +199,7 @@ struct Running {
 impl Running {
     fn end(&mut self, at: Instant, end: Option<End>) {
         self.ended = true;
+        log(&self.context, at.saturating_duration_since(self.began), end);
         self.door.ended(&self.context, &self.known, (self.began, at), end);
     }
 }
@@ -206,6 +207,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.ended {
+            let _entered = current::enter(Some((&self.context.trace).into()));
             self.end(Instant::now(), None);
         }
     }
@@ -256,14 +258,14 @@ fn finish(running: &mut Running, response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, context.request_id.0.clone());
     headers.insert(TRACEPARENT, context.trace.traceparent());
-    let ended = Instant::now();
-    log(context, response.status(), ended.saturating_duration_since(running.began));
-    running.end(ended, Some(End { status: response.status(), code }));
+    running.end(Instant::now(), Some(End { status: response.status(), code }));
     response
 }
 
-/// One line a request: `debug` for answers, `warn` where the node refuses, `error` where it failed.
-fn log(context: &RequestContext, status: StatusCode, took: Duration) {
+/// One line a request: `debug` for answers and where the client left, which has no status; `warn` where the node
+/// refuses, `error` where it failed.
+fn log(context: &RequestContext, took: Duration, end: Option<End>) {
+    let (status, code) = (end.map(|end| end.status), end.and_then(|end| end.code));
     macro_rules! line {
         ($level:expr) => {
             tracing::event!(
@@ -271,19 +273,18 @@ fn log(context: &RequestContext, status: StatusCode, took: Duration) {
                 $level,
                 http.request.method = context.method.as_str(),
                 http.route = context.route.as_ref().map_or("", MatchedPath::as_str),
-                http.response.status_code = status.as_u16(),
+                http.response.status_code = status.map(|status| status.as_u16()),
+                problem.code = code,
                 duration_ms = took.as_secs_f64() * 1e3,
                 request.id = context.request_id.as_str(),
                 "request"
             )
         };
     }
-    if status == StatusCode::INTERNAL_SERVER_ERROR {
-        line!(tracing::Level::ERROR);
-    } else if status.is_server_error() {
-        line!(tracing::Level::WARN);
-    } else {
-        line!(tracing::Level::DEBUG);
+    match status {
+        Some(StatusCode::INTERNAL_SERVER_ERROR) => line!(tracing::Level::ERROR),
+        Some(status) if status.is_server_error() => line!(tracing::Level::WARN),
+        _ => line!(tracing::Level::DEBUG),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Mutex;
 
+use actors::clock::Millis;
+use actors::id::{Address, EntityKey, TurnId};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
@@ -55,9 +57,24 @@ async fn neither_the_key_nor_the_endpoints_words_stand_in_a_failure_or_in_the_lo
         assert!(!detail.contains(VERBATIM) && !detail.contains(SECRET), "{detail}");
     }
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(!log.contains("turn="), "nobody's turn: {log}");
     assert!(log.contains("a model call failed") && log.contains("upstream_error"), "the log was caught: {log}");
     assert!(!log.contains(SECRET), "{log}");
     assert!(!log.contains(VERBATIM), "{log}");
+}
+
+#[tokio::test]
+async fn the_line_of_a_failure_names_the_turn_that_asked() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let entity = EntityKey::conversation(Address([1; 10]), Address([2; 10]));
+    let turn = TurnId::new(Millis(7), entity.id, 3);
+    let saying = Saying::new(&Arc::default(), entity, (turn, 1), 0);
+    let stub = Stub::start(vec![Act::Say(answer("401 Unauthorized", &[], ""))]).await;
+    client().complete(Prompt { saying, ..prompt(stub.base_url()) }).await.unwrap_err();
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("a model call failed") && log.contains(&format!("turn={turn}")), "{log}");
 }
 
 #[test]
