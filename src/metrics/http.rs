@@ -14,7 +14,9 @@ use super::sink::Sink;
 pub const UNMATCHED: &str = "unmatched";
 /// Classes of status, and what the client did not wait for.
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"];
-/// The place of [`CLASSES`] for requests whose client left.
+/// The place of [`CLASSES`] for requests that failed here.
+const FAILED: usize = 4;
+/// That for requests whose client left.
 const ABORTED: usize = 5;
 
 /// The requests of a server. Routes are those of the router and methods those that HTTP knows, so the number of series
@@ -44,8 +46,13 @@ struct Timed {
 impl HttpMetrics {
     /// The instruments of a route; keep them, so that they are looked up once.
     pub fn of(&self, route: &str, method: &'static str) -> Arc<Route> {
-        let made = || Route { route: route.into(), method, classes: Default::default() };
-        Arc::clone(&self.routes.entry((route.into(), method)).or_insert_with(|| Arc::new(made())))
+        let made = || {
+            let route = Route { route: route.into(), method, classes: Default::default() };
+            // A rate is seen only from the second value on: without the 0 the first failures would raise no alert.
+            route.classes[FAILED].get_or_init(Box::default);
+            Arc::new(route)
+        };
+        Arc::clone(&self.routes.entry((route.into(), method)).or_insert_with(made))
     }
 
     /// A request was answered with an error of this code.
@@ -149,6 +156,18 @@ pub fn method_name(method: &Method) -> &'static str {
 mod tests {
     use super::*;
     use crate::metrics::page::{Format, Page};
+
+    #[test]
+    fn failures_are_shown_before_there_are_any() {
+        let metrics = HttpMetrics::default();
+        metrics.of("/api/v1/messages", "POST").observe(Some(StatusCode::OK), Duration::from_millis(3), || None);
+        let mut page = Page::new(Format::Text);
+        metrics.write(&mut page);
+        let text = page.finish();
+        let failures = "http_server_request_duration_seconds_count{http_route=\"/api/v1/messages\",http_request_method=\"POST\",status=\"5xx\"} 0\n";
+        assert!(text.contains(failures), "{text}");
+        assert!(!text.contains("4xx"), "others come with the first of theirs: {text}");
+    }
 
     #[test]
     fn requests_are_counted_by_route_method_and_class() {

@@ -95,12 +95,13 @@ impl Sink for Collected {
     }
 }
 
-/// The unit that a name ends in, as UCUM writes it.
+/// The unit that a name ends in, as UCUM writes it. What counts things has none: `1` would be a ratio, and who writes for
+/// Prometheus would put that behind the name of a gauge.
 fn unit(name: &str) -> &'static str {
     match name.rsplit('_').next() {
         Some("seconds") => "s",
         Some("bytes") => "By",
-        _ => "1",
+        _ => "",
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
         collected.histogram(&[], &took.snapshot(), &exemplars);
 
         let [things, held, took] = &collected.finish()[..] else { panic!("three metrics") };
-        assert_eq!((things.name.as_str(), things.unit.as_str(), held.unit.as_str()), ("things", "1", "By"));
+        assert_eq!((things.name.as_str(), things.unit.as_str(), held.unit.as_str()), ("things", "", "By"));
         let Some(Data::Sum(sum)) = &things.data else { panic!("a sum: {things:?}") };
         assert!(sum.is_monotonic && sum.data_points[0].attributes[0].key == "kind");
         assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(3)));
