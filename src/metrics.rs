@@ -52,7 +52,7 @@ impl Sources {
             ("tertulia_outbox_active", "Logs that are being sent from.", node.outbox().active()),
             ("tertulia_outbox_in_flight", "Events that are being sent.", node.outbox().in_flight()),
             ("tertulia_outbox_closed_gates", "Receivers that get nothing for now, as nothing arrives there.", closed),
-            ("tertulia_outbox_age_seconds", "For how long the slowest log has had something to send.", age),
+            ("tertulia_outbox_age_seconds", "Longest time that a log has been sent from without a pause.", age),
         ];
         for (name, help, value) in gauges {
             page.metric(name, help, MetricKind::Gauge);
@@ -234,8 +234,9 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["ready"], &body["mailboxes"]), (&true.into(), &serde_json::json!([])));
         assert_eq!((&body["resident"]["conversation"], &body["actors"]["conversation"]), (&0.into(), &0.into()));
-        for (group, member) in [("commands", "inFlight"), ("turns", "alive"), ("tasks", "alive"), ("spans", "waiting")]
-        {
+        let of_the_outbox = ["active", "inFlight", "closedGates", "oldestMillis"].map(|member| ("outbox", member));
+        let others = [("commands", "inFlight"), ("turns", "alive"), ("tasks", "alive"), ("spans", "waiting")];
+        for (group, member) in others.into_iter().chain(of_the_outbox) {
             assert!(body[group][member].is_u64(), "{group}.{member}: {body}");
         }
         assert_eq!(body["alarms"]["overdueMillis"], 0);

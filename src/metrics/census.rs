@@ -22,7 +22,7 @@ pub(super) async fn runtime(State(sources): State<Sources>) -> Json<Value> {
     let node = sources.app.node();
     let now = node.now();
     let census = node.census(MAILBOXES).await;
-    let tasks = Handle::current().metrics();
+    let (tasks, outbox) = (Handle::current().metrics(), node.outbox());
     let store = node
         .store_metrics()
         .map(|store| json!({ "queuedCommits": store.queued_commits.get(), "queuedBytes": store.queued_bytes.get() }));
@@ -44,6 +44,12 @@ pub(super) async fn runtime(State(sources): State<Sources>) -> Json<Value> {
             "overdueMillis": census.earliest_alarm.map_or(0, |at| now.since(at)),
         },
         "turns": { "alive": census.turns },
+        "outbox": {
+            "active": outbox.active(),
+            "inFlight": outbox.in_flight(),
+            "closedGates": outbox.closed_gates(),
+            "oldestMillis": outbox.oldest(now),
+        },
         "store": store,
         "spans": spans,
         "tasks": { "alive": tasks.num_alive_tasks(), "waiting": tasks.global_queue_depth() },
