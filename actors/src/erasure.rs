@@ -12,9 +12,10 @@ use crate::codec;
 use crate::contact::{self, Contact, Copied};
 use crate::conversation::{self, Details, Opening, Origin};
 use crate::id::EntityKey;
-use crate::insist::{self, Stopped, insist};
+use crate::insist::{self, INSISTED, Stopped, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
+use crate::patience::patiently;
 use crate::store::{KeyRange, StoreError};
 use crate::tables::FORKS;
 
@@ -33,7 +34,7 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
 /// What stopped it. The contact's alarm has it resumed.
 pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
-    let Some(state) = node.state::<Contact>(entity).await? else { return Ok(()) };
+    let Some(state) = patiently(INSISTED, || node.state::<Contact>(entity)).await? else { return Ok(()) };
     if state.erasing.is_none() {
         return Ok(());
     }
@@ -62,7 +63,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
 /// The copies of conversations of everybody who was erased at this address.
 async fn copies(node: &Node, entity: EntityKey, state: &contact::State) -> Result<Vec<Copied>, StoreError> {
     let mut copies = Vec::new();
-    let mut pages = node.pages(entity, FORKS, KeyRange::default(), COPIES_AT_ONCE);
+    let mut pages = node.pages(entity, FORKS, KeyRange::default(), COPIES_AT_ONCE).patient(INSISTED);
     while let Some(rows) = pages.next().await? {
         for row in &rows {
             let copy: Copied = codec::decode(&row.value)?;

@@ -3,20 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
 use crate::directory::{Answer, Circumstances, Directory, Refusal, Reply};
 use crate::id::EntityKey;
 use crate::machine::Machine;
 use crate::node::Node;
+use crate::patience::Patience;
 use crate::store::{Cause, StoreError};
 
 /// How long it is asked before the rest is left to a later run.
-const INSISTED: Duration = Duration::from_secs(5);
-/// The first pause between two attempts; each is twice as long as the one before.
-const PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+pub(crate) const INSISTED: Duration = Duration::from_secs(5);
 
 /// The entity did not answer, or the node is stopping.
 #[derive(Debug, thiserror::Error)]
@@ -79,26 +74,6 @@ pub(crate) async fn insist<M: Machine>(
     }
 }
 
-/// Reads, and again where that fails with what passes by itself, `within` this time.
-///
-/// # Errors
-///
-/// What the last attempt failed with.
-pub(crate) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
-    within: Duration,
-    read: impl Fn() -> F,
-) -> Result<T, StoreError> {
-    let until = Instant::now() + within;
-    let mut pause = PAUSE;
-    loop {
-        match read().await {
-            Err(error) if error.passes() && Instant::now() < until => sleep(pause).await,
-            other => return other,
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
 /// Asks an entity until it has answered or refused, `within` this time. Asking again after an unknown outcome is
 /// harmless for what may be done twice.
 ///
@@ -114,18 +89,15 @@ pub(crate) async fn persist<M: Machine>(
     within: Duration,
 ) -> Result<Reply<M>, NoAnswer> {
     let command = Arc::new(command);
-    let until = Instant::now() + within;
-    let mut pause = PAUSE;
+    let mut patience = Patience::within(within);
     loop {
         let why = match entities.ask(node, entity, Arc::clone(&command), with).await {
             Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.into())),
             heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused)) => return Ok(heard),
             Err(other) => other.into(),
         };
-        if Instant::now() >= until {
+        if !patience.waits().await {
             return Err(NoAnswer(why));
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

@@ -41,6 +41,7 @@ pub mod metrics;
 mod mint;
 pub mod node;
 pub mod outbox;
+pub mod patience;
 pub mod ports;
 #[cfg(any(test, feature = "test-support"))]
 pub mod random;

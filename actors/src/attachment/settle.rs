@@ -13,7 +13,7 @@ use crate::conversation::attach::{file_of, mention_key};
 use crate::conversation::{self, Conversation, message_of};
 use crate::directory::{Answer, Circumstances, Refusal};
 use crate::id::{Address, EntityKey, MessageId};
-use crate::insist::Stopped;
+use crate::insist::{INSISTED, Stopped, insist};
 use crate::limits;
 use crate::node::Node;
 use crate::single_flight::{Flight, SingleFlight};
@@ -187,20 +187,19 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
 }
 
 /// Has every file looked at that a conversation's messages have or mention, because they may all have lost their
-/// content. Once this has returned, it happens even if the process dies.
+/// content. What fails and may pass is tried again: there may be thousands, and who has failed begins with the first. Once this has returned, it happens even if the process dies.
 ///
 /// # Errors
 /// Why one of them could not be told; then this must be done again.
 pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), Stopped> {
     for table in [ATTACHED, MENTIONED] {
-        let mut pages = node.pages(conversation, table, KeyRange::default(), PAGE);
+        let mut pages = node.pages(conversation, table, KeyRange::default(), PAGE).patient(INSISTED);
         while let Some(rows) = pages.next().await? {
             for attachment in rows.iter().filter_map(|row| file_of(&row.key)) {
                 let entity = EntityKey::attachment(conversation.workspace, attachment);
-                match node.attachment(entity, Command::Doubt, Circumstances::default()).await {
-                    Ok(_) | Err(Refusal::Rejected(_)) => node.settling.wanted(entity),
-                    Err(refusal) => return Err(Cause::from(refusal).into()),
-                }
+                // Where there is no such file there is nothing to do.
+                _ = insist(node, &node.attachments, entity, Command::Doubt).await?;
+                node.settling.wanted(entity);
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Whole lists, read page by page.
 
+use std::time::Duration;
+
 use super::{KeyRange, Order, Row, Scan, Store, StoreError, Table, View};
 use crate::id::{Address, EntityKey};
+use crate::patience::patiently;
 
 /// What is left of a list, in ascending order.
 pub struct Pages<'s> {
@@ -9,6 +12,8 @@ pub struct Pages<'s> {
     list: List,
     range: KeyRange,
     limit: usize,
+    /// For how long each page is tried for.
+    within: Duration,
     is_over: bool,
 }
 
@@ -21,28 +26,35 @@ enum List {
 impl<'s> Pages<'s> {
     /// Keyed rows, `limit` of them at once.
     pub fn of_rows(store: &'s dyn Store, entity: EntityKey, table: Table, range: KeyRange, limit: usize) -> Self {
-        Self { store, list: List::Rows(entity, table), range, limit, is_over: false }
+        Self { store, list: List::Rows(entity, table), range, limit, within: Duration::ZERO, is_over: false }
     }
 
     /// Entries of a workspace's list, `limit` of them at once.
     pub fn of_view(store: &'s dyn Store, workspace: Address, view: View, range: KeyRange, limit: usize) -> Self {
-        Self { store, list: List::View(workspace, view), range, limit, is_over: false }
+        Self { store, list: List::View(workspace, view), range, limit, within: Duration::ZERO, is_over: false }
+    }
+
+    /// The same, where each page that cannot be read is tried again `within` this time.
+    #[must_use]
+    pub fn patient(self, within: Duration) -> Self {
+        Self { within, ..self }
     }
 
     /// The next page; `None`: there is no more.
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read.
+    /// `StoreError` where the store cannot be read; then the next one is the same page.
     pub async fn next(&mut self) -> Result<Option<Vec<Row>>, StoreError> {
         if self.is_over {
             return Ok(None);
         }
         let scan = Scan::new(self.range.clone(), Order::Asc, self.limit);
-        let page = match self.list {
-            List::Rows(entity, table) => self.store.rows(entity, table, scan).await?,
-            List::View(workspace, view) => self.store.view(workspace, view, scan).await?,
-        };
+        let page = patiently(self.within, || match self.list {
+            List::Rows(entity, table) => self.store.rows(entity, table, scan.clone()),
+            List::View(workspace, view) => self.store.view(workspace, view, scan.clone()),
+        });
+        let page = page.await?;
         self.is_over = page.len() < self.limit;
         self.range.after = page.last().map(|row| row.key.clone());
         Ok((!page.is_empty()).then_some(page))

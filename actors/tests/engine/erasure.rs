@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::attachment::settle;
 use actors::contact::{self, Contact, OpenConversation, entity_of};
 use actors::conversation::{Command, Details, Opening, Origin, Post};
 use actors::directory::{Answer, Circumstances};
 use actors::erasure;
-use actors::id::ContactId;
-use actors::message::NewMessage;
+use actors::id::{Address, AttachmentId, ContactId};
+use actors::message::{Attachment, Content, NewMessage};
 use actors::node::Node;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
@@ -91,4 +92,38 @@ async fn an_erasure_is_finished_by_whoever_comes_after_faults_and_crashes() {
         node.conversation(e, say(id, &later, 1), NONE).await.unwrap_err();
         assert!(!format!("{:?}", store.inner()).contains("secret"), "seed {seed}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_erasure_of_many_files_ends_on_a_store_that_fails_now_and_then() {
+    let store = Arc::new(FaultyStore::new(MemoryStore::default(), 3, Rates::default()));
+    let node = node_by(&store, &TokioClock::start());
+    let (id, conversation) = resolve(&node, "shop").await;
+    let Command::Post(post) = say(id, &conversation, 1) else { unreachable!() };
+    let file = |n: u64| Attachment {
+        id: AttachmentId::new(NOW, Address::derive("file", &[&n.to_le_bytes()])),
+        filename: "a.png".to_owned(),
+        mime_type: "image/png".to_owned(),
+        size: 1,
+        storage_key: "a".to_owned(),
+        claim: Some(1),
+    };
+    let e = contact::conversation_of(ana(), "shop", conversation.generation);
+    for n in 0..30 {
+        let files = (n * 10..n * 10 + 10).map(file).collect();
+        let content = Content { attachments: files, ..content("secret") };
+        let message = NewMessage { content: Arc::new(content), parent: None, review_millis: None };
+        let post = Command::Post(Post { messages: vec![message], ..post.clone() });
+        node.conversation(e, post, NONE).await.unwrap();
+    }
+    store.set_rates(Rates::OFTEN);
+    settle::release(&node, e).await.expect("each file is told");
+    // A step of an erasure reads a hundred things, so it would hardly ever be made with as many faults.
+    store.set_rates(Rates { unread: 10, ..Rates::OFTEN });
+    erase(&node, id).await;
+    let ended = tokio::time::timeout(Duration::from_secs(120), erasure::run(Arc::clone(&node), ana())).await;
+    ended.expect("it ends in time").expect("it reaches its end");
+    store.calm();
+    let state = node.state::<Contact>(ana()).await.unwrap().unwrap();
+    assert_eq!(state.erasing, None);
 }

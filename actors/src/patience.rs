@@ -1,0 +1,65 @@
+//! Trying again what may pass by itself: pauses that grow, up to an end.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::store::StoreError;
+
+/// The first pause between two attempts; each is twice as long as the one before.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The pauses between attempts at one thing.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    /// No attempt begins after it; `None`: whoever waits is stopped otherwise.
+    until: Option<Instant>,
+    pause: Duration,
+    longest: Duration,
+}
+
+impl Patience {
+    /// For this time from now.
+    pub(crate) fn within(within: Duration) -> Self {
+        Self { until: Some(Instant::now() + within), pause: PAUSE, longest: LONGEST_PAUSE }
+    }
+
+    /// Without an end.
+    pub(crate) fn endless(pause: Duration, longest: Duration) -> Self {
+        Self { until: None, pause, longest }
+    }
+
+    /// Waits before the next attempt; `false`: it is too late for one.
+    pub(crate) async fn waits(&mut self) -> bool {
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            return false;
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(self.longest);
+        true
+    }
+}
+
+/// Does what may be done twice, and again where that fails with what passes by itself, `within` this time.
+///
+/// # Errors
+///
+/// What the last attempt failed with.
+pub async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+    within: Duration,
+    attempt: impl Fn() -> F,
+) -> Result<T, StoreError> {
+    let mut patience = Patience::within(within);
+    loop {
+        match attempt().await {
+            Err(error) if error.passes() => {
+                if !patience.waits().await {
+                    return Err(error);
+                }
+            }
+            other => return other,
+        }
+    }
+}
