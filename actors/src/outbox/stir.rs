@@ -19,8 +19,9 @@ use crate::directory::{Circumstances, Refusal};
 use crate::id::{Address, EndpointId, EntityKey, Kind};
 use crate::limits;
 use crate::node::Node;
+use crate::patience::{Patience, patiently};
 use crate::registry::{self, RowChange};
-use crate::store::{KeyRange, Pages, StoreError};
+use crate::store::{KeyRange, Pages, Row, StoreError};
 use crate::tables::{PENDING, WEBHOOK_ENDPOINTS};
 use crate::webhook::{DisabledReason, WebhookEndpoint};
 
@@ -28,6 +29,12 @@ use crate::webhook::{DisabledReason, WebhookEndpoint};
 const PAGE: usize = 100;
 /// How often is looked whether there is room for more.
 const LOOK: Duration = Duration::from_millis(20);
+/// The pause before a page is read again that could not be; each is twice as long as the one before.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause: what waits for an endpoint would else wait for its own time, which may be hours away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// For how long a log is tried to be read: others wait behind it.
+const HASTENED: Duration = Duration::from_secs(1);
 /// How often disabling an endpoint is tried while others change it.
 const ATTEMPTS: usize = 8;
 
@@ -54,7 +61,7 @@ async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Resu
     let prefix = pending_prefix(Some(Lane::to(Receiver::Endpoint(endpoint))));
     let range = KeyRange { after: Some(Bytes::copy_from_slice(&prefix)), before: None };
     let mut pages = Pages::of_view(node.store.as_ref(), workspace, PENDING, range, PAGE);
-    while let Some(rows) = pages.next().await? {
+    while let Some(rows) = next_page(&mut pages, endpoint).await? {
         for row in &rows {
             if !row.key.starts_with(&prefix) {
                 return Ok(());
@@ -78,8 +85,22 @@ async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Resu
     Ok(())
 }
 
+/// The next page, however long that takes.
+async fn next_page(pages: &mut Pages<'_>, endpoint: EndpointId) -> Result<Option<Vec<Row>>, StoreError> {
+    let mut patience = Patience::endless(PAUSE, LONGEST_PAUSE);
+    loop {
+        match pages.next().await {
+            Err(error) if error.passes() => {
+                tracing::warn!(%endpoint, %error, "what waits for an endpoint could not be looked up; trying again");
+                patience.waits().await;
+            }
+            other => return other,
+        }
+    }
+}
+
 async fn hasten<M: Sends>(node: &Arc<Node>, entity: EntityKey, lane: Option<Lane>) -> Result<(), StoreError> {
-    let state = node.state::<M>(entity).await?;
+    let state = patiently(HASTENED, || node.state::<M>(entity)).await?;
     if let (Some(state), Some(lane)) = (state, lane) {
         node.outbox.ring::<M>(node, entity, &state, Some(lane));
     }

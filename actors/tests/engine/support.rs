@@ -231,6 +231,7 @@ struct Gated {
     reads: usize,
     damaged: Option<u64>,
     unlisted: Option<EntityKey>,
+    lost_lists: usize,
 }
 
 /// Reads that hang until they are let go.
@@ -266,6 +267,7 @@ impl Gate {
             reads: 0,
             damaged: None,
             unlisted: None,
+            lost_lists: 0,
         };
         Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)), hanging: Arc::default() }
     }
@@ -290,6 +292,11 @@ impl Gate {
     /// From now on the due index cannot be read where it has this entity; `None`: it can, everywhere.
     pub(crate) fn unlist(&self, entity: Option<EntityKey>) {
         self.gated.lock().unwrap().unlisted = entity;
+    }
+
+    /// The next so many reads of workspaces' lists fail.
+    pub(crate) fn lose_lists(&self, reads: usize) {
+        self.gated.lock().unwrap().lost_lists = reads;
     }
 
     /// From now on reads of the due index hang, or go on.
@@ -379,6 +386,12 @@ impl Store for Gate {
     }
 
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        let mut gated = self.gated.lock().unwrap();
+        if let Some(left) = gated.lost_lists.checked_sub(1) {
+            gated.lost_lists = left;
+            return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
+        }
+        drop(gated);
         self.read().view(workspace, view, scan)
     }
 

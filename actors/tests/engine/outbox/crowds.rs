@@ -220,3 +220,20 @@ async fn a_url_that_refuses_what_it_gets_keeps_no_other_at_its_host_waiting() {
         assert_eq!(tried, 3, "it is tried as published");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_the_list_of_it_can_be_read() {
+    let gate = Gate::new();
+    let bench = Bench::on(gate.clone());
+    let endpoint = bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::AskForTime(8 * 3_600_000));
+    bench.say(1, "a").await;
+    sleep(secs(60)).await;
+    gate.lose_lists(5);
+    bench.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
+    sleep(secs(30)).await;
+    assert_eq!(bench.sink.taken(TWO), [], "the fifth pause is not over");
+    sleep(secs(32)).await;
+    assert_eq!(bench.sink.taken(TWO), [1, 2]);
+    bench.assert_settled().await;
+}
