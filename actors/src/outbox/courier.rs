@@ -6,6 +6,7 @@
 //! does one whose event cannot be read.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,9 @@ const LEFT_ALONE_AGAIN: Duration = Duration::from_millis(LEFT_ALONE_MILLIS / 3);
 /// After which is tried again to look at what is new, where it could not be read.
 const LOOK_AGAIN: Duration = Duration::from_millis(LOOK_AFTER_MILLIS);
 
+/// A step that a lane has made.
+type Made = (Lane, Result<Step, StoreError>);
+
 /// See the module's text.
 pub(super) struct Courier<M: Sends> {
     node: Arc<Node>,
@@ -58,7 +62,7 @@ pub(super) struct Courier<M: Sends> {
     /// The same when the last note was made.
     noted: u64,
     runs: HashMap<Lane, Run>,
-    steps: FuturesUnordered<BoxFuture<'static, (Lane, Result<Step, StoreError>)>>,
+    steps: FuturesUnordered<BoxFuture<'static, Made>>,
     ended: Ended,
     /// When the first thing was done that is not noted.
     undone: Option<Instant>,
@@ -385,10 +389,12 @@ impl<M: Sends> Courier<M> {
         let ended = self.ended.take();
         let nothing = lanes.is_empty() && ended.is_empty() && self.looked == self.noted && !self.check;
         (self.check, self.undone) = (false, None);
+        let mut steps = Vec::new();
         let afters: Vec<_> = lanes.iter().map(|change| (change.lane, change.after.clone())).collect();
         if !nothing {
             let settlement = Settlement { looked: self.looked, lanes, ended };
-            note::<M>(&self.node, self.entity, settlement).await?;
+            let node = Arc::clone(&self.node);
+            self.meanwhile(note::<M>(&node, self.entity, settlement), &mut steps).await?;
         }
         (self.noted, self.noted_at) = (self.looked, Instant::now());
         for (lane, after) in afters {
@@ -397,7 +403,26 @@ impl<M: Sends> Courier<M> {
             }
         }
         self.runs.retain(|_, run| !run.is_at_rest());
+        for (lane, step) in steps {
+            self.moved(lane, step);
+        }
         Ok(())
+    }
+
+    /// Waits until a note is taken, while what is under way comes to its end: an attempt holds one of its receiver's
+    /// places until then, and a note may take long. `steps` are those that have ended, one of each lane at most.
+    async fn meanwhile(
+        &mut self,
+        noting: impl Future<Output = Result<(), StoreError>>,
+        steps: &mut Vec<Made>,
+    ) -> Result<(), StoreError> {
+        let mut noting = pin!(noting);
+        loop {
+            tokio::select! {
+                noted = &mut noting => return noted,
+                Some(ended) = self.steps.next() => steps.push(ended),
+            }
+        }
     }
 }
 

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use super::lane::{Attempt, Delivery, End, Receiver, keep};
 use super::port::Sends;
 use super::state::{DeliveryKey, Settlement};
@@ -15,10 +13,15 @@ use crate::directory::{Circumstances, Refusal};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
+use crate::patience::Patience;
 use crate::store::StoreError;
 
-/// How often a note is offered to an entity that cannot take it. If that fails, the log's alarm begins again.
-const OFFERS: u32 = 6;
+/// The pause before a note is offered again; each is twice as long as the one before.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// After so many offers the log says that the note is not taken.
+const TOLD_AFTER: u32 = 9;
 
 /// Deliveries that have ended and are not noted yet.
 #[derive(Debug, Default)]
@@ -116,23 +119,30 @@ impl Parts {
     }
 }
 
+/// Offers a note until it is taken or the node stops. What it says of what has arrived is known nowhere else: if it were
+/// given up, all that would be sent again.
 async fn offer<M: Sends>(node: &Arc<Node>, entity: EntityKey, settlement: Settlement) -> Result<(), StoreError> {
     let command = Arc::new(M::settle(settlement));
-    let mut pause = Duration::from_millis(20);
-    for _ in 0..OFFERS {
+    let mut patience = Patience::endless(PAUSE, LONGEST_PAUSE);
+    for offers in 1_u32.. {
         match M::directory(node).ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
             Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld) => return Ok(()),
             // Nobody knows what is noted now; the next courier finds out.
             Err(refusal @ (Refusal::Unknown(_) | Refusal::Draining)) => {
                 return Err(StoreError::Unavailable(refusal.into()));
             }
-            Err(Refusal::Backlog | Refusal::Overloaded | Refusal::Unavailable(_) | Refusal::Moved) => {
-                sleep(pause).await;
+            // Nothing was stored.
+            Err(refusal @ (Refusal::Backlog | Refusal::Overloaded | Refusal::Unavailable(_) | Refusal::Moved)) => {
+                if offers == TOLD_AFTER {
+                    tracing::warn!(?entity, %refusal, "how far sending has come could not be noted yet; trying again");
+                }
             }
         }
-        pause *= 3;
+        if node.stopping.run_until_cancelled(patience.waits()).await.is_none() {
+            break;
+        }
     }
-    Err(StoreError::Unavailable("how far sending has come could not be noted".into()))
+    Err(StoreError::Unavailable("how far sending has come could not be noted before the node stopped".into()))
 }
 
 #[cfg(test)]

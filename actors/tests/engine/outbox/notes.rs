@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use actors::message::NewMessage;
 use actors::outbox::pending::Status;
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::store::memory::MemoryStore;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 
@@ -90,4 +92,39 @@ async fn what_is_under_way_when_new_events_cannot_be_read_is_noted_and_not_sent_
     sleep(secs(10)).await;
     assert_eq!(bench.sink.taken(ONE), [1, 2, 3]);
     bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_arrived_while_nothing_can_be_committed_is_noted_once_it_can_and_not_sent_again() {
+    let store = FaultyStore::new(MemoryStore::default(), 5, Rates::default());
+    let bench = Bench::on(store.clone());
+    bench.endpoint(1, |_| {}).await;
+    bench.endpoint(2, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Slow(3_000));
+    bench.sink.mood(TWO, Mood::Slow(500));
+    bench.say(1, "a").await;
+    store.set_rates(Rates { refused: 1_000, ..Rates::default() });
+    sleep(secs(10)).await;
+    assert_eq!(bench.node.outbox().in_flight(), 0, "what waits to be noted holds no place");
+    sleep(secs(50)).await;
+    store.calm();
+    sleep(secs(30)).await;
+    for url in [ONE, TWO] {
+        assert_eq!(bench.sink.taken(url), [1, 2], "{url}: each once");
+    }
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_note_that_cannot_be_made_does_not_keep_a_node_from_stopping_in_time() {
+    let store = FaultyStore::new(MemoryStore::default(), 5, Rates::default());
+    let bench = Bench::on(store.clone());
+    bench.endpoint(1, |_| {}).await;
+    bench.say(1, "a").await;
+    store.set_rates(Rates { refused: 1_000, ..Rates::default() });
+    sleep(secs(60)).await;
+    let began = tokio::time::Instant::now();
+    bench.node.drain(began + secs(3)).await;
+    assert!(began.elapsed() <= secs(3), "{:?}", began.elapsed());
+    assert_eq!(bench.node.outbox().active(), 0);
 }
