@@ -18,7 +18,10 @@ pub(super) const AWAY_MAX_MILLIS: u64 = 3_600_000;
 /// `finds_room`: something has arrived.
 pub(super) fn after(last: Millis, soonest: Millis, finds_room: bool, now: Millis) -> Millis {
     let apart = if finds_room { APART_WELL_MILLIS } else { APART_MILLIS };
-    last.max(soonest).plus(apart).min(now.plus(AWAY_MAX_MILLIS))
+    let furthest = now.plus(AWAY_MAX_MILLIS);
+    // Nobody was sent further: the clock was set back since, and who comes now need not wait for as long.
+    let last = if last > furthest { Millis(0) } else { last };
+    last.max(soonest).plus(apart).min(furthest)
 }
 
 #[cfg(test)]
@@ -34,5 +37,14 @@ mod tests {
         }
         assert_eq!(after(last, now, false, now), now.plus(AWAY_MAX_MILLIS));
         assert_eq!(after(Millis(0), now, true, now), now.plus(APART_WELL_MILLIS));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_sends_nobody_away_for_as_long() {
+        let (before, now) = (Millis(100_000_000), Millis(90_000_000));
+        let last = after(Millis(0), before, false, before);
+        let next = after(last, now.plus(CROWDED_MILLIS), false, now);
+        assert_eq!(next, now.plus(CROWDED_MILLIS + APART_MILLIS));
+        assert_eq!(after(next, now, false, now), next.plus(APART_MILLIS), "and the others come behind that one");
     }
 }

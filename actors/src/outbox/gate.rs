@@ -130,6 +130,14 @@ struct Closed {
     probing: bool,
 }
 
+impl Closed {
+    /// Whether one may try. So it is where `until` is further ahead than it ever was, because the clock was set back;
+    /// twice as far, since who comes may have looked at the clock a moment before it was closed.
+    fn is_over(&self, now: Millis) -> bool {
+        now >= self.until || self.until > now.plus(2 * self.millis)
+    }
+}
+
 /// What somebody is told who wants to send.
 #[derive(Debug)]
 pub(crate) enum Admitted {
@@ -217,7 +225,7 @@ impl Gate {
             let mut state = self.lock();
             let may_enter = match &mut state.closed {
                 Some(closed) if !asked_for => {
-                    let may_try = now >= closed.until && !closed.probing;
+                    let may_try = closed.is_over(now) && !closed.probing;
                     closed.probing |= may_try;
                     if !may_try {
                         return Admitted::Later(state.away(now));

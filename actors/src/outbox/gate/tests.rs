@@ -153,6 +153,21 @@ fn a_probe_that_was_cut_off_leaves_the_place_to_the_next() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_keeps_a_gate_closed_for_twice_as_long_at_most() {
+    let gate = closed();
+    let by_little = Millis(NOW.0 - CLOSED_MILLIS);
+    away(&gate, by_little);
+    let by_more = Millis(NOW.0 - 100 * CLOSED_MILLIS);
+    let probe = pass(&gate, by_more);
+    // One at a time.
+    away(&gate, by_more);
+    probe.end(Health::Down, by_more);
+    let until = by_more.plus(2 * CLOSED_MILLIS);
+    away(&gate, Millis(until.0 - 1));
+    pass(&gate, until).end(Health::Well, until);
+}
+
+#[test]
 fn gates_of_receivers_that_are_well_are_forgotten() {
     let gates = Gates::default();
     let held = pass(&gates.of([1; 16]), NOW);
