@@ -51,8 +51,11 @@ pub(super) struct Turn {
 impl Fetches {
     /// Waits for the request before with the same idempotency key: its file need not be fetched twice.
     pub(super) async fn enter(&self, key: KeyHash) -> Turn {
+        // There before anything is waited for, so that whoever stops waiting leaves nothing behind.
+        let mut turn = Turn { fetches: self.clone(), key, guard: None };
         let queue = Arc::clone(&self.keyed.entry(key).or_default());
-        Turn { fetches: self.clone(), key, guard: Some(queue.lock_owned().await) }
+        turn.guard = Some(queue.lock_owned().await);
+        turn
     }
 }
 
@@ -159,5 +162,25 @@ fn problem(media: &Media, fault: &Fault) -> Problem {
         Fault::Resolve(_) | Fault::Connect(_) | Fault::Tls(_) | Fault::Broken(_) => {
             Problem::fault(pointer, "media_unreachable", "the file cannot be fetched: no whole answer came")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn who_stops_waiting_when_its_turn_has_come_leaves_nothing_behind() {
+        let (fetches, key) = (Fetches::default(), KeyHash([1; 16]));
+        let holder = fetches.enter(key).now_or_never();
+        assert!(holder.is_some());
+        let mut waiting = Box::pin(fetches.enter(key));
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(holder);
+        assert_eq!(fetches.keyed.len(), 1, "somebody waits");
+        drop(waiting);
+        assert!(fetches.keyed.is_empty());
     }
 }
