@@ -20,8 +20,14 @@ pub use export::{Exported, export};
 pub use import::{Imported, Options, import};
 pub use resume::export_to_file;
 
+use std::time::Duration;
+
 use actors::id::EntityKey;
 use actors::store::StoreError;
+
+/// How long a store is asked again that is not there, or does not say what came of a commit: what was sent twice is done
+/// once.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why an export or an import ended early.
 #[derive(Debug, thiserror::Error)]

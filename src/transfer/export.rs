@@ -5,15 +5,16 @@ use std::io::{self, Write};
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
+use actors::patience::patiently;
 use actors::store::inventory::Inventory;
 use actors::store::{Fresh, KeyRange, Loaded, LogRecord, LogScan, Order, Pages, Row, Table, View};
 use actors::tables::{IN_ORDER, KEYS_BY_HASH, KEYS_BY_ID, PLACES, SETTINGS, WORKSPACES};
 use actors::workspace::address_of;
 use bytes::Bytes;
 
-use super::TransferError;
 use super::line::{Blob, FORMAT, Key, Line, Name, Step, VERSION};
 use super::promises;
+use super::{PATIENCE, TransferError};
 use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Rows, records or names of one read, and at most in one line.
@@ -100,15 +101,18 @@ async fn installation<W: Write>(
 ) -> Result<(), TransferError> {
     let all = KeyRange::default;
     let Some(workspace) = workspace else {
-        if store.load(EntityKey::INSTALLATION, Fresh::Settled).await?.is_none() {
+        if patiently(PATIENCE, || store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?.is_none() {
             return Err(TransferError::NoInstallation);
         }
-        for table in store.tables(EntityKey::INSTALLATION).await? {
+        for table in patiently(PATIENCE, || store.tables(EntityKey::INSTALLATION)).await? {
             installation_rows(store, table, all(), out).await?;
         }
         return promises::export(store, None, out).await;
     };
-    let row = async |table, key: &[u8]| store.row(EntityKey::INSTALLATION, table, Bytes::copy_from_slice(key)).await;
+    let row = async |table, key: &[u8]| {
+        let key = Bytes::copy_from_slice(key);
+        patiently(PATIENCE, || store.row(EntityKey::INSTALLATION, table, key.clone())).await
+    };
     let Some(itself) = row(WORKSPACES, workspace.as_bytes()).await? else {
         return Err(TransferError::NoWorkspace(workspace.to_owned()));
     };
@@ -123,7 +127,7 @@ async fn installation<W: Write>(
     let address = address_of(workspace);
     let range =
         KeyRange { after: before_all_of(address), before: Some([&address.0[..], &[u8::MAX; 17]].concat().into()) };
-    let mut pages = Pages::of_rows(store, EntityKey::INSTALLATION, KEYS_BY_ID, range, PAGE);
+    let mut pages = Pages::of_rows(store, EntityKey::INSTALLATION, KEYS_BY_ID, range, PAGE).patient(PATIENCE);
     while let Some(ids) = pages.next().await? {
         let mut rows = Vec::new();
         for id in ids {
@@ -170,7 +174,7 @@ async fn installation_rows<W: Write>(
     range: KeyRange,
     out: &mut Out<W>,
 ) -> Result<(), TransferError> {
-    let mut pages = Pages::of_rows(store, EntityKey::INSTALLATION, table, range, PAGE);
+    let mut pages = Pages::of_rows(store, EntityKey::INSTALLATION, table, range, PAGE).patient(PATIENCE);
     while let Some(rows) = pages.next().await? {
         let rows = rows.into_iter().filter(|row| !is_own(table, &row.key));
         let rows: Vec<_> = rows.map(|row| line_row((table, row.key, row.value))).collect();
@@ -190,7 +194,7 @@ pub(super) async fn entities<W: Write>(
     let within = workspace.map(address_of);
     let mut after = out.newest;
     loop {
-        let page = store.entities(after, PAGE).await?;
+        let page = patiently(PATIENCE, || store.entities(after, PAGE)).await?;
         after = page.last().copied();
         for entity in page.iter().copied() {
             // The installation's own are rows: the target has one too.
@@ -269,11 +273,11 @@ fn blank(entity: EntityKey, number: u64) -> Step {
 }
 
 async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W>) -> Result<(), TransferError> {
-    let Some(loaded) = store.load(entity, Fresh::Settled).await? else { return Ok(()) };
+    let Some(loaded) = patiently(PATIENCE, || store.load(entity, Fresh::Settled)).await? else { return Ok(()) };
     let mut steps = Steps { out, step: blank(entity, 1), bytes: 0 };
     log(store, entity, &loaded, &mut steps).await?;
-    for table in store.tables(entity).await? {
-        let mut pages = Pages::of_rows(store, entity, table, KeyRange::default(), PAGE);
+    for table in patiently(PATIENCE, || store.tables(entity)).await? {
+        let mut pages = Pages::of_rows(store, entity, table, KeyRange::default(), PAGE).patient(PATIENCE);
         while let Some(rows) = pages.next().await? {
             for Row { key, value } in rows {
                 let bytes = key.len() + value.len();
@@ -284,7 +288,7 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
     }
     let mut after = None;
     loop {
-        let keys = store.keys(entity, after, PAGE).await?;
+        let keys = patiently(PATIENCE, || store.keys(entity, after, PAGE)).await?;
         let Some((last, _)) = keys.last() else { break };
         after = Some(*last);
         for (hash, row) in keys {
@@ -295,7 +299,7 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
     if entity.kind == Kind::Workspace {
         views(store, entity.workspace, &mut steps).await?;
     }
-    if store.load(entity, Fresh::Settled).await?.map(|now| now.head) != Some(loaded.head) {
+    if patiently(PATIENCE, || store.load(entity, Fresh::Settled)).await?.map(|now| now.head) != Some(loaded.head) {
         return Err(TransferError::Moved(entity));
     }
     steps.step.alarm = loaded.alarm.map(|at| at.0);
@@ -314,7 +318,8 @@ async fn log<W: Write>(
     if let Some(state) = &loaded.state {
         let mut from = 1;
         while from <= before {
-            let page = store.read_log(entity, LogScan { from, to: before, order: Order::Asc, limit: PAGE }).await?;
+            let scan = LogScan { from, to: before, order: Order::Asc, limit: PAGE };
+            let page = patiently(PATIENCE, || store.read_log(entity, scan)).await?;
             from = page.last().map_or(before, |record| record.seq) + 1;
             steps.records(page)?;
         }
@@ -333,8 +338,8 @@ async fn views<W: Write>(
     workspace: Address,
     steps: &mut Steps<'_, W>,
 ) -> Result<(), TransferError> {
-    for View(view) in store.views(workspace).await? {
-        let mut pages = Pages::of_view(store, workspace, View(view), KeyRange::default(), PAGE);
+    for View(view) in patiently(PATIENCE, || store.views(workspace)).await? {
+        let mut pages = Pages::of_view(store, workspace, View(view), KeyRange::default(), PAGE).patient(PATIENCE);
         while let Some(entries) = pages.next().await? {
             for Row { key, value } in entries {
                 let bytes = key.len() + value.len();

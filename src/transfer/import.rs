@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read as _};
 use std::sync::Arc;
-use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::codec;
 use actors::id::EntityKey;
 use actors::machine::Record;
+use actors::patience::patiently;
 use actors::registry::{Event, RowChange};
 use actors::store::{
     AlarmChange, Cause, Commit, CommitId, Fresh, Head, NewRecord, Outcome, RowWrite, Store, StoreError, Table, View,
@@ -19,10 +19,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::TransferError;
 use super::export::is_own;
 use super::line::{Blob, FORMAT, Line, Step, VERSION};
 use super::promises;
+use super::{PATIENCE, TransferError};
 use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Entities written at once: each waits for the store, and the store takes commits of many together.
@@ -31,10 +31,8 @@ const WORKERS: usize = 32;
 const LINES: usize = 2;
 /// The longest line that is read, far above any that is written: it is held in memory.
 pub(super) const LINE_BYTES: u64 = 256 * 1024 * 1024;
-/// How often a commit is sent while the store is not there or does not say what came of it.
+/// How often the installation is changed anew where somebody else has changed it meanwhile.
 const ATTEMPTS: u32 = 8;
-/// The pause before the second attempt; it doubles with each.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// What to leave out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -206,7 +204,7 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
             Some(standing) if standing.entity == entity => standing,
             Some(_) => return Err(malformed("an entity ends before its last line")),
             None => {
-                let loaded = patiently(|| store.load(entity, Fresh::Settled)).await?;
+                let loaded = patiently(PATIENCE, || store.load(entity, Fresh::Settled)).await?;
                 Standing { entity, head: None, found: loaded.map(|loaded| loaded.head) }
             }
         };
@@ -240,7 +238,7 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
 /// Commits what must be the next thing that happens to its entity, or has happened.
 pub(super) async fn send(store: &dyn Store, commit: Commit) -> Result<(), TransferError> {
     let entity = commit.entity;
-    let sent = patiently(|| async {
+    let sent = patiently(PATIENCE, || async {
         let (answer, answered) = oneshot::channel();
         store.commit(commit.clone(), Box::new(move |outcome| drop(answer.send(outcome))));
         answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("no answer came".into())))
@@ -249,21 +247,6 @@ pub(super) async fn send(store: &dyn Store, commit: Commit) -> Result<(), Transf
         Outcome::Committed(_) => Ok(()),
         Outcome::Conflict => Err(TransferError::Occupied(entity)),
     }
-}
-
-/// Asks again while the store is not there: what was sent twice is done once.
-pub(super) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
-    ask: impl Fn() -> F,
-) -> Result<T, StoreError> {
-    let mut pause = PAUSE;
-    for _ in 1..ATTEMPTS {
-        match ask().await {
-            Err(error) if error.passes() => tokio::time::sleep(pause).await,
-            other => return other,
-        }
-        pause *= 2;
-    }
-    ask().await
 }
 
 /// `None` where a key's hash has not its length.
@@ -294,7 +277,7 @@ pub(super) async fn change_installation<F: Future<Output = Result<Option<Commit>
     decide: impl Fn(Option<Head>) -> F,
 ) -> Result<(), TransferError> {
     for _ in 0..ATTEMPTS {
-        let loaded = patiently(|| store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
+        let loaded = patiently(PATIENCE, || store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
         let Some(commit) = decide(loaded.map(|loaded| loaded.head)).await? else { return Ok(()) };
         match send(&**store, commit).await {
             Err(TransferError::Occupied(_)) => {}
@@ -313,7 +296,7 @@ async fn installation(
 ) -> Result<Option<Commit>, TransferError> {
     let mut changes = BTreeMap::new();
     // What comes in has no places here yet; the next start gives them.
-    if patiently(|| store.row(EntityKey::INSTALLATION, SETTINGS, PLACED.into())).await?.is_some() {
+    if patiently(PATIENCE, || store.row(EntityKey::INSTALLATION, SETTINGS, PLACED.into())).await?.is_some() {
         changes.insert((SETTINGS, Bytes::from_static(PLACED)), None);
     }
     for (table, Blob(key), Blob(value)) in rows {
@@ -326,7 +309,7 @@ async fn installation(
         if options.without_keys && is_key {
             continue;
         }
-        match patiently(|| store.row(EntityKey::INSTALLATION, table, key.clone())).await? {
+        match patiently(PATIENCE, || store.row(EntityKey::INSTALLATION, table, key.clone())).await? {
             None => {
                 changes.insert((table, key.clone()), Some(value.clone()));
             }

@@ -9,6 +9,7 @@ use actors::clock::Millis;
 use actors::codec;
 use actors::id::{Address, EntityKey};
 use actors::machine::Record;
+use actors::patience::patiently;
 use actors::registry::Event;
 use actors::store::inventory::Inventory;
 use actors::store::{Commit, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, Store};
@@ -16,10 +17,10 @@ use actors::tables::{KEYS_BY_ID, WORKSPACES};
 use actors::workspace::address_of;
 use serde::{Deserialize, Serialize};
 
-use super::TransferError;
 use super::export::Out;
-use super::import::{change_installation, commit_id, patiently};
+use super::import::{change_installation, commit_id};
 use super::line::{Blob, Line};
+use super::{PATIENCE, TransferError};
 
 /// Promises of one line.
 const PAGE: usize = 64;
@@ -63,7 +64,7 @@ pub(super) async fn export<W: Write>(
 ) -> Result<(), TransferError> {
     let mut after = None;
     loop {
-        let page = store.keys(EntityKey::INSTALLATION, after, PAGE).await?;
+        let page = patiently(PATIENCE, || store.keys(EntityKey::INSTALLATION, after, PAGE)).await?;
         after = page.last().map(|(hash, _)| *hash);
         let mut promises = Vec::new();
         for (hash, row) in &page {
@@ -96,7 +97,7 @@ async fn promise(
         return Ok(Some(promise).filter(|_| workspace.is_none()));
     }
     let scan = LogScan { from: row.first, to: row.last, order: Order::Asc, limit: EVENTS };
-    let records = store.read_log(EntityKey::INSTALLATION, scan).await?;
+    let records = patiently(PATIENCE, || store.read_log(EntityKey::INSTALLATION, scan)).await?;
     let mut is_wanted = workspace.is_none();
     for record in records {
         if let Some(workspace) = workspace {
@@ -139,7 +140,7 @@ async fn commit(
         let Some((hash, row)) = promise.row(next) else {
             return Err(TransferError::Malformed { line, what: "a hash has not its length".to_owned() });
         };
-        if patiently(|| store.find_key(EntityKey::INSTALLATION, hash)).await?.is_some() {
+        if patiently(PATIENCE, || store.find_key(EntityKey::INSTALLATION, hash)).await?.is_some() {
             continue;
         }
         keys.push((hash, row));

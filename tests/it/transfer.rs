@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::inventory::Inventory;
 use actors::store::memory::MemoryStore;
 use serde_json::{Value, json};
@@ -218,6 +219,21 @@ async fn one_workspace_is_moved_with_its_keys_and_nothing_of_another() {
     assert_eq!(workspaces(&after).await, ["default", "other"], "what was moved is listed");
     let missing = export(&store, Some("nowhere"), BEGIN, Vec::new()).await;
     assert!(matches!(missing, Err(TransferError::NoWorkspace(name)) if name == "nowhere"));
+}
+
+#[tokio::test]
+async fn what_fails_now_and_then_while_it_is_moved_is_tried_again() {
+    let (before, store, sent) = lived_in().await;
+    let file = exported(&store, None).await;
+    let rates = Rates { unread: 50, refused: 50, unanswered: 50, ..Rates::default() };
+    let faulty = FaultyStore::new(store, 1, rates);
+    let moved = exported(&faulty, None).await;
+    assert_eq!(contents(&moved), contents(&file));
+    let target = MemoryStore::default();
+    let behind: Arc<dyn Inventory> = Arc::new(FaultyStore::new(target.clone(), 2, rates));
+    imported(&behind, &moved).await.unwrap();
+    assert!(faulty.injected().unread > 0, "{:?}", faulty.injected());
+    says_the_same(&before, &sent, TestStore::over(Arc::new(target))).await;
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::sleep;
 
+use super::inventory::Inventory;
 use super::{
     Beat, Commit, CommitId, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan,
     Store, StoreError, Table, View,
@@ -360,6 +361,41 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         self.store.close()
+    }
+}
+
+impl<S: Inventory> Inventory for FaultyStore<S> {
+    fn entities(&self, after: Option<EntityKey>, limit: usize) -> BoxFuture<'_, Result<Vec<EntityKey>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.entities(after, limit).await
+        })
+    }
+
+    fn keys(
+        &self,
+        entity: EntityKey,
+        after: Option<KeyHash>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(KeyHash, KeyRow)>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.keys(entity, after, limit).await
+        })
+    }
+
+    fn tables(&self, entity: EntityKey) -> BoxFuture<'_, Result<Vec<Table>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.tables(entity).await
+        })
+    }
+
+    fn views(&self, workspace: Address) -> BoxFuture<'_, Result<Vec<View>, StoreError>> {
+        Box::pin(async move {
+            self.reading()?;
+            self.store.views(workspace).await
+        })
     }
 }
 
