@@ -207,6 +207,8 @@ pub enum Command {
     },
     /// Its bytes are gone.
     Swept,
+    /// Bytes of it could not be taken away: if a look is due, the next one is a while later.
+    PutOff,
 }
 
 /// What a file answers.
@@ -405,7 +407,11 @@ impl Machine for Attachment {
             Command::Swept if state.erased && state.check_at.is_some() => {
                 change(vec![Event::CheckMoved(None)], State { check_at: None, ..state.clone() })
             }
-            Command::Swept => Decision::Answer(Reply::Attachment(Box::new(state.clone()))),
+            Command::PutOff if state.check_at.is_some_and(|check_at| check_at <= moment.now) => {
+                let check_at = Some(moment.now.plus(limits::SWEEP_AGAIN_MILLIS));
+                change(vec![Event::CheckMoved(check_at)], State { check_at, ..state.clone() })
+            }
+            Command::Swept | Command::PutOff => Decision::Answer(Reply::Attachment(Box::new(state.clone()))),
         })
     }
 

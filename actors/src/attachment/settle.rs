@@ -126,14 +126,22 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
     // Attempts to write its bytes that came to nothing may have left some.
     let kept = state.file.map(|file| file.storage_key);
-    node.ports.files.clear(super::folder(entity), kept).await?;
+    clear(node, entity, kept).await?;
     ask(node, entity, Command::Keep { seen, message }).await.map(|_| ())
 }
 
 /// Takes the bytes away, and notes that they are gone.
 async fn sweep(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
-    node.ports.files.clear(super::folder(entity), None).await?;
+    clear(node, entity, None).await?;
     ask(node, entity, Command::Swept).await.map(|_| ())
+}
+
+/// Takes bytes away. Where that fails the next look is put off: the place of the bytes may be away for hours, and would
+/// be asked each second for each of them.
+async fn clear(node: &Arc<Node>, entity: EntityKey, except: Option<String>) -> Result<(), Stopped> {
+    let Err(error) = node.ports.files.clear(super::folder(entity), except).await else { return Ok(()) };
+    ask(node, entity, Command::PutOff).await?;
+    Err(error.into())
 }
 
 async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need, Stopped> {

@@ -8,6 +8,7 @@ mod context;
 mod drain;
 mod erasure;
 mod faults;
+mod files;
 mod forks;
 mod golden;
 mod host;

@@ -1,0 +1,63 @@
+//! Files whose bytes cannot be taken away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actors::attachment::{Attachment, Command, File};
+use actors::directory::Circumstances;
+use actors::id::{Address, AttachmentId, EntityKey};
+use actors::limits;
+use actors::node::Node;
+use actors::ports::{Files, Ports};
+use actors::store::Cause;
+use actors::store::memory::MemoryStore;
+use futures_util::future::BoxFuture;
+use tokio::time::sleep;
+
+use crate::support::*;
+
+/// A place for files that is away, until it is back.
+#[derive(Default)]
+struct Place {
+    asked: AtomicUsize,
+    is_back: AtomicBool,
+}
+
+/// The port needs a type of its own.
+struct Way(Arc<Place>);
+
+impl Files for Way {
+    fn clear(&self, _: String, _: Option<String>) -> BoxFuture<'_, Result<(), Cause>> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        let is_back = self.0.is_back.load(Ordering::SeqCst);
+        Box::pin(async move { if is_back { Ok(()) } else { Err("it is away".into()) } })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_of_bytes_that_is_away_is_asked_now_and_then_and_they_go_once_it_is_back() {
+    let (place, clock) = (Arc::new(Place::default()), TokioClock::start());
+    let ports = Ports { files: Arc::new(Way(Arc::clone(&place))), ..Ports::default() };
+    let node = Node::start(Arc::new(MemoryStore::default()), clock, entropy(), ports);
+    let e = EntityKey::attachment(WORKSPACE, Address([3; 10]));
+    let file = File {
+        filename: "a.png".to_owned(),
+        mime_type: "image/png".to_owned(),
+        size: 1,
+        digest: [0; 32],
+        storage_key: "a".to_owned(),
+    };
+    for command in [Command::Begin(AttachmentId::new(NOW, e.id)), Command::Complete(file)] {
+        node.attachment(e, command, Circumstances::default()).await.unwrap();
+    }
+    sleep(Duration::from_millis(limits::ORPHAN_KEPT_MILLIS + 1_000)).await;
+    let state = node.state::<Attachment>(e).await.unwrap().unwrap();
+    assert!(state.erased && state.check_at.is_some());
+    sleep(Duration::from_secs(3_600)).await;
+    let asked = place.asked.load(Ordering::SeqCst);
+    assert!((5..=8).contains(&asked), "{asked} times in an hour");
+    place.is_back.store(true, Ordering::SeqCst);
+    sleep(Duration::from_secs(660)).await;
+    assert_eq!(node.state::<Attachment>(e).await.unwrap().unwrap().check_at, None);
+}
