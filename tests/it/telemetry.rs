@@ -17,6 +17,7 @@ mod agents;
 mod pushed;
 pub(crate) mod receiver;
 mod tables;
+mod turns;
 mod underway;
 
 use receiver::{Got, Manner, Receiver};

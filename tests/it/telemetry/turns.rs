@@ -1,0 +1,76 @@
+//! Turns that begin long after they were asked for: behind another one, and in another process.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::receiver::{Got, Manner, Receiver};
+use super::{GRPC, append, contained, conversation, place, tables, traced};
+use crate::models::{completion, whole};
+use crate::support::client::{Client, Reply};
+use crate::support::origin::{Origin, Part};
+
+/// An endpoint that never answers its first question.
+async fn model() -> Origin {
+    let asked = AtomicUsize::new(0);
+    Origin::serve(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => vec![Part::Silence],
+        _ => whole(&completion("A reply")),
+    })
+    .await
+}
+
+fn ask(client: &mut Client, conversation: &str) -> Reply {
+    let path = format!("/api/v1/conversations/{conversation}/turns");
+    let reply = client.send("POST", &path, None, &json!({"agentId": "echo"}).to_string()).unwrap();
+    assert_eq!(reply.status, 202, "{}", String::from_utf8_lossy(&reply.body));
+    reply
+}
+
+/// Waits until the model was asked so often and has answered, but for the first time.
+async fn answered(client: &mut Client, conversation: &str, replies: usize) {
+    let path = format!("/api/v1/conversations/{conversation}/messages");
+    loop {
+        let list = client.send("GET", &path, None, "").unwrap().json();
+        let agents = |message: &&serde_json::Value| message["role"] == "assistant";
+        if list["data"].as_array().unwrap().iter().filter(agents).count() == replies {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_that_was_lost_leads_to_its_request_and_one_that_waited_behind_it_is_a_part_of_its_own() {
+    let (dir, receiver, model) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), model().await);
+    let data = dir.path().join("data");
+    let server = traced(&data, &receiver, &[GRPC]);
+    let mut client = Client::connect(&server.address).unwrap();
+    let agent = json!({"provider": "openai", "model": "small", "baseUrl": model.url("/v1"), "stream": false});
+    assert_eq!(client.send("PATCH", "/api/v1/agents/echo", None, &agent.to_string()).unwrap().status, 200);
+    let id = conversation(&mut client);
+    append(&mut client, &id, "a");
+    let first = ask(&mut client, &id);
+    while model.requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let second = ask(&mut client, &id);
+    // It is killed.
+    drop(server);
+    let server = traced(&data, &receiver, &[GRPC]);
+    answered(&mut Client::connect(&server.address).unwrap(), &id, 2).await;
+    assert_eq!(server.terminate(), Some(0));
+    let spans = receiver.spans();
+    let attempts: Vec<&Got> = spans.iter().filter(|span| span.name == "invoke_agent echo").collect();
+    let [recovered, waited] = attempts[..] else { panic!("one for each turn: {attempts:#?}") };
+    let ((trace, request), (other, other_request)) = (place(&first), place(&second));
+    assert_eq!((&*recovered.parent, &recovered.links), ("", &vec![format!("{trace}-{request}")]));
+    assert_eq!((&waited.trace, &waited.parent, waited.links.len()), (&other, &other_request, 0));
+    for attempt in [recovered, waited] {
+        let chat = spans.iter().find(|span| span.name == "chat small" && span.parent == attempt.id);
+        assert_eq!(chat.map(|chat| &chat.trace), Some(&attempt.trace), "the model's call stands with its turn");
+    }
+    contained(&spans);
+    tables::describes(&spans);
+}
