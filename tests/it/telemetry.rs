@@ -27,13 +27,22 @@ const CONSUMER: i32 = 5;
 
 /// A server that sends its traces to this receiver.
 fn traced(data: &std::path::Path, receiver: &Receiver, env: &[(&str, &str)]) -> Server {
+    Server::start(data, &environment(receiver, env))
+}
+
+fn environment<'a>(receiver: &'a Receiver, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut all = vec![
         ("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint.as_str()),
         ("OTEL_BSP_SCHEDULE_DELAY", "50"),
     ];
-    all.extend(env);
-    Server::start(data, &all)
+    all.extend(more);
+    all
+}
+
+/// The same on the store that this run of the tests is about.
+fn traced_on_store(data: &std::path::Path, receiver: &Receiver, env: &[(&str, &str)]) -> Server {
+    Server::start_on_store(data, &environment(receiver, env))
 }
 
 const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
@@ -116,7 +125,7 @@ fn says_nothing(spans: &[Got]) {
 fn every_acknowledged_request_has_one_complete_trace_under_load_and_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::grpc(Manner::Takes);
-    let server = traced(&dir.path().join("data"), &receiver, &[GRPC]);
+    let server = traced_on_store(&dir.path().join("data"), &receiver, &[GRPC]);
     let shared = conversation(&mut Client::connect(&server.address).unwrap());
     let writers: Vec<_> = (0..16)
         .map(|writer| {

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use serde_json::json;
 
 use super::receiver::{Got, Manner, Receiver};
-use super::{GRPC, contained, place, says_nothing, tables, traced};
+use super::{GRPC, contained, place, says_nothing, tables, traced_on_store};
 use crate::models::{PATH, calling, completion, whole};
 use crate::support::client::Client;
 use crate::support::origin::{Origin, bare};
@@ -49,7 +49,8 @@ fn one<'a>(spans: &'a [Got], name: &str) -> Vec<&'a Got> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_its_model_its_tool_and_what_is_delivered_are_told_of_from_the_request_on() {
     let (dir, receiver, origin) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), outside().await);
-    let server = traced(&dir.path().join("data"), &receiver, &[GRPC, ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")]);
+    let env = [GRPC, ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
+    let server = traced_on_store(&dir.path().join("data"), &receiver, &env);
     let mut client = Client::connect(&server.address).unwrap();
     let mut send = |method: &str, path: &str, body: serde_json::Value, status: u16| {
         let reply = client.send(method, path, None, &body.to_string()).unwrap();

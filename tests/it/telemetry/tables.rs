@@ -80,7 +80,9 @@ fn is_due(name: &str, span: &Got) -> bool {
     match name {
         "http.route" | "url.path" => span.name.contains(' '),
         "http.response.status_code" => !span.failed || span.attributes.contains_key("tertulia.problem.code"),
-        "tertulia.store.batch_commits" | "tertulia.store.sync_ms" => is("tertulia.outcome", "committed"),
+        "tertulia.store.sync_ms" => is("tertulia.outcome", "committed"),
+        "tertulia.store.batch_commits" => is("tertulia.outcome", "committed") && is("db.system.name", "fjall"),
+        "tertulia.store.attempts" => is("tertulia.outcome", "committed") && is("db.system.name", "cassandra"),
         "tertulia.turn.waited_ms" | "gen_ai.provider.name" => !span.failed,
         "gen_ai.response.model" | "gen_ai.usage.input_tokens" | "gen_ai.usage.output_tokens" => !span.failed,
         "gen_ai.request.model" => span.name.contains(' '),
