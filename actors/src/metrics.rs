@@ -195,7 +195,7 @@ table! {
         pub queued_bytes: Gauge = "tertulia_store_queued_bytes",
         /// Commits made durable together.
         pub batch_commits: Histogram<Sizes> = "tertulia_store_batch_commits",
-        /// Time to make a batch durable: write and sync, or one round of the cluster.
+        /// Time to make a batch durable: write and sync, or all that was sent to the cluster for it.
         pub sync: Histogram<Short> = "tertulia_store_sync_seconds",
         /// Times a commit or read was sent to the store again.
         pub retries: Counter = "tertulia_store_retries_total",
