@@ -343,8 +343,10 @@ impl Machine for Conversation {
     }
 
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
-        // Before a turn starts that reads it.
-        node.turns.recent.follow(entity, records);
+        // Before a turn starts that reads it. Where others write too, none does.
+        if !node.store.is_shared() {
+            node.turns.recent.follow(entity, records);
+        }
         for record in records {
             match &record.event {
                 // Its first answer tells when it began, and nobody needs to read that.

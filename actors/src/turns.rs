@@ -4,6 +4,7 @@
 //! accepts only that attempt's outcome, and starts another one if this task was lost with its process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -34,6 +35,8 @@ pub struct Turns {
     places: Arc<Semaphore>,
     /// Places of each agent that has turns.
     agents: DashMap<(Address, String), Arc<Places>>,
+    /// The node stops: what is not at its end is left to the next process.
+    closing: AtomicBool,
     pub(crate) counter: TurnCounter,
     pub(crate) recent: Recent,
 }
@@ -44,6 +47,7 @@ impl Default for Turns {
             alive: DashMap::new(),
             places: Arc::new(Semaphore::new(limits::RUNNING_TURNS)),
             agents: DashMap::new(),
+            closing: AtomicBool::new(false),
             counter: TurnCounter::default(),
             recent: Recent::default(),
         }
@@ -56,12 +60,13 @@ impl Turns {
         self.alive.len()
     }
 
-    /// Whether this attempt is alive in this process.
+    /// Whether this attempt is alive in this process, or nothing is to be done about it here any more.
     pub(crate) fn is_alive(&self, entity: EntityKey, turn: &Turn) -> bool {
-        self.alive.get(&(entity, turn.id.number)).is_some_and(|alive| alive.0 == turn.attempt)
+        self.closing.load(Ordering::SeqCst)
+            || self.alive.get(&(entity, turn.id.number)).is_some_and(|alive| alive.0 == turn.attempt)
     }
 
-    /// Runs an attempt that has been committed by this record, in the conversation of this state.
+    /// Runs an attempt that has been committed by this record, in the conversation of this state, unless the node stops.
     pub(crate) fn start(
         &self,
         node: &Arc<Node>,
@@ -69,6 +74,9 @@ impl Turns {
         turn: &Turn,
         record: &Record<Event>,
     ) {
+        if self.closing.load(Ordering::SeqCst) {
+            return;
+        }
         let key = (entity, turn.id.number);
         let attempt = turn.attempt;
         let task_node = Arc::clone(node);
@@ -149,6 +157,7 @@ impl Turns {
         while !self.alive.is_empty() && Instant::now() < deadline {
             sleep(Duration::from_millis(10)).await;
         }
+        self.closing.store(true, Ordering::SeqCst);
         self.alive.retain(|_, (_, task)| {
             task.abort();
             false

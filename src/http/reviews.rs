@@ -217,15 +217,12 @@ pub(super) async fn wait(
     // From here on nothing can be missed; what happened before the subscription is seen by looking again.
     let mut asked = find(&app, &caller, &id).await?;
     let mut stopped = pin!(app.left());
-    let mut unseen = false;
+    // Where a look has failed: when the next one is, whatever is heard meanwhile.
+    let mut look_at = None;
     while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline {
         let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
-        let silence = match unseen {
-            true => ASK_AGAIN,
-            false if app.node().shares_its_store() => ASK_AGAIN.min(left),
-            false => left,
-        };
-        let until = deadline.min(Instant::now() + silence);
+        let silence = if app.node().shares_its_store() { ASK_AGAIN.min(left) } else { left };
+        let until = deadline.min(look_at.unwrap_or_else(|| Instant::now() + silence));
         let heard = tokio::select! {
             heard = timeout_at(until, events.recv()) => heard,
             // Whoever waits when the server stops is told how it stands, and may ask another one.
@@ -240,16 +237,18 @@ pub(super) async fn wait(
             },
             Ok(Err(_)) | Err(_) => true,
         };
-        if about_this {
+        if about_this || look_at.is_some_and(|at| at <= Instant::now()) {
             match find(&app, &caller, &id).await {
-                Ok(found) => (asked, unseen) = (found, false),
+                Ok(found) => (asked, look_at) = (found, None),
                 // The next look may find it. The one in the end tells what it fails with.
-                Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => unseen = true,
+                Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
+                    look_at = Some(Instant::now() + ASK_AGAIN);
+                }
                 Err(problem) => return Err(problem),
             }
         }
     }
-    if unseen {
+    if look_at.is_some() {
         asked = find(&app, &caller, &id).await?;
     }
     still_known(&app, &caller).await?;

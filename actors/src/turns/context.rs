@@ -187,8 +187,12 @@ impl Reader<'_> {
 
     /// Whether nothing that is older than what happened `at` then can belong here.
     fn is_through(&self, at: Millis) -> bool {
-        let full = self.chars > limits::CONTEXT_CHARS || self.context.before.len() >= limits::CONTEXT_MESSAGES;
-        full && at < self.turn.id.at
+        self.is_full() && at < self.turn.id.at
+    }
+
+    /// Whether a model is handed no older messages.
+    fn is_full(&self) -> bool {
+        self.chars > limits::CONTEXT_CHARS || self.context.before.len() >= limits::CONTEXT_MESSAGES
     }
 
     fn take(&mut self, message: Message, overlay: &Overlay) {
@@ -203,7 +207,8 @@ impl Reader<'_> {
         if !is_step {
             self.wanted = message.parent.map(|parent| parent.number);
         }
-        self.context.is_tree |= message.parent.is_some();
+        let full = self.is_full();
+        self.context.is_tree |= message.parent.is_some() && (own || !full);
         let Some(message) = message.as_edited(overlay) else {
             self.context.taken_back |= own && !is_step;
             return;
@@ -212,7 +217,6 @@ impl Reader<'_> {
         if !matches!(message.content.role.as_str(), "user" | "assistant" | "system" | "developer" | "tool") {
             return;
         }
-        let full = self.chars > limits::CONTEXT_CHARS || self.context.before.len() >= limits::CONTEXT_MESSAGES;
         self.chars += words(&message).len();
         match (is_step, own, full) {
             (true, ..) => self.context.steps.push(message),

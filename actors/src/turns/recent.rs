@@ -114,7 +114,8 @@ impl Recent {
         }
     }
 
-    /// Where all weigh too much, those go that were not used while half as much came. If that does not help, all go.
+    /// Where all weigh too much, those go that were not used while half as much came. If that does not help much, all go:
+    /// who sweeps looks at all of them, which is not to happen again soon.
     fn sweep(&self) {
         if self.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES {
             return;
@@ -128,7 +129,7 @@ impl Recent {
                 }
                 stays
             });
-            if self.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES {
+            if self.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES / 4 * 3 {
                 break;
             }
         }

@@ -177,6 +177,7 @@ async fn a_turn_that_lasts_longer_than_the_stop_leaves_time_for_what_is_being_se
     sleep(secs(1)).await;
     bench.node.drain(Instant::now() + secs(20)).await;
     assert_eq!(bench.sink.taken(ONE), [1]);
+    assert_eq!(status(&bench.node, entity(2), 1).await.1, 1, "a node that stops begins no turn anew");
     bench.restart();
     sleep(secs(60)).await;
     let first = bench.sink.at(ONE).iter().filter(|arrived| arrived.seq() == 1).count();

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::http::log;
 
-/// How often the store is asked while nothing is heard: the turn may be running in another process.
+/// How often the store is asked: the turn may be running in another process.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Messages that are kept of those heard while waiting. Who has to wait for more reads them.
@@ -60,19 +60,25 @@ pub(super) async fn wait(
     heard: &mut Heard,
     deadline: Instant,
 ) -> Result<Turn, StoreError> {
+    let mut look_at = Instant::now() + ASK_AGAIN;
     while !turn.is_over() && Instant::now() < deadline {
-        let until = deadline.min(Instant::now() + ASK_AGAIN);
-        match timeout_at(until, events.recv()).await {
+        match timeout_at(deadline.min(look_at), events.recv()).await {
             Ok(Ok(notice)) => match end_of(&turn, &notice.event) {
                 Some(ended) => turn = ended.clone(),
                 None => heard.hear(&turn, notice),
             },
-            Ok(Err(Missed(_))) | Err(_) => match node.turn(entity, turn.id.number).await {
-                Ok(stored) => turn = stored.unwrap_or(turn),
-                // The next look may find it.
-                Err(error) if error.passes() => {}
-                Err(error) => return Err(error),
-            },
+            Ok(Err(Missed(_))) => look_at = Instant::now(),
+            Err(_) => {}
+        }
+        if turn.is_over() || Instant::now() < look_at {
+            continue;
+        }
+        look_at = Instant::now() + ASK_AGAIN;
+        match node.turn(entity, turn.id.number).await {
+            Ok(stored) => turn = stored.unwrap_or(turn),
+            // The next look may find it.
+            Err(error) if error.passes() => {}
+            Err(error) => return Err(error),
         }
     }
     if turn.is_over() {
