@@ -136,8 +136,8 @@ pub struct Turn {
     /// Whether its conversation was closed when it ended; `None`: no, or it has not ended.
     #[n(16)]
     pub in_closed: Option<bool>,
-    /// The request that asked for it, until it has ended; of one that the event tells of which asked for it, that
-    /// event's record says it. Boxed, since every conversation has room for a turn and few have one.
+    /// The request that asked for it, until it has ended; not in the event that it begins with, whose record says it.
+    /// Boxed, since every conversation has room for a turn and few have one.
     #[n(17)]
     pub trace: Option<Box<TraceContext>>,
 }
