@@ -28,7 +28,7 @@ use crate::outgoing;
 mod answer;
 mod endpoint;
 mod fault;
-mod pairing;
+pub(crate) mod pairing;
 mod request;
 pub(crate) mod retry;
 mod stream;

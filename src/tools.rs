@@ -17,6 +17,7 @@ use crate::egress::Egress;
 use crate::http::problem::Fault;
 use crate::json::Object;
 use crate::json::report::Report;
+use crate::models::pairing;
 use crate::wire::json_view::{Raw, review_status};
 use crate::wire::time::Time;
 
@@ -158,6 +159,14 @@ impl Tools for AgentTools {
             })
             .collect();
         Json::from_checked(written(&calls))
+    }
+
+    fn ids_of(&self, tool_calls: &Json) -> Vec<String> {
+        pairing::ids_of(tool_calls)
+    }
+
+    fn answered(&self, metadata: &Json) -> Option<String> {
+        pairing::answered(metadata)
     }
 
     fn scripted(&self, call: &Json) -> Called {

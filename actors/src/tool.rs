@@ -146,6 +146,12 @@ pub trait Tools: Send + Sync + 'static {
     /// The calls as the `tool_calls` of a message.
     fn recorded(&self, calls: &[Invocation]) -> Json;
 
+    /// The ids of the calls that the `tool_calls` of a message make, as far as a model can be shown them.
+    fn ids_of(&self, tool_calls: &Json) -> Vec<String>;
+
+    /// Which call a tool's message with this metadata answers.
+    fn answered(&self, metadata: &Json) -> Option<String>;
+
     /// The call that a script says, a JSON object with `name` and `arguments`.
     fn scripted(&self, call: &Json) -> Called;
 
@@ -170,6 +176,14 @@ impl Tools for NoTools {
 
     fn recorded(&self, _: &[Invocation]) -> Json {
         Json::from_checked("[]")
+    }
+
+    fn ids_of(&self, _: &Json) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn answered(&self, _: &Json) -> Option<String> {
+        None
     }
 
     fn scripted(&self, _: &Json) -> Called {

@@ -5,6 +5,8 @@ use actors::conversation::{Call, Calls, Command, Conversation, Reply, State as C
 use actors::directory::Answer;
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;
+use actors::node::Node;
+use actors::store::StoreError;
 use actors::tables::AGENTS;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -105,6 +107,18 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<(ConversationState
     Ok((state.ok_or_else(turn_not_found)?, turn))
 }
 
+/// The replies of a turn as they are now.
+async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
+    let mut replies = super::messages::replies(node, entity, turn).await?;
+    for reply in &mut replies {
+        let overlay = node.overlay(entity, reply.id.number).await?.unwrap_or_default();
+        if let Some(edited) = reply.clone().as_edited(&overlay) {
+            *reply = edited;
+        }
+    }
+    Ok(replies)
+}
+
 /// The whole view of a turn.
 async fn shown(
     app: &App,
@@ -114,7 +128,7 @@ async fn shown(
     status: StatusCode,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::conversation(caller.address, conversation.address);
-    let replies = super::messages::replies(app.node(), entity, turn).await.map_err(store_problem)?;
+    let replies = replies(app.node(), entity, turn).await.map_err(store_problem)?;
     let trigger = super::messages::trigger(app.node(), entity, turn).await.map_err(store_problem)?;
     let calls = match turn.status {
         TurnStatus::AwaitingReview => app.node().calls(entity, turn.id.number).await.map_err(store_problem)?,

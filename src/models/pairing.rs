@@ -64,9 +64,14 @@ fn calls(kept: Option<&Json>) -> Vec<Call> {
     calls.filter(|kept| !kept.id.is_empty()).map(call).collect()
 }
 
-/// Which call a tool's message answers.
-fn answered(message: &ChatMessage) -> Option<String> {
-    let metadata: Value = serde_json::from_str(message.metadata.as_ref()?.as_str()).ok()?;
+/// The ids of a message's calls.
+pub(crate) fn ids_of(tool_calls: &Json) -> Vec<String> {
+    calls(Some(tool_calls)).into_iter().map(|call| call.id).collect()
+}
+
+/// Which call a tool's message with this metadata answers.
+pub(crate) fn answered(metadata: &Json) -> Option<String> {
+    let metadata: Value = serde_json::from_str(metadata.as_str()).ok()?;
     metadata.get("tool_call_id")?.as_str().map(str::to_owned)
 }
 
@@ -76,8 +81,9 @@ pub(super) fn lines(messages: &[ChatMessage]) -> Vec<Line<'_>> {
         .iter()
         .map(|message| if message.role == "assistant" { calls(message.tool_calls.as_ref()) } else { Vec::new() })
         .collect();
+    let answer = |message: &ChatMessage| message.metadata.as_ref().and_then(answered);
     let answers: Vec<Option<String>> =
-        messages.iter().map(|message| answered(message).filter(|_| message.role == "tool")).collect();
+        messages.iter().map(|message| answer(message).filter(|_| message.role == "tool")).collect();
     let mut used = vec![false; messages.len()];
     let mut lines = Vec::with_capacity(messages.len());
     for (at, message) in messages.iter().enumerate().filter(|(_, message)| message.role != "tool") {

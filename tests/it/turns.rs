@@ -273,3 +273,41 @@ async fn a_pattern_that_others_never_finish_is_matched_at_once() {
     assert_eq!(answer.expect(200)["aiMessages"][0]["content"]["text"]["body"], "went");
     assert_eq!(canary.connections(), 0, "what does not fit is not sent");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_shows_its_replies_as_they_are() {
+    let app = TestApp::new().await;
+    let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "first"}}});
+    let path = "/api/v1/channels/demo-api/messages";
+    let said = app.post(path).idempotency_key("k").json(body.clone()).await.expect(200);
+    let reply = said["aiMessages"][0]["id"].as_str().unwrap();
+    app.patch(format!("/api/v1/messages/{reply}")).json(json!({"content": "edited"})).await.expect(200);
+    let turn = app.get(format!("/api/v1/turns/{}", said["turn"]["id"].as_str().unwrap())).await.expect(200);
+    assert_eq!(turn["aiMessages"][0]["content"]["text"]["body"], "edited");
+    let again = app.post(path).idempotency_key("k").json(body).await.expect(200);
+    assert_eq!(again, said, "a retry is told what was told first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_part_of_what_a_model_reads_costs_nothing() {
+    let app = TestApp::new().await;
+    let body = |text: &str| json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": text}}});
+    let path = "/api/v1/channels/demo-api/messages";
+    let said = app.post(path).json(body("ping")).await.expect(200);
+    let messages = format!("/api/v1/conversations/{}/messages", said["conversationId"].as_str().unwrap());
+    let long = "T".repeat(200_000);
+    let call = json!([{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "y".repeat(8_000)}}]);
+    app.post(&messages)
+        .json(json!({"content": [
+            {"role": "tool", "content": long},
+            {"role": "assistant", "content": "", "tool_calls": call},
+            {"role": "tool", "content": "found", "meta_data": {"tool_call_id": "c1"}},
+        ]}))
+        .await
+        .expect(200);
+    let tokens = app.post(path).json(body("ping")).await.expect(200)["usage"]["inputTokens"].as_u64().unwrap();
+    assert!((2_000..2_100).contains(&tokens), "{tokens}");
+    app.post(&messages).json(json!({"content": {"content": long}})).await.expect(200);
+    let tokens = app.post(path).json(body("ping")).await.expect(200)["usage"]["inputTokens"].as_u64().unwrap();
+    assert_eq!(tokens, 1, "it does not fit, nor does what is older");
+}

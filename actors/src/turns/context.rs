@@ -10,10 +10,11 @@ use crate::id::{EntityKey, MessageId};
 use crate::limits;
 use crate::machine::Record;
 use crate::memories::recall::Remembered;
-use crate::message::{Message, Overlay};
+use crate::message::{Json, Message, Overlay};
 use crate::node::Node;
 use crate::store::{KeyRange, LogScan, Order, Scan, Store, StoreError};
 use crate::tables::OVERLAYS;
+use crate::tool::Tools;
 
 /// Events of one read. An exchange has about five in two commits, so this many are read where the turn runs: more would
 /// have the embedded store begin again on a thread that may block.
@@ -36,17 +37,34 @@ pub(super) struct Context {
     is_tree: bool,
     /// Whether something that was to be answered was taken back.
     taken_back: bool,
+    /// The newest message of those before the question, handed to the model or not.
+    newest_before: Option<MessageId>,
 }
 
 /// Reads a log backwards.
 struct Reader<'a> {
     turn: &'a Turn,
+    tools: &'a dyn Tools,
     context: Context,
+    /// Of what the model is handed.
     chars: usize,
+    /// Something did not fit.
+    full: bool,
+    /// Results whose calls have not been met, the newest first. Most calls come right before them; a result whose call
+    /// never comes is handed to nobody.
+    results: Vec<Pending>,
     /// Bytes of the question so far.
     asked: usize,
     /// Only this message, or one that is older, belongs to the way: the parent of the one before.
     wanted: Option<u64>,
+}
+
+/// A result that waits for its call.
+struct Pending {
+    call: String,
+    chars: usize,
+    /// `None`: it is longer than anything that is handed to a model.
+    message: Option<Message>,
 }
 
 impl Context {
@@ -58,7 +76,16 @@ impl Context {
         turn: &Turn,
         began: Option<u64>,
     ) -> Result<Self, StoreError> {
-        let mut reader = Reader { turn, context: Self::default(), chars: 0, asked: 0, wanted: None };
+        let mut reader = Reader {
+            turn,
+            tools: node.ports.tools.as_ref(),
+            context: Self::default(),
+            chars: 0,
+            full: false,
+            results: Vec::new(),
+            asked: 0,
+            wanted: None,
+        };
         // Where others write too, what this process has written may not be the last word.
         let began = began.filter(|_| !node.store.is_shared());
         let known = began.and_then(|began| node.turns.recent.of(entity, began));
@@ -87,7 +114,8 @@ impl Context {
 
     /// What the next message answers, where the conversation is a tree.
     pub(super) fn branch(&self) -> Option<MessageId> {
-        self.all().last().filter(|_| self.is_tree).map(|message| message.id)
+        let own = self.steps.last().or(self.question.last()).map(|message| message.id);
+        own.or(self.newest_before).filter(|_| self.is_tree)
     }
 
     /// The words to be answered.
@@ -119,7 +147,8 @@ impl Context {
 
     /// About how many tokens the model would read.
     pub(super) fn tokens(&self, agent: &Agent) -> u64 {
-        builtin::tokens_of(agent.system_prompt.as_deref().into_iter().chain(self.all().map(words)))
+        let calls = self.all().filter_map(calls).map(Json::as_str);
+        builtin::tokens_of(agent.system_prompt.as_deref().into_iter().chain(self.all().map(words)).chain(calls))
     }
 
     /// What the model is asked.
@@ -192,7 +221,7 @@ impl Reader<'_> {
 
     /// Whether a model is handed no older messages.
     fn is_full(&self) -> bool {
-        self.chars > limits::CONTEXT_CHARS || self.context.before.len() >= limits::CONTEXT_MESSAGES
+        self.full || self.context.before.len() >= limits::CONTEXT_MESSAGES
     }
 
     fn take(&mut self, message: Message, overlay: &Overlay) {
@@ -217,21 +246,73 @@ impl Reader<'_> {
         if !matches!(message.content.role.as_str(), "user" | "assistant" | "system" | "developer" | "tool") {
             return;
         }
-        self.chars += words(&message).len();
         match (is_step, own, full) {
-            (true, ..) => self.context.steps.push(message),
+            (true, ..) => {
+                self.chars += chars(&message);
+                self.context.steps.push(message);
+            }
             (false, true, _) if self.asked > limits::QUESTION_BYTES => {}
             (false, true, _) => {
                 self.asked += words(&message).len();
+                self.chars += chars(&message);
                 self.context.question.push(message);
             }
-            (false, false, false) => self.context.before.push(message),
+            (false, false, false) => self.take_earlier(message),
             (false, false, true) => {}
         }
     }
+
+    /// A message before the question, with the results of its calls: all of it or nothing, and then nothing older.
+    fn take_earlier(&mut self, message: Message) {
+        self.context.newest_before.get_or_insert(message.id);
+        if message.content.role == "tool" {
+            let call = message.content.metadata.as_ref().and_then(|metadata| self.tools.answered(metadata));
+            let chars = chars(&message);
+            let message = Some(message).filter(|_| chars <= limits::CONTEXT_CHARS);
+            self.results.extend(call.map(|call| Pending { call, chars, message }));
+            return;
+        }
+        let results = self.results_of(&message);
+        let more = chars(&message) + results.iter().map(|result| result.chars).sum::<usize>();
+        if self.chars + more > limits::CONTEXT_CHARS {
+            self.full = true;
+            return;
+        }
+        self.chars += more;
+        self.context.before.extend(results.into_iter().filter_map(|result| result.message));
+        self.context.before.push(message);
+    }
+
+    /// The results of a message's calls: of each the oldest that was met. Others answer nothing, since an id that is used
+    /// again means the later call.
+    fn results_of(&mut self, message: &Message) -> Vec<Pending> {
+        let ids = calls(message).map(|calls| self.tools.ids_of(calls)).unwrap_or_default();
+        let mut found = Vec::new();
+        for id in ids.iter().rev() {
+            if let Some(at) = self.results.iter().rposition(|result| result.call == *id) {
+                found.push(self.results.remove(at));
+            }
+        }
+        self.results.retain(|result| !ids.contains(&result.call));
+        found
+    }
+}
+
+/// The calls that a message makes. Only an agent's are any.
+fn calls(message: &Message) -> Option<&Json> {
+    message.content.tool_calls.as_ref().filter(|_| message.content.role == "assistant")
+}
+
+/// How many characters of a message a model reads.
+fn chars(message: &Message) -> usize {
+    let calls = calls(message).map_or("", Json::as_str);
+    words(message).chars().count() + calls.chars().count()
 }
 
 /// The words of a message; those of a file without a caption are its name.
 fn words(message: &Message) -> &str {
     message.content.words()
 }
+
+#[cfg(test)]
+mod tests;

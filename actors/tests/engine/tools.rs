@@ -48,6 +48,14 @@ impl Tools for AskPeople {
         Json::from_checked("[{}]")
     }
 
+    fn ids_of(&self, _: &Json) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn answered(&self, _: &Json) -> Option<String> {
+        None
+    }
+
     fn scripted(&self, _: &Json) -> Called {
         Called { id: None, name: "request_review".to_owned(), arguments: "{}".to_owned() }
     }

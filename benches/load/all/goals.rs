@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::append;
 use crate::arrivals;
 use crate::limits::{self, Limit};
+use crate::measured::Measured;
 use crate::memory;
 use crate::restart::Restarts;
 use crate::scenarios::{self, Kind};
@@ -22,6 +23,11 @@ enum Aim {
     Known,
 }
 
+/// A figure of a case; none where the generator was its limit.
+fn figure(measured: &Measured, of: impl Fn(&Measured) -> f64) -> f64 {
+    if measured.generator_was_the_limit() { f64::NAN } else { of(measured) }
+}
+
 /// One line of the table.
 struct Line {
     what: String,
@@ -35,34 +41,33 @@ struct Line {
 pub(crate) struct Goals(Vec<Line>);
 
 impl Goals {
+    /// One more round. What is no number was not measured.
     fn add(&mut self, what: String, aim: Aim, value: f64) {
-        if !value.is_finite() {
-            return;
-        }
+        let value = Some(value).filter(|value| value.is_finite());
         match self.0.iter_mut().find(|line| line.what == what) {
-            Some(line) => line.values.push(value),
-            None => self.0.push(Line { what, aim, values: vec![value] }),
+            Some(line) => line.values.extend(value),
+            None => self.0.push(Line { what, aim, values: value.into_iter().collect() }),
         }
     }
 
     /// A round of appends, beside the limits of the same round. What the generator was too slow for says nothing.
     pub(crate) fn appends(&mut self, limits: &[Limit], cases: &[append::Case]) {
-        let cases = cases.iter().filter(|case| !case.measured.generator_was_the_limit());
         let of = |target, clients| {
-            cases.clone().find(|case| case.target == target && case.clients == clients).map(|case| &case.measured)
+            cases.iter().find(|case| case.target == target && case.clients == clients).map(|case| &case.measured)
         };
-        for case in cases.clone().filter(|case| case.target == Target::Tertulia) {
+        for case in cases.iter().filter(|case| case.target == Target::Tertulia) {
             let (own, clients) = (&case.measured, case.clients);
             let mut add = |what: &str, aim, value| self.add(format!("{what}, {clients} clients"), aim, value);
             if let Some(l0) = of(Target::L0, clients) {
-                add("throughput / L0", Aim::AtLeast(0.6), own.per_second() / l0.per_second());
-                add("CPU / L0", Aim::AtMost(2.0), own.server_micros() / l0.server_micros());
-                add("p99 / L0", Aim::AtMost(2.5), own.quantile(0.99) / l0.quantile(0.99));
+                let ratio = |of: fn(&Measured) -> f64| figure(own, of) / figure(l0, of);
+                add("throughput / L0", Aim::AtLeast(0.6), ratio(Measured::per_second));
+                add("CPU / L0", Aim::AtMost(2.0), ratio(Measured::server_micros));
+                add("p99 / L0", Aim::AtMost(2.5), ratio(|measured| measured.quantile(0.99)));
             }
             for (name, aim) in [("L2", Aim::AtLeast(0.8)), ("L3", Aim::Known)] {
                 let limit = limits.iter().find(|limit| limit.name.starts_with(name) && limit.clients == clients);
                 if let Some(limit) = limit {
-                    add(&format!("throughput / {name}"), aim, own.per_second() / limit.per_second());
+                    add(&format!("throughput / {name}"), aim, figure(own, Measured::per_second) / limit.per_second());
                 }
             }
             let hop = limits.iter().find(|limit| limit.name == limits::MANY_ACTORS && limit.clients == clients);
@@ -73,11 +78,12 @@ impl Goals {
             }
             add("commits a sync", Aim::Known, own.commits_a_sync());
             if let Some(unsynced) = of(Target::Unsynced, clients) {
-                add("throughput / without fsync", Aim::AtLeast(0.9), own.per_second() / unsynced.per_second());
+                let ratio = figure(own, Measured::per_second) / figure(unsynced, Measured::per_second);
+                add("throughput / without fsync", Aim::AtLeast(0.9), ratio);
             }
             for (target, factor) in PEERS {
                 let Some(peer) = of(target, clients) else { continue };
-                let throughput = own.per_second() / peer.per_second();
+                let throughput = figure(own, Measured::per_second) / figure(peer, Measured::per_second);
                 add(&format!("throughput / {target}"), Aim::AtLeast(factor), throughput);
                 let cpu = peer.server_micros() / own.server_micros();
                 add(&format!("CPU of {target} / CPU"), Aim::AtLeast(factor), cpu);
@@ -89,24 +95,22 @@ impl Goals {
     /// A round of open loops.
     pub(crate) fn stalls(&mut self, cases: &[arrivals::Case]) {
         for case in cases.iter().filter(|case| case.target == Target::Tertulia) {
-            let measured = &case.opened.measured;
-            if measured.generator_was_the_limit() {
-                continue;
-            }
-            self.add("slowest request at 70 % load, ms".to_owned(), Aim::AtMost(100.0), measured.quantile(1.0));
+            let slowest = figure(&case.opened.measured, |measured| measured.quantile(1.0));
+            self.add("slowest request at 70 % load, ms".to_owned(), Aim::AtMost(100.0), slowest);
         }
     }
 
     /// A round of scenarios.
     pub(crate) fn scenarios(&mut self, cases: &[scenarios::Case]) {
-        let mut cases = cases.iter().filter(|case| !case.measured.generator_was_the_limit());
-        let of = |kind| cases.clone().find(|case| case.kind == kind).map(|case| case.measured.per_second());
-        let (hot, spread) = (of(Kind::Hot), of(Kind::Keyed));
-        if let Some(exchange) = cases.find(|case| case.kind == Kind::Exchange) {
+        let of = |kind| {
+            let case = cases.iter().find(|case| case.kind == kind);
+            case.map(|case| figure(&case.measured, Measured::per_second))
+        };
+        if let Some(exchange) = cases.iter().find(|case| case.kind == Kind::Exchange) {
             // What was in flight when the clocks were read makes the difference to two.
             self.add("commits of an exchange".to_owned(), Aim::AtMost(2.05), exchange.measured.commits_each());
         }
-        if let (Some(hot), Some(spread)) = (hot, spread) {
+        if let (Some(hot), Some(spread)) = (of(Kind::Hot), of(Kind::Keyed)) {
             self.add("one hot conversation / spread".to_owned(), Aim::AtLeast(0.5), hot / spread);
         }
     }
@@ -142,18 +146,18 @@ impl Goals {
         for Line { what, aim, values } in &self.0 {
             let mut values = values.clone();
             values.sort_by(f64::total_cmp);
-            let middle = values[values.len() / 2];
+            let middle = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
             let (goal, is_met) = match aim {
                 Aim::Known => ("–".to_owned(), None),
                 Aim::AtLeast(least) => (format!("≥ {least}"), Some(middle >= *least)),
                 Aim::AtMost(most) => (format!("≤ {most}"), Some(middle <= *most)),
             };
+            let (Some(lowest), Some(highest)) = (values.first(), values.last()) else {
+                lines.push(format!("| {what} | – | {goal} | not measured |"));
+                continue;
+            };
             let met = is_met.map_or("", |is_met| if is_met { "met" } else { "missed" });
-            lines.push(format!(
-                "| {what} | {:.2} / **{middle:.2}** / {:.2} | {goal} | {met} |",
-                values[0],
-                values[values.len() - 1]
-            ));
+            lines.push(format!("| {what} | {lowest:.2} / **{middle:.2}** / {highest:.2} | {goal} | {met} |"));
         }
         lines
     }

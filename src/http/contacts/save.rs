@@ -122,12 +122,21 @@ pub(in crate::http) async fn bulk(
         async move { save(&app, &caller, wanted, with).await }
     });
     // What was written before one of them failed stays: a retry finds it there.
-    let saved: Vec<Saved> = stream::iter(saving).buffered(AT_ONCE).try_collect().await?;
+    let saved = stream::iter(saving).buffered(AT_ONCE).try_collect::<Vec<Saved>>().await.map_err(partly)?;
     let replay = !saved.is_empty() && saved.iter().all(|saved| saved.replay);
     let data =
         saved.iter().map(|saved| SavedView { contact: contact_view(&saved.state), created: saved.created }).collect();
     let response = ignoring(json(StatusCode::OK, &Many { data }), &ignored);
     Ok(if replay { replayed(response) } else { response })
+}
+
+/// That one could not be stored says nothing of the others.
+fn partly(problem: Problem) -> Problem {
+    if problem.code != "store_unavailable" {
+        return problem;
+    }
+    let detail = "some of the contacts may have been saved; a retry saves the others";
+    Problem::unavailable("outcome_unknown", detail, 1)
 }
 
 fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {

@@ -1,0 +1,134 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::id::{Address, ConversationId, TurnId};
+use crate::memories::recall::Remembered;
+use crate::message::{Content, ReviewState, Sender, SenderKind};
+use crate::tool::{Called, Invocation, NoTools, Plan};
+
+/// Tools whose calls and answers are their ids.
+struct Ids;
+
+impl Tools for Ids {
+    fn plan(&self, invocation: &Invocation) -> Plan {
+        NoTools.plan(invocation)
+    }
+
+    fn recorded(&self, calls: &[Invocation]) -> Json {
+        NoTools.recorded(calls)
+    }
+
+    fn ids_of(&self, tool_calls: &Json) -> Vec<String> {
+        tool_calls.as_str().split(',').map(str::to_owned).collect()
+    }
+
+    fn answered(&self, metadata: &Json) -> Option<String> {
+        Some(metadata.as_str().to_owned())
+    }
+
+    fn scripted(&self, call: &Json) -> Called {
+        NoTools.scripted(call)
+    }
+
+    fn reviewed(&self, state: &ReviewState) -> String {
+        NoTools.reviewed(state)
+    }
+
+    fn remembered(&self, memories: &[Remembered]) -> String {
+        NoTools.remembered(memories)
+    }
+
+    fn failed(&self, code: &str, detail: &str) -> String {
+        NoTools.failed(code, detail)
+    }
+}
+
+fn conversation() -> ConversationId {
+    ConversationId::new(Millis(1), Address([1; 10]))
+}
+
+fn said(role: &str, text: &str) -> Content {
+    Content::text(role, Sender { kind: SenderKind::User, id: "ana".to_owned() }, text)
+}
+
+fn calling(ids: &str) -> Content {
+    Content { tool_calls: Some(Json::from_checked(ids)), ..said("assistant", "") }
+}
+
+fn result(id: &str, text: &str) -> Content {
+    Content { metadata: Some(Json::from_checked(id)), ..said("tool", text) }
+}
+
+/// What the model is handed of these, of which the last is the question.
+fn read(contents: Vec<Content>) -> Context {
+    let turn = Turn::requested(Millis(5_000), conversation(), 1, "bot");
+    let mut reader = Reader {
+        turn: &turn,
+        tools: &Ids,
+        context: Context::default(),
+        chars: 0,
+        full: false,
+        results: Vec::new(),
+        asked: 0,
+        wanted: None,
+    };
+    let last = contents.len() as u64;
+    for (seq, content) in (1..=last).rev().zip(contents.into_iter().rev()) {
+        let message = Message {
+            id: MessageId::new(Millis(seq), conversation().address, seq),
+            conversation: conversation(),
+            owner: None,
+            parent: None,
+            turn: (seq == last).then_some(TurnId::new(Millis(5_000), conversation().address, 1)),
+            content: Arc::new(content),
+        };
+        reader.take(message, &Overlay::default());
+    }
+    reader.context.turned_round()
+}
+
+fn texts(context: &Context) -> Vec<String> {
+    let text = |message: &Message| match calls(message) {
+        Some(calls) => format!("calls {}", calls.as_str()),
+        None => words(message).chars().take(10).collect(),
+    };
+    context.all().map(text).collect()
+}
+
+#[test]
+fn a_message_that_does_not_fit_ends_what_is_handed_over_and_only_the_question_may_be_longer() {
+    let long = "é".repeat(limits::CONTEXT_CHARS);
+    let context = read(vec![said("user", "old"), said("user", &long), said("user", "new"), said("user", &long)]);
+    assert_eq!(texts(&context), ["éééééééééé"], "the question fills all");
+    let context = read(vec![said("user", "old"), said("user", &long), said("user", "new"), said("user", "?")]);
+    assert_eq!(texts(&context), ["new", "?"]);
+    let context =
+        read(vec![said("user", "old"), said("user", &long[..2 * (limits::CONTEXT_CHARS - 4)]), said("user", "new?")]);
+    assert_eq!(texts(&context), ["éééééééééé", "new?"], "it fits just so");
+}
+
+#[test]
+fn calls_count_as_what_is_read() {
+    let arguments = "x".repeat(limits::CONTEXT_CHARS / 2);
+    let context = read(vec![calling(&format!("a{arguments}")), calling(&format!("b{arguments}")), said("user", "?")]);
+    assert_eq!(context.before.len(), 1);
+    let agent = Agent::new("bot", "Bot", crate::agent::Provider::Builtin(builtin::Builtin::default()), Millis(1));
+    assert_eq!(context.tokens(&agent), 4_001 + 1);
+}
+
+#[test]
+fn results_go_with_their_calls_and_what_answers_no_call_counts_for_nothing() {
+    let long = "x".repeat(limits::CONTEXT_CHARS);
+    let mut contents = vec![said("user", "old"), result("none", &long), said("user", "a")];
+    contents.extend((0..150).map(|_| result("never called", "y")));
+    contents.extend([calling("1,2"), said("user", "between"), result("2", "two"), result("1", "one")]);
+    contents.push(said("user", "?"));
+    let context = read(contents);
+    assert_eq!(texts(&context), ["old", "a", "calls 1,2", "one", "two", "between", "?"]);
+    // A result that does not fit takes its call with it.
+    let context =
+        read(vec![said("user", "old"), calling("1"), result("1", &long), said("user", "a"), said("user", "?")]);
+    assert_eq!(texts(&context), ["a", "?"]);
+    let context = read(vec![calling("1"), result("1", "early"), calling("1"), result("1", "late"), said("user", "?")]);
+    assert_eq!(texts(&context), ["calls 1", "early", "calls 1", "late", "?"]);
+}
