@@ -185,9 +185,9 @@ impl Alarms {
     }
 }
 
-/// Reads the due index up to the horizon, as far as there is room for it and it can be read; fails where something
-/// could not be, so that it is read again from its beginning.
-async fn scan(node: &Arc<Node>, is_first: bool) -> Result<(), StoreError> {
+/// Reads the due index up to the horizon, as far as there is room for it and it can be read. Answers why something could
+/// not be: then it is to be read again from its beginning.
+async fn scan(node: &Arc<Node>, is_first: bool) -> Result<Option<StoreError>, StoreError> {
     let upto = node.clock.now().plus(HORIZON_MILLIS);
     let (mut after, mut missing): (Option<Due>, _) = (None, None);
     loop {
@@ -208,10 +208,11 @@ async fn scan(node: &Arc<Node>, is_first: bool) -> Result<(), StoreError> {
         let full = near.ordered.len() >= limits::NEAR_ALARMS;
         near.left_out |= full;
         drop(near);
+        node.alarms.earlier.notify_one();
         missing = missing.or(page.missing);
         match page.alarms.last() {
             Some(last) if page.alarms.len() == PAGE && !full => after = Some(*last),
-            _ => return missing.map_or(Ok(()), Err),
+            _ => return Ok(missing),
         }
     }
 }
@@ -258,7 +259,7 @@ struct Scans<'n> {
     others: u128,
     /// That has changed since the last one began.
     moved: bool,
-    running: Option<BoxFuture<'n, Result<(), StoreError>>>,
+    running: Option<BoxFuture<'n, Result<Option<StoreError>, StoreError>>>,
 }
 
 impl<'n> Scans<'n> {
@@ -293,12 +294,11 @@ impl<'n> Scans<'n> {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let ended = running.await;
         self.running = None;
-        match ended {
-            Ok(()) => self.is_first = false,
-            Err(error) => {
-                tracing::warn!(%error, "the due alarms could not all be read; trying again");
-                self.next = self.node.clock.now().plus(AGAIN_MILLIS);
-            }
+        // What was missing in the first one counts as forgotten if it was.
+        self.is_first &= ended.is_err();
+        if let Some(error) = ended.unwrap_or_else(Some) {
+            tracing::warn!(%error, "the due alarms could not all be read; trying again");
+            self.next = self.node.clock.now().plus(AGAIN_MILLIS);
         }
     }
 }

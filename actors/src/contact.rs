@@ -336,7 +336,7 @@ impl Machine for Contact {
         }
     }
 
-    fn takes_place(state: Option<&State>, command: &Command) -> bool {
+    fn needs_place(state: Option<&State>, command: &Command) -> bool {
         match command {
             Command::Resolve { channel, closed, .. } => continued(state, channel, *closed).is_none(),
             Command::Save { .. } => living(state).is_none(),

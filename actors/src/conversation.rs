@@ -172,7 +172,7 @@ impl Machine for Conversation {
         }
     }
 
-    fn takes_place(_: Option<&State>, command: &Command) -> bool {
+    fn needs_place(_: Option<&State>, command: &Command) -> bool {
         matches!(command, Command::Post(post) if post::asks(post))
     }
 

@@ -40,7 +40,7 @@ pub struct Moment {
     pub entity: EntityKey,
     /// The time: never earlier than that of the newest record.
     pub now: Millis,
-    /// The time of what gets a place in a list of the workspace, where it [takes any](Machine::takes_place): `now`, or a
+    /// The time of what gets a place in a list of the workspace, where it [needs one](Machine::needs_place): `now`, or a
     /// little later where others that were made in this very millisecond stand before it.
     pub place: Millis,
     /// The sequence that its first event will have.
@@ -324,7 +324,7 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     fn needs(state: Option<&Self::State>, command: &Self::Command) -> Vec<Need>;
 
     /// Whether the decision makes ids of new entities, or a review: it is given a [time](Moment::place) for it.
-    fn takes_place(_state: Option<&Self::State>, _command: &Self::Command) -> bool {
+    fn needs_place(_state: Option<&Self::State>, _command: &Self::Command) -> bool {
         false
     }
 

@@ -14,7 +14,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The pauses between attempts at one thing.
 #[derive(Debug)]
 pub(crate) struct Patience {
-    /// No attempt begins after it; `None`: whoever waits is stopped otherwise.
+    /// No pause begins after it; `None`: whoever waits is stopped otherwise.
     until: Option<Instant>,
     pause: Duration,
     longest: Duration,

@@ -92,6 +92,12 @@ impl Turns {
         if let Some((_, older)) = self.alive.insert(key, (attempt, task.abort_handle())) {
             older.abort();
         }
+        // The stop may have gone through the list a moment before.
+        if self.closing.load(Ordering::SeqCst)
+            && let Some((_, (_, task))) = self.alive.remove(&key)
+        {
+            return task.abort();
+        }
         let _ = registered.send(());
     }
 

@@ -217,12 +217,14 @@ pub(super) async fn wait(
     // From here on nothing can be missed; what happened before the subscription is seen by looking again.
     let mut asked = find(&app, &caller, &id).await?;
     let mut stopped = pin!(app.left());
-    // Where a look has failed: when the next one is, whatever is heard meanwhile.
-    let mut look_at = None;
+    // Where others may decide it, and where a look has failed: when the next one is, whatever is heard meanwhile.
+    let look_again = || app.node().shares_its_store().then(|| Instant::now() + ASK_AGAIN);
+    let (mut look_at, mut unseen) = (look_again(), false);
     while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline {
         let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
-        let silence = if app.node().shares_its_store() { ASK_AGAIN.min(left) } else { left };
-        let until = deadline.min(look_at.unwrap_or_else(|| Instant::now() + silence));
+        // One whose time is over is looked at, unless that has just failed.
+        let until = if unseen { deadline } else { deadline.min(Instant::now() + left) };
+        let until = look_at.map_or(until, |look_at| until.min(look_at));
         let heard = tokio::select! {
             heard = timeout_at(until, events.recv()) => heard,
             // Whoever waits when the server stops is told how it stands, and may ask another one.
@@ -239,16 +241,16 @@ pub(super) async fn wait(
         };
         if about_this || look_at.is_some_and(|at| at <= Instant::now()) {
             match find(&app, &caller, &id).await {
-                Ok(found) => (asked, look_at) = (found, None),
+                Ok(found) => (asked, look_at, unseen) = (found, look_again(), false),
                 // The next look may find it. The one in the end tells what it fails with.
                 Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
-                    look_at = Some(Instant::now() + ASK_AGAIN);
+                    (look_at, unseen) = (Some(Instant::now() + ASK_AGAIN), true);
                 }
                 Err(problem) => return Err(problem),
             }
         }
     }
-    if look_at.is_some() {
+    if unseen {
         asked = find(&app, &caller, &id).await?;
     }
     still_known(&app, &caller).await?;

@@ -195,7 +195,8 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
 }
 
 /// Has every file looked at that a conversation's messages have or mention, because they may all have lost their
-/// content. What fails and may pass is tried again: there may be thousands, and who has failed begins with the first. Once this has returned, it happens even if the process dies.
+/// content. Once this has returned, it happens even if the process dies. What fails and may pass is tried again: there
+/// may be thousands, and whoever runs this anew begins with the first.
 ///
 /// # Errors
 /// Why one of them could not be told; then this must be done again.

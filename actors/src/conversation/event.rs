@@ -331,7 +331,8 @@ impl Event {
         moment.next_seq + before.iter().filter(|event| event.name().is_some()).count() as u64
     }
 
-    /// Whether it leaves the messages before it as they are to whoever reads them to answer.
+    /// Whether what was said before it stays as it is, for whoever reads it to answer. What is not named here has the
+    /// conversation read again, so that a new event is safe until somebody says so.
     pub(crate) fn leaves_words(&self) -> bool {
         matches!(
             self,

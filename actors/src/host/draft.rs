@@ -95,11 +95,11 @@ impl<M: Machine> Draft<M> {
                     Err(Refusal::KeyHeld)
                 }
                 (None, Some(command)) => {
-                    let takes_place = M::takes_place(draft.state.as_ref(), command);
+                    let needs_place = M::needs_place(draft.state.as_ref(), command);
                     let moment = Moment {
                         entity: resident.entity,
                         now,
-                        place: if takes_place { resident.node.new_place(resident.entity.kind, now) } else { now },
+                        place: if needs_place { resident.node.new_place(resident.entity.kind, now) } else { now },
                         next_seq: draft.next_seq,
                         random: first.take().unwrap_or_else(|| entropy.draw()),
                         node: resident.node.members.me(),

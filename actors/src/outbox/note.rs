@@ -20,6 +20,8 @@ use crate::store::StoreError;
 const PAUSE: Duration = Duration::from_millis(20);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// For how long a note is offered where others share the store: less than a log is left alone by them.
+const SHARED: Duration = Duration::from_secs(7);
 /// After so many offers the log says that the note is not taken.
 const TOLD_AFTER: u32 = 9;
 
@@ -120,10 +122,14 @@ impl Parts {
 }
 
 /// Offers a note until it is taken or the node stops. What it says of what has arrived is known nowhere else: if it were
-/// given up, all that would be sent again.
+/// given up, all that would be sent again. Where others would go on with it meanwhile it is given up before they do: what
+/// it says would be history then.
 async fn offer<M: Sends>(node: &Arc<Node>, entity: EntityKey, settlement: Settlement) -> Result<(), StoreError> {
     let command = Arc::new(M::settle(settlement));
-    let mut patience = Patience::endless(PAUSE, LONGEST_PAUSE);
+    let mut patience = match node.store.is_shared() {
+        true => Patience::within(SHARED),
+        false => Patience::endless(PAUSE, LONGEST_PAUSE),
+    };
     for offers in 1_u32.. {
         match M::directory(node).ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
             Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld) => return Ok(()),
@@ -138,11 +144,11 @@ async fn offer<M: Sends>(node: &Arc<Node>, entity: EntityKey, settlement: Settle
                 }
             }
         }
-        if node.stopping.run_until_cancelled(patience.waits()).await.is_none() {
+        if node.stopping.run_until_cancelled(patience.waits()).await != Some(true) {
             break;
         }
     }
-    Err(StoreError::Unavailable("how far sending has come could not be noted before the node stopped".into()))
+    Err(StoreError::Unavailable("how far sending has come could not be noted".into()))
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ const OPEN: usize = limits::DELIVERIES / 2;
 const KEPT: usize = limits::DELIVERIES / 4;
 /// As many as a workspace needs whose receivers answer at once.
 const FEW: usize = 4;
+
 /// A node's places, and how they are shared.
 #[derive(Debug)]
 pub(super) struct Shares {

@@ -71,7 +71,7 @@ struct Attempt<'a> {
     /// Rounds of calls that this attempt has made, for the calls' ids.
     round: u32,
     /// The event with which it began, as long as it has written nothing since.
-    idle_since: Option<u64>,
+    began: Option<u64>,
 }
 
 /// A call that has been recorded and is to be made.
@@ -130,8 +130,8 @@ async fn go(
             let _place = node.turns.place(entity.workspace, &agent).await;
             telling.waited(asked.elapsed());
             let saying = Saying::new(&node.deltas, entity, (turn.id, attempt), seq);
-            let (round, idle_since) = (0, Some(seq));
-            let mut attempt = Attempt { node, entity, conversation, agent, turn, saying, trace, round, idle_since };
+            let (round, began) = (0, Some(seq));
+            let mut attempt = Attempt { node, entity, conversation, agent, turn, saying, trace, round, began };
             let finish = attempt.finish().await?;
             telling.finished(&finish.outcome);
             return attempt.offer(Command::FinishTurn(finish)).await.map(drop);
@@ -153,7 +153,7 @@ impl Attempt<'_> {
             self.go_on_with_calls().await?;
         }
         loop {
-            let read = || Context::read(self.node, self.entity, &self.turn, self.idle_since);
+            let read = || Context::read(self.node, self.entity, &self.turn, self.began);
             let context = patiently(OFFERED, read).await?;
             if self.round > 0 {
                 self.saying.goes_on(context.newest);
@@ -424,7 +424,7 @@ impl Attempt<'_> {
 
     /// Tells the conversation how far the turn has come; the turn as it stands then.
     async fn offer(&mut self, command: Command) -> Result<Turn, Lost> {
-        self.idle_since = None;
+        self.began = None;
         offer(self.node, self.entity, command, self.trace).await
     }
 }

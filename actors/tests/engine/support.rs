@@ -333,10 +333,10 @@ impl Gate {
 
 impl Store for Gate {
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        let (load, mut hanging) = (self.read().clone(), self.hanging.load.subscribe());
+        let (store, mut hanging) = (self.read().clone(), self.hanging.load.subscribe());
         Box::pin(async move {
             let _ = hanging.wait_for(|hanging| *hanging != Some(entity)).await;
-            load.load(entity, fresh).await
+            store.load(entity, fresh).await
         })
     }
 

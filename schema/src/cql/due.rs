@@ -35,7 +35,7 @@ const SLOTS: i32 = 1_000;
 const PAGE: i32 = 64;
 /// Slots read at the same time.
 const AT_ONCE: usize = 16;
-/// Looks at entities that may fail for a while before no more are made for a page: each may take seconds.
+/// After so many looks at entities that failed with what passes, no more are made for a page: each may take seconds.
 const LOOKS_FAILED: usize = AT_ONCE;
 /// Slots known to be there; forgotten all at once where there are more.
 const SLOTS_KNOWN: usize = 100_000;

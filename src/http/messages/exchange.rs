@@ -74,17 +74,17 @@ pub(super) async fn wait(
             continue;
         }
         look_at = Instant::now() + ASK_AGAIN;
-        match node.turn(entity, turn.id.number).await {
-            Ok(stored) => turn = stored.unwrap_or(turn),
-            // The next look may find it.
-            Err(error) if error.passes() => {}
-            Err(error) => return Err(error),
-        }
+        turn = look(node, entity, turn).await?;
     }
     if turn.is_over() {
         return Ok(turn);
     }
     // That it waits for people is no event.
+    look(node, entity, turn).await
+}
+
+/// How a turn stands now, or as it was known where the store cannot be read for a while.
+async fn look(node: &Node, entity: EntityKey, turn: Turn) -> Result<Turn, StoreError> {
     match node.turn(entity, turn.id.number).await {
         Ok(stored) => Ok(stored.unwrap_or(turn)),
         Err(error) if error.passes() => Ok(turn),

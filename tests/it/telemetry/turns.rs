@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::receiver::{Got, Manner, Receiver};
-use super::{GRPC, append, contained, conversation, place, tables, traced};
-use crate::models::{completion, whole};
+use super::{GRPC, append, contained, conversation, place, tables, traced_on_store};
+use crate::models::{completion, until, whole};
 use crate::support::client::{Client, Reply};
 use crate::support::origin::{Origin, Part};
 
@@ -28,10 +28,10 @@ fn ask(client: &mut Client, conversation: &str) -> Reply {
     reply
 }
 
-/// Waits until the model was asked so often and has answered, but for the first time.
+/// Waits until the conversation has so many answers.
 async fn answered(client: &mut Client, conversation: &str, replies: usize) {
     let path = format!("/api/v1/conversations/{conversation}/messages");
-    loop {
+    for _ in 0..1_000 {
         let list = client.send("GET", &path, None, "").unwrap().json();
         let agents = |message: &&serde_json::Value| message["role"] == "assistant";
         if list["data"].as_array().unwrap().iter().filter(agents).count() == replies {
@@ -39,26 +39,25 @@ async fn answered(client: &mut Client, conversation: &str, replies: usize) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    panic!("it has not {replies} answers");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_that_was_lost_leads_to_its_request_and_one_that_waited_behind_it_is_a_part_of_its_own() {
     let (dir, receiver, model) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), model().await);
     let data = dir.path().join("data");
-    let server = traced(&data, &receiver, &[GRPC]);
+    let server = traced_on_store(&data, &receiver, &[GRPC]);
     let mut client = Client::connect(&server.address).unwrap();
     let agent = json!({"provider": "openai", "model": "small", "baseUrl": model.url("/v1"), "stream": false});
     assert_eq!(client.send("PATCH", "/api/v1/agents/echo", None, &agent.to_string()).unwrap().status, 200);
     let id = conversation(&mut client);
     append(&mut client, &id, "a");
     let first = ask(&mut client, &id);
-    while model.requests().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until(|| !model.requests().is_empty()).await;
     let second = ask(&mut client, &id);
     // It is killed.
     drop(server);
-    let server = traced(&data, &receiver, &[GRPC]);
+    let server = traced_on_store(&data, &receiver, &[GRPC]);
     answered(&mut Client::connect(&server.address).unwrap(), &id, 2).await;
     assert_eq!(server.terminate(), Some(0));
     let spans = receiver.spans();
