@@ -116,9 +116,7 @@ async fn of_more_than_a_turn_can_answer_at_once_it_is_asked_the_newest() {
     let [asked] = &heard[..] else { panic!("{} turns", heard.len()) };
     let bytes: usize = asked.iter().map(String::len).sum();
     assert!((limits::QUESTION_BYTES..limits::QUESTION_BYTES + 100_000).contains(&bytes), "{bytes}");
-    let (answer, question) = asked.split_first().unwrap();
-    assert!(answer.starts_with("000"), "what was answered meanwhile");
-    let numbers: Vec<&str> = question.iter().map(|text| &text[..3]).collect();
-    let newest: Vec<String> = (60 - question.len()..60).map(|n| format!("{n:03}")).collect();
+    let numbers: Vec<&str> = asked.iter().map(|text| &text[..3]).collect();
+    let newest: Vec<String> = (60 - asked.len()..60).map(|n| format!("{n:03}")).collect();
     assert_eq!(numbers, newest);
 }
