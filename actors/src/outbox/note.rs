@@ -20,8 +20,8 @@ use crate::store::StoreError;
 const PAUSE: Duration = Duration::from_millis(20);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// For how long a note is offered where others share the store: less than a log is left alone by them.
-const SHARED: Duration = Duration::from_secs(7);
+/// For how long a note is offered where others share the store: less than they leave a log alone at least.
+const SHARED: Duration = Duration::from_secs(4);
 /// After so many offers the log says that the note is not taken.
 const TOLD_AFTER: u32 = 9;
 
@@ -76,9 +76,13 @@ pub(super) async fn note<M: Sends>(
     entity: EntityKey,
     settlement: Settlement,
 ) -> Result<(), StoreError> {
+    let mut patience = match node.store.is_shared() {
+        true => Patience::within(SHARED),
+        false => Patience::endless(PAUSE, LONGEST_PAUSE),
+    };
     for part in parts(settlement) {
         let failed: Vec<_> = part.ended.iter().filter(|(_, delivery)| delivery.end == End::Failed).cloned().collect();
-        offer::<M>(node, entity, part).await?;
+        offer::<M>(node, entity, part, &mut patience).await?;
         // Only now: what is not noted is tried again, and would be told of twice.
         telling::given_up(node, entity, &failed);
     }
@@ -124,12 +128,13 @@ impl Parts {
 /// Offers a note until it is taken or the node stops. What it says of what has arrived is known nowhere else: if it were
 /// given up, all that would be sent again. Where others would go on with it meanwhile it is given up before they do: what
 /// it says would be history then.
-async fn offer<M: Sends>(node: &Arc<Node>, entity: EntityKey, settlement: Settlement) -> Result<(), StoreError> {
+async fn offer<M: Sends>(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    settlement: Settlement,
+    patience: &mut Patience,
+) -> Result<(), StoreError> {
     let command = Arc::new(M::settle(settlement));
-    let mut patience = match node.store.is_shared() {
-        true => Patience::within(SHARED),
-        false => Patience::endless(PAUSE, LONGEST_PAUSE),
-    };
     for offers in 1_u32.. {
         match M::directory(node).ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
             Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld) => return Ok(()),

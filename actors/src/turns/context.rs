@@ -1,6 +1,6 @@
 //! What a turn knows of its conversation: the newest messages that fit, in the order that a model wants them.
 
-use super::recent::Known;
+use super::recent::{Known, TAIL_BYTES};
 use crate::agent::builtin;
 use crate::agent::{Agent, ChatMessage};
 use crate::clock::Millis;
@@ -21,6 +21,8 @@ use crate::tool::Tools;
 const PAGE: usize = 128;
 /// Events that are looked at in all. A turn that waited while more than that happened has lost sight of its question.
 const LOOKED_AT: usize = 3_000;
+/// Bytes of events after which no more are read.
+const LOOKED_AT_BYTES: usize = 8 * limits::QUESTION_BYTES;
 
 /// See the module's text. Every list is oldest first.
 #[derive(Debug, Default)]
@@ -50,6 +52,11 @@ struct Reader<'a> {
     chars: usize,
     /// Something did not fit.
     full: bool,
+    /// Something is there to be answered: the turn's own question, or somebody's words before it.
+    asks: bool,
+    /// What does not fit and is to be answered where the turn has no question of its own: the newest thing of all, and
+    /// the newest words of somebody.
+    held: (Vec<Message>, Option<Message>),
     /// Results whose calls have not been met, the newest first. Most calls come right before them; a result whose call
     /// never comes is handed to nobody.
     results: Vec<Pending>,
@@ -63,7 +70,7 @@ struct Reader<'a> {
 struct Pending {
     call: String,
     chars: usize,
-    /// `None`: it is longer than anything that is handed to a model.
+    /// `None`: with others that wait it is longer than anything that is handed to a model.
     message: Option<Message>,
 }
 
@@ -82,6 +89,8 @@ impl Context {
             context: Self::default(),
             chars: 0,
             full: false,
+            asks: false,
+            held: (Vec::new(), None),
             results: Vec::new(),
             asked: 0,
             wanted: None,
@@ -92,13 +101,13 @@ impl Context {
         let upto = known.as_ref().map_or(u64::MAX, |known| known.first - 1);
         let is_known = known.is_some();
         if known.is_some_and(|known| reader.takes(known)) {
-            return Ok(reader.context.turned_round());
+            return Ok(reader.whole());
         }
         let read = reader.read(node.store.as_ref(), entity, upto).await?;
         if let Some(read) = read.filter(|_| began.is_some() && !is_known) {
             node.turns.recent.put(entity, read);
         }
-        Ok(reader.context.turned_round())
+        Ok(reader.whole())
     }
 
     fn turned_round(mut self) -> Self {
@@ -182,8 +191,8 @@ impl Reader<'_> {
 
     /// Reads the log backwards from the event `upto`. Answers what it has read where nothing of it was taken away since.
     async fn read(&mut self, store: &dyn Store, entity: EntityKey, mut upto: u64) -> Result<Option<Known>, StoreError> {
-        let (mut known, mut looked_at, mut is_whole) = (None::<Known>, 0, true);
-        while looked_at < LOOKED_AT {
+        let (mut known, mut looked_at, mut bytes, mut is_whole) = (None::<Known>, 0, 0, true);
+        while looked_at < LOOKED_AT && bytes < LOOKED_AT_BYTES {
             let page = store.read_log(entity, LogScan { from: 1, to: upto, order: Order::Desc, limit: PAGE }).await?;
             let (Some(first), Some(last)) = (page.first(), page.last()) else { break };
             looked_at += page.len();
@@ -191,7 +200,12 @@ impl Reader<'_> {
             let range = KeyRange { after: Some(number_key(last.seq - 1)), before: Some(number_key(first.seq + 1)) };
             let overlays = store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, PAGE)).await?;
             let known = known.get_or_insert_with(|| Known { messages: Vec::new(), first: 0, last: first.seq });
-            known.first = last.seq;
+            // What would be let go at once is not kept.
+            let keeps = bytes <= TAIL_BYTES;
+            if keeps {
+                known.first = last.seq;
+            }
+            bytes += page.iter().map(|stored| stored.payload.len()).sum::<usize>();
             let mut through = last.seq == 1;
             for stored in &page {
                 let record: Record<Event> = codec::decode_record(stored.seq, &stored.payload)?;
@@ -201,8 +215,8 @@ impl Reader<'_> {
                 let overlay: Overlay = overlay.transpose()?.unwrap_or_default();
                 if let Some(message) = message_of(&record) {
                     let edited = message.clone().as_edited(&overlay);
-                    is_whole &= edited.is_some();
-                    known.messages.extend(edited);
+                    is_whole &= edited.is_some() || !keeps;
+                    known.messages.extend(edited.filter(|_| keeps));
                     self.take(message, &overlay);
                 }
             }
@@ -216,7 +230,7 @@ impl Reader<'_> {
 
     /// Whether nothing that is older than what happened `at` then can belong here.
     fn is_through(&self, at: Millis) -> bool {
-        self.is_full() && at < self.turn.id.at
+        self.is_full() && self.asks && at < self.turn.id.at
     }
 
     /// Whether a model is handed no older messages.
@@ -253,34 +267,58 @@ impl Reader<'_> {
             }
             (false, true, _) if self.asked > limits::QUESTION_BYTES => {}
             (false, true, _) => {
+                self.asks = true;
                 self.asked += words(&message).len();
                 self.chars += chars(&message);
                 self.context.question.push(message);
             }
-            (false, false, false) => self.take_earlier(message),
-            (false, false, true) => {}
+            (false, false, true) if self.asks => {}
+            (false, false, _) => self.take_earlier(message),
         }
     }
 
     /// A message before the question, with the results of its calls: all of it or nothing, and then nothing older.
     fn take_earlier(&mut self, message: Message) {
         self.context.newest_before.get_or_insert(message.id);
-        if message.content.role == "tool" {
+        let (role, own) = (message.content.role.as_str(), chars(&message));
+        if role == "tool" {
             let call = message.content.metadata.as_ref().and_then(|metadata| self.tools.answered(metadata));
-            let chars = chars(&message);
-            let message = Some(message).filter(|_| chars <= limits::CONTEXT_CHARS);
-            self.results.extend(call.map(|call| Pending { call, chars, message }));
+            let waiting = self.results.iter().map(|result| result.chars).sum::<usize>();
+            let message = Some(message).filter(|_| waiting + own <= limits::QUESTION_BYTES);
+            self.results.extend(call.map(|call| Pending { call, chars: own, message }));
+            return;
+        }
+        let is_newest = self.context.before.is_empty() && !self.full;
+        let is_asked = role == "user" && !self.asks;
+        self.asks |= is_asked;
+        let fits = |chars: usize| chars <= limits::CONTEXT_CHARS;
+        if !is_newest && (self.full || !fits(self.chars + own)) {
+            self.full = true;
+            self.held.1 = Some(message).filter(|_| is_asked).or(self.held.1.take());
             return;
         }
         let results = self.results_of(&message);
-        let more = chars(&message) + results.iter().map(|result| result.chars).sum::<usize>();
-        if self.chars + more > limits::CONTEXT_CHARS {
-            self.full = true;
+        let more = own + results.iter().map(|result| result.chars).sum::<usize>();
+        let group = results.into_iter().filter_map(|result| result.message).chain([message]);
+        if fits(self.chars + more) {
+            self.chars += more;
+            self.context.before.extend(group);
             return;
         }
-        self.chars += more;
-        self.context.before.extend(results.into_iter().filter_map(|result| result.message));
-        self.context.before.push(message);
+        self.full = true;
+        if is_newest {
+            self.held.0 = group.collect();
+        }
+    }
+
+    /// All of it, oldest first. What a turn without a question of its own is to answer is read however long it is.
+    fn whole(self) -> Context {
+        let Self { mut context, held: (newest, words), .. } = self;
+        if context.question.is_empty() {
+            context.before.splice(..0, newest);
+            context.before.extend(words);
+        }
+        context.turned_round()
     }
 
     /// The results of a message's calls: of each the oldest that was met. Others answer nothing, since an id that is used
@@ -288,6 +326,9 @@ impl Reader<'_> {
     fn results_of(&mut self, message: &Message) -> Vec<Pending> {
         let ids = calls(message).map(|calls| self.tools.ids_of(calls)).unwrap_or_default();
         let mut found = Vec::new();
+        if ids.is_empty() {
+            return found;
+        }
         for id in ids.iter().rev() {
             if let Some(at) = self.results.iter().rposition(|result| result.call == *id) {
                 found.push(self.results.remove(at));

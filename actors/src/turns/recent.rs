@@ -21,7 +21,7 @@ use crate::message::Message;
 /// Messages of one conversation, some more than a model is handed: those that wait for a turn count too.
 const MESSAGES: usize = limits::CONTEXT_MESSAGES + 28;
 /// What those of one conversation weigh at most, several times what a model is handed.
-const TAIL_BYTES: usize = 8 * limits::CONTEXT_CHARS;
+pub(super) const TAIL_BYTES: usize = 8 * limits::CONTEXT_CHARS;
 /// What a conversation weighs beside its messages, and a message beside its content.
 const WEIGHT: usize = 250;
 

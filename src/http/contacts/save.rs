@@ -132,7 +132,7 @@ pub(in crate::http) async fn bulk(
 
 /// That one could not be stored says nothing of the others.
 fn partly(problem: Problem) -> Problem {
-    if problem.code != "store_unavailable" {
+    if problem.status != StatusCode::SERVICE_UNAVAILABLE {
         return problem;
     }
     let detail = "some of the contacts may have been saved; a retry saves the others";

@@ -61,6 +61,11 @@ fn result(id: &str, text: &str) -> Content {
 
 /// What the model is handed of these, of which the last is the question.
 fn read(contents: Vec<Content>) -> Context {
+    read_as(contents, true)
+}
+
+/// The same; the last may be no message of the turn's own.
+fn read_as(contents: Vec<Content>, own: bool) -> Context {
     let turn = Turn::requested(Millis(5_000), conversation(), 1, "bot");
     let mut reader = Reader {
         turn: &turn,
@@ -68,6 +73,8 @@ fn read(contents: Vec<Content>) -> Context {
         context: Context::default(),
         chars: 0,
         full: false,
+        asks: false,
+        held: (Vec::new(), None),
         results: Vec::new(),
         asked: 0,
         wanted: None,
@@ -79,12 +86,12 @@ fn read(contents: Vec<Content>) -> Context {
             conversation: conversation(),
             owner: None,
             parent: None,
-            turn: (seq == last).then_some(TurnId::new(Millis(5_000), conversation().address, 1)),
+            turn: (own && seq == last).then_some(TurnId::new(Millis(5_000), conversation().address, 1)),
             content: Arc::new(content),
         };
         reader.take(message, &Overlay::default());
     }
-    reader.context.turned_round()
+    reader.whole()
 }
 
 fn texts(context: &Context) -> Vec<String> {
@@ -131,4 +138,16 @@ fn results_go_with_their_calls_and_what_answers_no_call_counts_for_nothing() {
     assert_eq!(texts(&context), ["a", "?"]);
     let context = read(vec![calling("1"), result("1", "early"), calling("1"), result("1", "late"), said("user", "?")]);
     assert_eq!(texts(&context), ["calls 1", "early", "calls 1", "late", "?"]);
+}
+
+#[test]
+fn what_a_turn_without_a_question_of_its_own_answers_is_read_however_long_it_is() {
+    let long = "x".repeat(2 * limits::CONTEXT_CHARS);
+    let context = read_as(vec![said("user", "old"), said("user", &long)], false);
+    assert_eq!(texts(&context), ["xxxxxxxxxx"]);
+    let context = read_as(vec![said("user", "old"), said("user", "a"), calling("1"), result("1", &long)], false);
+    assert_eq!(texts(&context), ["a", "calls 1", "xxxxxxxxxx"]);
+    let context =
+        read_as(vec![said("user", "old"), said("user", "a"), said("assistant", &long), said("assistant", "b")], false);
+    assert_eq!(texts(&context), ["a", "b"], "the newest words of somebody are what is to be answered");
 }
