@@ -38,6 +38,11 @@ pub fn untold(problem: Problem) -> Problem {
     }
     let detail =
         "the request was stored, and what came of it cannot be read now; with an idempotency key a retry is safe";
+    outcome_unknown(detail)
+}
+
+/// 503: what came of a request cannot be told.
+pub(in crate::http) fn outcome_unknown(detail: &str) -> Problem {
     Problem::unavailable("outcome_unknown", detail, RETRY_SOON)
 }
 
@@ -61,8 +66,7 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
         }
         Refusal::Unknown(why) => {
             tracing::warn!(%why, "the outcome of a command is unknown");
-            let detail = "the request may or may not have been stored; with an idempotency key a retry is safe";
-            Problem::unavailable("outcome_unknown", detail, RETRY_SOON)
+            outcome_unknown("the request may or may not have been stored; with an idempotency key a retry is safe")
         }
         // The directory asks the successor by itself.
         Refusal::Moved => Problem::unavailable("store_unavailable", "nothing was stored; try again", RETRY_SOON),

@@ -83,18 +83,7 @@ impl Context {
         turn: &Turn,
         began: Option<u64>,
     ) -> Result<Self, StoreError> {
-        let mut reader = Reader {
-            turn,
-            tools: node.ports.tools.as_ref(),
-            context: Self::default(),
-            chars: 0,
-            full: false,
-            asks: false,
-            held: (Vec::new(), None),
-            results: Vec::new(),
-            asked: 0,
-            wanted: None,
-        };
+        let mut reader = Reader::of(turn, node.ports.tools.as_ref());
         // Where others write too, what this process has written may not be the last word.
         let began = began.filter(|_| !node.store.is_shared());
         let known = began.and_then(|began| node.turns.recent.of(entity, began));
@@ -176,7 +165,23 @@ impl Context {
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Nothing was read yet.
+    fn of(turn: &'a Turn, tools: &'a dyn Tools) -> Self {
+        Self {
+            turn,
+            tools,
+            context: Context::default(),
+            chars: 0,
+            full: false,
+            asks: false,
+            held: (Vec::new(), None),
+            results: Vec::new(),
+            asked: 0,
+            wanted: None,
+        }
+    }
+
     /// Takes what is known of the conversation's end; whether that is all that belongs here.
     fn takes(&mut self, known: Known) -> bool {
         let Known { messages, first, last } = known;

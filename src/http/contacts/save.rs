@@ -24,7 +24,7 @@ use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
 use crate::http::incoming::Incoming;
 use crate::http::problem::Problem;
-use crate::http::refusal::{problem_of, store_problem};
+use crate::http::refusal::{outcome_unknown, problem_of, store_problem};
 use crate::http::resource::{Submitted, submit};
 use crate::json::fields::Fields;
 use crate::json::report::Report;
@@ -135,8 +135,7 @@ fn partly(problem: Problem) -> Problem {
     if problem.status != StatusCode::SERVICE_UNAVAILABLE {
         return problem;
     }
-    let detail = "some of the contacts may have been saved; a retry saves the others";
-    Problem::unavailable("outcome_unknown", detail, 1)
+    outcome_unknown("some of the contacts may have been saved; a retry saves the others")
 }
 
 fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {

@@ -67,18 +67,7 @@ fn read(contents: Vec<Content>) -> Context {
 /// The same; the last may be no message of the turn's own.
 fn read_as(contents: Vec<Content>, own: bool) -> Context {
     let turn = Turn::requested(Millis(5_000), conversation(), 1, "bot");
-    let mut reader = Reader {
-        turn: &turn,
-        tools: &Ids,
-        context: Context::default(),
-        chars: 0,
-        full: false,
-        asks: false,
-        held: (Vec::new(), None),
-        results: Vec::new(),
-        asked: 0,
-        wanted: None,
-    };
+    let mut reader = Reader::of(&turn, &Ids);
     let last = contents.len() as u64;
     for (seq, content) in (1..=last).rev().zip(contents.into_iter().rev()) {
         let message = Message {
