@@ -26,6 +26,7 @@ use crate::http::trace::{RequestTrace, TRACEPARENT};
 use crate::outgoing;
 
 mod answer;
+pub(crate) mod attached;
 mod endpoint;
 mod fault;
 pub(crate) mod pairing;

@@ -17,7 +17,7 @@ use crate::egress::Egress;
 use crate::http::problem::Fault;
 use crate::json::Object;
 use crate::json::report::Report;
-use crate::models::pairing;
+use crate::models::{attached, pairing};
 use crate::wire::json_view::{Raw, review_status};
 use crate::wire::time::Time;
 
@@ -167,6 +167,10 @@ impl Tools for AgentTools {
 
     fn answered(&self, metadata: &Json) -> Option<String> {
         pairing::answered(metadata)
+    }
+
+    fn files_of(&self, references: &Json) -> Vec<String> {
+        attached::lines(references)
     }
 
     fn scripted(&self, call: &Json) -> Called {

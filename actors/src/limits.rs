@@ -98,6 +98,9 @@ pub const SUBSCRIBER_EVENTS: usize = 256;
 pub const CONTEXT_MESSAGES: usize = 100;
 /// Characters of those messages; about 8,000 tokens at four characters each.
 pub const CONTEXT_CHARS: usize = 32_000;
+/// Characters of a result of a tool that a later turn's model is handed where the whole of it does not fit: enough to
+/// know what it was, and a small part of what all messages have, so that there is room for what came before.
+pub const SHORTENED_CHARS: usize = 1_000;
 /// About how many bytes of what was said last stay in memory for the next turns, of all conversations together.
 pub const RECENT_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of what one turn answers, where a channel lets messages gather for it; of more than that the newest. It is far

@@ -263,19 +263,6 @@ impl Content {
         said.or_else(|| self.attachments.first().map(|file| file.filename.as_str())).unwrap_or_default()
     }
 
-    /// What a model reads: the words, and a line for each file, which it cannot see.
-    #[must_use]
-    pub fn for_a_model(&self) -> String {
-        let mut text = self.text.clone().unwrap_or_default();
-        for file in &self.attachments {
-            if !text.is_empty() {
-                text.push('\n');
-            }
-            text += &format!("[attached file: {}, {}, {} bytes]", file.filename, file.mime_type, file.size);
-        }
-        text
-    }
-
     /// About how many bytes it takes in a commit.
     #[must_use]
     pub fn weight(&self) -> usize {

@@ -152,6 +152,9 @@ pub trait Tools: Send + Sync + 'static {
     /// Which call a tool's message with this metadata answers.
     fn answered(&self, metadata: &Json) -> Option<String>;
 
+    /// What a model is told of the files that a message's `references` name: a line for each, in few words.
+    fn files_of(&self, references: &Json) -> Vec<String>;
+
     /// The call that a script says, a JSON object with `name` and `arguments`.
     fn scripted(&self, call: &Json) -> Called;
 
@@ -184,6 +187,10 @@ impl Tools for NoTools {
 
     fn answered(&self, _: &Json) -> Option<String> {
         None
+    }
+
+    fn files_of(&self, _: &Json) -> Vec<String> {
+        Vec::new()
     }
 
     fn scripted(&self, _: &Json) -> Called {

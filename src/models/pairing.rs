@@ -172,6 +172,12 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_stands_twice_among_the_calls_of_a_message_gets_its_results_in_their_order() {
+        let messages = [calling("", &["1", "2", "1"]), result("1", "first"), result("1", "second"), result("2", "two")];
+        assert_eq!(shown(&messages), ["assistant - 1,2,1", "tool first 1", "tool two 2", "tool second 1"]);
+    }
+
+    #[test]
     fn what_a_client_calls_a_call_and_the_protocol_does_not_is_left_out() {
         for tool_calls in ["[{}]", "[1]", "[]", r#"[{"id":"","function":{"name":"f"}}]"#, r#"[{"id":"1"}]"#] {
             let message = |text: &str| ChatMessage {

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::models::{asked, asking, completion, whole};
 use crate::support::origin::Origin;
 use crate::support::{Answer, TestApp};
 
@@ -310,4 +311,23 @@ async fn what_is_no_part_of_what_a_model_reads_costs_nothing() {
     app.post(&messages).json(json!({"content": {"content": long}})).await.expect(200);
     let tokens = app.post(path).json(body("ping")).await.expect(200)["usage"]["inputTokens"].as_u64().unwrap();
     assert_eq!(tokens, 1, "it does not fit, nor does what is older");
+}
+
+#[tokio::test]
+async fn a_model_is_told_of_the_files_that_a_message_without_words_names_and_gets_no_empty_message() {
+    let (app, origin) = asking(json!({}), |_| whole(&completion("seen"))).await;
+    let plan = json!({"filename": "plan.pdf", "mime_type": "application/pdf", "size": 3});
+    let content = json!([
+        {"content": "", "attachments": [plan, {}]},
+        {"content": "", "tool_calls": [{}]},
+        {"content": "what is it?"},
+    ]);
+    let made = app.post("/api/v1/messages").json(json!({"content": content})).await.expect(200);
+    let id = made[0]["conversation_id"].as_str().unwrap();
+    start(&app, id, "echo").await.expect(202);
+    let mut live = app.get(format!("/api/v1/conversations/{id}/events?after=0")).follow().await;
+    live.up_to("turn.completed").await;
+    let asked = &asked(&origin)[0]["messages"];
+    let read: Vec<&str> = asked.as_array().unwrap().iter().filter_map(|line| line["content"].as_str()).collect();
+    assert_eq!(read, ["[attached file: plan.pdf, application/pdf, 3 bytes]\n[attached file]", "what is it?"]);
 }

@@ -1,5 +1,8 @@
 //! What a turn knows of its conversation: the newest messages that fit, in the order that a model wants them.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::recent::{Known, TAIL_BYTES};
 use crate::agent::builtin;
 use crate::agent::{Agent, ChatMessage};
@@ -10,7 +13,7 @@ use crate::id::{EntityKey, MessageId};
 use crate::limits;
 use crate::machine::Record;
 use crate::memories::recall::Remembered;
-use crate::message::{Json, Message, Overlay};
+use crate::message::{Attachment, Json, Message, Overlay};
 use crate::node::Node;
 use crate::store::{KeyRange, LogScan, Order, Scan, Store, StoreError};
 use crate::tables::OVERLAYS;
@@ -70,8 +73,7 @@ struct Reader<'a> {
 struct Pending {
     call: String,
     chars: usize,
-    /// `None`: with others that wait it is longer than anything that is handed to a model.
-    message: Option<Message>,
+    message: Message,
 }
 
 impl Context {
@@ -116,15 +118,17 @@ impl Context {
         own.or(self.newest_before).filter(|_| self.is_tree)
     }
 
-    /// The words to be answered.
-    pub(super) fn asked(&self) -> String {
+    /// The words to be answered; those of a message that has none are what a model is told of its files.
+    pub(super) fn asked(&self, tools: &dyn Tools) -> String {
         let messages = if self.question.is_empty() {
             let last = self.before.iter().rposition(|message| message.content.role == "user");
             last.map(|last| &self.before[last..=last]).unwrap_or_default()
         } else {
             &self.question
         };
-        let texts: Vec<&str> = messages.iter().map(words).collect();
+        let text = |message| Some(Cow::from(words(message))).filter(|words| !words.is_empty());
+        let texts: Vec<_> =
+            messages.iter().map(|message| text(message).unwrap_or_else(|| shown(message, tools))).collect();
         texts.join("\n")
     }
 
@@ -150,14 +154,14 @@ impl Context {
     }
 
     /// What the model is asked.
-    pub(super) fn prompt(&self, agent: &Agent, memories: &[Remembered]) -> Vec<ChatMessage> {
+    pub(super) fn prompt(&self, agent: &Agent, memories: &[Remembered], tools: &dyn Tools) -> Vec<ChatMessage> {
         let prompt = agent.system_prompt.iter().map(|text| ChatMessage::words("system", text.clone()));
         let known: Vec<String> = memories.iter().map(|memory| format!("- {}", memory.text)).collect();
         let known = (!known.is_empty()).then(|| format!("What is known about the user:\n{}", known.join("\n")));
         let known = known.into_iter().map(|text| ChatMessage::words("system", text));
         let messages = self.all().map(|message| ChatMessage {
             role: message.content.role.clone(),
-            text: message.content.for_a_model(),
+            text: shown(message, tools).into_owned(),
             tool_calls: message.content.tool_calls.clone(),
             metadata: message.content.metadata.clone(),
         });
@@ -261,20 +265,22 @@ impl<'a> Reader<'a> {
             self.context.taken_back |= own && !is_step;
             return;
         };
-        // Roles of the client's own are not for models.
-        if !matches!(message.content.role.as_str(), "user" | "assistant" | "system" | "developer" | "tool") {
+        // Roles of the client's own are not for models, nor is what says nothing.
+        let role = message.content.role.as_str();
+        let is_for_models = matches!(role, "user" | "assistant" | "system" | "developer" | "tool");
+        if !is_for_models || (role != "tool" && self.chars_of(&message) == 0) {
             return;
         }
         match (is_step, own, full) {
             (true, ..) => {
-                self.chars += chars(&message);
+                self.chars += self.chars_of(&message);
                 self.context.steps.push(message);
             }
             (false, true, _) if self.asked > limits::QUESTION_BYTES => {}
             (false, true, _) => {
                 self.asks = true;
                 self.asked += words(&message).len();
-                self.chars += chars(&message);
+                self.chars += self.chars_of(&message);
                 self.context.question.push(message);
             }
             (false, false, true) if self.asks => {}
@@ -282,15 +288,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A message before the question, with the results of its calls: all of it or nothing, and then nothing older.
+    /// A message before the question, with the results of its calls, which are shortened where they do not fit: all of
+    /// it or nothing, and then nothing older.
     fn take_earlier(&mut self, message: Message) {
         self.context.newest_before.get_or_insert(message.id);
-        let (role, own) = (message.content.role.as_str(), chars(&message));
+        let (role, own) = (message.content.role.as_str(), self.chars_of(&message));
         if role == "tool" {
             let call = message.content.metadata.as_ref().and_then(|metadata| self.tools.answered(metadata));
+            let result = call.map(|call| Pending { call, chars: own, message });
             let waiting = self.results.iter().map(|result| result.chars).sum::<usize>();
-            let message = Some(message).filter(|_| waiting + own <= limits::QUESTION_BYTES);
-            self.results.extend(call.map(|call| Pending { call, chars: own, message }));
+            let is_kept_whole = waiting + own <= limits::QUESTION_BYTES;
+            self.results.extend(result.map(|result| if is_kept_whole { result } else { result.shortened() }));
             return;
         }
         let is_newest = self.context.before.is_empty() && !self.full;
@@ -302,9 +310,14 @@ impl<'a> Reader<'a> {
             self.held.1 = Some(message).filter(|_| is_asked).or(self.held.1.take());
             return;
         }
-        let results = self.results_of(&message);
-        let more = own + results.iter().map(|result| result.chars).sum::<usize>();
-        let group = results.into_iter().filter_map(|result| result.message).chain([message]);
+        let mut results = self.results_of(&message);
+        let all = |results: &[Pending]| own + results.iter().map(|result| result.chars).sum::<usize>();
+        let is_read_whole = is_newest && self.context.question.is_empty();
+        if !is_read_whole && !fits(self.chars + all(&results)) {
+            results = results.into_iter().map(Pending::shortened).collect();
+        }
+        let more = all(&results);
+        let group = results.into_iter().map(|result| result.message).chain([message]);
         if fits(self.chars + more) {
             self.chars += more;
             self.context.before.extend(group);
@@ -326,21 +339,42 @@ impl<'a> Reader<'a> {
         context.turned_round()
     }
 
-    /// The results of a message's calls: of each the oldest that was met. Others answer nothing, since an id that is used
-    /// again means the later call.
+    /// The results of a message's calls, the newest first: of each the oldest that was met, and where an id stands twice
+    /// among the calls one after the other. Others answer nothing, since an id that is used again means the later call.
     fn results_of(&mut self, message: &Message) -> Vec<Pending> {
         let ids = calls(message).map(|calls| self.tools.ids_of(calls)).unwrap_or_default();
         let mut found = Vec::new();
         if ids.is_empty() {
             return found;
         }
-        for id in ids.iter().rev() {
+        for id in &ids {
             if let Some(at) = self.results.iter().rposition(|result| result.call == *id) {
                 found.push(self.results.remove(at));
             }
         }
         self.results.retain(|result| !ids.contains(&result.call));
+        found.reverse();
         found
+    }
+
+    /// How many characters of a message a model reads.
+    fn chars_of(&self, message: &Message) -> usize {
+        let calls = calls(message).map_or("", Json::as_str);
+        shown(message, self.tools).chars().count() + calls.chars().count()
+    }
+}
+
+impl Pending {
+    /// The same with the beginning of its words, and how much is left out.
+    fn shortened(mut self) -> Self {
+        let text = self.message.content.text.as_deref().unwrap_or_default();
+        let Some((end, _)) = text.char_indices().nth(limits::SHORTENED_CHARS) else { return self };
+        let (beginning, rest) = text.split_at(end);
+        let note = format!("\n[{} more characters of this result are left out]", rest.chars().count());
+        let text = format!("{beginning}{note}");
+        self.chars = text.chars().count();
+        Arc::make_mut(&mut self.message.content).text = Some(text);
+        self
     }
 }
 
@@ -349,10 +383,21 @@ fn calls(message: &Message) -> Option<&Json> {
     message.content.tool_calls.as_ref().filter(|_| message.content.role == "assistant")
 }
 
-/// How many characters of a message a model reads.
-fn chars(message: &Message) -> usize {
-    let calls = calls(message).map_or("", Json::as_str);
-    words(message).chars().count() + calls.chars().count()
+/// What a model reads of a message: the words, and a line for each file, which it cannot see.
+fn shown<'a>(message: &'a Message, tools: &dyn Tools) -> Cow<'a, str> {
+    let content = &message.content;
+    let text = content.text.as_deref().unwrap_or_default();
+    let line =
+        |file: &Attachment| format!("[attached file: {}, {}, {} bytes]", file.filename, file.mime_type, file.size);
+    let named = content.references.as_ref().map(|references| tools.files_of(references)).unwrap_or_default();
+    let mut lines: Vec<String> = content.attachments.iter().map(line).chain(named).collect();
+    if lines.is_empty() {
+        return text.into();
+    }
+    if !text.is_empty() {
+        lines.insert(0, text.to_owned());
+    }
+    lines.join("\n").into()
 }
 
 /// The words of a message; those of a file without a caption are its name.

@@ -56,6 +56,10 @@ impl Tools for AskPeople {
         None
     }
 
+    fn files_of(&self, _: &Json) -> Vec<String> {
+        Vec::new()
+    }
+
     fn scripted(&self, _: &Json) -> Called {
         Called { id: None, name: "request_review".to_owned(), arguments: "{}".to_owned() }
     }

@@ -26,6 +26,10 @@ impl Tools for Ids {
         Some(metadata.as_str().to_owned())
     }
 
+    fn files_of(&self, references: &Json) -> Vec<String> {
+        references.as_str().split(',').filter(|name| !name.is_empty()).map(|name| format!("[{name}]")).collect()
+    }
+
     fn scripted(&self, call: &Json) -> Called {
         NoTools.scripted(call)
     }
@@ -121,12 +125,65 @@ fn results_go_with_their_calls_and_what_answers_no_call_counts_for_nothing() {
     contents.push(said("user", "?"));
     let context = read(contents);
     assert_eq!(texts(&context), ["old", "a", "calls 1,2", "one", "two", "between", "?"]);
-    // A result that does not fit takes its call with it.
-    let context =
-        read(vec![said("user", "old"), calling("1"), result("1", &long), said("user", "a"), said("user", "?")]);
-    assert_eq!(texts(&context), ["a", "?"]);
     let context = read(vec![calling("1"), result("1", "early"), calling("1"), result("1", "late"), said("user", "?")]);
     assert_eq!(texts(&context), ["calls 1", "early", "calls 1", "late", "?"]);
+}
+
+#[test]
+fn an_id_that_stands_twice_among_the_calls_of_a_message_gets_its_results_in_their_order() {
+    let said =
+        |ids| vec![calling(ids), result("1", "first"), result("1", "second"), result("2", "two"), said("user", "?")];
+    assert_eq!(texts(&read(said("1,1,2"))), ["calls 1,1,2", "first", "second", "two", "?"]);
+    assert_eq!(texts(&read(said("1,2,1"))), ["calls 1,2,1", "first", "two", "second", "?"]);
+    assert_eq!(texts(&read(said("1,1,1"))), ["calls 1,1,1", "first", "second", "?"]);
+}
+
+#[test]
+fn a_result_that_does_not_fit_whole_is_shortened_and_hides_nothing_before_it() {
+    let long = "é".repeat(limits::CONTEXT_CHARS);
+    let last = |text| vec![said("user", "old"), calling("1"), result("1", text), said("user", "a"), said("user", "?")];
+    let context = read(last(&long));
+    assert_eq!(texts(&context), ["old", "calls 1", "éééééééééé", "a", "?"]);
+    let (beginning, note) = words(&context.before[2]).split_once('\n').unwrap();
+    assert_eq!(beginning.chars().count(), limits::SHORTENED_CHARS);
+    assert_eq!(note, "[31000 more characters of this result are left out]");
+    // `old`, `1`, `a` and the question have six.
+    let context = read(last(&long[..2 * (limits::CONTEXT_CHARS - 6)]));
+    assert_eq!(words(&context.before[2]).chars().count(), limits::CONTEXT_CHARS - 6, "it fits just so");
+    assert_eq!(context.before.len(), 4);
+    // More than is kept of what waits for its call.
+    let mut many = vec![said("user", "old"), calling("1,2,3"), result("1", "one")];
+    many.extend(["2", "3", "none"].map(|id| result(id, &"x".repeat(limits::QUESTION_BYTES / 3))));
+    many.push(said("user", "?"));
+    assert_eq!(texts(&read(many)), ["old", "calls 1,2,3", "one", "xxxxxxxxxx", "xxxxxxxxxx", "?"]);
+    // Where they do not fit shortened either they take their call with them.
+    let words = "x".repeat(limits::CONTEXT_CHARS - 500);
+    let context =
+        read(vec![said("user", "old"), calling("1"), result("1", &long), said("user", &words), said("user", "?")]);
+    assert_eq!(texts(&context), ["xxxxxxxxxx", "?"]);
+}
+
+#[test]
+fn files_that_a_message_names_are_shown_and_what_says_nothing_is_left_out() {
+    let naming =
+        |text: &str, names: &str| Content { references: Some(Json::from_checked(names)), ..said("user", text) };
+    let user_calls = Content { role: "user".to_owned(), ..calling("1") };
+    let contents = vec![
+        naming("", "a,b"),
+        naming("see", "c"),
+        naming("", ""),
+        user_calls,
+        said("assistant", ""),
+        said("user", "?"),
+    ];
+    let context = read(contents.clone());
+    let agent = Agent::new("bot", "Bot", crate::agent::Provider::Builtin(builtin::Builtin::default()), Millis(1));
+    let prompt: Vec<String> = context.prompt(&agent, &[], &Ids).into_iter().map(|message| message.text).collect();
+    assert_eq!(prompt, ["[a]\n[b]", "see\n[c]", "?"]);
+    assert_eq!(read(contents[..1].to_vec()).asked(&Ids), "[a]\n[b]", "there is nothing else to be answered");
+    assert_eq!(read(contents[..2].to_vec()).asked(&Ids), "see");
+    let long = "x".repeat(limits::CONTEXT_CHARS);
+    assert_eq!(read(vec![naming("", &long), said("user", "?")]).before.len(), 0, "what is shown counts");
 }
 
 #[test]
