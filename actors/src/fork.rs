@@ -33,11 +33,12 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
 /// What stopped it. The copy's alarm has it resumed.
 pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
+    let mut is_tree = None;
     loop {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
         let Some(fork) = state.fork.filter(|_| state.erasure.is_none()) else { return Ok(()) };
         let Some(from) = fork.next else { return Ok(()) };
-        let copying = piece(node, entity, &fork, from).await?;
+        let copying = piece(node, entity, &fork, from, &mut is_tree).await?;
         let files = copying.originals.iter().filter_map(|original| original.content.as_ref());
         let files: Vec<AttachmentId> = files.flat_map(|content| content.mentions.iter().flatten().copied()).collect();
         for file in files {
@@ -52,8 +53,14 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
 }
 
-/// The next messages of the source, as they are now.
-async fn piece(node: &Node, entity: EntityKey, fork: &Fork, from: u64) -> Result<Copying, Stopped> {
+/// The next messages of the source, as they are now. `is_tree`: whether messages name parents, once that was asked.
+async fn piece(
+    node: &Node,
+    entity: EntityKey,
+    fork: &Fork,
+    from: u64,
+    is_tree: &mut Option<bool>,
+) -> Result<Copying, Stopped> {
     let source = EntityKey::conversation(entity.workspace, fork.of.source.address);
     let upto = fork.of.upto.min(from + STEP - 1);
     let events = node.events::<Conversation>(source, (from, upto), Order::Asc, limit(upto - from + 1)).await?;
@@ -64,7 +71,16 @@ async fn piece(node: &Node, entity: EntityKey, fork: &Fork, from: u64) -> Result
     for event in &events {
         let Some(message) = message_of(event) else { continue };
         let overlay = overlays.get(&event.seq).cloned().unwrap_or_default();
-        let content = copy(&message, &overlay);
+        let mut content = copy(&message, &overlay);
+        if let Some(gone) = message.gone(&overlay).filter(|_| message.parent.is_none()) {
+            let known = match *is_tree {
+                Some(known) => known,
+                None => names_parents(node, source, (event.seq + 1, fork.of.upto)).await?,
+            };
+            *is_tree = Some(known);
+            // Without it those that answer it would answer nothing, and be one branch.
+            content = known.then(|| again(&message, message.content.without_words(gone)));
+        }
         bytes += content.as_ref().map_or(0, Content::weight);
         if bytes > limits::BATCH_BYTES && !originals.is_empty() {
             next = Some(event.seq);
@@ -76,28 +92,46 @@ async fn piece(node: &Node, entity: EntityKey, fork: &Fork, from: u64) -> Result
     Ok(Copying { from, next, originals })
 }
 
+/// Whether a message among these events names its parent.
+async fn names_parents(node: &Node, source: EntityKey, (mut from, upto): (u64, u64)) -> Result<bool, Stopped> {
+    while from <= upto {
+        let to = upto.min(from + STEP - 1);
+        let events = node.events::<Conversation>(source, (from, to), Order::Asc, limit(to - from + 1)).await?;
+        if events.iter().filter_map(|event| message_of(event)).any(|message| message.parent.is_some()) {
+            return Ok(true);
+        }
+        from = to + 1;
+    }
+    Ok(false)
+}
+
 fn limit(events: u64) -> usize {
     usize::try_from(events).unwrap_or(usize::MAX)
 }
 
-/// What the copy of a message says: the same as the message now, at its time. What a message asks for or sets going is
-/// not said again: reviews, webhooks, memories.
+/// What the copy of a message says: the same as the message now, at its time; nothing where its words are gone.
 fn copy(message: &Message, overlay: &Overlay) -> Option<Content> {
     if message.gone(overlay).is_some() {
         return None;
     }
     let content = message.content.as_ref().clone();
-    Some(Content {
-        text: overlay.text.clone().or(content.text),
-        metadata: overlay.metadata.clone().or(content.metadata),
-        tags: overlay.tags_of(&message.content).map(<[String]>::to_vec),
+    let text = overlay.text.clone().or(content.text);
+    let metadata = overlay.metadata.clone().or(content.metadata);
+    let tags = overlay.tags_of(&message.content).map(<[String]>::to_vec);
+    Some(again(message, Content { text, metadata, tags, ..content }))
+}
+
+/// This, said in the place of `message`. What a message asks for or sets going is not said again: reviews, webhooks,
+/// memories.
+fn again(message: &Message, content: Content) -> Content {
+    Content {
         sent_at: Some(content.sent_at.unwrap_or(message.id.at.into())),
         review: None,
         webhook_url: None,
         iteration_of: None,
         memories: false,
         ..content
-    })
+    }
 }
 
 /// Keeps a file as long as the copy mentions it.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::models::{asked, asking, completion, whole};
 use crate::support::TestApp;
 
 #[cfg(unix)]
@@ -83,6 +84,53 @@ async fn a_copy_says_the_same_in_messages_of_its_own() {
     let sequences: Vec<_> = of(events["data"].as_array().unwrap(), "sequence");
     assert_eq!(sequences, [1, 2, 3, 4, 5], "and the copy has a log without gaps");
     assert_eq!(events["data"][0]["data"]["forkedFrom"], originals[0]["conversation_id"]);
+}
+
+#[tokio::test]
+async fn branches_stay_apart_in_a_copy_although_what_they_answer_was_deleted() {
+    let (app, origin) = asking(json!({}), |_| whole(&completion("seen"))).await;
+    let originals = said(
+        &app,
+        json!([
+            {"content": "root"},
+            {"content": "one", "parent_message_id": "#0"},
+            {"content": "other", "parent_message_id": "#0"},
+            {"content": "one more", "parent_message_id": "#1"},
+        ]),
+    )
+    .await;
+    app.delete(format!("/api/v1/messages/{}", text(&originals[0]["id"]))).await.expect(204);
+    let copy = fork(&app, &originals[0]).await.expect(201);
+    let copies = messages(&app, &copy["id"]).await;
+    assert_eq!(of(&copies, "content"), ["", "one", "other", "one more"]);
+    assert_eq!(of(&copies, "deleted"), [json!(true), Value::Null, Value::Null, Value::Null]);
+    let id = |n: usize| copies[n]["id"].clone();
+    assert_eq!(of(&copies, "parent_message_id"), [Value::Null, id(0), id(0), id(1)]);
+    let place = format!("/api/v1/messages/{}", text(&id(0)));
+    app.patch(place).json(json!({"content": "back"})).await.problem(409, "message_deleted");
+
+    for conversation in [&originals[0]["conversation_id"], &copy["id"]] {
+        let other = &messages(&app, conversation).await[2]["id"];
+        let question = json!({"content": "?", "parent_message_id": other});
+        let body = json!({"content": question, "conversation_id": conversation});
+        app.post("/api/v1/messages").json(body).await.expect(200);
+        let turns = format!("{CONVERSATIONS}/{}/turns", text(conversation));
+        app.post(turns).json(json!({"agentId": "echo"})).await.expect(202);
+        let log = format!("{CONVERSATIONS}/{}/events?after=0", text(conversation));
+        app.get(log).follow().await.up_to("turn.completed").await;
+    }
+    for asked in asked(&origin) {
+        assert_eq!(of(asked["messages"].as_array().unwrap(), "content"), ["other", "?"]);
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_message_that_nobody_can_have_answered_is_in_no_copy() {
+    let app = TestApp::new().await;
+    let originals = said(&app, json!([{"content": "gone"}, {"content": "one"}, {"content": "two"}])).await;
+    app.delete(format!("/api/v1/messages/{}", text(&originals[0]["id"]))).await.expect(204);
+    let copy = fork(&app, &originals[0]).await.expect(201);
+    assert_eq!(of(&messages(&app, &copy["id"]).await, "content"), ["one", "two"]);
 }
 
 #[tokio::test]

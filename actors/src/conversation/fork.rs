@@ -12,11 +12,12 @@ use minicbor::{Decode, Encode};
 use super::post::{id_key, parse_id_key};
 use super::{Accepted, Conversation, Event, Rejection, Reply, State, attach, number_key};
 use crate::clock::{Millis, pause};
+use crate::codec;
 use crate::id::{ConversationId, MessageId};
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
-use crate::message::{Content, Message};
+use crate::message::{Content, Message, Overlay};
 use crate::store::RowWrite;
-use crate::tables::{COPIES, MENTIONED};
+use crate::tables::{COPIES, MENTIONED, OVERLAYS};
 
 /// After which somebody looks whether copying is still under way.
 const LOOK_AFTER_MILLIS: u64 = 10_000;
@@ -76,7 +77,8 @@ pub struct Original {
     pub number: u64,
     /// That of its parent.
     pub parent: Option<u64>,
-    /// What the copy says; `None`: it says nothing any more and is passed over.
+    /// What the copy says. `None`: it says nothing any more and is passed over; one of a tree that answers nothing keeps
+    /// its place and is there without words.
     pub content: Option<Arc<Content>>,
 }
 
@@ -139,6 +141,10 @@ impl Copying {
                         content: Arc::clone(content),
                     };
                     change.rows.extend(attach::rows(&message).into_iter().filter(|row| row.table == MENTIONED));
+                    if let Some(gone) = message.content.gone {
+                        let value = Some(codec::encode(&Overlay::default().without_words(gone)));
+                        change.rows.push(RowWrite { table: OVERLAYS, key: number_key(id.number), value });
+                    }
                     change.events.push(Event::MessageCreated(Accepted {
                         conversation: state.id,
                         content: message.content,
