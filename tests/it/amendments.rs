@@ -160,6 +160,18 @@ async fn a_message_is_delivered_and_read_once() {
 }
 
 #[tokio::test]
+async fn what_was_read_has_been_delivered() {
+    let app = TestApp::new().await;
+    let id = message(&app, json!({"channelId": "demo", "text": "x"})).await;
+    let path = format!("/api/v1/messages/{id}/ack");
+    let read = app.post(&path).json(json!({"status": "read"})).await.expect(200);
+    assert!(read["readAt"].is_string());
+    assert_eq!(read["deliveredAt"], read["readAt"]);
+    let late = app.post(&path).json(json!({"status": "delivered"})).await.expect(200);
+    assert_eq!(late, read, "who comes too late with that changes nothing");
+}
+
+#[tokio::test]
 async fn the_first_decision_of_a_review_stands_and_everybody_is_told_of_it() {
     let app = TestApp::new().await;
     let id = message(&app, json!({"channelId": "demo", "text": "?", "review": {"type": "approval"}})).await;

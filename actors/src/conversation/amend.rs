@@ -131,6 +131,7 @@ pub(super) fn amend(
             change.events.push(Event::MessageDelivered { message });
         }
         Amendment::Acknowledge(Receipt::Read) if after.read_at.is_none() => {
+            after.delivered_at.get_or_insert(moment.now);
             after.read_at = Some(moment.now);
             change.events.push(Event::MessageRead { message });
         }
