@@ -9,12 +9,14 @@ use super::state::{DeliveryKey, Settlement};
 use super::step::Unsent;
 use super::telling;
 use crate::clock::Millis;
+use crate::codec;
 use crate::directory::{Circumstances, Refusal};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
-use crate::patience::Patience;
-use crate::store::StoreError;
+use crate::patience::{Patience, patiently};
+use crate::store::{Fresh, StoreError};
+use crate::tables::DELIVERIES;
 
 /// The pause before a note is offered again; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -82,11 +84,31 @@ pub(super) async fn note<M: Sends>(
     };
     for part in parts(settlement) {
         let failed: Vec<_> = part.ended.iter().filter(|(_, delivery)| delivery.end == End::Failed).cloned().collect();
-        offer::<M>(node, entity, part, &mut patience).await?;
+        let noted = offer::<M>(node, entity, part, &mut patience).await;
         // Only now: what is not noted is tried again, and would be told of twice.
-        telling::given_up(node, entity, &failed);
+        let is_noted = match &noted {
+            Ok(()) => true,
+            Err(StoreError::Indeterminate(_)) => {
+                is_stored(node, entity, &failed).await.is_ok_and(|is_stored| is_stored)
+            }
+            Err(_) => false,
+        };
+        if is_noted {
+            telling::given_up(node, entity, &failed);
+        }
+        noted?;
     }
     Ok(())
+}
+
+/// Whether these deliveries, which were in one commit, are stored: nobody comes upon them again if they are, so that it
+/// is found out now.
+async fn is_stored(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, Delivery)]) -> Result<bool, StoreError> {
+    let [(key, delivery), ..] = deliveries else { return Ok(false) };
+    // From then on the commit is there or never will be.
+    patiently(SHARED, || node.store.load(entity, Fresh::Settled)).await?;
+    let row = patiently(SHARED, || node.store.row(entity, DELIVERIES, key.row())).await?;
+    Ok(row.is_some_and(|row| codec::decode::<Delivery>(&row).is_ok_and(|stored| stored == *delivery)))
 }
 
 /// The same in parts that are each within the bound of a note, as far as one lane or delivery is. What has ended comes
@@ -139,9 +161,8 @@ async fn offer<M: Sends>(
         match M::directory(node).ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
             Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld) => return Ok(()),
             // Nobody knows what is noted now; the next courier finds out.
-            Err(refusal @ (Refusal::Unknown(_) | Refusal::Draining)) => {
-                return Err(StoreError::Unavailable(refusal.into()));
-            }
+            Err(refusal @ Refusal::Unknown(_)) => return Err(StoreError::Indeterminate(refusal.into())),
+            Err(refusal @ Refusal::Draining) => return Err(StoreError::Unavailable(refusal.into())),
             // Nothing was stored.
             Err(refusal @ (Refusal::Backlog | Refusal::Overloaded | Refusal::Unavailable(_) | Refusal::Moved)) => {
                 if offers == TOLD_AFTER {

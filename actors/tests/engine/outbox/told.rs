@@ -1,5 +1,6 @@
 //! What is told of deliveries that nobody gets, and of receivers that come and go.
 
+use actors::store::faulty::{FaultyStore, Rates};
 use tracing::Level;
 
 use super::*;
@@ -33,6 +34,34 @@ async fn deliveries_that_are_given_up_are_counted_and_told_with_their_ids_and_wi
         assert!(told[0].contains(&part), "{part}: {told:#?}");
     }
     assert!(told.iter().all(|line| !line.contains("confidential") && !line.contains("whsec")), "{told:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_that_are_given_up_are_told_once_where_nobody_knows_whether_that_was_noted() {
+    let unanswered = Rates { unanswered: 1_000, ..Rates::default() };
+    let late = Rates { late: 1_000, ..Rates::default() };
+    let mut noted_late = 0;
+    for (seed, rates) in (0..5).flat_map(|seed| [(seed, unanswered), (seed, late)]) {
+        let (lines, _catching) = Lines::catch();
+        let store = FaultyStore::new(MemoryStore::default(), seed, Rates::default());
+        let bench = Bench::on(store.clone());
+        bench.endpoint(1, |_| {}).await;
+        bench.sink.mood(ONE, Mood::Answer(410));
+        bench.say(1, "a").await;
+        store.set_rates(rates);
+        sleep(secs(1)).await;
+        assert!(store.injected().unanswered + store.injected().late > 0);
+        store.calm();
+        sleep(secs(60)).await;
+        let failed = bench.ended().await.iter().filter(|standing| standing.status == Status::Failed).count() as u64;
+        assert_eq!(bench.node.metrics().webhooks_failed.get(), failed, "seed {seed}, {rates:?}");
+        assert!(failed == 2 || rates == late, "it was noted");
+        let told = lines.of(Level::WARN, "a delivery was given up");
+        assert_eq!(told.is_empty(), failed == 0, "{told:#?}");
+        noted_late += u64::from(rates == late && failed > 0);
+        bench.assert_settled().await;
+    }
+    assert!((1..5).contains(&noted_late), "some were and some were not: {noted_late}");
 }
 
 #[tokio::test(start_paused = true)]
