@@ -47,6 +47,7 @@ pub mod ports;
 pub mod random;
 pub mod registry;
 mod single_flight;
+pub mod sparing;
 pub mod store;
 pub mod subscriptions;
 pub mod tables;

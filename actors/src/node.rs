@@ -24,6 +24,7 @@ use crate::mint::Mints;
 use crate::outbox::Outboxes;
 use crate::ports::Ports;
 use crate::registry::Registry;
+use crate::sparing::Sparing;
 use crate::store::{NodeId, Store};
 use crate::subscriptions::{self, Subscription, Subscriptions};
 use crate::trace::{Span, SpanKind, TraceContext, Traces};
@@ -64,6 +65,8 @@ pub struct Node {
     pub(crate) errands: Errands,
     pub(crate) used_days: UsedDays,
     pub(crate) outbox: Outboxes,
+    /// Lines about entities that a store which is away does not give.
+    pub(crate) not_loaded: Sparing,
     pub(crate) conversations: Directory<Conversation>,
     pub(crate) beginnings: Beginnings,
     pub(crate) contacts: Directory<Contact>,
@@ -124,6 +127,7 @@ impl Node {
             errands: Errands::default(),
             used_days: UsedDays::default(),
             outbox: Outboxes::default(),
+            not_loaded: Sparing::new(),
             conversations: Directory::default(),
             beginnings: Beginnings::default(),
             contacts: Directory::default(),

@@ -2,8 +2,10 @@
 
 use actors::directory::Refusal;
 use actors::machine::Machine;
+use actors::sparing::{Line, Sparing};
 use actors::store::StoreError;
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::context::render::internal_error;
 use super::idempotency::{KEY_HOURS, in_progress};
@@ -24,7 +26,10 @@ pub fn store_problem(error: StoreError) -> Problem {
             internal_error()
         }
         StoreError::Indeterminate(_) | StoreError::Unavailable(_) => {
-            tracing::warn!(%error, "the store is unavailable");
+            static LINES: Sparing = Sparing::new();
+            if let Some(Line { left_out }) = LINES.line(Instant::now()) {
+                tracing::warn!(%error, left_out, "the store is unavailable");
+            }
             Problem::unavailable("store_unavailable", "the store cannot be reached now; try again", RETRY_SOON)
         }
     }
@@ -61,11 +66,17 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
         }
         Refusal::Draining => Problem::unavailable("stopping", "the node is stopping; nothing was stored", RETRY_SOON),
         Refusal::Unavailable(why) => {
-            tracing::warn!(%why, "a command could not be stored");
+            static LINES: Sparing = Sparing::new();
+            if let Some(Line { left_out }) = LINES.line(Instant::now()) {
+                tracing::warn!(%why, left_out, "a command could not be stored");
+            }
             Problem::unavailable("store_unavailable", "nothing was stored; try again", RETRY_SOON)
         }
         Refusal::Unknown(why) => {
-            tracing::warn!(%why, "the outcome of a command is unknown");
+            static LINES: Sparing = Sparing::new();
+            if let Some(Line { left_out }) = LINES.line(Instant::now()) {
+                tracing::warn!(%why, left_out, "the outcome of a command is unknown");
+            }
             outcome_unknown("the request may or may not have been stored; with an idempotency key a retry is safe")
         }
         // The directory asks the successor by itself.

@@ -1,0 +1,65 @@
+//! A line of the log that many would say at once, as each request does that a failing store fails: the first says it,
+//! and from then on one a second, which says for how many others it stands.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The least time between two lines.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Sparing(Mutex<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    at: Option<Instant>,
+    /// How many were left out since.
+    left_out: u64,
+}
+
+/// A line that is to be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// How many were left out since the one before; `None`: none.
+    pub left_out: Option<u64>,
+}
+
+impl Sparing {
+    /// Nothing was said yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Mutex::new(Said { at: None, left_out: 0 }))
+    }
+
+    /// Whether the line is to be said now; if not, it is counted.
+    pub fn line(&self, now: Instant) -> Option<Line> {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.at.is_some_and(|at| now.saturating_duration_since(at) < PAUSE) {
+            said.left_out += 1;
+            return None;
+        }
+        said.at = Some(now);
+        let left_out = std::mem::take(&mut said.left_out);
+        Some(Line { left_out: Some(left_out).filter(|left_out| *left_out > 0) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_is_said_and_then_one_a_second_that_counts_the_others() {
+        let (sparing, begin) = (Sparing::new(), Instant::now());
+        let after = |millis| sparing.line(begin + Duration::from_millis(millis)).map(|line| line.left_out);
+        assert_eq!(after(0), Some(None));
+        assert_eq!([after(0), after(400), after(999)], [None; 3]);
+        assert_eq!(after(1_000), Some(Some(3)));
+        assert_eq!([after(1_500), after(1_999)], [None; 2]);
+        assert_eq!(after(60_000), Some(Some(2)), "however long it was quiet");
+        assert_eq!(after(61_000), Some(None), "nothing was left out");
+    }
+}
