@@ -31,6 +31,7 @@ use crate::limits;
 use crate::machine::Record;
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
+use crate::sparing::Sparing;
 use crate::store::{KeyRange, Pages, Store, StoreError};
 use crate::tables::{CHANNELS, WORKSPACES};
 use crate::workspace::address_of;
@@ -66,6 +67,9 @@ pub use step::ATTEMPT;
 /// How often is looked whether couriers have ended, when the node stops.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
+/// How often the log says that events are damaged: a log that has one is looked at every second.
+const DAMAGE_TOLD: Duration = Duration::from_secs(60);
+
 /// The couriers of a node, and what they share.
 #[derive(Debug)]
 pub struct Outboxes {
@@ -77,6 +81,9 @@ pub struct Outboxes {
     workspaces: DashMap<Address, Arc<str>>,
     stirring: Arc<SingleFlight<(Address, EndpointId)>>,
     stopping: AtomicBool,
+    /// Lines about logs that cannot be read now, and about those that are damaged.
+    unread: Sparing,
+    damaged: Sparing,
 }
 
 impl Default for Outboxes {
@@ -90,6 +97,8 @@ impl Default for Outboxes {
             workspaces: DashMap::new(),
             stirring: Arc::default(),
             stopping: AtomicBool::new(false),
+            unread: Sparing::new(),
+            damaged: Sparing::every(DAMAGE_TOLD),
         }
     }
 }

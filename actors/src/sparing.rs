@@ -1,19 +1,22 @@
 //! A line of the log that many would say at once, as each request does that a failing store fails: the first says it,
-//! and from then on one a second, which says for how many others it stands.
+//! and from then on one in a while, which says for how many others it stands.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The least time between two lines.
+/// The least time between two lines where nothing else is said.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module's text.
-#[derive(Debug, Default)]
-pub struct Sparing(Mutex<Said>);
+#[derive(Debug)]
+pub struct Sparing {
+    pause: Duration,
+    said: Mutex<Said>,
+}
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Said {
     at: Option<Instant>,
     /// How many were left out since.
@@ -27,17 +30,29 @@ pub struct Line {
     pub left_out: Option<u64>,
 }
 
+impl Default for Sparing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Sparing {
-    /// Nothing was said yet.
+    /// One line a second; nothing was said yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Mutex::new(Said { at: None, left_out: 0 }))
+        Self::every(PAUSE)
+    }
+
+    /// One line in this time.
+    #[must_use]
+    pub const fn every(pause: Duration) -> Self {
+        Self { pause, said: Mutex::new(Said { at: None, left_out: 0 }) }
     }
 
     /// Whether the line is to be said now; if not, it is counted.
     pub fn line(&self, now: Instant) -> Option<Line> {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.at.is_some_and(|at| now.saturating_duration_since(at) < PAUSE) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.at.is_some_and(|at| now.saturating_duration_since(at) < self.pause) {
             said.left_out += 1;
             return None;
         }

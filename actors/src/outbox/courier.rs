@@ -29,6 +29,7 @@ use crate::codec;
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
+use crate::sparing::Line;
 use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::{LANE_TIMES, LANES};
 
@@ -85,13 +86,24 @@ pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<
             Ok(upto) => looked = upto,
             Err(error) => {
                 // What is durable is found again by the log's alarm.
-                tracing::warn!(?entity, %error, "events could not be sent now; trying again");
-                return;
+                return not_sent(&node, entity, &error);
             }
         }
         if node.outbox.leave(entity, &bell) {
             return;
         }
+    }
+}
+
+/// A log cannot be sent from. That is found again each time it is tried.
+fn not_sent(node: &Node, entity: EntityKey, error: &StoreError) {
+    let now = Instant::now();
+    if error.passes() {
+        if let Some(Line { left_out }) = node.outbox.unread.line(now) {
+            tracing::warn!(?entity, %error, left_out, "events could not be sent now; trying again");
+        }
+    } else if let Some(Line { left_out }) = node.outbox.damaged.line(now) {
+        tracing::error!(?entity, %error, left_out, "events cannot be sent, as one is damaged; trying again");
     }
 }
 
@@ -244,7 +256,13 @@ impl<M: Sends> Courier<M> {
         let mut known: HashMap<u64, Option<Arc<Hooks>>> = HashMap::new();
         while self.looked <= self.bell.upto() && self.has_room() {
             let range = (self.looked, self.bell.upto());
-            let records = self.node.events::<M>(self.entity, range, Order::Asc, PAGE).await?;
+            let records = match self.node.events::<M>(self.entity, range, Order::Asc, PAGE).await {
+                // What stands before the damage is looked at one by one.
+                Err(error) if !error.passes() => {
+                    self.node.events::<M>(self.entity, (self.looked, self.looked), Order::Asc, 1).await?
+                }
+                page => page?,
+            };
             let Some(last) = records.last().map(|record| record.seq) else {
                 return Err(StoreError::Unavailable("the store does not show what was committed".into()));
             };
@@ -336,7 +354,11 @@ impl<M: Sends> Courier<M> {
             Err(error) => {
                 // It may be damaged for good, so it is set aside and keeps no other lane waiting.
                 let (entity, receiver) = (self.entity, lane.receiver);
-                tracing::warn!(?entity, ?receiver, %error, "an event could not be sent now; trying again later");
+                if error.passes() {
+                    tracing::warn!(?entity, ?receiver, %error, "an event could not be sent now; trying again later");
+                } else {
+                    tracing::error!(?entity, ?receiver, %error, "an event is damaged and cannot be sent; trying again later");
+                }
                 run.park(now.plus(set_aside(&error, random)));
             }
         }

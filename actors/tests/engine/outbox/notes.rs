@@ -8,9 +8,11 @@ use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
+use tracing::Level;
 
 use super::bench::{Bench, Mood, ONE, TWO};
 use super::*;
+use crate::lines::Lines;
 
 /// Messages that wait for an endpoint, in posts of so many.
 const POSTS: usize = 30;
@@ -72,6 +74,27 @@ async fn a_lane_whose_event_cannot_be_read_keeps_no_other_waiting_and_goes_on_on
     bench.sink.mood(ONE, Mood::Answer(200));
     sleep(secs(800)).await;
     assert_eq!((bench.sink.taken(ONE), bench.sink.at(ONE).len()), (vec![1, 2, 3, 4], 5));
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_before_a_damaged_event_is_sent_and_the_damage_is_an_error_of_the_log() {
+    let (lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let bench = Bench::on(gate.clone());
+    bench.endpoint(1, |_| {}).await;
+    gate.damage(Some(3));
+    let Command::Post(post) = post(entity(1), "a") else { unreachable!() };
+    let message = || NewMessage { content: Arc::new(content("a")), parent: None, review_millis: None };
+    let messages = (0..3).map(|_| message()).collect();
+    bench.ask(entity(1), Command::Post(actors::conversation::Post { messages, ..post })).await;
+    sleep(secs(20)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2], "each once");
+    assert_eq!(lines.of(Level::ERROR, "events cannot be sent, as one is damaged").len(), 1, "one a minute");
+    assert_eq!(lines.of(Level::WARN, "").len(), 0);
+    gate.damage(None);
+    sleep(secs(20)).await;
+    assert_eq!(bench.sink.taken(ONE), [1, 2, 3, 4], "in order");
     bench.assert_settled().await;
 }
 
