@@ -97,7 +97,7 @@ async fn names_parents(node: &Node, source: EntityKey, (mut from, upto): (u64, u
     while from <= upto {
         let to = upto.min(from + STEP - 1);
         let events = node.events::<Conversation>(source, (from, to), Order::Asc, limit(to - from + 1)).await?;
-        if events.iter().filter_map(|event| message_of(event)).any(|message| message.parent.is_some()) {
+        if events.iter().filter_map(message_of).any(|message| message.parent.is_some()) {
             return Ok(true);
         }
         from = to + 1;
