@@ -345,7 +345,7 @@ impl Machine for Conversation {
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
         // Before a turn starts that reads it. Where others write too, none does.
         if !node.store.is_shared() {
-            node.turns.recent.follow(entity, records);
+            node.turns.recent.follow(entity, records, node.ports.tools.as_ref());
         }
         for record in records {
             match &record.event {

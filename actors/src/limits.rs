@@ -102,7 +102,7 @@ pub const CONTEXT_CHARS: usize = 32_000;
 /// know what it was, and a small part of what all messages have, so that there is room for what came before.
 pub const SHORTENED_CHARS: usize = 1_000;
 /// About how many bytes of what was said last stay in memory for the next turns, of all conversations together.
-pub const RECENT_BYTES: usize = 32 * 1024 * 1024;
+pub const RECENT_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of what one turn answers, where a channel lets messages gather for it; of more than that the newest. It is far
 /// above what a model reads.
 pub const QUESTION_BYTES: usize = 1024 * 1024;

@@ -23,6 +23,7 @@ use crate::node::Node;
 mod attempt;
 mod context;
 mod recent;
+mod said;
 pub(crate) mod telling;
 
 use attempt::Begun;

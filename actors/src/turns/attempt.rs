@@ -188,7 +188,6 @@ impl Attempt<'_> {
         let resent = Resent::default();
         let trace = span.context_or(self.trace);
         let allowed = Duration::from_secs(u64::from(agent.timeout_seconds));
-        let tools = self.node.ports.tools.as_ref();
         let call = async {
             match &agent.provider {
                 Provider::Builtin(builtin) => {
@@ -197,16 +196,16 @@ impl Attempt<'_> {
                     let asked = builtin::Asked {
                         agent,
                         builtin,
-                        text: &context.asked(tools),
+                        text: &context.asked(),
                         results: &context.results(),
                         heard: context.tokens(agent),
                         fails,
                     };
-                    builtin::complete(&asked, tools, &self.saying).await
+                    builtin::complete(&asked, self.node.ports.tools.as_ref(), &self.saying).await
                 }
                 Provider::OpenAi { .. } => {
-                    let memories = self.recall(&context.asked(tools), TOLD_MEMORIES).await;
-                    let messages = context.prompt(agent, &memories, tools);
+                    let memories = self.recall(&context.asked(), TOLD_MEMORIES).await;
+                    let messages = context.prompt(agent, &memories);
                     let (saying, resent) = (self.saying.clone(), resent.clone());
                     let prompt = Prompt { agent: Arc::clone(agent), messages, trace, saying, resent };
                     self.node.ports.models.complete(prompt).await

@@ -1,9 +1,9 @@
 //! What a turn knows of its conversation: the newest messages that fit, in the order that a model wants them.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::recent::{Known, TAIL_BYTES};
+use super::said::Said;
 use crate::agent::builtin;
 use crate::agent::{Agent, ChatMessage};
 use crate::clock::Millis;
@@ -13,7 +13,7 @@ use crate::id::{EntityKey, MessageId};
 use crate::limits;
 use crate::machine::Record;
 use crate::memories::recall::Remembered;
-use crate::message::{Attachment, Json, Message, Overlay};
+use crate::message::{Json, Overlay};
 use crate::node::Node;
 use crate::store::{KeyRange, LogScan, Order, Scan, Store, StoreError};
 use crate::tables::OVERLAYS;
@@ -31,11 +31,11 @@ const LOOKED_AT_BYTES: usize = 8 * limits::QUESTION_BYTES;
 #[derive(Debug, Default)]
 pub(super) struct Context {
     /// Before the question.
-    before: Vec<Message>,
+    before: Vec<Arc<Said>>,
     /// What is to be answered.
-    question: Vec<Message>,
+    question: Vec<Arc<Said>>,
     /// What the turn has done so far: calls of tools and their results.
-    steps: Vec<Message>,
+    steps: Vec<Arc<Said>>,
     /// The sequence of the newest event that was there.
     pub(super) newest: u64,
     /// Whether a message on the way names its parent.
@@ -59,7 +59,7 @@ struct Reader<'a> {
     asks: bool,
     /// What does not fit and is to be answered where the turn has no question of its own: the newest thing of all, and
     /// the newest words of somebody.
-    held: (Vec<Message>, Option<Message>),
+    held: (Vec<Arc<Said>>, Option<Arc<Said>>),
     /// Results whose calls have not been met, the newest first. Most calls come right before them; a result whose call
     /// never comes is handed to nobody.
     results: Vec<Pending>,
@@ -72,8 +72,7 @@ struct Reader<'a> {
 /// A result that waits for its call.
 struct Pending {
     call: String,
-    chars: usize,
-    message: Message,
+    said: Arc<Said>,
 }
 
 impl Context {
@@ -108,8 +107,8 @@ impl Context {
         self
     }
 
-    fn all(&self) -> impl Iterator<Item = &Message> {
-        self.before.iter().chain(&self.question).chain(&self.steps)
+    fn all(&self) -> impl Iterator<Item = &Said> {
+        self.before.iter().chain(&self.question).chain(&self.steps).map(AsRef::as_ref)
     }
 
     /// What the next message answers, where the conversation is a tree.
@@ -119,16 +118,14 @@ impl Context {
     }
 
     /// The words to be answered; those of a message that has none are what a model is told of its files.
-    pub(super) fn asked(&self, tools: &dyn Tools) -> String {
+    pub(super) fn asked(&self) -> String {
         let messages = if self.question.is_empty() {
-            let last = self.before.iter().rposition(|message| message.content.role == "user");
+            let last = self.before.iter().rposition(|said| said.role == Some("user"));
             last.map(|last| &self.before[last..=last]).unwrap_or_default()
         } else {
             &self.question
         };
-        let text = |message| Some(Cow::from(words(message))).filter(|words| !words.is_empty());
-        let texts: Vec<_> =
-            messages.iter().map(|message| text(message).unwrap_or_else(|| shown(message, tools))).collect();
+        let texts: Vec<&str> = messages.iter().map(|said| said.asks()).collect();
         texts.join("\n")
     }
 
@@ -136,34 +133,34 @@ impl Context {
     /// it, and what was said before that has had its answer.
     pub(super) fn is_pointless(&self) -> bool {
         let mut newest_first = self.before.iter().rev();
-        let asked = newest_first.find(|message| message.content.role == "user").and_then(|message| message.turn);
-        let replied = |turn| self.before.iter().any(|m| m.content.role == "assistant" && m.turn == Some(turn));
+        let asked = newest_first.find(|said| said.role == Some("user")).and_then(|said| said.turn);
+        let replied = |turn| self.before.iter().any(|said| said.role == Some("assistant") && said.turn == Some(turn));
         let waits = asked.is_some_and(|turn| !replied(turn));
         self.taken_back && self.question.is_empty() && self.steps.is_empty() && !waits
     }
 
     /// Results of the tools that the turn has called, in order.
     pub(super) fn results(&self) -> Vec<&str> {
-        self.steps.iter().filter(|step| step.content.role == "tool").map(words).collect()
+        self.steps.iter().filter(|step| step.role == Some("tool")).map(|step| step.words()).collect()
     }
 
     /// About how many tokens the model would read.
     pub(super) fn tokens(&self, agent: &Agent) -> u64 {
-        let calls = self.all().filter_map(calls).map(Json::as_str);
-        builtin::tokens_of(agent.system_prompt.as_deref().into_iter().chain(self.all().map(words)).chain(calls))
+        let calls = self.all().filter_map(Said::calls).map(Json::as_str);
+        builtin::tokens_of(agent.system_prompt.as_deref().into_iter().chain(self.all().map(Said::words)).chain(calls))
     }
 
     /// What the model is asked.
-    pub(super) fn prompt(&self, agent: &Agent, memories: &[Remembered], tools: &dyn Tools) -> Vec<ChatMessage> {
+    pub(super) fn prompt(&self, agent: &Agent, memories: &[Remembered]) -> Vec<ChatMessage> {
         let prompt = agent.system_prompt.iter().map(|text| ChatMessage::words("system", text.clone()));
         let known: Vec<String> = memories.iter().map(|memory| format!("- {}", memory.text)).collect();
         let known = (!known.is_empty()).then(|| format!("What is known about the user:\n{}", known.join("\n")));
         let known = known.into_iter().map(|text| ChatMessage::words("system", text));
-        let messages = self.all().map(|message| ChatMessage {
-            role: message.content.role.clone(),
-            text: shown(message, tools).into_owned(),
-            tool_calls: message.content.tool_calls.clone(),
-            metadata: message.content.metadata.clone(),
+        let messages = self.all().map(|said| ChatMessage {
+            role: said.role.unwrap_or_default().to_owned(),
+            text: said.text().to_owned(),
+            tool_calls: said.tool_calls.clone(),
+            metadata: said.metadata.clone(),
         });
         prompt.chain(known).chain(messages).collect()
     }
@@ -191,9 +188,9 @@ impl<'a> Reader<'a> {
         let Known { messages, first, last } = known;
         self.context.newest = last;
         let mut through = first == 1;
-        for message in messages {
-            through |= self.is_through(message.id.at);
-            self.take(message, &Overlay::default());
+        for said in messages {
+            through |= self.is_through(said.id.at);
+            self.take(said);
         }
         through
     }
@@ -223,10 +220,10 @@ impl<'a> Reader<'a> {
                 let overlay = overlays.iter().find(|row| row.key == key).map(|row| codec::decode(&row.value));
                 let overlay: Overlay = overlay.transpose()?.unwrap_or_default();
                 if let Some(message) = message_of(&record) {
-                    let edited = message.clone().as_edited(&overlay);
-                    is_whole &= edited.is_some() || !keeps;
-                    known.messages.extend(edited.filter(|_| keeps));
-                    self.take(message, &overlay);
+                    let said = Arc::new(Said::of(message, &overlay, self.tools));
+                    is_whole &= !said.is_gone || !keeps;
+                    known.messages.extend(keeps.then(|| Arc::clone(&said)));
+                    self.take(said);
                 }
             }
             if through {
@@ -247,77 +244,71 @@ impl<'a> Reader<'a> {
         self.full || self.context.before.len() >= limits::CONTEXT_MESSAGES
     }
 
-    fn take(&mut self, message: Message, overlay: &Overlay) {
-        let own = message.turn == Some(self.turn.id);
-        if !own && message.turn.is_some_and(|of| of.number > self.turn.id.number) {
+    fn take(&mut self, said: Arc<Said>) {
+        let own = said.turn == Some(self.turn.id);
+        if !own && said.turn.is_some_and(|of| of.number > self.turn.id.number) {
             return;
         }
-        let is_step = own && matches!(message.content.role.as_str(), "assistant" | "tool");
-        if !own && self.wanted.is_some_and(|wanted| message.id.number > wanted) {
+        let is_step = own && matches!(said.role, Some("assistant" | "tool"));
+        if !own && self.wanted.is_some_and(|wanted| said.id.number > wanted) {
             return;
         }
         if !is_step {
-            self.wanted = message.parent.map(|parent| parent.number);
+            self.wanted = said.parent;
         }
         let full = self.is_full();
-        self.context.is_tree |= message.parent.is_some() && (own || !full);
-        let Some(message) = message.as_edited(overlay) else {
+        self.context.is_tree |= said.parent.is_some() && (own || !full);
+        if said.is_gone {
             self.context.taken_back |= own && !is_step;
             return;
-        };
-        // Roles of the client's own are not for models, nor is what says nothing.
-        let role = message.content.role.as_str();
-        let is_for_models = matches!(role, "user" | "assistant" | "system" | "developer" | "tool");
-        if !is_for_models || (role != "tool" && self.chars_of(&message) == 0) {
-            return;
         }
+        // Roles of the client's own are not for models, nor is what says nothing.
+        let Some(role) = said.role.filter(|role| *role == "tool" || said.chars() > 0) else { return };
         match (is_step, own, full) {
             (true, ..) => {
-                self.chars += self.chars_of(&message);
-                self.context.steps.push(message);
+                self.chars += said.chars();
+                self.context.steps.push(said);
             }
             (false, true, _) if self.asked > limits::QUESTION_BYTES => {}
             (false, true, _) => {
                 self.asks = true;
-                self.asked += words(&message).len();
-                self.chars += self.chars_of(&message);
-                self.context.question.push(message);
+                self.asked += said.words().len();
+                self.chars += said.chars();
+                self.context.question.push(said);
             }
             (false, false, true) if self.asks => {}
-            (false, false, _) => self.take_earlier(message),
+            (false, false, _) => self.take_earlier(said, role),
         }
     }
 
     /// A message before the question, with the results of its calls, which are shortened where they do not fit: all of
     /// it or nothing, and then nothing older.
-    fn take_earlier(&mut self, message: Message) {
-        self.context.newest_before.get_or_insert(message.id);
-        let (role, own) = (message.content.role.as_str(), self.chars_of(&message));
+    fn take_earlier(&mut self, said: Arc<Said>, role: &str) {
+        self.context.newest_before.get_or_insert(said.id);
         if role == "tool" {
-            let call = message.content.metadata.as_ref().and_then(|metadata| self.tools.answered(metadata));
-            let result = call.map(|call| Pending { call, chars: own, message });
-            let waiting = self.results.iter().map(|result| result.chars).sum::<usize>();
-            let is_kept_whole = waiting + own <= limits::QUESTION_BYTES;
+            let call = said.metadata.as_ref().and_then(|metadata| self.tools.answered(metadata));
+            let is_kept_whole = chars_of(&self.results) + said.chars() <= limits::QUESTION_BYTES;
+            let result = call.map(|call| Pending { call, said });
             self.results.extend(result.map(|result| if is_kept_whole { result } else { result.shortened() }));
             return;
         }
+        let own = said.chars();
         let is_newest = self.context.before.is_empty() && !self.full;
         let is_asked = role == "user" && !self.asks;
         self.asks |= is_asked;
         let fits = |chars: usize| chars <= limits::CONTEXT_CHARS;
         if !is_newest && (self.full || !fits(self.chars + own)) {
             self.full = true;
-            self.held.1 = Some(message).filter(|_| is_asked).or(self.held.1.take());
+            self.held.1 = Some(said).filter(|_| is_asked).or(self.held.1.take());
             return;
         }
-        let mut results = self.results_of(&message);
-        let all = |results: &[Pending]| own + results.iter().map(|result| result.chars).sum::<usize>();
+        let mut results = self.results_of(&said);
         let is_read_whole = is_newest && self.context.question.is_empty();
-        if !is_read_whole && !fits(self.chars + all(&results)) {
+        if !is_read_whole && !fits(self.chars + own + chars_of(&results)) {
             results = results.into_iter().map(Pending::shortened).collect();
         }
-        let more = all(&results);
-        let group = results.into_iter().map(|result| result.message).chain([message]);
+        let more = own + chars_of(&results);
+        let group = results.into_iter().map(|result| result.said).chain([said]);
         if fits(self.chars + more) {
             self.chars += more;
             self.context.before.extend(group);
@@ -341,8 +332,8 @@ impl<'a> Reader<'a> {
 
     /// The results of a message's calls, the newest first: of each the oldest that was met, and where an id stands twice
     /// among the calls one after the other. Others answer nothing, since an id that is used again means the later call.
-    fn results_of(&mut self, message: &Message) -> Vec<Pending> {
-        let ids = calls(message).map(|calls| self.tools.ids_of(calls)).unwrap_or_default();
+    fn results_of(&mut self, said: &Said) -> Vec<Pending> {
+        let ids = said.calls().map(|calls| self.tools.ids_of(calls)).unwrap_or_default();
         let mut found = Vec::new();
         if ids.is_empty() {
             return found;
@@ -356,53 +347,19 @@ impl<'a> Reader<'a> {
         found.reverse();
         found
     }
-
-    /// How many characters of a message a model reads.
-    fn chars_of(&self, message: &Message) -> usize {
-        let calls = calls(message).map_or("", Json::as_str);
-        shown(message, self.tools).chars().count() + calls.chars().count()
-    }
 }
 
 impl Pending {
-    /// The same with the beginning of its words, and how much is left out.
-    fn shortened(mut self) -> Self {
-        let text = self.message.content.text.as_deref().unwrap_or_default();
-        let Some((end, _)) = text.char_indices().nth(limits::SHORTENED_CHARS) else { return self };
-        let (beginning, rest) = text.split_at(end);
-        let note = format!("\n[{} more characters of this result are left out]", rest.chars().count());
-        let text = format!("{beginning}{note}");
-        self.chars = text.chars().count();
-        Arc::make_mut(&mut self.message.content).text = Some(text);
-        self
+    /// The same with the beginning of its words, where it is long.
+    fn shortened(self) -> Self {
+        let said = self.said.shortened(limits::SHORTENED_CHARS).map(Arc::new).unwrap_or(self.said);
+        Self { call: self.call, said }
     }
 }
 
-/// The calls that a message makes. Only an agent's are any.
-fn calls(message: &Message) -> Option<&Json> {
-    message.content.tool_calls.as_ref().filter(|_| message.content.role == "assistant")
-}
-
-/// What a model reads of a message: the words, and a line for each file, which it cannot see.
-fn shown<'a>(message: &'a Message, tools: &dyn Tools) -> Cow<'a, str> {
-    let content = &message.content;
-    let text = content.text.as_deref().unwrap_or_default();
-    let line =
-        |file: &Attachment| format!("[attached file: {}, {}, {} bytes]", file.filename, file.mime_type, file.size);
-    let named = content.references.as_ref().map(|references| tools.files_of(references)).unwrap_or_default();
-    let mut lines: Vec<String> = content.attachments.iter().map(line).chain(named).collect();
-    if lines.is_empty() {
-        return text.into();
-    }
-    if !text.is_empty() {
-        lines.insert(0, text.to_owned());
-    }
-    lines.join("\n").into()
-}
-
-/// The words of a message; those of a file without a caption are its name.
-fn words(message: &Message) -> &str {
-    message.content.words()
+/// How many characters a model reads of these results.
+fn chars_of(results: &[Pending]) -> usize {
+    results.iter().map(|result| result.said.chars()).sum()
 }
 
 #[cfg(test)]

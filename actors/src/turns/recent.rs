@@ -12,17 +12,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
+use super::said::Said;
 use crate::conversation::{Event, message_of};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::Record;
-use crate::message::Message;
+use crate::message::Overlay;
+use crate::tool::Tools;
 
 /// Messages of one conversation, some more than a model is handed: those that wait for a turn count too.
 const MESSAGES: usize = limits::CONTEXT_MESSAGES + 28;
 /// What those of one conversation weigh at most, several times what a model is handed.
 pub(super) const TAIL_BYTES: usize = 8 * limits::CONTEXT_CHARS;
-/// What a conversation weighs beside its messages, and a message beside its content.
+/// What a conversation weighs beside its messages.
 const WEIGHT: usize = 250;
 
 /// See the module's text.
@@ -38,7 +40,7 @@ pub(crate) struct Recent {
 #[derive(Debug)]
 struct Tail {
     /// Oldest first.
-    messages: VecDeque<Message>,
+    messages: VecDeque<Arc<Said>>,
     /// The first and the last event that it is about.
     first: u64,
     last: u64,
@@ -51,15 +53,11 @@ struct Tail {
 #[derive(Debug)]
 pub(super) struct Known {
     /// The newest comes first.
-    pub(super) messages: Vec<Message>,
+    pub(super) messages: Vec<Arc<Said>>,
     /// The first event that they are about; every message since is among them.
     pub(super) first: u64,
     /// The last one.
     pub(super) last: u64,
-}
-
-fn weight_of(message: &Message) -> usize {
-    WEIGHT + message.content.weight()
 }
 
 impl Recent {
@@ -73,7 +71,7 @@ impl Recent {
 
     /// Remembers what was read: all that was said from one event to another one.
     pub(super) fn put(&self, conversation: EntityKey, Known { messages, first, last }: Known) {
-        let weight = WEIGHT + messages.iter().map(weight_of).sum::<usize>();
+        let weight = WEIGHT + messages.iter().map(|said| said.weight()).sum::<usize>();
         let mut tail = Tail { messages: messages.into_iter().rev().collect(), first, last, weight, used: 0 };
         tail.shorten();
         self.weight.fetch_add(tail.weight, Ordering::Relaxed);
@@ -85,14 +83,14 @@ impl Recent {
     }
 
     /// Adds what was committed. Of a conversation that begins with a turn nothing has to be read.
-    pub(crate) fn follow(&self, conversation: EntityKey, records: &[Arc<Record<Event>>]) {
+    pub(crate) fn follow(&self, conversation: EntityKey, records: &[Arc<Record<Event>>], tools: &dyn Tools) {
         let begins = records.first().is_some_and(|first| matches!(first.event, Event::ConversationCreated { .. }));
         if begins && records.iter().any(|record| matches!(record.event, Event::TurnStarted(_))) {
             self.put(conversation, Known { messages: Vec::new(), first: 1, last: 0 });
         }
         let Some(mut tail) = self.tails.get_mut(&conversation) else { return };
         let before = tail.weight;
-        if records.iter().all(|record| tail.follow(record)) {
+        if records.iter().all(|record| tail.follow(record, tools)) {
             tail.shorten();
             // What it weighs more now is added first, so that the sum is never below nothing.
             self.weight.fetch_add(tail.weight, Ordering::Relaxed);
@@ -138,7 +136,7 @@ impl Recent {
 
 impl Tail {
     /// Takes the next record; `false` where it is not the next one, or changes what was said before it.
-    fn follow(&mut self, record: &Record<Event>) -> bool {
+    fn follow(&mut self, record: &Record<Event>, tools: &dyn Tools) -> bool {
         if !record.event.leaves_words() {
             return false;
         }
@@ -151,8 +149,9 @@ impl Tail {
         }
         self.last = record.seq;
         if let Some(message) = message_of(record) {
-            self.weight += weight_of(&message);
-            self.messages.push_back(message);
+            let said = Said::of(message, &Overlay::default(), tools);
+            self.weight += said.weight();
+            self.messages.push_back(Arc::new(said));
         }
         true
     }
@@ -161,7 +160,7 @@ impl Tail {
     fn shorten(&mut self) {
         while self.messages.len() > MESSAGES || self.weight > TAIL_BYTES {
             let Some(oldest) = self.messages.pop_front() else { break };
-            self.weight -= weight_of(&oldest);
+            self.weight -= oldest.weight();
             self.first = oldest.id.number + 1;
         }
     }
@@ -174,6 +173,7 @@ mod tests {
     use crate::conversation::{Accepted, Turn};
     use crate::id::{Address, ConversationId};
     use crate::message::{Content, Sender, SenderKind};
+    use crate::tool::NoTools;
 
     fn conversation(n: u8) -> EntityKey {
         EntityKey::conversation(Address([9; 10]), Address([n; 10]))
@@ -187,13 +187,20 @@ mod tests {
         Arc::new(Record { seq, at: Millis(seq), trace: None, event })
     }
 
+    fn message(seq: u64, text: &str) -> Arc<Said> {
+        Arc::new(Said::of(message_of(&said(seq, text)).unwrap(), &Overlay::default(), &NoTools))
+    }
+
+    fn follow(recent: &Recent, conversation: EntityKey, records: &[Arc<Record<Event>>]) {
+        recent.follow(conversation, records, &NoTools);
+    }
+
     fn other(seq: u64, event: Event) -> Arc<Record<Event>> {
         Arc::new(Record { seq, at: Millis(seq), trace: None, event })
     }
 
     fn known(first: u64, last: u64) -> Known {
-        let messages = (first..=last).rev().filter_map(|seq| message_of(&said(seq, "a"))).collect();
-        Known { messages, first, last }
+        Known { messages: (first..=last).rev().map(|seq| message(seq, "a")).collect(), first, last }
     }
 
     fn seqs(recent: &Recent, upto: u64) -> Option<Vec<u64>> {
@@ -204,13 +211,13 @@ mod tests {
     #[test]
     fn what_follows_on_what_was_read_is_known_too() {
         let recent = Recent::default();
-        recent.follow(conversation(1), &[said(1, "a")]);
+        follow(&recent, conversation(1), &[said(1, "a")]);
         assert_eq!(seqs(&recent, 1), None, "nobody has asked for it");
         recent.put(conversation(1), known(1, 2));
-        let message = message_of(&said(1, "a")).unwrap().id;
+        let message = message(1, "a").id;
         let delivered = other(4, Event::MessageDelivered { message });
-        recent.follow(conversation(1), &[said(2, "a"), said(3, "a"), delivered, said(5, "a")]);
-        recent.follow(conversation(2), &[said(6, "a")]);
+        follow(&recent, conversation(1), &[said(2, "a"), said(3, "a"), delivered, said(5, "a")]);
+        follow(&recent, conversation(2), &[said(6, "a")]);
         assert_eq!(seqs(&recent, 5), Some(vec![5, 3, 2, 1]));
         assert_eq!(seqs(&recent, 6), None, "what was asked for is not there yet");
     }
@@ -228,8 +235,8 @@ mod tests {
         };
         let turn = Turn::requested(Millis(1), id, 1, "bot");
         let begun = [other(1, created), said(2, "a"), other(3, Event::TurnStarted(turn))];
-        recent.follow(conversation(2), &begun[..2]);
-        recent.follow(conversation(1), &begun);
+        follow(&recent, conversation(2), &begun[..2]);
+        follow(&recent, conversation(1), &begun);
         assert_eq!(seqs(&recent, 3), Some(vec![2]));
         assert_eq!(recent.of(conversation(1), 3).unwrap().first, 1);
         assert!(recent.of(conversation(2), 0).is_none(), "nobody answers there");
@@ -237,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_gap_or_a_change_of_what_was_said_has_it_forgotten() {
-        let message = message_of(&said(1, "a")).unwrap().id;
+        let message = message(1, "a").id;
         for record in [
             said(4, "a"),
             other(3, Event::MessageUpdated { message }),
@@ -248,7 +255,7 @@ mod tests {
         ] {
             let recent = Recent::default();
             recent.put(conversation(1), known(1, 2));
-            recent.follow(conversation(1), &[Arc::clone(&record)]);
+            follow(&recent, conversation(1), &[Arc::clone(&record)]);
             assert_eq!(seqs(&recent, 2), None, "{record:?}");
             assert_eq!(recent.weight.into_inner(), 0);
         }
@@ -260,7 +267,7 @@ mod tests {
         recent.put(conversation(1), known(1, 1_000));
         let kept = recent.of(conversation(1), 1_000).unwrap();
         assert_eq!((kept.messages.len(), kept.first, kept.last), (MESSAGES, 1_001 - MESSAGES as u64, 1_000));
-        recent.follow(conversation(1), &[said(1_001, &"x".repeat(TAIL_BYTES))]);
+        follow(&recent, conversation(1), &[said(1_001, &"x".repeat(TAIL_BYTES))]);
         let kept = recent.of(conversation(1), 1_001).unwrap();
         assert_eq!((kept.messages.len(), kept.first), (0, 1_002), "then what is older is read");
         recent.forget(conversation(1));
@@ -273,10 +280,7 @@ mod tests {
         let mut n = 0_u16;
         let address = |n: u16| EntityKey { id: Address::derive("recent", &[&n.to_le_bytes()]), ..conversation(1) };
         while recent.added.load(Ordering::Relaxed) < 3 * limits::RECENT_BYTES {
-            recent.put(
-                address(n),
-                Known { messages: vec![message_of(&said(1, &"x".repeat(100_000))).unwrap()], first: 1, last: 1 },
-            );
+            recent.put(address(n), Known { messages: vec![message(1, &"x".repeat(100_000))], first: 1, last: 1 });
             assert!(recent.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES);
             assert!(recent.of(address(0), 1).is_some(), "it is used all the time");
             n += 1;
