@@ -151,13 +151,23 @@ impl Measured {
         self.generator_share() > GENERATOR_LIMIT
     }
 
+    /// Whether anything else on the machine took so much that the figures are noise.
+    pub(crate) fn was_disturbed(&self) -> bool {
+        self.others_share() > OTHERS_LIMIT
+    }
+
+    /// Whether the figures say anything of the server: it had the machine, and it did all that it was asked.
+    pub(crate) fn tells(&self) -> bool {
+        !self.generator_was_the_limit() && !self.was_disturbed() && self.errors() == 0
+    }
+
     /// What is to be said about the run below its line of a table, each behind a line break.
     pub(crate) fn remarks(&self) -> String {
         let mut remarks = String::new();
         for (what, times) in &self.tally.errors {
             remarks += &format!("\n  {times} × {what}");
         }
-        if self.others_share() > OTHERS_LIMIT {
+        if self.was_disturbed() {
             remarks += "\n  the machine had other work: repeat this run";
         }
         remarks
@@ -187,5 +197,14 @@ pub(crate) mod tests {
     fn a_run_whose_generator_had_no_time_left_is_not_the_servers() {
         assert!(!measured().generator_was_the_limit());
         assert!(Measured { generator: Duration::from_millis(1_850), ..measured() }.generator_was_the_limit());
+    }
+
+    #[test]
+    fn a_run_says_nothing_where_requests_failed_or_others_worked() {
+        let whole = || Measured { tally: Tally::new().unwrap(), machine: Duration::from_millis(1_010), ..measured() };
+        assert!(whole().tells());
+        assert!(!Measured { tally: measured().tally, ..whole() }.tells());
+        assert!(!Measured { machine: Duration::from_millis(1_310), ..whole() }.tells());
+        assert!(!Measured { generator: Duration::from_millis(1_850), ..whole() }.tells());
     }
 }

@@ -1,5 +1,7 @@
 //! Numbers as lines of a table that can be pasted into a page.
 
+use std::process::Command;
+
 use crate::measured::Measured;
 use crate::open::Opened;
 
@@ -73,13 +75,21 @@ fn refused(measured: &Measured, columns: usize) -> String {
     )
 }
 
-/// The machine, as far as a reader of the figures must know it.
+/// The machine and the source, as far as a reader of the figures must know them.
 pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{cores} cores of {}, Linux {}", model.trim_start_matches([' ', '\t', ':']), kernel.trim())
+    let model = model.trim_start_matches([' ', '\t', ':']);
+    format!("{cores} cores of {model}, Linux {}, source {}", kernel.trim(), source())
+}
+
+/// The commit that the program stands in, and whether more was changed; a server that was given may be of another one.
+fn source() -> String {
+    let described = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    let name = described.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+    name.map_or_else(|| "unknown".to_owned(), |name| String::from_utf8_lossy(&name).trim().to_owned())
 }
 
 #[cfg(test)]

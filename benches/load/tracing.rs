@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::runtime;
 
 use crate::append::KEY;
+use crate::connection::Connection;
 use crate::generator;
 use crate::measured::Measured;
 use crate::scenario::append::Appends;
@@ -43,9 +44,36 @@ pub(crate) struct Options {
     pub(crate) baseline: Option<PathBuf>,
 }
 
+/// Where a server's traces go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traces {
+    /// There are none.
+    Off,
+    /// One in a hundred to a receiver.
+    Some,
+    /// All of them to a receiver.
+    All,
+    /// All of them to where nobody listens.
+    Refused,
+    /// Nowhere; another program.
+    Baseline,
+}
+
+impl Traces {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Some => "1 %",
+            Self::All => "100 %",
+            Self::Refused => "100 %, dead receiver",
+            Self::Baseline => "baseline",
+        }
+    }
+}
+
 /// A server under load, and what it has needed in each round.
 struct Case {
-    name: &'static str,
+    traces: Traces,
     server: Server,
     appends: Arc<Appends>,
     rounds: Vec<Measured>,
@@ -59,8 +87,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     measure(options).map(drop)
 }
 
-/// The same, with the server's CPU for a message in each case beside that with traces off, in percent more.
-pub(crate) fn measure(options: &Options) -> Result<Vec<(&'static str, f64)>, Error> {
+/// The same, with the server's CPU for a message in each case beside that with traces off, in percent more; NaN where that
+/// cannot be told, since no round was quiet or spans were dropped for want of room.
+pub(crate) fn measure(options: &Options) -> Result<Vec<(Traces, f64)>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let program = Programs::new(options.server.clone(), None).server()?.to_owned();
     let receiver = sink(options.protocol)?;
@@ -75,18 +104,18 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<(&'static str, f64)>, Err
     };
     let share = [("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.01")];
     let mut planned = vec![
-        ("off", program.clone(), Vec::new()),
-        ("1 %", program.clone(), to(&live, &share)),
-        ("100 %", program.clone(), to(&live, &[])),
-        ("100 %, dead receiver", program, to(DEAD, &[])),
+        (Traces::Off, program.clone(), Vec::new()),
+        (Traces::Some, program.clone(), to(&live, &share)),
+        (Traces::All, program.clone(), to(&live, &[])),
+        (Traces::Refused, program, to(DEAD, &[])),
     ];
-    planned.extend(options.baseline.clone().map(|program| ("baseline", program, Vec::new())));
+    planned.extend(options.baseline.clone().map(|program| (Traces::Baseline, program, Vec::new())));
     let mut cases = Vec::new();
-    for (name, program, env) in planned {
+    for (traces, program, env) in planned {
         let server = tertulia(&program, None, KEY, &env)?;
         let ids = runtime.block_on(open_conversations(server.address, KEY, options.conversations))?;
         let appends = Arc::new(Appends::new(server.address, KEY, &ids));
-        cases.push(Case { name, server, appends, rounds: Vec::new() });
+        cases.push(Case { traces, server, appends, rounds: Vec::new() });
     }
     for _ in 0..options.rounds {
         for case in &mut cases {
@@ -100,27 +129,40 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<(&'static str, f64)>, Err
             case.rounds.push(measured);
         }
     }
-    tell(options, &cases)?;
+    let dropped: Result<Vec<f64>, Error> = cases.iter().map(|case| runtime.block_on(dropped(&case.server))).collect();
+    let dropped = dropped?;
+    tell(options, &cases, &dropped)?;
     let off = median(&cases[0], Measured::server_micros);
-    let more = |case: &Case| (case.name, (median(case, Measured::server_micros) / off - 1.0) * 100.0);
-    Ok(cases.iter().map(more).collect())
+    let more = cases.iter().zip(dropped).map(|(case, dropped)| {
+        let whole = if dropped == 0.0 { median(case, Measured::server_micros) } else { f64::NAN };
+        (case.traces, (whole / off - 1.0) * 100.0)
+    });
+    Ok(more.collect())
+}
+
+/// How many spans there was no room for. What a receiver refuses was sent, and cost what sending costs.
+async fn dropped(server: &Server) -> Result<f64, Error> {
+    const METRIC: &str = "tertulia_spans_dropped_total{reason=\"queue_full\"}";
+    let Some(metrics) = server.metrics else { return Ok(0.0) };
+    let page = Connection::new(metrics).text("/metrics").await?;
+    Ok(page.lines().filter_map(|line| line.strip_prefix(METRIC)?.trim().parse::<f64>().ok()).sum())
 }
 
 /// Each case beside the first, by the rounds' medians; a round's neighbours on the machine are the same for all.
-fn tell(options: &Options, cases: &[Case]) -> Result<(), Error> {
+fn tell(options: &Options, cases: &[Case], dropped: &[f64]) -> Result<(), Error> {
     let Options { clients, conversations, seconds, rounds, protocol, .. } = options;
     say(&format!(
         "{clients} clients, {conversations} conversations, {rounds} rounds of {seconds} s, {}\n\n\
-         | traces | server CPU µs/message, of each round | median | beside off | requests/s | p99 ms | errors |\n\
-         |---|---|---:|---:|---:|---:|---:|",
+         | traces | server CPU µs/message, of each round | median | beside off | requests/s | p99 ms | errors | spans dropped |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|",
         protocol.name()
     ))?;
     let medians: Vec<f64> = cases.iter().map(|case| median(case, Measured::server_micros)).collect();
-    for (case, median_of) in cases.iter().zip(&medians) {
+    for ((case, median_of), dropped) in cases.iter().zip(&medians).zip(dropped) {
         let each: Vec<String> = case.rounds.iter().map(|round| format!("{:.1}", round.server_micros())).collect();
         say(&format!(
-            "| {} | {} | {median_of:.1} | {:+.1} % | {:.0} | {:.1} | {} |",
-            case.name,
+            "| {} | {} | {median_of:.1} | {:+.1} % | {:.0} | {:.1} | {} | {dropped} |",
+            case.traces.name(),
             each.join(" "),
             (median_of / medians[0] - 1.0) * 100.0,
             median(case, Measured::per_second),
@@ -131,8 +173,9 @@ fn tell(options: &Options, cases: &[Case]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Of the rounds that say something; NaN where none does.
 fn median(case: &Case, of: impl Fn(&Measured) -> f64) -> f64 {
-    let mut values: Vec<f64> = case.rounds.iter().map(of).collect();
+    let mut values: Vec<f64> = case.rounds.iter().filter(|round| round.tells()).map(of).collect();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
