@@ -17,6 +17,7 @@ use crate::tool::Called;
 use crate::trace::TraceContext;
 
 pub mod builtin;
+pub(crate) mod chat;
 
 /// Where an agent's words come from.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]

@@ -16,6 +16,7 @@ use crate::mint;
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox};
 use crate::tables::{ATTACHED, DETAILS, TURNS};
+use crate::turns::Begun;
 
 pub mod amend;
 pub mod attach;
@@ -353,7 +354,7 @@ impl Machine for Conversation {
                 Event::ConversationCreated { origin: Origin::Api { .. }, .. } => {
                     node.beginnings.put(entity, state.clone());
                 }
-                Event::TurnStarted(turn) => node.turns.start(node, (entity, state), turn, record),
+                Event::TurnStarted(turn) => node.turns.start(node, entity, Begun::by(record, turn, state.id)),
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
                 event if event.makes_errands() => node.errands.run(node, entity),
                 Event::MessageCreated(accepted) if accepted.content.memories => node.drawing.start(node, entity),

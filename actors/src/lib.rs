@@ -54,6 +54,7 @@ pub mod tables;
 pub mod tool;
 pub mod trace;
 pub mod turns;
+mod url;
 pub mod usage;
 pub mod webhook;
 pub mod workspace;

@@ -48,7 +48,6 @@ pub mod receivers;
 mod run;
 mod schedule;
 mod sending;
-pub(crate) mod server;
 mod settings;
 mod share;
 pub mod state;

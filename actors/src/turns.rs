@@ -14,19 +14,18 @@ use tokio::time::{Instant, sleep};
 
 use crate::agent::Agent;
 use crate::agent::builtin::TurnCounter;
-use crate::conversation::{Event, State, Turn};
+use crate::conversation::Turn;
 use crate::id::{Address, EntityKey};
 use crate::limits;
-use crate::machine::Record;
 use crate::node::Node;
 
 mod attempt;
 mod context;
 mod recent;
 mod said;
-pub(crate) mod telling;
+mod telling;
 
-use attempt::Begun;
+pub(crate) use attempt::Begun;
 pub(crate) use recent::Recent;
 
 /// The attempts that are alive in this process.
@@ -67,22 +66,14 @@ impl Turns {
             || self.alive.get(&(entity, turn.id.number)).is_some_and(|alive| alive.0 == turn.attempt)
     }
 
-    /// Runs an attempt that has been committed by this record, in the conversation of this state, unless the node stops.
-    pub(crate) fn start(
-        &self,
-        node: &Arc<Node>,
-        (entity, state): (EntityKey, &State),
-        turn: &Turn,
-        record: &Record<Event>,
-    ) {
+    /// Runs an attempt at a turn that has been committed, unless the node stops.
+    pub(crate) fn start(&self, node: &Arc<Node>, entity: EntityKey, begun: Begun) {
         if self.closing.load(Ordering::SeqCst) {
             return;
         }
-        let key = (entity, turn.id.number);
-        let attempt = turn.attempt;
+        let key = (entity, begun.turn.id.number);
+        let attempt = begun.turn.attempt;
         let task_node = Arc::clone(node);
-        let (turn, asked) = (turn.clone(), turn.asked_by(record));
-        let begun = Begun { turn, conversation: state.id, seq: record.seq, asked };
         let (registered, go) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             // The attempt must be known to be alive before it can end.

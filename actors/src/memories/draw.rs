@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use super::model::{self, INSTRUCTIONS};
 use super::recall::subject_of;
 use super::{Edit, Memory, Outcome, Reply, Subject, extract, recall};
-use crate::agent::{Agent, ChatMessage, Prompt, Provider, Resent};
+use crate::agent::chat::Chat;
+use crate::agent::{Agent, ChatMessage, Prompt, Provider};
 use crate::conversation::remember::{Note, Remembering};
-use crate::conversation::{self, Conversation, Failure, Origin, message_of};
+use crate::conversation::{self, Conversation, Origin, message_of};
 use crate::deltas::Saying;
-use crate::id::{ConversationId, EntityKey, MessageId};
+use crate::id::{EntityKey, MessageId};
 use crate::insist::{Stopped, insist};
 use crate::limits;
 use crate::machine::Record;
@@ -28,8 +28,7 @@ use crate::node::Node;
 use crate::single_flight::SingleFlight;
 use crate::store::{Order, StoreError};
 use crate::tables::AGENTS;
-use crate::trace::{TraceContext, current};
-use crate::turns::telling;
+use crate::trace::TraceContext;
 
 /// Messages that are looked at together.
 const AT_ONCE: u64 = 64;
@@ -95,8 +94,9 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         let (messages, trace) = wanted(node, entity, (remembering.next, upto)).await?;
         let mut notes = Vec::new();
         let mut failed = false;
+        let look = Look { node, entity, state: &state, remembering, trace };
         for (subject, messages) in by_subject(&state, messages) {
-            match draw(node, entity, (&state, trace), &subject, &messages, remembering).await {
+            match look.draw(&subject, &messages).await {
                 Ok(drawn) => notes.extend(drawn),
                 // They are passed over for good; the conversation goes on.
                 Err(_) if remembering.attempts >= ATTEMPTS => failed = true,
@@ -156,35 +156,108 @@ fn by_subject(state: &conversation::State, messages: Vec<Message>) -> Vec<(Subje
     groups
 }
 
-async fn draw(
-    node: &Arc<Node>,
+/// One look at a conversation.
+struct Look<'a> {
+    node: &'a Arc<Node>,
     entity: EntityKey,
-    (state, trace): (&conversation::State, Option<TraceContext>),
-    subject: &Subject,
-    messages: &[Message],
+    state: &'a conversation::State,
     remembering: Remembering,
-) -> Result<Vec<Note>, Stopped> {
-    let agent = agent(node, entity, state).await?.filter(|_| remembering.attempts < MODEL_ATTEMPTS);
-    let mut notes = Vec::new();
-    if let Some(agent) = agent {
-        let known = recall::all(node, subject.entity(entity.workspace), subject).await?;
-        // What an attempt made whose end nobody knows: the model sees it as known and says nothing of it any more.
-        let made = |memory: &&Memory| messages.iter().any(|message| memory.first == Some(message.id));
-        let note = |memory: &Memory| note(memory, subject, memory.first, true);
-        notes.extend(known.iter().filter(made).map(note));
-        let edits = by_model(node, (state.id, trace), messages, known, agent).await?;
-        // The answer is about all of them; the last is named as where it was said.
-        let source = messages.last().map(|message| message.id);
-        notes.extend(remember(node, entity, subject, edits, source).await?);
-        let mut told = HashSet::new();
-        notes.retain(|note| !note.created || told.insert(note.memory));
-    } else {
-        for message in messages {
-            let edits = facts(message.content.text.as_deref().unwrap_or_default()).await;
-            notes.extend(remember(node, entity, subject, edits, Some(message.id)).await?);
+    /// The request that brought the newest message which is looked at.
+    trace: Option<TraceContext>,
+}
+
+impl Look<'_> {
+    /// Draws from messages about this subject.
+    async fn draw(&self, subject: &Subject, messages: &[Message]) -> Result<Vec<Note>, Stopped> {
+        let agent = self.agent().await?.filter(|_| self.remembering.attempts < MODEL_ATTEMPTS);
+        let mut notes = Vec::new();
+        if let Some(agent) = agent {
+            let known = recall::all(self.node, subject.entity(self.entity.workspace), subject).await?;
+            // What an attempt made whose end nobody knows: the model sees it as known and says nothing of it any more.
+            let made = |memory: &&Memory| messages.iter().any(|message| memory.first == Some(message.id));
+            let note = |memory: &Memory| note(memory, subject, memory.first, true);
+            notes.extend(known.iter().filter(made).map(note));
+            let edits = self.by_model(&agent, known, messages).await?;
+            // The answer is about all of them; the last is named as where it was said.
+            let source = messages.last().map(|message| message.id);
+            notes.extend(self.remember(subject, edits, source).await?);
+            let mut told = HashSet::new();
+            notes.retain(|note| !note.created || told.insert(note.memory));
+        } else {
+            for message in messages {
+                let edits = facts(message.content.text.as_deref().unwrap_or_default()).await;
+                notes.extend(self.remember(subject, edits, Some(message.id)).await?);
+            }
+        }
+        Ok(notes)
+    }
+
+    /// The conversation's agent, if it has one with a model.
+    async fn agent(&self) -> Result<Option<Arc<Agent>>, StoreError> {
+        let (node, workspace) = (self.node, EntityKey::workspace(self.entity.workspace));
+        let id = match &self.state.origin {
+            Origin::Api { agent, .. } => Some(agent.clone()),
+            Origin::Human { .. } | Origin::Direct => {
+                node.turn(self.entity, self.state.turns).await?.map(|turn| turn.agent)
+            }
+        };
+        let Some(id) = id else { return Ok(None) };
+        let agent = node.configured::<Agent>(workspace, AGENTS, id.as_bytes()).await?;
+        Ok(agent.filter(|agent| matches!(agent.provider, Provider::OpenAi { .. })))
+    }
+
+    /// What the agent's model makes of messages, told what is known already.
+    async fn by_model(
+        &self,
+        agent: &Agent,
+        mut known: Vec<Memory>,
+        messages: &[Message],
+    ) -> Result<Vec<Edit>, Stopped> {
+        known.sort_by_key(|memory| std::cmp::Reverse(memory.at()));
+        known.truncate(KNOWN_SHOWN);
+        let texts: Vec<&str> = messages.iter().filter_map(|message| message.content.text.as_deref()).collect();
+        let most = share(texts.iter().map(|text| text.chars().count()).collect(), limits::CONTEXT_CHARS);
+        let said: Vec<String> = texts.into_iter().map(|text| text.chars().take(most).collect()).collect();
+        let system = ChatMessage::words("system", INSTRUCTIONS);
+        let question = ChatMessage::words("user", model::question(&known, &said));
+        // Notes need neither the agent's character nor its tools.
+        let agent = Agent { tools: None, system_prompt: None, temperature_milli: Some(0), ..agent.clone() };
+        let chat = Chat::begin(self.node, &agent, self.state.id, self.trace);
+        let (trace, resent) = (chat.trace, chat.resent.clone());
+        let (saying, messages) = (Saying::silent(), vec![system, question]);
+        let prompt = Prompt { agent: Arc::new(agent), messages, trace, saying, resent };
+        match chat.within(MODEL, self.node.ports.models.complete(prompt)).await {
+            Ok(said) => Ok(model::edits(&said.replies.join("\n"), &known)),
+            Err(failure) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),
         }
     }
-    Ok(notes)
+
+    /// Remembers, and says what the conversation's log is to say of it.
+    async fn remember(
+        &self,
+        subject: &Subject,
+        edits: Vec<Edit>,
+        source: Option<MessageId>,
+    ) -> Result<Vec<Note>, Stopped> {
+        if edits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let command = super::Command::Remember { subject: subject.clone(), edits, source };
+        let memories = subject.entity(self.entity.workspace);
+        match insist(self.node, &self.node.memories, memories, command).await? {
+            Ok(Reply::Remembered(outcomes)) => {
+                let noted = |outcome: &Outcome| match outcome {
+                    Outcome::Created(memory) => Some(note(memory, subject, source, true)),
+                    Outcome::Updated(memory) => Some(note(memory, subject, source, false)),
+                    Outcome::Known(_) | Outcome::Gone(_) => None,
+                };
+                Ok(outcomes.iter().filter_map(noted).collect())
+            }
+            // Whoever it was is forgotten.
+            Err(super::Rejection::NotFound) => Ok(Vec::new()),
+            other => Err(Stopped::by_answer(other)),
+        }
+    }
 }
 
 /// What a text says of whoever wrote it. A long one takes some milliseconds, in which nobody else shall wait.
@@ -197,49 +270,6 @@ async fn facts(text: &str) -> Vec<Edit> {
         tokio::task::spawn_blocking(move || extract::facts(&text)).await.unwrap_or_default()
     };
     found.into_iter().map(Edit::Keep).collect()
-}
-
-/// The conversation's agent, if it has one with a model.
-async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> Result<Option<Arc<Agent>>, StoreError> {
-    let id = match &state.origin {
-        Origin::Api { agent, .. } => Some(agent.clone()),
-        Origin::Human { .. } | Origin::Direct => node.turn(entity, state.turns).await?.map(|turn| turn.agent),
-    };
-    let Some(id) = id else { return Ok(None) };
-    let agent = node.configured::<Agent>(EntityKey::workspace(entity.workspace), AGENTS, id.as_bytes()).await?;
-    Ok(agent.filter(|agent| matches!(agent.provider, Provider::OpenAi { .. })))
-}
-
-async fn by_model(
-    node: &Arc<Node>,
-    (conversation, trace): (ConversationId, Option<TraceContext>),
-    messages: &[Message],
-    mut known: Vec<Memory>,
-    agent: Arc<Agent>,
-) -> Result<Vec<Edit>, Stopped> {
-    known.sort_by_key(|memory| std::cmp::Reverse(memory.at()));
-    known.truncate(KNOWN_SHOWN);
-    let texts: Vec<&str> = messages.iter().filter_map(|message| message.content.text.as_deref()).collect();
-    let most = share(texts.iter().map(|text| text.chars().count()).collect(), limits::CONTEXT_CHARS);
-    let said: Vec<String> = texts.into_iter().map(|text| text.chars().take(most).collect()).collect();
-    let system = ChatMessage::words("system", INSTRUCTIONS);
-    let question = ChatMessage::words("user", model::question(&known, &said));
-    // Notes need neither the agent's character nor its tools.
-    let agent = Arc::new(Agent { tools: None, system_prompt: None, temperature_milli: Some(0), ..(*agent).clone() });
-    let mut span = telling::chat(node, &agent, conversation, trace);
-    let (trace, resent) = (span.context_or(trace), Resent::default());
-    let (saying, messages) = (Saying::silent(), vec![system, question]);
-    let prompt = Prompt { agent, messages, trace, saying, resent: resent.clone() };
-    let call = current::within(trace, node.ports.models.complete(prompt));
-    let completion = timeout(MODEL, call).await.unwrap_or_else(|_| {
-        let detail = format!("the agent did not answer within {} s", MODEL.as_secs());
-        Err(Failure { code: "timeout".to_owned(), detail })
-    });
-    telling::said(node, &mut span, &completion, &resent);
-    match completion {
-        Ok(said) => Ok(model::edits(&said.replies.join("\n"), &known)),
-        Err(failure) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),
-    }
 }
 
 /// How long each may be at most, so that together they are no longer than `room`: what short ones leave over is for the
@@ -259,33 +289,6 @@ fn share(mut lengths: Vec<usize>, mut room: usize) -> usize {
 /// What the conversation's log is to say of a memory.
 fn note(memory: &Memory, subject: &Subject, source: Option<MessageId>, created: bool) -> Note {
     Note { memory: memory.id, subject: subject.clone(), source, created }
-}
-
-/// Remembers, and says what the conversation's log is to say of it.
-async fn remember(
-    node: &Arc<Node>,
-    entity: EntityKey,
-    subject: &Subject,
-    edits: Vec<Edit>,
-    source: Option<MessageId>,
-) -> Result<Vec<Note>, Stopped> {
-    if edits.is_empty() {
-        return Ok(Vec::new());
-    }
-    let command = super::Command::Remember { subject: subject.clone(), edits, source };
-    match insist(node, &node.memories, subject.entity(entity.workspace), command).await? {
-        Ok(Reply::Remembered(outcomes)) => {
-            let noted = |outcome: &Outcome| match outcome {
-                Outcome::Created(memory) => Some(note(memory, subject, source, true)),
-                Outcome::Updated(memory) => Some(note(memory, subject, source, false)),
-                Outcome::Known(_) | Outcome::Gone(_) => None,
-            };
-            Ok(outcomes.iter().filter_map(noted).collect())
-        }
-        // Whoever it was is forgotten.
-        Err(super::Rejection::NotFound) => Ok(Vec::new()),
-        other => Err(Stopped::by_answer(other)),
-    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use crate::channel::Channel;
 use crate::clock::Millis;
 use crate::id::EndpointId;
 use crate::message::Callback;
+use crate::url::is_same;
 use crate::webhook::{DisabledReason, Format, WebhookEndpoint, signing};
 
 use super::lane::Receiver;
-use super::server::is_same;
 
 /// Where a message wants its own events to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,6 @@ use super::receivers::{
     DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, destination, is_still_due, is_unsubscribed, off, receivers,
     url_of,
 };
-use super::server::origin;
 use super::settings::{self, Settings};
 use super::share;
 use super::stir;
@@ -24,6 +23,7 @@ use crate::metrics::AttemptEnd;
 use crate::node::Node;
 use crate::store::{Order, StoreError};
 use crate::trace::current;
+use crate::url::origin;
 
 /// How long a receiver may take, from the first look-up of its name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);

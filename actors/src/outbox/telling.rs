@@ -5,11 +5,11 @@ use super::gate::Turned;
 use super::lane::{Delivery, Receiver};
 use super::port::{Parcel, Receipt};
 use super::receivers::Subject;
-use super::server::Server;
 use super::state::{DeliveryKey, ended_key};
 use crate::id::{DeliveryId, EntityKey, EventId};
 use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, names};
+use crate::url::Server;
 
 /// An attempt that is being told of; the span ends when it is dropped.
 pub(super) struct Telling {

@@ -8,13 +8,12 @@ use tokio::time::{Instant, timeout};
 
 use super::context::Context;
 use super::telling::{self, Telling};
-use crate::agent::builtin;
-use crate::agent::{Agent, Completion, Prompt, Provider, Resent, Said};
+use crate::agent::chat::Chat;
+use crate::agent::{Agent, Completion, Prompt, Provider, Said, builtin};
 use crate::channel::{Channel, ChannelKind};
-use crate::codec;
 use crate::conversation::{
-    Answers, Call, Calls, Command, Conversation, Details, Failure, Finish, Opening, Origin, Post, Reply, Step, Turn,
-    TurnStatus, Wait, message_of, number_key,
+    Answers, Call, Command, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Reply, Step, Turn,
+    TurnStatus, Wait, message_of,
 };
 use crate::deltas::Saying;
 use crate::directory::{Answer, Circumstances};
@@ -22,12 +21,13 @@ use crate::errands::review_key;
 use crate::id::{ConversationId, EntityKey};
 use crate::insist::{NoAnswer, persist};
 use crate::limits;
+use crate::machine::Record;
 use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
 use crate::node::Node;
 use crate::patience::patiently;
 use crate::store::{Cause, Order, StoreError};
-use crate::tables::{AGENTS, CALLS, CHANNELS};
+use crate::tables::{AGENTS, CHANNELS};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
 
@@ -82,13 +82,20 @@ struct Due {
 }
 
 /// An attempt that is to be run.
-pub(super) struct Begun {
+pub(crate) struct Begun {
     pub(super) turn: Turn,
     pub(super) conversation: ConversationId,
     /// The sequence of the event with which it began.
     pub(super) seq: u64,
     /// The request that asked for its turn.
     pub(super) asked: Option<TraceContext>,
+}
+
+impl Begun {
+    /// The attempt at `turn` that `record` has begun.
+    pub(crate) fn by(record: &Record<Event>, turn: &Turn, conversation: ConversationId) -> Self {
+        Self { turn: turn.clone(), conversation, seq: record.seq, asked: turn.asked_by(record) }
+    }
 }
 
 /// Runs an attempt.
@@ -184,9 +191,8 @@ impl Attempt<'_> {
 
     async fn ask_model(&self, context: &Context) -> Completion {
         let agent = &self.agent;
-        let mut span = telling::chat(self.node, agent, self.conversation, self.trace);
-        let resent = Resent::default();
-        let trace = span.context_or(self.trace);
+        let chat = Chat::begin(self.node, agent, self.conversation, self.trace);
+        let (trace, resent) = (chat.trace, chat.resent.clone());
         let allowed = Duration::from_secs(u64::from(agent.timeout_seconds));
         let call = async {
             match &agent.provider {
@@ -206,18 +212,14 @@ impl Attempt<'_> {
                 Provider::OpenAi { .. } => {
                     let memories = self.recall(&context.asked(), TOLD_MEMORIES).await;
                     let messages = context.prompt(agent, &memories);
-                    let (saying, resent) = (self.saying.clone(), resent.clone());
+                    let saying = self.saying.clone();
                     let prompt = Prompt { agent: Arc::clone(agent), messages, trace, saying, resent };
                     self.node.ports.models.complete(prompt).await
                 }
             }
         };
         let asked = std::time::Instant::now();
-        let completion = timeout(allowed, current::within(trace, call)).await.unwrap_or_else(|_| {
-            let detail = format!("the agent did not answer within {} s", agent.timeout_seconds);
-            Err(Failure { code: "timeout".to_owned(), detail })
-        });
-        telling::said(self.node, &mut span, &completion, &resent);
+        let completion = chat.within(allowed, call).await;
         // Who answers whole says everything at once.
         let first = self.saying.first_said().or_else(|| completion.is_ok().then(std::time::Instant::now));
         if let Some(first) = first.filter(|_| self.round == 0) {
@@ -296,8 +298,7 @@ impl Attempt<'_> {
     /// What was asked of people by an attempt that was lost is asked again, or found asked.
     async fn go_on_with_calls(&mut self) -> Result<(), Lost> {
         let number = self.turn.id.number;
-        let row = patiently(OFFERED, || self.node.store.row(self.entity, CALLS, number_key(number))).await?;
-        let calls: Calls = row.map(|row| codec::decode(&row)).transpose()?.unwrap_or_default();
+        let calls = patiently(OFFERED, || self.node.calls(self.entity, number)).await?;
         let open = calls.calls.into_iter().filter(|call| !call.answered);
         let asks = open.filter_map(|call| {
             let span = telling::tool(self.node, &call.name, call.shown_id(), self.trace);

@@ -1,16 +1,15 @@
-//! What is told of an attempt at a turn: its numbers, and the spans of the agent, of its model and of its tools, named as
-//! the conventions for generative AI have it. What is said never stands in them.
+//! What is told of an attempt at a turn: its numbers, and the spans of the agent and of its tools, named as the
+//! conventions for generative AI have it. What is said never stands in them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attempt::Lost;
-use crate::agent::{Agent, Completion, Provider, Resent};
-use crate::conversation::{Failure, Turn, Usage};
+use crate::agent::{Agent, chat};
+use crate::conversation::{Failure, Turn};
 use crate::id::ConversationId;
-use crate::metrics::{TokenType, TurnEnd};
+use crate::metrics::TurnEnd;
 use crate::node::Node;
-use crate::outbox::server::Server;
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
 /// An attempt at a turn while it lasts: its span and its time. When it is dropped it has ended.
@@ -30,7 +29,7 @@ impl Telling {
             Some(_) if turn.is_fresh() => node.span(names::INVOKE_AGENT, SpanKind::Internal, asked),
             _ => node.root_span(names::INVOKE_AGENT, SpanKind::Internal, asked.into_iter().collect()),
         };
-        named(&mut span, names::INVOKE_AGENT, Some(&turn.agent));
+        chat::name(&mut span, names::INVOKE_AGENT, Some(&turn.agent));
         if span.is_recorded() {
             span.set(names::GEN_AI_AGENT, turn.agent.clone());
             span.set(names::GEN_AI_CONVERSATION, of.to_string());
@@ -47,7 +46,7 @@ impl Telling {
 
     /// Its agent is this one.
     pub(super) fn knows(&mut self, agent: &Agent) {
-        self.span.set(names::GEN_AI_PROVIDER, provider(agent));
+        self.span.set(names::GEN_AI_PROVIDER, chat::provider(agent));
     }
 
     /// It has a place among the turns that run, for which it has waited this long.
@@ -86,68 +85,13 @@ impl Drop for Telling {
     }
 }
 
-/// Who provides the agent's model, as far as the conventions know.
-fn provider(agent: &Agent) -> &'static str {
-    match agent.provider {
-        Provider::Builtin(_) => names::SYSTEM,
-        Provider::OpenAi { .. } => "openai",
-    }
-}
-
-/// A call of the agent's model, for this conversation.
-pub(crate) fn chat(node: &Node, agent: &Agent, of: ConversationId, cause: Option<TraceContext>) -> Span {
-    let mut span = node.span(names::CHAT, SpanKind::Client, cause);
-    named(&mut span, names::CHAT, agent.model.as_deref());
-    span.set(names::GEN_AI_PROVIDER, provider(agent));
-    if !span.is_recorded() {
-        return span;
-    }
-    span.set(names::GEN_AI_CONVERSATION, of.to_string());
-    if let Some(model) = &agent.model {
-        span.set(names::GEN_AI_MODEL, model.clone());
-    }
-    if let Provider::OpenAi { base_url, .. } = &agent.provider {
-        let server = Server::of(base_url);
-        span.set(names::SERVER, server.host.to_owned());
-        span.set(names::SERVER_PORT, server.port);
-    }
-    span
-}
-
-/// What came of it; `resent`: whether its endpoint was asked again.
-pub(crate) fn said(node: &Node, span: &mut Span, completion: &Completion, resent: &Resent) {
-    if resent.get() {
-        span.set(names::HTTP_RESENT, 1_u32);
-    }
-    match completion {
-        Ok(said) => {
-            let Usage { input_tokens, output_tokens, model, .. } = &said.usage;
-            span.set(names::GEN_AI_INPUT, *input_tokens);
-            span.set(names::GEN_AI_OUTPUT, *output_tokens);
-            node.metrics.tokens.of(TokenType::Input).add(*input_tokens);
-            node.metrics.tokens.of(TokenType::Output).add(*output_tokens);
-            if span.is_recorded() {
-                span.set(names::GEN_AI_ANSWERED_BY, model.clone());
-            }
-        }
-        Err(failure) => span.fail(failure.code.clone()),
-    }
-}
-
 /// A call of a tool.
-pub(super) fn tool(node: &Arc<Node>, name: &str, call: &str, cause: Option<TraceContext>) -> Span {
+pub(super) fn tool(node: &Node, tool: &str, call: &str, cause: Option<TraceContext>) -> Span {
     let mut span = node.span(names::EXECUTE_TOOL, SpanKind::Internal, cause);
-    named(&mut span, names::EXECUTE_TOOL, Some(name));
+    chat::name(&mut span, names::EXECUTE_TOOL, Some(tool));
     if span.is_recorded() {
-        span.set(names::GEN_AI_TOOL, name.to_owned());
+        span.set(names::GEN_AI_TOOL, tool.to_owned());
         span.set(names::GEN_AI_CALL, call.to_owned());
     }
     span
-}
-
-fn named(span: &mut Span, operation: &'static str, with: Option<&str>) {
-    if let Some(with) = with {
-        span.name(|| format!("{operation} {with}"));
-    }
-    span.set(names::GEN_AI_OPERATION, operation);
 }

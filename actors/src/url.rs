@@ -1,4 +1,5 @@
-//! What is read out of URLs, and may be told of them: of receivers', and of those of models' endpoints.
+//! What is read out of the URLs of receivers and of models' endpoints, and what of them may be told. They were checked
+//! when they came in; nothing is judged here.
 
 /// What may be told of a URL: path and query may hold what only its owner knows.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,7 +10,7 @@ pub(crate) struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    /// That of a URL which was checked when it came in.
+    /// That of a URL.
     pub(crate) fn of(url: &'a str) -> Self {
         let (scheme, authority) = origin(url).split_once("://").unwrap_or(("https", url));
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -23,15 +24,15 @@ impl<'a> Server<'a> {
     }
 }
 
-/// Scheme, host and port of a URL that was checked when it came in.
-pub(super) fn origin(url: &str) -> &str {
+/// Scheme, host and port of a URL, as they are written.
+pub(crate) fn origin(url: &str) -> &str {
     let path = url.find("://").and_then(|at| url[at + 3..].find(['/', '?', '#']).map(|path| at + 3 + path));
     path.map_or(url, |path| &url[..path])
 }
 
-/// Whether two URLs that were checked when they came in are one place, however they are written: the case of scheme and
-/// host, the usual port, no path for the topmost one, and a fragment, which is not sent, make no difference.
-pub(super) fn is_same(one: &str, other: &str) -> bool {
+/// Whether two URLs are one place, however they are written: the case of scheme and host, the usual port, no path for
+/// the topmost one, and a fragment, which is not sent, make no difference.
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
     if one == other {
         return true;
     }

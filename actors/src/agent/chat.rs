@@ -1,0 +1,91 @@
+//! A call of an agent's model: how long it may take, and what is told of it, named as the conventions for generative AI
+//! have it. What is said never stands there.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Agent, Completion, Provider, Resent};
+use crate::conversation::{Failure, Usage};
+use crate::id::ConversationId;
+use crate::metrics::TokenType;
+use crate::node::Node;
+use crate::trace::{Span, SpanKind, TraceContext, current, names};
+use crate::url::Server;
+
+/// A call that is about to be made; its span ends with it.
+pub(crate) struct Chat<'a> {
+    node: &'a Node,
+    span: Span,
+    /// Its place in a trace, or where it is not recorded that of what asked for it.
+    pub(crate) trace: Option<TraceContext>,
+    /// Whether its endpoint was asked again.
+    pub(crate) resent: Resent,
+}
+
+impl<'a> Chat<'a> {
+    /// A call of the agent's model, for this conversation.
+    pub(crate) fn begin(node: &'a Node, agent: &Agent, of: ConversationId, cause: Option<TraceContext>) -> Self {
+        let mut span = node.span(names::CHAT, SpanKind::Client, cause);
+        name(&mut span, names::CHAT, agent.model.as_deref());
+        span.set(names::GEN_AI_PROVIDER, provider(agent));
+        if span.is_recorded() {
+            span.set(names::GEN_AI_CONVERSATION, of.to_string());
+            if let Some(model) = &agent.model {
+                span.set(names::GEN_AI_MODEL, model.clone());
+            }
+            if let Provider::OpenAi { base_url, .. } = &agent.provider {
+                let server = Server::of(base_url);
+                span.set(names::SERVER, server.host.to_owned());
+                span.set(names::SERVER_PORT, server.port);
+            }
+        }
+        Self { node, trace: span.context_or(cause), span, resent: Resent::default() }
+    }
+
+    /// Makes it, and says what came of it within `allowed`.
+    pub(crate) async fn within(mut self, allowed: Duration, call: impl Future<Output = Completion>) -> Completion {
+        let completion = timeout(allowed, current::within(self.trace, call)).await.unwrap_or_else(|_| {
+            let detail = format!("the agent did not answer within {} s", allowed.as_secs());
+            Err(Failure { code: "timeout".to_owned(), detail })
+        });
+        self.tell(&completion);
+        completion
+    }
+
+    fn tell(&mut self, completion: &Completion) {
+        let (tokens, span) = (&self.node.metrics.tokens, &mut self.span);
+        if self.resent.get() {
+            span.set(names::HTTP_RESENT, 1_u32);
+        }
+        match completion {
+            Ok(said) => {
+                let Usage { input_tokens, output_tokens, model, .. } = &said.usage;
+                span.set(names::GEN_AI_INPUT, *input_tokens);
+                span.set(names::GEN_AI_OUTPUT, *output_tokens);
+                tokens.of(TokenType::Input).add(*input_tokens);
+                tokens.of(TokenType::Output).add(*output_tokens);
+                if span.is_recorded() {
+                    span.set(names::GEN_AI_ANSWERED_BY, model.clone());
+                }
+            }
+            Err(failure) => span.fail(failure.code.clone()),
+        }
+    }
+}
+
+/// Who provides the agent's model, as far as the conventions know.
+pub(crate) fn provider(agent: &Agent) -> &'static str {
+    match agent.provider {
+        Provider::Builtin(_) => names::SYSTEM,
+        Provider::OpenAi { .. } => "openai",
+    }
+}
+
+/// Names a span after its operation and what that is done `with`.
+pub(crate) fn name(span: &mut Span, operation: &'static str, with: Option<&str>) {
+    if let Some(with) = with {
+        span.name(|| format!("{operation} {with}"));
+    }
+    span.set(names::GEN_AI_OPERATION, operation);
+}
