@@ -13,7 +13,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -25,7 +24,6 @@ use crate::id::EntityKey;
 use crate::machine::{Found, Machine, Need};
 use crate::node::Node;
 use crate::store::{AlarmChange, Commit, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
-use crate::trace::{Span, SpanKind, names};
 
 mod batch;
 mod draft;
@@ -33,6 +31,7 @@ mod keys;
 mod known;
 mod reader;
 mod replay;
+mod telling;
 mod timing;
 
 use batch::Batch;
@@ -419,7 +418,7 @@ impl<M: Machine> Resident<M> {
 
     /// Without a state nothing can be decided: refuses all and leaves. Whoever asks next activates the entity afresh.
     fn fail(&mut self, error: StoreError) {
-        known::not_loaded(&self.node, self.entity, &error);
+        telling::not_loaded(&self.node, self.entity, &error);
         for envelope in self.queue.drain(..) {
             envelope.answer(Err(Refusal::unavailable(&error)));
         }
@@ -460,7 +459,8 @@ impl<M: Machine> Resident<M> {
                 // One that waits already will do, and while a slow commit is in flight none must pile up.
                 if !self.queue.iter().any(Envelope::is_internal) {
                     let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
-                    self.queue.push_back(Envelope::internal(command, self.rung(now)));
+                    let span = telling::rung(&self.node, self.entity, self.known.alarm, now);
+                    self.queue.push_back(Envelope::internal(command, span));
                 }
                 self.step();
             }
@@ -473,15 +473,6 @@ impl<M: Machine> Resident<M> {
             // What is in flight will tell; the service rings again.
             _ => {}
         }
-    }
-
-    /// Takes note of how late the alarm rings; the span is that of what is done about it.
-    fn rung(&self, now: Millis) -> Span {
-        let late = self.known.alarm.map_or(0, |at| now.since(at));
-        self.node.metrics.alarm_lateness.observe(Duration::from_millis(late));
-        let mut span = self.node.root_span(names::alarm(self.entity.kind), SpanKind::Internal, Vec::new());
-        span.set(names::LATE_MS, late);
-        span
     }
 
     /// Nobody asks for it, and nothing is in flight.

@@ -1,12 +1,7 @@
 //! What is known of an entity: as the store holds it, and enough to decide the next command without a read.
 
-use tokio::time::Instant;
-
 use crate::clock::Millis;
-use crate::id::EntityKey;
 use crate::machine::Machine;
-use crate::node::Node;
-use crate::sparing::Line;
 use crate::store::{Head, Loaded, StoreError};
 
 use super::keys::KeyCache;
@@ -62,18 +57,5 @@ impl<M: Machine> Known<M> {
             commits_since_snapshot: loaded.tail.len() as u64,
             ..Self::default()
         })
-    }
-}
-
-/// An entity could not be loaded, or not again. Damage needs somebody; a store that is away for a while comes back, and
-/// as every request may find it so, the log says it sparingly.
-pub(super) fn not_loaded(node: &Node, entity: EntityKey, error: &StoreError) {
-    node.metrics.activations_failed.inc();
-    if error.passes() {
-        if let Some(Line { left_out }) = node.not_loaded.line(Instant::now()) {
-            tracing::warn!(?entity, %error, left_out, "an entity could not be loaded");
-        }
-    } else {
-        tracing::error!(?entity, %error, "an entity could not be loaded");
     }
 }

@@ -1,0 +1,34 @@
+//! What is told of an entity's actor: that it could not be loaded, and how late its alarm rang.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::Millis;
+use crate::id::EntityKey;
+use crate::node::Node;
+use crate::sparing::Line;
+use crate::store::StoreError;
+use crate::trace::{Span, SpanKind, names};
+
+/// An entity could not be loaded, or not again. Damage needs somebody; a store that is away for a while comes back, and
+/// as every request may find it so, the log says it sparingly.
+pub(super) fn not_loaded(node: &Node, entity: EntityKey, error: &StoreError) {
+    node.metrics.activations_failed.inc();
+    if error.passes() {
+        if let Some(Line { left_out }) = node.not_loaded.line(Instant::now()) {
+            tracing::warn!(?entity, %error, left_out, "an entity could not be loaded");
+        }
+    } else {
+        tracing::error!(?entity, %error, "an entity could not be loaded");
+    }
+}
+
+/// The alarm of an entity, due at `due` as far as is known, rings now. The span is that of what is done about it.
+pub(super) fn rung(node: &Node, entity: EntityKey, due: Option<Millis>, now: Millis) -> Span {
+    let late = due.map_or(0, |at| now.since(at));
+    node.metrics.alarm_lateness.observe(Duration::from_millis(late));
+    let mut span = node.root_span(names::alarm(entity.kind), SpanKind::Internal, Vec::new());
+    span.set(names::LATE_MS, late);
+    span
+}
