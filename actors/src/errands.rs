@@ -116,8 +116,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<boo
 }
 
 async fn look(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), StoreError> {
-    let Some(row) = node.store.row(entity, CALLS, number_key(number)).await? else { return Ok(()) };
-    let calls: Calls = codec::decode(&row)?;
+    let Some(calls) = node.stored::<Calls>(entity, CALLS, number_key(number)).await? else { return Ok(()) };
     for call in calls.calls.iter().filter(|call| !call.answered) {
         let Some(wait) = &call.wait else { continue };
         let channel = EntityKey::conversation(entity.workspace, wait.review.entity);

@@ -130,9 +130,8 @@ async fn load(
 ) -> Result<Option<(conversation::State, Details)>, Problem> {
     let entity = EntityKey::conversation(workspace, id.address);
     let Some(state) = state(app, entity, id).await? else { return Ok(None) };
-    let row = app.node().row(entity, DETAILS, Bytes::new()).await.map_err(store_problem)?;
-    let details = row.map(|bytes| actors::codec::decode(&bytes)).transpose();
-    Ok(Some((state, details.map_err(store_problem)?.unwrap_or_default())))
+    let details = app.node().stored::<Details>(entity, DETAILS, Bytes::new()).await.map_err(store_problem)?;
+    Ok(Some((state, details.unwrap_or_default())))
 }
 
 /// A conversation without its details.

@@ -207,8 +207,7 @@ async fn known_before(app: &App, entity: EntityKey, text: &str) -> Result<Memory
 
 async fn find(app: &App, entity: EntityKey, number: u64) -> Result<Option<Memory>, Problem> {
     let key = Bytes::copy_from_slice(&number.to_be_bytes());
-    let row = app.node().row(entity, MEMORIES, key).await.map_err(store_problem)?;
-    row.map(|row| actors::codec::decode(&row)).transpose().map_err(store_problem)
+    app.node().stored(entity, MEMORIES, key).await.map_err(store_problem)
 }
 
 /// A memory of a contact, by both ids.

@@ -155,8 +155,7 @@ impl Node {
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn overlay(&self, entity: EntityKey, seq: u64) -> Result<Option<Overlay>, StoreError> {
-        let row = self.store.row(entity, OVERLAYS, number_key(seq)).await?;
-        row.map(|bytes| codec::decode(&bytes)).transpose()
+        self.stored(entity, OVERLAYS, number_key(seq)).await
     }
 
     /// What has become of the messages with `from <= seq <= to`.
@@ -184,8 +183,7 @@ impl Node {
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn turn(&self, entity: EntityKey, number: u64) -> Result<Option<Turn>, StoreError> {
-        let row = self.store.row(entity, TURNS, number_key(number)).await?;
-        row.map(|bytes| codec::decode(&bytes)).transpose()
+        self.stored(entity, TURNS, number_key(number)).await
     }
 
     /// The calls of a turn that has some without a result.
@@ -194,8 +192,20 @@ impl Node {
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn calls(&self, entity: EntityKey, number: u64) -> Result<Calls, StoreError> {
-        let row = self.store.row(entity, CALLS, number_key(number)).await?;
-        Ok(row.map(|bytes| codec::decode(&bytes)).transpose()?.unwrap_or_default())
+        Ok(self.stored(entity, CALLS, number_key(number)).await?.unwrap_or_default())
+    }
+
+    /// What a keyed row of an entity holds.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn stored<T>(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<T>, StoreError>
+    where
+        T: for<'b> minicbor::Decode<'b, ()>,
+    {
+        let row = self.store.row(entity, table, key).await?;
+        row.map(|bytes| codec::decode(&bytes)).transpose()
     }
 
     /// A keyed row of an entity.

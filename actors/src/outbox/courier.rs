@@ -25,7 +25,6 @@ use super::state::{DeliveryKey, LOOK_AFTER_MILLIS, LaneChange, Settlement};
 use super::step::{ATTEMPT, Step, Tried, Verdict, hooks_of, step};
 use super::{Bell, settings};
 use crate::clock::Millis;
-use crate::codec;
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
@@ -220,7 +219,7 @@ impl<M: Sends> Courier<M> {
             if known.is_some_and(Run::is_moving) || known.is_none() && !self.has_room() {
                 continue;
             }
-            let stored = match stored(&self.node, self.entity, lane).await {
+            let stored = match self.node.stored::<Waiting>(self.entity, LANES, lane.key()).await {
                 Ok(Some(stored)) => stored,
                 Ok(None) => continue,
                 Err(error) => {
@@ -301,7 +300,7 @@ impl<M: Sends> Courier<M> {
     /// Has a lane in memory. One that waits for its time goes on waiting.
     async fn take_up(&mut self, lane: Lane) -> Result<(), StoreError> {
         if !self.runs.contains_key(&lane) {
-            let stored = stored(&self.node, self.entity, lane).await?;
+            let stored = self.node.stored(self.entity, LANES, lane.key()).await?;
             self.runs.insert(lane, stored.map_or_else(Run::default, |stored| Run::waiting(lane, stored)));
         }
         Ok(())
@@ -411,12 +410,12 @@ impl<M: Sends> Courier<M> {
         let ended = self.ended.take();
         let nothing = lanes.is_empty() && ended.is_empty() && self.looked == self.noted && !self.check;
         (self.check, self.undone) = (false, None);
-        let mut steps = Vec::new();
         let afters: Vec<_> = lanes.iter().map(|change| (change.lane, change.after.clone())).collect();
+        let mut steps = Vec::new();
         if !nothing {
             let settlement = Settlement { looked: self.looked, lanes, ended };
             let node = Arc::clone(&self.node);
-            self.meanwhile(note::<M>(&node, self.entity, settlement), &mut steps).await?;
+            steps = self.meanwhile(note::<M>(&node, self.entity, settlement)).await?;
         }
         (self.noted, self.noted_at) = (self.looked, Instant::now());
         for (lane, after) in afters {
@@ -432,26 +431,19 @@ impl<M: Sends> Courier<M> {
     }
 
     /// Waits until a note is taken, while what is under way comes to its end: an attempt holds one of its receiver's
-    /// places until then, and a note may take long. `steps` are those that have ended, one of each lane at most.
+    /// places until then, and a note may take long. Answers the steps that have ended, one of each lane at most.
     async fn meanwhile(
         &mut self,
         noting: impl Future<Output = Result<(), StoreError>>,
-        steps: &mut Vec<Made>,
-    ) -> Result<(), StoreError> {
-        let mut noting = pin!(noting);
+    ) -> Result<Vec<Made>, StoreError> {
+        let (mut noting, mut steps) = (pin!(noting), Vec::new());
         loop {
             tokio::select! {
-                noted = &mut noting => return noted,
+                noted = &mut noting => return noted.map(|()| steps),
                 Some(ended) = self.steps.next() => steps.push(ended),
             }
         }
     }
-}
-
-/// The row of a lane.
-async fn stored(node: &Node, entity: EntityKey, lane: Lane) -> Result<Option<Waiting>, StoreError> {
-    let row = node.store.row(entity, LANES, lane.key()).await?;
-    row.map(|bytes| codec::decode(&bytes)).transpose()
 }
 
 /// Whether a receiver has another URL now than the one that asked for time.

@@ -10,7 +10,6 @@ use super::settings::{self, Settings};
 use super::state::{DeliveryKey, PendingKey, Retried, ended_key, parse_ended_key};
 use super::step::hooks_of;
 use crate::clock::Millis;
-use crate::codec;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
 use crate::id::{Address, DeliveryId, EntityKey, EventId, Kind};
@@ -106,8 +105,7 @@ pub struct Pending {
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<Option<DeliveryState>, StoreError> {
-    let row = node.store.row(entity, DELIVERIES, key.row()).await?;
-    let delivery: Option<Delivery> = row.map(|bytes| codec::decode(&bytes)).transpose()?;
+    let delivery: Option<Delivery> = node.stored(entity, DELIVERIES, key.row()).await?;
     Ok(delivery.map(|delivery| DeliveryState::ended(entity, key, delivery)))
 }
 
@@ -162,8 +160,7 @@ pub async fn retried(
     key: DeliveryKey,
     asked_with: KeyHash,
 ) -> Result<Option<Waiting>, StoreError> {
-    let row = node.store.row(entity, RETRIED, key.row()).await?;
-    let retried: Option<Retried> = row.map(|bytes| codec::decode(&bytes)).transpose()?;
+    let retried: Option<Retried> = node.stored(entity, RETRIED, key.row()).await?;
     Ok(retried.filter(|retried| retried.key == asked_with.0).map(|retried| retried.waiting))
 }
 
@@ -190,11 +187,6 @@ async fn source<M: Sends>(node: &Node, entity: EntityKey) -> Result<Option<Sourc
     Ok(Some(Source { entity, settings, from, last_seq: M::log(entity, &state).last_seq }))
 }
 
-async fn row(node: &Node, entity: EntityKey, lane: Lane) -> Result<Option<Waiting>, StoreError> {
-    let row = node.store.row(entity, LANES, lane.key()).await?;
-    row.map(|bytes| codec::decode(&bytes)).transpose()
-}
-
 async fn pending_of<M: Sends>(
     node: &Node,
     of: PendingKey,
@@ -204,7 +196,7 @@ async fn pending_of<M: Sends>(
 ) -> Result<Pending, StoreError> {
     let Some(source) = source::<M>(node, of.entity).await? else { return Ok(Pending::default()) };
     let row = match of.lane {
-        Some(lane) => row(node, of.entity, lane).await?,
+        Some(lane) => node.stored::<Waiting>(of.entity, LANES, lane.key()).await?,
         None => None,
     };
     let stretch = match (of.lane, &row) {
@@ -282,7 +274,7 @@ async fn find_pending<M: Sends>(
     let Some(receiver) = all.find(|receiver| receiver.tag() == key.tag) else { return Ok(None) };
     for again in [Some(key.seq), None] {
         let lane = Lane { receiver, again };
-        let Some(row) = row(node, entity, lane).await? else { continue };
+        let Some(row) = node.stored::<Waiting>(entity, LANES, lane.key()).await? else { continue };
         if (row.next..=row.until).contains(&key.seq) {
             return Ok(of_event::<M>(node, &source, record, Some(lane), Some(&row)).await?.into_iter().next());
         }

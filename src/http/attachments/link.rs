@@ -82,9 +82,8 @@ pub(in crate::http) async fn named(
 pub(super) async fn message_of(app: &App, caller: &Caller, file: &State) -> Result<Option<MessageId>, Problem> {
     let (None, Some(bound)) = (file.message, file.bound) else { return Ok(file.message) };
     let conversation = EntityKey::conversation(caller.address, bound.conversation);
-    let row = app.node().row(conversation, ATTACHED, file_key(file.id.address)).await.map_err(store_problem)?;
-    let claim = row.map(|row| actors::codec::decode::<attach::Claim>(&row)).transpose().map_err(store_problem)?;
-    Ok(claim.and_then(|claim| claim.message))
+    let claim = app.node().stored::<attach::Claim>(conversation, ATTACHED, file_key(file.id.address)).await;
+    Ok(claim.map_err(store_problem)?.and_then(|claim| claim.message))
 }
 
 /// Files on their way to a message, in the order of the message.

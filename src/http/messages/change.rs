@@ -189,6 +189,5 @@ pub(in crate::http) async fn shown_to(
     key: Option<KeyHash>,
 ) -> Result<Option<Overlay>, Problem> {
     let Some(key) = key else { return Ok(None) };
-    let row = app.node().row(entity, SHOWN, shown_key(seq, key)).await.map_err(store_problem)?;
-    row.map(|row| actors::codec::decode(&row)).transpose().map_err(store_problem)
+    app.node().stored(entity, SHOWN, shown_key(seq, key)).await.map_err(store_problem)
 }
