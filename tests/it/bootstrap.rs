@@ -105,13 +105,9 @@ async fn is_listed_as_made(half_way: bool) {
     }
     let again = TestApp::start(app.store.clone(), &[]).await;
     again.post("/api/v1/channels").json(json!({"id": "0", "name": "0", "kind": "human"})).await.expect(201);
-    let ids = async |list: &str| {
-        let listed = again.get(format!("/api/v1/{list}")).await.expect(200);
-        let ids = listed["data"].as_array().unwrap().iter().map(|thing| thing["id"].as_str().unwrap().to_owned());
-        ids.collect::<Vec<_>>()
-    };
-    assert_eq!(ids("channels").await, ["demo", "demo-api", "a", "0"]);
-    assert_eq!((ids("agents").await, ids("workspaces").await), (vec!["echo".to_owned()], vec!["default".to_owned()]));
+    assert_eq!(again.ids("/api/v1/channels").await, ["demo", "demo-api", "a", "0"]);
+    assert_eq!(again.ids("/api/v1/agents").await, ["echo"]);
+    assert_eq!(again.ids("/api/v1/workspaces").await, ["default"]);
 }
 
 #[tokio::test]

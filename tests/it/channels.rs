@@ -1,7 +1,7 @@
 use actors::store::faulty::{FaultyStore, Rates};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp};
+use crate::support::{Answer, TestApp, ids};
 
 async fn post(app: &TestApp, body: Value) -> Answer {
     app.post("/api/v1/channels").json(body).await
@@ -315,13 +315,13 @@ async fn a_list_is_read_page_by_page_in_either_order() {
     let mut expected = vec!["demo".to_owned(), "demo-api".to_owned()];
     expected.extend((0..5).map(|n| format!("c{n}")));
     for order in ["asc", "desc"] {
-        let mut ids = Vec::new();
+        let mut listed = Vec::new();
         let mut path = format!("/api/v1/channels?limit=3&order={order}");
         for page in 0.. {
             let answer = app.get(&path).await;
             let link = answer.header("link").to_owned();
             let body = answer.expect(200);
-            ids.extend(body["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+            listed.extend(ids(&body));
             assert_eq!(body["hasMore"], json!(page < 2));
             if body["nextCursor"].is_null() {
                 assert_eq!(link, "");
@@ -330,7 +330,7 @@ async fn a_list_is_read_page_by_page_in_either_order() {
             let next = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).unwrap();
             next.clone_into(&mut path);
         }
-        assert_eq!(ids, expected, "{order}");
+        assert_eq!(listed, expected, "{order}");
         expected.reverse();
     }
     let wrong = app.get("/api/v1/channels?limit=0&cursor=x&order=up").await;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{TestApp, ids};
 
 /// A channel with seven messages, a conversation with seven, seven contacts, each with a conversation.
 struct World {
@@ -52,8 +52,7 @@ impl World {
             let answer = self.app.get(&path).await;
             let link = answer.header("link").to_owned();
             let page = answer.expect(200);
-            let ids = page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned());
-            pages.push(ids.collect());
+            pages.push(ids(&page));
             assert_eq!(page.as_object().unwrap().len(), 3, "data, nextCursor and hasMore: {page}");
             let Some(cursor) = page["nextCursor"].as_str() else {
                 assert_eq!((&page["hasMore"], &page["nextCursor"], link.as_str()), (&json!(false), &json!(null), ""));
@@ -111,9 +110,8 @@ async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by(
             made.push(answer["id"].as_str().unwrap().to_owned());
         }
         assert_eq!(created.len(), 1, "{list}: no place in a list makes a thing younger than it is");
-        let page = app.get(format!("{list}?limit=200")).await.expect(200);
-        let listed: Vec<_> = page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
-        let new: Vec<_> = listed.into_iter().filter(|id| made.iter().any(|made| made == id)).collect();
+        let listed = app.ids(format!("{list}?limit=200")).await;
+        let new: Vec<_> = listed.into_iter().filter(|id| made.contains(id)).collect();
         assert_eq!(new, made, "{list}");
     }
 }
@@ -200,16 +198,7 @@ async fn all(app: &TestApp, list: &str, order: &str) -> Vec<String> {
 
 /// The ids of what a filter of a list lets through, in pages of two.
 async fn all_of(app: &TestApp, list: &str, filter: &str, order: &str) -> Vec<String> {
-    let mut ids = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page = app.get(format!("{list}?limit=2&order={order}{filter}{cursor}")).await.expect(200);
-        ids.extend(page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()));
-        match page["nextCursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return ids,
-        }
-    }
+    app.ids(format!("{list}?limit=2&order={order}{filter}")).await
 }
 
 #[tokio::test]
@@ -236,9 +225,7 @@ async fn conversations_are_in_their_order_however_they_began() {
         app.patch(format!("/api/v1/conversations/{id}")).json(json!({"status": "closed"})).await.expect(200);
         made.push(id);
     }
-    let page = app.get("/api/v1/conversations?limit=200").await.expect(200);
-    let listed: Vec<_> = page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
-    assert_eq!(listed, made);
+    assert_eq!(app.ids("/api/v1/conversations?limit=200").await, made);
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use axum::body::{Body, Bytes};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
 use crate::support::live::OPENING;
+use crate::support::{TestApp, ids};
 
 async fn post(app: &TestApp, text: &str) -> Value {
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": text})).await.expect(201)
@@ -156,22 +156,22 @@ async fn long_messages_make_short_pages_and_a_stream_that_goes_on_tells_all_of_t
         app.post("/api/v1/messages").json(body).await.expect(200);
     }
     for list in ["messages?order=asc&", "messages?order=desc&", "events?order=asc&", "events?order=desc&"] {
-        let (mut cursor, mut ids, mut pages) = (String::new(), Vec::new(), 0);
+        let (mut cursor, mut seen, mut pages) = (String::new(), Vec::new(), 0);
         loop {
             let path = format!("/api/v1/conversations/{conversation}/{list}limit=100{cursor}");
             let page = app.get(path).await;
             assert!(page.bytes.len() < 10_000_000, "{list} {}", page.bytes.len());
             let page = page.expect(200);
-            ids.extend(page["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+            seen.extend(ids(&page));
             pages += 1;
             match page["nextCursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => break,
             }
         }
-        ids.sort_unstable();
-        ids.dedup();
-        assert!(pages == 2 && ids.len() >= 40, "{list}: {pages} pages, {}", ids.len());
+        seen.sort_unstable();
+        seen.dedup();
+        assert!(pages == 2 && seen.len() >= 40, "{list}: {pages} pages, {}", seen.len());
     }
     let mut live = app.get(format!("/api/v1/conversations/{conversation}/events?after=0")).follow().await;
     for n in 0..40 {

@@ -30,10 +30,12 @@ use tertulia::webhooks::Webhooks;
 use tertulia::{bootstrap, http as front};
 use tower::ServiceExt;
 
+pub(crate) use lists::ids;
 pub(crate) use store::{Kind, TestStore};
 
 pub(crate) mod client;
 pub(crate) mod dns;
+mod lists;
 pub(crate) mod live;
 pub(crate) mod origin;
 pub(crate) mod program;

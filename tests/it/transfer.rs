@@ -218,7 +218,7 @@ async fn one_workspace_is_moved_with_its_keys_and_nothing_of_another() {
     assert_eq!(there.json["data"].as_array().unwrap().len(), 1);
     assert_eq!(after.get("/api/v1/conversations").await.expect(200)["data"], json!([]));
     assert_eq!(after.get("/api/v1/channels").await.expect(200)["data"].as_array().unwrap().len(), 2);
-    assert_eq!(workspaces(&after).await, ["default", "other"], "what was moved is listed");
+    assert_eq!(after.ids("/api/v1/workspaces").await, ["default", "other"], "what was moved is listed");
     let missing = export(&store, Some("nowhere"), BEGIN, Vec::new()).await;
     assert!(matches!(missing, Err(TransferError::NoWorkspace(name)) if name == "nowhere"));
 }
@@ -383,10 +383,5 @@ async fn a_workspace_is_taken_without_its_keys_where_they_would_never_be_accepte
     let listed = after.get("/api/v1/conversations").key(&fresh).await.expect(200);
     assert_eq!(listed["data"].as_array().unwrap().len(), 1);
     let again = TestApp::start(TestStore::over(target), &[]).await;
-    assert_eq!(workspaces(&again).await, ["default", "other"], "it has its place since the next start");
-}
-
-async fn workspaces(app: &TestApp) -> Vec<String> {
-    let listed = app.get("/api/v1/workspaces").await.expect(200);
-    listed["data"].as_array().unwrap().iter().map(|workspace| workspace["id"].as_str().unwrap().to_owned()).collect()
+    assert_eq!(again.ids("/api/v1/workspaces").await, ["default", "other"], "it has its place since the next start");
 }

@@ -79,17 +79,10 @@ async fn endpoint(app: &TestApp, body: Value) -> Value {
 
 /// Everything in a list, in pages of this size.
 async fn all(app: &TestApp, query: &str, limit: usize) -> Vec<Value> {
-    let (mut data, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = app.get(format!("{DELIVERIES}?{query}&limit={limit}{cursor}")).await.expect(200);
-        let items = page["data"].as_array().unwrap();
-        assert!(items.len() <= limit);
-        data.extend(items.iter().cloned());
-        match page["nextCursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return data,
-        }
-    }
+    let pages = app.pages(format!("{DELIVERIES}?{query}&limit={limit}")).await;
+    let data = |page: &Value| page["data"].as_array().unwrap().clone();
+    assert!(pages.iter().all(|page| data(page).len() <= limit));
+    pages.iter().flat_map(data).collect()
 }
 
 /// The deliveries with this status, once there are so many and they stand so.

@@ -10,9 +10,7 @@ async fn an_operator_makes_workspaces_and_sees_all_of_them() {
     assert!(id.starts_with("ws_"));
     assert_eq!(made, json!({"id": id, "name": "Acme", "createdAt": "2025-01-01T00:00:00.000Z"}));
     assert_eq!(app.get(format!("/api/v1/workspaces/{id}")).await.expect(200), made);
-    let listed = app.get("/api/v1/workspaces").await.expect(200);
-    let ids: Vec<_> = listed["data"].as_array().unwrap().iter().map(|item| item["id"].clone()).collect();
-    assert_eq!(ids, [json!("default"), json!(id)]);
+    assert_eq!(app.ids("/api/v1/workspaces").await, ["default", id]);
     app.get("/api/v1/workspaces/unknown").await.problem(404, "workspace_not_found");
 }
 

@@ -33,7 +33,7 @@ impl Models for Listening {
 }
 
 /// What the model was asked in a long conversation in which words are changed and taken away now and then.
-async fn asked(store: impl Store) -> Vec<Vec<String>> {
+async fn prompts(store: impl Store) -> Vec<Vec<String>> {
     let models = Listening::default();
     let heard = Arc::clone(&models.0);
     let node = Node::start(Arc::new(store), TokioClock::start(), entropy(), Arc::new(models));
@@ -66,7 +66,7 @@ async fn asked(store: impl Store) -> Vec<Vec<String>> {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_knows_of_its_conversation_what_it_would_read() {
-    let (known, read) = (asked(MemoryStore::default()).await, asked(MemoryStore::default().shared()).await);
+    let (known, read) = (prompts(MemoryStore::default()).await, prompts(MemoryStore::default().shared()).await);
     for (n, (known, read)) in known.iter().zip(&read).enumerate() {
         assert_eq!(known, read, "question {n}");
     }

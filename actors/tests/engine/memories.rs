@@ -176,7 +176,7 @@ async fn a_model_that_draws_memories_is_traced_under_the_message_and_its_tokens_
     let node = on(MemoryStore::default(), &TokioClock::start(), ports);
     make_agent(&node, remote()).await;
     let e = entity(1);
-    node.conversation(e, said(e, "bot", &["I am Ana"]), crate::traces::asked(7)).await.unwrap();
+    node.conversation(e, said(e, "bot", &["I am Ana"]), crate::traces::in_trace(7)).await.unwrap();
     settle().await;
     let spans = kept.spans();
     let chat = spans.iter().find(|span| span.name.starts_with("chat")).expect("the model was asked");

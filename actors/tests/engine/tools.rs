@@ -116,7 +116,7 @@ async fn all_messages(node: &Node, e: EntityKey) -> Vec<Message> {
 }
 
 /// The reviews that people were asked, oldest first.
-pub(crate) async fn asked(node: &Node) -> Vec<MessageId> {
+pub(crate) async fn questions(node: &Node) -> Vec<MessageId> {
     all_messages(node, people()).await.into_iter().map(|message| message.id).collect()
 }
 
@@ -154,7 +154,7 @@ async fn a_turn_that_waits_holds_no_task_and_wakes_nobody() {
     assert_eq!(node.running_turns(), 0);
     let resident = node.resident();
     assert!(resident <= 3, "{resident} entities stay in memory for a turn that waits");
-    let [review] = asked(&node).await[..] else { panic!("people are asked once") };
+    let [review] = questions(&node).await[..] else { panic!("people are asked once") };
     node.conversation(people(), approve(review), Circumstances::default()).await.unwrap();
     settle().await;
     assert_eq!(turn_status(&node, e, 1).await, TurnStatus::Completed);
@@ -171,7 +171,7 @@ async fn a_review_whose_answer_could_not_be_told_is_found_by_the_turn_that_waits
     let e = entity(1);
     node.conversation(e, post_with_turn(e, "ask"), Circumstances::default()).await.unwrap();
     settle().await;
-    let [review] = asked(&node).await[..] else { panic!("people are asked once") };
+    let [review] = questions(&node).await[..] else { panic!("people are asked once") };
     // The errand is struck off before it can be run, as if it had been lost.
     let (answered, struck) =
         tokio::join!(node.conversation(people(), approve(review), Circumstances::default()), async {
@@ -201,7 +201,7 @@ async fn through_every_fault_a_question_is_asked_once_and_its_answer_heard_once(
         for round in 0..200 {
             sleep(Duration::from_secs(5)).await;
             store.calm();
-            let reviews = asked(&node).await;
+            let reviews = questions(&node).await;
             store.set_rates(if round < 100 { Rates::OFTEN } else { Rates::default() });
             for review in reviews {
                 persist(&node, people(), || approve(review), Circumstances::default()).await;
@@ -239,7 +239,7 @@ async fn through_every_fault_a_question_is_asked_once_and_its_answer_heard_once(
                 states.push(end.state.status);
             }
         }
-        let reviews = asked(&node).await.len();
+        let reviews = questions(&node).await.len();
         assert!(reviews <= turns_that_asked, "seed {seed}: {reviews} were asked for {turns_that_asked} calls");
         assert_eq!(states.len(), reviews, "seed {seed}: nobody is asked for nothing");
         assert!(states.iter().filter(|status| **status == ReviewStatus::Completed).count() >= 8, "seed {seed}");
@@ -260,7 +260,7 @@ async fn turns_of_one_conversation_wait_behind_the_one_that_waits_for_people() {
     let answer = node.conversation(e, post_with_turn(e, "hello"), Circumstances::default()).await.unwrap();
     let Answer::Done(Reply::Posted { turn: Some(turn), .. }) = answer else { panic!("{answer:?}") };
     assert_eq!(turn.status, TurnStatus::Queued);
-    let [review] = asked(&node).await[..] else { panic!("people are asked once") };
+    let [review] = questions(&node).await[..] else { panic!("people are asked once") };
     node.conversation(people(), approve(review), Circumstances::default()).await.unwrap();
     settle().await;
     let words: Vec<_> = all_messages(&node, e).await.iter().map(|m| m.content.text.clone().unwrap()).collect();

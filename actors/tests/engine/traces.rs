@@ -29,7 +29,7 @@ fn traced(store: impl Store) -> (Arc<Node>, Arc<Kept>) {
 }
 
 /// The circumstances of a request in trace `n`.
-pub(crate) fn asked(n: u8) -> Circumstances {
+pub(crate) fn in_trace(n: u8) -> Circumstances {
     Circumstances { key: None, trace: Some(TraceContext { trace_id: [n; 16], span_id: [n; 8], flags: SAMPLED }) }
 }
 
@@ -50,7 +50,7 @@ fn attribute<'a>(span: &'a Finished, key: &str) -> Option<&'a Value> {
 async fn a_commands_wait_decision_and_commit_are_parts_of_its_trace() {
     let (node, kept) = traced(MemoryStore::default());
     let e = entity(1);
-    let with = asked(1);
+    let with = in_trace(1);
     node.conversation(e, post(e, "hi"), with).await.unwrap();
     settle().await;
     let spans = kept.spans();
@@ -77,7 +77,7 @@ async fn one_record_is_no_batch_of_the_store() {
     let e = entity(1);
     node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
     let close = Command::Update(Update { closed: Some(true), ..Update::default() });
-    node.conversation(e, close, asked(1)).await.unwrap();
+    node.conversation(e, close, in_trace(1)).await.unwrap();
     settle().await;
     assert_eq!(attribute(one(&kept.spans(), "commit"), "db.operation.batch.size"), None);
 }
@@ -91,7 +91,7 @@ async fn several_commands_share_a_trace_that_is_linked_to_each_of_theirs() {
     let answers: Vec<_> = (1..=4)
         .map(|n| {
             let node = Arc::clone(&node);
-            tokio::spawn(async move { node.conversation(e, post(e, "hi"), asked(n)).await })
+            tokio::spawn(async move { node.conversation(e, post(e, "hi"), in_trace(n)).await })
         })
         .collect();
     settle().await;
@@ -119,8 +119,9 @@ async fn the_only_recorded_command_of_a_batch_has_the_batch_in_its_trace() {
     let (node, kept) = traced(gate.clone());
     let e = entity(1);
     gate.rule(Rule::Hold);
-    let unsampled = Circumstances { trace: asked(9).trace.map(|trace| TraceContext { flags: 0, ..trace }), key: None };
-    let answers: Vec<_> = [Circumstances::default(), unsampled, asked(2), unsampled]
+    let unsampled =
+        Circumstances { trace: in_trace(9).trace.map(|trace| TraceContext { flags: 0, ..trace }), key: None };
+    let answers: Vec<_> = [Circumstances::default(), unsampled, in_trace(2), unsampled]
         .map(|with| {
             let node = Arc::clone(&node);
             tokio::spawn(async move { node.conversation(e, post(e, "hi"), with).await })
@@ -145,7 +146,7 @@ async fn a_refusal_shows_a_decision_without_a_commit() {
     let (node, kept) = traced(MemoryStore::default());
     let e = entity(1);
     let update = Command::Update(Update { closed: Some(true), ..Update::default() });
-    node.conversation(e, update, asked(1)).await.unwrap_err();
+    node.conversation(e, update, in_trace(1)).await.unwrap_err();
     settle().await;
     let spans = kept.spans();
     assert_eq!(spans.len(), 2);
@@ -176,7 +177,7 @@ async fn what_an_alarm_and_a_decision_wait_for_is_contained_in_them_also_where_t
         for n in 1..=20 {
             let command = ask(entity(n), clock.now().plus(1_000 * n));
             // Some of them the store refuses.
-            let _ = node.conversation(entity(n), command, asked(1)).await;
+            let _ = node.conversation(entity(n), command, in_trace(1)).await;
         }
         sleep(Duration::from_secs(60)).await;
         let spans = kept.spans();
@@ -197,7 +198,7 @@ async fn where_stages_are_listed_a_store_that_hangs_is_what_a_request_is_seen_to
     let node = Node::start(Arc::new(gate.clone()), clock(), entropy(), Ports { traces, ..Ports::default() });
     gate.rule(Rule::Hold);
     let ask = |n: u8| {
-        let (node, with) = (Arc::clone(&node), asked(n));
+        let (node, with) = (Arc::clone(&node), in_trace(n));
         let with = Circumstances { trace: with.trace.map(|trace| TraceContext { flags: 0, ..trace }), ..with };
         tokio::spawn(async move { node.conversation(e, post(e, "hi"), with).await })
     };
@@ -224,7 +225,7 @@ async fn what_goes_wrong_in_the_store_is_seen_and_counted() {
     let rates = Rates { refused: 0, unanswered: 1_000, late: 0, competed: 0, unread: 0 };
     let (node, kept) = traced(FaultyStore::new(MemoryStore::default(), 5, rates));
     let e = entity(1);
-    node.conversation(e, post(e, "hi"), asked(1)).await.unwrap_err();
+    node.conversation(e, post(e, "hi"), in_trace(1)).await.unwrap_err();
     settle().await;
     let spans = kept.spans();
     let commit = one(&spans, "commit");

@@ -16,8 +16,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use crate::support::*;
-use crate::tools::{AskPeople, approve, asked as questions, configure, people};
-use crate::traces::asked;
+use crate::tools::{AskPeople, approve, configure, people, questions};
+use crate::traces::in_trace;
 
 /// A node whose spans are kept, and whose agents ask people where their models are not `puppet`.
 fn traced(store: impl Store, clock: Arc<TokioClock>, puppet: Option<&Arc<Puppet>>) -> (Arc<Node>, Arc<Kept>) {
@@ -45,7 +45,7 @@ fn is_part_of(kept: &Kept, attempt: &Finished, n: u8) {
 /// Fails unless the attempt begins a trace that leads to the request of trace `n`.
 #[track_caller]
 fn leads_to(attempt: &Finished, n: u8) {
-    assert_eq!((attempt.parent, &attempt.links[..]), (None, &[asked(n).trace.unwrap()][..]));
+    assert_eq!((attempt.parent, &attempt.links[..]), (None, &[in_trace(n).trace.unwrap()][..]));
     assert_ne!(attempt.context.trace_id, [n; 16]);
 }
 
@@ -56,7 +56,7 @@ async fn a_turn_that_waited_behind_another_one_is_a_part_of_the_request_that_ask
     make_agent(&node, remote()).await;
     let e = entity(1);
     for n in 1..=3 {
-        node.conversation(e, post_with_turn(e, "hi"), asked(n)).await.unwrap();
+        node.conversation(e, post_with_turn(e, "hi"), in_trace(n)).await.unwrap();
     }
     settle().await;
     assert_eq!(puppet.asked(), 1, "the others wait");
@@ -73,8 +73,8 @@ async fn a_turn_that_waited_is_not_recorded_where_its_own_request_is_not() {
     let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), Some(&puppet));
     make_agent(&node, remote()).await;
     let e = entity(1);
-    let unsampled = asked(2).trace.map(|trace| TraceContext { flags: 0, ..trace });
-    node.conversation(e, post_with_turn(e, "hi"), asked(1)).await.unwrap();
+    let unsampled = in_trace(2).trace.map(|trace| TraceContext { flags: 0, ..trace });
+    node.conversation(e, post_with_turn(e, "hi"), in_trace(1)).await.unwrap();
     node.conversation(e, post_with_turn(e, "hi"), Circumstances { key: None, trace: unsampled }).await.unwrap();
     puppet.may_answer();
     sleep(Duration::from_secs(1)).await;
@@ -87,10 +87,10 @@ async fn a_turn_that_goes_on_after_a_review_leads_to_the_request_that_asked_for_
     let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), None);
     configure(&node).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "ask"), asked(1)).await.unwrap();
+    node.conversation(e, post_with_turn(e, "ask"), in_trace(1)).await.unwrap();
     settle().await;
     let [review] = questions(&node).await[..] else { panic!("people are asked once") };
-    node.conversation(people(), approve(review), asked(2)).await.unwrap();
+    node.conversation(people(), approve(review), in_trace(2)).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     let [first, second] = &attempts(&kept)[..] else { panic!("one attempt before and one after") };
     is_part_of(&kept, first, 1);
@@ -104,7 +104,7 @@ async fn a_turn_that_a_stop_cut_off_leads_to_its_request_from_the_next_process()
     make_agent(&node, remote()).await;
     let e = entity(1);
     for n in 1..=2 {
-        node.conversation(e, post_with_turn(e, "hi"), asked(n)).await.unwrap();
+        node.conversation(e, post_with_turn(e, "hi"), in_trace(n)).await.unwrap();
     }
     settle().await;
     node.drain(Instant::now() + Duration::from_secs(1)).await;
@@ -121,11 +121,11 @@ async fn a_turn_that_a_stop_cut_off_leads_to_its_request_from_the_next_process()
 async fn a_turn_that_is_tried_again_is_a_part_of_the_request_that_wanted_it() {
     let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), None);
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "hi"), asked(1)).await.unwrap();
+    node.conversation(e, post_with_turn(e, "hi"), in_trace(1)).await.unwrap();
     settle().await;
     configure(&node).await;
     let again = actors::conversation::Command::RetryTurn { number: 1, agent: None };
-    node.conversation(e, again, asked(2)).await.unwrap();
+    node.conversation(e, again, in_trace(2)).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     let [failed, again] = &attempts(&kept)[..] else { panic!("it failed without its agent") };
     is_part_of(&kept, failed, 1);
@@ -149,7 +149,7 @@ async fn a_model_that_was_asked_twice_for_nothing_is_seen_to_have_been_asked_twi
     let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), ports);
     make_agent(&node, remote()).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "hi"), asked(1)).await.unwrap();
+    node.conversation(e, post_with_turn(e, "hi"), in_trace(1)).await.unwrap();
     settle().await;
     let spans = kept.spans();
     let chat = spans.iter().find(|span| span.name.starts_with("chat")).unwrap();

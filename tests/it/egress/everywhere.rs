@@ -127,13 +127,8 @@ async fn listened_to(app: &TestApp, name: &str, webhook: &str, endpoint: &str) {
 
 /// Every delivery.
 async fn deliveries(app: &TestApp) -> Vec<Value> {
-    let (mut data, mut path) = (Vec::new(), "/api/v1/webhook-deliveries?limit=200".to_owned());
-    while !path.is_empty() {
-        let page = app.get(&path).await;
-        path = page.header("link").split(['<', '>']).nth(1).unwrap_or_default().to_owned();
-        data.extend(page.expect(200)["data"].as_array().unwrap().iter().cloned());
-    }
-    data
+    let pages = app.pages("/api/v1/webhook-deliveries?limit=200").await;
+    pages.iter().flat_map(|page| page["data"].as_array().unwrap().clone()).collect()
 }
 
 /// Lets an agent call a tool at this URL; what the tool's result was.
