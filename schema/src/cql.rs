@@ -273,8 +273,7 @@ impl Store for CqlStore {
     }
 
     fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
-        let LogScan { from, to, order, limit } = scan;
-        self.while_open(self.log(entity, from, to, order, limit))
+        self.while_open(self.log(entity, scan))
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
@@ -282,11 +281,11 @@ impl Store for CqlStore {
     }
 
     fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.while_open(async move { self.keyed_rows(entity, table, &scan.range, scan.order, scan.limit).await })
+        self.while_open(async move { self.keyed_rows(entity, table, &scan).await })
     }
 
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.while_open(async move { self.list(workspace, view, &scan.range, scan.order, scan.limit).await })
+        self.while_open(async move { self.list(workspace, view, &scan).await })
     }
 
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {

@@ -406,8 +406,7 @@ impl Store for EmbeddedStore {
     }
 
     fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
-        let LogScan { from, to, order, limit } = scan;
-        Box::pin(self.scan(move |engine, budget| engine.read_log(entity, (from, to), order, limit, budget)))
+        Box::pin(self.scan(move |engine, budget| engine.read_log(entity, scan, budget)))
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
@@ -415,13 +414,11 @@ impl Store for EmbeddedStore {
     }
 
     fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        let Scan { range, order, limit } = scan;
-        Box::pin(self.scan(move |engine, budget| engine.rows(entity, table, &range, order, limit, budget)))
+        Box::pin(self.scan(move |engine, budget| engine.rows(entity, table, &scan, budget)))
     }
 
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        let Scan { range, order, limit } = scan;
-        Box::pin(self.scan(move |engine, budget| engine.view(workspace, view, &range, order, limit, budget)))
+        Box::pin(self.scan(move |engine, budget| engine.view(workspace, view, &scan, budget)))
     }
 
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
-use actors::store::{CommitId, KeyRange, Order, Redaction, Row, StoreError, View, ViewWrite};
+use actors::store::{CommitId, Order, Redaction, Row, Scan, StoreError, View, ViewWrite};
 use bytes::Bytes;
 use dashmap::DashSet;
 
@@ -107,15 +107,9 @@ impl CqlStore {
     }
 
     /// See `Store::view`.
-    pub(super) async fn list(
-        &self,
-        workspace: Address,
-        view: View,
-        range: &KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        let Some(mut stretch) = Stretch::new(range).filter(|_| limit > 0) else { return Ok(Vec::new()) };
+    pub(super) async fn list(&self, workspace: Address, view: View, scan: &Scan) -> Result<Vec<Row>, StoreError> {
+        let (order, limit) = (scan.order, scan.limit);
+        let Some(mut stretch) = Stretch::new(&scan.range).filter(|_| scan.limit > 0) else { return Ok(Vec::new()) };
         let mut rows = Vec::new();
         loop {
             let parts = self.parts_of(workspace, view, &stretch, order).await?;

@@ -1,7 +1,7 @@
 //! Reading commits: for an activation, and stretches of the log.
 
 use actors::id::EntityKey;
-use actors::store::{CommitId, Fresh, Head, Loaded, LogRecord, Order, StoreError};
+use actors::store::{CommitId, Fresh, Head, Loaded, LogRecord, LogScan, Order, StoreError};
 use bytes::Bytes;
 use scylla::DeserializeRow;
 
@@ -201,24 +201,17 @@ impl CqlStore {
     }
 
     /// See `Store::read_log`.
-    pub(super) async fn log(
-        &self,
-        entity: EntityKey,
-        from: u64,
-        to: u64,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<LogRecord>, StoreError> {
-        if limit == 0 || from > to || from > LAST_SEQ {
+    pub(super) async fn log(&self, entity: EntityKey, scan: LogScan) -> Result<Vec<LogRecord>, StoreError> {
+        if scan.limit == 0 || scan.from > scan.to || scan.from > LAST_SEQ {
             return Ok(Vec::new());
         }
         let Some(newest) = self.newest_bucket_now(entity).await? else { return Ok(Vec::new()) };
-        let first = if newest == 0 { 0 } else { self.first_bucket(entity, newest, from, to, order).await? };
+        let first = if newest == 0 { 0 } else { self.first_bucket(entity, newest, scan).await? };
         let mut bucket = first;
         let mut found = Vec::new();
         loop {
-            let ended = self.log_of(entity, bucket, (from, to), order, limit, &mut found).await?;
-            bucket = match order {
+            let ended = self.log_of(entity, bucket, scan, &mut found).await?;
+            bucket = match scan.order {
                 _ if ended => return Ok(found),
                 Order::Asc if bucket < newest => bucket + 1,
                 Order::Desc if bucket > 0 => bucket - 1,
@@ -227,19 +220,12 @@ impl CqlStore {
         }
     }
 
-    async fn first_bucket(
-        &self,
-        entity: EntityKey,
-        newest: i32,
-        from: u64,
-        to: u64,
-        order: Order,
-    ) -> Result<i32, StoreError> {
-        let bucket = match order {
-            Order::Asc => self.bucket_of(entity, from.max(1)).await?,
+    async fn first_bucket(&self, entity: EntityKey, newest: i32, scan: LogScan) -> Result<i32, StoreError> {
+        let bucket = match scan.order {
+            Order::Asc => self.bucket_of(entity, scan.from.max(1)).await?,
             // Most often the newest page is asked for.
-            Order::Desc if to >= LAST_SEQ => newest,
-            Order::Desc => self.bucket_of(entity, to).await?,
+            Order::Desc if scan.to >= LAST_SEQ => newest,
+            Order::Desc => self.bucket_of(entity, scan.to).await?,
         };
         Ok(bucket.min(newest))
     }
@@ -262,9 +248,7 @@ impl CqlStore {
         &self,
         entity: EntityKey,
         bucket: i32,
-        (from, to): (u64, u64),
-        order: Order,
-        limit: usize,
+        LogScan { from, to, order, limit }: LogScan,
         found: &mut Vec<LogRecord>,
     ) -> Result<bool, StoreError> {
         let mut stretch = match order {

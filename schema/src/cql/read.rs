@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
-use actors::store::{KeyHash, KeyRange, KeyRow, Order, Row, StoreError, Table};
+use actors::store::{KeyHash, KeyRange, KeyRow, Order, Row, Scan, StoreError, Table};
 use bytes::Bytes;
 use scylla::DeserializeRow;
 use scylla::statement::prepared::PreparedStatement;
@@ -204,16 +204,14 @@ impl CqlStore {
         &self,
         entity: EntityKey,
         table: Table,
-        range: &KeyRange,
-        order: Order,
-        limit: usize,
+        scan: &Scan,
     ) -> Result<Vec<Row>, StoreError> {
-        let Some(stretch) = Stretch::new(range).filter(|_| limit > 0) else { return Ok(Vec::new()) };
+        let Some(stretch) = Stretch::new(&scan.range).filter(|_| scan.limit > 0) else { return Ok(Vec::new()) };
         let Some(mut bucket) = self.bucket(entity).await? else { return Ok(Vec::new()) };
         loop {
             let name = entity_bytes(entity);
             let closed = self.db().select_one::<(bool,)>(&self.db().statements.closed, (&name[..], bucket));
-            let merged = self.merged(entity, table, &stretch, order, limit, bucket);
+            let merged = self.merged(entity, table, bucket, &stretch, scan);
             let (closed, merged) = tokio::join!(closed, merged);
             match if closed? == Some((true,)) { self.next_bucket(entity, bucket).await? } else { None } {
                 Some(next) => bucket = next,
@@ -227,10 +225,9 @@ impl CqlStore {
         &self,
         entity: EntityKey,
         table: Table,
-        stretch: &Stretch,
-        order: Order,
-        limit: usize,
         bucket: i32,
+        stretch: &Stretch,
+        &Scan { order, limit, .. }: &Scan,
     ) -> Result<Vec<Row>, StoreError> {
         let statements = &self.db().statements;
         let (of_bucket, of_closed) = match order {

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
 use actors::store::{
-    Cause, Due, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, Order, Row, StoreError, Table, View,
+    Cause, Due, Head, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Order, Row, Scan, StoreError, Table, View,
 };
 use bytes::Bytes;
 use fjall::{Guard, Iter, Readable};
@@ -117,21 +117,14 @@ impl Engine {
         })
     }
 
-    pub(super) fn read_log(
-        &self,
-        entity: EntityKey,
-        (from, to): (u64, u64),
-        order: Order,
-        limit: usize,
-        budget: usize,
-    ) -> Found<Option<Vec<LogRecord>>> {
-        let from = from.max(1);
-        if from > to || limit == 0 {
+    pub(super) fn read_log(&self, entity: EntityKey, scan: LogScan, budget: usize) -> Found<Option<Vec<LogRecord>>> {
+        let scan = LogScan { from: scan.from.max(1), ..scan };
+        if scan.from > scan.to || scan.limit == 0 {
             return Ok(Some(Vec::new()));
         }
-        guarded(entity, || match order {
-            Order::Asc => self.read_ascending(entity, from, to, limit, budget),
-            Order::Desc => self.read_descending(entity, from, to, limit, budget),
+        guarded(entity, || match scan.order {
+            Order::Asc => self.read_ascending(entity, scan, budget),
+            Order::Desc => self.read_descending(entity, scan, budget),
         })
     }
 
@@ -145,9 +138,7 @@ impl Engine {
     fn read_ascending(
         &self,
         entity: EntityKey,
-        from: u64,
-        to: u64,
-        limit: usize,
+        LogScan { from, to, limit, .. }: LogScan,
         budget: usize,
     ) -> Found<Option<Vec<LogRecord>>> {
         let (mut found, mut walk) = (Vec::new(), None);
@@ -173,9 +164,7 @@ impl Engine {
     fn read_descending(
         &self,
         entity: EntityKey,
-        from: u64,
-        to: u64,
-        limit: usize,
+        LogScan { from, to, limit, .. }: LogScan,
         budget: usize,
     ) -> Found<Option<Vec<LogRecord>>> {
         let snapshot = self.snapshot();
@@ -219,30 +208,48 @@ impl Engine {
         })
     }
 
-    pub(super) fn rows(
-        &self,
-        entity: EntityKey,
-        table: Table,
-        range: &KeyRange,
-        order: Order,
-        limit: usize,
-        budget: usize,
-    ) -> Found<Option<Vec<Row>>> {
+    pub(super) fn rows(&self, entity: EntityKey, table: Table, scan: &Scan, budget: usize) -> Found<Option<Vec<Row>>> {
         let prefix = layout::row_key(entity, table, &[]);
-        guarded(entity, || list(entity, (&self.snapshot(), &self.rows), prefix, range, order, limit, budget))
+        guarded(entity, || self.list(entity, &self.rows, prefix, scan, budget))
     }
 
-    pub(super) fn view(
+    pub(super) fn view(&self, workspace: Address, view: View, scan: &Scan, budget: usize) -> Found<Option<Vec<Row>>> {
+        let (entity, prefix) = (EntityKey::workspace(workspace), layout::view_key(workspace, view, &[]));
+        guarded(entity, || self.list(entity, &self.index, prefix, scan, budget))
+    }
+
+    /// Rows of `keyspace` whose keys begin with `prefix` and go on within the scan's range.
+    fn list(
         &self,
-        workspace: Address,
-        view: View,
-        range: &KeyRange,
-        order: Order,
-        limit: usize,
+        entity: EntityKey,
+        keyspace: &fjall::Keyspace,
+        prefix: Vec<u8>,
+        Scan { range, order, limit }: &Scan,
         budget: usize,
     ) -> Found<Option<Vec<Row>>> {
-        let (entity, prefix) = (EntityKey::workspace(workspace), layout::view_key(workspace, view, &[]));
-        guarded(entity, || list(entity, (&self.snapshot(), &self.index), prefix, range, order, limit, budget))
+        if let (Some(after), Some(before)) = (&range.after, &range.before)
+            && after >= before
+        {
+            return Ok(Some(Vec::new()));
+        }
+        let skip = prefix.len();
+        let full = |key: &Bytes| [&prefix, &key[..]].concat();
+        let from =
+            range.after.as_ref().map_or_else(|| Bound::Included(prefix.clone()), |key| Bound::Excluded(full(key)));
+        let to = Bound::Excluded(range.before.as_ref().map_or_else(|| behind(&prefix), full));
+        let mut found = Vec::new();
+        let mut iter = self.snapshot().range(keyspace, (from, to));
+        while found.len() < *limit {
+            let next = if *order == Order::Asc { iter.next() } else { iter.next_back() };
+            let Some(guard) = next else { break };
+            if found.len() >= budget {
+                return Ok(None);
+            }
+            let (key, sealed) = guard.into_inner().map_err(|error| unreadable(entity, error))?;
+            let value = value(entity, &key, &sealed)?;
+            found.push(Row { key: Bytes::copy_from_slice(&key[skip..]), value });
+        }
+        Ok(Some(found))
     }
 
     pub(super) fn due(&self, after: Option<Due>, upto: Millis, limit: usize, budget: usize) -> Found<Option<Vec<Due>>> {
@@ -265,40 +272,6 @@ impl Engine {
             Ok(Some(found))
         })
     }
-}
-
-/// The rows under `prefix` within `range`, whose keys begin behind the prefix.
-fn list(
-    entity: EntityKey,
-    (snapshot, keyspace): (&fjall::Snapshot, &fjall::Keyspace),
-    prefix: Vec<u8>,
-    range: &KeyRange,
-    order: Order,
-    limit: usize,
-    budget: usize,
-) -> Found<Option<Vec<Row>>> {
-    if let (Some(after), Some(before)) = (&range.after, &range.before)
-        && after >= before
-    {
-        return Ok(Some(Vec::new()));
-    }
-    let skip = prefix.len();
-    let full = |key: &Bytes| [&prefix, &key[..]].concat();
-    let from = range.after.as_ref().map_or_else(|| Bound::Included(prefix.clone()), |key| Bound::Excluded(full(key)));
-    let to = Bound::Excluded(range.before.as_ref().map_or_else(|| behind(&prefix), full));
-    let mut found = Vec::new();
-    let mut iter = snapshot.range(keyspace, (from, to));
-    while found.len() < limit {
-        let next = if order == Order::Asc { iter.next() } else { iter.next_back() };
-        let Some(guard) = next else { break };
-        if found.len() >= budget {
-            return Ok(None);
-        }
-        let (key, sealed) = guard.into_inner().map_err(|error| unreadable(entity, error))?;
-        let value = value(entity, &key, &sealed)?;
-        found.push(Row { key: Bytes::copy_from_slice(&key[skip..]), value });
-    }
-    Ok(Some(found))
 }
 
 /// The first key behind all that begin with `prefix`.
