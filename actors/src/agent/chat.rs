@@ -54,7 +54,7 @@ impl<'a> Chat<'a> {
     }
 
     fn tell(&mut self, completion: &Completion) {
-        let (tokens, span) = (&self.node.metrics.tokens, &mut self.span);
+        let (metrics, span) = (&self.node.metrics, &mut self.span);
         if self.resent.get() {
             span.set(names::HTTP_RESENT, 1_u32);
         }
@@ -63,8 +63,8 @@ impl<'a> Chat<'a> {
                 let Usage { input_tokens, output_tokens, model, .. } = &said.usage;
                 span.set(names::GEN_AI_INPUT, *input_tokens);
                 span.set(names::GEN_AI_OUTPUT, *output_tokens);
-                tokens.of(TokenType::Input).add(*input_tokens);
-                tokens.of(TokenType::Output).add(*output_tokens);
+                metrics.tokens.of(TokenType::Input).add(*input_tokens);
+                metrics.tokens.of(TokenType::Output).add(*output_tokens);
                 if span.is_recorded() {
                     span.set(names::GEN_AI_ANSWERED_BY, model.clone());
                 }

@@ -1,44 +1,19 @@
 //! What must not leave: the key, and the endpoint's own words.
 
-use std::io;
-use std::sync::Mutex;
-
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, TurnId};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
+use crate::config::LogFormat;
+use crate::telemetry::tests::Lines;
 
 /// What the endpoint says in its errors; it may quote the conversation or the key.
 const VERBATIM: &str = "verbatim-words-of-the-endpoint";
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn neither_the_key_nor_the_endpoints_words_stand_in_a_failure_or_in_the_log() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let lines = Lines::default();
+    let _logging = tracing::subscriber::set_default(lines.subscriber("trace", LogFormat::Text));
     let reason = format!("x-reason: {VERBATIM} {SECRET}");
     let body = format!("{{\"error\":{{\"message\":\"{VERBATIM} {SECRET}\"}}}}");
     for (line, code) in [
@@ -56,7 +31,7 @@ async fn neither_the_key_nor_the_endpoints_words_stand_in_a_failure_or_in_the_lo
         assert_eq!(got, code);
         assert!(!detail.contains(VERBATIM) && !detail.contains(SECRET), "{detail}");
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = lines.text();
     assert!(!log.contains("turn="), "nobody's turn: {log}");
     assert!(log.contains("a model call failed") && log.contains("upstream_error"), "the log was caught: {log}");
     assert!(!log.contains(SECRET), "{log}");
@@ -65,15 +40,14 @@ async fn neither_the_key_nor_the_endpoints_words_stand_in_a_failure_or_in_the_lo
 
 #[tokio::test]
 async fn the_line_of_a_failure_names_the_turn_that_asked() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let lines = Lines::default();
+    let _logging = tracing::subscriber::set_default(lines.subscriber("info", LogFormat::Text));
     let entity = EntityKey::conversation(Address([1; 10]), Address([2; 10]));
     let turn = TurnId::new(Millis(7), entity.id, 3);
     let saying = Saying::new(&Arc::default(), entity, (turn, 1), 0);
     let stub = Stub::start(vec![Act::Say(answer("401 Unauthorized", &[], ""))]).await;
     client().complete(Prompt { saying, ..prompt(stub.base_url()) }).await.unwrap_err();
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = lines.text();
     assert!(log.contains("a model call failed") && log.contains(&format!("turn={turn}")), "{log}");
 }
 

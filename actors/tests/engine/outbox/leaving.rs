@@ -83,13 +83,19 @@ async fn what_an_endpoint_that_asked_for_time_subscribes_to_no_more_is_seen_unti
     bench.assert_settled().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_waits_for_a_channel_without_a_url_has_failed_and_can_be_sent_once_it_has_one() {
+/// Two events that wait for the URL of a channel, the first of which was tried.
+async fn waiting_for_its_channel() -> Bench<MemoryStore> {
     let bench = Bench::on(MemoryStore::default());
     bench.channel("demo", Some(HOOK)).await;
     bench.sink.mood(HOOK, Mood::Answer(500));
     bench.post_to("demo", content("a")).await;
     sleep(secs(1)).await;
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_channel_without_a_url_has_failed_and_can_be_sent_once_it_has_one() {
+    let bench = waiting_for_its_channel().await;
     bench.channel("demo", None).await;
     let pending = bench.pending().await;
     assert_eq!(pending.len(), 2, "it is seen until its time comes");
@@ -113,11 +119,7 @@ async fn what_waits_for_a_channel_without_a_url_has_failed_and_can_be_sent_once_
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_the_url_of_a_channel_that_is_deleted_has_failed() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.channel("demo", Some(HOOK)).await;
-    bench.sink.mood(HOOK, Mood::Answer(500));
-    bench.post_to("demo", content("a")).await;
-    sleep(secs(1)).await;
+    let bench = waiting_for_its_channel().await;
     let changes = vec![RowChange::delete(CHANNELS, b"demo")];
     let command = registry::Command { expected: Vec::new(), changes };
     bench.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
