@@ -81,6 +81,26 @@ pub fn replayed(mut response: Response) -> Response {
     response
 }
 
+/// When what a request asks for was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// By this request.
+    Now,
+    /// By an earlier one with the same idempotency key.
+    Before,
+}
+
+impl When {
+    /// The same answer, marked as a replay where it is one.
+    #[must_use]
+    pub fn told(self, response: Response) -> Response {
+        match self {
+            Self::Now => response,
+            Self::Before => replayed(response),
+        }
+    }
+}
+
 /// The same, saying where what was made is found: a path behind `/api/v1`.
 #[must_use]
 pub fn located(mut response: Response, path: &str) -> Response {

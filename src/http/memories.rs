@@ -12,7 +12,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{ignoring, json, located, replayed};
+use super::answer::{When, ignoring, json, located};
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
 use super::contacts::contact_not_found;
@@ -149,24 +149,24 @@ pub(super) async fn add(
     let entity = subject.entity(caller.address);
     let edits = vec![Edit::text_as_it_is(&text)];
     let command = Command::Remember { subject: subject.clone(), edits, source: None };
-    let (memory, created, replay) = match app.node().memories(entity, command, with).await {
+    let (memory, created, when) = match app.node().memories(entity, command, with).await {
         Ok(Answer::Done(Reply::Remembered(outcomes))) => {
             let outcome = outcomes.into_iter().next().ok_or_else(internal_error)?;
             let created = matches!(outcome, memories::Outcome::Created(_));
-            (outcome.memory().cloned().ok_or_else(internal_error)?, created, false)
+            (outcome.memory().cloned().ok_or_else(internal_error)?, created, When::Now)
         }
         Ok(Answer::Done(_)) => return Err(internal_error()),
         Ok(Answer::Repeat { first, last }) if first <= last => {
             let (memory, created) = remembered_before(&app, entity, first).await?;
-            (memory, created, true)
+            (memory, created, When::Before)
         }
-        Ok(Answer::Repeat { .. }) => (known_before(&app, entity, &text).await?, false, true),
+        Ok(Answer::Repeat { .. }) => (known_before(&app, entity, &text).await?, false, When::Before),
         Err(refusal) => return Err(problem_of(refusal, rejected)),
     };
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let response = ignoring(json(status, &memory_view(&memory, &subject, None)), &ignored);
     let response = located(response, &format!("/contacts/{id}/memories/{}", memory.id));
-    Ok(if replay { replayed(response) } else { response })
+    Ok(when.told(response))
 }
 
 fn required_text(fields: &mut Fields<'_>, name: &'static str, longest: usize, report: &mut Report) -> String {

@@ -13,7 +13,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{ignoring, json, located, replayed};
+use super::answer::{When, ignoring, json, located, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
@@ -211,20 +211,20 @@ pub(super) async fn start(
     let entity = state.entity(caller.address);
     let key = with.key.map(|key| key.hash);
     let answer = app.node().conversation(entity, Command::StartTurn { agent, key }, with).await;
-    let (turn, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Turn(turn)) => (*turn, false),
+    let (turn, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+        Answer::Done(Reply::Turn(turn)) => (*turn, When::Now),
         Answer::Done(_) => return Err(internal_error()),
         Answer::Repeat { first, last } => {
             let key = key.ok_or_else(internal_error)?;
             let turn = super::messages::turn_of(app.node(), entity, (first, last), key).await;
             let then = turn.map_err(store_problem)?.ok_or_else(internal_error)?;
             let now = app.node().turn(entity, then.id.number).await.map_err(store_problem)?;
-            (now.filter(Turn::is_over).unwrap_or(then), true)
+            (now.filter(Turn::is_over).unwrap_or(then), When::Before)
         }
     };
-    let status = if replay && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let status = if when == When::Before && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let shown = shown(&app, &caller, state.id, &turn, status).await.map_err(untold)?;
     let response = ignoring(shown, &ignored);
     let response = located(response, &format!("/turns/{}", turn.id));
-    Ok(if replay { replayed(response) } else { response })
+    Ok(when.told(response))
 }

@@ -168,8 +168,8 @@ pub(super) trait Detailed {
     /// What a member of a body is where it is absent or `null`. It is said in words: what is made from a document with
     /// a `default` sends that unasked, and so also what has no effect there, or undoes what somebody else has set.
     fn usually(self, default: Value) -> Self;
-    /// The same of what is `new`; of a change, where an absent member stays as it is, what `null` makes of it.
-    fn by_default(self, new: bool, default: Value) -> Self;
+    /// The same in such a body: in a change, where an absent member stays as it is, what `null` makes of it.
+    fn by_default(self, body: Body, default: Value) -> Self;
 }
 
 fn saying(mut object: Object, words: &str, value: &Value) -> Object {
@@ -201,11 +201,11 @@ impl Detailed for Object {
     }
 
     fn usually(self, default: Value) -> Self {
-        self.by_default(true, default)
+        self.by_default(Body::New, default)
     }
 
-    fn by_default(self, new: bool, default: Value) -> Self {
-        saying(self, if new { "Default" } else { "`null` takes" }, &default)
+    fn by_default(self, body: Body, default: Value) -> Self {
+        saying(self, body.pick("Default", "`null` takes"), &default)
     }
 }
 
@@ -274,6 +274,36 @@ pub(super) fn any_of(about: &str, shapes: impl IntoIterator<Item = RefOr<Schema>
     shapes.into_iter().fold(AnyOfBuilder::new().description(Some(about)), AnyOfBuilder::item).into()
 }
 
+/// What a body says of a thing that is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// All of it: the thing is to be made.
+    New,
+    /// What is to change.
+    Change,
+}
+
+impl Body {
+    /// The words for this body, of those for what is new and those for a change.
+    pub(super) fn pick(self, new: &'static str, change: &'static str) -> &'static str {
+        match self {
+            Self::New => new,
+            Self::Change => change,
+        }
+    }
+
+    /// The body without members yet; `new` says what it is where the thing is to be made.
+    pub(super) fn members(self, new: &'static str) -> Members {
+        Members::new(self.pick(new, "What is to change; what is absent stays, `null` takes the default."))
+    }
+
+    /// The thing's id, where clients may choose it.
+    pub(super) fn id(self) -> Object {
+        chosen_id(self.pick("Your own id; made where it is absent.", "The id it has; another one is refused."))
+            .nullable()
+    }
+}
+
 /// An object, member by member.
 pub(super) struct Members(Object);
 
@@ -287,6 +317,14 @@ impl Members {
     pub(super) fn must(mut self, name: &str, shape: impl Into<RefOr<Schema>>) -> Self {
         self.0.required.push(name.to_owned());
         self.may(name, shape)
+    }
+
+    /// A member that every such thing has: always there where it is to be made.
+    pub(super) fn of_all(self, body: Body, name: &str, shape: impl Into<RefOr<Schema>>) -> Self {
+        match body {
+            Body::New => self.must(name, shape),
+            Body::Change => self.may(name, shape),
+        }
     }
 
     /// A member that may be absent.

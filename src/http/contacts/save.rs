@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::contact_not_found;
 use crate::app::App;
-use crate::http::answer::{ignoring, json, located, replayed};
+use crate::http::answer::{When, ignoring, json, located, replayed};
 use crate::http::body::JsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
@@ -66,7 +66,7 @@ impl Wanted {
 struct Saved {
     state: contact::State,
     created: bool,
-    replay: bool,
+    when: When,
 }
 
 /// `POST /contacts`.
@@ -83,11 +83,11 @@ pub(in crate::http) async fn create(
     let wanted = Wanted::read(fields, &mut incoming.report);
     let ignored = incoming.report.check()?;
     let with = claim(&app, &caller, with).await?;
-    let Saved { state, created, replay } = save(&app, &caller, wanted, with).await?;
+    let Saved { state, created, when } = save(&app, &caller, wanted, with).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let response = ignoring(json(status, &contact_view(&state)), &ignored);
     let response = located(response, &format!("/contacts/{}", state.id));
-    Ok(if replay { replayed(response) } else { response })
+    Ok(when.told(response))
 }
 
 #[derive(Serialize)]
@@ -123,11 +123,11 @@ pub(in crate::http) async fn bulk(
     });
     // What was written before one of them failed stays: a retry finds it there.
     let saved = stream::iter(saving).buffered(AT_ONCE).try_collect::<Vec<Saved>>().await.map_err(partly)?;
-    let replay = !saved.is_empty() && saved.iter().all(|saved| saved.replay);
+    let is_replay = !saved.is_empty() && saved.iter().all(|saved| saved.when == When::Before);
     let data =
         saved.iter().map(|saved| SavedView { contact: contact_view(&saved.state), created: saved.created }).collect();
     let response = ignoring(json(StatusCode::OK, &Many { data }), &ignored);
-    Ok(if replay { replayed(response) } else { response })
+    Ok(if is_replay { replayed(response) } else { response })
 }
 
 /// That one could not be stored says nothing of the others.
@@ -182,7 +182,7 @@ async fn save(app: &App, caller: &Caller, wanted: Wanted, with: Circumstances) -
     let command = contact::Command::Save { identifier: wanted.identifier, name: wanted.name };
     match app.node().contact(entity, command, with).await {
         Ok(Answer::Done(contact::Reply::Contact { state, created })) => {
-            Ok(Saved { state: *state, created, replay: false })
+            Ok(Saved { state: *state, created, when: When::Now })
         }
         Ok(Answer::Done(_)) => Err(internal_error()),
         Ok(Answer::Repeat { first, last }) => saved_before(app, entity, (first, last)).await,
@@ -209,7 +209,7 @@ async fn saved_before(app: &App, entity: EntityKey, (first, last): (u64, u64)) -
                     (state.id, state.identifier) = (id, identifier);
                     (state.name, state.updated_at) = told.unwrap_or((name, event.at));
                     let created = first <= last && event.seq == at;
-                    return Ok(Saved { state, created, replay: true });
+                    return Ok(Saved { state, created, when: When::Before });
                 }
                 Event::ContactUpdated { name } => name,
                 _ => return Err(internal_error()),

@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{find, shown, state};
 use crate::app::App;
-use crate::http::answer::{ignoring, located, replayed};
+use crate::http::answer::{When, ignoring, located};
 use crate::http::background::ends_within;
 use crate::http::body::OptionalJsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
@@ -67,20 +67,20 @@ pub(in crate::http) async fn create(
         }
         let opening = opening(id, &source, &details);
         let answer = app.node().conversation(entity, Command::Fork(opening, forked), with).await;
-        let (first, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+        let (first, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key opened this one so long ago that it is forgotten.
             Answer::Done(Reply::Conversation(state, _)) if state.id != id => continue,
             Answer::Done(Reply::Conversation(state, _)) if state.erasure.is_some() => {
                 return Err(rejected(Rejection::Erased));
             }
-            Answer::Done(Reply::Conversation(..)) => (1, false),
-            Answer::Repeat { first, .. } => (first, true),
+            Answer::Done(Reply::Conversation(..)) => (1, When::Now),
+            Answer::Repeat { first, .. } => (first, When::Before),
             Answer::Done(_) => break,
         };
         let response = ignoring(copied(&app, entity, first, prefer(&headers).patience(COPYING)).await?, &ignored);
         // A 202 is not recorded.
-        let is_recorded = replay && response.status() == StatusCode::CREATED;
-        return Ok(if is_recorded { replayed(response) } else { response });
+        let is_recorded = response.status() == StatusCode::CREATED;
+        return Ok(if is_recorded { when.told(response) } else { response });
     }
     Err(internal_error())
 }

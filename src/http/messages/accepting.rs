@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
 use crate::app::App;
-use crate::http::answer;
+use crate::http::answer::{self, When};
 use crate::http::caller::Caller;
 use crate::http::context::RequestContext;
 use crate::http::headers::idempotency_key;
@@ -148,13 +148,12 @@ impl Accepting<'_> {
     }
 
     /// Writes an answer and finishes it.
-    pub(super) fn answer<T: serde::Serialize>(&self, status: StatusCode, value: &T, replay: bool) -> Response {
-        self.finish(answer::json(status, value), replay)
+    pub(super) fn answer<T: serde::Serialize>(&self, status: StatusCode, value: &T, when: When) -> Response {
+        self.finish(answer::json(status, value), when)
     }
 
     /// Finishes an answer.
-    pub(super) fn finish(&self, response: Response, replay: bool) -> Response {
-        let response = answer::ignoring(response, &self.report.ignored);
-        if replay { answer::replayed(response) } else { response }
+    pub(super) fn finish(&self, response: Response, when: When) -> Response {
+        when.told(answer::ignoring(response, &self.report.ignored))
     }
 }

@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::one::{StoredMessage, find, shown, tag};
 use crate::app::App;
-use crate::http::answer::{ignoring, replayed};
+use crate::http::answer::{When, ignoring};
 use crate::http::attachments::link;
 use crate::http::body::JsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
@@ -153,30 +153,29 @@ pub(in crate::http) async fn acknowledge(
     let ignored = incoming.report.check()?;
     let receipt = receipt.ok_or_else(internal_error)?;
     let found = find(&app, &caller, &id).await?;
-    let (found, replay) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), with).await?;
-    let response = ignoring(shown(&caller, &found, app.now()), &ignored);
-    Ok(if replay { replayed(response) } else { response })
+    let (found, when) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), with).await?;
+    Ok(when.told(ignoring(shown(&caller, &found, app.now()), &ignored)))
 }
 
-/// Asks the conversation. True: the key had its effect before.
+/// Asks the conversation.
 async fn amend(
     app: &App,
     caller: &Caller,
     found: StoredMessage,
     amendment: Amendment,
     with: Circumstances,
-) -> Result<(StoredMessage, bool), Problem> {
+) -> Result<(StoredMessage, When), Problem> {
     let entity = found.entity;
     let key = with.key.map(|key| key.hash);
     let command = Command::Amend { message: found.message.id, amendment };
     match app.node().conversation(entity, command, with).await.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Amended(overlay)) => Ok((StoredMessage { overlay: *overlay, ..found }, false)),
+        Answer::Done(Reply::Amended(overlay)) => Ok((StoredMessage { overlay: *overlay, ..found }, When::Now)),
         Answer::Done(_) => Err(internal_error()),
         Answer::Repeat { .. } => {
             let now = find(app, caller, &found.message.id.to_string()).await?;
             let shown = shown_to(app, entity, now.message.id.number, key).await?;
             let shown = shown.filter(|_| now.message.gone(&now.overlay).is_none());
-            Ok((StoredMessage { overlay: shown.unwrap_or_else(|| now.overlay.clone()), ..now }, true))
+            Ok((StoredMessage { overlay: shown.unwrap_or_else(|| now.overlay.clone()), ..now }, When::Before))
         }
     }
 }

@@ -13,7 +13,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::{Accepting, Inbound, find_channel, one};
-use crate::http::answer::located;
+use crate::http::answer::{When, located};
 use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
@@ -107,7 +107,7 @@ async fn append(
                 // They are told now whose they are, and not in a day when somebody asks.
                 let files: Vec<_> = message.content.attachments.iter().map(|file| file.id).collect();
                 app.node().settle(caller.address, &files);
-                return Ok(accepted(accepting, &channel.id, message, false));
+                return Ok(accepted(accepting, &channel.id, message, When::Now));
             }
             Ok(Answer::Done(_)) => return Err(internal_error()),
             Ok(Answer::Repeat { first, last }) => {
@@ -121,16 +121,16 @@ async fn append(
 }
 
 /// 201, as the message was accepted, whatever has become of it since.
-fn accepted(accepting: &Accepting<'_>, channel: &str, message: &Message, replay: bool) -> Response {
+fn accepted(accepting: &Accepting<'_>, channel: &str, message: &Message, when: When) -> Response {
     let overlay = Overlay::default();
-    let response = accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), replay);
+    let response = accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), when);
     located(response, &format!("/messages/{}", message.id))
 }
 
 /// The same for a retry, from what its first attempt has done.
 fn repeated(accepting: &Accepting<'_>, channel: &str, effect: &[Record<Event>]) -> Result<Response, Problem> {
     let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
-    Ok(accepted(accepting, channel, &message, true))
+    Ok(accepted(accepting, channel, &message, When::Before))
 }
 
 /// An agent is its channel; a person is who the key says.

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::exchange::{self, Heard};
 use super::media;
 use super::{Accepting, Inbound};
-use crate::http::answer::located;
+use crate::http::answer::{When, located};
 use crate::http::attachments::link;
 use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
@@ -100,7 +100,7 @@ struct Delivered {
     conversation: ConversationId,
     message: Message,
     turn: Turn,
-    replay: bool,
+    when: When,
     /// The turn had failed, and this request has it tried again: what comes of it was never told before.
     tries_again: bool,
 }
@@ -234,7 +234,7 @@ impl Exchange<'_> {
                     let conversation = open.id;
                     let turn = *turn;
                     let delivered =
-                        Delivered { entity, contact, conversation, message, turn, replay: false, tries_again: false };
+                        Delivered { entity, contact, conversation, message, turn, when: When::Now, tries_again: false };
                     return self.answer(delivered, events).await;
                 }
                 Ok(Answer::Done(_)) => return Err(internal_error()),
@@ -343,7 +343,8 @@ impl Exchange<'_> {
             };
         }
         let conversation = message.conversation;
-        self.answer(Delivered { entity, contact, conversation, message, turn, replay: true, tries_again }, events).await
+        let when = When::Before;
+        self.answer(Delivered { entity, contact, conversation, message, turn, when, tries_again }, events).await
     }
 
     /// Waits for the turn as long as the client and this side are willing to.
@@ -351,12 +352,12 @@ impl Exchange<'_> {
         let node = self.accepting.app.node();
         let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
         let in_progress = self.accepting.app.in_progress();
-        let _first = key.filter(|_| !delivered.replay).map(|key| in_progress.begin(delivered.entity, key));
+        let _first = key.filter(|_| delivered.when == When::Now).map(|key| in_progress.begin(delivered.entity, key));
         // Where too many wait already, the reply is to be looked for.
         let place = self.accepting.app.lasting().enter();
         let prefer = prefer(self.accepting.headers);
         let deadline = Instant::now() + if place.is_some() { self.budget(prefer) } else { Duration::ZERO };
-        let at_once = !delivered.replay && deadline <= Instant::now();
+        let at_once = delivered.when == When::Now && deadline <= Instant::now();
         let mut heard = Heard::default();
         let turn = tokio::select! {
             biased;
@@ -401,7 +402,7 @@ impl Exchange<'_> {
         }
         // Whoever asked for 202 gets it; else a retry gets what the first request gets, or is told that there is
         // nothing yet.
-        let waits = delivered.replay && !turn.is_over() && !prefer.respond_async;
+        let waits = delivered.when == When::Before && !turn.is_over() && !prefer.respond_async;
         if waits && key.is_some_and(|key| self.accepting.app.in_progress().has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
@@ -425,8 +426,9 @@ impl Exchange<'_> {
             turn_status: turn_status(turn.status),
         };
         let status = if turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-        let is_told_again = delivered.replay && !delivered.tries_again && turn.is_over();
-        let response = self.accepting.answer(status, &contact_view(&parts), is_told_again);
+        let is_news = delivered.tries_again || !turn.is_over();
+        let response =
+            self.accepting.answer(status, &contact_view(&parts), if is_news { When::Now } else { delivered.when });
         Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
     }
 

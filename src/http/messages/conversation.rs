@@ -12,7 +12,7 @@ use http::StatusCode;
 
 use super::{Accepting, Inbound};
 use crate::app::App;
-use crate::http::answer;
+use crate::http::answer::{self, When};
 use crate::http::attachments::link;
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
@@ -100,7 +100,7 @@ async fn accepted_before(accepting: &Accepting<'_>, named: Option<&str>) -> Opti
     let entity = EntityKey::conversation(accepting.caller.address, address);
     let events = accepting.effect_of(entity, with).await.ok().flatten()?;
     let messages: Vec<_> = events.iter().filter_map(message_of).collect();
-    Some(accepted(accepting, &messages, true))
+    Some(accepted(accepting, &messages, When::Before))
 }
 
 /// Appends, and answers with what was appended, now or by this key before.
@@ -117,11 +117,11 @@ async fn append(
         return Ok(Err(gone));
     }
     Ok(match accepting.app.node().conversation(entity, Command::Post(post), with).await? {
-        Answer::Done(Reply::Posted { messages, .. }) => Ok(accepted(accepting, &messages, false)),
+        Answer::Done(Reply::Posted { messages, .. }) => Ok(accepted(accepting, &messages, When::Now)),
         Answer::Done(_) => Err(internal_error()),
         Answer::Repeat { first, last } => accepting.effect(entity, first, last).await.map(|events| {
             let messages: Vec<_> = events.iter().filter_map(message_of).collect();
-            accepted(accepting, &messages, true)
+            accepted(accepting, &messages, When::Before)
         }),
     })
 }
@@ -168,12 +168,12 @@ fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem,
 }
 
 /// 200 with the messages as they were accepted, always an array.
-fn accepted(accepting: &Accepting<'_>, messages: &[Message], replay: bool) -> Response {
+fn accepted(accepting: &Accepting<'_>, messages: &[Message], when: When) -> Response {
     let overlay = Overlay::default();
     let workspace = &accepting.caller.workspace;
     let mut text = Vec::with_capacity(messages.iter().map(|message| view_bytes(message, &overlay)).sum());
     array(&mut text, messages, |out, message| conversation_view(workspace, message, &overlay).write(out));
-    accepting.finish(answer::json_text(StatusCode::OK, text), replay)
+    accepting.finish(answer::json_text(StatusCode::OK, text), when)
 }
 
 fn refused(refusal: Refusal<Conversation>, batch: bool) -> Problem {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{Found, HasSecret, Resource, decode, find, secret};
 use crate::app::App;
-use crate::http::answer::{self, json, located};
+use crate::http::answer::{self, When, json, located};
 use crate::http::context::render::internal_error;
 use crate::http::problem::Problem;
 use crate::http::refusal::contended;
@@ -72,7 +72,7 @@ pub(in crate::http) struct Stored<R> {
     /// The thing; where it is gone, what it was.
     pub(in crate::http) value: R,
     ignored: Vec<String>,
-    is_replay: bool,
+    when: When,
 }
 
 impl<R: Resource> Stored<R> {
@@ -97,14 +97,13 @@ impl<R: Resource> Stored<R> {
     }
 
     fn answer(&self, status: StatusCode, view: &impl Serialize) -> Response {
-        let response = answer::ignoring(json(status, view), &self.ignored);
-        if self.is_replay { answer::replayed(response) } else { response }
+        self.when.told(answer::ignoring(json(status, view), &self.ignored))
     }
 
     /// What was stored before. Its secret belongs to the answer that was given then.
     fn replay(changes: &[RowChange], ignored: Vec<String>) -> Result<Self, Problem> {
         let put = changes.iter().find(|change| change.table() == R::TABLE).and_then(RowChange::value);
-        Ok(Self { value: decode(put.ok_or_else(internal_error)?)?, ignored, is_replay: true })
+        Ok(Self { value: decode(put.ok_or_else(internal_error)?)?, ignored, when: When::Before })
     }
 }
 
@@ -126,11 +125,11 @@ where
     for _ in 0..ATTEMPTS {
         let Change { command, value, ignored } = decide().await?;
         if command.changes.is_empty() {
-            return Ok(Stored { value, ignored, is_replay: false });
+            return Ok(Stored { value, ignored, when: When::Now });
         }
         let is_new = command.expected[0].value.is_none();
         match submit(app, registry, command, with).await? {
-            Submitted::Done => return Ok(Stored { value, ignored, is_replay: false }),
+            Submitted::Done => return Ok(Stored { value, ignored, when: When::Now }),
             Submitted::Repeat(changes) => return Stored::replay(&changes, ignored),
             Submitted::Unexpected(0) if is_new => return Err(value.taken()),
             Submitted::Unexpected(_) => {}

@@ -1,7 +1,7 @@
 //! Agents: who answers, and with which model.
 
 use super::super::shape::{
-    Bounded as _, Detailed as _, Members, any_of, boolean, chosen_id, free, integer, list, map, named, nullable,
+    Body, Bounded as _, Detailed as _, Members, any_of, boolean, chosen_id, free, integer, list, map, named, nullable,
     number, text, time, url, word,
 };
 use super::{Component, page};
@@ -16,8 +16,8 @@ const BEHAVIOURS: [&str; 2] = ["echo", "scripted"];
 
 pub(super) fn schemas() -> Vec<Component> {
     vec![
-        ("AgentNew", settings("An agent to be made.", true)),
-        ("AgentChange", settings("What is to change; what is absent stays, `null` takes the default.", false)),
+        ("AgentNew", settings(Body::New)),
+        ("AgentChange", settings(Body::Change)),
         ("BuiltinNew", builtin_settings()),
         ("Agent", agent()),
         ("Builtin", builtin()),
@@ -28,25 +28,18 @@ pub(super) fn schemas() -> Vec<Component> {
     ]
 }
 
-fn settings(about: &str, new: bool) -> RefOr<Schema> {
+fn settings(body: Body) -> RefOr<Schema> {
     let name = text("For people.").least(1).longest(MAX_NAME_CHARS);
     let provider = word(
         "The deterministic agent that is part of the product, or a model behind the OpenAI chat-completions protocol.",
         &PROVIDERS,
     );
-    let members = Members::new(about).may(
-        "id",
-        chosen_id(if new { "Your own id; made where it is absent." } else { "The id it has; another one is refused." })
-            .nullable(),
-    );
-    let members = if new {
-        members.must("name", name).must("provider", provider)
-    } else {
-        members.may("name", name).may("provider", provider)
-    };
-    let price = |about: &str| number(about, 0, Some(1_000)).by_default(new, 1.into()).nullable();
+    let price = |about: &str| number(about, 0, Some(1_000)).by_default(body, 1.into()).nullable();
     let turns = integer("Its turns that run at once; further ones wait.", 1, Some(RUNNING_TURNS as i64));
-    members
+    body.members("An agent to be made.")
+        .may("id", body.id())
+        .of_all(body, "name", name)
+        .of_all(body, "provider", provider)
         .may("model", text("The model; required for `openai`.").least(1).longest(MAX_NAME_CHARS).nullable())
         .may("baseUrl", url("`openai`: where the model is; required there. May be a private host.").nullable())
         .may(
@@ -67,7 +60,7 @@ fn settings(about: &str, new: bool) -> RefOr<Schema> {
         .may(
             "timeoutSeconds",
             integer("The longest time of one attempt.", 1, Some(600))
-                .by_default(new, TIMEOUT_SECONDS.into())
+                .by_default(body, TIMEOUT_SECONDS.into())
                 .nullable(),
         )
         .may(
@@ -76,10 +69,13 @@ fn settings(about: &str, new: bool) -> RefOr<Schema> {
                 .longest(128)
                 .nullable(),
         )
-        .may("maxConcurrentTurns", turns.by_default(new, AGENT_TURNS.into()).nullable())
+        .may("maxConcurrentTurns", turns.by_default(body, AGENT_TURNS.into()).nullable())
         .may("inputPrice", price("Credits for a thousand tokens that it reads."))
         .may("outputPrice", price("Credits for a thousand tokens that it writes."))
-        .may("stream", boolean("`openai`: its endpoint is asked for a stream.").by_default(new, true.into()).nullable())
+        .may(
+            "stream",
+            boolean("`openai`: its endpoint is asked for a stream.").by_default(body, true.into()).nullable(),
+        )
         .may("builtin", nullable("BuiltinNew", "`builtin`: how it behaves."))
         .done()
 }

@@ -1,8 +1,8 @@
 //! Channels, keys, workspaces and probes.
 
 use super::super::shape::{
-    Bounded as _, Detailed as _, Members, any_of, boolean, chosen_id, component, integer, list, made_id, named, set,
-    text, time, url, word,
+    Body, Bounded as _, Detailed as _, Members, any_of, boolean, chosen_id, component, integer, list, made_id, named,
+    nullable, set, text, time, url, word,
 };
 use super::{Component, page};
 use crate::wire::bounds::MAX_NAME_CHARS;
@@ -15,11 +15,8 @@ const BUSY_POLICIES: [&str; 5] = ["queue", "merge", "latest", "reject", "interru
 
 pub(super) fn schemas() -> Vec<Component> {
     vec![
-        ("ChannelNew", channel_settings("A channel to be made.", true)),
-        (
-            "ChannelChange",
-            channel_settings("What is to change; what is absent stays, `null` takes the default.", false),
-        ),
+        ("ChannelNew", channel_settings(Body::New)),
+        ("ChannelChange", channel_settings(Body::Change)),
         ("ReviewDefaults", review_defaults()),
         ("Channel", channel().done()),
         (
@@ -40,27 +37,23 @@ pub(super) fn schemas() -> Vec<Component> {
     ]
 }
 
-fn channel_settings(about: &str, new: bool) -> RefOr<Schema> {
+fn channel_settings(body: Body) -> RefOr<Schema> {
     let name = text("For people.").least(1).longest(MAX_NAME_CHARS);
     let kind = word("Answered by people, or by an agent. Cannot be changed.", &["human", "api"]);
-    let members = Members::new(about).may(
-        "id",
-        chosen_id(if new { "Your own id; made where it is absent." } else { "The id it has; another one is refused." })
-            .nullable(),
-    );
-    let members =
-        if new { members.must("name", name).must("kind", kind) } else { members.may("name", name).may("kind", kind) };
     let busy = word(
         "What a new message does while a turn runs: wait, be answered together with others, be the only one answered of \
          those that wait, be refused, or cancel the turn.",
         &BUSY_POLICIES,
     );
-    members
+    body.members("A channel to be made.")
+        .may("id", body.id())
+        .of_all(body, "name", name)
+        .of_all(body, "kind", kind)
         .may("agentId", text("Who answers; required for the kind `api`.").nullable())
-        .may("busyPolicy", busy.by_default(new, "queue".into()).nullable())
-        .may("enabled", boolean("Whether it takes messages.").by_default(new, true.into()).nullable())
+        .may("busyPolicy", busy.by_default(body, "queue".into()).nullable())
+        .may("enabled", boolean("Whether it takes messages.").by_default(body, true.into()).nullable())
         .may("webhookUrl", url("Gets every event of the channel. http or https, a public host.").nullable())
-        .may("reviewDefaults", super::super::shape::nullable("ReviewDefaults", "For reviews that do not say."))
+        .may("reviewDefaults", nullable("ReviewDefaults", "For reviews that do not say."))
         .done()
 }
 
@@ -80,7 +73,7 @@ fn channel() -> Members {
         .must("busyPolicy", word("What a new message does while a turn runs.", &BUSY_POLICIES))
         .must("enabled", boolean("Whether it takes messages."))
         .must("webhookUrl", text("Gets every event of the channel.").nullable())
-        .must("reviewDefaults", super::super::shape::nullable("ReviewDefaults", "For reviews that do not say."))
+        .must("reviewDefaults", nullable("ReviewDefaults", "For reviews that do not say."))
         .must("createdAt", time("When it was made."))
         .must("updatedAt", time("When it was changed.").nullable())
 }

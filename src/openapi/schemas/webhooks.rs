@@ -7,7 +7,7 @@ use actors::webhook::{EVENT_TYPES, EVERYTHING};
 use utoipa::openapi::{Object, RefOr, Schema};
 
 use super::super::shape::{
-    Bounded as _, Detailed as _, Members, boolean, integer, list, made_id, named, set, text, time, url, word,
+    Body, Bounded as _, Detailed as _, Members, boolean, integer, list, made_id, named, set, text, time, url, word,
 };
 use super::{Component, page};
 use crate::http::webhooks::MAX_PATTERNS;
@@ -16,11 +16,8 @@ const FORMATS: [&str; 2] = ["standard", "cloudevents"];
 
 pub(super) fn schemas() -> Vec<Component> {
     vec![
-        ("WebhookEndpointNew", settings("An endpoint to be made.", true).done()),
-        (
-            "WebhookEndpointChange",
-            settings("What is to change; what is absent stays, `null` takes the default.", false).done(),
-        ),
+        ("WebhookEndpointNew", settings(Body::New).done()),
+        ("WebhookEndpointChange", settings(Body::Change).done()),
         ("EventPattern", pattern().into()),
         ("WebhookEndpoint", endpoint().done()),
         (
@@ -34,17 +31,16 @@ pub(super) fn schemas() -> Vec<Component> {
     ]
 }
 
-fn settings(about: &str, new: bool) -> Members {
+fn settings(body: Body) -> Members {
     let address = url("Where events are sent. http or https, a public host.");
-    let members = Members::new(about);
-    let members = if new { members.must("url", address) } else { members.may("url", address) };
     let format = word("Standard Webhooks, or CloudEvents 1.0.", &FORMATS);
     let enabled = boolean("Whether anything is sent. What happens meanwhile is not.");
-    members
+    body.members("An endpoint to be made.")
+        .of_all(body, "url", address)
         .may(
             "events",
             set(
-                if new { "Which types of events; all by default." } else { "Which types of events; `null` takes all." },
+                body.pick("Which types of events; all by default.", "Which types of events; `null` takes all."),
                 named("EventPattern"),
             )
             .least(1)
@@ -52,8 +48,8 @@ fn settings(about: &str, new: bool) -> Members {
             .nullable(),
         )
         .may("channelId", text("Only what happens on this channel.").least(1).nullable())
-        .may("format", format.by_default(new, "standard".into()).nullable())
-        .may("enabled", enabled.by_default(new, true.into()).nullable())
+        .may("format", format.by_default(body, "standard".into()).nullable())
+        .may("enabled", enabled.by_default(body, true.into()).nullable())
 }
 
 /// Every word that stands for events of some type.
