@@ -25,10 +25,12 @@ mod erase;
 pub mod identifier;
 mod open;
 mod outgoing;
+mod resolve;
 mod save;
 
 pub use erase::{Erasing, Step};
 pub use open::OpenConversation;
+pub use resolve::Resolve;
 
 /// How many earlier conversations of a channel are remembered, for keys that were used there.
 const EARLIER_MAX: usize = 4;
@@ -171,18 +173,7 @@ impl Event {
 #[derive(Debug)]
 pub enum Command {
     /// Which conversation does this person's next message on this channel belong to?
-    Resolve {
-        /// The identifier, trimmed.
-        identifier: String,
-        /// The name, used only when the contact is created.
-        name: Option<String>,
-        /// The channel.
-        channel: String,
-        /// The conversation that turned out to be closed.
-        closed: Option<ConversationId>,
-        /// Where the contact was erased, another one with the same identifier may begin.
-        revives: bool,
-    },
+    Resolve(Resolve),
     /// Write the contact down if it is not there, and change the name if one is given.
     Save {
         /// The identifier, trimmed.
@@ -276,51 +267,6 @@ fn living(state: Option<&State>) -> Option<&State> {
     state.filter(|state| state.erased_at.is_none())
 }
 
-/// The conversation that a message on this channel goes on with; `None`: it begins another one.
-fn continued<'s>(
-    state: Option<&'s State>,
-    channel: &str,
-    closed: Option<ConversationId>,
-) -> Option<(&'s State, &'s OpenConversation)> {
-    let state = living(state)?;
-    let open = state.open.iter().find(|open| open.channel == channel)?;
-    (open.is_open() && closed != Some(open.id)).then_some((state, open))
-}
-
-fn resolve(
-    state: Option<&State>,
-    (identifier, name, channel): (&str, Option<&String>, &str),
-    closed: Option<ConversationId>,
-    moment: &Moment,
-) -> Decision<Contact> {
-    if let Some((state, open)) = continued(state, channel, closed) {
-        return Decision::Answer(Reply::Resolved { contact: state.id, conversation: open.clone() });
-    }
-    let open = state.and_then(|state| state.open.iter().find(|open| open.channel == channel));
-    if open.is_none() && state.is_some_and(|state| state.open.len() >= limits::CONTACT_CHANNELS) {
-        return Decision::Reject(Rejection::TooManyChannels);
-    }
-    let generation = open.map_or(1, |open| open.generation + 1);
-    let address = conversation_address(moment.entity, channel, generation);
-    let conversation = OpenConversation {
-        channel: channel.to_owned(),
-        generation,
-        id: ConversationId::new(moment.place, address),
-        earlier: open
-            .map(|open| std::iter::once(open.id).chain(open.earlier.iter().copied()).take(EARLIER_MAX).collect())
-            .unwrap_or_default(),
-        first: open.and_then(|open| open.first),
-    };
-    let mut change = Change::new(Vec::new(), Reply::Resolved { contact: save::id_of(state, moment), conversation });
-    if living(state).is_none() {
-        save::create(state, identifier, name.map(String::as_str), moment, &mut change);
-    }
-    if let Reply::Resolved { conversation, .. } = &change.reply {
-        change.events.push(Event::ConversationAssigned(conversation.clone()));
-    }
-    Decision::Change(change)
-}
-
 impl Machine for Contact {
     type State = State;
     type Event = Event;
@@ -338,7 +284,7 @@ impl Machine for Contact {
 
     fn needs_place(state: Option<&State>, command: &Command) -> bool {
         match command {
-            Command::Resolve { channel, closed, .. } => continued(state, channel, *closed).is_none(),
+            Command::Resolve(resolve) => resolve.continued(state).is_none(),
             Command::Save { .. } => living(state).is_none(),
             _ => false,
         }
@@ -351,12 +297,7 @@ impl Machine for Contact {
         found: &Found,
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
-            (Command::Resolve { revives: false, .. }, Some(state)) if state.erased_at.is_some() => {
-                Decision::Answer(Reply::Erased)
-            }
-            (Command::Resolve { identifier, name, channel, closed, .. }, state) => {
-                resolve(state, (identifier, name.as_ref(), channel), *closed, moment)
-            }
+            (Command::Resolve(resolve), state) => resolve.decide(state, moment),
             (Command::Save { identifier, name }, state) => save::save(state, identifier, name.as_ref(), moment),
             (Command::Update { id, name }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 save::update(state, name.as_deref(), moment)

@@ -12,13 +12,8 @@ fn nobody() -> Sim<Contact> {
 }
 
 fn resolve(channel: &str, closed: Option<ConversationId>) -> Command {
-    Command::Resolve {
-        identifier: "Ana@example.com".to_owned(),
-        name: Some("Ana".to_owned()),
-        channel: channel.to_owned(),
-        closed,
-        revives: true,
-    }
+    let (identifier, name) = ("Ana@example.com".to_owned(), Some("Ana".to_owned()));
+    Command::Resolve(Resolve { identifier, name, channel: channel.to_owned(), closed, revives: true })
 }
 
 fn resolved(sim: &mut Sim<Contact>, command: &Command) -> (ContactId, OpenConversation) {
@@ -75,8 +70,8 @@ fn a_contact_has_conversations_on_as_many_channels_as_the_limit_says_within_a_bo
     let channel = |n: usize| format!("{n:0>64}");
     for n in 0..limits::CONTACT_CHANNELS {
         let (identifier, name) = (long.clone(), Some(long.clone()));
-        let first = Command::Resolve { identifier, name, channel: channel(n), closed: None, revives: true };
-        let (_, mut open) = resolved(&mut sim, &first);
+        let first = Resolve { identifier, name, channel: channel(n), closed: None, revives: true };
+        let (_, mut open) = resolved(&mut sim, &Command::Resolve(first));
         for _ in 0..EARLIER_MAX + 1 {
             open = resolved(&mut sim, &resolve(&channel(n), Some(open.id))).1;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::attachment::settle;
-use actors::contact::{self, Contact, OpenConversation, entity_of};
+use actors::contact::{self, Contact, OpenConversation, Resolve, entity_of};
 use actors::conversation::{Command, Details, Opening, Origin, Post};
 use actors::directory::{Answer, Circumstances};
 use actors::erasure;
@@ -24,8 +24,8 @@ fn ana() -> actors::id::EntityKey {
 
 async fn resolve(node: &Arc<Node>, channel: &str) -> (ContactId, OpenConversation) {
     let (identifier, name) = ("secret@example.com".to_owned(), Some("secret name".to_owned()));
-    let command =
-        contact::Command::Resolve { identifier, name, channel: channel.to_owned(), closed: None, revives: true };
+    let resolve = Resolve { identifier, name, channel: channel.to_owned(), closed: None, revives: true };
+    let command = contact::Command::Resolve(resolve);
     match node.contact(ana(), command, NONE).await.unwrap() {
         Answer::Done(contact::Reply::Resolved { contact, conversation }) => (contact, conversation),
         other => panic!("{other:?}"),

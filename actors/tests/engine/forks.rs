@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::contact::{self, entity_of};
+use actors::contact::{self, Resolve, entity_of};
 use actors::conversation::{self, Command, Conversation, Forked, Opening, Origin, Post};
 use actors::directory::{Answer, Circumstances};
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
@@ -65,8 +65,8 @@ async fn a_copy_is_finished_by_whoever_comes_after_faults_and_crashes() {
 /// A contact who has said something; its conversation.
 async fn talkative(node: &Arc<Node>, ana: EntityKey) -> (ContactId, ConversationId) {
     let (identifier, channel) = ("secret@example.com".to_owned(), "shop".to_owned());
-    let command =
-        contact::Command::Resolve { identifier, name: None, channel: channel.clone(), closed: None, revives: true };
+    let resolve = Resolve { identifier, name: None, channel: channel.clone(), closed: None, revives: true };
+    let command = contact::Command::Resolve(resolve);
     let (contact, open) = match node.contact(ana, command, NONE).await.unwrap() {
         Answer::Done(contact::Reply::Resolved { contact, conversation }) => (contact, conversation),
         other => panic!("{other:?}"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::attachment;
 use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
-use actors::contact::{self, OpenConversation, entity_of};
+use actors::contact::{self, OpenConversation, Resolve, entity_of};
 use actors::conversation::{
     Command, Conversation, Details, Event, Opening, Origin, Post, Rejection, Reply, Turn, TurnRequest, TurnStatus,
     message_of,
@@ -285,13 +285,13 @@ impl Exchange<'_> {
         closed: Option<ConversationId>,
         revives: bool,
     ) -> Result<Option<(ContactId, OpenConversation)>, Problem> {
-        let command = contact::Command::Resolve {
+        let command = contact::Command::Resolve(Resolve {
             identifier: identifier.to_owned(),
             name: name.cloned(),
             channel: self.channel.incarnation().into_owned(),
             closed,
             revives,
-        };
+        });
         // No key: the same person always resolves to the same contact.
         let with = without_key(self.accepting.context);
         match self.accepting.app.node().contact(self.contact, command, with).await {
