@@ -11,6 +11,7 @@ use actors::node::Node;
 use actors::ports::Ports;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::app::{App, Outside, OutsideError};
@@ -20,8 +21,9 @@ use crate::embeddings::{EmbeddingsError, Endpoint};
 use crate::metrics::Sources;
 use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
-use crate::server::{ServerOptions, serve};
+use crate::server::{Drained, ServerOptions, serve};
 use crate::stores::StoresError;
+use crate::telemetry::push::Push;
 use crate::telemetry::{self, Telemetry, TelemetryError};
 use crate::tools::AgentTools;
 use crate::webhooks::Webhooks;
@@ -104,7 +106,10 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     let Some(Reached { store, bound }) = reached else { return Ok(()) };
     let outside = Outside::open(config)?;
     let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(config, telemetry, &outside)?);
-    let served = serve_node(&node, outside, config, bound, telemetry, asked, failure).await;
+    let served = match Serving::begin(&node, outside, config, bound, telemetry).await {
+        Ok(serving) => serving.until(asked, failure).await,
+        Err(error) => Err(error),
+    };
     if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
         // The start failed: whatever was begun ends in order.
         node.drain(Instant::now() + Duration::from_secs(1)).await;
@@ -123,58 +128,79 @@ pub fn entropy() -> Result<Entropy, NoRandomness> {
 /// The node was drained.
 struct Stopped;
 
-async fn serve_node(
-    node: &Arc<Node>,
-    outside: Outside,
-    config: &Config,
-    bound: Option<Bound>,
-    telemetry: &Telemetry,
-    asked: impl Future<Output = &'static str>,
-    mut failure: mpsc::Receiver<String>,
-) -> Result<Stopped, ServeError> {
-    let (api, address) = match bound {
-        Some(bound) => bound,
-        None => bind(config.listen, "--listen").await?,
-    };
-    let (scraped, metrics_address) = bind_metrics(config.metrics_listen).await?;
-    let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
-    let pepper = start::installation(node, configured).await?;
-    let app = App::new(Arc::clone(node), pepper, outside, config);
-    let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
-    let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
-    let serving = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));
-    let sources = Sources { app: app.clone(), spans: telemetry.waiting().cloned() };
-    let push = telemetry.push(config, sources.clone())?;
-    tokio::spawn(serve(scraped, metrics::router(sources), of_metrics, app.left()));
-    tracing::info!(%address, %metrics_address, "ready");
-    if let Err(error) = say(&format!("tertulia is ready on http://{address}")) {
-        tracing::warn!(%error, "standard output cannot be written");
+/// A server that answers.
+struct Serving<'a> {
+    node: &'a Arc<Node>,
+    app: App,
+    requests: JoinHandle<Drained>,
+    /// Where numbers are sent to a collector.
+    push: Option<Push>,
+}
+
+impl<'a> Serving<'a> {
+    /// Opens the doors of a node.
+    async fn begin(
+        node: &'a Arc<Node>,
+        outside: Outside,
+        config: &Config,
+        bound: Option<Bound>,
+        telemetry: &Telemetry,
+    ) -> Result<Self, ServeError> {
+        let (api, address) = match bound {
+            Some(bound) => bound,
+            None => bind(config.listen, "--listen").await?,
+        };
+        let (scraped, metrics_address) = bind_metrics(config.metrics_listen).await?;
+        let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
+        let pepper = start::installation(node, configured).await?;
+        let app = App::new(Arc::clone(node), pepper, outside, config);
+        let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
+        let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
+        let requests = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));
+        let sources = Sources { app: app.clone(), spans: telemetry.waiting().cloned() };
+        let push = telemetry.push(config, sources.clone())?;
+        tokio::spawn(serve(scraped, metrics::router(sources), of_metrics, app.left()));
+        tracing::info!(%address, %metrics_address, "ready");
+        if let Err(error) = say(&format!("tertulia is ready on http://{address}")) {
+            tracing::warn!(%error, "standard output cannot be written");
+        }
+        Ok(Self { node, app, requests, push })
     }
-    tokio::select! {
-        signal = asked => tracing::info!(signal, "stopping"),
-        Some(why) = failure.recv() => return Err(ServeError::StoreFailed(why)),
+
+    /// Until the process is asked to stop and all is done that was begun, or the store fails.
+    async fn until(
+        self,
+        asked: impl Future<Output = &'static str>,
+        mut failure: mpsc::Receiver<String>,
+    ) -> Result<Stopped, ServeError> {
+        tokio::select! {
+            signal = asked => tracing::info!(signal, "stopping"),
+            Some(why) = failure.recv() => return Err(ServeError::StoreFailed(why)),
+        }
+        let begun = Instant::now();
+        self.app.leave();
+        tokio::select! {
+            ended = timeout_at(begun + GIVEN_UP, self.stop(begun)) => {
+                if ended.is_err() {
+                    tracing::error!("the store did not close in time");
+                }
+                Ok(Stopped)
+            }
+            Some(why) = failure.recv() => Err(ServeError::StoreFailed(why)),
+        }
     }
-    let begun = Instant::now();
-    app.leave();
-    let stopping = async {
+
+    /// Lets requests and the node come to their end, by times counted from when the stop has `begun`.
+    async fn stop(self, begun: Instant) {
         // An error here is a panic that was logged already.
-        let cut_off = serving.await.map_or(0, |drained| drained.cut_off);
+        let cut_off = self.requests.await.map_or(0, |drained| drained.cut_off);
         let pushed = async {
-            if let Some(push) = push {
+            if let Some(push) = self.push {
                 push.finish(SPANS).await;
             }
         };
-        tokio::join!(node.drain(begun + DRAINED), pushed);
+        tokio::join!(self.node.drain(begun + DRAINED), pushed);
         tracing::info!(cut_off, "stopped");
-    };
-    tokio::select! {
-        ended = timeout_at(begun + GIVEN_UP, stopping) => {
-            if ended.is_err() {
-                tracing::error!("the store did not close in time");
-            }
-            Ok(Stopped)
-        }
-        Some(why) = failure.recv() => Err(ServeError::StoreFailed(why)),
     }
 }
 
