@@ -16,7 +16,7 @@ pub(super) struct Load {
 
 impl Load {
     /// Adds a command unless there are too many, or it is too much together with others.
-    fn add(&self, bytes: usize, (max_commands, max_bytes): (usize, usize)) -> bool {
+    fn add(&self, bytes: usize, max_commands: usize, max_bytes: usize) -> bool {
         // In one order with the closing.
         let commands = self.commands.fetch_add(1, Ordering::SeqCst);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -80,7 +80,7 @@ impl Permit {
         node: &Arc<Admission>,
         bytes: usize,
     ) -> Result<Self, Refusal<M>> {
-        if !node.load.add(bytes, (limits::NODE_COMMANDS, limits::NODE_BYTES)) {
+        if !node.load.add(bytes, limits::NODE_COMMANDS, limits::NODE_BYTES) {
             return Err(Refusal::Overloaded);
         }
         // Either this sees that the node stops, or who stops it sees this place taken, and waits.
@@ -88,7 +88,7 @@ impl Permit {
             node.load.remove(bytes);
             return Err(Refusal::Draining);
         }
-        if !entity.add(bytes, (limits::ENTITY_COMMANDS, limits::ENTITY_BYTES)) {
+        if !entity.add(bytes, limits::ENTITY_COMMANDS, limits::ENTITY_BYTES) {
             node.load.remove(bytes);
             return Err(Refusal::Backlog);
         }
