@@ -41,13 +41,22 @@ fn node(store: &MemoryStore) -> Arc<Node> {
     Node::start(Arc::new(store.clone()), Arc::new(ManualClock::default()), entropy, Arc::new(NoModels))
 }
 
+/// How a server of this node ends.
+async fn served(
+    node: &Arc<Node>,
+    asked: impl Future<Output = &'static str>,
+    failure: mpsc::Receiver<String>,
+) -> Result<Stopped, ServeError> {
+    let outside = outside(&tempfile::tempdir().unwrap());
+    let serving = Serving::begin(node, outside, &config(), None, &telemetry()).await?;
+    serving.until(asked, failure).await
+}
+
 #[tokio::test]
 async fn a_server_that_is_asked_to_stop_closes_its_store_and_ends_well() {
     let store = MemoryStore::default();
     let (_failed, failure) = mpsc::channel(1);
-    let outside = outside(&tempfile::tempdir().unwrap());
-    let served = serve_node(&node(&store), outside, &config(), None, &telemetry(), ready("SIGTERM"), failure).await;
-    assert!(served.is_ok());
+    assert!(served(&node(&store), ready("SIGTERM"), failure).await.is_ok());
     let read = store.row(EntityKey::INSTALLATION, Table(35), Bytes::new()).await;
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
 }
@@ -56,8 +65,7 @@ async fn a_server_that_is_asked_to_stop_closes_its_store_and_ends_well() {
 async fn a_store_that_fails_ends_the_server_with_its_reason() {
     let (failed, failure) = mpsc::channel(1);
     failed.try_send("no space left".to_owned()).unwrap();
-    let (node, outside) = (node(&MemoryStore::default()), outside(&tempfile::tempdir().unwrap()));
-    let served = serve_node(&node, outside, &config(), None, &telemetry(), pending(), failure).await;
+    let served = served(&node(&MemoryStore::default()), pending(), failure).await;
     let Err(error) = served else { panic!("it ended well") };
     assert_eq!(error.to_string(), "the store failed: no space left");
 }
@@ -67,12 +75,9 @@ async fn without_a_word_from_anybody_it_goes_on() {
     let (failed, failure) = mpsc::channel(1);
     drop(failed);
     let node = node(&MemoryStore::default());
-    let (config, telemetry) = (config(), telemetry());
-    let served =
-        serve_node(&node, outside(&tempfile::tempdir().unwrap()), &config, None, &telemetry, pending(), failure);
     tokio::select! {
         biased;
-        _ = served => panic!("nobody asked it to stop"),
+        _ = served(&node, pending(), failure) => panic!("nobody asked it to stop"),
         () = async { while bootstrap::pepper(&node).await.ok().flatten().is_none() { tokio::task::yield_now().await } } => {}
     }
 }
