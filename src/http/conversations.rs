@@ -178,6 +178,8 @@ pub(super) async fn create(
     let with = incoming.circumstances(&context, &caller).without_claim();
     let mut fields = incoming.fields();
     let asked = read_update(&mut fields, &mut incoming.report);
+    // A conversation that begins is open.
+    let _ = fields.optional("status").and_then(|value| value.choice(&mut incoming.report, &STATUSES[..1]));
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
     let node = app.node();

@@ -126,8 +126,8 @@ pub(in crate::http) async fn get(
     Ok(if is_told_by_its_tag(&found, now) { unless_known(&headers, answer) } else { answer })
 }
 
-/// Revisions of one message that are followed; a longer chain is shown from its middle.
-const ITERATIONS_MAX: usize = 200;
+/// Revisions before a message that are followed, and revisions after it; of a longer chain those next to it are shown.
+const ITERATIONS_MAX: usize = 1_000;
 
 /// `GET /messages/{id}/iterations`: the revision chain that the message is part of, in the order of the channel.
 pub(in crate::http) async fn iterations(
@@ -159,14 +159,15 @@ async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<MessageId>, P
     let asked = find(app, caller, id).await?;
     let mut earlier = Vec::new();
     let mut next = asked.message.content.iteration_of;
-    while let Some(id) = next.filter(|_| earlier.len() < ITERATIONS_MAX / 2) {
+    while let Some(id) = next.filter(|_| earlier.len() < ITERATIONS_MAX) {
         next = find(app, caller, &id.to_string()).await?.message.content.iteration_of;
         earlier.push(id);
     }
     let mut chain: Vec<MessageId> = earlier.into_iter().rev().collect();
     next = asked.overlay.superseded_by;
     chain.push(asked.message.id);
-    while let Some(id) = next.filter(|_| chain.len() < ITERATIONS_MAX) {
+    let most = chain.len() + ITERATIONS_MAX;
+    while let Some(id) = next.filter(|_| chain.len() < most) {
         next = find(app, caller, &id.to_string()).await?.overlay.superseded_by;
         chain.push(id);
     }

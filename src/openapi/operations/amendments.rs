@@ -69,7 +69,8 @@ fn delete() -> Op {
 }
 
 fn iterations() -> Op {
-    let about = "The chain of revisions that the message is part of, oldest first; at most 200.";
+    let about =
+        "The chain of revisions that the message is part of, oldest first: at most 1,000 before it and 1,000 after it.";
     Op::new(
         Get,
         "/api/v1/messages/{id}/iterations",

@@ -195,6 +195,7 @@ fn message_view() -> RefOr<Schema> {
         .may("status", word("As it was sent.", &SEVERITIES))
         .must("review", nullable("Review", "Its review; `null` where it asks nothing."))
         .may("metadata", free("As it was sent."))
+        .may("tags", set("As it was last given them.", text("")))
         .may("iterationOf", made_id("The message that this one revises.", "msg_", 34))
         .may("updatedAt", time("When it was changed."))
         .may("deliveredAt", time("When it was delivered."))

@@ -74,7 +74,7 @@ fn content() -> RefOr<Schema> {
         )
         .may(
             "tags",
-            list(&tags_about(), text("").least(1)).nullable(),
+            list(&tags_about(), text("").least(1)).longest(MAX_TAGS).nullable(),
         )
         .may("meta_data", free(&own).nullable())
         .may(
@@ -84,10 +84,10 @@ fn content() -> RefOr<Schema> {
         .done()
 }
 
-/// Their bounds hold for what is left of them, which a shape cannot say.
+/// The bounds of their characters hold for what is left of them, which a shape cannot say.
 pub(super) fn tags_about() -> String {
     format!(
-        "Words to find it by: trimmed, equal ones once, order kept. Then at most {MAX_TAGS} of 1 to {MAX_TAG_CHARS} \
+        "Words to find it by: at most {MAX_TAGS}, trimmed, equal ones once, order kept. Then 1 to {MAX_TAG_CHARS} \
          characters each."
     )
 }

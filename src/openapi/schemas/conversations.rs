@@ -16,7 +16,10 @@ pub(super) const TURN_STATUSES: [&str; 6] =
 
 pub(super) fn schemas() -> Vec<Component> {
     vec![
-        ("ConversationNew", details("A conversation to be opened.").done()),
+        (
+            "ConversationNew",
+            details("A conversation to be opened.").may("status", word("How it begins.", &["open"]).nullable()).done(),
+        ),
         (
             "ConversationChange",
             details("What is to change; what is absent stays, `null` takes a member away.")

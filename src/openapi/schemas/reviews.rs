@@ -5,7 +5,7 @@ use super::channel_message::with_review;
 use super::conversation_message::tags_about;
 use super::{Component, page};
 use crate::wire::bounds::METADATA;
-use crate::wire::conversation_message::item::MAX_CONTENT_BYTES;
+use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS};
 use actors::webhook::EVENT_TYPES;
 use utoipa::openapi::{RefOr, Schema};
 
@@ -63,7 +63,7 @@ fn change() -> RefOr<Schema> {
         .may("content", words("The same under its name in conversation messages; at most 262144 bytes of UTF-8."))
         .may("metadata", free(&own).nullable())
         .may("meta_data", free("The same under its name in conversation messages.").nullable())
-        .may("tags", list(&tags_about(), text("").least(1)).nullable())
+        .may("tags", list(&tags_about(), text("").least(1)).longest(MAX_TAGS).nullable())
         .done()
 }
 

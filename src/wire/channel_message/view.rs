@@ -24,6 +24,8 @@ pub struct ChannelView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Raw<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     iteration_of: Option<Shown<actors::id::MessageId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<Time>,
@@ -95,6 +97,7 @@ pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a 
         status: content.severity.map(severity),
         review: content.review.as_ref().map(|review| review_view(review, overlay.review.as_ref(), gone)),
         metadata: overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| !gone).map(Raw),
+        tags: overlay.tags_of(content).filter(|_| !gone),
         iteration_of: content.iteration_of.map(Shown),
         updated_at: overlay.updated_at.map(Time),
         delivered_at: overlay.delivered_at.map(Time),

@@ -186,23 +186,18 @@ fn parent(value: &Value<'_>, index: usize, report: &mut Report) -> Option<Parent
 /// Tags: trimmed, each once, in the order they came.
 pub fn read_tags(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
     let items = value.array(report)?;
+    if items.len() > MAX_TAGS {
+        report.fault(&value.path, "too_many", format!("must have at most {MAX_TAGS} tags, has {}", items.len()));
+    }
     let mut tags: Vec<String> = Vec::with_capacity(items.len().min(MAX_TAGS));
-    // A tag too many is counted, not compared, so that a long array costs no more than its length.
-    let mut beyond = 0;
     for item in items.iter() {
         let Some(text) = item.string(report, Length::ANY) else { continue };
         let tag = text.trim();
-        if !Length::chars(1, MAX_TAG_CHARS).check(report, &item.path, tag) || tags.iter().any(|known| known == tag) {
-            continue;
-        }
-        if tags.len() == MAX_TAGS {
-            beyond += 1;
-        } else {
+        let is_tag = Length::chars(1, MAX_TAG_CHARS).check(report, &item.path, tag);
+        // Of too many nothing is taken, so that a long array costs no more than its length.
+        if is_tag && tags.len() < MAX_TAGS && tags.iter().all(|known| known != tag) {
             tags.push(tag.to_owned());
         }
-    }
-    if beyond > 0 {
-        report.fault(&value.path, "too_many", format!("must have at most {MAX_TAGS} different tags"));
     }
     Some(tags)
 }
