@@ -1,23 +1,64 @@
-//! Rate, errors and duration of requests, by route, method and class of status.
+//! Rate, errors and duration of requests, by route, method and status, as OpenTelemetry's conventions name them.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actors::metrics::{Counter, Gauge, Histogram, MetricKind, Short};
+use actors::trace::names::{ERROR_TYPE, HTTP_METHOD, HTTP_ROUTE, HTTP_STATUS};
 use dashmap::DashMap;
 use http::{Method, StatusCode};
 
 use super::exemplar::Exemplar;
 use super::sink::Sink;
 
+/// The kind of error of a request whose client has left before its answer.
+pub const CLIENT_LEFT: &str = "client_left";
 /// What no route answered.
 pub const UNMATCHED: &str = "unmatched";
-/// Classes of status, and what the client did not wait for.
-const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"];
-/// The place of [`CLASSES`] for requests that failed here.
-const FAILED: usize = 4;
-/// That for requests whose client left.
-const ABORTED: usize = 5;
+/// The statuses that requests are counted by, ascending, with the class's first one for each that has no place: HTTP has
+/// clients take a status that they do not know for that one.
+const STATUSES: [(u16, &str); 29] = [
+    (100, "100"),
+    (200, "200"),
+    (201, "201"),
+    (202, "202"),
+    (204, "204"),
+    (206, "206"),
+    (300, "300"),
+    (304, "304"),
+    (400, "400"),
+    (401, "401"),
+    (403, "403"),
+    (404, "404"),
+    (405, "405"),
+    (406, "406"),
+    (408, "408"),
+    (409, "409"),
+    (412, "412"),
+    (413, "413"),
+    (414, "414"),
+    (415, "415"),
+    (416, "416"),
+    (422, "422"),
+    (429, "429"),
+    (431, "431"),
+    (500, "500"),
+    (501, "501"),
+    (502, "502"),
+    (503, "503"),
+    (504, "504"),
+];
+/// The place behind them, for requests whose client did not wait for the answer.
+const ABORTED: usize = STATUSES.len();
+/// What is shown of a route from its first request on: a rate is seen only from the second value on, so without the 0 the
+/// first failures would raise no alert.
+const FAILURES: [u16; 2] = [500, 503];
+
+/// Where requests of this status are counted.
+fn place(status: u16) -> usize {
+    let found = |status: u16| STATUSES.binary_search_by_key(&status, |(known, _)| *known);
+    found(status).or_else(|_| found(status / 100 * 100)).unwrap_or(0)
+}
 
 /// The requests of a server. Routes are those of the router and methods those that HTTP knows, so the number of series
 /// is bounded whatever clients send.
@@ -25,7 +66,7 @@ const ABORTED: usize = 5;
 pub struct HttpMetrics {
     routes: DashMap<(Arc<str>, &'static str), Arc<Route>>,
     problems: DashMap<&'static str, Counter>,
-    active: Gauge,
+    active: [Gauge; METHODS.len()],
 }
 
 /// The requests of one route by one method.
@@ -33,7 +74,7 @@ pub struct HttpMetrics {
 pub struct Route {
     route: Arc<str>,
     method: &'static str,
-    classes: [OnceLock<Box<Timed>>; CLASSES.len()],
+    timed: [OnceLock<Box<Timed>>; STATUSES.len() + 1],
 }
 
 /// How long requests took, and one that stands for each bucket.
@@ -47,9 +88,10 @@ impl HttpMetrics {
     /// The instruments of a route; keep them, so that they are looked up once.
     pub fn of(&self, route: &str, method: &'static str) -> Arc<Route> {
         let made = || {
-            let route = Route { route: route.into(), method, classes: Default::default() };
-            // A rate is seen only from the second value on: without the 0 the first failures would raise no alert.
-            route.classes[FAILED].get_or_init(Box::default);
+            let route = Route { route: route.into(), method, timed: std::array::from_fn(|_| OnceLock::new()) };
+            for status in FAILURES {
+                route.timed[place(status)].get_or_init(Box::default);
+            }
             Arc::new(route)
         };
         Arc::clone(&self.routes.entry((route.into(), method)).or_insert_with(made))
@@ -63,20 +105,22 @@ impl HttpMetrics {
         }
     }
 
-    /// A request has begun.
-    pub fn begun(&self) {
-        self.active.add(1);
+    /// A request by this method has begun.
+    pub fn begun(&self, method: &Method) {
+        self.active[method_place(method)].add(1);
     }
 
-    /// A request has ended.
-    pub fn ended(&self) {
-        self.active.add(-1);
+    /// A request by this method has ended.
+    pub fn ended(&self, method: &Method) {
+        self.active[method_place(method)].add(-1);
     }
 
     /// Writes all of it.
     pub fn write(&self, page: &mut impl Sink) {
-        page.metric("http_server_active_requests", "Requests that are being answered.", MetricKind::Gauge);
-        page.value(&[], self.active.get());
+        page.metric("http.server.active_requests", "Requests that are being answered.", MetricKind::Level);
+        for (active, method) in self.active.iter().zip(METHODS) {
+            page.value(&[(HTTP_METHOD, method)], active.get());
+        }
         let name = "tertulia_http_problems_total";
         page.metric(name, "Requests answered with an error, by its code.", MetricKind::Counter);
         let mut problems: Vec<_> = self.problems.iter().map(|entry| (*entry.key(), entry.value().get())).collect();
@@ -84,7 +128,7 @@ impl HttpMetrics {
         for (code, count) in problems {
             page.value(&[("code", code)], count);
         }
-        let name = "http_server_request_duration_seconds";
+        let name = "http.server.request.duration";
         page.metric(name, "Time from a request's head until its answer's head.", MetricKind::Histogram);
         let mut routes: Vec<_> = self.routes.iter().map(|entry| Arc::clone(entry.value())).collect();
         routes.sort_unstable_by(|a, b| (&a.route, a.method).cmp(&(&b.route, b.method)));
@@ -103,8 +147,8 @@ impl Route {
 
     /// A request was answered, or (`None`) its client left before. `exemplar`: it is recorded, so a trace can be shown.
     pub fn observe(&self, status: Option<StatusCode>, took: Duration, exemplar: impl FnOnce() -> Option<Exemplar>) {
-        let class = status.map_or(ABORTED, |status| usize::from(status.as_u16() / 100).clamp(1, 5) - 1);
-        let timed = self.classes[class].get_or_init(Box::default);
+        let place = status.map_or(ABORTED, |status| place(status.as_u16()));
+        let timed = self.timed[place].get_or_init(Box::default);
         let bucket = timed.took.observe(took);
         if let Some(exemplar) = exemplar() {
             timed.keep(bucket, exemplar);
@@ -112,9 +156,16 @@ impl Route {
     }
 
     fn write(&self, page: &mut impl Sink) {
-        for (class, timed) in CLASSES.iter().zip(&self.classes) {
+        for (place, timed) in self.timed.iter().enumerate() {
             let Some(timed) = timed.get() else { continue };
-            let labels = [("http_route", &*self.route), ("http_request_method", self.method), ("status", class)];
+            let (status, error) = match STATUSES.get(place) {
+                Some((code, digits)) => {
+                    (Some((HTTP_STATUS, *digits)), Some((ERROR_TYPE, *digits)).filter(|_| *code >= 500))
+                }
+                None => (None, Some((ERROR_TYPE, CLIENT_LEFT))),
+            };
+            let known = [(HTTP_ROUTE, &*self.route), (HTTP_METHOD, self.method)];
+            let labels: Vec<_> = known.into_iter().chain(status).chain(error).collect();
             let exemplars = timed.exemplars.lock().unwrap_or_else(PoisonError::into_inner).clone();
             page.histogram(&labels, &timed.took.snapshot(), &exemplars);
         }
@@ -135,21 +186,29 @@ impl Timed {
 /// What methods are called that HTTP does not know.
 pub const OTHER: &str = "_OTHER";
 
+/// The methods that HTTP knows, and what others are called.
+const METHODS: [&str; 10] = ["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS", "TRACE", "CONNECT", OTHER];
+
+/// The method's place in [`METHODS`].
+fn method_place(method: &Method) -> usize {
+    match *method {
+        Method::GET => 0,
+        Method::POST => 1,
+        Method::PATCH => 2,
+        Method::DELETE => 3,
+        Method::PUT => 4,
+        Method::HEAD => 5,
+        Method::OPTIONS => 6,
+        Method::TRACE => 7,
+        Method::CONNECT => 8,
+        _ => 9,
+    }
+}
+
 /// The method's name, of as many as HTTP knows.
 #[must_use]
 pub fn method_name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::PUT => "PUT",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        Method::TRACE => "TRACE",
-        Method::CONNECT => "CONNECT",
-        _ => OTHER,
-    }
+    METHODS[method_place(method)]
 }
 
 #[cfg(test)]
@@ -157,39 +216,79 @@ mod tests {
     use super::*;
     use crate::metrics::page::{Format, Page};
 
+    fn shown(metrics: &HttpMetrics, format: Format) -> String {
+        let mut page = Page::new(format);
+        metrics.write(&mut page);
+        page.finish()
+    }
+
     #[test]
     fn failures_are_shown_before_there_are_any() {
         let metrics = HttpMetrics::default();
         metrics.of("/api/v1/messages", "POST").observe(Some(StatusCode::OK), Duration::from_millis(3), || None);
-        let mut page = Page::new(Format::Text);
-        metrics.write(&mut page);
-        let text = page.finish();
-        let failures = "http_server_request_duration_seconds_count{http_route=\"/api/v1/messages\",http_request_method=\"POST\",status=\"5xx\"} 0\n";
-        assert!(text.contains(failures), "{text}");
-        assert!(!text.contains("4xx"), "others come with the first of theirs: {text}");
+        let text = shown(&metrics, Format::Text);
+        for status in ["500", "503"] {
+            let failures = format!(
+                "_count{{http_route=\"/api/v1/messages\",http_request_method=\"POST\",\
+                 http_response_status_code=\"{status}\",error_type=\"{status}\"}} 0\n"
+            );
+            assert!(text.contains(&failures), "{text}");
+        }
+        assert!(!text.contains("\"400\""), "others come with the first of theirs: {text}");
     }
 
     #[test]
-    fn requests_are_counted_by_route_method_and_class() {
+    fn requests_are_counted_by_route_method_and_status() {
         let metrics = HttpMetrics::default();
         let route = metrics.of("/api/v1/messages/{id}", "GET");
         let exemplar = Exemplar { trace_id: [1; 16], span_id: [2; 8], value: 0.003, at_millis: 5 };
         route.observe(Some(StatusCode::OK), Duration::from_millis(3), || Some(exemplar));
-        route.observe(Some(StatusCode::NOT_FOUND), Duration::from_millis(3), || None);
+        for status in [404, 499, 502] {
+            route.observe(StatusCode::from_u16(status).ok(), Duration::from_millis(3), || None);
+        }
         metrics.of("/api/v1/messages/{id}", "GET").observe(None, Duration::from_millis(3), || None);
         metrics.problem("message_not_found");
         metrics.problem("message_not_found");
-        let mut page = Page::new(Format::OpenMetrics);
-        metrics.write(&mut page);
-        let text = page.finish();
-        let series = |class: &str| {
-            format!("{{http_route=\"/api/v1/messages/{{id}}\",http_request_method=\"GET\",status=\"{class}\"}} 1\n")
-        };
-        for class in ["2xx", "4xx", "aborted"] {
-            assert!(text.contains(&format!("http_server_request_duration_seconds_count{}", series(class))), "{text}");
+        let text = shown(&metrics, Format::OpenMetrics);
+        for labels in [
+            "http_response_status_code=\"200\"",
+            "http_response_status_code=\"404\"",
+            // One that nothing answers with has no series of its own.
+            "http_response_status_code=\"400\"",
+            "http_response_status_code=\"502\",error_type=\"502\"",
+            "error_type=\"client_left\"",
+        ] {
+            let series = format!("{{http_route=\"/api/v1/messages/{{id}}\",http_request_method=\"GET\",{labels}}} 1\n");
+            assert!(text.contains(&format!("http_server_request_duration_seconds_count{series}")), "{labels}: {text}");
         }
         assert!(text.contains("tertulia_http_problems_total{code=\"message_not_found\"} 2\n"), "{text}");
         assert!(text.contains(&format!("le=\"0.005\"}} 1 {exemplar}\n")), "{text}");
         assert_eq!(text.matches("# {trace_id").count(), 1);
+    }
+
+    #[test]
+    fn every_status_has_its_own_place_or_that_of_its_class() {
+        assert!(STATUSES.is_sorted_by_key(|(status, _)| *status));
+        for (nth, (status, digits)) in STATUSES.iter().enumerate() {
+            assert_eq!((place(*status), digits.parse()), (nth, Ok(*status)));
+        }
+        for status in 100..600 {
+            assert_eq!(STATUSES[place(status)].0 / 100, status / 100, "{status}");
+        }
+    }
+
+    #[test]
+    fn requests_that_are_being_answered_are_counted_by_method() {
+        let metrics = HttpMetrics::default();
+        let own = Method::from_bytes(b"BREW").unwrap();
+        for method in [&Method::GET, &Method::GET, &own] {
+            metrics.begun(method);
+        }
+        metrics.ended(&Method::GET);
+        let text = shown(&metrics, Format::Text);
+        for (method, active) in [("GET", 1), (OTHER, 1), ("POST", 0)] {
+            let line = format!("http_server_active_requests{{http_request_method=\"{method}\"}} {active}\n");
+            assert!(text.contains(&line), "{text}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Metrics as OTLP has them, for a receiver that they are sent to.
 
 use actors::metrics::{MetricKind, Snapshot};
+use actors::trace::names::{HTTP_STATUS, URL_SCHEME};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::Exemplar as OtlpExemplar;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -42,6 +43,9 @@ impl Sink for Collected {
             MetricKind::Counter => {
                 Data::Sum(Sum { data_points: Vec::new(), aggregation_temporality: temporality, is_monotonic: true })
             }
+            MetricKind::Level => {
+                Data::Sum(Sum { data_points: Vec::new(), aggregation_temporality: temporality, is_monotonic: false })
+            }
             MetricKind::Gauge => Data::Gauge(Gauge { data_points: Vec::new() }),
             MetricKind::Histogram => {
                 Data::Histogram(Histogram { data_points: Vec::new(), aggregation_temporality: temporality })
@@ -63,26 +67,25 @@ impl Sink for Collected {
             Number::Whole(number) => number_data_point::Value::AsInt(number),
             Number::Real(number) => number_data_point::Value::AsDouble(number),
         };
+        let Some(Metric { name, data: Some(data), .. }) = self.metrics.last_mut() else { return };
         let point = NumberDataPoint {
-            attributes: attributes(labels),
+            attributes: attributes(name, labels),
             start_time_unix_nano: self.began,
             time_unix_nano: self.now,
             value: Some(value),
             ..NumberDataPoint::default()
         };
-        match self.metrics.last_mut().and_then(|metric| metric.data.as_mut()) {
-            Some(Data::Sum(sum)) => sum.data_points.push(point),
-            Some(Data::Gauge(gauge)) => gauge.data_points.push(point),
+        match data {
+            Data::Sum(sum) => sum.data_points.push(point),
+            Data::Gauge(gauge) => gauge.data_points.push(point),
             _ => {}
         }
     }
 
     fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot, exemplars: &[Option<Exemplar>]) {
-        let Some(Data::Histogram(histogram)) = self.metrics.last_mut().and_then(|metric| metric.data.as_mut()) else {
-            return;
-        };
+        let Some(Metric { name, data: Some(Data::Histogram(histogram)), .. }) = self.metrics.last_mut() else { return };
         histogram.data_points.push(HistogramDataPoint {
-            attributes: attributes(labels),
+            attributes: attributes(name, labels),
             start_time_unix_nano: self.began,
             time_unix_nano: self.now,
             count: snapshot.count(),
@@ -95,23 +98,27 @@ impl Sink for Collected {
     }
 }
 
-/// The unit that a name ends in, as UCUM writes it. What counts things has none: `1` would be a ratio, and who writes for
-/// Prometheus would put that behind the name of a gauge.
+/// The unit that a name ends in, as UCUM writes it, or that the conventions give it. What counts things has none: `1`
+/// would be a ratio, and who writes for Prometheus would put that behind the name of a gauge.
 fn unit(name: &str) -> &'static str {
-    match name.rsplit('_').next() {
-        Some("seconds") => "s",
+    match name.rsplit(['_', '.']).next() {
+        Some("seconds" | "duration") => "s",
         Some("bytes") => "By",
+        _ if name == "http.server.active_requests" => "{request}",
         _ => "",
     }
 }
 
-fn attributes(labels: &[(&str, &str)]) -> Vec<KeyValue> {
-    let attribute = |(name, value): &(&str, &str)| KeyValue {
-        key: (*name).to_owned(),
-        value: Some(AnyValue { value: Some(any_value::Value::StringValue((*value).to_owned())) }),
-        ..KeyValue::default()
+/// What the labels of a sample of `metric` say. On the page the scheme of requests would only be in the way: there is one.
+fn attributes(metric: &str, labels: &[(&str, &str)]) -> Vec<KeyValue> {
+    let scheme = metric.starts_with("http.server.").then_some((URL_SCHEME, "http"));
+    let attribute = |(name, value): (&str, &str)| {
+        let number = Some(value).filter(|_| name == HTTP_STATUS).and_then(|value| value.parse().ok());
+        let text = || any_value::Value::StringValue(value.to_owned());
+        let value = AnyValue { value: Some(number.map_or_else(text, any_value::Value::IntValue)) };
+        KeyValue { key: name.to_owned(), value: Some(value), ..KeyValue::default() }
     };
-    labels.iter().map(attribute).collect()
+    labels.iter().copied().chain(scheme).map(attribute).collect()
 }
 
 fn stands_for(exemplar: &Exemplar) -> OtlpExemplar {
@@ -159,5 +166,30 @@ mod tests {
         assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
         assert_eq!((point.start_time_unix_nano, point.time_unix_nano), (1, 2));
         assert_eq!((&point.exemplars[0].trace_id[..], point.exemplars[0].time_unix_nano), (&[1; 16][..], 7_000_000));
+    }
+
+    #[test]
+    fn what_the_conventions_name_is_sent_as_they_have_it() {
+        let mut collected = Collected::new(1, 2);
+        collected.metric("http.server.request.duration", "How long.", MetricKind::Histogram);
+        let labels = [("http.route", "/a"), (HTTP_STATUS, "201")];
+        collected.histogram(&labels, &Instrument::<Short>::default().snapshot(), &[]);
+        collected.metric("http.server.active_requests", "How many.", MetricKind::Level);
+        collected.value(&[], 3_i64);
+
+        let [took, active] = &collected.finish()[..] else { panic!("two metrics") };
+        assert_eq!((took.name.as_str(), took.unit.as_str()), ("http.server.request.duration", "s"));
+        let Some(Data::Histogram(histogram)) = &took.data else { panic!("a histogram: {took:?}") };
+        let told: Vec<_> = histogram.data_points[0]
+            .attributes
+            .iter()
+            .map(|attribute| (attribute.key.as_str(), attribute.value.as_ref().unwrap().value.clone().unwrap()))
+            .collect();
+        let text = |value: &str| any_value::Value::StringValue(value.to_owned());
+        let code = any_value::Value::IntValue(201);
+        assert_eq!(told, [("http.route", text("/a")), (HTTP_STATUS, code), (URL_SCHEME, text("http"))]);
+        assert_eq!((active.name.as_str(), active.unit.as_str()), ("http.server.active_requests", "{request}"));
+        let Some(Data::Sum(sum)) = &active.data else { panic!("a sum: {active:?}") };
+        assert!(!sum.is_monotonic && sum.data_points.len() == 1);
     }
 }

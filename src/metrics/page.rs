@@ -1,11 +1,12 @@
 //! A page of metrics in one of the two text formats of Prometheus.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use actors::metrics::{MetricKind, Snapshot};
 
 use super::exemplar::Exemplar;
-use super::sink::{Number, Sink};
+use super::sink::{Number, Sink, prometheus};
 
 /// How a page is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +38,14 @@ impl Format {
 pub struct Page {
     out: String,
     format: Format,
-    name: &'static str,
+    name: Cow<'static, str>,
 }
 
 impl Page {
     /// An empty page.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self { out: String::with_capacity(64 * 1024), format, name: "" }
+        Self { out: String::with_capacity(64 * 1024), format, name: Cow::Borrowed("") }
     }
 
     /// The whole page.
@@ -57,13 +58,14 @@ impl Page {
     }
 
     fn series(&mut self, suffix: &str, labels: &[(&str, &str)], last: Option<(&str, &str)>) {
-        self.out.push_str(self.name);
+        self.out.push_str(&self.name);
         self.out.push_str(suffix);
         let mut opening = '{';
         for (name, value) in labels.iter().copied().chain(last) {
             self.out.push(opening);
             opening = ',';
-            let _ = write!(self.out, "{name}=\"");
+            self.out.extend(name.chars().map(|c| if c == '.' { '_' } else { c }));
+            self.out.push_str("=\"");
             escape(&mut self.out, value);
             self.out.push('"');
         }
@@ -75,14 +77,14 @@ impl Page {
 
 impl Sink for Page {
     fn metric(&mut self, name: &'static str, help: &str, kind: MetricKind) {
-        self.name = name;
+        self.name = prometheus(name);
         let family = match (self.format, kind) {
-            (Format::OpenMetrics, MetricKind::Counter) => name.strip_suffix("_total").unwrap_or(name),
-            _ => name,
+            (Format::OpenMetrics, MetricKind::Counter) => self.name.strip_suffix("_total").unwrap_or(&self.name),
+            _ => &self.name,
         };
         let kind = match kind {
             MetricKind::Counter => "counter",
-            MetricKind::Gauge => "gauge",
+            MetricKind::Gauge | MetricKind::Level => "gauge",
             MetricKind::Histogram => "histogram",
         };
         let _ = write!(self.out, "# HELP {family} {help}\n# TYPE {family} {kind}\n");

@@ -1,5 +1,6 @@
 //! Where metrics are shown: on a page, or in what is sent.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use actors::metrics::{MetricKind, Sample, Snapshot};
@@ -48,9 +49,19 @@ impl From<usize> for Number {
     }
 }
 
-/// Takes metrics one after the other, each with its samples behind it.
+/// What Prometheus calls a metric or label: one that OpenTelemetry's conventions name has dots there, and no unit in its
+/// name.
+pub(super) fn prometheus(name: &'static str) -> Cow<'static, str> {
+    match name.contains('.') {
+        true => Cow::Owned(name.replace('.', "_") + if name.ends_with(".duration") { "_seconds" } else { "" }),
+        false => Cow::Borrowed(name),
+    }
+}
+
+/// Takes metrics one after the other, each with its samples behind it. What OpenTelemetry's conventions name, metrics and
+/// labels, has their names here; everything else has those of Prometheus.
 pub trait Sink {
-    /// The samples that follow are of this metric. A counter's name ends in `_total`.
+    /// The samples that follow are of this metric. The name of a counter of ours ends in `_total`.
     fn metric(&mut self, name: &'static str, help: &str, kind: MetricKind);
 
     /// A sample of a counter or gauge.

@@ -228,6 +228,8 @@ pub enum MetricKind {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// It goes up and down, and those of several processes make one together.
+    Level,
     /// It counts by size.
     Histogram,
 }

@@ -12,7 +12,7 @@ use http::StatusCode;
 
 use super::RequestContext;
 use crate::metrics::exemplar::Exemplar;
-use crate::metrics::http::{HttpMetrics, OTHER, Route, UNMATCHED, method_name};
+use crate::metrics::http::{CLIENT_LEFT, HttpMetrics, OTHER, Route, UNMATCHED, method_name};
 use crate::telemetry::sampling::{Kept, Sampling};
 
 /// Requests that wait because they were asked to: they are not slow.
@@ -61,7 +61,7 @@ impl Door {
 
     /// A request has begun; it is on the list of what is underway, where there is one, until what comes back is dropped.
     pub(super) fn begun(&self, context: &RequestContext, began: Instant) -> Option<Doing> {
-        self.metrics.begun();
+        self.metrics.begun(&context.method);
         self.traces.underway().map(|underway| {
             underway.begin(Stage {
                 name: name(context),
@@ -81,7 +81,7 @@ impl Door {
         (began, ended): (Instant, Instant),
         end: Option<End>,
     ) {
-        self.metrics.ended();
+        self.metrics.ended(&context.method);
         let took = ended.saturating_duration_since(began);
         let mut own = TraceContext::from(&context.trace);
         let status = end.map(|end| end.status);
@@ -169,7 +169,7 @@ fn span(context: &RequestContext, own: TraceContext, (began, ended): (Instant, I
                 error = Some(Cow::Borrowed(code.unwrap_or("internal_error")));
             }
         }
-        None => error = Some(Cow::Borrowed("client_left")),
+        None => error = Some(Cow::Borrowed(CLIENT_LEFT)),
     }
     Finished {
         name: Cow::Owned(name(context)),

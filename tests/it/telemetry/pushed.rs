@@ -43,11 +43,9 @@ fn metrics_are_sent_over_both_protocols_with_exemplars_and_a_last_time_in_the_en
         assert_eq!(up.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
         let Some(Data::Sum(activations)) = &metrics["tertulia_activations"].data else { panic!("a sum") };
         assert!(activations.is_monotonic);
-        let Some(Data::Histogram(took)) = &metrics["http_server_request_duration_seconds"].data else {
-            panic!("a histogram")
-        };
+        let Some(Data::Histogram(took)) = &metrics["http.server.request.duration"].data else { panic!("a histogram") };
         let ours = took.data_points.iter().find(|point| {
-            attributes(&point.attributes).get("http_route").is_some_and(|route| route == "/api/v1/messages")
+            attributes(&point.attributes).get("http.route").is_some_and(|route| route == "/api/v1/messages")
         });
         let ours = ours.expect("the request was timed");
         assert_eq!((ours.count, ours.exemplars.len()), (1, 1));
