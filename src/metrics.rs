@@ -42,7 +42,9 @@ impl Sources {
     fn write(&self, page: &mut impl Sink) {
         let node = self.app.node();
         let closed = node.outbox().closed_gates();
-        let age = usize::try_from(node.outbox().oldest(node.now()) / 1_000).unwrap_or(usize::MAX);
+        let seconds = |millis: u64| usize::try_from(millis / 1_000).unwrap_or(usize::MAX);
+        let age = seconds(node.outbox().oldest(node.now()));
+        let untried = seconds(node.outbox().oldest_untried(node.now()));
         let gauges = [
             ("tertulia_up", "Whether the process serves.", 1),
             ("tertulia_resident_entities", "Entities in memory.", node.resident()),
@@ -52,6 +54,7 @@ impl Sources {
             ("tertulia_outbox_active", "Logs that are being sent from.", node.outbox().active()),
             ("tertulia_outbox_in_flight", "Events that are being sent.", node.outbox().in_flight()),
             ("tertulia_outbox_closed_gates", "Receivers that get nothing for now, as nothing arrives there.", closed),
+            ("tertulia_outbox_untried_seconds", "Age of the oldest event that waits for its first attempt.", untried),
             ("tertulia_outbox_age_seconds", "Longest time that a log has been sent from without a pause.", age),
         ];
         for (name, help, value) in gauges {
@@ -234,7 +237,8 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["ready"], &body["mailboxes"]), (&true.into(), &serde_json::json!([])));
         assert_eq!((&body["resident"]["conversation"], &body["actors"]["conversation"]), (&0.into(), &0.into()));
-        let of_the_outbox = ["active", "inFlight", "closedGates", "oldestMillis"].map(|member| ("outbox", member));
+        let of_the_outbox =
+            ["active", "inFlight", "closedGates", "oldestMillis", "untriedMillis"].map(|member| ("outbox", member));
         let others = [("commands", "inFlight"), ("turns", "alive"), ("tasks", "alive"), ("spans", "waiting")];
         for (group, member) in others.into_iter().chain(of_the_outbox) {
             assert!(body[group][member].is_u64(), "{group}.{member}: {body}");

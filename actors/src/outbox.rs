@@ -117,6 +117,8 @@ struct Bell {
     notify: Notify,
     /// When the courier began.
     since: Millis,
+    /// When the oldest event happened that could be sent now and was not tried; `u64::MAX`: there is none.
+    untried_since: AtomicU64,
 }
 
 /// What was rung for.
@@ -181,6 +183,14 @@ impl Outboxes {
     /// is, and a receiver that has failed and waits for its time keeps no courier at work.
     pub fn oldest(&self, now: Millis) -> u64 {
         self.couriers.iter().map(|bell| now.since(bell.since)).max().unwrap_or(0)
+    }
+
+    /// How many milliseconds ago the oldest of the events happened that wait for their first attempt and for nothing
+    /// else: not for the time after which their receiver is asked again. Of events that could not be read yet it is not
+    /// known, so the time counts since their courier is at work; logs past [`COURIERS`](limits::COURIERS) do not count.
+    pub fn oldest_untried(&self, now: Millis) -> u64 {
+        let since = self.couriers.iter().map(|bell| bell.untried_since.load(Ordering::Relaxed)).min();
+        since.filter(|since| *since != u64::MAX).map_or(0, |since| now.since(Millis(since)))
     }
 
     /// Who listens to a log's events, as far as it is known without waiting. What another process has changed is known
@@ -261,6 +271,7 @@ impl Outboxes {
                     hasten: Mutex::default(),
                     notify: Notify::new(),
                     since: node.clock.now(),
+                    untried_since: AtomicU64::new(u64::MAX),
                 });
                 bell.ring(upto, hasten, check);
                 place.insert(Arc::clone(&bell));

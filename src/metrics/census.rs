@@ -49,6 +49,7 @@ pub(super) async fn runtime(State(sources): State<Sources>) -> Json<Value> {
             "inFlight": outbox.in_flight(),
             "closedGates": outbox.closed_gates(),
             "oldestMillis": outbox.oldest(now),
+            "untriedMillis": outbox.oldest_untried(now),
         },
         "store": store,
         "spans": spans,

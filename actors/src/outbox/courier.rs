@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -285,11 +286,11 @@ impl<M: Sends> Courier<M> {
                 };
                 for (receiver, _) in receivers(&subject, &settings.configured(), hooks.as_deref(), None) {
                     self.take_up(Lane::to(receiver)).await?;
-                    wanted.push((Lane::to(receiver), record.seq));
+                    wanted.push((Lane::to(receiver), record));
                 }
             }
-            for (lane, seq) in wanted {
-                self.runs.entry(lane).or_default().push(seq);
+            for (lane, record) in wanted {
+                self.runs.entry(lane).or_default().push(record.seq, record.at);
             }
             self.looked = last + 1;
             self.touch();
@@ -313,7 +314,9 @@ impl<M: Sends> Courier<M> {
 
     /// Lets every lane go on that can.
     fn start(&mut self) {
+        let mut untried_since = (self.looked <= self.bell.upto()).then_some(self.bell.since);
         for (lane, run) in &mut self.runs {
+            untried_since = untried_since.into_iter().chain(run.untried_since()).min();
             let Some(head) = run.start() else { continue };
             let (node, place, workspace) = (&self.node, &self.place, &self.workspace);
             let from = super::step::From {
@@ -325,6 +328,7 @@ impl<M: Sends> Courier<M> {
             let lane = *lane;
             self.steps.push(Box::pin(async move { (lane, step::<M>(from, lane, head).await) }));
         }
+        self.bell.untried_since.store(untried_since.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
     }
 
     /// A lane has made a step.
@@ -334,8 +338,8 @@ impl<M: Sends> Courier<M> {
         let Some(run) = self.runs.get_mut(&lane) else { return };
         run.busy = false;
         match step {
-            Ok(Step::Found { seqs, upto, lost }) => {
-                let tried = run.found(seqs, upto);
+            Ok(Step::Found { events, upto, lost }) => {
+                let tried = run.found(events, upto);
                 if let (Some((why, unsent)), Some((seq, attempts))) = (lost, tried) {
                     self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
                 }

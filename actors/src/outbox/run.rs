@@ -12,8 +12,8 @@ const KNOWN: usize = 256;
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Run {
-    /// Events to send, ascending.
-    queue: VecDeque<u64>,
+    /// Events to send, ascending, and when each happened; `None`: somebody wants it sent again.
+    queue: VecDeque<(u64, Option<Millis>)>,
     /// A stretch of the log behind those, from and to, in which there are more.
     unread: Option<(u64, u64)>,
     /// What was tried with the first event.
@@ -39,7 +39,7 @@ impl Run {
     pub(super) fn of(lane: Lane, stored: Waiting) -> Self {
         let again = lane.again.is_some();
         Self {
-            queue: again.then_some(stored.next).into_iter().collect(),
+            queue: again.then_some((stored.next, None)).into_iter().collect(),
             unread: (!again).then_some((stored.next, stored.until)),
             attempts: stored.attempts.clone(),
             tries: stored.tries,
@@ -86,28 +86,39 @@ impl Run {
         }
     }
 
-    /// An event for it. What it has already is not added again.
-    pub(super) fn push(&mut self, seq: u64) {
-        let last = self.unread.map(|(_, last)| last).or(self.queue.back().copied());
+    /// An event for it, and when it happened. What it has already is not added again.
+    pub(super) fn push(&mut self, seq: u64, at: Millis) {
+        let last = self.last();
         if last.is_some_and(|last| seq <= last) {
             return;
         }
         match &mut self.unread {
             Some((_, last)) => *last = seq,
             None if self.queue.len() >= KNOWN => self.unread = Some((seq, seq)),
-            None => self.queue.push_back(seq),
+            None => self.queue.push_back((seq, Some(at))),
         }
+    }
+
+    /// The newest event that is known to be for it.
+    fn last(&self) -> Option<u64> {
+        self.unread.map(|(_, last)| last).or(self.queue.back().map(|(seq, _)| *seq))
+    }
+
+    /// When the first event happened, where it need not wait for its time and no attempt to send it has ended.
+    pub(super) fn untried_since(&self) -> Option<Millis> {
+        let (_, at) = self.queue.front().filter(|_| self.parked.is_none() && self.tries == 0)?;
+        *at
     }
 
     /// Events that were found in the unread stretch, which was read up to `upto`. Answers the event that was tried and
     /// is not for this receiver any more, with its attempts.
-    pub(super) fn found(&mut self, seqs: Vec<u64>, upto: u64) -> Option<(u64, Vec<Attempt>)> {
+    pub(super) fn found(&mut self, events: Vec<(u64, Millis)>, upto: u64) -> Option<(u64, Vec<Attempt>)> {
         let tried = self.unread.map(|(from, _)| from).filter(|_| self.tries > 0 && self.queue.is_empty());
-        let lost = tried.filter(|tried| seqs.first() != Some(tried)).map(|tried| {
+        let lost = tried.filter(|tried| events.first().map(|(seq, _)| seq) != Some(tried)).map(|tried| {
             self.tries = 0;
             (tried, std::mem::take(&mut self.attempts))
         });
-        self.queue.extend(seqs);
+        self.queue.extend(events.into_iter().map(|(seq, at)| (seq, Some(at))));
         self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
         lost
     }
@@ -115,7 +126,7 @@ impl Run {
     /// The first event is done with.
     pub(super) fn pop(&mut self) -> Option<u64> {
         self.tries = 0;
-        self.queue.pop_front()
+        self.queue.pop_front().map(|(seq, _)| seq)
     }
 
     /// Nothing is to be sent any more.
@@ -135,7 +146,7 @@ impl Run {
             return None;
         }
         let head = match (self.queue.front(), self.unread) {
-            (Some(seq), _) => {
+            (Some((seq, _)), _) => {
                 Head::Known { seq: *seq, attempt: self.tries.saturating_add(1), asked_for: self.asked_for }
             }
             (None, Some((from, to))) => Head::Search { from, to, tried: self.tries > 0, asked_for: self.asked_for },
@@ -153,8 +164,8 @@ impl Run {
     /// Its row; `None` where nothing waits. What is under way is to be looked for `look_after` milliseconds later, and
     /// keeps the time that is noted for it as long as that is `ahead` milliseconds ahead.
     pub(super) fn row(&self, now: Millis, look_after: u64, ahead: u64) -> Option<Waiting> {
-        let next = self.queue.front().copied().or(self.unread.map(|(from, _)| from))?;
-        let until = self.unread.map(|(_, last)| last).or(self.queue.back().copied())?;
+        let next = self.queue.front().map(|(seq, _)| *seq).or(self.unread.map(|(from, _)| from))?;
+        let until = self.last()?;
         // It keeps its time so that nothing is written for it again and again.
         let under_way = || {
             let stored = self.stored.as_ref().filter(|stored| stored.next == next).map(|stored| stored.next_at);

@@ -64,9 +64,9 @@ pub(super) struct Unsent {
 /// What came of a step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// These events are for the receiver; the log was read up to there. The one that was tried before is not for it any
+    /// These events are for the receiver, and happened then; the log was read up to there. The one that was tried before is not for it any
     /// more, for this reason in one word.
-    Found { seqs: Vec<u64>, upto: u64, lost: Option<(&'static str, Unsent)> },
+    Found { events: Vec<(u64, Millis)>, upto: u64, lost: Option<(&'static str, Unsent)> },
     /// Not now.
     Later(Millis),
     /// There is nowhere to send it. The event, if it is known.
@@ -143,7 +143,7 @@ async fn search<M: Sends>(
         return Ok(Step::NotSent(Unsendable::Deleted, None));
     }
     let records = from.node.events::<M>(from.entity, (first, last), Order::Asc, PAGE).await?;
-    let (mut seqs, mut lost) = (Vec::new(), None);
+    let (mut events, mut lost) = (Vec::new(), None);
     for record in &records {
         let Some(subject) = M::subject(record) else { continue };
         let of_message = match (lane.receiver, subject.message) {
@@ -160,11 +160,11 @@ async fn search<M: Sends>(
                 let url = url_of(lane.receiver, &configured, None).unwrap_or_default().to_owned();
                 lost = Some((UNSUBSCRIBED, Unsent { happened: subject.at, event: subject.event, url }));
             }
-            _ if is_for_it || tried.is_some() => seqs.push(record.seq),
+            _ if is_for_it || tried.is_some() => events.push((record.seq, record.at)),
             _ => {}
         }
     }
-    Ok(Step::Found { seqs, upto: records.last().map_or(last, |record| record.seq), lost })
+    Ok(Step::Found { events, upto: records.last().map_or(last, |record| record.seq), lost })
 }
 
 /// Sends one event to one receiver, unless the receiver is spared just now or there is nowhere to send it.

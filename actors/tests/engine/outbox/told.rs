@@ -104,6 +104,26 @@ async fn a_receiver_that_gets_nothing_for_now_and_one_that_is_back_are_told_of_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_age_of_the_oldest_event_that_waits_for_its_first_attempt_is_told_and_no_others() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |_| {}).await;
+    bench.sink.mood(ONE, Mood::Slow(5_000));
+    bench.say(1, "a").await;
+    bench.say(1, "b").await;
+    let age = || bench.node.outbox().oldest_untried(bench.node.now());
+    sleep(secs(4)).await;
+    assert!((3_900..=4_100).contains(&age()), "{}: the first one has no answer yet", age());
+    sleep(secs(3)).await;
+    assert!((6_900..=7_100).contains(&age()), "{}: the second one waits behind it", age());
+    sleep(secs(60)).await;
+    assert_eq!(age(), 0, "all have arrived");
+    bench.sink.mood(ONE, Mood::Answer(500));
+    bench.say(1, "c").await;
+    sleep(secs(1)).await;
+    assert_eq!((bench.sink.at(ONE).last().unwrap().status, age()), (Some(500), 0), "its receiver is asked again later");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_endpoint_that_is_gone_is_told_of_once_it_is_disabled() {
     let (lines, _catching) = Lines::catch();
     let bench = Bench::on(MemoryStore::default());
