@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::single_flight::SingleFlight;
 use crate::store::{KeyHash, KeyRange, Order, Pages, StoreError};
 use crate::tables::{CALLS, CHANNELS, ERRANDS};
+use crate::trace::TraceContext;
 
 /// The errands that are being run in this process, by conversation.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ async fn run_all(node: &Arc<Node>, entity: EntityKey) -> Result<(), StoreError> 
                 Err(error) => tracing::warn!(?entity, %error, "an errand could not be run; trying again"),
             }
         }
-        if !keys.is_empty() && !ask(node, entity, Command::ErrandsRun { keys }).await {
+        if !keys.is_empty() && !ask(node, entity, Command::ErrandsRun { keys }, None).await {
             return Ok(());
         }
     }
@@ -95,13 +96,14 @@ async fn run_all(node: &Arc<Node>, entity: EntityKey) -> Result<(), StoreError> 
 
 /// Runs an errand; `false`: it could not be done now.
 async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<bool, StoreError> {
+    let trace = errand.trace();
     match errand {
-        Errand::Tell { asker, message } => {
+        Errand::Tell { asker, message, .. } => {
             let Some(state) = review_of(node, entity, *message).await? else { return Ok(true) };
             let result = node.ports.tools.reviewed(&state);
             let end = EndWait { number: asker.turn, call: asker.call.clone(), result };
             let to = EntityKey::conversation(entity.workspace, asker.conversation);
-            Ok(ask(node, to, Command::EndWait(end)).await)
+            Ok(ask(node, to, Command::EndWait(end), trace).await)
         }
         Errand::Withdraw { channel, turn, call, review, .. } => {
             let message = match review {
@@ -110,7 +112,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<boo
             };
             let Some(message) = message else { return Ok(errand.is_hopeless(node.now())) };
             let from = EntityKey::conversation(entity.workspace, message.entity);
-            Ok(ask(node, from, Command::CancelReview { message }).await)
+            Ok(ask(node, from, Command::CancelReview { message }, trace).await)
         }
     }
 }
@@ -125,9 +127,9 @@ async fn look(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), St
             Some(state) => node.ports.tools.reviewed(&state),
             None => node.ports.tools.failed("review_not_found", "the review is gone"),
         };
-        ask(node, entity, Command::EndWait(EndWait { number, call: call.id.clone(), result })).await;
+        ask(node, entity, Command::EndWait(EndWait { number, call: call.id.clone(), result }), None).await;
     }
-    ask(node, entity, Command::KeepWaiting { number }).await;
+    ask(node, entity, Command::KeepWaiting { number }, None).await;
     Ok(())
 }
 
@@ -160,8 +162,8 @@ async fn asked(node: &Node, workspace: Address, channel: &str, key: KeyUse) -> R
     Ok(events.iter().find_map(message_of).map(|message| message.id))
 }
 
-/// Whether the conversation has heard it; a refusal is a hearing too.
-async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command) -> bool {
-    let heard = node.conversations.ask(node, entity, command, Circumstances::default()).await;
+/// Whether the conversation has heard it, as a part of what it is said for; a refusal is a hearing too.
+async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command, trace: Option<TraceContext>) -> bool {
+    let heard = node.conversations.ask(node, entity, command, Circumstances { key: None, trace }).await;
     matches!(heard, Ok(_) | Err(Refusal::Rejected(_)))
 }

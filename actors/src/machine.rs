@@ -51,6 +51,8 @@ pub struct Moment {
     pub node: NodeId,
     /// The idempotency key that the command came with.
     pub key: Option<KeyHash>,
+    /// The trace that the command belongs to, for what it leaves to be done later.
+    pub trace: Option<TraceContext>,
 }
 
 /// Something that must be read from the store before a command can be decided.

@@ -16,6 +16,7 @@ use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::store::RowWrite;
 use crate::tables::ERRANDS;
 use crate::tool::Asker;
+use crate::trace::TraceContext;
 
 /// After which errands that are still there are run again.
 const AGAIN_MILLIS: u64 = 1_000;
@@ -35,6 +36,9 @@ pub enum Errand {
         /// The message that asked.
         #[n(1)]
         message: MessageId,
+        /// What has ended the review.
+        #[n(2)]
+        trace: Option<TraceContext>,
     },
     /// Take back the review that a call of this conversation's turn has asked for, or was about to.
     #[n(1)]
@@ -54,6 +58,9 @@ pub enum Errand {
         /// When the turn ended.
         #[n(4)]
         since: Millis,
+        /// What has ended the turn.
+        #[n(5)]
+        trace: Option<TraceContext>,
     },
 }
 
@@ -69,6 +76,13 @@ impl Errand {
     /// Its row.
     pub(super) fn row(&self) -> RowWrite {
         RowWrite { table: ERRANDS, key: self.key(), value: Some(codec::encode(self)) }
+    }
+
+    /// The request, or whatever else, that it is run for.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        match self {
+            Self::Tell { trace, .. } | Self::Withdraw { trace, .. } => *trace,
+        }
     }
 
     /// Whether a review that is not to be found at `now` will never be there.

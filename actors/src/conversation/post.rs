@@ -352,7 +352,7 @@ impl Posting<'_> {
         };
         let completed_at = Some(self.moment.now);
         let state = ReviewState { status: ReviewStatus::Cancelled, completed_at, ..standing };
-        let (rows, views) = review_ended(id, &review, overlay, &state, self.next_seq);
+        let (rows, views) = review_ended(id, &review, overlay, &state, self.next_seq, self.moment);
         self.rows.extend(rows);
         self.views.extend(views);
         self.event(Event::ReviewCancelled(ReviewEnd { message: id, state, asker: review.asker }));
@@ -465,12 +465,13 @@ pub(super) fn review_ended(
     overlay: Overlay,
     state: &ReviewState,
     end: u64,
+    moment: &Moment,
 ) -> (Vec<RowWrite>, Vec<ViewWrite>) {
     let overlay = Overlay { review: Some(state.clone()), review_end: Some(end), ..overlay };
     let mut rows = vec![
         RowWrite { table: OVERLAYS, key: number_key(id.number), value: Some(codec::encode(&overlay)) },
         RowWrite { table: DEADLINES, key: deadline_key(review.expires_at, id.number), value: None },
     ];
-    rows.extend(review.asker.clone().map(|asker| Errand::Tell { asker, message: id }.row()));
+    rows.extend(review.asker.clone().map(|asker| Errand::Tell { asker, message: id, trace: moment.trace }.row()));
     (rows, vec![ViewWrite { view: PENDING_REVIEWS, key: review_key(id, review), value: None }])
 }

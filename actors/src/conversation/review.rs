@@ -97,7 +97,7 @@ pub(super) fn end(
     change: &mut Change<Conversation>,
 ) {
     let end = Event::next_seq(moment, &change.events);
-    let (rows, views) = review_ended(id, &review, overlay, &state, end);
+    let (rows, views) = review_ended(id, &review, overlay, &state, end, moment);
     change.rows.extend(rows);
     change.views.extend(views);
     let event = match state.status {
@@ -269,7 +269,7 @@ fn ended(
 ) -> Result<Change<Conversation>, Undecided> {
     let overlay = overlay_of(message.number, found)?;
     let text = shown_text(message.number, &overlay, moment);
-    let (mut rows, views) = review_ended(message, review, overlay, &after, moment.next_seq);
+    let (mut rows, views) = review_ended(message, review, overlay, &after, moment.next_seq, moment);
     rows.extend(text);
     let events = vec![event(ReviewEnd { message, state: after.clone(), asker: review.asker.clone() })];
     Ok(Change { rows, views, ..Change::new(events, Reply::Review(Box::new(after))) })

@@ -104,6 +104,7 @@ impl<M: Machine> Draft<M> {
                         random: first.take().unwrap_or_else(|| entropy.draw()),
                         node: resident.node.members.me(),
                         key: envelope.key.map(|key| key.hash),
+                        trace: envelope.trace,
                     };
                     let state = draft.state.as_ref();
                     found.set_listeners(M::listeners(&resident.node, resident.entity, state, command));

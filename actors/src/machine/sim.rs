@@ -51,6 +51,7 @@ impl<M: Machine> Sim<M> {
             random: [7; 16],
             node: NodeId([1; 16]),
             key: None,
+            trace: None,
         };
         for _ in 0..8 {
             match M::decide(self.state.as_ref(), command, &moment, &found) {

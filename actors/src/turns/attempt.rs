@@ -89,19 +89,23 @@ pub(crate) struct Begun {
     pub(super) seq: u64,
     /// The request that asked for its turn.
     pub(super) asked: Option<TraceContext>,
+    /// What has it go on, where it is not the request that asked for it: the answer to a review, or the alarm after a
+    /// stop.
+    pub(super) goes_on: Option<TraceContext>,
 }
 
 impl Begun {
     /// The attempt at `turn` that `record` has begun.
     pub(crate) fn by(record: &Record<Event>, turn: &Turn, conversation: ConversationId) -> Self {
-        Self { turn: turn.clone(), conversation, seq: record.seq, asked: turn.asked_by(record) }
+        let goes_on = record.trace.filter(|_| !turn.is_fresh());
+        Self { turn: turn.clone(), conversation, seq: record.seq, asked: turn.asked_by(record), goes_on }
     }
 }
 
 /// Runs an attempt.
 pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, begun: Begun) {
     let (id, asked) = (begun.turn.id, begun.asked);
-    let mut telling = Telling::begin(node, begun.conversation, &begun.turn, asked);
+    let mut telling = Telling::begin(node, begun.conversation, &begun.turn, [asked, begun.goes_on]);
     let trace = telling.place_or(asked);
     let lost = current::within(trace, go(node, entity, begun, trace, &mut telling)).await.err();
     if let Some(lost) = &lost {

@@ -23,11 +23,16 @@ pub(super) struct Telling {
 
 impl Telling {
     /// An attempt that begins. The first one is a part of the request that `asked`; one that goes on, with what was
-    /// lost or after people have answered, comes hours later and is linked to it.
-    pub(super) fn begin(node: &Arc<Node>, of: ConversationId, turn: &Turn, asked: Option<TraceContext>) -> Self {
+    /// lost or after people have answered, comes hours later and is linked to it and to what has it go on.
+    pub(super) fn begin(
+        node: &Arc<Node>,
+        of: ConversationId,
+        turn: &Turn,
+        [asked, goes_on]: [Option<TraceContext>; 2],
+    ) -> Self {
         let mut span = match asked {
             Some(_) if turn.is_fresh() => node.span(names::INVOKE_AGENT, SpanKind::Internal, asked),
-            _ => node.root_span(names::INVOKE_AGENT, SpanKind::Internal, asked.into_iter().collect()),
+            _ => node.root_span(names::INVOKE_AGENT, SpanKind::Internal, asked.into_iter().chain(goes_on).collect()),
         };
         chat::name(&mut span, names::INVOKE_AGENT, Some(&turn.agent));
         if span.is_recorded() {

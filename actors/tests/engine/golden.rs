@@ -211,10 +211,21 @@ fn golden_calls_and_errands() {
     let named = Call { given: Some(text("call_a")), ..answered.clone() };
     golden.value("calls", &Calls { calls: vec![open, answered], branch: Some(message(5)) });
     golden.value("calls-given", &Calls { calls: vec![named], branch: None });
-    golden.value("errand-tell", &Errand::Tell { asker, message: message(2) });
+    let trace = Some(TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 });
+    golden.value("errand-tell", &Errand::Tell { asker: asker.clone(), message: message(2), trace: None });
+    golden.value("errand-tell-traced", &Errand::Tell { asker, message: message(2), trace });
     let (channel, call) = (text("demo"), text("c0"));
-    let withdraw = Errand::Withdraw { channel, turn: turn(1).id, call, review: Some(message(2)), since: AT };
-    golden.value("errand-withdraw", &withdraw);
+    let review = Some(message(2));
+    let withdraw = |trace| Errand::Withdraw {
+        channel: channel.clone(),
+        turn: turn(1).id,
+        call: call.clone(),
+        review,
+        since: AT,
+        trace,
+    };
+    golden.value("errand-withdraw", &withdraw(None));
+    golden.value("errand-withdraw-traced", &withdraw(trace));
     let usage = Usage { input_tokens: 1, output_tokens: 300, millicredits: 70_000, model: text("m") };
     golden.value("usage-entry", &usage::Entry { agent: text("echo"), usage, last: true });
     let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: None };

@@ -42,11 +42,14 @@ fn is_part_of(kept: &Kept, attempt: &Finished, n: u8) {
     assert!(calls.map(|call| call.context.trace_id).all(|trace| trace == [n; 16]));
 }
 
-/// Fails unless the attempt begins a trace that leads to the request of trace `n`.
+/// Fails unless the attempt begins a trace that leads to the request of trace `n`, and to what has it go on; which is
+/// answered.
 #[track_caller]
-fn leads_to(attempt: &Finished, n: u8) {
-    assert_eq!((attempt.parent, &attempt.links[..]), (None, &[in_trace(n).trace.unwrap()][..]));
-    assert_ne!(attempt.context.trace_id, [n; 16]);
+fn leads_to(attempt: &Finished, n: u8) -> TraceContext {
+    let [asked_for, goes_on] = attempt.links[..] else { panic!("two links: {attempt:?}") };
+    assert_eq!((attempt.parent, asked_for), (None, in_trace(n).trace.unwrap()));
+    assert!(![asked_for, goes_on].map(|link| link.trace_id).contains(&attempt.context.trace_id));
+    goes_on
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +86,7 @@ async fn a_turn_that_waited_is_not_recorded_where_its_own_request_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_goes_on_after_a_review_leads_to_the_request_that_asked_for_it() {
+async fn a_turn_that_goes_on_after_a_review_leads_to_who_asked_for_it_and_who_answered_and_is_reached_from_there() {
     let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), None);
     configure(&node).await;
     let e = entity(1);
@@ -94,7 +97,24 @@ async fn a_turn_that_goes_on_after_a_review_leads_to_the_request_that_asked_for_
     sleep(Duration::from_secs(1)).await;
     let [first, second] = &attempts(&kept)[..] else { panic!("one attempt before and one after") };
     is_part_of(&kept, first, 1);
-    leads_to(second, 1);
+    assert_eq!(Some(leads_to(second, 1)), asked(2).trace);
+    // The channel decided what people said, and the conversation what becomes of its turn.
+    let decided = kept.spans().into_iter().filter(|span| span.name == "process conversation");
+    let answering = decided.filter(|span| span.context.trace_id == [2; 16] && span.parent == Some([2; 8])).count();
+    assert_eq!(answering, 2, "both are parts of the request that answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_goes_on_since_nobody_has_answered_leads_to_the_alarm_that_said_so() {
+    let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), None);
+    configure(&node).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "ask"), asked(1)).await.unwrap();
+    sleep(Duration::from_secs(61 * 60)).await;
+    let [first, second] = &attempts(&kept)[..] else { panic!("one attempt before and one after") };
+    is_part_of(&kept, first, 1);
+    let alarm = leads_to(second, 1);
+    assert!(kept.spans().iter().any(|span| span.context == alarm && span.name == "alarm conversation"), "{alarm:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +133,8 @@ async fn a_turn_that_a_stop_cut_off_leads_to_its_request_from_the_next_process()
     let (_next, kept) = traced(store, clock, Some(&Puppet::new(true)));
     sleep(Duration::from_secs(60)).await;
     let [recovered, waited] = &attempts(&kept)[..] else { panic!("both are answered") };
-    leads_to(recovered, 1);
+    let alarm = leads_to(recovered, 1);
+    assert!(kept.spans().iter().any(|span| span.context == alarm && span.name == "alarm conversation"), "{alarm:?}");
     is_part_of(&kept, waited, 2);
 }
 

@@ -34,6 +34,7 @@ pub(super) fn decide() -> Result<Once, Error> {
             random: [7; 16],
             node: NodeId([1; 16]),
             key: None,
+            trace: None,
         };
         let Ok(Decision::Change(change)) = Conversation::decide(state.as_ref(), &command, &moment, &found) else {
             unreachable!("an open conversation takes a message");

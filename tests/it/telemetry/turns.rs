@@ -64,7 +64,10 @@ async fn a_turn_that_was_lost_leads_to_its_request_and_one_that_waited_behind_it
     let attempts: Vec<&Got> = spans.iter().filter(|span| span.name == "invoke_agent echo").collect();
     let [recovered, waited] = attempts[..] else { panic!("one for each turn: {attempts:#?}") };
     let ((trace, request), (other, other_request)) = (place(&first), place(&second));
-    assert_eq!((&*recovered.parent, &recovered.links), ("", &vec![format!("{trace}-{request}")]));
+    let [asked, rang] = &recovered.links[..] else { panic!("who asked, and what had it go on: {recovered:?}") };
+    assert_eq!((&*recovered.parent, asked), ("", &format!("{trace}-{request}")));
+    let alarm = spans.iter().find(|span| *rang == format!("{}-{}", span.trace, span.id));
+    assert_eq!(alarm.map(|span| &*span.name), Some("alarm conversation"));
     assert_eq!((&waited.trace, &waited.parent, waited.links.len()), (&other, &other_request, 0));
     for attempt in [recovered, waited] {
         let chat = spans.iter().find(|span| span.name == "chat small" && span.parent == attempt.id);

@@ -175,7 +175,7 @@ fn whatever_ends_a_turn_gives_its_calls_results_and_takes_its_questions_back() {
         let (channel, call) = ("demo".to_owned(), "b".to_owned());
         assert_eq!(
             errands(&sim),
-            [Errand::Withdraw { channel, turn: turn(&sim).id, call, review: None, since }],
+            [Errand::Withdraw { channel, turn: turn(&sim).id, call, review: None, since, trace: None }],
             "{how}"
         );
         assert!(sim.state.as_ref().unwrap().errands_at.is_some(), "{how}: an alarm is behind it");
@@ -241,7 +241,7 @@ fn a_review_that_a_turn_asked_for_leaves_an_errand_however_it_ends() {
     for (how, end) in ends {
         let (mut sim, message) = asked();
         end(&mut sim, message);
-        assert_eq!(errands(&sim), [Errand::Tell { asker: asker.clone(), message }], "{how}");
+        assert_eq!(errands(&sim), [Errand::Tell { asker: asker.clone(), message, trace: None }], "{how}");
         let due = sim.state.as_ref().unwrap().errands_at;
         assert_eq!(due, Some(sim.now.plus(1_000)), "{how}");
         let ends = sim.log.iter().filter_map(|(record, _)| match &record.event {

@@ -102,6 +102,7 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
         random: [0; 16],
         node: NodeId([1; 16]),
         key: None,
+        trace: None,
     };
     let decision = Conversation::decide(sim.state.as_ref(), &Command::Wake { lost: None }, &moment, &found);
     let Err(Undecided::Missing(missing)) = decision else { panic!("{decision:?}") };

@@ -391,7 +391,14 @@ pub(in crate::conversation) fn close(
 fn withdrawal(turn: &Turn, call: &Call, moment: &Moment) -> Option<RowWrite> {
     let channel = call.ask.as_ref()?.channel.clone();
     let review = call.wait.as_ref().map(|wait| wait.review);
-    let errand = Errand::Withdraw { channel, turn: turn.id, call: call.id.clone(), review, since: moment.now };
+    let errand = Errand::Withdraw {
+        channel,
+        turn: turn.id,
+        call: call.id.clone(),
+        review,
+        since: moment.now,
+        trace: moment.trace,
+    };
     Some(errand.row())
 }
 
