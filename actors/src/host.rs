@@ -13,6 +13,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -29,6 +30,7 @@ mod batch;
 mod draft;
 mod keys;
 mod known;
+mod loading;
 mod reader;
 mod replay;
 mod telling;
@@ -37,6 +39,7 @@ mod timing;
 use batch::Batch;
 use draft::Draft;
 pub(crate) use known::Known;
+use loading::Load;
 use reader::News;
 use replay::Snapshot;
 pub(crate) use replay::replay;
@@ -79,8 +82,8 @@ enum Phase<M: Machine> {
     Comparing(Box<Draft<M>>),
     /// The commit of this draft.
     Committing(Box<Draft<M>>, Timing),
-    /// A settled reload.
-    Reloading,
+    /// A settled reload, since then.
+    Reloading(Instant),
     /// Nothing more: it drains, and hands back what still comes.
     Leaving,
 }
@@ -110,6 +113,8 @@ pub(crate) struct Resident<M: Machine> {
     queue: VecDeque<Envelope<M>>,
     phase: Phase<M>,
     conflicts: u32,
+    /// How it came into memory, as long as commands may be on their way that have waited for that.
+    load: Option<Box<Load>>,
     /// Its alarm rang while what is known here was history: what is due is done once it is loaded again.
     rang: bool,
     /// When its alarm rings here although what is due is under way; what is due earlier must ring before.
@@ -147,17 +152,14 @@ impl<M: Machine> Actor for Host<M> {
             queue: VecDeque::with_capacity(1),
             phase: Phase::Idle,
             conflicts: 0,
+            load: None,
             rang: false,
             put_off: None,
             failed: None,
             occupancy,
         };
         if !is_kept {
-            let loaded = resident.node.store.load(resident.entity, Fresh::Acknowledged).await;
-            resident.node.metrics.activations.of(resident.entity.kind).inc();
-            if let Err(error) = loaded.and_then(|loaded| resident.adopt(loaded)) {
-                resident.fail(error);
-            }
+            resident.load_first().await;
         }
         Ok(resident)
     }
@@ -169,11 +171,13 @@ impl<M: Machine> Actor for Host<M> {
         resident: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match mail {
-            Mail::Do(envelope) if matches!(resident.phase, Phase::Leaving) => {
+            Mail::Do(mut envelope) if matches!(resident.phase, Phase::Leaving) => {
+                resident.came_after_load(&mut envelope);
                 let failed = resident.failed.as_ref();
                 envelope.answer(Err(failed.map_or(Refusal::Moved, Refusal::unavailable)));
             }
-            Mail::Do(envelope) => {
+            Mail::Do(mut envelope) => {
+                resident.came_after_load(&mut envelope);
                 resident.queue.push_back(envelope);
                 resident.step();
             }
@@ -385,35 +389,6 @@ impl<M: Machine> Resident<M> {
             M::committed(&self.node, self.entity, state, &draft.records);
         }
         draft.answer();
-    }
-
-    /// Forgets what is in memory and loads the entity settled. Whoever calls this goes on with [`Resident::step`].
-    fn reload(&mut self) {
-        self.phase = Phase::Reloading;
-        self.known.is_stale = false;
-        let store = Arc::clone(&self.node.store);
-        let entity = self.entity;
-        let loading = Box::pin(async move { store.load(entity, Fresh::Settled).await });
-        if let Some(loaded) = reader::now_or_later(loading, &self.myself, Mail::Reloaded) {
-            self.reloaded(loaded);
-        }
-    }
-
-    fn reloaded(&mut self, loaded: Result<Option<Loaded>, StoreError>) {
-        let Phase::Reloading = self.phase else { return };
-        self.phase = Phase::Idle;
-        let before = self.known.head;
-        let adopted = loaded.and_then(|loaded| self.adopt(loaded));
-        if adopted.is_err() || self.known.head != before {
-            M::adopted(&self.node, self.entity, self.known.state.as_ref().filter(|_| adopted.is_ok()));
-        }
-        let rang = std::mem::take(&mut self.rang);
-        match adopted {
-            Err(error) => self.fail(error),
-            // It is noted to ring again after a while only, and nothing is to wait for that.
-            Ok(()) if rang && self.known.alarm.is_some_and(|at| at <= self.node.clock.now()) => self.wake(),
-            Ok(()) => {}
-        }
     }
 
     /// Without a state nothing can be decided: refuses all and leaves. Whoever asks next activates the entity afresh.

@@ -193,6 +193,12 @@ impl Traces {
         }
     }
 
+    /// Whether any stage is recorded or listed.
+    #[must_use]
+    pub fn are_told(&self) -> bool {
+        self.tracer.is_some() || self.underway.is_some()
+    }
+
     /// Whether spans of this trace are recorded.
     #[must_use]
     pub fn records(&self, context: Option<TraceContext>) -> bool {
@@ -216,7 +222,7 @@ impl Traces {
     /// A trace of its own that goes back to `causes`: what a batch, an alarm or a delivery does, now or hours later.
     /// It is recorded where one of them is; where there is none, the tracer decides.
     pub fn root(&self, entropy: &Entropy, name: &'static str, kind: SpanKind, mut causes: Vec<TraceContext>) -> Span {
-        if self.tracer.is_none() && self.underway.is_none() {
+        if !self.are_told() {
             return Span::default();
         }
         let cause = causes.first().copied();
@@ -348,6 +354,16 @@ impl Span {
     pub fn fail(&mut self, error: impl Into<Cow<'static, str>>) {
         if let Some(open) = &mut self.0 {
             open.finished.error = Some(error.into());
+        }
+    }
+
+    /// It has ended, and these were its times.
+    pub fn lasted(mut self, began: Instant, ended: Instant) {
+        if let Some(open) = self.0.take() {
+            let Open { tracer, finished, .. } = *open;
+            if let Some(tracer) = tracer {
+                tracer.record(Finished { began, ended, ..finished });
+            }
         }
     }
 

@@ -10,6 +10,8 @@ use crate::id::Kind;
 
 /// A command's wait in its entity's mailbox.
 pub const WAIT: &str = "wait";
+/// An entity on its way from the store, for whom it is not in memory.
+pub const LOAD: &str = "load";
 /// A commit on its way to the store and back.
 pub const COMMIT: &str = "commit";
 /// An attempt at a turn; the agent's id follows.
@@ -134,6 +136,8 @@ pub const OUTCOME: &str = "tertulia.outcome";
 pub const STORE_BATCH: &str = "tertulia.store.batch_commits";
 /// Milliseconds that making them durable took.
 pub const STORE_SYNC_MS: &str = "tertulia.store.sync_ms";
+/// Records that were read behind the newest snapshot when an entity was loaded.
+pub const LOAD_RECORDS: &str = "tertulia.load.records";
 /// Times a commit was sent to the store.
 pub const STORE_ATTEMPTS: &str = "tertulia.store.attempts";
 /// How late an alarm rang, in milliseconds.

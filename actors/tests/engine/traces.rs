@@ -55,12 +55,13 @@ async fn a_commands_wait_decision_and_commit_are_parts_of_its_trace() {
     settle().await;
     let spans = kept.spans();
     let trace = with.trace.unwrap();
-    assert_eq!(spans.len(), 3, "{spans:?}");
+    assert_eq!(spans.len(), 4, "{spans:?}");
     assert!(spans.iter().all(|span| span.context.trace_id == trace.trace_id && span.links.is_empty()));
     let (wait, process) = (one(&spans, "wait"), one(&spans, "process conversation"));
-    let commit = one(&spans, "commit");
+    let (commit, load) = (one(&spans, "commit"), one(&spans, "load"));
     assert_eq!((wait.parent, process.parent), (Some(trace.span_id), Some(trace.span_id)));
-    assert_eq!(commit.parent, Some(process.context.span_id));
+    assert_eq!((commit.parent, load.parent), (Some(process.context.span_id), Some(wait.context.span_id)));
+    assert!(wait.began <= load.began && load.ended <= wait.ended);
     assert!(wait.began <= wait.ended && wait.ended <= process.ended);
     assert!(process.began <= commit.began && commit.ended <= process.ended);
     assert_eq!((process.kind, commit.kind), (SpanKind::Consumer, SpanKind::Client));
@@ -69,6 +70,64 @@ async fn a_commands_wait_decision_and_commit_are_parts_of_its_trace() {
     assert_eq!(attribute(process, "messaging.destination.name"), Some(&"conversation".into()));
     assert_eq!(attribute(commit, "tertulia.outcome"), Some(&"committed".into()));
     assert!(matches!(attribute(commit, "db.operation.batch.size"), Some(Value::Integer(2..))), "{commit:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loading_of_an_entity_is_a_part_of_the_wait_of_every_command_that_waited_for_it_and_of_no_other() {
+    let (gate, e) = (Gate::new(), entity(1));
+    node_on(gate.clone()).conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    let (node, kept) = traced(gate.clone());
+    gate.hang_loads(Some(e));
+    let answers: Vec<_> = (1..=2)
+        .map(|n| {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { node.conversation(e, post(e, "hi"), asked(n)).await })
+        })
+        .collect();
+    settle().await;
+    gate.hang_loads(None);
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    node.conversation(e, post(e, "hi"), asked(3)).await.unwrap();
+    settle().await;
+    let spans = kept.spans();
+    assert_eq!(containing(&spans, "wait", "load"), 2);
+    let loads: Vec<&Finished> = spans.iter().filter(|span| span.name == "load").collect();
+    let traces: Vec<u8> = loads.iter().map(|load| load.context.trace_id[0]).collect();
+    assert_eq!(traces, [1, 2], "the third one found it in memory");
+    for load in loads {
+        assert_eq!((load.kind, &load.error), (SpanKind::Client, &None));
+        assert_eq!(attribute(load, "tertulia.load.records"), Some(&Value::Integer(2)), "{load:?}");
+        assert_eq!(attribute(load, "db.operation.name"), Some(&"load".into()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entity_that_cannot_be_loaded_is_why_a_command_is_seen_to_fail() {
+    let rates = Rates { refused: 0, unanswered: 0, late: 0, competed: 0, unread: 1_000 };
+    let (node, kept) = traced(FaultyStore::new(MemoryStore::default(), 5, rates));
+    let e = entity(1);
+    node.conversation(e, post(e, "hi"), asked(1)).await.unwrap_err();
+    settle().await;
+    let spans = kept.spans();
+    assert_eq!(containing(&spans, "wait", "load"), 1, "{spans:?}");
+    assert_eq!(one(&spans, "load").error.as_deref(), Some("unavailable"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_loaded_again_since_somebody_else_got_ahead_is_told_beside_the_decisions() {
+    let rates = Rates { refused: 0, unanswered: 0, late: 0, competed: 1_000, unread: 0 };
+    let (node, kept) = traced(FaultyStore::new(MemoryStore::default(), 5, rates));
+    let e = entity(1);
+    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "hi"), asked(1)).await.unwrap_err();
+    settle().await;
+    let spans = kept.spans();
+    one(&spans, "wait");
+    let count = |name: &str| spans.iter().filter(|span| span.name == name).count();
+    assert!(count("load") > 1 && count("load") + 1 == count("commit"), "for all conflicts but the one it gave up at");
+    assert!(spans.iter().filter(|span| span.name == "load").all(|load| load.parent == Some([1; 8])), "{spans:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,7 +187,7 @@ async fn the_only_recorded_command_of_a_batch_has_the_batch_in_its_trace() {
         })
         .into();
     settle().await;
-    assert_eq!(kept.spans().len(), 0, "what is not sampled makes no spans");
+    assert!(kept.spans().iter().all(|span| span.name == "load"), "what is not sampled makes no spans");
     gate.rule(Rule::Pass);
     for answer in answers {
         answer.await.unwrap().unwrap();
@@ -149,7 +208,8 @@ async fn a_refusal_shows_a_decision_without_a_commit() {
     node.conversation(e, update, in_trace(1)).await.unwrap_err();
     settle().await;
     let spans = kept.spans();
-    assert_eq!(spans.len(), 2);
+    assert_eq!(spans.len(), 3);
+    one(&spans, "load");
     one(&spans, "wait");
     one(&spans, "process conversation");
 }

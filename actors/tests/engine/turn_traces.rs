@@ -97,7 +97,7 @@ async fn a_turn_that_goes_on_after_a_review_leads_to_who_asked_for_it_and_who_an
     sleep(Duration::from_secs(1)).await;
     let [first, second] = &attempts(&kept)[..] else { panic!("one attempt before and one after") };
     is_part_of(&kept, first, 1);
-    assert_eq!(Some(leads_to(second, 1)), asked(2).trace);
+    assert_eq!(Some(leads_to(second, 1)), in_trace(2).trace);
     // The channel decided what people said, and the conversation what becomes of its turn.
     let decided = kept.spans().into_iter().filter(|span| span.name == "process conversation");
     let answering = decided.filter(|span| span.context.trace_id == [2; 16] && span.parent == Some([2; 8])).count();
@@ -109,7 +109,7 @@ async fn a_turn_that_goes_on_since_nobody_has_answered_leads_to_the_alarm_that_s
     let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), None);
     configure(&node).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "ask"), asked(1)).await.unwrap();
+    node.conversation(e, post_with_turn(e, "ask"), in_trace(1)).await.unwrap();
     sleep(Duration::from_secs(61 * 60)).await;
     let [first, second] = &attempts(&kept)[..] else { panic!("one attempt before and one after") };
     is_part_of(&kept, first, 1);

@@ -65,6 +65,7 @@ fn kind_of(name: &str) -> &'static str {
         "wait" => "wait",
         "process" => "process",
         "commit" => "commit",
+        "load" => "load",
         "invoke_agent" => "agent",
         "chat" => "model",
         "execute_tool" => "tool",
@@ -80,6 +81,7 @@ fn is_due(name: &str, span: &Got) -> bool {
     match name {
         "http.route" | "url.path" => span.name.contains(' '),
         "http.response.status_code" => !span.failed || span.attributes.contains_key("tertulia.problem.code"),
+        "tertulia.load.records" => !span.failed,
         "tertulia.store.sync_ms" => is("tertulia.outcome", "committed"),
         "tertulia.store.batch_commits" => is("tertulia.outcome", "committed") && is("db.system.name", "fjall"),
         "tertulia.store.attempts" => is("tertulia.outcome", "committed") && is("db.system.name", "cassandra"),
@@ -153,7 +155,7 @@ fn complete(spans: &[Got]) {
 
 #[test]
 fn each_row_of_attributes_names_kinds_of_spans_that_there_are() {
-    let kinds = ["request", "process", "commit", "agent", "model", "tool", "delivery", "alarm"];
+    let kinds = ["request", "process", "commit", "load", "agent", "model", "tool", "delivery", "alarm"];
     let rows = attribute_rows();
     for row in &rows {
         assert!(kinds.contains(&&*row.on), "{} is on {}", row.name, row.on);

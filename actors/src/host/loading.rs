@@ -1,0 +1,122 @@
+//! An entity's way from the store, and how the trace of each command that waits for it tells of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Mail, Phase, Resident, reader};
+use crate::directory::Envelope;
+use crate::machine::Machine;
+use crate::node::Node;
+use crate::store::{Fresh, Loaded, StoreError};
+use crate::trace::{SpanKind, names};
+
+/// An entity was loaded, or could not be.
+#[derive(Debug)]
+pub(crate) struct Load {
+    began: Instant,
+    ended: Instant,
+    /// Records that were read behind the newest snapshot.
+    records: u64,
+    /// Why it failed.
+    error: Option<&'static str>,
+}
+
+impl Load {
+    /// One that began then and ends now.
+    pub(crate) fn since(began: Instant, records: u64, error: Option<&StoreError>) -> Self {
+        let error = error.map(|error| if error.passes() { "unavailable" } else { "corrupt" });
+        Self { began, ended: Instant::now(), records, error }
+    }
+
+    /// Whether this command has waited for it.
+    pub(crate) fn delayed<M: Machine>(&self, envelope: &Envelope<M>) -> bool {
+        envelope.admitted.is_none_or(|admitted| admitted < self.ended)
+    }
+
+    /// Tells it in the command's trace: as a part of its wait, or where that is over, since it is decided again, of what
+    /// has asked for it.
+    pub(crate) fn tell<M: Machine>(&self, node: &Node, envelope: &mut Envelope<M>) {
+        if !node.traces().records(envelope.trace) {
+            return;
+        }
+        let (mut began, mut parent) = (self.began, envelope.trace);
+        if let Some(admitted) = envelope.admitted {
+            let wait = envelope.wait.get_or_insert_with(|| node.span(names::WAIT, SpanKind::Internal, parent));
+            wait.began(admitted);
+            parent = wait.context();
+            // Others have waited longer.
+            began = began.max(admitted);
+        }
+        let mut span = node.span(names::LOAD, SpanKind::Client, parent);
+        span.set(names::DB_SYSTEM, node.store.system());
+        span.set(names::DB_OPERATION, names::LOAD);
+        match self.error {
+            Some(error) => span.fail(error),
+            None => span.set(names::LOAD_RECORDS, self.records),
+        }
+        span.lasted(began, self.ended);
+    }
+}
+
+impl<M: Machine> Resident<M> {
+    /// Loads what an actor needs that begins.
+    pub(super) async fn load_first(&mut self) {
+        let began = Instant::now();
+        let loaded = self.node.store.load(self.entity, Fresh::Acknowledged).await;
+        self.node.metrics.activations.of(self.entity.kind).inc();
+        let adopted = loaded.and_then(|loaded| self.adopt(loaded));
+        self.load = self.load_since(began, adopted.as_ref().err()).map(Box::new);
+        if let Err(error) = adopted {
+            self.fail(error);
+        }
+    }
+
+    /// A load that began then and ends now, where anybody is told of it.
+    fn load_since(&self, began: Instant, error: Option<&StoreError>) -> Option<Load> {
+        self.node.traces().are_told().then(|| Load::since(began, self.known.commits_since_snapshot, error))
+    }
+
+    /// Tells a command's trace of the load that it has waited for in the mailbox. Who comes after one that has not has
+    /// not either.
+    pub(super) fn came_after_load(&mut self, envelope: &mut Envelope<M>) {
+        let Some(load) = &self.load else { return };
+        if load.delayed(envelope) {
+            load.tell(&self.node, envelope);
+        } else {
+            self.load = None;
+        }
+    }
+
+    /// Forgets what is in memory and loads the entity settled. Whoever calls this goes on with [`Resident::step`].
+    pub(super) fn reload(&mut self) {
+        self.phase = Phase::Reloading(Instant::now());
+        self.known.is_stale = false;
+        let store = Arc::clone(&self.node.store);
+        let entity = self.entity;
+        let loading = Box::pin(async move { store.load(entity, Fresh::Settled).await });
+        if let Some(loaded) = reader::now_or_later(loading, &self.myself, Mail::Reloaded) {
+            self.reloaded(loaded);
+        }
+    }
+
+    pub(super) fn reloaded(&mut self, loaded: Result<Option<Loaded>, StoreError>) {
+        let Phase::Reloading(began) = self.phase else { return };
+        self.phase = Phase::Idle;
+        let before = self.known.head;
+        let adopted = loaded.and_then(|loaded| self.adopt(loaded));
+        if let Some(load) = self.load_since(began, adopted.as_ref().err()) {
+            // All of them were there, as mail is taken meanwhile.
+            self.queue.iter_mut().for_each(|envelope| load.tell(&self.node, envelope));
+        }
+        if adopted.is_err() || self.known.head != before {
+            M::adopted(&self.node, self.entity, self.known.state.as_ref().filter(|_| adopted.is_ok()));
+        }
+        let rang = std::mem::take(&mut self.rang);
+        match adopted {
+            Err(error) => self.fail(error),
+            // It is noted to ring again after a while only, and nothing is to wait for that.
+            Ok(()) if rang && self.known.alarm.is_some_and(|at| at <= self.node.clock.now()) => self.wake(),
+            Ok(()) => {}
+        }
+    }
+}
