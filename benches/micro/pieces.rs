@@ -29,7 +29,7 @@ pub(crate) struct Piece {
 pub(crate) type Once = Box<dyn FnMut()>;
 
 /// All of them, from the socket inwards and back.
-pub(crate) static PIECES: [Piece; 10] = [
+pub(crate) static PIECES: [Piece; 11] = [
     Piece { name: "read", prepare: text::read },
     Piece { name: "fingerprint", prepare: text::fingerprint },
     Piece { name: "lookup", prepare: running::lookup },
@@ -37,6 +37,7 @@ pub(crate) static PIECES: [Piece; 10] = [
     Piece { name: "encode", prepare: pure::encode },
     Piece { name: "decode", prepare: pure::decode },
     Piece { name: "append", prepare: running::append },
+    Piece { name: "append traced", prepare: running::traced },
     Piece { name: "commit", prepare: stored::commit },
     Piece { name: "render", prepare: text::render },
     Piece { name: "request", prepare: request::request },

@@ -1,36 +1,64 @@
 //! Two clocks: spans are timed by the one that never jumps, and told by the one that people read.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Clocks that are so far apart at most have not been set; reading both takes a while on a busy machine.
-const AGREES: Duration = Duration::from_millis(100);
+/// Clocks that are so many nanoseconds apart at most have not been set; reading both takes a while on a busy machine.
+const AGREES: u64 = 100_000_000;
 
 /// The same moment on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     steady: Instant,
-    wall: SystemTime,
+    /// In nanoseconds since 1970.
+    wall: u64,
 }
 
 impl Moment {
     /// Now.
     #[expect(clippy::disallowed_methods, reason = "what is shown to people is not decided on")]
     pub(super) fn now() -> Self {
-        Self { steady: Instant::now(), wall: SystemTime::now() }
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { steady: Instant::now(), wall: nanos(wall) }
     }
 
     /// The same one while both clocks still agree about it, so that spans of one trace that are sent apart stay in
     /// order; now, where somebody has set the wall clock since.
     pub(super) fn still(self) -> Self {
         let now = Self::now();
-        let told = self.wall(now.steady);
-        let apart = told.duration_since(now.wall).unwrap_or_else(|error| error.duration());
-        if apart < AGREES { self } else { now }
+        if self.nanos(now.steady).abs_diff(now.wall) < AGREES { self } else { now }
     }
 
-    /// What the wall clock says of a moment.
-    pub(super) fn wall(self, at: Instant) -> SystemTime {
-        let ago = self.steady.saturating_duration_since(at);
-        self.wall.checked_sub(ago).unwrap_or(self.wall) + at.saturating_duration_since(self.steady)
+    /// What the wall clock says of a moment, in nanoseconds since 1970.
+    pub(super) fn nanos(self, at: Instant) -> u64 {
+        match at.checked_duration_since(self.steady) {
+            Some(later) => self.wall.saturating_add(nanos(later)),
+            None => self.wall.saturating_sub(nanos(self.steady.saturating_duration_since(at))),
+        }
+    }
+}
+
+/// A time's nanoseconds; 584 years of them, and no more.
+fn nanos(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(time.subsec_nanos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_before_and_what_is_after_is_told_to_the_nanosecond() {
+        let moment = Moment { steady: Instant::now(), wall: 1_735_689_600_000_000_000 };
+        let apart = Duration::new(3, 7);
+        assert_eq!(moment.nanos(moment.steady + apart), 1_735_689_603_000_000_007);
+        assert_eq!(moment.nanos(moment.steady.checked_sub(apart).unwrap()), 1_735_689_596_999_999_993);
+        assert_eq!(moment.nanos(moment.steady), 1_735_689_600_000_000_000);
+    }
+
+    #[test]
+    fn a_clock_that_somebody_has_set_is_believed() {
+        let now = Moment::now();
+        let set = Moment { wall: now.wall - 2 * AGREES, ..now };
+        assert_eq!((now.still().wall, set.still().wall >= now.wall), (now.wall, true));
     }
 }

@@ -4,11 +4,9 @@
 //! allocations for each message of a conversation. Field numbers are those of `opentelemetry/proto/trace/v1`
 //! (<https://github.com/open-telemetry/opentelemetry-proto>); they never change.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use actors::trace::names::ERROR_TYPE;
 use actors::trace::{Finished, SpanKind, TraceContext, Value};
-use bytes::{BufMut as _, Bytes};
+use bytes::Bytes;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -75,10 +73,10 @@ impl Encoder {
         let resource_spans = self.resource.len() + field_len(scope_spans);
         let mut request = Vec::with_capacity(field_len(resource_spans));
         message(&mut request, 1, resource_spans);
-        request.put_slice(&self.resource);
+        request.extend_from_slice(&self.resource);
         message(&mut request, 2, scope_spans);
-        request.put_slice(&self.scope);
-        request.put_slice(&self.spans);
+        request.extend_from_slice(&self.scope);
+        request.extend_from_slice(&self.spans);
         request.into()
     }
 }
@@ -97,8 +95,8 @@ fn write_stage(span: &mut Vec<u8>, stage: &Finished, now: Moment) {
         SpanKind::Consumer => OtlpKind::Consumer,
     };
     number(span, 6, kind as u64);
-    time(span, 7, now.wall(stage.began));
-    time(span, 8, now.wall(stage.ended));
+    fixed64(span, 7, now.nanos(stage.began));
+    fixed64(span, 8, now.nanos(stage.ended));
     for (name, value) in &stage.attributes {
         attribute(span, name, value);
     }
@@ -143,35 +141,46 @@ fn attribute(span: &mut Vec<u8>, name: &str, value: &Value) {
     }
 }
 
-fn time(span: &mut Vec<u8>, field: u32, at: SystemTime) {
-    let nanos = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    fixed64(span, field, u64::try_from(nanos).unwrap_or(u64::MAX));
-}
-
 fn flags(span: &mut Vec<u8>, field: u32, of_trace: u8, remote: bool) {
     encode_key(field, WireType::ThirtyTwoBit, span);
-    span.put_u32_le(u32::from(of_trace) | KNOWN_WHETHER_REMOTE | if remote { REMOTE } else { 0 });
+    let flags = u32::from(of_trace) | KNOWN_WHETHER_REMOTE | if remote { REMOTE } else { 0 };
+    span.extend_from_slice(&flags.to_le_bytes());
 }
 
-fn fixed64(span: &mut Vec<u8>, field: u32, bits: u64) {
-    encode_key(field, WireType::SixtyFourBit, span);
-    span.put_u64_le(bits);
+fn fixed64(span: &mut Vec<u8>, field: u8, bits: u64) {
+    let mut whole = [key(field, WireType::SixtyFourBit); FIXED64];
+    whole[1..].copy_from_slice(&bits.to_le_bytes());
+    span.extend_from_slice(&whole);
 }
 
-fn number(span: &mut Vec<u8>, field: u32, number: u64) {
-    encode_key(field, WireType::Varint, span);
-    encode_varint(number, span);
+fn number(span: &mut Vec<u8>, field: u8, number: u64) {
+    varint(span, key(field, WireType::Varint), number);
 }
 
-fn bytes(into: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+fn bytes(into: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     message(into, field, bytes.len());
-    into.put_slice(bytes);
+    into.extend_from_slice(bytes);
 }
 
 /// The beginning of a field of so many bytes.
-fn message(into: &mut Vec<u8>, field: u32, length: usize) {
-    encode_key(field, WireType::LengthDelimited, into);
-    encode_varint(length as u64, into);
+fn message(into: &mut Vec<u8>, field: u8, length: usize) {
+    varint(into, key(field, WireType::LengthDelimited), length as u64);
+}
+
+/// The key of a field up to 15, which is one byte.
+const fn key(field: u8, wire: WireType) -> u8 {
+    field << 3 | wire as u8
+}
+
+/// A key and a number. Most are one byte each, and go in together.
+fn varint(into: &mut Vec<u8>, key: u8, number: u64) {
+    match u8::try_from(number) {
+        Ok(small @ 0..0x80) => into.extend_from_slice(&[key, small]),
+        _ => {
+            into.push(key);
+            encode_varint(number, into);
+        }
+    }
 }
 
 /// How long a field of so many bytes is; its number is at most 15.

@@ -9,6 +9,7 @@ use actors::id::{Address, ConversationId};
 use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::KeyHash;
+use actors::trace::{Finished, SAMPLED, TraceContext, Tracer, Traces};
 use tokio::runtime::{Builder, Runtime};
 
 use super::forgetful::Forgetful;
@@ -21,10 +22,10 @@ pub(super) fn runtime() -> Result<Runtime, Error> {
 }
 
 /// A node with one conversation.
-fn node(runtime: &Runtime) -> Result<Arc<Node>, Error> {
+fn node(runtime: &Runtime, ports: Ports) -> Result<Arc<Node>, Error> {
     runtime.block_on(async {
         let clock = Arc::new(ManualClock::at(NOW));
-        let node = Node::start(Arc::new(Forgetful::default()), clock, Entropy::seeded([7; 32]), Ports::default());
+        let node = Node::start(Arc::new(Forgetful::default()), clock, Entropy::seeded([7; 32]), ports);
         node.conversation(entity(), Command::Open(opening()), Circumstances::default()).await?;
         Ok(node)
     })
@@ -33,7 +34,7 @@ fn node(runtime: &Runtime) -> Result<Arc<Node>, Error> {
 /// The directory finds an actor, which refuses: there and back, without a commit.
 pub(super) fn lookup() -> Result<Once, Error> {
     let runtime = runtime()?;
-    let node = node(&runtime)?;
+    let node = node(&runtime, Ports::default())?;
     let elsewhere = ConversationId::new(NOW, Address([3; 10]));
     Ok(Box::new(move || {
         let answer = runtime.block_on(node.conversation(entity(), post(elsewhere), Circumstances::default()));
@@ -43,13 +44,34 @@ pub(super) fn lookup() -> Result<Once, Error> {
 
 /// A message through the actor, under an idempotency key of its own: lookup, mailbox, decision, encoding, answer.
 pub(super) fn append() -> Result<Once, Error> {
+    appending(Ports::default(), None)
+}
+
+/// The same where its wait, its decision and its commit are told to somebody who does nothing with them.
+pub(super) fn traced() -> Result<Once, Error> {
+    let trace = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: SAMPLED };
+    appending(Ports { traces: Traces::to(Arc::new(Nobody)), ..Ports::default() }, Some(trace))
+}
+
+/// Who is told everything and does nothing with it.
+struct Nobody;
+
+impl Tracer for Nobody {
+    fn record(&self, _: Finished) {}
+
+    fn samples(&self, _: [u8; 16]) -> bool {
+        false
+    }
+}
+
+fn appending(ports: Ports, trace: Option<TraceContext>) -> Result<Once, Error> {
     let runtime = runtime()?;
-    let node = node(&runtime)?;
+    let node = node(&runtime, ports)?;
     let mut nth = 0_u128;
     Ok(Box::new(move || {
         nth += 1;
         let key = KeyUse::within(KeyHash(nth.to_be_bytes()), [9; 16]);
-        let with = Circumstances { key: Some(key), trace: None };
+        let with = Circumstances { key: Some(key), trace };
         let answer = runtime.block_on(node.conversation(entity(), post(conversation()), with));
         assert!(matches!(answer, Ok(Answer::Done(_))), "an open conversation takes a message");
     }))
