@@ -81,7 +81,7 @@ async fn the_loading_of_an_entity_is_a_part_of_the_wait_of_every_command_that_wa
     let answers: Vec<_> = (1..=2)
         .map(|n| {
             let node = Arc::clone(&node);
-            tokio::spawn(async move { node.conversation(e, post(e, "hi"), asked(n)).await })
+            tokio::spawn(async move { node.conversation(e, post(e, "hi"), in_trace(n)).await })
         })
         .collect();
     settle().await;
@@ -89,7 +89,7 @@ async fn the_loading_of_an_entity_is_a_part_of_the_wait_of_every_command_that_wa
     for answer in answers {
         answer.await.unwrap().unwrap();
     }
-    node.conversation(e, post(e, "hi"), asked(3)).await.unwrap();
+    node.conversation(e, post(e, "hi"), in_trace(3)).await.unwrap();
     settle().await;
     let spans = kept.spans();
     assert_eq!(containing(&spans, "wait", "load"), 2);
@@ -108,7 +108,7 @@ async fn an_entity_that_cannot_be_loaded_is_why_a_command_is_seen_to_fail() {
     let rates = Rates { refused: 0, unanswered: 0, late: 0, competed: 0, unread: 1_000 };
     let (node, kept) = traced(FaultyStore::new(MemoryStore::default(), 5, rates));
     let e = entity(1);
-    node.conversation(e, post(e, "hi"), asked(1)).await.unwrap_err();
+    node.conversation(e, post(e, "hi"), in_trace(1)).await.unwrap_err();
     settle().await;
     let spans = kept.spans();
     assert_eq!(containing(&spans, "wait", "load"), 1, "{spans:?}");
@@ -121,7 +121,7 @@ async fn what_is_loaded_again_since_somebody_else_got_ahead_is_told_beside_the_d
     let (node, kept) = traced(FaultyStore::new(MemoryStore::default(), 5, rates));
     let e = entity(1);
     node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
-    node.conversation(e, post(e, "hi"), asked(1)).await.unwrap_err();
+    node.conversation(e, post(e, "hi"), in_trace(1)).await.unwrap_err();
     settle().await;
     let spans = kept.spans();
     one(&spans, "wait");
