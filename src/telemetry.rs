@@ -110,8 +110,7 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
         tracing::warn!("{complaint}");
     }
     if let Some(receiver) = &config.otel.receiver {
-        let sampler = format!("{:?}", config.otel.sampler);
-        tracing::info!(protocol = ?receiver.protocol, sampler, "traces are exported");
+        tracing::info!(protocol = ?receiver.protocol, sampler = %config.otel.sampler, "traces are exported");
     }
     Ok(telemetry)
 }

@@ -115,4 +115,40 @@ impl Entropy {
         two.as_flattened_mut().copy_from_slice(hash.as_bytes());
         two
     }
+
+    /// The next eight bytes of another kind: no two are the same and none is all zero, but whoever has seen one may tell
+    /// the next. For what has to differ and protects nothing, at a twentieth of the price.
+    pub fn draw_distinct(&self) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = self.seed;
+        let n = self.drawn.fetch_add(1, Ordering::Relaxed);
+        // An odd step visits every number once.
+        let n = u64::from_le_bytes([a, b, c, d, e, f, g, h]).wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // Zero is the mix of zero alone.
+        if n == 0 { self.draw_distinct() } else { mixed(n).to_le_bytes() }
+    }
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014), which maps no two numbers to one.
+fn mixed(n: u64) -> u64 {
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn distinct_ids_are_never_the_same_nor_all_zero() {
+        // The counter passes the number whose mix is zero.
+        let mut seed = [7; 32];
+        seed[..8].copy_from_slice(&0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(3).wrapping_neg().to_le_bytes());
+        let entropy = Entropy::seeded(seed);
+        let drawn: HashSet<[u8; 8]> = std::iter::repeat_with(|| entropy.draw_distinct()).take(10_000).collect();
+        assert_eq!(drawn.len(), 10_000);
+        assert!(!drawn.contains(&[0; 8]));
+    }
 }

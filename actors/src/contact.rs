@@ -21,6 +21,7 @@ use crate::outbox::{Listeners, Outbox, Sending, Waiting};
 use crate::store::RowWrite;
 use crate::tables::FORKS;
 
+mod aside;
 mod erase;
 pub mod identifier;
 mod open;
@@ -28,6 +29,7 @@ mod outgoing;
 mod resolve;
 mod save;
 
+pub use aside::Aside;
 pub use erase::{Erasing, Step};
 pub use open::OpenConversation;
 pub use resolve::Resolve;
@@ -84,7 +86,7 @@ pub struct State {
     /// When anything of it last changed.
     #[n(3)]
     pub updated_at: Millis,
-    /// Its conversations, one a channel.
+    /// Its conversations on the channels that it wrote on last, one each, the last one at the end.
     #[n(4)]
     pub open: Vec<OpenConversation>,
     /// When it was erased, if it has not written since.
@@ -238,8 +240,6 @@ pub enum Reply {
 pub enum Rejection {
     /// There is no such contact.
     NotFound,
-    /// It has a conversation on as many channels as it may.
-    TooManyChannels,
 }
 
 /// The state machine.
@@ -276,6 +276,7 @@ impl Machine for Contact {
 
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
+            Command::Resolve(resolve) => state.and_then(|state| state.needs_of(&resolve.channel)).into_iter().collect(),
             Command::GoOn(step) => step.needs(state),
             Command::Outbox(sending) => sending.needs(),
             _ => Vec::new(),
@@ -284,7 +285,7 @@ impl Machine for Contact {
 
     fn needs_place(state: Option<&State>, command: &Command) -> bool {
         match command {
-            Command::Resolve(resolve) => resolve.continued(state).is_none(),
+            Command::Resolve(resolve) => resolve.may_begin(state),
             Command::Save { .. } => living(state).is_none(),
             _ => false,
         }
@@ -297,7 +298,7 @@ impl Machine for Contact {
         found: &Found,
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
-            (Command::Resolve(resolve), state) => resolve.decide(state, moment),
+            (Command::Resolve(resolve), state) => resolve.decide(state, moment, found)?,
             (Command::Save { identifier, name }, state) => save::save(state, identifier, name.as_ref(), moment),
             (Command::Update { id, name }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 save::update(state, name.as_deref(), moment)
@@ -397,10 +398,7 @@ impl State {
     fn take(&mut self, record: &Record<Event>) {
         match &record.event {
             Event::ContactCreated { .. } => {}
-            Event::ConversationAssigned(conversation) => {
-                self.open.retain(|open| open.channel != conversation.channel);
-                self.open.push(conversation.clone());
-            }
+            Event::ConversationAssigned(conversation) => self.assign(conversation),
             Event::ContactUpdated { name } => {
                 self.name.clone_from(name);
                 self.updated_at = record.at;
@@ -410,7 +408,7 @@ impl State {
                 self.name = None;
                 self.updated_at = record.at;
                 self.erased_at = Some(record.at);
-                self.open.iter_mut().for_each(|open| open.first = Some(open.generation + 1));
+                self.open.iter_mut().for_each(OpenConversation::give_up);
                 self.erasing = Some(Erasing::begun(self.id, record.at, record.seq));
             }
             Event::ErasureMoved(erasing) => self.erasing = *erasing,

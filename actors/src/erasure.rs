@@ -7,20 +7,22 @@
 
 use std::sync::Arc;
 
+use minicbor::Decode;
+
 use crate::attachment::settle;
 use crate::codec;
-use crate::contact::{self, Contact, Copied};
+use crate::contact::{self, Aside, Contact, Copied};
 use crate::conversation::{self, Details, Opening, Origin};
 use crate::id::EntityKey;
 use crate::insist::{self, INSISTED, Stopped, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
 use crate::patience::patiently;
-use crate::store::{KeyRange, StoreError};
-use crate::tables::FORKS;
+use crate::store::{KeyRange, StoreError, Table};
+use crate::tables::{CHANNELS_ASIDE, FORKS};
 
-/// Copies that are read at once.
-const COPIES_AT_ONCE: usize = 256;
+/// Rows that are read at once.
+const ROWS_AT_ONCE: usize = 256;
 
 /// Goes through all of it once more, in a task of its own.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
@@ -39,6 +41,9 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         return Ok(());
     }
     let mut conversations: Vec<_> = state.erased_conversations(entity).collect();
+    for aside in rows::<Aside>(node, entity, CHANNELS_ASIDE).await? {
+        conversations.extend(state.erased_on(entity, &aside.seen_by(&state)));
+    }
     conversations.extend(copies(node, entity, &state).await?.iter().map(|copy| {
         let conversation = EntityKey::conversation(entity.workspace, copy.copy.address);
         // One that was not begun yet finds its place taken.
@@ -62,17 +67,21 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
 
 /// The copies of conversations of everybody who was erased at this address.
 async fn copies(node: &Node, entity: EntityKey, state: &contact::State) -> Result<Vec<Copied>, StoreError> {
-    let mut copies = Vec::new();
-    let mut pages = node.pages(entity, FORKS, KeyRange::default(), COPIES_AT_ONCE).patient(INSISTED);
+    let mut copies: Vec<Copied> = rows(node, entity, FORKS).await?;
+    copies.retain(|copy| state.erased_at.is_some() || copy.contact != state.id);
+    Ok(copies)
+}
+
+/// A whole table of the contact's.
+async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: Table) -> Result<Vec<T>, StoreError> {
+    let mut all = Vec::new();
+    let mut pages = node.pages(entity, table, KeyRange::default(), ROWS_AT_ONCE).patient(INSISTED);
     while let Some(rows) = pages.next().await? {
         for row in &rows {
-            let copy: Copied = codec::decode(&row.value)?;
-            if state.erased_at.is_some() || copy.contact != state.id {
-                copies.push(copy);
-            }
+            all.push(codec::decode(&row.value)?);
         }
     }
-    Ok(copies)
+    Ok(all)
 }
 
 /// One step of the contact's own; what is left of it.

@@ -90,8 +90,8 @@ pub const RUNNING_ERRANDS: usize = 256;
 pub const COUNTED_AGENTS: usize = 10_000;
 /// Days of workspaces whose usage is kept summed up, some hundred bytes each.
 pub const USED_DAYS: usize = 4_096;
-/// Channels on which one contact may ever have had a conversation; they are part of its state, at most 180 bytes each.
-pub const CONTACT_CHANNELS: usize = 1_000;
+/// Channels of a contact that are part of its state, at most 180 bytes each; the others stand in rows.
+pub const CONTACT_CHANNELS: usize = 32;
 /// Events kept for a subscriber that reads slowly; past it the subscriber reads on from the store.
 pub const SUBSCRIBER_EVENTS: usize = 256;
 /// Messages of a conversation handed to a model, newest first.

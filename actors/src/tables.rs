@@ -69,6 +69,9 @@ numbers! {
     OF_CONTACTS: Table {
         /// Copies of the contact's conversations, by their addresses: a [`Copied`](crate::contact::Copied) each.
         FORKS = 53,
+        /// What the contact last had on channels for which its state has no room, by the channel's incarnation: an
+        /// [`Aside`](crate::contact::Aside) each.
+        CHANNELS_ASIDE = 54,
     }
 }
 

@@ -211,7 +211,7 @@ impl Traces {
         if !recorded && self.underway.is_none() {
             return Span::default();
         }
-        let span_id = span_id(&entropy.draw());
+        let span_id = entropy.draw_distinct();
         let context = match parent {
             Some(parent) => TraceContext { span_id, ..parent },
             None => TraceContext { span_id, ..TraceContext::unrecorded(entropy) },
@@ -235,7 +235,7 @@ impl Traces {
         if !recorded && self.underway.is_none() {
             return Span::default();
         }
-        let span_id = span_id(&entropy.draw());
+        let span_id = entropy.draw_distinct();
         let context = match cause {
             // Nobody could find it under an id of its own.
             Some(cause) if !recorded => TraceContext { span_id, flags: 0, ..cause },
@@ -258,7 +258,8 @@ impl Traces {
             underway.begin(Stage { name: name.to_owned(), context, parent, began, attributes: Vec::new() })
         });
         let name = Cow::Borrowed(name);
-        let (attributes, error) = (Vec::new(), None);
+        // As many as most spans have.
+        let (attributes, error) = (Vec::with_capacity(8), None);
         let finished = Finished { name, kind, context, parent, links, began, ended: began, attributes, error };
         let tracer = self.tracer.as_ref().filter(|_| recorded).map(Arc::clone);
         Span(Some(Box::new(Open { tracer, doing, finished })))

@@ -3,6 +3,7 @@
 //!
 //! What describes this process (service name, resource attributes) is read by OpenTelemetry's own library.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -36,6 +37,18 @@ pub struct Sampler {
     pub root: Root,
     /// The choice of a caller counts.
     pub parent_based: bool,
+}
+
+/// The words of `OTEL_TRACES_SAMPLER`, and its argument where there is one.
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.parent_based { "parentbased_" } else { "" })?;
+        match self.root {
+            Root::Always => f.write_str("always_on"),
+            Root::Never => f.write_str("always_off"),
+            Root::Ratio(ratio) => write!(f, "traceidratio {ratio}"),
+        }
+    }
 }
 
 /// Bounds and pace of the way out.
@@ -415,6 +428,8 @@ mod tests {
         ] {
             let otel = read(&[("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", arg)], None);
             assert_eq!((otel.sampler, otel.complaints.len()), (Sampler { root, parent_based }, 0), "{name}");
+            let said = otel.sampler.to_string();
+            assert_eq!(said.split(' ').next(), Some(name), "it is told in the same words");
         }
         assert_eq!(read(&[], None).sampler, Sampler { root: Root::Always, parent_based: true });
     }

@@ -128,7 +128,6 @@ pub const ERRORS: &[ErrorPage] = pages! {
     "too_large"
     "too_long"
     "too_many"
-    "too_many_channels"
     "too_many_endpoints"
     "too_many_votes"
     "too_short"

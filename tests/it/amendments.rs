@@ -38,6 +38,19 @@ async fn an_edit_needs_the_message_that_was_seen_and_shows_at_once() {
 }
 
 #[tokio::test]
+async fn tags_that_a_channel_message_was_given_are_shown() {
+    let app = TestApp::new().await;
+    let id = message(&app, json!({"channelId": "demo", "text": "one"})).await;
+    let path = format!("/api/v1/messages/{id}");
+    assert_eq!(app.get(&path).await.expect(200).get("tags"), None);
+    for (tags, shown) in [(json!(["b", "a"]), Some(json!(["b", "a"]))), (json!(null), None)] {
+        let edited = app.patch(&path).json(json!({"tags": tags})).await.expect(200);
+        assert_eq!(edited.get("tags"), shown.as_ref());
+        assert_eq!(app.get(&path).await.expect(200), edited);
+    }
+}
+
+#[tokio::test]
 async fn of_two_who_label_the_same_channel_message_the_second_has_to_look_again() {
     let app = TestApp::new().await;
     let id = message(&app, json!({"channelId": "demo", "text": "one", "metadata": {"a": 0}})).await;

@@ -1,6 +1,7 @@
 //! Contacts: written down, found, changed and erased, through HTTP.
 
 use actors::id::{ContactId, ConversationId, EntityKey};
+use actors::limits;
 use actors::workspace::address_of;
 use serde_json::{Value, json};
 
@@ -231,6 +232,31 @@ async fn a_retry_while_something_of_a_contact_is_still_there_waits_until_it_is_g
         assert!(!everything(&app, text(conversation)).await.contains("secret"));
     }
     app.delete(&path).await.problem(404, "contact_not_found");
+}
+
+#[tokio::test]
+async fn a_contact_writes_on_any_number_of_channels_and_all_of_it_goes_with_it() {
+    let app = TestApp::new().await;
+    let say_on = async |n: usize| {
+        let path = format!("/api/v1/channels/many-{n}/messages");
+        app.post(path).json(said("ana", &format!("secret {n}"))).await.expect(200)
+    };
+    let mut first = Vec::new();
+    for n in 0..2 * limits::CONTACT_CHANNELS {
+        let channel = json!({"id": format!("many-{n}"), "name": "Many", "kind": "api", "agentId": "echo"});
+        app.post("/api/v1/channels").json(channel).await.expect(201);
+        first.push(say_on(n).await);
+    }
+    for n in [0, limits::CONTACT_CHANNELS] {
+        assert_eq!(say_on(n).await["conversationId"], first[n]["conversationId"], "it goes on with the same one");
+    }
+    app.delete(format!("{CONTACTS}/{}", text(&first[0]["contactId"]))).await.expect(204);
+    for answer in &first {
+        assert!(!everything(&app, text(&answer["conversationId"])).await.contains("secret"));
+    }
+    let new = say_on(0).await;
+    assert!(first.iter().all(|answer| answer["conversationId"] != new["conversationId"]));
+    assert_ne!(new["contactId"], first[0]["contactId"]);
 }
 
 #[tokio::test]

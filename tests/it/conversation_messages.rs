@@ -292,6 +292,12 @@ async fn unknown_members_are_named_and_with_strict_refused() {
 async fn a_conversation_is_made_read_and_changed() {
     let app = TestApp::new().await;
     assert_eq!(app.post("/api/v1/conversations").await.expect(201)["title"], Value::Null);
+    let open = app.post("/api/v1/conversations").json(json!({"status": "open"})).await;
+    assert_eq!((open.header("x-ignored-fields"), &open.json["status"]), ("", &json!("open")));
+    for status in ["closed", "x"] {
+        let wrong = app.post("/api/v1/conversations").json(json!({"status": status})).await;
+        assert_eq!(wrong.faults(), ["invalid_enum /status"], "what begins is open");
+    }
     let body = json!({"title": "T", "summary": "S", "metadata": {"a": 1.50}, "ownerId": "ana"});
     let answer = app.post("/api/v1/conversations").json(body).await;
     let location = answer.header("location").to_owned();

@@ -7,7 +7,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Contact, Event, Rejection, Reply, State, conversation_of, save};
+use super::{Contact, Event, OpenConversation, Rejection, Reply, State, conversation_of, save};
 use crate::channel::id_of;
 use crate::clock::{Millis, pause};
 use crate::conversation::{Details, Opening, Origin};
@@ -134,23 +134,32 @@ pub(super) fn go_on(state: &State, step: Step, moment: &Moment, found: &Found) -
 }
 
 impl State {
-    /// Every conversation that belongs to somebody who was erased, with what it would begin with if it was assigned and
-    /// not used yet; only the last one of a life on a channel can be so.
+    /// Every conversation on the channels of this state that belongs to somebody who was erased; see
+    /// [`State::erased_on`].
     pub(crate) fn erased_conversations(
         &self,
         contact: EntityKey,
     ) -> impl Iterator<Item = (EntityKey, Option<Opening>)> + '_ {
+        self.open.iter().flat_map(move |open| self.erased_on(contact, open))
+    }
+
+    /// Those on one channel, with what each would begin with if it was assigned and not used yet; only the last one of a
+    /// life can be so.
+    pub(crate) fn erased_on(
+        &self,
+        contact: EntityKey,
+        open: &OpenConversation,
+    ) -> impl Iterator<Item = (EntityKey, Option<Opening>)> + use<> {
         let id = self.erasing.map_or(self.id, |erasing| erasing.id);
-        self.open.iter().flat_map(move |open| {
-            (1..open.first()).map(move |generation| {
-                let newest = open.id_of(generation).filter(|_| generation + 1 == open.first());
-                let unused = newest.map(|id_of_conversation| {
-                    let origin =
-                        Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
-                    Opening { id: id_of_conversation, origin, owner: None, details: Details::default() }
-                });
-                (conversation_of(contact, &open.channel, generation), unused)
-            })
+        let open = open.clone();
+        (1..open.first()).map(move |generation| {
+            let newest = open.id_of(generation).filter(|_| generation + 1 == open.first());
+            let unused = newest.map(|id_of_conversation| {
+                let origin =
+                    Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
+                Opening { id: id_of_conversation, origin, owner: None, details: Details::default() }
+            });
+            (conversation_of(contact, &open.channel, generation), unused)
         })
     }
 }

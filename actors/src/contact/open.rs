@@ -39,6 +39,11 @@ impl OpenConversation {
         }
     }
 
+    /// It belongs to somebody who was erased.
+    pub(super) fn give_up(&mut self) {
+        self.first = Some(self.generation + 1);
+    }
+
     /// Whether it belongs to the present life.
     pub(super) fn is_open(&self) -> bool {
         self.generation >= self.first()

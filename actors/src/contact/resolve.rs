@@ -1,11 +1,8 @@
 //! Which conversation a person's next message on a channel belongs to.
 
-use super::{
-    Contact, EARLIER_MAX, Event, OpenConversation, Rejection, Reply, State, conversation_address, living, save,
-};
+use super::{Contact, EARLIER_MAX, Event, OpenConversation, Reply, State, conversation_address, living, save};
 use crate::id::ConversationId;
-use crate::limits;
-use crate::machine::{Change, Decision, Moment};
+use crate::machine::{Change, Decision, Found, Moment, Undecided};
 
 /// Asks for it; where there is none, or nobody with this identifier, it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,42 +20,48 @@ pub struct Resolve {
 }
 
 impl Resolve {
-    /// The conversation that the message goes on with; `None`: it begins another one.
-    pub(super) fn continued<'s>(&self, state: Option<&'s State>) -> Option<(&'s State, &'s OpenConversation)> {
-        let state = living(state)?;
-        let open = state.open.iter().find(|open| open.channel == self.channel)?;
-        (open.is_open() && self.closed != Some(open.id)).then_some((state, open))
+    /// Whether another conversation may have to begin, as far as the state tells.
+    pub(super) fn may_begin(&self, state: Option<&State>) -> bool {
+        let open = living(state).and_then(|state| state.open.iter().find(|open| open.channel == self.channel));
+        !open.is_some_and(|open| self.goes_on(open))
     }
 
-    pub(super) fn decide(&self, state: Option<&State>, moment: &Moment) -> Decision<Contact> {
+    fn goes_on(&self, open: &OpenConversation) -> bool {
+        open.is_open() && self.closed != Some(open.id)
+    }
+
+    pub(super) fn decide(
+        &self,
+        state: Option<&State>,
+        moment: &Moment,
+        found: &Found,
+    ) -> Result<Decision<Contact>, Undecided> {
         if !self.revives && state.is_some_and(|state| state.erased_at.is_some()) {
-            return Decision::Answer(Reply::Erased);
-        }
-        if let Some((state, open)) = self.continued(state) {
-            return Decision::Answer(Reply::Resolved { contact: state.id, conversation: open.clone() });
+            return Ok(Decision::Answer(Reply::Erased));
         }
         let channel = &self.channel;
-        let open = state.and_then(|state| state.open.iter().find(|open| open.channel == *channel));
-        if open.is_none() && state.is_some_and(|state| state.open.len() >= limits::CONTACT_CHANNELS) {
-            return Decision::Reject(Rejection::TooManyChannels);
+        let last = state.map(|state| state.last_on(channel, found)).transpose()?.flatten();
+        if let (Some(state), Some(open)) = (living(state), last.as_ref().filter(|open| self.goes_on(open))) {
+            return Ok(Decision::Answer(Reply::Resolved { contact: state.id, conversation: open.clone() }));
         }
-        let generation = open.map_or(1, |open| open.generation + 1);
+        let generation = last.as_ref().map_or(1, |last| last.generation + 1);
         let address = conversation_address(moment.entity, channel, generation);
+        let first = last.as_ref().and_then(|last| last.first);
+        let earlier = last.into_iter().flat_map(|last| std::iter::once(last.id).chain(last.earlier));
         let conversation = OpenConversation {
             channel: channel.clone(),
             generation,
             id: ConversationId::new(moment.place, address),
-            earlier: open
-                .map(|open| std::iter::once(open.id).chain(open.earlier.iter().copied()).take(EARLIER_MAX).collect())
-                .unwrap_or_default(),
-            first: open.and_then(|open| open.first),
+            earlier: earlier.take(EARLIER_MAX).collect(),
+            first,
         };
         let contact = save::id_of(state, moment);
         let mut change = Change::new(Vec::new(), Reply::Resolved { contact, conversation: conversation.clone() });
+        change.rows.extend(state.and_then(|state| state.sets_aside(channel)));
         if living(state).is_none() {
             save::create(state, &self.identifier, self.name.as_deref(), moment, &mut change);
         }
         change.events.push(Event::ConversationAssigned(conversation));
-        Decision::Change(change)
+        Ok(Decision::Change(change))
     }
 }

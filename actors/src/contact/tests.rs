@@ -1,9 +1,11 @@
 //! Decisions as data.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::conversation::Origin;
 use crate::machine::sim::Sim;
-use crate::tables::CONTACTS_BY_NAME;
+use crate::tables::{CHANNELS_ASIDE, CONTACTS_BY_NAME};
 
 const NOW: Millis = Millis(1_763_000_000_000);
 
@@ -62,22 +64,81 @@ fn a_closed_conversation_is_followed_by_the_next_generation_once() {
     assert_eq!(sim.state.as_ref().unwrap().open.len(), 1);
 }
 
+/// A contact whose state has room for no more channels: `0` was written on first.
+fn on_many_channels() -> Sim<Contact> {
+    let mut sim = nobody();
+    for n in 0..limits::CONTACT_CHANNELS {
+        resolved(&mut sim, &resolve(&n.to_string(), None));
+    }
+    sim
+}
+
 #[test]
-fn a_contact_has_conversations_on_as_many_channels_as_the_limit_says_within_a_bounded_state() {
+fn a_contact_has_conversations_on_any_number_of_channels_within_a_bounded_state() {
     let mut sim = nobody();
     sim.now = Millis(0xffff_ffff_ffff);
     let long = "\u{10ffff}".repeat(255);
     let channel = |n: usize| format!("{n:0>64}");
-    for n in 0..limits::CONTACT_CHANNELS {
+    let mut last = Vec::new();
+    for n in 0..3 * limits::CONTACT_CHANNELS {
         let (identifier, name) = (long.clone(), Some(long.clone()));
         let first = Resolve { identifier, name, channel: channel(n), closed: None, revives: true };
         let (_, mut open) = resolved(&mut sim, &Command::Resolve(first));
         for _ in 0..EARLIER_MAX + 1 {
             open = resolved(&mut sim, &resolve(&channel(n), Some(open.id))).1;
         }
+        last.push(open);
     }
-    assert_eq!(sim.run(&resolve("one more", None)), Err(Rejection::TooManyChannels));
-    resolved(&mut sim, &resolve(&channel(3), None));
+    let before = sim.log.len();
+    for (n, last) in last.iter().enumerate() {
+        assert_eq!(resolved(&mut sim, &resolve(&channel(n), None)).1, *last, "it goes on with the same one");
+    }
+    assert_eq!(sim.log.len(), before, "nothing has to be kept for that");
+    assert_eq!(sim.state.as_ref().unwrap().open.len(), limits::CONTACT_CHANNELS);
+}
+
+#[test]
+fn a_conversation_that_the_state_has_no_room_for_is_followed_by_the_next_one() {
+    let mut sim = on_many_channels();
+    let (_, first) = resolved(&mut sim, &resolve("0", None));
+    resolved(&mut sim, &resolve("one more", None));
+    let (_, second) = resolved(&mut sim, &resolve("0", Some(first.id)));
+    assert_eq!((second.generation, &second.earlier[..]), (2, &[first.id][..]));
+    assert_eq!(resolved(&mut sim, &resolve("0", Some(first.id))).1, second);
+}
+
+/// Every conversation on these channels of whoever was erased, as an erasure finds them.
+fn gone(sim: &Sim<Contact>) -> HashSet<Address> {
+    let state = sim.state.as_ref().unwrap();
+    let rows = sim.rows.iter().filter(|((table, _), _)| *table == CHANNELS_ASIDE);
+    let aside = rows.map(|(_, row)| codec::decode::<Aside>(row).unwrap().seen_by(state));
+    let aside: Vec<_> = aside.flat_map(|open| state.erased_on(sim.entity, &open)).collect();
+    state.erased_conversations(sim.entity).chain(aside).map(|(conversation, _)| conversation.id).collect()
+}
+
+#[test]
+fn what_the_state_has_no_room_for_goes_with_its_contact_and_nothing_of_the_next_life_does() {
+    let mut sim = on_many_channels();
+    let (_, aside) = resolved(&mut sim, &resolve("0", None));
+    resolved(&mut sim, &resolve("one more", None));
+    assert!(gone(&sim).is_empty());
+    erased(&mut sim);
+    let while_gone = sim.state.clone().unwrap();
+    assert_eq!(gone(&sim).len(), limits::CONTACT_CHANNELS + 1);
+    // The next life begins on the channel that stands aside, and its conversation goes there too.
+    let (_, next) = resolved(&mut sim, &resolve("0", None));
+    assert_eq!(next.generation, 2);
+    for n in 1..=limits::CONTACT_CHANNELS {
+        resolved(&mut sim, &resolve(&format!("next {n}"), None));
+    }
+    assert_eq!(resolved(&mut sim, &resolve("0", None)).1, next);
+    let gone = gone(&sim);
+    assert_eq!(gone.len(), limits::CONTACT_CHANNELS + 1);
+    assert!(gone.contains(&aside.id.address) && !gone.contains(&next.id.address));
+    // Nor to an erasure that has looked at the contact before.
+    let row = sim.rows[&(CHANNELS_ASIDE, Bytes::from_static(b"0"))].clone();
+    let seen = codec::decode::<Aside>(&row).unwrap().seen_by(&while_gone);
+    assert!(while_gone.erased_on(sim.entity, &seen).all(|(conversation, _)| conversation.id != next.id.address));
 }
 
 fn of(reply: Result<Reply, Rejection>) -> (State, bool) {

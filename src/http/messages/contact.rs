@@ -298,12 +298,7 @@ impl Exchange<'_> {
             Ok(Answer::Done(contact::Reply::Resolved { contact, conversation })) => Ok(Some((contact, conversation))),
             Ok(Answer::Done(contact::Reply::Erased)) => Ok(None),
             Ok(_) => Err(internal_error()),
-            Err(refusal) => Err(problem_of(refusal, |rejection| match rejection {
-                contact::Rejection::NotFound => contact_not_found(),
-                contact::Rejection::TooManyChannels => {
-                    Problem::conflict("too_many_channels", "this contact has conversations on too many channels")
-                }
-            })),
+            Err(refusal) => Err(problem_of(refusal, |contact::Rejection::NotFound| contact_not_found())),
         }
     }
 

@@ -142,7 +142,6 @@ fn send_to_channel() -> Op {
             "conversation_closed",
             "conversation_erased",
             "turn_in_progress",
-            "too_many_channels",
             "attachment_already_linked",
         ],
     )

@@ -1,0 +1,88 @@
+//! Conversations on channels beyond those that the state has room for.
+//!
+//! The state holds those of the channels that were written on last. What has to leave it goes into a row, with the life
+//! in which it went: an erasure cannot change all rows in one commit, so who reads one sees by the life whether what it
+//! says is over. A row stays when its channel comes back into the state, and is written anew when that leaves again; so
+//! whoever reads the state and then the rows has met every conversation.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::{OpenConversation, State};
+use crate::codec;
+use crate::limits;
+use crate::machine::{Found, Need, Undecided};
+use crate::store::RowWrite;
+use crate::tables::CHANNELS_ASIDE;
+
+/// What stood in the state when it left it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Aside {
+    /// The conversation.
+    #[n(0)]
+    pub conversation: OpenConversation,
+    /// The contact's life then: the sequence of the event with which it began.
+    #[n(1)]
+    pub life: u64,
+}
+
+fn key(channel: &str) -> Bytes {
+    Bytes::copy_from_slice(channel.as_bytes())
+}
+
+impl Aside {
+    /// What it means to a contact that stands so. Of a life that began after this state nothing is over.
+    pub(crate) fn seen_by(self, state: &State) -> OpenConversation {
+        let Self { mut conversation, life } = self;
+        if life < state.life() || (life == state.life() && state.erased_at.is_some()) {
+            conversation.give_up();
+        }
+        conversation
+    }
+}
+
+impl State {
+    /// The sequence of the event with which the present life began, or the one that was over last.
+    pub(super) fn life(&self) -> u64 {
+        self.first_seq.unwrap_or(1)
+    }
+
+    fn in_state(&self, channel: &str) -> Option<&OpenConversation> {
+        self.open.iter().find(|open| open.channel == channel)
+    }
+
+    /// What must be read to know of a channel.
+    pub(super) fn needs_of(&self, channel: &str) -> Option<Need> {
+        let may_be_aside = self.open.len() >= limits::CONTACT_CHANNELS && self.in_state(channel).is_none();
+        may_be_aside.then(|| Need::Row(CHANNELS_ASIDE, key(channel)))
+    }
+
+    /// What was last on a channel, in this life or an earlier one.
+    pub(super) fn last_on(&self, channel: &str, found: &Found) -> Result<Option<OpenConversation>, Undecided> {
+        if let Some(open) = self.in_state(channel) {
+            return Ok(Some(open.clone()));
+        }
+        if self.needs_of(channel).is_none() {
+            return Ok(None);
+        }
+        let aside = found.stored::<Aside>(CHANNELS_ASIDE, key(channel))?;
+        Ok(aside.map(|aside| aside.seen_by(self)))
+    }
+
+    /// What has to leave the state for a channel that is not there.
+    pub(super) fn sets_aside(&self, channel: &str) -> Option<RowWrite> {
+        self.needs_of(channel)?;
+        let aside = Aside { conversation: self.open.first()?.clone(), life: self.life() };
+        let key = key(&aside.conversation.channel);
+        Some(RowWrite { table: CHANNELS_ASIDE, key, value: Some(codec::encode(&aside)) })
+    }
+
+    /// Puts a conversation behind all others; the first one leaves where there is no room.
+    pub(super) fn assign(&mut self, conversation: &OpenConversation) {
+        self.open.retain(|open| open.channel != conversation.channel);
+        self.open.push(conversation.clone());
+        if self.open.len() > limits::CONTACT_CHANNELS {
+            self.open.remove(0);
+        }
+    }
+}
