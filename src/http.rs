@@ -79,7 +79,7 @@ pub(crate) fn context_layer(app: &App, door: Arc<Door>) -> ContextLayer {
 }
 
 /// What every path of the API begins with.
-const BASE: &str = "/api/v1";
+pub(crate) const BASE: &str = "/api/v1";
 
 /// Routes of the API, written without [`BASE`]. They are not nested under it: that too would be a boxed service more,
 /// in which the path of every request is cut and parsed once again.

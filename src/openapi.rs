@@ -5,6 +5,7 @@
 
 mod errors;
 mod examples;
+mod known;
 mod operation;
 mod operations;
 mod page;
@@ -30,6 +31,7 @@ use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{OpenApi, OpenApiBuilder, Paths, Server};
 
 pub use self::errors::{ERRORS, ErrorPage};
+pub(crate) use self::known::known;
 use crate::app::App;
 use crate::http::headers::unless_known;
 pub use crate::http::idempotency::KEY_HOURS;
@@ -56,7 +58,8 @@ key with the same request gets the same status and body again, marked `Idempoten
 
 **Lists** come in pages by sequence: `limit`, `cursor`, `order`; the answer has `data`, `nextCursor` and `hasMore`.
 
-**Unknown members** of a body are ignored and named in `X-Ignored-Fields`; with `?strict=true` they are refused.";
+**Unknown members** of a body and unknown parameters of a query are ignored and named in `X-Ignored-Fields`, a \
+parameter as `?name`; with `?strict=true` they are refused.";
 
 /// The document.
 #[must_use]

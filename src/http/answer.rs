@@ -7,11 +7,12 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
 use super::BASE;
+use super::context::Arrived;
 use super::context::render::internal_error;
 use super::query::Query;
 use crate::json::report::MAX_IGNORED;
 
-/// Names the members of a body that were not known and had no effect.
+/// Names the members of a body and the parameters of a query that were not known and had no effect.
 pub const X_IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-ignored-fields");
 /// Says that this is the answer of an earlier request with the same idempotency key.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -43,35 +44,72 @@ pub fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
 /// Bytes that the names of what was ignored may take: many clients and proxies refuse an answer with longer headers.
 const IGNORED_BYTES: usize = 4 * 1024;
 /// What is escaped in a name: clients may use any for a member; a header may not, and a comma would make two names of
-/// one.
-const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%');
+/// one. The mark of a parameter is in no name.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%').add(b'?');
+/// Stands before the name of a parameter of the query.
+const PARAMETER: &str = "?";
 /// Stands for the names that have no room.
 const AND_OTHERS: &str = "...";
+/// Stands between two names.
+const BETWEEN: &str = ", ";
 
-/// The same, naming what was ignored in the request, as far as there is room.
+/// The same, naming what was ignored in the request's body, as far as there is room.
 #[must_use]
 pub fn ignoring(mut response: Response, ignored: &[String]) -> Response {
-    if ignored.is_empty() {
-        return response;
+    name_ignored(&mut response, ignored.iter().map(|name| Named::As("", name)));
+    response
+}
+
+/// Names the parameters of the query that had no effect too, before what is named already, as far as there is room.
+pub(super) fn name_ignored_parameters(response: &mut Response, arrived: &Arrived) {
+    // What cannot be read was refused, unless nobody reads it.
+    let Ok(query) = Query::of(arrived) else { return };
+    let before = response.headers_mut().remove(X_IGNORED_FIELDS);
+    let before = before.as_ref().and_then(|before| before.to_str().ok());
+    let parameters = query.unknown().map(|name| Named::As(PARAMETER, name));
+    let members = before.into_iter().flat_map(|before| before.split(BETWEEN)).map(Named::Safe);
+    name_ignored(response, parameters.chain(members));
+}
+
+/// A name for a header.
+enum Named<'a> {
+    /// As the client wrote it, and the mark before it.
+    As(&'static str, &'a str),
+    /// As it may stand there.
+    Safe(&'a str),
+}
+
+impl Named<'_> {
+    /// How it stands in a header; `None` where that is longer than `room`.
+    fn within(&self, room: usize) -> Option<String> {
+        let text = match self {
+            // No name is shorter for being made safe, so one that is too long as it is need not be.
+            Self::As(_, name) if name.len() > room => return None,
+            Self::As(mark, name) => format!("{mark}{}", utf8_percent_encode(name, ESCAPED)),
+            Self::Safe(text) => (*text).to_owned(),
+        };
+        Some(text).filter(|text| text.len() <= room)
     }
+}
+
+fn name_ignored<'a>(response: &mut Response, ignored: impl Iterator<Item = Named<'a>>) {
     let mut names = String::new();
-    for (place, name) in ignored.iter().enumerate() {
+    for (place, name) in ignored.enumerate() {
         let room = IGNORED_BYTES.saturating_sub(names.len());
-        // No name is shorter for being made safe, so one that is too long as it is need not be.
-        let name = Some(name)
-            .filter(|name| place < MAX_IGNORED && name.len() <= room)
-            .map(|name| utf8_percent_encode(name, ESCAPED).to_string());
-        names.push_str(if place == 0 { "" } else { ", " });
-        let Some(name) = name.filter(|name| name.len() <= room) else {
+        let name = if place < MAX_IGNORED { name.within(room) } else { None };
+        names.push_str(if place == 0 { "" } else { BETWEEN });
+        let Some(name) = name else {
             names.push_str(AND_OTHERS);
             break;
         };
         names.push_str(&name);
     }
+    if names.is_empty() {
+        return;
+    }
     if let Ok(value) = HeaderValue::try_from(names) {
         response.headers_mut().insert(X_IGNORED_FIELDS, value);
     }
-    response
 }
 
 /// The same, marked as a replay.
@@ -108,10 +146,4 @@ pub fn located(mut response: Response, path: &str) -> Response {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
-}
-
-/// Whether `?strict=true` makes unknown members faults.
-#[must_use]
-pub fn strict(query: &Query) -> bool {
-    query.get("strict").is_some_and(|value| matches!(value, "true" | "1" | ""))
 }

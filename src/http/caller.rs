@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 use super::context::render::internal_error;
 use super::headers::auth::{presented_key, unauthenticated, workspace_forbidden, workspace_id};
 use super::problem::Problem;
-use super::query::decode;
+use super::query::{decode, without_parameters};
 use super::rate::Verdict;
 use super::refusal::store_problem;
 use crate::app::App;
@@ -283,7 +283,7 @@ impl Needs for Look {
 }
 
 /// A caller whose key has what the route needs. Stands before the body among a handler's arguments, so that a body
-/// is not even read for somebody who may not send it.
+/// is not even read for somebody who may not send it. A query that no handler would judge is judged here.
 #[derive(Clone, Debug)]
 pub struct Allowed<N>(pub Caller, pub PhantomData<N>);
 
@@ -294,6 +294,7 @@ impl<N: Needs, S: Sync> FromRequestParts<S> for Allowed<N> {
         // Missing only where a router was put together without the middleware.
         let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(internal_error)?;
         if N::SCOPES.iter().any(|scope| caller.key.scopes.contains(scope)) {
+            without_parameters(parts)?;
             return Ok(Self(caller, PhantomData));
         }
         let names: Vec<_> = N::SCOPES.iter().map(|scope| scope.name()).collect();

@@ -23,6 +23,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use tower::{Layer, Service};
 
+use super::answer::name_ignored_parameters;
 use super::problem::Problem;
 use super::trace::{RequestTrace, TRACEPARENT, hex_into};
 
@@ -255,6 +256,9 @@ fn after_panic(context: &RequestContext, panic: &(dyn Any + Send)) -> Response {
 fn finish(running: &mut Running, response: Response) -> Response {
     let context = &running.context;
     let (mut response, code) = render::render(context, response);
+    if context.uri.query().is_some() && !render::is_error(response.status()) {
+        name_ignored_parameters(&mut response, context);
+    }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, context.request_id.0.clone());
     headers.insert(TRACEPARENT, context.trace.traceparent());

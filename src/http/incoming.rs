@@ -4,7 +4,6 @@ use actors::directory::Circumstances;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::answer;
 use super::caller::Caller;
 use super::context::RequestContext;
 use super::headers::idempotency_key;
@@ -81,10 +80,11 @@ impl<'a> Incoming<'a> {
 
 /// A report that the body's faults can join: what is wrong with the query stands in it.
 pub(super) fn report(context: &RequestContext) -> Report {
-    let query = Query::parse(context.uri.query());
-    let mut report = Report::new(query.as_ref().is_ok_and(answer::strict));
-    if let Err(problem) = query {
-        report.faults.extend(problem.faults);
+    let query = Query::of(context);
+    let mut report = Report::new(query.as_ref().is_ok_and(Query::is_strict));
+    match query {
+        Ok(query) => report.faults.extend(query.strays()),
+        Err(problem) => report.faults.extend(problem.faults),
     }
     report
 }

@@ -263,7 +263,8 @@ pub(super) async fn forget_all_named(
     query: Query,
 ) -> Result<StatusCode, Problem> {
     let given = |name| query.get(name).filter(|value| !value.is_empty());
-    let whose = Whose::of(given("contactId"), given("ownerId"), ["/contactId", "/ownerId"])?;
+    let whose = Whose::of(given("contactId"), given("ownerId"), ["/contactId", "/ownerId"]);
+    let (whose, ()) = Problem::both(whose, query.check())?;
     let subject = whose.subject(&app, &caller).await?;
     forget_all(&app, &caller, &context, subject).await
 }

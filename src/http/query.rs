@@ -1,16 +1,25 @@
 //! The query of a request, decoded once.
+//!
+//! What a route reads of one is what the document names for it (see [`known`]); a parameter with another name is told to
+//! the client as a member of a body is that nobody knows, so that a misspelt filter is not taken for one that counts.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
+use super::context::{Arrived, RequestContext};
 use super::problem::{Fault, Problem};
 use crate::json::path::Path;
+use crate::openapi::known;
 
 /// A request's query parameters, decoded as forms are (`+` is a space); each name at most once.
 ///
 /// Rejected with 400 `invalid_query` where a name comes twice or a percent-encoding is broken or not UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query(Vec<(String, String)>);
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    /// What its route reads; `None` where no route is known, or there is nothing to read.
+    known: Option<&'static [&'static str]>,
+}
 
 /// Parameters of a request, far more than any has: each is looked for among those before it.
 const MAX_PARAMETERS: usize = 1_000;
@@ -43,13 +52,54 @@ impl Query {
                 pairs.push((decoded, value));
             }
         }
-        if faults.is_empty() { Ok(Self(pairs)) } else { Err(Problem::invalid(faults)) }
+        if faults.is_empty() { Ok(Self { pairs, known: None }) } else { Err(Problem::invalid(faults)) }
+    }
+
+    /// The query of this request, which knows what its route reads.
+    ///
+    /// # Errors
+    /// As [`Query::parse`].
+    pub fn of(arrived: &Arrived) -> Result<Self, Problem> {
+        let Some(raw) = arrived.uri.query() else { return Ok(Self::default()) };
+        let route = arrived.route.as_ref().and_then(|route| known(&arrived.method, route.as_str()));
+        Ok(Self { known: route.map(|route| route.parameters.as_slice()), ..Self::parse(Some(raw))? })
+    }
+
+    /// The names that its route does not read, in the order they came.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        let known = self.known;
+        self.iter().map(|(name, _)| name).filter(move |name| known.is_some_and(|known| !known.contains(name)))
+    }
+
+    /// Whether what is not known is a fault: `?strict=true`.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.get("strict").is_some_and(|value| matches!(value, "true" | "1" | ""))
+    }
+
+    /// What is wrong with it already because of names that its route does not read; nothing, unless it is strict.
+    #[must_use]
+    pub fn strays(&self) -> Vec<Fault> {
+        let fault =
+            |name| Fault::new(pointer(name), "unknown_field", format!("the parameter {name:?} is not known here"));
+        if self.is_strict() { self.unknown().map(fault).collect() } else { Vec::new() }
+    }
+
+    /// The same for who has nothing else to say of it.
+    ///
+    /// # Errors
+    /// 400 `unknown_field`.
+    pub fn check(&self) -> Result<(), Problem> {
+        let strays = self.strays();
+        if strays.is_empty() { Ok(()) } else { Err(Problem::invalid(strays)) }
     }
 
     /// The value of `name`; empty where it came without one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        let is_known = self.known.is_none_or(|known| known.contains(&name));
+        debug_assert!(is_known, "{name} is read, and the document of the route does not name it");
+        self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// What the word given as `name` stands for; `None` where there is none, or an empty one.
@@ -81,7 +131,7 @@ impl Query {
 
     /// Every name and value, in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -89,7 +139,29 @@ impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::parse(parts.uri.query())
+        // Missing only where a router was put together without the layer.
+        match parts.extensions.get::<RequestContext>() {
+            Some(context) => Self::of(context),
+            None => Self::parse(parts.uri.query()),
+        }
+    }
+}
+
+/// Judges the query of a request that says everything with its path. One with a body or with parameters of its own is
+/// judged by its handler, which tells all that is wrong with it at once.
+///
+/// # Errors
+/// 400 `invalid_query` or `unknown_field`.
+pub(super) fn without_parameters(parts: &Parts) -> Result<(), Problem> {
+    // Nearly no request has a query that nobody reads.
+    if parts.uri.query().is_none() {
+        return Ok(());
+    }
+    let Some(context) = parts.extensions.get::<RequestContext>() else { return Ok(()) };
+    let route = context.route.as_ref().and_then(|route| known(&context.method, route.as_str()));
+    match route {
+        Some(route) if !route.is_read => Query::of(context)?.check(),
+        Some(_) | None => Ok(()),
     }
 }
 

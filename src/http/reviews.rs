@@ -208,7 +208,7 @@ pub(super) async fn wait(
     query: Query,
 ) -> Result<Response, Problem> {
     let preferred = prefer(&headers).wait;
-    let seconds = wait_seconds(&query, preferred)?;
+    let (seconds, ()) = Problem::both(wait_seconds(&query, preferred), query.check())?;
     // Where too many wait already, it is answered as it stands.
     let place = app.lasting().enter();
     let deadline = Instant::now() + Duration::from_secs(if place.is_some() { seconds.into() } else { 0 });

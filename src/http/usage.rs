@@ -78,7 +78,7 @@ pub(super) async fn get(
     Allowed(caller, ..): Allowed<Look>,
     query: Query,
 ) -> Result<Response, Problem> {
-    let (from, to) = range(&query, Day::of(app.now()))?;
+    let ((from, to), ()) = Problem::both(range(&query, Day::of(app.now())), query.check())?;
     let mut data = Vec::new();
     let mut total = Sum::default();
     for day in (from.0..=to.0).map(Day) {

@@ -9,6 +9,7 @@ use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{HttpMethod, Object, Ref, RefOr, Required, Schema};
 
+use super::known::EVERYWHERE;
 use super::parts::{header_component, parameter};
 use super::shape::{bytes, named};
 
@@ -16,7 +17,8 @@ use super::shape::{bytes, named};
 pub(super) type Example = (&'static str, &'static str);
 
 /// Codes that any request with a key can be refused with.
-const ANY: [(u16, &[&str]); 5] = [
+const ANY: [(u16, &[&str]); 6] = [
+    (400, &["unknown_field", "invalid_query"]),
     (401, &["unauthenticated"]),
     (403, &["insufficient_scope", "workspace_forbidden"]),
     (429, &["rate_limited"]),
@@ -35,8 +37,6 @@ const BODY: [(u16, &[&str]); 4] = [
             "invalid_type",
             "duplicate_field",
             "too_deep",
-            "unknown_field",
-            "invalid_query",
         ],
     ),
     (408, &["request_timeout"]),
@@ -80,7 +80,7 @@ impl Op {
         let scheme = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
         let mut op = Self::describing(method, path, (id, summary), tag, &about);
         op.building = op.building.security(scheme("bearer")).security(scheme("apiKey"));
-        let op = op.shared("XWorkspaceId").shared("XRequestId").shared("Traceparent");
+        let op = op.shared("XWorkspaceId").shared("XRequestId").shared("Traceparent").shared(EVERYWHERE);
         ANY.iter().fold(op, |op, (status, codes)| op.refused(*status, codes))
     }
 
@@ -126,8 +126,7 @@ impl Op {
 
     /// It answers a page of a list.
     pub(super) fn paged(self) -> Self {
-        let codes =
-            &["invalid_request", "invalid_query", "invalid_type", "out_of_range", "invalid_cursor", "invalid_enum"];
+        let codes = &["invalid_request", "invalid_type", "out_of_range", "invalid_cursor", "invalid_enum"];
         self.shared("Limit").shared("Cursor").shared("Order").refused(400, codes)
     }
 
@@ -157,7 +156,7 @@ impl Op {
     /// It takes a JSON body.
     pub(super) fn body(self, schema: RefOr<Schema>, about: &str, examples: &[Example]) -> Self {
         let with_body = self.request(schema, about, examples, Required::True);
-        BODY.iter().fold(with_body.shared("Strict"), |op, (status, codes)| op.refused(*status, codes))
+        BODY.iter().fold(with_body, |op, (status, codes)| op.refused(*status, codes))
     }
 
     /// It takes an empty JSON object, or nothing.
@@ -167,7 +166,7 @@ impl Op {
 
     /// It takes a JSON body that has no required members and may be left out.
     pub(super) fn optional_body(self, schema: RefOr<Schema>, about: &str, examples: &[Example]) -> Self {
-        let with_body = self.request(schema, about, examples, Required::False).shared("Strict");
+        let with_body = self.request(schema, about, examples, Required::False);
         BODY.iter().fold(with_body, |op, (status, codes)| {
             // Nothing in it is.
             let codes: Vec<_> = codes.iter().copied().filter(|code| *code != "required").collect();
@@ -185,10 +184,8 @@ impl Op {
             .content("multipart/form-data", content(form.build()))
             .content("application/octet-stream", content(bytes("")));
         self.building = self.building.request_body(Some(body.build()));
-        let faults =
-            &["malformed_form", "incomplete_body", "required", "unknown_field", "invalid_query", "invalid_request"];
-        self.shared("Strict")
-            .refused(400, faults)
+        let faults = &["malformed_form", "incomplete_body", "required", "invalid_request"];
+        self.refused(400, faults)
             .refused(408, &["request_timeout"])
             .refused(413, &["attachment_too_large"])
             .refused(415, &["unsupported_media_type"])
@@ -271,7 +268,8 @@ impl Op {
         };
         for answer in self.answers {
             let mut response = ResponseBuilder::new().description(answer.about);
-            for name in everywhere.iter().chain(&answer.headers) {
+            let ignored: &[&str] = if self.public { &[] } else { &["X-Ignored-Fields"] };
+            for name in everywhere.iter().chain(ignored).chain(&answer.headers) {
                 response = response.header_ref(*name, header_ref(name));
             }
             if let Some(schema) = answer.schema {

@@ -4,6 +4,7 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{Header, Object};
 
+use super::known::EVERYWHERE;
 use super::shape::{Bounded as _, Detailed as _, boolean, integer, text, word};
 use crate::http::idempotency::KEY_HOURS;
 use crate::http::paging::{DEFAULT_LIMIT, MAX_LIMIT};
@@ -78,8 +79,9 @@ fn of_head() -> Vec<(&'static str, Parameter)> {
 fn of_query() -> Vec<(&'static str, Parameter)> {
     let limit = integer("", 1, i64::try_from(MAX_LIMIT).ok()).or(DEFAULT_LIMIT);
     let query = || ParameterIn::Query;
+    let strict = "`true` makes unknown members of the body and unknown parameters of the query faults.";
     vec![
-        ("Strict", parameter(query(), "strict", "`true` makes unknown members a fault.", boolean("").or(false))),
+        (EVERYWHERE, parameter(query(), "strict", strict, boolean("").or(false))),
         ("Limit", parameter(query(), "limit", "Items in a page, at most.", limit)),
         ("Cursor", parameter(query(), "cursor", "The `nextCursor` of the page before; opaque.", text("").least(1))),
         (
@@ -99,7 +101,10 @@ pub(super) const HEADERS: [(&str, &str); 20] = [
     ("Preference-Applied", "The preference that the answer goes by: `wait=…` or `respond-async`."),
     ("Location", "Where the thing is."),
     ("Link", "The next page: `<…>; rel=\"next\"`."),
-    ("X-Ignored-Fields", "Members of the body that are not known and had no effect."),
+    (
+        "X-Ignored-Fields",
+        "Members of the body, and parameters of the query as `?name`, that are not known and had no effect.",
+    ),
     ("Retry-After", "Seconds after which another try is worth it."),
     ("WWW-Authenticate", "How to authenticate: `Bearer`."),
     ("ETag", "The message's checksum, or the version of what this is, in quotes."),

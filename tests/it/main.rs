@@ -34,6 +34,7 @@ mod nodes;
 mod openapi;
 mod paging;
 mod promises;
+mod queries;
 mod races;
 mod reach;
 mod review_answers;

@@ -14,12 +14,12 @@ mod clients;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-async fn document(app: &TestApp) -> Value {
+pub(crate) async fn document(app: &TestApp) -> Value {
     app.get("/openapi.json").no_key().await.expect(200)
 }
 
 /// Every operation: path, method, and what the document says.
-fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+pub(crate) fn operations(document: &Value) -> Vec<(String, String, &Value)> {
     let paths = document["paths"].as_object().unwrap();
     let each = paths.iter().flat_map(|(path, item)| {
         METHODS.iter().filter_map(move |method| Some((path.clone(), (*method).to_owned(), item.get(method)?)))
@@ -48,7 +48,7 @@ fn component(name: &str) -> Value {
 }
 
 /// The path of this thing, whatever its parameter is called.
-fn of_thing(path: &str, id: &str) -> String {
+pub(crate) fn of_thing(path: &str, id: &str) -> String {
     path.replace("{channelId}", id).replace("{id}", id)
 }
 

@@ -39,7 +39,7 @@ pub(super) fn render(context: &RequestContext, mut response: Response) -> (Respo
     (response, Some(problem.code))
 }
 
-fn is_error(status: StatusCode) -> bool {
+pub(super) fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 

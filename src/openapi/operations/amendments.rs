@@ -34,7 +34,7 @@ fn edit() -> Op {
         .shared("IfMatch")
         .body(named("MessageChange"), "What is to change.", &[examples::EDIT])
         .answers(200, "The message as it is now.", view(), &[])
-        .with_headers(&["ETag", "X-Ignored-Fields"])
+        .with_headers(&["ETag"])
         .refused(
             400,
             &[
@@ -105,7 +105,7 @@ fn acknowledge() -> Op {
     .keyed()
     .body(named("Receipt"), "How far it came.", &[examples::RECEIPT])
     .answers(200, "The message as it is now.", view(), &[])
-    .with_headers(&["ETag", "Idempotent-Replayed", "X-Ignored-Fields"])
+    .with_headers(&["ETag", "Idempotent-Replayed"])
     .refused(400, &["invalid_enum"])
     .refused(404, &["message_not_found"])
     .refused(409, &["message_deleted"])

@@ -36,7 +36,7 @@ fn upload() -> Op {
         .file("The file, or a form with one part that has a filename.")
         .query("filename", "The file's name, where the body is the file itself.", super::text(""))
         .answers(201, "It is kept.", named("Attachment"), &[])
-        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(400, &["too_short", "too_long", "too_many", "invalid_header"])
 }
 

@@ -50,7 +50,7 @@ fn channels() -> Vec<Op> {
     vec![
         create("/api/v1/channels", ("createChannel", "Make a channel"), tag, "ChannelNew", &examples::CHANNELS)
             .answers(201, "It was made.", named("ChannelWithSecret"), &[])
-            .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+            .with_headers(&["Location", "Idempotent-Replayed"])
             .refused(400, CHANNEL_DATA)
             .refused(409, &["channel_exists"]),
         list("/api/v1/channels", ("listChannels", "List channels"), tag, LOOK, "ChannelPage"),
@@ -58,7 +58,6 @@ fn channels() -> Vec<Op> {
             .refused(404, &["channel_not_found"]),
         change("/api/v1/channels/{id}", ("changeChannel", "Change a channel"), tag, "ChannelChange", examples::DISABLE)
             .answers(200, "The channel as it is now.", named("Channel"), &[])
-            .with_headers(&["X-Ignored-Fields"])
             .refused(400, CHANNEL_DATA)
             .refused(400, &["immutable_field"])
             .refused(404, &["channel_not_found"]),
@@ -76,7 +75,7 @@ fn channels() -> Vec<Op> {
         .keyed()
         .empty_body()
         .answers(200, "The channel with its new secret.", named("ChannelWithSecret"), &[])
-        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Idempotent-Replayed"])
         .refused(404, &["channel_not_found"])
         .refused(503, &["contended"]),
     ]
@@ -87,7 +86,7 @@ fn agents() -> Vec<Op> {
     vec![
         create("/api/v1/agents", ("createAgent", "Make an agent"), tag, "AgentNew", &examples::AGENTS)
             .answers(201, "It was made.", named("Agent"), &[])
-            .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+            .with_headers(&["Location", "Idempotent-Replayed"])
             .refused(400, AGENT_DATA)
             .refused(409, &["agent_exists"]),
         list("/api/v1/agents", ("listAgents", "List agents"), tag, LOOK, "AgentPage"),
@@ -100,7 +99,6 @@ fn agents() -> Vec<Op> {
                 named("Agent"),
                 &[],
             )
-            .with_headers(&["X-Ignored-Fields"])
             .refused(400, AGENT_DATA)
             .refused(400, &["immutable_field"])
             .refused(404, &["agent_not_found"]),
@@ -115,7 +113,7 @@ fn keys() -> Vec<Op> {
     vec![
         create("/api/v1/api-keys", ("createApiKey", "Make a key"), tag, "ApiKeyNew", &[examples::KEY])
             .answers(201, "The key; its secret stands in this answer only.", named("ApiKeyWithSecret"), &[])
-            .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+            .with_headers(&["Location", "Idempotent-Replayed"])
             .refused(400, &["too_short", "too_long", "too_few", "invalid_enum", "invalid_id", "duplicate_value"])
             .refused(404, &["workspace_not_found"]),
         list("/api/v1/api-keys", ("listApiKeys", "List keys"), tag, ADMIN, "ApiKeyPage"),
@@ -136,7 +134,7 @@ fn workspaces() -> Vec<Op> {
             &[examples::WORKSPACE],
         )
         .answers(201, "It was made. Only operators may: admins of the workspace `default`.", named("Workspace"), &[])
-        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(400, &["too_short", "too_long", "invalid_id"])
         .refused(409, &["workspace_exists"]),
         list("/api/v1/workspaces", ("listWorkspaces", "List workspaces"), tag, ADMIN, "WorkspacePage"),

@@ -27,9 +27,9 @@ fn save_contact() -> Op {
         .keyed()
         .body(named("ContactNew"), "Who it is.", &[examples::CONTACT_NEW])
         .answers(201, "The contact was made.", named("Contact"), &[])
-        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Location", "Idempotent-Replayed"])
         .answers(200, "The contact was there.", named("Contact"), &[])
-        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(400, &["too_long"])
         .refused(429, &["conversation_backlog"])
 }
@@ -41,7 +41,7 @@ fn save_contacts() -> Op {
         .keyed()
         .body(named("ContactsNew"), "Who they are.", &[examples::CONTACTS_NEW])
         .answers(200, "The contacts, in the same order.", named("ContactsSaved"), &[])
-        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Idempotent-Replayed"])
         .refused(400, &["too_long", "empty_batch", "batch_too_large", "duplicate_value"])
         .refused(429, &["conversation_backlog"])
 }
@@ -108,7 +108,6 @@ fn change_contact() -> Op {
     .path("id", "The contact.", id())
     .body(named("ContactChange"), "What is to change.", &[examples::CONTACT_NAME])
     .answers(200, "The contact as it is now.", named("Contact"), &[])
-    .with_headers(&["X-Ignored-Fields"])
     .refused(400, &["too_long", "immutable_field"])
     .refused(404, &["contact_not_found"])
     .refused(429, &["conversation_backlog"])

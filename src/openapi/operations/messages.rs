@@ -81,9 +81,9 @@ fn send() -> Op {
             named("ConversationMessageList"),
             &[examples::SAID_VIEW],
         )
-        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Idempotent-Replayed"])
         .answers(201, "The channel message was sent.", named("ChannelMessageView"), &[examples::REVIEW_VIEW])
-        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(400, &["ambiguous_message_shape", "unknown_message_shape"])
         .refused(400, CHANNEL_DATA)
         .refused(400, CONVERSATION_DATA)
@@ -120,16 +120,16 @@ fn send_to_channel() -> Op {
     .keyed()
     .body(body, "The kind of the channel says which.", &bodies)
     .answers(200, "The agent has answered.", named("ContactAnswer"), &[examples::CONTACT_ANSWER])
-    .with_headers(&["Idempotent-Replayed", "Preference-Applied", "X-Ignored-Fields"])
+    .with_headers(&["Idempotent-Replayed", "Preference-Applied"])
     .answers(201, "The channel message was sent.", named("ChannelMessageView"), &[examples::REVIEW_VIEW])
-    .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+    .with_headers(&["Location", "Idempotent-Replayed"])
     .answers(
         202,
         "The message is stored, and the agent has not answered yet.",
         named("ContactAnswer"),
         &[examples::CONTACT_WAITING],
     )
-    .with_headers(&["Location", "Preference-Applied", "X-Ignored-Fields"])
+    .with_headers(&["Location", "Preference-Applied"])
     .refused(400, CONTACT_DATA)
     .refused(400, CHANNEL_DATA)
     .refused(400, &["channel_id_mismatch"])
@@ -162,7 +162,7 @@ fn send_to_conversation() -> Op {
     .keyed()
     .body(named("ConversationMessage"), "A message or several.", &[examples::SAID])
     .answers(200, "The messages were appended.", named("ConversationMessageList"), &[examples::SAID_VIEW])
-    .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+    .with_headers(&["Idempotent-Replayed"])
     .refused(400, CONVERSATION_DATA)
     .refused(400, &["conversation_id_mismatch"])
     .refused(404, &["conversation_not_found"])

@@ -18,7 +18,7 @@ pub(super) fn operations() -> Vec<Op> {
     vec![
         create(all, ("createWebhookEndpoint", "Make an endpoint"), tag, "WebhookEndpointNew", &[examples::ENDPOINT])
             .answers(201, "It was made.", named("WebhookEndpointWithSecret"), &[])
-            .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+            .with_headers(&["Location", "Idempotent-Replayed"])
             .refused(400, DATA)
             .refused(400, URL)
             .refused(404, &["channel_not_found"])
@@ -34,7 +34,6 @@ pub(super) fn operations() -> Vec<Op> {
             examples::ENDPOINT_CHANGE,
         )
         .answers(200, "The endpoint as it is now; what still waits goes there.", named("WebhookEndpoint"), &[])
-        .with_headers(&["X-Ignored-Fields"])
         .refused(400, DATA)
         .refused(400, URL)
         .refused(400, &["immutable_field"])
@@ -52,7 +51,7 @@ pub(super) fn operations() -> Vec<Op> {
         .keyed()
         .empty_body()
         .answers(200, "The endpoint with its new secret.", named("WebhookEndpointWithSecret"), &[])
-        .with_headers(&["Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Idempotent-Replayed"])
         .refused(404, &["endpoint_not_found"])
         .refused(503, &["contended"]),
         deliveries(tag),
@@ -89,6 +88,6 @@ fn retry(tag: &'static str) -> Op {
         .keyed()
         .empty_body()
         .answers(202, "The delivery, pending again.", named("WebhookDelivery"), &[])
-        .with_headers(&["Location", "Idempotent-Replayed", "X-Ignored-Fields"])
+        .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(404, &["delivery_not_found"])
 }
