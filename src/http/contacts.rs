@@ -146,7 +146,7 @@ pub(super) async fn conversations_of(
     let contact = find(&app, &caller, &id).await?;
     let prefix = contact.id.to_bytes();
     let listing = Listing { workspace: caller.address, view: CONTACT_CONVERSATIONS, prefix: &prefix };
-    let page = conversations::page(&app, listing, &request, None).await?;
+    let page = conversations::page(&app, listing, &request, &conversations::Filter::default()).await?;
     let data = page.data.iter().map(|(state, details)| conversations::view(state, details)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
 }

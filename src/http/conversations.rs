@@ -6,7 +6,7 @@ use actors::conversation::{self, Command, Conversation, Details, Event, Opening,
 use actors::directory::Answer;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::message::Json;
-use actors::tables::{CONVERSATIONS, DETAILS};
+use actors::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DETAILS};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -130,8 +130,13 @@ async fn load(
 ) -> Result<Option<(conversation::State, Details)>, Problem> {
     let entity = EntityKey::conversation(workspace, id.address);
     let Some(state) = state(app, entity, id).await? else { return Ok(None) };
+    Ok(Some((state, details(app, entity).await?)))
+}
+
+/// What is known of a conversation that is there, beside its state.
+async fn details(app: &App, entity: EntityKey) -> Result<Details, Problem> {
     let details = app.node().stored::<Details>(entity, DETAILS, Bytes::new()).await.map_err(store_problem)?;
-    Ok(Some((state, details.unwrap_or_default())))
+    Ok(details.unwrap_or_default())
 }
 
 /// A conversation without its details.
@@ -266,7 +271,42 @@ pub(super) async fn update(
     }
 }
 
-/// `GET /conversations?status=`.
+/// Which conversations a list shows, by what they say of themselves.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    closed: Option<bool>,
+    owner: Option<String>,
+    channel: Option<String>,
+    /// The inner `None`: an id that no contact has.
+    contact: Option<Option<ContactId>>,
+}
+
+impl Filter {
+    /// # Errors
+    /// 400 `invalid_enum` for a status that there is not.
+    fn of(query: &Query) -> Result<Self, Problem> {
+        let given = |name| query.get(name).filter(|value| !value.is_empty());
+        Ok(Self {
+            closed: query.choice("status", &STATUSES)?,
+            owner: given("ownerId").map(str::to_owned),
+            channel: given("channelId").map(str::to_owned),
+            contact: given("contactId").map(ContactId::parse),
+        })
+    }
+
+    fn shows(&self, state: &conversation::State) -> bool {
+        let contact = match &state.origin {
+            Origin::Api { contact, .. } => Some(*contact),
+            Origin::Human { .. } | Origin::Direct => None,
+        };
+        self.closed.is_none_or(|closed| state.closed == closed)
+            && self.owner.as_ref().is_none_or(|owner| state.owner.as_ref() == Some(owner))
+            && self.channel.as_ref().is_none_or(|channel| state.origin.channel() == Some(channel))
+            && self.contact.is_none_or(|wanted| wanted.is_some() && wanted == contact)
+    }
+}
+
+/// `GET /conversations?status=&ownerId=&channelId=&contactId=`.
 ///
 /// # Errors
 /// 400 for a wrong page or filter.
@@ -276,29 +316,38 @@ pub(super) async fn list(
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let list = format!("conversations/{}", caller.workspace);
-    let (request, closed) = Problem::both(PageRequest::from_query(&query, &list), query.choice("status", &STATUSES))?;
-    let listing = Listing { workspace: caller.address, view: CONVERSATIONS, prefix: b"" };
-    let page = page(&app, listing, &request, closed).await?;
-    let data = page.data.iter().map(|(state, details)| view(state, details)).collect();
+    // Those of a contact are a list of their own, with places of its own.
+    let list = match query.get("contactId").filter(|contact| !contact.is_empty()) {
+        Some(contact) => format!("conversations/{}?contactId={contact}", caller.workspace),
+        None => format!("conversations/{}", caller.workspace),
+    };
+    let (request, filter) = Problem::both(PageRequest::from_query(&query, &list), Filter::of(&query))?;
+    let (view, prefix) = match filter.contact {
+        None => (CONVERSATIONS, Vec::new()),
+        Some(Some(contact)) => (CONTACT_CONVERSATIONS, contact.to_bytes().to_vec()),
+        Some(None) => return Ok(Page::<()>::empty().into_response(&list, &context.uri)),
+    };
+    let listing = Listing { workspace: caller.address, view, prefix: &prefix };
+    let page = page(&app, listing, &request, &filter).await?;
+    let data = page.data.iter().map(|(state, details)| self::view(state, details)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
 }
 
-/// One page of the conversations whose ids stand in a list; `closed`: only those that are, or are not.
+/// One page of the conversations whose ids stand in a list, of those that the filter shows.
 pub(super) async fn page(
     app: &App,
     listing: Listing<'_>,
     request: &PageRequest,
-    closed: Option<bool>,
+    filter: &Filter,
 ) -> Result<Page<(conversation::State, Details)>, Problem> {
     let load = async |key: Bytes| {
         let id = ConversationId::from_bytes(key.as_ref().try_into().map_err(|_| internal_error())?);
-        let found = load(app, listing.workspace, id).await?;
-        let found = found.filter(|(state, _)| closed.is_none_or(|closed| state.closed == closed));
-        Ok(found.map(|(state, details)| {
-            let weight = details.bytes();
-            ((state, details), weight)
-        }))
+        let entity = EntityKey::conversation(listing.workspace, id.address);
+        let found = state(app, entity, id).await?.filter(|state| filter.shows(state));
+        let Some(state) = found else { return Ok(None) };
+        let details = details(app, entity).await?;
+        let weight = details.bytes();
+        Ok(Some(((state, details), weight)))
     };
     listing.page(app, request, load).await
 }

@@ -324,7 +324,8 @@ async fn filters_narrow_a_list_and_its_pages_stay_exact() {
     let batch = json!({"content": [
         {"content": "Hello World", "role": "user", "sender_id": "ana", "tags": ["Red", "blue"]},
         {"content": "ÉTÉ", "role": "assistant", "sender_id": "bot", "attachments": [{"url": "u"}]},
-        {"content": "hello again", "role": "user", "sender_id": "bob", "tags": ["red"], "attachments": []},
+        {"content": "hello again", "role": "user", "sender_id": "bob", "tags": ["red"], "attachments": [],
+         "message_type": "note"},
         {"content": "nothing", "role": "tool", "sender_id": "ana", "tags": []},
     ]});
     let made = app.post("/api/v1/messages").json(batch).await.expect(200);
@@ -339,6 +340,10 @@ async fn filters_narrow_a_list_and_its_pages_stay_exact() {
         ("senderId=an", vec![]),
         ("role=user", vec![0, 2]),
         ("role=system", vec![]),
+        ("messageType=note", vec![2]),
+        ("messageType=text&role=user", vec![0]),
+        ("messageType=Note", vec![]),
+        ("messageType=", vec![0, 1, 2, 3]),
         ("tag=red", vec![2]),
         ("tag=Red", vec![0]),
         ("hasAttachments=true", vec![1]),
@@ -391,4 +396,73 @@ async fn conversations_are_listed_by_their_status() {
         assert_eq!(pages.concat().len(), length, "{status}");
     }
     assert_eq!(world.app.get("/api/v1/conversations?status=x").await.faults(), ["invalid_enum /status"]);
+}
+
+#[tokio::test]
+async fn conversations_are_listed_by_owner_channel_and_contact_together_and_an_unknown_id_shows_none() {
+    let app = TestApp::new().await;
+    let opened = async |owner: Value| {
+        let opened = app.post("/api/v1/conversations").json(json!({"ownerId": owner})).await.expect(201);
+        opened["id"].clone()
+    };
+    let wrote = async |channel: &str, who: &str| {
+        let body = json!({"type": "TEXT", "contactIdentifier": who, "content": {"text": {"body": "Hi"}}});
+        let path = format!("/api/v1/channels/{channel}/messages");
+        let answer = app.post(path).json(body).await.expect(200);
+        (answer["conversationId"].clone(), answer["contactId"].as_str().unwrap().to_owned())
+    };
+    let second = json!({"id": "second", "name": "second", "kind": "api", "agentId": "echo"});
+    app.post("/api/v1/channels").json(second).await.expect(201);
+    let of_ana = opened(json!("ana")).await;
+    let of_bob = opened(json!("bob")).await;
+    opened(Value::Null).await;
+    let (ana_here, ana) = wrote("demo-api", "ana@example.com").await;
+    let (ana_there, _) = wrote("second", "ana@example.com").await;
+    let (bob_here, _) = wrote("demo-api", "bob@example.com").await;
+    app.patch(format!("/api/v1/conversations/{}", ana_there.as_str().unwrap()))
+        .json(json!({"status": "closed", "ownerId": "ana"}))
+        .await
+        .expect(200);
+    for (filter, expected) in [
+        ("ownerId=ana".to_owned(), vec![&of_ana, &ana_there]),
+        ("ownerId=bob".to_owned(), vec![&of_bob]),
+        ("ownerId=Ana".to_owned(), vec![]),
+        ("ownerId=ana&status=open".to_owned(), vec![&of_ana]),
+        ("channelId=demo-api".to_owned(), vec![&ana_here, &bob_here]),
+        ("channelId=second&ownerId=ana".to_owned(), vec![&ana_there]),
+        ("channelId=demo".to_owned(), vec![]),
+        ("channelId=none".to_owned(), vec![]),
+        (format!("contactId={ana}"), vec![&ana_here, &ana_there]),
+        (format!("contactId={ana}&channelId=second"), vec![&ana_there]),
+        (format!("contactId={ana}&status=open"), vec![&ana_here]),
+        (format!("contactId={ana}&ownerId=bob"), vec![]),
+        ("contactId=none".to_owned(), vec![]),
+        ("contactId=cont_00000000000000000000000000".to_owned(), vec![]),
+    ] {
+        for (order, limit) in [("asc", 1), ("asc", 50), ("desc", 1), ("desc", 50)] {
+            let mut found: Vec<Value> = Vec::new();
+            let mut next = Some(format!("/api/v1/conversations?{filter}&order={order}&limit={limit}"));
+            while let Some(path) = next {
+                let page = app.get(&path).await.expect(200);
+                found.extend(page["data"].as_array().unwrap().iter().map(|one| one["id"].clone()));
+                let base = path.split("&cursor=").next().unwrap();
+                next = page["nextCursor"].as_str().map(|cursor| format!("{base}&cursor={cursor}"));
+            }
+            if order == "desc" {
+                found.reverse();
+            }
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{filter} {order} {limit}");
+        }
+    }
+    let all = app.get("/api/v1/conversations?limit=1&ownerId=").await.expect(200);
+    let cursor = all["nextCursor"].as_str().unwrap();
+    app.get(format!("/api/v1/conversations?cursor={cursor}&ownerId=ana")).await.expect(200);
+    app.get(format!("/api/v1/conversations?cursor={cursor}&contactId={ana}")).await.problem(400, "invalid_cursor");
+    let faults = app.get("/api/v1/conversations?status=x&ownerId=ana&limit=0").await.faults();
+    assert_eq!(faults, ["out_of_range /limit", "invalid_enum /status"]);
+    let other = app.workspace("other").await;
+    for filter in ["ownerId=ana".to_owned(), "channelId=demo-api".to_owned(), format!("contactId={ana}")] {
+        let page = app.get(format!("/api/v1/conversations?{filter}")).key(&other).await.expect(200);
+        assert_eq!(page["data"], json!([]), "{filter}");
+    }
 }

@@ -67,6 +67,7 @@ struct Filter {
     /// The human channel that they are listed of, where it matters who sent them.
     channel: Option<String>,
     role: Option<String>,
+    message_type: Option<String>,
     tag: Option<String>,
     has_attachments: Option<bool>,
 }
@@ -84,6 +85,7 @@ impl Filter {
             sender: text("senderId"),
             channel: None,
             role: text("role"),
+            message_type: text("messageType"),
             tag: text("tag"),
             has_attachments: query.boolean("hasAttachments")?,
         })
@@ -118,6 +120,7 @@ impl Filter {
         (self.search.is_empty() || found(&self.search))
             && self.sender.as_ref().is_none_or(|wanted| sender == wanted)
             && self.role.as_ref().is_none_or(|role| content.role == *role)
+            && self.message_type.as_ref().is_none_or(|kind| content.message_type == *kind)
             && self.tag.as_ref().is_none_or(tagged)
             && self.has_attachments.is_none_or(|wanted| wanted == attached)
     }

@@ -4,7 +4,7 @@ use utoipa::openapi::HttpMethod::{Get, Patch, Post};
 
 use super::super::examples;
 use super::super::operation::Op;
-use super::super::shape::{date, named, word};
+use super::super::shape::{date, named, text, word};
 use super::{LOOK, READ, WRITE, id};
 
 const DATA: &[&str] = &["too_short", "too_long", "too_large", "too_deep"];
@@ -24,19 +24,17 @@ fn open() -> Op {
 }
 
 fn list() -> Op {
+    let about = "Those of the workspace, in the order they began. Filters narrow it together; an id that nothing has \
+                 shows none.";
     let named_so = ("listConversations", "List conversations");
-    Op::new(
-        Get,
-        "/api/v1/conversations",
-        named_so,
-        "Conversations",
-        READ,
-        "Those of the workspace, in the order they began.",
-    )
-    .query("status", "Only those that are open, or closed.", word("", &["open", "closed"]))
-    .paged()
-    .answers(200, "A page of conversations.", named("ConversationPage"), &[])
-    .with_headers(&["Link"])
+    Op::new(Get, "/api/v1/conversations", named_so, "Conversations", READ, about)
+        .query("status", "Only those that are open, or closed.", word("", &["open", "closed"]))
+        .query("ownerId", "Only those of this owner.", text(""))
+        .query("channelId", "Only those on this api channel.", text(""))
+        .query("contactId", "Only those with this contact.", text(""))
+        .paged()
+        .answers(200, "A page of conversations.", named("ConversationPage"), &[])
+        .with_headers(&["Link"])
 }
 
 fn get() -> Op {

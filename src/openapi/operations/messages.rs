@@ -175,6 +175,7 @@ fn filtered(op: Op) -> Op {
     op.query("search", "Their text has each of these words, and each phrase in quotation marks, in any case.", text(""))
         .query("senderId", "They are from this sender.", text(""))
         .query("role", "They have this role.", text(""))
+        .query("messageType", "They have this `message_type`; messages of channels are `text`.", text(""))
         .query("tag", "They have this tag.", text(""))
         .query("hasAttachments", "They have files, or have none.", boolean(""))
         .paged()
