@@ -12,6 +12,7 @@ mod page;
 mod parts;
 mod schemas;
 mod shape;
+mod webhooks;
 
 use std::sync::LazyLock;
 
@@ -79,6 +80,7 @@ fn build() -> OpenApi {
         .servers(Some([Server::new("/")]))
         .tags(Some(tags))
         .paths(paths())
+        .webhooks(Some(webhooks::all()))
         .components(Some(components().build()))
         .build()
 }

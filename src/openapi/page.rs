@@ -2,10 +2,12 @@
 //!
 //! Everything that comes from the document goes through [`html::escape`]; only this module writes tags.
 
+use actors::webhook::EVENT_TYPES;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use super::errors::{ERRORS, ErrorPage};
+use super::schemas::told;
 use html::{escape, prose};
 
 mod curl;
@@ -55,6 +57,7 @@ pub(super) fn reference(document: &OpenApi) -> String {
         }
         content += "</section>\n";
     }
+    content += &events();
     content += &shapes::section(document);
     content += &errors();
     whole("Tertulia API", &navigation(&groups), &content)
@@ -105,7 +108,26 @@ fn navigation(groups: &[Group<'_>]) -> String {
         }
         out += "</ul>\n";
     }
-    out + "<p><a href=\"#shapes\">Shapes</a></p>\n<p><a href=\"#errors\">Errors</a></p>\n</div></nav>"
+    out + "<p><a href=\"#webhook-events\">What webhooks say</a></p>\n<p><a href=\"#shapes\">Shapes</a></p>\n<p><a href=\"#errors\">Errors</a></p>\n</div></nav>"
+}
+
+/// Every type of event, and where the shape of its data stands.
+fn events() -> String {
+    let mut out = String::from(
+        "<section><h2 id=\"webhook-events\">What webhooks say</h2>\n<div class=\"scroll\"><table><thead><tr><th>Type</th>\
+         <th>What happened</th><th>Its data</th></tr></thead><tbody>\n",
+    );
+    for kind in EVENT_TYPES {
+        if let Some((about, data)) = told(kind) {
+            out += &format!(
+                "<tr><td><code>{}</code></td><td>{}</td><td><a href=\"#shape-{2}\">{2}</a></td></tr>\n",
+                escape(kind),
+                html::inline(about),
+                escape(data)
+            );
+        }
+    }
+    out + "</tbody></table></div></section>\n"
 }
 
 fn errors() -> String {

@@ -11,10 +11,13 @@ mod configuration;
 mod contact_message;
 mod conversation_message;
 mod conversations;
+mod events;
 mod memories;
 mod problem;
 mod reviews;
 mod webhooks;
+
+pub(super) use self::events::told;
 
 /// A component: its name and its shape.
 pub(super) type Component = (&'static str, RefOr<Schema>);
@@ -28,6 +31,7 @@ pub(super) fn all() -> Vec<Component> {
         conversations::schemas(),
         memories::schemas(),
         reviews::schemas(),
+        events::schemas(),
         configuration::schemas(),
         agents::schemas(),
         webhooks::schemas(),

@@ -11,6 +11,7 @@ use crate::support::TestApp;
 
 mod bounds;
 mod clients;
+mod events;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -36,7 +37,7 @@ fn validator(document: &Value, schema: &Value) -> jsonschema::Validator {
 }
 
 #[track_caller]
-fn assert_valid(document: &Value, schema: &Value, value: &Value, what: &str) {
+pub(crate) fn assert_valid(document: &Value, schema: &Value, value: &Value, what: &str) {
     let validator = validator(document, schema);
     let errors: Vec<_> =
         validator.iter_errors(value).map(|error| format!("{} {error}", error.instance_path())).collect();

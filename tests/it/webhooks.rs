@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tertulia::webhooks::sign;
 use tokio::time::timeout;
 
+use crate::openapi::{assert_valid, document};
 use crate::support::origin::{Heard, Origin, Part, bare};
 use crate::support::{ADMIN_KEY, TestApp};
 
@@ -71,6 +72,20 @@ impl Receiver {
 
 fn body(heard: &Heard) -> Value {
     serde_json::from_slice(&heard.body).unwrap()
+}
+
+/// It is sent as the document says, in this media type.
+async fn assert_documented(app: &TestApp, heard: &Heard, media: &str) {
+    let document = document(app).await;
+    let body = body(heard);
+    let said = &document["webhooks"][body["type"].as_str().unwrap()]["post"];
+    assert_valid(&document, &said["requestBody"]["content"][media]["schema"], &body, media);
+    for header in said["parameters"].as_array().unwrap() {
+        let name = header["name"].as_str().unwrap();
+        let sent = heard.header(name);
+        let sent = sent.parse().map_or_else(|_| json!(sent), |number: u64| json!(number));
+        assert_valid(&document, &header["schema"], &sent, name);
+    }
 }
 
 async fn endpoint(app: &TestApp, body: Value) -> Value {
@@ -146,6 +161,9 @@ async fn an_event_is_sent_as_the_lists_show_it_signed_with_both_secrets_while_on
     let both = format!("{} {}", signed(new, &second), signed(old, &second));
     assert_eq!(second.header("webhook-signature"), both);
     assert_ne!(second.header("traceparent"), "", "a trace of its own where the request had none");
+    for heard in [first, second] {
+        assert_documented(&app, &heard, "application/json").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,6 +191,9 @@ async fn cloudevents_are_sent_in_structured_mode() {
         let body = body(&heard[n]);
         let told = (&body["type"], &body["subject"], &body["data"]["conversationId"]);
         assert_eq!(told, (&json!(kind), &json!(conversation), &json!(conversation)));
+    }
+    for heard in &heard {
+        assert_documented(&app, heard, "application/cloudevents+json").await;
     }
 }
 

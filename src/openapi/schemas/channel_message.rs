@@ -22,7 +22,7 @@ pub(super) fn schemas() -> Vec<Component> {
         ("ReviewPayload", review_payload()),
         ("ReviewCallback", callback()),
         ("ReviewQuorum", quorum()),
-        ("ChannelMessageView", message_view()),
+        ("ChannelMessageView", view("A message of a human channel.").done()),
         ("ChannelMessagePage", page("A page of a channel's messages.", named("ChannelMessageView"))),
         ("Review", review_view()),
         ("ReviewVote", vote()),
@@ -183,8 +183,9 @@ fn quorum() -> RefOr<Schema> {
         .done()
 }
 
-fn message_view() -> RefOr<Schema> {
-    Members::new("A message of a human channel.")
+/// The members of a message as it is shown.
+pub(super) fn view(about: &str) -> Members {
+    Members::new(about)
         .must("id", made_id("The message.", "msg_", 34))
         .must("channelId", text("The channel."))
         .must("senderType", word("Who sent it.", &["agent", "user"]))
@@ -202,7 +203,6 @@ fn message_view() -> RefOr<Schema> {
         .may("readAt", time("When it was read."))
         .may("deleted", boolean("Its content is gone; its place stays."))
         .may("erased", boolean("Its content went with its contact."))
-        .done()
 }
 
 fn review_view() -> RefOr<Schema> {

@@ -13,7 +13,7 @@ pub(super) fn schemas() -> Vec<Component> {
     vec![
         ("ConversationMessage", message()),
         ("MessageContent", content()),
-        ("ConversationMessageView", view()),
+        ("ConversationMessageView", view("A message of a conversation. What was not given is `null`.").done()),
         (
             "ConversationMessageList",
             list("The messages, in the order they were sent.", named("ConversationMessageView")).into(),
@@ -92,8 +92,9 @@ pub(super) fn tags_about() -> String {
     )
 }
 
-fn view() -> RefOr<Schema> {
-    Members::new("A message of a conversation. What was not given is `null`.")
+/// The members of a message as it is shown.
+pub(super) fn view(about: &str) -> Members {
+    Members::new(about)
         .must("conversation_id", made_id("The conversation.", "conv_", 26))
         .must("sender_id", text("Who says it."))
         .must("content", text("What it says."))
@@ -123,5 +124,4 @@ fn view() -> RefOr<Schema> {
         .must("owner_id", text("Who owns the conversation.").nullable())
         .may("deleted", boolean("Its content is gone; its place stays."))
         .may("erased", boolean("Its content went with its contact."))
-        .done()
 }

@@ -69,7 +69,8 @@ fn change() -> RefOr<Schema> {
 
 fn happening() -> RefOr<Schema> {
     let about = "What it is about: the message as its API shows it, or ids and what changed. A contact's own events are of \
-                 no conversation and name the contact instead.";
+                 no conversation and name the contact instead. Its members for each type are those of the webhook of that \
+                 name.";
     Members::new(about)
         .may("conversationId", made_id("The conversation that it is of.", "conv_", 26))
         .may("channelId", text("The channel that the conversation belongs to."))
