@@ -9,7 +9,7 @@ use actors::directory::{Answer, Circumstances};
 use actors::id::{DeliveryId, EndpointId, EntityKey, EventId, Kind};
 use actors::outbox::lane::TAG_BYTES;
 use actors::outbox::pending::{self, DeliveryState, Status};
-use actors::outbox::state::{KEPT_MILLIS, ended_from, parse_ended_key, parse_pending_key};
+use actors::outbox::state::{KEPT_MILLIS, ended_from, ended_of, parse_ended_key, parse_pending_key};
 use actors::outbox::{Attempt, Sending, Waiting};
 use actors::store::{Order, Scan, View};
 use actors::tables::{ENDED, ENDED_BY_ENDPOINT, FAILED, PENDING};
@@ -95,17 +95,24 @@ struct Filter {
     status: Option<Status>,
     /// The inner `None`: an id that no endpoint has.
     endpoint: Option<Option<EndpointId>>,
+    /// The inner `None`: an id that no event has.
+    event: Option<Option<EventId>>,
 }
 
 impl Filter {
     fn of(query: &Query) -> Result<Self, Problem> {
-        let endpoint = query.get("endpointId").filter(|id| !id.is_empty());
-        Ok(Self { status: query.choice("status", &STATUSES)?, endpoint: endpoint.map(EndpointId::parse) })
+        let given = |name| query.get(name).filter(|id| !id.is_empty());
+        Ok(Self {
+            status: query.choice("status", &STATUSES)?,
+            endpoint: given("endpointId").map(EndpointId::parse),
+            event: given("eventId").map(EventId::parse),
+        })
     }
 
     fn shows(&self, delivery: &DeliveryState) -> bool {
         self.status.is_none_or(|status| status == delivery.status)
             && self.endpoint.is_none_or(|endpoint| endpoint.is_some() && endpoint == delivery.receiver.endpoint())
+            && self.event.is_none_or(|event| event == Some(delivery.event))
     }
 
     fn has_ended(&self) -> bool {
@@ -166,7 +173,7 @@ struct Gathering<'a> {
 /// Whether a part of the list was read to its end, or where to go on.
 type Next = Option<Position>;
 
-/// `GET /webhook-deliveries?status=&endpointId=`.
+/// `GET /webhook-deliveries?status=&endpointId=&eventId=`.
 ///
 /// # Errors
 /// 400 for a wrong page or filter.
@@ -177,7 +184,8 @@ pub(super) async fn list(
     query: Query,
 ) -> Result<Response, Problem> {
     let asked = |name: &str| query.get(name).unwrap_or_default().to_owned();
-    let list = format!("deliveries/{}/{}/{}", caller.workspace, asked("status"), asked("endpointId"));
+    let filters = ["status", "endpointId", "eventId"].map(asked).join("/");
+    let list = format!("deliveries/{}/{filters}", caller.workspace);
     let (filter, request) = Problem::both(Filter::of(&query), PageRequest::from_query(&query, &list))?;
     let mut gathering =
         Gathering { app: &app, caller: &caller, request: &request, filter, data: Vec::new(), scanned: 0 };
@@ -224,14 +232,21 @@ impl Gathering<'_> {
     }
 
     async fn ended(&mut self, at: Option<Position>) -> Result<Next, Problem> {
-        let (view, prefix): (View, Vec<u8>) = match (self.filter.status, self.filter.endpoint) {
-            (_, Some(None)) => return Ok(None),
-            (Some(Status::Failed), _) => (FAILED, Vec::new()),
-            (_, Some(Some(endpoint))) => (ENDED_BY_ENDPOINT, endpoint.to_bytes().to_vec()),
-            (_, None) => (ENDED, Vec::new()),
+        let all = if self.filter.status == Some(Status::Failed) { FAILED } else { ENDED };
+        let kept_from = Millis(self.app.now().0.saturating_sub(KEPT_MILLIS));
+        // Before an entry's own key stands an endpoint's id, where it is of the endpoint's list.
+        let (view, before, prefix): (View, usize, Vec<u8>) = match (self.filter.event, self.filter.endpoint) {
+            (Some(None), _) | (_, Some(None)) => return Ok(None),
+            (Some(Some(event)), _) if event.at < kept_from => return Ok(None),
+            (Some(Some(event)), _) => (all, 0, ended_of(event).to_vec()),
+            (None, Some(Some(endpoint))) if all == ENDED => {
+                let of_endpoint = endpoint.to_bytes();
+                (ENDED_BY_ENDPOINT, of_endpoint.len(), of_endpoint.to_vec())
+            }
+            (None, _) => (all, 0, Vec::new()),
         };
         // Those past their time are not shown, whether they were taken away already or not.
-        let oldest = [&prefix[..], &ended_from(Millis(self.app.now().0.saturating_sub(KEPT_MILLIS)))].concat();
+        let oldest = [&prefix[..before], &ended_from(kept_from)].concat();
         let mut behind = match at {
             Some(Position::Ended(key)) if !key.is_empty() => Some(key),
             _ => None,
@@ -246,7 +261,7 @@ impl Gathering<'_> {
                 self.app.node().view(self.caller.address, view, Scan::new(range, self.request.order, limit)).await;
             let rows = rows.map_err(store_problem)?;
             for row in &rows {
-                let key = parse_ended_key(self.caller.address, &row.key[prefix.len().min(row.key.len())..]);
+                let key = parse_ended_key(self.caller.address, &row.key[before.min(row.key.len())..]);
                 let Some((_, entity, key)) = key else { continue };
                 let delivery = pending::ended(self.app.node(), entity, key).await.map_err(store_problem)?;
                 if let Some(delivery) = delivery
@@ -269,6 +284,9 @@ impl Gathering<'_> {
     async fn pending(&mut self, at: Option<Position>) -> Result<Next, Problem> {
         if self.filter.endpoint == Some(None) {
             return Ok(None);
+        }
+        if let Some(event) = self.filter.event {
+            return self.pending_of(event, at).await;
         }
         let (mut behind, mut within) = match at {
             Some(Position::Pending(key, within)) if !key.is_empty() => (Some(key), within),
@@ -304,6 +322,35 @@ impl Gathering<'_> {
         }
     }
 
+    /// Takes what is pending of one event.
+    async fn pending_of(&mut self, event: Option<EventId>, at: Option<Position>) -> Result<Next, Problem> {
+        let Some(event) = event else { return Ok(None) };
+        let found = pending::pending_of_event(self.app.node(), self.caller.address, event).await;
+        let mut found = found.map_err(store_problem)?;
+        if self.request.order == Order::Desc {
+            found.reverse();
+        }
+        let mut passed = match at {
+            Some(Position::Pending(_, within)) => within.map(|(_, tag)| tag),
+            Some(Position::Ended(_)) | None => None,
+        };
+        for delivery in found {
+            let tag = tag_of(&delivery);
+            let was_shown = passed.is_some_and(|passed| match self.request.order {
+                Order::Asc => tag <= passed,
+                Order::Desc => tag >= passed,
+            });
+            if was_shown {
+                continue;
+            }
+            if !self.take(delivery) {
+                return Ok(Some(Position::Pending(Vec::new(), passed.map(|tag| (event.number, tag)))));
+            }
+            passed = Some(tag);
+        }
+        Ok(None)
+    }
+
     /// Takes what one entry has to send, behind the delivery `within`.
     async fn entry(&mut self, key: &[u8], within: Option<Place>) -> Result<Entry, Problem> {
         let Some(of) = parse_pending_key(self.caller.address, key) else { return Ok(Entry::Read) };
@@ -319,8 +366,7 @@ impl Gathering<'_> {
             let found = found.map_err(store_problem)?;
             let mut shown = within.is_none();
             for (seq, delivery) in found.deliveries {
-                let mut tag = [0; TAG_BYTES];
-                tag.copy_from_slice(&delivery.id.0[delivery.id.0.len() - TAG_BYTES..]);
+                let tag = tag_of(&delivery);
                 if !shown && within.is_some_and(|(left, _)| left == seq) {
                     shown = within == Some((seq, tag));
                     continue;
@@ -338,6 +384,13 @@ impl Gathering<'_> {
             }
         }
     }
+}
+
+/// Which receiver a delivery is to, as its id says.
+fn tag_of(delivery: &DeliveryState) -> [u8; TAG_BYTES] {
+    let mut tag = [0; TAG_BYTES];
+    tag.copy_from_slice(&delivery.id.0[delivery.id.0.len() - TAG_BYTES..]);
+    tag
 }
 
 /// How an entry of what is pending was read.

@@ -288,6 +288,8 @@ async fn an_endpoint_that_answers_410_is_disabled_and_gets_nothing_until_it_is_e
     post("a").await;
     let failed = once(&app, "failed", 1).await.remove(0);
     assert_eq!(failed["attempts"][0]["statusCode"], 410);
+    let of_event = format!("status=failed&eventId={}", failed["eventId"].as_str().unwrap());
+    assert_eq!(all(&app, &of_event, 1).await, std::slice::from_ref(&failed));
     let off = app.get(&path).await.expect(200);
     assert_eq!((&off["enabled"], &off["disabledReason"]), (&json!(false), &json!("gone")));
     post("b").await;
@@ -308,7 +310,7 @@ async fn an_endpoint_that_answers_410_is_disabled_and_gets_nothing_until_it_is_e
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deliveries_are_listed_in_pages_by_status_and_endpoint_both_ways() {
+async fn deliveries_are_listed_in_pages_by_status_endpoint_and_event_both_ways() {
     let (app, good, bad) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await, Receiver::new(500).await);
     let [one, two] =
         [&good, &bad].map(|receiver| json!({"url": receiver.origin.url("/"), "events": ["message.created"]}));
@@ -335,8 +337,20 @@ async fn deliveries_are_listed_in_pages_by_status_and_endpoint_both_ways() {
     let ids = |data: &[Value]| data.iter().map(|delivery| delivery["id"].clone()).collect::<Vec<_>>();
     let distinct: BTreeSet<_> = everything.iter().map(|delivery| delivery["id"].as_str().unwrap()).collect();
     assert_eq!(distinct.len(), 32);
+    let event = everything[3]["eventId"].as_str().unwrap();
+    let of_event = all(&app, &format!("eventId={event}"), 200).await;
+    assert!(of_event.iter().all(|delivery| delivery["eventId"] == event && everything.contains(delivery)));
     for (query, count) in [
         ("", 32),
+        (&format!("eventId={event}"), 2),
+        (&format!("eventId={event}&status=pending"), 1),
+        (&format!("eventId={event}&status=delivered"), 1),
+        (&format!("eventId={event}&status=failed"), 0),
+        (&format!("eventId={event}&endpointId={}", one["id"].as_str().unwrap()), 1),
+        (&format!("eventId={event}&endpointId={}", two["id"].as_str().unwrap()), 1),
+        (&format!("eventId={event}&endpointId=wh_nothing"), 0),
+        ("eventId=evt_nothing", 0),
+        ("eventId=evt_0000000000000000000000000000000000", 0),
         ("status=delivered", 16),
         ("status=pending", 16),
         ("status=failed", 0),
@@ -360,6 +374,12 @@ async fn deliveries_are_listed_in_pages_by_status_and_endpoint_both_ways() {
         assert_eq!(&app.get(format!("{DELIVERIES}/{id}")).await.expect(200), delivery);
     }
     app.get(format!("{DELIVERIES}?status=lost")).await.faults();
+    let first = app.get(format!("{DELIVERIES}?eventId={event}&limit=1")).await.expect(200);
+    let other = format!("{DELIVERIES}?limit=1&cursor={}", first["nextCursor"].as_str().unwrap());
+    app.get(other).await.problem(400, "invalid_cursor");
+    let foreign = app.workspace("other").await;
+    let theirs = app.get(format!("{DELIVERIES}?eventId={event}")).key(&foreign).await.expect(200);
+    assert_eq!(theirs["data"], json!([]), "what is of another workspace is as what is not there");
     let reader = app.key_with(&["messages:read", "messages:write", "reviews:respond"]).await;
     app.get(DELIVERIES).key(&reader).await.problem(403, "insufficient_scope");
     app.get(DELIVERIES).key(ADMIN_KEY).await.expect(200);

@@ -129,6 +129,24 @@ pub async fn pending(
     }
 }
 
+/// What is still to be sent of one event, by receiver. Its id says its log, so nothing else is read.
+///
+/// # Errors
+///
+/// `StoreError` where the store cannot be read, or holds what cannot be.
+pub async fn pending_of_event(
+    node: &Node,
+    workspace: Address,
+    event: EventId,
+) -> Result<Vec<DeliveryState>, StoreError> {
+    let entity = |kind| EntityKey { workspace, kind, id: event.entity };
+    let mut found = to_all::<Conversation>(node, entity(Kind::Conversation), event).await?;
+    found.extend(to_all::<Contact>(node, entity(Kind::Contact), event).await?);
+    found.sort_by_key(|delivery| delivery.id.0);
+    found.dedup_by_key(|delivery| delivery.id);
+    Ok(found)
+}
+
 /// The delivery with this id.
 ///
 /// # Errors
@@ -267,21 +285,58 @@ async fn find_pending<M: Sends>(
     let records = node.events::<M>(entity, (key.seq, key.seq), Order::Asc, 1).await?;
     let (Some(record), Some(source)) = (records.first(), source::<M>(node, entity).await?) else { return Ok(None) };
     let Some(subject) = M::subject(record).filter(|subject| subject.at == at) else { return Ok(None) };
-    let endpoints = source.settings.configured().endpoints;
-    let all = endpoints.iter().map(|endpoint| Receiver::Endpoint(endpoint.id)).chain([Receiver::Channel]);
-    let of_message = subject.message.map(|message| [Receiver::Message(message), Receiver::Callback(message)]);
-    let mut all = all.chain(of_message.into_iter().flatten());
-    let Some(receiver) = all.find(|receiver| receiver.tag() == key.tag) else { return Ok(None) };
-    for again in [Some(key.seq), None] {
-        let lane = Lane { receiver, again };
-        let Some(row) = node.stored::<Waiting>(entity, LANES, lane.key()).await? else { continue };
-        if (row.next..=row.until).contains(&key.seq) {
-            return Ok(of_event::<M>(node, &source, record, Some(lane), Some(&row)).await?.into_iter().next());
-        }
+    let Some(receiver) = possible(&source, &subject).into_iter().find(|receiver| receiver.tag() == key.tag) else {
+        return Ok(None);
+    };
+    if let Some(waiting) = on_its_lane::<M>(node, &source, record, receiver).await? {
+        return Ok(waiting.into_iter().next());
     }
     if source.from.is_none_or(|from| key.seq < from) {
         return Ok(None);
     }
     let all = of_event::<M>(node, &source, record, None, None).await?;
     Ok(all.into_iter().find(|delivery| delivery.receiver == receiver))
+}
+
+/// Who may be told of what is of this subject.
+fn possible(source: &Source, subject: &Subject) -> Vec<Receiver> {
+    let endpoints = source.settings.configured().endpoints;
+    let all = endpoints.iter().map(|endpoint| Receiver::Endpoint(endpoint.id)).chain([Receiver::Channel]);
+    let of_message = subject.message.map(|message| [Receiver::Message(message), Receiver::Callback(message)]);
+    all.chain(of_message.into_iter().flatten()).collect()
+}
+
+/// What waits of an event on a lane of this receiver; `None`: nothing of it waits on one.
+async fn on_its_lane<M: Sends>(
+    node: &Node,
+    source: &Source,
+    record: &Record<M::Event>,
+    receiver: Receiver,
+) -> Result<Option<Vec<DeliveryState>>, StoreError> {
+    for again in [Some(record.seq), None] {
+        let lane = Lane { receiver, again };
+        let Some(row) = node.stored::<Waiting>(source.entity, LANES, lane.key()).await? else { continue };
+        if (row.next..=row.until).contains(&record.seq) {
+            return Ok(Some(of_event::<M>(node, source, record, Some(lane), Some(&row)).await?));
+        }
+    }
+    Ok(None)
+}
+
+async fn to_all<M: Sends>(node: &Node, entity: EntityKey, event: EventId) -> Result<Vec<DeliveryState>, StoreError> {
+    let at = (event.number, event.number);
+    let records = node.events::<M>(entity, at, Order::Asc, 1).await?;
+    let (Some(record), Some(source)) = (records.first(), source::<M>(node, entity).await?) else {
+        return Ok(Vec::new());
+    };
+    let subject = M::subject(record).filter(|subject| EventId::new(subject.at, entity.id, record.seq) == event);
+    let Some(subject) = subject else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for receiver in possible(&source, &subject) {
+        found.extend(on_its_lane::<M>(node, &source, record, receiver).await?.into_iter().flatten());
+    }
+    if source.from.is_some_and(|from| from <= record.seq) {
+        found.extend(of_event::<M>(node, &source, record, None, None).await?);
+    }
+    Ok(found)
 }

@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 use super::lane::{ATTEMPT_BYTES, Delivery, End, Lane, Receiver, TAG_BYTES, Waiting};
 use crate::clock::Millis;
 use crate::codec;
-use crate::id::{Address, EntityKey, Kind};
+use crate::id::{Address, EntityKey, EventId, Kind};
 use crate::machine::{Found, Need, Undecided};
 use crate::store::{KeyHash, RowWrite, ViewWrite};
 use crate::tables::{DELIVERIES, ENDED, ENDED_BY_ENDPOINT, FAILED, LANE_TIMES, LANES, PENDING, RETRIED};
@@ -83,6 +83,16 @@ pub fn ended_key(at: Millis, entity: EntityKey, key: DeliveryKey) -> [u8; ENDED_
 pub fn ended_from(at: Millis) -> [u8; 6] {
     let mut out = [0; 6];
     out.copy_from_slice(&at.0.to_be_bytes()[2..]);
+    out
+}
+
+/// What the keys of all deliveries of an event begin with: they have its time and its place, as its id has.
+#[must_use]
+pub fn ended_of(event: EventId) -> [u8; 21] {
+    let mut out = [0; 21];
+    out[..6].copy_from_slice(&event.at.0.to_be_bytes()[2..]);
+    out[6..16].copy_from_slice(&event.entity.0);
+    out[16..].copy_from_slice(&event.number.to_be_bytes()[3..]);
     out
 }
 

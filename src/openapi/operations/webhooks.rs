@@ -74,6 +74,7 @@ fn deliveries(tag: &'static str) -> Op {
         .paged()
         .query("status", "Only those.", word("", &["pending", "delivered", "failed"]))
         .query("endpointId", "Only those to this endpoint.", text(""))
+        .query("eventId", "Only those of this event: the `webhook-id` that a receiver got.", text(""))
         .refused(400, &["invalid_enum"])
         .answers(200, "A page of them.", named("WebhookDeliveryPage"), &[])
         .with_headers(&["Link"])

@@ -120,3 +120,25 @@ async fn files_turns_and_memories_are_told_of_as_the_event_log_shows_them() {
         (&told["data"], told["id"].as_str().unwrap())
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_of_a_contacts_event_is_found_by_the_event() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    for path in ["/one", "/two"] {
+        endpoint(&app, json!({"url": receiver.origin.url(path), "events": ["contact.*"]})).await;
+    }
+    for identifier in ["ana", "bob"] {
+        app.post("/api/v1/contacts").json(json!({"identifier": identifier})).await.expect(201);
+    }
+    let tried = |data: &[Value]| data.iter().all(|delivery| attempts(delivery) == 1);
+    let pending = once_so(&app, "pending", 4, tried).await;
+    for delivery in &pending {
+        let event = delivery["eventId"].as_str().unwrap();
+        let of_event: Vec<_> = pending.iter().filter(|other| other["eventId"] == event).collect();
+        assert_eq!(of_event.len(), 2);
+        for limit in [1, 2] {
+            let found = all(&app, &format!("eventId={event}"), limit).await;
+            assert!(found.len() == 2 && of_event.iter().all(|wanted| found.contains(wanted)), "{found:?}");
+        }
+    }
+}
