@@ -142,6 +142,18 @@ pub const GATE_FIRST: usize = 2;
 pub const GATE_MOST: usize = 32;
 /// Deliveries that wait for a place at one receiver; past it they come back later. An eighth of the couriers.
 pub const GATE_WAITING: usize = 1_024;
+/// Beside those, URLs of messages at one host that are asked at once and have left nothing unanswered: enough that a few
+/// that hang keep none waiting, and so few that several such hosts leave room among [`DELIVERIES_OF_WORKSPACE`].
+pub const GATE_FRESH: usize = 8;
+/// Those that wait for such a place, and URLs that have left something unanswered and wait for a usual one; past it they
+/// come back later. With those that have one they are fewer than [`COURIER_LANES`], so that what else happens in their
+/// conversation is looked at while they wait.
+pub const GATE_FEW_WAITING: usize = 16;
+/// Beside all those, what somebody has asked for.
+pub const GATE_ASKED: usize = 1;
+/// URLs of one host that are remembered because they left something unanswered, 16 bytes each; past it the one that was
+/// asked longest ago is forgotten.
+pub const GATE_SILENT: usize = 256;
 /// Receivers whose health is remembered, about 200 bytes each.
 pub const GATES: usize = 10_000;
 /// Webhook endpoints of one workspace. All of them are looked at for each event.

@@ -58,7 +58,7 @@ mod telling;
 pub use lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
-pub use port::{Deliverer, Happened, NoDeliverer, Parcel, Place, Receipt};
+pub use port::{BROKEN_ANSWER, Deliverer, Happened, NoDeliverer, Parcel, Place, Receipt, TIMEOUT};
 pub use sending::Sending;
 pub use state::{DeliveryKey, Outbox, Settlement};
 pub use step::ATTEMPT;

@@ -35,6 +35,9 @@ use crate::tables::{LANE_TIMES, LANES};
 
 /// Events looked at together.
 const PAGE: usize = 64;
+/// Lanes that are moved at once of those that come back: the rest is for what is new, which many that are sent away again
+/// and again would else keep out.
+const COME_BACK: usize = limits::COURIER_LANES / 4 * 3;
 /// How long what was done waits for more to be noted with it, when nothing is under way any more.
 const GATHER: Duration = Duration::from_millis(20);
 /// How long at most, while other lanes are still under way.
@@ -215,9 +218,9 @@ impl<M: Sends> Courier<M> {
         let due = rows.iter().filter_map(|row| Lane::parse_time_key(&row.key)).map(|(_, lane)| lane);
         let mut all = Ok(());
         for lane in due.chain(hasten.iter().copied()).collect::<HashSet<_>>() {
-            let known = self.runs.get(&lane);
-            // One that is under way is not disturbed, and one that wants to be left alone is not hastened.
-            if known.is_some_and(Run::is_moving) || known.is_none() && !self.has_room() {
+            let (known, hastened) = (self.runs.get(&lane), hasten.contains(&lane));
+            let is_moving = known.is_some_and(Run::is_moving);
+            if known.is_none() && self.runs.len() >= COME_BACK {
                 continue;
             }
             let stored = match self.node.stored::<Waiting>(self.entity, LANES, lane.key()).await {
@@ -228,9 +231,14 @@ impl<M: Sends> Courier<M> {
                     continue;
                 }
             };
-            let hastened = hasten.contains(&lane);
+            // One that is under way is not disturbed, unless somebody asks for it, and one that wants to be left alone is
+            // not hastened.
+            if let Some(run) = self.runs.get_mut(&lane).filter(|_| is_moving) {
+                run.speed_up(stored);
+                continue;
+            }
             // What is known here may be newer than what is noted.
-            let asked_by = known.map_or(stored.asked_by, |run| run.asked_by);
+            let asked_by = self.runs.get(&lane).map_or(stored.asked_by, |run| run.asked_by);
             let released = hastened && is_another(&self.node, self.entity, &self.place, lane, asked_by).await;
             match self.runs.get_mut(&lane) {
                 Some(run) => {
@@ -317,13 +325,14 @@ impl<M: Sends> Courier<M> {
         let mut untried_since = (self.looked <= self.bell.upto()).then_some(self.bell.since);
         for (lane, run) in &mut self.runs {
             untried_since = untried_since.into_iter().chain(run.untried_since()).min();
-            let Some(head) = run.start() else { continue };
+            let Some((head, hurry)) = run.start() else { continue };
             let (node, place, workspace) = (&self.node, &self.place, &self.workspace);
             let from = super::step::From {
                 node: Arc::clone(node),
                 entity: self.entity,
                 place: Arc::clone(place),
                 workspace: Arc::clone(workspace),
+                hurry,
             };
             let lane = *lane;
             self.steps.push(Box::pin(async move { (lane, step::<M>(from, lane, head).await) }));

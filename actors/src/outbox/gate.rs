@@ -5,8 +5,11 @@
 //! row it closes, and lets one attempt through now and then to see whether the receiver is back. Who comes meanwhile is
 //! told when to come again, each at another time: a hundred thousand conversations that wait for one dead receiver come
 //! back a few at a time, and hold nothing here.
+//!
+//! The URLs of messages share the gate of their host, and those that hang shall starve none that answers. So a URL that
+//! has left nothing unanswered has a place beside the others ([`state`]), and of those that have, who has done so least
+//! often is let through first.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,10 +17,13 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use tokio::sync::oneshot;
 
-use super::away;
 use crate::clock::Millis;
 use crate::id::{Address, EndpointId};
 use crate::limits;
+
+mod state;
+
+use state::{Spot, State, Turn, Waiter};
 
 /// What tells receivers apart.
 pub(crate) type GateKey = [u8; 16];
@@ -35,13 +41,6 @@ pub(crate) fn gate_key(workspace: Address, kind: &str, name: &[u8]) -> GateKey {
 pub(crate) fn endpoint_key(workspace: Address, endpoint: EndpointId) -> GateKey {
     gate_key(workspace, "endpoint", &endpoint.to_bytes())
 }
-
-/// Failures in a row after which a gate closes.
-const FAILURES: u32 = 10;
-/// For how long it is closed the first time; doubled each time the receiver is found still down.
-const CLOSED_MILLIS: u64 = 5_000;
-/// For how long at most.
-const CLOSED_MAX_MILLIS: u64 = 60_000;
 
 /// The gates of a node.
 #[derive(Debug, Default)]
@@ -91,51 +90,17 @@ pub(crate) struct Gate {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-struct State {
-    /// How many may be let through at once.
-    limit: usize,
-    through: usize,
-    waiting: VecDeque<oneshot::Sender<Pass>>,
-    /// In a row.
-    failures: u32,
-    /// Something has arrived since it was last closed.
-    proven: bool,
-    closed: Option<Closed>,
-    /// When the one comes back who was sent away last.
-    last_away: Millis,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            limit: limits::GATE_FIRST,
-            through: 0,
-            waiting: VecDeque::new(),
-            failures: 0,
-            proven: false,
-            closed: None,
-            last_away: Millis(0),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Closed {
-    /// Then one may try.
-    until: Millis,
-    /// How long it was closed this time.
-    millis: u64,
-    /// One is trying.
-    probing: bool,
-}
-
-impl Closed {
-    /// Whether one may try. So it is where `until` is further ahead than it ever was, because the clock was set back;
-    /// twice as far, since who comes may have looked at the clock a moment before it was closed.
-    fn is_over(&self, now: Millis) -> bool {
-        now >= self.until || self.until > now.plus(2 * self.millis)
-    }
+/// Who wants to send something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Want {
+    /// Somebody wants this one sent now, whatever is known of the receiver.
+    pub(crate) asked_for: bool,
+    /// Which of the receiver's URLs it is for, by its [`mark`](super::lane::mark), where it may have many.
+    pub(crate) url: Option<u64>,
+    /// How often in a row it was not answered.
+    pub(crate) unanswered: u32,
+    /// It was here before, and may have been sent away.
+    pub(crate) returns: bool,
 }
 
 /// What somebody is told who wants to send.
@@ -154,6 +119,8 @@ pub(crate) enum Health {
     Well,
     /// It does not.
     Down,
+    /// This URL of it says nothing, and nobody knows what others would.
+    Silent,
     /// It answers, and nobody knows what it takes.
     Answers,
     /// Nobody knows: nothing was sent.
@@ -176,21 +143,22 @@ pub(crate) enum Turned {
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
-    /// It is to find out whether the receiver is back.
-    probes: bool,
+    spot: Spot,
+    /// As in [`Want`].
+    url: Option<u64>,
     done: bool,
 }
 
 impl Pass {
     /// Whether others wait for what it finds out about the receiver.
     pub(crate) fn is_probe(&self) -> bool {
-        self.probes
+        self.spot == Spot::Probe
     }
 
     /// Says how it went.
     pub(crate) fn end(mut self, health: Health, now: Millis) -> Turned {
         self.done = true;
-        self.gate.leave(health, now)
+        self.gate.leave(&self, health, now)
     }
 }
 
@@ -198,7 +166,7 @@ impl Drop for Pass {
     fn drop(&mut self) {
         // One that was cut off has found out nothing.
         if !self.done {
-            self.gate.leave(Health::Unknown, Millis(0));
+            self.gate.leave(self, Health::Unknown, Millis(0));
         }
     }
 }
@@ -210,139 +178,61 @@ impl Gate {
     }
 
     fn is_idle(&self) -> bool {
-        let state = self.lock();
-        state.through == 0 && state.waiting.is_empty()
+        self.lock().is_idle()
     }
 
     fn is_well(&self) -> bool {
-        let state = self.lock();
-        state.failures == 0 && state.closed.is_none()
+        self.lock().is_well()
     }
 
-    /// Waits for a place. `asked_for`: somebody wants this one sent now, whatever is known of the receiver.
-    pub(crate) async fn enter(self: &Arc<Self>, now: Millis, asked_for: bool) -> Admitted {
+    /// Waits for a place.
+    pub(crate) async fn enter(self: &Arc<Self>, now: Millis, want: Want) -> Admitted {
         let waiting = {
             let mut state = self.lock();
-            let may_enter = match &mut state.closed {
-                Some(closed) if !asked_for => {
-                    let may_try = closed.is_over(now) && !closed.probing;
-                    closed.probing |= may_try;
-                    if !may_try {
-                        return Admitted::Later(state.away(now));
-                    }
-                    true
+            match state.admit(now, want) {
+                Turn::Through(spot) => return Admitted::Now(self.pass(spot, want.url)),
+                Turn::Away(at) => return Admitted::Later(at),
+                Turn::Waits(line) => {
+                    let (sender, receiver) = oneshot::channel();
+                    state.wait(line, Waiter { want, sender });
+                    receiver
                 }
-                _ => state.through < state.limit,
-            };
-            if may_enter {
-                state.through += 1;
-                return Admitted::Now(self.pass(state.closed.is_some()));
             }
-            if state.waiting.len() >= limits::GATE_WAITING {
-                return Admitted::Later(state.away(now));
-            }
-            let (sender, receiver) = oneshot::channel();
-            state.waiting.push_back(sender);
-            receiver
         };
         match waiting.await {
             Ok(pass) => Admitted::Now(pass),
             // It was closed meanwhile.
-            Err(_) => Admitted::Later(self.lock().away(now)),
+            Err(_) => Admitted::Later(self.lock().away(now, want)),
         }
     }
 
-    fn pass(self: &Arc<Self>, probes: bool) -> Pass {
-        Pass { gate: Arc::clone(self), probes, done: false }
+    fn pass(self: &Arc<Self>, spot: Spot, url: Option<u64>) -> Pass {
+        Pass { gate: Arc::clone(self), spot, url, done: false }
     }
 
     /// Lets as many through as when nothing was known, beside those who are on their way.
     fn renew(self: &Arc<Self>) {
         let mut state = self.lock();
-        (state.failures, state.proven, state.closed) = (0, false, None);
-        state.limit = (state.through + limits::GATE_FIRST).min(limits::GATE_MOST);
+        state.renew();
         self.let_through(&mut state);
     }
 
     fn let_through(self: &Arc<Self>, state: &mut State) {
-        // While it is closed only those wait that somebody has asked for.
-        while state.through < state.limit {
-            let Some(next) = state.waiting.pop_front() else { break };
-            match next.send(self.pass(false)) {
-                Ok(()) => state.through += 1,
-                // It waited and has left. Its pass was never counted.
-                Err(mut pass) => pass.done = true,
+        while let Some((spot, Waiter { want, sender })) = state.next() {
+            if let Err(mut pass) = sender.send(self.pass(spot, want.url)) {
+                // It waited and has left.
+                pass.done = true;
+                state.free(spot, want.url);
             }
         }
     }
 
-    fn leave(self: &Arc<Self>, health: Health, now: Millis) -> Turned {
+    fn leave(self: &Arc<Self>, pass: &Pass, health: Health, now: Millis) -> Turned {
         let mut state = self.lock();
-        state.through -= 1;
-        let turned = match health {
-            Health::Well => {
-                state.failures = 0;
-                state.proven = true;
-                state.limit = (state.limit + 1).min(limits::GATE_MOST);
-                if state.open(now) { Turned::Back } else { Turned::Nothing }
-            }
-            Health::Down => {
-                let was_open = state.closed.is_none();
-                state.failed(now);
-                if was_open && state.closed.is_some() { Turned::Closed } else { Turned::Nothing }
-            }
-            Health::Answers => {
-                state.failures = 0;
-                if state.open(now) { Turned::Opened } else { Turned::Nothing }
-            }
-            Health::Unknown => {
-                if let Some(closed) = &mut state.closed {
-                    closed.probing = false;
-                }
-                Turned::Nothing
-            }
-        };
+        state.free(pass.spot, pass.url);
+        let turned = state.learn(pass.spot, pass.url, health, now);
         self.let_through(&mut state);
         turned
-    }
-}
-
-impl State {
-    /// Answers whether it was closed.
-    fn open(&mut self, now: Millis) -> bool {
-        let was_closed = self.closed.take().is_some();
-        if was_closed {
-            self.last_away = now;
-        }
-        was_closed
-    }
-
-    fn failed(&mut self, now: Millis) {
-        self.failures = self.failures.saturating_add(1);
-        self.limit = (self.limit / 2).max(limits::GATE_FIRST);
-        let millis = match &self.closed {
-            // Others that were on their way say nothing new.
-            Some(closed) if !closed.probing => return,
-            Some(closed) => (closed.millis * 2).min(CLOSED_MAX_MILLIS),
-            None if self.failures < FAILURES => return,
-            None => CLOSED_MILLIS,
-        };
-        self.closed = Some(Closed { until: now.plus(millis), millis, probing: false });
-        (self.limit, self.proven) = (limits::GATE_FIRST, false);
-        // Dropping them tells them.
-        self.waiting.clear();
-    }
-
-    /// When one that comes at `now` shall come again.
-    fn away(&mut self, now: Millis) -> Millis {
-        let soonest = match &self.closed {
-            // While one tries, nobody comes back before that is likely to have ended.
-            Some(closed) if closed.probing => now.plus(closed.millis),
-            Some(closed) => closed.until.max(now),
-            None => now.plus(away::CROWDED_MILLIS),
-        };
-        self.last_away = away::after(self.last_away, soonest, self.proven, now);
-        self.last_away
     }
 }
 

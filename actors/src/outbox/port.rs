@@ -59,6 +59,11 @@ pub struct Parcel {
     pub trace: Option<TraceContext>,
 }
 
+/// The [`Receipt::error`] of a receiver that was connected to, or may have been, and did not answer in time.
+pub const TIMEOUT: &str = "timeout";
+/// The same of one whose answer broke off.
+pub const BROKEN_ANSWER: &str = "broken_answer";
+
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {

@@ -1,7 +1,11 @@
 //! A lane while a courier moves it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use tokio::sync::Notify;
+
+use super::gate::Want;
 use super::lane::{Attempt, Lane, Waiting};
 use super::step::Head;
 use crate::clock::Millis;
@@ -31,6 +35,8 @@ pub(super) struct Run {
     pub(super) stored: Option<Waiting>,
     /// A step is under way.
     pub(super) busy: bool,
+    /// Tells that step that somebody asks for it.
+    hurry: Arc<Notify>,
 }
 
 impl Run {
@@ -50,6 +56,7 @@ impl Run {
             parked: None,
             stored: Some(stored),
             busy: false,
+            hurry: Arc::default(),
         }
     }
 
@@ -76,14 +83,28 @@ impl Run {
     /// It waits. It need not wait longer if its time has come, if it is `hastened`, or if its row says that somebody
     /// has asked for it since.
     pub(super) fn go_on(&mut self, stored: Waiting, hastened: bool, now: Millis) {
-        if stored.asked_for && self.stored.as_ref() != Some(&stored) {
-            (self.asked_for, self.not_before) = (true, None);
-            self.stored = Some(stored);
-        }
+        self.hear(stored);
         let is_due = self.parked.is_some_and(|at| at <= now);
         if self.asked_for || (is_due || hastened) && self.may_go(now) {
             self.parked = None;
         }
+    }
+
+    /// It is on its way, and waits no longer for its turn if its row says that somebody has asked for it since.
+    pub(super) fn speed_up(&mut self, stored: Waiting) {
+        if self.hear(stored) {
+            self.hurry.notify_one();
+        }
+    }
+
+    /// Answers whether somebody has asked for it since its row was known.
+    fn hear(&mut self, stored: Waiting) -> bool {
+        let is_news = stored.asked_for && self.stored.as_ref() != Some(&stored);
+        if is_news {
+            (self.asked_for, self.not_before) = (true, None);
+            self.stored = Some(stored);
+        }
+        is_news
     }
 
     /// An event for it, and when it happened. What it has already is not added again.
@@ -140,20 +161,35 @@ impl Run {
         self.parked = Some(at);
     }
 
-    /// The next step, if one can be made.
-    pub(super) fn start(&mut self) -> Option<Head> {
+    /// How many of the newest attempts in a row were not answered.
+    fn unanswered(&self) -> u32 {
+        let silence = self.attempts.iter().rev().take_while(|attempt| attempt.status.is_none());
+        silence.count().try_into().unwrap_or(u32::MAX)
+    }
+
+    /// The next step, if one can be made, and how it is told that somebody asks for it.
+    pub(super) fn start(&mut self) -> Option<(Head, Arc<Notify>)> {
         if self.busy || self.parked.is_some() {
             return None;
         }
         let head = match (self.queue.front(), self.unread) {
-            (Some((seq, _)), _) => {
-                Head::Known { seq: *seq, attempt: self.tries.saturating_add(1), asked_for: self.asked_for }
-            }
+            (Some((seq, _)), _) => Head::Known {
+                seq: *seq,
+                attempt: self.tries.saturating_add(1),
+                want: Want {
+                    asked_for: self.asked_for,
+                    url: None,
+                    unanswered: self.unanswered(),
+                    returns: self.stored.is_some(),
+                },
+            },
             (None, Some((from, to))) => Head::Search { from, to, tried: self.tries > 0, asked_for: self.asked_for },
             (None, None) => return None,
         };
         self.busy = true;
-        Some(head)
+        // What the step before this one did not hear of says nothing to this one.
+        self.hurry = Arc::default();
+        Some((head, Arc::clone(&self.hurry)))
     }
 
     /// Nothing of it needs to be in memory.

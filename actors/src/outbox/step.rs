@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::gate::{Admitted, GateKey, Health, Pass, Turned, endpoint_key, gate_key};
-use super::lane::{Attempt, Lane, Receiver};
-use super::port::{Parcel, Place, Receipt, Sends};
+use super::gate::{Admitted, GateKey, Health, Pass, Turned, Want, endpoint_key, gate_key};
+use super::lane::{Attempt, Lane, Receiver, mark};
+use super::port::{BROKEN_ANSWER, Parcel, Place, Receipt, Sends, TIMEOUT};
 use super::receivers::{
     DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, destination, is_still_due, is_unsubscribed, off, receivers,
     url_of,
@@ -39,13 +40,15 @@ pub(super) struct From {
     pub(super) entity: EntityKey,
     pub(super) place: Arc<Place>,
     pub(super) workspace: Arc<str>,
+    /// Somebody asks for it while it waits for its turn.
+    pub(super) hurry: Arc<Notify>,
 }
 
 /// What a lane's step begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// This event is to be sent, which attempt that is, and whether somebody wants it sent now.
-    Known { seq: u64, attempt: u32, asked_for: bool },
+    /// This event is to be sent, which attempt that is, and what else a gate asks, but for the URL.
+    Known { seq: u64, attempt: u32, want: Want },
     /// The next one is in this stretch of the log, from and to; whether the first of it was tried already, and whether
     /// somebody wants it sent now.
     Search { from: u64, to: u64, tried: bool, asked_for: bool },
@@ -111,7 +114,7 @@ pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head) -> Result
             let tried = tried.then_some((first, asked_for));
             search::<M>(&from, lane, &settings, (first, to), tried).await
         }
-        Head::Known { seq, attempt, asked_for } => send::<M>(&from, lane, &settings, (seq, attempt), asked_for).await,
+        Head::Known { seq, attempt, want } => send::<M>(&from, lane, &settings, (seq, attempt), want).await,
     }
 }
 
@@ -173,7 +176,7 @@ async fn send<M: Sends>(
     lane: Lane,
     settings: &Settings,
     (seq, nth): (u64, u32),
-    asked_for: bool,
+    want: Want,
 ) -> Result<Step, StoreError> {
     let node = &from.node;
     let receiver = lane.receiver;
@@ -181,11 +184,11 @@ async fn send<M: Sends>(
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, from.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let pass = match admit(from, receiver, settings, hooks.as_deref(), asked_for).await {
+    let pass = match admit(from, receiver, settings, hooks.as_deref(), want).await {
         Ok(pass) => pass,
         Err(at) => return Ok(Step::Later(at)),
     };
-    let wanted = asked_for || lane.again.is_some();
+    let wanted = want.asked_for || lane.again.is_some();
     let (parcel, subject) = match pack::<M>(from, receiver, hooks, seq, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
@@ -194,9 +197,9 @@ async fn send<M: Sends>(
     let telling = Telling::begin(node, &parcel, &subject, receiver, nth);
     let trace = Some(telling.place);
     let (attempt, verdict) = attempt(node, parcel, telling).await;
-    let answered = attempt.status.is_some();
+    let health = health(receiver, verdict, &attempt);
     let told = async {
-        let turned = tell(from, receiver, (verdict, answered), pass).await;
+        let turned = tell(from, receiver, (verdict, health), pass).await;
         telling::turned(from.entity, receiver, &url, turned);
     };
     current::within(trace, told).await;
@@ -210,16 +213,29 @@ async fn admit(
     receiver: Receiver,
     settings: &Settings,
     hooks: Option<&Hooks>,
-    asked_for: bool,
+    want: Want,
 ) -> Result<Option<(Pass, share::Place)>, Millis> {
     let node = &from.node;
     let mut pass = None;
     if off(receiver, &settings.configured()).is_none() {
         let gate = node.outbox.gates.of(key_of(from, receiver, hooks));
-        pass = match gate.enter(node.clock.now(), asked_for).await {
+        let mut want = Want { url: hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark), ..want };
+        let entered = tokio::select! {
+            biased;
+            () = from.hurry.notified() => None,
+            entered = gate.enter(node.clock.now(), want) => Some(entered),
+        };
+        let entered = match entered {
+            Some(entered) => entered,
+            None => {
+                want.asked_for = true;
+                gate.enter(node.clock.now(), want).await
+            }
+        };
+        pass = match entered {
             Admitted::Later(at) => return Err(at),
             Admitted::Now(pass) => {
-                let urgent = asked_for || pass.is_probe();
+                let urgent = want.asked_for || pass.is_probe();
                 let place = node.outbox.shares.enter(from.entity.workspace, urgent, node.clock.now()).await?;
                 Some((pass, place))
             }
@@ -282,7 +298,7 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
     let began = Instant::now();
     let delivering = current::within(parcel.trace, node.ports.deliverer.deliver(parcel));
     let receipt = timeout(ATTEMPT + LAST_WORD, delivering).await.unwrap_or_else(|_| {
-        let error = Some("timeout".to_owned());
+        let error = Some(TIMEOUT.to_owned());
         Receipt { error, ..Receipt::default() }
     });
     let duration = began.elapsed();
@@ -298,21 +314,29 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
     (attempt.with_error(receipt.error.as_deref()), verdict)
 }
 
+/// What an attempt says of the receiver's health.
+fn health(receiver: Receiver, verdict: Verdict, attempt: &Attempt) -> Health {
+    match (verdict, receiver) {
+        (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
+        // They share the gate of their host, and one that refuses, or that somebody is there for, says nothing of others.
+        (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match attempt.error.as_deref() {
+            _ if attempt.status.is_some() => Health::Answers,
+            Some(TIMEOUT | BROKEN_ANSWER) => Health::Silent,
+            _ => Health::Down,
+        },
+        (Verdict::Refused { .. }, Receiver::Endpoint(_) | Receiver::Channel) => Health::Down,
+    }
+}
+
 /// Tells the gate how the receiver does, and everybody who waits for an endpoint that is back. Answers what that has
 /// changed.
 async fn tell(
     from: &From,
     receiver: Receiver,
-    (verdict, answered): (Verdict, bool),
+    (verdict, health): (Verdict, Health),
     pass: Option<(Pass, share::Place)>,
 ) -> Turned {
     let node = &from.node;
-    let health = match (verdict, receiver) {
-        // They share the gate of their host, and one that refuses says nothing of the others.
-        (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) if answered => Health::Answers,
-        (Verdict::Refused { .. }, _) => Health::Down,
-        (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
-    };
     let turned = pass.map_or(Turned::Nothing, |(pass, place)| {
         if verdict == Verdict::Arrived {
             place.arrived();

@@ -25,6 +25,7 @@ use crate::support::*;
 
 mod bench;
 mod crowds;
+mod fair;
 mod leaving;
 mod notes;
 mod told;

@@ -1,12 +1,15 @@
 use futures_util::FutureExt;
 
 use super::super::away::{AWAY_MAX_MILLIS, CROWDED_MILLIS};
+use super::state::{CLOSED_MAX_MILLIS, CLOSED_MILLIS, FAILURES};
 use super::*;
 
 const NOW: Millis = Millis(1_000_000);
+const ANY: Want = Want { asked_for: false, url: None, unanswered: 0, returns: false };
+const ASKED: Want = Want { asked_for: true, ..ANY };
 
 fn enter(gate: &Arc<Gate>, now: Millis) -> Option<Admitted> {
-    gate.enter(now, false).now_or_never()
+    gate.enter(now, ANY).now_or_never()
 }
 
 fn pass(gate: &Arc<Gate>, now: Millis) -> Pass {
@@ -54,7 +57,7 @@ fn a_receiver_gets_few_at_once_and_more_with_each_success() {
 fn who_waits_is_let_through_in_turn_and_who_has_left_is_passed_over() {
     let gate: Arc<Gate> = Arc::default();
     let mut through: Vec<_> = (0..limits::GATE_FIRST).map(|_| pass(&gate, NOW)).collect();
-    let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(gate.enter(NOW, false))).collect();
+    let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(gate.enter(NOW, ANY))).collect();
     assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
     drop(waiting.remove(0));
     through.pop();
@@ -66,7 +69,7 @@ fn who_waits_is_let_through_in_turn_and_who_has_left_is_passed_over() {
 fn more_than_may_wait_are_told_to_come_again() {
     let gate: Arc<Gate> = Arc::default();
     let _through: Vec<_> = (0..limits::GATE_FIRST).map(|_| pass(&gate, NOW)).collect();
-    let mut waiting: Vec<_> = (0..limits::GATE_WAITING).map(|_| Box::pin(gate.enter(NOW, false))).collect();
+    let mut waiting: Vec<_> = (0..limits::GATE_WAITING).map(|_| Box::pin(gate.enter(NOW, ANY))).collect();
     assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
     assert!(away(&gate, NOW) >= NOW.plus(CROWDED_MILLIS));
 }
@@ -110,7 +113,7 @@ fn those_who_find_it_closed_come_back_one_after_the_other_within_bounds() {
 fn those_who_wait_when_it_closes_are_sent_away() {
     let gate: Arc<Gate> = Arc::default();
     let through: Vec<_> = (0..limits::GATE_FIRST).map(|_| pass(&gate, NOW)).collect();
-    let mut waiting = Box::pin(gate.enter(NOW, false));
+    let mut waiting = Box::pin(gate.enter(NOW, ANY));
     assert!((&mut waiting).now_or_never().is_none());
     gate.lock().failures = FAILURES - 1;
     for pass in through {
@@ -122,26 +125,190 @@ fn those_who_wait_when_it_closes_are_sent_away() {
 #[test]
 fn what_somebody_asked_for_is_sent_although_it_is_closed_and_may_open_it() {
     let gate = closed();
-    let Some(Admitted::Now(asked)) = gate.enter(NOW, true).now_or_never() else { panic!("it was asked for") };
+    let Some(Admitted::Now(asked)) = gate.enter(NOW, ASKED).now_or_never() else { panic!("it was asked for") };
     assert_eq!(asked.end(Health::Well, NOW), Turned::Back);
     pass(&gate, NOW);
 }
 
 #[test]
-fn what_somebody_asked_for_waits_for_those_on_their_way_and_for_no_probe() {
+fn what_somebody_asks_for_waits_for_no_place_of_others_and_for_one_that_was_asked_for_before() {
     let gate: Arc<Gate> = Arc::default();
-    let mut through: Vec<_> = (0..limits::GATE_FIRST + 1)
-        .map(|_| {
-            gate.lock().limit = limits::GATE_MOST;
-            pass(&gate, NOW)
-        })
-        .collect();
+    let mut through: Vec<_> = (0..limits::GATE_FIRST).map(|_| pass(&gate, NOW)).collect();
+    let mut waiting = Box::pin(gate.enter(NOW, ANY));
+    assert!((&mut waiting).now_or_never().is_none());
+    let Some(Admitted::Now(asked)) = gate.enter(NOW, ASKED).now_or_never() else { panic!("it was asked for") };
+    let mut next = Box::pin(gate.enter(NOW, ASKED));
+    assert!((&mut next).now_or_never().is_none(), "one at a time");
+    through.pop();
+    let Some(Admitted::Now(next)) = next.now_or_never() else { panic!("whatever place is free is for it") };
+    assert!((&mut waiting).now_or_never().is_none());
     gate.lock().failures = FAILURES - 1;
-    through.pop().unwrap().end(Health::Down, NOW);
-    let mut asked = Box::pin(gate.enter(NOW, true));
-    assert!((&mut asked).now_or_never().is_none(), "it is closed, and as many are on their way as may be");
-    through.pop().unwrap().end(Health::Down, NOW);
-    assert!(matches!(asked.now_or_never(), Some(Admitted::Now(_))));
+    assert_eq!(next.end(Health::Down, NOW), Turned::Closed);
+    let mut last = Box::pin(gate.enter(NOW, ASKED));
+    let taken = last.as_mut().now_or_never();
+    assert!(matches!(taken, Some(Admitted::Now(_))), "one place is free, although it is closed");
+    let mut behind = Box::pin(gate.enter(NOW, ASKED));
+    assert!((&mut behind).now_or_never().is_none());
+    asked.end(Health::Down, NOW);
+    assert!(matches!(behind.now_or_never(), Some(Admitted::Now(_))));
+}
+
+/// One of a host's URLs, which was not answered so often in a row.
+fn one(url: u64, unanswered: u32) -> Want {
+    Want { url: Some(url), unanswered, ..ANY }
+}
+
+fn pass_of(gate: &Arc<Gate>, now: Millis, want: Want) -> Pass {
+    match gate.enter(now, want).now_or_never() {
+        Some(Admitted::Now(pass)) => pass,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn away_of(gate: &Arc<Gate>, now: Millis, want: Want) -> Millis {
+    match gate.enter(now, want).now_or_never() {
+        Some(Admitted::Later(at)) => at,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// As many as there are places for it.
+const PLACES: u64 = (limits::GATE_FRESH + limits::GATE_FIRST) as u64;
+
+/// A gate that URLs from 0 on have closed by not answering.
+fn closed_by_silence() -> Arc<Gate> {
+    let gate = Arc::default();
+    for url in 0..u64::from(FAILURES) {
+        pass_of(&gate, NOW, one(url, 0)).end(Health::Silent, NOW);
+    }
+    assert!(gate.lock().closed.is_some());
+    gate
+}
+
+#[test]
+fn urls_that_leave_everything_unanswered_keep_none_waiting_that_has_not_however_many_they_are() {
+    let gate = closed_by_silence();
+    for url in 10..1_000 {
+        pass_of(&gate, NOW, one(url, 0)).end(Health::Silent, NOW);
+        away_of(&gate, NOW, one(url, 1));
+    }
+    assert_eq!(pass_of(&gate, NOW, one(1_000, 0)).end(Health::Well, NOW), Turned::Back);
+    pass_of(&gate, NOW, one(0, 3));
+}
+
+#[test]
+fn where_many_urls_hang_that_came_before_it_a_new_one_is_let_through_within_two_turns() {
+    let gate: Arc<Gate> = Arc::default();
+    let mut through: Vec<_> = (0..PLACES).map(|url| pass_of(&gate, NOW, one(url, 0))).collect();
+    let mut waiting: Vec<_> = (100..116).map(|url| Box::pin(gate.enter(NOW, one(url, 0)))).collect();
+    assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
+    let mut turns = Vec::new();
+    for _ in 0..4 {
+        through.remove(0).end(Health::Silent, NOW);
+        let turn = waiting.iter_mut().position(|waiting| match waiting.now_or_never() {
+            Some(Admitted::Now(pass)) => {
+                through.push(pass);
+                true
+            }
+            _ => false,
+        });
+        drop(waiting.remove(turn.unwrap()));
+        turns.extend(turn);
+    }
+    assert_eq!(turns, [0, 14, 0, 12], "the one that waits longest, and the one that came last");
+}
+
+#[test]
+fn a_url_has_one_of_the_places_for_those_that_leave_nothing_unanswered_and_none_once_it_has() {
+    let gate: Arc<Gate> = Arc::default();
+    let mut of_one: Vec<_> = (0..=limits::GATE_FIRST).map(|_| pass_of(&gate, NOW, one(7, 0))).collect();
+    let mut next = Box::pin(gate.enter(NOW, one(7, 0)));
+    assert!((&mut next).now_or_never().is_none(), "a receiver that hangs holds few sockets");
+    drop(pass_of(&gate, NOW, one(8, 0)));
+    of_one.remove(0).end(Health::Silent, NOW);
+    assert!(matches!(next.now_or_never(), Some(Admitted::Later(_))), "few wait for it from now on");
+    assert!(gate.enter(NOW, one(7, 0)).now_or_never().is_none(), "another message to it gets none of the others");
+    of_one.pop().unwrap().end(Health::Answers, NOW);
+    let _usual = pass_of(&gate, NOW, ANY);
+    pass_of(&gate, NOW, one(7, 0));
+}
+
+#[test]
+fn at_a_closed_gate_the_url_goes_first_that_was_not_answered_least_often() {
+    let gate = closed_by_silence();
+    let until = NOW.plus(CLOSED_MILLIS);
+    let mut back: Vec<_> =
+        [5, 1, 3, 9].map(|times| (away_of(&gate, NOW, one(100 + times, times as u32)), times)).into();
+    assert!(back.iter().all(|(at, _)| *at > until));
+    back.sort_unstable();
+    assert_eq!(back.iter().map(|(_, times)| *times).collect::<Vec<_>>(), [1, 3, 5, 9]);
+    assert!(away_of(&gate, until, one(105, 5)) > back[0].0, "who comes first has no place for it");
+    let first = pass_of(&gate, back[0].0, one(101, 1));
+    assert_eq!(first.end(Health::Well, until), Turned::Back);
+    // A URL that has hung for one message is not new for another.
+    let gate = closed_by_silence();
+    for _ in 0..2 {
+        let Some(Admitted::Now(asked)) = gate.enter(NOW, Want { asked_for: true, ..one(7, 0) }).now_or_never() else {
+            panic!("it was asked for")
+        };
+        asked.end(Health::Silent, NOW);
+    }
+    assert!(away_of(&gate, NOW, one(7, 0)) > away_of(&gate, NOW, one(101, 1)).plus(2_000));
+}
+
+#[test]
+fn where_nobody_is_there_new_urls_wait_like_the_others_and_find_out_when_somebody_is() {
+    let gate: Arc<Gate> = Arc::default();
+    for url in 0..u64::from(FAILURES) {
+        pass_of(&gate, NOW, one(url, 0)).end(Health::Down, NOW);
+    }
+    assert!(away_of(&gate, NOW, one(100, 0)) > NOW.plus(CLOSED_MILLIS));
+    let until = NOW.plus(CLOSED_MILLIS);
+    let probe = pass_of(&gate, until, one(100, 0));
+    away_of(&gate, until, one(101, 0));
+    // Somebody is there, and only this URL hangs.
+    probe.end(Health::Silent, until);
+    let (mut through, mut waiting) = (Vec::new(), Vec::new());
+    for url in 200..200 + PLACES {
+        let mut one = Box::pin(gate.enter(until, one(url, 0)));
+        match (&mut one).now_or_never() {
+            Some(Admitted::Now(pass)) => through.push(pass),
+            Some(other) => panic!("{other:?}"),
+            None => waiting.push(one),
+        }
+    }
+    assert_eq!((through.len(), waiting.len()), (limits::GATE_FRESH, limits::GATE_FIRST));
+    through.pop().unwrap().end(Health::Down, until);
+    assert!(waiting.into_iter().all(|one| matches!(one.now_or_never(), Some(Admitted::Later(_)))));
+}
+
+#[test]
+fn of_new_urls_past_those_that_may_wait_one_that_comes_for_the_first_time_waits_and_others_come_back_soon() {
+    let gate = closed_by_silence();
+    let _through: Vec<_> = (100..100 + limits::GATE_FRESH as u64).map(|url| pass_of(&gate, NOW, one(url, 0))).collect();
+    let most = 200 + limits::GATE_FEW_WAITING as u64;
+    let mut waiting: Vec<_> = (200..most).map(|url| Box::pin(gate.enter(NOW, one(url, 0)))).collect();
+    assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
+    let soon = |at: Millis| (CROWDED_MILLIS..CLOSED_MILLIS).contains(&at.since(NOW));
+    assert!(soon(away_of(&gate, NOW, Want { returns: true, ..one(most, 0) })));
+    let mut newest = Box::pin(gate.enter(NOW, one(most, 0)));
+    assert!((&mut newest).now_or_never().is_none());
+    assert!(matches!(waiting.pop().unwrap().now_or_never(), Some(Admitted::Later(at)) if soon(at)));
+    assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
+}
+
+#[test]
+fn of_urls_that_were_not_answered_the_latest_are_remembered() {
+    let gate: Arc<Gate> = Arc::default();
+    for url in 0..=limits::GATE_SILENT as u64 {
+        pass_of(&gate, NOW, one(url, 0)).end(Health::Silent, NOW);
+    }
+    let known = |url| gate.lock().silent.iter().any(|(known, _)| *known == url);
+    assert!(!known(0) && known(1) && known(limits::GATE_SILENT as u64));
+    let asked = Want { asked_for: true, ..one(1, 0) };
+    let Some(Admitted::Now(asked)) = gate.enter(NOW, asked).now_or_never() else { panic!("it was asked for") };
+    asked.end(Health::Answers, NOW);
+    assert!(!known(1));
 }
 
 #[test]

@@ -1,0 +1,381 @@
+//! What a gate knows, and what it decides by that.
+//!
+//! There are three kinds of places, each with a line of those who wait for one:
+//!
+//! - the usual ones, [`limits::GATE_FIRST`] of them and more with each success. While the gate is closed nobody waits for
+//!   them, and one is given now and then to find out whether the receiver is back;
+//! - [`limits::GATE_FRESH`] more for URLs that have left nothing unanswered, one for each. So a URL waits for as many as
+//!   are as new as it is, and not for those that are known to hang, also while these keep the gate closed;
+//! - [`limits::GATE_ASKED`] more for what somebody asks for.
+
+use std::collections::VecDeque;
+
+use tokio::sync::oneshot;
+
+use super::super::away;
+use super::{Health, Pass, Turned, Want};
+use crate::clock::Millis;
+use crate::limits;
+
+/// Failures in a row after which a gate closes.
+pub(super) const FAILURES: u32 = 10;
+/// For how long it is closed the first time; doubled each time the receiver is found still down.
+pub(super) const CLOSED_MILLIS: u64 = 5_000;
+/// For how long at most.
+pub(super) const CLOSED_MAX_MILLIS: u64 = 60_000;
+/// How much later a URL finds a closed gate open, for each time that it was not answered: further apart than the second
+/// in which alarms ring, so that who was not answered less often comes first.
+pub(super) const BEHIND_MILLIS: u64 = 2_000;
+/// So often that counts at most: the next attempt is an hour away by then.
+pub(super) const BEHIND_MOST: u32 = 5;
+
+/// Where a pass was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spot {
+    Usual,
+    /// A usual one that was given to find out whether the receiver is back.
+    Probe,
+    Fresh,
+    Asked,
+}
+
+/// Where somebody waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Usual,
+    Fresh,
+    Asked,
+}
+
+/// What becomes of one who comes.
+#[derive(Debug)]
+pub(super) enum Turn {
+    Through(Spot),
+    Waits(Line),
+    /// They come again then.
+    Away(Millis),
+}
+
+/// Somebody who waits.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) want: Want,
+    /// How they are told.
+    pub(super) sender: oneshot::Sender<Pass>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct State {
+    /// How many usual places there are.
+    pub(super) limit: usize,
+    /// How many of them are taken.
+    through: usize,
+    /// How many places are taken of those for what somebody asks for.
+    asked: usize,
+    /// Which URLs have a place for URLs that have left nothing unanswered.
+    fresh: Vec<u64>,
+    waiting: VecDeque<Waiter>,
+    waiting_asked: VecDeque<Waiter>,
+    waiting_fresh: VecDeque<Waiter>,
+    /// The next of these is the one that came last: who comes behind many that hang does not wait for all of them.
+    newest: bool,
+    /// URLs that have left something unanswered, and how often since they last answered, by when they last did.
+    pub(super) silent: VecDeque<(u64, u32)>,
+    /// In a row.
+    pub(super) failures: u32,
+    /// Something has arrived since it was last closed.
+    proven: bool,
+    pub(super) closed: Option<Closed>,
+    /// When the one comes back who was sent away last.
+    last_away: Millis,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            limit: limits::GATE_FIRST,
+            through: 0,
+            asked: 0,
+            fresh: Vec::new(),
+            waiting: VecDeque::new(),
+            waiting_asked: VecDeque::new(),
+            waiting_fresh: VecDeque::new(),
+            newest: false,
+            silent: VecDeque::new(),
+            failures: 0,
+            proven: false,
+            closed: None,
+            last_away: Millis(0),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Closed {
+    /// Then one may try.
+    until: Millis,
+    /// How long it was closed this time.
+    millis: u64,
+    /// One is trying.
+    probing: bool,
+    /// The last failure was a URL that was not answered: others may be.
+    is_silence: bool,
+}
+
+impl Closed {
+    /// Whether one may try that is so far behind the first. So it is where `until` is further ahead than it ever was,
+    /// because the clock was set back; twice as far, since who comes may have looked at the clock a moment before it was
+    /// closed.
+    fn is_over(&self, now: Millis, behind_millis: u64) -> bool {
+        now >= self.until.plus(behind_millis) || self.until > now.plus(2 * self.millis)
+    }
+}
+
+impl State {
+    pub(super) fn is_idle(&self) -> bool {
+        let nobody_waits = self.waiting.is_empty() && self.waiting_asked.is_empty() && self.waiting_fresh.is_empty();
+        self.through + self.asked + self.fresh.len() == 0 && nobody_waits
+    }
+
+    pub(super) fn is_well(&self) -> bool {
+        self.failures == 0 && self.closed.is_none()
+    }
+
+    /// How often in a row the URL was not answered, as far as that is known here or to who comes.
+    fn unanswered(&self, want: Want) -> u32 {
+        let known = self.silent.iter().find(|(url, _)| Some(*url) == want.url).map_or(0, |(_, times)| *times);
+        known.max(want.unanswered)
+    }
+
+    /// How much later than the first one finds it open that wants this.
+    fn behind_millis(&self, want: Want) -> u64 {
+        let times = want.url.map_or(0, |_| self.unanswered(want));
+        BEHIND_MILLIS * u64::from(times.min(BEHIND_MOST))
+    }
+
+    /// Whether a place for URLs that have left nothing unanswered is for this one. Each URL has one of them.
+    fn is_fresh(&self, want: Want) -> bool {
+        let Some(url) = want.url.filter(|_| self.takes_fresh() && self.unanswered(want) == 0) else { return false };
+        !self.fresh.contains(&url) && self.waiting_fresh.iter().all(|waiter| waiter.want.url != Some(url))
+    }
+
+    fn takes_fresh(&self) -> bool {
+        self.closed.as_ref().is_none_or(|closed| closed.is_silence)
+    }
+
+    /// What becomes of one who comes. Who goes through has the place.
+    pub(super) fn admit(&mut self, now: Millis, want: Want) -> Turn {
+        if want.asked_for {
+            return match self.spot_for_asked() {
+                Some(spot) => Turn::Through(self.take(spot, want.url)),
+                None => self.waits(Line::Asked, now, want),
+            };
+        }
+        let (is_fresh, behind_millis) = (self.is_fresh(want), self.behind_millis(want));
+        if is_fresh && self.fresh.len() < limits::GATE_FRESH {
+            return Turn::Through(self.take(Spot::Fresh, want.url));
+        }
+        match &self.closed {
+            None if self.through < self.limit => return Turn::Through(self.take(Spot::Usual, want.url)),
+            Some(closed) if !closed.probing && closed.is_over(now, behind_millis) => {
+                return Turn::Through(self.take(Spot::Probe, want.url));
+            }
+            Some(_) if !is_fresh => return Turn::Away(self.away(now, want)),
+            _ => {}
+        }
+        self.waits(if is_fresh { Line::Fresh } else { Line::Usual }, now, want)
+    }
+
+    fn spot_for_asked(&self) -> Option<Spot> {
+        match self.through < self.limit {
+            true => Some(Spot::Usual),
+            false => (self.asked < limits::GATE_ASKED).then_some(Spot::Asked),
+        }
+    }
+
+    fn waits(&mut self, line: Line, now: Millis, want: Want) -> Turn {
+        let is_silent = want.url.is_some() && self.unanswered(want) > 0;
+        let most = match line {
+            Line::Fresh => limits::GATE_FEW_WAITING,
+            Line::Usual if is_silent => limits::GATE_FEW_WAITING,
+            Line::Usual | Line::Asked => limits::GATE_WAITING,
+        };
+        if self.line(line).len() >= most {
+            if line != Line::Fresh || want.returns {
+                return Turn::Away(self.away(now, want));
+            }
+            // Who comes for the first time is the one that came last. Dropping the one before it tells that one.
+            self.waiting_fresh.pop_back();
+        }
+        Turn::Waits(line)
+    }
+
+    fn line(&mut self, line: Line) -> &mut VecDeque<Waiter> {
+        match line {
+            Line::Usual => &mut self.waiting,
+            Line::Fresh => &mut self.waiting_fresh,
+            Line::Asked => &mut self.waiting_asked,
+        }
+    }
+
+    pub(super) fn wait(&mut self, line: Line, waiter: Waiter) {
+        let is_old = line == Line::Fresh && waiter.want.returns;
+        let line = self.line(line);
+        // Who comes back is none of those that came last.
+        let place = line.iter().position(|other| is_old && !other.want.returns).unwrap_or(line.len());
+        line.insert(place, waiter);
+    }
+
+    fn take(&mut self, spot: Spot, url: Option<u64>) -> Spot {
+        match spot {
+            Spot::Usual => self.through += 1,
+            Spot::Probe => {
+                self.through += 1;
+                if let Some(closed) = &mut self.closed {
+                    closed.probing = true;
+                }
+            }
+            Spot::Fresh => self.fresh.extend(url),
+            Spot::Asked => self.asked += 1,
+        }
+        spot
+    }
+
+    /// Somebody has left.
+    pub(super) fn free(&mut self, spot: Spot, url: Option<u64>) {
+        match spot {
+            Spot::Usual | Spot::Probe => self.through -= 1,
+            Spot::Fresh => self.fresh.retain(|held| Some(*held) != url),
+            Spot::Asked => self.asked -= 1,
+        }
+    }
+
+    /// The next of those who wait for whom there is a place, which they have from now on.
+    pub(super) fn next(&mut self) -> Option<(Spot, Waiter)> {
+        let (spot, next) = self.next_waiting()?;
+        Some((self.take(spot, next.want.url), next))
+    }
+
+    fn next_waiting(&mut self) -> Option<(Spot, Waiter)> {
+        if let Some(spot) = self.spot_for_asked()
+            && let Some(next) = self.waiting_asked.pop_front()
+        {
+            return Some((spot, next));
+        }
+        let is_free = self.closed.is_none() && self.through < self.limit;
+        // While it is closed none of these wait.
+        if let Some(next) = is_free.then(|| self.waiting.pop_front()).flatten() {
+            return Some((Spot::Usual, next));
+        }
+        let spot = if self.fresh.len() < limits::GATE_FRESH { Spot::Fresh } else { Spot::Usual };
+        if spot == Spot::Usual && !is_free {
+            return None;
+        }
+        let next = if self.newest { self.waiting_fresh.pop_back() } else { self.waiting_fresh.pop_front() }?;
+        self.newest = !self.newest;
+        Some((spot, next))
+    }
+
+    /// Lets as many through as when nothing was known, beside those who are on their way.
+    pub(super) fn renew(&mut self) {
+        (self.failures, self.proven, self.closed) = (0, false, None);
+        self.silent.clear();
+        self.limit = (self.through + limits::GATE_FIRST).min(limits::GATE_MOST);
+    }
+
+    /// An attempt has ended so.
+    pub(super) fn learn(&mut self, spot: Spot, url: Option<u64>, health: Health, now: Millis) -> Turned {
+        self.remember(url, health);
+        match health {
+            Health::Well => {
+                self.failures = 0;
+                self.proven = true;
+                self.limit = (self.limit + 1).min(limits::GATE_MOST);
+                if self.open(now) { Turned::Back } else { Turned::Nothing }
+            }
+            Health::Down | Health::Silent => {
+                let was_open = self.closed.is_none();
+                self.failed(spot, health == Health::Silent, now);
+                if was_open && self.closed.is_some() { Turned::Closed } else { Turned::Nothing }
+            }
+            Health::Answers => {
+                self.failures = 0;
+                if self.open(now) { Turned::Opened } else { Turned::Nothing }
+            }
+            Health::Unknown => {
+                if let Some(closed) = self.closed.as_mut().filter(|_| spot == Spot::Probe) {
+                    closed.probing = false;
+                }
+                Turned::Nothing
+            }
+        }
+    }
+
+    /// Remembers which URLs leave something unanswered. One that is forgotten for others is found out again.
+    fn remember(&mut self, url: Option<u64>, health: Health) {
+        let Some(url) = url.filter(|_| health != Health::Unknown) else { return };
+        let place = self.silent.iter().position(|(known, _)| *known == url);
+        let (_, times) = place.and_then(|place| self.silent.remove(place)).unwrap_or((url, 0));
+        if matches!(health, Health::Down | Health::Silent) {
+            if self.silent.len() >= limits::GATE_SILENT {
+                self.silent.pop_front();
+            }
+            self.silent.push_back((url, times.saturating_add(1)));
+            // What waits for it is not many any more.
+            self.waiting.retain(|waiter| waiter.want.url != Some(url));
+        }
+    }
+
+    /// Answers whether it was closed.
+    fn open(&mut self, now: Millis) -> bool {
+        let was_closed = self.closed.take().is_some();
+        if was_closed {
+            self.last_away = now;
+        }
+        was_closed
+    }
+
+    fn failed(&mut self, spot: Spot, is_silence: bool, now: Millis) {
+        self.failures = self.failures.saturating_add(1);
+        self.limit = (self.limit / 2).max(limits::GATE_FIRST);
+        let closed = match &self.closed {
+            // Others that were on their way say nothing new of when to try again.
+            Some(closed) if spot != Spot::Probe || !closed.probing => {
+                let Closed { until, millis, probing, .. } = *closed;
+                Closed { until, millis, probing, is_silence }
+            }
+            Some(closed) => {
+                let millis = (closed.millis * 2).min(CLOSED_MAX_MILLIS);
+                Closed { until: now.plus(millis), millis, probing: false, is_silence }
+            }
+            None if self.failures < FAILURES => return,
+            None => Closed { until: now.plus(CLOSED_MILLIS), millis: CLOSED_MILLIS, probing: false, is_silence },
+        };
+        self.closed = Some(closed);
+        (self.limit, self.proven) = (limits::GATE_FIRST, false);
+        // Dropping them tells them.
+        self.waiting.clear();
+        if !is_silence {
+            self.waiting_fresh.clear();
+        }
+    }
+
+    /// When one that comes at `now` shall come again.
+    pub(super) fn away(&mut self, now: Millis, want: Want) -> Millis {
+        let is_fresh = self.is_fresh(want);
+        let soonest = match &self.closed {
+            Some(closed) if !is_fresh => match closed.probing {
+                // While one tries, nobody comes back before that is likely to have ended.
+                true => now.plus(closed.millis),
+                false => closed.until.max(now),
+            },
+            _ => now.plus(away::CROWDED_MILLIS),
+        };
+        self.last_away = away::after(self.last_away, soonest, self.proven, now);
+        match self.closed {
+            Some(_) => self.last_away.plus(self.behind_millis(want)),
+            None => self.last_away,
+        }
+    }
+}

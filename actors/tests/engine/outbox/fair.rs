@@ -1,0 +1,116 @@
+//! Who waits for whom: URLs that hang, those beside them that do not, and what somebody asks for.
+
+use actors::conversation::Command;
+use actors::message::Content;
+use actors::outbox::Sending;
+use actors::outbox::state::parse_ended_key;
+use actors::store::memory::MemoryStore;
+use tokio::time::sleep;
+
+use super::bench::{Bench, Mood, ONE};
+use super::secs;
+use crate::support::*;
+
+fn url(path: &str) -> String {
+    format!("https://hooks.example/{path}")
+}
+
+async fn hooked(bench: &Bench<MemoryStore>, path: &str, mood: Mood) {
+    bench.sink.mood(&url(path), mood);
+    bench.post_to("demo", Content { webhook_url: Some(url(path)), ..content("a") }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn urls_that_hang_keep_none_waiting_for_long_at_their_host_however_many_they_are() {
+    for hanging in [14, 300] {
+        let bench = Bench::on(MemoryStore::default());
+        bench.channel("demo", None).await;
+        for n in 0..hanging {
+            hooked(&bench, &format!("hang{n}"), Mood::Hang).await;
+        }
+        for n in 0..4 {
+            sleep(secs(30)).await;
+            hooked(&bench, &format!("ok{n}"), Mood::Answer(200)).await;
+            // The places are free twice within this time, wherever it falls.
+            sleep(secs(31)).await;
+            assert_eq!(bench.sink.taken(&url(&format!("ok{n}"))).len(), 1, "{n} behind {hanging}");
+        }
+        // Whoever hangs is tried as published all the same, and holds few sockets.
+        sleep(secs(1_200)).await;
+        let pending = bench.pending().await;
+        assert_eq!(pending.len(), hanging);
+        assert!(pending.iter().all(|standing| !standing.attempts.is_empty()));
+        assert_eq!(bench.node.outbox().closed_gates(), 1);
+        assert!(bench.node.outbox().in_flight() <= 1, "{}", bench.node.outbox().in_flight());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_that_was_not_answered_once_is_asked_before_those_that_were_not_more_often() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.channel("demo", None).await;
+    for n in 0..14 {
+        hooked(&bench, &format!("hang{n}"), Mood::Hang).await;
+    }
+    hooked(&bench, "ok", Mood::Hang).await;
+    sleep(secs(40)).await;
+    assert_eq!(bench.node.outbox().closed_gates(), 1);
+    bench.sink.mood(&url("ok"), Mood::Answer(200));
+    for _ in 0..1_200 {
+        sleep(secs(1)).await;
+        if !bench.sink.taken(&url("ok")).is_empty() {
+            break;
+        }
+    }
+    assert_eq!(bench.sink.taken(&url("ok")).len(), 1);
+    let tried: Vec<_> = bench.pending().await.iter().map(|standing| standing.attempts.len()).collect();
+    assert!(tried.len() == 14 && tried.iter().all(|tried| *tried <= 2), "{tried:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_messages_to_one_url_that_hangs_keep_no_other_at_its_host_waiting() {
+    let bench = Bench::on(MemoryStore::default());
+    for n in 0..100 {
+        bench.channel(&format!("c{n}"), None).await;
+    }
+    bench.sink.mood(&url("hang"), Mood::Hang);
+    let hang = || Content { webhook_url: Some(url("hang")), ..content("a") };
+    for n in 0..100 {
+        bench.post_to(&format!("c{n}"), hang()).await;
+    }
+    settle().await;
+    assert_eq!(bench.node.outbox().in_flight(), 3, "two at a time, and one as it was new");
+    bench.channel("demo", None).await;
+    hooked(&bench, "ok0", Mood::Answer(200)).await;
+    settle().await;
+    assert_eq!(bench.sink.taken(&url("ok0")).len(), 1);
+    sleep(secs(300)).await;
+    assert_eq!(bench.node.outbox().closed_gates(), 1);
+    hooked(&bench, "ok1", Mood::Answer(200)).await;
+    settle().await;
+    assert_eq!(bench.sink.taken(&url("ok1")).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_asks_for_is_sent_now_also_where_it_waits_behind_others_that_hang() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    bench.sink.mood(ONE, Mood::Hang);
+    for n in 1..=4 {
+        bench.say(n, "a").await;
+        settle().await;
+    }
+    sleep(secs(2)).await;
+    bench.sink.mood(ONE, Mood::Answer(200));
+    assert_eq!((bench.node.outbox().in_flight(), bench.sink.at(ONE).len()), (2, 0));
+    let waits = bench.pending().await.into_iter().filter(|standing| standing.attempts.is_empty());
+    let last = waits.max_by_key(|standing| standing.event).unwrap();
+    let (_, entity, key) = parse_ended_key(WORKSPACE, &last.id.0).unwrap();
+    bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: last.receiver })).await;
+    sleep(secs(2)).await;
+    assert_eq!(bench.sink.at(ONE).first().map(|arrived| arrived.parcel.id), Some(last.event));
+    sleep(secs(60)).await;
+    let times = bench.sink.at(ONE).iter().filter(|arrived| arrived.parcel.id == last.event).count();
+    assert_eq!((times, bench.sink.at(ONE).len()), (1, 4), "once, and the others in their turn");
+    bench.assert_settled().await;
+}
