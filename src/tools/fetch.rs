@@ -83,7 +83,7 @@ async fn call(egress: &Egress, method: &str, url: String, mut headers: HeaderMap
     let (url, body) = if in_query {
         (with_query(&url, arguments.as_object()), Bytes::new())
     } else {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         (url, Bytes::from(arguments.to_string()))
     };
     let outgoing = Outgoing { method, url: &url, headers, body };

@@ -54,6 +54,24 @@ async fn a_model_calls_a_tool_and_goes_on_with_its_result_and_both_are_paid_for(
 }
 
 #[tokio::test]
+async fn a_tool_is_called_with_the_type_of_content_that_its_own_headers_name() {
+    let (app, origin) = with_tool(json!({"q": "cats"}), || ok("application/json", b"{}")).await;
+    let called = async |words: &str, headers: Value| {
+        let mut tool = tool(&origin.url("/tool"));
+        tool["headers"] = headers;
+        app.echo(json!({"tools": [tool]})).await;
+        say(&app, words, "wait=100").await.expect(200);
+        let requests = origin.requests();
+        let called = requests.iter().rfind(|heard| heard.path() == "/tool").unwrap();
+        let types = called.head.lines().filter_map(|line| line.strip_prefix("content-type: "));
+        types.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(called("hello", json!({})).await, ["application/json"]);
+    let own = json!({"Content-Type": "application/vnd.example+json"});
+    assert_eq!(called("hello again", own).await, ["application/vnd.example+json"]);
+}
+
+#[tokio::test]
 async fn whatever_a_tool_does_the_turn_goes_on() {
     let giant = || {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
