@@ -29,6 +29,7 @@ mod answer;
 pub(crate) mod attached;
 mod endpoint;
 mod fault;
+mod halves;
 pub(crate) mod pairing;
 mod request;
 pub(crate) mod retry;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::fault::Fault;
+use super::halves;
 
 /// A reply has the bound of a conversation's message.
 pub(super) const REPLY_BYTES: usize = 256 * 1024;
@@ -105,7 +106,7 @@ pub(super) fn words_of(content: Option<Content>, refusal: Option<String>) -> Str
 
 /// Reads a whole answer.
 pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|error| match error.classify() {
+    let answer: Answer = halves::read(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data if is_error(body) => Fault::Reported,
         serde_json::error::Category::Data => Fault::InvalidReply("is not a chat completion"),
         _ => Fault::NotJson,
@@ -131,7 +132,7 @@ pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
 
 /// Whether it is an error's object with a status that says that all is well.
 pub(super) fn is_error(body: &[u8]) -> bool {
-    let value: Option<Value> = serde_json::from_slice(body).ok();
+    let value: Option<Value> = halves::read(body).ok();
     value.is_some_and(|value| value.get("error").is_some_and(|error| !error.is_null()))
 }
 

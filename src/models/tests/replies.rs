@@ -62,6 +62,13 @@ async fn the_text_parts_of_a_reply_are_one_reply() {
 }
 
 #[tokio::test]
+async fn half_a_character_in_a_reply_costs_no_more_than_itself() {
+    let body = completion(json!("HALF")).to_string().replace("HALF", r"a\ud83d b");
+    let (outcome, _) = ask(vec![Act::Say(answer("200 OK", &["content-type: application/json"], &body))]).await;
+    assert_eq!(outcome.unwrap().0, "a\u{fffd} b");
+}
+
+#[tokio::test]
 async fn of_several_choices_the_first_is_taken() {
     let mut answer = completion(json!("first"));
     answer["choices"].as_array_mut().unwrap().push(json!({"message": {"content": "second"}}));

@@ -77,6 +77,17 @@ async fn pieces_are_said_as_they_come() {
     assert_eq!(texts, ["Güte", " – n", "ä!"]);
 }
 
+#[tokio::test]
+async fn a_piece_that_ends_within_a_character_costs_that_character_and_nothing_else() {
+    let half = |escaped: &str| words("HALF").to_string().replace("HALF", escaped);
+    let stream = |pieces: &[&str]| {
+        let pieces = pieces.iter().map(|piece| format!("data: {}\n\n", half(piece))).collect::<String>();
+        format!("{pieces}data: {}\n\ndata: [DONE]\n\n", end("stop")).into_bytes()
+    };
+    let said = asked(vec![stream(&[r"a\ud83d", r"\ude00b", r"\ud83d\ude00"])]).await.unwrap();
+    assert_eq!(said.replies, ["a\u{fffd}\u{fffd}b\u{1f600}"]);
+}
+
 /// Somebody who listens.
 #[derive(Default)]
 struct Heard(Arc<actors::deltas::Deltas>);
