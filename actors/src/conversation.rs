@@ -10,7 +10,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::id::{Address, ConversationId, EntityKey};
+use crate::id::{Address, ConversationId, EntityKey, MessageId};
 use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::mint;
 use crate::node::Node;
@@ -313,6 +313,10 @@ impl Machine for Conversation {
 
     fn public_id(state: &State) -> Option<String> {
         Some(state.id.to_string())
+    }
+
+    fn accepted(record: &Record<Event>) -> Option<MessageId> {
+        event::accepted(record).map(|(id, _)| id)
     }
 
     fn weight(command: &Command) -> usize {

@@ -14,7 +14,7 @@ use minicbor::Decode;
 
 use crate::clock::Millis;
 use crate::codec;
-use crate::id::EntityKey;
+use crate::id::{EntityKey, MessageId};
 use crate::node::Node;
 use crate::outbox::Listeners;
 use crate::store::{KeyHash, KeyRow, NodeId, Row, RowWrite, StoreError, Table, ViewWrite};
@@ -362,6 +362,11 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
 
     /// The id that clients know the entity by, for traces.
     fn public_id(_: &Self::State) -> Option<String> {
+        None
+    }
+
+    /// The message that a record accepted, for traces: one of the entity that [`Machine::public_id`] names.
+    fn accepted(_: &Record<Self::Event>) -> Option<MessageId> {
         None
     }
 

@@ -9,11 +9,12 @@ use std::convert::Infallible;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actors::clock::Entropy;
+use actors::id::MessageId;
 use actors::trace::current;
 use actors::trace::underway::Doing;
 use axum::body::Body;
@@ -93,6 +94,8 @@ pub struct Arrived {
     pub uri: Uri,
     /// The pattern of the route that answers, for example `/api/v1/messages/{id}`; `None` where no route matches.
     pub route: Option<MatchedPath>,
+    /// The first message that it brought, once that is accepted.
+    message: OnceLock<MessageId>,
 }
 
 impl Arrived {
@@ -100,6 +103,11 @@ impl Arrived {
     #[must_use]
     pub fn path(&self) -> &str {
         self.uri.path()
+    }
+
+    /// The first message that it brought is accepted, now or by an earlier request with its key. Its span will say so.
+    pub fn accepted(&self, message: MessageId) {
+        self.message.get_or_init(|| message);
     }
 }
 
@@ -139,6 +147,7 @@ impl ContextLayer {
             method: request.method().clone(),
             uri: request.uri().clone(),
             route: request.extensions().get::<MatchedPath>().cloned(),
+            message: OnceLock::new(),
         }))
     }
 }

@@ -79,6 +79,17 @@ fn complete(spans: &[Got], reply: &Reply) {
     };
     let process = process.expect("it was decided");
     let here = format!("{trace}-{id}");
+    let message = &reply.json()[0];
+    let (message, conversation) = (message["id"].as_str().unwrap(), message["conversation_id"].as_str().unwrap());
+    assert_eq!(servers[0].attributes["messaging.message.id"], message, "the message leads to it");
+    assert_eq!(process.attributes["messaging.message.conversation_id"], conversation);
+    let first = &process.attributes["messaging.message.id"];
+    if process.attributes.contains_key("tertulia.message.count") {
+        // What is accepted together begins alike.
+        assert!(first[..first.len() - 9] == message[..message.len() - 9] && &**first <= message, "{first} {message}");
+    } else {
+        assert_eq!(first, message);
+    }
     assert!(process.parent == id || process.links.contains(&here), "the decision leads back to it");
     let commits: Vec<&Got> =
         spans.iter().filter(|span| span.name == "commit" && span.parent == process.id && !span.failed).collect();

@@ -363,12 +363,18 @@ impl Event {
     }
 }
 
+/// The id of the message that a record accepted, and what was accepted.
+pub(super) fn accepted(record: &Record<Event>) -> Option<(MessageId, &Accepted)> {
+    let Event::MessageCreated(accepted) = &record.event else { return None };
+    Some((MessageId::new(record.at, accepted.conversation.address, record.seq), accepted))
+}
+
 /// The message that a record of a conversation's log accepted, if that is what the record says.
 #[must_use]
 pub fn message_of(record: &Record<Event>) -> Option<Message> {
-    let Event::MessageCreated(accepted) = &record.event else { return None };
+    let (id, accepted) = accepted(record)?;
     Some(Message {
-        id: MessageId::new(record.at, accepted.conversation.address, record.seq),
+        id,
         conversation: accepted.conversation,
         owner: accepted.owner.clone(),
         parent: accepted.parent,

@@ -205,14 +205,23 @@ impl<M: Machine> Draft<M> {
         }
     }
 
-    /// Goes on with the batch's span, and says in it whose draft it is.
+    /// Goes on with the batch's span, and says in it whose draft it is, and which message is accepted.
     pub(crate) fn takes_over(&mut self, span: Span) {
         self.span = span;
-        if self.span.is_recorded()
-            && let Some(id) = self.state.as_ref().and_then(M::public_id)
-        {
-            self.span.set(names::ENTITY_ID, id);
+        if !self.span.is_recorded() {
+            return;
         }
+        let Some(id) = self.state.as_ref().and_then(M::public_id) else { return };
+        let mut accepted = self.records.iter().filter_map(|record| M::accepted(record));
+        if let Some(first) = accepted.next() {
+            self.span.set(names::MESSAGE_ID, first.to_string());
+            self.span.set(names::MESSAGE_CONVERSATION, id.clone());
+            let others = accepted.count();
+            if others > 0 {
+                self.span.set(names::MESSAGES, others + 1);
+            }
+        }
+        self.span.set(names::ENTITY_ID, id);
     }
 
     /// Nothing would change.

@@ -80,6 +80,12 @@ pub const MESSAGING_OPERATION: &str = "messaging.operation.name";
 pub const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
 /// Whose mailbox the messages came from, as a kind of entity.
 pub const MESSAGING_DESTINATION: &str = "messaging.destination.name";
+/// A message by its id: the first one that a request brought, or that was accepted by what is spanned.
+pub const MESSAGE_ID: &str = "messaging.message.id";
+/// The conversation of that message.
+pub const MESSAGE_CONVERSATION: &str = "messaging.message.conversation_id";
+/// How many messages were accepted together; only where there were several.
+pub const MESSAGES: &str = "tertulia.message.count";
 /// How many commands were decided together; only where there were several.
 pub const BATCH_COUNT: &str = "messaging.batch.message_count";
 /// The store.

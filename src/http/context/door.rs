@@ -160,6 +160,7 @@ fn attributes(context: &RequestContext) -> Vec<(&'static str, Value)> {
 /// The span of a request.
 fn span(context: &RequestContext, own: TraceContext, (began, ended): (Instant, Instant), end: Option<End>) -> Finished {
     let mut attributes = attributes(context);
+    attributes.extend(context.message.get().map(|id| (names::MESSAGE_ID, Value::from(id.to_string()))));
     let mut error = None;
     match end {
         Some(End { status, code }) => {

@@ -122,6 +122,7 @@ async fn append(
 
 /// 201, as the message was accepted, whatever has become of it since.
 fn accepted(accepting: &Accepting<'_>, channel: &str, message: &Message, when: When) -> Response {
+    accepting.context.accepted(message.id);
     let overlay = Overlay::default();
     let response = accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), when);
     located(response, &format!("/messages/{}", message.id))

@@ -344,6 +344,7 @@ impl Exchange<'_> {
 
     /// Waits for the turn as long as the client and this side are willing to.
     async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
+        self.accepting.context.accepted(delivered.message.id);
         let node = self.accepting.app.node();
         let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
         let in_progress = self.accepting.app.in_progress();

@@ -169,6 +169,9 @@ fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem,
 
 /// 200 with the messages as they were accepted, always an array.
 fn accepted(accepting: &Accepting<'_>, messages: &[Message], when: When) -> Response {
+    if let Some(first) = messages.first() {
+        accepting.context.accepted(first.id);
+    }
     let overlay = Overlay::default();
     let workspace = &accepting.caller.workspace;
     let mut text = Vec::with_capacity(messages.iter().map(|message| view_bytes(message, &overlay)).sum());

@@ -79,6 +79,8 @@ fn kind_of(name: &str) -> &'static str {
 fn is_due(name: &str, span: &Got) -> bool {
     let is = |name: &str, value: &str| span.attributes.get(name).is_some_and(|known| known == value);
     match name {
+        "messaging.message.id" => span.name == "POST /api/v1/messages" && !span.failed,
+        "messaging.message.conversation_id" => span.attributes.contains_key("messaging.message.id"),
         "http.route" | "url.path" => span.name.contains(' '),
         "http.response.status_code" => !span.failed || span.attributes.contains_key("tertulia.problem.code"),
         "tertulia.load.records" => !span.failed,
