@@ -126,6 +126,10 @@ impl Embeddings for Endpoint {
         &self.model
     }
 
+    fn url(&self) -> Option<&str> {
+        Some(self.url.as_str())
+    }
+
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, String>> {
         Box::pin(async move { self.ask(&texts).await })
     }

@@ -91,6 +91,8 @@ pub struct FileStore {
     objects: Arc<dyn ObjectStore>,
     /// The directory, where it is one.
     root: Option<Arc<Path>>,
+    /// The URL of the store that the bucket is in, where it is one.
+    server: Option<Arc<str>>,
     manners: Manners,
     places: Arc<Semaphore>,
 }
@@ -103,7 +105,10 @@ impl FileStore {
     pub fn open(config: &AttachmentsConfig) -> Result<Self, FilesError> {
         match &config.place {
             AttachmentsPlace::Directory(directory) => Self::directory(directory),
-            AttachmentsPlace::Bucket(bucket) => Ok(Self::new(Arc::new(s3::open(bucket)?), None, BUCKET)),
+            AttachmentsPlace::Bucket(bucket) => {
+                let files = Self::new(Arc::new(s3::open(bucket)?), None, BUCKET);
+                Ok(Self { server: Some(s3::server(bucket).into()), ..files })
+            }
         }
     }
 
@@ -120,7 +125,13 @@ impl FileStore {
     }
 
     fn new(objects: Arc<dyn ObjectStore>, root: Option<Arc<Path>>, manners: Manners) -> Self {
-        Self { objects, root, manners, places: Arc::new(Semaphore::new(manners.writers)) }
+        Self { objects, root, server: None, manners, places: Arc::new(Semaphore::new(manners.writers)) }
+    }
+
+    /// The URL of the store that the bucket is in; `None`: it is a directory of this machine.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
     }
 
     /// Begins an object. Nobody sees it before [`Writer::finish`].

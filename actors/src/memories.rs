@@ -18,6 +18,7 @@ use crate::store::StoreError;
 use crate::tables::{MEMORIES, SLOTS};
 
 pub mod draw;
+mod embed;
 pub mod extract;
 mod keep;
 pub mod model;

@@ -13,6 +13,7 @@ use std::time::Instant;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Entropy;
+use crate::url::Server;
 
 pub mod current;
 pub mod names;
@@ -320,6 +321,15 @@ impl Span {
                 doing.change(|stage| stage.attributes.push((key, value.clone())));
             }
             open.finished.attributes.push((key, value));
+        }
+    }
+
+    /// It asks the server of this URL, of which nothing else is told: path and query may be secrets.
+    pub fn asks(&mut self, url: &str) {
+        if self.is_recorded() {
+            let server = Server::of(url);
+            self.set(names::SERVER, server.host.to_owned());
+            self.set(names::SERVER_PORT, server.port);
         }
     }
 

@@ -22,6 +22,11 @@ pub(super) fn open(bucket: &Bucket) -> Result<AmazonS3, Error> {
     builder.build()
 }
 
+/// The URL of the store that a bucket is in.
+pub(super) fn server(bucket: &Bucket) -> String {
+    bucket.endpoint.clone().unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", bucket.region))
+}
+
 /// Connects with this program's TLS: the store's own client would look for a provider of the whole process.
 #[derive(Debug)]
 struct Connector;

@@ -3,17 +3,19 @@
 #![cfg(unix)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
 use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::models::PATH;
 use crate::support::ADMIN_KEY;
 use crate::support::client::{Client, Reply};
 use crate::support::program::{Server, program};
 
 mod agents;
+mod outside;
 mod pushed;
 pub(crate) mod receiver;
 mod tables;
@@ -23,6 +25,7 @@ mod underway;
 use receiver::{Got, Manner, Receiver};
 
 const SERVER: i32 = 2;
+const CLIENT: i32 = 3;
 const CONSUMER: i32 = 5;
 
 /// A server that sends its traces to this receiver.
@@ -101,13 +104,16 @@ fn complete(spans: &[Got], reply: &Reply) {
 }
 
 /// What is done while something else waits for it: the first words of the one that waits, and of its part.
-const PARTS: [(&str, &str); 6] = [
+const PARTS: [(&str, &str); 9] = [
     ("process", "commit"),
     ("alarm", "process"),
     ("invoke_agent", "chat"),
     ("invoke_agent", "execute_tool"),
     ("invoke_agent", "wait"),
     ("invoke_agent", "process"),
+    ("fetch", "wait"),
+    ("fetch", "process"),
+    ("fetch", "write"),
 ];
 
 /// Fails where a span began before the one that it is a part of, or ended after one that has waited for it.

@@ -11,7 +11,6 @@ use crate::id::ConversationId;
 use crate::metrics::TokenType;
 use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, current, names};
-use crate::url::Server;
 
 /// A call that is about to be made; its span ends with it.
 pub(crate) struct Chat<'a> {
@@ -35,9 +34,7 @@ impl<'a> Chat<'a> {
                 span.set(names::GEN_AI_MODEL, model.clone());
             }
             if let Provider::OpenAi { base_url, .. } = &agent.provider {
-                let server = Server::of(base_url);
-                span.set(names::SERVER, server.host.to_owned());
-                span.set(names::SERVER_PORT, server.port);
+                span.asks(base_url);
             }
         }
         Self { node, trace: span.context_or(cause), span, resent: Resent::default() }

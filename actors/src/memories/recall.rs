@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::time::timeout;
 
+use super::embed::embed;
 use super::rank::{by_words, joined, likeness};
 use super::{Command, Memories, Memory, State, Subject, Vector};
 use crate::clock::Millis;
@@ -21,9 +21,12 @@ use crate::limits;
 use crate::node::Node;
 use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::{MEMORIES, VECTORS};
+use crate::trace::current;
 
 /// How long a question waits for its own vector; then it is answered by words alone.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
+/// How long vectors of memories are waited for. The endpoint's own bound is shorter; nobody waits for these.
+const LEARNED_WITHIN: Duration = Duration::from_mins(1);
 /// Texts whose vectors are asked for at once.
 const LEARNED_AT_ONCE: usize = 64;
 
@@ -31,6 +34,11 @@ const LEARNED_AT_ONCE: usize = 64;
 pub trait Embeddings: Send + Sync + 'static {
     /// The model's name. Vectors of different models are never compared.
     fn model(&self) -> &str;
+
+    /// The endpoint's URL, where it has one: traces tell its host and port, and nothing else of it.
+    fn url(&self) -> Option<&str> {
+        None
+    }
 
     /// A vector for each text, in order; why not, for logs. Dropping the future cancels the call.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, String>>;
@@ -136,14 +144,12 @@ async fn ranked(
                 missed.into_iter().take(LEARNED_AT_ONCE).map(|memory| (memory.id, memory.at(), memory.text.clone()));
             learn(node, entity, texts.collect());
         }
-        match timeout(ASKED_WITHIN, embeddings.embed(vec![query.to_owned()])).await {
-            Ok(Ok(asked)) if asked.len() == 1 => {
+        match embed(node, &**embeddings, vec![query.to_owned()], ASKED_WITHIN).await {
+            Ok(asked) => {
                 let alike = |memory| vector(memory).map_or(0.0, |vector| likeness(&vector.numbers, &asked[0]));
                 rankings.push(all.iter().map(alike).collect());
             }
-            Ok(Ok(_)) => tracing::warn!("an embeddings endpoint answered with another number of vectors"),
-            Ok(Err(error)) => tracing::warn!(error, "a question could not be embedded; it is answered by words"),
-            Err(_) => tracing::warn!("a question was not embedded in time; it is answered by words"),
+            Err(error) => tracing::warn!(%error, "a question could not be embedded; it is answered by words"),
         }
     }
     Ok(joined(&rankings))
@@ -168,15 +174,15 @@ fn learn(node: &Arc<Node>, entity: EntityKey, texts: Vec<(MemoryId, Millis, Stri
     // One at a time in the node: it is never urgent.
     let Ok(place) = Arc::clone(&node.drawing.learning).try_acquire_owned() else { return };
     let node = Arc::clone(node);
-    tokio::spawn(async move {
+    let learning = async move {
         let _place = place;
-        let asked = embeddings.embed(texts.iter().map(|(_, _, text)| text.clone()).collect());
+        let asked = texts.iter().map(|(_, _, text)| text.clone()).collect();
+        let asked = embed(&node, &*embeddings, asked, LEARNED_WITHIN);
         let stopping = node.stopping.clone();
         let vectors = match stopping.run_until_cancelled(asked).await {
-            Some(Ok(vectors)) if vectors.len() == texts.len() => vectors,
-            Some(Ok(_)) => return tracing::warn!("an embeddings endpoint answered with another number of vectors"),
+            Some(Ok(vectors)) => vectors,
             Some(Err(error)) => {
-                return tracing::warn!(error, "memories could not be embedded; tried again when missed");
+                return tracing::warn!(%error, "memories could not be embedded; tried again when missed");
             }
             None => return,
         };
@@ -187,5 +193,6 @@ fn learn(node: &Arc<Node>, entity: EntityKey, texts: Vec<(MemoryId, Millis, Stri
         if let Err(refusal) = node.memories(entity, command, Circumstances::default()).await {
             tracing::warn!(?entity, %refusal, "vectors could not be kept; made again when missed");
         }
-    });
+    };
+    tokio::spawn(current::within(current::get(), learning));
 }

@@ -22,6 +22,14 @@ pub const CHAT: &str = "chat";
 pub const EXECUTE_TOOL: &str = "execute_tool";
 /// An attempt to send an event to a receiver; the event's type follows.
 pub const DELIVER: &str = "deliver";
+/// A call of the endpoint that says what texts mean; the model's name follows.
+pub const EMBEDDINGS: &str = "embeddings";
+/// A file that a contact has sent by its URL, on its way here.
+pub const FETCH: &str = "fetch media";
+/// An attachment on its way to the bucket.
+pub const WRITE: &str = "write attachment";
+/// An attachment that the bucket is asked for.
+pub const READ: &str = "read attachment";
 
 /// Commands of an entity that were decided together.
 #[must_use]

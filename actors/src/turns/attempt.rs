@@ -345,7 +345,10 @@ impl Attempt<'_> {
                 span.forget();
                 return (id, Ok(Ok(result)));
             }
-            Plan::Recall { query, limit } => Ok(Ok(tools.remembered(&self.recall(&query, limit).await))),
+            Plan::Recall { query, limit } => {
+                let recalled = current::within(span.context_or(self.trace), self.recall(&query, limit)).await;
+                Ok(Ok(tools.remembered(&recalled)))
+            }
             Plan::Fetch(call) => {
                 let call = current::within(span.context_or(self.trace), call);
                 let fetched = timeout(Duration::from_millis(limits::TOOL_MILLIS), call).await.unwrap_or_else(|_| {

@@ -5,6 +5,7 @@ use actors::attachment::{Attachment, Command, Event, File, Rejection, Reply, Sta
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{AttachmentId, EntityKey};
 use actors::store::Order;
+use actors::trace::{Span, SpanKind, current, names};
 use bytes::Bytes;
 
 use crate::app::App;
@@ -16,6 +17,8 @@ use crate::http::trace::Hex;
 
 /// A file whose bytes are coming.
 pub(in crate::http) struct Arrival {
+    /// Of its way to the bucket, where there is one.
+    span: Span,
     entity: EntityKey,
     storage_key: String,
     writer: Writer,
@@ -72,7 +75,7 @@ impl Arrival {
     pub(in crate::http) fn open(app: &App, entity: EntityKey) -> Result<Self, Problem> {
         let storage_key = format!("{}/{}", folder(entity), Hex(&app.node().random()[..8]));
         let writer = app.files().writer(&storage_key).map_err(files_problem)?;
-        Ok(Self { entity, storage_key, writer })
+        Ok(Self { span: way(app, names::WRITE), entity, storage_key, writer })
     }
 
     /// The next bytes.
@@ -80,7 +83,11 @@ impl Arrival {
     /// # Errors
     /// 503 where they cannot be kept.
     pub(in crate::http) async fn write(&mut self, bytes: Bytes) -> Result<(), Problem> {
-        self.writer.write(bytes).await.map_err(files_problem)
+        let written = self.writer.write(bytes).await.map_err(files_problem);
+        if let Err(problem) = &written {
+            self.span.fail(problem.code);
+        }
+        written
     }
 
     /// All bytes have come: makes them safe and says what they are. `with` may depend on their hash.
@@ -88,12 +95,17 @@ impl Arrival {
     /// # Errors
     /// 422 where the idempotency key came with another file, 429 and 503 where nothing was stored.
     pub(in crate::http) async fn complete(
-        self,
+        mut self,
         app: &App,
         named: Named,
         with: impl FnOnce(&Named, &[u8; 32]) -> Circumstances,
     ) -> Result<Arrived, Problem> {
-        let written = self.writer.finish().await.map_err(files_problem)?;
+        let written = self.writer.finish().await.map_err(files_problem);
+        if let Err(problem) = &written {
+            self.span.fail(problem.code);
+        }
+        drop(self.span);
+        let written = written?;
         let with = with(&named, &written.digest);
         let file = File {
             filename: named.filename,
@@ -121,6 +133,15 @@ impl Arrival {
             })),
         }
     }
+}
+
+/// The span of a file's way to the bucket or from it, as a part of the trace that is worked for; none where files lie in
+/// a directory of this machine.
+pub(super) fn way(app: &App, name: &'static str) -> Span {
+    let Some(server) = app.files().server() else { return Span::default() };
+    let mut span = app.node().span(name, SpanKind::Client, current::get());
+    span.asks(server);
+    span
 }
 
 /// Why bytes cannot be kept or read.

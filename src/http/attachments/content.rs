@@ -2,13 +2,14 @@
 
 use actors::attachment::File;
 use actors::clock::Millis;
+use actors::trace::names;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use futures_util::TryStreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::arrival::files_problem;
+use super::arrival::{files_problem, way};
 use super::range::{Wanted, wanted};
 use super::{attachment_not_found, disposition, find};
 use crate::app::App;
@@ -105,7 +106,13 @@ pub(in crate::http) async fn get(
         Some(range) => (StatusCode::PARTIAL_CONTENT, range.end - range.start),
     };
     let content_range = part.as_ref().map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, file.size));
-    let bytes = app.files().read(&file.storage_key, Written::of(file), part).await.map_err(files_problem)?;
+    let mut span = way(&app, names::READ);
+    let bytes = app.files().read(&file.storage_key, Written::of(file), part).await.map_err(files_problem);
+    if let Err(problem) = &bytes {
+        span.fail(problem.code);
+    }
+    drop(span);
+    let bytes = bytes?;
     let attachment = state.id;
     let bytes = bytes.inspect_err(move |error| tracing::error!(%attachment, %error, "a download was broken off"));
     let mut response = response(status, file, &validators, Body::from_stream(bytes))?;

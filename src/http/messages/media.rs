@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::attachment::State as File;
+use actors::directory::Circumstances;
 use actors::id::{Address, EntityKey};
 use actors::store::KeyHash;
+use actors::trace::{SpanKind, current, names};
 use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
 use http::header;
@@ -67,11 +69,26 @@ impl Drop for Turn {
     }
 }
 
-/// Fetches the file. It is an attachment then that belongs to nobody yet.
+/// Fetches the file. It is an attachment then that belongs to nobody yet. A span tells how long that took, and of its
+/// URL only the server.
 ///
 /// # Errors
 /// 400 with why it cannot be had, 503 where nothing more can be fetched or kept now.
 pub(super) async fn fetch(accepting: &Accepting<'_>, media: &Media) -> Result<File, Problem> {
+    let cause = without_key(accepting.context).trace;
+    let mut span = accepting.app.node().span(names::FETCH, SpanKind::Client, cause);
+    span.set(names::HTTP_METHOD, "GET");
+    span.asks(&media.url);
+    let with = Circumstances { key: None, trace: span.context_or(cause) };
+    let fetched = current::within(with.trace, attachment(accepting, media, with)).await;
+    if let Err(problem) = &fetched {
+        span.fail(problem.faults.first().map_or(problem.code, |fault| fault.code));
+    }
+    fetched
+}
+
+/// Makes an attachment of the file, as a part of the trace that it comes with.
+async fn attachment(accepting: &Accepting<'_>, media: &Media, with: Circumstances) -> Result<File, Problem> {
     let app = accepting.app;
     let Ok(_place) = app.fetches().places.try_acquire() else {
         return Err(Problem::unavailable("overloaded", "too many files are being fetched; try again", 1));
@@ -86,11 +103,11 @@ pub(super) async fn fetch(accepting: &Accepting<'_>, media: &Media) -> Result<Fi
         return Err(Problem::fault(media.url_pointer(), "media_type_mismatch", message));
     };
     let entity = EntityKey::attachment(accepting.caller.address, Address::random(app.node().random()));
-    let begun = begin(app, entity, without_key(accepting.context)).await?;
+    let begun = begin(app, entity, with).await?;
     let from_url = || filename::from_url(download.url().as_str());
     let name = media.filename.clone().or_else(from_url).unwrap_or_else(|| "attachment".to_owned());
     let named = Named { filename: name, mime_type };
-    let kept = keep(accepting, media, entity, named, first, download).await;
+    let kept = keep(app, media, (entity, with), named, first, download).await;
     if kept.is_err() {
         // What was begun is cleared away now and not in a day.
         app.node().settle(entity.workspace, &[begun.id]);
@@ -112,14 +129,13 @@ async fn beginning(download: &mut Download) -> Result<(Vec<Bytes>, BytesMut), Fa
 
 /// Writes the file as it comes.
 async fn keep(
-    accepting: &Accepting<'_>,
+    app: &App,
     media: &Media,
-    entity: EntityKey,
+    (entity, with): (EntityKey, Circumstances),
     named: Named,
     first: Vec<Bytes>,
     mut download: Download,
 ) -> Result<File, Problem> {
-    let app: &App = accepting.app;
     let mut arrival = Arrival::open(app, entity)?;
     for piece in first {
         arrival.write(piece).await?;
@@ -127,7 +143,7 @@ async fn keep(
     while let Some(piece) = download.chunk().await.map_err(|fault| problem(media, &fault))? {
         arrival.write(piece).await?;
     }
-    match arrival.complete(app, named, |_, _| without_key(accepting.context)).await? {
+    match arrival.complete(app, named, |_, _| with).await? {
         Arrived::Done(state) => Ok(*state),
         Arrived::Repeat(_) => Err(internal_error()),
     }

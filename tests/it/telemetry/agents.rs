@@ -7,12 +7,10 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use serde_json::json;
 
 use super::receiver::{Got, Manner, Receiver};
-use super::{GRPC, contained, place, says_nothing, tables, traced_on_store};
+use super::{CLIENT, GRPC, contained, place, says_nothing, tables, traced_on_store};
 use crate::models::{PATH, calling, completion, whole};
 use crate::support::client::Client;
 use crate::support::origin::{Origin, bare};
-
-const CLIENT: i32 = 3;
 
 /// An endpoint that is a model, which first calls a tool, and a receiver of events.
 async fn outside() -> Origin {

@@ -70,6 +70,9 @@ fn kind_of(name: &str) -> &'static str {
         "chat" => "model",
         "execute_tool" => "tool",
         "deliver" => "delivery",
+        "embeddings" => "embeddings",
+        "fetch" => "fetch",
+        "read" | "write" => "file",
         "alarm" => "alarm",
         _ => "request",
     }
@@ -157,7 +160,11 @@ fn complete(spans: &[Got]) {
 
 #[test]
 fn each_row_of_attributes_names_kinds_of_spans_that_there_are() {
-    let kinds = ["request", "process", "commit", "load", "agent", "model", "tool", "delivery", "alarm"];
+    let kinds = [
+        ["request", "process", "commit", "load", "agent", "model"],
+        ["tool", "embeddings", "fetch", "file", "delivery", "alarm"],
+    ]
+    .concat();
     let rows = attribute_rows();
     for row in &rows {
         assert!(kinds.contains(&&*row.on), "{} is on {}", row.name, row.on);

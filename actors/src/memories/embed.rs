@@ -1,0 +1,67 @@
+//! A call of the endpoint that says what texts mean: how long it may take, and what is told of it. What the texts say
+//! never stands there.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::recall::Embeddings;
+use crate::node::Node;
+use crate::trace::{SpanKind, current, names};
+
+/// Why there are no vectors.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unembedded {
+    /// The time was up.
+    #[error("no answer in time")]
+    Late,
+    /// There is not one for each text.
+    #[error("another number of vectors than of texts")]
+    Miscounted,
+    /// The endpoint could not, as it says.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Unembedded {
+    /// A word of few.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Late => "timeout",
+            Self::Miscounted => "invalid_answer",
+            Self::Failed(_) => "unavailable",
+        }
+    }
+}
+
+/// A vector for each text, in order. The call is a part of the trace that is worked for.
+pub(super) async fn embed(
+    node: &Node,
+    embeddings: &dyn Embeddings,
+    texts: Vec<String>,
+    within: Duration,
+) -> Result<Vec<Vec<f32>>, Unembedded> {
+    let cause = current::get();
+    let mut span = node.span(names::EMBEDDINGS, SpanKind::Client, cause);
+    if span.is_recorded() {
+        span.name(|| format!("{} {}", names::EMBEDDINGS, embeddings.model()));
+        span.set(names::GEN_AI_OPERATION, names::EMBEDDINGS);
+        span.set(names::GEN_AI_PROVIDER, "openai");
+        span.set(names::GEN_AI_MODEL, embeddings.model().to_owned());
+        if let Some(url) = embeddings.url() {
+            span.asks(url);
+        }
+    }
+    let count = texts.len();
+    let call = current::within(span.context_or(cause), embeddings.embed(texts));
+    let embedded = match timeout(within, call).await {
+        Ok(Ok(vectors)) if vectors.len() == count => Ok(vectors),
+        Ok(Ok(_)) => Err(Unembedded::Miscounted),
+        Ok(Err(error)) => Err(Unembedded::Failed(error)),
+        Err(_) => Err(Unembedded::Late),
+    };
+    if let Err(error) = &embedded {
+        span.fail(error.word());
+    }
+    embedded
+}
