@@ -194,6 +194,7 @@ pub(super) async fn erase(
         Err(Refusal::Rejected(_)) if is_being_erased(&app, entity, id).await? => {}
         erased => _ = erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?,
     }
+    context.waits();
     let erasing = actors::erasure::run(Arc::clone(app.node()), entity);
     let is_gone = ends_within(&app, prefer(&headers).patience(ERASING), (entity, "an erasure"), erasing).await;
     Ok(if is_gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })

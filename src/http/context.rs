@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -96,6 +97,8 @@ pub struct Arrived {
     pub route: Option<MatchedPath>,
     /// The first message that it brought, once that is accepted.
     message: OnceLock<MessageId>,
+    /// It has begun to wait for what takes its time.
+    waited: AtomicBool,
 }
 
 impl Arrived {
@@ -108,6 +111,20 @@ impl Arrived {
     /// The first message that it brought is accepted, now or by an earlier request with its key. Its span will say so.
     pub fn accepted(&self, message: MessageId) {
         self.message.get_or_init(|| message);
+    }
+
+    /// From here on it waits for an agent, a copy or an erasure: that it takes long is no fault of this side.
+    pub fn waits(&self) {
+        self.waited.store(true, Ordering::Relaxed);
+    }
+
+    fn has_waited(&self) -> bool {
+        self.waited.load(Ordering::Relaxed)
+    }
+
+    /// Whether the route with this pattern answers it.
+    fn is_of(&self, route: &str) -> bool {
+        self.route.as_ref().is_some_and(|known| known.as_str() == route)
     }
 }
 
@@ -148,6 +165,7 @@ impl ContextLayer {
             uri: request.uri().clone(),
             route: request.extensions().get::<MatchedPath>().cloned(),
             message: OnceLock::new(),
+            waited: AtomicBool::new(false),
         }))
     }
 }

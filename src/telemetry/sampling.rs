@@ -6,26 +6,39 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::config::otel::{Otel, Root, Sampler};
 
-/// Requests that failed and are kept although they were not sampled, a second, and as many that were slow: a storm of
-/// errors must not become a storm of spans.
+/// Requests that are kept although they were not sampled, a second and for each reason: a storm of errors must not
+/// become a storm of spans.
 const KEPT_PER_SECOND: u32 = 100;
 
-/// Why a request was recorded although nobody had chosen it.
+/// Why a request was recorded although nobody had chosen it. Each has a budget of its own: what is many on a busy day
+/// must not crowd out what is rare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// It failed on this side.
     Error,
+    /// An agent failed that it had waited for: mostly its model.
+    Agent,
+    /// It was refused because something has too much to do, or is not there.
+    Refused,
     /// It took long.
     Slow,
+    /// It took long and waited for others: an agent, a copy, an erasure.
+    Waited,
 }
 
 impl Kept {
+    /// How many reasons there are.
+    const COUNT: usize = Self::Waited as usize + 1;
+
     /// As an attribute says it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Error => "error",
+            Self::Agent => "agent",
+            Self::Refused => "refused",
             Self::Slow => "slow",
+            Self::Waited => "waited",
         }
     }
 }
@@ -38,9 +51,8 @@ pub struct Sampling {
     sampler: Sampler,
     /// What a caller's choice may cost.
     remote: Budget,
-    failed: Budget,
-    /// Of its own: exchanges with agents take long and are many, and failures must not be lost among them.
-    slow: Budget,
+    /// One for each [`Kept`].
+    kept: [Budget; Kept::COUNT],
     slow_after: Duration,
     began: Instant,
 }
@@ -60,8 +72,7 @@ impl Sampling {
             exported: false,
             sampler: Sampler { root: Root::Never, parent_based: true },
             remote: Budget::new(0),
-            failed: Budget::new(0),
-            slow: Budget::new(0),
+            kept: std::array::from_fn(|_| Budget::new(0)),
             slow_after: Duration::MAX,
             began: Instant::now(),
         }
@@ -72,8 +83,7 @@ impl Sampling {
             exported: otel.receiver.is_some(),
             sampler: otel.sampler,
             remote: Budget::new(remote_per_second),
-            failed: Budget::new(KEPT_PER_SECOND),
-            slow: Budget::new(KEPT_PER_SECOND),
+            kept: std::array::from_fn(|_| Budget::new(KEPT_PER_SECOND)),
             slow_after,
             began: Instant::now(),
         }
@@ -102,17 +112,14 @@ impl Sampling {
             }
     }
 
-    /// Whether a request that was not sampled is recorded after all, by itself, and why. `waits`: taking long is what
-    /// it is for.
-    pub fn keep(&self, failed: bool, took: Duration, waits: bool, now: Instant) -> Option<Kept> {
-        let (why, budget) = if failed {
-            (Kept::Error, &self.failed)
-        } else if took > self.slow_after && !waits {
-            (Kept::Slow, &self.slow)
-        } else {
-            return None;
-        };
-        (self.exported && budget.take(self.second(now))).then_some(why)
+    /// Whether a request took so long that it is to be looked at.
+    pub fn is_slow(&self, took: Duration) -> bool {
+        took > self.slow_after
+    }
+
+    /// Whether a request that was not sampled is recorded after all, by itself, for this reason.
+    pub fn keeps(&self, why: Kept, now: Instant) -> bool {
+        self.exported && self.kept[why as usize].take(self.second(now))
     }
 
     fn second(&self, now: Instant) -> u32 {
@@ -207,28 +214,21 @@ mod tests {
         let sampling = Sampling::of(&Otel::read(&|_| None, None), 0, Duration::ZERO);
         let now = Instant::now();
         assert!(sampling.decide(&[1; 16], Some(true), now) && !sampling.decide(&[1; 16], None, now));
-        assert_eq!(sampling.keep(true, Duration::MAX, false, now), None);
+        assert!(!sampling.keeps(Kept::Error, now));
     }
 
     #[test]
-    fn failures_and_slow_requests_are_kept_but_never_a_storm_of_them() {
+    fn requests_are_kept_for_each_reason_but_never_a_storm_of_them_nor_of_one_at_the_cost_of_another() {
         let sampling = sampling(&[("OTEL_TRACES_SAMPLER", "always_off")], 0);
         let now = Instant::now();
-        let (quick, slow) = (Duration::from_millis(2), Duration::from_secs(2));
-        assert_eq!(sampling.keep(true, quick, false, now), Some(Kept::Error));
-        assert_eq!(sampling.keep(false, slow, false, now), Some(Kept::Slow));
-        assert_eq!(sampling.keep(false, slow, true, now), None, "what is meant to wait is not slow");
-        assert_eq!(sampling.keep(false, quick, false, now), None);
-        let kept = (0..1_000).filter(|_| sampling.keep(true, quick, false, now).is_some()).count();
-        assert_eq!(kept as u32, KEPT_PER_SECOND - 1);
-    }
-
-    #[test]
-    fn however_many_requests_are_slow_one_that_fails_is_kept() {
-        let sampling = sampling(&[("OTEL_TRACES_SAMPLER", "always_off")], 0);
-        let (now, slow) = (Instant::now(), Duration::from_secs(2));
-        let kept = (0..1_000).filter(|_| sampling.keep(false, slow, false, now).is_some()).count();
-        assert_eq!(kept as u32, KEPT_PER_SECOND);
-        assert_eq!(sampling.keep(true, slow, false, now), Some(Kept::Error));
+        let mut words = std::collections::BTreeSet::new();
+        for why in [Kept::Waited, Kept::Slow, Kept::Refused, Kept::Agent, Kept::Error] {
+            let kept = (0..1_000).filter(|_| sampling.keeps(why, now)).count();
+            assert_eq!(kept as u32, KEPT_PER_SECOND, "{why:?}, whatever was kept before");
+            words.insert(why.word());
+        }
+        assert_eq!(words.len(), Kept::COUNT, "each says its own word");
+        assert!(sampling.keeps(Kept::Error, now + Duration::from_secs(1)), "in the next second there is room again");
+        assert!(sampling.is_slow(Duration::from_secs(2)) && !sampling.is_slow(Duration::from_millis(2)));
     }
 }

@@ -18,6 +18,11 @@ use crate::telemetry::sampling::{Kept, Sampling};
 /// Requests that wait because they were asked to: they are not slow.
 const WAITING: &str = "/api/v1/reviews/{id}/wait";
 
+/// The code of what an agent failed at: mostly its model, which is not this program's to mend.
+const AGENT_FAILED: &str = "agent_failed";
+/// The code of what came faster than the key may send.
+const TOO_FAST: &str = "rate_limited";
+
 /// As much of a method that HTTP does not know as a span tells.
 const METHOD_CHARS: usize = 32;
 
@@ -86,7 +91,7 @@ impl Door {
         let mut own = TraceContext::from(&context.trace);
         let status = end.map(|end| end.status);
         // Before its time is observed: one that is kept is an exemplar too.
-        let kept = if self.traces.records(Some(own)) { None } else { self.keep(context, status, took, ended) };
+        let kept = if self.traces.records(Some(own)) { None } else { self.keep(context, end, took, ended) };
         if kept.is_some() {
             own.flags |= SAMPLED;
         }
@@ -106,10 +111,19 @@ impl Door {
     }
 
     /// Whether a request that was not sampled is recorded after all, and why.
-    fn keep(&self, context: &RequestContext, status: Option<StatusCode>, took: Duration, now: Instant) -> Option<Kept> {
-        let failed = status.is_some_and(|status| status.is_server_error());
-        let waits = context.route.as_ref().is_some_and(|route| route.as_str() == WAITING);
-        self.sampling.keep(failed, took, waits, now)
+    fn keep(&self, context: &RequestContext, end: Option<End>, took: Duration, now: Instant) -> Option<Kept> {
+        let (status, code) = (end.map(|end| end.status), end.and_then(|end| end.code));
+        let why = match status {
+            Some(StatusCode::SERVICE_UNAVAILABLE) => Kept::Refused,
+            // Who sends faster than the key may is told so, whatever else there is to do.
+            Some(StatusCode::TOO_MANY_REQUESTS) if code != Some(TOO_FAST) => Kept::Refused,
+            Some(status) if status.is_server_error() && code == Some(AGENT_FAILED) => Kept::Agent,
+            Some(status) if status.is_server_error() => Kept::Error,
+            _ if !self.sampling.is_slow(took) || context.is_of(WAITING) => return None,
+            _ if context.has_waited() => Kept::Waited,
+            _ => Kept::Slow,
+        };
+        self.sampling.keeps(why, now).then_some(why)
     }
 
     /// One service answers one route, and nearly always by one method: `HEAD` goes where `GET` goes.

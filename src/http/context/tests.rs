@@ -339,13 +339,13 @@ async fn what_clients_make_up_names_no_span_and_a_path_that_no_route_takes_is_no
 async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() {
     let (door, kept) = kept(&[("OTEL_TRACES_SAMPLER", "always_off")]);
     let app = behind(Arc::clone(&door));
-    for path in ["/ok", "/plain/404", "/busy", "/nowhere"] {
+    for path in ["/ok", "/plain/404", "/busy", "/nowhere", "/plain/429"] {
         let response = app.clone().oneshot(get(path)).await.unwrap();
         assert!(response.headers()[TRACEPARENT].to_str().unwrap().ends_with("-00"));
     }
     let [span] = &kept.spans()[..] else { panic!("one span: {:?}", kept.spans()) };
     assert_eq!((span.name.as_ref(), span.error.as_deref()), ("GET /busy", Some("node_full")));
-    assert!(span.attributes.contains(&("tertulia.kept", "error".into())) && span.context.is_sampled());
+    assert!(span.attributes.contains(&("tertulia.kept", "refused".into())) && span.context.is_sampled());
     assert!(span.attributes.contains(&("tertulia.problem.code", "node_full".into())), "{span:?}");
     let mut page = Page::new(Format::OpenMetrics);
     door.metrics().write(&mut page);
@@ -353,6 +353,53 @@ async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() 
     let exemplars: Vec<_> = text.lines().filter(|line| line.contains("trace_id=")).collect();
     let [exemplar] = exemplars[..] else { panic!("one exemplar, of what was recorded: {text}") };
     assert!(exemplar.contains(&crate::http::trace::Hex(&span.context.trace_id).to_string()), "{exemplar}");
+}
+
+/// Why each of these requests was kept that nobody had sampled; all of them took longer than is slow.
+async fn reasons(paths: &[&str]) -> Vec<&'static str> {
+    async fn waits(context: RequestContext) {
+        context.waits();
+    }
+    async fn agent_fails(context: RequestContext) -> Problem {
+        context.waits();
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "agent_failed", "the agent failed")
+    }
+    async fn crowded() -> Problem {
+        Problem::too_many("conversation_backlog", "too many wait", 1)
+    }
+    let kept = Arc::new(Kept::default());
+    let mut config = config(&[("OTEL_TRACES_SAMPLER", "always_off"), EXPORTED]);
+    config.slow_request = Duration::ZERO;
+    let door = Arc::new(Door::new(Sampling::new(&config), Traces::to(kept.clone())));
+    let app = Router::new()
+        .route("/waits", axum::routing::get(waits))
+        .route("/agent", axum::routing::get(agent_fails))
+        .route("/crowded", axum::routing::get(crowded))
+        .route("/api/v1/reviews/{id}/wait", axum::routing::get(waits))
+        .layer(layer(Arc::clone(&door)));
+    let app = behind(door).merge(app);
+    for path in paths {
+        app.clone().oneshot(get(path)).await.unwrap();
+    }
+    let spans = kept.spans();
+    let word = |span: &Finished| match span.attributes.iter().find(|(name, _)| *name == "tertulia.kept") {
+        Some((_, actors::trace::Value::Text(std::borrow::Cow::Borrowed(word)))) => *word,
+        other => panic!("{other:?}"),
+    };
+    spans.iter().map(word).collect()
+}
+
+#[tokio::test]
+async fn what_fails_what_is_refused_what_an_agent_fails_at_and_what_waits_for_others_are_kept_apart() {
+    let paths = ["/ok", "/waits", "/plain/500", "/agent", "/busy", "/crowded", "/api/v1/reviews/7/wait"];
+    assert_eq!(reasons(&paths).await, ["slow", "waited", "error", "agent", "refused", "refused"]);
+}
+
+#[tokio::test]
+async fn however_many_exchanges_wait_for_agents_a_slow_append_is_kept() {
+    let mut paths = vec!["/waits"; 1_000];
+    paths.push("/ok");
+    assert_eq!(reasons(&paths).await.last(), Some(&"slow"));
 }
 
 #[tokio::test]

@@ -77,6 +77,7 @@ pub(in crate::http) async fn create(
             Answer::Repeat { first, .. } => (first, When::Before),
             Answer::Done(_) => break,
         };
+        context.waits();
         let response = ignoring(copied(&app, entity, first, prefer(&headers).patience(COPYING)).await?, &ignored);
         // A 202 is not recorded.
         let is_recorded = response.status() == StatusCode::CREATED;

@@ -353,7 +353,11 @@ impl Exchange<'_> {
         let place = self.accepting.app.lasting().enter();
         let prefer = prefer(self.accepting.headers);
         let deadline = Instant::now() + if place.is_some() { self.budget(prefer) } else { Duration::ZERO };
-        let at_once = delivered.when == When::Now && deadline <= Instant::now();
+        let waits = deadline > Instant::now();
+        let at_once = delivered.when == When::Now && !waits;
+        if waits {
+            self.accepting.context.waits();
+        }
         let mut heard = Heard::default();
         let turn = tokio::select! {
             biased;
