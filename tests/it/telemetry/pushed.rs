@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, number_data_point};
 
@@ -60,9 +61,14 @@ fn metrics_are_sent_as_often_as_it_is_asked_for_and_not_where_it_is_not_wanted()
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::grpc(Manner::Takes);
     let server = traced(&dir.path().join("one"), &receiver, &[GRPC, ("OTEL_METRIC_EXPORT_INTERVAL", "20")]);
-    while receiver.metrics().is_none() {
-        std::thread::yield_now();
-    }
+    let next = |after: Option<&ExportMetricsServiceRequest>| loop {
+        match receiver.metrics() {
+            Some((_, newest)) if Some(&newest) != after => return newest,
+            _ => std::thread::yield_now(),
+        }
+    };
+    let first = next(None);
+    next(Some(&first));
     drop(server);
     let silent = Receiver::grpc(Manner::Takes);
     let server = traced(&dir.path().join("two"), &silent, &[GRPC, ("OTEL_METRICS_EXPORTER", "none")]);

@@ -149,6 +149,11 @@ impl Receiver {
         self.shared.spans.lock().unwrap().clone()
     }
 
+    /// How many requests have come to it, answered or not.
+    pub(crate) fn asked(&self) -> usize {
+        self.shared.asked.load(Ordering::Relaxed)
+    }
+
     /// The newest metrics, and the headers that they came with.
     pub(crate) fn metrics(&self) -> Option<(HeaderMap, ExportMetricsServiceRequest)> {
         self.shared.metrics.lock().unwrap().clone()
