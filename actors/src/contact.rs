@@ -86,7 +86,7 @@ pub struct State {
     /// When anything of it last changed.
     #[n(3)]
     pub updated_at: Millis,
-    /// Its conversations on the channels that it wrote on last, one each, the last one at the end.
+    /// Its conversations on the channels where one began last, one each, the last one at the end.
     #[n(4)]
     pub open: Vec<OpenConversation>,
     /// When it was erased, if it has not written since.

@@ -259,8 +259,7 @@ impl Traces {
             underway.begin(Stage { name: name.to_owned(), context, parent, began, attributes: Vec::new() })
         });
         let name = Cow::Borrowed(name);
-        // As many as most spans have.
-        let (attributes, error) = (Vec::with_capacity(8), None);
+        let (attributes, error) = (Vec::new(), None);
         let finished = Finished { name, kind, context, parent, links, began, ended: began, attributes, error };
         let tracer = self.tracer.as_ref().filter(|_| recorded).map(Arc::clone);
         Span(Some(Box::new(Open { tracer, doing, finished })))
@@ -319,6 +318,10 @@ impl Span {
             let value = value.into();
             if let Some(doing) = &open.doing {
                 doing.change(|stage| stage.attributes.push((key, value.clone())));
+            }
+            if open.finished.attributes.is_empty() {
+                // As many as most spans have that have any.
+                open.finished.attributes.reserve(8);
             }
             open.finished.attributes.push((key, value));
         }

@@ -42,7 +42,9 @@ pub mod fork;
 /// The longest summary, in bytes of UTF-8.
 const SUMMARY_BYTES: usize = 16 * 1024;
 /// Whether a conversation is closed, by its word.
-const STATUSES: [(&str, bool); 2] = [("open", false), ("closed", true)];
+const STATUSES: [(&str, bool); 2] = [OPEN, ("closed", true)];
+/// How a conversation begins.
+const OPEN: (&str, bool) = ("open", false);
 
 /// A conversation as clients see it.
 #[derive(Debug, Serialize)]
@@ -66,10 +68,6 @@ pub struct ConversationView<'a> {
 /// See [`ConversationView`].
 #[must_use]
 pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> ConversationView<'a> {
-    let contact_id = match &state.origin {
-        Origin::Api { contact, .. } => Some(Shown(*contact)),
-        Origin::Human { .. } | Origin::Direct => None,
-    };
     ConversationView {
         id: Shown(state.id),
         title: details.title.as_deref(),
@@ -78,7 +76,7 @@ pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> Convers
         metadata: details.metadata.as_ref().map(Raw),
         owner_id: state.owner.as_deref(),
         channel_id: state.origin.channel(),
-        contact_id,
+        contact_id: state.origin.contact().map(Shown),
         created_at: Time(state.created_at()),
         updated_at: Time(state.updated_at),
         last_message_at: state.last_message_at.map(Time),
@@ -183,8 +181,7 @@ pub(super) async fn create(
     let with = incoming.circumstances(&context, &caller).without_claim();
     let mut fields = incoming.fields();
     let asked = read_update(&mut fields, &mut incoming.report);
-    // A conversation that begins is open.
-    let _ = fields.optional("status").and_then(|value| value.choice(&mut incoming.report, &STATUSES[..1]));
+    let _ = fields.optional("status").and_then(|value| value.choice(&mut incoming.report, &[OPEN]));
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
     let node = app.node();
@@ -295,14 +292,10 @@ impl Filter {
     }
 
     fn shows(&self, state: &conversation::State) -> bool {
-        let contact = match &state.origin {
-            Origin::Api { contact, .. } => Some(*contact),
-            Origin::Human { .. } | Origin::Direct => None,
-        };
         self.closed.is_none_or(|closed| state.closed == closed)
             && self.owner.as_ref().is_none_or(|owner| state.owner.as_ref() == Some(owner))
             && self.channel.as_ref().is_none_or(|channel| state.origin.channel() == Some(channel))
-            && self.contact.is_none_or(|wanted| wanted.is_some() && wanted == contact)
+            && self.contact.is_none_or(|wanted| wanted.is_some() && wanted == state.origin.contact())
     }
 }
 

@@ -187,22 +187,11 @@ impl Timed {
 pub const OTHER: &str = "_OTHER";
 
 /// The methods that HTTP knows, and what others are called.
-const METHODS: [&str; 10] = ["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS", "TRACE", "CONNECT", OTHER];
+const METHODS: [&str; 10] = ["POST", "GET", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS", "TRACE", "CONNECT", OTHER];
 
 /// The method's place in [`METHODS`].
 fn method_place(method: &Method) -> usize {
-    match *method {
-        Method::GET => 0,
-        Method::POST => 1,
-        Method::PATCH => 2,
-        Method::DELETE => 3,
-        Method::PUT => 4,
-        Method::HEAD => 5,
-        Method::OPTIONS => 6,
-        Method::TRACE => 7,
-        Method::CONNECT => 8,
-        _ => 9,
-    }
+    METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1)
 }
 
 /// The method's name, of as many as HTTP knows.

@@ -52,7 +52,7 @@ fn of(document: &'static OpenApi, operation: &'static Operation) -> Known {
             RefOr::T(parameter) => (Some(parameter), false),
             RefOr::Ref(reference) => {
                 let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
-                (shared(document, name), name == EVERYWHERE)
+                (shared(document, name), name == STRICT)
             }
         };
         if let Some(parameter) = parameter.filter(|parameter| matches!(parameter.parameter_in, ParameterIn::Query)) {
@@ -64,7 +64,7 @@ fn of(document: &'static OpenApi, operation: &'static Operation) -> Known {
 }
 
 /// The component of the one parameter that every route has.
-pub(super) const EVERYWHERE: &str = "Strict";
+pub(super) const STRICT: &str = "Strict";
 
 fn shared(document: &'static OpenApi, name: &str) -> Option<&'static Parameter> {
     match document.components.as_ref()?.parameters.get(name)? {

@@ -9,7 +9,7 @@ use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{HttpMethod, Object, Ref, RefOr, Required, Schema};
 
-use super::known::EVERYWHERE;
+use super::known::STRICT;
 use super::parts::{header_component, parameter};
 use super::shape::{bytes, named};
 
@@ -80,7 +80,7 @@ impl Op {
         let scheme = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
         let mut op = Self::describing(method, path, (id, summary), tag, &about);
         op.building = op.building.security(scheme("bearer")).security(scheme("apiKey"));
-        let op = op.shared("XWorkspaceId").shared("XRequestId").shared("Traceparent").shared(EVERYWHERE);
+        let op = op.shared("XWorkspaceId").shared("XRequestId").shared("Traceparent").shared(STRICT);
         ANY.iter().fold(op, |op, (status, codes)| op.refused(*status, codes))
     }
 

@@ -4,7 +4,7 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{Header, Object};
 
-use super::known::EVERYWHERE;
+use super::known::STRICT;
 use super::shape::{Bounded as _, Detailed as _, boolean, integer, text, word};
 use crate::http::idempotency::KEY_HOURS;
 use crate::http::paging::{DEFAULT_LIMIT, MAX_LIMIT};
@@ -81,7 +81,7 @@ fn of_query() -> Vec<(&'static str, Parameter)> {
     let query = || ParameterIn::Query;
     let strict = "`true` makes unknown members of the body and unknown parameters of the query faults.";
     vec![
-        (EVERYWHERE, parameter(query(), "strict", strict, boolean("").or(false))),
+        (STRICT, parameter(query(), "strict", strict, boolean("").or(false))),
         ("Limit", parameter(query(), "limit", "Items in a page, at most.", limit)),
         ("Cursor", parameter(query(), "cursor", "The `nextCursor` of the page before; opaque.", text("").least(1))),
         (

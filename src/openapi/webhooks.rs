@@ -15,18 +15,19 @@ use crate::webhooks::{WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
 
 /// Said of each.
 const ABOUT: &str = "Sent to whoever subscribed to it: an endpoint, a channel's or a message's `webhookUrl`, the \
-                     callback of a review. Signed as Standard Webhooks says; sent again until it has been received, \
-                     in the order of its log, so it may come twice: `webhook-id` is the same then. A callback may ask \
-                     for `PUT` or `PATCH` instead of `POST`.";
+                     callback of a review. Signed as Standard Webhooks says, and sent again for 72 hours until it has \
+                     been received, so it may come twice: `webhook-id` is the same then. In order for each \
+                     conversation at an endpoint and at a channel's URL. A callback may ask for `PUT` or `PATCH` \
+                     instead of `POST`.";
 
 /// What answers mean; nothing else of them is read but `Retry-After`.
 const ANSWERS: [(&str, &str); 3] = [
-    ("2XX", "It was received; the next event of the log comes."),
+    ("2XX", "It was received; the next one comes."),
     ("410", "Nothing more is wanted: the endpoint is disabled, or of another URL this event is given up."),
     (
         "default",
-        "It was not received, nor without an answer within 15 seconds; redirects are not followed. It comes again \
-         after 5 s, 30 s, 2 min, 10 min, 1 h, 4 h and then every 8 h, for 72 hours, or when `Retry-After` says.",
+        "It was not received, nor without an answer within 15 seconds; redirects are not followed. It comes again, \
+         after longer and longer pauses or when `Retry-After` says.",
     ),
 ];
 

@@ -440,14 +440,7 @@ async fn conversations_are_listed_by_owner_channel_and_contact_together_and_an_u
         ("contactId=cont_00000000000000000000000000".to_owned(), vec![]),
     ] {
         for (order, limit) in [("asc", 1), ("asc", 50), ("desc", 1), ("desc", 50)] {
-            let mut found: Vec<Value> = Vec::new();
-            let mut next = Some(format!("/api/v1/conversations?{filter}&order={order}&limit={limit}"));
-            while let Some(path) = next {
-                let page = app.get(&path).await.expect(200);
-                found.extend(page["data"].as_array().unwrap().iter().map(|one| one["id"].clone()));
-                let base = path.split("&cursor=").next().unwrap();
-                next = page["nextCursor"].as_str().map(|cursor| format!("{base}&cursor={cursor}"));
-            }
+            let mut found = app.ids(format!("/api/v1/conversations?{filter}&order={order}&limit={limit}")).await;
             if order == "desc" {
                 found.reverse();
             }

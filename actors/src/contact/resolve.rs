@@ -22,7 +22,7 @@ pub struct Resolve {
 impl Resolve {
     /// Whether another conversation may have to begin, as far as the state tells.
     pub(super) fn may_begin(&self, state: Option<&State>) -> bool {
-        let open = living(state).and_then(|state| state.open.iter().find(|open| open.channel == self.channel));
+        let open = living(state).and_then(|state| state.in_state(&self.channel));
         !open.is_some_and(|open| self.goes_on(open))
     }
 
@@ -41,9 +41,12 @@ impl Resolve {
         }
         let channel = &self.channel;
         let last = state.map(|state| state.last_on(channel, found)).transpose()?.flatten();
-        if let (Some(state), Some(open)) = (living(state), last.as_ref().filter(|open| self.goes_on(open))) {
-            return Ok(Decision::Answer(Reply::Resolved { contact: state.id, conversation: open.clone() }));
-        }
+        let last = match (living(state), last) {
+            (Some(state), Some(open)) if self.goes_on(&open) => {
+                return Ok(Decision::Answer(Reply::Resolved { contact: state.id, conversation: open }));
+            }
+            (_, last) => last,
+        };
         let generation = last.as_ref().map_or(1, |last| last.generation + 1);
         let address = conversation_address(moment.entity, channel, generation);
         let first = last.as_ref().and_then(|last| last.first);

@@ -64,7 +64,7 @@ fn a_closed_conversation_is_followed_by_the_next_generation_once() {
     assert_eq!(sim.state.as_ref().unwrap().open.len(), 1);
 }
 
-/// A contact whose state has room for no more channels: `0` was written on first.
+/// A contact whose state has room for no more channels: its conversation on `0` began first.
 fn on_many_channels() -> Sim<Contact> {
     let mut sim = nobody();
     for n in 0..limits::CONTACT_CHANNELS {

@@ -42,6 +42,15 @@ impl Origin {
         }
     }
 
+    /// The contact with whom it is.
+    #[must_use]
+    pub fn contact(&self) -> Option<ContactId> {
+        match self {
+            Self::Api { contact, .. } => Some(*contact),
+            Self::Human { .. } | Self::Direct => None,
+        }
+    }
+
     /// The human channel whose messages these are.
     #[must_use]
     pub fn human_channel(&self) -> Option<&str> {

@@ -9,7 +9,6 @@ use super::state::{DeliveryKey, Settlement};
 use super::step::Unsent;
 use super::telling;
 use crate::clock::Millis;
-use crate::codec;
 use crate::directory::{Circumstances, Refusal};
 use crate::id::EntityKey;
 use crate::limits;
@@ -107,8 +106,8 @@ async fn is_stored(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, D
     let [(key, delivery), ..] = deliveries else { return Ok(false) };
     // From then on the commit is there or never will be.
     patiently(SHARED, || node.store.load(entity, Fresh::Settled)).await?;
-    let row = patiently(SHARED, || node.store.row(entity, DELIVERIES, key.row())).await?;
-    Ok(row.is_some_and(|row| codec::decode::<Delivery>(&row).is_ok_and(|stored| stored == *delivery)))
+    let stored = patiently(SHARED, || node.stored::<Delivery>(entity, DELIVERIES, key.row())).await?;
+    Ok(stored.as_ref() == Some(delivery))
 }
 
 /// The same in parts that are each within the bound of a note, as far as one lane or delivery is. What has ended comes

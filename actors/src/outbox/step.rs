@@ -67,8 +67,8 @@ pub(super) struct Unsent {
 /// What came of a step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// These events are for the receiver, and happened then; the log was read up to there. The one that was tried before is not for it any
-    /// more, for this reason in one word.
+    /// These events are for the receiver, and happened then; the log was read up to there. The one that was tried before
+    /// is not for it any more, for this reason in one word.
     Found { events: Vec<(u64, Millis)>, upto: u64, lost: Option<(&'static str, Unsent)> },
     /// Not now.
     Later(Millis),

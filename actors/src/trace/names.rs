@@ -10,7 +10,7 @@ use crate::id::Kind;
 
 /// A command's wait in its entity's mailbox.
 pub const WAIT: &str = "wait";
-/// An entity on its way from the store, for whom it is not in memory.
+/// An entity's way from the store, as far as a command waited for it.
 pub const LOAD: &str = "load";
 /// A commit on its way to the store and back.
 pub const COMMIT: &str = "commit";

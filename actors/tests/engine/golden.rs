@@ -353,6 +353,7 @@ fn golden_states() {
         ..contact
     };
     golden.value("contact-state-erased", &erased);
+    golden.value("contact-aside", &contact::Aside { conversation: open_conversation(), life: 7 });
     golden.value("registry-state", &registry::State { updated_at: AT });
     golden.done();
 }

@@ -21,6 +21,7 @@ fn open() -> Op {
         .answers(201, "It was opened.", named("Conversation"), &[])
         .with_headers(&["ETag", "Location", "Idempotent-Replayed"])
         .refused(400, DATA)
+        .refused(400, &["invalid_enum"])
 }
 
 fn list() -> Op {
