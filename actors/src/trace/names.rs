@@ -77,7 +77,7 @@ pub const URL_SCHEME: &str = "url.scheme";
 pub const REQUEST_ID: &str = "tertulia.request.id";
 /// The code of the error that a request was answered with.
 pub const PROBLEM: &str = "tertulia.problem.code";
-/// Why a request is recorded that was not sampled: `error` or `slow`.
+/// Why a request is recorded that was not sampled: one of few words.
 pub const KEPT: &str = "tertulia.kept";
 
 /// What queues messages: this program.
