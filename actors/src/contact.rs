@@ -29,7 +29,7 @@ mod outgoing;
 mod resolve;
 mod save;
 
-pub use aside::Aside;
+pub use aside::{Aside, last_on};
 pub use erase::{Erasing, Step};
 pub use open::OpenConversation;
 pub use resolve::Resolve;
@@ -202,8 +202,8 @@ pub enum Command {
         /// The copy.
         copy: ConversationId,
     },
-    /// One step of an erasure.
-    GoOn(erase::Step),
+    /// One step of this contact's erasure.
+    GoOn(ContactId, erase::Step),
     /// About the sending of its events.
     Outbox(Sending),
     /// Its alarm rang for what is done elsewhere.
@@ -240,6 +240,8 @@ pub enum Reply {
 pub enum Rejection {
     /// There is no such contact.
     NotFound,
+    /// What was said with the one before it, of the same identifier, is not all gone yet.
+    StillErasing,
 }
 
 /// The state machine.
@@ -277,7 +279,7 @@ impl Machine for Contact {
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
             Command::Resolve(resolve) => state.and_then(|state| state.needs_of(&resolve.channel)).into_iter().collect(),
-            Command::GoOn(step) => step.needs(state),
+            Command::GoOn(_, step) => step.needs(state),
             Command::Outbox(sending) => sending.needs(),
             _ => Vec::new(),
         }
@@ -304,16 +306,16 @@ impl Machine for Contact {
                 save::update(state, name.as_deref(), moment)
             }
             (Command::Erase { id }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
-                Decision::Change(erase::erase(state, moment))
+                erase::erase(state, moment)
             }
             (Command::Fork { id, copy }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 Decision::Change(fork(state, *copy))
             }
-            (Command::GoOn(step), Some(state)) => return erase::go_on(state, *step, moment, found),
+            (Command::GoOn(id, step), Some(state)) => return erase::go_on(state, (*id, *step), moment, found),
             (Command::Outbox(sending), Some(state)) => return sending.decide(state, moment, found),
             (Command::Wake, Some(_)) => Decision::Answer(Reply::Nothing),
             (Command::Update { .. } | Command::Erase { .. } | Command::Fork { .. }, _)
-            | (Command::GoOn(_) | Command::Outbox(_) | Command::Wake, None) => Decision::Reject(Rejection::NotFound),
+            | (Command::GoOn(..) | Command::Outbox(_) | Command::Wake, None) => Decision::Reject(Rejection::NotFound),
         };
         Ok(match decided {
             Decision::Change(change) => Decision::Change(outgoing::marked(state, change, moment, found)),
@@ -364,14 +366,14 @@ impl Machine for Contact {
             node.outbox.alarm::<Self>(node, entity, state);
         }
         match state.erasing {
-            Some(erasing) if erasing.look_at <= now => Command::GoOn(erase::Step::PutOff),
+            Some(erasing) if erasing.look_at <= now => Command::GoOn(erasing.id, erase::Step::PutOff),
             _ => Command::Wake,
         }
     }
 
     fn weight(command: &Command) -> usize {
         match command {
-            Command::GoOn(_) => limits::BATCH_BYTES,
+            Command::GoOn(..) => limits::BATCH_BYTES,
             Command::Outbox(sending) => sending.weight(),
             _ => 300,
         }

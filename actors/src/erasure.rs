@@ -13,7 +13,7 @@ use crate::attachment::settle;
 use crate::codec;
 use crate::contact::{self, Aside, Contact, Copied};
 use crate::conversation::{self, Details, Opening, Origin};
-use crate::id::EntityKey;
+use crate::id::{ContactId, EntityKey};
 use crate::insist::{self, INSISTED, Stopped, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
@@ -37,9 +37,7 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
 pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
     let Some(state) = patiently(INSISTED, || node.state::<Contact>(entity)).await? else { return Ok(()) };
-    if state.erasing.is_none() {
-        return Ok(());
-    }
+    let Some(id) = state.erasing.map(|erasing| erasing.id) else { return Ok(()) };
     let mut conversations: Vec<_> = state.erased_conversations(entity).collect();
     for aside in rows::<Aside>(node, entity, CHANNELS_ASIDE).await? {
         conversations.extend(state.erased_on(entity, &aside.seen_by(&state)));
@@ -57,11 +55,9 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         while erase_step(node, conversation, unused.clone()).await? {}
         settle::release(node, conversation).await?;
     }
-    if let Some(erasing) = state.erasing {
-        forget(node, Subject::Contact(erasing.id), entity).await?;
-    }
-    while go_on(node, entity, contact::Step::OwnLog).await?.is_some_and(|erasing| erasing.next.is_some()) {}
-    go_on(node, entity, contact::Step::Done).await?;
+    forget(node, Subject::Contact(id), entity).await?;
+    while go_on(node, entity, id, contact::Step::OwnLog).await?.is_some_and(|erasing| erasing.next.is_some()) {}
+    go_on(node, entity, id, contact::Step::Done).await?;
     Ok(())
 }
 
@@ -85,8 +81,13 @@ async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: 
 }
 
 /// One step of the contact's own; what is left of it.
-async fn go_on(node: &Arc<Node>, entity: EntityKey, step: contact::Step) -> Result<Option<contact::Erasing>, Stopped> {
-    let command = contact::Command::GoOn(step);
+async fn go_on(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    id: ContactId,
+    step: contact::Step,
+) -> Result<Option<contact::Erasing>, Stopped> {
+    let command = contact::Command::GoOn(id, step);
     match insist(node, &node.contacts, entity, command).await? {
         Ok(contact::Reply::Contact { state, .. }) => Ok(state.erasing),
         Ok(other) => Err(Stopped::by_answer(other)),

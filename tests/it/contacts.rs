@@ -234,6 +234,37 @@ async fn a_retry_while_something_of_a_contact_is_still_there_waits_until_it_is_g
     app.delete(&path).await.problem(404, "contact_not_found");
 }
 
+/// An api channel of its own for each number.
+async fn channel(app: &TestApp, n: usize) -> String {
+    let channel = json!({"id": format!("many-{n}"), "name": "Many", "kind": "api", "agentId": "echo"});
+    app.post("/api/v1/channels").json(channel).await.expect(201);
+    format!("/api/v1/channels/many-{n}/messages")
+}
+
+#[tokio::test]
+async fn a_retry_finds_its_answer_however_many_channels_its_contact_has_written_on_since() {
+    let app = TestApp::new().await;
+    let path = channel(&app, 0).await;
+    let keyed = || app.post(&path).json(said("ana", "secret")).idempotency_key("k");
+    let first = keyed().await.expect(200);
+    let conversation = format!("/api/v1/conversations/{}", text(&first["conversationId"]));
+    app.patch(conversation).json(json!({"status": "closed"})).await.expect(200);
+    let next = app.post(&path).json(said("ana", "next")).await.expect(200);
+    assert_ne!(next["conversationId"], first["conversationId"]);
+    for n in 1..=limits::CONTACT_CHANNELS {
+        let path = channel(&app, n).await;
+        app.post(path).json(said("ana", "elsewhere")).await.expect(200);
+    }
+    let again = keyed().await;
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    assert_eq!(again.expect(200), first);
+    app.delete(format!("{CONTACTS}/{}", text(&first["contactId"]))).await.expect(204);
+    let after = keyed().await.expect(200);
+    assert_eq!((&after["messageId"], &after["aiMessages"][0]["erased"]), (&first["messageId"], &json!(true)));
+    let found = app.get(format!("{CONTACTS}?identifier=ana")).await.expect(200);
+    assert_eq!(found["data"], json!([]), "nobody is written down again");
+}
+
 #[tokio::test]
 async fn a_contact_writes_on_any_number_of_channels_and_all_of_it_goes_with_it() {
     let app = TestApp::new().await;
@@ -243,8 +274,7 @@ async fn a_contact_writes_on_any_number_of_channels_and_all_of_it_goes_with_it()
     };
     let mut first = Vec::new();
     for n in 0..2 * limits::CONTACT_CHANNELS {
-        let channel = json!({"id": format!("many-{n}"), "name": "Many", "kind": "api", "agentId": "echo"});
-        app.post("/api/v1/channels").json(channel).await.expect(201);
+        channel(&app, n).await;
         first.push(say_on(n).await);
     }
     for n in [0, limits::CONTACT_CHANNELS] {

@@ -9,11 +9,13 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{OpenConversation, State};
+use super::{Contact, OpenConversation, State};
 use crate::codec;
+use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::{Found, Need, Undecided};
-use crate::store::RowWrite;
+use crate::node::Node;
+use crate::store::{RowWrite, StoreError};
 use crate::tables::CHANNELS_ASIDE;
 
 /// What stood in the state when it left it.
@@ -40,6 +42,19 @@ impl Aside {
         }
         conversation
     }
+}
+
+/// What a contact last had on a channel, in this life or an earlier one.
+///
+/// # Errors
+/// [`StoreError`] where it cannot be read.
+pub async fn last_on(node: &Node, contact: EntityKey, channel: &str) -> Result<Option<OpenConversation>, StoreError> {
+    let Some(state) = node.state::<Contact>(contact).await? else { return Ok(None) };
+    if state.needs_of(channel).is_none() {
+        return Ok(state.in_state(channel).cloned());
+    }
+    let aside = node.stored::<Aside>(contact, CHANNELS_ASIDE, key(channel)).await?;
+    Ok(aside.map(|aside| aside.seen_by(&state)))
 }
 
 impl State {

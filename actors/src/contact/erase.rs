@@ -78,8 +78,12 @@ impl Step {
     }
 }
 
-/// The contact is no more.
-pub(super) fn erase(state: &State, moment: &Moment) -> Change<Contact> {
+/// The contact is no more. One erasure is brought to its end before the next one begins: what it has still to do is known
+/// of one life at a time.
+pub(super) fn erase(state: &State, moment: &Moment) -> Decision<Contact> {
+    if state.erasing.is_some() {
+        return Decision::Reject(Rejection::StillErasing);
+    }
     let after = State {
         identifier: String::new(),
         name: None,
@@ -89,7 +93,7 @@ pub(super) fn erase(state: &State, moment: &Moment) -> Change<Contact> {
     };
     let reply = Reply::Contact { state: Box::new(after), created: false };
     let views = save::unlist(state);
-    Change { views, ..Change::new(vec![Event::ContactErased], reply) }
+    Decision::Change(Change { views, ..Change::new(vec![Event::ContactErased], reply) })
 }
 
 /// The same event without who it was about; `None` where it says nothing of that.
@@ -108,8 +112,16 @@ fn without_words(event: &Event) -> Option<Event> {
     }
 }
 
-pub(super) fn go_on(state: &State, step: Step, moment: &Moment, found: &Found) -> Result<Decision<Contact>, Undecided> {
-    let Some(erasing) = state.erasing else { return Ok(Decision::Reject(Rejection::NotFound)) };
+pub(super) fn go_on(
+    state: &State,
+    (id, step): (ContactId, Step),
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Contact>, Undecided> {
+    // Somebody else may have brought it to its end, and another one may be under way.
+    let Some(erasing) = state.erasing.filter(|erasing| erasing.id == id) else {
+        return Ok(Decision::Reject(Rejection::NotFound));
+    };
     let mut redactions = Vec::new();
     let after = match (step, range(&erasing)) {
         (Step::OwnLog, Some((first, last))) => {

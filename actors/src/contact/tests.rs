@@ -205,6 +205,34 @@ fn erased(sim: &mut Sim<Contact>) -> ContactId {
     id
 }
 
+fn id_of_erased(sim: &Sim<Contact>) -> ContactId {
+    sim.state.as_ref().unwrap().erasing.unwrap().id
+}
+
+/// Brings an erasure to its end.
+fn finish(sim: &mut Sim<Contact>) {
+    let id = id_of_erased(sim);
+    while sim.state.as_ref().unwrap().erasing.unwrap().next.is_some() {
+        of(sim.run(&Command::GoOn(id, Step::OwnLog)));
+    }
+    of(sim.run(&Command::GoOn(id, Step::Done)));
+}
+
+#[test]
+fn one_erasure_is_at_its_end_before_the_next_begins_and_neither_ends_the_other() {
+    let mut sim = nobody();
+    resolved(&mut sim, &resolve("shop", None));
+    let first = erased(&mut sim);
+    let (second, _) = resolved(&mut sim, &resolve("shop", None));
+    assert_eq!(sim.run(&Command::Erase { id: second }), Err(Rejection::StillErasing));
+    finish(&mut sim);
+    assert_eq!(erased(&mut sim), second);
+    for step in [Step::OwnLog, Step::Done, Step::PutOff] {
+        assert_eq!(sim.run(&Command::GoOn(first, step)), Err(Rejection::NotFound), "it was done");
+    }
+    assert_eq!(id_of_erased(&sim), second);
+}
+
 #[test]
 fn of_an_erased_contact_nothing_stays_that_says_who_it_was() {
     let mut sim = nobody();
@@ -216,11 +244,11 @@ fn of_an_erased_contact_nothing_stays_that_says_who_it_was() {
     assert!(sim.views.is_empty());
     let mut steps = 0;
     while sim.state.as_ref().unwrap().erasing.unwrap().next.is_some() {
-        of(sim.run(&Command::GoOn(Step::OwnLog)));
+        of(sim.run(&Command::GoOn(id_of_erased(&sim), Step::OwnLog)));
         steps += 1;
     }
     assert_eq!(steps, 4);
-    of(sim.run(&Command::GoOn(Step::Done)));
+    of(sim.run(&Command::GoOn(id_of_erased(&sim), Step::Done)));
     assert_eq!(sim.state.as_ref().unwrap().erasing, None);
     for (_, bytes) in &sim.log {
         assert!(!String::from_utf8_lossy(bytes).to_lowercase().contains("ana"), "{bytes:?}");
@@ -233,14 +261,14 @@ fn an_erasure_is_looked_after_until_it_is_done() {
     let mut sim = nobody();
     resolved(&mut sim, &resolve("shop", None));
     erased(&mut sim);
-    of(sim.run(&Command::GoOn(Step::Done)));
+    of(sim.run(&Command::GoOn(id_of_erased(&sim), Step::Done)));
     assert!(sim.state.as_ref().unwrap().erasing.is_some(), "its own log is not gone through yet");
     let mut last = Millis(0);
     for _ in 0..40 {
         let at = Contact::alarm(sim.state.as_ref().unwrap()).unwrap();
         assert!(at > last && at.since(sim.now) <= 600_000);
         (last, sim.now) = (at, at);
-        of(sim.run(&Command::GoOn(Step::PutOff)));
+        of(sim.run(&Command::GoOn(id_of_erased(&sim), Step::PutOff)));
     }
 }
 
@@ -259,6 +287,7 @@ fn whoever_writes_after_an_erasure_is_somebody_new_in_conversations_of_their_own
     assert_eq!(gone, [help.id.address, shop.id.address]);
     assert_eq!(sim.run(&Command::Update { id: old, name: None }), Err(Rejection::NotFound));
     // The second life ends too.
+    finish(&mut sim);
     erased(&mut sim);
     let state = sim.state.clone().unwrap();
     assert_eq!(state.erased_conversations(sim.entity).count(), 3);

@@ -42,7 +42,8 @@ pub(super) struct Context {
     is_tree: bool,
     /// Whether something that was to be answered was taken back.
     taken_back: bool,
-    /// The newest message of those before the question, handed to the model or not.
+    /// The newest message of the question, and of those before it, handed to the model or not.
+    newest_asked: Option<MessageId>,
     newest_before: Option<MessageId>,
 }
 
@@ -113,8 +114,8 @@ impl Context {
 
     /// What the next message answers, where the conversation is a tree.
     pub(super) fn branch(&self) -> Option<MessageId> {
-        let own = self.steps.last().or(self.question.last()).map(|message| message.id);
-        own.or(self.newest_before).filter(|_| self.is_tree)
+        let own = self.steps.last().map(|step| step.id);
+        own.or(self.newest_asked).or(self.newest_before).filter(|_| self.is_tree)
     }
 
     /// The words to be answered; those of a message that has none are what a model is told of its files.
@@ -261,6 +262,9 @@ impl<'a> Reader<'a> {
         if said.is_gone {
             self.context.taken_back |= own && !is_step;
             return;
+        }
+        if own && !is_step && said.role.is_some() {
+            self.context.newest_asked.get_or_insert(said.id);
         }
         // Roles of the client's own are not for models, nor is what says nothing.
         let Some(role) = said.role.filter(|role| *role == "tool" || said.chars() > 0) else { return };

@@ -130,11 +130,8 @@ impl Exchange<'_> {
             return Ok(None);
         }
         let node = self.accepting.app.node();
-        let state = node.state::<contact::Contact>(self.contact).await.map_err(store_problem)?;
-        let Some(state) = state else { return Ok(None) };
-        let Some(open) = state.open.iter().find(|open| open.channel == self.channel.incarnation()) else {
-            return Ok(None);
-        };
+        let last = contact::last_on(node, self.contact, &self.channel.incarnation()).await.map_err(store_problem)?;
+        let Some(open) = last else { return Ok(None) };
         let mut earlier = open.earlier.iter();
         let mut began = open.id.at;
         for generation in (1..=open.generation).rev() {
@@ -298,7 +295,7 @@ impl Exchange<'_> {
             Ok(Answer::Done(contact::Reply::Resolved { contact, conversation })) => Ok(Some((contact, conversation))),
             Ok(Answer::Done(contact::Reply::Erased)) => Ok(None),
             Ok(_) => Err(internal_error()),
-            Err(refusal) => Err(problem_of(refusal, |contact::Rejection::NotFound| contact_not_found())),
+            Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
         }
     }
 

@@ -197,3 +197,18 @@ fn what_a_turn_without_a_question_of_its_own_answers_is_read_however_long_it_is(
         read_as(vec![said("user", "old"), said("user", "a"), said("assistant", &long), said("assistant", "b")], false);
     assert_eq!(texts(&context), ["a", "b"], "the newest words of somebody are what is to be answered");
 }
+
+#[test]
+fn a_reply_answers_its_question_also_where_that_says_nothing_to_a_model() {
+    let turn = Turn::requested(Millis(5_000), conversation(), 1, "bot");
+    let mut reader = Reader::of(&turn, &Ids);
+    let id = |seq| MessageId::new(Millis(seq), conversation().address, seq);
+    for (seq, parent, turn, content) in
+        [(2, Some(id(1)), Some(turn.id), said("user", "")), (1, None, None, said("user", "old"))]
+    {
+        let content = Arc::new(content);
+        let message = Message { id: id(seq), conversation: conversation(), owner: None, parent, turn, content };
+        reader.take(Arc::new(Said::of(message, &Overlay::default(), &Ids)));
+    }
+    assert_eq!(reader.whole().branch(), Some(id(2)));
+}
