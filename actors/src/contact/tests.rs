@@ -125,7 +125,8 @@ fn what_the_state_has_no_room_for_goes_with_its_contact_and_nothing_of_the_next_
     erased(&mut sim);
     let while_gone = sim.state.clone().unwrap();
     assert_eq!(gone(&sim).len(), limits::CONTACT_CHANNELS + 1);
-    // The next life begins on the channel that stands aside, and its conversation goes there too.
+    // The next life comes to the channel that stands aside, and its conversation goes there too.
+    resolved(&mut sim, &resolve("elsewhere", None));
     let (_, next) = resolved(&mut sim, &resolve("0", None));
     assert_eq!(next.generation, 2);
     for n in 1..=limits::CONTACT_CHANNELS {
