@@ -23,7 +23,7 @@ use crate::limits;
 
 mod state;
 
-use state::{Spot, State, Turn, Waiter};
+use state::{Reception, Spot, State, Waiter};
 
 /// What tells receivers apart.
 pub(crate) type GateKey = [u8; 16];
@@ -190,11 +190,11 @@ impl Gate {
         let waiting = {
             let mut state = self.lock();
             match state.admit(now, want) {
-                Turn::Through(spot) => return Admitted::Now(self.pass(spot, want.url)),
-                Turn::Away(at) => return Admitted::Later(at),
-                Turn::Waits(line) => {
+                Reception::Through(spot) => return Admitted::Now(self.pass(spot, want.url)),
+                Reception::Away(at) => return Admitted::Later(at),
+                Reception::Waits(queue) => {
                     let (sender, receiver) = oneshot::channel();
-                    state.wait(line, Waiter { want, sender });
+                    state.wait(queue, Waiter { want, sender });
                     receiver
                 }
             }

@@ -1,6 +1,6 @@
 //! What a gate knows, and what it decides by that.
 //!
-//! There are three kinds of places, each with a line of those who wait for one:
+//! There are three kinds of places, each with a queue of those who wait for one:
 //!
 //! - the usual ones, [`limits::GATE_FIRST`] of them and more with each success. While the gate is closed nobody waits for
 //!   them, and one is given now and then to find out whether the receiver is back;
@@ -41,7 +41,7 @@ pub(super) enum Spot {
 
 /// Where somebody waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum Queue {
     Usual,
     Fresh,
     Asked,
@@ -49,9 +49,9 @@ pub(super) enum Line {
 
 /// What becomes of one who comes.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub(super) enum Reception {
     Through(Spot),
-    Waits(Line),
+    Waits(Queue),
     /// They come again then.
     Away(Millis),
 }
@@ -165,26 +165,26 @@ impl State {
     }
 
     /// What becomes of one who comes. Who goes through has the place.
-    pub(super) fn admit(&mut self, now: Millis, want: Want) -> Turn {
+    pub(super) fn admit(&mut self, now: Millis, want: Want) -> Reception {
         if want.asked_for {
             return match self.spot_for_asked() {
-                Some(spot) => Turn::Through(self.take(spot, want.url)),
-                None => self.waits(Line::Asked, now, want),
+                Some(spot) => Reception::Through(self.take(spot, want.url)),
+                None => self.line_up(Queue::Asked, now, want),
             };
         }
         let (is_fresh, behind_millis) = (self.is_fresh(want), self.behind_millis(want));
         if is_fresh && self.fresh.len() < limits::GATE_FRESH {
-            return Turn::Through(self.take(Spot::Fresh, want.url));
+            return Reception::Through(self.take(Spot::Fresh, want.url));
         }
         match &self.closed {
-            None if self.through < self.limit => return Turn::Through(self.take(Spot::Usual, want.url)),
+            None if self.through < self.limit => return Reception::Through(self.take(Spot::Usual, want.url)),
             Some(closed) if !closed.probing && closed.is_over(now, behind_millis) => {
-                return Turn::Through(self.take(Spot::Probe, want.url));
+                return Reception::Through(self.take(Spot::Probe, want.url));
             }
-            Some(_) if !is_fresh => return Turn::Away(self.away(now, want)),
+            Some(_) if !is_fresh => return Reception::Away(self.away(now, want)),
             _ => {}
         }
-        self.waits(if is_fresh { Line::Fresh } else { Line::Usual }, now, want)
+        self.line_up(if is_fresh { Queue::Fresh } else { Queue::Usual }, now, want)
     }
 
     fn spot_for_asked(&self) -> Option<Spot> {
@@ -194,37 +194,47 @@ impl State {
         }
     }
 
-    fn waits(&mut self, line: Line, now: Millis, want: Want) -> Turn {
+    /// Whether there is room for one more in a queue; who comes for the first time may take that of another.
+    fn line_up(&mut self, queue: Queue, now: Millis, want: Want) -> Reception {
         let is_silent = want.url.is_some() && self.unanswered(want) > 0;
-        let most = match line {
-            Line::Fresh => limits::GATE_FEW_WAITING,
-            Line::Usual if is_silent => limits::GATE_FEW_WAITING,
-            Line::Usual | Line::Asked => limits::GATE_WAITING,
+        let most = match queue {
+            Queue::Fresh => limits::GATE_FEW_WAITING,
+            Queue::Usual if is_silent => limits::GATE_FEW_WAITING,
+            Queue::Usual | Queue::Asked => limits::GATE_WAITING,
         };
-        if self.line(line).len() >= most {
-            if line != Line::Fresh || want.returns {
-                return Turn::Away(self.away(now, want));
+        if self.crowd(queue, most) >= most {
+            if queue != Queue::Fresh || want.returns {
+                return Reception::Away(self.away(now, want));
             }
             // Who comes for the first time is the one that came last. Dropping the one before it tells that one.
             self.waiting_fresh.pop_back();
         }
-        Turn::Waits(line)
+        Reception::Waits(queue)
     }
 
-    fn line(&mut self, line: Line) -> &mut VecDeque<Waiter> {
-        match line {
-            Line::Usual => &mut self.waiting,
-            Line::Fresh => &mut self.waiting_fresh,
-            Line::Asked => &mut self.waiting_asked,
+    /// How many wait in a queue: of `most` or more, those that have left it are taken away first.
+    fn crowd(&mut self, queue: Queue, most: usize) -> usize {
+        let queue = self.queue(queue);
+        if queue.len() >= most {
+            queue.retain(|waiter| !waiter.sender.is_closed());
+        }
+        queue.len()
+    }
+
+    fn queue(&mut self, queue: Queue) -> &mut VecDeque<Waiter> {
+        match queue {
+            Queue::Usual => &mut self.waiting,
+            Queue::Fresh => &mut self.waiting_fresh,
+            Queue::Asked => &mut self.waiting_asked,
         }
     }
 
-    pub(super) fn wait(&mut self, line: Line, waiter: Waiter) {
-        let is_old = line == Line::Fresh && waiter.want.returns;
-        let line = self.line(line);
+    pub(super) fn wait(&mut self, queue: Queue, waiter: Waiter) {
+        let is_old = queue == Queue::Fresh && waiter.want.returns;
+        let queue = self.queue(queue);
         // Who comes back is none of those that came last.
-        let place = line.iter().position(|other| is_old && !other.want.returns).unwrap_or(line.len());
-        line.insert(place, waiter);
+        let place = queue.iter().position(|other| is_old && !other.want.returns).unwrap_or(queue.len());
+        queue.insert(place, waiter);
     }
 
     fn take(&mut self, spot: Spot, url: Option<u64>) -> Spot {

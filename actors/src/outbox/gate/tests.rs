@@ -75,6 +75,18 @@ fn more_than_may_wait_are_told_to_come_again() {
 }
 
 #[test]
+fn who_has_left_takes_no_room_of_those_who_may_wait() {
+    let gate: Arc<Gate> = Arc::default();
+    let _through: Vec<_> = (0..limits::GATE_FIRST).map(|_| pass(&gate, NOW)).collect();
+    let mut waiting: Vec<_> = (0..limits::GATE_WAITING).map(|_| Box::pin(gate.enter(NOW, ANY))).collect();
+    assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
+    waiting.truncate(limits::GATE_WAITING - 1);
+    let mut next = Box::pin(gate.enter(NOW, ANY));
+    assert!((&mut next).now_or_never().is_none(), "one has left");
+    assert!(away(&gate, NOW) >= NOW.plus(CROWDED_MILLIS), "nobody has since");
+}
+
+#[test]
 fn after_so_many_failures_in_a_row_nothing_is_sent_but_one_probe_now_and_then() {
     let gate: Arc<Gate> = Arc::default();
     for _ in 0..FAILURES - 1 {
