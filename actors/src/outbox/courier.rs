@@ -36,7 +36,7 @@ use crate::tables::{LANE_TIMES, LANES};
 /// Events looked at together.
 const PAGE: usize = 64;
 /// Lanes that are moved at once of those that come back: the rest is for what is new, which many that are sent away again
-/// and again would else keep out.
+/// and again would else keep out, and for what somebody asks for.
 const COME_BACK: usize = limits::COURIER_LANES / 4 * 3;
 /// How long what was done waits for more to be noted with it, when nothing is under way any more.
 const GATHER: Duration = Duration::from_millis(20);
@@ -219,10 +219,7 @@ impl<M: Sends> Courier<M> {
         let mut all = Ok(());
         for lane in due.chain(hasten.iter().copied()).collect::<HashSet<_>>() {
             let (known, hastened) = (self.runs.get(&lane), hasten.contains(&lane));
-            let is_moving = known.is_some_and(Run::is_moving);
-            if known.is_none() && self.runs.len() >= COME_BACK {
-                continue;
-            }
+            let (is_known, is_moving) = (known.is_some(), known.is_some_and(Run::is_moving));
             let stored = match self.node.stored::<Waiting>(self.entity, LANES, lane.key()).await {
                 Ok(Some(stored)) => stored,
                 Ok(None) => continue,
@@ -231,6 +228,10 @@ impl<M: Sends> Courier<M> {
                     continue;
                 }
             };
+            let most = if stored.asked_for { limits::COURIER_LANES } else { COME_BACK };
+            if !is_known && self.runs.len() >= most {
+                continue;
+            }
             // One that is under way is not disturbed, unless somebody asks for it, and one that wants to be left alone is
             // not hastened.
             if let Some(run) = self.runs.get_mut(&lane).filter(|_| is_moving) {
@@ -345,7 +346,7 @@ impl<M: Sends> Courier<M> {
         let now = self.node.clock.now();
         let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
         let Some(run) = self.runs.get_mut(&lane) else { return };
-        run.busy = false;
+        let is_asked_since = run.end_step();
         match step {
             Ok(Step::Found { events, upto, lost }) => {
                 let tried = run.found(events, upto);
@@ -353,6 +354,7 @@ impl<M: Sends> Courier<M> {
                     self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
                 }
             }
+            Ok(Step::Later(_)) if is_asked_since => {}
             Ok(Step::Later(at)) => run.park(at),
             Ok(Step::NotSent(Unsendable::Deleted, _)) if lane.again.is_none() => run.clear(),
             Ok(Step::NotSent(why, about)) => {
@@ -362,7 +364,11 @@ impl<M: Sends> Courier<M> {
                     self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
                 }
             }
-            Ok(Step::Tried(tried)) => self.tried(lane, tried, now, random),
+            Ok(Step::Tried(tried)) => {
+                // The attempt is what was asked for before it; what was asked for since is the next one.
+                run.asked_for = is_asked_since;
+                self.tried(lane, tried, now, random);
+            }
             Err(error) => {
                 // It may be damaged for good, so it is set aside and keeps no other lane waiting.
                 let (entity, receiver) = (self.entity, lane.receiver);
@@ -382,7 +388,6 @@ impl<M: Sends> Courier<M> {
         let at = tried.attempt.at;
         keep(&mut run.attempts, tried.attempt);
         run.tries += 1;
-        run.asked_for = false;
         let end = match tried.verdict {
             Verdict::Arrived => {
                 run.failing_since = None;
@@ -392,6 +397,9 @@ impl<M: Sends> Courier<M> {
             Verdict::Refused { retry_after } => {
                 let failing_since = *run.failing_since.get_or_insert(at);
                 let (attempts, happened) = (run.tries, tried.happened);
+                if run.asked_for {
+                    return;
+                }
                 match next(Failed { attempts, happened, failing_since, now, retry_after, random }) {
                     Next::Again { at, not_before } => {
                         (run.not_before, run.asked_by) = (not_before, not_before.map(|_| mark(&tried.url)));

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::gate::Want;
 use super::lane::{Attempt, Lane, Waiting};
-use super::step::Head;
+use super::step::{Head, is_hurried};
 use crate::clock::Millis;
 
 /// Events of one lane that are known by number; more are found again in the log.
@@ -34,7 +34,7 @@ pub(super) struct Run {
     /// Its row as it is stored.
     pub(super) stored: Option<Waiting>,
     /// A step is under way.
-    pub(super) busy: bool,
+    busy: bool,
     /// Tells that step that somebody asks for it.
     hurry: Arc<Notify>,
 }
@@ -97,14 +97,25 @@ impl Run {
         }
     }
 
-    /// Answers whether somebody has asked for it since its row was known.
+    /// Answers whether somebody has asked for it since its row was known. Such a row takes the place of the one that was
+    /// known, so what another node has put on the lane meanwhile is for this one to send.
     fn hear(&mut self, stored: Waiting) -> bool {
         let is_news = stored.asked_for && self.stored.as_ref() != Some(&stored);
         if is_news {
             (self.asked_for, self.not_before) = (true, None);
+            self.reach(stored.next, stored.until);
             self.stored = Some(stored);
         }
         is_news
+    }
+
+    /// Between these events of the log there are some for it. Those that it has or had already are not added again.
+    fn reach(&mut self, next: u64, until: u64) {
+        let known = self.last().max(self.stored.as_ref().map(|stored| stored.until));
+        let from = known.map_or(next, |known| next.max(known + 1));
+        if from <= until {
+            self.unread = Some((self.unread.map_or(from, |(first, _)| first), until));
+        }
     }
 
     /// An event for it, and when it happened. What it has already is not added again.
@@ -144,10 +155,12 @@ impl Run {
         lost
     }
 
-    /// The first event is done with.
+    /// The first event is done with. Where none is left nobody asks for any.
     pub(super) fn pop(&mut self) -> Option<u64> {
         self.tries = 0;
-        self.queue.pop_front().map(|(seq, _)| seq)
+        let first = self.queue.pop_front().map(|(seq, _)| seq);
+        self.asked_for &= self.last().is_some();
+        first
     }
 
     /// Nothing is to be sent any more.
@@ -192,6 +205,12 @@ impl Run {
         Some((head, Arc::clone(&self.hurry)))
     }
 
+    /// Its step has ended. Answers whether somebody has asked for it and the step did not hear of that.
+    pub(super) fn end_step(&mut self) -> bool {
+        self.busy = false;
+        is_hurried(&self.hurry)
+    }
+
     /// Nothing of it needs to be in memory.
     pub(super) fn is_at_rest(&self) -> bool {
         !self.busy && (self.parked.is_some() || self.queue.is_empty() && self.unread.is_none())
@@ -219,5 +238,61 @@ impl Run {
             asked_for: self.asked_for,
             tries: self.tries,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lane::Receiver;
+    use super::*;
+
+    const NOW: Millis = Millis(1_000_000);
+
+    /// A lane with an attempt under way at its only event, as this node knows its row.
+    fn under_way(seq: u64) -> Run {
+        let mut run = Run::of(Lane::to(Receiver::Channel), Waiting::fresh(seq, seq, NOW));
+        run.found(vec![(seq, NOW)], seq);
+        assert!(run.start().is_some());
+        run
+    }
+
+    fn asked(next: u64, until: u64) -> Waiting {
+        Waiting { asked_for: true, ..Waiting::fresh(next, until, NOW) }
+    }
+
+    #[test]
+    fn what_another_node_has_put_on_a_lane_that_is_asked_for_is_sent_once_what_is_under_way_has_arrived() {
+        for until in [6, 9] {
+            let mut run = under_way(5);
+            run.speed_up(asked(5, until));
+            run.end_step();
+            assert_eq!(run.pop(), Some(5));
+            let row = run.row(NOW, 0, 0).map(|row| (row.next, row.until));
+            assert_eq!(row, Some((6, until)), "it is not forgotten with the row that named it");
+        }
+    }
+
+    #[test]
+    fn what_a_lane_has_already_or_is_done_with_is_not_added_again_when_somebody_asks_for_it() {
+        let mut run = under_way(5);
+        run.speed_up(asked(5, 5));
+        run.end_step();
+        assert_eq!(run.pop(), Some(5));
+        run.speed_up(Waiting { tries: 1, ..asked(5, 5) });
+        assert_eq!(run.row(NOW, 0, 0), None);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one() {
+        let mut run = under_way(5);
+        run.speed_up(asked(5, 5));
+        assert!(is_hurried(&run.hurry), "the step hears of it");
+        assert!(!run.end_step());
+        let mut run = under_way(5);
+        run.speed_up(asked(5, 5));
+        assert!(run.end_step(), "it does not");
+        assert!(!run.end_step(), "once");
+        run.pop();
+        assert!(!run.asked_for, "nothing is left to ask for");
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -184,11 +185,11 @@ async fn send<M: Sends>(
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, from.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let pass = match admit(from, receiver, settings, hooks.as_deref(), want).await {
-        Ok(pass) => pass,
+    let Entry { pass, asked_for } = match admit(from, receiver, settings, hooks.as_deref(), want).await {
+        Ok(entry) => entry,
         Err(at) => return Ok(Step::Later(at)),
     };
-    let wanted = want.asked_for || lane.again.is_some();
+    let wanted = asked_for || lane.again.is_some();
     let (parcel, subject) = match pack::<M>(from, receiver, hooks, seq, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
@@ -206,20 +207,32 @@ async fn send<M: Sends>(
     Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }))
 }
 
-/// Waits for a place among what is sent, at the receiver, of the workspace and on this node. `None`: there is nowhere to
-/// send it, which is found out without one. `Err`: not before this time.
+/// How something may be sent.
+struct Entry {
+    /// Its places at the receiver and on this node. `None`: there is nowhere to send it, which is found out without.
+    pass: Option<(Pass, share::Place)>,
+    /// Somebody asks for it, since its step began or from before.
+    asked_for: bool,
+}
+
+/// Whether somebody has asked for what is told so, and nobody has heard of it yet. It counts as heard then.
+pub(super) fn is_hurried(hurry: &Notify) -> bool {
+    hurry.notified().now_or_never().is_some()
+}
+
+/// Waits for a place among what is sent, at the receiver, of the workspace and on this node. `Err`: not before this time.
 async fn admit(
     from: &From,
     receiver: Receiver,
     settings: &Settings,
     hooks: Option<&Hooks>,
-    want: Want,
-) -> Result<Option<(Pass, share::Place)>, Millis> {
+    mut want: Want,
+) -> Result<Entry, Millis> {
     let node = &from.node;
     let mut pass = None;
     if off(receiver, &settings.configured()).is_none() {
         let gate = node.outbox.gates.of(key_of(from, receiver, hooks));
-        let mut want = Want { url: hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark), ..want };
+        want.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);
         let entered = tokio::select! {
             biased;
             () = from.hurry.notified() => None,
@@ -242,7 +255,10 @@ async fn admit(
         };
     }
     // While it waited the node may have begun to stop; then nothing is begun any more.
-    if node.outbox.is_stopping() { Err(node.clock.now()) } else { Ok(pass) }
+    if node.outbox.is_stopping() {
+        return Err(node.clock.now());
+    }
+    Ok(Entry { pass, asked_for: want.asked_for || is_hurried(&from.hurry) })
 }
 
 /// Reads the event and says where it goes now: who waited for a place has waited for changes of the settings too. Only

@@ -1,10 +1,14 @@
 //! Who waits for whom: URLs that hang, those beside them that do not, and what somebody asks for.
 
+use actors::clock::Clock;
 use actors::conversation::Command;
+use actors::limits;
 use actors::message::Content;
 use actors::outbox::Sending;
+use actors::outbox::pending::{DeliveryState, Status};
 use actors::outbox::state::parse_ended_key;
 use actors::store::memory::MemoryStore;
+use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 
 use super::bench::{Bench, Mood, ONE};
@@ -13,6 +17,12 @@ use crate::support::*;
 
 fn url(path: &str) -> String {
     format!("https://hooks.example/{path}")
+}
+
+/// Somebody asks for a delivery.
+async fn again(bench: &Bench<MemoryStore>, standing: &DeliveryState) {
+    let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
+    bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
 }
 
 async fn hooked(bench: &Bench<MemoryStore>, path: &str, mood: Mood) {
@@ -102,12 +112,84 @@ async fn what_somebody_asks_for_is_sent_now_also_where_it_waits_behind_others_th
     assert_eq!((bench.node.outbox().in_flight(), bench.sink.at(ONE).len()), (2, 0));
     let waits = bench.pending().await.into_iter().filter(|standing| standing.attempts.is_empty());
     let last = waits.max_by_key(|standing| standing.event).unwrap();
-    let (_, entity, key) = parse_ended_key(WORKSPACE, &last.id.0).unwrap();
-    bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: last.receiver })).await;
+    again(&bench, &last).await;
     sleep(secs(2)).await;
     assert_eq!(bench.sink.at(ONE).first().map(|arrived| arrived.parcel.id), Some(last.event));
     sleep(secs(60)).await;
     let times = bench.sink.at(ONE).iter().filter(|arrived| arrived.parcel.id == last.event).count();
     assert_eq!((times, bench.sink.at(ONE).len()), (1, 4), "once, and the others in their turn");
     bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_asks_for_while_an_attempt_hangs_is_tried_once_more_as_soon_as_that_has_ended() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    bench.sink.mood(ONE, Mood::Hang);
+    bench.say(1, "a").await;
+    sleep(secs(6)).await;
+    again(&bench, &bench.pending().await[0]).await;
+    bench.sink.mood(ONE, Mood::Answer(500));
+    sleep(secs(9)).await;
+    assert_eq!((bench.sink.at(ONE).len(), bench.node.outbox().in_flight()), (0, 1), "one attempt at a time");
+    sleep(secs(1)).await;
+    assert_eq!(bench.sink.at(ONE).len(), 1, "it waits for no pause");
+    sleep(secs(25)).await;
+    assert_eq!(bench.sink.at(ONE).len(), 1, "and is tried as published from then on");
+    bench.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(15)).await;
+    assert_eq!(bench.sink.taken(ONE), [2]);
+    bench.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_asks_for_is_sent_also_where_its_endpoint_was_off_while_it_waited_behind_others() {
+    let bench = Bench::on(MemoryStore::default());
+    let endpoint = bench.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    // It gets as many at once as any receiver.
+    for n in 0..limits::GATE_MOST as u64 {
+        bench.say(n, "a").await;
+        settle().await;
+    }
+    bench.sink.mood(ONE, Mood::Hang);
+    for n in 0..limits::GATE_MOST as u64 + 1 {
+        bench.say(100 + n, "a").await;
+        settle().await;
+    }
+    sleep(secs(2)).await;
+    bench.sink.mood(ONE, Mood::Answer(200));
+    let off = WebhookEndpoint { disabled: Some(DisabledReason::Manual), ..endpoint.clone() };
+    bench.store_endpoint(&off).await;
+    sleep(secs(2)).await;
+    bench.store_endpoint(&WebhookEndpoint { since: bench.clock.now(), ..endpoint }).await;
+    sleep(secs(2)).await;
+    let (taken, hang) = (bench.sink.taken(ONE).len(), bench.node.outbox().in_flight());
+    assert_eq!((taken, hang), (limits::GATE_MOST, limits::GATE_MOST), "the last one waits");
+    let last = bench.pending().await.into_iter().max_by_key(|standing| standing.event).unwrap();
+    again(&bench, &last).await;
+    sleep(secs(2)).await;
+    assert_eq!(bench.sink.at(ONE).last().map(|arrived| arrived.parcel.id), Some(last.event));
+    let failed = bench.ended().await.into_iter().filter(|standing| standing.status == Status::Failed);
+    assert_eq!(failed.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_asks_for_is_sent_now_also_where_many_of_its_log_hang() {
+    let bench = Bench::on(MemoryStore::default());
+    bench.channel("demo", None).await;
+    hooked(&bench, "asked", Mood::AskForTime(8 * 3_600_000)).await;
+    sleep(secs(2)).await;
+    let asked = bench.pending().await.remove(0);
+    for n in 0..limits::COURIER_LANES * 4 / 5 {
+        // Each at a host of its own.
+        let hang = format!("https://hang{n}.example/");
+        bench.sink.mood(&hang, Mood::Hang);
+        bench.post_to("demo", Content { webhook_url: Some(hang), ..content("a") }).await;
+    }
+    sleep(secs(2)).await;
+    assert_eq!(bench.node.outbox().in_flight(), limits::COURIER_LANES * 4 / 5);
+    bench.sink.mood(&url("asked"), Mood::Answer(200));
+    again(&bench, &asked).await;
+    sleep(secs(2)).await;
+    assert_eq!(bench.sink.taken(&url("asked")), [asked.event.number]);
 }
