@@ -240,8 +240,6 @@ pub enum Reply {
 pub enum Rejection {
     /// There is no such contact.
     NotFound,
-    /// What was said with the one before it, of the same identifier, is not all gone yet.
-    StillErasing,
 }
 
 /// The state machine.
@@ -306,7 +304,7 @@ impl Machine for Contact {
                 save::update(state, name.as_deref(), moment)
             }
             (Command::Erase { id }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
-                erase::erase(state, moment)
+                Decision::Change(erase::erase(state, moment))
             }
             (Command::Fork { id, copy }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 Decision::Change(fork(state, *copy))

@@ -18,7 +18,7 @@ use crate::insist::{self, INSISTED, Stopped, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
 use crate::patience::patiently;
-use crate::store::{KeyRange, StoreError, Table};
+use crate::store::{KeyRange, Order, StoreError, Table};
 use crate::tables::{CHANNELS_ASIDE, FORKS};
 
 /// Rows that are read at once.
@@ -37,12 +37,12 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
 pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
     let Some(state) = patiently(INSISTED, || node.state::<Contact>(entity)).await? else { return Ok(()) };
-    let Some(id) = state.erasing.map(|erasing| erasing.id) else { return Ok(()) };
+    let Some(erasing) = state.erasing else { return Ok(()) };
     let mut conversations: Vec<_> = state.erased_conversations(entity).collect();
     for aside in rows::<Aside>(node, entity, CHANNELS_ASIDE).await? {
         conversations.extend(state.erased_on(entity, &aside.seen_by(&state)));
     }
-    conversations.extend(copies(node, entity, &state).await?.iter().map(|copy| {
+    conversations.extend(copies(node, entity).await?.iter().map(|copy| {
         let conversation = EntityKey::conversation(entity.workspace, copy.copy.address);
         // One that was not begun yet finds its place taken.
         let origin = Origin::Api { channel: String::new(), contact: copy.contact, agent: String::new() };
@@ -55,17 +55,37 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         while erase_step(node, conversation, unused.clone()).await? {}
         settle::release(node, conversation).await?;
     }
-    forget(node, Subject::Contact(id), entity).await?;
-    while go_on(node, entity, id, contact::Step::OwnLog).await?.is_some_and(|erasing| erasing.next.is_some()) {}
-    go_on(node, entity, id, contact::Step::Done).await?;
+    for life in lives(node, entity, erasing.last).await? {
+        forget(node, Subject::Contact(life), entity).await?;
+    }
+    while go_on(node, entity, erasing.id, contact::Step::OwnLog).await?.is_some_and(|left| left.next.is_some()) {}
+    go_on(node, entity, erasing.id, contact::Step::Done).await?;
     Ok(())
 }
 
 /// The copies of conversations of everybody who was erased at this address.
-async fn copies(node: &Node, entity: EntityKey, state: &contact::State) -> Result<Vec<Copied>, StoreError> {
+async fn copies(node: &Arc<Node>, entity: EntityKey) -> Result<Vec<Copied>, StoreError> {
     let mut copies: Vec<Copied> = rows(node, entity, FORKS).await?;
-    copies.retain(|copy| state.erased_at.is_some() || copy.contact != state.id);
+    // Who has begun since has copies too, and is in a state that is looked at after them.
+    let state = patiently(INSISTED, || node.state::<Contact>(entity)).await?;
+    copies.retain(|copy| state.as_ref().is_none_or(|state| state.erased_at.is_some() || copy.contact != state.id));
     Ok(copies)
+}
+
+/// Everybody who began at this address up to an event. An erasure does not take ids out of the log.
+async fn lives(node: &Arc<Node>, entity: EntityKey, last: u64) -> Result<Vec<ContactId>, StoreError> {
+    let (mut lives, mut from) = (Vec::new(), 1);
+    while from <= last {
+        let events =
+            patiently(INSISTED, || node.events::<Contact>(entity, (from, last), Order::Asc, ROWS_AT_ONCE)).await?;
+        let Some(newest) = events.last() else { break };
+        from = newest.seq + 1;
+        lives.extend(events.iter().filter_map(|record| match &record.event {
+            contact::Event::ContactCreated { id, .. } => Some(*id),
+            _ => None,
+        }));
+    }
+    Ok(lives)
 }
 
 /// A whole table of the contact's.

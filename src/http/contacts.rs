@@ -179,14 +179,6 @@ async fn is_being_erased(app: &App, entity: EntityKey, id: ContactId) -> Result<
     Ok(state.and_then(|state| state.erasing).is_some_and(|erasing| erasing.id == id))
 }
 
-/// Why a contact is not erased.
-fn rejected(rejection: contact::Rejection) -> Problem {
-    match rejection {
-        contact::Rejection::NotFound => contact_not_found(),
-        contact::Rejection::StillErasing => problem_of(Refusal::<Contact>::Overloaded, |_| contact_not_found()),
-    }
-}
-
 /// `DELETE /contacts/{id}`: forgets who it was, and what was said with them. Until all of it is gone a retry waits too.
 pub(super) async fn erase(
     State(app): State<App>,
@@ -197,22 +189,13 @@ pub(super) async fn erase(
 ) -> Result<StatusCode, Problem> {
     let id = ContactId::parse(&id).ok_or_else(contact_not_found)?;
     let entity = EntityKey::contact(caller.address, id.address);
-    let patience = prefer(&headers).patience(ERASING);
-    let goes_on = async || {
-        context.waits();
-        ends_within(&app, patience, (entity, "an erasure"), actors::erasure::run(Arc::clone(app.node()), entity)).await
-    };
-    let begins = async || {
-        let command = contact::Command::Erase { id };
-        app.node().contact(entity, command, without_key(&context)).await
-    };
-    let mut begun = begins().await;
-    if matches!(begun, Err(Refusal::Rejected(contact::Rejection::StillErasing))) && goes_on().await {
-        begun = begins().await;
+    let command = contact::Command::Erase { id };
+    match app.node().contact(entity, command, without_key(&context)).await {
+        Err(Refusal::Rejected(_)) if is_being_erased(&app, entity, id).await? => {}
+        erased => _ = erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?,
     }
-    match begun {
-        Err(Refusal::Rejected(contact::Rejection::NotFound)) if is_being_erased(&app, entity, id).await? => {}
-        begun => _ = begun.map_err(|refusal| problem_of(refusal, rejected))?,
-    }
-    Ok(if goes_on().await { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
+    context.waits();
+    let erasing = actors::erasure::run(Arc::clone(app.node()), entity);
+    let is_gone = ends_within(&app, prefer(&headers).patience(ERASING), (entity, "an erasure"), erasing).await;
+    Ok(if is_gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
 }

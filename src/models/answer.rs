@@ -138,7 +138,8 @@ pub(super) fn is_error(body: &[u8]) -> bool {
 
 /// What the model said by an answer, with the usage, estimated where the endpoint does not count.
 pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
-    let Answered { text, calls, finish_reason, usage, model } = answered;
+    let Answered { text, mut calls, finish_reason, usage, model } = answered;
+    calls.iter_mut().for_each(|call| halves::mend(&mut call.arguments));
     if finish_reason.as_deref() == Some("content_filter") {
         return Err(Fault::Filtered);
     }

@@ -21,6 +21,13 @@ pub(super) fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     })
 }
 
+/// The same for JSON that stands in a text, as the arguments of a call do.
+pub(super) fn mend(json: &mut String) {
+    if let Some(mended) = mended(json.as_bytes()).and_then(|mended| String::from_utf8(mended).ok()) {
+        *json = mended;
+    }
+}
+
 /// The same with U+FFFD for such halves; `None` where there are none.
 fn mended(json: &[u8]) -> Option<Vec<u8>> {
     let mut mended: Option<Vec<u8>> = None;

@@ -78,12 +78,9 @@ impl Step {
     }
 }
 
-/// The contact is no more. One erasure is brought to its end before the next one begins: what it has still to do is known
-/// of one life at a time.
-pub(super) fn erase(state: &State, moment: &Moment) -> Decision<Contact> {
-    if state.erasing.is_some() {
-        return Decision::Reject(Rejection::StillErasing);
-    }
+/// The contact is no more. Where an erasure of the life before is not done, this one does what was left of it too: it goes
+/// through the log from its beginning, and everything that is over is found by the lives in it.
+pub(super) fn erase(state: &State, moment: &Moment) -> Change<Contact> {
     let after = State {
         identifier: String::new(),
         name: None,
@@ -93,7 +90,7 @@ pub(super) fn erase(state: &State, moment: &Moment) -> Decision<Contact> {
     };
     let reply = Reply::Contact { state: Box::new(after), created: false };
     let views = save::unlist(state);
-    Decision::Change(Change { views, ..Change::new(vec![Event::ContactErased], reply) })
+    Change { views, ..Change::new(vec![Event::ContactErased], reply) }
 }
 
 /// The same event without who it was about; `None` where it says nothing of that.

@@ -38,6 +38,8 @@ const PAGE: usize = 64;
 /// Lanes that are moved at once of those that come back: the rest is for what is new, which many that are sent away again
 /// and again would else keep out, and for what somebody asks for.
 const COME_BACK: usize = limits::COURIER_LANES / 4 * 3;
+/// The same with those that somebody asked for: they go before what comes back by itself, and not before what is new.
+const ASKED_FOR: usize = limits::COURIER_LANES / 8 * 7;
 /// How long what was done waits for more to be noted with it, when nothing is under way any more.
 const GATHER: Duration = Duration::from_millis(20);
 /// How long at most, while other lanes are still under way.
@@ -228,7 +230,7 @@ impl<M: Sends> Courier<M> {
                     continue;
                 }
             };
-            let most = if stored.asked_for { limits::COURIER_LANES } else { COME_BACK };
+            let most = if stored.asked_for { ASKED_FOR } else { COME_BACK };
             if !is_known && self.runs.len() >= most {
                 continue;
             }
@@ -410,6 +412,10 @@ impl<M: Sends> Courier<M> {
             }
         };
         let Some(seq) = run.pop() else { return };
+        if end == End::Delivered {
+            // Nobody asks for the next one.
+            run.asked_for = false;
+        }
         let attempts = std::mem::take(&mut run.attempts);
         let (at, event, receiver, url) = (tried.happened, tried.event.to_owned(), lane.receiver, tried.url);
         self.ended.push(DeliveryKey::new(seq, receiver), Delivery { at, event, receiver, url, end, attempts });

@@ -100,7 +100,9 @@ impl Run {
     /// Answers whether somebody has asked for it since its row was known. Such a row takes the place of the one that was
     /// known, so what another node has put on the lane meanwhile is for this one to send.
     fn hear(&mut self, stored: Waiting) -> bool {
-        let is_news = stored.asked_for && self.stored.as_ref() != Some(&stored);
+        // What has ended here and is not noted yet would take the request with it; its row stays, and is due.
+        let has_ended = !self.busy && self.last().is_none();
+        let is_news = stored.asked_for && !has_ended && self.stored.as_ref() != Some(&stored);
         if is_news {
             (self.asked_for, self.not_before) = (true, None);
             self.reach(stored.next, stored.until);

@@ -293,6 +293,11 @@ async fn calls_of_tools_come_in_fragments_numbered_or_not() {
         fragment(json!({"id": "b", "function": {"name": "ask", "arguments": "{}"}})),
         end("tool_calls"),
     ];
+    let halved = [
+        fragment(json!({"id": "a", "function": {"name": "find", "arguments": "{\"q\":\"\\ud83d"}})),
+        fragment(json!({"function": {"arguments": "\"}"}})),
+        end("tool_calls"),
+    ];
     let call = |id: &str, name: &str, arguments: &str| Called {
         id: Some(id.to_owned()),
         name: name.to_owned(),
@@ -303,6 +308,8 @@ async fn calls_of_tools_come_in_fragments_numbered_or_not() {
         assert_eq!(said.calls, [call("a", "find", "{\"q\":\"é\"}"), call("b", "ask", "{}")]);
         assert_eq!(said.replies, ["One moment."]);
     }
+    let said = asked(vec![stream(&halved).into()]).await.unwrap();
+    assert_eq!(said.calls, [call("a", "find", "{\"q\":\"\\ufffd\"}")], "half a character costs no more than itself");
     let whole = json!({"choices": [{"message": {"content": null, "tool_calls": [
         {"id": "a", "type": "function", "function": {"name": "find", "arguments": "{}"}},
         {"id": "b", "type": "function", "function": {"name": "ask", "arguments": {"a": 1}}}]}, "finish_reason": "tool_calls"}]});
