@@ -18,7 +18,7 @@ use crate::insist::{self, INSISTED, Stopped, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
 use crate::patience::patiently;
-use crate::store::{KeyRange, Order, StoreError, Table};
+use crate::store::{KeyRange, StoreError, Table};
 use crate::tables::{CHANNELS_ASIDE, FORKS};
 
 /// Rows that are read at once.
@@ -55,9 +55,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         while erase_step(node, conversation, unused.clone()).await? {}
         settle::release(node, conversation).await?;
     }
-    for life in lives(node, entity, erasing.last).await? {
-        forget(node, Subject::Contact(life), entity).await?;
-    }
+    forget(node, Subject::Contact(erasing.id), entity).await?;
     while go_on(node, entity, erasing.id, contact::Step::OwnLog).await?.is_some_and(|left| left.next.is_some()) {}
     go_on(node, entity, erasing.id, contact::Step::Done).await?;
     Ok(())
@@ -70,22 +68,6 @@ async fn copies(node: &Arc<Node>, entity: EntityKey) -> Result<Vec<Copied>, Stor
     let state = patiently(INSISTED, || node.state::<Contact>(entity)).await?;
     copies.retain(|copy| state.as_ref().is_none_or(|state| state.erased_at.is_some() || copy.contact != state.id));
     Ok(copies)
-}
-
-/// Everybody who began at this address up to an event. An erasure does not take ids out of the log.
-async fn lives(node: &Arc<Node>, entity: EntityKey, last: u64) -> Result<Vec<ContactId>, StoreError> {
-    let (mut lives, mut from) = (Vec::new(), 1);
-    while from <= last {
-        let events =
-            patiently(INSISTED, || node.events::<Contact>(entity, (from, last), Order::Asc, ROWS_AT_ONCE)).await?;
-        let Some(newest) = events.last() else { break };
-        from = newest.seq + 1;
-        lives.extend(events.iter().filter_map(|record| match &record.event {
-            contact::Event::ContactCreated { id, .. } => Some(*id),
-            _ => None,
-        }));
-    }
-    Ok(lives)
 }
 
 /// A whole table of the contact's.

@@ -2,6 +2,7 @@
 
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::limits;
+use actors::memories::Subject;
 use actors::workspace::address_of;
 use serde_json::{Value, json};
 
@@ -287,6 +288,32 @@ async fn a_contact_writes_on_any_number_of_channels_and_all_of_it_goes_with_it()
     let new = say_on(0).await;
     assert!(first.iter().all(|answer| answer["conversationId"] != new["conversationId"]));
     assert_ne!(new["contactId"], first[0]["contactId"]);
+}
+
+#[tokio::test]
+async fn an_erasure_takes_what_the_one_of_the_life_before_has_left() {
+    let app = TestApp::new().await;
+    let remembered = |words: &str| {
+        let mut body = said("ana", words);
+        body["enableMemories"] = json!(true);
+        app.post("/api/v1/channels/demo-api/messages").json(body)
+    };
+    let first = remembered("I like secret tea").await.expect(200);
+    let id = ContactId::parse(text(&first["contactId"])).unwrap();
+    let list = format!("{CONTACTS}/{}/memories", text(&first["contactId"]));
+    let is_known = async { while !app.get(&list).await.expect(200).to_string().contains("tea") {} };
+    tokio::time::timeout(std::time::Duration::from_secs(30), is_known).await.expect("it is remembered in the end");
+    // All that a process has done that dies right after it has begun.
+    let entity = EntityKey::contact(address_of("default"), id.address);
+    app.app.node().contact(entity, actors::contact::Command::Erase { id }, Default::default()).await.unwrap();
+    let second = remembered("I like secret coffee").await.expect(200);
+    assert_ne!(second["contactId"], first["contactId"]);
+    app.delete(format!("{CONTACTS}/{}", text(&second["contactId"]))).await.expect(204);
+    for answer in [&first, &second] {
+        assert!(!everything(&app, text(&answer["conversationId"])).await.contains("secret"));
+        let subject = Subject::Contact(ContactId::parse(text(&answer["contactId"])).unwrap());
+        assert!(!app.stored(subject.entity(address_of("default"))).await.contains("secret"));
+    }
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ impl Step {
 }
 
 /// The contact is no more. Where an erasure of the life before is not done, this one does what was left of it too: it goes
-/// through the log from its beginning, and everything that is over is found by the lives in it.
+/// through the log from its beginning, and through everything that is over.
 pub(super) fn erase(state: &State, moment: &Moment) -> Change<Contact> {
     let after = State {
         identifier: String::new(),
