@@ -134,7 +134,9 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<(Traces, f64)>, Error> {
     tell(options, &cases, &dropped)?;
     let off = median(&cases[0], Measured::server_micros);
     let more = cases.iter().zip(dropped).map(|(case, dropped)| {
-        let whole = if dropped == 0.0 { median(case, Measured::server_micros) } else { f64::NAN };
+        // Where nobody listens there is no room for most of them, as it should be.
+        let is_whole = dropped == 0.0 || case.traces == Traces::Refused;
+        let whole = if is_whole { median(case, Measured::server_micros) } else { f64::NAN };
         (case.traces, (whole / off - 1.0) * 100.0)
     });
     Ok(more.collect())
@@ -145,7 +147,10 @@ async fn dropped(server: &Server) -> Result<f64, Error> {
     const METRIC: &str = "tertulia_spans_dropped_total{reason=\"queue_full\"}";
     let Some(metrics) = server.metrics else { return Ok(0.0) };
     let page = Connection::new(metrics).text("/metrics").await?;
-    Ok(page.lines().filter_map(|line| line.strip_prefix(METRIC)?.trim().parse::<f64>().ok()).sum())
+    Ok(page
+        .lines()
+        .filter_map(|line| line.strip_prefix(METRIC)?.trim().parse::<f64>().ok())
+        .fold(0.0, |all, one| all + one))
 }
 
 /// Each case beside the first, by the rounds' medians; a round's neighbours on the machine are the same for all.
