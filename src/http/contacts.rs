@@ -102,7 +102,7 @@ pub(super) async fn list(
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let list = match query.get("name").filter(|name| !name.is_empty()) {
+    let list = match query.given("name") {
         Some(name) => format!("contacts/{}?name={name}", caller.workspace),
         None => format!("contacts/{}", caller.workspace),
     };
@@ -113,7 +113,7 @@ pub(super) async fn list(
         let data = found.iter().map(contact_view).collect();
         return Ok(Page { data, next: None }.into_response(&list, &context.uri));
     }
-    let named = query.get("name").map(str::to_lowercase).filter(|name| !name.is_empty());
+    let named = query.given("name").map(str::to_lowercase);
     let prefix = named.as_deref().map(name_key).unwrap_or_default();
     // An entry ends in the id; by name, the rest of the name stands before it.
     let load = async |key: Bytes| {

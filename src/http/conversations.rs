@@ -282,12 +282,11 @@ impl Filter {
     /// # Errors
     /// 400 `invalid_enum` for a status that there is not.
     fn of(query: &Query) -> Result<Self, Problem> {
-        let given = |name| query.get(name).filter(|value| !value.is_empty());
         Ok(Self {
             closed: query.choice("status", &STATUSES)?,
-            owner: given("ownerId").map(str::to_owned),
-            channel: given("channelId").map(str::to_owned),
-            contact: given("contactId").map(ContactId::parse),
+            owner: query.given("ownerId").map(str::to_owned),
+            channel: query.given("channelId").map(str::to_owned),
+            contact: query.given("contactId").map(ContactId::parse),
         })
     }
 
@@ -310,7 +309,7 @@ pub(super) async fn list(
     query: Query,
 ) -> Result<Response, Problem> {
     // Those of a contact are a list of their own, with places of its own.
-    let list = match query.get("contactId").filter(|contact| !contact.is_empty()) {
+    let list = match query.given("contactId") {
         Some(contact) => format!("conversations/{}?contactId={contact}", caller.workspace),
         None => format!("conversations/{}", caller.workspace),
     };

@@ -101,11 +101,10 @@ struct Filter {
 
 impl Filter {
     fn of(query: &Query) -> Result<Self, Problem> {
-        let given = |name| query.get(name).filter(|id| !id.is_empty());
         Ok(Self {
             status: query.choice("status", &STATUSES)?,
-            endpoint: given("endpointId").map(EndpointId::parse),
-            event: given("eventId").map(EventId::parse),
+            endpoint: query.given("endpointId").map(EndpointId::parse),
+            event: query.given("eventId").map(EventId::parse),
         })
     }
 

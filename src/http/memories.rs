@@ -69,8 +69,7 @@ pub(super) async fn list(
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let given = |name| query.get(name).filter(|value| !value.is_empty());
-    let whose = Whose::of(given("contactId"), given("ownerId"), ["/contactId", "/ownerId"]);
+    let whose = Whose::of(query.given("contactId"), query.given("ownerId"), ["/contactId", "/ownerId"]);
     let list = format!("memories/{}/{:?}", caller.workspace, whose.as_ref().ok());
     let (whose, request) = Problem::both(whose, PageRequest::from_query(&query, &list))?;
     let subject = whose.subject(&app, &caller).await?;
@@ -262,8 +261,7 @@ pub(super) async fn forget_all_named(
     context: RequestContext,
     query: Query,
 ) -> Result<StatusCode, Problem> {
-    let given = |name| query.get(name).filter(|value| !value.is_empty());
-    let whose = Whose::of(given("contactId"), given("ownerId"), ["/contactId", "/ownerId"]);
+    let whose = Whose::of(query.given("contactId"), query.given("ownerId"), ["/contactId", "/ownerId"]);
     let (whose, ()) = Problem::both(whose, query.check())?;
     let subject = whose.subject(&app, &caller).await?;
     forget_all(&app, &caller, &context, subject).await

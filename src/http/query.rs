@@ -103,12 +103,18 @@ impl Query {
         self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The value of `name` where it has one: who leaves a filter empty asks for none.
+    #[must_use]
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
     /// What the word given as `name` stands for; `None` where there is none, or an empty one.
     ///
     /// # Errors
     /// 400 `invalid_enum` for a word that is not among `words`.
     pub fn choice<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
-        let Some(given) = self.get(name).filter(|given| !given.is_empty()) else { return Ok(None) };
+        let Some(given) = self.given(name) else { return Ok(None) };
         if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == given) {
             return Ok(Some(*meaning));
         }

@@ -158,7 +158,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let list = format!("reviews/{}", caller.workspace);
     let (request, status) = Problem::both(PageRequest::from_query(&query, &list), query.choice("status", &STATUSES))?;
-    let channel = query.get("channelId").filter(|channel| !channel.is_empty());
+    let channel = query.given("channelId");
     let channel = match channel {
         Some(id) => {
             let channel = find_channel(&app, &caller, id).await?.ok_or_else(channel_not_found)?;

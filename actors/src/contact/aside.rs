@@ -1,10 +1,10 @@
 //! Conversations on channels beyond those that the state has room for.
 //!
 //! The state holds those of the channels where a conversation began last; a message on another one, however often it is
-//! written on, reads a row. What has to leave the state goes into a row, with the life
-//! in which it went: an erasure cannot change all rows in one commit, so who reads one sees by the life whether what it
-//! says is over. A row stays when its channel comes back into the state, and is written anew when that leaves again; so
-//! whoever reads the state and then the rows has met every conversation.
+//! written on, reads a row. What has to leave the state goes into a row, with the life in which it went: an erasure cannot
+//! change all rows in one commit, so who reads one sees by the life whether what it says is over. A row stays when its
+//! channel comes back into the state, and is written anew when that leaves again; so whoever reads the state and then the
+//! rows has met every conversation.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -50,7 +50,7 @@ impl Aside {
 /// [`StoreError`] where it cannot be read.
 pub async fn last_on(node: &Node, contact: EntityKey, channel: &str) -> Result<Option<OpenConversation>, StoreError> {
     let Some(state) = node.state::<Contact>(contact).await? else { return Ok(None) };
-    if state.needs_of(channel).is_none() {
+    if !state.may_be_aside(channel) {
         return Ok(state.in_state(channel).cloned());
     }
     let aside = node.stored::<Aside>(contact, CHANNELS_ASIDE, key(channel)).await?;
@@ -67,19 +67,20 @@ impl State {
         self.open.iter().find(|open| open.channel == channel)
     }
 
+    /// Whether what was on a channel may stand in a row: the state has room for no other one.
+    fn may_be_aside(&self, channel: &str) -> bool {
+        self.open.len() >= limits::CONTACT_CHANNELS && self.in_state(channel).is_none()
+    }
+
     /// What must be read to know of a channel.
     pub(super) fn needs_of(&self, channel: &str) -> Option<Need> {
-        let may_be_aside = self.open.len() >= limits::CONTACT_CHANNELS && self.in_state(channel).is_none();
-        may_be_aside.then(|| Need::Row(CHANNELS_ASIDE, key(channel)))
+        self.may_be_aside(channel).then(|| Need::Row(CHANNELS_ASIDE, key(channel)))
     }
 
     /// What was last on a channel, in this life or an earlier one.
     pub(super) fn last_on(&self, channel: &str, found: &Found) -> Result<Option<OpenConversation>, Undecided> {
-        if let Some(open) = self.in_state(channel) {
-            return Ok(Some(open.clone()));
-        }
-        if self.needs_of(channel).is_none() {
-            return Ok(None);
+        if !self.may_be_aside(channel) {
+            return Ok(self.in_state(channel).cloned());
         }
         let aside = found.stored::<Aside>(CHANNELS_ASIDE, key(channel))?;
         Ok(aside.map(|aside| aside.seen_by(self)))
@@ -87,8 +88,8 @@ impl State {
 
     /// What has to leave the state for a channel that is not there.
     pub(super) fn sets_aside(&self, channel: &str) -> Option<RowWrite> {
-        self.needs_of(channel)?;
-        let aside = Aside { conversation: self.open.first()?.clone(), life: self.life() };
+        let first = self.open.first().filter(|_| self.may_be_aside(channel))?;
+        let aside = Aside { conversation: first.clone(), life: self.life() };
         let key = key(&aside.conversation.channel);
         Some(RowWrite { table: CHANNELS_ASIDE, key, value: Some(codec::encode(&aside)) })
     }

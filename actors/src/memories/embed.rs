@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::recall::Embeddings;
+use crate::agent::chat;
 use crate::node::Node;
 use crate::trace::{SpanKind, current, names};
 
@@ -44,8 +45,7 @@ pub(super) async fn embed(
     let cause = current::get();
     let mut span = node.span(names::EMBEDDINGS, SpanKind::Client, cause);
     if span.is_recorded() {
-        span.name(|| format!("{} {}", names::EMBEDDINGS, embeddings.model()));
-        span.set(names::GEN_AI_OPERATION, names::EMBEDDINGS);
+        chat::name(&mut span, names::EMBEDDINGS, Some(embeddings.model()));
         span.set(names::GEN_AI_PROVIDER, "openai");
         span.set(names::GEN_AI_MODEL, embeddings.model().to_owned());
         if let Some(url) = embeddings.url() {

@@ -83,11 +83,7 @@ impl Arrival {
     /// # Errors
     /// 503 where they cannot be kept.
     pub(in crate::http) async fn write(&mut self, bytes: Bytes) -> Result<(), Problem> {
-        let written = self.writer.write(bytes).await.map_err(files_problem);
-        if let Err(problem) = &written {
-            self.span.fail(problem.code);
-        }
-        written
+        came_of(&mut self.span, self.writer.write(bytes).await)
     }
 
     /// All bytes have come: makes them safe and says what they are. `with` may depend on their hash.
@@ -100,12 +96,8 @@ impl Arrival {
         named: Named,
         with: impl FnOnce(&Named, &[u8; 32]) -> Circumstances,
     ) -> Result<Arrived, Problem> {
-        let written = self.writer.finish().await.map_err(files_problem);
-        if let Err(problem) = &written {
-            self.span.fail(problem.code);
-        }
+        let written = came_of(&mut self.span, self.writer.finish().await)?;
         drop(self.span);
-        let written = written?;
         let with = with(&named, &written.digest);
         let file = File {
             filename: named.filename,
@@ -142,6 +134,11 @@ pub(super) fn way(app: &App, name: &'static str) -> Span {
     let mut span = app.node().span(name, SpanKind::Client, current::get());
     span.asks(server);
     span
+}
+
+/// What came of bytes on that way; the span of one that failed says so.
+pub(super) fn came_of<T>(span: &mut Span, outcome: Result<T, FilesError>) -> Result<T, Problem> {
+    outcome.map_err(files_problem).inspect_err(|problem| span.fail(problem.code))
 }
 
 /// Why bytes cannot be kept or read.

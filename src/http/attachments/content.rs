@@ -9,7 +9,7 @@ use axum::response::Response;
 use futures_util::TryStreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::arrival::{files_problem, way};
+use super::arrival::{came_of, way};
 use super::range::{Wanted, wanted};
 use super::{attachment_not_found, disposition, find};
 use crate::app::App;
@@ -107,12 +107,8 @@ pub(in crate::http) async fn get(
     };
     let content_range = part.as_ref().map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, file.size));
     let mut span = way(&app, names::READ);
-    let bytes = app.files().read(&file.storage_key, Written::of(file), part).await.map_err(files_problem);
-    if let Err(problem) = &bytes {
-        span.fail(problem.code);
-    }
+    let bytes = came_of(&mut span, app.files().read(&file.storage_key, Written::of(file), part).await)?;
     drop(span);
-    let bytes = bytes?;
     let attachment = state.id;
     let bytes = bytes.inspect_err(move |error| tracing::error!(%attachment, %error, "a download was broken off"));
     let mut response = response(status, file, &validators, Body::from_stream(bytes))?;

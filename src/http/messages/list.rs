@@ -79,7 +79,7 @@ impl Filter {
     ///
     /// 400 `invalid_type` where `hasAttachments` is neither `true` nor `false`.
     fn from_query(query: &Query) -> Result<Self, Problem> {
-        let text = |name| query.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
+        let text = |name| query.given(name).map(str::to_owned);
         Ok(Self {
             search: terms(query.get("search").unwrap_or_default()),
             sender: text("senderId"),
@@ -244,8 +244,7 @@ pub(in crate::http) async fn get(
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let given = |name| query.get(name).filter(|value| !value.is_empty());
-    let mut faults = match (given("channelId"), given("conversationId")) {
+    let mut faults = match (query.given("channelId"), query.given("conversationId")) {
         (Some(channel), None) => return of_channel(&app, &caller, &context.uri, &query, channel).await,
         (None, Some(conversation)) => {
             return conversation_page(&app, &caller, &context.uri, &query, conversation).await;
