@@ -16,6 +16,7 @@ use crate::deltas::{Deltas, Listener};
 use crate::directory::{Admission, Bounds, Directory};
 use crate::errands::Errands;
 use crate::id::{Address, ConversationId, EntityKey, Kind};
+use crate::limits;
 use crate::members::{self, Members};
 use crate::memories::Memories;
 use crate::memories::draw::Drawing;
@@ -252,6 +253,17 @@ impl Node {
     /// How many turns are running.
     pub fn running_turns(&self) -> usize {
         self.turns.running()
+    }
+
+    /// Whether another turn may be asked for: as many are alive already as may be, where not.
+    pub fn takes_turns(&self) -> bool {
+        self.turns.running() < limits::ALIVE_TURNS
+    }
+
+    /// As many turns seem to be alive as may be.
+    #[cfg(any(test, feature = "test-support"))]
+    pub fn crowd(&self) {
+        self.turns.crowd();
     }
 
     /// What sends events to receivers.

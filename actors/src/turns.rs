@@ -60,6 +60,16 @@ impl Turns {
         self.alive.len()
     }
 
+    /// Takes all room there is.
+    #[cfg(any(test, feature = "test-support"))]
+    pub(crate) fn crowd(&self) {
+        let nobody = EntityKey::workspace(Address::default());
+        let over = tokio::spawn(std::future::ready(())).abort_handle();
+        for number in 0..limits::ALIVE_TURNS as u64 {
+            self.alive.insert((nobody, number), (1, over.clone()));
+        }
+    }
+
     /// Whether this attempt is alive in this process, or nothing is to be done about it here any more.
     pub(crate) fn is_alive(&self, entity: EntityKey, turn: &Turn) -> bool {
         self.closing.load(Ordering::SeqCst)

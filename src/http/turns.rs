@@ -2,7 +2,7 @@
 
 use actors::agent::Agent;
 use actors::conversation::{Call, Calls, Command, Conversation, Reply, State as ConversationState, Turn, TurnStatus};
-use actors::directory::Answer;
+use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;
 use actors::node::Node;
@@ -175,6 +175,11 @@ pub(super) async fn cancel(
     Ok(ignoring(response, &ignored))
 }
 
+/// Refuses a turn that nobody could run soon: whoever asks for one, by a message, by itself or once more.
+pub(super) fn admit(app: &App) -> Result<(), Problem> {
+    if app.node().takes_turns() { Ok(()) } else { Err(problem_of(Refusal::<Conversation>::Overloaded, rejected)) }
+}
+
 /// Lets an agent answer a conversation: 202, the reply comes later. A retry gets the same, and 200 with what came of it
 /// once the turn is over.
 pub(super) async fn start(
@@ -210,6 +215,11 @@ pub(super) async fn start(
     let (state, _) = found?;
     let entity = state.entity(caller.address);
     let key = with.key.map(|key| key.hash);
+    if let Err(refusal) = admit(&app)
+        && !is_repeat(&app, entity, with).await?
+    {
+        return Err(refusal);
+    }
     let answer = app.node().conversation(entity, Command::StartTurn { agent, key }, with).await;
     let (turn, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Turn(turn)) => (*turn, When::Now),

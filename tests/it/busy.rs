@@ -187,6 +187,29 @@ async fn an_agent_may_be_asked_to_answer_any_conversation() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_too_many_turns_are_alive_none_is_begun_by_any_way_and_what_was_begun_is_told() {
+    let app = busy("queue").await;
+    let fail = json!({"name": "no", "provider": "builtin", "builtin": {"behaviour": "echo", "failEvery": 1}});
+    let agent = app.post("/api/v1/agents").json(fail).await.expect(201)["id"].as_str().unwrap().to_owned();
+    let channel = json!({"id": "failing", "name": "f", "kind": "api", "agentId": agent});
+    app.post("/api/v1/channels").json(channel).await.expect(201);
+    let ask = || {
+        let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "hi"}}});
+        app.post("/api/v1/channels/failing/messages").idempotency_key("asked").json(body)
+    };
+    ask().await.problem(500, "agent_failed");
+    let made = app.post("/api/v1/messages").json(json!({"content": {"content": "hello"}})).await.expect(200);
+    let path = format!("/api/v1/conversations/{}/turns", made[0]["conversation_id"].as_str().unwrap());
+    let start = |key: &str| app.post(&path).idempotency_key(key).json(json!({"agentId": "echo"}));
+    let begun = start("begun").await.expect(202);
+    app.app.node().crowd();
+    start("another").await.problem(503, "overloaded");
+    send(&app, "one", "wait=0").await.problem(503, "overloaded");
+    ask().await.problem(503, "overloaded");
+    assert_eq!(start("begun").await.json["id"], begun["id"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_for_a_turn_that_had_to_wait_is_told_of_that_turn_and_no_other() {
     let app = busy("merge").await;
     assert_eq!(send(&app, "one", "wait=0").await.status, 202);

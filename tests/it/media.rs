@@ -109,6 +109,10 @@ async fn the_largest_file_passes_and_one_byte_more_does_not() {
         "/fits" => picture(MAX),
         "/one-more" => picture(MAX + 1),
         "/endless" => picture(u64::MAX),
+        "/no-picture" => {
+            let head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n";
+            vec![Part::Bytes(head.to_vec()), Part::Zeros(MAX + 1)]
+        }
         "/says-so" => {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n", MAX + 1);
             vec![Part::Bytes([head.as_bytes(), PNG].concat()), Part::Silence]
@@ -117,7 +121,7 @@ async fn the_largest_file_passes_and_one_byte_more_does_not() {
     })
     .await;
     let app = app().await;
-    for path in ["/one-more", "/endless", "/says-so"] {
+    for path in ["/one-more", "/endless", "/no-picture", "/says-so"] {
         let refused = send(&app, image(&origin.url(path))).await;
         assert_eq!(refused.json["success"], json!(false));
         assert_eq!(refused.faults(), ["media_too_large /content/image/url"], "{path}");

@@ -243,11 +243,19 @@ pub(super) fn is_message(state: Option<&State>, id: MessageId, found: &Found) ->
 /// Whether the busy policy refuses another turn now.
 fn refuse_turn(request: &TurnRequest, state: &State) -> Option<Rejection> {
     let busy = state.running.is_some();
+    let is_full = state.queued.len() >= limits::QUEUED_TURNS;
     match request.policy {
         BusyPolicy::Reject if busy => Some(Rejection::TurnInProgress),
-        BusyPolicy::Queue if state.queued.len() >= limits::QUEUED_TURNS => Some(Rejection::TooManyTurns),
+        BusyPolicy::Queue if is_full => Some(Rejection::TooManyTurns),
+        BusyPolicy::Merge if is_full && joinable(state, request).is_none() => Some(Rejection::TooManyTurns),
         _ => None,
     }
+}
+
+/// The waiting turn that a message may join: it is the same agent's, and the newest that was asked for. An older one
+/// that is tried again sees nothing of what came behind it.
+fn joinable<'a>(state: &'a State, request: &TurnRequest) -> Option<&'a Turn> {
+    state.queued.last().filter(|waiting| waiting.agent == request.agent && waiting.id.number == state.turns)
 }
 
 /// How a requested turn takes its place.
@@ -276,7 +284,7 @@ impl Posting<'_> {
 
     /// The turn that is asked for, and how it takes its place.
     fn request(&self, state: Option<&State>, request: &TurnRequest) -> (Turn, Place) {
-        let waiting = state.and_then(|state| state.queued.last());
+        let waiting = state.and_then(|state| joinable(state, request));
         let place = match (state.is_some_and(|state| state.running.is_some()), request.policy) {
             (false, _) => Place::Start,
             (true, BusyPolicy::Merge) if waiting.is_some() => Place::Join,

@@ -13,7 +13,6 @@ use actors::conversation::{
 };
 use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, ConversationId, EntityKey};
-use actors::limits;
 use actors::machine::Record;
 use actors::message::{Content, Message, NewMessage};
 use actors::store::KeyHash;
@@ -38,6 +37,7 @@ use crate::http::problem::Problem;
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem, untold};
+use crate::http::turns;
 use crate::wire::contact_message::content::Media;
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
 use crate::wire::contact_message::{ContactContent, ContactPost};
@@ -165,7 +165,7 @@ impl Exchange<'_> {
         if let Some(response) = self.earlier().await? {
             return Ok(response);
         }
-        self.admit()?;
+        turns::admit(self.accepting.app)?;
         let app = self.accepting.app;
         let _turn = match &self.accepting.keyed {
             None => None,
@@ -185,19 +185,11 @@ impl Exchange<'_> {
         delivered
     }
 
-    /// Refuses what nobody could answer soon.
-    fn admit(&self) -> Result<(), Problem> {
-        if self.accepting.app.node().running_turns() >= limits::ALIVE_TURNS {
-            return Err(problem_of(Refusal::<Conversation>::Overloaded, rejected));
-        }
-        Ok(())
-    }
-
     /// Resolves contact and conversation, appends the message, and waits for the turn.
     async fn deliver(&self, sent: &Sent, file: Option<&attachment::State>) -> Result<Response, Problem> {
         let Sent { identifier, name, memories, content, agent } = sent;
         let node = self.accepting.app.node();
-        if let Err(refusal) = self.admit() {
+        if let Err(refusal) = turns::admit(self.accepting.app) {
             return self.earlier_or(refusal).await;
         }
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
@@ -318,6 +310,7 @@ impl Exchange<'_> {
         let mut turn = turn.ok_or_else(internal_error)?;
         let mut tries_again = false;
         if turn.status == TurnStatus::Failed {
+            turns::admit(self.accepting.app)?;
             let with = without_key(self.accepting.context);
             let again = Command::RetryTurn { number, agent: self.channel.agent.clone() };
             turn = match node.conversation(entity, again, with).await {

@@ -99,6 +99,8 @@ async fn attachment(accepting: &Accepting<'_>, media: &Media, with: Circumstance
     let declared = download.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let declared = declared.and_then(essence);
     let Some(mime_type) = sniff::of_media(media.kind, &head, declared.as_deref()) else {
+        // That it is too large as well is found whatever it is.
+        while download.chunk().await.map_err(problem)?.is_some() {}
         let message = "what is there is not what type says";
         return Err(Problem::fault(media.url_pointer(), "media_type_mismatch", message));
     };

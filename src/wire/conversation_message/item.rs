@@ -16,7 +16,7 @@ use crate::wire::{Rules, time};
 pub const MAX_CONTENT_BYTES: usize = 256 * 1024;
 /// The largest `meta_data`, in bytes of compact JSON.
 pub const META_DATA: ObjectBounds = ObjectBounds { bytes: 16 * 1024, depth: crate::json::MAX_DEPTH };
-/// Tags of one message, after those that are equal became one.
+/// Tags of one message, as they came: equal ones count each.
 pub const MAX_TAGS: usize = 32;
 /// The longest tag, in characters, once it is trimmed.
 pub const MAX_TAG_CHARS: usize = 64;

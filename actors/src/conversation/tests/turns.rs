@@ -134,6 +134,26 @@ fn as_many_turns_wait_as_the_limit_says() {
 }
 
 #[test]
+fn a_message_joins_only_the_newest_turn_that_was_asked_for_and_only_its_own_agents() {
+    let mut sim = busy();
+    turned(sim.run(&Command::StartTurn { agent: "another".to_owned(), key: None }));
+    let (_, turn) = posted(sim.run(&post_with_turn("is not for it", BusyPolicy::Merge)));
+    assert_eq!((turn.unwrap().agent.as_str(), queued(&sim)), (AGENT, vec![2, 3]));
+    posted(sim.run(&post_with_turn("joins", BusyPolicy::Merge)));
+    assert_eq!(queued(&sim), [2, 3]);
+    let mut sim = busy();
+    turned(sim.run(&failed(1, 1)));
+    posted(sim.run(&post_with_turn("runs", BusyPolicy::Merge)));
+    turned(sim.run(&Command::RetryTurn { number: 1, agent: None }));
+    posted(sim.run(&post_with_turn("knows what the second turn says", BusyPolicy::Merge)));
+    assert_eq!((running(&sim).map(|turn| turn.0), queued(&sim)), (Some(2), vec![1, 3]));
+    for _ in 2..limits::QUEUED_TURNS {
+        turned(sim.run(&Command::StartTurn { agent: "another".to_owned(), key: None }));
+    }
+    assert_eq!(sim.run(&post_with_turn("finds no room", BusyPolicy::Merge)), Err(Rejection::TooManyTurns));
+}
+
+#[test]
 fn turns_that_are_tried_again_wait_within_the_same_limit() {
     let mut sim = opened();
     let turns = limits::QUEUED_TURNS as u64 + 2;
