@@ -23,15 +23,15 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::*;
 
-mod bench;
 mod crowds;
 mod fair;
+mod fixture;
 mod leaving;
 mod notes;
 mod told;
 mod two;
 
-use bench::{Arrived, Bench, Mood, ONE, TWO};
+use fixture::{Arrived, Fixture, Mood, ONE, TWO};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -40,76 +40,76 @@ fn secs(secs: u64) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn a_conversation_that_nobody_listens_to_pays_nothing() {
     let gate = Gate::new();
-    let bench = Bench::on(gate.clone());
-    bench.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
-    bench.endpoint(2, |endpoint| endpoint.channel = Some("elsewhere".to_owned())).await;
-    bench.endpoint(3, |endpoint| endpoint.disabled = Some(DisabledReason::Manual)).await;
+    let fixture = Fixture::on(gate.clone());
+    fixture.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
+    fixture.endpoint(2, |endpoint| endpoint.channel = Some("elsewhere".to_owned())).await;
+    fixture.endpoint(3, |endpoint| endpoint.disabled = Some(DisabledReason::Manual)).await;
     let before = gate.commits();
     for n in 0..20 {
-        bench.say(1, &format!("{n}")).await;
+        fixture.say(1, &format!("{n}")).await;
     }
     sleep(secs(60)).await;
     assert_eq!(gate.commits() - before, 20, "one commit a message and none beside");
-    let state = bench.node.state::<Conversation>(entity(1)).await.unwrap().unwrap();
-    assert_eq!((state.outbox, bench.sink.arrived().len()), (None, 0));
-    bench.assert_settled().await;
+    let state = fixture.node.state::<Conversation>(entity(1)).await.unwrap().unwrap();
+    assert_eq!((state.outbox, fixture.sink.arrived().len()), (None, 0));
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_subscribed_to_arrives_at_once_in_order_and_is_noted_in_one_commit_a_burst() {
     let gate = Gate::new();
-    let bench = Bench::on(gate.clone());
-    let endpoint = bench.endpoint(1, |_| {}).await;
+    let fixture = Fixture::on(gate.clone());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
     let before = gate.commits();
     for n in 0..50 {
-        bench.say(1, &format!("{n}")).await;
+        fixture.say(1, &format!("{n}")).await;
     }
     settle().await;
-    assert_eq!(bench.sink.taken(ONE), (1..=51).collect::<Vec<_>>(), "the beginning and fifty messages");
+    assert_eq!(fixture.sink.taken(ONE), (1..=51).collect::<Vec<_>>(), "the beginning and fifty messages");
     sleep(Duration::from_millis(100)).await;
     assert_eq!(gate.commits() - before, 51, "fifty messages and a note");
-    bench.assert_settled().await;
-    let ended = bench.ended().await;
+    fixture.assert_settled().await;
+    let ended = fixture.ended().await;
     assert_eq!(ended.len(), 51);
-    for (standing, arrived) in ended.iter().zip(bench.sink.at(ONE)) {
+    for (standing, arrived) in ended.iter().zip(fixture.sink.at(ONE)) {
         assert_eq!((standing.status, standing.event), (Status::Delivered, arrived.parcel.id));
         assert_eq!((standing.event_type.as_str(), standing.url.as_str()), (arrived.name(), ONE));
         assert_eq!((standing.attempts.len(), standing.attempts[0].status), (1, Some(200)));
         assert_eq!(arrived.parcel.secrets, [endpoint.secret.as_str()]);
-        let found = pending::find(&bench.node, WORKSPACE, standing.id).await.unwrap();
+        let found = pending::find(&fixture.node, WORKSPACE, standing.id).await.unwrap();
         assert_eq!(found.as_ref(), Some(standing));
-        assert_eq!(pending::find(&bench.node, Address([2; 10]), standing.id).await.unwrap(), None, "elsewhere");
+        assert_eq!(pending::find(&fixture.node, Address([2; 10]), standing.id).await.unwrap(), None, "elsewhere");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_fails_is_tried_as_published_and_gets_everything_in_order() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.endpoint(1, |_| {}).await;
-    bench.endpoint(2, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Answer(500));
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.say(1, "a").await;
     sleep(secs(1)).await;
-    bench.say(1, "b").await;
+    fixture.say(1, "b").await;
     sleep(secs(1)).await;
-    let pending = bench.pending().await;
+    let pending = fixture.pending().await;
     assert_eq!(pending.iter().map(|standing| standing.event.number).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(pending.iter().map(|standing| standing.attempts.len()).collect::<Vec<_>>(), [1, 0, 0]);
     assert!(pending.iter().all(|standing| standing.status == Status::Pending && standing.next_at.is_some()));
     for standing in &pending {
-        assert_eq!(pending::find(&bench.node, WORKSPACE, standing.id).await.unwrap().as_ref(), Some(standing));
+        assert_eq!(pending::find(&fixture.node, WORKSPACE, standing.id).await.unwrap().as_ref(), Some(standing));
     }
-    assert_eq!(bench.sink.taken(TWO), [1, 2, 3], "others get theirs all the same");
+    assert_eq!(fixture.sink.taken(TWO), [1, 2, 3], "others get theirs all the same");
     sleep(secs(200)).await;
     let tried: Vec<_> =
-        bench.sink.at(ONE).iter().map(|arrived| (arrived.seq(), arrived.at.since(NOW) / 1_000)).collect();
+        fixture.sink.at(ONE).iter().map(|arrived| (arrived.seq(), arrived.at.since(NOW) / 1_000)).collect();
     let [(1, 0), (1, second), (1, third), (1, fourth)] = tried[..] else { panic!("{tried:?}") };
     assert!((5..=6).contains(&second) && (35..=42).contains(&third) && (155..=186).contains(&fourth), "{tried:?}");
-    bench.sink.mood(ONE, Mood::Answer(204));
+    fixture.sink.mood(ONE, Mood::Answer(204));
     sleep(secs(720)).await;
-    assert_eq!(bench.sink.taken(ONE), [1, 2, 3]);
-    bench.assert_settled().await;
-    let ended = bench.ended().await;
+    assert_eq!(fixture.sink.taken(ONE), [1, 2, 3]);
+    fixture.assert_settled().await;
+    let ended = fixture.ended().await;
     let first = ended.iter().find(|standing| standing.url == ONE && standing.event.number == 1).unwrap();
     let statuses: Vec<_> = first.attempts.iter().map(|attempt| attempt.status).collect();
     assert_eq!(statuses, [Some(500), Some(500), Some(500), Some(500), Some(204)]);
@@ -117,82 +117,82 @@ async fn a_receiver_that_fails_is_tried_as_published_and_gets_everything_in_orde
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_never_answers_is_given_up_after_72_hours_and_the_next_event_gets_its_turn() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Hang);
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Hang);
+    fixture.say(1, "a").await;
     sleep(secs(3_600)).await;
-    bench.say(1, "b").await;
+    fixture.say(1, "b").await;
     sleep(secs(71 * 3_600 - 60)).await;
-    assert_eq!(bench.ended().await.len(), 0);
+    assert_eq!(fixture.ended().await.len(), 0);
     sleep(secs(3_600 + 120)).await;
-    let ended = bench.ended().await;
+    let ended = fixture.ended().await;
     assert!(ended.len() == 3 && ended.iter().all(|standing| standing.status == Status::Failed), "{ended:#?}");
     assert!(ended[0].attempts.len() > 12 && ended[1].attempts.len() == 1 && ended[2].attempts.len() < 8, "{ended:#?}");
     let attempt = &ended[0].attempts[0];
     assert_eq!((attempt.status, attempt.duration_millis), (None, 15_200));
     assert_eq!(attempt.error.as_deref(), Some("timeout"));
-    bench.assert_settled().await;
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_kill_right_after_a_commit_delivers_in_the_next_process() {
     // Nothing is sent by a node that is as good as dead: its receivers hang.
-    let mut bench = Bench::on(Gate::new());
-    bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Hang);
-    bench.say(1, "a").await;
-    assert_eq!(bench.pending().await.len(), 2, "what was not tried yet is seen too");
-    bench.node.drain(Instant::now()).await;
-    bench.sink.mood(ONE, Mood::Answer(200));
+    let mut fixture = Fixture::on(Gate::new());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Hang);
+    fixture.say(1, "a").await;
+    assert_eq!(fixture.pending().await.len(), 2, "what was not tried yet is seen too");
+    fixture.node.drain(Instant::now()).await;
+    fixture.sink.mood(ONE, Mood::Answer(200));
     sleep(secs(10)).await;
-    bench.restart();
+    fixture.restart();
     sleep(secs(1)).await;
-    assert_eq!(bench.sink.taken(ONE), [1, 2]);
+    assert_eq!(fixture.sink.taken(ONE), [1, 2]);
     sleep(secs(5)).await;
-    bench.assert_settled().await;
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_under_way_when_a_node_stops_is_noted_and_not_sent_again() {
-    let mut bench = Bench::on(Gate::new());
-    bench.endpoint(1, |_| {}).await;
-    bench.say(1, "a").await;
-    bench.node.drain(Instant::now() + secs(10)).await;
-    assert_eq!((bench.node.outbox().active(), bench.sink.taken(ONE)), (0, vec![1, 2]));
-    bench.restart();
+    let mut fixture = Fixture::on(Gate::new());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.say(1, "a").await;
+    fixture.node.drain(Instant::now() + secs(10)).await;
+    assert_eq!((fixture.node.outbox().active(), fixture.sink.taken(ONE)), (0, vec![1, 2]));
+    fixture.restart();
     sleep(secs(60)).await;
-    assert_eq!(bench.sink.taken(ONE), [1, 2]);
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(ONE), [1, 2]);
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_lasts_longer_than_the_stop_leaves_time_for_what_is_being_sent() {
-    let mut bench = Bench::on(Gate::new());
+    let mut fixture = Fixture::on(Gate::new());
     let slow = Builtin { latency_ms: 60_000, ..Builtin::default() };
-    make_agent(&bench.node, Provider::Builtin(slow)).await;
-    bench.ask(entity(2), post_with_turn(entity(2), "hi")).await;
-    bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Slow(13_000));
-    bench.say(1, "a").await;
+    make_agent(&fixture.node, Provider::Builtin(slow)).await;
+    fixture.ask(entity(2), post_with_turn(entity(2), "hi")).await;
+    fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Slow(13_000));
+    fixture.say(1, "a").await;
     sleep(secs(1)).await;
-    bench.node.drain(Instant::now() + secs(20)).await;
-    assert_eq!(bench.sink.taken(ONE), [1]);
-    assert_eq!(status(&bench.node, entity(2), 1).await.1, 1, "a node that stops begins no turn anew");
-    bench.restart();
+    fixture.node.drain(Instant::now() + secs(20)).await;
+    assert_eq!(fixture.sink.taken(ONE), [1]);
+    assert_eq!(status(&fixture.node, entity(2), 1).await.1, 1, "a node that stops begins no turn anew");
+    fixture.restart();
     sleep(secs(60)).await;
-    let first = bench.sink.at(ONE).iter().filter(|arrived| arrived.seq() == 1).count();
-    assert_eq!((first, bench.sink.taken(ONE).contains(&2)), (1, true), "only what was not sent is");
+    let first = fixture.sink.at(ONE).iter().filter(|arrived| arrived.seq() == 1).count();
+    assert_eq!((first, fixture.sink.taken(ONE).contains(&2)), (1, true), "only what was not sent is");
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want_it() {
-    let bench = Bench::on(MemoryStore::default());
+    let fixture = Fixture::on(MemoryStore::default());
     let (hook, message_hook, callback_url) = ("https://c.example/", "https://m.example/", "https://r.example/");
-    bench.channel("demo", Some(hook)).await;
-    bench.channel("quiet", None).await;
-    bench.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
-    bench.endpoint(2, |endpoint| endpoint.url = hook.to_owned()).await;
+    fixture.channel("demo", Some(hook)).await;
+    fixture.channel("quiet", None).await;
+    fixture.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
+    fixture.endpoint(2, |endpoint| endpoint.url = hook.to_owned()).await;
     let review = |url: &str| Review {
         kind: "approval".to_owned(),
         payload: None,
@@ -212,9 +212,9 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
         webhook_url: Some(hook.to_owned()),
         ..content("may I?")
     };
-    let first = bench.post_to("demo", with(callback_url, message_hook)).await;
-    let second = bench.post_to("quiet", with("https://M.example:443/#top", message_hook)).await;
-    bench.post_to("quiet", content("nobody hears this but endpoint 2")).await;
+    let first = fixture.post_to("demo", with(callback_url, message_hook)).await;
+    let second = fixture.post_to("quiet", with("https://M.example:443/#top", message_hook)).await;
+    fixture.post_to("quiet", content("nobody hears this but endpoint 2")).await;
     let entities = ["demo", "quiet"].map(|channel| conversation_of(WORKSPACE, channel, 0));
     for (entity, message) in entities.into_iter().zip([first, second]) {
         let response = Response {
@@ -223,13 +223,13 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
             feedback: None,
             principal: "ana".to_owned(),
         };
-        bench.ask(entity, Command::Respond(response)).await;
-        bench.ask(entity, Command::Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
+        fixture.ask(entity, Command::Respond(response)).await;
+        fixture.ask(entity, Command::Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
     }
     sleep(secs(1)).await;
     let names = |url: &str, channel: usize| {
         let of = |arrived: &Arrived| arrived.parcel.entity == entities[channel];
-        let names: Vec<_> = bench.sink.at(url).iter().filter(|arrived| of(arrived)).map(Arrived::name).collect();
+        let names: Vec<_> = fixture.sink.at(url).iter().filter(|arrived| of(arrived)).map(Arrived::name).collect();
         names
     };
     let all = ["conversation.created", "message.created", "review.requested", "review.completed", "message.read"];
@@ -239,7 +239,7 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
     assert_eq!(names(ONE, 0), ["review.requested", "review.completed"]);
     assert_eq!(names(message_hook, 1), &all[1..], "the message's and the callback's URL is one");
     assert_eq!(names(hook, 1).len(), 6);
-    for arrived in bench.sink.at(callback_url).into_iter().chain(bench.sink.at(message_hook)) {
+    for arrived in fixture.sink.at(callback_url).into_iter().chain(fixture.sink.at(message_hook)) {
         let asked = arrived.name() == "review.completed"
             && (arrived.parcel.url == callback_url || arrived.parcel.entity == entities[1]);
         let (method, headers) = if asked { ("PUT", 1) } else { ("POST", 0) };
@@ -247,125 +247,125 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
         assert_eq!(arrived.parcel.secrets, ["whsec_channel"]);
     }
     let ids: Vec<_> =
-        bench.sink.arrived().iter().filter(|a| a.name() == "review.completed").map(|a| a.parcel.id).collect();
+        fixture.sink.arrived().iter().filter(|a| a.name() == "review.completed").map(|a| a.parcel.id).collect();
     assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), 2, "one id for all receivers");
-    bench.assert_sent().await;
+    fixture.assert_sent().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_is_gone_is_disabled_and_told_nothing_more_until_it_is_enabled() {
-    let bench = Bench::on(MemoryStore::default());
-    let endpoint = bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Answer(500));
-    bench.say(1, "a").await;
-    bench.say(2, "b").await;
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.say(1, "a").await;
+    fixture.say(2, "b").await;
     sleep(secs(1)).await;
-    bench.sink.mood(ONE, Mood::Answer(410));
+    fixture.sink.mood(ONE, Mood::Answer(410));
     sleep(secs(10)).await;
     let (registry, id) = (EntityKey::workspace(WORKSPACE), endpoint.id.to_string());
-    let row = bench.node.configured::<WebhookEndpoint>(registry, WEBHOOK_ENDPOINTS, id.as_bytes());
+    let row = fixture.node.configured::<WebhookEndpoint>(registry, WEBHOOK_ENDPOINTS, id.as_bytes());
     let off = row.await.unwrap().unwrap();
     assert_eq!(off.disabled, Some(DisabledReason::Gone));
-    assert!(bench.sink.at(ONE).len() <= 4, "no more than was under way");
-    let ended = bench.ended().await;
+    assert!(fixture.sink.at(ONE).len() <= 4, "no more than was under way");
+    let ended = fixture.ended().await;
     assert!(ended.len() == 4 && ended.iter().all(|standing| standing.status == Status::Failed), "{ended:#?}");
-    bench.say(1, "nobody hears this").await;
+    fixture.say(1, "nobody hears this").await;
     sleep(secs(1)).await;
-    let back = WebhookEndpoint { disabled: None, since: bench.clock.now(), ..WebhookEndpoint::clone(&off) };
-    bench.sink.mood(ONE, Mood::Answer(200));
-    bench.store_endpoint(&back).await;
-    bench.say(1, "c").await;
+    let back = WebhookEndpoint { disabled: None, since: fixture.clock.now(), ..WebhookEndpoint::clone(&off) };
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    fixture.store_endpoint(&back).await;
+    fixture.say(1, "c").await;
     sleep(secs(1)).await;
-    assert_eq!(bench.sink.taken(ONE), [4], "what came meanwhile is not sent");
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(ONE), [4], "what came meanwhile is not sent");
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_once() {
-    let bench = Bench::on(MemoryStore::default());
-    let endpoint = bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Answer(500));
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.say(1, "a").await;
     sleep(secs(700)).await;
-    let tries = bench.sink.at(ONE).len();
-    bench.sink.mood(ONE, Mood::Answer(200));
-    let waiting = bench.pending().await;
+    let tries = fixture.sink.at(ONE).len();
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    let waiting = fixture.pending().await;
     let again = async |standing: &DeliveryState| {
         let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
-        bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
+        fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
         sleep(secs(2)).await;
     };
     again(&waiting[0]).await;
-    assert_eq!((bench.sink.at(ONE).len(), bench.sink.taken(ONE)), (tries + 2, vec![1, 2]));
-    bench.assert_settled().await;
+    assert_eq!((fixture.sink.at(ONE).len(), fixture.sink.taken(ONE)), (tries + 2, vec![1, 2]));
+    fixture.assert_settled().await;
     // What has arrived is sent once more, beside the others, and may fail and wait like the first time.
-    bench.sink.mood(ONE, Mood::Refuse);
-    let arrived = bench.ended().await;
+    fixture.sink.mood(ONE, Mood::Refuse);
+    let arrived = fixture.ended().await;
     again(&arrived[0]).await;
-    let standing = pending::find(&bench.node, WORKSPACE, arrived[0].id).await.unwrap().unwrap();
-    assert_eq!((standing.status, bench.ended().await.len()), (Status::Pending, 1));
-    assert_eq!(bench.pending().await, std::slice::from_ref(&standing));
+    let standing = pending::find(&fixture.node, WORKSPACE, arrived[0].id).await.unwrap().unwrap();
+    assert_eq!((standing.status, fixture.ended().await.len()), (Status::Pending, 1));
+    assert_eq!(fixture.pending().await, std::slice::from_ref(&standing));
     assert_eq!(standing.attempts.len(), arrived[0].attempts.len() + 1);
-    bench.sink.mood(ONE, Mood::Answer(200));
+    fixture.sink.mood(ONE, Mood::Answer(200));
     sleep(secs(10)).await;
-    assert_eq!(bench.sink.taken(ONE), [1, 2, 1]);
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(ONE), [1, 2, 1]);
+    fixture.assert_settled().await;
     // An endpoint that is deleted takes what waits for it with it.
-    bench.sink.mood(ONE, Mood::Refuse);
-    bench.say(1, "b").await;
+    fixture.sink.mood(ONE, Mood::Refuse);
+    fixture.say(1, "b").await;
     sleep(secs(1)).await;
     let changes = vec![actors::registry::RowChange::delete(WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes())];
     let command = actors::registry::Command { expected: Vec::new(), changes };
-    bench.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
     sleep(secs(1)).await;
-    bench.assert_settled().await;
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_comes_in_the_place_of_a_receiver_that_asked_for_time_gets_what_waits_at_once() {
-    let bench = Bench::on(MemoryStore::default());
-    let endpoint = bench.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
-    bench.sink.mood(ONE, Mood::AskForTime(3_000_000));
-    bench.say(1, "a").await;
-    bench.say(1, "b").await;
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    fixture.sink.mood(ONE, Mood::AskForTime(3_000_000));
+    fixture.say(1, "a").await;
+    fixture.say(1, "b").await;
     sleep(secs(1)).await;
     let moved = "https://new.example/".to_owned();
     let changed =
-        |url: &str| WebhookEndpoint { url: url.to_owned(), updated_at: Some(bench.clock.now()), ..endpoint.clone() };
-    bench.store_endpoint(&changed(ONE)).await;
+        |url: &str| WebhookEndpoint { url: url.to_owned(), updated_at: Some(fixture.clock.now()), ..endpoint.clone() };
+    fixture.store_endpoint(&changed(ONE)).await;
     sleep(secs(1)).await;
-    assert_eq!(bench.sink.at(ONE).len(), 1, "another change of it is no reason");
-    bench.store_endpoint(&changed(&moved)).await;
+    assert_eq!(fixture.sink.at(ONE).len(), 1, "another change of it is no reason");
+    fixture.store_endpoint(&changed(&moved)).await;
     sleep(secs(1)).await;
-    assert_eq!(bench.sink.taken(&moved).len(), 2);
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(&moved).len(), 2);
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_asks_for_time_gets_it() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::AskForTime(300_000));
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::AskForTime(300_000));
+    fixture.say(1, "a").await;
     sleep(secs(1)).await;
-    bench.sink.mood(ONE, Mood::Answer(200));
+    fixture.sink.mood(ONE, Mood::Answer(200));
     sleep(secs(298)).await;
-    assert_eq!(bench.sink.at(ONE).len(), 1);
+    assert_eq!(fixture.sink.at(ONE).len(), 1);
     // With the ten seconds that may be added.
     sleep(secs(12)).await;
-    assert_eq!(bench.sink.taken(ONE), [1, 2]);
+    assert_eq!(fixture.sink.taken(ONE), [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_span_of_an_attempt_says_of_which_delivery_it_is_and_which_attempt() {
-    let (bench, kept) = Bench::traced(MemoryStore::default());
-    let endpoint = bench.endpoint(1, |endpoint| endpoint.url = format!("{ONE}/secret?token=secret")).await;
-    bench.sink.mood(&endpoint.url, Mood::Answer(503));
-    bench.say(1, "a").await;
+    let (fixture, kept) = Fixture::traced(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |endpoint| endpoint.url = format!("{ONE}/secret?token=secret")).await;
+    fixture.sink.mood(&endpoint.url, Mood::Answer(503));
+    fixture.say(1, "a").await;
     sleep(secs(20)).await;
-    bench.sink.mood(&endpoint.url, Mood::Answer(204));
+    fixture.sink.mood(&endpoint.url, Mood::Answer(204));
     sleep(secs(60)).await;
-    let ended = bench.ended().await;
+    let ended = fixture.ended().await;
     let spans = kept.spans();
     let of = |event: &EventId| {
         let is_of = |span: &&Finished| span.attributes.contains(&("tertulia.event.id", event.to_string().into()));
@@ -395,7 +395,7 @@ async fn the_span_of_an_attempt_says_of_which_delivery_it_is_and_which_attempt()
     }
     // Who has it sent again makes the first attempt of a new series.
     let (_, entity, key) = parse_ended_key(WORKSPACE, &ended[0].id.0).unwrap();
-    bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: ended[0].receiver })).await;
+    fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: ended[0].receiver })).await;
     sleep(secs(2)).await;
     let spans = kept.spans();
     assert!(spans.last().unwrap().attributes.contains(&("tertulia.delivery.attempt", 1_u32.into())), "{spans:#?}");

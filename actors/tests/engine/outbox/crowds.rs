@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::bench::{Arrived, Bench, Mood, ONE, TWO};
+use super::fixture::{Arrived, Fixture, Mood, ONE, TWO};
 use super::secs;
 use crate::support::*;
 
@@ -26,35 +26,35 @@ use crate::support::*;
 async fn nothing_is_lost_and_order_is_kept_on_a_store_that_fails_and_with_receivers_that_fail() {
     for seed in 0..3 {
         let store = FaultyStore::new(MemoryStore::default(), seed, Rates::default());
-        let mut bench = Bench::on(store);
-        bench.endpoint(1, |_| {}).await;
-        bench.endpoint(2, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
-        bench.store.set_rates(Rates::OFTEN);
+        let mut fixture = Fixture::on(store);
+        fixture.endpoint(1, |_| {}).await;
+        fixture.endpoint(2, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+        fixture.store.set_rates(Rates::OFTEN);
         let mut random = Random(seed);
         for n in 0..60 {
             let moods = [Mood::Answer(200), Mood::Answer(200), Mood::Answer(500), Mood::Refuse, Mood::Hang];
-            bench.sink.mood(ONE, moods[random.below(5) as usize]);
+            fixture.sink.mood(ONE, moods[random.below(5) as usize]);
             let e = entity(random.below(3));
             // What is refused or of unknown outcome may or may not be there; the log says.
-            drop(bench.node.conversation(e, post(e, &format!("{n}")), Circumstances::default()).await);
+            drop(fixture.node.conversation(e, post(e, &format!("{n}")), Circumstances::default()).await);
             sleep(Duration::from_millis(random.below(4_000))).await;
             if random.below(20) == 0 {
-                bench.restart();
+                fixture.restart();
             }
         }
-        bench.sink.mood(ONE, Mood::Answer(200));
-        bench.store.calm();
+        fixture.sink.mood(ONE, Mood::Answer(200));
+        fixture.store.calm();
         sleep(secs(2 * 3_600)).await;
         for n in 0..3 {
-            let log = log(&bench.node, entity(n)).await;
+            let log = log(&fixture.node, entity(n)).await;
             for (url, skip) in [(ONE, 0), (TWO, 1)] {
                 let of = |arrived: &&Arrived| arrived.parcel.entity == entity(n) && arrived.status == Some(200);
                 let mut newest = 0;
-                for arrived in bench.sink.at(url).iter().filter(of) {
+                for arrived in fixture.sink.at(url).iter().filter(of) {
                     assert!(arrived.seq() <= newest + 1 + skip, "seed {seed}: {} after {newest}", arrived.seq());
                     newest = newest.max(arrived.seq());
                 }
-                assert_eq!(newest, log.len() as u64, "seed {seed}: {:?}", bench.store.injected());
+                assert_eq!(newest, log.len() as u64, "seed {seed}: {:?}", fixture.store.injected());
             }
         }
     }
@@ -69,11 +69,11 @@ fn say(words: &str) {
 async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_time_of_others() {
     // 100,000 are asked for by name: `TERTULIA_OUTBOX_CROWD=100000`.
     let waiting: u64 = std::env::var("TERTULIA_OUTBOX_CROWD").map_or(2_000, |crowd| crowd.parse().unwrap());
-    let bench = Bench::on(MemoryStore::default());
-    bench.endpoint(1, |endpoint| endpoint.channel = None).await;
-    bench.sink.mood(ONE, Mood::Hang);
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |endpoint| endpoint.channel = None).await;
+    fixture.sink.mood(ONE, Mood::Hang);
     for n in 0..waiting {
-        bench.say(n, "a").await;
+        fixture.say(n, "a").await;
         if n % 500 == 0 {
             sleep(Duration::from_millis(100)).await;
         }
@@ -81,142 +81,143 @@ async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_
     let mut most = (0, 0);
     for _ in 0..30 {
         sleep(secs(5)).await;
-        most = (most.0.max(bench.node.outbox().active()), most.1.max(bench.node.outbox().in_flight()));
+        most = (most.0.max(fixture.node.outbox().active()), most.1.max(fixture.node.outbox().in_flight()));
     }
     assert!(most.0 <= limits::GATE_WAITING + 64 && most.1 <= limits::GATE_FIRST, "{most:?}");
-    assert_eq!(bench.node.outbox().closed_gates(), 1);
+    assert_eq!(fixture.node.outbox().closed_gates(), 1);
     // Many wait; whoever listens elsewhere hears at once.
-    bench.endpoint(2, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
     let mut latest = 0;
     for n in waiting..waiting + 100 {
-        bench.say(n, "b").await;
+        fixture.say(n, "b").await;
         settle().await;
-        let newest = bench.sink.at(TWO).last().unwrap().at;
-        latest = latest.max(bench.clock.now().since(newest));
+        let newest = fixture.sink.at(TWO).last().unwrap().at;
+        latest = latest.max(fixture.clock.now().since(newest));
         assert!(latest <= 5, "late");
     }
     // Once it is back, all of them get theirs without waiting for their own time.
-    bench.sink.mood(ONE, Mood::Answer(200));
-    let back = bench.clock.now();
-    while bench.sink.taken(ONE).len() < 2 * waiting as usize && bench.clock.now().since(back) < 7_200_000 {
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    let back = fixture.clock.now();
+    while fixture.sink.taken(ONE).len() < 2 * waiting as usize && fixture.clock.now().since(back) < 7_200_000 {
         sleep(secs(5)).await;
     }
-    let took = bench.clock.now().since(back);
+    let took = fixture.clock.now().since(back);
     assert!(took < 600_000, "{took} ms");
     say(&format!(
         "{waiting} waited: couriers and requests {most:?}, others {latest} ms late, all there {took} ms after"
     ));
     sleep(secs(60)).await;
-    bench.assert_settled().await;
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_an_endpoint_goes_to_its_newest_url_at_once_also_where_it_changes_twice() {
     let lists = Arc::new(Semaphore::new(1_000));
-    let bench = Bench::on(FaultyStore::new(MemoryStore::default(), 0, Rates::default()).hanging_lists(lists.clone()));
-    let endpoint = bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Answer(500));
+    let fixture =
+        Fixture::on(FaultyStore::new(MemoryStore::default(), 0, Rates::default()).hanging_lists(lists.clone()));
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
     // More than one page of them.
     for n in 0..150 {
-        bench.say(n, "a").await;
+        fixture.say(n, "a").await;
     }
     sleep(secs(100)).await;
     let at = |url: &str| WebhookEndpoint { url: url.to_owned(), ..endpoint.clone() };
-    bench.sink.mood(TWO, Mood::Answer(500));
+    fixture.sink.mood(TWO, Mood::Answer(500));
     lists.forget_permits(usize::MAX);
-    bench.store_endpoint(&at(TWO)).await;
+    fixture.store_endpoint(&at(TWO)).await;
     lists.add_permits(1);
     sleep(secs(1)).await;
-    assert!(!bench.sink.at(TWO).is_empty(), "the first page has gone on, to where they are not taken either");
-    bench.store_endpoint(&at("https://example.com/3")).await;
+    assert!(!fixture.sink.at(TWO).is_empty(), "the first page has gone on, to where they are not taken either");
+    fixture.store_endpoint(&at("https://example.com/3")).await;
     lists.close();
     sleep(secs(2)).await;
-    assert_eq!(bench.sink.taken("https://example.com/3").len(), 300);
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken("https://example.com/3").len(), 300);
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_a_thousand_messages_arrives_in_order_at_a_quick_receiver_and_at_a_slow_one() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.endpoint(1, |_| {}).await;
-    bench.endpoint(2, |_| {}).await;
-    bench.sink.mood(TWO, Mood::Slow(200));
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(TWO, Mood::Slow(200));
     let everybody = (0..1_000)
-        .map(|n| bench.node.conversation(entity(1), post(entity(1), &n.to_string()), Circumstances::default()));
+        .map(|n| fixture.node.conversation(entity(1), post(entity(1), &n.to_string()), Circumstances::default()));
     // As many at once as one conversation takes.
     let posted = futures_util::stream::iter(everybody).buffer_unordered(limits::ENTITY_COMMANDS);
     assert!(posted.all(async |posted| posted.is_ok()).await);
     sleep(secs(1)).await;
     let all: Vec<u64> = (1..=1_001).collect();
-    assert_eq!(bench.sink.taken(ONE), all, "the slow one keeps nobody waiting");
-    assert!(bench.sink.taken(TWO).len() < 20);
-    assert_eq!(bench.node.outbox().in_flight(), 1, "one after the other");
+    assert_eq!(fixture.sink.taken(ONE), all, "the slow one keeps nobody waiting");
+    assert!(fixture.sink.taken(TWO).len() < 20);
+    assert_eq!(fixture.node.outbox().in_flight(), 1, "one after the other");
     sleep(secs(201)).await;
-    assert_eq!(bench.sink.taken(TWO), all);
-    assert_eq!(bench.sink.at(TWO).len(), all.len(), "each of them once");
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(TWO), all);
+    assert_eq!(fixture.sink.at(TWO).len(), all.len(), "each of them once");
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_receiver_keeps_no_retry_of_another_one_waiting() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.endpoint(1, |_| {}).await;
-    bench.endpoint(2, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Answer(500));
-    bench.sink.mood(TWO, Mood::Slow(10_000));
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.sink.mood(TWO, Mood::Slow(10_000));
     for n in 0..20 {
-        bench.say(1, &format!("{n}")).await;
+        fixture.say(1, &format!("{n}")).await;
     }
     sleep(secs(1)).await;
-    bench.sink.mood(ONE, Mood::Answer(200));
+    fixture.sink.mood(ONE, Mood::Answer(200));
     sleep(secs(8)).await;
-    assert_eq!(bench.sink.taken(ONE).len(), 21, "5 to 6 seconds, and at most one until the alarm rings");
-    assert_eq!(bench.sink.taken(TWO), [0; 0], "it is at its first one still");
+    assert_eq!(fixture.sink.taken(ONE).len(), 21, "5 to 6 seconds, and at most one until the alarm rings");
+    assert_eq!(fixture.sink.taken(TWO), [0; 0], "it is at its first one still");
     sleep(secs(220)).await;
-    assert_eq!(bench.sink.taken(TWO).len(), 21);
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(TWO).len(), 21);
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_for_while_its_log_is_busy_goes_at_once() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.endpoint(1, |_| {}).await;
-    bench.endpoint(2, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Answer(500));
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.say(1, "a").await;
     sleep(secs(3)).await;
-    let waits = bench.pending().await.remove(0);
+    let waits = fixture.pending().await.remove(0);
     // The log's courier is at work for the other receiver.
-    bench.sink.mood(TWO, Mood::Hang);
-    bench.say(1, "b").await;
+    fixture.sink.mood(TWO, Mood::Hang);
+    fixture.say(1, "b").await;
     settle().await;
-    bench.sink.mood(ONE, Mood::Answer(200));
+    fixture.sink.mood(ONE, Mood::Answer(200));
     let (_, entity, key) = parse_ended_key(WORKSPACE, &waits.id.0).unwrap();
-    bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: waits.receiver })).await;
-    let asked = bench.clock.now();
+    fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: waits.receiver })).await;
+    let asked = fixture.clock.now();
     sleep(Duration::from_millis(500)).await;
-    let taken: Vec<_> = bench.sink.at(ONE).into_iter().filter(|arrived| arrived.status == Some(200)).collect();
+    let taken: Vec<_> = fixture.sink.at(ONE).into_iter().filter(|arrived| arrived.status == Some(200)).collect();
     assert!(taken.len() == 3 && taken[0].at.since(asked) < 10, "{taken:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_url_that_refuses_what_it_gets_keeps_no_other_at_its_host_waiting() {
-    let bench = Bench::on(MemoryStore::default());
+    let fixture = Fixture::on(MemoryStore::default());
     let hooked = |path: &str| Content { webhook_url: Some(format!("https://hooks.example/{path}")), ..content("a") };
     for n in 0..30 {
         let channel = format!("c{n}");
-        bench.channel(&channel, None).await;
-        bench.sink.mood(&format!("https://hooks.example/bad{n}"), Mood::Answer(500));
-        bench.post_to(&channel, hooked(&format!("bad{n}"))).await;
+        fixture.channel(&channel, None).await;
+        fixture.sink.mood(&format!("https://hooks.example/bad{n}"), Mood::Answer(500));
+        fixture.post_to(&channel, hooked(&format!("bad{n}"))).await;
     }
     sleep(secs(1)).await;
-    bench.channel("well", None).await;
-    bench.post_to("well", hooked("ok")).await;
+    fixture.channel("well", None).await;
+    fixture.post_to("well", hooked("ok")).await;
     sleep(secs(1)).await;
-    assert_eq!(bench.sink.taken("https://hooks.example/ok"), [2]);
+    assert_eq!(fixture.sink.taken("https://hooks.example/ok"), [2]);
     sleep(secs(60)).await;
     for n in 0..30 {
-        let tried = bench.sink.at(&format!("https://hooks.example/bad{n}")).len();
+        let tried = fixture.sink.at(&format!("https://hooks.example/bad{n}")).len();
         assert_eq!(tried, 3, "it is tried as published");
     }
 }
@@ -224,16 +225,16 @@ async fn a_url_that_refuses_what_it_gets_keeps_no_other_at_its_host_waiting() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_the_list_of_it_can_be_read() {
     let gate = Gate::new();
-    let bench = Bench::on(gate.clone());
-    let endpoint = bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::AskForTime(8 * 3_600_000));
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(gate.clone());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::AskForTime(8 * 3_600_000));
+    fixture.say(1, "a").await;
     sleep(secs(60)).await;
     gate.lose_lists(5);
-    bench.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
+    fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
     sleep(secs(30)).await;
-    assert_eq!(bench.sink.taken(TWO), [], "the fifth pause is not over");
+    assert_eq!(fixture.sink.taken(TWO), [], "the fifth pause is not over");
     sleep(secs(32)).await;
-    assert_eq!(bench.sink.taken(TWO), [1, 2]);
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(TWO), [1, 2]);
+    fixture.assert_settled().await;
 }

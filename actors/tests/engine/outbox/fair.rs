@@ -11,7 +11,7 @@ use actors::store::memory::MemoryStore;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 
-use super::bench::{Bench, Mood, ONE};
+use super::fixture::{Fixture, Mood, ONE};
 use super::secs;
 use crate::support::*;
 
@@ -20,176 +20,176 @@ fn url(path: &str) -> String {
 }
 
 /// Somebody asks for a delivery.
-async fn again(bench: &Bench<MemoryStore>, standing: &DeliveryState) {
+async fn again(fixture: &Fixture<MemoryStore>, standing: &DeliveryState) {
     let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
-    bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
+    fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
 }
 
-async fn hooked(bench: &Bench<MemoryStore>, path: &str, mood: Mood) {
-    bench.sink.mood(&url(path), mood);
-    bench.post_to("demo", Content { webhook_url: Some(url(path)), ..content("a") }).await;
+async fn hooked(fixture: &Fixture<MemoryStore>, path: &str, mood: Mood) {
+    fixture.sink.mood(&url(path), mood);
+    fixture.post_to("demo", Content { webhook_url: Some(url(path)), ..content("a") }).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn urls_that_hang_keep_none_waiting_for_long_at_their_host_however_many_they_are() {
     for hanging in [14, 300] {
-        let bench = Bench::on(MemoryStore::default());
-        bench.channel("demo", None).await;
+        let fixture = Fixture::on(MemoryStore::default());
+        fixture.channel("demo", None).await;
         for n in 0..hanging {
-            hooked(&bench, &format!("hang{n}"), Mood::Hang).await;
+            hooked(&fixture, &format!("hang{n}"), Mood::Hang).await;
         }
         for n in 0..4 {
             sleep(secs(30)).await;
-            hooked(&bench, &format!("ok{n}"), Mood::Answer(200)).await;
+            hooked(&fixture, &format!("ok{n}"), Mood::Answer(200)).await;
             // The places are free twice within this time, wherever it falls.
             sleep(secs(31)).await;
-            assert_eq!(bench.sink.taken(&url(&format!("ok{n}"))).len(), 1, "{n} behind {hanging}");
+            assert_eq!(fixture.sink.taken(&url(&format!("ok{n}"))).len(), 1, "{n} behind {hanging}");
         }
         // Whoever hangs is tried as published all the same, and holds few sockets.
         sleep(secs(1_200)).await;
-        let pending = bench.pending().await;
+        let pending = fixture.pending().await;
         assert_eq!(pending.len(), hanging);
         assert!(pending.iter().all(|standing| !standing.attempts.is_empty()));
-        assert_eq!(bench.node.outbox().closed_gates(), 1);
-        assert!(bench.node.outbox().in_flight() <= 1, "{}", bench.node.outbox().in_flight());
+        assert_eq!(fixture.node.outbox().closed_gates(), 1);
+        assert!(fixture.node.outbox().in_flight() <= 1, "{}", fixture.node.outbox().in_flight());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_url_that_was_not_answered_once_is_asked_before_those_that_were_not_more_often() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.channel("demo", None).await;
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", None).await;
     for n in 0..14 {
-        hooked(&bench, &format!("hang{n}"), Mood::Hang).await;
+        hooked(&fixture, &format!("hang{n}"), Mood::Hang).await;
     }
     sleep(secs(1_100)).await;
-    let tried = async || bench.pending().await.iter().map(|standing| standing.attempts.len()).collect::<Vec<_>>();
+    let tried = async || fixture.pending().await.iter().map(|standing| standing.attempts.len()).collect::<Vec<_>>();
     let before = tried().await;
     assert!(before.iter().all(|tried| (2..=3).contains(tried)), "nobody far before another: {before:?}");
-    hooked(&bench, "ok", Mood::Hang).await;
+    hooked(&fixture, "ok", Mood::Hang).await;
     sleep(secs(16)).await;
-    bench.sink.mood(&url("ok"), Mood::Answer(200));
+    fixture.sink.mood(&url("ok"), Mood::Answer(200));
     // An opening is at most 60 seconds after the one who tries now.
     sleep(secs(80)).await;
-    assert_eq!(bench.sink.taken(&url("ok")).len(), 1, "{before:?} {:?}", tried().await);
+    assert_eq!(fixture.sink.taken(&url("ok")).len(), 1, "{before:?} {:?}", tried().await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_messages_to_one_url_that_hangs_keep_no_other_at_its_host_waiting() {
-    let bench = Bench::on(MemoryStore::default());
+    let fixture = Fixture::on(MemoryStore::default());
     for n in 0..100 {
-        bench.channel(&format!("c{n}"), None).await;
+        fixture.channel(&format!("c{n}"), None).await;
     }
-    bench.sink.mood(&url("hang"), Mood::Hang);
+    fixture.sink.mood(&url("hang"), Mood::Hang);
     let hang = || Content { webhook_url: Some(url("hang")), ..content("a") };
     for n in 0..100 {
-        bench.post_to(&format!("c{n}"), hang()).await;
+        fixture.post_to(&format!("c{n}"), hang()).await;
     }
     settle().await;
-    assert_eq!(bench.node.outbox().in_flight(), 3, "two at a time, and one as it was new");
-    bench.channel("demo", None).await;
-    hooked(&bench, "ok0", Mood::Answer(200)).await;
+    assert_eq!(fixture.node.outbox().in_flight(), 3, "two at a time, and one as it was new");
+    fixture.channel("demo", None).await;
+    hooked(&fixture, "ok0", Mood::Answer(200)).await;
     settle().await;
-    assert_eq!(bench.sink.taken(&url("ok0")).len(), 1);
+    assert_eq!(fixture.sink.taken(&url("ok0")).len(), 1);
     sleep(secs(300)).await;
-    assert_eq!(bench.node.outbox().closed_gates(), 1);
-    hooked(&bench, "ok1", Mood::Answer(200)).await;
+    assert_eq!(fixture.node.outbox().closed_gates(), 1);
+    hooked(&fixture, "ok1", Mood::Answer(200)).await;
     settle().await;
-    assert_eq!(bench.sink.taken(&url("ok1")).len(), 1);
+    assert_eq!(fixture.sink.taken(&url("ok1")).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_somebody_asks_for_is_sent_now_also_where_it_waits_behind_others_that_hang() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
-    bench.sink.mood(ONE, Mood::Hang);
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    fixture.sink.mood(ONE, Mood::Hang);
     for n in 1..=4 {
-        bench.say(n, "a").await;
+        fixture.say(n, "a").await;
         settle().await;
     }
     sleep(secs(2)).await;
-    bench.sink.mood(ONE, Mood::Answer(200));
-    assert_eq!((bench.node.outbox().in_flight(), bench.sink.at(ONE).len()), (2, 0));
-    let waits = bench.pending().await.into_iter().filter(|standing| standing.attempts.is_empty());
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    assert_eq!((fixture.node.outbox().in_flight(), fixture.sink.at(ONE).len()), (2, 0));
+    let waits = fixture.pending().await.into_iter().filter(|standing| standing.attempts.is_empty());
     let last = waits.max_by_key(|standing| standing.event).unwrap();
-    again(&bench, &last).await;
+    again(&fixture, &last).await;
     sleep(secs(2)).await;
-    assert_eq!(bench.sink.at(ONE).first().map(|arrived| arrived.parcel.id), Some(last.event));
+    assert_eq!(fixture.sink.at(ONE).first().map(|arrived| arrived.parcel.id), Some(last.event));
     sleep(secs(60)).await;
-    let times = bench.sink.at(ONE).iter().filter(|arrived| arrived.parcel.id == last.event).count();
-    assert_eq!((times, bench.sink.at(ONE).len()), (1, 4), "once, and the others in their turn");
-    bench.assert_settled().await;
+    let times = fixture.sink.at(ONE).iter().filter(|arrived| arrived.parcel.id == last.event).count();
+    assert_eq!((times, fixture.sink.at(ONE).len()), (1, 4), "once, and the others in their turn");
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_somebody_asks_for_while_an_attempt_hangs_is_tried_once_more_as_soon_as_that_has_ended() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
-    bench.sink.mood(ONE, Mood::Hang);
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    fixture.sink.mood(ONE, Mood::Hang);
+    fixture.say(1, "a").await;
     sleep(secs(6)).await;
-    again(&bench, &bench.pending().await[0]).await;
-    bench.sink.mood(ONE, Mood::Answer(500));
+    again(&fixture, &fixture.pending().await[0]).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
     sleep(secs(9)).await;
-    assert_eq!((bench.sink.at(ONE).len(), bench.node.outbox().in_flight()), (0, 1), "one attempt at a time");
+    assert_eq!((fixture.sink.at(ONE).len(), fixture.node.outbox().in_flight()), (0, 1), "one attempt at a time");
     sleep(secs(1)).await;
-    assert_eq!(bench.sink.at(ONE).len(), 1, "it waits for no pause");
+    assert_eq!(fixture.sink.at(ONE).len(), 1, "it waits for no pause");
     sleep(secs(25)).await;
-    assert_eq!(bench.sink.at(ONE).len(), 1, "and is tried as published from then on");
-    bench.sink.mood(ONE, Mood::Answer(200));
+    assert_eq!(fixture.sink.at(ONE).len(), 1, "and is tried as published from then on");
+    fixture.sink.mood(ONE, Mood::Answer(200));
     sleep(secs(15)).await;
-    assert_eq!(bench.sink.taken(ONE), [2]);
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(ONE), [2]);
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_somebody_asks_for_is_sent_also_where_its_endpoint_was_off_while_it_waited_behind_others() {
-    let bench = Bench::on(MemoryStore::default());
-    let endpoint = bench.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
     // It gets as many at once as any receiver.
     for n in 0..limits::GATE_MOST as u64 {
-        bench.say(n, "a").await;
+        fixture.say(n, "a").await;
         settle().await;
     }
-    bench.sink.mood(ONE, Mood::Hang);
+    fixture.sink.mood(ONE, Mood::Hang);
     for n in 0..limits::GATE_MOST as u64 + 1 {
-        bench.say(100 + n, "a").await;
+        fixture.say(100 + n, "a").await;
         settle().await;
     }
     sleep(secs(2)).await;
-    bench.sink.mood(ONE, Mood::Answer(200));
+    fixture.sink.mood(ONE, Mood::Answer(200));
     let off = WebhookEndpoint { disabled: Some(DisabledReason::Manual), ..endpoint.clone() };
-    bench.store_endpoint(&off).await;
+    fixture.store_endpoint(&off).await;
     sleep(secs(2)).await;
-    bench.store_endpoint(&WebhookEndpoint { since: bench.clock.now(), ..endpoint }).await;
+    fixture.store_endpoint(&WebhookEndpoint { since: fixture.clock.now(), ..endpoint }).await;
     sleep(secs(2)).await;
-    let (taken, hang) = (bench.sink.taken(ONE).len(), bench.node.outbox().in_flight());
+    let (taken, hang) = (fixture.sink.taken(ONE).len(), fixture.node.outbox().in_flight());
     assert_eq!((taken, hang), (limits::GATE_MOST, limits::GATE_MOST), "the last one waits");
-    let last = bench.pending().await.into_iter().max_by_key(|standing| standing.event).unwrap();
-    again(&bench, &last).await;
+    let last = fixture.pending().await.into_iter().max_by_key(|standing| standing.event).unwrap();
+    again(&fixture, &last).await;
     sleep(secs(2)).await;
-    assert_eq!(bench.sink.at(ONE).last().map(|arrived| arrived.parcel.id), Some(last.event));
-    let failed = bench.ended().await.into_iter().filter(|standing| standing.status == Status::Failed);
+    assert_eq!(fixture.sink.at(ONE).last().map(|arrived| arrived.parcel.id), Some(last.event));
+    let failed = fixture.ended().await.into_iter().filter(|standing| standing.status == Status::Failed);
     assert_eq!(failed.count(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_somebody_asks_for_is_sent_now_also_where_many_of_its_log_hang() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.channel("demo", None).await;
-    hooked(&bench, "asked", Mood::AskForTime(8 * 3_600_000)).await;
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", None).await;
+    hooked(&fixture, "asked", Mood::AskForTime(8 * 3_600_000)).await;
     sleep(secs(2)).await;
-    let asked = bench.pending().await.remove(0);
+    let asked = fixture.pending().await.remove(0);
     for n in 0..limits::COURIER_LANES * 4 / 5 {
         // Each at a host of its own.
         let hang = format!("https://hang{n}.example/");
-        bench.sink.mood(&hang, Mood::Hang);
-        bench.post_to("demo", Content { webhook_url: Some(hang), ..content("a") }).await;
+        fixture.sink.mood(&hang, Mood::Hang);
+        fixture.post_to("demo", Content { webhook_url: Some(hang), ..content("a") }).await;
     }
     sleep(secs(2)).await;
-    assert_eq!(bench.node.outbox().in_flight(), limits::COURIER_LANES * 4 / 5);
-    bench.sink.mood(&url("asked"), Mood::Answer(200));
-    again(&bench, &asked).await;
+    assert_eq!(fixture.node.outbox().in_flight(), limits::COURIER_LANES * 4 / 5);
+    fixture.sink.mood(&url("asked"), Mood::Answer(200));
+    again(&fixture, &asked).await;
     sleep(secs(2)).await;
-    assert_eq!(bench.sink.taken(&url("asked")), [asked.event.number]);
+    assert_eq!(fixture.sink.taken(&url("asked")), [asked.event.number]);
 }

@@ -15,7 +15,7 @@ use actors::store::memory::MemoryStore;
 use actors::tables::CHANNELS;
 use tokio::time::sleep;
 
-use super::bench::{Bench, Mood, ONE};
+use super::fixture::{Fixture, Mood, ONE};
 use super::secs;
 use crate::support::*;
 
@@ -25,9 +25,9 @@ fn errors(delivery: &DeliveryState) -> Vec<Option<&str>> {
     delivery.attempts.iter().map(|attempt| attempt.error.as_deref()).collect()
 }
 
-async fn again(bench: &Bench<impl Store>, standing: &DeliveryState) {
+async fn again(fixture: &Fixture<impl Store>, standing: &DeliveryState) {
     let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
-    bench.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
+    fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
     sleep(secs(2)).await;
 }
 
@@ -36,71 +36,71 @@ async fn what_an_endpoint_was_tried_with_and_subscribes_to_no_more_has_failed_an
     let of_another_type = |endpoint: &mut actors::webhook::WebhookEndpoint| endpoint.events = vec!["review.*".into()];
     let elsewhere = |endpoint: &mut actors::webhook::WebhookEndpoint| endpoint.channel = Some("elsewhere".to_owned());
     for change in [of_another_type, elsewhere] {
-        let bench = Bench::on(MemoryStore::default());
-        let mut endpoint = bench.endpoint(1, |_| {}).await;
-        bench.sink.mood(ONE, Mood::Answer(500));
-        bench.say(1, "a").await;
+        let fixture = Fixture::on(MemoryStore::default());
+        let mut endpoint = fixture.endpoint(1, |_| {}).await;
+        fixture.sink.mood(ONE, Mood::Answer(500));
+        fixture.say(1, "a").await;
         sleep(secs(1)).await;
-        let waited = bench.pending().await;
+        let waited = fixture.pending().await;
         assert_eq!(waited.len(), 2);
         change(&mut endpoint);
-        bench.store_endpoint(&endpoint).await;
+        fixture.store_endpoint(&endpoint).await;
         sleep(secs(1)).await;
-        let ended = bench.ended().await;
+        let ended = fixture.ended().await;
         assert_eq!(ended.len(), 1, "the other one was never tried: {ended:#?}");
         assert_eq!((ended[0].id, ended[0].status, ended[0].url.as_str()), (waited[0].id, Status::Failed, ONE));
         assert_eq!((errors(&ended[0]), ended[0].attempts[0].status), (vec![None, Some("unsubscribed")], Some(500)));
-        assert_eq!(bench.sink.at(ONE).len(), 1);
-        bench.assert_settled().await;
-        bench.sink.mood(ONE, Mood::Answer(200));
-        again(&bench, &ended[0]).await;
-        assert_eq!(bench.sink.taken(ONE), [1]);
-        bench.assert_settled().await;
+        assert_eq!(fixture.sink.at(ONE).len(), 1);
+        fixture.assert_settled().await;
+        fixture.sink.mood(ONE, Mood::Answer(200));
+        again(&fixture, &ended[0]).await;
+        assert_eq!(fixture.sink.taken(ONE), [1]);
+        fixture.assert_settled().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_an_endpoint_that_asked_for_time_subscribes_to_no_more_is_seen_until_then_and_sent_on_request() {
-    let bench = Bench::on(MemoryStore::default());
-    let mut endpoint = bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::AskForTime(3_600_000));
-    bench.say(1, "a").await;
-    bench.say(2, "b").await;
+    let fixture = Fixture::on(MemoryStore::default());
+    let mut endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::AskForTime(3_600_000));
+    fixture.say(1, "a").await;
+    fixture.say(2, "b").await;
     sleep(secs(1)).await;
     endpoint.events = vec!["review.*".to_owned()];
-    bench.store_endpoint(&endpoint).await;
+    fixture.store_endpoint(&endpoint).await;
     sleep(secs(60)).await;
-    let pending = bench.pending().await;
+    let pending = fixture.pending().await;
     assert_eq!(pending.iter().map(|standing| standing.event.number).collect::<Vec<_>>(), [1, 1]);
-    let found = pending::find(&bench.node, WORKSPACE, pending[0].id).await.unwrap();
+    let found = pending::find(&fixture.node, WORKSPACE, pending[0].id).await.unwrap();
     assert_eq!(found.as_ref(), Some(&pending[0]));
-    bench.sink.mood(ONE, Mood::Answer(200));
-    again(&bench, &pending[0]).await;
-    assert_eq!(bench.sink.taken(ONE), [1], "who asks for it gets it, subscribed or not");
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    again(&fixture, &pending[0]).await;
+    assert_eq!(fixture.sink.taken(ONE), [1], "who asks for it gets it, subscribed or not");
     sleep(secs(3_700)).await;
-    let failed: Vec<_> = bench.ended().await.into_iter().filter(|one| one.status == Status::Failed).collect();
+    let failed: Vec<_> = fixture.ended().await.into_iter().filter(|one| one.status == Status::Failed).collect();
     assert_eq!(failed.iter().map(|one| one.id).collect::<Vec<_>>(), [pending[1].id]);
-    bench.assert_settled().await;
+    fixture.assert_settled().await;
 }
 
 /// Two events that wait for the URL of a channel, the first of which was tried.
-async fn waiting_for_its_channel() -> Bench<MemoryStore> {
-    let bench = Bench::on(MemoryStore::default());
-    bench.channel("demo", Some(HOOK)).await;
-    bench.sink.mood(HOOK, Mood::Answer(500));
-    bench.post_to("demo", content("a")).await;
+async fn waiting_for_its_channel() -> Fixture<MemoryStore> {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", Some(HOOK)).await;
+    fixture.sink.mood(HOOK, Mood::Answer(500));
+    fixture.post_to("demo", content("a")).await;
     sleep(secs(1)).await;
-    bench
+    fixture
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_a_channel_without_a_url_has_failed_and_can_be_sent_once_it_has_one() {
-    let bench = waiting_for_its_channel().await;
-    bench.channel("demo", None).await;
-    let pending = bench.pending().await;
+    let fixture = waiting_for_its_channel().await;
+    fixture.channel("demo", None).await;
+    let pending = fixture.pending().await;
     assert_eq!(pending.len(), 2, "it is seen until its time comes");
     sleep(secs(10)).await;
-    let ended = bench.ended().await;
+    let ended = fixture.ended().await;
     assert_eq!(
         ended.iter().map(|one| one.id).collect::<Vec<_>>(),
         pending.iter().map(|one| one.id).collect::<Vec<_>>()
@@ -108,46 +108,50 @@ async fn what_waits_for_a_channel_without_a_url_has_failed_and_can_be_sent_once_
     assert!(ended.iter().all(|one| one.status == Status::Failed));
     assert_eq!(errors(&ended[0]), [None, Some("receiver_deleted")], "tried once");
     assert_eq!(errors(&ended[1]), [Some("receiver_deleted")], "waited behind it");
-    bench.post_to("demo", content("nobody hears this")).await;
+    fixture.post_to("demo", content("nobody hears this")).await;
     sleep(secs(10)).await;
-    bench.channel("demo", Some(HOOK)).await;
-    bench.sink.mood(HOOK, Mood::Answer(200));
-    again(&bench, &ended[1]).await;
-    assert_eq!(bench.sink.taken(HOOK), [2]);
-    bench.assert_settled().await;
+    fixture.channel("demo", Some(HOOK)).await;
+    fixture.sink.mood(HOOK, Mood::Answer(200));
+    again(&fixture, &ended[1]).await;
+    assert_eq!(fixture.sink.taken(HOOK), [2]);
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_the_url_of_a_channel_that_is_deleted_has_failed() {
-    let bench = waiting_for_its_channel().await;
+    let fixture = waiting_for_its_channel().await;
     let changes = vec![RowChange::delete(CHANNELS, b"demo")];
     let command = registry::Command { expected: Vec::new(), changes };
-    bench.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
     sleep(secs(10)).await;
-    let ended = bench.ended().await;
+    let ended = fixture.ended().await;
     let last: Vec<_> = ended.iter().map(|one| errors(one).pop().flatten()).collect();
     assert_eq!(last, [Some("channel_deleted"); 2]);
-    bench.assert_settled().await;
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_a_message_s_own_url_is_sent_also_once_its_channel_has_the_same_url() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.channel("demo", None).await;
-    bench.sink.mood(HOOK, Mood::Answer(500));
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", None).await;
+    fixture.sink.mood(HOOK, Mood::Answer(500));
     let hooked = Content { webhook_url: Some(HOOK.to_owned()), ..content("a") };
-    let message = bench.post_to("demo", hooked).await;
+    let message = fixture.post_to("demo", hooked).await;
     let entity = conversation_of(WORKSPACE, "demo", 0);
-    bench.ask(entity, Command::Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
+    fixture.ask(entity, Command::Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
     sleep(secs(1)).await;
-    bench.channel("demo", Some(HOOK)).await;
-    let waiting: Vec<_> = bench.pending().await.into_iter().map(|delivery| delivery.event_type).collect();
+    fixture.channel("demo", Some(HOOK)).await;
+    let waiting: Vec<_> = fixture.pending().await.into_iter().map(|delivery| delivery.event_type).collect();
     assert_eq!(waiting, ["message.created", "message.read"]);
-    bench.sink.mood(HOOK, Mood::Answer(200));
+    fixture.sink.mood(HOOK, Mood::Answer(200));
     sleep(secs(10)).await;
-    assert_eq!(bench.sink.taken(HOOK), [2, 3]);
-    bench.ask(entity, Command::Amend { message, amendment: Amendment::Delete { seen: None } }).await;
+    assert_eq!(fixture.sink.taken(HOOK), [2, 3]);
+    fixture.ask(entity, Command::Amend { message, amendment: Amendment::Delete { seen: None } }).await;
     sleep(secs(1)).await;
-    assert_eq!(bench.sink.taken(HOOK), [2, 3, 4], "the channel sends what happens from then on, and nobody else does");
-    bench.assert_settled().await;
+    assert_eq!(
+        fixture.sink.taken(HOOK),
+        [2, 3, 4],
+        "the channel sends what happens from then on, and nobody else does"
+    );
+    fixture.assert_settled().await;
 }

@@ -10,7 +10,7 @@ use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 use tracing::Level;
 
-use super::bench::{Bench, Mood, ONE, TWO};
+use super::fixture::{Fixture, Mood, ONE, TWO};
 use super::*;
 use crate::lines::Lines;
 
@@ -21,133 +21,133 @@ const POST: usize = 50;
 #[tokio::test(start_paused = true)]
 async fn more_that_ends_at_once_than_fits_a_commit_is_noted_and_nobody_gets_anything_twice() {
     let gate = Gate::new();
-    let bench = Bench::on(gate.clone());
+    let fixture = Fixture::on(gate.clone());
     let long = format!("https://example.com/{}", "x".repeat(1_980));
-    let endpoint = bench.endpoint(1, |endpoint| endpoint.url.clone_from(&long)).await;
-    bench.endpoint(2, |_| {}).await;
-    bench.sink.mood(&long, Mood::Answer(500));
+    let endpoint = fixture.endpoint(1, |endpoint| endpoint.url.clone_from(&long)).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(&long, Mood::Answer(500));
     for _ in 0..POSTS {
         let Command::Post(post) = post(entity(1), "a") else { unreachable!() };
         let message = || NewMessage { content: Arc::new(content("a")), parent: None, review_millis: None };
         let messages = (0..POST).map(|_| message()).collect();
-        bench.ask(entity(1), Command::Post(actors::conversation::Post { messages, ..post })).await;
+        fixture.ask(entity(1), Command::Post(actors::conversation::Post { messages, ..post })).await;
     }
     sleep(secs(10)).await;
     let all: Vec<u64> = (1..=(POSTS * POST + 1) as u64).collect();
-    assert_eq!((bench.sink.taken(&long), bench.sink.taken(TWO)), (vec![], all.clone()));
+    assert_eq!((fixture.sink.taken(&long), fixture.sink.taken(TWO)), (vec![], all.clone()));
     // Each row has the whole URL: all of them are more than three million bytes.
     gate.rule(Rule::AtMost(2_000_000));
     let off = WebhookEndpoint { disabled: Some(DisabledReason::Manual), ..endpoint };
-    bench.store_endpoint(&off).await;
-    bench.say(1, "the last").await;
+    fixture.store_endpoint(&off).await;
+    fixture.say(1, "the last").await;
     sleep(secs(600)).await;
-    let ended = bench.ended().await;
+    let ended = fixture.ended().await;
     let failed = ended.iter().filter(|standing| standing.status == Status::Failed);
     assert_eq!(failed.filter(|standing| standing.url == long).count(), all.len());
-    assert_eq!(bench.sink.taken(TWO), (1..=all.len() as u64 + 1).collect::<Vec<_>>(), "each once");
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(TWO), (1..=all.len() as u64 + 1).collect::<Vec<_>>(), "each once");
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lane_whose_event_cannot_be_read_keeps_no_other_waiting_and_goes_on_once_it_can() {
     let gate = Gate::new();
-    let bench = Bench::on(gate.clone());
-    bench.endpoint(1, |_| {}).await;
-    bench.endpoint(2, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Answer(500));
-    bench.sink.mood(TWO, Mood::Slow(3_000));
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(gate.clone());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.sink.mood(TWO, Mood::Slow(3_000));
+    fixture.say(1, "a").await;
     // One is tried again after five to six seconds, which Two is in the middle of its second one then.
     sleep(secs(4)).await;
     gate.damage(Some(1));
-    bench.say(1, "b").await;
+    fixture.say(1, "b").await;
     sleep(secs(60)).await;
-    assert_eq!(bench.sink.taken(TWO), [1, 2, 3], "each once");
-    assert_eq!(bench.sink.at(ONE).len(), 1);
-    bench.say(1, "c").await;
+    assert_eq!(fixture.sink.taken(TWO), [1, 2, 3], "each once");
+    assert_eq!(fixture.sink.at(ONE).len(), 1);
+    fixture.say(1, "c").await;
     sleep(secs(10)).await;
-    assert_eq!(bench.sink.taken(TWO), [1, 2, 3, 4]);
+    assert_eq!(fixture.sink.taken(TWO), [1, 2, 3, 4]);
     let before = gate.commits();
     sleep(secs(3_600)).await;
     assert!(gate.commits() - before <= 8, "it is looked at every ten minutes");
     gate.damage(None);
-    bench.sink.mood(ONE, Mood::Answer(200));
+    fixture.sink.mood(ONE, Mood::Answer(200));
     sleep(secs(800)).await;
-    assert_eq!((bench.sink.taken(ONE), bench.sink.at(ONE).len()), (vec![1, 2, 3, 4], 5));
-    bench.assert_settled().await;
+    assert_eq!((fixture.sink.taken(ONE), fixture.sink.at(ONE).len()), (vec![1, 2, 3, 4], 5));
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_stands_before_a_damaged_event_is_sent_and_the_damage_is_an_error_of_the_log() {
     let (lines, _catching) = Lines::catch();
     let gate = Gate::new();
-    let bench = Bench::on(gate.clone());
-    bench.endpoint(1, |_| {}).await;
+    let fixture = Fixture::on(gate.clone());
+    fixture.endpoint(1, |_| {}).await;
     gate.damage(Some(3));
     let Command::Post(post) = post(entity(1), "a") else { unreachable!() };
     let message = || NewMessage { content: Arc::new(content("a")), parent: None, review_millis: None };
     let messages = (0..3).map(|_| message()).collect();
-    bench.ask(entity(1), Command::Post(actors::conversation::Post { messages, ..post })).await;
+    fixture.ask(entity(1), Command::Post(actors::conversation::Post { messages, ..post })).await;
     sleep(secs(20)).await;
-    assert_eq!(bench.sink.taken(ONE), [1, 2], "each once");
+    assert_eq!(fixture.sink.taken(ONE), [1, 2], "each once");
     assert_eq!(lines.of(Level::ERROR, "events cannot be sent, as one is damaged").len(), 1, "one a minute");
     assert_eq!(lines.of(Level::WARN, "").len(), 0);
     gate.damage(None);
     sleep(secs(20)).await;
-    assert_eq!(bench.sink.taken(ONE), [1, 2, 3, 4], "in order");
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(ONE), [1, 2, 3, 4], "in order");
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_under_way_when_new_events_cannot_be_read_is_noted_and_not_sent_again() {
     let gate = Gate::new();
-    let bench = Bench::on(gate.clone());
-    bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Slow(3_000));
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(gate.clone());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Slow(3_000));
+    fixture.say(1, "a").await;
     sleep(secs(1)).await;
     gate.damage(Some(3));
-    bench.say(1, "b").await;
+    fixture.say(1, "b").await;
     sleep(secs(20)).await;
-    assert_eq!(bench.sink.taken(ONE), [1, 2]);
-    assert_eq!(bench.ended().await.len(), 2);
+    assert_eq!(fixture.sink.taken(ONE), [1, 2]);
+    assert_eq!(fixture.ended().await.len(), 2);
     gate.damage(None);
     sleep(secs(10)).await;
-    assert_eq!(bench.sink.taken(ONE), [1, 2, 3]);
-    bench.assert_settled().await;
+    assert_eq!(fixture.sink.taken(ONE), [1, 2, 3]);
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_has_arrived_while_nothing_can_be_committed_is_noted_once_it_can_and_not_sent_again() {
     let store = FaultyStore::new(MemoryStore::default(), 5, Rates::default());
-    let bench = Bench::on(store.clone());
-    bench.endpoint(1, |_| {}).await;
-    bench.endpoint(2, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Slow(3_000));
-    bench.sink.mood(TWO, Mood::Slow(500));
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(store.clone());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Slow(3_000));
+    fixture.sink.mood(TWO, Mood::Slow(500));
+    fixture.say(1, "a").await;
     store.set_rates(Rates { refused: 1_000, ..Rates::default() });
     sleep(secs(10)).await;
-    assert_eq!(bench.node.outbox().in_flight(), 0, "what waits to be noted holds no place");
+    assert_eq!(fixture.node.outbox().in_flight(), 0, "what waits to be noted holds no place");
     sleep(secs(50)).await;
     store.calm();
     sleep(secs(30)).await;
     for url in [ONE, TWO] {
-        assert_eq!(bench.sink.taken(url), [1, 2], "{url}: each once");
+        assert_eq!(fixture.sink.taken(url), [1, 2], "{url}: each once");
     }
-    bench.assert_settled().await;
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_note_that_cannot_be_made_does_not_keep_a_node_from_stopping_in_time() {
     let store = FaultyStore::new(MemoryStore::default(), 5, Rates::default());
-    let bench = Bench::on(store.clone());
-    bench.endpoint(1, |_| {}).await;
-    bench.say(1, "a").await;
+    let fixture = Fixture::on(store.clone());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.say(1, "a").await;
     store.set_rates(Rates { refused: 1_000, ..Rates::default() });
     sleep(secs(60)).await;
     let began = tokio::time::Instant::now();
-    bench.node.drain(began + secs(3)).await;
+    fixture.node.drain(began + secs(3)).await;
     assert!(began.elapsed() <= secs(3), "{:?}", began.elapsed());
-    assert_eq!(bench.node.outbox().active(), 0);
+    assert_eq!(fixture.node.outbox().active(), 0);
 }

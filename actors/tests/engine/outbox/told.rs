@@ -9,19 +9,19 @@ use crate::lines::Lines;
 #[tokio::test(start_paused = true)]
 async fn deliveries_that_are_given_up_are_counted_and_told_with_their_ids_and_without_their_url() {
     let (lines, _catching) = Lines::catch();
-    let bench = Bench::on(MemoryStore::default());
+    let fixture = Fixture::on(MemoryStore::default());
     let url = "https://example.com/hook?token=confidential";
-    let endpoint = bench.endpoint(1, |endpoint| endpoint.url = url.to_owned()).await;
-    bench.endpoint(2, |_| {}).await;
-    bench.sink.mood(url, Mood::Answer(500));
-    bench.say(1, "a").await;
+    let endpoint = fixture.endpoint(1, |endpoint| endpoint.url = url.to_owned()).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(url, Mood::Answer(500));
+    fixture.say(1, "a").await;
     sleep(secs(1)).await;
-    assert_eq!(bench.node.metrics().webhooks_failed.get(), 0, "they are tried again");
-    bench.sink.mood(url, Mood::Answer(410));
+    assert_eq!(fixture.node.metrics().webhooks_failed.get(), 0, "they are tried again");
+    fixture.sink.mood(url, Mood::Answer(410));
     sleep(secs(10)).await;
-    let ended = bench.ended().await;
+    let ended = fixture.ended().await;
     let failed: Vec<_> = ended.iter().filter(|standing| standing.status == Status::Failed).collect();
-    assert_eq!((failed.len(), bench.node.metrics().webhooks_failed.get()), (2, 2), "what arrived is none of them");
+    assert_eq!((failed.len(), fixture.node.metrics().webhooks_failed.get()), (2, 2), "what arrived is none of them");
     let told = lines.of(Level::WARN, "a delivery was given up");
     for part in [
         format!("event={} ", failed[0].event),
@@ -44,22 +44,22 @@ async fn deliveries_that_are_given_up_are_told_once_where_nobody_knows_whether_t
     for (seed, rates) in (0..5).flat_map(|seed| [(seed, unanswered), (seed, late)]) {
         let (lines, _catching) = Lines::catch();
         let store = FaultyStore::new(MemoryStore::default(), seed, Rates::default());
-        let bench = Bench::on(store.clone());
-        bench.endpoint(1, |_| {}).await;
-        bench.sink.mood(ONE, Mood::Answer(410));
-        bench.say(1, "a").await;
+        let fixture = Fixture::on(store.clone());
+        fixture.endpoint(1, |_| {}).await;
+        fixture.sink.mood(ONE, Mood::Answer(410));
+        fixture.say(1, "a").await;
         store.set_rates(rates);
         sleep(secs(1)).await;
         assert!(store.injected().unanswered + store.injected().late > 0);
         store.calm();
         sleep(secs(60)).await;
-        let failed = bench.ended().await.iter().filter(|standing| standing.status == Status::Failed).count() as u64;
-        assert_eq!(bench.node.metrics().webhooks_failed.get(), failed, "seed {seed}, {rates:?}");
+        let failed = fixture.ended().await.iter().filter(|standing| standing.status == Status::Failed).count() as u64;
+        assert_eq!(fixture.node.metrics().webhooks_failed.get(), failed, "seed {seed}, {rates:?}");
         assert!(failed == 2 || rates == late, "it was noted");
         let told = lines.of(Level::WARN, "a delivery was given up");
         assert_eq!(told.is_empty(), failed == 0, "{told:#?}");
         noted_late += u64::from(rates == late && failed > 0);
-        bench.assert_settled().await;
+        fixture.assert_settled().await;
     }
     assert!((1..5).contains(&noted_late), "some were and some were not: {noted_late}");
 }
@@ -67,16 +67,16 @@ async fn deliveries_that_are_given_up_are_told_once_where_nobody_knows_whether_t
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_is_disabled_with_much_that_waits_is_told_of_in_a_line() {
     let (lines, _catching) = Lines::catch();
-    let bench = Bench::on(MemoryStore::default());
-    let endpoint = bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Answer(500));
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
     for n in 0..30 {
-        bench.say(1, &format!("{n}")).await;
+        fixture.say(1, &format!("{n}")).await;
     }
     sleep(secs(1)).await;
-    bench.store_endpoint(&WebhookEndpoint { disabled: Some(DisabledReason::Manual), ..endpoint }).await;
+    fixture.store_endpoint(&WebhookEndpoint { disabled: Some(DisabledReason::Manual), ..endpoint }).await;
     sleep(secs(600)).await;
-    assert_eq!(bench.node.metrics().webhooks_failed.get(), 31);
+    assert_eq!(fixture.node.metrics().webhooks_failed.get(), 31);
     let told = lines.of(Level::WARN, "a delivery was given up");
     assert!(told.len() == 1 && told[0].contains("deliveries=31 "), "{told:#?}");
 }
@@ -84,16 +84,16 @@ async fn an_endpoint_that_is_disabled_with_much_that_waits_is_told_of_in_a_line(
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_gets_nothing_for_now_and_one_that_is_back_are_told_of_in_a_line_each() {
     let (lines, _catching) = Lines::catch();
-    let bench = Bench::on(MemoryStore::default());
-    let endpoint = bench.endpoint(1, |endpoint| endpoint.url = format!("{ONE}?token=confidential")).await;
-    bench.sink.mood(&endpoint.url, Mood::Answer(500));
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |endpoint| endpoint.url = format!("{ONE}?token=confidential")).await;
+    fixture.sink.mood(&endpoint.url, Mood::Answer(500));
     for n in 0..20 {
-        bench.say(n, "a").await;
+        fixture.say(n, "a").await;
     }
     sleep(secs(300)).await;
     let closed = lines.of(Level::INFO, "a receiver gets nothing for now");
     assert_eq!((closed.len(), lines.of(Level::INFO, "a receiver takes events again").len()), (1, 0), "{closed:#?}");
-    bench.sink.mood(&endpoint.url, Mood::Answer(200));
+    fixture.sink.mood(&endpoint.url, Mood::Answer(200));
     sleep(secs(3_600)).await;
     let back = lines.of(Level::INFO, "a receiver takes events again");
     assert_eq!((back.len(), lines.of(Level::INFO, "a receiver gets nothing for now").len()), (1, 1), "{back:#?}");
@@ -105,32 +105,36 @@ async fn a_receiver_that_gets_nothing_for_now_and_one_that_is_back_are_told_of_i
 
 #[tokio::test(start_paused = true)]
 async fn the_age_of_the_oldest_event_that_waits_for_its_first_attempt_is_told_and_no_others() {
-    let bench = Bench::on(MemoryStore::default());
-    bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Slow(5_000));
-    bench.say(1, "a").await;
-    bench.say(1, "b").await;
-    let age = || bench.node.outbox().oldest_untried(bench.node.now());
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Slow(5_000));
+    fixture.say(1, "a").await;
+    fixture.say(1, "b").await;
+    let age = || fixture.node.outbox().oldest_untried(fixture.node.now());
     sleep(secs(4)).await;
     assert!((3_900..=4_100).contains(&age()), "{}: the first one has no answer yet", age());
     sleep(secs(3)).await;
     assert!((6_900..=7_100).contains(&age()), "{}: the second one waits behind it", age());
     sleep(secs(60)).await;
     assert_eq!(age(), 0, "all have arrived");
-    bench.sink.mood(ONE, Mood::Answer(500));
-    bench.say(1, "c").await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.say(1, "c").await;
     sleep(Duration::from_millis(10)).await;
-    assert_eq!((bench.sink.at(ONE).last().unwrap().status, age()), (Some(500), 0), "its receiver is asked again later");
+    assert_eq!(
+        (fixture.sink.at(ONE).last().unwrap().status, age()),
+        (Some(500), 0),
+        "its receiver is asked again later"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_is_gone_is_told_of_once_it_is_disabled() {
     let (lines, _catching) = Lines::catch();
-    let bench = Bench::on(MemoryStore::default());
-    let endpoint = bench.endpoint(1, |_| {}).await;
-    bench.sink.mood(ONE, Mood::Answer(410));
-    bench.say(1, "a").await;
-    bench.say(2, "b").await;
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(410));
+    fixture.say(1, "a").await;
+    fixture.say(2, "b").await;
     sleep(secs(10)).await;
     let told = lines.of(Level::INFO, "an endpoint that is gone was disabled");
     assert!(told.len() == 1 && told[0].contains(&endpoint.id.to_string()), "{told:#?}");

@@ -6,13 +6,13 @@ use actors::store::memory::MemoryStore;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 
-use super::bench::{Bench, Mood, ONE};
+use super::fixture::{Fixture, Mood, ONE};
 use super::secs;
 use crate::support::*;
 
 /// Two nodes that have heard of each other.
-async fn two() -> [Bench<MemoryStore>; 2] {
-    let one = Bench::on(MemoryStore::default().shared());
+async fn two() -> [Fixture<MemoryStore>; 2] {
+    let one = Fixture::on(MemoryStore::default().shared());
     let other = one.beside();
     sleep(secs(4)).await;
     [one, other]
@@ -32,8 +32,8 @@ fn firsts(taken: &[u64]) -> Vec<u64> {
 #[tokio::test(start_paused = true)]
 async fn once_an_endpoint_is_made_or_disabled_every_node_goes_by_it() {
     let [one, other] = two().await;
-    for bench in [&one, &other] {
-        bench.say(1, "nobody listens").await;
+    for fixture in [&one, &other] {
+        fixture.say(1, "nobody listens").await;
     }
     let endpoint = one.endpoint(1, |_| {}).await;
     other.say(1, "now somebody does").await;

@@ -119,14 +119,14 @@ impl Deliverer for Way {
 }
 
 /// A node, its receivers and its store.
-pub(crate) struct Bench<S> {
+pub(crate) struct Fixture<S> {
     pub(crate) node: Arc<Node>,
     pub(crate) sink: Arc<Sink>,
     pub(crate) store: Arc<S>,
     pub(crate) clock: Arc<TokioClock>,
 }
 
-impl<S: Store> Bench<S> {
+impl<S: Store> Fixture<S> {
     pub(crate) fn on(store: S) -> Self {
         let clock = TokioClock::start();
         let sink = Arc::new(Sink { clock: Arc::clone(&clock), moods: Mutex::default(), arrived: Mutex::default() });
@@ -136,10 +136,10 @@ impl<S: Store> Bench<S> {
 
     /// The same, and the spans of it are kept.
     pub(crate) fn traced(store: S) -> (Self, Arc<Kept>) {
-        let (mut bench, kept) = (Self::on(store), Arc::new(Kept::default()));
-        let ports = Ports { traces: Traces::to(kept.clone()), ..ways(&bench.sink) };
-        bench.node = Node::start(bench.store.clone(), bench.clock.clone(), entropy(), ports);
-        (bench, kept)
+        let (mut fixture, kept) = (Self::on(store), Arc::new(Kept::default()));
+        let ports = Ports { traces: Traces::to(kept.clone()), ..ways(&fixture.sink) };
+        fixture.node = Node::start(fixture.store.clone(), fixture.clock.clone(), entropy(), ports);
+        (fixture, kept)
     }
 
     /// Another process on the same store, beside this one.
