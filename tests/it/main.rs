@@ -26,7 +26,6 @@ mod followers;
 mod forks;
 mod idempotency;
 mod isolation;
-mod keeper;
 mod media;
 mod memories;
 mod models;
@@ -53,3 +52,5 @@ mod turns;
 mod webhook_endpoints;
 mod webhooks;
 mod workspaces;
+
+bed::keeper!();

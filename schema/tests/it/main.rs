@@ -3,4 +3,5 @@
 
 mod cql;
 mod embedded;
-mod keeper;
+
+bed::keeper!();

@@ -74,8 +74,23 @@ impl Shared {
     }
 }
 
-/// Makes this process a keeper if it was started as one, until nobody needs it; whether it was. Every test binary that
-/// uses this crate calls it in an ignored test named `keeper::keep`.
+/// The test by which a binary becomes a keeper, `keeper::keep`: in the root of every test binary that uses this crate.
+#[macro_export]
+macro_rules! keeper {
+    () => {
+        mod keeper {
+            /// Not a test: this binary as the keeper of a server.
+            #[test]
+            #[ignore = "the test bed starts it"]
+            fn keep() {
+                $crate::keep();
+            }
+        }
+    };
+}
+
+/// Makes this process a keeper if it was started as one, until nobody needs it; whether it was. Test binaries call it by
+/// [`keeper!`](crate::keeper!).
 pub fn keep() -> bool {
     let Some(size) = std::env::var(KEEP).ok().as_deref().and_then(Size::named) else { return false };
     let dir = std::env::var_os(KEEP_IN).map_or_else(|| run_dir(size), PathBuf::from);

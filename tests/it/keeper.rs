@@ -1,6 +1,0 @@
-/// Not a test: this binary as the keeper of a server.
-#[test]
-#[ignore = "the test bed starts it"]
-fn keep() {
-    bed::keep();
-}
