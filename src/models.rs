@@ -20,7 +20,7 @@ use self::answer::Answered;
 use self::fault::{Fault, Refused};
 use self::request::Call;
 use self::retry::Retries;
-use self::stream::Patience;
+use self::stream::SilenceLimits;
 use crate::bounded::{self, Unread};
 use crate::http::trace::{RequestTrace, TRACEPARENT};
 use crate::outgoing;
@@ -138,7 +138,7 @@ impl OpenAi {
         match accept_head(&response)? {
             // A server that knows no streams answers whole.
             Form::Whole => Ok(answer::read(&read(response, self.answer_bytes).await?)?),
-            Form::Stream => Ok(stream::read(response, prompt, Patience { first, stall: self.stall }).await?),
+            Form::Stream => Ok(stream::read(response, prompt, SilenceLimits { first, stall: self.stall }).await?),
         }
     }
 }

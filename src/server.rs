@@ -16,14 +16,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::Service;
 
+use self::head_timer::HeadTimer;
 use self::lingering::Lingering;
-use self::patience::Patience;
 use self::taking::Taking;
 pub use self::unreadable::Unreadable;
 use self::unreadable::{Answering, Explained, Turn, with_one_host};
 
+mod head_timer;
 mod lingering;
-mod patience;
 mod taking;
 mod unreadable;
 
@@ -173,7 +173,7 @@ impl Server {
             answer.map_ok(|response| Answering::of(response, turn))
         });
         let mut http = self.http;
-        let connection = http.timer(Patience::default()).serve_connection(TokioIo::new(stream), service);
+        let connection = http.timer(HeadTimer::default()).serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%error, "a connection broke");
         }

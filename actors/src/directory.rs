@@ -212,7 +212,7 @@ impl<M: Machine> Envelope<M> {
     }
 
     /// What its decision is a stage of.
-    pub(crate) fn place(&self) -> Option<TraceContext> {
+    pub(crate) fn context(&self) -> Option<TraceContext> {
         self.trace.or_else(|| self.span.context())
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use minicbor::Decode;
 
 use crate::attachment::settle;
+use crate::backoff::patiently;
 use crate::codec;
 use crate::contact::{self, Aside, Contact, Copied};
 use crate::conversation::{self, Details, Opening, Origin};
@@ -17,7 +18,6 @@ use crate::id::{ContactId, EntityKey};
 use crate::insist::{self, INSISTED, Stopped, insist};
 use crate::memories::{self, Subject};
 use crate::node::Node;
-use crate::patience::patiently;
 use crate::store::{KeyRange, StoreError, Table};
 use crate::tables::{CHANNELS_ASIDE, FORKS};
 

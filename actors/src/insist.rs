@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::directory::{Answer, Circumstances, Directory, Refusal, Reply};
 use crate::id::EntityKey;
 use crate::machine::Machine;
 use crate::node::Node;
-use crate::patience::Patience;
 use crate::store::{Cause, StoreError};
 
 /// How long it is asked before the rest is left to a later run.
@@ -89,14 +89,14 @@ pub(crate) async fn persist<M: Machine>(
     within: Duration,
 ) -> Result<Reply<M>, NoAnswer> {
     let command = Arc::new(command);
-    let mut patience = Patience::within(within);
+    let mut backoff = Backoff::within(within);
     loop {
         let why = match entities.ask(node, entity, Arc::clone(&command), with).await {
             Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.into())),
             heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused)) => return Ok(heard),
             Err(other) => other.into(),
         };
-        if !patience.waits().await {
+        if !backoff.waits().await {
             return Err(NoAnswer(why));
         }
     }

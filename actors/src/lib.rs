@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod alarms;
 pub mod attachment;
+pub mod backoff;
 pub mod catalog;
 pub mod channel;
 pub mod claims;
@@ -25,6 +26,7 @@ pub mod contact;
 pub mod conversation;
 pub mod deltas;
 pub mod directory;
+mod drain;
 pub mod erasure;
 mod errands;
 pub mod fork;
@@ -41,7 +43,6 @@ pub mod metrics;
 mod mint;
 pub mod node;
 pub mod outbox;
-pub mod patience;
 pub mod ports;
 #[cfg(any(test, feature = "test-support"))]
 pub mod random;

@@ -70,7 +70,7 @@ macro_rules! label {
             const NAME: &'static str = $name;
             const VALUES: &'static [&'static str] = &[$($value),*];
 
-            fn place(self) -> usize {
+            fn index(self) -> usize {
                 self as usize
             }
         }
@@ -82,7 +82,7 @@ impl Label for Kind {
     const VALUES: &'static [&'static str] =
         &["installation", "workspace", "contact", "conversation", "attachment", "memories"];
 
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         match self {
             Self::Installation => 0,
             Self::Workspace => 1,

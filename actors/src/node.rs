@@ -14,6 +14,7 @@ use crate::contact::Contact;
 use crate::conversation::{Beginnings, Conversation, Turn};
 use crate::deltas::{Deltas, Listener};
 use crate::directory::{Admission, Bounds, Directory};
+use crate::drain;
 use crate::errands::Errands;
 use crate::id::{Address, ConversationId, EntityKey, Kind};
 use crate::limits;
@@ -40,8 +41,6 @@ mod residents;
 pub use read::{Stretch, stored_state};
 use residents::Residents;
 
-/// How often is looked whether what was admitted is done, when the node stops.
-const ADMITTED_LOOK: Duration = Duration::from_millis(5);
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How often the numbers of actors and of resident entities of each kind are compared with their bounds. What
@@ -304,9 +303,7 @@ impl Node {
         self.admission.close();
         self.stopping.cancel();
         // Whoever was admitted a moment ago may still be about to start an entity.
-        while self.admission.in_flight() > 0 && Instant::now() < deadline {
-            sleep(ADMITTED_LOOK).await;
-        }
+        drain::wait(|| self.admission.in_flight() == 0, deadline).await;
         for kind in Kind::ALL {
             self.residents(kind).drain(deadline).await;
         }

@@ -22,10 +22,11 @@ use std::time::Duration;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::channel::Channel;
 use crate::clock::Millis;
+use crate::drain;
 use crate::id::{Address, EndpointId, EntityKey};
 use crate::limits;
 use crate::machine::Record;
@@ -58,13 +59,10 @@ mod telling;
 pub use lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
-pub use port::{BROKEN_ANSWER, Deliverer, Happened, NoDeliverer, Parcel, Place, Receipt, TIMEOUT};
+pub use port::{BROKEN_ANSWER, Deliverer, Happened, LogScope, NoDeliverer, Parcel, Receipt, TIMEOUT};
 pub use sending::Sending;
 pub use state::{DeliveryKey, Outbox, Settlement};
 pub use step::ATTEMPT;
-
-/// How often is looked whether couriers have ended, when the node stops.
-const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 /// How often the log says that events are damaged: a log that has one is looked at every second.
 const DAMAGE_TOLD: Duration = Duration::from_secs(60);
@@ -276,7 +274,7 @@ impl Outboxes {
                 bell.ring(upto, hasten, check);
                 place.insert(Arc::clone(&bell));
                 self.active.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(courier::run::<M>(Arc::clone(node), entity, bell, M::place(state)));
+                tokio::spawn(courier::run::<M>(Arc::clone(node), entity, bell, M::scope(state)));
             }
         }
     }
@@ -305,9 +303,7 @@ impl Outboxes {
     /// Begins nothing any more, and waits until what is under way has ended and is noted, or until `deadline`.
     pub(crate) async fn drain(&self, deadline: Instant) {
         self.stopping.store(true, Ordering::SeqCst);
-        while self.active() > 0 && Instant::now() < deadline {
-            sleep(DRAIN_LOOK).await;
-        }
+        drain::wait(|| self.active() == 0, deadline).await;
     }
 
     /// Forgets gates and shares that nobody needs.

@@ -5,16 +5,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::agent::builtin::TurnCounter;
 use crate::conversation::Turn;
+use crate::drain;
 use crate::id::{Address, EntityKey};
 use crate::limits;
 use crate::node::Node;
@@ -32,9 +32,9 @@ pub(crate) use recent::Recent;
 #[derive(Debug)]
 pub struct Turns {
     alive: DashMap<(EntityKey, u64), (u32, AbortHandle)>,
-    places: Arc<Semaphore>,
-    /// Places of each agent that has turns.
-    agents: DashMap<(Address, String), Arc<Places>>,
+    permits: Arc<Semaphore>,
+    /// Permits of each agent that has turns.
+    agents: DashMap<(Address, String), Arc<AgentPermits>>,
     /// The node stops: what is not at its end is left to the next process.
     closing: AtomicBool,
     pub(crate) counter: TurnCounter,
@@ -45,7 +45,7 @@ impl Default for Turns {
     fn default() -> Self {
         Self {
             alive: DashMap::new(),
-            places: Arc::new(Semaphore::new(limits::RUNNING_TURNS)),
+            permits: Arc::new(Semaphore::new(limits::RUNNING_TURNS)),
             agents: DashMap::new(),
             closing: AtomicBool::new(false),
             counter: TurnCounter::default(),
@@ -127,44 +127,47 @@ impl Turns {
         });
     }
 
-    /// A place for a turn of this agent, once there is one: first among the agent's own, so that those who wait for a
-    /// slow agent take no place from others.
-    async fn place(&self, workspace: Address, agent: &Agent) -> Place<'_> {
+    /// Leave for a turn of this agent to run, once there is some: first one of the agent's own permits, so that those who
+    /// wait for a slow agent take none from others.
+    async fn permit(&self, workspace: Address, agent: &Agent) -> TurnPermit<'_> {
         let key = (workspace, agent.id.clone());
         let most = agent.concurrency.map_or(limits::AGENT_TURNS, |most| most as usize);
         // There before anything is waited for, so that whoever stops waiting leaves nothing behind.
-        let mut place = Place { turns: self, key, own: None, of_agent: None, of_node: None };
-        let mut own = self.places_of(&place.key, |places| places.most != most, most);
-        while place.of_agent.is_none() {
-            place.own = Some(Arc::clone(&own));
+        let mut permit = TurnPermit { turns: self, key, own: None, of_agent: None, of_node: None };
+        let mut own = self.permits_of(&permit.key, |permits| permits.most != most, most);
+        while permit.of_agent.is_none() {
+            permit.own = Some(Arc::clone(&own));
             match Arc::clone(&own.free).acquire_owned().await {
-                Ok(free) => place.of_agent = Some(free),
+                Ok(free) => permit.of_agent = Some(free),
                 // Somebody who knows the agent better has changed how many there are.
-                Err(_) => own = self.places_of(&place.key, |_| false, most),
+                Err(_) => own = self.permits_of(&permit.key, |_| false, most),
             }
         }
         // It is never closed.
-        place.of_node = Arc::clone(&self.places).acquire_owned().await.ok();
-        place
+        permit.of_node = Arc::clone(&self.permits).acquire_owned().await.ok();
+        permit
     }
 
-    /// The places of an agent; `most` new ones where there are none or they are to be replaced: those who have one keep
+    /// The permits of an agent; `most` new ones where there are none or they are to be replaced: those who have one keep
     /// it, and all others share the new ones.
-    fn places_of(&self, key: &(Address, String), replaced: impl FnOnce(&Places) -> bool, most: usize) -> Arc<Places> {
-        let fresh = || Arc::new(Places { most, free: Arc::new(Semaphore::new(most)) });
-        let mut places = self.agents.entry(key.clone()).or_insert_with(fresh);
-        if replaced(&places) {
-            places.free.close();
-            *places = fresh();
+    fn permits_of(
+        &self,
+        key: &(Address, String),
+        replaced: impl FnOnce(&AgentPermits) -> bool,
+        most: usize,
+    ) -> Arc<AgentPermits> {
+        let fresh = || Arc::new(AgentPermits { most, free: Arc::new(Semaphore::new(most)) });
+        let mut permits = self.agents.entry(key.clone()).or_insert_with(fresh);
+        if replaced(&permits) {
+            permits.free.close();
+            *permits = fresh();
         }
-        Arc::clone(&places)
+        Arc::clone(&permits)
     }
 
     /// Waits for what runs, until `deadline`; then stops it. What is stopped is started again by the next process.
     pub(crate) async fn drain(&self, deadline: Instant) {
-        while !self.alive.is_empty() && Instant::now() < deadline {
-            sleep(Duration::from_millis(10)).await;
-        }
+        drain::wait(|| self.alive.is_empty(), deadline).await;
         self.closing.store(true, Ordering::SeqCst);
         self.alive.retain(|_, (_, task)| {
             task.abort();
@@ -173,29 +176,29 @@ impl Turns {
     }
 }
 
-/// The places of one agent.
+/// The permits of one agent.
 #[derive(Debug)]
-struct Places {
+struct AgentPermits {
     /// How many there are.
     most: usize,
     free: Arc<Semaphore>,
 }
 
-/// A turn's place among those that run.
-struct Place<'a> {
+/// A turn's leave to run.
+struct TurnPermit<'a> {
     turns: &'a Turns,
     key: (Address, String),
     /// Held by all who have one of them or wait for one.
-    own: Option<Arc<Places>>,
+    own: Option<Arc<AgentPermits>>,
     of_agent: Option<OwnedSemaphorePermit>,
     of_node: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for TurnPermit<'_> {
     fn drop(&mut self) {
         (self.of_node, self.of_agent, self.own) = (None, None, None);
-        // Nobody has a place of this agent's or waits for one.
-        self.turns.agents.remove_if(&self.key, |_, places| Arc::strong_count(places) == 1);
+        // Nobody has a permit of this agent's or waits for one.
+        self.turns.agents.remove_if(&self.key, |_, permits| Arc::strong_count(permits) == 1);
     }
 }
 
@@ -230,41 +233,41 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_busy_agent_that_gets_fewer_places_has_no_more_of_them_from_then_on() {
+    async fn a_busy_agent_that_gets_fewer_permits_has_no_more_of_them_from_then_on() {
         let turns = Turns::default();
         let (many, few) = (agent(3), agent(1));
-        let running = join_all((0..3).map(|_| turns.place(WORKSPACE, &many))).await;
-        let mut waiting = Box::pin(turns.place(WORKSPACE, &many));
+        let running = join_all((0..3).map(|_| turns.permit(WORKSPACE, &many))).await;
+        let mut waiting = Box::pin(turns.permit(WORKSPACE, &many));
         assert!(waiting.as_mut().now_or_never().is_none());
-        let first = turns.place(WORKSPACE, &few).await;
-        let mut second = Box::pin(turns.place(WORKSPACE, &few));
+        let first = turns.permit(WORKSPACE, &few).await;
+        let mut second = Box::pin(turns.permit(WORKSPACE, &few));
         drop(running);
-        assert!(second.as_mut().now_or_never().is_none(), "places that others had are gone");
+        assert!(second.as_mut().now_or_never().is_none(), "permits that others had are gone");
         assert!(waiting.as_mut().now_or_never().is_none(), "who has waited for one of them waits for one of these");
         drop(first);
-        let places = [second.as_mut().now_or_never(), waiting.as_mut().now_or_never()];
-        assert_eq!(places.iter().flatten().count(), 1);
+        let permits = [second.as_mut().now_or_never(), waiting.as_mut().now_or_never()];
+        assert_eq!(permits.iter().flatten().count(), 1);
     }
 
     #[tokio::test]
-    async fn who_waits_for_an_agent_that_gets_more_places_need_not_wait_until_one_is_free() {
+    async fn who_waits_for_an_agent_that_gets_more_permits_need_not_wait_until_one_is_free() {
         let turns = Turns::default();
         let (few, many) = (agent(1), agent(4));
-        let _running = turns.place(WORKSPACE, &few).await;
-        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(turns.place(WORKSPACE, &few))).collect();
+        let _running = turns.permit(WORKSPACE, &few).await;
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(turns.permit(WORKSPACE, &few))).collect();
         assert!(waiting.iter_mut().all(|waits| waits.as_mut().now_or_never().is_none()));
-        let _newest = turns.place(WORKSPACE, &many).await;
+        let _newest = turns.permit(WORKSPACE, &many).await;
         assert!(waiting.iter_mut().all(|waits| waits.as_mut().now_or_never().is_some()));
     }
 
     #[tokio::test]
-    async fn who_stops_waiting_for_a_place_leaves_nothing_behind() {
+    async fn who_stops_waiting_for_a_permit_leaves_nothing_behind() {
         let turns = Turns::default();
-        let all = Arc::clone(&turns.places).acquire_many_owned(limits::RUNNING_TURNS as u32).await;
-        assert!(turns.place(WORKSPACE, &agent(2)).now_or_never().is_none());
+        let all = Arc::clone(&turns.permits).acquire_many_owned(limits::RUNNING_TURNS as u32).await;
+        assert!(turns.permit(WORKSPACE, &agent(2)).now_or_never().is_none());
         assert!(turns.agents.is_empty());
         drop(all);
-        drop(turns.place(WORKSPACE, &agent(2)).await);
+        drop(turns.permit(WORKSPACE, &agent(2)).await);
         assert!(turns.agents.is_empty());
     }
 }

@@ -32,7 +32,7 @@ use super::caller::{Allowed, Read};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::headers::prefers_event_stream;
-use super::lasting::Place;
+use super::lasting::LastingPermit;
 use super::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
 use super::messages::human_channel;
 use super::paging::{PAGE_BYTES, Page, PageRequest};
@@ -180,10 +180,10 @@ async fn answer(
     list: &str,
 ) -> Result<Response, Problem> {
     if asked.live {
-        let Some(place) = app.lasting().enter() else {
+        let Some(permit) = app.lasting().enter() else {
             return Err(Problem::unavailable("overloaded", "too many requests wait or follow; try again", 1));
         };
-        return Ok(follow(Follower::new(app.clone(), key, log, &asked, place)));
+        return Ok(follow(Follower::new(app.clone(), key, log, &asked, permit)));
     }
     let first = asked.after.map_or(1, |after| after.saturating_add(1));
     let (events, more) = page_of(app, log.entity, first, &page).await?;
@@ -249,7 +249,7 @@ struct Follower {
     piece: Option<Arc<Delta>>,
     /// The attempt that was told last to be over: what is still heard of it comes too late.
     over: Option<(TurnId, u32)>,
-    _place: Place,
+    _permit: LastingPermit,
 }
 
 /// What a stream tells.
@@ -334,7 +334,7 @@ impl Follower {
         }
     }
 
-    fn new(app: App, key: Arc<ApiKey>, log: Log, asked: &Asked, place: Place) -> Self {
+    fn new(app: App, key: Arc<ApiKey>, log: Log, asked: &Asked, permit: LastingPermit) -> Self {
         let subscription = app.node().subscribe(log.entity);
         let listener = asked.deltas.then(|| app.node().listen(log.entity));
         let next = asked.after.unwrap_or(log.newest).saturating_add(1);
@@ -357,7 +357,7 @@ impl Follower {
             listener,
             piece,
             over,
-            _place: place,
+            _permit: permit,
         }
     }
 

@@ -13,12 +13,12 @@ use crate::app::App;
 /// Seconds after which a process that stops may have a successor.
 const RETRY_ELSEWHERE: u32 = 5;
 
-/// The places of requests that last.
+/// The permits of requests that last.
 #[derive(Clone, Debug)]
 pub(crate) struct Lasting(Arc<Semaphore>);
 
 /// Held while a request lasts.
-pub(crate) type Place = OwnedSemaphorePermit;
+pub(crate) type LastingPermit = OwnedSemaphorePermit;
 
 impl Lasting {
     /// Three quarters of so many connections.
@@ -26,8 +26,8 @@ impl Lasting {
         Self(Arc::new(Semaphore::new((connections - connections / 4).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// A place, if there is one: else the request does not last.
-    pub(crate) fn enter(&self) -> Option<Place> {
+    /// A permit, if there is one: else the request does not last.
+    pub(crate) fn enter(&self) -> Option<LastingPermit> {
         Arc::clone(&self.0).try_acquire_owned().ok()
     }
 }

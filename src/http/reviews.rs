@@ -210,8 +210,8 @@ pub(super) async fn wait(
     let preferred = prefer(&headers).wait;
     let (seconds, ()) = Problem::both(wait_seconds(&query, preferred), query.check())?;
     // Where too many wait already, it is answered as it stands.
-    let place = app.lasting().enter();
-    let deadline = Instant::now() + Duration::from_secs(if place.is_some() { seconds.into() } else { 0 });
+    let permit = app.lasting().enter();
+    let deadline = Instant::now() + Duration::from_secs(if permit.is_some() { seconds.into() } else { 0 });
     let asked = find(&app, &caller, &id).await?;
     let mut events = app.node().subscribe(asked.found.entity);
     // From here on nothing can be missed; what happened before the subscription is seen by looking again.
@@ -254,7 +254,7 @@ pub(super) async fn wait(
         asked = find(&app, &caller, &id).await?;
     }
     still_known(&app, &caller).await?;
-    let applied = preferred.filter(|_| place.is_some()).map(|_| format!("wait={seconds}"));
+    let applied = preferred.filter(|_| permit.is_some()).map(|_| format!("wait={seconds}"));
     Ok(applying(json(StatusCode::OK, &asked.view()), applied))
 }
 

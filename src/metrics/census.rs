@@ -71,5 +71,5 @@ fn mailbox(mailbox: &Mailbox) -> Value {
 }
 
 fn name(kind: Kind) -> &'static str {
-    Kind::VALUES[kind.place()]
+    Kind::VALUES[kind.index()]
 }

@@ -30,7 +30,7 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// How long a stream may be silent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct SilenceLimits {
     /// The first words or calls come until then.
     pub(super) first: Instant,
     /// Between two pieces.
@@ -244,7 +244,7 @@ impl Assembly<'_> {
 }
 
 /// Reads a stream to its end, saying what comes as it comes.
-pub(super) async fn read(mut response: Response, prompt: &Prompt, patience: Patience) -> Result<Answered, Fault> {
+pub(super) async fn read(mut response: Response, prompt: &Prompt, silence: SilenceLimits) -> Result<Answered, Fault> {
     let mut events = Events::default();
     let mut assembly =
         Assembly { prompt, answered: Answered::default(), numbers: Vec::new(), begun: false, ended: None };
@@ -252,8 +252,8 @@ pub(super) async fn read(mut response: Response, prompt: &Prompt, patience: Pati
     loop {
         let until = match assembly.ended {
             Some(ended) => ended + LAST_WORD,
-            None if assembly.begun => Instant::now() + patience.stall,
-            None => patience.first,
+            None if assembly.begun => Instant::now() + silence.stall,
+            None => silence.first,
         };
         let late = if assembly.begun { Fault::Stalled } else { Fault::FirstToken };
         let chunk = match timeout_at(until, response.chunk()).await {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use actors::backoff::patiently;
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
-use actors::patience::patiently;
 use actors::store::inventory::Inventory;
 use actors::store::{Fresh, KeyRange, Loaded, LogRecord, LogScan, Order, Pages, Row, Table, View};
 use actors::tables::{IN_ORDER, KEYS_BY_HASH, KEYS_BY_ID, PLACES, SETTINGS, WORKSPACES};

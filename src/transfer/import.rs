@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Read as _};
 use std::sync::Arc;
 
+use actors::backoff::patiently;
 use actors::clock::Millis;
 use actors::codec;
 use actors::id::EntityKey;
 use actors::machine::Record;
-use actors::patience::patiently;
 use actors::registry::{Event, RowChange};
 use actors::store::{
     AlarmChange, Cause, Commit, CommitId, Fresh, Head, NewRecord, Outcome, RowWrite, Store, StoreError, Table, View,

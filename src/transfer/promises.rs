@@ -5,11 +5,11 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use actors::backoff::patiently;
 use actors::clock::Millis;
 use actors::codec;
 use actors::id::{Address, EntityKey};
 use actors::machine::Record;
-use actors::patience::patiently;
 use actors::registry::Event;
 use actors::store::inventory::Inventory;
 use actors::store::{Commit, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, Store};

@@ -74,9 +74,9 @@ pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
         Happened::Conversation(record) => {
             let source = Source {
                 workspace: &parcel.workspace,
-                conversation: parcel.place.conversation?,
-                channel: parcel.place.channel.as_deref(),
-                is_human: parcel.place.is_human,
+                conversation: parcel.scope.conversation?,
+                channel: parcel.scope.channel.as_deref(),
+                is_human: parcel.scope.is_human,
             };
             event_json(record, &source).ok()??
         }
@@ -94,7 +94,7 @@ pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
             serde_json::to_vec(&CloudEvent {
                 specversion: "1.0",
                 id: shown.id,
-                source: format!("/api/v1/{}", parcel.place.path),
+                source: format!("/api/v1/{}", parcel.scope.path),
                 kind: shown.kind,
                 time: shown.timestamp,
                 subject: about.and_then(|about| about.subject()),

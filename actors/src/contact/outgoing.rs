@@ -10,7 +10,7 @@ use crate::machine::{Change, Found, Moment, Record};
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
-use crate::outbox::{Happened, Place, Sending, Sends, Waiting};
+use crate::outbox::{Happened, LogScope, Sending, Sends, Waiting};
 use crate::store::{Order, StoreError};
 
 /// Events looked at together, backwards, for the beginning of a life.
@@ -68,9 +68,9 @@ impl Sends for Contact {
         Log { entity, began: state.id.at, last_seq: state.last_seq.unwrap_or_default() }
     }
 
-    fn place(state: &State) -> Place {
+    fn scope(state: &State) -> LogScope {
         let path = format!("contacts/{}", state.id).into();
-        Place { conversation: None, channel: None, is_human: false, path }
+        LogScope { conversation: None, channel: None, is_human: false, path }
     }
 
     fn subject(record: &Record<Event>) -> Option<Subject> {

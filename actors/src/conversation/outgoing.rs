@@ -10,7 +10,7 @@ use crate::message::Content;
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
-use crate::outbox::{Happened, Listeners, Place, Sending, Sends, Waiting};
+use crate::outbox::{Happened, Listeners, LogScope, Sending, Sends, Waiting};
 use crate::store::StoreError;
 
 /// The message that an event is about.
@@ -133,12 +133,12 @@ impl Sends for Conversation {
         Log { entity, began: state.id.at, last_seq: state.last_seq }
     }
 
-    fn place(state: &State) -> Place {
+    fn scope(state: &State) -> LogScope {
         let path = match &state.origin {
             Origin::Human { channel } => format!("channels/{channel}"),
             Origin::Api { .. } | Origin::Direct => format!("conversations/{}", state.id),
         };
-        Place {
+        LogScope {
             conversation: Some(state.id),
             channel: state.origin.channel().map(Into::into),
             is_human: matches!(state.origin, Origin::Human { .. }),

@@ -58,10 +58,10 @@ impl<M: Machine> Batch<M> {
 /// The span of a batch: a part of the one recorded command in it, or with several a trace of its own that is linked to
 /// all of them. Where none is recorded and stages are listed, the same goes for those that are not.
 fn process_span<M: Machine>(node: &Node, entity: EntityKey, envelopes: &[Envelope<M>]) -> Span {
-    let places = || envelopes.iter().filter_map(Envelope::place);
-    let mut causes: Vec<TraceContext> = places().filter(|place| node.traces().records(Some(*place))).collect();
+    let contexts = || envelopes.iter().filter_map(Envelope::context);
+    let mut causes: Vec<TraceContext> = contexts().filter(|context| node.traces().records(Some(*context))).collect();
     if causes.is_empty() && node.traces().underway().is_some() {
-        causes = places().collect();
+        causes = contexts().collect();
     }
     let mut span = match causes[..] {
         [] => return Span::default(),
@@ -69,7 +69,7 @@ fn process_span<M: Machine>(node: &Node, entity: EntityKey, envelopes: &[Envelop
         _ => node.root_span(names::process(entity.kind), SpanKind::Consumer, causes),
     };
     span.set(names::MESSAGING_SYSTEM, names::SYSTEM);
-    span.set(names::MESSAGING_DESTINATION, Kind::VALUES[entity.kind.place()]);
+    span.set(names::MESSAGING_DESTINATION, Kind::VALUES[entity.kind.index()]);
     span.set(names::MESSAGING_OPERATION, "process");
     span.set(names::MESSAGING_OPERATION_TYPE, "process");
     if envelopes.len() > 1 {

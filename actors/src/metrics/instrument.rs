@@ -193,7 +193,7 @@ pub trait Label: Copy + Send + Sync + 'static {
     const VALUES: &'static [&'static str];
 
     /// Which of them this is.
-    fn place(self) -> usize;
+    fn index(self) -> usize;
 }
 
 /// One instrument for each value of a label.
@@ -217,7 +217,7 @@ impl<L, I: fmt::Debug> fmt::Debug for By<L, I> {
 impl<L: Label, I> By<L, I> {
     /// The one for this value.
     pub fn of(&self, value: L) -> &I {
-        &self.each[value.place()]
+        &self.each[value.index()]
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::lane::{Delivery, End, Lane, Waiting, keep, mark};
 use super::note::{Ended, note};
-use super::port::{Place, Sends};
+use super::port::{LogScope, Sends};
 use super::receivers::{Hooks, RECEIVER_DELETED, Unsendable, receivers, url_of};
 use super::run::Run;
 use super::schedule::{Failed, Next, next, set_aside};
@@ -61,7 +61,7 @@ pub(super) struct Courier<M: Sends> {
     node: Arc<Node>,
     entity: EntityKey,
     bell: Arc<Bell>,
-    place: Arc<Place>,
+    scope: Arc<LogScope>,
     workspace: Arc<str>,
     /// The first event that was not looked at.
     looked: u64,
@@ -82,12 +82,12 @@ pub(super) struct Courier<M: Sends> {
 }
 
 /// Sends what is to be sent, until nothing is.
-pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<Bell>, place: Place) {
+pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<Bell>, scope: LogScope) {
     // However it ends, nobody shall think that it goes on.
     let _leaving = Leaving { node: &node, entity, bell: &bell };
     let mut looked = bell.from;
     loop {
-        match deliver::<M>(&node, entity, &bell, &place, looked).await {
+        match deliver::<M>(&node, entity, &bell, &scope, looked).await {
             Ok(upto) => looked = upto,
             Err(error) => {
                 // What is durable is found again by the log's alarm.
@@ -128,14 +128,14 @@ async fn deliver<M: Sends>(
     node: &Arc<Node>,
     entity: EntityKey,
     bell: &Arc<Bell>,
-    place: &Place,
+    scope: &LogScope,
     looked: u64,
 ) -> Result<u64, StoreError> {
     let mut courier = Courier::<M> {
         node: Arc::clone(node),
         entity,
         bell: Arc::clone(bell),
-        place: Arc::new(place.clone()),
+        scope: Arc::new(scope.clone()),
         workspace: node.outbox.workspace_id(node.store.as_ref(), entity.workspace).await?,
         looked,
         noted: looked,
@@ -242,7 +242,7 @@ impl<M: Sends> Courier<M> {
             }
             // What is known here may be newer than what is noted.
             let asked_by = self.runs.get(&lane).map_or(stored.asked_by, |run| run.asked_by);
-            let released = hastened && is_another(&self.node, self.entity, &self.place, lane, asked_by).await;
+            let released = hastened && is_another(&self.node, self.entity, &self.scope, lane, asked_by).await;
             match self.runs.get_mut(&lane) {
                 Some(run) => {
                     if released {
@@ -277,7 +277,7 @@ impl<M: Sends> Courier<M> {
             let Some(last) = records.last().map(|record| record.seq) else {
                 return Err(StoreError::Unavailable("the store does not show what was committed".into()));
             };
-            let settings = settings::read(&self.node, self.entity, &self.place).await?;
+            let settings = settings::read(&self.node, self.entity, &self.scope).await?;
             // All of them are read before any is on a lane: what was sent of them could be looked at once more.
             let mut wanted = Vec::new();
             for record in &records {
@@ -329,11 +329,11 @@ impl<M: Sends> Courier<M> {
         for (lane, run) in &mut self.runs {
             untried_since = untried_since.into_iter().chain(run.untried_since()).min();
             let Some((head, hurry)) = run.start() else { continue };
-            let (node, place, workspace) = (&self.node, &self.place, &self.workspace);
+            let (node, scope, workspace) = (&self.node, &self.scope, &self.workspace);
             let from = super::step::From {
                 node: Arc::clone(node),
                 entity: self.entity,
-                place: Arc::clone(place),
+                scope: Arc::clone(scope),
                 workspace: Arc::clone(workspace),
                 hurry,
             };
@@ -474,9 +474,9 @@ impl<M: Sends> Courier<M> {
 }
 
 /// Whether a receiver has another URL now than the one that asked for time.
-async fn is_another(node: &Node, entity: EntityKey, place: &Place, lane: Lane, asked_by: Option<u64>) -> bool {
+async fn is_another(node: &Node, entity: EntityKey, scope: &LogScope, lane: Lane, asked_by: Option<u64>) -> bool {
     let Some(asked_by) = asked_by else { return false };
     // Where that cannot be read it goes on waiting.
-    let Ok(settings) = settings::read(node, entity, place).await else { return false };
+    let Ok(settings) = settings::read(node, entity, scope).await else { return false };
     url_of(lane.receiver, &settings.configured(), None).is_some_and(|url| mark(url) != asked_by)
 }

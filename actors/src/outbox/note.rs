@@ -8,12 +8,12 @@ use super::port::Sends;
 use super::state::{DeliveryKey, Settlement};
 use super::step::Unsent;
 use super::telling;
+use crate::backoff::{Backoff, patiently};
 use crate::clock::Millis;
 use crate::directory::{Circumstances, Refusal};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
-use crate::patience::{Patience, patiently};
 use crate::store::{Fresh, StoreError};
 use crate::tables::DELIVERIES;
 
@@ -77,13 +77,13 @@ pub(super) async fn note<M: Sends>(
     entity: EntityKey,
     settlement: Settlement,
 ) -> Result<(), StoreError> {
-    let mut patience = match node.store.is_shared() {
-        true => Patience::within(SHARED),
-        false => Patience::endless(PAUSE, LONGEST_PAUSE),
+    let mut backoff = match node.store.is_shared() {
+        true => Backoff::within(SHARED),
+        false => Backoff::endless(PAUSE, LONGEST_PAUSE),
     };
     for part in parts(settlement) {
         let failed: Vec<_> = part.ended.iter().filter(|(_, delivery)| delivery.end == End::Failed).cloned().collect();
-        let noted = offer::<M>(node, entity, part, &mut patience).await;
+        let noted = offer::<M>(node, entity, part, &mut backoff).await;
         // Only now: what is not noted is tried again, and would be told of twice.
         let is_noted = match &noted {
             Ok(()) => true,
@@ -153,7 +153,7 @@ async fn offer<M: Sends>(
     node: &Arc<Node>,
     entity: EntityKey,
     settlement: Settlement,
-    patience: &mut Patience,
+    backoff: &mut Backoff,
 ) -> Result<(), StoreError> {
     let command = Arc::new(M::settle(settlement));
     for offers in 1_u32.. {
@@ -169,7 +169,7 @@ async fn offer<M: Sends>(
                 }
             }
         }
-        if node.stopping.run_until_cancelled(patience.waits()).await != Some(true) {
+        if node.stopping.run_until_cancelled(backoff.waits()).await != Some(true) {
             break;
         }
     }

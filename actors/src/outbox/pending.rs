@@ -200,7 +200,7 @@ struct Source {
 
 async fn source<M: Sends>(node: &Node, entity: EntityKey) -> Result<Option<Source>, StoreError> {
     let Some(state) = node.state::<M>(entity).await? else { return Ok(None) };
-    let settings = settings::read(node, entity, &M::place(&state)).await?;
+    let settings = settings::read(node, entity, &M::scope(&state)).await?;
     let from = M::outbox(&state).and_then(|outbox| outbox.from);
     Ok(Some(Source { entity, settings, from, last_seq: M::log(entity, &state).last_seq }))
 }

@@ -40,7 +40,7 @@ pub struct Parcel {
     /// Whose log it is from.
     pub entity: EntityKey,
     /// Where its events belong.
-    pub place: Arc<Place>,
+    pub scope: Arc<LogScope>,
     /// The event.
     pub event: Happened,
     /// Its id, the same for every attempt and every receiver.
@@ -94,7 +94,7 @@ impl Deliverer for NoDeliverer {
 
 /// Where the events of a log belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct LogScope {
     /// The conversation, where it is one's log.
     pub conversation: Option<ConversationId>,
     /// The channel.
@@ -117,7 +117,7 @@ pub(crate) trait Sends: Machine {
     fn log(entity: EntityKey, state: &Self::State) -> Log;
 
     /// Where its events belong.
-    fn place(state: &Self::State) -> Place;
+    fn scope(state: &Self::State) -> LogScope;
 
     /// What an event is about; `None` for what clients do not see.
     fn subject(record: &Record<Self::Event>) -> Option<Subject>;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::listeners::Endpoints;
-use super::port::Place;
+use super::port::LogScope;
 use super::receivers::Configured;
 use crate::channel::Channel;
 use crate::id::EntityKey;
@@ -35,22 +35,22 @@ impl Settings {
     }
 }
 
-/// Reads the settings of an entity's place, from memory where they are known.
+/// Reads the settings that hold where a log belongs, from memory where they are known.
 ///
 /// # Errors
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
-pub(super) async fn read(node: &Node, entity: EntityKey, place: &Place) -> Result<Settings, StoreError> {
+pub(super) async fn read(node: &Node, entity: EntityKey, scope: &LogScope) -> Result<Settings, StoreError> {
     let (store, workspace) = (node.store.as_ref(), entity.workspace);
     let registry = EntityKey::workspace(workspace);
-    let mut channel = match &place.channel {
+    let mut channel = match &scope.channel {
         Some(channel) => node.catalog.get::<Channel>(store, registry, CHANNELS, channel.as_bytes()).await?,
         None => None,
     };
-    let mut channel_id = place.channel.clone();
+    let mut channel_id = scope.channel.clone();
     // One that was made again with the id of a deleted one is another channel, and is told nothing of what is said
     // there.
-    if place.is_human && channel.as_ref().is_some_and(|channel| channel.conversation(workspace) != entity) {
+    if scope.is_human && channel.as_ref().is_some_and(|channel| channel.conversation(workspace) != entity) {
         (channel, channel_id) = (None, None);
     }
     let endpoints = node.outbox.endpoints(node, workspace).await?;

@@ -1,7 +1,7 @@
-//! Shares: how many of a node's places for sending one workspace may take.
+//! Shares: how many of a node's permits to send one workspace may hold.
 //!
-//! A receiver that hangs holds its place for as long as an attempt may take, and a workspace may have as many receivers
-//! as it likes: each message may name another one. So while more than half of the node's places are free, whoever comes
+//! A receiver that hangs holds its permit for as long as an attempt may take, and a workspace may have as many receivers
+//! as it likes: each message may name another one. So while more than half of the node's permits are free, whoever comes
 //! gets one; of the other half a workspace gets as many as its share has. Where many workspaces have such receivers all are
 //! taken, so some are kept for those that have hardly any.
 
@@ -16,25 +16,25 @@ use crate::clock::Millis;
 use crate::id::Address;
 use crate::limits;
 
-/// Places that are given to whoever comes, whatever their workspace has.
+/// Permits that are given to whoever comes, whatever their workspace has.
 const OPEN: usize = limits::DELIVERIES / 2;
-/// Places beside all others, of which a workspace has [`FEW`] at most.
+/// Permits beside all others, of which a workspace has [`FEW`] at most.
 const KEPT: usize = limits::DELIVERIES / 4;
 /// As many as a workspace needs whose receivers answer at once.
 const FEW: usize = 4;
 
-/// A node's places, and how they are shared.
+/// A node's permits, and how they are shared.
 #[derive(Debug)]
 pub(super) struct Shares {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     kept: Arc<Semaphore>,
     of: DashMap<Address, Arc<Share>>,
 }
 
-/// What one workspace may take.
+/// What one workspace may hold.
 #[derive(Debug)]
 struct Share {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// How many of those that are kept it may have.
     few: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -44,16 +44,16 @@ struct Share {
     last_away: AtomicU64,
 }
 
-/// A place for sending one thing, until it is dropped.
+/// Leave to send one thing, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SendPermit {
     share: Arc<Share>,
     _own: Option<OwnedSemaphorePermit>,
     _few: Option<OwnedSemaphorePermit>,
     _of_node: Option<OwnedSemaphorePermit>,
 }
 
-/// Somebody waits for a place of their workspace's.
+/// Somebody waits for a permit of their workspace's.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -64,15 +64,15 @@ impl Drop for Waiting<'_> {
 
 impl Default for Shares {
     fn default() -> Self {
-        let (places, kept) = (Semaphore::new(limits::DELIVERIES), Semaphore::new(KEPT));
-        Self { places: Arc::new(places), kept: Arc::new(kept), of: DashMap::new() }
+        let (permits, kept) = (Semaphore::new(limits::DELIVERIES), Semaphore::new(KEPT));
+        Self { permits: Arc::new(permits), kept: Arc::new(kept), of: DashMap::new() }
     }
 }
 
 impl Default for Share {
     fn default() -> Self {
         Self {
-            places: Arc::new(Semaphore::new(limits::DELIVERIES_OF_WORKSPACE)),
+            permits: Arc::new(Semaphore::new(limits::DELIVERIES_OF_WORKSPACE)),
             few: Arc::new(Semaphore::new(FEW)),
             waiting: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
@@ -82,23 +82,23 @@ impl Default for Share {
 }
 
 impl Shares {
-    /// How many places are taken.
+    /// How many permits are taken.
     pub(super) fn taken(&self) -> usize {
-        (limits::DELIVERIES + KEPT).saturating_sub(self.places.available_permits() + self.kept.available_permits())
+        (limits::DELIVERIES + KEPT).saturating_sub(self.permits.available_permits() + self.kept.available_permits())
     }
 
-    /// Waits for a place. `Err`: too many of this workspace wait; not before this time. One that is `urgent` waits in any
+    /// Waits for a permit. `Err`: too many of this workspace wait; not before this time. One that is `urgent` waits in any
     /// case: somebody has asked for it, or others wait for what it finds out.
-    pub(super) async fn enter(&self, workspace: Address, urgent: bool, now: Millis) -> Result<Place, Millis> {
+    pub(super) async fn enter(&self, workspace: Address, urgent: bool, now: Millis) -> Result<SendPermit, Millis> {
         let share = Arc::clone(&self.of.entry(workspace).or_default());
-        let mut own = Arc::clone(&share.places).try_acquire_owned().ok();
-        if own.is_none() && self.places.available_permits() <= OPEN {
+        let mut own = Arc::clone(&share.permits).try_acquire_owned().ok();
+        if own.is_none() && self.permits.available_permits() <= OPEN {
             let waiting = share.waiting.fetch_add(1, Ordering::Relaxed);
             let _waiting = Waiting(&share.waiting);
             if waiting >= limits::SHARE_WAITING && !urgent {
                 return Err(share.away(now));
             }
-            own = Arc::clone(&share.places).acquire_owned().await.ok();
+            own = Arc::clone(&share.permits).acquire_owned().await.ok();
         }
         let kept = async {
             let few = Arc::clone(&share.few).acquire_owned().await;
@@ -107,10 +107,10 @@ impl Shares {
         // No semaphore here is ever closed.
         let (few, of_node) = tokio::select! {
             biased;
-            open = Arc::clone(&self.places).acquire_owned() => (None, open.ok()),
+            open = Arc::clone(&self.permits).acquire_owned() => (None, open.ok()),
             kept = kept => kept,
         };
-        Ok(Place { share, _own: own, _few: few, _of_node: of_node })
+        Ok(SendPermit { share, _own: own, _few: few, _of_node: of_node })
     }
 
     /// Forgets workspaces that send nothing.
@@ -119,8 +119,8 @@ impl Shares {
     }
 }
 
-impl Place {
-    /// What was sent from here has arrived.
+impl SendPermit {
+    /// What was sent by it has arrived.
     pub(super) fn arrived(&self) {
         self.share.arrived.fetch_add(1, Ordering::Relaxed);
     }
@@ -155,7 +155,7 @@ mod tests {
         let shares = Shares::default();
         let enter = |n| shares.enter(workspace(n), false, NOW).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DELIVERIES).collect();
-        assert_eq!(held.len(), OPEN, "half of the places were free for whoever came");
+        assert_eq!(held.len(), OPEN, "half of the permits were free for whoever came");
         held.extend(std::iter::from_fn(|| enter(2)).take(limits::DELIVERIES));
         assert_eq!(shares.taken(), OPEN + limits::DELIVERIES_OF_WORKSPACE);
         held.extend(std::iter::from_fn(|| enter(3)).take(limits::DELIVERIES));
@@ -171,7 +171,7 @@ mod tests {
         assert!((&mut fifth).now_or_never().is_none());
         let fourth = held
             .iter()
-            .position(|place| Arc::ptr_eq(&place.as_ref().unwrap().share, &shares.of.get(&workspace(4)).unwrap()));
+            .position(|permit| Arc::ptr_eq(&permit.as_ref().unwrap().share, &shares.of.get(&workspace(4)).unwrap()));
         drop(held.swap_remove(fourth.unwrap()));
         assert!((&mut fifth).now_or_never().is_some(), "who waits gets what its workspace gives back");
         drop((fifth, held));

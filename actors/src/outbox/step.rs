@@ -9,13 +9,13 @@ use tokio::time::{Instant, timeout};
 
 use super::gate::{Admitted, GateKey, Health, Pass, Turned, Want, endpoint_key, gate_key};
 use super::lane::{Attempt, Lane, Receiver, mark};
-use super::port::{BROKEN_ANSWER, Parcel, Place, Receipt, Sends, TIMEOUT};
+use super::port::{BROKEN_ANSWER, LogScope, Parcel, Receipt, Sends, TIMEOUT};
 use super::receivers::{
     DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, destination, is_still_due, is_unsubscribed, off, receivers,
     url_of,
 };
 use super::settings::{self, Settings};
-use super::share;
+use super::share::SendPermit;
 use super::stir;
 use super::telling::{self, Telling};
 use crate::clock::Millis;
@@ -39,7 +39,7 @@ const PAGE: usize = 16;
 pub(super) struct From {
     pub(super) node: Arc<Node>,
     pub(super) entity: EntityKey,
-    pub(super) place: Arc<Place>,
+    pub(super) scope: Arc<LogScope>,
     pub(super) workspace: Arc<str>,
     /// Somebody asks for it while it waits for its turn.
     pub(super) hurry: Arc<Notify>,
@@ -109,7 +109,7 @@ pub(super) enum Verdict {
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head) -> Result<Step, StoreError> {
-    let settings = settings::read(&from.node, from.entity, &from.place).await?;
+    let settings = settings::read(&from.node, from.entity, &from.scope).await?;
     match head {
         Head::Search { from: first, to, tried, asked_for } => {
             let tried = tried.then_some((first, asked_for));
@@ -196,7 +196,7 @@ async fn send<M: Sends>(
     };
     let url = parcel.url.clone();
     let telling = Telling::begin(node, &parcel, &subject, receiver, nth);
-    let trace = Some(telling.place);
+    let trace = Some(telling.context);
     let (attempt, verdict) = attempt(node, parcel, telling).await;
     let health = health(receiver, verdict, &attempt);
     let told = async {
@@ -209,8 +209,8 @@ async fn send<M: Sends>(
 
 /// How something may be sent.
 struct Entry {
-    /// Its places at the receiver and on this node. `None`: there is nowhere to send it, which is found out without.
-    pass: Option<(Pass, share::Place)>,
+    /// What lets it pass at the receiver and on this node. `None`: there is nowhere to send it, which is found out without.
+    pass: Option<(Pass, SendPermit)>,
     /// Somebody asks for it, since its step began or from before.
     asked_for: bool,
 }
@@ -249,8 +249,8 @@ async fn admit(
             Admitted::Later(at) => return Err(at),
             Admitted::Now(pass) => {
                 let urgent = want.asked_for || pass.is_probe();
-                let place = node.outbox.shares.enter(from.entity.workspace, urgent, node.clock.now()).await?;
-                Some((pass, place))
+                let permit = node.outbox.shares.enter(from.entity.workspace, urgent, node.clock.now()).await?;
+                Some((pass, permit))
             }
         };
     }
@@ -278,7 +278,7 @@ async fn pack<M: Sends>(
     if let (None, true, Some(message)) = (&hooks, subject.is_outcome, subject.message) {
         hooks = hooks_of::<M>(node, from.entity, message).await?;
     }
-    let settings = settings::read(node, from.entity, &from.place).await?;
+    let settings = settings::read(node, from.entity, &from.scope).await?;
     let configured = settings.configured();
     let to = match destination(receiver, &subject, &configured, hooks.as_deref(), node.clock.now()) {
         Ok(_) if !wanted && !is_still_due(receiver, &subject, &configured) => Err(DISABLED),
@@ -294,7 +294,7 @@ async fn pack<M: Sends>(
     let parcel = Parcel {
         workspace: Arc::clone(&from.workspace),
         entity: from.entity,
-        place: Arc::clone(&from.place),
+        scope: Arc::clone(&from.scope),
         id: EventId::new(record.at, from.entity.id, record.seq),
         trace: record.trace,
         event: M::happened(node, from.entity, record).await?,
@@ -310,7 +310,7 @@ async fn pack<M: Sends>(
 /// One attempt, and what it means for the delivery.
 async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt, Verdict) {
     let at = node.clock.now();
-    parcel.trace = Some(telling.place);
+    parcel.trace = Some(telling.context);
     let began = Instant::now();
     let delivering = current::within(parcel.trace, node.ports.deliverer.deliver(parcel));
     let receipt = timeout(ATTEMPT + LAST_WORD, delivering).await.unwrap_or_else(|_| {
@@ -350,12 +350,12 @@ async fn tell(
     from: &From,
     receiver: Receiver,
     (verdict, health): (Verdict, Health),
-    pass: Option<(Pass, share::Place)>,
+    pass: Option<(Pass, SendPermit)>,
 ) -> Turned {
     let node = &from.node;
-    let turned = pass.map_or(Turned::Nothing, |(pass, place)| {
+    let turned = pass.map_or(Turned::Nothing, |(pass, permit)| {
         if verdict == Verdict::Arrived {
-            place.arrived();
+            permit.arrived();
         }
         pass.end(health, node.clock.now())
     });
@@ -391,7 +391,7 @@ fn key_of(from: &From, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
     match receiver {
         Receiver::Endpoint(id) => endpoint_key(workspace, id),
         Receiver::Channel => {
-            gate_key(workspace, "channel", from.place.channel.as_deref().unwrap_or_default().as_bytes())
+            gate_key(workspace, "channel", from.scope.channel.as_deref().unwrap_or_default().as_bytes())
         }
         Receiver::Message(_) | Receiver::Callback(_) => {
             let url = hooks.and_then(|hooks| hooks.url_of(receiver)).unwrap_or_default();

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::port::Sends;
 use super::state::{parse_pending_key, pending_prefix};
 use super::{Lane, Receiver};
+use crate::backoff::{Backoff, patiently};
 use crate::codec;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
@@ -19,7 +20,6 @@ use crate::directory::{Circumstances, Refusal};
 use crate::id::{Address, EndpointId, EntityKey, Kind};
 use crate::limits;
 use crate::node::Node;
-use crate::patience::{Patience, patiently};
 use crate::registry::{self, RowChange};
 use crate::store::{KeyRange, Pages, Row, StoreError};
 use crate::tables::{PENDING, WEBHOOK_ENDPOINTS};
@@ -87,12 +87,12 @@ async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Resu
 
 /// The next page, however long that takes.
 async fn next_page(pages: &mut Pages<'_>, endpoint: EndpointId) -> Result<Option<Vec<Row>>, StoreError> {
-    let mut patience = Patience::endless(PAUSE, LONGEST_PAUSE);
+    let mut backoff = Backoff::endless(PAUSE, LONGEST_PAUSE);
     loop {
         match pages.next().await {
             Err(error) if error.passes() => {
                 tracing::warn!(%endpoint, %error, "what waits for an endpoint could not be looked up; trying again");
-                patience.waits().await;
+                backoff.waits().await;
             }
             other => return other,
         }

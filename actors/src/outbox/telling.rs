@@ -14,8 +14,8 @@ use crate::url::Server;
 /// An attempt that is being told of; the span ends when it is dropped.
 pub(super) struct Telling {
     span: Span,
-    /// Its place in a trace, recorded or not.
-    pub(super) place: TraceContext,
+    /// Where it stands in a trace, recorded or not.
+    pub(super) context: TraceContext,
 }
 
 impl Telling {
@@ -42,8 +42,8 @@ impl Telling {
             span.set(names::SERVER, server.host.to_owned());
             span.set(names::SERVER_PORT, server.port);
         }
-        let place = span.context_or(parcel.trace).unwrap_or_else(|| TraceContext::unrecorded(&node.entropy));
-        Self { span, place }
+        let context = span.context_or(parcel.trace).unwrap_or_else(|| TraceContext::unrecorded(&node.entropy));
+        Self { span, context }
     }
 
     /// This came of it.

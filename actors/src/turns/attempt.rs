@@ -10,6 +10,7 @@ use super::context::Context;
 use super::telling::{self, Telling};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, Completion, Prompt, Provider, Said, builtin};
+use crate::backoff::patiently;
 use crate::channel::{Channel, ChannelKind};
 use crate::conversation::{
     Answers, Call, Command, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Reply, Step, Turn,
@@ -25,7 +26,6 @@ use crate::machine::Record;
 use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
 use crate::node::Node;
-use crate::patience::patiently;
 use crate::store::{Cause, Order, StoreError};
 use crate::tables::{AGENTS, CHANNELS};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
@@ -106,7 +106,7 @@ impl Begun {
 pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, begun: Begun) {
     let (id, asked) = (begun.turn.id, begun.asked);
     let mut telling = Telling::begin(node, begun.conversation, &begun.turn, [asked, begun.goes_on]);
-    let trace = telling.place_or(asked);
+    let trace = telling.context_or(asked);
     let lost = current::within(trace, go(node, entity, begun, trace, &mut telling)).await.err();
     if let Some(lost) = &lost {
         telling.lost(lost);
@@ -138,7 +138,7 @@ async fn go(
         Some(agent) => {
             telling.knows(&agent);
             let asked = Instant::now();
-            let _place = node.turns.place(entity.workspace, &agent).await;
+            let _permit = node.turns.permit(entity.workspace, &agent).await;
             telling.waited(asked.elapsed());
             let saying = Saying::new(&node.deltas, entity, (turn.id, attempt), seq);
             let (round, began) = (0, Some(seq));

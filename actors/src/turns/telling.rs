@@ -45,7 +45,7 @@ impl Telling {
     }
 
     /// Where it stands, or where it is not recorded where its cause does.
-    pub(super) fn place_or(&self, cause: Option<TraceContext>) -> Option<TraceContext> {
+    pub(super) fn context_or(&self, cause: Option<TraceContext>) -> Option<TraceContext> {
         self.span.context_or(cause)
     }
 
@@ -54,7 +54,7 @@ impl Telling {
         self.span.set(names::GEN_AI_PROVIDER, chat::provider(agent));
     }
 
-    /// It has a place among the turns that run, for which it has waited this long.
+    /// It has a permit to run, for which it has waited this long.
     pub(super) fn waited(&mut self, time: Duration) {
         self.span.set(names::TURN_WAITED_MS, time.as_millis() as u64);
     }

@@ -71,7 +71,7 @@ impl Stretch {
 /// One place that rows of a list are read from, page by page.
 struct Source<'a> {
     statement: &'a PreparedStatement,
-    place: Place,
+    partition: Partition,
     order: Order,
     page: usize,
     /// What is not read yet.
@@ -81,7 +81,7 @@ struct Source<'a> {
 
 /// Which rows a [`Source`] is of.
 #[derive(Clone, Copy)]
-enum Place {
+enum Partition {
     Bucket(i32, i64),
     Closed(i16),
 }
@@ -99,12 +99,12 @@ impl Source<'_> {
             let entity = entity_bytes(entity);
             let limit = i32::try_from(self.page).unwrap_or(i32::MAX);
             let Stretch { from, until } = &stretch;
-            let rows: Vec<(Bytes, Option<Bytes>)> = match self.place {
-                Place::Bucket(bucket, n) => {
+            let rows: Vec<(Bytes, Option<Bytes>)> = match self.partition {
+                Partition::Bucket(bucket, n) => {
                     let values = (&entity[..], bucket, n, from, n, until, limit);
                     store.db().select(self.statement, values).await?
                 }
-                Place::Closed(list) => {
+                Partition::Closed(list) => {
                     store.db().select(self.statement, (&entity[..], list, from, until, limit)).await?
                 }
             };
@@ -234,17 +234,17 @@ impl CqlStore {
             Order::Asc => (&statements.rows_asc, &statements.old_rows_asc),
             Order::Desc => (&statements.rows_desc, &statements.old_rows_desc),
         };
-        let source = |statement, place, rest| Source {
+        let source = |statement, partition, rest| Source {
             statement,
-            place,
+            partition,
             order,
             page: limit.min(PAGE),
             rest,
             read: VecDeque::new(),
         };
-        let mut newer = source(of_bucket, Place::Bucket(bucket, i64::from(table.0)), Some(stretch.clone()));
+        let mut newer = source(of_bucket, Partition::Bucket(bucket, i64::from(table.0)), Some(stretch.clone()));
         let older_stretch = (bucket > 0).then(|| stretch.clone());
-        let mut older = source(of_closed, Place::Closed(i16::from(table.0)), older_stretch);
+        let mut older = source(of_closed, Partition::Closed(i16::from(table.0)), older_stretch);
         let mut rows = Vec::new();
         while rows.len() < limit {
             let (new, old) = tokio::join!(newer.peek(self, entity), older.peek(self, entity));

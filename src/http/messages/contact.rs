@@ -340,9 +340,9 @@ impl Exchange<'_> {
         let in_progress = self.accepting.app.in_progress();
         let _first = key.filter(|_| delivered.when == When::Now).map(|key| in_progress.begin(delivered.entity, key));
         // Where too many wait already, the reply is to be looked for.
-        let place = self.accepting.app.lasting().enter();
+        let permit = self.accepting.app.lasting().enter();
         let prefer = prefer(self.accepting.headers);
-        let deadline = Instant::now() + if place.is_some() { self.budget(prefer) } else { Duration::ZERO };
+        let deadline = Instant::now() + if permit.is_some() { self.budget(prefer) } else { Duration::ZERO };
         let waits = deadline > Instant::now();
         let at_once = delivered.when == When::Now && !waits;
         if waits {
@@ -360,7 +360,7 @@ impl Exchange<'_> {
             () = self.accepting.app.waits_no_longer() => delivered.turn.clone(),
         };
         drop(events);
-        let waited = prefer.wait.filter(|_| place.is_some() && !prefer.respond_async);
+        let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
         let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
         match self.told(&delivered, (&turn, &heard), prefer, key).await {
             Ok(response) => {

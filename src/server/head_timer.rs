@@ -15,12 +15,12 @@ type Alarm = Pin<Box<tokio::time::Sleep>>;
 
 /// The timer of one connection, whose waits all take equally long: a later one ends later.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct HeadTimer {
     /// Set with the first wait.
     alarm: Arc<Mutex<Option<Alarm>>>,
 }
 
-impl Timer for Patience {
+impl Timer for HeadTimer {
     fn sleep(&self, within: Duration) -> Pin<Box<dyn Sleep>> {
         self.sleep_until(self.now() + within)
     }
@@ -69,16 +69,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_wait_lasts_as_long_as_it_should_however_many_came_before() {
-        let patience = Patience::default();
+        let timer = HeadTimer::default();
         for _ in 0..5 {
-            let wait = patience.sleep(WITHIN);
+            let wait = timer.sleep(WITHIN);
             assert!(timeout(Duration::from_secs(20), wait).await.is_err(), "this one is over before its end");
             advance(Duration::from_secs(1)).await;
         }
         let begun = tokio::time::Instant::now();
-        patience.sleep(WITHIN).await;
+        timer.sleep(WITHIN).await;
         assert_eq!(begun.elapsed(), WITHIN);
-        patience.sleep(WITHIN).await;
+        timer.sleep(WITHIN).await;
         assert_eq!(begun.elapsed(), 2 * WITHIN);
     }
 }

@@ -13,14 +13,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The pauses between attempts at one thing.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Backoff {
     /// No pause begins after it; `None`: whoever waits is stopped otherwise.
     until: Option<Instant>,
     pause: Duration,
     longest: Duration,
 }
 
-impl Patience {
+impl Backoff {
     /// For this time from now.
     pub(crate) fn within(within: Duration) -> Self {
         Self { until: Some(Instant::now() + within), pause: PAUSE, longest: LONGEST_PAUSE }
@@ -51,11 +51,11 @@ pub async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
     within: Duration,
     attempt: impl Fn() -> F,
 ) -> Result<T, StoreError> {
-    let mut patience = Patience::within(within);
+    let mut backoff = Backoff::within(within);
     loop {
         match attempt().await {
             Err(error) if error.passes() => {
-                if !patience.waits().await {
+                if !backoff.waits().await {
                     return Err(error);
                 }
             }
