@@ -13,3 +13,20 @@ pub(crate) async fn wait(is_over: impl Fn() -> bool, deadline: Instant) {
         sleep(LOOK).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_waited_for_and_not_beyond_the_deadline() {
+        let begun = Instant::now();
+        let (soon, deadline) = (begun + LOOK * 3, begun + Duration::from_secs(1));
+        wait(|| Instant::now() >= soon, deadline).await;
+        assert!((soon..soon + LOOK).contains(&Instant::now()), "{:?}", begun.elapsed());
+        wait(|| false, deadline).await;
+        assert!((deadline..deadline + LOOK).contains(&Instant::now()), "{:?}", begun.elapsed());
+        wait(|| true, deadline + LOOK).await;
+        assert!(Instant::now() < deadline + LOOK, "what is over is not waited for");
+    }
+}
