@@ -59,7 +59,7 @@ mod telling;
 pub use lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
-pub use port::{BROKEN_ANSWER, Deliverer, Happened, LogScope, NoDeliverer, Parcel, Receipt, TIMEOUT};
+pub use port::{BROKEN_ANSWER, Deliverer, Happened, LogChannel, LogScope, NoDeliverer, Parcel, Receipt, TIMEOUT};
 pub use sending::Sending;
 pub use state::{DeliveryKey, Outbox, Settlement};
 pub use step::ATTEMPT;

@@ -1,6 +1,6 @@
 //! What a receiver reads: the event of the lists and streams, in the envelope that the receiver asked for.
 
-use actors::outbox::{Happened, Parcel};
+use actors::outbox::{Happened, LogChannel, Parcel};
 use actors::webhook::Format;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -75,8 +75,8 @@ pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
             let source = Source {
                 workspace: &parcel.workspace,
                 conversation: parcel.scope.conversation?,
-                channel: parcel.scope.channel.as_deref(),
-                is_human: parcel.scope.is_human,
+                channel: parcel.scope.channel.as_ref().map(LogChannel::id),
+                is_human: matches!(parcel.scope.channel, Some(LogChannel::Human(_))),
             };
             event_json(record, &source).ok()??
         }

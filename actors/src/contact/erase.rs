@@ -8,7 +8,6 @@
 use minicbor::{Decode, Encode};
 
 use super::{Contact, Event, OpenConversation, Rejection, Reply, State, conversation_of, save};
-use crate::channel::id_of;
 use crate::clock::{Millis, pause};
 use crate::conversation::{Details, Opening, Origin};
 use crate::id::{ContactId, EntityKey};
@@ -164,8 +163,7 @@ impl State {
         (1..open.first()).map(move |generation| {
             let newest = open.id_of(generation).filter(|_| generation + 1 == open.first());
             let unused = newest.map(|id_of_conversation| {
-                let origin =
-                    Origin::Api { channel: id_of(&open.channel).to_owned(), contact: id, agent: String::new() };
+                let origin = Origin::Api { channel: open.channel.clone(), contact: id, agent: String::new() };
                 Opening { id: id_of_conversation, origin, owner: None, details: Details::default() }
             });
             (conversation_of(contact, &open.channel, generation), unused)

@@ -70,7 +70,7 @@ impl Sends for Contact {
 
     fn scope(state: &State) -> LogScope {
         let path = format!("contacts/{}", state.id).into();
-        LogScope { conversation: None, channel: None, is_human: false, path }
+        LogScope { conversation: None, channel: None, path }
     }
 
     fn subject(record: &Record<Event>) -> Option<Subject> {

@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::channel::id_of;
 use crate::id::ContactId;
 
 /// Where a conversation comes from.
@@ -17,7 +18,7 @@ pub enum Origin {
     /// A contact's, on an api channel.
     #[n(1)]
     Api {
-        /// The channel.
+        /// The channel, as its contacts know it: one that is made again with the id of a deleted one is another.
         #[n(0)]
         channel: String,
         /// The contact.
@@ -33,11 +34,12 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The channel that the conversation belongs to.
+    /// The id of the channel that the conversation belongs to.
     #[must_use]
     pub fn channel(&self) -> Option<&str> {
         match self {
-            Self::Human { channel } | Self::Api { channel, .. } => Some(channel),
+            Self::Human { channel } => Some(channel),
+            Self::Api { channel, .. } => Some(id_of(channel)),
             Self::Direct => None,
         }
     }

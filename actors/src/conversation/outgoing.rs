@@ -10,7 +10,7 @@ use crate::message::Content;
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
-use crate::outbox::{Happened, Listeners, LogScope, Sending, Sends, Waiting};
+use crate::outbox::{Happened, Listeners, LogChannel, LogScope, Sending, Sends, Waiting};
 use crate::store::StoreError;
 
 /// The message that an event is about.
@@ -138,12 +138,12 @@ impl Sends for Conversation {
             Origin::Human { channel } => format!("channels/{channel}"),
             Origin::Api { .. } | Origin::Direct => format!("conversations/{}", state.id),
         };
-        LogScope {
-            conversation: Some(state.id),
-            channel: state.origin.channel().map(Into::into),
-            is_human: matches!(state.origin, Origin::Human { .. }),
-            path: path.into(),
-        }
+        let channel = match &state.origin {
+            Origin::Human { channel } => Some(LogChannel::Human(channel.as_str().into())),
+            Origin::Api { channel, .. } => Some(LogChannel::Api(channel.as_str().into())),
+            Origin::Direct => None,
+        };
+        LogScope { conversation: Some(state.id), channel, path: path.into() }
     }
 
     fn subject(record: &Record<Event>) -> Option<Subject> {

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::lane::Waiting;
 use super::receivers::{Hooks, Subject};
 use super::state::{Log, Outbox, Settlement};
+use crate::channel::{Channel, id_of};
 use crate::contact;
 use crate::conversation;
 use crate::directory::Directory;
@@ -98,11 +99,37 @@ pub struct LogScope {
     /// The conversation, where it is one's log.
     pub conversation: Option<ConversationId>,
     /// The channel.
-    pub channel: Option<Arc<str>>,
-    /// Whether that is a human one, whose own log it is.
-    pub is_human: bool,
+    pub channel: Option<LogChannel>,
     /// Where clients find the log, behind the API's base path: `channels/demo`.
     pub path: Arc<str>,
+}
+
+/// The channel that a log belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogChannel {
+    /// A human one, with this id, whose own log it is.
+    Human(Arc<str>),
+    /// An api one, as its contacts know it.
+    Api(Arc<str>),
+}
+
+impl LogChannel {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Human(id) => id,
+            Self::Api(incarnation) => id_of(incarnation),
+        }
+    }
+
+    /// Whether it is the one that has its id now. One that is made again with the id of a deleted one is another.
+    pub(crate) fn is(&self, now: &Channel, log: EntityKey) -> bool {
+        match self {
+            Self::Human(_) => now.conversation(log.workspace) == log,
+            Self::Api(incarnation) => now.incarnation() == **incarnation,
+        }
+    }
 }
 
 /// A machine whose events are sent to receivers.

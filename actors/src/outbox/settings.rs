@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::listeners::Endpoints;
-use super::port::LogScope;
+use super::port::{LogChannel, LogScope};
 use super::receivers::Configured;
 use crate::channel::Channel;
 use crate::id::EntityKey;
@@ -43,14 +43,17 @@ impl Settings {
 pub(super) async fn read(node: &Node, entity: EntityKey, scope: &LogScope) -> Result<Settings, StoreError> {
     let (store, workspace) = (node.store.as_ref(), entity.workspace);
     let registry = EntityKey::workspace(workspace);
-    let mut channel = match &scope.channel {
-        Some(channel) => node.catalog.get::<Channel>(store, registry, CHANNELS, channel.as_bytes()).await?,
+    let id = scope.channel.as_ref().map(LogChannel::id);
+    let mut channel = match id {
+        Some(id) => node.catalog.get::<Channel>(store, registry, CHANNELS, id.as_bytes()).await?,
         None => None,
     };
-    let mut channel_id = scope.channel.clone();
+    let mut channel_id = id.map(Arc::from);
     // One that was made again with the id of a deleted one is another channel, and is told nothing of what is said
     // there.
-    if scope.is_human && channel.as_ref().is_some_and(|channel| channel.conversation(workspace) != entity) {
+    if let (Some(then), Some(now)) = (&scope.channel, &channel)
+        && !then.is(now, entity)
+    {
         (channel, channel_id) = (None, None);
     }
     let endpoints = node.outbox.endpoints(node, workspace).await?;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::gate::{Admitted, GateKey, Health, Pass, Turned, Want, endpoint_key, gate_key};
 use super::lane::{Attempt, Lane, Receiver, mark};
-use super::port::{BROKEN_ANSWER, LogScope, Parcel, Receipt, Sends, TIMEOUT};
+use super::port::{BROKEN_ANSWER, LogChannel, LogScope, Parcel, Receipt, Sends, TIMEOUT};
 use super::receivers::{
     DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, destination, is_still_due, is_unsubscribed, off, receivers,
     url_of,
@@ -391,7 +391,8 @@ fn key_of(from: &From, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
     match receiver {
         Receiver::Endpoint(id) => endpoint_key(workspace, id),
         Receiver::Channel => {
-            gate_key(workspace, "channel", from.scope.channel.as_deref().unwrap_or_default().as_bytes())
+            let channel = from.scope.channel.as_ref().map_or("", LogChannel::id);
+            gate_key(workspace, "channel", channel.as_bytes())
         }
         Receiver::Message(_) | Receiver::Callback(_) => {
             let url = hooks.and_then(|hooks| hooks.url_of(receiver)).unwrap_or_default();

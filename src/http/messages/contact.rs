@@ -292,7 +292,7 @@ impl Exchange<'_> {
     }
 
     fn opening(&self, id: ConversationId, contact: ContactId, agent: &str) -> Opening {
-        let channel = self.channel.id.clone();
+        let channel = self.channel.incarnation().into_owned();
         let origin = Origin::Api { channel, contact, agent: agent.to_owned() };
         Opening { id, origin, owner: None, details: Details::default() }
     }

@@ -226,3 +226,33 @@ async fn a_channel_that_is_made_again_is_told_nothing_of_the_one_before_it() {
     assert_eq!((&failed["receiver"], &failed["attempts"][0]["error"]), (&json!("message"), &json!("channel_deleted")));
     assert_eq!(receiver.origin.requests().len(), 6);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_channel_that_is_made_again_hears_of_its_own_conversations_and_not_of_those_before_it() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let channel = |path: &str| {
+        let url = receiver.origin.url(path);
+        json!({"id": "shop", "name": "shop", "kind": "api", "agentId": "echo", "webhookUrl": url})
+    };
+    let say = || {
+        let body = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hello"}}});
+        app.post("/api/v1/channels/shop/messages").json(body)
+    };
+    app.post("/api/v1/channels").json(channel("/old")).await.expect(201);
+    let before = say().await.expect(200);
+    let told = once(&app, "delivered", 5).await.len();
+    app.delete("/api/v1/channels/shop").await.expect(204);
+    app.post("/api/v1/channels").json(channel("/new")).await.expect(201);
+    endpoint(&app, json!({"url": receiver.origin.url("/shop"), "channelId": "shop"})).await;
+    let path = format!("/api/v1/conversations/{}/messages", before["conversationId"].as_str().unwrap());
+    app.post(path).json(json!({"content": {"content": "said where the channel is gone"}})).await.expect(200);
+    let after = say().await.expect(200);
+    assert_ne!(before["conversationId"], after["conversationId"]);
+    assert_eq!(after["conversation"]["channelId"], "shop");
+    let heard = receiver.heard(told + 10).await;
+    let of = |path: &str| heard.iter().filter(|heard| heard.path() == path).count();
+    assert_eq!((of("/old"), of("/new"), of("/shop")), (told, 5, 5));
+    for heard in heard.iter().filter(|heard| heard.path() != "/old") {
+        assert!(!String::from_utf8_lossy(&heard.body).contains("is gone"));
+    }
+}

@@ -236,7 +236,7 @@ fn the_largest_state_is_within_its_bound() {
     let mut sim = nothing();
     let long = "\u{10ffff}".repeat(255);
     let contact = ContactId::new(Millis(u64::MAX), Address([255; 10]));
-    let origin = Origin::Api { channel: "c".repeat(64), contact, agent: "a".repeat(64) };
+    let origin = Origin::Api { channel: "c".repeat(64) + "~4294967295", contact, agent: "a".repeat(64) };
     let details = Details { title: Some(long.clone()), ..Details::default() };
     sim.now = Millis(0xffff_ffff_ffff);
     sim.run(&Command::Open(Opening { origin, owner: Some(long), details, ..opening() })).unwrap();
