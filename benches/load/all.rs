@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum as _};
 use crate::scenarios::Kind;
 use crate::sink::Protocol;
 use crate::target::{Programs, Target};
-use crate::{Error, append, arrivals, fanout, limits, memory, report, restart, say, scenarios, tracing};
+use crate::{Error, append, fanout, limits, memory, open, report, restart, say, scenarios, tracing};
 
 mod goals;
 
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         let own = cases.iter().filter(|case| case.target == Target::Tertulia);
         let rate = own.map(|case| case.measured.per_second()).fold(0.0, f64::max) * 0.7;
         heading("open")?;
-        let opened = arrivals::cases(&arrivals::Options {
+        let opened = open::cases(&open::Options {
             rates: vec![rate.max(1.0).floor()],
             connections: 256,
             conversations: options.conversations,

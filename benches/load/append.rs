@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::runtime::{self, Runtime};
 
-use crate::generator::{self, Load};
+use crate::closed_loop::{self, Load};
 use crate::measured::Measured;
 use crate::scenario::append::Appends;
 use crate::server::Server;
@@ -79,7 +79,7 @@ pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
                     warm_up: Duration::from_secs(options.warm_up.into()),
                     measured: Duration::from_secs(options.seconds.into()),
                 };
-                let measured = runtime.block_on(generator::drive(server, appends, load))?;
+                let measured = runtime.block_on(closed_loop::drive(server, appends, load))?;
                 server.alive()?;
                 say(&report::closed(target.name(), "append", *clients, &measured))?;
                 cases.push(Case { target: *target, clients: *clients, measured });

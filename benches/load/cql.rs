@@ -16,7 +16,7 @@ use tokio::runtime;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::generator::{self, Load, MEASURING, STOPPED, WARMING};
+use crate::closed_loop::{self, Load, MEASURING, STOPPED, WARMING};
 use crate::measured::{Measured, Tally};
 use crate::scenario::append::Appends;
 use crate::scenario::open_conversations;
@@ -88,7 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
             };
             let alone = runtime.block_on(raw.drive(load))?;
             say(&line("driver", *clients, &alone))?;
-            let served = runtime.block_on(generator::drive(&server, &appends, load))?;
+            let served = runtime.block_on(closed_loop::drive(&server, &appends, load))?;
             server.alive()?;
             say(&line("tertulia", *clients, &served))?;
             say(&format!(

@@ -7,12 +7,11 @@ use clap::{Parser, Subcommand};
 
 mod all;
 mod append;
-mod arrivals;
+mod closed_loop;
 mod connection;
 mod cql;
 mod dialect;
 mod fanout;
-mod generator;
 mod installed;
 mod kill;
 mod limits;
@@ -20,6 +19,7 @@ mod measured;
 mod memory;
 mod noop;
 mod open;
+mod open_loop;
 mod postgres;
 mod proc_stat;
 mod report;
@@ -54,7 +54,7 @@ enum Command {
     /// Durable keyed appends in a closed loop, beside a server that does nothing (L0) and what others would build
     Append(append::Options),
     /// The same appends due at fixed times, with latencies from when they were due
-    Open(arrivals::Options),
+    Open(open::Options),
     /// What clients do beside that, one after the other: exchanges, reviews, reads, one hot conversation, many
     Scenarios(scenarios::Options),
     /// What the parts of an append can do alone: the device (L1), a group commit (L2), the store (L3), an actor (L5)
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::All(options) => all::run(&options),
         Command::Append(options) => append::run(&options),
-        Command::Open(options) => arrivals::run(&options),
+        Command::Open(options) => open::run(&options),
         Command::Scenarios(options) => scenarios::run(&options),
         Command::Limits(options) => limits::run(&options),
         Command::Fanout(options) => fanout::run(&options),

@@ -1,167 +1,75 @@
-//! The open loop: things are due at fixed times, whether or not earlier ones have ended, as the world's clients are not
-//! one program. A latency counts from when its request was due, so a server that stalls pays for everybody who came
-//! meanwhile; a closed loop would have waited with it and seen one slow answer (coordinated omission).
+//! The open run: keyed appends that are due at fixed times, at several rates, beside the server that does nothing.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::timeout_at;
+use clap::Args;
+use tokio::runtime;
 
-use crate::Error;
-use crate::connection::Connection;
-use crate::measured::{Latencies, Measured, Tally, Times, note};
-use crate::scenario::Scenario;
-use crate::server::Server;
+use crate::open_loop::{self, Arrivals, Opened};
+use crate::target::{Programs, Target};
+use crate::{Error, append, report, say};
 
-/// How often it is looked up what has become due; nothing is sent later than that because of it.
-const PACE: Duration = Duration::from_micros(200);
-/// How long requests that were due may take after the end of the run.
-const TAIL: Duration = Duration::from_secs(10);
-
-/// How many and how long.
-#[derive(Clone, Copy)]
-pub(crate) struct Arrivals {
-    /// A second, evenly.
-    pub(crate) rate: f64,
-    pub(crate) warm_up: Duration,
-    pub(crate) measured: Duration,
-    /// Connections; more can never be in flight.
+/// How to run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Requests that are due in a second, one case each
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000.0, 5_000.0, 10_000.0])]
+    pub(crate) rates: Vec<f64>,
+    /// Connections; more requests can never be in flight
+    #[arg(long, default_value_t = 256)]
     pub(crate) connections: u32,
+    /// Conversations that the messages are spread over
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) conversations: u32,
+    /// Seconds measured in each case; ten minutes show stalls that seconds do not
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub(crate) seconds: u32,
+    /// Rounds over all cases
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) rounds: u32,
+    /// The server's program; it is built when this is not given
+    #[arg(long)]
+    pub(crate) server: Option<PathBuf>,
+    /// What is measured
+    #[arg(long, value_delimiter = ',', default_values_t = [Target::L0, Target::Tertulia])]
+    pub(crate) targets: Vec<Target>,
 }
 
-/// What an open loop showed.
-pub(crate) struct Opened {
-    /// Latencies count from when the request was due.
-    pub(crate) measured: Measured,
-    /// How late requests were sent, because all connections were waiting or the generator had no time.
-    pub(crate) late: Latencies,
-    /// Requests that became due in the measured time.
-    pub(crate) due: u64,
-    /// Those of them that had no answer when the run was given up.
-    pub(crate) unanswered: u64,
+/// An open loop's case.
+pub(crate) struct Case {
+    pub(crate) target: Target,
+    pub(crate) opened: Opened,
 }
 
-/// When each request is due.
-struct Schedule {
-    begin: Instant,
-    rate: f64,
-    /// The first request that counts.
-    first: u64,
-    /// The first one behind the end.
-    end: u64,
+/// Runs every case and prints what was measured.
+pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    cases(options).map(drop)
 }
 
-impl Schedule {
-    fn due(&self, nth: u64) -> Instant {
-        self.begin + Duration::from_secs_f64(nth as f64 / self.rate)
-    }
-
-    /// Requests that are due by then.
-    fn by(&self, now: Instant) -> u64 {
-        let passed = now.saturating_duration_since(self.begin).as_secs_f64() * self.rate;
-        (passed as u64 + 1).min(self.end)
-    }
-}
-
-/// One case.
-pub(crate) async fn drive<S: Scenario>(server: &Server, scenario: &Arc<S>, load: Arrivals) -> Result<Opened, Error> {
-    let schedule = Arc::new(Schedule {
-        begin: Instant::now() + Duration::from_millis(20),
-        rate: load.rate,
-        first: (load.rate * load.warm_up.as_secs_f64()) as u64,
-        end: (load.rate * (load.warm_up + load.measured).as_secs_f64()) as u64,
-    });
-    // A permit is a request that is due; they are taken in the order in which they became due.
-    let ready = Arc::new(Semaphore::new(0));
-    let taken = Arc::new(AtomicU64::new(0));
-    let mut clients = JoinSet::new();
-    for _ in 0..load.connections {
-        let turn = Turn { ready: Arc::clone(&ready), taken: Arc::clone(&taken), schedule: Arc::clone(&schedule) };
-        clients.spawn(client(server.address, Arc::clone(scenario), turn));
-    }
-    let pacer = pace(Arc::clone(&schedule), Arc::clone(&ready))?;
-    let until = |at: Instant| tokio::time::sleep_until(tokio::time::Instant::from_std(at));
-    until(schedule.due(schedule.first)).await;
-    let before = Times::now(server)?;
-    until(schedule.due(schedule.end)).await;
-    let after = Times::now(server)?;
-    pacer.join().map_err(|_| "the pacer panicked")?;
-    let (mut all, mut late) = (Tally::new()?, Latencies::new(3)?);
-    while let Some(ended) = clients.join_next().await {
-        let (tally, lateness) = ended??;
-        all.add(tally)?;
-        late.add(lateness)?;
-    }
-    let due = schedule.end - schedule.first;
-    let answered = all.latencies.len() + all.errors.values().sum::<u64>();
-    let measured = Measured::between(&before, &after, all);
-    Ok(Opened { measured, late, due, unanswered: due.saturating_sub(answered) })
-}
-
-/// Lets requests become due. A thread of its own: the runtime's timers are as coarse as a millisecond.
-fn pace(schedule: Arc<Schedule>, ready: Arc<Semaphore>) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("pacer".to_owned()).spawn(move || {
-        let mut released = 0;
-        while released < schedule.end {
-            std::thread::sleep(schedule.due(released).saturating_duration_since(Instant::now()).max(PACE));
-            let due = schedule.by(Instant::now());
-            // No run has more requests than a semaphore has permits.
-            ready.add_permits((due - released) as usize);
-            released = due;
-        }
-        // Whoever is left learns that nothing more comes.
-        ready.add_permits(Semaphore::MAX_PERMITS / 2);
-    })
-}
-
-/// The requests, as clients take them.
-struct Turn {
-    ready: Arc<Semaphore>,
-    taken: Arc<AtomicU64>,
-    schedule: Arc<Schedule>,
-}
-
-impl Turn {
-    /// The next request, once it is due; `None` at the end.
-    async fn next(&self) -> Option<u64> {
-        self.ready.acquire().await.ok()?.forget();
-        let nth = self.taken.fetch_add(1, Ordering::Relaxed);
-        (nth < self.schedule.end).then_some(nth)
-    }
-}
-
-async fn client<S: Scenario>(address: SocketAddr, scenario: Arc<S>, turn: Turn) -> Result<(Tally, Latencies), Error> {
-    let (mut tally, mut late) = (Tally::new()?, Latencies::new(3)?);
-    let mut connection = Connection::new(address);
-    let given_up = tokio::time::Instant::from_std(turn.schedule.due(turn.schedule.end) + TAIL);
-    while let Some(nth) = turn.next().await {
-        let due = turn.schedule.due(nth);
-        let lateness = due.elapsed();
-        let Ok(outcome) = timeout_at(given_up, scenario.once(&mut connection)).await else { break };
-        if nth >= turn.schedule.first {
-            note(&mut late, lateness);
-            tally.count(&outcome, due.elapsed());
+/// The same, with what was measured.
+pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut programs = Programs::new(options.server.clone(), None);
+    let mut servers = append::servers(&runtime, &mut programs, &options.targets, options.conversations)?;
+    say(&format!("\n{} connections, {} s a case, {}\n", options.connections, options.seconds, report::machine()))?;
+    say(report::OPEN)?;
+    let mut cases = Vec::new();
+    for _ in 0..options.rounds {
+        for rate in &options.rates {
+            for (target, server, appends) in &mut servers {
+                let load = Arrivals {
+                    rate: *rate,
+                    warm_up: Duration::from_secs(2),
+                    measured: Duration::from_secs(options.seconds.into()),
+                    connections: options.connections,
+                };
+                let opened = runtime.block_on(open_loop::drive(server, appends, load))?;
+                server.alive()?;
+                say(&report::open(target.name(), "append", &opened))?;
+                cases.push(Case { target: *target, opened });
+            }
         }
     }
-    Ok((tally, late))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_due_evenly_and_never_before_their_time() {
-        let begin = Instant::now();
-        let schedule = Schedule { begin, rate: 1_000.0, first: 0, end: 5_000 };
-        assert_eq!(schedule.due(0), begin);
-        assert_eq!(schedule.due(2_500), begin + Duration::from_millis(2_500));
-        assert_eq!(schedule.by(begin), 1);
-        assert_eq!(schedule.by(begin + Duration::from_micros(9_900)), 10);
-        assert_eq!(schedule.by(begin + Duration::from_secs(60)), 5_000);
-    }
+    Ok(cases)
 }

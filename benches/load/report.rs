@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::measured::Measured;
-use crate::open::Opened;
+use crate::open_loop::Opened;
 
 /// What the columns of a closed loop are.
 pub(crate) const CLOSED: &str = "\

@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use tokio::runtime::{self, Runtime};
 
 use crate::append::KEY;
-use crate::generator::{self, Load};
+use crate::closed_loop::{self, Load};
 use crate::measured::Measured;
-use crate::open::{self, Arrivals};
+use crate::open_loop::{self, Arrivals};
 use crate::scenario::append::{Appends, Spread};
 use crate::scenario::exchange::Exchanges;
 use crate::scenario::read::Reads;
@@ -158,12 +158,12 @@ impl Running<'_> {
         let Options { clients, seconds, rate, .. } = *self.options;
         let (warm_up, measured) = (Duration::from_secs(2), Duration::from_secs(seconds.into()));
         let load = Load { clients, warm_up, measured };
-        let closed = self.runtime.block_on(generator::drive(self.server, &scenario, load))?;
+        let closed = self.runtime.block_on(closed_loop::drive(self.server, &scenario, load))?;
         self.server.alive()?;
         say(&report::closed("tertulia", self.kind.name(), clients, &closed))?;
         if rate > 0.0 {
             let load = Arrivals { rate, warm_up, measured, connections: 256 };
-            let opened = self.runtime.block_on(open::drive(self.server, &scenario, load))?;
+            let opened = self.runtime.block_on(open_loop::drive(self.server, &scenario, load))?;
             self.server.alive()?;
             say(&format!("{}\n{}", report::OPEN, report::open("tertulia", self.kind.name(), &opened)))?;
         }

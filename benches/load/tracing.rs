@@ -8,8 +8,8 @@ use clap::Args;
 use tokio::runtime;
 
 use crate::append::KEY;
+use crate::closed_loop;
 use crate::connection::Connection;
-use crate::generator;
 use crate::measured::Measured;
 use crate::scenario::append::Appends;
 use crate::scenario::open_conversations;
@@ -119,12 +119,12 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<(Traces, f64)>, Error> {
     }
     for _ in 0..options.rounds {
         for case in &mut cases {
-            let load = generator::Load {
+            let load = closed_loop::Load {
                 clients: options.clients,
                 warm_up: Duration::from_secs(1),
                 measured: Duration::from_secs(options.seconds.into()),
             };
-            let measured = runtime.block_on(generator::drive(&case.server, &case.appends, load))?;
+            let measured = runtime.block_on(closed_loop::drive(&case.server, &case.appends, load))?;
             case.server.alive()?;
             case.rounds.push(measured);
         }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::runtime;
 
 use crate::append::KEY;
+use crate::closed_loop;
 use crate::connection::Connection;
-use crate::generator;
 use crate::measured::Measured;
 use crate::scenario::append::Appends;
 use crate::scenario::{for_each, open_conversations};
@@ -68,13 +68,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         }
         for _ in 0..options.rounds {
             for clients in &options.clients {
-                let load = generator::Load {
+                let load = closed_loop::Load {
                     clients: *clients,
                     warm_up: Duration::from_secs(2),
                     measured: Duration::from_secs(options.seconds.into()),
                 };
                 let (begun, before) = (Instant::now(), runtime.block_on(completed(address))?);
-                let measured = runtime.block_on(generator::drive(&server, &appends, load))?;
+                let measured = runtime.block_on(closed_loop::drive(&server, &appends, load))?;
                 let after = runtime.block_on(completed(address))?;
                 let turns = (after - before) as f64 / begun.elapsed().as_secs_f64();
                 server.alive()?;

@@ -4,11 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::append;
-use crate::arrivals;
 use crate::limits::{self, Limit};
 use crate::measured::Measured;
 use crate::memory;
-use crate::open::Opened;
+use crate::open;
+use crate::open_loop::Opened;
 use crate::restart::Restarts;
 use crate::scenarios::{self, Kind};
 use crate::target::Target;
@@ -101,7 +101,7 @@ impl Goals {
     }
 
     /// A round of open loops.
-    pub(crate) fn stalls(&mut self, cases: &[arrivals::Case]) {
+    pub(crate) fn stalls(&mut self, cases: &[open::Case]) {
         for case in cases.iter().filter(|case| case.target == Target::Tertulia) {
             let Opened { measured, unanswered, .. } = &case.opened;
             self.failed += measured.errors() + unanswered;
