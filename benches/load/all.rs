@@ -7,9 +7,10 @@ use clap::{Args, ValueEnum as _};
 use crate::scenarios::Kind;
 use crate::sink::Protocol;
 use crate::target::{Programs, Target};
-use crate::{Error, append, fanout, limits, memory, open, report, restart, say, scenarios, tracing};
+use crate::{Error, append, cql, fanout, kill, limits, memory, open, report, restart, say, scenarios, tracing, turns};
 
 mod goals;
+mod table;
 
 use goals::Goals;
 
@@ -34,81 +35,167 @@ pub(crate) struct Options {
     /// Messages that are there when the server is killed and started
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..))]
     messages: u32,
-    /// What stands beside the server in the append run
+    /// What stands beside the server in the append run, and what of it is killed
     #[arg(long, value_delimiter = ',', default_values_t = [Target::L0, Target::Tertulia, Target::Unsynced, Target::Postgres])]
     targets: Vec<Target>,
+    /// Does not wait until conversations have left memory, which takes two minutes of idleness
+    #[arg(long)]
+    without_passivation: bool,
+    /// Runs the server on CQL too, beside the driver alone; the test bed starts a node
+    #[arg(long)]
+    cql: bool,
+    /// The same on these nodes, host:port each
+    #[arg(long, value_delimiter = ',')]
+    nodes: Vec<String>,
+    /// Looks for the slowest request of ten minutes too
+    #[arg(long)]
+    ten_minutes: bool,
     /// The server's program; it is built when this is not given
     #[arg(long)]
     server: Option<PathBuf>,
 }
 
+/// The rate of the ten minutes.
+const TEN_MINUTES_AT: u32 = 10_000;
+
 /// Runs everything and prints the table.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let server = Some(Programs::new(options.server.clone(), None).server()?.to_owned());
-    let (seconds, rounds, clients) = (options.seconds, options.rounds, options.clients.clone());
     let mut goals = Goals::default();
-    for _ in 0..rounds {
-        heading("limits")?;
-        let limits = limits::measure(&limits::Options { clients: clients.clone(), seconds: seconds.min(5) })?;
-        heading("append")?;
-        let cases = append::cases(&append::Options {
-            clients: clients.clone(),
-            conversations: options.conversations,
-            seconds,
-            warm_up: 2,
-            rounds: 1,
-            server: server.clone(),
-            data_dir: None,
-            targets: options.targets.clone(),
-        })?;
-        goals.appends(&limits, &cases);
-        // Seven tenths of what the server could do: where a service should be run.
-        let own = cases.iter().filter(|case| case.target == Target::Tertulia);
-        let rate = own.map(|case| case.measured.per_second()).fold(0.0, f64::max) * 0.7;
-        heading("open")?;
-        let opened = open::cases(&open::Options {
-            rates: vec![rate.max(1.0).floor()],
-            connections: 256,
-            conversations: options.conversations,
-            seconds,
-            rounds: 1,
-            server: server.clone(),
-            targets: vec![Target::L0, Target::Tertulia],
-        })?;
-        goals.stalls(&opened);
-        heading("scenarios")?;
-        goals.scenarios(&scenarios::cases(&scenarios::Options {
-            only: Kind::value_variants().to_vec(),
-            clients: clients.first().copied().unwrap_or(64),
-            conversations: options.conversations,
-            many: options.many,
-            seconds,
-            rate: 0.0,
-            rounds: 1,
-            server: server.clone(),
-        })?);
-        heading("tracing")?;
-        goals.tracing(&tracing::measure(&tracing::Options {
-            clients: clients.first().copied().unwrap_or(64),
-            conversations: options.conversations,
-            seconds,
-            rounds: 3,
-            protocol: Protocol::Http,
-            server: server.clone(),
-            baseline: None,
-        })?);
+    for _ in 0..options.rounds {
+        round(options, &server, &mut goals)?;
     }
-    heading("fanout")?;
-    fanout::run(&fanout::Options::usual(server.clone()))?;
-    heading("restart")?;
-    let (messages, conversations) = (options.messages, options.conversations.min(1_000));
-    goals.restarts(&restart::measure(&restart::Options { messages, conversations, rounds, server: server.clone() })?);
-    heading("memory")?;
-    let conversations = vec![options.conversations, options.many];
-    goals.memory(&memory::measure(&memory::Options { conversations, passivate: false, server })?);
+    once(options, &server, &mut goals)?;
+    asked_for(options, &server, &mut goals)?;
     heading("ratios")?;
-    say(&format!("{rounds} rounds, {seconds} s a case, {}\n", report::machine()))?;
-    goals.lines().iter().try_for_each(|line| say(line))
+    say(&format!("{} rounds, {} s a case, {}\n", options.rounds, options.seconds, report::machine()))?;
+    goals.rows().iter().try_for_each(|line| say(line))
+}
+
+/// What differs from one minute of the machine to the next.
+fn round(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Result<(), Error> {
+    let Options { seconds, conversations, .. } = *options;
+    let (clients, first) = (options.clients.clone(), options.clients.first().copied().unwrap_or(64));
+    heading("limits")?;
+    let limits = limits::measure(&limits::Options { clients: clients.clone(), seconds: seconds.min(5) })?;
+    heading("append")?;
+    let cases = append::cases(&append::Options {
+        clients,
+        conversations,
+        seconds,
+        warm_up: 2,
+        rounds: 1,
+        server: server.clone(),
+        data_dir: None,
+        targets: options.targets.clone(),
+    })?;
+    goals.appends(&limits, &cases);
+    // Seven tenths of what the server could do: where a service should be run.
+    let own = cases.iter().filter(|case| case.target == Target::Tertulia);
+    let rate = own.map(|case| case.measured.per_second()).fold(0.0, f64::max) * 0.7;
+    heading("open")?;
+    goals.stalls(seconds, &opened(options, server, rate.max(1.0).floor(), seconds, &[Target::L0, Target::Tertulia])?);
+    heading("scenarios")?;
+    goals.scenarios(&scenarios::cases(&scenarios::Options {
+        only: Kind::value_variants().to_vec(),
+        clients: first,
+        conversations,
+        many: options.many,
+        seconds,
+        rate: 0.0,
+        rounds: 1,
+        server: server.clone(),
+    })?);
+    heading("tracing")?;
+    goals.tracing(&tracing::measure(&tracing::Options {
+        clients: first,
+        conversations,
+        seconds,
+        rounds: 3,
+        protocol: Protocol::Http,
+        server: server.clone(),
+        baseline: None,
+    })?);
+    Ok(())
+}
+
+/// What one time says enough of, or what repeats itself.
+fn once(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Result<(), Error> {
+    let Options { seconds, rounds, conversations, messages, many, .. } = *options;
+    heading("turns")?;
+    goals.turns(&turns::measure(&turns::Options {
+        clients: vec![options.clients.first().copied().unwrap_or(64)],
+        conversations: conversations.min(10_000),
+        latency: 2_000,
+        running: 64,
+        seconds,
+        rounds,
+        server: server.clone(),
+    })?);
+    heading("fanout")?;
+    goals.fanout(&fanout::measure(&fanout::Options::usual(server.clone()))?);
+    heading("kill")?;
+    goals.kills(&kill::measure(&kill::Options {
+        rounds,
+        clients: 64,
+        conversations: conversations.min(1_000),
+        seconds: seconds.min(3),
+        server: server.clone(),
+        targets: options.targets.iter().copied().filter(|target| target.is_durable()).collect(),
+    })?);
+    heading("restart")?;
+    let conversations = conversations.min(1_000);
+    let restarts = restart::measure(&restart::Options { messages, conversations, rounds, server: server.clone() })?;
+    goals.restarts(messages, &restarts);
+    heading("memory")?;
+    let passivate = !options.without_passivation;
+    goals.memory(&memory::measure(&memory::Options { conversations: vec![many], passivate, server: server.clone() })?);
+    Ok(())
+}
+
+/// What takes a cluster or much longer than everything else.
+fn asked_for(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Result<(), Error> {
+    if options.cql || !options.nodes.is_empty() {
+        heading("cql")?;
+        goals.cql(Some(&cql::measure(&cql::Options {
+            clients: vec![64],
+            conversations: options.conversations.min(1_000),
+            seconds: options.seconds,
+            warm_up: 5,
+            rounds: options.rounds,
+            server: server.clone(),
+            nodes: options.nodes.clone(),
+        })?));
+    } else {
+        goals.cql(None);
+    }
+    if options.ten_minutes {
+        heading("ten minutes")?;
+        let cases = opened(options, server, TEN_MINUTES_AT.into(), 600, &[Target::Tertulia])?;
+        goals.ten_minutes(TEN_MINUTES_AT, &cases);
+    } else {
+        goals.no_ten_minutes(TEN_MINUTES_AT);
+    }
+    Ok(())
+}
+
+/// An open loop at this rate.
+fn opened(
+    options: &Options,
+    server: &Option<PathBuf>,
+    rate: f64,
+    seconds: u32,
+    targets: &[Target],
+) -> Result<Vec<open::Case>, Error> {
+    open::cases(&open::Options {
+        rates: vec![rate],
+        connections: 256,
+        conversations: options.conversations,
+        seconds,
+        rounds: 1,
+        server: server.clone(),
+        targets: targets.to_vec(),
+    })
 }
 
 fn heading(what: &str) -> Result<(), Error> {

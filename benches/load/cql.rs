@@ -17,13 +17,12 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::closed_loop::{self, Load, MEASURING, STOPPED, WARMING};
-use crate::measured::{Measured, Tally};
+use crate::measured::{Measured, Tally, Times};
 use crate::scenario::append::Appends;
 use crate::scenario::open_conversations;
 use crate::server::tertulia_on_cql;
-use crate::stored::Stored;
 use crate::target::Programs;
-use crate::{Error, append, say};
+use crate::{Error, append, report, say};
 
 /// The server's keyspace, and that of the driver alone.
 const KEYSPACES: [&str; 2] = ["load_tertulia", "load_raw"];
@@ -36,29 +35,53 @@ const STATE: [u8; 120] = [7; 120];
 pub(crate) struct Options {
     /// Requests in flight in each case
     #[arg(long, value_delimiter = ',', default_values_t = [64])]
-    clients: Vec<u32>,
+    pub(crate) clients: Vec<u32>,
     /// Conversations that the messages are spread over
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
-    conversations: u32,
+    pub(crate) conversations: u32,
     /// Seconds measured in each case
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=600))]
-    seconds: u32,
+    pub(crate) seconds: u32,
     /// Seconds before the measurement in each case
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=60))]
-    warm_up: u32,
+    pub(crate) warm_up: u32,
     /// Rounds over all cases; the spread between them is the run's noise
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
-    rounds: u32,
+    pub(crate) rounds: u32,
     /// The server's program; it is built when this is not given
     #[arg(long)]
-    server: Option<PathBuf>,
+    pub(crate) server: Option<PathBuf>,
     /// Nodes to work on, host:port each; by default the test bed starts one
     #[arg(long, value_delimiter = ',')]
-    nodes: Vec<String>,
+    pub(crate) nodes: Vec<String>,
+}
+
+/// The server beside the driver alone.
+pub(crate) struct Case {
+    pub(crate) clients: u32,
+    pub(crate) driver: Measured,
+    pub(crate) served: Measured,
+}
+
+impl Case {
+    /// A figure of the server for each of the driver's; NaN where one of them says nothing. What the nodes take of the
+    /// machine belongs to both, so that other work is not told from it here.
+    pub(crate) fn ratio(&self, of: impl Fn(&Measured) -> f64) -> f64 {
+        let figure = |measured: &Measured| {
+            let says = measured.refused().is_none() && measured.errors() == 0;
+            if says { of(measured) } else { f64::NAN }
+        };
+        figure(&self.served) / figure(&self.driver)
+    }
 }
 
 /// Runs every case and prints what was measured.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    measure(options).map(drop)
+}
+
+/// The same, with what was measured.
+pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     let nodes = match &options.nodes[..] {
         [] => bed::server().ok_or("there is no CQL server; name one with --nodes")?.nodes().to_vec(),
         nodes => nodes.to_vec(),
@@ -78,7 +101,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let ids = runtime.block_on(open_conversations(server.address, append::KEY, options.conversations))?;
     let appends = Arc::new(Appends::new(server.address, append::KEY, &ids));
     let raw = Arc::new(runtime.block_on(Raw::open(&nodes, options.conversations))?);
-    say("| target | in flight | appends/s | p50 ms | p99 ms | max ms | errors |\n|---|---:|---:|---:|---:|---:|---:|")?;
+    say(&format!("\n{} conversations, {} s a case, {}\n", options.conversations, options.seconds, report::machine()))?;
+    say("| target | in flight | appends/s | p50 ms | p99 ms | max ms | server CPU µs | generator cores \
+         | kernel and other cores, the nodes' too | errors |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")?;
+    let mut cases = Vec::new();
     for _ in 0..options.rounds {
         for clients in &options.clients {
             let load = Load {
@@ -86,30 +112,40 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
                 warm_up: Duration::from_secs(options.warm_up.into()),
                 measured: Duration::from_secs(options.seconds.into()),
             };
-            let alone = runtime.block_on(raw.drive(load))?;
-            say(&line("driver", *clients, &alone))?;
+            let driver = runtime.block_on(raw.drive(load))?;
+            say(&line("driver", *clients, &driver))?;
             let served = runtime.block_on(closed_loop::drive(&server, &appends, load))?;
             server.alive()?;
             say(&line("tertulia", *clients, &served))?;
-            say(&format!(
-                "\n{clients} in flight: throughput {:.2} of the driver's, p50 {:+.2} ms\n",
-                served.per_second() / alone.per_second(),
-                served.quantile(0.5) - alone.quantile(0.5)
-            ))?;
+            cases.push(Case { clients: *clients, driver, served });
         }
     }
-    Ok(())
+    for case in &cases {
+        let added = case.served.quantile(0.5) - case.driver.quantile(0.5);
+        say(&format!(
+            "\n{} in flight: throughput {:.2} of the driver's, p50 {added:+.2} ms",
+            case.clients,
+            case.ratio(Measured::per_second)
+        ))?;
+    }
+    Ok(cases)
 }
 
 fn line(target: &str, clients: u32, measured: &Measured) -> String {
-    let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| measured.quantile(share));
-    let errors = measured.errors();
-    let mut line =
-        format!("| {target} | {clients} | {:.0} | {p50:.2} | {p99:.2} | {max:.2} | {errors} |", measured.per_second());
-    for (what, times) in &measured.tally.errors {
-        line += &format!("\n  {times} × {what}");
+    let head = format!("| {target} | {clients} |");
+    if let Some(refused) = report::refused(measured, 8) {
+        return head + &refused;
     }
-    line
+    let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| measured.quantile(share));
+    format!(
+        "{head} {:.0} | {p50:.2} | {p99:.2} | {max:.2} | {:.1} | {:.2} | {:.2} | {} |{}",
+        measured.per_second(),
+        measured.server_micros(),
+        measured.generator_share(),
+        measured.kernel_share() + measured.others_share(),
+        measured.errors(),
+        measured.failures(),
+    )
 }
 
 /// The driver, with the statements of a commit.
@@ -166,23 +202,16 @@ impl Raw {
             clients.spawn(Arc::clone(self).client(client, load.clients, Arc::clone(&phase)));
         }
         sleep(load.warm_up).await;
-        let began = Instant::now();
+        let before = Times::alone()?;
         phase.store(MEASURING, Ordering::Relaxed);
         sleep(load.measured).await;
         phase.store(STOPPED, Ordering::Relaxed);
-        let elapsed = began.elapsed();
+        let after = Times::alone()?;
         let mut tally = Tally::new()?;
         while let Some(client) = clients.join_next().await {
             tally.add(client??)?;
         }
-        Ok(Measured {
-            elapsed,
-            tally,
-            server: Duration::ZERO,
-            generator: Duration::ZERO,
-            machine: Duration::ZERO,
-            stored: Stored::default(),
-        })
+        Ok(Measured::between(&before, &after, tally))
     }
 
     /// Goes round its share of the conversations.

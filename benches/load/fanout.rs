@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::append::{KEY, conversations};
 use crate::connection::{Connection, connect};
-use crate::measured::{Latencies, note};
+use crate::measured::{Latencies, Measured, Tally, Times, note};
 use crate::server::Server;
 use crate::target::{Programs, Target};
 use crate::{Error, proc_stat, report, say};
@@ -60,32 +60,85 @@ impl Options {
     }
 }
 
+/// One measured case.
+pub(crate) struct Case {
+    pub(crate) target: Target,
+    pub(crate) followers: u32,
+    /// Of every event to every follower.
+    pub(crate) measured: Measured,
+    /// Of every event to the last of its followers.
+    last: Latencies,
+    /// Events that should have come.
+    expected: u64,
+    /// Memory of a follower in the server, in bytes.
+    each: u64,
+}
+
+impl Case {
+    /// The latency that this share of the events did not exceed at the last of their followers, in milliseconds; NaN
+    /// where that says nothing of the server.
+    pub(crate) fn last(&self, share: f64) -> f64 {
+        let is_whole = self.measured.tells() && self.measured.tally.latencies.len() == self.expected;
+        if is_whole { self.last.value_at_quantile(share) as f64 / 1e3 } else { f64::NAN }
+    }
+
+    fn line(&self) -> String {
+        let Self { measured, last, followers, expected, .. } = self;
+        let head = format!("| {} | {followers} |", if self.target == Target::L0 { "l6" } else { self.target.name() });
+        if let Some(refused) = report::refused(measured, 10) {
+            return head + &refused;
+        }
+        let last = |share| last.value_at_quantile(share) as f64 / 1e3;
+        format!(
+            "{head} {} | {expected} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {:.1} | {:.2} | {:.2} |{}",
+            measured.tally.latencies.len(),
+            measured.quantile(0.5),
+            measured.quantile(0.99),
+            last(0.5),
+            last(0.99),
+            self.each / 1024,
+            measured.server_micros(),
+            measured.generator_share(),
+            measured.others_share(),
+            measured.remarks(),
+        )
+    }
+}
+
 /// Runs every case and prints what was measured.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    measure(options).map(drop)
+}
+
+/// The same, with what was measured.
+pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), None);
     say(&format!("\n{} messages a case, one every {} ms, {}\n", options.messages, options.pause, report::machine()))?;
     say(
-        "| target | followers | events received | of expected | p50 ms | p99 ms | last follower p50 ms | p99 ms | KiB a follower | server CPU µs an event | generator cores |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| target | followers | events received | of expected | p50 ms | p99 ms | last follower p50 ms | p99 ms | KiB a follower | server CPU µs an event | generator cores | other cores |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     )?;
+    let mut cases = Vec::new();
     for target in &options.targets {
         let mut server = programs.start(*target)?;
         for followers in &options.followers {
-            runtime.block_on(case(options, *target, &server, *followers))?;
+            let case = runtime.block_on(case(options, *target, &server, *followers))?;
             server.alive()?;
+            say(&case.line())?;
+            cases.push(case);
         }
     }
-    Ok(())
+    Ok(cases)
 }
 
 /// What followers tell: when one of them has received an event.
 type Heard = mpsc::Sender<Instant>;
 
-async fn case(options: &Options, target: Target, server: &Server, followers: u32) -> Result<(), Error> {
+async fn case(options: &Options, target: Target, server: &Server, followers: u32) -> Result<Case, Error> {
     let ids = conversations(target, server, 1).await?;
     let id = ids.first().ok_or("no conversation was opened")?;
-    let before = proc_stat::resident(server.pid())?;
+    let empty = proc_stat::resident(server.pid())?;
     // As many as can arrive before they are counted.
     let (heard, mut hear) = mpsc::channel(followers as usize + 1);
     let following = Arc::new(AtomicU64::new(0));
@@ -98,9 +151,9 @@ async fn case(options: &Options, target: Target, server: &Server, followers: u32
     while following.load(Ordering::Relaxed) < u64::from(followers) {
         sleep(Duration::from_millis(10)).await;
     }
-    let each = proc_stat::resident(server.pid())?.saturating_sub(before) / u64::from(followers.max(1));
-    let (mut all, mut last) = (Latencies::new(3)?, Latencies::new(3)?);
-    let (began, server_before, own_before) = (Instant::now(), server.cpu()?, proc_stat::process(std::process::id())?);
+    let each = proc_stat::resident(server.pid())?.saturating_sub(empty) / u64::from(followers.max(1));
+    let (mut all, mut last) = (Tally::new()?, Latencies::new(3)?);
+    let before = Times::now(server)?;
     let mut poster = Connection::new(server.address);
     for _ in 0..options.messages {
         let sent = Instant::now();
@@ -109,30 +162,17 @@ async fn case(options: &Options, target: Target, server: &Server, followers: u32
         for nth in 0..followers {
             let Ok(Some(at)) = timeout(PATIENCE, hear.recv()).await else { break };
             let took = at.saturating_duration_since(sent);
-            note(&mut all, took);
+            note(&mut all.latencies, took);
             if nth + 1 == followers {
                 note(&mut last, took);
             }
         }
         sleep(Duration::from_millis(options.pause)).await;
     }
-    let (server_cpu, elapsed) = (server.cpu()? - server_before, began.elapsed());
-    let own = proc_stat::process(std::process::id())? - own_before;
+    let measured = Measured::between(&before, &Times::now(server)?, all);
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    let millis = |latencies: &Latencies, share| latencies.value_at_quantile(share) as f64 / 1e3;
     let expected = u64::from(followers) * u64::from(options.messages);
-    say(&format!(
-        "| {} | {followers} | {} | {expected} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {:.1} | {:.2} |",
-        if target == Target::L0 { "l6" } else { target.name() },
-        all.len(),
-        millis(&all, 0.5),
-        millis(&all, 0.99),
-        millis(&last, 0.5),
-        millis(&last, 0.99),
-        each / 1024,
-        server_cpu.as_secs_f64() * 1e6 / all.len().max(1) as f64,
-        own.as_secs_f64() / elapsed.as_secs_f64(),
-    ))
+    Ok(Case { target, followers, measured, last, expected, each })
 }
 
 /// Asks for a conversation's events from now on.

@@ -54,12 +54,25 @@ type Acked = (u64, Value);
 const RECOVERY: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// A kill, and what came of it.
+pub(crate) struct Case {
+    pub(crate) target: Target,
+    pub(crate) acknowledged: usize,
+    pub(crate) missing: usize,
+}
+
 /// Runs every case and prints what is missing.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    measure(options).map(drop)
+}
+
+/// The same, with what is missing.
+pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), None);
     say(&format!("\n{} clients, killed after {} s, {}\n", options.clients, options.seconds, report::machine()))?;
     say("| target | acknowledged | missing after SIGKILL |\n|---|---:|---:|")?;
+    let mut cases = Vec::new();
     for _ in 0..options.rounds {
         for target in &options.targets {
             let dir = data_dir()?;
@@ -96,9 +109,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
             if count == 0 {
                 say("  nothing was acknowledged in that time, so this says nothing: give it more --seconds")?;
             }
+            cases.push(Case { target: *target, acknowledged: count, missing });
         }
     }
-    Ok(())
+    Ok(cases)
 }
 
 /// Appends until the server is gone; what it has acknowledged.

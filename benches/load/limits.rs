@@ -13,13 +13,18 @@ use crate::{Error, proc_stat, report, say};
 mod actor;
 mod device;
 mod group;
+mod hop;
 mod store;
 
 /// Bytes of a message in the engine's journal: the record, the idempotency key and what is around them.
 const MESSAGE_BYTES: usize = 640;
 
+/// Actors that calls and messages go to in turn.
+const ACTORS: u32 = 10_000;
 /// The name of the limit that an actor among many is.
 pub(crate) const MANY_ACTORS: &str = "L5 call of 10,000 actors";
+/// The name of what a message's own hop to its actor is.
+pub(crate) const HOP: &str = "hop to 10,000 conversations";
 
 /// How to run.
 #[derive(Args)]
@@ -93,7 +98,8 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Limit>, Error> {
     }
     told(runtime.block_on(actor::call(1, 1, time))?)?;
     for clients in &options.clients {
-        told(runtime.block_on(actor::call(10_000, *clients, time))?)?;
+        told(runtime.block_on(actor::call(ACTORS, *clients, time))?)?;
+        told(runtime.block_on(hop::refused(*clients, time))?)?;
     }
     Ok(limits)
 }

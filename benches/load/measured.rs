@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::Error;
+use crate::proc_stat::{self, Kernel};
 use crate::server::Server;
 use crate::stored::Stored;
-use crate::{Error, proc_stat};
 
 /// A run in which the generator needed more of its core than this says more about the generator than the server.
 const GENERATOR_LIMIT: f64 = 0.9;
@@ -62,17 +63,31 @@ pub(crate) fn note(latencies: &mut Latencies, took: Duration) {
 pub(crate) struct Times {
     pub(crate) at: Instant,
     server: Duration,
+    /// Whether what the kernel writes back is the server's doing.
+    syncs: bool,
     generator: Duration,
     machine: Duration,
+    kernel: Kernel,
 }
 
 impl Times {
     /// As they are now.
     pub(crate) fn now(server: &Server) -> Result<Self, Error> {
+        Self::with(server.cpu()?, server.syncs)
+    }
+
+    /// The same where this program alone is measured, beside servers that are not its own.
+    pub(crate) fn alone() -> Result<Self, Error> {
+        Self::with(Duration::ZERO, true)
+    }
+
+    fn with(server: Duration, syncs: bool) -> Result<Self, Error> {
         Ok(Self {
-            server: server.cpu()?,
+            server,
+            syncs,
             generator: proc_stat::process(std::process::id())?,
             machine: proc_stat::machine()?,
+            kernel: Kernel::now()?,
             at: Instant::now(),
         })
     }
@@ -90,6 +105,10 @@ pub(crate) struct Measured {
     pub(crate) generator: Duration,
     /// CPU time of everything on the machine.
     pub(crate) machine: Duration,
+    /// CPU time of the kernel's own threads.
+    pub(crate) kernel: Duration,
+    /// Whether that is the server's doing, which has it write back what it syncs.
+    pub(crate) syncs: bool,
     /// What the server made durable, where it tells.
     pub(crate) stored: Stored,
 }
@@ -103,6 +122,8 @@ impl Measured {
             server: after.server.saturating_sub(before.server),
             generator: after.generator.saturating_sub(before.generator),
             machine: after.machine.saturating_sub(before.machine),
+            kernel: after.kernel.since(&before.kernel),
+            syncs: after.syncs,
             stored: Stored::default(),
         }
     }
@@ -131,9 +152,16 @@ impl Measured {
         self.generator.as_secs_f64() / self.elapsed.as_secs_f64()
     }
 
-    /// Cores that neither the server nor the generator used, but somebody did.
+    /// Cores that the kernel's own threads used.
+    pub(crate) fn kernel_share(&self) -> f64 {
+        self.kernel.as_secs_f64() / self.elapsed.as_secs_f64()
+    }
+
+    /// Cores that neither the server nor the generator used, but somebody did; without those of the kernel's threads
+    /// where they write back what the server syncs.
     pub(crate) fn others_share(&self) -> f64 {
-        let others = self.machine.saturating_sub(self.server).saturating_sub(self.generator);
+        let kernel = if self.syncs { self.kernel } else { Duration::ZERO };
+        let others = self.machine.saturating_sub(self.server).saturating_sub(self.generator).saturating_sub(kernel);
         others.as_secs_f64() / self.elapsed.as_secs_f64()
     }
 
@@ -146,9 +174,11 @@ impl Measured {
         self.tally.errors.values().sum()
     }
 
-    /// Whether the generator was the bottleneck: then the figures are its own.
-    pub(crate) fn generator_was_the_limit(&self) -> bool {
-        self.generator_share() > GENERATOR_LIMIT
+    /// Why there are no figures at all: the generator was the bottleneck, so they would be its own. Every run asks this.
+    pub(crate) fn refused(&self) -> Option<String> {
+        let share = self.generator_share();
+        (share > GENERATOR_LIMIT)
+            .then(|| format!("the generator was the limit ({share:.2} cores): the server can do more than this"))
     }
 
     /// Whether anything else on the machine took so much that the figures are noise.
@@ -158,17 +188,24 @@ impl Measured {
 
     /// Whether the figures say anything of the server: it had the machine, and it did all that it was asked.
     pub(crate) fn tells(&self) -> bool {
-        !self.generator_was_the_limit() && !self.was_disturbed() && self.errors() == 0
+        self.refused().is_none() && !self.was_disturbed() && self.errors() == 0
     }
 
-    /// What is to be said about the run below its line of a table, each behind a line break.
-    pub(crate) fn remarks(&self) -> String {
-        let mut remarks = String::new();
-        for (what, times) in &self.tally.errors {
-            remarks += &format!("\n  {times} × {what}");
+    /// What failed, each behind a line break.
+    pub(crate) fn failures(&self) -> String {
+        let errors = self.tally.errors.iter();
+        let mut failures: String = errors.map(|(what, times)| format!("\n  {times} × {what}")).collect();
+        if !failures.is_empty() {
+            failures += "\n  not counted: requests failed";
         }
+        failures
+    }
+
+    /// What is to be said about the run below its line of a table, each behind a line break: why no ratio counts it.
+    pub(crate) fn remarks(&self) -> String {
+        let mut remarks = self.failures();
         if self.was_disturbed() {
-            remarks += "\n  the machine had other work: repeat this run";
+            remarks += "\n  not counted: the machine had other work; repeat this run";
         }
         remarks
     }
@@ -188,23 +225,39 @@ pub(crate) mod tests {
             tally,
             server: Duration::from_millis(10),
             generator: Duration::from_secs(1),
-            machine: Duration::from_millis(1210),
+            machine: Duration::from_millis(1290),
+            kernel: Duration::from_millis(80),
+            syncs: true,
             stored: Stored { commits: 120.0, batches: 8.0 },
         }
     }
 
     #[test]
     fn a_run_whose_generator_had_no_time_left_is_not_the_servers() {
-        assert!(!measured().generator_was_the_limit());
-        assert!(Measured { generator: Duration::from_millis(1_850), ..measured() }.generator_was_the_limit());
+        assert_eq!(measured().refused(), None);
+        assert!(Measured { generator: Duration::from_millis(1_850), ..measured() }.refused().is_some());
     }
 
     #[test]
     fn a_run_says_nothing_where_requests_failed_or_others_worked() {
-        let whole = || Measured { tally: Tally::new().unwrap(), machine: Duration::from_millis(1_010), ..measured() };
+        let whole = || Measured { tally: Tally::new().unwrap(), machine: Duration::from_millis(1_090), ..measured() };
         assert!(whole().tells());
         assert!(!Measured { tally: measured().tally, ..whole() }.tells());
         assert!(!Measured { machine: Duration::from_millis(1_310), ..whole() }.tells());
         assert!(!Measured { generator: Duration::from_millis(1_850), ..whole() }.tells());
+    }
+
+    #[test]
+    fn what_the_kernel_writes_back_is_others_work_only_where_the_server_syncs_nothing() {
+        let busy = |syncs| Measured {
+            tally: Tally::new().unwrap(),
+            machine: Duration::from_millis(1_310),
+            kernel: Duration::from_millis(300),
+            syncs,
+            ..measured()
+        };
+        assert!(busy(true).tells());
+        assert!(!busy(false).tells());
+        assert_eq!(busy(true).kernel_share(), 0.15);
     }
 }

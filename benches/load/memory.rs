@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// Conversations, one case each
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000])]
     pub(crate) conversations: Vec<u32>,
-    /// Waits until they have left memory, which they do after two idle minutes
+    /// Waits until they have left memory, which they do after two idle minutes, and opens as many others
     #[arg(long)]
     pub(crate) passivate: bool,
     /// The server's program; it is built when this is not given
@@ -33,8 +33,18 @@ pub(crate) struct Options {
     pub(crate) server: Option<PathBuf>,
 }
 
-/// A case: conversations, and the server's memory with them resident, in bytes.
-pub(crate) type Case = (u32, u64);
+/// How many may still be there when they count as gone.
+const LEFT: u64 = 100;
+
+/// One measured case.
+pub(crate) struct Case {
+    pub(crate) conversations: u32,
+    /// The server's memory with them resident, in bytes.
+    pub(crate) full: u64,
+    /// What the server kept of each that left memory, in bytes: how much more it had when as many others had come in
+    /// their place. `None` where that was not waited for, or where they did not leave.
+    pub(crate) kept: Option<f64>,
+}
 
 /// Runs every case and prints what was measured.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
@@ -46,8 +56,8 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), None);
     say(&format!("\n{}\n", report::machine()))?;
-    say("| conversations | empty MiB | resident | MiB | KiB each | after passivation: resident | MiB |\n\
-         |---:|---:|---:|---:|---:|---:|---:|")?;
+    say("| conversations | empty MiB | resident | MiB | KiB each | after passivation: resident | MiB \
+         | as many others opened: MiB | KiB kept of each passivated |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|")?;
     let mut cases = Vec::new();
     for conversations in &options.conversations {
         // A server of its own: an allocator gives little back.
@@ -57,18 +67,21 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
         runtime.block_on(open_conversations(server.address, KEY, *conversations))?;
         let (actors, full) = (runtime.block_on(resident(&server))?, memory()?);
         let each = full.saturating_sub(empty) as f64 / 1024.0 / f64::from(*conversations);
-        let left = if options.passivate {
-            let left = runtime.block_on(passivated(&server))?;
-            format!("{left} | {}", mebibytes(memory()?))
-        } else {
-            "not waited for | ".to_owned()
-        };
+        let (mut kept, mut after) = (None, "not waited for | | |".to_owned());
+        if options.passivate {
+            let (left, idle) = (runtime.block_on(passivated(&server))?, memory()?);
+            runtime.block_on(open_conversations(server.address, KEY, *conversations))?;
+            let others = memory()?;
+            kept = (left < LEFT).then(|| (others as f64 - full as f64) / f64::from(*conversations));
+            let each = kept.map_or("–".to_owned(), |kept| format!("{:.2}", kept / 1024.0));
+            after = format!("{left} | {} | {} | {each}", mebibytes(idle), mebibytes(others));
+        }
         say(&format!(
-            "| {conversations} | {} | {actors} | {} | {each:.1} | {left} |",
+            "| {conversations} | {} | {actors} | {} | {each:.1} | {after} |",
             mebibytes(empty),
             mebibytes(full)
         ))?;
-        cases.push((*conversations, full));
+        cases.push(Case { conversations: *conversations, full, kept });
     }
     Ok(cases)
 }
@@ -89,7 +102,7 @@ async fn passivated(server: &Server) -> Result<u64, Error> {
     let since = tokio::time::Instant::now();
     loop {
         let left = resident(server).await?;
-        if left < 100 || since.elapsed() > GONE_WITHIN {
+        if left < LEFT || since.elapsed() > GONE_WITHIN {
             return Ok(left);
         }
         sleep(LOOK_EVERY).await;

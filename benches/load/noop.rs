@@ -1,18 +1,20 @@
 //! The server that does nothing (L0): it reads the body, compares the key and answers in the real form, and keeps
 //! nothing. What it costs is what HTTP and JSON cost on this machine. Whoever follows a conversation there hears of
-//! every append to any (L6), without a log that it could be read from again.
+//! every append to any (L6), without a log that it could be read from again. Reads and exchanges are answered with what it
+//! was given beforehand for all of them, byte for byte: what the real server answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use benches::{Append, Appended, KEY, is_allowed};
 use futures_util::stream;
+use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 
@@ -31,6 +33,34 @@ const BEHIND: usize = 1_024;
 struct Noop {
     key: Arc<str>,
     events: broadcast::Sender<Bytes>,
+    answers: Arc<Answers>,
+}
+
+/// What is answered to everything but appends, once it was given.
+#[derive(Default)]
+struct Answers {
+    message: OnceLock<Bytes>,
+    page: OnceLock<Bytes>,
+    exchange: OnceLock<Bytes>,
+}
+
+/// What a contact writes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Exchange {
+    r#type: String,
+    contact_identifier: String,
+    content: Said,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    text: Text,
+}
+
+#[derive(Deserialize)]
+struct Text {
+    body: String,
 }
 
 /// Serves until the process is ended.
@@ -47,16 +77,70 @@ pub(crate) fn run() -> Result<(), Error> {
         });
         let router = Router::new()
             .route("/api/v1/messages", post(append))
+            .route(
+                "/api/v1/messages/{id}",
+                get(async |State(noop): State<Noop>, headers: HeaderMap| noop.read(&headers, &noop.answers.message)),
+            )
+            .route(
+                "/api/v1/conversations/{id}/messages",
+                get(async |State(noop): State<Noop>, headers: HeaderMap| noop.read(&headers, &noop.answers.page)),
+            )
+            .route("/api/v1/channels/demo-api/messages", post(exchange))
+            .route("/api/v1/answers/{name}", put(keep))
             .route("/api/v1/conversations/{id}/events", get(events))
-            .with_state(Noop { key, events: broadcast::Sender::new(BEHIND) });
+            .with_state(Noop { key, events: broadcast::Sender::new(BEHIND), answers: Arc::default() });
         axum::serve(listener, router).await?;
         Ok(())
     })
 }
 
+impl Noop {
+    fn allows(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
+        is_allowed(given, &self.key)
+    }
+
+    /// What was given for this, to who has the key.
+    fn read(&self, headers: &HeaderMap, kept: &OnceLock<Bytes>) -> Response {
+        if self.allows(headers) { answer(kept) } else { StatusCode::UNAUTHORIZED.into_response() }
+    }
+}
+
+fn answer(kept: &OnceLock<Bytes>) -> Response {
+    match kept.get() {
+        Some(kept) => ([(header::CONTENT_TYPE, "application/json")], kept.clone()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// Takes what is to be answered from now on; the first that comes counts.
+async fn keep(State(noop): State<Noop>, Path(name): Path<String>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let kept = match name.as_str() {
+        _ if !noop.allows(&headers) => return StatusCode::UNAUTHORIZED,
+        "message" => &noop.answers.message,
+        "page" => &noop.answers.page,
+        "exchange" => &noop.answers.exchange,
+        _ => return StatusCode::NOT_FOUND,
+    };
+    if kept.set(body).is_ok() { StatusCode::NO_CONTENT } else { StatusCode::CONFLICT }
+}
+
+async fn exchange(State(noop): State<Noop>, headers: HeaderMap, body: Bytes) -> Response {
+    if !noop.allows(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    match serde_json::from_slice::<Exchange>(&body) {
+        Ok(Exchange { r#type, contact_identifier, content: Said { text } })
+            if r#type == "TEXT" && !contact_identifier.is_empty() && !text.body.is_empty() =>
+        {
+            answer(&noop.answers.exchange)
+        }
+        _ => StatusCode::BAD_REQUEST.into_response(),
+    }
+}
+
 async fn append(State(noop): State<Noop>, headers: HeaderMap, body: Bytes) -> Response {
-    let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
-    if !is_allowed(given, &noop.key) {
+    if !noop.allows(&headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let Ok(Append { content, conversation_id }) = serde_json::from_slice(&body) else {

@@ -1,5 +1,6 @@
 //! CPU time, as the kernel counts it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use crate::Error;
 
 /// Length of the kernel's tick in these files; it is the same on every Linux.
 const TICK: Duration = Duration::from_millis(10);
+/// The bit of a process' flags that says that it is a thread of the kernel.
+const OF_KERNEL: u64 = 0x0020_0000;
 
 /// User and system time of a process with all of its threads.
 pub(crate) fn process(pid: u32) -> Result<Duration, Error> {
@@ -14,14 +17,18 @@ pub(crate) fn process(pid: u32) -> Result<Duration, Error> {
     of_process(&text).ok_or_else(|| format!("/proc/{pid}/stat cannot be read").into())
 }
 
+/// Every process that is there, with its line. One that has ended meanwhile is counted by its parent.
+fn all() -> Result<impl Iterator<Item = (u32, String)>, Error> {
+    Ok(fs::read_dir("/proc")?.filter_map(|entry| {
+        let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        Some((pid, fs::read_to_string(format!("/proc/{pid}/stat")).ok()?))
+    }))
+}
+
 /// The same of a process with its children, those that have ended too.
 pub(crate) fn family(pid: u32) -> Result<Duration, Error> {
     let mut sum = Duration::ZERO;
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(member) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        // One that has ended meanwhile is counted by its parent.
-        let Ok(text) = fs::read_to_string(format!("/proc/{member}/stat")) else { continue };
+    for (member, text) in all()? {
         if member == pid {
             sum += of_process(&text).unwrap_or_default() + of_ended_children(&text).unwrap_or_default();
         } else if parent(&text) == Some(pid) {
@@ -29,6 +36,24 @@ pub(crate) fn family(pid: u32) -> Result<Duration, Error> {
         }
     }
     Ok(sum)
+}
+
+/// CPU time of each of the kernel's own threads, which write back what was written to files, among other things. Where they
+/// cannot be seen, as in a container, there is none.
+pub(crate) struct Kernel(BTreeMap<u32, Duration>);
+
+impl Kernel {
+    /// As it is now.
+    pub(crate) fn now() -> Result<Self, Error> {
+        let threads = all()?.filter(|(_, text)| is_of_kernel(text));
+        Ok(Self(threads.filter_map(|(pid, text)| Some((pid, of_process(&text)?))).collect()))
+    }
+
+    /// What they have taken since. Such threads come and go: what one took that has ended meanwhile is not in it.
+    pub(crate) fn since(&self, before: &Self) -> Duration {
+        let took = |(pid, now): (&u32, &Duration)| now.saturating_sub(before.0.get(pid).copied().unwrap_or_default());
+        self.0.iter().map(took).sum()
+    }
 }
 
 /// Memory of a process that is not shared out or given back, in bytes.
@@ -58,6 +83,12 @@ fn of_process(text: &str) -> Option<Duration> {
 /// Fields 16 and 17.
 fn of_ended_children(text: &str) -> Option<Duration> {
     two_times(text, 13)
+}
+
+/// Field 9.
+fn is_of_kernel(text: &str) -> bool {
+    let flags = fields(text).and_then(|mut fields| fields.nth(6)?.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & OF_KERNEL != 0)
 }
 
 /// Field 4.
@@ -90,6 +121,17 @@ mod tests {
         assert_eq!(of_process(text), Some(Duration::from_secs(2)));
         assert_eq!(of_ended_children(text), Some(Duration::from_millis(150)));
         assert_eq!(parent(text), Some(1));
+        assert!(!is_of_kernel(text));
+        assert!(is_of_kernel("7 (kworker/u8:0-flush) I 2 0 0 0 -1 69238880 0 0 0 0 0 9 0 0 20 0 1 0 1"));
         assert_eq!(of_machine("cpu  100 10 40 900 80 20 20 10 5 5\ncpu0 1"), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_thread_of_the_kernel_that_came_or_went_takes_nothing_from_the_others() {
+        let kernel = |threads: &[(u32, u64)]| {
+            Kernel(threads.iter().map(|(pid, millis)| (*pid, Duration::from_millis(*millis))).collect())
+        };
+        let before = kernel(&[(7, 90_000), (8, 100)]);
+        assert_eq!(kernel(&[(8, 150), (9, 20)]).since(&before), Duration::from_millis(70));
     }
 }

@@ -7,22 +7,22 @@ use crate::open_loop::Opened;
 
 /// What the columns of a closed loop are.
 pub(crate) const CLOSED: &str = "\
-| target | scenario | clients | requests/s | p50 ms | p99 ms | max ms | server CPU µs | commits | a sync | generator cores | other cores | errors |
-|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
+| target | scenario | clients | requests/s | p50 ms | p99 ms | max ms | server CPU µs | commits | a sync | generator cores | kernel cores | other cores | errors |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
 
 /// What the columns of an open loop are.
 pub(crate) const OPEN: &str = "\
-| target | scenario | due/s | answered/s | p50 ms | p99 ms | p99.9 ms | max ms | sent late p99 ms | server CPU µs | generator cores | other cores | errors | unanswered |
-|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
+| target | scenario | due/s | answered/s | p50 ms | p99 ms | p99.9 ms | max ms | sent late p99 ms | server CPU µs | generator cores | kernel cores | other cores | errors | unanswered |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
 
 /// A closed loop's case. Where the generator was the limit there are no figures.
 pub(crate) fn closed(target: &str, scenario: &str, clients: u32, measured: &Measured) -> String {
     let head = format!("| {target} | {scenario} | {clients} |");
-    if measured.generator_was_the_limit() {
-        return format!("{head} {}", refused(measured, 10));
+    if let Some(refused) = refused(measured, 11) {
+        return head + &refused;
     }
     format!(
-        "{head} {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {} | {} | {:.2} | {:.2} | {} |{}",
+        "{head} {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {} | {} | {:.2} | {:.2} | {:.2} | {} |{}",
         measured.per_second(),
         measured.quantile(0.5),
         measured.quantile(0.99),
@@ -31,6 +31,7 @@ pub(crate) fn closed(target: &str, scenario: &str, clients: u32, measured: &Meas
         told(measured.commits_each()),
         told(measured.commits_a_sync()),
         measured.generator_share(),
+        measured.kernel_share(),
         measured.others_share(),
         measured.errors(),
         measured.remarks(),
@@ -41,11 +42,11 @@ pub(crate) fn closed(target: &str, scenario: &str, clients: u32, measured: &Meas
 pub(crate) fn open(target: &str, scenario: &str, opened: &Opened) -> String {
     let Opened { measured, late, due, unanswered } = opened;
     let head = format!("| {target} | {scenario} | {:.0} |", *due as f64 / measured.elapsed.as_secs_f64());
-    if measured.generator_was_the_limit() {
-        return format!("{head} {}", refused(measured, 11));
+    if let Some(refused) = refused(measured, 12) {
+        return head + &refused;
     }
     format!(
-        "{head} {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {} | {unanswered} |{}",
+        "{head} {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {:.2} | {} | {unanswered} |{}",
         measured.per_second(),
         measured.quantile(0.5),
         measured.quantile(0.99),
@@ -54,6 +55,7 @@ pub(crate) fn open(target: &str, scenario: &str, opened: &Opened) -> String {
         late.value_at_quantile(0.99) as f64 / 1e3,
         measured.server_micros(),
         measured.generator_share(),
+        measured.kernel_share(),
         measured.others_share(),
         measured.errors(),
         measured.remarks(),
@@ -65,14 +67,23 @@ fn told(figure: f64) -> String {
     if figure.is_nan() { "–".to_owned() } else { format!("{figure:.2}") }
 }
 
-/// A case whose figures would be the generator's.
-fn refused(measured: &Measured, columns: usize) -> String {
-    let empty = " |".repeat(columns - 1);
-    format!(
-        "refused |{empty}\n  the generator was the limit ({:.2} cores): the server can do more than this{}",
-        measured.generator_share(),
-        measured.remarks()
-    )
+/// So many columns of a case whose figures would be the generator's, and why.
+pub(crate) fn refused(measured: &Measured, columns: usize) -> Option<String> {
+    let why = measured.refused()?;
+    Some(format!(" refused |{}\n  {why}{}", " |".repeat(columns - 1), measured.remarks()))
+}
+
+/// A number with its thousands apart.
+pub(crate) fn thousands(number: u32) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (nth, digit) in digits.chars().enumerate() {
+        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// The machine and the source, as far as a reader of the figures must know them.
@@ -101,7 +112,8 @@ mod tests {
 
     #[test]
     fn a_case_is_counted_per_second_per_message_and_by_rank() {
-        let expected = "| l0 | append | 64 | 50 | 50.02 | 99.01 | 100.03 | 100.0 | 1.20 | 15.00 | 0.50 | 0.10 | 2 |\n  2 × status 503";
+        let expected = "| l0 | append | 64 | 50 | 50.02 | 99.01 | 100.03 | 100.0 | 1.20 | 15.00 | 0.50 | 0.04 | 0.10 | 2 |\n  2 × status 503\n  \
+                        not counted: requests failed";
         assert_eq!(closed("l0", "append", 64, &measured()), expected);
     }
 
@@ -109,6 +121,13 @@ mod tests {
     fn a_case_that_says_more_of_the_generator_has_no_figures() {
         let busy = Measured { generator: Duration::from_millis(1_850), ..measured() };
         let line = closed("l0", "append", 64, &busy);
-        assert!(line.starts_with("| l0 | append | 64 | refused | | | | | | | | | |\n"), "{line}");
+        assert!(line.contains("cores): the server can do more"), "{line}");
+        assert!(line.starts_with("| l0 | append | 64 | refused | | | | | | | | | | |\n"), "{line}");
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        let texts = [7, 100, 1_000, 10_000_000].map(thousands);
+        assert_eq!(texts, ["7", "100", "1,000", "10,000,000"]);
     }
 }

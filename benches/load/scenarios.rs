@@ -9,6 +9,8 @@ use tokio::runtime::{self, Runtime};
 
 use crate::append::KEY;
 use crate::closed_loop::{self, Load};
+use crate::connection::{Connection, head};
+use crate::dialect::with_length;
 use crate::measured::Measured;
 use crate::open_loop::{self, Arrivals};
 use crate::scenario::append::{Appends, Spread};
@@ -20,6 +22,9 @@ use crate::scenario::{Scenario, open_conversations};
 use crate::server::Server;
 use crate::target::{Programs, Target};
 use crate::{Error, report, say};
+
+/// Before each case is measured.
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// How to run.
 #[derive(Args)]
@@ -94,6 +99,8 @@ impl std::fmt::Display for Kind {
 
 /// A scenario's closed loop.
 pub(crate) struct Case {
+    /// The real server, or L0 where what it does not do can be answered.
+    pub(crate) target: Target,
     pub(crate) kind: Kind,
     pub(crate) measured: Measured,
 }
@@ -105,68 +112,112 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 
 /// The same, with what was measured.
 pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), None);
     say(&format!("\n{} clients, {} s a case, {}\n", options.clients, options.seconds, report::machine()))?;
     say(report::CLOSED)?;
     let mut cases = Vec::new();
     for _ in 0..options.rounds {
         // An empty one for each: keys that were used before would be answered without doing anything.
-        let mut server = programs.start(Target::Tertulia)?;
-        let address = server.address;
-        let few = runtime.block_on(open_conversations(address, KEY, options.conversations))?;
+        let mut round = Round {
+            options,
+            runtime: runtime::Builder::new_current_thread().enable_all().build()?,
+            own: programs.start(Target::Tertulia)?,
+            l0: programs.start(Target::L0)?,
+            cases: &mut cases,
+        };
+        let few = round.runtime.block_on(open_conversations(round.own.address, KEY, options.conversations))?;
         for kind in &options.only {
-            let appends = || Appends::new(address, KEY, &few);
-            let mut case = Running { options, runtime: &runtime, server: &mut server, kind: *kind };
-            let measured = match kind {
-                Kind::Keyed => case.drive(appends()),
-                Kind::Unkeyed => case.drive(appends().without_keys()),
-                Kind::Hot => case.drive(Appends::new(address, KEY, &few[..1])),
-                Kind::Zipf => {
-                    let many = runtime.block_on(open_conversations(address, KEY, options.many))?;
-                    let zipf = Spread::Zipf(Zipf::new(options.many));
-                    case.drive(Appends::new(address, KEY, &many).spread(zipf))
-                }
-                Kind::Exchange => {
-                    let exchanges = Exchanges::open(address, KEY, options.conversations);
-                    case.drive(runtime.block_on(exchanges)?)
-                }
-                Kind::Review => {
-                    let reviews = Reviews::open(address, KEY, options.conversations / 10);
-                    case.drive(runtime.block_on(reviews)?)
-                }
-                Kind::Message => case.drive(runtime.block_on(Reads::messages(address, KEY, &few))?),
-                Kind::Page => case.drive(runtime.block_on(Reads::pages(address, KEY, &few))?),
-            };
-            cases.push(Case { kind: *kind, measured: measured? });
+            round.run(*kind, &few)?;
         }
     }
     Ok(cases)
 }
 
-/// A scenario about to be run.
-struct Running<'a> {
+/// A round over all scenarios.
+struct Round<'a> {
     options: &'a Options,
-    runtime: &'a Runtime,
-    server: &'a mut Server,
-    kind: Kind,
+    runtime: Runtime,
+    own: Server,
+    l0: Server,
+    cases: &'a mut Vec<Case>,
 }
 
-impl Running<'_> {
-    fn drive<S: Scenario>(&mut self, scenario: S) -> Result<Measured, Error> {
-        let scenario = Arc::new(scenario);
-        let Options { clients, seconds, rate, .. } = *self.options;
-        let (warm_up, measured) = (Duration::from_secs(2), Duration::from_secs(seconds.into()));
-        let load = Load { clients, warm_up, measured };
-        let closed = self.runtime.block_on(closed_loop::drive(self.server, &scenario, load))?;
-        self.server.alive()?;
-        say(&report::closed("tertulia", self.kind.name(), clients, &closed))?;
-        if rate > 0.0 {
-            let load = Arrivals { rate, warm_up, measured, connections: 256 };
-            let opened = self.runtime.block_on(open_loop::drive(self.server, &scenario, load))?;
-            self.server.alive()?;
-            say(&format!("{}\n{}", report::OPEN, report::open("tertulia", self.kind.name(), &opened)))?;
+impl Round<'_> {
+    /// Runs a scenario, and what is its limit.
+    fn run(&mut self, kind: Kind, few: &[String]) -> Result<(), Error> {
+        let Options { conversations, many, .. } = *self.options;
+        let (address, l0) = (self.own.address, self.l0.address);
+        let appends = || Appends::new(address, KEY, few);
+        match kind {
+            Kind::Keyed => self.drive(kind, appends()),
+            Kind::Unkeyed => self.drive(kind, appends().without_keys()),
+            Kind::Hot => self.drive(kind, Appends::new(address, KEY, &few[..1])),
+            Kind::Zipf => {
+                let ids = self.runtime.block_on(open_conversations(address, KEY, many))?;
+                self.drive(kind, Appends::new(address, KEY, &ids).spread(Spread::Zipf(Zipf::new(many))))
+            }
+            Kind::Exchange => {
+                let exchanges = self.runtime.block_on(Exchanges::open(address, KEY, conversations))?;
+                self.drive_beside(kind, exchanges, Exchanges::new(l0, KEY, conversations))
+            }
+            Kind::Review => {
+                let reviews = self.runtime.block_on(Reviews::open(address, KEY, conversations / 10))?;
+                self.drive(kind, reviews)
+            }
+            Kind::Message => {
+                let paths = self.runtime.block_on(Reads::messages(address, KEY, few))?;
+                self.drive_beside(kind, Reads::new(address, KEY, &paths), Reads::new(l0, KEY, &paths))
+            }
+            Kind::Page => {
+                let paths = self.runtime.block_on(Reads::pages(address, KEY, few))?;
+                self.drive_beside(kind, Reads::new(address, KEY, &paths), Reads::new(l0, KEY, &paths))
+            }
         }
-        Ok(closed)
+    }
+
+    /// Asks the server that does nothing too, which has been given one of the real one's answers.
+    fn drive_beside<S: Scenario>(&mut self, kind: Kind, own: S, limit: S) -> Result<(), Error> {
+        let given = async {
+            let mut connection = Connection::new(self.own.address);
+            let status = own.once(&mut connection).await?;
+            let answer = String::from_utf8_lossy(connection.body()).into_owned();
+            if status != 200 {
+                return Err(format!("{kind}: {status} {answer}").into());
+            }
+            let mut request = Vec::new();
+            head(&mut request, "PUT", &format!("/answers/{kind}"), self.l0.address, KEY);
+            request.extend(with_length(&answer));
+            Connection::new(self.l0.address).request(&request).await
+        };
+        self.runtime.block_on(given)?;
+        self.drive(kind, own)?;
+        let measured = self.closed(Target::L0, kind, &Arc::new(limit))?;
+        self.cases.push(Case { target: Target::L0, kind, measured });
+        Ok(())
+    }
+
+    fn drive<S: Scenario>(&mut self, kind: Kind, scenario: S) -> Result<(), Error> {
+        let scenario = Arc::new(scenario);
+        let measured = self.closed(Target::Tertulia, kind, &scenario)?;
+        self.cases.push(Case { target: Target::Tertulia, kind, measured });
+        let Options { seconds, rate, .. } = *self.options;
+        if rate > 0.0 {
+            let measured = Duration::from_secs(seconds.into());
+            let load = Arrivals { rate, warm_up: WARM_UP, measured, connections: 256 };
+            let opened = self.runtime.block_on(open_loop::drive(&self.own, &scenario, load))?;
+            self.own.alive()?;
+            say(&format!("{}\n{}", report::OPEN, report::open("tertulia", kind.name(), &opened)))?;
+        }
+        Ok(())
+    }
+
+    fn closed<S: Scenario>(&mut self, target: Target, kind: Kind, scenario: &Arc<S>) -> Result<Measured, Error> {
+        let Options { clients, seconds, .. } = *self.options;
+        let server = if target == Target::L0 { &mut self.l0 } else { &mut self.own };
+        let load = Load { clients, warm_up: WARM_UP, measured: Duration::from_secs(seconds.into()) };
+        let measured = self.runtime.block_on(closed_loop::drive(server, scenario, load))?;
+        server.alive()?;
+        say(&report::closed(target.name(), kind.name(), clients, &measured))?;
+        Ok(measured)
     }
 }

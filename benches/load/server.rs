@@ -56,6 +56,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Where the real server tells of itself.
     pub(crate) metrics: Option<SocketAddr>,
+    /// Whether it has what it was told on the disk before it answers: then what the kernel writes back is its own doing.
+    pub(crate) syncs: bool,
     /// How it is asked for appends.
     pub(crate) dialect: Arc<dyn Dialect>,
     process: Owned,
@@ -66,7 +68,7 @@ pub(crate) struct Server {
 impl Server {
     /// One that is there.
     pub(crate) fn new(address: SocketAddr, process: Owned, dialect: Arc<dyn Dialect>) -> Self {
-        Self { address, metrics: None, dialect, process, beside: None }
+        Self { address, metrics: None, syncs: true, dialect, process, beside: None }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -85,6 +87,11 @@ impl Server {
     /// The same with the process that it cannot do without.
     pub(crate) fn with(self, beside: Owned) -> Self {
         Self { beside: Some(beside), ..self }
+    }
+
+    /// The same where it has nothing on a disk.
+    pub(crate) fn without_disk(self) -> Self {
+        Self { syncs: false, ..self }
     }
 
     /// Fails when the server has ended.
@@ -113,7 +120,7 @@ impl Server {
 pub(crate) fn noop(key: &str) -> Result<Server, Error> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("noop-server");
-    start(command, key, None)
+    Ok(start(command, key, None)?.without_disk())
 }
 
 /// The receiver that throws traces away: this program again.
@@ -126,7 +133,7 @@ pub(crate) fn sink(protocol: Protocol) -> Result<Server, Error> {
             Protocol::Grpc => "grpc",
         },
     ]);
-    start(command, "", None)
+    Ok(start(command, "", None)?.without_disk())
 }
 
 /// A directory for data that is not there yet, on the disk that is to be measured.

@@ -40,6 +40,11 @@ impl Target {
         }
     }
 
+    /// Whether it promises that what it acknowledged is there after a kill.
+    pub(crate) fn is_durable(self) -> bool {
+        !matches!(self, Self::L0 | Self::Unsynced)
+    }
+
     /// How many conversations it has where so many are asked for.
     pub(crate) fn conversations(self, asked: u32) -> u32 {
         if self == Self::Synapse { asked.min(synapse::ROOMS) } else { asked }
@@ -110,7 +115,8 @@ impl Programs {
     pub(crate) fn start_in(&mut self, target: Target, dir: &Path) -> Result<Server, Error> {
         match target {
             Target::L0 => server::noop(KEY),
-            Target::Tertulia | Target::Unsynced => server::tertulia_in(self.server()?, dir, KEY),
+            Target::Tertulia => server::tertulia_in(self.server()?, dir, KEY),
+            Target::Unsynced => Ok(server::tertulia_in(self.server()?, dir, KEY)?.without_disk()),
             Target::Postgres => postgres::start_in(self.peers()?, dir, KEY),
             Target::Restate => restate::start_in(self.handler()?, dir),
             Target::Synapse => synapse::start_in(dir),

@@ -16,7 +16,7 @@ use crate::scenario::open_conversations;
 use crate::server::{Server, sink, tertulia};
 use crate::sink::Protocol;
 use crate::target::Programs;
-use crate::{Error, say};
+use crate::{Error, report, say};
 
 /// How to run.
 #[derive(Args)]
@@ -157,16 +157,27 @@ async fn dropped(server: &Server) -> Result<f64, Error> {
 fn tell(options: &Options, cases: &[Case], dropped: &[f64]) -> Result<(), Error> {
     let Options { clients, conversations, seconds, rounds, protocol, .. } = options;
     say(&format!(
-        "{clients} clients, {conversations} conversations, {rounds} rounds of {seconds} s, {}\n\n\
+        "{clients} clients, {conversations} conversations, {rounds} rounds of {seconds} s, {}, {}\n\n\
          | traces | server CPU µs/message, of each round | median | beside off | requests/s | p99 ms | errors | spans dropped |\n\
          |---|---|---:|---:|---:|---:|---:|---:|",
-        protocol.name()
+        protocol.name(),
+        report::machine()
     ))?;
     let medians: Vec<f64> = cases.iter().map(|case| median(case, Measured::server_micros)).collect();
     for ((case, median_of), dropped) in cases.iter().zip(&medians).zip(dropped) {
-        let each: Vec<String> = case.rounds.iter().map(|round| format!("{:.1}", round.server_micros())).collect();
+        // What is not counted stands in parentheses.
+        let shown = |round: &Measured| match round.server_micros() {
+            micros if round.tells() => format!("{micros:.1}"),
+            micros => format!("({micros:.1})"),
+        };
+        let each: Vec<String> = case.rounds.iter().map(shown).collect();
+        let remarks = |(nth, round): (usize, &Measured)| {
+            let why = round.refused().map(|why| format!("\n  {why}")).unwrap_or_default() + &round.remarks();
+            if why.is_empty() { why } else { format!("\n  round {}:{why}", nth + 1) }
+        };
+        let remarks: String = case.rounds.iter().enumerate().map(remarks).collect();
         say(&format!(
-            "| {} | {} | {median_of:.1} | {:+.1} % | {:.0} | {:.1} | {} | {dropped} |",
+            "| {} | {} | {median_of:.1} | {:+.1} % | {:.0} | {:.1} | {} | {dropped} |{remarks}",
             case.traces.name(),
             each.join(" "),
             (median_of / medians[0] - 1.0) * 100.0,

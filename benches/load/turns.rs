@@ -18,32 +18,32 @@ use crate::scenario::append::Appends;
 use crate::scenario::{for_each, open_conversations};
 use crate::server::tertulia;
 use crate::target::Programs;
-use crate::{Error, say};
+use crate::{Error, report, say};
 
 /// How to run.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Clients in each case; every one keeps one connection and one request in flight
     #[arg(long, value_delimiter = ',', default_values_t = [8, 64])]
-    clients: Vec<u32>,
+    pub(crate) clients: Vec<u32>,
     /// Conversations; each has one turn that runs or waits in the second half of the run
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    conversations: u32,
+    pub(crate) conversations: u32,
     /// How long the model takes, in milliseconds
     #[arg(long, default_value_t = 2_000)]
-    latency: u32,
+    pub(crate) latency: u32,
     /// Turns that run at once
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=256))]
-    running: u32,
+    pub(crate) running: u32,
     /// Seconds measured in each case
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
-    seconds: u32,
+    pub(crate) seconds: u32,
     /// Rounds over all cases of a half
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=20))]
-    rounds: u32,
+    pub(crate) rounds: u32,
     /// The server's program; it is built when this is not given
     #[arg(long)]
-    server: Option<PathBuf>,
+    pub(crate) server: Option<PathBuf>,
 }
 
 /// Turns that were completed so far. A connection kept from one look to the next would be closed in between.
@@ -52,8 +52,21 @@ async fn completed(address: SocketAddr) -> Result<u64, Error> {
     Ok(used["total"]["turns"].as_u64().unwrap_or(0))
 }
 
+/// One measured case.
+pub(crate) struct Case {
+    /// Whether every conversation had a turn meanwhile.
+    pub(crate) with_turns: bool,
+    pub(crate) clients: u32,
+    pub(crate) measured: Measured,
+}
+
 /// Runs both halves and prints what was measured.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    measure(options).map(drop)
+}
+
+/// The same, with what was measured.
+pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let program = Programs::new(options.server.clone(), None).server()?.to_owned();
     let mut server = tertulia(&program, None, KEY, &[])?;
@@ -62,6 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let ids = runtime.block_on(open_conversations(address, KEY, options.conversations))?;
     let appends = Arc::new(Appends::new(address, KEY, &ids));
     say(&heading(options))?;
+    let mut cases = Vec::new();
     for with_turns in [false, true] {
         if with_turns {
             runtime.block_on(begin_turns(options, address, ids.clone()))?;
@@ -79,10 +93,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
                 let turns = (after - before) as f64 / begun.elapsed().as_secs_f64();
                 server.alive()?;
                 say(&line(with_turns, *clients, &measured, turns))?;
+                cases.push(Case { with_turns, clients: *clients, measured });
             }
         }
     }
-    Ok(())
+    Ok(cases)
 }
 
 /// An agent that is as slow as it should be, and a turn of it in every conversation.
@@ -98,24 +113,35 @@ async fn begin_turns(options: &Options, address: SocketAddr, ids: Vec<String>) -
 }
 
 fn heading(options: &Options) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
-        "{} conversations, model latency {} ms, {} turns at once, {} s a case, {cores} cores\n\n\
-         | turns | clients | appends/s | p50 ms | p99 ms | max ms | server CPU µs/append | turns completed/s | errors |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|---:|",
-        options.conversations, options.latency, options.running, options.seconds
+        "{} conversations, model latency {} ms, {} turns at once, {} s a case, {}\n\n\
+         | turns | clients | appends/s | p50 ms | p99 ms | max ms | server CPU µs/append | turns completed/s \
+         | generator cores | kernel cores | other cores | errors |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        options.conversations,
+        options.latency,
+        options.running,
+        options.seconds,
+        report::machine()
     )
 }
 
 fn line(with_turns: bool, clients: u32, measured: &Measured, turns: f64) -> String {
+    let head = format!("| {} | {clients} |", if with_turns { "running" } else { "none" });
+    if let Some(refused) = report::refused(measured, 10) {
+        return head + &refused;
+    }
     format!(
-        "| {} | {clients} | {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {turns:.1} | {} |",
-        if with_turns { "running" } else { "none" },
+        "{head} {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {turns:.1} | {:.2} | {:.2} | {:.2} | {} |{}",
         measured.per_second(),
         measured.quantile(0.5),
         measured.quantile(0.99),
         measured.quantile(1.0),
         measured.server_micros(),
+        measured.generator_share(),
+        measured.kernel_share(),
+        measured.others_share(),
         measured.errors(),
+        measured.remarks(),
     )
 }

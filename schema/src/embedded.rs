@@ -125,7 +125,6 @@ struct Shared {
     on_fatal: OnFatal,
     batches: AtomicU64,
     commits: AtomicU64,
-    sync_nanos: AtomicU64,
     metrics: StoreMetrics,
 }
 
@@ -136,8 +135,6 @@ pub struct Counts {
     pub batches: u64,
     /// Commits in them.
     pub commits: u64,
-    /// Time spent on writing and syncing them.
-    pub syncing: Duration,
 }
 
 struct Inner {
@@ -168,7 +165,6 @@ impl Shared {
             on_fatal,
             batches: AtomicU64::new(0),
             commits: AtomicU64::new(0),
-            sync_nanos: AtomicU64::new(0),
             metrics: StoreMetrics::default(),
         }
     }
@@ -209,7 +205,6 @@ impl Shared {
     }
 
     fn synced(&self, took: Duration) {
-        self.sync_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
         self.metrics.sync.observe(took);
     }
 }
@@ -313,11 +308,7 @@ impl EmbeddedStore {
     pub fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let shared = &self.inner.shared;
-        Counts {
-            batches: read(&shared.batches),
-            commits: read(&shared.commits),
-            syncing: Duration::from_nanos(read(&shared.sync_nanos)),
-        }
+        Counts { batches: read(&shared.batches), commits: read(&shared.commits) }
     }
 
     /// Writes what is in memory to tables, as passing time would.

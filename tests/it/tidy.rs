@@ -6,6 +6,7 @@
 
 mod map;
 mod numbers;
+mod results;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;

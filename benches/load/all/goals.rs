@@ -1,60 +1,46 @@
 //! The goals, and how far each of them is reached.
 
-use std::fmt;
 use std::time::Duration;
 
+use super::table::{Aim, Table};
 use crate::append;
+use crate::cql;
+use crate::fanout;
+use crate::kill;
 use crate::limits::{self, Limit};
 use crate::measured::Measured;
 use crate::memory;
 use crate::open;
 use crate::open_loop::Opened;
+use crate::report::thousands;
 use crate::restart::Restarts;
 use crate::scenarios::{self, Kind};
 use crate::target::Target;
 use crate::tracing::Traces;
+use crate::turns;
 
 /// What others would build, and how much more is to be had from the same machine.
 const PEERS: [(Target, f64); 3] = [(Target::Postgres, 3.0), (Target::Restate, 5.0), (Target::Synapse, 50.0)];
 
-/// What a figure should be.
-#[derive(Clone, Copy)]
-enum Aim {
-    AtLeast(f64),
-    AtMost(f64),
-    /// Nothing is asked of it.
-    Known,
-}
+/// What is there when the goal for a start is to hold.
+const MANY_MESSAGES: u32 = 10_000_000;
 
 /// A figure of a case; none where the case says nothing of the server.
 fn figure(measured: &Measured, of: impl Fn(&Measured) -> f64) -> f64 {
     if measured.tells() { of(measured) } else { f64::NAN }
 }
 
-/// One line of the table.
-struct Line {
-    what: String,
-    aim: Aim,
-    /// One for each round.
-    values: Vec<f64>,
-}
-
 /// Everything that has a goal.
 #[derive(Default)]
 pub(crate) struct Goals {
-    lines: Vec<Line>,
+    table: Table,
     /// Requests to the server that were not answered as they should have been, in every case. Such a case has no figures.
     failed: u64,
 }
 
 impl Goals {
-    /// One more round. What is no number was not measured.
     fn add(&mut self, what: String, aim: Aim, value: f64) {
-        let value = Some(value).filter(|value| value.is_finite());
-        match self.lines.iter_mut().find(|line| line.what == what) {
-            Some(line) => line.values.extend(value),
-            None => self.lines.push(Line { what, aim, values: value.into_iter().collect() }),
-        }
+        self.table.add(what, aim, value);
     }
 
     /// A round of appends, beside the limits of the same round. What the generator was too slow for says nothing.
@@ -78,11 +64,16 @@ impl Goals {
                     add(&format!("throughput / {name}"), aim, figure(own, Measured::per_second) / limit.per_second());
                 }
             }
-            let hop = limits.iter().find(|limit| limit.name == limits::MANY_ACTORS && limit.clients == clients);
-            if let Some(hop) = hop {
-                // There and back, both sides of it.
-                let share = 100.0 * hop.micros_each() / figure(own, Measured::server_micros);
-                add("an actor's hop, % of a message's CPU", Aim::AtMost(10.0), share);
+            let hops = [
+                (limits::HOP, "an actor's hop, % of a message's CPU", Aim::AtMost(10.0)),
+                (limits::MANY_ACTORS, "a bare ractor call, % of a message's CPU", Aim::Known),
+            ];
+            for (name, what, aim) in hops {
+                let hop = limits.iter().find(|limit| limit.name == name && limit.clients == clients);
+                if let Some(hop) = hop {
+                    // There and back, both sides of it.
+                    add(what, aim, 100.0 * hop.micros_each() / figure(own, Measured::server_micros));
+                }
             }
             add("commits a sync", Aim::Known, figure(own, Measured::commits_a_sync));
             if let Some(unsynced) = of(Target::Unsynced, clients) {
@@ -100,30 +91,50 @@ impl Goals {
         }
     }
 
-    /// A round of open loops.
-    pub(crate) fn stalls(&mut self, cases: &[open::Case]) {
+    /// A round of open loops at seven tenths of what a closed one gets.
+    pub(crate) fn stalls(&mut self, seconds: u32, cases: &[open::Case]) {
+        self.slowest(&format!("slowest request at 70 % load, {seconds} s a case, ms"), cases);
+    }
+
+    /// Ten minutes at a rate.
+    pub(crate) fn ten_minutes(&mut self, rate: u32, cases: &[open::Case]) {
+        self.slowest(&of_ten_minutes(rate), cases);
+    }
+
+    fn slowest(&mut self, what: &str, cases: &[open::Case]) {
         for case in cases.iter().filter(|case| case.target == Target::Tertulia) {
             let Opened { measured, unanswered, .. } = &case.opened;
             self.failed += measured.errors() + unanswered;
             let slowest = if *unanswered == 0 { figure(measured, |measured| measured.quantile(1.0)) } else { f64::NAN };
-            self.add("slowest request at 70 % load, ms".to_owned(), Aim::AtMost(100.0), slowest);
+            self.add(what.to_owned(), Aim::AtMost(100.0), slowest);
         }
     }
 
-    /// A round of scenarios.
+    /// A round of scenarios, beside the limits of the same round.
     pub(crate) fn scenarios(&mut self, cases: &[scenarios::Case]) {
-        let of = |kind| {
-            let case = cases.iter().find(|case| case.kind == kind);
-            case.map(|case| figure(&case.measured, Measured::per_second))
+        let case = |target, kind| {
+            let case = cases.iter().find(|case| case.target == target && case.kind == kind);
+            case.map(|case| &case.measured)
         };
-        self.failed += cases.iter().map(|case| case.measured.errors()).sum::<u64>();
-        if let Some(exchange) = cases.iter().find(|case| case.kind == Kind::Exchange) {
+        let throughput = |target, kind| case(target, kind).map(|measured| figure(measured, Measured::per_second));
+        let own = cases.iter().filter(|case| case.target == Target::Tertulia);
+        self.failed += own.map(|case| case.measured.errors()).sum::<u64>();
+        if let Some(exchange) = case(Target::Tertulia, Kind::Exchange) {
             // What was in flight when the clocks were read makes a difference of a hundredth.
-            let commits = (figure(&exchange.measured, Measured::commits_each) * 10.0).round() / 10.0;
+            let commits = (figure(exchange, Measured::commits_each) * 10.0).round() / 10.0;
             self.add("commits of an exchange".to_owned(), Aim::AtMost(2.0), commits);
         }
-        if let (Some(hot), Some(spread)) = (of(Kind::Hot), of(Kind::Keyed)) {
-            self.add("one hot conversation / spread".to_owned(), Aim::AtLeast(0.5), hot / spread);
+        let [own, l0] = [Target::Tertulia, Target::L0];
+        for (what, aim, above, below) in [
+            ("one hot conversation / spread", Aim::AtLeast(0.5), (own, Kind::Hot), (own, Kind::Keyed)),
+            ("zipf / spread (keyed)", Aim::Known, (own, Kind::Zipf), (own, Kind::Keyed)),
+            ("message / L0 read", Aim::Known, (own, Kind::Message), (l0, Kind::Message)),
+            ("page / L0 read of the same bytes", Aim::Known, (own, Kind::Page), (l0, Kind::Page)),
+            ("exchange / L0 exchange", Aim::Known, (own, Kind::Exchange), (l0, Kind::Exchange)),
+        ] {
+            if let (Some(above), Some(below)) = (throughput(above.0, above.1), throughput(below.0, below.1)) {
+                self.add(what.to_owned(), aim, above / below);
+            }
         }
     }
 
@@ -139,107 +150,109 @@ impl Goals {
         }
     }
 
-    /// Starts.
-    pub(crate) fn restarts(&mut self, restarts: &Restarts) {
+    /// What turns of a slow model cost appends.
+    pub(crate) fn turns(&mut self, cases: &[turns::Case]) {
+        self.failed += cases.iter().map(|case| case.measured.errors()).sum::<u64>();
+        let of = |with_turns| cases.iter().filter(move |case: &&turns::Case| case.with_turns == with_turns);
+        for (without, with) in of(false).zip(of(true)) {
+            let ratio = |of: fn(&Measured) -> f64| figure(&with.measured, of) / figure(&without.measured, of);
+            let mut add = |what: &str, value| {
+                self.table.add(
+                    format!("{what} while turns run / without, {} clients", with.clients),
+                    Aim::Known,
+                    value,
+                );
+            };
+            add("throughput", ratio(Measured::per_second));
+            add("p99", ratio(|measured| measured.quantile(0.99)));
+        }
+    }
+
+    /// An event's way to the last of its followers.
+    pub(crate) fn fanout(&mut self, cases: &[fanout::Case]) {
+        for own in cases.iter().filter(|case| case.target == Target::Tertulia) {
+            let followers = own.followers;
+            let limit = cases.iter().find(|case| case.target == Target::L0 && case.followers == followers);
+            if let Some(l6) = limit {
+                let what = format!("p99 to the last of {} followers / L6", thousands(followers));
+                self.add(what, Aim::Known, own.last(0.99) / l6.last(0.99));
+            }
+        }
+    }
+
+    /// Kills.
+    pub(crate) fn kills(&mut self, cases: &[kill::Case]) {
+        for kill::Case { target, acknowledged, missing } in cases {
+            let (of, aim) = match target {
+                Target::Tertulia => (String::new(), Aim::AtMost(0.0)),
+                peer => (format!(", {peer}"), Aim::Known),
+            };
+            let missing = if *acknowledged == 0 { f64::NAN } else { *missing as f64 };
+            self.add(format!("messages missing after SIGKILL{of}"), aim, missing);
+        }
+    }
+
+    /// Starts, with so many messages there.
+    pub(crate) fn restarts(&mut self, messages: u32, restarts: &Restarts) {
         let millis = |took: &Duration| took.as_secs_f64() * 1e3;
+        let after = |messages| format!("ready after SIGKILL with {} messages, ms", thousands(messages));
         self.add("ready on an empty store, ms".to_owned(), Aim::AtMost(100.0), millis(&restarts.empty));
         for took in &restarts.full {
-            self.add("ready after SIGKILL, ms".to_owned(), Aim::AtMost(2_000.0), millis(took));
+            self.add(after(messages), Aim::AtMost(2_000.0), millis(took));
+        }
+        if messages < MANY_MESSAGES {
+            self.table.owe(after(MANY_MESSAGES), Aim::AtMost(2_000.0), "load all --messages 10000000");
         }
     }
 
     /// Memory by conversations.
     pub(crate) fn memory(&mut self, cases: &[memory::Case]) {
-        for (conversations, bytes) in cases.iter().filter(|(conversations, _)| *conversations == 100_000) {
-            let what = format!("MB with {conversations} conversations resident");
-            self.add(what, Aim::AtMost(600.0), *bytes as f64 / 1e6);
+        for memory::Case { conversations, full, kept } in cases {
+            // The goal is for so many.
+            let aim = if *conversations == 100_000 { Aim::AtMost(600.0) } else { Aim::Known };
+            let what = format!("MB with {} conversations resident", thousands(*conversations));
+            self.add(what, aim, *full as f64 / 1e6);
+            let what = "KiB kept of a passivated conversation".to_owned();
+            match kept {
+                Some(kept) => self.add(what, Aim::Known, kept / 1024.0),
+                None => self.table.owe(what, Aim::Known, "load memory --passivate"),
+            }
         }
+    }
+
+    /// The CQL store beside its driver; `None` where it was not asked for.
+    pub(crate) fn cql(&mut self, cases: Option<&[cql::Case]>) {
+        const WHAT: &str = "CQL / driver (L4)";
+        match cases {
+            Some(cases) => cases.iter().for_each(|case| {
+                let ratio = case.ratio(Measured::per_second);
+                self.add(format!("{WHAT}, {} in flight", case.clients), Aim::AtLeast(0.85), ratio);
+            }),
+            None => self.table.owe(WHAT.to_owned(), Aim::AtLeast(0.85), "load cql"),
+        }
+    }
+
+    /// Ten minutes were not asked for.
+    pub(crate) fn no_ten_minutes(&mut self, rate: u32) {
+        self.table.owe(of_ten_minutes(rate), Aim::AtMost(100.0), "load open --seconds 600");
     }
 
     /// The table.
-    pub(crate) fn lines(&self) -> Vec<String> {
-        let failed = Line {
-            what: "requests that failed, of all cases".to_owned(),
-            aim: Aim::AtMost(0.0),
-            values: vec![self.failed as f64],
-        };
-        let head = "| what | lowest / middle / highest | goal | |\n|---|---:|---:|---|".to_owned();
-        [head].into_iter().chain(self.lines.iter().chain([&failed]).map(Line::text)).collect()
+    pub(crate) fn rows(mut self) -> Vec<String> {
+        let failed = self.failed as f64;
+        self.add("requests that failed, of all cases".to_owned(), Aim::AtMost(0.0), failed);
+        self.table.rows()
     }
 }
 
-impl Aim {
-    /// Whether a figure is as it should be; `None` where nothing is asked.
-    fn is_met(self, value: f64) -> Option<bool> {
-        match self {
-            Self::AtLeast(least) => Some(value >= least),
-            Self::AtMost(most) => Some(value <= most),
-            Self::Known => None,
-        }
-    }
-}
-
-impl fmt::Display for Aim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AtLeast(least) => write!(f, "≥ {least}"),
-            Self::AtMost(most) => write!(f, "≤ {most}"),
-            Self::Known => f.write_str("–"),
-        }
-    }
-}
-
-impl Line {
-    fn text(&self) -> String {
-        let Self { what, aim, values } = self;
-        let mut values = values.clone();
-        values.sort_by(f64::total_cmp);
-        let [Some(lowest), Some(middle), Some(highest)] = [values.first(), values.get(values.len() / 2), values.last()]
-        else {
-            return format!("| {what} | – | {aim} | not measured |");
-        };
-        format!("| {what} | {lowest:.2} / **{middle:.2}** / {highest:.2} | {aim} | {} |", self.verdict())
-    }
-
-    /// `met` and `missed` where all rounds say so.
-    fn verdict(&self) -> String {
-        let rounds = self.values.len();
-        let verdicts: Option<Vec<bool>> = self.values.iter().map(|value| self.aim.is_met(*value)).collect();
-        match verdicts.map(|verdicts| verdicts.into_iter().filter(|is_met| *is_met).count()) {
-            None => String::new(),
-            Some(met) if met == rounds => "met".to_owned(),
-            Some(0) => "missed".to_owned(),
-            Some(met) => format!("undecided: met in {met} of {rounds}"),
-        }
-    }
+fn of_ten_minutes(rate: u32) -> String {
+    format!("slowest request in ten minutes at {} a second, ms", thousands(rate))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::measured::tests::measured;
-
-    #[test]
-    fn a_goal_is_met_or_missed_where_all_rounds_say_so() {
-        let mut goals = Goals::default();
-        for (at_256, value) in [(0.5, 0.7), (0.7, 0.5), (0.5, 0.65)] {
-            goals.add("throughput / L0, 64 clients".to_owned(), Aim::AtLeast(0.6), value);
-            goals.add("throughput / L0, 256 clients".to_owned(), Aim::AtLeast(0.75), at_256);
-            goals.add("one hot conversation / spread".to_owned(), Aim::AtLeast(0.5), value);
-        }
-        goals.add("nothing was measured".to_owned(), Aim::AtMost(1.0), f64::NAN);
-        goals.add("commits a sync".to_owned(), Aim::Known, 12.0);
-        goals.failed = 3;
-        let expected = [
-            "| throughput / L0, 64 clients | 0.50 / **0.65** / 0.70 | ≥ 0.6 | undecided: met in 2 of 3 |",
-            "| throughput / L0, 256 clients | 0.50 / **0.50** / 0.70 | ≥ 0.75 | missed |",
-            "| one hot conversation / spread | 0.50 / **0.65** / 0.70 | ≥ 0.5 | met |",
-            "| nothing was measured | – | ≤ 1 | not measured |",
-            "| commits a sync | 12.00 / **12.00** / 12.00 | – |  |",
-            "| requests that failed, of all cases | 3.00 / **3.00** / 3.00 | ≤ 0 | missed |",
-        ];
-        assert_eq!(goals.lines()[1..], expected);
-    }
 
     #[test]
     fn a_case_in_which_requests_failed_has_no_figures_and_is_counted() {
@@ -249,6 +262,28 @@ mod tests {
         assert!(errors > 0);
         goals.appends(&[], &[append::Case { target: Target::Tertulia, clients: 64, measured }]);
         assert_eq!(goals.failed, errors);
-        assert!(goals.lines()[1].ends_with("not measured |"), "{:?}", goals.lines());
+        let rows = goals.rows();
+        assert!(rows[2].ends_with("not measured |"), "{rows:?}");
+        assert!(rows[3].ends_with("| 2.00 / **2.00** / 2.00 | ≤ 0 | missed |"), "{rows:?}");
+    }
+
+    #[test]
+    fn what_a_run_leaves_out_says_how_it_is_measured() {
+        let mut goals = Goals::default();
+        goals.cql(None);
+        goals.no_ten_minutes(10_000);
+        goals.restarts(200, &Restarts { empty: Duration::from_millis(20), full: vec![Duration::from_millis(40)] });
+        goals.memory(&[memory::Case { conversations: 100_000, full: 500_000_000, kept: None }]);
+        goals.kills(&[kill::Case { target: Target::Tertulia, acknowledged: 0, missing: 0 }]);
+        let rows = goals.rows();
+        let owed: Vec<&str> = rows.iter().filter(|row| row.contains("not measured")).map(String::as_str).collect();
+        let expected = [
+            "| CQL / driver (L4) | – | ≥ 0.85 | not measured: run load cql |",
+            "| slowest request in ten minutes at 10,000 a second, ms | – | ≤ 100 | not measured: run load open --seconds 600 |",
+            "| ready after SIGKILL with 10,000,000 messages, ms | – | ≤ 2000 | not measured: run load all --messages 10000000 |",
+            "| KiB kept of a passivated conversation | – | – | not measured: run load memory --passivate |",
+            "| messages missing after SIGKILL | – | ≤ 0 | not measured |",
+        ];
+        assert_eq!(owed, expected);
     }
 }

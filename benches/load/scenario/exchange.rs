@@ -17,11 +17,17 @@ pub(crate) struct Exchanges {
 }
 
 impl Exchanges {
-    /// Every contact has written once before.
-    pub(crate) async fn open(address: SocketAddr, key: &str, contacts: u32) -> Result<Self, Error> {
+    /// Of contacts who have written once before.
+    pub(crate) fn new(address: SocketAddr, key: &str, contacts: u32) -> Self {
         let mut lines = Vec::new();
         head(&mut lines, "POST", "/channels/demo-api/messages", address, key);
-        let head = lines.clone();
+        Self { head: lines, contacts, sent: AtomicU64::new(u64::from(contacts)) }
+    }
+
+    /// The same, who write that first message.
+    pub(crate) async fn open(address: SocketAddr, key: &str, contacts: u32) -> Result<Self, Error> {
+        let exchanges = Self::new(address, key, contacts);
+        let head = exchanges.head.clone();
         for_each(address, contacts, async move |connection: &mut Connection, nth| {
             write_request(&mut connection.request, &head, nth, u64::from(nth));
             match connection.exchange().await? {
@@ -30,7 +36,7 @@ impl Exchanges {
             }
         })
         .await?;
-        Ok(Self { head: lines, contacts, sent: AtomicU64::new(u64::from(contacts)) })
+        Ok(exchanges)
     }
 }
 

@@ -17,29 +17,34 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
-    fn new(address: SocketAddr, key: &str, paths: impl Iterator<Item = String>) -> Self {
-        let request = |path: String| {
+    /// Of what is at these paths.
+    pub(crate) fn new(address: SocketAddr, key: &str, paths: &[String]) -> Self {
+        let request = |path: &String| {
             let mut request = Vec::new();
-            head(&mut request, "GET", &path, address, key);
+            head(&mut request, "GET", path, address, key);
             request.extend_from_slice(b"\r\n");
             request
         };
-        Self { requests: paths.map(request).collect(), sent: AtomicU64::new(0) }
+        Self { requests: paths.iter().map(request).collect(), sent: AtomicU64::new(0) }
     }
 
-    /// One message of each conversation.
-    pub(crate) async fn messages(address: SocketAddr, key: &str, conversations: &[String]) -> Result<Self, Error> {
+    /// Where one message of each conversation is.
+    pub(crate) async fn messages(
+        address: SocketAddr,
+        key: &str,
+        conversations: &[String],
+    ) -> Result<Vec<String>, Error> {
         let (ids, of_admin) = (conversations.to_vec(), key.to_owned());
         let appended = for_each(address, ids.len() as u32, async move |connection: &mut Connection, nth| {
             let body = json!({"content": {"content": WORDS}, "conversation_id": ids[nth as usize]});
             let answer = connection.ask(&of_admin, "POST", "/messages", &body).await?;
             Ok(answer[0]["id"].as_str().ok_or("the answer names no message")?.to_owned())
         });
-        Ok(Self::new(address, key, appended.await?.into_iter().map(|id| format!("/messages/{id}"))))
+        Ok(appended.await?.into_iter().map(|id| format!("/messages/{id}")).collect())
     }
 
-    /// A page of 50 of each conversation, which has so many by then.
-    pub(crate) async fn pages(address: SocketAddr, key: &str, conversations: &[String]) -> Result<Self, Error> {
+    /// Where a page of 50 of each conversation is, which has so many by then.
+    pub(crate) async fn pages(address: SocketAddr, key: &str, conversations: &[String]) -> Result<Vec<String>, Error> {
         let (ids, of_admin) = (conversations.to_vec(), key.to_owned());
         for_each(address, ids.len() as u32, async move |connection: &mut Connection, nth| {
             let messages = vec![json!({"content": WORDS}); 50];
@@ -48,7 +53,7 @@ impl Reads {
         })
         .await?;
         let path = |id: &String| format!("/conversations/{id}/messages?limit=50&order=desc");
-        Ok(Self::new(address, key, conversations.iter().map(path)))
+        Ok(conversations.iter().map(path).collect())
     }
 }
 
