@@ -83,7 +83,7 @@ fn round(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Resu
         clients,
         conversations,
         seconds,
-        warm_up: 2,
+        warm_up: seconds.min(2),
         rounds: 1,
         server: server.clone(),
         data_dir: None,
@@ -111,7 +111,8 @@ fn round(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Resu
         clients: first,
         conversations,
         seconds,
-        rounds: 3,
+        // Their middle is a round's figure; a run of one round only tries whether all works.
+        rounds: options.rounds.min(3),
         protocol: Protocol::Http,
         server: server.clone(),
         baseline: None,
@@ -133,7 +134,9 @@ fn once(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Resul
         server: server.clone(),
     })?);
     heading("fanout")?;
-    goals.fanout(&fanout::measure(&fanout::Options::usual(server.clone()))?);
+    let usual = fanout::Options::usual(server.clone());
+    let messages_a_case = usual.messages.min(20 * seconds);
+    goals.fanout(&fanout::measure(&fanout::Options { messages: messages_a_case, ..usual })?);
     heading("kill")?;
     goals.kills(&kill::measure(&kill::Options {
         rounds,

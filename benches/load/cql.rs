@@ -123,9 +123,9 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     for case in &cases {
         let added = case.served.quantile(0.5) - case.driver.quantile(0.5);
         say(&format!(
-            "\n{} in flight: throughput {:.2} of the driver's, p50 {added:+.2} ms",
+            "\n{} in flight: throughput {} of the driver's, p50 {added:+.2} ms",
             case.clients,
-            case.ratio(Measured::per_second)
+            report::told(case.ratio(Measured::per_second))
         ))?;
     }
     Ok(cases)

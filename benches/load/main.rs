@@ -49,7 +49,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Everything below in one run, and the table of ratios beside the goals
+    /// Everything below in one run, and the table of ratios beside the goals; `cql` and ten minutes where asked for
     All(all::Options),
     /// Durable keyed appends in a closed loop, beside a server that does nothing (L0) and what others would build
     Append(append::Options),

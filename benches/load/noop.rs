@@ -122,7 +122,7 @@ async fn keep(State(noop): State<Noop>, Path(name): Path<String>, headers: Heade
         "exchange" => &noop.answers.exchange,
         _ => return StatusCode::NOT_FOUND,
     };
-    if kept.set(body).is_ok() { StatusCode::NO_CONTENT } else { StatusCode::CONFLICT }
+    if kept.set(body).is_ok() { StatusCode::OK } else { StatusCode::CONFLICT }
 }
 
 async fn exchange(State(noop): State<Noop>, headers: HeaderMap, body: Bytes) -> Response {

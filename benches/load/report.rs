@@ -62,8 +62,8 @@ pub(crate) fn open(target: &str, scenario: &str, opened: &Opened) -> String {
     )
 }
 
-/// A figure that not every server tells.
-fn told(figure: f64) -> String {
+/// A figure that not every server tells, or not every case.
+pub(crate) fn told(figure: f64) -> String {
     if figure.is_nan() { "–".to_owned() } else { format!("{figure:.2}") }
 }
 

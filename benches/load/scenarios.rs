@@ -23,9 +23,6 @@ use crate::server::Server;
 use crate::target::{Programs, Target};
 use crate::{Error, report, say};
 
-/// Before each case is measured.
-const WARM_UP: Duration = Duration::from_secs(2);
-
 /// How to run.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -200,10 +197,10 @@ impl Round<'_> {
         let scenario = Arc::new(scenario);
         let measured = self.closed(Target::Tertulia, kind, &scenario)?;
         self.cases.push(Case { target: Target::Tertulia, kind, measured });
-        let Options { seconds, rate, .. } = *self.options;
+        let rate = self.options.rate;
         if rate > 0.0 {
-            let measured = Duration::from_secs(seconds.into());
-            let load = Arrivals { rate, warm_up: WARM_UP, measured, connections: 256 };
+            let Load { warm_up, measured, .. } = self.load();
+            let load = Arrivals { rate, warm_up, measured, connections: 256 };
             let opened = self.runtime.block_on(open_loop::drive(&self.own, &scenario, load))?;
             self.own.alive()?;
             say(&format!("{}\n{}", report::OPEN, report::open("tertulia", kind.name(), &opened)))?;
@@ -211,13 +208,19 @@ impl Round<'_> {
         Ok(())
     }
 
-    fn closed<S: Scenario>(&mut self, target: Target, kind: Kind, scenario: &Arc<S>) -> Result<Measured, Error> {
+    /// Two seconds go before what is measured, and less before less.
+    fn load(&self) -> Load {
         let Options { clients, seconds, .. } = *self.options;
+        let of = |seconds: u32| Duration::from_secs(seconds.into());
+        Load { clients, warm_up: of(seconds.min(2)), measured: of(seconds) }
+    }
+
+    fn closed<S: Scenario>(&mut self, target: Target, kind: Kind, scenario: &Arc<S>) -> Result<Measured, Error> {
+        let load = self.load();
         let server = if target == Target::L0 { &mut self.l0 } else { &mut self.own };
-        let load = Load { clients, warm_up: WARM_UP, measured: Duration::from_secs(seconds.into()) };
         let measured = self.runtime.block_on(closed_loop::drive(server, scenario, load))?;
         server.alive()?;
-        say(&report::closed(target.name(), kind.name(), clients, &measured))?;
+        say(&report::closed(target.name(), kind.name(), load.clients, &measured))?;
         Ok(measured)
     }
 }

@@ -173,16 +173,18 @@ fn tell(options: &Options, cases: &[Case], dropped: &[f64]) -> Result<(), Error>
         let each: Vec<String> = case.rounds.iter().map(shown).collect();
         let remarks = |(nth, round): (usize, &Measured)| {
             let why = round.refused().map(|why| format!("\n  {why}")).unwrap_or_default() + &round.remarks();
-            if why.is_empty() { why } else { format!("\n  round {}:{why}", nth + 1) }
+            if why.is_empty() { why } else { format!("\n  round {}:{}", nth + 1, why.replace("\n  ", " ")) }
         };
         let remarks: String = case.rounds.iter().enumerate().map(remarks).collect();
+        let beside = (median_of / medians[0] - 1.0) * 100.0;
         say(&format!(
-            "| {} | {} | {median_of:.1} | {:+.1} % | {:.0} | {:.1} | {} | {dropped} |{remarks}",
+            "| {} | {} | {} | {} | {} | {} | {} | {dropped} |{remarks}",
             case.traces.name(),
             each.join(" "),
-            (median_of / medians[0] - 1.0) * 100.0,
-            median(case, Measured::per_second),
-            median(case, |round| round.quantile(0.99)),
+            report::told(*median_of),
+            if beside.is_nan() { "–".to_owned() } else { format!("{beside:+.1} %") },
+            report::told(median(case, Measured::per_second)),
+            report::told(median(case, |round| round.quantile(0.99))),
             case.rounds.iter().map(Measured::errors).sum::<u64>(),
         ))?;
     }

@@ -30,7 +30,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// One more round. What is no number was not measured.
+    /// One more round. What is no number does not count.
     pub(super) fn add(&mut self, what: String, aim: Aim, value: f64) {
         let line = self.line(what, aim);
         if value.is_finite() { line.values.push(value) } else { line.silent += 1 }
@@ -84,8 +84,11 @@ impl Line {
         values.sort_by(f64::total_cmp);
         let [Some(lowest), Some(middle), Some(highest)] = [values.first(), values.get(values.len() / 2), values.last()]
         else {
-            let how = instead.map(|command| format!(": run {command}")).unwrap_or_default();
-            return format!("| {what} | – | {aim} | not measured{how} |");
+            let why = match instead {
+                Some(command) => format!("not measured: run {command}"),
+                None => "not counted".to_owned(),
+            };
+            return format!("| {what} | – | {aim} | {why} |");
         };
         format!("| {what} | {lowest:.2} / **{middle:.2}** / {highest:.2} | {aim} | {} |", self.verdict())
     }
@@ -125,7 +128,7 @@ mod tests {
             table.add("CPU with traces, % more".to_owned(), Aim::AtMost(2.0), value);
             table.add("commits a sync".to_owned(), Aim::Known, value);
         }
-        table.add("nothing was measured".to_owned(), Aim::AtMost(1.0), f64::NAN);
+        table.add("nothing counts".to_owned(), Aim::AtMost(1.0), f64::NAN);
         table.owe("CQL / driver (L4)".to_owned(), Aim::AtLeast(0.85), "load cql");
         let expected = [
             "| what | lowest / middle / highest | goal | |",
@@ -135,7 +138,7 @@ mod tests {
             "| one hot conversation / spread | 0.50 / **0.65** / 0.70 | ≥ 0.5 | met |",
             "| CPU with traces, % more | -1.50 / **2.00** / 2.00 | ≤ 2 | met, 1 of 3 rounds not counted |",
             "| commits a sync | -1.50 / **2.00** / 2.00 | – | 1 of 3 rounds not counted |",
-            "| nothing was measured | – | ≤ 1 | not measured |",
+            "| nothing counts | – | ≤ 1 | not counted |",
             "| CQL / driver (L4) | – | ≥ 0.85 | not measured: run load cql |",
         ];
         assert_eq!(table.rows(), expected);
