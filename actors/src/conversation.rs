@@ -466,7 +466,8 @@ impl State {
     }
 
     /// Whether it is a copy that is not complete yet.
-    fn is_being_copied(&self) -> bool {
+    #[must_use]
+    pub fn is_being_copied(&self) -> bool {
         self.fork.is_some_and(|fork| fork.next.is_some())
     }
 

@@ -1,5 +1,12 @@
 //! Copies of conversations, and what else is done with a whole one, through HTTP.
 
+use std::sync::Arc;
+
+use actors::conversation::fork::{Copying, Original};
+use actors::conversation::{Command, Details, Forked, Opening, Origin};
+use actors::id::{ConversationId, EntityKey};
+use actors::message::{Content, Sender, SenderKind};
+use actors::workspace::address_of;
 use serde_json::{Value, json};
 
 use crate::models::{asked, asking, completion, whole};
@@ -225,6 +232,34 @@ async fn what_was_said_with_a_contact_goes_with_the_contact_from_every_copy() {
         app.post("/api/v1/messages").json(more).await.problem(409, "conversation_closed");
     }
     fork(&app, &source).await.problem(409, "conversation_erased");
+}
+
+#[tokio::test]
+async fn a_copy_that_is_still_being_made_is_copied_up_to_a_message_or_when_it_is_complete() {
+    let app = TestApp::new().await;
+    let originals = said(&app, json!([{"content": "one"}, {"content": "two"}])).await;
+    let source = ConversationId::parse(text(&originals[0]["conversation_id"])).unwrap();
+    // All that a process has done that dies with the first message copied.
+    let id = app.app.node().new_conversation(None);
+    let entity = EntityKey::conversation(address_of("default"), id.address);
+    let opening = Opening { id, origin: Origin::Direct, owner: None, details: Details::default() };
+    let begin = Command::Fork(opening, Forked { source, upto: 3 });
+    app.app.node().conversation(entity, begin, Default::default()).await.unwrap();
+    let content = Content::text("user", Sender { kind: SenderKind::User, id: "ana".to_owned() }, "one");
+    let first = Original { number: 2, parent: None, content: Some(content.into()) };
+    let first = Command::Copy(Copying { from: 1, next: Some(3), originals: vec![first] });
+    app.app.node().conversation(entity, first, Default::default()).await.unwrap();
+
+    let unfinished = json!({"conversation_id": id.to_string()});
+    let refused = fork(&app, &unfinished).idempotency_key("k").await;
+    assert_eq!(refused.header("retry-after"), "1");
+    refused.problem(503, "contended");
+    let first = &messages(&app, &unfinished["conversation_id"]).await[0];
+    let part = fork(&app, &unfinished).json(json!({"atMessageId": first["id"]})).await.expect(201);
+    assert_eq!(of(&messages(&app, &part["id"]).await, "content"), ["one"]);
+    actors::fork::run(Arc::clone(app.app.node()), entity).await.unwrap();
+    let whole = fork(&app, &unfinished).idempotency_key("k").await.expect(201);
+    assert_eq!(of(&messages(&app, &whole["id"]).await, "content"), ["one", "two"]);
 }
 
 #[tokio::test]

@@ -36,7 +36,8 @@ const COPYING: Duration = Duration::from_secs(20);
 /// `POST /conversations/{id}/fork`: a conversation that begins as a copy, up to a message or whole.
 ///
 /// # Errors
-/// 400, 404 `conversation_not_found` and `message_not_found`, 409 `conversation_erased`, 422.
+/// 400, 404 `conversation_not_found` and `message_not_found`, 409 `conversation_erased`, 422, 503 `contended` where what
+/// is to be copied whole is a copy that is still being made.
 pub(in crate::http) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
@@ -56,6 +57,8 @@ pub(in crate::http) async fn create(
     let (source, details) = find(&app, &caller, &id).await?;
     let upto = match at {
         Some(at) => message(&app, &caller, &source, &at).await?,
+        // A copy of what is there so far would miss the rest, and say that it is whole.
+        None if source.is_being_copied() && source.erasure.is_none() => return Err(rejected(Rejection::BeingCopied)),
         None => source.last_seq,
     };
     let forked = Forked { source: source.id, upto };

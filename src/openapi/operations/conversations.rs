@@ -91,6 +91,7 @@ fn fork() -> Op {
         .refused(404, &["conversation_not_found", "message_not_found"])
         .refused(409, &["conversation_erased"])
         .refused(429, &["conversation_backlog"])
+        .refused(503, &["contended"])
 }
 
 fn start_turn() -> Op {
