@@ -193,7 +193,7 @@ impl Machine for Conversation {
                 Ok(Decision::Change(erase::close_unused(opening, moment)))
             }
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
-            (Command::Erase { .. }, Some(state)) => erase::erase(state, moment, found),
+            (Command::Erase { unused }, Some(state)) => erase::erase(state, unused.as_ref(), moment, found),
             (Command::Update(_), Some(state)) if state.erasure.is_some() => Ok(Decision::Reject(Rejection::Erased)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
             (Command::Copy(copying), Some(state)) => copying.decide(state, moment, found),

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use actors::conversation::fork::{Copying, Original};
 use actors::conversation::{Command, Details, Forked, Opening, Origin};
-use actors::id::{ConversationId, EntityKey};
+use actors::id::{ContactId, ConversationId, EntityKey};
+use actors::limits::KEY_KEPT_MILLIS;
 use actors::message::{Content, Sender, SenderKind};
+use actors::store::{KeyRange, Order, Scan, Store};
+use actors::tables::FORKS;
 use actors::workspace::address_of;
 use serde_json::{Value, json};
 
@@ -232,6 +235,29 @@ async fn what_was_said_with_a_contact_goes_with_the_contact_from_every_copy() {
         app.post("/api/v1/messages").json(more).await.problem(409, "conversation_closed");
     }
     fork(&app, &source).await.problem(409, "conversation_erased");
+}
+
+#[tokio::test]
+async fn a_key_that_opened_a_conversation_long_ago_makes_a_copy_whose_contact_takes_nothing_else_with_it() {
+    let app = TestApp::new().await;
+    let other = json!({"conversation_id": null, "content": {"content": "said to others"}});
+    let other = app.post("/api/v1/messages").json(other).idempotency_key("k").await.expect(200);
+    let other = &other.as_array().unwrap()[0]["conversation_id"];
+    app.clock.advance(KEY_KEPT_MILLIS + 1);
+    let message = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "secret"}}});
+    let asked = app.post("/api/v1/channels/demo-api/messages").json(message).await.expect(200);
+    let copy = fork(&app, &json!({"conversation_id": asked["conversationId"]})).idempotency_key("k").await.expect(201);
+    assert_ne!(&copy["id"], other);
+    let contact = ContactId::parse(text(&asked["contactId"])).unwrap();
+    let contact = EntityKey::contact(address_of("default"), contact.address);
+    let noted = app.store.rows(contact, FORKS, Scan::new(KeyRange::default(), Order::Asc, 10)).await.unwrap();
+    let noted: Vec<_> = noted.iter().map(|row| &row.key[..]).collect();
+    let copied = ConversationId::parse(text(&copy["id"])).unwrap();
+    assert_eq!(noted, [&copied.address.0[..]], "no other conversation is noted as a copy");
+    app.delete(format!("/api/v1/contacts/{}", text(&asked["contactId"]))).await.expect(204);
+    assert!(messages(&app, &copy["id"]).await.iter().all(|message| message["erased"] == true));
+    assert_eq!(of(&messages(&app, other).await, "content"), ["said to others"]);
+    assert_eq!(app.get(format!("{CONVERSATIONS}/{}", text(other))).await.expect(200)["status"], "open");
 }
 
 #[tokio::test]

@@ -90,7 +90,8 @@ pub enum Command {
     Claim(Claiming),
     /// Take all words away, a step at a time; ask again until it is done.
     Erase {
-        /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
+        /// What it begins with if it was not used yet: so that a message on its way here finds it closed. It is refused
+        /// where the conversation is with another contact than this says, or with somebody who came after them.
         unused: Option<Opening>,
     },
     /// Memories were drawn from some messages.

@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 
 use super::amend::{end_review, unshow};
 use super::post::{self, overlay_of};
-use super::{Conversation, Event, Opening, Origin, Reply, State, Turn, number_key, turn};
+use super::{Conversation, Event, Opening, Origin, Rejection, Reply, State, Turn, number_key, turn};
 use crate::clock::Millis;
 use crate::codec;
 use crate::contact::entity_of;
@@ -46,8 +46,23 @@ impl Erasure {
     }
 }
 
-/// Begins, or goes one step further.
-pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Decision<Conversation>, Undecided> {
+/// Whether a conversation is the erased contact's, or of whoever was there before them. A copy is noted before it is
+/// begun, at the home of its request's key, where somebody else's conversation may have begun instead.
+fn is_theirs(state: &State, unused: Option<&Opening>) -> bool {
+    let Some(erased) = unused.and_then(|unused| unused.origin.contact()) else { return true };
+    state.origin.contact().is_some_and(|contact| contact.address == erased.address && contact.at <= erased.at)
+}
+
+/// Begins, or goes one step further. A conversation that is not the erased contact's is not there for this.
+pub(super) fn erase(
+    state: &State,
+    unused: Option<&Opening>,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Undecided> {
+    if !is_theirs(state, unused) {
+        return Ok(Decision::Reject(Rejection::NotFound));
+    }
     let Some(erasure) = &state.erasure else { return Ok(Decision::Change(begin(state, moment, found)?)) };
     let Some((first, last)) = erasure.step() else { return Ok(Decision::Answer(Reply::Erasing(*erasure))) };
     let needs = (first..=last).flat_map(|seq| {

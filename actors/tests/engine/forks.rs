@@ -129,3 +129,24 @@ async fn an_erasure_that_races_with_a_copy_leaves_no_word_in_it() {
     }
     assert!(begun > 0, "some copies had begun");
 }
+
+#[tokio::test]
+async fn a_conversation_that_began_where_a_copy_was_noted_is_nobodys_to_erase() {
+    let store = MemoryStore::default();
+    let node = node_on(store.clone());
+    let ana = entity_of(WORKSPACE, "secret@example.com");
+    let (contact, source) = talkative(&node, ana).await;
+    let elsewhere = entity(1);
+    let copy = opening(elsewhere).id;
+    node.contact(ana, contact::Command::Fork { id: contact, copy }, NONE).await.unwrap();
+    node.conversation(elsewhere, post(elsewhere, "said to others"), NONE).await.unwrap();
+    node.contact(ana, contact::Command::Erase { id: contact }, NONE).await.unwrap();
+    erasure::run(Arc::clone(&node), ana).await.unwrap();
+    let state = node.state::<Conversation>(elsewhere).await.unwrap().unwrap();
+    assert_eq!((state.erasure, state.closed), (None, false));
+    assert_eq!(texts(&node, elsewhere).await, [(2, "said to others".to_owned())]);
+    assert!(!format!("{store:?}").contains("secret"));
+    let source = node.state::<Conversation>(EntityKey::conversation(WORKSPACE, source.address)).await.unwrap();
+    assert!(source.unwrap().erasure.is_some_and(|erasure| erasure.next.is_none()));
+    assert_eq!(node.state::<contact::Contact>(ana).await.unwrap().unwrap().erasing, None);
+}

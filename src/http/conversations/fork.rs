@@ -21,7 +21,7 @@ use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
-use crate::http::idempotency::{is_repeat, without_key};
+use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::new_id;
@@ -65,7 +65,8 @@ pub(in crate::http) async fn create(
     for life in 0..LIVES_MAX {
         let id = new_id(&app, &caller, key, life);
         let entity = EntityKey::conversation(caller.address, id.address);
-        if !is_repeat(&app, entity, with).await? {
+        // Where a conversation is there already none begins, and the contact must not take it for a copy.
+        if app.node().conversation_id(entity).await.map_err(store_problem)?.is_none() {
             admit(&app, &caller, &context, &source, id).await?;
         }
         let opening = opening(id, &source, &details);

@@ -133,3 +133,27 @@ fn a_conversation_that_nobody_used_cannot_be_begun_once_it_is_erased() {
     erase(&mut sim);
     assert!(sim.views.keys().any(|(view, _)| *view == CONVERSATIONS), "who has heard of it finds it");
 }
+
+#[test]
+fn an_erasure_takes_only_what_was_said_with_its_contact_or_with_who_was_there_before() {
+    let of = |at: u64, address: u8| ContactId::new(Millis(at), Address([address; 10]));
+    let with = |contact| Origin::Api { channel: "shop".to_owned(), contact, agent: "bot".to_owned() };
+    let noted = Opening { origin: with(of(5, 1)), ..opening() };
+    for (origin, is_theirs) in [
+        (with(of(5, 1)), true),
+        (with(of(4, 1)), true),
+        (with(of(6, 1)), false),
+        (with(of(5, 2)), false),
+        (Origin::Direct, false),
+        (Origin::Human { channel: "shop".to_owned() }, false),
+    ] {
+        let mut sim = nothing();
+        sim.run(&Command::Open(Opening { origin: origin.clone(), ..opening() })).unwrap();
+        let before = sim.state.clone();
+        let erased = sim.run(&Command::Erase { unused: Some(noted.clone()) });
+        assert_eq!(erased.is_ok(), is_theirs, "{origin:?}");
+        if !is_theirs {
+            assert_eq!((erased, sim.state), (Err(Rejection::NotFound), before), "{origin:?}");
+        }
+    }
+}
