@@ -3,7 +3,7 @@
 //! The order is: the contact itself (after that nobody finds it), the end of all its conversations (after that nobody
 //! says anything there), their words, its memories, the contact's own log, and then the note that it is done. Each step
 //! may be repeated, so whoever comes after a process that ended begins at the start, and two who do it at once do no
-//! harm.
+//! harm. What cannot be read or does not answer keeps only that it is done from being noted.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::contact::{self, Aside, Contact, Copied};
 use crate::conversation::{self, Details, Opening, Origin};
 use crate::id::{ContactId, EntityKey};
 use crate::insist::{self, INSISTED, Stopped, insist};
+use crate::machine::Found;
 use crate::memories::{self, Subject};
 use crate::node::Node;
 use crate::store::{KeyRange, StoreError, Table};
@@ -29,57 +30,146 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
     insist::resume(node, entity, "an erasure", run);
 }
 
-/// Erases what is left of whoever was erased at this contact's address.
+/// Erases what is left of whoever was erased at this contact's address. What cannot be done of it keeps nothing else.
 ///
 /// # Errors
 ///
-/// What stopped it. The contact's alarm has it resumed.
+/// What the first part that was not done stopped at. The contact's alarm has all of it done again.
 pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
     let Some(state) = patiently(INSISTED, || node.state::<Contact>(entity)).await? else { return Ok(()) };
     let Some(erasing) = state.erasing else { return Ok(()) };
-    let mut conversations: Vec<_> = state.erased_conversations(entity).collect();
-    for aside in rows::<Aside>(node, entity, CHANNELS_ASIDE).await? {
-        conversations.extend(state.erased_on(entity, &aside.seen_by(&state)));
+    let mut left = Left::default();
+    let mut ended = Vec::new();
+    for (conversation, unused) in conversations(node, &state, entity, &mut left).await {
+        let step = erase_step(node, conversation, unused.clone()).await;
+        if left.take(conversation, step).flatten().is_some() {
+            ended.push((conversation, unused));
+        }
     }
-    conversations.extend(copies(node, entity).await?.iter().map(|copy| {
+    for (conversation, unused) in ended {
+        left.take(conversation, take_words(node, conversation, &unused).await);
+        left.take(conversation, settle::release(node, conversation).await);
+    }
+    let subject = Subject::Contact(erasing.id);
+    left.take(subject.entity(entity.workspace), forget(node, subject, entity).await);
+    left.take(entity, own_log(node, entity, erasing.id).await);
+    left.into_result(entity)?;
+    go_on(node, entity, erasing.id, contact::Step::Done).await?;
+    Ok(())
+}
+
+/// Lines of the log about what one run could not do; one more says how much it was.
+const LINES: u64 = 8;
+
+/// What a run could not do.
+#[derive(Default)]
+struct Left {
+    first: Option<Stopped>,
+    count: u64,
+}
+
+impl Left {
+    /// What was done to an entity, or read of it; `None`: nothing, and that is kept and said.
+    fn take<T>(&mut self, of: EntityKey, done: Result<T, impl Into<Stopped>>) -> Option<T> {
+        let error = match done {
+            Ok(done) => return Some(done),
+            Err(error) => error.into(),
+        };
+        self.count += 1;
+        if self.count <= LINES {
+            tracing::warn!(entity = ?of, %error, "something of a contact could not be erased; it is tried again");
+        }
+        self.first.get_or_insert(error);
+        None
+    }
+
+    /// Whether that was nothing; else why the first of it could not be done.
+    fn into_result(self, contact: EntityKey) -> Result<(), Stopped> {
+        if self.count > LINES {
+            tracing::warn!(?contact, parts = self.count, "much of a contact could not be erased; it is tried again");
+        }
+        self.first.map_or(Ok(()), Err)
+    }
+}
+
+/// Events of one step that are to say nothing, and of which nobody can tell what they say.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    first: Option<(u64, StoreError)>,
+    emptied: u64,
+    stay: u64,
+}
+
+impl Unread {
+    /// Whether this one can be written anew: its bytes are there, though they make no sense. The store rewrites nothing
+    /// that it cannot read itself.
+    pub(crate) fn note(&mut self, seq: u64, error: StoreError, found: &Found) -> bool {
+        let is_there = found.event(seq).is_ok();
+        self.emptied += u64::from(is_there);
+        self.stay += u64::from(!is_there);
+        self.first.get_or_insert((seq, error));
+        is_there
+    }
+
+    /// Says so in the log, in one line for all of them.
+    pub(crate) fn tell(&self, entity: EntityKey) {
+        let Self { first: Some((seq, error)), emptied, stay } = self else { return };
+        tracing::error!(?entity, seq, %error, emptied, stay, "events cannot be read that are to be erased");
+    }
+}
+
+/// Every conversation of everybody who was erased at this address, with what each would begin with if it was not used
+/// yet, as far as that can be read.
+async fn conversations(
+    node: &Arc<Node>,
+    state: &contact::State,
+    entity: EntityKey,
+    left: &mut Left,
+) -> Vec<(EntityKey, Option<Opening>)> {
+    let mut conversations: Vec<_> = state.erased_conversations(entity).collect();
+    for aside in rows::<Aside>(node, entity, CHANNELS_ASIDE, left).await {
+        conversations.extend(state.erased_on(entity, &aside.seen_by(state)));
+    }
+    conversations.extend(copies(node, entity, left).await.iter().map(|copy| {
         let conversation = EntityKey::conversation(entity.workspace, copy.copy.address);
         // One that was not begun yet finds its place taken.
         let origin = Origin::Api { channel: String::new(), contact: copy.contact, agent: String::new() };
         (conversation, Some(Opening { id: copy.copy, origin, owner: None, details: Details::default() }))
     }));
-    for (conversation, unused) in &conversations {
-        erase_step(node, *conversation, unused.clone()).await?;
-    }
-    for (conversation, unused) in conversations {
-        while erase_step(node, conversation, unused.clone()).await? {}
-        settle::release(node, conversation).await?;
-    }
-    forget(node, Subject::Contact(erasing.id), entity).await?;
-    while go_on(node, entity, erasing.id, contact::Step::OwnLog).await?.is_some_and(|left| left.next.is_some()) {}
-    go_on(node, entity, erasing.id, contact::Step::Done).await?;
-    Ok(())
+    conversations
 }
 
 /// The copies of conversations of everybody who was erased at this address.
-async fn copies(node: &Arc<Node>, entity: EntityKey) -> Result<Vec<Copied>, StoreError> {
-    let mut copies: Vec<Copied> = rows(node, entity, FORKS).await?;
+async fn copies(node: &Arc<Node>, entity: EntityKey, left: &mut Left) -> Vec<Copied> {
+    let mut copies: Vec<Copied> = rows(node, entity, FORKS, left).await;
     // Who has begun since has copies too, and is in a state that is looked at after them.
-    let state = patiently(INSISTED, || node.state::<Contact>(entity)).await?;
+    let state = patiently(INSISTED, || node.state::<Contact>(entity)).await;
+    let Some(state) = left.take(entity, state) else { return Vec::new() };
     copies.retain(|copy| state.as_ref().is_none_or(|state| state.erased_at.is_some() || copy.contact != state.id));
-    Ok(copies)
+    copies
 }
 
-/// A whole table of the contact's.
-async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: Table) -> Result<Vec<T>, StoreError> {
+/// A whole table of the contact's, as far as it can be read.
+async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: Table, left: &mut Left) -> Vec<T> {
     let mut all = Vec::new();
     let mut pages = node.pages(entity, table, KeyRange::default(), ROWS_AT_ONCE).patient(INSISTED);
-    while let Some(rows) = pages.next().await? {
-        for row in &rows {
-            all.push(codec::decode(&row.value)?);
-        }
+    while let Some(rows) = left.take(entity, pages.next().await).flatten() {
+        all.extend(rows.iter().filter_map(|row| left.take(entity, codec::decode(&row.value))));
     }
-    Ok(all)
+    all
+}
+
+/// Takes the words of a conversation that has ended.
+async fn take_words(node: &Arc<Node>, entity: EntityKey, unused: &Option<Opening>) -> Result<(), Stopped> {
+    while erase_step(node, entity, unused.clone()).await?.is_some_and(|erasure| erasure.next.is_some()) {}
+    Ok(())
+}
+
+/// Takes who it was out of the contact's own log.
+async fn own_log(node: &Arc<Node>, entity: EntityKey, id: ContactId) -> Result<(), Stopped> {
+    while go_on(node, entity, id, contact::Step::OwnLog).await?.is_some_and(|left| left.next.is_some()) {}
+    Ok(())
 }
 
 /// One step of the contact's own; what is left of it.
@@ -98,11 +188,16 @@ async fn go_on(
     }
 }
 
-/// Takes some of a conversation's words away; the first step ends it. Whether there are more.
-async fn erase_step(node: &Arc<Node>, entity: EntityKey, unused: Option<Opening>) -> Result<bool, Stopped> {
+/// Takes some of a conversation's words away; the first step ends it. How far they are gone; `None`: it is not there, or
+/// is somebody else's.
+async fn erase_step(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    unused: Option<Opening>,
+) -> Result<Option<conversation::Erasure>, Stopped> {
     match insist(node, &node.conversations, entity, conversation::Command::Erase { unused }).await? {
-        Ok(conversation::Reply::Erasing(erasure)) => Ok(erasure.next.is_some()),
-        Err(conversation::Rejection::NotFound) => Ok(false),
+        Ok(conversation::Reply::Erasing(erasure)) => Ok(Some(erasure)),
+        Err(conversation::Rejection::NotFound) => Ok(None),
         other => Err(Stopped::by_answer(other)),
     }
 }

@@ -94,7 +94,7 @@ struct First {
 #[derive(Debug, Default)]
 struct Layer {
     rows: BTreeMap<(Table, Bytes), Option<Bytes>>,
-    events: HashMap<u64, Option<Bytes>>,
+    events: HashMap<u64, Result<Option<Bytes>, StoreError>>,
     keys: HashMap<KeyHash, Option<KeyRow>>,
 }
 
@@ -202,10 +202,13 @@ impl Found {
     ///
     /// # Errors
     ///
-    /// [`Undecided`] if it was not read.
-    fn event(&self, seq: u64) -> Result<Option<&Bytes>, Undecided> {
-        let event = self.written.events.get(&seq).or_else(|| self.read.events.get(&seq));
-        event.map(Option::as_ref).ok_or_else(|| Undecided::Missing(vec![Need::Event(seq)]))
+    /// [`Undecided`] if it was not read, or is damaged.
+    pub(crate) fn event(&self, seq: u64) -> Result<Option<&Bytes>, Undecided> {
+        match self.written.events.get(&seq).or_else(|| self.read.events.get(&seq)) {
+            Some(Ok(event)) => Ok(event.as_ref()),
+            Some(Err(damage)) => Err(Undecided::Corrupt(damage.clone())),
+            None => Err(Undecided::Missing(vec![Need::Event(seq)])),
+        }
     }
 
     /// The event with this sequence, if there is one.
@@ -227,7 +230,7 @@ impl Found {
             Need::Row(table, key) => self.row(*table, key.clone()).is_ok(),
             Need::First(table, limit) => self.firsts.get(table).is_some_and(|first| first.limit >= *limit),
             Need::Under(table, prefix) => self.unders.contains(&(*table, prefix.clone())),
-            Need::Event(seq) => self.event(*seq).is_ok(),
+            Need::Event(seq) => !matches!(self.event(*seq), Err(Undecided::Missing(_))),
         }
     }
 
@@ -246,7 +249,8 @@ impl Found {
         self.unders.insert((table, prefix));
     }
 
-    pub(crate) fn add_event(&mut self, seq: u64, event: Option<Bytes>) {
+    /// `event`: what was read, or in what way it is damaged.
+    pub(crate) fn add_event(&mut self, seq: u64, event: Result<Option<Bytes>, StoreError>) {
         self.read.events.insert(seq, event);
     }
 
@@ -259,7 +263,7 @@ impl Found {
     }
 
     pub(crate) fn write_event(&mut self, seq: u64, event: Bytes) {
-        self.written.events.insert(seq, Some(event));
+        self.written.events.insert(seq, Ok(Some(event)));
     }
 
     pub(crate) fn write_key(&mut self, key: KeyHash, row: KeyRow) {

@@ -196,23 +196,34 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
 
 /// Has every file looked at that a conversation's messages have or mention, because they may all have lost their
 /// content. Once this has returned, it happens even if the process dies. What fails and may pass is tried again: there
-/// may be thousands, and whoever runs this anew begins with the first.
+/// may be thousands, and whoever runs this anew begins with the first. One that fails keeps no other.
 ///
 /// # Errors
-/// Why one of them could not be told; then this must be done again.
+/// Why the first of those that could not be told was not; then this must be done again.
 pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), Stopped> {
+    let mut first = Ok(());
     for table in [ATTACHED, MENTIONED] {
         let mut pages = node.pages(conversation, table, KeyRange::default(), PAGE).patient(INSISTED);
-        while let Some(rows) = pages.next().await? {
+        loop {
+            let rows = match pages.next().await {
+                Ok(Some(rows)) => rows,
+                end => {
+                    first = first.and(end.map(|_| ()).map_err(Stopped::from));
+                    break;
+                }
+            };
             for attachment in rows.iter().filter_map(|row| file_of(&row.key)) {
                 let entity = EntityKey::attachment(conversation.workspace, attachment);
                 // Where there is no such file there is nothing to do.
-                _ = insist(node, &node.attachments, entity, Command::Doubt).await?;
-                node.settling.wanted(entity);
+                let told = insist(node, &node.attachments, entity, Command::Doubt).await;
+                if told.is_ok() {
+                    node.settling.wanted(entity);
+                }
+                first = first.and(told.map(|_| ()).map_err(Stopped::from));
             }
         }
     }
-    Ok(())
+    first
 }
 
 /// The message of a conversation that has a file by this binding; where there is none, there never will be.

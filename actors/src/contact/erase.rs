@@ -10,6 +10,7 @@ use minicbor::{Decode, Encode};
 use super::{Contact, Event, OpenConversation, Rejection, Reply, State, conversation_of, save};
 use crate::clock::{Millis, pause};
 use crate::conversation::{Details, Opening, Origin};
+use crate::erasure::Unread;
 use crate::id::{ContactId, EntityKey};
 use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 
@@ -108,6 +109,34 @@ fn without_words(event: &Event) -> Option<Event> {
     }
 }
 
+/// What these events say from now on, where it is another thing than before.
+fn redacted(
+    erasing: &Erasing,
+    (first, last): (u64, u64),
+    moment: &Moment,
+    found: &Found,
+) -> Result<Vec<Record<Event>>, Undecided> {
+    let mut redactions = Vec::new();
+    let mut unread = Unread::default();
+    let mut at = erasing.id.at;
+    for seq in first..=last {
+        match found.record::<Event>(seq) {
+            Err(Undecided::Corrupt(error)) => {
+                let event = Event::ContactUpdated { name: None };
+                let emptied = unread.note(seq, error, found);
+                redactions.extend(emptied.then_some(Record { seq, at, trace: None, event }));
+            }
+            record => {
+                let Some(record) = record? else { continue };
+                at = record.at;
+                redactions.extend(without_words(&record.event).map(|event| Record { event, ..record }));
+            }
+        }
+    }
+    unread.tell(moment.entity);
+    Ok(redactions)
+}
+
 pub(super) fn go_on(
     state: &State,
     (id, step): (ContactId, Step),
@@ -121,12 +150,7 @@ pub(super) fn go_on(
     let mut redactions = Vec::new();
     let after = match (step, range(&erasing)) {
         (Step::OwnLog, Some((first, last))) => {
-            for seq in first..=last {
-                let record = found.record::<Event>(seq)?;
-                let redacted =
-                    record.and_then(|record| Some(Record { event: without_words(&record.event)?, ..record }));
-                redactions.extend(redacted);
-            }
+            redactions = redacted(&erasing, (first, last), moment, found)?;
             Some(Erasing { next: Some(last + 1).filter(|next| *next <= erasing.last), put_off: 0, ..erasing })
         }
         (Step::PutOff, _) => Some(erasing.put_off(moment.now)),

@@ -319,3 +319,18 @@ fn a_copy_is_known_before_it_is_made_and_only_while_its_contact_lives() {
     erased(&mut sim);
     assert_eq!(sim.run(&fork), Err(Rejection::NotFound));
 }
+
+#[test]
+fn of_an_erased_contact_goes_also_what_cannot_be_read() {
+    let mut sim = nobody();
+    resolved(&mut sim, &resolve("shop", None));
+    of(sim.run(&save(Some(Some("Anna")))));
+    erased(&mut sim);
+    let renamed = sim.log.iter_mut().find(|(record, _)| matches!(record.event, Event::ContactUpdated { .. })).unwrap();
+    renamed.1 = Bytes::from_static(b"Anna, as a newer server writes it");
+    finish(&mut sim);
+    for (_, bytes) in &sim.log {
+        let text = String::from_utf8_lossy(bytes).to_lowercase();
+        assert!(!text.contains("ana") && !text.contains("anna"), "{bytes:?}");
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! It begins with one event, by which the conversation is closed for good and its turns end: from then on nothing new
 //! is said. After that the log is gone through in steps, each a commit of its own, so a long conversation never makes
-//! a large one. Whoever asks (see [`erasure`](crate::erasure)) asks again until it is done.
+//! a large one. Whoever asks (see [`erasure`](crate::erasure)) asks again until it is done. What cannot be read goes all
+//! the same, as far as it can be written: its place says no more than that a message was deleted.
 
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::contact::entity_of;
 use crate::contact::identifier::normalize_identifier;
+use crate::erasure::Unread;
+use crate::id::MessageId;
 use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 use crate::message::{Gone, Overlay};
 use crate::store::RowWrite;
@@ -69,14 +72,32 @@ pub(super) fn erase(
         let key = number_key(seq);
         [Need::Event(seq), Need::Row(OVERLAYS, key.clone()), Need::Under(SHOWN, key)]
     });
+    // One that cannot be read happened no earlier than the one before it.
+    let needs = needs.chain((first > 1).then(|| Need::Event(first - 1)));
     let missing: Vec<Need> = needs.filter(|need| !found.has(need)).collect();
     if !missing.is_empty() {
         return Err(Undecided::Missing(missing));
     }
     let next = Some(last + 1).filter(|next| *next <= erasure.last);
     let mut change = Change::new(Vec::new(), Reply::Erasing(Erasure { next, ..*erasure }));
+    let mut unread = Unread::default();
+    let before = found.record::<Event>(first - 1).ok().flatten();
+    let mut at = before.map_or(state.created_at(), |record| record.at);
     for seq in first..=last {
-        let Some(record) = found.record::<Event>(seq)? else { continue };
+        let record = match found.record::<Event>(seq) {
+            Err(Undecided::Corrupt(error)) => {
+                let emptied = unread.note(seq, error, found);
+                let message = MessageId::new(at, state.id.address, seq);
+                let event = Event::MessageDeleted { message };
+                change.redactions.extend(emptied.then_some(Record { seq, at, trace: None, event }));
+                change.rows.push(RowWrite { table: OVERLAYS, key: number_key(seq), value: None });
+                change.rows.extend(unshow(seq, found)?);
+                continue;
+            }
+            record => record?,
+        };
+        let Some(record) = record else { continue };
+        at = record.at;
         let silent = record.event.without_words(Gone::Erased);
         let nameless = without_names(silent.as_ref().unwrap_or(&record.event), state, moment);
         let Some(event) = nameless.or(silent) else { continue };
@@ -84,6 +105,7 @@ pub(super) fn erase(
         take_overlay(&record, moment, found, &mut change)?;
         change.redactions.push(record);
     }
+    unread.tell(moment.entity);
     change.events.push(Event::ErasureMoved { next });
     Ok(Decision::Change(change))
 }
@@ -117,8 +139,15 @@ fn take_overlay(
 ) -> Result<(), Undecided> {
     let Some(message) = super::message_of(record) else { return Ok(()) };
     change.rows.extend(unshow(record.seq, found)?);
-    let mut after = overlay_of(record.seq, found)?;
-    end_review(message.id, &mut after, moment, found, change)?;
+    let after = match overlay_of(record.seq, found) {
+        // Whether its review is over cannot be told. If it is not, it ends by its deadline.
+        Err(Undecided::Corrupt(_)) => Overlay::default().without_words(Gone::Erased),
+        overlay => {
+            let mut after = overlay?;
+            end_review(message.id, &mut after, moment, found, change)?;
+            after
+        }
+    };
     if after != Overlay::default() {
         let value = Some(codec::encode(&after.without_words(Gone::Erased)));
         change.rows.push(RowWrite { table: OVERLAYS, key: number_key(record.seq), value });

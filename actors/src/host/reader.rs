@@ -56,7 +56,7 @@ enum Read {
     Row(Table, Bytes, Option<Bytes>),
     First(Table, usize, Vec<Row>),
     Under(Table, Bytes, Vec<Row>),
-    Event(u64, Option<Bytes>),
+    Event(u64, Result<Option<Bytes>, StoreError>),
 }
 
 /// Reads `needs` and `keys` into `found`.
@@ -108,8 +108,12 @@ async fn read_need(store: &Arc<dyn Store>, entity: EntityKey, need: Need) -> Res
             Read::Under(table, prefix, rows)
         }
         Need::Event(seq) => {
-            let events = store.read_log(entity, LogScan { from: seq, to: seq, order: Order::Asc, limit: 1 }).await?;
-            Read::Event(seq, events.into_iter().next().map(|event| event.payload))
+            let events = store.read_log(entity, LogScan { from: seq, to: seq, order: Order::Asc, limit: 1 }).await;
+            match events.map(|events| events.into_iter().next().map(|event| event.payload)) {
+                Err(error) if error.passes() => return Err(error),
+                // What is decided of a damaged one is the machine's to say.
+                event => Read::Event(seq, event),
+            }
         }
     })
 }

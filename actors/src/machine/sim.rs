@@ -84,7 +84,7 @@ impl<M: Machine> Sim<M> {
             }
             Need::Event(seq) => {
                 let mut events = self.log.iter().filter(|(record, _)| M::is_event(&record.event) && record.seq == seq);
-                found.add_event(seq, events.next().map(|(_, bytes)| bytes.clone()));
+                found.add_event(seq, Ok(events.next().map(|(_, bytes)| bytes.clone())));
             }
         }
     }

@@ -5,15 +5,22 @@ use std::time::Duration;
 
 use actors::attachment::settle;
 use actors::contact::{self, Contact, OpenConversation, Resolve, entity_of};
-use actors::conversation::{Command, Details, Opening, Origin, Post};
+use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post};
 use actors::directory::{Answer, Circumstances};
 use actors::erasure;
-use actors::id::{Address, AttachmentId, ContactId};
+use actors::id::{Address, AttachmentId, ContactId, ConversationId, EntityKey};
+use actors::memories::{self, Edit, Subject};
 use actors::message::{Attachment, Content, NewMessage};
 use actors::node::Node;
+use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
+use actors::store::{Commit, Fresh, LogScan, Order, RowWrite, Store as _};
+use actors::tables::{CHANNELS_ASIDE, FORKS};
+use bytes::Bytes;
+use tracing::Level;
 
+use crate::lines::Lines;
 use crate::support::*;
 
 const NONE: Circumstances = Circumstances { key: None, trace: None };
@@ -126,4 +133,74 @@ async fn the_erasure_of_many_files_ends_on_a_store_that_fails_now_and_then() {
     store.calm();
     let state = node.state::<Contact>(ana()).await.unwrap().unwrap();
     assert_eq!(state.erasing, None);
+}
+
+/// Lets something stand in the store that this program does not write.
+async fn garble(store: &MemoryStore, entity: EntityKey, damage: impl FnOnce(Commit) -> Commit) {
+    let head = store.load(entity, Fresh::Settled).await.unwrap().unwrap().head;
+    commit(store, damage(on(entity, Some(head), "garbled"))).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_of_a_contact_keeps_nothing_else_of_it() {
+    let (lines, _catching) = Lines::catch();
+    let store = Arc::new(MemoryStore::default());
+    let node = node_over(&store);
+    let (id, _) = talkative(&node).await;
+    let copied = ConversationId::new(NOW, Address::derive("copy", &[]));
+    node.contact(ana(), contact::Command::Fork { id, copy: copied }, NONE).await.unwrap();
+    let subject = Subject::Contact(id);
+    let remember = memories::Command::Remember {
+        subject: subject.clone(),
+        edits: vec![Edit::text_as_it_is("secret tea")],
+        source: None,
+    };
+    node.memories(subject.entity(WORKSPACE), remember, NONE).await.unwrap();
+    let [shop, help] = ["shop", "help"].map(|channel| contact::conversation_of(ana(), channel, 1));
+    let garbled = Some("\u{7f}?".into());
+    garble(&store, shop, |on| Commit { state: garbled.clone(), ..on }).await;
+    let rows: Vec<_> = [CHANNELS_ASIDE, FORKS]
+        .into_iter()
+        .flat_map(|table| (0..10).map(move |n: u8| (table, Bytes::copy_from_slice(&[0, n]))))
+        .map(|(table, key)| RowWrite { table, key, value: garbled.clone() })
+        .collect();
+    garble(&store, ana(), |on| Commit { rows, ..on }).await;
+    let node = node_over(&store);
+    erase(&node, id).await;
+    for _ in 0..2 {
+        erasure::run(Arc::clone(&node), ana()).await.expect_err("not all of it is gone");
+    }
+    let state = node.state::<Contact>(ana()).await.unwrap().unwrap();
+    assert!(state.erasing.is_some_and(|erasing| erasing.next.is_none()), "{state:?}");
+    for conversation in [help, EntityKey::conversation(WORKSPACE, copied.address)] {
+        let state = node.state::<Conversation>(conversation).await.unwrap().unwrap();
+        assert!(state.erasure.is_some_and(|erasure| erasure.next.is_none()), "{state:?}");
+    }
+    let of_shop = store.read_log(shop, LogScan { from: 1, to: u64::MAX, order: Order::Asc, limit: 1_000 });
+    let (stored, of_shop) = (format!("{store:?}"), format!("{:?}", of_shop.await.unwrap()));
+    let count = |text: &str| text.matches("secret").count();
+    // The log is kept whole, and as the records behind the newest state.
+    assert!(count(&stored) <= 2 * count(&of_shop), "only one conversation is left");
+    assert!(!stored.contains("secret name") && !stored.contains("secret@") && !stored.contains("tea"));
+    let said = lines.of(Level::WARN, "something of a contact could not be erased");
+    assert_eq!(said.len(), 2 * 8, "a line for each of so many, in each run");
+    assert!(lines.of(Level::WARN, "much of a contact could not be erased")[0].contains("parts=21 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn damaged_events_stay_and_nothing_else_of_their_conversations() {
+    let (lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    let (id, _) = talkative(&node).await;
+    erase(&node, id).await;
+    gate.damage(Some(70));
+    erasure::run(Arc::clone(&node), ana()).await.unwrap();
+    gate.damage(None);
+    assert_eq!(node.state::<Contact>(ana()).await.unwrap().unwrap().erasing, None);
+    let stored = format!("{:?}", gate.inner);
+    assert!(stored.contains("secret 68"), "the store rewrites nothing that it cannot read");
+    assert!(!stored.replace("secret 68", "").contains("secret"));
+    let said = lines.of(Level::ERROR, "events cannot be read that are to be erased");
+    assert!(said.len() == 2 && said.iter().all(|line| line.contains("seq=70 ")), "{said:?}");
 }

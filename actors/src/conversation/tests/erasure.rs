@@ -4,7 +4,8 @@ use super::*;
 use crate::conversation::amend::{Amendment, Edit};
 use crate::conversation::review::Response;
 use crate::message::{Gone, Json, Overlay};
-use crate::tables::{CONVERSATIONS, PENDING_REVIEWS};
+use crate::store::KeyHash;
+use crate::tables::{CONVERSATIONS, OVERLAYS, PENDING_REVIEWS, SHOWN};
 
 /// Whether the words stand in any record or row.
 fn found(sim: &Sim<Conversation>, words: &str) -> Vec<String> {
@@ -156,4 +157,25 @@ fn an_erasure_takes_only_what_was_said_with_its_contact_or_with_who_was_there_be
             assert_eq!((erased, sim.state), (Err(Rejection::NotFound), before), "{origin:?}");
         }
     }
+}
+
+#[test]
+fn what_cannot_be_read_goes_with_all_the_rest() {
+    let mut sim = opened();
+    let (messages, _) = posted(sim.run(&post((0..30).map(|_| say(content("secret"))).collect())));
+    for message in [0, 20] {
+        sim.run(&amend(messages[message].id, edit("secret, edited"))).unwrap();
+    }
+    let garbled = Bytes::from_static(b"secret, as a newer server writes it");
+    sim.rows.insert((OVERLAYS, number_key(messages[20].id.number)), garbled.clone());
+    erasing(sim.run(&Command::Erase { unused: None }));
+    let edited = sim.log.iter().position(|(record, _)| matches!(record.event, Event::MessageUpdated { .. })).unwrap();
+    sim.log[edited].1 = garbled.clone();
+    let seq = sim.log[edited].0.seq;
+    sim.rows.insert((OVERLAYS, number_key(seq)), garbled.clone());
+    sim.rows.insert((SHOWN, shown_key(seq, KeyHash([1; 16]))), garbled);
+    erase(&mut sim);
+    assert_eq!(found(&sim, "secret"), [""; 0]);
+    let message = MessageId::new(NOW, entity().id, seq);
+    assert_eq!(sim.log[edited].0.event, Event::MessageDeleted { message }, "its place stays");
 }
