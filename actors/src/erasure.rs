@@ -188,8 +188,8 @@ async fn go_on(
     }
 }
 
-/// Takes some of a conversation's words away; the first step ends it. How far they are gone; `None`: it is not there, or
-/// is somebody else's.
+/// Takes some of a conversation's words away; the first step ends it. How far they are gone; `None`: it is not there,
+/// or is somebody else's.
 async fn erase_step(
     node: &Arc<Node>,
     entity: EntityKey,

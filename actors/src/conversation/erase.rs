@@ -2,8 +2,8 @@
 //!
 //! It begins with one event, by which the conversation is closed for good and its turns end: from then on nothing new
 //! is said. After that the log is gone through in steps, each a commit of its own, so a long conversation never makes
-//! a large one. Whoever asks (see [`erasure`](crate::erasure)) asks again until it is done. What cannot be read goes all
-//! the same, as far as it can be written: its place says no more than that a message was deleted.
+//! a large one. Whoever asks (see [`erasure`](crate::erasure)) asks again until it is done. What cannot be read goes
+//! all the same, as far as it can be written: its place says no more than that a message was deleted.
 
 use std::sync::Arc;
 
