@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,12 +27,14 @@ const UNPROVEN_FOR: Duration = Duration::from_secs(6);
 const FAILURES: u32 = 3;
 
 /// What was heard of a process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Heard {
     count: u64,
     since: Instant,
     /// Its word was seen to change.
     moved: bool,
+    /// Where it may be asked.
+    address: Option<Arc<str>>,
 }
 
 /// The processes of this store.
@@ -41,18 +43,26 @@ pub struct Members {
     me: NodeId,
     /// Others may commit to the same entities.
     is_shared: bool,
+    /// Where others may ask this process, once they may.
+    address: OnceLock<Arc<str>>,
     others: Mutex<Option<HashMap<NodeId, Heard>>>,
     failures: AtomicU32,
 }
 
 impl Members {
     pub(crate) fn new(me: NodeId, is_shared: bool) -> Self {
-        Self { me, is_shared, others: Mutex::default(), failures: AtomicU32::new(0) }
+        let (address, others) = (OnceLock::new(), Mutex::default());
+        Self { me, is_shared, address, others, failures: AtomicU32::new(0) }
     }
 
     /// This process.
     pub fn me(&self) -> NodeId {
         self.me
+    }
+
+    /// Others may ask this process here from now on; its next word says so. The first address stays.
+    pub fn answers_at(&self, address: &Arc<str>) {
+        self.address.get_or_init(|| Arc::clone(address));
     }
 
     /// Whether the store was reached lately. A process that cannot reach it should not be asked.
@@ -85,6 +95,20 @@ impl Members {
         })
     }
 
+    /// Where to ask the process that looks after an entity; `None`: it is this one, or nobody may ask it.
+    pub fn keeper_of(&self, entity: EntityKey) -> Option<Arc<str>> {
+        if !self.is_shared {
+            return None;
+        }
+        let mine = score(self.me, entity);
+        self.with(|others| {
+            let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_at_work());
+            let scores = others.map(|(node, heard)| (score(*node, entity), heard));
+            let (best, keeper) = scores.max_by_key(|(score, _)| *score)?;
+            keeper.address.clone().filter(|_| best > mine)
+        })
+    }
+
     /// Who looks after anything beside this process, as a number that is another one for others.
     pub(crate) fn view(&self) -> u128 {
         self.with(|others| {
@@ -105,12 +129,12 @@ impl Members {
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         let known = others.take().unwrap_or_default();
         let heard = |beat: &Beat| {
-            let heard = match known.get(&beat.node) {
-                None => Heard { count: beat.count, since: now, moved: false },
-                Some(before) if before.count == beat.count => *before,
-                Some(_) => Heard { count: beat.count, since: now, moved: true },
+            let (since, moved) = match known.get(&beat.node) {
+                None => (now, false),
+                Some(before) if before.count == beat.count => (before.since, before.moved),
+                Some(_) => (now, true),
             };
-            (beat.node, heard)
+            (beat.node, Heard { count: beat.count, since, moved, address: beat.address.clone() })
         };
         *others = Some(beats.iter().filter(|beat| beat.node != self.me).map(heard).collect());
     }
@@ -141,7 +165,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut count = 0;
     loop {
         count += 1;
-        let beat = Beat { node: node.members.me, count };
+        let beat = Beat { node: node.members.me, count, address: node.members.address.get().cloned() };
         let answer = tokio::time::timeout(GONE_AFTER, node.store.beat(beat)).await;
         match answer.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer".into()))) {
             Ok(beats) => {
@@ -172,7 +196,12 @@ mod tests {
     }
 
     fn beat(node: NodeId, count: u64) -> Beat {
-        Beat { node, count }
+        Beat { node, count, address: None }
+    }
+
+    /// The same from who may be asked.
+    fn beat_at(node: NodeId, count: u64, address: &str) -> Beat {
+        Beat { address: Some(address.into()), ..beat(node, count) }
     }
 
     #[tokio::test(start_paused = true)]
@@ -223,10 +252,37 @@ mod tests {
         assert!(!members.looks_after(theirs), "it was seen to live, and may be slow");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn whoever_looks_after_an_entity_is_asked_where_it_says_and_this_process_asks_nobody_for_its_own() {
+        const THIRD: NodeId = NodeId([3; 16]);
+        let members = Members::new(ME, true);
+        assert!((0..100).all(|n| members.keeper_of(entity(n)).is_none()), "nothing was heard yet");
+        members.heard(&[beat_at(ME, 1, "http://me"), beat_at(OTHER, 1, "http://other"), beat(THIRD, 1)]);
+        let third = Members::new(THIRD, true);
+        third.heard(&[beat_at(ME, 1, "http://me"), beat_at(OTHER, 1, "http://other"), beat(THIRD, 1)]);
+        for n in 0..1_000 {
+            let (mine, others) = (members.keeper_of(entity(n)), third.keeper_of(entity(n)));
+            match others.as_deref() {
+                // Nobody asks the one that named no address, and its own entities it keeps.
+                None => assert!(third.looks_after(entity(n)) && mine.is_none()),
+                Some("http://me") => assert!(members.looks_after(entity(n)) && mine.is_none()),
+                Some(_) => assert_eq!(mine, others),
+            }
+        }
+        assert!((0..100).any(|n| members.keeper_of(entity(n)).is_some()));
+        members.heard(&[beat_at(OTHER, 2, "http://moved"), beat(THIRD, 2)]);
+        let asked: Vec<_> = (0..100).filter_map(|n| members.keeper_of(entity(n))).collect();
+        assert!(!asked.is_empty() && asked.iter().all(|address| &**address == "http://moved"));
+        tokio::time::advance(GONE_AFTER).await;
+        assert!((0..100).all(|n| members.keeper_of(entity(n)).is_none()), "alone");
+    }
+
     #[test]
     fn where_nothing_is_shared_nobody_else_lives() {
         let members = Members::new(ME, false);
         assert!(!members.is_live(OTHER) && !members.has_others());
         assert!(members.looks_after(entity(1)));
+        members.heard(&[beat_at(OTHER, 1, "http://other")]);
+        assert!((0..100).all(|n| members.keeper_of(entity(n)).is_none()));
     }
 }

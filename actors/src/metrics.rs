@@ -156,6 +156,18 @@ label! {
     }
 }
 
+label! {
+    /// What came of a request that another process should have.
+    pub enum PassedOn = "outcome" {
+        /// The other one answered it.
+        Sent = "sent",
+        /// It was done here after all.
+        FellBack = "fell_back",
+        /// Nobody knows what the other one did.
+        Unknown = "unknown",
+    }
+}
+
 table! {
     /// What a node counts and times.
     pub struct Metrics {
@@ -167,6 +179,8 @@ table! {
         pub commit: By<CommitEnd, Histogram<Short>> = "tertulia_commit_seconds",
         /// Commands turned away before anything was stored.
         pub turned_away: By<TurnedAway, Counter> = "tertulia_commands_turned_away_total",
+        /// Requests whose conversation another server looks after.
+        pub passed_on: By<PassedOn, Counter> = "tertulia_requests_passed_on_total",
         /// Entities loaded into memory.
         pub activations: By<Kind, Counter> = "tertulia_activations_total",
         /// Entities that could not be loaded.

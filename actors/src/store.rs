@@ -370,12 +370,14 @@ impl fmt::Debug for NodeId {
 }
 
 /// What a process says of itself, again and again, as long as it lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
     /// Who.
     pub node: NodeId,
     /// How often it has said so; one that stays the same is from a process that is gone, or cannot write.
     pub count: u64,
+    /// Where others may ask it, as a URL without a path; `None`: nowhere.
+    pub address: Option<Arc<str>>,
 }
 
 /// Why a store could not do what was asked.

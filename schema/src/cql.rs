@@ -23,6 +23,7 @@ use actors::store::{
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use scylla::value::MaybeUnset;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -219,10 +220,13 @@ impl CqlStore {
 
     async fn beaten(&self, me: Beat) -> Result<Vec<Beat>, StoreError> {
         let statements = &self.db().statements;
-        self.db().write(&statements.put_node, (&me.node.0[..], layout::signed(me.count))).await?;
-        let rows: Vec<(Bytes, i64)> = self.db().select(&statements.nodes, ()).await?;
-        let beat = |(id, count): (Bytes, i64)| {
-            Ok(Beat { node: NodeId(layout::sixteen(&id)?), count: layout::unsigned(count) })
+        // What is not said writes nothing, where a null would be a mark of a deletion.
+        let address = me.address.as_deref().map_or(MaybeUnset::Unset, MaybeUnset::Set);
+        self.db().write(&statements.put_node, (&me.node.0[..], layout::signed(me.count), address)).await?;
+        let rows: Vec<(Bytes, i64, Option<String>)> = self.db().select(&statements.nodes, ()).await?;
+        let beat = |(id, count, address): (Bytes, i64, Option<String>)| {
+            let (node, address) = (NodeId(layout::sixteen(&id)?), address.map(Arc::from));
+            Ok(Beat { node, count: layout::unsigned(count), address })
         };
         rows.into_iter().map(beat).collect()
     }

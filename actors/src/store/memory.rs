@@ -34,7 +34,7 @@ struct Content {
     entities: BTreeMap<EntityKey, Entity>,
     views: BTreeMap<(Address, View), BTreeMap<Bytes, Bytes>>,
     due: BTreeSet<Due>,
-    beats: BTreeMap<NodeId, u64>,
+    beats: BTreeMap<NodeId, Beat>,
     closed: bool,
 }
 
@@ -254,8 +254,8 @@ impl Store for MemoryStore {
     fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
         Box::pin(async move {
             let mut content = self.open()?;
-            content.beats.insert(me.node, me.count);
-            Ok(content.beats.iter().map(|(node, count)| Beat { node: *node, count: *count }).collect())
+            content.beats.insert(me.node, me);
+            Ok(content.beats.values().cloned().collect())
         })
     }
 

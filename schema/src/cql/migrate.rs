@@ -47,6 +47,7 @@ macro_rules! migrations {
 
 migrations! {
     1: "0001_entities",
+    2: "0002_addresses",
 }
 
 /// What the migrations themselves need.
@@ -262,7 +263,9 @@ async fn apply(session: &Session, keyspace: &str, owner: &str) -> Result<Vec<&'s
             if !renewed(session, owner).await? {
                 return Err(MigrateError::LockLost { keyspace: keyspace.to_owned(), migration: migration.name });
             }
-            change(session, migration.name, &statement).await?;
+            if !is_done(session, keyspace, &statement).await? {
+                change(session, migration.name, &statement).await?;
+            }
         }
         let insert = "INSERT INTO migration (id, number, name, checksum, applied_at) \
             VALUES ('schema', ?, ?, ?, toTimestamp(now()))";
@@ -272,6 +275,17 @@ async fn apply(session: &Session, keyspace: &str, owner: &str) -> Result<Vec<&'s
         done.push(migration.name);
     }
     Ok(done)
+}
+
+/// Whether a column that a statement adds is there already, from a process that died behind it. A statement that makes
+/// something says so itself (`IF NOT EXISTS`), which not every server knows of a column.
+async fn is_done(session: &Session, keyspace: &str, statement: &str) -> Result<bool, MigrateError> {
+    let words: Vec<&str> = statement.split_whitespace().collect();
+    let ["ALTER", "TABLE", table, "ADD", column, ..] = words[..] else { return Ok(false) };
+    let columns = "SELECT table_name, column_name FROM system_schema.columns WHERE keyspace_name = ?";
+    let columns = rows(session, "reading the columns that there are", columns, keyspace).await?;
+    let is_it = |row: &Row| text(row, 0).as_deref() == Some(table) && text(row, 1).as_deref() == Some(column);
+    Ok(columns.iter().any(is_it))
 }
 
 async fn lock(session: &Session, keyspace: &str, owner: &str) -> Result<(), MigrateError> {

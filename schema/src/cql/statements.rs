@@ -217,9 +217,9 @@ statements! {
     forget_slot: Plain, "DELETE FROM KS.due_slot WHERE shard = ? AND slot = ?";
 
     /// Says that a process lives.
-    put_node: Plain, "INSERT INTO KS.node (part, id, beat) VALUES (0, ?, ?)";
+    put_node: Plain, "INSERT INTO KS.node (part, id, beat, address) VALUES (0, ?, ?, ?)";
     /// Processes that have said so lately.
-    nodes: Plain, "SELECT id, beat FROM KS.node WHERE part = 0";
+    nodes: Plain, "SELECT id, beat, address FROM KS.node WHERE part = 0";
     /// Forgets a process.
     delete_node: Plain, "DELETE FROM KS.node WHERE part = 0 AND id = ?";
 }

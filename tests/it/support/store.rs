@@ -69,7 +69,7 @@ struct Apart {
     /// Whose alarms are this test's: the due index is everybody's.
     known: Arc<Mutex<HashSet<EntityKey>>>,
     /// What this test's servers say of themselves; `None`: each is told that it is alone.
-    beats: Option<Arc<Mutex<BTreeMap<NodeId, u64>>>>,
+    beats: Option<Arc<Mutex<BTreeMap<NodeId, Beat>>>>,
 }
 
 impl Apart {
@@ -311,14 +311,14 @@ impl Store for TestStore {
 
     fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
         let Some(apart) = &self.apart else { return self.with(move |store| async move { store.beat(me).await }) };
-        let beats = apart.beats.as_ref().map_or_else(
-            || vec![me],
-            |beats| {
+        let beats = match &apart.beats {
+            None => vec![me],
+            Some(beats) => {
                 let mut beats = beats.lock().unwrap();
-                beats.insert(me.node, me.count);
-                beats.iter().map(|(node, count)| Beat { node: *node, count: *count }).collect()
-            },
-        );
+                beats.insert(me.node, me);
+                beats.values().cloned().collect()
+            }
+        };
         Box::pin(async move { Ok(beats) })
     }
 

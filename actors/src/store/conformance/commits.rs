@@ -141,7 +141,9 @@ pub async fn every_process_of_a_shared_store_is_seen_until_it_leaves<S: Store>(p
     let beat = |n: u64, count| {
         let mut id = [0; 16];
         id[..10].copy_from_slice(&place.entity(n).id.0);
-        Beat { node: NodeId(id), count }
+        // One of them can be asked, the other one cannot.
+        let address = (n == 2).then(|| format!("http://[2001:db8::{n}]:8080").into());
+        Beat { node: NodeId(id), count, address }
     };
     let store = &place.store;
     assert!(store.beat(beat(1, 1)).await.expect("a beat").contains(&beat(1, 1)));
