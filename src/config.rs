@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub mod args;
@@ -104,6 +105,8 @@ pub struct Config {
     pub accept_loss: bool,
     /// The CQL cluster.
     pub cql: Cql,
+    /// Where other servers of the keyspace may ask this one; `None`: nowhere.
+    pub cluster_address: Option<Arc<str>>,
     /// Networks that users' URLs may reach although they are not public.
     pub egress_allow: CidrList,
     /// Where the names in such URLs are looked up; empty: as the system's configuration says.
@@ -176,6 +179,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
     let data_dir = values.read("store.data_dir", parse::path);
     let accept_loss = values.read("store.accept_loss", parse::boolean);
     let cql = cql::read(&mut values, store == Some(StoreKind::Cql));
+    let cluster_address = values.read("cluster.address", parse::origin);
     let egress_allow = values.read("egress.allow", str::parse);
     let egress_name_servers = values.read("egress.name_servers", parse::addresses);
     let attachments = attachments::read(&mut values, data_dir.as_deref());
@@ -205,6 +209,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
         data_dir: data_dir?,
         accept_loss: accept_loss?,
         cql: cql?,
+        cluster_address: cluster_address?,
         egress_allow: egress_allow?,
         egress_name_servers: egress_name_servers?,
         attachments: attachments?,

@@ -24,6 +24,9 @@ pub struct ConfigArgs {
     /// Reaches the CQL cluster through these [env: TERTULIA_CQL_NODES]
     #[arg(long, global = true, value_name = "HOST:PORT,...")]
     pub cql_nodes: Option<String>,
+    /// Lets other servers of the keyspace send requests here [env: TERTULIA_CLUSTER_ADDRESS]
+    #[arg(long, global = true, value_name = "URL")]
+    pub cluster_address: Option<String>,
     /// Starts although acknowledged data is missing [env: TERTULIA_ACCEPT_LOSS]
     #[arg(long, global = true)]
     pub accept_loss: bool,
@@ -42,6 +45,7 @@ impl ConfigArgs {
             "--data-dir" => self.data_dir.as_deref(),
             "--store" => self.store.as_deref(),
             "--cql-nodes" => self.cql_nodes.as_deref(),
+            "--cluster-address" => self.cluster_address.as_deref(),
             "--accept-loss" => set(self.accept_loss),
             "--migrate" => set(self.migrate),
             _ => None,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 
@@ -107,6 +108,25 @@ pub(super) fn endpoint(text: &str) -> Result<Option<String>, String> {
     match url::Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(Some(text.to_owned())),
         _ => Err("an http or https URL, such as http://localhost:4317".to_owned()),
+    }
+}
+
+/// The longest origin of a URL that is taken; a name has at most 253 characters.
+const ORIGIN_MAX: usize = 300;
+
+/// Scheme, host and port, as others are told them.
+pub(super) fn origin(text: &str) -> Result<Option<Arc<str>>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = endpoint(text).ok().flatten().and_then(|text| url::Url::parse(&text).ok());
+    let is_bare = |url: &url::Url| {
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        url.path() == "/" && url.query().is_none() && url.fragment().is_none() && !has_user
+    };
+    match url.filter(is_bare).map(|url| url.origin().ascii_serialization()) {
+        Some(origin) if origin.len() <= ORIGIN_MAX => Ok(Some(origin.into())),
+        _ => Err("scheme, host and port of an http or https URL, such as http://10.0.0.7:8080".to_owned()),
     }
 }
 

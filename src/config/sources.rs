@@ -71,6 +71,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting("cql.datacenter", None, "TERTULIA_CQL_DATACENTER", Kind::Text),
     setting("cql.consistency", None, "TERTULIA_CQL_CONSISTENCY", Kind::Text),
     setting("cql.replication", None, "TERTULIA_CQL_REPLICATION", Kind::List),
+    setting("cluster.address", Some("--cluster-address"), "TERTULIA_CLUSTER_ADDRESS", Kind::Text),
     setting("egress.allow", None, "TERTULIA_EGRESS_ALLOW", Kind::List),
     setting("egress.name_servers", None, "TERTULIA_EGRESS_DNS", Kind::List),
     setting("attachments.store", None, "TERTULIA_ATTACHMENTS", Kind::Text),

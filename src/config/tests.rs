@@ -38,7 +38,7 @@ fn without_any_setting_the_defaults_of_the_contract_hold() {
     assert_eq!((config.max_body_bytes, config.rate_limit), (4 * 1024 * 1024, 6_000_000));
     assert_eq!(config.wait_budget, Duration::from_secs(60));
     assert_eq!((config.log_filter.as_str(), config.log_format), ("info", LogFormat::Json));
-    assert!(config.egress_allow.is_empty() && config.cql.nodes.is_empty());
+    assert!(config.egress_allow.is_empty() && config.cql.nodes.is_empty() && config.cluster_address.is_none());
     assert!(config.bootstrap_api_key.is_none() && config.otel.receiver.is_none());
     assert!(!config.accept_loss && !config.cql.migrate);
 }
@@ -72,6 +72,7 @@ fn every_setting_can_be_given_in_the_environment() {
         ("TERTULIA_CQL_NODES", "db-1:9042, [::1]:9043"),
         ("TERTULIA_CQL_KEYSPACE", "other"),
         ("TERTULIA_DATA_DIR", "/var/lib/t"),
+        ("TERTULIA_CLUSTER_ADDRESS", "HTTPS://T-1.example:443/"),
         ("TERTULIA_EGRESS_ALLOW", "10.0.0.0/8,::1"),
         ("TERTULIA_LOG", "warn,tertulia::http=debug"),
         ("TERTULIA_LOG_FORMAT", "text"),
@@ -90,6 +91,7 @@ fn every_setting_can_be_given_in_the_environment() {
         (StoreKind::Cql, &["db-1:9042", "[::1]:9043"].map(String::from)[..])
     );
     assert_eq!((config.cql.keyspace.as_str(), config.data_dir.as_path()), ("other", Path::new("/var/lib/t")));
+    assert_eq!(config.cluster_address.as_deref(), Some("https://t-1.example"));
     assert!(config.egress_allow.contains("10.1.2.3".parse().unwrap()));
     assert_eq!((config.log_filter.as_str(), config.log_format), ("warn,tertulia::http=debug", LogFormat::Text));
     assert_eq!(config.bootstrap_api_key.as_ref().map(Secret::expose), Some(KEY));
@@ -121,6 +123,10 @@ fn every_value_out_of_its_bounds_is_refused() {
         ("TERTULIA_RATE_LIMIT", &["0", "4294967296", "99999999999999999999999"]),
         ("TERTULIA_CQL_NODES", &["db", "db:0", ":9042", "db:9042;x", "a b:9042", "[::z]:9042"]),
         ("TERTULIA_CQL_KEYSPACE", &["1a", "a-b", "a;drop"]),
+        (
+            "TERTULIA_CLUSTER_ADDRESS",
+            &["10.0.0.7:8080", "t-1", "ftp://t-1", "http://t-1/api", "http://t-1?a", "http://t-1/#a"],
+        ),
         ("TERTULIA_EGRESS_ALLOW", &["10.0.0.1/8", "everything"]),
         ("TERTULIA_EGRESS_DNS", &["9.9.9.9", "dns.example:53", "9.9.9.9:53;1.1.1.1:53"]),
         ("TERTULIA_LOG", &["loud", "info,loud", "tertulia=loud"]),
@@ -171,6 +177,9 @@ fn a_password_in_a_url_is_a_secret_too() {
         let lines = refused(&[], &[("TERTULIA_EMBEDDINGS_URL", wrong)], None);
         assert!(lines[0].starts_with(&format!("TERTULIA_EMBEDDINGS_URL is {told:?};")), "{lines:?}");
     }
+    // Others are told this one, so it holds no secret at all.
+    let lines = refused(&["--cluster-address", "http://user:hunter2@10.0.0.7:8080"], &[], None);
+    assert!(lines[0].starts_with("--cluster-address is \"http://***@10.0.0.7:8080\"; allowed: scheme,"), "{lines:?}");
 }
 
 #[test]
