@@ -20,6 +20,7 @@ use crate::http::idempotency::InProgress;
 use crate::http::lasting::Lasting;
 use crate::http::messages::list::Scans;
 use crate::http::messages::media::Fetches;
+use crate::http::passing::Passing;
 use crate::http::rate::{Meter, Meters, RateLimiter};
 use crate::secret::Pepper;
 use crate::telemetry::sampling::Sampling;
@@ -78,6 +79,7 @@ struct Shared {
     fetches: Fetches,
     scans: Scans,
     lasting: Lasting,
+    passing: Passing,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
     door: Arc<Door>,
@@ -86,11 +88,14 @@ struct Shared {
 }
 
 impl App {
-    /// The handlers' view of a running node.
+    /// The handlers' view of a running node, which other servers may ask from now on where the configuration says so.
     #[must_use]
     pub fn new(node: Arc<Node>, pepper: Pepper, outside: Outside, config: &Config) -> Self {
         let Outside { egress, files } = outside;
         let traces = node.traces().clone();
+        if let Some(address) = &config.cluster_address {
+            node.members().answers_at(address);
+        }
         Self(Arc::new(Shared {
             node,
             pepper,
@@ -104,6 +109,7 @@ impl App {
             fetches: Fetches::default(),
             scans: Scans::default(),
             lasting: Lasting::of(config.max_connections),
+            passing: Passing::default(),
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
             door: Arc::new(Door::new(Sampling::new(config), traces)),
@@ -186,6 +192,12 @@ impl App {
     #[must_use]
     pub(crate) fn lasting(&self) -> &Lasting {
         &self.0.lasting
+    }
+
+    /// The way to other servers of the store.
+    #[must_use]
+    pub(crate) fn passing(&self) -> &Passing {
+        &self.0.passing
     }
 
     /// Requests that look through logs.

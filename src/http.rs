@@ -22,6 +22,7 @@ mod log;
 pub mod memories;
 pub mod messages;
 pub mod paging;
+pub(crate) mod passing;
 pub mod probes;
 pub mod problem;
 pub mod query;

@@ -30,6 +30,7 @@ use super::log;
 use super::messages::one::{StoredMessage, look_up};
 use super::messages::{find_channel, sender, shown_to};
 use super::paging::{Page, PageRequest};
+use super::passing::Whole;
 use super::problem::{Fault, Problem};
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
@@ -322,6 +323,10 @@ pub(super) async fn respond(
     }
     let ignored = incoming.report.check()?;
     let (asked, response) = (asked?, response.ok_or_else(internal_error)?);
+    let whole = Whole::of(&app, &context, &headers, &bytes, with.key.is_some());
+    if let Some(response) = whole.pass_on(asked.found.entity).await? {
+        return Ok(response);
+    }
     let response = match &asked.review.quorum {
         Some(_) => Json::from_checked(canonical(response.as_str()).into_owned()),
         None => response,
@@ -351,6 +356,10 @@ pub(super) async fn cancel(
     }
     let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let asked = asked?;
+    let whole = Whole::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
+    if let Some(response) = whole.pass_on(asked.found.entity).await? {
+        return Ok(response);
+    }
     let command = Command::CancelReview { message: asked.message().id };
     Ok(ignoring(decide(&app, &caller, asked, command, with).await?, &ignored))
 }

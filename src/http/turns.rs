@@ -21,6 +21,7 @@ use super::context::render::internal_error;
 use super::conversations;
 use super::idempotency::is_repeat;
 use super::incoming::Incoming;
+use super::passing::Whole;
 use super::problem::Problem;
 use super::refusal::{problem_of, store_problem, untold};
 use crate::app::App;
@@ -159,6 +160,10 @@ pub(super) async fn cancel(
     let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let (conversation, turn) = find(&app, &caller, &id).await?;
     let entity = conversation.entity(caller.address);
+    let whole = Whole::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
+    if let Some(response) = whole.pass_on(entity).await? {
+        return Ok(response);
+    }
     let command = Command::CancelTurn { number: turn.id.number };
     let answer = app.node().conversation(entity, command, with).await;
     let response = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
@@ -214,6 +219,10 @@ pub(super) async fn start(
     let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
     let (state, _) = found?;
     let entity = state.entity(caller.address);
+    let whole = Whole::of(&app, &context, &headers, &bytes, with.key.is_some());
+    if let Some(response) = whole.pass_on(entity).await? {
+        return Ok(response);
+    }
     let key = with.key.map(|key| key.hash);
     if let Err(refusal) = admit(&app)
         && !is_repeat(&app, entity, with).await?

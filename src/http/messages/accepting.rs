@@ -1,10 +1,13 @@
 //! A request that carries a message, from its bytes to its answer.
 
+use std::time::Duration;
+
 use actors::conversation::Event;
 use actors::directory::{Circumstances, KeyUse};
 use actors::id::{Address, EntityKey};
 use actors::machine::Record;
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::app::App;
@@ -16,6 +19,7 @@ use crate::http::headers::key::{IDEMPOTENCY_KEY, X_IDEMPOTENCY_KEY};
 use crate::http::idempotency;
 use crate::http::incoming::report;
 use crate::http::log;
+use crate::http::passing::Whole;
 use crate::http::problem::Problem;
 use crate::http::refusal::{key_reused, store_problem};
 use crate::json::Object;
@@ -29,6 +33,7 @@ pub(super) struct Inbound<'a> {
     caller: &'a Caller,
     context: &'a RequestContext,
     headers: &'a HeaderMap,
+    bytes: &'a Bytes,
     pub(super) body: Object<'a>,
     report: Report,
 }
@@ -39,10 +44,10 @@ impl<'a> Inbound<'a> {
         caller: &'a Caller,
         context: &'a RequestContext,
         headers: &'a HeaderMap,
-        bytes: &'a [u8],
+        bytes: &'a Bytes,
     ) -> Result<Self, Problem> {
         let body = Object::parse(bytes)?;
-        Ok(Self { app, caller, context, headers, body, report: report(context) })
+        Ok(Self { app, caller, context, headers, bytes, body, report: report(context) })
     }
 
     /// The same refusal, with what is wrong with the idempotency key: that is judged whatever shape the body has.
@@ -74,8 +79,8 @@ impl<'a> Inbound<'a> {
             Err(faults) => self.report.faults.extend(faults),
         }
         let keyed = key.zip(print).map(|(key, fingerprint)| Keyed { key, fingerprint });
-        let Self { caller, context, headers, report, .. } = self;
-        (post, Accepting { app, caller, context, headers, report, keyed })
+        let Self { caller, context, headers, bytes, report, .. } = self;
+        (post, Accepting { app, caller, context, headers, bytes, report, keyed })
     }
 }
 
@@ -102,11 +107,20 @@ pub(in crate::http) struct Accepting<'a> {
     pub(in crate::http) caller: &'a Caller,
     pub(in crate::http) context: &'a RequestContext,
     pub(super) headers: &'a HeaderMap,
+    bytes: &'a Bytes,
     pub(super) report: Report,
     pub(super) keyed: Option<Keyed>,
 }
 
 impl Accepting<'_> {
+    /// The answer of the server that looks after what the message is written to, where that is another one. It may
+    /// wait for so long for an agent, or for a file.
+    pub(super) async fn passed_on(&self, entity: EntityKey, waits: Duration) -> Result<Option<Response>, Problem> {
+        let Self { app, context, headers, bytes, .. } = self;
+        let whole = Whole::of(app, context, headers, *bytes, self.keyed.is_some());
+        Whole { waits, ..whole }.pass_on(entity).await
+    }
+
     pub(super) fn circumstances(&self, scope: &str) -> Circumstances {
         let key = self.keyed.as_ref().map(|keyed| keyed.used(scope));
         Circumstances { key, ..idempotency::without_key(self.context) }

@@ -11,7 +11,7 @@ use actors::message::{Content, Json, Overlay};
 use actors::store::KeyHash;
 use actors::tables::SHOWN;
 use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
 
 use super::one::{StoredMessage, find, shown, tag};
@@ -25,6 +25,7 @@ use crate::http::context::render::internal_error;
 use crate::http::headers::if_match;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
+use crate::http::passing::Whole;
 use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
@@ -104,6 +105,9 @@ pub(in crate::http) async fn edit(
     }
     let ignored = incoming.report.check()?;
     let found = known?;
+    if let Some(response) = Whole::of(&app, &context, &headers, &bytes, false).pass_on(found.entity).await? {
+        return Ok(response);
+    }
     if let Some(wanted) = wanted {
         wanted.check(&tag(&found))?;
         edit.seen = Some(Box::new(found.overlay.clone()));
@@ -119,9 +123,12 @@ pub(in crate::http) async fn delete(
     context: RequestContext,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let wanted = if_match(&headers)?;
     let found = find(&app, &caller, &id).await?;
+    if let Some(response) = Whole::of(&app, &context, &headers, None, false).pass_on(found.entity).await? {
+        return Ok(response);
+    }
     let mut seen = None;
     if let Some(wanted) = wanted {
         wanted.check(&tag(&found))?;
@@ -131,7 +138,7 @@ pub(in crate::http) async fn delete(
     let files = link::doubt(&app, &caller, with, &found.message.content).await?;
     amend(&app, &caller, found, Amendment::Delete { seen }, with).await?;
     app.node().settled(caller.address, files).await;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `POST /messages/{id}/ack`.
@@ -153,6 +160,10 @@ pub(in crate::http) async fn acknowledge(
     let ignored = incoming.report.check()?;
     let receipt = receipt.ok_or_else(internal_error)?;
     let found = find(&app, &caller, &id).await?;
+    let whole = Whole::of(&app, &context, &headers, &bytes, with.key.is_some());
+    if let Some(response) = whole.pass_on(found.entity).await? {
+        return Ok(response);
+    }
     let (found, when) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), with).await?;
     Ok(when.told(ignoring(shown(&caller, &found, app.now()), &ignored)))
 }

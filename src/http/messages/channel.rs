@@ -1,6 +1,7 @@
 //! Channel messages: one to a human channel, with or without a question.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::attachment;
 use actors::channel::{Channel, ChannelKind};
@@ -58,9 +59,13 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         accepting.report.refuse_late()?;
         return Err(channel_not_found());
     };
+    let entity = channel.conversation(accepting.caller.address);
+    if let Some(response) = accepting.passed_on(entity, Duration::ZERO).await? {
+        return Ok(response);
+    }
     if !accepting.report.late.is_empty() || !channel.enabled || !files.is_empty() {
         // A retry of a message that was accepted in time, on a channel that was enabled then, gets its answer.
-        match accepting.earlier_effect(channel.conversation(accepting.caller.address), CHANNEL_SCOPE).await {
+        match accepting.earlier_effect(entity, CHANNEL_SCOPE).await {
             Ok(Some(events)) => return repeated(&accepting, &channel.id, &events),
             Ok(None) => accepting.report.refuse_late()?,
             Err(reused) => {

@@ -68,6 +68,9 @@ pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) ->
         Err(refusal) => return exchange.earlier_or(refusal).await,
     };
     let Some(content) = post.content else { return Err(internal_error()) };
+    if let Some(response) = exchange.passed_on(&content).await? {
+        return Ok(response);
+    }
     let ContactPost { identifier, contact_name: name, memories, .. } = post;
     let sent = Sent { identifier, name, memories, content, agent };
     match &sent.content {
@@ -106,6 +109,17 @@ struct Delivered {
 }
 
 impl Exchange<'_> {
+    /// The answer of the server that looks after the contact's first conversation here, whichever is open now: so all
+    /// that one contact writes on one channel comes to one server, without a look at the store.
+    async fn passed_on(&self, content: &ContactContent) -> Result<Option<Response>, Problem> {
+        let first = contact::conversation_of(self.contact, &self.channel.incarnation(), 1);
+        let fetches = match content {
+            ContactContent::Media(_) => media::LIMITS.within,
+            ContactContent::Text(_) => Duration::ZERO,
+        };
+        self.accepting.passed_on(first, self.budget(prefer(self.accepting.headers)) + fetches).await
+    }
+
     fn conversation(&self, id: ConversationId) -> EntityKey {
         EntityKey::conversation(self.contact.workspace, id.address)
     }

@@ -1,6 +1,7 @@
 //! Conversation messages: one or more of them appended to a conversation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::claims::{self, LIVES_MAX};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, Rejection, Reply, message_of};
@@ -48,6 +49,12 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     let memories = post.enable_memories;
     let named = post.conversation_id.as_deref().map(ConversationId::parse);
     let named = named.map(|id| id.ok_or_else(conversation_not_found)).transpose()?;
+    if let Some(id) = named {
+        let entity = EntityKey::conversation(accepting.caller.address, id.address);
+        if let Some(response) = accepting.passed_on(entity, Duration::ZERO).await? {
+            return Ok(response);
+        }
+    }
     let agent = match named {
         Some(id) if post.messages.iter().any(speaks_for_an_agent) => agent_of(&accepting, id).await?,
         _ => None,

@@ -72,6 +72,7 @@ fn kind_of(name: &str) -> &'static str {
         "deliver" => "delivery",
         "embeddings" => "embeddings",
         "fetch" => "fetch",
+        "pass" => "passing",
         "read" | "write" => "file",
         "alarm" => "alarm",
         _ => "request",
@@ -161,8 +162,8 @@ fn complete(spans: &[Got]) {
 #[test]
 fn each_row_of_attributes_names_kinds_of_spans_that_there_are() {
     let kinds = [
-        ["request", "process", "commit", "load", "agent", "model"],
-        ["tool", "embeddings", "fetch", "file", "delivery", "alarm"],
+        &["request", "process", "commit", "load", "agent", "model", "passing"][..],
+        &["tool", "embeddings", "fetch", "file", "delivery", "alarm"],
     ]
     .concat();
     let rows = attribute_rows();

@@ -1,0 +1,299 @@
+//! Requests that are passed on, whole, to the server that looks after what they write to.
+//!
+//! Any server of a store takes any request, and two that write to one conversation cost each other a conflict. So a
+//! handler that knows what its request will write to asks here once, before the request has had any effect. Nothing
+//! depends on the answer: who looks after what is advice, and a commit names the head that it was decided on
+//! (invariant I6). What is passed on is the request as it came, with its caller's key, and its answer goes back as it
+//! is; what cannot be passed on is done here. `docs/decisions/0050-requests-are-passed-on-whole.md` says why so.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use actors::id::EntityKey;
+use actors::metrics::PassedOn;
+use actors::trace::{SpanKind, TraceContext, names};
+use axum::body::Body;
+use axum::extract::FromRef;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use reqwest::Client;
+use tokio::time::{Instant, timeout};
+use url::{Position, Url};
+
+use super::body::MaxBodyBytes;
+use super::context::{REQUEST_ID, RequestContext};
+use super::problem::Problem;
+use super::refusal::outcome_unknown;
+use super::trace::{RequestTrace, TRACEPARENT};
+use crate::app::App;
+use crate::{bounded, outgoing};
+
+/// On a request that was passed on: it is answered where it is, whoever looks after what it writes to by then. A client
+/// that says so itself has its request answered where it came to, so this needs no secret.
+pub(crate) const PASSED_ON: HeaderName = HeaderName::from_static("x-tertulia-passed-on");
+
+/// How long a connection may take. Servers of one store are near each other.
+const CONNECT: Duration = Duration::from_millis(500);
+/// How long an answer may take for which nobody waits for an agent: longer than a server waits for its store (six
+/// seconds for a commit whose outcome is unknown) and for what is before it in the mailbox.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+/// How long a server that did not answer is asked nothing, so that not each request finds out by itself.
+const SPARED_FOR: Duration = Duration::from_secs(5);
+/// How long a connection is kept unused; a server keeps one for 30 seconds.
+const IDLE: Duration = Duration::from_secs(15);
+/// Unused connections that are kept to one server: each takes a place among those that it has.
+const IDLE_MAX: usize = 64;
+/// What an answer may have beside twice what its request may: an agent's words, and what stands around them.
+const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Headers that are of one connection and not of the request.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+/// Headers of a request that are made anew, or that nobody passes on.
+const MADE_ANEW: [HeaderName; 4] =
+    [header::HOST, header::CONTENT_LENGTH, header::EXPECT, HeaderName::from_static("tracestate")];
+
+/// The way to the other servers of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Passing {
+    /// Made when it is needed first. `None`: it cannot be made, which the log has.
+    client: OnceLock<Option<Client>>,
+    /// Since when servers are spared. They are forgotten when that is over, so there are no more than servers.
+    spared: Mutex<HashMap<Arc<str>, Instant>>,
+}
+
+impl Passing {
+    fn client(&self) -> Option<&Client> {
+        self.client.get_or_init(client).as_ref()
+    }
+
+    fn is_spared(&self, server: &str) -> bool {
+        // Nothing panics while it is held.
+        let spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
+        spared.get(server).is_some_and(|since| since.elapsed() < SPARED_FOR)
+    }
+
+    /// Asks this server nothing for a while; whether it was asked before.
+    fn spare(&self, server: &Arc<str>) -> bool {
+        let mut spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
+        spared.retain(|_, since| since.elapsed() < SPARED_FOR);
+        spared.insert(Arc::clone(server), Instant::now()).is_none()
+    }
+}
+
+fn client() -> Option<Client> {
+    let build = || -> Result<Client, Box<dyn std::error::Error>> {
+        Ok(outgoing::client()?
+            // With one exchange a connection, a request that is dropped takes its socket with it, and the other server
+            // hears that nobody waits for its answer any more.
+            .http1_only()
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build()?)
+    };
+    build().inspect_err(|error| tracing::error!(%error, "nothing can be passed on to other servers")).ok()
+}
+
+/// Why there is no answer of the other server.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    /// It was not asked.
+    #[error("no connection: {0}")]
+    Unreached(reqwest::Error),
+    /// It was asked, and may have done it.
+    #[error("no whole answer: {0}")]
+    Broken(String),
+}
+
+/// A request as it came, with what has been found out of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole<'a> {
+    pub(super) app: &'a App,
+    pub(super) context: &'a RequestContext,
+    pub(super) headers: &'a HeaderMap,
+    /// `None`: it has none.
+    pub(super) body: Option<&'a Bytes>,
+    /// It has no second effect where it is done twice.
+    pub(super) is_keyed: bool,
+    /// How long its answer may wait for what is not of a server.
+    pub(super) waits: Duration,
+}
+
+impl<'a> Whole<'a> {
+    /// A request whose answer waits for nobody.
+    pub(super) fn of(
+        app: &'a App,
+        context: &'a RequestContext,
+        headers: &'a HeaderMap,
+        body: impl Into<Option<&'a Bytes>>,
+        is_keyed: bool,
+    ) -> Self {
+        Self { app, context, headers, body: body.into(), is_keyed, waits: Duration::ZERO }
+    }
+
+    /// The answer of the server that looks after `entity`; `None`: do it here. To be asked once the request is known to
+    /// be allowed, and before it has had any effect.
+    ///
+    /// # Errors
+    /// 503 `outcome_unknown` where the other server was asked, gave no whole answer, and may not be asked again.
+    pub(super) async fn pass_on(self, entity: EntityKey) -> Result<Option<Response>, Problem> {
+        match self.app.node().members().keeper_of(entity) {
+            Some(keeper) if !self.headers.contains_key(PASSED_ON) => Box::pin(self.pass_to(keeper)).await,
+            _ => Ok(None),
+        }
+    }
+
+    async fn pass_to(self, keeper: Arc<str>) -> Result<Option<Response>, Problem> {
+        let passing = self.app.passing();
+        let count = |outcome| self.app.node().metrics().passed_on.of(outcome).inc();
+        let place = (!self.waits.is_zero()).then(|| self.app.lasting().enter());
+        let (Some(client), Some(target), false, false) =
+            // Where too many wait already nobody waits here, and is told so.
+            (passing.client(), self.target(&keeper), passing.is_spared(&keeper), place.as_ref().is_some_and(Option::is_none))
+        else {
+            count(PassedOn::FellBack);
+            return Ok(None);
+        };
+        if place.is_some() {
+            self.context.waits();
+        }
+        let cause = TraceContext::from(&self.context.trace);
+        let mut span = self.app.node().span(names::PASS_ON, SpanKind::Client, Some(cause));
+        span.set(names::HTTP_METHOD, self.context.method.to_string());
+        span.asks(&keeper);
+        let trace = RequestTrace::from(span.context().unwrap_or(cause));
+        let failed = match self.answered(client, target, trace).await {
+            Ok(answer) => {
+                span.set(names::HTTP_STATUS, u32::from(answer.status().as_u16()));
+                count(PassedOn::Sent);
+                return Ok(Some(answer));
+            }
+            Err(failed) => failed,
+        };
+        if passing.spare(&keeper) {
+            tracing::warn!(%keeper, error = %failed, "another server does not answer; its requests are done here");
+        }
+        let was_asked = matches!(failed, Failed::Broken(_));
+        span.fail(if was_asked { "outcome_unknown" } else { "unreachable" });
+        if was_asked && !self.is_keyed {
+            count(PassedOn::Unknown);
+            let detail =
+                "the server that was asked to do it gave no whole answer; with an idempotency key a retry is safe";
+            return Err(outcome_unknown(detail));
+        }
+        count(PassedOn::FellBack);
+        Ok(None)
+    }
+
+    /// Where it goes; `None`: it would not arrive there as it came.
+    fn target(&self, keeper: &str) -> Option<Url> {
+        let asked = self.context.uri.path_and_query()?.as_str();
+        let target = Url::parse(&[keeper, asked].concat()).ok()?;
+        (target[Position::BeforePath..] == *asked).then_some(target)
+    }
+
+    /// The answer, while this server does not stop.
+    async fn answered(self, client: &Client, target: Url, trace: RequestTrace) -> Result<Response, Failed> {
+        let broken = |why: &str| Err(Failed::Broken(why.to_owned()));
+        tokio::select! {
+            biased;
+            answered = timeout(ANSWERS_WITHIN + self.waits, self.exchange(client, target, trace)) => {
+                answered.unwrap_or_else(|_| broken("the time is over"))
+            }
+            () = self.app.waits_no_longer() => broken("this server is stopping"),
+        }
+    }
+
+    async fn exchange(self, client: &Client, target: Url, trace: RequestTrace) -> Result<Response, Failed> {
+        let mut request = client.request(self.context.method.clone(), target).headers(self.passed(trace));
+        if let Some(body) = self.body {
+            request = request.body(body.clone());
+        }
+        let answer = request.send().await.map_err(|error| match error.without_url() {
+            error if error.is_connect() || error.is_builder() => Failed::Unreached(error),
+            error => Failed::Broken(error.to_string()),
+        })?;
+        let (status, mut headers) = (answer.status(), answer.headers().clone());
+        let at_most = ANSWER_BYTES + 2 * MaxBodyBytes::from_ref(self.app).0;
+        let body = bounded::body(answer, at_most).await.map_err(|unread| Failed::Broken(format!("{unread:?}")))?;
+        remove_hop_by_hop(&mut headers);
+        headers.remove(header::CONTENT_LENGTH);
+        let mut answer = Response::new(Body::from(body));
+        (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
+        Ok(answer)
+    }
+
+    /// Its headers as they are passed on.
+    fn passed(&self, trace: RequestTrace) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        remove_hop_by_hop(&mut headers);
+        for name in MADE_ANEW {
+            headers.remove(name);
+        }
+        if let Ok(id) = HeaderValue::from_str(self.context.request_id.as_str()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        headers.insert(TRACEPARENT, trace.traceparent());
+        headers.insert(PASSED_ON, HeaderValue::from_static("1"));
+        headers
+    }
+}
+
+/// Leaves what is of the whole way.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named = named.flat_map(|names| names.split(',')).filter_map(|name| name.trim().parse().ok());
+    let named: Vec<HeaderName> = named.collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_one_connection_is_not_passed_on_and_everything_else_is() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Hop"),
+            ("connection", "keep-alive,, \u{e9}"),
+            ("keep-alive", "timeout=5"),
+            ("x-hop", "1"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("x-api-key", "k"),
+            ("prefer", "wait=1"),
+            ("prefer", "respond-async"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        remove_hop_by_hop(&mut headers);
+        let left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(left, [("x-api-key", "k"), ("prefer", "wait=1"), ("prefer", "respond-async")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_did_not_answer_is_spared_for_a_while() {
+        let passing = Passing::default();
+        let [one, other] = ["http://one", "http://other"].map(Arc::<str>::from);
+        assert!(!passing.is_spared(&one) && passing.spare(&one) && passing.is_spared(&one));
+        assert!(!passing.spare(&one) && !passing.is_spared(&other), "it is told once");
+        tokio::time::advance(SPARED_FOR).await;
+        assert!(!passing.is_spared(&one) && passing.spare(&other));
+        assert_eq!(passing.spared.lock().unwrap().len(), 1, "what is over is forgotten");
+        assert!(passing.spare(&one));
+    }
+}
