@@ -32,6 +32,7 @@ mod models;
 mod nodes;
 mod openapi;
 mod paging;
+mod passing;
 mod promises;
 mod queries;
 mod races;

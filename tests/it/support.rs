@@ -25,9 +25,12 @@ use tertulia::config::{Config, ConfigArgs};
 use tertulia::egress::Egress;
 use tertulia::files::FileStore;
 use tertulia::models::OpenAi;
+use tertulia::server::{ServerOptions, serve};
 use tertulia::tools::AgentTools;
 use tertulia::webhooks::Webhooks;
 use tertulia::{bootstrap, http as front};
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
 use tower::ServiceExt;
 
 pub(crate) use lists::ids;
@@ -93,6 +96,11 @@ impl TestApp {
         Self::behind(store.into(), |store| store, env, Ports::default()).await
     }
 
+    /// The same, with these traces.
+    pub(crate) async fn start_traced(store: TestStore, env: &[(&str, &str)], traces: Traces) -> Self {
+        Self::behind(store, |store| store, env, Ports { traces, ..Ports::default() }).await
+    }
+
     /// After its first start on an empty store, with one that `wrap` makes of it and that may fail.
     pub(crate) async fn with_store<S: Store>(wrap: impl FnOnce(TestStore) -> S) -> Self {
         Self::behind(TestStore::new().await, wrap, &[], Ports::default()).await
@@ -119,12 +127,20 @@ impl TestApp {
             Arc::clone(&ports.deliverer)
         };
         let ports = Ports { tools, deliverer, files: Arc::new(outside.files.clone()), ..ports };
-        let first = node(store.clone(), Arc::clone(&clock), ports.clone());
+        // Where servers know of each other it must not be one of them.
+        let begin = if store.is_shared() { node_without_services } else { node };
+        let first = begin(store.clone(), Arc::clone(&clock), ports.clone());
         let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };
         let pepper = bootstrap::run(&first, Some(ADMIN_KEY), announce).await.unwrap();
         let node = node(wrap(store.clone()), Arc::clone(&clock), ports);
         let app = App::new(node, pepper, outside, &config);
         Self { router: front::router(app.clone()), app, clock, store, files: Arc::new(directory) }
+    }
+
+    /// Answers on a socket too, until what is returned is aborted.
+    pub(crate) fn listen(&self, listener: TcpListener) -> AbortHandle {
+        let serving = serve(listener, self.router.clone(), ServerOptions::default(), self.app.left());
+        tokio::spawn(serving).abort_handle()
     }
 
     pub(crate) fn get(&self, path: impl Display) -> Request {
@@ -200,10 +216,20 @@ pub(crate) const ALL_SCOPES: [&str; 4] = ["messages:write", "messages:read", "re
 /// A node on `store`, as a process of its own: it draws other ids than every other node. Two nodes with the same ids
 /// on one store would take each other's commits for their own.
 pub(crate) fn node(store: impl Store, clock: Arc<ManualClock>, ports: Ports) -> Arc<Node> {
+    Node::start(Arc::new(store), clock, entropy(), ports)
+}
+
+/// The same for somebody who only does what it is asked.
+fn node_without_services(store: impl Store, clock: Arc<ManualClock>, ports: Ports) -> Arc<Node> {
+    Node::without_services(Arc::new(store), clock, entropy(), ports)
+}
+
+/// Another one each time.
+fn entropy() -> Entropy {
     static NODES: AtomicU64 = AtomicU64::new(0);
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&NODES.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    Node::start(Arc::new(store), clock, Entropy::seeded(seed), ports)
+    Entropy::seeded(seed)
 }
 
 /// A request; await it to send it.

@@ -16,6 +16,7 @@ use crate::support::program::{Server, program};
 
 mod agents;
 mod outside;
+mod passing;
 mod pushed;
 pub(crate) mod receiver;
 mod tables;
