@@ -157,15 +157,15 @@ impl<'a> Whole<'a> {
     async fn pass_to(self, keeper: Arc<str>) -> Result<Option<Response>, Problem> {
         let passing = self.app.passing();
         let count = |outcome| self.app.node().metrics().passed_on.of(outcome).inc();
-        let place = (!self.waits.is_zero()).then(|| self.app.lasting().enter());
+        let permit = (!self.waits.is_zero()).then(|| self.app.lasting().enter());
         let (Some(client), Some(target), false, false) =
             // Where too many wait already nobody waits here, and is told so.
-            (passing.client(), self.target(&keeper), passing.is_spared(&keeper), place.as_ref().is_some_and(Option::is_none))
+            (passing.client(), self.target(&keeper), passing.is_spared(&keeper), permit.as_ref().is_some_and(Option::is_none))
         else {
             count(PassedOn::FellBack);
             return Ok(None);
         };
-        if place.is_some() {
+        if permit.is_some() {
             self.context.waits();
         }
         let cause = TraceContext::from(&self.context.trace);
