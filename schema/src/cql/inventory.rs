@@ -73,9 +73,10 @@ impl CqlStore {
                 rows.extend::<Vec<StoredKey>>(old);
             }
         }
+        // The open bucket's come first: one that was used again lies over what it did before.
         let mut found = BTreeMap::new();
         for (hash, fingerprint, first, last, at) in rows {
-            found.insert(KeyHash(sixteen(&hash)?), key_row(&fingerprint, first, last, at)?);
+            found.entry(KeyHash(sixteen(&hash)?)).or_insert(key_row(&fingerprint, first, last, at)?);
         }
         Ok(found.into_iter().take(limit).collect())
     }
