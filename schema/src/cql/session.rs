@@ -1,5 +1,6 @@
 //! Reaching the cluster: addresses, user, TLS, and how its answers are waited for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +94,13 @@ pub enum ConnectError {
     /// A node answered, and will not have this side.
     #[error("the CQL cluster refuses this user: {0}")]
     Refused(String),
+    /// A majority in one data centre is meant, and nobody says in which one: any node would count its own.
+    #[error(
+        "the CQL cluster has the data centres {}: name the one whose nodes are to be asked, the same for all servers \
+        of a workspace (TERTULIA_CQL_DATACENTER), or ask for a majority of all nodes (TERTULIA_CQL_CONSISTENCY=quorum)",
+        .0.join(", ")
+    )]
+    Datacenters(Vec<String>),
 }
 
 /// The two ways in which statements are run.
@@ -149,7 +157,22 @@ pub(super) async fn connect(contact: &Contact, profiles: &Profiles) -> Result<Se
     if let Some((name, password)) = &contact.user {
         builder = builder.user(name, password);
     }
-    builder.build().await.map_err(|error| classify(&error))
+    let session = builder.build().await.map_err(|error| classify(&error))?;
+    let state = session.get_cluster_state();
+    let nodes = state.get_nodes_info().iter();
+    is_unambiguous(contact, nodes.filter_map(|node| node.datacenter.clone()).collect())?;
+    Ok(session)
+}
+
+/// Makes sure that two servers cannot mean different majorities: those of two data centres need not have a node in
+/// common, so what one has acknowledged the other would not see, and each would decide the same condition.
+fn is_unambiguous(contact: &Contact, seen: BTreeSet<String>) -> Result<(), ConnectError> {
+    match contact {
+        Contact { quorum: Quorum::Local, datacenter: None, .. } if seen.len() > 1 => {
+            Err(ConnectError::Datacenters(seen.into_iter().collect()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn classify(error: &NewSessionError) -> ConnectError {
@@ -187,5 +210,34 @@ pub(super) fn was_not_begun(error: &scylla::errors::ExecutionError) -> bool {
             _ => false,
         },
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_of_a_data_centre_that_nobody_names_is_refused_where_there_are_several() {
+        let contact = |quorum, datacenter: Option<&str>| Contact {
+            nodes: Vec::new(),
+            keyspace: "tertulia".to_owned(),
+            datacenter: datacenter.map(str::to_owned),
+            quorum,
+            user: None,
+            tls: None,
+        };
+        let seen = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let two = seen(&["us-east", "eu-west"]);
+        let refused = is_unambiguous(&contact(Quorum::Local, None), two.clone()).expect_err("nobody says which");
+        let words = refused.to_string();
+        assert!(matches!(refused, ConnectError::Datacenters(_)) && words.contains("eu-west, us-east"), "{words}");
+        for (quorum, datacenter, seen) in [
+            (Quorum::Local, None, seen(&["eu-west"])),
+            (Quorum::Local, Some("eu-west"), two.clone()),
+            (Quorum::Global, None, two),
+        ] {
+            assert!(is_unambiguous(&contact(quorum, datacenter), seen).is_ok(), "{quorum:?} {datacenter:?}");
+        }
     }
 }
