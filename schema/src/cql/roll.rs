@@ -5,6 +5,7 @@
 //! a row is the number of the commit that closed the bucket.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
@@ -21,6 +22,10 @@ use super::layout::{entity_bytes, key_part, signed, sixteen, unsigned};
 const PAGE: i32 = 500;
 /// Keys written together; a server warns of batches above 5 KiB.
 const KEYS_TOGETHER: usize = 50;
+/// Keyed rows written together, and their bytes. A bucket of nothing else is some eighty batches, so that it is left
+/// within the time of one commit also where a statement takes long.
+const ROWS_TOGETHER: usize = 50;
+const BYTES_TOGETHER: usize = 64 * 1024;
 /// Writes at the same time.
 const AT_ONCE: usize = 8;
 
@@ -38,6 +43,12 @@ struct StoredRow {
     n: i64,
     k: Bytes,
     value: Option<Bytes>,
+}
+
+impl StoredRow {
+    fn bytes(&self) -> usize {
+        self.k.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 impl CqlStore {
@@ -99,17 +110,15 @@ impl CqlStore {
             let Some(last) = page.last() else { return Ok(()) };
             (table, behind) = (last.n, last.k.clone());
             let is_last = page.len() < PAGE as usize;
-            let writes = page.into_iter().map(async |row| {
-                let list = i16::try_from(row.n).unwrap_or(i16::MAX);
-                let statements = &self.db().statements;
-                match row.value {
-                    Some(value) => {
-                        let values = (&name[..], list, &row.k[..], &value[..], stamp);
-                        self.db().write(&statements.put_old_row, values).await
-                    }
-                    None => self.forget_old_row(entity, list, &row.k, stamp).await,
-                }
-            });
+            let mut lists: BTreeMap<i16, Vec<StoredRow>> = BTreeMap::new();
+            for row in page {
+                lists.entry(i16::try_from(row.n).unwrap_or(i16::MAX)).or_default().push(row);
+            }
+            let mut writes = Vec::new();
+            for (list, rows) in &lists {
+                let together = together(rows.iter().map(StoredRow::bytes));
+                writes.extend(together.into_iter().map(|part| self.keep_rows(entity, *list, &rows[part], stamp)));
+            }
             stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
             if is_last {
                 return Ok(());
@@ -117,17 +126,47 @@ impl CqlStore {
         }
     }
 
-    /// Deletes a row of the closed buckets where there is one. Rows that came and went within one bucket, as those of
-    /// short deadlines do, must not leave a mark of a deletion that every later read of the list crosses.
-    async fn forget_old_row(&self, entity: EntityKey, list: i16, key: &[u8], stamp: i64) -> Result<(), StoreError> {
+    /// Puts rows where those of all closed buckets are, and deletes there what was deleted in theirs. Rows that came and
+    /// went within one bucket, as those of short deadlines do, must not leave a mark of a deletion that every later read
+    /// of the list crosses: so what was deleted is looked for first.
+    async fn keep_rows(&self, entity: EntityKey, list: i16, rows: &[StoredRow], stamp: i64) -> Result<(), StoreError> {
         let name = entity_bytes(entity);
         let statements = &self.db().statements;
-        let found: Option<(Bytes,)> = self.db().select_one(&statements.old_row, (&name[..], list, key)).await?;
-        match found {
-            Some(_) => self.db().write(&statements.delete_old_row, (stamp, &name[..], list, key)).await,
-            None => Ok(()),
+        let put = |row: &'_ StoredRow| row.value.clone().map(|value| (name, list, row.k.clone(), value, stamp));
+        let puts: Vec<_> = rows.iter().filter_map(put).collect();
+        if !puts.is_empty() {
+            self.db().write_together(vec![&statements.put_old_row; puts.len()], puts).await?;
+        }
+        let deleted: Vec<&[u8]> = rows.iter().filter(|row| row.value.is_none()).map(|row| &row.k[..]).collect();
+        if deleted.is_empty() {
+            return Ok(());
+        }
+        let there: Vec<(Bytes,)> = self.db().select(&statements.old_rows_among, (&name[..], list, &deleted)).await?;
+        let deletions: Vec<_> = there.iter().map(|(key,)| (stamp, &name[..], list, &key[..])).collect();
+        if deletions.is_empty() {
+            return Ok(());
+        }
+        self.db().write_together(vec![&statements.delete_old_row; deletions.len()], deletions).await
+    }
+}
+
+/// Parts of rows of these lengths that are written together, in order: of so many rows and bytes, or of one row.
+fn together(lengths: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut parts: Vec<Range<usize>> = Vec::new();
+    let mut filled = 0;
+    for (at, length) in lengths.enumerate() {
+        match parts.last_mut() {
+            Some(part) if part.len() < ROWS_TOGETHER && filled + length <= BYTES_TOGETHER => {
+                part.end = at + 1;
+                filled += length;
+            }
+            _ => {
+                parts.push(at..at + 1);
+                filled = length;
+            }
         }
     }
+    parts
 }
 
 /// How long a key of the time `at` must still be kept; `None`: no longer.
@@ -139,6 +178,15 @@ fn seconds_left(at: Millis, now: Millis) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_written_together_up_to_a_number_of_them_and_of_their_bytes() {
+        let parts = |lengths: &[usize]| together(lengths.iter().copied());
+        assert_eq!(parts(&[]), [0..0; 0]);
+        assert_eq!(parts(&[10; 2 * ROWS_TOGETHER + 1]), [0..50, 50..100, 100..101]);
+        assert_eq!(parts(&[BYTES_TOGETHER - 1, 1, 1, 5]), [0..2, 2..4]);
+        assert_eq!(parts(&[3 * BYTES_TOGETHER, 1, 3 * BYTES_TOGETHER]), [0..1, 1..2, 2..3], "one is written anyway");
+    }
 
     #[test]
     fn a_key_is_kept_for_the_rest_of_its_time() {

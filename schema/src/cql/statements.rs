@@ -160,6 +160,8 @@ statements! {
         VALUES (?, ?, ?, ?, ?, ?, ?) USING TTL ?";
     /// A keyed row of closed buckets.
     old_row: Plain, "SELECT value FROM KS.entity_row WHERE entity = ? AND list = ? AND key = ?";
+    /// Which of these keys have a row of closed buckets.
+    old_rows_among: Plain, "SELECT key FROM KS.entity_row WHERE entity = ? AND list = ? AND key IN ?";
     /// Keyed rows of closed buckets.
     old_rows_asc: Plain, "SELECT key, value FROM KS.entity_row WHERE entity = ? AND list = ? AND key >= ? AND key < ? \
         ORDER BY key ASC LIMIT ?";
