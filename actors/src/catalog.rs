@@ -78,6 +78,19 @@ impl Registry {
         failed.as_ref().filter(|failed| failed.0 >= then).map(|failed| failed.1.clone())
     }
 
+    /// Where it stands. One that has moved is settled before its rows are read: what is missed then would be kept until
+    /// it moves again.
+    async fn head_in(&self, store: &dyn Store, entity: EntityKey) -> Result<Option<Head>, StoreError> {
+        let before = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = before {
+            let found = store.load(entity, Fresh::Acknowledged).await?.map(|loaded| loaded.head);
+            if found == before.head {
+                return Ok(found);
+            }
+        }
+        Ok(store.load(entity, Fresh::Settled).await?.map(|loaded| loaded.head))
+    }
+
     fn saw(&self, at: Instant, head: Option<Head>) -> u64 {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let moves = seen.map_or(0, |before| before.moves + u64::from(before.head != head));
@@ -165,11 +178,11 @@ impl Catalog {
         }
         // The moment before the look: what changes after it is not seen by it.
         let at = Instant::now();
-        let loaded = store.load(entity, Fresh::Acknowledged).await.inspect_err(|error| {
+        let head = registry.head_in(store, entity).await.inspect_err(|error| {
             let failed = (Instant::now(), error.clone());
             *registry.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
         })?;
-        let moves = registry.saw(at, loaded.map(|loaded| loaded.head));
+        let moves = registry.saw(at, head);
         drop(looking);
         Ok(moves)
     }

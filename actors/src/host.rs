@@ -308,15 +308,17 @@ impl<M: Machine> Resident<M> {
     }
 
     /// Answers a batch that changes nothing. A commit proves what it was decided on; here nothing does, so where others
-    /// write too, what was decided is told only if the entity still stands where it did.
+    /// write too, what was decided is told only if the entity still stands where it did. Before a refusal that is
+    /// settled: what was read may be of a commit that nobody was told of, the row of an effect without its key.
     fn tell(&mut self, draft: Draft<M>) {
         if !self.node.store.is_shared() || !draft.decides() {
             return draft.answer();
         }
         let store = Arc::clone(&self.node.store);
         let entity = self.entity;
+        let fresh = if draft.refuses() { Fresh::Settled } else { Fresh::Acknowledged };
         self.phase = Phase::Comparing(Box::new(draft));
-        let loading = Box::pin(async move { store.load(entity, Fresh::Acknowledged).await });
+        let loading = Box::pin(async move { store.load(entity, fresh).await });
         if let Some(loaded) = reader::now_or_later(loading, &self.myself, Mail::Compared) {
             self.compared(loaded);
         }

@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+mod answer;
 mod batch;
 mod chunks;
 mod commit;

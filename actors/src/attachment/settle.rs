@@ -17,7 +17,7 @@ use crate::insist::{INSISTED, Stopped, insist};
 use crate::limits;
 use crate::node::Node;
 use crate::single_flight::{Flight, SingleFlight};
-use crate::store::{Cause, KeyRange, Order, StoreError};
+use crate::store::{Cause, Fresh, KeyRange, Order, StoreError};
 use crate::tables::{ATTACHED, MENTIONED};
 
 /// Rows of one read.
@@ -181,6 +181,10 @@ async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Resul
 
 /// Whether a message of a conversation mentions a file.
 async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) -> Result<bool, StoreError> {
+    // A message whose sender was never told of it is one too.
+    if node.store.is_shared() {
+        node.store.load(conversation, Fresh::Settled).await?;
+    }
     let range = KeyRange { after: Some(mention_key(attachment, 0)), before: Some(mention_key(attachment, u64::MAX)) };
     let mut pages = node.pages(conversation, MENTIONED, range, PAGE);
     while let Some(rows) = pages.next().await? {

@@ -238,6 +238,11 @@ impl<M: Machine> Draft<M> {
         self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_)) | Ok(Answer::Done(_))))
     }
 
+    /// Somebody is told that what they ask for is not done.
+    pub(crate) fn refuses(&self) -> bool {
+        self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_))))
+    }
+
     /// Gives everybody their answer.
     pub(crate) fn answer(self) {
         // Whoever hears an answer may end at once, and contains this.

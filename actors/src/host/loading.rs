@@ -62,12 +62,23 @@ impl<M: Machine> Resident<M> {
     /// Loads what an actor needs that begins.
     pub(super) async fn load_first(&mut self) {
         let began = Instant::now();
-        let loaded = self.node.store.load(self.entity, Fresh::Acknowledged).await;
+        let loaded = self.load_whole().await;
         self.node.metrics.activations.of(self.entity.kind).inc();
         let adopted = loaded.and_then(|loaded| self.adopt(loaded));
         self.load = self.load_since(began, adopted.as_ref().err()).map(Box::new);
         if let Err(error) = adopted {
             self.fail(error);
+        }
+    }
+
+    /// The entity as it may be gone on from. Where others write too, its newest commit may be one whose writer died over
+    /// it, of which not every read shows all until it is settled. One that seems not to be there need not be: it is
+    /// begun on condition that it is not.
+    async fn load_whole(&self) -> Result<Option<Loaded>, StoreError> {
+        let store = &self.node.store;
+        match store.load(self.entity, Fresh::Acknowledged).await? {
+            Some(_) if store.is_shared() => store.load(self.entity, Fresh::Settled).await,
+            loaded => Ok(loaded),
         }
     }
 

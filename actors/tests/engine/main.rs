@@ -24,6 +24,7 @@ mod recall;
 mod subscriptions;
 mod support;
 mod tools;
+mod torn;
 mod traces;
 mod turn_traces;
 mod turns;

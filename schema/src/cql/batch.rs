@@ -11,8 +11,9 @@ use scylla::serialize::SerializationError;
 use scylla::serialize::row::{RowSerializationContext, SerializeRow};
 use scylla::serialize::writers::RowWriter;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
-use scylla::value::{CqlValue, MaybeUnset, Row};
+use scylla::value::MaybeUnset;
 
+use super::answer;
 use super::db::Db;
 use super::layout::{commit_row, encode_follows, encode_records, entity_bytes, signed, unsigned};
 use super::plan::Plan;
@@ -238,26 +239,15 @@ fn set_if<T>(condition: bool, value: T) -> MaybeUnset<T> {
     if condition { MaybeUnset::Set(value) } else { MaybeUnset::Unset }
 }
 
-/// What a conditional batch answers: `None`: applied. Servers differ in which columns come with the answer, and
-/// whether any do when it was applied; so they are looked for by name.
+/// What a conditional batch answers: `None`: applied.
 fn outcome(result: QueryResult) -> Option<Option<Standpoint>> {
-    let Ok(rows) = result.into_rows_result() else { return Some(None) };
-    let names: Vec<String> = rows.column_specs().iter().map(|spec| spec.name().to_owned()).collect();
-    let Ok(rows) = rows.rows::<Row>() else { return Some(None) };
     let mut found = None;
-    for row in rows.flatten() {
-        let column = |name: &str| {
-            let at = names.iter().position(|known| known == name)?;
-            row.columns.get(at)?.as_ref()
-        };
-        if column("[applied]") == Some(&CqlValue::Boolean(true)) {
-            return None;
-        }
-        let number = |name: &str| column(name).and_then(CqlValue::as_bigint);
-        if let (Some(seq), Some(commit)) = (number("seq"), number("commit")) {
+    let applied = answer::find(result, |row| {
+        if let (Some(seq), Some(commit)) = (row.long("seq"), row.long("commit")) {
             let head = Head { seq: unsigned(seq), commit: unsigned(commit) };
-            found = Some(Standpoint { head, closed: column("closed") == Some(&CqlValue::Boolean(true)) });
+            found = Some(Standpoint { head, closed: row.is("closed") });
         }
-    }
-    Some(found)
+        row.is_applied().then_some(())
+    });
+    if applied.is_some() { None } else { Some(found) }
 }

@@ -78,10 +78,12 @@ impl CqlStore {
             // The condition says whether it exists; a read would say the same one round trip earlier.
             return Ok(Expected::Here(None));
         }
-        let known = self.standings().get(commit.entity).filter(|known| Some(known.head) == commit.expected);
+        // What goes on from a head copies and counts on all that is beneath it, so it must be settled.
+        let known = self.standings().get(commit.entity);
+        let known = known.filter(|known| known.settled && Some(known.head) == commit.expected);
         let standing = match known {
             Some(known) => known,
-            None => match self.newest_head(commit.entity, Fresh::Acknowledged).await? {
+            None => match self.newest_head(commit.entity, Fresh::Settled).await? {
                 Some(HeadRow { standing, .. }) => standing,
                 None => return Ok(Expected::Elsewhere),
             },
@@ -219,7 +221,7 @@ impl CqlStore {
         }
     }
 
-    /// Reads the batch's partition at serial consistency.
+    /// Settles the batch's partition, and looks at what is there then.
     async fn look(&self, commit: &Commit, plan: &Plan) -> Heard {
         let found = async {
             let (bucket, next) = (plan.standing.bucket, plan.standing.head);

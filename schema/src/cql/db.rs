@@ -6,7 +6,7 @@ use actors::store::{Cause, StoreError};
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::ExecutionError;
-use scylla::response::query_result::QueryRowsResult;
+use scylla::response::query_result::{QueryResult, QueryRowsResult};
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
@@ -21,7 +21,8 @@ pub struct Counts {
     pub conditional: u64,
     /// Of those, ones that were applied.
     pub applied: u64,
-    /// Reads at serial consistency: rounds of consensus too, but only after a conflict or an unknown outcome.
+    /// What settles what is in flight: rounds of consensus too. One each time that an entity is loaded to be worked on,
+    /// and after a conflict, an unknown outcome or a refusal.
     pub settling: u64,
     /// Commits that met an unknown outcome on their way.
     pub unknown: u64,
@@ -112,6 +113,16 @@ impl Db {
         R: for<'f> DeserializeRow<'f, 'f>,
     {
         Ok(self.select(statement, values).await?.into_iter().next())
+    }
+
+    /// Runs a condition that is never met; its answer.
+    pub(super) async fn settle(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryResult, StoreError> {
+        count(&self.counters.settling);
+        Box::pin(self.session.execute_unpaged(statement, values)).await.map_err(unavailable)
     }
 
     /// Runs a plain write.

@@ -292,23 +292,25 @@ impl CqlStore {
         if now.since(at) < OVERDUE_MILLIS && (is_alarm || at > now) {
             return Ok(true);
         }
-        let newest = self.newest_head(entity, Fresh::Acknowledged).await?;
-        let standing = newest.map(|head| head.standing);
         let kind = if is_alarm { DueKind::Alarm } else { DueKind::Lists };
-        match standing {
-            Some(standing) if is_alarm && standing.alarm == Some(row) => return Ok(true),
-            // Behind the newest commit all is there: nobody goes on without doing it.
-            Some(standing) if !is_alarm && standing.id == row.id => {
-                if standing.listed {
-                    self.project_again(entity, &standing).await?;
+        let mut fresh = Fresh::Acknowledged;
+        let standing = loop {
+            let standing = self.newest_head(entity, fresh).await?.map(|head| head.standing);
+            match standing {
+                Some(standing) if is_alarm && standing.alarm == Some(row) => return Ok(true),
+                // Behind the newest commit all is there: nobody goes on without doing it.
+                Some(standing) if !is_alarm && standing.id == row.id => {
+                    if standing.listed {
+                        self.project_again(entity, &standing).await?;
+                    }
+                    return self.forget_due(entity, kind, row).await.map(|()| false);
                 }
-                return self.forget_due(entity, kind, row).await.map(|()| false);
+                _ if fresh == Fresh::Settled => break standing,
+                _ if !self.doubts().are_over(row.id, is_alarm) => return Ok(false),
+                // Its commit may be decided and not be where this was read.
+                _ => fresh = Fresh::Settled,
             }
-            _ => {}
-        }
-        if !self.doubts().are_over(row.id, is_alarm) {
-            return Ok(false);
-        }
+        };
         let newest = standing.map(|standing| standing.head);
         if !is_alarm && !self.sweep_chunks(entity, row.id, newest).await? {
             // Not with every scan: the entity may never go on. At the same time whichever process says so, so that the

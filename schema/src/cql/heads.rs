@@ -7,6 +7,7 @@ use bytes::Bytes;
 use scylla::DeserializeRow;
 
 use super::CqlStore;
+use super::answer::{self, Answer, needed};
 use super::layout::{DueRow, entity_bytes, sixteen, unsigned};
 use super::standing::Standing;
 
@@ -39,7 +40,33 @@ pub(super) struct HeadRow {
 }
 
 impl Stored {
-    fn read(self, bucket: i32) -> Result<HeadRow, StoreError> {
+    /// From what a condition answers; `None`: there is no head.
+    fn answered(row: &Answer<'_>) -> Option<Result<Self, StoreError>> {
+        let seq = row.long("seq")?;
+        let read = || {
+            Ok(Self {
+                seq,
+                commit: needed(row.long("commit"))?,
+                id: needed(row.blob("id"))?,
+                stamp: needed(row.long("stamp"))?,
+                closed: row.is("closed"),
+                listed: row.is("listed"),
+                records: needed(row.int("records"))?,
+                bytes: needed(row.long("bytes"))?,
+                base_seq: needed(row.long("base_seq"))?,
+                base_commit: needed(row.long("base_commit"))?,
+                state: row.blob("state"),
+                state_seq: row.long("state_seq"),
+                state_commit: row.long("state_commit"),
+                alarm: row.long("alarm"),
+                alarm_slot: row.long("alarm_slot"),
+                alarm_id: row.blob("alarm_id"),
+            })
+        };
+        Some(read())
+    }
+
+    fn read(self, bucket: i32, settled: bool) -> Result<HeadRow, StoreError> {
         let at = |seq, commit| Head { seq: unsigned(seq), commit: unsigned(commit) };
         let alarm = match (self.alarm, self.alarm_slot, &self.alarm_id) {
             (Some(at), Some(slot), Some(id)) => {
@@ -55,6 +82,7 @@ impl Stored {
             closed: self.closed,
             listed: self.listed,
             projected: !self.listed,
+            settled,
             records: self.records,
             bytes: self.bytes,
             base: at(self.base_seq, self.base_commit),
@@ -66,7 +94,8 @@ impl Stored {
 }
 
 impl CqlStore {
-    /// The head of a bucket.
+    /// The head of a bucket. One that is read settled is, with all that its commit and those before it wrote, at a
+    /// majority by then; else a plain read may see the head and miss the rest.
     pub(super) async fn head_of(
         &self,
         entity: EntityKey,
@@ -74,12 +103,18 @@ impl CqlStore {
         fresh: Fresh,
     ) -> Result<Option<HeadRow>, StoreError> {
         let statements = &self.db().statements;
-        let statement = match fresh {
-            Fresh::Acknowledged => &statements.head,
-            Fresh::Settled => &statements.settling_head,
-        };
-        let stored: Option<Stored> = self.db().select_one(statement, (&entity_bytes(entity)[..], bucket)).await?;
-        stored.map(|stored| stored.read(bucket)).transpose()
+        let name = entity_bytes(entity);
+        match fresh {
+            Fresh::Acknowledged => {
+                let stored: Option<Stored> = self.db().select_one(&statements.head, (&name[..], bucket)).await?;
+                stored.map(|stored| stored.read(bucket, false)).transpose()
+            }
+            Fresh::Settled => {
+                let answer = self.db().settle(&statements.settled_head, (&name[..], bucket)).await?;
+                let stored = answer::find(answer, Stored::answered).transpose()?;
+                stored.map(|stored| stored.read(bucket, true)).transpose()
+            }
+        }
     }
 
     /// The entity's newest head; `None` where there is no such entity. Where its newest bucket is closed and the next
@@ -127,6 +162,14 @@ impl CqlStore {
         let Some(head) = self.newest_head(entity, Fresh::Acknowledged).await? else { return Ok(None) };
         self.standings().note(entity, head.standing);
         Ok(Some(head.standing.bucket))
+    }
+
+    /// Settles a bucket, and takes note of where it stands then.
+    pub(super) async fn settle_bucket(&self, entity: EntityKey, bucket: i32) -> Result<(), StoreError> {
+        if let Some(head) = self.head_of(entity, bucket, Fresh::Settled).await? {
+            self.standings().note(entity, head.standing);
+        }
+        Ok(())
     }
 
     /// The bucket after `bucket`, which is closed, if it was opened; takes note of it.

@@ -17,7 +17,9 @@ use bytes::Bytes;
 use dashmap::DashSet;
 
 use super::CqlStore;
-use super::layout::{DueKind, DueRow, commit_row, decode_follows, entity_bytes, list_part, part_begin, slot, unsigned};
+use super::layout::{
+    DueKind, DueRow, Follows, commit_row, decode_follows, entity_bytes, list_part, part_begin, slot, unsigned,
+};
 use super::plan::LISTS_AFTER_MILLIS;
 use super::read::Stretch;
 use super::standing::Standing;
@@ -33,6 +35,13 @@ type Part = (Address, u8, i32);
 /// Parts of lists that are known to be there, so that they need not be written again.
 #[derive(Debug, Default)]
 pub(super) struct Parts(DashSet<Part>);
+
+/// What follows from a commit, as its row says.
+struct Listed {
+    stamp: i64,
+    at: Millis,
+    follows: Follows,
+}
 
 impl CqlStore {
     /// Does what follows from the commit `by`.
@@ -93,17 +102,29 @@ impl CqlStore {
 
     /// Does what follows from the newest commit, which may not have been done, and ends the watch over it.
     pub(super) async fn project_again(&self, entity: EntityKey, standing: &Standing) -> Result<(), StoreError> {
+        let mut listed = self.listed(entity, standing).await?;
+        // As long as it is not settled its head may be seen before its row, or missed by the next read; and what was to
+        // be taken out would stay.
+        if !standing.settled && listed.as_ref().is_none_or(|listed| !listed.follows.redactions.is_empty()) {
+            self.settle_bucket(entity, standing.bucket).await?;
+            listed = self.listed(entity, standing).await?;
+        }
+        let Some(Listed { stamp, at, follows }) = listed else {
+            return Err(StoreError::Corrupt("a commit that changes lists has none".into()));
+        };
+        self.follow(entity, (standing.id, stamp), &follows.views, &follows.redactions).await?;
+        let at = at.plus(LISTS_AFTER_MILLIS);
+        // The slot is that of its time unless it was written very late; such a row is found by the scan.
+        self.forget_due(entity, DueKind::Lists, DueRow { at, slot: slot(at), id: standing.id }).await
+    }
+
+    /// What follows from the newest commit, as its row says.
+    async fn listed(&self, entity: EntityKey, standing: &Standing) -> Result<Option<Listed>, StoreError> {
         let (n, k) = commit_row(standing.head);
         let values = (&entity_bytes(entity)[..], standing.bucket, n, &k[..]);
         let row: Option<(i64, i64, Option<Bytes>)> = self.db().select_one(&self.db().statements.lists, values).await?;
-        let Some((stamp, at, Some(lists))) = row else {
-            return Err(StoreError::Corrupt("a commit that changes lists has none".into()));
-        };
-        let follows = decode_follows(&lists)?;
-        self.follow(entity, (standing.id, stamp), &follows.views, &follows.redactions).await?;
-        let at = Millis(unsigned(at)).plus(LISTS_AFTER_MILLIS);
-        // The slot is that of its time unless it was written very late; such a row is found by the scan.
-        self.forget_due(entity, DueKind::Lists, DueRow { at, slot: slot(at), id: standing.id }).await
+        let Some((stamp, at, Some(lists))) = row else { return Ok(None) };
+        Ok(Some(Listed { stamp, at: Millis(unsigned(at)), follows: decode_follows(&lists)? }))
     }
 
     /// See `Store::view`.

@@ -82,27 +82,21 @@ impl CqlStore {
             standing.projected = true;
         }
         let from = standing.state.unwrap_or(Head { seq: 0, commit: 0 });
-        let tail = if from == standing.head { Vec::new() } else { self.tail(entity, from, &standing, fresh).await? };
+        let tail = if from == standing.head { Vec::new() } else { self.tail(entity, from, &standing).await? };
         self.standings().note(entity, standing);
         Ok(Some(Loaded { head: standing.head, state, tail, alarm: standing.alarm_at() }))
     }
 
-    /// Every record behind `from`, up to the end of the bucket that the entity stands in.
-    async fn tail(
-        &self,
-        entity: EntityKey,
-        from: Head,
-        standing: &Standing,
-        fresh: Fresh,
-    ) -> Result<Vec<LogRecord>, StoreError> {
+    /// Every record behind `from`, up to where the entity stands.
+    async fn tail(&self, entity: EntityKey, from: Head, standing: &Standing) -> Result<Vec<LogRecord>, StoreError> {
         let is_near = standing.base.commit <= from.commit;
         let first = if is_near { standing.bucket } else { self.bucket_behind(entity, from).await? };
+        let until = (signed(standing.head.seq), commit_k(standing.head.commit + 1));
         let mut tail = Vec::new();
         for bucket in first..=standing.bucket {
-            let mut stretch =
-                Stretch { order: Order::Asc, from: (signed(from.seq), commit_k(from.commit + 1)), until: END };
+            let mut stretch = Stretch { order: Order::Asc, from: (signed(from.seq), commit_k(from.commit + 1)), until };
             loop {
-                let page = self.commits(entity, bucket, stretch, PAGE, fresh).await?;
+                let page = self.commits(entity, bucket, stretch, PAGE).await?;
                 let is_last = page.len() < PAGE;
                 if let Some(last) = page.last() {
                     stretch = stretch.behind(last.head);
@@ -144,12 +138,11 @@ impl CqlStore {
         bucket: i32,
         stretch: Stretch,
         limit: usize,
-        fresh: Fresh,
     ) -> Result<Vec<StoredCommit>, StoreError> {
-        match self.commits_as_they_are(entity, bucket, stretch, limit, fresh).await {
+        match self.commits_as_they_are(entity, bucket, stretch, limit).await {
             // Words may have been taken out of a large record between the reads of its row and of its chunks: then the
             // row names others now.
-            Err(StoreError::Corrupt(_)) => self.commits_as_they_are(entity, bucket, stretch, limit, fresh).await,
+            Err(StoreError::Corrupt(_)) => self.commits_as_they_are(entity, bucket, stretch, limit).await,
             read => read,
         }
     }
@@ -160,13 +153,11 @@ impl CqlStore {
         bucket: i32,
         stretch: Stretch,
         limit: usize,
-        fresh: Fresh,
     ) -> Result<Vec<StoredCommit>, StoreError> {
         let statements = &self.db().statements;
-        let statement = match (stretch.order, fresh) {
-            (Order::Asc, Fresh::Acknowledged) => &statements.log_asc,
-            (Order::Asc, Fresh::Settled) => &statements.settling_log,
-            (Order::Desc, _) => &statements.log_desc,
+        let statement = match stretch.order {
+            Order::Asc => &statements.log_asc,
+            Order::Desc => &statements.log_desc,
         };
         let name = entity_bytes(entity);
         let (from, until) = (stretch.from, stretch.until);
@@ -260,7 +251,7 @@ impl CqlStore {
         };
         loop {
             let page = (limit - found.len()).min(PAGE);
-            let commits = self.commits(entity, bucket, stretch, page, Fresh::Acknowledged).await?;
+            let commits = self.commits(entity, bucket, stretch, page).await?;
             let is_last = commits.len() < page;
             if let Some(last) = commits.last() {
                 stretch = stretch.behind(last.head);

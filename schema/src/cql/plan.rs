@@ -99,6 +99,7 @@ pub(super) fn plan(
             closed: filled_records >= size.records || filled_bytes >= size.bytes,
             listed,
             projected: !listed,
+            settled: true,
             records: filled_records,
             bytes: filled_bytes,
             base,

@@ -135,8 +135,12 @@ impl CqlStore {
                     found = Some(key_row(&fingerprint, first, last, at)?);
                 }
             }
-            if found.is_some() {
-                return Ok(found);
+            if let Some(found) = found {
+                // Whoever is told of it takes the effect for acknowledged, and reads it.
+                if !self.standings().has_settled(entity, found.last) {
+                    self.settle_bucket(entity, bucket).await?;
+                }
+                return Ok(Some(found));
             }
             match if closed { self.next_bucket(entity, bucket).await? } else { None } {
                 Some(next) => bucket = next,

@@ -54,7 +54,7 @@ impl CqlStore {
         let bucket = self.bucket_of(entity, seq).await?;
         let mut why = Cause::from("others kept changing it");
         for _ in 0..ATTEMPTS {
-            let found = self.commits(entity, bucket, Stretch::from_event(seq), 1, Fresh::Acknowledged).await?;
+            let found = self.commits(entity, bucket, Stretch::from_event(seq), 1).await?;
             let Some(commit) = found.into_iter().next() else { return Ok(None) };
             // Behind the row: what is found of the entity here holds for what was read there.
             let newest = self.newest_head(entity, Fresh::Acknowledged).await?;

@@ -103,12 +103,14 @@ pub enum ConnectError {
     Datacenters(Vec<String>),
 }
 
-/// The two ways in which statements are run.
+/// The ways in which statements are run.
 #[derive(Clone, Debug)]
 pub(super) struct Profiles {
     /// Conditional batches and the reads that settle them: one attempt each, and its outcome is told as it is. The
     /// driver's own retries would hide an unknown outcome.
     pub(super) conditional: ExecutionProfile,
+    /// Conditions that are never met: they may be done twice, and take no longer than one that is.
+    pub(super) settled: ExecutionProfile,
     /// Everything else; it may be done twice.
     pub(super) plain: ExecutionProfile,
 }
@@ -130,6 +132,10 @@ impl Profiles {
         Self {
             conditional: profile()
                 .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
+                .request_timeout(Some(CONDITIONAL_TIMEOUT))
+                .build(),
+            settled: profile()
+                .retry_policy(Arc::new(DefaultRetryPolicy::new()))
                 .request_timeout(Some(CONDITIONAL_TIMEOUT))
                 .build(),
             plain: profile()

@@ -2,8 +2,8 @@
 //!
 //! A batch names the exact head that it goes on from, so it applies at most once, however often it is sent. The server
 //! may say that it does not know whether it did (a write that timed out after it was proposed), or say nothing (a
-//! connection that broke). Then the head is read at serial consistency, which completes or kills what is half done;
-//! what stands there tells whether this commit is in the chain. If not, the *same* batch is sent again.
+//! connection that broke). Then the head is settled, which completes or kills what is half done; what stands there tells
+//! whether this commit is in the chain. If not, the *same* batch is sent again.
 //!
 //! An unknown outcome never becomes a refusal: it ends as known, or as [`Ended::Indeterminate`].
 
@@ -20,7 +20,7 @@ pub(super) enum Heard {
     NotBegun(Cause),
     /// The attempt may be applied, now or later.
     Unknown(Cause),
-    /// The partition, read at serial consistency.
+    /// The partition, settled.
     Looked(Look),
     /// It could not be read so.
     NotLooked(Cause),
@@ -48,7 +48,7 @@ pub(super) struct Look {
 pub(super) enum Step {
     /// Send the same batch.
     Send,
-    /// Read the partition at serial consistency.
+    /// Settle the partition, and look at it.
     Look,
     /// It is over.
     End(Ended),
@@ -128,7 +128,7 @@ impl Settle {
         if look.head.is_some_and(|found| found.closed) {
             return Step::End(Ended::Closed);
         }
-        // The read at serial consistency has killed what was in flight. An attempt whose coordinator was held up for
+        // What was in flight was killed by settling. An attempt whose coordinator was held up for
         // longer than all its time-outs may still come; so the doubt stays, and a refusal is looked into.
         if in_time {
             return Step::Send;

@@ -1,7 +1,7 @@
 //! Where entities stand, as far as this process knows: what saves a read before a commit.
 //!
-//! Nothing here has to be right. A commit names the head it expects, so what is wrong here costs a conflict or a read,
-//! never more.
+//! Where an entity stands need not be right. A commit names the head it expects, so what is wrong here costs a conflict
+//! or a read, never more. Only that a head is settled must be: what goes on from it trusts that.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,6 +32,8 @@ pub(super) struct Standing {
     pub(super) listed: bool,
     /// Its list entries are known to be there.
     pub(super) projected: bool,
+    /// All that it and every commit before it wrote is known to be at a majority.
+    pub(super) settled: bool,
     /// Rows in the bucket.
     pub(super) records: i32,
     /// Bytes in the bucket.
@@ -63,6 +65,11 @@ impl Standings {
         self.known.get(&entity).map(|standing| *standing)
     }
 
+    /// Whether an entity is known to be settled up to the event `seq`.
+    pub(super) fn has_settled(&self, entity: EntityKey, seq: u64) -> bool {
+        self.known.get(&entity).is_some_and(|known| known.settled && known.head.seq >= seq)
+    }
+
     /// Takes note of where an entity stands, unless something newer is known.
     pub(super) fn note(&self, entity: EntityKey, standing: Standing) {
         // A pass over everything costs less than keeping an order of use on every commit.
@@ -80,6 +87,7 @@ impl Standings {
             *place = standing;
         } else if standing.head.commit == known.head.commit && standing.id == known.id {
             place.projected |= standing.projected;
+            place.settled |= standing.settled;
         }
         drop(place);
         self.count.fetch_add(usize::from(is_new), Ordering::Relaxed);
@@ -103,6 +111,7 @@ pub(super) fn standing(seq: u64, commit: u64) -> Standing {
         closed: false,
         listed: false,
         projected: false,
+        settled: false,
         records: 0,
         bytes: 0,
         base: Head { seq: 0, commit: 0 },
@@ -129,11 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn that_lists_are_up_to_date_stays_known() {
+    fn that_lists_are_up_to_date_and_that_a_commit_is_settled_stays_known_until_the_next_one() {
         let standings = Standings::default();
         let entity = EntityKey::INSTALLATION;
-        standings.note(entity, Standing { projected: true, ..standing(5, 3) });
+        standings.note(entity, Standing { projected: true, settled: true, ..standing(5, 3) });
         standings.note(entity, standing(5, 3));
-        assert!(standings.get(entity).is_some_and(|known| known.projected));
+        assert!(standings.get(entity).is_some_and(|known| known.projected && known.settled));
+        assert!(standings.has_settled(entity, 5) && !standings.has_settled(entity, 6));
+        standings.note(entity, standing(6, 4));
+        assert!(standings.get(entity).is_some_and(|known| !known.projected && !known.settled));
+        assert!(!standings.has_settled(entity, 5));
     }
 }

@@ -19,15 +19,11 @@ enum Run {
     Conditional,
     /// As a read that decides what is in flight.
     Settling,
+    /// As a condition that is never met, and may be asked as often as one likes.
+    Settled,
     /// Alone, and more than once if need be.
     Plain,
 }
-
-const HEAD: &str = "SELECT seq, commit, id, stamp, closed, listed, records, bytes, base_seq, base_commit, state, \
-    state_seq, state_commit, alarm, alarm_slot, alarm_id FROM KS.entity \
-    WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
-const LOG: &str = "SELECT n, k, id, payload, chunks, chunk_id, revision FROM KS.entity WHERE entity = ? AND bucket = ? \
-    AND (kind, n, k) >= (1, ?, ?) AND (kind, n, k) < (1, ?, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident: $run:ident, $text:expr;)*) => {
@@ -49,13 +45,14 @@ macro_rules! statements {
                     let mut statement = Statement::new(text.replace("KS.", &format!("\"{keyspace}\".")));
                     let profile = match run {
                         Run::Conditional | Run::Settling => &profiles.conditional,
+                        Run::Settled => &profiles.settled,
                         Run::Plain => &profiles.plain,
                     };
                     statement.set_execution_profile_handle(Some(profile.clone().into_handle()));
                     if matches!(run, Run::Settling) {
                         statement.set_consistency(quorum.settling());
                     }
-                    statement.set_is_idempotent(matches!(run, Run::Plain));
+                    statement.set_is_idempotent(matches!(run, Run::Plain | Run::Settled));
                     session.prepare(statement).await
                 };
                 $(let $name = prepare(($text).to_owned(), Run::$run).await?;)*
@@ -92,9 +89,16 @@ statements! {
     put_row: Conditional, "INSERT INTO KS.entity (entity, bucket, kind, n, k, value) VALUES (?, ?, 3, ?, ?, ?)";
 
     /// A bucket's head.
-    head: Plain, HEAD;
-    /// The same, and decides what is in flight.
-    settling_head: Settling, HEAD;
+    head: Plain, "SELECT seq, commit, id, stamp, closed, listed, records, bytes, base_seq, base_commit, state, \
+        state_seq, state_commit, alarm, alarm_slot, alarm_id FROM KS.entity \
+        WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
+    /// The same, and ends what is in flight: a majority has all of it then. Nothing stands at a negative sequence, so
+    /// this is never applied, and what its condition names comes back. A read at serial consistency would not do: one
+    /// of Apache Cassandra's answers as soon as one replica shows a commit, while others are still told of it.
+    settled_head: Settled, "UPDATE KS.entity SET revision = 0 WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 \
+        AND k = 0x00 IF seq = -1 AND commit = -1 AND id = 0x00 AND stamp = -1 AND closed = true AND listed = true \
+        AND records = -1 AND bytes = -1 AND base_seq = -1 AND base_commit = -1 AND state = 0x00 AND state_seq = -1 \
+        AND state_commit = -1 AND alarm = -1 AND alarm_slot = -1 AND alarm_id = 0x00";
     /// Whether a bucket is closed, and nothing else of its head.
     closed: Plain, "SELECT closed FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
     /// The state in a bucket's head.
@@ -118,9 +122,8 @@ statements! {
     rows_desc: Plain, "SELECT k, value FROM KS.entity WHERE entity = ? AND bucket = ? AND (kind, n, k) >= (3, ?, ?) \
         AND (kind, n, k) < (3, ?, ?) ORDER BY kind DESC, n DESC, k DESC LIMIT ?";
     /// Commits of a bucket.
-    log_asc: Plain, LOG;
-    /// The same, and decides what is in flight.
-    settling_log: Settling, LOG;
+    log_asc: Plain, "SELECT n, k, id, payload, chunks, chunk_id, revision FROM KS.entity WHERE entity = ? AND bucket = ? \
+        AND (kind, n, k) >= (1, ?, ?) AND (kind, n, k) < (1, ?, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
     /// Commits of a bucket, newest first.
     log_desc: Plain, "SELECT n, k, id, payload, chunks, chunk_id, revision FROM KS.entity WHERE entity = ? AND bucket = ? \
         AND (kind, n, k) >= (1, ?, ?) AND (kind, n, k) < (1, ?, ?) ORDER BY kind DESC, n DESC, k DESC LIMIT ?";

@@ -6,6 +6,7 @@ use ::schema::cql::{Contact, CqlStore, Options, migrate};
 use actors::clock::{Clock, ManualClock, Millis, SystemClock};
 use actors::store::conformance;
 
+mod buckets;
 mod chunks;
 mod cluster;
 mod counting;

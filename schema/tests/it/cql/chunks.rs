@@ -151,7 +151,7 @@ async fn words_of_a_message_that_came_to_nothing_go_once_its_conversation_has_go
         let mut way = FaultyWay::to(&place.nodes[0]).await;
         let store = place.behind(&way).await;
         // What it knows of the conversation, so that nothing but the commit is asked for.
-        store.load(place.entity, Fresh::Acknowledged).await.unwrap().unwrap();
+        store.load(place.entity, Fresh::Settled).await.unwrap().unwrap();
         trouble(&mut way);
         let (id, outcome) = place.commit(&store, FIRST, LARGE).await;
         assert!(outcome.is_err(), "{what}: {outcome:?}");
@@ -168,7 +168,7 @@ async fn words_of_a_message_that_came_to_nothing_go_once_its_conversation_has_go
 async fn words_of_a_message_that_another_one_was_before_go_at_once() {
     let Some(place) = Place::new("cql_chunks_conflict").await else { return };
     let store = place.store(&place.nodes, 0).await;
-    store.load(place.entity, Fresh::Acknowledged).await.unwrap().unwrap();
+    store.load(place.entity, Fresh::Settled).await.unwrap().unwrap();
     place.goes_on(1).await;
     let (id, outcome) = place.commit(&store, FIRST, LARGE).await;
     assert!(matches!(outcome, Ok(Outcome::Conflict)), "{outcome:?}");
@@ -208,7 +208,7 @@ async fn a_large_message_whose_process_has_died_keeps_its_words_and_is_watched_n
         place.goes_on(1).await;
         let mut way = FaultyWay::to(&place.nodes[0]).await;
         let dying = place.behind(&way).await;
-        dying.load(place.entity, Fresh::Acknowledged).await.unwrap().unwrap();
+        dying.load(place.entity, Fresh::Settled).await.unwrap().unwrap();
         // The slot, the row of the due index in it, the place, and three chunks.
         way.die_after_a_commit(6);
         let (id, outcome) = place.commit(&dying, Some(Head { seq: 7, commit: 7 }), LARGE).await;

@@ -113,7 +113,7 @@ async fn a_commit_that_is_refused_takes_nothing_out_of_the_log() {
     let first = listed(Random::unforeseen(), 1, actors::clock::Clock::now(&SystemClock));
     assert!(matches!(commit(&stores[0], first.clone()).await, Ok(Outcome::Committed(_))));
     // Both know where it stands, and only the server knows who was first.
-    stores[1].load(first.entity, Fresh::Acknowledged).await.unwrap().unwrap();
+    stores[1].load(first.entity, Fresh::Settled).await.unwrap().unwrap();
     let other = Commit { redactions: Vec::new(), ..next(&first, 2) };
     assert!(matches!(commit(&stores[0], other).await, Ok(Outcome::Committed(_))));
     assert!(matches!(commit(&stores[1], next(&first, 3)).await, Ok(Outcome::Conflict)));

@@ -1,0 +1,258 @@
+//! A commit whose writer is told nothing, and of which not every read shows all until it is settled.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actors::clock::Millis;
+use actors::codec;
+use actors::conversation::review::Response;
+use actors::conversation::{Command, Event};
+use actors::directory::{Answer, Circumstances, Refusal};
+use actors::id::{Address, EntityKey, MessageId};
+use actors::message::Json;
+use actors::node::Node;
+use actors::registry::{self, RowChange};
+use actors::store::memory::MemoryStore;
+use actors::store::{
+    Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, RowWrite, Scan, Store,
+    StoreError, Table, View,
+};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::time::sleep;
+
+use crate::alarms::ask;
+use crate::support::*;
+
+/// What plain reads show of a commit that is not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// Where the entity stands; neither keys nor rows.
+    Head,
+    /// Rows alone.
+    Rows,
+}
+
+/// An entity as it was before a commit that is not settled.
+#[derive(Debug)]
+struct Before {
+    shown: Shown,
+    loaded: Option<Loaded>,
+    keys: Vec<KeyHash>,
+    rows: HashMap<(Table, Bytes), Option<Bytes>>,
+}
+
+#[derive(Debug, Default)]
+struct Torn {
+    /// The next commit is torn so, and then so many settled loads fail.
+    next: Option<(Shown, usize)>,
+    before: HashMap<EntityKey, Before>,
+    /// So many settled loads fail.
+    failing: usize,
+}
+
+/// A store of several servers that tears commits when it is told to. Clones are one store.
+#[derive(Clone, Debug)]
+struct Tearing {
+    inner: MemoryStore,
+    torn: Arc<Mutex<Torn>>,
+}
+
+impl Tearing {
+    fn new() -> Self {
+        Self { inner: MemoryStore::new(1).shared(), torn: Arc::default() }
+    }
+
+    /// The next commit that is applied is torn so, and then so many settled loads fail.
+    fn tear(&self, shown: Shown, failing: usize) {
+        self.torn.lock().unwrap().next = Some((shown, failing));
+    }
+
+    /// Whether this commit is torn; if so, keeps how things stand.
+    fn tears(&self, commit: &Commit) -> bool {
+        let mut torn = self.torn.lock().unwrap();
+        // A round of consensus ends what is in flight.
+        torn.before.remove(&commit.entity);
+        let loaded = self.inner.load(commit.entity, Fresh::Settled).now_or_never().unwrap().unwrap();
+        let is_applied = loaded.as_ref().map(|loaded| loaded.head) == commit.expected;
+        let Some((shown, failing)) = torn.next.take_if(|_| is_applied) else { return false };
+        torn.failing = failing;
+        let now = |row: &RowWrite| {
+            let read = self.inner.row(commit.entity, row.table, row.key.clone()).now_or_never();
+            ((row.table, row.key.clone()), read.unwrap().unwrap())
+        };
+        let keys = commit.keys.iter().map(|(key, _)| *key).collect();
+        let before = Before { shown, loaded, keys, rows: commit.rows.iter().map(now).collect() };
+        torn.before.insert(commit.entity, before);
+        true
+    }
+
+    /// What a plain read shows of an entity instead of what is there.
+    fn instead<T>(&self, entity: EntityKey, read: impl FnOnce(&Before) -> Option<T>) -> Option<T> {
+        self.torn.lock().unwrap().before.get(&entity).and_then(read)
+    }
+}
+
+impl Store for Tearing {
+    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        if fresh == Fresh::Settled {
+            let mut torn = self.torn.lock().unwrap();
+            if let Some(left) = torn.failing.checked_sub(1) {
+                torn.failing = left;
+                return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
+            }
+            torn.before.remove(&entity);
+        }
+        let hidden = |before: &Before| (before.shown == Shown::Rows).then(|| before.loaded.clone());
+        match self.instead(entity, hidden) {
+            Some(loaded) => Box::pin(async { Ok(loaded) }),
+            None => self.inner.load(entity, fresh),
+        }
+    }
+
+    fn commit(&self, commit: Commit, done: Done) {
+        if self.tears(&commit) {
+            let unknown = || Err(StoreError::Indeterminate("torn".into()));
+            self.inner.commit(commit, Box::new(move |_| done(unknown())));
+        } else {
+            self.inner.commit(commit, done);
+        }
+    }
+
+    fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
+        match self.instead(entity, |before| before.keys.contains(&key).then_some(())) {
+            Some(()) => Box::pin(async { Ok(None) }),
+            None => self.inner.find_key(entity, key),
+        }
+    }
+
+    fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
+        self.inner.read_log(entity, scan)
+    }
+
+    fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        let hidden = |before: &Before| match before.shown {
+            Shown::Head => before.rows.get(&(table, key.clone())).cloned(),
+            Shown::Rows => None,
+        };
+        match self.instead(entity, hidden) {
+            Some(row) => Box::pin(async { Ok(row) }),
+            None => self.inner.row(entity, table, key),
+        }
+    }
+
+    fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.rows(entity, table, scan)
+    }
+
+    fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.view(workspace, view, scan)
+    }
+
+    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {
+        self.inner.due(after, upto, limit)
+    }
+
+    fn snapshot_every(&self) -> u64 {
+        self.inner.snapshot_every()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+}
+
+/// Two nodes that both know of a conversation with this review.
+async fn two() -> (Tearing, [Arc<Node>; 2], MessageId) {
+    let store = Tearing::new();
+    let nodes = [node_on(store.clone()), node_on(store.clone())];
+    let e = entity(1);
+    let asked = nodes[0].conversation(e, ask(e, NOW.plus(3_600_000)), Circumstances::default()).await.unwrap();
+    nodes[1].conversation(e, post(e, "known here too"), Circumstances::default()).await.unwrap();
+    (store, nodes, messages(asked)[0].id)
+}
+
+fn respond(message: MessageId) -> Command {
+    let response = Json::from_checked("{\"selectedOption\":\"yes\"}".to_owned());
+    Command::Respond(Response { message, response, feedback: None, principal: "ana".to_owned() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn i3_a_key_whose_commit_is_half_there_has_one_effect_when_its_actor_begins_anew() {
+    let (store, [node, other], _) = two().await;
+    let e = entity(1);
+    store.tear(Shown::Head, 1);
+    let told = node.conversation(e, post(e, "once"), key(1, 1)).await;
+    assert!(matches!(told, Err(Refusal::Unknown(_))), "{told:?}");
+    settle().await;
+    let again = node.conversation(e, post(e, "once"), key(1, 1)).await;
+    assert!(matches!(again, Ok(Answer::Repeat { .. })), "{again:?}");
+    // The same in a process that is new to it.
+    store.tear(Shown::Head, 1);
+    let told = other.conversation(e, post(e, "twice"), key(2, 2)).await;
+    assert!(matches!(told, Err(Refusal::Unknown(_) | Refusal::Unavailable(_))), "{told:?}");
+    settle().await;
+    let third = node_on(store.clone());
+    third.conversation(e, post(e, "twice"), key(2, 2)).await.unwrap();
+    let said: Vec<String> = texts(&third, e).await.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(said[2..], ["once", "twice"], "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn i4_a_review_whose_outcome_is_half_there_is_not_decided_once_more() {
+    let (store, [node, _], review) = two().await;
+    let e = entity(1);
+    store.tear(Shown::Head, 1);
+    let told = node.conversation(e, respond(review), key(1, 1)).await;
+    assert!(matches!(told, Err(Refusal::Unknown(_))), "{told:?}");
+    settle().await;
+    let again = node.conversation(e, respond(review), key(2, 2)).await;
+    assert!(matches!(again, Err(Refusal::Rejected(_))), "{again:?}");
+    let log = log(&node, e).await;
+    assert_eq!(log.iter().filter(|record| matches!(record.event, Event::ReviewCompleted(_))).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_again_is_not_refused_for_what_the_same_key_has_done() {
+    let (store, [node, other], review) = two().await;
+    let e = entity(1);
+    store.tear(Shown::Rows, 2);
+    let told = node.conversation(e, respond(review), key(1, 1)).await;
+    assert!(matches!(told, Err(Refusal::Unknown(_))), "{told:?}");
+    settle().await;
+    store.torn.lock().unwrap().failing = 0;
+    let again = other.conversation(e, respond(review), key(1, 1)).await;
+    assert!(matches!(again, Ok(Answer::Repeat { .. })), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_a_configuration_is_not_what_it_was_before_a_change_that_is_half_there() {
+    let (store, workspace) = (Tearing::new(), EntityKey::workspace(WORKSPACE));
+    let node = |seed: u8| {
+        let entropy = actors::clock::Entropy::seeded([seed; 32]);
+        Node::start(Arc::new(store.clone()), TokioClock::start(), entropy, Arc::new(actors::agent::NoModels))
+    };
+    let (here, elsewhere) = (node(1), node(2));
+    let put = async |at: u64| {
+        let changes = vec![RowChange::put(Table(99), b"row", &codec::encode(&Millis(at)))];
+        let command = registry::Command { expected: Vec::new(), changes };
+        here.registry(workspace, command, Circumstances::default()).await
+    };
+    let seen = async || {
+        sleep(Duration::from_secs(2)).await;
+        elsewhere.configured::<Millis>(workspace, Table(99), b"row").await.unwrap().map(|row| *row)
+    };
+    put(1).await.unwrap();
+    assert_eq!(seen().await, Some(Millis(1)));
+    store.tear(Shown::Head, usize::MAX);
+    let told = put(2).await;
+    assert!(matches!(told, Err(Refusal::Unknown(_))), "{told:?}");
+    store.torn.lock().unwrap().failing = 0;
+    assert_eq!(seen().await, Some(Millis(2)));
+}

@@ -1,0 +1,160 @@
+//! What is moved when a bucket is left, in how many statements, and what lies over what then.
+
+use std::sync::Arc;
+
+use ::schema::cql::{Counts, CqlStore, Options};
+use actors::clock::{Clock as _, Millis, SystemClock};
+use actors::id::{Address, EntityKey};
+use actors::random::Random;
+use actors::store::conformance::commit;
+use actors::store::inventory::Inventory as _;
+use actors::store::{
+    Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, NewRecord, Order, Outcome, Pages, RowWrite, Store as _,
+    Table,
+};
+use bytes::Bytes;
+
+use super::support::{contact_at, migrated};
+
+const KEYSPACE: &str = "cql_buckets";
+const T: Table = Table(99);
+const OTHER: Table = Table(98);
+/// Rows of a bucket that holds nothing else.
+const ROWS: usize = 1_000;
+/// Statements that moving them may take: a twentieth.
+const STATEMENTS: u64 = 50;
+
+/// A store whose buckets have so many rows; `None`: there is no server.
+async fn store_of(rows: usize) -> Option<CqlStore> {
+    let server = bed::server()?;
+    migrated(server.nodes(), KEYSPACE).await;
+    Some(another(server.nodes(), rows).await)
+}
+
+async fn another(nodes: &[String], rows: usize) -> CqlStore {
+    let options = Options::new(contact_at(nodes, KEYSPACE), Arc::new(SystemClock));
+    CqlStore::open(options.bucket_rows(i32::try_from(rows).unwrap())).await.unwrap()
+}
+
+fn entity() -> EntityKey {
+    let salt = Random::unforeseen().to_le_bytes();
+    EntityKey::conversation(Address::derive("buckets", &[&salt]), Address::derive("bucket", &[&salt]))
+}
+
+/// The `n`th commit of an entity, from 1, of one event each.
+fn nth(entity: EntityKey, n: u8) -> Commit {
+    let expected = (n > 1).then(|| Head { seq: u64::from(n) - 1, commit: u64::from(n) - 1 });
+    let records = vec![NewRecord { event: true, payload: Bytes::from_static(b"a record") }];
+    Commit { records, ..Commit::on(entity, expected, CommitId([n; 16]), SystemClock.now()) }
+}
+
+fn row(table: Table, n: usize, value: Option<&'static str>) -> RowWrite {
+    RowWrite { table, key: n.to_be_bytes().to_vec().into(), value: value.map(Bytes::from) }
+}
+
+async fn applied(store: &CqlStore, that: Commit) -> Counts {
+    let before = store.counts();
+    assert!(matches!(commit(store, that).await, Ok(Outcome::Committed(_))));
+    let after = store.counts();
+    Counts { writes: after.writes - before.writes, reads: after.reads - before.reads, ..after }
+}
+
+async fn all(store: &CqlStore, entity: EntityKey, table: Table) -> Vec<(usize, Bytes)> {
+    let mut pages = Pages::of_rows(store, entity, table, KeyRange::default(), 300);
+    let mut all = Vec::new();
+    while let Some(page) = pages.next().await.unwrap() {
+        all.extend(page.into_iter().map(|row| (usize::from_be_bytes(row.key[..].try_into().unwrap()), row.value)));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_full_of_rows_is_left_in_few_statements() {
+    let Some(store) = store_of(ROWS).await else { return };
+    let entity = entity();
+    let first = (0..ROWS).map(|n| row(T, n, Some("first"))).chain([row(OTHER, 7, Some("other"))]).collect();
+    applied(&store, Commit { rows: first, ..nth(entity, 1) }).await;
+    // Every other row is deleted, and as many that came and went.
+    let gone = (0..ROWS).filter(|n| n % 2 == 0).chain(ROWS..ROWS + ROWS / 2).map(|n| row(T, n, None));
+    let left = applied(&store, Commit { rows: gone.collect(), ..nth(entity, 2) }).await;
+    assert!(left.writes + left.reads <= STATEMENTS, "{left:?}");
+    let left = applied(&store, Commit { rows: vec![row(T, 0, Some("again"))], ..nth(entity, 3) }).await;
+    assert!(left.writes + left.reads <= STATEMENTS, "{left:?}");
+    let mut expected: Vec<_> = (0..ROWS).filter(|n| n % 2 == 1).map(|n| (n, Bytes::from("first"))).collect();
+    expected.insert(0, (0, Bytes::from("again")));
+    assert_eq!(all(&store, entity, T).await, expected);
+    assert_eq!(all(&store, entity, OTHER).await, [(7, Bytes::from("other"))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_used_again_is_listed_as_it_is_now() {
+    let Some(store) = store_of(3).await else { return };
+    let (entity, hash) = (entity(), KeyHash([7; 16]));
+    let key = |seq| (hash, KeyRow { fingerprint: [1; 16], first: seq, last: seq, at: SystemClock.now() });
+    for n in 1..=3 {
+        applied(&store, Commit { keys: vec![key(u64::from(n))], ..nth(entity, n) }).await;
+        let found = store.find_key(entity, hash).await.unwrap().map(|row| row.last);
+        let listed: Vec<_> = store.keys(entity, None, 10).await.unwrap().into_iter().map(|(_, row)| row.last).collect();
+        assert_eq!((found, listed), (Some(u64::from(n)), vec![u64::from(n)]));
+    }
+}
+
+/// What was settled for it.
+async fn settling<T>(store: &CqlStore, what: impl Future<Output = T>) -> (u64, T) {
+    let before = store.counts().settling;
+    let done = what.await;
+    (store.counts().settling - before, done)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_decided_on_is_settled_once_and_what_this_process_has_seen_applied_is_not() {
+    let Some(store) = store_of(1_000).await else { return };
+    let Some(server) = bed::server() else { return };
+    let (entity, key) = (entity(), KeyHash([7; 16]));
+    let keys = vec![(key, KeyRow { fingerprint: [1; 16], first: 1, last: 1, at: Millis(1) })];
+    let state = Some(Bytes::from_static(b"state"));
+    let first = Commit { keys, state: state.clone(), ..nth(entity, 1) };
+    for n in 1..=3 {
+        let next = if n == 1 { first.clone() } else { nth(entity, n) };
+        assert_eq!(settling(&store, applied(&store, next)).await.0, 0, "{n}");
+    }
+    // A process that has seen nothing of it.
+    let other = another(server.nodes(), 1_000).await;
+    let (settled, plain) = settling(&other, other.load(entity, Fresh::Acknowledged)).await;
+    assert_eq!(settled, 0);
+    let (settled, whole) = settling(&other, other.load(entity, Fresh::Settled)).await;
+    let whole = whole.unwrap().unwrap();
+    assert_eq!((settled, &whole), (1, &plain.unwrap().unwrap()));
+    assert_eq!((whole.head, whole.state, whole.tail.len()), (Head { seq: 3, commit: 3 }, state, 2));
+    assert_eq!(settling(&other, applied(&other, nth(entity, 4))).await.0, 0);
+    // One that goes on from what it has only read, and one that tells of a key.
+    let third = another(server.nodes(), 1_000).await;
+    third.load(entity, Fresh::Acknowledged).await.unwrap();
+    assert_eq!(settling(&third, applied(&third, nth(entity, 5))).await.0, 1);
+    let fourth = another(server.nodes(), 1_000).await;
+    for settled in [1, 0] {
+        let (counted, found) = settling(&fourth, fourth.find_key(entity, key)).await;
+        assert_eq!((counted, found.unwrap().map(|row| row.last)), (settled, Some(1)));
+    }
+    let (settled, unknown) = settling(&fourth, fourth.find_key(entity, KeyHash([8; 16]))).await;
+    assert_eq!((settled, unknown.unwrap()), (0, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_is_settled_before_it_is_left_by_whoever_did_not_close_it() {
+    let Some(store) = store_of(4).await else { return };
+    let Some(server) = bed::server() else { return };
+    let entity = entity();
+    applied(&store, nth(entity, 1)).await;
+    applied(&store, nth(entity, 2)).await;
+    let other = another(server.nodes(), 4).await;
+    other.load(entity, Fresh::Acknowledged).await.unwrap();
+    // The closed one, and the next one that is not there.
+    assert_eq!(settling(&other, applied(&other, nth(entity, 3))).await.0, 2);
+    let nobody = EntityKey { id: Address([9; 10]), ..entity };
+    assert!(other.load(nobody, Fresh::Settled).await.unwrap().is_none());
+    assert!(other.load(nobody, Fresh::Acknowledged).await.unwrap().is_none());
+    let order = Order::Asc;
+    let log = other.read_log(entity, actors::store::LogScan { from: 1, to: 9, order, limit: 9 }).await.unwrap();
+    assert_eq!(log.iter().map(|record| record.seq).collect::<Vec<_>>(), [1, 2, 3]);
+}
