@@ -1,6 +1,7 @@
 //! What is moved when a bucket is left, in how many statements, and what lies over what then.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::schema::cql::{Counts, CqlStore, Options};
 use actors::clock::{Clock as _, Millis, SystemClock};
@@ -9,11 +10,12 @@ use actors::random::Random;
 use actors::store::conformance::commit;
 use actors::store::inventory::Inventory as _;
 use actors::store::{
-    Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, NewRecord, Order, Outcome, Pages, RowWrite, Store as _,
-    Table,
+    AlarmChange, Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, NewRecord, Order, Outcome, Pages, RowWrite,
+    Store as _, Table,
 };
 use bytes::Bytes;
 
+use super::faults::FaultyWay;
 use super::support::{contact_at, migrated};
 
 const KEYSPACE: &str = "cql_buckets";
@@ -157,4 +159,27 @@ async fn a_bucket_is_settled_before_it_is_left_by_whoever_did_not_close_it() {
     let order = Order::Asc;
     let log = other.read_log(entity, actors::store::LogScan { from: 1, to: 9, order, limit: 9 }).await.unwrap();
     assert_eq!(log.iter().map(|record| record.seq).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_is_taken_for_one_of_nothing_only_once_its_entity_is_settled() {
+    let Some(store) = store_of(1_000).await else { return };
+    let Some(server) = bed::server() else { return };
+    let (entity, now) = (entity(), SystemClock.now());
+    let [stands, lost] = [120_000, 90_000].map(|overdue| Some(Millis(now.0 - overdue)));
+    let alarm = Some(AlarmChange { previous: None, next: stands });
+    applied(&store, Commit { alarm, ..nth(entity, 1) }).await;
+    let mut way = FaultyWay::to(&server.nodes()[0]).await;
+    let dying = another(std::slice::from_ref(&way.address), 1_000).await;
+    dying.load(entity, Fresh::Settled).await.unwrap();
+    way.lose_commits(false);
+    let alarm = Some(AlarmChange { previous: stands, next: lost });
+    assert!(commit(&dying, Commit { alarm, ..nth(entity, 2) }).await.is_err());
+    let options = Options::new(contact_at(server.nodes(), KEYSPACE), Arc::new(SystemClock));
+    let scanning = CqlStore::open(options.doubted_for(Duration::ZERO)).await.unwrap();
+    for settled in [1, 0] {
+        let (counted, page) = settling(&scanning, scanning.due(None, now, 1_000)).await;
+        let due = page.unwrap().alarms.into_iter().filter(|due| due.entity == entity);
+        assert_eq!((counted, due.map(|due| Some(due.at)).collect()), (settled, vec![stands]));
+    }
 }
