@@ -7,6 +7,7 @@
 mod map;
 mod numbers;
 mod results;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
