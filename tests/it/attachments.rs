@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
+use crate::support::until::seen;
 use crate::support::{Answer, Request, TestApp};
 
 mod download;
@@ -66,19 +67,17 @@ async fn recorded(app: &TestApp, id: &str) -> attachment::State {
 /// Waits until what happens by itself has happened. What a store elsewhere takes for it is real time, however often
 /// this looks meanwhile.
 async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let begun = std::time::Instant::now();
-    let mut moved = begun;
-    while begun.elapsed().as_secs() < 60 {
-        if let Some(seen) = look().await {
-            return seen;
-        }
-        tokio::task::yield_now().await;
+    let mut moved = std::time::Instant::now();
+    seen(async || {
+        let found = look().await;
         // Where time stands still it must be moved for anything to happen by itself; but not so fast that what such a
         // store takes looks like seconds.
-        if tokio::time::Instant::now().elapsed().is_zero() && moved.elapsed() >= std::time::Duration::from_millis(1) {
+        let stands = tokio::time::Instant::now().elapsed().is_zero();
+        if found.is_none() && stands && moved.elapsed() >= std::time::Duration::from_millis(1) {
             tokio::time::advance(std::time::Duration::from_millis(10)).await;
             moved = std::time::Instant::now();
         }
-    }
-    panic!("it never happened");
+        found
+    })
+    .await
 }

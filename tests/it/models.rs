@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use crate::support::origin::{Heard, Origin, Part, bare, ok};
+use crate::support::until::until;
 use crate::support::{Answer, TestApp};
 
 mod faults;
@@ -86,13 +87,6 @@ pub(super) fn in_turn(answers: Vec<Vec<Part>>) -> impl Fn(&Heard) -> Vec<Part> +
 pub(super) async fn say(app: &TestApp, words: &str, prefer: &str) -> Answer {
     let body = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": words}}});
     app.post(PATH).idempotency_key(&words.replace(' ', "-")).header("prefer", prefer).json(body).await
-}
-
-/// Waits until it is so; what it waits for happens on this runtime.
-pub(super) async fn until(mut is: impl FnMut() -> bool) {
-    while !is() {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// The bodies of the requests that an endpoint got.

@@ -45,6 +45,7 @@ pub(crate) mod program;
 pub(crate) mod script;
 pub(crate) mod setting;
 mod store;
+pub(crate) mod until;
 
 /// The admin key of every [`TestApp`].
 pub(crate) const ADMIN_KEY: &str = "test-admin-key-of-the-default-workspace";

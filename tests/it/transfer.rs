@@ -18,6 +18,7 @@ use crate::support::client::Client;
 use crate::support::origin::{Origin, bare};
 use crate::support::program::{Server, program};
 use crate::support::script::{Script, Sent, everything};
+use crate::support::until::{seen, until};
 use crate::support::{BEGIN, TestApp, TestStore};
 
 /// An installation in which much has happened, and what was sent to it.
@@ -26,7 +27,7 @@ async fn lived_in() -> (TestApp, MemoryStore, Vec<Sent>) {
     let app = TestApp::start(store.clone(), &[]).await;
     let sent = Script::play_as_operator(&app).await;
     // Nothing is written any more once what was tried to be sent is noted: the clock stands still.
-    crate::models::until(|| app.app.node().outbox().active() == 0).await;
+    until(|| app.app.node().outbox().active() == 0).await;
     (app, store, sent)
 }
 
@@ -134,14 +135,13 @@ async fn with_files_and_lanes(app: &TestApp, hook: &str) -> ([String; 3], String
 
 /// What the deliveries are that wait, once `count` do and the first of them was tried.
 async fn waiting(app: &TestApp, count: usize) -> Value {
-    loop {
+    seen(async || {
         let page = app.get("/api/v1/webhook-deliveries?status=pending&order=asc").await.expect(200);
         let data = page["data"].as_array().unwrap();
-        if data.len() == count && data.first().is_none_or(|first| first["attempts"] != json!([])) {
-            return page;
-        }
-        tokio::task::yield_now().await;
-    }
+        let stand_so = data.len() == count && data.first().is_none_or(|first| first["attempts"] != json!([]));
+        stand_so.then_some(page)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,9 +197,7 @@ async fn files_and_what_waits_to_be_sent_go_on_on_the_cql_store_they_were_moved_
     // And what nobody needs goes.
     after.delete(format!("/api/v1/messages/{has}")).await.expect(204);
     after.clock.advance(24 * 3_600_000 + 1_000);
-    while files_below(after.files.path()).len() > 1 {
-        tokio::task::yield_now().await;
-    }
+    until(|| files_below(after.files.path()).len() <= 1).await;
     assert_eq!(after.get(format!("/api/v1/attachments/{}/content", files[1])).await.bytes, b"mentioned");
 }
 

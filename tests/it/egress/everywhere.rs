@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{forbidden, notations};
 use crate::support::dns::Dns;
 use crate::support::origin::{Origin, Part};
+use crate::support::until::seen;
 use crate::support::{Request, TestApp};
 
 /// What calls URLs of users.
@@ -93,12 +94,12 @@ async fn a_name_that_leads_inside_is_called_from_nowhere() {
             tried += 2;
         }
     }
-    let mut refused: Vec<Value> = Vec::new();
-    while refused.len() < tried {
-        tokio::task::yield_now().await;
-        refused = deliveries(&app).await;
+    let refused: Vec<Value> = seen(async || {
+        let mut refused = deliveries(&app).await;
         refused.retain(|delivery| delivery["attempts"] != json!([]));
-    }
+        (refused.len() >= tried).then_some(refused)
+    })
+    .await;
     for delivery in &refused {
         for attempt in delivery["attempts"].as_array().unwrap() {
             assert_eq!(
@@ -188,17 +189,15 @@ async fn a_name_that_changes_its_mind_gets_no_call_of_any_kind_inside() {
         }
     }
     // Everything that began outside has been called there: the six kinds, ten times. Of the rest nobody has.
-    loop {
+    seen(async || {
         // Of each mind ten callbacks, messages' own URLs, channels and endpoints.
         let attempted = deliveries(&app).await.iter().filter(|delivery| delivery["attempts"] != json!([])).count();
         let heard = public.requests();
         let called =
             |kind: &str| heard.iter().filter(|heard| heard.path().starts_with(&format!("/{kind}-even"))).count();
-        if attempted >= 80 && KINDS.iter().all(|kind| called(kind) >= 10) {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
+        (attempted >= 80 && KINDS.iter().all(|kind| called(kind) >= 10)).then_some(())
+    })
+    .await;
     for heard in public.requests() {
         assert!(heard.path().contains("even") || !heard.path().starts_with("/media"), "{}", heard.line);
     }

@@ -4,6 +4,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
+use super::until::seen;
 use super::{Answer, TestApp};
 
 /// A request that may be sent again, and what it was answered.
@@ -131,9 +132,8 @@ impl<'a> Script<'a> {
         self.post("/api/v1/messages", Some("c2"), import).await;
         // What is remembered is told in the log a moment later; what follows stands behind it.
         let events = format!("/api/v1/conversations/{id}/events");
-        while !self.app.get(&events).await.expect(200).to_string().contains("memory.created") {
-            tokio::task::yield_now().await;
-        }
+        let told = async || self.app.get(&events).await.expect(200).to_string().contains("memory.created");
+        seen(async || told().await.then_some(())).await;
         // Without a key: what was taken away is no part of a repeated answer any more.
         let gone = json!({"conversation_id": id, "content": {"content": "to be taken away"}});
         let gone = self.post("/api/v1/messages", None, gone).await;

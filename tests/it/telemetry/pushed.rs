@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, number_data_point};
 use super::receiver::{Manner, Receiver, attributes};
 use super::{GRPC, append, conversation, place, traced};
 use crate::support::client::Client;
+use crate::support::until::seen_here;
 
 /// A receiver's newest metrics by name, the service that they are of, and a header that they came with.
 fn received(receiver: &Receiver) -> (BTreeMap<String, Metric>, String, String) {
@@ -61,11 +62,8 @@ fn metrics_are_sent_as_often_as_it_is_asked_for_and_not_where_it_is_not_wanted()
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::grpc(Manner::Takes);
     let server = traced(&dir.path().join("one"), &receiver, &[GRPC, ("OTEL_METRIC_EXPORT_INTERVAL", "20")]);
-    let next = |after: Option<&ExportMetricsServiceRequest>| loop {
-        match receiver.metrics() {
-            Some((_, newest)) if Some(&newest) != after => return newest,
-            _ => std::thread::yield_now(),
-        }
+    let next = |after: Option<&ExportMetricsServiceRequest>| {
+        seen_here(|| receiver.metrics().map(|(_, newest)| newest).filter(|newest| Some(newest) != after))
     };
     let first = next(None);
     next(Some(&first));

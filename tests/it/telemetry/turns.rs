@@ -1,15 +1,15 @@
 //! Turns that begin long after they were asked for: behind another one, and in another process.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use serde_json::json;
 
 use super::receiver::{Got, Manner, Receiver};
 use super::{GRPC, append, contained, conversation, place, tables, traced_on_store};
-use crate::models::{completion, until, whole};
+use crate::models::{completion, whole};
 use crate::support::client::{Client, Reply};
 use crate::support::origin::{Origin, Part};
+use crate::support::until::{seen, until};
 
 /// An endpoint that never answers its first question.
 async fn model() -> Origin {
@@ -31,15 +31,12 @@ fn ask(client: &mut Client, conversation: &str) -> Reply {
 /// Waits until the conversation has so many answers.
 async fn answered(client: &mut Client, conversation: &str, replies: usize) {
     let path = format!("/api/v1/conversations/{conversation}/messages");
-    for _ in 0..1_000 {
+    let agents = |message: &&serde_json::Value| message["role"] == "assistant";
+    seen(async || {
         let list = client.send("GET", &path, None, "").unwrap().json();
-        let agents = |message: &&serde_json::Value| message["role"] == "assistant";
-        if list["data"].as_array().unwrap().iter().filter(agents).count() == replies {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it has not {replies} answers");
+        (list["data"].as_array().unwrap().iter().filter(agents).count() == replies).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

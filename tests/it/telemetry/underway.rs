@@ -12,6 +12,7 @@ use actors::trace::Traces;
 use crate::models::PATH;
 use crate::support::TestApp;
 use crate::support::origin::{Origin, Part};
+use crate::support::until::{seen, until};
 
 async fn tasks(test: &TestApp) -> (u16, Value) {
     let router = metrics::router(Sources { app: test.app.clone(), spans: None });
@@ -34,9 +35,7 @@ async fn what_does_not_go_on_is_listed_down_to_what_it_waits_for_until_it_ends()
     test.echo(agent).await;
     let message = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "the secret word"}}});
     let asked = tokio::spawn(test.post(PATH).header("x-request-id", "mine").json(message).send());
-    while model.requests().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until(|| !model.requests().is_empty()).await;
 
     let (status, listed) = tasks(&test).await;
     assert_eq!(status, 200);
@@ -56,9 +55,7 @@ async fn what_does_not_go_on_is_listed_down_to_what_it_waits_for_until_it_ends()
     let id = turn["attributes"]["tertulia.turn.id"].as_str().unwrap();
     test.post(format!("/api/v1/turns/{id}/cancel")).json(json!({})).await.expect(200);
     asked.await.unwrap();
-    while tasks(&test).await.1["underway"] != 0 {
-        tokio::task::yield_now().await;
-    }
+    seen(async || (tasks(&test).await.1["underway"] == 0).then_some(())).await;
 }
 
 #[tokio::test]
