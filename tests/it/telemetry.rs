@@ -13,8 +13,10 @@ use crate::models::PATH;
 use crate::support::ADMIN_KEY;
 use crate::support::client::{Client, Reply};
 use crate::support::program::{Server, program};
+use crate::support::until::seen_here;
 
 mod agents;
+mod kills;
 mod outside;
 mod passing;
 mod pushed;
@@ -68,24 +70,47 @@ fn place(reply: &Reply) -> (String, String) {
     (parts[1].to_owned(), parts[2].to_owned())
 }
 
-/// Fails unless the answer has exactly one server span, a wait below it, and a decision and a commit below that, or in
-/// a trace that the wait leads to.
+/// What arrived of an answer's request: of each of its parts, in their order, at most one.
+#[derive(Debug)]
+struct Tree<'a> {
+    server: Vec<&'a Got>,
+    wait: Vec<&'a Got>,
+    process: Vec<&'a Got>,
+    commit: Vec<&'a Got>,
+}
+
+impl<'a> Tree<'a> {
+    /// Its span, a wait below it, and a decision and a commit below that, or in a trace that the wait leads to.
+    fn of(spans: &'a [Got], reply: &Reply) -> Self {
+        let (trace, id) = place(reply);
+        let own = || spans.iter().filter(|span| span.trace == trace);
+        let wait: Vec<_> = own().filter(|span| span.name == "wait" && span.parent == id).collect();
+        let process: Vec<_> = match wait.first().and_then(|wait| wait.links.first()) {
+            Some(link) => spans.iter().filter(|span| format!("{}-{}", span.trace, span.id) == *link).collect(),
+            None => own().filter(|span| span.kind == CONSUMER && span.parent == id).collect(),
+        };
+        let of_it = |span: &&Got| process.first().is_some_and(|process| span.parent == process.id);
+        let commit = spans.iter().filter(of_it).filter(|span| span.name == "commit" && !span.failed).collect();
+        Self { server: own().filter(|span| span.kind == SERVER).collect(), wait, process, commit }
+    }
+
+    fn parts(&self) -> [usize; 4] {
+        [&self.server, &self.wait, &self.process, &self.commit].map(Vec::len)
+    }
+}
+
+/// Fails unless the answer has one whole trace that says what the answer says.
 fn complete(spans: &[Got], reply: &Reply) {
     let (trace, id) = place(reply);
-    let own: Vec<&Got> = spans.iter().filter(|span| span.trace == trace).collect();
-    let servers: Vec<&&Got> = own.iter().filter(|span| span.kind == SERVER).collect();
-    assert_eq!(servers.len(), 1, "one request, one span: {own:#?}");
-    assert_eq!(servers[0].id, id, "and it is the one that the answer names");
-    let wait = own.iter().find(|span| span.name == "wait" && span.parent == id).expect("it waited");
-    let process = match wait.links.first() {
-        Some(link) => spans.iter().find(|span| format!("{}-{}", span.trace, span.id) == *link),
-        None => own.iter().find(|span| span.kind == CONSUMER && span.parent == id).copied(),
+    let tree = Tree::of(spans, reply);
+    let (&[server], &[wait], &[process], &[_]) = (&*tree.server, &*tree.wait, &*tree.process, &*tree.commit) else {
+        panic!("of one request one of each: {tree:#?}")
     };
-    let process = process.expect("it was decided");
+    assert_eq!(server.id, id, "it is the one that the answer names");
     let here = format!("{trace}-{id}");
     let message = &reply.json()[0];
     let (message, conversation) = (message["id"].as_str().unwrap(), message["conversation_id"].as_str().unwrap());
-    assert_eq!(servers[0].attributes["messaging.message.id"], message, "the message leads to it");
+    assert_eq!(server.attributes["messaging.message.id"], message, "the message leads to it");
     assert_eq!(process.attributes["messaging.message.conversation_id"], conversation);
     let first = &process.attributes["messaging.message.id"];
     if process.attributes.contains_key("tertulia.message.count") {
@@ -95,12 +120,9 @@ fn complete(spans: &[Got], reply: &Reply) {
         assert_eq!(first, message);
     }
     assert!(process.parent == id || process.links.contains(&here), "the decision leads back to it");
-    let commits: Vec<&Got> =
-        spans.iter().filter(|span| span.name == "commit" && span.parent == process.id && !span.failed).collect();
-    assert_eq!(commits.len(), 1, "it was stored: {own:#?}");
-    assert!(servers[0].began <= wait.began && wait.ended <= process.ended);
+    assert!(server.began <= wait.began && wait.ended <= process.ended);
     if process.parent == id {
-        assert!(process.ended <= servers[0].ended, "the answer was waited for: {process:?} {:?}", servers[0]);
+        assert!(process.ended <= server.ended, "the answer was waited for: {process:?} {server:?}");
     }
 }
 
@@ -214,31 +236,6 @@ fn a_receiver_that_cannot_now_is_sent_the_same_spans_again_and_gets_each_once() 
 }
 
 #[test]
-fn a_server_that_was_killed_traces_what_it_does_after_its_next_start() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let receiver = Receiver::grpc(Manner::Takes);
-    let server = traced(&data, &receiver, &[GRPC, ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")]);
-    let mut client = Client::connect(&server.address).unwrap();
-    let id = conversation(&mut client);
-    append(&mut client, &id, "a");
-    drop(server);
-    let server = traced(&data, &receiver, &[GRPC]);
-    let mut client = Client::connect(&server.address).unwrap();
-    let replies: Vec<Reply> = (0..20).map(|n| append(&mut client, &id, &format!("b{n}"))).collect();
-    let repeated = append(&mut client, &id, "a");
-    assert_eq!(server.terminate(), Some(0));
-    let spans = receiver.spans();
-    replies.iter().for_each(|reply| complete(&spans, reply));
-    contained(&spans);
-    assert!(repeated.replayed);
-    let (trace, _) = place(&repeated);
-    let names: BTreeSet<&str> = spans.iter().filter(|span| span.trace == trace).map(|span| &*span.name).collect();
-    let expected = ["POST /api/v1/messages", "process conversation", "wait"];
-    assert_eq!(names, expected.into(), "a repeated answer stores nothing");
-}
-
-#[test]
 fn what_is_not_sampled_leaves_nothing_but_its_failures() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::grpc(Manner::Takes);
@@ -325,9 +322,8 @@ fn every_answer_comes_while_a_dead_slow_refusing_or_lying_receiver_holds_back_it
             ("OTEL_BSP_EXPORT_TIMEOUT", "3600000"),
         ];
         let lines = burdened(&env, || {
-            while receiver.as_ref().is_some_and(|receiver| receiver.asked() == 0) {
-                thread::yield_now();
-            }
+            let waits = || receiver.as_ref().is_some_and(|receiver| receiver.asked() == 0);
+            seen_here(|| (!waits()).then_some(()));
         });
         let usual = *usual.get_or_insert(lines);
         assert!(lines <= usual + 8, "receiver {nth}: {lines} lines, and {usual} with a good one");
