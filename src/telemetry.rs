@@ -4,7 +4,7 @@
 //! Spans come in two kinds. A *stage* of a message's life crosses mailboxes, batches and processes and is known when it
 //! has ended: the actors and the door tell it whole (`actors::trace`), calls of models, of tools and of receivers among
 //! them. A *piece of code* within one is a span of `tracing` and comes through `tracing-opentelemetry`; the program
-//! opens none unless somebody measures with them ([`child_of`]). Both wait in the same bounded place ([`waiting`]) and
+//! opens none unless somebody measures with them ([`SPANS`]). Both wait in the same bounded place ([`waiting`]) and
 //! are sent by the same thread ([`export`]). See `docs/TELEMETRY.md`.
 
 use std::io;
@@ -37,13 +37,12 @@ mod sender;
 mod trouble;
 pub mod waiting;
 
-pub use code::child_of;
 use export::Export;
 use push::Push;
 use sampling::Sampling;
 use waiting::{Recorder, Waiting};
 
-/// The target of `tracing` spans that are exported; others are not.
+/// The target of `tracing` spans that are exported, as parts of the stage that the code works for; others are not.
 pub const SPANS: &str = "tertulia::span";
 
 /// Why no log could be set up.

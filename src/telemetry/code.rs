@@ -1,25 +1,27 @@
 //! Pieces of code as spans: from `tracing` through `tracing-opentelemetry`.
 //!
 //! The program opens none by itself: all that it tells of is a stage, which costs a third (decision 0026). This is the
-//! way for whoever must know where the time goes within a stage: a span of the target [`SPANS`](super::SPANS), made a
-//! part of the stage with [`child_of`], is exported beside it, with all that is opened below it.
+//! way for whoever must know where the time goes within a stage: a function with
+//! `#[tracing::instrument(target = "tertulia::span")]`, or a span of that target ([`SPANS`](super::SPANS)), is exported
+//! as a part of the stage that it runs in, with all that is opened below it; see `docs/TELEMETRY.md`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::trace::TraceContext;
+use actors::trace::current;
 use opentelemetry::Context;
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
 };
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span, SpanData, SpanProcessor};
-use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
-use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt as _};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Metadata, Subscriber};
+use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::filter::{FilterFn, Filtered};
-use tracing_subscriber::layer::Layer as _;
-use tracing_subscriber::registry;
+use tracing_subscriber::layer::{Context as Layered, Layer};
+use tracing_subscriber::registry::{self, LookupSpan};
 
 use super::SPANS;
 use super::otlp::SCOPE;
@@ -47,28 +49,72 @@ impl SpanProcessor for ToWaiting {
     }
 }
 
-/// What makes spans of `tracing` those of OpenTelemetry. A span is only opened where its trace is recorded, so there is
-/// nothing left to sample.
+/// What makes spans of `tracing` those of OpenTelemetry. What is part of a stage that is recorded is recorded, and so is
+/// what is below it; what belongs to no stage is not.
 pub(super) fn provider(waiting: Arc<Waiting>) -> SdkTracerProvider {
     SdkTracerProvider::builder()
         .with_span_processor(ToWaiting(waiting))
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
         .build()
 }
 
-type SpanLayer = Filtered<OpenTelemetryLayer<registry::Registry, SdkTracer>, FilterFn, registry::Registry>;
+type Exported = OpenTelemetryLayer<registry::Registry, SdkTracer>;
+type SpanLayer = Filtered<Placed<Exported>, FilterFn, registry::Registry>;
 
 /// The layer for them. It takes spans of the target [`SPANS`], so that none of a library's comes in unasked.
 pub(super) fn layer(provider: &SdkTracerProvider) -> SpanLayer {
     let ours: FilterFn = FilterFn::new(is_ours);
-    tracing_opentelemetry::layer()
+    let exported = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(SCOPE))
         .with_location(false)
         .with_threads(false)
         .with_target(false)
         .with_level(false)
-        .with_tracked_inactivity(false)
-        .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
+        .with_tracked_inactivity(false);
+    Placed(exported).with_filter(ours.with_max_level_hint(LevelFilter::INFO))
+}
+
+/// A layer that finds the place of a span which no other one is around: a part of what the running code works for.
+pub(super) struct Placed<L>(L);
+
+impl<S, L> Layer<S> for Placed<L>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    L: Layer<S>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Layered<'_, S>) {
+        let is_first = attributes.is_contextual() && ctx.lookup_current().is_none();
+        let _around = is_first.then(|| stage().attach());
+        self.0.on_new_span(attributes, id, ctx);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Layered<'_, S>) {
+        self.0.on_record(id, values, ctx);
+    }
+
+    fn on_follows_from(&self, id: &Id, follows: &Id, ctx: Layered<'_, S>) {
+        self.0.on_follows_from(id, follows, ctx);
+    }
+
+    fn on_enter(&self, id: &Id, ctx: Layered<'_, S>) {
+        self.0.on_enter(id, ctx);
+    }
+
+    fn on_exit(&self, id: &Id, ctx: Layered<'_, S>) {
+        self.0.on_exit(id, ctx);
+    }
+
+    fn on_close(&self, id: Id, ctx: Layered<'_, S>) {
+        self.0.on_close(id, ctx);
+    }
+}
+
+/// The stage that the running code works for, as OpenTelemetry knows places; an empty one where there is none.
+fn stage() -> Context {
+    let Some(stage) = current::get() else { return Context::new() };
+    let (trace, span) = (TraceId::from_bytes(stage.trace_id), SpanId::from_bytes(stage.span_id));
+    let flags = TraceFlags::new(stage.flags);
+    Context::new().with_remote_span_context(SpanContext::new(trace, span, flags, false, TraceState::default()))
 }
 
 /// Whether it is a span that is exported.
@@ -76,46 +122,57 @@ pub(super) fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target() == SPANS
 }
 
-/// Makes a span a part of `parent`; it must not have been entered yet. Nothing happens where spans are not exported.
-pub fn child_of(span: &tracing::Span, parent: &TraceContext) {
-    let place = SpanContext::new(
-        TraceId::from_bytes(parent.trace_id),
-        SpanId::from_bytes(parent.span_id),
-        TraceFlags::new(parent.flags),
-        false,
-        TraceState::default(),
-    );
-    let parent = Context::new().with_remote_span_context(place);
-    // It fails for a span that is switched off, which is what it then shall be.
-    drop(span.set_parent(parent));
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use actors::trace::{SAMPLED, TraceContext};
     use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::registry;
 
     use super::*;
     use crate::config::otel::Batching;
 
-    #[test]
-    fn a_piece_of_code_is_exported_as_a_part_of_its_stage_and_so_is_what_is_opened_below_it() {
+    const STAGE: TraceContext = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: SAMPLED };
+
+    #[tracing::instrument(target = "tertulia::span", skip_all)]
+    fn judge(_secret: &str) {
+        drop(tracing::info_span!(target: SPANS, "one line").entered());
+        drop(tracing::info_span!(target: "library", "inside").entered());
+    }
+
+    #[tracing::instrument(target = "tertulia::span", skip_all)]
+    async fn judged() {
+        tokio::task::yield_now().await;
+        judge("secret");
+    }
+
+    /// The spans that this exports.
+    async fn exported(work: impl Future<Output = ()>) -> Vec<SpanData> {
         let batching = Batching { queue: 8, batch: 8, delay: Duration::ZERO, timeout: Duration::ZERO };
         let waiting = Arc::new(Waiting::new(batching));
         let provider = provider(Arc::clone(&waiting));
-        let stage = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 };
-        tracing::subscriber::with_default(registry().with(layer(&provider)), || {
-            let piece = tracing::info_span!(target: SPANS, "parse");
-            child_of(&piece, &stage);
-            piece.in_scope(|| drop(tracing::info_span!(target: SPANS, "one line").entered()));
-            drop(tracing::info_span!(target: "library", "inside").entered());
-        });
-        let spans: Vec<SpanData> = waiting.take().into_iter().filter_map(of_code).collect();
-        let [inner, piece] = &spans[..] else { panic!("two of ours: {spans:?}") };
-        assert_eq!((&*piece.name, piece.parent_span_id), ("parse", SpanId::from_bytes([2; 8])));
-        assert_eq!((&*inner.name, inner.parent_span_id), ("one line", piece.span_context.span_id()));
+        let _all = tracing::subscriber::set_default(registry().with(layer(&provider)));
+        work.await;
+        waiting.take().into_iter().filter_map(of_code).collect()
+    }
+
+    #[tokio::test]
+    async fn a_piece_of_code_is_exported_as_a_part_of_its_stage_and_so_is_what_is_opened_below_it() {
+        let spans = exported(current::within(Some(STAGE), judged())).await;
+        let [line, inner, outer] = &spans[..] else { panic!("three of ours: {spans:?}") };
+        assert_eq!((&*outer.name, outer.parent_span_id), ("judged", SpanId::from_bytes([2; 8])));
+        assert_eq!((&*inner.name, inner.parent_span_id), ("judge", outer.span_context.span_id()));
+        assert_eq!((&*line.name, line.parent_span_id), ("one line", inner.span_context.span_id()));
         assert!(spans.iter().all(|span| span.span_context.trace_id() == TraceId::from_bytes([1; 16])));
+        assert!(spans.iter().all(|span| span.attributes.iter().all(|told| !told.value.as_str().contains("secret"))));
+    }
+
+    #[tokio::test]
+    async fn a_piece_of_code_of_no_stage_or_of_one_that_is_not_recorded_is_not_exported() {
+        assert_eq!(exported(judged()).await, []);
+        let unrecorded = TraceContext { flags: 0, ..STAGE };
+        assert_eq!(exported(current::within(Some(unrecorded), judged())).await, []);
     }
 
     fn of_code(ended: Ended) -> Option<SpanData> {
