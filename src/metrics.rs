@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use ::http::{HeaderMap, header};
+use actors::id::Kind;
 use actors::metrics::{Described, LabelPair, MetricKind, Sample};
+use actors::node::census::{Sends, Standing};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 
 mod census;
-pub mod exemplar;
 mod heap;
 pub mod http;
 pub mod otlp;
@@ -41,19 +42,25 @@ impl Sources {
     /// Shows every metric as it stands.
     fn write(&self, page: &mut impl Sink) {
         let node = self.app.node();
-        let closed = node.outbox().closed_gates();
+        let standing = node.standing();
+        let all = |each: &[(Kind, usize)]| each.iter().map(|(_, count)| count).sum::<usize>();
         let seconds = |millis: u64| usize::try_from(millis / 1_000).unwrap_or(usize::MAX);
-        let age = seconds(node.outbox().oldest(node.now()));
-        let untried = seconds(node.outbox().oldest_untried(node.now()));
+        let Standing { commands, turns, outbox, .. } = standing;
+        let Sends { active, in_flight, closed_gates, oldest_millis, untried_millis } = outbox;
+        let (untried, age) = (seconds(untried_millis), seconds(oldest_millis));
         let gauges = [
             ("tertulia_up", "Whether the process serves.", 1),
-            ("tertulia_resident_entities", "Entities in memory.", node.resident()),
-            ("tertulia_actors", "Entities in memory that have an actor.", node.actors()),
-            ("tertulia_commands_in_flight", "Commands admitted and not answered yet.", node.admission().in_flight()),
-            ("tertulia_running_turns", "Agents' turns that are running.", node.running_turns()),
-            ("tertulia_outbox_active", "Logs that are being sent from.", node.outbox().active()),
-            ("tertulia_outbox_in_flight", "Events that are being sent.", node.outbox().in_flight()),
-            ("tertulia_outbox_closed_gates", "Receivers that get nothing for now, as nothing arrives there.", closed),
+            ("tertulia_resident_entities", "Entities in memory.", all(&standing.resident)),
+            ("tertulia_actors", "Entities in memory that have an actor.", all(&standing.actors)),
+            ("tertulia_commands_in_flight", "Commands admitted and not answered yet.", commands),
+            ("tertulia_running_turns", "Agents' turns that are running.", turns),
+            ("tertulia_outbox_active", "Logs that are being sent from.", active),
+            ("tertulia_outbox_in_flight", "Events that are being sent.", in_flight),
+            (
+                "tertulia_outbox_closed_gates",
+                "Receivers that get nothing for now, as nothing arrives there.",
+                closed_gates,
+            ),
             ("tertulia_outbox_untried_seconds", "Age of the oldest event that waits for its first attempt.", untried),
             ("tertulia_outbox_age_seconds", "Longest time that a log has been sent from without a pause.", age),
         ];
@@ -93,7 +100,7 @@ pub fn router(sources: Sources) -> Router {
     let context = context_layer(&sources.app, Arc::new(Door::silent()));
     let routes = Router::new()
         .route("/metrics", get(metrics))
-        .route("/admin/runtime", get(census::runtime))
+        .route("/admin/runtime", get(census::look_in))
         .route("/admin/tasks", get(tasks::tasks))
         .route("/admin/heap", get(heap::heap));
     // Around the fallback too: whatever is answered has its request's id.

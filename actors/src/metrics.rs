@@ -1,16 +1,20 @@
 //! The numbers of a node: what it counts, measures and times, always, traced or not.
 //!
-//! [`Metrics`] is the table of all of them. A new one is a line there, `node.metrics.<name>.inc()` (or `add`, `set`,
-//! `observe`) where it happens, and a line in `docs/TELEMETRY.md`; the front door shows what the table holds without
-//! knowing its lines. What a store counts stands in [`StoreMetrics`], which the store keeps and the node shows.
+//! [`Metrics`] is the table of what is counted and timed where it happens. A new one is a line there,
+//! `node.metrics.<name>.inc()` (or `add`, `set`, `observe`) where it happens, and a line in `docs/TELEMETRY.md`; the front
+//! door shows what the table holds without knowing its lines. What a store counts stands in [`StoreMetrics`], which the
+//! store keeps and the node shows. What there is at a moment needs no counter: it is read when somebody asks, as
+//! [`Standing`](crate::node::census::Standing), which the page of numbers and `GET /admin/runtime` both show.
 //!
 //! Labels are enums, so nobody can make a series for each conversation, key or URL.
 
 mod instrument;
+mod times;
 
 pub use instrument::{
     Buckets, By, Counter, Gauge, Histogram, Label, LabelPair, Long, Metric, MetricKind, Sample, Short, Sizes, Snapshot,
 };
+pub use times::{Exemplar, Times};
 
 use crate::id::Kind;
 
@@ -172,11 +176,11 @@ table! {
     /// What a node counts and times.
     pub struct Metrics {
         /// Time from admission of a command until its batch was taken.
-        pub mailbox_wait: By<Kind, Histogram<Short>> = "tertulia_mailbox_wait_seconds",
+        pub mailbox_wait: By<Kind, Times<Short>> = "tertulia_mailbox_wait_seconds",
         /// Commands decided together.
         pub batch_commands: Histogram<Sizes> = "tertulia_batch_commands",
         /// Time from handing a commit to the store until its outcome was known.
-        pub commit: By<CommitEnd, Histogram<Short>> = "tertulia_commit_seconds",
+        pub commit: By<CommitEnd, Times<Short>> = "tertulia_commit_seconds",
         /// Commands turned away before anything was stored.
         pub turned_away: By<TurnedAway, Counter> = "tertulia_commands_turned_away_total",
         /// Requests whose conversation another server looks after.
@@ -186,13 +190,13 @@ table! {
         /// Entities that could not be loaded.
         pub activations_failed: Counter = "tertulia_activations_failed_total",
         /// How late an entity was woken for its alarm.
-        pub alarm_lateness: Histogram<Short> = "tertulia_alarm_lateness_seconds",
+        pub alarm_lateness: Times<Short> = "tertulia_alarm_lateness_seconds",
         /// Time from the start of an attempt at a turn until its outcome was known.
-        pub turn: By<TurnEnd, Histogram<Long>> = "tertulia_turn_seconds",
+        pub turn: By<TurnEnd, Times<Long>> = "tertulia_turn_seconds",
         /// Time until a model's first piece of an answer.
-        pub first_token: Histogram<Long> = "tertulia_time_to_first_token_seconds",
+        pub first_token: Times<Long> = "tertulia_time_to_first_token_seconds",
         /// Time of an attempt to send an event to a receiver.
-        pub webhook_attempts: By<AttemptEnd, Histogram<Long>> = "tertulia_webhook_attempt_seconds",
+        pub webhook_attempts: By<AttemptEnd, Times<Long>> = "tertulia_webhook_attempt_seconds",
         /// Deliveries of events that were given up.
         pub webhooks_failed: Counter = "tertulia_webhook_deliveries_failed_total",
         /// Tokens that models have read and written.
@@ -210,7 +214,7 @@ table! {
         /// Commits made durable together.
         pub batch_commits: Histogram<Sizes> = "tertulia_store_batch_commits",
         /// Time to make a batch durable: write and sync, or all that was sent to the cluster for it.
-        pub sync: Histogram<Short> = "tertulia_store_sync_seconds",
+        pub sync: Times<Short> = "tertulia_store_sync_seconds",
         /// Times a commit or read was sent to the store again.
         pub retries: Counter = "tertulia_store_retries_total",
     }
@@ -226,7 +230,7 @@ mod tests {
     fn every_metric_is_shown_with_its_help_and_every_value_of_its_label() {
         let metrics = Metrics::default();
         metrics.turned_away.of(TurnedAway::Overloaded).add(2);
-        metrics.turn.of(TurnEnd::Failed).observe(Duration::from_secs(2));
+        metrics.turn.of(TurnEnd::Failed).observe(Duration::from_secs(2), None, || unreachable!());
         let mut seen = Vec::new();
         metrics.visit(&mut |described, samples| {
             assert!(described.help.ends_with('.') && !described.help.starts_with(' '), "{described:?}");

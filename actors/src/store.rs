@@ -196,6 +196,8 @@ pub struct Commit {
 pub struct CommitWatch {
     /// The commit's own span, for calls that carry a trace.
     pub context: TraceContext,
+    /// Whether that span is recorded, and not only listed while it lasts.
+    pub is_recorded: bool,
     /// Commits that were made durable together with it; 0: not told.
     pub batch_commits: AtomicU64,
     /// Nanoseconds that making them durable took (write and sync, or the cluster's answer); 0: not told.
@@ -207,8 +209,15 @@ pub struct CommitWatch {
 impl CommitWatch {
     /// Nothing told yet.
     #[must_use]
-    pub fn new(context: TraceContext) -> Self {
-        Self { context, batch_commits: AtomicU64::new(0), sync_nanos: AtomicU64::new(0), attempts: AtomicU64::new(0) }
+    pub fn new(context: TraceContext, is_recorded: bool) -> Self {
+        let [batch_commits, sync_nanos, attempts] = [const { AtomicU64::new(0) }; 3];
+        Self { context, is_recorded, batch_commits, sync_nanos, attempts }
+    }
+
+    /// The commit's span where it is recorded.
+    #[must_use]
+    pub fn recorded(&self) -> Option<TraceContext> {
+        self.is_recorded.then_some(self.context)
     }
 }
 

@@ -300,6 +300,12 @@ impl Span {
         self.0.is_some()
     }
 
+    /// Its place where it is recorded, for a number that it stands for: what is only listed is found nowhere later.
+    #[must_use]
+    pub fn recorded(&self) -> Option<TraceContext> {
+        self.0.as_ref().filter(|open| open.tracer.is_some()).map(|open| open.finished.context)
+    }
+
     /// Its place, for what it causes.
     #[must_use]
     pub fn context(&self) -> Option<TraceContext> {

@@ -21,6 +21,7 @@ use actors::store::{
     Cause, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, Store,
     StoreError, Table, View,
 };
+use actors::trace::TraceContext;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -119,6 +120,7 @@ pub struct EmbeddedStore {
 
 /// What the writer and its callers share.
 struct Shared {
+    clock: Arc<dyn Clock>,
     /// Why nothing is accepted any more.
     ended: OnceLock<String>,
     queued_bytes: AtomicUsize,
@@ -158,8 +160,9 @@ impl fmt::Debug for Inner {
 }
 
 impl Shared {
-    fn new(on_fatal: OnFatal) -> Self {
+    fn new(clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Self {
         Self {
+            clock,
             ended: OnceLock::new(),
             queued_bytes: AtomicUsize::new(0),
             on_fatal,
@@ -204,8 +207,9 @@ impl Shared {
         self.commits.fetch_add(commits, Ordering::Relaxed);
     }
 
-    fn synced(&self, took: Duration) {
-        self.metrics.sync.observe(took);
+    /// A batch was made durable; `recorded` is a commit of it that is, if there is one.
+    fn synced(&self, took: Duration, recorded: Option<TraceContext>) {
+        self.metrics.sync.observe(took, recorded, || self.clock.now());
     }
 }
 
@@ -249,7 +253,7 @@ impl EmbeddedStore {
     /// See [`OpenError`]. In doubt it refuses: nothing that was acknowledged goes missing without being named.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let opened = open::open(dir, options.accept_loss, options.cache_bytes, Arc::clone(&options.clock))?;
-        let shared = Arc::new(Shared::new(options.on_fatal));
+        let shared = Arc::new(Shared::new(options.clock, options.on_fatal));
         let head_file = Arc::new(opened.head_file);
         let (wake_syncer, woken) = sync_channel::<()>(1);
         let syncing = (Arc::clone(&head_file), Arc::clone(&shared));

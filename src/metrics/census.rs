@@ -9,20 +9,19 @@ use actors::node::census::Mailbox;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Map, Value, json};
-use tokio::runtime::Handle;
 
-use super::Sources;
+use super::{Sources, runtime};
 use crate::wire::time;
 
 /// Mailboxes that are shown.
 const MAILBOXES: usize = 20;
 
 /// The process as it stands.
-pub(super) async fn runtime(State(sources): State<Sources>) -> Json<Value> {
+pub(super) async fn look_in(State(sources): State<Sources>) -> Json<Value> {
     let node = sources.app.node();
-    let now = node.now();
     let census = node.census(MAILBOXES).await;
-    let (tasks, outbox) = (Handle::current().metrics(), node.outbox());
+    let (standing, tasks) = (node.standing(), runtime::tasks());
+    let (now, outbox) = (standing.at, standing.outbox);
     let store = node
         .store_metrics()
         .map(|store| json!({ "queuedCommits": store.queued_commits.get(), "queuedBytes": store.queued_bytes.get() }));
@@ -34,26 +33,26 @@ pub(super) async fn runtime(State(sources): State<Sources>) -> Json<Value> {
     Json(json!({
         "at": time::format(now).as_str(),
         "ready": sources.app.is_ready(),
-        "resident": by_kind(&census.resident),
-        "actors": by_kind(&census.actors),
-        "commands": { "inFlight": node.admission().in_flight(), "bytes": node.admission().bytes_in_flight() },
+        "resident": by_kind(&standing.resident),
+        "actors": by_kind(&standing.actors),
+        "commands": { "inFlight": standing.commands, "bytes": standing.command_bytes },
         "mailboxes": census.mailboxes.iter().map(mailbox).collect::<Vec<_>>(),
         "alarms": {
             "near": census.near_alarms,
             "earliest": census.earliest_alarm.map(|at| time::format(at).as_str().to_owned()),
             "overdueMillis": census.earliest_alarm.map_or(0, |at| now.since(at)),
         },
-        "turns": { "alive": census.turns },
+        "turns": { "alive": standing.turns },
         "outbox": {
-            "active": outbox.active(),
-            "inFlight": outbox.in_flight(),
-            "closedGates": outbox.closed_gates(),
-            "oldestMillis": outbox.oldest(now),
-            "untriedMillis": outbox.oldest_untried(now),
+            "active": outbox.active,
+            "inFlight": outbox.in_flight,
+            "closedGates": outbox.closed_gates,
+            "oldestMillis": outbox.oldest_millis,
+            "untriedMillis": outbox.untried_millis,
         },
         "store": store,
         "spans": spans,
-        "tasks": { "alive": tasks.num_alive_tasks(), "waiting": tasks.global_queue_depth() },
+        "tasks": { "alive": tasks.alive, "waiting": tasks.waiting },
     }))
 }
 

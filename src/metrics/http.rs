@@ -1,14 +1,15 @@
 //! Rate, errors and duration of requests, by route, method and status, as OpenTelemetry's conventions name them.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actors::metrics::{Counter, Gauge, Histogram, MetricKind, Short};
-use actors::trace::names::{ERROR_TYPE, HTTP_METHOD, HTTP_ROUTE, HTTP_STATUS};
+use actors::clock::Millis;
+use actors::metrics::{Counter, Gauge, MetricKind, Short, Times};
+use actors::trace::TraceContext;
+use actors::trace::names::{ERROR_TYPE, HTTP_METHOD, HTTP_ROUTE, HTTP_STATUS, SERVER_ACTIVE, SERVER_DURATION};
 use dashmap::DashMap;
 use http::{Method, StatusCode};
 
-use super::exemplar::Exemplar;
 use super::sink::Sink;
 
 /// The kind of error of a request whose client has left before its answer.
@@ -74,23 +75,16 @@ pub struct HttpMetrics {
 pub struct Route {
     route: Arc<str>,
     method: &'static str,
-    timed: [OnceLock<Box<Timed>>; STATUSES.len() + 1],
-}
-
-/// How long requests took, and one that stands for each bucket.
-#[derive(Debug, Default)]
-struct Timed {
-    took: Histogram<Short>,
-    exemplars: Mutex<Vec<Option<Exemplar>>>,
+    took: [OnceLock<Box<Times<Short>>>; STATUSES.len() + 1],
 }
 
 impl HttpMetrics {
     /// The instruments of a route; keep them, so that they are looked up once.
     pub fn of(&self, route: &str, method: &'static str) -> Arc<Route> {
         let made = || {
-            let route = Route { route: route.into(), method, timed: std::array::from_fn(|_| OnceLock::new()) };
+            let route = Route { route: route.into(), method, took: std::array::from_fn(|_| OnceLock::new()) };
             for status in FAILURES {
-                route.timed[place(status)].get_or_init(Box::default);
+                route.took[place(status)].get_or_init(Box::default);
             }
             Arc::new(route)
         };
@@ -117,7 +111,7 @@ impl HttpMetrics {
 
     /// Writes all of it.
     pub fn write(&self, page: &mut impl Sink) {
-        page.metric("http.server.active_requests", "Requests that are being answered.", MetricKind::Level);
+        page.metric(SERVER_ACTIVE, "Requests that are being answered.", MetricKind::Level);
         for (active, method) in self.active.iter().zip(METHODS) {
             page.value(&[(HTTP_METHOD, method)], active.get());
         }
@@ -128,8 +122,7 @@ impl HttpMetrics {
         for (code, count) in problems {
             page.value(&[("code", code)], count);
         }
-        let name = "http.server.request.duration";
-        page.metric(name, "Time from a request's head until its answer's head.", MetricKind::Histogram);
+        page.metric(SERVER_DURATION, "Time from a request's head until its answer's head.", MetricKind::Histogram);
         let mut routes: Vec<_> = self.routes.iter().map(|entry| Arc::clone(entry.value())).collect();
         routes.sort_unstable_by(|a, b| (&a.route, a.method).cmp(&(&b.route, b.method)));
         for route in routes {
@@ -145,19 +138,21 @@ impl Route {
         self.method
     }
 
-    /// A request was answered, or (`None`) its client left before. `exemplar`: it is recorded, so a trace can be shown.
-    pub fn observe(&self, status: Option<StatusCode>, took: Duration, exemplar: impl FnOnce() -> Option<Exemplar>) {
+    /// A request was answered, or (`None`) its client left before. `of`: its span, where that is recorded.
+    pub fn observe(
+        &self,
+        status: Option<StatusCode>,
+        took: Duration,
+        of: Option<TraceContext>,
+        now: impl FnOnce() -> Millis,
+    ) {
         let place = status.map_or(ABORTED, |status| place(status.as_u16()));
-        let timed = self.timed[place].get_or_init(Box::default);
-        let bucket = timed.took.observe(took);
-        if let Some(exemplar) = exemplar() {
-            timed.keep(bucket, exemplar);
-        }
+        self.took[place].get_or_init(Box::default).observe(took, of, now);
     }
 
     fn write(&self, page: &mut impl Sink) {
-        for (place, timed) in self.timed.iter().enumerate() {
-            let Some(timed) = timed.get() else { continue };
+        for (place, took) in self.took.iter().enumerate() {
+            let Some(took) = took.get() else { continue };
             let (status, error) = match STATUSES.get(place) {
                 Some((code, digits)) => {
                     (Some((HTTP_STATUS, *digits)), Some((ERROR_TYPE, *digits)).filter(|_| *code >= 500))
@@ -166,20 +161,8 @@ impl Route {
             };
             let known = [(HTTP_ROUTE, &*self.route), (HTTP_METHOD, self.method)];
             let labels: Vec<_> = known.into_iter().chain(status).chain(error).collect();
-            let exemplars = timed.exemplars.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            page.histogram(&labels, &timed.took.snapshot(), &exemplars);
+            page.histogram(&labels, &took.snapshot());
         }
-    }
-}
-
-impl Timed {
-    /// The newest one stands for its bucket; where somebody else is at it, theirs does.
-    fn keep(&self, bucket: usize, exemplar: Exemplar) {
-        let Ok(mut exemplars) = self.exemplars.try_lock() else { return };
-        if exemplars.len() <= bucket {
-            exemplars.resize(bucket + 1, None);
-        }
-        exemplars[bucket] = Some(exemplar);
     }
 }
 
@@ -214,7 +197,12 @@ mod tests {
     #[test]
     fn failures_are_shown_before_there_are_any() {
         let metrics = HttpMetrics::default();
-        metrics.of("/api/v1/messages", "POST").observe(Some(StatusCode::OK), Duration::from_millis(3), || None);
+        metrics.of("/api/v1/messages", "POST").observe(
+            Some(StatusCode::OK),
+            Duration::from_millis(3),
+            None,
+            || unreachable!(),
+        );
         let text = shown(&metrics, Format::Text);
         for status in ["500", "503"] {
             let failures = format!(
@@ -230,12 +218,12 @@ mod tests {
     fn requests_are_counted_by_route_method_and_status() {
         let metrics = HttpMetrics::default();
         let route = metrics.of("/api/v1/messages/{id}", "GET");
-        let exemplar = Exemplar { trace_id: [1; 16], span_id: [2; 8], value: 0.003, at_millis: 5 };
-        route.observe(Some(StatusCode::OK), Duration::from_millis(3), || Some(exemplar));
+        let of = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 };
+        route.observe(Some(StatusCode::OK), Duration::from_millis(3), Some(of), || Millis(5));
         for status in [404, 499, 502] {
-            route.observe(StatusCode::from_u16(status).ok(), Duration::from_millis(3), || None);
+            route.observe(StatusCode::from_u16(status).ok(), Duration::from_millis(3), None, || unreachable!());
         }
-        metrics.of("/api/v1/messages/{id}", "GET").observe(None, Duration::from_millis(3), || None);
+        metrics.of("/api/v1/messages/{id}", "GET").observe(None, Duration::from_millis(3), None, || unreachable!());
         metrics.problem("message_not_found");
         metrics.problem("message_not_found");
         let text = shown(&metrics, Format::OpenMetrics);
@@ -251,7 +239,7 @@ mod tests {
             assert!(text.contains(&format!("http_server_request_duration_seconds_count{series}")), "{labels}: {text}");
         }
         assert!(text.contains("tertulia_http_problems_total{code=\"message_not_found\"} 2\n"), "{text}");
-        assert!(text.contains(&format!("le=\"0.005\"}} 1 {exemplar}\n")), "{text}");
+        assert!(text.contains(&format!("le=\"0.005\"}} 1 # {{trace_id=")), "{text}");
         assert_eq!(text.matches("# {trace_id").count(), 1);
     }
 

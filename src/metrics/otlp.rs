@@ -1,7 +1,7 @@
 //! Metrics as OTLP has them, for a receiver that they are sent to.
 
-use actors::metrics::{MetricKind, Snapshot};
-use actors::trace::names::{HTTP_STATUS, URL_SCHEME};
+use actors::metrics::{Exemplar, MetricKind, Snapshot};
+use actors::trace::names::{HTTP_SERVER, HTTP_STATUS, SERVER_ACTIVE, URL_SCHEME};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::Exemplar as OtlpExemplar;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -10,7 +10,6 @@ use opentelemetry_proto::tonic::metrics::v1::{
     number_data_point,
 };
 
-use super::exemplar::Exemplar;
 use super::sink::{Number, Sink};
 
 /// Metrics while they are collected. All of them count from the start of the process.
@@ -82,7 +81,7 @@ impl Sink for Collected {
         }
     }
 
-    fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot, exemplars: &[Option<Exemplar>]) {
+    fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot) {
         let Some(Metric { name, data: Some(Data::Histogram(histogram)), .. }) = self.metrics.last_mut() else { return };
         histogram.data_points.push(HistogramDataPoint {
             attributes: attributes(name, labels),
@@ -92,7 +91,7 @@ impl Sink for Collected {
             sum: Some(snapshot.sum as f64 / snapshot.per_unit),
             bucket_counts: snapshot.counts.clone(),
             explicit_bounds: snapshot.limits.iter().map(|limit| *limit as f64 / snapshot.per_unit).collect(),
-            exemplars: exemplars.iter().flatten().map(stands_for).collect(),
+            exemplars: snapshot.exemplars.iter().flatten().map(stands_for).collect(),
             ..HistogramDataPoint::default()
         });
     }
@@ -104,14 +103,14 @@ fn unit(name: &str) -> &'static str {
     match name.rsplit(['_', '.']).next() {
         Some("seconds" | "duration") => "s",
         Some("bytes") => "By",
-        _ if name == "http.server.active_requests" => "{request}",
+        _ if name == SERVER_ACTIVE => "{request}",
         _ => "",
     }
 }
 
 /// What the labels of a sample of `metric` say. On the page the scheme of requests would only be in the way: there is one.
 fn attributes(metric: &str, labels: &[(&str, &str)]) -> Vec<KeyValue> {
-    let scheme = metric.starts_with("http.server.").then_some((URL_SCHEME, "http"));
+    let scheme = metric.starts_with(HTTP_SERVER).then_some((URL_SCHEME, "http"));
     let attribute = |(name, value): (&str, &str)| {
         let number = Some(value).filter(|_| name == HTTP_STATUS).and_then(|value| value.parse().ok());
         let text = || any_value::Value::StringValue(value.to_owned());
@@ -123,7 +122,7 @@ fn attributes(metric: &str, labels: &[(&str, &str)]) -> Vec<KeyValue> {
 
 fn stands_for(exemplar: &Exemplar) -> OtlpExemplar {
     OtlpExemplar {
-        time_unix_nano: exemplar.at_millis * 1_000_000,
+        time_unix_nano: exemplar.at.0 * 1_000_000,
         span_id: exemplar.span_id.to_vec(),
         trace_id: exemplar.trace_id.to_vec(),
         value: Some(exemplar::Value::AsDouble(exemplar.value)),
@@ -135,7 +134,10 @@ fn stands_for(exemplar: &Exemplar) -> OtlpExemplar {
 mod tests {
     use std::time::Duration;
 
-    use actors::metrics::{Histogram as Instrument, Short};
+    use actors::clock::Millis;
+    use actors::metrics::{Short, Times};
+    use actors::trace::TraceContext;
+    use actors::trace::names::SERVER_DURATION;
 
     use super::*;
 
@@ -147,11 +149,10 @@ mod tests {
         collected.metric("held_bytes", "Held.", MetricKind::Gauge);
         collected.value(&[], 0.5);
         collected.metric("took_seconds", "How long.", MetricKind::Histogram);
-        let took = Instrument::<Short>::default();
-        let exemplar = Exemplar { trace_id: [1; 16], span_id: [2; 8], value: 0.000_06, at_millis: 7 };
-        let mut exemplars = vec![None; took.snapshot().counts.len()];
-        exemplars[took.observe(Duration::from_micros(60))] = Some(exemplar);
-        collected.histogram(&[], &took.snapshot(), &exemplars);
+        let took = Times::<Short>::default();
+        let of = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 };
+        took.observe(Duration::from_micros(60), Some(of), || Millis(7));
+        collected.histogram(&[], &took.snapshot());
 
         let [things, held, took] = &collected.finish()[..] else { panic!("three metrics") };
         assert_eq!((things.name.as_str(), things.unit.as_str(), held.unit.as_str()), ("things", "", "By"));
@@ -171,10 +172,10 @@ mod tests {
     #[test]
     fn what_the_conventions_name_is_sent_as_they_have_it() {
         let mut collected = Collected::new(1, 2);
-        collected.metric("http.server.request.duration", "How long.", MetricKind::Histogram);
+        collected.metric(SERVER_DURATION, "How long.", MetricKind::Histogram);
         let labels = [("http.route", "/a"), (HTTP_STATUS, "201")];
-        collected.histogram(&labels, &Instrument::<Short>::default().snapshot(), &[]);
-        collected.metric("http.server.active_requests", "How many.", MetricKind::Level);
+        collected.histogram(&labels, &Times::<Short>::default().snapshot());
+        collected.metric(SERVER_ACTIVE, "How many.", MetricKind::Level);
         collected.value(&[], 3_i64);
 
         let [took, active] = &collected.finish()[..] else { panic!("two metrics") };

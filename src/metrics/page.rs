@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use actors::metrics::{MetricKind, Snapshot};
+use actors::metrics::{Exemplar, MetricKind, Snapshot};
 
-use super::exemplar::Exemplar;
 use super::sink::{Number, Sink, prometheus};
+use crate::http::trace::Hex;
 
 /// How a page is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,12 @@ impl Page {
         self.out
     }
 
+    fn stands_for(&mut self, exemplar: &Exemplar) {
+        let (trace, span) = (Hex(&exemplar.trace_id), Hex(&exemplar.span_id));
+        let at = exemplar.at.0 as f64 / 1e3;
+        let _ = write!(self.out, " # {{trace_id=\"{trace}\",span_id=\"{span}\"}} {} {at}", exemplar.value);
+    }
+
     fn series(&mut self, suffix: &str, labels: &[(&str, &str)], last: Option<(&str, &str)>) {
         self.out.push_str(&self.name);
         self.out.push_str(suffix);
@@ -95,7 +101,7 @@ impl Sink for Page {
         let _ = writeln!(self.out, " {}", value.into());
     }
 
-    fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot, exemplars: &[Option<Exemplar>]) {
+    fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot) {
         let mut cumulated = 0;
         for (bucket, count) in snapshot.counts.iter().enumerate() {
             cumulated += count;
@@ -107,8 +113,8 @@ impl Sink for Page {
                 None => self.series("_bucket", labels, Some(("le", "+Inf"))),
             }
             let _ = write!(self.out, " {cumulated}");
-            if let (Format::OpenMetrics, Some(Some(exemplar))) = (self.format, exemplars.get(bucket)) {
-                let _ = write!(self.out, " {exemplar}");
+            if let (Format::OpenMetrics, Some(Some(exemplar))) = (self.format, snapshot.exemplars.get(bucket)) {
+                self.stands_for(exemplar);
             }
             self.out.push('\n');
         }
@@ -132,7 +138,9 @@ fn escape(out: &mut String, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use actors::metrics::{Histogram, Short};
+    use actors::clock::Millis;
+    use actors::metrics::{Short, Times};
+    use actors::trace::TraceContext;
     use std::time::Duration;
 
     use super::*;
@@ -142,22 +150,11 @@ mod tests {
         page.metric("things_total", "Things.", MetricKind::Counter);
         page.value(&[("kind", "a \"b\"\\\n")], 3_u64);
         page.metric("took_seconds", "How long.", MetricKind::Histogram);
-        let took = Histogram::<Short>::default();
-        let exemplar = Exemplar { trace_id: [1; 16], span_id: [2; 8], value: 0.000_06, at_millis: 1_735_689_600_000 };
-        let mut exemplars = vec![None; Short::limits_and_above()];
-        exemplars[took.observe(Duration::from_micros(60))] = Some(exemplar);
-        page.histogram(&[], &took.snapshot(), &exemplars);
+        let took = Times::<Short>::default();
+        let of = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 };
+        took.observe(Duration::from_micros(60), Some(of), || Millis(1_735_689_600_000));
+        page.histogram(&[], &took.snapshot());
         page.finish()
-    }
-
-    trait Buckets {
-        fn limits_and_above() -> usize;
-    }
-
-    impl Buckets for Short {
-        fn limits_and_above() -> usize {
-            <Short as actors::metrics::Buckets>::LIMITS.len() + 1
-        }
     }
 
     #[test]

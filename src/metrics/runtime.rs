@@ -1,26 +1,50 @@
-//! How the asynchronous runtime is doing, as it says itself.
+//! How the asynchronous runtime is doing, as it says itself: all that Tokio tells without `tokio_unstable`, and why no
+//! more, is in `docs/decisions/0051-the-runtime-is-read-directly.md`.
 
 use actors::metrics::MetricKind;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 use super::sink::Sink;
 
+/// Tasks of the runtime as it stands.
+pub(super) struct Tasks {
+    /// Those that have not ended.
+    pub(super) alive: usize,
+    /// Those that wait for any worker.
+    pub(super) waiting: usize,
+}
+
+/// The tasks of the runtime that this runs on.
+pub(super) fn tasks() -> Tasks {
+    let runtime = Handle::current().metrics();
+    Tasks { alive: runtime.num_alive_tasks(), waiting: runtime.global_queue_depth() }
+}
+
 /// Writes what the runtime counts; it counts always, so this costs nothing but the look.
 pub(super) fn write(page: &mut impl Sink) {
-    let runtime = Handle::current().metrics();
+    let (runtime, tasks) = (Handle::current().metrics(), tasks());
+    let workers = runtime.num_workers();
+    // The count of both grows by one with each: it is odd while the worker is parked.
+    let is_parked = |worker: &usize| runtime.worker_park_unpark_count(*worker) % 2 == 1;
     let gauges = [
-        ("tokio_workers", "Threads that run tasks.", runtime.num_workers()),
-        ("tokio_alive_tasks", "Tasks that have not ended.", runtime.num_alive_tasks()),
-        ("tokio_global_queue_depth", "Tasks that wait for any worker.", runtime.global_queue_depth()),
+        ("tokio_workers", "Threads that run tasks.", workers),
+        ("tokio_parked_workers", "Threads that have no task to run now.", (0..workers).filter(is_parked).count()),
+        ("tokio_alive_tasks", "Tasks that have not ended.", tasks.alive),
+        ("tokio_global_queue_depth", "Tasks that wait for any worker.", tasks.waiting),
     ];
     for (name, help, value) in gauges {
         page.metric(name, help, MetricKind::Gauge);
         page.value(&[], value);
     }
-    page.metric("tokio_worker_busy_seconds_total", "Time that workers ran tasks.", MetricKind::Counter);
-    let busy: f64 =
-        (0..runtime.num_workers()).map(|worker| runtime.worker_total_busy_duration(worker).as_secs_f64()).sum();
-    page.value(&[], busy);
+    page.metric("tokio_worker_busy_seconds_total", "Time that a worker ran tasks.", MetricKind::Counter);
+    each(page, &runtime, |worker| runtime.worker_total_busy_duration(worker).as_secs_f64());
     page.metric("tokio_worker_parks_total", "Times that a worker had nothing to do.", MetricKind::Counter);
-    page.value(&[], (0..runtime.num_workers()).map(|worker| runtime.worker_park_count(worker)).sum::<u64>());
+    each(page, &runtime, |worker| runtime.worker_park_count(worker));
+}
+
+/// A value for each worker: as many as there are processors, or as `TOKIO_WORKER_THREADS` says.
+fn each<N: Into<super::sink::Number>>(page: &mut impl Sink, runtime: &RuntimeMetrics, of: impl Fn(usize) -> N) {
+    for worker in 0..runtime.num_workers() {
+        page.value(&[("worker", &worker.to_string())], of(worker));
+    }
 }

@@ -5,8 +5,6 @@ use std::fmt;
 
 use actors::metrics::{MetricKind, Sample, Snapshot};
 
-use super::exemplar::Exemplar;
-
 /// A value of a counter or gauge.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
@@ -67,15 +65,15 @@ pub trait Sink {
     /// A sample of a counter or gauge.
     fn value(&mut self, labels: &[(&str, &str)], value: impl Into<Number>);
 
-    /// A sample of a histogram; `exemplars` is empty or has one place for each bucket.
-    fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot, exemplars: &[Option<Exemplar>]);
+    /// A sample of a histogram, with what stands for its buckets.
+    fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot);
 
     /// Whatever was sampled.
     fn sample(&mut self, labels: &[(&str, &str)], sample: &Sample) {
         match sample {
             Sample::Counter(value) => self.value(labels, *value),
             Sample::Gauge(value) => self.value(labels, *value),
-            Sample::Histogram(snapshot) => self.histogram(labels, snapshot, &[]),
+            Sample::Histogram(snapshot) => self.histogram(labels, snapshot),
         }
     }
 }

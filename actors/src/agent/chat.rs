@@ -40,6 +40,11 @@ impl<'a> Chat<'a> {
         Self { node, trace: span.context_or(cause), span, resent: Resent::default() }
     }
 
+    /// Its place where it is recorded.
+    pub(crate) fn recorded(&self) -> Option<TraceContext> {
+        self.span.recorded()
+    }
+
     /// Makes it, and says what came of it within `allowed`.
     pub(crate) async fn within(mut self, allowed: Duration, call: impl Future<Output = Completion>) -> Completion {
         let completion = timeout(allowed, current::within(self.trace, call)).await.unwrap_or_else(|_| {

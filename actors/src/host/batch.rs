@@ -84,9 +84,10 @@ fn waited<M: Machine>(node: &Node, entity: EntityKey, envelopes: &mut [Envelope<
     let together = span.context();
     for envelope in envelopes {
         let Some(admitted) = envelope.admitted.take() else { continue };
-        node.metrics.mailbox_wait.of(entity.kind).observe(now.saturating_duration_since(admitted));
         let listed = envelope.wait.take();
         let mut wait = listed.unwrap_or_else(|| node.span(names::WAIT, SpanKind::Internal, envelope.trace));
+        let took = now.saturating_duration_since(admitted);
+        node.metrics.mailbox_wait.of(entity.kind).observe(took, wait.recorded(), || node.now());
         wait.began(admitted);
         // Where the batch is not a part of this command's trace, this is the way to it.
         if let (Some(batch), Some(own)) = (together, envelope.trace)

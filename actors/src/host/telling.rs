@@ -27,8 +27,8 @@ pub(super) fn not_loaded(node: &Node, entity: EntityKey, error: &StoreError) {
 /// The alarm of an entity, due at `due` as far as is known, rings now. The span is that of what is done about it.
 pub(super) fn rung(node: &Node, entity: EntityKey, due: Option<Millis>, now: Millis) -> Span {
     let late = due.map_or(0, |at| now.since(at));
-    node.metrics.alarm_lateness.observe(Duration::from_millis(late));
     let mut span = node.root_span(names::alarm(entity.kind), SpanKind::Internal, Vec::new());
+    node.metrics.alarm_lateness.observe(Duration::from_millis(late), span.recorded(), || node.now());
     span.set(names::LATE_MS, late);
     span
 }

@@ -28,7 +28,7 @@ impl Timing {
             if size > 1 {
                 span.set(names::DB_BATCH_SIZE, size);
             }
-            commit.watch = Some(Arc::new(CommitWatch::new(context)));
+            commit.watch = Some(Arc::new(CommitWatch::new(context, span.recorded().is_some())));
         }
         Self { began: Instant::now(), span, watch: commit.watch.clone() }
     }
@@ -41,7 +41,7 @@ impl Timing {
             Err(StoreError::Indeterminate(_)) => (CommitEnd::Indeterminate, "indeterminate"),
             Err(_) => (CommitEnd::Failed, "failed"),
         };
-        node.metrics.commit.of(end).observe(self.began.elapsed());
+        node.metrics.commit.of(end).observe(self.began.elapsed(), self.span.recorded(), || node.now());
         let Some(watch) = self.watch else { return };
         self.span.set(names::OUTCOME, word);
         if outcome.is_err() {

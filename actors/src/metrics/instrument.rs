@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::times::Exemplar;
+
 /// Something that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -160,6 +162,7 @@ impl<B: Buckets> Histogram<B> {
             per_unit: B::PER_UNIT,
             counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
             sum: self.sum.load(Ordering::Relaxed),
+            exemplars: Vec::new(),
         }
     }
 }
@@ -175,6 +178,8 @@ pub struct Snapshot {
     pub counts: Vec<u64>,
     /// All values together, as recorded.
     pub sum: u64,
+    /// What stands for each bucket; as long as there are any.
+    pub exemplars: Vec<Option<Exemplar>>,
 }
 
 impl Snapshot {

@@ -1,4 +1,5 @@
-//! Who is there and what waits, for somebody who looks into a running node. Counts and ids, never what is said.
+//! Who is there and what waits, for the page of numbers and for somebody who looks into a running node. Counts and ids,
+//! never what is said.
 
 use crate::attachment::Attachment;
 use crate::clock::Millis;
@@ -9,21 +10,50 @@ use crate::machine::Machine;
 
 use super::Node;
 
-/// A node as it stood; taken while everything goes on, so its parts may be of slightly different moments.
+/// What a node has at hand, in numbers; taken while everything goes on, so its parts may be of slightly different
+/// moments. Whoever shows one of them reads it here.
 #[derive(Clone, Debug)]
-pub struct Census {
+pub struct Standing {
+    /// When.
+    pub at: Millis,
     /// Entities in memory, by kind.
     pub resident: Vec<(Kind, usize)>,
     /// Those of them that have an actor, by kind.
     pub actors: Vec<(Kind, usize)>,
+    /// Commands admitted and not answered yet.
+    pub commands: usize,
+    /// Bytes of their content.
+    pub command_bytes: usize,
+    /// Attempts at turns that are alive.
+    pub turns: usize,
+    /// What is on its way to receivers of events.
+    pub outbox: Sends,
+}
+
+/// What is on its way to receivers of events; see [`Outboxes`](crate::outbox::Outboxes) for what each means.
+#[derive(Clone, Copy, Debug)]
+pub struct Sends {
+    /// Logs that are being sent from.
+    pub active: usize,
+    /// Events that are being sent.
+    pub in_flight: usize,
+    /// Receivers that get nothing for now, as nothing arrives there.
+    pub closed_gates: usize,
+    /// Longest time that a log has been sent from without a pause, in milliseconds.
+    pub oldest_millis: u64,
+    /// Age of the oldest event that waits for its first attempt, in milliseconds.
+    pub untried_millis: u64,
+}
+
+/// What takes longer to find out: a pass over all that is resident.
+#[derive(Clone, Debug)]
+pub struct Census {
     /// The deepest mailboxes, deepest first.
     pub mailboxes: Vec<Mailbox>,
     /// Alarms in memory.
     pub near_alarms: usize,
     /// When the earliest of them is due.
     pub earliest_alarm: Option<Millis>,
-    /// Attempts at turns that are alive.
-    pub turns: usize,
 }
 
 /// An entity's queue.
@@ -40,24 +70,38 @@ pub struct Mailbox {
 }
 
 impl Node {
+    /// What is at hand now.
+    pub fn standing(&self) -> Standing {
+        let (at, outbox) = (self.now(), self.outbox());
+        let each = || Kind::ALL.into_iter().map(|kind| (kind, self.residents(kind)));
+        Standing {
+            at,
+            resident: each().map(|(kind, entities)| (kind, entities.resident())).collect(),
+            actors: each().map(|(kind, entities)| (kind, entities.actors())).collect(),
+            commands: self.admission().in_flight(),
+            command_bytes: self.admission().bytes_in_flight(),
+            turns: self.running_turns(),
+            outbox: Sends {
+                active: outbox.active(),
+                in_flight: outbox.in_flight(),
+                closed_gates: outbox.closed_gates(),
+                oldest_millis: outbox.oldest(at),
+                untried_millis: outbox.oldest_untried(at),
+            },
+        }
+    }
+
     /// Looks at everything once: one pass over what is resident, and a read for each mailbox that is shown.
     pub async fn census(&self, mailboxes: usize) -> Census {
-        let each = || Kind::ALL.into_iter().map(|kind| (kind, self.residents(kind)));
-        let mut deepest: Vec<Mailbox> = each().flat_map(|(_, entities)| entities.deepest(mailboxes)).collect();
+        let each = Kind::ALL.into_iter().map(|kind| self.residents(kind));
+        let mut deepest: Vec<Mailbox> = each.flat_map(|entities| entities.deepest(mailboxes)).collect();
         deepest.sort_unstable_by_key(|mailbox| std::cmp::Reverse((mailbox.commands, mailbox.bytes)));
         deepest.truncate(mailboxes);
         for mailbox in &mut deepest {
             mailbox.id = self.public_id(mailbox.entity).await;
         }
         let (near_alarms, earliest_alarm) = self.alarms.near();
-        Census {
-            resident: each().map(|(kind, entities)| (kind, entities.resident())).collect(),
-            actors: each().map(|(kind, entities)| (kind, entities.actors())).collect(),
-            mailboxes: deepest,
-            near_alarms,
-            earliest_alarm,
-            turns: self.turns.running(),
-        }
+        Census { mailboxes: deepest, near_alarms, earliest_alarm }
     }
 
     async fn public_id(&self, entity: EntityKey) -> Option<String> {

@@ -324,7 +324,7 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
         Verdict::Refused { .. } => AttemptEnd::Refused,
         Verdict::Gone => AttemptEnd::Gone,
     };
-    node.metrics.webhook_attempts.of(end).observe(duration);
+    node.metrics.webhook_attempts.of(end).observe(duration, telling.recorded(), || node.now());
     telling.end(&receipt);
     let attempt = Attempt { at, status: receipt.status, error: None, duration_millis: duration.as_millis() as u64 };
     (attempt.with_error(receipt.error.as_deref()), verdict)

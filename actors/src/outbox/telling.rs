@@ -46,6 +46,11 @@ impl Telling {
         Self { span, context }
     }
 
+    /// Its place where it is recorded.
+    pub(super) fn recorded(&self) -> Option<TraceContext> {
+        self.span.recorded()
+    }
+
     /// This came of it.
     pub(super) fn end(mut self, receipt: &Receipt) {
         if let Some(status) = receipt.status {

@@ -161,3 +161,12 @@ pub const LATE_MS: &str = "tertulia.alarm.late_ms";
 
 /// The value of [`MESSAGING_SYSTEM`].
 pub const SYSTEM: &str = "tertulia";
+
+// Numbers that the conventions name; all others have the names of Prometheus, beside what they count.
+
+/// What the names of numbers about answered requests begin with.
+pub const HTTP_SERVER: &str = "http.server.";
+/// Time that requests took.
+pub const SERVER_DURATION: &str = "http.server.request.duration";
+/// Requests that are being answered.
+pub const SERVER_ACTIVE: &str = "http.server.active_requests";

@@ -196,7 +196,7 @@ impl Attempt<'_> {
     async fn ask_model(&self, context: &Context) -> Completion {
         let agent = &self.agent;
         let chat = Chat::begin(self.node, agent, self.conversation, self.trace);
-        let (trace, resent) = (chat.trace, chat.resent.clone());
+        let (trace, recorded, resent) = (chat.trace, chat.recorded(), chat.resent.clone());
         let allowed = Duration::from_secs(u64::from(agent.timeout_seconds));
         let call = async {
             match &agent.provider {
@@ -227,7 +227,8 @@ impl Attempt<'_> {
         // Who answers whole says everything at once.
         let first = self.saying.first_said().or_else(|| completion.is_ok().then(std::time::Instant::now));
         if let Some(first) = first.filter(|_| self.round == 0) {
-            self.node.metrics.first_token.observe(first.saturating_duration_since(asked));
+            let took = first.saturating_duration_since(asked);
+            self.node.metrics.first_token.observe(took, recorded, || self.node.now());
         }
         completion
     }

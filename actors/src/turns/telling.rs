@@ -85,7 +85,8 @@ impl Telling {
 impl Drop for Telling {
     fn drop(&mut self) {
         if let Some(end) = self.end {
-            self.node.metrics.turn.of(end).observe(self.began.elapsed());
+            let now = || self.node.now();
+            self.node.metrics.turn.of(end).observe(self.began.elapsed(), self.span.recorded(), now);
         }
     }
 }

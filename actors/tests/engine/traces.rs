@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::clock::Clock as _;
 use actors::conversation::{Command, Update};
 use actors::directory::Circumstances;
-use actors::metrics::{CommitEnd, Sample, TurnedAway};
+use actors::metrics::{CommitEnd, Sample, Snapshot, TurnedAway};
 use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::Store;
@@ -315,6 +315,30 @@ async fn commands_are_timed_and_counted_without_any_trace() {
     assert_eq!((metrics.batch_commands.snapshot().count(), metrics.batch_commands.snapshot().sum), (3, 3));
     assert_eq!(metrics.commit.of(CommitEnd::Committed).snapshot().count(), 3);
     assert_eq!(metrics.turned_away.of(TurnedAway::Draining).get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_of_what_is_recorded_leads_to_its_span_and_others_lead_nowhere() {
+    let kept = Arc::new(Kept::default());
+    let traces = Traces::to(kept.clone()).listed(Some(Arc::new(Underway::default())));
+    let ports = Ports { traces, ..Ports::default() };
+    let node = Node::start(Arc::new(MemoryStore::default()), clock(), entropy(), ports);
+    let (e, metrics) = (entity(1), node.metrics());
+    let led = || {
+        let times = [&metrics.mailbox_wait.of(e.kind).snapshot(), &metrics.commit.of(CommitEnd::Committed).snapshot()];
+        let led = |times: &Snapshot| times.exemplars.iter().flatten().map(|led| (led.trace_id, led.span_id)).collect();
+        times.map(led)
+    };
+    // It is listed, as all is here, and not recorded.
+    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    let nothing: [Vec<([u8; 16], [u8; 8])>; 2] = led();
+    assert_eq!(nothing, [vec![], vec![]]);
+    node.conversation(e, post(e, "hi"), in_trace(1)).await.unwrap();
+    settle().await;
+    let spans = kept.spans();
+    let of = |name: &str| vec![([1; 16], one(&spans, name).context.span_id)];
+    assert_eq!(led(), [of("wait"), of("commit")]);
+    assert_eq!(metrics.commit.of(CommitEnd::Committed).snapshot().count(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -197,7 +197,8 @@ impl CqlStore {
             }
         };
         let took = began.elapsed();
-        self.metrics_of().sync.observe(took);
+        let recorded = commit.watch.as_ref().and_then(|watch| watch.recorded());
+        self.metrics_of().sync.observe(took, recorded, || self.now());
         if let Some(watch) = &commit.watch {
             watch.attempts.store(sent, Ordering::Relaxed);
             watch.sync_nanos.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use actors::store::{Cause, Commit, CommitWatch, Done, Due, Outcome, StoreError};
+use actors::trace::TraceContext;
 use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode, Slice};
 use tokio::sync::oneshot;
@@ -122,6 +123,9 @@ impl Writer {
                         }
                         batch.bytes += bytes;
                         let watch = commit.watch.clone();
+                        if let Some(watch) = &watch {
+                            batch.recorded = watch.recorded().or(batch.recorded);
+                        }
                         decided.push(Decided { outcome: self.decide(*commit, &mut batch), done, watch });
                     }
                     Job::Barrier(reached) => barriers.push(reached),
@@ -310,7 +314,7 @@ impl Writer {
             before_write(number)?;
         }
         batch.items.durability(Some(PersistMode::SyncData)).commit()?;
-        self.shared.synced(begun.elapsed());
+        self.shared.synced(begun.elapsed(), batch.recorded);
         self.chain = chain;
         // Before any answer: after the end of the process it must say at least what was acknowledged.
         self.head_file.write((&chain).into())?;
@@ -339,10 +343,12 @@ struct Building {
     items: OwnedWriteBatch,
     link: Link,
     bytes: usize,
+    /// A commit of it that is recorded, if there is one.
+    recorded: Option<TraceContext>,
 }
 
 impl Building {
     fn new(engine: &Engine, chain: &Chain) -> Self {
-        Self { items: engine.batch(256), link: chain.link(), bytes: 0 }
+        Self { items: engine.batch(256), link: chain.link(), bytes: 0, recorded: None }
     }
 }

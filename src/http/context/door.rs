@@ -11,7 +11,6 @@ use axum::extract::MatchedPath;
 use http::StatusCode;
 
 use super::RequestContext;
-use crate::metrics::exemplar::Exemplar;
 use crate::metrics::http::{CLIENT_LEFT, HttpMetrics, OTHER, Route, UNMATCHED, method_name};
 use crate::telemetry::sampling::{Kept, Sampling};
 
@@ -96,10 +95,7 @@ impl Door {
             own.flags |= SAMPLED;
         }
         let recorded = self.traces.records(Some(own));
-        self.instruments(context, known).observe(status, took, || {
-            let at_millis = recorded.then(self.now)?.0;
-            Some(Exemplar { trace_id: own.trace_id, span_id: own.span_id, value: took.as_secs_f64(), at_millis })
-        });
+        self.instruments(context, known).observe(status, took, recorded.then_some(own), self.now);
         if let Some(code) = end.and_then(|end| end.code) {
             self.metrics.problem(code);
         }

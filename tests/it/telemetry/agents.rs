@@ -6,11 +6,12 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use serde_json::json;
 
-use super::receiver::{Got, Manner, Receiver};
-use super::{CLIENT, GRPC, contained, place, says_nothing, tables, traced_on_store};
+use super::receiver::{Got, Manner, Receiver, hex};
+use super::{CLIENT, GRPC, SERVER, contained, place, says_nothing, tables, traced_on_store};
 use crate::models::{PATH, calling, completion, whole};
 use crate::support::client::Client;
 use crate::support::origin::{Origin, bare};
+use crate::support::until::until;
 
 /// An endpoint that is a model, which first calls a tool, and a receiver of events.
 async fn outside() -> Origin {
@@ -40,6 +41,37 @@ fn counted(receiver: &Receiver) {
     assert_eq!(tokens, [Some(Value::AsInt(16)), Some(Value::AsInt(5))], "read and written");
 }
 
+/// The histograms that lead to spans, and to which.
+const LEAD_TO: [(&str, &str); 7] = [
+    ("http.server.request.duration", "POST "),
+    ("tertulia_mailbox_wait_seconds", "wait"),
+    ("tertulia_commit_seconds", "commit"),
+    ("tertulia_store_sync_seconds", "commit"),
+    ("tertulia_turn_seconds", "invoke_agent echo"),
+    ("tertulia_time_to_first_token_seconds", "chat small"),
+    ("tertulia_webhook_attempt_seconds", "deliver turn.completed"),
+];
+
+/// Every histogram of times leads from its buckets to spans that it is of, and that have arrived.
+fn leads_to(receiver: &Receiver, spans: &[Got]) {
+    let (_, request) = receiver.metrics().unwrap();
+    let metrics = || request.resource_metrics.iter().flat_map(|all| &all.scope_metrics).flat_map(|all| &all.metrics);
+    for (metric, name) in LEAD_TO {
+        let found = metrics().find(|found| found.name == metric).and_then(|metric| metric.data.as_ref());
+        let Some(Data::Histogram(histogram)) = found else { panic!("{metric} is a histogram") };
+        let mut led = 0;
+        for exemplar in histogram.data_points.iter().flat_map(|point| &point.exemplars) {
+            let [trace, id] = [hex(&exemplar.trace_id), hex(&exemplar.span_id)];
+            let span = spans.iter().find(|span| (&span.trace, &span.id) == (&trace, &id));
+            let span = span.unwrap_or_else(|| panic!("{metric} leads to {trace}, where nothing is"));
+            let is_of_it = span.name.starts_with(name) || name == "POST " && span.kind == SERVER;
+            assert!(is_of_it, "{metric} leads to {span:?}");
+            led += 1;
+        }
+        assert!(led > 0, "{metric} leads nowhere");
+    }
+}
+
 fn one<'a>(spans: &'a [Got], name: &str) -> Vec<&'a Got> {
     spans.iter().filter(|span| span.name == name).collect()
 }
@@ -63,13 +95,12 @@ async fn a_turn_its_model_its_tool_and_what_is_delivered_are_told_of_from_the_re
     let message = json!({"type": "TEXT", "contactIdentifier": "ana@example.com",
         "content": {"text": {"body": "the secret word"}}});
     let reply = send("POST", PATH, message, 200);
-    while !origin.requests().iter().any(|heard| heard.path() == "/hook") {
-        tokio::task::yield_now().await;
-    }
+    until(|| origin.requests().iter().any(|heard| heard.path() == "/hook")).await;
     assert_eq!(server.terminate(), Some(0));
     counted(&receiver);
 
     let spans = receiver.spans();
+    leads_to(&receiver, &spans);
     let (trace, request) = place(&reply);
     let of_trace: Vec<Got> = spans.iter().filter(|span| span.trace == trace).cloned().collect();
     let [turn] = one(&of_trace, "invoke_agent echo")[..] else { panic!("one turn: {of_trace:#?}") };

@@ -276,6 +276,6 @@ pub(super) fn attributes(given: &[KeyValue]) -> BTreeMap<String, String> {
     given.iter().map(|pair| (pair.key.clone(), value(pair))).collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
