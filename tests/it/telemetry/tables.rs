@@ -34,6 +34,22 @@ fn first_column(heading: &str) -> BTreeSet<String> {
     names.collect()
 }
 
+/// The rows of the table under this heading: what their first column names, and the whole row.
+fn rows(heading: &str) -> Vec<(String, String)> {
+    let page = file("docs/TELEMETRY.md");
+    let section = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}")).1;
+    let section = section.split("\n## ").next().unwrap();
+    let named = |row: &str| Some((row.split('`').nth(1)?.to_owned(), row.to_owned()));
+    section.lines().filter(|line| line.starts_with("| `")).filter_map(named).collect()
+}
+
+/// The titles of the dashboard's panels.
+fn titles() -> BTreeSet<String> {
+    let dashboard: serde_json::Value = serde_json::from_str(&file("docs/telemetry/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row");
+    panels.map(|panel| panel["title"].as_str().unwrap().to_owned()).collect()
+}
+
 /// What the page says of an attribute on one kind of span.
 struct Row {
     name: String,
@@ -105,7 +121,8 @@ fn is_due(name: &str, span: &Got) -> bool {
 fn named() -> (BTreeSet<String>, BTreeSet<String>) {
     let code = file("actors/src/trace/names.rs");
     let literal = |line: &str| line.split('"').nth(1).map(str::to_owned);
-    let (spans, attributes) = code.split_once("// Attributes.").unwrap();
+    let (spans, rest) = code.split_once("// Attributes.").unwrap();
+    let (attributes, _numbers) = rest.split_once("// Numbers").unwrap();
     let of =
         |part: &str| part.lines().filter(|line| !line.trim_start().starts_with("//")).filter_map(literal).collect();
     // The one value of an attribute that has a constant too.
@@ -220,17 +237,59 @@ async fn the_dashboard_and_the_rules_ask_for_metrics_that_there_are() {
     assert!(asked > 50, "only {asked} names were found: the search no longer fits the files");
 }
 
+/// A query of the dashboard for how long something takes.
+fn times(query: &str) -> bool {
+    query.starts_with("histogram_quantile(") && query.contains("_seconds_bucket{")
+}
+
 #[test]
-fn every_rule_has_a_test_and_leads_to_lines_that_there_are() {
+fn every_panel_of_times_leads_to_traces() {
+    let dashboard: serde_json::Value = serde_json::from_str(&file("docs/telemetry/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let queries: Vec<_> = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten()).collect();
+    for query in &queries {
+        assert_eq!(query["exemplar"], times(query["expr"].as_str().unwrap()), "{}", query["expr"]);
+    }
+    assert!(queries.iter().filter(|query| query["exemplar"] == true).count() > 10);
+}
+
+#[test]
+fn every_rule_has_a_test_and_a_row_of_the_page_and_leads_to_lines_that_there_are() {
     let (rules, tests) = (file("docs/telemetry/alerts.yml"), file("docs/telemetry/alerts.test.yml"));
     let names = |text: &str, word: &str| -> BTreeSet<String> {
         text.lines().filter_map(|line| line.split_once(word)).map(|(_, name)| name.trim().to_owned()).collect()
     };
     assert_eq!(names(&rules, "- alert:"), names(&tests, "alertname:"));
-    let code = ["src/models.rs", "actors/src/host/telling.rs", "actors/src/outbox/telling.rs"].map(file).concat();
+    assert_eq!(names(&rules, "- alert:"), first_column("## Alerts"));
+    let logged = LOGS.map(file).concat();
     // Quoted words are a line of the log; a single one is a span.
     for line in rules.split('`').skip(1).step_by(2).filter(|words| words.contains(' ')) {
-        assert!(code.contains(&format!("\"{line}")), "nothing logs `{line}`");
+        assert!(logged.contains(&format!("\"{line}")), "nothing logs `{line}`");
+    }
+}
+
+/// Where the lines are logged that rules and their rows lead to.
+const LOGS: [&str; 6] = [
+    "src/models.rs",
+    "actors/src/host/telling.rs",
+    "actors/src/outbox/telling.rs",
+    "src/http/context.rs",
+    "src/http/refusal.rs",
+    "src/telemetry/export.rs",
+];
+
+#[test]
+fn every_row_of_an_alert_leads_to_panels_and_lines_that_there_are() {
+    let (panels, logged) = (titles(), LOGS.map(file).concat());
+    for (alert, row) in rows("## Alerts") {
+        let asked: Vec<&str> = row.split('“').skip(1).filter_map(|rest| rest.split('”').next()).collect();
+        assert!(!asked.is_empty(), "{alert} leads to no panel");
+        for panel in asked {
+            assert!(panels.contains(panel), "{alert}: the dashboard has no panel {panel}");
+        }
+        for line in row.split("lines `").skip(1).filter_map(|rest| rest.split('`').next()) {
+            assert!(logged.contains(&format!("\"{line}")), "{alert}: nothing logs `{line}`");
+        }
     }
 }
 
