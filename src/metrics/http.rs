@@ -239,7 +239,7 @@ mod tests {
             assert!(text.contains(&format!("http_server_request_duration_seconds_count{series}")), "{labels}: {text}");
         }
         assert!(text.contains("tertulia_http_problems_total{code=\"message_not_found\"} 2\n"), "{text}");
-        assert!(text.contains(&format!("le=\"0.005\"}} 1 # {{trace_id=")), "{text}");
+        assert!(text.contains("le=\"0.005\"} 1 # {trace_id="), "{text}");
         assert_eq!(text.matches("# {trace_id").count(), 1);
     }
 

@@ -30,7 +30,7 @@ fn write(address: &str, shared: &str, writer: usize, told: &Sender<Acknowledged>
     let mut client = Client::connect(address).unwrap();
     let own = conversation(&mut client);
     // Half of them write to one conversation, so that many are decided together.
-    let target = if writer % 2 == 0 { shared } else { &own };
+    let target = if writer.is_multiple_of(2) { shared } else { &own };
     for n in 0.. {
         let body = json!({"conversation_id": target, "content": {"content": "the secret word"}}).to_string();
         let key = format!("{writer}-{n}");
