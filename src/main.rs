@@ -47,9 +47,14 @@ enum Command {
         /// Only this workspace and its keys [default: everything]
         #[arg(long)]
         workspace: Option<String>,
-        /// Writes to this file, and goes on where an export to it was broken off [default: standard output]
+        /// Writes to this file [default: standard output]. Goes on where an export to it was broken off if nothing
+        /// that is in the file has moved since, and else begins anew; a whole export that something has moved since is
+        /// left as it is, and refused
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Replaces an earlier export in that file, once the new one is whole
+        #[arg(long, requires = "out")]
+        anew: bool,
     },
     /// Reads an export into a store that has not seen its first start, or not this workspace; may be run again
     Import {
@@ -141,9 +146,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Migrate => block_on(async { Ok::<_, MigrateFailure>(write(&stores::migrate(&config).await?)?) }),
         Command::Config => print(&config.effective()),
         Command::Keys(keys) => block_on(run_keys(&config, keys)),
-        Command::Export { workspace, out } => block_on(async {
+        Command::Export { workspace, out, anew } => block_on(async {
             // Standard output may be the export itself.
-            tell(&operators::export(&config, workspace.as_deref(), out.as_deref()).await?);
+            tell(&operators::export(&config, workspace.as_deref(), out.as_deref(), anew).await?);
             Ok::<_, OperatorError>(())
         }),
         Command::Import { file, without_keys } => block_on(async {

@@ -29,7 +29,7 @@ use crate::files::{FileStore, FilesError, Written};
 use crate::keys;
 use crate::secret::{NoRandomness, Pepper};
 use crate::stores::{self, StoresError};
-use crate::transfer::{self, TransferError};
+use crate::transfer::{self, Found, TransferError};
 use crate::wire::bounds::MAX_NAME_CHARS;
 use crate::wire::time;
 
@@ -293,36 +293,81 @@ fn there(dir: &Path) -> Result<(), OperatorError> {
 }
 
 /// Writes a workspace, or everything, as JSON lines: to a file, where an export that was broken off goes on, or to
-/// standard output. What was written, in words.
+/// standard output. With `anew` a file that holds an earlier export is replaced, once the new one is whole. What was
+/// written, in words.
 ///
 /// # Errors
 /// See [`OperatorError`].
-pub async fn export(config: &Config, workspace: Option<&str>, to: Option<&Path>) -> Result<String, OperatorError> {
+pub async fn export(
+    config: &Config,
+    workspace: Option<&str>,
+    to: Option<&Path>,
+    anew: bool,
+) -> Result<String, OperatorError> {
     if config.store == StoreKind::Embedded {
         there(&config.data_dir)?;
     }
     let store = stores::open(config, Box::new(|_| {})).await?;
-    let now = SystemClock.now();
-    let exported = match to {
-        Some(path) => {
-            // A pipe or a device holds no earlier export to go on with, and must not be read, or it is its own reader.
-            if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-                let to = File::options().write(true).open(path)?;
-                transfer::export(&*store, workspace, now, io::BufWriter::new(to)).await
-            } else {
-                let file = secret_file(path)?;
-                let done = transfer::export_to_file(&*store, workspace, now, &file).await;
-                file.sync_all()?;
-                done
-            }
-        }
-        None => transfer::export(&*store, workspace, now, io::BufWriter::new(io::stdout())).await,
-    };
+    let exported = export_to(&*store, workspace, to, anew).await;
     store.close().await;
-    let transfer::Exported { entities, lines, resumed } = exported?;
+    let transfer::Exported { entities, lines, resumed, found } = exported?;
+    let before = match found {
+        Found::Nothing | Found::Part => String::new(),
+        Found::Past(moved) => format!("the file held a part of another moment ({moved}), so it was begun anew\n"),
+        Found::Whole => {
+            return Ok(format!("the file is as it was: it holds all {entities} entities as they are now\n"));
+        }
+    };
     Ok(format!(
-        "exported {entities} entities, {resumed} of them by an earlier export, in {lines} lines; {FILES_APART}\n"
+        "{before}exported {entities} entities, {resumed} of them by an earlier export, in {lines} lines; {FILES_APART}\n"
     ))
+}
+
+async fn export_to(
+    store: &dyn Inventory,
+    workspace: Option<&str>,
+    to: Option<&Path>,
+    anew: bool,
+) -> Result<transfer::Exported, OperatorError> {
+    let now = SystemClock.now();
+    let Some(path) = to else {
+        return Ok(transfer::export(store, workspace, now, io::BufWriter::new(io::stdout())).await?);
+    };
+    // A pipe or a device holds no earlier export to go on with, and must not be read, or it is its own reader.
+    if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        let to = File::options().write(true).open(path)?;
+        return Ok(transfer::export(store, workspace, now, io::BufWriter::new(to)).await?);
+    }
+    if anew && path.try_exists()? {
+        return replace(store, workspace, &path.canonicalize()?).await;
+    }
+    let file = secret_file(path)?;
+    let done = transfer::export_to_file(store, workspace, now, &file).await;
+    file.sync_all()?;
+    Ok(done?)
+}
+
+/// Exports beside `path` and, once that is whole, in its place: until then there is the earlier one.
+async fn replace(
+    store: &dyn Inventory,
+    workspace: Option<&str>,
+    path: &Path,
+) -> Result<transfer::Exported, OperatorError> {
+    if !transfer::is_replaceable(&File::open(path)?, workspace)? {
+        let what = format!("{} holds something else than this export; name another file", path.display());
+        return Err(OperatorError::Invalid(what));
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".anew");
+    let file = secret_file(Path::new(&beside))?;
+    file.set_len(0)?;
+    let done = transfer::export(store, workspace, SystemClock.now(), io::BufWriter::new(&file)).await?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    if let Some(dir) = path.parent() {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(done)
 }
 
 /// What an export leaves out.

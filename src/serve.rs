@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,12 +32,14 @@ use crate::{http, metrics, shutdown};
 
 mod start;
 
-use start::{Bound, Reached};
+use start::{Early, Reached};
 
 /// How long running requests may take once the server was asked to stop.
 const REQUESTS: Duration = Duration::from_secs(10);
 /// When turns and commands must have ended and the store be closed, counted from the same moment.
 const DRAINED: Duration = Duration::from_secs(17);
+/// The same for a node that nobody could ask anything yet.
+const UNOPENED: Duration = Duration::from_secs(1);
 /// How long spans that still wait may take to be sent.
 const SPANS: Duration = Duration::from_millis(900);
 /// When the process gives up waiting for that; with what is left to do it ends within the promised 20 seconds.
@@ -103,18 +106,38 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     let mut asked = std::pin::pin!(shutdown::signal().map_err(ServeError::Signals)?);
     let (failed, failure) = mpsc::channel(1);
     let reached = start::store(config, telemetry.traces(), asked.as_mut(), failed).await?;
-    let Some(Reached { store, bound }) = reached else { return Ok(()) };
+    let Some(Reached { store, early }) = reached else { return Ok(()) };
     let outside = Outside::open(config)?;
     let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(config, telemetry, &outside)?);
-    let served = match Serving::begin(&node, outside, config, bound, telemetry).await {
-        Ok(serving) => serving.until(asked, failure).await,
-        Err(error) => Err(error),
+    let begin = Serving::begin(&node, outside, config, early, telemetry);
+    live(&node, begin, asked, failure).await.map(|Stopped| ())
+}
+
+/// From the first word with the installation to the end. A start takes as long as its store does, so it is not waited for
+/// by whoever asks the process to stop.
+async fn live<'a>(
+    node: &Arc<Node>,
+    begin: impl Future<Output = Result<Serving<'a>, ServeError>>,
+    mut asked: Pin<&mut impl Future<Output = &'static str>>,
+    mut failure: mpsc::Receiver<String>,
+) -> Result<Stopped, ServeError> {
+    let begun = tokio::select! {
+        begun = begin => begun.map(Some),
+        signal = asked.as_mut() => {
+            tracing::info!(signal, "stopping before it was ready");
+            Ok(None)
+        }
+        Some(why) = failure.recv() => return Err(ServeError::StoreFailed(why)),
     };
-    if !matches!(served, Ok(Stopped) | Err(ServeError::StoreFailed(_))) {
-        // The start failed: whatever was begun ends in order.
-        node.drain(Instant::now() + Duration::from_secs(1)).await;
+    if let Ok(Some(serving)) = begun {
+        return serving.until(asked, failure).await;
     }
-    served.map(|Stopped| ())
+    // Whatever was begun ends in order.
+    let now = Instant::now();
+    if timeout_at(now + GIVEN_UP, node.drain(now + UNOPENED)).await.is_err() {
+        tracing::error!("the store did not close in time");
+    }
+    begun.map(|_| Stopped)
 }
 
 /// A source of ids, seeded by the operating system.
@@ -143,16 +166,18 @@ impl<'a> Serving<'a> {
         node: &'a Arc<Node>,
         outside: Outside,
         config: &Config,
-        bound: Option<Bound>,
+        early: Option<Early>,
         telemetry: &Telemetry,
     ) -> Result<Self, ServeError> {
-        let (api, address) = match bound {
-            Some(bound) => bound,
-            None => bind(config.listen, "--listen").await?,
+        let early = match early {
+            Some(early) => early,
+            None if node.shares_its_store() => Early::begin(config, telemetry.traces()).await?,
+            None => Early::silent(config).await?,
         };
         let (scraped, metrics_address) = bind_metrics(config.metrics_listen).await?;
         let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
         let pepper = start::installation(node, configured).await?;
+        let (api, address) = early.end().await;
         let app = App::new(Arc::clone(node), pepper, outside, config);
         let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };

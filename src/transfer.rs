@@ -7,19 +7,22 @@
 //!
 //! Each line of an entity is one commit, numbered from 1, and an import does exactly these. So an import that was
 //! broken off is just run again: what an entity has is counted, its newest commit is sent once more (which tells
-//! whether it came from this file), and the rest follows. What belongs to the installation is put where it is missing, with
+//! whether it came from this file), and the rest follows. An export to a file that was broken off goes on too, where
+//! what the file has is still what the store has: a file is of one moment. What belongs to the installation is put where it is missing, with
 //! what was promised to retries.
 
 mod export;
 mod import;
 mod line;
+mod listing;
 mod promises;
 mod resume;
 
 pub use export::{Exported, export};
 pub use import::{Imported, Options, import};
-pub use resume::export_to_file;
+pub use resume::{export_to_file, is_replaceable};
 
+use std::fmt;
 use std::time::Duration;
 
 use actors::id::EntityKey;
@@ -28,6 +31,44 @@ use actors::store::StoreError;
 /// How long a store is asked again that is not there, or does not say what came of a commit: what was sent twice is done
 /// once.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a file held of the same export before it was written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing that could be kept.
+    #[default]
+    Nothing,
+    /// A part, behind which the export went on.
+    Part,
+    /// A part of another moment; the export began anew.
+    Past(Moved),
+    /// All of it.
+    Whole,
+}
+
+/// What is no longer in the store as a file has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// The installation's keys, workspaces or settings.
+    Installation,
+    /// It was written to.
+    Written(EntityKey),
+    /// The file does not have it.
+    Made(EntityKey),
+    /// The store does not have it.
+    Gone(EntityKey),
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Installation => write!(f, "the installation was written to"),
+            Self::Written(entity) => write!(f, "{entity:?} was written to"),
+            Self::Made(entity) => write!(f, "{entity:?} is not in the file"),
+            Self::Gone(entity) => write!(f, "{entity:?} is not in the store"),
+        }
+    }
+}
 
 /// Why an export or an import ended early.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +88,12 @@ pub enum TransferError {
     /// Somebody wrote to it meanwhile.
     #[error("{0:?} was written to while it was exported; stop the servers and run the export again")]
     Moved(EntityKey),
+    /// The file holds a whole export that is not true any more.
+    #[error(
+        "the file holds a whole export, from which the store has gone on ({0}); it stays as it is: name another file, \
+         or replace it with --anew"
+    )]
+    Past(Moved),
     /// The file is not an export, or not one that this program reads.
     #[error("line {line} of the export: {what}")]
     Malformed {

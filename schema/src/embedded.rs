@@ -252,7 +252,8 @@ impl EmbeddedStore {
     /// # Errors
     /// See [`OpenError`]. In doubt it refuses: nothing that was acknowledged goes missing without being named.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        let opened = open::open(dir, options.accept_loss, options.cache_bytes, Arc::clone(&options.clock))?;
+        let may = open::May { create: true, accept_loss: options.accept_loss };
+        let opened = open::open(dir, may, options.cache_bytes, Arc::clone(&options.clock))?;
         let shared = Arc::new(Shared::new(options.clock, options.on_fatal));
         let head_file = Arc::new(opened.head_file);
         let (wake_syncer, woken) = sync_channel::<()>(1);

@@ -30,7 +30,7 @@ use crate::telemetry::sampling::Sampling;
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long the answers to those who ask too early may take when the store is there.
+/// How long the answers to those who ask too early may take when the installation is there.
 const EARLY_ANSWERS: Duration = Duration::from_secs(1);
 /// How long a store that was reached and then fails is asked for the installation.
 const INSTALLED_WITHIN: Duration = Duration::from_secs(30);
@@ -38,10 +38,10 @@ const INSTALLED_WITHIN: Duration = Duration::from_secs(30);
 /// Where the API is listened for.
 pub(super) type Bound = (TcpListener, SocketAddr);
 
-/// A store, and where the API was listened for meanwhile, if it was.
+/// A store, and what was answered before it was reached, if anything; that goes on.
 pub(super) struct Reached {
     pub(super) store: Arc<dyn Inventory>,
-    pub(super) bound: Option<Bound>,
+    pub(super) early: Option<Early>,
 }
 
 /// Opens the store. `None`: the process was asked to stop before that.
@@ -60,7 +60,7 @@ pub(super) async fn store(
         Box::new(move |why| drop(failed.try_send(why)))
     };
     if config.store == StoreKind::Embedded {
-        return Ok(Some(Reached { store: stores::open(config, on_fatal()).await?, bound: None }));
+        return Ok(Some(Reached { store: stores::open(config, on_fatal()).await?, early: None }));
     }
     let mut early: Option<Early> = None;
     let mut pause = PAUSE;
@@ -70,13 +70,7 @@ pub(super) async fn store(
             signal = &mut asked => return Ok(stopped(signal)),
         };
         let error = match opened {
-            Ok(store) => {
-                let bound = match early {
-                    Some(early) => Some(early.end().await),
-                    None => None,
-                };
-                return Ok(Some(Reached { store, bound }));
-            }
+            Ok(store) => return Ok(Some(Reached { store, early })),
             Err(error) if error.may_pass() => error,
             Err(error) => return Err(error.into()),
         };
@@ -109,16 +103,20 @@ async fn wait(
     }
 }
 
-/// What is answered before the store is there.
-struct Early {
-    listener: TcpListener,
-    address: SocketAddr,
+/// Where the API will be, and what is answered there before the installation is known.
+pub(super) struct Early {
+    bound: Bound,
+    answers: Option<Answers>,
+}
+
+struct Answers {
     end: oneshot::Sender<()>,
     serving: JoinHandle<Drained>,
 }
 
 impl Early {
-    async fn begin(config: &Config, traces: Traces) -> Result<Self, ServeError> {
+    /// That the process lives, and that it takes nothing yet.
+    pub(super) async fn begin(config: &Config, traces: Traces) -> Result<Self, ServeError> {
         let (listener, address) = bind(config.listen, "--listen").await?;
         let failed = |source| ServeError::Bind { address, setting: "--listen", source };
         // Both are the same socket: while one of them is closed, clients wait in its backlog for the other.
@@ -131,15 +129,27 @@ impl Early {
             ServerOptions { max_connections: config.max_connections, drain: EARLY_ANSWERS, ..Default::default() };
         let serving = tokio::spawn(serve(kept, router, options, async { drop(ended.await) }));
         tracing::info!(%address, "listening, and waiting for the store");
-        Ok(Self { listener, address, end, serving })
+        Ok(Self { bound: (listener, address), answers: Some(Answers { end, serving }) })
+    }
+
+    /// Nothing: for a store that is here and is waited for by nobody.
+    pub(super) async fn silent(config: &Config) -> Result<Self, ServeError> {
+        Ok(Self { bound: bind(config.listen, "--listen").await?, answers: None })
+    }
+
+    #[cfg(test)]
+    pub(super) fn address(&self) -> SocketAddr {
+        self.bound.1
     }
 
     /// Nobody is answered so any more.
-    async fn end(self) -> Bound {
-        drop(self.end);
-        // An error here is a panic that was logged already.
-        drop(self.serving.await);
-        (self.listener, self.address)
+    pub(super) async fn end(self) -> Bound {
+        if let Some(Answers { end, serving }) = self.answers {
+            drop(end);
+            // An error here is a panic that was logged already.
+            drop(serving.await);
+        }
+        self.bound
     }
 }
 

@@ -2,10 +2,13 @@ use std::future::{pending, ready};
 use std::io::ErrorKind;
 
 use actors::agent::NoModels;
+use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{Store, StoreError, Table};
 use actors::{clock::ManualClock, id::EntityKey};
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::bootstrap;
@@ -47,9 +50,9 @@ async fn served(
     asked: impl Future<Output = &'static str>,
     failure: mpsc::Receiver<String>,
 ) -> Result<Stopped, ServeError> {
-    let outside = outside(&tempfile::tempdir().unwrap());
-    let serving = Serving::begin(node, outside, &config(), None, &telemetry()).await?;
-    serving.until(asked, failure).await
+    let (config, telemetry) = (config(), telemetry());
+    let begin = Serving::begin(node, outside(&tempfile::tempdir().unwrap()), &config, None, &telemetry);
+    live(node, begin, std::pin::pin!(asked), failure).await
 }
 
 #[tokio::test]
@@ -80,4 +83,78 @@ async fn without_a_word_from_anybody_it_goes_on() {
         _ = served(&node, pending(), failure) => panic!("nobody asked it to stop"),
         () = async { while bootstrap::pepper(&node).await.ok().flatten().is_none() { tokio::task::yield_now().await } } => {}
     }
+}
+
+/// A store of several servers that no read comes back from.
+fn lost() -> FaultyStore<MemoryStore> {
+    let store = MemoryStore::default().shared();
+    FaultyStore::new(store, 1, Rates { unread: 1_000, ..Rates::default() })
+}
+
+fn node_on(store: &FaultyStore<MemoryStore>) -> Arc<Node> {
+    let entropy = Entropy::seeded([3; 32]);
+    Node::start(Arc::new(store.clone()), Arc::new(ManualClock::default()), entropy, Arc::new(NoModels))
+}
+
+/// Completes once the installation was asked for in vain.
+async fn asked_for(store: &FaultyStore<MemoryStore>) {
+    while store.injected().unread == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_its_installation_answers_that_it_lives_until_it_is_ready() {
+    let (store, config, telemetry) = (lost(), config(), telemetry());
+    let node = node_on(&store);
+    let early = Early::begin(&config, telemetry.traces()).await.unwrap();
+    let address = early.address();
+    let outside = outside(&tempfile::tempdir().unwrap());
+    let (_failed, failure) = mpsc::channel(1);
+    let begin = Serving::begin(&node, outside, &config, Some(early), &telemetry);
+    let asked = async {
+        asked_for(&store).await;
+        let (status, body) = get(address, "/healthz").await;
+        assert_eq!((status.as_str(), body.as_str()), ("200", r#"{"status":"ok"}"#));
+        assert_eq!(get(address, "/readyz").await.0, "503");
+        store.calm();
+        while get(address, "/readyz").await.0 != "200" {}
+        "SIGTERM"
+    };
+    assert!(live(&node, begin, std::pin::pin!(asked), failure).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_its_installation_ends_when_it_is_asked_to() {
+    let store = lost();
+    let (node, (_failed, failure)) = (node_on(&store), mpsc::channel(1));
+    let begun = std::time::Instant::now();
+    let asked = async {
+        asked_for(&store).await;
+        "SIGTERM"
+    };
+    assert!(served(&node, asked, failure).await.is_ok());
+    assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
+    let read = store.inner().row(EntityKey::INSTALLATION, Table(35), Bytes::new()).await;
+    assert!(matches!(read, Err(StoreError::Unavailable(_))), "its store is closed: {read:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_before_the_server_is_ready_ends_it_with_its_reason() {
+    let store = lost();
+    let (node, (failed, failure)) = (node_on(&store), mpsc::channel(1));
+    failed.try_send("no space left".to_owned()).unwrap();
+    let Err(error) = served(&node, pending(), failure).await else { panic!("it ended well") };
+    assert_eq!(error.to_string(), "the store failed: no space left");
+}
+
+/// Status and body.
+async fn get(address: SocketAddr, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].to_owned(), body.to_owned())
 }

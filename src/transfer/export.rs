@@ -1,6 +1,5 @@
 //! Writing.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use actors::backoff::patiently;
@@ -13,8 +12,9 @@ use actors::workspace::address_of;
 use bytes::Bytes;
 
 use super::line::{Blob, FORMAT, Key, Line, Name, Step, VERSION};
+use super::listing::{Listing, Said, standing};
 use super::promises;
-use super::{PATIENCE, TransferError};
+use super::{Found, PATIENCE, TransferError};
 use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Rows, records or names of one read, and at most in one line.
@@ -31,6 +31,8 @@ pub struct Exported {
     pub lines: u64,
     /// Entities that an earlier export had written to the file already.
     pub resumed: u64,
+    /// What the file held before.
+    pub found: Found,
 }
 
 /// Where lines go.
@@ -38,15 +40,13 @@ pub(super) struct Out<W> {
     pub(super) to: W,
     pub(super) hasher: blake3::Hasher,
     pub(super) done: Exported,
-    /// The last in their order of the entities that were written.
-    pub(super) newest: Option<EntityKey>,
-    /// Workspaces of which something was written, and whether that brought their lists.
-    pub(super) workspaces: BTreeMap<Address, bool>,
+    /// What was written of the installation.
+    pub(super) said: Said,
 }
 
 impl<W: Write> Out<W> {
     pub(super) fn new(to: W) -> Self {
-        Self { to, hasher: blake3::Hasher::new(), done: Exported::default(), newest: None, workspaces: BTreeMap::new() }
+        Self { to, hasher: blake3::Hasher::new(), done: Exported::default(), said: Said::default() }
     }
 
     pub(super) fn line(&mut self, line: &Line) -> Result<(), TransferError> {
@@ -54,20 +54,12 @@ impl<W: Write> Out<W> {
         text.push(b'\n');
         self.to.write_all(&text)?;
         self.count(&text);
-        Ok(())
+        self.said.note(line)
     }
 
     pub(super) fn count(&mut self, text: &[u8]) {
         self.hasher.update(text);
         self.done.lines += 1;
-    }
-
-    /// An entity is written whole.
-    pub(super) fn entity(&mut self, entity: EntityKey) {
-        // Lists of a workspace that has nothing else come last, wherever its place is among the entities.
-        self.newest = self.newest.max(Some(entity));
-        self.done.entities += 1;
-        *self.workspaces.entry(entity.workspace).or_default() |= entity.kind == Kind::Workspace;
     }
 }
 
@@ -90,11 +82,11 @@ pub async fn export(
     };
     out.line(&header)?;
     installation(store, workspace, &mut out).await?;
-    entities(store, workspace, out).await
+    entities(store, Listing::new(store, workspace), out).await
 }
 
 /// The rows of the installation that belong to it.
-async fn installation<W: Write>(
+pub(super) async fn installation<W: Write>(
     store: &dyn Inventory,
     workspace: Option<&str>,
     out: &mut Out<W>,
@@ -185,33 +177,23 @@ async fn installation_rows<W: Write>(
     Ok(())
 }
 
-/// Every entity behind the newest that was written, and the end.
+/// Every entity that is not listed yet, and the end.
 pub(super) async fn entities<W: Write>(
     store: &dyn Inventory,
-    workspace: Option<&str>,
+    mut listing: Listing<'_>,
     mut out: Out<W>,
 ) -> Result<Exported, TransferError> {
-    let within = workspace.map(address_of);
-    let mut after = out.newest;
-    loop {
-        let page = patiently(PATIENCE, || store.entities(after, PAGE)).await?;
-        after = page.last().copied();
-        for entity in page.iter().copied() {
-            // The installation's own are rows: the target has one too.
-            if entity.kind != Kind::Installation && within.is_none_or(|within| entity.workspace == within) {
-                one(store, entity, &mut out).await?;
-            }
-        }
-        if page.len() < PAGE {
-            break;
-        }
+    while let Some(entity) = listing.next().await? {
+        one(store, entity, &mut out).await?;
     }
-    // A workspace that was never configured has lists all the same.
-    let left: Vec<Address> = out.workspaces.iter().filter(|(_, brought)| !**brought).map(|(at, _)| *at).collect();
-    for workspace in left {
-        let mut steps = Steps { step: blank(EntityKey::workspace(workspace), 1), bytes: 0, out: &mut out };
-        views(store, workspace, &mut steps).await?;
-        steps.end()?;
+    for (workspace, is_configured) in listing.workspaces {
+        let entity = EntityKey::workspace(workspace);
+        if !is_configured || !one(store, entity, &mut out).await? {
+            // One that was never configured has lists all the same.
+            let mut steps = Steps { step: blank(entity, 1), bytes: 0, out: &mut out };
+            views(store, workspace, &mut steps).await?;
+            steps.end()?;
+        }
     }
     let hash = out.hasher.finalize().to_hex().to_string();
     out.line(&Line::End { lines: out.done.lines, hash })?;
@@ -244,7 +226,7 @@ impl<W: Write> Steps<'_, W> {
     fn end(mut self) -> Result<(), TransferError> {
         self.step.last = true;
         self.next()?;
-        self.out.entity(self.step.entity.0);
+        self.out.done.entities += 1;
         Ok(())
     }
 
@@ -269,11 +251,13 @@ fn blank(entity: EntityKey, number: u64) -> Step {
         views: Vec::new(),
         alarm: None,
         last: false,
+        standing: None,
     }
 }
 
-async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W>) -> Result<(), TransferError> {
-    let Some(loaded) = patiently(PATIENCE, || store.load(entity, Fresh::Settled)).await? else { return Ok(()) };
+/// Writes an entity; `false`: there is nothing of it.
+async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W>) -> Result<bool, TransferError> {
+    let Some(loaded) = patiently(PATIENCE, || store.load(entity, Fresh::Settled)).await? else { return Ok(false) };
     let mut steps = Steps { out, step: blank(entity, 1), bytes: 0 };
     log(store, entity, &loaded, &mut steps).await?;
     for table in patiently(PATIENCE, || store.tables(entity)).await? {
@@ -303,7 +287,9 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
         return Err(TransferError::Moved(entity));
     }
     steps.step.alarm = loaded.alarm.map(|at| at.0);
-    steps.end()
+    steps.step.standing = Some(standing(&loaded));
+    steps.end()?;
+    Ok(true)
 }
 
 /// The log in its order: the events up to the newest state with that, then what came since, marks too.

@@ -100,6 +100,9 @@ pub(super) struct Step {
     /// Nothing of this entity follows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) last: bool,
+    /// With the last: a hash of where the entity stood in its store, for an export that goes on later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) standing: Option<Blob>,
 }
 
 /// A line.
@@ -145,6 +148,7 @@ mod tests {
             views: Vec::new(),
             alarm: None,
             last: true,
+            standing: None,
         };
         let text = serde_json::to_string(&Line::Commit(step.clone())).unwrap();
         assert!(text.starts_with(r#"{"line":"commit","entity":"AAAA"#) && !text.contains("rows"), "{text}");

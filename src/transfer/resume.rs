@@ -1,87 +1,86 @@
 //! Going on with an export to a file that was broken off.
+//!
+//! A file is of one moment. So what it has is kept only while the store still has the same: the installation's rows,
+//! the same entities in the same order, and each of them where it stood.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
 
 use actors::clock::Millis;
+use actors::id::{Address, EntityKey, Kind};
+use actors::patience::patiently;
+use actors::store::Fresh;
 use actors::store::inventory::Inventory;
+use futures_util::future::try_join_all;
 
-use super::TransferError;
-use super::export::{Exported, Out, entities, export};
+use super::export::{Exported, Out, entities, export, installation};
 use super::import::LINE_BYTES;
-use super::line::{FORMAT, Line, VERSION};
+use super::line::{Blob, FORMAT, Line, Name, VERSION};
+use super::listing::{Listing, Said, standing};
+use super::{Found, Moved, PATIENCE, TransferError};
 
-/// What a file holds that need not be written again.
-struct Kept {
-    out: Out<io::Sink>,
-    /// How long that is; 0: nothing.
-    bytes: u64,
-    /// The export was not broken off.
-    ended: bool,
-}
+/// Entities that are looked at together: each waits for the store.
+const AT_ONCE: usize = 32;
 
-/// Writes an export to `file`. What the file holds of the same export is kept, up to the last entity that is whole.
+/// Writes an export to `file`. What the file holds of the same export is kept, up to the last entity that is whole, if
+/// it is still what the store holds; if not, the export begins anew.
 ///
 /// # Errors
-/// See [`TransferError`]; a file that holds anything else is left as it is.
+/// See [`TransferError`]. A file that holds anything else is left as it is, and so is a whole export of another moment
+/// ([`TransferError::Past`]).
 pub async fn export_to_file(
     store: &dyn Inventory,
     workspace: Option<&str>,
     now: Millis,
     mut file: &File,
 ) -> Result<Exported, TransferError> {
-    let Kept { out, bytes, ended } = kept(file, workspace)?;
-    if ended {
-        return Ok(out.done);
+    file.seek(SeekFrom::Start(0))?;
+    let mut kept = Kept { all: Lines::default(), whole: Lines::default(), check: Check::new(store, workspace) };
+    let has_ended = kept.read(file).await?;
+    match (kept.check.moved, has_ended) {
+        (Some(moved), true) => return Err(TransferError::Past(moved)),
+        (None, true) => {
+            let done = kept.all.done;
+            return Ok(Exported { resumed: done.entities, found: Found::Whole, ..done });
+        }
+        (Some(moved), false) => {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            let done = export(store, workspace, now, BufWriter::new(file)).await?;
+            return Ok(Exported { found: Found::Past(moved), ..done });
+        }
+        (None, false) => {}
     }
+    let Lines { hasher, done, bytes } = kept.whole;
     file.set_len(bytes)?;
     file.seek(SeekFrom::Start(bytes))?;
     let to = BufWriter::new(file);
     if bytes == 0 {
         return export(store, workspace, now, to).await;
     }
-    let Out { hasher, done, newest, workspaces, .. } = out;
-    entities(store, workspace, Out { to, hasher, done, newest, workspaces }).await
+    let done = Exported { resumed: done.entities, found: Found::Part, ..done };
+    entities(store, kept.check.listing, Out { hasher, done, ..Out::new(to) }).await
 }
 
-fn kept(file: &File, workspace: Option<&str>) -> Result<Kept, TransferError> {
-    let mut reader = BufReader::new(file);
-    let mut kept = Kept { out: Out::new(io::sink()), bytes: 0, ended: false };
-    let mut pending: Vec<Vec<u8>> = Vec::new();
-    loop {
-        let mut text = Vec::new();
-        reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut text)?;
-        let line = serde_json::from_slice::<Line>(&text).ok().filter(|_| text.ends_with(b"\n"));
-        let is_first = kept.bytes == 0 && pending.is_empty();
-        if is_first && !text.is_empty() && !line.as_ref().is_some_and(|line| begins(line, workspace)) {
-            let what = "the file holds something else than the beginning of this export; name another one".to_owned();
-            return Err(TransferError::Malformed { line: 1, what });
-        }
-        let Some(line) = line else { return Ok(kept) };
-        pending.push(text);
-        let whole = match line {
-            Line::Commit(step) => step.last.then_some(step.entity.0),
-            Line::End { .. } => {
-                kept.ended = true;
-                None
-            }
-            Line::Header { .. } | Line::Installation { .. } => None,
-        };
-        if whole.is_some() || kept.ended {
-            for text in pending.drain(..) {
-                kept.bytes += text.len() as u64;
-                kept.out.count(&text);
-            }
-        }
-        if kept.ended {
-            kept.out.done.resumed = kept.out.done.entities;
-            return Ok(kept);
-        }
-        if let Some(entity) = whole {
-            kept.out.entity(entity);
-            kept.out.done.resumed += 1;
-        }
-    }
+/// Whether the file holds nothing, or what was an export of the same, whole or not.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn is_replaceable(file: &File, workspace: Option<&str>) -> io::Result<bool> {
+    let text = next_line(&mut BufReader::new(file))?;
+    Ok(text.is_empty() || parsed(&text).is_some_and(|line| begins(&line, workspace)))
+}
+
+fn next_line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    reader.take(LINE_BYTES).read_until(b'\n', &mut text)?;
+    Ok(text)
+}
+
+/// `None`: it is not whole, or no line of an export.
+fn parsed(text: &[u8]) -> Option<Line> {
+    serde_json::from_slice(text).ok().filter(|_| text.ends_with(b"\n"))
 }
 
 /// Whether it is the first line of this export.
@@ -91,5 +90,189 @@ fn begins(line: &Line, of: Option<&str>) -> bool {
             format == FORMAT && *version == VERSION && workspace.as_deref() == of
         }
         _ => false,
+    }
+}
+
+/// Lines from the first on.
+#[derive(Clone, Default)]
+struct Lines {
+    hasher: blake3::Hasher,
+    done: Exported,
+    bytes: u64,
+}
+
+impl Lines {
+    fn count(&mut self, text: &[u8]) {
+        self.hasher.update(text);
+        self.done.lines += 1;
+        self.bytes += text.len() as u64;
+    }
+}
+
+/// What a file holds.
+struct Kept<'a> {
+    all: Lines,
+    /// Up to the last entity that is whole. Workspaces come after all others and are written again.
+    whole: Lines,
+    check: Check<'a>,
+}
+
+impl Kept<'_> {
+    /// Reads what there is; whether it is the whole export.
+    async fn read(&mut self, file: &File) -> Result<bool, TransferError> {
+        let mut reader = BufReader::new(file);
+        loop {
+            let text = next_line(&mut reader)?;
+            let line = parsed(&text);
+            let number = self.all.done.lines + 1;
+            let malformed = |what: &str| TransferError::Malformed { line: number, what: what.to_owned() };
+            if number == 1 && !text.is_empty() && !line.as_ref().is_some_and(|line| begins(line, self.check.workspace))
+            {
+                let what = "the file holds something else than the beginning of this export; name another one";
+                return Err(malformed(what));
+            }
+            let Some(line) = line else {
+                self.check.compare().await?;
+                return Ok(false);
+            };
+            if let Line::End { lines, hash } = &line {
+                if *lines != self.all.done.lines || *hash != self.all.hasher.finalize().to_hex().to_string() {
+                    return Err(malformed("lines are missing or were changed; name another file"));
+                }
+                self.all.count(&text);
+                self.check.end().await?;
+                return Ok(true);
+            }
+            self.all.count(&text);
+            self.check.said.note(&line)?;
+            if let Line::Commit(step) = line
+                && step.last
+            {
+                let Name(entity) = step.entity;
+                self.all.done.entities += 1;
+                self.check.entity(entity, step.standing).await?;
+                if entity.kind != Kind::Workspace {
+                    self.whole = self.all.clone();
+                }
+            }
+        }
+    }
+}
+
+/// Compares what a file has with the store, in the order of both.
+struct Check<'a> {
+    store: &'a dyn Inventory,
+    workspace: Option<&'a str>,
+    /// Behind the entities that the file has.
+    listing: Listing<'a>,
+    /// What the file has of the installation; that all comes before the first entity.
+    said: Said,
+    is_installation_same: Option<bool>,
+    /// What is in both, and where it stood; not compared yet.
+    waiting: Vec<(EntityKey, Option<Blob>)>,
+    /// Workspaces that the file must have next, once it has all others.
+    workspaces: Option<VecDeque<Address>>,
+    /// The first thing that is not the same; nothing is looked at after that.
+    moved: Option<Moved>,
+}
+
+impl<'a> Check<'a> {
+    fn new(store: &'a dyn Inventory, workspace: Option<&'a str>) -> Self {
+        let listing = Listing::new(store, workspace);
+        let (said, waiting) = (Said::default(), Vec::new());
+        Self { store, workspace, listing, said, is_installation_same: None, waiting, workspaces: None, moved: None }
+    }
+
+    /// The file has this entity next.
+    async fn entity(&mut self, entity: EntityKey, stood: Option<Blob>) -> Result<(), TransferError> {
+        self.installation().await?;
+        let is_next = match entity.kind {
+            Kind::Workspace => self.is_next_workspace(entity).await?,
+            _ => self.is_next(entity).await?,
+        };
+        if is_next {
+            self.waiting.push((entity, stood));
+        }
+        if self.waiting.len() < AT_ONCE { Ok(()) } else { self.compare().await }
+    }
+
+    /// The file has nothing more.
+    async fn end(&mut self) -> Result<(), TransferError> {
+        self.installation().await?;
+        self.compare().await?;
+        self.rest().await?;
+        if let Some(left) = self.workspaces.as_ref().and_then(VecDeque::front) {
+            self.moved = self.moved.or(Some(Moved::Made(EntityKey::workspace(*left))));
+        }
+        Ok(())
+    }
+
+    async fn installation(&mut self) -> Result<(), TransferError> {
+        if self.is_installation_same.is_none() {
+            let mut now = Out::new(io::sink());
+            installation(self.store, self.workspace, &mut now).await?;
+            let is_same = now.said.is_still(&self.said);
+            self.is_installation_same = Some(is_same);
+            self.moved = (!is_same).then_some(Moved::Installation);
+        }
+        Ok(())
+    }
+
+    /// Whether the store has it next too.
+    async fn is_next(&mut self, entity: EntityKey) -> Result<bool, TransferError> {
+        while self.moved.is_none() {
+            match self.listing.next().await? {
+                Some(listed) if listed == entity => return Ok(true),
+                Some(listed) => self.lacks(listed).await?,
+                None => self.moved = Some(Moved::Gone(entity)),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn is_next_workspace(&mut self, entity: EntityKey) -> Result<bool, TransferError> {
+        self.rest().await?;
+        if self.moved.is_none() {
+            match self.workspaces.as_mut().and_then(VecDeque::pop_front).map(EntityKey::workspace) {
+                Some(next) if next == entity => return Ok(true),
+                Some(next) => self.moved = Some(Moved::Made(next)),
+                None => self.moved = Some(Moved::Gone(entity)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Nothing but workspaces may be left.
+    async fn rest(&mut self) -> Result<(), TransferError> {
+        while self.moved.is_none() && self.workspaces.is_none() {
+            match self.listing.next().await? {
+                Some(listed) => self.lacks(listed).await?,
+                None => self.workspaces = Some(self.listing.workspaces.keys().copied().collect()),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is listed and not in the file was made since, unless there is nothing of it.
+    async fn lacks(&mut self, listed: EntityKey) -> Result<(), TransferError> {
+        if patiently(PATIENCE, || self.store.load(listed, Fresh::Settled)).await?.is_some() {
+            self.moved = Some(Moved::Made(listed));
+        }
+        Ok(())
+    }
+
+    /// Compares what waits for it.
+    async fn compare(&mut self) -> Result<(), TransferError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        if self.moved.is_some() {
+            return Ok(());
+        }
+        let store = self.store;
+        let loads = waiting.iter().map(|(entity, _)| patiently(PATIENCE, || store.load(*entity, Fresh::Settled)));
+        let loaded = try_join_all(loads).await?;
+        let both = waiting.iter().zip(loaded);
+        let other = both.into_iter().find(|((_, stood), loaded)| loaded.as_ref().map(standing) != *stood);
+        self.moved = other.map(|((entity, _), _)| Moved::Written(*entity));
+        Ok(())
     }
 }

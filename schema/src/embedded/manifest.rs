@@ -14,7 +14,7 @@ use super::layout::Fields;
 
 /// The engine's own keyspace and our four.
 const KEYSPACES: usize = 5;
-const KEYSPACES_DIR: &str = "keyspaces";
+pub(super) const KEYSPACES_DIR: &str = "keyspaces";
 const CURRENT: &str = "current";
 
 /// Inspects the manifest of every keyspace in the engine's directory. With `complete`, every keyspace must be there.

@@ -47,6 +47,23 @@ pub enum OpenError {
         /// The last missing batch.
         to: u64,
     },
+    /// There is no store, and none was to be made.
+    #[error("{} holds no store", .0.display())]
+    NoStore(PathBuf),
+    /// The file without which the engine's directory is no database is missing, and it is none whose creation was
+    /// interrupted: it holds data. Opened like this it would be begun anew, so that this is refused even where a loss is
+    /// accepted.
+    #[error(
+        "{} is missing, and {} holds data; restore all files of the directory together",
+        missing.display(),
+        data.display()
+    )]
+    DatabaseIncomplete {
+        /// The missing file.
+        missing: PathBuf,
+        /// One that holds data.
+        data: PathBuf,
+    },
     /// There is a database but no HEAD file, so nobody can say whether the database is complete.
     #[error("the HEAD file is missing")]
     HeadMissing,
@@ -78,7 +95,15 @@ impl OpenError {
 
     /// Whether `accept_loss` lets it pass.
     fn is_loss(&self) -> bool {
-        !matches!(self, Self::Io { .. } | Self::InUse { .. } | Self::ManifestDamaged(_) | Self::Engine(_))
+        !matches!(
+            self,
+            Self::Io { .. }
+                | Self::InUse { .. }
+                | Self::NoStore(_)
+                | Self::DatabaseIncomplete { .. }
+                | Self::ManifestDamaged(_)
+                | Self::Engine(_)
+        )
     }
 }
 
@@ -101,19 +126,26 @@ fn judge<T: Default>(found: Result<T, OpenError>, accept_loss: bool) -> Result<T
     }
 }
 
-pub(super) fn open(
-    dir: &Path,
-    accept_loss: bool,
-    cache_bytes: u64,
-    clock: Arc<dyn Clock>,
-) -> Result<Opened, OpenError> {
-    std::fs::create_dir_all(dir).map_err(|error| OpenError::io(dir, error))?;
+/// What opening may do beside reading what is there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct May {
+    /// Make a store where there is none.
+    pub(super) create: bool,
+    /// Go on without what was acknowledged and is missing.
+    pub(super) accept_loss: bool,
+}
+
+pub(super) fn open(dir: &Path, may: May, cache_bytes: u64, clock: Arc<dyn Clock>) -> Result<Opened, OpenError> {
+    let May { create, accept_loss } = may;
+    if create {
+        std::fs::create_dir_all(dir).map_err(|error| OpenError::io(dir, error))?;
+    }
     let (lock_path, head_path, engine_dir) = (dir.join(LOCK), dir.join(HEAD), dir.join(ENGINE));
     let lock = match DirectoryLock::attempt(&lock_path).map_err(|error| OpenError::io(&lock_path, error))? {
         Attempt::Locked(lock) => lock,
         Attempt::Held(holder) => return Err(OpenError::InUse { dir: dir.to_owned(), holder }),
     };
-    let acknowledged = judge(acknowledged(dir, &head_path, &engine_dir), accept_loss)?;
+    let acknowledged = judge(acknowledged(dir, &head_path, &engine_dir, create), accept_loss)?;
     inspect_manifests(&engine_dir, acknowledged)?;
     let in_journals = judge(inspect_journals(&engine_dir, acknowledged), accept_loss)?;
     let engine = Engine::open(&engine_dir, cache_bytes, clock).map_err(OpenError::Engine)?;
@@ -132,13 +164,17 @@ pub(super) fn open(
 }
 
 /// What the HEAD file says was acknowledged. Where nothing was ever, what an interrupted creation left is removed.
-fn acknowledged(dir: &Path, head_path: &Path, engine_dir: &Path) -> Result<Mark, OpenError> {
-    let database = engine_dir.join(ENGINE_MARKER).exists();
+fn acknowledged(dir: &Path, head_path: &Path, engine_dir: &Path, create: bool) -> Result<Mark, OpenError> {
+    let database = is_database(engine_dir)?;
+    if !database && let Some(data) = data(engine_dir)? {
+        return Err(OpenError::DatabaseIncomplete { missing: engine_dir.join(ENGINE_MARKER), data });
+    }
     match HeadFile::read(head_path).map_err(|error| OpenError::io(head_path, error))? {
         Found::Missing if database => Err(OpenError::HeadMissing),
         Found::Damaged => Err(OpenError::HeadDamaged),
         Found::Mark(mark) if database => Ok(mark),
         Found::Mark(mark) if mark.batch > 0 => Err(OpenError::AcknowledgedDataMissing { from: 1, to: mark.batch }),
+        Found::Mark(_) | Found::Missing if !create => Err(OpenError::NoStore(dir.to_owned())),
         Found::Mark(_) | Found::Missing => {
             begin(dir, head_path, engine_dir)?;
             Ok(Mark::default())
@@ -146,9 +182,39 @@ fn acknowledged(dir: &Path, head_path: &Path, engine_dir: &Path) -> Result<Mark,
     }
 }
 
+/// Whether the engine has made a database in its directory.
+fn is_database(engine_dir: &Path) -> Result<bool, OpenError> {
+    is_there(&engine_dir.join(ENGINE_MARKER))
+}
+
+fn is_there(path: &Path) -> Result<bool, OpenError> {
+    path.try_exists().map_err(|error| OpenError::io(path, error))
+}
+
+/// Where there is data in what is no database. The engine makes keyspaces only once it has one, so what its interrupted
+/// creation leaves is a journal without a batch.
+fn data(engine_dir: &Path) -> Result<Option<PathBuf>, OpenError> {
+    if !is_there(engine_dir)? {
+        return Ok(None);
+    }
+    let keyspaces = engine_dir.join(manifest::KEYSPACES_DIR);
+    let keyspace = match std::fs::read_dir(&keyspaces).map(|mut entries| entries.next().transpose()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        read => read.and_then(|entry| entry).map_err(|error| OpenError::io(&keyspaces, error))?,
+    };
+    if let Some(keyspace) = keyspace {
+        return Ok(Some(keyspace.path()));
+    }
+    match journals(engine_dir) {
+        Ok(journal::Journals { newest: None }) => Ok(None),
+        Ok(_) | Err(OpenError::JournalDamaged(_)) => Ok(Some(engine_dir.to_owned())),
+        Err(error) => Err(error),
+    }
+}
+
 /// Puts the HEAD file there before the database, so that there is never a database without one.
 fn begin(dir: &Path, head_path: &Path, engine_dir: &Path) -> Result<(), OpenError> {
-    if engine_dir.exists() {
+    if is_there(engine_dir)? {
         std::fs::remove_dir_all(engine_dir).map_err(|error| OpenError::io(engine_dir, error))?;
     }
     let fresh = head_path.with_extension("new");
@@ -158,7 +224,7 @@ fn begin(dir: &Path, head_path: &Path, engine_dir: &Path) -> Result<(), OpenErro
 }
 
 fn inspect_manifests(engine_dir: &Path, acknowledged: Mark) -> Result<(), OpenError> {
-    if !engine_dir.join(ENGINE_MARKER).exists() {
+    if !is_database(engine_dir)? {
         return Ok(());
     }
     manifest::inspect(engine_dir, acknowledged.batch > 0).map_err(|fault| match fault {
@@ -169,19 +235,22 @@ fn inspect_manifests(engine_dir: &Path, acknowledged: Mark) -> Result<(), OpenEr
 
 /// The newest batch in the journals, looked at before the engine may cut them.
 fn inspect_journals(engine_dir: &Path, acknowledged: Mark) -> Result<Option<u64>, OpenError> {
-    if !engine_dir.exists() {
+    if !is_there(engine_dir)? {
         return Ok(None);
     }
-    let journals = journal::inspect(engine_dir).map_err(|fault| match fault {
-        journal::Fault::Io(error) => OpenError::io(engine_dir, error),
-        journal::Fault::Damaged(what) => OpenError::JournalDamaged(what),
-    })?;
-    match journals.newest {
+    match journals(engine_dir)?.newest {
         Some(newest) if newest < acknowledged.batch => {
             Err(OpenError::AcknowledgedDataMissing { from: newest + 1, to: acknowledged.batch })
         }
         newest => Ok(newest),
     }
+}
+
+fn journals(engine_dir: &Path) -> Result<journal::Journals, OpenError> {
+    journal::inspect(engine_dir).map_err(|fault| match fault {
+        journal::Fault::Io(error) => OpenError::io(engine_dir, error),
+        journal::Fault::Damaged(what) => OpenError::JournalDamaged(what),
+    })
 }
 
 fn compare(chain: &Chain, acknowledged: Mark, in_journals: Option<u64>) -> Result<(), OpenError> {

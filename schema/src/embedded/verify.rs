@@ -12,7 +12,7 @@ use super::chain::Chain;
 use super::engine::{Engine, guarded};
 use super::layout::{self, META, StateRow};
 use super::log_row::{LogRow, Standing};
-use super::open::{self, OpenError};
+use super::open::{self, May, OpenError};
 use super::read::Walk;
 
 /// Faults that are listed; more are only counted.
@@ -65,12 +65,12 @@ impl Report {
 
 /// Reads everything in the store in `dir`: every entity's log (no gap, each row following the one before, checksums),
 /// the number and sum of all log rows against the chain of batches, every other row's checksum, states and due
-/// alarms against the log. Takes the directory's lock.
+/// alarms against the log. Takes the directory's lock, and makes no store where there is none.
 ///
 /// # Errors
 /// What keeps the store from being opened, which is a fault of its own (see [`OpenError`]).
 pub fn verify(dir: &Path) -> Result<Report, OpenError> {
-    let opened = open::open(dir, false, CACHE_BYTES, Arc::new(SystemClock))?;
+    let opened = open::open(dir, May::default(), CACHE_BYTES, Arc::new(SystemClock))?;
     let mut report = Report { batches: opened.chain.batch, ..Report::default() };
     verify_log(&opened.engine, &opened.chain, &mut report);
     verify_rows(&opened.engine, &mut report);

@@ -1,6 +1,8 @@
 //! Restarts, the lock, and the HEAD file.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use schema::embedded::verify;
 
@@ -158,10 +160,91 @@ async fn another_history_of_the_same_length_is_refused() {
 
 #[tokio::test]
 async fn an_interrupted_creation_is_begun_again() {
+    for head in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()));
+        let engine = dir.path().join("engine");
+        std::fs::remove_file(engine.join("version")).unwrap();
+        std::fs::remove_dir_all(engine.join("keyspaces")).unwrap();
+        std::fs::create_dir(engine.join("keyspaces")).unwrap();
+        // What is there before the first keyspace: a journal of zeros.
+        std::fs::write(engine.join("0.jnl"), [0; 4_096]).unwrap();
+        if !head {
+            std::fs::remove_file(dir.path().join("HEAD")).unwrap();
+        }
+        append(&open(dir.path()), entity(1), None, "works").await;
+        std::fs::write(dir.path().join("HEAD.new"), b"left over").unwrap();
+        assert_eq!(payloads(&open(dir.path()), entity(1)).await, ["works"]);
+    }
+}
+
+/// Every file below `dir` with its content, but for the locks.
+fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(content(&path));
+        } else if !path.file_name().unwrap().eq_ignore_ascii_case("lock") {
+            found.insert(path.clone(), std::fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_restore_that_lacks_the_small_files_is_refused_and_loses_nothing_more() {
+    // What is left of the data: all, only tables, only journals.
+    for (left, lost) in [("all", None), ("tables", Some("jnl")), ("journals", Some("keyspaces"))] {
+        for head in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            fill(dir.path()).await;
+            let engine = dir.path().join("engine");
+            std::fs::remove_file(engine.join("version")).unwrap();
+            if !head {
+                std::fs::remove_file(dir.path().join("HEAD")).unwrap();
+            }
+            match lost {
+                Some("jnl") => {
+                    let files = std::fs::read_dir(&engine).unwrap().map(|entry| entry.unwrap().path());
+                    files
+                        .filter(|path| path.extension().is_some_and(|extension| extension == "jnl"))
+                        .for_each(|path| std::fs::remove_file(path).unwrap());
+                }
+                Some(other) => std::fs::remove_dir_all(engine.join(other)).unwrap(),
+                None => {}
+            }
+            let before = content(dir.path());
+            let opened = EmbeddedStore::open(dir.path(), options().accept_loss(true)).map(drop);
+            for error in [refused(dir.path()), verify(dir.path()).unwrap_err(), opened.unwrap_err()] {
+                assert!(matches!(error, OpenError::DatabaseIncomplete { .. }), "{left}, {head}: {error}");
+                assert!(error.to_string().contains("version is missing"), "{error}");
+            }
+            assert!(content(dir.path()) == before, "{left}, {head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn verifying_makes_no_store_where_there_is_none() {
     let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()));
-    std::fs::remove_file(dir.path().join("engine/version")).unwrap();
-    append(&open(dir.path()), entity(1), None, "works").await;
-    std::fs::write(dir.path().join("HEAD.new"), b"left over").unwrap();
-    assert_eq!(payloads(&open(dir.path()), entity(1)).await, ["works"]);
+    std::fs::create_dir(dir.path().join("attachments")).unwrap();
+    assert!(matches!(verify(dir.path()), Err(OpenError::NoStore(_))));
+    assert!(content(dir.path()).is_empty());
+    let nowhere = dir.path().join("nowhere");
+    assert!(verify(&nowhere).is_err());
+    assert!(!nowhere.exists());
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_looked_into_is_no_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path()).await;
+    std::fs::remove_file(dir.path().join("HEAD")).unwrap();
+    // A way that leads into itself: whether the file is there cannot be said.
+    let version = dir.path().join("engine/version");
+    std::fs::remove_file(&version).unwrap();
+    std::os::unix::fs::symlink("version", &version).unwrap();
+    let error = refused(dir.path());
+    assert!(matches!(&error, OpenError::Io { path, .. } if *path == version), "{error}");
 }

@@ -1,0 +1,102 @@
+//! What a store holds of an export, and where it stands: for writing it, and for looking whether a file still has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use actors::id::{Address, EntityKey, Kind};
+use actors::patience::patiently;
+use actors::store::Loaded;
+use actors::store::inventory::Inventory;
+use actors::workspace::address_of;
+use serde::Serialize;
+
+use super::line::{Blob, Line};
+use super::{PATIENCE, TransferError};
+
+/// Entities of one read.
+const PAGE: usize = 200;
+
+/// The entities of an export, in the store's order.
+pub(super) struct Listing<'a> {
+    store: &'a dyn Inventory,
+    within: Option<Address>,
+    /// Read and not given out yet.
+    page: std::vec::IntoIter<EntityKey>,
+    /// The last one that was read.
+    after: Option<EntityKey>,
+    /// Nothing follows `page`.
+    is_last: bool,
+    /// Workspaces of what was listed so far, and whether they are configured. They come last, with their lists, which
+    /// are then those of everything that was listed.
+    pub(super) workspaces: BTreeMap<Address, bool>,
+}
+
+impl<'a> Listing<'a> {
+    /// Of one workspace, or of all.
+    pub(super) fn new(store: &'a dyn Inventory, workspace: Option<&str>) -> Self {
+        let page = Vec::new().into_iter();
+        let within = workspace.map(address_of);
+        Self { store, within, page, after: None, is_last: false, workspaces: BTreeMap::new() }
+    }
+
+    /// The next one that is no workspace.
+    pub(super) async fn next(&mut self) -> Result<Option<EntityKey>, TransferError> {
+        loop {
+            let Some(entity) = self.page.next() else {
+                if self.is_last {
+                    return Ok(None);
+                }
+                let page = patiently(PATIENCE, || self.store.entities(self.after, PAGE)).await?;
+                self.is_last = page.len() < PAGE;
+                self.after = page.last().copied();
+                self.page = page.into_iter();
+                continue;
+            };
+            // The installation's own are rows: the target has one too.
+            if entity.kind == Kind::Installation || self.within.is_some_and(|within| entity.workspace != within) {
+                continue;
+            }
+            *self.workspaces.entry(entity.workspace).or_default() |= entity.kind == Kind::Workspace;
+            if entity.kind != Kind::Workspace {
+                return Ok(Some(entity));
+            }
+        }
+    }
+}
+
+/// A hash that is another one after any commit of the entity.
+pub(super) fn standing(loaded: &Loaded) -> Blob {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&loaded.head.seq.to_le_bytes()).update(&loaded.head.commit.to_le_bytes());
+    // What was restored and has gone another way since has as many commits at some time, but not the same.
+    for part in loaded.state.iter().chain(loaded.tail.iter().map(|record| &record.payload)) {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    Blob(hasher.finalize().as_bytes()[..16].to_vec().into())
+}
+
+/// What lines say of the installation.
+#[derive(Default)]
+pub(super) struct Said {
+    rows: BTreeSet<[u8; 32]>,
+    promises: BTreeSet<[u8; 32]>,
+}
+
+impl Said {
+    pub(super) fn note(&mut self, line: &Line) -> Result<(), TransferError> {
+        if let Line::Installation { rows, promises } = line {
+            self.rows.extend(rows.iter().map(hash).collect::<Result<Vec<_>, _>>()?);
+            self.promises.extend(promises.iter().map(hash).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(())
+    }
+
+    /// Whether the installation is as it was when it `was` written; promises are forgotten with time.
+    pub(super) fn is_still(&self, was: &Self) -> bool {
+        self.rows == was.rows && self.promises.is_subset(&was.promises)
+    }
+}
+
+fn hash(part: &impl Serialize) -> io::Result<[u8; 32]> {
+    Ok(blake3::hash(&serde_json::to_vec(part)?).into())
+}
