@@ -9,7 +9,6 @@ use std::sync::Arc;
 use actors::clock::SystemClock;
 use actors::id::Kind;
 use actors::store::inventory::Inventory;
-use actors::store::memory::MemoryStore;
 use schema::embedded::{EmbeddedStore, Options};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -18,17 +17,7 @@ use tertulia::transfer::{Exported, Found, Moved, TransferError, export_to_file};
 use super::{contents, exported, imported, memory};
 use crate::support::client::Client;
 use crate::support::program::{Server, program};
-use crate::support::script::Script;
-use crate::support::{ADMIN_KEY, BEGIN, TestApp, TestStore};
-
-/// A lived-in installation of which nobody is left who could write to it.
-async fn left_alone(store: TestStore) {
-    let app = TestApp::start(store, &[]).await;
-    Script::play_as_operator(&app).await;
-    let node = app.app.node();
-    node.halt().await;
-    crate::models::until(|| node.admission().in_flight() == 0).await;
-}
+use crate::support::{ADMIN_KEY, BEGIN, TestStore};
 
 fn read(file: &File) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
@@ -72,13 +61,10 @@ async fn goes_on(store: &Arc<dyn Inventory>, step: usize) {
 
 #[tokio::test]
 async fn an_export_to_a_file_goes_on_behind_the_last_entity_that_is_whole() {
-    let store = MemoryStore::default();
-    left_alone(store.clone().into()).await;
-    goes_on(&(Arc::new(store) as Arc<dyn Inventory>), 997).await;
-    // In another order than that of the entities' names.
-    let (store, inventory) = TestStore::embedded_inventory();
-    left_alone(store.clone()).await;
-    goes_on(&inventory, 997).await;
+    let days = Days::begin();
+    // One store lists entities in the order of their names, the other one does not.
+    days.store(async |store| goes_on(&store, 997).await).await;
+    goes_on(&days.moved_to(memory()).await, 997).await;
 }
 
 #[tokio::test]
@@ -86,16 +72,13 @@ async fn an_export_of_a_cql_store_goes_on_in_the_order_of_that_store() {
     if bed::server().is_none() {
         return;
     }
-    let (store, inventory) = TestStore::cql_inventory().await;
-    left_alone(store).await;
-    goes_on(&inventory, 9_973).await;
+    let (_store, inventory) = TestStore::cql_inventory().await;
+    goes_on(&Days::begin().moved_to(inventory).await, 1_997).await;
 }
 
 #[tokio::test]
 async fn what_is_no_export_stays_as_it_is() {
-    let store = MemoryStore::default();
-    left_alone(store.clone().into()).await;
-    let store: Arc<dyn Inventory> = Arc::new(store);
+    let store = Days::begin().moved_to(memory()).await;
     let notes = holding(b"my notes\n");
     let refused = to_file(&store, &notes).await;
     assert!(matches!(refused, Err(TransferError::Malformed { line: 1, .. })), "{refused:?}");
@@ -137,6 +120,16 @@ impl Days {
         let server = Server::start(&self.data, &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
         what(&mut Client::connect(&server.address).unwrap());
         assert_eq!(server.terminate(), Some(0));
+    }
+
+    /// Another store with the same in it, which no server has.
+    async fn moved_to(&self, store: Arc<dyn Inventory>) -> Arc<dyn Inventory> {
+        let file = self.store(async |store| exported(&*store, None).await).await;
+        TestStore::within(async move {
+            imported(&store, &file).await.unwrap();
+            store
+        })
+        .await
     }
 
     /// Does something with the store while there is no server.
