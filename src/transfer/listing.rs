@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use actors::backoff::patiently;
 use actors::id::{Address, EntityKey, Kind};
-use actors::patience::patiently;
 use actors::store::Loaded;
 use actors::store::inventory::Inventory;
 use actors::workspace::address_of;

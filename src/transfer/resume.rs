@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
 
+use actors::backoff::patiently;
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
-use actors::patience::patiently;
 use actors::store::Fresh;
 use actors::store::inventory::Inventory;
 use futures_util::future::try_join_all;
