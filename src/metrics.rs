@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::http::{HeaderMap, header};
 use actors::id::Kind;
 use actors::metrics::{Described, LabelPair, MetricKind, Sample};
-use actors::node::census::{Sends, Standing};
+use actors::node::census::{OutboxStanding, Standing};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
@@ -46,7 +46,7 @@ impl Sources {
         let all = |each: &[(Kind, usize)]| each.iter().map(|(_, count)| count).sum::<usize>();
         let seconds = |millis: u64| usize::try_from(millis / 1_000).unwrap_or(usize::MAX);
         let Standing { commands, turns, outbox, .. } = standing;
-        let Sends { active, in_flight, closed_gates, oldest_millis, untried_millis } = outbox;
+        let OutboxStanding { active, in_flight, closed_gates, oldest_millis, untried_millis } = outbox;
         let (untried, age) = (seconds(untried_millis), seconds(oldest_millis));
         let gauges = [
             ("tertulia_up", "Whether the process serves.", 1),

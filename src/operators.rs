@@ -292,9 +292,9 @@ fn there(dir: &Path) -> Result<(), OperatorError> {
     if empty { Err(OperatorError::NoStore(dir.display().to_string())) } else { Ok(()) }
 }
 
-/// Writes a workspace, or everything, as JSON lines: to a file, where an export that was broken off goes on, or to
-/// standard output. With `anew` a file that holds an earlier export is replaced, once the new one is whole. What was
-/// written, in words.
+/// Writes a workspace, or everything, as JSON lines: to a file, where an export that was broken off goes on if nothing in
+/// it has moved and else begins anew, or to standard output. A whole one from which the store has gone on is refused;
+/// with `anew` it is replaced, once the new one is whole. What was written, in words.
 ///
 /// # Errors
 /// See [`OperatorError`].

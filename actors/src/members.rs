@@ -96,7 +96,7 @@ impl Members {
     }
 
     /// Where to ask the process that looks after an entity; `None`: it is this one, or nobody may ask it.
-    pub fn keeper_of(&self, entity: EntityKey) -> Option<Arc<str>> {
+    pub fn server_of(&self, entity: EntityKey) -> Option<Arc<str>> {
         if !self.is_shared {
             return None;
         }
@@ -104,8 +104,8 @@ impl Members {
         self.with(|others| {
             let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_at_work());
             let scores = others.map(|(node, heard)| (score(*node, entity), heard));
-            let (best, keeper) = scores.max_by_key(|(score, _)| *score)?;
-            keeper.address.clone().filter(|_| best > mine)
+            let (best, server) = scores.max_by_key(|(score, _)| *score)?;
+            server.address.clone().filter(|_| best > mine)
         })
     }
 
@@ -256,12 +256,12 @@ mod tests {
     async fn whoever_looks_after_an_entity_is_asked_where_it_says_and_this_process_asks_nobody_for_its_own() {
         const THIRD: NodeId = NodeId([3; 16]);
         let members = Members::new(ME, true);
-        assert!((0..100).all(|n| members.keeper_of(entity(n)).is_none()), "nothing was heard yet");
+        assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "nothing was heard yet");
         members.heard(&[beat_at(ME, 1, "http://me"), beat_at(OTHER, 1, "http://other"), beat(THIRD, 1)]);
         let third = Members::new(THIRD, true);
         third.heard(&[beat_at(ME, 1, "http://me"), beat_at(OTHER, 1, "http://other"), beat(THIRD, 1)]);
         for n in 0..1_000 {
-            let (mine, others) = (members.keeper_of(entity(n)), third.keeper_of(entity(n)));
+            let (mine, others) = (members.server_of(entity(n)), third.server_of(entity(n)));
             match others.as_deref() {
                 // Nobody asks the one that named no address, and its own entities it keeps.
                 None => assert!(third.looks_after(entity(n)) && mine.is_none()),
@@ -269,12 +269,12 @@ mod tests {
                 Some(_) => assert_eq!(mine, others),
             }
         }
-        assert!((0..100).any(|n| members.keeper_of(entity(n)).is_some()));
+        assert!((0..100).any(|n| members.server_of(entity(n)).is_some()));
         members.heard(&[beat_at(OTHER, 2, "http://moved"), beat(THIRD, 2)]);
-        let asked: Vec<_> = (0..100).filter_map(|n| members.keeper_of(entity(n))).collect();
+        let asked: Vec<_> = (0..100).filter_map(|n| members.server_of(entity(n))).collect();
         assert!(!asked.is_empty() && asked.iter().all(|address| &**address == "http://moved"));
         tokio::time::advance(GONE_AFTER).await;
-        assert!((0..100).all(|n| members.keeper_of(entity(n)).is_none()), "alone");
+        assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "alone");
     }
 
     #[test]
@@ -283,6 +283,6 @@ mod tests {
         assert!(!members.is_live(OTHER) && !members.has_others());
         assert!(members.looks_after(entity(1)));
         members.heard(&[beat_at(OTHER, 1, "http://other")]);
-        assert!((0..100).all(|n| members.keeper_of(entity(n)).is_none()));
+        assert!((0..100).all(|n| members.server_of(entity(n)).is_none()));
     }
 }

@@ -26,6 +26,7 @@ use super::listing::Listing;
 use super::log;
 use super::messages::new_id;
 use super::paging::{Page, PageRequest};
+use super::passing::Whole;
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
@@ -254,11 +255,14 @@ pub(super) async fn update(
     fields.finish(report);
     let ignored = incoming.report.check()?;
     let (state, details) = find(&app, &caller, &id).await?;
+    let entity = state.entity(caller.address);
+    if let Some(response) = Whole::of(&app, &context, &headers, &body, false).pass_on(entity).await? {
+        return Ok(response);
+    }
     if let Some(wanted) = wanted {
         without_messages(wanted).check(&tag(&state, &details))?;
         asked.seen = Some(Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed }));
     }
-    let entity = state.entity(caller.address);
     let answer = app.node().conversation(entity, Command::Update(asked), without_key(&context)).await;
     match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Conversation(state, details)) => {

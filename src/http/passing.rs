@@ -148,19 +148,19 @@ impl<'a> Whole<'a> {
     /// # Errors
     /// 503 `outcome_unknown` where the other server was asked, gave no whole answer, and may not be asked again.
     pub(super) async fn pass_on(self, entity: EntityKey) -> Result<Option<Response>, Problem> {
-        match self.app.node().members().keeper_of(entity) {
-            Some(keeper) if !self.headers.contains_key(PASSED_ON) => Box::pin(self.pass_to(keeper)).await,
+        match self.app.node().members().server_of(entity) {
+            Some(server) if !self.headers.contains_key(PASSED_ON) => Box::pin(self.pass_to(server)).await,
             _ => Ok(None),
         }
     }
 
-    async fn pass_to(self, keeper: Arc<str>) -> Result<Option<Response>, Problem> {
+    async fn pass_to(self, server: Arc<str>) -> Result<Option<Response>, Problem> {
         let passing = self.app.passing();
         let count = |outcome| self.app.node().metrics().passed_on.of(outcome).inc();
         let permit = (!self.waits.is_zero()).then(|| self.app.lasting().enter());
         let (Some(client), Some(target), false, false) =
             // Where too many wait already nobody waits here, and is told so.
-            (passing.client(), self.target(&keeper), passing.is_spared(&keeper), permit.as_ref().is_some_and(Option::is_none))
+            (passing.client(), self.target(&server), passing.is_spared(&server), permit.as_ref().is_some_and(Option::is_none))
         else {
             count(PassedOn::FellBack);
             return Ok(None);
@@ -171,7 +171,7 @@ impl<'a> Whole<'a> {
         let cause = TraceContext::from(&self.context.trace);
         let mut span = self.app.node().span(names::PASS_ON, SpanKind::Client, Some(cause));
         span.set(names::HTTP_METHOD, self.context.method.to_string());
-        span.asks(&keeper);
+        span.asks(&server);
         let trace = RequestTrace::from(span.context().unwrap_or(cause));
         let failed = match self.answered(client, target, trace).await {
             Ok(answer) => {
@@ -181,8 +181,8 @@ impl<'a> Whole<'a> {
             }
             Err(failed) => failed,
         };
-        if passing.spare(&keeper) {
-            tracing::warn!(%keeper, error = %failed, "another server does not answer; its requests are done here");
+        if passing.spare(&server) {
+            tracing::warn!(%server, error = %failed, "another server does not answer; its requests are done here");
         }
         let was_asked = matches!(failed, Failed::Broken(_));
         span.fail(if was_asked { "outcome_unknown" } else { "unreachable" });
@@ -197,9 +197,9 @@ impl<'a> Whole<'a> {
     }
 
     /// Where it goes; `None`: it would not arrive there as it came.
-    fn target(&self, keeper: &str) -> Option<Url> {
+    fn target(&self, server: &str) -> Option<Url> {
         let asked = self.context.uri.path_and_query()?.as_str();
-        let target = Url::parse(&[keeper, asked].concat()).ok()?;
+        let target = Url::parse(&[server, asked].concat()).ok()?;
         (target[Position::BeforePath..] == *asked).then_some(target)
     }
 

@@ -49,14 +49,14 @@ const STATUSES: [(u16, &str); 29] = [
     (503, "503"),
     (504, "504"),
 ];
-/// The place behind them, for requests whose client did not wait for the answer.
+/// The index behind them, for requests whose client did not wait for the answer.
 const ABORTED: usize = STATUSES.len();
 /// What is shown of a route from its first request on: a rate is seen only from the second value on, so without the 0 the
 /// first failures would raise no alert.
 const FAILURES: [u16; 2] = [500, 503];
 
 /// Where requests of this status are counted.
-fn place(status: u16) -> usize {
+fn index_of(status: u16) -> usize {
     let found = |status: u16| STATUSES.binary_search_by_key(&status, |(known, _)| *known);
     found(status).or_else(|_| found(status / 100 * 100)).unwrap_or(0)
 }
@@ -84,7 +84,7 @@ impl HttpMetrics {
         let made = || {
             let route = Route { route: route.into(), method, took: std::array::from_fn(|_| OnceLock::new()) };
             for status in FAILURES {
-                route.took[place(status)].get_or_init(Box::default);
+                route.took[index_of(status)].get_or_init(Box::default);
             }
             Arc::new(route)
         };
@@ -101,12 +101,12 @@ impl HttpMetrics {
 
     /// A request by this method has begun.
     pub fn begun(&self, method: &Method) {
-        self.active[method_place(method)].add(1);
+        self.active[method_index(method)].add(1);
     }
 
     /// A request by this method has ended.
     pub fn ended(&self, method: &Method) {
-        self.active[method_place(method)].add(-1);
+        self.active[method_index(method)].add(-1);
     }
 
     /// Writes all of it.
@@ -146,7 +146,7 @@ impl Route {
         of: Option<TraceContext>,
         now: impl FnOnce() -> Millis,
     ) {
-        let place = status.map_or(ABORTED, |status| place(status.as_u16()));
+        let place = status.map_or(ABORTED, |status| index_of(status.as_u16()));
         self.took[place].get_or_init(Box::default).observe(took, of, now);
     }
 
@@ -173,14 +173,14 @@ pub const OTHER: &str = "_OTHER";
 const METHODS: [&str; 10] = ["POST", "GET", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS", "TRACE", "CONNECT", OTHER];
 
 /// The method's place in [`METHODS`].
-fn method_place(method: &Method) -> usize {
+fn method_index(method: &Method) -> usize {
     METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1)
 }
 
 /// The method's name, of as many as HTTP knows.
 #[must_use]
 pub fn method_name(method: &Method) -> &'static str {
-    METHODS[method_place(method)]
+    METHODS[method_index(method)]
 }
 
 #[cfg(test)]
@@ -247,10 +247,10 @@ mod tests {
     fn every_status_has_its_own_place_or_that_of_its_class() {
         assert!(STATUSES.is_sorted_by_key(|(status, _)| *status));
         for (nth, (status, digits)) in STATUSES.iter().enumerate() {
-            assert_eq!((place(*status), digits.parse()), (nth, Ok(*status)));
+            assert_eq!((index_of(*status), digits.parse()), (nth, Ok(*status)));
         }
         for status in 100..600 {
-            assert_eq!(STATUSES[place(status)].0 / 100, status / 100, "{status}");
+            assert_eq!(STATUSES[index_of(status)].0 / 100, status / 100, "{status}");
         }
     }
 

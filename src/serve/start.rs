@@ -128,7 +128,7 @@ impl Early {
         let options =
             ServerOptions { max_connections: config.max_connections, drain: EARLY_ANSWERS, ..Default::default() };
         let serving = tokio::spawn(serve(kept, router, options, async { drop(ended.await) }));
-        tracing::info!(%address, "listening, and waiting for the store");
+        tracing::info!(%address, "listening; nothing is taken before the store and the installation are there");
         Ok(Self { bound: (listener, address), answers: Some(Answers { end, serving }) })
     }
 

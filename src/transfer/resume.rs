@@ -167,7 +167,7 @@ struct Check<'a> {
     listing: Listing<'a>,
     /// What the file has of the installation; that all comes before the first entity.
     said: Said,
-    is_installation_same: Option<bool>,
+    is_installation_compared: bool,
     /// What is in both, and where it stood; not compared yet.
     waiting: Vec<(EntityKey, Option<Blob>)>,
     /// Workspaces that the file must have next, once it has all others.
@@ -180,7 +180,16 @@ impl<'a> Check<'a> {
     fn new(store: &'a dyn Inventory, workspace: Option<&'a str>) -> Self {
         let listing = Listing::new(store, workspace);
         let (said, waiting) = (Said::default(), Vec::new());
-        Self { store, workspace, listing, said, is_installation_same: None, waiting, workspaces: None, moved: None }
+        Self {
+            store,
+            workspace,
+            listing,
+            said,
+            is_installation_compared: false,
+            waiting,
+            workspaces: None,
+            moved: None,
+        }
     }
 
     /// The file has this entity next.
@@ -208,12 +217,11 @@ impl<'a> Check<'a> {
     }
 
     async fn installation(&mut self) -> Result<(), TransferError> {
-        if self.is_installation_same.is_none() {
+        if !self.is_installation_compared {
             let mut now = Out::new(io::sink());
             installation(self.store, self.workspace, &mut now).await?;
-            let is_same = now.said.is_still(&self.said);
-            self.is_installation_same = Some(is_same);
-            self.moved = (!is_same).then_some(Moved::Installation);
+            self.is_installation_compared = true;
+            self.moved = (!now.said.is_still(&self.said)).then_some(Moved::Installation);
         }
         Ok(())
     }

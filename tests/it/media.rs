@@ -10,6 +10,7 @@ use crate::attachments::files_below;
 use crate::egress::notations;
 use crate::support::dns::Dns;
 use crate::support::origin::{Heard, Origin, Part, bare, ok};
+use crate::support::until::until;
 use crate::support::{Answer, Request, TestApp};
 
 #[cfg(target_os = "linux")]
@@ -46,13 +47,7 @@ async fn nothing_was_stored(app: &TestApp) {
         let listed = app.get(format!("/api/v1/{list}")).await.expect(200);
         assert_eq!(listed["data"], json!([]), "{list}");
     }
-    for _ in 0..1_000 {
-        if files_below(app.files.path()).is_empty() {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(files_below(app.files.path()), Vec::<String>::new());
+    until(|| files_below(app.files.path()).is_empty()).await;
 }
 
 #[tokio::test]

@@ -15,15 +15,16 @@ use tokio::task::AbortHandle;
 use tokio::time::{pause, resume, sleep};
 
 use crate::support::origin::{Heard, Origin, Part, bare, ok};
+use crate::support::until::{seen, until};
 use crate::support::{TestApp, TestStore};
 
 const MESSAGES: &str = "/api/v1/messages";
 const ADDRESS: &str = "TERTULIA_CLUSTER_ADDRESS";
 /// Two words of everybody: the first may be from before an address was known.
-const KNOWN_AFTER: Duration = Duration::from_secs(7);
+pub(crate) const KNOWN_AFTER: Duration = Duration::from_secs(7);
 
 /// An address of this machine, and who is reached there.
-async fn address() -> (TcpListener, String) {
+pub(crate) async fn address() -> (TcpListener, String) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     (listener, address)
@@ -67,10 +68,10 @@ fn entity(conversation: &Value) -> EntityKey {
 }
 
 /// A conversation that somebody else than this server looks after; its id.
-async fn theirs(app: &TestApp) -> String {
+pub(crate) async fn theirs(app: &TestApp) -> String {
     loop {
         let made = app.post("/api/v1/conversations").json(json!({})).await.expect(201);
-        if app.app.node().members().keeper_of(entity(&made)).is_some() {
+        if app.app.node().members().server_of(entity(&made)).is_some() {
             return made["id"].as_str().unwrap().to_owned();
         }
     }
@@ -188,8 +189,10 @@ async fn whatever_changes_a_conversation_is_passed_on() {
     let turn = turn.expect(202);
     let cancel = one.post(format!("/api/v1/turns/{}/cancel", turn["id"].as_str().unwrap())).await;
     assert!([200, 409].contains(&cancel.status), "{cancel:?}");
+    let titled = one.patch(format!("/api/v1/conversations/{conversation}")).json(json!({"title": "t"})).await;
+    assert_eq!(titled.expect(200)["title"], "t");
     one.delete(&path).await.expect(204);
-    assert_eq!(passed(&one), [7, 0, 0]);
+    assert_eq!(passed(&one), [8, 0, 0]);
     assert_eq!(passed(&other), [0; 3]);
 }
 
@@ -333,9 +336,7 @@ async fn with_a_key_what_another_server_has_done_and_not_told_is_told_here_and_d
     let app = beside(store, &[], &way.url("")).await;
     let conversation = theirs(&app).await;
     let sending = tokio::spawn(app.post(MESSAGES).json(message(&conversation, "once")).idempotency_key("k").send());
-    while texts(&done, &conversation).await.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    seen(async || (!texts(&done, &conversation).await.is_empty()).then_some(())).await;
     // Nothing but the end of its patience comes now.
     pause();
     let answer = sending.await.unwrap();
@@ -350,9 +351,7 @@ async fn a_server_that_hangs_is_waited_for_a_while_and_without_a_key_nothing_is_
     let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
     let conversation = theirs(&app).await;
     let sending = tokio::spawn(app.post(MESSAGES).json(message(&conversation, "x")).send());
-    while origin.requests().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until(|| !origin.requests().is_empty()).await;
     pause();
     sending.await.unwrap().problem(503, "outcome_unknown");
     assert!(texts(&app, &conversation).await.is_empty());
@@ -364,13 +363,9 @@ async fn a_client_that_goes_takes_what_was_passed_on_with_it() {
     let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
     let conversation = theirs(&app).await;
     let sending = tokio::spawn(app.post(MESSAGES).json(message(&conversation, "x")).send());
-    while origin.requests().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until(|| !origin.requests().is_empty()).await;
     sending.abort();
-    while origin.open_connections() > 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| origin.open_connections() == 0).await;
     assert!(texts(&app, &conversation).await.is_empty());
 }
 
@@ -387,9 +382,7 @@ async fn a_server_that_stops_waits_no_longer_for_another_one() {
         })
     };
     let (unkeyed, keyed) = (send("x", None), send("y", Some("k")));
-    while origin.requests().len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    until(|| origin.requests().len() >= 2).await;
     app.app.leave();
     pause();
     let begun = tokio::time::Instant::now();

@@ -27,12 +27,12 @@ pub struct Standing {
     /// Attempts at turns that are alive.
     pub turns: usize,
     /// What is on its way to receivers of events.
-    pub outbox: Sends,
+    pub outbox: OutboxStanding,
 }
 
 /// What is on its way to receivers of events; see [`Outboxes`](crate::outbox::Outboxes) for what each means.
 #[derive(Clone, Copy, Debug)]
-pub struct Sends {
+pub struct OutboxStanding {
     /// Logs that are being sent from.
     pub active: usize,
     /// Events that are being sent.
@@ -81,7 +81,7 @@ impl Node {
             commands: self.admission().in_flight(),
             command_bytes: self.admission().bytes_in_flight(),
             turns: self.running_turns(),
-            outbox: Sends {
+            outbox: OutboxStanding {
                 active: outbox.active(),
                 in_flight: outbox.in_flight(),
                 closed_gates: outbox.closed_gates(),

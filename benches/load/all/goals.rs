@@ -34,7 +34,8 @@ fn figure(measured: &Measured, of: impl Fn(&Measured) -> f64) -> f64 {
 #[derive(Default)]
 pub(crate) struct Goals {
     table: Table,
-    /// Requests to the server that were not answered as they should have been, in every case. Such a case has no figures.
+    /// Requests to the server that were not answered as they should have been, in every case. No ratio is made of such a
+    /// case.
     failed: u64,
 }
 
@@ -255,7 +256,7 @@ mod tests {
     use crate::measured::tests::measured;
 
     #[test]
-    fn a_case_in_which_requests_failed_has_no_figures_and_is_counted() {
+    fn a_case_in_which_requests_failed_makes_no_ratio_and_is_counted() {
         let mut goals = Goals::default();
         let measured = measured();
         let errors = measured.errors();

@@ -250,7 +250,7 @@ impl CqlStore {
         let (n, k) = (signed(next.seq), commit_k(next.commit));
         let name = entity_bytes(entity);
         let values = (&name[..], bucket, n, &k[..]);
-        let row: Option<(Bytes,)> = self.db().select_one(&self.db().statements.settling_commit_id, values).await?;
+        let row: Option<(Bytes,)> = self.db().select_one(&self.db().statements.commit_id, values).await?;
         Ok(row.is_some_and(|(found,)| found[..] == id.0))
     }
 

@@ -46,8 +46,8 @@ impl Quorum {
         }
     }
 
-    /// Of a read that decides what is in flight.
-    pub(super) fn settling(self) -> Consistency {
+    /// Of a read at serial consistency.
+    pub(super) fn serial_read(self) -> Consistency {
         match self {
             Self::Local => Consistency::LocalSerial,
             Self::Global => Consistency::Serial,
@@ -106,7 +106,7 @@ pub enum ConnectError {
 /// The ways in which statements are run.
 #[derive(Clone, Debug)]
 pub(super) struct Profiles {
-    /// Conditional batches and the reads that settle them: one attempt each, and its outcome is told as it is. The
+    /// Conditional batches and reads of a commit's id: one attempt each, and its outcome is told as it is. The
     /// driver's own retries would hide an unknown outcome.
     pub(super) conditional: ExecutionProfile,
     /// Conditions that are never met: they may be done twice, and take no longer than one that is.

@@ -17,8 +17,8 @@ const KEY_TTL: u64 = actors::limits::KEY_KEPT_MILLIS / 1000;
 enum Run {
     /// As part of a conditional batch.
     Conditional,
-    /// As a read that decides what is in flight.
-    Settling,
+    /// As a read at serial consistency.
+    Serial,
     /// As a condition that is never met, and may be asked as often as one likes.
     Settled,
     /// Alone, and more than once if need be.
@@ -44,13 +44,13 @@ macro_rules! statements {
                 let prepare = async |text: String, run: Run| {
                     let mut statement = Statement::new(text.replace("KS.", &format!("\"{keyspace}\".")));
                     let profile = match run {
-                        Run::Conditional | Run::Settling => &profiles.conditional,
+                        Run::Conditional | Run::Serial => &profiles.conditional,
                         Run::Settled => &profiles.settled,
                         Run::Plain => &profiles.plain,
                     };
                     statement.set_execution_profile_handle(Some(profile.clone().into_handle()));
-                    if matches!(run, Run::Settling) {
-                        statement.set_consistency(quorum.settling());
+                    if matches!(run, Run::Serial) {
+                        statement.set_consistency(quorum.serial_read());
                     }
                     statement.set_is_idempotent(matches!(run, Run::Plain | Run::Settled));
                     session.prepare(statement).await
@@ -104,7 +104,7 @@ statements! {
     /// The state in a bucket's head.
     state: Plain, "SELECT state FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
     /// The id of a commit, and decides what is in flight.
-    settling_commit_id: Settling, "SELECT id FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 1 AND n = ? \
+    commit_id: Serial, "SELECT id FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 1 AND n = ? \
         AND k = ?";
     /// The lists that a commit changes.
     lists: Plain, "SELECT stamp, at, lists FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 1 AND n = ? \

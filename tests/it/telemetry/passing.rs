@@ -1,20 +1,16 @@
 //! What is told of requests that are passed on to another server.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use actors::id::{ConversationId, EntityKey};
 use actors::trace::kept::Kept;
 use actors::trace::{Finished, SpanKind, Traces, Value};
-use actors::workspace::{DEFAULT, address_of};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::time::{resume, sleep};
 
 use super::receiver::Got;
 use super::tables::describes;
 use super::{CLIENT, SERVER};
+use crate::passing::{KNOWN_AFTER, address, theirs};
 use crate::support::{TestApp, TestStore};
 
 /// As it would have arrived.
@@ -45,24 +41,16 @@ async fn a_request_that_is_passed_on_is_one_trace_on_both_servers() {
     let kept = [Arc::new(Kept::default()), Arc::new(Kept::default())];
     let mut apps = Vec::new();
     for kept in &kept {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (listener, address) = address().await;
         let env = [("TERTULIA_CLUSTER_ADDRESS", &*address)];
         let app = TestApp::start_traced(store.clone(), &env, Traces::to(kept.clone())).await;
         app.listen(listener);
         apps.push(app);
     }
-    sleep(Duration::from_secs(7)).await;
+    sleep(KNOWN_AFTER).await;
     resume();
-    let conversation = loop {
-        let made = apps[0].post("/api/v1/conversations").json(json!({})).await.expect(201);
-        let id = ConversationId::parse(made["id"].as_str().unwrap()).unwrap();
-        let entity = EntityKey::conversation(address_of(DEFAULT), id.address);
-        if apps[0].app.node().members().keeper_of(entity).is_some() {
-            break id;
-        }
-    };
-    let body = json!({"conversation_id": conversation.to_string(), "content": {"content": "the secret word"}});
+    let conversation = theirs(&apps[0]).await;
+    let body = json!({"conversation_id": conversation, "content": {"content": "the secret word"}});
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let caller = format!("00-{trace}-b7ad6b7169203331-01");
     let answer = apps[0].post("/api/v1/messages").json(body).header("traceparent", &caller).await;
