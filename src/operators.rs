@@ -1,7 +1,7 @@
 //! The operators' commands that work on the store itself, without a server.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -344,6 +344,7 @@ async fn export_to(
     let file = secret_file(path)?;
     let done = transfer::export_to_file(store, workspace, now, &file).await;
     file.sync_all()?;
+    sync_directory_of(path)?;
     Ok(done?)
 }
 
@@ -353,33 +354,51 @@ async fn replace(
     workspace: Option<&str>,
     path: &Path,
 ) -> Result<transfer::Exported, OperatorError> {
-    if !transfer::is_replaceable(&File::open(path)?, workspace)? {
-        let what = format!("{} holds something else than this export; name another file", path.display());
-        return Err(OperatorError::Invalid(what));
-    }
+    is_ours(&File::open(path)?, path, workspace)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".anew");
-    let file = secret_file(Path::new(&beside))?;
+    let beside = PathBuf::from(beside);
+    let file = secret_file(&beside)?;
+    is_ours(&file, &beside, workspace)?;
     file.set_len(0)?;
     let done = transfer::export(store, workspace, SystemClock.now(), io::BufWriter::new(&file)).await?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
-    if let Some(dir) = path.parent() {
-        File::open(dir)?.sync_all()?;
-    }
+    sync_directory_of(path)?;
     Ok(done)
+}
+
+/// Whether a file may be written over by this export.
+fn is_ours(file: &File, path: &Path, workspace: Option<&str>) -> Result<(), OperatorError> {
+    if transfer::is_replaceable(file, workspace)? {
+        return Ok(());
+    }
+    let what = format!("{} holds something else than this export; name another file", path.display());
+    Err(OperatorError::Invalid(what))
+}
+
+/// A file's name is durable once its directory is.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    File::open(path.canonicalize()?.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 /// What an export leaves out.
 const FILES_APART: &str = "the bytes of attachments are not among them and are copied apart";
 
-/// Opens a file for reading and writing that only its owner may read: it will hold secrets.
-fn secret_file(path: &Path) -> io::Result<File> {
+/// Opens a file for reading and writing that only its owner may read: it will hold secrets. It is this process's alone.
+fn secret_file(path: &Path) -> Result<File, OperatorError> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let file = options.open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(OperatorError::Invalid(format!("another export writes to {} right now", path.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
 }
 
 /// Does what an export says, from a file or from standard input, as far as it is not done; what was done, in words.

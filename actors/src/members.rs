@@ -105,7 +105,9 @@ impl Members {
             let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_at_work());
             let scores = others.map(|(node, heard)| (score(*node, entity), heard));
             let (best, server) = scores.max_by_key(|(score, _)| *score)?;
-            server.address.clone().filter(|_| best > mine)
+            let address = server.address.clone().filter(|_| best > mine)?;
+            // The word of the one before this one, at the same address.
+            (self.address.get() != Some(&address)).then_some(address)
         })
     }
 

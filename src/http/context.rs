@@ -26,6 +26,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri}
 use tower::{Layer, Service};
 
 use super::answer::name_ignored_parameters;
+use super::passing::Passed;
 use super::problem::Problem;
 use super::trace::{RequestTrace, TRACEPARENT, hex_into};
 
@@ -283,7 +284,8 @@ fn after_panic(context: &RequestContext, panic: &(dyn Any + Send)) -> Response {
 fn finish(running: &mut Running, response: Response) -> Response {
     let context = &running.context;
     let (mut response, code) = render::render(context, response);
-    if context.uri.query().is_some() && !render::is_error(response.status()) {
+    let is_named = || response.extensions().get::<Passed>().is_some();
+    if context.uri.query().is_some() && !render::is_error(response.status()) && !is_named() {
         name_ignored_parameters(&mut response, context);
     }
     let headers = response.headers_mut();

@@ -6,10 +6,12 @@
 //! (invariant I6). What is passed on is the request as it came, with its caller's key, and its answer goes back as it
 //! is; what cannot be passed on is done here. `docs/decisions/0050-requests-are-passed-on-whole.md` says why so.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use actors::clock::Millis;
 use actors::id::EntityKey;
 use actors::metrics::PassedOn;
 use actors::trace::{SpanKind, TraceContext, names};
@@ -17,8 +19,11 @@ use axum::body::Body;
 use axum::extract::FromRef;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use reqwest::Client;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use url::{Position, Url};
 
@@ -30,8 +35,9 @@ use super::trace::{RequestTrace, TRACEPARENT};
 use crate::app::App;
 use crate::{bounded, outgoing};
 
-/// On a request that was passed on: it is answered where it is, whoever looks after what it writes to by then. A client
-/// that says so itself has its request answered where it came to, so this needs no secret.
+/// On a request that was passed on: it is answered where it is, whoever looks after what it writes to by then, and not
+/// any more after the time that it names, in milliseconds since 1970, when whoever passed it on has given it up. A
+/// client that says so itself has its request answered where it came to, so this needs no secret.
 pub(crate) const PASSED_ON: HeaderName = HeaderName::from_static("x-tertulia-passed-on");
 
 /// How long a connection may take. Servers of one store are near each other.
@@ -45,6 +51,9 @@ const SPARED_FOR: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(15);
 /// Unused connections that are kept to one server: each takes a place among those that it has.
 const IDLE_MAX: usize = 64;
+/// Requests that are passed on at once: each holds a connection here and one there, so servers that pass on to each other
+/// must not take all of them. A tenth of those that a server has by default. What is beyond is done where it is.
+const PASSES: usize = 1_000;
 /// What an answer may have beside twice what its request may: an agent's words, and what stands around them.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
@@ -63,13 +72,24 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 const MADE_ANEW: [HeaderName; 4] =
     [header::HOST, header::CONTENT_LENGTH, header::EXPECT, HeaderName::from_static("tracestate")];
 
+/// On an answer of another server, which has said already what it ignored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passed;
+
 /// The way to the other servers of a store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Passing {
     /// Made when it is needed first. `None`: it cannot be made, which the log has.
     client: OnceLock<Option<Client>>,
     /// Since when servers are spared. They are forgotten when that is over, so there are no more than servers.
     spared: Mutex<HashMap<Arc<str>, Instant>>,
+    passes: Semaphore,
+}
+
+impl Default for Passing {
+    fn default() -> Self {
+        Self { client: OnceLock::new(), spared: Mutex::default(), passes: Semaphore::new(PASSES) }
+    }
 }
 
 impl Passing {
@@ -111,9 +131,34 @@ enum Failed {
     /// It was not asked.
     #[error("no connection: {0}")]
     Unreached(reqwest::Error),
+    /// It said that it can do nothing now, and has done nothing.
+    #[error("it answered {0}")]
+    Refused(&'static str),
     /// It was asked, and may have done it.
     #[error("no whole answer: {0}")]
     Broken(String),
+    /// The same, and it is this server that waits no longer.
+    #[error("this server is stopping")]
+    Stopping,
+}
+
+/// What a server says that starts, stops or has lost the store: nothing was stored.
+const CANNOT: [&str; 2] = ["store_unavailable", "stopping"];
+
+/// What is read of a problem.
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+}
+
+/// The code of an answer that says that its server can do nothing now.
+fn cannot(answer: &Response, body: &[u8]) -> Option<&'static str> {
+    if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+        return None;
+    }
+    let said: Said<'_> = serde_json::from_slice(body).ok()?;
+    CANNOT.into_iter().find(|code| *code == said.code)
 }
 
 /// A request as it came, with what has been found out of it.
@@ -146,10 +191,23 @@ impl<'a> Whole<'a> {
     /// be allowed, and before it has had any effect.
     ///
     /// # Errors
-    /// 503 `outcome_unknown` where the other server was asked, gave no whole answer, and may not be asked again.
+    /// 503 `outcome_unknown` where the other server was asked, gave no whole answer, and may not be asked again;
+    /// `store_unavailable` where this request was passed on and whoever did that has given it up.
     pub(super) async fn pass_on(self, entity: EntityKey) -> Result<Option<Response>, Problem> {
+        if !self.app.node().shares_its_store() {
+            return Ok(None);
+        }
+        if let Some(until) = self.headers.get(PASSED_ON) {
+            let until = until.to_str().ok().and_then(|until| until.parse().ok()).map(Millis);
+            if until.is_some_and(|until| until < self.app.now()) {
+                let detail = "the request was passed on by another server and came too late; nothing was stored";
+                return Err(Problem::unavailable("store_unavailable", detail, 1));
+            }
+            return Ok(None);
+        }
         match self.app.node().members().server_of(entity) {
-            Some(server) if !self.headers.contains_key(PASSED_ON) => Box::pin(self.pass_to(server)).await,
+            // Who stops begins nothing that others have to finish.
+            Some(server) if self.app.left().now_or_never().is_none() => Box::pin(self.pass_to(server)).await,
             _ => Ok(None),
         }
     }
@@ -158,10 +216,14 @@ impl<'a> Whole<'a> {
         let passing = self.app.passing();
         let count = |outcome| self.app.node().metrics().passed_on.of(outcome).inc();
         let permit = (!self.waits.is_zero()).then(|| self.app.lasting().enter());
-        let (Some(client), Some(target), false, false) =
-            // Where too many wait already nobody waits here, and is told so.
-            (passing.client(), self.target(&server), passing.is_spared(&server), permit.as_ref().is_some_and(Option::is_none))
-        else {
+        // Where too many wait already nobody waits here, and is told so.
+        let is_full = permit.as_ref().is_some_and(Option::is_none);
+        let (Some(client), Some(target), Ok(_pass), false) = (
+            passing.client(),
+            self.target(&server),
+            passing.passes.try_acquire(),
+            is_full || passing.is_spared(&server),
+        ) else {
             count(PassedOn::FellBack);
             return Ok(None);
         };
@@ -181,10 +243,10 @@ impl<'a> Whole<'a> {
             }
             Err(failed) => failed,
         };
-        if passing.spare(&server) {
+        if !matches!(failed, Failed::Stopping) && passing.spare(&server) {
             tracing::warn!(%server, error = %failed, "another server does not answer; its requests are done here");
         }
-        let was_asked = matches!(failed, Failed::Broken(_));
+        let was_asked = matches!(failed, Failed::Broken(_) | Failed::Stopping);
         span.fail(if was_asked { "outcome_unknown" } else { "unreachable" });
         if was_asked && !self.is_keyed {
             count(PassedOn::Unknown);
@@ -211,12 +273,13 @@ impl<'a> Whole<'a> {
             answered = timeout(ANSWERS_WITHIN + self.waits, self.exchange(client, target, trace)) => {
                 answered.unwrap_or_else(|_| broken("the time is over"))
             }
-            () = self.app.waits_no_longer() => broken("this server is stopping"),
+            () = self.app.waits_no_longer() => Err(Failed::Stopping),
         }
     }
 
     async fn exchange(self, client: &Client, target: Url, trace: RequestTrace) -> Result<Response, Failed> {
-        let mut request = client.request(self.context.method.clone(), target).headers(self.passed(trace));
+        let headers = self.passed(trace, self.app.now().plus(millis(ANSWERS_WITHIN + self.waits)));
+        let mut request = client.request(self.context.method.clone(), target).headers(headers);
         if let Some(body) = self.body {
             request = request.body(body.clone());
         }
@@ -225,17 +288,26 @@ impl<'a> Whole<'a> {
             error => Failed::Broken(error.to_string()),
         })?;
         let (status, mut headers) = (answer.status(), answer.headers().clone());
+        // A proxy between the two, or whoever has the address by now, knows nothing of what was asked.
+        if headers.get(REQUEST_ID).is_none_or(|id| id.as_bytes() != self.context.request_id.as_str().as_bytes()) {
+            return Err(Failed::Broken(format!("{status}, and not by the server")));
+        }
         let at_most = ANSWER_BYTES + 2 * MaxBodyBytes::from_ref(self.app).0;
         let body = bounded::body(answer, at_most).await.map_err(|unread| Failed::Broken(format!("{unread:?}")))?;
         remove_hop_by_hop(&mut headers);
         headers.remove(header::CONTENT_LENGTH);
-        let mut answer = Response::new(Body::from(body));
+        let mut answer = Response::new(Body::empty());
         (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
+        if let Some(code) = cannot(&answer, &body).filter(|_| self.is_keyed) {
+            return Err(Failed::Refused(code));
+        }
+        answer.extensions_mut().insert(Passed);
+        *answer.body_mut() = Body::from(body);
         Ok(answer)
     }
 
-    /// Its headers as they are passed on.
-    fn passed(&self, trace: RequestTrace) -> HeaderMap {
+    /// Its headers as they are passed on, to be answered until then.
+    fn passed(&self, trace: RequestTrace, until: Millis) -> HeaderMap {
         let mut headers = self.headers.clone();
         remove_hop_by_hop(&mut headers);
         for name in MADE_ANEW {
@@ -245,9 +317,13 @@ impl<'a> Whole<'a> {
             headers.insert(REQUEST_ID, id);
         }
         headers.insert(TRACEPARENT, trace.traceparent());
-        headers.insert(PASSED_ON, HeaderValue::from_static("1"));
+        headers.insert(PASSED_ON, HeaderValue::from(until.0));
         headers
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Leaves what is of the whole way.

@@ -20,6 +20,8 @@ use super::line::{Blob, FORMAT, Line, Name, VERSION};
 use super::listing::{Listing, Said, standing};
 use super::{Found, Moved, PATIENCE, TransferError};
 
+/// More than the last line of an export has.
+const END_BYTES: u64 = 1_024;
 /// Entities that are looked at together: each waits for the store.
 const AT_ONCE: usize = 32;
 
@@ -83,6 +85,17 @@ fn parsed(text: &[u8]) -> Option<Line> {
     serde_json::from_slice(text).ok().filter(|_| text.ends_with(b"\n"))
 }
 
+/// Whether the file's last line is the end of an export: then what makes no sense before it is damage, and not where the
+/// export was broken off.
+fn is_ended(mut file: &File) -> io::Result<bool> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(END_BYTES)))?;
+    let mut tail = Vec::new();
+    file.take(END_BYTES).read_to_end(&mut tail)?;
+    let before = tail.strip_suffix(b"\n").unwrap_or(&tail).iter().rposition(|byte| *byte == b'\n');
+    Ok(matches!(parsed(&tail[before.map_or(0, |at| at + 1)..]), Some(Line::End { .. })))
+}
+
 /// Whether it is the first line of this export.
 fn begins(line: &Line, of: Option<&str>) -> bool {
     match line {
@@ -132,6 +145,9 @@ impl Kept<'_> {
                 return Err(malformed(what));
             }
             let Some(line) = line else {
+                if is_ended(file)? {
+                    return Err(malformed("it is no line of an export, in one that is whole; name another file"));
+                }
                 self.check.compare().await?;
                 return Ok(false);
             };

@@ -163,7 +163,7 @@ async fn a_contact_on_a_channel_always_comes_to_one_server_which_answers_as_any(
         for again in [again, there] {
             assert_eq!((again.header("idempotent-replayed"), &again.bytes), ("true", &first.bytes));
         }
-        let later = one.post(path).json(body(who)).header("prefer", "respond-async").await;
+        let later = one.post(path).json(body(who)).idempotency_key("later").header("prefer", "respond-async").await;
         assert_eq!((later.status, later.header("preference-applied")), (202, "respond-async"));
         assert!(later.header("location").starts_with("/api/v1/turns/turn_"));
     }
@@ -259,7 +259,7 @@ async fn a_server_that_has_died_costs_one_try() {
 async fn the_other_server_gets_the_request_as_it_came_and_its_answer_goes_back_as_it_is() {
     let busy = |_: &Heard| {
         let problem = br#"{"code": "overloaded"}"#;
-        let head = "HTTP/1.1 503 X\r\nContent-Type: application/problem+json\r\nRetry-After: 7\r\nX-Other: 1\r\n\
+        let head = "HTTP/1.1 503 X\r\nContent-Type: application/problem+json\r\nRetry-After: 7\r\nX-Other: 1\r\nX-Request-Id: mine\r\n\
             Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nContent-Length: 22\r\n\r\n";
         vec![Part::Bytes([head.as_bytes(), problem].concat())]
     };
@@ -285,8 +285,61 @@ async fn the_other_server_gets_the_request_as_it_came_and_its_answer_goes_back_a
     assert_eq!(sent.map(|name| heard.header(name)), expected);
     assert!(heard.header("traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
     assert_eq!(["x-own-hop", "connection", "tracestate"].map(|name| heard.header(name)), [""; 3]);
-    assert_eq!(heard.header("x-tertulia-passed-on"), "1");
+    assert!(heard.header("x-tertulia-passed-on").parse::<u64>().unwrap() > app.app.now().0, "until when");
     assert_eq!((passed(&app), texts(&app, &conversation).await.len()), ([1, 0, 0], 0), "it is not done here too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_answer_of_a_server_of_ours_counts_as_none() {
+    // As a proxy says it between the two, or whoever has the address by now.
+    for answer in [bare(502, ""), bare(504, ""), ok("application/json", b"[{\"id\": \"msg_1\"}]")] {
+        for key in [None, Some("k")] {
+            let answer = answer.clone();
+            let origin = Origin::serve(move |_| answer.clone()).await;
+            let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
+            let conversation = theirs(&app).await;
+            let request = app.post(MESSAGES).json(message(&conversation, "once"));
+            match key {
+                Some(key) => drop(request.idempotency_key(key).await.expect(200)),
+                None => drop(request.await.problem(503, "outcome_unknown")),
+            }
+            let kept = texts(&app, &conversation).await;
+            let (here, unknown) = (u64::from(key.is_some()), u64::from(key.is_none()));
+            assert_eq!((kept.len() as u64, passed(&app)), (here, [0, here, unknown]));
+            pause();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_that_starts_or_stops_cannot_do_is_done_here_with_a_key() {
+    let cannot = |heard: &Heard| {
+        let head = format!(
+            "HTTP/1.1 503 X\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nX-Request-Id: {}\r\n\
+             Content-Length: 20\r\n\r\n{{\"code\": \"stopping\"}}",
+            heard.header("x-request-id")
+        );
+        vec![Part::Bytes(head.into_bytes())]
+    };
+    let origin = Origin::serve(cannot).await;
+    let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
+    let conversation = theirs(&app).await;
+    app.post(MESSAGES).json(message(&conversation, "kept")).idempotency_key("k").await.expect(200);
+    assert_eq!((texts(&app, &conversation).await, passed(&app)), (vec!["kept".to_owned()], [0, 1, 0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_passed_on_and_given_up_is_not_done_any_more() {
+    let ([one, other], _listening) = servers().await;
+    let conversation = theirs(&one).await;
+    let until = |millis: u64| {
+        let request = other.post(MESSAGES).json(message(&conversation, "late"));
+        request.header("x-tertulia-passed-on", &millis.to_string())
+    };
+    let now = other.app.now().0;
+    until(now - 1).await.problem(503, "store_unavailable");
+    assert!(texts(&other, &conversation).await.is_empty());
+    until(now + 1_000).await.expect(200);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use super::lane::Waiting;
 use super::receivers::{Hooks, Subject};
 use super::state::{Log, Outbox, Settlement};
 use crate::channel::{Channel, id_of};
+use crate::clock::Millis;
 use crate::contact;
 use crate::conversation;
 use crate::directory::Directory;
@@ -123,11 +124,16 @@ impl LogChannel {
         }
     }
 
-    /// Whether it is the one that has its id now. One that is made again with the id of a deleted one is another.
-    pub(crate) fn is(&self, now: &Channel, log: EntityKey) -> bool {
+    /// Whether it is the one that has its id now, for a log that began then. One that is made again with the id of a
+    /// deleted one is another.
+    pub(crate) fn is(&self, now: &Channel, log: EntityKey, began: Option<Millis>) -> bool {
         match self {
             Self::Human(_) => now.conversation(log.workspace) == log,
-            Self::Api(incarnation) => now.incarnation() == **incarnation,
+            Self::Api(incarnation) if now.incarnation() == **incarnation => true,
+            // Conversations of earlier builds have only its id, whichever life it was.
+            Self::Api(incarnation) => {
+                id_of(incarnation) == &**incarnation && began.is_some_and(|began| began >= now.created_at)
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) async fn read(node: &Node, entity: EntityKey, scope: &LogScope) -> Re
     // One that was made again with the id of a deleted one is another channel, and is told nothing of what is said
     // there.
     if let (Some(then), Some(now)) = (&scope.channel, &channel)
-        && !then.is(now, entity)
+        && !then.is(now, entity, scope.conversation.map(|id| id.at))
     {
         (channel, channel_id) = (None, None);
     }

@@ -112,6 +112,10 @@ impl Exchange<'_> {
     /// The answer of the server that looks after the contact's first conversation here, whichever is open now: so all
     /// that one contact writes on one channel comes to one server, without a look at the store.
     async fn passed_on(&self, content: &ContactContent) -> Result<Option<Response>, Problem> {
+        // The answer may take minutes, and without a key nobody could find out what became of it.
+        if self.accepting.keyed.is_none() {
+            return Ok(None);
+        }
         let first = contact::conversation_of(self.contact, &self.channel.incarnation(), 1);
         let fetches = match content {
             ContactContent::Media(_) => media::LIMITS.within,

@@ -86,7 +86,11 @@ async fn what_is_no_export_stays_as_it_is() {
     // A whole one of which a line is missing, or was changed, is none either.
     let whole = String::from_utf8(exported(&*store, None).await).unwrap();
     let last = whole.lines().rfind(|line| line.contains("\"commit\"")).unwrap();
-    for damaged in [whole.replacen(&format!("{last}\n"), "", 1), whole.replacen("\"at\":", "\"at\":1", 1)] {
+    for damaged in [
+        whole.replacen(&format!("{last}\n"), "", 1),
+        whole.replacen("\"at\":", "\"at\":1", 1),
+        whole.replacen(last, &last[1..], 1),
+    ] {
         let file = holding(damaged.as_bytes());
         let refused = to_file(&store, &file).await;
         assert!(matches!(refused, Err(TransferError::Malformed { .. })), "{refused:?}");
