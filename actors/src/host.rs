@@ -53,8 +53,8 @@ pub(crate) enum Mail<M: Machine> {
     Read(Result<Found, StoreError>),
     /// The commit in flight has ended.
     Ended(Result<Outcome, StoreError>),
-    /// The entity as the store holds it, to compare with what a refusal was decided on.
-    Compared(Result<Option<Loaded>, StoreError>),
+    /// Where the store holds the entity to stand, to compare with what a refusal was decided on.
+    Compared(Result<Option<Head>, StoreError>),
     /// The entity as the store holds it.
     Reloaded(Result<Option<Loaded>, StoreError>),
     /// The entity's alarm is due.
@@ -185,8 +185,8 @@ impl<M: Machine> Actor for Host<M> {
                 resident.read(found);
                 resident.step();
             }
-            Mail::Compared(loaded) => {
-                resident.compared(loaded);
+            Mail::Compared(head) => {
+                resident.compared(head);
                 resident.step();
             }
             Mail::Ended(outcome) => resident.ended(outcome),
@@ -318,16 +318,16 @@ impl<M: Machine> Resident<M> {
         let entity = self.entity;
         let fresh = if draft.refuses() { Fresh::Settled } else { Fresh::Acknowledged };
         self.phase = Phase::Comparing(Box::new(draft));
-        let loading = Box::pin(async move { store.load(entity, fresh).await });
-        if let Some(loaded) = reader::now_or_later(loading, &self.myself, Mail::Compared) {
-            self.compared(loaded);
+        let reading = Box::pin(async move { store.head(entity, fresh).await });
+        if let Some(head) = reader::now_or_later(reading, &self.myself, Mail::Compared) {
+            self.compared(head);
         }
     }
 
-    fn compared(&mut self, loaded: Result<Option<Loaded>, StoreError>) {
+    fn compared(&mut self, head: Result<Option<Head>, StoreError>) {
         let Phase::Comparing(draft) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
-        match loaded {
-            Ok(loaded) if loaded.as_ref().map(|loaded| loaded.head) == self.known.head => {
+        match head {
+            Ok(head) if head == self.known.head => {
                 self.conflicts = 0;
                 draft.answer();
             }

@@ -289,6 +289,9 @@ pub struct Loaded {
     pub tail: Vec<LogRecord>,
     /// The durable alarm.
     pub alarm: Option<Millis>,
+    /// Every later read shows all that was written up to there: it was loaded [`Fresh::Settled`], or the store knows
+    /// that it is so.
+    pub settled: bool,
 }
 
 /// How settled a read must be.
@@ -421,28 +424,23 @@ impl StoreError {
     }
 }
 
-impl From<StoreError> for Cause {
-    fn from(error: StoreError) -> Self {
-        let what = error.to_string();
-        let (StoreError::Indeterminate(cause) | StoreError::Unavailable(cause) | StoreError::Corrupt(cause)) = error
-        else {
-            return what.into();
-        };
-        cause.under(what)
-    }
-}
-
 /// A durable store of entities. See the module's text for what may be relied on.
 pub trait Store: Send + Sync + 'static {
     /// An entity as it stands; `None` if it does not exist.
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
 
+    /// Where an entity stands, as [`Store::load`] would say.
+    fn head(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
+        let loading = self.load(entity, fresh);
+        Box::pin(async move { Ok(loading.await?.map(|loaded| loaded.head)) })
+    }
+
     /// Applies a commit if the entity stands where it expects. Sending the same commit (the same
     /// [`CommitId`]) again is safe: if it was applied, the answer is `Committed` as long as it is the newest.
     fn commit(&self, commit: Commit, done: Done);
 
-    /// What an idempotency key has done in this entity. A row past its time may or may not still be found. One that is
-    /// found is settled, as its effect is told to whoever asks again.
+    /// What an idempotency key has done in this entity. A row past its time may or may not still be found. An effect that
+    /// is found is settled, as it is told to whoever asks again; what only holds the key need not be.
     fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>>;
 
     /// Events of a log. Marks are left out.

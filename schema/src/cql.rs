@@ -18,8 +18,8 @@ use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
-    Beat, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan, Store,
-    StoreError, Table, View,
+    Beat, Commit, Done, Due, DuePage, Fresh, Head, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan,
+    Store, StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -57,7 +57,6 @@ use db::Db;
 use due::{DOUBTED_FOR, Doubts, Slots};
 use lists::Parts;
 use plan::BucketSize;
-use session::Profiles;
 use standing::Standings;
 use statements::Statements;
 
@@ -154,8 +153,7 @@ impl CqlStore {
     /// See [`OpenError`].
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let Options { contact, clock, size, doubted_for } = options;
-        let profiles = Profiles::new(&contact);
-        let session = session::connect(&contact, &profiles).await?;
+        let (session, profiles) = session::connect(&contact).await?;
         migrate::check(&session, &contact.keyspace).await?;
         let statements = Statements::prepare(&session, &contact.keyspace, &profiles, contact.quorum)
             .await
@@ -254,6 +252,10 @@ impl CqlStore {
 impl Store for CqlStore {
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         self.while_open(self.loaded(entity, fresh))
+    }
+
+    fn head(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
+        self.while_open(self.stands(entity, fresh))
     }
 
     fn commit(&self, commit: Commit, done: Done) {

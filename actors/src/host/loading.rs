@@ -72,12 +72,12 @@ impl<M: Machine> Resident<M> {
     }
 
     /// The entity as it may be gone on from. Where others write too, its newest commit may be one whose writer died over
-    /// it, of which not every read shows all until it is settled. One that seems not to be there need not be: it is
-    /// begun on condition that it is not.
+    /// it, of which not every read shows all until it is settled; it need not be where the store knows that it is. One
+    /// that seems not to be there need not be: it is begun on condition that it is not.
     async fn load_whole(&self) -> Result<Option<Loaded>, StoreError> {
         let store = &self.node.store;
         match store.load(self.entity, Fresh::Acknowledged).await? {
-            Some(_) if store.is_shared() => store.load(self.entity, Fresh::Settled).await,
+            Some(loaded) if !loaded.settled => store.load(self.entity, Fresh::Settled).await,
             loaded => Ok(loaded),
         }
     }

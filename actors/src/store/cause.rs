@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use super::StoreError;
+
 /// Why something failed: what was tried or found, and the error that said so, where there is one.
 ///
 /// It prints with the text of every error below it, since what reaches a log is mostly one line. [`Error::source`]
@@ -69,6 +71,17 @@ impl PartialEq for Cause {
 }
 
 impl Eq for Cause {}
+
+impl From<StoreError> for Cause {
+    fn from(error: StoreError) -> Self {
+        let what = error.to_string();
+        let (StoreError::Indeterminate(cause) | StoreError::Unavailable(cause) | StoreError::Corrupt(cause)) = error
+        else {
+            return what.into();
+        };
+        cause.under(what)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -193,6 +193,7 @@ impl Store for MemoryStore {
                     state: entity.state.clone(),
                     tail: entity.tail.clone(),
                     alarm: entity.alarm,
+                    settled: true,
                 })
             })
         })

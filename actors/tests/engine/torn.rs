@@ -7,8 +7,8 @@ use std::time::Duration;
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::review::Response;
-use actors::conversation::{Command, Event};
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::conversation::{Command, Conversation, Event};
+use actors::directory::{Answer, Circumstances, Directory, Refusal};
 use actors::id::{Address, EntityKey, MessageId};
 use actors::message::Json;
 use actors::node::Node;
@@ -51,6 +51,8 @@ struct Torn {
     before: HashMap<EntityKey, Before>,
     /// So many settled loads fail.
     failing: usize,
+    /// So many settled loads were asked for.
+    settling: usize,
 }
 
 /// A store of several servers that tears commits when it is told to. Clones are one store.
@@ -99,6 +101,7 @@ impl Store for Tearing {
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         if fresh == Fresh::Settled {
             let mut torn = self.torn.lock().unwrap();
+            torn.settling += 1;
             if let Some(left) = torn.failing.checked_sub(1) {
                 torn.failing = left;
                 return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
@@ -106,10 +109,15 @@ impl Store for Tearing {
             torn.before.remove(&entity);
         }
         let hidden = |before: &Before| (before.shown == Shown::Rows).then(|| before.loaded.clone());
-        match self.instead(entity, hidden) {
-            Some(loaded) => Box::pin(async { Ok(loaded) }),
-            None => self.inner.load(entity, fresh),
-        }
+        let shown = self.instead(entity, |before| Some(hidden(before)));
+        let (loading, settled) = (self.inner.load(entity, fresh), shown.is_none());
+        Box::pin(async move {
+            let loaded = match shown.flatten() {
+                Some(instead) => instead,
+                None => loading.await?,
+            };
+            Ok(loaded.map(|loaded| Loaded { settled, ..loaded }))
+        })
     }
 
     fn commit(&self, commit: Commit, done: Done) {
@@ -202,6 +210,25 @@ async fn i3_a_key_whose_commit_is_half_there_has_one_effect_when_its_actor_begin
     third.conversation(e, post(e, "twice"), key(2, 2)).await.unwrap();
     let said: Vec<String> = texts(&third, e).await.into_iter().map(|(_, text)| text).collect();
     assert_eq!(said[2..], ["once", "twice"], "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_knows_to_be_settled_is_loaded_once_when_its_actor_begins_and_what_it_does_not_know_twice() {
+    let (store, [node, _], _) = two().await;
+    let e = entity(1);
+    for (torn, settled) in [(false, 0), (true, 1), (false, 0)] {
+        if torn {
+            store.tear(Shown::Head, usize::MAX);
+            let told = node.conversation(e, post(e, "a"), Circumstances::default()).await;
+            assert!(matches!(told, Err(Refusal::Unknown(_))), "{told:?}");
+            settle().await;
+            store.torn.lock().unwrap().failing = 0;
+        }
+        let directory = Directory::<Conversation>::default();
+        let before = store.torn.lock().unwrap().settling;
+        directory.ask(&node, e, post(e, "b"), Circumstances::default()).await.unwrap();
+        assert_eq!(store.torn.lock().unwrap().settling - before, settled, "{torn}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

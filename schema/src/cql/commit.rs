@@ -4,14 +4,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actors::id::EntityKey;
-use actors::store::{Cause, Commit, CommitId, Fresh, Head, Outcome, StoreError};
+use actors::store::{Cause, Commit, CommitId, Head, Outcome, StoreError};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::CqlStore;
 use super::batch::Attempt;
 use super::db::count;
-use super::heads::HeadRow;
+use super::heads::{HeadRow, Reading};
 use super::layout::{DueKind, DueRow, commit_k, entity_bytes, signed};
 use super::plan::{Plan, plan};
 use super::session::was_not_begun;
@@ -83,7 +83,7 @@ impl CqlStore {
         let known = known.filter(|known| known.settled && Some(known.head) == commit.expected);
         let standing = match known {
             Some(known) => known,
-            None => match self.newest_head(commit.entity, Fresh::Settled).await? {
+            None => match self.newest_head(commit.entity, Reading::Settled).await? {
                 Some(HeadRow { standing, .. }) => standing,
                 None => return Ok(Expected::Elsewhere),
             },
@@ -226,7 +226,7 @@ impl CqlStore {
     async fn look(&self, commit: &Commit, plan: &Plan) -> Heard {
         let found = async {
             let (bucket, next) = (plan.standing.bucket, plan.standing.head);
-            let Some(HeadRow { standing, .. }) = self.head_of(commit.entity, bucket, Fresh::Settled).await? else {
+            let Some(HeadRow { standing, .. }) = self.head_of(commit.entity, bucket, Reading::Settled).await? else {
                 return Ok(Look { head: None, mine: false });
             };
             let mine = match standing.head.commit.cmp(&next.commit) {

@@ -21,8 +21,8 @@ pub struct Counts {
     pub conditional: u64,
     /// Of those, ones that were applied.
     pub applied: u64,
-    /// What settles what is in flight: rounds of consensus too. One each time that an entity is loaded to be worked on,
-    /// and after a conflict, an unknown outcome or a refusal.
+    /// What settles what is in flight: rounds of consensus too. One each time that an entity is loaded to be worked on
+    /// and not known to be settled, and after a conflict, an unknown outcome or a refusal.
     pub settling: u64,
     /// Commits that met an unknown outcome on their way.
     pub unknown: u64,

@@ -295,7 +295,7 @@ impl CqlStore {
         let kind = if is_alarm { DueKind::Alarm } else { DueKind::Lists };
         let mut fresh = Fresh::Acknowledged;
         let standing = loop {
-            let standing = self.newest_head(entity, fresh).await?.map(|head| head.standing);
+            let standing = self.newest_head(entity, fresh.into()).await?.map(|head| head.standing);
             match standing {
                 Some(standing) if is_alarm && standing.alarm == Some(row) => return Ok(true),
                 // Behind the newest commit all is there: nobody goes on without doing it.

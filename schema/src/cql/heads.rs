@@ -32,11 +32,31 @@ struct Stored {
     alarm_id: Option<Bytes>,
 }
 
-/// A head: where the entity stands, and its newest state.
+/// A head: where the entity stands, and its newest state where that was read.
 #[derive(Debug)]
 pub(super) struct HeadRow {
     pub(super) standing: Standing,
     pub(super) state: Option<Bytes>,
+}
+
+/// How a head is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Plainly, with the state.
+    Plain,
+    /// Settled, without the state: that may be large, and would go through consensus.
+    Settled,
+    /// Settled, with the state.
+    Whole,
+}
+
+impl From<Fresh> for Reading {
+    fn from(fresh: Fresh) -> Self {
+        match fresh {
+            Fresh::Acknowledged => Self::Plain,
+            Fresh::Settled => Self::Settled,
+        }
+    }
 }
 
 impl Stored {
@@ -100,37 +120,40 @@ impl CqlStore {
         &self,
         entity: EntityKey,
         bucket: i32,
-        fresh: Fresh,
+        reading: Reading,
     ) -> Result<Option<HeadRow>, StoreError> {
         let statements = &self.db().statements;
         let name = entity_bytes(entity);
-        match fresh {
-            Fresh::Acknowledged => {
+        let statement = match reading {
+            Reading::Plain => {
                 let stored: Option<Stored> = self.db().select_one(&statements.head, (&name[..], bucket)).await?;
-                stored.map(|stored| stored.read(bucket, false)).transpose()
+                return stored.map(|stored| stored.read(bucket, false)).transpose();
             }
-            Fresh::Settled => {
-                let answer = self.db().settle(&statements.settled_head, (&name[..], bucket)).await?;
-                let stored = answer::find(answer, Stored::answered).transpose()?;
-                stored.map(|stored| stored.read(bucket, true)).transpose()
-            }
-        }
+            Reading::Settled => &statements.settled,
+            Reading::Whole => &statements.settled_whole,
+        };
+        let answer = self.db().settle(statement, (&name[..], bucket)).await?;
+        let stored = answer::find(answer, Stored::answered).transpose()?;
+        stored.map(|stored| stored.read(bucket, true)).transpose()
     }
 
     /// The entity's newest head; `None` where there is no such entity. Where its newest bucket is closed and the next
     /// one not opened yet, that is the closed one.
-    pub(super) async fn newest_head(&self, entity: EntityKey, fresh: Fresh) -> Result<Option<HeadRow>, StoreError> {
+    pub(super) async fn newest_head(&self, entity: EntityKey, reading: Reading) -> Result<Option<HeadRow>, StoreError> {
         let known = self.standings().get(entity).map(|known| known.bucket);
-        let mut head = match self.head_of(entity, known.unwrap_or(0), fresh).await? {
-            Some(head) => head,
-            // What was known cannot be wrong in this, unless the keyspace was made anew under a running process.
-            None if known.is_some_and(|bucket| bucket > 0) => match self.head_of(entity, 0, fresh).await? {
-                Some(head) => head,
-                None => return Ok(None),
-            },
-            None => return Ok(None),
+        let mut bucket = known.unwrap_or(0);
+        let mut head = loop {
+            match self.head_of(entity, bucket, reading).await? {
+                Some(head) => break head,
+                None if bucket == 0 => return Ok(None),
+                // The commit that opened it may have been read where it stood alone, and not be met by this read; the
+                // one before it is there then.
+                None if known == Some(bucket) => bucket -= 1,
+                // The keyspace was made anew under a running process.
+                None => bucket = 0,
+            }
         };
-        if head.standing.closed && known.is_none() {
+        if head.standing.closed && known.is_none_or(|known| bucket + 1 < known) {
             // Without a hint the way along the chain may be long.
             let newest: Option<(i32,)> =
                 self.db().select_one(&self.db().statements.newest_bucket, (&entity_bytes(entity)[..],)).await?;
@@ -139,14 +162,14 @@ impl CqlStore {
                 if bucket <= head.standing.bucket {
                     break;
                 }
-                if let Some(later) = self.head_of(entity, bucket, fresh).await? {
+                if let Some(later) = self.head_of(entity, bucket, reading).await? {
                     head = later;
                     break;
                 }
             }
         }
         while head.standing.closed {
-            match self.head_of(entity, head.standing.bucket + 1, fresh).await? {
+            match self.head_of(entity, head.standing.bucket + 1, reading).await? {
                 Some(next) => head = next,
                 None => break,
             }
@@ -159,14 +182,14 @@ impl CqlStore {
         if let Some(known) = self.standings().get(entity) {
             return Ok(Some(known.bucket));
         }
-        let Some(head) = self.newest_head(entity, Fresh::Acknowledged).await? else { return Ok(None) };
+        let Some(head) = self.newest_head(entity, Reading::Plain).await? else { return Ok(None) };
         self.standings().note(entity, head.standing);
         Ok(Some(head.standing.bucket))
     }
 
     /// Settles a bucket, and takes note of where it stands then.
     pub(super) async fn settle_bucket(&self, entity: EntityKey, bucket: i32) -> Result<(), StoreError> {
-        if let Some(head) = self.head_of(entity, bucket, Fresh::Settled).await? {
+        if let Some(head) = self.head_of(entity, bucket, Reading::Settled).await? {
             self.standings().note(entity, head.standing);
         }
         Ok(())
@@ -174,7 +197,7 @@ impl CqlStore {
 
     /// The bucket after `bucket`, which is closed, if it was opened; takes note of it.
     pub(super) async fn next_bucket(&self, entity: EntityKey, bucket: i32) -> Result<Option<i32>, StoreError> {
-        let next = self.head_of(entity, bucket + 1, Fresh::Acknowledged).await?;
+        let next = self.head_of(entity, bucket + 1, Reading::Plain).await?;
         if let Some(next) = &next {
             self.standings().note(entity, next.standing);
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use scylla::DeserializeRow;
 
 use super::CqlStore;
-use super::heads::HeadRow;
+use super::heads::{HeadRow, Reading};
 use super::layout::{commit_k, commit_of, commit_row, decode_records, entity_bytes, signed, sixteen, unsigned};
 use super::standing::Standing;
 
@@ -72,19 +72,40 @@ impl Stretch {
 impl CqlStore {
     /// See `Store::load`.
     pub(super) async fn loaded(&self, entity: EntityKey, fresh: Fresh) -> Result<Option<Loaded>, StoreError> {
-        let Some(HeadRow { mut standing, state }) = self.newest_head(entity, fresh).await? else { return Ok(None) };
-        if self.standings().get(entity).is_some_and(|known| known.id == standing.id && known.projected) {
-            standing.projected = true;
-        }
-        // What is loaded may be decided on, so the lists must not stay behind it if its process is gone.
-        if !standing.projected {
-            self.project_again(entity, &standing).await?;
-            standing.projected = true;
-        }
+        let reading = match fresh {
+            Fresh::Acknowledged => Reading::Plain,
+            Fresh::Settled => Reading::Whole,
+        };
+        let Some(HeadRow { standing, state }) = self.listed_head(entity, reading).await? else { return Ok(None) };
         let from = standing.state.unwrap_or(Head { seq: 0, commit: 0 });
         let tail = if from == standing.head { Vec::new() } else { self.tail(entity, from, &standing).await? };
         self.standings().note(entity, standing);
-        Ok(Some(Loaded { head: standing.head, state, tail, alarm: standing.alarm_at() }))
+        let settled = standing.settled;
+        Ok(Some(Loaded { head: standing.head, state, tail, alarm: standing.alarm_at(), settled }))
+    }
+
+    /// See `Store::head`.
+    pub(super) async fn stands(&self, entity: EntityKey, fresh: Fresh) -> Result<Option<Head>, StoreError> {
+        let Some(HeadRow { standing, .. }) = self.listed_head(entity, fresh.into()).await? else { return Ok(None) };
+        self.standings().note(entity, standing);
+        Ok(Some(standing.head))
+    }
+
+    /// The entity's newest head, with what this process knows of its commit. It may be decided on, so the lists are up
+    /// to date with it then: they must not stay behind it if its process is gone.
+    async fn listed_head(&self, entity: EntityKey, reading: Reading) -> Result<Option<HeadRow>, StoreError> {
+        let Some(mut head) = self.newest_head(entity, reading).await? else { return Ok(None) };
+        let standing = &mut head.standing;
+        let known = self.standings().get(entity).filter(|known| known.is_of(standing));
+        if let Some(known) = known {
+            standing.projected |= known.projected;
+            standing.settled |= known.settled;
+        }
+        if !standing.projected {
+            self.project_again(entity, standing).await?;
+            standing.projected = true;
+        }
+        Ok(Some(head))
     }
 
     /// Every record behind `from`, up to where the entity stands.

@@ -15,7 +15,7 @@ use scylla::statement::unprepared::Statement;
 use scylla::value::{CqlValue, Row};
 use tokio::time::{Instant, sleep};
 
-use super::session::{self, ConnectError, Contact, Profiles};
+use super::session::{self, ConnectError, Contact};
 
 /// One migration.
 #[derive(Clone, Copy, Debug)]
@@ -214,7 +214,7 @@ pub async fn migrate(
     contact: &Contact,
     replication: Option<&[(String, u32)]>,
 ) -> Result<Vec<&'static str>, MigrateError> {
-    let session = session::connect(contact, &Profiles::new(contact)).await?;
+    let (session, _) = session::connect(contact).await?;
     let keyspace = contact.keyspace.as_str();
     if tables(&session, keyspace).await?.is_none() {
         change(&session, "creating the keyspace", &create_keyspace(&session, keyspace, replication)).await?;

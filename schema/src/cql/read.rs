@@ -136,8 +136,11 @@ impl CqlStore {
                 }
             }
             if let Some(found) = found {
-                // Whoever is told of it takes the effect for acknowledged, and reads it.
-                if !self.standings().has_settled(entity, found.last) {
+                // Whoever is told of it takes the effect for acknowledged, and reads it. One without events is settled
+                // for sure only once the event behind it is. What only holds the key has no effect: its commit is
+                // decided, which is all that counts, and a refusal because of it is settled before it is told.
+                let is_effect = found.held_upto().is_none();
+                if is_effect && !self.standings().has_settled(entity, found.last.max(found.first)) {
                     self.settle_bucket(entity, bucket).await?;
                 }
                 return Ok(Some(found));

@@ -12,12 +12,13 @@
 use std::collections::BTreeMap;
 
 use actors::id::EntityKey;
-use actors::store::{Cause, CommitId, Fresh, NewRecord, Redaction, StoreError};
+use actors::store::{Cause, CommitId, NewRecord, Redaction, StoreError};
 use bytes::Bytes;
 use scylla::value::{CqlValue, Row};
 
 use super::CqlStore;
 use super::db::count;
+use super::heads::Reading;
 use super::layout::{commit_row, encode_records, entity_bytes};
 use super::log::{StoredCommit, Stretch};
 use super::plan::{CHUNK_BYTES, INLINE_BYTES};
@@ -57,7 +58,7 @@ impl CqlStore {
             let found = self.commits(entity, bucket, Stretch::from_event(seq), 1).await?;
             let Some(commit) = found.into_iter().next() else { return Ok(None) };
             // Behind the row: what is found of the entity here holds for what was read there.
-            let newest = self.newest_head(entity, Fresh::Acknowledged).await?;
+            let newest = self.newest_head(entity, Reading::Plain).await?;
             if newest.is_none_or(|newest| newest.standing.id != by) {
                 // An attempt of this one's that came to nothing may have left its chunks.
                 self.forget_chunks(entity, &commit, commit.revision).await?;

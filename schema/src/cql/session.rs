@@ -62,7 +62,8 @@ pub struct Contact {
     pub nodes: Vec<String>,
     /// Where everything is kept: a letter, then letters, digits and `_`.
     pub keyspace: String,
-    /// The data centre whose nodes are asked; `None`: any.
+    /// The data centre whose nodes are asked; `None`: the only one that is seen at first where a majority of one is
+    /// meant, else any.
     pub datacenter: Option<String>,
     /// How many nodes must agree.
     pub quorum: Quorum,
@@ -116,10 +117,11 @@ pub(super) struct Profiles {
 }
 
 impl Profiles {
-    pub(super) fn new(contact: &Contact) -> Self {
+    /// Those that ask the nodes of a data centre; `None`: any nodes.
+    fn new(contact: &Contact, datacenter: Option<String>) -> Self {
         let mut policy = DefaultPolicy::builder().token_aware(true);
-        if let Some(datacenter) = &contact.datacenter {
-            policy = policy.prefer_datacenter(datacenter.clone());
+        if let Some(datacenter) = datacenter {
+            policy = policy.prefer_datacenter(datacenter);
         }
         let policy = policy.build();
         let profile = || {
@@ -146,14 +148,16 @@ impl Profiles {
     }
 }
 
-/// Opens a session that outlives lost nodes and connections.
+/// Opens a session that outlives lost nodes and connections; and how statements are run in it.
 ///
 /// # Errors
 /// See [`ConnectError`].
-pub(super) async fn connect(contact: &Contact, profiles: &Profiles) -> Result<Session, ConnectError> {
+pub(super) async fn connect(contact: &Contact) -> Result<(Session, Profiles), ConnectError> {
+    let profiles = Profiles::new(contact, contact.datacenter.clone());
+    let mut otherwise = profiles.plain.clone().into_handle();
     let mut builder = SessionBuilder::new()
         .known_nodes(&contact.nodes)
-        .default_execution_profile_handle(profiles.plain.clone().into_handle())
+        .default_execution_profile_handle(otherwise.clone())
         .connection_timeout(CONNECT_TIMEOUT)
         .keepalive_interval(Duration::from_secs(5))
         .keepalive_timeout(Duration::from_secs(5))
@@ -166,18 +170,25 @@ pub(super) async fn connect(contact: &Contact, profiles: &Profiles) -> Result<Se
     let session = builder.build().await.map_err(|error| classify(&error))?;
     let state = session.get_cluster_state();
     let nodes = state.get_nodes_info().iter();
-    is_unambiguous(contact, nodes.filter_map(|node| node.datacenter.clone()).collect())?;
-    Ok(session)
+    let asked = asked(contact, nodes.filter_map(|node| node.datacenter.clone()).collect())?;
+    if asked == contact.datacenter {
+        return Ok((session, profiles));
+    }
+    let profiles = Profiles::new(contact, asked);
+    otherwise.map_to_another_profile(profiles.plain.clone());
+    Ok((session, profiles))
 }
 
-/// Makes sure that two servers cannot mean different majorities: those of two data centres need not have a node in
-/// common, so what one has acknowledged the other would not see, and each would decide the same condition.
-fn is_unambiguous(contact: &Contact, seen: BTreeSet<String>) -> Result<(), ConnectError> {
+/// The data centre whose nodes are asked; `None`: any. Two servers must not mean different majorities: those of two data
+/// centres need not have a node in common, so what one has acknowledged the other would not see, and each would decide
+/// the same condition. So where one is meant and not named it is the only one, and stays that when others are added.
+fn asked(contact: &Contact, mut seen: BTreeSet<String>) -> Result<Option<String>, ConnectError> {
     match contact {
         Contact { quorum: Quorum::Local, datacenter: None, .. } if seen.len() > 1 => {
             Err(ConnectError::Datacenters(seen.into_iter().collect()))
         }
-        _ => Ok(()),
+        Contact { quorum: Quorum::Local, datacenter: None, .. } => Ok(seen.pop_first()),
+        Contact { datacenter, .. } => Ok(datacenter.clone()),
     }
 }
 
@@ -235,15 +246,18 @@ mod tests {
         };
         let seen = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         let two = seen(&["us-east", "eu-west"]);
-        let refused = is_unambiguous(&contact(Quorum::Local, None), two.clone()).expect_err("nobody says which");
+        let refused = asked(&contact(Quorum::Local, None), two.clone()).expect_err("nobody says which");
         let words = refused.to_string();
         assert!(matches!(refused, ConnectError::Datacenters(_)) && words.contains("eu-west, us-east"), "{words}");
-        for (quorum, datacenter, seen) in [
-            (Quorum::Local, None, seen(&["eu-west"])),
-            (Quorum::Local, Some("eu-west"), two.clone()),
-            (Quorum::Global, None, two),
+        for (quorum, datacenter, seen, expected) in [
+            (Quorum::Local, None, seen(&["eu-west"]), Some("eu-west")),
+            (Quorum::Local, None, seen(&[]), None),
+            (Quorum::Local, Some("eu-west"), two.clone(), Some("eu-west")),
+            (Quorum::Global, None, seen(&["eu-west"]), None),
+            (Quorum::Global, None, two, None),
         ] {
-            assert!(is_unambiguous(&contact(quorum, datacenter), seen).is_ok(), "{quorum:?} {datacenter:?}");
+            let asked = asked(&contact(quorum, datacenter), seen).expect("one majority");
+            assert_eq!(asked.as_deref(), expected, "{quorum:?} {datacenter:?}");
         }
     }
 }

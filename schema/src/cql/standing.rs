@@ -12,7 +12,7 @@ use dashmap::DashMap;
 
 use super::layout::DueRow;
 
-/// Entities remembered; as many as may be resident of one kind. About 200 bytes each.
+/// Entities of a generation; as many as may be resident of one kind. About 200 bytes each.
 const REMEMBERED: usize = actors::limits::RESIDENT_ENTITIES;
 
 /// An entity's newest head row, without its state.
@@ -47,56 +47,82 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// Whether both are of the same commit.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.head.commit == other.head.commit && self.id == other.id
+    }
+
     /// When the entity wants to be woken.
     pub(super) fn alarm_at(&self) -> Option<Millis> {
         self.alarm.map(|alarm| alarm.at)
     }
 }
 
-/// See the module's text.
+/// See the module's text. There are two generations: when the younger one is full the older one is forgotten and the
+/// younger one grows old, so that what was used last stays known, at the cost of no order of use.
 #[derive(Debug, Default)]
 pub(super) struct Standings {
-    known: DashMap<EntityKey, Standing>,
+    generations: [DashMap<EntityKey, Standing>; 2],
+    /// Which of them is the younger one.
+    younger: AtomicUsize,
+    /// Entities that were taken into it.
     count: AtomicUsize,
 }
 
 impl Standings {
     pub(super) fn get(&self, entity: EntityKey) -> Option<Standing> {
-        self.known.get(&entity).map(|standing| *standing)
+        let [younger, older] = self.generations();
+        let known = younger.get(&entity).map(|standing| *standing);
+        known.or_else(|| {
+            let (_, standing) = older.remove(&entity)?;
+            self.put(entity, standing);
+            Some(standing)
+        })
+    }
+
+    fn generations(&self) -> [&DashMap<EntityKey, Standing>; 2] {
+        let [even, odd] = &self.generations;
+        if self.younger.load(Ordering::Acquire) == 0 { [even, odd] } else { [odd, even] }
     }
 
     /// Whether an entity is known to be settled up to the event `seq`.
     pub(super) fn has_settled(&self, entity: EntityKey, seq: u64) -> bool {
-        self.known.get(&entity).is_some_and(|known| known.settled && known.head.seq >= seq)
+        self.get(entity).is_some_and(|known| known.settled && known.head.seq >= seq)
     }
 
     /// Takes note of where an entity stands, unless something newer is known.
     pub(super) fn note(&self, entity: EntityKey, standing: Standing) {
-        // A pass over everything costs less than keeping an order of use on every commit.
-        if self.count.load(Ordering::Relaxed) >= REMEMBERED {
-            self.known.clear();
-            self.count.store(0, Ordering::Relaxed);
-        }
+        // What the older generation knows becomes the younger one's.
+        self.get(entity);
+        self.put(entity, standing);
+    }
+
+    fn put(&self, entity: EntityKey, standing: Standing) {
+        let [younger, older] = self.generations();
         let mut is_new = false;
-        let mut place = self.known.entry(entity).or_insert_with(|| {
+        let mut place = younger.entry(entity).or_insert_with(|| {
             is_new = true;
             standing
         });
-        let known = *place;
-        if standing.head.commit > known.head.commit {
+        if standing.head.commit > place.head.commit {
             *place = standing;
-        } else if standing.head.commit == known.head.commit && standing.id == known.id {
+        } else if standing.is_of(&place) {
             place.projected |= standing.projected;
             place.settled |= standing.settled;
         }
         drop(place);
-        self.count.fetch_add(usize::from(is_new), Ordering::Relaxed);
+        // One of those who put at the same time finds that it is full.
+        if is_new && self.count.fetch_add(1, Ordering::Relaxed) + 1 == REMEMBERED {
+            older.clear();
+            self.younger.fetch_xor(1, Ordering::AcqRel);
+            self.count.store(0, Ordering::Relaxed);
+        }
     }
 
     /// What is known may be wrong.
     pub(super) fn forget(&self, entity: EntityKey) {
-        if self.known.remove(&entity).is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+        for generation in self.generations() {
+            generation.remove(&entity);
         }
     }
 }
@@ -122,6 +148,8 @@ pub(super) fn standing(seq: u64, commit: u64) -> Standing {
 
 #[cfg(test)]
 mod tests {
+    use actors::id::Address;
+
     use super::*;
 
     #[test]
@@ -135,6 +163,33 @@ mod tests {
         assert_eq!(standings.get(entity), Some(standing(9, 4)));
         standings.forget(entity);
         assert_eq!(standings.get(entity), None);
+    }
+
+    #[test]
+    fn what_was_used_since_so_many_others_were_stays_known_and_the_rest_is_forgotten() {
+        let standings = Standings::default();
+        let entity = |n: usize| {
+            let mut id = [0; 10];
+            id[..8].copy_from_slice(&n.to_le_bytes());
+            EntityKey { id: Address(id), ..EntityKey::INSTALLATION }
+        };
+        let [used, noted, unused] = [0, 1, 2];
+        let (first, second) = (0..REMEMBERED, REMEMBERED..2 * REMEMBERED);
+        for n in first {
+            standings.note(entity(n), standing(5, 3));
+        }
+        assert_eq!(standings.get(entity(used)), Some(standing(5, 3)));
+        standings.note(entity(noted), standing(4, 2));
+        assert_eq!(standings.get(entity(noted)), Some(standing(5, 3)), "what is older replaces nothing");
+        for n in second {
+            standings.note(entity(n), standing(5, 3));
+        }
+        assert_eq!(standings.get(entity(used)), Some(standing(5, 3)));
+        assert_eq!(standings.get(entity(noted)), Some(standing(5, 3)));
+        assert_eq!(standings.get(entity(unused)), None);
+        assert!(standings.generations.iter().all(|generation| generation.len() <= REMEMBERED));
+        standings.forget(entity(used));
+        assert_eq!(standings.get(entity(used)), None);
     }
 
     #[test]

@@ -95,9 +95,14 @@ statements! {
     /// The same, and ends what is in flight: a majority has all of it then. Nothing stands at a negative sequence, so
     /// this is never applied, and what its condition names comes back. A read at serial consistency would not do: one
     /// of Apache Cassandra's answers as soon as one replica shows a commit, while others are still told of it.
-    settled_head: Settled, "UPDATE KS.entity SET revision = 0 WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 \
+    settled_whole: Settled, "UPDATE KS.entity SET revision = 0 WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 \
         AND k = 0x00 IF seq = -1 AND commit = -1 AND id = 0x00 AND stamp = -1 AND closed = true AND listed = true \
         AND records = -1 AND bytes = -1 AND base_seq = -1 AND base_commit = -1 AND state = 0x00 AND state_seq = -1 \
+        AND state_commit = -1 AND alarm = -1 AND alarm_slot = -1 AND alarm_id = 0x00";
+    /// The same, and what comes back is without the state.
+    settled: Settled, "UPDATE KS.entity SET revision = 0 WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 \
+        AND k = 0x00 IF seq = -1 AND commit = -1 AND id = 0x00 AND stamp = -1 AND closed = true AND listed = true \
+        AND records = -1 AND bytes = -1 AND base_seq = -1 AND base_commit = -1 AND state_seq = -1 \
         AND state_commit = -1 AND alarm = -1 AND alarm_slot = -1 AND alarm_id = 0x00";
     /// Whether a bucket is closed, and nothing else of its head.
     closed: Plain, "SELECT closed FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";

@@ -95,7 +95,9 @@ impl Engine {
             if (walk.head, walk.hash) != (newest.head, newest.hash) {
                 return Err(corrupt(entity, "its log does not end at its newest row"));
             }
-            Ok(Some(Some(Loaded { head: newest.head, state, tail, alarm: newest.facts.alarm })))
+            let alarm = newest.facts.alarm;
+            // No other process writes, and what is read is in the journal's order.
+            Ok(Some(Some(Loaded { head: newest.head, state, tail, alarm, settled: true })))
         })
     }
 

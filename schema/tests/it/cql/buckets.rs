@@ -10,8 +10,8 @@ use actors::random::Random;
 use actors::store::conformance::commit;
 use actors::store::inventory::Inventory as _;
 use actors::store::{
-    AlarmChange, Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, NewRecord, Order, Outcome, Pages, RowWrite,
-    Store as _, Table,
+    AlarmChange, Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome, Pages,
+    RowWrite, Store as _, Table,
 };
 use bytes::Bytes;
 
@@ -125,8 +125,11 @@ async fn what_is_decided_on_is_settled_once_and_what_this_process_has_seen_appli
     let (settled, plain) = settling(&other, other.load(entity, Fresh::Acknowledged)).await;
     assert_eq!(settled, 0);
     let (settled, whole) = settling(&other, other.load(entity, Fresh::Settled)).await;
-    let whole = whole.unwrap().unwrap();
-    assert_eq!((settled, &whole), (1, &plain.unwrap().unwrap()));
+    let (plain, whole) = (plain.unwrap().unwrap(), whole.unwrap().unwrap());
+    assert!(!plain.settled && whole.settled);
+    assert_eq!((settled, &whole), (1, &Loaded { settled: true, ..plain }));
+    let (settled, again) = settling(&other, other.load(entity, Fresh::Acknowledged)).await;
+    assert_eq!((settled, again.unwrap()), (0, Some(whole.clone())));
     assert_eq!((whole.head, whole.state, whole.tail.len()), (Head { seq: 3, commit: 3 }, state, 2));
     assert_eq!(settling(&other, applied(&other, nth(entity, 4))).await.0, 0);
     // One that goes on from what it has only read, and one that tells of a key.
@@ -138,8 +141,30 @@ async fn what_is_decided_on_is_settled_once_and_what_this_process_has_seen_appli
         let (counted, found) = settling(&fourth, fourth.find_key(entity, key)).await;
         assert_eq!((counted, found.unwrap().map(|row| row.last)), (settled, Some(1)));
     }
+    let (settled, head) = settling(&third, third.head(entity, Fresh::Settled)).await;
+    assert_eq!((settled, head.unwrap()), (1, Some(Head { seq: 5, commit: 5 })));
     let (settled, unknown) = settling(&fourth, fourth.find_key(entity, KeyHash([8; 16]))).await;
     assert_eq!((settled, unknown.unwrap()), (0, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_without_events_is_settled_until_the_event_behind_it_is_and_one_that_is_only_held_never() {
+    let Some(store) = store_of(1_000).await else { return };
+    let Some(server) = bed::server() else { return };
+    let (entity, marked, held) = (entity(), KeyHash([7; 16]), KeyHash([8; 16]));
+    let row = |first, last| KeyRow { fingerprint: [1; 16], first, last, at: SystemClock.now() };
+    applied(&store, nth(entity, 1)).await;
+    let other = another(server.nodes(), 1_000).await;
+    other.load(entity, Fresh::Settled).await.unwrap();
+    let mark = vec![NewRecord { event: false, payload: Bytes::from_static(b"a mark") }];
+    applied(&store, Commit { keys: vec![(marked, row(2, 1)), (held, row(0, 9))], records: mark, ..nth(entity, 2) })
+        .await;
+    for (key, settled) in [(held, 0), (marked, 1), (held, 0)] {
+        assert_eq!(settling(&other, other.find_key(entity, key)).await.0, settled, "{key:?}");
+    }
+    let third = Commit { expected: Some(Head { seq: 1, commit: 2 }), ..nth(entity, 3) };
+    assert_eq!(settling(&other, applied(&other, third)).await.0, 0);
+    assert_eq!(settling(&other, other.find_key(entity, marked)).await.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

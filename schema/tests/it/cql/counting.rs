@@ -7,7 +7,7 @@ use actors::agent::{Agent, Provider};
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{BusyPolicy, Command, Conversation, Event, Post, TurnRequest};
-use actors::directory::Circumstances;
+use actors::directory::{Bounds, Circumstances, Directory};
 use actors::id::EntityKey;
 use actors::node::Node;
 use actors::random::Random;
@@ -64,4 +64,38 @@ async fn a_message_is_one_round_of_consensus_and_an_exchange_with_an_agent_two()
     ));
     assert_eq!(append, MESSAGES);
     assert_eq!(exchange, 2 * MESSAGES);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entity_that_comes_back_into_memory_is_settled_by_a_process_that_does_not_know_it_and_by_no_other() {
+    let Some(server) = bed::server() else { return };
+    migrated(server.nodes(), KEYSPACE).await;
+    let salt = Random::unforeseen();
+    let stores = [store_at(server.nodes(), KEYSPACE).await, store_at(server.nodes(), KEYSPACE).await];
+    let nodes = [node(&stores[0], salt), node(&stores[1], salt + 1)];
+    let world = World::new(salt, nodes.clone());
+    let entity = world.entity(0);
+    let nobody = Bounds { actors: 0, entities: 0, ..Bounds::default() };
+    let directories = [Directory::<Conversation>::default(), Directory::default()];
+    // What a message costs a process in conditional batches, and in settling.
+    let say_and_leave = async |at: usize| {
+        let before = stores[at].counts();
+        let with = Circumstances::default();
+        directories[at].ask(&nodes[at], entity, post(entity, "a message", None), with).await.unwrap();
+        while directories[at].resident() > 0 {
+            directories[at].sweep(nodes[at].now(), nobody).await;
+            tokio::task::yield_now().await;
+        }
+        let after = stores[at].counts();
+        (after.conditional - before.conditional, after.settling - before.settling)
+    };
+    // What a process settles besides, of configurations for one, and what a slow server lets it do twice only adds to it.
+    for (at, first) in [(0, 0), (1, 1), (0, 1)] {
+        assert!(say_and_leave(at).await.1 >= first, "{at}");
+        let mut least = (u64::MAX, u64::MAX);
+        for _ in 0..MESSAGES {
+            least = least.min(say_and_leave(at).await);
+        }
+        assert_eq!(least, (1, 0), "{at}");
+    }
 }
