@@ -286,10 +286,11 @@ async fn close(node: &Arc<Node>) {
     node.drain(Instant::now() + CLOSED_WITHIN).await;
 }
 
-/// Opening would make a store where there is none, which is not what somebody who looks for one wants.
+/// Opening would make a store where there is none, which is not what somebody who looks for one wants. Whatever there is
+/// of one, the engine's files or the mark of what was durable, is looked at by the store.
 fn there(dir: &Path) -> Result<(), OperatorError> {
-    let empty = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
-    if empty { Err(OperatorError::NoStore(dir.display().to_string())) } else { Ok(()) }
+    let has_files = std::fs::read_dir(dir.join("engine")).is_ok_and(|mut entries| entries.next().is_some());
+    if has_files || dir.join("HEAD").exists() { Ok(()) } else { Err(OperatorError::NoStore(dir.display().to_string())) }
 }
 
 /// Writes a workspace, or everything, as JSON lines: to a file, where an export that was broken off goes on if nothing in

@@ -275,6 +275,8 @@ mod tests {
         members.heard(&[beat_at(OTHER, 2, "http://moved"), beat(THIRD, 2)]);
         let asked: Vec<_> = (0..100).filter_map(|n| members.server_of(entity(n))).collect();
         assert!(!asked.is_empty() && asked.iter().all(|address| &**address == "http://moved"));
+        members.answers_at(&"http://moved".into());
+        assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "it is this one's own, of its last life");
         tokio::time::advance(GONE_AFTER).await;
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "alone");
     }

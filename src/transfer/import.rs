@@ -120,6 +120,10 @@ async fn read(
                 if lines != number || hash != hasher.finalize().to_hex().to_string() {
                     return Err(malformed("lines are missing or were changed".to_owned()));
                 }
+                if !from.fill_buf()?.is_empty() {
+                    let what = "there is more behind the end of the export; import each export by itself";
+                    return Err(TransferError::Malformed { line: number + 2, what: what.to_owned() });
+                }
                 return Ok(Imported::default());
             }
         }

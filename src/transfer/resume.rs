@@ -155,6 +155,10 @@ impl Kept<'_> {
                 if *lines != self.all.done.lines || *hash != self.all.hasher.finalize().to_hex().to_string() {
                     return Err(malformed("lines are missing or were changed; name another file"));
                 }
+                if !reader.fill_buf()?.is_empty() {
+                    let what = "there is more behind the end of the export; name another file".to_owned();
+                    return Err(TransferError::Malformed { line: number + 1, what });
+                }
                 self.all.count(&text);
                 self.check.end().await?;
                 return Ok(true);

@@ -132,7 +132,7 @@ impl LogChannel {
             Self::Api(incarnation) if now.incarnation() == **incarnation => true,
             // Conversations of earlier builds have only its id, whichever life it was.
             Self::Api(incarnation) => {
-                id_of(incarnation) == &**incarnation && began.is_some_and(|began| began >= now.created_at)
+                id_of(incarnation) == &**incarnation && began.is_some_and(|began| began > now.created_at)
             }
         }
     }

@@ -90,6 +90,7 @@ async fn what_is_no_export_stays_as_it_is() {
         whole.replacen(&format!("{last}\n"), "", 1),
         whole.replacen("\"at\":", "\"at\":1", 1),
         whole.replacen(last, &last[1..], 1),
+        format!("{whole}{{}}\n"),
     ] {
         let file = holding(damaged.as_bytes());
         let refused = to_file(&store, &file).await;
