@@ -1,5 +1,5 @@
-//! The client for places that an operator or an admin names: models, embeddings, buckets, receivers of traces over HTTP, other servers
-//! of the store.
+//! The client for places that an operator or an admin names: models, embeddings, buckets, receivers of traces over
+//! HTTP, other servers of the store.
 //! What users name is called by [`egress`](crate::egress).
 
 use http::HeaderValue;

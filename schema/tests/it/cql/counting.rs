@@ -19,6 +19,8 @@ use super::histories::{World, node, post};
 use super::support::{migrated, say, store_at};
 
 const KEYSPACE: &str = "cql_counting";
+/// Servers of one keyspace look after each other's alarms, which counts.
+const ANOTHER_KEYSPACE: &str = "cql_counting_again";
 const MESSAGES: u64 = 10;
 
 async fn make_agent(node: &Arc<Node>, workspace: EntityKey) {
@@ -69,9 +71,9 @@ async fn a_message_is_one_round_of_consensus_and_an_exchange_with_an_agent_two()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entity_that_comes_back_into_memory_is_settled_by_a_process_that_does_not_know_it_and_by_no_other() {
     let Some(server) = bed::server() else { return };
-    migrated(server.nodes(), KEYSPACE).await;
+    migrated(server.nodes(), ANOTHER_KEYSPACE).await;
     let salt = Random::unforeseen();
-    let stores = [store_at(server.nodes(), KEYSPACE).await, store_at(server.nodes(), KEYSPACE).await];
+    let stores = [store_at(server.nodes(), ANOTHER_KEYSPACE).await, store_at(server.nodes(), ANOTHER_KEYSPACE).await];
     let nodes = [node(&stores[0], salt), node(&stores[1], salt + 1)];
     let world = World::new(salt, nodes.clone());
     let entity = world.entity(0);
