@@ -166,14 +166,9 @@ impl<'a> Serving<'a> {
         node: &'a Arc<Node>,
         outside: Outside,
         config: &Config,
-        early: Option<Early>,
+        early: Early,
         telemetry: &Telemetry,
     ) -> Result<Self, ServeError> {
-        let early = match early {
-            Some(early) => early,
-            None if node.shares_its_store() => Early::begin(config, telemetry.traces()).await?,
-            None => Early::silent(config).await?,
-        };
         let (scraped, metrics_address) = bind_metrics(config.metrics_listen).await?;
         let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
         let pepper = start::installation(node, configured).await?;

@@ -38,10 +38,10 @@ const INSTALLED_WITHIN: Duration = Duration::from_secs(30);
 /// Where the API is listened for.
 pub(super) type Bound = (TcpListener, SocketAddr);
 
-/// A store, and what was answered before it was reached, if anything; that goes on.
+/// A store, and what is answered before the installation is known, if anything.
 pub(super) struct Reached {
     pub(super) store: Arc<dyn Inventory>,
-    pub(super) early: Option<Early>,
+    pub(super) early: Early,
 }
 
 /// Opens the store. `None`: the process was asked to stop before that.
@@ -60,9 +60,11 @@ pub(super) async fn store(
         Box::new(move |why| drop(failed.try_send(why)))
     };
     if config.store == StoreKind::Embedded {
-        return Ok(Some(Reached { store: stores::open(config, on_fatal()).await?, early: None }));
+        let store = stores::open(config, on_fatal()).await?;
+        return Ok(Some(Reached { store, early: Early::silent(config).await? }));
     }
-    let mut early: Option<Early> = None;
+    // A cluster that accepts connections and says nothing takes its seconds too.
+    let early = Early::begin(config, traces).await?;
     let mut pause = PAUSE;
     loop {
         let opened = tokio::select! {
@@ -74,9 +76,6 @@ pub(super) async fn store(
             Err(error) if error.may_pass() => error,
             Err(error) => return Err(error.into()),
         };
-        if early.is_none() {
-            early = Some(Early::begin(config, traces.clone()).await?);
-        }
         if let Some(signal) = wait(&error, &mut pause, &mut asked).await {
             return Ok(stopped(signal));
         }

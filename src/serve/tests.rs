@@ -51,7 +51,8 @@ async fn served(
     failure: mpsc::Receiver<String>,
 ) -> Result<Stopped, ServeError> {
     let (config, telemetry) = (config(), telemetry());
-    let begin = Serving::begin(node, outside(&tempfile::tempdir().unwrap()), &config, None, &telemetry);
+    let early = Early::silent(&config).await?;
+    let begin = Serving::begin(node, outside(&tempfile::tempdir().unwrap()), &config, early, &telemetry);
     live(node, begin, std::pin::pin!(asked), failure).await
 }
 
@@ -111,7 +112,7 @@ async fn a_start_that_waits_for_its_installation_answers_that_it_lives_until_it_
     let address = early.address();
     let outside = outside(&tempfile::tempdir().unwrap());
     let (_failed, failure) = mpsc::channel(1);
-    let begin = Serving::begin(&node, outside, &config, Some(early), &telemetry);
+    let begin = Serving::begin(&node, outside, &config, early, &telemetry);
     let asked = async {
         asked_for(&store).await;
         let (status, body) = get(address, "/healthz").await;

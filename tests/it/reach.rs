@@ -151,6 +151,11 @@ fn a_server_without_its_store_lives_is_not_ready_and_stops_when_asked() {
     let server = Running::start(&free(), "never");
     waits(&server);
     assert_eq!(server.terminate(), Some(0));
+    // One that takes connections and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Running::start(&silent.local_addr().unwrap().to_string(), "never");
+    waits(&server);
+    assert_eq!(server.terminate(), Some(0));
 }
 
 #[test]
