@@ -11,7 +11,7 @@ use actors::tables::{IN_ORDER, KEYS_BY_HASH, KEYS_BY_ID, PLACES, SETTINGS, WORKS
 use actors::workspace::address_of;
 use bytes::Bytes;
 
-use super::line::{Blob, FORMAT, Key, Line, Name, Step, VERSION};
+use super::line::{Blob, FORMAT, Key, Line, Name, Step, VERSION, sum_of};
 use super::listing::{Listing, Said, standing};
 use super::promises;
 use super::{Found, PATIENCE, TransferError};
@@ -190,7 +190,7 @@ pub(super) async fn entities<W: Write>(
         let entity = EntityKey::workspace(workspace);
         if !is_configured || !one(store, entity, &mut out).await? {
             // One that was never configured has lists all the same.
-            let mut steps = Steps { step: blank(entity, 1), bytes: 0, out: &mut out };
+            let mut steps = Steps::new(entity, &mut out);
             views(store, workspace, &mut steps).await?;
             steps.end()?;
         }
@@ -206,9 +206,15 @@ struct Steps<'a, W> {
     out: &'a mut Out<W>,
     step: Step,
     bytes: usize,
+    /// Over its lines.
+    sum: blake3::Hasher,
 }
 
-impl<W: Write> Steps<'_, W> {
+impl<'a, W: Write> Steps<'a, W> {
+    fn new(entity: EntityKey, out: &'a mut Out<W>) -> Self {
+        Self { out, step: blank(entity, 1), bytes: 0, sum: blake3::Hasher::new() }
+    }
+
     /// Counts what was put into the line, and begins the next one where it is full.
     fn put(&mut self, bytes: usize) -> Result<(), TransferError> {
         self.bytes += bytes + 64;
@@ -220,7 +226,10 @@ impl<W: Write> Steps<'_, W> {
     fn next(&mut self) -> Result<(), TransferError> {
         self.bytes = 0;
         let next = blank(self.step.entity.0, self.step.number + 1);
-        self.out.line(&Line::Commit(std::mem::replace(&mut self.step, next)))
+        let mut step = std::mem::replace(&mut self.step, next);
+        step.sum_up(&mut self.sum).map_err(io::Error::from)?;
+        step.sum = step.last.then(|| sum_of(&self.sum));
+        self.out.line(&Line::Commit(step))
     }
 
     fn end(mut self) -> Result<(), TransferError> {
@@ -252,13 +261,14 @@ fn blank(entity: EntityKey, number: u64) -> Step {
         alarm: None,
         last: false,
         standing: None,
+        sum: None,
     }
 }
 
 /// Writes an entity; `false`: there is nothing of it.
 async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W>) -> Result<bool, TransferError> {
     let Some(loaded) = patiently(PATIENCE, || store.load(entity, Fresh::Settled)).await? else { return Ok(false) };
-    let mut steps = Steps { out, step: blank(entity, 1), bytes: 0 };
+    let mut steps = Steps::new(entity, out);
     log(store, entity, &loaded, &mut steps).await?;
     for table in patiently(PATIENCE, || store.tables(entity)).await? {
         let mut pages = Pages::of_rows(store, entity, table, KeyRange::default(), PAGE).patient(PATIENCE);

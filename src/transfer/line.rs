@@ -103,6 +103,28 @@ pub(super) struct Step {
     /// With the last: a hash of where the entity stood in its store, for an export that goes on later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) standing: Option<Blob>,
+    /// With the last: a hash of all lines of the entity, as [`Step::sum_up`] makes it. An export that goes on later knows
+    /// by it that they are whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sum: Option<Blob>,
+}
+
+impl Step {
+    /// Takes this line into the hash of its entity's lines, whatever it says of that itself.
+    ///
+    /// # Errors
+    /// Where it cannot be written as JSON.
+    pub(super) fn sum_up(&mut self, lines: &mut blake3::Hasher) -> serde_json::Result<()> {
+        let sum = self.sum.take();
+        lines.update(&serde_json::to_vec(self)?);
+        self.sum = sum;
+        Ok(())
+    }
+}
+
+/// The hash of an entity's lines.
+pub(super) fn sum_of(lines: &blake3::Hasher) -> Blob {
+    Blob(Bytes::copy_from_slice(&lines.finalize().as_bytes()[..16]))
 }
 
 /// A line.
@@ -149,6 +171,7 @@ mod tests {
             alarm: None,
             last: true,
             standing: None,
+            sum: None,
         };
         let text = serde_json::to_string(&Line::Commit(step.clone())).unwrap();
         assert!(text.starts_with(r#"{"line":"commit","entity":"AAAA"#) && !text.contains("rows"), "{text}");

@@ -16,7 +16,7 @@ use futures_util::future::try_join_all;
 
 use super::export::{Exported, Out, entities, export, installation};
 use super::import::LINE_BYTES;
-use super::line::{Blob, FORMAT, Line, Name, VERSION};
+use super::line::{Blob, FORMAT, Line, Name, VERSION, sum_of};
 use super::listing::{Listing, Said, standing};
 use super::{Found, Moved, PATIENCE, TransferError};
 
@@ -38,9 +38,12 @@ pub async fn export_to_file(
     mut file: &File,
 ) -> Result<Exported, TransferError> {
     file.seek(SeekFrom::Start(0))?;
-    let mut kept = Kept { all: Lines::default(), whole: Lines::default(), check: Check::new(store, workspace) };
+    let check = Check::new(store, workspace);
+    // Hashers are two kilobytes each.
+    let (all, whole) = (Lines::default(), Lines::default());
+    let mut kept = Box::new(Kept { all, whole, of_entity: blake3::Hasher::new(), check });
     let has_ended = kept.read(file).await?;
-    match (kept.check.moved, has_ended) {
+    match (kept.check.moved.take(), has_ended) {
         (Some(moved), true) => return Err(TransferError::Past(moved)),
         (None, true) => {
             let done = kept.all.done;
@@ -54,7 +57,7 @@ pub async fn export_to_file(
         }
         (None, false) => {}
     }
-    let Lines { hasher, done, bytes } = kept.whole;
+    let Kept { whole: Lines { hasher, done, bytes }, check, .. } = *kept;
     file.set_len(bytes)?;
     file.seek(SeekFrom::Start(bytes))?;
     let to = BufWriter::new(file);
@@ -62,7 +65,7 @@ pub async fn export_to_file(
         return export(store, workspace, now, to).await;
     }
     let done = Exported { resumed: done.entities, found: Found::Part, ..done };
-    entities(store, kept.check.listing, Out { hasher, done, ..Out::new(to) }).await
+    entities(store, check.listing, Out { hasher, done, ..Out::new(to) }).await
 }
 
 /// Whether the file holds nothing, or what was an export of the same, whole or not.
@@ -127,6 +130,8 @@ struct Kept<'a> {
     all: Lines,
     /// Up to the last entity that is whole. Workspaces come after all others and are written again.
     whole: Lines,
+    /// Of the entity whose lines are being read.
+    of_entity: blake3::Hasher,
     check: Check<'a>,
 }
 
@@ -165,9 +170,14 @@ impl Kept<'_> {
             }
             self.all.count(&text);
             self.check.said.note(&line)?;
-            if let Line::Commit(step) = line
-                && step.last
-            {
+            let Line::Commit(mut step) = line else { continue };
+            step.sum_up(&mut self.of_entity).map_err(io::Error::from)?;
+            if step.last {
+                let sum = sum_of(&std::mem::take(&mut self.of_entity));
+                if step.sum.is_some_and(|said| said != sum) {
+                    let what = "lines of this entity are missing or were changed; name another file".to_owned();
+                    return Err(TransferError::Malformed { line: number, what });
+                }
                 let Name(entity) = step.entity;
                 self.all.done.entities += 1;
                 self.check.entity(entity, step.standing).await?;

@@ -51,7 +51,9 @@ fn memory() -> Arc<dyn Inventory> {
 /// without what is the store's own of them: the same content stands elsewhere in another store.
 fn contents(file: &[u8]) -> Vec<String> {
     let lines = std::str::from_utf8(file).unwrap().lines();
-    let content = |line: &str| line.split(",\"standing\":").next().unwrap().trim_end_matches('}').to_owned();
+    let content = |line: &str| {
+        line.split(",\"standing\":").next().unwrap().split(",\"sum\":").next().unwrap().trim_end_matches('}').to_owned()
+    };
     let mut lines: Vec<_> = lines.map(content).collect();
     lines.pop();
     lines.remove(0);
