@@ -129,7 +129,7 @@ impl TestApp {
         };
         let ports = Ports { tools, deliverer, files: Arc::new(outside.files.clone()), ..ports };
         // Where servers know of each other it must not be one of them.
-        let begin = if store.is_shared() { node_without_services } else { node };
+        let begin = if store.tells_of_others() { node_without_services } else { node };
         let first = begin(store.clone(), Arc::clone(&clock), ports.clone());
         let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };
         let pepper = bootstrap::run(&first, Some(ADMIN_KEY), announce).await.unwrap();

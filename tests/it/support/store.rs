@@ -111,6 +111,11 @@ impl TestStore {
         }
     }
 
+    /// Whether its servers hear of each other.
+    pub(crate) fn tells_of_others(&self) -> bool {
+        self.inner.is_shared() && self.apart.as_ref().is_none_or(|apart| apart.beats.is_some())
+    }
+
     /// An empty store of this kind.
     pub(crate) async fn of(kind: Kind) -> Self {
         match kind {
