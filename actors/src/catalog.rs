@@ -83,12 +83,12 @@ impl Registry {
     async fn head_in(&self, store: &dyn Store, entity: EntityKey) -> Result<Option<Head>, StoreError> {
         let before = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = before {
-            let found = store.load(entity, Fresh::Acknowledged).await?.map(|loaded| loaded.head);
+            let found = store.head(entity, Fresh::Acknowledged).await?;
             if found == before.head {
                 return Ok(found);
             }
         }
-        Ok(store.load(entity, Fresh::Settled).await?.map(|loaded| loaded.head))
+        store.head(entity, Fresh::Settled).await
     }
 
     fn saw(&self, at: Instant, head: Option<Head>) -> u64 {

@@ -183,7 +183,7 @@ async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Resul
 async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) -> Result<bool, StoreError> {
     // A message whose sender was never told of it is one too.
     if node.store.is_shared() {
-        node.store.load(conversation, Fresh::Settled).await?;
+        node.store.head(conversation, Fresh::Settled).await?;
     }
     let range = KeyRange { after: Some(mention_key(attachment, 0)), before: Some(mention_key(attachment, u64::MAX)) };
     let mut pages = node.pages(conversation, MENTIONED, range, PAGE);

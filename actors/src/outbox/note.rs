@@ -105,7 +105,7 @@ pub(super) async fn note<M: Sends>(
 async fn is_stored(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, Delivery)]) -> Result<bool, StoreError> {
     let [(key, delivery), ..] = deliveries else { return Ok(false) };
     // From then on the commit is there or never will be.
-    patiently(SHARED, || node.store.load(entity, Fresh::Settled)).await?;
+    patiently(SHARED, || node.store.head(entity, Fresh::Settled)).await?;
     let stored = patiently(SHARED, || node.stored::<Delivery>(entity, DELIVERIES, key.row())).await?;
     Ok(stored.as_ref() == Some(delivery))
 }
