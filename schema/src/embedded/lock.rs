@@ -12,7 +12,7 @@ const NAMED_WITHIN: Duration = Duration::from_millis(500);
 /// was left behind locks nobody out.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
-    _file: File,
+    file: File,
 }
 
 /// Who has the lock.
@@ -38,7 +38,15 @@ impl DirectoryLock {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Attempt::Locked(Self { _file: file }))
+        Ok(Attempt::Locked(Self { file }))
+    }
+}
+
+impl Drop for DirectoryLock {
+    /// Closing the file is not enough: a process that is being started has it too until it is another program, and would
+    /// keep the directory locked meanwhile.
+    fn drop(&mut self) {
+        _ = self.file.unlock();
     }
 }
 
@@ -68,6 +76,18 @@ fn is_alive(process: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_free_at_once_although_a_process_that_is_being_started_has_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let Attempt::Locked(lock) = DirectoryLock::attempt(&path).unwrap() else { panic!("nobody has it") };
+        // What a child has of its parent's files until it is another program.
+        let _inherited = lock.file.try_clone().unwrap();
+        assert!(matches!(DirectoryLock::attempt(&path).unwrap(), Attempt::Held(_)));
+        drop(lock);
+        assert!(matches!(DirectoryLock::attempt(&path).unwrap(), Attempt::Locked(_)));
+    }
 
     #[test]
     fn who_is_shut_out_is_told_by_whom_although_that_one_was_only_about_to_say_so() {
