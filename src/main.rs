@@ -48,8 +48,8 @@ enum Command {
         #[arg(long)]
         workspace: Option<String>,
         /// Writes to this file [default: standard output]. Goes on where an export to it was broken off if nothing
-        /// that is in the file has moved since, and else begins anew; a whole export from which the store has gone on is
-        /// refused and left as it is
+        /// that is in the file has moved since, and else begins anew; a whole export from which the store has gone on
+        /// is refused and left as it is
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
         /// Replaces an earlier export in that file, once the new one is whole

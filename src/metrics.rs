@@ -22,6 +22,7 @@ mod tasks;
 
 use crate::app::App;
 use crate::http::context::Door;
+use crate::http::headers::prefers_openmetrics;
 use crate::http::{context_layer, nowhere};
 use crate::telemetry::waiting::Waiting;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
@@ -111,8 +112,7 @@ async fn metrics(
     State(sources): State<Sources>,
     headers: HeaderMap,
 ) -> ([(header::HeaderName, &'static str); 1], String) {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let format = Format::accepted(accept);
+    let format = if prefers_openmetrics(&headers) { Format::OpenMetrics } else { Format::Text };
     ([(header::CONTENT_TYPE, format.content_type())], text(&sources, format))
 }
 

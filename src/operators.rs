@@ -286,16 +286,16 @@ async fn close(node: &Arc<Node>) {
     node.drain(Instant::now() + CLOSED_WITHIN).await;
 }
 
-/// Opening would make a store where there is none, which is not what somebody who looks for one wants. Whatever there is
-/// of one, the engine's files or the mark of what was durable, is looked at by the store.
+/// Opening would make a store where there is none, which is not what somebody who looks for one wants. Whatever there
+/// is of one, the engine's files or the mark of what was durable, is looked at by the store.
 fn there(dir: &Path) -> Result<(), OperatorError> {
     let has_files = std::fs::read_dir(dir.join("engine")).is_ok_and(|mut entries| entries.next().is_some());
     if has_files || dir.join("HEAD").exists() { Ok(()) } else { Err(OperatorError::NoStore(dir.display().to_string())) }
 }
 
-/// Writes a workspace, or everything, as JSON lines: to a file, where an export that was broken off goes on if nothing in
-/// it has moved and else begins anew, or to standard output. A whole one from which the store has gone on is refused;
-/// with `anew` it is replaced, once the new one is whole. What was written, in words.
+/// Writes a workspace, or everything, as JSON lines: to a file, where an export that was broken off goes on if nothing
+/// in it has moved and else begins anew, or to standard output. A whole one from which the store has gone on is
+/// refused; with `anew` it is replaced, once the new one is whole. What was written, in words.
 ///
 /// # Errors
 /// See [`OperatorError`].

@@ -113,8 +113,8 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     live(&node, begin, asked, failure).await.map(|Stopped| ())
 }
 
-/// From the first word with the installation to the end. A start takes as long as its store does, so it is not waited for
-/// by whoever asks the process to stop.
+/// From the first word with the installation to the end. A start takes as long as its store does, so it is not waited
+/// for by whoever asks the process to stop.
 async fn live<'a>(
     node: &Arc<Node>,
     begin: impl Future<Output = Result<Serving<'a>, ServeError>>,

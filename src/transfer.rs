@@ -8,8 +8,8 @@
 //! Each line of an entity is one commit, numbered from 1, and an import does exactly these. So an import that was
 //! broken off is just run again: what an entity has is counted, its newest commit is sent once more (which tells
 //! whether it came from this file), and the rest follows. An export to a file that was broken off goes on too, where
-//! what the file has is still what the store has: a file is of one moment. What belongs to the installation is put where
-//! it is missing, with what was promised to retries.
+//! what the file has is still what the store has: a file is of one moment. What belongs to the installation is put
+//! where it is missing, with what was promised to retries.
 
 mod export;
 mod import;
@@ -28,8 +28,8 @@ use std::time::Duration;
 use actors::id::EntityKey;
 use actors::store::StoreError;
 
-/// How long a store is asked again that is not there, or does not say what came of a commit: what was sent twice is done
-/// once.
+/// How long a store is asked again that is not there, or does not say what came of a commit: what was sent twice is
+/// done once.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a file held of the same export before it was written to.

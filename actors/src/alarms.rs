@@ -185,8 +185,8 @@ impl Alarms {
     }
 }
 
-/// Reads the due index up to the horizon, as far as there is room for it and it can be read. Answers why something could
-/// not be: then it is to be read again from its beginning.
+/// Reads the due index up to the horizon, as far as there is room for it and it can be read. Answers why something
+/// could not be: then it is to be read again from its beginning.
 async fn scan(node: &Arc<Node>, is_first: bool) -> Result<Option<StoreError>, StoreError> {
     let upto = node.clock.now().plus(HORIZON_MILLIS);
     let (mut after, mut missing): (Option<Due>, _) = (None, None);

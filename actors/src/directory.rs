@@ -250,7 +250,8 @@ struct Slot<M: Machine> {
     used_at: AtomicU64,
 }
 
-/// The resident entities of one kind: those that have an actor, and those whose actor has left while what it knew stays.
+/// The resident entities of one kind: those that have an actor, and those whose actor has left while what it knew
+/// stays.
 pub struct Directory<M: Machine> {
     entities: Arc<Entities<M>>,
 }

@@ -46,11 +46,11 @@ pub const KEY_KEPT_MILLIS: u64 = 48 * 60 * 60 * 1000;
 pub const KEYS_CACHED: usize = 128;
 /// An entity is passivated after this long without a command.
 pub const PASSIVATE_AFTER_MILLIS: u64 = 120_000;
-/// Actors of one kind of entities, some 7 KiB each; past it the longest idle ones leave, and what they know stays. It is
-/// three times as many as commands can wait for in a node.
+/// Actors of one kind of entities, some 7 KiB each; past it the longest idle ones leave, and what they know stays. It
+/// is three times as many as commands can wait for in a node.
 pub const ACTORS: usize = 25_000;
-/// Resident entities of one kind, with an actor or without, whose state takes about 3 KiB each; past it the longest idle
-/// ones leave memory early.
+/// Resident entities of one kind, with an actor or without, whose state takes about 3 KiB each; past it the longest
+/// idle ones leave memory early.
 pub const RESIDENT_ENTITIES: usize = 100_000;
 /// Conversations of which a node remembers how they began, for who reads their messages; about 180 bytes each.
 pub const KNOWN_BEGINNINGS: usize = 50_000;
@@ -129,8 +129,8 @@ pub const NOTE_BYTES: usize = 1024 * 1024;
 /// Events being sent at once in the node, each with its body in memory and a socket; a quarter more for workspaces that
 /// have few (`actors/src/outbox/share.rs`).
 pub const DELIVERIES: usize = 256;
-/// The same that a workspace has for sure, and more only while more than half of all are free. A quarter, so that receivers
-/// of one that hang leave room for others'.
+/// The same that a workspace has for sure, and more only while more than half of all are free. A quarter, so that
+/// receivers of one that hang leave room for others'.
 pub const DELIVERIES_OF_WORKSPACE: usize = DELIVERIES / 4;
 /// Deliveries that wait for a place among those of their workspace; past it they come back later. An eighth of the
 /// couriers, so that one workspace does not take them all.
@@ -142,12 +142,12 @@ pub const GATE_FIRST: usize = 2;
 pub const GATE_MOST: usize = 32;
 /// Deliveries that wait for a place at one receiver; past it they come back later. An eighth of the couriers.
 pub const GATE_WAITING: usize = 1_024;
-/// Beside those, URLs of messages at one host that are asked at once and have left nothing unanswered: enough that a few
-/// that hang keep none waiting, and so few that several such hosts leave room among [`DELIVERIES_OF_WORKSPACE`].
+/// Beside those, URLs of messages at one host that are asked at once and have left nothing unanswered: enough that a
+/// few that hang keep none waiting, and so few that several such hosts leave room among [`DELIVERIES_OF_WORKSPACE`].
 pub const GATE_FRESH: usize = 8;
-/// Those that wait for such a place, and URLs that have left something unanswered and wait for a usual one; past it they
-/// come back later. With those that have one they are fewer than [`COURIER_LANES`], so that what else happens in their
-/// conversation is looked at while they wait.
+/// Those that wait for such a place, and URLs that have left something unanswered and wait for a usual one; past it
+/// they come back later. With those that have one they are fewer than [`COURIER_LANES`], so that what else happens in
+/// their conversation is looked at while they wait.
 pub const GATE_FEW_WAITING: usize = 16;
 /// Beside all those, what somebody has asked for.
 pub const GATE_ASKED: usize = 1;

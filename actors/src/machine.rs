@@ -40,8 +40,8 @@ pub struct Moment {
     pub entity: EntityKey,
     /// The time: never earlier than that of the newest record.
     pub now: Millis,
-    /// The time of what gets a place in a list of the workspace, where it [needs one](Machine::needs_place): `now`, or a
-    /// little later where others that were made in this very millisecond stand before it.
+    /// The time of what gets a place in a list of the workspace, where it [needs one](Machine::needs_place): `now`, or
+    /// a little later where others that were made in this very millisecond stand before it.
     pub place: Millis,
     /// The sequence that its first event will have.
     pub next_seq: u64,
@@ -398,8 +398,8 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &Self::State, records: &[Arc<Record<Self::Event>>]);
 
     /// Called when the entity was taken over from the store and may hold records that [`Machine::committed`] was not
-    /// told of: those of a commit whose outcome was unknown, or of another process. `state` is how it stands then, where
-    /// that could be read. It must not block.
+    /// told of: those of a commit whose outcome was unknown, or of another process. `state` is how it stands then,
+    /// where that could be read. It must not block.
     fn adopted(node: &Arc<Node>, entity: EntityKey, state: Option<&Self::State>);
 }
 

@@ -1,10 +1,10 @@
 //! The numbers of a node: what it counts, measures and times, always, traced or not.
 //!
 //! [`Metrics`] is the table of what is counted and timed where it happens. A new one is a line there,
-//! `node.metrics.<name>.inc()` (or `add`, `set`, `observe`) where it happens, and a line in `docs/TELEMETRY.md`; the front
-//! door shows what the table holds without knowing its lines. What a store counts stands in [`StoreMetrics`], which the
-//! store keeps and the node shows. What there is at a moment needs no counter: it is read when somebody asks, as
-//! [`Standing`](crate::node::census::Standing), which the page of numbers and `GET /admin/runtime` both show.
+//! `node.metrics.<name>.inc()` (or `add`, `set`, `observe`) where it happens, and a line in `docs/TELEMETRY.md`; the
+//! front door shows what the table holds without knowing its lines. What a store counts stands in [`StoreMetrics`],
+//! which the store keeps and the node shows. What there is at a moment needs no counter: it is read when somebody asks,
+//! as [`Standing`](crate::node::census::Standing), which the page of numbers and `GET /admin/runtime` both show.
 //!
 //! Labels are enums, so nobody can make a series for each conversation, key or URL.
 

@@ -49,7 +49,8 @@ impl Mint {
         self.next(now, |(at, _)| (at.plus(1).max(now), Address([u8::MAX; 10]))).0
     }
 
-    /// What follows on the last one. A last one that is further ahead than any can be means that the clock was set back.
+    /// What follows on the last one. A last one that is further ahead than any can be means that the clock was set
+    /// back.
     fn next(&self, now: Millis, after: impl FnOnce((Millis, Address)) -> (Millis, Address)) -> (Millis, Address) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 > now.plus(2 * LEAD) {

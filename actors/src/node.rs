@@ -151,8 +151,8 @@ impl Node {
         self.entropy.draw()
     }
 
-    /// Time and address of something new that a workspace configures, or of a key; its id sorts behind those of all that
-    /// this process has made before.
+    /// Time and address of something new that a workspace configures, or of a key; its id sorts behind those of all
+    /// that this process has made before.
     pub fn new_id(&self) -> (Millis, Address) {
         self.mints.things.any(self.clock.now(), self.entropy.draw())
     }
@@ -297,8 +297,8 @@ impl Node {
         let begun = Instant::now();
         let quarters = |n: u32| begun + deadline.saturating_duration_since(begun) * n / 4;
         self.turns.drain(quarters(2)).await;
-        // What is under way may take as long as a receiver may; what is cut off is sent again by the next process. So it
-        // has time of its own, however long turns take.
+        // What is under way may take as long as a receiver may; what is cut off is sent again by the next process. So
+        // it has time of its own, however long turns take.
         self.outbox.drain(quarters(3)).await;
         self.admission.close();
         self.stopping.cancel();

@@ -177,8 +177,8 @@ impl Outboxes {
         self.gates.closed()
     }
 
-    /// For how many milliseconds the longest of the couriers has been at work without a pause: not how old what it sends
-    /// is, and a receiver that has failed and waits for its time keeps no courier at work.
+    /// For how many milliseconds the longest of the couriers has been at work without a pause: not how old what it
+    /// sends is, and a receiver that has failed and waits for its time keeps no courier at work.
     pub fn oldest(&self, now: Millis) -> u64 {
         self.couriers.iter().map(|bell| now.since(bell.since)).max().unwrap_or(0)
     }

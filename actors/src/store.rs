@@ -300,8 +300,8 @@ pub enum Fresh {
     /// Sees every acknowledged commit. One whose writer was told of no outcome may be seen too, and then other reads
     /// need not show all of it: its head without its keys and rows, or these without the head.
     Acknowledged,
-    /// Also decides every commit whose outcome was unknown: after this read it is either seen, with all that it wrote and
-    /// by every later read, or can never apply. What is decided on an entity is decided on what was loaded so.
+    /// Also decides every commit whose outcome was unknown: after this read it is either seen, with all that it wrote
+    /// and by every later read, or can never apply. What is decided on an entity is decided on what was loaded so.
     Settled,
 }
 
@@ -439,8 +439,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`CommitId`]) again is safe: if it was applied, the answer is `Committed` as long as it is the newest.
     fn commit(&self, commit: Commit, done: Done);
 
-    /// What an idempotency key has done in this entity. A row past its time may or may not still be found. An effect that
-    /// is found is settled, as it is told to whoever asks again; what only holds the key need not be.
+    /// What an idempotency key has done in this entity. A row past its time may or may not still be found. An effect
+    /// that is found is settled, as it is told to whoever asks again; what only holds the key need not be.
     fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>>;
 
     /// Events of a log. Marks are left out.

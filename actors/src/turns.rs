@@ -127,8 +127,8 @@ impl Turns {
         });
     }
 
-    /// Leave for a turn of this agent to run, once there is some: first one of the agent's own permits, so that those who
-    /// wait for a slow agent take none from others.
+    /// Leave for a turn of this agent to run, once there is some: first one of the agent's own permits, so that those
+    /// who wait for a slow agent take none from others.
     async fn permit(&self, workspace: Address, agent: &Agent) -> TurnPermit<'_> {
         let key = (workspace, agent.id.clone());
         let most = agent.concurrency.map_or(limits::AGENT_TURNS, |most| most as usize);
@@ -148,8 +148,8 @@ impl Turns {
         permit
     }
 
-    /// The permits of an agent; `most` new ones where there are none or they are to be replaced: those who have one keep
-    /// it, and all others share the new ones.
+    /// The permits of an agent; `most` new ones where there are none or they are to be replaced: those who have one
+    /// keep it, and all others share the new ones.
     fn permits_of(
         &self,
         key: &(Address, String),

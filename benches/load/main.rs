@@ -57,7 +57,8 @@ enum Command {
     Open(open::Options),
     /// What clients do beside that, one after the other: exchanges, reviews, reads, one hot conversation, many
     Scenarios(scenarios::Options),
-    /// What the parts of an append can do alone: the device (L1), a group commit (L2), the store (L3), an actor (L5), and a message's hop
+    /// What the parts of an append can do alone: the device (L1), a group commit (L2), the store (L3), an actor (L5),
+    /// and a message's hop
     Limits(limits::Options),
     /// An event's way to many followers
     Fanout(fanout::Options),

@@ -174,7 +174,8 @@ impl Measured {
         self.tally.errors.values().sum()
     }
 
-    /// Why there are no figures at all: the generator was the bottleneck, so they would be its own. Every run asks this.
+    /// Why there are no figures at all: the generator was the bottleneck, so they would be its own. Every run asks
+    /// this.
     pub(crate) fn refused(&self) -> Option<String> {
         let share = self.generator_share();
         (share > GENERATOR_LIMIT)

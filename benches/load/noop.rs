@@ -1,7 +1,7 @@
 //! The server that does nothing (L0): it reads the body, compares the key and answers in the real form, and keeps
 //! nothing. What it costs is what HTTP and JSON cost on this machine. Whoever follows a conversation there hears of
-//! every append to any (L6), without a log that it could be read from again. Reads and exchanges are answered with what it
-//! was given beforehand for all of them, byte for byte: what the real server answers.
+//! every append to any (L6), without a log that it could be read from again. Reads and exchanges are answered with what
+//! it was given beforehand for all of them, byte for byte: what the real server answers.
 
 use std::sync::{Arc, OnceLock};
 

@@ -38,8 +38,8 @@ pub(crate) fn family(pid: u32) -> Result<Duration, Error> {
     Ok(sum)
 }
 
-/// CPU time of each of the kernel's own threads, which write back what was written to files, among other things. Where they
-/// cannot be seen, as in a container, there is none.
+/// CPU time of each of the kernel's own threads, which write back what was written to files, among other things. Where
+/// they cannot be seen, as in a container, there is none.
 pub(crate) struct Kernel(BTreeMap<u32, Duration>);
 
 impl Kernel {

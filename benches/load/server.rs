@@ -56,7 +56,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Where the real server tells of itself.
     pub(crate) metrics: Option<SocketAddr>,
-    /// Whether it has what it was told on the disk before it answers: then what the kernel writes back is its own doing.
+    /// Whether it has what it was told on the disk before it answers: then what the kernel writes back is its own
+    /// doing.
     pub(crate) syncs: bool,
     /// How it is asked for appends.
     pub(crate) dialect: Arc<dyn Dialect>,

@@ -87,8 +87,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     measure(options).map(drop)
 }
 
-/// The same, with the server's CPU for a message in each case beside that with traces off, in percent more; NaN where that
-/// cannot be told, since no round was quiet or spans were dropped for want of room.
+/// The same, with the server's CPU for a message in each case beside that with traces off, in percent more; NaN where
+/// that cannot be told, since no round was quiet or spans were dropped for want of room.
 pub(crate) fn measure(options: &Options) -> Result<Vec<(Traces, f64)>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let program = Programs::new(options.server.clone(), None).server()?.to_owned();

@@ -1,5 +1,5 @@
-//! Things that were stored before there were places, or were moved from another store, get theirs, once: in the order of
-//! when they were made, and within a millisecond of their ids.
+//! Things that were stored before there were places, or were moved from another store, get theirs, once: in the order
+//! of when they were made, and within a millisecond of their ids.
 
 use std::sync::Arc;
 

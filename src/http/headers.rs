@@ -9,7 +9,7 @@ pub mod key;
 pub mod media_type;
 pub mod prefer;
 
-pub use accept::prefers_event_stream;
+pub use accept::{prefers_event_stream, prefers_openmetrics};
 pub use etag::tag_of;
 pub use if_match::if_match;
 pub use if_none_match::unless_known;

@@ -22,8 +22,8 @@ pub(super) struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// One page. `load` gets an entry's key without the prefix and says what it stands for, and about how many bytes that
-    /// has in the answer; `None`: not wanted, or not there any more.
+    /// One page. `load` gets an entry's key without the prefix and says what it stands for, and about how many bytes
+    /// that has in the answer; `None`: not wanted, or not there any more.
     ///
     /// # Errors
     /// 503 where the store cannot be read, 500 where it holds what cannot be; what `load` says.

@@ -293,7 +293,8 @@ pub(super) async fn search(
     headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    // It changes nothing, so a key has nothing to do; a wrong one is a fault all the same, as wherever else one may stand.
+    // It changes nothing, so a key has nothing to do; a wrong one is a fault all the same, as wherever else one may
+    // stand.
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
     let mut fields = incoming.fields();
     let report = &mut incoming.report;

@@ -99,8 +99,8 @@ pub(in crate::http) async fn find_channel(
     row.map_err(store_problem)
 }
 
-/// A human channel of the caller's workspace, which has one log, and what is `asked` of that. That another kind of channel
-/// has many is told at `pointer`, with all that is wrong with what is asked.
+/// A human channel of the caller's workspace, which has one log, and what is `asked` of that. That another kind of
+/// channel has many is told at `pointer`, with all that is wrong with what is asked.
 pub(super) async fn human_channel<T>(
     app: &App,
     caller: &Caller,

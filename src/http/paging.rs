@@ -54,8 +54,8 @@ impl PageRequest {
     /// `conversations/conv_…/messages`; a cursor made under another name is refused.
     ///
     /// # Errors
-    /// 400 with every fault: `unknown_field` for names that the route does not read, if the query is strict; `invalid_type`
-    /// or `out_of_range` at `/limit`, `invalid_cursor` at `/cursor`, `invalid_enum` at `/order`.
+    /// 400 with every fault: `unknown_field` for names that the route does not read, if the query is strict;
+    /// `invalid_type` or `out_of_range` at `/limit`, `invalid_cursor` at `/cursor`, `invalid_enum` at `/order`.
     pub fn from_query(query: &Query, list: &str) -> Result<Self, Problem> {
         let mut faults = query.strays();
         let limit = query.get("limit").map_or(Ok(DEFAULT_LIMIT), limit).map_err(|fault| faults.push(fault));

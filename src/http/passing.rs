@@ -51,8 +51,8 @@ const SPARED_FOR: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(15);
 /// Unused connections that are kept to one server: each takes a place among those that it has.
 const IDLE_MAX: usize = 64;
-/// Requests that are passed on at once: each holds a connection here and one there, so servers that pass on to each other
-/// must not take all of them. A tenth of those that a server has by default. What is beyond is done where it is.
+/// Requests that are passed on at once: each holds a connection here and one there, so servers that pass on to each
+/// other must not take all of them. A tenth of those that a server has by default. What is beyond is done where it is.
 const PASSES: usize = 1_000;
 /// What an answer may have beside twice what its request may: an agent's words, and what stands around them.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;

@@ -1,8 +1,8 @@
 //! The query of a request, decoded once.
 //!
-//! What a route reads of one is what the document names for it (`src/openapi/known.rs`); a parameter with another name is
-//! told to the client as a member of a body is that nobody knows, so that a misspelt filter is not taken for one that
-//! counts.
+//! What a route reads of one is what the document names for it (`src/openapi/known.rs`); a parameter with another name
+//! is told to the client as a member of a body is that nobody knows, so that a misspelt filter is not taken for one
+//! that counts.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;

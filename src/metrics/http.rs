@@ -16,8 +16,8 @@ use super::sink::Sink;
 pub const CLIENT_LEFT: &str = "client_left";
 /// What no route answered.
 pub const UNMATCHED: &str = "unmatched";
-/// The statuses that requests are counted by, ascending, with the class's first one for each that has no place: HTTP has
-/// clients take a status that they do not know for that one.
+/// The statuses that requests are counted by, ascending, with the class's first one for each that has no place: HTTP
+/// has clients take a status that they do not know for that one.
 const STATUSES: [(u16, &str); 29] = [
     (100, "100"),
     (200, "200"),
@@ -51,8 +51,8 @@ const STATUSES: [(u16, &str); 29] = [
 ];
 /// The index behind them, for requests whose client did not wait for the answer.
 const ABORTED: usize = STATUSES.len();
-/// What is shown of a route from its first request on: a rate is seen only from the second value on, so without the 0 the
-/// first failures would raise no alert.
+/// What is shown of a route from its first request on: a rate is seen only from the second value on, so without the 0
+/// the first failures would raise no alert.
 const FAILURES: [u16; 2] = [500, 503];
 
 /// Where requests of this status are counted.

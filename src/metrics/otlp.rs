@@ -108,7 +108,8 @@ fn unit(name: &str) -> &'static str {
     }
 }
 
-/// What the labels of a sample of `metric` say. On the page the scheme of requests would only be in the way: there is one.
+/// What the labels of a sample of `metric` say. On the page the scheme of requests would only be in the way: there is
+/// one.
 fn attributes(metric: &str, labels: &[(&str, &str)]) -> Vec<KeyValue> {
     let scheme = metric.starts_with(HTTP_SERVER).then_some((URL_SCHEME, "http"));
     let attribute = |(name, value): (&str, &str)| {

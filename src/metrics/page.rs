@@ -26,12 +26,6 @@ impl Format {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
         }
     }
-
-    /// The one that an `Accept` header asks for.
-    #[must_use]
-    pub fn accepted(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Text }
-    }
 }
 
 /// A page while it is written. Writing to a string cannot fail, so what `write!` returns is not looked at.
@@ -177,12 +171,5 @@ mod tests {
             "# {trace_id=\"01010101010101010101010101010101\",span_id=\"0202020202020202\"} 0.00006 1735689600";
         assert!(text.contains(&format!("took_seconds_bucket{{le=\"0.0001\"}} 1 {exemplar}\n")), "{text}");
         assert!(text.ends_with("\n# EOF\n"));
-    }
-
-    #[test]
-    fn the_format_is_the_one_that_is_asked_for() {
-        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
-        assert_eq!(Format::accepted(prometheus), Format::OpenMetrics);
-        assert_eq!(Format::accepted("*/*"), Format::Text);
     }
 }

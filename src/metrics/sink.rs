@@ -47,8 +47,8 @@ impl From<usize> for Number {
     }
 }
 
-/// What Prometheus calls a metric or label: one that OpenTelemetry's conventions name has dots there, and no unit in its
-/// name.
+/// What Prometheus calls a metric or label: one that OpenTelemetry's conventions name has dots there, and no unit in
+/// its name.
 pub(super) fn prometheus(name: &'static str) -> Cow<'static, str> {
     match name.contains('.') {
         true => Cow::Owned(name.replace('.', "_") + if name.ends_with(".duration") { "_seconds" } else { "" }),
@@ -56,8 +56,8 @@ pub(super) fn prometheus(name: &'static str) -> Cow<'static, str> {
     }
 }
 
-/// Takes metrics one after the other, each with its samples behind it. What OpenTelemetry's conventions name, metrics and
-/// labels, has their names here; everything else has those of Prometheus.
+/// Takes metrics one after the other, each with its samples behind it. What OpenTelemetry's conventions name, metrics
+/// and labels, has their names here; everything else has those of Prometheus.
 pub trait Sink {
     /// The samples that follow are of this metric. The name of a counter of ours ends in `_total`.
     fn metric(&mut self, name: &'static str, help: &str, kind: MetricKind);

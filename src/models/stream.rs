@@ -24,8 +24,8 @@ const EVENT_BYTES: usize = 2 * 1024 * 1024;
 const STREAM_BYTES: usize = 32 * 1024 * 1024;
 /// What follows the end is read for so long, so that the connection can be used again.
 const REST: Duration = Duration::from_millis(20);
-/// How long what was used, and the end, are waited for once a stream has said why it ends: some servers say neither, and
-/// keep the connection.
+/// How long what was used, and the end, are waited for once a stream has said why it ends: some servers say neither,
+/// and keep the connection.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// How long a stream may be silent.

@@ -49,8 +49,8 @@ impl SpanProcessor for ToWaiting {
     }
 }
 
-/// What makes spans of `tracing` those of OpenTelemetry. What is part of a stage that is recorded is recorded, and so is
-/// what is below it; what belongs to no stage is not.
+/// What makes spans of `tracing` those of OpenTelemetry. What is part of a stage that is recorded is recorded, and so
+/// is what is below it; what belongs to no stage is not.
 pub(super) fn provider(waiting: Arc<Waiting>) -> SdkTracerProvider {
     SdkTracerProvider::builder()
         .with_span_processor(ToWaiting(waiting))

@@ -1,5 +1,5 @@
-//! A receiver that takes nothing, as far as the log needs to know: one line when that begins, one now and then, one when
-//! it is over.
+//! A receiver that takes nothing, as far as the log needs to know: one line when that begins, one now and then, one
+//! when it is over.
 
 use std::time::Duration;
 

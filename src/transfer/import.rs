@@ -274,8 +274,8 @@ fn commit(step: Step, id: CommitId, at: Millis, expected: Option<Head>) -> Optio
     })
 }
 
-/// Changes the installation by the commit that `decide` makes of where it stands; `None`: there is nothing to do. Somebody
-/// else may change it meanwhile, and each time they do, they are done with something.
+/// Changes the installation by the commit that `decide` makes of where it stands; `None`: there is nothing to do.
+/// Somebody else may change it meanwhile, and each time they do, they are done with something.
 pub(super) async fn change_installation<F: Future<Output = Result<Option<Commit>, TransferError>>>(
     store: &Arc<dyn Store>,
     decide: impl Fn(Option<Head>) -> F,

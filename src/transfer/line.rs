@@ -103,8 +103,8 @@ pub(super) struct Step {
     /// With the last: a hash of where the entity stood in its store, for an export that goes on later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) standing: Option<Blob>,
-    /// With the last: a hash of all lines of the entity, as [`Step::sum_up`] makes it. An export that goes on later knows
-    /// by it that they are whole.
+    /// With the last: a hash of all lines of the entity, as [`Step::sum_up`] makes it. An export that goes on later
+    /// knows by it that they are whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sum: Option<Blob>,
 }

@@ -1,6 +1,6 @@
-//! What an installation has promised to retries: which requests with idempotency keys have made workspaces and API keys,
-//! and what of. An installation is not moved commit by commit, since the target has one of its own, so each promise is
-//! carried with the events that its retry is answered from.
+//! What an installation has promised to retries: which requests with idempotency keys have made workspaces and API
+//! keys, and what of. An installation is not moved commit by commit, since the target has one of its own, so each
+//! promise is carried with the events that its retry is answered from.
 
 use std::io::Write;
 use std::sync::Arc;

@@ -88,8 +88,8 @@ fn parsed(text: &[u8]) -> Option<Line> {
     serde_json::from_slice(text).ok().filter(|_| text.ends_with(b"\n"))
 }
 
-/// Whether the file's last line is the end of an export: then what makes no sense before it is damage, and not where the
-/// export was broken off.
+/// Whether the file's last line is the end of an export: then what makes no sense before it is damage, and not where
+/// the export was broken off.
 fn is_ended(mut file: &File) -> io::Result<bool> {
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(length.saturating_sub(END_BYTES)))?;

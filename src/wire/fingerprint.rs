@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use crate::json::{self, Member, Object, raw};
 
 /// The fingerprint of a request that carries an idempotency key. Member order, white space, and how numbers and strings
-/// are written make no difference, nor does the encoding of the path; below `WALKED` levels only white space makes none.
-/// A top-level `clientId` is the key itself and does not count.
+/// are written make no difference, nor does the encoding of the path; below `WALKED` levels only white space makes
+/// none. A top-level `clientId` is the key itself and does not count.
 ///
 /// The value is hashed as it is walked through; a canonical text of it would be made only to be thrown away.
 #[must_use]
@@ -30,9 +30,9 @@ pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
 /// Bytes that are gathered before they are hashed: a hasher takes many small pieces at several times the price of one.
 const GATHERED: usize = 1024;
 
-/// Levels of a value that are walked through. Each of them is split by reading all that is below it once more, so what is
-/// nested deeper than bodies usually are is hashed as it is written, but for white space: a retry is written as its first
-/// request was.
+/// Levels of a value that are walked through. Each of them is split by reading all that is below it once more, so what
+/// is nested deeper than bodies usually are is hashed as it is written, but for white space: a retry is written as its
+/// first request was.
 const WALKED: usize = 12;
 
 /// A fingerprint that is being made. Neither gathering nor hashing can fail.

@@ -202,8 +202,8 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
     faults
 }
 
-/// Faults by the client's own schema. It was compiled when the review was asked for, so it compiles again; an answer that
-/// could not be compared with it must not count.
+/// Faults by the client's own schema. It was compiled when the review was asked for, so it compiles again; an answer
+/// that could not be compared with it must not count.
 fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
     let Ok(validator) = schema::compile(schema) else { return vec![fault("/response", "cannot be checked")] };
     let faults = validator.iter_errors(response).take(MAX_FAULTS);

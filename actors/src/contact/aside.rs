@@ -1,10 +1,10 @@
 //! Conversations on channels beyond those that the state has room for.
 //!
 //! The state holds those of the channels where a conversation began last; a message on another one, however often it is
-//! written on, reads a row. What has to leave the state goes into a row, with the life in which it went: an erasure cannot
-//! change all rows in one commit, so who reads one sees by the life whether what it says is over. A row stays when its
-//! channel comes back into the state, and is written anew when that leaves again; so whoever reads the state and then the
-//! rows has met every conversation.
+//! written on, reads a row. What has to leave the state goes into a row, with the life in which it went: an erasure
+//! cannot change all rows in one commit, so who reads one sees by the life whether what it says is over. A row stays
+//! when its channel comes back into the state, and is written anew when that leaves again; so whoever reads the state
+//! and then the rows has met every conversation.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

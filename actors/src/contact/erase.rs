@@ -78,8 +78,8 @@ impl Step {
     }
 }
 
-/// The contact is no more. Where an erasure of the life before is not done, this one does what was left of it too: it goes
-/// through the log from its beginning, and through everything that is over.
+/// The contact is no more. Where an erasure of the life before is not done, this one does what was left of it too: it
+/// goes through the log from its beginning, and through everything that is over.
 pub(super) fn erase(state: &State, moment: &Moment) -> Change<Contact> {
     let after = State {
         identifier: String::new(),
@@ -175,8 +175,8 @@ impl State {
         self.open.iter().flat_map(move |open| self.erased_on(contact, open))
     }
 
-    /// Those on one channel, with what each would begin with if it was assigned and not used yet; only the last one of a
-    /// life can be so.
+    /// Those on one channel, with what each would begin with if it was assigned and not used yet; only the last one of
+    /// a life can be so.
     pub(crate) fn erased_on(
         &self,
         contact: EntityKey,

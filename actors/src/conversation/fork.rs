@@ -77,8 +77,8 @@ pub struct Original {
     pub number: u64,
     /// That of its parent.
     pub parent: Option<u64>,
-    /// What the copy says. `None`: it says nothing any more and is passed over; one of a tree that answers nothing keeps
-    /// its place and is there without words.
+    /// What the copy says. `None`: it says nothing any more and is passed over; one of a tree that answers nothing
+    /// keeps its place and is there without words.
     pub content: Option<Arc<Content>>,
 }
 

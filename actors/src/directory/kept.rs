@@ -8,8 +8,8 @@ use crate::host::Known;
 use crate::id::EntityKey;
 use crate::machine::Machine;
 
-/// See the module's text. There is never a second writer: an actor puts what it knows here as the last thing that it does
-/// about the entity, and the next one, which begins after it has ended, takes it away as its first.
+/// See the module's text. There is never a second writer: an actor puts what it knows here as the last thing that it
+/// does about the entity, and the next one, which begins after it has ended, takes it away as its first.
 pub(super) struct Kept<M: Machine> {
     /// With when the entity was last used.
     known: DashMap<EntityKey, (Millis, Box<Known<M>>)>,

@@ -42,8 +42,8 @@ impl<M: Machine> Directory<M> {
         self.actors() > bounds.actors || self.resident() > bounds.entities
     }
 
-    /// Asks idle actors to leave: those unused for too long, and the longest unused ones beyond the bound. Of the latter
-    /// what they know stays within its own bound, until the entity was unused for too long.
+    /// Asks idle actors to leave: those unused for too long, and the longest unused ones beyond the bound. Of the
+    /// latter what they know stays within its own bound, until the entity was unused for too long.
     pub async fn sweep(&self, now: Millis, bounds: Bounds) {
         let slots = &self.entities.slots;
         let mut idle: Vec<_> = slots

@@ -54,8 +54,8 @@ pub(crate) struct Draft<M: Machine> {
 }
 
 impl<M: Machine> Draft<M> {
-    /// Decides `batch` in order, each command on the state that those before it lead to, as many as fit one commit. `Err`:
-    /// these must be read first.
+    /// Decides `batch` in order, each command on the state that those before it lead to, as many as fit one commit.
+    /// `Err`: these must be read first.
     pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Vec<Need>> {
         let entropy = &resident.node.entropy;
         let [id, first] = entropy.draw_two();

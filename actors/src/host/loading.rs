@@ -33,8 +33,8 @@ impl Load {
         envelope.admitted.is_none_or(|admitted| admitted < self.ended)
     }
 
-    /// Tells it in the command's trace: as a part of its wait, or where that is over, since it is decided again, of what
-    /// has asked for it.
+    /// Tells it in the command's trace: as a part of its wait, or where that is over, since it is decided again, of
+    /// what has asked for it.
     pub(crate) fn tell<M: Machine>(&self, node: &Node, envelope: &mut Envelope<M>) {
         if !node.traces().records(envelope.trace) {
             return;
@@ -71,9 +71,9 @@ impl<M: Machine> Resident<M> {
         }
     }
 
-    /// The entity as it may be gone on from. Where others write too, its newest commit may be one whose writer died over
-    /// it, of which not every read shows all until it is settled; it need not be where the store knows that it is. One
-    /// that seems not to be there need not be: it is begun on condition that it is not.
+    /// The entity as it may be gone on from. Where others write too, its newest commit may be one whose writer died
+    /// over it, of which not every read shows all until it is settled; it need not be where the store knows that it is.
+    /// One that seems not to be there need not be: it is begun on condition that it is not.
     async fn load_whole(&self) -> Result<Option<Loaded>, StoreError> {
         let store = &self.node.store;
         match store.load(self.entity, Fresh::Acknowledged).await? {

@@ -200,7 +200,8 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
     let sentence = sentence.trim_start();
     let is_cut = sentence.len() > SENTENCE_BYTES;
     let sentence = first(sentence, SENTENCE_BYTES);
-    // One kind of apostrophe, and one blank between words; the sentence itself is changed, so that places stay the same.
+    // One kind of apostrophe, and one blank between words; the sentence itself is changed, so that places stay the
+    // same.
     let words: Vec<&str> = sentence.split_whitespace().collect();
     let sentence = words.join(" ").replace(['\u{2019}', '\u{2018}'], "'");
     let folded = folded(&sentence);

@@ -70,8 +70,8 @@ pub struct Review {
     /// The turn that waits for the outcome.
     #[n(8)]
     pub asker: Option<Asker>,
-    /// Its place among the reviews of its workspace, by the time it was asked for: a time of its own, so that those that
-    /// one client asks for one after the other stand in that order. `None`: that of its message.
+    /// Its place among the reviews of its workspace, by the time it was asked for: a time of its own, so that those
+    /// that one client asks for one after the other stand in that order. `None`: that of its message.
     #[n(9)]
     pub place: Option<Millis>,
 }

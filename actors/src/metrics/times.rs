@@ -41,8 +41,8 @@ impl<B> fmt::Debug for Times<B> {
 }
 
 impl<B: Buckets> Times<B> {
-    /// Takes a duration. `of` is the span that it is of, where that is recorded: it stands for its bucket from `now` on.
-    /// Where it is not, this is one branch more than counting.
+    /// Takes a duration. `of` is the span that it is of, where that is recorded: it stands for its bucket from `now`
+    /// on. Where it is not, this is one branch more than counting.
     pub fn observe(&self, took: Duration, of: Option<TraceContext>, now: impl FnOnce() -> Millis) {
         let bucket = self.took.observe(took);
         if let Some(TraceContext { trace_id, span_id, .. }) = of {

@@ -19,7 +19,8 @@ use crate::store::{
 use crate::tables::{CALLS, OVERLAYS, TURNS};
 use crate::usage::{Day, Used};
 
-/// The state of an entity as `store` has it: for tools that look at a store without the work that a [`Node`] does on it.
+/// The state of an entity as `store` has it: for tools that look at a store without the work that a [`Node`] does on
+/// it.
 ///
 /// # Errors
 ///

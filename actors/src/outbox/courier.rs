@@ -2,8 +2,8 @@
 //!
 //! There is at most one for a log in a process, and only while it has something to do. It looks at each new event once,
 //! puts it on the lanes of its receivers, moves all lanes at the same time, each in order, and notes what came of it in
-//! one commit for as much as it did meanwhile. A lane whose receiver fails gets a row and an alarm, and leaves memory; so
-//! does one whose event cannot be read.
+//! one commit for as much as it did meanwhile. A lane whose receiver fails gets a row and an alarm, and leaves memory;
+//! so does one whose event cannot be read.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -35,8 +35,8 @@ use crate::tables::{LANE_TIMES, LANES};
 
 /// Events looked at together.
 const PAGE: usize = 64;
-/// Lanes that are moved at once of those that come back: the rest is for what is new, which many that are sent away again
-/// and again would else keep out, and for what somebody asks for.
+/// Lanes that are moved at once of those that come back: the rest is for what is new, which many that are sent away
+/// again and again would else keep out, and for what somebody asks for.
 const COME_BACK: usize = limits::COURIER_LANES / 4 * 3;
 /// The same with those that somebody asked for: they go before what comes back by itself, and not before what is new.
 const ASKED_FOR: usize = limits::COURIER_LANES / 8 * 7;
@@ -191,8 +191,8 @@ impl<M: Sends> Courier<M> {
         }
     }
 
-    /// Takes up what is new: lanes whose time has come, and events. What of it cannot be read keeps nothing waiting that
-    /// is under way: it is tried again later, here or, once all that has come to rest, when the log's alarm rings.
+    /// Takes up what is new: lanes whose time has come, and events. What of it cannot be read keeps nothing waiting
+    /// that is under way: it is tried again later, here or, once all that has come to rest, when the log's alarm rings.
     async fn look_about(&mut self) {
         let rung = self.bell.take();
         self.check |= rung.check;
@@ -234,8 +234,8 @@ impl<M: Sends> Courier<M> {
             if !is_known && self.runs.len() >= most {
                 continue;
             }
-            // One that is under way is not disturbed, unless somebody asks for it, and one that wants to be left alone is
-            // not hastened.
+            // One that is under way is not disturbed, unless somebody asks for it, and one that wants to be left alone
+            // is not hastened.
             if let Some(run) = self.runs.get_mut(&lane).filter(|_| is_moving) {
                 run.speed_up(stored);
                 continue;

@@ -77,7 +77,8 @@ impl EndpointCache {
         let entity = EntityKey::workspace(workspace);
         let limit = limits::WEBHOOK_ENDPOINTS * 2;
         let rows = store.rows(entity, WEBHOOK_ENDPOINTS, Scan::new(KeyRange::default(), Order::Asc, limit)).await?;
-        // One that cannot be read is not one that is gone: what waits for it is kept, so nothing goes by the others alone.
+        // One that cannot be read is not one that is gone: what waits for it is kept, so nothing goes by the others
+        // alone.
         let endpoints: Result<Vec<WebhookEndpoint>, _> = rows.iter().map(|row| codec::decode(&row.value)).collect();
         let endpoints: Endpoints = endpoints?.into();
         if self.known.len() >= limits::ENDPOINT_WORKSPACES {

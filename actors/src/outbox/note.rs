@@ -146,9 +146,9 @@ impl Parts {
     }
 }
 
-/// Offers a note until it is taken or the node stops. What it says of what has arrived is known nowhere else: if it were
-/// given up, all that would be sent again. Where others would go on with it meanwhile it is given up before they do: what
-/// it says would be history then.
+/// Offers a note until it is taken or the node stops. What it says of what has arrived is known nowhere else: if it
+/// were given up, all that would be sent again. Where others would go on with it meanwhile it is given up before they
+/// do: what it says would be history then.
 async fn offer<M: Sends>(
     node: &Arc<Node>,
     entity: EntityKey,

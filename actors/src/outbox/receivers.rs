@@ -92,8 +92,8 @@ pub(crate) struct Destination {
 ///
 /// Where several want it at the same URL, it goes on the lane of the most general one, so that a URL gets a log's
 /// events in their order. `spare` is named although it is off, so that what waits for it is found: an endpoint that is
-/// disabled, or the channel without a URL, which is empty then. Nor does it yield to one that was changed after the event:
-/// that may have come by the URL since, and then it was never to send this one there.
+/// disabled, or the channel without a URL, which is empty then. Nor does it yield to one that was changed after the
+/// event: that may have come by the URL since, and then it was never to send this one there.
 pub(crate) fn receivers<'a>(
     subject: &Subject,
     configured: &Configured<'a>,
@@ -136,8 +136,8 @@ fn hears(endpoint: &WebhookEndpoint, subject: &Subject, configured: &Configured<
     endpoint.since <= subject.at.plus(configured.skew_millis)
 }
 
-/// Whether an event that waited was meant for the endpoint that is on now: it may have been disabled meanwhile, and what
-/// waited then has failed, however late that is found out.
+/// Whether an event that waited was meant for the endpoint that is on now: it may have been disabled meanwhile, and
+/// what waited then has failed, however late that is found out.
 pub(crate) fn is_still_due(receiver: Receiver, subject: &Subject, configured: &Configured<'_>) -> bool {
     let endpoint = configured.endpoints.iter().find(|endpoint| receiver == Receiver::Endpoint(endpoint.id));
     endpoint.is_none_or(|endpoint| hears(endpoint, subject, configured))

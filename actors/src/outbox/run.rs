@@ -97,8 +97,8 @@ impl Run {
         }
     }
 
-    /// Answers whether somebody has asked for it since its row was known. Such a row takes the place of the one that was
-    /// known, so what another node has put on the lane meanwhile is for this one to send.
+    /// Answers whether somebody has asked for it since its row was known. Such a row takes the place of the one that
+    /// was known, so what another node has put on the lane meanwhile is for this one to send.
     fn hear(&mut self, stored: Waiting) -> bool {
         // What has ended here and is not noted yet would take the request with it; its row stays, and is due.
         let has_ended = !self.busy && self.last().is_none();

@@ -1,9 +1,9 @@
 //! Shares: how many of a node's permits to send one workspace may hold.
 //!
-//! A receiver that hangs holds its permit for as long as an attempt may take, and a workspace may have as many receivers
-//! as it likes: each message may name another one. So while more than half of the node's permits are free, whoever comes
-//! gets one; of the other half a workspace gets as many as its share has. Where many workspaces have such receivers all are
-//! taken, so some are kept for those that have hardly any.
+//! A receiver that hangs holds its permit for as long as an attempt may take, and a workspace may have as many
+//! receivers as it likes: each message may name another one. So while more than half of the node's permits are free,
+//! whoever comes gets one; of the other half a workspace gets as many as its share has. Where many workspaces have such
+//! receivers all are taken, so some are kept for those that have hardly any.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -87,8 +87,8 @@ impl Shares {
         (limits::DELIVERIES + KEPT).saturating_sub(self.permits.available_permits() + self.kept.available_permits())
     }
 
-    /// Waits for a permit. `Err`: too many of this workspace wait; not before this time. One that is `urgent` waits in any
-    /// case: somebody has asked for it, or others wait for what it finds out.
+    /// Waits for a permit. `Err`: too many of this workspace wait; not before this time. One that is `urgent` waits in
+    /// any case: somebody has asked for it, or others wait for what it finds out.
     pub(super) async fn enter(&self, workspace: Address, urgent: bool, now: Millis) -> Result<SendPermit, Millis> {
         let share = Arc::clone(&self.of.entry(workspace).or_default());
         let mut own = Arc::clone(&share.permits).try_acquire_owned().ok();

@@ -18,8 +18,8 @@ use crate::tables::{DELIVERIES, ENDED, ENDED_BY_ENDPOINT, FAILED, LANE_TIMES, LA
 /// After which events are looked for whose sending was lost with its process. Long enough for the usual receiver to
 /// have answered, so that nothing is sent twice without need.
 pub const LOOK_AFTER_MILLIS: u64 = 2_000;
-/// How long deliveries that have ended are shown and kept: 30 days at least. Older ones go with a later note of the same
-/// log.
+/// How long deliveries that have ended are shown and kept: 30 days at least. Older ones go with a later note of the
+/// same log.
 pub const KEPT_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Deliveries past their time that one settlement takes away; more than it adds in the usual case.
 const TRIMMED_AT_ONCE: usize = 16;

@@ -68,8 +68,8 @@ pub(super) struct Unsent {
 /// What came of a step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// These events are for the receiver, and happened then; the log was read up to there. The one that was tried before
-    /// is not for it any more, for this reason in one word.
+    /// These events are for the receiver, and happened then; the log was read up to there. The one that was tried
+    /// before is not for it any more, for this reason in one word.
     Found { events: Vec<(u64, Millis)>, upto: u64, lost: Option<(&'static str, Unsent)> },
     /// Not now.
     Later(Millis),
@@ -209,7 +209,8 @@ async fn send<M: Sends>(
 
 /// How something may be sent.
 struct Entry {
-    /// What lets it pass at the receiver and on this node. `None`: there is nowhere to send it, which is found out without.
+    /// What lets it pass at the receiver and on this node. `None`: there is nowhere to send it, which is found out
+    /// without.
     pass: Option<(Pass, SendPermit)>,
     /// Somebody asks for it, since its step began or from before.
     asked_for: bool,
@@ -220,7 +221,8 @@ pub(super) fn is_hurried(hurry: &Notify) -> bool {
     hurry.notified().now_or_never().is_some()
 }
 
-/// Waits for a place among what is sent, at the receiver, of the workspace and on this node. `Err`: not before this time.
+/// Waits for a place among what is sent, at the receiver, of the workspace and on this node. `Err`: not before this
+/// time.
 async fn admit(
     from: &From,
     receiver: Receiver,
@@ -334,7 +336,8 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
 fn health(receiver: Receiver, verdict: Verdict, attempt: &Attempt) -> Health {
     match (verdict, receiver) {
         (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
-        // They share the gate of their host, and one that refuses, or that somebody is there for, says nothing of others.
+        // They share the gate of their host, and one that refuses, or that somebody is there for, says nothing of
+        // others.
         (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match attempt.error.as_deref() {
             _ if attempt.status.is_some() => Health::Answers,
             Some(TIMEOUT | BROKEN_ANSWER) => Health::Silent,

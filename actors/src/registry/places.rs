@@ -1,9 +1,9 @@
 //! In which order the things of a registry were made.
 //!
 //! Clients choose the ids of most of them, so the rows themselves stand in no order that means anything. Beside them
-//! stands, for each kind, a list by the sequence of the change that made a thing: the one order that neither a clock nor
-//! chance has a part in. A thing that is there without a place, as those are that were stored before there were places,
-//! gets one when it is stored next.
+//! stands, for each kind, a list by the sequence of the change that made a thing: the one order that neither a clock
+//! nor chance has a part in. A thing that is there without a place, as those are that were stored before there were
+//! places, gets one when it is stored next.
 
 use bytes::Bytes;
 

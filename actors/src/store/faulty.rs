@@ -2,8 +2,8 @@
 //!
 //! What is above the port must be right on a store that says `Unavailable`, that loses its answers, that applies a
 //! commit later than it said, and that has other writers. This wrapper makes any store into one, by a seed: the same
-//! calls in the same order meet the same faults. "Later" means with a later call; nothing here sleeps, unless it is told
-//! to be slow.
+//! calls in the same order meet the same faults. "Later" means with a later call; nothing here sleeps, unless it is
+//! told to be slow.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

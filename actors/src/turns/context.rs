@@ -196,7 +196,8 @@ impl<'a> Reader<'a> {
         through
     }
 
-    /// Reads the log backwards from the event `upto`. Answers what it has read where nothing of it was taken away since.
+    /// Reads the log backwards from the event `upto`. Answers what it has read where nothing of it was taken away
+    /// since.
     async fn read(&mut self, store: &dyn Store, entity: EntityKey, mut upto: u64) -> Result<Option<Known>, StoreError> {
         let (mut known, mut looked_at, mut bytes, mut is_whole) = (None::<Known>, 0, 0, true);
         while looked_at < LOOKED_AT && bytes < LOOKED_AT_BYTES {
@@ -334,8 +335,9 @@ impl<'a> Reader<'a> {
         context.turned_round()
     }
 
-    /// The results of a message's calls, the newest first: of each the oldest that was met, and where an id stands twice
-    /// among the calls one after the other. Others answer nothing, since an id that is used again means the later call.
+    /// The results of a message's calls, the newest first: of each the oldest that was met, and where an id stands
+    /// twice among the calls one after the other. Others answer nothing, since an id that is used again means the later
+    /// call.
     fn results_of(&mut self, said: &Said) -> Vec<Pending> {
         let ids = said.calls().map(|calls| self.tools.ids_of(calls)).unwrap_or_default();
         let mut found = Vec::new();

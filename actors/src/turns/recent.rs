@@ -112,8 +112,8 @@ impl Recent {
         }
     }
 
-    /// Where all weigh too much, those go that were not used while half as much came. If that does not help much, all go:
-    /// who sweeps looks at all of them, which is not to happen again soon.
+    /// Where all weigh too much, those go that were not used while half as much came. If that does not help much, all
+    /// go: who sweeps looks at all of them, which is not to happen again soon.
     fn sweep(&self) {
         if self.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES {
             return;

@@ -4,8 +4,8 @@ use crate::id::{MessageId, TurnId};
 use crate::message::{Attachment, Content, Json, Message, Overlay};
 use crate::tool::Tools;
 
-/// Where a message stands, who speaks, and what a model reads of it. It takes a third of what the message takes, and many
-/// stay in memory.
+/// Where a message stands, who speaks, and what a model reads of it. It takes a third of what the message takes, and
+/// many stay in memory.
 #[derive(Clone, Debug)]
 pub(super) struct Said {
     pub(super) id: MessageId,

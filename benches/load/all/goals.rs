@@ -34,8 +34,8 @@ fn figure(measured: &Measured, of: impl Fn(&Measured) -> f64) -> f64 {
 #[derive(Default)]
 pub(crate) struct Goals {
     table: Table,
-    /// Requests to the server that were not answered as they should have been, in every case. No ratio is made of such a
-    /// case.
+    /// Requests to the server that were not answered as they should have been, in every case. No ratio is made of such
+    /// a case.
     failed: u64,
 }
 

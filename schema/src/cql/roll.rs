@@ -126,9 +126,9 @@ impl CqlStore {
         }
     }
 
-    /// Puts rows where those of all closed buckets are, and deletes there what was deleted in theirs. Rows that came and
-    /// went within one bucket, as those of short deadlines do, must not leave a mark of a deletion that every later read
-    /// of the list crosses: so what was deleted is looked for first.
+    /// Puts rows where those of all closed buckets are, and deletes there what was deleted in theirs. Rows that came
+    /// and went within one bucket, as those of short deadlines do, must not leave a mark of a deletion that every later
+    /// read of the list crosses: so what was deleted is looked for first.
     async fn keep_rows(&self, entity: EntityKey, list: i16, rows: &[StoredRow], stamp: i64) -> Result<(), StoreError> {
         let name = entity_bytes(entity);
         let statements = &self.db().statements;

@@ -179,9 +179,10 @@ pub(super) async fn connect(contact: &Contact) -> Result<(Session, Profiles), Co
     Ok((session, profiles))
 }
 
-/// The data centre whose nodes are asked; `None`: any. Two servers must not mean different majorities: those of two data
-/// centres need not have a node in common, so what one has acknowledged the other would not see, and each would decide
-/// the same condition. So where one is meant and not named it is the only one, and stays that when others are added.
+/// The data centre whose nodes are asked; `None`: any. Two servers must not mean different majorities: those of two
+/// data centres need not have a node in common, so what one has acknowledged the other would not see, and each would
+/// decide the same condition. So where one is meant and not named it is the only one, and stays that when others are
+/// added.
 fn asked(contact: &Contact, mut seen: BTreeSet<String>) -> Result<Option<String>, ConnectError> {
     match contact {
         Contact { quorum: Quorum::Local, datacenter: None, .. } if seen.len() > 1 => {

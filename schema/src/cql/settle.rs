@@ -2,8 +2,8 @@
 //!
 //! A batch names the exact head that it goes on from, so it applies at most once, however often it is sent. The server
 //! may say that it does not know whether it did (a write that timed out after it was proposed), or say nothing (a
-//! connection that broke). Then the head is settled, which completes or kills what is half done; what stands there tells
-//! whether this commit is in the chain. If not, the *same* batch is sent again.
+//! connection that broke). Then the head is settled, which completes or kills what is half done; what stands there
+//! tells whether this commit is in the chain. If not, the *same* batch is sent again.
 //!
 //! An unknown outcome never becomes a refusal: it ends as known, or as [`Ended::Indeterminate`].
 

@@ -43,8 +43,8 @@ impl DirectoryLock {
 }
 
 impl Drop for DirectoryLock {
-    /// Closing the file is not enough: a process that is being started has it too until it is another program, and would
-    /// keep the directory locked meanwhile.
+    /// Closing the file is not enough: a process that is being started has it too until it is another program, and
+    /// would keep the directory locked meanwhile.
     fn drop(&mut self) {
         _ = self.file.unlock();
     }

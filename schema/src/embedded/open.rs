@@ -51,8 +51,8 @@ pub enum OpenError {
     #[error("{} holds no store", .0.display())]
     NoStore(PathBuf),
     /// The file without which the engine's directory is no database is missing, and it is none whose creation was
-    /// interrupted: it holds data. Opened like this it would be begun anew, so that this is refused even where a loss is
-    /// accepted.
+    /// interrupted: it holds data. Opened like this it would be begun anew, so that this is refused even where a loss
+    /// is accepted.
     #[error(
         "{} is missing, and {} holds data; restore all files of the directory together",
         missing.display(),

@@ -7,9 +7,9 @@
 //!
 //! So a thread of its own syncs each table while it grows, a little at a time, which leaves nearly nothing to the
 //! engine's own sync; and it holds tables and journals open, so that to delete one frees nothing yet, then frees them
-//! little by little. It learns of files by the system's notices. It never writes into a file, and shortens only what has
-//! no name any more, which the engine has done with. A sync that fails may leave nothing for the engine's own to fail
-//! at, so it ends the store as one of a batch does. Where anything else about this fails, a batch takes longer.
+//! little by little. It learns of files by the system's notices. It never writes into a file, and shortens only what
+//! has no name any more, which the engine has done with. A sync that fails may leave nothing for the engine's own to
+//! fail at, so it ends the store as one of a batch does. Where anything else about this fails, a batch takes longer.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};

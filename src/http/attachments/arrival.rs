@@ -127,8 +127,8 @@ impl Arrival {
     }
 }
 
-/// The span of a file's way to the bucket or from it, as a part of the trace that is worked for; none where files lie in
-/// a directory of this machine.
+/// The span of a file's way to the bucket or from it, as a part of the trace that is worked for; none where files lie
+/// in a directory of this machine.
 pub(super) fn way(app: &App, name: &'static str) -> Span {
     let Some(server) = app.files().server() else { return Span::default() };
     let mut span = app.node().span(name, SpanKind::Client, current::get());

@@ -63,7 +63,8 @@ impl Door {
         if self.sampling.decide(trace_id, parent, now) { SAMPLED } else { 0 }
     }
 
-    /// A request has begun; it is on the list of what is underway, where there is one, until what comes back is dropped.
+    /// A request has begun; it is on the list of what is underway, where there is one, until what comes back is
+    /// dropped.
     pub(super) fn begun(&self, context: &RequestContext, began: Instant) -> Option<Doing> {
         self.metrics.begun(&context.method);
         self.traces.underway().map(|underway| {

@@ -36,8 +36,8 @@ const COPYING: Duration = Duration::from_secs(20);
 /// `POST /conversations/{id}/fork`: a conversation that begins as a copy, up to a message or whole.
 ///
 /// # Errors
-/// 400, 404 `conversation_not_found` and `message_not_found`, 409 `conversation_erased`, 422, 503 `contended` where what
-/// is to be copied whole is a copy that is still being made.
+/// 400, 404 `conversation_not_found` and `message_not_found`, 409 `conversation_erased`, 422, 503 `contended` where
+/// what is to be copied whole is a copy that is still being made.
 pub(in crate::http) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,

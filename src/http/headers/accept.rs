@@ -4,33 +4,34 @@ use http::{HeaderMap, header};
 
 use super::prefer::split_unquoted;
 
-/// How well a client likes the two forms of an event log, from 0 to 1.
+/// How well a client likes the two forms that something has, from 0 to 1.
 #[derive(Debug, Default)]
 struct Weights {
-    stream: f32,
-    /// JSON's weight by how exactly it is named: by itself, as `application/*`, as `*/*`.
-    json: [Option<f32>; 3],
+    special: f32,
+    /// The usual form's weight by how exactly it is named: by itself, as `application/*`, as `*/*`.
+    usual: [Option<f32>; 3],
 }
 
 impl Weights {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap, special: &str, usual: &str) -> Self {
         let mut weights = Self::default();
+        let (family, _) = usual.split_once('/').unwrap_or((usual, ""));
         for value in headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()) {
             for range in split_unquoted(value, ',') {
                 let mut parts = split_unquoted(range, ';').map(str::trim);
                 let name = parts.next().unwrap_or_default().to_ascii_lowercase();
                 let weight = parts.find_map(weight).unwrap_or(1.0);
-                let json = match name.as_str() {
-                    "text/event-stream" => {
-                        weights.stream = weights.stream.max(weight);
+                let usual = match name.as_str() {
+                    name if name == special => {
+                        weights.special = weights.special.max(weight);
                         continue;
                     }
-                    "application/json" => &mut weights.json[0],
-                    "application/*" => &mut weights.json[1],
-                    "*/*" => &mut weights.json[2],
+                    name if name == usual => &mut weights.usual[0],
+                    "*/*" => &mut weights.usual[2],
+                    name if name.strip_suffix("/*") == Some(family) => &mut weights.usual[1],
                     _ => continue,
                 };
-                *json = Some(json.unwrap_or_default().max(weight));
+                *usual = Some(usual.unwrap_or_default().max(weight));
             }
         }
         weights
@@ -44,13 +45,24 @@ fn weight(parameter: &str) -> Option<f32> {
     name.trim_end().eq_ignore_ascii_case("q").then(|| value.clamp(0.0, 1.0))
 }
 
-/// Whether a client wants an event log as a stream rather than as JSON. Only who names `text/event-stream` does, and
-/// not with the weight 0; where both are liked as well as each other it is what was named for.
+/// Whether a client wants the special one of two forms. Only who names it does, and not with the weight 0; where both
+/// are liked as well as each other it is what was named for.
+fn prefers(headers: &HeaderMap, special: &str, usual: &str) -> bool {
+    let Weights { special, usual } = Weights::of(headers, special, usual);
+    let usual = usual.into_iter().flatten().next().unwrap_or_default();
+    special > 0.0 && special >= usual
+}
+
+/// Whether a client wants an event log as a stream (`text/event-stream`) rather than as JSON.
 #[must_use]
 pub fn prefers_event_stream(headers: &HeaderMap) -> bool {
-    let Weights { stream, json } = Weights::of(headers);
-    let json = json.into_iter().flatten().next().unwrap_or_default();
-    stream > 0.0 && stream >= json
+    prefers(headers, "text/event-stream", "application/json")
+}
+
+/// Whether a client wants metrics as `OpenMetrics` rather than as Prometheus' own text.
+#[must_use]
+pub fn prefers_openmetrics(headers: &HeaderMap) -> bool {
+    prefers(headers, "application/openmetrics-text", "text/plain")
 }
 
 #[cfg(test)]
@@ -89,6 +101,18 @@ mod tests {
             let given = values.iter().map(|value| (header::ACCEPT, HeaderValue::from_static(value)));
             let headers = HeaderMap::from_iter(given);
             assert_eq!(prefers_event_stream(&headers), streams, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn openmetrics_is_for_who_names_it_and_likes_it_no_less_than_text() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        let old = "text/plain;version=0.0.4;q=0.5,application/openmetrics-text;version=1.0.0;q=0.3";
+        let refused = "application/openmetrics-text;q=0, */*";
+        let cases = [(prometheus, true), (old, false), (refused, false), ("*/*", false), ("text/*", false)];
+        for (accept, wanted) in cases {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(prefers_openmetrics(&headers), wanted, "{accept}");
         }
     }
 }

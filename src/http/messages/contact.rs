@@ -440,8 +440,8 @@ impl Exchange<'_> {
         Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
     }
 
-    /// Whether the conversation was closed when the turn ended, so that a retry is told the same; as long as it has not,
-    /// whether it is.
+    /// Whether the conversation was closed when the turn ended, so that a retry is told the same; as long as it has
+    /// not, whether it is.
     async fn is_closed(&self, entity: EntityKey, turn: &Turn) -> Result<bool, Problem> {
         if turn.is_over() {
             return Ok(turn.in_closed == Some(true));

@@ -10,13 +10,13 @@ use crate::json::{MAX_DEPTH, raw};
 /// more steps than there is time, and the check cannot be interrupted.
 pub const MAX_STEPS: usize = 4_000;
 
-/// Bytes of a schema, as compact JSON with the fewest escapes. It is compiled while its request waits, and again for each
-/// answer.
+/// Bytes of a schema, as compact JSON with the fewest escapes. It is compiled while its request waits, and again for
+/// each answer.
 const MAX_BYTES: usize = 64 * 1024;
 /// Patterns in a schema.
 const MAX_PATTERNS: usize = 64;
-/// Bytes that one pattern may need once it is compiled; a few characters can ask for very many, and for the time it takes
-/// to make them.
+/// Bytes that one pattern may need once it is compiled; a few characters can ask for very many, and for the time it
+/// takes to make them.
 const PATTERN_BYTES: usize = 512 * 1024;
 
 /// Where the schemas of JSON Schema itself are.

@@ -89,8 +89,8 @@ macro_rules! keeper {
     };
 }
 
-/// Makes this process a keeper if it was started as one, until nobody needs it; whether it was. Test binaries call it by
-/// [`keeper!`](crate::keeper!).
+/// Makes this process a keeper if it was started as one, until nobody needs it; whether it was. Test binaries call it
+/// by [`keeper!`](crate::keeper!).
 pub fn keep() -> bool {
     let Some(size) = std::env::var(KEEP).ok().as_deref().and_then(Size::named) else { return false };
     let dir = std::env::var_os(KEEP_IN).map_or_else(|| run_dir(size), PathBuf::from);

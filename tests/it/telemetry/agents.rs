@@ -52,8 +52,8 @@ const LEAD_TO: [(&str, &str); 7] = [
     ("tertulia_webhook_attempt_seconds", "deliver turn.completed"),
 ];
 
-/// Every histogram of times but that of alarms, of which none rings here, leads from its buckets to spans that it is of,
-/// and that have arrived.
+/// Every histogram of times but that of alarms, of which none rings here, leads from its buckets to spans that it is
+/// of, and that have arrived.
 fn leads_to(receiver: &Receiver, spans: &[Got]) {
     let (_, request) = receiver.metrics().unwrap();
     let metrics = || request.resource_metrics.iter().flat_map(|all| &all.scope_metrics).flat_map(|all| &all.metrics);

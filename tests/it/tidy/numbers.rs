@@ -1,4 +1,5 @@
-//! Whether every number that is shown is counted somewhere: one that nothing counts stands at 0 and says that all is well.
+//! Whether every number that is shown is counted somewhere: one that nothing counts stands at 0 and says that all is
+//! well.
 
 use super::{files, refuse, without_tests};
 

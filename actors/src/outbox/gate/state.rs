@@ -2,10 +2,10 @@
 //!
 //! There are three kinds of places, each with a queue of those who wait for one:
 //!
-//! - the usual ones, [`limits::GATE_FIRST`] of them and more with each success. While the gate is closed nobody waits for
-//!   them, and one is given now and then to find out whether the receiver is back;
-//! - [`limits::GATE_FRESH`] more for URLs that have left nothing unanswered, one for each. So a URL waits for as many as
-//!   are as new as it is, and not for those that are known to hang, also while these keep the gate closed;
+//! - the usual ones, [`limits::GATE_FIRST`] of them and more with each success. While the gate is closed nobody waits
+//!   for them, and one is given now and then to find out whether the receiver is back;
+//! - [`limits::GATE_FRESH`] more for URLs that have left nothing unanswered, one for each. So a URL waits for as many
+//!   as are as new as it is, and not for those that are known to hang, also while these keep the gate closed;
 //! - [`limits::GATE_ASKED`] more for what somebody asks for.
 
 use std::collections::VecDeque;
@@ -125,8 +125,8 @@ pub(super) struct Closed {
 
 impl Closed {
     /// Whether one may try that is so far behind the first. So it is where `until` is further ahead than it ever was,
-    /// because the clock was set back; twice as far, since who comes may have looked at the clock a moment before it was
-    /// closed.
+    /// because the clock was set back; twice as far, since who comes may have looked at the clock a moment before it
+    /// was closed.
     fn is_over(&self, now: Millis, behind_millis: u64) -> bool {
         now >= self.until.plus(behind_millis) || self.until > now.plus(2 * self.millis)
     }

@@ -91,7 +91,8 @@ async fn an_entity_that_comes_back_into_memory_is_settled_by_a_process_that_does
         let after = stores[at].counts();
         (after.conditional - before.conditional, after.settling - before.settling)
     };
-    // What a process settles besides, of configurations for one, and what a slow server lets it do twice only adds to it.
+    // What a process settles besides, of configurations for one, and what a slow server lets it do twice only adds to
+    // it.
     for (at, first) in [(0, 0), (1, 1), (0, 1)] {
         assert!(say_and_leave(at).await.1 >= first, "{at}");
         let mut least = (u64::MAX, u64::MAX);
