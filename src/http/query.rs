@@ -72,10 +72,11 @@ impl Query {
         self.iter().map(|(name, _)| name).filter(move |name| known.is_some_and(|known| !known.contains(name)))
     }
 
-    /// Whether what is not known is a fault: `?strict=true`.
+    /// Whether what is not known is a fault: `?strict=true`. Whoever writes another word for yes means it too, so only
+    /// `false` and `0` are none.
     #[must_use]
     pub fn is_strict(&self) -> bool {
-        self.get("strict").is_some_and(|value| matches!(value, "true" | "1" | ""))
+        self.get("strict").is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
     }
 
     /// What is wrong with it already because of names that its route does not read; nothing, unless it is strict.
