@@ -22,7 +22,7 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use tower::{Layer, Service};
 
 use super::answer::name_ignored_parameters;
@@ -40,6 +40,10 @@ use door::{End, Known};
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest request id that is taken over from a client, in bytes.
+/// `Cache-Control` of what was read, where the route does not say: a key in `X-API-Key` tells no cache between that the
+/// answer is for one client alone. That one may keep it, and asks whether it still holds.
+const KEPT_BY_ITS_CLIENT: HeaderValue = HeaderValue::from_static("private, no-cache");
+
 const REQUEST_ID_MAX: usize = 128;
 
 /// The name of a request: the client's own where it sent a sane one, else `req_` and 32 hexadecimal digits.
@@ -299,6 +303,10 @@ fn finish(running: &mut Running, response: Response) -> Response {
 /// refuses, `error` where it failed.
 fn log(context: &RequestContext, took: Duration, end: Option<End>) {
     let (status, code) = (end.map(|end| end.status), end.and_then(|end| end.code));
+    if matches!(context.method, Method::GET | Method::HEAD) {
+        // Other answers are kept by nobody without being told to.
+        headers.entry(header::CACHE_CONTROL).or_insert(KEPT_BY_ITS_CLIENT);
+    }
     macro_rules! line {
         ($level:expr) => {
             tracing::event!(

@@ -25,7 +25,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::caller::{Allowed, Read};
@@ -195,7 +195,13 @@ async fn answer(
         let value = event_value(event, &source).map_err(|_| internal_error())?;
         data.extend(value.map(RawOwned));
     }
-    Ok(Page { data, next }.into_response(list, &context.uri))
+    Ok(by_accept(Page { data, next }.into_response(list, &context.uri)))
+}
+
+/// The same answer, telling caches that another `Accept` gets another one.
+fn by_accept(mut response: Response) -> Response {
+    response.headers_mut().insert(header::VARY, HeaderValue::from_name(header::ACCEPT));
+    response
 }
 
 /// A page of a log: its events, and whether more follow.
@@ -439,6 +445,7 @@ fn follow(follower: Follower) -> Response {
         Some((Ok(written), follower))
     });
     let frames = stream::once(std::future::ready(Ok::<_, Infallible>(frame::opening()))).chain(frames);
-    let headers = [("content-type", "text/event-stream"), ("cache-control", "no-cache"), ("x-accel-buffering", "no")];
-    (headers, Body::from_stream(frames)).into_response()
+    let headers =
+        [("content-type", "text/event-stream"), ("cache-control", "private, no-cache"), ("x-accel-buffering", "no")];
+    by_accept((headers, Body::from_stream(frames)).into_response())
 }

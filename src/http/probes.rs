@@ -3,7 +3,7 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::answer;
@@ -23,19 +23,25 @@ struct Status {
 
 /// `GET /healthz`: the process answers.
 pub async fn healthz() -> Response {
-    answer::json(StatusCode::OK, &Status { status: "ok" })
+    momentary(answer::json(StatusCode::OK, &Status { status: "ok" }))
 }
 
 /// `GET /readyz`: the process takes requests; 503 from the moment it begins to stop, and while it has lost its store.
 pub async fn readyz(State(app): State<App>) -> Response {
     if !app.is_ready() || app.node().admission().is_closed() {
-        return stopping("the server is stopping").into_response();
+        return momentary(stopping("the server is stopping").into_response());
     }
     if !app.node().members().is_connected() {
         let detail = "the store has not answered for some time";
-        return Problem::unavailable("store_unavailable", detail, RETRY_STORE).into_response();
+        return momentary(Problem::unavailable("store_unavailable", detail, RETRY_STORE).into_response());
     }
-    answer::json(StatusCode::OK, &Status { status: "ready" })
+    momentary(answer::json(StatusCode::OK, &Status { status: "ready" }))
+}
+
+/// The same answer, which nobody keeps: it holds for the moment in which it was asked for.
+fn momentary(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Anything else, before the store was reached for the first time.
@@ -43,5 +49,5 @@ pub async fn starting(unreadable: Option<Extension<Unreadable>>) -> Response {
     if unreadable.is_some() {
         return nowhere(unreadable).await;
     }
-    Problem::unavailable("store_unavailable", "the store was not reached yet", RETRY_STORE).into_response()
+    momentary(Problem::unavailable("store_unavailable", "the store was not reached yet", RETRY_STORE).into_response())
 }

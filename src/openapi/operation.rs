@@ -262,10 +262,15 @@ impl Op {
 
     /// The path, the method and the finished operation.
     pub(super) fn done(mut self) -> (&'static str, HttpMethod, OperationBuilder) {
-        let everywhere: &[&str] = match self.public {
-            true => &["X-Request-Id", "traceparent"],
-            false => &["X-Request-Id", "traceparent", "RateLimit-Policy", "RateLimit"],
-        };
+        let mut everywhere = vec!["X-Request-Id", "traceparent"];
+        if matches!(self.method, HttpMethod::Get) {
+            everywhere.push("Cache-Control");
+        }
+        // Who is not known yet has no quota to speak of.
+        let unknown = everywhere.clone();
+        if !self.public {
+            everywhere.extend(["RateLimit-Policy", "RateLimit"]);
+        }
         for answer in self.answers {
             let mut response = ResponseBuilder::new().description(answer.about);
             let ignored: &[&str] = if self.public { &[] } else { &["X-Ignored-Fields"] };
@@ -283,8 +288,9 @@ impl Op {
         }
         self.codes.sort_by_key(|(status, _)| *status);
         for (status, codes) in self.codes {
-            self.building =
-                self.building.response(status.to_string(), refusal(status, &codes, self.problem, everywhere));
+            let everywhere = if status == 401 { &unknown } else { &everywhere };
+            let refusal = refusal(status, &codes, self.problem, everywhere);
+            self.building = self.building.response(status.to_string(), refusal);
         }
         (self.path, self.method, self.building)
     }
@@ -304,8 +310,6 @@ fn refusal(status: u16, codes: &[&str], problem: &str, everywhere: &[&str]) -> R
         409 if codes.contains(&"idempotency_in_progress") => &["Retry-After"],
         _ => &[],
     };
-    // Who is not known yet has no quota to speak of.
-    let everywhere = if status == 401 { &everywhere[..2] } else { everywhere };
     let response = ResponseBuilder::new()
         .description(about)
         .content("application/problem+json", ContentBuilder::new().schema(Some(named(problem))).build());

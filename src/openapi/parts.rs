@@ -92,7 +92,7 @@ fn of_query() -> Vec<(&'static str, Parameter)> {
 }
 
 /// Every response header, by its name; its component has the name without hyphens.
-pub(super) const HEADERS: [(&str, &str); 20] = [
+pub(super) const HEADERS: [(&str, &str); 21] = [
     ("X-Request-Id", "The request: the client's own name for it, else a new one."),
     ("traceparent", "The request's place in its trace (W3C Trace Context)."),
     ("RateLimit-Policy", "How many requests the key may make, and in how many seconds: `\"default\";q=…;w=60`."),
@@ -110,7 +110,8 @@ pub(super) const HEADERS: [(&str, &str); 20] = [
     ("ETag", "The message's checksum, or the version of what this is, in quotes."),
     ("Content-Disposition", "The file's name, and that it is to be saved and not shown."),
     ("Content-Range", "Which bytes these are, and of how many: `bytes 0-9/100`."),
-    ("Cache-Control", "How long it may be kept."),
+    ("Cache-Control", "Who may keep it, and for how long without asking again."),
+    ("Vary", "Which header of the request it goes by besides the key: `accept`."),
     ("Last-Modified", "When it was uploaded."),
     ("Accept-Ranges", "That stretches can be asked for: `bytes`."),
     ("X-Content-Type-Options", "That nobody guesses what the bytes are: `nosniff`."),

@@ -280,30 +280,60 @@ async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
     ])
 }
 
+/// What is there of a path that the document names.
+fn of_prepared(path: &str, ids: &BTreeMap<&'static str, String>) -> String {
+    let known = ids.iter().find(|(before, _)| path.starts_with(**before));
+    let asked = known.map_or(path.to_owned(), |(_, id)| of_thing(path, id)).replace("{code}", "rate_limited");
+    let asked = asked.replace("{memory}", &ids["{memory}"]);
+    let asked = match path {
+        "/api/v1/messages" => "/api/v1/messages?channelId=demo".to_owned(),
+        "/api/v1/memories" => format!("/api/v1/memories?contactId={}", ids["/api/v1/contacts"]),
+        _ => asked,
+    };
+    asked.replace("/wait", "/wait?timeout=0")
+}
+
 #[tokio::test]
 async fn what_the_service_answers_fits_what_the_document_says() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let ids = prepared(&app).await;
-    for (path, method, operation) in operations(&document) {
-        if method != "get" {
-            continue;
-        }
-        let known = ids.iter().find(|(before, _)| path.starts_with(**before));
-        let asked = known.map_or(path.clone(), |(_, id)| of_thing(&path, id)).replace("{code}", "rate_limited");
-        let asked = asked.replace("{memory}", &ids["{memory}"]);
-        let asked = match path.as_str() {
-            "/api/v1/messages" => "/api/v1/messages?channelId=demo".to_owned(),
-            "/api/v1/memories" => format!("/api/v1/memories?contactId={}", ids["/api/v1/contacts"]),
-            _ => asked,
-        };
-        let asked = asked.replace("/wait", "/wait?timeout=0");
+    for (path, _, operation) in operations(&document).into_iter().filter(|(_, method, _)| method == "get") {
+        let asked = of_prepared(&path, &ids);
         let answer = app.get(&asked).await;
         assert_eq!(answer.status, 200, "{asked}: {}", answer.json);
         let content = &operation["responses"]["200"]["content"];
         if let Some(schema) = content.get("application/json").map(|content| &content["schema"]) {
             assert_valid(&document, schema, &answer.json, &asked);
         }
+    }
+}
+
+#[tokio::test]
+async fn no_cache_between_hands_one_clients_answer_to_another() {
+    let app = TestApp::new().await;
+    let document = document(&app).await;
+    let ids = prepared(&app).await;
+    for (path, _, operation) in operations(&document).into_iter().filter(|(_, method, _)| method == "get") {
+        let is_public = path.starts_with("/docs") || path == "/openapi.json";
+        let unknown = of_thing(&path, "nothing-of-this-name").replace("{code}", "rate_limited");
+        for asked in [of_prepared(&path, &ids), unknown] {
+            for (method, key) in [(http::Method::GET, true), (http::Method::HEAD, true), (http::Method::GET, false)] {
+                let request = app.request(method, &asked);
+                let answer = if key { request.await } else { request.no_key().await };
+                let said = &operation["responses"][answer.status.to_string()]["headers"]["Cache-Control"];
+                assert!(said.is_object(), "{asked} {}", answer.status);
+                let told = answer.header("cache-control");
+                let is_kept_apart = told.contains("private") || told == "no-store";
+                assert_eq!(is_kept_apart, !is_public, "{asked} {}: {told:?}", answer.status);
+            }
+        }
+    }
+    let posted = app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "x"})).await;
+    assert_eq!((posted.status, posted.header("cache-control")), (201, ""));
+    for asked in ["/api/v1/channels/demo/events", "/api/v1/conversations/nothing-of-this-name/events"] {
+        let kept = app.get(asked).await;
+        assert_eq!(kept.header("vary"), if kept.status == 200 { "accept" } else { "" }, "{asked}");
     }
 }
 

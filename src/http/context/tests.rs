@@ -4,7 +4,6 @@ use actors::trace::kept::Kept;
 use actors::trace::{Finished, SpanKind, Traces};
 use axum::Router;
 use axum::routing::post;
-use http::header;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 

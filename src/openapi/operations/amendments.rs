@@ -128,6 +128,6 @@ fn log(path: &'static str, named_so: (&'static str, &'static str), unknown: &'st
         .paged()
         .answers(200, "A page of events, or a stream of them.", named("EventPage"), &[])
         .also("text/event-stream", text("Events as server-sent events.").least(0).into())
-        .with_headers(&["Link", "Cache-Control", "X-Accel-Buffering"])
+        .with_headers(&["Link", "Vary", "X-Accel-Buffering"])
         .refused(404, &[unknown])
 }

@@ -15,7 +15,6 @@ const WITH_BYTES: &[&str] = &[
     "ETag",
     "Last-Modified",
     "Accept-Ranges",
-    "Cache-Control",
     "X-Content-Type-Options",
     "Cross-Origin-Resource-Policy",
 ];

@@ -17,14 +17,12 @@ pub(super) fn operations() -> Vec<Op> {
         .refused(503, &["stopping", "store_unavailable"]),
         Op::public("/openapi.json", ("getOpenApi", "This document"), "OpenAPI 3.1, generated from the code.")
             .answers(200, "The document.", free("An OpenAPI document.").into(), &[])
-            .with_headers(&["ETag", "Cache-Control"])
-            .unless_known()
-            .with_headers(&["Cache-Control"]),
+            .with_headers(&["ETag"])
+            .unless_known(),
         Op::public("/docs", ("getDocs", "This document as a page"), "A page that loads nothing from elsewhere.")
             .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])
-            .with_headers(&["ETag", "Cache-Control"])
-            .unless_known()
-            .with_headers(&["Cache-Control"]),
+            .with_headers(&["ETag"])
+            .unless_known(),
         Op::public(
             "/docs/errors/{code}",
             ("getErrorDocs", "What an error means"),
@@ -32,9 +30,8 @@ pub(super) fn operations() -> Vec<Op> {
         )
         .path("code", "The error's `code`.", id())
         .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])
-        .with_headers(&["ETag", "Cache-Control"])
+        .with_headers(&["ETag"])
         .unless_known()
-        .with_headers(&["Cache-Control"])
         .refused(404, &["not_found"]),
     ]
 }

@@ -177,9 +177,13 @@ async fn a_stream_has_the_headers_that_the_document_names() {
     let document = document(&app).await;
     let head = app.get("/api/v1/channels/demo/events").header("accept", "text/event-stream").head().await;
     let said = &document["paths"]["/api/v1/channels/{id}/events"]["get"]["responses"]["200"]["headers"];
-    for name in ["Cache-Control", "X-Accel-Buffering"] {
+    for name in ["Cache-Control", "Vary", "X-Accel-Buffering"] {
         assert!(said[name].is_object() && head.contains_key(name), "{name}");
     }
+    assert_eq!(
+        (&head["cache-control"], &head["vary"]),
+        (&"private, no-cache".parse().unwrap(), &"accept".parse().unwrap())
+    );
 }
 
 #[tokio::test]
