@@ -24,7 +24,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Lingering<B: Body<Data = Bytes> + Send + Unpin + 'static> {
     /// `None` once it has come to its end.
     body: Option<B>,
-    /// Whether its client sends without being asked to go on.
+    /// Whether its client sends: without being asked to go on, or because it was.
     lingers: bool,
 }
 
@@ -43,6 +43,8 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for Lingering<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        // Who waited to be asked to go on is asked by this.
+        self.lingers = true;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(context);
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {

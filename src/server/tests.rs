@@ -83,6 +83,18 @@ async fn a_client_that_is_refused_in_the_middle_of_its_sending_sees_the_answer()
         let answers = rest(stream).await;
         assert!(answers.starts_with("HTTP/1.1 4") && answers.ends_with("ok"), "{answers}");
     }
+    // Who was told to go on is one that sends, too.
+    let asking = "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 33554432\r\nExpect: 100-continue\r\n\r\n";
+    let mut stream = send(server.address, asking).await;
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    for _ in 0..32 {
+        stream.write_all(&vec![b'x'; 1024 * 1024]).await.unwrap();
+    }
+    stream.write_all(request("/ok").as_bytes()).await.unwrap();
+    let answers = rest(stream).await;
+    assert!(answers.starts_with("HTTP/1.1 413") && answers.ends_with("ok"), "{answers}");
     let waiting = "POST /ok HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
     let answer = rest(send(server.address, waiting).await).await;
     assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
