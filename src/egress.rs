@@ -73,7 +73,8 @@ impl Guard {
         url::check(text, &|ip| self.0.contains(ip)).map_err(fault_of)
     }
 
-    /// The same for where a server leads, which may be as long as a header: signed URLs are.
+    /// The same for where a server leads, which may be as long as a header: signed URLs are. And for what stands in a
+    /// URL together with what it is called with.
     fn check_place(&self, text: &str) -> Result<::url::Url, Fault> {
         url::check_place(text, &|ip| self.0.contains(ip)).map_err(fault_of)
     }
@@ -147,19 +148,22 @@ impl Egress {
     /// Where no answer came; see [`Fault`].
     pub async fn send(&self, outgoing: Outgoing<'_>, within: Duration) -> Result<Reply, Fault> {
         let deadline = Instant::now() + within;
-        let (head, body) = self.begin(outgoing, deadline).await?.into_parts();
+        let url = self.guard.check(outgoing.url)?;
+        let (head, body) = self.begin(&url, outgoing, deadline).await?.into_parts();
         let patience = deadline.min(Instant::now() + EXCERPT_WAIT);
         Ok(Reply { status: head.status, headers: head.headers, excerpt: excerpt(body, patience).await })
     }
 
-    /// Sends a request and reads its whole answer within `within`, of at most `at_most` bytes. Otherwise as
-    /// [`send`](Self::send).
+    /// Sends a request and reads its whole answer within `within`, of at most `at_most` bytes. Its URL may be of any
+    /// length that can be sent. Otherwise as [`send`](Self::send).
     ///
     /// # Errors
     /// Where no answer came, or none that is whole; see [`Fault`].
     pub async fn call(&self, outgoing: Outgoing<'_>, within: Duration, at_most: usize) -> Result<Reply, Fault> {
         let deadline = Instant::now() + within;
-        let (head, body) = self.begin(outgoing, deadline).await?.into_parts();
+        // What is called stands in its query too, so it may be longer than what a user may write.
+        let url = self.guard.check_place(outgoing.url)?;
+        let (head, body) = self.begin(&url, outgoing, deadline).await?.into_parts();
         let reading = timeout_at(deadline, Limited::new(body, at_most).collect()).await;
         let read =
             reading.map_err(|_| Fault::Timeout)?.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
@@ -170,12 +174,16 @@ impl Egress {
     }
 
     /// Sends a request and tells the head of its answer.
-    async fn begin(&self, outgoing: Outgoing<'_>, deadline: Instant) -> Result<Response<Incoming>, Fault> {
-        let url = self.guard.check(outgoing.url)?;
+    async fn begin(
+        &self,
+        url: &::url::Url,
+        outgoing: Outgoing<'_>,
+        deadline: Instant,
+    ) -> Result<Response<Incoming>, Fault> {
         let mut request = Request::new(Full::new(outgoing.body));
         *request.method_mut() = outgoing.method;
         *request.headers_mut() = outgoing.headers;
-        self.exchange(&url, request, deadline).await
+        self.exchange(url, request, deadline).await
     }
 
     /// One request and the head of its answer.

@@ -58,7 +58,8 @@ pub fn check(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
     check_place(text, allow)
 }
 
-/// The same for a URL that nobody gave: a server leads there, and how long it may be is for who follows to say.
+/// The same for a URL that nobody gave: a server leads there, or what it is called with stands behind what was given.
+/// How long it may be is for who follows to say.
 ///
 /// # Errors
 /// `invalid_url` or `blocked_url`.

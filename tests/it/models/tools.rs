@@ -72,6 +72,21 @@ async fn a_tool_is_called_with_the_type_of_content_that_its_own_headers_name() {
 }
 
 #[tokio::test]
+async fn arguments_that_make_a_long_url_reach_the_tool_whole() {
+    let q = "x".repeat(3_000);
+    let (app, origin) = with_tool(json!({"q": q}), || ok("application/json", b"{}")).await;
+    for method in ["GET", "DELETE"] {
+        let mut tool = tool(&origin.url("/tool"));
+        tool["method"] = json!(method);
+        app.echo(json!({"tools": [tool]})).await;
+        let answer = say(&app, method, "wait=100").await.expect(200);
+        assert_eq!(said(&answer), "It said {}");
+        let heard = origin.requests().into_iter().rfind(|heard| heard.path().starts_with("/tool")).unwrap();
+        assert_eq!(heard.line, format!("{method} /tool?q={q} HTTP/1.1"));
+    }
+}
+
+#[tokio::test]
 async fn whatever_a_tool_does_the_turn_goes_on() {
     let giant = || {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
