@@ -116,14 +116,15 @@ async fn what_is_no_request_is_explained_by_the_router_and_nothing_else_is() {
             answer.contains("\r\nconnection: close\r\ncontent-length: 7\r\n") && answer.ends_with("\r\n\r\nno HTTP"),
             "{answer}"
         );
-        // Behind an answer to a request too.
-        let before = "GET /ok HTTP/1.1\r\nHost: t\r\n\r\n";
-        let mut stream = send(server.address, before).await;
-        let mut first = [0; 12];
-        stream.read_exact(&mut first).await.unwrap();
-        stream.write_all(sent.as_bytes()).await.unwrap();
-        let answers = rest(stream).await;
-        assert!(answers.ends_with("no HTTP"), "{answers}");
+        // Behind an answer to a request too, whichever version it was of.
+        for before in ["HTTP/1.1\r\nHost: t", "HTTP/1.0\r\nConnection: keep-alive"] {
+            let mut stream = send(server.address, &format!("GET /ok {before}\r\n\r\n")).await;
+            let mut first = [0; 12];
+            stream.read_exact(&mut first).await.unwrap();
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            let answers = rest(stream).await;
+            assert!(answers.ends_with("no HTTP"), "{before}: {answers}");
+        }
     }
     // A body that looks like such a head is what it is.
     let bare = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: Thu\r\n\r\n";

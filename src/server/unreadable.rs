@@ -130,7 +130,9 @@ impl<S: AsyncWrite + Unpin> Explained<S> {
 
     /// Takes a bare head, if this is one.
     fn take(&mut self, parts: &[IoSlice<'_>]) -> Option<usize> {
-        if !parts.first()?.starts_with(b"HTTP/1.1 4") || !self.turn.is_between() {
+        let start = parts.first()?.get(..10)?;
+        // The second where the request before was one of HTTP/1.0.
+        if !matches!(start, b"HTTP/1.1 4" | b"HTTP/1.0 4") || !self.turn.is_between() {
             return None;
         }
         let length = parts.iter().map(|part| part.len()).sum::<usize>();
@@ -166,7 +168,7 @@ fn instead(router: &mut Router, head: &str) -> Option<Vec<u8>> {
     let response = router.call(request).now_or_never()?.ok().filter(|response| response.status() == status)?;
     let (parts, body) = response.into_parts();
     let body = body.collect().now_or_never()?.ok()?.to_bytes();
-    let mut out = format!("HTTP/1.1 {status}\r\n{date}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    let mut out = format!("{version} {status}\r\n{date}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     write_headers(&parts.headers, &mut out);
     Some([out.as_bytes(), b"\r\n", &body].concat())
 }
@@ -179,6 +181,7 @@ fn write_headers(headers: &HeaderMap, out: &mut String) {
     }
 }
 
+    let version = head.get(..8)?;
 impl<S: AsyncRead + Unpin> AsyncRead for Explained<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, into)
