@@ -104,8 +104,8 @@ impl Routes {
 pub(crate) async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> Response {
     match unreadable {
         None => StatusCode::NOT_FOUND.into_response(),
-        Some(Extension(Unreadable { status, why: None })) => status.into_response(),
-        Some(Extension(Unreadable { status, why: Some(why) })) => {
+        Some(Extension(Unreadable { status, why: None, .. })) => status.into_response(),
+        Some(Extension(Unreadable { status, why: Some(why), .. })) => {
             Problem::new(status, "invalid_request", why).into_response()
         }
     }

@@ -29,6 +29,7 @@ use super::answer::name_ignored_parameters;
 use super::passing::Passed;
 use super::problem::Problem;
 use super::trace::{RequestTrace, TRACEPARENT, hex_into};
+use crate::server::Unreadable;
 
 mod door;
 pub mod render;
@@ -39,11 +40,11 @@ use door::{End, Known};
 /// The header that names a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest request id that is taken over from a client, in bytes.
 /// `Cache-Control` of what was read, where the route does not say: a key in `X-API-Key` tells no cache between that the
 /// answer is for one client alone. That one may keep it, and asks whether it still holds.
 const KEPT_BY_ITS_CLIENT: HeaderValue = HeaderValue::from_static("private, no-cache");
 
+/// Longest request id that is taken over from a client, in bytes.
 const REQUEST_ID_MAX: usize = 128;
 
 /// The name of a request: the client's own where it sent a sane one, else `req_` and 32 hexadecimal digits.
@@ -167,12 +168,19 @@ impl ContextLayer {
             request_id: RequestId::from_client(request.headers()).unwrap_or_else(|| RequestId::generated(&random)),
             trace,
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            uri: target(request),
             route: request.extensions().get::<MatchedPath>().cloned(),
             message: OnceLock::new(),
             waited: AtomicBool::new(false),
         }))
     }
+}
+
+/// Where a request was meant to go: what is none, or names no host, is put to the router as one for `/`.
+fn target<B>(request: &Request<B>) -> Uri {
+    let unreadable = || request.extensions().get::<Unreadable>()?.target.clone();
+    let target = if request.uri().path() == "/" { unreadable() } else { None };
+    target.unwrap_or_else(|| request.uri().clone())
 }
 
 impl<S> Layer<S> for ContextLayer {
@@ -295,6 +303,10 @@ fn finish(running: &mut Running, response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, context.request_id.0.clone());
     headers.insert(TRACEPARENT, context.trace.traceparent());
+    if matches!(context.method, Method::GET | Method::HEAD) {
+        // Other answers are kept by nobody without being told to.
+        headers.entry(header::CACHE_CONTROL).or_insert(KEPT_BY_ITS_CLIENT);
+    }
     running.end(Instant::now(), Some(End { status: response.status(), code }));
     response
 }
@@ -303,10 +315,6 @@ fn finish(running: &mut Running, response: Response) -> Response {
 /// refuses, `error` where it failed.
 fn log(context: &RequestContext, took: Duration, end: Option<End>) {
     let (status, code) = (end.map(|end| end.status), end.and_then(|end| end.code));
-    if matches!(context.method, Method::GET | Method::HEAD) {
-        // Other answers are kept by nobody without being told to.
-        headers.entry(header::CACHE_CONTROL).or_insert(KEPT_BY_ITS_CLIENT);
-    }
     macro_rules! line {
         ($level:expr) => {
             tracing::event!(

@@ -23,26 +23,46 @@ use tower::Service as _;
 const BARE: usize = 256;
 
 /// An extension of the request that is put to the router for what was none, or none that may be answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Unreadable {
     /// How it is refused.
     pub status: StatusCode,
     /// Why, where more is known than the status says.
     pub why: Option<&'static str>,
+    /// Where it was meant to go, where that is known; the router is asked for `/`.
+    pub target: Option<Uri>,
 }
 
 /// The request itself where it names one host, else what the router is asked in its place (RFC 9112, 3.2).
 pub(super) fn with_one_host<B>(mut request: Request<B>) -> Request<B> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let is_named = hosts.next().is_some() || request.version() < Version::HTTP_11;
-    if is_named && hosts.next().is_none() {
-        return request;
-    }
-    let why = Some("an HTTP/1.1 request has one Host header");
-    request.extensions_mut().insert(Unreadable { status: StatusCode::BAD_REQUEST, why });
+    let why = match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host(host.as_bytes()) => return request,
+        (None, _) if request.version() < Version::HTTP_11 => return request,
+        (Some(_), None) => "the Host header is no host with or without a port",
+        _ => "an HTTP/1.1 request has one Host header",
+    };
     // No route may take it for a request of its own.
-    *request.uri_mut() = Uri::default();
+    let target = Some(std::mem::take(request.uri_mut()));
+    request.extensions_mut().insert(Unreadable { status: StatusCode::BAD_REQUEST, why: Some(why), target });
     request
+}
+
+/// Whether this is a host with or without a port, or nothing at all (RFC 9110, 7.2; RFC 3986, 3.2.2).
+fn is_host(value: &[u8]) -> bool {
+    let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
+    let (is_name, port) = match value {
+        [b'[', inside @ ..] => {
+            let Some(end) = inside.iter().position(|byte| *byte == b']') else { return false };
+            let is_address = end > 0 && inside[..end].iter().all(|byte| is_known(byte) || *byte == b':');
+            (is_address, &inside[end + 1..])
+        }
+        _ => {
+            let (name, port) = value.split_at(value.iter().position(|byte| *byte == b':').unwrap_or(value.len()));
+            (name.iter().all(is_known), port)
+        }
+    };
+    is_name && (port.is_empty() || port.strip_prefix(b":").is_some_and(|port| port.iter().all(u8::is_ascii_digit)))
 }
 
 /// Whether an answer of the router is on its way: only between answers can a head be hyper's own.
@@ -161,9 +181,10 @@ fn instead(router: &mut Router, head: &str) -> Option<Vec<u8>> {
     let lines = head.strip_suffix("\r\n\r\n")?;
     let empty = lines.split("\r\n").any(|line| line.eq_ignore_ascii_case("content-length: 0"));
     let date = lines.split("\r\n").find(|line| line.starts_with("date: ")).filter(|_| empty)?;
+    let version = head.get(..8)?;
     let status = StatusCode::from_bytes(head.get(9..12)?.as_bytes()).ok()?;
     let mut request = Request::new(Body::empty());
-    request.extensions_mut().insert(Unreadable { status, why: None });
+    request.extensions_mut().insert(Unreadable { status, why: None, target: None });
     // Nothing is waited for: neither a store nor a body is asked.
     let response = router.call(request).now_or_never()?.ok().filter(|response| response.status() == status)?;
     let (parts, body) = response.into_parts();
@@ -181,7 +202,6 @@ fn write_headers(headers: &HeaderMap, out: &mut String) {
     }
 }
 
-    let version = head.get(..8)?;
 impl<S: AsyncRead + Unpin> AsyncRead for Explained<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, into)

@@ -1,6 +1,8 @@
 //! Bodies and headers as hostile or careless clients send them, for each message API.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::TestApp;
 
@@ -135,6 +137,28 @@ async fn every_answer_carries_the_requests_name_and_a_place_in_its_trace() {
 #[tokio::test]
 async fn a_problem_has_every_member_and_only_faults_of_the_data_have_errors() {
     let app = TestApp::new().await;
+#[tokio::test]
+async fn a_request_without_a_host_is_refused_in_the_form_of_its_path() {
+    let app = TestApp::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    app.listen(listener);
+    for path in PATHS {
+        for hosts in ["", "Host: a\r\nHost: b\r\n", "Host: a/b\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("POST {path}?x=1 HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+            let problem: Value = serde_json::from_str(body).unwrap();
+            assert_eq!((&problem["code"], &problem["instance"]), (&json!("invalid_request"), &json!(path)));
+            assert_eq!(problem.get("success"), path.contains("channels").then_some(&json!(false)), "{problem}");
+        }
+    }
+}
+
     let problem = app.post(PATHS[0]).json(json!({"channelId": "demo"})).await.problem(400, "empty_message");
     for name in ["type", "title", "status", "detail", "instance", "code", "requestId", "errors"] {
         assert!(problem.get(name).is_some(), "{name}: {problem}");
