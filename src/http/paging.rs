@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::answer::json_text;
 use super::context::render::internal_error;
 use super::problem::{Fault, Problem};
-use super::query::Query;
+use super::query::{Query, decode as decoded};
 use crate::json::write::Members;
 
 /// Items in a page where the client does not say.
@@ -161,7 +161,7 @@ fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     link.extend(utf8_percent_encode(uri.path(), ESCAPED));
     let mut before = '?';
     for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        if pair.split('=').next() == Some("cursor") {
+        if pair.split('=').next().and_then(decoded).as_deref() == Some("cursor") {
             continue;
         }
         link.push(before);

@@ -265,6 +265,18 @@ async fn wrong_limits_orders_and_cursors_are_told_at_once() {
 }
 
 #[tokio::test]
+async fn the_link_of_a_page_leads_to_the_next_one_however_its_own_cursor_was_written() {
+    let world = world().await;
+    let (list, _) = &world.lists()[0];
+    let first = world.app.get(format!("{list}&limit=1")).await.expect(200);
+    let cursor = first["nextCursor"].as_str().unwrap();
+    let second = world.app.get(format!("{list}&limit=1&%63ursor={cursor}")).await;
+    let link = second.header("link").strip_prefix('<').and_then(|link| link.split_once('>')).unwrap().0.to_owned();
+    let (second, third) = (second.expect(200), world.app.get(&link).await.expect(200));
+    assert_ne!(ids(&second), ids(&third), "{link}");
+}
+
+#[tokio::test]
 async fn a_cursor_is_good_for_its_own_list_only_and_cannot_be_made_up() {
     let world = world().await;
     let mut cursors = Vec::new();

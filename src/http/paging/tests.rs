@@ -69,13 +69,13 @@ fn a_cursor_with_any_bit_changed_is_refused() {
 #[tokio::test]
 async fn a_page_links_to_the_next_one_with_the_same_query() {
     let page = Page { data: vec![1, 2], next: Some(b"2".to_vec()) };
+    let cursor = encode(b"2", "messages/desc");
+    let uri = Uri::from_static("/api/v1/messages?limit=2&%63urso%72=old&tag=a%20b&order=desc");
+    let next = format!("</api/v1/messages?limit=2&tag=a%20b&order=desc&cursor={cursor}>; rel=\"next\"");
+    assert_eq!(page.clone().into_response("messages", &uri).headers()[header::LINK], next);
     let uri = Uri::from_static("/api/v1/messages?limit=2&cursor=old&tag=a%20b&order=desc");
     let response = page.into_response("messages", &uri);
-    let cursor = encode(b"2", "messages/desc");
-    assert_eq!(
-        response.headers()[header::LINK],
-        format!("</api/v1/messages?limit=2&tag=a%20b&order=desc&cursor={cursor}>; rel=\"next\"")
-    );
+    assert_eq!(response.headers()[header::LINK], next);
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
     assert_eq!(body(response).await, serde_json::json!({"data": [1, 2], "nextCursor": cursor, "hasMore": true}));
 }
