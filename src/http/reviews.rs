@@ -303,13 +303,14 @@ pub(super) async fn respond(
     context: RequestContext,
     Path(id): Path<String>,
     headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    body: Result<JsonBytes, Problem>,
 ) -> Result<Response, Problem> {
     // Who may not answer is told so whatever they say.
     let asked = find(&app, &caller, &id).await;
     if let Ok(asked) = &asked {
         asked.refuse_strangers(&caller)?;
     }
+    let JsonBytes(bytes) = body?;
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
     let with = incoming.circumstances(&context, &caller);
     let mut fields = incoming.fields();
@@ -344,7 +345,7 @@ pub(super) async fn cancel(
     context: RequestContext,
     Path(id): Path<String>,
     headers: HeaderMap,
-    OptionalJsonBytes(body): OptionalJsonBytes,
+    body: Result<OptionalJsonBytes, Problem>,
 ) -> Result<Response, Problem> {
     let asked = find(&app, &caller, &id).await;
     if let Ok(asked) = &asked {
@@ -354,6 +355,7 @@ pub(super) async fn cancel(
             return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
         }
     }
+    let OptionalJsonBytes(body) = body?;
     let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let asked = asked?;
     let whole = Whole::of(&app, &context, &headers, body.as_ref(), with.key.is_some());

@@ -321,6 +321,11 @@ async fn who_may_answer_is_named_by_id_or_as_an_api_key_names_its_principal() {
     let review = asked(&app, json!({"type": "approval", "quorum": {"of": 2, "allowed": allowed}})).await;
     let answer = || respond(&app, &review, json!({"selectedOption": "approve"}));
     answer().key(&eve).await.problem(403, "responder_not_allowed");
+    for (media, body) in [("text/plain", "{}".to_owned()), ("application/json", " ".repeat(5 << 20))] {
+        let unread = app.post(format!("{review}/respond")).body(media, body);
+        unread.key(&eve).await.problem(403, "responder_not_allowed");
+    }
+    app.post(format!("{review}/respond")).body("text/plain", "{}").await.problem(403, "responder_not_allowed");
     assert_eq!(answer().key(&ana).await.expect(200)["status"], "pending");
     assert_eq!(answer().key(&bob).await.expect(200)["status"], "completed");
 }
@@ -413,6 +418,10 @@ async fn a_review_is_taken_back_by_its_sender_only() {
         // Whatever they say.
         let nonsense = app.post(format!("{path}/cancel?strict=true")).key(stranger).body("application/json", "{");
         nonsense.await.problem(403, "not_the_sender");
+        for (media, body) in [("text/plain", "{}".to_owned()), ("application/json", " ".repeat(5 << 20))] {
+            let unread = app.post(format!("{path}/cancel")).body(media, body);
+            unread.key(stranger).await.problem(403, "not_the_sender");
+        }
         let cancelled = app.post(format!("{path}/cancel")).key(asker).await.expect(200);
         assert_eq!((&cancelled["status"], &cancelled["decidedBy"]), (&json!("cancelled"), &Value::Null));
         assert_eq!(cancelled["completedAt"], "2025-01-01T00:00:00.000Z");

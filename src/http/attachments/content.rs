@@ -70,12 +70,13 @@ pub(in crate::http) async fn get(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let wanted_tags = if_match(&headers)?;
     let state = find(&app, &caller, &id).await?.ok_or_else(attachment_not_found)?;
     let file = state.ready().ok_or_else(internal_error)?;
     let validators = Validators::of(file, state.id.at);
     let given = |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let is_meant = match if_match(&headers)? {
-        Some(wanted) => wanted.holds(validators.etag.trim_matches('"')),
+    let is_meant = match wanted_tags {
+        Some(tags) => tags.holds(validators.etag.trim_matches('"')),
         None => given(header::IF_UNMODIFIED_SINCE).and_then(|date| validators.newer_than(&date)) != Some(true),
     };
     if !is_meant {
