@@ -95,9 +95,13 @@ where
 
 /// Whether the headers announce uncompressed JSON in UTF-8.
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let Some(value) = values.next() else {
         return Err(not_json("the request has no Content-Type"));
     };
+    if values.any(|other| other != value) {
+        return Err(not_json("the request has two different Content-Types"));
+    }
     let text = value.to_str().map_err(|_| not_json("the Content-Type is not text"))?;
     let mut parts = text.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();

@@ -97,6 +97,9 @@ async fn only_json_in_utf8_is_read() {
     }
     let packed = app.post(PATHS[0]).header("content-encoding", "gzip").body("application/json", body).await;
     packed.problem(415, "unsupported_media_type");
+    let of_two = |second| app.post(PATHS[0]).body("application/json", body).one_more_header("content-type", second);
+    of_two("text/plain").await.problem(415, "unsupported_media_type");
+    of_two("application/json").await.expect(201);
 }
 
 #[tokio::test]
@@ -135,9 +138,6 @@ async fn every_answer_carries_the_requests_name_and_a_place_in_its_trace() {
 }
 
 #[tokio::test]
-async fn a_problem_has_every_member_and_only_faults_of_the_data_have_errors() {
-    let app = TestApp::new().await;
-#[tokio::test]
 async fn a_request_without_a_host_is_refused_in_the_form_of_its_path() {
     let app = TestApp::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -159,6 +159,9 @@ async fn a_request_without_a_host_is_refused_in_the_form_of_its_path() {
     }
 }
 
+#[tokio::test]
+async fn a_problem_has_every_member_and_only_faults_of_the_data_have_errors() {
+    let app = TestApp::new().await;
     let problem = app.post(PATHS[0]).json(json!({"channelId": "demo"})).await.problem(400, "empty_message");
     for name in ["type", "title", "status", "detail", "instance", "code", "requestId", "errors"] {
         assert!(problem.get(name).is_some(), "{name}: {problem}");

@@ -254,7 +254,13 @@ impl Request {
     /// With this header in the place of one of the same name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().unwrap();
-        self.request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
+        self.request.headers_mut().insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        self
+    }
+
+    /// With this header beside those of the same name.
+    pub(crate) fn one_more_header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.request.headers_mut().append(name, HeaderValue::from_static(value));
         self
     }
 

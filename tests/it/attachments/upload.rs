@@ -114,6 +114,9 @@ async fn what_is_wrong_with_an_upload_is_named() {
     app.post(path).body("multipart/form-data; boundary=bound", "--bound\r\nX").await.problem(400, "incomplete_body");
     let packed = app.post(path).header("content-encoding", "gzip").body("text/plain", "x").await;
     packed.problem(415, "unsupported_media_type");
+    let of_two = |second| app.post(path).body("text/plain", "x").one_more_header("content-type", second);
+    of_two("text/html").await.problem(415, "unsupported_media_type");
+    of_two("text/plain").await.expect(201);
     let broken = stream::iter([Ok(Bytes::from("x")), Err(std::io::Error::other("gone"))]);
     app.post(path).body("text/plain", Body::from_stream(broken)).await.problem(400, "incomplete_body");
     let noted = post_form(&app, path, &[("name=\"note\"", b"x"), two[0]]).await;

@@ -54,6 +54,12 @@ impl Source {
             let detail = "the body has a Content-Encoding; send the file as it is";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
         }
+        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+        let first = types.next();
+        if types.any(|other| Some(other) != first) {
+            let detail = "the request has two different Content-Types; send one";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        }
         let given = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let content_type = given(header::CONTENT_TYPE);
         let announced = body.size_hint().lower();
