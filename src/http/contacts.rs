@@ -9,11 +9,11 @@ use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, EntityKey};
 use actors::tables::{CONTACT_CONVERSATIONS, CONTACTS, CONTACTS_BY_NAME};
 use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{ignoring, json};
+use super::answer::{ignoring, json, located};
 use super::background::ends_within;
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
@@ -186,7 +186,7 @@ pub(super) async fn erase(
     context: RequestContext,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let id = ContactId::parse(&id).ok_or_else(contact_not_found)?;
     let entity = EntityKey::contact(caller.address, id.address);
     let command = contact::Command::Erase { id };
@@ -197,5 +197,8 @@ pub(super) async fn erase(
     context.waits();
     let erasing = actors::erasure::run(Arc::clone(app.node()), entity);
     let is_gone = ends_within(&app, prefer(&headers).patience(ERASING), (entity, "an erasure"), erasing).await;
-    Ok(if is_gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
+    if is_gone {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(located(StatusCode::ACCEPTED.into_response(), &format!("/contacts/{id}")))
 }

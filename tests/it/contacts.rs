@@ -248,6 +248,15 @@ async fn a_retry_finds_its_answer_however_many_channels_its_contact_has_written_
     let path = channel(&app, 0).await;
     let keyed = || app.post(&path).json(said("ana", "secret")).idempotency_key("k");
     let first = keyed().await.expect(200);
+#[tokio::test]
+async fn who_does_not_wait_for_an_erasure_is_told_whose_it_is() {
+    let app = TestApp::new().await;
+    let first = say(&app, "secret one").await;
+    let path = format!("{CONTACTS}/{}", text(&first["contactId"]));
+    let at_once = app.delete(&path).header("prefer", "respond-async").await;
+    assert_eq!((at_once.status, at_once.header("location")), (202, path.as_str()));
+}
+
     let conversation = format!("/api/v1/conversations/{}", text(&first["conversationId"]));
     app.patch(conversation).json(json!({"status": "closed"})).await.expect(200);
     let next = app.post(&path).json(said("ana", "next")).await.expect(200);

@@ -55,6 +55,7 @@ fn erase_contact() -> Op {
         .shared("Prefer")
         .answers_nothing(204, "Everything is gone.")
         .answers_nothing(202, "The contact is gone; a long history is still being erased, and will be.")
+        .with_headers(&["Location"])
         .refused(404, &["contact_not_found"])
         .refused(429, &["conversation_backlog"])
         .refused(503, &["outcome_unknown"])
