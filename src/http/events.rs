@@ -157,9 +157,14 @@ impl Asked {
         let live = prefers_event_stream(headers);
         let number = |text: &str, pointer: &str| {
             let message = "must be the sequence of an event, an integer from 0";
-            text.parse::<u64>().map_err(|_| Problem::fault(pointer, "invalid_type", message))
+            // A sign is part of no number here.
+            let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let number = digits.and_then(|digits| digits.parse::<u64>().ok());
+            number.ok_or_else(|| Problem::fault(pointer, "invalid_type", message))
         };
-        let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).filter(|_| live);
+        let last = headers.get("last-event-id").filter(|_| live);
+        // What is not ASCII is no number either.
+        let last = last.map(|value| value.to_str().unwrap_or("?"));
         let after = match (last.filter(|last| !last.is_empty()), query.get("after")) {
             (Some(last), _) => number(last.trim(), "/Last-Event-ID").map(Some),
             (None, Some(after)) => number(after, "/after").map(Some),

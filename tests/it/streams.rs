@@ -59,9 +59,10 @@ async fn a_reader_that_comes_back_goes_on_where_it_was_and_misses_nothing() {
             assert_eq!(live.next().await.data["data"]["text"], text);
         }
     }
-    for wrong in ["x", "-1", "1.5", "99999999999999999999999"] {
+    for wrong in ["x", "-1", "+1", "1.5", "99999999999999999999999", "é1"] {
         let answer = app.get(path).header("accept", "text/event-stream").header("last-event-id", wrong).await;
         assert_eq!(answer.faults(), ["invalid_type /Last-Event-ID"], "{wrong}");
+        let wrong = wrong.replace('+', "%2B").replace('é', "%C3%A9");
         let answer = app.get(format!("{path}?after={wrong}")).header("accept", "text/event-stream").await;
         assert_eq!(answer.faults(), ["invalid_type /after"], "{wrong}");
     }
