@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::attachments::files_below;
 use crate::egress::notations;
@@ -252,6 +254,39 @@ async fn what_is_judged_before_the_file_is_judged_without_fetching_it() {
     let reader = app.key_with(&["messages:read"]).await;
     send(&app, image(&url)).key(&reader).await.problem(403, "insufficient_scope");
     assert_eq!(origin.connections(), 0);
+}
+
+#[tokio::test]
+async fn what_has_changed_when_the_file_has_come_counts() {
+    let app = app().await;
+    let key = app.post("/api/v1/api-keys").json(json!({"name": "k", "scopes": ["messages:write"]})).await.expect(201);
+    let text = |member: &str| key[member].as_str().unwrap().to_owned();
+    let channel = |id: &str| json!({"id": id, "name": "c", "kind": "api", "agentId": "echo"});
+    for id in ["disabled", "deleted"] {
+        app.post("/api/v1/channels").json(channel(id)).await.expect(201);
+    }
+    let of = |id: &str| format!("/api/v1/channels/{id}");
+    for (to, change, status, code) in [
+        ("disabled", app.patch(of("disabled")).json(json!({"enabled": false})), 409, "channel_disabled"),
+        ("deleted", app.delete(of("deleted")), 404, "channel_not_found"),
+        ("demo-api", app.delete(format!("/api/v1/api-keys/{}", text("id"))), 401, "unauthenticated"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/p.png", listener.local_addr().unwrap());
+        let sending = app.post(format!("{}/messages", of(to))).json(image(&url)).key(&text("key")).send();
+        let holding = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            assert!(change.await.status < 300, "{to}");
+            for part in ok("image/png", PNG) {
+                let Part::Bytes(bytes) = part else { unreachable!() };
+                stream.write_all(&bytes).await.unwrap();
+            }
+        };
+        let (answer, ()) = tokio::join!(sending, holding);
+        answer.problem(status, code);
+    }
+    nothing_was_stored(&app).await;
 }
 
 #[tokio::test]

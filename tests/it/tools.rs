@@ -104,6 +104,21 @@ async fn a_turn_waits_for_people_and_goes_on_with_their_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_waited_long_for_a_reply_gets_it_only_with_a_key_that_is_still_known() {
+    let app = TestApp::new().await;
+    script(&app, json!([asks(json!(["Shipped."]), approval())])).await;
+    let key = app.post("/api/v1/api-keys").json(json!({"name": "k", "scopes": ["messages:write"]})).await.expect(201);
+    let body = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "please ship"}}});
+    let waiting = app.post(PATH).header("prefer", "wait=100").key(key["key"].as_str().unwrap()).json(body).send();
+    let revoking = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        app.delete(format!("/api/v1/api-keys/{}", key["id"].as_str().unwrap())).await.expect(204);
+    };
+    let (answer, ()) = tokio::join!(waiting, revoking);
+    answer.problem(401, "unauthenticated");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_people_decide_chooses_what_the_agent_says() {
     for (option, words) in [("approve", "On its way."), ("reject", "Not today.")] {
         let app = TestApp::new().await;

@@ -24,9 +24,10 @@ use tokio::time::Instant;
 
 use super::exchange::{self, Heard};
 use super::media;
-use super::{Accepting, Inbound};
+use super::{Accepting, Inbound, find_channel};
 use crate::http::answer::{When, located};
 use crate::http::attachments::link;
+use crate::http::caller::still_known;
 use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
@@ -45,6 +46,8 @@ use crate::wire::json_view::turn_status;
 
 /// The longest wait that a client may ask for, in seconds.
 const WAIT_MAX: u32 = 120;
+/// Whoever has waited so long for a reply gets it only if their key is still known.
+const LONG: Duration = Duration::from_secs(1);
 /// How often a contact's conversation may turn out to be closed while a message is on its way to it.
 const REOPENED_MAX: usize = 4;
 
@@ -72,20 +75,19 @@ pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) ->
         return Ok(response);
     }
     let ContactPost { identifier, contact_name: name, memories, .. } = post;
-    let sent = Sent { identifier, name, memories, content, agent };
+    let sent = Sent { identifier, name, memories, content };
     match &sent.content {
         ContactContent::Media(media) => exchange.with_file(&sent, media).await,
-        ContactContent::Text(_) => exchange.deliver(&sent, None).await,
+        ContactContent::Text(_) => exchange.deliver(&sent, &agent, None).await,
     }
 }
 
-/// What a contact sends, to whom.
+/// What a contact sends.
 struct Sent {
     identifier: String,
     name: Option<String>,
     memories: bool,
     content: ContactContent,
-    agent: String,
 }
 
 /// One message of a contact, and its answer.
@@ -197,15 +199,32 @@ impl Exchange<'_> {
             }
         };
         let file = Box::pin(unless_stopping(app, media::fetch(self.accepting, media))).await?;
-        let delivered = self.deliver(sent, Some(&file)).await;
+        let delivered = Box::pin(self.deliver_with(sent, &file)).await;
         // It has its message now, or never will.
         app.node().settle(self.contact.workspace, &[file.id]);
         delivered
     }
 
+    /// Delivers the message with its file, which may have been long in coming: only for a caller who is still known,
+    /// and to the channel as it is now.
+    async fn deliver_with(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
+        let Accepting { app, caller, .. } = self.accepting;
+        still_known(app, caller).await?;
+        let channel = find_channel(app, caller, &self.channel.id).await?.ok_or_else(channel_not_found)?;
+        if channel.kind != ChannelKind::Api {
+            return Err(kind_mismatch("", channel.kind));
+        }
+        let scope = contact_scope(&channel.incarnation(), self.contact.id);
+        let exchange = Exchange { accepting: self.accepting, channel: &channel, contact: self.contact, scope };
+        match exchange.agent() {
+            Ok(agent) => exchange.deliver(sent, &agent, Some(file)).await,
+            Err(refusal) => exchange.earlier_or(refusal).await,
+        }
+    }
+
     /// Resolves contact and conversation, appends the message, and waits for the turn.
-    async fn deliver(&self, sent: &Sent, file: Option<&attachment::State>) -> Result<Response, Problem> {
-        let Sent { identifier, name, memories, content, agent } = sent;
+    async fn deliver(&self, sent: &Sent, agent: &str, file: Option<&attachment::State>) -> Result<Response, Problem> {
+        let Sent { identifier, name, memories, content } = sent;
         let node = self.accepting.app.node();
         if let Err(refusal) = turns::admit(self.accepting.app) {
             return self.earlier_or(refusal).await;
@@ -232,7 +251,7 @@ impl Exchange<'_> {
                 opening: Some(self.opening(open.id, contact, agent)),
                 expected: Some(open.id),
                 messages: vec![NewMessage { content, parent: None, review_millis: None }],
-                turn: Some(TurnRequest { agent: agent.clone(), policy: self.channel.busy_policy }),
+                turn: Some(TurnRequest { agent: agent.to_owned(), policy: self.channel.busy_policy }),
             };
             let with = self.accepting.circumstances(&self.scope);
             match node.conversation(entity, Command::Post(post), with).await {
@@ -360,8 +379,9 @@ impl Exchange<'_> {
         // Where too many wait already, the reply is to be looked for.
         let permit = self.accepting.app.lasting().enter();
         let prefer = prefer(self.accepting.headers);
-        let deadline = Instant::now() + if permit.is_some() { self.budget(prefer) } else { Duration::ZERO };
-        let waits = deadline > Instant::now();
+        let begun = Instant::now();
+        let deadline = begun + if permit.is_some() { self.budget(prefer) } else { Duration::ZERO };
+        let waits = deadline > begun;
         let at_once = delivered.when == When::Now && !waits;
         if waits {
             self.accepting.context.waits();
@@ -380,6 +400,9 @@ impl Exchange<'_> {
         drop(events);
         let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
         let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
+        if begun.elapsed() >= LONG {
+            still_known(self.accepting.app, self.accepting.caller).await?;
+        }
         match self.told(&delivered, (&turn, &heard), prefer, key).await {
             Ok(response) => {
                 let in_background = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
