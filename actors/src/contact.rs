@@ -187,8 +187,8 @@ pub enum Command {
     Update {
         /// Of which contact.
         id: ContactId,
-        /// What it shall be.
-        name: Option<String>,
+        /// What it shall be; `None`: stays as it is.
+        name: Option<Option<String>>,
     },
     /// Forget who it was.
     Erase {
@@ -301,7 +301,7 @@ impl Machine for Contact {
             (Command::Resolve(resolve), state) => resolve.decide(state, moment, found)?,
             (Command::Save { identifier, name }, state) => save::save(state, identifier, name.as_ref(), moment),
             (Command::Update { id, name }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
-                save::update(state, name.as_deref(), moment)
+                save::update(state, name.as_ref(), moment)
             }
             (Command::Erase { id }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 Decision::Change(erase::erase(state, moment))

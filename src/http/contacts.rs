@@ -85,7 +85,7 @@ pub(super) async fn update(
     let ignored = incoming.report.check()?;
     let state = known?;
     let entity = EntityKey::contact(caller.address, state.id.address);
-    let command = contact::Command::Update { id: state.id, name: if given { name } else { state.name.clone() } };
+    let command = contact::Command::Update { id: state.id, name: given.then_some(name) };
     match app.node().contact(entity, command, without_key(&context)).await {
         Ok(Answer::Done(contact::Reply::Contact { state, .. })) => {
             Ok(ignoring(json(StatusCode::OK, &contact_view(&state)), &ignored))

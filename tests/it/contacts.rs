@@ -65,6 +65,19 @@ async fn a_contact_never_becomes_another_one_by_a_change() {
 }
 
 #[tokio::test]
+async fn a_change_that_gives_no_name_takes_back_none_that_races_it() {
+    let app = TestApp::new().await;
+    let ana = save(&app, "ana", "Ana").await;
+    let change = |body: Value| app.patch(format!("{CONTACTS}/{}", text(&ana["id"]))).json(body).send();
+    for name in ["Bea", "Eve"] {
+        let (named, bare) = tokio::join!(change(json!({"name": name})), change(json!({})));
+        assert_eq!((named.expect(200)["name"].as_str(), bare.status), (Some(name), 200));
+        let (bare, now) = (change(json!({})).await, app.get(format!("{CONTACTS}/{}", text(&ana["id"]))).await);
+        assert_eq!((&bare.json["name"], &now.json["name"]), (&json!(name), &json!(name)));
+    }
+}
+
+#[tokio::test]
 async fn contacts_are_found_by_the_beginning_of_their_name_page_by_page() {
     let app = TestApp::new().await;
     let long = "\u{c4}nne ".repeat(20);
@@ -235,6 +248,15 @@ async fn a_retry_while_something_of_a_contact_is_still_there_waits_until_it_is_g
     app.delete(&path).await.problem(404, "contact_not_found");
 }
 
+#[tokio::test]
+async fn who_does_not_wait_for_an_erasure_is_told_whose_it_is() {
+    let app = TestApp::new().await;
+    let first = say(&app, "secret one").await;
+    let path = format!("{CONTACTS}/{}", text(&first["contactId"]));
+    let at_once = app.delete(&path).header("prefer", "respond-async").await;
+    assert_eq!((at_once.status, at_once.header("location")), (202, path.as_str()));
+}
+
 /// An api channel of its own for each number.
 async fn channel(app: &TestApp, n: usize) -> String {
     let channel = json!({"id": format!("many-{n}"), "name": "Many", "kind": "api", "agentId": "echo"});
@@ -248,15 +270,6 @@ async fn a_retry_finds_its_answer_however_many_channels_its_contact_has_written_
     let path = channel(&app, 0).await;
     let keyed = || app.post(&path).json(said("ana", "secret")).idempotency_key("k");
     let first = keyed().await.expect(200);
-#[tokio::test]
-async fn who_does_not_wait_for_an_erasure_is_told_whose_it_is() {
-    let app = TestApp::new().await;
-    let first = say(&app, "secret one").await;
-    let path = format!("{CONTACTS}/{}", text(&first["contactId"]));
-    let at_once = app.delete(&path).header("prefer", "respond-async").await;
-    assert_eq!((at_once.status, at_once.header("location")), (202, path.as_str()));
-}
-
     let conversation = format!("/api/v1/conversations/{}", text(&first["conversationId"]));
     app.patch(conversation).json(json!({"status": "closed"})).await.expect(200);
     let next = app.post(&path).json(said("ana", "next")).await.expect(200);

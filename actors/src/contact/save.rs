@@ -59,8 +59,7 @@ pub(super) fn save(
     moment: &Moment,
 ) -> Decision<Contact> {
     match (living(state), name) {
-        (Some(state), Some(name)) => update(state, name.as_deref(), moment),
-        (Some(state), None) => unchanged(state),
+        (Some(state), name) => update(state, name, moment),
         (None, name) => {
             let name = name.and_then(Option::as_deref);
             let id = id_of(state, moment);
@@ -93,16 +92,14 @@ fn unchanged(state: &State) -> Decision<Contact> {
     Decision::Answer(Reply::Contact { state: Box::new(state.clone()), created: false })
 }
 
-/// Another name, if it is another.
-pub(super) fn update(state: &State, name: Option<&str>, moment: &Moment) -> Decision<Contact> {
-    if state.name.as_deref() == name {
-        return unchanged(state);
-    }
-    let named = name.map(str::to_owned);
+/// Another name, if one is given and is another.
+pub(super) fn update(state: &State, name: Option<&Option<String>>, moment: &Moment) -> Decision<Contact> {
+    let Some(name) = name.filter(|name| **name != state.name) else { return unchanged(state) };
+    let named = name.clone();
     let after = State { name: named.clone(), updated_at: moment.now, ..state.clone() };
     let reply = Reply::Contact { state: Box::new(after), created: false };
     let mut change = Change::new(vec![Event::ContactUpdated { name: named }], reply);
     change.views.extend(state.name.iter().map(|name| by_name(state.id, name, false)));
-    change.views.extend(name.map(|name| by_name(state.id, name, true)));
+    change.views.extend(name.iter().map(|name| by_name(state.id, name, true)));
     Decision::Change(change)
 }

@@ -162,7 +162,7 @@ fn names(sim: &Sim<Contact>) -> Vec<String> {
 #[test]
 fn a_name_changes_when_it_is_another_and_only_a_contacts() {
     let mut sim = nobody();
-    let update = |id, name: Option<&str>| Command::Update { id, name: name.map(str::to_owned) };
+    let update = |id, name: Option<&str>| Command::Update { id, name: Some(name.map(str::to_owned)) };
     assert_eq!(sim.run(&update(ContactId::new(NOW, Address([0; 10])), None)), Err(Rejection::NotFound));
     let (id, _) = resolved(&mut sim, &resolve("shop", None));
     let before = sim.seq;
@@ -175,6 +175,16 @@ fn a_name_changes_when_it_is_another_and_only_a_contacts() {
     assert_eq!((sim.seq, after.name, after.updated_at), (before + 1, None, NOW.plus(5)));
     let other = ContactId::new(NOW.plus(1), id.address);
     assert_eq!(sim.run(&update(other, Some("Eve"))), Err(Rejection::NotFound));
+}
+
+#[test]
+fn a_change_that_gives_no_name_leaves_the_one_that_was_given_last() {
+    let mut sim = nobody();
+    let (id, _) = resolved(&mut sim, &resolve("shop", None));
+    of(sim.run(&Command::Update { id, name: Some(Some("Eve".to_owned())) }));
+    let before = sim.seq;
+    let (same, _) = of(sim.run(&Command::Update { id, name: None }));
+    assert_eq!((sim.seq, same.name.as_deref()), (before, Some("Eve")));
 }
 
 #[test]
@@ -285,7 +295,7 @@ fn whoever_writes_after_an_erasure_is_somebody_new_in_conversations_of_their_own
     let state = sim.state.clone().unwrap();
     let gone: Vec<_> = state.erased_conversations(sim.entity).map(|(conversation, _)| conversation.id).collect();
     assert_eq!(gone, [help.id.address, shop.id.address]);
-    assert_eq!(sim.run(&Command::Update { id: old, name: None }), Err(Rejection::NotFound));
+    assert_eq!(sim.run(&Command::Update { id: old, name: Some(None) }), Err(Rejection::NotFound));
     // The second life ends too.
     erased(&mut sim);
     let state = sim.state.clone().unwrap();
