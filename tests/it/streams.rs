@@ -60,11 +60,14 @@ async fn a_reader_that_comes_back_goes_on_where_it_was_and_misses_nothing() {
         }
     }
     for wrong in ["x", "-1", "+1", "1.5", "99999999999999999999999", "é1"] {
-        let answer = app.get(path).header("accept", "text/event-stream").header("last-event-id", wrong).await;
-        assert_eq!(answer.faults(), ["invalid_type /Last-Event-ID"], "{wrong}");
-        let wrong = wrong.replace('+', "%2B").replace('é', "%C3%A9");
-        let answer = app.get(format!("{path}?after={wrong}")).header("accept", "text/event-stream").await;
-        assert_eq!(answer.faults(), ["invalid_type /after"], "{wrong}");
+        let live = |query: &str| app.get(format!("{path}{query}")).header("accept", "text/event-stream");
+        let query = format!("?after={}", wrong.replace('+', "%2B").replace('é', "%C3%A9"));
+        let (by_header, by_query) = (|| live("").header("last-event-id", wrong), || live(&query));
+        for media_type in [by_header().media_type().await, by_query().media_type().await] {
+            assert_eq!(media_type, "application/problem+json", "{wrong}");
+        }
+        assert_eq!(by_header().await.faults(), ["invalid_type /Last-Event-ID"], "{wrong}");
+        assert_eq!(by_query().await.faults(), ["invalid_type /after"], "{wrong}");
     }
 }
 
