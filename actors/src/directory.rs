@@ -250,8 +250,7 @@ struct Slot<M: Machine> {
     used_at: AtomicU64,
 }
 
-/// The resident entities of one kind: those that have an actor, and those whose actor has left while what it knew
-/// stays.
+/// The resident entities of one kind: those that have an actor, and those whose actor has left what it knew.
 pub struct Directory<M: Machine> {
     entities: Arc<Entities<M>>,
 }
