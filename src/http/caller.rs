@@ -215,8 +215,8 @@ pub(super) async fn still_known(app: &App, caller: &Caller) -> Result<(), Proble
     }
 }
 
-/// How long a look at a key that was let in before may keep its caller waiting.
-const LOOK_WITHIN: Duration = Duration::from_secs(1);
+/// How long a look at what was let in before may keep its caller waiting.
+pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Whether a key that was let in before still would be; `None`: the store does not say.
 pub(super) async fn is_known(app: &App, key: &ApiKey) -> Option<bool> {

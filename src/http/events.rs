@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::channel::Channel;
 use actors::conversation::{Conversation, Event as Happened};
 use actors::deltas::{Delta, Listener};
 use actors::id::{ConversationId, EntityKey, TurnId};
@@ -31,6 +32,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::caller::{Allowed, Read};
 use super::context::RequestContext;
 use super::context::render::internal_error;
+use super::conversations;
 use super::headers::prefers_event_stream;
 use super::lasting::LastingPermit;
 use super::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
@@ -39,12 +41,14 @@ use super::paging::{PAGE_BYTES, Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
-use super::{caller, conversations};
 use crate::app::App;
 use crate::wire::event::{Source, event_value};
 use crate::wire::json_view::RawOwned;
 
 mod frame;
+mod standing;
+
+use standing::{Found, Standing};
 
 /// Events read at once.
 const CHUNK: usize = 128;
@@ -54,12 +58,6 @@ const READY_BYTES: usize = 512 * 1024;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How often is looked whether the key of a stream is still known where nothing is told; before anything is told it is
-/// looked too. What is known of keys may be two seconds old where another process revoked one, so that a stream tells
-/// nothing after two seconds and has ended after fifteen.
-const LOOK_EVERY: Duration = Duration::from_secs(12);
-/// How long is told without looking again where the store did not say whether a key is known.
-const TRUSTED_FOR: Duration = Duration::from_secs(2);
 
 /// `GET /conversations/{id}/events`.
 pub(super) async fn of_conversation(
@@ -77,6 +75,7 @@ pub(super) async fn of_conversation(
         entity: state.entity(caller.address),
         workspace: Arc::clone(&caller.workspace),
         channel: state.origin.channel().map(Into::into),
+        of_channel: None,
         is_human: state.origin.human_channel().is_some(),
         conversation: Some(state.id),
         newest: state.last_seq,
@@ -93,19 +92,26 @@ pub(super) async fn of_channel(
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let list = format!("channels/{}/{id}/events", caller.workspace);
-    let asked = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list));
-    let (channel, (asked, page)) = human_channel(&app, &caller, (&id, ""), asked).await?;
-    let entity = channel.conversation(caller.address);
+    let asked = |name: &str| {
+        let list = format!("channels/{}/{name}/events", caller.workspace);
+        let (asked, page) = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list))?;
+        Ok((asked, page, list))
+    };
+    let (channel, (mut asked, page, list)) = human_channel(&app, &caller, (&id, ""), asked).await?;
+    let (entity, registry) = (channel.conversation(caller.address), caller.registry());
     let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     let log = Log {
         entity,
-        workspace: caller.workspace,
+        workspace: Arc::clone(&caller.workspace),
         channel: Some(channel.id.as_str().into()),
         is_human: true,
         conversation: state.as_ref().map(|state| state.id),
         newest: state.map_or(0, |state| state.last_seq),
+        of_channel: Some((registry, channel)),
     };
+    if log.is_beyond(&asked, &page) {
+        asked.after = Some(0);
+    }
     answer(&app, &context, (caller.key, log), asked, page, &list).await
 }
 
@@ -114,6 +120,8 @@ struct Log {
     entity: EntityKey,
     workspace: Arc<str>,
     channel: Option<Arc<str>>,
+    /// The channel whose log it was asked for as, and whose configuration has that.
+    of_channel: Option<(EntityKey, Arc<Channel>)>,
     is_human: bool,
     /// Whose log it is; `None`: nothing had been said on the channel when the request came.
     conversation: Option<ConversationId>,
@@ -122,6 +130,14 @@ struct Log {
 }
 
 impl Log {
+    /// Whether what is asked for comes after an event of another channel, that had the id before. A page that goes on
+    /// below where it was to begin goes on in a list that was begun so.
+    fn is_beyond(&self, asked: &Asked, page: &PageRequest) -> bool {
+        let is_another = self.of_channel.as_ref().is_some_and(|(_, channel)| channel.life.unwrap_or_default() > 0);
+        let is_beyond = |after| after > self.newest || page.seq().is_some_and(|at| at <= after);
+        is_another && asked.after.is_some_and(is_beyond)
+    }
+
     /// Finds out which conversation's it is, once there is one.
     async fn look_up(&mut self, app: &App) -> Result<(), StoreError> {
         if self.conversation.is_none() {
@@ -238,12 +254,9 @@ async fn page_of(
 /// A reader of a live log.
 struct Follower {
     app: App,
-    /// Whom it was opened for.
-    key: Arc<ApiKey>,
-    /// When to look whether the key is still known, where nothing is told before.
-    look_at: Instant,
-    /// Until when not to look again.
-    trusted_until: Instant,
+    standing: Standing,
+    /// Its channel is gone, and its reader has been told where to begin.
+    has_ended: bool,
     log: Log,
     subscription: Subscription,
     /// The sequence that comes next.
@@ -345,20 +358,19 @@ impl Follower {
         }
     }
 
-    fn new(app: App, key: Arc<ApiKey>, log: Log, asked: &Asked, permit: LastingPermit) -> Self {
+    fn new(app: App, key: Arc<ApiKey>, mut log: Log, asked: &Asked, permit: LastingPermit) -> Self {
         let subscription = app.node().subscribe(log.entity);
         let listener = asked.deltas.then(|| app.node().listen(log.entity));
         let next = asked.after.unwrap_or(log.newest).saturating_add(1);
         let ready = VecDeque::new();
-        let (trusted_until, look_at) = (Instant::now(), Instant::now() + LOOK_EVERY);
+        let standing = Standing::new(key, log.of_channel.take());
         // Something may have happened between the look at the log and the subscription.
         let (behind, chunk) = (true, FIRST_CHUNK);
         let (piece, over) = (None, None);
         Self {
             app,
-            key,
-            look_at,
-            trusted_until,
+            standing,
+            has_ended: false,
             log,
             subscription,
             next,
@@ -388,31 +400,25 @@ impl Follower {
         }
     }
 
-    /// Whether the key that the stream was opened with would still be let in.
-    async fn is_welcome(&mut self) -> bool {
-        let now = Instant::now();
-        if now < self.trusted_until {
-            return true;
-        }
-        let known = caller::is_known(&self.app, &self.key).await;
-        if known.is_none() {
-            self.trusted_until = now + TRUSTED_FOR;
-        }
-        self.look_at = now + LOOK_EVERY;
-        known != Some(false)
-    }
-
     /// What is written next: an event or a piece, or a comment where nothing has happened for a while. `None`: also
-    /// when the key that the stream was opened with is not known any more.
+    /// when the key that the stream was opened with is not known any more, or its channel is gone.
     async fn write(&mut self) -> Option<Bytes> {
+        if self.has_ended {
+            return None;
+        }
         let quiet = Instant::now() + KEEP_ALIVE;
         loop {
-            let told = match timeout_at(quiet.min(self.look_at), self.next()).await {
+            let told = match timeout_at(quiet.min(self.standing.look_at), self.next()).await {
                 Ok(told) => Some(told?),
                 Err(_) => None,
             };
-            if !self.is_welcome().await {
-                return None;
+            match self.standing.look(&self.app).await {
+                Found::Same => {}
+                Found::NoKey => return None,
+                Found::NoChannel => {
+                    self.has_ended = true;
+                    return Some(frame::anew());
+                }
             }
             let Some(told) = told else {
                 if Instant::now() >= quiet {

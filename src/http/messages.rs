@@ -100,14 +100,20 @@ pub(in crate::http) async fn find_channel(
 }
 
 /// A human channel of the caller's workspace, which has one log, and what is `asked` of that. That another kind of
-/// channel has many is told at `pointer`, with all that is wrong with what is asked.
+/// channel has many is told at `pointer`, with all that is wrong with what is asked. It is asked of a name that no other
+/// channel has, also none that has the id before or after, so that no place in the log of one is taken for another's.
 pub(super) async fn human_channel<T>(
     app: &App,
     caller: &Caller,
     (channel, pointer): (&str, &str),
-    asked: Result<T, Problem>,
+    asked: impl FnOnce(&str) -> Result<T, Problem>,
 ) -> Result<(Arc<Channel>, T), Problem> {
-    let channel = find_channel(app, caller, channel).await;
+    let id = channel;
+    let channel = find_channel(app, caller, id).await;
+    let asked = match &channel {
+        Ok(Some(channel)) => asked(&channel.incarnation()),
+        _ => asked(id),
+    };
     let one_log = match &channel {
         Ok(Some(channel)) if channel.kind != ChannelKind::Human => Err(has_many_logs(pointer)),
         _ => Ok(()),

@@ -35,6 +35,12 @@ pub(super) const fn comment() -> Bytes {
     Bytes::from_static(b":\n\n")
 }
 
+/// The last that a stream tells whose channel is gone: no event, but the place that a reader comes back with. Should
+/// another channel have the id by then, what is told begins with its first event.
+pub(super) const fn anew() -> Bytes {
+    Bytes::from_static(b"id: 0\n\n")
+}
+
 /// JSON that clients gave may have several lines, and each is a line of data then.
 fn frame(head: &str, data: &[u8]) -> Bytes {
     let mut frame = Vec::with_capacity(head.len() + data.len() + 2);

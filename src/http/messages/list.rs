@@ -275,9 +275,12 @@ pub(in crate::http) async fn of_conversation(
 }
 
 async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channel: &str) -> Result<Response, Problem> {
-    let list = format!("channels/{}/{channel}/messages", caller.workspace);
-    let asked = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query));
-    let (channel, (request, filter)) = human_channel(app, caller, (channel, "/channelId"), asked).await?;
+    let asked = |name: &str| {
+        let list = format!("channels/{}/{name}/messages", caller.workspace);
+        let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
+        Ok((request, filter, list))
+    };
+    let (channel, (request, filter, list)) = human_channel(app, caller, (channel, "/channelId"), asked).await?;
     let entity = channel.conversation(caller.address);
     let page = page_of(app, entity, &request, &filter.of_channel(&channel.id)).await?;
     let now = app.now();

@@ -1,0 +1,83 @@
+//! Whether a stream that was let in still would be, and still is of the channel that it was opened for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::channel::Channel;
+use actors::id::EntityKey;
+use actors::key::ApiKey;
+use actors::tables::CHANNELS;
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, timeout};
+
+use crate::app::App;
+use crate::http::caller::{self, LOOK_WITHIN};
+
+/// How often is looked whether the key of a stream is still known, and its channel still there, where nothing is told;
+/// before anything is told it is looked too. What is known of both may be two seconds old where another process
+/// changed one, so that a stream tells nothing after two seconds and has ended after fifteen.
+const LOOK_EVERY: Duration = Duration::from_secs(12);
+/// How long is told without looking again where the store did not say.
+const TRUSTED_FOR: Duration = Duration::from_secs(2);
+
+/// What a stream was opened with.
+pub(super) struct Standing {
+    key: Arc<ApiKey>,
+    /// The configuration that has the channel, and the channel; `None`: a conversation's own log is followed.
+    channel: Option<(EntityKey, Arc<Channel>)>,
+    /// When to look, where nothing is told before.
+    pub(super) look_at: Instant,
+    /// Until when not to look again.
+    trusted_until: Instant,
+}
+
+/// What was found.
+pub(super) enum Found {
+    /// All is as it was, as far as the store says.
+    Same,
+    /// The key is not known any more.
+    NoKey,
+    /// The channel is gone, or another one has its id.
+    NoChannel,
+}
+
+impl Standing {
+    /// Of a stream that has just been let in.
+    pub(super) fn new(key: Arc<ApiKey>, channel: Option<(EntityKey, Arc<Channel>)>) -> Self {
+        let now = Instant::now();
+        Self { key, channel, look_at: now + LOOK_EVERY, trusted_until: now }
+    }
+
+    /// Looks.
+    pub(super) async fn look(&mut self, app: &App) -> Found {
+        let now = Instant::now();
+        if now < self.trusted_until {
+            return Found::Same;
+        }
+        let key = caller::is_known(app, &self.key).await;
+        let channel = match &self.channel {
+            Some((registry, channel)) if key != Some(false) => is_there(app, *registry, channel).await,
+            _ => Some(true),
+        };
+        if key.is_none() || channel.is_none() {
+            self.trusted_until = now + TRUSTED_FOR;
+        }
+        self.look_at = now + LOOK_EVERY;
+        match (key, channel) {
+            (Some(false), _) => Found::NoKey,
+            (_, Some(false)) => Found::NoChannel,
+            _ => Found::Same,
+        }
+    }
+}
+
+/// Whether the channel is still the one that has its id; `None`: the store does not say.
+async fn is_there(app: &App, registry: EntityKey, channel: &Channel) -> Option<bool> {
+    let look = || app.node().configured::<Channel>(registry, CHANNELS, channel.id.as_bytes());
+    // Nearly always it is in memory; on the heap where it is not.
+    let found = match look().now_or_never() {
+        Some(found) => found,
+        None => Box::pin(timeout(LOOK_WITHIN, look())).await.ok()?,
+    };
+    Some(found.ok()?.is_some_and(|found| found.life == channel.life))
+}
