@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::origin::{Heard, Origin, bare};
-use crate::support::{TestApp, TestStore};
+use crate::support::{Answer, Request, TestApp, TestStore};
 
 const MESSAGES: &str = "/api/v1/messages";
 /// Within which a server sees what happened on another one: a look a second, and the time that it takes.
@@ -192,4 +192,38 @@ async fn once_a_key_is_revoked_on_one_server_the_other_refuses_it() {
     other.get("/api/v1/conversations").key(key).await.expect(200);
     one.delete(format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap())).await.expect(204);
     other.get("/api/v1/conversations").key(key).await.problem(401, "unauthenticated");
+}
+
+/// Sends a request whose client waits for the answer for a moment only, and then sends it again.
+async fn insisted(request: impl Fn() -> Request) -> Answer {
+    let given_up = timeout(Duration::from_millis(100), request().send()).await;
+    assert!(given_up.is_err(), "it is answered once it is known everywhere");
+    request().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_a_change_is_answered_once_the_other_server_goes_by_it_too() {
+    let [one, other] = servers(&[]).await;
+    let post = |text: &str| other.post(MESSAGES).json(json!({"channelId": "demo", "text": text})).send();
+    let made = one.post("/api/v1/api-keys").json(json!({"name": "k", "scopes": ["messages:read"]})).await.expect(201);
+    let (key, path) = (made["key"].as_str().unwrap(), format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap()));
+    // The other server has just seen how things are.
+    post("nobody listens").await.expect(201);
+    let endpoint = json!({"url": "https://hooks.example/x", "events": ["message.created"]});
+    let make = || one.post("/api/v1/webhook-endpoints").idempotency_key("k").json(endpoint.clone());
+    let endpoint = insisted(make).await;
+    assert_eq!((endpoint.status, endpoint.header("idempotent-replayed")), (201, "true"));
+    post("somebody does").await.expect(201);
+    let deliveries = other.get("/api/v1/webhook-deliveries").await.expect(200);
+    assert_eq!(deliveries["data"][0]["endpointId"], endpoint.json["id"], "{deliveries}");
+    // What is gone already.
+    sleep(Duration::from_secs(3)).await;
+    other.get("/api/v1/conversations").key(key).await.expect(200);
+    insisted(|| one.delete(&path)).await.problem(404, "key_not_found");
+    other.get("/api/v1/conversations").key(key).await.problem(401, "unauthenticated");
+    // What is so already.
+    sleep(Duration::from_secs(3)).await;
+    post("still taken").await.expect(201);
+    insisted(|| one.patch("/api/v1/channels/demo").json(json!({"enabled": false}))).await.expect(200);
+    post("not any more").await.problem(409, "channel_disabled");
 }

@@ -98,11 +98,20 @@ impl Node {
         };
         let may_be_known = command.may_be_known();
         let reply = claims::ask(self, directory, entity, Arc::new(command), with).await;
-        if may_be_known && reply.is_ok() && self.members.has_others() {
-            // What another process goes by is at most so old. So whoever has this answer finds the change everywhere.
-            sleep(catalog::STALE_AT_MOST).await;
+        if may_be_known && reply.is_ok() {
+            self.known_everywhere().await;
         }
         reply
+    }
+
+    /// Waits until every process goes by the configuration as it is stored now. Whoever is told what that is, by an
+    /// answer to a change of it, finds it everywhere then; also where an earlier request made the change, which may
+    /// have been a moment ago.
+    pub async fn known_everywhere(&self) {
+        if self.members.has_others() {
+            // What another process goes by is at most so old.
+            sleep(catalog::STALE_AT_MOST).await;
+        }
     }
 
     /// Has files looked at whose message was deleted or erased a moment ago. Before that, each of them was told to

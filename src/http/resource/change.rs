@@ -107,7 +107,9 @@ impl<R: Resource> Stored<R> {
     }
 }
 
-/// Stores what `decide` decides on; it is asked again where a row that it saw has changed since.
+/// Stores what `decide` decides on; it is asked again where a row that it saw has changed since. That everything is so
+/// already, or gone, is told once every server goes by that: an earlier request, for whose answer nobody waited, may
+/// have made it so a moment ago.
 ///
 /// # Errors
 /// What `decide` refuses; 409 where the id of a new thing is taken; 422 where the idempotency key was used for another
@@ -123,8 +125,17 @@ where
     F: Future<Output = Result<Change<R>, Problem>>,
 {
     for _ in 0..ATTEMPTS {
-        let Change { command, value, ignored } = decide().await?;
+        let Change { command, value, ignored } = match decide().await {
+            Ok(change) => change,
+            Err(refused) => {
+                if refused.status == StatusCode::NOT_FOUND {
+                    app.node().known_everywhere().await;
+                }
+                return Err(refused);
+            }
+        };
         if command.changes.is_empty() {
+            app.node().known_everywhere().await;
             return Ok(Stored { value, ignored, when: When::Now });
         }
         let is_new = command.expected[0].value.is_none();
@@ -193,7 +204,8 @@ pub(in crate::http) async fn rotate_secret<R: HasSecret>(
     commit(app, registry, with, rotate).await
 }
 
-/// What this very request has stored before, so that a retry is answered however the world has changed since.
+/// What this very request has stored before, so that a retry is answered however the world has changed since; once every
+/// server goes by it, as the first was to be.
 ///
 /// # Errors
 /// 503 where the store cannot be read, 500 where it holds what cannot be.
@@ -205,10 +217,10 @@ pub(in crate::http) async fn repeated<R: Resource>(
 ) -> Result<Option<Stored<R>>, Problem> {
     let Some(used) = with.key else { return Ok(None) };
     let row = app.node().key(registry, used.hash).await.map_err(store_problem)?;
-    match row.filter(|row| row.fingerprint == used.fingerprint) {
-        Some(row) => Stored::replay(&changes(app, registry, row.first).await?, ignored.to_vec()).map(Some),
-        None => Ok(None),
-    }
+    let Some(row) = row.filter(|row| row.fingerprint == used.fingerprint) else { return Ok(None) };
+    let first = Stored::replay(&changes(app, registry, row.first).await?, ignored.to_vec())?;
+    app.node().known_everywhere().await;
+    Ok(Some(first))
 }
 
 /// How a change went.
@@ -225,12 +237,7 @@ pub(in crate::http) enum Submitted {
 ///
 /// # Errors
 /// 422 where the idempotency key was used for another request, 429 and 503 where nothing was stored.
-pub(in crate::http) async fn submit(
-    app: &App,
-    registry: EntityKey,
-    command: Command,
-    with: Circumstances,
-) -> Result<Submitted, Problem> {
+pub(in crate::http) async fn submit(app: &App, registry: EntityKey, command: Command, with: Circumstances) -> Result<Submitted, Problem> {
     match app.node().registry(registry, command, with).await {
         Ok(Answer::Done(())) => Ok(Submitted::Done),
         Ok(Answer::Repeat { first, .. }) => Ok(Submitted::Repeat(changes(app, registry, first).await?)),
