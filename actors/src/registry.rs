@@ -14,7 +14,7 @@ use crate::id::EntityKey;
 use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::store::{RowWrite, Table};
-use crate::tables::{AGENTS, WEBHOOK_ENDPOINTS};
+use crate::tables::{AGENTS, CHANNELS, WEBHOOK_ENDPOINTS};
 
 pub mod places;
 
@@ -70,6 +70,9 @@ pub struct State {
     /// When it last changed.
     #[n(0)]
     pub updated_at: Millis,
+    /// The sequence of the newest change of a channel. `None`: none has changed since this is written down.
+    #[n(1)]
+    pub channels_at: Option<u64>,
 }
 
 /// What happens: rows change together.
@@ -80,29 +83,55 @@ pub struct Event {
     pub changes: Vec<RowChange>,
 }
 
-/// A row that a change was decided on: it must still be as it was read.
+/// What a change was decided on, which must still be so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expect {
-    /// The list.
-    pub table: Table,
-    /// The row's key.
-    pub key: Bytes,
-    /// What was read; `None`: there was no such row.
-    pub value: Option<Bytes>,
+pub enum Expect {
+    /// A row must be as it was read.
+    Row {
+        /// The list.
+        table: Table,
+        /// The row's key.
+        key: Bytes,
+        /// What was read; `None`: there was no such row.
+        value: Option<Bytes>,
+    },
+    /// No channel may have changed since this was the newest [change of one](State::channels_at): for what was decided
+    /// on a search through all of them, and on what was not found there.
+    Channels(Option<u64>),
 }
 
 impl Expect {
     /// A row that must be as it was read.
     #[must_use]
     pub fn new(table: Table, key: &[u8], value: Option<Bytes>) -> Self {
-        Self { table, key: Bytes::copy_from_slice(key), value }
+        Self::Row { table, key: Bytes::copy_from_slice(key), value }
+    }
+
+    /// Whether there must be no such row.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Row { value: None, .. })
+    }
+
+    fn need(&self) -> Option<Need> {
+        match self {
+            Self::Row { table, key, .. } => Some(Need::Row(*table, key.clone())),
+            Self::Channels(_) => None,
+        }
+    }
+
+    fn holds(&self, state: Option<&State>, found: &Found) -> Result<bool, Undecided> {
+        Ok(match self {
+            Self::Row { table, key, value } => found.row(*table, key.clone())? == value.as_ref(),
+            Self::Channels(at) => state.and_then(|state| state.channels_at) == *at,
+        })
     }
 }
 
-/// Rows to change together, if each row in `expected` is as it says.
+/// Rows to change together, if all that is `expected` is so.
 #[derive(Debug)]
 pub struct Command {
-    /// What must be there.
+    /// What must be so.
     pub expected: Vec<Expect>,
     /// What shall be.
     pub changes: Vec<RowChange>,
@@ -112,14 +141,14 @@ impl Command {
     /// Whether somebody may have in memory what this changes: a row that was there, or which rows of a list there are.
     pub(crate) fn may_be_known(&self) -> bool {
         let was_there = |change: &RowChange| {
-            let of = |row: &&Expect| row.table == change.table() && row.key[..] == *change.key();
-            self.expected.iter().find(of).is_none_or(|row| row.value.is_some())
+            let of = |row: &&Expect| matches!(row, Expect::Row { table, key, .. } if *table == change.table() && key[..] == *change.key());
+            self.expected.iter().find(of).is_none_or(|row| !row.is_absence())
         };
         self.changes.iter().any(|change| change.table() == WEBHOOK_ENDPOINTS || was_there(change))
     }
 }
 
-/// A row was not as expected: which of them.
+/// Something was not as expected: which of it, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unexpected(pub usize);
 
@@ -135,18 +164,18 @@ impl Machine for Registry {
     type Rejection = Unexpected;
 
     fn needs(_: Option<&State>, command: &Command) -> Vec<Need> {
-        let expected = command.expected.iter().map(|row| Need::Row(row.table, row.key.clone()));
+        let expected = command.expected.iter().filter_map(Expect::need);
         expected.chain(places::needs(&command.changes)).collect()
     }
 
     fn decide(
-        _: Option<&State>,
+        state: Option<&State>,
         command: &Command,
         moment: &Moment,
         found: &Found,
     ) -> Result<Decision<Self>, Undecided> {
-        for (i, row) in command.expected.iter().enumerate() {
-            if found.row(row.table, row.key.clone())? != row.value.as_ref() {
+        for (i, expected) in command.expected.iter().enumerate() {
+            if !expected.holds(state, found)? {
                 return Ok(Decision::Reject(Unexpected(i)));
             }
         }
@@ -161,7 +190,10 @@ impl Machine for Registry {
     }
 
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
-        *state = Some(State { updated_at: record.at });
+        let before = state.as_ref().and_then(|state| state.channels_at);
+        let has_channels = record.event.changes.iter().any(|change| change.table() == CHANNELS);
+        *state =
+            Some(State { updated_at: record.at, channels_at: if has_channels { Some(record.seq) } else { before } });
     }
 
     fn is_event(_: &Event) -> bool {

@@ -3,6 +3,7 @@
 use actors::agent::Agent;
 use actors::channel::Channel;
 use actors::id::{AgentId, EntityKey};
+use actors::registry::{Expect, Registry};
 use actors::store::{KeyRange, Table};
 use actors::tables::{AGENTS, CHANNELS};
 use axum::extract::{Path, State};
@@ -131,9 +132,9 @@ pub(super) async fn update(
 
 /// `DELETE /agents/{id}`.
 ///
-/// A channel is stored only while its agent is there, so once the agent is gone no channel can begin to use it. One
-/// that began between the search and the deletion is found by a second search, and the agent is put back. (A process
-/// that dies right there leaves a channel whose agent is unknown; its turns fail until it gets another agent.)
+/// A channel is stored only while its agent is there, and the agent goes only where no channel has changed since the
+/// search for those that have it began: so there is never a channel whose agent is gone, nor an agent that is away for a
+/// moment.
 ///
 /// # Errors
 /// 404 `agent_not_found`, 409 `agent_in_use`.
@@ -144,18 +145,17 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let registry = caller.registry();
-    let deletion = resource::commit(&app, registry, without_key(&context), || async {
+    let forget = || async {
+        // First of all: what changes during the search is found by another one.
+        let seen = app.node().settled_state::<Registry>(registry).await.map_err(store_problem)?;
         let before = resource::find::<Agent>(&app, registry, &id).await?.ok_or_else(agent_not_found)?;
         match user_of(&app, registry, &id).await? {
             Some(channel) => Err(in_use(&channel)),
-            None => Ok(Change::delete(before)),
+            None => Ok(Change::delete(before).seeing([Expect::Channels(seen.and_then(|seen| seen.channels_at))])),
         }
-    });
-    let agent = deletion.await?.value;
-    let Some(channel) = user_of(&app, registry, &id).await? else { return Ok(StatusCode::NO_CONTENT.into_response()) };
-    // Where another agent took the id meanwhile, the channel has that one.
-    resource::submit(&app, registry, Change::create(agent).command, without_key(&context)).await?;
-    Err(in_use(&channel))
+    };
+    resource::commit(&app, registry, without_key(&context), forget).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 fn in_use(channel: &str) -> Problem {

@@ -1,11 +1,18 @@
 //! Two servers on one store, each of which takes everything for its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use actors::id::EntityKey;
+use actors::registry::Registry;
+use actors::store::Order;
+use actors::tables::{AGENTS, CHANNELS};
+use actors::workspace::{DEFAULT, address_of};
 use axum::body::Body;
 use futures_util::future::join;
 use http_body_util::BodyExt as _;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::origin::{Heard, Origin, bare};
@@ -226,4 +233,34 @@ async fn a_retry_of_a_change_is_answered_once_the_other_server_goes_by_it_too() 
     post("still taken").await.expect(201);
     insisted(|| one.patch("/api/v1/channels/demo").json(json!({"enabled": false}))).await.expect(200);
     post("not any more").await.problem(409, "channel_disabled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_a_channel_gets_while_it_is_being_deleted_stays_and_is_away_nowhere_for_no_moment() {
+    let (store, searches) = (TestStore::shared().await, Arc::new(Semaphore::new(1_000)));
+    let one = TestApp::start(store.clone().holding(CHANNELS, Arc::clone(&searches)), &[]).await;
+    let other = TestApp::start(store, &[]).await;
+    sleep(Duration::from_secs(4)).await;
+    let agent = json!({"id": "a", "name": "A", "provider": "builtin"});
+    one.post("/api/v1/agents").json(agent).await.expect(201);
+    searches.forget_permits(searches.available_permits());
+    let racing = async {
+        // The search has found no channel by then.
+        sleep(Duration::from_secs(1)).await;
+        let channel = json!({"id": "c", "name": "C", "kind": "api", "agentId": "a"});
+        other.post("/api/v1/channels").json(channel).await.expect(201);
+        searches.add_permits(1_000);
+    };
+    let (deleted, ()) = join(one.delete("/api/v1/agents/a").send(), racing).await;
+    deleted.problem(409, "agent_in_use");
+    for app in [&one, &other] {
+        app.get("/api/v1/agents/a").await.expect(200);
+    }
+    let registry = EntityKey::workspace(address_of(DEFAULT));
+    let changes = one.app.node().events::<Registry>(registry, (1, u64::MAX), Order::Asc, 1_000).await.unwrap();
+    let mut changes = changes.iter().flat_map(|record| &record.event.changes);
+    assert!(changes.all(|change| change.table() != AGENTS || change.value().is_some()), "it never went");
+    // Once no channel has it.
+    other.delete("/api/v1/channels/c").await.expect(204);
+    one.delete("/api/v1/agents/a").await.expect(204);
 }

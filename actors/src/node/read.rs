@@ -14,7 +14,7 @@ use crate::limits;
 use crate::machine::{Machine, Record};
 use crate::message::Overlay;
 use crate::store::{
-    Fresh, KeyHash, KeyRange, KeyRow, LogScan, Order, Pages, Row, Scan, Store, StoreError, Table, View,
+    Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogScan, Order, Pages, Row, Scan, Store, StoreError, Table, View,
 };
 use crate::tables::{CALLS, OVERLAYS, TURNS};
 use crate::usage::{Day, Used};
@@ -26,7 +26,11 @@ use crate::usage::{Day, Used};
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn stored_state<M: Machine>(store: &dyn Store, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
-    match store.load(entity, Fresh::Acknowledged).await? {
+    state_of::<M>(store.load(entity, Fresh::Acknowledged).await?)
+}
+
+fn state_of<M: Machine>(loaded: Option<Loaded>) -> Result<Option<M::State>, StoreError> {
+    match loaded {
         Some(loaded) => Ok(host::replay::<M>(&loaded)?.1),
         None => Ok(None),
     }
@@ -65,6 +69,15 @@ impl Node {
     /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
         stored_state::<M>(self.store.as_ref(), entity).await
+    }
+
+    /// The same, where every later read shows all that led to it.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn settled_state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
+        state_of::<M>(self.store.load(entity, Fresh::Settled).await?)
     }
 
     /// Where a conversation comes from; `None`: there is no such conversation.

@@ -60,6 +60,26 @@ fn channel(id: &'static str, before: Option<&'static str>, after: Option<&'stati
     Command { expected: vec![Expect::new(CHANNELS, id.as_bytes(), before.map(bytes))], changes: vec![change] }
 }
 
+#[test]
+fn what_was_decided_on_a_search_through_the_channels_is_refused_once_one_has_changed_since() {
+    let mut sim = sim();
+    let searched = |at| {
+        let mut command = change(&[("a", Some("1"))], &[("a", None)]);
+        command.expected.push(Expect::Channels(at));
+        command
+    };
+    sim.run(&change(&[], &[("a", Some("1"))])).unwrap();
+    for (before, after, seq) in [(None, Some("1"), 2), (Some("1"), Some("2"), 3), (Some("2"), None, 4)] {
+        let seen = sim.state.as_ref().unwrap().channels_at;
+        sim.run(&channel("c", before, after)).unwrap();
+        assert_eq!(sim.run(&searched(seen)), Err(Unexpected(1)));
+        assert_eq!(sim.seq, seq, "nothing changed");
+    }
+    let seen = sim.state.as_ref().unwrap().channels_at;
+    sim.run(&change(&[("b", None)], &[("b", Some("1"))])).unwrap();
+    assert_eq!(sim.run(&searched(seen)), Ok(()), "what else changes is no matter");
+}
+
 /// The ids of the channels, in order.
 fn in_order(sim: &Sim<Registry>) -> Vec<&str> {
     let rows = sim.rows.iter().filter(|((table, _), _)| *table == IN_ORDER);

@@ -25,7 +25,7 @@ const ATTEMPTS: usize = 16;
 /// What is to become of one thing.
 pub(in crate::http) struct Change<R> {
     /// The rows. The thing's own is the first that is expected.
-    pub(in crate::http) command: Command,
+    command: Command,
     /// The thing as it shall be, or as it was where it goes.
     value: R,
     /// Members of the request that had no effect.
@@ -54,7 +54,7 @@ impl<R: Resource> Change<R> {
         Self { command: Command { expected, changes }, value, ignored: Vec::new() }
     }
 
-    /// The same, decided on other rows too.
+    /// The same, decided on more than its own row.
     pub(in crate::http) fn seeing(mut self, others: impl IntoIterator<Item = Expect>) -> Self {
         self.command.expected.extend(others);
         self
@@ -107,7 +107,7 @@ impl<R: Resource> Stored<R> {
     }
 }
 
-/// Stores what `decide` decides on; it is asked again where a row that it saw has changed since. That everything is so
+/// Stores what `decide` decides on; it is asked again where what it saw has changed since. That everything is so
 /// already, or gone, is told once every server goes by that: an earlier request, for whose answer nobody waited, may
 /// have made it so a moment ago.
 ///
@@ -138,7 +138,7 @@ where
             app.node().known_everywhere().await;
             return Ok(Stored { value, ignored, when: When::Now });
         }
-        let is_new = command.expected[0].value.is_none();
+        let is_new = command.expected[0].is_absence();
         match submit(app, registry, command, with).await? {
             Submitted::Done => return Ok(Stored { value, ignored, when: When::Now }),
             Submitted::Repeat(changes) => return Stored::replay(&changes, ignored),
@@ -229,7 +229,7 @@ pub(in crate::http) enum Submitted {
     Done,
     /// It was done before, by this idempotency key.
     Repeat(Vec<RowChange>),
-    /// The expected row with this number was another one.
+    /// What was expected with this number was not so.
     Unexpected(usize),
 }
 
@@ -237,7 +237,12 @@ pub(in crate::http) enum Submitted {
 ///
 /// # Errors
 /// 422 where the idempotency key was used for another request, 429 and 503 where nothing was stored.
-pub(in crate::http) async fn submit(app: &App, registry: EntityKey, command: Command, with: Circumstances) -> Result<Submitted, Problem> {
+pub(in crate::http) async fn submit(
+    app: &App,
+    registry: EntityKey,
+    command: Command,
+    with: Circumstances,
+) -> Result<Submitted, Problem> {
     match app.node().registry(registry, command, with).await {
         Ok(Answer::Done(())) => Ok(Submitted::Done),
         Ok(Answer::Repeat { first, .. }) => Ok(Submitted::Repeat(changes(app, registry, first).await?)),

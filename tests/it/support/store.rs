@@ -22,7 +22,7 @@ use futures_util::future::BoxFuture;
 use schema::embedded::{EmbeddedStore, Options};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::{OnceCell, Semaphore, oneshot};
 
 use super::config;
 
@@ -58,6 +58,8 @@ pub(crate) struct TestStore {
     apart: Option<Apart>,
     /// Whether the store waits for a disk or a network.
     waits: bool,
+    /// Of which list rows are held back after they were read, until there are permits.
+    held: Option<(Table, Arc<Semaphore>)>,
     /// What the store needs for as long as it is there.
     _ground: Option<Arc<TempDir>>,
 }
@@ -142,7 +144,7 @@ impl TestStore {
 
     /// A store that is there.
     pub(crate) fn over(inner: Arc<dyn Inventory>) -> Self {
-        Self { inner, apart: None, waits: true, _ground: None }
+        Self { inner, apart: None, waits: true, held: None, _ground: None }
     }
 
     /// Every test's part of one keyspace: making one takes seconds.
@@ -156,6 +158,11 @@ impl TestStore {
     pub(crate) async fn cql_inventory() -> (Self, Arc<dyn Inventory>) {
         let inventory = keyspace(format!("moved_{:016x}", RandomState::new().build_hasher().finish())).await;
         (Self::over(Arc::<dyn Inventory>::clone(&inventory)), inventory)
+    }
+
+    /// The same, where each read of this list's rows uses up a permit once it has read them.
+    pub(crate) fn holding(self, table: Table, permits: Arc<Semaphore>) -> Self {
+        Self { held: Some((table, permits)), ..self }
     }
 
     /// Does something with a store that lives on the stores' runtime.
@@ -219,7 +226,7 @@ async fn keyspace(name: String) -> Arc<dyn Inventory> {
 
 impl From<MemoryStore> for TestStore {
     fn from(store: MemoryStore) -> Self {
-        Self { inner: Arc::new(store), apart: None, waits: false, _ground: None }
+        Self { inner: Arc::new(store), apart: None, waits: false, held: None, _ground: None }
     }
 }
 
@@ -277,7 +284,13 @@ impl Store for TestStore {
 
     fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         let entity = self.entity(entity);
-        self.with(move |store| async move { store.rows(entity, table, scan).await })
+        let read = self.with(move |store| async move { store.rows(entity, table, scan).await });
+        let Some((_, permits)) = self.held.as_ref().filter(|(held, _)| *held == table) else { return read };
+        Box::pin(async move {
+            let rows = read.await;
+            permits.acquire().await.unwrap().forget();
+            rows
+        })
     }
 
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
