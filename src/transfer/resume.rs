@@ -68,12 +68,15 @@ pub async fn export_to_file(
     entities(store, check.listing, Out { hasher, done, ..Out::new(to) }).await
 }
 
-/// Whether the file holds nothing, or what was an export of the same, whole or not.
+/// Whether the file holds nothing, or what was an export of the same, whole or not. What is written to it next begins at
+/// its beginning.
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn is_replaceable(file: &File, workspace: Option<&str>) -> io::Result<bool> {
+pub fn is_replaceable(mut file: &File, workspace: Option<&str>) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(0))?;
     let text = next_line(&mut BufReader::new(file))?;
+    file.seek(SeekFrom::Start(0))?;
     Ok(text.is_empty() || parsed(&text).is_some_and(|line| begins(&line, workspace)))
 }
 

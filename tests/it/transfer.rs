@@ -3,6 +3,7 @@
 
 use std::io::{Cursor, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -303,6 +304,50 @@ async fn the_program_imports_what_it_was_killed_over_and_exports_it_again() {
     let there = client.send("GET", path, None, "").unwrap();
     assert_eq!(String::from_utf8_lossy(&there.body), String::from_utf8_lossy(&before.get(path).await.bytes));
     assert_eq!(server.terminate(), Some(0));
+}
+
+#[tokio::test]
+async fn an_export_anew_that_is_killed_leaves_the_earlier_file_or_the_whole_new_one_and_the_next_does_it() {
+    let (app, store, _) = lived_in().await;
+    let earlier = exported(&store, None).await;
+    // So much that it takes a while to be written.
+    let long = "x".repeat(250_000);
+    for _ in 0..40 {
+        app.post("/api/v1/messages").json(json!({"content": {"content": long}})).await.expect(200);
+    }
+    let now = exported(&store, None).await;
+    let dir = tempfile::tempdir().unwrap();
+    let [data, path, beside, input] = ["data", "e.jsonl", "e.jsonl.anew", "input"].map(|name| dir.path().join(name));
+    std::fs::write(&input, &now).unwrap();
+    let whole = program(&data).arg("import").arg(&input).output().unwrap();
+    assert!(whole.status.success(), "{whole:?}");
+    std::fs::write(&path, &earlier).unwrap();
+    let export = |more: &[&str]| {
+        let mut export = program(&data);
+        export.arg("export").args(more).arg("--out").arg(&path);
+        export
+    };
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    for at in [1, 1_000_000, 3_000_000] {
+        _ = std::fs::remove_file(&beside);
+        let mut killed = export(&["--anew"]).stdout(Stdio::null()).spawn().unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let is_written = || length(&beside) >= at || length(&path) != before.len() as u64;
+        while !is_written() && killed.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let left = std::fs::read(&path).unwrap();
+        assert!(left == before || contents(&left) == contents(&now), "{at}: {} bytes are left", left.len());
+        let refused = export(&[]).output().unwrap();
+        assert_eq!(refused.status.success(), left != earlier, "a whole file of another moment is not written over");
+        assert_eq!(std::fs::read(&path).unwrap(), left);
+    }
+    assert!(length(&beside) > 0, "over what was left of the last one");
+    let done = export(&["--anew"]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert!(contents(&std::fs::read(&path).unwrap()) == contents(&now) && !beside.exists());
 }
 
 #[tokio::test]
