@@ -109,7 +109,7 @@ impl App {
             fetches: Fetches::default(),
             scans: Scans::default(),
             lasting: Lasting::of(config.max_connections),
-            passing: Passing::default(),
+            passing: Passing::of(config.max_connections),
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
             door: Arc::new(Door::new(Sampling::new(config), traces)),

@@ -51,9 +51,9 @@ const SPARED_FOR: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(15);
 /// Unused connections that are kept to one server: each takes a place among those that it has.
 const IDLE_MAX: usize = 64;
-/// Requests that are passed on at once: each holds a connection here and one there, so servers that pass on to each
-/// other must not take all of them. A tenth of those that a server has by default. What is beyond is done where it is.
-const PASSES: usize = 1_000;
+/// Requests that are passed on at once, for each of so many connections: each holds one here and one there, so servers
+/// that pass on to each other must not take all of them. What is beyond is done where it is.
+const CONNECTIONS_A_PASS: usize = 10;
 /// What an answer may have beside twice what its request may: an agent's words, and what stands around them.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
@@ -86,13 +86,13 @@ pub(crate) struct Passing {
     passes: Semaphore,
 }
 
-impl Default for Passing {
-    fn default() -> Self {
-        Self { client: OnceLock::new(), spared: Mutex::default(), passes: Semaphore::new(PASSES) }
-    }
-}
-
 impl Passing {
+    /// Of a server that has so many connections at most.
+    pub(crate) fn of(connections: usize) -> Self {
+        let passes = (connections / CONNECTIONS_A_PASS).max(1);
+        Self { client: OnceLock::new(), spared: Mutex::default(), passes: Semaphore::new(passes) }
+    }
+
     fn client(&self) -> Option<&Client> {
         self.client.get_or_init(client).as_ref()
     }
@@ -365,7 +365,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_did_not_answer_is_spared_for_a_while() {
-        let passing = Passing::default();
+        let passing = Passing::of(100);
         let [one, other] = ["http://one", "http://other"].map(Arc::<str>::from);
         assert!(!passing.is_spared(&one) && passing.spare(&one) && passing.is_spared(&one));
         assert!(!passing.spare(&one) && !passing.is_spared(&other), "it is told once");

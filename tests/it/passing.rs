@@ -18,6 +18,8 @@ use crate::support::origin::{Heard, Origin, Part, bare, ok};
 use crate::support::until::{seen, until};
 use crate::support::{TestApp, TestStore};
 
+mod bounds;
+
 const MESSAGES: &str = "/api/v1/messages";
 const ADDRESS: &str = "TERTULIA_CLUSTER_ADDRESS";
 /// Two words of everybody: the first may be from before an address was known.
@@ -421,29 +423,6 @@ async fn a_client_that_goes_takes_what_was_passed_on_with_it() {
     sending.abort();
     until(|| origin.open_connections() == 0).await;
     assert!(texts(&app, &conversation).await.is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_server_that_stops_waits_no_longer_for_another_one() {
-    let origin = Origin::serve(|_| vec![Part::Silence]).await;
-    let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
-    let conversation = theirs(&app).await;
-    let send = |text: &str, key: Option<&str>| {
-        let request = app.post(MESSAGES).json(message(&conversation, text));
-        tokio::spawn(match key {
-            Some(key) => request.idempotency_key(key).send(),
-            None => request.send(),
-        })
-    };
-    let (unkeyed, keyed) = (send("x", None), send("y", Some("k")));
-    until(|| origin.requests().len() >= 2).await;
-    app.app.leave();
-    pause();
-    let begun = tokio::time::Instant::now();
-    unkeyed.await.unwrap().problem(503, "outcome_unknown");
-    keyed.await.unwrap().expect(200);
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    assert_eq!(texts(&app, &conversation).await, ["y"]);
 }
 
 #[tokio::test(start_paused = true)]
