@@ -149,6 +149,47 @@ async fn a_store_that_fails_before_the_server_is_ready_ends_it_with_its_reason()
     assert_eq!(error.to_string(), "the store failed: no space left");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_start_that_fails_or_is_given_up_waits_a_second_for_what_it_has_begun() {
+    for fails in [false, true] {
+        let (_failed, failure) = mpsc::channel(1);
+        // Of each commit it tells after a minute.
+        let store = FaultyStore::new(MemoryStore::default(), 1, Rates::default()).slow(Duration::from_secs(60));
+        let node = node_on(&store);
+        let made = Arc::clone(&node);
+        let making = tokio::spawn(async move { bootstrap::run(&made, None, |_| Ok(())).await.is_ok() });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let begun = Instant::now();
+        let begin =
+            async { if fails { Err(ServeError::StoreFailed("as it is told".to_owned())) } else { pending().await } };
+        let asked = async { if fails { pending().await } else { "SIGTERM" } };
+        assert_eq!(live(&node, begin, std::pin::pin!(asked), failure).await.is_err(), fails);
+        let took = begun.elapsed();
+        assert!((UNOPENED..UNOPENED + Duration::from_millis(500)).contains(&took), "{fails}: {took:?}");
+        let read = store.inner().row(EntityKey::INSTALLATION, Table(35), Bytes::new()).await;
+        assert!(matches!(read, Err(StoreError::Unavailable(_))), "its store is closed: {read:?}");
+        making.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_too_early_and_takes_no_answers_holds_the_start_up_for_a_second() {
+    let early = Early::begin(&config(), telemetry().traces()).await.unwrap();
+    let mut slow = TcpStream::connect(early.address()).await.unwrap();
+    let requests = "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n".repeat(100);
+    let asking = async {
+        loop {
+            slow.write_all(requests.as_bytes()).await.unwrap();
+        }
+    };
+    let stuck = timeout_at(Instant::now() + Duration::from_millis(100), asking).await;
+    assert!(stuck.is_err(), "what it does not take stands in its way");
+    let begun = Instant::now();
+    early.end().await;
+    let took = begun.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_millis(1_500)).contains(&took), "{took:?}");
+}
+
 /// Status and body.
 async fn get(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
