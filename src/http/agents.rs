@@ -133,8 +133,8 @@ pub(super) async fn update(
 /// `DELETE /agents/{id}`.
 ///
 /// A channel is stored only while its agent is there, and the agent goes only where no channel has changed since the
-/// search for those that have it began: so there is never a channel whose agent is gone, nor an agent that is away for a
-/// moment.
+/// search for those that have it began: so there is never a channel whose agent is gone, nor an agent that is away for
+/// a moment.
 ///
 /// # Errors
 /// 404 `agent_not_found`, 409 `agent_in_use`.

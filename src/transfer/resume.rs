@@ -68,8 +68,8 @@ pub async fn export_to_file(
     entities(store, check.listing, Out { hasher, done, ..Out::new(to) }).await
 }
 
-/// Whether the file holds nothing, or what was an export of the same, whole or not. What is written to it next begins at
-/// its beginning.
+/// Whether the file holds nothing, or what was an export of the same, whole or not. What is written to it next begins
+/// at its beginning.
 ///
 /// # Errors
 /// Where it cannot be read.

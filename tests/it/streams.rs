@@ -370,6 +370,7 @@ async fn a_stream_ends_within_fifteen_seconds_after_its_channel_was_deleted_and_
         let mut told = Vec::new();
         while let Some(next) = live.told().await {
             told.push(next);
+            assert!(told.len() < 10, "it does not end");
         }
         assert!(begun.elapsed().as_secs() <= 15, "{:?}", begun.elapsed());
         let last = told.pop().unwrap();
@@ -393,11 +394,12 @@ async fn what_is_said_in_a_deleted_channels_conversation_is_not_told_to_who_foll
     made_again(&app).await;
     let path = format!("/api/v1/messages/{}", said["id"].as_str().unwrap());
     app.post(format!("{path}/ack")).json(json!({"status": "read"})).await.expect(200);
-    assert_eq!(live.told().await.unwrap().id.as_deref(), Some("0"));
+    let told = live.told().await.unwrap();
+    assert_eq!((told.id.as_deref(), told.event), (Some("0"), None));
     assert!(live.told().await.is_none());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_place_in_the_log_of_a_channel_that_had_the_id_before_hides_nothing_of_the_new_one() {
     let app = TestApp::new().await;
     for n in 0..6 {
@@ -415,7 +417,9 @@ async fn a_place_in_the_log_of_a_channel_that_had_the_id_before_hides_nothing_of
     post(&app, "new").await;
     let mut late = app.get(path).header("last-event-id", "7").follow().await;
     for live in [&mut early, &mut late] {
-        assert_eq!(live.up_to("message.created").await.last().unwrap().data["data"]["text"], "new");
+        let telling = live.up_to("message.created");
+        let told = tokio::time::timeout(std::time::Duration::from_secs(60), telling).await.expect("it is told");
+        assert_eq!(told.last().unwrap().data["data"]["text"], "new");
     }
     for (list, cursor) in lists.iter().zip(&cursors) {
         assert_eq!(app.get(format!("{list}&cursor={cursor}")).await.faults(), ["invalid_cursor /cursor"], "{list}");

@@ -204,8 +204,8 @@ pub(in crate::http) async fn rotate_secret<R: HasSecret>(
     commit(app, registry, with, rotate).await
 }
 
-/// What this very request has stored before, so that a retry is answered however the world has changed since; once every
-/// server goes by it, as the first was to be.
+/// What this very request has stored before, so that a retry is answered however the world has changed since; once
+/// every server goes by it, as the first was to be.
 ///
 /// # Errors
 /// 503 where the store cannot be read, 500 where it holds what cannot be.
