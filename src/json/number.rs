@@ -1,5 +1,7 @@
 //! Numbers of a body that must be integers.
 
+use serde_json::Value;
+
 /// The largest integer that every JSON reader keeps exactly: 2^53 − 1.
 pub const MAX_SAFE: i64 = (1 << 53) - 1;
 
@@ -31,5 +33,14 @@ pub fn integer(text: &str) -> Integer {
         Ok(number) if number.fract() == 0.0 => Integer::Exact(number as i64),
         Ok(_) => Integer::Fraction,
         Err(_) => Integer::Other,
+    }
+}
+
+/// A number that was read as an integer from 0 to [`MAX_SAFE`]; `2.0` and `1e1` are integers too.
+#[must_use]
+pub fn whole(value: &Value) -> Option<u64> {
+    match integer(&value.as_number()?.to_string()) {
+        Integer::Exact(number) => u64::try_from(number).ok(),
+        Integer::Beyond | Integer::Fraction | Integer::Other => None,
     }
 }

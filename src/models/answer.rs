@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::fault::Fault;
 use super::halves;
+use crate::json::number::whole;
 
 /// A reply has the bound of a conversation's message.
 pub(super) const REPLY_BYTES: usize = 256 * 1024;
@@ -155,7 +156,7 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     if calls.iter().any(|call| call.arguments.len() > limits::CALL_BYTES) {
         return Err(Fault::TooLarge(limits::CALL_BYTES));
     }
-    let counted = |name: &str| usage.get(name).and_then(Value::as_u64).filter(|count| *count <= MOST_TOKENS);
+    let counted = |name: &str| usage.get(name).and_then(whole).filter(|count| *count <= MOST_TOKENS);
     let count = |name: &str, estimate: u64| counted(name).unwrap_or(estimate);
     let written = tokens(&text) + calls.iter().map(|call| tokens(&call.name) + tokens(&call.arguments)).sum::<u64>();
     let input_tokens = count("prompt_tokens", prompt.messages.iter().map(|said| tokens(&said.text)).sum());

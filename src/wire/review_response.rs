@@ -9,6 +9,7 @@ use actors::message::{Json, Review};
 use serde_json::{Map, Value};
 
 use crate::http::problem::Fault;
+use crate::json::number::whole;
 use crate::json::path::escape;
 use crate::json::raw;
 use crate::json::report::MAX_FAULTS;
@@ -42,7 +43,8 @@ pub fn faults(review: &Review, response: &Value, text: &Json) -> Vec<Fault> {
         "text-input" => text_input(&payload, given),
         _ => Vec::new(),
     };
-    if let Some(schema) = payload.get(RESPONSE_SCHEMA) {
+    // As everywhere, `null` is as good as not given.
+    if let Some(schema) = payload.get(RESPONSE_SCHEMA).filter(|schema| !schema.is_null()) {
         faults.extend(by_schema(schema, response));
     }
     faults
@@ -192,7 +194,7 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
         return faults;
     };
     let chars = text.chars().count() as u64;
-    let bound = |name| payload.get(name).and_then(Value::as_u64);
+    let bound = |name| payload.get(name).and_then(whole);
     if let Some(min) = bound("minLength").filter(|min| chars < *min) {
         faults.push(fault(at("text"), format!("must have at least {min} characters")));
     }
@@ -336,9 +338,36 @@ mod tests {
     }
 
     #[test]
+    fn a_length_counts_however_its_number_is_written() {
+        for bounds in [r#"{"minLength":2.0,"maxLength":1e1}"#, r#"{"minLength":0.2e1,"maxLength":10}"#] {
+            let payload: Value = serde_json::from_str(bounds).unwrap();
+            for (chars, right) in [(1, false), (2, true), (10, true), (11, false)] {
+                let response = json!({"text": "é".repeat(chars)});
+                assert_eq!(pointers("text-input", payload.clone(), response).is_empty(), right, "{bounds} {chars}");
+            }
+        }
+    }
+
+    #[test]
     fn a_schema_of_the_clients_own_is_checked_for_any_type() {
         let payload = json!({"responseSchema": {"type": "object", "properties": {"score": {"maximum": 5}}}});
         assert!(pointers("rating", payload.clone(), json!({"score": 5})).is_empty());
         assert_eq!(pointers("rating", payload, json!({"score": 6})), ["/response/score"]);
+    }
+
+    #[test]
+    fn what_a_payload_says_by_null_it_does_not_ask_for() {
+        let items = json!([{"id": "a", "label": null}, {"id": "b", "label": "B"}]);
+        let field = json!({"name": "x", "type": "text", "options": null, "required": null, "label": null});
+        for (kind, payload, response) in [
+            ("rating", json!({"responseSchema": null}), json!({"stars": 5})),
+            ("approval", json!({"options": null, "allowComment": null}), json!({"selectedOption": "reject"})),
+            ("approval", json!({"allowComment": null}), json!({"selectedOption": "approve", "comment": "so"})),
+            ("selection", json!({"mode": null, "items": items}), json!({"selectedIds": ["a", "b"]})),
+            ("form", json!({"fields": [field]}), json!({})),
+            ("text-input", json!({"minLength": null, "maxLength": null}), json!({"text": ""})),
+        ] {
+            assert!(pointers(kind, payload.clone(), response).is_empty(), "{payload}");
+        }
     }
 }

@@ -95,6 +95,14 @@ async fn usage_that_is_absent_or_no_number_is_estimated_at_four_characters_a_tok
 }
 
 #[tokio::test]
+async fn a_count_of_tokens_counts_however_it_is_written() {
+    let mut answer = completion(json!("Good morning!"));
+    answer["usage"] = serde_json::from_str(r#"{"prompt_tokens":12.0,"completion_tokens":0.3e1}"#).unwrap();
+    let usage = reply(answer).await.unwrap().1;
+    assert_eq!((usage.input_tokens, usage.output_tokens), (12, 3));
+}
+
+#[tokio::test]
 async fn a_long_model_name_is_cut() {
     let mut answer = completion(json!("hi"));
     answer["model"] = json!("é".repeat(1000));
