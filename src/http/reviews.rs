@@ -38,8 +38,9 @@ use crate::app::App;
 use crate::http::refusal::channel::channel_not_found;
 use crate::http::refusal::conversation::{rejected, review_not_found};
 use crate::json::canonical::canonical;
-use crate::json::fields::{Fields, Length, ObjectBounds};
+use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
+use crate::wire::bounds::ANSWER;
 use crate::wire::channel_message::view::{ReviewView, review_view};
 use crate::wire::json_view::{Shown, sender_type};
 use crate::wire::review_response::{self, RESPONSE_SCHEMA};
@@ -53,8 +54,6 @@ pub(crate) const WAIT_DEFAULT_SECONDS: u32 = 30;
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// The longest feedback, in bytes of UTF-8.
 const FEEDBACK_BYTES: usize = 16 * 1024;
-/// The largest response; in the body that has it it is one level below the top.
-const RESPONSE: ObjectBounds = ObjectBounds { bytes: 64 * 1024, depth: crate::json::MAX_DEPTH - 1 };
 /// A payload and an answer that are not longer than this and have no schema are compared within microseconds.
 const QUICK_BYTES: usize = 4 * 1024;
 /// How a review stands, by its word.
@@ -268,7 +267,7 @@ fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, O
             report.fault(&value.path, "invalid_response", "must be an object");
             return None;
         }
-        value.free_object(report, RESPONSE)
+        value.free_object(report, ANSWER)
     });
     let feedback = fields.string(report, "feedback", Length::bytes(0, FEEDBACK_BYTES));
     (response, feedback.map(std::borrow::Cow::into_owned))

@@ -15,6 +15,11 @@ fn demo(members: Value) -> Value {
     body
 }
 
+/// A review in whose stead an answer stands that has `chars` characters and eight around them.
+fn standing(chars: usize) -> Value {
+    review(json!({"type": "free", "onExpire": {"response": {"a": "x".repeat(chars)}}}))
+}
+
 fn review(review: Value) -> Value {
     demo(json!({"review": review}))
 }
@@ -56,6 +61,7 @@ async fn everything_within_the_bounds_is_accepted() {
         review(json!({"type": "approval", "expiresAt": "2026-01-01T00:00:00Z"})),
         review(json!({"type": "approval", "expiresAt": "2025-01-01T01:00:00.001+01:00"})),
         review(json!({"type": "approval", "onExpire": {"response": {"selectedOption": "reject"}}})),
+        standing(64 * 1024 - 8),
         review(json!({"type": "approval", "quorum": {"of": 2, "allowed": ["a", "b"]}})),
         demo(json!({"text": "x", "webhookUrl": "https://hooks.example.com/x#y"})),
         demo(json!({"text": "x", "metadata": {"k": "v".repeat(16 * 1024 - 8)}})),
@@ -166,6 +172,7 @@ async fn every_fault_has_its_code_and_its_place() {
             "expiry_too_far /review/expiresInSeconds",
         ),
         (review(json!({"type": "approval", "onExpire": {}})), "required /review/onExpire/response"),
+        (standing(64 * 1024 - 7), "too_large /review/onExpire/response"),
         (review(json!({"type": "approval", "quorum": {"of": 0}})), "out_of_range /review/quorum/of"),
         (demo(json!({"text": "x", "metadata": []})), "invalid_type /metadata"),
         (demo(json!({"text": "x", "metadata": {"k": "v".repeat(16 * 1024 - 7)}})), "too_large /metadata"),

@@ -108,7 +108,9 @@ fn review_request() -> RefOr<Schema> {
             one_of(
                 "Applied when nobody answered in time; without it the review ends as `expired`.",
                 [
-                    Members::new("").must("response", free("The response that stands then.")).done(),
+                    Members::new("")
+                        .must("response", free("The response that stands then; at most 65536 bytes as compact JSON."))
+                        .done(),
                     Object::with_type(Type::Null).into(),
                 ],
             ),

@@ -12,6 +12,7 @@ use crate::json::fields::{Fields, Length, Value};
 use crate::json::number::{self, Integer, MAX_SAFE};
 use crate::json::report::Report;
 use crate::json::{self, Object};
+use crate::wire::bounds::ANSWER;
 use crate::wire::{PRINCIPAL_TYPES, Rules, time, url};
 
 /// The longest time a review may stay open: one year of 365 days, in seconds.
@@ -247,13 +248,7 @@ fn header(name: &str, value: &RawValue, of: Headers) -> Result<String, (&'static
 
 fn on_expire(value: &Value<'_>, report: &mut Report) -> Option<Json> {
     let mut fields = value.object(report)?;
-    let response = fields.required(report, "response").and_then(|response| {
-        if !response.is_object() {
-            response.wrong_type(report, "an object");
-            return None;
-        }
-        Some(response.json())
-    });
+    let response = fields.required(report, "response").and_then(|response| response.free_object(report, ANSWER));
     fields.finish(report);
     response
 }
