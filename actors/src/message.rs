@@ -15,7 +15,7 @@ mod json;
 mod review;
 
 pub use json::Json;
-pub use review::{Callback, Quorum, Review, ReviewState, ReviewStatus, Vote};
+pub use review::{Alike, Callback, Quorum, Review, ReviewState, ReviewStatus, Vote};
 
 /// What kind of party sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

@@ -8,7 +8,7 @@ use actors::conversation::review::{Response as Given, standing};
 use actors::conversation::{Command, Event, Rejection, Reply};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::MessageId;
-use actors::message::{Gone, Json, Message, Overlay, Review, ReviewState, ReviewStatus};
+use actors::message::{Alike, Gone, Json, Message, Overlay, Review, ReviewState, ReviewStatus};
 use actors::tables::{PENDING_REVIEWS, REVIEWS};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -42,6 +42,7 @@ use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 use crate::wire::bounds::ANSWER;
 use crate::wire::channel_message::view::{ReviewView, review_view};
+use crate::wire::fingerprint;
 use crate::wire::json_view::{Shown, sender_type};
 use crate::wire::review_response::{self, RESPONSE_SCHEMA};
 use crate::wire::time::Time;
@@ -327,12 +328,12 @@ pub(super) async fn respond(
     if let Some(response) = whole.pass_on(asked.found.entity).await? {
         return Ok(response);
     }
-    let response = match &asked.review.quorum {
-        Some(_) => Json::from_checked(canonical(response.as_str()).into_owned()),
-        None => response,
-    };
+    let alike = asked.review.quorum.as_ref().map(|_| Alike {
+        print: fingerprint::of_value(response.as_str()),
+        canonical: Json::from_checked(canonical(response.as_str())),
+    });
     let principal = caller.key.principal.id.clone();
-    let command = Command::Respond(Given { message: asked.message().id, response, feedback, principal });
+    let command = Command::Respond(Given { message: asked.message().id, response, alike, feedback, principal });
     let answered = decide(&app, &caller, asked, command, with).await?;
     Ok(ignoring(answered, &ignored))
 }

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write as _};
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
-use crate::json::{self, Member, Object, raw};
+use crate::json::{self, MAX_DEPTH, Member, Object, raw};
 
 /// The fingerprint of a request that carries an idempotency key. Member order, white space, and how numbers and strings
 /// are written make no difference, nor does the encoding of the path; below `WALKED` levels only white space makes
@@ -16,12 +16,30 @@ use crate::json::{self, Member, Object, raw};
 #[must_use]
 pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
-    let mut print = Print(BufWriter::with_capacity(GATHERED, &mut hasher));
+    let mut print = Print::new(&mut hasher, WALKED);
     print.part(b'm', method.as_bytes());
     print.part(b'p', &Cow::from(percent_decode_str(path)));
     print.members(body.members().iter().filter(|member| member.name != "clientId").collect(), 0);
     // What is gathered is handed on when it is dropped; a hasher refuses nothing.
     drop(print);
+    short(&hasher)
+}
+
+/// What equal values have in common, however they are written, and others have not: as for [`fingerprint`], at every
+/// depth. `text` is valid JSON; it is kept with what was answered, so it is the same in every version.
+#[must_use]
+pub fn of_value(text: &str) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    let mut print = Print::new(&mut hasher, MAX_DEPTH);
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(raw) => print.value(raw, 0),
+        Err(_) => print.part(b'v', text.as_bytes()),
+    }
+    drop(print);
+    short(&hasher)
+}
+
+fn short(hasher: &blake3::Hasher) -> [u8; 16] {
     let mut out = [0; 16];
     out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     out
@@ -36,14 +54,22 @@ const GATHERED: usize = 1024;
 const WALKED: usize = 12;
 
 /// A fingerprint that is being made. Neither gathering nor hashing can fail.
-struct Print<'a>(BufWriter<&'a mut blake3::Hasher>);
+struct Print<'a> {
+    to: BufWriter<&'a mut blake3::Hasher>,
+    /// Levels that are walked through.
+    levels: usize,
+}
 
-impl Print<'_> {
+impl<'a> Print<'a> {
+    fn new(hasher: &'a mut blake3::Hasher, levels: usize) -> Self {
+        Self { to: BufWriter::with_capacity(GATHERED, hasher), levels }
+    }
+
     /// A length in front of each part keeps two parts from running together.
     fn part(&mut self, tag: u8, bytes: &[u8]) {
         let mut head = [tag; 9];
         head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-        let _ = self.0.write_all(&head).and_then(|()| self.0.write_all(bytes));
+        let _ = self.to.write_all(&head).and_then(|()| self.to.write_all(bytes));
     }
 
     fn members(&mut self, mut members: Vec<&Member<'_>>, depth: usize) {
@@ -62,7 +88,7 @@ impl Print<'_> {
                 Some(string) => self.part(b's', string.as_bytes()),
                 None => self.part(b'v', text.as_bytes()),
             },
-            Some(b'{' | b'[') if depth == WALKED => self.part(b'c', raw::compact(text).as_bytes()),
+            Some(b'{' | b'[') if depth == self.levels => self.part(b'c', raw::compact(text).as_bytes()),
             Some(b'{') => match Object::from_raw(raw) {
                 Some(object) => self.members(object.members().iter().collect(), depth + 1),
                 None => self.part(b'v', text.as_bytes()),
@@ -166,6 +192,15 @@ mod tests {
         assert_eq!(deep(r#"{ "x" : 1, "y": "é" }"#), first);
         assert_ne!(deep(r#"{"x":2,"y":"é"}"#), first);
         assert_ne!(deep(r#"{"y":"é","x":1}"#), first, "and no more than that");
+    }
+
+    #[test]
+    fn a_value_is_told_by_what_it_says_at_every_depth() {
+        let deep = |inner: &str| of_value(&format!("{}{inner}{}", "[".repeat(100), "]".repeat(100)));
+        let first = deep(r#"{"x":1,"y":"é"}"#);
+        assert_eq!(deep(r#"{ "y": "\u00e9", "x": 1.0 }"#), first);
+        assert_ne!(deep(r#"{"x":2,"y":"é"}"#), first);
+        assert_ne!(of_value(r#"{"n":9007199254740993}"#), of_value(r#"{"n":9007199254740992}"#));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{Answer, TestApp};
 
 const MESSAGES: &str = "/api/v1/messages";
 
@@ -149,4 +149,55 @@ async fn an_answer_that_a_form_needs_is_not_empty() {
     let answer = |response: Value| app.post(format!("{review}/respond")).json(json!({"response": response}));
     assert_eq!(answer(json!({"why": ""})).await.faults(), ["invalid_response /response/why"]);
     answer(json!({"why": "x", "more": ""})).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_review_whose_payload_says_null_can_be_answered() {
+    let app = TestApp::new().await;
+    for (kind, payload, response) in [
+        ("free", json!({"responseSchema": null}), json!({"stars": 5})),
+        ("approval", json!({"options": null, "allowComment": null}), json!({"selectedOption": "approve"})),
+        ("text-input", json!({"minLength": null, "maxLength": null, "responseSchema": null}), json!({"text": ""})),
+    ] {
+        let review = asked(&app, json!({"type": kind, "payload": payload})).await;
+        let decided = app.post(format!("{review}/respond")).json(json!({"response": response})).await.expect(200);
+        assert_eq!(decided["status"], "completed", "{payload}");
+    }
+}
+
+/// Votes for a number, as its text.
+async fn vote_for(app: &TestApp, review: &str, key: &str, number: &str) -> Answer {
+    let body = format!("{{\"response\":{{\"n\":{number}}}}}");
+    app.post(format!("{review}/respond")).key(key).body("application/json", body).await
+}
+
+#[tokio::test]
+async fn votes_for_integers_that_no_double_tells_apart_are_votes_for_two() {
+    let app = TestApp::new().await;
+    let review = asked(&app, json!({"type": "free", "quorum": {"of": 2}})).await;
+    let (ana, bob, cid) = (voter(&app, "ana").await, voter(&app, "bob").await, voter(&app, "cid").await);
+    vote_for(&app, &review, &ana, "9007199254740993").await.expect(200);
+    let second = vote_for(&app, &review, &bob, "9007199254740992").await.expect(200);
+    assert_eq!(second["status"], "pending");
+    let decided = vote_for(&app, &review, &cid, "9007199254740993").await;
+    let shown = String::from_utf8(decided.bytes.to_vec()).unwrap();
+    assert_eq!(decided.expect(200)["status"], "completed");
+    assert_eq!(
+        shown.matches("9007199254740993").count(),
+        3,
+        "as it was sent, in the outcome and in both votes: {shown}"
+    );
+}
+
+#[tokio::test]
+async fn an_outcome_has_the_text_of_the_vote_that_decided_and_each_vote_its_own() {
+    let app = TestApp::new().await;
+    let review = asked(&app, json!({"type": "free", "quorum": {"of": 2}})).await;
+    let (ana, bob) = (voter(&app, "ana").await, voter(&app, "bob").await);
+    vote_for(&app, &review, &ana, "1.0").await.expect(200);
+    let decided = vote_for(&app, &review, &bob, "1e0").await;
+    let shown = String::from_utf8(decided.bytes.to_vec()).unwrap();
+    assert_eq!(decided.expect(200)["status"], "completed", "equal as values, not as texts");
+    let (outcome, votes) = shown.split_once("\"votes\"").unwrap();
+    assert!(outcome.contains("{\"n\":1e0}") && votes.contains("{\"n\":1.0}"), "{shown}");
 }

@@ -13,7 +13,7 @@ use crate::codec;
 use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
-use crate::message::{Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
+use crate::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
 use crate::store::RowWrite;
 use crate::tables::{DEADLINES, OVERLAYS};
 
@@ -137,9 +137,10 @@ pub fn standing(review: &Review, stored: Option<&ReviewState>, now: Millis) -> R
 pub struct Response {
     /// The message that asked.
     pub message: MessageId,
-    /// The answer, checked for the review's type. Where votes are counted it is in canonical form, so that equal
-    /// answers are equal texts.
+    /// The answer as it was sent, checked for the review's type.
     pub response: Json,
+    /// How it is known to be the same as another one's, where votes are counted; by its text where this is not given.
+    pub alike: Option<Alike>,
     /// Words about it.
     pub feedback: Option<String>,
     /// Who answers.
@@ -147,6 +148,15 @@ pub struct Response {
 }
 
 impl Response {
+    /// Whether this vote says the same.
+    pub(super) fn agrees_with(&self, vote: &Vote) -> bool {
+        match (&self.alike, &vote.print) {
+            (Some(alike), Some(print)) => alike.print == *print,
+            (Some(alike), None) => alike.canonical == vote.response,
+            (None, _) => self.response == vote.response,
+        }
+    }
+
     /// About how many bytes it adds to a commit, where it stands in a row and in an event.
     pub(super) fn weight(&self) -> usize {
         200 + 2 * (self.response.as_str().len() + self.feedback.as_ref().map_or(0, String::len))
@@ -209,14 +219,16 @@ pub(super) fn respond(
             return Ok(Decision::Reject(Rejection::TooManyVotes));
         }
         let (principal, response) = (given.principal.clone(), given.response.clone());
-        after.votes.push(Vote { principal, response, feedback: given.feedback.clone(), at: moment.now });
+        let print = given.alike.as_ref().map(|alike| alike.print);
+        after.votes.push(Vote { principal, response, feedback: given.feedback.clone(), at: moment.now, print });
         needed = quorum.of as usize;
     }
-    let agreed = after.votes.iter().filter(|vote| vote.response == given.response).count().max(1);
+    let agreed = after.votes.iter().filter(|vote| given.agrees_with(vote)).count().max(1);
     if agreed < needed {
         return Ok(Decision::Change(voted(given.message, after, moment, found)?));
     }
     after.status = ReviewStatus::Completed;
+    // Of texts that say the same the one that decided is shown, and each vote has its own.
     after.response = Some(given.response.clone());
     after.feedback.clone_from(&given.feedback);
     after.decided_by = Some(given.principal.clone());

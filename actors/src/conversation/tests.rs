@@ -218,7 +218,13 @@ fn i7_every_command_weighs_at_least_what_its_words_take() {
             message,
             amendment: amend::Amendment::Edit(amend::Edit { text: Some(words), ..amend::Edit::default() }),
         },
-        Command::Respond(review::Response { message, response: json, feedback: None, principal: "ana".to_owned() }),
+        Command::Respond(review::Response {
+            message,
+            response: json,
+            alike: None,
+            feedback: None,
+            principal: "ana".to_owned(),
+        }),
     ];
     for command in &commands {
         assert!(Conversation::weight(command) >= 1_000, "{command:?}");

@@ -109,6 +109,20 @@ pub struct Vote {
     /// When.
     #[n(3)]
     pub at: Millis,
+    /// What equal responses have in common, however they are written. `None` where an earlier version kept the response
+    /// in the form of [`Alike::canonical`].
+    #[n(4)]
+    #[cbor(with = "minicbor::bytes")]
+    pub print: Option<[u8; 16]>,
+}
+
+/// By what a response is known to say the same as another one, however both are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alike {
+    /// A hash of what it says.
+    pub print: [u8; 16],
+    /// The form in which responses were kept before votes had a hash. It has numbers as doubles.
+    pub canonical: Json,
 }
 
 /// How a review ended, or how far it has come.

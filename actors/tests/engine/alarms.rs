@@ -327,6 +327,7 @@ async fn thousands_of_pending_reviews_make_no_commit_of_their_channel_larger() {
     let response = actors::conversation::review::Response {
         message: first[0].id,
         response: actors::message::Json::from_checked("{}"),
+        alike: None,
         feedback: None,
         principal: "ana".to_owned(),
     };

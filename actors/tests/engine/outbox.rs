@@ -220,6 +220,7 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
         let response = Response {
             message,
             response: Json::from_checked("{\"selectedOption\":\"approve\"}"),
+            alike: None,
             feedback: None,
             principal: "ana".to_owned(),
         };

@@ -134,7 +134,13 @@ async fn persist(node: &Arc<Node>, e: EntityKey, command: impl Fn() -> Command, 
 
 pub(crate) fn approve(message: MessageId) -> Command {
     let (response, principal) = (Json::from_checked("{}"), "ana".to_owned());
-    Command::Respond(actors::conversation::review::Response { message, response, feedback: None, principal })
+    Command::Respond(actors::conversation::review::Response {
+        message,
+        response,
+        alike: None,
+        feedback: None,
+        principal,
+    })
 }
 
 async fn turn_status(node: &Node, e: EntityKey, number: u64) -> TurnStatus {

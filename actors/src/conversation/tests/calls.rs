@@ -223,7 +223,8 @@ fn a_review_that_a_turn_asked_for_leaves_an_errand_however_it_ends() {
         ("answer", |sim, message| {
             let response = Json::from_checked("{}");
             let principal = "ana".to_owned();
-            sim.run(&Command::Respond(review::Response { message, response, feedback: None, principal })).unwrap();
+            sim.run(&Command::Respond(review::Response { message, response, alike: None, feedback: None, principal }))
+                .unwrap();
         }),
         ("expiry", |sim, _| {
             sim.now = NOW.plus(1_000);

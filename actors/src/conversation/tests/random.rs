@@ -95,6 +95,7 @@ fn command(sim: &Sim<Conversation>, step: &Step) -> Command {
             message: id(*seq),
             response: crate::message::Json::from_checked("{}"),
             feedback: None,
+            alike: None,
             principal: "ana".to_owned(),
         }),
         Step::Withdraw(seq) => Command::CancelReview { message: id(*seq) },

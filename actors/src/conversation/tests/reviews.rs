@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::machine::{Found, Moment, Undecided};
-use crate::message::{Overlay, ReviewStatus};
+use crate::message::{Alike, Json, Overlay, ReviewStatus, Vote};
 use crate::store::NodeId;
 use crate::tables::{DEADLINES, OVERLAYS};
 
@@ -111,7 +111,7 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
 
 fn respond(message: MessageId, principal: &str, response: &str) -> Command {
     let (response, principal) = (crate::message::Json::from_checked(response), principal.to_owned());
-    Command::Respond(review::Response { message, response, feedback: None, principal })
+    Command::Respond(review::Response { message, response, alike: None, feedback: None, principal })
 }
 
 #[test]
@@ -169,4 +169,28 @@ fn votes_that_would_not_fit_a_commit_are_refused_before_they_are_stored() {
     assert_eq!(taken, [true, true, true, false]);
     assert_eq!(sim.run(&respond(id, "late", &words)), Err(Rejection::TooManyVotes));
     assert!(sim.run(&respond(id, "brief", "1")).is_ok());
+}
+
+#[test]
+fn a_vote_that_was_kept_in_canonical_form_agrees_with_the_same_answer() {
+    let json = Json::from_checked;
+    let vote = |text: &'static str, print| Vote {
+        principal: "ana".to_owned(),
+        response: json(text),
+        feedback: None,
+        at: Millis(1),
+        print,
+    };
+    let alike = Alike { print: [1; 16], canonical: json("{\"n\":1}") };
+    let given = review::Response {
+        message: MessageId::new(NOW, entity().id, 1),
+        response: json("{\"n\":1.0}"),
+        alike: Some(alike),
+        feedback: None,
+        principal: "bob".to_owned(),
+    };
+    assert!(given.agrees_with(&vote("{\"n\":1}", None)));
+    assert!(!given.agrees_with(&vote("{\"n\":2}", None)));
+    assert!(given.agrees_with(&vote("{\"n\":1e0}", Some([1; 16]))));
+    assert!(!given.agrees_with(&vote("{\"n\":1.0}", Some([2; 16]))));
 }

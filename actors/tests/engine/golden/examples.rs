@@ -76,7 +76,7 @@ pub(super) fn details() -> Details {
 }
 
 pub(super) fn review_state() -> ReviewState {
-    let vote = Vote { principal: text("ana"), response: json("{}"), feedback: Some(text("fine")), at: AT };
+    let vote = Vote { principal: text("ana"), response: json("{}"), feedback: Some(text("fine")), at: AT, print: None };
     ReviewState {
         status: ReviewStatus::Completed,
         response: Some(json("{\"selectedOption\":\"approve\"}")),

@@ -59,7 +59,13 @@ fn a_read_shows_what_became_of_the_message() {
     let body = r#"{"channelId":"demo","text":"old","metadata":{"a":1},"attachmentIds":["att_1"],
         "review":{"type":"t","payload":{"secret":1},"quorum":{"of":2}}}"#;
     let message = message(read_text(body, true).0, SenderKind::Agent);
-    let vote = Vote { principal: "p".to_owned(), response: Json::from_checked("{\"a\":1}"), feedback: None, at: NOW };
+    let vote = Vote {
+        principal: "p".to_owned(),
+        response: Json::from_checked("{\"a\":1}"),
+        feedback: None,
+        at: NOW,
+        print: None,
+    };
     let mut overlay = Overlay {
         text: Some("new".to_owned()),
         metadata: Some(Json::from_checked("{\"b\":2}")),
