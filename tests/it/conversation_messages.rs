@@ -177,6 +177,10 @@ async fn a_sender_is_the_principal_unless_it_is_named() {
     let send = |body: Value| app.post("/api/v1/messages").key(&key).json(body);
     assert_eq!(send(item(json!({}))).await.expect(200)[0]["sender_id"], "ana");
     assert_eq!(send(item(json!({"sender_id": "bob"}))).await.expect(200)[0]["sender_id"], "bob");
+    for nobody in ["", " \t"] {
+        let said = send(item(json!({"sender_id": nobody, "message_type": nobody}))).await.expect(200);
+        assert_eq!((&said[0]["sender_id"], &said[0]["message_type"]), (&json!("ana"), &json!("text")), "{nobody:?}");
+    }
 }
 
 #[tokio::test]

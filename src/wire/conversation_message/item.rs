@@ -62,12 +62,11 @@ impl ConversationItem {
         let (references, reference_ids) = attachments.map(|value| references(&value, report)).unwrap_or_default();
         let item = Self {
             text: text(&mut fields, has_more, report),
-            sender_id: fields.string(report, "sender_id", NAME_OR_EMPTY).map(Into::into),
+            sender_id: named(&mut fields, "sender_id", NAME_OR_EMPTY, report),
             sent_at: fields.optional("created_at").and_then(|value| sent_at(&value, rules.now, report)),
             role: role(&mut fields, report),
-            message_type: fields
-                .string(report, "message_type", Length::chars(0, 64))
-                .map_or_else(|| "text".to_owned(), Into::into),
+            message_type: named(&mut fields, "message_type", Length::chars(0, 64), report)
+                .unwrap_or_else(|| "text".to_owned()),
             tool_calls: tool_calls.and_then(|value| objects(&value, report).map(|_| value.json())),
             parent: fields.optional("parent_message_id").and_then(|value| parent(&value, index, report)),
             tags: fields.optional("tags").and_then(|value| read_tags(&value, report)),
@@ -96,6 +95,11 @@ impl ConversationItem {
         };
         (content, self.parent)
     }
+}
+
+/// A text that names somebody or something; one of blanks names nobody and nothing.
+fn named(fields: &mut Fields<'_>, name: &'static str, length: Length, report: &mut Report) -> Option<String> {
+    fields.string(report, name, length).filter(|text| !text.trim().is_empty()).map(Into::into)
 }
 
 /// The text. With tool calls or attachments it may be empty, and then clients of model APIs send `null`.
