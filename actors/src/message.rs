@@ -393,6 +393,12 @@ impl Overlay {
         words_weight(self.text.as_deref(), self.metadata.as_ref(), self.tags.as_deref())
     }
 
+    /// About how many bytes it adds to what is shown: its words, and what was answered to the message's review.
+    #[must_use]
+    pub fn shown_weight(&self) -> usize {
+        self.weight() + self.review.as_ref().map_or(0, ReviewState::weight)
+    }
+
     /// The tags of a message that says this: the newest edit's, else its own.
     #[must_use]
     pub fn tags_of<'a>(&'a self, content: &'a Content) -> Option<&'a [String]> {

@@ -125,6 +125,9 @@ pub struct Alike {
     pub canonical: Json,
 }
 
+/// About how many bytes a vote is shown with beside what its principal says.
+const VOTE_BYTES: usize = 100;
+
 /// How a review ended, or how far it has come.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ReviewState {
@@ -149,6 +152,16 @@ pub struct ReviewState {
 }
 
 impl ReviewState {
+    /// About how many bytes what was answered has.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let said = |response: Option<&Json>, feedback: Option<&String>| {
+            response.map_or(0, |response| response.as_str().len()) + feedback.map_or(0, String::len)
+        };
+        let vote = |vote: &Vote| VOTE_BYTES + vote.principal.len() + said(Some(&vote.response), vote.feedback.as_ref());
+        said(self.response.as_ref(), self.feedback.as_ref()) + self.votes.iter().map(vote).sum::<usize>()
+    }
+
     /// How it ended, without the words of those who answered.
     #[must_use]
     pub fn without_words(&self) -> Self {

@@ -207,7 +207,7 @@ async fn page_of(
             if let Some(message) = message {
                 let overlay = overlays.remove(&event.seq).unwrap_or_default();
                 if filter.wants(&message, &overlay) {
-                    bytes += message.content.weight() + overlay.weight();
+                    bytes += message.content.weight() + overlay.shown_weight();
                     if data.len() == request.limit || (!data.is_empty() && bytes > PAGE_BYTES) {
                         return Ok(Page { data, next: position(at) });
                     }

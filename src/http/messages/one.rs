@@ -40,7 +40,7 @@ pub(crate) struct StoredMessage {
 impl StoredMessage {
     /// About how many bytes it has in a list.
     pub(crate) fn weight(&self) -> usize {
-        self.message.content.weight() + self.overlay.weight()
+        self.message.content.weight() + self.overlay.shown_weight()
     }
 }
 

@@ -226,3 +226,37 @@ async fn whoever_waits_when_the_server_stops_is_told_at_once_that_the_review_is_
     assert_eq!(waiting.await.unwrap().expect(200), before);
     assert!(begun.elapsed().as_secs() < 1, "{:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn long_answers_make_short_pages_of_reviews_and_of_messages() {
+    let app = TestApp::new().await;
+    let keys = voters(&app).await;
+    let mut made = Vec::new();
+    for _ in 0..10 {
+        let review = asked(&app, json!({"type": "free", "quorum": {"of": 100}})).await;
+        for key in &keys {
+            respond(&app, &review, json!({"about": "x".repeat(65_000)})).key(key).await.expect(200);
+        }
+        made.push(json!(review.rsplit('/').next().unwrap()));
+    }
+    for list in [REVIEWS.to_owned(), format!("{MESSAGES}?channelId=demo")] {
+        let and = if list.contains('?') { '&' } else { '?' };
+        let first = app.get(format!("{list}{and}limit=200&order=asc")).await.expect(200);
+        let shown = first["data"].as_array().unwrap();
+        let cursor = first["nextCursor"].as_str().unwrap_or_default();
+        let second = app.get(format!("{list}{and}limit=200&order=asc&cursor={cursor}")).await.expect(200);
+        let seen: Vec<_> =
+            shown.iter().chain(second["data"].as_array().unwrap()).map(|item| item["id"].clone()).collect();
+        assert!(shown.len() < made.len(), "{list}: a page has about 8 MiB, not {}", shown.len());
+        assert_eq!(seen, made, "{list}");
+    }
+}
+
+/// The keys of as many people as may each give the longest answer to one question.
+async fn voters(app: &TestApp) -> Vec<String> {
+    let mut keys = Vec::new();
+    for n in 0..15 {
+        keys.push(responder(app, &format!("voter-{n}")).await);
+    }
+    keys
+}
