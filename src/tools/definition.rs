@@ -6,13 +6,12 @@
 
 use actors::message::Json;
 use actors::tool::{REQUEST_REVIEW, SEARCH_MEMORIES};
-use serde::Deserialize;
 use serde_json::Value as JsonValue;
 use serde_json::value::RawValue;
 
-use crate::json::Object;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
+use crate::json::{self, Member, Object};
 use crate::wire::channel_message::review::{Headers, headers};
 use crate::wire::channel_message::schema;
 use crate::wire::url::{self, Allow};
@@ -54,46 +53,39 @@ pub struct Definition {
     pub headers: Vec<(String, String)>,
 }
 
-#[derive(Deserialize)]
-struct Stored {
-    #[serde(flatten)]
-    named: Named,
-    url: Option<String>,
-    method: Option<String>,
-    headers: Option<serde_json::Map<String, JsonValue>>,
-    function: Option<Named>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: Option<String>,
-    description: Option<String>,
-    parameters: Option<JsonValue>,
-}
-
 impl Definition {
     /// The tools that an agent declares, as they were checked when it was stored.
     #[must_use]
     pub fn of_agent(tools: &Json) -> Vec<Self> {
-        let stored: Vec<Stored> = serde_json::from_str(tools.as_str()).unwrap_or_default();
-        stored.into_iter().filter_map(Self::of).collect()
+        let items: Vec<&RawValue> = serde_json::from_str(tools.as_str()).unwrap_or_default();
+        items.into_iter().filter_map(Self::read).collect()
     }
 
-    fn of(stored: Stored) -> Option<Self> {
-        let Stored { named, url, method, headers, function } = stored;
-        let named = function.unwrap_or(named);
-        let name = named.name?;
+    /// One tool. What is not asked for here is not read, so that nothing in it takes a tool away.
+    fn read(item: &RawValue) -> Option<Self> {
+        let tool = Object::from_raw(item)?;
+        let function = tool.get("function").and_then(Object::from_raw);
+        let named = function.as_ref().unwrap_or(&tool);
+        let name = text(named, "name")?;
         let own = own(&name);
-        let headers = headers.unwrap_or_default().into_iter();
+        let parameters = named.get("parameters").and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let headers = tool.get("headers").and_then(Object::from_raw);
+        let headers = headers.iter().flat_map(Object::members);
+        let header = |member: &Member<'_>| Some((member.name.to_string(), json::string(member.value)?.into_owned()));
         Some(Self {
-            description: named.description.or_else(|| own.map(|own| own.0.to_owned())),
-            parameters: named.parameters.or_else(|| super::value(own?.1)),
-            url,
-            method: method.unwrap_or_else(|| "POST".to_owned()),
-            headers: headers.filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect(),
+            description: text(named, "description").or_else(|| own.map(|own| own.0.to_owned())),
+            parameters: parameters.filter(|schema: &JsonValue| !schema.is_null()).or_else(|| super::value(own?.1)),
+            url: text(&tool, "url"),
+            method: text(&tool, "method").unwrap_or_else(|| "POST".to_owned()),
+            headers: headers.filter_map(header).collect(),
             name,
         })
     }
+}
+
+/// A member that is a text.
+fn text(object: &Object<'_>, name: &str) -> Option<String> {
+    Some(json::string(object.get(name)?)?.into_owned())
 }
 
 /// Description and parameters of a tool of the program's own.
@@ -112,7 +104,15 @@ pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option
         kind.choice(report, &[("function", ())]);
     }
     let name = match fields.optional("function") {
-        Some(function) => named(&mut function.object(report)?, report),
+        Some(function) => {
+            // What stands beside it names nothing, and is as well-formed as what does.
+            if fields.object().get("name").is_some_and(|name| name.get() != "null") {
+                named(&mut fields, report);
+            } else {
+                described(&mut fields, report);
+            }
+            named(&mut function.object(report)?, report)
+        }
         None => named(&mut fields, report),
     };
     if let Some(value) = fields.optional("url") {
@@ -139,11 +139,15 @@ fn named(fields: &mut Fields<'_>, report: &mut Report) -> Option<String> {
         report.fault(&value.path, "invalid_characters", "must consist of letters, digits, _ and -");
         None
     });
+    described(fields, report);
+    name
+}
+
+fn described(fields: &mut Fields<'_>, report: &mut Report) {
     fields.string(report, "description", Length::chars(0, MAX_DESCRIPTION_CHARS));
     if let Some(value) = fields.optional("parameters") {
         parameters(&value, report);
     }
-    name
 }
 
 fn parameters(value: &Value<'_>, report: &mut Report) {
@@ -200,6 +204,15 @@ mod tests {
         let parameters = tools[2].parameters.as_ref().unwrap();
         assert_eq!(parameters["required"], serde_json::json!(["channelId", "type"]));
         assert!(super::super::value(MEMORIES_PARAMETERS).is_some());
+    }
+
+    #[test]
+    fn a_member_that_nobody_reads_takes_no_tool_away() {
+        let tools = r#"[{"name":"a"},{"type":"function","function":{"name":"b","strict":1e400},"name":5,"description":[],
+            "parameters":"x","more":1e400},{"name":"c","function":null,"headers":null,"url":null,"method":null},7]"#;
+        let tools = Definition::of_agent(&Json::from_checked(tools));
+        let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use super::super::shape::{
     Body, Bounded as _, Detailed as _, Members, any_of, boolean, chosen_id, free, integer, list, map, named, nullable,
-    number, text, time, url, word,
+    number, one_of, text, time, url, word,
 };
 use super::{Component, page};
 use crate::wire::bounds::MAX_NAME_CHARS;
 use crate::wire::channel_message::review::MAX_CALLBACK_HEADERS;
 use actors::agent::TIMEOUT_SECONDS;
 use actors::limits::{AGENT_TURNS, RUNNING_TURNS};
+use utoipa::openapi::schema::Type;
 use utoipa::openapi::{Object, RefOr, Schema};
 
 const PROVIDERS: [&str; 2] = ["builtin", "openai"];
@@ -107,7 +108,10 @@ fn tool() -> RefOr<Schema> {
         map("Headers of the request: secrets, shown as `***`.", text("")).longest(MAX_CALLBACK_HEADERS).nullable(),
     )
     .may("type", word("", &["function"]).nullable())
-    .may("function", called())
+    .may(
+        "function",
+        one_of("What the model is told, in the protocol's own form.", [called(), Object::with_type(Type::Null).into()]),
+    )
     .done()
 }
 
