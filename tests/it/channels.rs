@@ -68,6 +68,10 @@ async fn every_fault_of_a_channel_is_named_at_once() {
             json!({"name": "x", "kind": "human", "reviewDefaults": {"expiresInSeconds": 31_536_001}}),
             vec!["expiry_too_far /reviewDefaults/expiresInSeconds"],
         ),
+        (
+            json!({"name": "x", "kind": "human", "reviewDefaults": {"expiresInSeconds": 1_u64 << 53}}),
+            vec!["expiry_too_far /reviewDefaults/expiresInSeconds"],
+        ),
         (json!({"name": "x", "kind": "human", "reviewDefaults": []}), vec!["invalid_type /reviewDefaults"]),
     ] {
         assert_eq!(post(&app, body.clone()).await.faults(), faults, "{body}");

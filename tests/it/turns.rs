@@ -334,3 +334,15 @@ async fn a_model_is_told_of_the_files_that_a_message_without_words_names_and_get
     let read: Vec<&str> = asked.as_array().unwrap().iter().filter_map(|line| line["content"].as_str()).collect();
     assert_eq!(read, ["[attached file: plan.pdf, application/pdf, 3 bytes]\n[attached file]", "what is it?"]);
 }
+
+#[tokio::test]
+async fn tools_are_as_long_as_they_are_with_the_fewest_escapes() {
+    let app = TestApp::new().await;
+    for (escapes, status) in [(60_000, 200), (70_000, 400)] {
+        let about = "\\u0061".repeat(escapes);
+        let tools = format!(r#"[{{"name":"a","parameters":{{"description":"{about}"}}}}]"#);
+        let body = format!("{{\"tools\":{tools}}}");
+        let answer = app.patch("/api/v1/agents/echo").body("application/json", body).await;
+        assert_eq!(answer.status, status, "{escapes}");
+    }
+}

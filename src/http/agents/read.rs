@@ -12,6 +12,7 @@ use super::super::incoming::Incoming;
 use super::super::resource::{self, given};
 use super::builtin;
 use crate::json::fields::{Fields, Length, Value};
+use crate::json::raw;
 use crate::json::report::Report;
 use crate::tools::definition;
 use crate::wire::bounds::NAME;
@@ -224,8 +225,9 @@ fn tools(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option<Jso
         }
     }
     let json = value.json();
-    if json.as_str().len() > MAX_TOOLS_BYTES {
-        let message = format!("must have at most {MAX_TOOLS_BYTES} bytes as compact JSON, has {}", json.as_str().len());
+    let len = raw::shortest_len(json.as_str());
+    if len > MAX_TOOLS_BYTES {
+        let message = format!("must have at most {MAX_TOOLS_BYTES} bytes as compact JSON, has {len}");
         report.fault(&value.path, "too_large", message);
     }
     (report.faults.len() == before).then_some(json)

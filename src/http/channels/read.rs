@@ -9,9 +9,8 @@ use super::super::incoming::Incoming;
 use super::super::resource::{self, given};
 use super::kind_name;
 use crate::json::fields::{Fields, Length, Value};
-use crate::json::number::MAX_SAFE;
 use crate::json::report::Report;
-use crate::wire::channel_message::review::MAX_EXPIRY_SECONDS;
+use crate::wire::channel_message::review::seconds_open;
 use crate::wire::url::{self, Allow};
 
 const KINDS: [(&str, ChannelKind); 2] = [("human", ChannelKind::Human), ("api", ChannelKind::Api)];
@@ -105,15 +104,7 @@ fn read(channel: &mut Channel, fields: &mut Fields<'_>, report: &mut Report, all
 
 fn review_seconds(value: &Value<'_>, report: &mut Report) -> Option<u64> {
     let mut fields = value.object(report)?;
-    let seconds = fields.optional("expiresInSeconds").and_then(|value| {
-        let seconds = value.integer(report, 1..=MAX_SAFE)?.unsigned_abs();
-        if seconds > MAX_EXPIRY_SECONDS {
-            let message = format!("a review may stay open for at most {MAX_EXPIRY_SECONDS} seconds (365 days)");
-            report.fault(&value.path, "expiry_too_far", message);
-            return None;
-        }
-        Some(seconds)
-    });
+    let seconds = fields.optional("expiresInSeconds").and_then(|value| seconds_open(&value, report));
     fields.finish(report);
     seconds
 }

@@ -120,7 +120,6 @@ fn kind(fields: &mut Fields<'_>, report: &mut Report) -> Option<String> {
 }
 
 fn expiry(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Expiry {
-    let too_far = format!("a review may stay open for at most {MAX_EXPIRY_SECONDS} seconds (365 days)");
     let absolute = fields.optional("expiresAt");
     let relative = fields.optional("expiresInSeconds");
     let at = absolute.and_then(|value| {
@@ -132,30 +131,34 @@ fn expiry(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Expiry {
         at.map(|at| (value.path, at))
     });
     if let Some(value) = relative {
-        return relative_expiry(&value, too_far, report);
+        return seconds_open(&value, report).map_or(Expiry::Default, |seconds| Expiry::In(seconds * 1000));
     }
     // A time before 1970 is as past as 1970 itself.
     let Some((path, at)) = at.map(|(path, at)| (path, Millis(u64::try_from(at).unwrap_or(0)))) else {
         return Expiry::Default;
     };
     if at > now.plus(MAX_EXPIRY_SECONDS * 1000) {
-        report.fault(&path, "expiry_too_far", too_far);
+        report.fault(&path, "expiry_too_far", too_far());
     } else if at <= now {
         report.late(&path, "expiry_in_past", "must be in the future");
     }
     Expiry::At(at)
 }
 
-fn relative_expiry(value: &Value<'_>, too_far: String, report: &mut Report) -> Expiry {
+fn too_far() -> String {
+    format!("a review may stay open for at most {MAX_EXPIRY_SECONDS} seconds (365 days)")
+}
+
+/// For how many seconds a review stays open.
+pub fn seconds_open(value: &Value<'_>, report: &mut Report) -> Option<u64> {
     // A number beyond what any reader keeps exactly is too far all the more.
     let beyond = number::integer(value.raw.get()) == Integer::Beyond && !value.raw.get().starts_with('-');
-    let seconds = if beyond { Some(MAX_SAFE) } else { value.integer(report, 1..=MAX_SAFE) };
-    let Some(seconds) = seconds.map(i64::unsigned_abs) else { return Expiry::Default };
+    let seconds = if beyond { MAX_SAFE } else { value.integer(report, 1..=MAX_SAFE)? }.unsigned_abs();
     if seconds > MAX_EXPIRY_SECONDS {
-        report.fault(&value.path, "expiry_too_far", too_far);
-        return Expiry::Default;
+        report.fault(&value.path, "expiry_too_far", too_far());
+        return None;
     }
-    Expiry::In(seconds * 1000)
+    Some(seconds)
 }
 
 fn callback(value: &Value<'_>, rules: Rules<'_>, report: &mut Report) -> Option<Callback> {
