@@ -166,13 +166,20 @@ impl Config {
     }
 }
 
+/// The largest body that an operator may let in: one that fits a commit, which has up to [`DRAFT_BYTES`] of other
+/// requests in front of it, and as much for what its messages have beside their words (at most 100 of them, with ids,
+/// senders and places).
+///
+/// [`DRAFT_BYTES`]: actors::limits::DRAFT_BYTES
+const MAX_BODY_BYTES: u64 = (schema::embedded::COMMIT_BYTES - 2 * actors::limits::DRAFT_BYTES) as u64;
+
 /// `None` where `wrong` says why.
 fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &mut Vec<Wrong>) -> Option<Config> {
     let mut values = Values { settings: &settings, wrong };
     let listen = values.read("server.listen", parse::address);
     let metrics_listen = values.read("server.metrics_listen", parse::address);
     let max_connections = values.read("server.max_connections", |text| parse::number(text, 1..=1_000_000));
-    let max_body_bytes = values.read("server.max_body_bytes", |text| parse::number(text, 1024..=64 * 1024 * 1024));
+    let max_body_bytes = values.read("server.max_body_bytes", |text| parse::number(text, 1024..=MAX_BODY_BYTES));
     let wait_seconds = values.read("server.wait_seconds", |text| parse::number(text, 1..=300));
     let rate_limit = values.read("server.rate_limit", |text| parse::number(text, 1..=u64::from(u32::MAX)));
     let store = values.read("store.kind", parse::store);

@@ -276,6 +276,7 @@ fn without_rejection<M: Machine, N: Machine>(refusal: Refusal<M>) -> Refusal<N> 
         Refusal::Overloaded => Refusal::Overloaded,
         Refusal::Draining => Refusal::Draining,
         Refusal::Unavailable(why) => Refusal::Unavailable(why),
+        Refusal::TooLarge(why) => Refusal::TooLarge(why),
         Refusal::Unknown(why) => Refusal::Unknown(why),
         Refusal::Moved => Refusal::Moved,
     }

@@ -30,19 +30,20 @@ use crate::host::{Afterwards, Host, Known, Mail, Start};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::Machine;
-use crate::metrics::TurnedAway;
 use crate::node::Node;
 use crate::node::census::Mailbox;
-use crate::store::{Cause, KeyHash, StoreError};
+use crate::store::{Cause, KeyHash};
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
 mod admission;
 mod kept;
+mod refusal;
 mod sweep;
 
 pub use admission::Admission;
 use admission::{Load, Permit};
 use kept::Kept;
+pub use refusal::Refusal;
 pub use sweep::Bounds;
 
 /// The idempotency key that a command came with.
@@ -103,83 +104,6 @@ pub enum Answer<R> {
         /// The last of them.
         last: u64,
     },
-}
-
-/// Why a command was not done.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal<M: Machine> {
-    /// The entity refused, healthily.
-    #[error("rejected: {0:?}")]
-    Rejected(M::Rejection),
-    /// The idempotency key came with another request before.
-    #[error("the idempotency key was used for another request")]
-    KeyReused,
-    /// Another request holds the idempotency key, and nobody knows yet whether it will have an effect. Nothing was
-    /// stored.
-    #[error("the idempotency key is held by another request")]
-    KeyHeld,
-    /// Too many commands wait for this entity. Nothing was stored.
-    #[error("too many commands wait for this entity")]
-    Backlog,
-    /// The node has too much to do. Nothing was stored.
-    #[error("the node has too much to do")]
-    Overloaded,
-    /// The node is stopping. Nothing was stored.
-    #[error("the node is stopping")]
-    Draining,
-    /// The store could not do it. Nothing was stored.
-    #[error(transparent)]
-    Unavailable(Cause),
-    /// It may or may not have been done, now or later.
-    #[error("the outcome is unknown: {0}")]
-    Unknown(#[source] Cause),
-    /// The actor is leaving; ask its successor.
-    #[error("the actor is leaving")]
-    Moved,
-}
-
-impl<M: Machine> Clone for Refusal<M> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Rejected(rejection) => Self::Rejected(rejection.clone()),
-            Self::KeyReused => Self::KeyReused,
-            Self::KeyHeld => Self::KeyHeld,
-            Self::Backlog => Self::Backlog,
-            Self::Overloaded => Self::Overloaded,
-            Self::Draining => Self::Draining,
-            Self::Unavailable(why) => Self::Unavailable(why.clone()),
-            Self::Unknown(why) => Self::Unknown(why.clone()),
-            Self::Moved => Self::Moved,
-        }
-    }
-}
-
-impl<M: Machine> Refusal<M> {
-    /// For a store error after which nothing was applied.
-    pub(crate) fn unavailable(error: &StoreError) -> Self {
-        Self::Unavailable(error.clone().into())
-    }
-
-    /// Why nothing was stored, where that is not the entity's own word.
-    fn turned_away(&self) -> Option<TurnedAway> {
-        match self {
-            Self::Backlog => Some(TurnedAway::Backlog),
-            Self::Overloaded => Some(TurnedAway::Overloaded),
-            Self::Draining => Some(TurnedAway::Draining),
-            Self::Unavailable(_) | Self::Moved => Some(TurnedAway::Unavailable),
-            Self::Rejected(_) | Self::KeyReused | Self::KeyHeld | Self::Unknown(_) => None,
-        }
-    }
-}
-
-impl<M: Machine> From<Refusal<M>> for Cause {
-    fn from(refusal: Refusal<M>) -> Self {
-        let what = refusal.to_string();
-        match refusal {
-            Refusal::Unavailable(cause) | Refusal::Unknown(cause) => cause.under(what),
-            _ => what.into(),
-        }
-    }
 }
 
 /// The answer to a command, or why there is none.

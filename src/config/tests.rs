@@ -30,6 +30,14 @@ fn refused(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<Strin
 }
 
 #[test]
+fn no_body_is_let_in_that_no_commit_could_take() {
+    let most = schema::embedded::COMMIT_BYTES - 2 * actors::limits::DRAFT_BYTES;
+    let with = |bytes: usize| load(&[], &[("TERTULIA_MAX_BODY_BYTES", &bytes.to_string())], None);
+    assert_eq!(with(most).unwrap().max_body_bytes, most);
+    assert!(with(most + 1).is_err());
+}
+
+#[test]
 fn without_any_setting_the_defaults_of_the_contract_hold() {
     let config = load(&[], &[], None).unwrap();
     assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());

@@ -72,6 +72,11 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
             }
             Problem::unavailable("store_unavailable", "nothing was stored; try again", RETRY_SOON)
         }
+        Refusal::TooLarge(why) => {
+            tracing::error!(%why, "a request that was taken is more than the store takes");
+            let detail = "it is more than can be stored at once; nothing was stored";
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+        }
         Refusal::Unknown(why) => {
             static LINES: Sparing = Sparing::new();
             if let Some(Line { left_out }) = LINES.line(Instant::now()) {
@@ -102,4 +107,18 @@ pub(in crate::http) fn precondition_failed() -> Problem {
 /// 503: others kept changing the same thing.
 pub(in crate::http) fn contended() -> Problem {
     Problem::unavailable("contended", "others keep changing the same thing; nothing was stored", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::conversation::Conversation;
+
+    use super::*;
+
+    #[test]
+    fn what_can_never_be_stored_is_too_large_and_not_worth_a_retry() {
+        let problem = problem_of::<Conversation>(Refusal::TooLarge("16 MiB".into()), |_| internal_error());
+        assert_eq!((problem.status, problem.code), (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
+        assert!(problem.headers.iter().all(|(name, _)| name != http::header::RETRY_AFTER));
+    }
 }

@@ -45,7 +45,11 @@ impl<M: Machine> Batch<M> {
 
     /// Tells everybody the same refusal.
     pub(crate) fn refuse(mut self, refusal: &Refusal<M>) {
-        let word = if matches!(refusal, Refusal::Unknown(_)) { "indeterminate" } else { "unavailable" };
+        let word = match refusal {
+            Refusal::Unknown(_) => "indeterminate",
+            Refusal::TooLarge(_) => "too_large",
+            _ => "unavailable",
+        };
         self.span.fail(word);
         drop(self.span);
         for mut envelope in self.envelopes {

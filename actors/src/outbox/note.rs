@@ -163,7 +163,13 @@ async fn offer<M: Sends>(
             Err(refusal @ Refusal::Unknown(_)) => return Err(StoreError::Indeterminate(refusal.into())),
             Err(refusal @ Refusal::Draining) => return Err(StoreError::Unavailable(refusal.into())),
             // Nothing was stored.
-            Err(refusal @ (Refusal::Backlog | Refusal::Overloaded | Refusal::Unavailable(_) | Refusal::Moved)) => {
+            Err(
+                refusal @ (Refusal::Backlog
+                | Refusal::Overloaded
+                | Refusal::Unavailable(_)
+                | Refusal::TooLarge(_)
+                | Refusal::Moved),
+            ) => {
                 if offers == TOLD_AFTER {
                     tracing::warn!(?entity, %refusal, "how far sending has come could not be noted yet; trying again");
                 }

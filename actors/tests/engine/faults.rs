@@ -239,3 +239,17 @@ async fn a_panic_is_unknown_to_those_who_wait_and_the_next_command_works() {
     assert_eq!((directory.resident(), node.admission().in_flight()), (0, 0));
     assert_eq!(ask(Some(8)).await.unwrap().unwrap(), Answer::Done(11));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_no_commit_takes_is_told_apart_from_an_outage_and_keeps_nothing_else_waiting() {
+    let gate = Gate::new();
+    let node = node_on(gate.clone());
+    let e = entity(1);
+    gate.rule(Rule::AtMost(0));
+    let refused = node.conversation(e, post(e, "x"), Circumstances::default()).await;
+    assert!(matches!(refused, Err(Refusal::TooLarge(_))));
+    gate.rule(Rule::Pass);
+    assert!(texts(&node, e).await.is_empty());
+    node.conversation(e, post(e, "x"), Circumstances::default()).await.unwrap();
+    assert_eq!(texts(&node, e).await.len(), 1);
+}

@@ -1,0 +1,91 @@
+//! Why a command was not done.
+
+use crate::machine::Machine;
+use crate::metrics::TurnedAway;
+use crate::store::{Cause, StoreError};
+
+/// Why a command was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal<M: Machine> {
+    /// The entity refused, healthily.
+    #[error("rejected: {0:?}")]
+    Rejected(M::Rejection),
+    /// The idempotency key came with another request before.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// Another request holds the idempotency key, and nobody knows yet whether it will have an effect. Nothing was
+    /// stored.
+    #[error("the idempotency key is held by another request")]
+    KeyHeld,
+    /// Too many commands wait for this entity. Nothing was stored.
+    #[error("too many commands wait for this entity")]
+    Backlog,
+    /// The node has too much to do. Nothing was stored.
+    #[error("the node has too much to do")]
+    Overloaded,
+    /// The node is stopping. Nothing was stored.
+    #[error("the node is stopping")]
+    Draining,
+    /// The store could not do it. Nothing was stored.
+    #[error(transparent)]
+    Unavailable(Cause),
+    /// It is more than the store takes at once, now and later. Nothing was stored.
+    #[error("it is more than the store takes at once: {0}")]
+    TooLarge(#[source] Cause),
+    /// It may or may not have been done, now or later.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(#[source] Cause),
+    /// The actor is leaving; ask its successor.
+    #[error("the actor is leaving")]
+    Moved,
+}
+
+impl<M: Machine> Clone for Refusal<M> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Rejected(rejection) => Self::Rejected(rejection.clone()),
+            Self::KeyReused => Self::KeyReused,
+            Self::KeyHeld => Self::KeyHeld,
+            Self::Backlog => Self::Backlog,
+            Self::Overloaded => Self::Overloaded,
+            Self::Draining => Self::Draining,
+            Self::Unavailable(why) => Self::Unavailable(why.clone()),
+            Self::TooLarge(why) => Self::TooLarge(why.clone()),
+            Self::Unknown(why) => Self::Unknown(why.clone()),
+            Self::Moved => Self::Moved,
+        }
+    }
+}
+
+impl<M: Machine> Refusal<M> {
+    /// For a store error after which nothing was applied.
+    pub(crate) fn unavailable(error: &StoreError) -> Self {
+        match error {
+            StoreError::TooLarge { .. } => Self::TooLarge(error.clone().into()),
+            StoreError::Unavailable(_) | StoreError::Indeterminate(_) | StoreError::Corrupt(_) => {
+                Self::Unavailable(error.clone().into())
+            }
+        }
+    }
+
+    /// Why nothing was stored, where that is not the entity's own word.
+    pub(super) fn turned_away(&self) -> Option<TurnedAway> {
+        match self {
+            Self::Backlog => Some(TurnedAway::Backlog),
+            Self::Overloaded => Some(TurnedAway::Overloaded),
+            Self::Draining => Some(TurnedAway::Draining),
+            Self::Unavailable(_) | Self::Moved => Some(TurnedAway::Unavailable),
+            Self::Rejected(_) | Self::KeyReused | Self::KeyHeld | Self::TooLarge(_) | Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl<M: Machine> From<Refusal<M>> for Cause {
+    fn from(refusal: Refusal<M>) -> Self {
+        let what = refusal.to_string();
+        match refusal {
+            Refusal::Unavailable(cause) | Refusal::TooLarge(cause) | Refusal::Unknown(cause) => cause.under(what),
+            _ => what.into(),
+        }
+    }
+}
