@@ -11,6 +11,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::EntityKey;
+use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::store::{RowWrite, Table};
@@ -138,6 +139,12 @@ pub struct Command {
 }
 
 impl Command {
+    /// Whether there is one webhook endpoint more afterwards.
+    fn makes_endpoint(&self) -> bool {
+        let absent = |expected: &Expect| matches!(expected, Expect::Row { table: WEBHOOK_ENDPOINTS, value: None, .. });
+        self.expected.iter().any(absent)
+    }
+
     /// Whether somebody may have in memory what this changes: a row that was there, or which rows of a list there are.
     pub(crate) fn may_be_known(&self) -> bool {
         let was_there = |change: &RowChange| {
@@ -151,7 +158,8 @@ impl Command {
     }
 }
 
-/// Something was not as expected: which of it, counted from 0.
+/// Something was not as expected: which of it, counted from 0. The number behind the last: there is no room for one row
+/// more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unexpected(pub usize);
 
@@ -168,7 +176,8 @@ impl Machine for Registry {
 
     fn needs(_: Option<&State>, command: &Command) -> Vec<Need> {
         let expected = command.expected.iter().filter_map(Expect::need);
-        expected.chain(places::needs(&command.changes)).collect()
+        let endpoints = command.makes_endpoint().then_some(Need::First(WEBHOOK_ENDPOINTS, limits::WEBHOOK_ENDPOINTS));
+        expected.chain(places::needs(&command.changes)).chain(endpoints).collect()
     }
 
     fn decide(
@@ -180,6 +189,13 @@ impl Machine for Registry {
         for (i, expected) in command.expected.iter().enumerate() {
             if !expected.holds(state, found)? {
                 return Ok(Decision::Reject(Unexpected(i)));
+            }
+        }
+        if command.makes_endpoint() {
+            // Whoever asks has counted them before, and so have others at the same moment.
+            let most = limits::WEBHOOK_ENDPOINTS;
+            if found.first(WEBHOOK_ENDPOINTS, most)?.len() == most {
+                return Ok(Decision::Reject(Unexpected(command.expected.len())));
             }
         }
         let rows = command.changes.iter().map(|change| RowWrite {

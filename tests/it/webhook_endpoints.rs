@@ -1,4 +1,5 @@
 use actors::limits;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp};
@@ -145,4 +146,19 @@ async fn a_workspace_has_so_many_endpoints_and_lists_them_in_pages() {
     let urls: Vec<_> = [&first, &second].into_iter().flat_map(|page| page["data"].as_array().unwrap()).collect();
     assert!(urls.iter().enumerate().all(|(n, endpoint)| endpoint["url"] == format!("https://example.com/{n}")));
     assert_eq!((urls.len(), &second["hasMore"]), (limits::WEBHOOK_ENDPOINTS, &json!(false)));
+}
+
+#[tokio::test]
+async fn as_many_as_come_at_once_there_are_no_more_endpoints_than_there_may_be() {
+    let app = TestApp::new().await;
+    let url = |n: usize| json!({"url": format!("https://example.com/{n}")});
+    for n in 1..limits::WEBHOOK_ENDPOINTS {
+        post(&app, url(n)).await.expect(201);
+    }
+    let answers = join_all((0..20).map(|n| post(&app, url(n)))).await;
+    let made = answers.iter().filter(|answer| answer.status == 201).count();
+    assert_eq!(made, 1);
+    for answer in answers.into_iter().filter(|answer| answer.status != 201) {
+        answer.problem(409, "too_many_endpoints");
+    }
 }
