@@ -11,6 +11,7 @@ use crate::id::EntityKey;
 use crate::limits;
 use crate::outbox::Listeners;
 use crate::store::{NodeId, Row, StoreError, Table, View};
+use crate::trace::TraceContext;
 
 /// An entity as a list of records, rows and list entries.
 pub(crate) struct Sim<M: Machine> {
@@ -23,11 +24,14 @@ pub(crate) struct Sim<M: Machine> {
     pub(crate) views: BTreeMap<(View, Bytes), Bytes>,
     /// How many events there are.
     pub(crate) seq: u64,
+    /// What causes the commands. In a server nothing happens outside of a trace.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 impl<M: Machine> Sim<M> {
     pub(crate) fn new(entity: EntityKey, now: Millis) -> Self {
-        Self { entity, now, state: None, log: Vec::new(), rows: BTreeMap::new(), views: BTreeMap::new(), seq: 0 }
+        let (rows, views) = (BTreeMap::new(), BTreeMap::new());
+        Self { entity, now, state: None, log: Vec::new(), rows, views, seq: 0, trace: None }
     }
 
     /// Decides a command, reading whatever it asks for.
@@ -51,7 +55,7 @@ impl<M: Machine> Sim<M> {
             random: [7; 16],
             node: NodeId([1; 16]),
             key: None,
-            trace: None,
+            trace: self.trace,
         };
         for _ in 0..8 {
             match M::decide(self.state.as_ref(), command, &moment, &found) {
@@ -93,7 +97,7 @@ impl<M: Machine> Sim<M> {
     pub(crate) fn take(&mut self, change: Change<M>) -> M::Reply {
         for event in change.events {
             let seq = self.seq + u64::from(M::is_event(&event));
-            let record = Record { seq, at: self.now, trace: None, event };
+            let record = Record { seq, at: self.now, trace: self.trace, event };
             M::apply(&mut self.state, &record);
             let bytes = codec::encode_record(&record);
             self.log.push((record, bytes));

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::ReviewStatus;
 use crate::tables::{CALLS, DEADLINES, ERRANDS, PENDING_REVIEWS};
+use crate::trace::TraceContext;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -94,8 +95,8 @@ fn command(sim: &Sim<Conversation>, step: &Step) -> Command {
         Step::Respond(seq) => Command::Respond(review::Response {
             message: id(*seq),
             response: crate::message::Json::from_checked("{}"),
-            feedback: None,
             alike: None,
+            feedback: None,
             principal: "ana".to_owned(),
         }),
         Step::Withdraw(seq) => Command::CancelReview { message: id(*seq) },
@@ -235,6 +236,7 @@ proptest! {
 #[test]
 fn the_largest_state_is_within_its_bound() {
     let mut sim = nothing();
+    sim.trace = Some(TraceContext { trace_id: [0xab; 16], span_id: [0xcd; 8], flags: 1 });
     let long = "\u{10ffff}".repeat(255);
     let contact = ContactId::new(Millis(u64::MAX), Address([255; 10]));
     let origin = Origin::Api { channel: "c".repeat(64) + "~4294967295", contact, agent: "a".repeat(64) };
