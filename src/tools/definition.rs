@@ -208,8 +208,9 @@ mod tests {
 
     #[test]
     fn a_member_that_nobody_reads_takes_no_tool_away() {
-        let tools = r#"[{"name":"a"},{"type":"function","function":{"name":"b","strict":1e400},"name":5,"description":[],
-            "parameters":"x","more":1e400},{"name":"c","function":null,"headers":null,"url":null,"method":null},7]"#;
+        let tools = r#"[{"name":"a"},{"type":"function","function":{"name":"b","strict":1e400},"name":5,
+            "description":[],"parameters":"x","more":1e400},
+            {"name":"c","function":null,"headers":null,"url":null,"method":null},7]"#;
         let tools = Definition::of_agent(&Json::from_checked(tools));
         let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
