@@ -112,6 +112,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<boo
             };
             let Some(message) = message else { return Ok(errand.is_hopeless(node.now())) };
             let from = EntityKey::conversation(entity.workspace, message.entity);
+            let Some(_) = review_of(node, from, message).await? else { return Ok(true) };
             Ok(ask(node, from, Command::CancelReview { message }, trace).await)
         }
     }
@@ -133,8 +134,18 @@ async fn look(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), St
     Ok(())
 }
 
-/// How a review stands now.
+/// How a review stands now; `None`: it is not there, or nobody can tell any more.
 async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
+    match stored_review(node, entity, message).await {
+        Err(error) if !error.passes() => {
+            tracing::error!(?entity, seq = message.number, %error, "a review cannot be read; it is taken to be gone");
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
+async fn stored_review(node: &Node, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
     let range = (message.number, message.number);
     let events = node.events::<Conversation>(entity, range, Order::Asc, 1).await?;
     let asked = events.iter().find_map(message_of).filter(|found| found.id == message);
@@ -158,8 +169,8 @@ async fn asked(node: &Node, workspace: Address, channel: &str, key: KeyUse) -> R
     let channel = node.catalog.get::<Channel>(store, registry, CHANNELS, channel.as_bytes()).await?;
     let Some(entity) = channel.map(|channel| channel.conversation(workspace)) else { return Ok(None) };
     let Some(row) = node.key(entity, key.hash).await? else { return Ok(None) };
-    let events = node.events::<Conversation>(entity, (row.first, row.last), Order::Asc, 4).await?;
-    Ok(events.iter().find_map(message_of).map(|message| message.id))
+    let readable = node.readable::<Conversation>(entity, (row.first, row.last)).await?;
+    Ok(readable.events.iter().find_map(message_of).map(|message| message.id))
 }
 
 /// Whether the conversation has heard it, as a part of what it is said for; a refusal is a hearing too.

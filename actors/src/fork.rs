@@ -16,7 +16,7 @@ use crate::insist::{self, Stopped, insist};
 use crate::limits;
 use crate::message::{Content, Message, Overlay};
 use crate::node::Node;
-use crate::store::Order;
+use crate::store::StoreError;
 
 /// Events of the source that one step looks at.
 const STEP: u64 = 128;
@@ -63,14 +63,26 @@ async fn piece(
 ) -> Result<Copying, Stopped> {
     let source = EntityKey::conversation(entity.workspace, fork.of.source.address);
     let upto = fork.of.upto.min(from + STEP - 1);
-    let events = node.events::<Conversation>(source, (from, upto), Order::Asc, limit(upto - from + 1)).await?;
-    let overlays: HashMap<u64, Overlay> = node.overlays(source, (from, upto)).await?.into_iter().collect();
+    let read = node.readable::<Conversation>(source, (from, upto)).await?;
+    let overlays: HashMap<u64, _> = node.stored_overlays(source, (from, upto)).await?.into_iter().collect();
     let mut originals = Vec::new();
     let mut bytes = 0;
     let mut next = Some(upto + 1).filter(|next| *next <= fork.of.upto);
-    for event in &events {
+    for (seq, error) in &read.damaged {
+        left_out(entity, *seq, error);
+    }
+    for event in &read.events {
         let Some(message) = message_of(event) else { continue };
-        let overlay = overlays.get(&event.seq).cloned().unwrap_or_default();
+        let parent = message.parent.map(|parent| parent.number);
+        let overlay = match overlays.get(&event.seq) {
+            None => Overlay::default(),
+            Some(Ok(overlay)) => overlay.clone(),
+            Some(Err(error)) => {
+                left_out(entity, event.seq, error);
+                originals.push(Original { number: event.seq, parent, content: None });
+                continue;
+            }
+        };
         let mut content = copy(&message, &overlay);
         if let Some(gone) = message.gone(&overlay).filter(|_| message.parent.is_none()) {
             let known = match *is_tree {
@@ -86,27 +98,27 @@ async fn piece(
             next = Some(event.seq);
             break;
         }
-        let parent = message.parent.map(|parent| parent.number);
         originals.push(Original { number: event.seq, parent, content: content.map(Arc::new) });
     }
     Ok(Copying { from, next, originals })
+}
+
+/// What a message says now cannot be read: its copy is passed over, as that of a deleted one is.
+fn left_out(copy: EntityKey, seq: u64, error: &StoreError) {
+    tracing::error!(?copy, seq, %error, "a message cannot be read and is left out of a copy of its conversation");
 }
 
 /// Whether a message among these events names its parent.
 async fn names_parents(node: &Node, source: EntityKey, (mut from, upto): (u64, u64)) -> Result<bool, Stopped> {
     while from <= upto {
         let to = upto.min(from + STEP - 1);
-        let events = node.events::<Conversation>(source, (from, to), Order::Asc, limit(to - from + 1)).await?;
-        if events.iter().filter_map(message_of).any(|message| message.parent.is_some()) {
+        let read = node.readable::<Conversation>(source, (from, to)).await?;
+        if read.events.iter().filter_map(message_of).any(|message| message.parent.is_some()) {
             return Ok(true);
         }
         from = to + 1;
     }
     Ok(false)
-}
-
-fn limit(events: u64) -> usize {
-    usize::try_from(events).unwrap_or(usize::MAX)
 }
 
 /// What the copy of a message says: the same as the message now, at its time; nothing where its words are gone.

@@ -33,6 +33,15 @@ pub enum Stopped {
 }
 
 impl Stopped {
+    /// Whether the same may work later by itself.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Store(error) => error.passes(),
+            Self::NoAnswer(_) => true,
+            Self::Refused(_) => false,
+        }
+    }
+
     /// An entity answered something else than it should.
     pub(crate) fn by_answer(answer: impl std::fmt::Debug) -> Self {
         Self::Refused(format!("{answer:?}").into())

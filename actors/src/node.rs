@@ -38,7 +38,7 @@ pub mod census;
 mod read;
 mod residents;
 
-pub use read::{Stretch, stored_state};
+pub use read::{Readable, StoredOverlay, Stretch, stored_state};
 use residents::Residents;
 
 /// How often idle entities are looked for.

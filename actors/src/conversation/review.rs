@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::amend::shown;
-use super::post::{overlay_of, review_ended};
+use super::post::{deadline_key, overlay_of, review_ended};
 use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, fork, message_of, number_key, remember, turn};
 use crate::clock::Millis;
 use crate::codec;
@@ -14,7 +14,7 @@ use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
-use crate::store::RowWrite;
+use crate::store::{RowWrite, StoreError};
 use crate::tables::{DEADLINES, OVERLAYS};
 
 /// Who decides when nobody has in time.
@@ -56,8 +56,11 @@ pub(super) fn wake(
             return Err(Undecided::Missing(missing));
         }
         let mut ended = 0;
-        for (_, seq) in &due {
-            expire(*seq, moment, found, &mut change)?;
+        for (at, seq) in &due {
+            match expire(*seq, moment, found, &mut change) {
+                Err(Undecided::Corrupt(error)) => change.rows.push(given_up(*at, *seq, &error, moment)),
+                expired => expired?,
+            }
             ended += 1;
             if weight(&change) > limits::BATCH_BYTES {
                 break;
@@ -85,6 +88,13 @@ fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversa
     let state = standing(&review, overlay.review.as_ref(), moment.now);
     end(id, review, overlay, state, moment, change);
     Ok(())
+}
+
+/// Nobody can tell what is asked there, or how it stands: it is looked at no more, and keeps no other from ending.
+fn given_up(at: Millis, seq: u64, error: &StoreError, moment: &Moment) -> RowWrite {
+    let entity = moment.entity;
+    tracing::error!(?entity, seq, %error, "a review cannot be read whose time is over; it is given up");
+    RowWrite { table: DEADLINES, key: deadline_key(at, seq), value: None }
 }
 
 /// A review is over, which nobody has decided.

@@ -5,7 +5,7 @@
 //! message, and a process that ends between the message and the memory leaves nothing undone. A message may be drawn
 //! from twice; what is remembered twice is one memory.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +22,10 @@ use crate::deltas::Saying;
 use crate::id::{EntityKey, MessageId};
 use crate::insist::{Stopped, insist};
 use crate::limits;
-use crate::machine::Record;
 use crate::message::Message;
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
-use crate::store::{Order, StoreError};
+use crate::store::StoreError;
 use crate::tables::AGENTS;
 use crate::trace::TraceContext;
 
@@ -91,24 +90,15 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
         let Some(remembering) = state.remembering else { return Ok(()) };
         let upto = remembering.last.min(remembering.next + AT_ONCE - 1);
-        let (messages, trace) = wanted(node, entity, (remembering.next, upto)).await?;
-        let mut notes = Vec::new();
-        let mut failed = false;
-        let look = Look { node, entity, state: &state, remembering, trace };
-        for (subject, messages) in by_subject(&state, messages) {
-            match look.draw(&subject, &messages).await {
-                Ok(drawn) => notes.extend(drawn),
-                // They are passed over for good; the conversation goes on.
-                Err(_) if remembering.attempts >= ATTEMPTS => failed = true,
-                Err(error @ Stopped::Refused(_)) => {
-                    let command = conversation::Command::NotRemembered { from: remembering.next };
-                    // Where not even that can be said, the alarm comes back to it all the same.
-                    let _ = insist(node, &node.conversations, entity, command).await?;
-                    return Err(error);
-                }
-                Err(error) => return Err(error),
+        let (notes, failed) = match draw(node, entity, &state, (remembering, upto)).await {
+            Err(error) if !error.passes() => {
+                let command = conversation::Command::NotRemembered { from: remembering.next };
+                // Where not even that can be said, the alarm comes back to it all the same.
+                let _ = insist(node, &node.conversations, entity, command).await?;
+                return Err(error);
             }
-        }
+            drawn => drawn?,
+        };
         let command = conversation::Command::Remembered { from: remembering.next, upto, notes, failed };
         if insist(node, &node.conversations, entity, command).await?.is_err() {
             return Ok(());
@@ -116,31 +106,66 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
 }
 
-/// The messages of this stretch that memories are wanted of, as they are now, and the request that brought the newest.
-async fn wanted(
-    node: &Node,
+/// Draws from the messages up to this one, and says whether there are some that nothing was drawn from: they are passed
+/// over for good, and the conversation goes on.
+async fn draw(
+    node: &Arc<Node>,
     entity: EntityKey,
-    range: (u64, u64),
-) -> Result<(Vec<Message>, Option<TraceContext>), StoreError> {
-    let limit = usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
-    let events = node.events::<Conversation>(entity, range, Order::Asc, limit).await?;
-    let overlays: std::collections::HashMap<_, _> = node.overlays(entity, range).await?.into_iter().collect();
-    let message = |event: &Record<conversation::Event>| {
-        let message = message_of(event).filter(conversation::remember::wants_memories)?;
-        match overlays.get(&event.seq) {
-            Some(overlay) => message.as_edited(overlay),
-            None => Some(message),
-        }
+    state: &conversation::State,
+    (remembering, upto): (Remembering, u64),
+) -> Result<(Vec<Note>, bool), Stopped> {
+    let is_last = remembering.attempts >= ATTEMPTS;
+    let Wanted { messages, trace, mut failed } = match wanted(node, entity, (remembering.next, upto)).await {
+        Err(error) if is_last && !error.passes() => return Ok((Vec::new(), true)),
+        read => read?,
     };
-    let mut trace = None;
-    let mut messages = Vec::new();
-    for event in &events {
-        if let Some(message) = message(event) {
-            messages.push(message);
-            trace = event.trace;
+    let mut notes = Vec::new();
+    let look = Look { node, entity, state, remembering, trace };
+    for (subject, messages) in by_subject(state, messages) {
+        match look.draw(&subject, &messages).await {
+            Err(_) if is_last => failed = true,
+            drawn => notes.extend(drawn?),
         }
     }
-    Ok((messages, trace))
+    Ok((notes, failed))
+}
+
+/// Messages that memories are wanted of.
+struct Wanted {
+    /// As they are now.
+    messages: Vec<Message>,
+    /// The request that brought the newest.
+    trace: Option<TraceContext>,
+    /// There may be more, which cannot be read.
+    failed: bool,
+}
+
+/// The messages of this stretch that memories are wanted of.
+async fn wanted(node: &Node, entity: EntityKey, range: (u64, u64)) -> Result<Wanted, StoreError> {
+    let read = node.readable::<Conversation>(entity, range).await?;
+    let overlays: HashMap<_, _> = node.stored_overlays(entity, range).await?.into_iter().collect();
+    let mut wanted = Wanted { messages: Vec::new(), trace: None, failed: !read.damaged.is_empty() };
+    let mut damage = read.damaged.first().map(|(seq, error)| (*seq, error));
+    for event in &read.events {
+        let Some(message) = message_of(event).filter(conversation::remember::wants_memories) else { continue };
+        let message = match overlays.get(&event.seq) {
+            None => Some(message),
+            Some(Ok(overlay)) => message.as_edited(overlay),
+            Some(Err(error)) => {
+                wanted.failed = true;
+                damage.get_or_insert((event.seq, error));
+                None
+            }
+        };
+        if let Some(message) = message {
+            wanted.messages.push(message);
+            wanted.trace = event.trace;
+        }
+    }
+    if let Some((seq, error)) = damage {
+        tracing::error!(?entity, seq, %error, "a message cannot be read and nothing of it is remembered");
+    }
+    Ok(wanted)
 }
 
 /// Whom the messages are about: the conversation's contact or owner; where it has neither, their senders.

@@ -49,6 +49,18 @@ pub struct Stretch<E> {
     pub is_last: bool,
 }
 
+/// A part of a log as far as it can be read.
+#[derive(Debug)]
+pub struct Readable<E> {
+    /// Its events.
+    pub events: Vec<Record<E>>,
+    /// Those that cannot be, by sequence, and why.
+    pub damaged: Vec<(u64, StoreError)>,
+}
+
+/// What has become of one message, by its sequence, or why nobody can tell.
+pub type StoredOverlay = (u64, Result<Overlay, StoreError>);
+
 impl Node {
     /// A row of configuration, decoded once.
     ///
@@ -163,6 +175,31 @@ impl Node {
         })
     }
 
+    /// The events of an entity's log with `from <= seq <= to`, although some of them cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read now.
+    pub async fn readable<M: Machine>(
+        &self,
+        entity: EntityKey,
+        (from, to): (u64, u64),
+    ) -> Result<Readable<M::Event>, StoreError> {
+        let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).saturating_add(1);
+        match self.events::<M>(entity, (from, to), Order::Asc, limit).await {
+            Err(error) if !error.passes() => {}
+            read => return Ok(Readable { events: read?, damaged: Vec::new() }),
+        }
+        let mut readable = Readable { events: Vec::new(), damaged: Vec::new() };
+        for seq in from..=to {
+            match self.events::<M>(entity, (seq, seq), Order::Asc, 1).await {
+                Err(error) if !error.passes() => readable.damaged.push((seq, error)),
+                read => readable.events.extend(read?),
+            }
+        }
+        Ok(readable)
+    }
+
     /// What has become of one message; `None`: nothing.
     ///
     /// # Errors
@@ -177,7 +214,21 @@ impl Node {
     /// # Errors
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn overlays(&self, entity: EntityKey, (from, to): (u64, u64)) -> Result<Vec<(u64, Overlay)>, StoreError> {
+    pub async fn overlays(&self, entity: EntityKey, range: (u64, u64)) -> Result<Vec<(u64, Overlay)>, StoreError> {
+        let overlays = self.stored_overlays(entity, range).await?;
+        overlays.into_iter().map(|(seq, overlay)| Ok((seq, overlay?))).collect()
+    }
+
+    /// The same, although some cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read.
+    pub async fn stored_overlays(
+        &self,
+        entity: EntityKey,
+        (from, to): (u64, u64),
+    ) -> Result<Vec<StoredOverlay>, StoreError> {
         let range = KeyRange {
             after: Some(number_key(from.saturating_sub(1))),
             before: Some(number_key(to.saturating_add(1))),
@@ -186,7 +237,7 @@ impl Node {
         let rows = self.store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, limit)).await?;
         let overlay = |row: &Row| {
             let key = row.key.as_ref().try_into().map_err(|_| StoreError::Corrupt("a row's key is damaged".into()))?;
-            Ok((u64::from_be_bytes(key), codec::decode(&row.value)?))
+            Ok((u64::from_be_bytes(key), codec::decode(&row.value)))
         };
         rows.iter().map(overlay).collect()
     }

@@ -5,6 +5,7 @@ mod alarms;
 mod catalog;
 mod claims;
 mod context;
+mod damage;
 mod drain;
 mod erasure;
 mod faults;

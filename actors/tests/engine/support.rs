@@ -229,7 +229,7 @@ struct Gated {
     commits: usize,
     last: Option<Commit>,
     reads: usize,
-    damaged: Option<u64>,
+    damaged: Option<(Option<EntityKey>, u64)>,
     unlisted: Option<EntityKey>,
     lost_lists: usize,
 }
@@ -286,7 +286,12 @@ impl Gate {
 
     /// From now on no part of a log can be read that has this event in it; `None`: all can.
     pub(crate) fn damage(&self, seq: Option<u64>) {
-        self.gated.lock().unwrap().damaged = seq;
+        self.gated.lock().unwrap().damaged = seq.map(|seq| (None, seq));
+    }
+
+    /// The same for the log of one entity.
+    pub(crate) fn damage_in(&self, entity: EntityKey, seq: u64) {
+        self.gated.lock().unwrap().damaged = Some((Some(entity), seq));
     }
 
     /// From now on the due index cannot be read where it has this entity; `None`: it can, everywhere.
@@ -371,7 +376,10 @@ impl Store for Gate {
 
     fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
         let damaged = self.gated.lock().unwrap().damaged;
-        if damaged.is_some_and(|seq| (scan.from..=scan.to).contains(&seq)) {
+        let is_here = |(of, seq): (Option<EntityKey>, u64)| {
+            of.is_none_or(|of| of == entity) && (scan.from..=scan.to).contains(&seq)
+        };
+        if damaged.is_some_and(is_here) {
             return Box::pin(async { Err(StoreError::Corrupt("told to be".into())) });
         }
         self.read().read_log(entity, scan)

@@ -1,0 +1,201 @@
+//! One event that cannot be read keeps nothing waiting that has nothing to do with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::conversation::{Command, Conversation, Event, Forked, TurnStatus, message_of};
+use actors::directory::Circumstances;
+use actors::fork;
+use actors::id::EntityKey;
+use actors::memories::recall::all;
+use actors::memories::{self, Edit, Subject};
+use actors::message::{Content, Review};
+use actors::node::Node;
+use actors::ports::Ports;
+use actors::store::conformance::{commit, on};
+use actors::store::{Commit, Fresh, KeyRange, Order, RowWrite, Scan, Store as _};
+use actors::tables::{ERRANDS, MEMORIES};
+use bytes::Bytes;
+use tokio::time::sleep;
+use tracing::Level;
+
+use crate::lines::Lines;
+use crate::support::*;
+use crate::tools::{AskPeople, approve, configure, people, questions};
+
+const NONE: Circumstances = Circumstances { key: None, trace: None };
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn asks(e: EntityKey, millis: u64) -> Command {
+    let review = Review {
+        kind: "approval".to_owned(),
+        payload: None,
+        callback: None,
+        expires_at: NOW.plus(millis),
+        on_expire: None,
+        quorum: None,
+        asker: None,
+        place: None,
+    };
+    post_of(e, Content { review: Some(review), ..content("may I?") })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_review_that_cannot_be_read_keeps_no_other_from_expiring() {
+    let (lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let e = entity(1);
+    for millis in [1_000, 2_000, 60_000] {
+        node.conversation(e, asks(e, millis), NONE).await.unwrap();
+    }
+    gate.damage(Some(2));
+    sleep(Duration::from_secs(100)).await;
+    let before = gate.commits();
+    sleep(HOUR).await;
+    assert_eq!(gate.commits(), before, "nothing is left to be done");
+    gate.damage(None);
+    let log = log(&node, e).await;
+    let expired = log.iter().filter_map(|record| match &record.event {
+        Event::ReviewExpired(end) => Some(end.message.number),
+        _ => None,
+    });
+    assert_eq!(expired.collect::<Vec<_>>(), [4, 6]);
+    assert_eq!(lines.of(Level::ERROR, "").len(), 1, "it is said once");
+    assert_eq!(lines.of(Level::ERROR, "a review cannot be read whose time is over").len(), 1);
+}
+
+/// A node whose agent asks people, and a turn that waits for them.
+async fn waiting(gate: &Gate) -> Arc<Node> {
+    let ports = Ports { tools: Arc::new(AskPeople), ..Ports::default() };
+    let node = Node::start(Arc::new(gate.clone()), TokioClock::start(), entropy(), ports);
+    configure(&node).await;
+    node.conversation(entity(1), post_with_turn(entity(1), "ask"), NONE).await.unwrap();
+    settle().await;
+    node
+}
+
+/// Whether the turn has ended, told that its question is gone.
+async fn went_on_without(node: &Node) -> bool {
+    let results =
+        log(node, entity(1)).await.iter().filter_map(message_of).any(|message| {
+            message.content.role == "tool" && message.content.text.as_deref() == Some("review_not_found")
+        });
+    results && status(node, entity(1), 1).await.0 == TurnStatus::Completed
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_whose_question_cannot_be_read_goes_on_without_an_answer() {
+    let gate = Gate::new();
+    let node = waiting(&gate).await;
+    let [question] = questions(&node).await[..] else { panic!("people are asked once") };
+    gate.damage_in(people(), question.number);
+    sleep(2 * HOUR).await;
+    assert!(went_on_without(&node).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_become_of_a_question_that_cannot_be_read_is_not_told_for_ever() {
+    let gate = Gate::new();
+    let node = waiting(&gate).await;
+    let [question] = questions(&node).await[..] else { panic!("people are asked once") };
+    gate.rule(Rule::Hold);
+    let (asked, command) = (Arc::clone(&node), approve(question));
+    let answering = tokio::spawn(async move { asked.conversation(people(), command, NONE).await });
+    settle().await;
+    gate.damage_in(people(), question.number);
+    gate.rule(Rule::Pass);
+    answering.await.unwrap().unwrap();
+    settle().await;
+    let errands = node.rows(people(), ERRANDS, Scan::new(KeyRange::default(), Order::Asc, 9)).await.unwrap();
+    assert_eq!(errands, [], "it is struck off");
+    sleep(HOUR).await;
+    assert!(went_on_without(&node).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_cannot_be_read_is_not_taken_back_for_ever() {
+    let gate = Gate::new();
+    let node = waiting(&gate).await;
+    let [question] = questions(&node).await[..] else { panic!("people are asked once") };
+    gate.damage_in(people(), question.number);
+    node.conversation(entity(1), Command::CancelTurn { number: 1 }, NONE).await.unwrap();
+    settle().await;
+    let errands = node.rows(entity(1), ERRANDS, Scan::new(KeyRange::default(), Order::Asc, 9)).await.unwrap();
+    assert_eq!(errands, [], "it is struck off");
+}
+
+fn to_remember(e: EntityKey, text: &str) -> Command {
+    post_of(e, Content { memories: true, ..content(text) })
+}
+
+async fn remembered(node: &Node) -> Vec<String> {
+    let subject = Subject::Owner("ana".to_owned());
+    let memories = all(node, subject.entity(WORKSPACE), &subject).await.unwrap();
+    memories.into_iter().map(|memory| memory.text).collect()
+}
+
+/// Whether no memory is to be drawn any more, and how often the log says that none could be.
+async fn drawn(node: &Node, e: EntityKey) -> (bool, usize) {
+    let state = node.state::<Conversation>(e).await.unwrap().unwrap();
+    let failed = log(node, e).await.iter().filter(|record| matches!(record.event, Event::MemoryFailed { .. })).count();
+    (state.remembering.is_none(), failed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_read_keeps_no_other_from_being_remembered() {
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let e = entity(1);
+    gate.damage(Some(2));
+    node.conversation(e, to_remember(e, "My name is Ana"), NONE).await.unwrap();
+    node.conversation(e, to_remember(e, "I live in Porto"), NONE).await.unwrap();
+    settle().await;
+    assert_eq!(remembered(&node).await, ["I live in Porto"]);
+    let before = gate.commits();
+    sleep(HOUR).await;
+    assert_eq!(gate.commits(), before, "nothing is left to be done");
+    gate.damage(None);
+    assert_eq!(drawn(&node, e).await, (true, 1));
+}
+
+/// What an earlier conversation has left cannot be read, which a model would be shown.
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_and_cannot_be_read_keeps_nothing_from_being_remembered() {
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    make_agent(&node, remote()).await;
+    let subject = Subject::Owner("ana".to_owned());
+    let memories = subject.entity(WORKSPACE);
+    let edits = vec![Edit::text_as_it_is("tea")];
+    let command = memories::Command::Remember { subject, edits, source: None };
+    node.memories(memories, command, NONE).await.unwrap();
+    let head = gate.load(memories, Fresh::Settled).await.unwrap().unwrap().head;
+    let row = RowWrite { table: MEMORIES, key: Bytes::from_static(b"?"), value: Some("\u{7f}?".into()) };
+    commit(&gate.inner, Commit { rows: vec![row], ..on(memories, Some(head), "garbled") }).await.unwrap();
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "hello"), NONE).await.unwrap();
+    settle().await;
+    let before = gate.commits();
+    node.conversation(e, to_remember(e, "My name is Ana"), NONE).await.unwrap();
+    sleep(HOUR).await;
+    assert_eq!(drawn(&node, e).await, (true, 0));
+    assert!(gate.commits() - before < 20, "{} commits", gate.commits() - before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_is_complete_without_a_message_that_cannot_be_read() {
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let (source, copy) = (entity(1), entity(2));
+    for n in 0..5 {
+        node.conversation(source, post(source, &format!("message {n}")), NONE).await.unwrap();
+    }
+    let of = Forked { source: opening(source).id, upto: 6 };
+    gate.damage_in(source, 4);
+    node.conversation(copy, Command::Fork(opening(copy), of), NONE).await.unwrap();
+    fork::run(Arc::clone(&node), copy).await.unwrap();
+    let said = texts(&node, copy).await.into_iter().map(|(_, text)| text);
+    assert_eq!(said.collect::<Vec<_>>(), ["message 0", "message 1", "message 3", "message 4"]);
+    node.conversation(copy, post(copy, "and on"), NONE).await.unwrap();
+}
