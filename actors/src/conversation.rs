@@ -148,7 +148,8 @@ impl Machine for Conversation {
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
             Command::Post(post) => post.needs(state),
-            Command::Open(_) | Command::Fork(..) if state.is_none() => Vec::new(),
+            Command::Fork(opening, _) if state.is_none() => fork::needs(opening),
+            Command::Open(_) if state.is_none() => Vec::new(),
             Command::Copy(copying) => copying.needs(),
             Command::Open(_) | Command::Fork(..) | Command::Update(_) => vec![Need::Row(DETAILS, Bytes::new())],
             Command::RetryTurn { number, .. } | Command::CancelTurn { number } => {
@@ -164,7 +165,10 @@ impl Machine for Conversation {
             Command::CancelReview { message } => review::needs_of(state, *message),
             Command::Remembered { .. } | Command::NotRemembered { .. } => Vec::new(),
             Command::Disclaim { attachment, .. } => vec![Need::Row(ATTACHED, file_key(*attachment))],
-            Command::StartTurn { .. } | Command::StepTurn(_) | Command::Erase { .. } => Vec::new(),
+            Command::EraseCopy(contact) if state.is_none() => vec![fork::barred_need(*contact)],
+            Command::StartTurn { .. } | Command::StepTurn(_) | Command::Erase { .. } | Command::EraseCopy(_) => {
+                Vec::new()
+            }
             Command::FinishTurn(_) | Command::AnswerCalls(_) | Command::EndWait(_) | Command::KeepWaiting { .. } => {
                 turn::calls::needs(state)
             }
@@ -185,15 +189,16 @@ impl Machine for Conversation {
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, None, moment, found),
-            (Command::Fork(opening, of), state) => post::open(state, opening, Some(*of), moment, found),
+            (Command::Fork(opening, of), state) => fork::begin(state, opening, *of, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
             (Command::Claim(claiming), state) => claiming.decide(state, found),
             (Command::Disclaim { attachment, number }, state) => attach::disclaim(state, *attachment, *number, found),
             (Command::Erase { unused: Some(opening) }, None) => {
                 Ok(Decision::Change(erase::close_unused(opening, moment)))
             }
+            (Command::EraseCopy(contact), state) => erase::erase_copy(state, *contact, moment, found),
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
-            (Command::Erase { unused }, Some(state)) => erase::erase(state, unused.as_ref(), moment, found),
+            (Command::Erase { .. }, Some(state)) => erase::erase(state, moment, found),
             (Command::Update(_), Some(state)) if state.erasure.is_some() => Ok(Decision::Reject(Rejection::Erased)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
             (Command::Copy(copying), Some(state)) => copying.decide(state, moment, found),
@@ -332,7 +337,7 @@ impl Machine for Conversation {
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
             Command::Remembered { notes, .. } => 200 + 200 * notes.len(),
-            Command::Erase { .. } => crate::limits::BATCH_BYTES,
+            Command::Erase { .. } | Command::EraseCopy(_) => crate::limits::BATCH_BYTES,
             Command::Outbox(sending) => sending.weight(),
             Command::StartTurn { .. }
             | Command::RetryTurn { .. }

@@ -13,7 +13,7 @@ use crate::attachment::settle;
 use crate::backoff::patiently;
 use crate::codec;
 use crate::contact::{self, Aside, Contact, Copied};
-use crate::conversation::{self, Details, Opening, Origin};
+use crate::conversation::{self, Opening};
 use crate::id::{ContactId, EntityKey};
 use crate::insist::{self, INSISTED, Stopped, insist};
 use crate::machine::Found;
@@ -41,14 +41,14 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let Some(erasing) = state.erasing else { return Ok(()) };
     let mut left = Left::default();
     let mut ended = Vec::new();
-    for (conversation, unused) in conversations(node, &state, entity, &mut left).await {
-        let step = erase_step(node, conversation, unused.clone()).await;
+    for (conversation, is) in conversations(node, &state, entity, &mut left).await {
+        let step = erase_step(node, conversation, &is).await;
         if left.take(conversation, step).flatten().is_some() {
-            ended.push((conversation, unused));
+            ended.push((conversation, is));
         }
     }
-    for (conversation, unused) in ended {
-        left.take(conversation, take_words(node, conversation, &unused).await);
+    for (conversation, is) in ended {
+        left.take(conversation, take_words(node, conversation, &is).await);
         left.take(conversation, settle::release(node, conversation).await);
     }
     let subject = Subject::Contact(erasing.id);
@@ -119,24 +119,33 @@ impl Unread {
     }
 }
 
-/// Every conversation of everybody who was erased at this address, with what each would begin with if it was not used
-/// yet, as far as that can be read.
+/// What a conversation is to a contact.
+enum Theirs {
+    /// It was assigned, and would begin so if it was not used yet, as far as that can be.
+    Assigned(Option<Opening>),
+    /// This contact has noted it as a copy.
+    Copy(ContactId),
+}
+
+/// Every conversation of everybody who was erased at this address, as far as that can be read.
 async fn conversations(
     node: &Arc<Node>,
     state: &contact::State,
     entity: EntityKey,
     left: &mut Left,
-) -> Vec<(EntityKey, Option<Opening>)> {
-    let mut conversations: Vec<_> = state.erased_conversations(entity).collect();
+) -> Vec<(EntityKey, Theirs)> {
+    let mut assigned: Vec<_> = state.erased_conversations(entity).collect();
     for aside in rows::<Aside>(node, entity, CHANNELS_ASIDE, left).await {
-        conversations.extend(state.erased_on(entity, &aside.seen_by(state)));
+        assigned.extend(state.erased_on(entity, &aside.seen_by(state)));
     }
-    conversations.extend(copies(node, entity, left).await.iter().map(|copy| {
-        let conversation = EntityKey::conversation(entity.workspace, copy.copy.address);
-        // One that was not begun yet finds its place taken.
-        let origin = Origin::Api { channel: String::new(), contact: copy.contact, agent: String::new() };
-        (conversation, Some(Opening { id: copy.copy, origin, owner: None, details: Details::default() }))
-    }));
+    let assigned = assigned.into_iter().map(|(conversation, unused)| (conversation, Theirs::Assigned(unused)));
+    let mut conversations: Vec<_> = assigned.collect();
+    conversations.extend(
+        copies(node, entity, left)
+            .await
+            .iter()
+            .map(|copy| (EntityKey::conversation(entity.workspace, copy.copy.address), Theirs::Copy(copy.contact))),
+    );
     conversations
 }
 
@@ -161,8 +170,8 @@ async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: 
 }
 
 /// Takes the words of a conversation that has ended.
-async fn take_words(node: &Arc<Node>, entity: EntityKey, unused: &Option<Opening>) -> Result<(), Stopped> {
-    while erase_step(node, entity, unused.clone()).await?.is_some_and(|erasure| erasure.next.is_some()) {}
+async fn take_words(node: &Arc<Node>, entity: EntityKey, is: &Theirs) -> Result<(), Stopped> {
+    while erase_step(node, entity, is).await?.is_some_and(|erasure| erasure.next.is_some()) {}
     Ok(())
 }
 
@@ -193,10 +202,16 @@ async fn go_on(
 async fn erase_step(
     node: &Arc<Node>,
     entity: EntityKey,
-    unused: Option<Opening>,
+    is: &Theirs,
 ) -> Result<Option<conversation::Erasure>, Stopped> {
-    match insist(node, &node.conversations, entity, conversation::Command::Erase { unused }).await? {
+    let command = match is {
+        Theirs::Assigned(unused) => conversation::Command::Erase { unused: unused.clone() },
+        Theirs::Copy(contact) => conversation::Command::EraseCopy(*contact),
+    };
+    match insist(node, &node.conversations, entity, command).await? {
         Ok(conversation::Reply::Erasing(erasure)) => Ok(Some(erasure)),
+        // The copy was not begun, and will not be.
+        Ok(conversation::Reply::Nothing) => Ok(None),
         Err(conversation::Rejection::NotFound) => Ok(None),
         other => Err(Stopped::by_answer(other)),
     }

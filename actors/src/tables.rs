@@ -45,6 +45,8 @@ numbers! {
         SHOWN = 20,
         /// Who holds an idempotency key of the whole workspace, by the key; see [`claims`](crate::claims).
         CLAIMS = 21,
+        /// Erased contacts of whose conversations no copy begins here, by address: the time of the last one's id.
+        BARRED = 22,
         /// Since when rows are there that are kept for retries, by time, table and key.
         KEPT = 40,
     }

@@ -261,6 +261,22 @@ async fn a_key_that_opened_a_conversation_long_ago_makes_a_copy_whose_contact_ta
 }
 
 #[tokio::test]
+async fn a_key_that_made_something_makes_nothing_else_although_a_copy_was_asked_for_with_it_of_an_erased_contact() {
+    let app = TestApp::new().await;
+    let agent = json!({"id": "bot", "name": "Bot", "provider": "builtin"});
+    app.post("/api/v1/agents").json(agent).idempotency_key("k").await.expect(201);
+    let message = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "secret"}}});
+    let asked = app.post("/api/v1/channels/demo-api/messages").json(message).await.expect(200);
+    let source = json!({"conversation_id": asked["conversationId"]});
+    fork(&app, &source).idempotency_key("k").await.problem(422, "idempotency_key_reused");
+    app.delete(format!("/api/v1/contacts/{}", text(&asked["contactId"]))).await.expect(204);
+    let upload = app.post("/api/v1/attachments").body("application/pdf", b"%PDF-1.4".to_vec()).idempotency_key("k");
+    upload.await.problem(422, "idempotency_key_reused");
+    let opened = app.post(CONVERSATIONS).json(json!({"title": "t"})).idempotency_key("k").await;
+    opened.problem(422, "idempotency_key_reused");
+}
+
+#[tokio::test]
 async fn a_copy_that_is_still_being_made_is_copied_up_to_a_message_or_when_it_is_complete() {
     let app = TestApp::new().await;
     let originals = said(&app, json!([{"content": "one"}, {"content": "two"}])).await;

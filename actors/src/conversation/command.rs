@@ -8,7 +8,7 @@ use super::{
     remember, review,
 };
 use crate::claims::{Claim, Claiming};
-use crate::id::{Address, AttachmentId, MessageId};
+use crate::id::{Address, AttachmentId, ContactId, MessageId};
 use crate::message::{Message, Overlay, ReviewState};
 use crate::outbox::{Sending, Waiting};
 use crate::store::KeyHash;
@@ -90,10 +90,12 @@ pub enum Command {
     Claim(Claiming),
     /// Take all words away, a step at a time; ask again until it is done.
     Erase {
-        /// What it begins with if it was not used yet: so that a message on its way here finds it closed. It is refused
-        /// where the conversation is with another contact than this says, or with somebody who came after them.
+        /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
         unused: Option<Opening>,
     },
+    /// The same for a copy that this contact has noted, of a conversation with them. It is refused where something else
+    /// stands; where nothing does, nothing begins, and no such copy from then on.
+    EraseCopy(ContactId),
     /// Memories were drawn from some messages.
     Remembered {
         /// The first of them.

@@ -12,13 +12,13 @@ use minicbor::{Decode, Encode};
 
 use super::amend::{end_review, unshow};
 use super::post::{self, overlay_of};
-use super::{Conversation, Event, Opening, Origin, Rejection, Reply, State, Turn, number_key, turn};
+use super::{Conversation, Event, Opening, Origin, Rejection, Reply, State, Turn, fork, number_key, turn};
 use crate::clock::Millis;
 use crate::codec;
 use crate::contact::entity_of;
 use crate::contact::identifier::normalize_identifier;
 use crate::erasure::Unread;
-use crate::id::MessageId;
+use crate::id::{ContactId, MessageId};
 use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 use crate::message::{Gone, Overlay};
 use crate::store::RowWrite;
@@ -51,21 +51,26 @@ impl Erasure {
 
 /// Whether a conversation is the erased contact's, or of whoever was there before them. A copy is noted before it is
 /// begun, at the home of its request's key, where somebody else's conversation may have begun instead.
-fn is_theirs(state: &State, unused: Option<&Opening>) -> bool {
-    let Some(erased) = unused.and_then(|unused| unused.origin.contact()) else { return true };
+fn is_theirs(state: &State, erased: ContactId) -> bool {
     state.origin.contact().is_some_and(|contact| contact.address == erased.address && contact.at <= erased.at)
 }
 
-/// Begins, or goes one step further. A conversation that is not the erased contact's is not there for this.
-pub(super) fn erase(
-    state: &State,
-    unused: Option<&Opening>,
+/// The same for a copy that an erased contact has noted here: what is with somebody else is not there for this.
+pub(super) fn erase_copy(
+    state: Option<&State>,
+    erased: ContactId,
     moment: &Moment,
     found: &Found,
 ) -> Result<Decision<Conversation>, Undecided> {
-    if !is_theirs(state, unused) {
-        return Ok(Decision::Reject(Rejection::NotFound));
+    match state {
+        None => fork::bar(erased, found),
+        Some(state) if is_theirs(state, erased) => erase(state, moment, found),
+        Some(_) => Ok(Decision::Reject(Rejection::NotFound)),
     }
+}
+
+/// Begins, or goes one step further.
+pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Decision<Conversation>, Undecided> {
     let Some(erasure) = &state.erasure else { return Ok(Decision::Change(begin(state, moment, found)?)) };
     let Some((first, last)) = erasure.step() else { return Ok(Decision::Answer(Reply::Erasing(*erasure))) };
     let needs = (first..=last).flat_map(|seq| {
@@ -176,11 +181,7 @@ fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Convers
 
 /// A conversation that nobody has used is there and closed, so that nobody will.
 pub(super) fn close_unused(opening: &Opening, moment: &Moment) -> Change<Conversation> {
-    let (created, rows, mut views) = post::begin(opening, None);
-    // A copy that never began belongs to no channel, and nobody was told of it.
-    if opening.origin.channel().is_some_and(str::is_empty) {
-        views.clear();
-    }
+    let (created, rows, views) = post::begin(opening, None);
     let erasure = Erasure { since: moment.now, next: Some(1), last: moment.next_seq };
     let events = vec![created, Event::ConversationErased, Event::ConversationClosed];
     Change { rows, views, ..Change::new(events, Reply::Erasing(erasure)) }

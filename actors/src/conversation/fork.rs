@@ -7,17 +7,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::post::{id_key, parse_id_key};
-use super::{Accepted, Conversation, Event, Rejection, Reply, State, attach, number_key};
+use super::post::{self, id_key, parse_id_key};
+use super::{Accepted, Conversation, Event, Opening, Rejection, Reply, State, attach, number_key};
 use crate::clock::{Millis, pause};
 use crate::codec;
-use crate::id::{ConversationId, MessageId};
+use crate::id::{ContactId, ConversationId, MessageId};
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Content, Message, Overlay};
 use crate::store::RowWrite;
-use crate::tables::{COPIES, MENTIONED, OVERLAYS};
+use crate::tables::{BARRED, COPIES, MENTIONED, OVERLAYS};
 
 /// After which somebody looks whether copying is still under way.
 const LOOK_AFTER_MILLIS: u64 = 10_000;
@@ -166,6 +167,51 @@ impl Copying {
         change.events.push(Event::ForkMoved(Fork { next: self.next, copied, at, look_at, put_off: 0, ..fork }));
         Ok(Decision::Change(change))
     }
+}
+
+fn barred_key(contact: ContactId) -> Bytes {
+    Bytes::copy_from_slice(&contact.address.0)
+}
+
+/// What must be read to know whether copies with a contact may begin here.
+pub(super) fn barred_need(contact: ContactId) -> Need {
+    Need::Row(BARRED, barred_key(contact))
+}
+
+/// What a copy's beginning will want to read.
+pub(super) fn needs(opening: &Opening) -> Vec<Need> {
+    opening.origin.contact().map(barred_need).into_iter().collect()
+}
+
+/// Whether no copy with this contact begins here any more.
+fn is_barred(contact: ContactId, found: &Found) -> Result<bool, Undecided> {
+    let barred = found.stored::<Millis>(BARRED, barred_key(contact))?;
+    Ok(barred.is_some_and(|barred| barred >= contact.at))
+}
+
+/// Begins as a copy, unless a conversation is here, or the contact was erased meanwhile.
+pub(super) fn begin(
+    state: Option<&State>,
+    opening: &Opening,
+    of: Forked,
+    moment: &Moment,
+    found: &Found,
+) -> Result<Decision<Conversation>, Undecided> {
+    match opening.origin.contact() {
+        Some(contact) if state.is_none() && is_barred(contact, found)? => Ok(Decision::Reject(Rejection::Erased)),
+        _ => post::open(state, opening, Some(of), moment, found),
+    }
+}
+
+/// No copy with this contact begins here any more. Nothing else does either: this is the home of an idempotency key,
+/// and a conversation here would say that the key has had its effect.
+pub(super) fn bar(contact: ContactId, found: &Found) -> Result<Decision<Conversation>, Undecided> {
+    if is_barred(contact, found)? {
+        return Ok(Decision::Answer(Reply::Nothing));
+    }
+    let value = Some(codec::encode(&contact.at));
+    let row = RowWrite { table: BARRED, key: barred_key(contact), value };
+    Ok(Decision::Change(Change { rows: vec![row], ..Change::new(Vec::new(), Reply::Nothing) }))
 }
 
 /// The time to look has come: it is begun again, and looked after later.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::contact::{self, Resolve, entity_of};
-use actors::conversation::{self, Command, Conversation, Forked, Opening, Origin, Post};
-use actors::directory::{Answer, Circumstances};
+use actors::conversation::{self, Command, Conversation, Forked, Opening, Origin, Post, Rejection};
+use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::message::NewMessage;
 use actors::node::Node;
@@ -91,7 +91,10 @@ async fn copy(node: Arc<Node>, contact: ContactId, source: ConversationId, id: C
     tokio::task::yield_now().await;
     let entity = EntityKey::conversation(WORKSPACE, id.address);
     let of = Forked { source, upto: MESSAGES as u64 + 1 };
-    node.conversation(entity, Command::Fork(of_contact(id, contact), of), NONE).await.unwrap();
+    match node.conversation(entity, Command::Fork(of_contact(id, contact), of), NONE).await {
+        Err(Refusal::Rejected(Rejection::Erased)) => return,
+        begun => begun.unwrap(),
+    };
     fork::run(node, entity).await.unwrap();
 }
 
@@ -149,4 +152,28 @@ async fn a_conversation_that_began_where_a_copy_was_noted_is_nobodys_to_erase() 
     let source = node.state::<Conversation>(EntityKey::conversation(WORKSPACE, source.address)).await.unwrap();
     assert!(source.unwrap().erasure.is_some_and(|erasure| erasure.next.is_none()));
     assert_eq!(node.state::<contact::Contact>(ana).await.unwrap().unwrap().erasing, None);
+}
+
+#[tokio::test]
+async fn a_copy_that_an_erasure_was_faster_than_is_refused_and_its_place_is_left_as_it_was() {
+    let store = MemoryStore::default();
+    let node = node_on(store.clone());
+    let ana = entity_of(WORKSPACE, "secret@example.com");
+    let (contact, source) = talkative(&node, ana).await;
+    let place = entity(1);
+    let copy = opening(place).id;
+    node.contact(ana, contact::Command::Fork { id: contact, copy }, NONE).await.unwrap();
+    node.contact(ana, contact::Command::Erase { id: contact }, NONE).await.unwrap();
+    erasure::run(Arc::clone(&node), ana).await.unwrap();
+    assert_eq!(node.state::<contact::Contact>(ana).await.unwrap().unwrap().erasing, None);
+    assert_eq!(node.state::<Conversation>(place).await.unwrap(), None, "a key that is at home here did nothing");
+    let of = Forked { source, upto: MESSAGES as u64 + 1 };
+    let refused = node.conversation(place, Command::Fork(of_contact(copy, contact), of), NONE).await;
+    assert!(matches!(refused, Err(Refusal::Rejected(Rejection::Erased))), "{refused:?}");
+    node.conversation(place, post(place, "said to others"), NONE).await.unwrap();
+    // Another life of the contact goes over the same places.
+    let (again, _) = talkative(&node, ana).await;
+    node.contact(ana, contact::Command::Erase { id: again }, NONE).await.unwrap();
+    erasure::run(Arc::clone(&node), ana).await.unwrap();
+    assert_eq!(texts(&node, place).await, [(2, "said to others".to_owned())]);
 }

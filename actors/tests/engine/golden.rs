@@ -461,6 +461,7 @@ fn golden_rows() {
     golden.value("overlay-answered", &Overlay { review_end: Some(7), ..overlay });
     golden.value("overlay-empty", &Overlay::default());
     golden.value("memory", &memory());
+    golden.value("copy-barred", &AT);
     golden.value("contact-copied", &contact::Copied { contact: contact_id(), copy: conversation() });
     golden.value("vector", &memories::Vector { model: text("m"), of: AT, numbers: vec![0.5, -1.25] });
     golden.value("turn", &turn(1));

@@ -139,7 +139,6 @@ fn a_conversation_that_nobody_used_cannot_be_begun_once_it_is_erased() {
 fn an_erasure_takes_only_what_was_said_with_its_contact_or_with_who_was_there_before() {
     let of = |at: u64, address: u8| ContactId::new(Millis(at), Address([address; 10]));
     let with = |contact| Origin::Api { channel: "shop".to_owned(), contact, agent: "bot".to_owned() };
-    let noted = Opening { origin: with(of(5, 1)), ..opening() };
     for (origin, is_theirs) in [
         (with(of(5, 1)), true),
         (with(of(4, 1)), true),
@@ -151,12 +150,39 @@ fn an_erasure_takes_only_what_was_said_with_its_contact_or_with_who_was_there_be
         let mut sim = nothing();
         sim.run(&Command::Open(Opening { origin: origin.clone(), ..opening() })).unwrap();
         let before = sim.state.clone();
-        let erased = sim.run(&Command::Erase { unused: Some(noted.clone()) });
+        let erased = sim.run(&Command::EraseCopy(of(5, 1)));
         assert_eq!(erased.is_ok(), is_theirs, "{origin:?}");
         if !is_theirs {
             assert_eq!((erased, sim.state), (Err(Rejection::NotFound), before), "{origin:?}");
         }
     }
+}
+
+#[test]
+fn where_a_copy_was_noted_and_not_begun_none_of_that_contact_begins_and_all_else_may() {
+    let of = |at: u64, address: u8| ContactId::new(Millis(at), Address([address; 10]));
+    let with = |contact| Origin::Api { channel: "shop".to_owned(), contact, agent: "bot".to_owned() };
+    let copy = |origin| Command::Fork(Opening { origin, ..opening() }, Forked { source: opening().id, upto: 1 });
+    for (origin, begins) in [
+        (with(of(4, 1)), false),
+        (with(of(5, 1)), false),
+        (with(of(6, 1)), true),
+        (with(of(5, 2)), true),
+        (Origin::Direct, true),
+    ] {
+        let mut sim = nothing();
+        for erased in [4, 5, 3] {
+            assert_eq!(sim.run(&Command::EraseCopy(of(erased, 1))), Ok(Reply::Nothing));
+        }
+        assert_eq!((sim.state.is_none(), sim.log.len()), (true, 0));
+        match sim.run(&copy(origin.clone())) {
+            Ok(_) => assert!(begins, "{origin:?}"),
+            Err(rejection) => assert_eq!((rejection, begins), (Rejection::Erased, false), "{origin:?}"),
+        }
+    }
+    let mut sim = nothing();
+    sim.run(&Command::EraseCopy(of(5, 1))).unwrap();
+    posted(sim.run(&post(vec![say(content("said to others"))])));
 }
 
 #[test]
