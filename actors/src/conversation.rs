@@ -399,7 +399,7 @@ impl State {
         self.closed = true;
         self.owner = None;
         self.updated_at = record.at;
-        self.erasure = Some(Erasure { since: record.at, next: Some(1), last: record.seq - 1 });
+        self.erasure = Some(Erasure::begun(record.at, record.seq - 1));
     }
 
     /// Takes a record other than the first into the state.
@@ -440,9 +440,9 @@ impl State {
             Event::MemoriesDrawn { left } => self.remembering = *left,
             Event::ForkMoved(fork) => self.fork = Some(*fork),
             Event::ConversationErased => self.begin_erasure(record),
-            Event::ErasureMoved { next } => {
+            Event::ErasureMoved { next, stay } => {
                 if let Some(erasure) = &mut self.erasure {
-                    erasure.next = *next;
+                    (erasure.next, erasure.stay) = (*next, *stay);
                 }
             }
             Event::ReviewRequested { expires_at, .. } => {

@@ -55,8 +55,10 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     left.take(subject.entity(entity.workspace), forget(node, subject, entity).await);
     left.take(entity, own_log(node, entity, erasing.id).await);
     left.into_result(entity)?;
-    go_on(node, entity, erasing.id, contact::Step::Done).await?;
-    Ok(())
+    match go_on(node, entity, erasing.id, contact::Step::Done).await? {
+        None => Ok(()),
+        Some(left) => Err(Stopped::by_answer(left)),
+    }
 }
 
 /// Lines of the log about what one run could not do; one more says how much it was.
@@ -99,6 +101,7 @@ pub(crate) struct Unread {
     first: Option<(u64, StoreError)>,
     emptied: u64,
     stay: u64,
+    stays: Option<u64>,
 }
 
 impl Unread {
@@ -108,13 +111,31 @@ impl Unread {
         let is_there = found.event(seq).is_ok();
         self.emptied += u64::from(is_there);
         self.stay += u64::from(!is_there);
+        self.stays = self.stays.or(Some(seq).filter(|_| !is_there));
         self.first.get_or_insert((seq, error));
         is_there
     }
 
+    /// How far an erasure of the events up to `end` has come by this step, which went from `first` to `last`: its next
+    /// event and the first that stays, which were `before`. `None`: everything was gone through, and what stays then
+    /// still does.
+    pub(crate) fn moved(
+        &self,
+        (first, last): (u64, u64),
+        end: u64,
+        before: (Option<u64>, Option<u64>),
+    ) -> Option<(Option<u64>, Option<u64>)> {
+        let next = Some(last + 1).filter(|next| *next <= end);
+        match before {
+            (Some(_), stay) => Some((next, stay.or(self.stays))),
+            (None, _) if self.stays == Some(first) => None,
+            (None, _) => Some((next, self.stays)),
+        }
+    }
+
     /// Says so in the log, in one line for all of them.
     pub(crate) fn tell(&self, entity: EntityKey) {
-        let Self { first: Some((seq, error)), emptied, stay } = self else { return };
+        let Self { first: Some((seq, error)), emptied, stay, .. } = self else { return };
         tracing::error!(?entity, seq, %error, emptied, stay, "events cannot be read that are to be erased");
     }
 }
@@ -171,14 +192,27 @@ async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: 
 
 /// Takes the words of a conversation that has ended.
 async fn take_words(node: &Arc<Node>, entity: EntityKey, is: &Theirs) -> Result<(), Stopped> {
-    while erase_step(node, entity, is).await?.is_some_and(|erasure| erasure.next.is_some()) {}
-    Ok(())
+    loop {
+        match erase_step(node, entity, is).await? {
+            Some(conversation::Erasure { next: Some(_), .. }) => {}
+            left => return stays(left.and_then(|erasure| erasure.stay)),
+        }
+    }
+}
+
+/// Whether nothing stays of what was gone through.
+fn stays(seq: Option<u64>) -> Result<(), Stopped> {
+    seq.map_or(Ok(()), |seq| Err(Stopped::Refused(format!("event {seq} cannot be read and stays").into())))
 }
 
 /// Takes who it was out of the contact's own log.
 async fn own_log(node: &Arc<Node>, entity: EntityKey, id: ContactId) -> Result<(), Stopped> {
-    while go_on(node, entity, id, contact::Step::OwnLog).await?.is_some_and(|left| left.next.is_some()) {}
-    Ok(())
+    loop {
+        match go_on(node, entity, id, contact::Step::OwnLog).await? {
+            Some(contact::Erasing { next: Some(_), .. }) => {}
+            left => return stays(left.and_then(|erasing| erasing.stay)),
+        }
+    }
 }
 
 /// One step of the contact's own; what is left of it.

@@ -110,7 +110,15 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         return sweep(node, entity).await;
     }
     let seen = Box::new(state.clone());
-    let message = match need(node, entity, &state).await? {
+    let need = match need(node, entity, &state).await {
+        // It would be asked each second who needs it.
+        Err(Stopped::Store(error)) if !error.passes() => {
+            ask(node, entity, Command::PutOff).await?;
+            return Err(error.into());
+        }
+        need => need?,
+    };
+    let message = match need {
         Need::Message(message) => Some(message),
         Need::Mention => None,
         Need::Nobody => {
@@ -172,9 +180,16 @@ async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need
     Ok(Need::Nobody)
 }
 
-/// Whether a message is there and its content was not taken away.
+/// Whether a message is there and its content was not taken away. Of an erased conversation none says anything, though
+/// it cannot be read and so is not emptied yet.
 async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Result<bool, StoreError> {
-    let events = node.events::<Conversation>(conversation, (seq, seq), Order::Asc, 1).await?;
+    let events = match node.events::<Conversation>(conversation, (seq, seq), Order::Asc, 1).await {
+        Err(error) if !error.passes() => {
+            let state = node.state::<Conversation>(conversation).await?;
+            return if state.is_some_and(|state| state.erasure.is_some()) { Ok(false) } else { Err(error) };
+        }
+        events => events?,
+    };
     let message = events.first().and_then(message_of);
     Ok(message.is_some_and(|message| message.content.gone.is_none()))
 }

@@ -39,12 +39,16 @@ pub struct Erasing {
     /// Whose.
     #[n(4)]
     pub id: ContactId,
+    /// The first event of the contact's own log that was gone past and could not be emptied: it is not done before that
+    /// one is.
+    #[n(5)]
+    pub stay: Option<u64>,
 }
 
 impl Erasing {
     pub(super) fn begun(id: ContactId, at: Millis, seq: u64) -> Self {
         let next = Some(1).filter(|next| *next < seq);
-        Self { next, last: seq.saturating_sub(1), look_at: at.plus(LOOK_AFTER_MILLIS), put_off: 0, id }
+        Self { next, last: seq.saturating_sub(1), look_at: at.plus(LOOK_AFTER_MILLIS), put_off: 0, id, stay: None }
     }
 
     fn put_off(self, now: Millis) -> Self {
@@ -64,8 +68,9 @@ pub enum Step {
     PutOff,
 }
 
+/// Once all was gone through: from the one that stays.
 fn range(erasing: &Erasing) -> Option<(u64, u64)> {
-    erasing.next.map(|next| (next, erasing.last.min(next + STEP - 1)))
+    erasing.next.or(erasing.stay).map(|next| (next, erasing.last.min(next + STEP - 1)))
 }
 
 impl Step {
@@ -109,13 +114,13 @@ fn without_words(event: &Event) -> Option<Event> {
     }
 }
 
-/// What these events say from now on, where it is another thing than before.
+/// What these events say from now on, where it is another thing than before; and which cannot be read.
 fn redacted(
     erasing: &Erasing,
     (first, last): (u64, u64),
     moment: &Moment,
     found: &Found,
-) -> Result<Vec<Record<Event>>, Undecided> {
+) -> Result<(Vec<Record<Event>>, Unread), Undecided> {
     let mut redactions = Vec::new();
     let mut unread = Unread::default();
     let mut at = erasing.id.at;
@@ -134,7 +139,7 @@ fn redacted(
         }
     }
     unread.tell(moment.entity);
-    Ok(redactions)
+    Ok((redactions, unread))
 }
 
 pub(super) fn go_on(
@@ -150,8 +155,10 @@ pub(super) fn go_on(
     let mut redactions = Vec::new();
     let after = match (step, range(&erasing)) {
         (Step::OwnLog, Some((first, last))) => {
-            redactions = redacted(&erasing, (first, last), moment, found)?;
-            Some(Erasing { next: Some(last + 1).filter(|next| *next <= erasing.last), put_off: 0, ..erasing })
+            let unread;
+            (redactions, unread) = redacted(&erasing, (first, last), moment, found)?;
+            let moved = unread.moved((first, last), erasing.last, (erasing.next, erasing.stay));
+            Some(moved.map_or(erasing, |(next, stay)| Erasing { next, stay, put_off: 0, ..erasing }))
         }
         (Step::PutOff, _) => Some(erasing.put_off(moment.now)),
         (Step::Done, None) => None,

@@ -39,13 +39,20 @@ pub struct Erasure {
     /// The last one that might.
     #[n(2)]
     pub last: u64,
+    /// The first one that was gone past and could not be emptied: it is not done before that one is.
+    #[n(3)]
+    pub stay: Option<u64>,
 }
 
 impl Erasure {
-    /// The events that the next step goes through.
+    pub(super) fn begun(since: Millis, last: u64) -> Self {
+        Self { since, next: Some(1), last, stay: None }
+    }
+
+    /// The events that the next step goes through. Once all were gone through, those from the one that stays.
     #[must_use]
     pub fn step(&self) -> Option<(u64, u64)> {
-        self.next.map(|next| (next, self.last.min(next + STEP - 1)))
+        self.next.or(self.stay).map(|next| (next, self.last.min(next + STEP - 1)))
     }
 }
 
@@ -83,8 +90,7 @@ pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Dec
     if !missing.is_empty() {
         return Err(Undecided::Missing(missing));
     }
-    let next = Some(last + 1).filter(|next| *next <= erasure.last);
-    let mut change = Change::new(Vec::new(), Reply::Erasing(Erasure { next, ..*erasure }));
+    let mut change = Change::new(Vec::new(), Reply::Erasing(*erasure));
     let mut unread = Unread::default();
     let before = found.record::<Event>(first - 1).ok().flatten();
     let mut at = before.map_or(state.created_at(), |record| record.at);
@@ -111,7 +117,11 @@ pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Dec
         change.redactions.push(record);
     }
     unread.tell(moment.entity);
-    change.events.push(Event::ErasureMoved { next });
+    let Some((next, stay)) = unread.moved((first, last), erasure.last, (erasure.next, erasure.stay)) else {
+        return Ok(Decision::Answer(change.reply));
+    };
+    change.reply = Reply::Erasing(Erasure { next, stay, ..*erasure });
+    change.events.push(Event::ErasureMoved { next, stay });
     Ok(Decision::Change(change))
 }
 
@@ -162,7 +172,7 @@ fn take_overlay(
 
 /// Nothing is said here any more. What turns were about to ask or do stands in rows, and goes with them.
 fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Conversation>, Undecided> {
-    let erasure = Erasure { since: moment.now, next: Some(1), last: moment.next_seq - 1 };
+    let erasure = Erasure::begun(moment.now, moment.next_seq - 1);
     let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));
     change.rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: None });
     // From here on it is closed, and nobody owns it.
@@ -182,7 +192,7 @@ fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Convers
 /// A conversation that nobody has used is there and closed, so that nobody will.
 pub(super) fn close_unused(opening: &Opening, moment: &Moment) -> Change<Conversation> {
     let (created, rows, views) = post::begin(opening, None);
-    let erasure = Erasure { since: moment.now, next: Some(1), last: moment.next_seq };
+    let erasure = Erasure::begun(moment.now, moment.next_seq);
     let events = vec![created, Event::ConversationErased, Event::ConversationClosed];
     Change { rows, views, ..Change::new(events, Reply::Erasing(erasure)) }
 }

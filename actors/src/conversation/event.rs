@@ -183,6 +183,9 @@ pub enum Event {
         /// The first event that may still have some.
         #[n(0)]
         next: Option<u64>,
+        /// The first one before it that could not be emptied.
+        #[n(1)]
+        stay: Option<u64>,
     },
     /// A memory was made or changed because of what was said here.
     #[n(28)]

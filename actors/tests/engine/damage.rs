@@ -86,6 +86,7 @@ async fn went_on_without(node: &Node) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_whose_question_cannot_be_read_goes_on_without_an_answer() {
+    let (_lines, _catching) = Lines::catch();
     let gate = Gate::new();
     let node = waiting(&gate).await;
     let [question] = questions(&node).await[..] else { panic!("people are asked once") };
@@ -96,6 +97,7 @@ async fn a_turn_whose_question_cannot_be_read_goes_on_without_an_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn what_has_become_of_a_question_that_cannot_be_read_is_not_told_for_ever() {
+    let (_lines, _catching) = Lines::catch();
     let gate = Gate::new();
     let node = waiting(&gate).await;
     let [question] = questions(&node).await[..] else { panic!("people are asked once") };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::attachment::settle;
+use actors::attachment::{self, settle};
 use actors::contact::{self, Contact, OpenConversation, Resolve, entity_of};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post};
 use actors::directory::{Answer, Circumstances};
@@ -18,6 +18,7 @@ use actors::store::memory::MemoryStore;
 use actors::store::{Commit, Fresh, KeyRange, LogScan, Order, RowWrite, Scan, Store as _};
 use actors::tables::{BARRED, CHANNELS_ASIDE, FORKS};
 use bytes::Bytes;
+use tokio::time::sleep;
 use tracing::Level;
 
 use crate::lines::Lines;
@@ -189,19 +190,105 @@ async fn what_cannot_be_read_of_a_contact_keeps_nothing_else_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn damaged_events_stay_and_nothing_else_of_their_conversations() {
+async fn damaged_events_stay_and_nothing_else_and_it_is_not_done_before_they_can_be_read_and_are_gone() {
     let (lines, _catching) = Lines::catch();
     let gate = Gate::new();
-    let node = node_on(gate.clone());
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
     let (id, _) = talkative(&node).await;
     erase(&node, id).await;
     gate.damage(Some(70));
-    erasure::run(Arc::clone(&node), ana()).await.unwrap();
-    gate.damage(None);
-    assert_eq!(node.state::<Contact>(ana()).await.unwrap().unwrap().erasing, None);
+    erasure::run(Arc::clone(&node), ana()).await.expect_err("some words stay");
     let stored = format!("{:?}", gate.inner);
     assert!(stored.contains("secret 68"), "the store rewrites nothing that it cannot read");
     assert!(!stored.replace("secret 68", "").contains("secret"));
     let said = lines.of(Level::ERROR, "events cannot be read that are to be erased");
     assert!(said.len() == 2 && said.iter().all(|line| line.contains("seq=70 ")), "{said:?}");
+    sleep(Duration::from_secs(3_600)).await;
+    let (before, said) = (gate.commits(), lines.of(Level::ERROR, "").len());
+    sleep(Duration::from_secs(3_600)).await;
+    assert!((5..=7).contains(&(gate.commits() - before)), "it is looked at every ten minutes, and only that is noted");
+    assert!(lines.of(Level::ERROR, "").len() - said <= 2 * 2 * 7);
+    assert!(node.state::<Contact>(ana()).await.unwrap().unwrap().erasing.is_some());
+    gate.damage(None);
+    sleep(Duration::from_secs(660)).await;
+    assert_eq!(node.state::<Contact>(ana()).await.unwrap().unwrap().erasing, None);
+    assert!(!format!("{:?}", gate.inner).contains("secret"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_event_of_a_contacts_own_log_stays_and_keeps_the_erasure_from_being_done() {
+    let (_lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let (id, _) = talkative(&node).await;
+    gate.damage_in(ana(), 1);
+    erase(&node, id).await;
+    erasure::run(Arc::clone(&node), ana()).await.expect_err("its name stays");
+    let stored = format!("{:?}", gate.inner);
+    assert!(stored.contains("secret name") && !stored.replace("secret name", "").contains("secret 1"));
+    gate.damage(None);
+    erasure::run(Arc::clone(&node), ana()).await.expect("now it is gone");
+    assert_eq!(node.state::<Contact>(ana()).await.unwrap().unwrap().erasing, None);
+    assert!(!format!("{:?}", gate.inner).contains("secret"));
+}
+
+/// A file, and the message of a contact that has it.
+async fn with_file(node: &Arc<Node>) -> (ContactId, EntityKey, EntityKey) {
+    let (contact, conversation) = resolve(node, "shop").await;
+    let e = contact::conversation_of(ana(), "shop", conversation.generation);
+    let at = EntityKey::attachment(WORKSPACE, Address([3; 10]));
+    let file = attachment::File {
+        filename: "a.png".to_owned(),
+        mime_type: "image/png".to_owned(),
+        size: 1,
+        digest: [0; 32],
+        storage_key: "a".to_owned(),
+    };
+    let id = AttachmentId::new(NOW, at.id);
+    let bind = attachment::Command::Bind { conversation: e.id, instead_of: None };
+    for command in [attachment::Command::Begin(id), attachment::Command::Complete(file), bind] {
+        node.attachment(at, command, NONE).await.unwrap();
+    }
+    let file = Attachment {
+        id,
+        filename: "a.png".to_owned(),
+        mime_type: "image/png".to_owned(),
+        size: 1,
+        storage_key: "a".to_owned(),
+        claim: Some(1),
+    };
+    let Command::Post(post) = say(contact, &conversation, 1) else { unreachable!() };
+    let content = Content { attachments: vec![file], ..content("secret") };
+    let message = NewMessage { content: Arc::new(content), parent: None, review_millis: None };
+    node.conversation(e, Command::Post(Post { messages: vec![message], ..post }), NONE).await.unwrap();
+    (contact, e, at)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_goes_although_its_message_cannot_be_read_to_be_erased() {
+    let (_lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let (id, e, file) = with_file(&node).await;
+    gate.damage_in(e, 2);
+    erase(&node, id).await;
+    erasure::run(Arc::clone(&node), ana()).await.expect_err("the message stays");
+    sleep(Duration::from_secs(3_600)).await;
+    assert!(node.state::<attachment::Attachment>(file).await.unwrap().unwrap().erased);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_whose_message_cannot_be_read_is_kept_and_looked_at_now_and_then() {
+    let (_lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let (_, e, file) = with_file(&node).await;
+    gate.damage_in(e, 2);
+    node.attachment(file, attachment::Command::Doubt, NONE).await.unwrap();
+    sleep(Duration::from_secs(2 * 3_600)).await;
+    gate.reads();
+    sleep(Duration::from_secs(3_600)).await;
+    assert!(!node.state::<attachment::Attachment>(file).await.unwrap().unwrap().erased);
+    let reads = gate.reads();
+    assert!((6..200).contains(&reads), "{reads} in an hour");
 }

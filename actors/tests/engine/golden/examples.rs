@@ -159,7 +159,7 @@ pub(super) fn open_conversation() -> contact::OpenConversation {
 }
 
 pub(super) fn erasing() -> contact::Erasing {
-    contact::Erasing { next: Some(2), last: 9, look_at: AT, put_off: 1, id: contact_id() }
+    contact::Erasing { next: Some(2), last: 9, look_at: AT, put_off: 1, id: contact_id(), stay: None }
 }
 
 pub(super) fn subject() -> memories::Subject {
