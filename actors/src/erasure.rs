@@ -215,7 +215,8 @@ async fn own_log(node: &Arc<Node>, entity: EntityKey, id: ContactId) -> Result<(
     }
 }
 
-/// One step of the contact's own; what is left of it.
+/// One step of the contact's own; what is left of it. Where another erasure has taken over, it stops: that one does
+/// what was left, and says when it is done.
 async fn go_on(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -224,7 +225,10 @@ async fn go_on(
 ) -> Result<Option<contact::Erasing>, Stopped> {
     let command = contact::Command::GoOn(id, step);
     match insist(node, &node.contacts, entity, command).await? {
-        Ok(contact::Reply::Contact { state, .. }) => Ok(state.erasing),
+        Ok(contact::Reply::Contact { state, .. }) => match state.erasing {
+            Some(other) if other.id != id => Err(Stopped::Refused("another erasure is under way".into())),
+            erasing => Ok(erasing),
+        },
         Ok(other) => Err(Stopped::by_answer(other)),
         // Somebody else has finished it.
         Err(_) => Ok(None),

@@ -148,10 +148,13 @@ pub(super) fn go_on(
     moment: &Moment,
     found: &Found,
 ) -> Result<Decision<Contact>, Undecided> {
-    // Somebody else may have brought it to its end, and another one may be under way.
-    let Some(erasing) = state.erasing.filter(|erasing| erasing.id == id) else {
-        return Ok(Decision::Reject(Rejection::NotFound));
-    };
+    // Somebody else may have brought it to its end.
+    let Some(erasing) = state.erasing else { return Ok(Decision::Reject(Rejection::NotFound)) };
+    if erasing.id != id {
+        // Another one has taken over what was left of it.
+        let reply = Reply::Contact { state: Box::new(state.clone()), created: false };
+        return Ok(Decision::Answer(reply));
+    }
     let mut redactions = Vec::new();
     let after = match (step, range(&erasing)) {
         (Step::OwnLog, Some((first, last))) => {

@@ -232,6 +232,27 @@ async fn a_damaged_event_of_a_contacts_own_log_stays_and_keeps_the_erasure_from_
     assert!(!format!("{:?}", gate.inner).contains("secret"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_erasure_that_another_one_has_taken_over_is_not_done_before_that_one_is() {
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let (id, _) = talkative(&node).await;
+    erase(&node, id).await;
+    // Everything but the memories and the contact's own log.
+    gate.hang_loads(Some(Subject::Contact(id).entity(WORKSPACE)));
+    let first = tokio::spawn(erasure::run(Arc::clone(&node), ana()));
+    settle().await;
+    let (again, _) = resolve(&node, "shop").await;
+    assert_ne!(again, id);
+    erase(&node, again).await;
+    gate.hang_loads(None);
+    first.await.unwrap().expect_err("the first name is still in the log");
+    assert!(format!("{:?}", gate.inner).contains("secret name"));
+    erasure::run(Arc::clone(&node), ana()).await.unwrap();
+    assert_eq!(node.state::<Contact>(ana()).await.unwrap().unwrap().erasing, None);
+    assert!(!format!("{:?}", gate.inner).contains("secret"));
+}
+
 /// A file, and the message of a contact that has it.
 async fn with_file(node: &Arc<Node>) -> (ContactId, EntityKey, EntityKey) {
     let (contact, conversation) = resolve(node, "shop").await;
