@@ -28,11 +28,13 @@ use tokio::time::{Instant, timeout};
 use url::{Position, Url};
 
 use super::body::MaxBodyBytes;
+use super::context::render::{PROBLEM_JSON, is_error};
 use super::context::{REQUEST_ID, RequestContext};
 use super::problem::Problem;
 use super::refusal::outcome_unknown;
 use super::trace::{RequestTrace, TRACEPARENT};
 use crate::app::App;
+use crate::openapi::ERRORS;
 use crate::{bounded, outgoing};
 
 /// On a request that was passed on: it is answered where it is, whoever looks after what it writes to by then, and not
@@ -74,7 +76,11 @@ const MADE_ANEW: [HeaderName; 4] =
 
 /// On an answer of another server, which has said already what it ignored.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Passed;
+pub(super) struct Passed {
+    /// The code of the error that it is, where this program knows it: what is counted and recorded of it is the same
+    /// as where it was made.
+    pub(super) code: Option<&'static str>,
+}
 
 /// The way to the other servers of a store.
 #[derive(Debug)]
@@ -132,14 +138,30 @@ enum Failed {
     #[error("no connection: {0}")]
     Unreached(reqwest::Error),
     /// It said that it can do nothing now, and has done nothing.
-    #[error("it answered {0}")]
-    Refused(&'static str),
+    #[error("it answered {1}")]
+    Refused(StatusCode, &'static str),
     /// It was asked, and may have done it.
     #[error("no whole answer: {0}")]
     Broken(String),
     /// The same, and it is this server that waits no longer.
     #[error("this server is stopping")]
     Stopping,
+}
+
+impl Failed {
+    /// The other server may have done it.
+    fn was_asked(&self) -> bool {
+        matches!(self, Self::Broken(_) | Self::Stopping)
+    }
+
+    /// The kind of error that the span has.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Unreached(_) => "unreachable",
+            Self::Refused(..) => "refused",
+            Self::Broken(_) | Self::Stopping => "outcome_unknown",
+        }
+    }
 }
 
 /// What a server says that starts, stops or has lost the store: nothing was stored.
@@ -152,13 +174,13 @@ struct Said<'a> {
     code: Cow<'a, str>,
 }
 
-/// The code of an answer that says that its server can do nothing now.
-fn cannot(answer: &Response, body: &[u8]) -> Option<&'static str> {
-    if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+/// The code of an answer that is an error of this program.
+fn code_of(answer: &Response, body: &[u8]) -> Option<&'static str> {
+    if !is_error(answer.status()) || answer.headers().get(header::CONTENT_TYPE) != Some(&PROBLEM_JSON) {
         return None;
     }
     let said: Said<'_> = serde_json::from_slice(body).ok()?;
-    CANNOT.into_iter().find(|code| *code == said.code)
+    ERRORS.iter().map(|page| page.code).find(|code| *code == said.code)
 }
 
 /// A request as it came, with what has been found out of it.
@@ -246,9 +268,11 @@ impl<'a> Whole<'a> {
         if !matches!(failed, Failed::Stopping) && passing.spare(&server) {
             tracing::warn!(%server, error = %failed, "another server does not answer; its requests are done here");
         }
-        let was_asked = matches!(failed, Failed::Broken(_) | Failed::Stopping);
-        span.fail(if was_asked { "outcome_unknown" } else { "unreachable" });
-        if was_asked && !self.is_keyed {
+        if let Failed::Refused(status, _) = failed {
+            span.set(names::HTTP_STATUS, u32::from(status.as_u16()));
+        }
+        span.fail(failed.word());
+        if failed.was_asked() && !self.is_keyed {
             count(PassedOn::Unknown);
             let detail =
                 "the server that was asked to do it gave no whole answer; with an idempotency key a retry is safe";
@@ -298,10 +322,12 @@ impl<'a> Whole<'a> {
         headers.remove(header::CONTENT_LENGTH);
         let mut answer = Response::new(Body::empty());
         (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
-        if let Some(code) = cannot(&answer, &body).filter(|_| self.is_keyed) {
-            return Err(Failed::Refused(code));
+        let code = code_of(&answer, &body);
+        let cannot = code.filter(|code| status == StatusCode::SERVICE_UNAVAILABLE && CANNOT.contains(code));
+        if let Some(code) = cannot.filter(|_| self.is_keyed) {
+            return Err(Failed::Refused(status, code));
         }
-        answer.extensions_mut().insert(Passed);
+        answer.extensions_mut().insert(Passed { code });
         *answer.body_mut() = Body::from(body);
         Ok(answer)
     }

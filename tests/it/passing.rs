@@ -8,6 +8,7 @@ use std::time::Duration;
 use actors::id::{ConversationId, EntityKey};
 use actors::metrics::{CommitEnd, PassedOn};
 use actors::store::{Beat, NodeId, Store as _};
+use actors::trace::Traces;
 use actors::workspace::{DEFAULT, address_of};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -49,7 +50,12 @@ async fn servers() -> ([TestApp; 2], [AbortHandle; 2]) {
 /// One server, and others at `address` that say that they live and that nobody else knows of; they look after nearly
 /// everything.
 async fn beside(store: TestStore, env: &[(&str, &str)], address: &str) -> TestApp {
-    let app = TestApp::start(store.clone(), env).await;
+    beside_traced(store, env, address, Traces::default()).await
+}
+
+/// The same, whose spans go to `traces`.
+pub(crate) async fn beside_traced(store: TestStore, env: &[(&str, &str)], address: &str, traces: Traces) -> TestApp {
+    let app = TestApp::start_traced(store.clone(), env, traces).await;
     let say = async |count| {
         for n in 1..=64 {
             let node = NodeId([n; 16]);

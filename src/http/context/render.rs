@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::RequestContext;
+use crate::http::passing::Passed;
 use crate::http::problem::Problem;
 
 /// The media type of every error's body.
@@ -18,12 +19,16 @@ pub fn internal_error() -> Problem {
 }
 
 /// Gives an error its body; other responses pass through. An error without a [`Problem`] (of the router, of an
-/// extractor) becomes one by its status and keeps its headers, so that no second form of error exists.
+/// extractor) becomes one by its status and keeps its headers, so that no second form of error exists. What another
+/// server has answered has its form already. The code comes along.
 pub(super) fn render(context: &RequestContext, mut response: Response) -> (Response, Option<&'static str>) {
     let problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
         None if !is_error(response.status()) => return (response, None),
-        None if response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON) => return (response, None),
+        None if response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON) => {
+            let code = response.extensions().get::<Passed>().and_then(|passed| passed.code);
+            return (response, code);
+        }
         None => by_status(response.status()),
     };
     let shown = Shown { problem: &problem, context, type_uri: format!("/docs/errors/{}", problem.code) };
@@ -39,7 +44,7 @@ pub(super) fn render(context: &RequestContext, mut response: Response) -> (Respo
     (response, Some(problem.code))
 }
 
-pub(super) fn is_error(status: StatusCode) -> bool {
+pub(in crate::http) fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 

@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use actors::trace::kept::Kept;
 use actors::trace::{Finished, SpanKind, Traces, Value};
+use axum::body::{Body, to_bytes};
+use http::Request;
 use serde_json::json;
+use tertulia::metrics::{self, Sources};
 use tokio::time::{resume, sleep};
+use tower::ServiceExt as _;
 
 use super::receiver::Got;
 use super::tables::describes;
 use super::{CLIENT, SERVER};
-use crate::passing::{KNOWN_AFTER, address, theirs};
+use crate::passing::{KNOWN_AFTER, address, beside_traced, theirs};
+use crate::support::origin::{Heard, Origin, Part};
 use crate::support::{TestApp, TestStore};
 
 /// As it would have arrived.
@@ -27,7 +32,10 @@ fn got(span: &Finished) -> Got {
         name: span.name.to_string(),
         kind: if span.kind == SpanKind::Client { CLIENT } else { SERVER },
         links: Vec::new(),
-        attributes: span.attributes.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
+        attributes: {
+            let told = span.attributes.iter().map(|(name, value)| ((*name).to_owned(), text(value)));
+            told.chain(span.error.iter().map(|error| ("error.type".to_owned(), error.to_string()))).collect()
+        },
         failed: span.error.is_some(),
         began: 0,
         ended: 0,
@@ -66,4 +74,63 @@ async fn a_request_that_is_passed_on_is_one_trace_on_both_servers() {
     assert!(commit && asked.attributes.contains_key("messaging.message.id"), "{there:#?}");
     describes(&[passed.clone(), asked.clone()]);
     assert!(!format!("{here:?}{there:?}").contains("secret"));
+}
+
+/// What another server answers with an error of this status and code.
+fn fails(heard: &Heard, status: u16, code: &str) -> Vec<Part> {
+    let body = json!({"code": code}).to_string();
+    let head = format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: application/problem+json\r\nX-Request-Id: {}\r\nContent-Length: {}\r\n\r\n",
+        heard.header("x-request-id"),
+        body.len()
+    );
+    vec![Part::Bytes([head, body].concat().into_bytes())]
+}
+
+/// Another server whose agent fails, and which does nothing with what it could do twice.
+async fn failing(kept: &Arc<Kept>) -> (TestApp, Origin, String) {
+    let origin = Origin::serve(|heard: &Heard| match heard.header("idempotency-key") {
+        "" => fails(heard, 500, "agent_failed"),
+        _ => fails(heard, 503, "stopping"),
+    });
+    let origin = origin.await;
+    let env =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"), ("OTEL_TRACES_SAMPLER", "parentbased_always_off")];
+    let app = beside_traced(TestStore::shared().await, &env, &origin.url(""), Traces::to(kept.clone())).await;
+    let conversation = theirs(&app).await;
+    (app, origin, conversation)
+}
+
+fn message(conversation: &str) -> serde_json::Value {
+    json!({"conversation_id": conversation, "content": {"content": "x"}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_was_passed_on_has_its_code_on_both_servers() {
+    let kept = Arc::new(Kept::default());
+    let (app, _origin, conversation) = failing(&kept).await;
+    app.post("/api/v1/messages").json(message(&conversation)).await.problem(500, "agent_failed");
+    let spans: Vec<Got> = kept.spans().iter().map(got).collect();
+    let [request] = &spans[..] else { panic!("one span, though nobody sampled it: {spans:#?}") };
+    let told = ["tertulia.problem.code", "tertulia.kept"].map(|name| &*request.attributes[name]);
+    assert_eq!(told, ["agent_failed", "agent"]);
+    assert_eq!(kept.spans()[0].error.as_deref(), Some("agent_failed"));
+    let router = metrics::router(Sources { app: app.app.clone(), spans: None });
+    let page = router.oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
+    let page = String::from_utf8(to_bytes(page.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
+    assert!(page.contains("\ntertulia_http_problems_total{code=\"agent_failed\"} 1\n"), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_could_not_do_it_was_reached_and_its_status_is_told() {
+    let kept = Arc::new(Kept::default());
+    let (app, _origin, conversation) = failing(&kept).await;
+    let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let sent = app.post("/api/v1/messages").json(message(&conversation)).idempotency_key("k");
+    sent.header("traceparent", caller).await.expect(200);
+    let spans = kept.spans();
+    let passed = spans.iter().find(|span| span.name == "pass on").expect("it was sampled");
+    assert_eq!(passed.error.as_deref(), Some("refused"));
+    assert!(passed.attributes.contains(&("http.response.status_code", 503_u32.into())), "{passed:?}");
+    describes(&[got(passed)]);
 }
