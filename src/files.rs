@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use object_store::client::HttpError;
 use object_store::local::LocalFileSystem;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt as _};
 use tokio::sync::Semaphore;
@@ -59,14 +60,51 @@ pub enum FilesError {
     Unreadable(#[source] io::Error),
     /// The store said no.
     #[error("the store of attachments failed: {0}")]
-    Store(#[source] object_store::Error),
+    Store(Said),
+}
+
+/// What the store of attachments said, without the words that a bucket has sent: those may be anything.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Said(String);
+
+impl Said {
+    fn of(error: &object_store::Error) -> Self {
+        let mut below = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+        // What this machine says, of its disk or of the way to the bucket, has no words of the bucket in it.
+        if below.any(|error| error.is::<io::Error>() || error.is::<HttpError>()) {
+            return Self(error.to_string());
+        }
+        let status = status_in(&error.to_string());
+        Self(format!("{}{}", kind_of(error), status.map_or_else(String::new, |status| format!(", status {status}"))))
+    }
+}
+
+/// What kind of refusal it is.
+fn kind_of(error: &object_store::Error) -> &'static str {
+    match error {
+        object_store::Error::PermissionDenied { .. } => "permission denied",
+        object_store::Error::Unauthenticated { .. } => "not authenticated",
+        object_store::Error::Precondition { .. } => "a precondition does not hold",
+        object_store::Error::AlreadyExists { .. } => "it exists already",
+        object_store::Error::NotSupported { .. } | object_store::Error::NotImplemented { .. } => "not supported",
+        object_store::Error::InvalidPath { .. } => "an invalid path",
+        object_store::Error::UnknownConfigurationKey { .. } => "an unknown setting",
+        _ => "an answer that is none",
+    }
+}
+
+/// The status of a bucket's answer, which its library tells in words only; they stand before those of the bucket.
+fn status_in(words: &str) -> Option<u16> {
+    let (_, behind) = words.split_once("status code: ")?;
+    behind.get(..3)?.parse().ok()
 }
 
 impl From<object_store::Error> for FilesError {
     fn from(error: object_store::Error) -> Self {
         match error {
             object_store::Error::NotFound { .. } => Self::NotFound,
-            error => Self::Store(error),
+            error => Self::Store(Said::of(&error)),
         }
     }
 }
@@ -166,7 +204,9 @@ impl FileStore {
         let bytes = match found.payload {
             // The store's own pieces are small, and each is a task of its own.
             GetResultPayload::File(file, _) => pieces(file, range),
-            GetResultPayload::Stream(stream) => stream.map_err(io::Error::other).boxed(),
+            GetResultPayload::Stream(stream) => {
+                stream.map_err(|error| io::Error::other(FilesError::from(error))).boxed()
+            }
         };
         if !is_whole {
             return Ok(bytes);
@@ -297,3 +337,6 @@ fn pieces(file: std::fs::File, range: Range<u64>) -> BoxStream<'static, io::Resu
     };
     stream::try_unfold(range.start, next).boxed()
 }
+
+#[cfg(test)]
+mod tests;

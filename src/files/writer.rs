@@ -115,7 +115,7 @@ impl Drop for Writer {
             return;
         };
         runtime.spawn(async move {
-            if let Err(error) = upload.abort().await {
+            if let Err(error) = upload.abort().await.map_err(FilesError::from) {
                 tracing::debug!(%error, "an upload that was given up could not be taken back");
             }
         });

@@ -4,9 +4,11 @@
 use actors::attachment::{Attachment, Command, Event, File, Rejection, Reply, State, folder};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{AttachmentId, EntityKey};
+use actors::sparing::{Line, Sparing};
 use actors::store::Order;
 use actors::trace::{Span, SpanKind, current, names};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::files::{FilesError, Writer};
@@ -150,8 +152,57 @@ pub(in crate::http) fn files_problem(error: FilesError) -> Problem {
             internal_error()
         }
         FilesError::Store(_) => {
-            tracing::warn!(%error, "the store of attachments is unavailable");
+            static LINES: Sparing = Sparing::new();
+            if let Some(Line { left_out }) = LINES.line(Instant::now()) {
+                tracing::warn!(%error, left_out, "the store of attachments is unavailable");
+            }
             Problem::unavailable("store_unavailable", "attachments cannot be reached now; try again", 1)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use http::StatusCode;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::LogFormat;
+    use crate::files::FileStore;
+    use crate::telemetry::tests::{Lines, config};
+
+    /// A bucket that answers everything so.
+    async fn bucket(status: StatusCode, words: &'static str) -> FileStore {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(async move || (status, words));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let env = [
+            ("TERTULIA_ATTACHMENTS", "s3"),
+            ("TERTULIA_ATTACHMENTS_S3_BUCKET", "bucket"),
+            ("TERTULIA_ATTACHMENTS_S3_REGION", "eu-central-1"),
+            ("TERTULIA_ATTACHMENTS_S3_ENDPOINT", &*endpoint),
+            ("TERTULIA_ATTACHMENTS_S3_ACCESS_KEY_ID", "id"),
+            ("TERTULIA_ATTACHMENTS_S3_SECRET_ACCESS_KEY", "key"),
+        ];
+        FileStore::open(&config(&env).attachments).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_bucket_says_is_told_by_its_kind_and_status_and_in_one_line_a_second() {
+        let files = bucket(StatusCode::FORBIDDEN, "<Secret>hunter2</Secret>").await;
+        let lines = Lines::default();
+        let _guard = tracing::subscriber::set_default(lines.subscriber("warn", LogFormat::Json));
+        for _ in 0..3 {
+            let refused = files.writer("a/b").unwrap().finish().await.unwrap_err();
+            assert_eq!(files_problem(refused).code, "store_unavailable");
+        }
+        let text = lines.text();
+        assert!(text.contains("permission denied, status 403") && !text.contains("hunter2"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        // What hands errors on as a chain tells no more.
+        let cleared = actors::ports::Files::clear(&files, "a".to_owned(), None).await.unwrap_err();
+        assert!(!format!("{cleared} {cleared:?}").contains("hunter2"), "{cleared:?}");
     }
 }
