@@ -111,14 +111,15 @@ fn write_stage(span: &mut Vec<u8>, stage: &Finished, now: Moment) {
         number(span, 3, StatusCode::Error as u64);
     }
     // A request's parent is whoever asked.
-    flags(span, 16, stage.context.flags, stage.kind == SpanKind::Server);
+    flags(span, 16, stage.context.flags, Some(stage.kind == SpanKind::Server));
 }
 
 fn write_link(span: &mut Vec<u8>, cause: &TraceContext) {
     let mut link = Vec::with_capacity(40);
     bytes(&mut link, 1, &cause.trace_id);
     bytes(&mut link, 2, &cause.span_id);
-    flags(&mut link, 6, cause.flags, true);
+    // It may be a stage of this process or another's; what is not known is not said.
+    flags(&mut link, 6, cause.flags, None);
     bytes(span, 13, &link);
 }
 
@@ -141,10 +142,15 @@ fn attribute(span: &mut Vec<u8>, name: &str, value: &Value) {
     }
 }
 
-fn flags(span: &mut Vec<u8>, field: u32, of_trace: u8, remote: bool) {
+/// `None`: it is not known whether it is remote.
+fn flags(span: &mut Vec<u8>, field: u32, of_trace: u8, is_remote: Option<bool>) {
     encode_key(field, WireType::ThirtyTwoBit, span);
-    let flags = u32::from(of_trace) | KNOWN_WHETHER_REMOTE | if remote { REMOTE } else { 0 };
-    span.extend_from_slice(&flags.to_le_bytes());
+    let whether = match is_remote {
+        None => 0,
+        Some(false) => KNOWN_WHETHER_REMOTE,
+        Some(true) => KNOWN_WHETHER_REMOTE | REMOTE,
+    };
+    span.extend_from_slice(&(u32::from(of_trace) | whether).to_le_bytes());
 }
 
 fn fixed64(span: &mut Vec<u8>, field: u8, bits: u64) {
@@ -244,7 +250,7 @@ mod tests {
         assert_eq!(span.end_time_unix_nano - span.start_time_unix_nano, 1_500_000);
         assert_eq!(span.status, Some(Status { code: StatusCode::Error.into(), message: String::new() }));
         let links: Vec<_> = span.links.iter().map(|link| (link.span_id[0], link.trace_id[0], link.flags)).collect();
-        assert_eq!(links, [(4, 1, 0x301), (2, 1, 0x301)]);
+        assert_eq!(links, [(4, 1, 1), (2, 1, 1)], "nobody knows whether they are of another process");
         let value = |name: &str| {
             let found = span.attributes.iter().find(|attribute| attribute.key == name);
             found.and_then(|attribute| attribute.value.clone()).and_then(|value| value.value).unwrap()
