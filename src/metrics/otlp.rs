@@ -1,7 +1,7 @@
 //! Metrics as OTLP has them, for a receiver that they are sent to.
 
 use actors::metrics::{Exemplar, MetricKind, Snapshot};
-use actors::trace::names::{HTTP_SERVER, HTTP_STATUS, SERVER_ACTIVE, URL_SCHEME};
+use actors::trace::names::{HTTP_ROUTE, HTTP_SERVER, HTTP_STATUS, SERVER_ACTIVE, URL_SCHEME};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::Exemplar as OtlpExemplar;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     number_data_point,
 };
 
+use super::http::UNMATCHED;
 use super::sink::{Number, Sink};
 
 /// Metrics while they are collected. All of them count from the start of the process.
@@ -109,7 +110,7 @@ fn unit(name: &str) -> &'static str {
 }
 
 /// What the labels of a sample of `metric` say. On the page the scheme of requests would only be in the way: there is
-/// one.
+/// one. Where no route answered there is none, as the conventions have it.
 fn attributes(metric: &str, labels: &[(&str, &str)]) -> Vec<KeyValue> {
     let scheme = metric.starts_with(HTTP_SERVER).then_some((URL_SCHEME, "http"));
     let attribute = |(name, value): (&str, &str)| {
@@ -118,7 +119,8 @@ fn attributes(metric: &str, labels: &[(&str, &str)]) -> Vec<KeyValue> {
         let value = AnyValue { value: Some(number.map_or_else(text, any_value::Value::IntValue)) };
         KeyValue { key: name.to_owned(), value: Some(value), ..KeyValue::default() }
     };
-    labels.iter().copied().chain(scheme).map(attribute).collect()
+    let told = labels.iter().copied().filter(|label| *label != (HTTP_ROUTE, UNMATCHED));
+    told.chain(scheme).map(attribute).collect()
 }
 
 fn stands_for(exemplar: &Exemplar) -> OtlpExemplar {
@@ -174,22 +176,25 @@ mod tests {
     fn what_the_conventions_name_is_sent_as_they_have_it() {
         let mut collected = Collected::new(1, 2);
         collected.metric(SERVER_DURATION, "How long.", MetricKind::Histogram);
-        let labels = [("http.route", "/a"), (HTTP_STATUS, "201")];
-        collected.histogram(&labels, &Times::<Short>::default().snapshot());
+        for route in ["/a", UNMATCHED] {
+            let labels = [(HTTP_ROUTE, route), (HTTP_STATUS, "201")];
+            collected.histogram(&labels, &Times::<Short>::default().snapshot());
+        }
         collected.metric(SERVER_ACTIVE, "How many.", MetricKind::Level);
         collected.value(&[], 3_i64);
 
         let [took, active] = &collected.finish()[..] else { panic!("two metrics") };
         assert_eq!((took.name.as_str(), took.unit.as_str()), ("http.server.request.duration", "s"));
         let Some(Data::Histogram(histogram)) = &took.data else { panic!("a histogram: {took:?}") };
-        let told: Vec<_> = histogram.data_points[0]
-            .attributes
-            .iter()
-            .map(|attribute| (attribute.key.as_str(), attribute.value.as_ref().unwrap().value.clone().unwrap()))
-            .collect();
+        let [told, unmatched] = [0, 1].map(|nth: usize| -> Vec<_> {
+            let told = histogram.data_points[nth].attributes.iter();
+            let value = |attribute: &KeyValue| attribute.value.as_ref().unwrap().value.clone().unwrap();
+            told.map(|attribute| (attribute.key.as_str(), value(attribute))).collect()
+        });
         let text = |value: &str| any_value::Value::StringValue(value.to_owned());
         let code = any_value::Value::IntValue(201);
         assert_eq!(told, [("http.route", text("/a")), (HTTP_STATUS, code), (URL_SCHEME, text("http"))]);
+        assert_eq!(unmatched[..], told[1..], "no route is none, and not one of that name");
         assert_eq!((active.name.as_str(), active.unit.as_str()), ("http.server.active_requests", "{request}"));
         let Some(Data::Sum(sum)) = &active.data else { panic!("a sum: {active:?}") };
         assert!(!sum.is_monotonic && sum.data_points.len() == 1);
