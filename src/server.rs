@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -65,6 +66,24 @@ pub struct Drained {
     pub cut_off: usize,
 }
 
+/// Whether a server has begun to cut off what is still running. Each of its requests has this as an extension, so that
+/// whoever tells of one that was dropped knows by whom.
+#[derive(Clone, Debug, Default)]
+pub struct Ending(Arc<AtomicBool>);
+
+impl Ending {
+    /// It begins.
+    fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has begun.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Serves `router` on `listener` until `shutdown` completes: then nothing new is accepted, idle connections are closed,
 /// running requests end within [`ServerOptions::drain`], and the rest is cut off. Requests that wait for long (event
 /// streams, long polls) should watch the same signal and end by themselves.
@@ -74,12 +93,14 @@ pub async fn serve(
     options: ServerOptions,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
+    let ending = Ending::default();
     let server = Server {
         http: http(options.header_read_timeout),
         taking: options.taking,
         // Done once here instead of in each request.
         router: router.with_state(()),
         places: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+        ending: ending.clone(),
     };
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -96,11 +117,11 @@ pub async fn serve(
     }
     // A closed listener refuses; a kept one would let clients wait in its backlog for nobody.
     drop(listener);
-    drain(graceful, connections, options.drain).await
+    drain(graceful, connections, options.drain, &ending).await
 }
 
 /// Lets connections end until the time is over, then ends them.
-async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>, within: Duration) -> Drained {
+async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>, within: Duration, ending: &Ending) -> Drained {
     let deadline = Instant::now() + within;
     let ended = timeout_at(deadline, async {
         graceful.shutdown().await;
@@ -112,6 +133,7 @@ async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>, within:
     while connections.try_join_next().is_some() {}
     let cut_off = connections.len();
     tracing::warn!(cut_off, "requests were still running when the time to stop was over");
+    ending.begin();
     connections.shutdown().await;
     Drained { cut_off }
 }
@@ -134,6 +156,7 @@ struct Server {
     taking: Duration,
     router: Router,
     places: Arc<Semaphore>,
+    ending: Ending,
 }
 
 impl Server {
@@ -160,9 +183,10 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
-        let (router, turn) = (self.router, Arc::new(Turn::default()));
+        let (router, ending, turn) = (self.router, self.ending, Arc::new(Turn::default()));
         let stream = Explained::new(Taking::new(stream, self.taking), router.clone(), Arc::clone(&turn));
-        let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(ending.clone());
             // Who waits to be asked for the body has sent none of it; asking only to throw it away would be a lie.
             let lingers = !request.headers().contains_key(http::header::EXPECT);
             turn.begin();

@@ -29,7 +29,8 @@ use super::answer::name_ignored_parameters;
 use super::passing::Passed;
 use super::problem::Problem;
 use super::trace::{RequestTrace, TRACEPARENT, hex_into};
-use crate::server::Unreadable;
+use crate::metrics::http::{Unanswered, method_name};
+use crate::server::{Ending, Unreadable};
 
 mod door;
 pub mod render;
@@ -218,19 +219,22 @@ where
         let _entered = current::enter(Some((&context.trace).into()));
         let doing = self.layer.door.begun(&context, began);
         let (door, known) = (Arc::clone(&self.layer.door), Arc::clone(&self.known));
+        let ending = request.extensions_mut().remove();
         request.extensions_mut().insert(context.clone());
-        let running = Running { door, known, context, began, ended: false, _doing: doing };
+        let running = Running { door, known, context, ending, began, ended: false, _doing: doing };
         let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         ContextFuture { inner, running }
     }
 }
 
-/// A request that is being answered. Where it is dropped before, its client has left.
+/// A request that is being answered. Where it is dropped before, its client has left, or the server ends.
 #[derive(Debug)]
 struct Running {
     door: Arc<Door>,
     known: Known,
     context: RequestContext,
+    /// Whether its server has begun to cut requests off, where it has one.
+    ending: Option<Ending>,
     began: Instant,
     ended: bool,
     /// Its place on the list of what is underway.
@@ -238,7 +242,7 @@ struct Running {
 }
 
 impl Running {
-    fn end(&mut self, at: Instant, end: Option<End>) {
+    fn end(&mut self, at: Instant, end: Result<End, Unanswered>) {
         self.ended = true;
         log(&self.context, at.saturating_duration_since(self.began), end);
         self.door.ended(&self.context, &self.known, (self.began, at), end);
@@ -249,7 +253,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         if !self.ended {
             let _entered = current::enter(Some((&self.context.trace).into()));
-            self.end(Instant::now(), None);
+            let is_cut_off = self.ending.as_ref().is_some_and(Ending::has_begun);
+            let why = if is_cut_off { Unanswered::Stopping } else { Unanswered::ClientLeft };
+            self.end(Instant::now(), Err(why));
         }
     }
 }
@@ -307,22 +313,23 @@ fn finish(running: &mut Running, response: Response) -> Response {
         // Other answers are kept by nobody without being told to.
         headers.entry(header::CACHE_CONTROL).or_insert(KEPT_BY_ITS_CLIENT);
     }
-    running.end(Instant::now(), Some(End { status: response.status(), code }));
+    running.end(Instant::now(), Ok(End { status: response.status(), code }));
     response
 }
 
-/// One line a request: `debug` for answers and where the client left, which has no status; `warn` where the node
-/// refuses, `error` where it failed.
-fn log(context: &RequestContext, took: Duration, end: Option<End>) {
-    let (status, code) = (end.map(|end| end.status), end.and_then(|end| end.code));
+/// One line a request: `debug` for answers and where the client left; `warn` where the node refuses or cuts off,
+/// `error` where it failed. What has no answer has no status, and says why.
+fn log(context: &RequestContext, took: Duration, end: Result<End, Unanswered>) {
+    let (status, code) = (end.map(|end| end.status), end.ok().and_then(|end| end.code));
     macro_rules! line {
         ($level:expr) => {
             tracing::event!(
                 target: "tertulia::http",
                 $level,
-                http.request.method = context.method.as_str(),
+                http.request.method = method_name(&context.method),
                 http.route = context.route.as_ref().map_or("", MatchedPath::as_str),
-                http.response.status_code = status.map(|status| status.as_u16()),
+                http.response.status_code = status.ok().map(|status| status.as_u16()),
+                error.type = status.err().map(Unanswered::word),
                 problem.code = code,
                 duration_ms = took.as_secs_f64() * 1e3,
                 request.id = context.request_id.as_str(),
@@ -331,8 +338,9 @@ fn log(context: &RequestContext, took: Duration, end: Option<End>) {
         };
     }
     match status {
-        Some(StatusCode::INTERNAL_SERVER_ERROR) => line!(tracing::Level::ERROR),
-        Some(status) if status.is_server_error() => line!(tracing::Level::WARN),
+        Ok(StatusCode::INTERNAL_SERVER_ERROR) => line!(tracing::Level::ERROR),
+        Ok(status) if status.is_server_error() => line!(tracing::Level::WARN),
+        Err(Unanswered::Stopping) => line!(tracing::Level::WARN),
         _ => line!(tracing::Level::DEBUG),
     }
 }

@@ -12,9 +12,31 @@ use http::{Method, StatusCode};
 
 use super::sink::Sink;
 
-/// The kind of error of a request whose client has left before its answer.
-pub const CLIENT_LEFT: &str = "client_left";
-/// What no route answered.
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Its client has left before.
+    ClientLeft,
+    /// It was still running when the server's time to stop was over.
+    Stopping,
+}
+
+impl Unanswered {
+    /// Both, in the order of their places.
+    const ALL: [Self; 2] = [Self::ClientLeft, Self::Stopping];
+
+    /// The kind of error that it is.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ClientLeft => "client_left",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// What no route answered. It is a word of the page, on which each series has the same labels; by OTLP there is no
+/// route then.
 pub const UNMATCHED: &str = "unmatched";
 /// The statuses that requests are counted by, ascending, with the class's first one for each that has no place: HTTP
 /// has clients take a status that they do not know for that one.
@@ -49,8 +71,8 @@ const STATUSES: [(u16, &str); 29] = [
     (503, "503"),
     (504, "504"),
 ];
-/// The index behind them, for requests whose client did not wait for the answer.
-const ABORTED: usize = STATUSES.len();
+/// Those, and behind them the requests that have no answer.
+const PLACES: usize = STATUSES.len() + Unanswered::ALL.len();
 /// What is shown of a route from its first request on: a rate is seen only from the second value on, so without the 0
 /// the first failures would raise no alert.
 const FAILURES: [u16; 2] = [500, 503];
@@ -75,7 +97,7 @@ pub struct HttpMetrics {
 pub struct Route {
     route: Arc<str>,
     method: &'static str,
-    took: [OnceLock<Box<Times<Short>>>; STATUSES.len() + 1],
+    took: [OnceLock<Box<Times<Short>>>; PLACES],
 }
 
 impl HttpMetrics {
@@ -138,15 +160,18 @@ impl Route {
         self.method
     }
 
-    /// A request was answered, or (`None`) its client left before. `of`: its span, where that is recorded.
+    /// A request was answered, or has no answer. `of`: its span, where that is recorded.
     pub fn observe(
         &self,
-        status: Option<StatusCode>,
+        status: Result<StatusCode, Unanswered>,
         took: Duration,
         of: Option<TraceContext>,
         now: impl FnOnce() -> Millis,
     ) {
-        let place = status.map_or(ABORTED, |status| index_of(status.as_u16()));
+        let place = match status {
+            Ok(status) => index_of(status.as_u16()),
+            Err(why) => STATUSES.len() + why as usize,
+        };
         self.took[place].get_or_init(Box::default).observe(took, of, now);
     }
 
@@ -157,7 +182,7 @@ impl Route {
                 Some((code, digits)) => {
                     (Some((HTTP_STATUS, *digits)), Some((ERROR_TYPE, *digits)).filter(|_| *code >= 500))
                 }
-                None => (None, Some((ERROR_TYPE, CLIENT_LEFT))),
+                None => (None, Unanswered::ALL.get(place - STATUSES.len()).map(|why| (ERROR_TYPE, why.word()))),
             };
             let known = [(HTTP_ROUTE, &*self.route), (HTTP_METHOD, self.method)];
             let labels: Vec<_> = known.into_iter().chain(status).chain(error).collect();
@@ -198,7 +223,7 @@ mod tests {
     fn failures_are_shown_before_there_are_any() {
         let metrics = HttpMetrics::default();
         metrics.of("/api/v1/messages", "POST").observe(
-            Some(StatusCode::OK),
+            Ok(StatusCode::OK),
             Duration::from_millis(3),
             None,
             || unreachable!(),
@@ -219,11 +244,13 @@ mod tests {
         let metrics = HttpMetrics::default();
         let route = metrics.of("/api/v1/messages/{id}", "GET");
         let of = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 };
-        route.observe(Some(StatusCode::OK), Duration::from_millis(3), Some(of), || Millis(5));
+        route.observe(Ok(StatusCode::OK), Duration::from_millis(3), Some(of), || Millis(5));
         for status in [404, 499, 502] {
-            route.observe(StatusCode::from_u16(status).ok(), Duration::from_millis(3), None, || unreachable!());
+            route.observe(Ok(StatusCode::from_u16(status).unwrap()), Duration::from_millis(3), None, || unreachable!());
         }
-        metrics.of("/api/v1/messages/{id}", "GET").observe(None, Duration::from_millis(3), None, || unreachable!());
+        for why in Unanswered::ALL {
+            route.observe(Err(why), Duration::from_millis(3), None, || unreachable!());
+        }
         metrics.problem("message_not_found");
         metrics.problem("message_not_found");
         let text = shown(&metrics, Format::OpenMetrics);
@@ -234,6 +261,7 @@ mod tests {
             "http_response_status_code=\"400\"",
             "http_response_status_code=\"502\",error_type=\"502\"",
             "error_type=\"client_left\"",
+            "error_type=\"stopping\"",
         ] {
             let series = format!("{{http_route=\"/api/v1/messages/{{id}}\",http_request_method=\"GET\",{labels}}} 1\n");
             assert!(text.contains(&format!("http_server_request_duration_seconds_count{series}")), "{labels}: {text}");

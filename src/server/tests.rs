@@ -1,5 +1,8 @@
 use std::net::SocketAddr;
 
+use actors::clock::Entropy;
+use actors::trace::Traces;
+use actors::trace::kept::Kept;
 use axum::Extension;
 use axum::routing::{get, post};
 use http::StatusCode;
@@ -8,6 +11,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::config::LogFormat;
+use crate::http::context::{ContextLayer, Door};
+use crate::metrics::page::{Format, Page};
+use crate::telemetry::sampling::Sampling;
+use crate::telemetry::tests::{Lines, config};
 
 /// A server on a port of its own, with a route that waits until it is told to answer.
 struct Running {
@@ -19,6 +27,11 @@ struct Running {
 }
 
 async fn start(options: ServerOptions) -> Running {
+    start_with(options, |router| router).await
+}
+
+/// The same with something around its routes.
+async fn start_with(options: ServerOptions, around: impl FnOnce(Router) -> Router) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (entered, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -35,7 +48,7 @@ async fn start(options: ServerOptions) -> Running {
         unreadable.map_or((StatusCode::NOT_FOUND, ""), |Extension(refused)| (refused.status, "no HTTP"))
     });
     let (stop, stopped) = oneshot::channel();
-    let ended = tokio::spawn(serve(listener, router, options, async move {
+    let ended = tokio::spawn(serve(listener, around(router), options, async move {
         let _ = stopped.await;
     }));
     Running { address, entered, answer, stop, ended }
@@ -203,6 +216,36 @@ async fn a_request_that_outlasts_the_shutdown_is_cut_off() {
 }
 
 #[tokio::test]
+async fn what_the_server_cuts_off_is_recorded_as_that_and_not_as_a_client_that_left() {
+    let kept = Arc::new(Kept::default());
+    let config =
+        config(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"), ("OTEL_TRACES_SAMPLER", "always_off")]);
+    let door = Arc::new(Door::new(Sampling::new(&config), Traces::to(kept.clone())));
+    let layer = ContextLayer::new(Arc::new(Entropy::seeded([7; 32])), Arc::clone(&door));
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.subscriber("warn", LogFormat::Json));
+    let server =
+        start_with(ServerOptions { drain: Duration::ZERO, ..ServerOptions::default() }, |router| router.layer(layer));
+    let server = server.await;
+    let running = send(server.address, &request("/slow")).await;
+    server.entered.notified().await;
+    server.stop.send(()).unwrap();
+    assert_eq!(server.ended.await.unwrap().cut_off, 1);
+    drop(running);
+    let [span] = &kept.spans()[..] else { panic!("one span, of what was cut off: {:?}", kept.spans()) };
+    assert_eq!(span.error.as_deref(), Some("stopping"));
+    assert!(span.attributes.contains(&("tertulia.kept", "error".into())), "{span:?}");
+    let text = lines.text();
+    let told = text.lines().find(|line| line.contains("\"message\":\"request\"")).expect("it has a line");
+    assert!(told.contains("\"error.type\":\"stopping\"") && told.contains("WARN"), "{told}");
+    let mut page = Page::new(Format::Text);
+    door.metrics().write(&mut page);
+    let text = page.finish();
+    let one = "_count{http_route=\"/slow\",http_request_method=\"GET\",error_type=\"stopping\"} 1\n";
+    assert!(text.contains(one) && !text.contains("client_left"), "{text}");
+}
+
+#[tokio::test]
 async fn a_connection_above_the_cap_waits_until_one_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -211,6 +254,7 @@ async fn a_connection_above_the_cap_waits_until_one_ends() {
         taking: Duration::MAX,
         router: Router::new(),
         places: Arc::new(Semaphore::new(1)),
+        ending: Ending::default(),
     };
     let _clients = [
         TcpStream::connect(address).await.unwrap(),

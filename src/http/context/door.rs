@@ -11,7 +11,7 @@ use axum::extract::MatchedPath;
 use http::StatusCode;
 
 use super::RequestContext;
-use crate::metrics::http::{CLIENT_LEFT, HttpMetrics, OTHER, Route, UNMATCHED, method_name};
+use crate::metrics::http::{HttpMetrics, OTHER, Route, UNMATCHED, Unanswered, method_name};
 use crate::telemetry::sampling::{Kept, Sampling};
 
 /// Requests that wait because they were asked to: they are not slow.
@@ -78,13 +78,13 @@ impl Door {
         })
     }
 
-    /// A request has ended: with an answer, or (`None`) because its client left.
+    /// A request has ended: with an answer, or without one.
     pub(super) fn ended(
         &self,
         context: &RequestContext,
         known: &Known,
         (began, ended): (Instant, Instant),
-        end: Option<End>,
+        end: Result<End, Unanswered>,
     ) {
         self.metrics.ended(&context.method);
         let took = ended.saturating_duration_since(began);
@@ -97,7 +97,7 @@ impl Door {
         }
         let recorded = self.traces.records(Some(own));
         self.instruments(context, known).observe(status, took, recorded.then_some(own), self.now);
-        if let Some(code) = end.and_then(|end| end.code) {
+        if let Some(code) = end.ok().and_then(|end| end.code) {
             self.metrics.problem(code);
         }
         if recorded {
@@ -108,14 +108,21 @@ impl Door {
     }
 
     /// Whether a request that was not sampled is recorded after all, and why.
-    fn keep(&self, context: &RequestContext, end: Option<End>, took: Duration, now: Instant) -> Option<Kept> {
-        let (status, code) = (end.map(|end| end.status), end.and_then(|end| end.code));
+    fn keep(
+        &self,
+        context: &RequestContext,
+        end: Result<End, Unanswered>,
+        took: Duration,
+        now: Instant,
+    ) -> Option<Kept> {
+        let (status, code) = (end.map(|end| end.status), end.ok().and_then(|end| end.code));
         let why = match status {
-            Some(StatusCode::SERVICE_UNAVAILABLE) => Kept::Refused,
+            Ok(StatusCode::SERVICE_UNAVAILABLE) => Kept::Refused,
             // Who sends faster than the key may is told so, whatever else there is to do.
-            Some(StatusCode::TOO_MANY_REQUESTS) if code != Some(TOO_FAST) => Kept::Refused,
-            Some(status) if status.is_server_error() && code == Some(AGENT_FAILED) => Kept::Agent,
-            Some(status) if status.is_server_error() => Kept::Error,
+            Ok(StatusCode::TOO_MANY_REQUESTS) if code != Some(TOO_FAST) => Kept::Refused,
+            Ok(status) if status.is_server_error() && code == Some(AGENT_FAILED) => Kept::Agent,
+            Ok(status) if status.is_server_error() => Kept::Error,
+            Err(Unanswered::Stopping) => Kept::Error,
             _ if !self.sampling.is_slow(took) || context.is_of(WAITING) => return None,
             _ if context.has_waited() => Kept::Waited,
             _ => Kept::Slow,
@@ -169,19 +176,24 @@ fn attributes(context: &RequestContext) -> Vec<(&'static str, Value)> {
 }
 
 /// The span of a request.
-fn span(context: &RequestContext, own: TraceContext, (began, ended): (Instant, Instant), end: Option<End>) -> Finished {
+fn span(
+    context: &RequestContext,
+    own: TraceContext,
+    (began, ended): (Instant, Instant),
+    end: Result<End, Unanswered>,
+) -> Finished {
     let mut attributes = attributes(context);
     attributes.extend(context.message.get().map(|id| (names::MESSAGE_ID, Value::from(id.to_string()))));
     let mut error = None;
     match end {
-        Some(End { status, code }) => {
+        Ok(End { status, code }) => {
             attributes.push((names::HTTP_STATUS, Value::from(u32::from(status.as_u16()))));
             attributes.extend(code.map(|code| (names::PROBLEM, Value::from(code))));
             if status.is_server_error() {
                 error = Some(Cow::Borrowed(code.unwrap_or("internal_error")));
             }
         }
-        None => error = Some(Cow::Borrowed(CLIENT_LEFT)),
+        Err(why) => error = Some(Cow::Borrowed(why.word())),
     }
     Finished {
         name: Cow::Owned(name(context)),

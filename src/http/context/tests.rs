@@ -431,6 +431,19 @@ async fn a_client_that_leaves_is_seen_and_counted() {
 }
 
 #[tokio::test]
+async fn a_line_names_no_method_that_a_client_made_up() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.subscriber("warn,tertulia::http=debug", LogFormat::Json));
+    let mut request = get("/who/7");
+    *request.method_mut() = "BREW".repeat(8_000).parse().unwrap();
+    ask(request).await;
+    let text = lines.text();
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["http.request.method"], "_OTHER");
+    assert!(text.len() < 1_000, "{} bytes", text.len());
+}
+
+#[tokio::test]
 async fn methods_and_paths_of_clients_make_no_series_of_their_own() {
     let (door, _) = kept(&[]);
     let app = behind(Arc::clone(&door));
