@@ -201,6 +201,8 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
     let task_list = values.read("telemetry.task_list", parse::boolean);
     let bootstrap_api_key = values.read("bootstrap.api_key", parse::api_key);
 
+    let otel = Otel::read(env, otlp_endpoint.as_ref().and_then(Option::as_deref), values.wrong);
+
     if listen.is_some_and(|listen| listen.port() != 0) && listen == metrics_listen {
         values.refuse("server.metrics_listen", "another address or port than that of the API");
     }
@@ -226,7 +228,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
         },
         log_filter: log_filter?,
         log_format: log_format?,
-        otel: Otel::read(env, otlp_endpoint?.as_deref()),
+        otel: otlp_endpoint.map(|_| otel)?,
         remote_traces_per_second: u32::try_from(remote_traces?).ok()?,
         slow_request: Duration::from_millis(slow_millis?),
         task_list: task_list?,

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use actors::clock::SystemClock;
 use actors::store::inventory::Inventory;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use schema::cql::{self, ConnectError, Contact, CqlStore, MigrateError, Quorum};
 use schema::embedded::{self, EmbeddedStore, OnFatal};
 
 use crate::config::cql::Consistency;
 use crate::config::{Config, Cql, Secret, StoreKind};
+use crate::tls;
 
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
@@ -127,17 +126,11 @@ fn contact(cql: &Cql) -> Result<Contact, StoresError> {
 
 /// Trusts the certificates in `ca_file`, or those that the platform trusts.
 fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, StoresError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let Some(path) = ca_file else { return Ok(builder.with_platform_verifier()?.with_no_client_auth()) };
-    let refused = |why: String| StoresError::CaFile(path.to_owned(), why);
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refused(error.to_string()))? {
-        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(refused("it has none".to_owned()));
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let Some(path) = ca_file else {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        return Ok(builder.with_platform_verifier()?.with_no_client_auth());
+    };
+    let roots = tls::roots(path).map_err(|why| StoresError::CaFile(path.to_owned(), why))?;
+    Ok(tls::trusting(roots)?)
 }

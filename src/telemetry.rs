@@ -8,6 +8,7 @@
 //! are sent by the same thread ([`export`]). See `docs/TELEMETRY.md`.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use actors::trace::Traces;
 use actors::trace::underway::Underway;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
@@ -74,6 +76,9 @@ pub enum ExportError {
     /// There is no TLS.
     #[error("telemetry cannot be exported: TLS cannot be configured: {0}")]
     Tls(#[from] rustls::Error),
+    /// The receiver's certificates cannot be checked.
+    #[error("telemetry cannot be exported: {0} cannot be used as OTEL_EXPORTER_OTLP_CERTIFICATE: {1}")]
+    Certificates(PathBuf, String),
     /// There is no thread for it.
     #[error("traces cannot be exported: {0}")]
     Thread(#[from] io::Error),
@@ -122,7 +127,7 @@ impl Telemetry {
     pub(crate) fn start(config: &Config) -> Result<(Self, Option<SdkTracerProvider>), TelemetryError> {
         let sampling = Arc::new(Sampling::new(config));
         let underway = config.task_list.then(Arc::default);
-        let resource = resource(&random()?[..16]);
+        let resource = resource(&random()?[..16], &config.otel.attributes);
         let Some(receiver) = &config.otel.receiver else {
             return Ok((Self { resource, sampling, exporting: None, underway }, None));
         };
@@ -170,26 +175,18 @@ impl Telemetry {
     }
 }
 
-/// What this process is, as every span of it says. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` add to it and go
-/// before.
-fn resource(instance: &[u8]) -> Resource {
-    let from_environment = Resource::builder().build();
-    let named = from_environment
-        .get_ref(&opentelemetry::Key::from_static_str("service.name"))
-        .is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+/// What this process is, as every span of it says; what the environment says goes before.
+fn resource(instance: &[u8], said: &[(String, String)]) -> Resource {
     let id: String = crate::http::trace::Hex(instance).to_string();
-    let mut attributes =
-        vec![KeyValue::new("service.version", env!("CARGO_PKG_VERSION")), KeyValue::new("service.instance.id", id)];
-    if !named {
-        attributes.push(KeyValue::new("service.name", "tertulia"));
-    }
-    attributes.retain(|own| named_otherwise(&from_environment, own));
-    Resource::builder().with_attributes(attributes).build()
-}
-
-/// Whether the environment does not say it already; the name is decided on before.
-fn named_otherwise(resource: &Resource, own: &KeyValue) -> bool {
-    own.key.as_str() == "service.name" || resource.get_ref(&own.key).is_none()
+    let own = [
+        ("service.name", "tertulia".to_owned()),
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id", id),
+    ];
+    let own = own.into_iter().filter(|(name, _)| !said.iter().any(|(said, _)| said == name));
+    let said = said.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
+    let attributes = own.map(|(name, value)| KeyValue::new(name, value)).chain(said);
+    Resource::builder_empty().with_detector(Box::new(TelemetryResourceDetector)).with_attributes(attributes).build()
 }
 
 /// What turns events into lines, and spans into those that are exported.

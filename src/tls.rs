@@ -1,8 +1,11 @@
 //! TLS of outgoing calls.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
 /// A client's settings that trust the platform's root certificates, with a cryptography provider of their own, so that
@@ -11,10 +14,6 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 /// # Errors
 /// When the provider can do none of the usual TLS versions.
 pub fn client() -> Result<ClientConfig, rustls::Error> {
-    let builder = || {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
-    };
     match builder()?.with_platform_verifier() {
         Ok(builder) => Ok(builder.with_no_client_auth()),
         Err(error) => {
@@ -22,4 +21,29 @@ pub fn client() -> Result<ClientConfig, rustls::Error> {
             Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
         }
     }
+}
+
+/// The same, trusting these certificates and no others.
+///
+/// # Errors
+/// As [`client`].
+pub fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    Ok(builder()?.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// The certificates in a file, as PEM has them.
+///
+/// # Errors
+/// Why they cannot be used; a file without any is wrong too.
+pub fn roots(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())? {
+        roots.add(certificate.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() { Err("it has none".to_owned()) } else { Ok(roots) }
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
 }

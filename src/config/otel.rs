@@ -1,14 +1,18 @@
 //! The `OTEL_` variables, as OpenTelemetry defines them: a value that makes no sense is told and then counts as absent.
-//! Only an endpoint that cannot be one ends the start, since whoever gives it waits for what is sent there.
-//!
-//! What describes this process (service name, resource attributes) is read by OpenTelemetry's own library.
+//! Only an endpoint that cannot be one ends the start, since whoever gives it waits for what is sent there. What
+//! OpenTelemetry has and this program does not heed is told too ([`unheeded`]).
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::Wrong;
+use super::parse;
 use super::print::hidden;
+
+mod unheeded;
 
 /// How spans and metrics travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,8 @@ pub struct Receiver {
     pub gzip: bool,
     /// How long an answer may take.
     pub timeout: Duration,
+    /// The file with the certificates that sign its own; `None`: those that the platform trusts.
+    pub certificates: Option<PathBuf>,
 }
 
 /// A receiver of metrics, and how they are sent there.
@@ -101,6 +107,8 @@ pub struct Otel {
     pub sampler: Sampler,
     /// Bounds and pace.
     pub batching: Batching,
+    /// What is said of this process, name and value, beside what it says by itself and before that.
+    pub attributes: Vec<(String, String)>,
     /// What of the variables was not understood, a sentence each.
     pub complaints: Vec<String>,
 }
@@ -113,6 +121,7 @@ struct Signal {
     headers: &'static str,
     compression: &'static str,
     timeout: &'static str,
+    certificate: &'static str,
     path: &'static str,
 }
 
@@ -123,6 +132,7 @@ const TRACES: Signal = Signal {
     headers: "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
     compression: "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
     timeout: "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    certificate: "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
     path: "/v1/traces",
 };
 const METRICS: Signal = Signal {
@@ -132,6 +142,7 @@ const METRICS: Signal = Signal {
     headers: "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
     compression: "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION",
     timeout: "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+    certificate: "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE",
     path: "/v1/metrics",
 };
 /// How often metrics are sent where nobody says.
@@ -145,19 +156,46 @@ const DELAY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an answer may take where nobody says.
 const ANSWER: Duration = Duration::from_secs(10);
+/// What has no limit: longer than any process lives, and short enough to reckon with.
+const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// The port that is registered for OTLP over gRPC.
 const GRPC_PORT: u16 = 4317;
 
 impl Otel {
-    /// Reads the variables; `endpoint` is the setting that has a place in files too.
+    /// Reads the variables; `endpoint` is the setting that has a place in files too. An endpoint that cannot be one is
+    /// `wrong`.
     #[must_use]
-    pub fn read(env: &dyn Fn(&str) -> Option<String>, endpoint: Option<&str>) -> Self {
+    pub fn read(env: &dyn Fn(&str) -> Option<String>, endpoint: Option<&str>, wrong: &mut Vec<Wrong>) -> Self {
         let mut reader = Reader { env, complaints: Vec::new() };
+        let [of_traces, of_metrics] = [&TRACES, &METRICS].map(|signal| Place::of(&reader, signal, endpoint, wrong));
         let sampler = reader.sampler();
         let batching = reader.batching();
-        let receiver = if reader.exports(&TRACES) { reader.receiver(&TRACES, endpoint) } else { None };
-        let metrics = if reader.exports(&METRICS) { reader.pushing(endpoint) } else { None };
-        Self { receiver, metrics, sampler, batching, complaints: reader.complaints }
+        let attributes = reader.attributes();
+        let receiver = reader.receiver(&TRACES, of_traces);
+        let metrics = reader.pushing(of_metrics);
+        unheeded::tell(&mut reader);
+        Self { receiver, metrics, sampler, batching, attributes, complaints: reader.complaints }
+    }
+}
+
+/// Where one of the signals goes.
+struct Place {
+    url: url::Url,
+    /// It is meant for this signal alone, so it is the whole URL; the general one is where every signal's path begins.
+    is_whole: bool,
+}
+
+impl Place {
+    /// `None` where it goes nowhere, which is `wrong` where somebody has named a place.
+    fn of(reader: &Reader<'_>, signal: &Signal, general: Option<&str>, wrong: &mut Vec<Wrong>) -> Option<Self> {
+        let own = reader.get(signal.endpoint);
+        if let Some(Err(allowed)) = own.as_deref().map(parse::endpoint) {
+            let value = own.as_deref().map(|own| hidden(own).into_owned());
+            wrong.push(Wrong { name: signal.endpoint.to_owned(), value, allowed });
+        }
+        // The general one was looked at before, as a setting like others.
+        let url = url::Url::parse(own.as_deref().or(general)?).ok()?;
+        Some(Self { url, is_whole: own.is_some() })
     }
 }
 
@@ -183,45 +221,75 @@ impl Reader<'_> {
     }
 
     fn exports(&mut self, signal: &Signal) -> bool {
-        if self.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        if self.is_disabled() {
             return false;
         }
         let Some(exporters) = self.get(signal.exporter) else { return true };
         for exporter in exporters.split(',').map(str::trim) {
-            match exporter {
+            match &*exporter.to_ascii_lowercase() {
                 "otlp" => return true,
                 "none" => {}
-                other => self.complain(signal.exporter, other, "only otlp and none are known"),
+                _ => self.complain(signal.exporter, exporter, "only otlp and none are known"),
             }
         }
         false
     }
 
-    fn receiver(&mut self, signal: &Signal, endpoint: Option<&str>) -> Option<Receiver> {
-        let own = self.get(signal.endpoint);
-        let given = own.as_deref().or(endpoint)?;
-        let Some(mut url) = url::Url::parse(given).ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
-            self.complain(signal.endpoint, given, "an http or https URL is needed");
-            return None;
-        };
+    /// As OpenTelemetry has it, true is one word only.
+    fn is_disabled(&mut self) -> bool {
+        let name = "OTEL_SDK_DISABLED";
+        let Some(value) = self.get(name) else { return false };
+        match &*value.to_ascii_lowercase() {
+            "true" => return true,
+            "false" => {}
+            _ => self.complain(name, &value, "only true and false are known; false is used"),
+        }
+        false
+    }
+
+    fn receiver(&mut self, signal: &Signal, place: Option<Place>) -> Option<Receiver> {
+        let Place { mut url, is_whole } = place.filter(|_| self.exports(signal))?;
         let protocol = self.protocol(signal, &url);
-        // What is meant for one signal alone is the whole URL; the general one is where every signal's path begins.
-        if protocol == Protocol::Http && own.is_none() {
+        if protocol == Protocol::Http && !is_whole {
             let path = format!("{}{}", url.path().trim_end_matches('/'), signal.path);
             url.set_path(&path);
         }
         let (headers, gzip) = (self.headers(signal), self.gzip(signal));
-        let usual = self.number("OTEL_EXPORTER_OTLP_TIMEOUT", ANSWER.as_millis() as u64, 1);
-        let timeout = Duration::from_millis(self.number(signal.timeout, usual, 1));
-        Some(Receiver { endpoint: url.into(), protocol, headers, gzip, timeout })
+        let usual = self.timeout("OTEL_EXPORTER_OTLP_TIMEOUT", ANSWER);
+        let timeout = self.timeout(signal.timeout, usual);
+        let certificates = self.get(signal.certificate).or_else(|| self.get("OTEL_EXPORTER_OTLP_CERTIFICATE"));
+        let certificates = certificates.map(PathBuf::from);
+        Some(Receiver { endpoint: url.into(), protocol, headers, gzip, timeout, certificates })
     }
 
-    fn pushing(&mut self, endpoint: Option<&str>) -> Option<Pushing> {
-        let receiver = self.receiver(&METRICS, endpoint)?;
-        let every = self.number("OTEL_METRIC_EXPORT_INTERVAL", EVERY.as_millis() as u64, 1);
-        let timeout = self.number("OTEL_METRIC_EXPORT_TIMEOUT", TIMEOUT.as_millis() as u64, 1);
-        let (every, timeout) = (Duration::from_millis(every), Duration::from_millis(timeout));
+    fn pushing(&mut self, place: Option<Place>) -> Option<Pushing> {
+        let receiver = self.receiver(&METRICS, place)?;
+        let every = self.duration("OTEL_METRIC_EXPORT_INTERVAL", EVERY, 1);
+        let timeout = self.timeout("OTEL_METRIC_EXPORT_TIMEOUT", TIMEOUT);
         Some(Pushing { receiver, every, timeout })
+    }
+
+    /// What `OTEL_RESOURCE_ATTRIBUTES` says, names and values in percent encoding, and `OTEL_SERVICE_NAME` before that.
+    /// Where a part of it is none, all of it counts as absent, as OpenTelemetry has it.
+    fn attributes(&mut self) -> Vec<(String, String)> {
+        let name = "OTEL_RESOURCE_ATTRIBUTES";
+        let given = self.get(name).unwrap_or_default();
+        let decoded =
+            |text: &str| percent_encoding::percent_decode_str(text.trim()).decode_utf8().ok().map(String::from);
+        let pairs = given.split(',').filter(|pair| !pair.trim().is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            Some((decoded(name).filter(|name| !name.is_empty())?, decoded(value)?))
+        });
+        let pairs: Option<Vec<_>> = pairs.collect();
+        if pairs.is_none() {
+            self.complain(name, &given, "name=value pairs with commas between them are needed; it counts as absent");
+        }
+        let mut pairs = pairs.unwrap_or_default();
+        if let Some(service) = self.get("OTEL_SERVICE_NAME") {
+            pairs.retain(|(name, _)| name != "service.name");
+            pairs.push(("service.name".to_owned(), service));
+        }
+        pairs
     }
 
     /// `name=value` pairs with commas between them, values in percent encoding; those of the signal go before.
@@ -262,7 +330,7 @@ impl Reader<'_> {
     fn choice<T: Copy>(&mut self, names: [&str; 2], known: [(&str, T); 2]) -> Option<T> {
         for name in names {
             let Some(value) = self.get(name) else { continue };
-            if let Some((_, choice)) = known.iter().find(|(word, _)| *word == value) {
+            if let Some((_, choice)) = known.iter().find(|(word, _)| word.eq_ignore_ascii_case(&value)) {
                 return Some(*choice);
             }
             self.complain(name, &value, &format!("only {} and {} are known", known[0].0, known[1].0));
@@ -272,17 +340,18 @@ impl Reader<'_> {
 
     fn sampler(&mut self) -> Sampler {
         let usual = Sampler { root: Root::Always, parent_based: true };
-        let Some(name) = self.get("OTEL_TRACES_SAMPLER") else { return usual };
+        let Some(given) = self.get("OTEL_TRACES_SAMPLER") else { return usual };
+        let name = given.to_ascii_lowercase();
         let (name, parent_based) = match name.strip_prefix("parentbased_") {
-            Some(name) => (name.to_owned(), true),
-            None => (name, false),
+            Some(name) => (name, true),
+            None => (&*name, false),
         };
-        let root = match name.as_str() {
+        let root = match name {
             "always_on" => Root::Always,
             "always_off" => Root::Never,
             "traceidratio" => Root::Ratio(self.ratio()),
-            other => {
-                self.complain("OTEL_TRACES_SAMPLER", other, "parentbased_always_on is used");
+            _ => {
+                self.complain("OTEL_TRACES_SAMPLER", &given, "parentbased_always_on is used");
                 return usual;
             }
         };
@@ -303,14 +372,18 @@ impl Reader<'_> {
     fn batching(&mut self) -> Batching {
         let queue = self.number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE as u64, 1) as usize;
         let batch = self.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH as u64, 1) as usize;
-        let delay = self.number("OTEL_BSP_SCHEDULE_DELAY", DELAY.as_millis() as u64, 0);
-        let timeout = self.number("OTEL_BSP_EXPORT_TIMEOUT", TIMEOUT.as_millis() as u64, 1);
-        Batching {
-            queue: queue.min(1 << 24),
-            batch: batch.min(queue),
-            delay: Duration::from_millis(delay),
-            timeout: Duration::from_millis(timeout),
-        }
+        let delay = self.duration("OTEL_BSP_SCHEDULE_DELAY", DELAY, 0);
+        let timeout = self.timeout("OTEL_BSP_EXPORT_TIMEOUT", TIMEOUT);
+        Batching { queue: queue.min(1 << 24), batch: batch.min(queue), delay, timeout }
+    }
+
+    /// So many milliseconds; 0 is no limit.
+    fn timeout(&mut self, name: &str, usual: Duration) -> Duration {
+        Some(self.duration(name, usual, 0)).filter(|timeout| !timeout.is_zero()).unwrap_or(NO_LIMIT)
+    }
+
+    fn duration(&mut self, name: &str, usual: Duration, least: u64) -> Duration {
+        Duration::from_millis(self.number(name, usual.as_millis() as u64, least)).min(NO_LIMIT)
     }
 
     fn number(&mut self, name: &str, usual: u64, least: u64) -> u64 {
@@ -326,129 +399,4 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metrics_go_where_traces_go_with_the_headers_of_both_unless_they_are_told_otherwise() {
-        let endpoint = Some("http://localhost:4318");
-        let env = [
-            ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=seven, authorization=Bearer%20a"),
-            ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-tenant=eight,%,=b,c=%0a"),
-            ("OTEL_METRIC_EXPORT_INTERVAL", "5000"),
-        ];
-        let Otel { metrics, complaints, .. } = read(&env, endpoint);
-        let pushing = metrics.unwrap();
-        assert_eq!(pushing.receiver.endpoint, "http://localhost:4318/v1/metrics");
-        let headers = &pushing.receiver.headers;
-        assert_eq!(
-            (&headers["x-tenant"], &headers["authorization"]),
-            (&"eight".parse().unwrap(), &"Bearer a".parse().unwrap())
-        );
-        assert_eq!((pushing.every, headers.len(), complaints.len()), (Duration::from_secs(5), 2, 1));
-        assert!(!format!("{pushing:?}").contains("Bearer"), "headers may be secret");
-        let off = [("OTEL_METRICS_EXPORTER", "none")];
-        let Otel { metrics, receiver, .. } = read(&off, endpoint);
-        assert!(metrics.is_none() && receiver.is_some());
-    }
-
-    fn read(env: &[(&str, &str)], endpoint: Option<&str>) -> Otel {
-        let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Otel::read(&env, endpoint)
-    }
-
-    fn receiver(env: &[(&str, &str)], endpoint: Option<&str>) -> Option<(String, Protocol)> {
-        read(env, endpoint).receiver.map(|receiver| (receiver.endpoint, receiver.protocol))
-    }
-
-    #[test]
-    fn without_an_endpoint_nothing_is_exported() {
-        assert_eq!(receiver(&[], None), None);
-        for off in [("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_TRACES_EXPORTER", "none")] {
-            assert_eq!(receiver(&[off], Some("http://localhost:4317")), None, "{off:?}");
-        }
-        let console = read(&[("OTEL_TRACES_EXPORTER", "console")], Some("http://localhost:4317"));
-        assert_eq!((console.receiver, console.complaints.len()), (None, 1));
-    }
-
-    #[test]
-    fn the_path_of_the_signal_is_added_to_the_general_endpoint_only() {
-        let http = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
-        let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://otel.example/in/traces");
-        for (env, endpoint, expected) in [
-            (&[http][..], "http://localhost:4318", "http://localhost:4318/v1/traces"),
-            (&[http], "http://localhost:4318/", "http://localhost:4318/v1/traces"),
-            (&[http], "https://otel.example/otlp", "https://otel.example/otlp/v1/traces"),
-            (&[http, whole], "http://localhost:4318", "https://otel.example/in/traces"),
-            (&[], "http://localhost:9999", "http://localhost:9999/v1/traces"),
-        ] {
-            assert_eq!(receiver(env, Some(endpoint)), Some((expected.to_owned(), Protocol::Http)));
-        }
-    }
-
-    #[test]
-    fn compression_and_patience_of_a_signal_go_before_those_of_all() {
-        let env = [
-            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", "3000"),
-            ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "none"),
-            ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "700"),
-        ];
-        let Otel { receiver, metrics, complaints, .. } = read(&env, Some("http://localhost:4318"));
-        let (traces, metrics) = (receiver.unwrap(), metrics.unwrap().receiver);
-        assert_eq!((traces.gzip, traces.timeout), (false, Duration::from_secs(3)));
-        assert_eq!((metrics.gzip, metrics.timeout), (true, Duration::from_millis(700)));
-        assert!(complaints.is_empty());
-        let zstd = read(&[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")], Some("http://localhost:4318"));
-        assert_eq!((zstd.receiver.map(|receiver| receiver.gzip), zstd.complaints.len()), (Some(false), 1));
-    }
-
-    #[test]
-    fn the_port_of_grpc_means_grpc_where_no_protocol_is_named() {
-        let local = "http://localhost:4317";
-        let grpc = Some(("http://localhost:4317/".to_owned(), Protocol::Grpc));
-        assert_eq!(receiver(&[], Some(local)), grpc);
-        assert_eq!(receiver(&[("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")], Some(local)), grpc);
-        let named = [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
-        assert_eq!(receiver(&named, Some(local)).map(|found| found.1), Some(Protocol::Http));
-        let unknown = read(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")], Some(local));
-        assert_eq!((unknown.receiver.map(|r| r.protocol), unknown.complaints.len()), (Some(Protocol::Grpc), 1));
-    }
-
-    #[test]
-    fn samplers_are_those_of_opentelemetry() {
-        for (name, arg, root, parent_based) in [
-            ("always_on", "", Root::Always, false),
-            ("always_off", "", Root::Never, false),
-            ("traceidratio", "0.25", Root::Ratio(0.25), false),
-            ("traceidratio", "", Root::Ratio(1.0), false),
-            ("parentbased_always_on", "", Root::Always, true),
-            ("parentbased_always_off", "", Root::Never, true),
-            ("parentbased_traceidratio", "0.01", Root::Ratio(0.01), true),
-        ] {
-            let otel = read(&[("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", arg)], None);
-            assert_eq!((otel.sampler, otel.complaints.len()), (Sampler { root, parent_based }, 0), "{name}");
-            let said = otel.sampler.to_string();
-            assert_eq!(said.split(' ').next(), Some(name), "it is told in the same words");
-        }
-        assert_eq!(read(&[], None).sampler, Sampler { root: Root::Always, parent_based: true });
-    }
-
-    #[test]
-    fn a_value_without_sense_is_told_and_the_usual_one_used() {
-        let otel = read(
-            &[
-                ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
-                ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
-                ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"),
-                ("OTEL_BSP_SCHEDULE_DELAY", "250"),
-            ],
-            Some("http://localhost:4318"),
-        );
-        assert_eq!(otel.complaints.len(), 3, "{:?}", otel.complaints);
-        assert_eq!((otel.batching.queue, otel.batching.batch), (QUEUE, BATCH));
-        assert_eq!(otel.batching.delay, Duration::from_millis(250));
-        let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
-        assert_eq!(read(&ratio, None).sampler.root, Root::Ratio(1.0));
-    }
-}
+mod tests;

@@ -141,6 +141,8 @@ fn every_value_out_of_its_bounds_is_refused() {
         ("TERTULIA_LOG_FORMAT", &["xml"]),
         ("TERTULIA_MIGRATE", &["yes please"]),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &["localhost:4317", "ftp://x"]),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &["localhost:4317", "ftp://x"]),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &["localhost:4317", "ftp://x"]),
     ] {
         for value in values {
             let lines = refused(&[], &[(name, value)], None);

@@ -171,7 +171,7 @@ mod tests {
 
     fn sampling(env: &[(&str, &str)], remote: u32) -> Sampling {
         let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Sampling::of(&Otel::read(&env, Some("http://localhost:4318")), remote, Duration::from_secs(1))
+        Sampling::of(&Otel::read(&env, Some("http://localhost:4318"), &mut Vec::new()), remote, Duration::from_secs(1))
     }
 
     fn ids() -> impl Iterator<Item = [u8; 16]> {
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn where_nothing_is_exported_a_callers_choice_is_passed_on_and_nothing_begins() {
-        let sampling = Sampling::of(&Otel::read(&|_| None, None), 0, Duration::ZERO);
+        let sampling = Sampling::of(&Otel::read(&|_| None, None, &mut Vec::new()), 0, Duration::ZERO);
         let now = Instant::now();
         assert!(sampling.decide(&[1; 16], Some(true), now) && !sampling.decide(&[1; 16], None, now));
         assert!(!sampling.keeps(Kept::Error, now));

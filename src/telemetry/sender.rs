@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 use http::HeaderMap;
 use http::uri::PathAndQuery;
 use reqwest::{StatusCode, header};
+use rustls::RootCertStore;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
@@ -19,7 +20,7 @@ use super::ExportError;
 use crate::bounded;
 use crate::config::otel::{Protocol, Receiver};
 use crate::models::retry::retry_after;
-use crate::outgoing;
+use crate::{outgoing, tls};
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,12 +86,21 @@ impl Sender {
     /// # Errors
     /// Where the receiver's settings make no sense.
     pub(super) fn new(receiver: &Receiver, signal: Signal) -> Result<Self, ExportError> {
+        let roots = receiver
+            .certificates
+            .as_deref()
+            .map(|path| tls::roots(path).map_err(|why| ExportError::Certificates(path.to_owned(), why)));
+        let roots = roots.transpose()?;
         let way = match receiver.protocol {
-            Protocol::Http => Way::Http { client: client(receiver.timeout)?, url: receiver.endpoint.clone() },
+            Protocol::Http => Way::Http { client: client(receiver.timeout, roots)?, url: receiver.endpoint.clone() },
             Protocol::Grpc => {
                 let mut endpoint = Endpoint::from_shared(receiver.endpoint.clone())?;
                 if receiver.endpoint.starts_with("https") {
-                    endpoint = endpoint.tls_config(ClientTlsConfig::new().with_enabled_roots())?;
+                    let tls = ClientTlsConfig::new();
+                    endpoint = endpoint.tls_config(match roots {
+                        Some(roots) => tls.trust_anchors(roots.roots),
+                        None => tls.with_enabled_roots(),
+                    })?;
                 }
                 let mut client = Grpc::new(endpoint.connect_lazy());
                 if receiver.gzip {
@@ -126,8 +136,13 @@ impl Sender {
     }
 }
 
-fn client(within: Duration) -> Result<reqwest::Client, ExportError> {
-    Ok(outgoing::client()?.timeout(within).build()?)
+/// `roots`: the only certificates that are trusted, where somebody has said so.
+fn client(within: Duration, roots: Option<RootCertStore>) -> Result<reqwest::Client, ExportError> {
+    let mut client = outgoing::client()?;
+    if let Some(roots) = roots {
+        client = client.tls_backend_preconfigured(tls::trusting(roots)?);
+    }
+    Ok(client.timeout(within).build()?)
 }
 
 fn compressed(bytes: &[u8]) -> io::Result<Bytes> {
