@@ -40,10 +40,16 @@ const REQUESTS: Duration = Duration::from_secs(10);
 const DRAINED: Duration = Duration::from_secs(17);
 /// The same for a node that nobody could ask anything yet.
 const UNOPENED: Duration = Duration::from_secs(1);
-/// How long spans that still wait may take to be sent.
-const SPANS: Duration = Duration::from_millis(900);
-/// When the process gives up waiting for that; with what is left to do it ends within the promised 20 seconds.
+/// How long the last numbers may take to be sent, once all is done that they count; and behind them the spans that
+/// still wait.
+const LAST: Duration = Duration::from_millis(900);
+/// When the store is waited for no longer, so that there is time for those numbers.
+const CLOSED: Duration = Duration::from_millis(17_600);
+/// When the process gives up waiting for that; with what is left to do it ends within the promised 20 seconds. The last
+/// numbers are sent by then too.
 const GIVEN_UP: Duration = Duration::from_millis(18_500);
+const _: () =
+    assert!(CLOSED.as_millis() + LAST.as_millis() <= GIVEN_UP.as_millis(), "the last numbers are sent by then");
 /// Where metrics are served unless somebody says otherwise.
 const USUAL_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 /// Scrapers of metrics at once.
@@ -98,7 +104,7 @@ pub enum ServeError {
 pub async fn run(config: &Config) -> Result<(), ServeError> {
     let telemetry = telemetry::init(config)?;
     let served = run_traced(config, &telemetry).await;
-    telemetry.finish(SPANS).await;
+    telemetry.finish(LAST).await;
     served
 }
 
@@ -189,6 +195,20 @@ impl<'a> Serving<'a> {
 
     /// Until the process is asked to stop and all is done that was begun, or the store fails.
     async fn until(
+        mut self,
+        asked: impl Future<Output = &'static str>,
+        failure: mpsc::Receiver<String>,
+    ) -> Result<Stopped, ServeError> {
+        let push = self.push.take();
+        let ended = self.ended(asked, failure).await;
+        // Whatever the end was: what was done until then is counted.
+        if let Some(push) = push {
+            push.finish(LAST).await;
+        }
+        ended
+    }
+
+    async fn ended(
         self,
         asked: impl Future<Output = &'static str>,
         mut failure: mpsc::Receiver<String>,
@@ -200,7 +220,7 @@ impl<'a> Serving<'a> {
         let begun = Instant::now();
         self.app.leave();
         tokio::select! {
-            ended = timeout_at(begun + GIVEN_UP, self.stop(begun)) => {
+            ended = timeout_at(begun + CLOSED, self.stop(begun)) => {
                 if ended.is_err() {
                     tracing::error!("the store did not close in time");
                 }
@@ -214,12 +234,7 @@ impl<'a> Serving<'a> {
     async fn stop(self, begun: Instant) {
         // An error here is a panic that was logged already.
         let cut_off = self.requests.await.map_or(0, |drained| drained.cut_off);
-        let pushed = async {
-            if let Some(push) = self.push {
-                push.finish(SPANS).await;
-            }
-        };
-        tokio::join!(self.node.drain(begun + DRAINED), pushed);
+        self.node.drain(begun + DRAINED).await;
         tracing::info!(cut_off, "stopped");
     }
 }

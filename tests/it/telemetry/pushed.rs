@@ -1,6 +1,8 @@
 //! Metrics that are sent: the same that are scraped, every so often and in the end.
 
 use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::sync::{Mutex, mpsc};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -8,8 +10,10 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, number_data_point};
 
 use super::receiver::{Manner, Receiver, attributes};
 use super::{GRPC, append, conversation, place, traced};
+use crate::models::{completion, whole};
 use crate::support::client::Client;
-use crate::support::until::seen_here;
+use crate::support::origin::Origin;
+use crate::support::until::{seen_here, until};
 
 /// A receiver's newest metrics by name, the service that they are of, and a header that they came with.
 fn received(receiver: &Receiver) -> (BTreeMap<String, Metric>, String, String) {
@@ -73,4 +77,42 @@ fn metrics_are_sent_as_often_as_it_is_asked_for_and_not_where_it_is_not_wanted()
     conversation(&mut Client::connect(&server.address).unwrap());
     assert_eq!(server.terminate(), Some(0));
     assert!(silent.metrics().is_none() && !silent.spans().is_empty());
+}
+
+/// A model that answers once it may.
+async fn model() -> (Origin, mpsc::Sender<()>) {
+    let (may, answer) = mpsc::channel();
+    let answer = Mutex::new(answer);
+    let origin = Origin::serve(move |_| {
+        // It fails where the test has failed.
+        _ = answer.lock().unwrap().recv();
+        whole(&completion("A reply"))
+    });
+    (origin.await, may)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_numbers_count_what_ends_only_while_the_server_stops() {
+    let (dir, receiver, (model, may)) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), model().await);
+    let env = [GRPC, ("OTEL_METRIC_EXPORT_INTERVAL", "3600000"), ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=seven")];
+    let server = traced(&dir.path().join("data"), &receiver, &env);
+    let mut client = Client::connect(&server.address).unwrap();
+    let agent =
+        serde_json::json!({"provider": "openai", "model": "small", "baseUrl": model.url("/v1"), "stream": false});
+    assert_eq!(client.send("PATCH", "/api/v1/agents/echo", None, &agent.to_string()).unwrap().status, 200);
+    let id = conversation(&mut client);
+    append(&mut client, &id, "a");
+    let turns = format!("/api/v1/conversations/{id}/turns");
+    assert_eq!(client.send("POST", &turns, None, r#"{"agentId": "echo"}"#).unwrap().status, 202);
+    drop(client);
+    // It hears of a request only once that is answered, so it is asked for the connection.
+    until(|| model.connections() > 0).await;
+    let address = server.address.clone();
+    let stopping = std::thread::spawn(move || server.terminate());
+    until(|| TcpStream::connect(&address).is_err()).await;
+    may.send(()).unwrap();
+    assert_eq!(stopping.join().unwrap(), Some(0));
+    let (metrics, ..) = received(&receiver);
+    let Some(Data::Histogram(turns)) = &metrics["tertulia_turn_seconds"].data else { panic!("a histogram") };
+    assert_eq!(turns.data_points.iter().map(|point| point.count).sum::<u64>(), 1);
 }
