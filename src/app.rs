@@ -91,8 +91,14 @@ impl App {
     /// The handlers' view of a running node, which other servers may ask from now on where the configuration says so.
     #[must_use]
     pub fn new(node: Arc<Node>, pepper: Pepper, outside: Outside, config: &Config) -> Self {
+        let door = Arc::new(Door::new(Sampling::new(config), node.traces().clone()));
+        Self::behind(door, node, pepper, outside, config)
+    }
+
+    /// The same behind a door that others have come to before.
+    #[must_use]
+    pub fn behind(door: Arc<Door>, node: Arc<Node>, pepper: Pepper, outside: Outside, config: &Config) -> Self {
         let Outside { egress, files } = outside;
-        let traces = node.traces().clone();
         if let Some(address) = &config.cluster_address {
             node.members().answers_at(address);
         }
@@ -112,7 +118,7 @@ impl App {
             passing: Passing::of(config.max_connections),
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
-            door: Arc::new(Door::new(Sampling::new(config), traces)),
+            door,
             leaving: watch::Sender::new(None),
         }))
     }

@@ -112,8 +112,8 @@ pub(crate) async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> Respon
 }
 
 /// What is answered before there is a store: that the process lives, and that it takes nothing yet.
-pub fn starting(entropy: Entropy, door: Door) -> Router {
-    let context = ContextLayer::new(Arc::new(entropy), Arc::new(door));
+pub fn starting(entropy: Entropy, door: Arc<Door>) -> Router {
+    let context = ContextLayer::new(Arc::new(entropy), door);
     Router::new().route("/healthz", get(probes::healthz)).fallback(probes::starting).layer(context)
 }
 

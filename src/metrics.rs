@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ::http::{HeaderMap, header};
+use actors::clock::Entropy;
 use actors::id::Kind;
 use actors::metrics::{Described, LabelPair, MetricKind, Sample};
 use actors::node::census::{OutboxStanding, Standing};
@@ -21,9 +22,9 @@ pub mod sink;
 mod tasks;
 
 use crate::app::App;
-use crate::http::context::Door;
+use crate::http::context::{ContextLayer, Door};
 use crate::http::headers::prefers_openmetrics;
-use crate::http::{context_layer, nowhere};
+use crate::http::{context_layer, nowhere, probes};
 use crate::telemetry::waiting::Waiting;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use otlp::Collected;
@@ -42,6 +43,7 @@ pub struct Sources {
 impl Sources {
     /// Shows every metric as it stands.
     fn write(&self, page: &mut impl Sink) {
+        write_up(page, true);
         let node = self.app.node();
         let standing = node.standing();
         let all = |each: &[(Kind, usize)]| each.iter().map(|(_, count)| count).sum::<usize>();
@@ -50,7 +52,6 @@ impl Sources {
         let OutboxStanding { active, in_flight, closed_gates, oldest_millis, untried_millis } = outbox;
         let (untried, age) = (seconds(untried_millis), seconds(oldest_millis));
         let gauges = [
-            ("tertulia_up", "Whether the process serves.", 1),
             ("tertulia_resident_entities", "Entities in memory.", all(&standing.resident)),
             ("tertulia_actors", "Entities in memory that have an actor.", all(&standing.actors)),
             ("tertulia_commands_in_flight", "Commands admitted and not answered yet.", commands),
@@ -79,12 +80,7 @@ impl Sources {
         if let Some(store) = node.store_metrics() {
             store.visit(&mut show);
         }
-        self.app.door().metrics().write(page);
-        if let Some(spans) = &self.spans {
-            write_spans(page, spans);
-        }
-        runtime::write(page);
-        process::write(page);
+        write_process(page, self.app.door(), self.spans.as_deref());
     }
 
     /// The same for a receiver that they are sent to; both times are nanoseconds since 1970, see [`Collected::new`].
@@ -94,6 +90,29 @@ impl Sources {
         self.write(&mut collected);
         collected.finish()
     }
+}
+
+/// What the metrics listener looks at while the server waits for its store: the process, and who came too early.
+#[derive(Clone, Debug)]
+pub struct Starting {
+    /// Who comes goes through it, before and after.
+    pub door: Arc<Door>,
+    /// The spans that wait to be sent, where they are sent.
+    pub spans: Option<Arc<Waiting>>,
+}
+
+impl Starting {
+    fn write(&self, page: &mut impl Sink) {
+        write_up(page, false);
+        write_process(page, &self.door, self.spans.as_deref());
+    }
+}
+
+/// The routes of the metrics listener of a server that waits for its store.
+pub fn starting(entropy: Entropy, sources: Starting) -> Router {
+    let context = ContextLayer::new(Arc::new(entropy), Arc::new(Door::silent()));
+    let metrics = async move |headers: HeaderMap| page(&headers, |page| sources.write(page));
+    Router::new().route("/metrics", get(metrics)).fallback(probes::starting).layer(context)
 }
 
 /// The routes of the metrics listener.
@@ -108,18 +127,33 @@ pub fn router(sources: Sources) -> Router {
     routes.fallback(nowhere).layer(context).with_state(sources)
 }
 
-async fn metrics(
-    State(sources): State<Sources>,
-    headers: HeaderMap,
-) -> ([(header::HeaderName, &'static str); 1], String) {
-    let format = if prefers_openmetrics(&headers) { Format::OpenMetrics } else { Format::Text };
-    ([(header::CONTENT_TYPE, format.content_type())], text(&sources, format))
+/// A page and its type.
+type Shown = ([(header::HeaderName, &'static str); 1], String);
+
+async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Shown {
+    page(&headers, |page| sources.write(page))
 }
 
-fn text(sources: &Sources, format: Format) -> String {
+fn page(headers: &HeaderMap, write: impl FnOnce(&mut Page)) -> Shown {
+    let format = if prefers_openmetrics(headers) { Format::OpenMetrics } else { Format::Text };
     let mut page = Page::new(format);
-    sources.write(&mut page);
-    page.finish()
+    write(&mut page);
+    ([(header::CONTENT_TYPE, format.content_type())], page.finish())
+}
+
+fn write_up(page: &mut impl Sink, serves: bool) {
+    page.metric("tertulia_up", "Whether the process serves.", MetricKind::Gauge);
+    page.value(&[], usize::from(serves));
+}
+
+/// What there is to tell with and without a store.
+fn write_process(page: &mut impl Sink, door: &Door, spans: Option<&Waiting>) {
+    door.metrics().write(page);
+    if let Some(spans) = spans {
+        write_spans(page, spans);
+    }
+    runtime::write(page);
+    process::write(page);
 }
 
 fn write_spans(page: &mut impl Sink, spans: &Waiting) {
@@ -139,7 +173,7 @@ mod tests {
     use std::io::ErrorKind;
 
     use ::http::Request;
-    use actors::clock::{Entropy, ManualClock};
+    use actors::clock::ManualClock;
     use actors::node::Node;
     use actors::store::memory::MemoryStore;
     use axum::body::Body;
@@ -232,7 +266,7 @@ mod tests {
                 assert_eq!(response.headers()["content-type"], "application/problem+json", "{method} {path}");
             }
         }
-        let page = text(&sources, Format::Text);
+        let (_, page) = page(&HeaderMap::new(), |page| sources.write(page));
         assert!(!page.contains("/admin/runtime") && !page.contains("not_found"), "{page}");
     }
 

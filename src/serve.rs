@@ -32,7 +32,7 @@ use crate::{http, metrics, shutdown};
 
 mod start;
 
-use start::{Early, Reached};
+use start::{Early, Reached, Ready};
 
 /// How long running requests may take once the server was asked to stop.
 const REQUESTS: Duration = Duration::from_secs(10);
@@ -111,7 +111,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
 async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeError> {
     let mut asked = std::pin::pin!(shutdown::signal().map_err(ServeError::Signals)?);
     let (failed, failure) = mpsc::channel(1);
-    let reached = start::store(config, telemetry.traces(), asked.as_mut(), failed).await?;
+    let reached = start::store(config, telemetry, asked.as_mut(), failed).await?;
     let Some(Reached { store, early }) = reached else { return Ok(()) };
     let outside = Outside::open(config)?;
     let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(config, telemetry, &outside)?);
@@ -175,11 +175,10 @@ impl<'a> Serving<'a> {
         early: Early,
         telemetry: &Telemetry,
     ) -> Result<Self, ServeError> {
-        let (scraped, metrics_address) = bind_metrics(config.metrics_listen).await?;
         let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
         let pepper = start::installation(node, configured).await?;
-        let (api, address) = early.end().await;
-        let app = App::new(Arc::clone(node), pepper, outside, config);
+        let Ready { api: (api, address), metrics: (scraped, metrics_address), door } = early.end().await;
+        let app = App::behind(door, Arc::clone(node), pepper, outside, config);
         let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
         let requests = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));

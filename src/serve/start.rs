@@ -10,21 +10,23 @@ use std::time::Duration;
 
 use actors::node::Node;
 use actors::store::inventory::Inventory;
-use actors::trace::Traces;
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::{ServeError, bind, entropy, say};
+use super::{METRICS_CONNECTIONS, ServeError, bind, bind_metrics, entropy, say};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::{Config, StoreKind};
-use crate::http;
 use crate::http::context::Door;
+use crate::metrics::Starting;
 use crate::secret::Pepper;
 use crate::server::{Drained, ServerOptions, serve};
 use crate::stores::{self, StoresError};
+use crate::telemetry::Telemetry;
 use crate::telemetry::sampling::Sampling;
+use crate::{http, metrics};
 
 /// Pause after the first attempt; doubled after each.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -50,7 +52,7 @@ pub(super) struct Reached {
 /// Where it will not be opened by waiting, or the address cannot be listened on.
 pub(super) async fn store(
     config: &Config,
-    traces: Traces,
+    telemetry: &Telemetry,
     mut asked: impl Future<Output = &'static str> + Unpin,
     failed: mpsc::Sender<String>,
 ) -> Result<Option<Reached>, ServeError> {
@@ -61,10 +63,10 @@ pub(super) async fn store(
     };
     if config.store == StoreKind::Embedded {
         let store = stores::open(config, on_fatal()).await?;
-        return Ok(Some(Reached { store, early: Early::silent(config).await? }));
+        return Ok(Some(Reached { store, early: Early::silent(config, telemetry).await? }));
     }
     // A cluster that accepts connections and says nothing takes its seconds too.
-    let early = Early::begin(config, traces).await?;
+    let early = Early::begin(config, telemetry).await?;
     let mut pause = PAUSE;
     loop {
         let opened = tokio::select! {
@@ -102,8 +104,22 @@ async fn wait(
     }
 }
 
-/// Where the API will be, and what is answered there before the installation is known.
+/// Where the API and the numbers will be, and what is answered there before the installation is known.
 pub(super) struct Early {
+    api: Listening,
+    metrics: Listening,
+    door: Arc<Door>,
+}
+
+/// What is there when that is over: both listeners, and the door that has counted who came before.
+pub(super) struct Ready {
+    pub(super) api: Bound,
+    pub(super) metrics: Bound,
+    pub(super) door: Arc<Door>,
+}
+
+/// Where something is listened for, and who answers there meanwhile, if anybody does.
+struct Listening {
     bound: Bound,
     answers: Option<Answers>,
 }
@@ -115,34 +131,59 @@ struct Answers {
 
 impl Early {
     /// That the process lives, and that it takes nothing yet.
-    pub(super) async fn begin(config: &Config, traces: Traces) -> Result<Self, ServeError> {
-        let (listener, address) = bind(config.listen, "--listen").await?;
-        let failed = |source| ServeError::Bind { address, setting: "--listen", source };
+    pub(super) async fn begin(config: &Config, telemetry: &Telemetry) -> Result<Self, ServeError> {
+        let Self { api, metrics, door } = Self::silent(config, telemetry).await?;
+        let options =
+            ServerOptions { max_connections: config.max_connections, drain: EARLY_ANSWERS, ..Default::default() };
+        let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, ..options };
+        let sources = Starting { door: Arc::clone(&door), spans: telemetry.waiting().cloned() };
+        let api = api.answering("--listen", http::starting(entropy()?, Arc::clone(&door)), options)?;
+        let metrics = metrics.answering("--metrics-listen", metrics::starting(entropy()?, sources), of_metrics)?;
+        let (address, metrics_address) = (api.bound.1, metrics.bound.1);
+        tracing::info!(
+            %address,
+            %metrics_address,
+            "listening; nothing is taken before the store and the installation are there"
+        );
+        Ok(Self { api, metrics, door })
+    }
+
+    /// Nothing: for a store that is here and is waited for by nobody.
+    pub(super) async fn silent(config: &Config, telemetry: &Telemetry) -> Result<Self, ServeError> {
+        let api = Listening { bound: bind(config.listen, "--listen").await?, answers: None };
+        let metrics = Listening { bound: bind_metrics(config.metrics_listen).await?, answers: None };
+        let door = Arc::new(Door::new(Sampling::new(config), telemetry.traces()));
+        Ok(Self { api, metrics, door })
+    }
+
+    /// Of the API and of the numbers.
+    #[cfg(test)]
+    pub(super) fn addresses(&self) -> [SocketAddr; 2] {
+        [self.api.bound.1, self.metrics.bound.1]
+    }
+
+    /// Nobody is answered so any more.
+    pub(super) async fn end(self) -> Ready {
+        let (api, metrics) = tokio::join!(self.api.end(), self.metrics.end());
+        Ready { api, metrics, door: self.door }
+    }
+}
+
+impl Listening {
+    /// `router` answers until the end.
+    fn answering(self, setting: &'static str, router: Router, options: ServerOptions) -> Result<Self, ServeError> {
+        let (listener, address) = self.bound;
+        let failed = |source| ServeError::Bind { address, setting, source };
         // Both are the same socket: while one of them is closed, clients wait in its backlog for the other.
         let kept = listener.into_std().map_err(failed)?;
         let listener = TcpListener::from_std(kept.try_clone().map_err(failed)?).map_err(failed)?;
         let kept = TcpListener::from_std(kept).map_err(failed)?;
-        let router = http::starting(entropy()?, Door::new(Sampling::new(config), traces));
         let (end, ended) = oneshot::channel::<()>();
-        let options =
-            ServerOptions { max_connections: config.max_connections, drain: EARLY_ANSWERS, ..Default::default() };
         let serving = tokio::spawn(serve(kept, router, options, async { drop(ended.await) }));
-        tracing::info!(%address, "listening; nothing is taken before the store and the installation are there");
         Ok(Self { bound: (listener, address), answers: Some(Answers { end, serving }) })
     }
 
-    /// Nothing: for a store that is here and is waited for by nobody.
-    pub(super) async fn silent(config: &Config) -> Result<Self, ServeError> {
-        Ok(Self { bound: bind(config.listen, "--listen").await?, answers: None })
-    }
-
-    #[cfg(test)]
-    pub(super) fn address(&self) -> SocketAddr {
-        self.bound.1
-    }
-
-    /// Nobody is answered so any more.
-    pub(super) async fn end(self) -> Bound {
+    async fn end(self) -> Bound {
         if let Some(Answers { end, serving }) = self.answers {
             drop(end);
             // An error here is a panic that was logged already.

@@ -18,7 +18,13 @@ use crate::files::FileStore;
 
 /// Any free ports, and a configured key, so that nothing is printed but the ready line.
 fn config() -> Config {
+    config_with("")
+}
+
+/// The same, whose numbers are sent to this receiver.
+fn config_with(receiver: &str) -> Config {
     let env = |name: &str| match name {
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" => Some(receiver.to_owned()),
         "TERTULIA_LISTEN" | "TERTULIA_METRICS_LISTEN" => Some("127.0.0.1:0".to_owned()),
         "TERTULIA_BOOTSTRAP_API_KEY" => Some("an-admin-key-of-more-than-32-characters".to_owned()),
         _ => None,
@@ -51,7 +57,7 @@ async fn served(
     failure: mpsc::Receiver<String>,
 ) -> Result<Stopped, ServeError> {
     let (config, telemetry) = (config(), telemetry());
-    let early = Early::silent(&config).await?;
+    let early = Early::silent(&config, &telemetry).await?;
     let begin = Serving::begin(node, outside(&tempfile::tempdir().unwrap()), &config, early, &telemetry);
     live(node, begin, std::pin::pin!(asked), failure).await
 }
@@ -72,6 +78,23 @@ async fn a_store_that_fails_ends_the_server_with_its_reason() {
     let served = served(&node(&MemoryStore::default()), pending(), failure).await;
     let Err(error) = served else { panic!("it ended well") };
     assert_eq!(error.to_string(), "the store failed: no space left");
+}
+
+#[tokio::test]
+async fn the_last_numbers_of_a_server_whose_store_fails_are_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = config_with(&format!("http://{}/", listener.local_addr().unwrap()));
+    let (came, mut exports) = mpsc::channel(1);
+    let take = axum::Router::new().fallback(async move || _ = came.try_send(()));
+    tokio::spawn(async move { axum::serve(listener, take).await });
+    let (node, telemetry) = (node(&MemoryStore::default()), Telemetry::start(&config).unwrap().0);
+    let early = Early::silent(&config, &telemetry).await.unwrap();
+    let outside = outside(&tempfile::tempdir().unwrap());
+    let serving = Serving::begin(&node, outside, &config, early, &telemetry).await.unwrap();
+    let (failed, failure) = mpsc::channel(1);
+    failed.try_send("no space left".to_owned()).unwrap();
+    assert!(serving.until(pending(), failure).await.is_err());
+    assert!(exports.try_recv().is_ok(), "before it has ended");
 }
 
 #[tokio::test]
@@ -108,8 +131,8 @@ async fn asked_for(store: &FaultyStore<MemoryStore>) {
 async fn a_start_that_waits_for_its_installation_answers_that_it_lives_until_it_is_ready() {
     let (store, config, telemetry) = (lost(), config(), telemetry());
     let node = node_on(&store);
-    let early = Early::begin(&config, telemetry.traces()).await.unwrap();
-    let address = early.address();
+    let early = Early::begin(&config, &telemetry).await.unwrap();
+    let [address, metrics] = early.addresses();
     let outside = outside(&tempfile::tempdir().unwrap());
     let (_failed, failure) = mpsc::channel(1);
     let begin = Serving::begin(&node, outside, &config, early, &telemetry);
@@ -118,8 +141,15 @@ async fn a_start_that_waits_for_its_installation_answers_that_it_lives_until_it_
         let (status, body) = get(address, "/healthz").await;
         assert_eq!((status.as_str(), body.as_str()), ("200", r#"{"status":"ok"}"#));
         assert_eq!(get(address, "/readyz").await.0, "503");
+        let (status, page) = get(metrics, "/metrics").await;
+        let told =
+            ["\ntertulia_up 0\n", "\ntokio_workers ", "\ntertulia_http_problems_total{code=\"store_unavailable\"} 1\n"];
+        assert!(status == "200" && told.iter().all(|told| page.contains(told)), "{page}");
         store.calm();
         while get(address, "/readyz").await.0 != "200" {}
+        let (_, page) = get(metrics, "/metrics").await;
+        let alive = "_count{http_route=\"/healthz\",http_request_method=\"GET\",http_response_status_code=\"200\"} 1\n";
+        assert!(page.contains("\ntertulia_up 1\n") && page.contains(alive), "what was counted counts on: {page}");
         "SIGTERM"
     };
     assert!(live(&node, begin, std::pin::pin!(asked), failure).await.is_ok());
