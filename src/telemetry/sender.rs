@@ -231,6 +231,25 @@ impl Decoder for Raw {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn certificates_that_cannot_be_used_are_named_over_both_protocols() {
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        for (protocol, path) in [Protocol::Http, Protocol::Grpc].into_iter().flat_map(|protocol| {
+            [empty.path(), std::path::Path::new("/nowhere.pem")].map(|path| (protocol, path.to_owned()))
+        }) {
+            let receiver = Receiver {
+                endpoint: "https://localhost:4318/".to_owned(),
+                protocol,
+                headers: HeaderMap::new(),
+                gzip: false,
+                timeout: Duration::from_secs(1),
+                certificates: Some(path.clone()),
+            };
+            let error = Sender::new(&receiver, Signal::Traces).err().expect("it cannot be used").to_string();
+            assert!(error.contains(path.to_str().unwrap()), "{error}");
+        }
+    }
+
     #[test]
     fn a_refusal_for_now_is_told_from_one_for_good() {
         assert_eq!(
