@@ -268,6 +268,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_is_said_of_the_process_goes_before_what_it_says_by_itself() {
+        let said = [("service.version", "mine"), ("team", "a,b")].map(|(name, value)| (name.into(), value.into()));
+        let resource = resource(&[1; 16], &said);
+        let told =
+            |name: &'static str| resource.get_ref(&opentelemetry::Key::from_static_str(name)).map(ToString::to_string);
+        let names = ["service.name", "service.version", "team", "service.instance.id"];
+        let expected = ["tertulia", "mine", "a,b", &"01".repeat(16)].map(|value| Some(value.to_owned()));
+        assert_eq!(names.map(told), expected);
+        assert!(told("telemetry.sdk.name").is_some());
+    }
+
+    #[test]
     fn what_is_underway_is_on_one_list_for_all_where_one_is_asked_for() {
         let telemetry = |env: &[_]| Telemetry::start(&config(env)).unwrap().0;
         assert!(telemetry(&[]).traces().underway().is_none());
