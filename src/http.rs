@@ -117,6 +117,12 @@ pub fn starting(entropy: Entropy, door: Arc<Door>) -> Router {
     Router::new().route("/healthz", get(probes::healthz)).fallback(probes::starting).layer(context)
 }
 
+/// What is answered once the server was asked to stop: that the process lives, and that it takes nothing any more.
+pub fn leaving(app: &App) -> Router {
+    let context = context_layer(app, Arc::clone(app.door()));
+    Router::new().route("/healthz", get(probes::healthz)).fallback(probes::leaving).layer(context)
+}
+
 /// What is said, by whom, and what becomes of it.
 fn talking() -> Routes {
     Routes::new()

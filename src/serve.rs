@@ -12,7 +12,7 @@ use actors::node::Node;
 use actors::ports::Ports;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use crate::app::{App, Outside, OutsideError};
@@ -162,6 +162,8 @@ struct Serving<'a> {
     node: &'a Arc<Node>,
     app: App,
     requests: JoinHandle<Drained>,
+    /// Where whoever comes during the stop is refused.
+    afterwards: (TcpListener, ServerOptions),
     /// Where numbers are sent to a collector.
     push: Option<Push>,
 }
@@ -177,7 +179,8 @@ impl<'a> Serving<'a> {
     ) -> Result<Self, ServeError> {
         let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
         let pepper = start::installation(node, configured).await?;
-        let Ready { api: (api, address), metrics: (scraped, metrics_address), door } = early.end().await;
+        let Ready { api, metrics: (scraped, metrics_address), door } = early.end().await;
+        let (afterwards, (api, address)) = start::shared(api, "--listen")?;
         let app = App::behind(door, Arc::clone(node), pepper, outside, config);
         let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
@@ -189,7 +192,7 @@ impl<'a> Serving<'a> {
         if let Err(error) = say(&format!("tertulia is ready on http://{address}")) {
             tracing::warn!(%error, "standard output cannot be written");
         }
-        Ok(Self { node, app, requests, push })
+        Ok(Self { node, app, requests, afterwards: (afterwards, options), push })
     }
 
     /// Until the process is asked to stop and all is done that was begun, or the store fails.
@@ -231,9 +234,14 @@ impl<'a> Serving<'a> {
 
     /// Lets requests and the node come to their end, by times counted from when the stop has `begun`.
     async fn stop(self, begun: Instant) {
+        // A client that is told so tries another server; one that finds nobody here has to guess.
+        let mut refused = JoinSet::new();
+        let (listener, options) = self.afterwards;
+        refused.spawn(serve(listener, http::leaving(&self.app), options, std::future::pending()));
         // An error here is a panic that was logged already.
         let cut_off = self.requests.await.map_or(0, |drained| drained.cut_off);
         self.node.drain(begun + DRAINED).await;
+        refused.shutdown().await;
         tracing::info!(cut_off, "stopped");
     }
 }

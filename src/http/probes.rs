@@ -46,8 +46,18 @@ fn momentary(mut response: Response) -> Response {
 
 /// Anything else, before the store was reached for the first time.
 pub async fn starting(unreadable: Option<Extension<Unreadable>>) -> Response {
-    if unreadable.is_some() {
-        return nowhere(unreadable).await;
+    let problem = || Problem::unavailable("store_unavailable", "the store was not reached yet", RETRY_STORE);
+    unless_unreadable(unreadable, problem).await
+}
+
+/// Anything else, once the server was asked to stop.
+pub async fn leaving(unreadable: Option<Extension<Unreadable>>) -> Response {
+    unless_unreadable(unreadable, || stopping("the server is stopping")).await
+}
+
+async fn unless_unreadable(unreadable: Option<Extension<Unreadable>>, problem: impl FnOnce() -> Problem) -> Response {
+    match unreadable {
+        Some(_) => nowhere(unreadable).await,
+        None => momentary(problem().into_response()),
     }
-    momentary(Problem::unavailable("store_unavailable", "the store was not reached yet", RETRY_STORE).into_response())
 }

@@ -172,15 +172,10 @@ impl Early {
 impl Listening {
     /// `router` answers until the end.
     fn answering(self, setting: &'static str, router: Router, options: ServerOptions) -> Result<Self, ServeError> {
-        let (listener, address) = self.bound;
-        let failed = |source| ServeError::Bind { address, setting, source };
-        // Both are the same socket: while one of them is closed, clients wait in its backlog for the other.
-        let kept = listener.into_std().map_err(failed)?;
-        let listener = TcpListener::from_std(kept.try_clone().map_err(failed)?).map_err(failed)?;
-        let kept = TcpListener::from_std(kept).map_err(failed)?;
+        let (kept, bound) = shared(self.bound, setting)?;
         let (end, ended) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(kept, router, options, async { drop(ended.await) }));
-        Ok(Self { bound: (listener, address), answers: Some(Answers { end, serving }) })
+        Ok(Self { bound, answers: Some(Answers { end, serving }) })
     }
 
     async fn end(self) -> Bound {
@@ -191,6 +186,14 @@ impl Listening {
         }
         self.bound
     }
+}
+
+/// The same listener twice. Both are one socket: while one of them is closed, clients wait in its backlog for the other.
+pub(super) fn shared((listener, address): Bound, setting: &'static str) -> Result<(TcpListener, Bound), ServeError> {
+    let failed = |source| ServeError::Bind { address, setting, source };
+    let listener = listener.into_std().map_err(failed)?;
+    let other = listener.try_clone().and_then(TcpListener::from_std).map_err(failed)?;
+    Ok((other, (TcpListener::from_std(listener).map_err(failed)?, address)))
 }
 
 /// Makes or reads the installation. A store on other machines may fail at any time, which is no reason to end.

@@ -204,8 +204,8 @@ async fn a_start_that_fails_or_is_given_up_waits_a_second_for_what_it_has_begun(
 
 #[tokio::test(start_paused = true)]
 async fn who_asks_too_early_and_takes_no_answers_holds_the_start_up_for_a_second() {
-    let early = Early::begin(&config(), telemetry().traces()).await.unwrap();
-    let mut slow = TcpStream::connect(early.address()).await.unwrap();
+    let early = Early::begin(&config(), &telemetry()).await.unwrap();
+    let mut slow = TcpStream::connect(early.addresses()[0]).await.unwrap();
     let requests = "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n".repeat(100);
     let asking = async {
         loop {

@@ -8,6 +8,7 @@ use crate::attachments::files_below;
 use crate::support::ADMIN_KEY;
 use crate::support::client::Client;
 use crate::support::program::{Server, program};
+use crate::support::until::seen_here;
 
 #[test]
 fn a_server_starts_answers_stops_and_starts_again_with_its_key() {
@@ -33,6 +34,34 @@ fn a_server_starts_answers_stops_and_starts_again_with_its_key() {
     assert_eq!(again.get("/api/v1/channels/demo", Some(&key)).0, 200);
     assert_eq!(again.get("/api/v1/channels/demo", Some(ADMIN_KEY)).0, 401);
     assert_eq!(again.terminate(), Some(0));
+}
+
+#[test]
+fn who_comes_while_the_server_stops_is_told_so_until_what_runs_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
+    let mut client = Client::connect(&server.address).unwrap();
+    let slow = r#"{"builtin": {"behaviour": "echo", "latencyMs": 1500}}"#;
+    assert_eq!(client.send("PATCH", "/api/v1/agents/echo", None, slow).unwrap().status, 200);
+    let channel = "/api/v1/channels/demo-api/messages";
+    let body = r#"{"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hello"}}}"#;
+    let mut waits = Client::connect(&server.address).unwrap();
+    let answer = std::thread::spawn(move || waits.send("POST", channel, None, body).unwrap());
+    seen_here(|| {
+        let contacts = client.send("GET", "/api/v1/conversations", None, "").unwrap().json();
+        (!contacts["data"].as_array().unwrap().is_empty()).then_some(())
+    });
+    server.ask_to_stop();
+    seen_here(|| (server.get("/readyz", None).0 == 503).then_some(()));
+    assert_eq!(server.get("/healthz", None).0, 200);
+    let (status, problem) = server.get("/api/v1/channels/demo", Some(ADMIN_KEY));
+    assert!(status == 503 && problem.contains(r#""code":"stopping""#), "{status} {problem}");
+    let mut late = Client::connect(&server.address).unwrap();
+    let refused = late.send("POST", channel, None, body).unwrap().json();
+    assert_eq!((&refused["code"], &refused["success"]), (&"stopping".into(), &false.into()));
+    let answer = answer.join().unwrap();
+    assert_eq!((answer.status, answer.json()["turn"]["status"].as_str()), (200, Some("completed")));
+    assert_eq!(server.terminate(), Some(0));
 }
 
 #[test]

@@ -103,10 +103,15 @@ impl Server {
         fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
     }
 
-    /// Asks it to stop; its exit code.
-    pub(crate) fn terminate(mut self) -> Option<i32> {
+    /// Asks it to stop.
+    pub(crate) fn ask_to_stop(&self) {
         let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(kill.success());
+    }
+
+    /// Asks it to stop; its exit code.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        self.ask_to_stop();
         self.child.wait().unwrap().code()
     }
 }

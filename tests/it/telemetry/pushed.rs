@@ -1,7 +1,6 @@
 //! Metrics that are sent: the same that are scraped, every so often and in the end.
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
 use std::sync::{Mutex, mpsc};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -107,11 +106,10 @@ async fn the_last_numbers_count_what_ends_only_while_the_server_stops() {
     drop(client);
     // It hears of a request only once that is answered, so it is asked for the connection.
     until(|| model.connections() > 0).await;
-    let address = server.address.clone();
-    let stopping = std::thread::spawn(move || server.terminate());
-    until(|| TcpStream::connect(&address).is_err()).await;
+    server.ask_to_stop();
+    until(|| server.get("/readyz", None).0 == 503).await;
     may.send(()).unwrap();
-    assert_eq!(stopping.join().unwrap(), Some(0));
+    assert_eq!(server.terminate(), Some(0));
     let (metrics, ..) = received(&receiver);
     let Some(Data::Histogram(turns)) = &metrics["tertulia_turn_seconds"].data else { panic!("a histogram") };
     assert_eq!(turns.data_points.iter().map(|point| point.count).sum::<u64>(), 1);
