@@ -225,6 +225,7 @@ fn channel(id: &str, name: &str, kind: ChannelKind, now: Millis) -> Result<Chann
         webhook_url: None,
         webhook_secret: webhook_secret()?,
         retired_secret: None,
+        routed_at: None,
         life: None,
         review_defaults: None,
         review_seconds: None,

@@ -67,6 +67,9 @@ pub struct Channel {
     /// How many channels have had its id before it; `None`: it is the first.
     #[n(13)]
     pub life: Option<u32>,
+    /// When its `webhook_url` was last changed; `None`: when it was last changed at all, if it was.
+    #[n(14)]
+    pub routed_at: Option<Millis>,
 }
 
 /// A log line that shows a channel does not show its secret.
@@ -84,6 +87,19 @@ impl Channel {
     #[must_use]
     pub fn review_millis(&self) -> u64 {
         self.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000))
+    }
+
+    /// Since when its events are sent to the same place.
+    #[must_use]
+    pub fn routed_at(&self) -> Millis {
+        self.routed_at.or(self.updated_at).unwrap_or_default()
+    }
+
+    /// This as it was changed at `now` from what it was `before`.
+    #[must_use]
+    pub fn changed(self, before: &Self, now: Millis) -> Self {
+        let routed_at = if self.webhook_url == before.webhook_url { before.routed_at() } else { now };
+        Self { routed_at: Some(routed_at), updated_at: Some(now), ..self }
     }
 
     /// What it is called where one that had its id before must not be meant: by the contacts that write to it.

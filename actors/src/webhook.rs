@@ -128,6 +128,9 @@ pub struct WebhookEndpoint {
     /// When it was last changed.
     #[n(9)]
     pub updated_at: Option<Millis>,
+    /// When it was last changed what is sent to it and where; `None`: when it was last changed at all, if it was.
+    #[n(10)]
+    pub routed_at: Option<Millis>,
 }
 
 /// A log line that shows an endpoint does not show its secret.
@@ -143,6 +146,22 @@ impl WebhookEndpoint {
     pub fn subscribes(&self, event: &str, channel: Option<&str>) -> bool {
         let here = self.channel.is_none() || self.channel.as_deref() == channel;
         here && self.events.iter().any(|pattern| matches(pattern, event))
+    }
+
+    /// Since when the same is sent to the same place.
+    #[must_use]
+    pub fn routed_at(&self) -> Millis {
+        self.routed_at.or(self.updated_at).unwrap_or_default().max(self.since)
+    }
+
+    /// This as it was changed at `now` from what it was `before`.
+    #[must_use]
+    pub fn changed(self, before: &Self, now: Millis) -> Self {
+        let route = |endpoint: &Self| {
+            (endpoint.url.clone(), endpoint.events.clone(), endpoint.channel.clone(), endpoint.disabled.is_some())
+        };
+        let routed_at = if route(&self) == route(before) { before.routed_at() } else { now };
+        Self { routed_at: Some(routed_at), updated_at: Some(now), ..self }
     }
 
     /// The secrets that sign at `now`.

@@ -64,8 +64,9 @@ impl Resource for Channel {
 
 impl HasSecret for Channel {
     fn renewed(self, secret: String, now: Millis) -> Self {
+        let before = self.clone();
         let retired_secret = Some(RetiredSecret::at(now, self.webhook_secret));
-        Self { webhook_secret: secret, retired_secret, updated_at: Some(now), ..self }
+        Self { webhook_secret: secret, retired_secret, ..self }.changed(&before, now)
     }
 }
 
@@ -172,7 +173,7 @@ pub(super) async fn update(
         let ignored = incoming.report.check()?;
         let before = before.ok_or_else(channel_not_found)?;
         if channel != before.value {
-            channel.updated_at = Some(app.now());
+            channel = channel.changed(&before.value, app.now());
         }
         Ok(Change::update(before, channel).seeing(agent).ignoring(ignored))
     };

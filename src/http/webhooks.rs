@@ -58,8 +58,9 @@ impl Resource for WebhookEndpoint {
 
 impl HasSecret for WebhookEndpoint {
     fn renewed(self, secret: String, now: Millis) -> Self {
+        let before = self.clone();
         let retired_secret = Some(RetiredSecret::at(now, self.secret));
-        Self { secret, retired_secret, updated_at: Some(now), ..self }
+        Self { secret, retired_secret, ..self }.changed(&before, now)
     }
 }
 
@@ -161,7 +162,7 @@ pub(super) async fn update(
         let before = before.ok_or_else(endpoint_not_found)?;
         let channel = expect_channel(&app, &caller, changed_channel).await?;
         if endpoint != before.value {
-            endpoint.updated_at = Some(now);
+            endpoint = endpoint.changed(&before.value, now);
         }
         Ok(Change::update(before, endpoint).seeing(channel).ignoring(ignored))
     };

@@ -5,6 +5,7 @@
 //! one commit for as much as it did meanwhile. A lane whose receiver fails gets a row and an alarm, and leaves memory;
 //! so does one whose event cannot be read.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,14 +17,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use super::lane::{Delivery, End, Lane, Waiting, keep, mark};
+use super::lane::{Delivery, End, Lane, Receiver, Waiting, keep, mark};
 use super::note::{Ended, note};
 use super::port::{LogScope, Sends};
 use super::receivers::{Hooks, RECEIVER_DELETED, Unsendable, receivers, url_of};
 use super::run::Run;
 use super::schedule::{Failed, Next, next, set_aside};
 use super::state::{DeliveryKey, LOOK_AFTER_MILLIS, LaneChange, Settlement};
-use super::step::{ATTEMPT, Step, Tried, Verdict, hooks_of, step};
+use super::step::{ATTEMPT, Step, Stepped, Tried, Verdict, hooks_of, step};
 use super::{Bell, settings};
 use crate::clock::Millis;
 use crate::id::EntityKey;
@@ -32,6 +33,8 @@ use crate::node::Node;
 use crate::sparing::Line;
 use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::{LANE_TIMES, LANES};
+
+mod handing;
 
 /// Events looked at together.
 const PAGE: usize = 64;
@@ -54,7 +57,7 @@ const LEFT_ALONE_AGAIN: Duration = Duration::from_millis(LEFT_ALONE_MILLIS / 3);
 const LOOK_AGAIN: Duration = Duration::from_millis(LOOK_AFTER_MILLIS);
 
 /// A step that a lane has made.
-type Made = (Lane, Result<Step, StoreError>);
+type Made = (Lane, Result<Stepped, StoreError>);
 
 /// See the module's text.
 pub(super) struct Courier<M: Sends> {
@@ -182,7 +185,7 @@ impl<M: Sends> Courier<M> {
             let again_at = self.trouble.as_ref().map(|(_, again)| *again);
             let put_off_at = self.node.store.is_shared().then_some(self.noted_at + LEFT_ALONE_AGAIN);
             tokio::select! {
-                Some((lane, step)) = self.steps.next() => self.moved(lane, step),
+                Some((lane, step)) = self.steps.next() => self.moved(lane, step).await,
                 () = self.bell.rung() => {}
                 () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
                 () = sleep_until(put_off_at.unwrap_or_else(Instant::now)), if put_off_at.is_some() => self.note().await?,
@@ -344,8 +347,9 @@ impl<M: Sends> Courier<M> {
     }
 
     /// A lane has made a step.
-    fn moved(&mut self, lane: Lane, step: Result<Step, StoreError>) {
+    async fn moved(&mut self, lane: Lane, made: Result<Stepped, StoreError>) {
         let now = self.node.clock.now();
+        let step = self.settled(made, now).await;
         let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let is_asked_since = run.end_step();
@@ -358,7 +362,12 @@ impl<M: Sends> Courier<M> {
             }
             Ok(Step::Later(_)) if is_asked_since => {}
             Ok(Step::Later(at)) => run.park(at),
-            Ok(Step::NotSent(Unsendable::Deleted, _)) if lane.again.is_none() => run.clear(),
+            Ok(Step::Leaves) => run.is_left = true,
+            // Nothing of it is kept, but what others want is looked for.
+            Ok(Step::NotSent(Unsendable::Deleted, _)) if lane.again.is_none() => match lane.receiver {
+                Receiver::Endpoint(_) | Receiver::Channel => run.search_anew(),
+                Receiver::Message(_) | Receiver::Callback(_) => run.clear(),
+            },
             Ok(Step::NotSent(why, about)) => {
                 let why = if let Unsendable::Off(why) = why { why } else { RECEIVER_DELETED };
                 if let (Some(seq), Some(unsent)) = (run.pop(), about) {
@@ -433,7 +442,9 @@ impl<M: Sends> Courier<M> {
             let change = LaneChange { lane: *lane, before: run.stored.clone(), after: run.row(now, look_after, ahead) };
             (change.before != change.after).then_some(change)
         };
-        let lanes: Vec<LaneChange> = self.runs.iter().filter_map(moved).collect();
+        let mut lanes: Vec<LaneChange> = self.runs.iter().filter_map(moved).collect();
+        // Lanes that others have handed something to come before those: it is never in neither.
+        lanes.sort_unstable_by_key(|change| Reverse(change.lane));
         let ended = self.ended.take();
         let nothing = lanes.is_empty() && ended.is_empty() && self.looked == self.noted && !self.check;
         (self.check, self.undone) = (false, None);
@@ -452,7 +463,7 @@ impl<M: Sends> Courier<M> {
         }
         self.runs.retain(|_, run| !run.is_at_rest());
         for (lane, step) in steps {
-            self.moved(lane, step);
+            self.moved(lane, step).await;
         }
         Ok(())
     }

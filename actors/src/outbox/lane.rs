@@ -5,12 +5,17 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::EndpointId;
+use crate::url::is_same;
 
 /// Attempts at one delivery that are kept. The schedule makes at most 16, or six more for a receiver that asks to be
 /// asked at once; where that or attempts that somebody asks for make it more, the oldest are forgotten.
 pub const ATTEMPTS_KEPT: usize = 20;
 /// Characters of an attempt's error.
 const ERROR_CHARS: usize = 200;
+
+/// Why an attempt was not made, in one word: there was nobody to send it to any more.
+pub(super) const NO_RECEIVER: [&str; 5] =
+    ["endpoint_disabled", "endpoint_gone", "channel_deleted", "receiver_deleted", "unsubscribed"];
 
 /// About how many bytes an attempt adds to a commit.
 pub(super) const ATTEMPT_BYTES: usize = 200;
@@ -295,6 +300,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Whether it arrived at this URL, or ended there with an attempt and not for want of a receiver.
+    pub(crate) fn was_tried_at(&self, url: &str) -> bool {
+        let not_made = |attempt: &Attempt| attempt.error.as_deref().is_some_and(|why| NO_RECEIVER.contains(&why));
+        is_same(&self.url, url) && self.attempts.last().is_some_and(|last| !not_made(last))
+    }
+
     /// About how many bytes it adds to a commit, with its places in lists.
     pub(crate) fn weight(&self) -> usize {
         300 + self.url.len() + ATTEMPT_BYTES * self.attempts.len()

@@ -55,6 +55,11 @@ impl Ended {
         self.push(DeliveryKey::new(seq, receiver), delivery);
     }
 
+    /// Those of one event.
+    pub(super) fn of(&self, seq: u64) -> impl Iterator<Item = &Delivery> {
+        self.deliveries.iter().filter(move |(key, _)| key.seq == seq).map(|(_, delivery)| delivery)
+    }
+
     /// Whether they must be noted before more is done: what ends without waiting could otherwise become more than a
     /// store takes, and would be sent again and again.
     pub(super) fn is_full(&self) -> bool {

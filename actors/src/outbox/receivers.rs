@@ -49,14 +49,20 @@ impl<'a> Configured<'a> {
         self.endpoints.iter().find(|endpoint| endpoint.id == id)
     }
 
-    /// Whether a receiver may have been changed after this time.
-    fn was_changed(&self, receiver: Receiver, since: Millis) -> bool {
-        let changed_at = match receiver {
-            Receiver::Endpoint(id) => self.endpoint(id).map(|own| own.updated_at.unwrap_or_default().max(own.since)),
-            Receiver::Channel => self.channel.and_then(|channel| channel.updated_at),
+    /// Since when a receiver gets the same at the same place.
+    fn routed_at(&self, receiver: Receiver) -> Millis {
+        let routed_at = match receiver {
+            Receiver::Endpoint(id) => self.endpoint(id).map(WebhookEndpoint::routed_at),
+            Receiver::Channel => self.channel.map(Channel::routed_at),
             Receiver::Message(_) | Receiver::Callback(_) => None,
         };
-        changed_at.is_some_and(|at| at.plus(self.skew_millis) >= since)
+        routed_at.unwrap_or_default()
+    }
+
+    /// Whether a receiver may get something else, or elsewhere, than it did at this time.
+    pub(crate) fn was_changed(&self, receiver: Receiver, since: Millis) -> bool {
+        let routed_at = self.routed_at(receiver);
+        routed_at > Millis(0) && routed_at.plus(self.skew_millis) >= since
     }
 }
 
@@ -101,14 +107,47 @@ pub(crate) fn receivers<'a>(
     spare: Option<Receiver>,
 ) -> Vec<(Receiver, &'a str)> {
     let mut all: Vec<(Receiver, &str)> = Vec::new();
-    let mut add = |receiver, url: &'a str| {
+    for (receiver, url) in wanting(subject, configured, hooks, spare) {
         let sends = |(general, known): &(Receiver, &str)| {
             is_same(known, url) && (spare != Some(receiver) || !configured.was_changed(*general, subject.at))
         };
         if !all.iter().any(sends) {
             all.push((receiver, url));
         }
-    };
+    }
+    all
+}
+
+/// Who wants an event beside the receiver `from`, whose lane sends it to `to` now, if anywhere, and has it from nobody
+/// there; the same URL once. That lane may have had it for them too, while they had one URL. Who has come by what they
+/// get or by their URL since then never waited for it.
+pub(crate) fn beside<'a>(
+    from: Receiver,
+    to: Option<&str>,
+    subject: &Subject,
+    configured: &Configured<'a>,
+    hooks: Option<&'a Hooks>,
+) -> Vec<(Receiver, &'a str)> {
+    let mut left: Vec<(Receiver, &str)> = Vec::new();
+    for (receiver, url) in wanting(subject, configured, hooks, None) {
+        let was_there = receiver != from && configured.routed_at(receiver) <= subject.at;
+        let has_it = to.is_some_and(|to| is_same(to, url)) || left.iter().any(|(_, known)| is_same(known, url));
+        if was_there && !has_it {
+            left.push((receiver, url));
+        }
+    }
+    left
+}
+
+/// Everybody who wants an event, as in [`receivers`], also where several have one URL.
+fn wanting<'a>(
+    subject: &Subject,
+    configured: &Configured<'a>,
+    hooks: Option<&'a Hooks>,
+    spare: Option<Receiver>,
+) -> Vec<(Receiver, &'a str)> {
+    let mut all = Vec::new();
+    let mut add = |receiver, url: &'a str| all.push((receiver, url));
     for endpoint in configured.endpoints {
         let on = endpoint.disabled.is_none() && hears(endpoint, subject, configured);
         let receiver = Receiver::Endpoint(endpoint.id);

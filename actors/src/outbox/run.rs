@@ -13,6 +13,21 @@ use crate::clock::Millis;
 /// Events of one lane that are known by number; more are found again in the log.
 const KNOWN: usize = 256;
 
+/// Where an event belongs on a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is there.
+    Has,
+    /// The lane is just being searched for its events, where this one is.
+    Searched,
+    /// Before its first event.
+    Before,
+    /// Between its events.
+    Within,
+    /// Behind all of them.
+    Behind,
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Run {
@@ -33,6 +48,8 @@ pub(super) struct Run {
     parked: Option<Millis>,
     /// Its row as it is stored.
     pub(super) stored: Option<Waiting>,
+    /// The first event was handed to those for whom it was here too.
+    pub(super) is_left: bool,
     /// A step is under way.
     busy: bool,
     /// Tells that step that somebody asks for it.
@@ -55,6 +72,7 @@ impl Run {
             asked_for: stored.asked_for,
             parked: None,
             stored: Some(stored),
+            is_left: false,
             busy: false,
             hurry: Arc::default(),
         }
@@ -133,6 +151,42 @@ impl Run {
         }
     }
 
+    /// Where an event belongs on it.
+    pub(super) fn place_of(&self, seq: u64) -> Place {
+        let first = self.queue.front().map(|(seq, _)| *seq).or(self.unread.map(|(from, _)| from));
+        let is_unread = self.unread.is_some_and(|(from, upto)| (from..=upto).contains(&seq));
+        match (first, self.last()) {
+            (Some(_), Some(last)) if seq > last => Place::Behind,
+            // Whoever searches may have looked before it was for this receiver.
+            _ if is_unread && self.busy && self.queue.is_empty() => Place::Searched,
+            _ if is_unread || self.queue.iter().any(|(known, _)| *known == seq) => Place::Has,
+            (Some(first), _) if seq < first => Place::Before,
+            (Some(_), _) => Place::Within,
+            (None, _) => Place::Behind,
+        }
+    }
+
+    /// An event that is handed to it, where it is [`Within`](Place::Within) or [`Behind`](Place::Behind).
+    pub(super) fn insert(&mut self, seq: u64, at: Millis) {
+        if self.place_of(seq) != Place::Within {
+            return self.push(seq, at);
+        }
+        let place = self.queue.partition_point(|(known, _)| *known < seq);
+        self.queue.insert(place, (seq, Some(at)));
+        if self.queue.len() > KNOWN
+            && let Some((from, _)) = self.queue.pop_back()
+        {
+            self.unread = Some((from, self.unread.map_or(from, |(_, last)| last)));
+        }
+    }
+
+    /// Which of its events are for its receiver is found out anew, from the first one on.
+    pub(super) fn search_anew(&mut self) {
+        let first = self.queue.front().map(|(seq, _)| *seq).or(self.unread.map(|(from, _)| from));
+        self.unread = first.zip(self.last());
+        self.queue.clear();
+    }
+
     /// The newest event that is known to be for it.
     fn last(&self) -> Option<u64> {
         self.unread.map(|(_, last)| last).or(self.queue.back().map(|(seq, _)| *seq))
@@ -159,7 +213,7 @@ impl Run {
 
     /// The first event is done with. Where none is left nobody asks for any.
     pub(super) fn pop(&mut self) -> Option<u64> {
-        self.tries = 0;
+        (self.tries, self.is_left) = (0, false);
         let first = self.queue.pop_front().map(|(seq, _)| seq);
         self.asked_for &= self.last().is_some();
         first
@@ -191,6 +245,7 @@ impl Run {
             (Some((seq, _)), _) => Head::Known {
                 seq: *seq,
                 attempt: self.tries.saturating_add(1),
+                is_left: self.is_left,
                 want: Want {
                     asked_for: self.asked_for,
                     url: None,

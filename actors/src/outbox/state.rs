@@ -60,6 +60,11 @@ impl DeliveryKey {
         [&self.seq.to_be_bytes()[..], &self.tag].concat().into()
     }
 
+    /// What the keys of all deliveries of an event begin with.
+    pub(crate) fn of_event(seq: u64) -> [u8; 8] {
+        seq.to_be_bytes()
+    }
+
     fn parse(key: &[u8]) -> Option<Self> {
         let (seq, tag) = key.split_at_checked(8)?;
         Some(Self { seq: u64::from_be_bytes(seq.try_into().ok()?), tag: tag.try_into().ok()? })

@@ -11,8 +11,8 @@ use super::gate::{Admitted, GateKey, Health, Pass, Turned, Want, endpoint_key, g
 use super::lane::{Attempt, Lane, Receiver, mark};
 use super::port::{BROKEN_ANSWER, LogChannel, LogScope, Parcel, Receipt, Sends, TIMEOUT};
 use super::receivers::{
-    DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, destination, is_still_due, is_unsubscribed, off, receivers,
-    url_of,
+    Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, beside, destination, is_still_due, is_unsubscribed,
+    off, receivers, url_of,
 };
 use super::settings::{self, Settings};
 use super::share::SendPermit;
@@ -48,8 +48,9 @@ pub(super) struct From {
 /// What a lane's step begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// This event is to be sent, which attempt that is, and what else a gate asks, but for the URL.
-    Known { seq: u64, attempt: u32, want: Want },
+    /// This event is to be sent, which attempt that is, whether it was handed to those for whom it was on the lane
+    /// too, and what else a gate asks, but for the URL.
+    Known { seq: u64, attempt: u32, is_left: bool, want: Want },
     /// The next one is in this stretch of the log, from and to; whether the first of it was tried already, and whether
     /// somebody wants it sent now.
     Search { from: u64, to: u64, tried: bool, asked_for: bool },
@@ -65,6 +66,28 @@ pub(super) struct Unsent {
     pub(super) url: String,
 }
 
+/// An event that the lane has had for this receiver too, and does not send there.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) receiver: Receiver,
+    pub(super) url: String,
+    pub(super) seq: u64,
+    pub(super) at: Millis,
+}
+
+/// A step that was made. It counts once what it leaves to others is on their lanes.
+#[derive(Debug)]
+pub(super) struct Stepped {
+    pub(super) step: Step,
+    pub(super) left: Vec<Left>,
+}
+
+impl std::convert::From<Step> for Stepped {
+    fn from(step: Step) -> Self {
+        Self { step, left: Vec::new() }
+    }
+}
+
 /// What came of a step.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -73,6 +96,8 @@ pub(super) enum Step {
     Found { events: Vec<(u64, Millis)>, upto: u64, lost: Option<(&'static str, Unsent)> },
     /// Not now.
     Later(Millis),
+    /// Not before it is on the lanes of others too.
+    Leaves,
     /// There is nowhere to send it. The event, if it is known.
     NotSent(Unsendable, Option<Unsent>),
     /// It was tried.
@@ -108,14 +133,16 @@ pub(super) enum Verdict {
 /// # Errors
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
-pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head) -> Result<Step, StoreError> {
+pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head) -> Result<Stepped, StoreError> {
     let settings = settings::read(&from.node, from.entity, &from.scope).await?;
     match head {
         Head::Search { from: first, to, tried, asked_for } => {
             let tried = tried.then_some((first, asked_for));
             search::<M>(&from, lane, &settings, (first, to), tried).await
         }
-        Head::Known { seq, attempt, want } => send::<M>(&from, lane, &settings, (seq, attempt), want).await,
+        Head::Known { seq, attempt, is_left, want } => {
+            send::<M>(&from, lane, &settings, Known { seq, attempt, is_left }, want).await
+        }
     }
 }
 
@@ -141,13 +168,11 @@ async fn search<M: Sends>(
     settings: &Settings,
     (first, last): (u64, u64),
     tried: Option<(u64, bool)>,
-) -> Result<Step, StoreError> {
+) -> Result<Stepped, StoreError> {
     let configured = settings.configured();
-    if off(lane.receiver, &configured) == Some(Unsendable::Deleted) {
-        return Ok(Step::NotSent(Unsendable::Deleted, None));
-    }
+    let off = off(lane.receiver, &configured);
     let records = from.node.events::<M>(from.entity, (first, last), Order::Asc, PAGE).await?;
-    let (mut events, mut lost) = (Vec::new(), None);
+    let (mut events, mut lost, mut left) = (Vec::new(), None, Vec::new());
     for record in &records {
         let Some(subject) = M::subject(record) else { continue };
         let of_message = match (lane.receiver, subject.message) {
@@ -159,16 +184,50 @@ async fn search<M: Sends>(
         let all = receivers(&subject, &configured, of_message.as_deref(), Some(lane.receiver));
         let is_for_it = all.iter().any(|(receiver, _)| *receiver == lane.receiver);
         let tried = tried.filter(|(seq, _)| *seq == record.seq);
+        let mut goes = false;
         match tried {
+            _ if off == Some(Unsendable::Deleted) => {}
             Some((_, false)) if is_unsubscribed(lane.receiver, &subject, &configured) => {
                 let url = url_of(lane.receiver, &configured, None).unwrap_or_default().to_owned();
                 lost = Some((UNSUBSCRIBED, Unsent { happened: subject.at, event: subject.event, url }));
             }
-            _ if is_for_it || tried.is_some() => events.push((record.seq, record.at)),
+            _ if is_for_it || tried.is_some() => {
+                goes = true;
+                events.push((record.seq, record.at));
+            }
             _ => {}
         }
+        let to = url_of(lane.receiver, &configured, None).filter(|_| goes && off.is_none());
+        left.extend(leave(lane, to, (record.seq, record.at), &subject, &configured, of_message.as_deref()));
     }
-    Ok(Step::Found { events, upto: records.last().map_or(last, |record| record.seq), lost })
+    let upto = records.last().map_or(last, |record| record.seq);
+    Ok(Stepped { step: Step::Found { events, upto, lost }, left })
+}
+
+/// Who is left with an event that a lane sends to `to` now, if anywhere. As long as nothing has changed since the event,
+/// that is nobody. What is sent again was sent before, and what is at the URL of a message stays there.
+fn leave(
+    lane: Lane,
+    to: Option<&str>,
+    (seq, at): (u64, Millis),
+    subject: &Subject,
+    configured: &Configured<'_>,
+    hooks: Option<&Hooks>,
+) -> Vec<Left> {
+    let is_as_before = to.is_some() && !configured.was_changed(lane.receiver, subject.at);
+    if lane.again.is_some() || is_as_before || matches!(lane.receiver, Receiver::Message(_) | Receiver::Callback(_)) {
+        return Vec::new();
+    }
+    let left = beside(lane.receiver, to, subject, configured, hooks);
+    left.into_iter().map(|(receiver, url)| Left { receiver, url: url.to_owned(), seq, at }).collect()
+}
+
+/// An event that is to be sent, as in [`Head::Known`].
+#[derive(Clone, Copy)]
+struct Known {
+    seq: u64,
+    attempt: u32,
+    is_left: bool,
 }
 
 /// Sends one event to one receiver, unless the receiver is spared just now or there is nowhere to send it.
@@ -176,9 +235,9 @@ async fn send<M: Sends>(
     from: &From,
     lane: Lane,
     settings: &Settings,
-    (seq, nth): (u64, u32),
+    known: Known,
     want: Want,
-) -> Result<Step, StoreError> {
+) -> Result<Stepped, StoreError> {
     let node = &from.node;
     let receiver = lane.receiver;
     let hooks = match receiver {
@@ -187,15 +246,15 @@ async fn send<M: Sends>(
     };
     let Entry { pass, asked_for } = match admit(from, receiver, settings, hooks.as_deref(), want).await {
         Ok(entry) => entry,
-        Err(at) => return Ok(Step::Later(at)),
+        Err(at) => return Ok(Step::Later(at).into()),
     };
     let wanted = asked_for || lane.again.is_some();
-    let (parcel, subject) = match pack::<M>(from, receiver, hooks, seq, wanted).await? {
+    let (parcel, subject) = match pack::<M>(from, lane, hooks, known, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
     };
     let url = parcel.url.clone();
-    let telling = Telling::begin(node, &parcel, &subject, receiver, nth);
+    let telling = Telling::begin(node, &parcel, &subject, receiver, known.attempt);
     let trace = Some(telling.context);
     let (attempt, verdict) = attempt(node, parcel, telling).await;
     let health = health(receiver, verdict, &attempt);
@@ -204,7 +263,7 @@ async fn send<M: Sends>(
         telling::turned(from.entity, receiver, &url, turned);
     };
     current::within(trace, told).await;
-    Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }))
+    Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }).into())
 }
 
 /// How something may be sent.
@@ -268,12 +327,12 @@ async fn admit(
 /// this goes to an endpoint that was disabled meanwhile too.
 async fn pack<M: Sends>(
     from: &From,
-    receiver: Receiver,
+    lane: Lane,
     mut hooks: Option<Arc<Hooks>>,
-    seq: u64,
+    Known { seq, is_left, .. }: Known,
     wanted: bool,
-) -> Result<Result<(Parcel, Subject), Step>, StoreError> {
-    let node = &from.node;
+) -> Result<Result<(Parcel, Subject), Stepped>, StoreError> {
+    let (node, receiver) = (&from.node, lane.receiver);
     let Some((record, subject)) = event::<M>(from, seq).await? else {
         return Err(StoreError::Corrupt("an event of the log is not there".into()));
     };
@@ -286,11 +345,22 @@ async fn pack<M: Sends>(
         Ok(_) if !wanted && !is_still_due(receiver, &subject, &configured) => Err(DISABLED),
         destination => destination,
     };
+    let url = to.as_ref().ok().map(|to| to.url.as_str());
+    let is_as_before = url.is_some() && !configured.was_changed(receiver, subject.at);
+    if let (None, false, Some(message)) = (&hooks, is_as_before || is_left, subject.message) {
+        hooks = hooks_of::<M>(node, from.entity, message).await?;
+    }
+    let left = match is_left {
+        false => leave(lane, url, (seq, record.at), &subject, &configured, hooks.as_deref()),
+        true => Vec::new(),
+    };
     let to = match to {
+        Ok(_) if !left.is_empty() => return Ok(Err(Stepped { step: Step::Leaves, left })),
         Ok(destination) => destination,
         Err(why) => {
             let url = url_of(receiver, &configured, hooks.as_deref()).unwrap_or_default().to_owned();
-            return Ok(Err(Step::NotSent(why, Some(Unsent { happened: subject.at, event: subject.event, url }))));
+            let unsent = Unsent { happened: subject.at, event: subject.event, url };
+            return Ok(Err(Stepped { step: Step::NotSent(why, Some(unsent)), left }));
         }
     };
     let parcel = Parcel {

@@ -117,8 +117,8 @@ pub(super) async fn disable(node: &Arc<Node>, workspace: Address, endpoint: Endp
         if stored.disabled.is_some() {
             return;
         }
-        let updated_at = Some(node.clock.now());
-        let off = WebhookEndpoint { disabled: Some(DisabledReason::Gone), updated_at, ..stored };
+        let off = WebhookEndpoint { disabled: Some(DisabledReason::Gone), ..stored.clone() };
+        let off = off.changed(&stored, node.clock.now());
         let changes = vec![RowChange::put(WEBHOOK_ENDPOINTS, &key, &codec::encode(&off))];
         let expected = vec![registry::Expect::new(WEBHOOK_ENDPOINTS, &key, Some(row))];
         let command = registry::Command { expected, changes };

@@ -375,6 +375,7 @@ fn golden_rows() {
         webhook_url: Some(text("https://example.com/hook")),
         webhook_secret: text("whsec_x"),
         retired_secret: None,
+        routed_at: None,
         life: None,
         review_defaults: Some(json("{}")),
         review_seconds: Some(86_400),
@@ -383,7 +384,8 @@ fn golden_rows() {
     };
     golden.value("channel", &channel);
     let retired = RetiredSecret { secret: text("whsec_y"), until: AT.plus(9) };
-    golden.value("channel-rotated", &Channel { retired_secret: Some(retired.clone()), ..channel });
+    golden.value("channel-rotated", &Channel { retired_secret: Some(retired.clone()), ..channel.clone() });
+    golden.value("channel-routed", &Channel { routed_at: Some(AT.plus(2)), ..channel });
     let endpoint = WebhookEndpoint {
         id: EndpointId::new(AT, address()),
         url: text("https://example.com/hook"),
@@ -395,8 +397,10 @@ fn golden_rows() {
         retired_secret: Some(retired),
         since: AT,
         updated_at: Some(AT.plus(1)),
+        routed_at: None,
     };
     golden.value("webhook-endpoint", &endpoint);
+    golden.value("webhook-endpoint-routed", &WebhookEndpoint { routed_at: Some(AT.plus(2)), ..endpoint });
     let attempt = Attempt { at: AT, status: Some(500), error: Some(text("500")), duration_millis: 12 };
     let waiting = Waiting {
         next: 7,

@@ -28,6 +28,7 @@ mod fair;
 mod fixture;
 mod leaving;
 mod notes;
+mod sharing;
 mod told;
 mod two;
 

@@ -106,6 +106,7 @@ pub(crate) async fn configure(node: &Arc<Node>) {
         created_at: NOW,
         updated_at: None,
         retired_secret: None,
+        routed_at: None,
         life: None,
     };
     put(node, CHANNELS, b"people", codec::encode(&channel)).await;

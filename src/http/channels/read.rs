@@ -67,6 +67,7 @@ fn nothing() -> Channel {
         webhook_url: None,
         webhook_secret: String::new(),
         retired_secret: None,
+        routed_at: None,
         life: None,
         review_defaults: None,
         review_seconds: None,

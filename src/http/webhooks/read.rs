@@ -56,6 +56,7 @@ fn nothing() -> WebhookEndpoint {
         disabled: None,
         secret: String::new(),
         retired_secret: None,
+        routed_at: None,
         since: Millis(0),
         updated_at: None,
     }

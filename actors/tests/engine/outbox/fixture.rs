@@ -164,6 +164,7 @@ impl<S: Store> Fixture<S> {
             disabled: None,
             secret: format!("whsec_{n}"),
             retired_secret: None,
+            routed_at: None,
             since: now,
             updated_at: None,
         };
@@ -193,6 +194,7 @@ impl<S: Store> Fixture<S> {
             created_at: NOW,
             updated_at: (now > NOW).then_some(now),
             retired_secret: None,
+            routed_at: None,
             life: None,
         };
         put(&self.node, CHANNELS, id.as_bytes(), codec::encode(&channel)).await;

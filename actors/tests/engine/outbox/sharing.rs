@@ -1,0 +1,218 @@
+//! Receivers with one URL: it gets an event once, and what becomes of one of them takes nothing from the others.
+
+use actors::channel::conversation_of;
+use actors::clock::Clock;
+use actors::conversation::Command;
+use actors::conversation::review::Response;
+use actors::directory::Circumstances;
+use actors::id::EntityKey;
+use actors::message::{Callback, Content, Json, Review};
+use actors::outbox::Receiver;
+use actors::outbox::pending::{DeliveryState, Status};
+use actors::registry::{self, RowChange};
+use actors::store::Store;
+use actors::store::memory::MemoryStore;
+use actors::tables::WEBHOOK_ENDPOINTS;
+use actors::webhook::{DisabledReason, WebhookEndpoint};
+use tokio::time::sleep;
+
+use super::fixture::{Fixture, Mood, ONE, TWO};
+use super::secs;
+use crate::support::*;
+
+const MOVED: &str = "https://moved.example/";
+
+/// What becomes of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Deleted,
+    Disabled,
+    DisabledForAMoment,
+    Moved,
+    Narrowed,
+}
+
+const FATES: [Fate; 5] = [Fate::Deleted, Fate::Disabled, Fate::DisabledForAMoment, Fate::Moved, Fate::Narrowed];
+
+async fn meet<S: Store>(fixture: &Fixture<S>, endpoint: &WebhookEndpoint, fate: Fate) {
+    sleep(secs(1)).await;
+    let mut after = endpoint.clone();
+    match fate {
+        Fate::Deleted => {
+            let changes = vec![RowChange::delete(WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes())];
+            let command = registry::Command { expected: Vec::new(), changes };
+            let registry = EntityKey::workspace(WORKSPACE);
+            fixture.node.registry(registry, command, Circumstances::default()).await.unwrap();
+            return;
+        }
+        Fate::Disabled => after.disabled = Some(DisabledReason::Manual),
+        Fate::DisabledForAMoment => after.since = fixture.clock.now(),
+        Fate::Moved => after.url = MOVED.to_owned(),
+        Fate::Narrowed => after.events = vec!["memory.*".to_owned()],
+    }
+    fixture.store_endpoint(&after.changed(endpoint, fixture.clock.now())).await;
+}
+
+/// A message that asks for a review, and the answer to it.
+async fn review<S: Store>(fixture: &Fixture<S>, channel: &str, url: &str) {
+    let callback = Callback { url: url.to_owned(), method: "PUT".to_owned(), headers: Vec::new() };
+    let review = Review {
+        kind: "approval".to_owned(),
+        payload: None,
+        callback: Some(callback),
+        expires_at: NOW.plus(1_000_000_000),
+        on_expire: None,
+        quorum: None,
+        asker: None,
+        place: None,
+    };
+    let message = fixture.post_to(channel, Content { review: Some(review), ..content("may I?") }).await;
+    let response = Response {
+        message,
+        response: Json::from_checked("{\"selectedOption\":\"approve\"}"),
+        feedback: None,
+        principal: "ana".to_owned(),
+    };
+    fixture.ask(conversation_of(WORKSPACE, channel, 0), Command::Respond(response)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_at_a_channel_s_url_arrives_there_whatever_becomes_of_an_endpoint_with_the_same_url() {
+    for fate in FATES {
+        let fixture = Fixture::on(MemoryStore::default());
+        fixture.channel("demo", Some(ONE)).await;
+        let endpoint = fixture.endpoint(1, |_| {}).await;
+        fixture.sink.mood(ONE, Mood::Answer(500));
+        fixture.post_to("demo", content("a")).await;
+        meet(&fixture, &endpoint, fate).await;
+        sleep(secs(10)).await;
+        let waiting: Vec<_> = fixture.pending().await.iter().map(|one| (one.receiver, one.event.number)).collect();
+        assert_eq!(waiting, [(Receiver::Channel, 1), (Receiver::Channel, 2)], "{fate:?}");
+        fixture.sink.mood(ONE, Mood::Answer(200));
+        sleep(secs(60)).await;
+        assert_eq!(fixture.sink.taken(ONE), [1, 2], "{fate:?}");
+        assert_eq!(fixture.sink.taken(MOVED), if fate == Fate::Moved { vec![1, 2] } else { vec![] }, "{fate:?}");
+        let of_channel = |one: &&DeliveryState| one.receiver == Receiver::Channel;
+        let ended = fixture.ended().await;
+        assert!(ended.iter().filter(of_channel).all(|one| one.status == Status::Delivered), "{fate:?}: {ended:#?}");
+        assert_eq!(ended.iter().filter(of_channel).count(), 2, "{fate:?}");
+        fixture.assert_settled().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_hears_how_its_review_ended_whatever_becomes_of_an_endpoint_with_the_same_url() {
+    for fate in FATES {
+        let fixture = Fixture::on(MemoryStore::default());
+        fixture.channel("demo", None).await;
+        let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["review.completed".to_owned()]).await;
+        fixture.sink.mood(ONE, Mood::Answer(500));
+        review(&fixture, "demo", ONE).await;
+        meet(&fixture, &endpoint, fate).await;
+        sleep(secs(10)).await;
+        fixture.sink.mood(ONE, Mood::Answer(200));
+        sleep(secs(60)).await;
+        let taken: Vec<_> = fixture.sink.at(ONE).into_iter().filter(|one| one.status == Some(200)).collect();
+        let taken: Vec<_> = taken.iter().map(|one| (one.name(), one.parcel.method.as_str())).collect();
+        assert_eq!(taken, [("review.completed", "PUT")], "{fate:?}");
+        fixture.assert_sent().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_endpoint_s_url_that_is_up_nobody_else_gets_anything_twice_when_the_endpoint_changes() {
+    for fate in FATES {
+        let fixture = Fixture::on(MemoryStore::default());
+        fixture.channel("demo", Some(TWO)).await;
+        let endpoint = fixture.endpoint(1, |_| {}).await;
+        fixture.endpoint(2, |_| {}).await;
+        fixture.sink.mood(ONE, Mood::Answer(500));
+        fixture.post_to("demo", content("a")).await;
+        meet(&fixture, &endpoint, fate).await;
+        sleep(secs(60)).await;
+        assert_eq!(fixture.sink.taken(TWO), [1, 2], "{fate:?}");
+        fixture.sink.mood(ONE, Mood::Answer(200));
+        sleep(secs(60)).await;
+        fixture.assert_sent().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn much_that_waits_at_a_shared_url_arrives_in_order_also_where_the_process_ends_meanwhile() {
+    for (fate, restarts) in [(Fate::Deleted, false), (Fate::Deleted, true), (Fate::Moved, true), (Fate::Disabled, true)]
+    {
+        let mut fixture = Fixture::on(MemoryStore::default());
+        fixture.channel("demo", Some(ONE)).await;
+        let endpoint = fixture.endpoint(1, |_| {}).await;
+        fixture.sink.mood(ONE, Mood::Answer(500));
+        for _ in 0..300 {
+            fixture.post_to("demo", content("a")).await;
+        }
+        meet(&fixture, &endpoint, fate).await;
+        if restarts {
+            fixture.node.halt().await;
+            fixture.restart();
+        }
+        sleep(secs(10)).await;
+        fixture.sink.mood(ONE, Mood::Answer(200));
+        sleep(secs(120)).await;
+        assert_eq!(fixture.sink.taken(ONE), (1..=301).collect::<Vec<_>>(), "{fate:?} {restarts}");
+        fixture.assert_settled().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_at_a_shared_url_is_not_lost_where_the_channel_s_own_events_wait_there_too() {
+    for fate in FATES {
+        let fixture = Fixture::on(MemoryStore::default());
+        fixture.channel("demo", Some(ONE)).await;
+        let some = ["conversation.*", "review.completed"].map(str::to_owned);
+        let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = some.to_vec()).await;
+        fixture.sink.mood(ONE, Mood::Answer(500));
+        review(&fixture, "demo", "https://r.example/").await;
+        fixture.post_to("demo", content("b")).await;
+        meet(&fixture, &endpoint, fate).await;
+        sleep(secs(10)).await;
+        fixture.sink.mood(ONE, Mood::Answer(200));
+        sleep(secs(120)).await;
+        let mut taken = fixture.sink.taken(ONE);
+        taken.sort_unstable();
+        assert_eq!(taken, [1, 2, 3, 4, 5], "{fate:?}: each once");
+        fixture.assert_sent().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_by_a_url_later_gets_nothing_that_waited_for_an_endpoint_before() {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", None).await;
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.post_to("demo", content("a")).await;
+    sleep(secs(1)).await;
+    fixture.channel("demo", Some(TWO)).await;
+    meet(&fixture, &endpoint, Fate::Deleted).await;
+    sleep(secs(60)).await;
+    assert_eq!(fixture.sink.taken(TWO), Vec::<u64>::new());
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_an_endpoint_that_sends_nothing_elsewhere_has_nothing_sent_twice_to_a_shared_url() {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", Some(ONE)).await;
+    let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
+    sleep(secs(1)).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    review(&fixture, "demo", "https://r.example/").await;
+    fixture.post_to("demo", content("b")).await;
+    sleep(secs(1)).await;
+    let renewed = WebhookEndpoint { secret: "whsec_new".to_owned(), ..endpoint.clone() };
+    fixture.store_endpoint(&renewed.changed(&endpoint, fixture.clock.now())).await;
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(60)).await;
+    let mut taken = fixture.sink.taken(ONE);
+    taken.sort_unstable();
+    assert_eq!(taken, [1, 2, 3, 4, 5], "each once");
+    fixture.assert_sent().await;
+}
