@@ -398,13 +398,18 @@ impl<M: Sends> Courier<M> {
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let at = tried.attempt.at;
         keep(&mut run.attempts, tried.attempt);
-        run.tries += 1;
+        (run.tries, run.is_left) = (run.tries + 1, false);
         let end = match tried.verdict {
             Verdict::Arrived => {
                 run.failing_since = None;
                 End::Delivered
             }
             Verdict::Gone => End::Failed,
+            // What it says is of another place. It goes to the one that the receiver has now, at once.
+            Verdict::Moved => {
+                (run.failing_since, run.not_before) = (None, None);
+                return;
+            }
             Verdict::Refused { retry_after } => {
                 let failing_since = *run.failing_since.get_or_insert(at);
                 let (attempts, happened) = (run.tries, tried.happened);

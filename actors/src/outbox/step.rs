@@ -126,6 +126,8 @@ pub(super) enum Verdict {
     Refused { retry_after: Option<u64> },
     /// The receiver wants nothing any more.
     Gone,
+    /// It did not arrive, at a URL that the receiver does not have any more.
+    Moved,
 }
 
 /// One step of `lane`.
@@ -257,9 +259,13 @@ async fn send<M: Sends>(
     let telling = Telling::begin(node, &parcel, &subject, receiver, known.attempt);
     let trace = Some(telling.context);
     let (attempt, verdict) = attempt(node, parcel, telling).await;
+    let verdict = match verdict {
+        Verdict::Refused { .. } | Verdict::Gone if is_elsewhere(from, receiver, &url).await => Verdict::Moved,
+        verdict => verdict,
+    };
     let health = health(receiver, verdict, &attempt);
     let told = async {
-        let turned = tell(from, receiver, (verdict, health), pass).await;
+        let turned = tell(from, receiver, (verdict, health), pass, (&url, attempt.at)).await;
         telling::turned(from.entity, receiver, &url, turned);
     };
     current::within(trace, told).await;
@@ -395,6 +401,7 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
         Verdict::Arrived => AttemptEnd::Delivered,
         Verdict::Refused { .. } => AttemptEnd::Refused,
         Verdict::Gone => AttemptEnd::Gone,
+        Verdict::Moved => AttemptEnd::Refused,
     };
     node.metrics.webhook_attempts.of(end).observe(duration, telling.recorded(), || node.now());
     telling.end(&receipt);
@@ -402,10 +409,17 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
     (attempt.with_error(receipt.error.as_deref()), verdict)
 }
 
+/// Whether a receiver has another URL now than the one that was tried. Where nobody knows, it has not.
+async fn is_elsewhere(from: &From, receiver: Receiver, tried: &str) -> bool {
+    let Ok(settings) = settings::read(&from.node, from.entity, &from.scope).await else { return false };
+    url_of(receiver, &settings.configured(), None).is_some_and(|url| url != tried)
+}
+
 /// What an attempt says of the receiver's health.
 fn health(receiver: Receiver, verdict: Verdict, attempt: &Attempt) -> Health {
     match (verdict, receiver) {
         (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
+        (Verdict::Moved, _) => Health::Unknown,
         // They share the gate of their host, and one that refuses, or that somebody is there for, says nothing of
         // others.
         (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match attempt.error.as_deref() {
@@ -424,6 +438,7 @@ async fn tell(
     receiver: Receiver,
     (verdict, health): (Verdict, Health),
     pass: Option<(Pass, SendPermit)>,
+    (url, since): (&str, Millis),
 ) -> Turned {
     let node = &from.node;
     let turned = pass.map_or(Turned::Nothing, |(pass, permit)| {
@@ -434,7 +449,7 @@ async fn tell(
     });
     if let Receiver::Endpoint(id) = receiver {
         if verdict == Verdict::Gone {
-            stir::disable(node, from.entity.workspace, id).await;
+            stir::disable(node, from.entity.workspace, id, (url, since)).await;
         }
         if turned == Turned::Back || verdict == Verdict::Gone {
             stir::stir(node, from.entity.workspace, id);

@@ -13,6 +13,7 @@ use super::port::Sends;
 use super::state::{parse_pending_key, pending_prefix};
 use super::{Lane, Receiver};
 use crate::backoff::{Backoff, patiently};
+use crate::clock::Millis;
 use crate::codec;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
@@ -107,18 +108,27 @@ async fn hasten<M: Sends>(node: &Arc<Node>, entity: EntityKey, lane: Option<Lane
     Ok(())
 }
 
-/// The receiver of an endpoint wants nothing any more.
-pub(super) async fn disable(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
+/// The receiver of an endpoint wants nothing any more: so it said at this URL when it was asked at this time. Where the
+/// endpoint was changed since, that says nothing of what it is now.
+pub(super) async fn disable(
+    node: &Arc<Node>,
+    workspace: Address,
+    endpoint: EndpointId,
+    (url, asked_at): (&str, Millis),
+) {
     let registry = EntityKey::workspace(workspace);
     let key = Bytes::from(endpoint.to_string());
     for _ in 0..ATTEMPTS {
         let Ok(Some(row)) = node.store.row(registry, WEBHOOK_ENDPOINTS, key.clone()).await else { return };
         let Ok(stored) = codec::decode::<WebhookEndpoint>(&row) else { return };
-        if stored.disabled.is_some() {
+        let now = node.clock.now();
+        // What lies ahead was written before the clock was set back.
+        let was_changed = (asked_at < stored.routed_at()) && stored.routed_at() <= now;
+        if stored.disabled.is_some() || stored.url != url || was_changed {
             return;
         }
         let off = WebhookEndpoint { disabled: Some(DisabledReason::Gone), ..stored.clone() };
-        let off = off.changed(&stored, node.clock.now());
+        let off = off.changed(&stored, now);
         let changes = vec![RowChange::put(WEBHOOK_ENDPOINTS, &key, &codec::encode(&off))];
         let expected = vec![registry::Expect::new(WEBHOOK_ENDPOINTS, &key, Some(row))];
         let command = registry::Command { expected, changes };

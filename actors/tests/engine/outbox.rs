@@ -27,6 +27,7 @@ mod crowds;
 mod fair;
 mod fixture;
 mod leaving;
+mod moving;
 mod notes;
 mod sharing;
 mod told;

@@ -36,6 +36,8 @@ pub(crate) enum Mood {
     AskForTime(u64),
     /// Takes it after so many milliseconds.
     Slow(u64),
+    /// Answers so after so many milliseconds, and may ask for time.
+    Late(u64, u16, Option<u64>),
     Hang,
     Refuse,
 }
@@ -107,6 +109,10 @@ impl Deliverer for Way {
                 Mood::Slow(millis) => {
                     tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
                     Receipt { status: Some(200), ..Receipt::default() }
+                }
+                Mood::Late(millis, status, retry_after_millis) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+                    Receipt { status: Some(status), retry_after_millis, ..Receipt::default() }
                 }
                 Mood::Hang => std::future::pending().await,
                 Mood::Refuse => Receipt { error: Some("refused".to_owned()), ..Receipt::default() },

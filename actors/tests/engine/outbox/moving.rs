@@ -1,0 +1,59 @@
+//! Receivers that are given another URL while an attempt at the old one is under way.
+
+use actors::clock::Clock;
+use actors::id::EntityKey;
+use actors::store::Store;
+use actors::store::memory::MemoryStore;
+use actors::tables::WEBHOOK_ENDPOINTS;
+use actors::webhook::{DisabledReason, WebhookEndpoint};
+use tokio::time::sleep;
+
+use super::fixture::{Fixture, Mood, ONE, TWO};
+use super::secs;
+use crate::support::*;
+
+const EIGHT_HOURS: u64 = 8 * 60 * 60 * 1000;
+
+async fn stored<S: Store>(fixture: &Fixture<S>, endpoint: &WebhookEndpoint) -> WebhookEndpoint {
+    let (registry, id) = (EntityKey::workspace(WORKSPACE), endpoint.id.to_string());
+    let row = fixture.node.configured::<WebhookEndpoint>(registry, WEBHOOK_ENDPOINTS, id.as_bytes());
+    WebhookEndpoint::clone(&row.await.unwrap().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_old_url_of_an_endpoint_answers_late_says_nothing_of_the_new_one() {
+    for mood in [Mood::Late(10_000, 410, None), Mood::Late(10_000, 503, Some(EIGHT_HOURS)), Mood::Hang] {
+        let fixture = Fixture::on(MemoryStore::default());
+        let endpoint = fixture.endpoint(1, |_| {}).await;
+        fixture.sink.mood(ONE, mood);
+        fixture.say(1, "a").await;
+        sleep(secs(1)).await;
+        let moved = WebhookEndpoint { url: TWO.to_owned(), ..endpoint.clone() };
+        fixture.store_endpoint(&moved.changed(&endpoint, fixture.clock.now())).await;
+        sleep(secs(17)).await;
+        assert_eq!(stored(&fixture, &endpoint).await.disabled, None, "{mood:?}");
+        assert_eq!(fixture.sink.taken(TWO), [1, 2], "{mood:?}");
+        sleep(secs(60)).await;
+        fixture.assert_settled().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_was_enabled_since_is_not_disabled_by_what_its_url_answered_to_an_earlier_request() {
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Late(10_000, 410, None));
+    fixture.say(1, "a").await;
+    sleep(secs(1)).await;
+    let off = WebhookEndpoint { disabled: Some(DisabledReason::Manual), ..endpoint.clone() };
+    let off = off.changed(&endpoint, fixture.clock.now());
+    fixture.store_endpoint(&off).await;
+    sleep(secs(1)).await;
+    let on = WebhookEndpoint { disabled: None, since: fixture.clock.now(), ..off.clone() };
+    fixture.store_endpoint(&on.changed(&off, fixture.clock.now())).await;
+    sleep(secs(20)).await;
+    assert_eq!(stored(&fixture, &endpoint).await.disabled, None);
+    fixture.say(2, "b").await;
+    sleep(secs(20)).await;
+    assert_eq!(stored(&fixture, &endpoint).await.disabled, Some(DisabledReason::Gone), "what it says now counts");
+}
