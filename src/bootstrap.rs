@@ -226,6 +226,7 @@ fn channel(id: &str, name: &str, kind: ChannelKind, now: Millis) -> Result<Chann
         webhook_secret: webhook_secret()?,
         retired_secret: None,
         routed_at: None,
+        retired_earlier: None,
         life: None,
         review_defaults: None,
         review_seconds: None,

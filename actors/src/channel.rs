@@ -8,7 +8,7 @@ use crate::clock::Millis;
 use crate::conversation::BusyPolicy;
 use crate::id::{Address, EntityKey};
 use crate::message::Json;
-use crate::webhook::RetiredSecret;
+use crate::webhook::{RetiredSecret, signing};
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -70,6 +70,9 @@ pub struct Channel {
     /// When its `webhook_url` was last changed; `None`: when it was last changed at all, if it was.
     #[n(14)]
     pub routed_at: Option<Millis>,
+    /// The secrets before `retired_secret` that still sign too, newest first.
+    #[n(15)]
+    pub retired_earlier: Option<Vec<RetiredSecret>>,
 }
 
 /// A log line that shows a channel does not show its secret.
@@ -87,6 +90,12 @@ impl Channel {
     #[must_use]
     pub fn review_millis(&self) -> u64 {
         self.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000))
+    }
+
+    /// The secrets that sign what is sent at `now`.
+    #[must_use]
+    pub fn signing(&self, now: Millis) -> Vec<String> {
+        signing(&self.webhook_secret, self.retired_secret.as_ref(), self.retired_earlier.as_deref(), now)
     }
 
     /// Since when its events are sent to the same place.

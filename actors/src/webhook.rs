@@ -88,11 +88,33 @@ impl RetiredSecret {
     }
 }
 
+/// Replaced secrets that may sign at the same time; where more are replaced within their time, the oldest end early.
+pub const RETIRED_KEPT: usize = 4;
+
+/// The secrets that were replaced and are kept, newest first, where `current` is replaced at `now`: the newest, and
+/// those before it that were kept with it.
+#[must_use]
+pub fn retire(
+    current: String,
+    newest: Option<RetiredSecret>,
+    earlier: Option<Vec<RetiredSecret>>,
+    now: Millis,
+) -> (RetiredSecret, Option<Vec<RetiredSecret>>) {
+    let earlier = newest.into_iter().chain(earlier.into_iter().flatten());
+    let earlier: Vec<_> = earlier.filter(|retired| now < retired.until).take(RETIRED_KEPT - 1).collect();
+    (RetiredSecret::at(now, current), Some(earlier).filter(|earlier| !earlier.is_empty()))
+}
+
 /// The secrets that sign at `now`, the current one first.
 #[must_use]
-pub fn signing(current: &str, retired: Option<&RetiredSecret>, now: Millis) -> Vec<String> {
-    let retired = retired.filter(|retired| now < retired.until).map(|retired| retired.secret.clone());
-    std::iter::once(current.to_owned()).chain(retired).collect()
+pub fn signing(
+    current: &str,
+    newest: Option<&RetiredSecret>,
+    earlier: Option<&[RetiredSecret]>,
+    now: Millis,
+) -> Vec<String> {
+    let retired = newest.into_iter().chain(earlier.into_iter().flatten()).filter(|retired| now < retired.until);
+    std::iter::once(current.to_owned()).chain(retired.map(|retired| retired.secret.clone())).collect()
 }
 
 /// Who wants to hear of a workspace's events.
@@ -131,6 +153,9 @@ pub struct WebhookEndpoint {
     /// When it was last changed what is sent to it and where; `None`: when it was last changed at all, if it was.
     #[n(10)]
     pub routed_at: Option<Millis>,
+    /// The secrets before `retired_secret` that still sign too, newest first.
+    #[n(11)]
+    pub retired_earlier: Option<Vec<RetiredSecret>>,
 }
 
 /// A log line that shows an endpoint does not show its secret.
@@ -167,7 +192,7 @@ impl WebhookEndpoint {
     /// The secrets that sign at `now`.
     #[must_use]
     pub fn signing(&self, now: Millis) -> Vec<String> {
-        signing(&self.secret, self.retired_secret.as_ref(), now)
+        signing(&self.secret, self.retired_secret.as_ref(), self.retired_earlier.as_deref(), now)
     }
 }
 
@@ -211,8 +236,23 @@ mod tests {
     fn a_replaced_secret_signs_beside_the_new_one_for_a_day() {
         let retired = RetiredSecret::at(Millis(1_000), "old".to_owned());
         let end = 1_000 + ROTATION_MILLIS;
-        assert_eq!(signing("new", Some(&retired), Millis(end - 1)), ["new", "old"]);
-        assert_eq!(signing("new", Some(&retired), Millis(end)), ["new"]);
+        assert_eq!(signing("new", Some(&retired), None, Millis(end - 1)), ["new", "old"]);
+        assert_eq!(signing("new", Some(&retired), None, Millis(end)), ["new"]);
         assert!(!format!("{retired:?}").contains("old"));
+    }
+
+    #[test]
+    fn a_secret_that_was_replaced_signs_for_its_day_also_where_others_are_replaced_within_it() {
+        let (mut newest, mut earlier, hour) = (None, None, 60 * 60 * 1000);
+        for nth in 0..6 {
+            let (retired, before) = retire(nth.to_string(), newest, earlier, Millis(nth * hour));
+            (newest, earlier) = (Some(retired), before);
+        }
+        let at = |now| signing("6", newest.as_ref(), earlier.as_deref(), Millis(now));
+        assert_eq!(at(5 * hour), ["6", "5", "4", "3", "2"], "no more than are kept");
+        assert_eq!(at(3 * hour + ROTATION_MILLIS - 1), ["6", "5", "4", "3"]);
+        assert_eq!(at(3 * hour + ROTATION_MILLIS), ["6", "5", "4"], "each for its own day");
+        let (_, kept) = retire("6".to_owned(), newest, earlier, Millis(5 * hour + ROTATION_MILLIS));
+        assert_eq!(kept, None, "what signs no more is forgotten");
     }
 }

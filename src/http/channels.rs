@@ -7,7 +7,7 @@ use actors::id::ChannelId;
 use actors::registry::{Expect, RowChange};
 use actors::store::Table;
 use actors::tables::{AGENTS, CHANNELS, DELETED_CHANNELS};
-use actors::webhook::RetiredSecret;
+use actors::webhook::retire;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::HeaderMap;
@@ -65,8 +65,8 @@ impl Resource for Channel {
 impl HasSecret for Channel {
     fn renewed(self, secret: String, now: Millis) -> Self {
         let before = self.clone();
-        let retired_secret = Some(RetiredSecret::at(now, self.webhook_secret));
-        Self { webhook_secret: secret, retired_secret, ..self }.changed(&before, now)
+        let (retired, retired_earlier) = retire(self.webhook_secret, self.retired_secret, self.retired_earlier, now);
+        Self { webhook_secret: secret, retired_secret: Some(retired), retired_earlier, ..self }.changed(&before, now)
     }
 }
 

@@ -6,7 +6,7 @@ use actors::limits;
 use actors::registry::Expect;
 use actors::store::{KeyRange, Order, Scan, Table};
 use actors::tables::{CHANNELS, WEBHOOK_ENDPOINTS};
-use actors::webhook::{RetiredSecret, WebhookEndpoint};
+use actors::webhook::{WebhookEndpoint, retire};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::HeaderMap;
@@ -59,8 +59,8 @@ impl Resource for WebhookEndpoint {
 impl HasSecret for WebhookEndpoint {
     fn renewed(self, secret: String, now: Millis) -> Self {
         let before = self.clone();
-        let retired_secret = Some(RetiredSecret::at(now, self.secret));
-        Self { secret, retired_secret, ..self }.changed(&before, now)
+        let (retired, retired_earlier) = retire(self.secret, self.retired_secret, self.retired_earlier, now);
+        Self { secret, retired_secret: Some(retired), retired_earlier, ..self }.changed(&before, now)
     }
 }
 

@@ -161,6 +161,13 @@ async fn an_event_is_sent_as_the_lists_show_it_signed_with_both_secrets_while_on
     let both = format!("{} {}", signed(new, &second), signed(old, &second));
     assert_eq!(second.header("webhook-signature"), both);
     assert_ne!(second.header("traceparent"), "", "a trace of its own where the request had none");
+    app.clock.advance(60 * 60 * 1_000);
+    app.post(format!("{ENDPOINTS}/{id}/rotate-secret")).await.expect(200);
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "Grüße"})).await.expect(201);
+    let third = receiver.heard(3).await.remove(2);
+    let signed = |secret: &str| sign(secret, third.header("webhook-id"), now + 3_600, &third.body).unwrap();
+    let signatures: Vec<&str> = third.header("webhook-signature").split(' ').collect();
+    assert_eq!(signatures[1..], [signed(new), signed(old)], "each for its 24 hours");
     for heard in [first, second] {
         assert_documented(&app, &heard, "application/json").await;
     }

@@ -5,7 +5,7 @@ use crate::clock::Millis;
 use crate::id::EndpointId;
 use crate::message::Callback;
 use crate::url::is_same;
-use crate::webhook::{DisabledReason, Format, WebhookEndpoint, signing};
+use crate::webhook::{DisabledReason, Format, WebhookEndpoint};
 
 use super::lane::Receiver;
 
@@ -258,8 +258,7 @@ pub(crate) fn destination(
     }
     let of_channel = |url: &str| {
         let channel = configured.channel.ok_or(Unsendable::Deleted)?;
-        let secrets = signing(&channel.webhook_secret, channel.retired_secret.as_ref(), now);
-        Ok(post(url, secrets, Format::Standard))
+        Ok(post(url, channel.signing(now), Format::Standard))
     };
     let callback = hooks.and_then(|hooks| hooks.callback.as_ref()).filter(|_| subject.is_outcome);
     let mut destination = match receiver {

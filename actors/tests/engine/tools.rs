@@ -107,6 +107,7 @@ pub(crate) async fn configure(node: &Arc<Node>) {
         updated_at: None,
         retired_secret: None,
         routed_at: None,
+        retired_earlier: None,
         life: None,
     };
     put(node, CHANNELS, b"people", codec::encode(&channel)).await;

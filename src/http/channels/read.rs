@@ -68,6 +68,7 @@ fn nothing() -> Channel {
         webhook_secret: String::new(),
         retired_secret: None,
         routed_at: None,
+        retired_earlier: None,
         life: None,
         review_defaults: None,
         review_seconds: None,

@@ -57,6 +57,7 @@ fn nothing() -> WebhookEndpoint {
         secret: String::new(),
         retired_secret: None,
         routed_at: None,
+        retired_earlier: None,
         since: Millis(0),
         updated_at: None,
     }

@@ -171,6 +171,7 @@ impl<S: Store> Fixture<S> {
             secret: format!("whsec_{n}"),
             retired_secret: None,
             routed_at: None,
+            retired_earlier: None,
             since: now,
             updated_at: None,
         };
@@ -201,6 +202,7 @@ impl<S: Store> Fixture<S> {
             updated_at: (now > NOW).then_some(now),
             retired_secret: None,
             routed_at: None,
+            retired_earlier: None,
             life: None,
         };
         put(&self.node, CHANNELS, id.as_bytes(), codec::encode(&channel)).await;
