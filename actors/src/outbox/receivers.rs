@@ -42,11 +42,19 @@ pub(crate) struct Configured<'a> {
     pub(crate) endpoints: &'a [WebhookEndpoint],
     /// How far clocks of nodes may differ.
     pub(crate) skew_millis: u64,
+    /// The time.
+    pub(crate) now: Millis,
 }
 
 impl<'a> Configured<'a> {
     fn endpoint(&self, id: EndpointId) -> Option<&'a WebhookEndpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.id == id)
+    }
+
+    /// Whether this time is none that has come: the clock was set back since it was written, and nobody knows when that
+    /// was.
+    fn is_ahead(&self, at: Millis) -> bool {
+        at > self.now.plus(self.skew_millis)
     }
 
     /// Since when a receiver gets the same at the same place.
@@ -130,7 +138,8 @@ pub(crate) fn beside<'a>(
 ) -> Vec<(Receiver, &'a str)> {
     let mut left: Vec<(Receiver, &str)> = Vec::new();
     for (receiver, url) in wanting(subject, configured, hooks, None) {
-        let was_there = receiver != from && configured.routed_at(receiver) <= subject.at;
+        let routed_at = configured.routed_at(receiver);
+        let was_there = receiver != from && (routed_at <= subject.at || configured.is_ahead(routed_at));
         let has_it = to.is_some_and(|to| is_same(to, url)) || left.iter().any(|(_, known)| is_same(known, url));
         if was_there && !has_it {
             left.push((receiver, url));
@@ -171,15 +180,16 @@ fn wanting<'a>(
 }
 
 /// Whether an endpoint that is on hears of what happened then: from its creation on, or from when it was enabled again.
+/// If that is still to come by the clock, it hears of everything, since it must not miss what happens until then.
 fn hears(endpoint: &WebhookEndpoint, subject: &Subject, configured: &Configured<'_>) -> bool {
-    endpoint.since <= subject.at.plus(configured.skew_millis)
+    endpoint.since <= subject.at.plus(configured.skew_millis) || configured.is_ahead(endpoint.since)
 }
 
 /// Whether an event that waited was meant for the endpoint that is on now: it may have been disabled meanwhile, and
-/// what waited then has failed, however late that is found out.
+/// what waited then has failed, however late that is found out. One that was never enabled again was never disabled.
 pub(crate) fn is_still_due(receiver: Receiver, subject: &Subject, configured: &Configured<'_>) -> bool {
     let endpoint = configured.endpoints.iter().find(|endpoint| receiver == Receiver::Endpoint(endpoint.id));
-    endpoint.is_none_or(|endpoint| hears(endpoint, subject, configured))
+    endpoint.is_none_or(|endpoint| endpoint.since <= endpoint.id.at || hears(endpoint, subject, configured))
 }
 
 /// Whether a receiver is an endpoint that does not subscribe to such an event, or not any more.

@@ -6,6 +6,7 @@ use super::listeners::Endpoints;
 use super::port::{LogChannel, LogScope};
 use super::receivers::Configured;
 use crate::channel::Channel;
+use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::node::Node;
 use crate::store::StoreError;
@@ -22,6 +23,8 @@ pub(super) struct Settings {
     channel: Option<Arc<Channel>>,
     endpoints: Endpoints,
     skew_millis: u64,
+    /// When they were read.
+    now: Millis,
 }
 
 impl Settings {
@@ -31,6 +34,7 @@ impl Settings {
             channel: self.channel.as_deref(),
             endpoints: &self.endpoints,
             skew_millis: self.skew_millis,
+            now: self.now,
         }
     }
 }
@@ -58,5 +62,5 @@ pub(super) async fn read(node: &Node, entity: EntityKey, scope: &LogScope) -> Re
     }
     let endpoints = node.outbox.endpoints(node, workspace).await?;
     let skew_millis = if store.is_shared() { SKEW_MILLIS } else { 0 };
-    Ok(Settings { channel_id, channel, endpoints, skew_millis })
+    Ok(Settings { channel_id, channel, endpoints, skew_millis, now: node.clock.now() })
 }

@@ -1,6 +1,6 @@
 //! What the tests share: nodes, commands, and stores and models that do as they are told.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider, Said};
@@ -66,17 +66,22 @@ pub(crate) fn node_by<S: Store>(store: &Arc<S>, clock: &Arc<TokioClock>) -> Arc<
 }
 
 /// A clock that goes with Tokio's, so that paused time drives both.
-pub(crate) struct TokioClock(tokio::time::Instant);
+pub(crate) struct TokioClock(tokio::time::Instant, AtomicU64);
 
 impl TokioClock {
     pub(crate) fn start() -> Arc<Self> {
-        Arc::new(Self(tokio::time::Instant::now()))
+        Arc::new(Self(tokio::time::Instant::now(), AtomicU64::new(0)))
+    }
+
+    /// It was fast by so much.
+    pub(crate) fn set_back(&self, millis: u64) {
+        self.1.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
 impl Clock for TokioClock {
     fn now(&self) -> Millis {
-        NOW.plus(self.0.elapsed().as_millis() as u64)
+        Millis(NOW.plus(self.0.elapsed().as_millis() as u64).0 - self.1.load(Ordering::SeqCst))
     }
 }
 

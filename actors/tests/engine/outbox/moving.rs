@@ -39,6 +39,24 @@ async fn what_the_old_url_of_an_endpoint_answers_late_says_nothing_of_the_new_on
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_was_made_before_the_clock_was_set_back_hears_of_what_happens_and_goes_on_to() {
+    let fixture = Fixture::on(MemoryStore::default());
+    sleep(secs(1_000)).await;
+    fixture.endpoint(1, |_| {}).await;
+    fixture.clock.set_back(600_000);
+    fixture.say(1, "a").await;
+    sleep(secs(1)).await;
+    assert_eq!(fixture.sink.taken(ONE), [1, 2]);
+    fixture.sink.mood(ONE, Mood::AskForTime(1_000_000));
+    fixture.say(1, "b").await;
+    sleep(secs(500)).await;
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(600)).await;
+    assert_eq!(fixture.sink.taken(ONE), [1, 2, 3], "also what waits while the clock catches up");
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_endpoint_that_was_enabled_since_is_not_disabled_by_what_its_url_answered_to_an_earlier_request() {
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |_| {}).await;
