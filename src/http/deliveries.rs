@@ -10,9 +10,9 @@ use actors::id::{DeliveryId, EndpointId, EntityKey, EventId, Kind};
 use actors::outbox::lane::TAG_BYTES;
 use actors::outbox::pending::{self, DeliveryState, Status};
 use actors::outbox::state::{KEPT_MILLIS, ended_from, ended_of, parse_ended_key, parse_pending_key};
-use actors::outbox::{Attempt, Sending, Waiting};
-use actors::store::{Order, Scan, View};
-use actors::tables::{ENDED, ENDED_BY_ENDPOINT, FAILED, PENDING};
+use actors::outbox::{Attempt, DeliveryKey, Sending, Waiting};
+use actors::store::{KeyHash, Order, Scan, View};
+use actors::tables::{ENDED, ENDED_BY_ENDPOINT, FAILED, PENDING, WEBHOOK_ENDPOINTS};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -28,6 +28,7 @@ use super::paging::{Page, PageRequest};
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem, untold};
+use super::resource;
 use crate::app::App;
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
@@ -421,7 +422,7 @@ pub(super) async fn get(
 /// `POST /webhook-deliveries/{id}/retry`: one that has ended is sent once more, one that waits is tried now.
 ///
 /// # Errors
-/// 400, 404 `delivery_not_found`, 422.
+/// 400, 404 `delivery_not_found`, also where the endpoint that it was for is gone, 422.
 pub(super) async fn retry(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Admin>,
@@ -434,6 +435,13 @@ pub(super) async fn retry(
     let delivery = find(&app, &caller, &id).await?;
     let key = parse_ended_key(caller.address, &delivery.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
+    // What is asked for would take the place of what is known of it, and could go nowhere.
+    if let Some(id) = delivery.receiver.endpoint()
+        && resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none()
+        && !was_asked(&app, entity, key, with.key.as_ref().map(|key| key.hash)).await?
+    {
+        return Err(delivery_not_found());
+    }
     let asked = again(&app, entity, Sending::Again { key, receiver: delivery.receiver }, with).await?;
     let waiting = match (&asked, with.key) {
         (Asked::Repeat, Some(with)) => {
@@ -450,6 +458,12 @@ pub(super) async fn retry(
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(delivery));
     let response = if matches!(asked, Asked::Repeat) { replayed(response) } else { response };
     Ok(ignoring(located(response, &format!("/webhook-deliveries/{id}")), &ignored))
+}
+
+/// Whether a delivery was asked for with this idempotency key, so that the answer is given again.
+async fn was_asked(app: &App, entity: EntityKey, key: DeliveryKey, with: Option<KeyHash>) -> Result<bool, Problem> {
+    let Some(with) = with else { return Ok(false) };
+    Ok(pending::retried(app.node(), entity, key, with).await.map_err(store_problem)?.is_some())
 }
 
 /// What came of asking for a delivery.

@@ -285,6 +285,22 @@ async fn only_2xx_is_success_and_every_attempt_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_whose_endpoint_is_gone_stays_as_it_was_when_somebody_asks_for_it() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
+    let done = once(&app, "delivered", 1).await.remove(0);
+    let path = format!("{DELIVERIES}/{}", done["id"].as_str().unwrap());
+    let retry = |key: &str| app.post(format!("{path}/retry")).idempotency_key(key);
+    let asked = retry("k").await.expect(202);
+    let done = once_so(&app, "delivered", 1, |all| attempts(&all[0]) == 2).await.remove(0);
+    app.delete(format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap())).await.expect(204);
+    retry("other").await.problem(404, "delivery_not_found");
+    assert_eq!(app.get(&path).await.expect(200), done);
+    assert_eq!(retry("k").await.expect(202), asked, "what was answered before is answered again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_answers_410_is_disabled_and_gets_nothing_until_it_is_enabled() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(410).await);
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
