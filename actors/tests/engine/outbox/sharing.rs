@@ -70,6 +70,7 @@ async fn review<S: Store>(fixture: &Fixture<S>, channel: &str, url: &str) {
     let response = Response {
         message,
         response: Json::from_checked("{\"selectedOption\":\"approve\"}"),
+        alike: None,
         feedback: None,
         principal: "ana".to_owned(),
     };

@@ -272,6 +272,7 @@ impl World {
         let response = Response {
             message,
             response: Json::from_checked(format!("{{\"selectedOption\":\"{node}\"}}")),
+            alike: None,
             feedback: None,
             principal: format!("decider {node}"),
         };
