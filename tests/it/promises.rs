@@ -101,7 +101,7 @@ async fn a_body_that_is_not_needed_is_read_all_the_same() {
 }
 
 #[tokio::test]
-async fn an_import_may_be_older_than_clocks_and_name_nobody() {
+async fn an_import_may_be_older_than_clocks_and_who_names_nobody_is_the_sender() {
     let app = TestApp::new().await;
     let old = json!({"content": "x", "created_at": "1969-07-20T20:17:40.5Z", "sender_id": "", "message_type": ""});
     let said = app.post(MESSAGES).json(json!({"content": old})).await.expect(200);
@@ -109,7 +109,7 @@ async fn an_import_may_be_older_than_clocks_and_name_nobody() {
     for shown in [&said[0], &app.get(path).await.expect(200)] {
         let at = json!("1969-07-20T20:17:40.500Z");
         assert_eq!((&shown["created_at"], &shown["sent_at"]), (&at, &at));
-        assert_eq!((&shown["sender_id"], &shown["message_type"]), (&json!(""), &json!("")));
+        assert_eq!((&shown["sender_id"], &shown["message_type"]), (&json!("admin"), &json!("text")));
     }
 }
 

@@ -3,8 +3,6 @@
 //! A test that fails here has found a change that old data would not survive. Where the change is meant and old bytes
 //! are still read, `GOLDEN=write cargo test -p actors golden` writes the examples anew.
 
-use std::fmt::{Debug, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use actors::agent::builtin::{Behaviour, Builtin, ScriptEntry};
@@ -23,7 +21,6 @@ use actors::id::{
     Address, AttachmentId, ContactId, ConversationId, EndpointId, EntityKey, KeyId, MemoryId, MessageId, TurnId,
 };
 use actors::key::{ApiKey, Principal, Scope};
-use actors::machine::Record;
 use actors::message::{
     Attachment, Callback, Content, Gone, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
     SenderKind, Severity, Vote,
@@ -41,69 +38,14 @@ use actors::workspace::Workspace;
 use actors::{attachment, contact, memories, registry};
 use bytes::Bytes;
 
+use self::compared::Golden;
 use self::examples::*;
 use crate::support::{entity, node_on, post};
 
+mod compared;
 mod examples;
 
 const AT: Millis = Millis(1_732_000_000_123);
-
-/// What is wrong with each example.
-#[derive(Default)]
-struct Golden(Vec<String>);
-
-impl Golden {
-    fn check(&mut self, name: &str, bytes: &Bytes) -> Option<Bytes> {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name).with_extension("hex");
-        let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        }) + "\n";
-        if std::env::var_os("GOLDEN").is_some_and(|how| how == "write") {
-            std::fs::write(&path, &hex).unwrap();
-        }
-        let Ok(golden) = std::fs::read_to_string(&path) else {
-            self.0.push(format!("{name}: there is no example"));
-            return None;
-        };
-        if golden != hex {
-            self.0.push(format!("{name}: it is written as\n  {hex}and not as\n  {golden}"));
-        }
-        let digits: Vec<char> = golden.trim().chars().collect();
-        let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
-        Some(digits.chunks(2).map(byte).collect())
-    }
-
-    fn read<T: Debug + PartialEq>(&mut self, name: &str, value: &T, read: Result<T, StoreError>) {
-        match read {
-            Ok(read) if read == *value => {}
-            other => self.0.push(format!("{name}: it is read as {other:?}")),
-        }
-    }
-
-    fn value<T>(&mut self, name: &str, value: &T)
-    where
-        T: Debug + PartialEq + minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
-    {
-        if let Some(golden) = self.check(name, &codec::encode(value)) {
-            self.read(name, value, codec::decode(&golden));
-        }
-    }
-
-    fn record<E>(&mut self, name: &str, trace: Option<TraceContext>, event: E)
-    where
-        E: Debug + PartialEq + minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
-    {
-        let record = Record { seq: 7, at: AT, trace, event };
-        if let Some(golden) = self.check(name, &codec::encode_record(&record)) {
-            self.read(name, &record, codec::decode_record(7, &golden));
-        }
-    }
-
-    fn done(self) {
-        assert!(self.0.is_empty(), "{}", self.0.join("\n"));
-    }
-}
 
 #[test]
 fn golden_records_of_a_conversation() {
