@@ -184,9 +184,10 @@ impl<'a> Serving<'a> {
         let app = App::behind(door, Arc::clone(node), pepper, outside, config);
         let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
-        let requests = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));
         let sources = Sources { app: app.clone(), spans: telemetry.waiting().cloned() };
+        // Before anybody is answered: it may find that its settings make no sense.
         let push = telemetry.push(config, sources.clone())?;
+        let requests = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));
         tokio::spawn(serve(scraped, metrics::router(sources), of_metrics, app.left()));
         tracing::info!(%address, %metrics_address, "ready");
         if let Err(error) = say(&format!("tertulia is ready on http://{address}")) {

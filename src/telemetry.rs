@@ -77,7 +77,7 @@ pub enum ExportError {
     #[error("telemetry cannot be exported: TLS cannot be configured: {0}")]
     Tls(#[from] rustls::Error),
     /// The receiver's certificates cannot be checked.
-    #[error("telemetry cannot be exported: {0} cannot be used as OTEL_EXPORTER_OTLP_CERTIFICATE: {1}")]
+    #[error("telemetry cannot be exported: {0}, which an OTEL_EXPORTER_OTLP_…CERTIFICATE names, cannot be used: {1}")]
     Certificates(PathBuf, String),
     /// There is no thread for it.
     #[error("traces cannot be exported: {0}")]

@@ -67,8 +67,8 @@ pub const ASKED_FOR_MILLIS: u64 = 30_000;
 pub const QUEUED_TURNS: usize = 64;
 /// Model calls running at once in the node.
 pub const RUNNING_TURNS: usize = 256;
-/// Turns of one agent running at once where it does not say: a quarter of the places, so that a slow model leaves the
-/// others theirs.
+/// Turns of one agent running at once where it does not say: a quarter of the permits, so that a slow model leaves
+/// the others theirs.
 pub const AGENT_TURNS: usize = 64;
 /// Rounds of tool calls in one turn, after which it fails: a model that never comes to an end costs its owner money.
 pub const TOOL_ROUNDS: u32 = 16;
@@ -81,7 +81,7 @@ pub const CALL_BYTES: usize = 64 * 1024;
 pub const RESULT_BYTES: usize = 32 * 1024;
 /// Bytes of a tool's answer that are read; of one that is longer nothing is kept.
 pub const ANSWER_BYTES: usize = 1024 * 1024;
-/// How long one call of a tool may take. It holds a turn's place meanwhile.
+/// How long one call of a tool may take. It holds a turn's permit meanwhile.
 pub const TOOL_MILLIS: u64 = 30_000;
 /// Errands of one conversation that are run in one go; the rest follows.
 pub const ERRANDS: usize = 64;
@@ -115,7 +115,7 @@ pub const CATALOG_KEY_BYTES: usize = 256;
 pub const CATALOG_ROWS: usize = 100_000;
 /// Attempts at one turn across failures and restarts, after which it is failed.
 pub const TURN_ATTEMPTS: u32 = 5;
-/// Attempts at turns that are alive in the node, running or waiting for a place. Each is a task and a commit to come
+/// Attempts at turns that are alive in the node, running or waiting for a permit. Each is a task and a commit to come
 /// back to; past it messages that ask for another are refused.
 pub const ALIVE_TURNS: usize = 10_000;
 /// Workspaces whose endpoints are kept in memory; past it all are read again.
@@ -133,20 +133,20 @@ pub const DELIVERIES: usize = 256;
 /// The same that a workspace has for sure, and more only while more than half of all are free. A quarter, so that
 /// receivers of one that hang leave room for others'.
 pub const DELIVERIES_OF_WORKSPACE: usize = DELIVERIES / 4;
-/// Deliveries that wait for a place among those of their workspace; past it they come back later. An eighth of the
-/// couriers, so that one workspace does not take them all.
+/// Deliveries that wait for a permit of their workspace's; past it they come back later. An eighth of the couriers,
+/// so that one workspace does not take them all.
 pub const SHARE_WAITING: usize = 1_024;
 /// Events sent to one receiver at once before it has answered, so that one that hangs holds few sockets: as many as a
 /// workspace may have endpoints leave room for others among [`DELIVERIES`].
 pub const GATE_FIRST: usize = 2;
 /// The same once it answers well.
 pub const GATE_MOST: usize = 32;
-/// Deliveries that wait for a place at one receiver; past it they come back later. An eighth of the couriers.
+/// Deliveries that wait for a permit at one receiver; past it they come back later. An eighth of the couriers.
 pub const GATE_WAITING: usize = 1_024;
 /// Beside those, URLs of messages at one host that are asked at once and have left nothing unanswered: enough that a
 /// few that hang keep none waiting, and so few that several such hosts leave room among [`DELIVERIES_OF_WORKSPACE`].
 pub const GATE_FRESH: usize = 8;
-/// Those that wait for such a place, and URLs that have left something unanswered and wait for a usual one; past it
+/// Those that wait for such a permit, and URLs that have left something unanswered and wait for a usual one; past it
 /// they come back later. With those that have one they are fewer than [`COURIER_LANES`], so that what else happens in
 /// their conversation is looked at while they wait.
 pub const GATE_FEW_WAITING: usize = 16;

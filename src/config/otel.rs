@@ -1,6 +1,6 @@
 //! The `OTEL_` variables, as OpenTelemetry defines them: a value that makes no sense is told and then counts as absent.
 //! Only an endpoint that cannot be one ends the start, since whoever gives it waits for what is sent there. What
-//! OpenTelemetry has and this program does not heed is told too ([`unheeded`]).
+//! OpenTelemetry has and this program does not heed is told too (`unheeded`).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -258,7 +258,8 @@ impl Reader<'_> {
         let usual = self.timeout("OTEL_EXPORTER_OTLP_TIMEOUT", ANSWER);
         let timeout = self.timeout(signal.timeout, usual);
         let certificates = self.get(signal.certificate).or_else(|| self.get("OTEL_EXPORTER_OTLP_CERTIFICATE"));
-        let certificates = certificates.map(PathBuf::from);
+        // Where nothing is encrypted nobody is to be trusted.
+        let certificates = certificates.filter(|_| url.scheme() == "https").map(PathBuf::from);
         Some(Receiver { endpoint: url.into(), protocol, headers, gzip, timeout, certificates })
     }
 

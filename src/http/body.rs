@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 
+use super::headers::media_type;
 use super::problem::Problem;
 
 /// How long a body may take to arrive in all: 4 MiB in it is 70 kB/s. A client that sends a byte now and then must
@@ -95,11 +96,10 @@ where
 
 /// Whether the headers announce uncompressed JSON in UTF-8.
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let Some(value) = values.next() else {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Err(not_json("the request has no Content-Type"));
     };
-    if values.any(|other| other != value) {
+    if media_type::differ(headers) {
         return Err(not_json("the request has two different Content-Types"));
     }
     let text = value.to_str().map_err(|_| not_json("the Content-Type is not text"))?;

@@ -105,10 +105,9 @@ pub(in crate::http) async fn find_channel(
 pub(super) async fn human_channel<T>(
     app: &App,
     caller: &Caller,
-    (channel, pointer): (&str, &str),
+    (id, pointer): (&str, &str),
     asked: impl FnOnce(&str) -> Result<T, Problem>,
 ) -> Result<(Arc<Channel>, T), Problem> {
-    let id = channel;
     let channel = find_channel(app, caller, id).await;
     let asked = match &channel {
         Ok(Some(channel)) => asked(&channel.incarnation()),

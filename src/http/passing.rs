@@ -324,7 +324,8 @@ impl<'a> Whole<'a> {
         (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
         let code = code_of(&answer, &body);
         let cannot = code.filter(|code| status == StatusCode::SERVICE_UNAVAILABLE && CANNOT.contains(code));
-        if let Some(code) = cannot.filter(|_| self.is_keyed) {
+        // Who stops has stored nothing, so without a key too it is done here.
+        if let Some(code) = cannot.filter(|code| self.is_keyed || *code == "stopping") {
             return Err(Failed::Refused(status, code));
         }
         answer.extensions_mut().insert(Passed { code });

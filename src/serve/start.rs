@@ -188,7 +188,8 @@ impl Listening {
     }
 }
 
-/// The same listener twice. Both are one socket: while one of them is closed, clients wait in its backlog for the other.
+/// The same listener twice. Both are one socket: while one of them is closed, clients wait in its backlog for the
+/// other.
 pub(super) fn shared((listener, address): Bound, setting: &'static str) -> Result<(TcpListener, Bound), ServeError> {
     let failed = |source| ServeError::Bind { address, setting, source };
     let listener = listener.into_std().map_err(failed)?;

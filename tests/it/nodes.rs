@@ -236,7 +236,7 @@ async fn a_retry_of_a_change_is_answered_once_the_other_server_goes_by_it_too() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_a_channel_gets_while_it_is_being_deleted_stays_and_is_away_nowhere_for_no_moment() {
+async fn an_agent_that_a_channel_gets_while_it_is_being_deleted_stays_and_is_never_away() {
     let (store, searches) = (TestStore::shared().await, Arc::new(Semaphore::new(1_000)));
     let one = TestApp::start(store.clone().holding(CHANNELS, Arc::clone(&searches)), &[]).await;
     let other = TestApp::start(store, &[]).await;

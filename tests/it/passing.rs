@@ -324,7 +324,7 @@ async fn what_is_no_answer_of_a_server_of_ours_counts_as_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_server_that_starts_or_stops_cannot_do_is_done_here_with_a_key() {
+async fn what_a_server_that_stops_cannot_do_is_done_here() {
     let cannot = |heard: &Heard| {
         let head = format!(
             "HTTP/1.1 503 X\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nX-Request-Id: {}\r\n\
@@ -338,6 +338,11 @@ async fn what_a_server_that_starts_or_stops_cannot_do_is_done_here_with_a_key() 
     let conversation = theirs(&app).await;
     app.post(MESSAGES).json(message(&conversation, "kept")).idempotency_key("k").await.expect(200);
     assert_eq!((texts(&app, &conversation).await, passed(&app)), (vec!["kept".to_owned()], [0, 1, 0]));
+    // Where another one is asked for the first time, without a key too; it has said that it has stored nothing.
+    let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
+    let conversation = theirs(&app).await;
+    app.post(MESSAGES).json(message(&conversation, "without")).await.expect(200);
+    assert_eq!((texts(&app, &conversation).await, passed(&app)), (vec!["without".to_owned()], [0, 1, 0]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,15 +41,15 @@ fn who_comes_while_the_server_stops_is_told_so_until_what_runs_has_ended() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("data"), &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
     let mut client = Client::connect(&server.address).unwrap();
-    let slow = r#"{"builtin": {"behaviour": "echo", "latencyMs": 1500}}"#;
+    let slow = r#"{"builtin": {"behaviour": "echo", "latencyMs": 4000}}"#;
     assert_eq!(client.send("PATCH", "/api/v1/agents/echo", None, slow).unwrap().status, 200);
     let channel = "/api/v1/channels/demo-api/messages";
     let body = r#"{"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hello"}}}"#;
     let mut waits = Client::connect(&server.address).unwrap();
     let answer = std::thread::spawn(move || waits.send("POST", channel, None, body).unwrap());
     seen_here(|| {
-        let contacts = client.send("GET", "/api/v1/conversations", None, "").unwrap().json();
-        (!contacts["data"].as_array().unwrap().is_empty()).then_some(())
+        let conversations = client.send("GET", "/api/v1/conversations", None, "").unwrap().json();
+        (!conversations["data"].as_array().unwrap().is_empty()).then_some(())
     });
     server.ask_to_stop();
     seen_here(|| (server.get("/readyz", None).0 == 503).then_some(()));

@@ -474,7 +474,7 @@ impl<M: Sends> Courier<M> {
     }
 
     /// Waits until a note is taken, while what is under way comes to its end: an attempt holds one of its receiver's
-    /// places until then, and a note may take long. Answers the steps that have ended, one of each lane at most.
+    /// permits until then, and a note may take long. Answers the steps that have ended, one of each lane at most.
     async fn meanwhile(
         &mut self,
         noting: impl Future<Output = Result<(), StoreError>>,

@@ -7,8 +7,8 @@
 //! back a few at a time, and hold nothing here.
 //!
 //! The URLs of messages share the gate of their host, and those that hang shall starve none that answers. So a URL that
-//! has left nothing unanswered has a place beside the others ([`state`]), and of those that have, who has done so least
-//! often is let through first.
+//! has left nothing unanswered has a permit beside the others ([`state`]), and of those that have, who has done so
+//! least often is let through first.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -185,7 +185,7 @@ impl Gate {
         self.lock().is_well()
     }
 
-    /// Waits for a place.
+    /// Waits for a permit.
     pub(crate) async fn enter(self: &Arc<Self>, now: Millis, want: Want) -> Admitted {
         let waiting = {
             let mut state = self.lock();

@@ -206,8 +206,8 @@ async fn search<M: Sends>(
     Ok(Stepped { step: Step::Found { events, upto, lost }, left })
 }
 
-/// Who is left with an event that a lane sends to `to` now, if anywhere. As long as nothing has changed since the event,
-/// that is nobody. What is sent again was sent before, and what is at the URL of a message stays there.
+/// Who is left with an event that a lane sends to `to` now, if anywhere. As long as nothing has changed since the
+/// event, that is nobody. What is sent again was sent before, and what is at the URL of a message stays there.
 fn leave(
     lane: Lane,
     to: Option<&str>,
@@ -286,8 +286,7 @@ pub(super) fn is_hurried(hurry: &Notify) -> bool {
     hurry.notified().now_or_never().is_some()
 }
 
-/// Waits for a place among what is sent, at the receiver, of the workspace and on this node. `Err`: not before this
-/// time.
+/// Waits for the permits to send: at the receiver, of the workspace and on this node. `Err`: not before this time.
 async fn admit(
     from: &From,
     receiver: Receiver,
@@ -328,7 +327,7 @@ async fn admit(
     Ok(Entry { pass, asked_for: want.asked_for || is_hurried(&from.hurry) })
 }
 
-/// Reads the event and says where it goes now: who waited for a place has waited for changes of the settings too. Only
+/// Reads the event and says where it goes now: who waited for a permit has waited for changes of the settings too. Only
 /// what is about to be sent is held in memory. `Err`: it goes nowhere. What is `wanted` by somebody who asked for just
 /// this goes to an endpoint that was disabled meanwhile too.
 async fn pack<M: Sends>(

@@ -194,8 +194,11 @@ mod tests {
         let files = bucket(StatusCode::FORBIDDEN, "<Secret>hunter2</Secret>").await;
         let lines = Lines::default();
         let _guard = tracing::subscriber::set_default(lines.subscriber("warn", LogFormat::Json));
+        let mut refusals = Vec::new();
         for _ in 0..3 {
-            let refused = files.writer("a/b").unwrap().finish().await.unwrap_err();
+            refusals.push(files.writer("a/b").unwrap().finish().await.unwrap_err());
+        }
+        for refused in refusals {
             assert_eq!(files_problem(refused).code, "store_unavailable");
         }
         let text = lines.text();

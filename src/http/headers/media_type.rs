@@ -1,5 +1,14 @@
 //! Media types, as RFC 9110 section 8.3.1 and RFC 6838 section 4.2 have them.
 
+use http::{HeaderMap, header};
+
+/// Whether a request names two types of content that differ; then neither counts.
+pub fn differ(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let first = types.next();
+    types.any(|other| Some(other) != first)
+}
+
 /// The media type without its parameters, in lower case; `None` where it is none.
 pub fn essence(given: &str) -> Option<String> {
     let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -118,8 +118,8 @@ fn log(path: &'static str, named_so: (&'static str, &'static str), unknown: &'st
                  `Last-Event-ID` or `after`, and without either it begins at the live end. Comments keep the \
                  connection alive; a stream ends when the server stops, and within 15 seconds after its key was \
                  revoked or its channel deleted. With `deltas=true`, `turn.delta` comes between the events: pieces of \
-                 what an agent is saying, `{turnId, attempt, message, chunk, text}`. They are no events and have no `id`; the reply \
-                 itself comes as an event.";
+                 what an agent is saying, `{turnId, attempt, message, chunk, text}`. They are no events and have no \
+                 `id`; the reply itself comes as an event.";
     Op::new(Get, path, named_so, "Events", READ, about)
         .path("id", "Whose log.", id())
         .shared("LastEventId")

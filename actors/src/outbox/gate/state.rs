@@ -1,6 +1,6 @@
 //! What a gate knows, and what it decides by that.
 //!
-//! There are three kinds of places, each with a queue of those who wait for one:
+//! There are three kinds of permits, each with a queue of those who wait for one:
 //!
 //! - the usual ones, [`limits::GATE_FIRST`] of them and more with each success. While the gate is closed nobody waits
 //!   for them, and one is given now and then to find out whether the receiver is back;
@@ -67,13 +67,13 @@ pub(super) struct Waiter {
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct State {
-    /// How many usual places there are.
+    /// How many usual permits there are.
     pub(super) limit: usize,
     /// How many of them are taken.
     through: usize,
-    /// How many places are taken of those for what somebody asks for.
+    /// How many permits are taken of those for what somebody asks for.
     asked: usize,
-    /// Which URLs have a place for URLs that have left nothing unanswered.
+    /// Which URLs have a permit for URLs that have left nothing unanswered.
     fresh: Vec<u64>,
     waiting: VecDeque<Waiter>,
     waiting_asked: VecDeque<Waiter>,
@@ -154,7 +154,7 @@ impl State {
         BEHIND_MILLIS * u64::from(times.min(BEHIND_MOST))
     }
 
-    /// Whether a place for URLs that have left nothing unanswered is for this one. Each URL has one of them.
+    /// Whether a permit for URLs that have left nothing unanswered is for this one. Each URL has one of them.
     fn is_fresh(&self, want: Want) -> bool {
         let Some(url) = want.url.filter(|_| self.takes_fresh() && self.unanswered(want) == 0) else { return false };
         !self.fresh.contains(&url) && self.waiting_fresh.iter().all(|waiter| waiter.want.url != Some(url))
@@ -164,7 +164,7 @@ impl State {
         self.closed.as_ref().is_none_or(|closed| closed.is_silence)
     }
 
-    /// What becomes of one who comes. Who goes through has the place.
+    /// What becomes of one who comes. Who goes through has the permit.
     pub(super) fn admit(&mut self, now: Millis, want: Want) -> Reception {
         if want.asked_for {
             return match self.spot_for_asked() {
@@ -261,7 +261,7 @@ impl State {
         }
     }
 
-    /// The next of those who wait for whom there is a place, which they have from now on.
+    /// The next of those who wait for whom there is a permit, which they have from now on.
     pub(super) fn next(&mut self) -> Option<(Spot, Waiter)> {
         let (spot, next) = self.next_waiting()?;
         Some((self.take(spot, next.want.url), next))

@@ -152,13 +152,13 @@ fn what_somebody_asks_for_waits_for_no_place_of_others_and_for_one_that_was_aske
     let mut next = Box::pin(gate.enter(NOW, ASKED));
     assert!((&mut next).now_or_never().is_none(), "one at a time");
     through.pop();
-    let Some(Admitted::Now(next)) = next.now_or_never() else { panic!("whatever place is free is for it") };
+    let Some(Admitted::Now(next)) = next.now_or_never() else { panic!("whatever permit is free is for it") };
     assert!((&mut waiting).now_or_never().is_none());
     gate.lock().failures = FAILURES - 1;
     assert_eq!(next.end(Health::Down, NOW), Turned::Closed);
     let mut last = Box::pin(gate.enter(NOW, ASKED));
     let taken = last.as_mut().now_or_never();
-    assert!(matches!(taken, Some(Admitted::Now(_))), "one place is free, although it is closed");
+    assert!(matches!(taken, Some(Admitted::Now(_))), "one permit is free, although it is closed");
     let mut behind = Box::pin(gate.enter(NOW, ASKED));
     assert!((&mut behind).now_or_never().is_none());
     asked.end(Health::Down, NOW);
@@ -184,7 +184,7 @@ fn away_of(gate: &Arc<Gate>, now: Millis, want: Want) -> Millis {
     }
 }
 
-/// As many as there are places for it.
+/// As many as there are permits for it.
 const PLACES: u64 = (limits::GATE_FRESH + limits::GATE_FIRST) as u64;
 
 /// A gate that URLs from 0 on have closed by not answering.
@@ -254,7 +254,7 @@ fn at_a_closed_gate_the_url_goes_first_that_was_not_answered_least_often() {
     assert!(back.iter().all(|(at, _)| *at > until));
     back.sort_unstable();
     assert_eq!(back.iter().map(|(_, times)| *times).collect::<Vec<_>>(), [1, 3, 5, 9]);
-    assert!(away_of(&gate, until, one(105, 5)) > back[0].0, "who comes first has no place for it");
+    assert!(away_of(&gate, until, one(105, 5)) > back[0].0, "who comes first has no permit for it");
     let first = pass_of(&gate, back[0].0, one(101, 1));
     assert_eq!(first.end(Health::Well, until), Turned::Back);
     // A URL that has hung for one message is not new for another.

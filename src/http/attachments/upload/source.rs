@@ -8,7 +8,7 @@ use multer::{Constraints, Field, Multipart, SizeLimit};
 
 use super::{MAX_BYTES, disposition, too_large};
 use crate::http::context::RequestContext;
-use crate::http::headers::essence;
+use crate::http::headers::{essence, media_type};
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::json::path::Path;
@@ -54,9 +54,7 @@ impl Source {
             let detail = "the body has a Content-Encoding; send the file as it is";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
         }
-        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-        let first = types.next();
-        if types.any(|other| Some(other) != first) {
+        if media_type::differ(headers) {
             let detail = "the request has two different Content-Types; send one";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
         }
