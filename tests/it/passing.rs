@@ -339,6 +339,7 @@ async fn what_a_server_that_stops_cannot_do_is_done_here() {
     app.post(MESSAGES).json(message(&conversation, "kept")).idempotency_key("k").await.expect(200);
     assert_eq!((texts(&app, &conversation).await, passed(&app)), (vec!["kept".to_owned()], [0, 1, 0]));
     // Where another one is asked for the first time, without a key too; it has said that it has stored nothing.
+    pause();
     let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
     let conversation = theirs(&app).await;
     app.post(MESSAGES).json(message(&conversation, "without")).await.expect(200);
