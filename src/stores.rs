@@ -127,9 +127,7 @@ fn contact(cql: &Cql) -> Result<Contact, StoresError> {
 /// Trusts the certificates in `ca_file`, or those that the platform trusts.
 fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, StoresError> {
     let Some(path) = ca_file else {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        return Ok(builder.with_platform_verifier()?.with_no_client_auth());
+        return Ok(tls::builder()?.with_platform_verifier()?.with_no_client_auth());
     };
     let roots = tls::roots(path).map_err(|why| StoresError::CaFile(path.to_owned(), why))?;
     Ok(tls::trusting(roots)?)

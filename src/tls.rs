@@ -43,7 +43,11 @@ pub fn roots(path: &Path) -> Result<RootCertStore, String> {
     if roots.is_empty() { Err("it has none".to_owned()) } else { Ok(roots) }
 }
 
-fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
+/// Settings with a cryptography provider of their own, before it is said whom they trust.
+///
+/// # Errors
+/// As [`client`].
+pub(crate) fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
 }

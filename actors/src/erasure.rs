@@ -41,14 +41,14 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let Some(erasing) = state.erasing else { return Ok(()) };
     let mut left = Left::default();
     let mut ended = Vec::new();
-    for (conversation, is) in conversations(node, &state, entity, &mut left).await {
-        let step = erase_step(node, conversation, &is).await;
+    for (conversation, theirs) in conversations(node, &state, entity, &mut left).await {
+        let step = erase_step(node, conversation, &theirs).await;
         if left.take(conversation, step).flatten().is_some() {
-            ended.push((conversation, is));
+            ended.push((conversation, theirs));
         }
     }
-    for (conversation, is) in ended {
-        left.take(conversation, take_words(node, conversation, &is).await);
+    for (conversation, theirs) in ended {
+        left.take(conversation, take_words(node, conversation, &theirs).await);
         left.take(conversation, settle::release(node, conversation).await);
     }
     let subject = Subject::Contact(erasing.id);
@@ -191,17 +191,17 @@ async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: 
 }
 
 /// Takes the words of a conversation that has ended.
-async fn take_words(node: &Arc<Node>, entity: EntityKey, is: &Theirs) -> Result<(), Stopped> {
+async fn take_words(node: &Arc<Node>, entity: EntityKey, theirs: &Theirs) -> Result<(), Stopped> {
     loop {
-        match erase_step(node, entity, is).await? {
+        match erase_step(node, entity, theirs).await? {
             Some(conversation::Erasure { next: Some(_), .. }) => {}
-            left => return stays(left.and_then(|erasure| erasure.stay)),
+            left => return nothing_stays(left.and_then(|erasure| erasure.stay)),
         }
     }
 }
 
-/// Whether nothing stays of what was gone through.
-fn stays(seq: Option<u64>) -> Result<(), Stopped> {
+/// Fails with the first event that stays of what was gone through, if one does.
+fn nothing_stays(seq: Option<u64>) -> Result<(), Stopped> {
     seq.map_or(Ok(()), |seq| Err(Stopped::Refused(format!("event {seq} cannot be read and stays").into())))
 }
 
@@ -210,7 +210,7 @@ async fn own_log(node: &Arc<Node>, entity: EntityKey, id: ContactId) -> Result<(
     loop {
         match go_on(node, entity, id, contact::Step::OwnLog).await? {
             Some(contact::Erasing { next: Some(_), .. }) => {}
-            left => return stays(left.and_then(|erasing| erasing.stay)),
+            left => return nothing_stays(left.and_then(|erasing| erasing.stay)),
         }
     }
 }
@@ -240,9 +240,9 @@ async fn go_on(
 async fn erase_step(
     node: &Arc<Node>,
     entity: EntityKey,
-    is: &Theirs,
+    theirs: &Theirs,
 ) -> Result<Option<conversation::Erasure>, Stopped> {
-    let command = match is {
+    let command = match theirs {
         Theirs::Assigned(unused) => conversation::Command::Erase { unused: unused.clone() },
         Theirs::Copy(contact) => conversation::Command::EraseCopy(*contact),
     };

@@ -206,6 +206,11 @@ async fn search<M: Sends>(
     Ok(Stepped { step: Step::Found { events, upto, lost }, left })
 }
 
+/// Whether an event goes to `to` now, if anywhere, as it did when it happened.
+fn is_as_before(receiver: Receiver, to: Option<&str>, subject: &Subject, configured: &Configured<'_>) -> bool {
+    to.is_some() && !configured.was_changed(receiver, subject.at)
+}
+
 /// Who is left with an event that a lane sends to `to` now, if anywhere. As long as nothing has changed since the
 /// event, that is nobody. What is sent again was sent before, and what is at the URL of a message stays there.
 fn leave(
@@ -216,7 +221,7 @@ fn leave(
     configured: &Configured<'_>,
     hooks: Option<&Hooks>,
 ) -> Vec<Left> {
-    let is_as_before = to.is_some() && !configured.was_changed(lane.receiver, subject.at);
+    let is_as_before = is_as_before(lane.receiver, to, subject, configured);
     if lane.again.is_some() || is_as_before || matches!(lane.receiver, Receiver::Message(_) | Receiver::Callback(_)) {
         return Vec::new();
     }
@@ -351,7 +356,7 @@ async fn pack<M: Sends>(
         destination => destination,
     };
     let url = to.as_ref().ok().map(|to| to.url.as_str());
-    let is_as_before = url.is_some() && !configured.was_changed(receiver, subject.at);
+    let is_as_before = is_as_before(receiver, url, &subject, &configured);
     if let (None, false, Some(message)) = (&hooks, is_as_before || is_left, subject.message) {
         hooks = hooks_of::<M>(node, from.entity, message).await?;
     }

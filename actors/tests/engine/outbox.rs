@@ -7,11 +7,10 @@ use actors::agent::builtin::Builtin;
 use actors::channel::conversation_of;
 use actors::clock::Clock;
 use actors::conversation::amend::{Amendment, Receipt as Came};
-use actors::conversation::review::Response;
 use actors::conversation::{Command, Conversation};
 use actors::directory::Circumstances;
 use actors::id::{Address, EntityKey, EventId};
-use actors::message::{Callback, Content, Json, Review};
+use actors::message::{Callback, Content, Review};
 use actors::outbox::Sending;
 use actors::outbox::pending::{self, DeliveryState, Status};
 use actors::outbox::state::parse_ended_key;
@@ -33,7 +32,7 @@ mod sharing;
 mod told;
 mod two;
 
-use fixture::{Arrived, Fixture, Mood, ONE, TWO};
+use fixture::{Arrived, Fixture, Mood, ONE, TWO, approved};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -219,14 +218,7 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
     fixture.post_to("quiet", content("nobody hears this but endpoint 2")).await;
     let entities = ["demo", "quiet"].map(|channel| conversation_of(WORKSPACE, channel, 0));
     for (entity, message) in entities.into_iter().zip([first, second]) {
-        let response = Response {
-            message,
-            response: Json::from_checked("{\"selectedOption\":\"approve\"}"),
-            alike: None,
-            feedback: None,
-            principal: "ana".to_owned(),
-        };
-        fixture.ask(entity, Command::Respond(response)).await;
+        fixture.ask(entity, approved(message)).await;
         fixture.ask(entity, Command::Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
     }
     sleep(secs(1)).await;

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use actors::channel::{Channel, ChannelKind, conversation_of};
 use actors::clock::{Clock, Millis};
 use actors::codec;
+use actors::conversation::review::Response;
 use actors::conversation::{BusyPolicy, Command, Opening, Origin, Post};
 use actors::directory::Circumstances;
 use actors::id::{Address, ConversationId, EndpointId, EntityKey, MessageId};
-use actors::message::{Content, NewMessage};
+use actors::message::{Content, Json, NewMessage};
 use actors::node::Node;
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::{parse_ended_key, parse_pending_key};
@@ -276,4 +277,15 @@ fn start<S: Store>(store: &Arc<S>, clock: &Arc<TokioClock>, sink: &Arc<Sink>) ->
 
 fn ways(sink: &Arc<Sink>) -> Ports {
     Ports { deliverer: Arc::new(Way(Arc::clone(sink))), ..Ports::default() }
+}
+
+/// Ana approves what a message asks.
+pub(super) fn approved(message: MessageId) -> Command {
+    Command::Respond(Response {
+        message,
+        response: Json::from_checked("{\"selectedOption\":\"approve\"}"),
+        alike: None,
+        feedback: None,
+        principal: "ana".to_owned(),
+    })
 }

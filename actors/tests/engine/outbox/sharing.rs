@@ -2,11 +2,9 @@
 
 use actors::channel::conversation_of;
 use actors::clock::Clock;
-use actors::conversation::Command;
-use actors::conversation::review::Response;
 use actors::directory::Circumstances;
 use actors::id::EntityKey;
-use actors::message::{Callback, Content, Json, Review};
+use actors::message::{Callback, Content, Review};
 use actors::outbox::Receiver;
 use actors::outbox::pending::{DeliveryState, Status};
 use actors::registry::{self, RowChange};
@@ -16,7 +14,7 @@ use actors::tables::WEBHOOK_ENDPOINTS;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 
-use super::fixture::{Fixture, Mood, ONE, TWO};
+use super::fixture::{Fixture, Mood, ONE, TWO, approved};
 use super::secs;
 use crate::support::*;
 
@@ -67,14 +65,7 @@ async fn review<S: Store>(fixture: &Fixture<S>, channel: &str, url: &str) {
         place: None,
     };
     let message = fixture.post_to(channel, Content { review: Some(review), ..content("may I?") }).await;
-    let response = Response {
-        message,
-        response: Json::from_checked("{\"selectedOption\":\"approve\"}"),
-        alike: None,
-        feedback: None,
-        principal: "ana".to_owned(),
-    };
-    fixture.ask(conversation_of(WORKSPACE, channel, 0), Command::Respond(response)).await;
+    fixture.ask(conversation_of(WORKSPACE, channel, 0), approved(message)).await;
 }
 
 #[tokio::test(start_paused = true)]
