@@ -23,7 +23,7 @@ pub use signature::sign;
 pub const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 /// When it was sent, in seconds since 1970.
 pub const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-/// `v1,` and the signature; with two secrets two of them, separated by a space.
+/// `v1,` and the signature; with several secrets one for each, separated by spaces.
 pub const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// Sends events; the clients of one server share it.

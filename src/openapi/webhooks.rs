@@ -1,6 +1,6 @@
 //! What receivers are sent: a request for each type of event.
 
-use actors::webhook::EVENT_TYPES;
+use actors::webhook::{EVENT_TYPES, RETIRED_KEPT};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterIn, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
@@ -66,7 +66,8 @@ fn operation_id(kind: &str) -> String {
 
 fn headers() -> Vec<Parameter> {
     let id = made_id("", "evt_", 34);
-    let signatures = text("").pattern("^v1,[A-Za-z0-9+/]+={0,2}( v1,[A-Za-z0-9+/]+={0,2})?$");
+    let one = "v1,[A-Za-z0-9+/]+={0,2}";
+    let signatures = text("").pattern(&format!("^{one}( {one}){{0,{RETIRED_KEPT}}}$"));
     let header = |name: &str, about, shape: Object, required| {
         let mut header = parameter(ParameterIn::Header, name, about, shape);
         header.required = required;
@@ -82,14 +83,15 @@ fn headers() -> Vec<Parameter> {
         ),
         header(
             WEBHOOK_SIGNATURE.as_str(),
-            "`v1,` and the Base64 of the HMAC-SHA256 over `webhook-id.webhook-timestamp.body`; two of them, separated \
-             by a space, while a secret rotates.",
+            "`v1,` and the Base64 of the HMAC-SHA256 over `webhook-id.webhook-timestamp.body`; while secrets rotate \
+             one for each secret that still signs, the newest first, separated by spaces: five at most.",
             signatures,
             Required::True,
         ),
         header(
             TRACEPARENT.as_str(),
-            "The trace of the request that the event is of (W3C Trace Context).",
+            "The attempt's own place in a trace, where that is recorded; else the trace of the request that the event \
+             is of (W3C Trace Context).",
             text(""),
             Required::False,
         ),

@@ -174,6 +174,23 @@ async fn an_event_is_sent_as_the_lists_show_it_signed_with_both_secrets_while_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_has_no_more_signatures_than_is_documented_however_often_the_secret_is_replaced() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(204).await);
+    let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.*"]})).await;
+    let mut secrets = vec![made["secret"].clone()];
+    for _ in 0..5 {
+        let rotated = app.post(format!("{ENDPOINTS}/{}/rotate-secret", made["id"].as_str().unwrap())).await.expect(200);
+        secrets.insert(0, rotated["secret"].clone());
+    }
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "Grüße"})).await.expect(201);
+    let heard = receiver.heard(1).await.remove(0);
+    let (id, at) = (heard.header("webhook-id"), heard.header("webhook-timestamp").parse().unwrap());
+    let newest = secrets.iter().take(5).map(|secret| sign(secret.as_str().unwrap(), id, at, &heard.body).unwrap());
+    assert_eq!(heard.header("webhook-signature").split(' ').collect::<Vec<_>>(), newest.collect::<Vec<_>>());
+    assert_documented(&app, &heard, "application/json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cloudevents_are_sent_in_structured_mode() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
     endpoint(&app, json!({"url": receiver.origin.url("/"), "format": "cloudevents"})).await;

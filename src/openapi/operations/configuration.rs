@@ -46,7 +46,8 @@ pub(super) fn operations() -> Vec<Op> {
 
 fn channels() -> Vec<Op> {
     let tag = "Channels";
-    let rotate = "A new webhook secret, shown in this answer only. For 24 hours deliveries carry signatures of both.";
+    let rotate = "A new webhook secret, shown in this answer only. For 24 hours deliveries carry a signature of the \
+                  old one too.";
     vec![
         create("/api/v1/channels", ("createChannel", "Make a channel"), tag, "ChannelNew", &examples::CHANNELS)
             .answers(201, "It was made.", named("ChannelWithSecret"), &[])

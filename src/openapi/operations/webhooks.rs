@@ -13,7 +13,8 @@ const URL: &[&str] = &["invalid_url", "blocked_url"];
 
 pub(super) fn operations() -> Vec<Op> {
     let tag = "Webhooks";
-    let rotate = "A new secret, shown in this answer only. For 24 hours deliveries carry signatures of both.";
+    let rotate =
+        "A new secret, shown in this answer only. For 24 hours deliveries carry a signature of the old one too.";
     let (all, one) = ("/api/v1/webhook-endpoints", "/api/v1/webhook-endpoints/{id}");
     vec![
         create(all, ("createWebhookEndpoint", "Make an endpoint"), tag, "WebhookEndpointNew", &[examples::ENDPOINT])
