@@ -110,7 +110,8 @@ fn range(query: &Query, today: Day) -> Result<(Day, Day), Problem> {
     if faults.is_empty() && from > to {
         faults.push(Fault::new("/from", "out_of_range", "must not be after to"));
     } else if faults.is_empty() && to.0 - from.0 >= MAX_DAYS {
-        faults.push(Fault::new("/from", "out_of_range", format!("must be at most {MAX_DAYS} days before to")));
+        let message = format!("must be at most {} days before to", MAX_DAYS - 1);
+        faults.push(Fault::new("/from", "out_of_range", message));
     }
     if faults.is_empty() { Ok((from, to)) } else { Err(Problem::invalid(faults)) }
 }
@@ -151,5 +152,16 @@ mod tests {
         assert_eq!(asked("from=1969-12-31"), faults(&["invalid_datetime /from"]));
         assert_eq!(asked("from=2025-01-02&to=2025-01-01"), faults(&["out_of_range /from"]));
         assert_eq!(asked("from=2024-01-01&to=2025-01-01"), faults(&["out_of_range /from"]));
+    }
+
+    #[test]
+    fn as_many_days_before_the_last_one_as_a_refusal_names_are_allowed_and_no_more() {
+        let asked = |days: u32| {
+            let from = date(Day(20_089 - days));
+            range(&Query::parse(Some(&format!("from={from}&to=2025-01-01"))).unwrap(), Day(20_089))
+        };
+        let refusal = asked(MAX_DAYS).unwrap_err();
+        let named: u32 = refusal.faults[0].message.split(' ').find_map(|word| word.parse().ok()).unwrap();
+        assert!(asked(named).is_ok() && asked(named + 1).is_err(), "{}", refusal.faults[0].message);
     }
 }
