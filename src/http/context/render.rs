@@ -67,7 +67,7 @@ fn by_status(status: StatusCode) -> Problem {
         StatusCode::RANGE_NOT_SATISFIABLE => ("range_not_satisfiable", "the range lies outside of the content"),
         StatusCode::UNPROCESSABLE_ENTITY => ("invalid_request", "the request is not valid"),
         StatusCode::TOO_MANY_REQUESTS => ("rate_limited", "too many requests"),
-        StatusCode::NOT_IMPLEMENTED => ("not_implemented", "this method is not known"),
+        StatusCode::NOT_IMPLEMENTED => ("not_implemented", "this server does not do that"),
         StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "the service cannot answer now"),
         status if status.is_server_error() => return Problem { status, ..internal_error() },
         _ => ("request_failed", "the request was refused"),
