@@ -12,7 +12,7 @@ pub struct ConfigArgs {
     /// Serves the API here [env: TERTULIA_LISTEN] [default: 127.0.0.1:8080]
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// Serves /metrics here [env: TERTULIA_METRICS_LISTEN] [default: 127.0.0.1:9464]
+    /// Serves /metrics and /admin here [env: TERTULIA_METRICS_LISTEN] [default: 127.0.0.1:9464]
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
     /// Keeps the embedded store here [env: TERTULIA_DATA_DIR] [default: ./data]

@@ -81,7 +81,7 @@ fn list_contacts() -> Op {
         named_so,
         "Contacts",
         READ,
-        "Those of the workspace, in the order they first wrote.",
+        "Those of the workspace, in the order in which they were made.",
     )
     .query("identifier", "Only the one with this identifier.", text(""))
     .query("name", "Only those whose name begins so, in any case; in the order of their names.", text(""))

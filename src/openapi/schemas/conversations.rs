@@ -114,7 +114,7 @@ fn contact_members() -> Members {
         .must("id", made_id("The contact.", "cont_", 26))
         .must("identifier", text("As it was first written."))
         .must("name", text("The contact's name.").nullable())
-        .must("createdAt", time("When the contact first wrote."))
+        .must("createdAt", time("When the contact was made: first wrote, or was written down."))
         .must("updatedAt", time("When the contact last changed."))
 }
 
