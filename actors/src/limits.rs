@@ -36,8 +36,8 @@ pub const SETTLING: usize = 32;
 /// Files that wait to be looked at; further ones are asked for again by their alarms.
 pub const SETTLING_WAITING: usize = 1_024;
 /// An encoded entity state. What can grow is a keyed row, not state: each part of a state has a bound of its own, and
-/// tests hold all of them together below this one. The most of it are turns that wait, [`QUEUED_TURNS`] of them, with
-/// the agents they wait for and with the traces that asked for them, without which they would begin outside of those.
+/// tests hold all of them together below this one. Most of it is waiting turns, [`QUEUED_TURNS`] of them, with the
+/// agents they wait for and with the traces that asked for them, without which they would begin outside of those.
 pub const STATE_BYTES: usize = 12 * 1024;
 /// The key of a keyed row or list entry.
 pub const ROW_KEY_BYTES: usize = 128;

@@ -384,7 +384,8 @@ impl Follower {
         }
     }
 
-    /// A piece before which every event has been told. Those before the next event come before it.
+    /// The next piece that may be sent: all events before it have been. Pieces older than the next event are sent
+    /// first.
     fn due_piece(&mut self) -> Option<Arc<Delta>> {
         loop {
             let piece = self.piece.take().or_else(|| self.listener.as_mut()?.try_recv())?;

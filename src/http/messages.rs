@@ -100,8 +100,8 @@ pub(in crate::http) async fn find_channel(
 }
 
 /// A human channel of the caller's workspace, which has one log, and what is `asked` of that. That another kind of
-/// channel has many is told at `pointer`, with all that is wrong with what is asked. It is asked of a name that no
-/// other channel has, also none that has the id before or after, so that no place in one's log is taken for another's.
+/// channel has many is told at `pointer`, with all that is wrong with what is asked. Cursors are bound to the channel's
+/// incarnation, not its id: a deleted channel's cursor never fits its successor.
 pub(super) async fn human_channel<T>(
     app: &App,
     caller: &Caller,

@@ -106,8 +106,8 @@ pub(crate) struct Destination {
 ///
 /// Where several want it at the same URL, it goes on the lane of the most general one, so that a URL gets a log's
 /// events in their order. `spare` is named although it is off, so that what waits for it is found: an endpoint that is
-/// disabled, or the channel without a URL, which is empty then. Nor does it yield to one that was changed after the
-/// event: that may have come by the URL since, and then it was never to send this one there.
+/// disabled, or the channel without a URL, which is empty then. A spare receiver also keeps its lane against one that
+/// was changed after the event: that one may have had another URL then.
 pub(crate) fn receivers<'a>(
     subject: &Subject,
     configured: &Configured<'a>,

@@ -78,7 +78,7 @@ pub(super) struct State {
     waiting: VecDeque<Waiter>,
     waiting_asked: VecDeque<Waiter>,
     waiting_fresh: VecDeque<Waiter>,
-    /// The next of these is the one that came last: who comes behind many that hang does not wait for all of them.
+    /// Which end of that queue is served next; alternates, so a newcomer need not wait behind every hanging URL.
     newest: bool,
     /// URLs that have left something unanswered, and how often since they last answered, by when they last did.
     pub(super) silent: VecDeque<(u64, u32)>,
@@ -124,9 +124,9 @@ pub(super) struct Closed {
 }
 
 impl Closed {
-    /// Whether one may try that is so far behind the first. So it is where `until` is further ahead than it ever was,
-    /// because the clock was set back; twice as far, since who comes may have looked at the clock a moment before it
-    /// was closed.
+    /// Whether a probe that must wait `behind_millis` longer may go. Also true when `until` is implausibly far ahead:
+    /// the clock was set back. Twice as far as it ever was, since who comes may have looked at the clock a moment
+    /// before it was closed.
     fn is_over(&self, now: Millis, behind_millis: u64) -> bool {
         now >= self.until.plus(behind_millis) || self.until > now.plus(2 * self.millis)
     }
