@@ -95,6 +95,9 @@ pub const USED_DAYS: usize = 4_096;
 pub const CONTACT_CHANNELS: usize = 32;
 /// Events kept for a subscriber that reads slowly; past it the subscriber reads on from the store.
 pub const SUBSCRIBER_EVENTS: usize = 256;
+/// Bytes of a conversation's events that its subscribers have not come to, as they are and as they are passed on: two
+/// of the largest messages. Past it all of its subscribers read on from the store.
+pub const SUBSCRIBER_BYTES: usize = 1024 * 1024;
 /// Messages of a conversation handed to a model, newest first.
 pub const CONTEXT_MESSAGES: usize = 100;
 /// Characters of those messages; about 8,000 tokens at four characters each.

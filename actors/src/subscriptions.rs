@@ -1,12 +1,13 @@
 //! Who wants to hear of a conversation's events as they become durable.
 //!
 //! A subscriber that has missed some is told so ([`Missed`]) and reads on from the store; nothing grows.
-//! That is one that reads too slowly, and one whose conversation was changed in a way that this node has not seen: by a
-//! commit whose outcome was unknown, or by another node.
+//! That is one that reads too slowly, one of a conversation whose events weigh too much while somebody has not come to
+//! them, and one whose conversation was changed in a way that this node has not seen: by a commit whose outcome was
+//! unknown, or by another node.
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -27,22 +28,36 @@ use crate::store::Fresh;
 
 /// An event of a conversation, as all its subscribers hear it.
 #[derive(Clone, Debug)]
-pub struct Notice {
+pub struct Notice(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown {
     record: Arc<Record<Event>>,
-    form: Arc<OnceLock<Bytes>>,
+    form: OnceLock<Bytes>,
+    weight: Weight,
 }
 
 impl Notice {
+    fn new(record: Arc<Record<Event>>, weight: Weight) -> Self {
+        Self(Arc::new(Shown { record, form: OnceLock::new(), weight }))
+    }
+
     /// The form that subscribers pass it on in: made by the first of them, the same bytes for all. So `write` must
     /// depend on nothing but the record and its conversation.
     pub fn form(&self, write: impl FnOnce(&Record<Event>) -> Bytes) -> Bytes {
-        self.form.get_or_init(|| write(&self.record)).clone()
+        let shown = &self.0;
+        let write = || {
+            let form = write(&shown.record);
+            shown.weight.add(form.len());
+            form
+        };
+        shown.form.get_or_init(write).clone()
     }
 }
 
 impl From<Arc<Record<Event>>> for Notice {
     fn from(record: Arc<Record<Event>>) -> Self {
-        Self { record, form: Arc::default() }
+        Self::new(record, Weight::default())
     }
 }
 
@@ -50,7 +65,38 @@ impl Deref for Notice {
     type Target = Record<Event>;
 
     fn deref(&self) -> &Record<Event> {
-        &self.record
+        &self.0.record
+    }
+}
+
+/// What an event adds to the bytes that the subscribers of a conversation have not let go of, until nobody has it.
+#[derive(Debug, Default)]
+struct Weight {
+    bytes: AtomicUsize,
+    /// `None`: it was read, and nobody is told of it.
+    held: Option<Arc<AtomicUsize>>,
+}
+
+impl Weight {
+    fn of(record: &Record<Event>, held: &Arc<AtomicUsize>) -> Self {
+        let weight = Self { bytes: AtomicUsize::new(0), held: Some(Arc::clone(held)) };
+        weight.add(record.event.weight());
+        weight
+    }
+
+    fn add(&self, bytes: usize) {
+        if let Some(held) = &self.held {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            held.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        if let Some(held) = &self.held {
+            held.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -71,6 +117,22 @@ struct Channel {
     sender: broadcast::Sender<Notice>,
     /// Sequence of the newest event that they were told of.
     told: AtomicU64,
+    /// Bytes of those that one of them has not come to, or still has in hand.
+    held: Arc<AtomicUsize>,
+}
+
+impl Channel {
+    fn new(sender: broadcast::Sender<Notice>) -> Self {
+        Self { sender, told: AtomicU64::new(0), held: Arc::default() }
+    }
+
+    /// Tells an event. `false`: what somebody has not come to weighs too much, and nothing more is to be told here.
+    fn tell(&self, record: &Arc<Record<Event>>) -> bool {
+        self.told.fetch_max(record.seq, Ordering::Relaxed);
+        // Nobody listening any more is no error.
+        let _ = self.sender.send(Notice::new(Arc::clone(record), Weight::of(record, &self.held)));
+        self.held.load(Ordering::Relaxed) <= limits::SUBSCRIBER_BYTES
+    }
 }
 
 /// A place among the subscribers of one conversation, given up when dropped.
@@ -127,7 +189,7 @@ impl Subscriptions {
             Entry::Occupied(channel) => channel.get().sender.subscribe(),
             Entry::Vacant(place) => {
                 let (sender, receiver) = broadcast::channel(limits::SUBSCRIBER_EVENTS);
-                place.insert(Channel { sender, told: AtomicU64::new(0) });
+                place.insert(Channel::new(sender));
                 receiver
             }
         }
@@ -138,11 +200,12 @@ impl Subscriptions {
         self.channels.remove(&entity);
     }
 
+    /// Tells an event to whoever listens. Where that has become too much for one of them, all read on from the store:
+    /// the next ones are kept for those alone that have come so far.
     pub(crate) fn publish(&self, entity: EntityKey, record: &Arc<Record<Event>>) {
-        if let Some(channel) = self.channels.get(&entity) {
-            channel.told.fetch_max(record.seq, Ordering::Relaxed);
-            // Nobody listening any more is no error.
-            let _ = channel.sender.send(Notice::from(Arc::clone(record)));
+        let is_too_much = self.channels.get(&entity).is_some_and(|channel| !channel.tell(record));
+        if is_too_much {
+            self.interrupt(entity);
         }
     }
 
@@ -179,8 +242,30 @@ pub(crate) async fn watch(node: Arc<Node>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Millis;
     use crate::id::Address;
     use crate::random::Random;
+
+    #[tokio::test]
+    async fn an_event_weighs_as_it_is_and_as_it_is_passed_on_until_nobody_has_it() {
+        let all = Arc::new(Subscriptions::default());
+        let entity = EntityKey::conversation(Address([1; 10]), Address([2; 10]));
+        let mut subscriptions = [all.subscribe(entity), all.subscribe(entity)];
+        let record = Arc::new(Record { seq: 1, at: Millis(1), trace: None, event: Event::ConversationClosed });
+        let held = Arc::clone(&all.channels.get(&entity).unwrap().held);
+        all.publish(entity, &record);
+        let weight = held.load(Ordering::Relaxed);
+        assert!(weight > 0);
+        let heard = subscriptions[0].recv().await.unwrap();
+        for _ in 0..2 {
+            heard.form(|_| Bytes::from_static(b"form"));
+            assert_eq!(held.load(Ordering::Relaxed), weight + 4);
+        }
+        drop(heard);
+        assert_eq!(held.load(Ordering::Relaxed), weight + 4, "the other one has not come to it");
+        drop(subscriptions[1].recv().await.unwrap());
+        assert_eq!(held.load(Ordering::Relaxed), 0);
+    }
 
     #[test]
     fn nothing_is_kept_of_subscribers_that_left_however_they_race() {

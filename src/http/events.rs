@@ -1,8 +1,9 @@
 //! The event log of a conversation or a human channel: in pages, or live.
 //!
 //! A stream sends every event once, in order: what is announced while it was reading is compared with the sequence
-//! that comes next, and what was missed is read from the store. So a slow reader costs reads, never memory, and a
-//! reader that comes back with `Last-Event-ID` goes on where it was. An event is written once for all its readers.
+//! that comes next, and what was missed is read from the store. So a slow reader costs reads, and memory for
+//! [so many bytes](actors::limits::SUBSCRIBER_BYTES) at most; and a reader that comes back with `Last-Event-ID` goes on
+//! where it was. An event is written once for all its readers.
 //!
 //! Between the events a stream tells what agents are saying (`turn.delta`), if it was asked for `deltas`. These pieces
 //! are no events: they have no `id`, so the last event's id stays what it was, and whoever missed them gets the reply

@@ -71,6 +71,9 @@ pub struct ReviewEnd {
     pub asker: Option<Asker>,
 }
 
+/// About how many bytes an event takes beside what people or agents have said.
+const PLAIN_BYTES: usize = 400;
+
 /// What happens in a conversation. What people or agents say stands in events, never in marks: a mark cannot lose it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Event {
@@ -327,6 +330,17 @@ impl Event {
             | Self::ForkMoved(_)
             | Self::ErasureMoved { .. } => return None,
         })
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        let said = match self {
+            Self::MessageCreated(accepted) => accepted.content.weight(),
+            Self::ConversationCreated { details, .. } | Self::ConversationUpdated { details, .. } => details.bytes(),
+            Self::ReviewCompleted(end) | Self::ReviewExpired(end) | Self::ReviewCancelled(end) => end.state.weight(),
+            _ => 0,
+        };
+        PLAIN_BYTES + said
     }
 
     /// The sequence that the next event gets where these stand before it in the same change.

@@ -1,7 +1,7 @@
 //! Who listens to a conversation.
 
 use actors::directory::Circumstances;
-use actors::limits::SUBSCRIBER_EVENTS;
+use actors::limits::{SUBSCRIBER_BYTES, SUBSCRIBER_EVENTS};
 use actors::store::memory::MemoryStore;
 use actors::subscriptions::Missed;
 use futures_util::FutureExt as _;
@@ -36,4 +36,43 @@ async fn a_subscriber_that_reads_too_slowly_is_told_how_many_it_has_missed() {
     }
     assert_eq!(subscription.recv().await.unwrap_err(), Missed(missed));
     assert_eq!(subscription.recv().await.unwrap().seq, missed + 1);
+}
+
+/// A message of which so many are what is kept for subscribers.
+const EIGHTH: usize = SUBSCRIBER_BYTES / 8;
+
+#[tokio::test(start_paused = true)]
+async fn i7_what_a_subscriber_has_not_come_to_is_bounded_by_its_bytes_and_what_follows_is_told_again() {
+    let node = node_on(MemoryStore::default());
+    let e = entity(1);
+    let mut subscription = node.subscribe(e);
+    for _ in 0..100 {
+        node.conversation(e, post(e, &"x".repeat(EIGHTH)), Circumstances::default()).await.unwrap();
+    }
+    let mut kept = 0;
+    let told = loop {
+        match subscription.recv().await {
+            Ok(_) if kept < 100 => kept += 1,
+            told => break told.map(|event| event.seq),
+        }
+    };
+    // The first event is that it began.
+    assert!((2..=9).contains(&kept), "{kept}");
+    assert_eq!(told, Err(Missed(0)), "it is told to read on");
+    node.conversation(e, post(e, "next"), Circumstances::default()).await.unwrap();
+    assert_eq!(subscription.recv().await.unwrap().seq, 102);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_keeps_up_hears_every_event_however_large() {
+    let node = node_on(MemoryStore::default());
+    let e = entity(1);
+    let mut subscription = node.subscribe(e);
+    for seq in 1..100 {
+        node.conversation(e, post(e, &"x".repeat(EIGHTH)), Circumstances::default()).await.unwrap();
+        if seq == 1 {
+            subscription.recv().await.unwrap();
+        }
+        assert_eq!(subscription.recv().await.unwrap().seq, seq + 1);
+    }
 }
