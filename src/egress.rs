@@ -8,7 +8,7 @@
 //!
 //! Proxy variables are not read. No compressed answer is asked for and none is unpacked, so a byte received is a byte
 //! counted. Everything has an end: a call by its deadline, an answer's head and body by their sizes, look-ups and idle
-//! connections by their number.
+//! connections by their number, look-ups of one workspace too.
 
 mod connect;
 mod download;
@@ -19,6 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::id::Address;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -100,6 +101,8 @@ impl std::fmt::Debug for Egress {
 /// A request with a body of a known size.
 #[derive(Clone, Debug)]
 pub struct Outgoing<'a> {
+    /// Whose it is: the names of one workspace do not keep those of others waiting.
+    pub workspace: Address,
     /// Its method.
     pub method: Method,
     /// The URL as the user gave it.
@@ -183,12 +186,13 @@ impl Egress {
         let mut request = Request::new(Full::new(outgoing.body));
         *request.method_mut() = outgoing.method;
         *request.headers_mut() = outgoing.headers;
-        self.exchange(url, request, deadline).await
+        self.exchange(outgoing.workspace, url, request, deadline).await
     }
 
     /// One request and the head of its answer.
     async fn exchange(
         &self,
+        workspace: Address,
         url: &::url::Url,
         mut request: Request<Full<Bytes>>,
         deadline: Instant,
@@ -196,7 +200,7 @@ impl Egress {
         *request.uri_mut() = uri(url)?;
         let headers = request.headers_mut();
         headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(crate::USER_AGENT));
-        match timeout_at(deadline, self.client.request(request)).await {
+        match timeout_at(deadline, names::within(workspace, self.client.request(request))).await {
             Ok(answered) => answered.map_err(|error| Fault::of(&error)),
             Err(_) => Err(Fault::Timeout),
         }

@@ -18,6 +18,7 @@ mod outgoing;
 pub mod secret;
 pub mod serve;
 pub mod server;
+mod shares;
 pub mod shutdown;
 pub mod stores;
 pub mod telemetry;

@@ -49,7 +49,7 @@ impl Webhooks {
         let body = Bytes::from(body::of(parcel).ok_or("not_an_event")?);
         let headers = self.headers(parcel, &body, self.clock.now()).ok_or("unsigned")?;
         let method = Method::from_bytes(parcel.method.as_bytes()).map_err(|_| "invalid_method")?;
-        let outgoing = Outgoing { method, url: &parcel.url, headers, body };
+        let outgoing = Outgoing { workspace: parcel.entity.workspace, method, url: &parcel.url, headers, body };
         let reply = self.egress.send(outgoing, ATTEMPT).await.map_err(|fault| {
             tracing::debug!(event = %parcel.id, %fault, "an event could not be sent");
             fault.code()

@@ -47,6 +47,8 @@ pub struct Invocation {
     pub agent: Arc<Agent>,
     /// In which turn.
     pub turn: TurnId,
+    /// Of which workspace.
+    pub workspace: Address,
     /// The call's place in a trace, or where it is not recorded that of what asked for it.
     pub trace: Option<TraceContext>,
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::Service;
 
-use super::names::Names;
+use super::names::{self, Names};
 use super::{Fault, Guard};
 
 /// Looking up, connecting and the TLS handshake together; a receiver that takes longer is not there.
@@ -58,7 +58,8 @@ impl Service<Uri> for Connector {
             }
             _ => {}
         }
-        let connecting = self.https.call(uri);
+        // Where a kept connection comes free meanwhile, what is left of this is done behind the call.
+        let connecting = names::within(names::caller(), self.https.call(uri));
         Box::pin(async move {
             match timeout(CONNECT, connecting).await {
                 Ok(connected) => connected.map_err(|error| Fault::of_connecting(&*error)),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actors::id::Address;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -34,11 +35,11 @@ pub struct Download {
 }
 
 impl Egress {
-    /// Begins to fetch what is at `url`, following redirects; each is judged as the first URL was.
+    /// Begins to fetch what is at `url` for a workspace, following redirects; each is judged as the first URL was.
     ///
     /// # Errors
     /// [`Fault`], also for an answer without success.
-    pub async fn get(&self, url: &str, limits: Limits) -> Result<Download, Fault> {
+    pub async fn get(&self, workspace: Address, url: &str, limits: Limits) -> Result<Download, Fault> {
         let deadline = Instant::now() + limits.within;
         let mut url = self.guard.check(url)?;
         let mut left = limits.redirects;
@@ -46,7 +47,7 @@ impl Egress {
             let mut request = Request::new(Full::default());
             request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-            let response = self.exchange(&url, request, deadline).await?;
+            let response = self.exchange(workspace, &url, request, deadline).await?;
             let Some(target) = redirect(&response) else { return Download::begin(response, url, limits, deadline) };
             left = left.checked_sub(1).ok_or(Fault::Redirect("one too many"))?;
             // What may not be called at all is as good as a way inside.

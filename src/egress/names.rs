@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use std::vec;
 
+use actors::id::Address;
 use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -14,12 +15,16 @@ use hickory_resolver::config::{
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::Semaphore;
+use tokio::task::futures::TaskLocalFuture;
 use tower::Service;
 
 use super::{EgressError, Fault, Guard};
+use crate::shares::Shares;
 
 /// Look-ups at once. Each may hold sockets for as long as a name server keeps it waiting.
 const LOOKUPS: usize = 256;
+/// The same of one workspace: a quarter, so that names of one that nobody answers for leave room for others'.
+const LOOKUPS_OF_WORKSPACE: usize = LOOKUPS / 4;
 /// How long one name server is waited for, and how often a name is asked for.
 const PATIENCE: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
@@ -32,12 +37,28 @@ const CACHED: u64 = 8_192;
 /// Where a system without `/etc/resolv.conf` asks, by resolv.conf(5).
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 
+tokio::task_local! {
+    /// The workspace whose call needs a connection. The connector is told of nothing but the server to connect to.
+    static CALLER: Address;
+}
+
+/// Has `calling` look names up for a workspace.
+pub(super) fn within<F: Future>(workspace: Address, calling: F) -> TaskLocalFuture<Address, F> {
+    CALLER.scope(workspace, calling)
+}
+
+/// The workspace that names are looked up for now.
+pub(super) fn caller() -> Address {
+    CALLER.try_with(|workspace| *workspace).unwrap_or_default()
+}
+
 /// Looks names up. An answer in which one address may not be reached is refused as a whole: it is either a mistake or
 /// an attempt to be let in by the others.
 #[derive(Clone)]
 pub(super) struct Names {
     resolver: TokioResolver,
     lookups: Arc<Semaphore>,
+    shares: Shares,
     guard: Guard,
 }
 
@@ -55,7 +76,8 @@ impl Names {
         };
         tune(builder.options_mut());
         let resolver = builder.build().map_err(|error| EgressError::Names(error.to_string()))?;
-        Ok(Self { resolver, lookups: Arc::new(Semaphore::new(LOOKUPS)), guard })
+        let (lookups, shares) = (Arc::new(Semaphore::new(LOOKUPS)), Shares::of(LOOKUPS_OF_WORKSPACE));
+        Ok(Self { resolver, lookups, shares, guard })
     }
 
     async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Fault> {
@@ -78,6 +100,7 @@ impl Names {
 
     async fn ask(&self, bare: &str) -> Result<Vec<IpAddr>, Fault> {
         let unresolved = |error: String| Fault::Resolve(format!("{bare} was not found: {error}"));
+        let _own = self.shares.enter(caller()).await;
         let _place = self.lookups.acquire().await.map_err(|error| unresolved(error.to_string()))?;
         // With its final dot the name is looked up as it is, and not below the domains of this machine's network.
         // Host names have no underscores by the book, and some have them all the same.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actors::id::Address;
 use actors::limits;
 use actors::tool::{Fetched, Invocation, Plan};
 use bytes::Bytes;
@@ -26,7 +27,7 @@ struct Unsuccessful<'a> {
 
 /// Calls `tool` with these arguments once they fit its schema.
 pub(super) fn plan(egress: Egress, tool: Definition, url: String, arguments: Value, invocation: &Invocation) -> Plan {
-    let headers = headers(&tool, invocation);
+    let (workspace, headers) = (invocation.workspace, headers(&tool, invocation));
     Plan::Fetch(Box::pin(async move {
         // A schema of a client's own may take a while; nobody else waits for it.
         let parameters = tool.parameters.clone();
@@ -40,7 +41,7 @@ pub(super) fn plan(egress: Egress, tool: Definition, url: String, arguments: Val
         if !faults.is_empty() {
             return refused("invalid_arguments", "the arguments do not fit the tool", &faults);
         }
-        call(&egress, &tool.method, url, headers, &arguments).await
+        call(&egress, workspace, &tool.method, (url, headers), &arguments).await
     }))
 }
 
@@ -76,7 +77,13 @@ fn headers(tool: &Definition, invocation: &Invocation) -> HeaderMap {
     headers
 }
 
-async fn call(egress: &Egress, method: &str, url: String, mut headers: HeaderMap, arguments: &Value) -> Fetched {
+async fn call(
+    egress: &Egress,
+    workspace: Address,
+    method: &str,
+    (url, mut headers): (String, HeaderMap),
+    arguments: &Value,
+) -> Fetched {
     // It was one of five when the agent was stored.
     let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::POST);
     let in_query = matches!(method, Method::GET | Method::DELETE);
@@ -86,7 +93,7 @@ async fn call(egress: &Egress, method: &str, url: String, mut headers: HeaderMap
         headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         (url, Bytes::from(arguments.to_string()))
     };
-    let outgoing = Outgoing { method, url: &url, headers, body };
+    let outgoing = Outgoing { workspace, method, url: &url, headers, body };
     let within = Duration::from_millis(limits::TOOL_MILLIS);
     match egress.call(outgoing, within, limits::ANSWER_BYTES).await {
         Ok(reply) => result(&reply),

@@ -4,9 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actors::id::Address;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tertulia::egress::{Egress, Fault, Limits, Outgoing, Reply};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
 
 use crate::support::dns::Dns;
 use crate::support::origin::{Origin, Part, bare, ok};
@@ -18,18 +21,26 @@ pub(crate) mod notations;
 const PLENTY: Duration = Duration::from_secs(20);
 const LIMITS: Limits = Limits { within: PLENTY, bytes: 1 << 20, redirects: 3 };
 
+/// Whose calls most are.
+const WORKSPACE: Address = Address([1; 10]);
+
 fn egress(allow: &str, name_servers: &[SocketAddr]) -> Egress {
     Egress::new(allow.parse().unwrap(), name_servers).unwrap()
 }
 
+/// A request of this workspace.
+fn outgoing(workspace: Address, url: &str) -> Outgoing<'_> {
+    let body = Bytes::from_static(b"{}");
+    Outgoing { workspace, method: Method::POST, url, headers: HeaderMap::new(), body }
+}
+
 async fn post(egress: &Egress, url: &str) -> Result<Reply, Fault> {
-    let outgoing = Outgoing { method: Method::POST, url, headers: HeaderMap::new(), body: Bytes::from_static(b"{}") };
-    egress.send(outgoing, PLENTY).await
+    egress.send(outgoing(WORKSPACE, url), PLENTY).await
 }
 
 /// Fetches a whole file.
 async fn get(egress: &Egress, url: &str, limits: Limits) -> Result<Vec<u8>, Fault> {
-    let mut download = egress.get(url, limits).await?;
+    let mut download = egress.get(WORKSPACE, url, limits).await?;
     let mut bytes = Vec::new();
     while let Some(chunk) = download.chunk().await? {
         bytes.extend_from_slice(&chunk);
@@ -245,8 +256,8 @@ async fn nothing_takes_longer_than_it_may() {
         assert_eq!(get(&egress, &origin.url(path), short).await, Err(Fault::Timeout), "{path}");
     }
     let url = origin.url("/no-answer");
-    let outgoing = Outgoing { method: Method::PUT, url: &url, headers: HeaderMap::new(), body: Bytes::new() };
-    assert_eq!(egress.send(outgoing, short.within).await.unwrap_err(), Fault::Timeout);
+    let put = Outgoing { method: Method::PUT, ..outgoing(WORKSPACE, &url) };
+    assert_eq!(egress.send(put, short.within).await.unwrap_err(), Fault::Timeout);
     // The head is the answer; what follows it is not waited for as long.
     assert_eq!(post(&egress, &origin.url("/half-a-body")).await.unwrap().excerpt, "x");
 }
@@ -338,4 +349,30 @@ async fn a_host_with_an_underscore_in_its_name_is_found() {
     let egress = egress("127.0.0.0/8", &[dns.address]);
     let url = format!("http://a_b.example.com:{}/", origin.address.port());
     assert_eq!(get(&egress, &url, LIMITS).await.unwrap(), b"here");
+}
+
+#[tokio::test]
+async fn names_of_one_workspace_that_nobody_answers_for_leave_look_ups_to_others() {
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let egress = egress("", &[silent.local_addr().unwrap()]);
+    let begin = |workspace: u8, name: String| {
+        let (egress, url) = (egress.clone(), format!("http://{name}.example.com/"));
+        tokio::spawn(async move { egress.send(outgoing(Address([workspace; 10]), &url), PLENTY).await })
+    };
+    let mut calls: Vec<_> = (0..300).map(|n| begin(1, format!("hangs-{n}"))).collect();
+    // All of them have come to their look-up then.
+    tokio::task::yield_now().await;
+    calls.push(begin(2, "of-another".to_owned()));
+    let is_asked = async {
+        let mut packet = [0; 1500];
+        loop {
+            let (length, _) = silent.recv_from(&mut packet).await.unwrap();
+            if packet[..length].windows(10).any(|part| part == b"of-another") {
+                break;
+            }
+        }
+    };
+    // A look-up that nobody answers lasts four seconds.
+    timeout(Duration::from_secs(3), is_asked).await.expect("its name is asked for meanwhile");
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -293,8 +293,8 @@ impl Attempt<'_> {
 
     /// A call, and the span that what it asks for is a part of.
     fn invocation(&self, id: String, given: Option<String>, called: Called) -> (Invocation, Span) {
-        let (agent, turn) = (Arc::clone(&self.agent), self.turn.id);
-        let mut invocation = Invocation { id, given, called, agent, turn, trace: None };
+        let (agent, turn, workspace) = (Arc::clone(&self.agent), self.turn.id, self.entity.workspace);
+        let mut invocation = Invocation { id, given, called, agent, turn, workspace, trace: None };
         let span = telling::tool(self.node, &invocation.called.name, invocation.shown_id(), self.trace);
         invocation.trace = span.context_or(self.trace);
         (invocation, span)

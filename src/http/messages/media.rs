@@ -11,7 +11,7 @@ use actors::trace::{SpanKind, current, names};
 use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
 use http::header;
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::Accepting;
 use crate::app::App;
@@ -22,6 +22,7 @@ use crate::http::context::render::internal_error;
 use crate::http::headers::essence;
 use crate::http::idempotency::without_key;
 use crate::http::problem::Problem;
+use crate::shares::{OwnPlace, Shares};
 use crate::wire::contact_message::content::Media;
 use crate::wire::filename;
 
@@ -29,17 +30,28 @@ use crate::wire::filename;
 pub(crate) const LIMITS: Limits = Limits { within: Duration::from_secs(30), bytes: MAX_BYTES, redirects: 3 };
 /// Files being fetched at once. One may take 30 seconds of doing nothing, so there are many.
 const FETCHES: usize = 1_024;
+/// The same that a workspace has for sure, and more only while more than half of all are free. A quarter, so that
+/// servers that one waits for leave room for others'.
+const FETCHES_OF_WORKSPACE: usize = FETCHES / 4;
 
 /// Files being fetched by this process.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetches {
     places: Arc<Semaphore>,
+    shares: Shares,
     keyed: Arc<DashMap<KeyHash, Arc<Mutex<()>>>>,
+}
+
+/// A file's place among those that are fetched, given up when dropped.
+struct FetchPlace {
+    _own: Option<OwnPlace>,
+    _of_all: OwnedSemaphorePermit,
 }
 
 impl Default for Fetches {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(FETCHES)), keyed: Arc::default() }
+        let (places, shares) = (Arc::new(Semaphore::new(FETCHES)), Shares::of(FETCHES_OF_WORKSPACE));
+        Self { places, shares, keyed: Arc::default() }
     }
 }
 
@@ -59,6 +71,22 @@ impl Fetches {
         turn.guard = Some(queue.lock_owned().await);
         turn
     }
+
+    /// A place for a file of this workspace.
+    ///
+    /// # Errors
+    /// 429 where it has as many as leave room for others', 503 where there is none.
+    fn place(&self, workspace: Address) -> Result<FetchPlace, Problem> {
+        let own = self.shares.try_enter(workspace);
+        if own.is_none() && self.places.available_permits() <= FETCHES / 2 {
+            let detail = "too many files of this workspace are being fetched; try again";
+            return Err(Problem::too_many("rate_limited", detail, 1));
+        }
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(of_all) => Ok(FetchPlace { _own: own, _of_all: of_all }),
+            Err(_) => Err(Problem::unavailable("overloaded", "too many files are being fetched; try again", 1)),
+        }
+    }
 }
 
 impl Drop for Turn {
@@ -73,7 +101,7 @@ impl Drop for Turn {
 /// URL only the server.
 ///
 /// # Errors
-/// 400 with why it cannot be had, 503 where nothing more can be fetched or kept now.
+/// 400 with why it cannot be had, 429 and 503 where nothing more can be fetched or kept now.
 pub(super) async fn fetch(accepting: &Accepting<'_>, media: &Media) -> Result<File, Problem> {
     let cause = without_key(accepting.context).trace;
     let mut span = accepting.app.node().span(names::FETCH, SpanKind::Client, cause);
@@ -90,11 +118,10 @@ pub(super) async fn fetch(accepting: &Accepting<'_>, media: &Media) -> Result<Fi
 /// Makes an attachment of the file, as a part of the trace that it comes with.
 async fn attachment(accepting: &Accepting<'_>, media: &Media, with: Circumstances) -> Result<File, Problem> {
     let app = accepting.app;
-    let Ok(_place) = app.fetches().places.try_acquire() else {
-        return Err(Problem::unavailable("overloaded", "too many files are being fetched; try again", 1));
-    };
+    let workspace = accepting.caller.address;
+    let _place = app.fetches().place(workspace)?;
     let problem = |fault: Fault| problem(media, &fault);
-    let mut download = app.egress().get(&media.url, LIMITS).await.map_err(problem)?;
+    let mut download = app.egress().get(workspace, &media.url, LIMITS).await.map_err(problem)?;
     let (first, head) = beginning(&mut download).await.map_err(problem)?;
     let declared = download.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let declared = declared.and_then(essence);
@@ -104,7 +131,7 @@ async fn attachment(accepting: &Accepting<'_>, media: &Media, with: Circumstance
         let message = "what is there is not what type says";
         return Err(Problem::fault(media.url_pointer(), "media_type_mismatch", message));
     };
-    let entity = EntityKey::attachment(accepting.caller.address, Address::random(app.node().random()));
+    let entity = EntityKey::attachment(workspace, Address::random(app.node().random()));
     let begun = begin(app, entity, with).await?;
     let from_url = || filename::from_url(download.url().as_str());
     let name = media.filename.clone().or_else(from_url).unwrap_or_else(|| "attachment".to_owned());
@@ -188,6 +215,31 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_workspace_whose_files_do_not_come_leaves_room_for_those_of_others() {
+        let fetches = Fetches::default();
+        let mut held = Vec::new();
+        let mut take = |n| {
+            let taken = std::iter::repeat_with(|| fetches.place(Address([n; 10])));
+            let (mut count, mut status) = (0, None);
+            for place in taken.take(FETCHES + 1) {
+                match place {
+                    Ok(place) => held.push(place),
+                    Err(problem) => {
+                        status = Some(problem.status.as_u16());
+                        break;
+                    }
+                }
+                count += 1;
+            }
+            (count, status)
+        };
+        assert_eq!(take(1), (FETCHES / 2, Some(429)), "half of the places were free for whoever came");
+        assert_eq!(take(2), (FETCHES_OF_WORKSPACE, Some(429)));
+        assert_eq!(take(3), (FETCHES_OF_WORKSPACE, Some(429)));
+        assert_eq!(take(4), (0, Some(503)), "now all are taken");
+    }
 
     #[test]
     fn who_stops_waiting_when_its_turn_has_come_leaves_nothing_behind() {
