@@ -129,6 +129,14 @@ pub(crate) struct Resident<M: Machine> {
 const CONFLICTS_MAX: u32 = 16;
 /// After which an entity whose due work a task of this process is at is woken again: the task may have been lost.
 const UNDER_WAY_MILLIS: u64 = 5_000;
+/// The same at most where others write too.
+const UNDER_WAY_MOST_MILLIS: u64 = 60_000;
+
+/// How long such an entity is left alone that has been due for so long. Where others write too each look is a read of
+/// the store, so it is the rarer the longer the task takes; what others have changed is also met by its commit.
+fn under_way_millis(is_shared: bool, due_since: u64) -> u64 {
+    if is_shared { due_since.clamp(UNDER_WAY_MILLIS, UNDER_WAY_MOST_MILLIS) } else { UNDER_WAY_MILLIS }
+}
 
 impl<M: Machine> Actor for Host<M> {
     type Msg = Mail<M>;
@@ -421,20 +429,20 @@ impl<M: Machine> Resident<M> {
                 let next = M::next_here(state).filter(|next| *next > now);
                 self.node.alarms.set(self.entity, next, now);
             }
-            // Where others write too, the look also finds what they have done.
-            Some(state)
-                if self.known.alarm.is_some_and(|at| at <= now)
-                    && !self.node.store.is_shared()
-                    && M::is_under_way(&self.node, self.entity, state, now) =>
-            {
-                let again = now.plus(UNDER_WAY_MILLIS);
-                let next = M::next_here(state).map_or(again, |next| next.min(again));
-                self.node.alarms.set(self.entity, Some(next), now);
-                self.put_off = Some(next);
-            }
             Some(state) if self.known.alarm.is_some_and(|at| at <= now) => {
+                let is_shared = self.node.store.is_shared();
+                let is_under_way = M::is_under_way(&self.node, self.entity, state, now);
+                if is_under_way {
+                    let due_since = self.known.alarm.map_or(0, |at| now.since(at));
+                    let again = now.plus(under_way_millis(is_shared, due_since));
+                    let next = M::next_here(state).map_or(again, |next| next.min(again));
+                    self.node.alarms.set(self.entity, Some(next), now);
+                    self.put_off = Some(next);
+                }
+                // Where others write too, the look also finds what they have done.
+                let is_looked_at = is_shared || !is_under_way;
                 // One that waits already will do, and while a slow commit is in flight none must pile up.
-                if !self.queue.iter().any(Envelope::is_internal) {
+                if is_looked_at && !self.queue.iter().any(Envelope::is_internal) {
                     let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
                     let span = telling::rung(&self.node, self.entity, self.known.alarm, now);
                     self.queue.push_back(Envelope::internal(command, span));

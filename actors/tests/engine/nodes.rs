@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::codec;
-use actors::conversation::{Event, TurnStatus};
+use actors::conversation::{Command, Event, TurnStatus};
 use actors::directory::Circumstances;
 use actors::id::EntityKey;
 use actors::node::Node;
@@ -68,6 +68,40 @@ async fn a_turn_that_was_lost_with_another_process_is_started_again_here() {
     other.halt().await;
     sleep(Duration::from_secs(40)).await;
     assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_takes_long_costs_a_shared_store_a_read_now_and_then() {
+    let (gate, puppet) = (Gate::shared(), Puppet::new(false));
+    let models = Arc::new(Strings(Arc::clone(&puppet)));
+    let node = Node::start(Arc::new(gate.clone()), TokioClock::start(), entropy(), models);
+    make_agent(&node, remote()).await;
+    let reads_of_a_minute = async || {
+        gate.reads();
+        sleep(Duration::from_secs(60)).await;
+        gate.reads()
+    };
+    let idle = reads_of_a_minute().await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    settle().await;
+    let working = reads_of_a_minute().await;
+    assert!(working <= idle + 15, "{working} and not {idle}");
+    puppet.may_answer();
+    settle().await;
+    assert_eq!(status(&node, e, 1).await, (TurnStatus::Completed, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_cancelled_in_another_process_is_stopped_here() {
+    let (nodes, puppets) = two().await;
+    let e = entity(1);
+    nodes[0].conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!((puppets[0].asked(), nodes[0].standing().turns), (1, 1));
+    nodes[1].conversation(e, Command::CancelTurn { number: 1 }, Circumstances::default()).await.unwrap();
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(nodes[0].standing().turns, 0);
 }
 
 #[tokio::test(start_paused = true)]

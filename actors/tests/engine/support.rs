@@ -277,6 +277,11 @@ impl Gate {
         Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)), hanging: Arc::default() }
     }
 
+    /// The same for several nodes.
+    pub(crate) fn shared() -> Self {
+        Self { inner: MemoryStore::default().shared(), ..Self::new() }
+    }
+
     /// From now on this happens to commits; those held before are let go if it is not to hold.
     pub(crate) fn rule(&self, rule: Rule) {
         let held = {
@@ -424,6 +429,10 @@ impl Store for Gate {
 
     fn snapshot_every(&self) -> u64 {
         self.inner.snapshot_every()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
     }
 
     /// What is in it outlives the process that closes it.
