@@ -20,6 +20,7 @@ use object_store::client::HttpError;
 use object_store::local::LocalFileSystem;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt as _};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 mod s3;
 mod writer;
@@ -34,6 +35,9 @@ const PIECE: usize = 256 * 1024;
 const CONNECT: Duration = Duration::from_secs(5);
 /// A bucket that says nothing for so long is not there.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How long a place may take over one object in all while it is written, or until it begins to be read: somebody waits,
+/// and holds one of the writers.
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// What can go wrong with bytes.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,11 @@ pub enum FilesError {
 pub struct Said(String);
 
 impl Said {
+    /// It has said nothing for too long.
+    fn nothing() -> Self {
+        Self("no answer in time".to_owned())
+    }
+
     fn of(error: &object_store::Error) -> Self {
         let mut below = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
         // What this machine says, of its disk or of the way to the bucket, has no words of the bucket in it.
@@ -107,6 +116,17 @@ impl From<object_store::Error> for FilesError {
             error => Self::Store(Said::of(&error)),
         }
     }
+}
+
+/// What a store answers, unless it takes longer than is `left` to it; what it takes of that is gone.
+async fn in_time<T>(
+    left: &mut Duration,
+    asking: impl Future<Output = object_store::Result<T>>,
+) -> Result<T, FilesError> {
+    let begun = Instant::now();
+    let answered = timeout(*left, asking).await;
+    *left = left.saturating_sub(begun.elapsed());
+    Ok(answered.map_err(|_| FilesError::Store(Said::nothing()))??)
 }
 
 /// How a kind of place likes to be written.
@@ -195,7 +215,9 @@ impl FileStore {
     ) -> Result<BoxStream<'static, io::Result<Bytes>>, FilesError> {
         // A file is opened whole and read in part; a bucket is asked for the part.
         let asked = range.clone().filter(|_| self.root.is_none());
-        let found = self.objects.get_opts(&key.into(), GetOptions::new().with_range(asked)).await?;
+        let key = key.into();
+        let asking = self.objects.get_opts(&key, GetOptions::new().with_range(asked));
+        let found = in_time(&mut { WITHIN }, asking).await?;
         if found.meta.size != written.size {
             return Err(FilesError::Damaged);
         }

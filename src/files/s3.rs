@@ -1,17 +1,29 @@
 //! A bucket of an S3-compatible store.
 
+use std::time::Duration;
+
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::client::{HttpClient, HttpConnector};
-use object_store::{ClientOptions, Error};
+use object_store::{BackoffConfig, ClientOptions, Error, RetryConfig};
 
 use crate::config::{Bucket, Secret};
 use crate::outgoing;
+
+/// How long a request that fails is made again, and the longest pause before that: a bucket that is away for longer is
+/// told to be, and what is done behind the answers is tried again later.
+const AGAIN_FOR: Duration = Duration::from_secs(10);
+const PAUSE_MOST: Duration = Duration::from_secs(2);
 
 /// Opens a bucket. Nothing is asked of it yet.
 pub(super) fn open(bucket: &Bucket) -> Result<AmazonS3, Error> {
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&bucket.name)
         .with_region(&bucket.region)
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig { max_backoff: PAUSE_MOST, ..BackoffConfig::default() },
+            retry_timeout: AGAIN_FOR,
+            ..RetryConfig::default()
+        })
         .with_http_connector(Connector);
     if let Some(endpoint) = &bucket.endpoint {
         builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));

@@ -1,4 +1,7 @@
+use tokio::net::TcpListener;
+
 use super::*;
+use crate::telemetry::tests::config;
 
 #[tokio::test]
 async fn what_this_machine_says_is_told_whole() {
@@ -7,4 +10,34 @@ async fn what_this_machine_says_is_told_whole() {
     std::fs::write(directory.path().join("files/a"), "in the way").unwrap();
     let error = files.writer("a/b").unwrap().finish().await.unwrap_err().to_string();
     assert!(error.contains("directory"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_says_nothing_is_given_up_in_half_a_minute_however_much_is_written() {
+    // Connections come about, and nobody ever speaks on them.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let env = [
+        ("TERTULIA_ATTACHMENTS", "s3"),
+        ("TERTULIA_ATTACHMENTS_S3_BUCKET", "bucket"),
+        ("TERTULIA_ATTACHMENTS_S3_REGION", "eu-central-1"),
+        ("TERTULIA_ATTACHMENTS_S3_ENDPOINT", &*endpoint),
+        ("TERTULIA_ATTACHMENTS_S3_ACCESS_KEY_ID", "id"),
+        ("TERTULIA_ATTACHMENTS_S3_SECRET_ACCESS_KEY", "key"),
+    ];
+    let files = FileStore::open(&config(&env).attachments).unwrap();
+    let written = Written { size: 1, digest: [0; 32] };
+    for bytes in [1, 2 * BUCKET.part] {
+        let begun = Instant::now();
+        let mut writer = files.writer("a/b").unwrap();
+        let writing = async {
+            writer.write(vec![0; bytes].into()).await?;
+            writer.finish().await
+        };
+        assert!(matches!(writing.await, Err(FilesError::Store(_))));
+        assert!(begun.elapsed() <= WITHIN + Duration::from_secs(1), "{bytes} bytes: {:?}", begun.elapsed());
+    }
+    let begun = Instant::now();
+    assert!(matches!(files.read("a/b", written, None).await, Err(FilesError::Store(_))));
+    assert!(begun.elapsed() <= WITHIN + Duration::from_secs(1), "{:?}", begun.elapsed());
 }

@@ -1,6 +1,7 @@
 //! Writing one object, part by part.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::attachment::File;
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::FilesError;
+use super::{FilesError, WITHIN, in_time};
 
 /// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Writer {
     upload: Option<Box<dyn MultipartUpload>>,
     hasher: blake3::Hasher,
     size: u64,
+    /// How much longer the store may take over it.
+    left: Duration,
     _place: OwnedSemaphorePermit,
 }
 
@@ -54,6 +57,7 @@ impl Writer {
             upload: None,
             hasher: blake3::Hasher::new(),
             size: 0,
+            left: WITHIN,
             _place: place,
         }
     }
@@ -61,7 +65,7 @@ impl Writer {
     /// Appends bytes. Returns once they are written or there is room for more.
     ///
     /// # Errors
-    /// What the store says; the object is lost then.
+    /// What the store says, or that it says nothing; the object is lost then.
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), FilesError> {
         self.hasher.update(&bytes);
         self.size += bytes.len() as u64;
@@ -71,9 +75,9 @@ impl Writer {
             let part = self.take_pending();
             let upload = match &mut self.upload {
                 Some(upload) => upload,
-                none => none.insert(self.objects.put_multipart(&self.key).await?),
+                none => none.insert(in_time(&mut self.left, self.objects.put_multipart(&self.key)).await?),
             };
-            upload.put_part(part).await?;
+            in_time(&mut self.left, upload.put_part(part)).await?;
             bytes = rest;
         }
         if !bytes.is_empty() {
@@ -91,16 +95,16 @@ impl Writer {
     /// Makes the object exist, durably.
     ///
     /// # Errors
-    /// What the store says; whether the object exists is unknown then.
+    /// What the store says, or that it says nothing; whether the object exists is unknown then.
     pub async fn finish(mut self) -> Result<Written, FilesError> {
         let last = self.take_pending();
         match &mut self.upload {
-            None => drop(self.objects.put(&self.key, last).await?),
+            None => drop(in_time(&mut self.left, self.objects.put(&self.key, last)).await?),
             Some(upload) => {
                 if last.content_length() > 0 {
-                    upload.put_part(last).await?;
+                    in_time(&mut self.left, upload.put_part(last)).await?;
                 }
-                upload.complete().await?;
+                in_time(&mut self.left, upload.complete()).await?;
             }
         }
         self.upload = None;
