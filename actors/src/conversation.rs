@@ -33,6 +33,7 @@ pub mod post;
 pub mod remember;
 pub mod review;
 pub mod turn;
+mod under_way;
 pub mod update;
 
 pub use amend::shown_key;
@@ -131,12 +132,6 @@ pub struct State {
 /// The state machine.
 #[derive(Debug)]
 pub struct Conversation;
-
-/// The turn that runs, where nothing else is due.
-fn only_turn(state: &State, now: Millis) -> Option<&Turn> {
-    let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
-    running.filter(|_| Conversation::next_here(state).is_none_or(|at| at > now))
-}
 
 impl Machine for Conversation {
     type State = State;
@@ -275,14 +270,14 @@ impl Machine for Conversation {
 
     fn alarm(state: &State) -> Option<Millis> {
         let turn = state.running.as_ref().map(Turn::look_at);
-        [turn, Self::next_here(state)].into_iter().flatten().min()
+        let memories = state.remembering.map(|remembering| remembering.look_at);
+        [turn, memories, Self::next_here(state)].into_iter().flatten().min()
     }
 
     fn next_here(state: &State) -> Option<Millis> {
         let outbox = state.outbox.as_ref().map(|outbox| outbox.look_at);
-        let memories = state.remembering.map(|remembering| remembering.look_at);
         let fork = state.fork.as_ref().and_then(Fork::alarm);
-        [state.next_deadline, state.errands_at, outbox, memories, fork].into_iter().flatten().min()
+        [state.next_deadline, state.errands_at, outbox, fork].into_iter().flatten().min()
     }
 
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
@@ -309,11 +304,11 @@ impl Machine for Conversation {
     }
 
     fn is_done_elsewhere(node: &Node, state: &State, now: Millis) -> bool {
-        only_turn(state, now).is_some_and(|turn| node.is_at_work_elsewhere(turn))
+        under_way::is_elsewhere(node, state, now)
     }
 
     fn is_under_way(node: &Node, entity: EntityKey, state: &State, now: Millis) -> bool {
-        only_turn(state, now).is_some_and(|turn| node.turns.is_alive(entity, turn))
+        under_way::is_here(node, entity, state, now)
     }
 
     fn public_id(state: &State) -> Option<String> {

@@ -166,5 +166,9 @@ pub const WEBHOOK_ENDPOINTS: usize = 100;
 pub const VOTE_BYTES: usize = 1024 * 1024;
 /// Memories of one contact or owner; past it the oldest is forgotten. All of them are read and ranked for a question.
 pub const MEMORIES: usize = 1_000;
-/// Conversations that memories are drawn from at once in the node. Each may be a model call; nobody waits for it.
+/// Models that are asked at once in the node what to remember; nobody waits for it. As many conversations are gone
+/// through at once for the fixed forms of words.
 pub const DRAWING: usize = 16;
+/// Conversations that memories are being drawn from or that wait for a place, each a task of some KiB; past it their
+/// alarms come back to them.
+pub const DRAWING_WAITING: usize = 1_024;

@@ -22,6 +22,7 @@ mod embed;
 pub mod extract;
 mod keep;
 pub mod model;
+mod places;
 pub mod rank;
 pub mod recall;
 

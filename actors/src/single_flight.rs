@@ -35,6 +35,11 @@ impl<K: Copy + Eq + Hash> SingleFlight<K> {
             }
         }
     }
+
+    /// Whether a task is at this one, or about to be.
+    pub(crate) fn is_flying(&self, key: K) -> bool {
+        self.flying.contains_key(&key)
+    }
 }
 
 /// Being the task of something. It ends with [`Flight::again`], or when it is dropped; then what was asked for

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::model::{self, INSTRUCTIONS};
+use super::places::Places;
 use super::recall::subject_of;
 use super::{Edit, Memory, Outcome, Reply, Subject, extract, recall};
 use crate::agent::chat::Chat;
@@ -46,15 +47,18 @@ const QUICK_BYTES: usize = 4 * 1024;
 #[derive(Debug)]
 pub struct Drawing {
     flights: Arc<SingleFlight>,
-    places: Arc<Semaphore>,
+    /// Held from the beginning to the end, also while a place is waited for.
+    waiting: Arc<Semaphore>,
+    places: Places,
     /// Held while vectors are made.
     pub(super) learning: Arc<Semaphore>,
 }
 
 impl Default for Drawing {
     fn default() -> Self {
-        let (places, learning) = (Semaphore::new(limits::DRAWING), Semaphore::new(1));
-        Self { flights: Arc::default(), places: Arc::new(places), learning: Arc::new(learning) }
+        let (waiting, learning) = (Semaphore::new(limits::DRAWING_WAITING), Semaphore::new(1));
+        let (waiting, learning) = (Arc::new(waiting), Arc::new(learning));
+        Self { flights: Arc::default(), waiting, places: Places::default(), learning }
     }
 }
 
@@ -64,9 +68,9 @@ impl Drawing {
     pub(crate) fn start(&self, node: &Arc<Node>, entity: EntityKey) {
         let Some(mut flight) = self.flights.begin(entity) else { return };
         let node = Arc::clone(node);
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+        let Ok(waiting) = Arc::clone(&self.waiting).try_acquire_owned() else { return };
         tokio::spawn(async move {
-            let _place = place;
+            let _waiting = waiting;
             loop {
                 match node.stopping.run_until_cancelled(run(&node, entity)).await {
                     Some(Ok(())) => {}
@@ -82,22 +86,30 @@ impl Drawing {
             }
         });
     }
+
+    /// Whether nothing would come of another start: somebody is at it, or waits for a place, or has no room to wait.
+    pub(crate) fn is_under_way(&self, entity: EntityKey) -> bool {
+        let has_room = self.waiting.available_permits() > 0 && self.places.has_room(entity.workspace);
+        self.flights.is_flying(entity) || !has_room
+    }
 }
 
-/// Draws until nothing is left.
+/// Draws until nothing is left, or where too many wait for models, until the alarm comes back to it.
 async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     loop {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
         let Some(remembering) = state.remembering else { return Ok(()) };
         let upto = remembering.last.min(remembering.next + AT_ONCE - 1);
-        let (notes, failed) = match draw(node, entity, &state, (remembering, upto)).await {
+        let (notes, failed) = match look(node, entity, &state, (remembering, upto)).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(drawn)) => drawn,
             Err(error) if !error.passes() => {
                 let command = conversation::Command::NotRemembered { from: remembering.next };
                 // Where not even that can be said, the alarm comes back to it all the same.
                 let _ = insist(node, &node.conversations, entity, command).await?;
                 return Err(error);
             }
-            drawn => drawn?,
+            Err(error) => return Err(error),
         };
         let command = conversation::Command::Remembered { from: remembering.next, upto, notes, failed };
         if insist(node, &node.conversations, entity, command).await?.is_err() {
@@ -106,12 +118,41 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
 }
 
+/// Draws from the messages up to this one once there is a place; `None`: too many wait for one.
+async fn look(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    state: &conversation::State,
+    (remembering, upto): (Remembering, u64),
+) -> Result<Option<(Vec<Note>, bool)>, Stopped> {
+    let places = &node.drawing.places;
+    let agent = if remembering.attempts < MODEL_ATTEMPTS { agent(node, entity, state).await? } else { None };
+    let Some(agent) = agent else {
+        let _place = places.for_forms().await;
+        return draw(node, entity, state, None, (remembering, upto)).await.map(Some);
+    };
+    let Some(_place) = places.for_model(entity.workspace).await else { return Ok(None) };
+    draw(node, entity, state, Some(agent), (remembering, upto)).await.map(Some)
+}
+
+/// The conversation's agent, if it has one with a model.
+async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> Result<Option<Arc<Agent>>, StoreError> {
+    let id = match &state.origin {
+        Origin::Api { agent, .. } => Some(agent.clone()),
+        Origin::Human { .. } | Origin::Direct => node.turn(entity, state.turns).await?.map(|turn| turn.agent),
+    };
+    let Some(id) = id else { return Ok(None) };
+    let agent = node.configured::<Agent>(EntityKey::workspace(entity.workspace), AGENTS, id.as_bytes()).await?;
+    Ok(agent.filter(|agent| matches!(agent.provider, Provider::OpenAi { .. })))
+}
+
 /// Draws from the messages up to this one, and says whether there are some that nothing was drawn from: they are passed
 /// over for good, and the conversation goes on.
 async fn draw(
     node: &Arc<Node>,
     entity: EntityKey,
     state: &conversation::State,
+    agent: Option<Arc<Agent>>,
     (remembering, upto): (Remembering, u64),
 ) -> Result<(Vec<Note>, bool), Stopped> {
     let is_last = remembering.attempts >= ATTEMPTS;
@@ -120,7 +161,7 @@ async fn draw(
         read => read?,
     };
     let mut notes = Vec::new();
-    let look = Look { node, entity, state, remembering, trace };
+    let look = Look { node, entity, state, agent, trace };
     for (subject, messages) in by_subject(state, messages) {
         match look.draw(&subject, &messages).await {
             Err(_) if is_last => failed = true,
@@ -186,7 +227,8 @@ struct Look<'a> {
     node: &'a Arc<Node>,
     entity: EntityKey,
     state: &'a conversation::State,
-    remembering: Remembering,
+    /// Who is asked, if anybody is.
+    agent: Option<Arc<Agent>>,
     /// The request that brought the newest message which is looked at.
     trace: Option<TraceContext>,
 }
@@ -194,15 +236,14 @@ struct Look<'a> {
 impl Look<'_> {
     /// Draws from messages about this subject.
     async fn draw(&self, subject: &Subject, messages: &[Message]) -> Result<Vec<Note>, Stopped> {
-        let agent = self.agent().await?.filter(|_| self.remembering.attempts < MODEL_ATTEMPTS);
         let mut notes = Vec::new();
-        if let Some(agent) = agent {
+        if let Some(agent) = &self.agent {
             let known = recall::all(self.node, subject.entity(self.entity.workspace), subject).await?;
             // What an attempt made whose end nobody knows: the model sees it as known and says nothing of it any more.
             let made = |memory: &&Memory| messages.iter().any(|message| memory.first == Some(message.id));
             let note = |memory: &Memory| note(memory, subject, memory.first, true);
             notes.extend(known.iter().filter(made).map(note));
-            let edits = self.by_model(&agent, known, messages).await?;
+            let edits = self.by_model(agent, known, messages).await?;
             // The answer is about all of them; the last is named as where it was said.
             let source = messages.last().map(|message| message.id);
             notes.extend(self.remember(subject, edits, source).await?);
@@ -215,20 +256,6 @@ impl Look<'_> {
             }
         }
         Ok(notes)
-    }
-
-    /// The conversation's agent, if it has one with a model.
-    async fn agent(&self) -> Result<Option<Arc<Agent>>, StoreError> {
-        let (node, workspace) = (self.node, EntityKey::workspace(self.entity.workspace));
-        let id = match &self.state.origin {
-            Origin::Api { agent, .. } => Some(agent.clone()),
-            Origin::Human { .. } | Origin::Direct => {
-                node.turn(self.entity, self.state.turns).await?.map(|turn| turn.agent)
-            }
-        };
-        let Some(id) = id else { return Ok(None) };
-        let agent = node.configured::<Agent>(workspace, AGENTS, id.as_bytes()).await?;
-        Ok(agent.filter(|agent| matches!(agent.provider, Provider::OpenAi { .. })))
     }
 
     /// What the agent's model makes of messages, told what is known already.

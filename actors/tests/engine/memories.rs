@@ -9,6 +9,7 @@ use actors::agent::{Completion, Models, NoModels, Prompt, Said};
 use actors::conversation::{Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Usage};
 use actors::directory::Circumstances;
 use actors::id::{ContactId, ConversationId, EntityKey};
+use actors::limits;
 use actors::memories::recall::{Embeddings, all, recall, search};
 use actors::memories::{self, Memory, Subject};
 use actors::message::{Content, NewMessage};
@@ -22,6 +23,7 @@ use actors::trace::kept::Kept;
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
+use crate::alarms;
 use crate::support::*;
 
 const NONE: Circumstances = Circumstances { key: None, trace: None };
@@ -209,6 +211,39 @@ async fn waiting_for_a_slow_model_is_no_failure() {
     assert_eq!(remembering.attempts, 0, "however often somebody has looked after it");
     sleep(Duration::from_secs(30)).await;
     assert_eq!(texts_of(&node).await, ["Is called Ana"]);
+}
+
+/// A node whose agent has a model that hangs, and conversations with it that it is to draw memories from.
+async fn with_a_model_that_hangs(conversations: u64) -> (Gate, Arc<Node>) {
+    let (gate, puppet) = (Gate::new(), Puppet::new(false));
+    let node = on(gate.clone(), &TokioClock::start(), Ports::from(Arc::new(Strings(puppet))));
+    make_agent(&node, remote()).await;
+    for n in 0..conversations {
+        node.conversation(entity(n), said(entity(n), "bot", &["My name is Ana"]), NONE).await.unwrap();
+    }
+    (gate, node)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_hangs_delays_no_memories_of_those_who_ask_another_one_or_none() {
+    let (_, node) = with_a_model_that_hangs(100).await;
+    node.conversation(entity(100), said(entity(100), "plain", &["I live in Porto"]), NONE).await.unwrap();
+    settle().await;
+    assert_eq!(texts_of(&node).await, ["I live in Porto"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_that_waits_until_its_memories_are_drawn_commits_nothing_meanwhile() {
+    let (gate, node) = with_a_model_that_hangs(limits::DRAWING_WAITING as u64).await;
+    // Until it is noted of each that nobody listens to it.
+    sleep(Duration::from_secs(1)).await;
+    let commits = gate.commits();
+    sleep(Duration::from_secs(50)).await;
+    assert_eq!(gate.commits(), commits, "neither one that has a place nor those that wait, nor who finds no room");
+    let asks = alarms::ask(entity(0), node.now().plus(7_000));
+    node.conversation(entity(0), asks, NONE).await.unwrap();
+    sleep(Duration::from_millis(7_050)).await;
+    assert_eq!(alarms::expired(&node, entity(0)).await.len(), 1, "what else is due is done on time");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,141 @@
+//! Places for who draws memories: some where a model is asked, which takes seconds, or a minute where it hangs, and
+//! others for the fixed forms of words, which take a moment. Whoever finds none waits, first in, first out.
+//!
+//! A workspace has a quarter of the models' places for sure, and more of them only while more than half are free: so
+//! one whose model hangs leaves others theirs. Those of it that wait are bounded too.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::id::Address;
+use crate::limits;
+
+/// Places that are given to whoever comes, whatever their workspace has.
+const OPEN: usize = limits::DRAWING / 2;
+/// Places that a workspace has for sure.
+const OWN: usize = limits::DRAWING / 4;
+/// Conversations of a workspace that have a model's place or wait for one; further ones come back later. A quarter, so
+/// that one workspace does not take all that may be drawn from.
+const OWN_WAITING: usize = limits::DRAWING_WAITING / 4;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Places {
+    forms: Semaphore,
+    models: Arc<Semaphore>,
+    /// Of each workspace that has a model's place or waits for one.
+    shares: DashMap<Address, Arc<Share>>,
+}
+
+/// What one workspace may have.
+#[derive(Debug)]
+struct Share {
+    waiting: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place<'p> {
+    places: &'p Places,
+    workspace: Address,
+    /// Held by all of its workspace that have a place or wait for one.
+    share: Option<Arc<Share>>,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let (forms, models) = (Semaphore::new(limits::DRAWING), Arc::new(Semaphore::new(limits::DRAWING)));
+        Self { forms, models, shares: DashMap::new() }
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { waiting: Arc::new(Semaphore::new(OWN_WAITING)), own: Arc::new(Semaphore::new(OWN)) }
+    }
+}
+
+impl Places {
+    /// A place for the fixed forms. No semaphore here is ever closed.
+    pub(super) async fn for_forms(&self) -> Option<SemaphorePermit<'_>> {
+        self.forms.acquire().await.ok()
+    }
+
+    /// A place for asking a model, once there is one; `None`: too many of this workspace wait.
+    pub(super) async fn for_model(&self, workspace: Address) -> Option<Place<'_>> {
+        let share = Arc::clone(&self.shares.entry(workspace).or_default());
+        // There before anything is waited for, so that whoever stops waiting leaves nothing behind.
+        let mut place = Place { places: self, workspace, share: Some(Arc::clone(&share)), permits: Vec::new() };
+        place.permits.push(Arc::clone(&share.waiting).try_acquire_owned().ok()?);
+        match Arc::clone(&share.own).try_acquire_owned() {
+            Ok(own) => place.permits.push(own),
+            Err(_) if self.models.available_permits() > OPEN => {}
+            Err(_) => place.permits.push(Arc::clone(&share.own).acquire_owned().await.ok()?),
+        }
+        place.permits.push(Arc::clone(&self.models).acquire_owned().await.ok()?);
+        Some(place)
+    }
+
+    /// Whether one more of this workspace may wait for a model's place.
+    pub(super) fn has_room(&self, workspace: Address) -> bool {
+        self.shares.get(&workspace).is_none_or(|share| share.waiting.available_permits() > 0)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.permits.clear();
+        self.share = None;
+        // Nobody of this workspace has a place or waits for one.
+        self.places.shares.remove_if(&self.workspace, |_, share| Arc::strong_count(share) == 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn workspace(n: u8) -> Address {
+        Address([n; 10])
+    }
+
+    #[test]
+    fn a_workspace_whose_model_hangs_leaves_places_to_others_and_takes_its_turn_among_its_own() {
+        let places = Places::default();
+        let enter = |n| places.for_model(workspace(n)).now_or_never();
+        let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DRAWING).collect();
+        assert_eq!(held.len(), OPEN, "half of the places were free for whoever came");
+        held.extend(std::iter::from_fn(|| enter(2)).take(limits::DRAWING));
+        assert_eq!(held.len(), OPEN + OWN);
+        let mut waiting = [1, 1].map(|n| Box::pin(places.for_model(workspace(n))));
+        assert!(waiting.iter_mut().all(|waits| waits.now_or_never().is_none()));
+        held.extend(std::iter::from_fn(|| enter(3)).take(limits::DRAWING));
+        assert_eq!(held.len(), limits::DRAWING);
+        assert!(places.for_forms().now_or_never().is_some(), "nobody who asks no model waits for one");
+        drop(held.drain(..OWN).collect::<Vec<_>>());
+        assert!(waiting[0].as_mut().now_or_never().is_some(), "the first of those that wait");
+        drop((waiting, held));
+        assert!(places.shares.is_empty());
+    }
+
+    #[test]
+    fn who_finds_too_many_of_its_workspace_waiting_is_sent_away_and_others_are_not() {
+        let places = Places::default();
+        let mut waiting: Vec<_> = (0..OWN_WAITING).map(|_| Box::pin(places.for_model(workspace(1)))).collect();
+        let mut held: Vec<_> = waiting.iter_mut().map(|waits| waits.as_mut().now_or_never()).collect();
+        assert!(!places.has_room(workspace(1)));
+        assert!(matches!(places.for_model(workspace(1)).now_or_never(), Some(None)));
+        assert!(
+            places.has_room(workspace(2)) && matches!(places.for_model(workspace(2)).now_or_never(), Some(Some(_)))
+        );
+        held.pop();
+        waiting.pop();
+        assert!(places.has_room(workspace(1)), "one has gone");
+    }
+}
