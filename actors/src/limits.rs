@@ -121,6 +121,8 @@ pub const TURN_ATTEMPTS: u32 = 5;
 /// Attempts at turns that are alive in the node, running or waiting for a permit. Each is a task and a commit to come
 /// back to; past it messages that ask for another are refused.
 pub const ALIVE_TURNS: usize = 10_000;
+/// The same of one agent: a quarter, so that one whose model is slow leaves the others theirs.
+pub const ALIVE_TURNS_OF_AGENT: usize = ALIVE_TURNS / 4;
 /// Workspaces whose endpoints are kept in memory; past it all are read again.
 pub const ENDPOINT_WORKSPACES: usize = 10_000;
 /// Logs being sent from at once in the node, each a task of about 3 KiB. Past it a log's alarm comes back to it.

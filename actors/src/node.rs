@@ -17,7 +17,6 @@ use crate::directory::{Admission, Bounds, Directory};
 use crate::drain;
 use crate::errands::Errands;
 use crate::id::{Address, ConversationId, EntityKey, Kind};
-use crate::limits;
 use crate::members::{self, Members};
 use crate::memories::Memories;
 use crate::memories::draw::Drawing;
@@ -30,7 +29,7 @@ use crate::sparing::Sparing;
 use crate::store::{NodeId, Store};
 use crate::subscriptions::{self, Subscription, Subscriptions};
 use crate::trace::{Span, SpanKind, TraceContext, Traces};
-use crate::turns::Turns;
+use crate::turns::{Crowded, Turns};
 use crate::usage::UsedDays;
 
 mod ask;
@@ -254,15 +253,25 @@ impl Node {
         self.turns.running()
     }
 
-    /// Whether another turn may be asked for: as many are alive already as may be, where not.
-    pub fn takes_turns(&self) -> bool {
-        self.turns.running() < limits::ALIVE_TURNS
+    /// Whether another turn of this agent may be asked for.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn admits_turn(&self, workspace: Address, agent: &str) -> Result<(), Crowded> {
+        self.turns.admit(workspace, agent)
     }
 
     /// As many turns seem to be alive as may be.
     #[cfg(any(test, feature = "test-support"))]
     pub fn crowd(&self) {
         self.turns.crowd();
+    }
+
+    /// As many turns of this agent seem to be alive as may be of one.
+    #[cfg(any(test, feature = "test-support"))]
+    pub fn crowd_agent(&self, workspace: Address, agent: &str) {
+        self.turns.crowd_agent(workspace, agent);
     }
 
     /// What sends events to receivers.

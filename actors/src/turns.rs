@@ -21,17 +21,29 @@ use crate::node::Node;
 
 mod attempt;
 mod context;
+mod counts;
 mod recent;
 mod said;
 mod telling;
 
 pub(crate) use attempt::Begun;
+use counts::Counts;
 pub(crate) use recent::Recent;
+
+/// Why no other turn may be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowded {
+    /// As many of its agent's are alive as may be of one.
+    Agent,
+    /// As many are alive as may be.
+    Node,
+}
 
 /// The attempts that are alive in this process.
 #[derive(Debug)]
 pub struct Turns {
     alive: DashMap<(EntityKey, u64), (u32, AbortHandle)>,
+    of_agents: Arc<Counts>,
     permits: Arc<Semaphore>,
     /// Permits of each agent that has turns.
     agents: DashMap<(Address, String), Arc<AgentPermits>>,
@@ -45,6 +57,7 @@ impl Default for Turns {
     fn default() -> Self {
         Self {
             alive: DashMap::new(),
+            of_agents: Arc::default(),
             permits: Arc::new(Semaphore::new(limits::RUNNING_TURNS)),
             agents: DashMap::new(),
             closing: AtomicBool::new(false),
@@ -60,6 +73,18 @@ impl Turns {
         self.alive.len()
     }
 
+    /// Whether another turn of this agent may be asked for.
+    ///
+    /// # Errors
+    ///
+    /// Why not; the agent is named where it has too many itself.
+    pub(crate) fn admit(&self, workspace: Address, agent: &str) -> Result<(), Crowded> {
+        if self.of_agents.of(workspace, agent) >= limits::ALIVE_TURNS_OF_AGENT {
+            return Err(Crowded::Agent);
+        }
+        if self.running() < limits::ALIVE_TURNS { Ok(()) } else { Err(Crowded::Node) }
+    }
+
     /// Takes all room there is.
     #[cfg(any(test, feature = "test-support"))]
     pub(crate) fn crowd(&self) {
@@ -67,6 +92,14 @@ impl Turns {
         let over = tokio::spawn(std::future::ready(())).abort_handle();
         for number in 0..limits::ALIVE_TURNS as u64 {
             self.alive.insert((nobody, number), (1, over.clone()));
+        }
+    }
+
+    /// Takes all room that this agent has.
+    #[cfg(any(test, feature = "test-support"))]
+    pub(crate) fn crowd_agent(&self, workspace: Address, agent: &str) {
+        for _ in 0..limits::ALIVE_TURNS_OF_AGENT {
+            std::mem::forget(self.of_agents.count(workspace, agent));
         }
     }
 
@@ -84,10 +117,12 @@ impl Turns {
         let key = (entity, begun.turn.id.number);
         let attempt = begun.turn.attempt;
         let task_node = Arc::clone(node);
+        let counted = self.of_agents.count(entity.workspace, &begun.turn.agent);
         let (registered, go) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             // The attempt must be known to be alive before it can end.
             let _ = go.await;
+            let _counted = counted;
             let _alive = Alive { node: &task_node, key, attempt };
             attempt::run(&task_node, entity, begun).await;
         });

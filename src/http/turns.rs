@@ -8,6 +8,7 @@ use actors::message::Message;
 use actors::node::Node;
 use actors::store::StoreError;
 use actors::tables::AGENTS;
+use actors::turns::Crowded;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -25,7 +26,7 @@ use super::passing::Whole;
 use super::problem::Problem;
 use super::refusal::{problem_of, store_problem, untold};
 use crate::app::App;
-use crate::http::refusal::conversation::{rejected, turn_not_found};
+use crate::http::refusal::conversation::{agent_backlog, rejected, turn_not_found};
 use crate::json::fields::Length;
 use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
 use crate::wire::json_view::{Shown, turn_status};
@@ -180,9 +181,13 @@ pub(super) async fn cancel(
     Ok(ignoring(response, &ignored))
 }
 
-/// Refuses a turn that nobody could run soon: whoever asks for one, by a message, by itself or once more.
-pub(super) fn admit(app: &App) -> Result<(), Problem> {
-    if app.node().takes_turns() { Ok(()) } else { Err(problem_of(Refusal::<Conversation>::Overloaded, rejected)) }
+/// Refuses a turn that this agent, or nobody, could run soon: whoever asks for one, by a message, by itself or once
+/// more.
+pub(super) fn admit(app: &App, caller: &Caller, agent: &str) -> Result<(), Problem> {
+    app.node().admits_turn(caller.address, agent).map_err(|crowded| match crowded {
+        Crowded::Agent => agent_backlog(),
+        Crowded::Node => problem_of(Refusal::<Conversation>::Overloaded, rejected),
+    })
 }
 
 /// Lets an agent answer a conversation: 202, the reply comes later. A retry gets the same, and 200 with what came of it
@@ -224,7 +229,7 @@ pub(super) async fn start(
         return Ok(response);
     }
     let key = with.key.map(|key| key.hash);
-    if let Err(refusal) = admit(&app)
+    if let Err(refusal) = admit(&app, &caller, &agent)
         && !is_repeat(&app, entity, with).await?
     {
         return Err(refusal);

@@ -33,6 +33,7 @@ macro_rules! pages {
 
 /// By code. A test compares it with the directory.
 pub const ERRORS: &[ErrorPage] = pages! {
+    "agent_backlog"
     "agent_exists"
     "agent_failed"
     "agent_in_use"

@@ -210,6 +210,27 @@ async fn where_too_many_turns_are_alive_none_is_begun_by_any_way_and_what_was_be
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_of_which_too_many_turns_are_alive_takes_no_more_and_others_do() {
+    let app = busy("queue").await;
+    let other = json!({"id": "other", "name": "o", "provider": "builtin", "builtin": {"behaviour": "echo"}});
+    app.post("/api/v1/agents").json(other).await.expect(201);
+    let made = app.post("/api/v1/messages").json(json!({"content": {"content": "hello"}})).await.expect(200);
+    let path = format!("/api/v1/conversations/{}/turns", made[0]["conversation_id"].as_str().unwrap());
+    let start = |agent: &str| app.post(&path).idempotency_key(agent).json(json!({"agentId": agent}));
+    let begun = start("echo").await.expect(202);
+    app.app.node().crowd_agent(actors::workspace::address_of("default"), "echo");
+    let refused = send(&app, "one", "wait=0").await;
+    assert_eq!(refused.header("retry-after"), "5");
+    refused.problem(429, "agent_backlog");
+    let another = app.post(&path).idempotency_key("another").json(json!({"agentId": "echo"})).await;
+    another.problem(429, "agent_backlog");
+    assert_eq!(start("echo").await.json["id"], begun["id"], "what was begun is told");
+    start("other").await.expect(202);
+    app.patch("/api/v1/channels/demo-api").json(json!({"agentId": "other"})).await.expect(200);
+    send(&app, "one", "wait=0").await.expect(202);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_for_a_turn_that_had_to_wait_is_told_of_that_turn_and_no_other() {
     let app = busy("merge").await;
     assert_eq!(send(&app, "one", "wait=0").await.status, 202);

@@ -13,6 +13,7 @@ use actors::limits;
 use actors::node::Node;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
+use actors::turns::Crowded;
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
@@ -170,6 +171,24 @@ async fn i7_only_so_many_models_are_called_at_once_and_the_others_wait() {
 async fn i7_a_slow_agent_takes_no_more_places_than_its_own() {
     assert_eq!(crowd(1, limits::AGENT_TURNS as u64 * 3, None).await, limits::AGENT_TURNS);
     assert_eq!(crowd(1, 6, Some(2)).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_an_agent_whose_model_is_slow_is_asked_no_more_than_a_quarter_of_what_the_node_takes_and_others_are() {
+    let puppet = Puppet::new(false);
+    let node = with_puppet(&puppet).await;
+    for e in (0..limits::ALIVE_TURNS_OF_AGENT as u64).map(entity) {
+        assert_eq!(node.admits_turn(WORKSPACE, "bot"), Ok(()));
+        node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    }
+    assert_eq!(node.admits_turn(WORKSPACE, "bot"), Err(Crowded::Agent));
+    assert_eq!(node.admits_turn(WORKSPACE, "another"), Ok(()));
+    let cancelled = node.conversation(entity(0), Command::CancelTurn { number: 1 }, Circumstances::default()).await;
+    cancelled.unwrap();
+    settle().await;
+    assert_eq!(node.admits_turn(WORKSPACE, "bot"), Ok(()), "one has ended");
+    node.crowd();
+    assert_eq!(node.admits_turn(WORKSPACE, "another"), Err(Crowded::Node));
 }
 
 #[tokio::test(start_paused = true)]

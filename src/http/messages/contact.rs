@@ -77,7 +77,7 @@ pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) ->
     let ContactPost { identifier, contact_name: name, memories, .. } = post;
     let sent = Sent { identifier, name, memories, content };
     match &sent.content {
-        ContactContent::Media(media) => exchange.with_file(&sent, media).await,
+        ContactContent::Media(media) => exchange.with_file(&sent, &agent, media).await,
         ContactContent::Text(_) => exchange.deliver(&sent, &agent, None).await,
     }
 }
@@ -139,6 +139,11 @@ impl Exchange<'_> {
         self.channel.agent.clone().ok_or_else(nobody)
     }
 
+    /// Refuses a turn that this agent could not run soon.
+    fn admit(&self, agent: &str) -> Result<(), Problem> {
+        turns::admit(self.accepting.app, self.accepting.caller, agent)
+    }
+
     /// What cannot be done now may have been done before.
     async fn earlier_or(&self, refusal: Problem) -> Result<Response, Problem> {
         self.earlier().await?.ok_or(refusal)
@@ -181,11 +186,11 @@ impl Exchange<'_> {
     }
 
     /// Fetches the file and delivers the message with it.
-    async fn with_file(&self, sent: &Sent, media: &Media) -> Result<Response, Problem> {
+    async fn with_file(&self, sent: &Sent, agent: &str, media: &Media) -> Result<Response, Problem> {
         if let Some(response) = self.earlier().await? {
             return Ok(response);
         }
-        turns::admit(self.accepting.app)?;
+        self.admit(agent)?;
         let app = self.accepting.app;
         let _turn = match &self.accepting.keyed {
             None => None,
@@ -226,7 +231,7 @@ impl Exchange<'_> {
     async fn deliver(&self, sent: &Sent, agent: &str, file: Option<&attachment::State>) -> Result<Response, Problem> {
         let Sent { identifier, name, memories, content } = sent;
         let node = self.accepting.app.node();
-        if let Err(refusal) = turns::admit(self.accepting.app) {
+        if let Err(refusal) = self.admit(agent) {
             return self.earlier_or(refusal).await;
         }
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
@@ -347,7 +352,7 @@ impl Exchange<'_> {
         let mut turn = turn.ok_or_else(internal_error)?;
         let mut tries_again = false;
         if turn.status == TurnStatus::Failed {
-            turns::admit(self.accepting.app)?;
+            self.admit(self.channel.agent.as_ref().unwrap_or(&turn.agent))?;
             let with = without_key(self.accepting.context);
             let again = Command::RetryTurn { number, agent: self.channel.agent.clone() };
             turn = match node.conversation(entity, again, with).await {

@@ -7,6 +7,9 @@ use super::precondition_failed;
 use crate::http::attachments::link::already_linked;
 use crate::http::problem::Problem;
 
+/// Seconds after which an agent that has too many turns is worth another try: thousands of a model's answers are ahead.
+const AGENT_RETRY: u32 = 5;
+
 /// 404 for a conversation that does not exist, here or at all.
 pub(in crate::http) fn conversation_not_found() -> Problem {
     Problem::not_found("conversation_not_found", "there is no such conversation")
@@ -25,6 +28,11 @@ pub(in crate::http) fn review_not_found() -> Problem {
 /// 404 for a turn that does not exist, here or at all.
 pub(in crate::http) fn turn_not_found() -> Problem {
     Problem::not_found("turn_not_found", "there is no such turn")
+}
+
+/// 429: as many turns of an agent wait or run as may be of one.
+pub(in crate::http) fn agent_backlog() -> Problem {
+    Problem::too_many("agent_backlog", "too many turns of this agent wait or run; nothing was stored", AGENT_RETRY)
 }
 
 /// What a conversation's refusals mean.

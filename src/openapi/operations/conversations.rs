@@ -108,7 +108,7 @@ fn start_turn() -> Op {
         .refused(400, &["agent_not_found", "too_short"])
         .refused(404, &["conversation_not_found"])
         .refused(409, &["conversation_closed"])
-        .refused(429, &["conversation_backlog"])
+        .refused(429, &["agent_backlog", "conversation_backlog"])
 }
 
 fn get_turn() -> Op {

@@ -145,7 +145,7 @@ fn send_to_channel() -> Op {
             "attachment_already_linked",
         ],
     )
-    .refused(429, &["conversation_backlog"])
+    .refused(429, &["agent_backlog", "conversation_backlog"])
     .refused(500, &["agent_failed"])
 }
 
