@@ -15,7 +15,8 @@ use crate::codec;
 use crate::contact::{self, Aside, Contact, Copied};
 use crate::conversation::{self, Opening};
 use crate::id::{ContactId, EntityKey};
-use crate::insist::{self, INSISTED, Stopped, insist};
+use crate::insist::{INSISTED, Stopped, insist};
+use crate::joint::{self, Ended};
 use crate::machine::Found;
 use crate::memories::{self, Subject};
 use crate::node::Node;
@@ -25,9 +26,14 @@ use crate::tables::{CHANNELS_ASIDE, FORKS};
 /// Rows that are read at once.
 const ROWS_AT_ONCE: usize = 256;
 
-/// Goes through all of it once more, in a task of its own.
+/// Erases what is left, in a task of its own; whoever is at it already goes through it once more.
+pub fn begin(node: &Arc<Node>, entity: EntityKey) -> Ended {
+    joint::begin(node, entity, "an erasure", run)
+}
+
+/// The same, unless somebody is at it.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
-    insist::resume(node, entity, "an erasure", run);
+    joint::resume(node, entity, "an erasure", run);
 }
 
 /// Erases what is left of whoever was erased at this contact's address. What cannot be done of it keeps nothing else.

@@ -12,7 +12,8 @@ use crate::conversation::fork::{Copying, Fork, Original};
 use crate::conversation::{self, Conversation, message_of};
 use crate::directory::{Circumstances, Refusal};
 use crate::id::{AttachmentId, EntityKey};
-use crate::insist::{self, Stopped, insist};
+use crate::insist::{Stopped, insist};
+use crate::joint::{self, Ended};
 use crate::limits;
 use crate::message::{Content, Message, Overlay};
 use crate::node::Node;
@@ -21,9 +22,14 @@ use crate::store::StoreError;
 /// Events of the source that one step looks at.
 const STEP: u64 = 128;
 
-/// Goes on with a copy, in a task of its own.
+/// Copies what is left, in a task of its own; whoever is at it already looks once more.
+pub fn begin(node: &Arc<Node>, entity: EntityKey) -> Ended {
+    joint::begin(node, entity, "a copy of a conversation", run)
+}
+
+/// The same, unless somebody is at it.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
-    insist::resume(node, entity, "a copy of a conversation", run);
+    joint::resume(node, entity, "a copy of a conversation", run);
 }
 
 /// Copies what is left to be copied; where there is nothing, or it was erased, it is done.

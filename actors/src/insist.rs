@@ -1,4 +1,4 @@
-//! Asking an entity on somebody's behalf who has gone, for what may be done twice, and work that consists of that.
+//! Asking an entity on somebody's behalf who has gone, for what may be done twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,20 +46,6 @@ impl Stopped {
     pub(crate) fn by_answer(answer: impl std::fmt::Debug) -> Self {
         Self::Refused(format!("{answer:?}").into())
     }
-}
-
-/// Goes on with such work in a task of its own, unless the node stops. `what` says which it is where it stopped.
-pub(crate) fn resume<W>(node: &Arc<Node>, entity: EntityKey, what: &'static str, work: fn(Arc<Node>, EntityKey) -> W)
-where
-    W: Future<Output = Result<(), Stopped>> + Send + 'static,
-{
-    let node = Arc::clone(node);
-    tokio::spawn(async move {
-        let done = node.stopping.run_until_cancelled(work(Arc::clone(&node), entity)).await;
-        if let Some(Err(error)) = done {
-            tracing::warn!(?entity, %error, "{what} could not be brought to its end; it is tried again");
-        }
-    });
 }
 
 /// What an entity answers, or why it refuses, healthily. What passes by itself is waited for, some seconds long.

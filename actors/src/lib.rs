@@ -33,6 +33,7 @@ pub mod fork;
 mod host;
 pub mod id;
 mod insist;
+pub mod joint;
 pub mod key;
 pub mod limits;
 pub mod machine;

@@ -17,6 +17,7 @@ use crate::directory::{Admission, Bounds, Directory};
 use crate::drain;
 use crate::errands::Errands;
 use crate::id::{Address, ConversationId, EntityKey, Kind};
+use crate::joint::Joint;
 use crate::members::{self, Members};
 use crate::memories::Memories;
 use crate::memories::draw::Drawing;
@@ -71,6 +72,7 @@ pub struct Node {
     pub(crate) contacts: Directory<Contact>,
     pub(crate) attachments: Directory<Attachment>,
     pub(crate) settling: Settling,
+    pub(crate) joint: Joint,
     pub(crate) memories: Directory<Memories>,
     pub(crate) drawing: Drawing,
     pub(crate) workspaces: Directory<Registry>,
@@ -132,6 +134,7 @@ impl Node {
             contacts: Directory::default(),
             attachments: Directory::default(),
             settling: Settling::default(),
+            joint: Joint::default(),
             memories: Directory::default(),
             drawing: Drawing::default(),
             workspaces: Directory::default(),

@@ -1,6 +1,5 @@
 //! Contacts: the people behind api channels.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actors::contact::identifier::normalize_identifier;
@@ -195,8 +194,8 @@ pub(super) async fn erase(
         erased => _ = erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?,
     }
     context.waits();
-    let erasing = actors::erasure::run(Arc::clone(app.node()), entity);
-    let is_gone = ends_within(&app, prefer(&headers).patience(ERASING), (entity, "an erasure"), erasing).await;
+    let ended = actors::erasure::begin(app.node(), entity);
+    let is_gone = ends_within(&app, prefer(&headers).patience(ERASING), ended).await;
     if is_gone {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

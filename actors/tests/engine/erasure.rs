@@ -253,6 +253,31 @@ async fn an_erasure_that_another_one_has_taken_over_is_not_done_before_that_one_
     assert!(!format!("{:?}", gate.inner).contains("secret"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_an_erasure_that_is_under_way_waits_for_that_one_and_begins_no_other() {
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let (id, _) = talkative(&node).await;
+    erase(&node, id).await;
+    gate.hang_loads(Some(Subject::Contact(id).entity(WORKSPACE)));
+    let first = erasure::begin(&node, ana());
+    settle().await;
+    let (reads, commits) = (gate.reads(), gate.commits());
+    let others: Vec<_> = (0..10).map(|_| erasure::begin(&node, ana())).collect();
+    settle().await;
+    assert!(reads > 0 && (gate.reads(), gate.commits()) == (0, commits), "nothing is gone through beside it");
+    // One of somebody else at the same address meanwhile is asked for as well.
+    let (again, _) = resolve(&node, "shop").await;
+    erase(&node, again).await;
+    let second = erasure::begin(&node, ana());
+    gate.hang_loads(None);
+    for ended in others.into_iter().chain([first, second]) {
+        assert!(ended.is_done().await);
+    }
+    assert_eq!(node.state::<Contact>(ana()).await.unwrap().unwrap().erasing, None);
+    assert!(!format!("{:?}", gate.inner).contains("secret"));
+}
+
 /// A file, and the message of a contact that has it.
 async fn with_file(node: &Arc<Node>) -> (ContactId, EntityKey, EntityKey) {
     let (contact, conversation) = resolve(node, "shop").await;

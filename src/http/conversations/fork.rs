@@ -1,6 +1,5 @@
 //! `POST /conversations/{id}/fork`: a conversation that begins as a copy of another one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actors::claims::LIVES_MAX;
@@ -131,7 +130,7 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 /// Copies, and answers 201 with the copy as it was right after, or 202 where that takes longer. It is rendered from
 /// what does not change any more, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) -> Result<Response, Problem> {
-    ends_within(app, patience, (entity, "a copy"), actors::fork::run(Arc::clone(app.node()), entity)).await;
+    ends_within(app, patience, actors::fork::begin(app.node(), entity)).await;
     let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem).map_err(untold)?;
     let event = events.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
