@@ -18,7 +18,6 @@ use std::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::alarms::Wake;
-use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Directory, Envelope, Occupancy, Refusal};
 use crate::id::EntityKey;
@@ -117,8 +116,6 @@ pub(crate) struct Resident<M: Machine> {
     load: Option<Box<Load>>,
     /// Its alarm rang while what is known here was history: what is due is done once it is loaded again.
     rang: bool,
-    /// When its alarm rings here although what is due is under way; what is due earlier must ring before.
-    put_off: Option<Millis>,
     /// Why it cannot serve.
     failed: Option<StoreError>,
     /// Removes the directory's slot when the actor is gone, however it went.
@@ -162,7 +159,6 @@ impl<M: Machine> Actor for Host<M> {
             conflicts: 0,
             load: None,
             rang: false,
-            put_off: None,
             failed: None,
             occupancy,
         };
@@ -217,7 +213,7 @@ impl<M: Machine> Resident<M> {
     /// Takes over what the store holds.
     fn adopt(&mut self, loaded: Option<Loaded>) -> Result<(), StoreError> {
         self.node.alarms.note(self.entity, loaded.as_ref().and_then(|loaded| loaded.alarm), self.node.clock.now());
-        *self.known = Known::of(loaded.as_ref())?;
+        *self.known = Known { put_off: self.known.put_off, ..Known::of(loaded.as_ref())? };
         Ok(())
     }
 
@@ -386,14 +382,14 @@ impl<M: Machine> Resident<M> {
             draft.batch.iter().any(Envelope::is_internal) && draft.alarm.is_some_and(|at| at <= draft.last_at);
         if draft.alarm != self.known.alarm || goes_on {
             self.known.alarm = draft.alarm;
-            self.put_off = None;
+            self.known.put_off = None;
             self.node.alarms.set(self.entity, self.known.alarm, draft.last_at);
         }
         self.known.state = draft.state.take();
         if let Some(state) = &self.known.state {
-            let earlier = M::next_here(state).filter(|next| self.put_off.is_some_and(|put_off| *next < put_off));
+            let earlier = M::next_here(state).filter(|next| self.known.put_off.is_some_and(|put_off| *next < put_off));
             if earlier.is_some() {
-                self.put_off = earlier;
+                self.known.put_off = earlier;
                 self.node.alarms.set(self.entity, earlier, draft.last_at);
             }
             M::committed(&self.node, self.entity, state, &draft.records);
@@ -437,7 +433,7 @@ impl<M: Machine> Resident<M> {
                     let again = now.plus(under_way_millis(is_shared, due_since));
                     let next = M::next_here(state).map_or(again, |next| next.min(again));
                     self.node.alarms.set(self.entity, Some(next), now);
-                    self.put_off = Some(next);
+                    self.known.put_off = Some(next);
                 }
                 // Where others write too, the look also finds what they have done.
                 let is_looked_at = is_shared || !is_under_way;

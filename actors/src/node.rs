@@ -294,6 +294,14 @@ impl Node {
         self.deltas.listen(entity)
     }
 
+    /// Lets entities go that are beyond these bounds.
+    #[cfg(any(test, feature = "test-support"))]
+    pub async fn let_go(&self, bounds: Bounds) {
+        for kind in Kind::ALL {
+            self.residents(kind).sweep(self.clock.now(), bounds).await;
+        }
+    }
+
     /// Ends its services and turns at once and tells nobody, as a process that is killed.
     #[cfg(any(test, feature = "test-support"))]
     pub async fn halt(&self) {

@@ -16,6 +16,8 @@ pub(crate) struct Known<M: Machine> {
     pub(super) last_at: Millis,
     /// What is durable.
     pub(super) alarm: Option<Millis>,
+    /// When its alarm rings here although what is due is under way; what is due earlier must ring before.
+    pub(super) put_off: Option<Millis>,
     pub(super) commits_since_snapshot: u64,
     pub(super) keys: KeyCache,
     /// Another process is at work on it, so what is known here is to be loaded again before it is acted upon.
@@ -30,6 +32,7 @@ impl<M: Machine> Default for Known<M> {
             state: None,
             last_at: Millis(0),
             alarm: None,
+            put_off: None,
             commits_since_snapshot: 0,
             keys: KeyCache::new(false),
             is_stale: false,

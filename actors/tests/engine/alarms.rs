@@ -282,6 +282,24 @@ async fn i5_a_clock_that_is_set_back_puts_no_later_alarm_off() {
     assert_eq!(expired(&node, entity(1)).await.len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn i5_a_review_is_announced_on_time_though_the_actor_has_left_while_a_turn_was_under_way() {
+    let (clock, puppet) = (TokioClock::start(), Puppet::new(false));
+    let store = Arc::new(MemoryStore::default());
+    let node = Node::start(store, clock.clone(), entropy(), Arc::new(Strings(puppet)));
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    // By then the turn was looked at, and is looked at again some seconds later.
+    sleep(Duration::from_millis(1_500)).await;
+    node.let_go(NO_ACTORS).await;
+    settle().await;
+    assert_eq!(node.actors(), 0);
+    node.conversation(e, ask(e, clock.now().plus(500)), Circumstances::default()).await.unwrap();
+    sleep(Duration::from_millis(500 + LATE_MILLIS)).await;
+    assert_eq!(expired(&node, e).await.len(), 1);
+}
+
 /// What a commit writes: records, rows, list entries, and bytes of them and of the state; and how many reads it took.
 fn weight((commit, reads): (actors::store::Commit, usize)) -> (usize, usize, usize, usize, usize) {
     let records = commit.records.iter().map(|record| record.payload.len());
