@@ -9,7 +9,7 @@
 //! | a command right after | the mailbox refuses it; wait for the old incarnation to end, then activate anew |
 //! | a new incarnation while the old one commits | an actor drains only when nothing is in flight |
 //! | a new incarnation before the old one has left what it knows | it leaves that before it drains, and its slot after |
-//! | an actor that panicked | its guard removes the slot; its callers are told that the outcome is unknown |
+//! | an actor that panicked | its guard removes the slot; callers are told that the outcome is unknown, listeners to look |
 //! | loading fails | everybody who waits is told; the next command activates afresh |
 //! | idle actor, due alarm | the alarm activates it again |
 
@@ -205,8 +205,10 @@ impl<M: Machine> Default for Directory<M> {
 /// Removes an incarnation's slot when dropped, and no other's.
 pub(crate) struct Occupancy<M: Machine> {
     directory: Directory<M>,
+    node: Arc<Node>,
     entity: EntityKey,
     actor: ActorId,
+    has_left: bool,
 }
 
 impl<M: Machine> Occupancy<M> {
@@ -223,10 +225,19 @@ impl<M: Machine> Occupancy<M> {
             self.directory.entities.kept.put(self.entity, known, Millis(used_at));
         }
     }
+
+    /// The incarnation goes of its own accord, with nothing in flight.
+    pub(crate) fn leaves(&mut self) {
+        self.has_left = true;
+    }
 }
 
 impl<M: Machine> Drop for Occupancy<M> {
     fn drop(&mut self) {
+        if !self.has_left {
+            // It broke down, perhaps over a commit that it had told nobody of. The next one must not tell more before.
+            M::adopted(&self.node, self.entity, None);
+        }
         self.directory.vacate(self.entity, self.actor);
     }
 }
@@ -370,8 +381,9 @@ impl<M: Machine> Directory<M> {
     }
 
     /// The guard that an incarnation holds as long as it lives.
-    pub(crate) fn occupancy(&self, entity: EntityKey, actor: &ActorRef<Mail<M>>) -> Occupancy<M> {
-        Occupancy { directory: self.clone(), entity, actor: actor.get_id() }
+    pub(crate) fn occupancy(&self, node: &Arc<Node>, entity: EntityKey, actor: &ActorRef<Mail<M>>) -> Occupancy<M> {
+        let (node, actor) = (Arc::clone(node), actor.get_id());
+        Occupancy { directory: self.clone(), node, entity, actor, has_left: false }
     }
 
     fn vacate(&self, entity: EntityKey, actor: ActorId) {

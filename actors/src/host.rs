@@ -145,7 +145,7 @@ impl<M: Machine> Actor for Host<M> {
         myself: ActorRef<Self::Msg>,
         start: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let occupancy = start.directory.occupancy(start.entity, &myself);
+        let occupancy = start.directory.occupancy(&start.node, start.entity, &myself);
         let kept = occupancy.take_kept();
         let is_kept = kept.is_some();
         let mut resident = Resident {
@@ -466,6 +466,7 @@ impl<M: Machine> Resident<M> {
 
     fn leave(&mut self) {
         self.phase = Phase::Leaving;
+        self.occupancy.leaves();
         let _ = self.myself.get_cell().drain();
     }
 }

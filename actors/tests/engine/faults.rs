@@ -3,18 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::agent::NoModels;
 use actors::conversation::{Command, Conversation, Rejection, Update, message_of};
 use actors::directory::{Answer, Circumstances, Directory, Refusal};
 use actors::id::{EntityKey, Kind};
+use actors::node::Node;
+use actors::ports::Ports;
 use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{Commit, Fresh, Store as _};
 use actors::subscriptions::Missed;
+use actors::trace::{Finished, Tracer, Traces};
+use futures_util::FutureExt as _;
 use tracing::Level;
 
 use crate::lines::Lines;
 use crate::support::*;
+use crate::traces::in_trace;
 
 /// What the log says of an entity that the store does not give.
 const NOT_LOADED: &str = "an entity could not be loaded";
@@ -238,6 +244,33 @@ async fn a_panic_is_unknown_to_those_who_wait_and_the_next_command_works() {
     settle().await;
     assert_eq!((directory.resident(), node.admission().in_flight()), (0, 0));
     assert_eq!(ask(Some(8)).await.unwrap().unwrap(), Answer::Done(11));
+}
+
+/// A tracer that breaks down over the end of a commit.
+struct Clumsy;
+
+impl Tracer for Clumsy {
+    fn record(&self, span: Finished) {
+        assert_ne!(span.name, "commit", "told to panic");
+    }
+
+    fn samples(&self, _: [u8; 16]) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_listens_is_told_to_look_for_what_was_stored_though_the_actor_broke_down_over_it() {
+    let ports = Ports { traces: Traces::to(Arc::new(Clumsy)), ..Ports::from(Arc::new(NoModels)) };
+    let node = Node::start(Arc::new(MemoryStore::default()), clock(), entropy(), ports);
+    let e = entity(1);
+    let mut subscription = node.subscribe(e);
+    let unknown = node.conversation(e, post(e, "a"), in_trace(7)).await;
+    assert!(matches!(unknown, Err(Refusal::Unknown(_))));
+    settle().await;
+    let heard = subscription.recv().now_or_never();
+    assert!(matches!(heard, Some(Err(Missed(0)))), "{heard:?}");
+    assert_eq!(texts(&node, e).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
