@@ -1,5 +1,6 @@
 //! What is remembered of contacts and owners.
 
+use actors::clock::Millis;
 use actors::contact::{self, Contact};
 use actors::directory::Answer;
 use actors::id::{ContactId, EntityKey, MemoryId};
@@ -34,6 +35,9 @@ use crate::wire::memory::memory_view;
 pub const MAX_TEXT_CHARS: usize = memories::model::TEXT_CHARS;
 /// The longest question, in characters.
 pub const MAX_QUERY_CHARS: usize = actors::limits::QUERY_CHARS;
+
+/// Events of the log of memories that are read at once, back to its beginning.
+const EVENTS_AT_ONCE: usize = 64;
 
 fn memory_not_found() -> Problem {
     Problem::not_found("memory_not_found", "there is no such memory")
@@ -155,11 +159,10 @@ pub(super) async fn add(
             (outcome.memory().cloned().ok_or_else(internal_error)?, created, When::Now)
         }
         Ok(Answer::Done(_)) => return Err(internal_error()),
-        Ok(Answer::Repeat { first, last }) if first <= last => {
-            let (memory, created) = remembered_before(&app, entity, first).await?;
+        Ok(Answer::Repeat { first, last }) => {
+            let (memory, created) = answered_before(&app, entity, (first, last), text).await?;
             (memory, created, When::Before)
         }
-        Ok(Answer::Repeat { .. }) => (known_before(&app, entity, &text).await?, false, When::Before),
         Err(refusal) => return Err(problem_of(refusal, rejected)),
     };
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -187,21 +190,53 @@ fn rejected(rejection: memories::Rejection) -> Problem {
     }
 }
 
-/// The memory that a key made or gave another text, and whether it made it. Its text is not in the log: once it is
-/// forgotten, no retry brings it back.
-async fn remembered_before(app: &App, entity: EntityKey, first: u64) -> Result<(Memory, bool), Problem> {
-    let node = app.node();
-    let events = node.events::<memories::Memories>(entity, (first, first), Order::Asc, 1).await;
-    let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(internal_error)?;
-    let memories::Event::Remembered { number, created, .. } = event.event else { return Err(internal_error()) };
-    Ok((find(app, entity, number).await?.ok_or_else(memory_not_found)?, created))
+/// The memory as the key's first request was told of it, and whether that made it. Its text is not in the log, but a
+/// retry says the same one again; once the memory is forgotten, none brings it back.
+async fn answered_before(
+    app: &App,
+    entity: EntityKey,
+    (first, last): (u64, u64),
+    text: String,
+) -> Result<(Memory, bool), Problem> {
+    let had_effect = first <= last;
+    // Where it was known already, it was made or changed before.
+    let of = if had_effect { None } else { Some(known(app, entity, &text).await?) };
+    let Said { number, at, created } = said_last(app, entity, of, if had_effect { first } else { last }).await?;
+    let memory = find(app, entity, number).await?.ok_or_else(memory_not_found)?;
+    let source = if created { memory.first } else { memory.source };
+    Ok((Memory { text, source, updated_at: (!created).then_some(at), ..memory }, created && had_effect))
 }
 
-/// The memory that was there already when a key asked for it.
-async fn known_before(app: &App, entity: EntityKey, text: &str) -> Result<Memory, Problem> {
+/// The number of the memory that says this.
+async fn known(app: &App, entity: EntityKey, text: &str) -> Result<u64, Problem> {
     let number = memories::number_of(app.node(), entity, text).await.map_err(store_problem)?;
-    let number = number.ok_or_else(memory_not_found)?;
-    find(app, entity, number).await?.ok_or_else(memory_not_found)
+    number.ok_or_else(memory_not_found)
+}
+
+/// That a memory got its text.
+struct Said {
+    number: u64,
+    at: Millis,
+    /// It was made.
+    created: bool,
+}
+
+/// What was said last up to an event, of the memory with this number or of any. One that is said later only is another
+/// one than was known then, which is forgotten.
+async fn said_last(app: &App, entity: EntityKey, of: Option<u64>, mut upto: u64) -> Result<Said, Problem> {
+    while upto > 0 {
+        let events = app.node().events::<memories::Memories>(entity, (1, upto), Order::Desc, EVENTS_AT_ONCE).await;
+        let events = events.map_err(store_problem)?;
+        upto = events.last().map_or(0, |event| event.seq - 1);
+        let mut said = events.into_iter().filter_map(|event| match event.event {
+            memories::Event::Remembered { number, created, .. } => Some(Said { number, at: event.at, created }),
+            memories::Event::Forgotten { .. } | memories::Event::ManyForgotten { .. } => None,
+        });
+        if let Some(said) = said.find(|said| of.is_none_or(|of| of == said.number)) {
+            return Ok(said);
+        }
+    }
+    Err(memory_not_found())
 }
 
 async fn find(app: &App, entity: EntityKey, number: u64) -> Result<Option<Memory>, Problem> {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::models::{asked, asking, completion, whole};
 use crate::support::TestApp;
+use crate::support::origin::Origin;
+use crate::support::until::until;
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
@@ -215,4 +218,63 @@ async fn memories_go_with_their_contact_and_are_nobody_elses() {
     let again = app.post("/api/v1/channels/demo-api/messages").json(message).await.expect(200);
     let new = format!("/api/v1/contacts/{}/memories", text(&again["contactId"]));
     assert_eq!(app.get(&new).await.expect(200)["data"], json!([]), "somebody new begins afresh");
+}
+
+#[tokio::test]
+async fn a_retry_is_told_of_a_memory_what_was_told_first_whatever_it_says_now() {
+    let app = TestApp::new().await;
+    let path = contact(&app).await;
+    let add = async |text: &str, key: Option<&str>| {
+        app.clock.advance(1_000);
+        let request = app.post(&path).json(json!({"text": text}));
+        match key {
+            Some(key) => request.idempotency_key(key).await,
+            None => request.await,
+        }
+    };
+    let made = add("Likes Tea", Some("made")).await.expect(201);
+    let changed = add("likes tea", Some("changed")).await.expect(200);
+    let known = add("likes tea", Some("known")).await.expect(200);
+    assert_eq!((&changed["id"], &changed), (&made["id"], &known), "it is one memory");
+    add("LIKES TEA", None).await.expect(200);
+    for (text, key, status, first) in [
+        ("Likes Tea", "made", 201, &made),
+        ("likes tea", "changed", 200, &changed),
+        ("likes tea", "known", 200, &known),
+    ] {
+        let retry = add(text, Some(key)).await;
+        assert_eq!((retry.header("idempotent-replayed"), retry.status, &retry.json), ("true", status, first), "{key}");
+    }
+    app.delete(&path).await.expect(204);
+    add("likes tea", None).await.expect(201);
+    for (text, key) in [("Likes Tea", "made"), ("likes tea", "changed"), ("likes tea", "known")] {
+        add(text, Some(key)).await.problem(404, "memory_not_found");
+    }
+}
+
+#[tokio::test]
+async fn memories_are_drawn_by_the_agent_that_answers_on_the_channel_now() {
+    let (app, before) = asking(json!({}), |_| whole(&completion("hello"))).await;
+    let now = Origin::serve(|_| whole(&completion("hello"))).await;
+    let send = async |words: &str, memories: bool| {
+        let body = json!({"type": "TEXT", "contactIdentifier": "ana", "enableMemories": memories,
+            "content": {"text": {"body": words}}});
+        app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200)
+    };
+    send("hi", false).await;
+    let other = json!({"id": "other", "name": "o", "provider": "openai", "model": "small", "baseUrl": now.url("/v1")});
+    app.post("/api/v1/agents").json(other).await.expect(201);
+    app.patch("/api/v1/channels/demo-api").json(json!({"agentId": "other"})).await.expect(200);
+    let said = send("I live in Porto", true).await;
+    until(|| asked(&now).len() + asked(&before).len() == 3).await;
+    assert_eq!((asked(&before).len(), asked(&now).len()), (1, 2), "what was said goes to nobody else");
+    // It is the one who is meant where an assistant's message names no sender.
+    let answer = async || {
+        let content = json!({"content": "noted", "role": "assistant"});
+        let body = json!({"content": content, "conversation_id": said["conversationId"]});
+        app.post("/api/v1/messages").json(body).await.expect(200)[0]["sender_id"].clone()
+    };
+    assert_eq!(answer().await, "other");
+    app.delete("/api/v1/channels/demo-api").await.expect(204);
+    assert_eq!(answer().await, "echo", "the one with which it began, where there is no channel any more");
 }

@@ -24,7 +24,7 @@ pub enum Origin {
         /// The contact.
         #[n(1)]
         contact: ContactId,
-        /// The channel's agent when it was opened.
+        /// The channel's agent when it was opened; who answers is the channel's agent of now.
         #[n(2)]
         agent: String,
     },

@@ -18,7 +18,7 @@ use super::{Edit, Memory, Outcome, Reply, Subject, extract, recall};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, ChatMessage, Prompt, Provider};
 use crate::conversation::remember::{Note, Remembering};
-use crate::conversation::{self, Conversation, Origin, message_of};
+use crate::conversation::{self, Conversation, message_of};
 use crate::deltas::Saying;
 use crate::id::{EntityKey, MessageId};
 use crate::insist::{Stopped, insist};
@@ -135,11 +135,11 @@ async fn look(
     draw(node, entity, state, Some(agent), (remembering, upto)).await.map(Some)
 }
 
-/// The conversation's agent, if it has one with a model.
+/// The agent that answers here now, if it has a model: the channel's or, where there is none, the newest turn's.
 async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> Result<Option<Arc<Agent>>, StoreError> {
-    let id = match &state.origin {
-        Origin::Api { agent, .. } => Some(agent.clone()),
-        Origin::Human { .. } | Origin::Direct => node.turn(entity, state.turns).await?.map(|turn| turn.agent),
+    let id = match node.api_channel(entity, &state.origin).await? {
+        Some(channel) => channel.agent.clone(),
+        None => node.turn(entity, state.turns).await?.map(|turn| turn.agent),
     };
     let Some(id) = id else { return Ok(None) };
     let agent = node.configured::<Agent>(EntityKey::workspace(entity.workspace), AGENTS, id.as_bytes()).await?;

@@ -152,14 +152,15 @@ fn speaks_for_an_agent(item: &ConversationItem) -> bool {
     item.role == "assistant" && item.sender_id.is_none()
 }
 
-/// The agent that answers in a conversation, where it has one of its own.
+/// The agent that answers in a conversation, where it has one of its own: its channel's, as that is now or, where it is
+/// gone, was when the conversation began.
 async fn agent_of(accepting: &Accepting<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
-    let origin = accepting.app.node().origin(entity).await.map_err(store_problem)?;
-    Ok(origin.and_then(|origin| match &*origin {
-        Origin::Api { agent, .. } => Some(agent.clone()),
-        Origin::Human { .. } | Origin::Direct => None,
-    }))
+    let node = accepting.app.node();
+    let Some(origin) = node.origin(entity).await.map_err(store_problem)? else { return Ok(None) };
+    let Origin::Api { agent, .. } = &*origin else { return Ok(None) };
+    let channel = node.api_channel(entity, &origin).await.map_err(store_problem)?;
+    Ok(channel.map_or_else(|| Some(agent.clone()), |channel| channel.agent.clone()))
 }
 
 fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem, memories: bool) -> NewMessage {
