@@ -127,6 +127,9 @@ pub struct State {
     /// When it began, where the time in its id is later.
     #[n(26)]
     pub began_at: Option<Millis>,
+    /// Sequence of the newest message; `None` too where that was not kept.
+    #[n(27)]
+    pub newest_message: Option<u64>,
 }
 
 /// The state machine.
@@ -257,6 +260,7 @@ impl Machine for Conversation {
                 remembering: None,
                 fork: forked.map(|of| Fork::begun(of, record.at)),
                 began_at: mint::earlier(record.at, id.at),
+                newest_message: None,
             });
         } else if let Some(state) = state {
             state.last_seq = record.seq;
@@ -425,6 +429,7 @@ impl State {
             }
             Event::MessageCreated(_) => {
                 self.messages += 1;
+                self.newest_message = Some(record.seq);
                 self.last_message_at = Some(record.at);
                 self.updated_at = record.at;
                 if message_of(record).as_ref().is_some_and(remember::wants_memories) {

@@ -109,8 +109,17 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<(ConversationState
     Ok((state.ok_or_else(turn_not_found)?, turn))
 }
 
+/// Which words of a turn's replies are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Words {
+    /// Those that they say now.
+    OfNow,
+    /// Those that were said, whatever was edited since: what a retry gets stays the same.
+    AsSaid,
+}
+
 /// The replies of a turn as they are now.
-async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
+async fn edited(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
     let mut replies = super::messages::replies(node, entity, turn).await?;
     for reply in &mut replies {
         let overlay = node.overlay(entity, reply.id.number).await?.unwrap_or_default();
@@ -126,11 +135,15 @@ async fn shown(
     app: &App,
     caller: &Caller,
     conversation: ConversationId,
-    turn: &Turn,
+    (turn, words): (&Turn, Words),
     status: StatusCode,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::conversation(caller.address, conversation.address);
-    let replies = replies(app.node(), entity, turn).await.map_err(store_problem)?;
+    let replies = match words {
+        Words::OfNow => edited(app.node(), entity, turn).await,
+        Words::AsSaid => super::messages::replies(app.node(), entity, turn).await,
+    };
+    let replies = replies.map_err(store_problem)?;
     let trigger = super::messages::trigger(app.node(), entity, turn).await.map_err(store_problem)?;
     let calls = match turn.status {
         TurnStatus::AwaitingReview => app.node().calls(entity, turn.id.number).await.map_err(store_problem)?,
@@ -146,7 +159,7 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let (conversation, turn) = find(&app, &caller, &id).await?;
-    shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await
+    shown(&app, &caller, conversation.id, (&turn, Words::OfNow), StatusCode::OK).await
 }
 
 /// `POST /turns/{id}/cancel`.
@@ -169,13 +182,13 @@ pub(super) async fn cancel(
     let answer = app.node().conversation(entity, command, with).await;
     let response = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(Reply::Turn(turn)) => {
-            shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await.map_err(untold)?
+            shown(&app, &caller, conversation.id, (&turn, Words::AsSaid), StatusCode::OK).await.map_err(untold)?
         }
         Answer::Done(_) => return Err(internal_error()),
         // What was cancelled stays so.
         Answer::Repeat { .. } => {
             let (_, turn) = find(&app, &caller, &id).await?;
-            replayed(shown(&app, &caller, conversation.id, &turn, StatusCode::OK).await?)
+            replayed(shown(&app, &caller, conversation.id, (&turn, Words::AsSaid), StatusCode::OK).await?)
         }
     };
     Ok(ignoring(response, &ignored))
@@ -247,7 +260,7 @@ pub(super) async fn start(
         }
     };
     let status = if when == When::Before && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let shown = shown(&app, &caller, state.id, &turn, status).await.map_err(untold)?;
+    let shown = shown(&app, &caller, state.id, (&turn, Words::AsSaid), status).await.map_err(untold)?;
     let response = ignoring(shown, &ignored);
     let response = located(response, &format!("/turns/{}", turn.id));
     Ok(when.told(response))

@@ -346,3 +346,49 @@ async fn tools_are_as_long_as_they_are_with_the_fewest_escapes() {
         assert_eq!(answer.status, status, "{escapes}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_a_turn_says_what_was_said_whatever_was_edited_since() {
+    let app = TestApp::new().await;
+    let id = conversation(&app, "hello").await;
+    let path = format!("/api/v1/conversations/{id}/turns");
+    let ask = async || app.post(&path).idempotency_key("k").json(json!({"agentId": "echo"})).await;
+    ask().await.expect(202);
+    let mut live = app.get(format!("/api/v1/conversations/{id}/events?after=0")).follow().await;
+    live.up_to("turn.completed").await;
+    let said = ask().await.expect(200);
+    let reply = said["aiMessages"][0]["id"].as_str().unwrap();
+    app.patch(format!("/api/v1/messages/{reply}")).json(json!({"content": "edited"})).await.expect(200);
+    assert_eq!(ask().await.expect(200), said);
+    let turn = app.get(format!("/api/v1/turns/{}", said["id"].as_str().unwrap())).await.expect(200);
+    assert_eq!(turn["aiMessages"][0]["content"]["text"]["body"], "edited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_answers_the_newest_message_whatever_has_happened_behind_it() {
+    let app = TestApp::new().await;
+    app.echo(json!({"builtin": {"latencyMs": 1_000}})).await;
+    let id = conversation(&app, "hello").await;
+    let newest = async || {
+        let messages = app.get(format!("/api/v1/messages?conversationId={id}&order=desc&limit=1")).await.expect(200);
+        messages["data"][0]["id"].clone()
+    };
+    let message = newest().await;
+    let change = app.patch(format!("/api/v1/messages/{}", message.as_str().unwrap()));
+    change.json(json!({"content": "hello there"})).await.expect(200);
+    let first = start(&app, &id, "echo").await.expect(202);
+    // One that has to wait, and the retry that finds it waiting.
+    let path = format!("/api/v1/conversations/{id}/turns");
+    let ask = async || app.post(&path).idempotency_key("k").json(json!({"agentId": "echo"})).await;
+    let second = ask().await.expect(202);
+    app.patch(format!("/api/v1/conversations/{id}")).json(json!({"title": "Hello"})).await.expect(200);
+    let retry = ask().await.expect(202);
+    for turn in [&first, &second, &retry] {
+        assert_eq!(turn["triggerMessageId"], message);
+    }
+    sleep(Duration::from_secs(3)).await;
+    let reply = newest().await;
+    assert_ne!(reply, message);
+    let third = start(&app, &id, "echo").await.expect(202);
+    assert_eq!(third["triggerMessageId"], reply, "the end of a turn is no message");
+}

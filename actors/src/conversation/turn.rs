@@ -65,13 +65,22 @@ pub(super) fn start(state: &State, agent: &str, key: Option<KeyHash>, moment: &M
     if let Some(rejection) = refuse(state) {
         return Decision::Reject(rejection);
     }
-    let turn = Turn { trigger: Some(state.last_seq), ..Turn::requested(moment.now, state.id, state.turns + 1, agent) };
+    let newest = state.newest_message.unwrap_or(state.last_seq);
+    let turn = Turn { trigger: Some(newest), ..Turn::requested(moment.now, state.id, state.turns + 1, agent) };
     let mut change = enqueue(state, turn, moment);
     if let (Some(key), Some(_)) = (key, &state.running) {
-        let value = Some(number_key(state.turns + 1));
-        change.rows.push(RowWrite { table: ASKED_TURNS, key: Bytes::copy_from_slice(&key.0), value });
+        let value = [number_key(state.turns + 1), number_key(newest)].concat().into();
+        change.rows.push(RowWrite { table: ASKED_TURNS, key: Bytes::copy_from_slice(&key.0), value: Some(value) });
     }
     Decision::Change(change)
+}
+
+/// The number of the turn that waits for a key, by its row, and the newest message when it was asked for, if that was
+/// written down.
+#[must_use]
+pub fn asked(row: &[u8]) -> Option<(u64, Option<u64>)> {
+    let (number, newest) = row.split_first_chunk()?;
+    Some((u64::from_be_bytes(*number), newest.first_chunk().map(|newest| u64::from_be_bytes(*newest))))
 }
 
 /// Begins `turn`, or lets it wait where one runs.

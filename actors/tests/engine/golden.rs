@@ -261,6 +261,7 @@ fn golden_states() {
         remembering: None,
         fork: None,
         began_at: None,
+        newest_message: None,
     };
     golden.value("conversation-state", &state);
     let erasure = Some(conversation::Erasure { since: AT, next: Some(65), last: 99, stay: None });
@@ -270,7 +271,8 @@ fn golden_states() {
     let remembering = Some(remembering());
     golden.value("conversation-state-remembering", &conversation::State { remembering, ..state.clone() });
     golden.value("conversation-state-copy", &conversation::State { fork: Some(fork()), ..state.clone() });
-    golden.value("conversation-state-placed", &conversation::State { began_at: Some(AT), ..state });
+    golden.value("conversation-state-placed", &conversation::State { began_at: Some(AT), ..state.clone() });
+    golden.value("conversation-state-spoken", &conversation::State { newest_message: Some(7), ..state });
     let state = memories::State { subject: subject(), count: 3, last: 7, updated_at: AT, erased: true };
     golden.value("memories-state", &state);
     let contact = contact::State {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use actors::conversation::turn::asked;
 use actors::conversation::{Conversation, Event, Turn, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::Message;
@@ -166,11 +167,9 @@ pub(in crate::http) async fn turn_of(
     }
     // It had to wait, which is no event. What it shall answer may have become more since.
     let row = node.row(entity, ASKED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
-    let Some(number) = row.and_then(|row| row.as_ref().try_into().ok()).map(u64::from_be_bytes) else {
-        return Ok(None);
-    };
+    let Some((number, newest)) = row.as_deref().and_then(asked) else { return Ok(None) };
     let turn = node.turn(entity, number).await?;
-    Ok(turn.map(|turn| Turn { trigger: Some(last), ..Turn::requested_again(&turn) }))
+    Ok(turn.map(|turn| Turn { trigger: newest.or(Some(last)), ..Turn::requested_again(&turn) }))
 }
 
 #[cfg(test)]
