@@ -33,6 +33,10 @@ use crate::app::App;
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
 
+mod place;
+
+use place::{Place, behind, is_behind, tag_of};
+
 /// Entries looked at for one page; a filter that matches little gives a short page with a cursor behind it.
 const SCANNED_MAX: usize = 1_000;
 
@@ -123,9 +127,6 @@ impl Filter {
         matches!(self.status, None | Some(Status::Pending))
     }
 }
-
-/// A delivery of what is pending in one entry of the list: its event and its receiver.
-type Place = (u64, [u8; TAG_BYTES]);
 
 /// Where a page of the list begins: in which part, and behind what there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -336,11 +337,7 @@ impl Gathering<'_> {
         };
         for delivery in found {
             let tag = tag_of(&delivery);
-            let was_shown = passed.is_some_and(|passed| match self.request.order {
-                Order::Asc => tag <= passed,
-                Order::Desc => tag >= passed,
-            });
-            if was_shown {
+            if passed.is_some_and(|passed| !is_behind(tag, passed, self.request.order)) {
                 continue;
             }
             if !self.take(delivery) {
@@ -364,33 +361,21 @@ impl Gathering<'_> {
         loop {
             let found = pending::pending(self.app.node(), of, order, after, self.request.limit + 1).await;
             let found = found.map_err(store_problem)?;
-            let mut shown = within.is_none();
-            for (seq, delivery) in found.deliveries {
-                let tag = tag_of(&delivery);
-                if !shown && within.is_some_and(|(left, _)| left == seq) {
-                    shown = within == Some((seq, tag));
-                    continue;
-                }
+            for (place, delivery) in behind(found.deliveries, within, order) {
                 if !self.take(delivery) {
                     return Ok(Entry::Full(passed));
                 }
-                passed = Some((seq, tag));
+                passed = Some(place);
             }
             let Some(upto) = found.upto else { return Ok(Entry::Read) };
             after = Some(upto);
             self.scanned += self.request.limit;
             if self.scanned >= SCANNED_MAX {
-                return Ok(Entry::Full(Some((upto, [0; TAG_BYTES]))));
+                let last = if order == Order::Asc { u8::MAX } else { 0 };
+                return Ok(Entry::Full(Some((upto, [last; TAG_BYTES]))));
             }
         }
     }
-}
-
-/// Which receiver a delivery is to, as its id says.
-fn tag_of(delivery: &DeliveryState) -> [u8; TAG_BYTES] {
-    let mut tag = [0; TAG_BYTES];
-    tag.copy_from_slice(&delivery.id.0[delivery.id.0.len() - TAG_BYTES..]);
-    tag
 }
 
 /// How an entry of what is pending was read.

@@ -1,0 +1,81 @@
+//! Places in an entry of the list of what is pending.
+
+use actors::outbox::lane::TAG_BYTES;
+use actors::outbox::pending::DeliveryState;
+use actors::store::Order;
+
+/// A delivery of what is pending in one entry of the list: its event and its receiver.
+pub(super) type Place = (u64, [u8; TAG_BYTES]);
+
+/// Whether a list in this order shows one place after another.
+pub(super) fn is_behind<T: Ord>(place: T, other: T, order: Order) -> bool {
+    match order {
+        Order::Asc => place > other,
+        Order::Desc => place < other,
+    }
+}
+
+/// What a list in this order shows of an entry behind where the page before has ended, whether what stood there still
+/// stands or not.
+pub(super) fn behind(
+    found: Vec<(u64, DeliveryState)>,
+    left: Option<Place>,
+    order: Order,
+) -> Vec<(Place, DeliveryState)> {
+    let placed = found.into_iter().map(|(seq, delivery)| ((seq, tag_of(&delivery)), delivery));
+    let is_wanted = |place: Place| left.is_none_or(|left| is_behind(place, left, order));
+    let mut behind: Vec<_> = placed.filter(|(place, _)| is_wanted(*place)).collect();
+    behind.sort_by_key(|(place, _)| *place);
+    if order == Order::Desc {
+        behind.reverse();
+    }
+    behind
+}
+
+/// Which receiver a delivery is to, as its id says.
+pub(super) fn tag_of(delivery: &DeliveryState) -> [u8; TAG_BYTES] {
+    let mut tag = [0; TAG_BYTES];
+    tag.copy_from_slice(&delivery.id.0[delivery.id.0.len() - TAG_BYTES..]);
+    tag
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::clock::Millis;
+    use actors::id::{Address, DeliveryId, EventId};
+    use actors::outbox::lane::Receiver;
+    use actors::outbox::pending::Status;
+
+    use super::*;
+
+    /// What is still to be sent of the event with this sequence, to receivers with these tags.
+    fn pending(seq: u64, tags: &[u8]) -> Vec<(u64, DeliveryState)> {
+        let delivery = |tag: &u8| DeliveryState {
+            id: DeliveryId([*tag; _]),
+            receiver: Receiver::Channel,
+            event: EventId::new(Millis(1), Address([1; 10]), seq),
+            event_type: "message.created".to_owned(),
+            url: String::new(),
+            status: Status::Pending,
+            attempts: Vec::new(),
+            next_at: None,
+        };
+        tags.iter().map(|tag| (seq, delivery(tag))).collect()
+    }
+
+    #[test]
+    fn a_receiver_that_is_gone_when_the_next_page_is_read_takes_no_other_ones_place_in_it() {
+        let left = Some((7, [5; TAG_BYTES]));
+        for (tags, order, shown) in [
+            (vec![9, 2, 8, 5], Order::Asc, vec![(7, 8), (7, 9), (8, 1)]),
+            (vec![9, 2, 8], Order::Asc, vec![(7, 8), (7, 9), (8, 1)]),
+            (vec![3, 9, 5, 4], Order::Desc, vec![(7, 4), (7, 3), (6, 1)]),
+            (vec![3, 9, 4], Order::Desc, vec![(7, 4), (7, 3), (6, 1)]),
+        ] {
+            let other = if order == Order::Asc { 8 } else { 6 };
+            let found = [pending(7, &tags), pending(other, &[1])].concat();
+            let behind = behind(found, left, order).into_iter().map(|((seq, tag), _)| (seq, tag[0]));
+            assert_eq!(behind.collect::<Vec<_>>(), shown, "{tags:?} {order:?}");
+        }
+    }
+}
