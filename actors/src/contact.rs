@@ -115,6 +115,12 @@ impl State {
     pub fn created_at(&self) -> Millis {
         self.began_at.unwrap_or(self.id.at)
     }
+
+    /// The same contact as it was right after its creation with this id at `at`.
+    #[must_use]
+    pub fn created(self, id: ContactId, at: Millis) -> Self {
+        Self { id, began_at: mint::earlier(at, id.at), ..self }
+    }
 }
 
 /// What happens to a contact.

@@ -106,23 +106,23 @@ pub(super) async fn list(
         None => format!("contacts/{}", caller.workspace),
     };
     let request = PageRequest::from_query(&query, &list)?;
-    if let Some(identifier) = query.get("identifier") {
+    let named = query.given("name").map(str::to_lowercase);
+    let begins = |state: &contact::State| {
+        let name = state.name.as_deref().unwrap_or_default().to_lowercase();
+        named.as_deref().is_none_or(|named| name.starts_with(named))
+    };
+    if let Some(identifier) = query.given("identifier") {
         let identifier = normalize_identifier(identifier.trim());
-        let found = load(&app, entity_of(caller.address, &identifier)).await?;
+        let found = load(&app, entity_of(caller.address, &identifier)).await?.filter(begins);
         let data = found.iter().map(contact_view).collect();
         return Ok(Page { data, next: None }.into_response(&list, &context.uri));
     }
-    let named = query.given("name").map(str::to_lowercase);
     let prefix = named.as_deref().map(name_key).unwrap_or_default();
     // An entry ends in the id; by name, the rest of the name stands before it.
     let load = async |key: Bytes| {
         let id = key.last_chunk().ok_or_else(internal_error)?;
         let id = ContactId::from_bytes(id);
         let state = load(&app, EntityKey::contact(caller.address, id.address)).await?;
-        let begins = |state: &contact::State| {
-            let name = state.name.as_deref().unwrap_or_default().to_lowercase();
-            named.as_deref().is_none_or(|named| name.starts_with(named))
-        };
         // What it says of itself is bounded, and short.
         Ok(state.filter(|state| state.id == id && begins(state)).map(|state| (state, 0)))
     };

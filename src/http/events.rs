@@ -182,14 +182,12 @@ impl Asked {
         let last = headers.get("last-event-id").filter(|_| live);
         // What is not ASCII is no number either.
         let last = last.map(|value| value.to_str().unwrap_or("?"));
-        let after = match (last.filter(|last| !last.is_empty()), query.get("after")) {
-            (Some(last), _) => number(last.trim(), "/Last-Event-ID").map(Some),
-            (None, Some(after)) => number(after, "/after").map(Some),
-            (None, None) => Ok(None),
-        };
-        let deltas = query.boolean("deltas");
-        let (after, deltas) = Problem::both(after, deltas)?;
-        Ok(Self { live, after, deltas: deltas.unwrap_or_default() })
+        let last = last.filter(|last| !last.is_empty()).map(|last| number(last.trim(), "/Last-Event-ID"));
+        let after = query.get("after").map(|after| number(after, "/after"));
+        let begin = Problem::both(last.transpose(), after.transpose());
+        let ((last, after), deltas) = Problem::both(begin, query.boolean("deltas"))?;
+        // A reader that comes back asks for what it asked for first, and says how far it has come.
+        Ok(Self { live, after: last.or(after), deltas: deltas.unwrap_or_default() })
     }
 }
 

@@ -305,3 +305,15 @@ async fn what_was_read_has_been_delivered_and_a_conversations_message_stays_know
     let types: Vec<_> = events["data"].as_array().unwrap().iter().map(|event| event["type"].clone()).collect();
     assert_eq!(types, ["conversation.created", "message.created", "message.read"]);
 }
+
+#[tokio::test]
+async fn an_empty_text_for_a_deleted_message_is_refused_because_it_is_deleted() {
+    let app = TestApp::new().await;
+    let call = json!({"content": {"content": "", "role": "assistant", "tool_calls": [{"id": "1"}]}});
+    let made = app.post("/api/v1/messages").json(call).await.expect(200);
+    let path = format!("/api/v1/messages/{}", made[0]["id"].as_str().unwrap());
+    let empty = async || app.patch(&path).json(json!({"content": ""})).await;
+    empty().await.expect(200);
+    app.delete(&path).await.expect(204);
+    empty().await.problem(409, "message_deleted");
+}

@@ -410,3 +410,37 @@ async fn a_key_remembers_that_nothing_was_changed() {
     assert_eq!((&retry["id"], &retry["identifier"], &retry["name"]), (&found["id"], &json!(""), &json!(null)));
     assert_eq!(app.get(CONTACTS).await.expect(200)["data"], json!([]), "and makes nobody again");
 }
+
+#[tokio::test]
+async fn a_filter_of_contacts_that_is_empty_filters_nothing_and_two_filter_both() {
+    let app = TestApp::new().await;
+    for (identifier, name) in [("ana", "Ana"), ("bob", "Bob")] {
+        save(&app, identifier, name).await;
+    }
+    for (query, found) in [
+        ("identifier=", vec!["Ana", "Bob"]),
+        ("identifier=&name=b", vec!["Bob"]),
+        ("identifier=bob&name=", vec!["Bob"]),
+        ("identifier=bob&name=BO", vec!["Bob"]),
+        ("identifier=bob&name=an", vec![]),
+    ] {
+        let page = app.get(format!("{CONTACTS}?{query}")).await.expect(200);
+        assert_eq!(names(&page), found, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_retry_from_a_life_that_was_erased_shows_when_that_life_began() {
+    let app = TestApp::new().await;
+    let ask = async || app.post(CONTACTS).idempotency_key("k").json(json!({"identifier": "ana"})).await;
+    let first = ask().await.expect(201);
+    app.delete(format!("{CONTACTS}/{}", text(&first["id"]))).await.expect(204);
+    app.clock.advance(60_000);
+    // So many at one moment that the next ids are ahead of it.
+    let many: Vec<_> = (0..100).map(|n| json!({"identifier": format!("c{n}")})).collect();
+    app.post(format!("{CONTACTS}/bulk")).json(json!({"contacts": many})).await.expect(200);
+    let next = app.post(CONTACTS).json(json!({"identifier": "ana"})).await.expect(201);
+    let again = ask().await.expect(201);
+    assert_ne!(next["createdAt"], first["createdAt"]);
+    assert_eq!((&again["id"], &again["createdAt"]), (&first["id"], &first["createdAt"]));
+}

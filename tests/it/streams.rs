@@ -68,6 +68,8 @@ async fn a_reader_that_comes_back_goes_on_where_it_was_and_misses_nothing() {
         }
         assert_eq!(by_header().await.faults(), ["invalid_type /Last-Event-ID"], "{wrong}");
         assert_eq!(by_query().await.faults(), ["invalid_type /after"], "{wrong}");
+        let by_both = live(&query).header("last-event-id", wrong).await;
+        assert_eq!(by_both.faults(), ["invalid_type /Last-Event-ID", "invalid_type /after"], "{wrong}");
     }
 }
 

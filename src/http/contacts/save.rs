@@ -206,7 +206,7 @@ async fn saved_before(app: &App, entity: EntityKey, (first, last): (u64, u64)) -
             let name = match event.event {
                 // Who it was then stands where that life began.
                 Event::ContactCreated { id, identifier, name } => {
-                    (state.id, state.identifier) = (id, identifier);
+                    state = contact::State { identifier, ..state.created(id, event.at) };
                     (state.name, state.updated_at) = told.unwrap_or((name, event.at));
                     let created = first <= last && event.seq == at;
                     return Ok(Saved { state, created, when: When::Before });

@@ -100,6 +100,7 @@ pub(in crate::http) async fn edit(
     fields.finish(&mut incoming.report);
     if edit.text.as_deref() == Some("")
         && let Ok(found) = &known
+        && found.message.gone(&found.overlay).is_none()
     {
         needs_text(&found.message.content, channel, &mut incoming.report);
     }
