@@ -1,7 +1,8 @@
 //! What models have used, by workspace and day.
 //!
-//! Every call of a model that came to an end is an entry of its workspace's list, written with what the call brought.
-//! A day's sum is made by reading its entries; the sums of days that are over are kept in memory.
+//! Every call of a model for a turn that came to an end is an entry of its workspace's list, written with what the call
+//! brought. Those that draw memories are none. A day's sum is made by reading its entries; the sums of days that are over
+//! are kept in memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
