@@ -350,7 +350,7 @@ pub(super) async fn cancel(
     let asked = find(&app, &caller, &id).await;
     if let Ok(asked) = &asked {
         let channel = asked.found.origin.human_channel().unwrap_or_default();
-        if sender(&caller, channel).id != asked.message().content.sender.id {
+        if sender(&caller, channel) != asked.message().content.sender {
             let detail = "only its sender may cancel a review";
             return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
         }

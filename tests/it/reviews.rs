@@ -408,11 +408,14 @@ async fn a_review_is_taken_back_by_its_sender_only() {
         app.key(json!({"name": name, "scopes": ["messages:write"], "principal": principal}))
     };
     let (ana, bob, bot) = (writer("ana", "user").await, writer("bob", "user").await, writer("bot", "agent").await);
+    // An agent has its channel's name as a sender; whoever is called the same is somebody else.
+    let namesake = writer("demo", "user").await;
     let ask = |key: &str| {
         let body = json!({"channelId": "demo", "review": {"type": "approval"}});
         app.post(MESSAGES).key(key).json(body).send()
     };
-    for (asker, stranger) in [(&ana, &bob), (&bot, &ana), (&ana, &bot)] {
+    let pairs = [(&ana, &bob), (&bot, &ana), (&ana, &bot), (&bot, &namesake), (&namesake, &bot)];
+    for (asker, stranger) in pairs {
         let path = format!("{REVIEWS}/{}", ask(asker).await.expect(201)["id"].as_str().unwrap());
         app.post(format!("{path}/cancel")).key(stranger).await.problem(403, "not_the_sender");
         // Whatever they say.
