@@ -28,27 +28,30 @@ impl<'a> Incoming<'a> {
     /// Splits the body and reads what stands around it. `None`: the request has no body and needs none.
     ///
     /// # Errors
-    /// 400 where the body is no JSON object.
+    /// 400 where the body is no JSON object, with what else is wrong so far.
     pub(super) fn read(
         context: &RequestContext,
         headers: &'a HeaderMap,
         body: Option<&'a Bytes>,
     ) -> Result<Self, Problem> {
-        let object = body.map_or_else(|| Ok(Object::default()), |body| Object::parse(body))?;
+        let object = body.map_or_else(|| Ok(Object::default()), |body| Object::parse(body));
         let mut report = report(context);
         let key = idempotency_key(headers, None).unwrap_or_else(|faults| {
             report.faults.extend(faults);
             None
         });
+        let object = object.map_err(|problem| report.joined(problem))?;
         Ok(Self { object, report, key })
     }
 
     /// The same for a request that has the same effect however often it comes, and so needs no key.
     ///
     /// # Errors
-    /// 400 where the body is no JSON object.
+    /// 400 where the body is no JSON object, with what else is wrong so far.
     pub(super) fn unkeyed(context: &RequestContext, body: &'a Bytes) -> Result<Self, Problem> {
-        Ok(Self { object: Object::parse(body)?, report: report(context), key: None })
+        let report = report(context);
+        let object = Object::parse(body).map_err(|problem| report.joined(problem))?;
+        Ok(Self { object, report, key: None })
     }
 
     /// A request that says everything with its path: what its command comes with, and the members that nobody reads.

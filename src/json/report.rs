@@ -65,6 +65,16 @@ impl Report {
         }
     }
 
+    /// A refusal with what else was found, where that is of the same kind: one of a body that is no JSON at all stands
+    /// alone.
+    #[must_use]
+    pub fn joined(&self, problem: Problem) -> Problem {
+        if problem.faults.is_empty() {
+            return problem;
+        }
+        Problem::invalid([&self.faults[..], &problem.faults].concat())
+    }
+
     /// Notes a member that is not known here.
     pub fn unknown(&mut self, path: &Path, name: &str) {
         if self.strict {

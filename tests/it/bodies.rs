@@ -61,6 +61,29 @@ async fn json_of_another_kind_is_a_fault_of_the_whole_body() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_no_object_or_too_deep_hides_no_fault_beside_it() {
+    let app = TestApp::new().await;
+    let deep = format!("{{\"metadata\":{}{}}}", "[".repeat(200), "]".repeat(200));
+    let others = ["/api/v1/channels", "/api/v1/conversations"];
+    for path in PATHS.into_iter().chain(others) {
+        let send = |body: &str| {
+            let request = app.post(format!("{path}?limit=1&limit=2")).idempotency_key("a b");
+            request.body("application/json", body.to_owned()).send()
+        };
+        for (body, of_body) in [("[]", "invalid_type "), (&deep, "too_deep /metadata")] {
+            let mut faults = send(body).await.faults();
+            faults.sort();
+            let wanted = ["invalid_idempotency_key /Idempotency-Key", "invalid_query /limit", of_body];
+            assert_eq!(faults, wanted, "{path} {of_body}");
+        }
+        send("{").await.problem(400, "malformed_json");
+    }
+    // Where it takes no key.
+    let patched = app.patch("/api/v1/channels/demo?limit=1&limit=2").body("application/json", "[]").await;
+    assert_eq!(patched.faults(), ["invalid_query /limit", "invalid_type "]);
+}
+
+#[tokio::test]
 async fn a_member_that_stands_twice_is_refused_by_its_name() {
     let app = TestApp::new().await;
     for (path, body, fault) in [

@@ -46,16 +46,14 @@ impl<'a> Inbound<'a> {
         headers: &'a HeaderMap,
         bytes: &'a Bytes,
     ) -> Result<Self, Problem> {
-        let body = Object::parse(bytes)?;
-        Ok(Self { app, caller, context, headers, bytes, body, report: report(context) })
+        let report = report(context);
+        let body = Object::parse(bytes).map_err(|problem| beside(&report, headers, problem))?;
+        Ok(Self { app, caller, context, headers, bytes, body, report })
     }
 
-    /// The same refusal, with what is wrong with the idempotency key: that is judged whatever shape the body has.
+    /// The same refusal, with what is wrong beside the body: that is judged whatever shape the body has.
     pub(super) fn refused(&self, problem: Problem) -> Problem {
-        match idempotency_key(self.headers, None) {
-            Err(faults) => Problem::invalid([problem.faults, faults].concat()),
-            Ok(_) => problem,
-        }
+        beside(&self.report, self.headers, problem)
     }
 
     /// Reads the body as one shape; the rest of the request goes on without it.
@@ -81,6 +79,15 @@ impl<'a> Inbound<'a> {
         let keyed = key.zip(print).map(|(key, fingerprint)| Keyed { key, fingerprint });
         let Self { caller, context, headers, bytes, report, .. } = self;
         (post, Accepting { app, caller, context, headers, bytes, report, keyed })
+    }
+}
+
+/// A refusal of the body, with what is wrong with the query and the idempotency key.
+fn beside(report: &Report, headers: &HeaderMap, problem: Problem) -> Problem {
+    let problem = report.joined(problem);
+    match idempotency_key(headers, None) {
+        Err(faults) if !problem.faults.is_empty() => Problem::invalid([problem.faults, faults].concat()),
+        _ => problem,
     }
 }
 
