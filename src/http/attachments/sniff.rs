@@ -27,6 +27,7 @@ fn look(head: &[u8]) -> Option<Found> {
     containers::of_ebml(head)
         .or_else(|| infer::get(head).map(|kind| (kind.matcher_type(), kind.mime_type())))
         .or_else(|| containers::of_iso(head))
+        .or_else(|| containers::of_mpeg(head))
 }
 
 /// Whether bytes are the beginning of a text in UTF-8 without control characters that no text has.

@@ -23,6 +23,15 @@ pub(super) fn of_iso(head: &[u8]) -> Option<Found> {
     })
 }
 
+/// A sound in MPEG audio of layer III that no tag stands before (ISO/IEC 11172-3, 2.4.1.3), by the head of its first
+/// frame. `infer` knows neither frames with a checksum nor those of the lowest sampling rates (MPEG 2.5).
+pub(super) fn of_mpeg(head: &[u8]) -> Option<Found> {
+    let [0xff, version, rates, ..] = *head else { return None };
+    let is_layer_three = version & 0b1110_0110 == 0b1110_0010 && version & 0b0001_1000 != 0b0000_1000;
+    let has_rates = rates & 0b1111_0000 != 0b1111_0000 && rates & 0b0000_1100 != 0b0000_1100;
+    (is_layer_three && has_rates).then_some((MatcherType::Audio, "audio/mpeg"))
+}
+
 /// A film in WebM or Matroska (RFC 8794 and RFC 9559), however short it is.
 pub(super) fn of_ebml(head: &[u8]) -> Option<Found> {
     let rest = head.strip_prefix(b"\x1a\x45\xdf\xa3")?;
