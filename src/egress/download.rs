@@ -41,7 +41,7 @@ impl Egress {
     /// [`Fault`], also for an answer without success.
     pub async fn get(&self, workspace: Address, url: &str, limits: Limits) -> Result<Download, Fault> {
         let deadline = Instant::now() + limits.within;
-        let mut url = self.guard.check(url)?;
+        let mut url = self.guard.check_place(url)?;
         let mut left = limits.redirects;
         loop {
             let mut request = Request::new(Full::default());

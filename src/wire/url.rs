@@ -15,6 +15,9 @@ pub use crate::wire::url::address::is_public;
 
 /// The longest URL, in characters.
 pub const MAX_CHARS: usize = 2_048;
+/// The longest URL of a file that is fetched once and then forgotten: what signs access to an object store may alone
+/// be longer than other URLs.
+pub const MAX_FILE_CHARS: usize = 8_192;
 
 /// Names that end so never leave the local network.
 const LOCAL_SUFFIXES: [&str; 10] = [
@@ -51,15 +54,19 @@ pub type UrlFault = (&'static str, String);
 /// # Errors
 /// `too_long`, `invalid_url` or `blocked_url`.
 pub fn check(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
+    check_within(MAX_CHARS, text, allow)
+}
+
+fn check_within(most: usize, text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
     let chars = text.chars().count();
-    if chars > MAX_CHARS {
-        return Err(("too_long", format!("must have at most {MAX_CHARS} characters, has {chars}")));
+    if chars > most {
+        return Err(("too_long", format!("must have at most {most} characters, has {chars}")));
     }
     check_place(text, allow)
 }
 
-/// The same for a URL that nobody gave: a server leads there, or what it is called with stands behind what was given.
-/// How long it may be is for who follows to say.
+/// The same for a URL whose length was judged before, or that nobody gave: a server leads there, or what it is called
+/// with stands behind what was given. How long it may be is for who follows to say.
 ///
 /// # Errors
 /// `invalid_url` or `blocked_url`.
@@ -88,8 +95,17 @@ pub fn check_place(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
 
 /// Checks a URL of a body and reports what is wrong with it; the text as it was given where nothing is.
 pub fn read(value: &Value<'_>, report: &mut Report, allow: Allow<'_>) -> Option<String> {
+    read_within(MAX_CHARS, value, report, allow)
+}
+
+/// The same for the URL of a file, which may have [`MAX_FILE_CHARS`].
+pub fn read_of_file(value: &Value<'_>, report: &mut Report, allow: Allow<'_>) -> Option<String> {
+    read_within(MAX_FILE_CHARS, value, report, allow)
+}
+
+fn read_within(most: usize, value: &Value<'_>, report: &mut Report, allow: Allow<'_>) -> Option<String> {
     let text = value.string(report, crate::json::fields::Length::ANY)?;
-    match check(&text, allow) {
+    match check_within(most, &text, allow) {
         Ok(_) => Some(text.into_owned()),
         Err((code, message)) => {
             report.fault(&value.path, code, message);

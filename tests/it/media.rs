@@ -304,6 +304,17 @@ async fn three_redirects_are_followed_to_the_file() {
     assert_eq!(send(&app, image(&origin.url("/4"))).await.faults(), ["media_unreachable /content/image/url"]);
 }
 
+#[tokio::test]
+async fn the_url_of_a_file_may_be_as_long_as_those_that_object_stores_sign() {
+    let origin = Origin::serve(|_| ok("image/png", PNG)).await;
+    let app = app().await;
+    let url = origin.url("/p.png?signature=");
+    let long = |chars: usize| format!("{url}{}", "x".repeat(chars - url.len()));
+    send(&app, image(&long(8_192))).await.expect(200);
+    assert_eq!(send(&app, image(&long(8_193))).await.faults(), ["too_long /content/image/url"]);
+    assert_eq!(origin.requests().len(), 1);
+}
+
 /// Half a minute of the clock on the wall, in which it does next to nothing.
 #[tokio::test]
 async fn a_slow_drip_ends_after_thirty_seconds() {

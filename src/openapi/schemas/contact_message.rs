@@ -9,6 +9,7 @@ use crate::wire::bounds::MAX_NAME_CHARS;
 use crate::wire::contact_message::KINDS;
 use crate::wire::contact_message::content::{MAX_BODY_BYTES, MAX_CAPTION_CHARS};
 use crate::wire::filename::MAX_FILENAME_CHARS;
+use crate::wire::url::MAX_FILE_CHARS;
 use utoipa::openapi::{RefOr, Schema};
 
 pub(super) fn schemas() -> Vec<Component> {
@@ -70,6 +71,7 @@ fn text_content() -> RefOr<Schema> {
 fn media_url() -> utoipa::openapi::Object {
     url("Where the file lies: http or https, a public host. It is fetched before the message is accepted: at most \
          10485760 bytes, 30 seconds, 3 redirects.")
+    .longest(MAX_FILE_CHARS)
 }
 
 fn caption() -> utoipa::openapi::Object {

@@ -109,7 +109,7 @@ fn body(fields: &mut Fields<'_>, report: &mut Report) -> Option<String> {
 }
 
 fn media(fields: &mut Fields<'_>, kind: MediaKind, rules: Rules<'_>, report: &mut Report) -> Option<Media> {
-    let url = fields.required(report, "url").and_then(|value| wire_url::read(&value, report, rules.allow));
+    let url = fields.required(report, "url").and_then(|value| wire_url::read_of_file(&value, report, rules.allow));
     // A sound has no caption in the API; one that is sent is unknown like any other member.
     let caption = match kind {
         MediaKind::Audio => None,
