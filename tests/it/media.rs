@@ -15,6 +15,7 @@ use crate::support::origin::{Heard, Origin, Part, bare, ok};
 use crate::support::until::until;
 use crate::support::{Answer, Request, TestApp};
 
+mod alike;
 #[cfg(target_os = "linux")]
 mod memory;
 

@@ -18,13 +18,12 @@ use actors::message::{Content, Message, NewMessage};
 use actors::store::KeyHash;
 use actors::subscriptions::Subscription;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::FutureExt as _;
 use http::StatusCode;
 use tokio::time::Instant;
 
 use super::exchange::{self, Heard};
 use super::media;
-use super::{Accepting, Inbound, find_channel};
+use super::{Accepting, Inbound};
 use crate::http::answer::{When, located};
 use crate::http::attachments::link;
 use crate::http::caller::still_known;
@@ -33,16 +32,18 @@ use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
 use crate::http::headers::prefer::{Prefer, applying};
 use crate::http::idempotency::{contact_scope, in_progress as in_progress_problem, without_key};
-use crate::http::lasting::unless_stopping;
 use crate::http::problem::Problem;
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem, untold};
 use crate::http::turns;
-use crate::wire::contact_message::content::Media;
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
 use crate::wire::contact_message::{ContactContent, ContactPost};
 use crate::wire::json_view::turn_status;
+
+mod file;
+
+use file::Fetching;
 
 /// The longest wait that a client may ask for, in seconds.
 const WAIT_MAX: u32 = 120;
@@ -65,6 +66,7 @@ pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) ->
         channel: &channel,
         contact,
         scope: contact_scope(&channel.incarnation(), contact.id),
+        fetching: None,
     };
     let agent = match exchange.agent() {
         Ok(agent) => agent,
@@ -96,6 +98,8 @@ struct Exchange<'a> {
     channel: &'a Channel,
     contact: EntityKey,
     scope: String,
+    /// Of a message with a file, once it is known that no request with its key had been accepted when it came.
+    fetching: Option<Fetching<'a>>,
 }
 
 /// A message that has been accepted, now or before.
@@ -183,48 +187,6 @@ impl Exchange<'_> {
     async fn began(&self, entity: EntityKey) -> Result<Millis, Problem> {
         let node = self.accepting.app.node();
         Ok(node.created_at(entity).await.map_err(store_problem)?.unwrap_or_else(|| node.now()))
-    }
-
-    /// Fetches the file and delivers the message with it.
-    async fn with_file(&self, sent: &Sent, agent: &str, media: &Media) -> Result<Response, Problem> {
-        if let Some(response) = self.earlier().await? {
-            return Ok(response);
-        }
-        self.admit(agent)?;
-        let app = self.accepting.app;
-        let _turn = match &self.accepting.keyed {
-            None => None,
-            Some(keyed) => {
-                let before = app.fetches().enter(keyed.used(&self.scope).hash);
-                let turn = unless_stopping(app, before.map(Ok)).await?;
-                if let Some(response) = self.earlier().await? {
-                    return Ok(response);
-                }
-                Some(turn)
-            }
-        };
-        let file = Box::pin(unless_stopping(app, media::fetch(self.accepting, media))).await?;
-        let delivered = Box::pin(self.deliver_with(sent, &file)).await;
-        // It has its message now, or never will.
-        app.node().settle(self.contact.workspace, &[file.id]);
-        delivered
-    }
-
-    /// Delivers the message with its file, which may have been long in coming: only for a caller who is still known,
-    /// and to the channel as it is now.
-    async fn deliver_with(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
-        let Accepting { app, caller, .. } = self.accepting;
-        still_known(app, caller).await?;
-        let channel = find_channel(app, caller, &self.channel.id).await?.ok_or_else(channel_not_found)?;
-        if channel.kind != ChannelKind::Api {
-            return Err(kind_mismatch("", channel.kind));
-        }
-        let scope = contact_scope(&channel.incarnation(), self.contact.id);
-        let exchange = Exchange { accepting: self.accepting, channel: &channel, contact: self.contact, scope };
-        match exchange.agent() {
-            Ok(agent) => exchange.deliver(sent, &agent, Some(file)).await,
-            Err(refusal) => exchange.earlier_or(refusal).await,
-        }
     }
 
     /// Resolves contact and conversation, appends the message, and waits for the turn.
@@ -339,7 +301,8 @@ impl Exchange<'_> {
         Opening { id, origin, owner: None, details: Details::default() }
     }
 
-    /// Answers a retry: joins the turn, or tries a failed one again. The message is not appended again.
+    /// Answers a retry: joins the turn, or tries a failed one again. The message is not appended again. Whoever has
+    /// waited while another request fetched its file is no retry, and is told what the turn has come to since.
     async fn repeat(&self, entity: EntityKey, effect: &[Record<Event>]) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
         let origin = node.origin(entity).await.map_err(store_problem)?;
@@ -351,7 +314,7 @@ impl Exchange<'_> {
         let turn = node.turn(entity, number).await.map_err(store_problem)?;
         let mut turn = turn.ok_or_else(internal_error)?;
         let mut tries_again = false;
-        if turn.status == TurnStatus::Failed {
+        if turn.status == TurnStatus::Failed && self.fetching.is_none() {
             self.admit(self.channel.agent.as_ref().unwrap_or(&turn.agent))?;
             let with = without_key(self.accepting.context);
             let again = Command::RetryTurn { number, agent: self.channel.agent.clone() };
@@ -381,11 +344,16 @@ impl Exchange<'_> {
         let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
         let in_progress = self.accepting.app.in_progress();
         let _first = key.filter(|_| delivered.when == When::Now).map(|key| in_progress.begin(delivered.entity, key));
+        if let Some(first) = self.fetching.and_then(|fetching| fetching.first) {
+            // Whoever has waited for the file joins this turn, and waits for as long as it wants to.
+            first.accepted();
+        }
         // Where too many wait already, the reply is to be looked for.
         let permit = self.accepting.app.lasting().enter();
         let prefer = prefer(self.accepting.headers);
         let begun = Instant::now();
-        let deadline = begun + if permit.is_some() { self.budget(prefer) } else { Duration::ZERO };
+        let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
+        let deadline = begun + permit.as_ref().map_or(Duration::ZERO, |_| self.budget(prefer).saturating_sub(before));
         let waits = deadline > begun;
         let at_once = delivered.when == When::Now && !waits;
         if waits {
@@ -405,7 +373,7 @@ impl Exchange<'_> {
         drop(events);
         let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
         let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
-        if begun.elapsed() >= LONG {
+        if before + begun.elapsed() >= LONG {
             still_known(self.accepting.app, self.accepting.caller).await?;
         }
         match self.told(&delivered, (&turn, &heard), prefer, key).await {

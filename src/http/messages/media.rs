@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::attachment::State as File;
-use actors::directory::Circumstances;
+use actors::directory::{Circumstances, KeyUse};
 use actors::id::{Address, EntityKey};
-use actors::store::KeyHash;
 use actors::trace::{SpanKind, current, names};
 use bytes::{Bytes, BytesMut};
-use dashmap::DashMap;
 use http::header;
-use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Accepting;
 use crate::app::App;
@@ -26,6 +24,12 @@ use crate::shares::{OwnPlace, Shares};
 use crate::wire::contact_message::content::Media;
 use crate::wire::filename;
 
+mod first;
+
+pub(super) use first::First;
+
+use first::Firsts;
+
 /// The contract's bounds of a download.
 pub(crate) const LIMITS: Limits = Limits { within: Duration::from_secs(30), bytes: MAX_BYTES, redirects: 3 };
 /// Files being fetched at once. One may take 30 seconds of doing nothing, so there are many.
@@ -39,7 +43,7 @@ const FETCHES_OF_WORKSPACE: usize = FETCHES / 4;
 pub(crate) struct Fetches {
     places: Arc<Semaphore>,
     shares: Shares,
-    keyed: Arc<DashMap<KeyHash, Arc<Mutex<()>>>>,
+    keyed: Arc<Firsts>,
 }
 
 /// A file's place among those that are fetched, given up when dropped.
@@ -55,21 +59,13 @@ impl Default for Fetches {
     }
 }
 
-/// Held while a request with an idempotency key fetches.
-pub(super) struct Turn {
-    fetches: Fetches,
-    key: KeyHash,
-    guard: Option<OwnedMutexGuard<()>>,
-}
-
 impl Fetches {
-    /// Waits for the request before with the same idempotency key: its file need not be fetched twice.
-    pub(super) async fn enter(&self, key: KeyHash) -> Turn {
-        // There before anything is waited for, so that whoever stops waiting leaves nothing behind.
-        let mut turn = Turn { fetches: self.clone(), key, guard: None };
-        let queue = Arc::clone(&self.keyed.entry(key).or_default());
-        turn.guard = Some(queue.lock_owned().await);
-        turn
+    /// Waits for the request before that is alike: its file need not be fetched twice. See [`Firsts::enter`].
+    ///
+    /// # Errors
+    /// What that one was refused with.
+    pub(super) async fn enter(&self, used: KeyUse) -> Result<Option<First>, Problem> {
+        self.keyed.enter(used).await
     }
 
     /// A place for a file of this workspace.
@@ -86,14 +82,6 @@ impl Fetches {
             Ok(of_all) => Ok(FetchPlace { _own: own, _of_all: of_all }),
             Err(_) => Err(Problem::unavailable("overloaded", "too many files are being fetched; try again", 1)),
         }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.guard = None;
-        // Nobody else waits: the map and this count.
-        self.fetches.keyed.remove_if(&self.key, |_, queue| Arc::strong_count(queue) == 1);
     }
 }
 
@@ -212,8 +200,6 @@ fn problem(media: &Media, fault: &Fault) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
-
     use super::*;
 
     #[test]
@@ -239,18 +225,5 @@ mod tests {
         assert_eq!(take(2), (FETCHES_OF_WORKSPACE, Some(429)));
         assert_eq!(take(3), (FETCHES_OF_WORKSPACE, Some(429)));
         assert_eq!(take(4), (0, Some(503)), "now all are taken");
-    }
-
-    #[test]
-    fn who_stops_waiting_when_its_turn_has_come_leaves_nothing_behind() {
-        let (fetches, key) = (Fetches::default(), KeyHash([1; 16]));
-        let holder = fetches.enter(key).now_or_never();
-        assert!(holder.is_some());
-        let mut waiting = Box::pin(fetches.enter(key));
-        assert!((&mut waiting).now_or_never().is_none());
-        drop(holder);
-        assert_eq!(fetches.keyed.len(), 1, "somebody waits");
-        drop(waiting);
-        assert!(fetches.keyed.is_empty());
     }
 }

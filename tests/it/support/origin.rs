@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// Answers until its runtime ends.
 pub(crate) struct Origin {
@@ -49,6 +50,8 @@ pub(crate) enum Part {
     Drip,
     /// Nothing more, while the connection stays open.
     Silence,
+    /// Nothing until a test says so.
+    Held(Arc<Notify>),
     /// The end of the connection.
     Close,
     /// The same, and nothing that was under way arrives.
@@ -171,6 +174,10 @@ async fn say(stream: &mut BufReader<TcpStream>, parts: Vec<Part>) -> bool {
                 // Until the other side gives up.
                 while stream.read_u8().await.is_ok() {}
                 return false;
+            }
+            Part::Held(until) => {
+                until.notified().await;
+                Ok(())
             }
             Part::Close => return false,
             Part::Reset => {

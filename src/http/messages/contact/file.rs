@@ -1,0 +1,112 @@
+//! A message with a file, which is fetched before the message is accepted.
+
+use std::time::Duration;
+
+use actors::attachment;
+use actors::channel::ChannelKind;
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use http::HeaderValue;
+use tokio::time::{Instant, timeout};
+
+use super::{Exchange, Sent, WAIT_MAX};
+use crate::http::caller::still_known;
+use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer, prefer};
+use crate::http::idempotency::{contact_scope, in_progress};
+use crate::http::lasting::unless_stopping;
+use crate::http::messages::media::{self, First};
+use crate::http::messages::{Accepting, find_channel};
+use crate::http::problem::Problem;
+use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
+use crate::wire::contact_message::content::Media;
+
+/// How it stands with the file of a request that nobody had accepted when it came.
+#[derive(Clone, Copy)]
+pub(super) struct Fetching<'a> {
+    /// How long it has waited for another request that is alike. So much less it waits for the agent.
+    pub(super) waited: Duration,
+    /// Where those wait that are alike and came later.
+    pub(super) first: Option<&'a First>,
+}
+
+impl Exchange<'_> {
+    /// Fetches the file and delivers the message with it. Of requests that are alike one does; the others get what it
+    /// gets, and wait no longer for that than for an agent.
+    pub(super) async fn with_file(&self, sent: &Sent, agent: &str, media: &Media) -> Result<Response, Problem> {
+        if let Some(response) = self.earlier().await? {
+            return Ok(response);
+        }
+        self.admit(agent)?;
+        let begun = Instant::now();
+        let first = self.first().await?;
+        let fetching = Some(Fetching { waited: begun.elapsed(), first: first.as_ref() });
+        let exchange = Exchange { scope: self.scope.clone(), fetching, ..*self };
+        if let Some(response) = exchange.earlier().await? {
+            return Ok(response);
+        }
+        exchange.fetch_and_deliver(sent, media).await
+    }
+
+    /// Waits until no other request that is alike fetches. `None`: there is a message to look for, or no key.
+    async fn first(&self) -> Result<Option<First>, Problem> {
+        let Some(keyed) = &self.accepting.keyed else { return Ok(None) };
+        let Accepting { app, context, headers, .. } = self.accepting;
+        let mut entered = Box::pin(app.fetches().enter(keyed.used(&self.scope)));
+        if let Some(entered) = (&mut entered).now_or_never() {
+            return entered;
+        }
+        let prefer = prefer(headers);
+        let budget = self.budget(prefer);
+        // Where too many wait already, the answer is to be asked for again.
+        let permit = app.lasting().enter().filter(|_| !budget.is_zero());
+        let Some(_permit) = permit else { return Err(in_progress()) };
+        context.waits();
+        let in_time = timeout(budget, entered).map(|entered| entered.unwrap_or_else(|_| Err(not_yet(prefer))));
+        unless_stopping(app, in_time).await
+    }
+
+    async fn fetch_and_deliver(&self, sent: &Sent, media: &Media) -> Result<Response, Problem> {
+        let app = self.accepting.app;
+        let fetched = Box::pin(unless_stopping(app, media::fetch(self.accepting, media))).await;
+        let file = fetched.map_err(|problem| self.refused_alike(problem))?;
+        let delivered = Box::pin(self.deliver_with(sent, &file)).await;
+        // It has its message now, or never will.
+        app.node().settle(self.contact.workspace, &[file.id]);
+        delivered
+    }
+
+    /// Delivers the message with its file, which may have been long in coming: only for a caller who is still known,
+    /// and to the channel as it is now.
+    async fn deliver_with(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
+        let Accepting { app, caller, .. } = self.accepting;
+        still_known(app, caller).await?;
+        let channel = find_channel(app, caller, &self.channel.id).await?.ok_or_else(channel_not_found)?;
+        if channel.kind != ChannelKind::Api {
+            return Err(kind_mismatch("", channel.kind));
+        }
+        let scope = contact_scope(&channel.incarnation(), self.contact.id);
+        let exchange = Exchange { channel: &channel, scope, ..*self };
+        match exchange.agent() {
+            Ok(agent) => {
+                exchange.deliver(sent, &agent, Some(file)).await.map_err(|problem| self.refused_alike(problem))
+            }
+            Err(refusal) => exchange.earlier_or(refusal).await,
+        }
+    }
+
+    /// The same, which those that are alike and wait get too.
+    fn refused_alike(&self, problem: Problem) -> Problem {
+        if let Some(first) = self.fetching.and_then(|fetching| fetching.first) {
+            first.refused(&problem);
+        }
+        problem
+    }
+}
+
+/// The other one's answer is not there yet, and this one has waited as long as it wanted to.
+fn not_yet(prefer: Prefer) -> Problem {
+    match prefer.wait.map(|wait| HeaderValue::try_from(format!("wait={}", wait.min(WAIT_MAX)))) {
+        Some(Ok(applied)) => in_progress().header(PREFERENCE_APPLIED, applied),
+        _ => in_progress(),
+    }
+}

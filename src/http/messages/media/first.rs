@@ -1,0 +1,150 @@
+//! Of requests that are alike, the first fetches the file. The others hear what comes of it.
+
+use std::sync::Arc;
+
+use actors::directory::KeyUse;
+use actors::store::KeyHash;
+use dashmap::{DashMap, Entry};
+use tokio::sync::watch;
+
+use crate::http::problem::Problem;
+
+/// An idempotency key and the request that it came with: with another body it is none of those that are alike.
+type Alike = (KeyHash, [u8; 16]);
+/// What the first has come to: there is a message that the others can join, or there will be none, and why.
+type Outcome = Result<(), Problem>;
+
+/// Those that fetch now. There are at most as many as requests.
+#[derive(Debug, Default)]
+pub(super) struct Firsts(DashMap<Alike, watch::Receiver<Option<Outcome>>>);
+
+/// The request that fetches. Where it is dropped and has told nothing, one of the others takes its place.
+#[derive(Debug)]
+pub(in crate::http::messages) struct First {
+    firsts: Arc<Firsts>,
+    alike: Alike,
+    tell: watch::Sender<Option<Outcome>>,
+}
+
+impl Firsts {
+    /// Waits until this request is the first, or until another one has come to have a message (`None`).
+    ///
+    /// # Errors
+    /// What the other one was refused with.
+    pub(super) async fn enter(self: &Arc<Self>, used: KeyUse) -> Result<Option<First>, Problem> {
+        loop {
+            let mut told = match self.begin(used) {
+                Ok(first) => return Ok(Some(first)),
+                Err(told) => told,
+            };
+            let outcome = told.wait_for(Option::is_some).await.map_or(None, |outcome| outcome.clone());
+            // Where there is none, it has ended and left nothing behind.
+            if let Some(outcome) = outcome {
+                return outcome.map(|()| None);
+            }
+        }
+    }
+
+    /// The first, or where to hear of it.
+    fn begin(self: &Arc<Self>, used: KeyUse) -> Result<First, watch::Receiver<Option<Outcome>>> {
+        let alike = (used.hash, used.fingerprint);
+        match self.0.entry(alike) {
+            Entry::Occupied(told) => Err(told.get().clone()),
+            Entry::Vacant(place) => {
+                let (tell, told) = watch::channel(None);
+                place.insert(told);
+                Ok(First { firsts: Arc::clone(self), alike, tell })
+            }
+        }
+    }
+}
+
+impl First {
+    /// It has a message.
+    pub(in crate::http::messages) fn accepted(&self) {
+        self.over(Ok(()));
+    }
+
+    /// It has none and will have none.
+    pub(in crate::http::messages) fn refused(&self, problem: &Problem) {
+        self.over(Err(problem.clone()));
+    }
+
+    /// Only the first word counts.
+    fn over(&self, outcome: Outcome) {
+        if self.is_over() {
+            return;
+        }
+        // Whoever comes from now on looks for the message, or fetches anew.
+        self.firsts.0.remove(&self.alike);
+        self.tell.send_replace(Some(outcome));
+    }
+
+    fn is_over(&self) -> bool {
+        self.tell.borrow().is_some()
+    }
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        // Before the others hear that nobody will tell them anything, so that one of them finds the place free.
+        if !self.is_over() {
+            self.firsts.0.remove(&self.alike);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn used(body: u8) -> KeyUse {
+        KeyUse::within(KeyHash([1; 16]), [body; 16])
+    }
+
+    fn first(firsts: &Arc<Firsts>) -> First {
+        firsts.enter(used(1)).now_or_never().unwrap().unwrap().unwrap()
+    }
+
+    #[test]
+    fn all_who_wait_for_the_first_hear_what_it_came_to_and_who_comes_later_begins_anew() {
+        let firsts = Arc::new(Firsts::default());
+        let fetching = first(&firsts);
+        let waiting = [0, 1].map(|_| Box::pin(firsts.enter(used(1))));
+        let waiting = waiting.map(|mut one| ((&mut one).now_or_never().is_none(), one));
+        fetching.refused(&Problem::fault("/url", "media_unreachable", "nothing came"));
+        let next = first(&firsts);
+        // Neither a second word nor its end touches the next one.
+        fetching.accepted();
+        drop(fetching);
+        for (waited, one) in waiting {
+            assert!(waited);
+            assert_eq!(one.now_or_never().unwrap().unwrap_err().code, "media_unreachable");
+        }
+        let mut waiting = Box::pin(firsts.enter(used(1)));
+        assert!((&mut waiting).now_or_never().is_none());
+        next.accepted();
+        assert!(waiting.now_or_never().unwrap().unwrap().is_none(), "there is a message to look for");
+        assert!(firsts.0.is_empty());
+    }
+
+    #[test]
+    fn another_takes_the_place_of_the_first_that_has_ended_and_told_nothing() {
+        let firsts = Arc::new(Firsts::default());
+        let fetching = first(&firsts);
+        let mut waiting = [0, 1].map(|_| Box::pin(firsts.enter(used(1))));
+        assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
+        let other_body = firsts.enter(used(2)).now_or_never();
+        assert!(matches!(other_body, Some(Ok(Some(_)))), "that is another request");
+        drop(other_body);
+        drop(fetching);
+        let [one, mut other] = waiting;
+        let next = one.now_or_never().unwrap().unwrap().unwrap();
+        assert!((&mut other).now_or_never().is_none());
+        drop(other);
+        drop(next);
+        assert!(firsts.0.is_empty(), "who stops waiting leaves nothing behind");
+    }
+}

@@ -1,0 +1,130 @@
+//! Requests with files that are alike and come while the first one's file is on its way.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::{PNG, app, image, send};
+use crate::support::origin::{Origin, Part, bare, ok};
+use crate::support::until::until;
+use crate::support::{Answer, TestApp};
+
+/// A file that comes when a test says so, and requests for a message with it.
+struct Held {
+    app: TestApp,
+    origin: Origin,
+    comes: Arc<Notify>,
+}
+
+impl Held {
+    /// What the origin says when it says something.
+    async fn with(file: Vec<Part>) -> Self {
+        let comes = Arc::new(Notify::new());
+        let held = Part::Held(Arc::clone(&comes));
+        let origin = Origin::serve(move |_| [std::slice::from_ref(&held), &file].concat()).await;
+        Self { app: app().await, origin, comes }
+    }
+
+    fn send(&self, prefer: &str) -> JoinHandle<Answer> {
+        let body = image(&self.origin.url("/p.png"));
+        tokio::spawn(send(&self.app, body).idempotency_key("k").header("prefer", prefer).send())
+    }
+
+    /// The first, once its file is asked for.
+    async fn first(&self) -> JoinHandle<Answer> {
+        let first = self.send("");
+        until(|| !self.origin.requests().is_empty()).await;
+        first
+    }
+
+    /// Others beside it, once they wait.
+    async fn others(&self, prefer: &str) -> [JoinHandle<Answer>; 4] {
+        let others = [(); 4].map(|()| self.send(prefer));
+        // It goes the same way behind them.
+        self.send("wait=0").await.unwrap().problem(409, "idempotency_in_progress");
+        others
+    }
+}
+
+#[tokio::test]
+async fn a_file_on_its_way_to_another_request_is_waited_for_no_longer_than_is_wanted() {
+    let held = Held::with(ok("image/png", PNG)).await;
+    let first = held.first().await;
+    for (prefer, applied) in [("wait=0", ""), ("respond-async", ""), ("wait=1", "wait=1")] {
+        let told = held.send(prefer).await.unwrap();
+        assert_eq!((told.header("retry-after"), told.header("preference-applied")), ("1", applied), "{prefer}");
+        told.problem(409, "idempotency_in_progress");
+    }
+    held.comes.notify_one();
+    first.await.unwrap().expect(200);
+    assert_eq!(held.origin.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_has_waited_for_the_file_waits_for_the_agent_beside_the_first_and_no_longer_than_is_wanted() {
+    let held = Held::with(ok("image/png", PNG)).await;
+    held.app.echo(json!({"builtin": {"latencyMs": 30_000}})).await;
+    let first = held.first().await;
+    let others = held.others("wait=1").await;
+    held.comes.notify_one();
+    for other in others {
+        other.await.unwrap().problem(409, "idempotency_in_progress");
+    }
+    let in_background = held.send("respond-async").await.unwrap().expect(202);
+    assert_eq!(in_background["turn"]["status"], "running");
+    assert!(!first.is_finished(), "it waits for a minute");
+    assert_eq!(held.origin.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_had_is_asked_for_once_by_all_who_wait_for_it() {
+    let held = Held::with(bare(404, "")).await;
+    let first = held.first().await;
+    let others = held.others("").await;
+    held.comes.notify_one();
+    let refused = first.await.unwrap().faults();
+    assert_eq!(refused, ["media_unreachable /content/image/url"]);
+    for other in others {
+        assert_eq!(other.await.unwrap().faults(), refused);
+    }
+    assert_eq!(held.origin.requests().len(), 1);
+    held.comes.notify_one();
+    assert_eq!(held.send("").await.unwrap().faults(), refused);
+    assert_eq!(held.origin.requests().len(), 2, "whoever comes later has it looked for again");
+}
+
+#[tokio::test]
+async fn an_agent_that_fails_is_asked_once_by_all_who_waited_for_the_file() {
+    let held = Held::with(ok("image/png", PNG)).await;
+    held.app.echo(json!({"builtin": {"failEvery": 1}})).await;
+    let first = held.first().await;
+    let others = held.others("").await;
+    held.comes.notify_one();
+    let failed = first.await.unwrap().problem(500, "agent_failed");
+    for other in others {
+        let told = other.await.unwrap().problem(500, "agent_failed");
+        assert_eq!((&told["messageId"], &told["turnId"]), (&failed["messageId"], &failed["turnId"]));
+    }
+    let turn = format!("/api/v1/turns/{}", failed["turnId"].as_str().unwrap());
+    assert_eq!(held.app.get(&turn).await.expect(200)["attempt"], 1);
+    held.app.echo(json!({"builtin": {"failEvery": 0}})).await;
+    held.send("").await.unwrap().expect(200);
+    assert_eq!(held.app.get(&turn).await.expect(200)["attempt"], 2, "a retry has it tried again");
+    assert_eq!(held.origin.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn another_takes_the_place_of_the_first_whose_client_hangs_up() {
+    let held = Held::with(ok("image/png", PNG)).await;
+    let first = held.first().await;
+    let others = held.others("").await;
+    first.abort();
+    until(|| held.origin.requests().len() == 2).await;
+    held.comes.notify_waiters();
+    for other in others {
+        other.await.unwrap().expect(200);
+    }
+    assert_eq!(held.origin.requests().len(), 2);
+}
