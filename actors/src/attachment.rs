@@ -242,7 +242,7 @@ pub struct Attachment;
 /// The folder of a file's bytes, whichever attempt wrote them; storage keys begin with it.
 #[must_use]
 pub fn folder(entity: EntityKey) -> String {
-    format!("{:?}/{:?}", entity.workspace, entity.id)
+    format!("{}/{}", entity.workspace, entity.id)
 }
 
 /// A change after which it stands as `after`.

@@ -335,6 +335,6 @@ impl Outboxes {
             }
         }
         // One that no installation knows is called by its address.
-        Ok(format!("{address:?}").into())
+        Ok(address.to_string().into())
     }
 }

@@ -28,7 +28,7 @@ pub const CONVERSATION_SCOPE: &str = "conversation";
 /// The scope of keys of a contact's messages: the channel and the contact, whichever conversation they lead to.
 #[must_use]
 pub fn contact_scope(channel: &str, contact: Address) -> String {
-    format!("contact/{channel}/{contact:?}")
+    format!("contact/{channel}/{contact}")
 }
 
 /// The hash under which a key is remembered. The entity that remembers it is part of its scope; `scope` is the rest.
@@ -110,4 +110,14 @@ pub fn in_progress() -> Problem {
 #[must_use]
 pub fn without_key(context: &RequestContext) -> Circumstances {
     Circumstances { key: None, trace: Some((&context.trace).into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_a_contacts_messages_is_found_by_every_release() {
+        assert_eq!(contact_scope("shop", Address([0x0a; 10])), "contact/shop/0a0a0a0a0a0a0a0a0a0a");
+    }
 }

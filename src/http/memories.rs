@@ -74,7 +74,7 @@ pub(super) async fn list(
     query: Query,
 ) -> Result<Response, Problem> {
     let whose = Whose::of(query.given("contactId"), query.given("ownerId"), ["/contactId", "/ownerId"]);
-    let list = format!("memories/{}/{:?}", caller.workspace, whose.as_ref().ok());
+    let list = Whose::list(whose.as_ref().ok(), &caller.workspace);
     let (whose, request) = Problem::both(whose, PageRequest::from_query(&query, &list))?;
     let subject = whose.subject(&app, &caller).await?;
     page(&app, &caller, &subject, &request).await.map(|page| shown(&page, &subject, &list, &context))
@@ -104,7 +104,6 @@ async fn page(app: &App, caller: &Caller, subject: &Subject, request: &PageReque
 }
 
 /// Whom a request names, before it is known whether they are there.
-#[derive(Debug)]
 enum Whose {
     Contact(String),
     Owner(String),
@@ -122,6 +121,16 @@ impl Whose {
                 let message = "contactId or ownerId is required";
                 Err(Problem::invalid(pointers.map(|pointer| Fault::new(pointer, "required", message)).into()))
             }
+        }
+    }
+
+    /// The list's name in cursors, which clients keep: its text stays as it is. Without anybody there is no cursor.
+    fn list(whose: Option<&Self>, workspace: &str) -> String {
+        match whose {
+            None => format!("memories/{workspace}"),
+            // A string's own `Debug`: in quotes, those within escaped.
+            Some(Self::Contact(id)) => format!("memories/{workspace}/Some(Contact({id:?}))"),
+            Some(Self::Owner(id)) => format!("memories/{workspace}/Some(Owner({id:?}))"),
         }
     }
 
@@ -358,4 +367,17 @@ pub(super) async fn search(
     let data = found.iter().map(|(memory, score)| memory_view(memory, &subject, Some(*score))).collect();
     let page = Page { data, next: None };
     Ok(ignoring(page.into_response("memories/search", &context.uri), &ignored))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_that_a_client_has_is_still_of_its_list() {
+        let list = |whose| Whose::list(Some(&whose), "main");
+        let contact = Whose::Contact("cont_06a1yabw0w0g40r40m30e20918".to_owned());
+        assert_eq!(list(contact), r#"memories/main/Some(Contact("cont_06a1yabw0w0g40r40m30e20918"))"#);
+        assert_eq!(list(Whose::Owner("ana".to_owned())), r#"memories/main/Some(Owner("ana"))"#);
+    }
 }
