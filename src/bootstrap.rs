@@ -15,7 +15,7 @@ use actors::codec;
 use actors::conversation::BusyPolicy;
 use actors::directory::{Circumstances, Refusal};
 use actors::id::EntityKey;
-use actors::key::{ApiKey, Principal, Scope};
+use actors::key::{ApiKey, Principal, PrincipalKind, Scope};
 use actors::node::Node;
 use actors::registry::{Command, Expect, RowChange};
 use actors::store::{Cause, StoreError};
@@ -180,7 +180,7 @@ async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pep
         name: "admin".to_owned(),
         scopes: Scope::ALL.to_vec(),
         workspace: workspace::DEFAULT.to_owned(),
-        principal: Principal { is_agent: true, id: "admin".to_owned() },
+        principal: Principal { kind: PrincipalKind::Agent, id: "admin".to_owned() },
         hash: pepper.hash(&text),
         created_at: now,
     };

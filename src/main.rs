@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use actors::key::PrincipalKind;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::operators::{self, NewKey, OperatorError};
@@ -83,8 +85,8 @@ enum Keys {
         #[arg(long, default_value = actors::workspace::DEFAULT)]
         workspace: String,
         /// Whose it is: an agent's (a program) or a user's (a person)
-        #[arg(long, default_value = "agent", value_parser = ["agent", "user"])]
-        principal_type: String,
+        #[arg(long, default_value = PrincipalKind::Agent.name(), value_parser = principal_kinds())]
+        principal_type: PrincipalKind,
         /// The id of whom it is [default: the key's own id]
         #[arg(long)]
         principal_id: Option<String>,
@@ -96,6 +98,12 @@ enum Keys {
         /// The key's id, key_…
         id: String,
     },
+}
+
+fn principal_kinds() -> impl TypedValueParser<Value = PrincipalKind> {
+    PossibleValuesParser::new(PrincipalKind::ALL.map(PrincipalKind::name)).try_map(|word| {
+        PrincipalKind::ALL.into_iter().find(|kind| kind.name() == word).ok_or("it is one of the possible values")
+    })
 }
 
 /// Why nothing was migrated, or nobody heard of it.
@@ -162,8 +170,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
 async fn run_keys(config: &Config, keys: Keys) -> Result<(), OperatorError> {
     match keys {
         Keys::Create { name, scopes, workspace, principal_type, principal_id } => {
-            let is_user = principal_type == "user";
-            let new = NewKey { name, scopes, workspace, is_user, principal: principal_id };
+            let new = NewKey { name, scopes, workspace, kind: principal_type, principal: principal_id };
             operators::create_key(config, new, |key| write(&format!("{key}\n"))).await
         }
         Keys::List => Ok(write(&operators::list_keys(config).await?)?),

@@ -12,7 +12,7 @@ use actors::clock::{Clock as _, SystemClock};
 use actors::conversation::review::SYSTEM;
 use actors::directory::Circumstances;
 use actors::id::{EntityKey, KeyId, Kind};
-use actors::key::{ApiKey, Principal, Scope};
+use actors::key::{ApiKey, Principal, PrincipalKind, Scope};
 use actors::node::{Node, stored_state};
 use actors::registry::{Command, Expect};
 use actors::store::inventory::Inventory;
@@ -119,8 +119,8 @@ pub struct NewKey {
     pub scopes: Vec<String>,
     /// Where it is valid.
     pub workspace: String,
-    /// A person, or a program.
-    pub is_user: bool,
+    /// What its principal is.
+    pub kind: PrincipalKind,
     /// Whose it is; `None`: the key's own id.
     pub principal: Option<String>,
 }
@@ -180,7 +180,7 @@ async fn store_key(
         name: new.name,
         scopes,
         workspace: workspace.id.clone(),
-        principal: Principal { is_agent: !new.is_user, id: new.principal.unwrap_or_else(|| id.to_string()) },
+        principal: Principal { kind: new.kind, id: new.principal.unwrap_or_else(|| id.to_string()) },
         hash: pepper.hash(&text),
         created_at: node.now(),
     };
@@ -214,7 +214,7 @@ pub async fn list_keys(config: &Config) -> Result<String, OperatorError> {
     let mut out = String::new();
     for key in keys? {
         let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
-        let kind = if key.principal.is_agent { "agent" } else { "user" };
+        let kind = key.principal.kind.name();
         let made = time::format(key.created_at);
         // Writing to a string cannot fail. Names are the clients' own, so what could break the line is escaped.
         let _ = writeln!(

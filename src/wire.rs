@@ -22,9 +22,13 @@ pub mod url;
 use std::net::IpAddr;
 
 use actors::clock::Millis;
+use actors::key::PrincipalKind;
 
-/// What principals are, by the word for it: whether it is an agent.
-pub const PRINCIPAL_TYPES: [(&str, bool); 2] = [("agent", true), ("user", false)];
+/// What principals are, by the word for it.
+pub const PRINCIPAL_TYPES: [(&str, PrincipalKind); 2] = {
+    let [first, second] = PrincipalKind::ALL;
+    [(first.name(), first), (second.name(), second)]
+};
 
 /// What a check needs to know beside the body.
 #[derive(Clone, Copy)]

@@ -39,12 +39,52 @@ impl Scope {
     }
 }
 
+/// What a principal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrincipalKind {
+    /// A program. On a human channel it speaks as the channel.
+    Agent,
+    /// A person.
+    User,
+}
+
+impl PrincipalKind {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Agent, Self::User];
+
+    /// Its name on the wire and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::User => "user",
+        }
+    }
+}
+
+/// Stored as whether it is an agent.
+impl<C> Encode<C> for PrincipalKind {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bool(*self == Self::Agent)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for PrincipalKind {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Ok(if d.bool()? { Self::Agent } else { Self::User })
+    }
+}
+
 /// Whose key it is.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Principal {
-    /// A program. On a human channel it speaks as the channel.
+    /// What they are.
     #[n(0)]
-    pub is_agent: bool,
+    pub kind: PrincipalKind,
     /// Their id.
     #[n(1)]
     pub id: String,
@@ -74,4 +114,19 @@ pub struct ApiKey {
     /// When it was made.
     #[n(6)]
     pub created_at: Millis,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_is_stored_as_whether_it_is_an_agent() {
+        for (kind, stored) in [(PrincipalKind::Agent, 0xf5), (PrincipalKind::User, 0xf4)] {
+            let mut out = Vec::new();
+            assert!(minicbor::encode(kind, &mut out).is_ok());
+            assert_eq!(out, [stored]);
+            assert_eq!(minicbor::decode(&out).ok(), Some(kind));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use actors::conversation::review::SYSTEM;
 use actors::id::{EntityKey, KeyId};
-use actors::key::{ApiKey, Principal, Scope};
+use actors::key::{ApiKey, Principal, PrincipalKind, Scope};
 use actors::registry::RowChange;
 use actors::store::Table;
 use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID};
@@ -90,13 +90,12 @@ struct PrincipalView<'a> {
 
 impl<'a> KeyView<'a> {
     fn new(key: &'a ApiKey) -> Self {
-        let r#type = if key.principal.is_agent { "agent" } else { "user" };
         Self {
             id: Shown(key.id),
             name: &key.name,
             scopes: key.scopes.iter().map(|scope| scope.name()).collect(),
             workspace_id: &key.workspace,
-            principal: PrincipalView { r#type, id: &key.principal.id },
+            principal: PrincipalView { r#type: key.principal.kind.name(), id: &key.principal.id },
             created_at: Time(key.created_at),
             key: None,
         }
@@ -147,13 +146,13 @@ fn scopes(value: &Value<'_>, report: &mut Report) -> Option<Vec<Scope>> {
 
 fn principal(value: &Value<'_>, report: &mut Report) -> Option<Principal> {
     let mut fields: Fields<'_> = value.object(report)?;
-    let is_agent = fields.required(report, "type").and_then(|value| value.choice(report, &PRINCIPAL_TYPES));
+    let kind = fields.required(report, "type").and_then(|value| value.choice(report, &PRINCIPAL_TYPES));
     let id = fields.required_string(report, "id", PRINCIPAL_ID);
     if id.as_deref() == Some(SYSTEM) {
         report.fault(&fields.path().name("id"), "invalid_id", "system is who decides where nobody has in time");
     }
     fields.finish(report);
-    Some(Principal { is_agent: is_agent?, id: id?.into_owned() })
+    Some(Principal { kind: kind?, id: id?.into_owned() })
 }
 
 /// `POST /api-keys`. The key stands in this answer and nowhere else; a retry with the same idempotency key gets it
@@ -190,7 +189,7 @@ pub(super) async fn create(
         name: new.name,
         scopes: new.scopes,
         workspace: other.unwrap_or_else(|| caller.workspace.to_string()),
-        principal: new.principal.unwrap_or_else(|| Principal { is_agent: true, id: id.to_string() }),
+        principal: new.principal.unwrap_or_else(|| Principal { kind: PrincipalKind::Agent, id: id.to_string() }),
         hash: app.pepper().hash(&text),
         created_at: now,
     };

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use actors::conversation::TurnStatus;
+use actors::key::PrincipalKind;
 use actors::message::{Json, ReviewStatus, SenderKind, Severity};
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
@@ -77,7 +78,7 @@ pub fn turn_status(status: TurnStatus) -> &'static str {
 #[must_use]
 pub fn sender_type(kind: SenderKind) -> &'static str {
     match kind {
-        SenderKind::Agent => "agent",
-        SenderKind::User | SenderKind::Contact => "user",
+        SenderKind::Agent => PrincipalKind::Agent.name(),
+        SenderKind::User | SenderKind::Contact => PrincipalKind::User.name(),
     }
 }

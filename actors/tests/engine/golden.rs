@@ -20,7 +20,7 @@ use actors::directory::Circumstances;
 use actors::id::{
     Address, AttachmentId, ContactId, ConversationId, EndpointId, EntityKey, KeyId, MemoryId, MessageId, TurnId,
 };
-use actors::key::{ApiKey, Principal, Scope};
+use actors::key::{ApiKey, Principal, PrincipalKind, Scope};
 use actors::message::{
     Attachment, Callback, Content, Gone, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
     SenderKind, Severity, Vote,
@@ -391,7 +391,7 @@ fn golden_rows() {
         name: text("ci"),
         scopes: Scope::ALL.to_vec(),
         workspace: text("default"),
-        principal: Principal { is_agent: true, id: text("bot") },
+        principal: Principal { kind: PrincipalKind::Agent, id: text("bot") },
         hash: [0xee; 32],
         created_at: AT,
     };

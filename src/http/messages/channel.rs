@@ -8,6 +8,7 @@ use actors::channel::{Channel, ChannelKind};
 use actors::conversation::{Command, Details, Event, Opening, Origin, Post, Rejection, Reply, message_of};
 use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, MessageId};
+use actors::key::PrincipalKind;
 use actors::machine::Record;
 use actors::message::{Content, Message, NewMessage, Overlay, Sender, SenderKind};
 use axum::response::Response;
@@ -142,10 +143,9 @@ fn repeated(accepting: &Accepting<'_>, channel: &str, effect: &[Record<Event>]) 
 /// An agent is its channel; a person is who the key says.
 pub(in crate::http) fn sender(caller: &Caller, channel: &str) -> Sender {
     let principal = &caller.key.principal;
-    if principal.is_agent {
-        Sender { kind: SenderKind::Agent, id: channel.to_owned() }
-    } else {
-        Sender { kind: SenderKind::User, id: principal.id.clone() }
+    match principal.kind {
+        PrincipalKind::Agent => Sender { kind: SenderKind::Agent, id: channel.to_owned() },
+        PrincipalKind::User => Sender { kind: SenderKind::User, id: principal.id.clone() },
     }
 }
 

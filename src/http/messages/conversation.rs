@@ -7,6 +7,7 @@ use actors::claims::{self, LIVES_MAX};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, Rejection, Reply, message_of};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
+use actors::key::PrincipalKind;
 use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
@@ -167,7 +168,7 @@ fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem,
     let principal = &caller.key.principal;
     // Who says that somebody else has said it as a user says that it was no agent.
     let is_told = item.sender_id.is_some() && item.role == "user";
-    let is_agent = item.role == "assistant" || (principal.is_agent && !is_told);
+    let is_agent = item.role == "assistant" || (principal.kind == PrincipalKind::Agent && !is_told);
     let kind = if is_agent { SenderKind::Agent } else { SenderKind::User };
     let default = agent.filter(|_| speaks_for_an_agent(&item)).unwrap_or(&principal.id);
     let sender = Sender { kind, id: item.sender_id.take().unwrap_or_else(|| default.to_owned()) };
