@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::codec;
-use crate::id::EntityKey;
+use crate::id::{EntityKey, half};
 use crate::limits;
 use crate::store::{Fresh, Head, Store, StoreError, Table};
 
@@ -60,9 +60,7 @@ struct Seen {
 fn name(entity: EntityKey, table: Table, key: &[u8]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&entity.to_bytes()).update(&[table.0]).update(key);
-    let mut name = [0; 16];
-    name.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    name
+    half(&hasher.finalize())
 }
 
 impl Registry {

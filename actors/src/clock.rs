@@ -24,6 +24,20 @@ impl Millis {
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// The lower 48 bits, as ids and the keys of lists that grow with time begin: they sort as times do, and last until
+    /// the year 10889.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 6] {
+        let [_, _, time @ ..] = self.0.to_be_bytes();
+        time
+    }
+
+    /// The inverse of [`Millis::to_bytes`].
+    #[must_use]
+    pub fn from_bytes([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
 }
 
 impl fmt::Display for Millis {

@@ -20,8 +20,14 @@ pub fn hash_parts<'p>(hasher: &mut blake3::Hasher, parts: impl IntoIterator<Item
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
     }
+    half(&hasher.finalize())
+}
+
+/// The first half of a hash: enough to tell apart what a hash names.
+#[must_use]
+pub fn half(hash: &blake3::Hash) -> [u8; 16] {
     let mut half = [0; 16];
-    half.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    half.copy_from_slice(&hash.as_bytes()[..16]);
     half
 }
 
@@ -264,13 +270,13 @@ fn unbase32<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 fn put_time(out: &mut [u8], at: Millis) {
-    out[..6].copy_from_slice(&at.0.to_be_bytes()[2..]);
+    out[..6].copy_from_slice(&at.to_bytes());
 }
 
 fn get_time(bytes: &[u8]) -> Millis {
-    let mut wide = [0; 8];
-    wide[2..].copy_from_slice(&bytes[..6]);
-    Millis(u64::from_be_bytes(wide))
+    let mut time = [0; 6];
+    time.copy_from_slice(&bytes[..6]);
+    Millis::from_bytes(time)
 }
 
 /// An id of the form `prefix_` + 26 characters: 48 bits of time, 80 bits of address.

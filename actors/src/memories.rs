@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::conversation::number_key;
-use crate::id::{Address, ContactId, EntityKey, Kind, MemoryId, MessageId};
+use crate::id::{Address, ContactId, EntityKey, Kind, MemoryId, MessageId, half};
 use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::store::StoreError;
@@ -303,9 +303,7 @@ impl Machine for Memories {
 
 /// The hash of what a memory is about.
 fn slot_key(slot: &str) -> [u8; 16] {
-    let mut key = [0; 16];
-    key.copy_from_slice(&blake3::hash(slot.as_bytes()).as_bytes()[..16]);
-    key
+    half(&blake3::hash(slot.as_bytes()))
 }
 
 /// The row of a slot.

@@ -27,6 +27,12 @@ const LATE_MILLIS: u64 = 60 * 60 * 1000;
 /// Entries of one read.
 const PAGE: usize = 1_000;
 
+/// About how many tokens a text is, where nobody has counted them: four characters each, rounded up.
+#[must_use]
+pub fn estimate(text: &str) -> u64 {
+    (text.chars().count() as u64).div_ceil(4)
+}
+
 /// A day, counted from 1970-01-01 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub u32);
@@ -132,10 +138,7 @@ impl UsedDays {
 /// What the keys of a day's entries begin with: its first millisecond, in 48 bits as in every list that grows with
 /// time, so that a store can keep it in parts by time.
 fn begin(day: u32) -> [u8; 6] {
-    let millis = (u64::from(day) * DAY_MILLIS).min((1 << 48) - 1);
-    let mut key = [0; 6];
-    key.copy_from_slice(&millis.to_be_bytes()[2..]);
-    key
+    Millis((u64::from(day) * DAY_MILLIS).min((1 << 48) - 1)).to_bytes()
 }
 
 async fn read(store: &dyn Store, workspace: Address, day: Day) -> Result<Used, StoreError> {

@@ -3,6 +3,7 @@
 use actors::agent::{Prompt, Said};
 use actors::limits;
 use actors::tool::{Called, GIVEN_ID_BYTES};
+use actors::usage::estimate;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -157,9 +158,10 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
         return Err(Fault::TooLarge(limits::CALL_BYTES));
     }
     let counted = |name: &str| usage.get(name).and_then(whole).filter(|count| *count <= MOST_TOKENS);
-    let count = |name: &str, estimate: u64| counted(name).unwrap_or(estimate);
-    let written = tokens(&text) + calls.iter().map(|call| tokens(&call.name) + tokens(&call.arguments)).sum::<u64>();
-    let input_tokens = count("prompt_tokens", prompt.messages.iter().map(|said| tokens(&said.text)).sum());
+    let count = |name: &str, estimated: u64| counted(name).unwrap_or(estimated);
+    let written =
+        estimate(&text) + calls.iter().map(|call| estimate(&call.name) + estimate(&call.arguments)).sum::<u64>();
+    let input_tokens = count("prompt_tokens", prompt.messages.iter().map(|said| estimate(&said.text)).sum());
     let output_tokens = count("completion_tokens", written);
     let model = model.as_str().filter(|model| !model.is_empty()).or(prompt.agent.model.as_deref());
     let model: String = model.unwrap_or("unknown").chars().take(MODEL_CHARS).collect();
@@ -171,9 +173,4 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
 /// An id of a call, unless it is too long to be kept.
 pub(super) fn kept_id(id: &str) -> Option<String> {
     (1..=GIVEN_ID_BYTES).contains(&id.len()).then(|| id.to_owned())
-}
-
-/// About how many tokens a text is: four characters each, rounded up.
-fn tokens(text: &str) -> u64 {
-    (text.chars().count() as u64).div_ceil(4)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actors::backoff::patiently;
 use actors::clock::Millis;
 use actors::codec;
-use actors::id::EntityKey;
+use actors::id::{EntityKey, half};
 use actors::machine::Record;
 use actors::registry::{Event, RowChange};
 use actors::store::{
@@ -134,9 +134,7 @@ async fn read(
 
 /// The same line is the same commit, however often it is sent.
 pub(super) fn commit_id(line: &[u8]) -> CommitId {
-    let mut id = [0; 16];
-    id.copy_from_slice(&blake3::hash(line).as_bytes()[..16]);
-    CommitId(id)
+    CommitId(half(&blake3::hash(line)))
 }
 
 /// A line for a worker.

@@ -1,7 +1,7 @@
 //! The lines of an export.
 
 use actors::clock::Millis;
-use actors::id::EntityKey;
+use actors::id::{EntityKey, half};
 use actors::store::{KeyHash, KeyRow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -124,7 +124,7 @@ impl Step {
 
 /// The hash of an entity's lines.
 pub(super) fn sum_of(lines: &blake3::Hasher) -> Blob {
-    Blob(Bytes::copy_from_slice(&lines.finalize().as_bytes()[..16]))
+    Blob(Bytes::copy_from_slice(&half(&lines.finalize())))
 }
 
 /// A line.

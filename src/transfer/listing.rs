@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use actors::backoff::patiently;
-use actors::id::{Address, EntityKey, Kind};
+use actors::id::{Address, EntityKey, Kind, hash_parts};
 use actors::store::Loaded;
 use actors::store::inventory::Inventory;
 use actors::workspace::address_of;
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::line::{Blob, Line};
@@ -69,10 +70,8 @@ pub(super) fn standing(loaded: &Loaded) -> Blob {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&loaded.head.seq.to_le_bytes()).update(&loaded.head.commit.to_le_bytes());
     // What was restored and has gone another way since has as many commits at some time, but not the same.
-    for part in loaded.state.iter().chain(loaded.tail.iter().map(|record| &record.payload)) {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-    }
-    Blob(hasher.finalize().as_bytes()[..16].to_vec().into())
+    let parts = loaded.state.iter().chain(loaded.tail.iter().map(|record| &record.payload));
+    Blob(Bytes::copy_from_slice(&hash_parts(&mut hasher, parts.map(Bytes::as_ref))))
 }
 
 /// What lines say of the installation.

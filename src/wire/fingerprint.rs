@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{BufWriter, Write as _};
 
+use actors::id::half;
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
@@ -22,7 +23,7 @@ pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
     print.members(body.members().iter().filter(|member| member.name != "clientId").collect(), 0);
     // What is gathered is handed on when it is dropped; a hasher refuses nothing.
     drop(print);
-    short(&hasher)
+    half(&hasher.finalize())
 }
 
 /// What equal values have in common, however they are written, and others have not: as for [`fingerprint`], at every
@@ -36,13 +37,7 @@ pub fn of_value(text: &str) -> [u8; 16] {
         Err(_) => print.part(b'v', text.as_bytes()),
     }
     drop(print);
-    short(&hasher)
-}
-
-fn short(hasher: &blake3::Hasher) -> [u8; 16] {
-    let mut out = [0; 16];
-    out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    out
+    half(&hasher.finalize())
 }
 
 /// Bytes that are gathered before they are hashed: a hasher takes many small pieces at several times the price of one.

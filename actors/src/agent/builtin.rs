@@ -12,6 +12,7 @@ use crate::id::Address;
 use crate::limits;
 use crate::message::Json;
 use crate::tool::Tools;
+use crate::usage::estimate;
 
 /// What it does with what it hears.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -84,11 +85,6 @@ impl TurnCounter {
     pub(crate) fn forget(&self, workspace: Address, agent: &str) {
         self.0.remove(&(workspace, agent.to_owned()));
     }
-}
-
-/// About how many tokens a text is: four characters each, rounded up.
-fn tokens(text: &str) -> u64 {
-    (text.chars().count() as u64).div_ceil(4)
 }
 
 /// What a builtin agent does next.
@@ -209,15 +205,15 @@ pub(crate) async fn complete(asked: &Asked<'_>, tools: &dyn Tools, saying: &Sayi
         // As a model would: a word at a time.
         reply.split_inclusive(char::is_whitespace).for_each(|word| saying.say(message, word));
     }
-    let said = replies.iter().map(|reply| tokens(reply)).sum::<u64>();
-    let called = calls.iter().map(|call| tokens(&call.arguments)).sum::<u64>();
+    let said = replies.iter().map(|reply| estimate(reply)).sum::<u64>();
+    let called = calls.iter().map(|call| estimate(&call.arguments)).sum::<u64>();
     let usage = agent.usage(*heard, said + called, agent.model.as_deref().unwrap_or("builtin"));
     Ok(Said { replies, calls, usage })
 }
 
 /// About how many tokens these texts are together.
 pub(crate) fn tokens_of<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
-    texts.map(tokens).sum()
+    texts.map(estimate).sum()
 }
 
 #[cfg(test)]

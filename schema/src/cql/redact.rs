@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use actors::id::EntityKey;
+use actors::id::{EntityKey, half};
 use actors::store::{Cause, CommitId, NewRecord, Redaction, StoreError};
 use bytes::Bytes;
 use scylla::value::{CqlValue, Row};
@@ -152,7 +152,5 @@ fn chunk_id(commit: &StoredCommit, revision: i32) -> CommitId {
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update(&commit.id.0).update(&revision.to_le_bytes());
-    let mut id = [0; 16];
-    id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    CommitId(id)
+    CommitId(half(&hasher.finalize()))
 }

@@ -12,7 +12,7 @@
 //! commit id was random and is gone, so the old hash confirms no guess at what the row said.
 
 use actors::clock::Millis;
-use actors::id::EntityKey;
+use actors::id::{EntityKey, half};
 use actors::store::{CommitId, Head, LogRecord, NewRecord};
 use bytes::Bytes;
 
@@ -91,9 +91,7 @@ fn hash(key: &[u8], value: &[u8]) -> RowHash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(key);
     hasher.update(value);
-    let mut short = [0; 16];
-    short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    short
+    half(&hasher.finalize())
 }
 
 /// A row as read; its hash was right.
