@@ -13,6 +13,7 @@ use crate::id::{AttachmentId, ConversationId, MessageId, TurnId};
 
 mod json;
 mod review;
+pub mod role;
 
 pub use json::Json;
 pub use review::{Alike, Callback, Quorum, Review, ReviewState, ReviewStatus, Vote};

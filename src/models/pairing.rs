@@ -3,7 +3,7 @@
 //! it was imported.
 
 use actors::agent::ChatMessage;
-use actors::message::Json;
+use actors::message::{Json, role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -79,15 +79,15 @@ pub(crate) fn answered(metadata: &Json) -> Option<String> {
 pub(super) fn lines(messages: &[ChatMessage]) -> Vec<Line<'_>> {
     let calls: Vec<Vec<Call>> = messages
         .iter()
-        .map(|message| if message.role == "assistant" { calls(message.tool_calls.as_ref()) } else { Vec::new() })
+        .map(|message| if message.role == role::ASSISTANT { calls(message.tool_calls.as_ref()) } else { Vec::new() })
         .collect();
     let answer = |message: &ChatMessage| message.metadata.as_ref().and_then(answered);
     let answers: Vec<Option<String>> =
-        messages.iter().map(|message| answer(message).filter(|_| message.role == "tool")).collect();
+        messages.iter().map(|message| answer(message).filter(|_| message.role == role::TOOL)).collect();
     let mut used = vec![false; messages.len()];
     let mut lines = Vec::with_capacity(messages.len());
-    for (at, message) in messages.iter().enumerate().filter(|(_, message)| message.role != "tool") {
-        if message.text.is_empty() && message.role == "assistant" && calls[at].is_empty() {
+    for (at, message) in messages.iter().enumerate().filter(|(_, message)| message.role != role::TOOL) {
+        if message.text.is_empty() && message.role == role::ASSISTANT && calls[at].is_empty() {
             continue;
         }
         let content = Some(message.text.as_str()).filter(|text| !text.is_empty() || calls[at].is_empty());
@@ -101,7 +101,7 @@ pub(super) fn lines(messages: &[ChatMessage]) -> Vec<Line<'_>> {
                 used[result] = true;
             }
             let content = Some(result.map_or(NO_RESULT, |result| messages[result].text.as_str()));
-            lines.push(Line { role: "tool", content, tool_calls: Vec::new(), tool_call_id: Some(call.id.clone()) });
+            lines.push(Line { role: role::TOOL, content, tool_calls: Vec::new(), tool_call_id: Some(call.id.clone()) });
         }
     }
     lines

@@ -7,7 +7,7 @@ pub mod view;
 
 use actors::clock::Millis;
 use actors::id::MessageId;
-use actors::message::{Attachment, Content, Json, Sender, SenderKind, Severity};
+use actors::message::{Attachment, Content, Json, Sender, SenderKind, Severity, role};
 
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::path::Path;
@@ -101,7 +101,7 @@ impl ChannelPost {
         now: Millis,
         default_expiry: u64,
     ) -> Content {
-        let role = if sender.kind == SenderKind::Agent { "assistant" } else { "user" };
+        let role = if sender.kind == SenderKind::Agent { role::ASSISTANT } else { role::USER };
         Content {
             text: self.text,
             severity: self.status,

@@ -4,7 +4,7 @@ pub mod content;
 pub mod view;
 
 use actors::contact::identifier::normalize_identifier;
-use actors::message::{Attachment, Content, MediaKind, Sender, SenderKind};
+use actors::message::{Attachment, Content, MediaKind, Sender, SenderKind, role};
 
 pub use crate::wire::contact_message::content::ContactContent;
 
@@ -78,9 +78,9 @@ impl ContactContent {
     pub fn into_content(self, contact_id: String, attachments: Vec<Attachment>) -> Content {
         let sender = Sender { kind: SenderKind::Contact, id: contact_id };
         match self {
-            Self::Text(text) => Content::text("user", sender, text),
+            Self::Text(text) => Content::text(role::USER, sender, text),
             Self::Media(media) => {
-                Content { text: media.caption, attachments, media: media.kind, ..Content::text("user", sender, "") }
+                Content { text: media.caption, attachments, media: media.kind, ..Content::text(role::USER, sender, "") }
             }
         }
     }

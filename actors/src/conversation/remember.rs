@@ -7,7 +7,7 @@ use crate::clock::{Millis, pause};
 use crate::id::{MemoryId, MessageId};
 use crate::machine::{Change, Decision, Moment};
 use crate::memories::Subject;
-use crate::message::Message;
+use crate::message::{Message, role};
 
 /// After which somebody looks whether memories were drawn: a process that ended has left it undone.
 const LOOK_AFTER_MILLIS: u64 = 10_000;
@@ -52,7 +52,7 @@ pub struct Note {
 #[must_use]
 pub fn wants_memories(message: &Message) -> bool {
     let content = &message.content;
-    content.memories && content.role == "user" && content.text.as_ref().is_some_and(|text| !text.is_empty())
+    content.memories && content.role == role::USER && content.text.as_ref().is_some_and(|text| !text.is_empty())
 }
 
 impl Remembering {

@@ -13,7 +13,7 @@ use crate::clock::Millis;
 use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Undecided};
-use crate::message::{Content, Sender, SenderKind};
+use crate::message::{Content, Sender, SenderKind, role};
 use crate::store::{KeyHash, RowWrite, ViewWrite};
 use crate::tables::{ASKED_TURNS, TURNS};
 use crate::usage;
@@ -237,7 +237,7 @@ fn reply(state: &State, turn: &Turn, text: &str, parent: Option<MessageId>) -> E
     let sender = Sender { kind: SenderKind::Agent, id: turn.agent.clone() };
     Event::MessageCreated(Accepted {
         conversation: state.id,
-        content: Arc::new(Content::text("assistant", sender, text)),
+        content: Arc::new(Content::text(role::ASSISTANT, sender, text)),
         parent,
         owner: state.owner.clone(),
         turn: Some(turn.id),

@@ -24,7 +24,7 @@ use crate::insist::{NoAnswer, persist};
 use crate::limits;
 use crate::machine::Record;
 use crate::memories::recall::{Remembered, recall};
-use crate::message::{Content, Message, NewMessage, Sender, SenderKind};
+use crate::message::{Content, Message, NewMessage, Sender, SenderKind, role};
 use crate::node::Node;
 use crate::store::{Cause, Order, StoreError};
 use crate::tables::{AGENTS, CHANNELS};
@@ -282,7 +282,7 @@ impl Attempt<'_> {
         let step = Step {
             number: self.turn.id.number,
             attempt: self.turn.attempt,
-            message: Arc::new(Content { tool_calls, ..Content::text("assistant", sender, text) }),
+            message: Arc::new(Content { tool_calls, ..Content::text(role::ASSISTANT, sender, text) }),
             calls: recorded,
             branch,
             usage: said.usage,

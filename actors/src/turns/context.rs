@@ -13,7 +13,7 @@ use crate::id::{EntityKey, MessageId};
 use crate::limits;
 use crate::machine::Record;
 use crate::memories::recall::Remembered;
-use crate::message::{Json, Overlay};
+use crate::message::{Json, Overlay, role};
 use crate::node::Node;
 use crate::store::{KeyRange, LogScan, Order, Scan, Store, StoreError};
 use crate::tables::OVERLAYS;
@@ -121,7 +121,7 @@ impl Context {
     /// The words to be answered; those of a message that has none are what a model is told of its files.
     pub(super) fn asked(&self) -> String {
         let messages = if self.question.is_empty() {
-            let last = self.before.iter().rposition(|said| said.role == Some("user"));
+            let last = self.before.iter().rposition(|said| said.role == Some(role::USER));
             last.map(|last| &self.before[last..=last]).unwrap_or_default()
         } else {
             &self.question
@@ -134,15 +134,16 @@ impl Context {
     /// it, and what was said before that has had its answer.
     pub(super) fn is_pointless(&self) -> bool {
         let mut newest_first = self.before.iter().rev();
-        let asked = newest_first.find(|said| said.role == Some("user")).and_then(|said| said.turn);
-        let replied = |turn| self.before.iter().any(|said| said.role == Some("assistant") && said.turn == Some(turn));
+        let asked = newest_first.find(|said| said.role == Some(role::USER)).and_then(|said| said.turn);
+        let replied =
+            |turn| self.before.iter().any(|said| said.role == Some(role::ASSISTANT) && said.turn == Some(turn));
         let waits = asked.is_some_and(|turn| !replied(turn));
         self.taken_back && self.question.is_empty() && self.steps.is_empty() && !waits
     }
 
     /// Results of the tools that the turn has called, in order.
     pub(super) fn results(&self) -> Vec<&str> {
-        self.steps.iter().filter(|step| step.role == Some("tool")).map(|step| step.words()).collect()
+        self.steps.iter().filter(|step| step.role == Some(role::TOOL)).map(|step| step.words()).collect()
     }
 
     /// About how many tokens the model would read.
@@ -153,10 +154,10 @@ impl Context {
 
     /// What the model is asked.
     pub(super) fn prompt(&self, agent: &Agent, memories: &[Remembered]) -> Vec<ChatMessage> {
-        let prompt = agent.system_prompt.iter().map(|text| ChatMessage::words("system", text.clone()));
+        let prompt = agent.system_prompt.iter().map(|text| ChatMessage::words(role::SYSTEM, text.clone()));
         let known: Vec<String> = memories.iter().map(|memory| format!("- {}", memory.text)).collect();
         let known = (!known.is_empty()).then(|| format!("What is known about the user:\n{}", known.join("\n")));
-        let known = known.into_iter().map(|text| ChatMessage::words("system", text));
+        let known = known.into_iter().map(|text| ChatMessage::words(role::SYSTEM, text));
         let messages = self.all().map(|said| ChatMessage {
             role: said.role.unwrap_or_default().to_owned(),
             text: said.text().to_owned(),
@@ -251,7 +252,7 @@ impl<'a> Reader<'a> {
         if !own && said.turn.is_some_and(|of| of.number > self.turn.id.number) {
             return;
         }
-        let is_step = own && matches!(said.role, Some("assistant" | "tool"));
+        let is_step = own && matches!(said.role, Some(role::ASSISTANT | role::TOOL));
         if !own && self.wanted.is_some_and(|wanted| said.id.number > wanted) {
             return;
         }
@@ -268,7 +269,7 @@ impl<'a> Reader<'a> {
             self.context.newest_asked.get_or_insert(said.id);
         }
         // Roles of the client's own are not for models, nor is what says nothing.
-        let Some(role) = said.role.filter(|role| *role == "tool" || said.chars() > 0) else { return };
+        let Some(role) = said.role.filter(|role| *role == role::TOOL || said.chars() > 0) else { return };
         match (is_step, own, full) {
             (true, ..) => {
                 self.chars += said.chars();
@@ -290,7 +291,7 @@ impl<'a> Reader<'a> {
     /// it or nothing, and then nothing older.
     fn take_earlier(&mut self, said: Arc<Said>, role: &str) {
         self.context.newest_before.get_or_insert(said.id);
-        if role == "tool" {
+        if role == role::TOOL {
             let call = said.metadata.as_ref().and_then(|metadata| self.tools.answered(metadata));
             let is_kept_whole = chars_of(&self.results) + said.chars() <= limits::QUESTION_BYTES;
             let result = call.map(|call| Pending { call, said });
@@ -299,7 +300,7 @@ impl<'a> Reader<'a> {
         }
         let own = said.chars();
         let is_newest = self.context.before.is_empty() && !self.full;
-        let is_asked = role == "user" && !self.asks;
+        let is_asked = role == role::USER && !self.asks;
         self.asks |= is_asked;
         let fits = |chars: usize| chars <= limits::CONTEXT_CHARS;
         if !is_newest && (self.full || !fits(self.chars + own)) {

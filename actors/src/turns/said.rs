@@ -1,7 +1,7 @@
 //! What a turn looks at of a message.
 
 use crate::id::{MessageId, TurnId};
-use crate::message::{Attachment, Content, Json, Message, Overlay};
+use crate::message::{Attachment, Content, Json, Message, Overlay, role};
 use crate::tool::Tools;
 
 /// Where a message stands, who speaks, and what a model reads of it. It takes a third of what the message takes, and
@@ -36,7 +36,7 @@ impl Said {
             id: message.id,
             parent: message.parent.map(|parent| parent.number),
             turn: message.turn,
-            role: known(&message.content.role),
+            role: role::known(&message.content.role),
             is_gone: false,
             text: Box::default(),
             words: None,
@@ -80,7 +80,7 @@ impl Said {
 
     /// The calls of an agent. Nobody else's are any.
     pub(super) fn calls(&self) -> Option<&Json> {
-        self.tool_calls.as_ref().filter(|_| self.role == Some("assistant"))
+        self.tool_calls.as_ref().filter(|_| self.role == Some(role::ASSISTANT))
     }
 
     /// How many characters of it a model reads.
@@ -105,11 +105,6 @@ impl Said {
         // Beside it stands what counts its owners, and what the allocator adds to each piece.
         size_of::<Self>() + 48 + self.text.len() + words + json(&self.tool_calls) + json(&self.metadata)
     }
-}
-
-/// The same role where models know it.
-fn known(role: &str) -> Option<&'static str> {
-    ["user", "assistant", "system", "developer", "tool"].into_iter().find(|known| *known == role)
 }
 
 /// The words, and a line for each file.

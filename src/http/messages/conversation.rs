@@ -8,7 +8,7 @@ use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
 use actors::key::PrincipalKind;
-use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind};
+use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind, role};
 use axum::response::Response;
 use http::StatusCode;
 
@@ -150,7 +150,7 @@ fn opening(id: ConversationId) -> Opening {
 
 /// Whether an item that names no sender is said by the conversation's agent.
 fn speaks_for_an_agent(item: &ConversationItem) -> bool {
-    item.role == "assistant" && item.sender_id.is_none()
+    item.role == role::ASSISTANT && item.sender_id.is_none()
 }
 
 /// The agent that answers in a conversation, where it has one of its own: its channel's, as that is now or, where it is
@@ -167,8 +167,8 @@ async fn agent_of(accepting: &Accepting<'_>, id: ConversationId) -> Result<Optio
 fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem, memories: bool) -> NewMessage {
     let principal = &caller.key.principal;
     // Who says that somebody else has said it as a user says that it was no agent.
-    let is_told = item.sender_id.is_some() && item.role == "user";
-    let is_agent = item.role == "assistant" || (principal.kind == PrincipalKind::Agent && !is_told);
+    let is_told = item.sender_id.is_some() && item.role == role::USER;
+    let is_agent = item.role == role::ASSISTANT || (principal.kind == PrincipalKind::Agent && !is_told);
     let kind = if is_agent { SenderKind::Agent } else { SenderKind::User };
     let default = agent.filter(|_| speaks_for_an_agent(&item)).unwrap_or(&principal.id);
     let sender = Sender { kind, id: item.sender_id.take().unwrap_or_else(|| default.to_owned()) };

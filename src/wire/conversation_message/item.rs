@@ -2,7 +2,7 @@
 
 use actors::clock::Millis;
 use actors::id::{AttachmentId, MessageId};
-use actors::message::{Content, Json, Parent, Sender, SentAt};
+use actors::message::{Content, Json, Parent, Sender, SentAt, role};
 
 use crate::json::fields::ObjectBounds;
 use crate::json::fields::{Fields, Items, Length, Value};
@@ -118,7 +118,7 @@ fn text(fields: &mut Fields<'_>, has_more: bool, report: &mut Report) -> String 
 }
 
 fn role(fields: &mut Fields<'_>, report: &mut Report) -> String {
-    let Some(value) = fields.optional("role") else { return "user".to_owned() };
+    let Some(value) = fields.optional("role") else { return role::USER.to_owned() };
     let Some(text) = value.string(report, Length::ANY) else { return String::new() };
     let fits = (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
     if !fits {

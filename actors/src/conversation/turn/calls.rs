@@ -17,7 +17,7 @@ use crate::conversation::{Accepted, Conversation, Event, Reply, State, Usage, nu
 use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
-use crate::message::{Content, Json, Sender, SenderKind};
+use crate::message::{Content, Json, Sender, SenderKind, role};
 use crate::store::RowWrite;
 use crate::tables::CALLS;
 use crate::tool::Ask;
@@ -198,7 +198,7 @@ impl<'a> Answering<'a> {
         // Ids are visible ASCII, of which JSON escapes these two.
         let shown = call.shown_id().replace('\\', r"\\").replace('"', r#"\""#);
         let metadata = Json::from_checked(format!(r#"{{"tool_call_id":"{shown}"}}"#));
-        let content = Content { metadata: Some(metadata), ..Content::text("tool", sender, cut(result)) };
+        let content = Content { metadata: Some(metadata), ..Content::text(role::TOOL, sender, cut(result)) };
         let seq = self.moment.next_seq + self.events.len() as u64;
         let parent = self.calls.branch;
         self.calls.branch = parent.map(|_| MessageId::new(self.moment.now, self.state.id.address, seq));

@@ -1,0 +1,18 @@
+//! The roles of messages that this side knows. Clients of the conversation store may have others of their own.
+
+/// A person, or a program that asks as one.
+pub const USER: &str = "user";
+/// An agent.
+pub const ASSISTANT: &str = "assistant";
+/// Whoever instructs agents.
+pub const SYSTEM: &str = "system";
+/// The same, by its newer name.
+pub const DEVELOPER: &str = "developer";
+/// What answers a call of an agent.
+pub const TOOL: &str = "tool";
+
+/// The same role where models know it.
+#[must_use]
+pub fn known(role: &str) -> Option<&'static str> {
+    [USER, ASSISTANT, SYSTEM, DEVELOPER, TOOL].into_iter().find(|known| *known == role)
+}
