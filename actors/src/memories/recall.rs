@@ -145,10 +145,10 @@ async fn ranked(
             learn(node, entity, texts.collect());
         }
         match embed(node, &**embeddings, vec![query.to_owned()], ASKED_WITHIN).await {
-            Ok(asked) => {
-                let alike = |memory| vector(memory).map_or(0.0, |vector| likeness(&vector.numbers, &asked[0]));
-                rankings.push(all.iter().map(alike).collect());
-            }
+            Ok(asked) => rankings.extend(asked.iter().map(|asked| {
+                let alike = |memory| vector(memory).map_or(0.0, |vector| likeness(&vector.numbers, asked));
+                all.iter().map(alike).collect()
+            })),
             Err(error) => tracing::warn!(%error, "a question could not be embedded; it is answered by words"),
         }
     }

@@ -159,6 +159,7 @@ pub(super) fn encode_follows(views: &[ViewWrite], redactions: &[Redaction]) -> V
     let mut out = Vec::new();
     let mut put = |list: u8, key: &[u8], value: Option<&Bytes>| {
         out.push(list);
+        // A key is far below 2^16: commits are measured before they get here.
         out.extend_from_slice(&(key.len() as u16).to_le_bytes());
         out.extend_from_slice(key);
         match value {
