@@ -464,7 +464,7 @@ impl Machine for Attachment {
     fn weight(command: &Command) -> usize {
         match command {
             Command::Complete(file) => 300 + file.filename.len() + file.mime_type.len() + file.storage_key.len(),
-            _ => 200,
+            _ => limits::COMMAND_BYTES,
         }
     }
 

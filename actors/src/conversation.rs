@@ -11,6 +11,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::{Address, ConversationId, EntityKey, MessageId};
+use crate::limits;
 use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::mint;
 use crate::node::Node;
@@ -329,14 +330,14 @@ impl Machine for Conversation {
             Command::FinishTurn(finish) => finish.weight(),
             Command::StepTurn(step) => step.weight(),
             Command::AnswerCalls(answers) => answers.weight(),
-            Command::EndWait(end) => 200 + end.result.len(),
+            Command::EndWait(end) => limits::COMMAND_BYTES + end.result.len(),
             Command::Copy(copying) => copying.weight(),
-            Command::Open(opening) | Command::Fork(opening, _) => 200 + opening.details.weight(),
+            Command::Open(opening) | Command::Fork(opening, _) => limits::COMMAND_BYTES + opening.details.weight(),
             Command::Update(update) => update.weight(),
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
-            Command::Remembered { notes, .. } => 200 + 200 * notes.len(),
-            Command::Erase { .. } | Command::EraseCopy(_) => crate::limits::BATCH_BYTES,
+            Command::Remembered { notes, .. } => limits::COMMAND_BYTES * (1 + notes.len()),
+            Command::Erase { .. } | Command::EraseCopy(_) => limits::BATCH_BYTES,
             Command::Outbox(sending) => sending.weight(),
             Command::StartTurn { .. }
             | Command::RetryTurn { .. }
@@ -347,7 +348,7 @@ impl Machine for Conversation {
             | Command::Claim(_)
             | Command::NotRemembered { .. }
             | Command::Disclaim { .. }
-            | Command::Wake { .. } => 200,
+            | Command::Wake { .. } => limits::COMMAND_BYTES,
         }
     }
 

@@ -15,6 +15,9 @@ pub const BATCH_COMMANDS: usize = 64;
 /// Bytes of content decided into one commit, after which the next command waits for the next one. ScyllaDB warns
 /// about batches above this size. A single larger command still goes alone.
 pub const BATCH_BYTES: usize = 128 * 1024;
+/// About how many bytes a command, a message or a part of them adds to a commit beside its words: ids, times and what
+/// the store puts around a record. That little ones weigh something keeps a commit of many of them small too.
+pub const COMMAND_BYTES: usize = 200;
 /// Bytes of one commit, as far as they are known only once its commands are decided: past it the next command waits for
 /// the next commit. An acknowledgement is short, and what it writes may not be. With the largest single command that is
 /// below what the store takes that takes least.

@@ -12,6 +12,7 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::conversation::number_key;
 use crate::id::{Address, ContactId, EntityKey, Kind, MemoryId, MessageId, half};
+use crate::limits;
 use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
 use crate::node::Node;
 use crate::store::StoreError;
@@ -290,7 +291,7 @@ impl Machine for Memories {
     fn weight(command: &Command) -> usize {
         match command {
             Command::Remember { edits, .. } => edits.iter().map(|edit| 300 + edit.text().len()).sum(),
-            Command::Forget { .. } => 200,
+            Command::Forget { .. } => limits::COMMAND_BYTES,
             Command::ForgetAll { .. } => keep::AT_ONCE * 100,
             Command::Learn(learned) => learned.iter().map(|(_, vector)| 100 + 5 * vector.numbers.len()).sum(),
         }

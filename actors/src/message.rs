@@ -10,6 +10,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::id::{AttachmentId, ConversationId, MessageId, TurnId};
+use crate::limits;
 
 mod json;
 mod review;
@@ -268,12 +269,13 @@ impl Content {
     #[must_use]
     pub fn weight(&self) -> usize {
         let json = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_str().len());
-        200 + self.text.as_ref().map_or(0, String::len)
+        limits::COMMAND_BYTES
+            + self.text.as_ref().map_or(0, String::len)
             + json(&self.metadata)
             + json(&self.tool_calls)
             + json(&self.references)
             + json(&self.media_content)
-            + 200 * self.attachments.len()
+            + limits::COMMAND_BYTES * self.attachments.len()
             + 50 * self.mentions.as_ref().map_or(0, Vec::len)
             + self.review.as_ref().map_or(0, |review| 100 + json(&review.payload) + json(&review.on_expire))
     }

@@ -9,6 +9,7 @@ use super::post::{is_message, overlay_of};
 use super::{Conversation, Event, Rejection, Reply, State, number_key};
 use crate::codec;
 use crate::id::MessageId;
+use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Record, Undecided};
 use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus, words_weight};
 use crate::store::{KeyHash, RowWrite};
@@ -67,9 +68,9 @@ impl Amendment {
 
     /// About how many bytes it adds to a commit.
     pub(super) fn weight(&self) -> usize {
-        let Self::Edit(edit) = self else { return 200 };
+        let Self::Edit(edit) = self else { return limits::COMMAND_BYTES };
         let tags = edit.tags.as_ref().and_then(Option::as_deref);
-        200 + words_weight(edit.text.as_deref(), edit.metadata.as_ref(), tags)
+        limits::COMMAND_BYTES + words_weight(edit.text.as_deref(), edit.metadata.as_ref(), tags)
     }
 }
 

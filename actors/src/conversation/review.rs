@@ -169,7 +169,7 @@ impl Response {
 
     /// About how many bytes it adds to a commit, where it stands in a row and in an event.
     pub(super) fn weight(&self) -> usize {
-        200 + 2 * (self.response.as_str().len() + self.feedback.as_ref().map_or(0, String::len))
+        limits::COMMAND_BYTES + 2 * (self.response.as_str().len() + self.feedback.as_ref().map_or(0, String::len))
     }
 }
 

@@ -47,7 +47,8 @@ pub struct Finish {
 
 impl Finish {
     pub(super) fn weight(&self) -> usize {
-        self.outcome.as_ref().map_or(200, |(replies, _)| 200 + replies.iter().map(String::len).sum::<usize>())
+        let replies = self.outcome.iter().flat_map(|(replies, _)| replies);
+        limits::COMMAND_BYTES + replies.map(String::len).sum::<usize>()
     }
 }
 

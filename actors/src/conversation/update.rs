@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 
 use super::{Conversation, Event, Rejection, Reply, State};
 use crate::codec;
+use crate::limits;
 use crate::machine::{Change, Decision, Found, Machine, Moment, Record, Undecided};
 use crate::message::Json;
 use crate::store::RowWrite;
@@ -83,7 +84,7 @@ impl Update {
             summary: self.summary.clone().flatten(),
             metadata: self.metadata.clone().flatten(),
         };
-        200 + details.weight() + len(self.owner.as_ref().and_then(Option::as_deref))
+        limits::COMMAND_BYTES + details.weight() + len(self.owner.as_ref().and_then(Option::as_deref))
     }
 
     pub(super) fn decide(

@@ -132,14 +132,18 @@ pub struct EndWait {
 
 impl Step {
     pub(in crate::conversation) fn weight(&self) -> usize {
-        let asks = self.calls.iter().map(|call| 200 + call.ask.as_ref().map_or(0, |ask| ask.content.weight()));
+        let asks = self
+            .calls
+            .iter()
+            .map(|call| limits::COMMAND_BYTES + call.ask.as_ref().map_or(0, |ask| ask.content.weight()));
         self.message.weight() + asks.sum::<usize>()
     }
 }
 
 impl Answers {
     pub(in crate::conversation) fn weight(&self) -> usize {
-        200 + self.results.iter().map(|(_, result)| 200 + result.len()).sum::<usize>()
+        limits::COMMAND_BYTES
+            + self.results.iter().map(|(_, result)| limits::COMMAND_BYTES + result.len()).sum::<usize>()
     }
 }
 
