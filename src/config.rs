@@ -12,6 +12,7 @@ pub mod args;
 pub mod attachments;
 pub mod cidr;
 pub mod cql;
+pub mod embeddings;
 mod error;
 pub mod otel;
 mod parse;
@@ -22,6 +23,7 @@ pub use args::ConfigArgs;
 pub use attachments::{AttachmentsConfig, AttachmentsPlace, Bucket};
 pub use cidr::{Cidr, CidrList};
 pub use cql::Cql;
+pub use embeddings::EmbeddingsConfig;
 pub use error::{ConfigError, Wrong};
 use otel::Otel;
 use sources::{Given, Settings};
@@ -69,17 +71,6 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(print::MASK)
     }
-}
-
-/// An endpoint that says what texts mean.
-#[derive(Clone, Debug)]
-pub struct EmbeddingsConfig {
-    /// Its URL, up to its version.
-    pub url: String,
-    /// The model that it is asked for.
-    pub model: String,
-    /// Sent as a bearer token.
-    pub api_key: Option<Secret>,
 }
 
 /// The whole effective configuration; checked, so whoever uses a value need not doubt it.
@@ -190,9 +181,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
     let egress_allow = values.read("egress.allow", str::parse);
     let egress_name_servers = values.read("egress.name_servers", parse::addresses);
     let attachments = attachments::read(&mut values, data_dir.as_deref());
-    let embeddings_url = values.read("embeddings.url", parse::endpoint);
-    let embeddings_model = values.read("embeddings.model", parse::name);
-    let embeddings_api_key = values.read("embeddings.api_key", parse::token);
+    let embeddings = embeddings::read(&mut values);
     let log_filter = values.read("log.filter", parse::filter);
     let log_format = values.read("log.format", parse::log_format);
     let otlp_endpoint = values.read("telemetry.otlp_endpoint", parse::endpoint);
@@ -222,10 +211,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
         egress_allow: egress_allow?,
         egress_name_servers: egress_name_servers?,
         attachments: attachments?,
-        embeddings: match (embeddings_url?, embeddings_model?, embeddings_api_key?) {
-            (Some(url), model, api_key) => Some(EmbeddingsConfig { url, model, api_key }),
-            (None, ..) => None,
-        },
+        embeddings: embeddings?,
         log_filter: log_filter?,
         log_format: log_format?,
         otel: otlp_endpoint.map(|_| otel)?,

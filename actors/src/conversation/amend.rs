@@ -100,43 +100,11 @@ pub(super) fn amend(
     if amendment.seen().is_some_and(|seen| !same_tag(state, seen, &before)) {
         return Ok(Decision::Reject(Rejection::MessageChanged));
     }
-    let mut after = before.clone();
-    let mut change = Change::new(Vec::new(), Reply::Nothing);
+    let (mut after, mut change) = (before, Change::new(Vec::new(), Reply::Nothing));
     match amendment {
-        Amendment::Edit(edit) => {
-            after.text = edit.text.clone().or(after.text);
-            after.metadata = edit.metadata.clone().or(after.metadata);
-            if let Some(tags) = &edit.tags {
-                after.untagged = tags.is_none().then_some(true);
-                after.tags.clone_from(tags);
-            }
-            if after != before {
-                after.updated_at = Some(moment.now);
-                change.events.push(Event::MessageUpdated { message });
-            }
-        }
-        Amendment::Delete { .. } => {
-            end_review(message, &mut after, moment, found, &mut change)?;
-            after = Overlay { updated_at: Some(moment.now), ..after.without_words(Gone::Deleted) };
-            change.rows.extend(unshow(message.number, found)?);
-            change.redactions.extend(redaction(message.number, Gone::Deleted, found)?);
-            // What somebody answered to it goes with it.
-            if let Some(end) = before.review_end {
-                change.redactions.extend(redaction(end, Gone::Deleted, found)?);
-            }
-            change.events.push(Event::MessageDeleted { message });
-        }
-        // What was read has been delivered.
-        Amendment::Acknowledge(Receipt::Delivered) if after.delivered_at.is_none() && after.read_at.is_none() => {
-            after.delivered_at = Some(moment.now);
-            change.events.push(Event::MessageDelivered { message });
-        }
-        Amendment::Acknowledge(Receipt::Read) if after.read_at.is_none() => {
-            after.delivered_at.get_or_insert(moment.now);
-            after.read_at = Some(moment.now);
-            change.events.push(Event::MessageRead { message });
-        }
-        Amendment::Acknowledge(_) => {}
+        Amendment::Edit(new) => edit(new, message, &mut after, moment, &mut change),
+        Amendment::Delete { .. } => delete(message, &mut after, moment, found, &mut change)?,
+        Amendment::Acknowledge(receipt) => acknowledge(*receipt, message, &mut after, moment, &mut change),
     }
     change.reply = Reply::Amended(Box::new(after.clone()));
     change.rows.extend(shown(message.number, &after, moment));
@@ -148,6 +116,63 @@ pub(super) fn amend(
     let value = Some(codec::encode(&after));
     change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
     Ok(Decision::Change(change))
+}
+
+/// The new values. Where it has them already, nothing happens.
+fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, moment: &Moment, change: &mut Change<Conversation>) {
+    let before = after.clone();
+    after.text = edit.text.clone().or(after.text.take());
+    after.metadata = edit.metadata.clone().or(after.metadata.take());
+    if let Some(tags) = &edit.tags {
+        after.untagged = tags.is_none().then_some(true);
+        after.tags.clone_from(tags);
+    }
+    if *after != before {
+        after.updated_at = Some(moment.now);
+        change.events.push(Event::MessageUpdated { message });
+    }
+}
+
+/// Its words leave the log, and with them what somebody answered to it.
+fn delete(
+    message: MessageId,
+    after: &mut Overlay,
+    moment: &Moment,
+    found: &Found,
+    change: &mut Change<Conversation>,
+) -> Result<(), Undecided> {
+    let answered = after.review_end;
+    end_review(message, after, moment, found, change)?;
+    *after = Overlay { updated_at: Some(moment.now), ..std::mem::take(after).without_words(Gone::Deleted) };
+    change.rows.extend(unshow(message.number, found)?);
+    change.redactions.extend(redaction(message.number, Gone::Deleted, found)?);
+    if let Some(end) = answered {
+        change.redactions.extend(redaction(end, Gone::Deleted, found)?);
+    }
+    change.events.push(Event::MessageDeleted { message });
+    Ok(())
+}
+
+/// What was said before is not said again, and what was read has been delivered.
+fn acknowledge(
+    receipt: Receipt,
+    message: MessageId,
+    after: &mut Overlay,
+    moment: &Moment,
+    change: &mut Change<Conversation>,
+) {
+    match receipt {
+        Receipt::Delivered if after.delivered_at.is_none() && after.read_at.is_none() => {
+            after.delivered_at = Some(moment.now);
+            change.events.push(Event::MessageDelivered { message });
+        }
+        Receipt::Read if after.read_at.is_none() => {
+            after.delivered_at.get_or_insert(moment.now);
+            after.read_at = Some(moment.now);
+            change.events.push(Event::MessageRead { message });
+        }
+        Receipt::Delivered | Receipt::Read => {}
+    }
 }
 
 /// What answers showed of the message is not kept any longer: a retry is answered with what there is.

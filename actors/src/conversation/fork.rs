@@ -105,6 +105,20 @@ impl Copying {
         self.originals.iter().map(|original| original.content.as_ref().map_or(100, |content| content.weight())).sum()
     }
 
+    /// What the copy of this one answers.
+    fn parent_of(
+        &self,
+        original: &Original,
+        copies: &HashMap<u64, MessageId>,
+        found: &Found,
+    ) -> Result<Option<MessageId>, Undecided> {
+        Ok(match original.parent {
+            None => None,
+            Some(parent) if parent >= self.from => copies.get(&parent).copied(),
+            Some(parent) => found.row(COPIES, number_key(parent))?.and_then(|key| parse_id_key(key)),
+        })
+    }
+
     /// Appends the copies, unless somebody else has.
     pub(super) fn decide(
         &self,
@@ -122,37 +136,14 @@ impl Copying {
         let mut copies: HashMap<u64, MessageId> = HashMap::new();
         let mut copied = 0;
         for original in &self.originals {
-            let parent = match original.parent {
-                None => None,
-                Some(parent) if parent >= self.from => copies.get(&parent).copied(),
-                Some(parent) => found.row(COPIES, number_key(parent))?.and_then(|key| parse_id_key(key)),
-            };
+            let parent = self.parent_of(original, &copies, found)?;
             // What answers a message that is passed over answers what that one did.
             let place = match &original.content {
                 None => parent,
                 Some(content) => {
                     let id = MessageId::new(moment.now, state.id.address, moment.next_seq + copied);
                     copied += 1;
-                    let message = Message {
-                        id,
-                        conversation: state.id,
-                        owner: state.owner.clone(),
-                        parent,
-                        turn: None,
-                        content: Arc::clone(content),
-                    };
-                    change.rows.extend(attach::rows(&message).into_iter().filter(|row| row.table == MENTIONED));
-                    if let Some(gone) = message.content.gone {
-                        let value = Some(codec::encode(&Overlay::default().without_words(gone)));
-                        change.rows.push(RowWrite { table: OVERLAYS, key: number_key(id.number), value });
-                    }
-                    change.events.push(Event::MessageCreated(Accepted {
-                        conversation: state.id,
-                        content: message.content,
-                        parent,
-                        owner: message.owner,
-                        turn: None,
-                    }));
+                    copy(state, id, parent, content, &mut change);
                     Some(id)
                 }
             };
@@ -167,6 +158,30 @@ impl Copying {
         change.events.push(Event::ForkMoved(Fork { next: self.next, copied, at, look_at, put_off: 0, ..fork }));
         Ok(Decision::Change(change))
     }
+}
+
+/// Appends a copy.
+fn copy(
+    state: &State,
+    id: MessageId,
+    parent: Option<MessageId>,
+    content: &Arc<Content>,
+    change: &mut Change<Conversation>,
+) {
+    let (conversation, owner, content) = (state.id, state.owner.clone(), Arc::clone(content));
+    let message = Message { id, conversation, owner, parent, turn: None, content };
+    change.rows.extend(attach::rows(&message).into_iter().filter(|row| row.table == MENTIONED));
+    if let Some(gone) = message.content.gone {
+        let value = Some(codec::encode(&Overlay::default().without_words(gone)));
+        change.rows.push(RowWrite { table: OVERLAYS, key: number_key(id.number), value });
+    }
+    change.events.push(Event::MessageCreated(Accepted {
+        conversation,
+        content: message.content,
+        parent,
+        owner: message.owner,
+        turn: None,
+    }));
 }
 
 fn barred_key(contact: ContactId) -> Bytes {

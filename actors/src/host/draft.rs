@@ -57,8 +57,7 @@ impl<M: Machine> Draft<M> {
     /// Decides `batch` in order, each command on the state that those before it lead to, as many as fit one commit.
     /// `Err`: these must be read first.
     pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Vec<Need>> {
-        let entropy = &resident.node.entropy;
-        let [id, first] = entropy.draw_two();
+        let [id, first] = resident.node.entropy.draw_two();
         let mut first = Some(first);
         let mut draft = Self {
             span: Span::default(),
@@ -82,49 +81,70 @@ impl<M: Machine> Draft<M> {
         let now = resident.node.clock.now().max(resident.known.last_at);
         for (place, envelope) in batch.iter().enumerate() {
             draft.has_more = place + 1 < batch.len();
-            let known = envelope.key.and_then(|key| {
-                let row = found.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
-                row.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to(key, row))
-            });
-            let reply = match (known, &envelope.command) {
-                (Some(reply), _) => reply,
-                (None, None) => {
-                    // Held, so that nothing is done with the key by what its claim has overtaken.
-                    let claim = envelope.key.map(|key| key.claim);
-                    draft.remember(envelope, draft.next_seq, claim, now, found);
-                    Err(Refusal::KeyHeld)
-                }
-                (None, Some(command)) => {
-                    let needs_place = M::needs_place(draft.state.as_ref(), command);
-                    let moment = Moment {
-                        entity: resident.entity,
-                        now,
-                        place: if needs_place { resident.node.new_place(resident.entity.kind, now) } else { now },
-                        next_seq: draft.next_seq,
-                        random: first.take().unwrap_or_else(|| entropy.draw()),
-                        node: resident.node.members.me(),
-                        key: envelope.key.map(|key| key.hash),
-                        trace: envelope.trace,
-                    };
-                    let state = draft.state.as_ref();
-                    found.set_listeners(M::listeners(&resident.node, resident.entity, state, command));
-                    match M::decide(state, command, &moment, found) {
-                        Ok(decision) => draft.follow(decision, envelope, now, found),
-                        Err(Undecided::Missing(needs)) => return Err(needs),
-                        Err(Undecided::Corrupt(error)) => {
-                            let entity = resident.entity;
-                            tracing::error!(?entity, %error, "what is stored cannot be read; a command is refused");
-                            Err(Refusal::unavailable(&error))
-                        }
-                    }
-                }
-            };
+            let reply = draft.decide_one(resident, envelope, &mut first, now, found)?;
             draft.replies.push(reply);
             if draft.bytes > limits::DRAFT_BYTES {
                 break;
             }
         }
         Ok(draft)
+    }
+
+    /// Decides a command on the state that those before it lead to. What is random for the first one was drawn.
+    fn decide_one(
+        &mut self,
+        resident: &Resident<M>,
+        envelope: &Envelope<M>,
+        first: &mut Option<[u8; 16]>,
+        now: Millis,
+        found: &mut Found,
+    ) -> Result<Reply<M>, Vec<Need>> {
+        let known = envelope.key.and_then(|key| {
+            let row = found.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
+            row.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to(key, row))
+        });
+        if let Some(reply) = known {
+            return Ok(reply);
+        }
+        let Some(command) = &envelope.command else {
+            // Held, so that nothing is done with the key by what its claim has overtaken.
+            let claim = envelope.key.map(|key| key.claim);
+            self.remember(envelope, self.next_seq, claim, now, found);
+            return Ok(Err(Refusal::KeyHeld));
+        };
+        let state = self.state.as_ref();
+        let moment = self.moment_of(resident, envelope, command, first, now);
+        found.set_listeners(M::listeners(&resident.node, resident.entity, state, command));
+        match M::decide(state, command, &moment, found) {
+            Ok(decision) => Ok(self.follow(decision, envelope, now, found)),
+            Err(Undecided::Missing(needs)) => Err(needs),
+            Err(Undecided::Corrupt(error)) => {
+                let entity = resident.entity;
+                tracing::error!(?entity, %error, "what is stored cannot be read; a command is refused");
+                Ok(Err(Refusal::unavailable(&error)))
+            }
+        }
+    }
+
+    fn moment_of(
+        &self,
+        resident: &Resident<M>,
+        envelope: &Envelope<M>,
+        command: &M::Command,
+        first: &mut Option<[u8; 16]>,
+        now: Millis,
+    ) -> Moment {
+        let needs_place = M::needs_place(self.state.as_ref(), command);
+        Moment {
+            entity: resident.entity,
+            now,
+            place: if needs_place { resident.node.new_place(resident.entity.kind, now) } else { now },
+            next_seq: self.next_seq,
+            random: first.take().unwrap_or_else(|| resident.node.entropy.draw()),
+            node: resident.node.members.me(),
+            key: envelope.key.map(|key| key.hash),
+            trace: envelope.trace,
+        }
     }
 
     /// How many commands were decided: the first ones of the batch, and one at least.

@@ -183,6 +183,51 @@ fn known(edit: &Edit, outcomes: &[Outcome], found: &Found) -> Result<(Option<Mem
     Ok((number.map(|number| stored(number, found)).transpose()?.flatten(), slot))
 }
 
+/// What an edit comes to.
+enum Judged {
+    /// Nothing happens.
+    Stays(Outcome),
+    /// This is forgotten.
+    Goes(Memory),
+    /// This says something else than before.
+    Changed(Memory),
+    /// Nothing is known about the same.
+    New,
+}
+
+fn judge(
+    edit: &Edit,
+    known: Option<Memory>,
+    source: Option<MessageId>,
+    outcomes: &[Outcome],
+    moment: &Moment,
+) -> Judged {
+    match (edit, known) {
+        (Edit::Drop(_), Some(memory)) => Judged::Goes(memory),
+        // It was forgotten meanwhile.
+        (Edit::Drop(number) | Edit::Change(number, _), None) => Judged::Stays(Outcome::Gone(*number)),
+        (edit, Some(memory)) if memory.text == edit.text() => {
+            let own = source.is_some() && memory.source == source;
+            Judged::Stays(match (is_maker(&memory, source, outcomes), own) {
+                (true, _) => Outcome::Created(memory),
+                (false, true) => Outcome::Updated(memory),
+                (false, false) => Outcome::Known(memory),
+            })
+        }
+        // It was said before what is remembered, and comes late.
+        (Edit::Keep(_), Some(memory)) if is_earlier(source, memory.source) => {
+            let made = is_maker(&memory, source, outcomes);
+            Judged::Stays(if made { Outcome::Created(memory) } else { Outcome::Known(memory) })
+        }
+        (edit, Some(memory)) => {
+            let text = edit.text().to_owned();
+            let source = source.or(memory.source);
+            Judged::Changed(Memory { text, source, updated_at: Some(moment.now), ..memory })
+        }
+        (Edit::Keep(_), None) => Judged::New,
+    }
+}
+
 pub(super) fn remember(
     state: Option<&State>,
     (subject, edits, source): (&Subject, &[Edit], Option<MessageId>),
@@ -197,41 +242,21 @@ pub(super) fn remember(
     let mut outcomes = Vec::with_capacity(edits.len());
     for edit in edits {
         let (known, slot) = known(edit, &outcomes, found)?;
-        let memory = match (edit, known) {
-            (Edit::Drop(number), known) => {
-                if let Some(memory) = known {
-                    change.rows.extend(removed(&memory));
-                    change.events.push(Event::Forgotten { number: *number });
-                    count = count.saturating_sub(1);
-                }
-                outcomes.push(Outcome::Gone(*number));
+        let memory = match judge(edit, known, source, &outcomes, moment) {
+            Judged::Stays(outcome) => {
+                outcomes.push(outcome);
                 continue;
             }
-            // What was to be changed was forgotten meanwhile.
-            (Edit::Change(number, _), None) => {
-                outcomes.push(Outcome::Gone(*number));
+            Judged::Goes(memory) => {
+                let number = memory.id.number;
+                change.rows.extend(removed(&memory));
+                change.events.push(Event::Forgotten { number });
+                count = count.saturating_sub(1);
+                outcomes.push(Outcome::Gone(number));
                 continue;
             }
-            (edit, Some(memory)) if memory.text == edit.text() => {
-                let own = source.is_some() && memory.source == source;
-                outcomes.push(match (is_maker(&memory, source, &outcomes), own) {
-                    (true, _) => Outcome::Created(memory),
-                    (false, true) => Outcome::Updated(memory),
-                    (false, false) => Outcome::Known(memory),
-                });
-                continue;
-            }
-            // It was said before what is remembered, and comes late.
-            (Edit::Keep(_), Some(memory)) if is_earlier(source, memory.source) => {
-                let made = is_maker(&memory, source, &outcomes);
-                outcomes.push(if made { Outcome::Created(memory) } else { Outcome::Known(memory) });
-                continue;
-            }
-            (edit, Some(memory)) => {
-                let text = edit.text().to_owned();
-                Memory { text, source: source.or(memory.source), updated_at: Some(moment.now), ..memory }
-            }
-            (edit, None) => {
+            Judged::Changed(memory) => memory,
+            Judged::New => {
                 (last, count) = (last + 1, count + 1);
                 let id = MemoryId::new(moment.now, moment.entity.id, last);
                 Memory { id, text: edit.text().to_owned(), source, updated_at: None, slot, first: source }

@@ -1,0 +1,23 @@
+//! Which endpoint says what texts mean.
+
+use super::{Secret, Values, parse};
+
+/// An endpoint that says what texts mean.
+#[derive(Clone, Debug)]
+pub struct EmbeddingsConfig {
+    /// Its URL, up to its version.
+    pub url: String,
+    /// The model that it is asked for.
+    pub model: String,
+    /// Sent as a bearer token.
+    pub api_key: Option<Secret>,
+}
+
+/// `None` where it was said why; `Some(None)`: there is none.
+pub(super) fn read(values: &mut Values<'_>) -> Option<Option<EmbeddingsConfig>> {
+    let url = values.read("embeddings.url", parse::endpoint);
+    let model = values.read("embeddings.model", parse::name);
+    let api_key = values.read("embeddings.api_key", parse::token);
+    let (url, model, api_key) = (url?, model?, api_key?);
+    Some(url.map(|url| EmbeddingsConfig { url, model, api_key }))
+}
