@@ -1,0 +1,211 @@
+//! Deciding a review, and taking one back.
+
+use actors::conversation::review::Response as Given;
+use actors::conversation::{Command, Event, Rejection, Reply};
+use actors::directory::{Answer, Circumstances, Refusal};
+use actors::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+
+use super::{Asked, find};
+use crate::app::App;
+use crate::http::answer::{ignoring, json, replayed};
+use crate::http::body::{JsonBytes, OptionalJsonBytes};
+use crate::http::caller::{Allowed, Caller, Respond, Write};
+use crate::http::context::RequestContext;
+use crate::http::context::render::internal_error;
+use crate::http::incoming::Incoming;
+use crate::http::log;
+use crate::http::messages::one::StoredMessage;
+use crate::http::messages::{sender, shown_to};
+use crate::http::passing::Whole;
+use crate::http::problem::{Fault, Problem};
+use crate::http::refusal::conversation::rejected;
+use crate::http::refusal::{problem_of, store_problem};
+use crate::json::canonical::canonical;
+use crate::json::fields::{Fields, Length};
+use crate::json::report::Report;
+use crate::wire::bounds::ANSWER;
+use crate::wire::fingerprint;
+use crate::wire::review_response::{self, RESPONSE_SCHEMA};
+
+/// The longest feedback, in bytes of UTF-8.
+const FEEDBACK_BYTES: usize = 16 * 1024;
+/// A payload and an answer that are not longer than this and have no schema are compared within microseconds.
+const QUICK_BYTES: usize = 4 * 1024;
+
+/// What a body says as an answer.
+fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, Option<String>) {
+    let response = fields.required(report, "response");
+    let response = response.and_then(|value| {
+        if !value.is_object() {
+            // The contract has one code for whatever is no answer to the question.
+            report.fault(&value.path, "invalid_response", "must be an object");
+            return None;
+        }
+        value.free_object(report, ANSWER)
+    });
+    let feedback = fields.string(report, "feedback", Length::bytes(0, FEEDBACK_BYTES));
+    (response, feedback.map(std::borrow::Cow::into_owned))
+}
+
+/// Every fault of an answer to this review.
+fn faults_of(review: &Review, response: &Json) -> Vec<Fault> {
+    match serde_json::from_str(response.as_str()) {
+        Ok(value) => review_response::faults(review, &value, response),
+        // It is JSON, so what cannot be read is a number beyond the doubles.
+        Err(error) => vec![Fault::new("/response", "invalid_response", format!("cannot be read: {error}"))],
+    }
+}
+
+/// The same for any answer: a client's own schema and a long answer may take a while, and nobody else waits for it.
+async fn judge(review: &Review, response: Json) -> Result<Vec<Fault>, Problem> {
+    let is_short = |json: &Json| json.as_str().len() <= QUICK_BYTES;
+    // A name may be written with escapes.
+    let has_no_schema = |json: &Json| !json.as_str().contains(RESPONSE_SCHEMA) && !json.as_str().contains('\\');
+    if is_short(&response) && review.payload.as_ref().is_none_or(|payload| is_short(payload) && has_no_schema(payload))
+    {
+        return Ok(faults_of(review, &response));
+    }
+    let review = review.clone();
+    tokio::task::spawn_blocking(move || faults_of(&review, &response)).await.map_err(|_| internal_error())
+}
+
+/// `POST /reviews/{id}/respond`.
+pub(in crate::http) async fn respond(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Respond>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Result<JsonBytes, Problem>,
+) -> Result<Response, Problem> {
+    // Who may not answer is told so whatever they say.
+    let asked = find(&app, &caller, &id).await;
+    if let Ok(asked) = &asked {
+        asked.refuse_strangers(&caller)?;
+    }
+    let JsonBytes(bytes) = body?;
+    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
+    let with = incoming.circumstances(&context, &caller);
+    let mut fields = incoming.fields();
+    let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
+    fields.finish(&mut incoming.report);
+    if let Ok(asked) = &asked {
+        // Nobody knows any more what was asked where the message is gone. Its review is over, which the decision tells.
+        if let Some(given) = response.clone().filter(|_| asked.message().gone(&asked.found.overlay).is_none()) {
+            incoming.report.faults.extend(judge(&asked.review, given).await?);
+        }
+    }
+    let ignored = incoming.report.check()?;
+    let (asked, response) = (asked?, response.ok_or_else(internal_error)?);
+    let whole = Whole::of(&app, &context, &headers, &bytes, with.key.is_some());
+    if let Some(response) = whole.pass_on(asked.found.entity).await? {
+        return Ok(response);
+    }
+    let alike = asked.review.quorum.as_ref().map(|_| Alike {
+        print: fingerprint::of_value(response.as_str()),
+        canonical: Json::from_checked(canonical(response.as_str())),
+    });
+    let principal = caller.key.principal.id.clone();
+    let command = Command::Respond(Given { message: asked.message().id, response, alike, feedback, principal });
+    let answered = decide(&app, &caller, asked, command, with).await?;
+    Ok(ignoring(answered, &ignored))
+}
+
+/// `POST /reviews/{id}/cancel`.
+pub(in crate::http) async fn cancel(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Write>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Result<OptionalJsonBytes, Problem>,
+) -> Result<Response, Problem> {
+    let asked = find(&app, &caller, &id).await;
+    if let Ok(asked) = &asked {
+        let channel = asked.found.origin.human_channel().unwrap_or_default();
+        if sender(&caller, channel) != asked.message().content.sender {
+            let detail = "only its sender may cancel a review";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
+        }
+    }
+    let OptionalJsonBytes(body) = body?;
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
+    let asked = asked?;
+    let whole = Whole::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
+    if let Some(response) = whole.pass_on(asked.found.entity).await? {
+        return Ok(response);
+    }
+    let command = Command::CancelReview { message: asked.message().id };
+    Ok(ignoring(decide(&app, &caller, asked, command, with).await?, &ignored))
+}
+
+/// How the review stood after this principal's vote, which did not decide it; as it stands where there is none.
+fn after_vote(now: &ReviewState, principal: &str) -> ReviewState {
+    match now.votes.iter().position(|vote| vote.principal == principal) {
+        Some(at) => ReviewState {
+            status: ReviewStatus::Pending,
+            response: None,
+            feedback: None,
+            decided_by: None,
+            completed_at: None,
+            votes: now.votes[..=at].to_vec(),
+        },
+        None => now.clone(),
+    }
+}
+
+/// Asks the conversation, and shows how the review stands then.
+async fn decide(
+    app: &App,
+    caller: &Caller,
+    asked: Asked,
+    command: Command,
+    with: Circumstances,
+) -> Result<Response, Problem> {
+    let entity = asked.found.entity;
+    let key = with.key.map(|key| key.hash);
+    let answer = match app.node().conversation(entity, command, with).await {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            let over = match &refusal {
+                Refusal::Rejected(Rejection::ReviewOver(state) | Rejection::ReviewExpired(state)) => {
+                    Some(state.clone())
+                }
+                _ => None,
+            };
+            let problem = problem_of(refusal, rejected);
+            return Err(match over {
+                Some(state) => problem.with("review", Asked { state: *state, ..asked }.review()),
+                None => problem,
+            });
+        }
+    };
+    match answer {
+        Answer::Done(Reply::Review(state)) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
+        Answer::Done(_) => Err(internal_error()),
+        Answer::Repeat { first, last } => {
+            let events = log::between(app.node(), entity, (first, last)).await.map_err(store_problem)?;
+            let ended = events.into_iter().find_map(|record| match record.event {
+                Event::ReviewCompleted(end) | Event::ReviewCancelled(end) => Some(end.state),
+                _ => None,
+            });
+            let state = match ended {
+                Some(state) => state,
+                // A vote that decided nothing is no event: it is found among the votes. What was read before may be
+                // from before it.
+                None => {
+                    let id = asked.message().id.to_string();
+                    after_vote(&find(app, caller, &id).await?.state, &caller.key.principal.id)
+                }
+            };
+            // The words as they were then: edited before, or as accepted. Only what was erased stays gone.
+            let overlay = shown_to(app, entity, asked.message().id.number, key).await?.unwrap_or_default();
+            let overlay = Overlay { erased: asked.found.overlay.erased, ..overlay };
+            let found = StoredMessage { overlay, ..asked.found };
+            Ok(replayed(json(StatusCode::OK, &Asked { state, found, ..asked }.view())))
+        }
+    }
+}

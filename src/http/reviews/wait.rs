@@ -1,0 +1,98 @@
+//! Waiting for a review's outcome.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use actors::conversation::Event;
+use actors::message::ReviewStatus;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use tokio::time::{Instant, timeout_at};
+
+use super::find;
+use crate::app::App;
+use crate::http::answer::json;
+use crate::http::caller::{Allowed, Read, still_known};
+use crate::http::headers::prefer;
+use crate::http::headers::prefer::applying;
+use crate::http::problem::Problem;
+use crate::http::query::Query;
+
+/// The longest wait for an outcome, in seconds.
+pub(crate) const WAIT_MAX_SECONDS: u32 = 55;
+/// How long is waited where nothing is said, in seconds.
+pub(crate) const WAIT_DEFAULT_SECONDS: u32 = 30;
+/// How often the store is asked while nothing is heard, where the review may be decided in another process.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a wait may last: as the query says, but no longer than the client prefers.
+fn wait_seconds(query: &Query, preferred: Option<u32>) -> Result<u32, Problem> {
+    let most = preferred.unwrap_or(WAIT_MAX_SECONDS).min(WAIT_MAX_SECONDS);
+    let Some(text) = query.get("timeout") else { return Ok(preferred.map_or(WAIT_DEFAULT_SECONDS, |_| most)) };
+    // The contract has one code for whatever is no number of seconds in the range. A sign is part of no number here.
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let seconds = digits.and_then(|digits| digits.parse().ok()).filter(|seconds| *seconds <= WAIT_MAX_SECONDS);
+    seconds.map(|seconds: u32| seconds.min(most)).ok_or_else(|| {
+        Problem::fault("/timeout", "out_of_range", format!("must be from 0 to {WAIT_MAX_SECONDS} seconds"))
+    })
+}
+
+/// Answers with the outcome as soon as there is one, or with how it stands when the time is over.
+pub(in crate::http) async fn wait(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<Read>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    query: Query,
+) -> Result<Response, Problem> {
+    let preferred = prefer(&headers).wait;
+    let (seconds, ()) = Problem::both(wait_seconds(&query, preferred), query.check())?;
+    // Where too many wait already, it is answered as it stands.
+    let permit = app.lasting().enter();
+    let deadline = Instant::now() + Duration::from_secs(if permit.is_some() { seconds.into() } else { 0 });
+    let asked = find(&app, &caller, &id).await?;
+    let mut events = app.node().subscribe(asked.found.entity);
+    // From here on nothing can be missed; what happened before the subscription is seen by looking again.
+    let mut asked = find(&app, &caller, &id).await?;
+    let mut stopped = pin!(app.left());
+    // Where others may decide it, and where a look has failed: when the next one is, whatever is heard meanwhile.
+    let look_again = || app.node().shares_its_store().then(|| Instant::now() + ASK_AGAIN);
+    let (mut look_at, mut unseen) = (look_again(), false);
+    while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline {
+        let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
+        // One whose time is over is looked at, unless that has just failed.
+        let until = if unseen { deadline } else { deadline.min(Instant::now() + left) };
+        let until = look_at.map_or(until, |look_at| until.min(look_at));
+        let heard = tokio::select! {
+            heard = timeout_at(until, events.recv()) => heard,
+            // Whoever waits when the server stops is told how it stands, and may ask another one.
+            () = &mut stopped => break,
+        };
+        let about_this = match &heard {
+            Ok(Ok(record)) => match &record.event {
+                Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
+                    end.message == asked.message().id
+                }
+                _ => false,
+            },
+            Ok(Err(_)) | Err(_) => true,
+        };
+        if about_this || look_at.is_some_and(|at| at <= Instant::now()) {
+            match find(&app, &caller, &id).await {
+                Ok(found) => (asked, look_at, unseen) = (found, look_again(), false),
+                // The next look may find it. The one in the end tells what it fails with.
+                Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
+                    (look_at, unseen) = (Some(Instant::now() + ASK_AGAIN), true);
+                }
+                Err(problem) => return Err(problem),
+            }
+        }
+    }
+    if unseen {
+        asked = find(&app, &caller, &id).await?;
+    }
+    still_known(&app, &caller).await?;
+    let applied = preferred.filter(|_| permit.is_some()).map(|_| format!("wait={seconds}"));
+    Ok(applying(json(StatusCode::OK, &asked.view()), applied))
+}
