@@ -11,18 +11,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
-use crate::limits;
 use crate::metrics::StoreMetrics;
-use crate::trace::TraceContext;
 
 mod cause;
+mod commit;
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
 mod due;
@@ -33,6 +31,7 @@ pub mod memory;
 mod pages;
 
 pub use cause::Cause;
+pub use commit::{AlarmChange, Commit, CommitWatch, Done, Outcome};
 pub use due::{Due, DuePage};
 pub use pages::Pages;
 
@@ -150,133 +149,6 @@ impl KeyRow {
         (self.first == 0).then_some(self.last)
     }
 }
-
-/// The change of an entity's one durable alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AlarmChange {
-    /// What was durable before.
-    pub previous: Option<Millis>,
-    /// What shall be durable no later than the commit (invariant I5).
-    pub next: Option<Millis>,
-}
-
-/// Everything that becomes true together, or not at all.
-#[derive(Clone, Debug)]
-pub struct Commit {
-    /// The entity.
-    pub entity: EntityKey,
-    /// Where it must stand; `None`: it must not exist.
-    pub expected: Option<Head>,
-    /// This commit's name.
-    pub id: CommitId,
-    /// When it was decided.
-    pub at: Millis,
-    /// Appended in this order.
-    pub records: Vec<NewRecord>,
-    /// Idempotency keys that had their effect here.
-    pub keys: Vec<(KeyHash, KeyRow)>,
-    /// Keyed rows, in order; a later write of the same key wins.
-    pub rows: Vec<RowWrite>,
-    /// List entries.
-    pub views: Vec<ViewWrite>,
-    /// The state after `records`, when it is due (see [`Store::snapshot_every`]).
-    pub state: Option<Bytes>,
-    /// `None`: the alarm stays as it is.
-    pub alarm: Option<AlarmChange>,
-    /// Earlier events to be read with other payloads once this is committed; none of this commit's own. They are the
-    /// one part that need not be atomic with the rest: a store may apply them a little later, but before it takes
-    /// another commit of the entity, and nothing of a commit that conflicts.
-    pub redactions: Vec<Redaction>,
-    /// Where a commit that is traced is told about; `None`: nobody looks.
-    pub watch: Option<Arc<CommitWatch>>,
-}
-
-/// What a store tells of a commit while it makes it durable, for the trace of it. A store tells what it knows.
-#[derive(Debug)]
-pub struct CommitWatch {
-    /// The commit's own span, for calls that carry a trace.
-    pub context: TraceContext,
-    /// Whether that span is recorded, and not only listed while it lasts.
-    pub is_recorded: bool,
-    /// Commits that were made durable together with it; 0: not told.
-    pub batch_commits: AtomicU64,
-    /// Nanoseconds that making them durable took (write and sync, or the cluster's answer); 0: not told.
-    pub sync_nanos: AtomicU64,
-    /// Times it was sent; 0: not told.
-    pub attempts: AtomicU64,
-}
-
-impl CommitWatch {
-    /// Nothing told yet.
-    #[must_use]
-    pub fn new(context: TraceContext, is_recorded: bool) -> Self {
-        let [batch_commits, sync_nanos, attempts] = [const { AtomicU64::new(0) }; 3];
-        Self { context, is_recorded, batch_commits, sync_nanos, attempts }
-    }
-
-    /// The commit's span where it is recorded.
-    #[must_use]
-    pub fn recorded(&self) -> Option<TraceContext> {
-        self.is_recorded.then_some(self.context)
-    }
-}
-
-impl Commit {
-    /// The bytes of its rows, its entries of lists, its keys and its state.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::TooLarge`] where the key of a row or an entry is longer than any store takes.
-    pub fn measure_rows(&self) -> Result<usize, StoreError> {
-        let rows = self.rows.iter().map(|row| (&row.key, &row.value));
-        let (mut longest, mut bytes) = (0, self.keys.len() * 64 + self.state.as_ref().map_or(0, Bytes::len));
-        for (key, value) in rows.chain(self.views.iter().map(|entry| (&entry.key, &entry.value))) {
-            longest = longest.max(key.len());
-            bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-        }
-        let max = limits::ROW_KEY_BYTES;
-        if longest > max { Err(StoreError::TooLarge { bytes: longest, max }) } else { Ok(bytes) }
-    }
-
-    /// A commit of nothing yet.
-    #[must_use]
-    pub fn on(entity: EntityKey, expected: Option<Head>, id: CommitId, at: Millis) -> Self {
-        Self {
-            entity,
-            expected,
-            id,
-            at,
-            records: Vec::new(),
-            keys: Vec::new(),
-            rows: Vec::new(),
-            views: Vec::new(),
-            state: None,
-            alarm: None,
-            redactions: Vec::new(),
-            watch: None,
-        }
-    }
-
-    /// Where the entity stands once this is applied.
-    #[must_use]
-    pub fn next_head(&self) -> Head {
-        let (seq, commit) = self.expected.map_or((0, 0), |head| (head.seq, head.commit));
-        let events = self.records.iter().filter(|record| record.event).count() as u64;
-        Head { seq: seq + events, commit: commit + 1 }
-    }
-}
-
-/// How a commit ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Durable.
-    Committed(Head),
-    /// Not applied, and never will be: the entity stood elsewhere.
-    Conflict,
-}
-
-/// Called exactly once, from any thread, with how the commit ended. It must be quick and must not block.
-pub type Done = Box<dyn FnOnce(Result<Outcome, StoreError>) + Send>;
 
 /// What an entity's activation starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
