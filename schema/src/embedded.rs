@@ -8,20 +8,19 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use actors::clock::{Clock, Millis};
+use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
     Cause, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, Store,
     StoreError, Table, View,
 };
-use actors::trace::TraceContext;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -38,18 +37,22 @@ mod lock;
 mod log_row;
 mod manifest;
 mod open;
+mod options;
 #[cfg(target_os = "linux")]
 mod portions;
 mod read;
+mod shared;
 mod verify;
 mod writer;
 
 pub use open::OpenError;
+pub use options::{OnFatal, Options};
 pub use verify::{Fault, Report, verify};
 
 use engine::Engine;
 use lock::DirectoryLock;
-use writer::{Job, QUEUE_BYTES, QUEUE_COMMITS};
+use shared::Shared;
+use writer::{Job, QUEUE_COMMITS};
 
 /// After how many commits of an entity its state is stored. Replaying a record costs less than a microsecond, so
 /// this trades little at activation for a thirtieth of the writes.
@@ -61,73 +64,10 @@ pub const COMMIT_BYTES: usize = 16 * 1024 * 1024;
 /// The HEAD file is synced at most this often. It bounds what a power cut together with damage could hide.
 const HEAD_SYNC_EVERY: Duration = Duration::from_millis(50);
 
-/// How to open an [`EmbeddedStore`].
-pub struct Options {
-    clock: Arc<dyn Clock>,
-    on_fatal: OnFatal,
-    accept_loss: bool,
-    cache_bytes: u64,
-    before_write: Option<writer::BeforeWrite>,
-}
-
-/// Called once, with the reason, when the store can acknowledge nothing any more.
-pub type OnFatal = Box<dyn Fn(String) + Send + Sync>;
-
-impl Options {
-    /// The defaults: nothing lost is accepted, 128 MiB of block cache.
-    ///
-    /// `clock` says when idempotency keys are past their time. `on_fatal` is called when a write or sync failed:
-    /// what is on disk is then uncertain, the store refuses everything, and the process should end with that reason.
-    #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Self {
-        Self { clock, on_fatal, accept_loss: false, cache_bytes: 128 * 1024 * 1024, before_write: None }
-    }
-
-    /// Opens although acknowledged data is missing or the HEAD file is, and goes on from what is there.
-    #[must_use]
-    pub fn accept_loss(mut self, accept: bool) -> Self {
-        self.accept_loss = accept;
-        self
-    }
-
-    /// How much memory blocks that were read may take.
-    #[must_use]
-    pub fn cache_bytes(mut self, bytes: u64) -> Self {
-        self.cache_bytes = bytes;
-        self
-    }
-
-    /// Calls `hook` with every batch's number before it is written; an error stands for a failed write.
-    #[cfg(any(test, feature = "test-support"))]
-    #[must_use]
-    pub fn before_write(mut self, hook: impl Fn(u64) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
-        self.before_write = Some(Box::new(hook));
-        self
-    }
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("accept_loss", &self.accept_loss).finish_non_exhaustive()
-    }
-}
-
 /// A [`Store`] in a directory. Clones are the same store; it ends with [`Store::close`] or with the last clone.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
     inner: Arc<Inner>,
-}
-
-/// What the writer and its callers share.
-struct Shared {
-    clock: Arc<dyn Clock>,
-    /// Why nothing is accepted any more.
-    ended: OnceLock<String>,
-    queued_bytes: AtomicUsize,
-    on_fatal: OnFatal,
-    batches: AtomicU64,
-    commits: AtomicU64,
-    metrics: StoreMetrics,
 }
 
 /// What the writer has done since the store was opened.
@@ -156,60 +96,6 @@ struct Inner {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner").field("dir", &self.dir).field("ended", &self.shared.ended.get()).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    fn new(clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Self {
-        Self {
-            clock,
-            ended: OnceLock::new(),
-            queued_bytes: AtomicUsize::new(0),
-            on_fatal,
-            batches: AtomicU64::new(0),
-            commits: AtomicU64::new(0),
-            metrics: StoreMetrics::default(),
-        }
-    }
-
-    fn usable(&self) -> Result<(), StoreError> {
-        self.ended.get().map_or(Ok(()), |reason| Err(StoreError::Unavailable(reason.clone().into())))
-    }
-
-    /// Ends the store because of a failure.
-    fn fail(&self, reason: &str) {
-        if self.ended.set(reason.to_owned()).is_ok() {
-            tracing::error!(reason, "the store accepts nothing any more");
-            (self.on_fatal)(reason.to_owned());
-        }
-    }
-
-    /// A commit of so many bytes is to be queued; `false`: there are too many bytes already.
-    fn queue(&self, bytes: usize) -> bool {
-        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.metrics.queued_commits.add(1);
-        self.metrics.queued_bytes.add(signed(bytes));
-        before <= QUEUE_BYTES
-    }
-
-    /// It has left the queue.
-    fn taken(&self, bytes: usize) {
-        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.metrics.queued_commits.add(-1);
-        self.metrics.queued_bytes.add(-signed(bytes));
-    }
-
-    fn counted(&self, commits: u64) {
-        if commits > 0 {
-            self.batches.fetch_add(1, Ordering::Relaxed);
-            self.metrics.batch_commits.record(commits);
-        }
-        self.commits.fetch_add(commits, Ordering::Relaxed);
-    }
-
-    /// A batch was made durable; `recorded` is a commit of it that is, if there is one.
-    fn synced(&self, took: Duration, recorded: Option<TraceContext>) {
-        self.metrics.sync.observe(took, recorded, || self.clock.now());
     }
 }
 
@@ -357,10 +243,6 @@ impl EmbeddedStore {
             .await
             .unwrap_or_else(|e| Err(StoreError::Unavailable(Cause::of("a read broke down", e))))
     }
-}
-
-fn signed(bytes: usize) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The bytes of a commit, and whether they and its keys are within bounds.

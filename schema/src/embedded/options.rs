@@ -1,0 +1,59 @@
+//! How a store in a directory is opened.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actors::clock::Clock;
+
+use super::writer::BeforeWrite;
+
+/// How to open an [`EmbeddedStore`](super::EmbeddedStore).
+pub struct Options {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) on_fatal: OnFatal,
+    pub(super) accept_loss: bool,
+    pub(super) cache_bytes: u64,
+    pub(super) before_write: Option<BeforeWrite>,
+}
+
+/// Called once, with the reason, when the store can acknowledge nothing any more.
+pub type OnFatal = Box<dyn Fn(String) + Send + Sync>;
+
+impl Options {
+    /// The defaults: nothing lost is accepted, 128 MiB of block cache.
+    ///
+    /// `clock` says when idempotency keys are past their time. `on_fatal` is called when a write or sync failed:
+    /// what is on disk is then uncertain, the store refuses everything, and the process should end with that reason.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Self {
+        Self { clock, on_fatal, accept_loss: false, cache_bytes: 128 * 1024 * 1024, before_write: None }
+    }
+
+    /// Opens although acknowledged data is missing or the HEAD file is, and goes on from what is there.
+    #[must_use]
+    pub fn accept_loss(mut self, accept: bool) -> Self {
+        self.accept_loss = accept;
+        self
+    }
+
+    /// How much memory blocks that were read may take.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Calls `hook` with every batch's number before it is written; an error stands for a failed write.
+    #[cfg(any(test, feature = "test-support"))]
+    #[must_use]
+    pub fn before_write(mut self, hook: impl Fn(u64) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+        self.before_write = Some(Box::new(hook));
+        self
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("accept_loss", &self.accept_loss).finish_non_exhaustive()
+    }
+}
