@@ -4,6 +4,8 @@ use std::io;
 use super::sources::SETTINGS;
 use super::*;
 
+mod names;
+
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// Loads from what is written here and nothing else; the file is always `t.toml`.
