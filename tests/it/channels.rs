@@ -1,15 +1,10 @@
 use actors::store::faulty::{FaultyStore, Rates};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp, ids};
+use crate::support::{Answer, TestApp, ids, without};
 
 async fn post(app: &TestApp, body: Value) -> Answer {
     app.post("/api/v1/channels").json(body).await
-}
-
-fn without(mut value: Value, name: &str) -> Value {
-    value.as_object_mut().unwrap().remove(name);
-    value
 }
 
 #[tokio::test]

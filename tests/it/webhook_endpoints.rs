@@ -2,17 +2,12 @@ use actors::limits;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp};
+use crate::support::{Answer, TestApp, without};
 
 const PATH: &str = "/api/v1/webhook-endpoints";
 
 async fn post(app: &TestApp, body: Value) -> Answer {
     app.post(PATH).json(body).await
-}
-
-fn without(mut value: Value, name: &str) -> Value {
-    value.as_object_mut().unwrap().remove(name);
-    value
 }
 
 fn path_of(endpoint: &Value) -> String {

@@ -9,6 +9,12 @@ pub(crate) fn ids(page: &Value) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(|thing| thing["id"].as_str().unwrap().to_owned()).collect()
 }
 
+/// An item without one of its members, as lists show it or as another answer does.
+pub(crate) fn without(mut value: Value, name: &str) -> Value {
+    value.as_object_mut().unwrap().remove(name);
+    value
+}
+
 impl TestApp {
     /// The pages of a list, as their links lead.
     pub(crate) async fn pages(&self, list: impl Into<String>) -> Vec<Value> {

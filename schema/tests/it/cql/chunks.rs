@@ -14,7 +14,7 @@ use scylla::client::session_builder::SessionBuilder;
 use tokio::sync::oneshot;
 
 use super::faults::FaultyWay;
-use super::support::{contact_at, migrated};
+use super::support::{contact_at, hex, migrated};
 
 /// Three chunks.
 const LARGE: usize = 1_200_000;
@@ -125,10 +125,6 @@ impl Place {
         let scan = LogScan { from: seq, to: seq, order: Order::Asc, limit: 1 };
         self.store(&self.nodes, 0).await.read_log(self.entity, scan).await.unwrap()[0].payload.len()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 const FIRST: Option<Head> = Some(Head { seq: 1, commit: 1 });

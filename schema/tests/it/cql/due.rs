@@ -13,7 +13,7 @@ use scylla::client::session_builder::SessionBuilder;
 use tokio::sync::oneshot;
 
 use super::faults::FaultyWay;
-use super::support::{contact_at, migrated};
+use super::support::{contact_at, hex, migrated};
 
 /// How many shards the index has.
 const SHARDS: u8 = 64;
@@ -66,10 +66,6 @@ impl Place {
     async fn run(&self, text: &str) {
         self.session.query_unpaged(text, ()).await.unwrap();
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,11 @@ pub(super) async fn store_at(nodes: &[String], keyspace: &str) -> CqlStore {
     CqlStore::open(Options::new(contact_at(nodes, keyspace), Arc::new(SystemClock))).await.unwrap()
 }
 
+/// Bytes as CQL writes them.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
 /// A number from the environment.
 pub(super) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
