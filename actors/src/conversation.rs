@@ -285,6 +285,10 @@ impl Machine for Conversation {
         [state.next_deadline, state.errands_at, outbox, fork].into_iter().flatten().min()
     }
 
+    fn next_look(state: &State, now: Millis) -> Option<Millis> {
+        under_way::next_look(state, now)
+    }
+
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
         let now = node.now();
         if state.errands_at.is_some_and(|at| at <= now) {

@@ -213,7 +213,7 @@ impl<M: Machine> Resident<M> {
     /// Takes over what the store holds.
     fn adopt(&mut self, loaded: Option<Loaded>) -> Result<(), StoreError> {
         self.node.alarms.note(self.entity, loaded.as_ref().and_then(|loaded| loaded.alarm), self.node.clock.now());
-        *self.known = Known { put_off: self.known.put_off, ..Known::of(loaded.as_ref())? };
+        *self.known = Known::of(loaded.as_ref())?;
         Ok(())
     }
 
@@ -387,7 +387,8 @@ impl<M: Machine> Resident<M> {
         }
         self.known.state = draft.state.take();
         if let Some(state) = &self.known.state {
-            let earlier = M::next_here(state).filter(|next| self.known.put_off.is_some_and(|put_off| *next < put_off));
+            let next = M::next_look(state, draft.last_at);
+            let earlier = next.filter(|next| self.known.put_off.is_some_and(|put_off| *next < put_off));
             if earlier.is_some() {
                 self.known.put_off = earlier;
                 self.node.alarms.set(self.entity, earlier, draft.last_at);
@@ -422,7 +423,7 @@ impl<M: Machine> Resident<M> {
             // The index rings again after a while; then what stands here may be history.
             Some(state) if self.known.alarm.is_some() && M::is_done_elsewhere(&self.node, state, now) => {
                 self.known.is_stale = true;
-                let next = M::next_here(state).filter(|next| *next > now);
+                let next = M::next_look(state, now).filter(|next| *next > now);
                 self.node.alarms.set(self.entity, next, now);
             }
             Some(state) if self.known.alarm.is_some_and(|at| at <= now) => {
@@ -431,7 +432,7 @@ impl<M: Machine> Resident<M> {
                 if is_under_way {
                     let due_since = self.known.alarm.map_or(0, |at| now.since(at));
                     let again = now.plus(under_way_millis(is_shared, due_since));
-                    let next = M::next_here(state).map_or(again, |next| next.min(again));
+                    let next = M::next_look(state, now).map_or(again, |next| next.min(again));
                     self.node.alarms.set(self.entity, Some(next), now);
                     self.known.put_off = Some(next);
                 }

@@ -390,6 +390,12 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
         None
     }
 
+    /// When it wants to be looked at whatever is under way: as `next_here`, and later than `now` where a look is to tell
+    /// other processes that somebody is at it.
+    fn next_look(state: &Self::State, _now: Millis) -> Option<Millis> {
+        Self::next_here(state)
+    }
+
     /// About how many bytes `command` adds to a commit.
     fn weight(command: &Self::Command) -> usize;
 

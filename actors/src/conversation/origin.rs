@@ -53,6 +53,15 @@ impl Origin {
         }
     }
 
+    /// The agent that its channel had when it was opened.
+    #[must_use]
+    pub fn agent(&self) -> Option<&str> {
+        match self {
+            Self::Api { agent, .. } => Some(agent),
+            Self::Human { .. } | Self::Direct => None,
+        }
+    }
+
     /// The human channel whose messages these are.
     #[must_use]
     pub fn human_channel(&self) -> Option<&str> {

@@ -11,6 +11,12 @@ fn is_for_tasks(state: &State, now: Millis) -> bool {
     Conversation::next_here(state).is_none_or(|at| at > now)
 }
 
+/// What must be looked at by itself although everything else is under way.
+pub(super) fn next_look(state: &State, now: Millis) -> Option<Millis> {
+    let memories = state.remembering.map(|remembering| remembering.look_at).filter(|at| *at > now);
+    [memories, Conversation::next_here(state)].into_iter().flatten().min()
+}
+
 /// Whether memories are to be drawn, and somebody is to look whether they are.
 fn is_to_remember(state: &State, now: Millis) -> bool {
     state.remembering.is_some_and(|remembering| remembering.look_at <= now)

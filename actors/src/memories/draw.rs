@@ -126,20 +126,26 @@ async fn look(
     (remembering, upto): (Remembering, u64),
 ) -> Result<Option<(Vec<Note>, bool)>, Stopped> {
     let places = &node.drawing.places;
-    let agent = if remembering.attempts < MODEL_ATTEMPTS { agent(node, entity, state).await? } else { None };
-    let Some(agent) = agent else {
+    let has_model = remembering.attempts < MODEL_ATTEMPTS && agent(node, entity, state).await?.is_some();
+    if !has_model {
         let _place = places.for_forms().await;
         return draw(node, entity, state, None, (remembering, upto)).await.map(Some);
-    };
+    }
     let Some(_place) = places.for_model(entity.workspace).await else { return Ok(None) };
-    draw(node, entity, state, Some(agent), (remembering, upto)).await.map(Some)
+    // That may have taken minutes, in which somebody else began to answer.
+    let agent = agent(node, entity, state).await?;
+    draw(node, entity, state, agent, (remembering, upto)).await.map(Some)
 }
 
-/// The agent that answers here now, if it has a model: the channel's or, where there is none, the newest turn's.
+/// The agent that answers here now, if it has a model: the channel's or, where there is none, that of the newest turn
+/// or of the beginning.
 async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> Result<Option<Arc<Agent>>, StoreError> {
     let id = match node.api_channel(entity, &state.origin).await? {
         Some(channel) => channel.agent.clone(),
-        None => node.turn(entity, state.turns).await?.map(|turn| turn.agent),
+        None => {
+            let turn = node.turn(entity, state.turns).await?.map(|turn| turn.agent);
+            turn.or_else(|| state.origin.agent().map(str::to_owned))
+        }
     };
     let Some(id) = id else { return Ok(None) };
     let agent = node.configured::<Agent>(EntityKey::workspace(entity.workspace), AGENTS, id.as_bytes()).await?;

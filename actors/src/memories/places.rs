@@ -1,8 +1,8 @@
 //! Places for who draws memories: some where a model is asked, which takes seconds, or a minute where it hangs, and
 //! others for the fixed forms of words, which take a moment. Whoever finds none waits, first in, first out.
 //!
-//! A workspace has a quarter of the models' places for sure, and more of them only while more than half are free: so
-//! one whose model hangs leaves others theirs. Those of it that wait are bounded too.
+//! A workspace has a quarter of the models' places for sure, and there is another quarter for whoever comes: so one
+//! whose model hangs leaves others theirs. Those of it that wait are bounded too.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::id::Address;
 use crate::limits;
 
 /// Places that are given to whoever comes, whatever their workspace has.
-const OPEN: usize = limits::DRAWING / 2;
+const OPEN: usize = limits::DRAWING / 4;
 /// Places that a workspace has for sure.
 const OWN: usize = limits::DRAWING / 4;
 /// Conversations of a workspace that have a model's place or wait for one; further ones come back later. A quarter, so
@@ -25,6 +25,7 @@ const OWN_WAITING: usize = limits::DRAWING_WAITING / 4;
 pub(super) struct Places {
     forms: Semaphore,
     models: Arc<Semaphore>,
+    open: Arc<Semaphore>,
     /// Of each workspace that has a model's place or waits for one.
     shares: DashMap<Address, Arc<Share>>,
 }
@@ -48,8 +49,8 @@ pub(super) struct Place<'p> {
 
 impl Default for Places {
     fn default() -> Self {
-        let (forms, models) = (Semaphore::new(limits::DRAWING), Arc::new(Semaphore::new(limits::DRAWING)));
-        Self { forms, models, shares: DashMap::new() }
+        let [models, open] = [limits::DRAWING, OPEN].map(|places| Arc::new(Semaphore::new(places)));
+        Self { forms: Semaphore::new(limits::DRAWING), models, open, shares: DashMap::new() }
     }
 }
 
@@ -71,11 +72,12 @@ impl Places {
         // There before anything is waited for, so that whoever stops waiting leaves nothing behind.
         let mut place = Place { places: self, workspace, share: Some(Arc::clone(&share)), permits: Vec::new() };
         place.permits.push(Arc::clone(&share.waiting).try_acquire_owned().ok()?);
-        match Arc::clone(&share.own).try_acquire_owned() {
-            Ok(own) => place.permits.push(own),
-            Err(_) if self.models.available_permits() > OPEN => {}
-            Err(_) => place.permits.push(Arc::clone(&share.own).acquire_owned().await.ok()?),
-        }
+        let of_either = tokio::select! {
+            biased;
+            own = Arc::clone(&share.own).acquire_owned() => own,
+            open = Arc::clone(&self.open).acquire_owned() => open,
+        };
+        place.permits.push(of_either.ok()?);
         place.permits.push(Arc::clone(&self.models).acquire_owned().await.ok()?);
         Some(place)
     }
@@ -110,16 +112,21 @@ mod tests {
         let places = Places::default();
         let enter = |n| places.for_model(workspace(n)).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DRAWING).collect();
-        assert_eq!(held.len(), OPEN, "half of the places were free for whoever came");
+        assert_eq!(held.len(), OWN + OPEN, "its own, and those for whoever comes");
         held.extend(std::iter::from_fn(|| enter(2)).take(limits::DRAWING));
-        assert_eq!(held.len(), OPEN + OWN);
+        assert_eq!(held.len(), OPEN + 2 * OWN);
         let mut waiting = [1, 1].map(|n| Box::pin(places.for_model(workspace(n))));
         assert!(waiting.iter_mut().all(|waits| waits.now_or_never().is_none()));
         held.extend(std::iter::from_fn(|| enter(3)).take(limits::DRAWING));
         assert_eq!(held.len(), limits::DRAWING);
         assert!(places.for_forms().now_or_never().is_some(), "nobody who asks no model waits for one");
-        drop(held.drain(..OWN).collect::<Vec<_>>());
-        assert!(waiting[0].as_mut().now_or_never().is_some(), "the first of those that wait");
+        drop(held.drain(OWN..=OWN).collect::<Vec<_>>());
+        let first = waiting[0].as_mut().now_or_never();
+        assert!(first.is_some(), "the first of those that wait, also where a place for whoever comes is free");
+        assert!(waiting[1].as_mut().now_or_never().is_none());
+        drop(held.drain(..1).collect::<Vec<_>>());
+        assert!(waiting[1].as_mut().now_or_never().is_some(), "the next one, where one of its own is free");
+        drop(first);
         drop((waiting, held));
         assert!(places.shares.is_empty());
     }
