@@ -17,16 +17,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use super::lane::{Delivery, End, Lane, Receiver, Waiting, keep, mark};
+use super::lane::{Lane, Waiting, mark};
 use super::note::{Ended, note};
 use super::port::{LogScope, Sends};
-use super::receivers::{Hooks, RECEIVER_DELETED, Unsendable, receivers, url_of};
+use super::receivers::{Hooks, receivers, url_of};
 use super::run::Run;
-use super::schedule::{Failed, Next, next, set_aside};
-use super::state::{DeliveryKey, LOOK_AFTER_MILLIS, LaneChange, Settlement};
-use super::step::{ATTEMPT, Step, Stepped, Tried, Verdict, hooks_of, step};
+use super::state::{LOOK_AFTER_MILLIS, LaneChange, Settlement};
+use super::step::{ATTEMPT, Stepped, hooks_of, step};
 use super::{Bell, settings};
-use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
@@ -34,6 +32,7 @@ use crate::sparing::Line;
 use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::{LANE_TIMES, LANES};
 
+mod ended;
 mod handing;
 
 /// Events looked at together.
@@ -344,95 +343,6 @@ impl<M: Sends> Courier<M> {
             self.steps.push(Box::pin(async move { (lane, step::<M>(from, lane, head).await) }));
         }
         self.bell.untried_since.store(untried_since.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
-    }
-
-    /// A lane has made a step.
-    async fn moved(&mut self, lane: Lane, made: Result<Stepped, StoreError>) {
-        let now = self.node.clock.now();
-        let step = self.settled(made, now).await;
-        let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
-        let Some(run) = self.runs.get_mut(&lane) else { return };
-        let is_asked_since = run.end_step();
-        match step {
-            Ok(Step::Found { events, upto, lost }) => {
-                let tried = run.found(events, upto);
-                if let (Some((why, unsent)), Some((seq, attempts))) = (lost, tried) {
-                    self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
-                }
-            }
-            Ok(Step::Later(_)) if is_asked_since => {}
-            Ok(Step::Later(at)) => run.park(at),
-            Ok(Step::Leaves) => run.is_left = true,
-            // Nothing of it is kept, but what others want is looked for.
-            Ok(Step::NotSent(Unsendable::Deleted, _)) if lane.again.is_none() => match lane.receiver {
-                Receiver::Endpoint(_) | Receiver::Channel => run.search_anew(),
-                Receiver::Message(_) | Receiver::Callback(_) => run.clear(),
-            },
-            Ok(Step::NotSent(why, about)) => {
-                let why = if let Unsendable::Off(why) = why { why } else { RECEIVER_DELETED };
-                if let (Some(seq), Some(unsent)) = (run.pop(), about) {
-                    let attempts = std::mem::take(&mut run.attempts);
-                    self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
-                }
-            }
-            Ok(Step::Tried(tried)) => {
-                // The attempt is what was asked for before it; what was asked for since is the next one.
-                run.asked_for = is_asked_since;
-                self.tried(lane, tried, now, random);
-            }
-            Err(error) => {
-                // It may be damaged for good, so it is set aside and keeps no other lane waiting.
-                let (entity, receiver) = (self.entity, lane.receiver);
-                if error.passes() {
-                    tracing::warn!(?entity, ?receiver, %error, "an event could not be sent now; trying again later");
-                } else {
-                    tracing::error!(?entity, ?receiver, %error, "an event is damaged and cannot be sent; trying again later");
-                }
-                run.park(now.plus(set_aside(&error, random)));
-            }
-        }
-        self.touch();
-    }
-
-    fn tried(&mut self, lane: Lane, tried: Tried, now: Millis, random: u64) {
-        let Some(run) = self.runs.get_mut(&lane) else { return };
-        let at = tried.attempt.at;
-        keep(&mut run.attempts, tried.attempt);
-        (run.tries, run.is_left) = (run.tries + 1, false);
-        let end = match tried.verdict {
-            Verdict::Arrived => {
-                run.failing_since = None;
-                End::Delivered
-            }
-            Verdict::Gone => End::Failed,
-            // What it says is of another place. It goes to the one that the receiver has now, at once.
-            Verdict::Moved => {
-                (run.failing_since, run.not_before) = (None, None);
-                return;
-            }
-            Verdict::Refused { retry_after } => {
-                let failing_since = *run.failing_since.get_or_insert(at);
-                let (attempts, happened) = (run.tries, tried.happened);
-                if run.asked_for {
-                    return;
-                }
-                match next(Failed { attempts, happened, failing_since, now, retry_after, random }) {
-                    Next::Again { at, not_before } => {
-                        (run.not_before, run.asked_by) = (not_before, not_before.map(|_| mark(&tried.url)));
-                        return run.park(at);
-                    }
-                    Next::GiveUp => End::Failed,
-                }
-            }
-        };
-        let Some(seq) = run.pop() else { return };
-        if end == End::Delivered {
-            // Nobody asks for the next one.
-            run.asked_for = false;
-        }
-        let attempts = std::mem::take(&mut run.attempts);
-        let (at, event, receiver, url) = (tried.happened, tried.event.to_owned(), lane.receiver, tried.url);
-        self.ended.push(DeliveryKey::new(seq, receiver), Delivery { at, event, receiver, url, end, attempts });
     }
 
     /// Notes how far everything has come. A lane that is under way gets a row too, so that it is found again if this

@@ -7,16 +7,15 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::gate::{Admitted, GateKey, Health, Pass, Turned, Want, endpoint_key, gate_key};
+use super::gate::{Admitted, GateKey, Pass, Want, endpoint_key, gate_key};
 use super::lane::{Attempt, Lane, Receiver, mark};
-use super::port::{BROKEN_ANSWER, LogChannel, LogScope, Parcel, Receipt, Sends, TIMEOUT};
+use super::port::{LogChannel, LogScope, Parcel, Receipt, Sends, TIMEOUT};
 use super::receivers::{
     Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, beside, destination, is_still_due, is_unsubscribed,
     off, receivers, url_of,
 };
 use super::settings::{self, Settings};
 use super::share::SendPermit;
-use super::stir;
 use super::telling::{self, Telling};
 use crate::clock::Millis;
 use crate::id::{EntityKey, EventId};
@@ -26,6 +25,10 @@ use crate::node::Node;
 use crate::store::{Order, StoreError};
 use crate::trace::current;
 use crate::url::origin;
+
+mod answer;
+
+use answer::{health, is_elsewhere, judge, tell};
 
 /// How long a receiver may take, from the first look-up of its name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
@@ -413,67 +416,10 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
     (attempt.with_error(receipt.error.as_deref()), verdict)
 }
 
-/// Whether a receiver has another URL now than the one that was tried. Where nobody knows, it has not.
-async fn is_elsewhere(from: &From, receiver: Receiver, tried: &str) -> bool {
-    let Ok(settings) = settings::read(&from.node, from.entity, &from.scope).await else { return false };
-    url_of(receiver, &settings.configured(), None).is_some_and(|url| url != tried)
-}
-
-/// What an attempt says of the receiver's health.
-fn health(receiver: Receiver, verdict: Verdict, attempt: &Attempt) -> Health {
-    match (verdict, receiver) {
-        (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
-        (Verdict::Moved, _) => Health::Unknown,
-        // They share the gate of their host, and one that refuses, or that somebody is there for, says nothing of
-        // others.
-        (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match attempt.error.as_deref() {
-            _ if attempt.status.is_some() => Health::Answers,
-            Some(TIMEOUT | BROKEN_ANSWER) => Health::Silent,
-            _ => Health::Down,
-        },
-        (Verdict::Refused { .. }, Receiver::Endpoint(_) | Receiver::Channel) => Health::Down,
-    }
-}
-
-/// Tells the gate how the receiver does, and everybody who waits for an endpoint that is back. Answers what that has
-/// changed.
-async fn tell(
-    from: &From,
-    receiver: Receiver,
-    (verdict, health): (Verdict, Health),
-    pass: Option<(Pass, SendPermit)>,
-    (url, since): (&str, Millis),
-) -> Turned {
-    let node = &from.node;
-    let turned = pass.map_or(Turned::Nothing, |(pass, permit)| {
-        if verdict == Verdict::Arrived {
-            permit.arrived();
-        }
-        pass.end(health, node.clock.now())
-    });
-    if let Receiver::Endpoint(id) = receiver {
-        if verdict == Verdict::Gone {
-            stir::disable(node, from.entity.workspace, id, (url, since)).await;
-        }
-        if turned == Turned::Back || verdict == Verdict::Gone {
-            stir::stir(node, from.entity.workspace, id);
-        }
-    }
-    turned
-}
-
 async fn event<M: Sends>(from: &From, seq: u64) -> Result<Option<(Arc<Record<M::Event>>, Subject)>, StoreError> {
     let records = from.node.events::<M>(from.entity, (seq, seq), Order::Asc, 1).await?;
     let record = records.into_iter().next();
     Ok(record.and_then(|record| M::subject(&record).map(|subject| (Arc::new(record), subject))))
-}
-
-fn judge(receipt: &Receipt) -> Verdict {
-    match receipt.status {
-        Some(200..=299) => Verdict::Arrived,
-        Some(410) => Verdict::Gone,
-        _ => Verdict::Refused { retry_after: receipt.retry_after_millis },
-    }
 }
 
 /// What tells receivers apart as far as their health goes: an endpoint or channel by itself, the URLs of messages by

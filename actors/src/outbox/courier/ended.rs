@@ -1,0 +1,102 @@
+//! What comes of a lane's step: what it sends next and when, and which delivery has ended.
+
+use super::Courier;
+use crate::clock::Millis;
+use crate::outbox::lane::{Delivery, End, Lane, Receiver, keep, mark};
+use crate::outbox::port::Sends;
+use crate::outbox::receivers::{RECEIVER_DELETED, Unsendable};
+use crate::outbox::schedule::{Failed, Next, next, set_aside};
+use crate::outbox::state::DeliveryKey;
+use crate::outbox::step::{Step, Stepped, Tried, Verdict};
+use crate::store::StoreError;
+
+impl<M: Sends> Courier<M> {
+    /// A lane has made a step.
+    pub(super) async fn moved(&mut self, lane: Lane, made: Result<Stepped, StoreError>) {
+        let now = self.node.clock.now();
+        let step = self.settled(made, now).await;
+        let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
+        let Some(run) = self.runs.get_mut(&lane) else { return };
+        let is_asked_since = run.end_step();
+        match step {
+            Ok(Step::Found { events, upto, lost }) => {
+                let tried = run.found(events, upto);
+                if let (Some((why, unsent)), Some((seq, attempts))) = (lost, tried) {
+                    self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
+                }
+            }
+            Ok(Step::Later(_)) if is_asked_since => {}
+            Ok(Step::Later(at)) => run.park(at),
+            Ok(Step::Leaves) => run.is_left = true,
+            // Nothing of it is kept, but what others want is looked for.
+            Ok(Step::NotSent(Unsendable::Deleted, _)) if lane.again.is_none() => match lane.receiver {
+                Receiver::Endpoint(_) | Receiver::Channel => run.search_anew(),
+                Receiver::Message(_) | Receiver::Callback(_) => run.clear(),
+            },
+            Ok(Step::NotSent(why, about)) => {
+                let why = if let Unsendable::Off(why) = why { why } else { RECEIVER_DELETED };
+                if let (Some(seq), Some(unsent)) = (run.pop(), about) {
+                    let attempts = std::mem::take(&mut run.attempts);
+                    self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
+                }
+            }
+            Ok(Step::Tried(tried)) => {
+                // The attempt is what was asked for before it; what was asked for since is the next one.
+                run.asked_for = is_asked_since;
+                self.tried(lane, tried, now, random);
+            }
+            Err(error) => {
+                // It may be damaged for good, so it is set aside and keeps no other lane waiting.
+                let (entity, receiver) = (self.entity, lane.receiver);
+                if error.passes() {
+                    tracing::warn!(?entity, ?receiver, %error, "an event could not be sent now; trying again later");
+                } else {
+                    tracing::error!(?entity, ?receiver, %error, "an event is damaged and cannot be sent; trying again later");
+                }
+                run.park(now.plus(set_aside(&error, random)));
+            }
+        }
+        self.touch();
+    }
+
+    fn tried(&mut self, lane: Lane, tried: Tried, now: Millis, random: u64) {
+        let Some(run) = self.runs.get_mut(&lane) else { return };
+        let at = tried.attempt.at;
+        keep(&mut run.attempts, tried.attempt);
+        (run.tries, run.is_left) = (run.tries + 1, false);
+        let end = match tried.verdict {
+            Verdict::Arrived => {
+                run.failing_since = None;
+                End::Delivered
+            }
+            Verdict::Gone => End::Failed,
+            // What it says is of another place. It goes to the one that the receiver has now, at once.
+            Verdict::Moved => {
+                (run.failing_since, run.not_before) = (None, None);
+                return;
+            }
+            Verdict::Refused { retry_after } => {
+                let failing_since = *run.failing_since.get_or_insert(at);
+                let (attempts, happened) = (run.tries, tried.happened);
+                if run.asked_for {
+                    return;
+                }
+                match next(Failed { attempts, happened, failing_since, now, retry_after, random }) {
+                    Next::Again { at, not_before } => {
+                        (run.not_before, run.asked_by) = (not_before, not_before.map(|_| mark(&tried.url)));
+                        return run.park(at);
+                    }
+                    Next::GiveUp => End::Failed,
+                }
+            }
+        };
+        let Some(seq) = run.pop() else { return };
+        if end == End::Delivered {
+            // Nobody asks for the next one.
+            run.asked_for = false;
+        }
+        let attempts = std::mem::take(&mut run.attempts);
+        let (at, event, receiver, url) = (tried.happened, tried.event.to_owned(), lane.receiver, tried.url);
+        self.ended.push(DeliveryKey::new(seq, receiver), Delivery { at, event, receiver, url, end, attempts });
+    }
+}

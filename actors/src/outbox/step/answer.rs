@@ -1,0 +1,68 @@
+//! What an attempt says of its receiver, and who is told.
+
+use super::{From, Verdict};
+use crate::clock::Millis;
+use crate::outbox::gate::{Health, Pass, Turned};
+use crate::outbox::lane::{Attempt, Receiver};
+use crate::outbox::port::{BROKEN_ANSWER, Receipt, TIMEOUT};
+use crate::outbox::receivers::url_of;
+use crate::outbox::share::SendPermit;
+use crate::outbox::{settings, stir};
+
+/// What it means for the delivery.
+pub(super) fn judge(receipt: &Receipt) -> Verdict {
+    match receipt.status {
+        Some(200..=299) => Verdict::Arrived,
+        Some(410) => Verdict::Gone,
+        _ => Verdict::Refused { retry_after: receipt.retry_after_millis },
+    }
+}
+
+/// Whether a receiver has another URL now than the one that was tried. Where nobody knows, it has not.
+pub(super) async fn is_elsewhere(from: &From, receiver: Receiver, tried: &str) -> bool {
+    let Ok(settings) = settings::read(&from.node, from.entity, &from.scope).await else { return false };
+    url_of(receiver, &settings.configured(), None).is_some_and(|url| url != tried)
+}
+
+/// What an attempt says of the receiver's health.
+pub(super) fn health(receiver: Receiver, verdict: Verdict, attempt: &Attempt) -> Health {
+    match (verdict, receiver) {
+        (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
+        (Verdict::Moved, _) => Health::Unknown,
+        // They share the gate of their host, and one that refuses, or that somebody is there for, says nothing of
+        // others.
+        (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match attempt.error.as_deref() {
+            _ if attempt.status.is_some() => Health::Answers,
+            Some(TIMEOUT | BROKEN_ANSWER) => Health::Silent,
+            _ => Health::Down,
+        },
+        (Verdict::Refused { .. }, Receiver::Endpoint(_) | Receiver::Channel) => Health::Down,
+    }
+}
+
+/// Tells the gate how the receiver does, and everybody who waits for an endpoint that is back. Answers what that has
+/// changed.
+pub(super) async fn tell(
+    from: &From,
+    receiver: Receiver,
+    (verdict, health): (Verdict, Health),
+    pass: Option<(Pass, SendPermit)>,
+    (url, since): (&str, Millis),
+) -> Turned {
+    let node = &from.node;
+    let turned = pass.map_or(Turned::Nothing, |(pass, permit)| {
+        if verdict == Verdict::Arrived {
+            permit.arrived();
+        }
+        pass.end(health, node.clock.now())
+    });
+    if let Receiver::Endpoint(id) = receiver {
+        if verdict == Verdict::Gone {
+            stir::disable(node, from.entity.workspace, id, (url, since)).await;
+        }
+        if turned == Turned::Back || verdict == Verdict::Gone {
+            stir::stir(node, from.entity.workspace, id);
+        }
+    }
+    turned
+}
