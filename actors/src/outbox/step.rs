@@ -355,6 +355,8 @@ async fn pack<M: Sends>(
     let settings = settings::read(node, from.entity, &from.scope).await?;
     let configured = settings.configured();
     let to = match destination(receiver, &subject, &configured, hooks.as_deref(), node.clock.now()) {
+        // Nothing is kept of it, unless it was tried: that is found out where events are searched for.
+        Ok(_) if !wanted && is_unsubscribed(receiver, &subject, &configured) => Err(Unsendable::Deleted),
         Ok(_) if !wanted && !is_still_due(receiver, &subject, &configured) => Err(DISABLED),
         destination => destination,
     };

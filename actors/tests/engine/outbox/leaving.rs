@@ -83,6 +83,12 @@ async fn what_an_endpoint_that_asked_for_time_subscribes_to_no_more_is_seen_unti
     fixture.assert_settled().await;
 }
 
+async fn delete_channel(fixture: &Fixture<impl Store>) {
+    let changes = vec![RowChange::delete(CHANNELS, b"demo")];
+    let command = registry::Command { expected: Vec::new(), changes };
+    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+}
+
 /// Two events that wait for the URL of a channel, the first of which was tried.
 async fn waiting_for_its_channel() -> Fixture<MemoryStore> {
     let fixture = Fixture::on(MemoryStore::default());
@@ -120,9 +126,7 @@ async fn what_waits_for_a_channel_without_a_url_has_failed_and_can_be_sent_once_
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_the_url_of_a_channel_that_is_deleted_has_failed() {
     let fixture = waiting_for_its_channel().await;
-    let changes = vec![RowChange::delete(CHANNELS, b"demo")];
-    let command = registry::Command { expected: Vec::new(), changes };
-    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+    delete_channel(&fixture).await;
     sleep(secs(10)).await;
     let ended = fixture.ended().await;
     let last: Vec<_> = ended.iter().map(|one| errors(one).pop().flatten()).collect();
@@ -153,5 +157,23 @@ async fn what_waits_for_a_message_s_own_url_is_sent_also_once_its_channel_has_th
         [2, 3, 4],
         "the channel sends what happens from then on, and nobody else does"
     );
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_endpoint_subscribes_to_no_more_is_not_sent_also_where_it_was_on_its_way_already() {
+    let fixture = Fixture::on(MemoryStore::default());
+    let mut endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Slow(1_000));
+    for _ in 0..100 {
+        fixture.say(1, "a").await;
+    }
+    sleep(secs(5)).await;
+    endpoint.events = vec!["review.*".to_owned()];
+    fixture.store_endpoint(&endpoint).await;
+    sleep(secs(200)).await;
+    let arrived = fixture.sink.at(ONE).len();
+    assert!((4..=6).contains(&arrived), "{arrived} of 101");
+    assert_eq!(fixture.ended().await.len(), arrived, "nothing is kept of the others");
     fixture.assert_settled().await;
 }
