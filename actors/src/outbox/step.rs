@@ -28,7 +28,7 @@ use crate::url::origin;
 
 mod answer;
 
-use answer::{health, is_elsewhere, judge, tell};
+use answer::{has_left, health, judge, tell};
 
 /// How long a receiver may take, from the first look-up of its name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
@@ -129,7 +129,7 @@ pub(super) enum Verdict {
     Refused { retry_after: Option<u64> },
     /// The receiver wants nothing any more.
     Gone,
-    /// It did not arrive, at a URL that the receiver does not have any more.
+    /// It did not arrive, and the receiver does not want it there any more.
     Moved,
 }
 
@@ -268,7 +268,7 @@ async fn send<M: Sends>(
     let trace = Some(telling.context);
     let (attempt, verdict) = attempt(node, parcel, telling).await;
     let verdict = match verdict {
-        Verdict::Refused { .. } | Verdict::Gone if is_elsewhere(from, receiver, &url).await => Verdict::Moved,
+        Verdict::Refused { .. } | Verdict::Gone if has_left(from, lane, &subject, &url).await => Verdict::Moved,
         verdict => verdict,
     };
     let health = health(receiver, verdict, &attempt);

@@ -3,9 +3,9 @@
 use super::{From, Verdict};
 use crate::clock::Millis;
 use crate::outbox::gate::{Health, Pass, Turned};
-use crate::outbox::lane::{Attempt, Receiver};
+use crate::outbox::lane::{Attempt, Lane, Receiver};
 use crate::outbox::port::{BROKEN_ANSWER, Receipt, TIMEOUT};
-use crate::outbox::receivers::url_of;
+use crate::outbox::receivers::{Subject, is_still_due, is_unsubscribed, off, url_of};
 use crate::outbox::share::SendPermit;
 use crate::outbox::{settings, stir};
 
@@ -18,10 +18,16 @@ pub(super) fn judge(receipt: &Receipt) -> Verdict {
     }
 }
 
-/// Whether a receiver has another URL now than the one that was tried. Where nobody knows, it has not.
-pub(super) async fn is_elsewhere(from: &From, receiver: Receiver, tried: &str) -> bool {
+/// Whether a receiver does not want an event any more at the URL where it was tried: it has another one or, as an
+/// endpoint, was deleted, disabled or given another subscription. Where nobody knows, it does.
+pub(super) async fn has_left(from: &From, lane: Lane, subject: &Subject, tried: &str) -> bool {
     let Ok(settings) = settings::read(&from.node, from.entity, &from.scope).await else { return false };
-    url_of(receiver, &settings.configured(), None).is_some_and(|url| url != tried)
+    let (receiver, configured) = (lane.receiver, settings.configured());
+    let is_off = || receiver.endpoint().is_some() && off(receiver, &configured).is_some();
+    let is_meant = || is_still_due(receiver, subject, &configured) && !is_unsubscribed(receiver, subject, &configured);
+    // What somebody wants sent again goes to an endpoint whatever that subscribes to, and waits for its time.
+    let is_unwanted = is_off() || lane.again.is_none() && !is_meant();
+    is_unwanted || url_of(receiver, &configured, None).is_some_and(|url| url != tried)
 }
 
 /// What an attempt says of the receiver's health.

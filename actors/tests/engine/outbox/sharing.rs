@@ -2,11 +2,13 @@
 
 use actors::channel::conversation_of;
 use actors::clock::Clock;
+use actors::conversation::Command;
 use actors::directory::Circumstances;
 use actors::id::EntityKey;
 use actors::message::{Callback, Content, Review};
-use actors::outbox::Receiver;
 use actors::outbox::pending::{DeliveryState, Status};
+use actors::outbox::state::parse_ended_key;
+use actors::outbox::{Receiver, Sending};
 use actors::registry::{self, RowChange};
 use actors::store::Store;
 use actors::store::memory::MemoryStore;
@@ -207,4 +209,49 @@ async fn a_change_of_an_endpoint_that_sends_nothing_elsewhere_has_nothing_sent_t
     taken.sort_unstable();
     assert_eq!(taken, [1, 2, 3, 4, 5], "each once");
     fixture.assert_sent().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_an_endpoint_during_an_attempt_counts_once_that_has_failed_and_not_a_pause_later() {
+    for fate in FATES {
+        let fixture = Fixture::on(MemoryStore::default());
+        fixture.channel("demo", Some(ONE)).await;
+        let endpoint = fixture.endpoint(1, |_| {}).await;
+        fixture.sink.mood(ONE, Mood::Answer(500));
+        fixture.post_to("demo", content("a")).await;
+        while fixture.sink.at(ONE).len() < 4 {
+            sleep(secs(1)).await;
+        }
+        fixture.sink.mood(ONE, Mood::Late(10_000, 500, None));
+        while fixture.node.outbox().in_flight() == 0 {
+            sleep(secs(1)).await;
+        }
+        fixture.sink.mood(ONE, Mood::Answer(200));
+        meet(&fixture, &endpoint, fate).await;
+        sleep(secs(12)).await;
+        assert_eq!(fixture.sink.at(ONE).len(), 7, "{fate:?}: five attempts for the endpoint, two for the channel");
+        assert_eq!(fixture.sink.taken(ONE), [1, 2], "{fate:?}");
+        assert_eq!(fixture.sink.taken(MOVED), if fate == Fate::Moved { vec![1, 2] } else { vec![] }, "{fate:?}");
+        fixture.assert_settled().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_wants_sent_again_to_an_endpoint_that_wants_it_no_more_is_tried_again_after_the_usual_pause() {
+    for fate in [Fate::DisabledForAMoment, Fate::Narrowed] {
+        let fixture = Fixture::on(MemoryStore::default());
+        let endpoint = fixture.endpoint(1, |_| {}).await;
+        fixture.say(1, "a").await;
+        meet(&fixture, &endpoint, fate).await;
+        let (_, entity, key) = parse_ended_key(WORKSPACE, &fixture.ended().await[0].id.0).unwrap();
+        fixture.sink.mood(ONE, Mood::Answer(500));
+        let receiver = Receiver::Endpoint(endpoint.id);
+        fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver })).await;
+        sleep(secs(4)).await;
+        assert_eq!(fixture.sink.at(ONE).len(), 3, "{fate:?}");
+        fixture.sink.mood(ONE, Mood::Answer(200));
+        sleep(secs(3)).await;
+        assert_eq!(fixture.sink.taken(ONE), [1, 2, 1], "{fate:?}");
+        fixture.assert_settled().await;
+    }
 }
