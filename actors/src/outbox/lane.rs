@@ -239,6 +239,9 @@ pub struct Waiting {
     /// Which URL wants to be left alone, by its [`mark`]; another one does not.
     #[n(8)]
     pub asked_by: Option<u64>,
+    /// At which URL the last attempt was made, by its [`mark`]; `None`: there was none, or an earlier build made it.
+    #[n(9)]
+    pub tried_at: Option<u64>,
 }
 
 /// What tells a URL from another one in a lane's row.
@@ -253,8 +256,18 @@ impl Waiting {
     /// A lane with these events to send, from now on.
     #[must_use]
     pub fn fresh(next: u64, until: u64, next_at: Millis) -> Self {
-        let (attempts, failing_since, not_before) = (Vec::new(), None, None);
-        Self { next, until, attempts, next_at, failing_since, not_before, asked_for: false, tries: 0, asked_by: None }
+        Self {
+            next,
+            until,
+            attempts: Vec::new(),
+            next_at,
+            failing_since: None,
+            not_before: None,
+            asked_for: false,
+            tries: 0,
+            asked_by: None,
+            tried_at: None,
+        }
     }
 
     /// Whether `later` is this, but for newer events behind it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::gate::Want;
-use super::lane::{Attempt, Lane, Waiting};
+use super::lane::{Attempt, Lane, Waiting, keep};
 use super::step::{Head, is_hurried};
 use crate::clock::Millis;
 
@@ -43,6 +43,8 @@ pub(super) struct Run {
     pub(super) not_before: Option<Millis>,
     /// By whom, as [`Waiting::asked_by`].
     pub(super) asked_by: Option<u64>,
+    /// As [`Waiting::tried_at`].
+    tried_at: Option<u64>,
     pub(super) asked_for: bool,
     /// It waits until then.
     parked: Option<Millis>,
@@ -69,6 +71,7 @@ impl Run {
             failing_since: stored.failing_since,
             not_before: stored.not_before,
             asked_by: stored.asked_by,
+            tried_at: stored.tried_at,
             asked_for: stored.asked_for,
             parked: None,
             stored: Some(stored),
@@ -211,6 +214,16 @@ impl Run {
         lost
     }
 
+    /// The first event was tried at the URL with this [`mark`](super::lane::mark). What another one did says nothing of
+    /// that one, which has a schedule of its own.
+    pub(super) fn tried(&mut self, attempt: Attempt, at: u64) {
+        if self.tried_at.is_some_and(|before| before != at) {
+            (self.tries, self.failing_since) = (0, None);
+        }
+        (self.tried_at, self.tries, self.is_left) = (Some(at), self.tries + 1, false);
+        keep(&mut self.attempts, attempt);
+    }
+
     /// The first event is done with. Where none is left nobody asks for any.
     pub(super) fn pop(&mut self) -> Option<u64> {
         (self.tries, self.is_left) = (0, false);
@@ -292,6 +305,7 @@ impl Run {
             failing_since: self.failing_since,
             not_before: self.not_before,
             asked_by: self.asked_by,
+            tried_at: self.tried_at,
             asked_for: self.asked_for,
             tries: self.tries,
         })

@@ -360,9 +360,11 @@ fn golden_rows() {
         asked_for: true,
         tries: 3,
         asked_by: None,
+        tried_at: None,
     };
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-asked", &Waiting { asked_by: Some(7), ..waiting.clone() });
+    golden.value("waiting-lane-tried", &Waiting { tried_at: Some(7), ..waiting.clone() });
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
     golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];

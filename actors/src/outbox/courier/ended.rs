@@ -2,7 +2,7 @@
 
 use super::Courier;
 use crate::clock::Millis;
-use crate::outbox::lane::{Delivery, End, Lane, Receiver, keep, mark};
+use crate::outbox::lane::{Delivery, End, Lane, Receiver, mark};
 use crate::outbox::port::Sends;
 use crate::outbox::receivers::{RECEIVER_DELETED, Unsendable};
 use crate::outbox::schedule::{Failed, Next, next, set_aside};
@@ -62,17 +62,16 @@ impl<M: Sends> Courier<M> {
     fn tried(&mut self, lane: Lane, tried: Tried, now: Millis, random: u64) {
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let at = tried.attempt.at;
-        keep(&mut run.attempts, tried.attempt);
-        (run.tries, run.is_left) = (run.tries + 1, false);
+        run.tried(tried.attempt, mark(&tried.url));
         let end = match tried.verdict {
             Verdict::Arrived => {
                 run.failing_since = None;
                 End::Delivered
             }
             Verdict::Gone => End::Failed,
-            // What it says is of another place. It goes to the one that the receiver has now, at once.
+            // What it says is of another place. It goes to the one that the receiver has now, if any, at once.
             Verdict::Moved => {
-                (run.failing_since, run.not_before) = (None, None);
+                run.not_before = None;
                 return;
             }
             Verdict::Refused { retry_after } => {

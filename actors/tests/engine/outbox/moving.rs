@@ -75,3 +75,56 @@ async fn an_endpoint_that_was_enabled_since_is_not_disabled_by_what_its_url_answ
     sleep(secs(20)).await;
     assert_eq!(stored(&fixture, &endpoint).await.disabled, Some(DisabledReason::Gone), "what it says now counts");
 }
+
+async fn moves<S: Store>(fixture: &Fixture<S>, endpoint: &WebhookEndpoint) {
+    let moved = WebhookEndpoint { url: TWO.to_owned(), ..endpoint.clone() };
+    fixture.store_endpoint(&moved.changed(endpoint, fixture.clock.now())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_url_has_a_schedule_of_its_own() {
+    for mood in [Mood::Answer(500), Mood::Late(10_000, 500, None)] {
+        let fixture = Fixture::on(MemoryStore::default());
+        let endpoint = fixture.endpoint(1, |_| {}).await;
+        fixture.sink.mood(ONE, mood);
+        fixture.sink.mood(TWO, Mood::Answer(500));
+        fixture.say(1, "a").await;
+        if mood == Mood::Answer(500) {
+            while fixture.sink.at(ONE).len() < 6 {
+                sleep(secs(10)).await;
+            }
+        }
+        sleep(secs(1)).await;
+        moves(&fixture, &endpoint).await;
+        while fixture.sink.at(TWO).is_empty() {
+            sleep(secs(1)).await;
+        }
+        fixture.sink.mood(TWO, Mood::Answer(200));
+        sleep(secs(7)).await;
+        let tried: Vec<_> = fixture.sink.at(TWO).iter().map(|arrived| arrived.at).collect();
+        assert_eq!(fixture.sink.taken(TWO), [1, 2], "{mood:?}");
+        assert!((5_000..6_000).contains(&tried[1].since(tried[0])), "{mood:?}: {tried:?}");
+        fixture.assert_settled().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_url_is_tried_for_three_days_of_its_own() {
+    let mut fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.sink.mood(TWO, Mood::Answer(500));
+    fixture.say(1, "a").await;
+    sleep(secs(71 * 60 * 60)).await;
+    moves(&fixture, &endpoint).await;
+    sleep(secs(10)).await;
+    // What was tried where is stored too.
+    fixture.node.halt().await;
+    fixture.restart();
+    sleep(secs(2 * 60 * 60)).await;
+    assert_eq!(fixture.ended().await, []);
+    fixture.sink.mood(TWO, Mood::Answer(200));
+    sleep(secs(5 * 60 * 60)).await;
+    assert_eq!(fixture.sink.taken(TWO), [1, 2]);
+    fixture.assert_settled().await;
+}
