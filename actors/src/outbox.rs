@@ -56,7 +56,7 @@ mod step;
 pub(crate) mod stir;
 mod telling;
 
-pub use lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
+pub use lane::{Attempt, Delivery, End, Lane, Receiver, Waiting, Was};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
 pub use port::{BROKEN_ANSWER, Deliverer, Happened, LogChannel, LogScope, NoDeliverer, Parcel, Receipt, TIMEOUT};

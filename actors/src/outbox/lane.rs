@@ -242,6 +242,20 @@ pub struct Waiting {
     /// At which URL the last attempt was made, by its [`mark`]; `None`: there was none, or an earlier build made it.
     #[n(9)]
     pub tried_at: Option<u64>,
+    /// How `next` had ended before somebody asked for it to be sent again; `None`: it had not, or was tried since.
+    #[n(10)]
+    pub was: Option<Was>,
+}
+
+/// How a delivery had ended that is sent again.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Was {
+    /// How.
+    #[n(0)]
+    pub end: End,
+    /// Where, as [`Delivery::url`].
+    #[n(1)]
+    pub url: String,
 }
 
 /// What tells a URL from another one in a lane's row.
@@ -267,6 +281,7 @@ impl Waiting {
             tries: 0,
             asked_by: None,
             tried_at: None,
+            was: None,
         }
     }
 
@@ -316,7 +331,8 @@ impl Delivery {
     /// Whether it arrived at this URL, or ended there with an attempt and not for want of a receiver.
     pub(crate) fn was_tried_at(&self, url: &str) -> bool {
         let not_made = |attempt: &Attempt| attempt.error.as_deref().is_some_and(|why| NO_RECEIVER.contains(&why));
-        is_same(&self.url, url) && self.attempts.last().is_some_and(|last| !not_made(last))
+        let was_tried = self.end == End::Delivered || self.attempts.last().is_some_and(|last| !not_made(last));
+        is_same(&self.url, url) && was_tried
     }
 
     /// About how many bytes it adds to a commit, with its places in lists.
@@ -344,6 +360,25 @@ mod tests {
         for damaged in [&[][..], &[1, 2], &[2, 0], &[3], &[5, 0, 0], &[9]] {
             assert_eq!(Lane::parse(damaged), None, "{damaged:?}");
         }
+    }
+
+    #[test]
+    fn what_has_arrived_was_tried_at_its_url_also_where_it_could_not_be_sent_again() {
+        let url = "https://example.com/";
+        let ended = |end, whys: &[Option<&str>]| Delivery {
+            at: Millis(0),
+            event: "message.created".to_owned(),
+            receiver: Receiver::Channel,
+            url: url.to_owned(),
+            end,
+            attempts: whys.iter().map(|why| Attempt::not_made(Millis(1), "").with_error(*why)).collect(),
+        };
+        let no_more = Some("channel_deleted");
+        assert!(ended(End::Delivered, &[None]).was_tried_at(url));
+        assert!(ended(End::Delivered, &[None, no_more]).was_tried_at(url));
+        assert!(!ended(End::Delivered, &[None]).was_tried_at("https://example.com/other"));
+        assert!(ended(End::Failed, &[Some("timeout")]).was_tried_at(url));
+        assert!(!ended(End::Failed, &[Some("timeout"), no_more]).was_tried_at(url));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::{Attempt, Delivery, End, Receiver, keep};
+use super::lane::{Attempt, Delivery, End, Receiver, Was, keep};
 use super::port::Sends;
 use super::state::{DeliveryKey, Settlement};
 use super::step::Unsent;
@@ -40,18 +40,23 @@ impl Ended {
         self.deliveries.push((key, delivery));
     }
 
-    /// An event that was not sent and will not be, for this reason in one word.
+    /// An event that was not sent and will not be, for this reason in one word. Where it had ended before it was asked
+    /// for again, and nothing was tried since, it stands as it did.
     pub(super) fn not_sent(
         &mut self,
         (receiver, seq): (Receiver, u64),
         why: &str,
         unsent: Unsent,
-        mut attempts: Vec<Attempt>,
+        (mut attempts, was): (Vec<Attempt>, Option<Was>),
         now: Millis,
     ) {
         keep(&mut attempts, Attempt::not_made(now, why));
         let Unsent { happened: at, event, url } = unsent;
-        let delivery = Delivery { at, event: event.to_owned(), receiver, url, end: End::Failed, attempts };
+        let Was { end, url } = match was {
+            Some(was) if !was.url.is_empty() => was,
+            was => Was { end: was.map_or(End::Failed, |was| was.end), url },
+        };
+        let delivery = Delivery { at, event: event.to_owned(), receiver, url, end, attempts };
         self.push(DeliveryKey::new(seq, receiver), delivery);
     }
 

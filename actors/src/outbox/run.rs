@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::gate::Want;
-use super::lane::{Attempt, Lane, Waiting, keep};
+use super::lane::{Attempt, Lane, Waiting, Was, keep};
 use super::step::{Head, is_hurried};
 use crate::clock::Millis;
 
@@ -45,6 +45,8 @@ pub(super) struct Run {
     pub(super) asked_by: Option<u64>,
     /// As [`Waiting::tried_at`].
     tried_at: Option<u64>,
+    /// As [`Waiting::was`].
+    pub(super) was: Option<Was>,
     pub(super) asked_for: bool,
     /// It waits until then.
     parked: Option<Millis>,
@@ -72,6 +74,7 @@ impl Run {
             not_before: stored.not_before,
             asked_by: stored.asked_by,
             tried_at: stored.tried_at,
+            was: stored.was.clone(),
             asked_for: stored.asked_for,
             parked: None,
             stored: Some(stored),
@@ -220,7 +223,7 @@ impl Run {
         if self.tried_at.is_some_and(|before| before != at) {
             (self.tries, self.failing_since) = (0, None);
         }
-        (self.tried_at, self.tries, self.is_left) = (Some(at), self.tries + 1, false);
+        (self.tried_at, self.tries, self.is_left, self.was) = (Some(at), self.tries + 1, false, None);
         keep(&mut self.attempts, attempt);
     }
 
@@ -306,6 +309,7 @@ impl Run {
             not_before: self.not_before,
             asked_by: self.asked_by,
             tried_at: self.tried_at,
+            was: self.was.clone(),
             asked_for: self.asked_for,
             tries: self.tries,
         })

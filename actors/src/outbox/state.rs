@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::lane::{ATTEMPT_BYTES, Delivery, End, Lane, Receiver, TAG_BYTES, Waiting};
+use super::lane::{ATTEMPT_BYTES, Delivery, End, Lane, Receiver, TAG_BYTES, Waiting, Was};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey, EventId, Kind};
@@ -193,7 +193,9 @@ pub struct LaneChange {
 impl LaneChange {
     /// About how many bytes it adds to a commit.
     pub(crate) fn weight(&self) -> usize {
-        600 + self.after.as_ref().map_or(0, |after| ATTEMPT_BYTES * after.attempts.len())
+        let of_row =
+            |after: &Waiting| ATTEMPT_BYTES * after.attempts.len() + after.was.as_ref().map_or(0, |was| was.url.len());
+        600 + self.after.as_ref().map_or(0, of_row)
     }
 }
 
@@ -321,7 +323,9 @@ pub fn again(
     let (lane, after) = if let Some(ended) = ended {
         change.forget(key, &ended);
         let lane = Lane { receiver: ended.receiver, again: Some(key.seq) };
-        let again = Waiting { attempts: ended.attempts, asked_for: true, ..Waiting::fresh(key.seq, key.seq, now) };
+        let was = Some(Was { end: ended.end, url: ended.url });
+        let fresh = Waiting::fresh(key.seq, key.seq, now);
+        let again = Waiting { attempts: ended.attempts, asked_for: true, was, ..fresh };
         (lane, again)
     } else {
         // Either of the two ways on which it may wait.

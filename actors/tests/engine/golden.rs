@@ -26,7 +26,7 @@ use actors::message::{
     SenderKind, Severity, Vote,
 };
 use actors::outbox::state::Retried;
-use actors::outbox::{Attempt, Delivery, End, Outbox, Receiver, Waiting};
+use actors::outbox::{Attempt, Delivery, End, Outbox, Receiver, Waiting, Was};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
 use actors::store::{Fresh, NodeId, Store, StoreError, Table};
@@ -361,10 +361,13 @@ fn golden_rows() {
         tries: 3,
         asked_by: None,
         tried_at: None,
+        was: None,
     };
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-asked", &Waiting { asked_by: Some(7), ..waiting.clone() });
     golden.value("waiting-lane-tried", &Waiting { tried_at: Some(7), ..waiting.clone() });
+    let was = Some(Was { end: End::Delivered, url: text("https://example.com/hook") });
+    golden.value("waiting-lane-again", &Waiting { was, ..waiting.clone() });
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
     golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];

@@ -22,7 +22,7 @@ impl<M: Sends> Courier<M> {
             Ok(Step::Found { events, upto, lost }) => {
                 let tried = run.found(events, upto);
                 if let (Some((why, unsent)), Some((seq, attempts))) = (lost, tried) {
-                    self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
+                    self.ended.not_sent((lane.receiver, seq), why, unsent, (attempts, None), now);
                 }
             }
             Ok(Step::Later(_)) if is_asked_since => {}
@@ -36,8 +36,8 @@ impl<M: Sends> Courier<M> {
             Ok(Step::NotSent(why, about)) => {
                 let why = if let Unsendable::Off(why) = why { why } else { RECEIVER_DELETED };
                 if let (Some(seq), Some(unsent)) = (run.pop(), about) {
-                    let attempts = std::mem::take(&mut run.attempts);
-                    self.ended.not_sent((lane.receiver, seq), why, unsent, attempts, now);
+                    let before = (std::mem::take(&mut run.attempts), run.was.take());
+                    self.ended.not_sent((lane.receiver, seq), why, unsent, before, now);
                 }
             }
             Ok(Step::Tried(tried)) => {

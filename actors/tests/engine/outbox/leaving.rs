@@ -177,3 +177,40 @@ async fn what_an_endpoint_subscribes_to_no_more_is_not_sent_also_where_it_was_on
     assert_eq!(fixture.ended().await.len(), arrived, "nothing is kept of the others");
     fixture.assert_settled().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_has_arrived_stays_so_where_somebody_wants_it_sent_again_and_there_is_nowhere_to_send_it() {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", Some(HOOK)).await;
+    fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.post_to("demo", content("a")).await;
+    sleep(secs(1)).await;
+    let arrived = fixture.ended().await;
+    assert_eq!(arrived.iter().map(|one| one.url.as_str()).collect::<Vec<_>>(), [HOOK; 2]);
+    delete_channel(&fixture).await;
+    for round in 1..=2 {
+        again(&fixture, &arrived[0]).await;
+        let ended = fixture.ended().await;
+        assert_eq!((ended[0].status, ended[0].url.as_str()), (Status::Delivered, HOOK), "{round}");
+        assert_eq!(errors(&ended[0]), [vec![None], vec![Some("channel_deleted"); round]].concat());
+        assert_eq!(ended[1], arrived[1], "{round}");
+    }
+    assert_eq!(fixture.sink.at(HOOK).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_again_and_does_not_arrive_has_failed_whatever_it_was_before() {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", Some(HOOK)).await;
+    fixture.post_to("demo", content("a")).await;
+    sleep(secs(1)).await;
+    let arrived = fixture.ended().await;
+    fixture.sink.mood(HOOK, Mood::Answer(500));
+    again(&fixture, &arrived[0]).await;
+    delete_channel(&fixture).await;
+    sleep(secs(10)).await;
+    let ended = fixture.ended().await;
+    assert_eq!((ended[0].status, errors(&ended[0])), (Status::Failed, vec![None, None, Some("channel_deleted")]));
+    fixture.assert_settled().await;
+}
