@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use crate::channel::Channel;
 use crate::clock::Millis;
+use crate::codec;
 use crate::drain;
 use crate::id::{Address, EndpointId, EntityKey};
 use crate::limits;
@@ -76,7 +77,7 @@ pub struct Outboxes {
     shares: share::Shares,
     endpoints: listeners::EndpointCache,
     workspaces: DashMap<Address, Arc<str>>,
-    stirring: Arc<SingleFlight<(Address, EndpointId)>>,
+    stirring: Arc<SingleFlight<gate::GateKey>>,
     stopping: AtomicBool,
     /// Lines about logs that cannot be read now, and about those that are damaged.
     unread: Sparing,
@@ -221,6 +222,17 @@ impl Outboxes {
         if let Some(id) = std::str::from_utf8(id).ok().and_then(EndpointId::parse) {
             self.gates.renew(gate::endpoint_key(workspace, id));
             stir::stir(node, workspace, id);
+        }
+    }
+
+    /// A channel's row has changed. What waits for a URL that is removed, or whose channel is deleted, waits for its
+    /// time.
+    pub(crate) fn channel_changed(&self, node: &Arc<Node>, workspace: Address, row: &[u8]) {
+        let Ok(channel) = codec::decode::<Channel>(row) else { return };
+        let is_rerouted = channel.updated_at == Some(channel.routed_at());
+        if channel.webhook_url.is_some() && is_rerouted {
+            self.gates.renew(gate::channel_key(workspace, &channel.id));
+            stir::stir_channel(node, workspace, channel);
         }
     }
 

@@ -242,6 +242,9 @@ impl Machine for Registry {
                 if change.table() == WEBHOOK_ENDPOINTS {
                     node.outbox.endpoint_changed(node, entity.workspace, &change.key);
                 }
+                if let (CHANNELS, Some(channel)) = (change.table(), &change.value) {
+                    node.outbox.channel_changed(node, entity.workspace, channel);
+                }
             }
         }
     }

@@ -42,6 +42,11 @@ pub(crate) fn endpoint_key(workspace: Address, endpoint: EndpointId) -> GateKey 
     gate_key(workspace, "endpoint", &endpoint.to_bytes())
 }
 
+/// The key of a channel's `webhookUrl`.
+pub(crate) fn channel_key(workspace: Address, channel: &str) -> GateKey {
+    gate_key(workspace, "channel", channel.as_bytes())
+}
+
 /// The gates of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Gates {

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::gate::{Admitted, GateKey, Pass, Want, endpoint_key, gate_key};
+use super::gate::{Admitted, GateKey, Pass, Want, channel_key, endpoint_key, gate_key};
 use super::lane::{Attempt, Lane, Receiver, mark};
 use super::port::{LogChannel, LogScope, Parcel, Receipt, Sends, TIMEOUT};
 use super::receivers::{
@@ -432,7 +432,7 @@ fn key_of(from: &From, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
         Receiver::Endpoint(id) => endpoint_key(workspace, id),
         Receiver::Channel => {
             let channel = from.scope.channel.as_ref().map_or("", LogChannel::id);
-            gate_key(workspace, "channel", channel.as_bytes())
+            channel_key(workspace, channel)
         }
         Receiver::Message(_) | Receiver::Callback(_) => {
             let url = hooks.and_then(|hooks| hooks.url_of(receiver)).unwrap_or_default();

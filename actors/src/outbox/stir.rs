@@ -1,4 +1,5 @@
-//! What waits for an endpoint, when that changes: it was changed or deleted, or it is back.
+//! What waits for an endpoint, when that changes: it was changed or deleted, or it is back. And what waits for the
+//! `webhookUrl` of a channel, when that is another one.
 //!
 //! The conversations that wait for one receiver may be many, so they are taken from the workspace's list page by page,
 //! no faster than the receiver takes what they have.
@@ -9,10 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::port::Sends;
-use super::state::{parse_pending_key, pending_prefix};
+use super::gate::{GateKey, channel_key, endpoint_key};
+use super::port::{LogScope, Sends};
+use super::state::{PendingKey, parse_pending_key, pending_prefix};
 use super::{Lane, Receiver};
 use crate::backoff::{Backoff, patiently};
+use crate::channel::{Channel, ChannelKind};
 use crate::clock::Millis;
 use crate::codec;
 use crate::contact::Contact;
@@ -32,24 +35,90 @@ const PAGE: usize = 100;
 const LOOK: Duration = Duration::from_millis(20);
 /// The pause before a page is read again that could not be; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The longest such pause: what waits for an endpoint would else wait for its own time, which may be hours away.
+/// The longest such pause: what waits for a receiver would else wait for its own time, which may be hours away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// For how long a log is tried to be read: others wait behind it.
 const HASTENED: Duration = Duration::from_secs(1);
 /// How often disabling an endpoint is tried while others change it.
 const ATTEMPTS: usize = 8;
 
-/// Lets all that waits for an endpoint go on now, in a task of its own. One at a time for each endpoint, which begins
-/// again where the endpoint has changed meanwhile: what it has let go on already may wait for what the endpoint was.
+/// For whom something waits.
+enum Whose {
+    Endpoint(EndpointId),
+    /// At its `webhookUrl`.
+    Channel(Box<Channel>),
+}
+
+impl Whose {
+    /// Its id.
+    fn id(&self) -> String {
+        match self {
+            Self::Endpoint(id) => id.to_string(),
+            Self::Channel(channel) => channel.id.clone(),
+        }
+    }
+
+    /// What the entries of the list begin with among which are those of its lanes.
+    fn prefix(&self, workspace: Address) -> Bytes {
+        match self {
+            Self::Endpoint(id) => Bytes::copy_from_slice(&pending_prefix(Some(Lane::to(Receiver::Endpoint(*id))))),
+            Self::Channel(channel) => {
+                let all = pending_prefix(Some(Lane::to(Receiver::Channel)));
+                match channel.kind {
+                    // It has one log.
+                    ChannelKind::Human => {
+                        let log = channel.conversation(workspace);
+                        [&all[..], &[log.kind as u8], &log.id.0].concat().into()
+                    }
+                    ChannelKind::Api => Bytes::copy_from_slice(&all),
+                }
+            }
+        }
+    }
+
+    /// Whether a lane may be one of its.
+    fn may_have(&self, lane: Lane) -> bool {
+        match self {
+            Self::Endpoint(id) => lane.receiver == Receiver::Endpoint(*id),
+            Self::Channel(_) => lane.receiver == Receiver::Channel,
+        }
+    }
+
+    /// Whether such a lane of a log that belongs there is.
+    fn has(&self, log: EntityKey, scope: &LogScope) -> bool {
+        match self {
+            Self::Endpoint(_) => true,
+            Self::Channel(channel) => {
+                let began = scope.conversation.map(|id| id.at);
+                scope.channel.as_ref().is_some_and(|own| own.is(channel, log, began))
+            }
+        }
+    }
+}
+
+/// Lets all that waits for an endpoint go on now, in a task of its own.
 pub(crate) fn stir(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
-    let Some(mut flight) = node.outbox.stirring.begin((workspace, endpoint)) else { return };
+    begin(node, workspace, endpoint_key(workspace, endpoint), Whose::Endpoint(endpoint));
+}
+
+/// The same of all that waits for the `webhookUrl` of a channel.
+pub(super) fn stir_channel(node: &Arc<Node>, workspace: Address, channel: Channel) {
+    // For one that was made again with the id of a deleted one, other logs wait.
+    let key = channel_key(workspace, &channel.incarnation());
+    begin(node, workspace, key, Whose::Channel(Box::new(channel)));
+}
+
+/// One at a time for each receiver, which begins again where the receiver has changed meanwhile: what it has let go on
+/// already may wait for what the receiver was.
+fn begin(node: &Arc<Node>, workspace: Address, key: GateKey, whose: Whose) {
+    let Some(mut flight) = node.outbox.stirring.begin(key) else { return };
     let node = Arc::clone(node);
     tokio::spawn(async move {
         loop {
-            let stirred = node.stopping.run_until_cancelled(run(&node, workspace, endpoint)).await;
+            let stirred = node.stopping.run_until_cancelled(run(&node, workspace, &whose)).await;
             if let Some(Err(error)) = &stirred {
                 // Each goes on at its own time all the same.
-                tracing::warn!(%endpoint, %error, "what waits for an endpoint could not be looked up");
+                tracing::warn!(receiver = whose.id(), %error, "what waits for a receiver could not be looked up");
             }
             if stirred.is_none() || !flight.again() {
                 return;
@@ -58,28 +127,29 @@ pub(crate) fn stir(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
     });
 }
 
-async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Result<(), StoreError> {
-    let prefix = pending_prefix(Some(Lane::to(Receiver::Endpoint(endpoint))));
-    let range = KeyRange { after: Some(Bytes::copy_from_slice(&prefix)), before: None };
+async fn run(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Result<(), StoreError> {
+    let prefix = whose.prefix(workspace);
+    let range = KeyRange { after: Some(prefix.clone()), before: None };
     let mut pages = Pages::of_view(node.store.as_ref(), workspace, PENDING, range, PAGE);
-    while let Some(rows) = next_page(&mut pages, endpoint).await? {
+    while let Some(rows) = next_page(&mut pages, whose).await? {
         for row in &rows {
             if !row.key.starts_with(&prefix) {
                 return Ok(());
             }
-            let Some(pending) = parse_pending_key(workspace, &row.key) else { continue };
+            let Some(PendingKey { entity, lane }) = parse_pending_key(workspace, &row.key) else { continue };
+            let Some(lane) = lane.filter(|lane| whose.may_have(*lane)) else { continue };
             while node.outbox.active() >= limits::COURIERS / 2 {
                 sleep(LOOK).await;
             }
-            let (entity, lane) = (pending.entity, pending.lane);
             let hastened = match entity.kind {
-                Kind::Conversation => hasten::<Conversation>(node, entity, lane).await,
-                Kind::Contact => hasten::<Contact>(node, entity, lane).await,
+                Kind::Conversation => hasten::<Conversation>(node, entity, lane, whose).await,
+                Kind::Contact => hasten::<Contact>(node, entity, lane, whose).await,
                 Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => Ok(()),
             };
             if let Err(error) = hastened {
                 // It goes on at its own time, and keeps no other waiting.
-                tracing::warn!(?entity, %endpoint, %error, "a log that waits for an endpoint could not be read");
+                let receiver = whose.id();
+                tracing::warn!(?entity, receiver, %error, "a log that waits for a receiver could not be read");
             }
         }
     }
@@ -87,12 +157,13 @@ async fn run(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) -> Resu
 }
 
 /// The next page, however long that takes.
-async fn next_page(pages: &mut Pages<'_>, endpoint: EndpointId) -> Result<Option<Vec<Row>>, StoreError> {
+async fn next_page(pages: &mut Pages<'_>, whose: &Whose) -> Result<Option<Vec<Row>>, StoreError> {
     let mut backoff = Backoff::endless(PAUSE, LONGEST_PAUSE);
     loop {
         match pages.next().await {
             Err(error) if error.passes() => {
-                tracing::warn!(%endpoint, %error, "what waits for an endpoint could not be looked up; trying again");
+                let receiver = whose.id();
+                tracing::warn!(receiver, %error, "what waits for a receiver could not be looked up; trying again");
                 backoff.waits().await;
             }
             other => return other,
@@ -100,9 +171,11 @@ async fn next_page(pages: &mut Pages<'_>, endpoint: EndpointId) -> Result<Option
     }
 }
 
-async fn hasten<M: Sends>(node: &Arc<Node>, entity: EntityKey, lane: Option<Lane>) -> Result<(), StoreError> {
+async fn hasten<M: Sends>(node: &Arc<Node>, entity: EntityKey, lane: Lane, whose: &Whose) -> Result<(), StoreError> {
     let state = patiently(HASTENED, || node.state::<M>(entity)).await?;
-    if let (Some(state), Some(lane)) = (state, lane) {
+    if let Some(state) = state
+        && whose.has(entity, &M::scope(&state))
+    {
         node.outbox.ring::<M>(node, entity, &state, Some(lane));
     }
     Ok(())

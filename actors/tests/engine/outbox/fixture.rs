@@ -9,7 +9,7 @@ use actors::codec;
 use actors::conversation::review::Response;
 use actors::conversation::{BusyPolicy, Command, Opening, Origin, Post};
 use actors::directory::Circumstances;
-use actors::id::{Address, ConversationId, EndpointId, EntityKey, MessageId};
+use actors::id::{Address, ContactId, ConversationId, EndpointId, EntityKey, MessageId};
 use actors::message::{Content, Json, NewMessage};
 use actors::node::Node;
 use actors::outbox::pending::{self, DeliveryState};
@@ -185,13 +185,22 @@ impl<S: Store> Fixture<S> {
         put(&self.node, WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes(), codec::encode(endpoint)).await;
     }
 
-    /// Makes a channel, or changes it.
+    /// Makes a human channel, or changes it.
     pub(crate) async fn channel(&self, id: &str, webhook_url: Option<&str>) {
+        self.channel_of(ChannelKind::Human, id, webhook_url).await;
+    }
+
+    /// The same of an api channel.
+    pub(crate) async fn api_channel(&self, id: &str, webhook_url: Option<&str>) {
+        self.channel_of(ChannelKind::Api, id, webhook_url).await;
+    }
+
+    async fn channel_of(&self, kind: ChannelKind, id: &str, webhook_url: Option<&str>) {
         let now = self.clock.now();
         let channel = Channel {
             id: id.to_owned(),
             name: id.to_owned(),
-            kind: ChannelKind::Human,
+            kind,
             agent: None,
             busy_policy: BusyPolicy::Queue,
             enabled: true,
@@ -211,6 +220,18 @@ impl<S: Store> Fixture<S> {
 
     pub(crate) async fn say(&self, n: u64, text: &str) {
         self.ask(entity(n), post(entity(n), text)).await;
+    }
+
+    /// A message of a contact on an api channel.
+    pub(crate) async fn say_on(&self, channel: &str, n: u64, text: &str) {
+        let origin = Origin::Api {
+            channel: channel.to_owned(),
+            contact: ContactId::new(NOW, Address([n as u8; 10])),
+            agent: "bot".to_owned(),
+        };
+        let Command::Post(said) = post(entity(n), text) else { unreachable!() };
+        let opening = Some(Opening { origin, ..opening(entity(n)) });
+        self.ask(entity(n), Command::Post(Post { opening, ..said })).await;
     }
 
     pub(crate) async fn ask(&self, entity: EntityKey, command: Command) {

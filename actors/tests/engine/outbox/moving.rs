@@ -128,3 +128,43 @@ async fn a_new_url_is_tried_for_three_days_of_its_own() {
     assert_eq!(fixture.sink.taken(TWO), [1, 2]);
     fixture.assert_settled().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_channel_s_url_is_sent_to_the_new_one_at_once() {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", Some(ONE)).await;
+    fixture.channel("other", Some(ONE)).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    for channel in ["demo", "demo", "other"] {
+        fixture.post_to(channel, content("a")).await;
+    }
+    sleep(secs(5_000)).await;
+    fixture.channel("demo", Some(TWO)).await;
+    let asked = fixture.sink.at(ONE).len();
+    sleep(secs(1)).await;
+    assert_eq!(fixture.sink.taken(TWO), [1, 2, 3]);
+    assert_eq!(fixture.sink.at(ONE).len(), asked, "who waits elsewhere goes on waiting");
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(40_000)).await;
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_the_conversations_of_an_api_channel_is_sent_to_its_new_url_at_once() {
+    let fixture = Fixture::on(MemoryStore::default());
+    for channel in ["shop", "other"] {
+        fixture.api_channel(channel, Some(ONE)).await;
+    }
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    for (n, channel) in [(1, "shop"), (2, "shop"), (3, "other")] {
+        fixture.say_on(channel, n, "a").await;
+    }
+    sleep(secs(5_000)).await;
+    fixture.api_channel("shop", Some(TWO)).await;
+    let asked = fixture.sink.at(ONE).len();
+    sleep(secs(1)).await;
+    let mut taken = fixture.sink.taken(TWO);
+    taken.sort_unstable();
+    assert_eq!(taken, [1, 1, 2, 2]);
+    assert_eq!(fixture.sink.at(ONE).len(), asked, "who waits elsewhere goes on waiting");
+}
