@@ -32,7 +32,11 @@ pub(in crate::http) fn turn_not_found() -> Problem {
 
 /// 429: as many turns of an agent wait or run as may be of one.
 pub(in crate::http) fn agent_backlog() -> Problem {
-    Problem::too_many("agent_backlog", "too many turns of this agent wait or run; nothing was stored", AGENT_RETRY)
+    Problem::too_many(
+        "agent_backlog",
+        "too many turns of this agent wait or run; this request stored nothing",
+        AGENT_RETRY,
+    )
 }
 
 /// What a conversation's refusals mean.

@@ -33,8 +33,8 @@ impl Held {
     }
 
     /// The first, once its file is asked for.
-    async fn first(&self) -> JoinHandle<Answer> {
-        let first = self.send("");
+    async fn first(&self, prefer: &str) -> JoinHandle<Answer> {
+        let first = self.send(prefer);
         until(|| !self.origin.requests().is_empty()).await;
         first
     }
@@ -51,8 +51,8 @@ impl Held {
 #[tokio::test]
 async fn a_file_on_its_way_to_another_request_is_waited_for_no_longer_than_is_wanted() {
     let held = Held::with(ok("image/png", PNG)).await;
-    let first = held.first().await;
-    for (prefer, applied) in [("wait=0", ""), ("respond-async", ""), ("wait=1", "wait=1")] {
+    let first = held.first("").await;
+    for (prefer, applied) in [("wait=0", "wait=0"), ("respond-async", ""), ("wait=1", "wait=1")] {
         let told = held.send(prefer).await.unwrap();
         assert_eq!((told.header("retry-after"), told.header("preference-applied")), ("1", applied), "{prefer}");
         told.problem(409, "idempotency_in_progress");
@@ -66,7 +66,7 @@ async fn a_file_on_its_way_to_another_request_is_waited_for_no_longer_than_is_wa
 async fn whoever_has_waited_for_the_file_waits_for_the_agent_beside_the_first_and_no_longer_than_is_wanted() {
     let held = Held::with(ok("image/png", PNG)).await;
     held.app.echo(json!({"builtin": {"latencyMs": 30_000}})).await;
-    let first = held.first().await;
+    let first = held.first("").await;
     let others = held.others("wait=1").await;
     held.comes.notify_one();
     for other in others {
@@ -79,9 +79,23 @@ async fn whoever_has_waited_for_the_file_waits_for_the_agent_beside_the_first_an
 }
 
 #[tokio::test]
+async fn whoever_wants_to_wait_longer_for_the_agent_than_the_first_does() {
+    let held = Held::with(ok("image/png", PNG)).await;
+    held.app.echo(json!({"builtin": {"latencyMs": 30_000}})).await;
+    let first = held.first("wait=1").await;
+    let others = held.others("wait=3").await;
+    held.comes.notify_one();
+    let first = first.await.unwrap().expect(202);
+    assert!(others.iter().all(|other| !other.is_finished()));
+    for other in others {
+        assert_eq!(other.await.unwrap().expect(202), first);
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_had_is_asked_for_once_by_all_who_wait_for_it() {
     let held = Held::with(bare(404, "")).await;
-    let first = held.first().await;
+    let first = held.first("").await;
     let others = held.others("").await;
     held.comes.notify_one();
     let refused = first.await.unwrap().faults();
@@ -99,7 +113,7 @@ async fn a_file_that_cannot_be_had_is_asked_for_once_by_all_who_wait_for_it() {
 async fn an_agent_that_fails_is_asked_once_by_all_who_waited_for_the_file() {
     let held = Held::with(ok("image/png", PNG)).await;
     held.app.echo(json!({"builtin": {"failEvery": 1}})).await;
-    let first = held.first().await;
+    let first = held.first("").await;
     let others = held.others("").await;
     held.comes.notify_one();
     let failed = first.await.unwrap().problem(500, "agent_failed");
@@ -118,7 +132,7 @@ async fn an_agent_that_fails_is_asked_once_by_all_who_waited_for_the_file() {
 #[tokio::test]
 async fn another_takes_the_place_of_the_first_whose_client_hangs_up() {
     let held = Held::with(ok("image/png", PNG)).await;
-    let first = held.first().await;
+    let first = held.first("").await;
     let others = held.others("").await;
     first.abort();
     until(|| held.origin.requests().len() == 2).await;
@@ -127,4 +141,17 @@ async fn another_takes_the_place_of_the_first_whose_client_hangs_up() {
         other.await.unwrap().expect(200);
     }
     assert_eq!(held.origin.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_channel_that_is_disabled_while_the_file_comes_refuses_all_who_wait_for_it_at_once() {
+    let held = Held::with(ok("image/png", PNG)).await;
+    let first = held.first("").await;
+    let others = held.others("").await;
+    held.app.patch("/api/v1/channels/demo-api").json(json!({"enabled": false})).await.expect(200);
+    held.comes.notify_one();
+    for request in [first].into_iter().chain(others) {
+        request.await.unwrap().problem(409, "channel_disabled");
+    }
+    assert_eq!(held.origin.requests().len(), 1);
 }

@@ -57,9 +57,11 @@ impl Exchange<'_> {
         }
         let prefer = prefer(headers);
         let budget = self.budget(prefer);
+        if budget.is_zero() {
+            return Err(not_yet(prefer));
+        }
         // Where too many wait already, the answer is to be asked for again.
-        let permit = app.lasting().enter().filter(|_| !budget.is_zero());
-        let Some(_permit) = permit else { return Err(in_progress()) };
+        let Some(_permit) = app.lasting().enter() else { return Err(in_progress()) };
         context.waits();
         let in_time = timeout(budget, entered).map(|entered| entered.unwrap_or_else(|_| Err(not_yet(prefer))));
         unless_stopping(app, in_time).await
@@ -79,7 +81,13 @@ impl Exchange<'_> {
     /// and to the channel as it is now.
     async fn deliver_with(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
         let Accepting { app, caller, .. } = self.accepting;
+        // Whoever waits may have come with another key.
         still_known(app, caller).await?;
+        self.deliver_on_channel(sent, file).await.map_err(|problem| self.refused_alike(problem))
+    }
+
+    async fn deliver_on_channel(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
+        let Accepting { app, caller, .. } = self.accepting;
         let channel = find_channel(app, caller, &self.channel.id).await?.ok_or_else(channel_not_found)?;
         if channel.kind != ChannelKind::Api {
             return Err(kind_mismatch("", channel.kind));
@@ -87,25 +95,28 @@ impl Exchange<'_> {
         let scope = contact_scope(&channel.incarnation(), self.contact.id);
         let exchange = Exchange { channel: &channel, scope, ..*self };
         match exchange.agent() {
-            Ok(agent) => {
-                exchange.deliver(sent, &agent, Some(file)).await.map_err(|problem| self.refused_alike(problem))
-            }
+            Ok(agent) => exchange.deliver(sent, &agent, Some(file)).await,
             Err(refusal) => exchange.earlier_or(refusal).await,
         }
     }
 
-    /// The same, which those that are alike and wait get too.
+    /// The same, which those that are alike and wait get too where it is said of what they ask for. What this side could
+    /// not do, or does not know, the next of them finds out by itself.
     fn refused_alike(&self, problem: Problem) -> Problem {
-        if let Some(first) = self.fetching.and_then(|fetching| fetching.first) {
+        if problem.status.is_client_error()
+            && let Some(first) = self.fetching.and_then(|fetching| fetching.first)
+        {
             first.refused(&problem);
         }
         problem
     }
 }
 
-/// The other one's answer is not there yet, and this one has waited as long as it wanted to.
+/// The other one's answer is not there yet, and this one has waited as long as it wanted to. There is no turn yet that a
+/// 202 could name.
 fn not_yet(prefer: Prefer) -> Problem {
-    match prefer.wait.map(|wait| HeaderValue::try_from(format!("wait={}", wait.min(WAIT_MAX)))) {
+    let waited = prefer.wait.filter(|_| !prefer.respond_async).map(|wait| wait.min(WAIT_MAX));
+    match waited.map(|wait| HeaderValue::try_from(format!("wait={wait}"))) {
         Some(Ok(applied)) => in_progress().header(PREFERENCE_APPLIED, applied),
         _ => in_progress(),
     }
