@@ -191,6 +191,8 @@ impl Run {
         let first = self.queue.front().map(|(seq, _)| *seq).or(self.unread.map(|(from, _)| from));
         self.unread = first.zip(self.last());
         self.queue.clear();
+        // That was said of the first one, which may go.
+        self.is_left = false;
     }
 
     /// The newest event that is known to be for it.
