@@ -303,7 +303,11 @@ async fn a_contact_writes_on_any_number_of_channels_and_all_of_it_goes_with_it()
     for n in [0, limits::CONTACT_CHANNELS] {
         assert_eq!(say_on(n).await["conversationId"], first[n]["conversationId"], "it goes on with the same one");
     }
-    app.delete(format!("{CONTACTS}/{}", text(&first[0]["contactId"]))).await.expect(204);
+    let contact = format!("{CONTACTS}/{}", text(&first[0]["contactId"]));
+    // That many may take longer than a request waits, and a retry goes on waiting.
+    if app.delete(contact.clone()).await.status == 202 {
+        app.delete(contact).await.expect(204);
+    }
     for answer in &first {
         assert!(!everything(&app, text(&answer["conversationId"])).await.contains("secret"));
     }
