@@ -303,6 +303,9 @@ impl<M: Machine> Directory<M> {
                         return Err(Refusal::Unavailable("the entity is still being passivated".into()));
                     }
                     self.vacate(entity, cell.get_id());
+                    // Where the runtime is being taken down every actor has ended before it began, and this would go
+                    // round without end.
+                    tokio::task::yield_now().await;
                 }
             }
         }
