@@ -227,7 +227,7 @@ async fn on_a_store_that_cannot_be_read_nobody_is_told_that_nothing_was_stored_o
 #[tokio::test(start_paused = true)]
 async fn on_a_store_that_is_slow_a_copy_and_an_erasure_are_waited_for_as_long_as_the_client_prefers() {
     let slow = |store| FaultyStore::new(store, 0, Rates::default()).slow(Duration::from_secs(3));
-    let app = TestApp::with_store(slow).await;
+    let app = TestApp::with_memory(slow).await;
     let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "x"}}});
     let said = app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200);
     let fork = format!("/api/v1/conversations/{}/fork", said["conversationId"].as_str().unwrap());

@@ -12,6 +12,7 @@ use actors::id::EntityKey;
 use actors::node::Node;
 use actors::outbox::Deliverer;
 use actors::ports::Ports;
+use actors::store::memory::MemoryStore;
 use actors::store::{Fresh, KeyRange, LogScan, Order, Scan, Store, Table};
 use actors::trace::Traces;
 use axum::Router;
@@ -105,6 +106,12 @@ impl TestApp {
     /// After its first start on an empty store, with one that `wrap` makes of it and that may fail.
     pub(crate) async fn with_store<S: Store>(wrap: impl FnOnce(TestStore) -> S) -> Self {
         Self::behind(TestStore::new().await, wrap, &[], Ports::default()).await
+    }
+
+    /// The same in memory, whatever store the other tests run on: with the clock stopped, a moment in which a disk is
+    /// waited for ends every wait.
+    pub(crate) async fn with_memory<S: Store>(wrap: impl FnOnce(TestStore) -> S) -> Self {
+        Self::behind(MemoryStore::default().into(), wrap, &[], Ports::default()).await
     }
 
     async fn behind<S: Store>(
