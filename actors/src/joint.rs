@@ -4,26 +4,16 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use tokio::sync::watch;
 
 use crate::id::EntityKey;
 use crate::insist::Stopped;
 use crate::node::Node;
+use crate::single_flight::SingleFlight;
 
-/// The runs of this process.
+/// The runs of this process, each with its end.
 #[derive(Debug, Default)]
-pub(crate) struct Joint {
-    running: DashMap<EntityKey, Run>,
-}
-
-#[derive(Debug)]
-struct Run {
-    ended: Ended,
-    /// Somebody has asked since it began to go through all of it.
-    again: bool,
-}
+pub(crate) struct Joint(Arc<SingleFlight<EntityKey, Ended>>);
 
 /// The end of a run.
 #[derive(Clone, Debug)]
@@ -37,34 +27,6 @@ impl Ended {
     }
 }
 
-/// Being the run of an entity, until it is dropped.
-struct Running {
-    node: Arc<Node>,
-    entity: EntityKey,
-    has_ended: bool,
-}
-
-impl Running {
-    /// Whether somebody has asked since the last time. If nobody has, it is over with this very answer: whoever asks
-    /// from now on begins another.
-    fn again(&mut self) -> bool {
-        let running = &self.node.joint.running;
-        self.has_ended = running.remove_if(&self.entity, |_, run| !run.again).is_some();
-        if let Some(mut run) = running.get_mut(&self.entity).filter(|_| !self.has_ended) {
-            run.again = false;
-        }
-        !self.has_ended
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            self.node.joint.running.remove(&self.entity);
-        }
-    }
-}
-
 /// Has `work` done for an entity, in a task of its own, unless the node stops. `what` says which it is where it stopped.
 pub(crate) fn begin<W>(
     node: &Arc<Node>,
@@ -75,27 +37,20 @@ pub(crate) fn begin<W>(
 where
     W: Future<Output = Result<(), Stopped>> + Send + 'static,
 {
-    let (tell, ended) = match node.joint.running.entry(entity) {
-        Entry::Occupied(mut run) => {
-            run.get_mut().again = true;
-            return run.get().ended.clone();
-        }
-        Entry::Vacant(place) => {
-            let (tell, ended) = watch::channel(None);
-            let ended = Ended(ended);
-            place.insert(Run { ended: ended.clone(), again: false });
-            (tell, ended)
-        }
+    let (tell, ended) = watch::channel(None);
+    let ended = Ended(ended);
+    let mut flight = match node.joint.0.join(entity, ended.clone()) {
+        Ok(flight) => flight,
+        Err(of_another) => return of_another,
     };
-    let mut running = Running { node: Arc::clone(node), entity, has_ended: false };
+    let node = Arc::clone(node);
     tokio::spawn(async move {
         loop {
-            let node = Arc::clone(&running.node);
             let done = node.stopping.run_until_cancelled(work(Arc::clone(&node), entity)).await;
             if let Some(Err(error)) = &done {
                 tracing::warn!(?entity, %error, "{what} could not be brought to its end; it is tried again");
             }
-            if done.is_none() || !running.again() {
+            if done.is_none() || !flight.again() {
                 return tell.send_replace(Some(matches!(done, Some(Ok(())))));
             }
         }
@@ -108,7 +63,7 @@ pub(crate) fn resume<W>(node: &Arc<Node>, entity: EntityKey, what: &'static str,
 where
     W: Future<Output = Result<(), Stopped>> + Send + 'static,
 {
-    if !node.joint.running.contains_key(&entity) {
+    if !node.joint.0.is_flying(entity) {
         begin(node, entity, what, work);
     }
 }

@@ -8,14 +8,20 @@ use dashmap::mapref::entry::Entry;
 
 use crate::id::EntityKey;
 
-/// What a task of one kind is running for.
+/// What a task of one kind is running for. `P` is what each leaves for those who come to find it flying.
 #[derive(Debug)]
-pub(crate) struct SingleFlight<K: Eq + Hash = EntityKey> {
-    /// Each with whether somebody has asked since its task looked last.
-    flying: DashMap<K, bool>,
+pub(crate) struct SingleFlight<K: Eq + Hash = EntityKey, P = ()> {
+    flying: DashMap<K, Flying<P>>,
 }
 
-impl<K: Eq + Hash> Default for SingleFlight<K> {
+#[derive(Debug)]
+struct Flying<P> {
+    /// Somebody has asked since the task looked last.
+    again: bool,
+    left: P,
+}
+
+impl<K: Eq + Hash, P> Default for SingleFlight<K, P> {
     fn default() -> Self {
         Self { flying: DashMap::new() }
     }
@@ -24,14 +30,25 @@ impl<K: Eq + Hash> Default for SingleFlight<K> {
 impl<K: Copy + Eq + Hash> SingleFlight<K> {
     /// The right to be the task of `key`. `None`: another one is, and will look once more.
     pub(crate) fn begin(self: &Arc<Self>, key: K) -> Option<Flight<K>> {
+        self.join(key, ()).ok()
+    }
+}
+
+impl<K: Copy + Eq + Hash, P: Clone> SingleFlight<K, P> {
+    /// The right to be the task of `key`, for which it leaves this to others.
+    ///
+    /// # Errors
+    ///
+    /// What another one has left, which is the task and will look once more.
+    pub(crate) fn join(self: &Arc<Self>, key: K, left: P) -> Result<Flight<K, P>, P> {
         match self.flying.entry(key) {
-            Entry::Occupied(mut again) => {
-                *again.get_mut() = true;
-                None
+            Entry::Occupied(mut flying) => {
+                flying.get_mut().again = true;
+                Err(flying.get().left.clone())
             }
             Entry::Vacant(place) => {
-                place.insert(false);
-                Some(Flight { flights: Arc::clone(self), key, has_landed: false })
+                place.insert(Flying { again: false, left });
+                Ok(Flight { flights: Arc::clone(self), key, has_landed: false })
             }
         }
     }
@@ -42,16 +59,25 @@ impl<K: Copy + Eq + Hash> SingleFlight<K> {
     }
 }
 
+impl<K: Eq + Hash, P> SingleFlight<K, P> {
+    /// Whoever has asked until now is looked after.
+    fn looked(&self, key: &K) {
+        if let Some(mut flying) = self.flying.get_mut(key) {
+            flying.again = false;
+        }
+    }
+}
+
 /// Being the task of something. It ends with [`Flight::again`], or when it is dropped; then what was asked for
 /// meanwhile is left to whoever asks next.
 #[derive(Debug)]
-pub(crate) struct Flight<K: Eq + Hash = EntityKey> {
-    flights: Arc<SingleFlight<K>>,
+pub(crate) struct Flight<K: Eq + Hash = EntityKey, P = ()> {
+    flights: Arc<SingleFlight<K, P>>,
     key: K,
     has_landed: bool,
 }
 
-impl<K: Copy + Eq + Hash> Flight<K> {
+impl<K: Copy + Eq + Hash, P> Flight<K, P> {
     /// Whose task it is.
     pub(crate) fn key(&self) -> K {
         self.key
@@ -61,7 +87,7 @@ impl<K: Copy + Eq + Hash> Flight<K> {
     /// this look.
     pub(crate) fn looks(&self) {
         if !self.has_landed {
-            self.flights.flying.insert(self.key, false);
+            self.flights.looked(&self.key);
         }
     }
 
@@ -71,15 +97,15 @@ impl<K: Copy + Eq + Hash> Flight<K> {
         if self.has_landed {
             return false;
         }
-        self.has_landed = self.flights.flying.remove_if(&self.key, |_, again| !*again).is_some();
+        self.has_landed = self.flights.flying.remove_if(&self.key, |_, flying| !flying.again).is_some();
         if !self.has_landed {
-            self.flights.flying.insert(self.key, false);
+            self.flights.looked(&self.key);
         }
         !self.has_landed
     }
 }
 
-impl<K: Eq + Hash> Drop for Flight<K> {
+impl<K: Eq + Hash, P> Drop for Flight<K, P> {
     fn drop(&mut self) {
         if !self.has_landed {
             self.flights.flying.remove(&self.key);
