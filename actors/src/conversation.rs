@@ -223,7 +223,9 @@ impl Machine for Conversation {
             (Command::Remembered { from, upto, notes, failed }, Some(state)) => {
                 Ok(remember::remembered(state, (*from, *upto), notes, *failed, moment))
             }
-            (Command::NotRemembered { from }, Some(state)) => Ok(remember::failed(state, *from, moment)),
+            (Command::NotRemembered { from, attempts }, Some(state)) => {
+                Ok(remember::failed(state, (*from, *attempts), moment))
+            }
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
             (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
         };

@@ -111,6 +111,8 @@ pub enum Command {
     NotRemembered {
         /// The first of the messages.
         from: u64,
+        /// How often that had failed before, so that the same failure told twice counts once.
+        attempts: u32,
     },
     /// The alarm is due.
     Wake {

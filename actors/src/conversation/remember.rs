@@ -107,9 +107,11 @@ pub(super) fn remembered(
     Decision::Change(Change::new(events, Reply::Nothing))
 }
 
-/// Memories could not be drawn from the messages from `from` on.
-pub(super) fn failed(state: &State, from: u64, moment: &Moment) -> Decision<Conversation> {
-    match state.remembering.filter(|remembering| remembering.next == from) {
+/// Memories could not be drawn from the messages from `from` on, after so many attempts that had failed before. A second
+/// report of the same failure is refused.
+pub(super) fn failed(state: &State, (from, attempts): (u64, u32), moment: &Moment) -> Decision<Conversation> {
+    let is_it = |remembering: &Remembering| (remembering.next, remembering.attempts) == (from, attempts);
+    match state.remembering.filter(is_it) {
         Some(remembering) => {
             let left = Some(remembering.failed(moment.now));
             Decision::Change(Change::new(vec![Event::MemoriesDrawn { left }], Reply::Nothing))

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actors::agent::{Completion, Models, NoModels, Prompt, Said};
+use actors::conversation::remember::Remembering;
 use actors::conversation::{Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Usage};
 use actors::directory::Circumstances;
 use actors::id::{ContactId, ConversationId, EntityKey};
@@ -211,6 +212,18 @@ async fn waiting_for_a_slow_model_is_no_failure() {
     assert_eq!(remembering.attempts, 0, "however often somebody has looked after it");
     sleep(Duration::from_secs(30)).await;
     assert_eq!(texts_of(&node).await, ["Is called Ana"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_is_told_twice_counts_once() {
+    let (_gate, node) = with_a_model_that_hangs(1).await;
+    let e = entity(0);
+    let remembering = async || node.state::<Conversation>(e).await.unwrap().unwrap().remembering.unwrap();
+    let Remembering { next: from, attempts, .. } = remembering().await;
+    let failed = || Command::NotRemembered { from, attempts };
+    node.conversation(e, failed(), NONE).await.unwrap();
+    assert!(node.conversation(e, failed(), NONE).await.is_err(), "as whoever has no answer does");
+    assert_eq!(remembering().await.attempts, attempts + 1);
 }
 
 /// A node whose agent has a model that hangs, and conversations with it that it is to draw memories from.
